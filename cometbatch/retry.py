@@ -1,0 +1,562 @@
+"""Decides what one attempt means for its row and for the run: done, retry, give up, or abort.
+
+Hides the service's misleading statuses (a wrong request arrives as 500, an unknown model as 503) behind one table,
+read from top to bottom: the first rule that matches decides. Guards: every reply gets a verdict, and no wait is
+longer than the cap or the service's own Retry-After, which is itself capped. Clock and chance are arguments.
+"""
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final, Literal, TypeAlias, assert_never
+
+from msgspec import Struct
+
+from cometbatch.records import (
+    Abort,
+    Completion,
+    Done,
+    ErrorDetail,
+    Failure,
+    FailureKind,
+    GiveUp,
+    HttpResponse,
+    Problem,
+    Retry,
+    TransportFailure,
+    TransportFailureKind,
+    Verdict,
+)
+
+MAX_RETRY_AFTER_S: Final = 3600.0
+"""A server that asks for more than an hour gets an hour: the run shall not sleep on one header's word."""
+
+MAX_MESSAGE_CHARS: Final = 2000
+"""Failure messages are kept once a row, so they are bounded."""
+
+FIRST_BACKOFF_S: Final = 1.0
+"""The ceiling of the first wait; each further failure doubles it (contract sheet, section 7.3)."""
+
+Action: TypeAlias = Literal[
+    "retry",  # counts against the row's attempts
+    "slow down",  # everyone waits; does not count against the row's attempts
+    "slow down, counted",  # everyone waits; counts
+    "give up",  # this row fails
+    "give up, or stop",  # this row fails; the run stops if no request has worked yet, for then every row would
+    "abort",  # the run stops, resumable
+]
+
+
+class Wording(Struct, frozen=True):
+    """Words that a message is known by: the pattern to search for, and how to show it to a person."""
+
+    shown: str
+    pattern: re.Pattern[str]
+
+
+class Rule(Struct, frozen=True, kw_only=True):
+    """One line of the table. Conditions left out hold always; of `codes` and `wording` one is enough.
+
+    `codes` are compared with both the code and the type of an error, because errors in Anthropic's shape carry the
+    gateway's code as their type (contract sheet, section 7.1). `advice` is put before the service's own words.
+    """
+
+    action: Action
+    kind: FailureKind
+    reason: str
+    transport: TransportFailureKind | None = None
+    problem: Problem | None = None
+    statuses: tuple[range, ...] | None = None
+    codes: frozenset[str] = frozenset()
+    wording: Wording | None = None
+    advice: str = ""
+    hint: str = ""
+
+    @property
+    def when(self) -> str:
+        """The conditions in words, for the table that people read."""
+        parts = [
+            f"no reply: {self.transport}" if self.transport else "",
+            f"status {_status_words(self.statuses)}" if self.statuses else "",
+            PROBLEM_WORDS[self.problem] if self.problem else "",
+            _signal_words(self.codes, self.wording),
+        ]
+        return ", ".join(part for part in parts if part) or "anything else"
+
+
+class _Signal(Struct, frozen=True):
+    """What the rules look at. `problem` is set only where a success status hides that there is no answer."""
+
+    message: str
+    status: int | None = None
+    codes: frozenset[str] = frozenset()
+    problem: Problem | None = None
+    transport: TransportFailureKind | None = None
+
+
+PROBLEM_WORDS: Final[dict[Problem, str]] = {
+    "error": "2xx with an error",
+    "redirect": "redirect",
+    "not_json": "2xx with cut-off or invalid JSON",
+    "html": "2xx with HTML",
+    "not_understood": "2xx with JSON of an unknown shape",
+    "failed_generation": "2xx that says that generation failed",
+}
+
+_AUTH_HINT: Final = (
+    "Check the API key in the environment variable that target.key_env names: it may be missing, wrong, disabled, "
+    "expired, limited to other models or addresses, or out of its own quota. Then run the same command again."
+)
+_CREDIT_HINT: Final = (
+    "The account's balance or the key's own quota is used up. Top up, or raise the key's quota, then run the same "
+    "command again; finished rows are kept."
+)
+_MODEL_ID_HINT: Final = (
+    "Check target.model: it must be the catalog's id, not its code (a code has dashes in place of dots)."
+)
+_NO_ROUTE_HINT: Final = (
+    "Check target.model against the catalog's ids. If it is right, all routes of the model may be down: run the same "
+    "command again later."
+)
+_PATH_ADVICE: Final = "path mistake: check target.base_url"
+
+_SUCCESS: Final = range(200, 300)
+_REDIRECTS: Final = range(300, 400)
+_CLIENT_ERRORS: Final = range(400, 500)
+_SERVER_ERRORS: Final = range(500, 600)
+
+
+def _only(*statuses: int) -> tuple[range, ...]:
+    return tuple(range(status, status + 1) for status in statuses)
+
+
+def _wording(shown: str, pattern: str) -> Wording:
+    return Wording(shown, re.compile(pattern, re.IGNORECASE))
+
+
+_OUT_OF_CREDIT: Final = _wording(
+    "quota is not enough, insufficient … quota, 额度不足", r"quota is not enough|insufficient\b.{0,60}\bquota|额度不足"
+)
+_NO_ACCESS: Final = _wording("no access to model", r"\bno access to (?:the |this )?model|无权访问模型")
+_NOT_PRICED: Final = _wording("has not been priced by the administrator", r"has not been priced by the administrator")
+_NO_CHANNEL: Final = _wording("no available channel for …", r"no available channel for\b")
+_BLOCKED: Final = _wording(
+    "content policy, content filter, usage policy, request blocked, sensitive words",
+    r"content[ _-]?(?:management |safety )?polic(?:y|ies)|content[ _-]filter|usage polic(?:y|ies)"
+    r"|(?:request|prompt) (?:was |is )?blocked|sensitive words",
+)
+
+RETRY_TABLE: Final[tuple[Rule, ...]] = (
+    # The network: no whole reply.
+    Rule(
+        transport="timeout",
+        action="retry",
+        kind="timeout",
+        reason="No whole reply came in time; the service may have finished, and billed, the work all the same.",
+    ),
+    Rule(
+        transport="connection",
+        action="retry",
+        kind="connection",
+        reason="The connection was refused, reset or cut; the work may have been billed all the same.",
+    ),
+    Rule(
+        transport="too_large",
+        action="give up",
+        kind="invalid_response",
+        reason="The reply is longer than the bound, and would be again.",
+    ),
+    # The key and the account: every row would be refused. Words alone decide only on statuses where they were seen or
+    # where a lost status ends up (500), since other errors may quote a row's own text.
+    Rule(
+        statuses=_only(401),
+        action="abort",
+        kind="auth",
+        hint=_AUTH_HINT,
+        reason="The key is refused, and so would every row be; a key out of its own quota may end here too.",
+    ),
+    Rule(
+        statuses=_only(402),
+        action="abort",
+        kind="credit",
+        hint=_CREDIT_HINT,
+        reason="Payment is required: the account is out of credit.",
+    ),
+    Rule(
+        codes=frozenset({"insufficient_user_quota", "pre_consume_token_quota_failed"}),
+        action="abort",
+        kind="credit",
+        hint=_CREDIT_HINT,
+        reason="The balance or the key's quota is used up; finished rows are kept for after a top-up.",
+    ),
+    Rule(
+        statuses=_only(429, 500),
+        codes=frozenset({"insufficient_quota"}),
+        action="slow down, counted",
+        kind="rate_limited",
+        reason="This code may mean a provider's account behind the service and not yours: try again, a few times.",
+    ),
+    Rule(
+        statuses=_only(403, 500),
+        wording=_OUT_OF_CREDIT,
+        action="abort",
+        kind="credit",
+        hint=_CREDIT_HINT,
+        reason="The words say that the balance or the key's quota is used up.",
+    ),
+    Rule(
+        statuses=_only(403),
+        codes=frozenset({"access_denied"}),
+        wording=_NO_ACCESS,
+        action="abort",
+        kind="auth",
+        hint=_AUTH_HINT,
+        reason="The key's list of models or addresses does not allow this.",
+    ),
+    # The model: every row asks the same one.
+    Rule(
+        statuses=_only(400, 500),
+        codes=frozenset({"model_price_error"}),
+        wording=_NOT_PRICED,
+        action="abort",
+        kind="model_not_found",
+        hint=_MODEL_ID_HINT,
+        reason="The model can't be called as it is written: often a catalog code was used where the id belongs.",
+    ),
+    Rule(
+        statuses=_only(500, 503),
+        codes=frozenset({"model_not_found"}),
+        wording=_NO_CHANNEL,
+        action="abort",
+        kind="model_not_found",
+        hint=_NO_ROUTE_HINT,
+        reason="This is how an unknown model is answered; it can also mean that all routes of a model are down.",
+    ),
+    Rule(
+        statuses=_only(400, 404),
+        codes=frozenset({"model_not_found"}),
+        action="give up, or stop",
+        kind="model_not_found",
+        advice="no such model: check target.model",
+        reason="One provider behind the service does not know the model.",
+    ),
+    # The row's content.
+    Rule(
+        codes=frozenset({"prompt_blocked", "sensitive_words_detected", "content_filter", "content_policy_violation"}),
+        action="give up",
+        kind="blocked",
+        reason="A content filter blocked this row, whatever the status says.",
+    ),
+    Rule(
+        statuses=_only(400, 422),
+        wording=_BLOCKED,
+        action="give up",
+        kind="blocked",
+        reason="The words say that a content filter blocked this row.",
+    ),
+    Rule(
+        problem="failed_generation",
+        wording=_BLOCKED,
+        action="give up",
+        kind="blocked",
+        reason="The words say that a content filter blocked this row.",
+    ),
+    Rule(
+        statuses=_only(413),
+        action="give up",
+        kind="too_large",
+        reason="The request is too large; the row has to shrink.",
+    ),
+    Rule(
+        codes=frozenset({"read_request_body_failed"}),
+        action="give up",
+        kind="too_large",
+        reason="The service could not read the request to its end; the row has to shrink.",
+    ),
+    # The path.
+    Rule(
+        statuses=_only(404, 405),
+        action="give up, or stop",
+        kind="invalid_request",
+        advice=_PATH_ADVICE,
+        reason="There is nothing at this address.",
+    ),
+    Rule(
+        statuses=(_REDIRECTS,),
+        action="give up, or stop",
+        kind="invalid_request",
+        advice=_PATH_ADVICE,
+        reason="A wrong path shows as a redirect, and redirects are not followed.",
+    ),
+    Rule(
+        problem="html",
+        action="give up, or stop",
+        kind="invalid_response",
+        advice=_PATH_ADVICE,
+        reason="A wrong path shows as a web page.",
+    ),
+    # Success statuses that bring no answer.
+    Rule(
+        problem="not_json",
+        action="retry",
+        kind="invalid_response",
+        advice="the reply is cut off or not JSON",
+        reason="The reply was cut on its way, which is of a kind with a timeout.",
+    ),
+    Rule(
+        problem="not_understood",
+        action="give up",
+        kind="invalid_response",
+        advice="the reply is JSON of an unknown shape",
+        reason="A reply of this shape would come again, and be billed again.",
+    ),
+    Rule(
+        problem="failed_generation",
+        codes=frozenset({"rate_limit_exceeded"}),
+        action="slow down, counted",
+        kind="rate_limited",
+        reason="The provider pushed back after it had taken the request.",
+    ),
+    Rule(
+        problem="failed_generation",
+        codes=frozenset({"server_error"}),
+        action="retry",
+        kind="server_error",
+        reason="The provider failed, not the row.",
+    ),
+    Rule(
+        problem="failed_generation",
+        action="give up",
+        kind="invalid_request",
+        reason="The provider can't generate from this request.",
+    ),
+    # Everything else, by status.
+    Rule(
+        statuses=_only(408),
+        action="retry",
+        kind="timeout",
+        reason="The service waited too long.",
+    ),
+    Rule(
+        statuses=_only(429),
+        action="slow down",
+        kind="rate_limited",
+        reason="The service pushes back: everyone waits, and the row's attempts are not used up.",
+    ),
+    Rule(
+        statuses=(_CLIENT_ERRORS,),
+        action="give up",
+        kind="invalid_request",
+        reason="The same request would be refused again (a 403 with HTML is a firewall's answer to its content).",
+    ),
+    Rule(
+        statuses=_only(500),
+        codes=frozenset(
+            {
+                "invalid_request",
+                "invalid_request_error",
+                "convert_request_failed",
+                "bad_request_body",
+                "invalid_api_type",
+                "count_token_failed",
+                "invalid_argument",
+                "400",
+            }
+        ),
+        action="give up",
+        kind="invalid_request",
+        reason="The request is wrong: an error without a status of its own arrives as 500.",
+    ),
+    Rule(
+        statuses=_only(502, 503, 529),
+        action="retry",
+        kind="overloaded",
+        reason="The service or a provider behind it is overloaded.",
+    ),
+    Rule(
+        statuses=_only(504, 524),
+        action="retry",
+        kind="timeout",
+        reason="A proxy had no answer in time; the work may have been billed all the same.",
+    ),
+    Rule(
+        statuses=(_SERVER_ERRORS,),
+        action="retry",
+        kind="server_error",
+        reason="The service failed, not the row.",
+    ),
+    Rule(
+        action="give up",
+        kind="invalid_response",
+        reason="No such status means anything to us.",
+    ),
+)
+"""From the contract sheet, section 7.2; the first rule that matches decides, and the last one always matches."""
+
+FITTING_STATUS: Final[dict[str, int]] = {
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "access_denied": 403,
+    "insufficient_quota": 429,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "resource_exhausted": 429,
+    "overloaded_error": 529,
+}
+"""The status that an error's code belongs to, for errors that come with a success status. All others: 500."""
+
+
+def classify(
+    reply: HttpResponse | TransportFailure, parsed: Completion | ErrorDetail | None, *, now: datetime
+) -> Verdict:
+    """What this attempt means. Total: whatever the reply, there is a verdict.
+
+    `parsed` is what a wire format made of the reply; None for a `TransportFailure`. `now` (aware) is the base for a
+    Retry-After date when the reply has no Date of its own. Source: contract sheet, section 7.2.
+    """
+    if isinstance(reply, TransportFailure):
+        signal = _Signal(message=_words(reply.detail), transport=reply.kind)
+        return _verdict(_first_match(signal), signal, ErrorDetail(status=0), None)
+    if isinstance(parsed, Completion):
+        return Done(parsed)
+    detail = parsed or ErrorDetail(status=reply.status, problem="not_understood")
+    signal = _signal_of(detail)
+    return _verdict(_first_match(signal), signal, detail, retry_after_s(reply.headers, now=now))
+
+
+def backoff(failures: int, *, jitter: float, cap_s: float) -> float:
+    """Seconds to wait after this many failures in a row (at least 1), with full jitter.
+
+    `jitter` in [0, 1) picks a point below the ceiling, which is 1 s at first, doubles with each failure, and never
+    passes `cap_s`. Spreading over the whole span keeps rows that failed together from coming back together.
+    """
+    doublings = min(failures - 1, 60)  # beyond that the cap has long decided: no overflow
+    return jitter * min(cap_s, FIRST_BACKOFF_S * 2.0**doublings)
+
+
+def retry_after_s(headers: dict[str, str], *, now: datetime) -> float | None:
+    """The wait that a reply asks for, in seconds from 0 to `MAX_RETRY_AFTER_S`; None if it asks for none we can read.
+
+    Reads `retry-after-ms`, then `retry-after` as seconds or as an HTTP date, taken relative to the reply's own Date
+    where it has one (our clock may be wrong). The service documents neither (contract sheet, section 7.3).
+    """
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return _capped(milliseconds / 1000)
+    asked = headers.get("retry-after", "")
+    seconds = _number(asked)
+    if seconds is None:
+        until = _http_date(asked)
+        seconds = None if until is None else (until - (_http_date(headers.get("date", "")) or now)).total_seconds()
+    return None if seconds is None else _capped(seconds)
+
+
+def retry_table_markdown() -> str:
+    """`RETRY_TABLE` as a Markdown table, in order, for the README."""
+    lines = ["| when | then | kind | why |", "| --- | --- | --- | --- |"]
+    lines += [f"| {rule.when} | {rule.action} | `{rule.kind}` | {rule.reason} |" for rule in RETRY_TABLE]
+    return "\n".join(lines) + "\n"
+
+
+def _first_match(signal: _Signal) -> Rule:
+    return next(rule for rule in RETRY_TABLE if _matches(rule, signal))
+
+
+def _matches(rule: Rule, signal: _Signal) -> bool:
+    return (
+        (rule.transport is None or rule.transport == signal.transport)
+        and (rule.problem is None or rule.problem == signal.problem)
+        and (rule.statuses is None or any(signal.status in span for span in rule.statuses))
+        and _says(rule, signal)
+    )
+
+
+def _says(rule: Rule, signal: _Signal) -> bool:
+    if not rule.codes and rule.wording is None:
+        return True
+    if not rule.codes.isdisjoint(signal.codes):
+        return True
+    return rule.wording is not None and rule.wording.pattern.search(signal.message) is not None
+
+
+def _signal_of(detail: ErrorDetail) -> _Signal:
+    codes = frozenset(word.strip().lower() for word in (detail.code, detail.type)) - {""}
+    message = _words(detail.message)
+    if detail.status not in _SUCCESS:
+        return _Signal(message, status=detail.status, codes=codes)
+    if detail.problem == "error":
+        return _Signal(message, status=_fitting_status(codes), codes=codes)
+    return _Signal(message, status=detail.status, codes=codes, problem=detail.problem)
+
+
+def _fitting_status(codes: frozenset[str]) -> int:
+    """The status that an error with a success status should have had; the highest, where code and type disagree."""
+    numeric = (int(code) for code in codes if re.fullmatch("[45][0-9]{2}", code))
+    named = (FITTING_STATUS[code] for code in codes if code in FITTING_STATUS)
+    return max([*numeric, *named], default=500)
+
+
+def _verdict(rule: Rule, signal: _Signal, detail: ErrorDetail, wait: float | None) -> Verdict:
+    failure = _failure(rule, signal, detail)
+    match rule.action:
+        case "retry":
+            return Retry(failure, retry_after_s=wait)
+        case "slow down":
+            return Retry(failure, retry_after_s=wait, slow_down=True, costs_attempt=False)
+        case "slow down, counted":
+            return Retry(failure, retry_after_s=wait, slow_down=True)
+        case "give up":
+            return GiveUp(failure)
+        case "give up, or stop":
+            return GiveUp(failure, path_mistake=True)
+        case "abort":
+            return Abort(failure, hint=rule.hint)
+        case _:
+            assert_never(rule.action)
+
+
+def _failure(rule: Rule, signal: _Signal, detail: ErrorDetail) -> Failure:
+    if signal.transport is not None:
+        return Failure(rule.kind, signal.message or f"no whole reply ({signal.transport})")
+    words = signal.message or f"HTTP {detail.status} without a message"
+    message = f"{rule.advice}: {words}" if rule.advice else words
+    return Failure(rule.kind, message[:MAX_MESSAGE_CHARS], detail.status, detail.code, detail.request_id)
+
+
+_KEY_SHAPE: Final = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}")  # contract sheet, section 1
+
+
+def _words(text: str) -> str:
+    """The service's own words, fit to keep: bounded, valid Unicode, and without a key that an error may quote."""
+    kept = text[: MAX_MESSAGE_CHARS * 2].encode("utf-8", "replace").decode()
+    return _KEY_SHAPE.sub("sk-…", kept).strip()[:MAX_MESSAGE_CHARS]
+
+
+_NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,40})?")
+_MAX_DATE_CHARS: Final = 64  # an HTTP date has 29
+
+
+def _number(text: str) -> float | None:
+    return float(text) if _NUMBER.fullmatch(text := text.strip()) else None
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text[:_MAX_DATE_CHARS])
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def _capped(seconds: float) -> float:
+    return max(0.0, min(seconds, MAX_RETRY_AFTER_S))
+
+
+def _status_words(statuses: tuple[range, ...]) -> str:
+    return ", ".join(str(span.start) if len(span) == 1 else f"{span.start} to {span[-1]}" for span in statuses)
+
+
+def _signal_words(codes: frozenset[str], wording: Wording | None) -> str:
+    known_codes = "code " + " / ".join(f"`{code}`" for code in sorted(codes)) if codes else ""
+    words = f'words like "{wording.shown}"' if wording else ""
+    return " or ".join(part for part in (known_codes, words) if part)
