@@ -1,0 +1,152 @@
+"""What a simulated model says and how many tokens that takes: hides that nobody thinks about the prompt.
+
+An answer derives from the request alone, never from the attempt: however a run stumbles, its table comes out the same.
+Guards the token cap: no answer is longer than what the request allows.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from cometbatch.records import Completion, FinishReason, Message, Prompt, Usage
+from cometbatch.simulator.behaviour import number
+from cometbatch.simulator.catalog import Model
+
+CHARACTERS_PER_TOKEN = 4  # the documentation's own estimate (contract sheet, section 8.3)
+DEFAULT_CAP = 1024  # tokens that reasoning eats where the request has no cap of its own
+MAX_THINKING = 256  # tokens
+ECHO_WORDS = 8
+ECHO_CHARACTERS = 80
+MAX_CHOICE_WORDS = 4  # "not a bug report" is a choice, half a sentence is none
+
+_OFFERED = re.compile(  # after a colon or in brackets; looked for at every position, as one may begin inside another
+    r"\b(?=(?:one of|either|choose|pick|options|(?:answer|reply|respond)\b)[^:.(\n]{0,40}[:(]([^.;:?!\n)]+))", re.IGNORECASE
+)
+_OFFERED_IN_PASSING = re.compile(
+    r"\b(?=(?:one of|either|choose(?: from| between)?|pick|(?:answer|reply|respond)(?: with)?) ([^.;:?!\n()]+))",
+    re.IGNORECASE,
+)
+_BULLET = re.compile(r"\n\s*[-*•]\s+")
+_SEPARATOR = re.compile(r"\s*(?:,\s*or\s|,|/|\||\sor\s)\s*", re.IGNORECASE)
+_QUOTES = " \t'\"`*“”‘’«»[]{}<>"
+_JSON_WORDS = frozenset({"json_object", "json_schema", "application/json"})
+_SENTENCES = (
+    "In short: “{echo}” is the heart of it.",
+    "A simulated answer to “{echo}”.",
+    "As for “{echo}”, the simulator agrees.",
+    "Noted: “{echo}”.",
+)
+_REFUSAL = "I can't help with that."
+_TOOL_CALLS = '[{"id":"call_sim1","type":"function","function":{"name":"look_up","arguments":"{}"}}]'
+
+
+def tokens_in(characters: int) -> int:
+    """How many tokens that many characters take, rounded up."""
+    return -(-characters // CHARACTERS_PER_TOKEN)
+
+
+def answer(model: Model, prompt: Prompt, digest: bytes) -> Completion:
+    """A whole answer, or as much of it as the request's token cap allows."""
+    text = _stopped(answer_text(prompt, digest), prompt.params.stop)
+    thinking = 1 + number(digest, "thinking", MAX_THINKING) if model.reasoning else 0
+    cap = prompt.params.max_output_tokens
+    fits = cap is None or thinking + tokens_in(len(text)) <= cap
+    if cap is not None and not fits:
+        thinking = min(thinking, cap)
+        text = text[: (cap - thinking) * CHARACTERS_PER_TOKEN]
+    usage = _usage(model, prompt, digest, text=text, thinking=thinking)
+    return Completion(text, "stop" if fits else "length", usage)
+
+
+def answer_text(prompt: Prompt, digest: bytes) -> str:
+    """One of the words that the prompt offers, or else a sentence about it; as JSON where that is asked for."""
+    offered = choices(prompt.messages)
+    text = offered[number(digest, "choice", len(offered))] if offered else _sentence(prompt.messages, digest)
+    return msgspec.json.encode({"answer": text}).decode() if _wants_json(prompt.params.extra) else text
+
+
+def choices(messages: Iterable[Message]) -> list[str]:
+    """The words to choose from, as in "one of: billing, bug, question"; empty where nothing of the kind is there."""
+    for message in messages:
+        text = _BULLET.sub(", ", message.content)
+        found = _listed(_OFFERED, text, MAX_CHOICE_WORDS) or _listed(_OFFERED_IN_PASSING, text, 1)
+        if found:
+            return found
+    return []
+
+
+def cut_short(whole: Completion) -> Completion:
+    """The first half of an answer, as if the token cap had come in the middle."""
+    return _ended(whole, "length", text=whole.text[: len(whole.text) // 2])
+
+
+def eaten_by_reasoning(whole: Completion, cap: int | None) -> Completion:
+    """No text, and the whole cap billed: contract sheet, section 2, "Reasoning ate the cap"."""
+    eaten = DEFAULT_CAP if cap is None else cap
+    usage = msgspec.structs.replace(whole.usage, output_tokens=eaten, reasoning_output_tokens=eaten)
+    return msgspec.structs.replace(whole, text="", finish_reason="length", usage=usage)
+
+
+def emptied(whole: Completion) -> Completion:
+    """A finished answer that says nothing."""
+    return _ended(whole, "stop")
+
+
+def filtered(whole: Completion, detail: str) -> Completion:
+    """An answer that a content filter took away; `detail` is the reason word."""
+    return _ended(whole, "content_filter", detail=detail)
+
+
+def refused(whole: Completion) -> Completion:
+    """The model's own no."""
+    return _ended(whole, "refusal", detail=_REFUSAL)
+
+
+def called_a_tool(whole: Completion) -> Completion:
+    """A tool call where an answer was expected."""
+    return _ended(whole, "tool_calls", detail=_TOOL_CALLS)
+
+
+def _ended(whole: Completion, finish_reason: FinishReason, *, text: str = "", detail: str | None = None) -> Completion:
+    """The same exchange with another end; what the model said, aloud or as detail, is what it is billed for."""
+    output = tokens_in(len(text) + len(detail or "")) + (whole.usage.reasoning_output_tokens or 0)
+    usage = msgspec.structs.replace(whole.usage, output_tokens=output)
+    return msgspec.structs.replace(whole, text=text, finish_reason=finish_reason, detail=detail, usage=usage)
+
+
+def _usage(model: Model, prompt: Prompt, digest: bytes, *, text: str, thinking: int) -> Usage:
+    total = tokens_in(sum(len(message.content) for message in prompt.messages))
+    cached = total * number(digest, "cached", 4) // 4 if model.caching else 0
+    return Usage(
+        input_tokens=total,
+        output_tokens=tokens_in(len(text)) + thinking,
+        cache_read_input_tokens=cached,
+        reasoning_output_tokens=thinking,
+    )
+
+
+def _listed(pattern: re.Pattern[str], text: str, most_words: int) -> list[str]:
+    for match in pattern.finditer(text):
+        words = [word for word in (piece.strip(_QUOTES) for piece in _SEPARATOR.split(match[1])) if word]
+        if len(words) > 1 and all(len(word.split()) <= most_words for word in words):
+            return words
+    return []
+
+
+def _sentence(messages: Iterable[Message], digest: bytes) -> str:
+    last = [message.content for message in messages if message.role == "user"][-1:]
+    echo = " ".join(" ".join(last).split()[:ECHO_WORDS])[:ECHO_CHARACTERS]
+    return _SENTENCES[number(digest, "sentence", len(_SENTENCES))].format(echo=echo)
+
+
+def _stopped(text: str, stops: Iterable[str]) -> str:
+    for stop in stops:
+        text = text.partition(stop)[0] if stop else text
+    return text
+
+
+def _wants_json(extra: object) -> bool:
+    if isinstance(extra, Mapping):
+        return any(_wants_json(value) for value in extra.values())
+    return isinstance(extra, str) and extra in _JSON_WORDS

@@ -1,0 +1,215 @@
+"""How the simulator behaves, and every dice roll of it: hides that its "randomness" is a digest.
+
+The same seed, request and attempt always give the same reply, in any order and in any process. Only a rate limit and
+a balance depend on what else was asked, because that is what they are.
+"""
+
+import difflib
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Literal
+
+from msgspec import Struct
+
+from cometbatch.simulator.catalog import CATALOG_SHAPES
+
+MAX_LATENCY_S = 3600.0
+DEFAULT_LATENCY_S = (0.5, 1.5)
+LONG_TAIL_S = (100.0, 200.0)  # contract sheet, section 10 item 12: "to beyond 100 s"
+_MANTISSA_BITS = 53  # a float holds no more: a larger numerator could round up to 1.0
+_LATENCY = re.compile(r"(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?", re.ASCII)
+_SHARE = re.compile(r"\d+(?:\.\d+)?|\.\d+", re.ASCII)
+
+
+class FaultKind(Struct, frozen=True):
+    """One thing that can go wrong.
+
+    `strikes` says what decides it: "attempt" (a later attempt is decided anew, so it gets through), "request" (every
+    attempt of that request ends the same way) or "job" (as "request", but the service means all requests of its kind).
+    """
+
+    name: str
+    strikes: Literal["attempt", "request", "job"]
+    what: str
+
+
+FAULT_KINDS = (
+    FaultKind("bad-key", "job", "401: the key is refused"),
+    FaultKind("credit", "job", "403 insufficient_user_quota: the balance is spent"),
+    FaultKind("key-quota", "job", "403 pre_consume_token_quota_failed: the key's own quota is spent"),
+    FaultKind("model-not-found", "job", "503 model_not_found: no route to the model"),
+    FaultKind("not-priced", "job", "400: the model has not been priced by the administrator"),
+    FaultKind("429", "attempt", "too many requests"),
+    FaultKind("500", "attempt", "the service failed, with an empty error code"),
+    FaultKind("502", "attempt", "bad gateway"),
+    FaultKind("503", "attempt", "overloaded"),
+    FaultKind("504", "attempt", "gateway timeout, with an HTML body"),
+    FaultKind("524", "attempt", "the proxy waited too long, with an HTML body"),
+    FaultKind("529", "attempt", "the upstream provider is overloaded"),
+    FaultKind("reset", "attempt", "the connection is cut, before the reply or (billed) in the middle of it"),
+    FaultKind("slow-body", "attempt", "a whole reply (billed) whose body drips for half a minute"),
+    FaultKind("long-tail", "attempt", "a whole reply (billed), but only after 100 to 200 seconds"),
+    FaultKind("cut-json", "attempt", "200 (billed) whose JSON is cut off"),
+    FaultKind("400", "request", "the model refuses the request"),
+    FaultKind("403-html", "request", "a firewall's HTML page"),
+    FaultKind("500-invalid-request", "request", "500 that is really a mistake in the request (code invalid_request)"),
+    FaultKind("prompt-blocked", "request", "400 prompt_blocked: the provider refuses the prompt"),
+    FaultKind("sensitive-words", "request", "500 sensitive_words_detected: the gateway refuses the prompt"),
+    FaultKind("html-200", "request", "200 with an HTML page, as from a wrong address"),
+    FaultKind("redirect", "request", "301 to an HTML page, as from a wrong path"),
+    FaultKind("length", "request", "an answer cut short at the token limit"),
+    FaultKind("length-empty", "request", "no answer: reasoning ate the token limit"),
+    FaultKind("empty", "request", "a finished answer without text"),
+    FaultKind("content-filter", "request", "no answer: filtered"),
+    FaultKind("refusal", "request", "the model declines to answer"),
+    FaultKind("tool-calls", "request", "a tool call in place of an answer"),
+    FaultKind("no-usage", "request", "a whole answer (billed) without token counts"),
+    FaultKind("empty-candidates", "request", "gemini: a 200 without candidates; elsewhere: 500 empty_response"),
+)
+_STRIKES_IN_WORDS = {
+    "attempt": "one attempt; the next may get through",
+    "request": "every attempt of the same request",
+    "job": "every attempt; the service refuses the job",
+}
+FAULTS: Mapping[str, str] = MappingProxyType(
+    {k.name: f"{k.what} [{_STRIKES_IN_WORDS[k.strikes]}]" for k in FAULT_KINDS}
+)
+_STRIKES = {kind.name: kind.strikes for kind in FAULT_KINDS}
+_ORDER = {"job": 0, "attempt": 1, "request": 2}  # a gateway refuses the caller first, then stumbles, then reads
+
+
+class Fault(Struct, frozen=True):
+    """A fault and the share of requests (or attempts, see `FAULT_KINDS`) that it strikes, from 0 to 1.
+
+    Raises `ValueError` for a name that is not in `FAULTS` or a share outside of 0 to 1.
+    """
+
+    name: str
+    share: float
+
+    def __post_init__(self) -> None:
+        if self.name not in FAULTS:
+            raise ValueError(_unknown_fault(self.name))
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"fault {self.name}: the share must be from 0 to 1, not {self.share}")
+
+
+class Behaviour(Struct, frozen=True):
+    """What the simulator does beyond answering. Raises `ValueError` where a field makes no sense.
+
+    `latency_s`: shortest and longest time to an answer, in seconds; the long tail is the fault "long-tail".
+    `rps`: requests admitted per second, beyond which comes 429; None is no limit. `retry_after`: a 429 says how long
+    to wait (by default it does not, contract sheet, section 7.3). `credit_usd`: the balance in US dollars; what it
+    cannot pay for is 403 insufficient_user_quota. `quirks`: replies vary as in section 10 item 9 of the sheet.
+    `catalog`: which shape of `GET /api/models`, a name in `catalog.CATALOG_SHAPES`.
+    """
+
+    seed: int = 0
+    latency_s: tuple[float, float] = DEFAULT_LATENCY_S
+    rps: float | None = None
+    faults: tuple[Fault, ...] = ()
+    retry_after: bool = False
+    credit_usd: Decimal | None = None
+    quirks: bool = True
+    catalog: str = "full"
+
+    def __post_init__(self) -> None:
+        shortest, longest = self.latency_s
+        if not 0 <= shortest <= longest <= MAX_LATENCY_S:
+            raise ValueError(f"latency must be two times in order, from 0 to {MAX_LATENCY_S:.0f} seconds")
+        if self.rps is not None and not (self.rps > 0 and math.isfinite(self.rps)):
+            raise ValueError(f"requests per second must be above 0, not {self.rps}")
+        if self.credit_usd is not None and not (self.credit_usd.is_finite() and self.credit_usd >= 0):
+            raise ValueError(f"credit must be 0 or more US dollars, not {self.credit_usd}")
+        if self.catalog not in CATALOG_SHAPES:
+            raise ValueError(f"unknown catalog shape {self.catalog!r}; known: {', '.join(CATALOG_SHAPES)}")
+
+    def to_options(self) -> list[str]:
+        """The same behaviour as options of `cometbatch simulate`; rarely used ones only where they differ."""
+        options = [f"--seed={self.seed}", f"--latency={'-'.join(_plain(bound) for bound in self.latency_s)}"]
+        options += [f"--fault={fault.name}:{_plain(fault.share)}" for fault in self.faults]
+        options += [f"--rps={_plain(self.rps)}"] if self.rps is not None else []
+        options += ["--retry-after"] if self.retry_after else []
+        options += [f"--credit={self.credit_usd:f}"] if self.credit_usd is not None else []
+        options += [] if self.quirks else ["--no-quirks"]
+        options += [] if self.catalog == "full" else [f"--catalog={self.catalog}"]
+        return options
+
+
+def parse_fault(text: str) -> Fault:
+    """NAME:SHARE, such as "429:0.05". Raises `ValueError` that lists the names and suggests the nearest."""
+    name, colon, share = text.strip().rpartition(":")
+    if not colon:
+        name = text.strip()
+    if name not in FAULTS:
+        raise ValueError(_unknown_fault(name))
+    if not _SHARE.fullmatch(share):
+        raise ValueError(f"fault {name}: write it with its share of requests, such as {name}:0.05")
+    return Fault(name, float(share))
+
+
+def parse_latency(text: str) -> tuple[float, float]:
+    """MIN-MAX or one number, in seconds, such as "0.5-1.5" or "2". Raises `ValueError` with what is expected."""
+    match = _LATENCY.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"latency {text!r}: write seconds as MIN-MAX, such as 0.5-1.5, or as one number")
+    shortest = float(match[1])
+    longest = float(match[2]) if match[2] else shortest
+    return Behaviour(latency_s=(shortest, longest)).latency_s
+
+
+def request_digest(seed: int, path: str, body: bytes) -> bytes:
+    """What every decision about a request derives from: 16 bytes."""
+    return hashlib.blake2b(f"{seed}\n{path}\n".encode() + body, digest_size=16).digest()
+
+
+def number(digest: bytes, label: str, below: int) -> int:
+    """A whole number from 0 to `below` (not included), as good as random, the same for the same digest and label."""
+    return int.from_bytes(_draw(digest, label)) % below
+
+
+def unit(digest: bytes, label: str) -> float:
+    """A number from 0 to 1 (not included), as good as random, the same for the same digest and label."""
+    return (int.from_bytes(_draw(digest, label)) >> (64 - _MANTISSA_BITS)) / (1 << _MANTISSA_BITS)
+
+
+def strike(faults: Iterable[Fault], digest: bytes, attempt: int) -> str | None:
+    """The fault that this attempt meets, or None. Each fault rolls for itself, so adding one moves no other."""
+    struck = (fault.name for fault in faults if unit(digest, _roll(fault.name, attempt)) < fault.share)
+    return min(struck, key=lambda name: _ORDER[_STRIKES[name]], default=None)
+
+
+def latency_s(behaviour: Behaviour, digest: bytes, attempt: int) -> float:
+    """Seconds until the answer to this attempt."""
+    return _between(behaviour.latency_s, unit(digest, f"latency {attempt}"))
+
+
+def long_tail_s(digest: bytes, attempt: int) -> float:
+    """Seconds until an answer that the fault "long-tail" struck."""
+    return _between(LONG_TAIL_S, unit(digest, f"long-tail {attempt}"))
+
+
+def _between(bounds: tuple[float, float], share: float) -> float:
+    return bounds[0] + (bounds[1] - bounds[0]) * share
+
+
+def _roll(name: str, attempt: int) -> str:
+    return f"fault {name} {attempt}" if _STRIKES[name] == "attempt" else f"fault {name}"
+
+
+def _draw(digest: bytes, label: str) -> bytes:
+    return hashlib.blake2b(label.encode(), digest_size=8, key=digest).digest()
+
+
+def _unknown_fault(name: str) -> str:
+    nearest = difflib.get_close_matches(name, FAULTS, n=1, cutoff=0.5)
+    suggestion = f" Did you mean {nearest[0]}?" if nearest else ""
+    return f"unknown fault {name!r}.{suggestion} Known: {', '.join(FAULTS)}"
+
+
+def _plain(value: float) -> str:
+    return f"{Decimal(repr(value)):f}"  # exact, and never as 1e-05: its dash would read as a range

@@ -1,0 +1,205 @@
+"""The models on offer, all of them fictional, and the shapes in which the service lists them.
+
+Guards that every shape of `GET /api/models` in the contract sheet (section 8.1 and section 10 item 11) can be met.
+"""
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from cometbatch.records import Usage
+
+CREATED = 1773798949  # Unix seconds, the sheet's own example: the simulator has no clock
+LIST_CREATED = 1626777600  # Unix seconds; /v1/models gives every model this same time (section 8.2)
+FULL_RATIO = Decimal("0.8")  # charged price / list price of most models, where a shape tells it (section 8.3)
+SHORT_PAGE_ROWS = 6
+SHORT_PAGE_TOTAL = 302
+CACHE_WRITE_FACTOR = Decimal("1.25")  # of the input rate (section 8.3); cache reads cost the full input rate
+_MILLION = 1_000_000
+_TEXT_PATHS = {
+    "openai-chat": "/v1/chat/completions",
+    "openai-responses": "/v1/responses",
+    "anthropic-messages": "/v1/messages",
+    "gemini": "/v1beta/models/{model}:generateContent",
+}
+
+Quirk = Literal["snapshot", "extra-usage", "bare-usage", "reasoning-content", "cost"]
+Endpoints = Literal["string", "object", "null", "double"]
+
+
+class Model(Struct, frozen=True):
+    """One model. Prices are US dollars per million tokens, per request or per second; None: not on that basis.
+
+    `reasoning`: spends output tokens on thinking; `caching`: reports cached input; `listed`: False for a model that
+    can be called but is missing from the catalog; `upcoming`: the other way round.
+    """
+
+    id: str
+    code: str
+    input: Decimal | None = None
+    output: Decimal | None = None
+    per_request: Decimal | None = None
+    per_second: Decimal | None = None
+    type: str = "text"
+    context_length: str | int | None = "128K"
+    max_completion_tokens: str | int | None = "8K"
+    reasoning: bool = False
+    caching: bool = False
+    listed: bool = True
+    upcoming: bool = False
+    quirks: tuple[Quirk, ...] = ()
+
+
+class CatalogShape(Struct, frozen=True):
+    """One way in which the service has been seen to list its models."""
+
+    short_page: bool = False
+    ratio: bool = False
+    endpoints: Endpoints = "string"
+
+
+def _tokens(input_price: str, output_price: str) -> tuple[Decimal, Decimal]:
+    return Decimal(input_price), Decimal(output_price)
+
+
+MODELS: tuple[Model, ...] = (
+    Model("comet-sim-1", "comet-sim-1", *_tokens("0.5", "1.5"), quirks=("snapshot",)),
+    Model("comet-sim-1-mini", "comet-sim-1-mini", *_tokens("0.1", "0.4"), quirks=("bare-usage",)),
+    Model(
+        "comet-sim-reasoner",
+        "comet-sim-reasoner",
+        *_tokens("2", "8"),
+        context_length=1_000_000,
+        reasoning=True,
+        quirks=("reasoning-content", "extra-usage"),
+    ),
+    Model("comet-sim.2.5", "comet-sim-2-5", *_tokens("1.25", "10"), context_length="1M", quirks=("cost",)),
+    Model("comet-sim-cache", "comet-sim-cache", *_tokens("3", "15"), caching=True),
+    Model("comet-sim-flat", "comet-sim-flat", per_request=Decimal("0.002")),
+    Model("comet-sim-edge-20260317", "comet-sim-edge", *_tokens("0.037", "0.15"), context_length=None),
+    Model("open-comets/comet-sim-8b", "open-comets-comet-sim-8b", *_tokens("0.02", "0.02"), quirks=("extra-usage",)),
+    Model("comet-sim-unpriced", "comet-sim-unpriced", max_completion_tokens=None),
+    Model("comet-sim-3", "comet-sim-3", *_tokens("5", "25"), upcoming=True),
+    Model("comet-sim-image", "comet-sim-image", per_request=Decimal("0.04"), type="image", context_length=None),
+    Model("comet-sim-video", "comet-sim-video", per_second=Decimal("0.1"), type="video", context_length=None),
+    Model("comet-sim-unlisted", "comet-sim-unlisted", *_tokens("1", "2"), listed=False),
+)
+CATALOG_SHAPES: Mapping[str, CatalogShape] = MappingProxyType(
+    {
+        "full": CatalogShape(),
+        "short-page": CatalogShape(short_page=True),
+        "ratio": CatalogShape(ratio=True),
+        "endpoints-object": CatalogShape(endpoints="object"),
+        "endpoints-null": CatalogShape(endpoints="null"),
+        "endpoints-double": CatalogShape(endpoints="double"),
+    }
+)
+_BY_ID = {model.id: model for model in MODELS}
+_BY_CODE = {model.code: model for model in MODELS}
+_ENCODER = msgspec.json.Encoder(decimal_format="number")  # prices are JSON numbers, digit for digit
+
+
+def callable_model(model_id: str) -> Model | None:
+    """The model that answers to this id, if any: an upcoming one does not yet."""
+    model = _BY_ID.get(model_id)
+    return None if model is None or model.upcoming else model
+
+
+def model_of_code(code: str) -> Model | None:
+    """The model with this `code`, which is for the detail page only: a call needs the id (section 8.1)."""
+    return _BY_CODE.get(code)
+
+
+def cost(model: Model, usage: Usage) -> Decimal | None:
+    """US dollars at list price, exactly; None where the model has no price for text. Unknown counts count as 0."""
+    if model.per_request is not None:
+        return model.per_request
+    if model.input is None or model.output is None:
+        return None
+    written = usage.cache_write_input_tokens or 0
+    weighted_input = (usage.input_tokens or 0) - written + written * CACHE_WRITE_FACTOR
+    return (weighted_input * model.input + (usage.output_tokens or 0) * model.output) / _MILLION
+
+
+def catalog_page(variant: str, models: Iterable[Model] = MODELS) -> bytes:
+    """The body of `GET /api/models` in the shape of that name. Raises `KeyError` for a name not in CATALOG_SHAPES."""
+    shape = CATALOG_SHAPES[variant]
+    rows = [catalog_row(model, shape) for model in models if model.listed]
+    if shape.short_page:
+        paging = {"page": 1, "page_size": 20, "total": SHORT_PAGE_TOTAL}
+        return _ENCODER.encode({"success": True, **paging, "data": rows[:SHORT_PAGE_ROWS]})
+    return _ENCODER.encode({"success": True, "page": 0, "page_size": 0, "total": len(rows), "data": rows})
+
+
+def model_page(code: str) -> bytes | None:
+    """The body of `GET /api/model/{code}`; None where no listed model has that code."""
+    model = _BY_CODE.get(code)
+    if model is None or not model.listed:
+        return None
+    return _ENCODER.encode({"success": True, "data": {**catalog_row(model, CatalogShape()), "overview": ""}})
+
+
+def model_list() -> bytes:
+    """The body of `GET /v1/models`: what a key can call, with what the catalog lacks, without what is upcoming."""
+    rows = [
+        {
+            "id": m.id,
+            "object": "model",
+            "created": LIST_CREATED,
+            "owned_by": "custom",
+            "supported_endpoint_types": ["openai"],
+        }
+        for m in MODELS
+        if not m.upcoming
+    ]
+    return _ENCODER.encode({"success": True, "object": "list", "data": rows})
+
+
+def catalog_row(model: Model, shape: CatalogShape) -> dict[str, object]:
+    """One record of the catalog."""
+    return {
+        "id": model.id,
+        "code": model.code,
+        "name": model.id.replace("-", " ").title(),
+        "provider": "Comet Simulations",
+        "provider_code": "comet-simulations",
+        "created": CREATED,
+        "model_type": model.type,
+        "features": [f"text-to-{model.type}"] if model.context_length else None,
+        "endpoints": _endpoints(model, shape.endpoints),
+        "pricing": _pricing(model, shape),
+        "context_length": model.context_length,
+        "max_completion_tokens": model.max_completion_tokens,
+        "api_doc_url": "https://docs.example/api/text/chat",
+        "upcoming": model.upcoming,
+    }
+
+
+def _pricing(model: Model, shape: CatalogShape) -> dict[str, object]:
+    prices: dict[str, object] = {
+        "currency": "USD / M Tokens",
+        "input": model.input,
+        "output": model.output,
+        "per_request": model.per_request,
+        "per_second": model.per_second,
+    }
+    if shape.ratio:
+        prices["ratio"] = Decimal(1) if model.per_request is not None else FULL_RATIO
+    return prices
+
+
+def _endpoints(model: Model, kind: Endpoints) -> object:
+    paths = _TEXT_PATHS if model.type == "text" else {f"{model.type}-generation": f"/v1/{model.type}s/generations"}
+    table = {name: {"path": path, "method": "POST"} for name, path in paths.items()}
+    text = msgspec.json.format(msgspec.json.encode(table), indent=2).decode()
+    shapes: dict[Endpoints, object] = {
+        "string": text,
+        "object": table,
+        "null": None,
+        "double": msgspec.json.encode(text).decode(),
+    }
+    return shapes[kind]
