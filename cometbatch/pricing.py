@@ -61,6 +61,16 @@ class PriceSettings(Struct, frozen=True):
     cache_read_multiplier: Decimal = Decimal(1)
     cache_write_multiplier: Decimal = Decimal("1.25")
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the prices given here are enough by themselves."""
+        return self.per_request is not None or (self.input is not None and self.output is not None)
+
+    @property
+    def needs_catalog(self) -> bool:
+        """Whether some price has to come from the catalog."""
+        return self.catalog and not self.is_complete
+
 
 class CatalogEntry(Struct, frozen=True):
     """One model of the catalog. Prices are in US dollars; None where that basis does not apply or can't be read.
@@ -246,9 +256,8 @@ def _rate(price: Decimal) -> Decimal | None:
 
 def _source(settings: PriceSettings, base: Rates, *, own: bool) -> str:
     """Where the prices come from, in words."""
-    all_given = base.per_request is not None or (settings.input is not None and settings.output is not None)
     if own:
-        return "job file" if all_given else "job file and catalog"
+        return "job file" if settings.is_complete else "job file and catalog"
     defaults = PriceSettings(catalog=settings.catalog)
     return "catalog" if settings == defaults or base.per_request is not None else "job file and catalog"
 

@@ -1,0 +1,368 @@
+"""Outcomes as columns: one fixed schema, so that any two parts of any two runs concatenate.
+
+Hides how an outcome becomes a row of the result, a line of the journal, and a share of the total. Guards: a table's
+output columns read back as outcomes that make the same columns again; the sum over a table is its tally's cost.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Context, Decimal, Inexact, InvalidOperation
+from functools import reduce
+from typing import Any, Final, Literal, TypeAlias, assert_never
+
+import msgspec
+import pyarrow as pa
+from msgspec import Struct
+
+from cometbatch.records import (
+    Completion,
+    Failed,
+    Failure,
+    FailureKind,
+    FinishReason,
+    Incomplete,
+    Outcome,
+    Succeeded,
+    Tally,
+    Usage,
+)
+
+Answered: TypeAlias = Succeeded | Incomplete
+_Row: TypeAlias = tuple[object, ...]
+
+_EXACT: Final = Context(prec=100, traps=[Inexact, InvalidOperation])  # a rounded total is a bug, not a total
+
+# Model texts and error details can be megabytes each, and `string` columns end at 2 GiB: `large_string` does not.
+_TEXT: Final = pa.string()
+_LONG_TEXT: Final = pa.large_string()
+_MONEY: Final = pa.decimal128(38, 18)
+_MOMENT: Final = pa.timestamp("us", tz="UTC")
+
+_MAX_INT64: Final = 2**63 - 1
+
+FULL_SCHEMA_KEYS: Final = frozenset(
+    {
+        b"ARROW:schema",
+        b"huggingface",
+        b"iceberg.schema",
+        b"org.apache.spark.sql.parquet.row.metadata",
+        b"parquet.avro.schema",
+    }
+)
+"""Schema metadata that other programs believe to list every column: it would hide the output's columns from them."""
+
+
+class Column(Struct, frozen=True):
+    """One output column: its name, its Arrow type, that type in plain words, and what it means."""
+
+    name: str
+    type: pa.DataType
+    words: str
+    meaning: str
+
+
+COLUMNS: Final = (
+    Column("custom_id", _TEXT, "text", "your own name for the row, from the column that `input.id` names"),
+    Column("status", _TEXT, "text", "`succeeded`, `incomplete` (billed, but cut short, blocked or empty) or `failed`"),
+    Column("response", _LONG_TEXT, "text", "what the model answered; null where there is no text"),
+    Column(
+        "finish_reason",
+        _TEXT,
+        "text",
+        "`stop`, `length`, `content_filter`, `refusal`, `tool_calls` or `other`; null for failed rows",
+    ),
+    Column("error_kind", _TEXT, "text", "why the row failed, in one word; null for all other rows"),
+    Column("error_message", _LONG_TEXT, "text", "why the row failed or is incomplete; null for succeeded rows"),
+    Column("http_status", pa.int32(), "integer", "status of the last reply; null where none came"),
+    Column("request_id", _TEXT, "text", "the service's name for the last attempt, for its support and billing log"),
+    Column("response_id", _TEXT, "text", "the provider's name for the answer"),
+    Column("response_model", _TEXT, "text", "the model that answered, in the provider's words (can be a snapshot)"),
+    Column("input_tokens", pa.int64(), "integer", "tokens of the prompt, cached ones included; null is unknown"),
+    Column("output_tokens", pa.int64(), "integer", "tokens of the answer, reasoning included; null is unknown"),
+    Column("cache_read_input_tokens", pa.int64(), "integer", "input tokens that came from a cache"),
+    Column("cache_write_input_tokens", pa.int64(), "integer", "input tokens that were written to a cache"),
+    Column("reasoning_output_tokens", pa.int64(), "integer", "output tokens spent on reasoning"),
+    Column("cost_usd", _MONEY, "decimal(38, 18)", "cost in US dollars, exact; null is unknown, which is not free"),
+    Column("attempts", pa.int32(), "integer", "requests sent for the row; 0 where nothing was sent"),
+    Column("latency_s", pa.float64(), "number", "seconds that the last attempt took"),
+    Column("finished_at", _MOMENT, "timestamp (µs, UTC)", "when the outcome was known"),
+    Column("request_hash", _TEXT, "text", "SHA-256 over format, model and request body, in hex"),
+)
+"""The output columns in order, with what they mean."""
+
+OUTPUT_SCHEMA: Final = pa.schema([pa.field(column.name, column.type) for column in COLUMNS])
+"""What every part has after its input columns, before any prefix."""
+
+
+def columns_markdown() -> str:
+    """`COLUMNS` as a Markdown table, for the README."""
+    lines = ["| column | type | meaning |", "| --- | --- | --- |"]
+    lines += [f"| `{column.name}` | {column.words} | {column.meaning} |" for column in COLUMNS]
+    return "\n".join(lines) + "\n"
+
+
+def outcome_of(completion: Completion) -> Literal["succeeded", "incomplete"]:
+    """Succeeded is a model that stopped by itself with something to say; everything else is incomplete."""
+    is_blank = not completion.text or completion.text.isspace()
+    return "succeeded" if completion.finish_reason == "stop" and not is_blank else "incomplete"
+
+
+# Tables
+
+
+def clashes(input_columns: Iterable[str], prefix: str) -> list[str]:
+    """The output columns that the input has already, under this prefix."""
+    taken = set(input_columns)
+    return [name for column in COLUMNS if (name := prefix + column.name) in taken]
+
+
+def joined_schema(input_schema: pa.Schema, prefix: str, metadata: Mapping[str, str]) -> pa.Schema:
+    """The input's columns as they were, then the output's with their prefix.
+
+    The input's own schema metadata stays (pandas' notes on types and index, for one) but for `FULL_SCHEMA_KEYS`;
+    `metadata` comes on top.
+    """
+    kept = {key: value for key, value in (input_schema.metadata or {}).items() if key not in FULL_SCHEMA_KEYS}
+    added = {key.encode(): value.encode() for key, value in metadata.items()}
+    return pa.schema([*input_schema, *(field.with_name(prefix + field.name) for field in OUTPUT_SCHEMA)], kept | added)
+
+
+def join(input_table: pa.Table, outcomes: Sequence[Outcome], prefix: str, metadata: Mapping[str, str]) -> pa.Table:
+    """A part: the input's rows, each beside its outcome. `outcomes` are one for each row, in order.
+
+    Raises `ValueError` where they are not: an answer beside the wrong row would be worse than none.
+    """
+    first = outcomes[0].row if outcomes else 0
+    if [outcome.row for outcome in outcomes] != list(range(first, first + input_table.num_rows)):
+        raise ValueError(f"{len(outcomes)} outcomes do not fit {input_table.num_rows} rows one to one, in order")
+    columns = [*input_table.columns, *outcomes_table(outcomes).columns]
+    return pa.Table.from_arrays(columns, schema=joined_schema(input_table.schema, prefix, metadata))
+
+
+def outcomes_table(outcomes: Iterable[Outcome]) -> pa.Table:
+    """The output columns of these outcomes, as `OUTPUT_SCHEMA`."""
+    rows = [_cells(outcome) for outcome in outcomes]
+    columns = zip(*rows, strict=True) if rows else ([] for _ in COLUMNS)
+    arrays = [pa.array(cells, column.type) for cells, column in zip(columns, COLUMNS, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=OUTPUT_SCHEMA)
+
+
+def read_outcomes(table: pa.Table, first_row: int, prefix: str = "") -> list[Outcome]:
+    """The outcomes in a table's output columns, its first row being `first_row`; other columns are passed over.
+
+    They make the same columns again. What has no column of its own is gone: an error's code (now in its message) and
+    the detail of a succeeded answer.
+    """
+    columns = [table.column(prefix + column.name).to_pylist() for column in COLUMNS]
+    names = [column.name for column in COLUMNS]
+    rows = zip(*columns, strict=True)
+    return [_outcome(row, dict(zip(names, cells, strict=True))) for row, cells in enumerate(rows, first_row)]
+
+
+def _cells(outcome: Outcome) -> _Row:
+    match outcome:
+        case Succeeded():
+            return _answered_cells(outcome, "succeeded", None)
+        case Incomplete():
+            return _answered_cells(outcome, "incomplete", _incomplete_message(outcome.completion))
+        case Failed():
+            return _failed_cells(outcome)
+        case _:
+            assert_never(outcome)
+
+
+def _answered_cells(outcome: Answered, status: str, message: str | None) -> _Row:
+    completion, usage = outcome.completion, outcome.completion.usage
+    return (
+        outcome.custom_id,
+        status,
+        completion.text or None,
+        completion.finish_reason,
+        None,
+        message,
+        outcome.http_status,
+        outcome.request_id,
+        completion.response_id,
+        completion.response_model,
+        _int64(usage.input_tokens),
+        _int64(usage.output_tokens),
+        _int64(usage.cache_read_input_tokens),
+        _int64(usage.cache_write_input_tokens),
+        _int64(usage.reasoning_output_tokens),
+        outcome.cost_usd,
+        outcome.attempts,
+        outcome.latency_s,
+        outcome.finished_at,
+        outcome.request_hash,
+    )
+
+
+def _failed_cells(outcome: Failed) -> _Row:
+    failure = outcome.failure
+    return (
+        outcome.custom_id,
+        "failed",
+        *(None, None),
+        failure.kind,
+        _failure_message(failure),
+        failure.status,
+        failure.request_id,
+        *(None, None),
+        *(None, None, None, None, None),
+        None,
+        outcome.attempts,
+        outcome.latency_s,
+        outcome.finished_at,
+        outcome.request_hash,
+    )
+
+
+def _outcome(row: int, cells: dict[str, Any]) -> Outcome:
+    match cells["status"]:
+        case "succeeded":
+            return Succeeded(completion=_completion(cells, None), **_answered_fields(row, cells))
+        case "incomplete":
+            return Incomplete(completion=_completion(cells, _detail(cells)), **_answered_fields(row, cells))
+        case _:
+            return _failed(row, cells)
+
+
+def _answered_fields(row: int, cells: dict[str, Any]) -> dict[str, Any]:
+    names = ("custom_id", "attempts", "latency_s", "finished_at", "request_hash", "http_status", "request_id")
+    return {"row": row, "cost_usd": cells["cost_usd"], **{name: cells[name] for name in names}}
+
+
+def _completion(cells: dict[str, Any], detail: str | None) -> Completion:
+    usage = Usage(*(cells[name] for name in Usage.__struct_fields__))
+    return Completion(
+        cells["response"] or "",
+        cells["finish_reason"],
+        usage,
+        cells["response_id"],
+        cells["response_model"],
+        detail,
+    )
+
+
+def _failed(row: int, cells: dict[str, Any]) -> Failed:
+    kind: FailureKind = cells["error_kind"]
+    finished_at: datetime = cells["finished_at"]
+    return Failed(
+        row,
+        cells["custom_id"],
+        cells["attempts"],
+        cells["latency_s"],
+        finished_at,
+        cells["request_hash"],
+        Failure(kind, cells["error_message"], status=cells["http_status"], request_id=cells["request_id"]),
+    )
+
+
+def _int64(count: int | None) -> int | None:
+    """A count that fits its column; one that does not is garbage, and garbage is unknown."""
+    return None if count is None or count > _MAX_INT64 else count
+
+
+_INCOMPLETE_WORDS: Final[dict[FinishReason, str]] = {
+    "stop": "empty answer",
+    "length": "cut at the token limit",
+    "content_filter": "blocked by a content filter",
+    "refusal": "refused by the model",
+    "tool_calls": "tool calls instead of an answer",
+    "other": "ended for an unknown reason",
+}
+
+
+def _incomplete_message(completion: Completion) -> str:
+    """Why an answer is incomplete, in a few words, then the detail that the reply gave."""
+    words = _INCOMPLETE_WORDS[completion.finish_reason]
+    return words if completion.detail is None else f"{words}: {completion.detail}"
+
+
+def _detail(cells: dict[str, Any]) -> str | None:
+    """The detail that `_incomplete_message` put into the message."""
+    words = _INCOMPLETE_WORDS[cells["finish_reason"]]
+    return None if cells["error_message"] == words else cells["error_message"].removeprefix(f"{words}: ")
+
+
+def _failure_message(failure: Failure) -> str:
+    """The message, and the code too where the message does not have it."""
+    is_told = not failure.code or failure.code in failure.message
+    return failure.message if is_told else f"{failure.message} (code {failure.code})"
+
+
+# Journal lines
+
+_ENCODER: Final = msgspec.json.Encoder(decimal_format="string")
+_OUTCOME_DECODER: Final[msgspec.json.Decoder[Outcome]] = msgspec.json.Decoder(Outcome)
+_TALLY_DECODER: Final = msgspec.json.Decoder(Tally)
+
+
+def encode_outcome(outcome: Outcome) -> bytes:
+    """An outcome as one line of JSON, without the line's end; money as strings, so that it stays exact."""
+    return _ENCODER.encode(outcome)
+
+
+def decode_outcome(line: bytes) -> Outcome:
+    """What `encode_outcome` wrote. Raises `msgspec.DecodeError` for anything else."""
+    return _OUTCOME_DECODER.decode(line)
+
+
+# Tallies
+
+
+def tally(outcomes: Iterable[Outcome]) -> Tally:
+    """Counts and sums over outcomes. Unknown token counts add nothing; unknown costs are counted as `unpriced`."""
+    every = list(outcomes)
+    failed = [outcome for outcome in every if isinstance(outcome, Failed)]
+    answered = [outcome for outcome in every if not isinstance(outcome, Failed)]
+    succeeded = sum(isinstance(outcome, Succeeded) for outcome in answered)
+    usages = [outcome.completion.usage for outcome in answered]
+    costs = [outcome.cost_usd for outcome in answered if outcome.cost_usd is not None]
+    return Tally(
+        succeeded=succeeded,
+        incomplete=len(answered) - succeeded,
+        failed=len(failed),
+        attempts=sum(outcome.attempts for outcome in every),
+        input_tokens=_total(usage.input_tokens for usage in usages),
+        output_tokens=_total(usage.output_tokens for usage in usages),
+        cache_read_input_tokens=_total(usage.cache_read_input_tokens for usage in usages),
+        cache_write_input_tokens=_total(usage.cache_write_input_tokens for usage in usages),
+        reasoning_output_tokens=_total(usage.reasoning_output_tokens for usage in usages),
+        cost_usd=reduce(_EXACT.add, costs, Decimal(0)),
+        unpriced=len(answered) - len(costs),
+        failures=dict(Counter(outcome.failure.kind for outcome in failed)),
+    )
+
+
+def add(left: Tally, right: Tally) -> Tally:
+    """The tally of both tallies' rows together."""
+    return Tally(
+        succeeded=left.succeeded + right.succeeded,
+        incomplete=left.incomplete + right.incomplete,
+        failed=left.failed + right.failed,
+        attempts=left.attempts + right.attempts,
+        input_tokens=left.input_tokens + right.input_tokens,
+        output_tokens=left.output_tokens + right.output_tokens,
+        cache_read_input_tokens=left.cache_read_input_tokens + right.cache_read_input_tokens,
+        cache_write_input_tokens=left.cache_write_input_tokens + right.cache_write_input_tokens,
+        reasoning_output_tokens=left.reasoning_output_tokens + right.reasoning_output_tokens,
+        cost_usd=_EXACT.add(left.cost_usd, right.cost_usd),
+        unpriced=left.unpriced + right.unpriced,
+        failures=dict(Counter(left.failures) + Counter(right.failures)),
+    )
+
+
+def encode_tally(tally: Tally) -> bytes:
+    """A tally as JSON, for a part's metadata; money as a string."""
+    return _ENCODER.encode(tally)
+
+
+def decode_tally(text: bytes) -> Tally:
+    """What `encode_tally` wrote. Raises `msgspec.DecodeError` for anything else."""
+    return _TALLY_DECODER.decode(text)
+
+
+def _total(counts: Iterable[int | None]) -> int:
+    return sum(_int64(count) or 0 for count in counts)
