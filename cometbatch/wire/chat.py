@@ -1,0 +1,222 @@
+"""Chat Completions, both halves (contract sheet, section 2).
+
+Hides that an answer's absence has many signatures: a null content, a refusal beside it, a cap that reasoning ate.
+Guards that `reasoning_content` never reaches the answer, and that totals are never added up twice.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from cometbatch.records import (
+    Completion,
+    ErrorDetail,
+    FinishReason,
+    GenerationParams,
+    HttpRequest,
+    HttpResponse,
+    ModelRequest,
+    Prompt,
+    Role,
+    Usage,
+)
+from cometbatch.wire import extra, incoming, outgoing
+from cometbatch.wire.counts import count, lawful_usage, total
+from cometbatch.wire.envelope import is_success, parse_error
+from cometbatch.wire.loose import compact_text, decode_json, mapping, mappings, text
+
+NAME: Final = "chat"
+PATH: Final = "/v1/chat/completions"
+
+_ROLES: Mapping[str, Role] = {"system": "system", "developer": "developer", "user": "user", "assistant": "assistant"}
+_TEXT_PARTS: Final = frozenset({"text"})
+_FINISH: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content_filter",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",  # the older word
+}
+# `max_tokens` is free for older models, which know no other name for the cap (contract sheet, section 2).
+_WRITTEN: Mapping[str, str] = {
+    "model": "target.model",
+    "messages": "prompt",
+    "max_completion_tokens": "params.max_output_tokens",
+    "temperature": "params.temperature",
+    "top_p": "params.top_p",
+    "stop": "params.stop",
+    "seed": "params.seed",
+}
+# Claude's cache writes as they show on this endpoint, by how long the cache lives.
+_CACHE_WRITES: Final = ("claude_cache_creation_5_m_tokens", "claude_cache_creation_1_h_tokens")
+_SAMPLE_CALL: Mapping[str, Any] = {
+    "id": "call_1",
+    "type": "function",
+    "function": {"name": "lookup", "arguments": "{}"},
+}
+_REFUSAL_WORDS: Final = "I can't help with that."
+
+
+def build_request(model: str, prompt: Prompt) -> HttpRequest:
+    """The request for this prompt: the same bytes every time."""
+    params = prompt.params
+    body: dict[str, Any] = {"model": model, "messages": prompt.messages}
+    body |= outgoing.known(
+        {
+            "max_completion_tokens": params.max_output_tokens,
+            "temperature": params.temperature,
+            "top_p": params.top_p,
+            "stop": params.stop or None,
+            "seed": params.seed,
+        }
+    )
+    extra.merge(body, params.extra)
+    return outgoing.json_request(PATH, body)
+
+
+def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
+    """What a client asks, or the error to answer with. Total over any request."""
+    return incoming.read_or_refuse(_read_request, request)
+
+
+def build_response(model: str, completion: Completion) -> HttpResponse:
+    """The reply that says this completion, in the full documented shape."""
+    origin = outgoing.origin_of(model, completion, "chatcmpl-")
+    body = {
+        "id": origin.response_id,
+        "object": "chat.completion",
+        "created": origin.created,
+        "model": origin.model,
+        "choices": [
+            {
+                "index": 0,
+                "message": _message(completion),
+                "logprobs": None,
+                "finish_reason": _finish_word(completion),
+            }
+        ],
+        **({} if completion.usage == Usage() else {"usage": _usage_body(completion.usage)}),
+        "service_tier": "default",
+        "system_fingerprint": f"fp_{origin.tag[:10]}",
+    }
+    return outgoing.json_reply(body)
+
+
+def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
+    """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
+    found = _read_completion(mapping(decode_json(response.body))) if is_success(response.status) else None
+    return found or parse_error(response)
+
+
+def unsupported_params(params: GenerationParams) -> str | None:
+    """Why these settings can't be used in this format, in a sentence; None when they can."""
+    return extra.unsupported_extra(params.extra, NAME, _WRITTEN)
+
+
+def unsupported_messages(roles: Sequence[Role]) -> str | None:
+    """Why messages in these roles can't be asked in this format, in a sentence; None when they can."""
+    return extra.unsupported_roles(roles, NAME, system_apart=False)
+
+
+def _read_request(request: HttpRequest) -> ModelRequest:
+    body = incoming.body_of(request)
+    model = incoming.take_model(body)
+    turns = incoming.take_turns(body, "messages", "field messages is required")
+    messages = tuple(
+        incoming.message_of(turn, _ROLES, _TEXT_PARTS, f"messages[{index}]") for index, turn in enumerate(turns)
+    )
+    cap = incoming.take_cap(body, "max_completion_tokens")
+    params = GenerationParams(
+        max_output_tokens=incoming.take_cap(body, "max_tokens") if cap is None else cap,
+        temperature=incoming.take_number(body, "temperature"),
+        top_p=incoming.take_number(body, "top_p"),
+        stop=incoming.take_stops(body, "stop"),
+        seed=incoming.take_seed(body, "seed"),
+        extra=body,
+    )
+    return ModelRequest(model, Prompt(messages, params))
+
+
+def _message(completion: Completion) -> dict[str, Any]:
+    reason, words = completion.finish_reason, completion.text
+    message: dict[str, Any] = {"role": "assistant", "content": words, "refusal": None, "annotations": []}
+    if reason in {"content_filter", "refusal", "tool_calls"} and not words:
+        message["content"] = None
+    if reason == "refusal":
+        message["refusal"] = completion.detail or _REFUSAL_WORDS
+    if reason == "tool_calls":
+        message["tool_calls"] = outgoing.calls_in(completion.detail, _SAMPLE_CALL)
+    return message
+
+
+def _finish_word(completion: Completion) -> str | None:
+    if completion.finish_reason == "other":
+        return completion.detail
+    return "stop" if completion.finish_reason == "refusal" else completion.finish_reason
+
+
+def _usage_body(usage: Usage) -> dict[str, Any]:
+    cached, reasoning = usage.cache_read_input_tokens, usage.reasoning_output_tokens
+    output_details = {"audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}
+    return outgoing.known(
+        {
+            "prompt_tokens": usage.input_tokens,
+            "completion_tokens": usage.output_tokens,
+            "total_tokens": total(usage.input_tokens, usage.output_tokens),
+            "prompt_tokens_details": None if cached is None else {"cached_tokens": cached, "audio_tokens": 0},
+            "completion_tokens_details": (
+                None if reasoning is None else {"reasoning_tokens": reasoning} | output_details
+            ),
+            _CACHE_WRITES[0]: usage.cache_write_input_tokens,
+        }
+    )
+
+
+def _read_completion(body: dict[str, Any]) -> Completion | None:
+    """None where the body is no chat completion: no choice, no message, or a content that is neither text nor parts."""
+    choice = next(iter(mappings(body.get("choices"))), {})
+    message = choice.get("message")
+    words = _content_text(message.get("content")) if isinstance(message, dict) else None
+    if words is None:
+        return None
+    reason, detail = _ending(choice.get("finish_reason"), mapping(message), words)
+    return Completion(
+        text=words,
+        finish_reason=reason,
+        usage=_read_usage(mapping(body.get("usage"))),
+        response_id=text(body.get("id")),
+        response_model=text(body.get("model")),
+        detail=detail,
+    )
+
+
+def _content_text(content: object) -> str | None:
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list):
+        return None
+    return "".join(text(part.get("text")) or "" for part in mappings(content) if part.get("type") == "text")
+
+
+def _ending(word: object, message: dict[str, Any], words: str) -> tuple[FinishReason, str | None]:
+    """The finish reason and its detail. A refusal counts only where there is no content."""
+    refusal = text(message.get("refusal"))
+    if refusal and not words:
+        return "refusal", refusal
+    raw = text(word)
+    reason = _FINISH.get(raw or "", "other")
+    if reason == "tool_calls":
+        calls = message.get("tool_calls") or message.get("function_call")
+        return reason, compact_text(calls) if calls else None
+    return reason, (raw or None) if reason == "other" else None
+
+
+def _read_usage(usage: dict[str, Any]) -> Usage:
+    """`prompt_tokens` includes cached tokens, `completion_tokens` includes reasoning: never added again."""
+    writes = [count(usage[key]) for key in _CACHE_WRITES if key in usage]
+    return lawful_usage(
+        input_tokens=count(usage.get("prompt_tokens")),
+        output_tokens=count(usage.get("completion_tokens")),
+        cache_read=count(mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
+        cache_write=total(*writes) if writes else None,
+        reasoning=count(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens")),
+    )

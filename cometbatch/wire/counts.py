@@ -1,0 +1,43 @@
+"""Token counts as services report them, made lawful: what is no count is unknown, and no part exceeds its total."""
+
+from cometbatch.records import Usage
+
+# A 64-bit integer is what a table's column holds; no real count comes near it.
+MAX_COUNT = 2**63 - 1
+
+
+def count(value: object) -> int | None:
+    """A count of tokens, or None for anything else: negative, fractional, boolean, text, or beyond 64 bits."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is int and 0 <= value <= MAX_COUNT:  # a bool is an int to isinstance, and no count
+        return value
+    return None
+
+
+def total(*counts: int | None) -> int | None:
+    """The sum; None as soon as one of them is unknown."""
+    known = [number for number in counts if number is not None]
+    return count(sum(known)) if len(known) == len(counts) else None
+
+
+def lawful_usage(
+    *,
+    input_tokens: int | None,
+    output_tokens: int | None,
+    cache_read: int | None = None,
+    cache_write: int | None = None,
+    reasoning: int | None = None,
+) -> Usage:
+    """Usage from inclusive totals; a part that contradicts its total is unknown.
+
+    Where cache reads and writes exceed the input only together, the reads go: they would make the bill smaller.
+    """
+    cache_read, cache_write = _within(cache_read, input_tokens), _within(cache_write, input_tokens)
+    if input_tokens is not None and (cache_read or 0) + (cache_write or 0) > input_tokens:
+        cache_read = None
+    return Usage(input_tokens, output_tokens, cache_read, cache_write, _within(reasoning, output_tokens))
+
+
+def _within(part: int | None, whole: int | None) -> int | None:
+    return None if part is not None and whole is not None and part > whole else part

@@ -1,0 +1,198 @@
+"""Every error body on any path, to and from `ErrorDetail` (contract sheet, section 7.1).
+
+Hides that one service speaks in five JSON shapes, HTML pages and silence, whatever path was asked. Guards that what
+comes out is one bounded printable line which never repeats anything of an API key's shape.
+"""
+
+import html
+import re
+from typing import Any, Final, Literal, TypeAlias
+
+from cometbatch.records import ErrorDetail, HttpResponse, Problem
+from cometbatch.wire.loose import NotJson, compact_text, decode_json, encode_json, mapping, well_formed
+
+__all__ = ["ErrorShape", "NotJson", "build_error", "decode_json", "is_success", "parse_error", "request_id_of"]
+
+ErrorShape: TypeAlias = Literal["openai", "openai_numeric", "anthropic", "google", "flat", "html", "empty"]
+
+REQUEST_ID_HEADER: Final = "x-cometapi-request-id"
+MAX_MESSAGE_CHARS: Final = 2_000
+MAX_WORD_CHARS: Final = 200  # of a code, a type or a request id
+# How much of a body that is no JSON is looked at for something readable.
+_EXCERPT_BYTES: Final = 8_192
+
+_REQUEST_ID = re.compile(r"\(request id: ([^)]{1,200})\)")
+_KEY_SHAPE = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}")  # contract sheet, section 1
+_TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
+_UNREAD_ELEMENT = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"<[^<>]*>?")
+# Google's words for HTTP statuses; its own envelope carries both.
+_GOOGLE_STATUS: Final = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def parse_error(response: HttpResponse) -> ErrorDetail:
+    """What a reply that is no completion says of itself, in the sheet's parse order. Total over any reply.
+
+    A success status is a problem of its own: html, not_json, error (it holds an error envelope) or not_understood.
+    """
+    body = decode_json(response.body)
+    code, kind, message = _said(body)
+    return ErrorDetail(
+        status=response.status,
+        problem=_problem(response, body),
+        code=_line(code, MAX_WORD_CHARS),
+        type=_line(kind, MAX_WORD_CHARS),
+        message=_line(message or _readable(response, body), MAX_MESSAGE_CHARS),
+        request_id=_request_id(response, message),
+    )
+
+
+def request_id_of(response: HttpResponse) -> str | None:
+    """The id that finds this exchange in the service's log: from the header, else from an error's message."""
+    message = "" if is_success(response.status) else _said(decode_json(response.body))[2]
+    return _request_id(response, message)
+
+
+def is_success(status: int) -> bool:
+    """Whether an HTTP status says that all went well."""
+    return 200 <= status < 300  # noqa: PLR2004 - the bounds are what 2xx means
+
+
+def _is_redirect(status: int) -> bool:
+    return 300 <= status < 400  # noqa: PLR2004 - the bounds are what 3xx means
+
+
+def build_error(detail: ErrorDetail, shape: ErrorShape) -> HttpResponse:
+    """The server half: this error in one of the shapes; the request id in the header and, in JSON, in the message.
+
+    An openai body without a code also lacks `param`, as in the sheet's second example.
+    """
+    headers = {} if detail.request_id is None else {REQUEST_ID_HEADER: detail.request_id}
+    if shape == "empty":
+        return HttpResponse(detail.status, headers, b"")
+    if shape == "html":
+        page = f"<html><head><title>{html.escape(detail.message)}</title></head><body></body></html>"
+        headers["content-type"] = "text/html; charset=utf-8"
+        return HttpResponse(detail.status, headers, f"<!DOCTYPE html>{page}".encode(errors="replace"))
+    headers["content-type"] = "application/json"
+    return HttpResponse(detail.status, headers, encode_json(_envelope(detail, shape, _signed(detail))))
+
+
+def _envelope(detail: ErrorDetail, shape: ErrorShape, message: str) -> dict[str, Any]:
+    kind = detail.type or "comet_api_error"
+    if shape == "anthropic":
+        return {"type": "error", "error": {"type": kind, "message": message}}
+    if shape == "google":
+        word = detail.type or _GOOGLE_STATUS.get(detail.status, "UNKNOWN")
+        return {"error": {"code": _numeric(detail), "message": message, "status": word}}
+    if shape == "flat":
+        return {"code": detail.code or None, "message": message}
+    if shape == "openai_numeric":
+        return {"error": {"message": message, "type": kind, "param": "", "code": _numeric(detail)}}
+    param = {"param": ""} if detail.code else {}
+    return {"error": {"message": message, "type": kind, **param, "code": detail.code}}
+
+
+def _signed(detail: ErrorDetail) -> str:
+    """The message with the request id at its end, once."""
+    signature = f"(request id: {detail.request_id})"
+    if detail.request_id is None or signature in detail.message:
+        return detail.message
+    return f"{detail.message} {signature}".lstrip()
+
+
+def _numeric(detail: ErrorDetail) -> int:
+    return int(detail.code) if detail.code.isascii() and detail.code.isdigit() else detail.status
+
+
+def _said(body: object) -> tuple[str, str, str]:
+    """Code, type and message of an envelope in any shape; "" for what it does not say."""
+    outer = mapping(body)
+    error = outer.get("error")
+    if isinstance(error, str):
+        return _word(outer.get("code")), _word(outer.get("type")), error
+    inner = error if isinstance(error, dict) and error else outer
+    kind = inner.get("type") if inner.get("type") is not None else inner.get("status")
+    return _word(inner.get("code")), _word(kind), _words(inner.get("message"))
+
+
+def _problem(response: HttpResponse, body: object) -> Problem:
+    if _is_redirect(response.status):
+        return "redirect"
+    if not is_success(response.status):
+        return "error"
+    if isinstance(body, NotJson):
+        return "html" if _is_html(response) else "not_json"
+    return "error" if _is_envelope(mapping(body)) else "not_understood"
+
+
+def _is_envelope(body: dict[str, Any]) -> bool:
+    error = body.get("error")
+    flat = "code" in body and isinstance(body.get("message"), str)
+    return flat or (isinstance(error, dict | str) and bool(error))
+
+
+def _is_html(response: HttpResponse) -> bool:
+    kind = response.headers.get("content-type", "").lower()
+    return "html" in kind or response.body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+
+
+def _readable(response: HttpResponse, body: object) -> str:
+    """Something to read where no envelope says anything: where a redirect leads, a page's words, the first bytes."""
+    if _is_redirect(response.status) and "location" in response.headers:
+        return f"redirected to {response.headers['location'].partition('?')[0]}"  # a query can hold a key
+    excerpt = response.body[:_EXCERPT_BYTES].decode("utf-8-sig", "replace")
+    return _page_words(excerpt) if isinstance(body, NotJson) and _is_html(response) else excerpt
+
+
+def _page_words(page: str) -> str:
+    """A page's title, or its text without tags."""
+    title = _TITLE.search(page)
+    if title and title[1].strip():
+        return " ".join(html.unescape(title[1]).split())
+    return " ".join(html.unescape(_TAG.sub(" ", _UNREAD_ELEMENT.sub(" ", page))).split())
+
+
+def _request_id(response: HttpResponse, message: str) -> str | None:
+    found = _REQUEST_ID.search(message)
+    header = _line(response.headers.get(REQUEST_ID_HEADER, ""), MAX_WORD_CHARS)
+    return header or (_line(found[1], MAX_WORD_CHARS) if found else None) or None
+
+
+def _word(value: object) -> str:
+    """A code or a type as text: gateways send numbers and nulls too."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return compact_text(value) or ""
+    return ""
+
+
+def _words(value: object) -> str:
+    """A message as text; one that is itself JSON is kept as compact JSON."""
+    if isinstance(value, str):
+        return value
+    return compact_text(value) or "" if isinstance(value, dict | list) and value else ""
+
+
+def _line(words: str, longest: int) -> str:
+    """One printable line of bounded length, without anything of a key's shape."""
+    words = well_formed(words[: 4 * longest])
+    words = words if words.isprintable() else "".join(map(_printable, words))
+    words = _KEY_SHAPE.sub("sk-...", words)
+    return words if len(words) <= longest else words[: longest - 3] + "..."
+
+
+def _printable(char: str) -> str:
+    if char.isspace():
+        return " "
+    return char if char.isprintable() else char.encode("unicode_escape").decode()

@@ -1,0 +1,306 @@
+"""Gemini generateContent, both halves (contract sheet, section 5).
+
+Hides that the model is in the path, that a blocked prompt is a 200 without candidates, that thoughts are counted
+beside the answer, and that clients spell keys in two ways. Guards that thoughts never reach the answer.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+from cometbatch.records import (
+    Completion,
+    ErrorDetail,
+    FinishReason,
+    GenerationParams,
+    HttpRequest,
+    HttpResponse,
+    Message,
+    ModelRequest,
+    Prompt,
+    Role,
+    Usage,
+)
+from cometbatch.wire import extra, incoming, outgoing
+from cometbatch.wire.counts import count, lawful_usage, total
+from cometbatch.wire.envelope import is_success, parse_error
+from cometbatch.wire.loose import compact_text, decode_json, mapping, mappings, text
+
+NAME: Final = "gemini"
+NO_CANDIDATES: Final = "no candidates"  # detail of an answer that lacks them, and any reason too
+PROMPT_BLOCKED: Final = "prompt blocked: "  # detail of a blocked prompt, before the service's word for why
+
+_PATH: Final = re.compile(r"/v1beta/models/([^/?]+):generateContent(?:\?.*)?")
+_ROLES: Mapping[str, Role] = {"user": "user", "model": "assistant"}
+_ROLE_WORD: Mapping[Role, str] = {"assistant": "model"}
+_FINISH: Mapping[str, FinishReason] = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    "SAFETY": "content_filter",
+    "RECITATION": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+    "BLOCKLIST": "content_filter",
+    "SPII": "content_filter",
+    "LANGUAGE": "content_filter",
+    "OTHER": "content_filter",
+}
+_DEFAULT_BLOCK: Final = "SAFETY"
+_CONFIG: Final = "generationConfig"
+_CAMEL: Mapping[str, str] = {
+    "max_output_tokens": "maxOutputTokens",
+    "top_p": "topP",
+    "stop_sequences": "stopSequences",
+}
+_WRITTEN: Mapping[str, str] = {
+    "model": "target.model",
+    "contents": "prompt",
+    "systemInstruction": "prompt",
+    "system_instruction": "prompt",
+    "generation_config": "params.extra.generationConfig",
+    "generationConfig.maxOutputTokens": "params.max_output_tokens",
+    "generationConfig.max_output_tokens": "params.max_output_tokens",
+    "generationConfig.temperature": "params.temperature",
+    "generationConfig.topP": "params.top_p",
+    "generationConfig.top_p": "params.top_p",
+    "generationConfig.stopSequences": "params.stop",
+    "generationConfig.stop_sequences": "params.stop",
+    "generationConfig.seed": "params.seed",
+}
+_SAMPLE_CALL: Mapping[str, Any] = {"functionCall": {"name": "lookup", "args": {}}}
+
+
+def path_of(model: str) -> str:
+    """The route of a model, its name fully percent-encoded, slashes included (contract sheet, section 1)."""
+    return f"/v1beta/models/{quote(model, safe='', errors='replace')}:generateContent"
+
+
+def model_in(path: str) -> str | None:
+    """The model that a path (as sent, still percent-encoded) asks for; None where it is no such route."""
+    found = _PATH.fullmatch(path)
+    return unquote(found[1]) if found else None
+
+
+def build_request(model: str, prompt: Prompt) -> HttpRequest:
+    """The request for this prompt: the same bytes every time. System messages at the start are `systemInstruction`."""
+    apart = extra.leading_system([message.role for message in prompt.messages])
+    body: dict[str, Any] = {}
+    if apart:
+        body["systemInstruction"] = {"parts": [{"text": message.content} for message in prompt.messages[:apart]]}
+    body["contents"] = [_content(message) for message in prompt.messages[apart:]]
+    config = _config(prompt.params)
+    if config:
+        body[_CONFIG] = config
+    extra.merge(body, prompt.params.extra)
+    return outgoing.json_request(path_of(model), body)
+
+
+def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
+    """What a client asks, or the error to answer with. Total over any request."""
+    return incoming.read_or_refuse(_read_request, request)
+
+
+def build_response(model: str, completion: Completion) -> HttpResponse:
+    """The reply that says this completion, in the full documented shape."""
+    origin = outgoing.origin_of(model, completion, "")
+    body: dict[str, Any] = {} if _is_blocked(completion) else {"candidates": _candidates(completion)}
+    body["promptFeedback"] = _feedback(completion)
+    if completion.usage != Usage():
+        body["usageMetadata"] = _usage_body(completion.usage)
+    return outgoing.json_reply(body | {"modelVersion": origin.model, "responseId": origin.response_id})
+
+
+def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
+    """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
+    found = _read_completion(mapping(decode_json(response.body))) if is_success(response.status) else None
+    return found or parse_error(response)
+
+
+def unsupported_params(params: GenerationParams) -> str | None:
+    """Why these settings can't be used in this format, in a sentence; None when they can."""
+    if not isinstance(params.extra.get(_CONFIG, {}), dict):
+        return "params.extra.generationConfig must be a mapping"
+    return extra.unsupported_extra(params.extra, NAME, _WRITTEN)
+
+
+def unsupported_messages(roles: Sequence[Role]) -> str | None:
+    """Why messages in these roles can't be asked in this format, in a sentence; None when they can."""
+    return extra.unsupported_roles(roles, NAME, system_apart=True)
+
+
+def _content(message: Message) -> dict[str, Any]:
+    return {"role": _ROLE_WORD.get(message.role, message.role), "parts": [{"text": message.content}]}
+
+
+def _config(params: GenerationParams) -> dict[str, Any]:
+    return outgoing.known(
+        {
+            "maxOutputTokens": params.max_output_tokens,
+            "temperature": params.temperature,
+            "topP": params.top_p,
+            "stopSequences": params.stop or None,
+            "seed": params.seed,
+        }
+    )
+
+
+def _read_request(request: HttpRequest) -> ModelRequest:
+    model = model_in(request.path)
+    body = incoming.body_of(request)
+    if not model:
+        raise incoming.RequestMistake("model name is required")
+    turns = incoming.take_turns(body, "contents", "contents is required")
+    contents = [_read_content(turn, f"contents[{index}]") for index, turn in enumerate(turns)]
+    system = _read_system(_take_either(body, "systemInstruction", "system_instruction"))
+    return ModelRequest(model, Prompt((*system, *contents), _read_params(body)))
+
+
+def _take_either(body: dict[str, Any], camel: str, snake: str) -> object:
+    """Google reads both spellings of a key; where a client sends both, the first is read."""
+    values = [value for value in (body.pop(camel, None), body.pop(snake, None)) if value is not None]
+    return values[0] if values else None
+
+
+def _read_params(body: dict[str, Any]) -> GenerationParams:
+    """Settings from `generationConfig`; what is not known there stays in `extra`, under that name."""
+    sent = _take_either(body, _CONFIG, "generation_config")
+    if not isinstance(sent, dict | None):
+        raise incoming.RequestMistake(f"{_CONFIG} must be an object")
+    config = {_CAMEL.get(key, key): value for key, value in (sent or {}).items()}
+    params = GenerationParams(
+        max_output_tokens=incoming.take_cap(config, "maxOutputTokens"),
+        temperature=incoming.take_number(config, "temperature"),
+        top_p=incoming.take_number(config, "topP"),
+        stop=incoming.take_stops(config, "stopSequences"),
+        seed=incoming.take_seed(config, "seed"),
+        extra=body,
+    )
+    if config or sent == {}:
+        body[_CONFIG] = config
+    return params
+
+
+def _read_content(turn: object, where: str) -> Message:
+    """One content; without a role it is the user's (contract sheet, section 5)."""
+    if isinstance(turn, str):
+        return Message("user", turn)
+    if not isinstance(turn, dict):
+        raise incoming.RequestMistake(f"{where} must be an object with role and parts")
+    role = incoming.role_of(turn.get("role") or "user", _ROLES, where)
+    return Message(role, "".join(_part_texts(turn.get("parts"), where)))
+
+
+def _read_system(instruction: object) -> list[Message]:
+    """One message for each part."""
+    if instruction is None:
+        return []
+    parts = instruction.get("parts") if isinstance(instruction, dict) else instruction
+    return [Message("system", words) for words in _part_texts(parts, "systemInstruction")]
+
+
+def _part_texts(parts: object, where: str) -> list[str]:
+    """The parts' texts; clients send one part without a list, too."""
+    listed = parts if isinstance(parts, list) else [] if parts is None else [parts]
+    texts = [part if isinstance(part, str) else text(mapping(part).get("text")) for part in listed]
+    if None in texts:
+        raise incoming.RequestMistake(f"{where} has a part that is no text; only text is served here")
+    return [words for words in texts if words is not None]
+
+
+def _is_blocked(completion: Completion) -> bool:
+    return (completion.detail or "").startswith(PROMPT_BLOCKED) and completion.finish_reason == "content_filter"
+
+
+def _candidates(completion: Completion) -> list[dict[str, Any]]:
+    if completion.finish_reason == "other" and completion.detail == NO_CANDIDATES:
+        return []
+    parts: list[dict[str, Any]] = [{"text": completion.text}] if completion.text else []
+    if completion.finish_reason == "tool_calls":
+        parts += outgoing.calls_in(completion.detail, _SAMPLE_CALL)
+    content = {"role": "model", "parts": parts} if parts else {"role": "model"}
+    finish = outgoing.known({"finishReason": _finish_word(completion)})
+    rating = {"category": "HARM_CATEGORY_HARASSMENT", "probability": "NEGLIGIBLE"}
+    return [{"index": 0, "content": content, **finish, "safetyRatings": [rating]}]
+
+
+def _finish_word(completion: Completion) -> str | None:
+    """Calls end as STOP, and the format has no refusal: it blocks."""
+    match completion.finish_reason:
+        case "stop" | "tool_calls":
+            return "STOP"
+        case "length":
+            return "MAX_TOKENS"
+        case "other":
+            return completion.detail
+        case _:
+            word = completion.detail or ""
+            return word if _FINISH.get(word) == "content_filter" else _DEFAULT_BLOCK
+
+
+def _feedback(completion: Completion) -> dict[str, Any]:
+    ratings: dict[str, Any] = {"safetyRatings": []}
+    if not _is_blocked(completion):
+        return ratings
+    return {"blockReason": (completion.detail or "").removeprefix(PROMPT_BLOCKED)} | ratings
+
+
+def _usage_body(usage: Usage) -> dict[str, Any]:
+    """Thoughts beside the candidates' tokens, not in them: the format's own reckoning."""
+    thoughts, output = usage.reasoning_output_tokens, usage.output_tokens
+    return outgoing.known(
+        {
+            "promptTokenCount": usage.input_tokens,
+            "cachedContentTokenCount": usage.cache_read_input_tokens,
+            "candidatesTokenCount": None if output is None else output - (thoughts or 0),
+            "thoughtsTokenCount": thoughts,
+            "totalTokenCount": total(usage.input_tokens, output),
+        }
+    )
+
+
+def _read_completion(body: dict[str, Any]) -> Completion | None:
+    """None where the body has neither candidates nor anything that explains their absence."""
+    candidates = body.get("candidates")
+    feedback = body.get("promptFeedback")
+    if not isinstance(candidates, list) and (candidates is not None or not isinstance(feedback, dict)):
+        return None
+    candidate = next(iter(mappings(candidates)), None)
+    words, reason, detail = _blocked(mapping(feedback)) if candidate is None else _answer(candidate)
+    return Completion(
+        text=words,
+        finish_reason=reason,
+        usage=_read_usage(mapping(body.get("usageMetadata"))),
+        response_id=text(body.get("responseId")),
+        response_model=text(body.get("modelVersion")),
+        detail=detail,
+    )
+
+
+def _blocked(feedback: dict[str, Any]) -> tuple[str, FinishReason, str | None]:
+    why = text(feedback.get("blockReason"))
+    return ("", "content_filter", PROMPT_BLOCKED + why) if why else ("", "other", NO_CANDIDATES)
+
+
+def _answer(candidate: dict[str, Any]) -> tuple[str, FinishReason, str | None]:
+    """Text, finish reason and detail. A call ends as STOP here: it counts as one where there is no text."""
+    parts = mappings(mapping(candidate.get("content")).get("parts"))
+    words = "".join(text(part.get("text")) or "" for part in parts if part.get("thought") is not True)
+    word = text(candidate.get("finishReason"))
+    reason = _FINISH.get(word or "", "other")
+    calls = [part for part in parts if "functionCall" in part]
+    if reason == "stop" and calls and not words:
+        return words, "tool_calls", compact_text(calls)
+    return words, reason, (word or None) if reason in {"content_filter", "other"} else None
+
+
+def _read_usage(usage: dict[str, Any]) -> Usage:
+    """Output = candidates + thoughts; a counter left out is 0, unless all are (contract sheet, section 5)."""
+    if not usage:
+        return Usage()
+    thoughts = count(usage.get("thoughtsTokenCount", 0))
+    return lawful_usage(
+        input_tokens=count(usage.get("promptTokenCount", 0)),
+        output_tokens=total(count(usage.get("candidatesTokenCount", 0)), thoughts),
+        cache_read=count(usage.get("cachedContentTokenCount", 0)),
+        reasoning=thoughts,
+    )

@@ -1,0 +1,210 @@
+"""Anthropic Messages, both halves (contract sheet, section 4).
+
+Hides that its input count leaves out what the cache served or stored, that a cap is required, and that system
+messages stand apart. Guards that thinking never reaches the answer.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from cometbatch.records import (
+    Completion,
+    ErrorDetail,
+    FinishReason,
+    GenerationParams,
+    HttpRequest,
+    HttpResponse,
+    Message,
+    ModelRequest,
+    Prompt,
+    Role,
+    Usage,
+)
+from cometbatch.wire import extra, incoming, outgoing
+from cometbatch.wire.counts import count, lawful_usage, total
+from cometbatch.wire.envelope import is_success, parse_error
+from cometbatch.wire.loose import compact_text, decode_json, mapping, mappings, text
+
+NAME: Final = "messages"
+PATH: Final = "/v1/messages"
+DEFAULT_MAX_TOKENS: Final = 4096  # output tokens; the format requires a cap, so a prompt without one gets this
+HEADERS: Mapping[str, str] = {"content-type": "application/json", "anthropic-version": "2023-06-01"}
+
+_ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant"}
+_TEXT_PARTS: Final = frozenset({"text"})
+_FINISH: Mapping[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "refusal",
+}
+# The format has no word of its own for a filtered answer: it refuses.
+_STOP_WORD: Mapping[FinishReason, str] = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "refusal": "refusal",
+    "content_filter": "refusal",
+}
+_WRITTEN: Mapping[str, str] = {
+    "model": "target.model",
+    "messages": "prompt",
+    "system": "prompt",
+    "max_tokens": "params.max_output_tokens",
+    "temperature": "params.temperature",
+    "top_p": "params.top_p",
+    "stop_sequences": "params.stop",
+}
+_SAMPLE_CALL: Mapping[str, Any] = {"type": "tool_use", "id": "toolu_1", "name": "lookup", "input": {}}
+
+
+def build_request(model: str, prompt: Prompt) -> HttpRequest:
+    """The request for this prompt: the same bytes every time. System messages at the start are `system`."""
+    params = prompt.params
+    cap = params.max_output_tokens
+    apart = extra.leading_system([message.role for message in prompt.messages])
+    body: dict[str, Any] = {"model": model, "max_tokens": DEFAULT_MAX_TOKENS if cap is None else cap}
+    if apart:
+        body["system"] = _system(prompt.messages[:apart])
+    body["messages"] = prompt.messages[apart:]
+    body |= outgoing.known(
+        {"temperature": params.temperature, "top_p": params.top_p, "stop_sequences": params.stop or None}
+    )
+    extra.merge(body, params.extra)
+    return outgoing.json_request(PATH, body, HEADERS)
+
+
+def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
+    """What a client asks, or the error to answer with. Total over any request."""
+    return incoming.read_or_refuse(_read_request, request)
+
+
+def build_response(model: str, completion: Completion) -> HttpResponse:
+    """The reply that says this completion, in the full documented shape."""
+    origin = outgoing.origin_of(model, completion, "msg_")
+    body = {
+        "id": origin.response_id,
+        "type": "message",
+        "role": "assistant",
+        "model": origin.model,
+        "content": _blocks(completion),
+        "stop_reason": _STOP_WORD.get(completion.finish_reason, completion.detail),
+        "stop_sequence": None,
+        **({} if completion.usage == Usage() else {"usage": _usage_body(completion.usage)}),
+    }
+    return outgoing.json_reply(body)
+
+
+def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
+    """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
+    found = _read_completion(mapping(decode_json(response.body))) if is_success(response.status) else None
+    return found or parse_error(response)
+
+
+def unsupported_params(params: GenerationParams) -> str | None:
+    """Why these settings can't be used in this format, in a sentence; None when they can."""
+    if params.seed is not None:
+        return "params.seed has no place in the messages format; leave it out or use the chat format"
+    return extra.unsupported_extra(params.extra, NAME, _WRITTEN)
+
+
+def unsupported_messages(roles: Sequence[Role]) -> str | None:
+    """Why messages in these roles can't be asked in this format, in a sentence; None when they can."""
+    return extra.unsupported_roles(roles, NAME, system_apart=True)
+
+
+def _system(messages: Sequence[Message]) -> str | list[dict[str, str]]:
+    if len(messages) == 1:
+        return messages[0].content
+    return [{"type": "text", "text": message.content} for message in messages]
+
+
+def _read_request(request: HttpRequest) -> ModelRequest:
+    body = incoming.body_of(request)
+    model = incoming.take_model(body)
+    turns = incoming.take_turns(body, "messages", "field messages is required")
+    messages = [incoming.message_of(turn, _ROLES, _TEXT_PARTS, f"messages[{n}]") for n, turn in enumerate(turns)]
+    cap = incoming.take_cap(body, "max_tokens")
+    if cap is None:
+        raise incoming.RequestMistake("max_tokens is required")
+    system = _read_system(body.pop("system", None))
+    params = GenerationParams(
+        max_output_tokens=cap,
+        temperature=incoming.take_number(body, "temperature"),
+        top_p=incoming.take_number(body, "top_p"),
+        stop=incoming.take_stops(body, "stop_sequences"),
+        extra=body,
+    )
+    return ModelRequest(model, Prompt((*system, *messages), params))
+
+
+def _read_system(system: object) -> list[Message]:
+    """One message for a text, one for each block of a list."""
+    blocks = system if isinstance(system, list) else [] if system is None else [system]
+    texts = (incoming.text_of(block if isinstance(block, str) else [block], _TEXT_PARTS, "system") for block in blocks)
+    return [Message("system", words) for words in texts]
+
+
+def _blocks(completion: Completion) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = []
+    if completion.text or completion.finish_reason == "stop":
+        blocks.append({"type": "text", "text": completion.text})
+    if completion.finish_reason == "tool_calls":
+        blocks += outgoing.calls_in(completion.detail, _SAMPLE_CALL)
+    return blocks
+
+
+def _usage_body(usage: Usage) -> dict[str, Any]:
+    """The input count without what the cache served or stored: the format's own reckoning."""
+    read, written = usage.cache_read_input_tokens, usage.cache_write_input_tokens
+    uncached = None if usage.input_tokens is None else usage.input_tokens - (read or 0) - (written or 0)
+    return outgoing.known(
+        {
+            "input_tokens": uncached,
+            "output_tokens": usage.output_tokens,
+            "cache_creation_input_tokens": written,
+            "cache_read_input_tokens": read,
+            "cache_creation": (
+                None if written is None else {"ephemeral_5m_input_tokens": written, "ephemeral_1h_input_tokens": 0}
+            ),
+        }
+    )
+
+
+def _read_completion(body: dict[str, Any]) -> Completion | None:
+    """None where the body is no message: it has no list of content blocks."""
+    content = body.get("content")
+    if not isinstance(content, list):
+        return None
+    blocks = mappings(content)
+    reason, detail = _ending(text(body.get("stop_reason")), blocks)
+    return Completion(
+        text="".join(text(block.get("text")) or "" for block in blocks if block.get("type") == "text"),
+        finish_reason=reason,
+        usage=_read_usage(mapping(body.get("usage"))),
+        response_id=text(body.get("id")),
+        response_model=text(body.get("model")),
+        detail=detail,
+    )
+
+
+def _ending(word: str | None, blocks: list[dict[str, Any]]) -> tuple[FinishReason, str | None]:
+    reason = _FINISH.get(word or "", "other")
+    if reason == "tool_calls":
+        calls = [block for block in blocks if block.get("type") == "tool_use"]
+        return reason, compact_text(calls) if calls else None
+    return reason, (word or None) if reason == "other" else None
+
+
+def _read_usage(usage: dict[str, Any]) -> Usage:
+    """Total input = uncached + written to the cache + read from it (contract sheet, section 4)."""
+    written, read = usage.get("cache_creation_input_tokens"), usage.get("cache_read_input_tokens")
+    inputs = (usage.get("input_tokens"), 0 if written is None else written, 0 if read is None else read)
+    return lawful_usage(
+        input_tokens=total(*(count(part) for part in inputs)),
+        output_tokens=count(usage.get("output_tokens")),
+        cache_read=count(read),
+        cache_write=count(written),
+    )

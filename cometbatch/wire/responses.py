@@ -1,0 +1,256 @@
+"""Responses, both halves (contract sheet, section 3).
+
+Hides that an answer lies in parts of items of a list, beside reasoning and tool calls, and that `status` and not the
+HTTP status says how it ended. Guards that reasoning never reaches the answer.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from cometbatch.records import (
+    Completion,
+    ErrorDetail,
+    FinishReason,
+    GenerationParams,
+    HttpRequest,
+    HttpResponse,
+    Message,
+    ModelRequest,
+    Prompt,
+    Role,
+    Usage,
+)
+from cometbatch.wire import extra, incoming, outgoing
+from cometbatch.wire.counts import count, lawful_usage, total
+from cometbatch.wire.envelope import is_success, parse_error
+from cometbatch.wire.loose import compact_text, decode_json, mapping, mappings, text
+
+NAME: Final = "responses"
+PATH: Final = "/v1/responses"
+
+_ROLES: Mapping[str, Role] = {"system": "system", "developer": "developer", "user": "user", "assistant": "assistant"}
+_TEXT_PARTS: Final = frozenset({"input_text", "output_text", "text"})
+_INCOMPLETE: Mapping[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
+_INCOMPLETE_WORD: Mapping[FinishReason, str] = {reason: word for word, reason in _INCOMPLETE.items()}
+_UNFINISHED: Final = frozenset({"in_progress", "queued"})
+_FAILED: Final = frozenset({"failed", "cancelled"})
+_WRITTEN: Mapping[str, str] = {
+    "model": "target.model",
+    "input": "prompt",
+    "instructions": "prompt",
+    "max_output_tokens": "params.max_output_tokens",
+    "temperature": "params.temperature",
+    "top_p": "params.top_p",
+}
+_SAMPLE_CALL: Mapping[str, Any] = {
+    "id": "fc_1",
+    "type": "function_call",
+    "status": "completed",
+    "call_id": "call_1",
+    "name": "lookup",
+    "arguments": "{}",
+}
+
+
+def build_request(model: str, prompt: Prompt) -> HttpRequest:
+    """The request for this prompt: the same bytes every time. A system message at the start is `instructions`."""
+    params, messages = prompt.params, prompt.messages
+    led = bool(messages) and messages[0].role == "system"
+    body: dict[str, Any] = {"model": model, "input": [_item(message) for message in messages[led:]]}
+    body |= outgoing.known(
+        {
+            "instructions": messages[0].content if led else None,
+            "max_output_tokens": params.max_output_tokens,
+            "temperature": params.temperature,
+            "top_p": params.top_p,
+        }
+    )
+    extra.merge(body, params.extra)
+    return outgoing.json_request(PATH, body)
+
+
+def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
+    """What a client asks, or the error to answer with. Total over any request."""
+    return incoming.read_or_refuse(_read_request, request)
+
+
+def build_response(model: str, completion: Completion) -> HttpResponse:
+    """The reply that says this completion, in the full documented shape."""
+    origin = outgoing.origin_of(model, completion, "resp_")
+    complete = completion.finish_reason in {"stop", "refusal", "tool_calls"}
+    reason = _INCOMPLETE_WORD.get(completion.finish_reason, completion.detail)
+    body = {
+        "id": origin.response_id,
+        "object": "response",
+        "created_at": origin.created,
+        "completed_at": origin.created + 1 if complete else None,
+        "status": "completed" if complete else "incomplete",
+        "background": False,
+        "error": None,
+        "incomplete_details": None if complete or reason is None else {"reason": reason},
+        "instructions": None,
+        "max_output_tokens": None,
+        "model": origin.model,
+        "output": _output(completion, origin.tag),
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "reasoning": {"effort": None, "summary": None},
+        "service_tier": "auto",
+        "store": True,
+        "temperature": 1,
+        "text": {"format": {"type": "text"}, "verbosity": "medium"},
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1,
+        "truncation": "disabled",
+        **({} if completion.usage == Usage() else {"usage": _usage_body(completion.usage)}),
+        "user": None,
+        "metadata": {},
+    }
+    return outgoing.json_reply(body)
+
+
+def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
+    """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
+    body = mapping(decode_json(response.body)) if is_success(response.status) else {}
+    if text(body.get("status")) in _FAILED:
+        return _failed_generation(response, body)
+    return _read_completion(body) or parse_error(response)
+
+
+def unsupported_params(params: GenerationParams) -> str | None:
+    """Why these settings can't be used in this format, in a sentence; None when they can."""
+    if params.seed is not None:
+        return "params.seed has no place in the responses format; leave it out or use the chat format"
+    if params.stop:
+        return "params.stop has no place in the responses format; leave it out or use the chat format"
+    return extra.unsupported_extra(params.extra, NAME, _WRITTEN)
+
+
+def unsupported_messages(roles: Sequence[Role]) -> str | None:
+    """Why messages in these roles can't be asked in this format, in a sentence; None when they can."""
+    return extra.unsupported_roles(roles, NAME, system_apart=False)
+
+
+def _item(message: Message) -> dict[str, Any]:
+    kind = "output_text" if message.role == "assistant" else "input_text"
+    return {"role": message.role, "content": [{"type": kind, "text": message.content}]}
+
+
+def _read_request(request: HttpRequest) -> ModelRequest:
+    body = incoming.body_of(request)
+    model = incoming.take_model(body)
+    turns = incoming.take_turns(body, "input", "input is required")
+    messages = [_read_item(turn, f"input[{index}]") for index, turn in enumerate(turns)]
+    instructions = body.pop("instructions", None)
+    if instructions is not None:
+        messages.insert(0, Message("system", incoming.text_of(instructions, _TEXT_PARTS, "instructions")))
+    params = GenerationParams(
+        max_output_tokens=incoming.take_cap(body, "max_output_tokens"),
+        temperature=incoming.take_number(body, "temperature"),
+        top_p=incoming.take_number(body, "top_p"),
+        extra=body,
+    )
+    return ModelRequest(model, Prompt(tuple(messages), params))
+
+
+def _read_item(turn: object, where: str) -> Message:
+    """An input item; text alone is what the user says."""
+    return Message("user", turn) if isinstance(turn, str) else incoming.message_of(turn, _ROLES, _TEXT_PARTS, where)
+
+
+def _output(completion: Completion, tag: str) -> list[dict[str, Any]]:
+    """Reasoning comes first, as in the documented example; a message only where it has something to hold."""
+    items: list[dict[str, Any]] = [{"id": f"rs_{tag}", "type": "reasoning", "summary": []}]
+    parts = _parts(completion)
+    if parts:
+        status = "completed" if completion.finish_reason in {"stop", "refusal"} else "incomplete"
+        message = {"id": f"msg_{tag}", "type": "message", "status": status, "role": "assistant", "content": parts}
+        items.append(message)
+    if completion.finish_reason == "tool_calls":
+        items += outgoing.calls_in(completion.detail, _SAMPLE_CALL)
+    return items
+
+
+def _parts(completion: Completion) -> list[dict[str, Any]]:
+    parts: list[dict[str, Any]] = []
+    if completion.text or completion.finish_reason == "stop":
+        parts.append({"type": "output_text", "text": completion.text, "annotations": []})
+    if completion.finish_reason == "refusal":
+        parts.append({"type": "refusal", "refusal": completion.detail or ""})
+    return parts
+
+
+def _usage_body(usage: Usage) -> dict[str, Any]:
+    cached, reasoning = usage.cache_read_input_tokens, usage.reasoning_output_tokens
+    return outgoing.known(
+        {
+            "input_tokens": usage.input_tokens,
+            "input_tokens_details": None if cached is None else {"cached_tokens": cached},
+            "output_tokens": usage.output_tokens,
+            "output_tokens_details": None if reasoning is None else {"reasoning_tokens": reasoning},
+            "total_tokens": total(usage.input_tokens, usage.output_tokens),
+        }
+    )
+
+
+def _failed_generation(response: HttpResponse, body: dict[str, Any]) -> ErrorDetail:
+    said = parse_error(response)
+    return ErrorDetail(
+        status=said.status,
+        problem="failed_generation",
+        code=said.code,
+        type=said.type,
+        message=said.message if mapping(body.get("error")) else f"generation ended as {body['status']}",
+        request_id=said.request_id,
+    )
+
+
+def _read_completion(body: dict[str, Any]) -> Completion | None:
+    """None where the body is no finished response: no output list, or a status that promises one for later."""
+    output = body.get("output")
+    if not isinstance(output, list) or text(body.get("status")) in _UNFINISHED:
+        return None
+    parts = [
+        part for item in mappings(output) if item.get("type") == "message" for part in mappings(item.get("content"))
+    ]
+    words = _joined(parts, "output_text", "text")
+    reason, detail = _ending(body, mappings(output), parts, words)
+    return Completion(
+        text=words,
+        finish_reason=reason,
+        usage=_read_usage(mapping(body.get("usage"))),
+        response_id=text(body.get("id")),
+        response_model=text(body.get("model")),
+        detail=detail,
+    )
+
+
+def _joined(parts: list[dict[str, Any]], kind: str, key: str) -> str:
+    return "".join(text(part.get(key)) or "" for part in parts if part.get("type") == kind)
+
+
+def _ending(
+    body: dict[str, Any], output: list[dict[str, Any]], parts: list[dict[str, Any]], words: str
+) -> tuple[FinishReason, str | None]:
+    status = text(body.get("status"))
+    if status == "incomplete":
+        raw = text(mapping(body.get("incomplete_details")).get("reason"))
+        reason = _INCOMPLETE.get(raw or "", "other")
+        return reason, (raw or None) if reason == "other" else None
+    if status != "completed":
+        return "other", status or None
+    if any(part.get("type") == "refusal" for part in parts):
+        return "refusal", _joined(parts, "refusal", "refusal") or None
+    calls = [item for item in output if item.get("type") == "function_call"]
+    return ("tool_calls", compact_text(calls)) if calls and not words else ("stop", None)
+
+
+def _read_usage(usage: dict[str, Any]) -> Usage:
+    """`input_tokens` includes cached tokens, `output_tokens` includes reasoning: never added again."""
+    return lawful_usage(
+        input_tokens=count(usage.get("input_tokens")),
+        output_tokens=count(usage.get("output_tokens")),
+        cache_read=count(mapping(usage.get("input_tokens_details")).get("cached_tokens")),
+        reasoning=count(mapping(usage.get("output_tokens_details")).get("reasoning_tokens")),
+    )
