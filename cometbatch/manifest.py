@@ -1,0 +1,78 @@
+"""What a run is, frozen when it begins: every later session must find the same, or is refused field by field."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from cometbatch.errors import CheckpointError, DriftError
+from cometbatch.records import PriceBook
+from cometbatch.source import Identity
+
+MANIFEST_VERSION = 1
+SHOWN_CHARACTERS = 60  # of a changed value, in the message
+
+
+class Manifest(Struct, frozen=True):
+    """The first file of a run directory. `fingerprint` is what changes answers; `job` is for people to read."""
+
+    version: int
+    cometbatch: str
+    run_id: str
+    created_at: str
+    fingerprint: dict[str, Any]
+    input: Identity
+    partition_rows: int
+    prices: PriceBook
+    job: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+class _Version(Struct):
+    version: int
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Readable JSON."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def decode(content: bytes, where: str) -> Manifest:
+    """Raises `CheckpointError` where the manifest is damaged or of a version that this program doesn't know."""
+    try:
+        version = msgspec.json.decode(content, type=_Version).version
+        if version != MANIFEST_VERSION:
+            raise CheckpointError(
+                f"{where}: written by another version of cometbatch (manifest version {version}, this one knows "
+                f"{MANIFEST_VERSION}). Carry on with that version, or start over with --fresh."
+            )
+        return msgspec.json.decode(content, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise CheckpointError(f"{where}: the manifest is damaged ({error}). Restore it, or use --fresh.") from error
+
+
+def refuse_drift(manifest: Manifest, fingerprint: dict[str, Any], size: int, sha256: str) -> None:
+    """Raises `DriftError` naming every field whose change would mix answers that don't fit together."""
+    known = msgspec.to_builtins(fingerprint)
+    changes = [
+        f"  {key}: was {_shown(manifest.fingerprint.get(key))}, is {_shown(known.get(key))}"
+        for key in sorted(manifest.fingerprint.keys() | known.keys())
+        if manifest.fingerprint.get(key) != known.get(key)
+    ]
+    if (size, sha256) != (manifest.input.size, manifest.input.sha256):
+        changes.append(
+            f"  input: was {manifest.input.size:,} bytes, sha256 {manifest.input.sha256[:12]}, "
+            f"is {size:,} bytes, sha256 {sha256[:12]}"
+        )
+    if changes:
+        raise DriftError(
+            f"The job or its input changed since this run began ({manifest.created_at}):\n"
+            + "\n".join(changes)
+            + "\nUndo the change to carry on; or give output.path another name to keep both runs; or start over with "
+            "--fresh, which forgets the answers so far."
+        )
+
+
+def _shown(value: object) -> str:
+    text = "unset" if value is None else msgspec.json.encode(value).decode()
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"

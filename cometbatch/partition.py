@@ -1,0 +1,193 @@
+"""The life of a partition: opened, fed to the runner row by row, recorded, committed as a part.
+
+Only open partitions take memory, and only so many are open: the runner is told to wait for room rather than being
+handed rows whose neighbours are still being waited for.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import IO
+
+import pyarrow as pa
+from msgspec import Struct
+
+from cometbatch import output, parts, source
+from cometbatch.checkpoint import Journal, RunDirectory
+from cometbatch.pricing import estimate_tokens
+from cometbatch.records import Failed, Failure, HttpRequest, Outcome, Partition, Prompt, RowRequest
+
+OPEN_PARTITIONS = 4  # kept open while their slowest rows are waited for
+ROWS_PER_SLOT = 4  # rows of open partitions for each request in flight, where partitions are tiny
+SYNC_INTERVAL_S = 0.5  # a power cut loses at most about this much of what was recorded
+ASSUMED_OUTPUT_TOKENS = 256  # for the tokens-per-minute estimate of a row without a cap, until real usage corrects it
+
+
+class RowMaker(Struct, frozen=True):
+    """How a row of the input becomes a request, or fails before anything is sent."""
+
+    columns: tuple[str, ...]
+    id_column: str | None
+    render: Callable[[Mapping[str, object]], Prompt | Failure]
+    build: Callable[[Prompt], HttpRequest]
+    hash_seed: bytes
+    now: Callable[[], datetime]
+
+    def make(self, row: int, values: Mapping[str, object]) -> RowRequest | Failed:
+        """The request of one row. The same row always gives the same bytes."""
+        custom_id = None if self.id_column is None or (value := values[self.id_column]) is None else str(value)
+        prompt = self.render(values)
+        if isinstance(prompt, Failure):
+            return Failed(row, custom_id, 0, None, self.now(), None, prompt)
+        http = self.build(prompt)
+        digest = hashlib.sha256(self.hash_seed + http.body).hexdigest()
+        return RowRequest(row, custom_id, http, digest, _tokens(prompt))
+
+
+def _tokens(prompt: Prompt) -> int:
+    characters = sum(len(message.content) for message in prompt.messages)
+    return estimate_tokens(characters) + (prompt.params.max_output_tokens or ASSUMED_OUTPUT_TOKENS)
+
+
+class _Open:
+    """A partition between its first row and its part."""
+
+    def __init__(self, partition: Partition, table: pa.Table, journal: Journal) -> None:
+        self.partition = partition
+        self.table = table
+        self.journal = journal
+        self.recorded = {output.decode_outcome(record).row for record in journal.replay()}
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self.recorded) == self.partition.row_count
+
+    def outcomes(self) -> list[Outcome]:
+        """What the journal holds, in row order; the journal rather than memory, so that memory stays flat."""
+        return sorted(map(output.decode_outcome, self.journal.replay()), key=lambda outcome: outcome.row)
+
+
+class Partitions:
+    """The uncommitted partitions of a run: hands out their rows, takes their outcomes, commits them.
+
+    `todo` are the partitions without a part, ascending; `tables` reads them in that order; `partition_rows` is the
+    size of every partition but the last. `slots` is how many requests may be in flight.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        run_id: str,
+        todo: Sequence[Partition],
+        tables: Callable[[Iterable[Partition]], Iterator[pa.Table]],
+        maker: RowMaker,
+        *,
+        partition_rows: int,
+        prefix: str,
+        metadata: Mapping[str, str],
+        slots: int,
+    ) -> None:
+        self._directory = directory
+        self._run_id = run_id
+        self._maker = maker
+        self._partition_rows = partition_rows
+        self._prefix = prefix
+        self._metadata = metadata
+        self._min_open_rows = slots * ROWS_PER_SLOT
+        self._unopened = zip(todo, tables(todo), strict=True)
+        self._rows: Iterator[RowRequest | Failed] = iter(())
+        self._open: dict[int, _Open] = {}
+        self._commits: set[asyncio.Task[None]] = set()
+        self._broken: BaseException | None = None
+        self.on_room: Callable[[], None] = lambda: None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another partition may be opened, should the rows of the current one be used up."""
+        if len(self._open) < OPEN_PARTITIONS:
+            return True
+        return sum(opened.partition.row_count for opened in self._open.values()) < self._min_open_rows
+
+    async def next_row(self) -> RowRequest | Failed | None:
+        """The next row without an outcome, in input order; `None` after the last.
+
+        Raises what reading the input or committing a part raised.
+        """
+        while True:
+            self._raise_if_broken()
+            row = next(self._rows, None)
+            if row is not None:
+                return row
+            following = await asyncio.to_thread(next, self._unopened, None)
+            if following is None:
+                return None
+            self._rows = self._start(*following)
+
+    def record(self, outcome: Outcome) -> None:
+        """Write an outcome down; when this returns, a killed process can't lose it. The last row commits."""
+        self._raise_if_broken()
+        opened = self._open[outcome.row // self._partition_rows]
+        opened.journal.append(output.encode_outcome(outcome))
+        opened.recorded.add(outcome.row)
+        if opened.is_complete:
+            self._commit_soon(opened)
+
+    async def sync_forever(self) -> None:
+        """Group commit: every so often make what was recorded survive a power cut, off the event loop."""
+        while True:
+            await asyncio.sleep(SYNC_INTERVAL_S)
+            for opened in list(self._open.values()):
+                await asyncio.to_thread(opened.journal.sync)
+
+    async def finish(self) -> None:
+        """Wait for the commits under way, then close what stays open. Raises what a commit raised."""
+        while self._commits:
+            await asyncio.wait(self._commits)
+        for opened in self._open.values():
+            opened.journal.sync()
+            opened.journal.close()
+        self._raise_if_broken()
+
+    def _start(self, partition: Partition, table: pa.Table) -> Iterator[RowRequest | Failed]:
+        opened = _Open(partition, table, self._directory.open_journal(self._run_id, partition.index))
+        self._open[partition.index] = opened
+        if opened.is_complete:  # the last session died between its last outcome and its commit
+            self._commit_soon(opened)
+            return iter(())
+        return self._make_rows(opened)
+
+    def _make_rows(self, opened: _Open) -> Iterator[RowRequest | Failed]:
+        done = frozenset(opened.recorded)
+        for row, values in enumerate(source.rows(opened.table, self._maker.columns), opened.partition.first_row):
+            if row not in done:
+                yield self._maker.make(row, values)
+
+    def _commit_soon(self, opened: _Open) -> None:
+        task = asyncio.get_running_loop().create_task(self._commit(opened))
+        self._commits.add(task)
+        task.add_done_callback(self._commits.discard)
+
+    async def _commit(self, opened: _Open) -> None:
+        try:
+            await asyncio.to_thread(self._write_part, opened)
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
+            self._broken = error
+        else:
+            del self._open[opened.partition.index]
+        self.on_room()
+
+    def _write_part(self, opened: _Open) -> None:
+        outcomes = opened.outcomes()
+        table = output.join(opened.table, outcomes, prefix=self._prefix, metadata=self._metadata)
+        info = parts.PartInfo(self._run_id, opened.partition, output.tally(outcomes))
+
+        def write(file: IO[bytes]) -> None:
+            parts.write_part(file, table, info)
+
+        opened.journal.close()
+        self._directory.commit_part(opened.partition.index, write)
+
+    def _raise_if_broken(self) -> None:
+        if self._broken is not None:
+            raise self._broken
