@@ -1,0 +1,340 @@
+"""The composition root: `run` checks what can be checked, puts the pieces together and carries rows to a result."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import IO, Any
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+import cometbatch
+from cometbatch import manifest as manifests
+from cometbatch import output, parts, pricing, resume, retry, source
+from cometbatch.checkpoint import RunDirectory, Session, write_aside
+from cometbatch.errors import DriftError, UsageError
+from cometbatch.job import Job
+from cometbatch.limits import Limits
+from cometbatch.manifest import Manifest
+from cometbatch.partition import Partitions
+from cometbatch.preflight import Checked, api_key, check, now, price_book, run_directory
+from cometbatch.progress import Progress
+from cometbatch.resume import Progressed
+from cometbatch.runner import Policy, Runner, Service, Stop
+from cometbatch.simulator.process import SimulatorProcess
+from cometbatch.summary import InterruptedRunError, RunSummary, ServiceRefusedError, TerminatedRunError
+from cometbatch.transport import Transport
+
+STOPPED = {"refused": ServiceRefusedError, "interrupted": InterruptedRunError, "terminated": TerminatedRunError}
+
+
+def run(
+    job: Job, *, fresh: bool = False, progress: bool | None = None, http: httpx.AsyncBaseTransport | None = None
+) -> RunSummary:
+    """Carry out a job, or carry on with one that was interrupted, to its last row.
+
+    `fresh` forgets an earlier run of the same output. `progress` forces the progress line on or off (by default it
+    follows the terminal). `http` replaces the network: any httpx transport will do.
+
+    Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
+    process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be carried on.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(run_async(job, fresh=fresh, progress=progress, http=http))
+    raise UsageError("An event loop is running here (a notebook?): use `await cometbatch.run_async(job)`.")
+
+
+async def run_async(
+    job: Job, *, fresh: bool = False, progress: bool | None = None, http: httpx.AsyncBaseTransport | None = None
+) -> RunSummary:
+    """The same as `run`, for callers that have an event loop already."""
+    checked = check(job)
+    directory = run_directory(job)
+    is_new = fresh or directory.read_manifest() is None
+    if is_new:
+        _check_start(job, fresh=fresh, needs_key=http is None)
+    identity = checked.source.check() if is_new else None
+    with _locked(directory):
+        known = _known_run(directory, checked, fresh=fresh)
+        if known is not None and _is_published(job, directory, *known):
+            return _summary(job, directory, *known, finished=True)
+        async with _connected(job, http) as transport:
+            begun = known or await _begin(checked, identity or checked.source.check(), directory, transport)
+            return await _Session(checked, directory, *begun, transport).carry_out(progress)
+
+
+# -- before the first request ------------------------------------------------------------------------------------
+
+
+def _check_start(job: Job, *, fresh: bool, needs_key: bool) -> None:
+    """Refuse what would be noticed late otherwise: no key, or a result that is not this run's to replace."""
+    if needs_key:
+        api_key(job)
+    path = job.output.path
+    exists = any(path.glob("*.parquet")) if job.output.is_dataset else path.exists()
+    if exists and not fresh:
+        raise UsageError(
+            f"output.path: {path} exists, and there is no run directory beside it to carry on from. Move it away, "
+            "choose another name, or replace it with --fresh."
+        )
+
+
+@contextlib.contextmanager
+def _locked(directory: RunDirectory) -> Iterator[None]:
+    try:
+        directory.lock()
+    except OSError as error:
+        raise UsageError(f"output.path: can't write to {directory.path.parent} ({error.strerror}).") from error
+    try:
+        yield
+    finally:
+        directory.unlock()
+
+
+def _known_run(directory: RunDirectory, checked: Checked, *, fresh: bool) -> tuple[Manifest, Progressed] | None:
+    """The run that this directory holds, found to be of the same job; `None` where a new one is to begin."""
+    content = None if fresh else directory.read_manifest()
+    if content is None:
+        directory.clear()
+        return None
+    manifest = manifests.decode(content, str(directory.path / "manifest.json"))
+    progressed = resume.look(directory, manifest)
+    try:
+        manifests.refuse_drift(manifest, checked.job.fingerprint(), *checked.source.digest())
+    except DriftError:
+        if progressed.rows:
+            raise
+        directory.clear()  # nothing was answered yet, so nothing can be mixed up
+        return None
+    return manifest, progressed
+
+
+async def _begin(
+    checked: Checked, identity: source.Identity, directory: RunDirectory, transport: Transport
+) -> tuple[Manifest, Progressed]:
+    job = checked.job
+    book, warnings = await price_book(job, transport)
+    manifest = Manifest(
+        version=manifests.MANIFEST_VERSION,
+        cometbatch=cometbatch.__version__,
+        run_id=uuid.uuid4().hex,
+        created_at=now().isoformat(timespec="seconds"),
+        fingerprint=job.fingerprint(),
+        input=identity,
+        partition_rows=job.output.partition_rows or source.suggest_partition_rows(identity),
+        prices=book,
+        job=job.describe(),
+        warnings=(*checked.source.warnings, *warnings),
+    )
+    directory.create()
+    directory.write_manifest(manifests.encode(manifest))
+    return manifest, Progressed()
+
+
+@contextlib.asynccontextmanager
+async def _connected(job: Job, http: httpx.AsyncBaseTransport | None) -> AsyncIterator[Transport]:
+    """The way to the service: over the network, through `http`, or to a simulator started for the length of the run."""
+    with contextlib.ExitStack() as stack:
+        base_url, key = job.target.base_url, api_key(job) if http is None else "sk-not-needed-here"
+        if job.target.is_simulator:
+            base_url = "http://127.0.0.1"
+            if http is None:
+                base_url = stack.enter_context(SimulatorProcess(job.simulator_behaviour())).base_url
+        transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http)
+        try:
+            yield transport
+        finally:
+            await transport.aclose()
+
+
+def _is_published(job: Job, directory: RunDirectory, manifest: Manifest, progressed: Progressed) -> bool:
+    if len(progressed.committed) < len(resume.partitions(manifest)) or directory.read_manifest() is None:
+        return False
+    return job.output.is_dataset or parts.result_run_id(job.output.path) == manifest.run_id
+
+
+# -- the run itself ----------------------------------------------------------------------------------------------
+
+
+class _Session(Struct, frozen=True):
+    """One process's turn at a run, from what earlier ones left to the result."""
+
+    checked: Checked
+    directory: RunDirectory
+    manifest: Manifest
+    progressed: Progressed
+    transport: Transport
+
+    async def carry_out(self, progress: bool | None) -> RunSummary:
+        """Carry the missing rows to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
+        started = time.monotonic()
+        self.directory.sign_lock()
+        resume.tidy(self.directory, self.progressed)
+        shown = Progress(self.manifest.input.rows, self.progressed.tally, on=progress)
+        try:
+            stop = await self._run_rows(shown)
+        finally:
+            shown.close()
+        if stop is None:
+            self._publish()
+        summary = _summary(
+            self.checked.job,
+            self.directory,
+            self.manifest,
+            resume.look(self.directory, self.manifest),
+            finished=stop is None,
+            elapsed_s=time.monotonic() - started,
+            retries=shown.retries,
+            pushbacks=shown.pushbacks,
+        )
+        if stop is not None:
+            raise STOPPED[stop.kind](f"{stop.message} {stop.hint}".strip(), summary)
+        return summary
+
+    async def _run_rows(self, shown: Progress) -> Stop | None:
+        slots = self.checked.job.limits.concurrency
+        rows = self._partitions(slots)
+        marks = self.directory.in_flight_marks(slots)
+        self._note_session(marks.left_over)
+        runner = Runner(
+            rows,
+            self._service(),
+            self._policy(),
+            self._limits(),
+            marks=marks,
+            observer=shown,
+            now=now,
+            jitter=random.random,
+        )
+        syncing = asyncio.create_task(rows.sync_forever())
+        try:
+            with _signals(runner, shown):
+                return await runner.run()
+        finally:
+            syncing.cancel()
+            await asyncio.wait([syncing])
+            await rows.finish()
+            marks.close()
+
+    def _partitions(self, slots: int) -> Partitions:
+        committed = set(self.progressed.committed)
+        todo = [each for each in resume.partitions(self.manifest) if each.index not in committed]
+        return Partitions(
+            self.directory,
+            self.manifest.run_id,
+            todo,
+            lambda wanted: self.checked.source.tables(self.manifest.input, wanted),
+            self.checked.row_maker(),
+            partition_rows=self.manifest.partition_rows,
+            prefix=self.checked.job.output.prefix,
+            metadata=self._metadata(),
+            slots=slots,
+        )
+
+    def _service(self) -> Service:
+        rates = self.manifest.prices.rates
+        return Service(
+            exchange=self.transport.exchange,
+            parse=self.checked.format.parse_response,
+            judge=lambda reply, parsed: retry.classify(reply, parsed, now=now()),
+            price=lambda usage: pricing.cost(usage, rates),
+        )
+
+    def _policy(self) -> Policy:
+        job = self.checked.job
+        return Policy(job.limits.concurrency, job.retry.max_attempts, job.retry.max_wait_s, job.retry.max_pushback_s)
+
+    def _limits(self) -> Limits:
+        limits = self.checked.job.limits
+        return Limits(requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute)
+
+    def _note_session(self, left_over: frozenset[int]) -> None:
+        session = Session(
+            started_at=now().isoformat(timespec="seconds"),
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            version=cometbatch.__version__,
+            resent=len(resume.unrecorded(left_over, self.manifest, self.progressed)),
+        )
+        self.directory.add_session(session)
+
+    def _publish(self) -> None:
+        """Make the result appear, whole. A data set needs nothing: its parts are the result."""
+        job = self.checked.job
+        if job.output.is_dataset:
+            return
+        schema = output.joined_schema(self.checked.source.schema, job.output.prefix, {})
+        paths = [self.directory.part_path(each.index) for each in resume.partitions(self.manifest)]
+
+        def write(file: IO[bytes]) -> None:
+            parts.merge(file, paths, schema, self._metadata())
+
+        write_aside(job.output.path, write)
+
+    def _metadata(self) -> Mapping[str, str]:
+        return {
+            "cometbatch.version": self.manifest.cometbatch,
+            "cometbatch.run_id": self.manifest.run_id,
+            "cometbatch.created_at": self.manifest.created_at,
+            "cometbatch.job": msgspec.json.encode(self.manifest.job).decode(),
+            "cometbatch.prices": msgspec.json.encode(self.manifest.prices).decode(),
+        }
+
+
+@contextlib.contextmanager
+def _signals(runner: Runner, shown: Progress) -> Iterator[None]:
+    """First Ctrl-C or SIGTERM: finish what is in flight; a second: stop now. Only where signals reach us."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    kinds = {signal.SIGINT: Stop("interrupted", "Interrupted."), signal.SIGTERM: Stop("terminated", "Terminated.")}
+    asked: list[Stop] = []
+
+    def handle(stop: Stop) -> None:
+        if asked:
+            shown.say("Stopping now; what was in flight is not recorded and will be sent again.")
+            runner.stop_now(stop)
+        else:
+            shown.say(f"Stopping: finishing {runner.in_flight} requests in flight (once more: stop now).")
+            runner.stop(stop)
+        asked.append(stop)
+
+    for number, stop in kinds.items():
+        loop.add_signal_handler(number, handle, stop)
+    try:
+        yield
+    finally:
+        for number in kinds:
+            loop.remove_signal_handler(number)
+
+
+def _summary(
+    job: Job, directory: RunDirectory, manifest: Manifest, progressed: Progressed, *, finished: bool, **session: Any
+) -> RunSummary:
+    return RunSummary(
+        run_id=manifest.run_id,
+        output=job.output.path,
+        rows=manifest.input.rows,
+        tally=progressed.tally,
+        prices=manifest.prices,
+        finished=finished,
+        resent=sum(entry.resent for entry in directory.sessions()),
+        warnings=(*manifest.warnings, *_changed_prices(job, manifest)),
+        **session,
+    )
+
+
+def _changed_prices(job: Job, manifest: Manifest) -> Iterator[str]:
+    if job.describe().get("prices") != manifest.job.get("prices"):
+        yield "prices changed in the job; this run goes on with the ones that it began with"

@@ -1,0 +1,161 @@
+"""The command line: each command parses, calls the library function of the same name, and ends with an exit code."""
+
+import json
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import click
+
+import cometbatch
+from cometbatch.errors import CometbatchError
+
+ALL_SUCCEEDED = 0
+UNEXPECTED = 1
+WRONG_USAGE = 2
+SOME_ROWS_FAILED = 3
+INTERRUPTED = 130
+TERMINATED = 143
+
+EXIT_CODES = (
+    (ALL_SUCCEEDED, "every row succeeded"),
+    (UNEXPECTED, "an unexpected error, or the disk would not take what was to be written; resumable"),
+    (WRONG_USAGE, "the command, the job file or the input is wrong; nothing was sent"),
+    (SOME_ROWS_FAILED, "finished, with failed or incomplete rows; the result is there"),
+    (4, "stopped at the budget; resumable (reserved: there is no budget setting yet)"),
+    (5, "the service refuses the job (key, credit, model, address); resumable"),
+    (6, "another process has the run"),
+    (INTERRUPTED, "interrupted (Ctrl-C); resumable"),
+    (TERMINATED, "terminated (SIGTERM); resumable"),
+)
+
+
+class Report(Protocol):
+    """What a command has to say, for a person and for a program."""
+
+    def describe(self) -> str:
+        """Some lines for a person."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same, JSON-ready."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(cometbatch.__version__, prog_name="cometbatch")
+def cli() -> None:
+    """Run every row of a table through a language model, and get a table back."""
+
+
+job_file = click.argument("job_file", type=click.Path(path_type=Path))
+overrides = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the job.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+
+
+@cli.command()
+@job_file
+@overrides
+@as_json
+@click.option("--fresh", is_flag=True, help="Forget an earlier run of the same output, answers included.")
+@click.option("--quiet", is_flag=True, help="No progress line.")
+def run(job_file: Path, overrides: tuple[str, ...], as_json: bool, fresh: bool, quiet: bool) -> None:
+    """Run a job, or carry on with one that was interrupted."""
+    job = cometbatch.load_job(job_file, overrides)
+    try:
+        summary = cometbatch.run(job, fresh=fresh, progress=False if quiet else None)
+    except cometbatch.RunStoppedError as stopped:
+        _report(stopped.summary, as_json=as_json)
+        _say(f"{stopped}\nCarry on with: {_same_command()}")
+        sys.exit(stopped.exit_code)
+    _report(summary, as_json=as_json)
+    sys.exit(ALL_SUCCEEDED if summary.all_succeeded else SOME_ROWS_FAILED)
+
+
+@cli.command()
+@job_file
+@overrides
+@as_json
+def plan(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Check everything and show the first request, the row count and the estimated cost; sends no prompt."""
+    _report(cometbatch.plan(cometbatch.load_job(job_file, overrides)), as_json=as_json)
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@as_json
+def status(path: Path, as_json: bool) -> None:
+    """Tell how a run stands, while it goes on or after. PATH: its job file, output or run directory."""
+    if path.suffix in (".yaml", ".yml"):
+        path = cometbatch.load_job(path).output.path
+    _report(cometbatch.status(path), as_json=as_json)
+
+
+@cli.command()
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
+@click.option("--seed", default=0, show_default=True, help="The same seed and request give the same reply.")
+@click.option("--latency", default="0.5-1.5", show_default=True, metavar="S or MIN-MAX", help="Seconds to an answer.")
+@click.option("--rps", type=float, help="Requests admitted per second; beyond that comes 429.")
+@click.option("--fault", "faults", multiple=True, metavar="NAME:SHARE", help="For example 429:0.05; repeatable.")
+@click.option("--faults", "list_faults", is_flag=True, help="List the faults and end.")
+@click.option("--retry-after", is_flag=True, help="A 429 says how long to wait.")
+@click.option("--credit", metavar="USD", help="The balance; when it is spent comes 403.")
+@click.option("--catalog", default="full", show_default=True, help="Which shape of /api/models to answer.")
+@click.option("--no-quirks", is_flag=True, help="Replies without extra or missing fields.")
+@click.option("--until-stdin-closes", is_flag=True, help="End when standard input does.")
+def simulate(list_faults: bool, port: int, until_stdin_closes: bool, **options: Any) -> None:
+    """Serve a simulated CometAPI on 127.0.0.1, to try a job before paying for it.
+
+    Set target.base_url to the address that it prints, and the key's environment variable to anything of the shape
+    sk-0123456789.
+    """
+    if list_faults:
+        for name, meaning in cometbatch.FAULTS.items():
+            click.echo(f"{name:22} {meaning}")
+        return
+    try:
+        behaviour = cometbatch.behaviour_from_options(**options)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    cometbatch.simulate(behaviour, port=port, announce=click.echo, until_stdin_closes=until_stdin_closes)
+
+
+def main() -> NoReturn:
+    """The entry point: whatever happens becomes a sentence on standard error and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        _end(INTERRUPTED, f"Interrupted. Carry on with: {_same_command()}")
+    except KeyboardInterrupt:
+        _end(INTERRUPTED, f"Interrupted. Carry on with: {_same_command()}")
+    except click.ClickException as error:
+        error.show()
+        sys.exit(WRONG_USAGE)
+    except CometbatchError as error:
+        _end(error.exit_code, f"Error: {error}")
+    sys.exit(ALL_SUCCEEDED)
+
+
+def _terminate(_signal: int, _frame: object) -> NoReturn:
+    _end(TERMINATED, f"Terminated. Carry on with: {_same_command()}")
+
+
+def _report(report: Report, *, as_json: bool) -> None:
+    for warning in report.to_dict().get("warnings", ()):
+        _say(f"Warning: {warning}")
+    click.echo(json.dumps(report.to_dict(), ensure_ascii=False) if as_json else report.describe())
+
+
+def _same_command() -> str:
+    """The command that was given, but for `--fresh`, which would forget what is done."""
+    return shlex.join(["cometbatch", *(argument for argument in sys.argv[1:] if argument != "--fresh")])
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _end(code: int, line: str) -> NoReturn:
+    _say(line)
+    sys.exit(code)

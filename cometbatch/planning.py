@@ -1,0 +1,221 @@
+"""`plan`: everything that can be known before the first request, with nothing sent but the request for prices."""
+
+import asyncio
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from cometbatch import manifest as manifests
+from cometbatch import pricing, resume, source
+from cometbatch.job import Job
+from cometbatch.partition import ASSUMED_OUTPUT_TOKENS, RowMaker
+from cometbatch.preflight import Checked, check, price_book, run_directory
+from cometbatch.records import Failed, GenerationParams, PriceBook, RowRequest
+from cometbatch.simulator.app import create_app
+from cometbatch.source import Identity
+from cometbatch.summary import plain
+from cometbatch.transport import Transport
+
+NO_KEY = "sk-not-needed-here"
+
+
+class RunPlan(Struct, frozen=True):
+    """What a run of this job would be.
+
+    `first_request` is the first row's, without the key; `None` where no row can be rendered. Token counts are the
+    documented estimate (contract sheet, section 8.3): a quarter of the characters in, `max_output_tokens` out.
+    `cost_usd` is a ceiling under that estimate, at list price; `None` where there is no price. `done` rows have
+    outcomes from earlier sessions; the estimates are for the whole table.
+    """
+
+    job: Job
+    input: Identity
+    partition_rows: int
+    first_request: dict[str, Any] | None
+    unrenderable: int
+    first_problem: str | None
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal | None
+    likely_cost_usd: Decimal | None
+    prices: PriceBook
+    done: int
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many rows the input has."""
+        return self.input.rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; amounts of money are strings, so that they stay exact."""
+        return {
+            "input": msgspec.to_builtins(self.input),
+            "output": str(self.job.output.path),
+            "rows": self.rows,
+            "done": self.done,
+            "partition_rows": self.partition_rows,
+            "first_request": self.first_request,
+            "unrenderable": self.unrenderable,
+            "first_problem": self.first_problem,
+            "estimated_input_tokens": self.input_tokens,
+            "estimated_output_tokens": self.output_tokens,
+            "estimated_cost_usd": _amount(self.cost_usd),
+            "likely_cost_usd": _amount(self.likely_cost_usd),
+            "price_source": self.prices.source,
+            "warnings": list(self.warnings),
+        }
+
+    def describe(self) -> str:
+        """A page for a person."""
+        lines = [
+            f"input: {self.job.input.path} ({self.rows:,} rows, {len(self.input.columns)} columns)",
+            f"output: {self.job.output.path}",
+            *self._state(),
+            "first request:",
+            *_indented(self.first_request),
+            f"estimate: {self.input_tokens:,} tokens in, {self.output_tokens:,} tokens out{self._assumption()}",
+            f"cost: {self._cost()}",
+        ]
+        return "\n".join(lines)
+
+    def _state(self) -> Iterator[str]:
+        if self.done:
+            yield f"carries on: {self.done:,} rows are done, {self.rows - self.done:,} remain"
+        if self.unrenderable:
+            yield f"{self.unrenderable:,} rows can't be rendered and will fail; the first: {self.first_problem}"
+
+    def _assumption(self) -> str:
+        if self.job.params.max_output_tokens is not None:
+            return " at most"
+        return f" ({ASSUMED_OUTPUT_TOKENS} a row assumed: params.max_output_tokens is not set)"
+
+    def _cost(self) -> str:
+        if self.cost_usd is None:
+            return "unknown: there is no price (set prices)"
+        likely = "" if self.likely_cost_usd is None else f", likely ${plain(self.likely_cost_usd)}"
+        bound = "at most about" if self.job.params.max_output_tokens is not None else "about"
+        return f"{bound} ${plain(self.cost_usd)}{likely} (prices: {self.prices.source})"
+
+
+def plan(job: Job, *, http: httpx.AsyncBaseTransport | None = None) -> RunPlan:
+    """Check everything about a job and say what it would do and cost; sends no prompt and writes no file.
+
+    Raises `UsageError` for whatever `run` would refuse before its first request, but for a missing key.
+    """
+    checked = check(job)
+    identity = checked.source.check()
+    known = _known_run(checked)
+    book, warnings = (known[0].prices, []) if known else asyncio.run(_prices(job, http))
+    rows = job.output.partition_rows or source.suggest_partition_rows(identity)
+    survey = _survey(checked, identity, rows)
+    input_tokens, output_tokens = survey.input_tokens, survey.requests * _output_tokens(job.params)
+    cost = pricing.estimate_cost(input_tokens, output_tokens, survey.requests, book.rates)
+    return RunPlan(
+        job=job,
+        input=identity,
+        partition_rows=rows,
+        first_request=_shown(job, survey.first),
+        unrenderable=survey.unrenderable,
+        first_problem=survey.first_problem,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cost_usd=cost,
+        likely_cost_usd=None if cost is None or book.ratio is None else cost * book.ratio,
+        prices=book,
+        done=known[1] if known else 0,
+        warnings=(*checked.source.warnings, *warnings),
+    )
+
+
+def _known_run(checked: Checked) -> tuple[manifests.Manifest, int] | None:
+    """The run that this job would carry on, with its rows done so far. Raises `DriftError` where it can't."""
+    directory = run_directory(checked.job)
+    content = directory.read_manifest()
+    if content is None:
+        return None
+    manifest = manifests.decode(content, str(directory.path / "manifest.json"))
+    done = resume.look(directory, manifest).rows
+    if done == 0:
+        return None
+    manifests.refuse_drift(manifest, checked.job.fingerprint(), *checked.source.digest())
+    return manifest, done
+
+
+async def _prices(job: Job, http: httpx.AsyncBaseTransport | None) -> tuple[PriceBook, list[str]]:
+    base_url = job.target.base_url
+    if job.target.is_simulator:
+        base_url = "http://127.0.0.1"
+        http = http or httpx.ASGITransport(create_app(job.simulator_behaviour()))
+    transport = Transport(base_url, NO_KEY, timeout_s=job.limits.timeout_s, http=http)
+    try:
+        return await price_book(job, transport)
+    finally:
+        await transport.aclose()
+
+
+class _Survey(Struct):
+    """Sums over every row's request."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    unrenderable: int = 0
+    first: RowRequest | None = None
+    first_problem: str | None = None
+
+
+def _survey(checked: Checked, identity: Identity, partition_rows: int) -> _Survey:
+    survey, maker = _Survey(), checked.row_maker()
+    assumed = _output_tokens(checked.job.params)
+    partitions = source.partitions(identity.rows, partition_rows)
+    for made in _made(checked, identity, partitions, maker):
+        if isinstance(made, Failed):
+            survey.unrenderable += 1
+            survey.first_problem = survey.first_problem or f"row {made.row}: {made.failure.message}"
+        else:
+            survey.requests += 1
+            survey.input_tokens += made.estimated_tokens - assumed
+            survey.first = survey.first or made
+    return survey
+
+
+def _made(
+    checked: Checked, identity: Identity, partitions: list[source.Partition], maker: RowMaker
+) -> Iterator[RowRequest | Failed]:
+    for partition, table in zip(partitions, checked.source.tables(identity, partitions), strict=True):
+        for row, values in enumerate(source.rows(table, maker.columns), partition.first_row):
+            yield maker.make(row, values)
+
+
+def _output_tokens(params: GenerationParams) -> int:
+    return params.max_output_tokens or ASSUMED_OUTPUT_TOKENS
+
+
+def _shown(job: Job, request: RowRequest | None) -> dict[str, Any] | None:
+    if request is None:
+        return None
+    base_url = "" if job.target.is_simulator else job.target.base_url
+    return {
+        "method": "POST",
+        "url": base_url + request.http.path,
+        "headers": dict(request.http.headers),
+        "body": msgspec.json.decode(request.http.body),
+    }
+
+
+def _indented(request: dict[str, Any] | None) -> Iterator[str]:
+    if request is None:
+        yield "  none: no row can be rendered"
+        return
+    yield f"  {request['method']} {request['url']}"
+    yield from (f"  {name}: {value}" for name, value in request["headers"].items())
+    body = msgspec.json.format(msgspec.json.encode(request["body"]), indent=2).decode()
+    yield from (f"  {line}" for line in body.splitlines())
+
+
+def _amount(amount: Decimal | None) -> str | None:
+    return None if amount is None else plain(amount)

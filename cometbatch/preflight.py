@@ -1,0 +1,102 @@
+"""Everything about a job that can be checked before the first request: shared by plan and run."""
+
+import datetime as dt
+import os
+
+from msgspec import Struct
+
+from cometbatch import output, pricing, source, wire
+from cometbatch.checkpoint import RunDirectory
+from cometbatch.errors import UsageError
+from cometbatch.job import Job
+from cometbatch.partition import RowMaker
+from cometbatch.records import HttpResponse, PriceBook
+from cometbatch.source import Source
+from cometbatch.template import PromptTemplate
+from cometbatch.transport import Transport, check_key
+
+SIMULATOR_KEY = "sk-simulator-needs-no-key"
+CATALOG_PATH = "/api/models"  # public, no key (contract sheet, section 8.1)
+
+
+class Checked(Struct, frozen=True):
+    """A job whose input, templates and names have been found to fit together."""
+
+    job: Job
+    source: Source
+    template: PromptTemplate
+    format: wire.WireFormat
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The input columns that have to be turned into Python values, in the input's order."""
+        job, template = self.job, self.template
+        needed = set(self.source.columns) if template.needs_all_columns else set(template.columns_needed)
+        needed |= {job.input.id} - {None}
+        return tuple(name for name in self.source.columns if name in needed)
+
+    def row_maker(self) -> RowMaker:
+        """How rows of this job become requests."""
+        model, build = self.job.target.model, self.format.build_request
+        return RowMaker(
+            columns=self.columns,
+            id_column=self.job.input.id,
+            render=self.template.render,
+            build=lambda prompt: build(model, prompt),
+            hash_seed=f"{self.format.name}\n{model}\n".encode(),
+            now=now,
+        )
+
+
+def check(job: Job) -> Checked:
+    """Check everything about a job that needs no full read of its input. Raises `UsageError`."""
+    opened = source.open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
+    template = job.prompt_template()
+    template.check(opened.columns)
+    if job.input.id is not None and job.input.id not in opened.columns:
+        raise UsageError(f"input.id: there is no column {job.input.id!r}; there are {', '.join(opened.columns)}.")
+    if clashes := output.clashes(opened.columns, job.output.prefix):
+        raise UsageError(
+            f"{job.input.path}: the input has columns named like the output's: {', '.join(clashes)}. "
+            "Set output.prefix (for example to out_) to tell them apart."
+        )
+    return Checked(job, opened, template, wire.FORMATS[job.target.format])
+
+
+def run_directory(job: Job) -> RunDirectory:
+    """Where a job's run is kept: beside its output."""
+    path = job.output.path
+    beside = path.with_name(path.name + ".run")
+    return RunDirectory(beside, parts=path if job.output.is_dataset else None)
+
+
+def api_key(job: Job) -> str:
+    """The key from its environment variable. Raises `UsageError`, never quoting it."""
+    if job.target.is_simulator:
+        return SIMULATOR_KEY
+    name = job.target.key_env
+    if name not in os.environ:
+        raise UsageError(f"The environment variable {name} is not set. It should hold the API key (target.key_env).")
+    return check_key(os.environ[name])
+
+
+async def price_book(job: Job, transport: Transport) -> tuple[PriceBook, list[str]]:
+    """The prices of a job's model, from the job or the public catalog, and what is doubtful about them."""
+    if not job.prices.needs_catalog:
+        return pricing.price_book(job.target.model, settings=job.prices, catalog=None)
+    reply = await transport.fetch_public(CATALOG_PATH)
+    if not isinstance(reply, HttpResponse):
+        catalog: pricing.Catalog | pricing.CatalogProblem = pricing.CatalogProblem(reply.detail)
+    elif reply.status != 200:  # noqa: PLR2004 - the one status that brings a catalog
+        catalog = pricing.CatalogProblem(f"HTTP {reply.status}")
+    else:
+        catalog = pricing.parse_catalog(reply.body)
+    if isinstance(catalog, pricing.CatalogProblem):
+        unknown = PriceBook(job.target.model, source="unknown: no catalog")
+        return unknown, [f"no prices: the catalog can't be read ({catalog.reason}); costs stay unknown. Set prices."]
+    return pricing.price_book(job.target.model, settings=job.prices, catalog=catalog)
+
+
+def now() -> dt.datetime:
+    """The wall clock, in UTC."""
+    return dt.datetime.now(dt.UTC)

@@ -1,0 +1,85 @@
+"""How the run goes, on one line of standard error; silent where that is no terminal. Never why a run fails."""
+
+import sys
+from decimal import Decimal
+from typing import TextIO, TypeAlias
+
+from tqdm import tqdm
+
+from cometbatch.records import Failed, Incomplete, Outcome, Succeeded, Tally
+
+Bar: TypeAlias = "tqdm[None]"
+
+
+class Progress:
+    """Counts what is recorded and shows it: rows, rate, in flight, how rows ended, tokens, cost so far, time left.
+
+    `done` is what earlier sessions recorded. `on` forces the line on or off; by default it follows the terminal.
+    """
+
+    def __init__(self, rows: int, done: Tally, *, on: bool | None = None, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._ok, self._incomplete, self._failed = done.succeeded, done.incomplete, done.failed
+        self._tokens = done.input_tokens + done.output_tokens
+        self._cost: Decimal = done.cost_usd
+        self._in_flight = 0
+        self.retries = 0
+        self.pushbacks = 0
+        shown = self._stream.isatty() if on is None else on
+        self._bar: Bar = tqdm(
+            total=rows,
+            initial=done.rows,
+            unit="row",
+            file=self._stream,
+            disable=not shown,
+            dynamic_ncols=True,
+            mininterval=0.2,
+            smoothing=0.1,
+        )
+
+    def recorded(self, outcome: Outcome, in_flight: int) -> None:
+        """Count one outcome."""
+        match outcome:
+            case Succeeded():
+                self._ok += 1
+                self._add(outcome)
+            case Incomplete():
+                self._incomplete += 1
+                self._add(outcome)
+            case Failed():
+                self._failed += 1
+        self._in_flight = in_flight
+        if self._bar.update():  # true where tqdm is about to draw
+            self._bar.set_postfix_str(self._words(), refresh=False)
+
+    def retried(self) -> None:
+        """Count one more attempt."""
+        self.retries += 1
+
+    def pushed_back(self, wait_s: float) -> None:
+        """Say that everyone waits because the service pushes back."""
+        self.pushbacks += 1
+        self._bar.set_postfix_str(f"{self._words()}, waiting {wait_s:.1f} s for the service")
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bar.clear()
+        print(line, file=self._stream)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        """Draw the last state and leave it standing."""
+        if not self._bar.disable:
+            self._bar.set_postfix_str(self._words(), refresh=True)
+        self._bar.close()
+
+    def _add(self, outcome: Succeeded | Incomplete) -> None:
+        usage = outcome.completion.usage
+        self._tokens += (usage.input_tokens or 0) + (usage.output_tokens or 0)
+        self._cost += outcome.cost_usd or 0
+
+    def _words(self) -> str:
+        return (
+            f"{self._in_flight} in flight, {self._ok} ok/{self._incomplete} incomplete/{self._failed} failed, "
+            f"{self._tokens:,} tokens, ${self._cost:.4f}"
+        )

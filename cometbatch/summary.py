@@ -1,0 +1,159 @@
+"""What a run came to, for a person and for a program. Pure: numbers in, words out."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from cometbatch.errors import CometbatchError
+from cometbatch.records import PriceBook, Tally
+
+
+class RunSummary(Struct, frozen=True):
+    """The state of a run after a session: what every row so far came to, whoever recorded it.
+
+    `finished`: every row has an outcome and the result is published. `elapsed_s`, `retries` and `pushbacks` are of
+    this session alone. `resent`: rows sent again after a crash, over all sessions; they may be billed twice, outside
+    of `tally.cost_usd`.
+    """
+
+    run_id: str
+    output: Path
+    rows: int
+    tally: Tally
+    prices: PriceBook
+    finished: bool
+    elapsed_s: float = 0.0
+    retries: int = 0
+    pushbacks: int = 0
+    resent: int = 0
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def succeeded(self) -> int:
+        """Rows with a whole answer."""
+        return self.tally.succeeded
+
+    @property
+    def incomplete(self) -> int:
+        """Rows that were billed but cut short, blocked, refused or empty."""
+        return self.tally.incomplete
+
+    @property
+    def failed(self) -> int:
+        """Rows without an answer."""
+        return self.tally.failed
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """The exact sum over the priced rows; `None` where no row that was billed has a price."""
+        billed = self.succeeded + self.incomplete
+        return None if billed and self.tally.unpriced == billed else self.tally.cost_usd
+
+    @property
+    def all_succeeded(self) -> bool:
+        """Whether there is a whole answer for every row."""
+        return self.finished and self.succeeded == self.rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; amounts of money are strings, so that they stay exact."""
+        tally, cost = self.tally, self.cost_usd
+        return {
+            "run_id": self.run_id,
+            "output": str(self.output),
+            "finished": self.finished,
+            "rows": self.rows,
+            "succeeded": tally.succeeded,
+            "incomplete": tally.incomplete,
+            "failed": tally.failed,
+            "remaining": self.rows - tally.rows,
+            "failures": dict(sorted(tally.failures.items())),
+            "attempts": tally.attempts,
+            "usage": {
+                "input_tokens": tally.input_tokens,
+                "output_tokens": tally.output_tokens,
+                "cache_read_input_tokens": tally.cache_read_input_tokens,
+                "cache_write_input_tokens": tally.cache_write_input_tokens,
+                "reasoning_output_tokens": tally.reasoning_output_tokens,
+            },
+            "cost_usd": None if cost is None else plain(cost),
+            "unpriced": tally.unpriced,
+            "price_source": self.prices.source,
+            "resent": self.resent,
+            "retries": self.retries,
+            "pushbacks": self.pushbacks,
+            "elapsed_s": round(self.elapsed_s, 3),
+            "warnings": list(self.warnings),
+        }
+
+    def describe(self) -> str:
+        """A few lines for a person."""
+        lines = [self._rows(), self._tokens(), self._bill()]
+        if self.retries or self.pushbacks:
+            lines.append(f"this session: {self.retries:,} retries, {self.pushbacks:,} pauses asked for by the service")
+        if self.resent:
+            lines.append(
+                f"{self.resent:,} rows were in flight when an earlier session died and were sent again; "
+                "the service may bill those twice"
+            )
+        lines.append(f"result: {self.output}" if self.finished else "no result yet: the run is not finished")
+        return "\n".join(lines)
+
+    def _rows(self) -> str:
+        tally = self.tally
+        return (
+            f"{tally.rows:,} of {self.rows:,} rows: {tally.succeeded:,} succeeded, {tally.incomplete:,} incomplete, "
+            f"{tally.failed:,} failed{_kinds(tally.failures)}"
+        )
+
+    def _tokens(self) -> str:
+        tally = self.tally
+        cached = _part(tally.cache_read_input_tokens, "read from cache")
+        reasoning = _part(tally.reasoning_output_tokens, "spent on reasoning")
+        return f"tokens: {tally.input_tokens:,} in{cached}, {tally.output_tokens:,} out{reasoning}"
+
+    def _bill(self) -> str:
+        cost = self.cost_usd
+        known = "cost: unknown" if cost is None else f"cost: ${plain(cost)} (prices: {self.prices.source})"
+        return known + (f"; {self.tally.unpriced:,} rows without a price" if self.tally.unpriced else "")
+
+
+class RunStoppedError(CometbatchError):
+    """The run ended before its last row and can be carried on; `summary` holds what it came to so far."""
+
+    def __init__(self, message: str, summary: RunSummary) -> None:
+        super().__init__(message)
+        self.summary = summary
+
+
+class ServiceRefusedError(RunStoppedError):
+    """The service refuses the job: key, credit, model, path, or nothing but pushback."""
+
+    exit_code = 5
+
+
+class InterruptedRunError(RunStoppedError):
+    """Ctrl-C (SIGINT): what was in flight is finished."""
+
+    exit_code = 130
+
+
+class TerminatedRunError(RunStoppedError):
+    """SIGTERM: what was in flight is finished."""
+
+    exit_code = 143
+
+
+def plain(amount: Decimal) -> str:
+    """An amount in full, without exponent or trailing zeros."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _kinds(failures: dict[str, int]) -> str:
+    return f" ({', '.join(f'{count:,} {kind}' for kind, count in sorted(failures.items()))})" if failures else ""
+
+
+def _part(tokens: int, words: str) -> str:
+    return f" ({tokens:,} {words})" if tokens else ""
