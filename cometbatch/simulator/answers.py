@@ -21,7 +21,8 @@ ECHO_CHARACTERS = 80
 MAX_CHOICE_WORDS = 4  # "not a bug report" is a choice, half a sentence is none
 
 _OFFERED = re.compile(  # after a colon or in brackets; looked for at every position, as one may begin inside another
-    r"\b(?=(?:one of|either|choose|pick|options|(?:answer|reply|respond)\b)[^:.(\n]{0,40}[:(]([^.;:?!\n)]+))", re.IGNORECASE
+    r"\b(?=(?:one of|either|choose|pick|options|(?:answer|reply|respond)\b)[^:.(\n]{0,40}[:(]([^.;:?!\n)]+))",
+    re.IGNORECASE,
 )
 _OFFERED_IN_PASSING = re.compile(
     r"\b(?=(?:one of|either|choose(?: from| between)?|pick|(?:answer|reply|respond)(?: with)?) ([^.;:?!\n()]+))",
@@ -29,7 +30,7 @@ _OFFERED_IN_PASSING = re.compile(
 )
 _BULLET = re.compile(r"\n\s*[-*•]\s+")
 _SEPARATOR = re.compile(r"\s*(?:,\s*or\s|,|/|\||\sor\s)\s*", re.IGNORECASE)
-_QUOTES = " \t'\"`*“”‘’«»[]{}<>"
+_QUOTES = " \t'\"`*“”\u2018\u2019«»[]{}<>"
 _JSON_WORDS = frozenset({"json_object", "json_schema", "application/json"})
 _SENTENCES = (
     "In short: “{echo}” is the heart of it.",

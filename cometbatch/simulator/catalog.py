@@ -98,20 +98,20 @@ CATALOG_SHAPES: Mapping[str, CatalogShape] = MappingProxyType(
         "endpoints-double": CatalogShape(endpoints="double"),
     }
 )
-_BY_ID = {model.id: model for model in MODELS}
+MODEL_BY_ID = {model.id: model for model in MODELS}
 _BY_CODE = {model.code: model for model in MODELS}
 _ENCODER = msgspec.json.Encoder(decimal_format="number")  # prices are JSON numbers, digit for digit
 
 
 def callable_model(model_id: str) -> Model | None:
     """The model that answers to this id, if any: an upcoming one does not yet."""
-    model = _BY_ID.get(model_id)
+    model = MODEL_BY_ID.get(model_id)
     return None if model is None or model.upcoming else model
 
 
-def model_of_code(code: str) -> Model | None:
-    """The model with this `code`, which is for the detail page only: a call needs the id (section 8.1)."""
-    return _BY_CODE.get(code)
+def is_code_only(name: str) -> bool:
+    """Whether this is some model's `code` and nobody's id: good for the detail page, not for a call (section 8.1)."""
+    return name in _BY_CODE and name not in MODEL_BY_ID
 
 
 def cost(model: Model, usage: Usage) -> Decimal | None:

@@ -1,0 +1,107 @@
+"""Every reply that is no answer, in the service's own awkward words: hides which envelope an error comes in.
+
+Sources: contract sheet, sections 7.1 (envelopes), 7.2 (statuses and codes) and 10 (what must be met).
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from msgspec import Struct
+
+from cometbatch.records import ErrorDetail, HttpResponse
+from cometbatch.simulator.behaviour import number
+from cometbatch.wire.envelope import ErrorShape, build_error
+
+GATEWAY_TYPE = "comet_api_error"
+STREAM_REFUSED = "the simulator does not stream: leave stream out, or set it to false"
+ELSEWHERE = "/docs/not-found"  # where a wrong path is sent to
+_HTML = "text/html; charset=utf-8"
+
+
+class Refusal(Struct, frozen=True):
+    """One reply that is no answer.
+
+    `code`: with one, a client must be able to rely on it, so the envelope is the standard one; without one, the
+    envelope varies. `routed`: the request got past the gateway, so the reply takes time and may come in the words of
+    the provider whose format it is (section 7.1).
+    """
+
+    status: int
+    message: str
+    code: str = ""
+    type: str = GATEWAY_TYPE
+    routed: bool = False
+    html: bool = False
+
+
+REFUSALS: Mapping[str, Refusal] = MappingProxyType(
+    {
+        "bad-key": Refusal(401, "Invalid token"),
+        "credit": Refusal(403, "user quota is not enough", "insufficient_user_quota"),
+        "key-quota": Refusal(403, "token quota is not enough", "pre_consume_token_quota_failed"),
+        "model-not-found": Refusal(
+            503, "no available channel for group default and model {subject} (distributor)", "model_not_found"
+        ),
+        "not-priced": Refusal(400, "model {subject} has not been priced by the administrator"),
+        "429": Refusal(429, "too many requests, please try again later"),
+        "500": Refusal(500, "upstream request failed", routed=True),
+        "502": Refusal(502, "bad gateway", routed=True),
+        "503": Refusal(503, "the service is overloaded, please try again later", routed=True),
+        "504": Refusal(504, "gateway timeout", routed=True, html=True),
+        "524": Refusal(524, "a timeout occurred", routed=True, html=True),
+        "529": Refusal(529, "overloaded", type="overloaded_error", routed=True),
+        "400": Refusal(
+            400, "the model does not support a value of this request", type="invalid_request_error", routed=True
+        ),
+        "403-html": Refusal(403, "request blocked", html=True),
+        "500-invalid-request": Refusal(
+            500, "the request is not what the model expects", "invalid_request", routed=True
+        ),
+        "prompt-blocked": Refusal(400, "request blocked by the provider: SAFETY", "prompt_blocked", routed=True),
+        "sensitive-words": Refusal(500, "sensitive words detected", "sensitive_words_detected"),
+        "empty-response": Refusal(500, "the provider returned no candidates", "empty_response", routed=True),
+        "wrong-method": Refusal(404, "Invalid URL ({subject})", type="invalid_request_error"),
+        "too-large": Refusal(413, "the request body is too large", "read_request_body_failed"),
+        "stream": Refusal(400, STREAM_REFUSED, "invalid_request"),
+    }
+)
+_PROVIDER_SHAPES: Mapping[str, tuple[ErrorShape, ...]] = {
+    "messages": ("anthropic", "openai"),
+    "gemini": ("google", "openai_numeric", "openai"),
+}
+_GATEWAY_SHAPES: tuple[ErrorShape, ...] = ("openai", "openai", "openai", "openai_numeric")
+
+
+def refuse(name: str, *, subject: str, wire_name: str, request_id: str, digest: bytes) -> HttpResponse:
+    """The reply of that name. `subject` is the model (or what else it names) in the message."""
+    refusal = REFUSALS[name]
+    shape = _shape(refusal, wire_name, digest)
+    detail = ErrorDetail(
+        status=refusal.status,
+        code=refusal.code,
+        type="" if shape == "google" else refusal.type,  # Google's own words take the place of a type
+        message=refusal.message.format(subject=subject),
+        request_id=request_id,
+    )
+    return build_error(detail, shape)
+
+
+def html_page(status: int, title: str) -> HttpResponse:
+    """A page for people, where a client expected JSON."""
+    page = f"<!DOCTYPE html><html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
+    return HttpResponse(status, {"content-type": _HTML}, page.encode())
+
+
+def redirect() -> HttpResponse:
+    """What a wrong path gets (section 10 item 8)."""
+    page = html_page(301, "Moved Permanently")
+    return HttpResponse(301, {**page.headers, "location": ELSEWHERE}, page.body)
+
+
+def _shape(refusal: Refusal, wire_name: str, digest: bytes) -> ErrorShape:
+    if refusal.html:
+        return "html"
+    if refusal.code:
+        return "openai"
+    shapes = _PROVIDER_SHAPES.get(wire_name, _GATEWAY_SHAPES) if refusal.routed else _GATEWAY_SHAPES
+    return shapes[number(digest, f"shape {refusal.status}", len(shapes))]

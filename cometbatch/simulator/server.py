@@ -1,0 +1,127 @@
+"""The simulator on a socket of the local machine: hides uvicorn, and how a connection is really cut.
+
+Guards that nothing is announced before it listens, and that a server whose parent died does not stay behind.
+"""
+
+import asyncio
+import os
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable
+from typing import TypeAlias
+
+import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from cometbatch.errors import UsageError
+from cometbatch.simulator.app import RESET, Receive, Scope, Send, Simulator, create_app
+from cometbatch.simulator.behaviour import Behaviour
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost"})
+BACKLOG = 2048  # connections waiting to be accepted
+SHUTDOWN_S = 1  # for replies under way; who asked for them has left
+_READ_BYTES = 4096
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # linger for 0 seconds: close with RST, not with FIN
+
+Address: TypeAlias = tuple[str, int]
+Transports: TypeAlias = dict[Address, asyncio.Transport]  # the other end's address is unique while it is connected
+
+
+def serve(
+    behaviour: Behaviour,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    announce: Callable[[str], None] = print,
+    *,
+    until_stdin_closes: bool = False,
+) -> None:
+    """Serve until interrupted, or until stdin reaches its end; `announce` gets the base URL once it listens.
+
+    Port 0 is any free one. Raises `UsageError` if the host is not this machine's loopback or the port is taken.
+    """
+    listener = _listen(host, port)
+    transports: Transports = {}
+    config = uvicorn.Config(
+        _Resettable(create_app(behaviour), transports),
+        http=_remembering_protocol(transports),
+        ws="none",
+        access_log=False,
+        log_config=None,
+        log_level="critical",
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+    server = _AnnouncingServer(config, lambda: announce(f"http://{host}:{listener.getsockname()[1]}"))
+    if until_stdin_closes:
+        threading.Thread(target=_end_with_stdin, args=(server,), daemon=True).start()
+    with listener:
+        server.run(sockets=[listener])
+
+
+class _AnnouncingServer(uvicorn.Server):
+    """Uvicorn, and a word when it listens."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._announce()
+
+
+class _Resettable:
+    """The application, and the ASGI extension that cuts the connection which a request came by."""
+
+    def __init__(self, app: Simulator, transports: Transports) -> None:
+        self._app = app
+        self._transports = transports
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["extensions"] = {**scope.get("extensions", {}), RESET: lambda: self._reset(scope["client"])}
+        await self._app(scope, receive, send)
+
+    def _reset(self, client: Address) -> None:
+        transport = self._transports.get(client)
+        if transport is not None:
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            transport.abort()
+
+
+def _remembering_protocol(transports: Transports) -> type[asyncio.Protocol]:
+    """Uvicorn's protocol, which also keeps open connections findable by the other end's address."""
+
+    class Remembering(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # which class it is depends on what is installed
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            self._address = transport.get_extra_info("peername")
+            transports[self._address] = transport
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            transports.pop(self._address, None)
+            super().connection_lost(exc)
+
+    return Remembering
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if host not in LOOPBACK_HOSTS:
+        raise UsageError(f"the simulator serves this machine only: host must be 127.0.0.1, not {host}")
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as exc:
+        listener.close()
+        raise UsageError(f"can't listen on {host}:{port}: {exc}; choose another port, or 0 for any free one") from exc
+    return listener
+
+
+def _end_with_stdin(server: uvicorn.Server) -> None:
+    """Read stdin to its end, past its buffer, whose lock in this thread's hands would break the interpreter's exit."""
+    while os.read(sys.stdin.fileno(), _READ_BYTES):
+        pass
+    server.should_exit = True

@@ -1,0 +1,253 @@
+"""The service as a decision: a whole request in, a reply and how it is to be delivered out; no I/O.
+
+Hides the order in which a gateway looks at a request, and guards that the ledger knows of every decision before
+anyone waits for it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Literal
+from urllib.parse import parse_qs, unquote
+
+import msgspec
+from msgspec import Struct
+
+from cometbatch.records import Completion, ErrorDetail, GenerationParams, HttpRequest, HttpResponse, ModelRequest, Usage
+from cometbatch.simulator import answers, catalog, faults
+from cometbatch.simulator.behaviour import Behaviour, latency_s, long_tail_s, number, request_digest, strike
+from cometbatch.simulator.catalog import Model
+from cometbatch.simulator.gate import Gate
+from cometbatch.simulator.ledger import Ledger
+from cometbatch.simulator.quirks import quirky, response_model
+from cometbatch.wire import WireFormat, format_for_path
+from cometbatch.wire.envelope import build_error
+
+Delivery = Literal["whole", "dripping", "cut", "none"]
+
+CATALOG_PATH = "/api/models"
+DETAIL_PATH = "/api/model/"
+LIST_PATH = "/v1/models"
+LEDGER_PATH = "/simulator/ledger"
+STREAM_OPERATOR = ":streamGenerateContent"
+REQUEST_ID_HEADER = "x-cometapi-request-id"
+_RETRY_AFTER_S = 1  # where no rate explains the 429
+MAX_BODY_BYTES = 64 << 20  # so that a runaway client can't take the simulator's memory
+_KEY = re.compile(r"sk-[A-Za-z0-9_-]{8,250}", re.ASCII)  # contract sheet, section 1
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_RESPONSE_ID_PREFIXES = {"chat": "chatcmpl-", "responses": "resp_", "messages": "msg_"}
+DELIVERIES: Mapping[str, Delivery] = {"reset": "cut", "slow-body": "dripping"}
+_JSON = {"content-type": "application/json"}
+ENDANGERED = frozenset({"reset", "cut-json", "slow-body", "long-tail"})  # an answer may be decided on and never arrive
+
+
+class Incoming(Struct, frozen=True):
+    """A request as it came in. `path` is as sent, still percent-encoded; header names are lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Reply(Struct, frozen=True):
+    """What is sent back, after how many seconds, and how.
+
+    cut: the connection breaks in the middle of the body; none: it breaks before the first byte.
+    """
+
+    response: HttpResponse
+    wait_s: float = 0.0
+    delivery: Delivery = "whole"
+
+
+class Call(Struct, frozen=True):
+    """One POST on its way through the service. `attempt` is 0 until it is admitted; `wire_name` is "" astray."""
+
+    wire_name: str
+    digest: bytes
+    request_id: str
+    subject: str = ""
+    attempt: int = 0
+
+
+PAGES: Mapping[str, HttpResponse] = {"html-200": faults.html_page(200, "Welcome"), "redirect": faults.redirect()}
+_NOTHING = HttpResponse(502, {}, b"")  # never sent
+ENDINGS: Mapping[str, Callable[[Completion, GenerationParams], Completion]] = {
+    "length": lambda whole, _: answers.cut_short(whole),
+    "length-empty": lambda whole, params: answers.eaten_by_reasoning(whole, params.max_output_tokens),
+    "empty": lambda whole, _: answers.emptied(whole),
+    "content-filter": lambda whole, _: answers.filtered(whole, "SAFETY"),
+    "empty-candidates": lambda whole, _: answers.filtered(whole, "prompt blocked: SAFETY"),
+    "refusal": lambda whole, _: answers.refused(whole),
+    "tool-calls": lambda whole, _: answers.called_a_tool(whole),
+}
+
+
+class Service:
+    """All that the server knows and counts. `now` gives seconds from any start; it serves the rate limit alone."""
+
+    def __init__(self, behaviour: Behaviour, now: Callable[[], float]) -> None:
+        self._behaviour = behaviour
+        self._ledger = Ledger()
+        self._gate = None if behaviour.rps is None else Gate(behaviour.rps, now)
+        self._requests = 0
+
+    def reply(self, incoming: Incoming) -> Reply:
+        """Decide on one request, whatever it holds. Every reply carries a request id."""
+        self._requests += 1
+        digest = request_digest(self._behaviour.seed, incoming.path, incoming.body)
+        wire = format_for_path(incoming.path)
+        call = Call("" if wire is None else wire.name, digest, request_id_for(digest, f"early {self._requests}"))
+        if incoming.method == "POST" and wire is not None:
+            return self._generate(incoming, wire, call)
+        page = self._page(incoming, call)
+        return self._astray(incoming, call) if page is None else Reply(identified(page, call.request_id))
+
+    def _page(self, incoming: Incoming, call: Call) -> HttpResponse | None:
+        """What a GET finds; None where there is nothing to find."""
+        path = incoming.path
+        if incoming.method != "GET":
+            return None
+        if path == CATALOG_PATH:
+            return HttpResponse(200, _JSON, catalog.catalog_page(self._behaviour.catalog))
+        if path == LEDGER_PATH:
+            return HttpResponse(200, _JSON, msgspec.json.encode(self._ledger.snapshot()))
+        if path == LIST_PATH:
+            return HttpResponse(200, _JSON, catalog.model_list()) if has_key(incoming) else _refusal("bad-key", call)
+        if path == faults.ELSEWHERE:
+            return faults.html_page(200, "Not found")
+        return _detail_page(path.removeprefix(DETAIL_PATH)) if path.startswith(DETAIL_PATH) else None
+
+    def _astray(self, incoming: Incoming, call: Call) -> Reply:
+        """A path that leads nowhere (contract sheet, section 10 item 8), or one asked with the wrong method."""
+        if incoming.path.endswith(STREAM_OPERATOR):
+            return self._refuse("stream", call)
+        if call.wire_name or incoming.path in {CATALOG_PATH, LIST_PATH, LEDGER_PATH}:
+            subject = f"{incoming.method} {incoming.path}"
+            return self._refuse("wrong-method", msgspec.structs.replace(call, subject=subject))
+        return self._reject(faults.redirect(), call)
+
+    def _generate(self, incoming: Incoming, wire: WireFormat, call: Call) -> Reply:
+        asked = wire.parse_request(HttpRequest(incoming.path, incoming.headers, incoming.body))
+        if isinstance(asked, ModelRequest):
+            call = msgspec.structs.replace(call, subject=asked.model)
+        refusal = self._gatekeeper(incoming, asked)
+        if refusal is not None:
+            return self._refuse(refusal, call)
+        if isinstance(asked, ErrorDetail):
+            mistake = msgspec.structs.replace(asked, request_id=call.request_id)
+            return self._reject(build_error(mistake, "openai"), call)
+        return self._admitted(asked, wire, call)
+
+    def _gatekeeper(self, incoming: Incoming, asked: ModelRequest | ErrorDetail) -> str | None:
+        """What a gateway refuses before it looks for a provider. None of it counts as an attempt."""
+        if not has_key(incoming):
+            return "bad-key"
+        if len(incoming.body) > MAX_BODY_BYTES:
+            return "too-large"
+        return None if isinstance(asked, ErrorDetail) else self._distributor(asked)
+
+    def _distributor(self, asked: ModelRequest) -> str | None:
+        if asked.prompt.params.extra.get("stream"):
+            return "stream"
+        if catalog.callable_model(asked.model) is None:
+            return "not-priced" if catalog.is_code_only(asked.model) else "model-not-found"
+        if self._gate is not None and not self._gate.admit():
+            return "429"
+        credit = self._behaviour.credit_usd
+        return "credit" if credit is not None and self._ledger.spent_usd >= credit else None
+
+    def _admitted(self, asked: ModelRequest, wire: WireFormat, call: Call) -> Reply:
+        attempt = self._ledger.next_attempt(call.digest)
+        call = msgspec.structs.replace(call, attempt=attempt, request_id=request_id_for(call.digest, f"{attempt}"))
+        fault = strike(self._behaviour.faults, call.digest, attempt) or ""
+        if fault == "empty-candidates" and wire.name != "gemini":
+            fault = "empty-response"
+        if fault in faults.REFUSALS:
+            return self._refuse(fault, call)
+        if fault in PAGES:
+            return self._reject(PAGES[fault], call)
+        if fault == "reset" and number(call.digest, f"reset {attempt}", 2):
+            self._ledger.cut_before_reply()
+            return Reply(_NOTHING, self._latency_s(call), "none")
+        return self._answered(asked, wire, call, fault)
+
+    def _answered(self, asked: ModelRequest, wire: WireFormat, call: Call, fault: str) -> Reply:
+        model = catalog.MODEL_BY_ID[asked.model]
+        completion = answers.answer(model, asked.prompt, call.digest)
+        if fault in ENDINGS:
+            completion = ENDINGS[fault](completion, asked.prompt.params)
+        cost_usd, whole = catalog.cost(model, completion.usage), fault not in ENDANGERED
+        self._ledger.answered(call.digest, model.id, completion.usage, cost_usd, whole=whole)
+        response = identified(self._spoken(completion, model, wire, call, fault), call.request_id)
+        if fault == "cut-json":
+            response = HttpResponse(response.status, response.headers, response.body[: len(response.body) // 2])
+        wait_s = long_tail_s(call.digest, call.attempt) if fault == "long-tail" else self._latency_s(call)
+        return Reply(response, wait_s, DELIVERIES.get(fault, "whole"))
+
+    def _spoken(self, completion: Completion, model: Model, wire: WireFormat, call: Call, fault: str) -> HttpResponse:
+        """The answer in the words of its format, with the model's quirks."""
+        told = msgspec.structs.replace(
+            completion,
+            usage=Usage() if fault == "no-usage" else completion.usage,
+            response_id=response_id_for(wire.name, call),
+            response_model=response_model(model, quirks=self._behaviour.quirks),
+        )
+        response = wire.build_response(model.id, told)
+        return quirky(response, model, completion.usage) if self._behaviour.quirks else response
+
+    def _refuse(self, name: str, call: Call) -> Reply:
+        """A reply that is no answer, with the wait that goes with it."""
+        response = _refusal(name, call)
+        if name == "429" and self._behaviour.retry_after:
+            wait = _RETRY_AFTER_S if self._gate is None else self._gate.retry_after_s()
+            response = HttpResponse(response.status, {**response.headers, "retry-after": str(wait)}, response.body)
+        return self._reject(response, call, self._latency_s(call) if faults.REFUSALS[name].routed else 0.0)
+
+    def _reject(self, response: HttpResponse, call: Call, wait_s: float = 0.0) -> Reply:
+        self._ledger.rejected(response.status)
+        return Reply(identified(response, call.request_id), wait_s)
+
+    def _latency_s(self, call: Call) -> float:
+        return latency_s(self._behaviour, call.digest, call.attempt)
+
+
+def has_key(incoming: Incoming) -> bool:
+    """Whether the request brings a key of the right shape, in any of the places of section 1 of the sheet."""
+    headers = incoming.headers
+    offered = headers.get("authorization") or headers.get("x-api-key") or headers.get("x-goog-api-key")
+    if not offered and incoming.path.startswith("/v1beta/"):
+        offered = "".join(parse_qs(incoming.query).get("key", []))
+    return _KEY.fullmatch((offered or "").strip().removeprefix("Bearer ").strip()) is not None
+
+
+def request_id_for(digest: bytes, label: str) -> str:
+    """An id in the sheet's format (section 1, "Request id"); its time is invented, as there is no clock."""
+    second = number(digest, f"second {label}", 24 * 3600)
+    time = f"{second // 3600:02}{second // 60 % 60:02}{second % 60:02}"
+    letters = "".join(_BASE62[number(digest, f"letter {place} {label}", len(_BASE62))] for place in range(8))
+    return f"20260617{time}{number(digest, f'fraction {label}', 10**9):09}{letters}"
+
+
+def response_id_for(wire_name: str, call: Call) -> str:
+    """Another one for each attempt: a repeated request is a new generation."""
+    return f"{_RESPONSE_ID_PREFIXES.get(wire_name, '')}{call.digest.hex()[:20]}{call.attempt:04}"
+
+
+def identified(response: HttpResponse, request_id: str) -> HttpResponse:
+    """The same reply with its request id in the header."""
+    return HttpResponse(response.status, {**response.headers, REQUEST_ID_HEADER: request_id}, response.body)
+
+
+def _refusal(name: str, call: Call) -> HttpResponse:
+    return faults.refuse(
+        name, subject=call.subject, wire_name=call.wire_name, request_id=call.request_id, digest=call.digest
+    )
+
+
+def _detail_page(code: str) -> HttpResponse:
+    page = catalog.model_page(unquote(code))
+    if page is None:
+        return HttpResponse(404, _JSON, b'{"success":false,"message":"model not found"}')
+    return HttpResponse(200, _JSON, page)
