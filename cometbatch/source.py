@@ -47,7 +47,8 @@ CHECK_ROWS = 256  # rows decoded at a time before the size of a row is known: a 
 SLICE_ROWS = 256  # rows turned into Python values at a time
 SHOWN = 80  # characters of foreign text in a message
 FORMATS_IN_WORDS = ".csv, .tsv or .parquet"
-QUOTE, CR, LF = b'"\r\n'
+QUOTE, LF = b'"\n'
+QUOTED_TEXT = re.compile(rb'[^"]*+(?:""[^"]*+)*+')  # up to the quote that closes the cell, or the end
 UTF8_BOM = codecs.BOM_UTF8
 # Longest first: the mark of UTF-32-LE starts with that of UTF-16-LE.
 WIDE_MARKS = (
@@ -636,8 +637,6 @@ def _quotes_watched(text: Iterable[bytes], delimiter: str) -> Iterator[bytes]:
 class _Quotes:
     """The fast half of finding bad quotes: whether there are any. It only stops at quotes."""
 
-    _QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
-
     def __init__(self, delimiter: bytes) -> None:
         separators = re.escape(delimiter) + rb"\r\n"
         # As many quoted cells, and as much unquoted text before each, as can be had in one go.
@@ -682,7 +681,7 @@ class _Quotes:
 
     def _to_close(self, block: bytes, at: int) -> int:
         """The byte after the quote that closes the cell, or the end of the block."""
-        closing = self._QUOTED.match(block, at).end()  # type: ignore[union-attr]  # it matches anything
+        closing = QUOTED_TEXT.match(block, at).end()  # type: ignore[union-attr]  # it matches anything
         if closing + 1 < len(block):
             self._close_before(block[closing + 1])
         else:
@@ -737,7 +736,7 @@ class _Walker:
         self.line = 1  # of the next byte, as editors count
         self._columns = layout.columns
         self._delimiter = layout.delimiter.encode()
-        self._marks = re.compile(b'["\r\n' + re.escape(self._delimiter) + b"]")
+        self._unmarked = re.compile(b'[^"\r\n' + re.escape(self._delimiter) + b"]*+")
         self._expected: int | None = None  # cells in a row; the header's
         self._row_line = self._quote_line = 1
         self._cell = 0
@@ -747,13 +746,14 @@ class _Walker:
 
     def feed(self, block: bytes) -> None:
         at = 0
-        for mark in self._marks.finditer(block):
-            if mark.start() > at:
-                self._text(block[at : mark.start()])
-            self._mark(mark.group())
-            at = mark.end()
-        if at < len(block):
-            self._text(block[at:])
+        while at < len(block):
+            plain = QUOTED_TEXT if self._state is _State.QUOTED else self._unmarked
+            end = plain.match(block, at).end()  # type: ignore[union-attr]  # it matches the empty text, too
+            if end > at:
+                self._text(block[at:end])
+            else:
+                self._mark(block[at : at + 1])
+            at = max(end, at + 1)
 
     def finish(self) -> None:
         if self._state is _State.QUOTED:
@@ -768,7 +768,6 @@ class _Walker:
         raise _Malformed(f"{self.place()}: {what}", self._quote_line)
 
     def _text(self, text: bytes) -> None:
-        self._after_cr = False
         self._keep(text)
         if self._state is _State.CLOSED:
             found = _shown(text.decode(errors="replace"), limit=20)
@@ -776,20 +775,24 @@ class _Walker:
                 f"the quoted cell that begins here closes on line {self.line} and yet goes on with {found}; "
                 f'a quote within a quoted cell must be doubled ("")'
             )
-        if self._state is _State.CELL_START:
+        if self._state is _State.QUOTED:
+            self.line += text.count(b"\n") + text.count(b"\r") - text.count(b"\r\n")
+            self.line -= self._after_cr and text.startswith(b"\n")
+        else:
             self._state = _State.UNQUOTED
+        self._after_cr = text.endswith(b"\r")
 
     def _mark(self, mark: bytes) -> None:
-        if mark == b'"':
-            self._quote()
-        elif mark != self._delimiter:
+        if mark in b"\r\n":
             self._line_break(mark)
             return
-        elif self._state is not _State.QUOTED:
-            self._cell += 1
-            self._state = _State.CELL_START
         self._after_cr = False
         self._keep(mark)
+        if mark == b'"':
+            self._quote()
+        else:
+            self._cell += 1
+            self._state = _State.CELL_START
 
     def _quote(self) -> None:
         if self._state is _State.CELL_START:
@@ -801,10 +804,8 @@ class _Walker:
     def _line_break(self, mark: bytes) -> None:
         second_half = mark == b"\n" and self._after_cr
         self._after_cr = mark == b"\r"
-        self.line += not second_half
-        if self._state is _State.QUOTED:
-            self._keep(mark)
-        elif not second_half:
+        if not second_half:
+            self.line += 1
             self._end_row()
 
     def _end_row(self) -> None:
