@@ -48,9 +48,9 @@ AWKWARD = (
     Ticket("شحنة متأخرة", "مرحبا، طلبي رقم ٤٢ لم يصل بعد."),
     Ticket("משלוח", "שלום, the order ABC-12 לא הגיע"),
     Ticket("Combining marks", "cafe\u0301 and café look alike; so do A\u030angstro\u0308m and Ångström"),
-    Ticket("请求退款", "你好，我想退掉上周买的耳机。谢谢！"),
+    Ticket("请求退款", "你好，我想退掉上周买的耳机。谢谢！"),  # noqa: RUF001  # the script's own punctuation
     Ticket("返品について", "先週買ったキーボードのキーが反応しません。"),
-    Ticket("Πρόβλημα σύνδεσης", "Δεν μπορώ να συνδεθώ από χθες."),
+    Ticket("Πρόβλημα σύνδεσης", "Δεν μπορώ να συνδεθώ από χθες."),  # noqa: RUF001  # Greek, not look-alikes
     Ticket("Template?", "Does your form really print {{ 7*7 }} or {% raw %} as it is? ${HOME} %s {0}"),
     Ticket("JSON", '{"error": {"code": 500, "message": "disk \\"full\\""}, "retry": null}'),
     Ticket("HTML", "<p>The button <b>&quot;Save&quot;</b> does nothing.</p><!-- sent from a web form -->"),
@@ -89,20 +89,57 @@ ORDINARY = tuple(
 TICKETS = tuple(ticket for pair in zip(ORDINARY, AWKWARD, strict=False) for ticket in pair) + ORDINARY[len(AWKWARD) :]
 
 CAPITALS = (
-    ("Argentina", "Buenos Aires"), ("Australia", "Canberra"), ("Austria", "Vienna"), ("Bangladesh", "Dhaka"),
-    ("Belgium", "Brussels"), ("Brazil", "Brasília"), ("Bulgaria", "Sofia"), ("Canada", "Ottawa"),
-    ("Chile", "Santiago"), ("China", "Beijing"), ("Colombia", "Bogotá"), ("Croatia", "Zagreb"),
-    ("Cuba", "Havana"), ("Czechia", "Prague"), ("Denmark", "Copenhagen"), ("Ecuador", "Quito"),
-    ("Egypt", "Cairo"), ("Estonia", "Tallinn"), ("Ethiopia", "Addis Ababa"), ("Finland", "Helsinki"),
-    ("France", "Paris"), ("Germany", "Berlin"), ("Ghana", "Accra"), ("Greece", "Athens"),
-    ("Hungary", "Budapest"), ("Iceland", "Reykjavík"), ("India", "New Delhi"), ("Iran", "Tehran"),
-    ("Iraq", "Baghdad"), ("Ireland", "Dublin"), ("Italy", "Rome"), ("Japan", "Tokyo"),
-    ("Kenya", "Nairobi"), ("Latvia", "Riga"), ("Lithuania", "Vilnius"), ("Mexico", "Mexico City"),
-    ("Morocco", "Rabat"), ("Nepal", "Kathmandu"), ("New Zealand", "Wellington"), ("Nigeria", "Abuja"),
-    ("Norway", "Oslo"), ("Pakistan", "Islamabad"), ("Peru", "Lima"), ("Poland", "Warsaw"),
-    ("Portugal", "Lisbon"), ("South Korea", "Seoul"), ("Spain", "Madrid"), ("Sweden", "Stockholm"),
-    ("Turkey", "Ankara"), ("Vietnam", "Hanoi"),
-)  # fmt: skip
+    ("Algeria", "Algiers"),
+    ("Australia", "Canberra"),
+    ("Austria", "Vienna"),
+    ("Bangladesh", "Dhaka"),
+    ("Belgium", "Brussels"),
+    ("Bulgaria", "Sofia"),
+    ("Canada", "Ottawa"),
+    ("Chile", "Santiago"),
+    ("China", "Beijing"),
+    ("Croatia", "Zagreb"),
+    ("Cuba", "Havana"),
+    ("Czechia", "Prague"),
+    ("Denmark", "Copenhagen"),
+    ("Ecuador", "Quito"),
+    ("Egypt", "Cairo"),
+    ("Estonia", "Tallinn"),
+    ("Finland", "Helsinki"),
+    ("France", "Paris"),
+    ("Germany", "Berlin"),
+    ("Ghana", "Accra"),
+    ("Greece", "Athens"),
+    ("Hungary", "Budapest"),
+    ("Iran", "Tehran"),
+    ("Iraq", "Baghdad"),
+    ("Ireland", "Dublin"),
+    ("Italy", "Rome"),
+    ("Jamaica", "Kingston"),
+    ("Japan", "Tokyo"),
+    ("Jordan", "Amman"),
+    ("Kenya", "Nairobi"),
+    ("Latvia", "Riga"),
+    ("Lithuania", "Vilnius"),
+    ("Morocco", "Rabat"),
+    ("Nepal", "Kathmandu"),
+    ("New Zealand", "Wellington"),
+    ("Nigeria", "Abuja"),
+    ("Norway", "Oslo"),
+    ("Pakistan", "Islamabad"),
+    ("Peru", "Lima"),
+    ("Poland", "Warsaw"),
+    ("Portugal", "Lisbon"),
+    ("Romania", "Bucharest"),
+    ("Slovenia", "Ljubljana"),
+    ("South Korea", "Seoul"),
+    ("Spain", "Madrid"),
+    ("Sweden", "Stockholm"),
+    ("Thailand", "Bangkok"),
+    ("Turkey", "Ankara"),
+    ("Uruguay", "Montevideo"),
+    ("Vietnam", "Hanoi"),
+)
 
 
 def _ticket_rows() -> list[tuple[str, str, str, str, datetime]]:
@@ -160,7 +197,7 @@ def _tags(number: int) -> list[str] | None:
 
 
 def eval_capitals_csv() -> bytes:
-    """Questions with one right answer of a word or two, and some to choose from."""
+    """Questions whose one right answer is a single word, and four answers to choose from."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("id", "question", "choices", "expected"))
