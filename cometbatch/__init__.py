@@ -10,7 +10,8 @@
 A map of the package, imports running downwards only:
 
     cli                             commands -> the functions of the same names below -> exit codes
-    batch, report                   composition: run, plan; status
+    batch, planning, report         composition: run; plan; status
+    preflight, resume               what is checked before; what earlier sessions left
     runner, partition               the loop; the life of a partition
     source, checkpoint, parts, limits, transport, progress, simulator    adapters, each owning one outside thing
     job, manifest, summary          what is asked; what a run is; what it came to
@@ -22,8 +23,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cometbatch.batch import RunPlan as RunPlan
-    from cometbatch.batch import plan as plan
     from cometbatch.batch import run as run
     from cometbatch.batch import run_async as run_async
     from cometbatch.errors import CheckpointError as CheckpointError
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from cometbatch.errors import UsageError as UsageError
     from cometbatch.job import Job as Job
     from cometbatch.job import load_job as load_job
+    from cometbatch.planning import RunPlan as RunPlan
+    from cometbatch.planning import plan as plan
     from cometbatch.records import Completion as Completion
     from cometbatch.records import Failed as Failed
     from cometbatch.records import Failure as Failure
@@ -44,23 +45,34 @@ if TYPE_CHECKING:
     from cometbatch.records import Usage as Usage
     from cometbatch.report import RunStatus as RunStatus
     from cometbatch.report import status as status
+    from cometbatch.simulator.behaviour import FAULTS as FAULTS
+    from cometbatch.simulator.behaviour import Behaviour as Behaviour
+    from cometbatch.simulator.behaviour import parse_fault as parse_fault
+    from cometbatch.simulator.behaviour import parse_latency as parse_latency
+    from cometbatch.simulator.server import serve
     from cometbatch.summary import RunStoppedError as RunStoppedError
     from cometbatch.summary import RunSummary as RunSummary
+
+    simulate = serve
 
 __version__ = "0.1.0"
 
 # Loaded at first use: `cometbatch --help` and code that needs one name should not pay for pyarrow and aiohttp.
 _HOMES = {
-    "batch": ("RunPlan", "plan", "run", "run_async"),
+    "batch": ("run", "run_async"),
     "errors": (
         "CheckpointError", "CometbatchError", "DriftError", "InputError", "JobError", "RunLockedError", "UsageError",
     ),
     "job": ("Job", "load_job"),
+    "planning": ("RunPlan", "plan"),
     "records": ("Completion", "Failed", "Failure", "Incomplete", "Outcome", "Succeeded", "Usage"),
     "report": ("RunStatus", "status"),
+    "simulator.behaviour": ("FAULTS", "Behaviour", "parse_fault", "parse_latency"),
+    "simulator.server": ("serve",),
     "summary": ("RunStoppedError", "RunSummary"),
 }  # fmt: skip
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_HOME_OF = {name: (module, name) for module, names in _HOMES.items() for name in names}
+_HOME_OF["simulate"] = _HOME_OF.pop("serve")  # named like its command
 
 __all__ = [*sorted(_HOME_OF), "__version__"]  # noqa: PLE0604 - the names are strings, made from the table above
 
@@ -68,6 +80,7 @@ __all__ = [*sorted(_HOME_OF), "__version__"]  # noqa: PLE0604 - the names are st
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    module, attribute = _HOME_OF[name]
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
     globals()[name] = value
     return value

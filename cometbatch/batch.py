@@ -149,7 +149,7 @@ async def _connected(job: Job, http: httpx.AsyncBaseTransport | None) -> AsyncIt
         if job.target.is_simulator:
             base_url = "http://127.0.0.1"
             if http is None:
-                base_url = stack.enter_context(SimulatorProcess(job.simulator_behaviour())).base_url
+                base_url = stack.enter_context(SimulatorProcess.start(job.simulator_behaviour())).base_url
         transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http)
         try:
             yield transport

@@ -4,6 +4,7 @@ import json
 import shlex
 import signal
 import sys
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -72,7 +73,7 @@ def run(job_file: Path, overrides: tuple[str, ...], as_json: bool, fresh: bool, 
     sys.exit(ALL_SUCCEEDED if summary.all_succeeded else SOME_ROWS_FAILED)
 
 
-@cli.command()
+@cli.command(short_help="Check a job and show what it would send and cost.")
 @job_file
 @overrides
 @as_json
@@ -81,7 +82,7 @@ def plan(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     _report(cometbatch.plan(cometbatch.load_job(job_file, overrides)), as_json=as_json)
 
 
-@cli.command()
+@cli.command(short_help="Tell how a run stands.")
 @click.argument("path", type=click.Path(path_type=Path))
 @as_json
 def status(path: Path, as_json: bool) -> None:
@@ -91,7 +92,7 @@ def status(path: Path, as_json: bool) -> None:
     _report(cometbatch.status(path), as_json=as_json)
 
 
-@cli.command()
+@cli.command(short_help="Serve a simulated CometAPI on 127.0.0.1.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
 @click.option("--seed", default=0, show_default=True, help="The same seed and request give the same reply.")
 @click.option("--latency", default="0.5-1.5", show_default=True, metavar="S or MIN-MAX", help="Seconds to an answer.")
@@ -114,10 +115,32 @@ def simulate(list_faults: bool, port: int, until_stdin_closes: bool, **options: 
             click.echo(f"{name:22} {meaning}")
         return
     try:
-        behaviour = cometbatch.behaviour_from_options(**options)
+        behaviour = _behaviour(**options)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    cometbatch.simulate(behaviour, port=port, announce=click.echo, until_stdin_closes=until_stdin_closes)
+    cometbatch.simulate(
+        behaviour,
+        port=port,
+        announce=lambda base_url: click.echo(f"listening on {base_url}"),
+        until_stdin_closes=until_stdin_closes,
+    )
+
+
+def _behaviour(
+    *, latency: str, faults: tuple[str, ...], credit: str | None, no_quirks: bool, **options: Any
+) -> "cometbatch.Behaviour":
+    """Raises `ValueError` with what is wrong with an option."""
+    try:
+        credit_usd = None if credit is None else Decimal(credit)
+    except InvalidOperation as error:
+        raise ValueError(f"credit {credit!r}: write an amount in US dollars, such as 0.50") from error
+    return cometbatch.Behaviour(
+        latency_s=cometbatch.parse_latency(latency),
+        faults=tuple(cometbatch.parse_fault(fault) for fault in faults),
+        credit_usd=credit_usd,
+        quirks=not no_quirks,
+        **options,
+    )
 
 
 def main() -> NoReturn:

@@ -2,13 +2,13 @@
 
 import sys
 from decimal import Decimal
-from typing import TextIO, TypeAlias
+from typing import NoReturn, TextIO, TypeAlias
 
 from tqdm import tqdm
 
 from cometbatch.records import Failed, Incomplete, Outcome, Succeeded, Tally
 
-Bar: TypeAlias = "tqdm[None]"
+Bar: TypeAlias = "tqdm[NoReturn]"  # it counts; it iterates over nothing
 
 
 class Progress:
