@@ -22,7 +22,7 @@ from cometbatch.records import (
 from cometbatch.wire import extra, incoming, outgoing
 from cometbatch.wire.counts import count, lawful_usage, total
 from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.loose import compact_text, decode_json, mapping, mappings, text
+from cometbatch.wire.loose import compact_text, decode_json, first, mapping, mappings, text
 
 NAME: Final = "chat"
 PATH: Final = "/v1/chat/completions"
@@ -109,6 +109,8 @@ def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
 
 def unsupported_params(params: GenerationParams) -> str | None:
     """Why these settings can't be used in this format, in a sentence; None when they can."""
+    if params.max_output_tokens is not None and "max_tokens" in params.extra:
+        return "params.extra.max_tokens and params.max_output_tokens set the same cap; leave one out"
     return extra.unsupported_extra(params.extra, NAME, _WRITTEN)
 
 
@@ -144,7 +146,7 @@ def _message(completion: Completion) -> dict[str, Any]:
     if reason == "refusal":
         message["refusal"] = completion.detail or _REFUSAL_WORDS
     if reason == "tool_calls":
-        message["tool_calls"] = outgoing.calls_in(completion.detail, _SAMPLE_CALL)
+        message["tool_calls"] = outgoing.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
     return message
 
 
@@ -173,7 +175,7 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
 
 def _read_completion(body: dict[str, Any]) -> Completion | None:
     """None where the body is no chat completion: no choice, no message, or a content that is neither text nor parts."""
-    choice = next(iter(mappings(body.get("choices"))), {})
+    choice = first(body.get("choices"))
     message = choice.get("message")
     words = _content_text(message.get("content")) if isinstance(message, dict) else None
     if words is None:
@@ -187,6 +189,10 @@ def _read_completion(body: dict[str, Any]) -> Completion | None:
         response_model=text(body.get("model")),
         detail=detail,
     )
+
+
+def _is_call(call: dict[str, Any]) -> bool:
+    return bool(call)
 
 
 def _content_text(content: object) -> str | None:
@@ -205,7 +211,7 @@ def _ending(word: object, message: dict[str, Any], words: str) -> tuple[FinishRe
     raw = text(word)
     reason = _FINISH.get(raw or "", "other")
     if reason == "tool_calls":
-        calls = message.get("tool_calls") or message.get("function_call")
+        calls = mappings(message.get("tool_calls")) or mappings([message.get("function_call")])
         return reason, compact_text(calls) if calls else None
     return reason, (raw or None) if reason == "other" else None
 

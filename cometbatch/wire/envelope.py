@@ -51,7 +51,7 @@ def parse_error(response: HttpResponse) -> ErrorDetail:
         problem=_problem(response, body),
         code=_line(code, MAX_WORD_CHARS),
         type=_line(kind, MAX_WORD_CHARS),
-        message=_line(message or _readable(response, body), MAX_MESSAGE_CHARS),
+        message=_line(message if code or kind or message else _readable(response, body), MAX_MESSAGE_CHARS),
         request_id=_request_id(response, message),
     )
 
@@ -118,11 +118,13 @@ def _said(body: object) -> tuple[str, str, str]:
     """Code, type and message of an envelope in any shape; "" for what it does not say."""
     outer = mapping(body)
     error = outer.get("error")
-    if isinstance(error, str):
+    if isinstance(error, str) and error:
         return _word(outer.get("code")), _word(outer.get("type")), error
-    inner = error if isinstance(error, dict) and error else outer
-    kind = inner.get("type") if inner.get("type") is not None else inner.get("status")
-    return _word(inner.get("code")), _word(kind), _words(inner.get("message"))
+    if isinstance(error, dict) and error:
+        kind = error.get("type") if error.get("type") is not None else error.get("status")
+        return _word(error.get("code")), _word(kind), _words(error.get("message"))
+    code, message = _word(outer.get("code")), _words(outer.get("message"))
+    return code, _word(outer.get("type")) if code or message else "", message
 
 
 def _problem(response: HttpResponse, body: object) -> Problem:
@@ -151,7 +153,11 @@ def _readable(response: HttpResponse, body: object) -> str:
     if _is_redirect(response.status) and "location" in response.headers:
         return f"redirected to {response.headers['location'].partition('?')[0]}"  # a query can hold a key
     excerpt = response.body[:_EXCERPT_BYTES].decode("utf-8-sig", "replace")
-    return _page_words(excerpt) if isinstance(body, NotJson) and _is_html(response) else excerpt
+    if not isinstance(body, NotJson):
+        return excerpt
+    if _is_html(response):
+        return _page_words(excerpt)
+    return f"{body.reason}: {excerpt}" if is_success(response.status) else excerpt
 
 
 def _page_words(page: str) -> str:

@@ -25,7 +25,7 @@ from cometbatch.records import (
 from cometbatch.wire import extra, incoming, outgoing
 from cometbatch.wire.counts import count, lawful_usage, total
 from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.loose import compact_text, decode_json, mapping, mappings, text
+from cometbatch.wire.loose import compact_text, decode_json, first, mapping, mappings, text
 
 NAME: Final = "gemini"
 NO_CANDIDATES: Final = "no candidates"  # detail of an answer that lacks them, and any reason too
@@ -149,7 +149,7 @@ def _read_request(request: HttpRequest) -> ModelRequest:
     body = incoming.body_of(request)
     if not model:
         raise incoming.RequestMistake("model name is required")
-    turns = incoming.take_turns(body, "contents", "contents is required")
+    turns = incoming.take_turns(body, "contents", "contents is required", alone=dict)
     contents = [_read_content(turn, f"contents[{index}]") for index, turn in enumerate(turns)]
     system = _read_system(_take_either(body, "systemInstruction", "system_instruction"))
     return ModelRequest(model, Prompt((*system, *contents), _read_params(body)))
@@ -182,8 +182,6 @@ def _read_params(body: dict[str, Any]) -> GenerationParams:
 
 def _read_content(turn: object, where: str) -> Message:
     """One content; without a role it is the user's (contract sheet, section 5)."""
-    if isinstance(turn, str):
-        return Message("user", turn)
     if not isinstance(turn, dict):
         raise incoming.RequestMistake(f"{where} must be an object with role and parts")
     role = incoming.role_of(turn.get("role") or "user", _ROLES, where)
@@ -194,14 +192,15 @@ def _read_system(instruction: object) -> list[Message]:
     """One message for each part."""
     if instruction is None:
         return []
-    parts = instruction.get("parts") if isinstance(instruction, dict) else instruction
-    return [Message("system", words) for words in _part_texts(parts, "systemInstruction")]
+    if not isinstance(instruction, dict):
+        raise incoming.RequestMistake("systemInstruction must be an object with parts")
+    return [Message("system", words) for words in _part_texts(instruction.get("parts"), "systemInstruction")]
 
 
 def _part_texts(parts: object, where: str) -> list[str]:
     """The parts' texts; clients send one part without a list, too."""
     listed = parts if isinstance(parts, list) else [] if parts is None else [parts]
-    texts = [part if isinstance(part, str) else text(mapping(part).get("text")) for part in listed]
+    texts = [text(mapping(part).get("text")) for part in listed]
     if None in texts:
         raise incoming.RequestMistake(f"{where} has a part that is no text; only text is served here")
     return [words for words in texts if words is not None]
@@ -216,7 +215,7 @@ def _candidates(completion: Completion) -> list[dict[str, Any]]:
         return []
     parts: list[dict[str, Any]] = [{"text": completion.text}] if completion.text else []
     if completion.finish_reason == "tool_calls":
-        parts += outgoing.calls_in(completion.detail, _SAMPLE_CALL)
+        parts += outgoing.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
     content = {"role": "model", "parts": parts} if parts else {"role": "model"}
     finish = outgoing.known({"finishReason": _finish_word(completion)})
     rating = {"category": "HARM_CATEGORY_HARASSMENT", "probability": "NEGLIGIBLE"}
@@ -260,12 +259,10 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
 
 def _read_completion(body: dict[str, Any]) -> Completion | None:
     """None where the body has neither candidates nor anything that explains their absence."""
-    candidates = body.get("candidates")
-    feedback = body.get("promptFeedback")
-    if not isinstance(candidates, list) and (candidates is not None or not isinstance(feedback, dict)):
+    candidate = first(body.get("candidates"))
+    if not candidate and not _explains_absence(body):
         return None
-    candidate = next(iter(mappings(candidates)), None)
-    words, reason, detail = _blocked(mapping(feedback)) if candidate is None else _answer(candidate)
+    words, reason, detail = _answer(candidate) if candidate else _blocked(mapping(body.get("promptFeedback")))
     return Completion(
         text=words,
         finish_reason=reason,
@@ -274,6 +271,14 @@ def _read_completion(body: dict[str, Any]) -> Completion | None:
         response_model=text(body.get("modelVersion")),
         detail=detail,
     )
+
+
+def _explains_absence(body: dict[str, Any]) -> bool:
+    """Whether this is a reply that has no candidates, and not an error or something else altogether."""
+    candidates = body.get("candidates")
+    if body.get("error") or candidates not in (None, []):
+        return False
+    return candidates == [] or any(isinstance(body.get(key), dict) for key in ("promptFeedback", "usageMetadata"))
 
 
 def _blocked(feedback: dict[str, Any]) -> tuple[str, FinishReason, str | None]:
@@ -287,10 +292,14 @@ def _answer(candidate: dict[str, Any]) -> tuple[str, FinishReason, str | None]:
     words = "".join(text(part.get("text")) or "" for part in parts if part.get("thought") is not True)
     word = text(candidate.get("finishReason"))
     reason = _FINISH.get(word or "", "other")
-    calls = [part for part in parts if "functionCall" in part]
+    calls = [part for part in parts if _is_call(part)]
     if reason == "stop" and calls and not words:
         return words, "tool_calls", compact_text(calls)
     return words, reason, (word or None) if reason in {"content_filter", "other"} else None
+
+
+def _is_call(part: dict[str, Any]) -> bool:
+    return "functionCall" in part
 
 
 def _read_usage(usage: dict[str, Any]) -> Usage:

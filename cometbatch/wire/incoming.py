@@ -48,14 +48,17 @@ def take_model(body: dict[str, Any]) -> str:
     return model
 
 
-def take_turns(body: dict[str, Any], key: str, complaint: str) -> list[Any]:
-    """The conversation; its absence is a 500, the service's way (contract sheet, sections 7.1 and 10)."""
+def take_turns(body: dict[str, Any], key: str, complaint: str, *, alone: type = list) -> list[Any]:
+    """The conversation; its absence is a 500, the service's way (contract sheet, sections 7.1 and 10).
+
+    `alone`: what may stand for a list of one.
+    """
     turns = body.pop(key, None)
-    if isinstance(turns, str | dict) and turns:
-        return [turns]
     if not turns:
         raise RequestMistake(complaint, status=500)
     if not isinstance(turns, list):
+        if isinstance(turns, alone):
+            return [turns]
         raise RequestMistake(f"{key} must be a list")
     return turns
 

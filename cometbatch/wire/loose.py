@@ -61,6 +61,11 @@ def mappings(value: object) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
+def first(value: object) -> dict[str, Any]:
+    """The JSON object that a list begins with; an empty one where there is none."""
+    return mapping(value[0]) if isinstance(value, list) and value else {}
+
+
 def text(value: object) -> str | None:
     """The value where it is text, else None."""
     return value if isinstance(value, str) else None

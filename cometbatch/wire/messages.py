@@ -152,7 +152,7 @@ def _blocks(completion: Completion) -> list[dict[str, Any]]:
     if completion.text or completion.finish_reason == "stop":
         blocks.append({"type": "text", "text": completion.text})
     if completion.finish_reason == "tool_calls":
-        blocks += outgoing.calls_in(completion.detail, _SAMPLE_CALL)
+        blocks += outgoing.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
     return blocks
 
 
@@ -193,9 +193,13 @@ def _read_completion(body: dict[str, Any]) -> Completion | None:
 def _ending(word: str | None, blocks: list[dict[str, Any]]) -> tuple[FinishReason, str | None]:
     reason = _FINISH.get(word or "", "other")
     if reason == "tool_calls":
-        calls = [block for block in blocks if block.get("type") == "tool_use"]
+        calls = [block for block in blocks if _is_call(block)]
         return reason, compact_text(calls) if calls else None
     return reason, (word or None) if reason == "other" else None
+
+
+def _is_call(block: dict[str, Any]) -> bool:
+    return block.get("type") == "tool_use"
 
 
 def _read_usage(usage: dict[str, Any]) -> Usage:

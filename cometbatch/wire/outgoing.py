@@ -4,7 +4,7 @@ Hides how a server half invents what a real service draws at random: the same co
 same time of creation, always.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.records import Completion, HttpRequest, HttpResponse
-from cometbatch.wire.loose import NotJson, decode_json, encode_json, mappings
+from cometbatch.wire.loose import decode_json, encode_json, mappings
 
 JSON_HEADERS: Mapping[str, str] = {"content-type": "application/json"}
 # Unix seconds: invented times of creation lie in the 30 days from here.
@@ -58,7 +58,9 @@ def known(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def calls_in(detail: str | None, default: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tool calls that a completion's detail holds as JSON; a plausible one where it holds none."""
-    value = decode_json(detail.encode(errors="replace")) if detail else NotJson("nothing said")
-    return mappings(value) or [dict(default)]
+def calls_in(
+    detail: str | None, is_call: Callable[[dict[str, Any]], bool], sample: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The tool calls that a completion's detail holds in the format's own shape; the sample where it holds none."""
+    value = decode_json((detail or "").encode(errors="replace"))
+    return [call for call in mappings(value) if is_call(call)] or [dict(sample)]

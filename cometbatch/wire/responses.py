@@ -140,7 +140,7 @@ def _item(message: Message) -> dict[str, Any]:
 def _read_request(request: HttpRequest) -> ModelRequest:
     body = incoming.body_of(request)
     model = incoming.take_model(body)
-    turns = incoming.take_turns(body, "input", "input is required")
+    turns = incoming.take_turns(body, "input", "input is required", alone=str)
     messages = [_read_item(turn, f"input[{index}]") for index, turn in enumerate(turns)]
     instructions = body.pop("instructions", None)
     if instructions is not None:
@@ -168,7 +168,7 @@ def _output(completion: Completion, tag: str) -> list[dict[str, Any]]:
         message = {"id": f"msg_{tag}", "type": "message", "status": status, "role": "assistant", "content": parts}
         items.append(message)
     if completion.finish_reason == "tool_calls":
-        items += outgoing.calls_in(completion.detail, _SAMPLE_CALL)
+        items += outgoing.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
     return items
 
 
@@ -226,6 +226,10 @@ def _read_completion(body: dict[str, Any]) -> Completion | None:
     )
 
 
+def _is_call(item: dict[str, Any]) -> bool:
+    return item.get("type") == "function_call"
+
+
 def _joined(parts: list[dict[str, Any]], kind: str, key: str) -> str:
     return "".join(text(part.get(key)) or "" for part in parts if part.get("type") == kind)
 
@@ -242,7 +246,7 @@ def _ending(
         return "other", status or None
     if any(part.get("type") == "refusal" for part in parts):
         return "refusal", _joined(parts, "refusal", "refusal") or None
-    calls = [item for item in output if item.get("type") == "function_call"]
+    calls = [item for item in output if _is_call(item)]
     return ("tool_calls", compact_text(calls)) if calls and not words else ("stop", None)
 
 
