@@ -39,7 +39,7 @@ _SENTENCES = (
     "Noted: “{echo}”.",
 )
 _REFUSAL = "I can't help with that."
-_TOOL_CALLS = '[{"id":"call_sim1","type":"function","function":{"name":"look_up","arguments":"{}"}}]'
+_TOOL_CALL_TOKENS = 12
 
 
 def tokens_in(characters: int) -> int:
@@ -79,7 +79,8 @@ def choices(messages: Iterable[Message]) -> list[str]:
 
 def cut_short(whole: Completion) -> Completion:
     """The first half of an answer, as if the token cap had come in the middle."""
-    return _ended(whole, "length", text=whole.text[: len(whole.text) // 2])
+    kept = whole.text[: -(-len(whole.text) // 2)]
+    return _ended(whole, "length", text=kept, said=tokens_in(len(kept)))
 
 
 def eaten_by_reasoning(whole: Completion, cap: int | None) -> Completion:
@@ -101,18 +102,19 @@ def filtered(whole: Completion, detail: str) -> Completion:
 
 def refused(whole: Completion) -> Completion:
     """The model's own no."""
-    return _ended(whole, "refusal", detail=_REFUSAL)
+    return _ended(whole, "refusal", detail=_REFUSAL, said=tokens_in(len(_REFUSAL)))
 
 
 def called_a_tool(whole: Completion) -> Completion:
-    """A tool call where an answer was expected."""
-    return _ended(whole, "tool_calls", detail=_TOOL_CALLS)
+    """A tool call where an answer was expected; which one is left to the wire format."""
+    return _ended(whole, "tool_calls", said=_TOOL_CALL_TOKENS)
 
 
-def _ended(whole: Completion, finish_reason: FinishReason, *, text: str = "", detail: str | None = None) -> Completion:
-    """The same exchange with another end; what the model said, aloud or as detail, is what it is billed for."""
-    output = tokens_in(len(text) + len(detail or "")) + (whole.usage.reasoning_output_tokens or 0)
-    usage = msgspec.structs.replace(whole.usage, output_tokens=output)
+def _ended(
+    whole: Completion, finish_reason: FinishReason, *, text: str = "", detail: str | None = None, said: int = 0
+) -> Completion:
+    """The same exchange with another end; `said` is how many tokens the model spoke, beside its reasoning."""
+    usage = msgspec.structs.replace(whole.usage, output_tokens=said + (whole.usage.reasoning_output_tokens or 0))
     return msgspec.structs.replace(whole, text=text, finish_reason=finish_reason, detail=detail, usage=usage)
 
 

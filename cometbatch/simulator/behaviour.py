@@ -21,6 +21,8 @@ MAX_LATENCY_S = 3600.0
 DEFAULT_LATENCY_S = (0.5, 1.5)
 LONG_TAIL_S = (100.0, 200.0)  # contract sheet, section 10 item 12: "to beyond 100 s"
 _MANTISSA_BITS = 53  # a float holds no more: a larger numerator could round up to 1.0
+_UNIT_BYTES = 8
+_NUMBER_BYTES = 16  # so many more than any bound asked for that no remainder is likelier than another
 _LATENCY = re.compile(r"(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?", re.ASCII)
 _SHARE = re.compile(r"\d+(?:\.\d+)?|\.\d+", re.ASCII)
 
@@ -169,12 +171,14 @@ def request_digest(seed: int, path: str, body: bytes) -> bytes:
 
 def number(digest: bytes, label: str, below: int) -> int:
     """A whole number from 0 to `below` (not included), as good as random, the same for the same digest and label."""
-    return int.from_bytes(_draw(digest, label)) % below
+    return int.from_bytes(_draw(digest, label, _NUMBER_BYTES)) % below
 
 
 def unit(digest: bytes, label: str) -> float:
     """A number from 0 to 1 (not included), as good as random, the same for the same digest and label."""
-    return (int.from_bytes(_draw(digest, label)) >> (64 - _MANTISSA_BITS)) / (1 << _MANTISSA_BITS)
+    return (int.from_bytes(_draw(digest, label, _UNIT_BYTES)) >> (8 * _UNIT_BYTES - _MANTISSA_BITS)) / (
+        1 << _MANTISSA_BITS
+    )
 
 
 def strike(faults: Iterable[Fault], digest: bytes, attempt: int) -> str | None:
@@ -201,8 +205,8 @@ def _roll(name: str, attempt: int) -> str:
     return f"fault {name} {attempt}" if _STRIKES[name] == "attempt" else f"fault {name}"
 
 
-def _draw(digest: bytes, label: str) -> bytes:
-    return hashlib.blake2b(label.encode(), digest_size=8, key=digest).digest()
+def _draw(digest: bytes, label: str, size: int) -> bytes:
+    return hashlib.blake2b(label.encode(), digest_size=size, key=digest).digest()
 
 
 def _unknown_fault(name: str) -> str:

@@ -21,9 +21,8 @@ _HTML = "text/html; charset=utf-8"
 class Refusal(Struct, frozen=True):
     """One reply that is no answer.
 
-    `code`: with one, a client must be able to rely on it, so the envelope is the standard one; without one, the
-    envelope varies. `routed`: the request got past the gateway, so the reply takes time and may come in the words of
-    the provider whose format it is (section 7.1).
+    `routed`: the request got past the gateway, so the reply takes time. `varies`: nothing hangs on the code, so the
+    envelope varies, and if routed may be that of the provider whose format it is (section 7.1).
     """
 
     status: int
@@ -31,27 +30,32 @@ class Refusal(Struct, frozen=True):
     code: str = ""
     type: str = GATEWAY_TYPE
     routed: bool = False
+    varies: bool = False
     html: bool = False
 
 
 REFUSALS: Mapping[str, Refusal] = MappingProxyType(
     {
-        "bad-key": Refusal(401, "Invalid token"),
+        "bad-key": Refusal(401, "Invalid token", varies=True),
         "credit": Refusal(403, "user quota is not enough", "insufficient_user_quota"),
         "key-quota": Refusal(403, "token quota is not enough", "pre_consume_token_quota_failed"),
         "model-not-found": Refusal(
             503, "no available channel for group default and model {subject} (distributor)", "model_not_found"
         ),
-        "not-priced": Refusal(400, "model {subject} has not been priced by the administrator"),
-        "429": Refusal(429, "too many requests, please try again later"),
+        "not-priced": Refusal(400, "model {subject} has not been priced by the administrator", varies=True),
+        "429": Refusal(429, "too many requests, please try again later", varies=True),
         "500": Refusal(500, "upstream request failed", routed=True),
-        "502": Refusal(502, "bad gateway", routed=True),
-        "503": Refusal(503, "the service is overloaded, please try again later", routed=True),
+        "502": Refusal(502, "bad gateway", routed=True, varies=True),
+        "503": Refusal(503, "the service is overloaded, please try again later", routed=True, varies=True),
         "504": Refusal(504, "gateway timeout", routed=True, html=True),
         "524": Refusal(524, "a timeout occurred", routed=True, html=True),
-        "529": Refusal(529, "overloaded", type="overloaded_error", routed=True),
+        "529": Refusal(529, "overloaded", type="overloaded_error", routed=True, varies=True),
         "400": Refusal(
-            400, "the model does not support a value of this request", type="invalid_request_error", routed=True
+            400,
+            "the model does not support a value of this request",
+            type="invalid_request_error",
+            routed=True,
+            varies=True,
         ),
         "403-html": Refusal(403, "request blocked", html=True),
         "500-invalid-request": Refusal(
@@ -101,7 +105,7 @@ def redirect() -> HttpResponse:
 def _shape(refusal: Refusal, wire_name: str, digest: bytes) -> ErrorShape:
     if refusal.html:
         return "html"
-    if refusal.code:
+    if not refusal.varies:
         return "openai"
     shapes = _PROVIDER_SHAPES.get(wire_name, _GATEWAY_SHAPES) if refusal.routed else _GATEWAY_SHAPES
     return shapes[number(digest, f"shape {refusal.status}", len(shapes))]

@@ -6,6 +6,7 @@ that Ctrl-C in a terminal does not end it before the run has drained.
 
 import contextlib
 import queue
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,9 +19,9 @@ from cometbatch.errors import CometbatchError
 from cometbatch.simulator.behaviour import Behaviour
 
 COMMAND = (sys.executable, "-m", "cometbatch", "simulate", "--port", "0", "--until-stdin-closes")
-ANNOUNCEMENT = "listening on "
 START_LIMIT_S = 30.0
 END_LIMIT_S = 10.0
+_ANNOUNCED = re.compile(r"listening on (http://127\.0\.0\.1:\d+)")
 _COMPLAINT_BYTES = 2_000
 _READ_BYTES = 4096
 _LAST_WORDS_S = 1.0  # for a child that has just closed its stdout to end, too
@@ -97,7 +98,8 @@ def _announced(child: subprocess.Popen[bytes], limit_s: float) -> str | None:
         line = first_line.get(timeout=limit_s).decode(errors="replace").strip()
     except queue.Empty:
         return None
-    return line.removeprefix(ANNOUNCEMENT) if line.startswith(ANNOUNCEMENT + "http://") else None
+    announced = _ANNOUNCED.fullmatch(line)
+    return announced[1] if announced else None
 
 
 def _listen_to(stdout: IO[bytes], first_line: queue.Queue[bytes]) -> None:

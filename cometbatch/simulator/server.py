@@ -19,7 +19,7 @@ from cometbatch.errors import UsageError
 from cometbatch.simulator.app import RESET, Receive, Scope, Send, Simulator, create_app
 from cometbatch.simulator.behaviour import Behaviour
 
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost"})
+LOOPBACK_HOST = "127.0.0.1"
 BACKLOG = 2048  # connections waiting to be accepted
 SHUTDOWN_S = 1  # for replies under way; who asked for them has left
 _READ_BYTES = 4096
@@ -31,7 +31,7 @@ Transports: TypeAlias = dict[Address, asyncio.Transport]  # the other end's addr
 
 def serve(
     behaviour: Behaviour,
-    host: str = "127.0.0.1",
+    host: str = LOOPBACK_HOST,
     port: int = 0,
     announce: Callable[[str], None] = print,
     *,
@@ -39,7 +39,7 @@ def serve(
 ) -> None:
     """Serve until interrupted, or until stdin reaches its end; `announce` gets the base URL once it listens.
 
-    Port 0 is any free one. Raises `UsageError` if the host is not this machine's loopback or the port is taken.
+    Port 0 is any free one. Raises `UsageError` if the host is not 127.0.0.1 or the port is taken.
     """
     listener = _listen(host, port)
     transports: Transports = {}
@@ -108,8 +108,8 @@ def _remembering_protocol(transports: Transports) -> type[asyncio.Protocol]:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    if host not in LOOPBACK_HOSTS:
-        raise UsageError(f"the simulator serves this machine only: host must be 127.0.0.1, not {host}")
+    if host != LOOPBACK_HOST:
+        raise UsageError(f"the simulator serves this machine only: the host must be 127.0.0.1, not {host}")
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

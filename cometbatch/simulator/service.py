@@ -224,10 +224,10 @@ def has_key(incoming: Incoming) -> bool:
 
 def request_id_for(digest: bytes, label: str) -> str:
     """An id in the sheet's format (section 1, "Request id"); its time is invented, as there is no clock."""
-    second = number(digest, f"second {label}", 24 * 3600)
-    time = f"{second // 3600:02}{second // 60 % 60:02}{second % 60:02}"
-    letters = "".join(_BASE62[number(digest, f"letter {place} {label}", len(_BASE62))] for place in range(8))
-    return f"20260617{time}{number(digest, f'fraction {label}', 10**9):09}{letters}"
+    rest, second = divmod(number(digest, f"request id {label}", 1 << 127), 24 * 3600)
+    rest, fraction = divmod(rest, 10**9)
+    letters = "".join(_BASE62[rest // 62**place % 62] for place in range(8))
+    return f"20260617{second // 3600:02}{second // 60 % 60:02}{second % 60:02}{fraction:09}{letters}"
 
 
 def response_id_for(wire_name: str, call: Call) -> str:
