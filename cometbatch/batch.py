@@ -25,7 +25,7 @@ from cometbatch.job import Job
 from cometbatch.limits import Limits
 from cometbatch.manifest import Manifest
 from cometbatch.partition import Partitions
-from cometbatch.preflight import Checked, api_key, check, now, price_book, run_directory
+from cometbatch.preflight import Checked, api_key, check, now, price_book, run_directory, simulator_behaviour
 from cometbatch.progress import Progress
 from cometbatch.resume import Progressed
 from cometbatch.runner import Policy, Runner, Service, Stop
@@ -149,7 +149,7 @@ async def _connected(job: Job, http: httpx.AsyncBaseTransport | None) -> AsyncIt
         if job.target.is_simulator:
             base_url = "http://127.0.0.1"
             if http is None:
-                base_url = stack.enter_context(SimulatorProcess.start(job.simulator_behaviour())).base_url
+                base_url = stack.enter_context(SimulatorProcess.start(simulator_behaviour(job))).base_url
         transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http)
         try:
             yield transport

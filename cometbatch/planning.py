@@ -13,7 +13,7 @@ from cometbatch import manifest as manifests
 from cometbatch import pricing, resume, source
 from cometbatch.job import Job
 from cometbatch.partition import ASSUMED_OUTPUT_TOKENS, RowMaker
-from cometbatch.preflight import Checked, check, price_book, run_directory
+from cometbatch.preflight import Checked, check, price_book, run_directory, simulator_behaviour
 from cometbatch.records import Failed, GenerationParams, PriceBook, RowRequest
 from cometbatch.simulator.app import create_app
 from cometbatch.source import Identity
@@ -150,7 +150,7 @@ async def _prices(job: Job, http: httpx.AsyncBaseTransport | None) -> tuple[Pric
     base_url = job.target.base_url
     if job.target.is_simulator:
         base_url = "http://127.0.0.1"
-        http = http or httpx.ASGITransport(create_app(job.simulator_behaviour()))
+        http = http or httpx.ASGITransport(create_app(simulator_behaviour(job)))
     transport = Transport(base_url, NO_KEY, timeout_s=job.limits.timeout_s, http=http)
     try:
         return await price_book(job, transport)

@@ -7,10 +7,11 @@ from msgspec import Struct
 
 from cometbatch import output, pricing, source, wire
 from cometbatch.checkpoint import RunDirectory
-from cometbatch.errors import UsageError
+from cometbatch.errors import JobError, UsageError
 from cometbatch.job import Job
 from cometbatch.partition import RowMaker
 from cometbatch.records import HttpResponse, PriceBook
+from cometbatch.simulator.behaviour import Behaviour, Fault
 from cometbatch.source import Source
 from cometbatch.template import PromptTemplate
 from cometbatch.transport import Transport, check_key
@@ -50,6 +51,8 @@ class Checked(Struct, frozen=True):
 
 def check(job: Job) -> Checked:
     """Check everything about a job that needs no full read of its input. Raises `UsageError`."""
+    if job.target.is_simulator:
+        simulator_behaviour(job)
     opened = source.open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
     template = job.prompt_template()
     template.check(opened.columns)
@@ -78,6 +81,23 @@ def api_key(job: Job) -> str:
     if name not in os.environ:
         raise UsageError(f"The environment variable {name} is not set. It should hold the API key (target.key_env).")
     return check_key(os.environ[name])
+
+
+def simulator_behaviour(job: Job) -> Behaviour:
+    """How the built-in simulator should behave for this job. Raises `JobError` where its settings make no sense."""
+    settings = job.simulator
+    if settings is None:
+        return Behaviour()
+    try:
+        return Behaviour(
+            seed=settings.seed,
+            latency_s=settings.latency_s,
+            rps=settings.rps,
+            faults=tuple(Fault(name, share) for name, share in settings.faults.items()),
+            retry_after=settings.retry_after,
+        )
+    except ValueError as error:
+        raise JobError(f"{job.source_path or 'the job'}: simulator: {error}") from error
 
 
 async def price_book(job: Job, transport: Transport) -> tuple[PriceBook, list[str]]:
