@@ -39,7 +39,8 @@ _COST_UNIT: Final = Decimal(1).scaleb(-COST_SCALE)
 _EXACT: Final = Context(prec=100, traps=[Inexact, InvalidOperation])  # a rounded cost is a bug, not a cost
 _ROUNDING: Final = Context(prec=100, traps=[InvalidOperation])
 _NUMBER: Final = re.compile(r"[0-9]{1,30}(?:\.[0-9]{0,60})?(?:[eE][+-]?[0-9]{1,2})?")
-_MAX_NESTING: Final = 4  # endpoints inside a JSON string inside a JSON string, and one to spare
+_MAX_NESTING: Final = 6  # a JSON string of a JSON string of an object of objects with a path, and one to spare
+_MAX_MODELS: Final = 10**6  # a catalog that claims more than this claims nothing
 _MAX_SHOWN_CHARS: Final = 80
 _NO_RATES: Final = Rates()
 
@@ -338,8 +339,8 @@ def _by_id(entries: Iterable[CatalogEntry]) -> dict[str, CatalogEntry]:
 def _oddities(document: object, records: list[object], entries: list[CatalogEntry]) -> Iterator[str]:
     """What makes the list less than it should be, in words."""
     total = document.get("total") if isinstance(document, dict) else None
-    if isinstance(total, Decimal) and total.is_finite() and total > len(records):
-        yield f"the catalog came short: {len(records)} of {_shown(total)} models"
+    if isinstance(total, Decimal) and total.is_finite() and len(records) < total <= _MAX_MODELS:
+        yield f"the catalog came short: {len(records)} of {int(total)} models"
     if len(entries) < len(records):
         yield f"{len(records) - len(entries)} records of the catalog are not models and were skipped"
     counts = _by_id(entries)
