@@ -303,7 +303,7 @@ class _Part:
             self.uses = _Uses(tree)
             self._renderer = _renderer(tree, self.uses)
         except TemplateSyntaxError as error:
-            raise self._error(str(error.message), error.lineno, _hint(error)) from None
+            raise self._error(str(error.message).rstrip("."), error.lineno, _hint(error)) from None
         except Exception as error:  # noqa: BLE001 - Jinja2 and Python's compiler fail in many ways on a hostile template
             raise self._error(f"can't be compiled: {_words(error)}", None, None) from None
 
