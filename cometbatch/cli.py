@@ -1,6 +1,7 @@
 """The command line: each command parses, calls the library function of the same name, and ends with an exit code."""
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -19,6 +20,7 @@ WRONG_USAGE = 2
 SOME_ROWS_FAILED = 3
 INTERRUPTED = 130
 TERMINATED = 143
+TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 
 EXIT_CODES = (
     (ALL_SUCCEEDED, "every row succeeded"),
@@ -157,6 +159,11 @@ def main() -> NoReturn:
         sys.exit(WRONG_USAGE)
     except CometbatchError as error:
         _end(error.exit_code, f"Error: {error}")
+    except Exception as error:
+        if TRACEBACK in os.environ:
+            raise
+        words = f"{type(error).__name__}: {error}"
+        _end(UNEXPECTED, f"Unexpected error: {words}\nWhat is recorded is safe. Set {TRACEBACK}=1 to see where.")
     sys.exit(ALL_SUCCEEDED)
 
 
