@@ -67,7 +67,7 @@ async def run_async(
     with _locked(directory):
         known = _known_run(directory, checked, fresh=fresh)
         if known is not None and _is_published(job, directory, *known):
-            return _summary(job, directory, *known, finished=True)
+            return _summary(job, directory, *known, finished=True, had_work=False)
         async with _connected(job, http) as transport:
             begun = known or await _begin(checked, identity or checked.source.check(), directory, transport)
             return await _Session(checked, directory, *begun, transport).carry_out(progress)

@@ -14,7 +14,7 @@ from cometbatch import pricing, resume, source
 from cometbatch.job import Job
 from cometbatch.partition import ASSUMED_OUTPUT_TOKENS, RowMaker
 from cometbatch.preflight import Checked, check, price_book, run_directory, simulator_behaviour
-from cometbatch.records import Failed, GenerationParams, PriceBook, RowRequest
+from cometbatch.records import Failed, GenerationParams, Partition, PriceBook, RowRequest
 from cometbatch.simulator.app import create_app
 from cometbatch.source import Identity
 from cometbatch.summary import plain
@@ -184,7 +184,7 @@ def _survey(checked: Checked, identity: Identity, partition_rows: int) -> _Surve
 
 
 def _made(
-    checked: Checked, identity: Identity, partitions: list[source.Partition], maker: RowMaker
+    checked: Checked, identity: Identity, partitions: list[Partition], maker: RowMaker
 ) -> Iterator[RowRequest | Failed]:
     for partition, table in zip(partitions, checked.source.tables(identity, partitions), strict=True):
         for row, values in enumerate(source.rows(table, maker.columns), partition.first_row):

@@ -33,8 +33,7 @@ class Checked(Struct, frozen=True):
         """The input columns that have to be turned into Python values, in the input's order."""
         job, template = self.job, self.template
         needed = set(self.source.columns) if template.needs_all_columns else set(template.columns_needed)
-        needed |= {job.input.id} - {None}
-        return tuple(name for name in self.source.columns if name in needed)
+        return tuple(name for name in self.source.columns if name in needed or name == job.input.id)
 
     def row_maker(self) -> RowMaker:
         """How rows of this job become requests."""

@@ -13,7 +13,8 @@ from cometbatch.records import PriceBook, Tally
 class RunSummary(Struct, frozen=True):
     """The state of a run after a session: what every row so far came to, whoever recorded it.
 
-    `finished`: every row has an outcome and the result is published. `elapsed_s`, `retries` and `pushbacks` are of
+    `finished`: every row has an outcome and the result is published. `had_work`: False where that was so before this
+    session, so that it sent and changed nothing. `elapsed_s`, `retries` and `pushbacks` are of
     this session alone. `resent`: rows sent again after a crash, over all sessions; they may be billed twice, outside
     of `tally.cost_usd`.
     """
@@ -24,6 +25,7 @@ class RunSummary(Struct, frozen=True):
     tally: Tally
     prices: PriceBook
     finished: bool
+    had_work: bool = True
     elapsed_s: float = 0.0
     retries: int = 0
     pushbacks: int = 0
@@ -63,6 +65,7 @@ class RunSummary(Struct, frozen=True):
             "run_id": self.run_id,
             "output": str(self.output),
             "finished": self.finished,
+            "had_work": self.had_work,
             "rows": self.rows,
             "succeeded": tally.succeeded,
             "incomplete": tally.incomplete,
@@ -98,6 +101,8 @@ class RunSummary(Struct, frozen=True):
                 "the service may bill those twice"
             )
         lines.append(f"result: {self.output}" if self.finished else "no result yet: the run is not finished")
+        if not self.had_work:
+            lines.append("it was finished before: nothing was sent, nothing was changed")
         return "\n".join(lines)
 
     def _rows(self) -> str:
