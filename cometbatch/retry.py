@@ -66,7 +66,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     reason: str
     transport: TransportFailureKind | None = None
     problem: Problem | None = None
-    statuses: tuple[range, ...] | None = None
+    statuses: frozenset[int] | None = None
     codes: frozenset[str] = frozenset()
     wording: Wording | None = None
     advice: str = ""
@@ -121,13 +121,13 @@ _NO_ROUTE_HINT: Final = (
 _PATH_ADVICE: Final = "path mistake: check target.base_url"
 
 _SUCCESS: Final = range(200, 300)
-_REDIRECTS: Final = range(300, 400)
-_CLIENT_ERRORS: Final = range(400, 500)
-_SERVER_ERRORS: Final = range(500, 600)
+_REDIRECTS: Final = frozenset(range(300, 400))
+_CLIENT_ERRORS: Final = frozenset(range(400, 500))
+_SERVER_ERRORS: Final = frozenset(range(500, 600))
 
 
-def _only(*statuses: int) -> tuple[range, ...]:
-    return tuple(range(status, status + 1) for status in statuses)
+def _only(*statuses: int) -> frozenset[int]:
+    return frozenset(statuses)
 
 
 def _wording(shown: str, pattern: str) -> Wording:
@@ -282,7 +282,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         reason="There is nothing at this address.",
     ),
     Rule(
-        statuses=(_REDIRECTS,),
+        statuses=_REDIRECTS,
         action="give up, or stop",
         kind="invalid_request",
         advice=_PATH_ADVICE,
@@ -344,7 +344,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         reason="The service pushes back: everyone waits, and the row's attempts are not used up.",
     ),
     Rule(
-        statuses=(_CLIENT_ERRORS,),
+        statuses=_CLIENT_ERRORS,
         action="give up",
         kind="invalid_request",
         reason="The same request would be refused again (a 403 with HTML is a firewall's answer to its content).",
@@ -380,7 +380,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         reason="A proxy had no answer in time; the work may have been billed all the same.",
     ),
     Rule(
-        statuses=(_SERVER_ERRORS,),
+        statuses=_SERVER_ERRORS,
         action="retry",
         kind="server_error",
         reason="The service failed, not the row.",
@@ -466,7 +466,7 @@ def _matches(rule: Rule, signal: _Signal) -> bool:
     return (
         (rule.transport is None or rule.transport == signal.transport)
         and (rule.problem is None or rule.problem == signal.problem)
-        and (rule.statuses is None or any(signal.status in span for span in rule.statuses))
+        and (rule.statuses is None or signal.status in rule.statuses)
         and _says(rule, signal)
     )
 
@@ -534,6 +534,7 @@ def _words(text: str) -> str:
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,40})?")
 _MAX_DATE_CHARS: Final = 64  # an HTTP date has 29
+_CENTURY: Final = 100  # statuses of one class, such as 4xx
 
 
 def _number(text: str) -> float | None:
@@ -552,8 +553,10 @@ def _capped(seconds: float) -> float:
     return max(0.0, min(seconds, MAX_RETRY_AFTER_S))
 
 
-def _status_words(statuses: tuple[range, ...]) -> str:
-    return ", ".join(str(span.start) if len(span) == 1 else f"{span.start} to {span[-1]}" for span in statuses)
+def _status_words(statuses: frozenset[int]) -> str:
+    if len(statuses) == _CENTURY:
+        return f"{min(statuses)} to {max(statuses)}"
+    return ", ".join(map(str, sorted(statuses)))
 
 
 def _signal_words(codes: frozenset[str], wording: Wording | None) -> str:
