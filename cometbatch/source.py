@@ -1,8 +1,9 @@
 """The input table: CSV, TSV or Parquet in, the same rows in the same order out, however often it is read.
 
-Hides what pyarrow's readers get wrong, or take without a word: a cell larger than a block, a CR LF in a cell that
-falls on the edge of a block (the LF is lost), a quote that never closes (it swallows the rest of the file), text
-after a closing quote, guessed types, data that only fails in the middle of a run.
+Hides what pyarrow's readers get wrong, or take without a word: a CR LF in a cell that falls on the edge of a block
+(the LF is lost), a cell larger than a block, 32 blocks read ahead, a quote that never closes (it swallows the rest of
+the file), text after a closing quote, guessed types, data that only fails in the middle of a run. So CSV is cut into
+whole records here, and pyarrow parses one piece at a time.
 
 Guards: same ordinal, same row; text stays text (`007` stays `007`, `NULL` stays `NULL`, an empty cell is ""); memory
 does not grow with the input; what can't be read is refused by `open_source` or `Source.check`, before the first
@@ -21,9 +22,8 @@ import os
 import pathlib
 import re
 import stat
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from enum import Enum, auto
 from typing import Any, NoReturn, Protocol
 
@@ -39,15 +39,13 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 PARQUET_ENDING = ".parquet"
 READ_SIZE = 1 << 20  # bytes
 MAX_HEADER_SIZE = 1 << 20  # bytes; a longer header line is a mistake, such as a quote that never closes
-FIRST_BLOCK_SIZE = 1 << 20  # bytes
-MAX_BLOCK_SIZE = 1 << 30  # bytes; the longest row
+MAX_ROW_SIZE = 1 << 30  # bytes of CSV; Arrow's text columns end at 2 GiB
 MAX_PARTITION_ROWS = 8_192
 PARTITION_SIZE = 8 << 20  # bytes of input that a partition should hold at most
 CHECK_ROWS = 256  # rows decoded at a time before the size of a row is known: a long text repeated is small only on disk
 SLICE_ROWS = 256  # rows turned into Python values at a time
 SHOWN = 80  # characters of foreign text in a message
 FORMATS_IN_WORDS = ".csv, .tsv or .parquet"
-QUOTE, LF = b'"\n'
 QUOTED_TEXT = re.compile(rb'[^"]*+(?:""[^"]*+)*+')  # up to the quote that closes the cell, or the end
 UTF8_BOM = codecs.BOM_UTF8
 # Longest first: the mark of UTF-32-LE starts with that of UTF-16-LE.
@@ -67,17 +65,14 @@ PACKED_MARKS = (
 PACKED_ENDINGS = frozenset({".gz", ".zst", ".bz2", ".xz", ".zip"})
 PARQUET_MARK, ENCRYPTED_MARK = b"PAR1", b"PARE"
 SMALLEST_PARQUET = 12  # bytes: a mark, the footer's length and a mark
-# pyarrow's words for "this row (or the header) is longer than a block"
-BLOCK_TOO_SMALL = ("straddling object straddles two block boundaries", "CSV parse error: Empty CSV file or block")
 CHANGED = "changed while it was read; start again when nothing writes to it any more"
 
 
 class Identity(Struct, frozen=True):
     """What tells this input from any other, and how it was read.
 
-    `size` is that of the file; `decoded_size` that of its rows in memory, which compression and repetition hide (for
-    CSV the file's own); `block_size` is how much CSV text must be parsed at a time for the longest row to fit, 0 for
-    Parquet. All in bytes.
+    `size` is that of the file, `decoded_size` that of its rows in memory, which compression and repetition hide (for
+    CSV the file's own), both in bytes.
     """
 
     name: str
@@ -85,7 +80,6 @@ class Identity(Struct, frozen=True):
     sha256: str
     rows: int
     columns: tuple[str, ...]
-    block_size: int = 0
     decoded_size: int = 0
 
 
@@ -128,7 +122,8 @@ class Source(Struct, frozen=True):
     def tables(self, identity: Identity, partitions: Iterable[Partition]) -> Iterator[pa.Table]:
         """One table for each partition, of exactly its rows; partitions come ascending and don't overlap.
 
-        Holds a partition and a block at a time. Partitions are asked for one by one, as the tables are.
+        Holds a partition and a piece of the file (1 MiB of CSV, 8 MiB of Parquet rows, or one longer row) at a time.
+        Partitions are asked for one by one, as the tables are.
         Raises `InputError` where the file is not, or is no longer, what `identity` says.
         """
         with _refusing(self.path), _opened(self.path) as file:
@@ -335,16 +330,17 @@ def _refuse_unlike_text(path: pathlib.Path, head: bytes, tail: bytes, encoding: 
 
 def _header(path: pathlib.Path, raw: io.BufferedReader, encoding: str, delimiter: str) -> tuple[str, ...]:
     """The cells of the first line that is not blank."""
+    blocks = _utf8_blocks(_chunks(raw), encoding)
     try:
-        head = next(_utf8_blocks(_chunks(raw), encoding))
-        text = codecs.getincrementaldecoder("utf-8")().decode(head[:MAX_HEADER_SIZE])
-        lines = io.StringIO(text + "\n" * (len(head) < READ_SIZE), newline="")
+        text = codecs.getincrementaldecoder("utf-8")().decode(next(blocks)[:MAX_HEADER_SIZE])
+        lines = io.StringIO(text, newline="")
         columns = next((cells for cells in csv.reader(lines, delimiter=delimiter, strict=True) if cells), None)
+        is_cut_off = lines.tell() == len(text) and next(blocks) != b"\n"
     except (csv.Error, UnicodeError) as exc:
         raise _located(_Csv(path, (), encoding, delimiter), raw, exc) from exc
     if columns is None:
         _refuse(path, "has no header line: it holds nothing but blank lines")
-    if lines.tell() == len(text) and len(head) >= MAX_HEADER_SIZE:
+    if is_cut_off:
         _refuse(path, f"the header is longer than {MAX_HEADER_SIZE:,} bytes; is a quote never closed there?", 1)
     if any("\0" in name for name in columns):
         _refuse(path, "the header holds NUL characters; is it utf-16 text? Then set input.encoding: utf-16-le", 1)
@@ -498,53 +494,46 @@ class _Csv(Struct, frozen=True):
     delimiter: str
 
     def measure(self, raw: io.BufferedReader) -> dict[str, Any]:
-        """Parse every row, with blocks large enough for the longest; what is known of the file afterwards."""
-        block_size = FIRST_BLOCK_SIZE
-        while block_size <= MAX_BLOCK_SIZE:
-            try:
-                return self._parse_all(raw, block_size)
-            except (pa.ArrowInvalid, UnicodeError, _Malformed) as exc:
-                if not str(exc).startswith(BLOCK_TOO_SMALL):
-                    raise _located(self, raw, exc) from exc
-            block_size *= 2
-        raise _located(self, raw, ValueError(f"a row is longer than {MAX_BLOCK_SIZE:,} bytes"))
-
-    def _parse_all(self, raw: io.BufferedReader, block_size: int) -> dict[str, Any]:
-        raw.seek(0)
+        """Parse every row; what is known of the file afterwards."""
         sha256 = hashlib.sha256()
-        text = _utf8_blocks(_chunks(raw, sha256.update), self.encoding)
-        with self._reader(_quotes_watched(text, self.delimiter), block_size) as reader:
-            row_count = sum(batch.num_rows for batch in reader)
+        try:
+            row_count = sum(batch.num_rows for batch in self._batches(_chunks(raw, sha256.update)))
+        except (pa.ArrowInvalid, UnicodeError, _Malformed) as exc:
+            raise _located(self, raw, exc) from exc
         size = raw.tell()
-        digest = sha256.hexdigest()
-        return {"size": size, "sha256": digest, "rows": row_count, "block_size": block_size, "decoded_size": size}
+        return {"size": size, "sha256": sha256.hexdigest(), "rows": row_count, "decoded_size": size}
 
     @contextmanager
-    def _reader(self, text: Iterator[bytes], block_size: int) -> Iterator[pacsv.CSVStreamingReader]:
-        with closing(_BlockStream(text)) as stream:
-            reader = pacsv.open_csv(
-                pa.PythonFile(stream, mode="r"),
-                read_options=pacsv.ReadOptions(use_threads=False, block_size=block_size),
-                parse_options=pacsv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
-                convert_options=pacsv.ConvertOptions(column_types={name: pa.string() for name in self.columns}),
-            )
-            if tuple(reader.schema.names) != self.columns:
+    def feed(self, raw: io.BufferedReader, identity: Identity) -> Iterator[_Feed]:  # noqa: ARG002  # Parquet needs it
+        """Batches of about 1 MiB of text."""
+        yield _CsvFeed(self._batches(_chunks(raw)))
+
+    def _batches(self, chunks: Iterator[bytes]) -> Iterator[pa.RecordBatch]:
+        names = None  # those in the first piece
+        for piece in _whole_records(_utf8_blocks(chunks, self.encoding), self.delimiter.encode()):
+            table = self._parsed(piece, names)
+            names = list(self.columns)
+            if table.column_names != names:
                 _refuse(self.path, CHANGED)
-            yield reader
+            yield from table.to_batches()
 
-    @contextmanager
-    def feed(self, raw: io.BufferedReader, identity: Identity) -> Iterator[_Feed]:
-        """Batches of a block each."""
-        blocks = _utf8_blocks(_chunks(raw), self.encoding)
-        with self._reader(blocks, identity.block_size or FIRST_BLOCK_SIZE) as reader:
-            yield _CsvFeed(reader)
+    def _parsed(self, piece: bytes, names: list[str] | None) -> pa.Table:
+        return pacsv.read_csv(
+            pa.BufferReader(piece),
+            read_options=pacsv.ReadOptions(use_threads=False, block_size=len(piece) + 1, column_names=names),
+            parse_options=pacsv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
+            convert_options=pacsv.ConvertOptions(
+                column_types={name: pa.string() for name in self.columns},
+                check_utf8=False,  # it was decoded a moment ago
+            ),
+        )
 
 
 class _CsvFeed:
     """Text can't be skipped: what comes before a wanted row is read and dropped."""
 
-    def __init__(self, reader: Iterable[pa.RecordBatch]) -> None:
-        self._batches = iter(reader)
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches = batches
         self._next = 0  # ordinal of the next row
 
     def next_batch(self, wanted: int) -> tuple[int, pa.RecordBatch] | None:  # noqa: ARG002  # the protocol's
@@ -565,8 +554,8 @@ def _chunks(raw: io.BufferedReader, watch: Callable[[bytes], None] | None = None
 def _utf8_blocks(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
     """The text as UTF-8, without byte order marks, and with a line break at its end.
 
-    The line break is for pyarrow, which finds no header in a file that ends right after it; one too many is a blank
-    line. All that comes before a byte that is not text is delivered before the UnicodeError.
+    All that comes before a byte that is not text is delivered before the UnicodeError. One line break too many is a
+    blank line.
     """
     at_start = True
     for block in _decoded(chunks, encoding):
@@ -574,7 +563,8 @@ def _utf8_blocks(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
         while at_start and text.startswith(UTF8_BOM):
             text = text.removeprefix(UTF8_BOM)
         at_start = at_start and not text
-        yield text
+        if text:
+            yield text
     yield b"\n"
 
 
@@ -583,110 +573,71 @@ def _decoded(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
     for chunk in chunks:
         state = decoder.getstate()
         try:
-            text = decoder.decode(chunk).encode()
+            text, fault = decoder.decode(chunk).encode(), None
         except UnicodeError:
             decoder.setstate(state)
-            for byte in chunk:  # the last good character is the place of the fault
-                yield decoder.decode(bytes((byte,))).encode()
-        else:
-            yield text
+            text, fault = _up_to_fault(decoder, chunk)
+        yield text
+        if fault is not None:
+            raise fault
     yield decoder.decode(b"", final=True).encode()
 
 
-class _BlockStream(io.RawIOBase):
-    """What pyarrow reads its blocks from, ahead of us and in a thread of its own.
+def _up_to_fault(decoder: codecs.IncrementalDecoder, chunk: bytes) -> tuple[bytes, UnicodeError | None]:
+    """Byte by byte: the end of the good text is the place of the fault."""
+    good = bytearray()
+    for byte in chunk:
+        try:
+            good += decoder.decode(bytes((byte,))).encode()
+        except UnicodeError as exc:
+            return bytes(good), exc
+    return bytes(good), None
 
-    pyarrow drops an LF at the start of a block if the block before ended in CR, also in the middle of a quoted cell:
-    so no block ends between the two. After `close` nothing touches the file any more, so it can be read again.
+
+def _whole_records(blocks: Iterable[bytes], delimiter: bytes) -> Iterator[bytes]:
+    """The text in pieces of about a block that end where a record ends; none is blank.
+
+    Each begins with a line break, because pyarrow takes a byte order mark off whatever it is given, and after the
+    first piece that would be text. Raises `_Malformed` for quotes that pyarrow would take as it likes.
     """
-
-    def __init__(self, text: Iterator[bytes]) -> None:
-        super().__init__()
-        self._text = text
-        self._rest = bytearray()
-        self._reading = threading.Lock()
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1, /) -> bytes:
-        with self._reading:
-            while len(self._rest) <= size and (text := next(self._text, None)) is not None:
-                self._rest += text
-            end = size - 1 if self._rest[size - 1 : size + 1] == b"\r\n" else size
-            block = bytes(self._rest[:end])
-            del self._rest[:end]
-            return block
-
-    def close(self) -> None:
-        with self._reading:  # a read under way is waited for
-            self._text = iter(())
-            self._rest.clear()
-            super().close()
-
-
-def _quotes_watched(text: Iterable[bytes], delimiter: str) -> Iterator[bytes]:
-    """Hands the text on, and raises `_Malformed` for quotes that pyarrow would take as it likes."""
-    quotes = _Quotes(delimiter.encode())
-    for block in text:
-        quotes.feed(block)
-        yield block
-    quotes.finish()
-
-
-class _Quotes:
-    """The fast half of finding bad quotes: whether there are any. It only stops at quotes."""
-
-    def __init__(self, delimiter: bytes) -> None:
-        separators = re.escape(delimiter) + rb"\r\n"
-        # As many quoted cells, and as much unquoted text before each, as can be had in one go.
-        self._cells = re.compile(rb'(?:[^"]*+(?<=[%b])"[^"]*+(?:""[^"]*+)*+"(?=[%b]))++' % (separators, separators))
-        self._separators = frozenset(delimiter + b"\r\n")
-        self._before = LF  # the byte before the block
-        self._quoted = False
-        self._maybe_closed = False  # the block ended in a quote that either closes the cell or is doubled
-
-    def feed(self, block: bytes) -> None:
-        if not block:
-            return
-        at = self._resolve(block) if self._maybe_closed else 0
-        while 0 <= at < len(block):
-            at = self._to_close(block, at) if self._quoted else self._to_open(block, at)
-        self._before = block[-1]
-
-    def finish(self) -> None:
-        if self._quoted:
+    records, begun_record = _grammar(delimiter)
+    rest = bytearray()
+    enough = 0  # bytes worth another look: twice as many each time, so that a long record costs no square of time
+    for block in blocks:
+        rest += block
+        if len(rest) < min(enough, MAX_ROW_SIZE):
+            continue
+        end = records.match(rest).end()  # type: ignore[union-attr]  # it matches the empty text, too
+        if rest[:end].strip(b"\r\n"):
+            yield b"\n" + rest[:end]
+        del rest[:end]
+        if not begun_record.match(rest):
             raise _Malformed
+        if len(rest) > MAX_ROW_SIZE:
+            raise _Malformed(f"a row is longer than {MAX_ROW_SIZE:,} bytes")
+        enough = 2 * len(rest)
+    yield from _last_records(rest, records)
 
-    def _resolve(self, block: bytes) -> int:
-        self._maybe_closed = False
-        if block[0] == QUOTE:
-            return 1
-        self._close_before(block[0])
-        return 0
 
-    def _close_before(self, byte: int) -> None:
-        if byte not in self._separators:
-            raise _Malformed
-        self._quoted = False
+def _last_records(rest: bytearray, records: re.Pattern[bytes]) -> Iterator[bytes]:
+    end = records.match(rest).end()  # type: ignore[union-attr]  # it matches the empty text, too
+    if end < len(rest):
+        raise _Malformed
+    if rest.strip(b"\r\n"):
+        yield b"\n" + rest
 
-    def _to_open(self, block: bytes, at: int) -> int:
-        """Where the next quoted cell that is not over begins; -1 if there is none."""
-        if whole := self._cells.match(block, at):
-            return whole.end()
-        quote = block.find(b'"', at)
-        if quote >= 0:
-            self._quoted = (block[quote - 1] if quote else self._before) in self._separators
-        return quote + 1 or -1
 
-    def _to_close(self, block: bytes, at: int) -> int:
-        """The byte after the quote that closes the cell, or the end of the block."""
-        closing = QUOTED_TEXT.match(block, at).end()  # type: ignore[union-attr]  # it matches anything
-        if closing + 1 < len(block):
-            self._close_before(block[closing + 1])
-        else:
-            self._maybe_closed = closing < len(block)
-        return int(closing) + 1
+def _grammar(delimiter: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """The dialect twice: as many whole records as there are, and the beginning of one up to the end of the text.
+
+    Every repetition is possessive: time and memory don't depend on what the text holds.
+    """
+    mark = re.escape(delimiter)
+    quoted = rb'"[^"]*+(?:""[^"]*+)*+"(?=[%b\r\n])' % mark
+    unquoted = rb'[^"%b\r\n][^%b\r\n]*+' % (mark, mark)
+    cells = rb"(?:%b|%b|%b)*+" % (quoted, unquoted, mark)
+    open_cell = rb'(?:"[^"]*+(?:""[^"]*+)*+"?+)?+'
+    return re.compile(rb"(?:%b[\r\n])*+" % cells), re.compile(rb"%b%b\Z" % (cells, open_cell))
 
 
 # ---------------------------------------------------------------- CSV, the slow way: where it is wrong
@@ -770,9 +721,8 @@ class _Walker:
     def _text(self, text: bytes) -> None:
         self._keep(text)
         if self._state is _State.CLOSED:
-            found = _shown(text.decode(errors="replace"), limit=20)
             self._fail(
-                f"the quoted cell that begins here closes on line {self.line} and yet goes on with {found}; "
+                f"the quoted cell that begins here closes on line {self.line}, but more text follows; "
                 f'a quote within a quoted cell must be doubled ("")'
             )
         if self._state is _State.QUOTED:
