@@ -18,7 +18,9 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
 MODELS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 # Words for how an answer ended that a format has no meaning for.
-_FOREIGN_WORDS = st.none() | st.text(st.characters(categories=["Ll"]), min_size=1, max_size=12).map(lambda word: f"x_{word}")
+_FOREIGN_WORDS = st.none() | st.text(st.characters(categories=["Ll"]), min_size=1, max_size=12).map(
+    lambda word: f"x_{word}"
+)
 _CALLS: Mapping[str, str] = {
     "chat": '[{"id":"call_9","type":"function","function":{"name":"find","arguments":"{\\"q\\":1}"}}]',
     "responses": '[{"type":"function_call","call_id":"call_9","name":"find","arguments":"{}"}]',
