@@ -144,9 +144,7 @@ class Behaviour(Struct, frozen=True):
 
 def parse_fault(text: str) -> Fault:
     """NAME:SHARE, such as "429:0.05". Raises `ValueError` that lists the names and suggests the nearest."""
-    name, colon, share = text.strip().rpartition(":")
-    if not colon:
-        name = text.strip()
+    name, _, share = text.strip().partition(":")
     if name not in FAULTS:
         raise ValueError(_unknown_fault(name))
     if not _SHARE.fullmatch(share):

@@ -48,6 +48,7 @@ def serve(
         http=_remembering_protocol(transports),
         ws="none",
         access_log=False,
+        server_header=False,
         log_config=None,
         log_level="critical",
         backlog=BACKLOG,
