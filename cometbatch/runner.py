@@ -384,7 +384,7 @@ class Runner:
             self._stop_over_path(failure)
 
     def _stop_over_path(self, failure: Failure) -> None:
-        hint = "Check target.base_url: no request has worked yet, and none of these rows was recorded or billed."
+        hint = "Check target.base_url and target.model: no request has worked yet, so none of these rows was recorded."
         self.stop(Stop("refused", failure.message, hint))
 
     def _trust_path(self) -> None:

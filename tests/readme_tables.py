@@ -12,11 +12,13 @@ MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 def tables() -> dict[str, str]:
     """Every table by name, as Markdown."""
+    keys = ((f"`{key.path}`", key.type, _code(key.default), key.meaning) for key in job.job_keys())
+    codes = ((str(code), meaning) for code, meaning in cli.EXIT_CODES)
     return {
-        "job_keys": job.job_keys_markdown(),
+        "job_keys": table(("key", "takes", "default", "meaning"), keys),
         "columns": output.columns_markdown(),
         "retry": retry.retry_table_markdown(),
-        "exit_codes": _rows("exit code | meaning", (f"{code} | {meaning}" for code, meaning in cli.EXIT_CODES)),
+        "exit_codes": table(("exit code", "meaning"), codes),
     }
 
 
@@ -26,9 +28,14 @@ def renewed(text: str) -> str:
     return MARKED.sub(lambda found: f"{found[1]}{known[found[2]].strip()}\n{found[4]}", text)
 
 
-def _rows(head: str, rows: Iterable[str]) -> str:
-    columns = head.count("|") + 1
-    return "\n".join([f"| {head} |", "|" + " --- |" * columns, *(f"| {row} |" for row in rows)])
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _code(default: str) -> str:
+    return default if default in ("", "required") or " " in default else f"`{default}`"
 
 
 if __name__ == "__main__":
