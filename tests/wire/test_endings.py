@@ -1,6 +1,7 @@
 """How an answer can end: every incomplete variant of the sheet, all of them HTTP 200."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,17 +10,17 @@ from cometbatch.records import Completion, ErrorDetail, FinishReason, HttpRespon
 from cometbatch.wire import FORMATS
 
 
-def read(name: str, body: object) -> Completion | ErrorDetail:
+def _read(name: str, body: object) -> Completion | ErrorDetail:
     return FORMATS[name].parse_response(HttpResponse(200, {}, json.dumps(body).encode()))
 
 
-def ending(name: str, body: object) -> tuple[str, str, str | None]:
-    completion = read(name, body)
+def _ending(name: str, body: object) -> tuple[str, str, str | None]:
+    completion = _read(name, body)
     assert isinstance(completion, Completion), completion
     return completion.finish_reason, completion.text, completion.detail
 
 
-def chat(finish: object, **message: object) -> dict[str, Any]:
+def _chat(finish: object, **message: object) -> dict[str, Any]:
     return {"choices": [{"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}]}
 
 
@@ -30,76 +31,76 @@ CALL_TEXT = '{"id":"c","type":"function","function":{"name":"f","arguments":"{}"
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (chat("length", content="Fou"), ("length", "Fou", None)),
-        (chat("length", content="", reasoning_content="hm"), ("length", "", None)),
-        (chat("length", content=None), ("length", "", None)),
-        (chat("content_filter", content=None), ("content_filter", "", None)),
-        (chat("content_filter", content="Fo"), ("content_filter", "Fo", None)),
-        (chat("stop", content=None, refusal="No."), ("refusal", "", "No.")),
-        (chat("stop", content="Four", refusal="No."), ("stop", "Four", None)),
-        (chat("stop", content=None, refusal=""), ("stop", "", None)),
-        (chat("tool_calls", content=None, tool_calls=[CALL]), ("tool_calls", "", f"[{CALL_TEXT}]")),
-        (chat("tool_calls", content="Let me see", tool_calls=[CALL]), ("tool_calls", "Let me see", f"[{CALL_TEXT}]")),
-        (chat("tool_calls", content=None), ("tool_calls", "", None)),
-        (chat("function_call", function_call={"name": "f"}), ("tool_calls", "", '[{"name":"f"}]')),
-        (chat("stop", content=""), ("stop", "", None)),
+        (_chat("length", content="Fou"), ("length", "Fou", None)),
+        (_chat("length", content="", reasoning_content="hm"), ("length", "", None)),
+        (_chat("length", content=None), ("length", "", None)),
+        (_chat("content_filter", content=None), ("content_filter", "", None)),
+        (_chat("content_filter", content="Fo"), ("content_filter", "Fo", None)),
+        (_chat("stop", content=None, refusal="No."), ("refusal", "", "No.")),
+        (_chat("stop", content="Four", refusal="No."), ("stop", "Four", None)),
+        (_chat("stop", content=None, refusal=""), ("stop", "", None)),
+        (_chat("tool_calls", content=None, tool_calls=[CALL]), ("tool_calls", "", f"[{CALL_TEXT}]")),
+        (_chat("tool_calls", content="Let me see", tool_calls=[CALL]), ("tool_calls", "Let me see", f"[{CALL_TEXT}]")),
+        (_chat("tool_calls", content=None), ("tool_calls", "", None)),
+        (_chat("function_call", function_call={"name": "f"}), ("tool_calls", "", '[{"name":"f"}]')),
+        (_chat("stop", content=""), ("stop", "", None)),
         (
-            chat("stop", content=[{"type": "text", "text": "Fo"}, {"type": "text", "text": "ur"}]),
+            _chat("stop", content=[{"type": "text", "text": "Fo"}, {"type": "text", "text": "ur"}]),
             ("stop", "Four", None),
         ),
-        (chat("stop", content=[{"type": "thinking", "text": "hm"}, {"type": "text"}, 7]), ("stop", "", None)),
-        (chat("stop", content="Four", reasoning_content="notes"), ("stop", "Four", None)),
-        (chat("eos", content="Four"), ("other", "Four", "eos")),
-        (chat(None, content="Four"), ("other", "Four", None)),
-        (chat(["stop"], content="Four"), ("other", "Four", None)),
-        (chat("", content="Four"), ("other", "Four", None)),
+        (_chat("stop", content=[{"type": "thinking", "text": "hm"}, {"type": "text"}, 7]), ("stop", "", None)),
+        (_chat("stop", content="Four", reasoning_content="notes"), ("stop", "Four", None)),
+        (_chat("eos", content="Four"), ("other", "Four", "eos")),
+        (_chat(None, content="Four"), ("other", "Four", None)),
+        (_chat(["stop"], content="Four"), ("other", "Four", None)),
+        (_chat("", content="Four"), ("other", "Four", None)),
     ],
 )
 def test_chat_endings(body: object, expected: tuple[FinishReason, str, str | None]) -> None:
     """Contract sheet, section 2: reason, text and detail of each signature; reasoning is never text."""
-    assert ending("chat", body) == expected
+    assert _ending("chat", body) == expected
 
 
-def response(status: object, *parts: object, items: list[object] | None = None, **more: object) -> dict[str, Any]:
+def _response(status: object, *parts: object, items: Sequence[object] = (), **more: Any) -> dict[str, Any]:
     message = {"type": "message", "role": "assistant", "content": list(parts)}
     reasoning = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}], "content": [{"text": "hm"}]}
-    return {"status": status, "output": [reasoning, *([message] if parts else []), *(items or [])], **more}
+    return {"status": status, "output": [reasoning, *([message] if parts else []), *items], **more}
 
 
-def words(text: str) -> dict[str, str]:
+def _words(text: str) -> dict[str, str]:
     return {"type": "output_text", "text": text}
 
 
-def reason(word: object) -> dict[str, object]:
+def _reason(word: object) -> dict[str, Any]:
     return {"incomplete_details": {"reason": word}}
 
 
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (response("completed", words("Fo"), words("ur")), ("stop", "Four", None)),
-        (response("completed"), ("stop", "", None)),
-        (response("incomplete", words("Fo"), **reason("max_output_tokens")), ("length", "Fo", None)),
-        (response("incomplete", **reason("max_output_tokens")), ("length", "", None)),
-        (response("incomplete", **reason("content_filter")), ("content_filter", "", None)),
-        (response("incomplete", words("Fo"), **reason("max_tool_calls")), ("other", "Fo", "max_tool_calls")),
-        (response("incomplete", incomplete_details=None), ("other", "", None)),
-        (response("completed", {"type": "refusal", "refusal": "No."}), ("refusal", "", "No.")),
-        (response("completed", words("Well"), {"type": "refusal", "refusal": "No."}), ("refusal", "Well", "No.")),
-        (response("completed", {"type": "refusal"}), ("refusal", "", None)),
+        (_response("completed", _words("Fo"), _words("ur")), ("stop", "Four", None)),
+        (_response("completed"), ("stop", "", None)),
+        (_response("incomplete", _words("Fo"), **_reason("max_output_tokens")), ("length", "Fo", None)),
+        (_response("incomplete", **_reason("max_output_tokens")), ("length", "", None)),
+        (_response("incomplete", **_reason("content_filter")), ("content_filter", "", None)),
+        (_response("incomplete", _words("Fo"), **_reason("max_tool_calls")), ("other", "Fo", "max_tool_calls")),
+        (_response("incomplete", incomplete_details=None), ("other", "", None)),
+        (_response("completed", {"type": "refusal", "refusal": "No."}), ("refusal", "", "No.")),
+        (_response("completed", _words("Well"), {"type": "refusal", "refusal": "No."}), ("refusal", "Well", "No.")),
+        (_response("completed", {"type": "refusal"}), ("refusal", "", None)),
         (
-            response("completed", items=[{"type": "function_call", "name": "f"}]),
+            _response("completed", items=[{"type": "function_call", "name": "f"}]),
             ("tool_calls", "", '[{"type":"function_call","name":"f"}]'),
         ),
-        (response("completed", words("Four"), items=[{"type": "function_call"}]), ("stop", "Four", None)),
-        (response("paused", words("Four")), ("other", "Four", "paused")),
-        (response(None, words("Four")), ("other", "Four", None)),
-        (response("completed", {"type": "output_text", "text": None}, 7), ("stop", "", None)),
+        (_response("completed", _words("Four"), items=[{"type": "function_call"}]), ("stop", "Four", None)),
+        (_response("paused", _words("Four")), ("other", "Four", "paused")),
+        (_response(None, _words("Four")), ("other", "Four", None)),
+        (_response("completed", {"type": "output_text", "text": None}, 7), ("stop", "", None)),
     ],
 )
 def test_responses_endings(body: object, expected: tuple[FinishReason, str, str | None]) -> None:
     """Contract sheet, section 3: `status` and its details decide; reasoning items are never text."""
-    assert ending("responses", body) == expected
+    assert _ending("responses", body) == expected
 
 
 @pytest.mark.parametrize(
@@ -117,67 +118,67 @@ def test_responses_endings(body: object, expected: tuple[FinishReason, str, str 
 )  # fmt: skip
 def test_responses_that_brought_no_answer(body: object, problem: str, code: str, message: str) -> None:
     """Contract sheet, section 3: a failed generation says why; one for later is not an answer."""
-    told = read("responses", body)
+    told = _read("responses", body)
     assert isinstance(told, ErrorDetail)
     assert (told.status, told.problem, told.code, told.message) == (200, problem, code, message)
 
 
-def message(stop: object, *blocks: object) -> dict[str, Any]:
+def _message(stop: object, *blocks: object) -> dict[str, Any]:
     return {"type": "message", "role": "assistant", "content": list(blocks), "stop_reason": stop}
 
 
-def block(text: object) -> dict[str, object]:
+def _block(text: object) -> dict[str, object]:
     return {"type": "text", "text": text}
 
 
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (message("end_turn", block("Fo"), block("ur")), ("stop", "Four", None)),
-        (message("stop_sequence", block("Four")), ("stop", "Four", None)),
-        (message("max_tokens", {"type": "thinking", "thinking": "hm", "text": "hm"}), ("length", "", None)),
-        (message("model_context_window_exceeded", block("Fo")), ("length", "Fo", None)),
-        (message("refusal"), ("refusal", "", None)),
-        (message("refusal", block("I won't")), ("refusal", "I won't", None)),
+        (_message("end_turn", _block("Fo"), _block("ur")), ("stop", "Four", None)),
+        (_message("stop_sequence", _block("Four")), ("stop", "Four", None)),
+        (_message("max_tokens", {"type": "thinking", "thinking": "hm", "text": "hm"}), ("length", "", None)),
+        (_message("model_context_window_exceeded", _block("Fo")), ("length", "Fo", None)),
+        (_message("refusal"), ("refusal", "", None)),
+        (_message("refusal", _block("I won't")), ("refusal", "I won't", None)),
         (
-            message("tool_use", {"type": "tool_use", "name": "f"}),
+            _message("tool_use", {"type": "tool_use", "name": "f"}),
             ("tool_calls", "", '[{"type":"tool_use","name":"f"}]'),
         ),
-        (message("tool_use"), ("tool_calls", "", None)),
-        (message("pause_turn", block("Fo")), ("other", "Fo", "pause_turn")),
-        (message(None, block("Fo")), ("other", "Fo", None)),
-        (message("end_turn"), ("stop", "", None)),
-        (message("end_turn", block(4), None, "x"), ("stop", "", None)),
+        (_message("tool_use"), ("tool_calls", "", None)),
+        (_message("pause_turn", _block("Fo")), ("other", "Fo", "pause_turn")),
+        (_message(None, _block("Fo")), ("other", "Fo", None)),
+        (_message("end_turn"), ("stop", "", None)),
+        (_message("end_turn", _block(4), None, "x"), ("stop", "", None)),
     ],
 )
 def test_messages_endings(body: object, expected: tuple[FinishReason, str, str | None]) -> None:
     """Contract sheet, section 4: only text blocks are text; an unknown stop reason is kept as it came."""
-    assert ending("messages", body) == expected
+    assert _ending("messages", body) == expected
 
 
-def candidate(finish: object, *parts: object) -> dict[str, Any]:
+def _candidate(finish: object, *parts: object) -> dict[str, Any]:
     return {"candidates": [{"content": {"role": "model", "parts": list(parts)}, "finishReason": finish}]}
 
 
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (candidate("STOP", {"text": "Fo"}, {"text": "ur"}), ("stop", "Four", None)),
-        (candidate("STOP", {"text": "hm", "thought": True}, {"text": "Four"}), ("stop", "Four", None)),
-        (candidate("MAX_TOKENS", {"text": "hm", "thought": True}), ("length", "", None)),
+        (_candidate("STOP", {"text": "Fo"}, {"text": "ur"}), ("stop", "Four", None)),
+        (_candidate("STOP", {"text": "hm", "thought": True}, {"text": "Four"}), ("stop", "Four", None)),
+        (_candidate("MAX_TOKENS", {"text": "hm", "thought": True}), ("length", "", None)),
         ({"candidates": [{"content": {"role": "model"}, "finishReason": "MAX_TOKENS"}]}, ("length", "", None)),
         ({"candidates": [{"finishReason": "SAFETY"}]}, ("content_filter", "", "SAFETY")),
-        (candidate("RECITATION", {"text": "Fo"}), ("content_filter", "Fo", "RECITATION")),
-        (candidate("PROHIBITED_CONTENT"), ("content_filter", "", "PROHIBITED_CONTENT")),
-        (candidate("BLOCKLIST"), ("content_filter", "", "BLOCKLIST")),
-        (candidate("SPII"), ("content_filter", "", "SPII")),
-        (candidate("LANGUAGE"), ("content_filter", "", "LANGUAGE")),
-        (candidate("OTHER"), ("content_filter", "", "OTHER")),
-        (candidate("MALFORMED_FUNCTION_CALL"), ("other", "", "MALFORMED_FUNCTION_CALL")),
-        (candidate(None, {"text": "Four"}), ("other", "Four", None)),
-        (candidate("STOP", {"functionCall": {"name": "f"}}), ("tool_calls", "", '[{"functionCall":{"name":"f"}}]')),
-        (candidate("STOP", {"text": "Four"}, {"functionCall": {"name": "f"}}), ("stop", "Four", None)),
-        (candidate("STOP"), ("stop", "", None)),
+        (_candidate("RECITATION", {"text": "Fo"}), ("content_filter", "Fo", "RECITATION")),
+        (_candidate("PROHIBITED_CONTENT"), ("content_filter", "", "PROHIBITED_CONTENT")),
+        (_candidate("BLOCKLIST"), ("content_filter", "", "BLOCKLIST")),
+        (_candidate("SPII"), ("content_filter", "", "SPII")),
+        (_candidate("LANGUAGE"), ("content_filter", "", "LANGUAGE")),
+        (_candidate("OTHER"), ("content_filter", "", "OTHER")),
+        (_candidate("MALFORMED_FUNCTION_CALL"), ("other", "", "MALFORMED_FUNCTION_CALL")),
+        (_candidate(None, {"text": "Four"}), ("other", "Four", None)),
+        (_candidate("STOP", {"functionCall": {"name": "f"}}), ("tool_calls", "", '[{"functionCall":{"name":"f"}}]')),
+        (_candidate("STOP", {"text": "Four"}, {"functionCall": {"name": "f"}}), ("stop", "Four", None)),
+        (_candidate("STOP"), ("stop", "", None)),
         ({"promptFeedback": {"blockReason": "SAFETY"}}, ("content_filter", "", "prompt blocked: SAFETY")),
         (
             {"candidates": [], "promptFeedback": {"blockReason": "BLOCKLIST"}},
@@ -190,7 +191,7 @@ def candidate(finish: object, *parts: object) -> dict[str, Any]:
 )
 def test_gemini_endings(body: object, expected: tuple[FinishReason, str, str | None]) -> None:
     """Contract sheet, section 5: thoughts are never text; a blocked prompt has no candidates and still is a 200."""
-    assert ending("gemini", body) == expected
+    assert _ending("gemini", body) == expected
 
 
 NOT_OF_THE_FORMAT = [
@@ -215,7 +216,7 @@ NOT_OF_THE_FORMAT = [
 @pytest.mark.parametrize(("name", "body"), NOT_OF_THE_FORMAT)
 def test_json_of_no_known_shape_is_not_understood(name: str, body: object) -> None:
     """What is not understood is an error value that shows its first bytes."""
-    told = read(name, body)
+    told = _read(name, body)
     assert isinstance(told, ErrorDetail)
     assert (told.problem, told.message) == ("not_understood", json.dumps(body))
 
@@ -232,7 +233,7 @@ def test_json_of_no_known_shape_is_not_understood(name: str, body: object) -> No
 )
 def test_a_success_status_can_carry_an_error(name: str, body: object, code: str, message: str) -> None:
     """An error envelope under a 200 is an error with its own code and message."""
-    told = read(name, body)
+    told = _read(name, body)
     assert isinstance(told, ErrorDetail)
     assert (told.status, told.problem, told.code, told.message) == (200, "error", code, message)
 
@@ -271,7 +272,7 @@ def test_what_a_format_has_no_word_for_takes_the_nearest(
     name: str, completion: Completion, expected: tuple[str, str, str | None]
 ) -> None:
     """Claude refuses where others filter, Gemini filters where others refuse."""
-    assert ending(name, json.loads(FORMATS[name].build_response("m", completion).body)) == expected
+    assert _ending(name, json.loads(FORMATS[name].build_response("m", completion).body)) == expected
 
 
 def test_a_missing_usage_is_unknown_and_not_zero() -> None:

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wire_strategies import MODELS, any_completions, completions, prompts
 
 from cometbatch.records import Completion, ErrorDetail, GenerationParams, Message, ModelRequest, Prompt
 from cometbatch.wire import FORMATS, WireFormat, format_for_path
+from tests.wire.strategies import MODELS, any_completions, completions, prompts
 
 every_format = pytest.mark.parametrize("wire", FORMATS.values(), ids=lambda wire: wire.name)
 moderate = settings(max_examples=60, deadline=None)

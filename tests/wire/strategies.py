@@ -37,7 +37,7 @@ def prompts(draw: st.DrawFn, wire: WireFormat) -> Prompt:
     if wire.name in {"chat", "responses"}:
         later += ["system", "developer"]
     roles: list[Role] = draw(st.lists(st.just("system"), max_size=3))
-    roles += draw(st.lists(st.sampled_from(later), max_size=3)) + ["user"]
+    roles += [*draw(st.lists(st.sampled_from(later), max_size=3)), "user"]
     messages = tuple(Message(role, draw(WORDS)) for role in roles)
     return Prompt(messages, draw(params(wire)))
 
