@@ -2,9 +2,10 @@
 
 Hides what aiolimiter does by default: it lets a whole period's quota out at once, serves the smallest waiter first,
 refuses amounts above its capacity and can't be corrected afterwards. So the buckets here are small (the stated
-burst), asked before they are entered, entered in slices, and only one caller may wait at a time.
+burst), asked before they are entered, entered in slices, and only one caller is served at a time.
 
-The law: over any window of T seconds, no more than ``rate * T + burst`` leaves, requests and tokens alike.
+The law: over any window of T seconds, no more than ``rate * T + burst`` leaves, requests and tokens alike. Of tokens
+there may be one request more where that request alone is larger than the burst: it leaves whole, once it is paid.
 """
 
 import asyncio
@@ -12,7 +13,9 @@ import asyncio
 from aiolimiter import AsyncLimiter
 
 BURST_S = 0.05  # seconds' worth of the rate that may leave at once, but at least one request or token
-POLL_S = 0.005  # how often a full bucket is asked again: half a percent at one request a second
+POLL_SHARE = 0.01  # how often a full bucket is asked again, as a share of the time in which it empties
+MIN_POLL_S = 0.001  # the resolution of the event loop's timers
+SLICE_POLLS = 20  # looks that may be left out between slices of half a burst: the bucket can't run empty meanwhile
 LEARNING_RATE = 0.1  # weight of the newest row in the running ratio of real to estimated tokens
 
 
@@ -22,16 +25,17 @@ class _Bucket:
     def __init__(self, per_minute: float) -> None:
         per_second = per_minute / 60
         self.burst = max(1.0, per_second * BURST_S)
-        self._limiter = AsyncLimiter(self.burst, self.burst / per_second)
+        self.period_s = self.burst / per_second  # in which a full bucket empties
+        self.poll_s = max(MIN_POLL_S, POLL_SHARE * self.period_s)
+        self._limiter = AsyncLimiter(self.burst, self.period_s)
 
-    async def take(self, amount: float) -> None:
-        """Let `amount` through at the rate; an amount above the burst passes in slices, so that it never starves."""
-        while amount > 0:
-            part = min(amount, self.burst)
-            while not self._limiter.has_capacity(part):  # noqa: ASYNC110 - aiolimiter offers no event to wait for
-                await asyncio.sleep(POLL_S)
-            await self._limiter.acquire(part)
-            amount -= part
+    def fits(self, amount: float) -> bool:
+        """Whether so much, at most one burst, may pass right now."""
+        return self._limiter.has_capacity(amount)
+
+    async def enter(self, amount: float) -> None:
+        """Let pass what was found to fit."""
+        await self._limiter.acquire(amount)
 
 
 class Limits:
@@ -39,15 +43,18 @@ class Limits:
 
     Tokens are charged by the caller's estimate times the ratio of real to estimated tokens seen so far, and settled
     when the truth is known: what was charged too little is paid by the next rows, what was charged too much is
-    taken off theirs, up to one burst (a larger credit would let more than the burst leave at once).
+    taken off the next row, and beyond that at most one burst of it is kept (more would leave at once after a lull).
     """
 
     def __init__(self, *, requests_per_minute: float | None = None, tokens_per_minute: float | None = None) -> None:
         self._requests = None if requests_per_minute is None else _Bucket(requests_per_minute)
         self._tokens = None if tokens_per_minute is None else _Bucket(tokens_per_minute)
+        self._poll_s = min((bucket.poll_s for bucket in (self._requests, self._tokens) if bucket), default=0.0)
+        self._turn = asyncio.Lock()
         self._paused_until = 0.0
         self._debt = 0.0
-        self._ratio = 1.0
+        self._actual = 0.0
+        self._estimated = 0.0
 
     @property
     def paused_until(self) -> float:
@@ -61,28 +68,51 @@ class Limits:
     async def acquire(self, estimated_tokens: int) -> float:
         """Wait until one more request of about so many tokens fits, and return what it was charged, in tokens.
 
-        One caller at a time: whoever waits here keeps everyone behind it waiting, which is what keeps the order.
+        First come, first served: whoever waits here keeps everyone behind it waiting, so no size is ever starved.
+        What a caller had paid when it was cancelled is credited to the next one.
         """
-        charge = 0.0
-        if self._tokens is not None:
-            charge = estimated_tokens * self._ratio
-            await self._pay(self._tokens, charge)
-        if self._requests is not None:
-            await self._requests.take(1)
-        await self._outlast_pause()
-        return charge
+        async with self._turn:
+            charge = estimated_tokens * self._ratio() if self._tokens is not None else 0.0
+            while (wait_s := await self._try_to_pass(charge)) > 0:  # noqa: ASYNC110 - aiolimiter offers no event
+                await asyncio.sleep(wait_s)
+            return charge
 
     def settle(self, charge: float, estimated_tokens: int, actual_tokens: int) -> None:
         """Correct a charge once the service has said how many tokens the request really took."""
         self._debt += actual_tokens - charge
-        if estimated_tokens > 0:
-            self._ratio += LEARNING_RATE * (actual_tokens / estimated_tokens - self._ratio)
+        if self._estimated == 0.0:  # begin as if estimates had been right so far
+            self._actual = self._estimated = estimated_tokens / LEARNING_RATE
+        self._actual += actual_tokens - LEARNING_RATE * self._actual
+        self._estimated += estimated_tokens - LEARNING_RATE * self._estimated
 
-    async def _pay(self, bucket: _Bucket, charge: float) -> None:
-        due, self._debt = charge + self._debt, 0.0
-        if due < 0:
-            self._debt = max(due, -bucket.burst)
-        await bucket.take(due)
+    def _ratio(self) -> float:
+        """Real to estimated tokens, of sums: a mean of ratios would let the smallest rows decide for the largest."""
+        return self._actual / self._estimated if self._estimated else 1.0
+
+    async def _try_to_pass(self, charge: float) -> float:
+        """Let the request pass and return 0, or return after how many seconds to try again."""
+        await self._outlast_pause()
+        due = max(0.0, charge + self._debt)
+        if self._tokens is not None and due > self._tokens.burst:
+            return await self._pay_ahead(self._tokens)
+        passes = [(bucket, amount) for bucket, amount in ((self._tokens, due), (self._requests, 1.0)) if bucket]
+        if not all(bucket.fits(amount) for bucket, amount in passes):
+            return self._poll_s
+        for bucket, amount in passes:  # nothing else runs meanwhile: what fits does not wait
+            await bucket.enter(amount)
+        self._book(charge)
+        return 0.0
+
+    async def _pay_ahead(self, bucket: _Bucket) -> float:
+        """Pay half a burst of what is due, once that fits."""
+        if bucket.fits(bucket.burst / 2):
+            await bucket.enter(bucket.burst / 2)
+            self._debt -= bucket.burst / 2
+        return SLICE_POLLS * POLL_SHARE * bucket.period_s
+
+    def _book(self, charge: float) -> None:
+        credit = min(0.0, charge + self._debt)
+        self._debt = 0.0 if self._tokens is None else max(credit, -self._tokens.burst)
 
     async def _outlast_pause(self) -> None:
         loop = asyncio.get_running_loop()
