@@ -267,8 +267,8 @@ def _refuse_two_meanings(whole: Sequence[nodes.Name], columns: Sequence[nodes.Na
 
 def _refuse_other_templates(tree: nodes.Template) -> None:
     for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
-        verb = type(node).__name__.lower().removeprefix("from")
-        raise _RefusedError(f"there is no other template to {verb}", node.lineno, _ONE_TEMPLATE_HINT)
+        tag = type(node).__name__.lower().removeprefix("from")
+        raise _RefusedError(f"there is no other template for {{% {tag} %}}", node.lineno, _ONE_TEMPLATE_HINT)
 
 
 def _pieces(tree: nodes.Template, columns: Container[str]) -> Sequence[nodes.TemplateData | nodes.Name] | None:
