@@ -210,7 +210,8 @@ class _Problems:
         self.lines: list[str] = []
 
     def add(self, where: str, path: str, words: str) -> None:
-        self.lines.append(": ".join(part for part in (where, path, words) if part))
+        parts = (where, "" if where == f"--set {path}" else path, words)
+        self.lines.append(": ".join(part for part in parts if part))
 
     def stop_if_any(self) -> None:
         """Raise `JobError` with all of them."""
@@ -257,9 +258,10 @@ class _Grower:
         self._spend(self._name, depth)
         match value:
             case Mapping():
-                keys = {str(key): self._scalar(key) for key in value}
-                entries = {str(key): self.from_python(item, depth + 1) for key, item in value.items()}
-                return _Map(self._name, entries, keys)
+                keys = [self._scalar(key) for key in value]
+                items = [self.from_python(item, depth + 1) for item in value.values()]
+                names = [key.text for key in keys]
+                return _Map(self._name, dict(zip(names, items, strict=True)), dict(zip(names, keys, strict=True)))
             case list() | tuple():
                 return _List(self._name, [self.from_python(item, depth + 1) for item in value])
         return self._scalar(value)
@@ -282,6 +284,8 @@ class _Grower:
         self._check_tag(node, path, f"{_YAML_TAG}map")
         grown = _Map(self._where(node))
         for key, value, is_merged in self._pairs(node, path, depth):
+            if is_merged:
+                self._spend(grown.where, depth)  # even a pair that is there already took its time
             if key.value not in grown.entries:
                 name = key.value
                 grown.keys[name] = _Scalar(self._where(key), _SCALAR_TAGS.get(key.tag, "str"), name)
@@ -299,8 +303,7 @@ class _Grower:
             if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE_TAG:
                 yield key, value, False
             elif not isinstance(key, yaml.ScalarNode):
-                hint = "a text that starts with {{ needs quotes around it"
-                self._problems.add(self._where(key), path, f"expected a word as key; {hint}")
+                self._problems.add(self._where(key), path, f"expected a word as key; {_MAPPING_HINT}")
         for source in self._merged(node, path):
             self._spend(self._where(source), depth)
             yield from ((key, value, True) for key, value, _ in self._pairs(source, path, depth + 1))
@@ -440,8 +443,8 @@ def _subsection(tree: _Map, key: str, where: str) -> _Map:
     found = tree.entries.get(key)
     if isinstance(found, _Map):
         return found
-    if found is not None and not (isinstance(found, _Scalar) and (found.tag == "null" or key == "prices")):
-        raise _BrokenError(where, f"{_join('', key)} is no mapping in {found.where}, so nothing can be set in it")
+    if not _is_null(found) and not (isinstance(found, _Scalar) and key == "prices"):
+        raise _BrokenError(where, f"{_join('', key)} is no mapping in the job, so nothing can be set in it")
     made = _Map(where)
     tree.keys[key], tree.entries[key] = _Scalar(where, "str", key), made
     return made
@@ -524,6 +527,7 @@ _ODD_NUMBERS = (
     (re.compile(r"[-+]?0[xXbBoO]\w+"), "write it in plain decimal digits"),
     (re.compile(r"[-+]?\.?(nan|inf|infinity)", re.IGNORECASE), "it must be finite"),
 )
+_MAPPING_HINT = "a text that starts with {{ needs quotes around it"
 _NOT_TEXT = {"bool": "a truth value", "int": "a number", "float": "a number", "timestamp": "a date"}
 MAX_NUMBER_CHARACTERS = 40
 
@@ -535,7 +539,7 @@ def _expected(words: str, node: _Node, hint: str = "") -> _WrongError:
 def _found(node: _Node) -> str:
     match node:
         case _Map():
-            return "a mapping (a text that starts with {{ needs quotes around it)"
+            return "a mapping"
         case _List():
             return "a list"
         case _Scalar(tag="null"):
@@ -548,7 +552,7 @@ def _found(node: _Node) -> str:
 def _text(words: str, *, may_be_empty: bool = False, is_prose: bool = False, max_length: int = 4_096) -> _Kind:
     def read(node: _Node) -> str:
         if not isinstance(node, _Scalar) or node.tag in {"null", "other"}:
-            raise _expected(words, node)
+            raise _expected(words, node, _MAPPING_HINT if isinstance(node, _Map) else "")
         if node.tag != "str":
             raise _expected(words, node, f"YAML reads it as {_NOT_TEXT[node.tag]}; put it in quotes")
         if not (node.text.strip() or (may_be_empty and not node.text)):
@@ -803,6 +807,7 @@ def _read_key_env(node: _Node) -> str:
     return name
 
 
+_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?|[0-9a-f:.]+")
 _ROUTES = ("/chat/completions", "/responses", "/messages", ":generatecontent", "/models")
 
 
@@ -819,16 +824,16 @@ def _read_base_url(node: _Node) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         raise _WrongError("expected a URL such as https://api.cometapi.com, found one that can't be read") from None
-    _check_url(parts, host)
+    _check_url(node.text, parts, host)
     return _normal_url(parts, host, port)
 
 
-def _check_url(parts: SplitResult, host: str) -> None:
-    if parts.scheme not in {"https", "http"} or not host:
+def _check_url(text: str, parts: SplitResult, host: str) -> None:
+    if parts.scheme not in {"https", "http"} or not _HOST.fullmatch(host):
         raise _WrongError("expected a URL that starts with https:// and a host, or simulator")
     if "@" in parts.netloc:
         raise _WrongError(f"a name and password in the URL are refused: {KEYS_DO_NOT_BELONG}")
-    if "?" in parts.geturl() or "#" in parts.geturl() or parts.query or parts.fragment:
+    if "?" in text or "#" in text:
         raise _WrongError("expected a base URL alone, found a query (?) or fragment (#)")
     if parts.path.rstrip("/").lower().endswith(_ROUTES):
         raise _WrongError("expected the base URL alone: the path of the route is added from target.format")
@@ -952,6 +957,12 @@ def job_keys() -> list[JobKey]:
     return [*keys[:at], whole, *keys[at:]]
 
 
+def job_keys_markdown() -> str:
+    """The keys as a table in Markdown."""
+    rows = [f"| `{key.path}` | {key.type} | {key.default} | {key.meaning} |" for key in job_keys()]
+    return "\n".join(["| key | takes | default | meaning |", "| --- | --- | --- | --- |", *rows])
+
+
 def _default_words(path: str) -> str:
     section, _, name = path.partition(".")
     if path in _REQUIRED:
@@ -1057,9 +1068,10 @@ class _Reading:
             self._prices = self._read("prices", _PRICES, node)
         elif isinstance(node, _Map):
             self._read_keys(name, node)
-        elif not (isinstance(node, _Scalar) and node.tag == "null"):
+        elif not _is_null(node):
             choice = " or one of catalog, none" if name == "prices" else ""
             self._refuse(name, f"expected a mapping{choice}, found {_found(node)}")
+            self._values |= dict.fromkeys((path for path in _KEYS if path.startswith(f"{name}.")), None)
 
     def _read_keys(self, section: str, node: _Map) -> None:
         known = [path.partition(".")[2] for path in _KEYS if path.startswith(f"{section}.")]
@@ -1068,7 +1080,7 @@ class _Reading:
             self._where[path] = node.keys[name].where
             if name not in known:
                 self._refuse(path, f"unknown key{_did_you_mean(name, known)}")
-            elif not (isinstance(value, _Scalar) and value.tag == "null"):
+            elif not _is_null(value):
                 self._values[path] = self._read(path, _KEYS[path].kind, value)
 
     def _read(self, path: str, kind: _Kind, node: _Node) -> Any:
@@ -1089,17 +1101,15 @@ class _Reading:
                 )
 
     def _check_target(self) -> None:
-        base_url = self._values.get("target.base_url") or DEFAULT_BASE_URL
-        if "simulator" in self._where and base_url != SIMULATOR and not self._is_left_out("simulator"):
+        base_url = self._values.get("target.base_url", DEFAULT_BASE_URL)
+        if base_url is None:
+            return
+        if base_url != SIMULATOR and not _is_null(self._tree.entries.get("simulator")):
             self._refuse("simulator", f"has a meaning only with target.base_url: {SIMULATOR}")
         is_open = base_url.startswith("http://") and not _is_loopback(urlsplit(base_url).hostname or "")
         if is_open and not self._values.get("target.allow_http"):
             words = "http:// would send the key and all texts without encryption: use https://"
             self._refuse("target.base_url", f"{words}, or set target.allow_http: true if that is meant")
-
-    def _is_left_out(self, section: str) -> bool:
-        node = self._tree.entries.get(section)
-        return node is None or (isinstance(node, _Scalar) and node.tag == "null")
 
     def _check_paths(self) -> None:
         source, result = self._values.get("input.path"), self._values.get("output.path")
@@ -1151,9 +1161,11 @@ class _Reading:
     def _prompt_list(self) -> list[_PlacedMessage]:
         """The messages of a prompt that is written as `messages`."""
         for path in ("prompt.system", "prompt.user"):
-            if path in self._values:
+            if self._values.get(path) is not None:
                 self._refuse(path, "can't be there beside prompt.messages: use one of the two")
         node = self._values["prompt.messages"]
+        if node is None:
+            return []
         if not isinstance(node, _List) or not 1 <= len(node.items) <= MAX_MESSAGES:
             words = f"a list of 1 to {MAX_MESSAGES} messages, each with role and content"
             self._refuse("prompt.messages", str(_expected(words, node)))
@@ -1224,12 +1236,12 @@ class _Reading:
 
 def _output_problem(output: Path, is_dataset: bool, source: Path | None, job_file: Path | None) -> str | None:
     """Why the result can't go there, in words, or None. Raises `OSError` and `RuntimeError` from looking."""
+    run = output.with_name(output.name + ".run")
+    if source and (_is_same(output, source) or _is_in(source, run)):
+        return "the input itself is there: choose another place"
     if not is_dataset:
-        run = output.with_name(output.name + ".run")
         if output.suffix != ".parquet":
             return "expected a path that ends in .parquet, or in / for a folder that holds the result as a data set"
-        if source and (_is_same(output, source) or _is_in(source, run)):
-            return "the input itself is there: choose another place"
         return None
     if output.exists() and not output.is_dir():
         return "expected a folder, found a file"
@@ -1237,6 +1249,10 @@ def _output_problem(output: Path, is_dataset: bool, source: Path | None, job_fil
         if inside and _is_in(inside, output):
             return f"the folder holds {_printable(inside.name)}: a data set needs a folder of its own"
     return None
+
+
+def _is_null(node: _Node | None) -> bool:
+    return node is None or (isinstance(node, _Scalar) and node.tag == "null")
 
 
 def _is_same(one: Path, other: Path) -> bool:
