@@ -124,7 +124,10 @@ class _Pending:
 
 
 class Runner:
-    """Carries rows to their outcomes; one instance carries out one run, on one event loop."""
+    """Carries rows to their outcomes; one instance carries out one run, on one event loop.
+
+    `path_works`: an earlier session had answers from this address, so a page instead of one is its row's own failure.
+    """
 
     def __init__(
         self,
@@ -137,6 +140,7 @@ class Runner:
         observer: Observer,
         now: Callable[[], datetime],
         jitter: Callable[[], float],
+        path_works: bool = False,
     ) -> None:
         self._rows = rows
         self._service = service
@@ -154,10 +158,11 @@ class Runner:
         self._workers: list[asyncio.Task[None]] = []
         self._sending: set[int] = set()
         self._stop: Stop | None = None
+        self._closed = False
         self._pushback_rounds = 0
         self._last_pause_at = float("-inf")
-        self._last_outcome_at = 0.0
-        self._path_works = False
+        self._only_pushback_since: float | None = None
+        self._path_works = path_works
         self._doubtful: list[tuple[_Pending, Failure, float]] = []
         rows.on_room = self._wake.set
 
@@ -166,7 +171,6 @@ class Runner:
 
         Raises what the rows' reader or recorder raised; then nothing more is sent.
         """
-        self._last_outcome_at = self._time()
         self._workers = [asyncio.create_task(self._work(slot)) for slot in range(self._policy.concurrency)]
         try:
             await self._outcome_of_workers()
@@ -180,9 +184,7 @@ class Runner:
         """Admit no more; what is in flight is finished and recorded. The first reason given stands."""
         if self._stop is None:
             self._stop = stop
-            for slot, worker in enumerate(self._workers):
-                if slot not in self._sending:
-                    worker.cancel()
+            self._close()
 
     def stop_now(self, stop: Stop) -> None:
         """Admit no more and give up what is in flight, unrecorded."""
@@ -195,6 +197,12 @@ class Runner:
         """How many requests are being sent right now."""
         return len(self._sending)
 
+    def _close(self) -> None:
+        self._closed = True
+        for slot, worker in enumerate(self._workers):
+            if slot not in self._sending:
+                worker.cancel()
+
     async def _outcome_of_workers(self) -> None:
         done, _ = await asyncio.wait(self._workers, return_when=asyncio.FIRST_EXCEPTION)
         for worker in done:
@@ -204,21 +212,27 @@ class Runner:
     # -- a worker's turn -----------------------------------------------------------------------------------------
 
     async def _work(self, slot: int) -> None:
-        while (taken := await self._take(slot)) is not None:
-            pending, charge = taken
-            started = self._time()
-            self._marks.begin(slot, pending.request.row)
-            reply = await self._service.exchange(pending.request.http)
-            pending.attempts += 1
-            self._conclude(pending, reply, started, charge)
-            self._marks.end(slot)
-            self._sending.discard(slot)
-            self._wake.set()
+        try:
+            while (taken := await self._take(slot)) is not None:
+                await self._send(slot, *taken)
+        except Exception:
+            self._close()  # before `run` hears of it: another slot could send in between
+            raise
+
+    async def _send(self, slot: int, pending: _Pending, charge: float) -> None:
+        started = self._time()
+        self._marks.begin(slot, pending.request.row)
+        reply = await self._service.exchange(pending.request.http)
+        pending.attempts += 1
+        self._conclude(pending, reply, started, charge)
+        self._marks.end(slot)
+        self._sending.discard(slot)
+        self._wake.set()
 
     async def _take(self, slot: int) -> tuple[_Pending, float] | None:
         """Wait for a turn, a request that is due and the limits' permission; `None` when there is no more to send."""
         async with self._turn:
-            if self._stop is not None or (pending := await self._pick()) is None:
+            if self._closed or (pending := await self._pick()) is None:
                 return None
             charge = await self._limits.acquire(pending.request.estimated_tokens)
             self._sending.add(slot)
@@ -239,8 +253,13 @@ class Runner:
                 await self._wait_for_news()
 
     def _may_admit(self) -> bool:
-        room = len(self._backlog) < BACKLOG_PER_SLOT * self._policy.concurrency
-        return not self._exhausted and room and self._rows.has_room
+        if self._exhausted or len(self._backlog) >= BACKLOG_PER_SLOT * self._policy.concurrency:
+            return False
+        return self._rows.has_room or self._only_doubts_are_left()
+
+    def _only_doubts_are_left(self) -> bool:
+        """Whether the room that is missing may be held by rows that wait for further ones to settle their doubt."""
+        return bool(self._doubtful) and not self._backlog and not self._sending
 
     def _settle_unsent(self, fresh: Failed | None) -> None:
         if fresh is None:
@@ -330,7 +349,8 @@ class Runner:
 
     def _finish(self, outcome: Outcome) -> None:
         self._rows.record(outcome)
-        self._last_outcome_at = self._time()
+        if outcome.attempts:  # a row that was not sent tells nothing of the service
+            self._only_pushback_since = None
         self._observer.recorded(outcome, len(self._sending))
 
     # -- another attempt -----------------------------------------------------------------------------------------
@@ -343,7 +363,7 @@ class Runner:
             self._fail(pending, verdict.failure, latency_s)
             return
         wait_s = self._wait_before(pending, verdict, started)
-        if verdict.slow_down or verdict.retry_after_s is not None:
+        if verdict.slow_down or verdict.retry_after_s:
             self._pause(wait_s)
         self._observer.retried()
         heapq.heappush(self._backlog, (self._time() + wait_s, next(self._order), pending))
@@ -352,8 +372,10 @@ class Runner:
         """Pushback costs no attempt, so time is its bound: for a row, and for a service that does nothing else."""
         if pending.pushed_back_since is None:
             pending.pushed_back_since = self._time()
+        if self._only_pushback_since is None:
+            self._only_pushback_since = self._time()
         patience = self._policy.max_pushback_s
-        if self._time() - self._last_outcome_at > patience:
+        if self._time() - self._only_pushback_since > patience:
             hint = "Carry on later, or lower limits.concurrency and limits.requests_per_minute."
             self.stop(Stop("refused", f"for {patience:g} s the service only pushed back: {failure.message}", hint))
             return True
@@ -365,7 +387,7 @@ class Runner:
     def _wait_before(self, pending: _Pending, verdict: Retry, started: float) -> float:
         if verdict.slow_down and started >= self._last_pause_at:
             self._pushback_rounds += 1  # requests sent before the last pause tell nothing of what came after it
-        if verdict.retry_after_s is not None:
+        if verdict.retry_after_s:  # "after 0 s" names no wait: asked at once and for ever, it would be a flood
             return verdict.retry_after_s
         failures = self._pushback_rounds if verdict.slow_down else pending.strikes
         return backoff(max(1, failures), jitter=self._jitter(), cap_s=self._policy.max_wait_s)
@@ -389,6 +411,8 @@ class Runner:
 
     def _trust_path(self) -> None:
         self._path_works = True
+        if self._closed:  # the next session sends them again: the stop has said that they are not recorded
+            return
         doubtful, self._doubtful = self._doubtful, []
         for pending, failure, latency_s in doubtful:
             self._fail(pending, failure, latency_s)

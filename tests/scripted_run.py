@@ -1,0 +1,350 @@
+"""What the tests of a run are made of: a service that follows a script, rows in memory, and a run kept on disk."""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cometbatch import manifest as manifests
+from cometbatch import resume, retry
+from cometbatch.checkpoint import InFlightMarks, RunDirectory
+from cometbatch.limits import Limits
+from cometbatch.manifest import Manifest
+from cometbatch.partition import Partitions, RowMaker
+from cometbatch.records import (
+    Completion,
+    ErrorDetail,
+    Failed,
+    Failure,
+    HttpRequest,
+    HttpResponse,
+    Message,
+    ModelRequest,
+    Outcome,
+    Partition,
+    PriceBook,
+    Prompt,
+    RowRequest,
+    TransportFailure,
+    Usage,
+)
+from cometbatch.runner import Marks, Observer, Policy, Reply, Rows, Runner, Service, Stop
+from cometbatch.source import Identity
+from cometbatch.wire import FORMATS
+from cometbatch.wire.envelope import build_error
+
+CHAT = FORMATS["chat"]
+MODEL = "vendor-model-4.5"
+NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
+RUN_ID = "0123abcd"
+PRICE_USD = Decimal("0.000123")
+HALF = 0.5  # the jitter of a test that does not ask about jitter
+
+Script = Callable[[int, int], tuple[float, Reply]]
+"""What the service does with a row's n-th request (from 1): how many seconds it takes, and its reply."""
+
+
+def answer(text: str = "Four.", *, input_tokens: int = 3, output_tokens: int = 2) -> HttpResponse:
+    """A whole answer."""
+    return CHAT.build_response(MODEL, Completion(text, "stop", Usage(input_tokens, output_tokens)))
+
+
+def cut_short() -> HttpResponse:
+    """An answer that ran into the token limit."""
+    return CHAT.build_response(MODEL, Completion("Fo", "length", Usage(3, 1)))
+
+
+def refused(status: int, *, code: str = "", message: str = "no", **headers: str) -> HttpResponse:
+    """An error reply; header names with `_` for `-`."""
+    reply = build_error(ErrorDetail(status, code=code, message=message), "openai")
+    added = {name.replace("_", "-"): value for name, value in headers.items()}
+    return HttpResponse(reply.status, reply.headers | added, reply.body)
+
+
+def page() -> HttpResponse:
+    """What a wrong path shows."""
+    return build_error(ErrorDetail(200, message="Welcome"), "html")
+
+
+def moved() -> HttpResponse:
+    """The other thing that a wrong path shows."""
+    return HttpResponse(301, {"location": "https://example.com/"}, b"")
+
+
+def lost() -> TransportFailure:
+    """No whole reply."""
+    return TransportFailure("timeout", "no reply in time")
+
+
+def row_request(row: int, *, estimated_tokens: int = 1) -> RowRequest:
+    """A row that asks its own number."""
+    return RowRequest(row, f"id-{row}", CHAT.build_request(MODEL, prompt_of(row)), f"hash-{row}", estimated_tokens)
+
+
+def unsendable(row: int) -> Failed:
+    """A row whose prompt could not be made."""
+    return Failed(row, f"id-{row}", 0, None, NOW, None, Failure("template", "no such thing"))
+
+
+def prompt_of(row: int) -> Prompt:
+    """The prompt that asks a row's own number."""
+    return Prompt((Message("user", str(row)),))
+
+
+class ScriptedService:
+    """A model service on the loop's clock, which remembers what was sent, when, and how it ended."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.sent: list[tuple[float, int]] = []  # when, and which row
+        self.ended: list[tuple[float, int]] = []
+        self.in_flight = 0
+        self.peak = 0
+
+    async def exchange(self, request: HttpRequest) -> Reply:
+        asked = CHAT.parse_request(request)
+        assert isinstance(asked, ModelRequest)
+        row = int(asked.prompt.messages[0].content)
+        self.sent.append((_time(), row))
+        latency, reply = self.script(row, self.times_sent(row))
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        try:
+            await asyncio.sleep(latency)
+        finally:
+            self.in_flight -= 1
+        self.ended.append((_time(), row))
+        return reply
+
+    def times_sent(self, row: int) -> int:
+        return sum(sent == row for _, sent in self.sent)
+
+    @property
+    def rows(self) -> list[int]:
+        return [row for _, row in self.sent]
+
+    def as_service(self) -> Service:
+        return Service(
+            exchange=self.exchange,
+            parse=CHAT.parse_response,
+            judge=lambda reply, parsed: retry.classify(reply, parsed, now=NOW),
+            price=lambda _usage: PRICE_USD,
+        )
+
+
+def always(reply: Reply, latency: float = 1.0) -> Script:
+    """The same reply to everything."""
+    return lambda _row, _attempt: (latency, reply)
+
+
+def by_row(replies: Mapping[int, tuple[float, Reply]], otherwise: tuple[float, Reply]) -> Script:
+    """One reply for each of these rows, another for all others."""
+    return lambda row, _attempt: replies.get(row, otherwise)
+
+
+def in_turn(*replies: Reply, latency: float = 1.0) -> Script:
+    """Each row gets these replies one after another, the last one for ever."""
+    return lambda _row, attempt: (latency, replies[min(attempt, len(replies)) - 1])
+
+
+class RowsInMemory:
+    """A table in memory; `room` bounds how many of its rows may be handed out (`None`: all of them)."""
+
+    def __init__(self, rows: int | Iterable[RowRequest | Failed], *, room: int | None = None) -> None:
+        table = map(row_request, range(rows)) if isinstance(rows, int) else rows
+        self._unread: Iterator[RowRequest | Failed] = iter(table)
+        self.room = room
+        self.handed_out = 0
+        self.recorded: list[Outcome] = []
+        self.on_room: Callable[[], None] = lambda: None
+
+    @property
+    def has_room(self) -> bool:
+        return self.room is None or self.handed_out < self.room
+
+    async def next_row(self) -> RowRequest | Failed | None:
+        await asyncio.sleep(0)
+        row = next(self._unread, None)
+        self.handed_out += row is not None
+        return row
+
+    def record(self, outcome: Outcome) -> None:
+        self.recorded.append(outcome)
+
+    @property
+    def by_row(self) -> dict[int, Outcome]:
+        assert len({outcome.row for outcome in self.recorded}) == len(self.recorded)
+        return {outcome.row: outcome for outcome in self.recorded}
+
+
+class MarksInMemory:
+    """Which slot is sending which row; a slot sends one at a time."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, int] = {}
+
+    def begin(self, slot: int, row: int) -> None:
+        assert slot not in self.rows
+        self.rows[slot] = row
+
+    def end(self, slot: int) -> None:
+        del self.rows[slot]
+
+
+class Watcher:
+    """Remembers what the loop tells."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self.in_flight: list[int] = []
+        self.pauses: list[float] = []
+        self.retries = 0
+
+    def recorded(self, outcome: Outcome, in_flight: int) -> None:
+        self.outcomes.append(outcome)
+        self.in_flight.append(in_flight)
+
+    def pushed_back(self, wait_s: float) -> None:
+        self.pauses.append(wait_s)
+
+    def retried(self) -> None:
+        self.retries += 1
+
+
+def make_runner(
+    rows: Rows,
+    service: ScriptedService,
+    *,
+    concurrency: int = 4,
+    limits: Limits | None = None,
+    jitter: Callable[[], float] = lambda: HALF,
+    marks: Marks | None = None,
+    observer: Observer | None = None,
+    path_works: bool = False,
+    **policy: Any,
+) -> Runner:
+    """A runner over these rows and this service."""
+    return Runner(
+        rows,
+        service.as_service(),
+        Policy(concurrency=concurrency, **policy),
+        limits or Limits(),
+        marks=marks or MarksInMemory(),
+        observer=observer or Watcher(),
+        now=lambda: NOW,
+        jitter=jitter,
+        path_works=path_works,
+    )
+
+
+class RunOnDisk:
+    """A table of numbers and its run directory. Each `partitions` is what a new process finds and carries on with.
+
+    `unsendable`: rows whose prompt can't be made.
+    """
+
+    def __init__(self, path: Path, rows: int, partition_rows: int, unsendable: Iterable[int] = ()) -> None:
+        self.directory = RunDirectory(path)
+        self.directory.create()
+        self.table = pa.table({"n": range(rows)})
+        self.manifest = Manifest(
+            version=manifests.MANIFEST_VERSION,
+            cometbatch="0.1.0",
+            run_id=RUN_ID,
+            created_at="2026-09-01T12:00:00+00:00",
+            fingerprint={},
+            input=Identity("table.csv", 1, "0" * 64, rows, ("n",)),
+            partition_rows=partition_rows,
+            prices=PriceBook(MODEL, "none"),
+            job={},
+        )
+        self._unsendable = frozenset(unsendable)
+
+    def partitions(self, slots: int, directory_type: type[RunDirectory] = RunDirectory) -> Partitions:
+        directory = directory_type(self.directory.path)
+        progressed = resume.look(directory, self.manifest)
+        resume.tidy(directory, progressed)
+        todo = [each for each in resume.partitions(self.manifest) if each.index not in progressed.committed]
+        return Partitions(
+            directory,
+            RUN_ID,
+            todo,
+            self.tables,
+            self.row_maker(),
+            partition_rows=self.manifest.partition_rows,
+            prefix="",
+            metadata={},
+            slots=slots,
+        )
+
+    def tables(self, wanted: Iterable[Partition]) -> Iterator[pa.Table]:
+        return (self.table.slice(each.first_row, each.row_count) for each in wanted)
+
+    def row_maker(self) -> RowMaker:
+        return RowMaker(
+            columns=("n",),
+            id_column="n",
+            render=self._render,
+            build=lambda prompt: CHAT.build_request(MODEL, prompt),
+            hash_seed=b"chat\n",
+            now=lambda: NOW,
+        )
+
+    def _render(self, values: Mapping[str, object]) -> Prompt | Failure:
+        row = values["n"]
+        assert isinstance(row, int)
+        return Failure("template", "no such thing") if row in self._unsendable else prompt_of(row)
+
+    def marks(self, slots: int) -> InFlightMarks:
+        return self.directory.in_flight_marks(slots)
+
+    def parts(self) -> pa.Table:
+        """All parts' rows, in the order of the partitions."""
+        paths = [self.directory.part_path(index) for index in self.directory.committed()]
+        return pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths])
+
+    def look(self) -> resume.Progressed:
+        return resume.look(self.directory, self.manifest)
+
+    def snapshot(self, path: Path) -> "RunOnDisk":
+        """What a process killed at this moment leaves behind, taken while threads may still be writing."""
+        copy = RunOnDisk(path, self.table.num_rows, self.manifest.partition_rows, self._unsendable)
+        # Journals first: a partition committed meanwhile is then found in both places, never in neither.
+        for pattern in ("journal/*.jsonl", "in_flight", "parts/*"):
+            for file in self.directory.path.glob(pattern):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copy(file, path / file.relative_to(self.directory.path))
+        return copy
+
+
+async def carry_out(
+    run: RunOnDisk,
+    service: ScriptedService,
+    *,
+    concurrency: int = 4,
+    partitions: Partitions | None = None,
+    **policy: Any,
+) -> Stop | None:
+    """One session of a run, from what earlier ones left to its end."""
+    rows = partitions or run.partitions(concurrency)
+    marks = run.marks(concurrency)
+    runner = make_runner(rows, service, concurrency=concurrency, marks=marks, **policy)
+    syncing = asyncio.create_task(rows.sync_forever())
+    try:
+        return await runner.run()
+    finally:
+        syncing.cancel()
+        await asyncio.wait([syncing])
+        await rows.finish()
+        marks.close()
+
+
+def _time() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,641 @@
+"""The loop: what it promises about slots, waits, attempts, stops and faults, on a clock that jumps."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cometbatch.errors import CheckpointError, InputError
+from cometbatch.limits import Limits
+from cometbatch.records import Failed, HttpResponse, Incomplete, Outcome, RowRequest, Succeeded
+from cometbatch.runner import BACKLOG_PER_SLOT, WINDOWS_TO_DOUBT_PATH, Reply, Runner, Stop
+from tests.scripted_run import (
+    HALF,
+    PRICE_USD,
+    MarksInMemory,
+    RowsInMemory,
+    Script,
+    ScriptedService,
+    Watcher,
+    always,
+    answer,
+    by_row,
+    cut_short,
+    in_turn,
+    lost,
+    make_runner,
+    moved,
+    page,
+    refused,
+    row_request,
+    unsendable,
+)
+from tests.virtual_time import run
+
+INTERRUPTED = Stop("interrupted", "Interrupted.")
+TERMINATED = Stop("terminated", "Terminated.")
+PAGE, MOVED, BUSY, BROKEN = page(), moved(), refused(429), refused(500, message="boom")
+FAST = settings(max_examples=60, deadline=None)
+
+
+def carry(rows: RowsInMemory, script: Script, **options: Any) -> tuple[Stop | None, ScriptedService]:
+    """Run the rows to the end; why it stopped, and what the service saw."""
+    service = ScriptedService(script)
+    return run(make_runner(rows, service, **options).run()), service
+
+
+def failure_of(outcome: Outcome) -> str:
+    """The kind of a failed row's failure."""
+    assert isinstance(outcome, Failed)
+    return outcome.failure.kind
+
+
+# -- rows in, outcomes out -------------------------------------------------------------------------------------------
+
+FAULTS: list[Reply] = [
+    BROKEN,
+    lost(),
+    BUSY,
+    refused(429, retry_after="7"),
+    refused(503, retry_after="2.5"),
+    HttpResponse(200, {}, b'{"choices": [{"mess'),
+]
+ENDS: list[tuple[Reply, str]] = [
+    (answer(), "succeeded"),
+    (cut_short(), "incomplete"),
+    (answer(""), "incomplete"),
+    (refused(400), "invalid_request"),
+    (refused(413), "too_large"),
+    (HttpResponse(200, {}, b"{}"), "invalid_response"),
+]
+LATENCIES = st.floats(0, 40)
+Attempts = list[tuple[float, Reply]]
+
+
+@st.composite
+def scripted_rows(draw: st.DrawFn) -> tuple[Attempts, str] | None:
+    """What the service does with one row, and how that ends; `None` for a row that can't be sent."""
+    if draw(st.integers(0, 9)) == 0:
+        return None
+    faults = draw(st.lists(st.sampled_from(FAULTS), max_size=4))
+    end, meaning = draw(st.sampled_from(ENDS))
+    return [(draw(LATENCIES), reply) for reply in [*faults, end]], meaning
+
+
+def word_for(outcome: Outcome) -> str:
+    """How a row ended, in the words of `ENDS`."""
+    match outcome:
+        case Succeeded():
+            return "succeeded"
+        case Incomplete():
+            return "incomplete"
+        case Failed(failure=failure):
+            return failure.kind
+
+
+@FAST
+@given(table=st.lists(scripted_rows(), max_size=30), concurrency=st.integers(1, 6), jitter=st.floats(0, 0.99))
+def test_every_row_has_one_outcome_whatever_the_service_does(
+    table: list[tuple[Attempts, str] | None], concurrency: int, jitter: float
+) -> None:
+    """Rows in are outcomes out, each once, each what its own replies say, with in flight never above the slots."""
+    requests = [unsendable(row) if plan is None else row_request(row) for row, plan in enumerate(table)]
+    rows, marks, watcher = RowsInMemory(requests), MarksInMemory(), Watcher()
+
+    def script(row: int, attempt: int) -> tuple[float, Reply]:
+        plan = table[row]
+        assert plan is not None
+        return plan[0][attempt - 1]
+
+    stop, service = carry(
+        rows, script, concurrency=concurrency, jitter=lambda: jitter, marks=marks, observer=watcher, max_attempts=9
+    )
+
+    assert stop is None
+    assert {row: (word_for(each), each.attempts) for row, each in rows.by_row.items()} == {
+        row: ("template", 0) if plan is None else (plan[1], len(plan[0])) for row, plan in enumerate(table)
+    }
+    assert service.peak <= concurrency
+    assert all(in_flight <= concurrency for in_flight in watcher.in_flight)
+    assert marks.rows == {}
+    assert watcher.outcomes == rows.recorded
+    assert watcher.retries == len(service.sent) - sum(plan is not None for plan in table)
+
+
+def test_all_slots_are_used_while_there_are_rows() -> None:
+    """A run of N equal rows on C slots takes N/C times as long as one row."""
+    rows = RowsInMemory(48)
+    _, service = carry(rows, always(answer(), latency=10), concurrency=16)
+    assert service.peak == 16
+    assert service.ended[-1][0] == 30
+
+
+def test_an_answer_is_recorded_with_all_that_is_known_of_it() -> None:
+    """An outcome holds the row's names, the reply's ids, how long it took, and what it costs."""
+    rows = RowsInMemory(1)
+    reply = answer("Four.")
+    named = HttpResponse(reply.status, reply.headers | {"x-cometapi-request-id": "20260901"}, reply.body)
+    carry(rows, always(named, latency=2.5))
+    (outcome,) = rows.recorded
+    assert isinstance(outcome, Succeeded)
+    assert (outcome.row, outcome.custom_id, outcome.request_hash) == (0, "id-0", "hash-0")
+    assert (outcome.http_status, outcome.request_id, outcome.latency_s) == (200, "20260901", 2.5)
+    assert (outcome.completion.text, outcome.cost_usd) == ("Four.", PRICE_USD)
+
+
+def test_a_table_without_rows_ends_at_once() -> None:
+    """No rows, nothing sent, no reason to stop."""
+    rows = RowsInMemory(0)
+    stop, service = carry(rows, always(answer()))
+    assert (stop, service.sent, rows.recorded) == (None, [], [])
+
+
+def test_a_row_that_cannot_be_rendered_is_recorded_and_never_sent() -> None:
+    """A template failure costs no request and is an outcome like any other."""
+    rows = RowsInMemory([unsendable(0), row_request(1), unsendable(2)])
+    stop, service = carry(rows, always(answer()))
+    assert stop is None
+    assert service.rows == [1]
+    assert {row: each.attempts for row, each in rows.by_row.items()} == {0: 0, 1: 1, 2: 0}
+
+
+def test_a_bug_in_an_adapter_ends_the_run() -> None:
+    """What is no `Reply` is a bug, and a bug is raised, not retried."""
+    rows = RowsInMemory(8)
+
+    def script(row: int, attempt: int) -> tuple[float, Reply]:
+        if row == 5:
+            raise ZeroDivisionError
+        return 1.0, answer()
+
+    with pytest.raises(ZeroDivisionError):
+        carry(rows, script, concurrency=2)
+
+
+# -- waiting ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_waiting_row_holds_no_slot() -> None:
+    """While one row waits for its next attempt, fresh rows use its slot."""
+    rows = RowsInMemory(6)
+
+    def script(row: int, attempt: int) -> tuple[float, Reply]:
+        return (0.25, BROKEN) if (row, attempt) == (0, 1) else (0.25, answer())
+
+    _, service = carry(rows, script, concurrency=1, jitter=lambda: 0.7)
+    assert service.rows == [0, 1, 2, 3, 0, 4, 5]
+
+
+def test_a_due_retry_goes_before_fresh_rows() -> None:
+    """A row that was begun is finished first, so that partitions close and memory stays small."""
+    rows = RowsInMemory(9)
+
+    def script(row: int, attempt: int) -> tuple[float, Reply]:
+        return (1.0, BROKEN) if (row, attempt) == (0, 1) else (1.0, answer())
+
+    _, service = carry(rows, script, concurrency=1, jitter=lambda: 0.0)
+    assert service.rows[:3] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 8])
+def test_the_backlog_is_bounded_while_everything_fails(concurrency: int) -> None:
+    """A service that fails everything gets no more rows admitted than backlog and slots hold."""
+    rows = RowsInMemory(500)
+    admitted_unfinished = []
+
+    def script(row: int, attempt: int) -> tuple[float, Reply]:
+        admitted_unfinished.append(rows.handed_out - len(rows.recorded))
+        return 0.01, BROKEN
+
+    carry(rows, script, concurrency=concurrency, jitter=lambda: 0.99)
+    assert len(rows.by_row) == 500
+    assert max(admitted_unfinished) == (BACKLOG_PER_SLOT + 1) * concurrency - 1
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.25, 0.999])
+def test_backoff_doubles_within_full_jitter_up_to_its_cap(jitter: float) -> None:
+    """Before the n-th retry a row waits its share of 1, 2, 4 ... seconds, never more than `max_wait_s`."""
+    rows = RowsInMemory(1)
+    _, service = carry(
+        rows, always(BROKEN, latency=0.0), jitter=lambda: jitter, max_attempts=8, max_wait_s=20.0, concurrency=1
+    )
+    times = [at for at, _ in service.sent]
+    waits = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert waits == pytest.approx([jitter * ceiling for ceiling in (1, 2, 4, 8, 16, 20, 20)])
+
+
+def test_a_row_fails_with_its_last_failure_after_its_attempts() -> None:
+    """`max_attempts` exchanges are made, all are counted, and the last one's words are kept."""
+    rows = RowsInMemory(1)
+    replies: list[Reply] = [lost(), refused(502, message="bad gateway"), refused(500, message="the last words")]
+    _, service = carry(rows, in_turn(*replies), max_attempts=3)
+    (outcome,) = rows.recorded
+    assert isinstance(outcome, Failed)
+    assert (outcome.attempts, len(service.sent)) == (3, 3)
+    assert (outcome.failure.kind, outcome.failure.message, outcome.latency_s) == ("server_error", "the last words", 1.0)
+
+
+def test_real_token_use_is_paid_by_the_next_rows() -> None:
+    """What an answer says that it used reaches the limits: 100 tokens a row at 600 a minute is a row in 10 s."""
+    rows = RowsInMemory(8)
+    limits = Limits(tokens_per_minute=600)
+    _, service = carry(
+        rows, always(answer(input_tokens=60, output_tokens=40), latency=0.0), concurrency=1, limits=limits
+    )
+    assert service.sent[-1][0] == pytest.approx(7 * 10, rel=0.1)
+
+
+# -- pushback --------------------------------------------------------------------------------------------------------
+
+
+def test_pushback_pauses_everyone_and_costs_no_attempt() -> None:
+    """After a 429 nobody sends for the wait, and the row still has all its attempts; every exchange is counted."""
+    rows = RowsInMemory(4)
+
+    def script(row: int, attempt: int) -> tuple[float, Reply]:
+        if row == 0:
+            return 1.0, BUSY if attempt <= 4 else BROKEN if attempt <= 6 else answer()
+        return 0.75, answer()
+
+    watcher = Watcher()
+    stop, service = carry(rows, script, concurrency=2, jitter=lambda: 0.5, max_attempts=3, observer=watcher)
+    assert stop is None
+    assert isinstance(rows.by_row[0], Succeeded)
+    assert rows.by_row[0].attempts == 7
+    first_pushback, pause = 1.0, watcher.pauses[0]
+    assert pause == 0.5
+    assert not [at for at, _ in service.sent if first_pushback < at < first_pushback + pause]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("asked", ["12", "3000"])
+def test_a_retry_after_is_kept_to_the_letter_and_by_everyone(status: int, asked: str) -> None:
+    """Where the service names the wait, exactly that is waited, whatever jitter and cap say."""
+    rows = RowsInMemory(6)
+    pushback = refused(status, retry_after=asked)
+
+    def script(row: int, attempt: int) -> tuple[float, Reply]:
+        return (1.0, pushback) if (row, attempt) == (0, 1) else (1.0, answer())
+
+    stop, service = carry(rows, script, concurrency=2, max_wait_s=5.0, max_pushback_s=5000.0)
+    assert stop is None
+    resumed = 1.0 + float(asked)
+    assert next(at for at, _ in service.sent if at > 1.0) == resumed
+    assert (resumed, 0) in service.sent
+
+
+def test_a_retry_after_of_zero_is_no_licence_to_hammer() -> None:
+    """A service that pushes back and names no time gets the usual, growing backoff."""
+    rows = RowsInMemory(1)
+    _, service = carry(rows, in_turn(*[refused(429, retry_after="0")] * 5, answer(), latency=0.01), concurrency=1)
+    times = [at for at, _ in service.sent]
+    assert times[-1] == pytest.approx(HALF * (1 + 2 + 4 + 8 + 16) + 5 * 0.01)
+
+
+def test_requests_sent_before_a_pause_do_not_lengthen_the_backoff() -> None:
+    """Sixteen pushbacks to one window of requests are one round of pushback, not sixteen."""
+    watcher = Watcher()
+
+    def script(row: int, attempt: int) -> tuple[float, Reply]:
+        return (1 + row / 100, BUSY) if attempt == 1 else (1.0, answer())
+
+    rows = RowsInMemory(16)
+    carry(rows, script, concurrency=16, jitter=lambda: 0.9, observer=watcher)
+    assert watcher.pauses == [pytest.approx(0.9)] * 16
+
+
+def test_rounds_of_pushback_double_the_pause_until_an_answer_comes() -> None:
+    """Each round that follows a pause doubles the ceiling; an answer starts over."""
+    watcher = Watcher()
+    rows = RowsInMemory(2)
+    replies = {0: [BUSY, BUSY, BUSY, answer()], 1: [BUSY, answer()]}
+    carry(
+        rows,
+        lambda row, attempt: (1.0, replies[row][attempt - 1]),
+        concurrency=1,
+        jitter=lambda: 0.5,
+        observer=watcher,
+    )
+    assert watcher.pauses == [0.5, 1.0, 2.0, 0.5]
+
+
+def test_a_service_that_only_pushes_back_stops_the_run() -> None:
+    """After `max_pushback_s` of nothing but pushback the run stops, resumable, and no row has failed for it."""
+    rows = RowsInMemory(100)
+    stop, service = carry(rows, always(BUSY), concurrency=4, max_pushback_s=600.0)
+    assert stop is not None
+    assert (stop.kind, rows.recorded) == ("refused", [])
+    assert "600 s" in stop.message
+    assert 600 < service.ended[-1][0] < 700
+
+
+def test_slow_answers_are_not_mistaken_for_pushback() -> None:
+    """A single pushback while every answer takes longer than `max_pushback_s` stops nothing."""
+    rows = RowsInMemory(6)
+
+    def script(row: int, attempt: int) -> tuple[float, Reply]:
+        return (70.0, BUSY) if (row, attempt) == (1, 1) else (200.0, answer())
+
+    stop, _ = carry(rows, script, concurrency=2, max_pushback_s=60.0)
+    assert stop is None
+    assert all(isinstance(outcome, Succeeded) for outcome in rows.by_row.values())
+    assert len(rows.by_row) == 6
+
+
+def test_a_row_that_alone_is_pushed_back_fails_in_the_end() -> None:
+    """Pushback costs no attempt, so time bounds it: a row that gets nothing else fails as rate_limited."""
+    rows = RowsInMemory(1000)
+    stop, service = carry(rows, by_row({0: (1.0, BUSY)}, (1.0, answer())), concurrency=2, max_pushback_s=100.0)
+    assert stop is None
+    assert failure_of(rows.by_row[0]) == "rate_limited"
+    assert rows.by_row[0].attempts == service.times_sent(0) > 5
+    assert sum(isinstance(outcome, Succeeded) for outcome in rows.recorded) == 999
+
+
+# -- stops -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_abort_admits_no_more_and_finishes_what_is_in_flight() -> None:
+    """A refused key stops the run with the way on; answers on their way are recorded, the refused row is not."""
+    rows, marks = RowsInMemory(100), MarksInMemory()
+    refusal = refused(401, message="Invalid token")
+    stop, service = carry(rows, by_row({2: (1.0, refusal)}, (5.0, answer())), concurrency=4, marks=marks)
+    assert stop is not None
+    assert (stop.kind, stop.message) == ("refused", "Invalid token")
+    assert "key" in stop.hint
+    assert service.rows == [0, 1, 2, 3]
+    assert sorted(rows.by_row) == [0, 1, 3]
+    assert marks.rows == {}
+
+
+def stopped_at(
+    when: float, rows: RowsInMemory, script: Script, *, then: Callable[[Runner], None] | None = None, **options: Any
+) -> tuple[Stop | None, ScriptedService, float]:
+    """Run, ask for a stop at this time, and say why and when it ended."""
+    service = ScriptedService(script)
+
+    async def main() -> tuple[Stop | None, float]:
+        runner = make_runner(rows, service, **options)
+        loop = asyncio.get_running_loop()
+        loop.call_at(when, then or (lambda runner: runner.stop(INTERRUPTED)), runner)
+        return await runner.run(), loop.time()
+
+    stop, ended = run(main())
+    return stop, service, ended
+
+
+def test_a_stop_finishes_what_is_in_flight() -> None:
+    """The first Ctrl-C sends nothing more, and what was sent is recorded."""
+    rows = RowsInMemory(100)
+    stop, service, ended = stopped_at(12.0, rows, always(answer(), latency=5.0), concurrency=4)
+    assert stop == INTERRUPTED
+    assert (len(service.sent), len(rows.by_row), ended) == (12, 12, 15.0)
+
+
+@pytest.mark.parametrize(
+    ("what", "options", "script", "room"),
+    [
+        ("the limits", {"limits": Limits(requests_per_minute=1)}, always(answer()), None),
+        ("the tokens", {"limits": Limits(tokens_per_minute=1)}, always(answer()), None),
+        ("a retry that is due", {}, always(refused(503, retry_after="3000")), None),
+        ("the end of a pause", {"max_pushback_s": 9999.0}, always(refused(429, retry_after="3000")), None),
+        ("room", {}, always(answer()), 2),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_stop_is_heard_while_waiting(what: str, options: dict[str, Any], script: Script, room: int | None) -> None:
+    """Whatever the next request waits for, a stop ends the wait at once."""
+    rows = RowsInMemory(10, room=room)
+    stop, service, ended = stopped_at(20.0, rows, script, concurrency=2, **options)
+    assert (stop, ended) == (INTERRUPTED, 20.0)
+    assert 1 <= len(service.sent) <= 2
+
+
+def test_the_first_reason_to_stop_stands() -> None:
+    """A second stop, of whatever kind, does not change what the run says of itself."""
+
+    def twice(runner: Runner) -> None:
+        runner.stop(INTERRUPTED)
+        runner.stop(TERMINATED)
+
+    stop, _, _ = stopped_at(2.0, RowsInMemory(100), always(answer()), then=twice)
+    assert stop == INTERRUPTED
+
+
+def test_a_stop_before_the_start_sends_nothing() -> None:
+    """A signal between the handlers' setup and the first request is not lost."""
+    service = ScriptedService(always(answer()))
+
+    async def main() -> Stop | None:
+        runner = make_runner(RowsInMemory(5), service)
+        runner.stop(INTERRUPTED)
+        return await runner.run()
+
+    assert run(main()) == INTERRUPTED
+    assert service.sent == []
+
+
+def test_the_second_signal_gives_up_what_is_in_flight() -> None:
+    """`stop_now` ends the run at once; what was in flight stays marked and is not recorded."""
+    rows, marks = RowsInMemory(100), MarksInMemory()
+
+    def both(runner: Runner) -> None:
+        runner.stop(INTERRUPTED)
+        runner.stop_now(TERMINATED)
+
+    stop, service, ended = stopped_at(12.0, rows, always(answer(), latency=5.0), then=both, concurrency=4, marks=marks)
+    assert (stop, ended) == (INTERRUPTED, 12.0)
+    assert (len(service.sent), len(rows.by_row), service.in_flight) == (12, 8, 0)
+    assert sorted(marks.rows.values()) == [8, 9, 10, 11]
+
+
+@pytest.mark.parametrize("when", [0.0, 0.5, 3.0, 3.25, 7.5])
+def test_cancelling_a_run_leaves_no_task_behind(when: float) -> None:
+    """A run that is cancelled takes all that it started with it."""
+    service = ScriptedService(lambda row, _attempt: (1.0, answer()) if row % 3 else (0.25, BROKEN))
+
+    async def main() -> set[asyncio.Task[Any]]:
+        task = asyncio.create_task(make_runner(RowsInMemory(100), service, concurrency=3).run())
+        await asyncio.sleep(when)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert run(main()) == set()
+    assert service.in_flight == 0
+
+
+# -- faults of our own -----------------------------------------------------------------------------------------------
+
+
+class FullDisk(RowsInMemory):
+    """Takes so many outcomes, then no more."""
+
+    def __init__(self, rows: int, fits: int) -> None:
+        super().__init__(rows)
+        self.fits = fits
+
+    def record(self, outcome: Outcome) -> None:
+        if len(self.recorded) == self.fits:
+            raise CheckpointError("the disk is full")
+        super().record(outcome)
+
+
+@pytest.mark.parametrize("fits", [0, 1, 5, 6])
+def test_nothing_is_sent_once_an_outcome_could_not_be_recorded(fits: int) -> None:
+    """A full disk ends the run with its error, and no answer is paid for that could not be kept."""
+    rows = FullDisk(100, fits)
+    service = ScriptedService(always(answer()))
+    with pytest.raises(CheckpointError, match="disk is full"):
+        run(make_runner(rows, service, concurrency=4).run())
+    in_time = fits // 4 * 4 + 4  # the window whose answers ran into the full disk
+    recorded_in_window = fits % 4  # each of those made place for one more request at that same moment
+    assert len(service.sent) <= in_time + recorded_in_window
+    assert len(rows.recorded) == fits
+
+
+def test_nothing_is_sent_after_an_error_even_at_the_same_moment() -> None:
+    """A slot that comes free in the moment of another's fault does not send."""
+    rows = FullDisk(100, 0)
+
+    def script(row: int, attempt: int) -> tuple[float, Reply]:
+        return (1.0, answer()) if row == 0 else (1.0, BROKEN)
+
+    service = ScriptedService(script)
+    with pytest.raises(CheckpointError):
+        run(make_runner(rows, service, concurrency=8, jitter=lambda: 0.0).run())
+    assert len(service.sent) == 8
+
+
+class TornInput(RowsInMemory):
+    """Can be read up to a row."""
+
+    async def next_row(self) -> RowRequest | Failed | None:
+        if self.handed_out == 6:
+            raise InputError("the file changed")
+        return await super().next_row()
+
+
+def test_an_input_that_cannot_be_read_on_ends_the_run() -> None:
+    """A reader's error is the run's error, and no task is left behind."""
+    rows = TornInput(100)
+    service = ScriptedService(always(answer()))
+
+    async def main() -> set[asyncio.Task[Any]]:
+        with pytest.raises(InputError, match="the file changed"):
+            await make_runner(rows, service, concurrency=4).run()
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert run(main()) == set()
+    assert len(service.sent) <= 6
+
+
+# -- a wrong path ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reply", [PAGE, MOVED, refused(404), refused(405)], ids=["page", "redirect", "404", "405"])
+def test_a_wrong_path_stops_the_run_before_any_row_fails(reply: HttpResponse) -> None:
+    """Two windows of nothing but path mistakes stop the run; no row is recorded, so all are sent again once mended."""
+    rows = RowsInMemory(1000)
+    stop, service = carry(rows, always(reply), concurrency=4)
+    assert stop is not None
+    assert stop.kind == "refused"
+    assert "target.base_url" in stop.hint
+    assert rows.recorded == []
+    assert len(service.sent) < WINDOWS_TO_DOUBT_PATH * 4 + 4
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_a_small_table_of_path_mistakes_stops_too(count: int) -> None:
+    """A table that is over before two windows are full is stopped at its end, with nothing recorded."""
+    rows = RowsInMemory(count)
+    stop, service = carry(rows, always(MOVED), concurrency=4)
+    assert stop is not None
+    assert (rows.recorded, len(service.sent)) == ([], count)
+
+
+@pytest.mark.parametrize("odd", [(0,), (7,), (19,), (0, 1, 2), (0, 9, 19)])
+def test_a_page_among_answers_fails_only_its_row(odd: tuple[int, ...]) -> None:
+    """Once any request has worked, a page instead of an answer is that row's bad luck."""
+    rows = RowsInMemory(20)
+    stop, _ = carry(rows, by_row(dict.fromkeys(odd, (0.5, PAGE)), (1.0, answer())), concurrency=2)
+    assert stop is None
+    assert len(rows.by_row) == 20
+    assert tuple(row for row, each in sorted(rows.by_row.items()) if isinstance(each, Failed)) == odd
+
+
+def test_doubts_about_the_path_stay_unrecorded_after_a_stop() -> None:
+    """What the stop says, that none of the doubtful rows was recorded, stays true when a late answer comes in."""
+    rows = RowsInMemory(100)
+    stop, _ = carry(rows, by_row({0: (60.0, answer())}, (1.0, PAGE)), concurrency=4)
+    assert stop is not None
+    assert list(rows.by_row) == [0]
+
+
+class HeldOpen(RowsInMemory):
+    """Has room for so many rows beyond those that were recorded."""
+
+    @property
+    def has_room(self) -> bool:
+        return self.room is None or self.handed_out - len(self.recorded) < self.room
+
+
+def test_doubtful_rows_that_fill_all_room_do_not_stall_the_run() -> None:
+    """Rows whose failure is doubted hold their partitions open; the run goes on until the doubt is settled."""
+    rows = HeldOpen(40, room=3)
+    script = by_row(dict.fromkeys(range(5), (1.0, PAGE)), (1.0, answer()))
+    service = ScriptedService(script)
+
+    async def main() -> Stop | None:
+        return await asyncio.wait_for(make_runner(rows, service, concurrency=4).run(), 1000)
+
+    assert run(main()) is None
+    assert len(rows.by_row) == 40
+
+
+def test_a_known_path_is_not_doubted() -> None:
+    """A session that carries on with answers of earlier ones knows that the path works: the odd row just fails."""
+    rows = RowsInMemory(1)
+    stop, _ = carry(rows, always(PAGE), path_works=True)
+    assert stop is None
+    assert failure_of(rows.by_row[0]) == "invalid_response"
+
+
+# -- room ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_loop_waits_for_room_and_is_told_of_it() -> None:
+    """Without room no row is asked for; `on_room` wakes the loop."""
+    rows = RowsInMemory(10, room=3)
+    service = ScriptedService(always(answer()))
+
+    async def main() -> Stop | None:
+        runner = make_runner(rows, service)
+
+        def make_room() -> None:
+            rows.room = None
+            rows.on_room()
+
+        asyncio.get_running_loop().call_at(50.0, make_room)
+        return await runner.run()
+
+    assert run(main()) is None
+    assert len(rows.by_row) == 10
+    assert service.sent[3][0] == 50.0
+
+
+def test_no_task_is_made_for_a_row() -> None:
+    """A run has one task for each slot however many rows there are, so that memory does not grow with the table."""
+    seen = set()
+
+    def script(row: int, attempt: int) -> tuple[float, Reply]:
+        seen.add(len(asyncio.all_tasks()))
+        return 1.0, answer()
+
+    carry(RowsInMemory(200), script, concurrency=5)
+    assert seen == {1 + 5}
