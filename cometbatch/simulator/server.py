@@ -4,10 +4,10 @@ Guards that nothing is announced before it listens, and that a server whose pare
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
-import sys
 import threading
 from collections.abc import Callable
 from typing import TypeAlias
@@ -21,7 +21,9 @@ from cometbatch.simulator.behaviour import Behaviour
 
 LOOPBACK_HOST = "127.0.0.1"
 BACKLOG = 2048  # connections waiting to be accepted
+KEEP_ALIVE_S = 75  # longer than clients keep idle connections: only faults are to cut one
 SHUTDOWN_S = 1  # for replies under way; who asked for them has left
+_STDIN = 0
 _READ_BYTES = 4096
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # linger for 0 seconds: close with RST, not with FIN
 
@@ -52,6 +54,7 @@ def serve(
         log_config=None,
         log_level="critical",
         backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
     server = _AnnouncingServer(config, lambda: announce(f"http://{host}:{listener.getsockname()[1]}"))
@@ -123,6 +126,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _end_with_stdin(server: uvicorn.Server) -> None:
     """Read stdin to its end, past its buffer, whose lock in this thread's hands would break the interpreter's exit."""
-    while os.read(sys.stdin.fileno(), _READ_BYTES):
-        pass
+    with contextlib.suppress(OSError):  # no stdin at all is one that is closed
+        while os.read(_STDIN, _READ_BYTES):
+            pass
     server.should_exit = True

@@ -1,4 +1,4 @@
-"""The contract sheet's simulator checklist (section 10), item by item. Item 11 is in test_simulator_catalog.py."""
+"""The contract sheet's simulator checklist (section 10), item by item. Item 11 is in test_catalog.py."""
 
 import json
 import re
@@ -6,11 +6,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from simulator_client import BEARER, KEY, Client, asked
 
 from cometbatch.simulator import Fault
 from cometbatch.simulator.catalog import MODEL_BY_ID, MODELS, callable_model, cost
 from cometbatch.wire import FORMATS
+from tests.simulator.client import BEARER, KEY, Client, asked
 
 every_format = pytest.mark.parametrize("wire", FORMATS)
 PATHS = {name: asked("Hello", wire=name).path for name in FORMATS}

@@ -1,13 +1,13 @@
 """What each fault looks like to a client, in every format."""
 
 import pytest
-from simulator_client import Client
 
 from cometbatch.records import FinishReason
 from cometbatch.simulator import FAULTS, Fault
 from cometbatch.simulator.app import DRIP_PAUSE_S, DRIPS
 from cometbatch.simulator.behaviour import FAULT_KINDS
 from cometbatch.wire import FORMATS
+from tests.simulator.client import Client
 
 every_format = pytest.mark.parametrize("wire", FORMATS)
 

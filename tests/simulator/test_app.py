@@ -3,13 +3,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from simulator_client import BEARER, Client, asked, heard
 
 from cometbatch.records import HttpResponse
 from cometbatch.simulator import Behaviour, Fault
 from cometbatch.simulator.app import RESET, create_app
 from cometbatch.simulator.service import MAX_BODY_BYTES
 from cometbatch.wire import FORMATS
+from tests.simulator.client import BEARER, Client, asked, heard
 
 
 def converse(client: Client, scope: dict[str, Any], messages: Sequence[dict[str, Any]]) -> list[Any]:
