@@ -18,6 +18,7 @@ import codecs
 import csv
 import hashlib
 import io
+import itertools
 import os
 import pathlib
 import re
@@ -164,8 +165,8 @@ def partitions(row_count: int, partition_rows: int) -> list[Partition]:
 
 def suggest_partition_rows(identity: Identity) -> int:
     """Rows to a partition: about 8 MiB of input, at least 1 row and at most 8,192; the same for the same input."""
-    size = max(identity.size, identity.decoded_size)
-    return max(1, min(MAX_PARTITION_ROWS, PARTITION_SIZE * identity.rows // max(1, size) or 1))
+    size = max(1, identity.size, identity.decoded_size)
+    return max(1, min(MAX_PARTITION_ROWS, PARTITION_SIZE * max(1, identity.rows) // size))
 
 
 def rows(table: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, object]]:
@@ -175,10 +176,10 @@ def rows(table: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, object]]
     Raises KeyError for a column that the table lacks.
     """
     chosen = table.select(list(dict.fromkeys(columns)))
-    for start in range(0, chosen.num_rows, SLICE_ROWS):
-        part = chosen.slice(start, SLICE_ROWS)
-        values = [_values(column) for column in part.columns]
-        cells: Iterable[tuple[object, ...]] = zip(*values, strict=True) if values else [()] * part.num_rows
+    for start in range(0, table.num_rows, SLICE_ROWS):
+        values = [_values(column) for column in chosen.slice(start, SLICE_ROWS).columns]
+        bare: Iterable[tuple[object, ...]] = itertools.repeat((), min(SLICE_ROWS, table.num_rows - start))
+        cells = zip(*values, strict=True) if values else bare
         yield from (dict(zip(chosen.column_names, row, strict=True)) for row in cells)
 
 
@@ -309,7 +310,7 @@ def _refuse_bad_delimiter(path: pathlib.Path, delimiter: str) -> None:
 
 def _refuse_bad_encoding(path: pathlib.Path, encoding: str) -> None:
     try:
-        b"".decode(encoding)  # also refuses the codecs that are not about text
+        " ".encode(encoding)  # also refuses the codecs that are not about text
         codecs.getincrementaldecoder(encoding)
     except (LookupError, ValueError):
         _refuse(path, f"unknown input.encoding {_shown(encoding)}; known are utf-8, utf-16, cp1252, latin-1 and others")
@@ -335,8 +336,11 @@ def _header(path: pathlib.Path, raw: io.BufferedReader, encoding: str, delimiter
         text = codecs.getincrementaldecoder("utf-8")().decode(next(blocks)[:MAX_HEADER_SIZE])
         lines = io.StringIO(text, newline="")
         columns = next((cells for cells in csv.reader(lines, delimiter=delimiter, strict=True) if cells), None)
-        is_cut_off = lines.tell() == len(text) and next(blocks) != b"\n"
-    except (csv.Error, UnicodeError) as exc:
+        is_at_end = lines.tell() == len(text) and not text.endswith(("\r", "\n"))
+        is_cut_off = is_at_end and next(blocks) != b"\n"
+    except csv.Error as exc:
+        raise _located(_Csv(path, (), encoding, delimiter), raw, _Malformed(f"the header: {exc}", 1)) from exc
+    except UnicodeError as exc:
         raise _located(_Csv(path, (), encoding, delimiter), raw, exc) from exc
     if columns is None:
         _refuse(path, "has no header line: it holds nothing but blank lines")
@@ -373,18 +377,20 @@ class _Cursor:
 
     def __init__(self, feed: _Feed) -> None:
         self._feed = feed
+        self._taken = 0  # rows before this one are gone
         self._first = 0  # ordinal of the first row held
         self._held: pa.RecordBatch | None = None
 
     def take(self, first: int, count: int) -> list[pa.RecordBatch]:
         """The rows from `first` on, `count` of them, or fewer where the file ends before."""
-        if first < self._first:
+        if first < self._taken:
             raise ValueError(f"partitions must come in ascending order, but row {first} was passed already")
         pieces = []
         while count and self._fill(first):
             piece = self._held.slice(first - self._first, count)  # type: ignore[union-attr]  # _fill has seen to it
             pieces.append(piece)
             first, count = first + piece.num_rows, count - piece.num_rows
+        self._taken = first
         return pieces
 
     def _fill(self, wanted: int) -> bool:
@@ -647,7 +653,7 @@ def _located(layout: _Csv, raw: io.BufferedReader, cause: Exception) -> InputErr
     """What is wrong with the text and where, found by a second, slower look from the start."""
     raw.seek(0)
     walker = _Walker(layout)
-    what, line = _shown(str(cause), limit=300), None
+    what, line = _shown(str(cause), limit=300), cause.line if isinstance(cause, _Malformed) else None
     try:
         for block in _utf8_blocks(_chunks(raw), layout.encoding):
             walker.feed(block)
