@@ -47,17 +47,17 @@ def decode(content: bytes, where: str) -> Manifest:
                 f"{MANIFEST_VERSION}). Carry on with that version, or start over with --fresh."
             )
         return msgspec.json.decode(content, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # the last two are msgspec's too
         raise CheckpointError(f"{where}: the manifest is damaged ({error}). Restore it, or use --fresh.") from error
 
 
 def refuse_drift(manifest: Manifest, fingerprint: dict[str, Any], size: int, sha256: str) -> None:
     """Raises `DriftError` naming every field whose change would mix answers that don't fit together."""
-    known = msgspec.to_builtins(fingerprint)
+    known = msgspec.json.decode(msgspec.json.encode(fingerprint))  # through JSON, as the manifest's own went
     changes = [
-        f"  {key}: was {_shown(manifest.fingerprint.get(key))}, is {_shown(known.get(key))}"
+        f"  {key}: was {_shown(was, now)}, is {_shown(now, was)}"
         for key in sorted(manifest.fingerprint.keys() | known.keys())
-        if manifest.fingerprint.get(key) != known.get(key)
+        if (was := manifest.fingerprint.get(key)) != (now := known.get(key))
     ]
     if (size, sha256) != (manifest.input.size, manifest.input.sha256):
         changes.append(
@@ -73,6 +73,17 @@ def refuse_drift(manifest: Manifest, fingerprint: dict[str, Any], size: int, sha
         )
 
 
-def _shown(value: object) -> str:
-    text = "unset" if value is None else msgspec.json.encode(value).decode()
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+def _shown(value: object, other: object) -> str:
+    """A value in short; of a long one the place where it begins to differ from the other."""
+    text, against = _text(value), _text(other)
+    if len(text) <= SHOWN_CHARACTERS:
+        return text
+    pairs = enumerate(zip(text, against, strict=False))
+    differs_at = next((at for at, (one, two) in pairs if one != two), min(len(text), len(against)))
+    start = max(0, differs_at - SHOWN_CHARACTERS // 2)
+    words = text[start : start + SHOWN_CHARACTERS]
+    return ("…" if start else "") + words + ("…" if start + SHOWN_CHARACTERS < len(text) else "")
+
+
+def _text(value: object) -> str:
+    return "unset" if value is None else msgspec.json.encode(value).decode()
