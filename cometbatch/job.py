@@ -42,8 +42,8 @@ MAX_DEPTH = 60
 MAX_PROBLEMS_SHOWN = 30
 MAX_SHOWN_CHARACTERS = 40
 MAX_PARTITION_ROWS = 8_192
-MAX_SECONDS = 3_600.0
-MAX_PUSHBACK_S = 86_400.0
+MAX_SECONDS = 3_600
+MAX_PUSHBACK_S = 86_400
 INT64_MAX = (1 << 63) - 1
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".parquet": None}
 """Endings of input files that can be read, and what parts the cells where the job does not say."""
@@ -378,7 +378,7 @@ def _read_file(path: Path) -> str:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):
             raise _BrokenError(
-                _printable(path), "is a folder, not a file" if stat.S_ISDIR(about.st_mode) else "no file"
+                _printable(path), "is a folder, not a file" if stat.S_ISDIR(about.st_mode) else "is not a plain file"
             )
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -599,26 +599,26 @@ def _decimal(node: _Node, words: str) -> Decimal:
     return Decimal(node.text.replace("_", ""))
 
 
-def _number(low: str, high: str, *, above: bool = False) -> _Kind:
+def _number(low: int, high: int, *, above: bool = False) -> _Kind:
     words = f"a number {'above' if above else 'from'} {low} {'up ' if above else ''}to {high}"
 
     def read(node: _Node) -> Decimal:
         found = _decimal(node, words)
-        if not Decimal(low) <= found <= Decimal(high) or (above and float(found) <= float(low)):
+        if not low <= found <= high or (above and float(found) <= low):
             raise _expected(words, node)
         return found
 
     return _Kind(words, read)
 
 
-def _real(low: str, high: str, *, above: bool = False) -> _Kind:
+def _real(low: int, high: int, *, above: bool = False) -> _Kind:
     exact = _number(low, high, above=above)
     return _Kind(exact.words, lambda node: float(exact.read(node)))
 
 
 def _whole(low: int, high: int) -> _Kind:
     words = f"a whole number from {low} to {high}"
-    bounded = _number(str(low), str(high))
+    bounded = _number(low, high)
 
     def read(node: _Node) -> int:
         _decimal(node, words)
@@ -658,8 +658,8 @@ def _did_you_mean(found: str, known: Sequence[str]) -> str:
 
 
 _STOP_TEXT = _text("a text or a list of texts", is_prose=True)
-_SHARE = _real("0", "1")
-_SECONDS = _real("0", "3600")
+_SHARE = _real(0, 1)
+_SECONDS = _real(0, MAX_SECONDS)
 MAX_STOPS = 16
 
 
@@ -807,7 +807,7 @@ def _read_key_env(node: _Node) -> str:
     return name
 
 
-_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?|[0-9a-f:.]+")
+_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?|[0-9a-f.]*:[0-9a-f:.]*")
 _ROUTES = ("/chat/completions", "/responses", "/messages", ":generatecontent", "/models")
 
 
@@ -871,12 +871,12 @@ class JobKey(Struct, frozen=True):
     meaning: str
 
 
-_MONEY = _number("0", "1000000")
-_FACTOR = _number("0", "100")
+_MONEY = _number(0, 1_000_000)
+_FACTOR = _number(0, 100)
 _FLAG = _Kind("true or false", _read_flag)
 _PROSE = _text("a text", is_prose=True)
 _ROLE = _choice(*get_args(Role))
-_MINUTE = _real("0", "1000000000", above=True)
+_MINUTE = _real(0, 1_000_000_000, above=True)
 
 _KEYS: dict[str, _Key] = {
     "input.path": _Key(_Kind("a path", _read_input_path), "the table: .csv, .tsv or .parquet"),
@@ -901,19 +901,19 @@ _KEYS: dict[str, _Key] = {
     "params.max_output_tokens": _Key(
         _whole(1, 10_000_000), "the most tokens that an answer may have, thinking included"
     ),
-    "params.temperature": _Key(_real("0", "2"), "how freely the model chooses"),
-    "params.top_p": _Key(_real("0", "1"), "the share of likely tokens that it chooses from"),
+    "params.temperature": _Key(_real(0, 2), "how freely the model chooses"),
+    "params.top_p": _Key(_real(0, 1), "the share of likely tokens that it chooses from"),
     "params.stop": _Key(_Kind("a text or a list of texts", _read_stop), "where an answer ends early"),
     "params.seed": _Key(_whole(-INT64_MAX, INT64_MAX), "asks for the same choices each time, where a model can"),
     "params.extra": _Key(_Kind("a mapping", _read_extra), "merged into the request's body as it is"),
     "limits.concurrency": _Key(_whole(1, 10_000), "requests in flight at once"),
     "limits.requests_per_minute": _Key(_MINUTE, "requests sent in a minute"),
     "limits.tokens_per_minute": _Key(_MINUTE, "tokens asked for in a minute, input and output"),
-    "limits.timeout_s": _Key(_real("0", "3600", above=True), "seconds that one exchange may take"),
+    "limits.timeout_s": _Key(_real(0, MAX_SECONDS, above=True), "seconds that one exchange may take"),
     "retry.max_attempts": _Key(_whole(1, 100), "attempts for a row before it counts as failed"),
-    "retry.max_wait_s": _Key(_real("0", "3600", above=True), "the longest wait between two attempts, in seconds"),
+    "retry.max_wait_s": _Key(_real(0, MAX_SECONDS, above=True), "the longest wait between two attempts, in seconds"),
     "retry.max_pushback_s": _Key(
-        _real("0", "86400", above=True), "how long the service may push back (429) before rows fail, in seconds"
+        _real(0, MAX_PUSHBACK_S, above=True), "how long the service may push back (429) before rows fail, in seconds"
     ),
     "prices.input": _Key(_MONEY, "US dollars per million input tokens"),
     "prices.output": _Key(_MONEY, "US dollars per million output tokens"),
@@ -926,7 +926,7 @@ _KEYS: dict[str, _Key] = {
     "simulator.latency_s": _Key(
         _Kind("seconds, or [least, most]", _read_latency), "how long the simulator takes for an answer"
     ),
-    "simulator.rps": _Key(_real("0", "1000000", above=True), "requests per second beyond which it answers 429"),
+    "simulator.rps": _Key(_real(0, 1_000_000, above=True), "requests per second beyond which it answers 429"),
     "simulator.faults": _Key(
         _Kind("a mapping of fault names to shares", _read_faults), "which faults it has, and for what share of requests"
     ),
