@@ -1,13 +1,16 @@
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cometbatch.records import HttpResponse
 from cometbatch.simulator import Behaviour, Fault
 from cometbatch.simulator.app import RESET, create_app
-from cometbatch.simulator.service import MAX_BODY_BYTES
+from cometbatch.simulator.service import MAX_BODY_BYTES, Incoming, Service
 from cometbatch.wire import FORMATS
 from tests.simulator.client import BEARER, Client, asked, heard
 
@@ -219,3 +222,34 @@ def test_many_at_once_on_a_real_loop_are_all_counted() -> None:
 
     statuses = asyncio.run(burst())
     assert (len(statuses), statuses.count(200) >= 8, set(statuses)) == (20, True, {200, 429})
+
+
+AWKWARD_TEXTS = st.text(max_size=20) | st.sampled_from(["\ud800", "{x}", "{0}", "one of: \udfff, b", "\x00", "a/b%2F"])
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | AWKWARD_TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> bytes:
+    """Anything from noise to a request that is nearly right."""
+    if draw(st.booleans()):
+        return draw(st.binary(max_size=60))
+    turns = [{"role": "user", "content": draw(AWKWARD_TEXTS), "parts": [{"text": draw(AWKWARD_TEXTS)}]}]
+    body: dict[str, Any] = {"model": draw(st.sampled_from(["comet-sim-1", "comet-sim-2-5"]) | AWKWARD_TEXTS)}
+    body |= {"messages": turns, "input": turns, "contents": turns, "max_tokens": draw(st.integers(-1, 99))}
+    return json.dumps(body | {draw(st.sampled_from([*body, "stream", "stop", "other"])): draw(JSON_VALUES)}).encode()
+
+
+@settings(max_examples=100, deadline=None)
+@given(body=bodies(), path=st.sampled_from([*(asked("x", wire=wire).path for wire in FORMATS), "/v1beta/models/%ff:x"]))
+def test_any_body_gets_a_reply(body: bytes, path: str) -> None:
+    """Whatever is sent, the service decides, identifies its reply, and counts it once."""
+    service = Service(Behaviour(faults=(Fault("length", 0.3), Fault("503", 0.3))), lambda: 0.0)
+    reply = service.reply(Incoming("POST", path, "", BEARER, body))
+    assert reply.response.status in {200, 301, 400, 500, 503}
+    assert reply.response.headers["x-cometapi-request-id"]
+    told = json.loads(service.reply(Incoming("GET", "/simulator/ledger", "", {}, b"")).response.body)
+    assert told["requests"] == 1
