@@ -3,7 +3,8 @@
 Guards: a part says which run and rows it holds, in its footer, so a foreign or damaged file is never taken for one.
 """
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -28,21 +29,30 @@ class PartInfo(Struct, frozen=True):
 
 
 def write_part(file: IO[bytes], table: pa.Table, info: PartInfo) -> None:
-    """Write one finished partition as one row group."""
-    with pq.ParquetWriter(file, table.schema, compression=COMPRESSION) as writer:
+    """Write one finished partition as one row group, with checksums that tell a damaged page from a good one."""
+    with pq.ParquetWriter(file, table.schema, compression=COMPRESSION, write_page_checksum=True) as writer:
         writer.write_table(table, row_group_size=max(1, table.num_rows))
         writer.add_key_value_metadata({PART_KEY: msgspec.json.encode(info)})
 
 
 def read_info(path: Path, run_id: str) -> PartInfo:
-    """What a part says of itself. Raises `CheckpointError` where the file is damaged or another run's."""
-    metadata, _ = _footer(path)
+    """What a part says of itself, from its footer alone.
+
+    Raises `CheckpointError` where the file is damaged, another run's, or under the name of another partition.
+    """
+    with _reading(path) as file:
+        rows, metadata = file.metadata.num_rows, file.metadata.metadata or {}
     try:
-        info = msgspec.json.decode((metadata.metadata or {}).get(PART_KEY, b""), type=PartInfo)
+        info = msgspec.json.decode(metadata.get(PART_KEY, b""), type=PartInfo)
     except msgspec.MsgspecError as error:
         raise CheckpointError(f"{path}: this is no part that cometbatch wrote. Move it away and run again.") from error
-    if info.run_id != run_id or metadata.num_rows != info.partition.row_count:
+    if info.run_id != run_id:
         raise CheckpointError(f"{path}: this part belongs to run {info.run_id}, not to {run_id}. Move it away.")
+    if rows != info.partition.row_count or path.stem != f"{info.partition.index:05d}":
+        raise CheckpointError(
+            f"{path}: {rows} rows under this name, but the file was written as partition {info.partition.index} with "
+            f"{info.partition.row_count} rows. Give it its own name again, or move it away to send its rows again."
+        )
     return info
 
 
@@ -53,30 +63,29 @@ def result_run_id(path: Path) -> str | None:
     except (OSError, pa.ArrowException):
         return None
     run_id = metadata.get(b"cometbatch.run_id")
-    return None if run_id is None else run_id.decode()
+    return None if run_id is None else run_id.decode(errors="replace")
 
 
 def merge(file: IO[bytes], parts: Iterable[Path], schema: pa.Schema, metadata: Mapping[str, str]) -> None:
-    """Write every part's rows, in the order given, as one Parquet file; a part at a time in memory."""
+    """Write every part's rows, in the order given, as one Parquet file; a part at a time in memory.
+
+    Raises `CheckpointError`, naming the part, where one is damaged or does not fit the schema.
+    """
     with pq.ParquetWriter(file, schema, compression=COMPRESSION) as writer:
         for path in parts:
-            try:
-                table = pq.read_table(path, partitioning=None)
-            except pa.ArrowException as error:
-                raise _damaged(path, error) from error
-            writer.write_table(table.cast(schema), row_group_size=max(1, table.num_rows))
+            with _reading(path) as part:
+                table = part.read().cast(schema)
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
         writer.add_key_value_metadata(dict(metadata))
 
 
-def _footer(path: Path) -> tuple[pq.FileMetaData, pa.Schema]:
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a part. Whatever reading meets inside the block is a damaged part; pyarrow has many words for it."""
     try:
-        with pq.ParquetFile(path) as file:
-            return file.metadata, file.schema_arrow
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: this part can't be read ({error}). Restore it from a copy, or remove it to send its rows again."
-    )
+        with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
+            yield file
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise CheckpointError(
+            f"{path}: this part can't be read ({error}). Restore it from a copy, or remove it to send its rows again."
+        ) from error
