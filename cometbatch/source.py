@@ -127,17 +127,21 @@ class Source(Struct, frozen=True):
         Partitions are asked for one by one, as the tables are.
         Raises `InputError` where the file is not, or is no longer, what `identity` says.
         """
-        with _refusing(self.path), _opened(self.path) as file:
+        with _opened(self.path) as file:
             if file.size != identity.size:
                 _refuse(self.path, CHANGED)
             with self.layout.feed(file.raw, identity) as feed:
                 cursor = _Cursor(feed)
-                for partition in partitions:
-                    pieces = cursor.take(partition.first_row, partition.row_count)
-                    file.refuse_changes()
-                    if sum(piece.num_rows for piece in pieces) != partition.row_count:
-                        _refuse(self.path, CHANGED)
-                    yield _table(pieces, self.schema)
+                for partition in partitions:  # what fails in there is the caller's: not to be taken for the input's
+                    yield self._table(file, cursor, partition)
+
+    def _table(self, file: "_OpenFile", cursor: "_Cursor", partition: Partition) -> pa.Table:
+        with _refusing(self.path):
+            pieces = cursor.take(partition.first_row, partition.row_count)
+            file.refuse_changes()
+            if sum(piece.num_rows for piece in pieces) != partition.row_count:
+                _refuse(self.path, CHANGED)
+            return _joined(pieces, self.schema)
 
 
 def open_source(path: pathlib.Path, *, encoding: str = "utf-8", delimiter: str | None = None) -> Source:
@@ -200,7 +204,10 @@ def _refusing(path: pathlib.Path) -> Iterator[None]:
         reason = exc.strerror or _shown(str(exc))
         raise InputError(f"{_shown(str(path), limit=1_000)}: can't be read: {reason}") from exc
     except (pa.ArrowException, UnicodeError) as exc:
-        raise InputError(f"{_shown(str(path), limit=1_000)}: can't be read: {_shown(str(exc), limit=300)}") from exc
+        reason = _shown(str(exc), limit=300)
+        raise InputError(
+            f"{_shown(str(path), limit=1_000)}: can't be read: {reason}; if the file is damaged, write or copy it again"
+        ) from exc
 
 
 def _shown(text: str, *, limit: int = SHOWN) -> str:
@@ -256,6 +263,14 @@ class _OpenFile:
 
 @contextmanager
 def _opened(path: pathlib.Path) -> Iterator[_OpenFile]:
+    with _refusing(path):
+        _refuse_irregular(path)
+        raw = path.open("rb")
+    with raw:
+        yield _OpenFile(path, raw)
+
+
+def _refuse_irregular(path: pathlib.Path) -> None:
     try:
         mode = path.stat().st_mode
     except ValueError as exc:  # a NUL in the path
@@ -264,8 +279,6 @@ def _opened(path: pathlib.Path) -> Iterator[_OpenFile]:
         _refuse(path, f"is a directory; name one {FORMATS_IN_WORDS} file")
     if not stat.S_ISREG(mode):  # opening a pipe would wait, and it can't be read twice
         _refuse(path, "is not a regular file but a pipe or device, which can't be read twice; save it as a file first")
-    with path.open("rb") as raw:
-        yield _OpenFile(path, raw)
 
 
 def _open_parquet(path: pathlib.Path, file: _OpenFile, encoding: str, delimiter: str | None) -> Source:
@@ -402,7 +415,7 @@ class _Cursor:
         return True
 
 
-def _table(pieces: list[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+def _joined(pieces: list[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     table = pa.Table.from_batches(pieces, schema=schema)
     # Each batch brings its own dictionary; some readers of a table expect one for a column.
     return table.unify_dictionaries() if any(pa.types.is_dictionary(kind) for kind in schema.types) else table
@@ -446,7 +459,9 @@ class _Parquet(Struct, frozen=True):
     @contextmanager
     def feed(self, raw: io.BufferedReader, identity: Identity) -> Iterator[_Feed]:
         """Batches of about 8 MiB at most."""
-        with _parquet(raw) as parquet:
+        with _refusing(self.path):
+            parquet = _parquet(raw)
+        with parquet:
             yield _ParquetFeed(parquet, suggest_partition_rows(identity))
 
 

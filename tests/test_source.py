@@ -736,6 +736,17 @@ def test_partitions_are_asked_for_one_by_one(numbered: Source) -> None:
     assert asked == [0, 1]
 
 
+def test_what_fails_in_the_callers_iterator_stays_the_callers(numbered: Source) -> None:
+    """A full disk met while partitions are handed out is not mistaken for a bad input."""
+
+    def failing() -> Iterator[Partition]:
+        yield Partition(0, 0, 1)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        list(numbered.tables(numbered.check(), failing()))
+
+
 # ---------------------------------------------------------------- files that change
 
 
