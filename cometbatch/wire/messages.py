@@ -149,7 +149,7 @@ def _read_system(system: object) -> list[Message]:
 
 def _blocks(completion: Completion) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
-    if completion.text or completion.finish_reason == "stop":
+    if completion.text:
         blocks.append({"type": "text", "text": completion.text})
     if completion.finish_reason == "tool_calls":
         blocks += outgoing.calls_in(completion.detail, _is_call, _SAMPLE_CALL)

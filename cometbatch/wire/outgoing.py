@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from cometbatch.records import Completion, HttpRequest, HttpResponse
@@ -33,8 +32,7 @@ class Origin(Struct, frozen=True):
 def origin_of(model: str, completion: Completion, prefix: str) -> Origin:
     """The completion's own id and model where it has them; otherwise the model asked and an id made of a digest."""
     known = completion.response_id
-    source: object = known if known is not None else [model, msgspec.to_builtins(completion)]
-    digest = blake2b(encode_json(source), digest_size=_DIGEST_BYTES)
+    digest = blake2b(encode_json([model, completion]), digest_size=_DIGEST_BYTES)
     return Origin(
         response_id=known if known is not None else prefix + digest.hexdigest(),
         model=completion.response_model if completion.response_model is not None else model,

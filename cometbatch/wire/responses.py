@@ -174,7 +174,7 @@ def _output(completion: Completion, tag: str) -> list[dict[str, Any]]:
 
 def _parts(completion: Completion) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
-    if completion.text or completion.finish_reason == "stop":
+    if completion.text:
         parts.append({"type": "output_text", "text": completion.text, "annotations": []})
     if completion.finish_reason == "refusal":
         parts.append({"type": "refusal", "refusal": completion.detail or ""})

@@ -130,6 +130,7 @@ def test_the_server_half_writes_the_sheets_shapes() -> None:
         (b"upstream connect error\n", "", "", "upstream connect error "),
         (b"\xff\xfe", "", "", "\ufffd\ufffd"),
         (b"", "", "", ""),
+        (b"\xef\xbb\xbfplain", "", "", "plain"),
         (b"<html><head><TITLE class=a>504 Gateway\n Time&#45;out</title></head>", "", "", "504 Gateway Time-out"),
         (b"<title> </title><style>p {}</style><script>var x = '<p>';</script><h1>Not &lt;here&gt;</h1><p>Bye", "", "",
          "Not <here> Bye"),
