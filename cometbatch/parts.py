@@ -86,6 +86,7 @@ def _reading(path: Path) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
             yield file
     except (OSError, ValueError, pa.ArrowException) as error:
+        words = " ".join(str(error).split())
         raise CheckpointError(
-            f"{path}: this part can't be read ({error}). Restore it from a copy, or remove it to send its rows again."
+            f"{path}: this part can't be read ({words}). Restore it from a copy, or remove it to send its rows again."
         ) from error
