@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -110,7 +111,7 @@ def plan(job: Job, *, http: httpx.AsyncBaseTransport | None = None) -> RunPlan:
     checked = check(job)
     identity = checked.source.check()
     known = _known_run(checked)
-    book, warnings = (known[0].prices, []) if known else asyncio.run(_prices(job, http))
+    book, warnings = (known[0].prices, []) if known else _prices_now(job, http)
     rows = job.output.partition_rows or source.suggest_partition_rows(identity)
     survey = _survey(checked, identity, rows)
     input_tokens, output_tokens = survey.input_tokens, survey.requests * _output_tokens(job.params)
@@ -144,6 +145,12 @@ def _known_run(checked: Checked) -> tuple[manifests.Manifest, int] | None:
         return None
     manifests.refuse_drift(manifest, checked.job.fingerprint(), *checked.source.digest())
     return manifest, done
+
+
+def _prices_now(job: Job, http: httpx.AsyncBaseTransport | None) -> tuple[PriceBook, list[str]]:
+    """In a thread, because an event loop may be running here (a notebook) and can't be entered twice."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(asyncio.run, _prices(job, http)).result()
 
 
 async def _prices(job: Job, http: httpx.AsyncBaseTransport | None) -> tuple[PriceBook, list[str]]:
