@@ -6,7 +6,7 @@ handed rows whose neighbours are still being waited for.
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import IO
 
@@ -95,8 +95,11 @@ class Partitions:
         self._prefix = prefix
         self._metadata = metadata
         self._min_open_rows = slots * ROWS_PER_SLOT
-        self._unopened = zip(todo, tables(todo), strict=True)
+        self._tables = tables(todo)
+        self._unopened = zip(todo, self._tables, strict=True)
+        self._reading: asyncio.Task[tuple[Partition, pa.Table] | None] | None = None
         self._rows: Iterator[RowRequest | Failed] = iter(())
+        self._rows_left = 0
         self._open: dict[int, _Open] = {}
         self._commits: set[asyncio.Task[None]] = set()
         self._broken: BaseException | None = None
@@ -104,8 +107,11 @@ class Partitions:
 
     @property
     def has_room(self) -> bool:
-        """Whether another partition may be opened, should the rows of the current one be used up."""
-        if len(self._open) < OPEN_PARTITIONS:
+        """Whether a row of an open partition is left, or another partition may be opened.
+
+        Also where `next_row` has an error to raise: a run that waits for room would never hear of it.
+        """
+        if self._rows_left or self._broken is not None or len(self._open) < OPEN_PARTITIONS:
             return True
         return sum(opened.partition.row_count for opened in self._open.values()) < self._min_open_rows
 
@@ -118,30 +124,41 @@ class Partitions:
             self._raise_if_broken()
             row = next(self._rows, None)
             if row is not None:
+                self._rows_left -= 1
                 return row
-            following = await asyncio.to_thread(next, self._unopened, None)
+            following = await self._read_next()
             if following is None:
                 return None
             self._rows = self._start(*following)
 
     def record(self, outcome: Outcome) -> None:
-        """Write an outcome down; when this returns, a killed process can't lose it. The last row commits."""
-        self._raise_if_broken()
+        """Write an outcome down; when this returns, a killed process can't lose it. The last row commits.
+
+        Raises what committing any part raised, but not before this outcome is safe: it was paid for.
+        """
         opened = self._open[outcome.row // self._partition_rows]
         opened.journal.append(output.encode_outcome(outcome))
         opened.recorded.add(outcome.row)
         if opened.is_complete:
             self._commit_soon(opened)
+        self._raise_if_broken()
 
     async def sync_forever(self) -> None:
-        """Group commit: every so often make what was recorded survive a power cut, off the event loop."""
-        while True:
-            await asyncio.sleep(SYNC_INTERVAL_S)
-            for opened in list(self._open.values()):
-                await asyncio.to_thread(opened.journal.sync)
+        """Group commit: every so often make what was recorded survive a power cut, off the event loop.
+
+        Ends where the disk fails, which whoever asks for a row or records an outcome next is told.
+        """
+        try:
+            while True:
+                await asyncio.sleep(SYNC_INTERVAL_S)
+                for opened in list(self._open.values()):
+                    await asyncio.to_thread(opened.journal.sync)
+        except Exception as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
+            self._break(error)
 
     async def finish(self) -> None:
         """Wait for the commits under way, then close what stays open. Raises what a commit raised."""
+        await self._close_input()
         while self._commits:
             await asyncio.wait(self._commits)
         for opened in self._open.values():
@@ -149,12 +166,26 @@ class Partitions:
             opened.journal.close()
         self._raise_if_broken()
 
+    async def _read_next(self) -> tuple[Partition, pa.Table] | None:
+        """The next partition with its table. A thread that reads outlives a caller who is cancelled."""
+        self._reading = asyncio.create_task(asyncio.to_thread(next, self._unopened, None))
+        return await asyncio.shield(self._reading)
+
+    async def _close_input(self) -> None:
+        """Close the input now, not when the garbage collector comes by, and not under a thread that reads it."""
+        if self._reading is not None:
+            await asyncio.wait([self._reading])
+            self._reading.exception()  # whoever waited has had it; else nobody needs it any more
+        if isinstance(self._tables, Generator):
+            self._tables.close()
+
     def _start(self, partition: Partition, table: pa.Table) -> Iterator[RowRequest | Failed]:
         opened = _Open(partition, table, self._directory.open_journal(self._run_id, partition.index))
         self._open[partition.index] = opened
         if opened.is_complete:  # the last session died between its last outcome and its commit
             self._commit_soon(opened)
             return iter(())
+        self._rows_left = partition.row_count - len(opened.recorded)
         return self._make_rows(opened)
 
     def _make_rows(self, opened: _Open) -> Iterator[RowRequest | Failed]:
@@ -172,9 +203,13 @@ class Partitions:
         try:
             await asyncio.to_thread(self._write_part, opened)
         except BaseException as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
-            self._broken = error
+            self._break(error)
         else:
             del self._open[opened.partition.index]
+            self.on_room()
+
+    def _break(self, error: BaseException) -> None:
+        self._broken = self._broken or error
         self.on_room()
 
     def _write_part(self, opened: _Open) -> None:
