@@ -215,6 +215,7 @@ class _Session(Struct, frozen=True):
             observer=shown,
             now=now,
             jitter=random.random,
+            path_works=self._has_answers,
         )
         syncing = asyncio.create_task(rows.sync_forever())
         try:
@@ -225,6 +226,12 @@ class _Session(Struct, frozen=True):
             await asyncio.wait([syncing])
             await rows.finish()
             marks.close()
+
+    @property
+    def _has_answers(self) -> bool:
+        """Whether an earlier session was answered, so that the address can't be wrong."""
+        tally = self.progressed.tally
+        return tally.succeeded + tally.incomplete > 0
 
     def _partitions(self, slots: int) -> Partitions:
         committed = set(self.progressed.committed)
