@@ -5,6 +5,7 @@ handed rows whose neighbours are still being waited for.
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -161,10 +162,14 @@ class Partitions:
         await self._close_input()
         while self._commits:
             await asyncio.wait(self._commits)
-        for opened in self._open.values():
-            opened.journal.sync()
-            opened.journal.close()
+        self._close_journals()
         self._raise_if_broken()
+
+    def _close_journals(self) -> None:
+        with contextlib.ExitStack() as ending:  # ends all of them, whatever one of them raises
+            for opened in self._open.values():
+                ending.callback(opened.journal.close)
+                ending.callback(opened.journal.sync)
 
     async def _read_next(self) -> tuple[Partition, pa.Table] | None:
         """The next partition with its table. A thread that reads outlives a caller who is cancelled."""

@@ -267,13 +267,12 @@ class RunOnDisk:
         )
         self._unsendable = frozenset(unsendable)
 
-    def partitions(self, slots: int, directory_type: type[RunDirectory] = RunDirectory) -> Partitions:
-        directory = directory_type(self.directory.path)
-        progressed = resume.look(directory, self.manifest)
-        resume.tidy(directory, progressed)
+    def partitions(self, slots: int) -> Partitions:
+        progressed = self.look()
+        resume.tidy(self.directory, progressed)
         todo = [each for each in resume.partitions(self.manifest) if each.index not in progressed.committed]
         return Partitions(
-            directory,
+            self.directory,
             RUN_ID,
             todo,
             self.tables,

@@ -1,0 +1,463 @@
+"""Partitions: handed out row by row, recorded, committed as parts, and carried on with from what a disk holds."""
+
+import asyncio
+import os
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cometbatch import output
+from cometbatch.errors import CheckpointError
+from cometbatch.partition import OPEN_PARTITIONS, ROWS_PER_SLOT, SYNC_INTERVAL_S, Partitions, RowMaker
+from cometbatch.records import Failed, Failure, GenerationParams, Outcome, Partition, Prompt, RowRequest
+from tests import virtual_time
+from tests.scripted_run import (
+    CHAT,
+    MODEL,
+    NOW,
+    RUN_ID,
+    RunOnDisk,
+    ScriptedService,
+    always,
+    answer,
+    by_row,
+    carry_out,
+    prompt_of,
+    refused,
+)
+
+
+def outcome_of_row(row: int) -> Failed:
+    """Some outcome, told from others by its row."""
+    return Failed(row, str(row), 2, 1.5, NOW + timedelta(seconds=row), "hash", Failure("blocked", f"row {row}"))
+
+
+def journal(run: RunOnDisk, index: int, rows: range) -> None:
+    """Leave a journal behind, as a process that died with these rows recorded."""
+    left = run.directory.open_journal(RUN_ID, index)
+    left.replay()
+    for row in rows:
+        left.append(output.encode_outcome(outcome_of_row(row)))
+    left.close()
+
+
+def all_rows(run: RunOnDisk) -> list[int]:
+    """The row numbers in all parts, in their order there."""
+    return list(map(int, run.parts()["n"].to_pylist()))
+
+
+# -- a row becomes a request -----------------------------------------------------------------------------------------
+
+
+def maker(**changes: Any) -> RowMaker:
+    """How rows of a small table become requests."""
+    fields: dict[str, Any] = {
+        "columns": ("n", "id"),
+        "id_column": "id",
+        "render": lambda values: prompt_of(int(values["n"])),
+        "build": lambda prompt: CHAT.build_request(MODEL, prompt),
+        "hash_seed": b"chat\nmodel\n",
+        "now": lambda: NOW,
+    }
+    return RowMaker(**fields | changes)
+
+
+def made(row_maker: RowMaker, **values: object) -> RowRequest:
+    """The request of row 7."""
+    request = row_maker.make(7, values)
+    assert isinstance(request, RowRequest)
+    return request
+
+
+def test_the_same_row_makes_the_same_request() -> None:
+    """Bytes and hash of a row's request depend on nothing but the job and the row."""
+    assert made(maker(), n=3, id="a") == made(maker(), n=3, id="a")
+
+
+def test_a_request_hash_tells_prompts_formats_and_models_apart() -> None:
+    """The hash covers what the service was asked, and not what the row is called."""
+    hashes = {
+        made(maker(), n=3, id="a").request_hash,
+        made(maker(), n=4, id="a").request_hash,
+        made(maker(hash_seed=b"chat\nother\n"), n=3, id="a").request_hash,
+    }
+    assert len(hashes) == 3
+    assert made(maker(), n=3, id="b").request_hash in hashes
+
+
+@pytest.mark.parametrize(("value", "custom_id"), [("007", "007"), (7, "7"), (None, None), ("", "")])
+def test_a_custom_id_is_text_or_nothing(value: object, custom_id: str | None) -> None:
+    """Ids come out as text, whatever type the column has; null stays null."""
+    assert made(maker(), n=1, id=value).custom_id == custom_id
+
+
+def test_without_an_id_column_there_is_no_custom_id() -> None:
+    """A table that names no rows gets no names made up."""
+    assert made(maker(id_column=None), n=1).custom_id is None
+
+
+def test_a_row_that_cannot_be_rendered_has_failed_unsent() -> None:
+    """A template's failure is an outcome of no attempts, no latency and no request."""
+    failure = Failure("template", "no value")
+    failed = maker(render=lambda _values: failure).make(7, {"n": 1, "id": "a"})
+    assert failed == Failed(7, "a", 0, None, NOW, None, failure)
+
+
+def test_the_token_estimate_grows_with_prompt_and_cap() -> None:
+    """What a row may take of a tokens-per-minute limit counts its prompt, all messages, and the output's cap."""
+
+    def estimate(characters: int, cap: int | None) -> int:
+        message = prompt_of(0).messages[0]
+        messages = (message, type(message)("user", "x" * characters))
+        prompt = Prompt(messages, GenerationParams(max_output_tokens=cap))
+        return made(maker(render=lambda _values: prompt), n=0, id="a").estimated_tokens
+
+    assert estimate(4000, 100) - estimate(0, 100) == 1000
+    assert estimate(0, 900) - estimate(0, 100) == 800
+    assert estimate(0, None) > 0
+
+
+# -- rows out, parts in ----------------------------------------------------------------------------------------------
+
+
+async def hand_out_all(rows: Partitions) -> list[int]:
+    """Record every row as soon as it is handed out."""
+    handed_out = []
+    while (row := await rows.next_row()) is not None:
+        handed_out.append(row.row)
+        rows.record(row if isinstance(row, Failed) else outcome_of_row(row.row))
+    await rows.finish()
+    return handed_out
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.integers(0, 20), partition_rows=st.integers(1, 8))
+def test_every_row_is_handed_out_once_in_input_order(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, partition_rows: int
+) -> None:
+    """Whatever the partition size, the parts hold all rows once, in order, and no journal is left."""
+    run = RunOnDisk(tmp_path_factory.mktemp("run"), rows, partition_rows, unsendable=range(2, rows, 5))
+    assert virtual_time.run(hand_out_all(run.partitions(4))) == list(range(rows))
+    assert run.directory.committed() == list(range(-(-rows // partition_rows)))
+    assert run.directory.journals() == []
+    if rows:
+        assert all_rows(run) == list(range(rows))
+
+
+def test_an_answer_stands_beside_its_own_row(tmp_path: Path) -> None:
+    """However the answers overtake each other, the part has each beside the row that asked."""
+    run = RunOnDisk(tmp_path, 24, 8)
+    service = ScriptedService(lambda row, _attempt: (1 + row * 7 % 5, answer(f"answer to {row}")))
+    assert virtual_time.run(carry_out(run, service, concurrency=5)) is None
+    table = run.parts()
+    assert table["response"].to_pylist() == [f"answer to {row}" for row in range(24)]
+    assert table["custom_id"].to_pylist() == [str(row) for row in range(24)]
+
+
+# -- room ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("partition_rows", [8, 25])
+def test_a_slow_row_keeps_few_partitions_open(tmp_path: Path, partition_rows: int) -> None:
+    """While one early row is waited for, the others go on, and memory stays at a few open partitions."""
+    run = RunOnDisk(tmp_path, 8 * partition_rows, partition_rows)
+    most_open = 0
+
+    def script(row: int, _attempt: int) -> tuple[float, Any]:
+        nonlocal most_open
+        most_open = max(most_open, len(run.directory.journals()))
+        return (500.0 if row == 1 else 1.0), answer()
+
+    assert virtual_time.run(carry_out(run, ScriptedService(script), concurrency=2)) is None
+    assert 2 <= most_open <= OPEN_PARTITIONS
+    assert all_rows(run) == list(range(8 * partition_rows))
+
+
+def test_rows_of_an_open_partition_need_no_room(tmp_path: Path) -> None:
+    """The last partition that may be open is worked through while the others are still waited for."""
+    run = RunOnDisk(tmp_path, 8 * OPEN_PARTITIONS, 8)
+    slow = dict.fromkeys(range(0, 8 * (OPEN_PARTITIONS - 1), 8), (200.0, answer()))
+    service = ScriptedService(by_row(slow, (1.0, answer())))
+    virtual_time.run(carry_out(run, service, concurrency=OPEN_PARTITIONS))
+    assert sum(at < 200 for at, _ in service.ended) == 8 * OPEN_PARTITIONS - len(slow)
+
+
+def test_stuck_partitions_hold_back_fresh_ones(tmp_path: Path) -> None:
+    """With all room taken by partitions that wait for a row, no further one is opened, and none is forgotten."""
+    run = RunOnDisk(tmp_path, 8 * (OPEN_PARTITIONS + 2), 8)
+    slow = dict.fromkeys(range(0, 8 * OPEN_PARTITIONS, 8), (200.0, answer()))
+    service = ScriptedService(by_row(slow, (1.0, answer())))
+    virtual_time.run(carry_out(run, service, concurrency=OPEN_PARTITIONS + 1))
+    assert max(row for at, row in service.sent if at < 1000) < 8 * OPEN_PARTITIONS
+    assert all_rows(run) == list(range(8 * (OPEN_PARTITIONS + 2)))
+
+
+@pytest.mark.parametrize("partition_rows", [1, 3])
+def test_tiny_partitions_fill_all_slots(tmp_path: Path, partition_rows: int) -> None:
+    """Where partitions are smaller than a window of requests, as many are open as the slots need."""
+    run = RunOnDisk(tmp_path, 96, partition_rows)
+    service = ScriptedService(always(answer(), latency=10.0))
+    virtual_time.run(carry_out(run, service, concurrency=16))
+    assert service.peak == 16
+    assert service.ended[-1][0] == pytest.approx(60.0)
+
+
+def test_a_row_in_the_backlog_does_not_lock_up_the_room(tmp_path: Path) -> None:
+    """Where each open partition's last row waits for its next attempt, the run waits, and then goes on."""
+    run = RunOnDisk(tmp_path, 40, 4)
+    busy = refused(429, retry_after="20")
+
+    def script(row: int, attempt: int) -> tuple[float, Any]:
+        return 1.0, busy if row % 4 == 3 and attempt == 1 else answer()
+
+    service = ScriptedService(script)
+    finished = asyncio.wait_for(carry_out_later(run, service, concurrency=1, max_pushback_s=5000.0), 100_000)
+    assert virtual_time.run(finished) is None
+    assert all_rows(run) == list(range(40))
+
+
+async def carry_out_later(run: RunOnDisk, service: ScriptedService, **options: Any) -> object:
+    """The same as `carry_out`, made outside a loop."""
+    return await carry_out(run, service, **options)
+
+
+def test_template_failures_alone_commit_their_partitions(tmp_path: Path) -> None:
+    """A table of which no row can be sent ends by itself, within the bound of open partitions."""
+    run = RunOnDisk(tmp_path, 200, 10, unsendable=range(200))
+    service = ScriptedService(always(answer()))
+    assert virtual_time.run(carry_out(run, service)) is None
+    assert service.sent == []
+    assert run.look().tally.failures == {"template": 200}
+
+
+# -- carrying on -----------------------------------------------------------------------------------------------------
+
+
+def test_a_complete_journal_is_committed_without_asking_anything(tmp_path: Path) -> None:
+    """A process that died between its last outcome and its commit left nothing to send."""
+    run = RunOnDisk(tmp_path, 12, 4)
+    for index in range(3):
+        journal(run, index, range(4 * index, 4 * index + 4))
+    service = ScriptedService(always(answer()))
+    assert virtual_time.run(carry_out(run, service)) is None
+    assert service.sent == []
+    assert all_rows(run) == list(range(12))
+    assert run.parts()["error_message"].to_pylist() == [f"row {row}" for row in range(12)]
+
+
+def test_only_rows_without_an_outcome_are_sent_again(tmp_path: Path) -> None:
+    """A journal half full is carried on with; what it holds goes into the part as it was."""
+    run = RunOnDisk(tmp_path, 8, 4)
+    journal(run, 0, range(1, 3))
+    service = ScriptedService(always(answer()))
+    assert virtual_time.run(carry_out(run, service)) is None
+    assert service.rows == [0, 3, 4, 5, 6, 7]
+    assert run.parts()["status"].to_pylist() == ["succeeded", "failed", "failed", *["succeeded"] * 5]
+
+
+def test_a_stopped_run_keeps_its_journals(tmp_path: Path) -> None:
+    """What was recorded before a stop is there afterwards, and the next session sends the rest."""
+    run = RunOnDisk(tmp_path, 20, 20)
+    stopping = ScriptedService(by_row({9: (1.0, refused(401))}, (1.0, answer())))
+    stop = virtual_time.run(carry_out(run, stopping))
+    assert stop is not None
+    recorded = run.look().rows
+    assert recorded == len(stopping.sent) - 1
+
+    service = ScriptedService(always(answer()))
+    assert virtual_time.run(carry_out(run, service)) is None
+    assert len(service.sent) == 20 - recorded
+    assert all_rows(run) == list(range(20))
+
+
+# -- faults ----------------------------------------------------------------------------------------------------------
+
+
+def block_parts(run: RunOnDisk) -> None:
+    """Make committing impossible: the folder of the parts is a file."""
+    run.directory.parts.rmdir()
+    run.directory.parts.write_text("in the way")
+
+
+def unblock_parts(run: RunOnDisk) -> None:
+    """Make committing possible again."""
+    run.directory.parts.unlink()
+    run.directory.parts.mkdir()
+
+
+@pytest.mark.parametrize("rows", [4, 12, 400])
+def test_a_commit_that_fails_ends_the_run_and_loses_nothing(tmp_path: Path, rows: int) -> None:
+    """The error comes out, with the way on; the journals stay, and their rows are never sent again."""
+    run = RunOnDisk(tmp_path, rows, 4)
+    partitions = run.partitions(4)
+    block_parts(run)
+    first = ScriptedService(always(answer()))
+    with pytest.raises(CheckpointError, match=r"parts.*run the same command again"):
+        virtual_time.run(asyncio.wait_for(carry_out_later(run, first, partitions=partitions), 10_000))
+    recorded = {output.decode_outcome(line).row for line in journaled(run)}
+    assert len(recorded) >= 4
+
+    unblock_parts(run)
+    second = ScriptedService(always(answer()))
+    assert virtual_time.run(carry_out(run, second)) is None
+    assert sorted(second.rows) == sorted(set(range(rows)) - recorded)
+    assert all_rows(run) == list(range(rows))
+
+
+def journaled(run: RunOnDisk) -> Iterator[bytes]:
+    """Every record of every journal."""
+    for index in run.directory.journals():
+        left = run.directory.open_journal(RUN_ID, index)
+        yield from left.replay()
+        left.close()
+
+
+def test_failing_commits_that_take_all_room_do_not_stall_the_run(tmp_path: Path) -> None:
+    """With nothing in flight to notice, and no room to go on, the error still comes out."""
+    run = RunOnDisk(tmp_path, 400, 4, unsendable=range(400))
+    partitions = run.partitions(1)
+    block_parts(run)
+    stalled = carry_out_later(run, ScriptedService(always(answer())), concurrency=1, partitions=partitions)
+    with pytest.raises(CheckpointError):
+        virtual_time.run(asyncio.wait_for(stalled, 10_000))
+
+
+def test_an_answer_is_kept_even_if_another_partition_is_broken(tmp_path: Path) -> None:
+    """An answer that was paid for goes to its journal before anyone hears of a commit that failed elsewhere."""
+    run = RunOnDisk(tmp_path, 8, 4)
+
+    async def main() -> None:
+        partitions = run.partitions(4)
+        block_parts(run)
+        commit_ended = asyncio.Event()
+        partitions.on_room = commit_ended.set
+        for _ in range(8):
+            await partitions.next_row()
+        for row in range(4):
+            partitions.record(outcome_of_row(row))
+        await commit_ended.wait()
+        with pytest.raises(CheckpointError):
+            partitions.record(outcome_of_row(6))
+        with pytest.raises(CheckpointError):
+            await partitions.next_row()
+        with pytest.raises(CheckpointError):
+            await partitions.finish()
+
+    virtual_time.run(main())
+    assert sorted(output.decode_outcome(line).row for line in journaled(run)) == [0, 1, 2, 3, 6]
+
+
+def test_an_input_that_ends_early_is_an_error(tmp_path: Path) -> None:
+    """A table that is shorter than the run believes ends the run rather than its rows."""
+    run = RunOnDisk(tmp_path, 12, 4)
+
+    def faulty(wanted: Iterable[Partition]) -> Iterator[pa.Table]:
+        return iter([run.table.slice(0, 4)])
+
+    run.tables = faulty  # type: ignore[method-assign] # the run's one reader, replaced
+    with pytest.raises(ValueError, match="shorter"):
+        virtual_time.run(carry_out(run, ScriptedService(always(answer()))))
+
+
+# -- group commit ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_recorded_is_synced_within_the_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every half second what is new is made to survive a power cut, once a partition and not once a row."""
+    run = RunOnDisk(tmp_path, 1000, 1000)
+    synced: list[float] = []
+    really = os.fdatasync
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def counted(descriptor: int) -> None:
+            synced.append(loop.time())
+            really(descriptor)
+
+        monkeypatch.setattr(os, "fdatasync", counted)
+        await carry_out(run, ScriptedService(always(answer(), latency=0.1)), concurrency=10)
+
+    virtual_time.run(main())
+    assert synced == pytest.approx([SYNC_INTERVAL_S * (tick + 1) for tick in range(20)], abs=0.2)
+
+
+def test_nothing_new_is_nothing_to_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a row is waited for, the disk is left in peace."""
+    run = RunOnDisk(tmp_path, 2, 2)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    virtual_time.run(carry_out(run, ScriptedService(by_row({1: (200.0, answer())}, (1.0, answer())))))
+    assert 1 <= len(synced) <= 3
+
+
+def test_a_disk_that_fails_to_sync_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outcomes that may not survive a power cut are no reason to buy more of them."""
+    run = RunOnDisk(tmp_path, 100, 100)
+
+    def failing(_descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", failing)
+    service = ScriptedService(always(answer()))
+    with pytest.raises((OSError, CheckpointError), match="Input/output error"):
+        virtual_time.run(carry_out(run, service))
+    assert len(service.sent) <= 8
+
+
+def test_outcomes_are_read_back_from_the_journal_in_row_order(tmp_path: Path) -> None:
+    """A part's order is the input's, whatever order the answers came in."""
+    run = RunOnDisk(tmp_path, 6, 6)
+
+    async def main() -> None:
+        partitions = run.partitions(4)
+        for _ in range(6):
+            await partitions.next_row()
+        for row in (4, 0, 5, 2, 1, 3):
+            partitions.record(outcome_of_row(row))
+        await partitions.finish()
+
+    virtual_time.run(main())
+    outcomes: list[Outcome] = output.read_outcomes(run.parts(), 0)
+    assert [outcome.row for outcome in outcomes] == list(range(6))
+    assert outcomes == [outcome_of_row(row) for row in range(6)]
+
+
+def test_room_is_measured_in_partitions_and_in_rows_a_slot(tmp_path: Path) -> None:
+    """Opening another partition is allowed below a number of them, or while the slots would run dry."""
+    run = RunOnDisk(tmp_path, 1000, 1)
+
+    async def handed_out_until_full(slots: int) -> int:
+        partitions = run.partitions(slots)
+        count = 0
+        while partitions.has_room:
+            assert await partitions.next_row() is not None
+            count += 1
+        await partitions.finish()
+        return count
+
+    assert virtual_time.run(handed_out_until_full(1)) == max(OPEN_PARTITIONS, ROWS_PER_SLOT)
+    assert virtual_time.run(handed_out_until_full(16)) == 16 * ROWS_PER_SLOT
+
+
+def test_an_unfinished_session_leaves_no_journal_open(tmp_path: Path) -> None:
+    """`finish` syncs and closes what stays open."""
+    run = RunOnDisk(tmp_path, 4, 4)
+
+    async def main() -> Partitions:
+        partitions = run.partitions(4)
+        await partitions.next_row()
+        partitions.record(outcome_of_row(0))
+        await partitions.finish()
+        return partitions
+
+    partitions = virtual_time.run(main())
+    with pytest.raises((ValueError, CheckpointError)):
+        partitions.record(outcome_of_row(1))
+    assert run.look().rows == 1
