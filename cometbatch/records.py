@@ -68,6 +68,19 @@ class HttpRequest(Struct, frozen=True):
     body: bytes
 
 
+class RowRequest(Struct, frozen=True):
+    """A row made ready to be sent. `request_hash` is a SHA-256 over format, model and body, in hex.
+
+    `estimated_tokens`: what the row may take of a tokens-per-minute limit, input and output.
+    """
+
+    row: int
+    custom_id: str | None
+    http: HttpRequest
+    request_hash: str
+    estimated_tokens: int
+
+
 class HttpResponse(Struct, frozen=True):
     """A whole reply. Header names are lower case; of a repeated header the last counts."""
 
