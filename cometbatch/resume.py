@@ -24,14 +24,17 @@ class Progressed(Struct, frozen=True):
 
 
 def look(directory: RunDirectory, manifest: Manifest) -> Progressed:
-    """Read the parts' footers and the journals; changes nothing, so it may look at a run that goes on."""
+    """Read the journals and the parts' footers; changes nothing, so it may look at a run that goes on."""
+    # Journals first: a partition that is committed meanwhile is then found in its part, if not in both.
+    journals = {index: _journaled(directory, index) for index in directory.journals()}
     committed = directory.committed()
-    tally = Tally()
+    tally, journal_rows = Tally(), set[int]()
     for index in committed:
         tally = output.add(tally, parts.read_info(directory.part_path(index), manifest.run_id).tally)
-    open_journals = [index for index in directory.journals() if index not in set(committed)]
-    journal_tally, journal_rows = _journaled(directory, open_journals)
-    return Progressed(tuple(committed), output.add(tally, journal_tally), journal_rows)
+    for index in journals.keys() - set(committed):
+        tally = output.add(tally, journals[index][0])
+        journal_rows |= journals[index][1]
+    return Progressed(tuple(committed), tally, frozenset(journal_rows))
 
 
 def partitions(manifest: Manifest) -> list[Partition]:
@@ -59,11 +62,7 @@ def tidy(directory: RunDirectory, progressed: Progressed) -> None:
         directory.journal_path(index).unlink()
 
 
-def _journaled(directory: RunDirectory, journals: Iterable[int]) -> tuple[Tally, frozenset[int]]:
-    """What the journals of open partitions hold: its tally, and which rows. Changes nothing."""
-    tally, rows = Tally(), set[int]()
-    for index in journals:
-        outcomes = [output.decode_outcome(record) for record in read_journal(directory.journal_path(index))]
-        tally = output.add(tally, output.tally(outcomes))
-        rows.update(outcome.row for outcome in outcomes)
-    return tally, frozenset(rows)
+def _journaled(directory: RunDirectory, index: int) -> tuple[Tally, frozenset[int]]:
+    """What a partition's journal holds: its tally, and which rows. Changes nothing."""
+    outcomes = [output.decode_outcome(record) for record in read_journal(directory.journal_path(index))]
+    return output.tally(outcomes), frozenset(outcome.row for outcome in outcomes)

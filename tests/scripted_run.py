@@ -105,7 +105,7 @@ class ScriptedService:
         self.script = script
         self.sent: list[tuple[float, int]] = []  # when, and which row
         self.ended: list[tuple[float, int]] = []
-        self.in_flight = 0
+        self.sending: set[int] = set()
         self.peak = 0
 
     async def exchange(self, request: HttpRequest) -> Reply:
@@ -114,12 +114,13 @@ class ScriptedService:
         row = int(asked.prompt.messages[0].content)
         self.sent.append((_time(), row))
         latency, reply = self.script(row, self.times_sent(row))
-        self.in_flight += 1
-        self.peak = max(self.peak, self.in_flight)
+        assert row not in self.sending
+        self.sending.add(row)
+        self.peak = max(self.peak, len(self.sending))
         try:
             await asyncio.sleep(latency)
         finally:
-            self.in_flight -= 1
+            self.sending.remove(row)
         self.ended.append((_time(), row))
         return reply
 
@@ -304,10 +305,12 @@ class RunOnDisk:
     def marks(self, slots: int) -> InFlightMarks:
         return self.directory.in_flight_marks(slots)
 
+    def part(self, index: int) -> pa.Table:
+        return pq.read_table(self.directory.part_path(index), partitioning=None)
+
     def parts(self) -> pa.Table:
         """All parts' rows, in the order of the partitions."""
-        paths = [self.directory.part_path(index) for index in self.directory.committed()]
-        return pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths])
+        return pa.concat_tables([self.part(index) for index in self.directory.committed()])
 
     def look(self) -> resume.Progressed:
         return resume.look(self.directory, self.manifest)

@@ -449,7 +449,7 @@ def test_the_second_signal_gives_up_what_is_in_flight() -> None:
 
     stop, service, ended = stopped_at(12.0, rows, always(answer(), latency=5.0), then=both, concurrency=4, marks=marks)
     assert (stop, ended) == (INTERRUPTED, 12.0)
-    assert (len(service.sent), len(rows.by_row), service.in_flight) == (12, 8, 0)
+    assert (len(service.sent), len(rows.by_row), service.sending) == (12, 8, set())
     assert sorted(marks.rows.values()) == [8, 9, 10, 11]
 
 
@@ -467,7 +467,7 @@ def test_cancelling_a_run_leaves_no_task_behind(when: float) -> None:
         return asyncio.all_tasks() - {asyncio.current_task()}
 
     assert run(main()) == set()
-    assert service.in_flight == 0
+    assert service.sending == set()
 
 
 # -- faults of our own -----------------------------------------------------------------------------------------------

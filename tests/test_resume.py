@@ -1,0 +1,316 @@
+"""Carrying on: what earlier sessions left is found by looking, and no kill loses or repeats a recorded row."""
+
+import asyncio
+import itertools
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cometbatch import output, resume
+from cometbatch.checkpoint import RunDirectory
+from cometbatch.errors import CheckpointError
+from cometbatch.records import Outcome, Partition, Tally
+from cometbatch.resume import Progressed
+from cometbatch.runner import Reply, Runner, Stop
+from tests import virtual_time
+from tests.scripted_run import (
+    RUN_ID,
+    RunOnDisk,
+    ScriptedService,
+    always,
+    answer,
+    by_row,
+    carry_out,
+    cut_short,
+    lost,
+    make_runner,
+    refused,
+    unsendable,
+)
+from tests.workbench import files
+
+# -- looking ---------------------------------------------------------------------------------------------------------
+
+
+def half_way(path: Path) -> RunOnDisk:
+    """A run of 20 rows in partitions of 4, refused after a while, with rows of every kind in parts and journals."""
+    run = RunOnDisk(path, 20, 4, unsendable=[3, 9])
+    replies: dict[int, tuple[float, Reply]] = {
+        1: (1.0, cut_short()),
+        4: (1.0, refused(400)),
+        8: (2.5, refused(401)),
+    }
+    stop = virtual_time.run(carry_out(run, ScriptedService(by_row(replies, (1.0, answer()))), concurrency=3))
+    assert stop is not None
+    assert run.directory.committed()
+    assert run.directory.journals()
+    return run
+
+
+def recorded_outcomes(run: RunOnDisk) -> Iterator[Outcome]:
+    """Everything that parts and journals hold."""
+    for index in run.directory.committed():
+        yield from output.read_outcomes(run.part(index), index * run.manifest.partition_rows)
+    for index in run.directory.journals():
+        journal = run.directory.open_journal(RUN_ID, index)
+        yield from map(output.decode_outcome, journal.replay())
+        journal.close()
+
+
+def test_a_look_adds_up_to_what_is_recorded(tmp_path: Path) -> None:
+    """The tally of a run half-way is the tally of every outcome in its parts and journals."""
+    run = half_way(tmp_path)
+    outcomes = list(recorded_outcomes(run))
+    progressed = run.look()
+    assert progressed.tally == output.tally(outcomes)
+    assert progressed.rows == len(outcomes) > 8
+    assert progressed.tally.failures == {"template": 2, "invalid_request": 1}
+    committed_rows = {row for row in range(20) if row // 4 in progressed.committed}
+    assert progressed.journal_rows | committed_rows == {outcome.row for outcome in outcomes}
+
+
+def test_a_look_at_a_new_run_finds_nothing(tmp_path: Path) -> None:
+    """No part and no journal is no row."""
+    assert RunOnDisk(tmp_path, 20, 4).look() == Progressed((), Tally(), frozenset())
+
+
+def test_a_look_changes_nothing(tmp_path: Path) -> None:
+    """Looking at a run that goes on disturbs nothing, not even the torn end of a journal."""
+    run = half_way(tmp_path)
+    with run.directory.journal_path(run.directory.journals()[0]).open("ab") as file:
+        file.write(b'0123abcd {"row":')
+    before = files(tmp_path)
+    rows = run.look().rows
+    assert files(tmp_path) == before
+    assert rows == run.look().rows
+
+
+class CommitsMeanwhile(RunDirectory):
+    """A run directory in which a partition is committed as soon as anything has been listed."""
+
+    def __init__(self, path: Path, commit: Callable[[], None]) -> None:
+        super().__init__(path)
+        self._commit = commit
+
+    def committed(self) -> list[int]:
+        found = super().committed()
+        self._commit()
+        return found
+
+    def journals(self) -> list[int]:
+        found = super().journals()
+        self._commit()
+        return found
+
+
+def test_a_partition_committed_during_a_look_is_counted_once(tmp_path: Path) -> None:
+    """A row that was recorded is never missing from a look, nor there twice, however the run goes on meanwhile."""
+    run = RunOnDisk(tmp_path, 4, 4)
+    journal = run.directory.open_journal(RUN_ID, 0)
+    journal.replay()
+    for row in range(4):
+        journal.append(output.encode_outcome(unsendable(row)))
+    journal.close()
+
+    def commit() -> None:
+        virtual_time.run(carry_out(run, ScriptedService(always(answer()))))
+
+    seen = resume.look(CommitsMeanwhile(tmp_path, commit), run.manifest)
+    assert run.directory.journals() == []
+    assert seen.rows == 4
+
+
+def test_a_foreign_part_is_refused(tmp_path: Path) -> None:
+    """A part of another run is no row of this one."""
+    run = half_way(tmp_path)
+    run.manifest = msgspec.structs.replace(run.manifest, run_id="another")
+    with pytest.raises(CheckpointError, match=r"00000\.parquet"):
+        run.look()
+
+
+@pytest.mark.parametrize(("rows", "size", "count"), [(0, 4, 0), (1, 4, 1), (8, 4, 2), (9, 4, 3)])
+def test_the_partitions_of_a_run_follow_from_its_manifest(tmp_path: Path, rows: int, size: int, count: int) -> None:
+    """The ranges are the same in every session: size and number of rows are all that they depend on."""
+    found = resume.partitions(RunOnDisk(tmp_path, rows, size).manifest)
+    assert [each.index for each in found] == list(range(count))
+    assert [row for each in found for row in range(each.first_row, each.first_row + each.row_count)] == list(
+        range(rows)
+    )
+    assert found[:1] == ([Partition(0, 0, min(rows, size))] if rows else [])
+
+
+def test_rows_without_an_outcome_are_told_from_the_others(tmp_path: Path) -> None:
+    """Of the rows that were in flight at a crash, those count as sent again that nothing was recorded of."""
+    run = RunOnDisk(tmp_path, 12, 4)
+    progressed = Progressed(committed=(0,), journal_rows=frozenset({5, 8}))
+    assert resume.unrecorded([11, 0, 5, 6, 3, 8, 4, 12, 99], run.manifest, progressed) == [4, 6, 11]
+
+
+def test_tidying_removes_only_what_is_of_no_use(tmp_path: Path) -> None:
+    """Staged files and journals whose part exists go; parts and journals of open partitions stay as they are."""
+    run = half_way(tmp_path)
+    before = files(tmp_path)
+    (run.directory.parts / "00004.parquet.tmp").write_bytes(b"half a part")
+    run.directory.journal_path(run.directory.committed()[0]).write_bytes(b"whatever")
+    resume.tidy(run.directory, run.look())
+    assert files(tmp_path) == before
+
+
+# -- kills and resumes -----------------------------------------------------------------------------------------------
+
+End: TypeAlias = Literal["kill", "stop", "stop now"]
+Plan: TypeAlias = tuple[list[tuple[float, Reply]], str]
+STOPPED = Stop("interrupted", "Interrupted.")
+FAULTS: list[Reply] = [refused(500), lost(), refused(429), refused(503, retry_after="2")]
+ENDS: list[tuple[Reply, str]] = [(answer(), "succeeded"), (cut_short(), "incomplete"), (refused(400), "failed")]
+LATENCIES = st.integers(0, 40).map(lambda tenths: tenths / 10)
+TORN = b'0123abcd {"row":3,"status":"succ'
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """What the service does with one row, request by request, and how the row ends."""
+    faults = draw(st.lists(st.sampled_from(FAULTS), max_size=2))
+    end, status = draw(st.sampled_from(ENDS))
+    return [(draw(LATENCIES), reply) for reply in [*faults, end]], status
+
+
+class Life:
+    """A run that is ended and carried on with, again and again."""
+
+    def __init__(self, folder: Path, table: list[Plan], partition_rows: int, slots: int) -> None:
+        self._folders = (folder / str(number) for number in itertools.count())
+        self._table = table
+        self._slots = slots
+        self.run = RunOnDisk(next(self._folders), len(table), partition_rows, unsendable=range(4, len(table), 7))
+        self.service = ScriptedService(self._script)
+        self.paid: Counter[int] = Counter()  # requests of a row that bring its last reply, or would have
+        self.resent: set[int] = set()  # rows that a later session knew to be sent again
+        self._in_flight_at_end: frozenset[int] = frozenset()
+
+    @property
+    def statuses(self) -> list[str]:
+        """How each row has to end."""
+        return ["failed" if row % 7 == 4 else status for row, (_, status) in enumerate(self._table)]
+
+    def session(self, end: End | None = None, at: float = 0.0) -> Stop | None:
+        """One process: until it is through, or until it is ended in this way at this time."""
+        found = self.run.look()
+        missing = resume.unrecorded(range(len(self._table)), self.run.manifest, found)
+        sent_before = len(self.service.sent)
+        stop = virtual_time.run(self._session(found, end, at))
+        assert set(self.service.rows[sent_before:]) <= set(missing)
+        return stop
+
+    async def _session(self, found: Progressed, end: End | None, at: float) -> Stop | None:
+        run = self.run
+        marks, rows = run.marks(self._slots), run.partitions(self._slots)
+        assert marks.left_over >= self._in_flight_at_end
+        self._in_flight_at_end = frozenset()
+        self.resent.update(resume.unrecorded(marks.left_over, run.manifest, found))
+        runner = make_runner(rows, self.service, concurrency=self._slots, marks=marks, max_attempts=99)
+        running, syncing = asyncio.create_task(runner.run()), asyncio.create_task(rows.sync_forever())
+        if end is not None:
+            asyncio.get_running_loop().call_at(at, self._end, end, runner, running)
+        try:
+            return await running
+        except asyncio.CancelledError:
+            return STOPPED
+        finally:  # also after a kill, which went on from a copy: nothing of this one is looked at again
+            syncing.cancel()
+            await asyncio.wait([syncing])
+            await rows.finish()
+            marks.close()
+
+    def _end(self, end: End, runner: Runner, running: "asyncio.Task[Stop | None]") -> None:
+        if end == "stop":
+            runner.stop(STOPPED)
+            return
+        self._in_flight_at_end = frozenset(self.service.sending)
+        if end == "stop now":
+            runner.stop_now(STOPPED)
+            return
+        self.run = self.run.snapshot(next(self._folders))
+        self._tear()
+        running.cancel()
+
+    def _tear(self) -> None:
+        """Leave what a write leaves that was under way."""
+        (self.run.directory.parts / "00099.parquet.tmp").write_bytes(b"PAR1 half a part")
+        for index in self.run.directory.journals()[:1]:
+            with self.run.directory.journal_path(index).open("ab") as file:
+                file.write(TORN)
+
+    def _script(self, row: int, attempt: int) -> tuple[float, Reply]:
+        replies, _ = self._table[row]
+        self.paid[row] += attempt >= len(replies)
+        return replies[min(attempt, len(replies)) - 1]
+
+
+ENDINGS = st.lists(
+    st.tuples(st.sampled_from(get_args(End)), st.integers(0, 120).map(lambda tenths: tenths / 10)), max_size=5
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    table=st.lists(plans(), min_size=1, max_size=40),
+    partition_rows=st.integers(1, 12),
+    slots=st.integers(1, 5),
+    endings=ENDINGS,
+)
+def test_no_end_of_a_process_loses_a_row_or_pays_for_a_recorded_one(
+    table: list[Plan], partition_rows: int, slots: int, endings: list[tuple[End, float]]
+) -> None:
+    """However often a run is killed or stopped, each row is in the parts once, in order, as the service answered it.
+
+    A recorded row is never sent again; what is paid for twice was in flight at a kill, is no more than the slots
+    held then, and was known to the next session.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        life = Life(Path(folder), table, partition_rows, slots)
+        for end, at in endings:
+            life.session(end, at)
+        assert life.session() is None
+
+        parts = life.run.parts()
+        assert parts["n"].to_pylist() == list(range(len(table)))
+        assert parts["status"].to_pylist() == life.statuses
+        assert life.run.directory.journals() == []
+        paid_twice = {row: paid - 1 for row, paid in life.paid.items() if paid > 1}
+        hard_ends = sum(end != "stop" for end, _ in endings)
+        assert sum(paid_twice.values()) <= hard_ends * slots
+        assert paid_twice.keys() <= life.resent
+        assert life.service.peak <= slots
+
+        before, sent = files(life.run.directory.parts), len(life.service.sent)
+        assert life.session() is None
+        assert (files(life.run.directory.parts), len(life.service.sent)) == (before, sent)
+
+
+def test_a_run_killed_at_every_second_still_gets_through(tmp_path: Path) -> None:
+    """A process that never lives long makes progress all the same, as each recorded row stays recorded."""
+    life = Life(tmp_path, [([(0.7, answer())], "succeeded")] * 60, 8, 4)
+    kills = 0
+    while life.session("kill", 1.0) is not None:
+        kills += 1
+    assert life.run.parts()["n"].to_pylist() == list(range(60))
+    windows = len(life.paid) // 4  # each life had the time to finish one
+    assert kills == windows - 1
+    assert sum(life.paid.values()) == len(life.paid) + kills * 4
+
+
+def test_an_interrupted_run_pays_for_nothing_twice(tmp_path: Path) -> None:
+    """After a first Ctrl-C everything that was sent is recorded: nothing has to be sent again."""
+    life = Life(tmp_path, [([(0.7, answer())], "succeeded")] * 30, 8, 4)
+    while life.session("stop", 1.0) is not None:
+        pass
+    assert set(life.paid.values()) == {1}
+    assert life.resent == set()
