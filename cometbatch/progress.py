@@ -1,14 +1,19 @@
 """How the run goes, on one line of standard error; silent where that is no terminal. Never why a run fails."""
 
+import os
 import sys
 from decimal import Decimal
-from typing import NoReturn, TextIO, TypeAlias
+from typing import Any, NoReturn, TextIO, TypeAlias
 
 from tqdm import tqdm
 
 from cometbatch.records import Failed, Incomplete, Outcome, Succeeded, Tally
 
 Bar: TypeAlias = "tqdm[NoReturn]"  # it counts; it iterates over nothing
+
+# What a person asks first comes first, since a narrow terminal cuts the line; what is left over is the bar.
+LINE = "{percentage:3.0f}% {n_fmt}/{total_fmt}{postfix}, {remaining} left, {rate_fmt} {bar}"
+USUAL_TERMINAL = (80, 24)  # columns and lines, for terminals that do not know their size
 
 
 class Progress:
@@ -22,6 +27,7 @@ class Progress:
         self._ok, self._incomplete, self._failed = done.succeeded, done.incomplete, done.failed
         self._tokens = done.input_tokens + done.output_tokens
         self._cost: Decimal = done.cost_usd
+        self._unpriced = done.unpriced
         self._in_flight = 0
         self.retries = 0
         self.pushbacks = 0
@@ -32,9 +38,11 @@ class Progress:
             unit="row",
             file=self._stream,
             disable=not shown,
-            dynamic_ncols=True,
+            bar_format=LINE,
+            **_shape(self._stream),
             mininterval=0.2,
             smoothing=0.1,
+            postfix=self._words(),
         )
 
     def recorded(self, outcome: Outcome, in_flight: int) -> None:
@@ -49,8 +57,9 @@ class Progress:
             case Failed():
                 self._failed += 1
         self._in_flight = in_flight
-        if self._bar.update():  # true where tqdm is about to draw
+        if not self._bar.disable:
             self._bar.set_postfix_str(self._words(), refresh=False)
+            self._bar.update()
 
     def retried(self) -> None:
         """Count one more attempt."""
@@ -69,6 +78,7 @@ class Progress:
 
     def close(self) -> None:
         """Draw the last state and leave it standing."""
+        self._in_flight = 0
         if not self._bar.disable:
             self._bar.set_postfix_str(self._words(), refresh=True)
         self._bar.close()
@@ -77,9 +87,24 @@ class Progress:
         usage = outcome.completion.usage
         self._tokens += (usage.input_tokens or 0) + (usage.output_tokens or 0)
         self._cost += outcome.cost_usd or 0
+        self._unpriced += outcome.cost_usd is None
 
     def _words(self) -> str:
         return (
-            f"{self._in_flight} in flight, {self._ok} ok/{self._incomplete} incomplete/{self._failed} failed, "
-            f"{self._tokens:,} tokens, ${self._cost:.4f}"
+            f"{self._ok} ok/{self._incomplete} incomplete/{self._failed} failed, "
+            f"{self._tokens:,} tokens, {self._bill()}, {self._in_flight} in flight"
         )
+
+    def _bill(self) -> str:
+        if self._unpriced and not self._cost:
+            return "cost unknown"
+        return f"${self._cost:.4f}" + (f" and {self._unpriced:,} rows unpriced" if self._unpriced else "")
+
+
+def _shape(stream: TextIO) -> dict[str, Any]:
+    """How long the line may be: as the terminal is, also when it changes, if it tells."""
+    try:
+        is_known = os.get_terminal_size(stream.fileno()).columns > 0
+    except (OSError, ValueError):
+        is_known = False
+    return {"dynamic_ncols": True} if is_known else dict(zip(("ncols", "nrows"), USUAL_TERMINAL, strict=True))
