@@ -194,6 +194,7 @@ class Life:
         self.paid: Counter[int] = Counter()  # requests of a row that bring its last reply, or would have
         self.resent: set[int] = set()  # rows that a later session knew to be sent again
         self._in_flight_at_end: frozenset[int] = frozenset()
+        self._is_alive = True
 
     @property
     def statuses(self) -> list[str]:
@@ -213,7 +214,7 @@ class Life:
         run = self.run
         marks, rows = run.marks(self._slots), run.partitions(self._slots)
         assert marks.left_over >= self._in_flight_at_end
-        self._in_flight_at_end = frozenset()
+        self._in_flight_at_end, self._is_alive = frozenset(), True
         self.resent.update(resume.unrecorded(marks.left_over, run.manifest, found))
         runner = make_runner(rows, self.service, concurrency=self._slots, marks=marks, max_attempts=99)
         running, syncing = asyncio.create_task(runner.run()), asyncio.create_task(rows.sync_forever())
@@ -240,6 +241,7 @@ class Life:
         self.run = self.run.snapshot(next(self._folders))
         self._tear()
         running.cancel()
+        self._is_alive = False  # what is still sent before the loop hears of it was never sent by a killed process
 
     def _tear(self) -> None:
         """Leave what a write leaves that was under way."""
@@ -250,7 +252,7 @@ class Life:
 
     def _script(self, row: int, attempt: int) -> tuple[float, Reply]:
         replies, _ = self._table[row]
-        self.paid[row] += attempt >= len(replies)
+        self.paid[row] += self._is_alive and attempt >= len(replies)
         return replies[min(attempt, len(replies)) - 1]
 
 
