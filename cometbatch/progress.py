@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NoReturn, TextIO, TypeAlias
 
@@ -32,18 +33,9 @@ class Progress:
         self.retries = 0
         self.pushbacks = 0
         shown = self._stream.isatty() if on is None else on
-        self._bar: Bar = tqdm(
-            total=rows,
-            initial=done.rows,
-            unit="row",
-            file=self._stream,
-            disable=not shown,
-            bar_format=LINE,
-            **_shape(self._stream),
-            mininterval=0.2,
-            smoothing=0.1,
-            postfix=self._words(),
-        )
+        self._bar: Bar = tqdm(disable=True)
+        if shown:
+            self._draw(lambda: self._show(rows, done.rows))
 
     def recorded(self, outcome: Outcome, in_flight: int) -> None:
         """Count one outcome."""
@@ -59,7 +51,7 @@ class Progress:
         self._in_flight = in_flight
         if not self._bar.disable:
             self._bar.set_postfix_str(self._words(), refresh=False)
-            self._bar.update()
+            self._draw(self._bar.update)
 
     def retried(self) -> None:
         """Count one more attempt."""
@@ -68,20 +60,41 @@ class Progress:
     def pushed_back(self, wait_s: float) -> None:
         """Say that everyone waits because the service pushes back."""
         self.pushbacks += 1
-        self._bar.set_postfix_str(f"{self._words()}, waiting {wait_s:.1f} s for the service")
+        self._bar.set_postfix_str(f"{self._words()}, waiting {wait_s:.1f} s for the service", refresh=False)
+        self._draw(self._bar.refresh)
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self._bar.clear()
-        print(line, file=self._stream)
-        self._bar.refresh()
+        self._draw(self._bar.clear)
+        self._draw(lambda: print(line, file=self._stream, flush=True))
+        self._draw(self._bar.refresh)
 
     def close(self) -> None:
         """Draw the last state and leave it standing."""
         self._in_flight = 0
-        if not self._bar.disable:
-            self._bar.set_postfix_str(self._words(), refresh=True)
-        self._bar.close()
+        self._bar.set_postfix_str(self._words(), refresh=False)
+        self._draw(self._bar.refresh)
+        self._draw(self._bar.close)
+
+    def _show(self, rows: int, done: int) -> None:
+        self._bar = tqdm(
+            total=rows,
+            initial=done,
+            unit="row",
+            file=self._stream,
+            bar_format=LINE,
+            **_shape(self._stream),
+            mininterval=0.2,
+            smoothing=0.1,
+            postfix=self._words(),
+        )
+
+    def _draw(self, draw: Callable[[], object]) -> None:
+        """A terminal that is gone ends the line, not the run."""
+        try:
+            draw()
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            self._bar.disable = True
 
     def _add(self, outcome: Succeeded | Incomplete) -> None:
         usage = outcome.completion.usage
