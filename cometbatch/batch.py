@@ -317,13 +317,16 @@ def _signals(runner: Runner, shown: Progress) -> Iterator[None]:
             runner.stop(stop)
         asked.append(stop)
 
+    before = {number: signal.getsignal(number) for number in kinds}
     for number, stop in kinds.items():
         loop.add_signal_handler(number, handle, stop)
     try:
         yield
     finally:
-        for number in kinds:
+        for number, handler in before.items():
             loop.remove_signal_handler(number)
+            if handler is not None:  # None: installed by no Python code, and so not ours to bring back
+                signal.signal(number, handler)
 
 
 def _summary(
