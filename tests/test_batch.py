@@ -1,6 +1,7 @@
 """The library's promises, end to end on virtual time: a table in, a table out, whatever the service does."""
 
 import json
+import signal
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -737,6 +738,23 @@ def test_run_in_a_running_loop_says_what_to_do(bench: Workbench) -> None:
         return await started(bench.job(), Network())
 
     assert virtual_time.run(notebook()).all_succeeded
+
+
+def test_the_callers_signal_handlers_come_back(bench: Workbench) -> None:
+    """Ctrl-C and SIGTERM are the run's while rows are sent, and the caller's again afterwards."""
+    during: list[object] = []
+
+    def answer(_request: httpx.Request) -> None:
+        during.append(signal.getsignal(signal.SIGTERM))
+
+    async def program() -> list[object]:
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        await started(bench.job(prices="none"), Network(answer=answer))
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+        return before
+
+    _, before = virtual_time.run(program())
+    assert before not in during
 
 
 # -- plan --------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What the end-to-end tests share: a small table, a job over it, ways to run it, and looks at the disk."""
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,12 @@ class Workbench:
     def job(self, **sections: Mapping[str, object] | str) -> cometbatch.Job:
         """A job with these keys over the defaults."""
         return cometbatch.load_job(self.settings(**sections))
+
+    def write_job(self, **sections: Mapping[str, object] | str) -> Path:
+        """The same as a job file."""
+        path = self.folder / "job.yaml"
+        path.write_text(json.dumps(self.settings(**sections)), encoding="utf-8")  # JSON is YAML
+        return path
 
     def result(self) -> pa.Table:
         """The result as it stands on the disk."""
