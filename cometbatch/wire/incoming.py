@@ -127,8 +127,10 @@ def text_of(content: object, part_types: frozenset[str], where: str) -> str:
 
 def part_text(part: object, part_types: frozenset[str], where: str) -> str:
     """The text of one typed part."""
-    if isinstance(part, dict) and part.get("type") in part_types and isinstance(part.get("text"), str):
-        return str(part["text"])
+    if isinstance(part, dict):
+        kind, text = part.get("type"), part.get("text")
+        if isinstance(kind, str) and kind in part_types and isinstance(text, str):
+            return text
     raise RequestMistake(f"{where} has a part that is no text; only text is served here")
 
 

@@ -178,3 +178,11 @@ def test_a_gemini_request_without_a_model_in_its_path_is_refused() -> None:
     """The model is in the path alone; a path without one names none."""
     told = FORMATS["gemini"].parse_request(HttpRequest("/v1beta/models", {}, json.dumps(VALID["gemini"]).encode()))
     assert told == ErrorDetail(400, "error", "invalid_request", "comet_api_error", "model name is required")
+
+
+@pytest.mark.parametrize("kind", [[], {}, None, 1])
+def test_a_part_whose_type_is_no_text_is_refused_and_does_not_raise(kind: object) -> None:
+    """A type that can't even be looked up (a list, an object) once raised a TypeError."""
+    body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": [{"type": kind, "text": "hi"}]}]}
+    request = HttpRequest("/v1/messages", {}, json.dumps(body).encode())
+    assert isinstance(FORMATS["messages"].parse_request(request), ErrorDetail)
