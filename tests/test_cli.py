@@ -1,0 +1,483 @@
+"""The command line as people and programs meet it: real processes, their exit codes, their words, their files."""
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import pty
+import re
+import shlex
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow.parquet as pq
+import pytest
+
+import cometbatch
+from cometbatch.checkpoint import RunDirectory
+from cometbatch.cli import EXIT_CODES, cli
+from cometbatch.progress import Progress
+from cometbatch.records import Completion, Succeeded, Tally, Usage
+from tests.stub_server import MODEL, StubServer, Trouble, wait_until
+from tests.workbench import KEY, KEY_ENV, Workbench, files
+
+COMMAND = (sys.executable, "-m", "cometbatch")
+LIMIT_S = 60  # for a process that takes a second on an idle machine
+
+
+def environment() -> dict[str, str]:
+    """The variables of this process, with a key."""
+    return {**os.environ, KEY_ENV: KEY, "PYTHONPATH": str(Path(cometbatch.__file__).parent.parent)}
+
+
+def command(*arguments: str | Path, key: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run `cometbatch` to its end, with nothing that is a terminal."""
+    variables = environment()
+    if not key:
+        del variables[KEY_ENV]
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@contextlib.contextmanager
+def background(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """A `cometbatch` that goes on while the test does; gone at the end."""
+    with subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def server() -> Iterator[StubServer]:
+    """A stub service that answers at once."""
+    with StubServer() as stub:
+        yield stub
+
+
+def target(server: StubServer) -> dict[str, object]:
+    """The keys of a job that lead to this server."""
+    return {"base_url": server.base_url, "model": MODEL}
+
+
+def one_object(stdout: str) -> dict[str, Any]:
+    """The one JSON object that standard output holds, and nothing beside it."""
+    assert stdout.count("\n") == 1
+    assert stdout.endswith("\n")
+    return dict(json.loads(stdout))
+
+
+# -- run ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_good_run_speaks_to_people_on_stdout_and_is_quiet_on_stderr(bench: Workbench, server: StubServer) -> None:
+    """Exit code 0, a summary with rows, tokens and cost, and no progress line where there is no terminal."""
+    done = command("run", bench.write_job(target=target(server)))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "12 of 12 rows: 12 succeeded, 0 incomplete, 0 failed" in done.stdout
+    assert re.search(r"tokens: \d+ in .*, \d+ out", done.stdout)
+    assert re.search(r"cost: \$0\.\d+ \(prices: catalog\)", done.stdout)
+    assert f"result: {bench.output}" in done.stdout
+    assert bench.result()["status"].to_pylist() == ["succeeded"] * 12
+
+
+def test_json_is_the_only_thing_on_stdout(bench: Workbench, server: StubServer) -> None:
+    """One object on one line, with exact money; run, status and plan alike."""
+    job = bench.write_job(target=target(server))
+    plan = one_object(command("plan", job, "--json").stdout)
+    assert (plan["rows"], plan["done"], server.requests) == (12, 0, 0)
+    run = one_object(command("run", job, "--json").stdout)
+    assert (run["succeeded"], run["finished"], run["remaining"]) == (12, True, 0)
+    assert Decimal(run["cost_usd"]) == sum(bench.result()["cost_usd"].to_pylist())
+    for path in (job, bench.output, bench.run_directory):
+        status = one_object(command("status", path, "--json").stdout)
+        assert (status["run_id"], status["cost_usd"], status["running"]) == (run["run_id"], run["cost_usd"], False)
+
+
+def test_a_finished_run_is_left_as_it_is(bench: Workbench, server: StubServer) -> None:
+    """Again is harmless: exit code 0, no request, no file changed."""
+    job = bench.write_job(target=target(server))
+    command("run", job)
+    before, requests = files(bench.folder), server.requests
+    again = command("run", job)
+    assert (again.returncode, again.stderr, server.requests) == (0, "", requests)
+    assert "nothing was sent" in again.stdout
+    assert files(bench.folder) == before
+
+
+def test_failed_rows_end_with_3_and_a_result(bench: Workbench) -> None:
+    """The run is finished and the result is there, but not all of it is answers; the simulator needs no key."""
+    job = bench.write_job(simulator={"latency_s": [0, 0.01], "faults": {"400": 0.5}})
+    done = command("run", job, "--json", key=False)
+    summary = one_object(done.stdout)
+    assert (done.returncode, done.stderr, summary["finished"]) == (3, "", True)
+    assert 0 < summary["failures"]["invalid_request"] == 12 - summary["succeeded"]
+    again = command("run", job, key=False)
+    assert (again.returncode, again.stderr) == (3, "")
+    assert "invalid_request" in again.stdout
+
+
+def test_warnings_are_on_stderr_alone(bench: Workbench) -> None:
+    """A price that is not known is said there, and standard output stays a program's."""
+    job = bench.write_job(target={"model": "comet-sim-unpriced"}, simulator={"latency_s": [0, 0.01]})
+    done = command("run", job, "--json")
+    assert (done.returncode, one_object(done.stdout)["cost_usd"]) == (0, None)
+    assert done.stderr.splitlines() == [line for line in done.stderr.splitlines() if line.startswith("Warning: ")]
+    assert "no known price" in done.stderr
+
+
+def test_set_overrides_the_job(bench: Workbench, server: StubServer) -> None:
+    """`--set` reaches any key, may be repeated, and is checked like the file."""
+    job = bench.write_job(target={**target(server), "model": "no-such-model"})
+    elsewhere = bench.folder / "elsewhere.parquet"
+    overrides = ("--set", f"target.model={MODEL}", "--set", f"output.path={elsewhere}")
+    assert command("run", job, *overrides).returncode == 0
+    assert pq.read_table(elsewhere).num_rows == 12
+    wrong = command("run", job, "--set", "limits.concurency=3")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "--set limits.concurency: unknown key; did you mean 'concurrency'?" in wrong.stderr
+
+
+def test_a_refused_key_ends_with_5_and_the_way_to_carry_on(bench: Workbench) -> None:
+    """The summary so far is printed, the reason and the very command to run again are on stderr."""
+    with StubServer(Trouble(refuse_key=True)) as server:
+        job = bench.write_job(target=target(server))
+        done = command("run", job, "--json", "--fresh", "--set", "limits.concurrency=3")
+    summary = one_object(done.stdout)
+    assert (done.returncode, summary["finished"], summary["remaining"]) == (5, False, 12)
+    assert "target.key_env" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    expected = shlex.join(["cometbatch", "run", str(job), "--json", "--set", "limits.concurrency=3"])
+    assert last == f"Carry on with: {expected}"
+
+
+def test_a_second_process_ends_with_6(bench: Workbench, server: StubServer) -> None:
+    """One writer at a time."""
+    job = bench.write_job(target=target(server))
+    with RunDirectory(bench.run_directory):
+        done = command("run", job)
+    assert (done.returncode, done.stdout, server.requests) == (6, "", 0)
+    assert "is carrying out this run" in done.stderr
+
+
+def test_a_damaged_run_directory_ends_with_1(bench: Workbench, server: StubServer) -> None:
+    """The message names the file and what to do."""
+    job = bench.write_job(target=target(server))
+    command("run", job)
+    (bench.run_directory / "manifest.json").write_bytes(b'{"version": 1')
+    done = command("run", job)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "manifest.json" in done.stderr
+    assert "--fresh" in done.stderr
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "no such column": ({"prompt": {"user": "{{ nowhere }}"}}, "nowhere"),
+    "unknown key": ({"limits": {"speed": 9}}, "limits.speed"),
+    "unknown section": ({"wishes": {"a": 1}}, "wishes"),
+    "no such input": ({"input": {"path": "/nowhere.csv"}}, "/nowhere.csv"),
+    "unknown format": ({"target": {"format": "telegram"}}, "target.format"),
+    "key in the job": ({"target": {"key_env": "sk-0123456789abcdef"}}, "environment variable"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_the_job_ends_with_2_and_says_where(bench: Workbench, mistake: str) -> None:
+    """Nothing is sent, nothing is made, and the words name the key or the column; never a traceback."""
+    sections, words = MISTAKES[mistake]
+    job = bench.write_job(**sections)
+    before = files(bench.folder)
+    done = command("run", job)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert "sk-0123456789abcdef" not in done.stderr
+    assert files(bench.folder) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(("run", "/nowhere/job.yaml"), "/nowhere/job.yaml", id="no job file"),
+        pytest.param(("status", "/nowhere/out.parquet"), "no run", id="no run"),
+        pytest.param(("run",), "JOB_FILE", id="no argument"),
+        pytest.param(("walk", "job.yaml"), "walk", id="no such command"),
+        pytest.param(("run", "job.yaml", "--fast"), "--fast", id="no such option"),
+        pytest.param(("simulate", "--fault", "430:0.5"), "429", id="no such fault"),
+        pytest.param(("simulate", "--credit", "much"), "much", id="no amount"),
+    ],
+)
+def test_a_wrong_command_ends_with_2_and_a_sentence(arguments: tuple[str, ...], words: str) -> None:
+    """The sentence names what is wrong."""
+    done = command(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+
+
+def test_a_missing_key_ends_with_2_and_names_its_variable(bench: Workbench, server: StubServer) -> None:
+    """Before anything is made."""
+    done = command("run", bench.write_job(target=target(server)), key=False)
+    assert (done.returncode, done.stdout, server.requests) == (2, "", 0)
+    assert KEY_ENV in done.stderr
+    assert not bench.run_directory.exists()
+
+
+# -- stopping ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_first_signal_finishes_what_is_in_flight(bench: Workbench, number: signal.Signals, code: int) -> None:
+    """Every answer that was asked for is recorded, nothing new is asked, and the way to carry on works."""
+    bench.write_rows(100)
+    with StubServer(latency_s=(0.2, 0.3)) as server:
+        job = bench.write_job(target=target(server), limits={"concurrency": 8})
+        with background("run", job) as process:
+            wait_until(lambda: server.requests >= 12, "some requests")
+            process.send_signal(number)
+            stdout, stderr = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == code
+        assert re.search(r"finishing \d requests in flight", stderr)
+        assert stderr.splitlines()[-1] == f"Carry on with: {shlex.join(['cometbatch', 'run', str(job)])}"
+        assert "Traceback" not in stderr
+        assert f"{server.requests} of 100 rows" in stdout
+        status = cometbatch.status(bench.output)
+        assert status.summary.tally.rows == server.answered.total() == server.requests < 100
+        server.latency_s = (0.0, 0.0)
+        assert command("run", job).returncode == 0
+        assert (server.requests, server.wasted) == (100, 0)
+
+
+def test_a_second_signal_stops_now(bench: Workbench) -> None:
+    """What was in flight is given up and sent again by the next run, which says so."""
+    with StubServer(latency_s=(300.0, 300.0)) as server:
+        job = bench.write_job(target=target(server), limits={"concurrency": 4})
+        with background("run", job) as process:
+            assert process.stderr is not None
+            wait_until(lambda: server.requests == 4, "the first requests")
+            process.send_signal(signal.SIGINT)
+            assert "finishing 4 requests in flight" in process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 130
+        assert "Stopping now" in stderr
+        assert "0 of 12 rows" in stdout
+        server.latency_s = (0.0, 0.0)
+        done = command("run", job, "--json")
+        summary = one_object(done.stdout)
+        assert (done.returncode, summary["succeeded"], summary["resent"]) == (0, 12, 4)
+
+
+# -- plan, status, simulate, help --------------------------------------------------------------------------------------
+
+
+def test_plan_shows_a_page_and_sends_no_prompt(bench: Workbench, server: StubServer) -> None:
+    """Rows, the first request and the ceiling of the cost; no file is made."""
+    job = bench.write_job(target=target(server))
+    before = files(bench.folder)
+    done = command("plan", job)
+    assert (done.returncode, done.stderr, server.requests, files(bench.folder)) == (0, "", 0, before)
+    assert "12 rows" in done.stdout
+    assert f"POST {server.base_url}/v1/chat/completions" in done.stdout
+    assert "Parcel 0000 says: note 0" in done.stdout
+    assert re.search(r"cost: at most about \$0\.\d+", done.stdout)
+
+
+def test_status_tells_a_person_how_a_run_stands(bench: Workbench, server: StubServer) -> None:
+    """State, partitions, rows, cost and latency."""
+    job = bench.write_job(target=target(server))
+    command("run", job)
+    done = command("status", bench.output)
+    assert (done.returncode, done.stderr) == (0, "")
+    for words in ("finished", "1 of 1 committed", "12 of 12 rows", "cost: $", "latency: median"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, "stdin"])
+def test_simulate_says_where_it_listens_and_serves(end: signal.Signals | str) -> None:
+    """The first line is the address; there is a catalog; it ends when told to, without a traceback."""
+    options = ("--until-stdin-closes",) if end == "stdin" else ()
+    with background("simulate", "--port", "0", "--latency", "0", *options) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        found = re.fullmatch(r"listening on (http://127\.0\.0\.1:\d+)\n", process.stdout.readline())
+        assert found
+        with urllib.request.urlopen(f"{found[1]}/api/models", timeout=LIMIT_S) as reply:
+            assert any(model["id"] == "comet-sim-1" for model in json.load(reply)["data"])
+        if isinstance(end, signal.Signals):
+            process.send_signal(end)
+        else:
+            process.stdin.close()
+            process.stdin = None
+        _, stderr = process.communicate(timeout=LIMIT_S)
+    assert "Traceback" not in stderr
+    assert process.returncode in (0, 130, 143)
+
+
+def test_simulate_lists_its_faults() -> None:
+    """Each with a word on what it does."""
+    done = command("simulate", "--faults")
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(cometbatch.FAULTS)
+
+
+def test_every_command_and_option_is_documented() -> None:
+    """`--help` names each command with a sentence, and each option has its words."""
+    page = command("--help")
+    assert (page.returncode, page.stderr) == (0, "")
+    for name, each in cli.commands.items():
+        assert re.search(rf"^  {name} +\w", page.stdout, re.MULTILINE)
+        assert each.help
+        options = [parameter for parameter in each.params if isinstance(parameter, click.Option)]
+        assert all(option.help for option in options), name
+
+
+def test_help_and_version_load_nothing_heavy() -> None:
+    """The command line answers such questions at once: what a run needs is only loaded for a run."""
+    heavy = "{'pyarrow', 'polars', 'aiohttp', 'httpx', 'tqdm', 'jinja2', 'uvicorn', 'yaml', 'msgspec'}"
+    program = (
+        "import sys\n"
+        "from cometbatch.cli import cli\n"
+        "cli.main(sys.argv[1:], standalone_mode=False)\n"
+        f"print('loaded:', sorted({heavy} & set(sys.modules)))\n"
+    )
+    for arguments in (["--help"], ["run", "--help"], ["simulate", "--help"], ["--version"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments], env=environment(), capture_output=True, text=True, check=True
+        )
+        assert done.stdout.splitlines()[-1] == "loaded: []", arguments
+    assert cometbatch.__version__ in done.stdout
+
+
+def test_the_exit_codes_of_errors_are_in_the_table() -> None:
+    """No error ends with a code that the documentation does not name."""
+    documented = {code for code, _ in EXIT_CODES}
+    kinds = [cometbatch.CometbatchError]
+    while kinds:
+        kind = kinds.pop()
+        assert kind.exit_code in documented
+        kinds += kind.__subclasses__()
+
+
+# -- the progress line -------------------------------------------------------------------------------------------------
+
+
+def on_a_terminal(arguments: list[str], columns: int) -> tuple[int, str]:
+    """Run a command with a pseudo-terminal for its output: exit code and what was shown."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24 if columns else 0, columns, 0, 0))
+    with subprocess.Popen(arguments, env=environment(), stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux says that nobody writes to it any more
+            while piece := os.read(ours, 65536):
+                shown += piece
+        os.close(ours)
+    return process.returncode, shown.decode()
+
+
+@pytest.mark.parametrize("columns", [80, 0])
+def test_the_progress_line_tells_rows_endings_tokens_and_cost(bench: Workbench, columns: int) -> None:
+    """On a terminal of the usual width, and on one that doesn't know its width, the bill so far can be read."""
+    bench.write_rows(60)
+    with StubServer(latency_s=(0.1, 0.2)) as server:
+        job = bench.write_job(target=target(server), limits={"concurrency": 12})
+        code, shown = on_a_terminal([*COMMAND, "run", str(job)], columns)
+    assert code == 0
+    lines = [line for line in re.split(r"[\r\n]+", shown) if "%" in line]
+    assert all(len(line) <= 80 for line in lines)
+    pattern = r" *(\d+)% (\d+)/60, (\d+) ok/0 incomplete/0 failed, ([\d,]+) tokens, \$(\d+\.\d{4}), (\d+) in flight"
+    states = [found for line in lines if (found := re.match(pattern, line))]
+    assert len(states) >= 3
+    assert all(state[2] == state[3] for state in states)
+    assert [int(states[0][2]), int(states[-1][2]), int(states[-1][6])] == [0, 60, 0]
+    costs = [Decimal(state[5]) for state in states]
+    assert costs == sorted(costs)
+    assert costs[-1] == cometbatch.status(bench.output).summary.tally.cost_usd.quantize(Decimal("0.0001"))
+    assert "60 of 60 rows" in shown
+
+
+class BrokenTerminal(io.StringIO):
+    """One that is gone after some writes."""
+
+    def __init__(self, writes: int) -> None:
+        super().__init__()
+        self._left = writes
+
+    def write(self, text: str) -> int:
+        self._left -= 1
+        if self._left < 0:
+            raise OSError("Input/output error")
+        return super().write(text)
+
+
+def succeeded(cost_usd: Decimal | None) -> Succeeded:
+    """An outcome with this cost."""
+    completion = Completion("text", "stop", Usage(3, 4))
+    return Succeeded(0, None, 1, 0.1, datetime.now(UTC), "", 200, None, completion, cost_usd)
+
+
+@pytest.mark.parametrize("writes", range(6))
+def test_a_terminal_that_is_gone_is_no_reason_to_fail(writes: int) -> None:
+    """Whichever drawing it is that fails, the run never hears of it."""
+    progress = Progress(2, Tally(), on=True, stream=BrokenTerminal(writes))
+    progress.say("hello")
+    progress.pushed_back(1.5)
+    progress.recorded(succeeded(Decimal("0.1")), 1)
+    progress.close()
+
+
+@pytest.mark.parametrize(
+    ("costs", "words"),
+    [
+        ([None, None], "14 tokens, cost unknown"),
+        ([None, Decimal("0.1")], "$0.1000 and 1 rows unpriced"),
+        ([Decimal("0.1"), Decimal("0.2")], "$0.3000, "),
+    ],
+)
+def test_an_unknown_cost_is_not_shown_as_nothing(costs: list[Decimal | None], words: str) -> None:
+    """The progress line tells what is known, and that something is not."""
+    stream = io.StringIO()
+    progress = Progress(2, Tally(), on=True, stream=stream)
+    for cost in costs:
+        progress.recorded(succeeded(cost), 0)
+    progress.close()
+    assert words in stream.getvalue()
+
+
+def test_quiet_means_quiet() -> None:
+    """With the line off, nothing is drawn, but what must be said still is."""
+    stream = io.StringIO()
+    progress = Progress(2, Tally(), on=False, stream=stream)
+    progress.recorded(succeeded(None), 1)
+    progress.pushed_back(1)
+    assert stream.getvalue() == ""
+    progress.say("Stopping.")
+    progress.close()
+    assert stream.getvalue() == "Stopping.\n"
