@@ -22,7 +22,7 @@ MODEL = "stub-1"
 INPUT_PRICE, OUTPUT_PRICE = "0.3", "1.7"  # US dollars per million tokens
 POLL_S = 0.002
 PARCEL = re.compile(r"Parcel (\d+)")
-REASONS = {200: "OK", 401: "Unauthorized", 429: "Too Many Requests", 503: "Service Unavailable"}
+REASONS = {200: "OK", 401: "Unauthorized", 403: "Forbidden", 429: "Too Many Requests", 503: "Service Unavailable"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Trouble:
     overload: float = 0.0  # 503
     slow: float = 0.0  # so many times the longest latency
     refuse_key: bool = False  # 401 for everyone
+    credit: int | None = None  # answers that the balance pays for; beyond them comes 403
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,9 @@ class StubServer:
         lot, trouble = self._chance.random(), self.trouble
         if trouble.refuse_key:
             self._send(writer, 401, self._error(f"Incorrect API key provided: {self.echo}", "invalid_api_key"))
+            return True
+        if trouble.credit is not None and self.answered.total() >= trouble.credit:
+            self._send(writer, 403, self._error(f"user quota is not enough {self.echo}", "insufficient_user_quota"))
             return True
         for share, status in ((trouble.reset, 0), (trouble.pushback, 429), (trouble.overload, 503)):
             if lot < share:
