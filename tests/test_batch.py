@@ -748,7 +748,7 @@ def test_the_callers_signal_handlers_come_back(bench: Workbench) -> None:
         during.append(signal.getsignal(signal.SIGTERM))
 
     async def program() -> list[object]:
-        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        before: list[object] = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         await started(bench.job(prices="none"), Network(answer=answer))
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
         return before
