@@ -6,9 +6,11 @@ and the pool underneath is aiohttp's. Second, the network: whatever it does to u
 """
 
 import asyncio
+import base64
+import ipaddress
+import urllib.request
 import zlib
-from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import aiohttp
 import httpx
@@ -22,6 +24,11 @@ CONNECT_TIMEOUT_S = 30.0
 IDLE_CONNECTION_S = 15.0  # below the usual keep-alive of servers, so that they rarely close one under a request
 INLINE_INFLATE_BYTES = 64 * 1024  # compressed bodies above this are inflated in a thread
 REDACTED = "[key]"
+NOT_IN_KEYS = frozenset(" \"'`")  # what comes along when a key is copied with its surroundings
+MIN_KEY_CHARS = 11  # of any key of the service (contract sheet, section 1); shorter ones are placeholders like "none"
+DETAIL_CHARS = 300  # of a failure's words, which may quote what a broken server sent
+
+BODY_HEADERS = (b"content-encoding", b"content-length", b"transfer-encoding")  # untrue once the body is read
 
 Reply: TypeAlias = HttpResponse | TransportFailure
 
@@ -39,6 +46,7 @@ class AiohttpPool(httpx.AsyncBaseTransport):
     def __init__(self, *, use_environment: bool = True) -> None:
         self._use_environment = use_environment
         self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[yarl.URL, dict[str, Any]] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One exchange, whole body read. Raises httpx's exceptions, like any httpx transport."""
@@ -64,16 +72,25 @@ class AiohttpPool(httpx.AsyncBaseTransport):
         headers = {name: value for name, value in request.headers.items() if name not in ("host", "content-length")}
         session = self._session or self._open()
         async with session.request(
-            request.method, url, data=request.content or None, headers=headers, allow_redirects=False
+            request.method,
+            url,
+            data=request.content or None,
+            headers=headers,
+            allow_redirects=False,
+            **self._proxy_for(url.origin()),
         ) as reply:
             body = await _read_bounded(reply.content)
-            received = {name.lower(): value for name, value in reply.headers.items()}
-            coding = received.pop("content-encoding", "identity").strip().lower()
+            coding = reply.headers.get("content-encoding", "").strip().lower() or "identity"
             if body and coding != "identity":
                 body = await _inflate(body, coding)
-            received.pop("content-length", None)
-            received.pop("transfer-encoding", None)
+            # As bytes: not every header is ASCII, and a billed answer must not be lost over one that is not.
+            received = [(name, value) for name, value in reply.raw_headers if name.lower() not in BODY_HEADERS]
             return httpx.Response(reply.status, headers=received, content=body, request=request)
+
+    def _proxy_for(self, origin: yarl.URL) -> dict[str, Any]:
+        if origin not in self._proxies:
+            self._proxies[origin] = _environment_proxy(origin) if self._use_environment else {}
+        return self._proxies[origin]
 
     def _open(self) -> aiohttp.ClientSession:
         self._session = aiohttp.ClientSession(
@@ -85,7 +102,7 @@ class AiohttpPool(httpx.AsyncBaseTransport):
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # it has no bound of ours
-            trust_env=self._use_environment,
+            trust_env=False,  # would add ~/.netrc, which it refuses beside our header, and two threads a request
             skip_auto_headers=("Accept-Encoding", "User-Agent"),
         )
         return self._session
@@ -96,7 +113,8 @@ class Transport:
 
     `base_url` has no trailing version (`/v1`); `timeout_s` bounds one whole attempt, from connecting to the last
     byte. The key goes out as a Bearer header, which every route accepts (contract sheet, section 1), and is blanked
-    out of whatever comes back, since a service may quote it in its refusal.
+    out of whatever comes back, since a service may quote it in its refusal. Only an answer is left as it is where
+    the key is too short to be one of the service's: blanking "none" or "test" would change what the model said.
     """
 
     def __init__(
@@ -136,10 +154,12 @@ class Transport:
         except TimeoutError:
             return TransportFailure("timeout", f"no whole reply within {timeout_s:g} s")
         except httpx.TimeoutException as error:
-            return TransportFailure("timeout", self._redact(_words(error)))
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
-            return TransportFailure("connection", self._redact(_words(error)))
-        return HttpResponse(response.status_code, self._clean(response.headers), self._redact_bytes(content))
+            return TransportFailure("timeout", self._detail(error))
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict, OSError) as error:
+            return TransportFailure("connection", self._detail(error))
+        if len(self._key) >= MIN_KEY_CHARS or not response.is_success:
+            content = content.replace(self._key.encode(), REDACTED.encode())
+        return HttpResponse(response.status_code, self._clean(response.headers), content)
 
     def _url(self, path: str) -> httpx.URL:
         url = self._urls.get(path)
@@ -147,14 +167,16 @@ class Transport:
             url = self._urls[path] = httpx.URL(self._base_url + path)
         return url
 
-    def _clean(self, headers: Mapping[str, str]) -> dict[str, str]:
-        return {name.lower(): self._redact(value) for name, value in headers.items()}
+    def _clean(self, headers: httpx.Headers) -> dict[str, str]:
+        return {name.lower(): self._redact(value) for name, value in headers.multi_items()}
+
+    def _detail(self, error: BaseException) -> str:
+        """An error's own words, or its name where it has none; in one line and of bounded length."""
+        words = " ".join(self._redact(str(error)).split()) or type(error).__name__
+        return words if len(words) <= DETAIL_CHARS else words[: DETAIL_CHARS - 1] + "…"
 
     def _redact(self, text: str) -> str:
         return text.replace(self._key, REDACTED)
-
-    def _redact_bytes(self, body: bytes) -> bytes:
-        return body.replace(self._key.encode(), REDACTED.encode())
 
 
 def check_key(key: str) -> str:
@@ -162,7 +184,7 @@ def check_key(key: str) -> str:
     trimmed = key.strip().strip("\ufeff").strip()
     if not trimmed:
         raise UsageError("The API key is empty. Set its environment variable to the key itself.")
-    if not trimmed.isascii() or not trimmed.isprintable() or " " in trimmed:
+    if not trimmed.isascii() or not trimmed.isprintable() or not NOT_IN_KEYS.isdisjoint(trimmed):
         raise UsageError("The API key holds characters that no key has. Copy it again, without quotes or line breaks.")
     return trimmed
 
@@ -170,12 +192,27 @@ def check_key(key: str) -> str:
 def is_loopback(base_url: str) -> bool:
     """Whether the address is this machine's own; such traffic must not go through a proxy."""
     host = httpx.URL(base_url).host
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, and names that begin like an address can be anyone's
+        return False
 
 
 def _words(error: BaseException) -> str:
-    """An error's own words, or its name where it has none."""
-    return str(error).strip() or type(error).__name__
+    return str(error) or type(error).__name__
+
+
+def _environment_proxy(origin: yarl.URL) -> dict[str, Any]:
+    """The proxy that the environment names for an address, and its credentials, as aiohttp's arguments."""
+    named = urllib.request.getproxies().get(origin.scheme)
+    if not named or origin.host is None or urllib.request.proxy_bypass(origin.host):
+        return {}
+    proxy = yarl.URL(named if "://" in named else f"http://{named}")
+    if proxy.user is None:
+        return {"proxy": proxy}
+    credentials = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
+    # aiohttp renames this one to proxy-authorization, with and without TLS; under that name it gets lost without.
+    return {"proxy": proxy.with_user(None), "proxy_headers": {"authorization": f"Basic {credentials}"}}
 
 
 async def _read_bounded(stream: aiohttp.StreamReader) -> bytes:
@@ -199,8 +236,8 @@ async def _inflate(body: bytes, coding: str) -> bytes:
 
 def _inflate_bounded(body: bytes) -> bytes:
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: tell gzip from zlib by its header
-    plain = inflater.decompress(body, MAX_BODY_BYTES)
-    if inflater.unconsumed_tail:
+    plain = inflater.decompress(body, MAX_BODY_BYTES + 1)
+    if len(plain) > MAX_BODY_BYTES:
         raise BodyTooLargeError(f"the reply inflates to more than {MAX_BODY_BYTES:,} bytes")
     if not inflater.eof:
         raise httpx.DecodingError("the compressed reply is cut short")
