@@ -208,6 +208,16 @@ def test_a_price_per_request_needs_no_token_counts(bench: Workbench) -> None:
     assert summary.cost_usd == Decimal("0.024") == Decimal(network.ledger["cost_usd"])
 
 
+def test_the_job_may_state_a_price_per_request(bench: Workbench) -> None:
+    """It holds for billed rows alone, with or without token counts, and the catalog is not asked."""
+    network = simulator("no-usage:0.3", "400:0.3", "length:0.3")
+    summary = carry_out(bench.job(prices={"per_request": 0.25}), network)
+    billed = summary.succeeded + summary.incomplete
+    assert 0 < billed < 12
+    assert (summary.cost_usd, summary.tally.unpriced) == (billed * Decimal("0.25"), 0)
+    assert {request.method for request in network.requests} == {"POST"}
+
+
 def test_prices_of_the_job_go_before_the_catalogs(bench: Workbench) -> None:
     """Prices given in the job are charged, and then the catalog is not even asked."""
     network = Network()
