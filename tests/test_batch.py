@@ -210,7 +210,7 @@ def test_a_price_per_request_needs_no_token_counts(bench: Workbench) -> None:
 
 def test_the_job_may_state_a_price_per_request(bench: Workbench) -> None:
     """It holds for billed rows alone, with or without token counts, and the catalog is not asked."""
-    network = simulator("no-usage:0.3", "400:0.3", "length:0.3")
+    network = simulator("400:0.4", "no-usage:0.4", "length:0.4")
     summary = carry_out(bench.job(prices={"per_request": 0.25}), network)
     billed = summary.succeeded + summary.incomplete
     assert 0 < billed < 12
