@@ -13,9 +13,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cometbatch import job as job_module
 from cometbatch.errors import JobError
 from cometbatch.job import MessageTemplate, SimulatorSettings, job_keys, job_keys_markdown, load_job
+from cometbatch.job.keys import SECTIONS
 from cometbatch.pricing import PriceSettings
 from cometbatch.records import GenerationParams
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
@@ -237,6 +237,33 @@ def test_a_mapping_is_a_job(here: Path) -> None:
     assert load_job(small(input={"path": Path("/x.csv")}, limits={"timeout_s": Decimal("0.5")})).limits.timeout_s == 0.5
 
 
+def test_paths_have_no_detours(here: Path) -> None:
+    """Paths are absolute and straight, so that messages can be read; symbolic links stay as they are written."""
+    (here / "jobs").mkdir()
+    (here / "elsewhere").mkdir()
+    (here / "link").symlink_to("elsewhere")
+    text = SMALL_TEXT.replace("tickets.csv", "../data//./tickets.csv").replace("out.parquet", "../link/x/../out/")
+    written(here / "jobs", text)
+    for job in (load_job("jobs/../jobs/job.yaml"), load_job(here / "elsewhere" / ".." / "jobs" / "job.yaml")):
+        assert job.input.path == here / "data" / "tickets.csv"
+        assert (job.output.path, job.output.is_dataset) == (here / "link" / "out", True)
+        assert job.source_path == here / "jobs" / "job.yaml"
+
+
+def test_large_integers_stay_what_they_are() -> None:
+    """A Python integer that no 64 bits hold is a float in the body, as JSON would read it, and never another number."""
+    extra = load_job(small(params={"extra": {"a": 10**30, "b": -(2**63)}})).params.extra
+    assert extra == {"a": 1e30, "b": -float(2**63)}
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    """Bytes of a name that are no text are written out where the job describes itself."""
+    job = load_job(SMALL, base_dir=tmp_path / "caf\udce9")
+    assert job.describe()["output"] == {
+        "path": f"{tmp_path}/caf\\udce9/out.parquet", "prefix": "", "partition_rows": None, "is_dataset": False,
+    }  # fmt: skip
+
+
 def test_overrides_are_put_over_the_file(tmp_path: Path) -> None:
     """`--set` values are YAML, win over the file, and make sections that are not there."""
     path = written(tmp_path, SMALL_TEXT + "prices: catalog\n")
@@ -262,6 +289,24 @@ def test_one_latency_is_both_bounds() -> None:
     one = load_job(small(target=simulated, simulator={"latency_s": 0})).simulator
     assert one == SimulatorSettings(latency_s=(0.0, 0.0))
     assert load_job(small(target=simulated)).simulator == SimulatorSettings()
+
+
+def test_a_missing_column_is_named_by_file_and_line(here: Path) -> None:
+    """A table that lacks a column is refused with the line of the job file, or the `--set`, that asks for it."""
+    path = written(here, SMALL_TEXT.replace('{user: "Classify: {{ body }}"}', "\n  user: |\n    a\n    {{ body }}\n"))
+    assert load_job("job.yaml").prompt_template_for(["id", "body"]).columns_needed == {"body"}
+    for job, words in (
+        (
+            load_job("job.yaml"),
+            "job.yaml:5: prompt.user: line 2 of the template: no column 'body' in the input, did you",
+        ),
+        (load_job(path, ["prompt.system='{{ x }}'"]), "--set prompt.system: line 1 of the template: no"),
+        (load_job(small()), "job: prompt.user: line 1 of the template: no column 'body' in the input"),
+    ):
+        with pytest.raises(JobError) as caught:
+            job.prompt_template_for(["id", "bdy"])
+        assert str(caught.value).startswith(words)
+        assert "the columns are 'id', 'bdy'" in str(caught.value)
 
 
 def test_templates_are_compiled_from_the_job() -> None:
@@ -344,10 +389,10 @@ def test_the_table_of_keys_is_the_schema() -> None:
     """Every field of the settings is in the table of keys, with its default, and the table has no other."""
     listed = {key.path for key in job_keys()}
     not_keys = {"input.delimiter", "output.is_dataset", "prices.catalog"}
-    for section, kind in job_module._SECTIONS.items():
+    for section, kind in SECTIONS.items():
         for field in msgspec.structs.fields(kind):
             assert (path := f"{section}.{field.name}") in listed | not_keys, path
-    assert listed - {f"{s}.{f.name}" for s, k in job_module._SECTIONS.items() for f in msgspec.structs.fields(k)} == {
+    assert listed - {f"{s}.{f.name}" for s, k in SECTIONS.items() for f in msgspec.structs.fields(k)} == {
         "prices", "prompt.system", "prompt.user", "prompt.messages",
     }  # fmt: skip
     defaults = {key.path: key.default for key in job_keys()}
@@ -409,6 +454,7 @@ BAD_VALUES = [
     ("input: {delimiter: ';;'}", "input.delimiter", "one character"),
     ("input: {delimiter: '\"'}", "input.delimiter", "one character"),
     ('input: {delimiter: "\\n"}', "input.delimiter", "one character"),
+    ('input: {delimiter: "\\ud800"}', "input.delimiter", "surrogate"),
     ("input: {delimiter: 5}", "input.delimiter", "one character"),
     ("input: {id: 7}", "input.id", "put it in quotes"),
     ("input: {rows: 7}", "input.rows", "unknown key"),
@@ -489,6 +535,7 @@ BAD_VALUES = [
     ("simulator: {latency_s: [1]}", "simulator.latency_s", "the least and the most"),
     ("simulator: {faults: [a]}", "simulator.faults", "a mapping"),
     ("simulator: {faults: {429: 2}}", "simulator.faults", "fault '429': expected a number from 0 to 1"),
+    ('simulator: {faults: {"\\ud800": 0}}', "simulator.faults", "surrogate"),
     ("simulator: {rps: 0}", "simulator.rps", "above 0"),
     ("limit: {a: 1}", "limit", "unknown key; did you mean 'limits'?"),
     ("1: {a: 1}", "1", "unknown key"),
@@ -559,7 +606,7 @@ BROKEN = [
     (b"\x89PNG\r\n\x1a\n", "job.yaml:1: not text in UTF-8"),
     ("a: \x1b[31m\n", "job.yaml:1: the control character U+001B"),
     (b"PAR1" + b"\x00" * 8, "job.yaml:1: the control character"),
-    (b"a" * ((1 << 20) + 1), "job.yaml: more than 1 MiB"),
+    (b"a" * ((256 << 10) + 1), "job.yaml: more than 256 KiB"),
     ("x: y\n", "job.yaml:1: input.path: is missing"),
 ]  # fmt: skip
 
@@ -672,6 +719,7 @@ def test_what_a_format_cannot_say_is_refused(format_name: str, changes: dict[str
         ("prompt.user.a=1", "nothing can be set in it"),
         (PLANTED, "expected key.sub=value"),
         (f"{PLANTED}=1", "keys do not belong"),
+        (f"{PLANTED}=!x 1", "YAML tags"),
         (f"target.api_key={PLANTED}", "--set target.api_key: keys do not belong in job files"),
         (f"target.model={PLANTED}", "--set target.model: this looks like a key"),
         (f"target.model=[{PLANTED}", "--set target.model: not valid YAML"),

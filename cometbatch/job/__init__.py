@@ -1,0 +1,47 @@
+"""The job: what `job.yaml` says, validated as a whole, with every problem found named by file, line and key.
+
+Guards two promises: a job that loads can be carried out as far as the job alone can tell, and no secret is in it:
+neither an error, nor `repr(job)`, nor a fingerprint ever shows one.
+
+A map, imports running downwards only:
+
+    reading     tree -> Job, and whatever is wrong
+    keys        the table of keys
+    extra       params.extra: YAML -> what JSON can say
+    kinds       what a value of each kind must look like
+    paths       where input and result are
+    sources     a file or a mapping, with --set over it -> tree
+    document    YAML -> tree, and YAML's traps
+    settings    Job and its parts
+    urls        base URLs
+    secrets     what looks like a key, and how values are shown
+    tree        the nodes, their bounds, and the list of problems
+"""
+
+from cometbatch.job.keys import JobKey, job_keys, job_keys_markdown
+from cometbatch.job.reading import load_job
+from cometbatch.job.settings import (
+    InputSettings,
+    Job,
+    LimitSettings,
+    MessageTemplate,
+    OutputSettings,
+    RetrySettings,
+    SimulatorSettings,
+    TargetSettings,
+)
+
+__all__ = [
+    "InputSettings",
+    "Job",
+    "JobKey",
+    "LimitSettings",
+    "MessageTemplate",
+    "OutputSettings",
+    "RetrySettings",
+    "SimulatorSettings",
+    "TargetSettings",
+    "job_keys",
+    "job_keys_markdown",
+    "load_job",
+]

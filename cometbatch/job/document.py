@@ -1,0 +1,137 @@
+"""YAML text -> our tree. Hides YAML and its traps.
+
+An alias can multiply and hold itself, a merge key adds what is not written, a key can be there twice or be a list, a
+tag can ask for code, nesting can be thousands deep, and PyYAML's own messages quote the text.
+"""
+
+import re
+from collections.abc import Iterator
+
+import yaml
+from msgspec import Struct
+
+from cometbatch.job.secrets import join
+from cometbatch.job.tree import Bounds, BrokenError, List, Map, Node, Problems, Scalar
+
+BRACES_HINT = "a text that starts with {{ needs quotes around it"
+"""What is wrong where a template without quotes has become a mapping."""
+
+_TAG = "tag:yaml.org,2002:"
+_SCALAR_TAGS = {f"{_TAG}{name}": name for name in ("str", "null", "bool", "int", "float", "timestamp")}
+_SCALAR_TAGS[f"{_TAG}value"] = "str"  # a lone = sign, which YAML 1.1 gives a meaning of its own
+_MERGE_TAG = f"{_TAG}merge"
+_NOT_YAML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FAILURES = (yaml.YAMLError, ArithmeticError, LookupError, ValueError, TypeError, RecursionError)
+"""PyYAML lets errors of Python's own escape: `"\\UFFFFFFFF"` overflows, deep nesting recurses."""
+
+
+class Origin(Struct, frozen=True):
+    """Where a text is from, by a name for messages, and whether its lines tell a reader anything."""
+
+    name: str
+    has_lines: bool = True
+
+    def at(self, line: int) -> str:
+        """The place of a line, given 0-based and shown 1-based."""
+        return f"{self.name}:{line + 1}" if self.has_lines else self.name
+
+
+def parse(text: str, origin: Origin, problems: Problems, path: str = "") -> Node | None:
+    """The tree of a YAML document that stands at a key path; None for an empty one. Raises `BrokenError`."""
+    bad = _NOT_YAML.search(text)
+    if bad:
+        where = origin.at(text.count("\n", 0, bad.start()))
+        raise BrokenError(where, f"the control character U+{ord(bad[0]):04X} has no place in a job")
+    node = _compose(text, origin)
+    return None if node is None else _Grower(origin, problems).grow(node, path)
+
+
+def _compose(text: str, origin: Origin) -> yaml.Node | None:
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except _FAILURES as error:
+        mark = getattr(error, "problem_mark", None)
+        raise BrokenError(origin.at(mark.line) if mark else origin.name, f"not valid YAML: {_words(error)}") from None
+
+
+def _words(error: Exception) -> str:
+    """What PyYAML says, without its quotes from the text."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    words = str(getattr(error, "problem", None) or "a value that can't be read")
+    if "'\\t'" in words:
+        return "a tab where only spaces may be: indent with spaces"
+    if "another document" in words:
+        return "a second document begins (---); a job is one document"
+    if "mapping values are not allowed" in words:
+        return "a second colon or a wrong indent; text with a colon in it needs quotes around it"
+    return re.sub(r"'(?!<|.'|\\.')[^']*'", "…", words)  # names of aliases and the like; kept are '<token>' and ','
+
+
+class _Grower:
+    """Makes our tree from YAML's nodes, within bounds."""
+
+    def __init__(self, origin: Origin, problems: Problems) -> None:
+        self._origin = origin
+        self._problems = problems
+        self._bounds = Bounds()
+
+    def grow(self, node: yaml.Node, path: str, depth: int = 0) -> Node:
+        """The tree under a YAML node, aliases written out and merge keys merged."""
+        self._bounds.spend(self._where(node), depth)
+        match node:
+            case yaml.MappingNode():
+                self._check_tag(node, path, f"{_TAG}map")
+                return self._map(node, path, depth)
+            case yaml.SequenceNode():
+                self._check_tag(node, path, f"{_TAG}seq")
+                items = [self.grow(item, f"{path}[{at}]", depth + 1) for at, item in enumerate(node.value)]
+                return List(self._where(node), items)
+        self._check_tag(node, path, *_SCALAR_TAGS)
+        return self._scalar(node)
+
+    def _where(self, node: yaml.Node) -> str:
+        return self._origin.at(node.start_mark.line)
+
+    def _scalar(self, node: yaml.Node) -> Scalar:
+        tag = _SCALAR_TAGS.get(node.tag, "str")
+        return Scalar(self._where(node), tag, node.value, plain=getattr(node, "style", None) is None)
+
+    def _check_tag(self, node: yaml.Node, path: str, *known: str) -> None:
+        if node.tag not in known:
+            self._problems.add(self._where(node), path, "YAML tags (a word after !) have no place in a job")
+
+    def _map(self, node: yaml.MappingNode, path: str, depth: int) -> Map:
+        grown = Map(self._where(node))
+        for key, value, is_merged in self._pairs(node, path, depth):
+            name = key.value
+            if is_merged:
+                self._bounds.spend(grown.where, depth)  # even a pair that is there already took its time
+            if name not in grown.entries:
+                grown.put(self._scalar(key), self.grow(value, join(path, name), depth + 1))
+            elif not is_merged:
+                words = f"the key is there twice, first at {grown.keys[name].where}"
+                self._problems.add(self._where(key), join(path, name), words)
+        return grown
+
+    def _pairs(
+        self, node: yaml.MappingNode, path: str, depth: int
+    ) -> Iterator[tuple[yaml.ScalarNode, yaml.Node, bool]]:
+        """A mapping's own pairs, then those merged into it (`<<`), which never win over its own."""
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._problems.add(self._where(key), path, f"expected a word as key; {BRACES_HINT}")
+            elif key.tag != _MERGE_TAG:
+                yield key, value, False
+        for source in self._merged(node, path):
+            self._bounds.spend(self._where(source), depth)
+            yield from ((key, value, True) for key, value, _ in self._pairs(source, path, depth + 1))
+
+    def _merged(self, node: yaml.MappingNode, path: str) -> Iterator[yaml.MappingNode]:
+        for key, value in node.value:
+            if key.tag == _MERGE_TAG:
+                for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if isinstance(source, yaml.MappingNode):
+                        yield source
+                    else:
+                        self._problems.add(self._where(source), path, "expected a mapping to merge (<<)")

@@ -1,0 +1,66 @@
+"""What `params.extra` may hold: YAML -> what JSON can say, without surprises.
+
+Guards that what is sent is what was meant: `yes` and dates have to be put in quotes, `1e-3` is a number, infinity is
+refused.
+"""
+
+import math
+import re
+from typing import Any
+
+from cometbatch.job.kinds import INT64_MAX, Kind, decimal, expected, refuse_surrogates
+from cometbatch.job.secrets import shown
+from cometbatch.job.tree import List, Map, Node, Scalar, WrongError
+
+_EXPONENTIAL = re.compile(r"[-+]?\d[\d_]*(?:\.\d*)?[eE][-+]?\d{1,4}")
+
+
+def _read_extra(node: Node) -> dict[str, Any]:
+    if not isinstance(node, Map):
+        raise expected("a mapping, merged into the request's body", node)
+    return _mapping(node)
+
+
+def _mapping(node: Map) -> dict[str, Any]:
+    for key, written in node.keys.items():
+        if written.tag != "str":
+            raise WrongError(f"expected text as key, found {shown(key)} at {written.where}: put it in quotes")
+    return {key: _value(value) for key, value in node.entries.items()}
+
+
+def _value(node: Node) -> object:
+    match node:
+        case Map():
+            return _mapping(node)
+        case List():
+            return [_value(item) for item in node.items]
+    is_exponential = node.tag == "str" and node.plain and _EXPONENTIAL.fullmatch(node.text)
+    return _number(node) if node.tag in {"int", "float"} or is_exponential else _word(node)
+
+
+def _word(node: Scalar) -> object:
+    match node.tag, node.text.lower():
+        case "null", _:
+            return None
+        case "bool", ("true" | "false") as word:
+            return word == "true"
+        case "bool", _:
+            raise expected("true or false", node, "if the word itself is meant, put it in quotes")
+    words = "a text, a number, true, false or null"
+    if node.tag != "str":
+        raise expected(words, node, "put it in quotes")
+    refuse_surrogates(node.text, words)
+    return node.text
+
+
+def _number(node: Scalar) -> int | float:
+    words = "a number that JSON can hold"
+    found = decimal(node, words)
+    if node.tag == "int" and abs(found) <= INT64_MAX:
+        return int(found)
+    if not math.isfinite(float(found)):
+        raise expected(words, node)
+    return float(found)
+
+
+EXTRA = Kind("a mapping", _read_extra)

@@ -1,0 +1,168 @@
+"""The table of keys: everything that a job file may say, what it takes, what counts without it and what it means.
+
+Reading and the README's table are both made from it, so that neither can say what the other doesn't.
+"""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, get_args
+
+import msgspec
+from msgspec import Struct
+
+from cometbatch.job import kinds, settings
+from cometbatch.job.extra import EXTRA
+from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, text, word
+from cometbatch.pricing import PriceSettings
+from cometbatch.records import GenerationParams, Role
+from cometbatch.wire import FORMATS
+
+MAX_PARTITION_ROWS = 8_192
+MAX_PUSHBACK_S = 86_400
+
+
+class Key(Struct, frozen=True):
+    """What a key takes, and what it means."""
+
+    kind: Kind[Any]
+    meaning: str
+
+
+class JobKey(Struct, frozen=True):
+    """One key of a job file, for documentation: its path, what it takes, what counts without it, what it means."""
+
+    path: str
+    type: str
+    default: str
+    meaning: str
+
+
+_MONEY = number(Decimal, 0, 1_000_000)
+_FACTOR = number(Decimal, 0, 100)
+_TOKENS = number(int, 1, 10_000_000)
+_MINUTE = number(float, 0, 1_000_000_000, above=True)
+_SECONDS = number(float, 0, MAX_SECONDS, above=True)
+
+PRICES = choice("catalog", "none")
+"""What `prices` may be instead of a mapping."""
+MESSAGE_KEYS = {
+    "role": Key(choice(*get_args(Role)), "whose message it is"),
+    "content": Key(PROSE, "template of the message"),
+}
+KEYS: dict[str, dict[str, Key]] = {
+    "input": {
+        "path": Key(kinds.INPUT_PATH, "the table: .csv, .tsv or .parquet"),
+        "id": Key(text("the name of a column"), "the column that holds your own name for a row"),
+        "encoding": Key(kinds.ENCODING, "how the text of a .csv or .tsv is encoded"),
+        "delimiter": Key(kinds.DELIMITER, "what parts the cells; a tab for .tsv"),
+    },
+    "output": {
+        "path": Key(kinds.PATH, "the result: a .parquet file, or a folder (with / at its end) for a data set"),
+        "prefix": Key(kinds.PREFIX, "put before the name of each output column"),
+        "partition_rows": Key(number(int, 1, MAX_PARTITION_ROWS), "rows in one part; chosen from the input's size"),
+    },
+    "target": {
+        "base_url": Key(kinds.BASE_URL, "the service, without /v1"),
+        "key_env": Key(kinds.KEY_ENV, "where the API key is found"),
+        "format": Key(choice(*FORMATS), "which request format is spoken"),
+        "model": Key(word("the id of a model"), "the model's id as the catalog has it"),
+        "allow_http": Key(FLAG, "send the key without encryption to a host that is not this machine"),
+    },
+    "prompt": {
+        "system": Key(PROSE, "template of the system message"),
+        "user": Key(PROSE, "template of the user message; {{ column }} stands for a cell"),
+        "messages": Key(Kind("a list of role and content", lambda node: node), "the messages, if two are not enough"),
+    },
+    "params": {
+        "max_output_tokens": Key(
+            number(int, 1, 10_000_000), "the most tokens that an answer may have, thinking included"
+        ),
+        "temperature": Key(number(float, 0, 2), "how freely the model chooses"),
+        "top_p": Key(number(float, 0, 1), "the share of likely tokens that it chooses from"),
+        "stop": Key(kinds.STOP, "where an answer ends early"),
+        "seed": Key(number(int, -INT64_MAX, INT64_MAX), "asks for the same choices each time, where a model can"),
+        "extra": Key(EXTRA, "merged into the request's body as it is"),
+    },
+    "limits": {
+        "concurrency": Key(number(int, 1, 10_000), "requests in flight at once"),
+        "requests_per_minute": Key(_MINUTE, "requests sent in a minute"),
+        "tokens_per_minute": Key(_MINUTE, "tokens asked for in a minute, input and output"),
+        "timeout_s": Key(_SECONDS, "seconds that one exchange may take"),
+    },
+    "retry": {
+        "max_attempts": Key(number(int, 1, 100), "attempts for a row before it counts as failed"),
+        "max_wait_s": Key(_SECONDS, "the longest wait between two attempts, in seconds"),
+        "max_pushback_s": Key(
+            number(float, 0, MAX_PUSHBACK_S, above=True),
+            "how long the service may push back (429) before rows fail, in seconds",
+        ),
+    },
+    "prices": {
+        "input": Key(_MONEY, "US dollars per million input tokens"),
+        "output": Key(_MONEY, "US dollars per million output tokens"),
+        "cache_read": Key(_MONEY, "US dollars per million input tokens that were read from a cache"),
+        "cache_write": Key(_MONEY, "US dollars per million input tokens that were written to a cache"),
+        "per_request": Key(_MONEY, "US dollars per request, instead of prices for tokens"),
+        "cache_read_multiplier": Key(_FACTOR, "price of cache reads as a multiple of the input price"),
+        "cache_write_multiplier": Key(_FACTOR, "price of cache writes as a multiple of the input price"),
+    },
+    "simulator": {
+        "seed": Key(number(int, 0, INT64_MAX), "another seed, other answers and faults"),
+        "latency_s": Key(kinds.LATENCY, "how long the simulator takes for an answer"),
+        "rps": Key(number(float, 0, 1_000_000, above=True), "requests per second beyond which it answers 429"),
+        "faults": Key(kinds.FAULTS, "which faults it has, and for what share of requests"),
+        "retry_after": Key(FLAG, "say in a 429 how long to wait"),
+    },
+}
+SECTIONS: dict[str, type[Struct]] = {
+    "input": settings.InputSettings,
+    "output": settings.OutputSettings,
+    "target": settings.TargetSettings,
+    "params": GenerationParams,
+    "limits": settings.LimitSettings,
+    "retry": settings.RetrySettings,
+    "prices": PriceSettings,
+    "simulator": settings.SimulatorSettings,
+}
+"""The sections that become settings as they are: all but the prompt."""
+REQUIRED = (("input", "path"), ("output", "path"), ("target", "format"), ("target", "model"))
+
+
+def job_keys() -> list[JobKey]:
+    """Every key that a job file may have, in the order of a job file."""
+    return list(_job_keys())
+
+
+def _job_keys() -> Iterator[JobKey]:
+    for section, keys in KEYS.items():
+        if section == "prices":
+            words = f"{PRICES.words}, or a mapping"
+            yield JobKey("prices", words, "catalog", "where prices come from; none: costs stay unknown")
+        for name, key in keys.items():
+            yield JobKey(f"{section}.{name}", key.kind.words, _default_words(section, name), key.meaning)
+
+
+def job_keys_markdown() -> str:
+    """The keys as a table in Markdown."""
+    rows = [f"| `{key.path}` | {key.type} | {key.default} | {key.meaning} |" for key in job_keys()]
+    return "\n".join(["| key | takes | default | meaning |", "| --- | --- | --- | --- |", *rows])
+
+
+def _default_words(section: str, name: str) -> str:
+    if (section, name) in REQUIRED:
+        return "required"
+    if section == "prompt":
+        return "required without messages" if name == "user" else ""
+    default = {field.name: field.default for field in msgspec.structs.fields(SECTIONS[section])}[name]
+    return "" if default in (msgspec.NODEFAULT, None, "", ()) else _yaml_like(default)
+
+
+def _yaml_like(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}"
+        case tuple():
+            return f"[{', '.join(map(_yaml_like, value))}]"
+    return str(value)

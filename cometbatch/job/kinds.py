@@ -1,0 +1,270 @@
+"""What a value of each kind must look like.
+
+Hides YAML 1.1's surprises: `no` is a truth value, `1e-3` is text, `010` is eight, `5:00` is three hundred, and an id
+like `4.5` or `2024-01-02` is no text at all.
+"""
+
+import codecs
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+
+from cometbatch.job.document import BRACES_HINT
+from cometbatch.job.secrets import is_key_for_a_name, shown
+from cometbatch.job.settings import DELIMITERS
+from cometbatch.job.tree import List, Map, Node, Scalar, WrongError, is_text
+from cometbatch.job.urls import normal_base_url
+
+MAX_NUMBER_CHARACTERS = 40
+MAX_STOPS = 16
+MAX_SECONDS = 3_600
+INT64_MAX = (1 << 63) - 1
+
+_T = TypeVar("_T")
+_N = TypeVar("_N", int, float, Decimal)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_NUMBER = re.compile(r"[-+]?(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,4})?")
+_ODD_NUMBERS = (
+    (re.compile(r"[-+]?0[0-7_]+"), "YAML reads a leading zero as base 8: write it without"),
+    (re.compile(r"[-+]?0[0-9_]+"), "write it without a leading zero"),
+    (re.compile(r"[-+]?\d+(:\d+)+(\.\d*)?"), "YAML reads colons as base 60: write one plain number"),
+    (re.compile(r"[-+]?0[xXbBoO]\w+"), "write it in plain decimal digits"),
+    (re.compile(r"[-+]?\.?(nan|inf|infinity)", re.IGNORECASE), "it must be finite"),
+)
+_NOT_TEXT = {"bool": "a truth value", "int": "a number", "float": "a number", "timestamp": "a date"}
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Kind(Struct, Generic[_T], frozen=True):
+    """`words` say what is expected, for messages and for the README; `read` raises `WrongError`."""
+
+    words: str
+    read: Callable[[Node], _T]
+
+
+def expected(words: str, node: Node, hint: str = "") -> WrongError:
+    """The error that says what was expected, and what is there."""
+    return WrongError(f"expected {words}, found {_found(node)}" + (f": {hint}" if hint else ""))
+
+
+def _found(node: Node) -> str:
+    match node:
+        case Map():
+            return "a mapping"
+        case List():
+            return "a list"
+        case Scalar(tag="null"):
+            return "nothing"
+        case Scalar(tag="other", text=text):
+            return f"a Python {text}"
+    return shown(node.text)
+
+
+def did_you_mean(found: str, known: Iterable[str]) -> str:
+    """The nearest of the known words, if one is near."""
+    near = difflib.get_close_matches(found, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
+# --- texts ---
+
+
+def text(
+    words: str,
+    *,
+    odd: Callable[[str], str | None] = lambda _: None,
+    is_filled: Callable[[str], object] = str.strip,
+    max_length: int = 4_096,
+) -> Kind[str]:
+    """Text in one line; `odd` gives a hint, which may be empty, for what is refused all the same."""
+
+    def read(node: Node) -> str:
+        found = _filled(node, words, is_filled)
+        if _CONTROL.search(found):
+            raise WrongError(f"expected {words}, found a line break or control character in it")
+        if len(found) > max_length:
+            raise WrongError(f"expected {words} of at most {max_length} characters, found {len(found)}")
+        if (hint := odd(found)) is not None:
+            raise expected(words, node, hint)
+        return found
+
+    return Kind(words, read)
+
+
+def _filled(node: Node, words: str, is_filled: Callable[[str], object] = str.strip) -> str:
+    """Text with something in it: more than spaces, if the caller doesn't take that for something."""
+    if not isinstance(node, Scalar) or node.tag in {"null", "other"}:
+        raise expected(words, node, BRACES_HINT if isinstance(node, Map) else "")
+    if node.tag != "str":
+        raise expected(words, node, f"YAML reads it as {_NOT_TEXT[node.tag]}; put it in quotes")
+    if not is_filled(node.text):
+        raise WrongError(f"expected {words}, found nothing in it")
+    refuse_surrogates(node.text, words)
+    return node.text
+
+
+def refuse_surrogates(found: str, words: str) -> None:
+    """Raise `WrongError` for text that no request could carry."""
+    if _SURROGATES.search(found):
+        raise WrongError(f"expected {words}, found half of a surrogate pair in it")
+
+
+def word(words: str) -> Kind[str]:
+    """Text without spaces."""
+    return text(words, odd=lambda found: None if found.split() == [found] else "there are spaces in it", max_length=256)
+
+
+def choice(*options: str) -> Kind[str]:
+    """One of some words."""
+    words = "one of " + ", ".join(options)
+    return text(words, odd=lambda found: None if found in options else did_you_mean(found, options))
+
+
+def _read_stop(node: Node) -> tuple[str, ...]:
+    items = node.items if isinstance(node, List) else [node]
+    if len(items) > MAX_STOPS:
+        raise WrongError(f"expected at most {MAX_STOPS} texts, found {len(items)}")
+    return tuple(_filled(item, STOP.words, bool) for item in items)  # a line break is the most common stop of all
+
+
+PROSE = Kind("a text", lambda node: _filled(node, "a text"))
+"""Text of any length, in any number of lines."""
+STOP = Kind("a text or a list of texts", _read_stop)
+PREFIX = text("a text", is_filled=lambda found: found.strip() or not found, max_length=64)
+
+
+# --- numbers ---
+
+
+def decimal(node: Node, words: str) -> Decimal:
+    """A number exactly as it is written. YAML 1.1 takes 1e-3 for text; we don't."""
+    if not isinstance(node, Scalar) or not (node.tag in {"int", "float"} or (node.tag == "str" and node.plain)):
+        quoted = is_text(node) and _NUMBER.fullmatch(node.text)
+        raise expected(words, node, "take the quotes away" if quoted else "")
+    for odd, hint in _ODD_NUMBERS:
+        if odd.fullmatch(node.text):
+            raise expected(words, node, hint)
+    if len(node.text) > MAX_NUMBER_CHARACTERS or not _NUMBER.fullmatch(node.text):
+        raise expected(words, node)
+    return Decimal(node.text.replace("_", ""))
+
+
+def number(kind: type[_N], low: int, high: int, *, above: bool = False) -> Kind[_N]:
+    """A number within bounds, which an `int` must meet as a whole one; `above`: larger than `low` as this kind, too."""
+    is_whole = issubclass(kind, int)
+    words = f"a {'whole ' * is_whole}number {'above' if above else 'from'} {low} {'up ' * above}to {high}"
+
+    def read(node: Node) -> _N:
+        exact = decimal(node, words)
+        if not low <= exact <= high:
+            raise expected(words, node)
+        found = kind(exact)
+        if (is_whole and found != exact) or (above and found <= low):
+            raise expected(words, node)
+        return found
+
+    return Kind(words, read)
+
+
+_SHARE = number(float, 0, 1)
+_SECONDS = number(float, 0, MAX_SECONDS)
+
+
+def _read_latency(node: Node) -> tuple[float, float]:
+    if isinstance(node, Scalar):
+        seconds = _SECONDS.read(node)
+        return seconds, seconds
+    words = "seconds, or a list of the least and the most"
+    if not isinstance(node, List) or len(node.items) != 2:  # noqa: PLR2004 - a least and a most
+        raise expected(words, node)
+    least, most = (_SECONDS.read(item) for item in node.items)
+    if least > most:
+        raise WrongError(f"expected {words}, found the larger one first")
+    return least, most
+
+
+def _read_faults(node: Node) -> dict[str, float]:
+    if not isinstance(node, Map):
+        raise expected(FAULTS.words, node)
+    shares = {}
+    for name, share in node.entries.items():
+        refuse_surrogates(name, FAULTS.words)
+        try:
+            shares[name] = _SHARE.read(share)
+        except WrongError as error:
+            raise WrongError(f"fault {shown(name)}: {error}") from None
+    return shares
+
+
+LATENCY = Kind("seconds, or [least, most]", _read_latency)
+FAULTS = Kind("a mapping of fault names to shares", _read_faults)
+
+
+# --- truth values, paths and names ---
+
+
+def _read_flag(node: Node) -> bool:
+    if not isinstance(node, Scalar) or node.tag != "bool":
+        raise expected("true or false", node)
+    return node.text.lower() in {"true", "yes", "on"}
+
+
+def _odd_path(found: str) -> str | None:
+    if found != found.strip():
+        return "there is a space at its start or end"
+    return "only files on this machine can be used" if re.match(r"[A-Za-z][\w+.-]+://", found) else None
+
+
+def _odd_input_path(found: str) -> str | None:
+    is_known = Path(found).suffix.lower() in DELIMITERS
+    return _odd_path(found) or (None if is_known else "")
+
+
+def _read_encoding(node: Node) -> str:
+    found = text("the name of an encoding").read(node)
+    try:
+        "a".encode(found)  # refuses codecs that are known but aren't for text
+        return codecs.lookup(found).name
+    except (LookupError, ValueError):
+        raise expected("the name of an encoding, such as utf-8 or cp1252", node) from None
+
+
+def _read_delimiter(node: Node) -> str:
+    words = 'one character other than a quote or line break (a tab is "\\t")'
+    if not is_text(node) or len(node.text) != 1 or node.text in '"\r\n\0':
+        raise expected(words, node)
+    refuse_surrogates(node.text, words)
+    return node.text
+
+
+def _read_key_env(node: Node) -> str:
+    """The name of a variable. Never shown where it is wrong: it may be the key itself."""
+    words = "the name of an environment variable, such as COMETAPI_KEY"
+    if not is_text(node):
+        raise WrongError(f"expected {words}")
+    if not _IDENTIFIER.fullmatch(node.text):
+        raise WrongError(f"expected {words}; the key itself does not belong in a job file")
+    if is_key_for_a_name(node.text):
+        raise WrongError(f"expected {words}; this looks like a key itself")
+    return node.text
+
+
+def _read_base_url(node: Node) -> str:
+    if not is_text(node):
+        raise WrongError("expected a URL such as https://api.cometapi.com, or simulator")
+    return normal_base_url(node.text)
+
+
+FLAG = Kind("true or false", _read_flag)
+PATH = text("a path", odd=_odd_path)
+INPUT_PATH = Kind("a path", text("the path of a file that ends in .csv, .tsv or .parquet", odd=_odd_input_path).read)
+ENCODING = Kind("an encoding", _read_encoding)
+DELIMITER = Kind("one character", _read_delimiter)
+KEY_ENV = Kind("the name of an environment variable", _read_key_env)
+BASE_URL = Kind("a URL, or simulator", _read_base_url)

@@ -1,0 +1,76 @@
+"""What looks like a key, and how names and values are shown in messages without ever showing one.
+
+Guards the promise that no secret is in a job, nor in what is said about it.
+"""
+
+import re
+
+from cometbatch.job.tree import List, Map, Node, Problems, Scalar, is_text
+
+MAX_SHOWN_CHARACTERS = 40
+KEYS_DO_NOT_BELONG = (
+    "keys do not belong in job files; put it in an environment variable and name that in target.key_env"
+)
+
+_SECRET_NAME = re.compile(
+    "(x_|goog_|comet_?|api_?|access_?|secret_?|auth_?)*(key|token)|auth(orization)?|bearer|credentials?|passw(or)?d|secret"
+)
+_SECRET = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}|AIza[\w-]{10,}|\bbearer\s+[\w.~+/=-]{8,}", re.IGNORECASE)
+_SECRET_IN_PROSE = re.compile(r"(?<![A-Za-z0-9])sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,}")
+_LONG_MIXED = re.compile(r"(?=\S*[0-9])(?=\S*[A-Za-z])\S{20,}")
+_KEY_AS_NAME = re.compile(r"sk.*|(?=.*[0-9])[^_]{20,}|.{101,}", re.DOTALL)
+
+
+def shown(text: str) -> str:
+    """A value as a message may show it: shortened, and not at all where it could be a secret."""
+    if _may_be_secret(text):
+        return "a value that is not shown here"
+    cut = text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
+    return ascii(cut) if re.search("[\ud800-\udfff]", cut) else repr(cut)
+
+
+def printable(path: object) -> str:
+    """A file's name with its bytes that are no text written out."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def join(path: str, key: str) -> str:
+    """A key path and one more key, which a message may show."""
+    safe = key if re.fullmatch(r"[\w-]{1,40}", key) and not _may_be_secret(key) else shown(key)
+    return f"{path}.{safe}" if path else safe
+
+
+def is_key_for_a_name(name: str) -> bool:
+    """Whether the name of an environment variable looks like the key that the variable should hold."""
+    return _KEY_AS_NAME.fullmatch(name) is not None
+
+
+def refuse_secrets(node: Node, path: str, problems: Problems) -> None:
+    """Name the place of every key in the tree, never the key."""
+    match node:
+        case Scalar(text=text):
+            pattern = _SECRET_IN_PROSE if path.startswith("prompt.") else _SECRET
+            if pattern.search(text):
+                problems.add(node.where, path, f"this looks like a key: {KEYS_DO_NOT_BELONG}")
+        case List(items=items):
+            for at, item in enumerate(items):
+                refuse_secrets(item, f"{path}[{at}]", problems)
+        case Map(entries=entries):
+            for key, value in entries.items():
+                if _holds_secret(key, value, path):
+                    problems.add(node.keys[key].where, join(path, key), KEYS_DO_NOT_BELONG)
+                else:
+                    refuse_secrets(value, join(path, key), problems)
+
+
+def _holds_secret(key: str, value: Node, path: str) -> bool:
+    if _SECRET.search(key):
+        return True
+    is_free = path.startswith("params.extra")  # the service's own names: a JSON schema may have a property "token"
+    is_named_so = _SECRET_NAME.fullmatch(key.lower().replace("-", "_"))
+    return is_named_so is not None and (is_text(value) or not is_free)
+
+
+def _may_be_secret(text: str) -> bool:
+    """Whether to keep a value out of messages; wrong suspicion costs nothing here."""
+    return bool(_SECRET.search(text) or _LONG_MIXED.search(text) or ("@" in text and "://" in text))

@@ -1,0 +1,153 @@
+"""The job and its settings, as the rest of the package knows them: frozen values, checked before they are made.
+
+Guards that what is said of a job, in a fingerprint, a description or a `repr`, holds no secret, because no field does.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+from msgspec import Struct
+
+from cometbatch.errors import JobError
+from cometbatch.job.secrets import printable
+from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
+from cometbatch.pricing import PriceSettings
+from cometbatch.records import GenerationParams, Role
+from cometbatch.template import PromptTemplate, TemplateError, compile_prompt
+from cometbatch.wire import FormatName
+
+DELIMITERS = {".csv": ",", ".tsv": "\t", ".parquet": None}
+"""Endings of input files that can be read, and what parts the cells where the job does not say."""
+
+
+class InputSettings(Struct, frozen=True):
+    """Where the rows come from. `delimiter` is None for Parquet, where it means nothing."""
+
+    path: Path
+    id: str | None = None
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+
+
+class OutputSettings(Struct, frozen=True):
+    """Where the answers go. `is_dataset`: `path` is a folder whose parts are the result, not one file."""
+
+    path: Path
+    prefix: str = ""
+    partition_rows: int | None = None
+    is_dataset: bool = False
+
+
+class TargetSettings(Struct, frozen=True):
+    """Which service and model are asked, and how. `base_url` has no `/v1` and no slash at its end."""
+
+    format: FormatName
+    model: str
+    base_url: str = DEFAULT_BASE_URL
+    key_env: str = "COMETAPI_KEY"
+    allow_http: bool = False
+
+    @property
+    def is_simulator(self) -> bool:
+        """Whether the simulator of this package is asked, and no service."""
+        return self.base_url == SIMULATOR
+
+    @property
+    def service(self) -> str:
+        """Who answers, as far as answers depend on it: "simulator", "loopback" whatever the port, or the base URL."""
+        return "loopback" if is_loopback(self.base_url) else self.base_url
+
+
+class MessageTemplate(Struct, frozen=True):
+    """One message of the prompt, before a row fills it in."""
+
+    role: Role
+    template: str
+
+
+class LimitSettings(Struct, frozen=True):
+    """How fast to go: requests in flight, per minute; tokens per minute; seconds for one exchange."""
+
+    concurrency: int = 16
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    timeout_s: float = 300.0
+
+
+class RetrySettings(Struct, frozen=True):
+    """How long to try: attempts for a row, seconds between two, seconds that the service may hold everyone back."""
+
+    max_attempts: int = 5
+    max_wait_s: float = 30.0
+    max_pushback_s: float = 900.0
+
+
+class SimulatorSettings(Struct, frozen=True):
+    """How the simulator behaves. `faults` maps a fault's name to its share of requests, from 0 to 1."""
+
+    seed: int = 0
+    latency_s: tuple[float, float] = (0.5, 1.5)
+    rps: float | None = None
+    faults: dict[str, float] = msgspec.field(default_factory=dict)
+    retry_after: bool = False
+
+
+class Job(Struct, frozen=True):
+    """What is to be done: made by `load_job`, which has checked it. Paths are absolute. Holds no secret.
+
+    `places` says where the template of each message stands, as "FILE:LINE: KEY".
+    """
+
+    input: InputSettings
+    output: OutputSettings
+    target: TargetSettings
+    messages: tuple[MessageTemplate, ...]
+    places: tuple[str, ...]
+    params: GenerationParams = GenerationParams()
+    limits: LimitSettings = LimitSettings()
+    retry: RetrySettings = RetrySettings()
+    prices: PriceSettings = PriceSettings()
+    simulator: SimulatorSettings | None = None
+    source_path: Path | None = None
+
+    def prompt_template(self) -> PromptTemplate:
+        """The compiled prompt. Compiles anew at each call."""
+        return compile_prompt([(message.role, message.template) for message in self.messages], self.params)
+
+    def prompt_template_for(self, columns: Sequence[str]) -> PromptTemplate:
+        """The compiled prompt, for a table with these columns. Raises `JobError` where it needs others."""
+        template = self.prompt_template()
+        try:
+            template.check(columns)
+        except TemplateError as error:
+            raise JobError(f"{self.places[error.index]}: {template_words(error)}") from error
+        return template
+
+    def fingerprint(self) -> dict[str, object]:
+        """What in the job changes answers, as JSON-ready values by key path: two runs that differ here don't mix."""
+        target = {"format": self.target.format, "model": self.target.model, "service": self.target.service}
+        source = {"id": self.input.id, "encoding": self.input.encoding, "delimiter": self.input.delimiter}
+        fields: dict[str, object] = {f"target.{name}": value for name, value in target.items()}
+        fields |= {f"input.{name}": value for name, value in source.items()}
+        fields["output.prefix"] = self.output.prefix
+        for index, message in enumerate(self.messages):
+            fields[f"prompt.messages[{index}].role"] = message.role
+            fields[f"prompt.messages[{index}].content"] = message.template
+        return fields | {f"params.{name}": value for name, value in _plain(self.params).items()}
+
+    def describe(self) -> dict[str, object]:
+        """The whole job as JSON-ready values, for manifests and metadata; `places` are left out."""
+        return {name: value for name, value in _plain(self).items() if name != "places"}
+
+
+def template_words(error: TemplateError) -> str:
+    """What is wrong with a template, for a message that says itself where the template stands."""
+    line = f"line {error.line} of the template: " if error.line else "in the template: "
+    return line + error.reason + (f" ({error.hint})" if error.hint else "")
+
+
+def _plain(value: Struct) -> dict[str, Any]:
+    """A Struct as JSON would give it back: Decimals and paths are strings, tuples are lists."""
+    return cast("dict[str, Any]", msgspec.json.decode(msgspec.json.encode(value, enc_hook=printable)))

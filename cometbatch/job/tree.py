@@ -1,0 +1,123 @@
+"""The tree that a job is read into, whatever it was written in, and the list of what is wrong with it.
+
+Guards that every value knows where it stands, and that no tree outgrows its bounds: an alias can multiply, and a
+Python mapping can hold itself.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeAlias, TypeGuard
+
+import msgspec
+from msgspec import Struct
+
+from cometbatch.errors import JobError
+
+MAX_VALUES = 20_000
+"""Values in a job once its aliases are written out."""
+MAX_DEPTH = 60
+MAX_PROBLEMS_SHOWN = 30
+
+
+class Scalar(Struct):
+    """A value that is no list and no mapping.
+
+    `where` is "FILE:LINE", `tag` is YAML's word for what it reads ("str", "int", …) or "other" for a Python value of
+    no kind, whose type `text` names; `plain` means that it had no quotes.
+    """
+
+    where: str
+    tag: str
+    text: str
+    plain: bool = True
+
+
+class List(Struct):
+    """A list of values."""
+
+    where: str
+    items: "list[Node]"
+
+
+class Map(Struct):
+    """A mapping. `keys` are the keys of its entries as they were written."""
+
+    where: str
+    entries: "dict[str, Node]" = msgspec.field(default_factory=dict)
+    keys: dict[str, Scalar] = msgspec.field(default_factory=dict)
+
+    def put(self, key: Scalar, value: "Node") -> None:
+        """Add an entry, or replace it."""
+        self.keys[key.text], self.entries[key.text] = key, value
+
+
+Node: TypeAlias = Scalar | List | Map
+
+
+def is_null(node: Node | None) -> bool:
+    """Whether there is nothing, which in a job is the same as being left out."""
+    return node is None or (isinstance(node, Scalar) and node.tag == "null")
+
+
+def is_text(node: Node | None) -> TypeGuard[Scalar]:
+    """Whether YAML reads this as text."""
+    return isinstance(node, Scalar) and node.tag == "str"
+
+
+class BrokenError(Exception):
+    """There is no tree to go on with. The words never hold a piece of the text, which could hold a secret."""
+
+    def __init__(self, where: str, words: str) -> None:
+        super().__init__(words)
+        self.where = where
+
+
+class WrongError(Exception):
+    """A value is not what it must be; the words say what was expected."""
+
+
+class Bounds:
+    """How much a tree may still grow."""
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def spend(self, where: str, depth: int) -> None:
+        """Count one value at this depth. Raises `BrokenError` beyond the bounds."""
+        self._left -= 1
+        if self._left < 0:
+            raise BrokenError(where, f"more than {MAX_VALUES} values, aliases written out")
+        if depth > MAX_DEPTH:
+            raise BrokenError(where, "nested too deeply")
+
+
+def place(where: str, path: str) -> str:
+    """Where a problem is: "FILE:LINE: KEY"; the key is left out where there is none, and after its own --set."""
+    return where if path == "" or where == f"--set {path}" else f"{where}: {path}"
+
+
+class Problems:
+    """What is wrong with a job, one line each."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def add(self, where: str, path: str, words: str) -> None:
+        """Note a problem with the value of a key."""
+        self.lines.append(f"{place(where, path)}: {words}")
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note a `BrokenError` and go on."""
+        try:
+            yield
+        except BrokenError as error:
+            self.add(error.where, "", str(error))
+
+    def stop_if_any(self) -> None:
+        """Raise `JobError` with all of them."""
+        shown = self.lines[:MAX_PROBLEMS_SHOWN]
+        if len(self.lines) > len(shown):
+            shown.append(f"and {len(self.lines) - len(shown)} more problems")
+        if shown:
+            raise JobError("\n".join(shown))
