@@ -53,8 +53,7 @@ def check(job: Job) -> Checked:
     if job.target.is_simulator:
         simulator_behaviour(job)
     opened = source.open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
-    template = job.prompt_template()
-    template.check(opened.columns)
+    template = job.prompt_template_for(opened.columns)
     if job.input.id is not None and job.input.id not in opened.columns:
         raise UsageError(f"input.id: there is no column {job.input.id!r}; there are {', '.join(opened.columns)}.")
     if clashes := output.clashes(opened.columns, job.output.prefix):
