@@ -92,6 +92,15 @@ def test_a_look_changes_nothing(tmp_path: Path) -> None:
     assert rows == run.look().rows
 
 
+def record(run: RunOnDisk, rows: range) -> None:
+    """Leave these rows recorded in the first partition's journal."""
+    journal = run.directory.open_journal(RUN_ID, 0)
+    journal.replay()
+    for row in rows:
+        journal.append(output.encode_outcome(unsendable(row)))
+    journal.close()
+
+
 class CommitsMeanwhile(RunDirectory):
     """A run directory in which a partition is committed as soon as anything has been listed."""
 
@@ -113,11 +122,7 @@ class CommitsMeanwhile(RunDirectory):
 def test_a_partition_committed_during_a_look_is_counted_once(tmp_path: Path) -> None:
     """A row that was recorded is never missing from a look, nor there twice, however the run goes on meanwhile."""
     run = RunOnDisk(tmp_path, 4, 4)
-    journal = run.directory.open_journal(RUN_ID, 0)
-    journal.replay()
-    for row in range(4):
-        journal.append(output.encode_outcome(unsendable(row)))
-    journal.close()
+    record(run, range(4))
 
     def commit() -> None:
         virtual_time.run(carry_out(run, ScriptedService(always(answer()))))
@@ -125,6 +130,16 @@ def test_a_partition_committed_during_a_look_is_counted_once(tmp_path: Path) -> 
     seen = resume.look(CommitsMeanwhile(tmp_path, commit), run.manifest)
     assert run.directory.journals() == []
     assert seen.rows == 4
+
+
+def test_a_journal_beside_its_part_counts_once(tmp_path: Path) -> None:
+    """A process that died between a commit and the end of its journal left each row twice, and it is one row."""
+    run = RunOnDisk(tmp_path, 4, 4)
+    record(run, range(4))
+    journal = run.directory.journal_path(0).read_bytes()
+    virtual_time.run(carry_out(run, ScriptedService(always(answer()))))
+    run.directory.journal_path(0).write_bytes(journal)
+    assert run.look() == Progressed((0,), Tally(failed=4, failures={"template": 4}), frozenset())
 
 
 def test_a_foreign_part_is_refused(tmp_path: Path) -> None:

@@ -464,6 +464,7 @@ def test_cancelling_a_run_leaves_no_task_behind(when: float) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert asyncio.get_running_loop().time() == when
         return asyncio.all_tasks() - {asyncio.current_task()}
 
     assert run(main()) == set()
@@ -567,6 +568,14 @@ def test_a_page_among_answers_fails_only_its_row(odd: tuple[int, ...]) -> None:
     assert stop is None
     assert len(rows.by_row) == 20
     assert tuple(row for row, each in sorted(rows.by_row.items()) if isinstance(each, Failed)) == odd
+
+
+def test_a_doubt_is_not_settled_while_an_answer_is_on_its_way() -> None:
+    """At the end of the table, a row in flight may still show that the path works."""
+    rows = RowsInMemory(2)
+    stop, _ = carry(rows, by_row({0: (1.0, PAGE)}, (9.0, answer())), concurrency=3)
+    assert stop is None
+    assert [word_for(rows.by_row[row]) for row in range(2)] == ["invalid_response", "succeeded"]
 
 
 def test_doubts_about_the_path_stay_unrecorded_after_a_stop() -> None:
