@@ -9,11 +9,10 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from typing import IO, Any
 
 import httpx
-import msgspec
 from msgspec import Struct
 
 import cometbatch
@@ -244,7 +243,7 @@ class _Session(Struct, frozen=True):
             self.checked.row_maker(),
             partition_rows=self.manifest.partition_rows,
             prefix=self.checked.job.output.prefix,
-            metadata=self._metadata(),
+            metadata=manifests.metadata(self.manifest),
             slots=slots,
         )
 
@@ -284,18 +283,9 @@ class _Session(Struct, frozen=True):
         paths = [self.directory.part_path(each.index) for each in resume.partitions(self.manifest)]
 
         def write(file: IO[bytes]) -> None:
-            parts.merge(file, paths, schema, self._metadata())
+            parts.merge(file, paths, schema, manifests.metadata(self.manifest))
 
         write_aside(job.output.path, write)
-
-    def _metadata(self) -> Mapping[str, str]:
-        return {
-            "cometbatch.version": self.manifest.cometbatch,
-            "cometbatch.run_id": self.manifest.run_id,
-            "cometbatch.created_at": self.manifest.created_at,
-            "cometbatch.job": msgspec.json.encode(self.manifest.job).decode(),
-            "cometbatch.prices": msgspec.json.encode(self.manifest.prices).decode(),
-        }
 
 
 @contextlib.contextmanager

@@ -51,6 +51,17 @@ def decode(content: bytes, where: str) -> Manifest:
         raise CheckpointError(f"{where}: the manifest is damaged ({error}). Restore it, or use --fresh.") from error
 
 
+def metadata(manifest: Manifest) -> dict[str, str]:
+    """What every part and the result say of their run, in their own metadata."""
+    return {
+        "cometbatch.version": manifest.cometbatch,
+        "cometbatch.run_id": manifest.run_id,
+        "cometbatch.created_at": manifest.created_at,
+        "cometbatch.job": msgspec.json.encode(manifest.job).decode(),
+        "cometbatch.prices": msgspec.json.encode(manifest.prices).decode(),
+    }
+
+
 def refuse_drift(manifest: Manifest, fingerprint: dict[str, Any], size: int, sha256: str) -> None:
     """Raises `DriftError` naming every field whose change would mix answers that don't fit together."""
     known = msgspec.json.decode(msgspec.json.encode(fingerprint))  # through JSON, as the manifest's own went

@@ -66,6 +66,12 @@ def result_run_id(path: Path) -> str | None:
     return None if run_id is None else run_id.decode(errors="replace")
 
 
+def read_part(path: Path) -> pa.Table:
+    """A whole part, each page checked against its checksum. Raises `CheckpointError` where it is damaged."""
+    with _reading(path) as part:
+        return part.read()
+
+
 def merge(file: IO[bytes], parts: Iterable[Path], schema: pa.Schema, metadata: Mapping[str, str]) -> None:
     """Write every part's rows, in the order given, as one Parquet file; a part at a time in memory.
 

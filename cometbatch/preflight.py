@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -28,24 +29,23 @@ class Checked(Struct, frozen=True):
     template: PromptTemplate
     format: wire.WireFormat
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The input columns that have to be turned into Python values, in the input's order."""
-        job, template = self.job, self.template
-        needed = set(self.source.columns) if template.needs_all_columns else set(template.columns_needed)
-        return tuple(name for name in self.source.columns if name in needed or name == job.input.id)
-
     def row_maker(self) -> RowMaker:
         """How rows of this job become requests."""
-        model, build = self.job.target.model, self.format.build_request
-        return RowMaker(
-            columns=self.columns,
-            id_column=self.job.input.id,
-            render=self.template.render,
-            build=lambda prompt: build(model, prompt),
-            hash_seed=f"{self.format.name}\n{model}\n".encode(),
-            now=now,
-        )
+        return row_maker(self.job, self.template, self.source.columns)
+
+
+def row_maker(job: Job, template: PromptTemplate, columns: Sequence[str]) -> RowMaker:
+    """How rows of a table with these columns become requests; only what is needed of a row becomes Python values."""
+    needed = set(columns) if template.needs_all_columns else set(template.columns_needed)
+    wire_format, model = wire.FORMATS[job.target.format], job.target.model
+    return RowMaker(
+        columns=tuple(name for name in columns if name in needed or name == job.input.id),
+        id_column=job.input.id,
+        render=template.render,
+        build=lambda prompt: wire_format.build_request(model, prompt),
+        hash_seed=f"{wire_format.name}\n{model}\n".encode(),
+        now=now,
+    )
 
 
 def check(job: Job) -> Checked:

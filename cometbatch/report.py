@@ -10,7 +10,6 @@ from cometbatch import manifest as manifests
 from cometbatch import parts, resume
 from cometbatch.checkpoint import RunDirectory
 from cometbatch.errors import UsageError
-from cometbatch.manifest import Manifest
 from cometbatch.summary import RunSummary
 
 RUN_SUFFIX = ".run"
@@ -55,11 +54,9 @@ def status(path: str | Path) -> RunStatus:
 
     Raises `UsageError` where there is no run, `CheckpointError` where its files are damaged.
     """
-    run_path = _run_path(Path(path))
-    manifest = _manifest(run_path)
-    output = run_path.with_name(run_path.name.removesuffix(RUN_SUFFIX))
+    directory, output = find_run(path)
+    manifest = manifests.decode(manifest_content(directory), str(directory.path / "manifest.json"))
     prefix = str(manifest.fingerprint.get("output.prefix") or "")
-    directory = RunDirectory(run_path, parts=output if output.is_dir() else None)
     progressed = resume.look(directory, manifest)
     partitions = len(resume.partitions(manifest))
     published = output.is_dir() or parts.result_run_id(output) == manifest.run_id
@@ -82,18 +79,22 @@ def status(path: str | Path) -> RunStatus:
     )
 
 
-def _run_path(path: Path) -> Path:
-    path = path.absolute()
-    return path if path.name.endswith(RUN_SUFFIX) else path.with_name(path.name + RUN_SUFFIX)
+def find_run(path: str | Path) -> tuple[RunDirectory, Path]:
+    """The run directory that `path` is, or that stands beside it, and its output, wherever both were moved to."""
+    path = Path(path).absolute()
+    run_path = path if path.name.endswith(RUN_SUFFIX) else path.with_name(path.name + RUN_SUFFIX)
+    output = run_path.with_name(run_path.name.removesuffix(RUN_SUFFIX))
+    return RunDirectory(run_path, parts=output if output.is_dir() else None), output
 
 
-def _manifest(run_path: Path) -> Manifest:
-    content = RunDirectory(run_path).read_manifest()
+def manifest_content(directory: RunDirectory) -> bytes:
+    """The manifest's bytes. Raises `UsageError` where there is no run."""
+    content = directory.read_manifest()
     if content is None:
         raise UsageError(
-            f"{run_path}: there is no run here. Give the run directory, or the output that it stands beside."
+            f"{directory.path}: there is no run here. Give the run directory, or the output that it stands beside."
         )
-    return manifests.decode(content, str(run_path / "manifest.json"))
+    return content
 
 
 def _latency(paths: list[Path], column: str) -> dict[str, float] | None:

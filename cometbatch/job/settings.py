@@ -3,9 +3,9 @@
 Guards that what is said of a job, in a fingerprint, a description or a `repr`, holds no secret, because no field does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import msgspec
 from msgspec import Struct
@@ -141,11 +141,26 @@ class Job(Struct, frozen=True):
         """The whole job as JSON-ready values, for manifests and metadata; `places` are left out."""
         return {name: value for name, value in _plain(self).items() if name != "places"}
 
+    @classmethod
+    def from_description(cls, description: Mapping[str, object]) -> Self:
+        """The job that `describe` described. Raises `JobError` where no job describes itself so."""
+        try:
+            return msgspec.convert({"places": (), **description}, cls, dec_hook=_path)
+        except msgspec.ValidationError as error:
+            raise JobError(f"this describes no job ({error})") from error
+
 
 def template_words(error: TemplateError) -> str:
     """What is wrong with a template, for a message that says itself where the template stands."""
     line = f"line {error.line} of the template: " if error.line else "in the template: "
     return line + error.reason + (f" ({error.hint})" if error.hint else "")
+
+
+def _path(kind: type, value: object) -> object:
+    """What JSON has no type of its own for: paths alone."""
+    if kind is not Path or not isinstance(value, str):
+        raise msgspec.ValidationError(f"{value!r} is no {kind.__name__}")
+    return Path(value)
 
 
 def _plain(value: Struct) -> dict[str, Any]:
