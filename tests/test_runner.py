@@ -444,6 +444,7 @@ def test_the_second_signal_gives_up_what_is_in_flight() -> None:
     rows, marks = RowsInMemory(100), MarksInMemory()
 
     def both(runner: Runner) -> None:
+        assert runner.in_flight == 4  # what a person is told that is being waited for
         runner.stop(INTERRUPTED)
         runner.stop_now(TERMINATED)
 
