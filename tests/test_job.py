@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cometbatch.errors import JobError
-from cometbatch.job import MessageTemplate, SimulatorSettings, job_keys, job_keys_markdown, load_job
+from cometbatch.job import Job, MessageTemplate, SimulatorSettings, job_keys, job_keys_markdown, load_job
 from cometbatch.job.keys import SECTIONS
 from cometbatch.pricing import PriceSettings
 from cometbatch.records import GenerationParams
@@ -302,6 +302,7 @@ def test_a_missing_column_is_named_by_file_and_line(here: Path) -> None:
         ),
         (load_job(path, ["prompt.system='{{ x }}'"]), "--set prompt.system: line 1 of the template: no"),
         (load_job(small()), "job: prompt.user: line 1 of the template: no column 'body' in the input"),
+        (Job.from_description(load_job(small()).describe()), "prompt.messages[0]: line 1 of the template: no column"),
     ):
         with pytest.raises(JobError) as caught:
             job.prompt_template_for(["id", "bdy"])

@@ -97,7 +97,8 @@ class SimulatorSettings(Struct, frozen=True):
 class Job(Struct, frozen=True):
     """What is to be done: made by `load_job`, which has checked it. Paths are absolute. Holds no secret.
 
-    `places` says where the template of each message stands, as "FILE:LINE: KEY".
+    `places` says where the template of each message stands, as "FILE:LINE: KEY"; a job that comes from its description
+    has none.
     """
 
     input: InputSettings
@@ -122,7 +123,8 @@ class Job(Struct, frozen=True):
         try:
             template.check(columns)
         except TemplateError as error:
-            raise JobError(f"{self.places[error.index]}: {template_words(error)}") from error
+            place = self.places[error.index] if self.places else f"prompt.messages[{error.index}]"
+            raise JobError(f"{place}: {template_words(error)}") from error
         return template
 
     def fingerprint(self) -> dict[str, object]:
