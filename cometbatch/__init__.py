@@ -10,9 +10,9 @@
 A map of the package, imports running downwards only:
 
     cli                             commands -> the functions of the same names below -> exit codes
-    batch, planning, report         composition: run; plan; status
+    batch, planning, report, verification    composition: run; plan; status; verify
     preflight, resume               what is checked before; what earlier sessions left
-    runner, partition               the loop; the life of a partition
+    runner, partition, evidence     the loop; the life of a partition; what a finished row says against itself
     source, checkpoint, parts, limits, transport, progress, simulator    adapters, each owning one outside thing
     job, manifest, summary          what is asked; what a run is; what it came to
     template, wire, retry, pricing, output    the functional core: no I/O, no clock, no randomness
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from cometbatch.simulator.server import serve
     from cometbatch.summary import RunStoppedError as RunStoppedError
     from cometbatch.summary import RunSummary as RunSummary
+    from cometbatch.verification import Verification as Verification
+    from cometbatch.verification import verify as verify
 
     simulate = serve
 
@@ -70,6 +72,7 @@ _HOMES = {
     "simulator.behaviour": ("FAULTS", "Behaviour", "parse_fault", "parse_latency"),
     "simulator.server": ("serve",),
     "summary": ("RunStoppedError", "RunSummary"),
+    "verification": ("Verification", "verify"),
 }  # fmt: skip
 _HOME_OF = {name: (module, name) for module, names in _HOMES.items() for name in names}
 _HOME_OF["simulate"] = _HOME_OF.pop("serve")  # named like its command

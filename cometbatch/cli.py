@@ -26,7 +26,7 @@ EXIT_CODES = (
     (ALL_SUCCEEDED, "every row succeeded"),
     (UNEXPECTED, "an unexpected error, or the disk would not take what was to be written; resumable"),
     (WRONG_USAGE, "the command, the job file or the input is wrong; nothing was sent"),
-    (SOME_ROWS_FAILED, "finished, with failed or incomplete rows; the result is there"),
+    (SOME_ROWS_FAILED, "finished, with failed or incomplete rows; the result is there (`verify`: a check failed)"),
     (4, "stopped at the budget; resumable (reserved: there is no budget setting yet)"),
     (5, "the service refuses the job (key, credit, model, address); resumable"),
     (6, "another process has the run"),
@@ -92,6 +92,20 @@ def status(path: Path, as_json: bool) -> None:
     if path.suffix in (".yaml", ".yml"):
         path = cometbatch.load_job(path).output.path
     _report(cometbatch.status(path), as_json=as_json)
+
+
+@cli.command(short_help="Prove a finished run from its files.")
+@click.argument("path", type=click.Path(path_type=Path))
+@as_json
+def verify(path: Path, as_json: bool) -> None:
+    """Prove a finished run from its files: each row once, its own answer, the right cost. Changes and sends nothing.
+
+    PATH: its job file, output or run directory.
+    """
+    is_job = path.suffix in (".yaml", ".yml")
+    found = cometbatch.verify(cometbatch.load_job(path) if is_job else path)
+    _report(found, as_json=as_json)
+    sys.exit(ALL_SUCCEEDED if found.ok else SOME_ROWS_FAILED)
 
 
 @cli.command(short_help="Serve a simulated CometAPI on 127.0.0.1.")

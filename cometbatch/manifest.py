@@ -62,13 +62,18 @@ def metadata(manifest: Manifest) -> dict[str, str]:
     }
 
 
+def drift(manifest: Manifest, fingerprint: dict[str, Any]) -> list[tuple[str, object, object]]:
+    """What changes answers and is not what it was when the run began: key, value then, value now."""
+    known = msgspec.json.decode(msgspec.json.encode(fingerprint))  # through JSON, as the manifest's own went
+    keys = sorted(manifest.fingerprint.keys() | known.keys())
+    pairs = [(key, manifest.fingerprint.get(key), known.get(key)) for key in keys]
+    return [(key, was, now) for key, was, now in pairs if was != now]
+
+
 def refuse_drift(manifest: Manifest, fingerprint: dict[str, Any], size: int, sha256: str) -> None:
     """Raises `DriftError` naming every field whose change would mix answers that don't fit together."""
-    known = msgspec.json.decode(msgspec.json.encode(fingerprint))  # through JSON, as the manifest's own went
     changes = [
-        f"  {key}: was {_shown(was, now)}, is {_shown(now, was)}"
-        for key in sorted(manifest.fingerprint.keys() | known.keys())
-        if (was := manifest.fingerprint.get(key)) != (now := known.get(key))
+        f"  {key}: was {_shown(was, now)}, is {_shown(now, was)}" for key, was, now in drift(manifest, fingerprint)
     ]
     if (size, sha256) != (manifest.input.size, manifest.input.sha256):
         changes.append(

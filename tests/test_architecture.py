@@ -17,9 +17,9 @@ LAYERS = (
     ("job",),
     ("source", "checkpoint", "parts", "limits", "transport", "progress", "simulator"),
     ("manifest",),
-    ("summary", "partition", "runner"),
+    ("summary", "partition", "runner", "evidence"),
     ("resume", "preflight"),
-    ("batch", "planning", "report"),
+    ("batch", "planning", "report", "verification"),
     ("", "cli"),
     ("__main__",),
 )
