@@ -11,7 +11,7 @@ A map of the package, imports running downwards only:
 
     cli                             commands -> the functions of the same names below -> exit codes
     batch, planning, report, verification    composition: run; plan; status; verify
-    preflight, resume               what is checked before; what earlier sessions left
+    preflight, resume, reopen       what is checked before; what earlier sessions left; what is taken back from it
     runner, partition, evidence     the loop; the life of a partition; what a finished row says against itself
     source, checkpoint, parts, limits, transport, progress, simulator    adapters, each owning one outside thing
     job, manifest, summary          what is asked; what a run is; what it came to

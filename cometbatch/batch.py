@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import IO, Any
 
 import httpx
@@ -17,7 +17,8 @@ from msgspec import Struct
 
 import cometbatch
 from cometbatch import manifest as manifests
-from cometbatch import output, parts, pricing, resume, retry, source
+from cometbatch import output, parts, pricing, reopen, resume, source
+from cometbatch import retry as retries
 from cometbatch.checkpoint import RunDirectory, Session, write_aside
 from cometbatch.errors import DriftError, UsageError
 from cometbatch.job import Job
@@ -26,6 +27,7 @@ from cometbatch.manifest import Manifest
 from cometbatch.partition import Partitions
 from cometbatch.preflight import Checked, api_key, check, now, price_book, run_directory, simulator_behaviour
 from cometbatch.progress import Progress
+from cometbatch.reopen import Matching
 from cometbatch.resume import Progressed
 from cometbatch.runner import Policy, Runner, Service, Stop
 from cometbatch.simulator.process import SimulatorProcess
@@ -36,12 +38,19 @@ STOPPED = {"refused": ServiceRefusedError, "interrupted": InterruptedRunError, "
 
 
 def run(
-    job: Job, *, fresh: bool = False, progress: bool | None = None, http: httpx.AsyncBaseTransport | None = None
+    job: Job,
+    *,
+    fresh: bool = False,
+    retry: str | Iterable[str] = (),
+    progress: bool | None = None,
+    http: httpx.AsyncBaseTransport | None = None,
 ) -> RunSummary:
     """Carry out a job, or carry on with one that was interrupted, to its last row.
 
-    `fresh` forgets an earlier run of the same output. `progress` forces the progress line on or off (by default it
-    follows the terminal). `http` replaces the network: any httpx transport will do.
+    `fresh` forgets an earlier run of the same output. `retry` names kinds of rows (`failed`, `incomplete`, an error
+    kind or a finish reason) that are to be answered again; every other row stays as it is. `progress` forces the
+    progress line on or off (by default it follows the terminal). `http` replaces the network: any httpx transport will
+    do.
 
     Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
     process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be carried on.
@@ -49,14 +58,20 @@ def run(
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(run_async(job, fresh=fresh, progress=progress, http=http))
+        return asyncio.run(run_async(job, fresh=fresh, retry=retry, progress=progress, http=http))
     raise UsageError("An event loop is running here (a notebook?): use `await cometbatch.run_async(job)`.")
 
 
 async def run_async(
-    job: Job, *, fresh: bool = False, progress: bool | None = None, http: httpx.AsyncBaseTransport | None = None
+    job: Job,
+    *,
+    fresh: bool = False,
+    retry: str | Iterable[str] = (),
+    progress: bool | None = None,
+    http: httpx.AsyncBaseTransport | None = None,
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already."""
+    words = _retry_words(retry, fresh=fresh)
     checked = check(job)
     directory = run_directory(job)
     is_new = fresh or directory.read_manifest() is None
@@ -65,14 +80,28 @@ async def run_async(
     identity = checked.source.check() if is_new else None
     with _locked(directory):
         known = _known_run(directory, checked, fresh=fresh)
-        if known is not None and _is_published(job, directory, *known):
-            return _summary(job, directory, *known, finished=True, had_work=False)
+        matching = Matching()
+        if known is not None and words:
+            matching = reopen.find(directory, *known, words, job.output.prefix)
+        asked = matching.tally.rows if words else None
+        if known is not None and not matching.partitions and _is_published(job, directory, *known):
+            return _summary(job, directory, *known, finished=True, had_work=False, reopened=asked)
         async with _connected(job, http) as transport:
             begun = known or await _begin(checked, identity or checked.source.check(), directory, transport)
-            return await _Session(checked, directory, *begun, transport).carry_out(progress)
+            if matching.partitions:
+                taken = reopen.take_back(directory, *begun, words, found=matching, prefix=job.output.prefix)
+                begun = begun[0], taken
+            return await _Session(checked, directory, *begun, transport, asked).carry_out(progress)
 
 
 # -- before the first request ------------------------------------------------------------------------------------
+
+
+def _retry_words(retry: str | Iterable[str], *, fresh: bool) -> frozenset[str]:
+    words = reopen.read_words(retry) if retry else frozenset[str]()
+    if words and fresh:
+        raise UsageError("--retry and --fresh exclude each other: a fresh start leaves nothing to answer again.")
+    return words
 
 
 def _check_start(job: Job, *, fresh: bool, needs_key: bool) -> None:
@@ -159,6 +188,8 @@ async def _connected(job: Job, http: httpx.AsyncBaseTransport | None) -> AsyncIt
 def _is_published(job: Job, directory: RunDirectory, manifest: Manifest, progressed: Progressed) -> bool:
     if len(progressed.committed) < len(resume.partitions(manifest)) or directory.read_manifest() is None:
         return False
+    if directory.reopened().unpublished:
+        return False
     return job.output.is_dataset or parts.result_run_id(job.output.path) == manifest.run_id
 
 
@@ -173,6 +204,7 @@ class _Session(Struct, frozen=True):
     manifest: Manifest
     progressed: Progressed
     transport: Transport
+    reopened: int | None = None
 
     async def carry_out(self, progress: bool | None) -> RunSummary:
         """Carry the missing rows to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
@@ -186,6 +218,7 @@ class _Session(Struct, frozen=True):
             shown.close()
         if stop is None:
             self._publish()
+            reopen.settle(self.directory)
         summary = _summary(
             self.checked.job,
             self.directory,
@@ -195,6 +228,7 @@ class _Session(Struct, frozen=True):
             elapsed_s=time.monotonic() - started,
             retries=shown.retries,
             pushbacks=shown.pushbacks,
+            reopened=self.reopened,
         )
         if stop is not None:
             raise STOPPED[stop.kind](f"{stop.message} {stop.hint}".strip(), summary)
@@ -252,7 +286,7 @@ class _Session(Struct, frozen=True):
         return Service(
             exchange=self.transport.exchange,
             parse=self.checked.format.parse_response,
-            judge=lambda reply, parsed: retry.classify(reply, parsed, now=now()),
+            judge=lambda reply, parsed: retries.classify(reply, parsed, now=now()),
             price=lambda usage: pricing.cost(usage, rates),
         )
 
@@ -330,6 +364,7 @@ def _summary(
         prices=manifest.prices,
         finished=finished,
         resent=sum(entry.resent for entry in directory.sessions()),
+        replaced=directory.reopened().replaced,
         warnings=(*manifest.warnings, *_changed_prices(job, manifest)),
         **session,
     )

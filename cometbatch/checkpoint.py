@@ -22,10 +22,12 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import CheckpointError, RunLockedError
+from cometbatch.records import Tally
 
 MANIFEST = "manifest.json"
 SESSIONS = "sessions.jsonl"
 IN_FLIGHT = "in_flight"
+REOPENED = "reopened.json"
 STAGED = ".tmp"  # a file that is being written aside ends so, until it is whole and renamed
 CHECKSUM_DIGITS = 8
 MARK_DIGITS = 20  # of the largest row number
@@ -48,6 +50,20 @@ class Session(Struct, frozen=True):
     host: str
     version: str
     resent: int = 0
+
+
+class Reopened(Struct, frozen=True):
+    """What was opened again after it had been recorded; the rename of this file is what makes it so.
+
+    `journals`: which round's journal counts for a partition; while that journal is there, the partition is open and
+    its part is an old one. `unpublished`: the result is still that of before. `replaced`: what was taken back, over all
+    rounds.
+    """
+
+    rounds: int = 0
+    journals: dict[int, int] = msgspec.field(default_factory=dict)
+    unpublished: bool = False
+    replaced: Tally = Tally()
 
 
 class Journal:
@@ -85,7 +101,7 @@ class Journal:
 
     def append(self, record: bytes) -> None:
         """Write one record (no line break inside). Raises `CheckpointError` when the disk won't take it, whole."""
-        line = b"%0*x %s\n" % (CHECKSUM_DIGITS, zlib.crc32(record), record)
+        line = _line(record)
         with _naming(self.path, "can't write the journal"):
             try:
                 written = self._file.write(line)
@@ -179,6 +195,10 @@ def _read_lines(content: bytes, path: Path) -> tuple[list[bytes], int]:
     return records, whole_bytes
 
 
+def _line(record: bytes) -> bytes:
+    return b"%0*x %s\n" % (CHECKSUM_DIGITS, zlib.crc32(record), record)
+
+
 def _checked(line: bytes) -> bytes | None:
     checksum, _, rest = line.partition(b" ")
     record = rest[:-1]
@@ -227,6 +247,15 @@ def _read_marks(path: Path) -> frozenset[int]:
     return frozenset(int(word) for word in words if word.isdigit() and len(word) <= MARK_DIGITS)
 
 
+def _read_reopened(path: Path) -> Reopened:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Reopened)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # the latter is msgspec's too
+        raise CheckpointError(
+            f"{path}: this file is damaged ({error}). Restore it from a copy, or start over with --fresh."
+        ) from error
+
+
 class RunDirectory:
     """`<output>.run/`: manifest, lock, journals of open partitions and, unless the output is a data set, the parts."""
 
@@ -234,6 +263,8 @@ class RunDirectory:
         self.path = path
         self.parts = parts or path / "parts"
         self._lock: IO[str] | None = None
+        self._reopened = Reopened()
+        self._reopened_version: tuple[int, int, int] | None = None
 
     def lock(self) -> None:
         """Become the one writer. Raises `RunLockedError` with who holds it; a dead process holds nothing.
@@ -296,7 +327,7 @@ class RunDirectory:
 
         The manifest goes first: from then on there is no run, so that a crash half-way leaves nothing to carry on.
         """
-        for name in (MANIFEST, SESSIONS, IN_FLIGHT):
+        for name in (MANIFEST, REOPENED, SESSIONS, IN_FLIGHT):
             (self.path / name).unlink(missing_ok=True)
         for path in self.leftover_files():
             path.unlink()
@@ -342,12 +373,15 @@ class RunDirectory:
             ) from error
 
     def committed(self) -> list[int]:
-        """The partitions that have their part, ascending; files with other names are nobody's."""
-        return _indexes(self.parts.glob("*.parquet"))
+        """The partitions that have their part, ascending, and are not open again; other names are nobody's."""
+        open_again = self._open_again()
+        return [index for index in _indexes(self.parts.glob("*.parquet")) if index not in open_again]
 
     def journals(self) -> list[int]:
         """The partitions that have a journal, ascending; files with other names are nobody's."""
-        return _indexes(self.path.glob("journal/*.jsonl"))
+        superseded = self.reopened().journals.keys()
+        first = {index for index in _indexes(self.path.glob("journal/*.jsonl")) if index not in superseded}
+        return sorted(first | self._open_again())
 
     def part_path(self, index: int) -> Path:
         """Where the part of a partition is, or will be."""
@@ -355,7 +389,48 @@ class RunDirectory:
 
     def journal_path(self, index: int) -> Path:
         """Where the journal of an open partition is."""
-        return self.path / "journal" / f"{_name(index)}.jsonl"
+        return self._journal_path(index, self.reopened().journals.get(index, 0))
+
+    def _journal_path(self, index: int, this_round: int) -> Path:
+        again = f".retry{this_round}" if this_round else ""
+        return self.path / "journal" / f"{_name(index)}{again}.jsonl"
+
+    def _open_again(self) -> set[int]:
+        rounds = self.reopened().journals
+        return {index for index, this_round in rounds.items() if self._journal_path(index, this_round).exists()}
+
+    def reopened(self) -> Reopened:
+        """What was opened again. Raises `CheckpointError` where the note of it is damaged.
+
+        Asked for each partition, so it is read only when it was replaced, which gives it another inode.
+        """
+        path = self.path / REOPENED
+        with _naming(path, "can't be read"):
+            try:
+                file = path.stat()
+                version = (file.st_ino, file.st_mtime_ns, file.st_size)
+                if version != self._reopened_version:
+                    self._reopened, self._reopened_version = _read_reopened(path), version
+            except (FileNotFoundError, NotADirectoryError):
+                return Reopened()
+        return self._reopened
+
+    def write_reopened(self, reopened: Reopened) -> None:
+        """Replace the note of what was opened again: from then on its journals count."""
+        write_aside(self.path / REOPENED, lambda file: _write(file, msgspec.json.encode(reopened)))
+
+    def write_journal(self, run_id: str, index: int, this_round: int, records: Iterable[bytes]) -> None:
+        """Write a whole journal, which counts for nothing until `write_reopened` names its round."""
+        lines = map(_line, [msgspec.json.encode(JournalHeader(run_id, index)), *records])
+        write_aside(self._journal_path(index, this_round), lambda file: file.writelines(lines))
+
+    def marks(self) -> frozenset[int]:
+        """The rows that are marked as in flight."""
+        return _read_marks(self.path / IN_FLIGHT)
+
+    def write_marks(self, rows: Iterable[int]) -> None:
+        """Mark just these rows as in flight."""
+        write_aside(self.path / IN_FLIGHT, lambda file: _write(file, b"".join(map(_mark, rows))))
 
     def open_journal(self, run_id: str, index: int) -> Journal:
         """The journal of a partition, new or carried on."""
@@ -367,16 +442,29 @@ class RunDirectory:
 
     def commit_part(self, index: int, write: Callable[[IO[bytes]], None]) -> None:
         """Make a part exist, whole, and only then forget its journal. Raises what `write_aside` raises."""
+        journal = self.journal_path(index)
+        if index in self.reopened().journals:
+            _sync(journal)  # until its removal is on the disk, it counts and the part does not: it must be whole
         write_aside(self.part_path(index), write)
-        self.journal_path(index).unlink(missing_ok=True)
+        journal.unlink(missing_ok=True)
 
     def leftover_files(self) -> list[Path]:
-        """Our own half-written files of a killed process, which nobody will finish."""
-        ours = [self.path / (name + STAGED) for name in (MANIFEST, SESSIONS, IN_FLIGHT)]
+        """Our own files of a killed process that nobody will finish, and journals that do not count any more."""
+        ours = [self.path / (name + STAGED) for name in (MANIFEST, REOPENED, SESSIONS, IN_FLIGHT)]
         staged = self.parts.glob("*.parquet" + STAGED)
         return [path for path in ours if path.exists()] + [
-            path for path in staged if _index(path.name.removesuffix(".parquet" + STAGED)) is not None
+            *(path for path in staged if _index(path.name.removesuffix(".parquet" + STAGED)) is not None),
+            *self._superseded_journals(),
         ]
+
+    def _superseded_journals(self) -> Iterator[Path]:
+        """Journals of a round that does not count: before a partition was opened again, or prepared and never named."""
+        rounds = self.reopened().journals
+        for path in sorted((self.path / "journal").glob("*.jsonl*")):
+            found = re.fullmatch(r"([0-9]+)(?:\.retry[0-9]+)?\.jsonl(?:" + re.escape(STAGED) + ")?", path.name)
+            index = None if found is None else _index(found[1])
+            if index is not None and path != self._journal_path(index, rounds.get(index, 0)):
+                yield path
 
 
 def _living_holder(signature: str) -> str:
@@ -430,7 +518,7 @@ def write_aside(final: Path, write: Callable[[IO[bytes]], None]) -> None:
             with contextlib.suppress(OSError):
                 staged.unlink(missing_ok=True)
             raise
-        _sync_directory(final.parent)
+        _sync(final.parent)
 
 
 def _write_synced(path: Path, write: Callable[[IO[bytes]], None]) -> None:
@@ -444,8 +532,8 @@ def _write(file: IO[bytes], content: bytes) -> None:
     file.write(content)
 
 
-def _sync_directory(path: Path) -> None:
-    """A rename is only durable once its directory is."""
+def _sync(path: Path) -> None:
+    """Make a file's content survive a power cut, or a directory's: a rename is only durable once its directory is."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

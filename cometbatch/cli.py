@@ -61,12 +61,17 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 @overrides
 @as_json
 @click.option("--fresh", is_flag=True, help="Forget an earlier run of the same output, answers included.")
+@click.option(
+    "--retry", metavar="KIND[,KIND]", help="Answer again: failed, incomplete, an error kind or a finish reason."
+)
 @click.option("--quiet", is_flag=True, help="No progress line.")
-def run(job_file: Path, overrides: tuple[str, ...], as_json: bool, fresh: bool, quiet: bool) -> None:
+def run(job_file: Path, overrides: tuple[str, ...], as_json: bool, fresh: bool, retry: str | None, quiet: bool) -> None:
     """Run a job, or carry on with one that was interrupted."""
     job = cometbatch.load_job(job_file, overrides)
     try:
-        summary = cometbatch.run(job, fresh=fresh, progress=False if quiet else None)
+        summary = cometbatch.run(
+            job, fresh=fresh, retry=() if retry is None else retry.split(","), progress=False if quiet else None
+        )
     except cometbatch.RunStoppedError as stopped:
         _report(stopped.summary, as_json=as_json)
         _say(f"{stopped}\nCarry on with: {_same_command()}")
@@ -192,8 +197,15 @@ def _report(report: Report, *, as_json: bool) -> None:
 
 
 def _same_command() -> str:
-    """The command that was given, but for `--fresh`, which would forget what is done."""
-    return shlex.join(["cometbatch", *(argument for argument in sys.argv[1:] if argument != "--fresh")])
+    """The command that was given, but for what would forget, or take back once more, what is done since."""
+    arguments = iter(sys.argv[1:])
+    kept: list[str] = []
+    for argument in arguments:
+        if argument == "--retry":
+            next(arguments, None)  # its value
+        elif argument != "--fresh" and not argument.startswith("--retry="):
+            kept.append(argument)
+    return shlex.join(["cometbatch", *kept])
 
 
 def _say(line: str) -> None:

@@ -59,7 +59,8 @@ def status(path: str | Path) -> RunStatus:
     prefix = str(manifest.fingerprint.get("output.prefix") or "")
     progressed = resume.look(directory, manifest)
     partitions = len(resume.partitions(manifest))
-    published = output.is_dir() or parts.result_run_id(output) == manifest.run_id
+    reopened = directory.reopened()
+    published = not reopened.unpublished and (output.is_dir() or parts.result_run_id(output) == manifest.run_id)
     return RunStatus(
         summary=RunSummary(
             run_id=manifest.run_id,
@@ -69,6 +70,7 @@ def status(path: str | Path) -> RunStatus:
             prices=manifest.prices,
             finished=published and len(progressed.committed) == partitions,
             resent=sum(session.resent for session in directory.sessions()),
+            replaced=reopened.replaced,
             warnings=manifest.warnings,
         ),
         running=directory.is_locked(),

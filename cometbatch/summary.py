@@ -1,5 +1,6 @@
 """What a run came to, for a person and for a program. Pure: numbers in, words out."""
 
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ class RunSummary(Struct, frozen=True):
     `finished`: every row has an outcome and the result is published. `had_work`: False where that was so before this
     session, so that it sent and changed nothing. `elapsed_s`, `retries` and `pushbacks` are of
     this session alone. `resent`: rows sent again after a crash, over all sessions; they may be billed twice, outside
-    of `tally.cost_usd`.
+    of `tally.cost_usd`. `replaced`: what was taken back to be answered again, over all sessions; it may have been
+    billed too. `reopened`: how many rows this session took back; `None` where that was not asked for.
     """
 
     run_id: str
@@ -30,6 +32,8 @@ class RunSummary(Struct, frozen=True):
     retries: int = 0
     pushbacks: int = 0
     resent: int = 0
+    replaced: Tally = Tally()
+    reopened: int | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -84,6 +88,12 @@ class RunSummary(Struct, frozen=True):
             "unpriced": tally.unpriced,
             "price_source": self.prices.source,
             "resent": self.resent,
+            "replaced": {
+                "rows": self.replaced.rows,
+                "cost_usd": plain(self.replaced.cost_usd),
+                "unpriced": self.replaced.unpriced,
+            },
+            "reopened": self.reopened,
             "retries": self.retries,
             "pushbacks": self.pushbacks,
             "elapsed_s": round(self.elapsed_s, 3),
@@ -100,10 +110,19 @@ class RunSummary(Struct, frozen=True):
                 f"{self.resent:,} rows were in flight when an earlier session died and were sent again; "
                 "the service may bill those twice"
             )
+        lines.extend(self._replaced())
         lines.append(f"result: {self.output}" if self.finished else "no result yet: the run is not finished")
         if not self.had_work:
             lines.append("it was finished before: nothing was sent, nothing was changed")
         return "\n".join(lines)
+
+    def _replaced(self) -> Iterator[str]:
+        if self.replaced.rows:
+            unpriced = f", {self.replaced.unpriced:,} without a price" if self.replaced.unpriced else ""
+            spent = f"${plain(self.replaced.cost_usd)}{unpriced}, on top of the cost above"
+            yield f"replaced answers: {self.replaced.rows:,}, {spent}"
+        if self.reopened is not None:
+            yield f"taken back by --retry: {self.reopened:,} rows" if self.reopened else "no row matches --retry"
 
     def _rows(self) -> str:
         tally = self.tally

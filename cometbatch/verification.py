@@ -150,6 +150,7 @@ def verify(job: Job | str | Path) -> Verification:
     try:
         manifest = manifests.decode(content, str(directory.path / "manifest.json"))
         partitions = resume.partitions(manifest)
+        directory.reopened()
     except (CheckpointError, ValueError) as error:  # ValueError: partitions of no rows
         notes.found("manifest", str(error))
         notes.skip("the manifest can't be read", *CHECKS)
@@ -162,7 +163,7 @@ def verify(job: Job | str | Path) -> Verification:
 def _refuse_unfinished(directory: RunDirectory, path: Path, manifest: Manifest, partitions: list[Partition]) -> None:
     """A run with gaps is unfinished; but where its result is there and no journal to fill them, a part was lost."""
     missing = {each.index for each in partitions} - set(directory.committed())
-    is_published = path.is_dir() or path.exists()
+    is_published = path.exists() and not directory.reopened().unpublished
     if missing and parts.result_run_id(path) == manifest.run_id and not missing & set(directory.journals()):
         return
     if missing or not is_published:

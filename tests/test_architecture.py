@@ -18,7 +18,7 @@ LAYERS = (
     ("source", "checkpoint", "parts", "limits", "transport", "progress", "simulator"),
     ("manifest",),
     ("summary", "partition", "runner", "evidence"),
-    ("resume", "preflight"),
+    ("resume", "reopen", "preflight"),
     ("batch", "planning", "report", "verification"),
     ("", "cli"),
     ("__main__",),
