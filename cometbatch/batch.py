@@ -85,6 +85,7 @@ async def run_async(
             matching = reopen.find(directory, *known, words, job.output.prefix)
         asked = matching.tally.rows if words else None
         if known is not None and not matching.partitions and _is_published(job, directory, *known):
+            resume.tidy(directory, known[1])  # what a retry left that was killed before it took anything back
             return _summary(job, directory, *known, finished=True, had_work=False, reopened=asked)
         async with _connected(job, http) as transport:
             begun = known or await _begin(checked, identity or checked.source.check(), directory, transport)

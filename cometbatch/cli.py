@@ -65,13 +65,14 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
     "--retry", metavar="KIND[,KIND]", help="Answer again: failed, incomplete, an error kind or a finish reason."
 )
 @click.option("--quiet", is_flag=True, help="No progress line.")
-def run(job_file: Path, overrides: tuple[str, ...], as_json: bool, fresh: bool, retry: str | None, quiet: bool) -> None:
+def run(
+    job_file: Path, overrides: tuple[str, ...], *, as_json: bool, fresh: bool, retry: str | None, quiet: bool
+) -> None:
     """Run a job, or carry on with one that was interrupted."""
     job = cometbatch.load_job(job_file, overrides)
     try:
-        summary = cometbatch.run(
-            job, fresh=fresh, retry=() if retry is None else retry.split(","), progress=False if quiet else None
-        )
+        kinds = () if retry is None else retry.split(",")
+        summary = cometbatch.run(job, fresh=fresh, retry=kinds, progress=False if quiet else None)
     except cometbatch.RunStoppedError as stopped:
         _report(stopped.summary, as_json=as_json)
         _say(f"{stopped}\nCarry on with: {_same_command()}")
