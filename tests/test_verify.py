@@ -315,14 +315,26 @@ def edited_input(bench: Workbench) -> None:
     bench.input.write_text(bench.input.read_text(encoding="utf-8").replace("note 5", "note five"), encoding="utf-8")
 
 
-def other_input_in_the_manifest(bench: Workbench) -> None:
-    """Another input of the same shape, vouched for by an edited manifest."""
-    edited_input(bench)
+def vouched_for(bench: Workbench) -> None:
+    """A manifest that says that the input was always so."""
 
     def change(document: dict[str, Any]) -> None:
         document["input"]["size"], document["input"]["sha256"] = source.open_source(bench.input).digest()
 
     manifest(change)(bench)
+
+
+def other_input_in_the_manifest(bench: Workbench) -> None:
+    """Another input of the same shape, vouched for by an edited manifest."""
+    edited_input(bench)
+    vouched_for(bench)
+
+
+def shorter_input_in_the_manifest(bench: Workbench) -> None:
+    """An input that lacks its last rows, vouched for by an edited manifest."""
+    lines = bench.input.read_text(encoding="utf-8").splitlines(keepends=True)
+    bench.input.write_text("".join(lines[:-4]), encoding="utf-8")
+    vouched_for(bench)
 
 
 def other_rates(document: dict[str, Any]) -> None:
@@ -401,7 +413,9 @@ TAMPERINGS: dict[str, tuple[Tampering, set[str]]] = {
     "result of another run": (lambda bench: foreign_run(bench, target="result"), {"result", "metadata"}),
     "result that says other things": (result_of_another_job, {"metadata"}),
     "input edited": (edited_input, {"input"}),
+    "input emptied": (lambda bench: bench.input.write_bytes(b""), {"input"}),
     "input edited, manifest too": (other_input_in_the_manifest, {"rows"}),
+    "input cut short, manifest too": (shorter_input_in_the_manifest, {"rows"}),
     "prices edited": (manifest(other_rates), {"costs", "metadata"}),
     "prices too fine": (
         manifest(lambda document: document["prices"]["rates"].update(output="0.00000000000001")),
