@@ -25,6 +25,7 @@ from cometbatch.records import (
     Outcome,
     Succeeded,
     Tally,
+    Thrown,
     Usage,
 )
 
@@ -296,30 +297,43 @@ def _failure_message(failure: Failure) -> str:
 
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="string")
 _OUTCOME_DECODER: Final[msgspec.json.Decoder[Outcome]] = msgspec.json.Decoder(Outcome)
+_RECORD_DECODER: Final[msgspec.json.Decoder[Outcome | Thrown]] = msgspec.json.Decoder(Outcome | Thrown)
 _TALLY_DECODER: Final = msgspec.json.Decoder(Tally)
 
 
-def encode_outcome(outcome: Outcome) -> bytes:
-    """An outcome as one line of JSON, without the line's end; money as strings, so that it stays exact."""
+def encode_outcome(outcome: Outcome | Thrown) -> bytes:
+    """A journal record as one line of JSON, without the line's end; money as strings, so that it stays exact."""
     return _ENCODER.encode(outcome)
 
 
-def decode_outcome(line: bytes) -> Outcome:
+def decode_record(line: bytes) -> Outcome | Thrown:
     """What `encode_outcome` wrote. Raises `msgspec.DecodeError` for anything else."""
+    return _RECORD_DECODER.decode(line)
+
+
+def decode_outcome(line: bytes) -> Outcome:
+    """What `encode_outcome` wrote of an outcome. Raises `msgspec.DecodeError` for anything else."""
     return _OUTCOME_DECODER.decode(line)
 
 
 # Tallies
 
 
-def tally(outcomes: Iterable[Outcome]) -> Tally:
-    """Counts and sums over outcomes. Unknown token counts add nothing; unknown costs are counted as `unpriced`."""
-    every = list(outcomes)
+def tally(records: Iterable[Outcome | Thrown]) -> Tally:
+    """Counts and sums over records. Unknown token counts add nothing; unknown costs are counted as unpriced."""
+    thrown: list[Thrown] = []
+    every: list[Outcome] = []
+    for record in records:
+        if isinstance(record, Thrown):
+            thrown.append(record)
+        else:
+            every.append(record)
     failed = [outcome for outcome in every if isinstance(outcome, Failed)]
     answered = [outcome for outcome in every if not isinstance(outcome, Failed)]
     succeeded = sum(isinstance(outcome, Succeeded) for outcome in answered)
     usages = [outcome.completion.usage for outcome in answered]
     costs = [outcome.cost_usd for outcome in answered if outcome.cost_usd is not None]
+    bounds = [attempt.max_cost_usd for attempt in thrown if attempt.max_cost_usd is not None]
     return Tally(
         succeeded=succeeded,
         incomplete=len(answered) - succeeded,
@@ -333,6 +347,9 @@ def tally(outcomes: Iterable[Outcome]) -> Tally:
         cost_usd=reduce(_EXACT.add, costs, Decimal(0)),
         unpriced=len(answered) - len(costs),
         failures=dict(Counter(outcome.failure.kind for outcome in failed)),
+        thrown=len(thrown),
+        thrown_cost_usd=reduce(_EXACT.add, bounds, Decimal(0)),
+        thrown_unpriced=len(thrown) - len(bounds),
     )
 
 
@@ -351,6 +368,9 @@ def add(left: Tally, right: Tally) -> Tally:
         cost_usd=_EXACT.add(left.cost_usd, right.cost_usd),
         unpriced=left.unpriced + right.unpriced,
         failures=dict(Counter(left.failures) + Counter(right.failures)),
+        thrown=left.thrown + right.thrown,
+        thrown_cost_usd=_EXACT.add(left.thrown_cost_usd, right.thrown_cost_usd),
+        thrown_unpriced=left.thrown_unpriced + right.thrown_unpriced,
     )
 
 

@@ -43,6 +43,7 @@ _MAX_NESTING: Final = 6  # a JSON string of a JSON string of an object of object
 _MAX_MODELS: Final = 10**6  # a catalog that claims more than this claims nothing
 _MAX_SHOWN_CHARS: Final = 80
 _NO_RATES: Final = Rates()
+_NOTHING = Decimal(0)
 
 
 class PriceSettings(Struct, frozen=True):
@@ -186,6 +187,20 @@ def estimate_cost(input_tokens: int, output_tokens: int | None, requests: int, r
     if output_tokens is None or rates.input is None or rates.output is None:
         return None
     return _per_million([(rates.input, input_tokens), (rates.output, output_tokens)])
+
+
+def max_cost(body_bytes: int, max_output_tokens: int | None, rates: Rates | None) -> Decimal | None:
+    """US dollars that one request can come to at most; None where there is no price or no cap on the answer.
+
+    A token is at least one byte of what is sent, so the bytes of the request's body bound its input tokens, and each
+    of them is priced at the dearest input rate.
+    """
+    if rates is None or rates.per_request is not None:
+        return None if rates is None else rates.per_request
+    if max_output_tokens is None or rates.input is None or rates.output is None:
+        return None
+    dearest = max(rates.input, rates.cache_read or _NOTHING, rates.cache_write or _NOTHING)
+    return _per_million([(dearest, body_bytes), (rates.output, max_output_tokens)])
 
 
 def _token_terms(usage: Usage, rates: Rates, input_rate: Decimal, output_rate: Decimal) -> list[tuple[Decimal, int]]:

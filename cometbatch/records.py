@@ -71,7 +71,8 @@ class HttpRequest(Struct, frozen=True):
 class RowRequest(Struct, frozen=True):
     """A row made ready to be sent. `request_hash` is a SHA-256 over format, model and body, in hex.
 
-    `estimated_tokens`: what the row may take of a tokens-per-minute limit, input and output.
+    `estimated_tokens`: what the row may take of a tokens-per-minute limit, input and output. `max_cost_usd`: what one
+    attempt can come to at most; None where there is no price or no cap on the answer.
     """
 
     row: int
@@ -79,6 +80,7 @@ class RowRequest(Struct, frozen=True):
     http: HttpRequest
     request_hash: str
     estimated_tokens: int
+    max_cost_usd: Decimal | None = None
 
 
 class HttpResponse(Struct, frozen=True):
@@ -93,11 +95,12 @@ class TransportFailure(Struct, frozen=True):
     """An exchange that brought no whole reply: what the network did to us, as a value.
 
     timeout: no whole reply in time; connection: refused, reset or cut short; too_large: the body passed the bound.
-    The service may have finished, and billed, the work all the same.
+    The service may have finished, and billed, the work all the same, unless nothing can have been `sent`.
     """
 
     kind: TransportFailureKind
     detail: str
+    sent: bool = True
 
 
 class ModelRequest(Struct, frozen=True):
@@ -121,7 +124,7 @@ class Usage(Struct, frozen=True):
 
 
 class Completion(Struct, frozen=True):
-    """What a model answered. `detail` says why there is less than an answer: refusal words, block reason, tool calls."""
+    """What a model answered. `detail` says why there is less than an answer: refusal, block reason, tool calls."""
 
     text: str
     finish_reason: FinishReason
@@ -238,6 +241,18 @@ class Failed(Struct, frozen=True, tag="failed", tag_field="status"):
 Outcome: TypeAlias = Succeeded | Incomplete | Failed
 
 
+class Thrown(Struct, frozen=True, tag="thrown", tag_field="status"):
+    """An attempt that may have been billed beyond what the rows' costs show: timed out, cut, unreadable, sent again.
+
+    `max_cost_usd`: what it can have come to at most; None is unknown.
+    """
+
+    row: int
+    finished_at: datetime
+    reason: str
+    max_cost_usd: Decimal | None
+
+
 class Partition(Struct, frozen=True):
     """A fixed range of consecutive rows: the unit of commit, memory, resume and distribution."""
 
@@ -270,7 +285,11 @@ class PriceBook(Struct, frozen=True):
 
 
 class Tally(Struct, frozen=True):
-    """Counts and sums over outcomes; two tallies of different rows add up to the tally of all of them."""
+    """Counts and sums over outcomes; two tallies of different rows add up to the tally of all of them.
+
+    `thrown` attempts may have been billed beyond `cost_usd`; `thrown_cost_usd` is what those with a known price can
+    have come to at most, and `thrown_unpriced` counts the others.
+    """
 
     succeeded: int = 0
     incomplete: int = 0
@@ -284,6 +303,9 @@ class Tally(Struct, frozen=True):
     cost_usd: Decimal = Decimal(0)
     unpriced: int = 0
     failures: dict[str, int] = msgspec.field(default_factory=dict)
+    thrown: int = 0
+    thrown_cost_usd: Decimal = Decimal(0)
+    thrown_unpriced: int = 0
 
     @property
     def rows(self) -> int:

@@ -1,0 +1,33 @@
+"""Spending that can't pass its cap: what may be spent is set aside before it is, and settled after. Pure.
+
+The law: spent + reserved <= cap, whatever happens to what is in flight, as long as no reservation is less than the
+bill that comes of it.
+"""
+
+from decimal import Decimal
+
+
+class Budget:
+    """US dollars under one cap. `spent` is what earlier sessions came to, answers thrown away included."""
+
+    def __init__(self, cap: Decimal, spent: Decimal) -> None:
+        self._cap = cap
+        self._spent = spent
+        self._reserved = Decimal(0)
+
+    @property
+    def left(self) -> Decimal:
+        """What is neither spent nor set aside; below 0 where the cap was lowered since it was spent."""
+        return self._cap - self._spent - self._reserved
+
+    def reserve(self, amount: Decimal) -> bool:
+        """Set an amount aside, or return False and set nothing aside where that would pass the cap."""
+        if amount > self.left:
+            return False
+        self._reserved += amount
+        return True
+
+    def settle(self, reserved: Decimal, actual: Decimal) -> None:
+        """Give back a reservation and book what it really came to."""
+        self._reserved -= reserved
+        self._spent += actual
