@@ -19,22 +19,45 @@ import cometbatch
 from cometbatch import manifest as manifests
 from cometbatch import output, parts, pricing, reopen, resume, source
 from cometbatch import retry as retries
+from cometbatch.budget import Budget
 from cometbatch.checkpoint import RunDirectory, Session, write_aside
-from cometbatch.errors import DriftError, UsageError
+from cometbatch.errors import DriftError, InputError, InputLostError, UsageError
 from cometbatch.job import Job
 from cometbatch.limits import Limits
 from cometbatch.manifest import Manifest
 from cometbatch.partition import Partitions
-from cometbatch.preflight import Checked, api_key, check, now, price_book, run_directory, simulator_behaviour
+from cometbatch.preflight import (
+    Checked,
+    api_key,
+    check,
+    check_budget,
+    now,
+    price_book,
+    run_directory,
+    simulator_behaviour,
+)
 from cometbatch.progress import Progress
 from cometbatch.reopen import Matching
 from cometbatch.resume import Progressed
 from cometbatch.runner import Policy, Runner, Service, Stop
 from cometbatch.simulator.process import SimulatorProcess
-from cometbatch.summary import InterruptedRunError, RunSummary, ServiceRefusedError, TerminatedRunError
+from cometbatch.summary import (
+    BudgetReachedError,
+    InterruptedRunError,
+    RunSummary,
+    ServiceRefusedError,
+    TerminatedRunError,
+)
 from cometbatch.transport import Transport
+from cometbatch.wire.envelope import request_id_of
 
-STOPPED = {"refused": ServiceRefusedError, "interrupted": InterruptedRunError, "terminated": TerminatedRunError}
+WAITING_SHOWN_EVERY_S = 1.0
+STOPPED = {
+    "budget": BudgetReachedError,
+    "refused": ServiceRefusedError,
+    "interrupted": InterruptedRunError,
+    "terminated": TerminatedRunError,
+}
 
 
 def run(
@@ -209,6 +232,7 @@ class _Session(Struct, frozen=True):
 
     async def carry_out(self, progress: bool | None) -> RunSummary:
         """Carry the missing rows to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
+        check_budget(self.checked.job, self.manifest.prices)
         started = time.monotonic()
         self.directory.sign_lock()
         resume.tidy(self.directory, self.progressed)
@@ -239,7 +263,8 @@ class _Session(Struct, frozen=True):
         slots = self.checked.job.limits.concurrency
         rows = self._partitions(slots)
         marks = self.directory.in_flight_marks(slots)
-        self._note_session(marks.left_over)
+        resent = resume.unrecorded(marks.left_over, self.manifest, self.progressed)
+        self._note_session(len(resent))
         runner = Runner(
             rows,
             self._service(),
@@ -249,15 +274,21 @@ class _Session(Struct, frozen=True):
             observer=shown,
             now=now,
             jitter=random.random,
-            path_works=self._has_answers,
+            works=self._has_answers,
+            resent=resent,
+            budget=self._budget(),
         )
         syncing = asyncio.create_task(rows.sync_forever())
+        showing = asyncio.create_task(_show_waiting(runner, shown))
         try:
             with _signals(runner, shown):
                 return await runner.run()
+        except InputError as error:
+            raise InputLostError(f"{error} What was in flight is recorded; nothing more was sent.") from error
         finally:
             syncing.cancel()
-            await asyncio.wait([syncing])
+            showing.cancel()
+            await asyncio.wait([syncing, showing])
             await rows.finish()
             marks.close()
 
@@ -275,7 +306,7 @@ class _Session(Struct, frozen=True):
             self.manifest.run_id,
             todo,
             lambda wanted: self.checked.source.tables(self.manifest.input, wanted),
-            self.checked.row_maker(),
+            self.checked.row_maker(self.manifest.prices.rates),
             partition_rows=self.manifest.partition_rows,
             prefix=self.checked.job.output.prefix,
             metadata=manifests.metadata(self.manifest),
@@ -289,23 +320,36 @@ class _Session(Struct, frozen=True):
             parse=self.checked.format.parse_response,
             judge=lambda reply, parsed: retries.classify(reply, parsed, now=now()),
             price=lambda usage: pricing.cost(usage, rates),
+            request_id=request_id_of,
         )
 
     def _policy(self) -> Policy:
-        job = self.checked.job
-        return Policy(job.limits.concurrency, job.retry.max_attempts, job.retry.max_wait_s, job.retry.max_pushback_s)
+        limits, patience = self.checked.job.limits, self.checked.job.retry
+        return Policy(
+            concurrency=limits.concurrency,
+            max_attempts=patience.max_attempts,
+            max_wait_s=patience.max_wait_s,
+            max_pushback_s=patience.max_pushback_s,
+            adaptive=limits.adaptive,
+            max_alike=patience.max_alike,
+            max_row_s=patience.max_row_s,
+        )
+
+    def _budget(self) -> Budget | None:
+        cap, tally = self.checked.job.budget.max_cost_usd, self.progressed.tally
+        return None if cap is None else Budget(cap, tally.cost_usd + tally.thrown_cost_usd)
 
     def _limits(self) -> Limits:
         limits = self.checked.job.limits
         return Limits(requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute)
 
-    def _note_session(self, left_over: frozenset[int]) -> None:
+    def _note_session(self, resent: int) -> None:
         session = Session(
             started_at=now().isoformat(timespec="seconds"),
             pid=os.getpid(),
             host=socket.gethostname(),
             version=cometbatch.__version__,
-            resent=len(resume.unrecorded(left_over, self.manifest, self.progressed)),
+            resent=resent,
         )
         self.directory.add_session(session)
 
@@ -321,6 +365,12 @@ class _Session(Struct, frozen=True):
             parts.merge(file, paths, schema, manifests.metadata(self.manifest))
 
         write_aside(job.output.path, write)
+
+
+async def _show_waiting(runner: Runner, shown: Progress) -> None:
+    while True:
+        await asyncio.sleep(WAITING_SHOWN_EVERY_S)
+        shown.waiting(runner.waiting_for())
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import os
 import re
 import socket
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from msgspec import Struct
 from cometbatch.errors import CheckpointError, RunLockedError
 from cometbatch.records import Tally
 
+LOCK_TRIES = 5
+LOCK_WAIT_S = 0.02
 MANIFEST = "manifest.json"
 SESSIONS = "sessions.jsonl"
 IN_FLIGHT = "in_flight"
@@ -119,7 +122,7 @@ class Journal:
         with self._syncing, _naming(self.path, "can't sync the journal"):
             if self._dirty and not self._file.closed:
                 self._dirty = False
-                os.fdatasync(self._file.fileno())
+                _sync_data(self._file.fileno())
 
     def close(self) -> None:
         """Close the file, once no thread is syncing it; it stays for the next session."""
@@ -274,7 +277,7 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         file = (self.path / "lock").open("a+")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock_patiently(file)
         except BlockingIOError as error:
             file.seek(0)
             holder = _living_holder(file.read())
@@ -434,7 +437,9 @@ class RunDirectory:
 
     def open_journal(self, run_id: str, index: int) -> Journal:
         """The journal of a partition, new or carried on."""
-        return Journal(self.journal_path(index), JournalHeader(run_id, index))
+        journal = Journal(self.journal_path(index), JournalHeader(run_id, index))
+        _sync(journal.path.parent)  # else a power cut may take a new journal with all that was synced into it
+        return journal
 
     def in_flight_marks(self, slots: int) -> InFlightMarks:
         """The marks of rows being sent, with what an earlier session left in them."""
@@ -530,6 +535,22 @@ def _write_synced(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 
 def _write(file: IO[bytes], content: bytes) -> None:
     file.write(content)
+
+
+def _sync_data(descriptor: int) -> None:
+    """Make what was written to a file durable; macOS has no fdatasync."""
+    sync = getattr(os, "fdatasync", os.fsync)
+    sync(descriptor)
+
+
+def _flock_patiently(file: IO[str]) -> None:
+    """Take the lock; whoever only looks whether it is taken holds it for a moment. Raises `BlockingIOError`."""
+    for _ in range(LOCK_TRIES - 1):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(LOCK_WAIT_S)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _sync(path: Path) -> None:

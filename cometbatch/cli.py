@@ -27,7 +27,7 @@ EXIT_CODES = (
     (UNEXPECTED, "an unexpected error, or the disk would not take what was to be written; resumable"),
     (WRONG_USAGE, "the command, the job file or the input is wrong; nothing was sent"),
     (SOME_ROWS_FAILED, "finished, with failed or incomplete rows; the result is there (`verify`: a check failed)"),
-    (4, "stopped at the budget; resumable (reserved: there is no budget setting yet)"),
+    (4, "stopped at the budget; resumable with a higher one"),
     (5, "the service refuses the job (key, credit, model, address); resumable"),
     (6, "another process has the run"),
     (INTERRUPTED, "interrupted (Ctrl-C); resumable"),

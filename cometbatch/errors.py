@@ -26,6 +26,10 @@ class InputError(UsageError):
     """The input table can't be read as it stands; the message names file, line and reason."""
 
 
+class InputLostError(CometbatchError):
+    """The input changed or vanished while a run was reading it; what was answered is recorded."""
+
+
 class DriftError(UsageError):
     """The job or its input changed since the run began, so its answers would not fit together."""
 

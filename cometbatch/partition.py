@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import IO
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from msgspec import Struct
 from cometbatch import output, parts, source
 from cometbatch.checkpoint import Journal, RunDirectory
 from cometbatch.pricing import estimate_tokens
-from cometbatch.records import Failed, Failure, HttpRequest, Outcome, Partition, Prompt, RowRequest
+from cometbatch.records import Failed, Failure, HttpRequest, Outcome, Partition, Prompt, RowRequest, Thrown
 
 OPEN_PARTITIONS = 4  # kept open while their slowest rows are waited for
 ROWS_PER_SLOT = 4  # rows of open partitions for each request in flight, where partitions are tiny
@@ -34,6 +35,7 @@ class RowMaker(Struct, frozen=True):
     build: Callable[[Prompt], HttpRequest]
     hash_seed: bytes
     now: Callable[[], datetime]
+    max_cost: Callable[[int, int | None], Decimal | None] = lambda _body_bytes, _max_output_tokens: None
 
     def make(self, row: int, values: Mapping[str, object]) -> RowRequest | Failed:
         """The request of one row. The same row always gives the same bytes."""
@@ -43,7 +45,8 @@ class RowMaker(Struct, frozen=True):
             return Failed(row, custom_id, 0, None, self.now(), None, prompt)
         http = self.build(prompt)
         digest = hashlib.sha256(self.hash_seed + http.body).hexdigest()
-        return RowRequest(row, custom_id, http, digest, _tokens(prompt))
+        dearest = self.max_cost(len(http.body), prompt.params.max_output_tokens)
+        return RowRequest(row, custom_id, http, digest, _tokens(prompt), dearest)
 
 
 def _tokens(prompt: Prompt) -> int:
@@ -58,15 +61,15 @@ class _Open:
         self.partition = partition
         self.table = table
         self.journal = journal
-        self.recorded = {output.decode_outcome(record).row for record in journal.replay()}
+        self.recorded = {record.row for record in self.records() if not isinstance(record, Thrown)}
 
     @property
     def is_complete(self) -> bool:
         return len(self.recorded) == self.partition.row_count
 
-    def outcomes(self) -> list[Outcome]:
+    def records(self) -> list[Outcome | Thrown]:
         """What the journal holds, in row order; the journal rather than memory, so that memory stays flat."""
-        return sorted(map(output.decode_outcome, self.journal.replay()), key=lambda outcome: outcome.row)
+        return sorted(map(output.decode_record, self.journal.replay()), key=lambda record: record.row)
 
 
 class Partitions:
@@ -103,6 +106,7 @@ class Partitions:
         self._rows_left = 0
         self._open: dict[int, _Open] = {}
         self._commits: set[asyncio.Task[None]] = set()
+        self._committing = asyncio.Lock()
         self._broken: BaseException | None = None
         self.on_room: Callable[[], None] = lambda: None
 
@@ -143,6 +147,10 @@ class Partitions:
         if opened.is_complete:
             self._commit_soon(opened)
         self._raise_if_broken()
+
+    def record_thrown(self, thrown: Thrown) -> None:
+        """Write down an attempt that may have been billed for nothing, beside its row's outcome."""
+        self._open[thrown.row // self._partition_rows].journal.append(output.encode_outcome(thrown))
 
     async def sync_forever(self) -> None:
         """Group commit: every so often make what was recorded survive a power cut, off the event loop.
@@ -206,7 +214,8 @@ class Partitions:
 
     async def _commit(self, opened: _Open) -> None:
         try:
-            await asyncio.to_thread(self._write_part, opened)
+            async with self._committing:  # one at a time: each holds a partition's outcomes in memory
+                await asyncio.to_thread(self._write_part, opened)
         except BaseException as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
             self._break(error)
         else:
@@ -218,13 +227,15 @@ class Partitions:
         self.on_room()
 
     def _write_part(self, opened: _Open) -> None:
-        outcomes = opened.outcomes()
+        records = opened.records()
+        outcomes = [record for record in records if not isinstance(record, Thrown)]
         table = output.join(opened.table, outcomes, prefix=self._prefix, metadata=self._metadata)
-        info = parts.PartInfo(self._run_id, opened.partition, output.tally(outcomes))
+        info = parts.PartInfo(self._run_id, opened.partition, output.tally(records))
 
         def write(file: IO[bytes]) -> None:
             parts.write_part(file, table, info)
 
+        opened.journal.sync()  # writing the part can take longer than a power cut may lose
         opened.journal.close()
         self._directory.commit_part(opened.partition.index, write)
 

@@ -14,7 +14,7 @@ from cometbatch import manifest as manifests
 from cometbatch import pricing, resume, source
 from cometbatch.job import Job
 from cometbatch.partition import ASSUMED_OUTPUT_TOKENS, RowMaker
-from cometbatch.preflight import Checked, check, price_book, run_directory, simulator_behaviour
+from cometbatch.preflight import Checked, check, check_budget, price_book, run_directory, simulator_behaviour
 from cometbatch.records import Failed, GenerationParams, Partition, PriceBook, RowRequest
 from cometbatch.simulator.app import create_app
 from cometbatch.source import Identity
@@ -112,6 +112,7 @@ def plan(job: Job, *, http: httpx.AsyncBaseTransport | None = None) -> RunPlan:
     identity = checked.source.check()
     known = _known_run(checked)
     book, warnings = (known[0].prices, []) if known else _prices_now(job, http)
+    check_budget(job, book)
     rows = job.output.partition_rows or source.suggest_partition_rows(identity)
     survey = _survey(checked, identity, rows)
     input_tokens, output_tokens = survey.input_tokens, survey.requests * _output_tokens(job.params)

@@ -11,7 +11,7 @@ from cometbatch.checkpoint import RunDirectory
 from cometbatch.errors import JobError, UsageError
 from cometbatch.job import Job
 from cometbatch.partition import RowMaker
-from cometbatch.records import HttpResponse, PriceBook
+from cometbatch.records import HttpResponse, PriceBook, Rates
 from cometbatch.simulator.behaviour import Behaviour, Fault
 from cometbatch.source import Source
 from cometbatch.template import PromptTemplate
@@ -29,12 +29,12 @@ class Checked(Struct, frozen=True):
     template: PromptTemplate
     format: wire.WireFormat
 
-    def row_maker(self) -> RowMaker:
-        """How rows of this job become requests."""
-        return row_maker(self.job, self.template, self.source.columns)
+    def row_maker(self, rates: Rates | None = None) -> RowMaker:
+        """How rows of this job become requests, with what each can cost at these rates."""
+        return row_maker(self.job, self.template, self.source.columns, rates)
 
 
-def row_maker(job: Job, template: PromptTemplate, columns: Sequence[str]) -> RowMaker:
+def row_maker(job: Job, template: PromptTemplate, columns: Sequence[str], rates: Rates | None = None) -> RowMaker:
     """How rows of a table with these columns become requests; only what is needed of a row becomes Python values."""
     needed = set(columns) if template.needs_all_columns else set(template.columns_needed)
     wire_format, model = wire.FORMATS[job.target.format], job.target.model
@@ -45,6 +45,7 @@ def row_maker(job: Job, template: PromptTemplate, columns: Sequence[str]) -> Row
         build=lambda prompt: wire_format.build_request(model, prompt),
         hash_seed=f"{wire_format.name}\n{model}\n".encode(),
         now=now,
+        max_cost=lambda body_bytes, max_output_tokens: pricing.max_cost(body_bytes, max_output_tokens, rates),
     )
 
 
@@ -62,6 +63,19 @@ def check(job: Job) -> Checked:
             "Set output.prefix (for example to out_) to tell them apart."
         )
     return Checked(job, opened, template, wire.FORMATS[job.target.format])
+
+
+def check_budget(job: Job, prices: PriceBook) -> None:
+    """Raises `UsageError` where the job's budget could not be held: no price, or no cap on an answer."""
+    if job.budget.max_cost_usd is None or job.budget.allow_unpriced:
+        return
+    if prices.rates is None:
+        raise UsageError(
+            f"budget: there is no price for {prices.model}, so a budget can't be held. Set prices, or "
+            "budget.allow_unpriced: true to go without."
+        )
+    if job.params.max_output_tokens is None and prices.rates.per_request is None:
+        raise UsageError("budget: without params.max_output_tokens an answer has no highest cost. Set it.")
 
 
 def run_directory(job: Job) -> RunDirectory:

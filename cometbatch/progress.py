@@ -63,6 +63,12 @@ class Progress:
         self._bar.set_postfix_str(f"{self._words()}, waiting {wait_s:.1f} s for the service", refresh=False)
         self._draw(self._bar.refresh)
 
+    def waiting(self, reason: str) -> None:
+        """Say what keeps the next request back, in a few words; "" where nothing does."""
+        if reason and not self._bar.disable:
+            self._bar.set_postfix_str(f"{self._words()}, waiting for {reason}", refresh=False)
+            self._draw(self._bar.refresh)
+
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         self._draw(self._bar.clear)

@@ -26,7 +26,7 @@ from cometbatch import output, parts, resume
 from cometbatch.checkpoint import Reopened, RunDirectory, read_journal
 from cometbatch.errors import UsageError
 from cometbatch.manifest import Manifest
-from cometbatch.records import Failed, FailureKind, FinishReason, Incomplete, Outcome, Succeeded, Tally
+from cometbatch.records import Failed, FailureKind, FinishReason, Incomplete, Outcome, Succeeded, Tally, Thrown
 from cometbatch.resume import Progressed
 
 WORDS: Final = ("failed", "incomplete", *get_args(FailureKind), *get_args(FinishReason))
@@ -69,7 +69,8 @@ def find(
     for index in _candidates(directory, manifest, progressed, words):
         outcomes = _outcomes(directory, manifest, progressed, index, prefix)
         if taken := [outcome for outcome in outcomes if matches(outcome, words)]:
-            found = Matching((*found.partitions, index), output.add(found.tally, output.tally(taken)))
+            replaced = output.add(output.tally(taken), _thrown(directory, manifest, progressed, index))
+            found = Matching((*found.partitions, index), output.add(found.tally, replaced))
     return found
 
 
@@ -129,4 +130,16 @@ def _outcomes(
     if index in progressed.committed:
         table = parts.read_part(directory.part_path(index))
         return output.read_outcomes(table, index * manifest.partition_rows, prefix)
-    return [output.decode_outcome(record) for record in read_journal(directory.journal_path(index))]
+    return [record for record in _journal(directory, index) if not isinstance(record, Thrown)]
+
+
+def _thrown(directory: RunDirectory, manifest: Manifest, progressed: Progressed, index: int) -> Tally:
+    """What a partition's attempts that were thrown away came to: the new journal has no place for them."""
+    if index in progressed.committed:
+        tally = parts.read_info(directory.part_path(index), manifest.run_id).tally
+        return Tally(thrown=tally.thrown, thrown_cost_usd=tally.thrown_cost_usd, thrown_unpriced=tally.thrown_unpriced)
+    return output.tally(record for record in _journal(directory, index) if isinstance(record, Thrown))
+
+
+def _journal(directory: RunDirectory, index: int) -> list[Outcome | Thrown]:
+    return [output.decode_record(record) for record in read_journal(directory.journal_path(index))]

@@ -7,7 +7,7 @@ from msgspec import Struct
 from cometbatch import output, parts, source
 from cometbatch.checkpoint import RunDirectory, read_journal
 from cometbatch.manifest import Manifest
-from cometbatch.records import Partition, Tally
+from cometbatch.records import Partition, Tally, Thrown
 
 
 class Progressed(Struct, frozen=True):
@@ -64,5 +64,5 @@ def tidy(directory: RunDirectory, progressed: Progressed) -> None:
 
 def _journaled(directory: RunDirectory, index: int) -> tuple[Tally, frozenset[int]]:
     """What a partition's journal holds: its tally, and which rows. Changes nothing."""
-    outcomes = [output.decode_outcome(record) for record in read_journal(directory.journal_path(index))]
-    return output.tally(outcomes), frozenset(outcome.row for outcome in outcomes)
+    records = [output.decode_record(record) for record in read_journal(directory.journal_path(index))]
+    return output.tally(records), frozenset(record.row for record in records if not isinstance(record, Thrown))

@@ -9,15 +9,18 @@ goes into the backlog with a due time, and its slot is free at once.
 import asyncio
 import heapq
 import itertools
-from collections.abc import Awaitable, Callable
-from datetime import datetime
+import math
+from collections.abc import Awaitable, Callable, Collection
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal, Protocol, TypeAlias, assert_never
 
 from msgspec import Struct
 
+from cometbatch.budget import Budget
 from cometbatch.limits import Limits
 from cometbatch.output import outcome_of
+from cometbatch.pacing import Pace
 from cometbatch.records import (
     Abort,
     Completion,
@@ -33,6 +36,7 @@ from cometbatch.records import (
     Retry,
     RowRequest,
     Succeeded,
+    Thrown,
     TransportFailure,
     Usage,
     Verdict,
@@ -40,10 +44,19 @@ from cometbatch.records import (
 from cometbatch.retry import backoff
 
 BACKLOG_PER_SLOT = 4  # rows waiting for another attempt, per slot, before fresh rows wait for them
+CAPACITY_FAILURES = frozenset({"rate_limited", "overloaded", "timeout"})  # what a smaller window may help against
+OUTAGE_FAILURES = frozenset({"connection", "overloaded"})  # what an outage looks like,
+OUTAGE_ROWS = 4  # where so many rows have met it since the last answer
+MAX_PUSHBACKS = 50  # in a row, at which a row that the service keeps pushing back fails
+ADAPTIVE_PAUSE = 0.1  # share of a row's backoff for which everyone waits, where the window is cut as well
+NOTHING = Decimal(0)  # US dollars
+REDIRECT = 300  # below this status, an answer that can't be read was generated and billed
+GATEWAY_TIMEOUTS = (504, 524)  # the provider behind the gateway may finish, and be billed, all the same
+BAD_REQUEST = 400  # from this status on, nothing was generated
 WINDOWS_TO_DOUBT_PATH = 2  # windows of requests that only a wrong path explains, before the run stops over it
 
 Reply: TypeAlias = HttpResponse | TransportFailure
-StopKind: TypeAlias = Literal["interrupted", "terminated", "refused"]
+StopKind: TypeAlias = Literal["interrupted", "terminated", "refused", "budget"]
 
 
 class Stop(Struct, frozen=True):
@@ -68,6 +81,9 @@ class Rows(Protocol):
 
     def record(self, outcome: Outcome) -> None:
         """Write an outcome down, so that a killed process can't lose it."""
+
+    def record_thrown(self, thrown: Thrown) -> None:
+        """Write down an attempt that may have been billed for nothing."""
 
 
 class Marks(Protocol):
@@ -100,33 +116,67 @@ class Service(Struct, frozen=True):
     parse: Callable[[HttpResponse], Completion | ErrorDetail]
     judge: Callable[[Reply, Completion | ErrorDetail | None], Verdict]
     price: Callable[[Usage], Decimal | None]
+    request_id: Callable[[HttpResponse], str | None]
 
 
 class Policy(Struct, frozen=True):
-    """How much the loop may do at once and how long it bears with failures; waits in seconds."""
+    """How much the loop may do at once and how long it bears with failures; times in seconds.
+
+    `adaptive`: `concurrency` is a ceiling, under which the loop finds what the service sustains. `max_alike`: so many
+    rows refused for good, all alike and before any answer, stop the run. `max_row_s`: a row that has been tried for
+    so long fails at its next failure.
+    """
 
     concurrency: int = 16
     max_attempts: int = 5
     max_wait_s: float = 30.0
     max_pushback_s: float = 900.0
+    adaptive: bool = False
+    max_alike: int = 100
+    max_row_s: float = 3600.0
 
 
 class _Pending:
     """A row between being read and having an outcome."""
 
-    __slots__ = ("attempts", "pushed_back_since", "request", "strikes")
+    __slots__ = (
+        "answers_seen",
+        "attempts",
+        "began",
+        "had_second_chance",
+        "pushbacks",
+        "request",
+        "reserved",
+        "strikes",
+    )
 
-    def __init__(self, request: RowRequest) -> None:
+    def __init__(self, request: RowRequest, began: float) -> None:
         self.request = request
+        self.began = began  # event-loop time
         self.attempts = 0  # exchanges so far
         self.strikes = 0  # those that count against the row
-        self.pushed_back_since: float | None = None
+        self.reserved = NOTHING  # of the budget, for the attempt under way
+        self.answers_seen = 0  # by everyone, when its first strike was counted
+        self.had_second_chance = False
+        self.pushbacks = 0  # those in a row at which the service pushed back
+
+
+class _Doubt(Struct, frozen=True):
+    """A row that can't be answered at a time when nothing is: its own failure, or everyone's.
+
+    `cause`: a page instead of an answer; a refusal; or attempts used up on a service that fails.
+    """
+
+    pending: _Pending
+    failure: Failure
+    latency_s: float
+    cause: Literal["page", "refusal", "exhausted"]
 
 
 class Runner:
     """Carries rows to their outcomes; one instance carries out one run, on one event loop.
 
-    `path_works`: an earlier session had answers from this address, so a page instead of one is its row's own failure.
+    `works`: an earlier session had answers from this service, so whatever is refused now is its row's own failure.
     """
 
     def __init__(
@@ -140,7 +190,9 @@ class Runner:
         observer: Observer,
         now: Callable[[], datetime],
         jitter: Callable[[], float],
-        path_works: bool = False,
+        works: bool = False,
+        resent: Collection[int] = (),
+        budget: Budget | None = None,
     ) -> None:
         self._rows = rows
         self._service = service
@@ -159,11 +211,18 @@ class Runner:
         self._sending: set[int] = set()
         self._stop: Stop | None = None
         self._closed = False
+        self._error: Exception | None = None
+        self._pace = Pace(policy.concurrency) if policy.adaptive else None
+        self._is_limited = False
+        self._answers = 0
+        self._struck: set[int] = set()  # rows that failed since the last answer, as many as it takes to see an outage
         self._pushback_rounds = 0
         self._last_pause_at = float("-inf")
-        self._only_pushback_since: float | None = None
-        self._path_works = path_works
-        self._doubtful: list[tuple[_Pending, Failure, float]] = []
+        self._unanswered_since: float | None = None
+        self._works = works
+        self._resent = set(resent)
+        self._budget = budget
+        self._doubtful: list[_Doubt] = []
         rows.on_room = self._wake.set
 
     async def run(self) -> Stop | None:
@@ -174,6 +233,8 @@ class Runner:
         self._workers = [asyncio.create_task(self._work(slot)) for slot in range(self._policy.concurrency)]
         try:
             await self._outcome_of_workers()
+            if self._error is not None:
+                raise self._error
         finally:
             for worker in self._workers:
                 worker.cancel()
@@ -196,6 +257,15 @@ class Runner:
     def in_flight(self) -> int:
         """How many requests are being sent right now."""
         return len(self._sending)
+
+    def waiting_for(self) -> str:
+        """What keeps the next request back, in a few words for a person; "" where nothing does."""
+        pause_s = self._limits.paused_until - self._time()
+        if pause_s > 0:
+            return f"pushback until {self._now() + timedelta(seconds=pause_s):%H:%M:%S} UTC"
+        if self._pace is not None and self._pace.is_probing:
+            return "the service: nothing answers, probing"
+        return "the rate limit" if self._is_limited else ""
 
     def _close(self) -> None:
         self._closed = True
@@ -222,6 +292,7 @@ class Runner:
     async def _send(self, slot: int, pending: _Pending, charge: float) -> None:
         started = self._time()
         self._marks.begin(slot, pending.request.row)
+        self._note_resent(pending)
         reply = await self._service.exchange(pending.request.http)
         pending.attempts += 1
         self._conclude(pending, reply, started, charge)
@@ -229,28 +300,78 @@ class Runner:
         self._sending.discard(slot)
         self._wake.set()
 
+    def _note_resent(self, pending: _Pending) -> None:
+        """What was in flight when an earlier session died may have been billed then, too."""
+        if pending.request.row in self._resent:
+            self._resent.discard(pending.request.row)
+            self._throw(pending, "in flight when an earlier session died")
+            if self._budget is not None:
+                self._budget.settle(NOTHING, pending.request.max_cost_usd or NOTHING)
+
+    def _throw(self, pending: _Pending, reason: str) -> None:
+        self._rows.record_thrown(Thrown(pending.request.row, self._now(), reason, pending.request.max_cost_usd))
+
     async def _take(self, slot: int) -> tuple[_Pending, float] | None:
         """Wait for a turn, a request that is due and the limits' permission; `None` when there is no more to send."""
         async with self._turn:
             if self._closed or (pending := await self._pick()) is None:
                 return None
+            if not await self._set_aside(pending):
+                return None
+            await self._outlast_pace()
+            self._is_limited = True
             charge = await self._limits.acquire(pending.request.estimated_tokens)
+            self._is_limited = False
             self._sending.add(slot)
+            if self._pace is not None:
+                self._pace.sent(self._time())
             return pending, charge
+
+    async def _set_aside(self, pending: _Pending) -> bool:
+        """Reserve what the attempt can come to; where there is no room for it, wait for what is in flight."""
+        if self._budget is None:
+            return True
+        amount = pending.request.max_cost_usd or NOTHING
+        while not self._budget.reserve(amount):
+            if not self._sending:
+                self._stop_at_budget(amount, self._budget.left)
+                return False
+            await self._wait_for_news(None)
+        pending.reserved = amount
+        return True
+
+    def _stop_at_budget(self, amount: Decimal, left: Decimal) -> None:
+        so_far = f"the next row can cost up to ${amount:f}, and ${max(left, NOTHING):f} of the budget is left."
+        self.stop(Stop("budget", so_far, "Raise budget.max_cost_usd to carry on."))
+
+    async def _outlast_pace(self) -> None:
+        if self._pace is None:
+            return
+        while (wait_s := self._pace.wait_s(self._time(), len(self._sending))) > 0:
+            await self._wait_for_news(None if wait_s == math.inf else wait_s)
 
     async def _pick(self) -> _Pending | None:
         while True:
             if self._backlog and self._backlog[0][0] <= self._time():
                 return heapq.heappop(self._backlog)[2]
             if self._may_admit():
-                fresh = await self._rows.next_row()
+                fresh = await self._next_row()
                 if isinstance(fresh, RowRequest):
-                    return _Pending(fresh)
+                    return _Pending(fresh, self._time())
                 self._settle_unsent(fresh)
             elif self._is_finished():
                 return None
             else:
-                await self._wait_for_news()
+                await self._wait_for_news(self._backlog[0][0] - self._time() if self._backlog else None)
+
+    async def _next_row(self) -> RowRequest | Failed | None:
+        """Where no more rows can be had, what is in flight is paid for and finished all the same."""
+        try:
+            return await self._rows.next_row()
+        except Exception as error:  # noqa: BLE001 - raised by `run`, once what is in flight is recorded
+            self._error = error
+            self._close()
+            return None
 
     def _may_admit(self) -> bool:
         if self._exhausted or len(self._backlog) >= BACKLOG_PER_SLOT * self._policy.concurrency:
@@ -270,16 +391,14 @@ class Runner:
     def _is_finished(self) -> bool:
         if not self._exhausted or self._backlog or self._sending:
             return False
-        if self._doubtful:  # every row ran into it, and nothing has ever worked
-            self._stop_over_path(self._doubtful[0][1])
+        self._resolve_doubts()
         return True
 
-    async def _wait_for_news(self) -> None:
-        """Until the earliest retry is due, a request is answered, or a partition is committed."""
+    async def _wait_for_news(self, seconds: float | None) -> None:
+        """Until a request is answered or a partition is committed, for so long at most."""
         self._wake.clear()
-        due_in = max(0.0, self._backlog[0][0] - self._time()) if self._backlog else None
         try:
-            async with asyncio.timeout(due_in):
+            async with asyncio.timeout(None if seconds is None else max(0.0, seconds)):
                 await self._wake.wait()
         except TimeoutError:
             pass
@@ -290,20 +409,35 @@ class Runner:
         parsed = self._service.parse(reply) if isinstance(reply, HttpResponse) else None
         verdict = self._service.judge(reply, parsed)
         latency_s = self._time() - started
+        self._settle_bill(pending, reply, verdict)
         match verdict:
             case Done(completion=completion):
                 self._settle_limits(pending, completion.usage, charge)
                 self._accept(pending, completion, reply, latency_s, started)
             case Retry():
                 self._retry(pending, verdict, latency_s, started)
-            case GiveUp(failure=failure, path_mistake=True) if not self._path_works:
-                self._doubt(pending, failure, latency_s)
-            case GiveUp(failure=failure):
-                self._fail(pending, failure, latency_s)
+            case GiveUp(failure=failure, path_mistake=path_mistake):
+                self._give_up(_Doubt(pending, failure, latency_s, "page" if path_mistake else "refusal"))
+            case Abort(failure=failure) if failure.kind == "model_not_found" and self._works:
+                self._retry(pending, Retry(failure), latency_s, started)  # it was there: its routes come and go
             case Abort(failure=failure, hint=hint):
                 self.stop(Stop("refused", failure.message, hint))
             case _:
                 assert_never(verdict)
+
+    def _settle_bill(self, pending: _Pending, reply: Reply, verdict: Verdict) -> None:
+        """Book what the attempt came to, at its worst where that is not known."""
+        cost: Decimal | None = NOTHING
+        if isinstance(verdict, Done):
+            cost = self._service.price(verdict.completion.usage)
+            reason = "answered without token counts"
+        elif _may_be_billed(reply):
+            cost, reason = None, _what_came(reply)
+        if cost is None and (not isinstance(verdict, Done) or pending.request.max_cost_usd is not None):
+            self._throw(pending, reason)
+        if self._budget is not None:
+            self._budget.settle(pending.reserved, pending.reserved if cost is None else cost)
+            pending.reserved = NOTHING
 
     def _settle_limits(self, pending: _Pending, usage: Usage, charge: float) -> None:
         if usage.input_tokens is not None and usage.output_tokens is not None:
@@ -313,9 +447,13 @@ class Runner:
         self, pending: _Pending, completion: Completion, reply: Reply, latency_s: float, started: float
     ) -> None:
         assert isinstance(reply, HttpResponse)  # noqa: S101 - a completion is parsed from a response alone
+        self._answers += 1
+        self._struck.clear()
         if started >= self._last_pause_at:
             self._pushback_rounds = 0
-        self._trust_path()
+        if self._pace is not None:
+            self._pace.answered(self._time(), latency_s)
+        self._trust()
         kind = Succeeded if outcome_of(completion) == "succeeded" else Incomplete
         request = pending.request
         self._finish(
@@ -327,7 +465,7 @@ class Runner:
                 finished_at=self._now(),
                 request_hash=request.request_hash,
                 http_status=reply.status,
-                request_id=reply.headers.get("x-cometapi-request-id"),
+                request_id=self._service.request_id(reply),
                 completion=completion,
                 cost_usd=self._service.price(completion.usage),
             )
@@ -350,46 +488,71 @@ class Runner:
     def _finish(self, outcome: Outcome) -> None:
         self._rows.record(outcome)
         if outcome.attempts:  # a row that was not sent tells nothing of the service
-            self._only_pushback_since = None
+            self._unanswered_since = None
         self._observer.recorded(outcome, len(self._sending))
 
     # -- another attempt -----------------------------------------------------------------------------------------
 
     def _retry(self, pending: _Pending, verdict: Retry, latency_s: float, started: float) -> None:
-        pending.strikes += verdict.costs_attempt
-        if verdict.slow_down and self._is_pushed_back_too_long(pending, verdict.failure, latency_s):
+        self._tell_pace(verdict, started)
+        self._count_strike(pending, verdict)
+        if self._is_unanswered_too_long(verdict.failure):
             return
-        if pending.strikes >= self._policy.max_attempts:
-            self._fail(pending, verdict.failure, latency_s)
+        if self._is_exhausted(pending):
+            self._give_up(_Doubt(pending, verdict.failure, latency_s, "exhausted"))
             return
         wait_s = self._wait_before(pending, verdict, started)
-        if verdict.slow_down or verdict.retry_after_s:
-            self._pause(wait_s)
         self._observer.retried()
         heapq.heappush(self._backlog, (self._time() + wait_s, next(self._order), pending))
 
-    def _is_pushed_back_too_long(self, pending: _Pending, failure: Failure, latency_s: float) -> bool:
-        """Pushback costs no attempt, so time is its bound: for a row, and for a service that does nothing else."""
-        if pending.pushed_back_since is None:
-            pending.pushed_back_since = self._time()
-        if self._only_pushback_since is None:
-            self._only_pushback_since = self._time()
+    def _tell_pace(self, verdict: Retry, started: float) -> None:
+        if self._pace is None:
+            return
+        if verdict.slow_down or verdict.failure.kind in CAPACITY_FAILURES:
+            self._pace.pushed_back(self._time(), started)
+        else:
+            self._pace.failed(self._time())
+
+    def _count_strike(self, pending: _Pending, verdict: Retry) -> None:
+        """Neither plain pushback nor an outage that strikes everyone uses up a row's attempts."""
+        pending.pushbacks = pending.pushbacks + 1 if verdict.slow_down and not verdict.costs_attempt else 0
+        if len(self._struck) < OUTAGE_ROWS:
+            self._struck.add(pending.request.row)
+        is_outage = self._answers > 0 and len(self._struck) >= OUTAGE_ROWS
+        if verdict.costs_attempt and not (is_outage and verdict.failure.kind in OUTAGE_FAILURES):
+            pending.answers_seen = pending.answers_seen if pending.strikes else self._answers
+            pending.strikes += 1
+
+    def _is_exhausted(self, pending: _Pending) -> bool:
+        if self._time() - pending.began > self._policy.max_row_s:
+            return True
+        return pending.strikes >= self._policy.max_attempts or pending.pushbacks >= MAX_PUSHBACKS
+
+    def _is_unanswered_too_long(self, failure: Failure) -> bool:
+        """Neither pushback nor an outage costs attempts, so time is their bound."""
+        if self._unanswered_since is None:
+            self._unanswered_since = self._time()
         patience = self._policy.max_pushback_s
-        if self._time() - self._only_pushback_since > patience:
-            hint = "Carry on later, or lower limits.concurrency and limits.requests_per_minute."
-            self.stop(Stop("refused", f"for {patience:g} s the service only pushed back: {failure.message}", hint))
-            return True
-        if self._time() - pending.pushed_back_since > patience:
-            self._fail(pending, failure, latency_s)
-            return True
-        return False
+        if self._time() - self._unanswered_since <= patience:
+            return False
+        hint = "Carry on later, or lower limits.concurrency and limits.requests_per_minute."
+        self.stop(Stop("refused", f"for {patience:g} s the service answered nothing: {failure.message}", hint))
+        return True
 
     def _wait_before(self, pending: _Pending, verdict: Retry, started: float) -> float:
-        if verdict.slow_down and started >= self._last_pause_at:
-            self._pushback_rounds += 1  # requests sent before the last pause tell nothing of what came after it
+        """Seconds until the row's next attempt; pushback also makes everyone else wait."""
         if verdict.retry_after_s:  # "after 0 s" names no wait: asked at once and for ever, it would be a flood
+            self._pause(verdict.retry_after_s)
             return verdict.retry_after_s
-        failures = self._pushback_rounds if verdict.slow_down else pending.strikes
+        if not verdict.slow_down:
+            return self._backoff(pending.strikes)
+        if started >= self._last_pause_at:
+            self._pushback_rounds += 1  # requests sent before the last pause tell nothing of what came after it
+        wait_s = self._backoff(self._pushback_rounds)
+        self._pause(wait_s * (ADAPTIVE_PAUSE if self._pace is not None else 1.0))
+        return wait_s
+
+    def _backoff(self, failures: int) -> float:
         return backoff(max(1, failures), jitter=self._jitter(), cap_s=self._policy.max_wait_s)
 
     def _pause(self, wait_s: float) -> None:
@@ -397,25 +560,92 @@ class Runner:
         self._limits.pause(wait_s)
         self._observer.pushed_back(wait_s)
 
-    # -- a wrong path --------------------------------------------------------------------------------------------
+    # -- the row's failure, or everyone's ----------------------------------------------------------------------------
 
-    def _doubt(self, pending: _Pending, failure: Failure, latency_s: float) -> None:
-        """A page instead of an answer is either this row's bad luck or a wrong address; one working request tells."""
-        self._doubtful.append((pending, failure, latency_s))
-        if len(self._doubtful) >= WINDOWS_TO_DOUBT_PATH * self._policy.concurrency:
-            self._stop_over_path(failure)
+    def _give_up(self, doubt: _Doubt) -> None:
+        if not self._is_doubtful(doubt):
+            self._fail(doubt.pending, doubt.failure, doubt.latency_s)
+            return
+        if self._doubtful and not _are_alike(self._doubtful[0], doubt):
+            self._settle_doubts()  # failures that differ are the rows' own
+        self._doubtful.append(doubt)
+        if len(self._doubtful) >= self._most_alike(doubt):
+            self._stop_over(doubt)
 
-    def _stop_over_path(self, failure: Failure) -> None:
-        hint = "Check target.base_url and target.model: no request has worked yet, so none of these rows was recorded."
-        self.stop(Stop("refused", failure.message, hint))
+    def _most_alike(self, doubt: _Doubt) -> int:
+        windows = WINDOWS_TO_DOUBT_PATH * self._policy.concurrency
+        return min(windows, self._policy.max_alike) if doubt.cause == "page" else self._policy.max_alike
 
-    def _trust_path(self) -> None:
-        self._path_works = True
+    def _is_doubtful(self, doubt: _Doubt) -> bool:
+        """Whether the next answer is waited for before the row fails. Never where it may have been billed.
+
+        A page tells nothing of its row at any time, attempts used up nothing while no one is answered, and a refusal
+        nothing before the service has ever answered: rows that are wrong may stand side by side.
+        """
+        match doubt.cause:
+            case "page":
+                return True
+            case "exhausted":
+                is_outage = len(self._struck) >= OUTAGE_ROWS and doubt.pending.answers_seen == self._answers
+                return is_outage and doubt.failure.kind != "timeout"
+            case "refusal":
+                return not self._works and (doubt.failure.status or 0) >= BAD_REQUEST
+
+    def _resolve_doubts(self) -> None:
+        """At the end of the table: a wrong address stops the run, other failures are the rows' own."""
+        if self._doubtful and self._doubtful[0].cause == "page" and not self._works:
+            self._stop_over(self._doubtful[0])
+        else:
+            self._settle_doubts()
+
+    def _stop_over(self, doubt: _Doubt) -> None:
+        since = "since the last answer" if self._works else "and no request has worked"
+        so_far = f"{len(self._doubtful)} rows failed alike {since}: {doubt.failure.message}"
+        what = (
+            "prompt, params and target" if doubt.cause == "refusal" else "target.base_url, target.model and the service"
+        )
+        self.stop(Stop("refused", so_far, f"Check {what}; none of these rows was recorded."))
+
+    def _trust(self) -> None:
+        """Something was answered: what was in doubt is its row's own failure, or gets a second chance."""
+        self._works = True
         if self._closed:  # the next session sends them again: the stop has said that they are not recorded
             return
+        exhausted = [doubt for doubt in self._doubtful if doubt.cause == "exhausted"]
+        self._doubtful = [doubt for doubt in self._doubtful if doubt.cause != "exhausted"]
+        for doubt in exhausted:
+            self._try_again(doubt)
+        self._settle_doubts()
+
+    def _try_again(self, doubt: _Doubt) -> None:
+        """Its attempts met a service that answered no one; now it does."""
+        pending = doubt.pending
+        if pending.had_second_chance:
+            self._fail(pending, doubt.failure, doubt.latency_s)
+            return
+        pending.had_second_chance, pending.strikes, pending.pushbacks = True, 0, 0
+        heapq.heappush(self._backlog, (self._time(), next(self._order), pending))
+
+    def _settle_doubts(self) -> None:
         doubtful, self._doubtful = self._doubtful, []
-        for pending, failure, latency_s in doubtful:
-            self._fail(pending, failure, latency_s)
+        for doubt in doubtful:
+            self._fail(doubt.pending, doubt.failure, doubt.latency_s)
 
     def _time(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _may_be_billed(reply: Reply) -> bool:
+    """Whether an attempt without an answer may have been billed (contract sheet, section 12: what is inferred)."""
+    if isinstance(reply, TransportFailure):
+        return reply.sent
+    return reply.status < REDIRECT or reply.status in GATEWAY_TIMEOUTS
+
+
+def _what_came(reply: Reply) -> str:
+    return f"{reply.kind}: {reply.detail}" if isinstance(reply, TransportFailure) else f"HTTP {reply.status}, no answer"
+
+
+def _are_alike(one: _Doubt, other: _Doubt) -> bool:
+    a, b = one.failure, other.failure
+    return (a.kind, a.status, a.code) == (b.kind, b.status, b.code)

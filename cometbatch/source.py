@@ -36,6 +36,9 @@ from msgspec import Struct
 from cometbatch.errors import InputError
 from cometbatch.records import Partition
 
+# pyarrow would catch Ctrl-C during a read in the main thread and report it as a damaged file, or lose it.
+pa.enable_signal_handlers(False)
+
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 PARQUET_ENDING = ".parquet"
 READ_SIZE = 1 << 20  # bytes

@@ -53,9 +53,20 @@ class RunSummary(Struct, frozen=True):
 
     @property
     def cost_usd(self) -> Decimal | None:
-        """The exact sum over the priced rows; `None` where no row that was billed has a price."""
+        """The exact sum over the priced rows; `None` where no row that was, or may have been, billed has a price."""
         billed = self.succeeded + self.incomplete
-        return None if billed and self.tally.unpriced == billed else self.tally.cost_usd
+        is_unknown = self.tally.unpriced == billed if billed else self.all_thrown.thrown > 0
+        return None if is_unknown else self.tally.cost_usd
+
+    @property
+    def all_thrown(self) -> Tally:
+        """The attempts that may have been billed beyond the rows' cost, those before a `--retry` included."""
+        now, before = self.tally, self.replaced
+        return Tally(
+            thrown=now.thrown + before.thrown,
+            thrown_cost_usd=now.thrown_cost_usd + before.thrown_cost_usd,
+            thrown_unpriced=now.thrown_unpriced + before.thrown_unpriced,
+        )
 
     @property
     def all_succeeded(self) -> bool:
@@ -86,6 +97,9 @@ class RunSummary(Struct, frozen=True):
             },
             "cost_usd": None if cost is None else plain(cost),
             "unpriced": tally.unpriced,
+            "thrown": self.all_thrown.thrown,
+            "thrown_cost_usd": plain(self.all_thrown.thrown_cost_usd),
+            "thrown_unpriced": self.all_thrown.thrown_unpriced,
             "price_source": self.prices.source,
             "resent": self.resent,
             "replaced": {
@@ -105,12 +119,8 @@ class RunSummary(Struct, frozen=True):
         lines = [self._rows(), self._tokens(), self._bill()]
         if self.retries or self.pushbacks:
             lines.append(f"this session: {self.retries:,} retries, {self.pushbacks:,} pauses asked for by the service")
-        if self.resent:
-            lines.append(
-                f"{self.resent:,} rows were in flight when an earlier session died and were sent again; "
-                "the service may bill those twice"
-            )
         lines.extend(self._replaced())
+        lines.extend(self._thrown())
         lines.append(f"result: {self.output}" if self.finished else "no result yet: the run is not finished")
         if not self.had_work:
             lines.append("it was finished before: nothing was sent, nothing was changed")
@@ -123,6 +133,18 @@ class RunSummary(Struct, frozen=True):
             yield f"replaced answers: {self.replaced.rows:,}, {spent}"
         if self.reopened is not None:
             yield f"taken back by --retry: {self.reopened:,} rows" if self.reopened else "no row matches --retry"
+
+    def _thrown(self) -> Iterator[str]:
+        """What may have been billed beyond the rows' cost, and why."""
+        tally = self.all_thrown
+        if not tally.thrown:
+            return
+        unknown = f", {tally.thrown_unpriced:,} of them without a price" if tally.thrown_unpriced else ""
+        resent = f", {self.resent:,} of them rows in flight when an earlier session died" if self.resent else ""
+        yield (
+            f"besides: {tally.thrown:,} attempts may be billed that brought no answer{resent}: "
+            f"at most ${plain(tally.thrown_cost_usd)}{unknown}"
+        )
 
     def _rows(self) -> str:
         tally = self.tally
@@ -155,6 +177,12 @@ class ServiceRefusedError(RunStoppedError):
     """The service refuses the job: key, credit, model, path, or nothing but pushback."""
 
     exit_code = 5
+
+
+class BudgetReachedError(RunStoppedError):
+    """The next row could have passed the budget."""
+
+    exit_code = 4
 
 
 class InterruptedRunError(RunStoppedError):

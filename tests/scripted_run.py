@@ -32,13 +32,14 @@ from cometbatch.records import (
     PriceBook,
     Prompt,
     RowRequest,
+    Thrown,
     TransportFailure,
     Usage,
 )
 from cometbatch.runner import Marks, Observer, Policy, Reply, Rows, Runner, Service, Stop
 from cometbatch.source import Identity
 from cometbatch.wire import FORMATS
-from cometbatch.wire.envelope import build_error
+from cometbatch.wire.envelope import build_error, request_id_of
 
 CHAT = FORMATS["chat"]
 MODEL = "vendor-model-4.5"
@@ -136,6 +137,7 @@ class ScriptedService:
             exchange=self.exchange,
             parse=CHAT.parse_response,
             judge=lambda reply, parsed: retry.classify(reply, parsed, now=NOW),
+            request_id=request_id_of,
             price=lambda _usage: PRICE_USD,
         )
 
@@ -163,6 +165,7 @@ class RowsInMemory:
         self._unread: Iterator[RowRequest | Failed] = iter(table)
         self.room = room
         self.handed_out = 0
+        self.thrown: list[Thrown] = []
         self.recorded: list[Outcome] = []
         self.on_room: Callable[[], None] = lambda: None
 
@@ -178,6 +181,9 @@ class RowsInMemory:
 
     def record(self, outcome: Outcome) -> None:
         self.recorded.append(outcome)
+
+    def record_thrown(self, thrown: Thrown) -> None:
+        self.thrown.append(thrown)
 
     @property
     def by_row(self) -> dict[int, Outcome]:
@@ -228,7 +234,7 @@ def make_runner(
     jitter: Callable[[], float] = lambda: HALF,
     marks: Marks | None = None,
     observer: Observer | None = None,
-    path_works: bool = False,
+    works: bool = False,
     **policy: Any,
 ) -> Runner:
     """A runner over these rows and this service."""
@@ -241,7 +247,7 @@ def make_runner(
         observer=observer or Watcher(),
         now=lambda: NOW,
         jitter=jitter,
-        path_works=path_works,
+        works=works,
     )
 
 

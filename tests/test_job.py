@@ -84,7 +84,7 @@ def test_the_smallest_job_has_every_default(tmp_path: Path) -> None:
     assert (job.target.key_env, job.target.format, job.target.model) == ("COMETAPI_KEY", "chat", "m-1")
     assert job.messages == (MessageTemplate("user", "Classify: {{ body }}"),)
     assert job.params == GenerationParams()
-    assert (job.limits.concurrency, job.limits.timeout_s) == (16, 300.0)
+    assert (job.limits.concurrency, job.limits.timeout_s) == (256, 300.0)
     assert (job.limits.requests_per_minute, job.limits.tokens_per_minute) == (None, None)
     assert (job.retry.max_attempts, job.retry.max_wait_s, job.retry.max_pushback_s) == (5, 30.0, 900.0)
     assert job.prices == PriceSettings()
@@ -397,7 +397,7 @@ def test_the_table_of_keys_is_the_schema() -> None:
         "prices", "prompt.system", "prompt.user", "prompt.messages",
     }  # fmt: skip
     defaults = {key.path: key.default for key in job_keys()}
-    assert defaults["limits.concurrency"] == "16"
+    assert defaults["limits.concurrency"] == "256"
     assert defaults["target.allow_http"] == "false"
     assert defaults["simulator.latency_s"] == "[0.5, 1.5]"
     assert defaults["input.path"] == "required"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cometbatch import output, resume
 from cometbatch.checkpoint import RunDirectory
 from cometbatch.errors import CheckpointError
-from cometbatch.records import Outcome, Partition, Tally
+from cometbatch.records import HttpResponse, Outcome, Partition, Tally
 from cometbatch.resume import Progressed
 from cometbatch.runner import Reply, Runner, Stop
 from tests import virtual_time
@@ -267,8 +267,10 @@ class Life:
 
     def _script(self, row: int, attempt: int) -> tuple[float, Reply]:
         replies, _ = self._table[row]
-        self.paid[row] += self._is_alive and attempt >= len(replies)
-        return replies[min(attempt, len(replies)) - 1]
+        seconds, reply = replies[min(attempt, len(replies)) - 1]
+        is_billed = isinstance(reply, HttpResponse) and reply.status == 200
+        self.paid[row] += self._is_alive and attempt >= len(replies) and is_billed
+        return seconds, reply
 
 
 ENDINGS = st.lists(

@@ -203,17 +203,18 @@ def test_a_due_retry_goes_before_fresh_rows() -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 3, 8])
 def test_the_backlog_is_bounded_while_everything_fails(concurrency: int) -> None:
-    """A service that fails everything gets no more rows admitted than backlog and slots hold."""
+    """A service that fails everything gets no more rows than backlog, slots and doubt hold, and ends the run."""
     rows = RowsInMemory(500)
     admitted_unfinished = []
 
     def script(row: int, attempt: int) -> tuple[float, Reply]:
         admitted_unfinished.append(rows.handed_out - len(rows.recorded))
-        return 0.01, BROKEN
+        return 0.01, (answer() if row == 0 else BROKEN)  # once anything was answered, a refusal is its row's own
 
-    carry(rows, script, concurrency=concurrency, jitter=lambda: 0.99)
-    assert len(rows.by_row) == 500
-    assert max(admitted_unfinished) == (BACKLOG_PER_SLOT + 1) * concurrency - 1
+    stop, _ = carry(rows, script, concurrency=concurrency, jitter=lambda: 0.99, max_alike=20)
+    assert stop is not None
+    assert "20 rows failed alike since the last answer" in stop.message
+    assert max(admitted_unfinished) <= (BACKLOG_PER_SLOT + 1) * concurrency + 20
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.25, 0.999])
@@ -611,7 +612,7 @@ def test_doubtful_rows_that_fill_all_room_do_not_stall_the_run() -> None:
 def test_a_known_path_is_not_doubted() -> None:
     """A session that carries on with answers of earlier ones knows that the path works: the odd row just fails."""
     rows = RowsInMemory(1)
-    stop, _ = carry(rows, always(PAGE), path_works=True)
+    stop, _ = carry(rows, always(PAGE), works=True)
     assert stop is None
     assert failure_of(rows.by_row[0]) == "invalid_response"
 

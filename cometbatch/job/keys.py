@@ -84,7 +84,8 @@ KEYS: dict[str, dict[str, Key]] = {
         "extra": Key(EXTRA, "merged into the request's body as it is"),
     },
     "limits": {
-        "concurrency": Key(number(int, 1, 10_000), "requests in flight at once"),
+        "concurrency": Key(number(int, 1, 10_000), "requests in flight at once, at most"),
+        "adaptive": Key(FLAG, "find what the service sustains, up to concurrency; false: always use all of it"),
         "requests_per_minute": Key(_MINUTE, "requests sent in a minute"),
         "tokens_per_minute": Key(_MINUTE, "tokens asked for in a minute, input and output"),
         "timeout_s": Key(_SECONDS, "seconds that one exchange may take"),
@@ -94,8 +95,10 @@ KEYS: dict[str, dict[str, Key]] = {
         "max_wait_s": Key(_SECONDS, "the longest wait between two attempts, in seconds"),
         "max_pushback_s": Key(
             number(float, 0, MAX_PUSHBACK_S, above=True),
-            "how long the service may push back (429) before rows fail, in seconds",
+            "how long the service may answer nothing before the run stops, in seconds",
         ),
+        "max_alike": Key(number(int, 1, 1_000_000), "rows refused alike, before any answer, that stop the run"),
+        "max_row_s": Key(number(float, 0, MAX_PUSHBACK_S, above=True), "seconds after which a row is tried no more"),
     },
     "prices": {
         "input": Key(_MONEY, "US dollars per million input tokens"),
@@ -105,6 +108,10 @@ KEYS: dict[str, dict[str, Key]] = {
         "per_request": Key(_MONEY, "US dollars per request, instead of prices for tokens"),
         "cache_read_multiplier": Key(_FACTOR, "price of cache reads as a multiple of the input price"),
         "cache_write_multiplier": Key(_FACTOR, "price of cache writes as a multiple of the input price"),
+    },
+    "budget": {
+        "max_cost_usd": Key(number(Decimal, 0, 1_000_000_000), "what the run may cost in US dollars, at most"),
+        "allow_unpriced": Key(FLAG, "run even where no price is known, and the budget can't be held"),
     },
     "simulator": {
         "seed": Key(number(int, 0, INT64_MAX), "another seed, other answers and faults"),
@@ -122,6 +129,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "limits": settings.LimitSettings,
     "retry": settings.RetrySettings,
     "prices": PriceSettings,
+    "budget": settings.BudgetSettings,
     "simulator": settings.SimulatorSettings,
 }
 """The sections that become settings as they are: all but the prompt."""

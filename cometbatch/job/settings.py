@@ -4,6 +4,7 @@ Guards that what is said of a job, in a fingerprint, a description or a `repr`, 
 """
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -68,20 +69,37 @@ class MessageTemplate(Struct, frozen=True):
 
 
 class LimitSettings(Struct, frozen=True):
-    """How fast to go: requests in flight, per minute; tokens per minute; seconds for one exchange."""
+    """How fast to go: requests in flight, per minute; tokens per minute; seconds for one exchange.
 
-    concurrency: int = 16
+    `adaptive`: find what the service sustains, with `concurrency` as a ceiling; else so many are always in flight.
+    """
+
+    concurrency: int = 256
+    adaptive: bool = True
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     timeout_s: float = 300.0
 
 
 class RetrySettings(Struct, frozen=True):
-    """How long to try: attempts for a row, seconds between two, seconds that the service may hold everyone back."""
+    """How long to try: attempts for a row, seconds between two, seconds that the service may answer nothing.
+
+    `max_alike`: rows refused for good, alike and before any answer, that stop the run. `max_row_s`: seconds after
+    which a row fails at its next failure.
+    """
 
     max_attempts: int = 5
     max_wait_s: float = 30.0
     max_pushback_s: float = 900.0
+    max_alike: int = 100
+    max_row_s: float = 3600.0
+
+
+class BudgetSettings(Struct, frozen=True):
+    """What may be spent, in US dollars over all sessions of a run. `allow_unpriced`: even where no price is known."""
+
+    max_cost_usd: Decimal | None = None
+    allow_unpriced: bool = False
 
 
 class SimulatorSettings(Struct, frozen=True):
@@ -110,6 +128,7 @@ class Job(Struct, frozen=True):
     limits: LimitSettings = LimitSettings()
     retry: RetrySettings = RetrySettings()
     prices: PriceSettings = PriceSettings()
+    budget: BudgetSettings = BudgetSettings()
     simulator: SimulatorSettings | None = None
     source_path: Path | None = None
 

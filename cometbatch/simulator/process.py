@@ -5,13 +5,14 @@ that Ctrl-C in a terminal does not end it before the run has drained.
 """
 
 import contextlib
+import os
 import queue
 import re
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import IO, NoReturn, Self
 
@@ -19,6 +20,7 @@ from cometbatch.errors import CometbatchError
 from cometbatch.simulator.behaviour import Behaviour
 
 COMMAND = (sys.executable, "-m", "cometbatch", "simulate", "--port", "0", "--until-stdin-closes")
+KEY_SHAPE = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}")  # contract sheet, section 1
 START_LIMIT_S = 30.0
 END_LIMIT_S = 10.0
 _ANNOUNCED = re.compile(r"listening on (http://127\.0\.0\.1:\d+)")
@@ -85,9 +87,15 @@ def _spawn(command: Sequence[str], complaints: IO[bytes]) -> subprocess.Popen[by
             stdout=subprocess.PIPE,
             stderr=complaints,
             start_new_session=True,
+            env=_without_keys(os.environ),
         )
     except OSError as exc:
         raise SimulatorError(f"the simulator can't be started: {exc}") from exc
+
+
+def _without_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what looks like an API key: a child that needs none should not hold one."""
+    return {name: value for name, value in environment.items() if not KEY_SHAPE.search(value)}
 
 
 def _announced(child: subprocess.Popen[bytes], limit_s: float) -> str | None:
