@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -105,6 +106,7 @@ class ScriptedService:
     def __init__(self, script: Script) -> None:
         self.script = script
         self.sent: list[tuple[float, int]] = []  # when, and which row
+        self._times_sent = Counter[int]()
         self.ended: list[tuple[float, int]] = []
         self.sending: set[int] = set()
         self.peak = 0
@@ -114,6 +116,7 @@ class ScriptedService:
         assert isinstance(asked, ModelRequest)
         row = int(asked.prompt.messages[0].content)
         self.sent.append((_time(), row))
+        self._times_sent[row] += 1
         latency, reply = self.script(row, self.times_sent(row))
         assert row not in self.sending
         self.sending.add(row)
@@ -126,7 +129,7 @@ class ScriptedService:
         return reply
 
     def times_sent(self, row: int) -> int:
-        return sum(sent == row for _, sent in self.sent)
+        return self._times_sent[row]
 
     @property
     def rows(self) -> list[int]:

@@ -1,0 +1,102 @@
+"""The loop finds what a service sustains, with no limits configured: the whole of it, on virtual time."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import pytest
+
+from cometbatch.records import TransportFailure
+from cometbatch.runner import Reply
+from tests.scripted_run import RowsInMemory, ScriptedService, answer, make_runner, refused
+from tests.virtual_time import run
+
+CAPACITY = 150.0  # requests a second
+BURST = 15.0  # requests that the service takes at once
+CEILING = 256
+BUSY = refused(429)
+
+
+class Service:
+    """A service that admits `capacity(time)` requests a second and refuses the others at once."""
+
+    def __init__(self, capacity: Callable[[float], float], outage: Reply = BUSY) -> None:
+        self._capacity = capacity
+        self._outage = outage
+        self._chance = random.Random(5)
+        self._bucket, self._filled_at = BURST, 0.0
+        self.sent: list[float] = []
+        self.answered: list[float] = []
+
+    def __call__(self, row: int, attempt: int) -> tuple[float, Reply]:
+        now = asyncio.get_running_loop().time()
+        rate = self._capacity(now)
+        self._bucket = min(BURST, self._bucket + (now - self._filled_at) * rate)
+        self._filled_at = now
+        self.sent.append(now)
+        if rate and self._bucket >= 1:
+            self._bucket -= 1
+            self.answered.append(now)
+            return self._chance.uniform(0.1, 0.3), answer()
+        return 0.003, (BUSY if rate else self._outage)
+
+    @property
+    def refused_share(self) -> float:
+        return 1 - len(self.answered) / len(self.sent)
+
+    def rate(self, start: float, end: float) -> float:
+        return sum(start <= at < end for at in self.answered) / (end - start)
+
+
+def carry_out(service: Service, rows: int) -> RowsInMemory:
+    """Every row must be answered: pushback and outages lose none."""
+    table = RowsInMemory(rows)
+    runner = make_runner(
+        table, ScriptedService(service), concurrency=CEILING, adaptive=True, jitter=random.Random(3).random
+    )
+    assert run(runner.run()) is None
+    assert [outcome for outcome in table.recorded if type(outcome).__name__ != "Succeeded"] == []
+    assert len(table.by_row) == rows
+    return table
+
+
+def test_a_steady_service_is_used_and_not_pestered() -> None:
+    """At least 85 % of 150 requests a second, at most 10 % of requests refused, no row lost."""
+    service = Service(lambda _: CAPACITY)
+    carry_out(service, 4000)
+    assert service.rate(0, service.answered[-1]) >= 0.85 * CAPACITY
+    assert service.refused_share <= 0.10
+
+
+def test_a_service_that_falls_to_a_fifth_and_comes_back_is_followed() -> None:
+    """At least 75 % of what it can do, at most 20 % of requests refused, no row lost."""
+    service = Service(lambda now: CAPACITY / 5 if 10 <= now < 25 else CAPACITY)
+    carry_out(service, 4500)
+    end = service.answered[-1]
+    possible = sum((CAPACITY / 5 if 10 <= tick / 10 < 25 else CAPACITY) / 10 for tick in range(int(end * 10)))
+    assert len(service.answered) >= 0.75 * possible
+    assert service.refused_share <= 0.20
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [refused(503), BUSY, TransportFailure("connection", "refused", sent=False)],
+    ids=["503", "429", "no connection"],
+)
+def test_an_outage_of_ten_seconds_loses_no_row_and_is_not_stormed(refusal: Reply) -> None:
+    """At most a tenth of the healthy rate is sent during it, and all is well again within five seconds."""
+    service = Service(lambda now: 0.0 if 10 <= now < 20 else CAPACITY, refusal)
+    carry_out(service, 4500)
+    assert sum(10 <= at < 20 for at in service.sent) <= 0.10 * CAPACITY * 10
+    assert service.rate(25, 30) >= 0.85 * CAPACITY
+
+
+def test_a_long_outage_stops_the_run_and_fails_no_row() -> None:
+    """After `max_pushback_s` without an answer the run ends, resumable, and the rows that met it are not recorded."""
+    service = Service(lambda now: 0.0 if now >= 5 else CAPACITY, TransportFailure("connection", "refused", sent=False))
+    table = RowsInMemory(4000)
+    runner = make_runner(table, ScriptedService(service), concurrency=CEILING, adaptive=True, max_pushback_s=900.0)
+    stop = run(runner.run())
+    assert stop is not None
+    assert "answered nothing" in stop.message
+    assert len(table.recorded) == len(service.answered)
