@@ -100,7 +100,7 @@ PROBLEM_WORDS: Final[dict[Problem, str]] = {
     "not_json": "2xx with cut-off or invalid JSON",
     "html": "2xx with HTML",
     "not_understood": "2xx with JSON of an unknown shape",
-    "failed_generation": "2xx that says that generation failed",
+    "failed_generation": "2xx with a `responses` body of status failed or cancelled",
 }
 
 _AUTH_HINT: Final = (
@@ -118,8 +118,13 @@ _NO_ROUTE_HINT: Final = (
     "Check target.model against the catalog's ids. If it is right, all routes of the model may be down: run the same "
     "command again later."
 )
+_FITTING_WORDS: Final = (
+    "A 2xx with an error in its body, and a 500, count in this table as the status that the error's code or type "
+    "belongs to:"
+)
 _PATH_ADVICE: Final = "path mistake: check target.base_url"
 
+_LOST_STATUS: Final = 500
 _SUCCESS: Final = range(200, 300)
 _REDIRECTS: Final = frozenset(range(300, 400))
 _CLIENT_ERRORS: Final = frozenset(range(400, 500))
@@ -145,6 +150,19 @@ _BLOCKED: Final = _wording(
     r"content[ _-]?(?:management |safety )?polic(?:y|ies)|content[ _-]filter|usage polic(?:y|ies)"
     r"|(?:request|prompt) (?:was |is )?blocked|sensitive words",
 )
+_INVALID_TOKEN: Final = _wording("Invalid token, alone", r"^invalid token\W*(?:\(request id|$)")
+_REQUEST_CODES: Final = frozenset(
+    {
+        "invalid_request",
+        "invalid_request_error",
+        "convert_request_failed",
+        "bad_request_body",
+        "invalid_api_type",
+        "count_token_failed",
+        "invalid_argument",
+    }
+)
+"""Codes and types of errors in the request itself (contract sheet, section 7.2)."""
 
 RETRY_TABLE: Final[tuple[Rule, ...]] = (
     # The network: no whole reply.
@@ -166,8 +184,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         kind="invalid_response",
         reason="The reply is longer than the bound, and would be again.",
     ),
-    # The key and the account: every row would be refused. Words alone decide only on statuses where they were seen or
-    # where a lost status ends up (500), since other errors may quote a row's own text.
+    # The key and the account: every row would be refused.
     Rule(
         statuses=_only(401),
         action="abort",
@@ -190,24 +207,15 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         reason="The balance or the key's quota is used up; finished rows are kept for after a top-up.",
     ),
     Rule(
-        statuses=_only(429, 500),
+        statuses=_only(429),
         codes=frozenset({"insufficient_quota"}),
         action="slow down, counted",
         kind="rate_limited",
         reason="This code may mean a provider's account behind the service and not yours: try again, a few times.",
     ),
     Rule(
-        statuses=_only(403, 500),
-        wording=_OUT_OF_CREDIT,
-        action="abort",
-        kind="credit",
-        hint=_CREDIT_HINT,
-        reason="The words say that the balance or the key's quota is used up.",
-    ),
-    Rule(
         statuses=_only(403),
         codes=frozenset({"access_denied"}),
-        wording=_NO_ACCESS,
         action="abort",
         kind="auth",
         hint=_AUTH_HINT,
@@ -217,7 +225,6 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
     Rule(
         statuses=_only(400, 500),
         codes=frozenset({"model_price_error"}),
-        wording=_NOT_PRICED,
         action="abort",
         kind="model_not_found",
         hint=_MODEL_ID_HINT,
@@ -226,7 +233,6 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
     Rule(
         statuses=_only(500, 503),
         codes=frozenset({"model_not_found"}),
-        wording=_NO_CHANNEL,
         action="abort",
         kind="model_not_found",
         hint=_NO_ROUTE_HINT,
@@ -272,6 +278,55 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="give up",
         kind="too_large",
         reason="The service could not read the request to its end; the row has to shrink.",
+    ),
+    # A request that is wrong in itself. Before all words that stop the run: such a message may quote the row's text.
+    Rule(
+        statuses=_only(400, 403, 500, 503),
+        codes=_REQUEST_CODES,
+        action="give up",
+        kind="invalid_request",
+        reason="The request is wrong, whatever words its message quotes; errors without a status arrive as 500.",
+    ),
+    # The key, the account and the model again, known by words alone: only where no code says what is wrong.
+    Rule(
+        statuses=_only(500),
+        wording=_INVALID_TOKEN,
+        action="abort",
+        kind="auth",
+        hint=_AUTH_HINT,
+        reason="The key is refused, by an error that lost its status.",
+    ),
+    Rule(
+        statuses=_only(403, 500),
+        wording=_OUT_OF_CREDIT,
+        action="abort",
+        kind="credit",
+        hint=_CREDIT_HINT,
+        reason="The words say that the balance or the key's quota is used up.",
+    ),
+    Rule(
+        statuses=_only(403),
+        wording=_NO_ACCESS,
+        action="abort",
+        kind="auth",
+        hint=_AUTH_HINT,
+        reason="The words say that the key's list of models does not have this one.",
+    ),
+    Rule(
+        statuses=_only(400, 500),
+        wording=_NOT_PRICED,
+        action="abort",
+        kind="model_not_found",
+        hint=_MODEL_ID_HINT,
+        reason="The words say that the model can't be called as it is written.",
+    ),
+    Rule(
+        statuses=_only(500, 503),
+        wording=_NO_CHANNEL,
+        action="abort",
+        kind="model_not_found",
+        hint=_NO_ROUTE_HINT,
+        reason="The words say that the model is unknown, or that all its routes are down.",
     ),
     # The path.
     Rule(
@@ -350,24 +405,6 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         reason="The same request would be refused again (a 403 with HTML is a firewall's answer to its content).",
     ),
     Rule(
-        statuses=_only(500),
-        codes=frozenset(
-            {
-                "invalid_request",
-                "invalid_request_error",
-                "convert_request_failed",
-                "bad_request_body",
-                "invalid_api_type",
-                "count_token_failed",
-                "invalid_argument",
-                "400",
-            }
-        ),
-        action="give up",
-        kind="invalid_request",
-        reason="The request is wrong: an error without a status of its own arrives as 500.",
-    ),
-    Rule(
         statuses=_only(502, 503, 529),
         action="retry",
         kind="overloaded",
@@ -403,7 +440,10 @@ FITTING_STATUS: Final[dict[str, int]] = {
     "resource_exhausted": 429,
     "overloaded_error": 529,
 }
-"""The status that an error's code belongs to, for errors that come with a success status. All others: 500."""
+"""The status that an error's code or type belongs to, for errors that come with a success status or as 500.
+
+An error without a status of its own becomes 500 (contract sheet, section 7.1). All others: 500.
+"""
 
 
 def classify(
@@ -452,9 +492,11 @@ def retry_after_s(headers: dict[str, str], *, now: datetime) -> float | None:
 
 
 def retry_table_markdown() -> str:
-    """`RETRY_TABLE` as a Markdown table, in order, for the README."""
+    """`RETRY_TABLE` as a Markdown table, in order, with what comes before it, for the README."""
     lines = ["| when | then | kind | why |", "| --- | --- | --- | --- |"]
     lines += [f"| {rule.when} | {rule.action} | `{rule.kind}` | {rule.reason} |" for rule in RETRY_TABLE]
+    fitting = ", ".join(f"`{code}` {status}" for code, status in FITTING_STATUS.items())
+    lines += ["", f"{_FITTING_WORDS} {fitting}; a number from 400 to 599 is the status itself; anything else is 500."]
     return "\n".join(lines) + "\n"
 
 
@@ -482,18 +524,17 @@ def _says(rule: Rule, signal: _Signal) -> bool:
 def _signal_of(detail: ErrorDetail) -> _Signal:
     codes = frozenset(word.strip().lower() for word in (detail.code, detail.type)) - {""}
     message = _words(detail.message)
-    if detail.status not in _SUCCESS:
-        return _Signal(message, status=detail.status, codes=codes)
-    if detail.problem == "error":
+    if detail.status == _LOST_STATUS or (detail.status in _SUCCESS and detail.problem == "error"):
         return _Signal(message, status=_fitting_status(codes), codes=codes)
-    return _Signal(message, status=detail.status, codes=codes, problem=detail.problem)
+    problem = detail.problem if detail.status in _SUCCESS else None
+    return _Signal(message, status=detail.status, codes=codes, problem=problem)
 
 
 def _fitting_status(codes: frozenset[str]) -> int:
-    """The status that an error with a success status should have had; the highest, where code and type disagree."""
-    numeric = (int(code) for code in codes if re.fullmatch("[45][0-9]{2}", code))
-    named = (FITTING_STATUS[code] for code in codes if code in FITTING_STATUS)
-    return max([*numeric, *named], default=500)
+    """The status that an error should have had: the highest where code and type disagree, 500 for want of any."""
+    numeric = {int(code) for code in codes if re.fullmatch("[45][0-9]{2}", code)}
+    named = {FITTING_STATUS[code] for code in codes if code in FITTING_STATUS}
+    return max((numeric | named) - {_LOST_STATUS}, default=_LOST_STATUS)
 
 
 def _verdict(rule: Rule, signal: _Signal, detail: ErrorDetail, wait: float | None) -> Verdict:

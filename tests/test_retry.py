@@ -148,6 +148,62 @@ def test_an_error_is_judged_by_status_code_and_words(
 
 
 @pytest.mark.parametrize(
+    ("status", "code", "kind_of_error", "message"),
+    [
+        (400, "invalid_request", "", 'bad value: "has not been priced by the administrator"'),
+        (400, "", "invalid_request_error", 'bad value: "has not been priced by the administrator"'),
+        (400, "400", "INVALID_ARGUMENT", 'bad value: "has not been priced by the administrator"'),
+        (500, "convert_request_failed", "comet_api_error", 'can\'t read "insufficient memory, disk and quota"'),
+        (500, "400", "comet_api_error", 'can\'t read "the quota is not enough"'),
+        (500, "bad_request_body", "", 'can\'t read "no available channel for"'),
+        (503, "", "invalid_request_error", 'can\'t read "no available channel for"'),
+        (403, "invalid_request", "", 'can\'t read "额度不足"'),
+        (403, "", "invalid_request_error", 'can\'t read "no access to model"'),
+        (500, "", "", 'can\'t parse {"text": "Invalid token"}'),
+    ],
+)
+def test_a_rows_text_that_an_error_quotes_does_not_stop_the_run(
+    status: int, code: str, kind_of_error: str, message: str
+) -> None:
+    """Where a code says that the request is wrong, words in the message can't say that the account is."""
+    assert not isinstance(verdict_on(ErrorDetail(status, code=code, type=kind_of_error, message=message)), Abort)
+
+
+@pytest.mark.parametrize("status", [500, 200])
+@pytest.mark.parametrize(
+    ("code", "kind_of_error", "message", "action"),
+    [
+        ("429", "comet_api_error", "", SLOW_DOWN),
+        ("", "rate_limit_error", "", SLOW_DOWN),
+        ("500", "rate_limit_error", "", SLOW_DOWN),
+        ("", "overloaded_error", "", RETRY),
+        ("503", "overloaded_error", "", RETRY),
+        ("504", "", "", RETRY),
+        ("401", "", "", ABORT),
+        ("invalid_api_key", "invalid_request_error", "", ABORT),
+        ("", "comet_api_error", "Invalid token", ABORT),
+        ("", "", "Invalid token (request id: 2026)", ABORT),
+        ("500", "", "", RETRY),
+        ("", "", "", RETRY),
+    ],
+)
+def test_an_error_that_lost_its_status_counts_as_the_status_of_its_code(
+    status: int, code: str, kind_of_error: str, message: str, action: str
+) -> None:
+    """An error without a status of its own becomes 500, so there as in a 2xx its code or type says what it is."""
+    verdict = verdict_on(ErrorDetail(status, code=code, type=kind_of_error, message=message))
+    assert action_of(verdict) == action
+
+
+@pytest.mark.parametrize("code", ["", "400"])
+@pytest.mark.parametrize("kind_of_error", ["", "comet_api_error"])
+def test_the_gateways_own_words_stop_the_run_without_a_code(code: str, kind_of_error: str) -> None:
+    """An empty code, a status as code and the gateway's own type say nothing against the words."""
+    message = "Model x has not been priced by the administrator"
+    assert isinstance(verdict_on(ErrorDetail(400, code=code, type=kind_of_error, message=message)), Abort)
+
+
+@pytest.mark.parametrize(
     ("problem", "code", "action", "kind"),
     [
         ("html", "", STOP_IF_FIRST, "invalid_response"),
@@ -420,7 +476,14 @@ def test_backoff_doubles_to_the_cap() -> None:
 def test_the_markdown_table_has_a_line_for_each_rule() -> None:
     """The README's table is the table that decides: the same rules in the same order, four cells each."""
     lines = retry_table_markdown().splitlines()
-    assert len(lines) == len(RETRY_TABLE) + 2
-    for line, rule in zip(lines[2:], RETRY_TABLE, strict=True):
+    for line, rule in zip(lines[2:-2], RETRY_TABLE, strict=True):
         cells = line.strip("| ").split(" | ")
         assert cells == [rule.when, rule.action, f"`{rule.kind}`", rule.reason]
+
+
+def test_the_markdown_says_which_status_an_error_in_a_success_or_a_500_counts_as() -> None:
+    """A reader who looks for such an error in the table finds the line that decides."""
+    _, words = retry_table_markdown().strip().rsplit("\n\n", 1)
+    assert words.startswith("A 2xx with an error in its body, and a 500, count in this table as the status")
+    for code, status in FITTING_STATUS.items():
+        assert f"`{code}` {status}" in words
