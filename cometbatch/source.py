@@ -50,7 +50,8 @@ CHECK_ROWS = 256  # rows decoded at a time before the size of a row is known: a 
 SLICE_ROWS = 256  # rows turned into Python values at a time
 SHOWN = 80  # characters of foreign text in a message
 FORMATS_IN_WORDS = ".csv, .tsv or .parquet"
-QUOTED_TEXT = re.compile(rb'[^"]*+(?:""[^"]*+)*+')  # up to the quote that closes the cell, or the end
+REACH = 256  # quotes that one match may step over: the pattern engine keeps memory for each until the match ends
+QUOTED_TEXT = re.compile(rb'[^"]*(?:""[^"]*){0,%d}' % REACH)  # towards the quote that closes the cell, or the end
 UTF8_BOM = codecs.BOM_UTF8
 # Longest first: the mark of UTF-32-LE starts with that of UTF-16-LE.
 WIDE_MARKS = (
@@ -624,44 +625,81 @@ def _whole_records(blocks: Iterable[bytes], delimiter: bytes) -> Iterator[bytes]
     Each begins with a line break, because pyarrow takes a byte order mark off whatever it is given, and after the
     first piece that would be text. Raises `_Malformed` for quotes that pyarrow would take as it likes.
     """
-    records, begun_record = _grammar(delimiter)
+    grammar = _Grammar.of(delimiter)
     rest = bytearray()
     enough = 0  # bytes worth another look: twice as many each time, so that a long record costs no square of time
     for block in blocks:
         rest += block
         if len(rest) < min(enough, MAX_ROW_SIZE):
             continue
-        end = records.match(rest).end()  # type: ignore[union-attr]  # it matches the empty text, too
-        if rest[:end].strip(b"\r\n"):
-            yield b"\n" + rest[:end]
+        end, well_formed = grammar.records(rest)
+        yield from _piece(rest[:end])
         del rest[:end]
-        if not begun_record.match(rest):
+        if not well_formed:
             raise _Malformed
         if len(rest) > MAX_ROW_SIZE:
             raise _Malformed(f"a row is longer than {MAX_ROW_SIZE:,} bytes")
         enough = 2 * len(rest)
-    yield from _last_records(rest, records)
-
-
-def _last_records(rest: bytearray, records: re.Pattern[bytes]) -> Iterator[bytes]:
-    end = records.match(rest).end()  # type: ignore[union-attr]  # it matches the empty text, too
+    end, _ = grammar.records(rest)
     if end < len(rest):
         raise _Malformed
-    if rest.strip(b"\r\n"):
-        yield b"\n" + rest
+    yield from _piece(rest)
 
 
-def _grammar(delimiter: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """The dialect twice: as many whole records as there are, and the beginning of one up to the end of the text.
+def _piece(records: bytearray) -> Iterator[bytes]:
+    if records.strip(b"\r\n"):
+        yield b"\n" + records
 
-    Every repetition is possessive: time and memory don't depend on what the text holds.
+
+class _Grammar(Struct, frozen=True):
+    """The dialect, as steps from quote to quote through text outside of quoted cells.
+
+    Both patterns step over whole quoted cells and over quotes that are ordinary text, and may start anywhere outside
+    of a quoted cell: the byte before a quote tells whether it opens a cell. `lines` ends at a line break, the last
+    one in reach or nearly so; `cells` goes as far as it can. A text can be read in one way only, so that a pattern
+    that steps back never reads it differently; and one certain byte follows each repetition of a class, so that the
+    engine steps back fast.
+
+    Without possessive quantifiers and atomic groups, though they would fit: Python before 3.11.5 matches them wrongly
+    (python/cpython#106052), and this decides where rows end.
     """
-    mark = re.escape(delimiter)
-    quoted = rb'"[^"]*+(?:""[^"]*+)*+"(?=[%b\r\n])' % mark
-    unquoted = rb'[^"%b\r\n][^%b\r\n]*+' % (mark, mark)
-    cells = rb"(?:%b|%b|%b)*+" % (quoted, unquoted, mark)
-    open_cell = rb'(?:"[^"]*+(?:""[^"]*+)*+"?+)?+'
-    return re.compile(rb"(?:%b[\r\n])*+" % cells), re.compile(rb"%b%b\Z" % (cells, open_cell))
+
+    lines: re.Pattern[bytes]
+    cells: re.Pattern[bytes]
+    marks: bytes  # what may follow a quoted cell
+
+    @staticmethod
+    def of(delimiter: bytes) -> "_Grammar":
+        """The grammar with `delimiter`, one ASCII character, between cells."""
+        mark = re.escape(delimiter)
+        in_text = rb'(?<=[^%b\r\n]")' % mark
+        in_front = rb'(?<![^%b\r\n]")' % mark  # of a cell; also at the very beginning, with no byte before the quote
+        quoted = rb'%b[^"]*"(?:"[^"]*"){0,%d}(?=[%b\r\n])' % (in_front, REACH, mark)
+        steps = rb'(?:[^"]*"(?:%b|%b)){0,%d}' % (in_text, quoted, REACH)
+        lines = rb'%b(?:[^"]*\n|[^"]*\r)' % steps
+        return _Grammar(re.compile(lines), re.compile(rb'%b[^"]*' % steps), delimiter + b"\r\n")
+
+    def records(self, text: bytearray) -> tuple[int, bool]:
+        """How far whole records reach in `text`, and whether a record may begin like what follows them."""
+        end = at = 0
+        while at < len(text):
+            if found := self.lines.match(text, at):
+                end = at = found.end()
+                continue
+            start, at = at, self.cells.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty text, too
+            if at == start:  # in front of a quoted cell that ends out of reach, not at all, or badly
+                at = _after_quoted(text, start)
+                if at < len(text) and text[at] not in self.marks:
+                    return end, False
+        return end, True
+
+
+def _after_quoted(text: bytearray, start: int) -> int:
+    """The place after the quoted cell at `start`; where it has no end (yet), that lies beyond the text's."""
+    at, following = start, start + 1
+    while following > at:
+        at, following = following, QUOTED_TEXT.match(text, following).end()  # type: ignore[union-attr]  # see above
+    return at + 1
 
 
 # ---------------------------------------------------------------- CSV, the slow way: where it is wrong
@@ -711,7 +749,7 @@ class _Walker:
         self.line = 1  # of the next byte, as editors count
         self._columns = layout.columns
         self._delimiter = layout.delimiter.encode()
-        self._unmarked = re.compile(b'[^"\r\n' + re.escape(self._delimiter) + b"]*+")
+        self._unmarked = re.compile(b'[^"\r\n' + re.escape(self._delimiter) + b"]*")
         self._expected: int | None = None  # cells in a row; the header's
         self._row_line = self._quote_line = 1
         self._cell = 0
