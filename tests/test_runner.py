@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cometbatch.errors import CheckpointError, InputError
 from cometbatch.limits import Limits
-from cometbatch.records import Failed, HttpResponse, Incomplete, Outcome, RowRequest, Succeeded
+from cometbatch.records import Failed, HttpResponse, Incomplete, Outcome, RowRequest, Succeeded, TransportFailure
 from cometbatch.runner import BACKLOG_PER_SLOT, WINDOWS_TO_DOUBT_PATH, Reply, Runner, Stop
 from tests.scripted_run import (
     HALF,
@@ -70,7 +70,7 @@ ENDS: list[tuple[Reply, str]] = [
     (answer(""), "incomplete"),
     (refused(400), "invalid_request"),
     (refused(413), "too_large"),
-    (HttpResponse(200, {}, b"{}"), "invalid_response"),
+    (TransportFailure("too_large", "more than the bound"), "invalid_response"),
 ]
 LATENCIES = st.floats(0, 40)
 Attempts = list[tuple[float, Reply]]
@@ -615,6 +615,119 @@ def test_a_known_path_is_not_doubted() -> None:
     stop, _ = carry(rows, always(PAGE), works=True)
     assert stop is None
     assert failure_of(rows.by_row[0]) == "invalid_response"
+
+
+# -- the row's failure, or everyone's --------------------------------------------------------------------------------
+
+
+def when(plan: Callable[[float], Reply], *, latency: float = 0.1) -> Script:
+    """A service whose replies depend on the time alone."""
+    return lambda _row, _attempt: (latency, plan(asyncio.get_running_loop().time()))
+
+
+def all_succeeded(rows: RowsInMemory, count: int) -> bool:
+    """Whether every row has a whole answer."""
+    return sorted(rows.by_row) == list(range(count)) and all(isinstance(each, Succeeded) for each in rows.recorded)
+
+
+def test_a_maintenance_page_in_the_middle_of_a_run_stops_it_and_fails_no_row() -> None:
+    """Rows were once burnt at the speed of the line, failed for good, by a page that had nothing to do with them."""
+    rows = RowsInMemory(500)
+    stop, service = carry(rows, when(lambda now: answer() if now < 1 else page()))
+    assert stop is not None
+    assert "since the last answer" in stop.message
+    assert all(isinstance(outcome, Succeeded) for outcome in rows.recorded)
+    assert len(service.sent) <= len(rows.recorded) + 2 * WINDOWS_TO_DOUBT_PATH * 4
+
+
+def test_a_short_maintenance_page_fails_only_what_met_it() -> None:
+    """Once something is answered again, the few rows that met the page have failed, and the run goes on."""
+    rows = RowsInMemory(40)
+    stop, _ = carry(rows, by_row(dict.fromkeys((11, 12, 13), (0.1, page())), (0.1, answer())))
+    assert stop is None
+    assert [outcome.row for outcome in rows.recorded if isinstance(outcome, Failed)] == [11, 12, 13]
+
+
+@pytest.mark.parametrize("reply", [refused(500), refused(503), lost()], ids=["500", "503", "timeout"])
+def test_an_isolated_row_gets_exactly_its_attempts(reply: Reply) -> None:
+    """A row that fails while others are answered fails for good, after `max_attempts` and no more."""
+    rows = RowsInMemory(400)
+    _, service = carry(rows, by_row({7: (0.1, reply)}, (0.1, answer())), max_attempts=3)
+    assert isinstance(rows.by_row[7], Failed)
+    assert service.rows.count(7) == 3
+
+
+@pytest.mark.parametrize("reply", [refused(500), refused(503)], ids=["500", "503"])
+def test_attempts_used_up_in_an_outage_are_given_back_when_it_ends(reply: Reply) -> None:
+    """Half a minute in which nothing is answered once failed every row that met it."""
+    rows = RowsInMemory(300)
+    stop, _ = carry(rows, when(lambda now: reply if 2 <= now < 32 else answer()), jitter=lambda: 0.99)
+    assert stop is None
+    assert all_succeeded(rows, 300)
+
+
+def test_a_refusal_of_every_row_stops_before_the_table_is_burnt() -> None:
+    """A job that is wrong for every row ends after `max_alike` of them, none recorded."""
+    rows = RowsInMemory(500)
+    stop, service = carry(rows, always(refused(400, message="no such parameter")), max_alike=20)
+    assert stop is not None
+    assert "20 rows failed alike and no request has worked: no such parameter" in stop.message
+    assert len(service.sent) < 20 + 4
+    assert rows.recorded == []
+
+
+def test_refusals_that_differ_are_the_rows_own() -> None:
+    """Two kinds of refusal are no sign of a job that is wrong for every row."""
+    rows = RowsInMemory(60)
+    stop, _ = carry(rows, lambda row, _: (0.1, refused(400 if row % 2 else 413)), max_alike=20)
+    assert stop is None
+    assert len(rows.by_row) == 60
+
+
+def test_refused_rows_side_by_side_do_not_stop_a_run_that_works() -> None:
+    """A block of rows that are wrong, in the middle of a table, fails as rows do."""
+    rows = RowsInMemory(300)
+    stop, _ = carry(rows, lambda row, _: (0.1, refused(400) if 50 <= row < 250 else answer()), max_alike=20)
+    assert stop is None
+    assert sum(isinstance(outcome, Failed) for outcome in rows.recorded) == 200
+
+
+def test_a_model_that_was_there_is_asked_for_again() -> None:
+    """Its routes come and go (contract sheet, section 7.2); one that was never there stops the run."""
+    gone = refused(503, code="model_not_found")
+    rows = RowsInMemory(60)
+    stop, _ = carry(rows, lambda row, attempt: (0.1, gone if (row, attempt) == (30, 1) else answer()))
+    assert stop is None
+    assert all_succeeded(rows, 60)
+    stop, _ = carry(RowsInMemory(60), always(gone))
+    assert stop is not None
+
+
+def test_a_row_is_not_tried_for_ever() -> None:
+    """After `max_row_s` its next failure is its last, however many attempts are left."""
+    rows = RowsInMemory(2000)
+    _, service = carry(rows, by_row({3: (0.1, refused(500))}, (0.5, answer())), max_attempts=99, max_row_s=60.0)
+    assert isinstance(rows.by_row[3], Failed)
+    assert max(at for at, row in service.sent if row == 3) <= 60 + 30
+
+
+def test_the_loop_says_what_it_is_waiting_for() -> None:
+    """Pushback with its end on the clock, the rate limit, a service that answers nothing; nothing where nothing is."""
+
+    async def words(script: Script, at: float, **options: Any) -> str:
+        runner = make_runner(RowsInMemory(500), ScriptedService(script), **options)
+        running = asyncio.create_task(runner.run())
+        await asyncio.sleep(at)
+        said = runner.waiting_for()
+        runner.stop_now(Stop("interrupted", "enough"))
+        await running
+        return said
+
+    assert run(words(always(refused(429, retry_after="90")), 30.0)).startswith("pushback until 1")
+    assert run(words(always(answer(), latency=0.1), 5.0, limits=Limits(requests_per_minute=6))) == "the rate limit"
+    dying = when(lambda now: answer() if now < 1 else refused(503), latency=0.05)
+    assert "probing" in run(words(dying, 20.0, adaptive=True))
+    assert run(words(always(answer(), latency=9.0), 3.0)) == ""
 
 
 # -- room ------------------------------------------------------------------------------------------------------------
