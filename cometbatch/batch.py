@@ -9,8 +9,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import IO, Any
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import IO, Any, TypeVar
 
 import httpx
 from msgspec import Struct
@@ -20,8 +20,8 @@ from cometbatch import manifest as manifests
 from cometbatch import output, parts, pricing, reopen, resume, source
 from cometbatch import retry as retries
 from cometbatch.budget import Budget
-from cometbatch.checkpoint import RunDirectory, Session, write_aside
-from cometbatch.errors import DriftError, InputError, InputLostError, UsageError
+from cometbatch.checkpoint import Reopened, RunDirectory, Session, write_aside
+from cometbatch.errors import InputError, InputLostError, UsageError
 from cometbatch.job import Job
 from cometbatch.limits import Limits
 from cometbatch.manifest import Manifest
@@ -38,7 +38,7 @@ from cometbatch.preflight import (
 )
 from cometbatch.progress import Progress
 from cometbatch.reopen import Matching
-from cometbatch.resume import Progressed
+from cometbatch.resume import Found, Progressed
 from cometbatch.runner import Policy, Runner, Service, Stop
 from cometbatch.simulator.process import SimulatorProcess
 from cometbatch.summary import (
@@ -50,6 +50,8 @@ from cometbatch.summary import (
 )
 from cometbatch.transport import Transport
 from cometbatch.wire.envelope import request_id_of
+
+Returned = TypeVar("Returned")
 
 WAITING_SHOWN_EVERY_S = 1.0
 STOPPED = {
@@ -97,25 +99,71 @@ async def run_async(
     words = _retry_words(retry, fresh=fresh)
     checked = check(job)
     directory = run_directory(job)
-    is_new = fresh or directory.read_manifest() is None
-    if is_new:
-        _check_start(job, fresh=fresh, needs_key=http is None)
-    identity = checked.source.check() if is_new else None
+    identity: source.Identity | None = None
+    if fresh or directory.read_manifest() is None:  # told before a folder is made
+        _check_start(job, directory, fresh=fresh, needs_key=http is None)
+        identity = await asyncio.to_thread(checked.source.check)
     with _locked(directory):
-        known = _known_run(directory, checked, fresh=fresh)
-        matching = Matching()
-        if known is not None and words:
-            matching = reopen.find(directory, *known, words, job.output.prefix)
-        asked = matching.tally.rows if words else None
-        if known is not None and not matching.partitions and _is_published(job, directory, *known):
-            resume.tidy(directory, known[1])  # what a retry left that was killed before it took anything back
-            return _summary(job, directory, *known, finished=True, had_work=False, reopened=asked)
-        async with _connected(job, http) as transport:
-            begun = known or await _begin(checked, identity or checked.source.check(), directory, transport)
-            if matching.partitions:
-                taken = reopen.take_back(directory, *begun, words, found=matching, prefix=job.output.prefix)
-                begun = begun[0], taken
-            return await _Session(checked, directory, *begun, transport, asked).carry_out(progress)
+        found = None if fresh else await _in_thread(_known_run, directory, checked)
+        if found is None:
+            return await _start(checked, directory, identity, fresh=fresh, http=http, progress=progress)
+        return await _carry_on(checked, directory, found, words, http=http, progress=progress)
+
+
+async def _start(
+    checked: Checked,
+    directory: RunDirectory,
+    identity: source.Identity | None,
+    *,
+    fresh: bool,
+    http: httpx.AsyncBaseTransport | None,
+    progress: bool | None,
+) -> RunSummary:
+    """A new run, also where an earlier one recorded nothing: then prices and partitions are as the job has them now."""
+    _check_start(checked.job, directory, fresh=fresh, needs_key=http is None)
+    measured = await _in_thread(checked.source.check) if identity is None else identity
+    async with _connected(checked.job, http) as transport:
+        manifest = await _begin(checked, measured, directory, transport, fresh=fresh)
+        return await _Session(checked, directory, manifest, Progressed(), transport).carry_out(progress)
+
+
+async def _carry_on(
+    checked: Checked,
+    directory: RunDirectory,
+    found: Found,
+    words: frozenset[str],
+    *,
+    http: httpx.AsyncBaseTransport | None,
+    progress: bool | None,
+) -> RunSummary:
+    """A run that has outcomes: the rows that are missing, and those that match `words`."""
+    job, matching = checked.job, Matching()
+    known = found.manifest, found.progressed
+    resume.refuse_foreign(job.output.path, found.manifest)
+    if words:
+        matching = await _in_thread(reopen.find, directory, *known, words, job.output.prefix)
+    asked = matching.tally.rows if words else None
+    if found.is_finished and not matching.partitions:
+        resume.tidy(directory, found.progressed)  # what a retry left that was killed before it took anything back
+        return _summary(job, directory, *known, finished=True, had_work=False, reopened=asked)
+    async with _connected(job, http) as transport:
+        if matching.partitions:
+            taken = reopen.take_back(directory, *known, words, found=matching, prefix=job.output.prefix)
+            known = found.manifest, taken
+        return await _Session(checked, directory, *known, transport, asked).carry_out(progress)
+
+
+async def _in_thread(work: Callable[..., Returned], *arguments: object) -> Returned:
+    """Do work that reads and writes files while the caller's event loop goes on.
+
+    It is waited for even where the caller was cancelled: the lock must not be let go while files are written.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 # -- before the first request ------------------------------------------------------------------------------------
@@ -128,16 +176,21 @@ def _retry_words(retry: str | Iterable[str], *, fresh: bool) -> frozenset[str]:
     return words
 
 
-def _check_start(job: Job, *, fresh: bool, needs_key: bool) -> None:
+def _check_start(job: Job, directory: RunDirectory, *, fresh: bool, needs_key: bool) -> None:
     """Refuse what would be noticed late otherwise: no key, or a result that is not this run's to replace."""
     if needs_key:
         api_key(job)
     path = job.output.path
     exists = any(path.glob("*.parquet")) if job.output.is_dataset else path.exists()
-    if exists and not fresh:
+    if exists and not fresh and _replaces(job, directory) is None:
         raise UsageError(
             f"output.path: {path} exists, and there is no run directory beside it to carry on from. Move it away, "
             "choose another name, or replace it with --fresh."
+        )
+    if job.output.is_dataset and fresh and (foreign := parts.foreign(path)):
+        raise UsageError(
+            f"output.path: {foreign[0]} is not a part that cometbatch wrote under this name, so --fresh does not "
+            "remove it, and it would be read as answers. Move it away, or choose another folder."
         )
 
 
@@ -153,29 +206,30 @@ def _locked(directory: RunDirectory) -> Iterator[None]:
         directory.unlock()
 
 
-def _known_run(directory: RunDirectory, checked: Checked, *, fresh: bool) -> tuple[Manifest, Progressed] | None:
+def _known_run(directory: RunDirectory, checked: Checked) -> Found | None:
     """The run that this directory holds, found to be of the same job; `None` where a new one is to begin."""
-    content = None if fresh else directory.read_manifest()
-    if content is None:
-        directory.clear()
+    found = resume.find(directory, checked.job.output.path)
+    if found is None or not found.is_begun:  # nothing was answered yet, so nothing can be mixed up
         return None
-    manifest = manifests.decode(content, str(directory.path / "manifest.json"))
-    progressed = resume.look(directory, manifest)
-    try:
-        manifests.refuse_drift(manifest, checked.job.fingerprint(), *checked.source.digest())
-    except DriftError:
-        if progressed.rows:
-            raise
-        directory.clear()  # nothing was answered yet, so nothing can be mixed up
-        return None
-    return manifest, progressed
+    manifests.refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
+    return found
+
+
+def _replaces(job: Job, directory: RunDirectory) -> str | None:
+    """The mark of the file that --fresh told an earlier session to replace, if that still stands there."""
+    found = resume.find(directory, job.output.path)
+    is_it = found is not None and found.manifest.replaces is not None and found.place == "free"
+    return parts.file_mark(job.output.path) if is_it else None
 
 
 async def _begin(
-    checked: Checked, identity: source.Identity, directory: RunDirectory, transport: Transport
-) -> tuple[Manifest, Progressed]:
+    checked: Checked, identity: source.Identity, directory: RunDirectory, transport: Transport, *, fresh: bool
+) -> Manifest:
+    """Whatever can be refused is refused first; then what an earlier run left makes place for the new one."""
     job = checked.job
     book, warnings = await price_book(job, transport)
+    check_budget(job, book)
+    replaces = parts.file_mark(job.output.path) if fresh else _replaces(job, directory)
     manifest = Manifest(
         version=manifests.MANIFEST_VERSION,
         cometbatch=cometbatch.__version__,
@@ -187,10 +241,24 @@ async def _begin(
         prices=book,
         job=job.describe(),
         warnings=(*checked.source.warnings, *warnings),
+        replaces=None if job.output.is_dataset else replaces,
     )
+    _clear(job, directory, forget=fresh)
     directory.create()
     directory.write_manifest(manifests.encode(manifest))
-    return manifest, Progressed()
+    return manifest
+
+
+def _clear(job: Job, directory: RunDirectory, *, forget: bool) -> None:
+    """Remove an earlier run, but not what is known of its bill: rows in flight, attempts that brought no answer."""
+    found = None if forget else resume.find(directory, job.output.path)
+    if found is None:
+        directory.clear()
+        return
+    marks, replaced = directory.marks(), output.add(directory.reopened().replaced, found.progressed.tally)
+    directory.clear()
+    directory.write_marks(marks)
+    directory.write_reopened(Reopened(replaced=replaced))
 
 
 @contextlib.asynccontextmanager
@@ -207,14 +275,6 @@ async def _connected(job: Job, http: httpx.AsyncBaseTransport | None) -> AsyncIt
             yield transport
         finally:
             await transport.aclose()
-
-
-def _is_published(job: Job, directory: RunDirectory, manifest: Manifest, progressed: Progressed) -> bool:
-    if len(progressed.committed) < len(resume.partitions(manifest)) or directory.read_manifest() is None:
-        return False
-    if directory.reopened().unpublished:
-        return False
-    return job.output.is_dataset or parts.result_run_id(job.output.path) == manifest.run_id
 
 
 # -- the run itself ----------------------------------------------------------------------------------------------
@@ -242,13 +302,13 @@ class _Session(Struct, frozen=True):
         finally:
             shown.close()
         if stop is None:
-            self._publish()
+            await _in_thread(self._publish)
             reopen.settle(self.directory)
         summary = _summary(
             self.checked.job,
             self.directory,
             self.manifest,
-            resume.look(self.directory, self.manifest),
+            await _in_thread(resume.look, self.directory, self.manifest),
             finished=stop is None,
             elapsed_s=time.monotonic() - started,
             retries=shown.retries,
@@ -358,6 +418,7 @@ class _Session(Struct, frozen=True):
         job = self.checked.job
         if job.output.is_dataset:
             return
+        resume.refuse_foreign(job.output.path, self.manifest)
         schema = output.joined_schema(self.checked.source.schema, job.output.prefix, {})
         paths = [self.directory.part_path(each.index) for each in resume.partitions(self.manifest)]
 

@@ -14,7 +14,10 @@ SHOWN_CHARACTERS = 60  # of a changed value, in the message
 
 
 class Manifest(Struct, frozen=True):
-    """The first file of a run directory. `fingerprint` is what changes answers; `job` is for people to read."""
+    """The first file of a run directory. `fingerprint` is what changes answers; `job` is for people to read.
+
+    `replaces`: which file at the result's place the run was told to replace, as `parts.file_mark` names it.
+    """
 
     version: int
     cometbatch: str
@@ -26,6 +29,7 @@ class Manifest(Struct, frozen=True):
     prices: PriceBook
     job: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    replaces: str | None = None
 
 
 class _Version(Struct):

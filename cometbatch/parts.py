@@ -56,6 +56,21 @@ def read_info(path: Path, run_id: str) -> PartInfo:
     return info
 
 
+def foreign(folder: Path) -> list[Path]:
+    """The tables in a folder that are no parts, of whichever run, under their own names."""
+    return [path for path in sorted(folder.glob("*.parquet")) if not _is_part(path)]
+
+
+def _is_part(path: Path) -> bool:
+    try:
+        with _reading(path) as file:
+            metadata = file.metadata.metadata or {}
+        info = msgspec.json.decode(metadata.get(PART_KEY, b""), type=PartInfo)
+    except (CheckpointError, msgspec.MsgspecError):
+        return False
+    return path.stem == f"{info.partition.index:05d}"
+
+
 def result_run_id(path: Path) -> str | None:
     """Which run wrote a result file; `None` where there is no such file, or none of ours."""
     try:
@@ -64,6 +79,15 @@ def result_run_id(path: Path) -> str | None:
         return None
     run_id = metadata.get(b"cometbatch.run_id")
     return None if run_id is None else run_id.decode(errors="replace")
+
+
+def file_mark(path: Path) -> str | None:
+    """What tells a file from one that was put in its place: its size and the time of its last change."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return f"{found.st_size} bytes, {found.st_mtime_ns} ns"
 
 
 def read_part(path: Path) -> pa.Table:

@@ -16,6 +16,7 @@ from cometbatch.job import Job
 from cometbatch.partition import ASSUMED_OUTPUT_TOKENS, RowMaker
 from cometbatch.preflight import Checked, check, check_budget, price_book, run_directory, simulator_behaviour
 from cometbatch.records import Failed, GenerationParams, Partition, PriceBook, RowRequest
+from cometbatch.resume import Found
 from cometbatch.simulator.app import create_app
 from cometbatch.source import Identity
 from cometbatch.summary import plain
@@ -111,7 +112,7 @@ def plan(job: Job, *, http: httpx.AsyncBaseTransport | None = None) -> RunPlan:
     checked = check(job)
     identity = checked.source.check()
     known = _known_run(checked)
-    book, warnings = (known[0].prices, []) if known else _prices_now(job, http)
+    book, warnings = (known.manifest.prices, []) if known else _prices_now(job, http)
     check_budget(job, book)
     rows = job.output.partition_rows or source.suggest_partition_rows(identity)
     survey = _survey(checked, identity, rows)
@@ -129,23 +130,19 @@ def plan(job: Job, *, http: httpx.AsyncBaseTransport | None = None) -> RunPlan:
         cost_usd=cost,
         likely_cost_usd=None if cost is None or book.ratio is None else cost * book.ratio,
         prices=book,
-        done=known[1] if known else 0,
+        done=known.progressed.rows if known else 0,
         warnings=(*checked.source.warnings, *warnings),
     )
 
 
-def _known_run(checked: Checked) -> tuple[manifests.Manifest, int] | None:
-    """The run that this job would carry on, with its rows done so far. Raises `DriftError` where it can't."""
-    directory = run_directory(checked.job)
-    content = directory.read_manifest()
-    if content is None:
+def _known_run(checked: Checked) -> Found | None:
+    """The run that this job would carry on. Raises `DriftError` where it can't, `UsageError` for a foreign result."""
+    found = resume.find(run_directory(checked.job), checked.job.output.path)
+    if found is None or not found.is_begun:
         return None
-    manifest = manifests.decode(content, str(directory.path / "manifest.json"))
-    done = resume.look(directory, manifest).rows
-    if done == 0:
-        return None
-    manifests.refuse_drift(manifest, checked.job.fingerprint(), *checked.source.digest())
-    return manifest, done
+    manifests.refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
+    resume.refuse_foreign(checked.job.output.path, found.manifest)
+    return found
 
 
 def _prices_now(job: Job, http: httpx.AsyncBaseTransport | None) -> tuple[PriceBook, list[str]]:

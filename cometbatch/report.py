@@ -6,8 +6,7 @@ from typing import Any
 import polars as pl
 from msgspec import Struct
 
-from cometbatch import manifest as manifests
-from cometbatch import parts, resume
+from cometbatch import resume
 from cometbatch.checkpoint import RunDirectory
 from cometbatch.errors import UsageError
 from cometbatch.summary import RunSummary
@@ -55,12 +54,11 @@ def status(path: str | Path) -> RunStatus:
     Raises `UsageError` where there is no run, `CheckpointError` where its files are damaged.
     """
     directory, output = find_run(path)
-    manifest = manifests.decode(manifest_content(directory), str(directory.path / "manifest.json"))
+    found = resume.find(directory, output)
+    if found is None:
+        raise no_run(directory)
+    manifest, progressed = found.manifest, found.progressed
     prefix = str(manifest.fingerprint.get("output.prefix") or "")
-    progressed = resume.look(directory, manifest)
-    partitions = len(resume.partitions(manifest))
-    reopened = directory.reopened()
-    published = not reopened.unpublished and (output.is_dir() or parts.result_run_id(output) == manifest.run_id)
     return RunStatus(
         summary=RunSummary(
             run_id=manifest.run_id,
@@ -68,14 +66,14 @@ def status(path: str | Path) -> RunStatus:
             rows=manifest.input.rows,
             tally=progressed.tally,
             prices=manifest.prices,
-            finished=published and len(progressed.committed) == partitions,
+            finished=found.is_finished,
             resent=sum(session.resent for session in directory.sessions()),
-            replaced=reopened.replaced,
+            replaced=directory.reopened().replaced,
             warnings=manifest.warnings,
         ),
         running=directory.is_locked(),
         created_at=manifest.created_at,
-        partitions=partitions,
+        partitions=len(resume.partitions(manifest)),
         committed=len(progressed.committed),
         latency_s=_latency([directory.part_path(index) for index in progressed.committed], f"{prefix}latency_s"),
     )
@@ -93,10 +91,15 @@ def manifest_content(directory: RunDirectory) -> bytes:
     """The manifest's bytes. Raises `UsageError` where there is no run."""
     content = directory.read_manifest()
     if content is None:
-        raise UsageError(
-            f"{directory.path}: there is no run here. Give the run directory, or the output that it stands beside."
-        )
+        raise no_run(directory)
     return content
+
+
+def no_run(directory: RunDirectory) -> UsageError:
+    """What to say where there is none."""
+    return UsageError(
+        f"{directory.path}: there is no run here. Give the run directory, or the output that it stands beside."
+    )
 
 
 def _latency(paths: list[Path], column: str) -> dict[str, float] | None:

@@ -1,11 +1,15 @@
 """What earlier sessions of a run left, found by looking: parts, journals and marks."""
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from cometbatch import manifest as manifests
 from cometbatch import output, parts, source
 from cometbatch.checkpoint import RunDirectory, read_journal
+from cometbatch.errors import UsageError
 from cometbatch.manifest import Manifest
 from cometbatch.records import Partition, Tally, Thrown
 
@@ -21,6 +25,58 @@ class Progressed(Struct, frozen=True):
     def rows(self) -> int:
         """How many rows have an outcome."""
         return self.tally.rows
+
+
+Place: TypeAlias = Literal["free", "ours", "foreign"]
+"""What stands where the result goes: nothing (or what the run was told to replace), its result, somebody's file."""
+
+
+class Found(Struct, frozen=True):
+    """A run that a directory holds. `is_complete`: every row has an outcome in a part. `place`: of the result."""
+
+    manifest: Manifest
+    progressed: Progressed
+    is_complete: bool
+    is_stale: bool
+    place: Place
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to do: the result is that of the parts."""
+        return self.is_complete and not self.is_stale and self.place == "ours"
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether something is recorded that must not be mixed with another job's answers."""
+        return self.is_complete or self.is_stale or self.progressed.rows > 0
+
+
+def find(directory: RunDirectory, result: Path) -> Found | None:
+    """The run that the directory holds, if any; changes nothing. Raises `CheckpointError` where it is damaged."""
+    content = directory.read_manifest()
+    if content is None:
+        return None
+    manifest = manifests.decode(content, str(directory.path / "manifest.json"))
+    progressed = look(directory, manifest)
+    is_complete = len(progressed.committed) == len(partitions(manifest))
+    return Found(manifest, progressed, is_complete, directory.reopened().unpublished, place(result, manifest))
+
+
+def place(result: Path, manifest: Manifest) -> Place:
+    """Whose file stands where the result goes. A folder holds parts, each of which says whose it is."""
+    if result.is_dir() or parts.result_run_id(result) == manifest.run_id:
+        return "ours"
+    mark = parts.file_mark(result)
+    return "free" if mark is None or mark == manifest.replaces else "foreign"
+
+
+def refuse_foreign(result: Path, manifest: Manifest) -> None:
+    """Raises `UsageError` where publishing would overwrite a file that this run did not write."""
+    if place(result, manifest) == "foreign":
+        raise UsageError(
+            f"output.path: {result} is not the file that this run wrote, or was to replace. Nothing was overwritten, "
+            "and every answer is safe in the run directory: move that file away, then run the same command again."
+        )
 
 
 def look(directory: RunDirectory, manifest: Manifest) -> Progressed:

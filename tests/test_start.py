@@ -1,0 +1,202 @@
+"""What a session finds when it starts, and what it must not lose, overwrite or pay for by mistake."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import cometbatch
+from cometbatch.checkpoint import RunDirectory
+from tests import virtual_time
+from tests.workbench import Network, Workbench, carry_out, files
+
+SERVICE = "https://service.example"
+Answer = Callable[[httpx.Request], httpx.Response | None]
+
+
+def credit_for(posts: int) -> Answer:
+    """A balance that pays for so many requests."""
+    left = posts
+
+    def answer(request: httpx.Request) -> httpx.Response | None:
+        nonlocal left
+        left -= request.method == "POST"
+        refusal = {"error": {"message": "user quota is not enough", "code": "insufficient_user_quota"}}
+        return httpx.Response(403, json=refusal) if left < 0 else None
+
+    return answer
+
+
+def stopped_after(job: cometbatch.Job, answers: int, *, fresh: bool = False) -> cometbatch.RunStoppedError:
+    """How a run stopped whose credit was spent after so many answers."""
+    with pytest.raises(cometbatch.RunStoppedError) as caught:
+        carry_out(job, Network(answer=credit_for(answers)), fresh=fresh)
+    return caught.value
+
+
+# -- whose file it is --------------------------------------------------------------------------------------------------
+
+
+def edited(path: Path) -> None:
+    """The result with a column more, as a data frame writes it."""
+    pl.read_parquet(path).with_columns(checked=pl.lit("by hand")).write_parquet(path)
+
+
+def noted(path: Path) -> None:
+    """Something else under the result's name."""
+    path.write_text("my notes", encoding="utf-8")
+
+
+@pytest.mark.parametrize("change", [edited, noted])
+def test_a_result_that_was_edited_is_not_overwritten(bench: Workbench, change: Callable[[Path], None]) -> None:
+    """A run, plain or with retry, names the file and leaves it; moved away, the result is published again."""
+    carry_out(bench.job(), Network())
+    first = bench.result()
+    change(bench.output)
+    before, network = files(bench.folder), Network()
+    for retry in ((), "failed"):
+        with pytest.raises(cometbatch.UsageError, match=r"out\.parquet.*move that file away"):
+            virtual_time.run(cometbatch.run_async(bench.job(), retry=retry, progress=False, http=network))
+    assert (files(bench.folder), network.requests) == (before, [])
+    bench.output.rename(bench.folder / "mine.parquet")
+    assert carry_out(bench.job(), network).finished
+    assert network.requests == []
+    assert bench.result().equals(first)
+
+
+def test_a_file_that_appears_while_the_run_goes_on_is_not_overwritten(bench: Workbench) -> None:
+    """It is looked at again before the result is published, and the answers wait in the run directory."""
+
+    def answer(request: httpx.Request) -> None:
+        if request.method == "POST":
+            noted(bench.output)
+
+    with pytest.raises(cometbatch.UsageError, match="move that file away"):
+        carry_out(bench.job(), Network(answer=answer))
+    assert bench.output.read_text(encoding="utf-8") == "my notes"
+    bench.output.unlink()
+    network = Network()
+    assert carry_out(bench.job(), network).all_succeeded
+    assert network.requests == []
+
+
+@pytest.mark.parametrize("answers", [0, 5])
+@pytest.mark.parametrize("make", [noted, None])
+def test_what_fresh_was_told_to_replace_is_replaced_by_a_later_session(
+    bench: Workbench, answers: int, make: Callable[[Path], None] | None
+) -> None:
+    """A fresh run that stopped, with or without an answer, goes on without `fresh` and replaces what stood there."""
+    if make is None:
+        carry_out(bench.job(), Network())
+    else:
+        make(bench.output)
+    before = bench.output.read_bytes()
+    stopped_after(bench.job(), answers, fresh=True)
+    assert bench.output.read_bytes() == before
+    summary = carry_out(bench.job(), Network())
+    assert summary.all_succeeded
+    assert pq.read_metadata(bench.output).metadata[b"cometbatch.run_id"].decode() == summary.run_id
+
+
+def test_what_changed_since_fresh_was_told_to_replace_it_stays(bench: Workbench) -> None:
+    """The permission was for the file that stood there, not for whatever comes."""
+    noted(bench.output)
+    stopped_after(bench.job(), 5, fresh=True)
+    bench.output.write_text("my later notes", encoding="utf-8")
+    with pytest.raises(cometbatch.UsageError, match="move that file away"):
+        carry_out(bench.job(), Network())
+    assert bench.output.read_text(encoding="utf-8") == "my later notes"
+
+
+def test_a_job_that_changed_before_its_first_answer_overwrites_nothing(bench: Workbench) -> None:
+    """Where nothing is recorded a changed job begins anew, and then a file in the result's place is a stranger's."""
+    stopped_after(bench.job(), 0)
+    noted(bench.output)
+    with pytest.raises(cometbatch.UsageError, match="exists"):
+        carry_out(bench.job(prompt={"system": "Be long."}), Network())
+    assert bench.output.read_text(encoding="utf-8") == "my notes"
+
+
+def test_a_job_that_changed_before_its_first_answer_still_counts_what_was_in_flight(bench: Workbench) -> None:
+    """A process that died with requests on the way may have been billed, whatever the prompt says by now."""
+    stopped_after(bench.job(), 0)
+    RunDirectory(bench.run_directory).write_marks([3, 7])
+    summary = carry_out(bench.job(prompt={"system": "Be long."}), Network())
+    assert (summary.all_succeeded, summary.resent, summary.all_thrown.thrown) == (True, 2, 2)
+
+
+def test_a_job_that_changed_before_its_first_answer_keeps_the_bill(bench: Workbench) -> None:
+    """Attempts that may have been billed for nothing stay on the bill when the run begins anew."""
+
+    def answer(request: httpx.Request) -> httpx.Response | None:
+        if request.method == "GET":
+            return None
+        if asked:
+            return credit_for(0)(request)
+        asked.append(request)
+        raise httpx.ReadTimeout("no reply in time", request=request)
+
+    asked: list[httpx.Request] = []
+    with pytest.raises(cometbatch.RunStoppedError) as caught:
+        carry_out(bench.job(limits={"concurrency": 1}), Network(answer=answer))
+    thrown = caught.value.summary.all_thrown
+    assert thrown.thrown == 1
+    summary = carry_out(bench.job(prompt={"system": "Be long."}), Network())
+    assert summary.all_thrown == thrown
+
+
+# -- fresh -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["stranger.parquet", "00000.parquet", "00007.parquet"])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_fresh_does_not_remove_a_strangers_table(bench: Workbench, name: str, is_known: bool) -> None:
+    """A data set's folder with a table that is no part of ours is refused by name, and nothing in it changes."""
+    folder = bench.folder / "answers"
+    job = bench.job(output={"path": f"{folder}/"})
+    if is_known:
+        carry_out(job, Network())
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"x": [1]}), folder / name)
+    before, network = files(bench.folder), Network()
+    with pytest.raises(cometbatch.UsageError, match=name):
+        carry_out(job, network, fresh=True)
+    assert (files(bench.folder), network.requests) == (before, [])
+
+
+def lose_the_key(_: Workbench) -> dict[str, Any]:
+    """No key in the environment."""
+    return {"target": {"base_url": SERVICE}}
+
+
+def break_the_input(bench: Workbench) -> dict[str, Any]:
+    """A last line with too many cells."""
+    with bench.input.open("ab") as file:
+        file.write(b"1,2,3\n")
+    return {}
+
+
+def want_a_budget(_: Workbench) -> dict[str, Any]:
+    """A budget that can't be held."""
+    return {"prices": "none", "budget": {"max_cost_usd": 1}}
+
+
+@pytest.mark.parametrize("spoil", [lose_the_key, break_the_input, want_a_budget])
+@pytest.mark.parametrize("output", ["out.parquet", "answers/"])
+def test_fresh_forgets_nothing_until_the_new_run_can_begin(
+    bench: Workbench, output: str, spoil: Callable[[Workbench], dict[str, Any]]
+) -> None:
+    """Without a key, with a broken input or a budget that can't be held, the old answers are all still there."""
+    place = {"path": f"{bench.folder}/{output}"}
+    carry_out(bench.job(output=place), Network())
+    job = bench.job(output=place, **spoil(bench))
+    before = files(bench.folder)
+    http = None if job.target.base_url == SERVICE else Network()
+    with pytest.raises(cometbatch.UsageError):
+        virtual_time.run(cometbatch.run_async(job, fresh=True, progress=False, http=http))
+    assert files(bench.folder) == before
