@@ -18,6 +18,7 @@ from typing import Literal, Protocol, TypeAlias, assert_never
 from msgspec import Struct
 
 from cometbatch.budget import Budget
+from cometbatch.doubt import Doubt, Doubts
 from cometbatch.limits import Limits
 from cometbatch.output import outcome_of
 from cometbatch.pacing import Pace
@@ -45,14 +46,11 @@ from cometbatch.retry import backoff
 
 BACKLOG_PER_SLOT = 4  # rows waiting for another attempt, per slot, before fresh rows wait for them
 CAPACITY_FAILURES = frozenset({"rate_limited", "overloaded", "timeout"})  # what a smaller window may help against
-OUTAGE_FAILURES = frozenset({"connection", "overloaded"})  # what an outage looks like,
-OUTAGE_ROWS = 4  # where so many rows have met it since the last answer
 MAX_PUSHBACKS = 50  # in a row, at which a row that the service keeps pushing back fails
 ADAPTIVE_PAUSE = 0.1  # share of a row's backoff for which everyone waits, where the window is cut as well
 NOTHING = Decimal(0)  # US dollars
 REDIRECT = 300  # below this status, an answer that can't be read was generated and billed
 GATEWAY_TIMEOUTS = (504, 524)  # the provider behind the gateway may finish, and be billed, all the same
-BAD_REQUEST = 400  # from this status on, nothing was generated
 WINDOWS_TO_DOUBT_PATH = 2  # windows of requests that only a wrong path explains, before the run stops over it
 
 Reply: TypeAlias = HttpResponse | TransportFailure
@@ -161,18 +159,6 @@ class _Pending:
         self.pushbacks = 0  # those in a row at which the service pushed back
 
 
-class _Doubt(Struct, frozen=True):
-    """A row that can't be answered at a time when nothing is: its own failure, or everyone's.
-
-    `cause`: a page instead of an answer; a refusal; or attempts used up on a service that fails.
-    """
-
-    pending: _Pending
-    failure: Failure
-    latency_s: float
-    cause: Literal["page", "refusal", "exhausted"]
-
-
 class Runner:
     """Carries rows to their outcomes; one instance carries out one run, on one event loop.
 
@@ -214,15 +200,14 @@ class Runner:
         self._error: Exception | None = None
         self._pace = Pace(policy.concurrency) if policy.adaptive else None
         self._is_limited = False
-        self._answers = 0
-        self._struck: set[int] = set()  # rows that failed since the last answer, as many as it takes to see an outage
         self._pushback_rounds = 0
         self._last_pause_at = float("-inf")
         self._unanswered_since: float | None = None
-        self._works = works
+        self._doubts = Doubts[_Pending](
+            works=works, max_alike=policy.max_alike, max_pages=WINDOWS_TO_DOUBT_PATH * policy.concurrency
+        )
         self._resent = set(resent)
         self._budget = budget
-        self._doubtful: list[_Doubt] = []
         rows.on_room = self._wake.set
 
     async def run(self) -> Stop | None:
@@ -380,7 +365,7 @@ class Runner:
 
     def _only_doubts_are_left(self) -> bool:
         """Whether the room that is missing may be held by rows that wait for further ones to settle their doubt."""
-        return bool(self._doubtful) and not self._backlog and not self._sending
+        return self._doubts.any and not self._backlog and not self._sending
 
     def _settle_unsent(self, fresh: Failed | None) -> None:
         if fresh is None:
@@ -417,8 +402,8 @@ class Runner:
             case Retry():
                 self._retry(pending, verdict, latency_s, started)
             case GiveUp(failure=failure, path_mistake=path_mistake):
-                self._give_up(_Doubt(pending, failure, latency_s, "page" if path_mistake else "refusal"))
-            case Abort(failure=failure) if failure.kind == "model_not_found" and self._works:
+                self._give_up(Doubt(pending, failure, latency_s, "page" if path_mistake else "refusal"))
+            case Abort(failure=failure) if failure.kind == "model_not_found" and self._doubts.works:
                 self._retry(pending, Retry(failure), latency_s, started)  # it was there: its routes come and go
             case Abort(failure=failure, hint=hint):
                 self.stop(Stop("refused", failure.message, hint))
@@ -447,13 +432,12 @@ class Runner:
         self, pending: _Pending, completion: Completion, reply: Reply, latency_s: float, started: float
     ) -> None:
         assert isinstance(reply, HttpResponse)  # noqa: S101 - a completion is parsed from a response alone
-        self._answers += 1
-        self._struck.clear()
+        self._doubts.answered()
         if started >= self._last_pause_at:
             self._pushback_rounds = 0
         if self._pace is not None:
             self._pace.answered(self._time(), latency_s)
-        self._trust()
+        self._release_doubts()
         kind = Succeeded if outcome_of(completion) == "succeeded" else Incomplete
         request = pending.request
         self._finish(
@@ -499,7 +483,7 @@ class Runner:
         if self._is_unanswered_too_long(verdict.failure):
             return
         if self._is_exhausted(pending):
-            self._give_up(_Doubt(pending, verdict.failure, latency_s, "exhausted"))
+            self._give_up(Doubt(pending, verdict.failure, latency_s, "exhausted", pending.answers_seen))
             return
         wait_s = self._wait_before(pending, verdict, started)
         self._observer.retried()
@@ -516,11 +500,8 @@ class Runner:
     def _count_strike(self, pending: _Pending, verdict: Retry) -> None:
         """Neither plain pushback nor an outage that strikes everyone uses up a row's attempts."""
         pending.pushbacks = pending.pushbacks + 1 if verdict.slow_down and not verdict.costs_attempt else 0
-        if len(self._struck) < OUTAGE_ROWS:
-            self._struck.add(pending.request.row)
-        is_outage = self._answers > 0 and len(self._struck) >= OUTAGE_ROWS
-        if verdict.costs_attempt and not (is_outage and verdict.failure.kind in OUTAGE_FAILURES):
-            pending.answers_seen = pending.answers_seen if pending.strikes else self._answers
+        if self._doubts.counts(pending.request.row, verdict.failure.kind) and verdict.costs_attempt:
+            pending.answers_seen = pending.answers_seen if pending.strikes else self._doubts.answers
             pending.strikes += 1
 
     def _is_exhausted(self, pending: _Pending) -> bool:
@@ -562,74 +543,38 @@ class Runner:
 
     # -- the row's failure, or everyone's ----------------------------------------------------------------------------
 
-    def _give_up(self, doubt: _Doubt) -> None:
-        if not self._is_doubtful(doubt):
-            self._fail(doubt.pending, doubt.failure, doubt.latency_s)
-            return
-        if self._doubtful and not _are_alike(self._doubtful[0], doubt):
-            self._settle_doubts()  # failures that differ are the rows' own
-        self._doubtful.append(doubt)
-        if len(self._doubtful) >= self._most_alike(doubt):
-            self._stop_over(doubt)
+    def _give_up(self, doubt: Doubt[_Pending]) -> None:
+        certain = self._doubts.hold(doubt) if self._doubts.is_doubtful(doubt) else [doubt]
+        for each in certain:
+            self._fail(each.row, each.failure, each.latency_s)
+        self._stop_if_in_doubt()
 
-    def _most_alike(self, doubt: _Doubt) -> int:
-        windows = WINDOWS_TO_DOUBT_PATH * self._policy.concurrency
-        return min(windows, self._policy.max_alike) if doubt.cause == "page" else self._policy.max_alike
-
-    def _is_doubtful(self, doubt: _Doubt) -> bool:
-        """Whether the next answer is waited for before the row fails. Never where it may have been billed.
-
-        A page tells nothing of its row at any time, attempts used up nothing while no one is answered, and a refusal
-        nothing before the service has ever answered: rows that are wrong may stand side by side.
-        """
-        match doubt.cause:
-            case "page":
-                return True
-            case "exhausted":
-                is_outage = len(self._struck) >= OUTAGE_ROWS and doubt.pending.answers_seen == self._answers
-                return is_outage and doubt.failure.kind != "timeout"
-            case "refusal":
-                return not self._works and (doubt.failure.status or 0) >= BAD_REQUEST
+    def _stop_if_in_doubt(self, *, is_over: bool = False) -> None:
+        reason = self._doubts.reason_to_stop(is_over=is_over)
+        if reason is not None:
+            self.stop(Stop("refused", *reason))
 
     def _resolve_doubts(self) -> None:
-        """At the end of the table: a wrong address stops the run, other failures are the rows' own."""
-        if self._doubtful and self._doubtful[0].cause == "page" and not self._works:
-            self._stop_over(self._doubtful[0])
-        else:
-            self._settle_doubts()
+        """The table is over: what is not everyone's failure is its row's own."""
+        self._stop_if_in_doubt(is_over=True)
+        if not self._closed:
+            for doubt in self._doubts.release():
+                self._fail(doubt.row, doubt.failure, doubt.latency_s)
 
-    def _stop_over(self, doubt: _Doubt) -> None:
-        since = "since the last answer" if self._works else "and no request has worked"
-        so_far = f"{len(self._doubtful)} rows failed alike {since}: {doubt.failure.message}"
-        what = (
-            "prompt, params and target" if doubt.cause == "refusal" else "target.base_url, target.model and the service"
-        )
-        self.stop(Stop("refused", so_far, f"Check {what}; none of these rows was recorded."))
-
-    def _trust(self) -> None:
+    def _release_doubts(self) -> None:
         """Something was answered: what was in doubt is its row's own failure, or gets a second chance."""
-        self._works = True
         if self._closed:  # the next session sends them again: the stop has said that they are not recorded
             return
-        exhausted = [doubt for doubt in self._doubtful if doubt.cause == "exhausted"]
-        self._doubtful = [doubt for doubt in self._doubtful if doubt.cause != "exhausted"]
-        for doubt in exhausted:
-            self._try_again(doubt)
-        self._settle_doubts()
+        for doubt in self._doubts.release():
+            if doubt.cause == "exhausted" and not doubt.row.had_second_chance:
+                self._try_again(doubt.row)
+            else:
+                self._fail(doubt.row, doubt.failure, doubt.latency_s)
 
-    def _try_again(self, doubt: _Doubt) -> None:
+    def _try_again(self, pending: _Pending) -> None:
         """Its attempts met a service that answered no one; now it does."""
-        pending = doubt.pending
-        if pending.had_second_chance:
-            self._fail(pending, doubt.failure, doubt.latency_s)
-            return
         pending.had_second_chance, pending.strikes, pending.pushbacks = True, 0, 0
         heapq.heappush(self._backlog, (self._time(), next(self._order), pending))
-
-    def _settle_doubts(self) -> None:
-        doubtful, self._doubtful = self._doubtful, []
-        for doubt in doubtful:
-            self._fail(doubt.pending, doubt.failure, doubt.latency_s)
 
     def _time(self) -> float:
         return asyncio.get_running_loop().time()
@@ -644,8 +589,3 @@ def _may_be_billed(reply: Reply) -> bool:
 
 def _what_came(reply: Reply) -> str:
     return f"{reply.kind}: {reply.detail}" if isinstance(reply, TransportFailure) else f"HTTP {reply.status}, no answer"
-
-
-def _are_alike(one: _Doubt, other: _Doubt) -> bool:
-    a, b = one.failure, other.failure
-    return (a.kind, a.status, a.code) == (b.kind, b.status, b.code)

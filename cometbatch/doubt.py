@@ -1,0 +1,122 @@
+"""Whose failure a failure is: the row's, or everyone's. Pure.
+
+While others are answered, a row's failure is its own. While nobody is, a failure may say nothing of its row: it is
+held back until the next answer, and where none comes the run stops with the rows that were held unrecorded.
+"""
+
+from typing import Generic, Literal, TypeAlias, TypeVar
+
+from msgspec import Struct
+
+from cometbatch.records import Failure, FailureKind
+
+T = TypeVar("T")
+Cause: TypeAlias = Literal["page", "refusal", "exhausted"]
+
+OUTAGE_FAILURES: frozenset[FailureKind] = frozenset({"connection", "overloaded"})  # what an outage looks like,
+OUTAGE_ROWS = 4  # where so many rows have met it since the last answer
+BAD_REQUEST = 400  # from this status on, nothing was generated
+
+
+class Doubt(Struct, Generic[T], frozen=True):
+    """A row that can't be answered at a time when nothing is.
+
+    `cause`: a page instead of an answer, a refusal, or attempts used up. `answers_seen`: by everyone, when the first
+    of these attempts failed.
+    """
+
+    row: T
+    failure: Failure
+    latency_s: float
+    cause: Cause
+    answers_seen: int = 0
+
+
+class Doubts(Generic[T]):
+    """What is held back, and what has been seen of the service.
+
+    `works`: it has answered before this session. `max_alike`: so many rows held back stop the run; `max_pages` of
+    them are enough where all are pages.
+    """
+
+    def __init__(self, *, works: bool, max_alike: int, max_pages: int) -> None:
+        self.works = works
+        self.answers = 0
+        self._max_alike = max_alike
+        self._max_pages = min(max_pages, max_alike)
+        self._struck: set[int] = set()  # rows that failed since the last answer, as many as it takes to see an outage
+        self._held: list[Doubt[T]] = []
+
+    @property
+    def any(self) -> bool:
+        """Whether a row is held back."""
+        return bool(self._held)
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether rows fail side by side since the last answer."""
+        return len(self._struck) >= OUTAGE_ROWS
+
+    def answered(self) -> None:
+        """Something was answered."""
+        self.works = True
+        self.answers += 1
+        self._struck.clear()
+
+    def counts(self, row: int, kind: FailureKind) -> bool:
+        """Whether a failed attempt uses up one of the row's, which an outage that strikes everyone does not."""
+        if not self.is_outage:
+            self._struck.add(row)
+        return not (self.answers > 0 and self.is_outage and kind in OUTAGE_FAILURES)
+
+    def is_doubtful(self, doubt: Doubt[T]) -> bool:
+        """Whether the next answer is to be waited for before the row fails.
+
+        A page tells nothing of its row at any time, attempts used up nothing while no one is answered, and a refusal
+        nothing before the service has ever answered: rows that are wrong may stand side by side. A timeout may have
+        been billed each time, so its row is not tried over and over.
+        """
+        match doubt.cause:
+            case "page":
+                return True
+            case "exhausted":
+                is_lone = doubt.answers_seen != self.answers or not self.is_outage
+                return not is_lone and doubt.failure.kind != "timeout"
+            case "refusal":
+                return not self.works and (doubt.failure.status or 0) >= BAD_REQUEST
+
+    def hold(self, doubt: Doubt[T]) -> list[Doubt[T]]:
+        """Hold a row back. Returns those that are certain now: refusals that differ are the rows' own."""
+        refusals = [held for held in self._held if held.cause == "refusal"]
+        certain = refusals if doubt.cause == "refusal" and any(_differ(held, doubt) for held in refusals) else []
+        self._held = [held for held in self._held if held not in certain] + [doubt]
+        return certain
+
+    def release(self) -> list[Doubt[T]]:
+        """All that is held back, which no longer is."""
+        released, self._held = self._held, []
+        return released
+
+    def reason_to_stop(self, *, is_over: bool = False) -> tuple[str, str] | None:
+        """What happened and what to check, where too many rows are held back, or where the table is over.
+
+        At its end only a wrong address stops the run: other failures are the rows' own.
+        """
+        if not self._held:
+            return None
+        pages = all(doubt.cause == "page" for doubt in self._held)
+        is_wrong_address = is_over and pages and not self.works
+        if len(self._held) < (self._max_pages if pages else self._max_alike) and not is_wrong_address:
+            return None
+        doubt = self._held[-1]
+        since = "since the last answer" if self.works else "and no request has worked"
+        what = "prompt, params and target" if doubt.cause == "refusal" else "target.base_url, target.model, the service"
+        return (
+            f"{len(self._held)} rows failed alike {since}: {doubt.failure.message}",
+            f"Check {what}; none of these rows was recorded.",
+        )
+
+
+def _differ(one: Doubt[T], other: Doubt[T]) -> bool:
+    a, b = one.failure, other.failure
+    return (a.kind, a.status, a.code) != (b.kind, b.status, b.code)
