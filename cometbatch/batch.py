@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import IO, Any, TypeVar
 
 import httpx
+import msgspec
 from msgspec import Struct
 
 import cometbatch
@@ -106,7 +107,8 @@ async def run_async(
     with _locked(directory):
         found = None if fresh else await _in_thread(_known_run, directory, checked)
         if found is None:
-            return await _start(checked, directory, identity, fresh=fresh, http=http, progress=progress)
+            asked = 0 if words else None  # there is nothing that could match
+            return await _start(checked, directory, identity, asked, fresh=fresh, http=http, progress=progress)
         return await _carry_on(checked, directory, found, words, http=http, progress=progress)
 
 
@@ -114,6 +116,7 @@ async def _start(
     checked: Checked,
     directory: RunDirectory,
     identity: source.Identity | None,
+    asked: int | None,
     *,
     fresh: bool,
     http: httpx.AsyncBaseTransport | None,
@@ -124,7 +127,7 @@ async def _start(
     measured = await _in_thread(checked.source.check) if identity is None else identity
     async with _connected(checked.job, http) as transport:
         manifest = await _begin(checked, measured, directory, transport, fresh=fresh)
-        return await _Session(checked, directory, manifest, Progressed(), transport).carry_out(progress)
+        return await _Session(checked, directory, manifest, Progressed(), transport, asked).carry_out(progress)
 
 
 async def _carry_on(
@@ -150,6 +153,7 @@ async def _carry_on(
         if matching.partitions:
             taken = reopen.take_back(directory, *known, words, found=matching, prefix=job.output.prefix)
             known = found.manifest, taken
+        known = await _priced(checked, directory, *known, transport), known[1]
         return await _Session(checked, directory, *known, transport, asked).carry_out(progress)
 
 
@@ -249,6 +253,24 @@ async def _begin(
     return manifest
 
 
+async def _priced(
+    checked: Checked, directory: RunDirectory, manifest: Manifest, progressed: Progressed, transport: Transport
+) -> Manifest:
+    """The manifest, with prices where the run had none so far and they can be had now."""
+    is_complete = len(progressed.committed) == len(resume.partitions(manifest))
+    if manifest.prices.rates is not None or is_complete:
+        return manifest
+    book, warnings = await price_book(checked.job, transport)
+    if book.rates is None:
+        return manifest
+    late = f"prices were found after {progressed.rows:,} rows were recorded: those without a cost stay so"
+    priced = msgspec.structs.replace(
+        manifest, prices=book, priced_late=True, warnings=(*checked.source.warnings, *warnings, late)
+    )
+    directory.write_manifest(manifests.encode(priced))
+    return priced
+
+
 def _clear(job: Job, directory: RunDirectory, *, forget: bool) -> None:
     """Remove an earlier run, but not what is known of its bill: rows in flight, attempts that brought no answer."""
     found = None if forget else resume.find(directory, job.output.path)
@@ -297,6 +319,8 @@ class _Session(Struct, frozen=True):
         self.directory.sign_lock()
         resume.tidy(self.directory, self.progressed)
         shown = Progress(self.manifest.input.rows, self.progressed.tally, on=progress)
+        for warning in _warnings(self.checked.job, self.manifest):
+            shown.say(f"Warning: {warning}")
         try:
             stop = await self._run_rows(shown)
         finally:
@@ -477,11 +501,17 @@ def _summary(
         finished=finished,
         resent=sum(entry.resent for entry in directory.sessions()),
         replaced=directory.reopened().replaced,
-        warnings=(*manifest.warnings, *_changed_prices(job, manifest)),
+        warnings=tuple(_warnings(job, manifest)),
         **session,
     )
 
 
-def _changed_prices(job: Job, manifest: Manifest) -> Iterator[str]:
-    if job.describe().get("prices") != manifest.job.get("prices"):
+def _warnings(job: Job, manifest: Manifest) -> Iterator[str]:
+    """What whoever pays should know before the first request."""
+    yield from manifest.warnings
+    if manifest.prices.rates is not None and not manifest.priced_late and _has_other_prices(job, manifest):
         yield "prices changed in the job; this run goes on with the ones that it began with"
+
+
+def _has_other_prices(job: Job, manifest: Manifest) -> bool:
+    return job.describe().get("prices") != manifest.job.get("prices")

@@ -74,10 +74,10 @@ def run(
         kinds = () if retry is None else retry.split(",")
         summary = cometbatch.run(job, fresh=fresh, retry=kinds, progress=False if quiet else None)
     except cometbatch.RunStoppedError as stopped:
-        _report(stopped.summary, as_json=as_json)
+        _report(stopped.summary, as_json=as_json, warn=False)
         _say(f"{stopped}\nCarry on with: {_same_command()}")
         sys.exit(stopped.exit_code)
-    _report(summary, as_json=as_json)
+    _report(summary, as_json=as_json, warn=not summary.had_work)  # a session with work says them at its start
     sys.exit(ALL_SUCCEEDED if summary.all_succeeded else SOME_ROWS_FAILED)
 
 
@@ -191,8 +191,8 @@ def _terminate(_signal: int, _frame: object) -> NoReturn:
     _end(TERMINATED, f"Terminated. Carry on with: {_same_command()}")
 
 
-def _report(report: Report, *, as_json: bool) -> None:
-    for warning in report.to_dict().get("warnings", ()):
+def _report(report: Report, *, as_json: bool, warn: bool = True) -> None:
+    for warning in report.to_dict().get("warnings", ()) if warn else ():
         _say(f"Warning: {warning}")
     click.echo(json.dumps(report.to_dict(), ensure_ascii=False) if as_json else report.describe())
 

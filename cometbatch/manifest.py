@@ -10,6 +10,7 @@ from cometbatch.records import PriceBook
 from cometbatch.source import Identity
 
 MANIFEST_VERSION = 1
+PRICES_KEY = "cometbatch.prices"
 SHOWN_CHARACTERS = 60  # of a changed value, in the message
 
 
@@ -17,6 +18,7 @@ class Manifest(Struct, frozen=True):
     """The first file of a run directory. `fingerprint` is what changes answers; `job` is for people to read.
 
     `replaces`: which file at the result's place the run was told to replace, as `parts.file_mark` names it.
+    `priced_late`: the prices were found by a later session, so that rows recorded before have no cost.
     """
 
     version: int
@@ -30,6 +32,7 @@ class Manifest(Struct, frozen=True):
     job: dict[str, Any]
     warnings: tuple[str, ...] = ()
     replaces: str | None = None
+    priced_late: bool = False
 
 
 class _Version(Struct):
@@ -62,7 +65,7 @@ def metadata(manifest: Manifest) -> dict[str, str]:
         "cometbatch.run_id": manifest.run_id,
         "cometbatch.created_at": manifest.created_at,
         "cometbatch.job": msgspec.json.encode(manifest.job).decode(),
-        "cometbatch.prices": msgspec.json.encode(manifest.prices).decode(),
+        PRICES_KEY: msgspec.json.encode(manifest.prices).decode(),
     }
 
 

@@ -1,5 +1,6 @@
 """Everything about a job that can be checked before the first request: shared by plan and run."""
 
+import asyncio
 import datetime as dt
 import os
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from cometbatch.transport import Transport, check_key
 
 SIMULATOR_KEY = "sk-simulator-needs-no-key"
 CATALOG_PATH = "/api/models"  # public, no key (contract sheet, section 8.1)
+
+CATALOG_WAITS_S = (0.5, 1.5)  # before each further attempt: one that fails makes a whole run's cost unknown
 
 
 class Checked(Struct, frozen=True):
@@ -116,17 +119,25 @@ async def price_book(job: Job, transport: Transport) -> tuple[PriceBook, list[st
     """The prices of a job's model, from the job or the public catalog, and what is doubtful about them."""
     if not job.prices.needs_catalog:
         return pricing.price_book(job.target.model, settings=job.prices, catalog=None)
-    reply = await transport.fetch_public(CATALOG_PATH)
-    if not isinstance(reply, HttpResponse):
-        catalog: pricing.Catalog | pricing.CatalogProblem = pricing.CatalogProblem(reply.detail)
-    elif reply.status != 200:  # noqa: PLR2004 - the one status that brings a catalog
-        catalog = pricing.CatalogProblem(f"HTTP {reply.status}")
-    else:
-        catalog = pricing.parse_catalog(reply.body)
+    catalog = await _catalog(transport)
+    for wait_s in CATALOG_WAITS_S:
+        if isinstance(catalog, pricing.Catalog):
+            break
+        await asyncio.sleep(wait_s)
+        catalog = await _catalog(transport)
     if isinstance(catalog, pricing.CatalogProblem):
         unknown = PriceBook(job.target.model, source="unknown: no catalog")
         return unknown, [f"no prices: the catalog can't be read ({catalog.reason}); costs stay unknown. Set prices."]
     return pricing.price_book(job.target.model, settings=job.prices, catalog=catalog)
+
+
+async def _catalog(transport: Transport) -> pricing.Catalog | pricing.CatalogProblem:
+    reply = await transport.fetch_public(CATALOG_PATH)
+    if not isinstance(reply, HttpResponse):
+        return pricing.CatalogProblem(reply.detail)
+    if reply.status != 200:  # noqa: PLR2004 - the one status that brings a catalog
+        return pricing.CatalogProblem(f"HTTP {reply.status}")
+    return pricing.parse_catalog(reply.body)
 
 
 def now() -> dt.datetime:

@@ -188,6 +188,8 @@ class _Proof:
         self._notes = notes
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
         self._metadata = manifests.metadata(manifest)
+        if manifest.priced_late:  # what was written before says that there were none
+            self._metadata.pop(manifests.PRICES_KEY)
 
     def carry_out(self, asked: Job | None) -> None:
         """Every check but the manifest's own."""
@@ -372,7 +374,8 @@ class _Proof:
             where, contradiction = self._row(partition, offset), evidence.contradiction(cells)
             fits = fits and contradiction is None
             self._notes.found("outcomes", contradiction, where=where)
-            self._notes.found("costs", evidence.wrong_cost(cells, rates), where=where)
+            if cells["cost_usd"] is not None or not self._manifest.priced_late:
+                self._notes.found("costs", evidence.wrong_cost(cells, rates), where=where)
         if maker is not None:
             self._check_requests(partition, part, maker)
         if fits:

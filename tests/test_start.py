@@ -1,6 +1,7 @@
 """What a session finds when it starts, and what it must not lose, overwrite or pay for by mistake."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,74 @@ def test_fresh_forgets_nothing_until_the_new_run_can_begin(
     with pytest.raises(cometbatch.UsageError):
         virtual_time.run(cometbatch.run_async(job, fresh=True, progress=False, http=http))
     assert files(bench.folder) == before
+
+
+# -- prices ------------------------------------------------------------------------------------------------------------
+
+
+def without_catalog(attempts: int, then: Answer | None = None) -> Answer:
+    """A service whose catalog fails so many times."""
+    left = attempts
+
+    def answer(request: httpx.Request) -> httpx.Response | None:
+        nonlocal left
+        left -= request.method == "GET"
+        if request.method == "GET" and left >= 0:
+            raise httpx.ConnectError("connection refused", request=request)
+        return None if then is None else then(request)
+
+    return answer
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_a_catalog_that_fails_once_or_twice_is_asked_again(bench: Workbench, failures: int) -> None:
+    """One lost reply must not make a whole run's cost unknown; and a run that has prices warns of nothing."""
+    network = Network(answer=without_catalog(failures))
+    summary = carry_out(bench.job(), network)
+    assert summary.tally.unpriced == 0
+    assert summary.warnings == ()
+    assert sum(request.method == "GET" for request in network.requests) == failures + 1
+
+
+def test_warnings_are_said_before_the_first_request(bench: Workbench, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever pays hears that costs are unknown while it can still be stopped; the summary repeats it."""
+    said: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response | None:
+        if request.method == "POST":
+            said.append(capsys.readouterr().err)
+        return without_catalog(99)(request)
+
+    summary = carry_out(bench.job(), Network(answer=answer))
+    assert f"Warning: {summary.warnings[0]}" in said[0]
+    assert "no prices" in said[0]
+
+
+def test_a_run_that_began_without_prices_finds_them_later(bench: Workbench) -> None:
+    """A later session prices what it sends; what was recorded before stays unpriced, and a warning says so."""
+    with pytest.raises(cometbatch.RunStoppedError):
+        carry_out(bench.job(), Network(answer=without_catalog(99, credit_for(5))))
+    summary = carry_out(bench.job(), Network())
+    assert (summary.tally.unpriced, summary.prices.source) == (5, "catalog")
+    assert summary.cost_usd == sum(filter(None, bench.result()["cost_usd"].to_pylist())) > 0
+    assert any("after 5 rows were recorded" in warning for warning in summary.warnings)
+    assert not any("no prices" in warning for warning in summary.warnings)
+    assert cometbatch.verify(bench.output).ok
+
+
+def test_prices_that_are_set_in_the_job_later_are_used(bench: Workbench) -> None:
+    """The advice of the warning, to set prices, helps the same run; the catalog is not asked any more."""
+    with pytest.raises(cometbatch.RunStoppedError):
+        carry_out(bench.job(), Network(answer=without_catalog(99, credit_for(5))))
+    network = Network()
+    summary = carry_out(bench.job(prices={"per_request": 1}), network)
+    assert (summary.cost_usd, summary.tally.unpriced) == (Decimal(7), 5)
+    assert {request.method for request in network.requests} == {"POST"}
+
+
+def test_a_run_without_an_answer_takes_its_prices_anew(bench: Workbench) -> None:
+    """Nothing is priced yet, so nothing has to fit: today's prices count, and yesterday's warnings are gone."""
+    with pytest.raises(cometbatch.RunStoppedError):
+        carry_out(bench.job(), Network(answer=without_catalog(99, credit_for(0))))
+    summary = carry_out(bench.job(), Network())
+    assert (summary.tally.unpriced, summary.warnings) == (0, ())
