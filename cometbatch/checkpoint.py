@@ -35,6 +35,7 @@ STAGED = ".tmp"  # a file that is being written aside ends so, until it is whole
 CHECKSUM_DIGITS = 8
 MARK_DIGITS = 20  # of the largest row number
 MARK_BYTES = MARK_DIGITS + 1  # one in-flight mark: a row number, right-aligned, and a line break
+SECTOR_BYTES = 512  # what a disk writes whole or not at all, at least
 INDEX_DIGITS = 5  # of a partition in a file's name, at least
 
 
@@ -183,6 +184,8 @@ def _read_lines(content: bytes, path: Path) -> tuple[list[bytes], int]:
     torn_at = 0
     for number, line in enumerate(io.BytesIO(content), start=1):
         record = _checked(line)
+        if record is None and not torn_at and _has_hole(content, whole_bytes):
+            break
         if record is None:
             torn_at = torn_at or number
         elif torn_at:
@@ -193,9 +196,21 @@ def _read_lines(content: bytes, path: Path) -> tuple[list[bytes], int]:
         else:
             records.append(record)
             whole_bytes += len(line)
-    if not records and b"\n" in content:
+    if not records and b"\n" in content and not (content.startswith(b"\0") and _has_hole(content, 0)):
         raise CheckpointError(f"{path}:1: this is no journal that cometbatch wrote. Move it away and run again.")
     return records, whole_bytes
+
+
+def _has_hole(content: bytes, start: int) -> bool:
+    """Whether zeros up to the end of a sector stand in the line that starts there, where no line has any.
+
+    That is what a power cut leaves of a sector that had not reached the disk when the next one had: nothing from here
+    on was ever synced, so it is a torn end, whatever follows.
+    """
+    end = content.find(b"\n", start)
+    zeros = content.find(b"\0", start, end if end >= 0 else len(content))
+    sector_end = zeros + SECTOR_BYTES - zeros % SECTOR_BYTES
+    return zeros >= 0 and not content[zeros:sector_end].strip(b"\0")
 
 
 def _line(record: bytes) -> bytes:
@@ -274,7 +289,7 @@ class RunDirectory:
 
         Raises `OSError` where the directory can't be made or the file system has no locks.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        _make_durable(self.path)
         file = (self.path / "lock").open("a+")
         try:
             _flock_patiently(file)
@@ -323,14 +338,17 @@ class RunDirectory:
         """Make the folders of a new run. Raises `CheckpointError` where they can't be made."""
         for folder in (self.parts, self.path / "journal"):
             with _naming(folder, "this folder can't be made"):
-                folder.mkdir(parents=True, exist_ok=True)
+                _make_durable(folder)
 
     def clear(self) -> None:
         """Forget the run, answers included, and nothing that is not ours; the lock stays ours.
 
         The manifest goes first: from then on there is no run, so that a crash half-way leaves nothing to carry on.
+        When this returns, all of it is gone for good: what a power cut brought back would stand in the next run's way.
         """
-        for name in (MANIFEST, REOPENED, SESSIONS, IN_FLIGHT):
+        (self.path / MANIFEST).unlink(missing_ok=True)
+        _sync(self.path)
+        for name in (REOPENED, SESSIONS, IN_FLIGHT):
             (self.path / name).unlink(missing_ok=True)
         for path in self.leftover_files():
             path.unlink()
@@ -338,6 +356,9 @@ class RunDirectory:
             self.journal_path(index).unlink()
         for index in self.committed():
             self.part_path(index).unlink()
+        for folder in (self.path, self.path / "journal", self.parts):
+            if folder.is_dir():
+                _sync(folder)
 
     def read_manifest(self) -> bytes | None:
         """The manifest's bytes, or `None` where no run was begun. Raises `CheckpointError` where it can't be read."""
@@ -551,6 +572,14 @@ def _flock_patiently(file: IO[str]) -> None:
             return
         time.sleep(LOCK_WAIT_S)
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _make_durable(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, so that a power cut takes none of them and what is inside."""
+    if not folder.is_dir():
+        _make_durable(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
 
 
 def _sync(path: Path) -> None:
