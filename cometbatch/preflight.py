@@ -3,7 +3,7 @@
 import asyncio
 import datetime as dt
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
@@ -21,6 +21,7 @@ from cometbatch.transport import Transport, check_key
 SIMULATOR_KEY = "sk-simulator-needs-no-key"
 CATALOG_PATH = "/api/models"  # public, no key (contract sheet, section 8.1)
 
+SHORTEST_KEY = 8  # characters; shorter ones are no keys, and can stand in any text by chance
 CATALOG_WAITS_S = (0.5, 1.5)  # before each further attempt: one that fails makes a whole run's cost unknown
 
 
@@ -54,6 +55,7 @@ def row_maker(job: Job, template: PromptTemplate, columns: Sequence[str], rates:
 
 def check(job: Job) -> Checked:
     """Check everything about a job that needs no full read of its input. Raises `UsageError`."""
+    refuse_key(job)
     if job.target.is_simulator:
         simulator_behaviour(job)
     opened = source.open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
@@ -66,6 +68,33 @@ def check(job: Job) -> Checked:
             "Set output.prefix (for example to out_) to tell them apart."
         )
     return Checked(job, opened, template, wire.FORMATS[job.target.format])
+
+
+def refuse_key(job: Job) -> None:
+    """Raises `UsageError` where a text of the job holds the very key, which would go into files and messages."""
+    key = os.environ.get(job.target.key_env, "").strip()
+    if len(key) < SHORTEST_KEY:
+        return
+    for section, value in job.describe().items():
+        if any(key in text for text in _texts(value)):
+            name = "prompt" if section == "messages" else section
+            raise UsageError(
+                f"{name}: this holds the API key that {job.target.key_env} is set to. Nothing was written or sent: "
+                "take it out, the key is read from the environment alone."
+            )
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a JSON-ready value, names included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def check_budget(job: Job, prices: PriceBook) -> None:

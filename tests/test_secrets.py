@@ -17,7 +17,7 @@ import pytest
 import cometbatch
 from cometbatch.transport import Transport
 from tests.stub_server import MODEL, StubServer, Trouble
-from tests.workbench import FORMATS, KEY_ENV, Network, Workbench
+from tests.workbench import FORMATS, KEY_ENV, Network, Workbench, files
 
 PIECE = 12  # characters of a key that would already help whoever finds them
 KEYS = ("sk-Qz81xWvT5mLp0RnEyKbHd37uJcFaGs", "Vq93ZtR7yXw1NfKc8LbMh2PdSj6GaTe4")  # one is of the usual shape
@@ -164,3 +164,45 @@ def test_a_key_in_a_job_file_is_refused_unquoted(bench: Workbench, sections: dic
     behind = [repr(error) for error in (caught.value, caught.value.__cause__, caught.value.__context__)]
     for key in KEYS:
         refuse_pieces([("error", str(caught.value)), *(("cause", text) for text in behind)], key)
+
+
+NO_SHAPE = "Zk4rWq8tYb2nVs6hJd0gLx3c"  # a key that only its variable gives away
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        pytest.param({"prompt": {"system": f"Use {NO_SHAPE} for it."}}, id="in a message"),
+        pytest.param({"params": {"extra": {"metadata": {"note": [NO_SHAPE]}}}}, id="in extra"),
+        pytest.param({"params": {"extra": {"metadata": {NO_SHAPE: 1}}}}, id="as a name in extra"),
+        pytest.param({"params": {"stop": [NO_SHAPE]}}, id="as a stop text"),
+        pytest.param({"target": {"model": NO_SHAPE}}, id="for the model"),
+        pytest.param({"input": {"path": f"/nowhere/{NO_SHAPE}.csv"}}, id="in a path"),
+        pytest.param({"output": {"prefix": NO_SHAPE}}, id="for the prefix"),
+    ],
+)
+def test_the_very_key_in_a_job_is_refused_before_anything_is_written(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, sections: dict[str, Any]
+) -> None:
+    """A key of no known shape is found by comparing with the variable; neither file nor message holds it."""
+    job = bench.job(target={"base_url": "http://127.0.0.1:9", **sections.pop("target", {})}, **sections)
+    before = files(bench.folder)
+    monkeypatch.setenv(KEY_ENV, NO_SHAPE)
+    for command_of in (cometbatch.run, cometbatch.plan):
+        with pytest.raises(cometbatch.UsageError, match=KEY_ENV) as caught:
+            command_of(job)
+        refuse_pieces([("error", repr(caught.value))], NO_SHAPE)
+    assert files(bench.folder) == before
+
+
+def test_a_key_given_as_an_override_is_not_echoed_as_a_change(bench: Workbench) -> None:
+    """A run that goes on would show how the prompt differs: the key in it is refused before."""
+    with StubServer(Trouble(credit=3)) as server:
+        job = bench.write_job(target={"base_url": server.base_url, "model": MODEL}, limits={"concurrency": 1})
+        assert command(NO_SHAPE, "run", job)[0] == 5
+    for verb in ("run", "plan"):
+        code, said = command(NO_SHAPE, verb, job, "--set", f"prompt.user={NO_SHAPE}")
+        assert code == 2
+        assert "prompt" in said[1][1]
+        refuse_pieces([(place.split()[0], text) for place, text in said], NO_SHAPE)
+    refuse_pieces(readings(bench.folder), NO_SHAPE)
