@@ -98,7 +98,7 @@ PROBLEM_WORDS: Final[dict[Problem, str]] = {
     "error": "2xx with an error",
     "redirect": "redirect",
     "not_json": "2xx with cut-off or invalid JSON",
-    "html": "2xx with HTML",
+    "html": "2xx with a page, of a declared type other than JSON, or empty",
     "not_understood": "2xx with JSON of an unknown shape",
     "failed_generation": "2xx with a `responses` body of status failed or cancelled",
 }
@@ -122,7 +122,7 @@ _FITTING_WORDS: Final = (
     "A 2xx with an error in its body, and a 500, count in this table as the status that the error's code or type "
     "belongs to:"
 )
-_PATH_ADVICE: Final = "path mistake: check target.base_url"
+_PATH_ADVICE: Final = "no answer at this address: check target.base_url, unless other rows are answered"
 
 _LOST_STATUS: Final = 500
 _SUCCESS: Final = range(200, 300)
@@ -334,7 +334,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="give up, or stop",
         kind="invalid_request",
         advice=_PATH_ADVICE,
-        reason="There is nothing at this address.",
+        reason="There is nothing at this address, or one provider of several misses something.",
     ),
     Rule(
         statuses=_REDIRECTS,
@@ -348,7 +348,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="give up, or stop",
         kind="invalid_response",
         advice=_PATH_ADVICE,
-        reason="A wrong path shows as a web page.",
+        reason="A wrong path shows as a web page, or as nothing.",
     ),
     # Success statuses that bring no answer.
     Rule(
@@ -360,10 +360,10 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         problem="not_understood",
-        action="give up",
+        action="give up, or stop",
         kind="invalid_response",
-        advice="the reply is JSON of an unknown shape",
-        reason="A reply of this shape would come again, and be billed again.",
+        advice="the reply is JSON of an unknown shape: check target.format, unless other rows are answered",
+        reason="A reply of this shape would come again, and be billed again, for every row if the format has changed.",
     ),
     Rule(
         problem="failed_generation",
@@ -399,10 +399,17 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         reason="The service pushes back: everyone waits, and the row's attempts are not used up.",
     ),
     Rule(
+        statuses=_only(403),
+        action="give up, or stop",
+        kind="invalid_request",
+        advice="access is refused, to this row or to all",
+        reason="A firewall (then with HTML) or a provider refuses this row's content, or every row.",
+    ),
+    Rule(
         statuses=_CLIENT_ERRORS,
         action="give up",
         kind="invalid_request",
-        reason="The same request would be refused again (a 403 with HTML is a firewall's answer to its content).",
+        reason="The same request would be refused again.",
     ),
     Rule(
         statuses=_only(502, 503, 529),

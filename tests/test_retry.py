@@ -82,8 +82,9 @@ def failure_of(verdict: Verdict) -> Failure:
         (401, "", "Invalid token", ABORT, "auth"),
         (401, "insufficient_user_quota", "", ABORT, "auth"),
         (402, "", "", ABORT, "credit"),
-        (403, "", "", GIVE_UP, "invalid_request"),
-        (403, "", "Attention Required! | Firewall", GIVE_UP, "invalid_request"),
+        (403, "", "", STOP_IF_FIRST, "invalid_request"),
+        (403, "", "Attention Required! | Firewall", STOP_IF_FIRST, "invalid_request"),
+        (403, "invalid_request", "no such field", GIVE_UP, "invalid_request"),
         (403, "insufficient_user_quota", "", ABORT, "credit"),
         (403, "pre_consume_token_quota_failed", "", ABORT, "credit"),
         (403, "", "user quota is not enough", ABORT, "credit"),
@@ -208,7 +209,7 @@ def test_the_gateways_own_words_stop_the_run_without_a_code(code: str, kind_of_e
     [
         ("html", "", STOP_IF_FIRST, "invalid_response"),
         ("not_json", "", RETRY, "invalid_response"),
-        ("not_understood", "", GIVE_UP, "invalid_response"),
+        ("not_understood", "", STOP_IF_FIRST, "invalid_response"),
         ("failed_generation", "server_error", RETRY, "server_error"),
         ("failed_generation", "rate_limit_exceeded", SLOW_DOWN_COUNTED, "rate_limited"),
         ("failed_generation", "invalid_prompt", GIVE_UP, "invalid_request"),
@@ -307,9 +308,17 @@ def test_a_refused_key_is_explained_with_its_variable_and_its_quota() -> None:
 
 
 @pytest.mark.parametrize("detail", [ErrorDetail(404), ErrorDetail(301, "redirect"), ErrorDetail(200, "html")])
-def test_a_wrong_path_is_called_by_its_name(detail: ErrorDetail) -> None:
-    """The message points at target.base_url."""
-    assert failure_of(verdict_on(detail)).message.startswith("path mistake: check target.base_url: ")
+def test_a_wrong_path_is_named_as_a_possibility(detail: ErrorDetail) -> None:
+    """The message points at target.base_url, and stays true where it stands among rows that are answered."""
+    message = failure_of(verdict_on(detail)).message
+    assert message.startswith("no answer at this address: check target.base_url, unless other rows are answered: ")
+
+
+def test_a_shape_that_nobody_knows_is_not_called_a_wrong_address() -> None:
+    """Where the service has changed its replies, the address is right."""
+    message = failure_of(verdict_on(ErrorDetail(200, "not_understood", message="{}"))).message
+    assert message.startswith("the reply is JSON of an unknown shape: check target.format")
+    assert "base_url" not in message
 
 
 def test_a_failure_keeps_what_support_will_ask_for() -> None:
