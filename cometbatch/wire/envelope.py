@@ -42,7 +42,8 @@ _GOOGLE_STATUS: Final = {
 def parse_error(response: HttpResponse) -> ErrorDetail:
     """What a reply that is no completion says of itself, in the sheet's parse order. Total over any reply.
 
-    A success status is a problem of its own: html, not_json, error (it holds an error envelope) or not_understood.
+    A success status is a problem of its own: html (a page, nothing, or anything declared to be no JSON, as a wrong path
+    is answered: contract sheet, section 7.2), not_json, error (it holds an error envelope) or not_understood.
     """
     body = decode_json(response.body)
     code, kind, message = _said(body)
@@ -133,7 +134,7 @@ def _problem(response: HttpResponse, body: object) -> Problem:
     if not is_success(response.status):
         return "error"
     if isinstance(body, NotJson):
-        return "html" if _is_html(response) else "not_json"
+        return "html" if _is_no_answer(response) else "not_json"
     return "error" if _is_envelope(mapping(body)) else "not_understood"
 
 
@@ -141,6 +142,12 @@ def _is_envelope(body: dict[str, Any]) -> bool:
     error = body.get("error")
     flat = "code" in body and isinstance(body.get("message"), str)
     return flat or (isinstance(error, dict | str) and bool(error))
+
+
+def _is_no_answer(response: HttpResponse) -> bool:
+    """Whether this was never meant as JSON. JSON that was cut on its way has a byte, and no other kind declared."""
+    kind = response.headers.get("content-type", "").strip().lower()
+    return not response.body or (kind != "" and "json" not in kind) or _is_html(response)
 
 
 def _is_html(response: HttpResponse) -> bool:
