@@ -48,6 +48,7 @@ _WRITTEN: Mapping[str, str] = {
 }
 # Claude's cache writes as they show on this endpoint, by how long the cache lives.
 _CACHE_WRITES: Final = ("claude_cache_creation_5_m_tokens", "claude_cache_creation_1_h_tokens")
+NO_CHOICES: Final = "no choices"  # detail of an answer that lacks them, and was billed
 _SAMPLE_CALL: Mapping[str, Any] = {
     "id": "call_1",
     "type": "function",
@@ -174,13 +175,20 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
 
 
 def _read_completion(body: dict[str, Any]) -> Completion | None:
-    """None where the body is no chat completion: no choice, no message, or a content that is neither text nor parts."""
+    """None where the body is no chat completion: no choice, no message, or a content that is neither text nor parts.
+
+    An empty list of choices beside token counts is an answer without words: it was billed.
+    """
     choice = first(body.get("choices"))
     message = choice.get("message")
     words = _content_text(message.get("content")) if isinstance(message, dict) else None
-    if words is None:
+    reason: FinishReason
+    if words is not None:
+        reason, detail = _ending(choice.get("finish_reason"), mapping(message), words)
+    elif body.get("choices") == [] and mapping(body.get("usage")) and not body.get("error"):
+        words, reason, detail = "", "other", NO_CHOICES
+    else:
         return None
-    reason, detail = _ending(choice.get("finish_reason"), mapping(message), words)
     return Completion(
         text=words,
         finish_reason=reason,

@@ -61,6 +61,12 @@ def test_chat_endings(body: object, expected: tuple[FinishReason, str, str | Non
     assert _ending("chat", body) == expected
 
 
+def test_a_chat_answer_without_choices_that_was_billed_keeps_its_token_counts() -> None:
+    """It ends incomplete with its cost, where a failure would have lost both."""
+    body = {"id": "x", "model": "m", "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 0}}
+    assert _read("chat", body) == Completion("", "other", Usage(9, 0), "x", "m", "no choices")
+
+
 def _response(status: object, *parts: object, items: Sequence[object] = (), **more: Any) -> dict[str, Any]:
     message = {"type": "message", "role": "assistant", "content": list(parts)}
     reasoning = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}], "content": [{"text": "hm"}]}
@@ -197,6 +203,8 @@ def test_gemini_endings(body: object, expected: tuple[FinishReason, str, str | N
 NOT_OF_THE_FORMAT = [
     ("chat", {}),
     ("chat", {"choices": []}),
+    ("chat", {"choices": [], "usage": {}}),
+    ("chat", {"choices": [], "usage": None}),
     ("chat", {"choices": [None, {"message": {"content": "x"}}]}),
     ("chat", {"choices": [{"message": "x"}]}),
     ("chat", {"choices": [{"message": {"content": 7}}]}),
