@@ -303,13 +303,18 @@ def _is_call(part: dict[str, Any]) -> bool:
 
 
 def _read_usage(usage: dict[str, Any]) -> Usage:
-    """Output = candidates + thoughts; a counter left out is 0, unless all are (contract sheet, section 5)."""
+    """Output = candidates + thoughts; a counter left out or null is 0, unless all are (contract sheet, section 5)."""
     if not usage:
         return Usage()
-    thoughts = count(usage.get("thoughtsTokenCount", 0))
+    thoughts = _counter(usage, "thoughtsTokenCount")
     return lawful_usage(
-        input_tokens=count(usage.get("promptTokenCount", 0)),
-        output_tokens=total(count(usage.get("candidatesTokenCount", 0)), thoughts),
-        cache_read=count(usage.get("cachedContentTokenCount", 0)),
+        input_tokens=_counter(usage, "promptTokenCount"),
+        output_tokens=total(_counter(usage, "candidatesTokenCount"), thoughts),
+        cache_read=_counter(usage, "cachedContentTokenCount"),
         reasoning=thoughts,
     )
+
+
+def _counter(usage: dict[str, Any], name: str) -> int | None:
+    found = usage.get(name)
+    return 0 if found is None else count(found)
