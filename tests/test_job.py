@@ -574,6 +574,22 @@ def test_a_bad_value_is_named_by_file_line_and_key(here: Path, line: str, path: 
     )
 
 
+@pytest.mark.parametrize("key", ["sk-goodkey-0123456789", "sk-abcdefghijklmno1", "sk-proj_0_abcdefghij"])
+def test_a_short_key_in_a_prompts_text_is_refused(key: str) -> None:
+    """A prompt is kept in the manifest and beside the answers, so a key of sixteen letters must not get there."""
+    words = refused(small(prompt={"user": f"Use {key} for {{{{ body }}}}"}))
+    assert "prompt.user: this looks like a key" in words
+    assert key not in words
+
+
+@pytest.mark.parametrize(
+    "prose", ["sk-learn-classifiers", "risk-assessment-2024-report-final", "sk-1", "desk-0123456789abcdefgh"]
+)
+def test_prose_that_only_begins_like_a_key_is_fine(prose: str) -> None:
+    """Names and words with dashes are no keys, as long as they have no digit, are short, or start before `sk`."""
+    assert load_job(small(prompt={"user": prose})).messages[0].template == prose
+
+
 BROKEN = [
     ("", "job.yaml: is empty"),
     ("# only a note\n", "job.yaml: is empty"),

@@ -16,7 +16,7 @@ _SECRET_NAME = re.compile(
     "(x_|goog_|comet_?|api_?|access_?|secret_?|auth_?)*(key|token)|auth(orization)?|bearer|credentials?|passw(or)?d|secret"
 )
 _SECRET = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}|AIza[\w-]{10,}|\bbearer\s+[\w.~+/=-]{8,}", re.IGNORECASE)
-_SECRET_IN_PROSE = re.compile(r"(?<![A-Za-z0-9])sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,}")
+_SECRET_IN_PROSE = re.compile(r"(?<![A-Za-z0-9])sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}")
 _LONG_MIXED = re.compile(r"(?=\S*[0-9])(?=\S*[A-Za-z])\S{20,}")
 _KEY_AS_NAME = re.compile(r"sk.*|(?=.*[0-9])[^_]{20,}|.{101,}", re.DOTALL)
 
