@@ -36,6 +36,7 @@ from cometbatch.preflight import (
     price_book,
     run_directory,
     simulator_behaviour,
+    suggested_rows,
 )
 from cometbatch.progress import Progress
 from cometbatch.reopen import Matching
@@ -48,6 +49,7 @@ from cometbatch.summary import (
     RunSummary,
     ServiceRefusedError,
     TerminatedRunError,
+    late_warnings,
 )
 from cometbatch.transport import Transport
 from cometbatch.wire.envelope import request_id_of
@@ -241,7 +243,7 @@ async def _begin(
         created_at=now().isoformat(timespec="seconds"),
         fingerprint=job.fingerprint(),
         input=identity,
-        partition_rows=job.output.partition_rows or source.suggest_partition_rows(identity),
+        partition_rows=job.output.partition_rows or suggested_rows(identity, job.params.max_output_tokens),
         prices=book,
         job=job.describe(),
         warnings=(*checked.source.warnings, *warnings),
@@ -339,8 +341,10 @@ class _Session(Struct, frozen=True):
             pushbacks=shown.pushbacks,
             reopened=self.reopened,
         )
+        for warning in late_warnings(summary.tally, summary.prices):
+            shown.say(f"Warning: {warning}")
         if stop is not None:
-            raise STOPPED[stop.kind](f"{stop.message} {stop.hint}".strip(), summary)
+            raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary)
         return summary
 
     async def _run_rows(self, shown: Progress) -> Stop | None:
@@ -452,6 +456,11 @@ class _Session(Struct, frozen=True):
         write_aside(job.output.path, write)
 
 
+def _sentences(*said: str) -> str:
+    """What several said, one after the other; a service's words often have no full stop."""
+    return " ".join(words if words.endswith((".", "!", "?")) else f"{words}." for words in said if words)
+
+
 async def _show_waiting(runner: Runner, shown: Progress) -> None:
     while True:
         await asyncio.sleep(WAITING_SHOWN_EVERY_S)
@@ -499,9 +508,8 @@ def _summary(
         tally=progressed.tally,
         prices=manifest.prices,
         finished=finished,
-        resent=sum(entry.resent for entry in directory.sessions()),
         replaced=directory.reopened().replaced,
-        warnings=tuple(_warnings(job, manifest)),
+        warnings=(*_warnings(job, manifest), *late_warnings(progressed.tally, manifest.prices)),
         **session,
     )
 

@@ -47,7 +47,7 @@ class JournalHeader(Struct, frozen=True):
 
 
 class Session(Struct, frozen=True):
-    """One process's turn at a run. `resent` rows were in flight when an earlier one died; they may be billed twice."""
+    """One process's turn at a run. `resent`: how many rows it found in flight, for people to read."""
 
     started_at: str
     pid: int

@@ -42,6 +42,9 @@ _MOMENT: Final = pa.timestamp("us", tz="UTC")
 
 _MAX_INT64: Final = 2**63 - 1
 
+RESENT: Final = "in flight when an earlier session died"
+"""The reason of a `Thrown` record of a row that is sent again because nobody knows what came of it."""
+
 FULL_SCHEMA_KEYS: Final = frozenset(
     {
         b"ARROW:schema",
@@ -350,6 +353,8 @@ def tally(records: Iterable[Outcome | Thrown]) -> Tally:
         thrown=len(thrown),
         thrown_cost_usd=reduce(_EXACT.add, bounds, Decimal(0)),
         thrown_unpriced=len(thrown) - len(bounds),
+        resent=sum(attempt.reason == RESENT for attempt in thrown),
+        uncounted=sum(_int64(usage.input_tokens) is None or _int64(usage.output_tokens) is None for usage in usages),
     )
 
 
@@ -371,6 +376,8 @@ def add(left: Tally, right: Tally) -> Tally:
         thrown=left.thrown + right.thrown,
         thrown_cost_usd=_EXACT.add(left.thrown_cost_usd, right.thrown_cost_usd),
         thrown_unpriced=left.thrown_unpriced + right.thrown_unpriced,
+        resent=left.resent + right.resent,
+        uncounted=left.uncounted + right.uncounted,
     )
 
 

@@ -14,7 +14,15 @@ from cometbatch import manifest as manifests
 from cometbatch import pricing, resume, source
 from cometbatch.job import Job
 from cometbatch.partition import ASSUMED_OUTPUT_TOKENS, RowMaker
-from cometbatch.preflight import Checked, check, check_budget, price_book, run_directory, simulator_behaviour
+from cometbatch.preflight import (
+    Checked,
+    check,
+    check_budget,
+    price_book,
+    run_directory,
+    simulator_behaviour,
+    suggested_rows,
+)
 from cometbatch.records import Failed, GenerationParams, Partition, PriceBook, RowRequest
 from cometbatch.resume import Found
 from cometbatch.simulator.app import create_app
@@ -114,7 +122,8 @@ def plan(job: Job, *, http: httpx.AsyncBaseTransport | None = None) -> RunPlan:
     known = _known_run(checked)
     book, warnings = (known.manifest.prices, []) if known else _prices_now(job, http)
     check_budget(job, book)
-    rows = job.output.partition_rows or source.suggest_partition_rows(identity)
+    rows = job.output.partition_rows or suggested_rows(identity, job.params.max_output_tokens)
+    rows = known.manifest.partition_rows if known else rows
     survey = _survey(checked, identity, rows)
     input_tokens, output_tokens = survey.input_tokens, survey.requests * _output_tokens(job.params)
     cost = pricing.estimate_cost(input_tokens, output_tokens, survey.requests, book.rates)

@@ -288,7 +288,8 @@ class Tally(Struct, frozen=True):
     """Counts and sums over outcomes; two tallies of different rows add up to the tally of all of them.
 
     `thrown` attempts may have been billed beyond `cost_usd`; `thrown_cost_usd` is what those with a known price can
-    have come to at most, and `thrown_unpriced` counts the others.
+    have come to at most, and `thrown_unpriced` counts the others. `resent` of them were in flight when an
+    earlier session died. `uncounted` answers came without token counts.
     """
 
     succeeded: int = 0
@@ -306,6 +307,8 @@ class Tally(Struct, frozen=True):
     thrown: int = 0
     thrown_cost_usd: Decimal = Decimal(0)
     thrown_unpriced: int = 0
+    resent: int = 0
+    uncounted: int = 0
 
     @property
     def rows(self) -> int:

@@ -137,7 +137,12 @@ def _thrown(directory: RunDirectory, manifest: Manifest, progressed: Progressed,
     """What a partition's attempts that were thrown away came to: the new journal has no place for them."""
     if index in progressed.committed:
         tally = parts.read_info(directory.part_path(index), manifest.run_id).tally
-        return Tally(thrown=tally.thrown, thrown_cost_usd=tally.thrown_cost_usd, thrown_unpriced=tally.thrown_unpriced)
+        return Tally(
+            thrown=tally.thrown,
+            thrown_cost_usd=tally.thrown_cost_usd,
+            thrown_unpriced=tally.thrown_unpriced,
+            resent=tally.resent,
+        )
     return output.tally(record for record in _journal(directory, index) if isinstance(record, Thrown))
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from cometbatch import resume
 from cometbatch.checkpoint import RunDirectory
 from cometbatch.errors import UsageError
-from cometbatch.summary import RunSummary
+from cometbatch.summary import RunSummary, late_warnings
 
 RUN_SUFFIX = ".run"
 
@@ -67,9 +67,8 @@ def status(path: str | Path) -> RunStatus:
             tally=progressed.tally,
             prices=manifest.prices,
             finished=found.is_finished,
-            resent=sum(session.resent for session in directory.sessions()),
             replaced=directory.reopened().replaced,
-            warnings=manifest.warnings,
+            warnings=(*manifest.warnings, *late_warnings(progressed.tally, manifest.prices)),
         ),
         running=directory.is_locked(),
         created_at=manifest.created_at,

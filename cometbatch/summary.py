@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from cometbatch.errors import CometbatchError
-from cometbatch.records import PriceBook, Tally
+from cometbatch.records import PriceBook, Tally, Usage
 
 
 class RunSummary(Struct, frozen=True):
@@ -16,8 +16,7 @@ class RunSummary(Struct, frozen=True):
 
     `finished`: every row has an outcome and the result is published. `had_work`: False where that was so before this
     session, so that it sent and changed nothing. `elapsed_s`, `retries` and `pushbacks` are of
-    this session alone. `resent`: rows sent again after a crash, over all sessions; they may be billed twice, outside
-    of `tally.cost_usd`. `replaced`: what was taken back to be answered again, over all sessions; it may have been
+    this session alone. `replaced`: what was taken back to be answered again, over all sessions; it may have been
     billed too. `reopened`: how many rows this session took back; `None` where that was not asked for.
     """
 
@@ -31,7 +30,6 @@ class RunSummary(Struct, frozen=True):
     elapsed_s: float = 0.0
     retries: int = 0
     pushbacks: int = 0
-    resent: int = 0
     replaced: Tally = Tally()
     reopened: int | None = None
     warnings: tuple[str, ...] = ()
@@ -66,7 +64,18 @@ class RunSummary(Struct, frozen=True):
             thrown=now.thrown + before.thrown,
             thrown_cost_usd=now.thrown_cost_usd + before.thrown_cost_usd,
             thrown_unpriced=now.thrown_unpriced + before.thrown_unpriced,
+            resent=now.resent + before.resent,
         )
+
+    @property
+    def resent(self) -> int:
+        """Rows sent again after a crash, over all sessions: what came of them before is not known."""
+        return self.all_thrown.resent
+
+    @property
+    def is_uncounted(self) -> bool:
+        """Whether answers came, and none of them with token counts."""
+        return 0 < self.tally.uncounted == self.succeeded + self.incomplete
 
     @property
     def all_succeeded(self) -> bool:
@@ -88,13 +97,7 @@ class RunSummary(Struct, frozen=True):
             "remaining": self.rows - tally.rows,
             "failures": dict(sorted(tally.failures.items())),
             "attempts": tally.attempts,
-            "usage": {
-                "input_tokens": tally.input_tokens,
-                "output_tokens": tally.output_tokens,
-                "cache_read_input_tokens": tally.cache_read_input_tokens,
-                "cache_write_input_tokens": tally.cache_write_input_tokens,
-                "reasoning_output_tokens": tally.reasoning_output_tokens,
-            },
+            "usage": {name: None if self.is_uncounted else getattr(tally, name) for name in Usage.__struct_fields__},
             "cost_usd": None if cost is None else plain(cost),
             "unpriced": tally.unpriced,
             "thrown": self.all_thrown.thrown,
@@ -155,6 +158,8 @@ class RunSummary(Struct, frozen=True):
 
     def _tokens(self) -> str:
         tally = self.tally
+        if self.is_uncounted:
+            return "tokens: unknown"
         cached = _part(tally.cache_read_input_tokens, "read from cache")
         reasoning = _part(tally.reasoning_output_tokens, "spent on reasoning")
         return f"tokens: {tally.input_tokens:,} in{cached}, {tally.output_tokens:,} out{reasoning}"
@@ -162,7 +167,16 @@ class RunSummary(Struct, frozen=True):
     def _bill(self) -> str:
         cost = self.cost_usd
         known = "cost: unknown" if cost is None else f"cost: ${plain(cost)} (prices: {self.prices.source})"
-        return known + (f"; {self.tally.unpriced:,} rows without a price" if self.tally.unpriced else "")
+        uncounted = min(self.tally.uncounted, self.tally.unpriced) if self.prices.rates is not None else 0
+        rest = self.tally.unpriced - uncounted
+        return known + _rows_without(uncounted, "token counts") + _rows_without(rest, "a price")
+
+
+def late_warnings(tally: Tally, prices: PriceBook) -> Iterator[str]:
+    """What only the answers could show."""
+    if tally.uncounted:
+        what = "token use" if prices.rates is not None and prices.rates.per_request is not None else "cost"
+        yield f"{tally.uncounted:,} answers came without token counts: their {what} is unknown"
 
 
 class RunStoppedError(CometbatchError):
@@ -205,6 +219,10 @@ def plain(amount: Decimal) -> str:
 
 def _kinds(failures: dict[str, int]) -> str:
     return f" ({', '.join(f'{count:,} {kind}' for kind, count in sorted(failures.items()))})" if failures else ""
+
+
+def _rows_without(count: int, what: str) -> str:
+    return f"; {count:,} rows without {what}" if count else ""
 
 
 def _part(tokens: int, words: str) -> str:

@@ -6,6 +6,7 @@ can't see is an answer that was changed in the same way in every file that holds
 
 import itertools
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -392,7 +393,7 @@ class _Proof:
         path = self._directory.part_path(partition.index)
         tally = output.tally(output.read_outcomes(part, partition.first_row, self._prefix))
         told = parts.read_info(path, self._manifest.run_id).tally
-        if tally != msgspec.structs.replace(told, thrown=0, thrown_cost_usd=tally.thrown_cost_usd, thrown_unpriced=0):
+        if tally != msgspec.structs.replace(told, thrown=0, thrown_cost_usd=Decimal(0), thrown_unpriced=0, resent=0):
             self._notes.found("sums", "its rows do not add up to the totals in its footer", where=path.name)
 
     def _cells(self, part: pa.Table) -> Iterator[dict[str, object]]:

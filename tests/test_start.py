@@ -14,7 +14,7 @@ import pytest
 import cometbatch
 from cometbatch.checkpoint import RunDirectory
 from tests import virtual_time
-from tests.workbench import Network, Workbench, carry_out, files
+from tests.workbench import Network, Workbench, carry_out, files, simulator
 
 SERVICE = "https://service.example"
 Answer = Callable[[httpx.Request], httpx.Response | None]
@@ -272,3 +272,54 @@ def test_a_run_without_an_answer_takes_its_prices_anew(bench: Workbench) -> None
         carry_out(bench.job(), Network(answer=without_catalog(99, credit_for(0))))
     summary = carry_out(bench.job(), Network())
     assert (summary.tally.unpriced, summary.warnings) == (0, ())
+
+
+@pytest.mark.parametrize("share", ["0.5", "1"])
+def test_answers_without_token_counts_are_named_as_such(bench: Workbench, share: str) -> None:
+    """The price is known, the counts are not: the words say so, and counts that nobody told are null, not 0."""
+    summary = carry_out(bench.job(), simulator(f"no-usage:{share}"))
+    uncounted = bench.result()["input_tokens"].null_count
+    assert 0 < uncounted <= 12
+    assert summary.warnings == (f"{uncounted:,} answers came without token counts: their cost is unknown",)
+    assert "without a price" not in summary.describe()
+    assert f"{uncounted:,} rows without token counts" in summary.describe()
+    is_all = uncounted == 12
+    assert ("tokens: unknown" in summary.describe()) == is_all
+    assert all((count is None) == is_all for count in summary.to_dict()["usage"].values())
+    assert cometbatch.status(bench.output).summary.warnings == summary.warnings
+
+
+def test_rows_count_as_sent_again_only_once_they_are(bench: Workbench) -> None:
+    """A session that finds rows in flight but sends none of them counts none, however often that happens."""
+    stopped_after(bench.job(limits={"concurrency": 1}), 5)
+    RunDirectory(bench.run_directory).write_marks([10, 11])
+    for _ in range(3):
+        assert stopped_after(bench.job(limits={"concurrency": 1}), 0).summary.resent == 0
+    assert carry_out(bench.job(), Network()).resent == 2
+
+
+@pytest.mark.parametrize(
+    ("params", "most"),
+    [
+        ({}, 1024),
+        ({"max_output_tokens": 64}, 8192),
+        ({"max_output_tokens": 8192}, 1024),
+        ({"max_output_tokens": 10**7}, 64),
+    ],
+)
+def test_a_partition_is_small_enough_for_its_answers(bench: Workbench, params: dict[str, int], most: int) -> None:
+    """Short inputs with long answers make no partition whose commit would not fit into memory."""
+    bench.write_rows(9000)
+    settings = bench.settings()
+    plan = cometbatch.plan(cometbatch.load_job({**settings, "params": params, "prices": "none"}))
+    assert plan.partition_rows == most
+
+
+# -- the way on --------------------------------------------------------------------------------------------------------
+
+
+def test_the_services_words_and_ours_do_not_run_together(bench: Workbench) -> None:
+    """What the service says often has no full stop; the advice after it begins a sentence of its own."""
+    stopped = stopped_after(bench.job(), 0)
+    assert "not enough" in str(stopped)
+    assert ". The account's balance" in str(stopped)
