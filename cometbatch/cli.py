@@ -20,6 +20,7 @@ WRONG_USAGE = 2
 SOME_ROWS_FAILED = 3
 INTERRUPTED = 130
 TERMINATED = 143
+CORRECTED_IN_THE_JOB = ("target.model", "target.base_url", "budget.max_cost_usd", "prompt, params and target")
 TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 
 EXIT_CODES = (
@@ -75,7 +76,7 @@ def run(
         summary = cometbatch.run(job, fresh=fresh, retry=kinds, progress=False if quiet else None)
     except cometbatch.RunStoppedError as stopped:
         _report(stopped.summary, as_json=as_json, warn=False)
-        _say(f"{stopped}\nCarry on with: {_same_command()}")
+        _say(f"{stopped}\n{_way_on(str(stopped))}")
         sys.exit(stopped.exit_code)
     _report(summary, as_json=as_json, warn=not summary.had_work)  # a session with work says them at its start
     sys.exit(ALL_SUCCEEDED if summary.all_succeeded else SOME_ROWS_FAILED)
@@ -195,6 +196,13 @@ def _report(report: Report, *, as_json: bool, warn: bool = True) -> None:
     for warning in report.to_dict().get("warnings", ()) if warn else ():
         _say(f"Warning: {warning}")
     click.echo(json.dumps(report.to_dict(), ensure_ascii=False) if as_json else report.describe())
+
+
+def _way_on(said: str) -> str:
+    """The same command, but where the job has to be corrected first, so that just the same would stop the same."""
+    if any(key in said for key in CORRECTED_IN_THE_JOB):
+        return f"Correct the job, then run it again: {_same_command()}"
+    return f"Carry on with: {_same_command()}"
 
 
 def _same_command() -> str:

@@ -481,3 +481,19 @@ def test_quiet_means_quiet() -> None:
     progress.say("Stopping.")
     progress.close()
     assert stream.getvalue() == "Stopping.\n"
+
+
+@pytest.mark.parametrize(
+    ("fault", "way"),
+    [
+        ("credit", "Carry on with: cometbatch run"),
+        ("model-not-found", "Correct the job, then run it again: cometbatch run"),
+        ("html-200", "Correct the job, then run it again: cometbatch run"),
+    ],
+)
+def test_just_the_same_command_is_advised_only_where_it_can_help(bench: Workbench, fault: str, way: str) -> None:
+    """A wrong model or address would stop the same command again: there the job has to be corrected first."""
+    simulated = {"faults": {fault: 1}, "latency_s": 0.01}
+    done = command("run", bench.write_job(simulator=simulated, limits={"concurrency": 2}))
+    assert done.returncode == 5
+    assert done.stderr.splitlines()[-1].startswith(way)
