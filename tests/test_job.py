@@ -452,6 +452,12 @@ BAD_VALUES = [
     ("input: {path: }", "input.path", "is missing"),
     ("input: {encoding: klingon}", "input.encoding", "such as utf-8"),
     ("input: {encoding: base64}", "input.encoding", "such as utf-8"),
+    ("input: {encoding: idna}", "input.encoding", "such as utf-8"),
+    ("input: {encoding: punycode}", "input.encoding", "such as utf-8"),
+    ("input: {encoding: UTF7}", "input.encoding", "such as utf-8"),
+    ("input: {encoding: unicode_escape}", "input.encoding", "such as utf-8"),
+    ("prices: {per_request: 1, input: 2, output: 3}", "prices.per_request", "contradicts prices.input"),
+    ("prices: {per_request: 1, cache_read: 2}", "prices.per_request", "contradicts prices.cache_read"),
     ("input: {delimiter: ';;'}", "input.delimiter", "one character"),
     ("input: {delimiter: '\"'}", "input.delimiter", "one character"),
     ('input: {delimiter: "\\n"}', "input.delimiter", "one character"),
@@ -572,6 +578,26 @@ def test_a_bad_value_is_named_by_file_line_and_key(here: Path, line: str, path: 
     assert [problem for problem in problems if problem.startswith(f"job.yaml:{at}: {path}: ") and words in problem], (
         problems
     )
+
+
+@pytest.mark.parametrize("limit", [1, 16])
+def test_a_token_limit_that_one_answer_fills_for_an_hour_is_refused(limit: int) -> None:
+    """A run that sends a row in an hour is a mistake, and would look as if it hung."""
+    limits, params = {"tokens_per_minute": limit}, {"max_output_tokens": 1000}
+    assert "limits.tokens_per_minute: one answer of params.max_output_tokens (1000)" in refused(
+        small(limits=limits, params=params)
+    )
+    assert load_job(small(limits={"tokens_per_minute": 17}, params=params)).limits.tokens_per_minute == 17
+    assert load_job(small(limits=limits)).limits.tokens_per_minute == limit
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a shell, for input and output; elsewhere in a path a tilde is a letter."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    job = load_job(small(input={"path": "~/in.csv"}, output={"path": "~/out.parquet"}), base_dir="/data")
+    assert (job.input.path, job.output.path) == (tmp_path / "in.csv", tmp_path / "out.parquet")
+    assert load_job(small(output={"path": "~/answers/"})).output.is_dataset
+    assert load_job(small(input={"path": "a/~b.csv"}), base_dir="/data").input.path == Path("/data/a/~b.csv")
 
 
 @pytest.mark.parametrize("key", ["sk-goodkey-0123456789", "sk-abcdefghijklmno1", "sk-proj_0_abcdefghij"])

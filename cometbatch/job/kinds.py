@@ -38,6 +38,8 @@ _ODD_NUMBERS = (
     (re.compile(r"[-+]?\.?(nan|inf|infinity)", re.IGNORECASE), "it must be finite"),
 )
 _NOT_TEXT = {"bool": "a truth value", "int": "a number", "float": "a number", "timestamp": "a date"}
+_NOT_FOR_FILES = frozenset({"idna", "punycode", "utf-7", "unicode-escape", "raw-unicode-escape"})
+"""Codecs for names, mail and source code, by Python's names: as a table's encoding each is a mistake."""
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -230,9 +232,12 @@ def _read_encoding(node: Node) -> str:
     found = text("the name of an encoding").read(node)
     try:
         "a".encode(found)  # refuses codecs that are known but aren't for text
-        return codecs.lookup(found).name
+        name = codecs.lookup(found).name
     except (LookupError, ValueError):
-        raise expected("the name of an encoding, such as utf-8 or cp1252", node) from None
+        name = None
+    if name is None or name in _NOT_FOR_FILES:
+        raise expected("the name of an encoding, such as utf-8 or cp1252", node)
+    return name
 
 
 def _read_delimiter(node: Node) -> str:

@@ -11,6 +11,11 @@ from cometbatch.job.secrets import printable
 from cometbatch.job.tree import WrongError
 
 
+def given(folder: Path, path: str) -> Path:
+    """A path that a job gives, absolute; `~` at its start is the home folder, as in a shell."""
+    return absolute(folder, os.path.expanduser(path))  # noqa: PTH111 - pathlib raises where there is no such home
+
+
 def absolute(folder: Path, path: str | Path) -> Path:
     """The path from a folder, absolute and without detours; symbolic links are left as they are."""
     return Path(os.path.normpath((folder / path).absolute()))
@@ -18,7 +23,7 @@ def absolute(folder: Path, path: str | Path) -> Path:
 
 def place_result(text: str, folder: Path, source: Path | None, job_file: Path | None) -> tuple[Path, bool]:
     """The result's path, and whether it is a data set. Raises `WrongError` where it can't go there."""
-    output = absolute(folder, text)
+    output = given(folder, text)
     try:
         is_dataset = text.endswith("/") or output.is_dir()
         problem = _problem(output, is_dataset, source, job_file)

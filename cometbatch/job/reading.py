@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from cometbatch.job.keys import KEYS, MESSAGE_KEYS, PRICES, REQUIRED, SECTIONS, Key
 from cometbatch.job.kinds import Kind, did_you_mean, expected
-from cometbatch.job.paths import absolute, place_result
+from cometbatch.job.paths import absolute, given, place_result
 from cometbatch.job.secrets import join, refuse_secrets
 from cometbatch.job.settings import DELIMITERS, Job, MessageTemplate, template_words
 from cometbatch.job.sources import read_tree
@@ -27,6 +27,9 @@ from cometbatch.wire import FORMATS
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 
 MAX_MESSAGES = 1_000
+MAX_MINUTES_FOR_A_ROW = 60
+TOKEN_PRICES = ("input", "output", "cache_read", "cache_write")
+"""Prices that mean nothing where a request has a price."""
 
 
 def load_job(
@@ -76,6 +79,8 @@ class _Reading:
         self._require()
         self._check_target()
         self._check_paths()
+        self._check_prices()
+        self._check_token_limit()
         messages = self._messages()
         self._problems.stop_if_any()
         return self._built(messages)
@@ -148,7 +153,7 @@ class _Reading:
     def _check_paths(self) -> None:
         source, output = self._values["input"], self._values["output"]
         if source.get("path"):
-            source["path"] = absolute(self._folder, source["path"])
+            source["path"] = given(self._folder, source["path"])
             source.setdefault("delimiter", DELIMITERS[source["path"].suffix.lower()])
         if output.get("path"):
             place = (self._folder, source.get("path"), self._source_path)
@@ -156,6 +161,18 @@ class _Reading:
                 output["path"], output["is_dataset"] = place_result(output["path"], *place)
             except WrongError as error:
                 self._refuse("output.path", str(error))
+
+    def _check_prices(self) -> None:
+        others = [name for name in self._given("prices") if name in TOKEN_PRICES]
+        if others and "per_request" in self._given("prices"):
+            self._refuse("prices.per_request", f"contradicts prices.{others[0]}: requests or tokens are paid for")
+
+    def _check_token_limit(self) -> None:
+        """A row waits until the limit has room for all of it, and that shall be within the hour."""
+        limit, cap = self._given("limits").get("tokens_per_minute"), self._params().max_output_tokens
+        if limit is not None and cap is not None and limit * MAX_MINUTES_FOR_A_ROW < cap:
+            words = f"one answer of params.max_output_tokens ({cap}) would take more than an hour"
+            self._refuse("limits.tokens_per_minute", f"{words}: raise this or lower that")
 
     # --- the prompt ---
 
