@@ -28,7 +28,7 @@ ROWS, PARTITION_ROWS, CONCURRENCY = 12, 4, 3
 LOST_AT_MOST_S = 1.0  # README, "What survives a crash"
 REFUSED = 6  # this row, the first time
 SEED = 20
-CUTS = int(os.environ.get("CUTS", "40"))  # for each case; there are up to two hundred
+CUTS = int(os.environ.get("CUTS", "30"))  # for each case; there are up to two hundred
 SPARED = {"lock", "in_flight", "sessions.jsonl", "manifest.json", "reopened.json"}
 
 

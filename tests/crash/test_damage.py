@@ -1,0 +1,206 @@
+"""Files of a run that were damaged meanwhile: recovered from, or refused by name with a way out that works."""
+
+import contextlib
+import itertools
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+import cometbatch
+from cometbatch.errors import CheckpointError
+from tests.workbench import ANSWER_COLUMNS, Network, Workbench, carry_out, files
+
+ROWS, PARTITION_ROWS, ANSWERS = 12, 4, 6
+COMMITTED, JOURNALED = range(4), range(4, 6)
+SETTINGS = {"output": {"partition_rows": PARTITION_ROWS}, "limits": {"concurrency": 1}}
+PART, JOURNAL = "parts/00000.parquet", "journal/00001.jsonl"
+
+Damage = Callable[[Path], object]
+
+
+def no_credit_after(answers: int) -> Callable[[httpx.Request], httpx.Response | None]:
+    """A balance that pays for so many answers."""
+    left = itertools.count(answers, -1)
+
+    def answer(request: httpx.Request) -> httpx.Response | None:
+        refusal = {"error": {"message": "user quota is not enough", "code": "insufficient_user_quota"}}
+        return httpx.Response(403, json=refusal) if request.method == "POST" and next(left) <= 0 else None
+
+    return answer
+
+
+def sent(network: Network) -> list[int]:
+    """The rows that were sent, ascending."""
+    found = (re.search(rb"Parcel ([0-9]+)", request.content) for request in network.requests)
+    return sorted(int(match[1]) for match in found if match)
+
+
+@pytest.fixture
+def stopped(bench: Workbench) -> Workbench:
+    """A run with a part, a journal with two rows, and six rows to go."""
+    with pytest.raises(cometbatch.RunStoppedError):
+        carry_out(bench.job(**SETTINGS), Network(answer=no_credit_after(ANSWERS)))
+    assert (bench.run_directory / PART).exists()
+    assert (bench.run_directory / JOURNAL).exists()
+    return bench
+
+
+@pytest.fixture
+def calm(tmp_path: Path, bench: Workbench) -> Workbench:
+    """The same table, run without any trouble."""
+    (tmp_path / "calm").mkdir()
+    other = Workbench(tmp_path / "calm")
+    other.input = bench.input
+    carry_out(other.job(**SETTINGS), Network())
+    return other
+
+
+def torn(path: Path) -> None:
+    """Its last bytes are missing."""
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def flipped(path: Path) -> None:
+    """One bit in the middle is another."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x04
+    path.write_bytes(content)
+
+
+def flipped_at_the_start(path: Path) -> None:
+    """One bit near the start is another."""
+    content = bytearray(path.read_bytes())
+    content[20] ^= 0x04
+    path.write_bytes(content)
+
+
+def emptied(path: Path) -> None:
+    """No byte is left."""
+    path.write_bytes(b"")
+
+
+def zeroed(path: Path) -> None:
+    """As long as before, and nothing but zeros."""
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def noise(path: Path) -> None:
+    """Another program wrote here."""
+    path.write_bytes(b"\xff\xfe not ours\n" * 30)
+
+
+def removed(path: Path) -> None:
+    """It is gone."""
+    path.unlink()
+
+
+def appended(path: Path) -> None:
+    """A torn line behind the last."""
+    with path.open("ab") as file:
+        file.write(b'{"pid": 1')
+
+
+def foreign(path: Path) -> None:
+    """It says that it is another run's."""
+    path.write_bytes(path.read_bytes().replace(b'"run_id"', b'"nur_id"'))
+
+
+RECOVERED: list[tuple[str, Damage, set[int]]] = [
+    (JOURNAL, torn, {5}),
+    (JOURNAL, emptied, {4, 5}),
+    (JOURNAL, zeroed, {4, 5}),
+    (JOURNAL, removed, {4, 5}),
+    (JOURNAL, appended, set()),
+    (PART, removed, set(COMMITTED)),
+    *(("sessions.jsonl", damage, set()) for damage in (torn, flipped, zeroed, emptied, noise, removed, appended)),
+    *(("in_flight", damage, set()) for damage in (torn, emptied, zeroed, noise, removed, appended)),
+    *(("lock", damage, set()) for damage in (torn, emptied, zeroed, noise, removed)),
+]
+
+
+def name_of(value: object) -> str | None:
+    """What a case is called in pytest's list."""
+    return str(getattr(value, "__name__", "")) or None
+
+
+@pytest.mark.parametrize(("name", "damage", "again"), RECOVERED, ids=name_of)
+def test_damage_that_is_recovered_from(
+    stopped: Workbench, calm: Workbench, name: str, damage: Damage, again: set[int]
+) -> None:
+    """The same command ends with the right table, and sends again just what the damaged file alone held."""
+    damage(stopped.run_directory / name)
+    network = Network()
+    summary = carry_out(stopped.job(**SETTINGS), network)
+    assert sent(network) == sorted(again | set(range(ANSWERS, ROWS)))
+    assert summary.finished
+    assert stopped.result().select(ANSWER_COLUMNS).equals(calm.result().select(ANSWER_COLUMNS))
+    assert cometbatch.verify(stopped.output).ok
+
+
+REFUSED: list[tuple[str, Damage, set[int]]] = [
+    *((JOURNAL, damage, set(JOURNALED)) for damage in (flipped_at_the_start, foreign, noise)),
+    *((PART, damage, set(COMMITTED)) for damage in (torn, emptied, zeroed, noise, foreign)),
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "again"), REFUSED, ids=name_of)
+def test_damage_that_is_refused(
+    stopped: Workbench, calm: Workbench, name: str, damage: Damage, again: set[int]
+) -> None:
+    """The error names the file and the way out; nothing is sent or changed; the way out loses that file alone."""
+    path = stopped.run_directory / name
+    damage(path)
+    before, network = files(stopped.folder), Network()
+    for act in (lambda: carry_out(stopped.job(**SETTINGS), network), lambda: cometbatch.status(stopped.output)):
+        with pytest.raises(CheckpointError) as refused:
+            act()
+        assert str(path) in str(refused.value)
+        assert re.search(r"Restore|[Rr]emove|Move|away|--fresh", str(refused.value))
+    assert sent(network) == []
+    assert {**files(stopped.folder), "lock": None} == {**before, "lock": None}
+    path.unlink()
+    carry_out(stopped.job(**SETTINGS), network)
+    assert sent(network) == sorted(again | set(range(ANSWERS, ROWS)))
+    assert stopped.result().select(ANSWER_COLUMNS).equals(calm.result().select(ANSWER_COLUMNS))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "reopened.json"])
+@pytest.mark.parametrize("damage", [emptied, zeroed, noise])
+def test_what_a_run_is_cannot_be_guessed(stopped: Workbench, name: str, damage: Damage) -> None:
+    """Without its manifest, or the note of what was reopened, a run is refused by name; a copy put back carries on."""
+    path = stopped.run_directory / name
+    whole = path.read_bytes() if path.exists() else None
+    path.touch()
+    damage(path)
+    if name == "reopened.json":
+        path.write_bytes(path.read_bytes() or b"{")
+    network = Network()
+    with pytest.raises(CheckpointError, match="--fresh") as refused:
+        carry_out(stopped.job(**SETTINGS), network)
+    assert str(path) in str(refused.value)
+    assert network.requests == []
+    path.unlink()
+    if whole is not None:
+        path.write_bytes(whole)
+    assert carry_out(stopped.job(**SETTINGS), network).finished
+    assert sent(network) == list(range(ANSWERS, ROWS))
+
+
+def test_a_flipped_page_is_found_before_the_result_is_published(stopped: Workbench, calm: Workbench) -> None:
+    """A part's footer may be whole and a page not: no wrong answer is published, and what was sent is kept."""
+    path, network = stopped.run_directory / PART, Network()
+    content = bytearray(path.read_bytes())
+    content[60] ^= 0x04
+    path.write_bytes(content)
+    with contextlib.suppress(CheckpointError):
+        carry_out(stopped.job(**SETTINGS), network)
+    with pytest.raises(CheckpointError, match=re.escape(str(path))):
+        carry_out(stopped.job(**SETTINGS), network)
+    assert not stopped.output.exists()
+    path.unlink()
+    carry_out(stopped.job(**SETTINGS), network)
+    assert sent(network) == sorted([*COMMITTED, *range(ANSWERS, ROWS)])
+    assert stopped.result().select(ANSWER_COLUMNS).equals(calm.result().select(ANSWER_COLUMNS))
