@@ -42,7 +42,7 @@ BLOWS: dict[str, tuple[int, ...]] = {
     "twice": (signal.SIGTERM, signal.SIGINT),
 }
 ENDS = {"kill": {-signal.SIGKILL}, "interrupt": {130}, "terminate": {143}, "twice": {130, 143}}
-KEPT = {"in.csv", "job.yaml", "lock", "in_flight", "sessions.jsonl", "manifest.json", "out.parquet"}
+KEPT = {"in.csv", "job.yaml", "lock", "in_flight", "sessions.jsonl", "manifest.json", "reopened.json", "out.parquet"}
 
 
 @dataclass(frozen=True)

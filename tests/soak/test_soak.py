@@ -2,7 +2,7 @@
 
 from tests.soak.soak import soak
 
-SECONDS = 8.0
+SECONDS = 6.0
 SEED = 1
 
 
