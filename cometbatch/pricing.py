@@ -31,15 +31,11 @@ MAX_TOKENS: Final = 10**15
 CHARACTERS_PER_TOKEN: Final = 4
 """The service's own rule for estimates (contract sheet, section 8.3)."""
 
-TEXT_PATHS: Final = re.compile(r"/v1/(?:chat/completions|responses|messages)|/v1beta/models/.+")
-"""The addresses that answer with text (contract sheet, section 8.1)."""
-
 _RATE_UNIT: Final = Decimal(1).scaleb(-RATE_DECIMALS)
 _COST_UNIT: Final = Decimal(1).scaleb(-COST_SCALE)
 _EXACT: Final = Context(prec=100, traps=[Inexact, InvalidOperation])  # a rounded cost is a bug, not a cost
 _ROUNDING: Final = Context(prec=100, traps=[InvalidOperation])
 _NUMBER: Final = re.compile(r"[0-9]{1,30}(?:\.[0-9]{0,60})?(?:[eE][+-]?[0-9]{1,2})?")
-_MAX_NESTING: Final = 6  # a JSON string of a JSON string of an object of objects with a path, and one to spare
 _MAX_MODELS: Final = 10**6  # a catalog that claims more than this claims nothing
 _MAX_SHOWN_CHARS: Final = 80
 _NO_RATES: Final = Rates()
@@ -88,7 +84,6 @@ class CatalogEntry(Struct, frozen=True):
     per_second: Decimal | None = None
     ratio: Decimal | None = None
     upcoming: bool = False
-    text_paths: tuple[str, ...] = ()
 
 
 class Catalog(Struct, frozen=True):
@@ -127,16 +122,14 @@ def parse_catalog(body: bytes) -> Catalog | CatalogProblem:
     return Catalog(_by_id(entries), tuple(_oddities(document, records, entries)))
 
 
-def price_book(
-    model: str, *, settings: PriceSettings, catalog: Catalog | CatalogProblem | None
-) -> tuple[PriceBook, list[str]]:
+def price_book(model: str, *, settings: PriceSettings, catalog: Catalog | None) -> tuple[PriceBook, list[str]]:
     """The prices for a run with this model, and warnings for the person who pays.
 
     Prices in `settings` win over the catalog's; `catalog` is None where it was not read. A price per request wins over
     prices per token; a model priced per second has no known price for text (contract sheet, section 8.3). Rates are
     rounded half-even to `RATE_DECIMALS`. The catalog's `ratio` is kept in the book but changes no rate.
     """
-    entry = catalog.find(model) if settings.catalog and isinstance(catalog, Catalog) else None
+    entry = catalog.find(model) if settings.catalog and catalog is not None else None
     own = settings.per_request is not None or settings.input is not None or settings.output is not None
     base = _own_basis(settings, entry) if own else _listed_basis(entry)
     rates = _with_cache_rates(base, settings)
@@ -290,12 +283,9 @@ def _why_unknown(model: str, entry: CatalogEntry | None, *, own: bool) -> str:
     return f"no known price for {_shown(model)}: {reason}; costs will be unknown"
 
 
-def _model_warnings(model: str, catalog: Catalog | CatalogProblem | None) -> Iterator[str]:
+def _model_warnings(model: str, catalog: Catalog | None) -> Iterator[str]:
     """What the catalog says about the list and the model, whether or not its prices are used."""
     if catalog is None:
-        return
-    if isinstance(catalog, CatalogProblem):
-        yield f"the catalog could not be read: {catalog.reason}"
         return
     yield from catalog.warnings
     entry = catalog.find(model)
@@ -311,7 +301,7 @@ def _not_listed(model: str, right_id: str | None) -> str:
     return f"{_shown(model)} is not in the catalog: check target.model (some models can be called without being listed)"
 
 
-def _decoded(text: bytes | str) -> object:
+def _decoded(text: bytes) -> object:
     """The JSON value, numbers as `Decimal`; None for what is not JSON."""
     try:
         return json.loads(text, parse_float=_decimal, parse_int=_decimal, parse_constant=_decimal)
@@ -340,7 +330,6 @@ def _entry(record: object) -> CatalogEntry | None:
         per_second=_price(prices.get("per_second")),
         ratio=_price(prices.get("ratio")),
         upcoming=record.get("upcoming") is True,
-        text_paths=tuple(dict.fromkeys(_text_paths(record.get("endpoints"), _MAX_NESTING))),
     )
 
 
@@ -381,20 +370,6 @@ def _price(value: object) -> Decimal | None:
 def _in_dollars(currency: object) -> bool:
     """Whether the prices are US dollars. Other money is no price at all; no word on it means dollars."""
     return currency is None or (isinstance(currency, str) and currency.strip().upper().startswith(("USD", "$")))
-
-
-def _text_paths(endpoints: object, nesting: int) -> Iterator[str]:
-    """The text addresses in an object, a list, a JSON string of either, or again such a string inside them."""
-    if nesting == 0:
-        return
-    if isinstance(endpoints, str):
-        if TEXT_PATHS.fullmatch(endpoints):
-            yield endpoints
-        else:
-            yield from _text_paths(_decoded(endpoints), nesting - 1)
-    elif isinstance(endpoints, dict | list):
-        for inner in endpoints.values() if isinstance(endpoints, dict) else endpoints:
-            yield from _text_paths(inner, nesting - 1)
 
 
 def _text(value: object) -> str:

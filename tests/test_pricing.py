@@ -66,13 +66,6 @@ def entry_of(**pricing: Any) -> CatalogEntry:
     return entry
 
 
-def paths_of(endpoints: object) -> tuple[str, ...]:
-    """The text paths that are found in a record's endpoints."""
-    entry = catalog_of({"id": "m", "endpoints": endpoints}).find("m")
-    assert entry is not None
-    return entry.text_paths
-
-
 def test_the_sheets_catalog_is_read() -> None:
     """The documented example gives its prices, and a warning that 301 models are missing."""
     assert parse_catalog(SHEET_CATALOG) == Catalog(
@@ -82,7 +75,6 @@ def test_the_sheets_catalog_is_read() -> None:
                 "vendor-model-4-5",
                 input=Decimal("0.5"),
                 output=Decimal("1.5"),
-                text_paths=("/v1/chat/completions",),
             )
         },
         warnings=("the catalog came short: 1 of 302 models",),
@@ -193,30 +185,6 @@ def test_every_basis_of_a_price_is_kept() -> None:
     assert entry == CatalogEntry(
         "m-1.5", "m-1-5", Decimal(1), Decimal(2), Decimal("0.25"), Decimal("0.5"), Decimal("0.8")
     )
-
-
-CHAT, GEMINI = "/v1/chat/completions", "/v1beta/models/{model}:generateContent"
-
-
-@pytest.mark.parametrize(
-    ("endpoints", "paths"),
-    [
-        (None, ()),
-        (7, ()),
-        ("", ()),
-        ("not json", ()),
-        (CHAT, (CHAT,)),
-        ({"chat": {"path": CHAT, "method": "POST"}, "image": {"path": "/v1/images/generations"}}, (CHAT,)),
-        (json.dumps({"chat": {"path": CHAT}, "gemini": {"path": GEMINI}}), (CHAT, GEMINI)),
-        ([{"path": GEMINI}, CHAT, {"path": GEMINI}], (GEMINI, CHAT)),
-        ({"chat": json.dumps({"path": CHAT})}, (CHAT,)),
-        (json.dumps(json.dumps({"chat": {"path": CHAT}})), (CHAT,)),
-        ([[[[[[CHAT]]]]]], ()),
-    ],
-)
-def test_endpoints_are_read_in_each_form(endpoints: object, paths: tuple[str, ...]) -> None:
-    """An object, a list, a JSON string of one, a doubly encoded entry, or nothing at all."""
-    assert paths_of(endpoints) == paths
 
 
 def test_records_that_are_no_models_are_skipped_and_counted() -> None:
@@ -371,16 +339,17 @@ def test_a_model_that_is_to_come_is_warned_of() -> None:
 
 def test_a_catalog_that_came_short_is_warned_of() -> None:
     """What is odd about the list reaches the person who pays."""
-    _, warnings = price_book("vendor-model-4.5", settings=CATALOG_PRICES, catalog=parse_catalog(SHEET_CATALOG))
+    catalog = parse_catalog(SHEET_CATALOG)
+    assert isinstance(catalog, Catalog)
+    _, warnings = price_book("vendor-model-4.5", settings=CATALOG_PRICES, catalog=catalog)
     assert warnings == ["the catalog came short: 1 of 302 models"]
 
 
 def test_without_a_catalog_prices_are_unknown() -> None:
-    """A catalog that could not be read, or was not, is said so."""
-    found, warnings = price_book("m", settings=CATALOG_PRICES, catalog=CatalogProblem("HTTP 500"))
+    """Where the catalog was not read, that is said."""
+    found, warnings = book(CATALOG_PRICES)
     assert found.rates is None
-    assert warnings[0] == "the catalog could not be read: HTTP 500"
-    assert book(CATALOG_PRICES)[1] == ["no known price for 'm-1.5': the catalog gives none; costs will be unknown"]
+    assert warnings == ["no known price for 'm-1.5': the catalog gives none; costs will be unknown"]
 
 
 @pytest.mark.parametrize(
