@@ -476,10 +476,10 @@ class RunDirectory:
 
     def leftover_files(self) -> list[Path]:
         """Our own files of a killed process that nobody will finish, and journals that do not count any more."""
-        ours = [self.path / (name + STAGED) for name in (MANIFEST, REOPENED, SESSIONS, IN_FLIGHT)]
-        staged = self.parts.glob("*.parquet" + STAGED)
+        ours = [_staged(self.path / name) for name in (MANIFEST, REOPENED, SESSIONS, IN_FLIGHT)]
+        staged = self.parts.glob(".*.parquet" + STAGED)
         return [path for path in ours if path.exists()] + [
-            *(path for path in staged if _index(path.name.removesuffix(".parquet" + STAGED)) is not None),
+            *(path for path in staged if _index(path.name[1:].removesuffix(".parquet" + STAGED)) is not None),
             *self._superseded_journals(),
         ]
 
@@ -487,7 +487,7 @@ class RunDirectory:
         """Journals of a round that does not count: before a partition was opened again, or prepared and never named."""
         rounds = self.reopened().journals
         for path in sorted((self.path / "journal").glob("*.jsonl*")):
-            found = re.fullmatch(r"([0-9]+)(?:\.retry[0-9]+)?\.jsonl(?:" + re.escape(STAGED) + ")?", path.name)
+            found = re.fullmatch(r"\.?([0-9]+)(?:\.retry[0-9]+)?\.jsonl(?:" + re.escape(STAGED) + ")?", path.name)
             index = None if found is None else _index(found[1])
             if index is not None and path != self._journal_path(index, rounds.get(index, 0)):
                 yield path
@@ -535,7 +535,7 @@ def write_aside(final: Path, write: Callable[[IO[bytes]], None]) -> None:
     Raises `CheckpointError` when the disk won't take it, and whatever `write` raised; what stood there before then
     still stands.
     """
-    staged = final.with_name(final.name + STAGED)
+    staged = _staged(final)
     with _naming(final, "can't be written"):
         try:
             _write_synced(staged, write)
@@ -545,6 +545,11 @@ def write_aside(final: Path, write: Callable[[IO[bytes]], None]) -> None:
                 staged.unlink(missing_ok=True)
             raise
         _sync(final.parent)
+
+
+def _staged(final: Path) -> Path:
+    """Where a file is written until it is whole: readers of a folder of tables pass over names that begin so."""
+    return final.with_name("." + final.name + STAGED)
 
 
 def _write_synced(path: Path, write: Callable[[IO[bytes]], None]) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import pyarrow.dataset as ds
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -372,7 +373,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(
 def test_a_full_disk_under_a_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     """The message says which file, and that making room is enough."""
     path = tmp_path / "file"
-    (tmp_path / "file.tmp").symlink_to("/dev/full")
+    (tmp_path / ".file.tmp").symlink_to("/dev/full")
     with pytest.raises(CheckpointError, match=rf"{path}: .*No space left.*make room"):
         write_aside(path, lambda file: _write(file, b"new"))
     assert list(tmp_path.iterdir()) == []
@@ -616,8 +617,8 @@ def test_clear_forgets_the_run_and_nothing_else(tmp_path: Path, *, is_dataset: b
     kept += [directory.path / "journal" / "2.jsonl", directory.path / "journal" / "notes.jsonl"]
     for path in kept:
         path.write_bytes(b"mine")
-    (directory.parts / "00009.parquet.tmp").write_bytes(b"")
-    (directory.path / "manifest.json.tmp").write_bytes(b"")
+    (directory.parts / ".00009.parquet.tmp").write_bytes(b"")
+    (directory.path / ".manifest.json.tmp").write_bytes(b"")
     directory.clear()
     left = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {*kept, directory.path / "lock"}
@@ -683,9 +684,9 @@ def test_a_part_that_exists_has_no_journal(tmp_path: Path) -> None:
 def test_half_written_files_are_found_and_only_ours(tmp_path: Path, *, is_dataset: bool) -> None:
     """What a killed process had staged is ours to remove; other people's files are not, whatever they end in."""
     directory = run_in(tmp_path / "run", tmp_path / "data" if is_dataset else None)
-    staged = [directory.parts / "00009.parquet.tmp"]
-    staged += [directory.path / name for name in ("manifest.json.tmp", "sessions.jsonl.tmp", "in_flight.tmp")]
-    for path in [*staged, directory.parts / "x.parquet.tmp", directory.path / "y.tmp", directory.parts / "z.tmp"]:
+    staged = [directory.parts / ".00009.parquet.tmp"]
+    staged += [directory.path / name for name in (".manifest.json.tmp", ".sessions.jsonl.tmp", ".in_flight.tmp")]
+    for path in [*staged, directory.parts / ".x.parquet.tmp", directory.path / "y.tmp", directory.parts / "z.tmp"]:
         path.write_bytes(b"")
     assert sorted(directory.leftover_files()) == sorted(staged)
     directory.unlock()
@@ -743,7 +744,7 @@ def test_a_session_is_noted_whole_or_not_at_all(tmp_path: Path) -> None:
     """A full disk at that moment leaves the earlier sessions as they were."""
     directory = RunDirectory(tmp_path)
     directory.add_session(SESSION)
-    (tmp_path / "sessions.jsonl.tmp").symlink_to("/dev/full")
+    (tmp_path / ".sessions.jsonl.tmp").symlink_to("/dev/full")
     with pytest.raises(CheckpointError, match="No space left"):
         directory.add_session(SESSION)
     assert directory.sessions() == [SESSION]
@@ -763,3 +764,19 @@ def test_what_a_part_writer_gets_is_a_file_like_any_other(tmp_path: Path) -> Non
     directory.commit_part(5, write)
     assert directory.part_path(5).read_bytes() == b"0x23"
     directory.unlock()
+
+
+def test_a_half_written_part_of_a_data_set_is_not_read_as_data(tmp_path: Path) -> None:
+    """Whoever reads the folder while a part is being written finds the whole parts alone."""
+    directory = RunDirectory(tmp_path / "run", parts=tmp_path / "data")
+    directory.lock()
+    directory.create()
+    seen: list[list[str]] = []
+
+    def write(file: IO[bytes]) -> None:
+        file.write(b"PAR1 half a part")
+        seen.append(ds.dataset(tmp_path / "data").files)
+
+    directory.commit_part(0, write)
+    directory.unlock()
+    assert seen == [[]]

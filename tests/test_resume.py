@@ -172,7 +172,7 @@ def test_tidying_removes_only_what_is_of_no_use(tmp_path: Path) -> None:
     """Staged files and journals whose part exists go; parts and journals of open partitions stay as they are."""
     run = half_way(tmp_path)
     before = files(tmp_path)
-    (run.directory.parts / "00004.parquet.tmp").write_bytes(b"half a part")
+    (run.directory.parts / ".00004.parquet.tmp").write_bytes(b"half a part")
     run.directory.journal_path(run.directory.committed()[0]).write_bytes(b"whatever")
     resume.tidy(run.directory, run.look())
     assert files(tmp_path) == before
@@ -260,7 +260,7 @@ class Life:
 
     def _tear(self) -> None:
         """Leave what a write leaves that was under way."""
-        (self.run.directory.parts / "00099.parquet.tmp").write_bytes(b"PAR1 half a part")
+        (self.run.directory.parts / ".00099.parquet.tmp").write_bytes(b"PAR1 half a part")
         for index in self.run.directory.journals()[:1]:
             with self.run.directory.journal_path(index).open("ab") as file:
                 file.write(TORN)

@@ -448,7 +448,7 @@ TAMPERINGS: dict[str, tuple[Tampering, set[str]]] = {
         {"manifest"},
     ),
     "journal left": (copied("sessions.jsonl", "journal/00001.jsonl"), {"leftovers"}),
-    "half a part left": (copied("parts/00001.parquet", "parts/00001.parquet.tmp"), {"leftovers"}),
+    "half a part left": (copied("parts/00001.parquet", "parts/.00001.parquet.tmp"), {"leftovers"}),
 }
 
 
