@@ -1,6 +1,7 @@
 """`plan`: everything that can be known before the first request, with nothing sent but the request for prices."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -24,7 +25,7 @@ from cometbatch.preflight import (
     suggested_rows,
 )
 from cometbatch.records import Failed, GenerationParams, Partition, PriceBook, RowRequest
-from cometbatch.resume import Found
+from cometbatch.resume import Found, Progressed
 from cometbatch.simulator.app import create_app
 from cometbatch.source import Identity
 from cometbatch.summary import plain
@@ -36,10 +37,10 @@ NO_KEY = "sk-not-needed-here"
 class RunPlan(Struct, frozen=True):
     """What a run of this job would be.
 
-    `first_request` is the first row's, without the key; `None` where no row can be rendered. Token counts are the
-    documented estimate (contract sheet, section 8.3): a quarter of the characters in, `max_output_tokens` out.
+    `first_request` is the next row's, without the key; `None` where none is left or can be rendered. Token counts are
+    the documented estimate (contract sheet, section 8.3): a quarter of the characters in, `max_output_tokens` out.
     `cost_usd` is a ceiling under that estimate, at list price; `None` where there is no price. `done` rows have
-    outcomes from earlier sessions; the estimates are for the whole table.
+    outcomes from earlier sessions; the estimates are for the others.
     """
 
     job: Job
@@ -88,7 +89,7 @@ class RunPlan(Struct, frozen=True):
             *self._state(),
             "first request:",
             *_indented(self.first_request),
-            f"estimate: {self.input_tokens:,} tokens in, {self.output_tokens:,} tokens out{self._assumption()}",
+            f"{self._estimated()}: {self.input_tokens:,} tokens in, {self._out()}",
             f"cost: {self._cost()}",
         ]
         return "\n".join(lines)
@@ -99,10 +100,14 @@ class RunPlan(Struct, frozen=True):
         if self.unrenderable:
             yield f"{self.unrenderable:,} rows can't be rendered and will fail; the first: {self.first_problem}"
 
-    def _assumption(self) -> str:
+    def _estimated(self) -> str:
+        return f"estimate for the {self.rows - self.done:,} rows that remain" if self.done else "estimate"
+
+    def _out(self) -> str:
+        tokens = f"{self.output_tokens:,} tokens out"
         if self.job.params.max_output_tokens is not None:
-            return " at most"
-        return f" ({ASSUMED_OUTPUT_TOKENS} a row assumed: params.max_output_tokens is not set)"
+            return f"{tokens} at most"
+        return f"{tokens} ({ASSUMED_OUTPUT_TOKENS} a row assumed: params.max_output_tokens is not set)"
 
     def _cost(self) -> str:
         if self.cost_usd is None:
@@ -124,7 +129,7 @@ def plan(job: Job, *, http: httpx.AsyncBaseTransport | None = None) -> RunPlan:
     check_budget(job, book)
     rows = job.output.partition_rows or suggested_rows(identity, job.params.max_output_tokens)
     rows = known.manifest.partition_rows if known else rows
-    survey = _survey(checked, identity, rows)
+    survey = _survey(checked, identity, rows, known.progressed if known else Progressed())
     input_tokens, output_tokens = survey.input_tokens, survey.requests * _output_tokens(job.params)
     cost = pricing.estimate_cost(input_tokens, output_tokens, survey.requests, book.rates)
     return RunPlan(
@@ -140,7 +145,7 @@ def plan(job: Job, *, http: httpx.AsyncBaseTransport | None = None) -> RunPlan:
         likely_cost_usd=None if cost is None or book.ratio is None else cost * book.ratio,
         prices=book,
         done=known.progressed.rows if known else 0,
-        warnings=(*checked.source.warnings, *warnings),
+        warnings=(*checked.source.warnings, *warnings, *_missing_key(job)),
     )
 
 
@@ -152,6 +157,11 @@ def _known_run(checked: Checked) -> Found | None:
     manifests.refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
     resume.refuse_foreign(checked.job.output.path, found.manifest)
     return found
+
+
+def _missing_key(job: Job) -> Iterator[str]:
+    if not job.target.is_simulator and job.target.key_env not in os.environ:
+        yield f"the environment variable {job.target.key_env} is not set: a run needs the API key in it"
 
 
 def _prices_now(job: Job, http: httpx.AsyncBaseTransport | None) -> tuple[PriceBook, list[str]]:
@@ -182,11 +192,15 @@ class _Survey(Struct):
     first_problem: str | None = None
 
 
-def _survey(checked: Checked, identity: Identity, partition_rows: int) -> _Survey:
+def _survey(checked: Checked, identity: Identity, partition_rows: int, progressed: Progressed) -> _Survey:
+    """What remains to be sent."""
     survey, maker = _Survey(), checked.row_maker()
     assumed = _output_tokens(checked.job.params)
-    partitions = source.partitions(identity.rows, partition_rows)
+    committed = set(progressed.committed)
+    partitions = [each for each in source.partitions(identity.rows, partition_rows) if each.index not in committed]
     for made in _made(checked, identity, partitions, maker):
+        if made.row in progressed.journal_rows:
+            continue
         if isinstance(made, Failed):
             survey.unrenderable += 1
             survey.first_problem = survey.first_problem or f"row {made.row}: {made.failure.message}"
@@ -223,7 +237,7 @@ def _shown(job: Job, request: RowRequest | None) -> dict[str, Any] | None:
 
 def _indented(request: dict[str, Any] | None) -> Iterator[str]:
     if request is None:
-        yield "  none: no row can be rendered"
+        yield "  none: no row is left, or can be rendered"
         return
     yield f"  {request['method']} {request['url']}"
     yield from (f"  {name}: {value}" for name, value in request["headers"].items())

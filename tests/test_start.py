@@ -323,3 +323,24 @@ def test_the_services_words_and_ours_do_not_run_together(bench: Workbench) -> No
     stopped = stopped_after(bench.job(), 0)
     assert "not enough" in str(stopped)
     assert ". The account's balance" in str(stopped)
+
+
+# -- plan --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_of_a_run_half_done_is_of_what_remains(bench: Workbench) -> None:
+    """Partitions are the run's own, and the estimate and the first request are of the rows that are not done."""
+    stopped_after(bench.job(output={"partition_rows": 4}, limits={"concurrency": 1}), 6)
+    plan = cometbatch.plan(bench.job(), http=Network())
+    assert (plan.partition_rows, plan.done, plan.output_tokens) == (4, 6, 6 * 64)
+    assert plan.first_request is not None
+    assert "Parcel 0006" in str(plan.first_request["body"])
+    assert "estimate for the 6 rows that remain" in plan.describe()
+
+
+def test_a_plan_says_that_the_key_is_missing(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warning, since a plan itself needs no key."""
+    job = bench.job(target={"base_url": SERVICE}, prices="none")
+    assert any("COMETAPI_KEY" in warning for warning in cometbatch.plan(job).warnings)
+    monkeypatch.setenv("COMETAPI_KEY", "sk-tests-need-no-real-key")
+    assert cometbatch.plan(job).warnings == ()
