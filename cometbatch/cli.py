@@ -20,6 +20,7 @@ WRONG_USAGE = 2
 SOME_ROWS_FAILED = 3
 INTERRUPTED = 130
 TERMINATED = 143
+CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 CORRECTED_IN_THE_JOB = ("target.model", "target.base_url", "budget.max_cost_usd", "prompt, params and target")
 TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 
@@ -93,11 +94,14 @@ def plan(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 @cli.command(short_help="Tell how a run stands.")
 @click.argument("path", type=click.Path(path_type=Path))
+@overrides
 @as_json
-def status(path: Path, as_json: bool) -> None:
+def status(path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Tell how a run stands, while it goes on or after. PATH: its job file, output or run directory."""
     if path.suffix in (".yaml", ".yml"):
-        path = cometbatch.load_job(path).output.path
+        path = cometbatch.load_job(path, overrides).output.path
+    elif overrides:
+        raise click.UsageError("--set is for a job file; an output or a run directory is looked at as it is.")
     _report(cometbatch.status(path), as_json=as_json)
 
 
@@ -195,7 +199,11 @@ def _terminate(_signal: int, _frame: object) -> NoReturn:
 def _report(report: Report, *, as_json: bool, warn: bool = True) -> None:
     for warning in report.to_dict().get("warnings", ()) if warn else ():
         _say(f"Warning: {warning}")
-    click.echo(json.dumps(report.to_dict(), ensure_ascii=False) if as_json else report.describe())
+    try:
+        click.echo(json.dumps(report.to_dict(), ensure_ascii=False) if as_json else report.describe())
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
+        sys.exit(CLOSED_PIPE)
 
 
 def _way_on(said: str) -> str:

@@ -497,3 +497,23 @@ def test_just_the_same_command_is_advised_only_where_it_can_help(bench: Workbenc
     done = command("run", bench.write_job(simulator=simulated, limits={"concurrency": 2}))
     assert done.returncode == 5
     assert done.stderr.splitlines()[-1].startswith(way)
+
+
+def test_status_takes_the_overrides_of_the_run(bench: Workbench) -> None:
+    """A run that was given another output is found by the same command line."""
+    job, other = bench.write_job(simulator={"latency_s": 0}), f"output.path={bench.folder}/other.parquet"
+    assert command("run", job, "--set", other).returncode == 0
+    assert command("status", job).returncode == 2
+    assert "finished" in command("status", job, "--set", other).stdout
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(bench: Workbench) -> None:
+    """A closed pipe ends the command with the usual code, without a traceback."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = [*COMMAND, "plan", str(bench.write_job(prices="none"))]
+    done = subprocess.run(
+        arguments, stdout=writing, stderr=subprocess.PIPE, env=environment(), timeout=LIMIT_S, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
