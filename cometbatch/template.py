@@ -2,8 +2,9 @@
 
 Hides Jinja2. Guards four things: a column that the table lacks is found before the first request; a cell's text is
 never itself rendered; the same row always gives the same prompt (nothing random, no clock, no memory address);
-a template reaches nothing outside its row (sandbox). The author of a job is trusted with processor time: Jinja2's
-limit on the length of `range` holds, but a template that loops or multiplies for an hour will do so.
+a template reaches nothing outside its row (sandbox). What one expression repeats or pads, and what a message comes
+to, is bounded; the author of a job is trusted with the rest: Jinja2's limit on the length of `range` holds, but a
+template that loops for an hour, or doubles a text in a loop with `~`, will do so.
 """
 
 import difflib
@@ -30,6 +31,10 @@ from cometbatch.records import Failure, GenerationParams, Message, Prompt, Role
 WHOLE_ROW = "row"
 """The name that stands for the whole row in a template: `row["order id"]`, `row|tojson`."""
 MAX_FAILURE_CHARACTERS = 500
+MAX_MESSAGE_CHARACTERS = 64 << 20
+"""What one message may come to; the service takes far less."""
+MAX_REPEATS = 1_000_000
+"""The widest padding, and the longest list made by repeating."""
 MAX_COLUMNS_SHOWN = 30
 
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {"range": safe_range, "dict": dict, "namespace": Namespace}
@@ -45,6 +50,11 @@ _LAZY_FILTERS = (
     "slice",
     "unique",
 )
+_SIZED_FILTERS = ("batch", "center", "indent", "round", "slice", "tojson")
+_SIZED_METHODS = frozenset({"center", "expandtabs", "ljust", "rjust", "to_bytes", "zfill"})
+_WIDE_PERCENT = re.compile(r"%(?:\([^)]*\))?[-+ #0]*(?:\d*\.)?(?:\d{7,}|\*)")
+_WIDE_BRACES = re.compile(r":[^{}]*\d{7}")
+_MAX_POWER_BITS = 1 << 16
 _CLOCK_AND_ZONE = frozenset({"now", "today", "utcnow", "fromtimestamp", "utcfromtimestamp", "astimezone"})
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BRACES_HINT = (
@@ -52,6 +62,8 @@ _BRACES_HINT = (
     'a column whose name has spaces or signs in it is row["its name"]'
 )
 _ONE_TEMPLATE_HINT = "a prompt is one template: put its whole text in the job"
+_TOO_LONG = f"too long: a message may have {MAX_MESSAGE_CHARACTERS >> 20} Mi characters, a list {MAX_REPEATS} items"
+_TOO_WIDE = f"too wide: a width or count is at most {MAX_REPEATS}"
 _NO_RANDOM_HINT = "prompts must come out the same each time, so nothing random is at hand"
 
 
@@ -82,6 +94,8 @@ class _Method:
         self._method = method
 
     def __call__(self, *args: object, **kwargs: object) -> object:
+        if self._method.__name__ in _SIZED_METHODS:
+            _refuse_sizes(*args, *kwargs.values())
         return self._method(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -90,10 +104,24 @@ class _Method:
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja2's sandbox, without clock, local time zone and memory addresses."""
+    """Jinja2's sandbox, without clock, local time zone, memory addresses and room for more than a message takes."""
+
+    intercepted_binops = frozenset({"*", "**", "+", "%"})  # which Jinja2 then does not work out while compiling, either
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """`left operator right` in a template."""
+        _refuse_growth(operator, left, right)
+        return super().call_binop(context, operator, left, right)
+
+    @staticmethod
+    def concat(pieces: Iterable[str]) -> str:
+        """The pieces of a rendered template, or of a block in it, as one text."""
+        return "".join(_bounded(pieces))
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """`obj.attribute` in a template."""
+        if isinstance(obj, str) and attribute in ("format", "format_map") and _WIDE_BRACES.search(obj):
+            raise TemplateRuntimeError(_TOO_WIDE)
         if isinstance(obj, _Row) and attribute in obj:
             return obj[attribute]
         return _callable_only(super().getattr(obj, attribute))
@@ -109,6 +137,59 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             if attr in _CLOCK_AND_ZONE or (attr == "timestamp" and naive):
                 return False
         return super().is_safe_attribute(obj, attr, value)
+
+
+def _bounded(pieces: Iterable[str]) -> Iterator[str]:
+    room = MAX_MESSAGE_CHARACTERS
+    for piece in pieces:
+        room -= len(piece)
+        if room < 0:
+            raise TemplateRuntimeError(_TOO_LONG)
+        yield piece
+
+
+def _refuse_growth(operator: str, left: object, right: object) -> None:
+    """Raise `TemplateRuntimeError` for an operation whose result would be far larger than what goes into it."""
+    match operator, left, right:
+        case "*", str() | bytes() | list() | tuple(), int():
+            _refuse_repeats(left, right)
+        case "*", int(), str() | bytes() | list() | tuple():
+            _refuse_repeats(right, left)
+        case "+", str(), str() if len(left) + len(right) > MAX_MESSAGE_CHARACTERS:
+            raise TemplateRuntimeError(_TOO_LONG)
+        case "+", list() | tuple(), list() | tuple() if len(left) + len(right) > MAX_REPEATS:
+            raise TemplateRuntimeError(_TOO_LONG)
+        case "**", int(), int() if left.bit_length() * right > _MAX_POWER_BITS:
+            raise TemplateRuntimeError("the power is too large a number")
+        case "%", str(), _ if _WIDE_PERCENT.search(left):
+            raise TemplateRuntimeError(_TOO_WIDE)
+
+
+def _refuse_repeats(what: str | bytes | list[Any] | tuple[Any, ...], times: int) -> None:
+    if len(what) * times > (MAX_MESSAGE_CHARACTERS if isinstance(what, str | bytes) else MAX_REPEATS):
+        raise TemplateRuntimeError(_TOO_LONG)
+
+
+def _refuse_sizes(*sizes: object) -> None:
+    if any(isinstance(size, int) and size > MAX_REPEATS for size in sizes):
+        raise TemplateRuntimeError(_TOO_WIDE)
+
+
+def _sized(function: Callable[..., object]) -> Callable[..., object]:
+    """The same filter, for widths and counts within bounds; what it is used on is no width."""
+
+    @functools.wraps(function)  # also copies Jinja2's own marks on the function
+    def sized(*args: Any, **kwargs: Any) -> object:
+        _refuse_sizes(*args[1:], *kwargs.values())
+        return function(*args, **kwargs)
+
+    return sized
+
+
+def _format(value: object, *args: object, **kwargs: object) -> object:
+    """The filter `format`, which is the operator `%`."""
+    _refuse_growth("%", str(value), args)
+    return FILTERS["format"](value, *args, **kwargs)
 
 
 class _RefusedError(TemplateSyntaxError):
@@ -159,7 +240,8 @@ def _new_environment() -> _Sandbox:
     environment = _Sandbox(undefined=StrictUndefined, finalize=_printed, keep_trailing_newline=True, autoescape=False)
     environment.globals.clear()  # functions are given by `_Jinja.render` alone, so that columns may have their names
     environment.filters.update({name: _listed(FILTERS[name]) for name in _LAZY_FILTERS})
-    environment.filters["tojson"] = _to_json
+    environment.filters |= {"tojson": _to_json, "format": _format}
+    environment.filters.update({name: _sized(environment.filters[name]) for name in _SIZED_FILTERS})
     del environment.filters["random"]
     return environment
 
@@ -208,7 +290,7 @@ class _Join:
             texts = [text if name is None else str(_printed(values[name])) for text, name in self._pieces]
         except Exception:  # noqa: BLE001 - a missing column, or a value whose `str` fails in any way it likes
             return self._jinja.render(values)
-        return _encodable("".join(texts))
+        return _encodable(_ENVIRONMENT.concat(texts))
 
 
 _Renderer: TypeAlias = _Constant | _Join | _Jinja

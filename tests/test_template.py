@@ -112,7 +112,7 @@ def test_what_is_printed(source: str, values: Mapping[str, object], wanted: str)
         ("{{ x.astimezone() }}", {"x": NOON}, "unsafe"),
         ("{{ x.timestamp() }}", {"x": NOON.replace(tzinfo=None)}, "unsafe"),
         ("{% for i in range(x) %}{% endfor %}", {"x": 10**9}, "Range too big"),
-        ("{{ x * 10**17 }}", {"x": "a"}, "MemoryError"),
+        ("{{ x * 10**17 }}", {"x": "a"}, "too long"),
         ("{% macro m(a) %}{{ m(a) }}{% endmacro %}{{ m(x) }}", {"x": 1}, "RecursionError"),
         ("{{ x }}", {"x": 10**5000}, "ValueError: Exceeds the limit"),
         ("{{ x|tojson }}", {"x": {(1, 2): 3}}, "TypeError"),
@@ -200,6 +200,50 @@ def test_rendering_never_raises_and_repeats(value: object) -> None:
 def test_tojson_is_json(row: dict[str, str]) -> None:
     """`row|tojson` reads back as the row, in the order of its columns."""
     assert list(json.loads(rendered("{{ row|tojson }}", **row)).items()) == list(row.items())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'x' * 10**10 }}",
+        "{{ 10**10 * 'x' }}",
+        "{{ x * 10**10 }}",
+        "{{ ([0] * 10**9)|length }}",
+        "{{ '%10000000000d' % 1 }}",
+        "{{ '%*d' % (10**10, 1) }}",
+        "{{ '%10000000000d'|format(1) }}",
+        "{{ '{:10000000000}'.format(1) }}",
+        "{{ x.center(10**10) }}",
+        "{{ x['ljust'](10**10) }}",
+        "{{ x.rjust(width) }}",
+        "{{ x.zfill(10**10) }}",
+        "{{ x|center(10**10) }}",
+        "{{ x|indent(width=10**10, first=true) }}",
+        "{{ [x]|tojson(10**10) }}",
+        "{{ [x]|batch(10**10, 0) }}",
+        "{{ [x]|slice(10**10) }}",
+        "{{ 10**(10**10) }}",
+        "{% set y = x * 60000000 %}{{ y }}{{ y }}",
+        "{% set y %}{% for i in range(9) %}{{ x * 10000000 }}{% endfor %}{% endset %}{{ y }}",
+        "{% set y = x * 60000000 %}{{ (y + y)|length }}",
+        "{% for i in range(9) %}{{ x * 10000000 }}{% endfor %}",
+    ],
+)
+def test_a_small_template_does_not_take_all_memory(source: str) -> None:
+    """What repeats, pads or piles up beyond any message is the row's failure, before the memory is taken."""
+    found = failure(source, x="a", width=10**10)
+    assert "too " in found.message
+
+
+def test_repeats_and_padding_of_a_usual_size_work() -> None:
+    """The bounds are far from what anyone means."""
+    assert rendered("{{ '=' * 20 }}{{ x.center(5) }}{{ '%5.1f' % 2 }}{{ 2**10 }}{{ 'a' + 'b' }}", x="a") == (
+        "=" * 20 + "  a  " + "  2.01024ab"
+    )
+    assert rendered("{{ x|center(5) }}{{ '%s: 12345678'|format(x) }}{{ 12345678|round }}", x="a") == (
+        "  a  a: 1234567812345678"
+    )
+    assert len(rendered("{{ x * 1000000 }}", x="ab")) == 2_000_000
 
 
 @pytest.mark.parametrize(
