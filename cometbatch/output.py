@@ -301,7 +301,6 @@ def _failure_message(failure: Failure) -> str:
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="string")
 _OUTCOME_DECODER: Final[msgspec.json.Decoder[Outcome]] = msgspec.json.Decoder(Outcome)
 _RECORD_DECODER: Final[msgspec.json.Decoder[Outcome | Thrown]] = msgspec.json.Decoder(Outcome | Thrown)
-_TALLY_DECODER: Final = msgspec.json.Decoder(Tally)
 
 
 def encode_outcome(outcome: Outcome | Thrown) -> bytes:
@@ -379,16 +378,6 @@ def add(left: Tally, right: Tally) -> Tally:
         resent=left.resent + right.resent,
         uncounted=left.uncounted + right.uncounted,
     )
-
-
-def encode_tally(tally: Tally) -> bytes:
-    """A tally as JSON, for a part's metadata; money as a string."""
-    return _ENCODER.encode(tally)
-
-
-def decode_tally(text: bytes) -> Tally:
-    """What `encode_tally` wrote. Raises `msgspec.DecodeError` for anything else."""
-    return _TALLY_DECODER.decode(text)
 
 
 def _total(counts: Iterable[int | None]) -> int:

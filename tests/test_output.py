@@ -20,9 +20,7 @@ from cometbatch.output import (
     clashes,
     columns_markdown,
     decode_outcome,
-    decode_tally,
     encode_outcome,
-    encode_tally,
     join,
     joined_schema,
     outcome_of,
@@ -433,10 +431,3 @@ def test_a_total_does_not_lose_its_last_digits() -> None:
     rows = [answered(Completion("x", "stop"), amount) for amount in (large, small, None)]
     assert str(tally(rows).cost_usd) == "100000000000000000.000000000000000001"
     assert tally(rows).unpriced == 1
-
-
-@given(given_outcomes=outcome_lists())
-@settings(max_examples=50)
-def test_a_tally_survives_a_parts_metadata(given_outcomes: list[Outcome]) -> None:
-    """What a part says of its rows is read back exactly."""
-    assert decode_tally(encode_tally(tally(given_outcomes))) == tally(given_outcomes)
