@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from decimal import Decimal
 from typing import IO, Any, TypeVar
 
 import httpx
@@ -56,6 +57,7 @@ from cometbatch.wire.envelope import request_id_of
 
 Returned = TypeVar("Returned")
 
+NOTHING = Decimal(0)  # US dollars
 WAITING_SHOWN_EVERY_S = 1.0
 STOPPED = {
     "budget": BudgetReachedError,
@@ -424,8 +426,11 @@ class _Session(Struct, frozen=True):
         )
 
     def _budget(self) -> Budget | None:
-        cap, tally = self.checked.job.budget.max_cost_usd, self.progressed.tally
-        return None if cap is None else Budget(cap, tally.cost_usd + tally.thrown_cost_usd)
+        cap = self.checked.job.budget.max_cost_usd
+        bills = (self.progressed.tally, self.directory.reopened().replaced)  # what --retry took back was paid for
+        return (
+            None if cap is None else Budget(cap, sum((bill.cost_usd + bill.thrown_cost_usd for bill in bills), NOTHING))
+        )
 
     def _limits(self) -> Limits:
         limits = self.checked.job.limits

@@ -82,7 +82,8 @@ class Journal:
         with _naming(path, "can't open the journal"):
             self._file = path.open("a+b", buffering=0)
             self._whole_bytes = os.fstat(self._file.fileno()).st_size
-        self._dirty = False
+        # A killed process may have written what it never synced.
+        self._dirty = self._whole_bytes > 0
         self._syncing = threading.Lock()
 
     def replay(self) -> list[bytes]:

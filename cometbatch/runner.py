@@ -20,7 +20,7 @@ from msgspec import Struct
 from cometbatch.budget import Budget
 from cometbatch.doubt import Doubt, Doubts
 from cometbatch.limits import Limits
-from cometbatch.output import outcome_of
+from cometbatch.output import RESENT, outcome_of
 from cometbatch.pacing import Pace
 from cometbatch.records import (
     Abort,
@@ -289,7 +289,7 @@ class Runner:
         """What was in flight when an earlier session died may have been billed then, too."""
         if pending.request.row in self._resent:
             self._resent.discard(pending.request.row)
-            self._throw(pending, "in flight when an earlier session died")
+            self._throw(pending, RESENT)
             if self._budget is not None:
                 self._budget.settle(NOTHING, pending.request.max_cost_usd or NOTHING)
 
