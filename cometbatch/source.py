@@ -50,7 +50,9 @@ CHECK_ROWS = 256  # rows decoded at a time before the size of a row is known: a 
 SLICE_ROWS = 256  # rows turned into Python values at a time
 SHOWN = 80  # characters of foreign text in a message
 FORMATS_IN_WORDS = ".csv, .tsv or .parquet"
-REACH = 256  # quotes that one match may step over: the pattern engine keeps memory for each until the match ends
+# How often one match may step on: the pattern engine keeps memory for each step until the match ends.
+REACH = 1_024  # quotes, or quoted cells
+REACH_IN_CELL = 64  # doubled quotes in each of these cells
 QUOTED_TEXT = re.compile(rb'[^"]*(?:""[^"]*){0,%d}' % REACH)  # towards the quote that closes the cell, or the end
 UTF8_BOM = codecs.BOM_UTF8
 # Longest first: the mark of UTF-32-LE starts with that of UTF-16-LE.
@@ -656,8 +658,8 @@ class _Grammar(Struct, frozen=True):
 
     Both patterns step over whole quoted cells and over quotes that are ordinary text, and may start anywhere outside
     of a quoted cell: the byte before a quote tells whether it opens a cell. `lines` ends at a line break, the last
-    one in reach or nearly so; `cells` goes as far as it can. A text can be read in one way only, so that a pattern
-    that steps back never reads it differently; and one certain byte follows each repetition of a class, so that the
+    one in reach or nearly so; `cells` goes as far as it can. A text can be read in one way only, so a pattern that
+    steps back never reads it differently; and mostly one certain byte follows the repetition of a class, where the
     engine steps back fast.
 
     Without possessive quantifiers and atomic groups, though they would fit: Python before 3.11.5 matches them wrongly
@@ -672,9 +674,9 @@ class _Grammar(Struct, frozen=True):
     def of(delimiter: bytes) -> "_Grammar":
         """The grammar with `delimiter`, one ASCII character, between cells."""
         mark = re.escape(delimiter)
-        in_text = rb'(?<=[^%b\r\n]")' % mark
+        in_text = rb'(?<=[^%b\r\n]")[^%b\r\n]*(?![^%b\r\n])' % (mark, mark, mark)
         in_front = rb'(?<![^%b\r\n]")' % mark  # of a cell; also at the very beginning, with no byte before the quote
-        quoted = rb'%b[^"]*"(?:"[^"]*"){0,%d}(?=[%b\r\n])' % (in_front, REACH, mark)
+        quoted = rb'%b[^"]*"(?:"[^"]*"){0,%d}(?=[%b\r\n])' % (in_front, REACH_IN_CELL, mark)
         steps = rb'(?:[^"]*"(?:%b|%b)){0,%d}' % (in_text, quoted, REACH)
         lines = rb'%b(?:[^"]*\n|[^"]*\r)' % steps
         return _Grammar(re.compile(lines), re.compile(rb'%b[^"]*' % steps), delimiter + b"\r\n")

@@ -1,3 +1,4 @@
+import ast
 import csv
 import errno
 import hashlib
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import cometbatch
 from cometbatch import source
 from cometbatch.errors import InputError
 from cometbatch.records import Partition
@@ -196,13 +198,21 @@ def strictly_read(text: str) -> list[list[str]] | None:
 
 
 @moderate
-@given(text=st.text(st.sampled_from('",\n\rx\ufeff'), max_size=25), read_size=st.integers(1, 9))
-def test_what_is_accepted_is_what_a_strict_reader_accepts(tmp_path: pathlib.Path, text: str, read_size: int) -> None:
+@given(
+    text=st.text(st.sampled_from('",\n\rx\ufeff'), max_size=25),
+    read_size=st.integers(1, 9),
+    reach=st.sampled_from([1, 2, source.REACH]),
+)
+def test_what_is_accepted_is_what_a_strict_reader_accepts(
+    tmp_path: pathlib.Path, text: str, read_size: int, reach: int
+) -> None:
     """Text is either refused with a line, or means what Python's csv module takes it for in its strict mode."""
     text = "a,b\n" + text
     opened = open_source(written(tmp_path, text.encode()))
     expected = strictly_read(text)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source, "REACH", reach)
+        patch.setattr(source, "REACH_IN_CELL", reach)
         patch.setattr(source, "READ_SIZE", read_size)
         if expected is None:
             with pytest.raises(InputError, match=r"input\.csv, line \d+: "):
@@ -225,6 +235,119 @@ def test_a_cell_may_be_longer_than_a_block(tmp_path: pathlib.Path) -> None:
     content = f'a,b\n1,"{long.replace(chr(34), chr(34) * 2)}"\n2,{"y" * 3_000_000}\n3,z\n'.encode()
     opened = open_source(written(tmp_path, content))
     assert cells(opened, opened.check(), 1) == [["1", long], ["2", "y" * 3_000_000], ["3", "z"]]
+
+
+LIMITS = (source.REACH_IN_CELL, source.REACH, 3 * source.REACH)
+
+
+@pytest.mark.parametrize("count", [limit + near for limit in LIMITS for near in (-1, 0, 1)])
+@pytest.mark.parametrize(
+    ("header", "line", "row"),
+    [
+        ("a,b", lambda count: '1,"%s"' % ('""x' * count), lambda count: ["1", '"x' * count]),
+        ("a,b", lambda count: '1,"%s"' % ('""' * count), lambda count: ["1", '"' * count]),
+        ("a,b", lambda count: "1,x" + '"' * count, lambda count: ["1", "x" + '"' * count]),
+        ("a", lambda count: '"x\n"\n' * (count - 1) + '"y"', lambda _: ["y"]),
+    ],
+    ids=["doubled quotes with text", "doubled quotes alone", "quotes that are text", "quoted cells"],
+)
+def test_any_number_of_quotes_is_read(
+    tmp_path: pathlib.Path, header: str, line: Callable[[int], str], row: Callable[[int], list[str]], count: int
+) -> None:
+    """However many quotes a cell or a file has, more than one match steps over or fewer, all of it is read."""
+    opened = open_source(written(tmp_path, f"{header}\n{line(count)}\nlast{',z' * header.count(',')}\n".encode()))
+    *_, found, last = cells(opened, opened.check())
+    assert (found, last[0]) == (row(count), "last")
+
+
+@pytest.mark.parametrize("width", [limit + near for limit in LIMITS for near in (-1, 0, 1)])
+def test_any_number_of_quoted_cells_makes_a_row(tmp_path: pathlib.Path, width: int) -> None:
+    """A row may have more quoted cells than one match steps over."""
+    lines = [",".join(f'"{name}{number}"' for number in range(width)) for name in "abc"]
+    opened = open_source(written(tmp_path, "\n".join(lines).encode()))
+    assert cells(opened, opened.check()) == [[f"{name}{number}" for number in range(width)] for name in "bc"]
+
+
+# ---------------------------------------------------------------- what Python 3.11.2 made of possessive quantifiers
+
+# Before Python 3.11.5 (python/cpython#106052), the regular expression engine matches possessive quantifiers and
+# atomic groups wrongly when what they repeat can step back. Debian 12 has such a Python, and others can't see it.
+
+
+def test_100_000_short_lines_are_100_000_rows(tmp_path: pathlib.Path) -> None:
+    """A long table of one column gains no rows and loses none."""  # there were 100,004
+    wanted = [[f"line {number}"] for number in range(100_000)]
+    opened = open_source(written(tmp_path, "\n".join(["text", *(row[0] for row in wanted)]).encode()))
+    identity = opened.check()
+    assert identity.rows == 100_000
+    assert cells(opened, identity) == wanted
+
+
+def test_several_columns_are_read_beyond_the_first_mib(tmp_path: pathlib.Path) -> None:
+    """Rows that lie across the edge of a block stay whole."""  # "Expected 2 columns, got 1"
+    wanted = [[str(number), f"some text, {number}"] for number in range(100_000)]
+    content = "a,b\n" + "".join(f'{number},"{text}"\n' for number, text in wanted)
+    assert len(content) > 2 << 20
+    opened = open_source(written(tmp_path, content.encode()))
+    assert cells(opened, opened.check()) == wanted
+
+
+def test_a_quote_that_stays_open_never_passes_for_a_row(tmp_path: pathlib.Path) -> None:
+    """An open quote is refused with its line."""  # it was one row instead
+    message = refusal(written(tmp_path, b'a,b\n1,"x\n2,y\n3,z\n'))
+    assert 'line 2: column 2 ("b"): the quote that opens here is never closed' in message
+
+
+@pytest.mark.parametrize("content", [b"a", b"a,b", b'"a","b"', b"a,b\n", b"a,b\r"])
+def test_a_header_alone_is_a_table_without_rows(tmp_path: pathlib.Path, content: bytes) -> None:
+    """A header is readable without rows, and without a line break at its end."""  # that was refused
+    opened = open_source(written(tmp_path, content))
+    assert opened.check().rows == 0
+
+
+POSSESSIVE = re.compile(r"[*+?}]\+|\(\?>")
+ESCAPED = re.compile(r"\\.", re.DOTALL)
+
+
+def is_possessive(text: str | bytes) -> bool:
+    """Whether the text, if it is a regular expression, has a possessive quantifier or an atomic group."""
+    plain = text if isinstance(text, str) else text.decode("latin-1")
+    return POSSESSIVE.search(ESCAPED.sub("_", plain)) is not None
+
+
+@pytest.mark.parametrize("text", ["a*+", "a++", "a?+", "a{2}+", "a{2,}+", "a{,2}+", "a{1,2}+", "(?>a)", rb"\++\\*+"])
+def test_each_possessive_form_is_seen(text: str | bytes) -> None:
+    """The test below can fail: it sees each form there is, and re takes each for one, too."""
+    assert is_possessive(text)
+    re.compile(text)
+
+
+@pytest.mark.parametrize("text", ["a+", "a*?", r"a\*+", r"\++", rb"a{2}b+", "(?:>a)+", "(?=(a*))b"])
+def test_no_other_form_is_taken_for_possessive(text: str | bytes) -> None:
+    """What is not possessive may be used."""
+    assert not is_possessive(text)
+    re.compile(text)
+
+
+def literals(module: pathlib.Path) -> Iterator[tuple[int, str | bytes]]:
+    """The texts in a module's code, with their lines."""
+    for node in ast.walk(ast.parse(module.read_bytes())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+            yield node.lineno, node.value
+
+
+def test_no_pattern_in_the_package_is_possessive() -> None:
+    """No regular expression that a supported Python would match wrongly is anywhere in the package."""
+    folder = pathlib.Path(cometbatch.__file__).parent
+    modules = sorted(folder.rglob("*.py"))
+    assert folder / "source.py" in modules
+    found = [
+        f"{module.relative_to(folder)}, line {line}: {text!r}"
+        for module in modules
+        for line, text in literals(module)
+        if is_possessive(text)
+    ]
+    assert found == []
 
 
 # ---------------------------------------------------------------- what is refused
