@@ -20,6 +20,8 @@ MAX_MESSAGE_CHARS: Final = 2_000
 MAX_WORD_CHARS: Final = 200  # of a code, a type or a request id
 # How much of a body that is no JSON is looked at for something readable.
 _EXCERPT_BYTES: Final = 8_192
+# How much of a message's end is searched for a request id, which stands there (contract sheet, section 1).
+_SIGNATURE_CHARS: Final = 8_192
 
 _REQUEST_ID = re.compile(r"\(request id: ([^)]{1,200})\)")
 _KEY_SHAPE = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}")  # contract sheet, section 1
@@ -176,7 +178,7 @@ def _page_words(page: str) -> str:
 
 
 def _request_id(response: HttpResponse, message: str) -> str | None:
-    found = _REQUEST_ID.search(message)
+    found = _REQUEST_ID.search(message[-_SIGNATURE_CHARS:])
     header = _line(response.headers.get(REQUEST_ID_HEADER, ""), MAX_WORD_CHARS)
     return header or (_line(found[1], MAX_WORD_CHARS) if found else None) or None
 
