@@ -314,6 +314,12 @@ def test_cookies_are_not_kept() -> None:
 # -- connections -------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def _restless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "REST_S", 0.0)
+
+
+@pytest.mark.usefixtures("_restless")
 def test_a_connection_is_used_again() -> None:
     """One after another needs one connection, after error statuses too."""
 
@@ -357,6 +363,7 @@ def test_a_connection_that_the_server_has_closed_meanwhile_costs_at_most_one_fai
     assert answer(fourth).status == 200
 
 
+@pytest.mark.usefixtures("_restless")
 def test_a_request_on_a_dying_connection_is_not_sent_twice_behind_our_back() -> None:
     """A repeated POST is billed again (contract sheet, section 1): whether to repeat is the retry table's to say."""
 
@@ -370,6 +377,7 @@ def test_a_request_on_a_dying_connection_is_not_sent_twice_behind_our_back() -> 
     assert len(server.received) == 2
 
 
+@pytest.mark.usefixtures("_restless")
 def test_bytes_after_a_reply_are_not_taken_for_the_next_one() -> None:
     """What nobody asked for must not become some row's answer."""
 
@@ -380,6 +388,46 @@ def test_bytes_after_a_reply_are_not_taken_for_the_next_one() -> None:
 
     came = run(main)
     assert isinstance(came, TransportFailure) or came.body == b"true"
+
+
+@pytest.mark.usefixtures("_restless")
+@pytest.mark.parametrize("surplus", [reply(b"forged"), b"HTTP/1.1 200 OK\r\nContent-Le", b"junk", b"\n", b""])
+def test_a_connection_that_spoke_or_ended_while_it_rested_is_not_used_again(surplus: bytes) -> None:
+    """What comes between two requests is nobody's answer, even where it still lies unread in the socket."""
+
+    async def speak_later(writer: asyncio.StreamWriter) -> None:
+        writer.write(reply(b"mine"))
+        writers.append(writer)
+
+    writers: list[asyncio.StreamWriter] = []
+
+    async def main(*, unread: bool) -> tuple[Reply, Server]:
+        async with serving(speak_later, reply(b"true")) as (server, client):
+            assert answer(await client.exchange(REQUEST)).body == b"mine"
+            line = writers.pop().get_extra_info("socket").dup()
+            line.send(surplus) if surplus else line.shutdown(socket.SHUT_WR)
+            line.close()
+            if not unread:
+                await asyncio.sleep(SHORT_S / 10)
+            return await client.exchange(REQUEST), server
+
+    for unread in (False, True):
+        came, server = asyncio.run(main(unread=unread))
+        assert answer(came).body == b"true"
+        assert server.connections == 2
+
+
+def test_a_connection_rests_before_it_is_used_again() -> None:
+    """What follows a reply closely, unasked, has come by the time that the connection would be used."""
+
+    async def main() -> int:
+        async with serving(reply()) as (server, client):
+            for pause_s in (0.0, 2 * transport.REST_S, 0.0):
+                answer(await client.exchange(REQUEST))
+                await asyncio.sleep(pause_s)
+            return server.connections
+
+    assert run(main) == 2
 
 
 def test_a_cancelled_request_lets_go_of_its_connection() -> None:
@@ -567,6 +615,7 @@ BOUND = 10_000
 @pytest.fixture
 def _small_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "MAX_BODY_BYTES", BOUND)
+    monkeypatch.setattr(transport, "SMALL_BODY_BYTES", BOUND // 2)
 
 
 def compressed(body: bytes, coding: str = "gzip") -> bytes:
@@ -632,6 +681,7 @@ def test_a_large_compressed_body_is_unpacked_without_holding_up_the_loop() -> No
         (reply(gzip.compress(b"x" * 5_000)[:-9], "Content-Encoding: gzip"), "cut short"),
         (reply(gzip.compress(b"x")[:5], "Content-Encoding: gzip"), "cut short"),
         (reply(b"not compressed", "Content-Encoding: gzip"), "incorrect header"),
+        (reply(gzip.compress(b"half") + gzip.compress(b"an answer"), "Content-Encoding: gzip"), "after its end"),
         (reply(gzip.compress(b"x")[:-8] + b"\0" * 8, "Content-Encoding: gzip"), "incorrect"),
         (reply(b"x", "Content-Encoding: br"), "'br'"),
         (reply(b"x", "Content-Encoding: gzip, gzip"), "'gzip, gzip'"),
@@ -643,6 +693,124 @@ def test_a_body_that_cannot_be_unpacked_is_a_connection_failure(sent: bytes, wor
     came = failure(exchanged(sent))
     assert came.kind == "connection"
     assert words in came.detail
+
+
+@pytest.mark.usefixtures("_small_bound")
+def test_large_replies_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is for so many large replies at a time, whatever is in flight; small ones never wait."""
+    monkeypatch.setattr(transport, "LARGE_REPLIES", 2)
+    begun, go_on = asyncio.Semaphore(0), asyncio.Event()
+    body = b"x" * BOUND
+
+    async def in_halves(writer: asyncio.StreamWriter) -> None:
+        whole = reply(body)
+        writer.write(whole[:-100])
+        begun.release()
+        await go_on.wait()
+        writer.write(whole[-100:])
+
+    async def main() -> tuple[list[Reply], int, Reply]:
+        async with serving(*[in_halves] * 6, reply(b"small")) as (_, client):
+            tasks = [asyncio.create_task(client.exchange(REQUEST)) for _ in range(6)]
+            for _ in tasks:
+                await begun.acquire()
+            small = await client.exchange(REQUEST)
+            assert isinstance(client._http, AiohttpPool)
+            free = client._http._large._value
+            go_on.set()
+            return list(await asyncio.gather(*tasks)), free, small
+
+    came, free, small = run(main)
+    assert [answer(each).body for each in came] == [body] * 6
+    assert answer(small).body == b"small"
+    assert free == 0
+
+
+@pytest.mark.usefixtures("_small_bound")
+def test_a_slow_large_reply_does_not_keep_its_turn_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others wait for it, so it has less time than an attempt."""
+    monkeypatch.setattr(transport, "LARGE_REPLY_S", SHORT_S)
+    came = failure(exchanged(endless(OK + b"\r\n" + b"x" * (BOUND - 1000), b"x", 0.01)))
+    assert came == TransportFailure("timeout", f"a large reply did not end within {SHORT_S:g} s")
+
+
+def test_interim_replies_have_an_end() -> None:
+    """One or two may come ahead of a reply; a flood of them would keep us busy for the whole time limit."""
+    interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    most = transport.MAX_INTERIM_REPLIES
+    assert answer(exchanged(interim * most + reply(b"x"))).body == b"x"
+    assert "interim" in failure(exchanged(interim * (most + 1) + reply(b"x"))).detail
+
+
+# -- whether anything was sent -----------------------------------------------------------------------------------
+
+
+def test_what_never_left_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bill counts attempts that may have been billed: without a connection, none can have been."""
+
+    async def plain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async def no_tls() -> Reply:
+        async with await asyncio.start_server(plain, "127.0.0.1", 0) as listening:
+            return await once(f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        refused = run(lambda: once(f"http://127.0.0.1:{taken.getsockname()[1]}"))
+    unresolved = run(lambda: once("http://no-such-host.invalid"))
+    assert [failure(each).sent for each in (refused, unresolved, run(no_tls))] == [False] * 3
+
+
+def test_a_time_limit_that_ends_before_a_connection_sent_nothing() -> None:
+    """Time also runs out in the handshake, where the request still waits here."""
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the client leaves
+        writer.close()
+        gone.set()
+
+    gone = asyncio.Event()
+
+    async def main() -> Reply:
+        listening = await asyncio.start_server(mute, "127.0.0.1", 0)
+        client = Transport(f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}", KEY, timeout_s=SHORT_S)
+        try:
+            return await client.exchange(REQUEST)
+        finally:
+            await client.aclose()
+            await gone.wait()
+            listening.close()
+
+    assert run(main) == TransportFailure("timeout", f"no whole reply within {SHORT_S:g} s", sent=False)
+
+
+@pytest.mark.parametrize(
+    "sent", [closing(b""), resetting(b""), closing(OK), closing(b"junk"), closing(reply(b"x")[:-1])]
+)
+def test_what_may_have_left_counts_as_sent(sent: Script) -> None:
+    """Whatever the server did afterwards, it may have read the request and billed it."""
+    assert failure(exchanged(sent)).sent
+
+
+def test_a_time_limit_that_ends_in_silence_may_have_been_billed() -> None:
+    """The model may go on after we have left."""
+    assert failure(exchanged(_silence, timeout_s=SHORT_S)).sent
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"),
+    [(httpx.ConnectError, False), (httpx.ConnectTimeout, False), (httpx.ReadTimeout, True), (httpx.WriteError, True)],
+)
+def test_another_transport_tells_by_its_errors(kind: Callable[[str], Exception], *, sent: bool) -> None:
+    """Only errors that come before a connection prove that nothing left."""
+
+    def handle(_: httpx.Request) -> httpx.Response:
+        raise kind("words")
+
+    client = Transport("http://127.0.0.1", KEY, timeout_s=LONG_S, http=httpx.MockTransport(handle))
+    assert failure(run(lambda: client.exchange(REQUEST))).sent is sent
 
 
 # -- every error has a value -------------------------------------------------------------------------------------
