@@ -15,21 +15,22 @@ Cause: TypeAlias = Literal["page", "refusal", "exhausted"]
 
 OUTAGE_FAILURES: frozenset[FailureKind] = frozenset({"connection", "overloaded"})  # what an outage looks like,
 OUTAGE_ROWS = 4  # where so many rows have met it since the last answer
+OUTAGE_S = 30.0  # from the last answer on: after that, rows that fail at every attempt are taken for what they are
 BAD_REQUEST = 400  # from this status on, nothing was generated
 
 
 class Doubt(Struct, Generic[T], frozen=True):
     """A row that can't be answered at a time when nothing is.
 
-    `cause`: a page instead of an answer, a refusal, or attempts used up. `answers_seen`: by everyone, when the first
-    of these attempts failed.
+    `cause`: a page instead of an answer, a refusal, or attempts used up. `barren`: so many of its attempts in a row
+    failed without anyone being answered in between.
     """
 
     row: T
     failure: Failure
     latency_s: float
     cause: Cause
-    answers_seen: int = 0
+    barren: int = 0
 
 
 class Doubts(Generic[T]):
@@ -44,6 +45,7 @@ class Doubts(Generic[T]):
         self.answers = 0
         self._max_alike = max_alike
         self._max_pages = min(max_pages, max_alike)
+        self._answered_at = 0.0  # seconds on the caller's clock
         self._struck: set[int] = set()  # rows that failed since the last answer, as many as it takes to see an outage
         self._held: list[Doubt[T]] = []
 
@@ -57,17 +59,22 @@ class Doubts(Generic[T]):
         """Whether rows fail side by side since the last answer."""
         return len(self._struck) >= OUTAGE_ROWS
 
-    def answered(self) -> None:
+    def answered(self, now: float) -> None:
         """Something was answered."""
+        self._answered_at = now
         self.works = True
         self.answers += 1
         self._struck.clear()
 
-    def counts(self, row: int, kind: FailureKind) -> bool:
-        """Whether a failed attempt uses up one of the row's, which an outage that strikes everyone does not."""
+    def failed(self, row: int) -> None:
+        """An attempt of a row failed."""
         if not self.is_outage:
             self._struck.add(row)
-        return not (self.answers > 0 and self.is_outage and kind in OUTAGE_FAILURES)
+
+    def is_excused(self, kind: FailureKind, now: float) -> bool:
+        """Whether a row that has used up its attempts gets more of them, because nobody is answered just now."""
+        is_recent = self.answers > 0 and now - self._answered_at < OUTAGE_S
+        return is_recent and self.is_outage and kind in OUTAGE_FAILURES
 
     def is_doubtful(self, doubt: Doubt[T]) -> bool:
         """Whether the next answer is to be waited for before the row fails.
@@ -80,8 +87,7 @@ class Doubts(Generic[T]):
             case "page":
                 return True
             case "exhausted":
-                is_lone = doubt.answers_seen != self.answers or not self.is_outage
-                return not is_lone and doubt.failure.kind != "timeout"
+                return self.is_outage and doubt.barren > 1 and doubt.failure.kind != "timeout"
             case "refusal":
                 return not self.works and (doubt.failure.status or 0) >= BAD_REQUEST
 

@@ -21,7 +21,7 @@ BASE_DRIFT = 1.002  # per answer: the base latency forgets, since services chang
 OUTAGE_FAILURES = 4  # failures in a row, over at least a round trip, that mean nothing answers
 REOPEN = 0.5  # share of the window before an outage that the first answer after it opens
 FIRST_PROBE_S = 0.25
-LAST_PROBE_S = 2.0  # probes this far apart notice soon enough that an outage is over
+LAST_PROBE_S = 1.0  # probes this far apart notice soon enough that an outage is over
 
 
 class Pace:

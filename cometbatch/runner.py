@@ -140,6 +140,7 @@ class _Pending:
     __slots__ = (
         "answers_seen",
         "attempts",
+        "barren",
         "began",
         "had_second_chance",
         "pushbacks",
@@ -154,7 +155,8 @@ class _Pending:
         self.attempts = 0  # exchanges so far
         self.strikes = 0  # those that count against the row
         self.reserved = NOTHING  # of the budget, for the attempt under way
-        self.answers_seen = 0  # by everyone, when its first strike was counted
+        self.answers_seen = -1  # by everyone, when its last attempt failed
+        self.barren = 0  # attempts in a row that failed without anyone being answered in between
         self.had_second_chance = False
         self.pushbacks = 0  # those in a row at which the service pushed back
 
@@ -432,7 +434,7 @@ class Runner:
         self, pending: _Pending, completion: Completion, reply: Reply, latency_s: float, started: float
     ) -> None:
         assert isinstance(reply, HttpResponse)  # noqa: S101 - a completion is parsed from a response alone
-        self._doubts.answered()
+        self._doubts.answered(self._time())
         if started >= self._last_pause_at:
             self._pushback_rounds = 0
         if self._pace is not None:
@@ -482,8 +484,8 @@ class Runner:
         self._count_strike(pending, verdict)
         if self._is_unanswered_too_long(verdict.failure):
             return
-        if self._is_exhausted(pending):
-            self._give_up(Doubt(pending, verdict.failure, latency_s, "exhausted", pending.answers_seen))
+        if self._is_exhausted(pending, verdict.failure):
+            self._give_up(Doubt(pending, verdict.failure, latency_s, "exhausted", pending.barren))
             return
         wait_s = self._wait_before(pending, verdict, started)
         self._observer.retried()
@@ -498,13 +500,19 @@ class Runner:
             self._pace.failed(self._time())
 
     def _count_strike(self, pending: _Pending, verdict: Retry) -> None:
-        """Neither plain pushback nor an outage that strikes everyone uses up a row's attempts."""
+        """Plain pushback uses up no attempt of a row, and what an outage used up is given back when it ends."""
         pending.pushbacks = pending.pushbacks + 1 if verdict.slow_down and not verdict.costs_attempt else 0
-        if self._doubts.counts(pending.request.row, verdict.failure.kind) and verdict.costs_attempt:
-            pending.answers_seen = pending.answers_seen if pending.strikes else self._doubts.answers
-            pending.strikes += 1
+        self._doubts.failed(pending.request.row)
+        is_barren = pending.answers_seen == self._doubts.answers
+        pending.answers_seen = self._doubts.answers
+        pending.barren = pending.barren + 1 if is_barren else 1
+        if pending.strikes >= self._policy.max_attempts and not is_barren:
+            pending.strikes = 0  # they met a service that answered no one; now it does
+        pending.strikes += verdict.costs_attempt
 
-    def _is_exhausted(self, pending: _Pending) -> bool:
+    def _is_exhausted(self, pending: _Pending, failure: Failure) -> bool:
+        if self._doubts.is_excused(failure.kind, self._time()):
+            return False
         if self._time() - pending.began > self._policy.max_row_s:
             return True
         return pending.strikes >= self._policy.max_attempts or pending.pushbacks >= MAX_PUSHBACKS

@@ -92,11 +92,11 @@ def test_an_outage_of_ten_seconds_loses_no_row_and_is_not_stormed(refusal: Reply
 
 
 def test_a_long_outage_stops_the_run_and_fails_no_row() -> None:
-    """After `max_pushback_s` without an answer the run ends, resumable, and the rows that met it are not recorded."""
+    """Where no answer comes any more the run ends, resumable, and the rows that met it are not recorded."""
     service = Service(lambda now: 0.0 if now >= 5 else CAPACITY, TransportFailure("connection", "refused", sent=False))
     table = RowsInMemory(4000)
     runner = make_runner(table, ScriptedService(service), concurrency=CEILING, adaptive=True, max_pushback_s=900.0)
     stop = run(runner.run())
     assert stop is not None
-    assert "answered nothing" in stop.message
+    assert "since the last answer" in stop.message
     assert len(table.recorded) == len(service.answered)

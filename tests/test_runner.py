@@ -666,6 +666,19 @@ def test_attempts_used_up_in_an_outage_are_given_back_when_it_ends(reply: Reply)
     assert all_succeeded(rows, 300)
 
 
+@pytest.mark.parametrize("reply", [refused(503), TransportFailure("connection", "reset")], ids=["503", "reset"])
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_rows_that_fail_for_good_at_the_end_of_a_table_end_it(reply: Reply, adaptive: bool) -> None:
+    """The last rows that always fail look like an outage; that once took a quarter of an hour and then stopped."""
+    rows = RowsInMemory(200)
+    bad = range(7, 200, 8)
+    script = by_row(dict.fromkeys(bad, (0.1, reply)), (0.1, answer()))
+    stop, service = carry(rows, script, concurrency=16, adaptive=adaptive)
+    assert stop is None
+    assert sorted(outcome.row for outcome in rows.recorded if isinstance(outcome, Failed)) == list(bad)
+    assert service.ended[-1][0] < 300
+
+
 def test_a_refusal_of_every_row_stops_before_the_table_is_burnt() -> None:
     """A job that is wrong for every row ends after `max_alike` of them, none recorded."""
     rows = RowsInMemory(500)
