@@ -22,6 +22,7 @@ from cometbatch.pricing import (
     cost,
     estimate_cost,
     estimate_tokens,
+    max_cost,
     parse_catalog,
     price_book,
 )
@@ -519,3 +520,21 @@ def test_the_estimate_of_a_table(
     """Ten requests at full rates; unknown without a price, or without a bound on the answers."""
     amount = estimate_cost(input_tokens, output_tokens, 10, rates)
     assert amount == (None if expected is None else Decimal(expected))
+
+
+@pytest.mark.parametrize(
+    ("rates", "cap", "dearest"),
+    [
+        (None, 64, None),
+        (Rates(per_request=Decimal("0.002")), None, "0.002"),
+        (Rates(input=Decimal(1), output=Decimal(2)), None, None),
+        (Rates(input=Decimal(1)), 64, None),
+        (Rates(input=Decimal(1), output=Decimal(2)), 64, "0.001128"),
+        (Rates(input=Decimal(1), output=Decimal(2), cache_write=Decimal("1.25")), 64, "0.001378"),
+    ],
+)
+def test_the_most_that_a_request_can_cost_is_known_where_price_and_cap_are(
+    rates: Rates | None, cap: int | None, dearest: str | None
+) -> None:
+    """A token for each byte sent, at the dearest input rate, and an answer up to its cap; else nothing is promised."""
+    assert max_cost(1000, cap, rates) == (None if dearest is None else Decimal(dearest))

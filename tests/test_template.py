@@ -226,6 +226,7 @@ def test_tojson_is_json(row: dict[str, str]) -> None:
         "{% set y = x * 60000000 %}{{ y }}{{ y }}",
         "{% set y %}{% for i in range(9) %}{{ x * 10000000 }}{% endfor %}{% endset %}{{ y }}",
         "{% set y = x * 60000000 %}{{ (y + y)|length }}",
+        "{% set y = [x] * 600000 %}{{ (y + y)|length }}",
         "{% for i in range(9) %}{{ x * 10000000 }}{% endfor %}",
     ],
 )
