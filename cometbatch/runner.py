@@ -396,11 +396,11 @@ class Runner:
         parsed = self._service.parse(reply) if isinstance(reply, HttpResponse) else None
         verdict = self._service.judge(reply, parsed)
         latency_s = self._time() - started
-        self._settle_bill(pending, reply, verdict)
+        cost_usd = self._settle_bill(pending, reply, verdict)
         match verdict:
             case Done(completion=completion):
                 self._settle_limits(pending, completion.usage, charge)
-                self._accept(pending, completion, reply, latency_s, started)
+                self._accept(pending, completion, reply, latency_s, started, cost_usd=cost_usd)
             case Retry():
                 self._retry(pending, verdict, latency_s, started)
             case GiveUp(failure=failure, path_mistake=path_mistake):
@@ -412,8 +412,8 @@ class Runner:
             case _:
                 assert_never(verdict)
 
-    def _settle_bill(self, pending: _Pending, reply: Reply, verdict: Verdict) -> None:
-        """Book what the attempt came to, at its worst where that is not known."""
+    def _settle_bill(self, pending: _Pending, reply: Reply, verdict: Verdict) -> Decimal | None:
+        """Book what the attempt came to, at its worst where that is not known (`None`)."""
         cost: Decimal | None = NOTHING
         if isinstance(verdict, Done):
             cost = self._service.price(verdict.completion.usage)
@@ -425,13 +425,21 @@ class Runner:
         if self._budget is not None:
             self._budget.settle(pending.reserved, pending.reserved if cost is None else cost)
             pending.reserved = NOTHING
+        return cost
 
     def _settle_limits(self, pending: _Pending, usage: Usage, charge: float) -> None:
         if usage.input_tokens is not None and usage.output_tokens is not None:
             self._limits.settle(charge, pending.request.estimated_tokens, usage.input_tokens + usage.output_tokens)
 
     def _accept(
-        self, pending: _Pending, completion: Completion, reply: Reply, latency_s: float, started: float
+        self,
+        pending: _Pending,
+        completion: Completion,
+        reply: Reply,
+        latency_s: float,
+        started: float,
+        *,
+        cost_usd: Decimal | None,
     ) -> None:
         assert isinstance(reply, HttpResponse)  # noqa: S101 - a completion is parsed from a response alone
         self._doubts.answered(self._time())
@@ -453,7 +461,7 @@ class Runner:
                 http_status=reply.status,
                 request_id=self._service.request_id(reply),
                 completion=completion,
-                cost_usd=self._service.price(completion.usage),
+                cost_usd=cost_usd,
             )
         )
 
