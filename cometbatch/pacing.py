@@ -1,45 +1,77 @@
-"""How much may be in flight: finds by itself what the service sustains. A pure control law, told the time.
+"""How much may be in flight, and how fast it may leave: finds by itself what the service sustains. Pure, told the time.
 
-A window of requests in flight grows while it is used and nothing pushes back, and is cut to what was really answered
-when something does, at most once per round trip. Sends are spread over the round trip, so that a service which
-counts per second sees no bursts. When nothing answers any more, a few probes at growing intervals take the place of
-the window, and the first answer opens it again, quickly up to where it was.
+Three laws, one for each way in which a service says that it is enough. It refuses: then the rate of sending is cut to
+what passed (`sustained`). It gets slower, or lets requests time out: then the window of requests in flight is cut to
+what was really answered, at most once per round trip. It answers nothing any more: then a few probes at growing
+intervals take the place of both, and the first answer opens the window again, quickly up to where it was.
+
+Otherwise the window grows while it is used, and sends are spread over the round trip, so that a service which counts
+per second sees no bursts.
 """
 
 import math
+import statistics
+from collections import deque
+
+from cometbatch.sustained import SustainedRate
 
 START = 8.0  # requests in flight before anything is known
-FAST_GROWTH = 1.0  # per answer below the threshold: twice as much each round trip
+START_SPACING_S = 0.02  # between sends, before there was any answer
+LEAST_SPACING_S = 1e-6
+RAMP_S = 0.5  # after which, before there was any reply, more may be in flight: it may take a minute to come
+RAMP = 2.0  # times as much,
+RAMP_TO = 64.0  # up to this
+FAST_GROWTH = (
+    1.25  # per answer below the threshold: more than twice as much each round trip, or second where that is longer
+)
+LONGEST_ROUND_S = 8.0  # that growth makes up for
 SLOW_GROWTH = 0.02  # share of the window per round trip, times the round trips since the last cut
 MOST_GROWTH = 0.5  # share of the window per round trip, at most, above the threshold
-PACE_HEADROOM = 1.0  # sends may run this much ahead of window / round trip
-CUT = 0.9  # what pushback leaves of the window at most, and
+CUT = 0.9  # what a cut leaves of the window at most, and
 HARD_CUT = 0.7  # at least; in between it is what was answered in the last round trip
-INFLATED = 2.0  # times the base latency, from which the window grows no more; it is cut at the square of this
+INFLATED = 3.0  # times the base latency, from which the window grows no more,
+FAR_INFLATED = 6.0  # and from which it is cut
 SMOOTHING = 0.1  # weight of the newest answer in the running latency
-BASE_DRIFT = 1.002  # per answer: the base latency forgets, since services change
-OUTAGE_FAILURES = 4  # failures in a row, over at least a round trip, that mean nothing answers
+TYPICAL_OF = 32  # answers whose median is the typical latency: a mean would take every long answer for a slow service
+TYPICAL_EVERY = 8  # answers
+BASE_DRIFT = 1.016  # per look at the typical latency: the base forgets, since services change
+OUTAGE_FAILURES = 4  # failures in a row that mean nothing answers, where they last for a round trip,
+SHORTEST_OUTAGE_S, LONGEST_OUTAGE_S = 0.2, 0.5  # within these bounds
+OUTAGE_PASSES = 0.1  # share of what is sent that may go without a reply in an outage: it was refused a moment later
+LATE = 2.0  # times as long as it took since the failures began: an answer that is none from before them
+STALL_S = 2.0  # without any reply while the window is full, at least, after which what is in flight is given up on:
+STALL_TIMES = 2.0  # as long as any of the last answers took
 REOPEN = 0.5  # share of the window before an outage that the first answer after it opens
 FIRST_PROBE_S = 0.25
 LAST_PROBE_S = 1.0  # probes this far apart notice soon enough that an outage is over
 
 
 class Pace:
-    """One run's window. All times are seconds on one clock that never goes back; `ceiling` is never passed."""
+    """One run's window and rate. All times are seconds on one clock that never goes back; `ceiling` is never passed."""
 
     def __init__(self, ceiling: int) -> None:
         self._ceiling = float(ceiling)
         self._window = min(START, self._ceiling)
         self._threshold = self._ceiling
-        self._latency: float | None = None
-        self._base = math.inf
+        self._rate = SustainedRate()
+        self._latencies = _Latencies()
         self._next_send = -math.inf
+        self._spacing_s = START_SPACING_S
         self._last_cut = -math.inf
         self._was_full = False
+        self._is_rate_bound = False
+        self._ramped_at = math.inf
         self._proven = self._window
         self._failures = 0
+        self._sent_since = 0  # the first of those failures
+        self._was_answered = False
         self._failing_since = math.inf
         self._probe_wait = 0.0
+        self._probing_since = math.inf
+        self._resumed_at = -math.inf  # the last time that probing ended
+        self._replied_at = math.inf
+        self._stuck = 0  # in flight since before `_stuck_since`, and given up on
+        self._stuck_since = math.inf
         self._round_began = -math.inf
         self._round_answers = 0
         self._answer_rate = 0.0
@@ -56,40 +88,78 @@ class Pace:
 
     def wait_s(self, now: float, in_flight: int) -> float:
         """Seconds until one more request may leave, should nothing else happen; infinite where a slot must free up."""
-        if in_flight >= self.window:
+        if in_flight >= self._ceiling:
             self._was_full = True
             return math.inf
-        if self._next_send > now:
+        if not self.is_probing and in_flight - self._stuck >= self._window and not self._ramp(now):
             self._was_full = True
+            return self._wait_for_slot_s(now, in_flight)
+        if self._next_send > now:
+            self._was_full = self._was_full or not self._is_rate_bound
             return self._next_send - now
         return 0.0
 
+    def _wait_for_slot_s(self, now: float, in_flight: int) -> float:
+        """Until the window opens, or until what fills it is known to be stuck: then that is probed around."""
+        if self._may_ramp():
+            return self._ramped_at + RAMP_S - now
+        left = self._replied_at + max(STALL_S, STALL_TIMES * self._latencies.longest) - now
+        if left > 0:
+            return left
+        self._begin_probing(now)
+        self._stuck, self._stuck_since = in_flight, now
+        return self._probe_wait
+
     def sent(self, now: float) -> None:
         """A request leaves."""
-        spacing = 0.0 if self._latency is None else self._latency / (self._window * PACE_HEADROOM)
-        self._next_send = max(now, self._next_send) + spacing if not self.is_probing else now + self._probe_wait
+        self._rate.sent(now, is_binding=self._is_rate_bound)
+        self._ramped_at = min(self._ramped_at, now)
+        self._sent_since += 1
+        if self.is_probing:
+            self._next_send = now + self._probe_wait
+            return
+        spread = START_SPACING_S if self._latencies.spread is None else self._latencies.spread / self._window
+        self._is_rate_bound = 1 / self._rate.per_s > spread
+        self._spacing_s = max(spread, 1 / self._rate.per_s, LEAST_SPACING_S)
+        self._next_send = max(now, self._next_send) + self._spacing_s
 
     def answered(self, now: float, latency_s: float) -> None:
         """An answer came, after so many seconds."""
-        self._failures, self._failing_since = 0, math.inf
+        self._was_answered = True
+        self._replied(now, now - latency_s)
+        if self._is_well_again(now, latency_s):
+            self._failures, self._failing_since = 0, math.inf
+        elif self.is_probing:
+            return
         if self.is_probing:
             self._end_probing(now)
         self._proven = self._window
-        self._learn(latency_s)
+        self._latencies.add(latency_s)
         self._count(now)
-        if self._is_inflated(INFLATED**2):
+        if self._latencies.inflation > FAR_INFLATED:
             self._cut(now)
-        elif self._was_full and not self._is_inflated(INFLATED):
+        elif self._was_full and self._latencies.inflation <= INFLATED:
             self._grow(now)
 
-    def pushed_back(self, now: float, sent_at: float) -> None:
-        """The service refused for lack of capacity."""
-        if sent_at >= self._last_cut:
-            self._cut(now)
-        self.failed(now)
+    def refused(self, now: float, sent_at: float, pause_s: float = 0.0) -> None:
+        """The service refused for lack of capacity; everyone waits so long for it."""
+        self.failed(now, sent_at)
+        # What was in flight together when a pause was asked for is one piece of news.
+        is_news = sent_at >= self._rate.refused_at or not pause_s
+        if is_news and not self.is_probing:
+            self._rate.refused(now, pause_s, 1 / self._spacing_s)
 
-    def failed(self, now: float) -> None:
+    def timed_out(self, now: float, sent_at: float) -> None:
+        """No answer came in time."""
+        if sent_at >= max(self._last_cut, self._resumed_at):
+            self._cut(now)
+        self.failed(now, sent_at)
+
+    def failed(self, now: float, sent_at: float) -> None:
         """An attempt brought no answer, whatever the reason."""
+        self._replied(now, sent_at)
+        if not self._failures:
+            self._was_answered, self._sent_since = False, 0
         self._failures += 1
         self._failing_since = min(self._failing_since, now)
         if self.is_probing:
@@ -98,49 +168,71 @@ class Pace:
         elif self._is_outage(now):
             self._begin_probing(now)
 
-    def _is_outage(self, now: float) -> bool:
-        """Nothing answers any more; a service that never has is refused by its rows' attempts, not waited for."""
-        if self._latency is None or self._failures < OUTAGE_FAILURES:
+    def _replied(self, now: float, sent_at: float) -> None:
+        self._replied_at = now
+        if self._stuck and sent_at < self._stuck_since:
+            self._stuck -= 1
+
+    def _may_ramp(self) -> bool:
+        return not self._latencies.any and not self._failures and self._window < min(RAMP_TO, self._ceiling)
+
+    def _ramp(self, now: float) -> bool:
+        """Open the window further before the first answer, which may take long to come."""
+        if not self._may_ramp() or now < self._ramped_at + RAMP_S:
             return False
-        return now - self._failing_since >= self._latency
+        self._window = min(self._window * RAMP, RAMP_TO, self._ceiling)
+        self._ramped_at = now
+        return True
+
+    def _is_well_again(self, now: float, latency_s: float) -> bool:
+        """Whether an answer says so, and is none that was under way when the failures began and comes as usual."""
+        since = now - min(self._failing_since, self._probing_since)
+        return latency_s <= since or since > LATE * latency_s
+
+    def _is_outage(self, now: float) -> bool:
+        round_trip = min(max(self._latencies.mean or 0.0, SHORTEST_OUTAGE_S), LONGEST_OUTAGE_S)
+        if self._failures < OUTAGE_FAILURES or now - self._failing_since < round_trip:
+            return False
+        passes = self._sent_since - self._failures
+        return not self._was_answered or passes <= max(1.0, OUTAGE_PASSES * self._sent_since)
 
     def _begin_probing(self, now: float) -> None:
         self._threshold = max(self._proven, START)
+        self._rate.outage_began(now)
+        self._probing_since = now
         self._probe_wait = FIRST_PROBE_S
         self._next_send = now + self._probe_wait
 
     def _end_probing(self, now: float) -> None:
         self._probe_wait = 0.0
-        self._next_send = now
-        self._window = max(START, self._threshold * REOPEN)
-
-    def _learn(self, latency_s: float) -> None:
-        known = latency_s if self._latency is None else self._latency
-        self._latency = known + SMOOTHING * (latency_s - known)
-        self._base = min(self._base * BASE_DRIFT, self._latency)
+        self._probing_since = math.inf
+        self._next_send = self._resumed_at = now
+        self._rate.outage_ended(now)
+        self._latencies.forget()
+        self._window = min(self._ceiling, max(START, self._threshold * REOPEN))
 
     def _count(self, now: float) -> None:
         self._round_answers += 1
         span = now - self._round_began
-        if span >= max(self._latency or 0.0, 0.1):
+        if span >= max(self._latencies.mean or 0.0, 0.1):
             self._answer_rate = self._round_answers / span if span < math.inf else 0.0
             self._round_began, self._round_answers = now, 0
 
-    def _is_inflated(self, times: float) -> bool:
-        return self._latency is not None and self._latency > times * self._base
-
     def _grow(self, now: float) -> None:
+        latency = self._latencies.mean or 1.0
+        seconds = min(max(1.0, latency), LONGEST_ROUND_S)
         if self._window < self._threshold:
-            self._window += FAST_GROWTH
+            self._window += FAST_GROWTH * seconds
         else:
-            round_trips = (now - self._last_cut) / (self._latency or 1.0)
-            share = min(SLOW_GROWTH * round_trips, MOST_GROWTH)
+            round_trips = (now - self._last_cut) / latency
+            share = min(SLOW_GROWTH * round_trips * seconds, MOST_GROWTH * seconds)
             self._window += max(1.0, self._window * share) / self._window
         self._window = min(self._window, self._ceiling)
+        self._was_full = False
 
     def _cut(self, now: float) -> None:
         """At most once per round trip: what was sent before a cut tells nothing of the window after it."""
-        latency = self._latency or 0.0
+        latency = self._latencies.mean or 0.0
         if now - self._last_cut < latency:
             return
         answered = self._answer_rate * latency
@@ -148,3 +240,48 @@ class Pace:
         self._threshold = self._window
         self._last_cut = now
         self._was_full = False
+
+
+class _Latencies:
+    """How long answers take, in seconds: on average, typically, and typically when nothing was crowded (the base)."""
+
+    def __init__(self) -> None:
+        self.mean: float | None = None
+        self.inflation = 1.0  # the typical latency as a multiple of the base
+        self._typical: float | None = None
+        self._base = math.inf
+        self._last: deque[float] = deque(maxlen=TYPICAL_OF)
+        self._count = 0
+
+    @property
+    def any(self) -> bool:
+        """Whether anything was answered yet."""
+        return self.mean is not None
+
+    @property
+    def longest(self) -> float:
+        """Of the last answers."""
+        return max(self._last, default=self.mean or 0.0)
+
+    @property
+    def spread(self) -> float | None:
+        """Over which a window of sends is spread: a few long answers must not hold back the others."""
+        if self.mean is None or self._typical is None:
+            return self.mean
+        return min(self.mean, self._typical)
+
+    def forget(self) -> None:
+        """What came last is no measure of what comes next; the base stays."""
+        self._last.clear()
+        self.inflation = 1.0
+
+    def add(self, latency_s: float) -> None:
+        """One more answer."""
+        known = latency_s if self.mean is None else self.mean
+        self.mean = known + SMOOTHING * (latency_s - known)
+        self._last.append(latency_s)
+        self._count += 1
+        if self._count % TYPICAL_EVERY == 0 and len(self._last) == TYPICAL_OF:  # the first to come are the fastest
+            self._typical = statistics.median(self._last)
+            self._base = min(self._base * BASE_DRIFT, self._typical)
+            self.inflation = self._typical / self._base if self._base else 1.0

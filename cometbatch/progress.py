@@ -58,8 +58,10 @@ class Progress:
         self.retries += 1
 
     def pushed_back(self, wait_s: float) -> None:
-        """Say that everyone waits because the service pushes back."""
+        """Say that everyone waits because the service pushes back; 0 s: it is only asked more slowly."""
         self.pushbacks += 1
+        if not wait_s:
+            return
         self._bar.set_postfix_str(f"{self._words()}, waiting {wait_s:.1f} s for the service", refresh=False)
         self._draw(self._bar.refresh)
 

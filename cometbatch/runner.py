@@ -45,9 +45,8 @@ from cometbatch.records import (
 from cometbatch.retry import backoff
 
 BACKLOG_PER_SLOT = 4  # rows waiting for another attempt, per slot, before fresh rows wait for them
-CAPACITY_FAILURES = frozenset({"rate_limited", "overloaded", "timeout"})  # what a smaller window may help against
+REFUSALS = frozenset({"rate_limited", "overloaded"})  # what sending more slowly may help against
 MAX_PUSHBACKS = 50  # in a row, at which a row that the service keeps pushing back fails
-ADAPTIVE_PAUSE = 0.1  # share of a row's backoff for which everyone waits, where the window is cut as well
 NOTHING = Decimal(0)  # US dollars
 REDIRECT = 300  # below this status, an answer that can't be read was generated and billed
 GATEWAY_TIMEOUTS = (504, 524)  # the provider behind the gateway may finish, and be billed, all the same
@@ -502,10 +501,12 @@ class Runner:
     def _tell_pace(self, verdict: Retry, started: float) -> None:
         if self._pace is None:
             return
-        if verdict.slow_down or verdict.failure.kind in CAPACITY_FAILURES:
-            self._pace.pushed_back(self._time(), started)
+        if verdict.slow_down or verdict.failure.kind in REFUSALS:
+            self._pace.refused(self._time(), started, verdict.retry_after_s or 0.0)
+        elif verdict.failure.kind == "timeout":
+            self._pace.timed_out(self._time(), started)
         else:
-            self._pace.failed(self._time())
+            self._pace.failed(self._time(), started)
 
     def _count_strike(self, pending: _Pending, verdict: Retry) -> None:
         """Plain pushback uses up no attempt of a row, and what an outage used up is given back when it ends."""
@@ -537,16 +538,19 @@ class Runner:
         return True
 
     def _wait_before(self, pending: _Pending, verdict: Retry, started: float) -> float:
-        """Seconds until the row's next attempt; pushback also makes everyone else wait."""
+        """Seconds until the row's next attempt; pushback also makes everyone else wait, or sends more slowly."""
         if verdict.retry_after_s:  # "after 0 s" names no wait: asked at once and for ever, it would be a flood
             self._pause(verdict.retry_after_s)
             return verdict.retry_after_s
         if not verdict.slow_down:
             return self._backoff(pending.strikes)
+        if self._pace is not None:
+            self._observer.pushed_back(0.0)
+            return self._backoff(pending.pushbacks)
         if started >= self._last_pause_at:
             self._pushback_rounds += 1  # requests sent before the last pause tell nothing of what came after it
         wait_s = self._backoff(self._pushback_rounds)
-        self._pause(wait_s * (ADAPTIVE_PAUSE if self._pace is not None else 1.0))
+        self._pause(wait_s)
         return wait_s
 
     def _backoff(self, failures: int) -> float:
