@@ -400,6 +400,7 @@ class _Session(Struct, frozen=True):
             partition_rows=self.manifest.partition_rows,
             prefix=self.checked.job.output.prefix,
             metadata=manifests.metadata(self.manifest),
+            columns=output.columns_of(self.manifest.version),
             slots=slots,
         )
 
@@ -452,7 +453,8 @@ class _Session(Struct, frozen=True):
         if job.output.is_dataset:
             return
         resume.refuse_foreign(job.output.path, self.manifest)
-        schema = output.joined_schema(self.checked.source.schema, job.output.prefix, {})
+        columns = output.columns_of(self.manifest.version)
+        schema = output.joined_schema(self.checked.source.schema, job.output.prefix, {}, columns)
         paths = [self.directory.part_path(each.index) for each in resume.partitions(self.manifest)]
 
         def write(file: IO[bytes]) -> None:

@@ -25,7 +25,15 @@ _FILLED: Final = {
 _EMPTY: Final = {
     "succeeded": ("error_kind", "error_message"),
     "incomplete": ("error_kind",),
-    "failed": ("response", "finish_reason", "response_id", "response_model", "cost_usd", *_COUNTS),
+    "failed": (
+        "response",
+        "finish_reason",
+        "response_id",
+        "response_model",
+        "cost_usd",
+        "reported_cost_usd",
+        *_COUNTS,
+    ),
 }
 _PARTS_OF: Final = {
     "cache_read_input_tokens": "input_tokens",
@@ -43,7 +51,7 @@ def contradiction(cells: Cells) -> str | None:
         if cells[name] is None:
             return f"the row {status}, but {name} is empty"
     for name in _EMPTY[status]:
-        if cells[name] is not None:
+        if cells.get(name) is not None:  # an older run lacks newer columns
             return f"the row {status}, but {name} is {cells[name]!r:.80}"
     return next((words for words in (_wrong_word(cells), _wrong_attempts(cells), _wrong_counts(cells)) if words), None)
 

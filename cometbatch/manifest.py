@@ -9,7 +9,8 @@ from cometbatch.errors import CheckpointError, DriftError
 from cometbatch.records import PriceBook
 from cometbatch.source import Identity
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
+KNOWN_VERSIONS = (1, 2)  # 2: the column reported_cost_usd
 PRICES_KEY = "cometbatch.prices"
 SHOWN_CHARACTERS = 60  # of a changed value, in the message
 
@@ -17,6 +18,7 @@ SHOWN_CHARACTERS = 60  # of a changed value, in the message
 class Manifest(Struct, frozen=True):
     """The first file of a run directory. `fingerprint` is what changes answers; `job` is for people to read.
 
+    `version`: of the program that began the run; one that carries it on keeps to its columns, and to this number.
     `replaces`: which file at the result's place the run was told to replace, as `parts.file_mark` names it.
     `priced_late`: the prices were found by a later session, so that rows recorded before have no cost.
     """
@@ -48,10 +50,10 @@ def decode(content: bytes, where: str) -> Manifest:
     """Raises `CheckpointError` where the manifest is damaged or of a version that this program doesn't know."""
     try:
         version = msgspec.json.decode(content, type=_Version).version
-        if version != MANIFEST_VERSION:
+        if version not in KNOWN_VERSIONS:
             raise CheckpointError(
                 f"{where}: written by another version of cometbatch (manifest version {version}, this one knows "
-                f"{MANIFEST_VERSION}). Carry on with that version, or start over with --fresh."
+                f"{' and '.join(map(str, KNOWN_VERSIONS))}). Carry on with that version, or start over with --fresh."
             )
         return msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # the last two are msgspec's too

@@ -42,6 +42,9 @@ _MOMENT: Final = pa.timestamp("us", tz="UTC")
 
 _MAX_INT64: Final = 2**63 - 1
 
+ROUNDED_TO_USD: Final = Decimal("0.000001")  # services round what an answer costs to about this much,
+ROUNDED_SHARE: Final = Decimal("0.001")  # or to some digits
+
 RESENT: Final = "in flight when an earlier session died"
 """The reason of a `Thrown` record of a row that is sent again because nobody knows what came of it."""
 
@@ -88,6 +91,12 @@ COLUMNS: Final = (
     Column("cache_write_input_tokens", pa.int64(), "integer", "input tokens that were written to a cache"),
     Column("reasoning_output_tokens", pa.int64(), "integer", "output tokens spent on reasoning"),
     Column("cost_usd", _MONEY, "decimal(38, 18)", "cost in US dollars, exact; null is unknown, which is not free"),
+    Column(
+        "reported_cost_usd",
+        _MONEY,
+        "decimal(38, 18)",
+        "what the service itself said that the answer cost, presumably in US dollars; null where it said nothing",
+    ),
     Column("attempts", pa.int32(), "integer", "requests sent for the row; 0 where nothing was sent"),
     Column("latency_s", pa.float64(), "number", "seconds that the last attempt took"),
     Column("finished_at", _MOMENT, "timestamp (µs, UTC)", "when the outcome was known"),
@@ -95,8 +104,15 @@ COLUMNS: Final = (
 )
 """The output columns in order, with what they mean."""
 
+_SINCE: Final = {"reported_cost_usd": 2}  # manifest versions; all other columns were there from the first
+
 OUTPUT_SCHEMA: Final = pa.schema([pa.field(column.name, column.type) for column in COLUMNS])
 """What every part has after its input columns, before any prefix."""
+
+
+def columns_of(version: int) -> tuple[Column, ...]:
+    """The output columns of a run that began under this manifest version: it keeps them, so that its parts fit."""
+    return tuple(column for column in COLUMNS if _SINCE.get(column.name, 1) <= version)
 
 
 def columns_markdown() -> str:
@@ -121,7 +137,9 @@ def clashes(input_columns: Iterable[str], prefix: str) -> list[str]:
     return [name for column in COLUMNS if (name := prefix + column.name) in taken]
 
 
-def joined_schema(input_schema: pa.Schema, prefix: str, metadata: Mapping[str, str]) -> pa.Schema:
+def joined_schema(
+    input_schema: pa.Schema, prefix: str, metadata: Mapping[str, str], columns: Sequence[Column] = COLUMNS
+) -> pa.Schema:
     """The input's columns as they were, then the output's with their prefix.
 
     The input's own schema metadata stays (pandas' notes on types and index, for one) but for `FULL_SCHEMA_KEYS`;
@@ -129,10 +147,17 @@ def joined_schema(input_schema: pa.Schema, prefix: str, metadata: Mapping[str, s
     """
     kept = {key: value for key, value in (input_schema.metadata or {}).items() if key not in FULL_SCHEMA_KEYS}
     added = {key.encode(): value.encode() for key, value in metadata.items()}
-    return pa.schema([*input_schema, *(field.with_name(prefix + field.name) for field in OUTPUT_SCHEMA)], kept | added)
+    fields = [pa.field(prefix + column.name, column.type) for column in columns]
+    return pa.schema([*input_schema, *fields], kept | added)
 
 
-def join(input_table: pa.Table, outcomes: Sequence[Outcome], prefix: str, metadata: Mapping[str, str]) -> pa.Table:
+def join(
+    input_table: pa.Table,
+    outcomes: Sequence[Outcome],
+    prefix: str,
+    metadata: Mapping[str, str],
+    columns: Sequence[Column] = COLUMNS,
+) -> pa.Table:
     """A part: the input's rows, each beside its outcome. `outcomes` are one for each row, in order.
 
     Raises `ValueError` where they are not: an answer beside the wrong row would be worse than none.
@@ -140,8 +165,9 @@ def join(input_table: pa.Table, outcomes: Sequence[Outcome], prefix: str, metada
     first = outcomes[0].row if outcomes else 0
     if [outcome.row for outcome in outcomes] != list(range(first, first + input_table.num_rows)):
         raise ValueError(f"{len(outcomes)} outcomes do not fit {input_table.num_rows} rows one to one, in order")
-    columns = [*input_table.columns, *outcomes_table(outcomes).columns]
-    return pa.Table.from_arrays(columns, schema=joined_schema(input_table.schema, prefix, metadata))
+    added = outcomes_table(outcomes).select([column.name for column in columns])
+    schema = joined_schema(input_table.schema, prefix, metadata, columns)
+    return pa.Table.from_arrays([*input_table.columns, *added.columns], schema=schema)
 
 
 def outcomes_table(outcomes: Iterable[Outcome]) -> pa.Table:
@@ -155,13 +181,13 @@ def outcomes_table(outcomes: Iterable[Outcome]) -> pa.Table:
 def read_outcomes(table: pa.Table, first_row: int, prefix: str = "") -> list[Outcome]:
     """The outcomes in a table's output columns, its first row being `first_row`; other columns are passed over.
 
-    They make the same columns again. What has no column of its own is gone: an error's code (now in its message) and
-    the detail of a succeeded answer.
+    They make the same columns again; a column that an older run lacks (`columns_of`) is null. What has no column of
+    its own is gone: an error's code (now in its message) and the detail of a succeeded answer.
     """
-    columns = [table.column(prefix + column.name).to_pylist() for column in COLUMNS]
-    names = [column.name for column in COLUMNS]
-    rows = zip(*columns, strict=True)
-    return [_outcome(row, dict(zip(names, cells, strict=True))) for row, cells in enumerate(rows, first_row)]
+    names = [column.name for column in COLUMNS if prefix + column.name in table.column_names]
+    rows = zip(*(table.column(prefix + name).to_pylist() for name in names), strict=True)
+    absent: dict[str, Any] = dict.fromkeys({column.name for column in COLUMNS} - set(names))
+    return [_outcome(row, dict(zip(names, cells, strict=True)) | absent) for row, cells in enumerate(rows, first_row)]
 
 
 def _cells(outcome: Outcome) -> _Row:
@@ -195,6 +221,7 @@ def _answered_cells(outcome: Answered, status: str, message: str | None) -> _Row
         _int64(usage.cache_write_input_tokens),
         _int64(usage.reasoning_output_tokens),
         outcome.cost_usd,
+        completion.reported_cost_usd,
         outcome.attempts,
         outcome.latency_s,
         outcome.finished_at,
@@ -214,7 +241,7 @@ def _failed_cells(outcome: Failed) -> _Row:
         failure.request_id,
         *(None, None),
         *(None, None, None, None, None),
-        None,
+        *(None, None),
         outcome.attempts,
         outcome.latency_s,
         outcome.finished_at,
@@ -246,6 +273,7 @@ def _completion(cells: dict[str, Any], detail: str | None) -> Completion:
         cells["response_id"],
         cells["response_model"],
         detail,
+        cells["reported_cost_usd"],
     )
 
 
@@ -335,6 +363,8 @@ def tally(records: Iterable[Outcome | Thrown]) -> Tally:
     succeeded = sum(isinstance(outcome, Succeeded) for outcome in answered)
     usages = [outcome.completion.usage for outcome in answered]
     costs = [outcome.cost_usd for outcome in answered if outcome.cost_usd is not None]
+    told = [outcome for outcome in answered if outcome.completion.reported_cost_usd is not None]
+    differing = [outcome for outcome in told if _differs(outcome)]
     bounds = [attempt.max_cost_usd for attempt in thrown if attempt.max_cost_usd is not None]
     return Tally(
         succeeded=succeeded,
@@ -346,14 +376,19 @@ def tally(records: Iterable[Outcome | Thrown]) -> Tally:
         cache_read_input_tokens=_total(usage.cache_read_input_tokens for usage in usages),
         cache_write_input_tokens=_total(usage.cache_write_input_tokens for usage in usages),
         reasoning_output_tokens=_total(usage.reasoning_output_tokens for usage in usages),
-        cost_usd=reduce(_EXACT.add, costs, Decimal(0)),
+        cost_usd=_money(costs),
         unpriced=len(answered) - len(costs),
         failures=dict(Counter(outcome.failure.kind for outcome in failed)),
         thrown=len(thrown),
-        thrown_cost_usd=reduce(_EXACT.add, bounds, Decimal(0)),
+        thrown_cost_usd=_money(bounds),
         thrown_unpriced=len(thrown) - len(bounds),
         resent=sum(attempt.reason == RESENT for attempt in thrown),
         uncounted=sum(_int64(usage.input_tokens) is None or _int64(usage.output_tokens) is None for usage in usages),
+        reported=len(told),
+        reported_cost_usd=_money(outcome.completion.reported_cost_usd for outcome in told),
+        differing=len(differing),
+        differing_reported_usd=_money(outcome.completion.reported_cost_usd for outcome in differing),
+        differing_cost_usd=_money(outcome.cost_usd for outcome in differing),
     )
 
 
@@ -377,7 +412,24 @@ def add(left: Tally, right: Tally) -> Tally:
         thrown_unpriced=left.thrown_unpriced + right.thrown_unpriced,
         resent=left.resent + right.resent,
         uncounted=left.uncounted + right.uncounted,
+        reported=left.reported + right.reported,
+        reported_cost_usd=_EXACT.add(left.reported_cost_usd, right.reported_cost_usd),
+        differing=left.differing + right.differing,
+        differing_reported_usd=_EXACT.add(left.differing_reported_usd, right.differing_reported_usd),
+        differing_cost_usd=_EXACT.add(left.differing_cost_usd, right.differing_cost_usd),
     )
+
+
+def _differs(outcome: Answered) -> bool:
+    """Whether the service's own word for the cost is another than ours, beyond what rounding explains."""
+    reported, cost = outcome.completion.reported_cost_usd, outcome.cost_usd
+    if reported is None or cost is None:
+        return False
+    return abs(reported - cost) > max(ROUNDED_TO_USD, ROUNDED_SHARE * cost)
+
+
+def _money(amounts: Iterable[Decimal | None]) -> Decimal:
+    return reduce(_EXACT.add, (amount for amount in amounts if amount is not None), Decimal(0))
 
 
 def _total(counts: Iterable[int | None]) -> int:

@@ -90,6 +90,7 @@ class Partitions:
         partition_rows: int,
         prefix: str,
         metadata: Mapping[str, str],
+        columns: Sequence[output.Column] = output.COLUMNS,
         slots: int,
     ) -> None:
         self._directory = directory
@@ -98,6 +99,7 @@ class Partitions:
         self._partition_rows = partition_rows
         self._prefix = prefix
         self._metadata = metadata
+        self._columns = columns
         self._min_open_rows = slots * ROWS_PER_SLOT
         self._tables = tables(todo)
         self._unopened = zip(todo, self._tables, strict=True)
@@ -229,7 +231,7 @@ class Partitions:
     def _write_part(self, opened: _Open) -> None:
         records = opened.records()
         outcomes = [record for record in records if not isinstance(record, Thrown)]
-        table = output.join(opened.table, outcomes, prefix=self._prefix, metadata=self._metadata)
+        table = output.join(opened.table, outcomes, self._prefix, self._metadata, self._columns)
         info = parts.PartInfo(self._run_id, opened.partition, output.tally(records))
 
         def write(file: IO[bytes]) -> None:

@@ -124,7 +124,11 @@ class Usage(Struct, frozen=True):
 
 
 class Completion(Struct, frozen=True):
-    """What a model answered. `detail` says why there is less than an answer: refusal, block reason, tool calls."""
+    """What a model answered. `detail` says why there is less than an answer: refusal, block reason, tool calls.
+
+    `reported_cost_usd` is what the service itself says that the answer cost; few models' replies do (contract sheet,
+    section 8.3), and the currency is presumed.
+    """
 
     text: str
     finish_reason: FinishReason
@@ -132,6 +136,7 @@ class Completion(Struct, frozen=True):
     response_id: str | None = None
     response_model: str | None = None
     detail: str | None = None
+    reported_cost_usd: Decimal | None = None
 
 
 class ErrorDetail(Struct, frozen=True):
@@ -289,7 +294,9 @@ class Tally(Struct, frozen=True):
 
     `thrown` attempts may have been billed beyond `cost_usd`; `thrown_cost_usd` is what those with a known price can
     have come to at most, and `thrown_unpriced` counts the others. `resent` of them were in flight when an
-    earlier session died. `uncounted` answers came without token counts.
+    earlier session died. `uncounted` answers came without token counts. `reported` answers came with a cost of the
+    service's own, `reported_cost_usd` in sum; `differing` of them say something else than our prices, and these came to
+    `differing_reported_usd` by its word and to `differing_cost_usd` by ours.
     """
 
     succeeded: int = 0
@@ -309,6 +316,11 @@ class Tally(Struct, frozen=True):
     thrown_unpriced: int = 0
     resent: int = 0
     uncounted: int = 0
+    reported: int = 0
+    reported_cost_usd: Decimal = Decimal(0)
+    differing: int = 0
+    differing_reported_usd: Decimal = Decimal(0)
+    differing_cost_usd: Decimal = Decimal(0)
 
     @property
     def rows(self) -> int:

@@ -100,6 +100,13 @@ class RunSummary(Struct, frozen=True):
             "usage": {name: None if self.is_uncounted else getattr(tally, name) for name in Usage.__struct_fields__},
             "cost_usd": None if cost is None else plain(cost),
             "unpriced": tally.unpriced,
+            "reported": {
+                "answers": tally.reported,
+                "cost_usd": plain(tally.reported_cost_usd),
+                "differing": tally.differing,
+                "differing_cost_usd": plain(tally.differing_reported_usd),
+                "differing_priced_usd": plain(tally.differing_cost_usd),
+            },
             "thrown": self.all_thrown.thrown,
             "thrown_cost_usd": plain(self.all_thrown.thrown_cost_usd),
             "thrown_unpriced": self.all_thrown.thrown_unpriced,
@@ -119,9 +126,9 @@ class RunSummary(Struct, frozen=True):
 
     def describe(self) -> str:
         """A few lines for a person."""
-        lines = [self._rows(), self._tokens(), self._bill()]
+        lines = [self._rows(), self._tokens(), self._bill(), *self._reported()]
         if self.retries or self.pushbacks:
-            lines.append(f"this session: {self.retries:,} retries, {self.pushbacks:,} pauses asked for by the service")
+            lines.append(f"this session: {self.retries:,} retries, {self.pushbacks:,} times the service pushed back")
         lines.extend(self._replaced())
         lines.extend(self._thrown())
         lines.append(f"result: {self.output}" if self.finished else "no result yet: the run is not finished")
@@ -136,6 +143,12 @@ class RunSummary(Struct, frozen=True):
             yield f"replaced answers: {self.replaced.rows:,}, {spent}"
         if self.reopened is not None:
             yield f"taken back by --retry: {self.reopened:,} rows" if self.reopened else "no row matches --retry"
+
+    def _reported(self) -> Iterator[str]:
+        """What the service itself says; the currency is presumed, so it is told apart and never added."""
+        tally = self.tally
+        if tally.reported:
+            yield f"the service's own word: ${plain(tally.reported_cost_usd)} for {tally.reported:,} answers"
 
     def _thrown(self) -> Iterator[str]:
         """What may have been billed beyond the rows' cost, and why."""
@@ -177,6 +190,9 @@ def late_warnings(tally: Tally, prices: PriceBook) -> Iterator[str]:
     if tally.uncounted:
         what = "token use" if prices.rates is not None and prices.rates.per_request is not None else "cost"
         yield f"{tally.uncounted:,} answers came without token counts: their {what} is unknown"
+    if tally.differing:
+        theirs, ours = plain(tally.differing_reported_usd), plain(tally.differing_cost_usd)
+        yield f"the service reported ${theirs} for {tally.differing:,} answers; at this run's prices they cost ${ours}"
 
 
 class RunStoppedError(CometbatchError):

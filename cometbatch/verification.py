@@ -6,7 +6,6 @@ can't see is an answer that was changed in the same way in every file that holds
 
 import itertools
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +22,13 @@ from cometbatch.job import Job
 from cometbatch.manifest import Manifest
 from cometbatch.partition import RowMaker
 from cometbatch.preflight import row_maker, run_directory
-from cometbatch.records import Partition
+from cometbatch.records import Partition, Tally
 from cometbatch.report import find_run, manifest_content
 from cometbatch.source import Source
 from cometbatch.template import TemplateError
 
 PLACES_SHOWN = 5  # of each failed check
+NOTHING = Tally()
 BATCH_ROWS = 1024  # of the result in memory at a time, beside a partition
 
 CHECKS = {
@@ -187,6 +187,10 @@ class _Proof:
         self._manifest = manifest
         self._partitions = partitions
         self._notes = notes
+        self._columns = output.columns_of(manifest.version)
+        self._untold = {"thrown", "thrown_cost_usd", "thrown_unpriced", "resent"}  # of the totals, by the columns
+        if not any(column.name == "reported_cost_usd" for column in self._columns):
+            self._untold |= {name for name in Tally.__struct_fields__ if name.startswith(("reported", "differing"))}
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
         self._metadata = manifests.metadata(manifest)
         if manifest.priced_late:  # what was written before says that there were none
@@ -334,12 +338,12 @@ class _Proof:
     def _has_columns(self, part: pa.Table, partition: Partition, opened: Source | None) -> bool:
         """Whether a part's columns are those of the input and of the output, so that they can be looked into."""
         place = self._directory.part_path(partition.index).name
-        names = [*self._manifest.input.columns, *(self._prefix + column.name for column in output.COLUMNS)]
+        names = [*self._manifest.input.columns, *(self._prefix + column.name for column in self._columns)]
         if part.column_names != names:
             self._notes.found("columns", "other columns, or in another order", where=place)
             return False
-        expected = opened.schema if opened is not None else pa.schema(list(part.schema)[: -len(output.COLUMNS)])
-        types = output.joined_schema(expected, self._prefix, {}).types
+        expected = opened.schema if opened is not None else pa.schema(list(part.schema)[: -len(self._columns)])
+        types = output.joined_schema(expected, self._prefix, {}, self._columns).types
         wrong = [name for name, one, two in zip(names, part.schema.types, types, strict=True) if one != two]
         if wrong:
             self._notes.found("columns", f"of another type: {', '.join(wrong)}", where=place)
@@ -393,12 +397,12 @@ class _Proof:
         path = self._directory.part_path(partition.index)
         tally = output.tally(output.read_outcomes(part, partition.first_row, self._prefix))
         told = parts.read_info(path, self._manifest.run_id).tally
-        if tally != msgspec.structs.replace(told, thrown=0, thrown_cost_usd=Decimal(0), thrown_unpriced=0, resent=0):
+        if tally != msgspec.structs.replace(told, **{name: getattr(NOTHING, name) for name in self._untold}):
             self._notes.found("sums", "its rows do not add up to the totals in its footer", where=path.name)
 
     def _cells(self, part: pa.Table) -> Iterator[dict[str, object]]:
         """The output columns of each row, by their names without prefix."""
-        names = [column.name for column in output.COLUMNS]
+        names = [column.name for column in self._columns]
         chosen = part.select([self._prefix + name for name in names]).rename_columns(names)
         return source.rows(chosen, names)
 

@@ -81,6 +81,7 @@ def outcomes(draw: st.DrawFn, row: int = 0) -> Outcome:
         draw(maybe_words),
         draw(maybe_words),
         draw(maybe_words),
+        draw(costs),
     )
     answered: dict[str, Any] = {
         "latency_s": latency_s,
@@ -138,6 +139,7 @@ def test_the_schema_is_fixed() -> None:
         ("cache_write_input_tokens", "int64"),
         ("reasoning_output_tokens", "int64"),
         ("cost_usd", "decimal128(38, 18)"),
+        ("reported_cost_usd", "decimal128(38, 18)"),
         ("attempts", "int32"),
         ("latency_s", "double"),
         ("finished_at", "timestamp[us, tz=UTC]"),
@@ -181,7 +183,8 @@ def test_success_is_a_model_that_stopped_by_itself_and_said_something(
 
 def test_a_succeeded_row_by_hand() -> None:
     """An answer with all that is known of it."""
-    completion = Completion("Four", "stop", Usage(29, 2, 8, 4, 1), "resp-1", "model-2026-03-17")
+    usage, reported = Usage(29, 2, 8, 4, 1), Decimal("0.000025")
+    completion = Completion("Four", "stop", usage, "resp-1", "model-2026-03-17", None, reported)
     assert only_row(answered(completion, Decimal("0.000031"))) == {
         "custom_id": "id-1",
         "status": "succeeded",
@@ -199,6 +202,7 @@ def test_a_succeeded_row_by_hand() -> None:
         "cache_write_input_tokens": 4,
         "reasoning_output_tokens": 1,
         "cost_usd": Decimal("0.000031"),
+        "reported_cost_usd": Decimal("0.000025"),
         "attempts": 1,
         "latency_s": 0.5,
         "finished_at": NOW,
@@ -393,6 +397,22 @@ def test_a_line_that_is_no_outcome_is_an_error(line: bytes) -> None:
     """A journal never gives back a guess."""
     with pytest.raises(msgspec.DecodeError):
         decode_outcome(line)
+
+
+@pytest.mark.parametrize(
+    ("reported", "differs"),
+    [(None, False), ("0.01", False), ("0.010001", False), ("0.00999", False), ("0.0101", True), ("0", True)],
+)
+def test_what_the_service_reports_is_summed_apart_and_compared(reported: str | None, *, differs: bool) -> None:
+    """Rounding explains a millionth of a dollar, or a thousandth of the cost; anything beyond is counted."""
+    told = None if reported is None else Decimal(reported)
+    completion = Completion("yes", "stop", reported_cost_usd=told)
+    total = tally([answered(completion, Decimal("0.01")), answered(completion, None)])
+    assert total.cost_usd == Decimal("0.01")
+    assert (total.reported, total.reported_cost_usd) == (0 if told is None else 2, 2 * (told or Decimal(0)))
+    assert total.differing == differs
+    assert total.differing_reported_usd == (told if differs else 0)
+    assert total.differing_cost_usd == (Decimal("0.01") if differs else 0)
 
 
 # Tallies

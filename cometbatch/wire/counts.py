@@ -1,9 +1,15 @@
-"""Token counts as services report them, made lawful: what is no count is unknown, and no part exceeds its total."""
+"""Counts and amounts as services report them, made lawful: what is none is unknown, no part exceeds its total."""
+
+from collections.abc import Mapping
+from decimal import Decimal
 
 from cometbatch.records import Usage
 
 # A 64-bit integer is what a table's column holds; no real count comes near it.
 MAX_COUNT = 2**63 - 1
+# US dollars for one answer, and decimals: what fits the table's column; no real amount comes near either.
+MAX_COST = 10**9
+COST_DECIMALS = Decimal(1).scaleb(-18)
 
 
 def count(value: object) -> int | None:
@@ -13,6 +19,18 @@ def count(value: object) -> int | None:
     if type(value) is int and 0 <= value <= MAX_COUNT:  # a bool is an int to isinstance, and no count
         return value
     return None
+
+
+def reported_cost(usage: Mapping[str, object]) -> Decimal | None:
+    """What a reply's own usage says that it cost, `usage.cost`; None for anything but a finite number from 0.
+
+    Seen for some models, presumably in US dollars (contract sheet, sections 2 and 8.3). As the number is written: a
+    float's shortest digits, not its binary expansion.
+    """
+    value = usage.get("cost")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_COST:
+        return None
+    return Decimal(repr(value)).quantize(COST_DECIMALS)
 
 
 def total(*counts: int | None) -> int | None:

@@ -23,7 +23,7 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.wire import extra, incoming, outgoing
-from cometbatch.wire.counts import count, lawful_usage, total
+from cometbatch.wire.counts import count, lawful_usage, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.loose import compact_text, decode_json, first, mapping, mappings, text
 
@@ -267,6 +267,7 @@ def _read_completion(body: dict[str, Any]) -> Completion | None:
         text=words,
         finish_reason=reason,
         usage=_read_usage(mapping(body.get("usageMetadata"))),
+        reported_cost_usd=reported_cost(mapping(body.get("usageMetadata"))),
         response_id=text(body.get("responseId")),
         response_model=text(body.get("modelVersion")),
         detail=detail,

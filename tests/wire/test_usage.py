@@ -1,6 +1,7 @@
 """Token counts: inclusive totals in every format, and None for whatever is no count."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -140,3 +141,32 @@ def test_the_laws_of_usage_hold_whatever_is_reported(name: str, flat: dict[str, 
         assert (usage.cache_read_input_tokens or 0) + (usage.cache_write_input_tokens or 0) <= usage.input_tokens
     if usage.output_tokens is not None:
         assert (usage.reasoning_output_tokens or 0) <= usage.output_tokens
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("0.000123", "0.000123"),
+        ("0.1", "0.1"),
+        ("3", "3"),
+        ("0", "0"),
+        ("1e-7", "0.0000001"),
+        ("1e-30", "0"),
+        ("0.1234567890123456789", "0.12345678901234568"),
+        ("-0.1", None),
+        ("1e12", None),
+        ("9" * 400, None),
+        ('"0.1"', None),
+        ("true", None),
+        ("null", None),
+        ("{}", None),
+    ],
+)
+def test_a_cost_that_a_reply_reports_is_read_as_it_is_written(name: str, written: str, read: str | None) -> None:
+    """Sections 2 and 8.3: `usage.cost` is recorded where it is a number that a cost can be, in any format."""
+    where = "usageMetadata" if name == "gemini" else "usage"
+    body = json.dumps(ANSWERS[name] | {where: {"cost": "@"}}).replace('"@"', written)
+    completion = FORMATS[name].parse_response(HttpResponse(200, {}, body.encode()))
+    assert isinstance(completion, Completion)
+    assert completion.reported_cost_usd == (None if read is None else Decimal(read))
