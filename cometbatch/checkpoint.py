@@ -281,7 +281,7 @@ class RunDirectory:
     def __init__(self, path: Path, *, parts: Path | None = None) -> None:
         self.path = path
         self.parts = parts or path / "parts"
-        self._lock: IO[str] | None = None
+        self._lock: io.FileIO | None = None
         self._reopened = Reopened()
         self._reopened_version: tuple[int, int, int] | None = None
 
@@ -291,12 +291,12 @@ class RunDirectory:
         Raises `OSError` where the directory can't be made or the file system has no locks.
         """
         _make_durable(self.path)
-        file = (self.path / "lock").open("a+")
+        file = (self.path / "lock").open("a+b", buffering=0)
         try:
             _flock_patiently(file)
         except BlockingIOError as error:
             file.seek(0)
-            holder = _living_holder(file.read())
+            holder = _living_holder((file.read() or b"").decode(errors="replace"))
             file.close()
             raise RunLockedError(f"{self.path}: {holder} is carrying out this run. Wait for it, or stop it.") from error
         except OSError:
@@ -305,11 +305,11 @@ class RunDirectory:
         self._lock = file
 
     def sign_lock(self) -> None:
-        """Write who we are into the lock, for the message that a second process gets."""
+        """Write who we are into the lock, for the message that a second process gets; a full disk may lack it."""
         if self._lock is not None:
-            self._lock.truncate(0)
-            self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            self._lock.flush()
+            with contextlib.suppress(OSError):
+                self._lock.truncate(0)
+                self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
 
     def unlock(self) -> None:
         """Let the next process in. The file stays: removing it would let two in."""
@@ -347,16 +347,16 @@ class RunDirectory:
         The manifest goes first: from then on there is no run, so that a crash half-way leaves nothing to carry on.
         When this returns, all of it is gone for good: what a power cut brought back would stand in the next run's way.
         """
-        (self.path / MANIFEST).unlink(missing_ok=True)
+        remove(self.path / MANIFEST)
         _sync(self.path)
         for name in (REOPENED, SESSIONS, IN_FLIGHT):
-            (self.path / name).unlink(missing_ok=True)
+            remove(self.path / name)
         for path in self.leftover_files():
-            path.unlink()
+            remove(path)
         for index in self.journals():
-            self.journal_path(index).unlink()
+            remove(self.journal_path(index))
         for index in self.committed():
-            self.part_path(index).unlink()
+            remove(self.part_path(index))
         for folder in (self.path, self.path / "journal", self.parts):
             if folder.is_dir():
                 _sync(folder)
@@ -460,7 +460,11 @@ class RunDirectory:
     def open_journal(self, run_id: str, index: int) -> Journal:
         """The journal of a partition, new or carried on."""
         journal = Journal(self.journal_path(index), JournalHeader(run_id, index))
-        _sync(journal.path.parent)  # else a power cut may take a new journal with all that was synced into it
+        try:
+            _sync(journal.path.parent)  # else a power cut may take a new journal with all that was synced into it
+        except CheckpointError:
+            journal.close()
+            raise
         return journal
 
     def in_flight_marks(self, slots: int) -> InFlightMarks:
@@ -473,7 +477,7 @@ class RunDirectory:
         if index in self.reopened().journals:
             _sync(journal)  # until its removal is on the disk, it counts and the part does not: it must be whole
         write_aside(self.part_path(index), write)
-        journal.unlink(missing_ok=True)
+        remove(journal)
 
     def leftover_files(self) -> list[Path]:
         """Our own files of a killed process that nobody will finish, and journals that do not count any more."""
@@ -570,7 +574,7 @@ def _sync_data(descriptor: int) -> None:
     sync(descriptor)
 
 
-def _flock_patiently(file: IO[str]) -> None:
+def _flock_patiently(file: io.FileIO) -> None:
     """Take the lock; whoever only looks whether it is taken holds it for a moment. Raises `BlockingIOError`."""
     for _ in range(LOCK_TRIES - 1):
         with contextlib.suppress(BlockingIOError):
@@ -589,9 +593,19 @@ def _make_durable(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Make a file's content survive a power cut, or a directory's: a rename is only durable once its directory is."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Make a file's content survive a power cut, or a directory's: a rename is only durable once its directory is.
+
+    Raises `CheckpointError` where the disk fails.
+    """
+    with _naming(path, "can't be synced"):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a file of ours, should it be there. Raises `CheckpointError` where the disk won't have it."""
+    with _naming(path, "can't be removed"):
+        path.unlink(missing_ok=True)

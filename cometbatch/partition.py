@@ -61,7 +61,11 @@ class _Open:
         self.partition = partition
         self.table = table
         self.journal = journal
-        self.recorded = {record.row for record in self.records() if not isinstance(record, Thrown)}
+        try:
+            self.recorded = {record.row for record in self.records() if not isinstance(record, Thrown)}
+        except BaseException:
+            journal.close()
+            raise
 
     @property
     def is_complete(self) -> bool:

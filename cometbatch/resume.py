@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from cometbatch import manifest as manifests
 from cometbatch import output, parts, source
-from cometbatch.checkpoint import RunDirectory, read_journal
+from cometbatch.checkpoint import RunDirectory, read_journal, remove
 from cometbatch.errors import UsageError
 from cometbatch.manifest import Manifest
 from cometbatch.records import Partition, Tally, Thrown
@@ -113,9 +113,9 @@ def unrecorded(rows: Iterable[int], manifest: Manifest, progressed: Progressed) 
 def tidy(directory: RunDirectory, progressed: Progressed) -> None:
     """Remove what a killed process left half done: staged files, and journals whose part exists."""
     for path in directory.leftover_files():
-        path.unlink()
+        remove(path)
     for index in set(directory.journals()) & set(progressed.committed):
-        directory.journal_path(index).unlink()
+        remove(directory.journal_path(index))
 
 
 def _journaled(directory: RunDirectory, index: int) -> tuple[Tally, frozenset[int]]:
