@@ -527,11 +527,11 @@ class Runner:
         return pending.strikes >= self._policy.max_attempts or pending.pushbacks >= MAX_PUSHBACKS
 
     def _is_unanswered_too_long(self, failure: Failure) -> bool:
-        """Neither pushback nor an outage costs attempts, so time is their bound."""
+        """Neither pushback nor an outage costs attempts, so time is their bound; a few rows alone have their own."""
         if self._unanswered_since is None:
             self._unanswered_since = self._time()
         patience = self._policy.max_pushback_s
-        if self._time() - self._unanswered_since <= patience:
+        if self._time() - self._unanswered_since <= patience or not self._doubts.is_outage:
             return False
         hint = "Carry on later, or lower limits.concurrency and limits.requests_per_minute."
         self.stop(Stop("refused", f"for {patience:g} s the service answered nothing: {failure.message}", hint))

@@ -334,6 +334,24 @@ def test_a_service_that_only_pushes_back_stops_the_run() -> None:
     assert 600 < service.ended[-1][0] < 700
 
 
+def test_a_last_row_that_always_runs_out_of_time_fails_and_does_not_stop_the_run_for_ever() -> None:
+    """Five times 300 s are more than `max_pushback_s`; but one row that is not answered is no service that is not."""
+    rows = RowsInMemory(20)
+    silence = TransportFailure("timeout", "no whole reply within 300 s")
+    stop, _ = carry(
+        rows,
+        lambda row, _: (300.0, silence) if row == 19 else (1.0, answer()),
+        concurrency=4,
+        adaptive=True,
+        max_pushback_s=900.0,
+    )
+    assert stop is None
+    assert len(rows.by_row) == 20
+    last = rows.by_row[19]
+    assert isinstance(last, Failed)
+    assert (last.failure.kind, last.attempts) == ("timeout", 5)
+
+
 def test_slow_answers_are_not_mistaken_for_pushback() -> None:
     """A single pushback while every answer takes longer than `max_pushback_s` stops nothing."""
     rows = RowsInMemory(6)
