@@ -31,6 +31,7 @@ CUT = 0.9  # what a cut leaves of the window at most, and
 HARD_CUT = 0.7  # at least; in between it is what was answered in the last round trip
 INFLATED = 3.0  # times the base latency, from which the window grows no more,
 FAR_INFLATED = 6.0  # and from which it is cut
+HELPED = 0.9  # of the latency before a cut: if it is not below that after it, it is no queue of ours
 SMOOTHING = 0.1  # weight of the newest answer in the running latency
 TYPICAL_OF = 32  # answers whose median is the typical latency: a mean would take every long answer for a slow service
 TYPICAL_EVERY = 8  # answers
@@ -137,9 +138,17 @@ class Pace:
         self._latencies.add(latency_s)
         self._count(now)
         if self._latencies.inflation > FAR_INFLATED:
-            self._cut(now)
+            self._answer_inflation(now)
         elif self._was_full and self._latencies.inflation <= INFLATED:
             self._grow(now)
+
+    def _answer_inflation(self, now: float) -> None:
+        """Cut, and see whether that helps: answers that take as long after it take long for another reason."""
+        if self._latencies.is_lasting:
+            self._latencies.accept()
+        elif self._latencies.is_fresh:
+            self._latencies.note()
+            self._cut(now)
 
     def refused(self, now: float, sent_at: float, pause_s: float = 0.0) -> None:
         """The service refused for lack of capacity; everyone waits so long for it."""
@@ -252,6 +261,8 @@ class _Latencies:
         self._base = math.inf
         self._last: deque[float] = deque(maxlen=TYPICAL_OF)
         self._count = 0
+        self._noted: float | None = None  # the typical latency when it was last answered with a cut,
+        self._noted_at = -TYPICAL_OF  # and how many answers there had been
 
     @property
     def any(self) -> bool:
@@ -269,6 +280,24 @@ class _Latencies:
         if self.mean is None or self._typical is None:
             return self.mean
         return min(self.mean, self._typical)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether all of the last answers came after the last cut."""
+        return self._count - self._noted_at >= TYPICAL_OF
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether a cut has not helped."""
+        return self.is_fresh and self._noted is not None and (self._typical or 0.0) > HELPED * self._noted
+
+    def note(self) -> None:
+        """The window is cut because of the latency as it is now."""
+        self._noted, self._noted_at = self._typical, self._count
+
+    def accept(self) -> None:
+        """The latency as it is now is the base."""
+        self._noted, self._base, self.inflation = None, self._typical or math.inf, 1.0
 
     def forget(self) -> None:
         """What came last is no measure of what comes next; the base stays."""

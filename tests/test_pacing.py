@@ -304,6 +304,36 @@ def test_a_service_that_falls_silent_is_probed_around(latency: str, seed: int) -
     assert between(run.answered, 25, 35) >= 0.85 * CAPACITY * 10
 
 
+def only_first(fast: int) -> Latency:
+    """So many answers come at once (from a cache, say), all others take half a second."""
+    count = itertools.count()
+    return lambda _: 0.005 if next(count) < fast else 0.5
+
+
+def stepping(times: float) -> Latency:
+    """Longer rows begin after six hundred."""
+    count = itertools.count()
+    return lambda _: 0.3 if next(count) < 600 else 0.3 * times
+
+
+@pytest.mark.parametrize(
+    ("latency", "ideal_s"),
+    [
+        pytest.param(lambda: only_first(1), 5.9, id="first fast"),
+        pytest.param(lambda: only_first(40), 5.8, id="first forty fast"),
+        pytest.param(lambda: stepping(5), 14.8, id="five times longer"),
+        pytest.param(lambda: stepping(10), 28.8, id="ten times longer"),
+        pytest.param(lambda: lambda chance: 0.02 if chance.random() < 0.8 else 2.5, 6.3, id="two kinds"),
+    ],
+)
+def test_latency_that_has_other_reasons_than_us_holds_nothing_back(
+    latency: Callable[[], Latency], ideal_s: float
+) -> None:
+    """No bound but the ceiling of 256: at most twice the time that all of it in use would take."""
+    run = course(Bucket(lambda _: 1e9, 1e9), latency(), rows=3000)
+    assert run.answered[-1] <= 2 * ideal_s
+
+
 def test_the_ceiling_is_never_passed() -> None:
     """However well it goes, no more than the ceiling is in flight."""
     run = course(Bucket(lambda _: 1e6, 1e6), LATENCIES["50 ms"], seconds=3, ceiling=5)
