@@ -93,3 +93,14 @@ def test_every_job_that_ships_can_be_planned(job_file: Path, tmp_path: Path) -> 
     assert plan.rows > 0
     assert plan.unrenderable == 0
     assert plan.cost_usd is not None
+
+
+def test_every_line_of_what_survives_what_is_held_by_a_test_that_is_there() -> None:
+    """Each promise names the file and, in the link's title, the test that would fail if it were not so."""
+    section = TEXT.partition("## What survives what")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")][2:]
+    assert len(lines) > 10
+    for line in lines:
+        held = re.fullmatch(r'\| .* \| \[test\]\((tests/[\w/]+\.py) "(test_\w+)"\) \|', line)
+        assert held, line
+        assert f"def {held[2]}(" in (ROOT / held[1]).read_text(encoding="utf-8"), line
