@@ -201,6 +201,7 @@ class Runner:
         self._error: Exception | None = None
         self._pace = Pace(policy.concurrency) if policy.adaptive else None
         self._is_limited = False
+        self._is_saving = False
         self._pushback_rounds = 0
         self._last_pause_at = float("-inf")
         self._unanswered_since: float | None = None
@@ -251,6 +252,8 @@ class Runner:
             return f"pushback until {self._now() + timedelta(seconds=pause_s):%H:%M:%S} UTC"
         if self._pace is not None and self._pace.is_probing:
             return "the service: nothing answers, probing"
+        if self._is_saving:
+            return "the budget: what is in flight may use up the rest"
         return "the rate limit" if self._is_limited else ""
 
     def _close(self) -> None:
@@ -322,7 +325,9 @@ class Runner:
             if not self._sending:
                 self._stop_at_budget(amount, self._budget.left)
                 return False
+            self._is_saving = True
             await self._wait_for_news(None)
+        self._is_saving = False
         pending.reserved = amount
         return True
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from cometbatch import manifest as manifests
 from cometbatch import resume, retry
+from cometbatch.budget import Budget
 from cometbatch.checkpoint import InFlightMarks, RunDirectory
 from cometbatch.limits import Limits
 from cometbatch.manifest import Manifest
@@ -238,6 +239,7 @@ def make_runner(
     marks: Marks | None = None,
     observer: Observer | None = None,
     works: bool = False,
+    budget: Budget | None = None,
     **policy: Any,
 ) -> Runner:
     """A runner over these rows and this service."""
@@ -251,6 +253,7 @@ def make_runner(
         now=lambda: NOW,
         jitter=jitter,
         works=works,
+        budget=budget,
     )
 
 
