@@ -324,6 +324,9 @@ def stepping(times: float) -> Latency:
         pytest.param(lambda: stepping(5), 14.8, id="five times longer"),
         pytest.param(lambda: stepping(10), 28.8, id="ten times longer"),
         pytest.param(lambda: lambda chance: 0.02 if chance.random() < 0.8 else 2.5, 6.3, id="two kinds"),
+        pytest.param(lambda: lambda chance: chance.lognormvariate(-0.5, 1.0), 11.4, id="log-normal"),
+        pytest.param(lambda: lambda chance: chance.expovariate(0.1), 118, id="exponential"),
+        pytest.param(lambda: lambda chance: chance.uniform(1, 100), 595, id="1 to 100 s"),
     ],
 )
 def test_latency_that_has_other_reasons_than_us_holds_nothing_back(
