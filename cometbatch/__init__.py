@@ -15,7 +15,7 @@ A map of the package, imports running downwards only:
     runner, partition, evidence     the loop; the life of a partition; what a finished row says against itself
     source, checkpoint, parts, limits, transport, progress, simulator    adapters, each owning one outside thing
     job, manifest, summary          what is asked; what a run is; what it came to
-    template, wire, retry, doubt, pacing, sustained, budget, pricing, output    the core: no I/O, no clock, no chance
+    template, wire, retry, doubt, pacing, latency, sustained, budget, pricing, output    no I/O, no clock, no chance
     records, errors                 the words
 """
 

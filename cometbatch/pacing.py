@@ -10,9 +10,8 @@ per second sees no bursts.
 """
 
 import math
-import statistics
-from collections import deque
 
+from cometbatch.latency import Latencies
 from cometbatch.sustained import SustainedRate
 
 START = 8.0  # requests in flight before anything is known
@@ -21,9 +20,7 @@ LEAST_SPACING_S = 1e-6
 RAMP_S = 0.5  # after which, before there was any reply, more may be in flight: it may take a minute to come
 RAMP = 2.0  # times as much,
 RAMP_TO = 64.0  # up to this
-FAST_GROWTH = (
-    1.25  # per answer below the threshold: more than twice as much each round trip, or second where that is longer
-)
+FAST_GROWTH = 1.25  # per answer below the threshold: twice as much each round trip, and each second of a longer one
 LONGEST_ROUND_S = 8.0  # that growth makes up for
 SLOW_GROWTH = 0.02  # share of the window per round trip, times the round trips since the last cut
 MOST_GROWTH = 0.5  # share of the window per round trip, at most, above the threshold
@@ -31,11 +28,6 @@ CUT = 0.9  # what a cut leaves of the window at most, and
 HARD_CUT = 0.7  # at least; in between it is what was answered in the last round trip
 INFLATED = 3.0  # times the base latency, from which the window grows no more,
 FAR_INFLATED = 6.0  # and from which it is cut
-HELPED = 0.9  # of the latency before a cut: if it is not below that after it, it is no queue of ours
-SMOOTHING = 0.1  # weight of the newest answer in the running latency
-TYPICAL_OF = 32  # answers whose median is the typical latency: a mean would take every long answer for a slow service
-TYPICAL_EVERY = 8  # answers
-BASE_DRIFT = 1.016  # per look at the typical latency: the base forgets, since services change
 OUTAGE_FAILURES = 4  # failures in a row that mean nothing answers, where they last for a round trip,
 SHORTEST_OUTAGE_S, LONGEST_OUTAGE_S = 0.2, 0.5  # within these bounds
 OUTAGE_PASSES = 0.1  # share of what is sent that may go without a reply in an outage: it was refused a moment later
@@ -55,7 +47,7 @@ class Pace:
         self._window = min(START, self._ceiling)
         self._threshold = self._ceiling
         self._rate = SustainedRate()
-        self._latencies = _Latencies()
+        self._latencies = Latencies()
         self._next_send = -math.inf
         self._spacing_s = START_SPACING_S
         self._last_cut = -math.inf
@@ -63,10 +55,7 @@ class Pace:
         self._is_rate_bound = False
         self._ramped_at = math.inf
         self._proven = self._window
-        self._failures = 0
-        self._sent_since = 0  # the first of those failures
-        self._was_answered = False
-        self._failing_since = math.inf
+        self._failures = _Failures()
         self._probe_wait = 0.0
         self._probing_since = math.inf
         self._resumed_at = -math.inf  # the last time that probing ended
@@ -115,7 +104,7 @@ class Pace:
         """A request leaves."""
         self._rate.sent(now, is_binding=self._is_rate_bound)
         self._ramped_at = min(self._ramped_at, now)
-        self._sent_since += 1
+        self._failures.sent += 1
         if self.is_probing:
             self._next_send = now + self._probe_wait
             return
@@ -126,10 +115,10 @@ class Pace:
 
     def answered(self, now: float, latency_s: float) -> None:
         """An answer came, after so many seconds."""
-        self._was_answered = True
+        self._failures.was_answered = True
         self._replied(now, now - latency_s)
         if self._is_well_again(now, latency_s):
-            self._failures, self._failing_since = 0, math.inf
+            self._failures = _Failures()
         elif self.is_probing:
             return
         if self.is_probing:
@@ -167,14 +156,11 @@ class Pace:
     def failed(self, now: float, sent_at: float) -> None:
         """An attempt brought no answer, whatever the reason."""
         self._replied(now, sent_at)
-        if not self._failures:
-            self._was_answered, self._sent_since = False, 0
-        self._failures += 1
-        self._failing_since = min(self._failing_since, now)
+        self._failures.add(now)
         if self.is_probing:
             self._probe_wait = min(LAST_PROBE_S, 2 * self._probe_wait)
             self._next_send = now + self._probe_wait
-        elif self._is_outage(now):
+        elif self._failures.are_outage(now, self._latencies.mean or 0.0):
             self._begin_probing(now)
 
     def _replied(self, now: float, sent_at: float) -> None:
@@ -183,7 +169,7 @@ class Pace:
             self._stuck -= 1
 
     def _may_ramp(self) -> bool:
-        return not self._latencies.any and not self._failures and self._window < min(RAMP_TO, self._ceiling)
+        return not self._latencies.any and not self._failures.count and self._window < min(RAMP_TO, self._ceiling)
 
     def _ramp(self, now: float) -> bool:
         """Open the window further before the first answer, which may take long to come."""
@@ -195,15 +181,8 @@ class Pace:
 
     def _is_well_again(self, now: float, latency_s: float) -> bool:
         """Whether an answer says so, and is none that was under way when the failures began and comes as usual."""
-        since = now - min(self._failing_since, self._probing_since)
+        since = now - min(self._failures.since, self._probing_since)
         return latency_s <= since or since > LATE * latency_s
-
-    def _is_outage(self, now: float) -> bool:
-        round_trip = min(max(self._latencies.mean or 0.0, SHORTEST_OUTAGE_S), LONGEST_OUTAGE_S)
-        if self._failures < OUTAGE_FAILURES or now - self._failing_since < round_trip:
-            return False
-        passes = self._sent_since - self._failures
-        return not self._was_answered or passes <= max(1.0, OUTAGE_PASSES * self._sent_since)
 
     def _begin_probing(self, now: float) -> None:
         self._threshold = max(self._proven, START)
@@ -251,66 +230,24 @@ class Pace:
         self._was_full = False
 
 
-class _Latencies:
-    """How long answers take, in seconds: on average, typically, and typically when nothing was crowded (the base)."""
+class _Failures:
+    """Those in a row, without an answer that says that all is well; times in seconds."""
 
     def __init__(self) -> None:
-        self.mean: float | None = None
-        self.inflation = 1.0  # the typical latency as a multiple of the base
-        self._typical: float | None = None
-        self._base = math.inf
-        self._last: deque[float] = deque(maxlen=TYPICAL_OF)
-        self._count = 0
-        self._noted: float | None = None  # the typical latency when it was last answered with a cut,
-        self._noted_at = -TYPICAL_OF  # and how many answers there had been
+        self.count = 0
+        self.since = math.inf
+        self.sent = 0  # requests since the first of them
+        self.was_answered = False  # by what was under way when they began
 
-    @property
-    def any(self) -> bool:
-        """Whether anything was answered yet."""
-        return self.mean is not None
+    def add(self, now: float) -> None:
+        """One more."""
+        if not self.count:
+            self.since, self.sent, self.was_answered = now, 0, False
+        self.count += 1
 
-    @property
-    def longest(self) -> float:
-        """Of the last answers."""
-        return max(self._last, default=self.mean or 0.0)
-
-    @property
-    def spread(self) -> float | None:
-        """Over which a window of sends is spread: a few long answers must not hold back the others."""
-        if self.mean is None or self._typical is None:
-            return self.mean
-        return min(self.mean, self._typical)
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether all of the last answers came after the last cut."""
-        return self._count - self._noted_at >= TYPICAL_OF
-
-    @property
-    def is_lasting(self) -> bool:
-        """Whether a cut has not helped."""
-        return self.is_fresh and self._noted is not None and (self._typical or 0.0) > HELPED * self._noted
-
-    def note(self) -> None:
-        """The window is cut because of the latency as it is now."""
-        self._noted, self._noted_at = self._typical, self._count
-
-    def accept(self) -> None:
-        """The latency as it is now is the base."""
-        self._noted, self._base, self.inflation = None, self._typical or math.inf, 1.0
-
-    def forget(self) -> None:
-        """What came last is no measure of what comes next; the base stays."""
-        self._last.clear()
-        self.inflation = 1.0
-
-    def add(self, latency_s: float) -> None:
-        """One more answer."""
-        known = latency_s if self.mean is None else self.mean
-        self.mean = known + SMOOTHING * (latency_s - known)
-        self._last.append(latency_s)
-        self._count += 1
-        if self._count % TYPICAL_EVERY == 0 and len(self._last) == TYPICAL_OF:  # the first to come are the fastest
-            self._typical = statistics.median(self._last)
-            self._base = min(self._base * BASE_DRIFT, self._typical)
-            self.inflation = self._typical / self._base if self._base else 1.0
+    def are_outage(self, now: float, latency_s: float) -> bool:
+        """Whether nothing answers any more: not where some of what was sent since is still under way."""
+        round_trip = min(max(latency_s, SHORTEST_OUTAGE_S), LONGEST_OUTAGE_S)
+        if self.count < OUTAGE_FAILURES or now - self.since < round_trip:
+            return False
+        return not self.was_answered or self.sent - self.count <= max(1.0, OUTAGE_PASSES * self.sent)

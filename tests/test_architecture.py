@@ -13,7 +13,7 @@ MODULES = {
 # From the words at the bottom to the commands at the top: a module imports only from layers below its own.
 LAYERS = (
     ("errors", "records"),
-    ("wire", "template", "retry", "pricing", "pacing", "sustained", "budget", "doubt", "output"),
+    ("wire", "template", "retry", "pricing", "pacing", "latency", "sustained", "budget", "doubt", "output"),
     ("job",),
     ("source", "checkpoint", "parts", "limits", "transport", "progress", "simulator"),
     ("manifest",),
@@ -24,7 +24,19 @@ LAYERS = (
     ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-CORE = ("records", "template", "wire", "retry", "pricing", "pacing", "sustained", "budget", "doubt", "output")
+CORE = (
+    "records",
+    "template",
+    "wire",
+    "retry",
+    "pricing",
+    "pacing",
+    "latency",
+    "sustained",
+    "budget",
+    "doubt",
+    "output",
+)
 FORBIDDEN_IN_CORE = {"asyncio", "time", "random", "os", "pathlib", "httpx", "aiohttp", "threading", "socket"}
 OWNERS = {
     "aiohttp": {"transport"},

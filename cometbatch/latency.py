@@ -1,0 +1,80 @@
+"""How long answers take, and whether they take longer because of us. Pure.
+
+Latencies of models have long tails and differ from row to row, so that a mean says little: a slow service is told by
+the median of the last answers, and only as long as a smaller window is found to help.
+"""
+
+import math
+import statistics
+from collections import deque
+
+SMOOTHING = 0.1  # weight of the newest answer in the running latency
+TYPICAL_OF = 32  # answers whose median is the typical latency: a mean would take every long answer for a slow service
+TYPICAL_EVERY = 8  # answers
+BASE_DRIFT = 1.016  # per look at the typical latency: the base forgets, since services change
+HELPED = 0.9  # of the latency before a cut: if it is not below that after it, it is no queue of ours
+
+
+class Latencies:
+    """How long answers take, in seconds: on average, typically, and typically when nothing was crowded (the base)."""
+
+    def __init__(self) -> None:
+        self.mean: float | None = None
+        self.inflation = 1.0  # the typical latency as a multiple of the base
+        self._typical: float | None = None
+        self._base = math.inf
+        self._last: deque[float] = deque(maxlen=TYPICAL_OF)
+        self._count = 0
+        self._noted: float | None = None  # the typical latency when it was last answered with a cut,
+        self._noted_at = -TYPICAL_OF  # and how many answers there had been
+
+    @property
+    def any(self) -> bool:
+        """Whether anything was answered yet."""
+        return self.mean is not None
+
+    @property
+    def longest(self) -> float:
+        """Of the last answers."""
+        return max(self._last, default=self.mean or 0.0)
+
+    @property
+    def spread(self) -> float | None:
+        """Over which a window of sends is spread: a few long answers must not hold back the others."""
+        if self.mean is None or self._typical is None:
+            return self.mean
+        return min(self.mean, self._typical)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether all of the last answers came after the last cut."""
+        return self._count - self._noted_at >= TYPICAL_OF
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether a cut has not helped."""
+        return self.is_fresh and self._noted is not None and (self._typical or 0.0) > HELPED * self._noted
+
+    def note(self) -> None:
+        """The window is cut because of the latency as it is now."""
+        self._noted, self._noted_at = self._typical, self._count
+
+    def accept(self) -> None:
+        """The latency as it is now is the base."""
+        self._noted, self._base, self.inflation = None, self._typical or math.inf, 1.0
+
+    def forget(self) -> None:
+        """What came last is no measure of what comes next; the base stays."""
+        self._last.clear()
+        self.inflation = 1.0
+
+    def add(self, latency_s: float) -> None:
+        """One more answer."""
+        known = latency_s if self.mean is None else self.mean
+        self.mean = known + SMOOTHING * (latency_s - known)
+        self._last.append(latency_s)
+        self._count += 1
+        if self._count % TYPICAL_EVERY == 0 and len(self._last) == TYPICAL_OF:  # the first to come are the fastest
+            self._typical = statistics.median(self._last)
+            self._base = min(self._base * BASE_DRIFT, self._typical)
+            self.inflation = self._typical / self._base if self._base else 1.0
