@@ -153,6 +153,7 @@ async def _carry_on(
     if found.is_finished and not matching.partitions:
         resume.tidy(directory, found.progressed)  # what a retry left that was killed before it took anything back
         return _summary(job, directory, *known, finished=True, had_work=False, reopened=asked)
+    directory.create()  # ways to copy a run leave out folders with nothing in them
     async with _connected(job, http) as transport:
         if matching.partitions:
             taken = reopen.take_back(directory, *known, words, found=matching, prefix=job.output.prefix)

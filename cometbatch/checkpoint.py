@@ -336,7 +336,7 @@ class RunDirectory:
         return False
 
     def create(self) -> None:
-        """Make the folders of a new run. Raises `CheckpointError` where they can't be made."""
+        """Make the folders of a run, where they are missing. Raises `CheckpointError` where they can't be made."""
         for folder in (self.parts, self.path / "journal"):
             with _naming(folder, "this folder can't be made"):
                 _make_durable(folder)

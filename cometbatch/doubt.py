@@ -4,6 +4,7 @@ While others are answered, a row's failure is its own. While nobody is, a failur
 held back until the next answer, and where none comes the run stops with the rows that were held unrecorded.
 """
 
+from collections import deque
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
@@ -15,6 +16,7 @@ Cause: TypeAlias = Literal["page", "refusal", "exhausted"]
 
 OUTAGE_FAILURES: frozenset[FailureKind] = frozenset({"connection", "overloaded"})  # what an outage looks like,
 OUTAGE_ROWS = 4  # where so many rows have met it since the last answer
+CROWD_REPLIES = 32  # of the last ones; where as many rows as make an outage were refused among them, all are
 OUTAGE_S = 30.0  # from the last answer on: after that, rows that fail at every attempt are taken for what they are
 BAD_REQUEST = 400  # from this status on, nothing was generated
 
@@ -48,6 +50,7 @@ class Doubts(Generic[T]):
         self._answered_at = 0.0  # seconds on the caller's clock
         self._struck: set[int] = set()  # rows that failed since the last answer, as many as it takes to see an outage
         self._held: list[Doubt[T]] = []
+        self._refused: deque[int | None] = deque(maxlen=CROWD_REPLIES)  # the row, or None for an answer
 
     @property
     def any(self) -> bool:
@@ -65,11 +68,20 @@ class Doubts(Generic[T]):
         self.works = True
         self.answers += 1
         self._struck.clear()
+        self._refused.append(None)
 
-    def failed(self, row: int) -> None:
+    def failed(self, row: int, kind: FailureKind) -> None:
         """An attempt of a row failed."""
+        if kind == "overloaded":
+            self._refused.append(row)
         if not self.is_outage:
             self._struck.add(row)
+
+    def is_crowded(self, kind: FailureKind, now: float) -> bool:
+        """Whether a refusal is everyone's: the service can do less than it is asked to, and answers the others."""
+        if kind != "overloaded" or now - self._answered_at >= OUTAGE_S:
+            return False
+        return len(set(self._refused) - {None}) >= OUTAGE_ROWS
 
     def is_excused(self, kind: FailureKind, now: float) -> bool:
         """Whether a row that has used up its attempts gets more of them, because nobody is answered just now."""

@@ -515,14 +515,16 @@ class Runner:
 
     def _count_strike(self, pending: _Pending, verdict: Retry) -> None:
         """Plain pushback uses up no attempt of a row, and what an outage used up is given back when it ends."""
-        pending.pushbacks = pending.pushbacks + 1 if verdict.slow_down and not verdict.costs_attempt else 0
-        self._doubts.failed(pending.request.row)
+        kind = verdict.failure.kind
+        self._doubts.failed(pending.request.row, kind)
+        costs_attempt = verdict.costs_attempt and not self._doubts.is_crowded(kind, self._time())
+        pending.pushbacks = 0 if costs_attempt else pending.pushbacks + 1
         is_barren = pending.answers_seen == self._doubts.answers
         pending.answers_seen = self._doubts.answers
         pending.barren = pending.barren + 1 if is_barren else 1
         if pending.strikes >= self._policy.max_attempts and not is_barren:
             pending.strikes = 0  # they met a service that answered no one; now it does
-        pending.strikes += verdict.costs_attempt
+        pending.strikes += costs_attempt
 
     def _is_exhausted(self, pending: _Pending, failure: Failure) -> bool:
         if self._doubts.is_excused(failure.kind, self._time()):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cometbatch.records import TransportFailure
+from cometbatch.records import Failed, TransportFailure
 from cometbatch.runner import Reply
 from tests.scripted_run import RowsInMemory, ScriptedService, answer, make_runner, refused
 from tests.virtual_time import run
@@ -20,8 +20,9 @@ BUSY = refused(429)
 class Service:
     """A service that admits `capacity(time)` requests a second and refuses the others at once."""
 
-    def __init__(self, capacity: Callable[[float], float], outage: Reply = BUSY) -> None:
+    def __init__(self, capacity: Callable[[float], float], outage: Reply = BUSY, refusal: Reply = BUSY) -> None:
         self._capacity = capacity
+        self._refusal = refusal
         self._outage = outage
         self._chance = random.Random(5)
         self._bucket, self._filled_at = BURST, 0.0
@@ -38,7 +39,7 @@ class Service:
             self._bucket -= 1
             self.answered.append(now)
             return self._chance.uniform(0.1, 0.3), answer()
-        return 0.003, (BUSY if rate else self._outage)
+        return 0.003, (self._refusal if rate else self._outage)
 
     @property
     def refused_share(self) -> float:
@@ -68,14 +69,24 @@ def test_a_steady_service_is_used_and_not_pestered() -> None:
     assert service.refused_share <= 0.10
 
 
-def test_a_service_that_falls_to_a_fifth_and_comes_back_is_followed() -> None:
-    """At least 75 % of what it can do, at most 20 % of requests refused, no row lost."""
-    service = Service(lambda now: CAPACITY / 5 if 10 <= now < 25 else CAPACITY)
+@pytest.mark.parametrize("status", [429, 502, 503, 529])
+def test_a_service_that_falls_to_a_fifth_and_comes_back_is_followed(status: int) -> None:
+    """At least 75 % of what it can do, at most 20 % of requests refused, no row lost, whatever it refuses with."""
+    service = Service(lambda now: CAPACITY / 5 if 10 <= now < 25 else CAPACITY, refusal=refused(status))
     carry_out(service, 4500)
     end = service.answered[-1]
     possible = sum((CAPACITY / 5 if 10 <= tick / 10 < 25 else CAPACITY) / 10 for tick in range(int(end * 10)))
     assert len(service.answered) >= 0.75 * possible
     assert service.refused_share <= 0.20
+
+
+def test_rows_that_alone_are_refused_for_overload_fail_while_others_are_answered() -> None:
+    """What the service has for everyone costs a row no attempt; what three rows alone meet does."""
+    table = RowsInMemory(600)
+    poisonous = ScriptedService(lambda row, _: (0.2, refused(503) if row in (50, 60, 70) else answer()))
+    assert run(make_runner(table, poisonous, concurrency=16, adaptive=True).run()) is None
+    failed = {row: outcome.attempts for row, outcome in table.by_row.items() if isinstance(outcome, Failed)}
+    assert failed == {50: 5, 60: 5, 70: 5}
 
 
 @pytest.mark.parametrize(
