@@ -18,6 +18,10 @@ DEAR_S = 0.5  # a pause from which on a refusal is dear
 DEAR_CUT = 0.96  # what a dear refusal leaves of the rate at most,
 DEAR_MARGIN = 0.95  # or of what passed lately, if that is less,
 MOST_CUT = 0.3  # and at least
+SOON_S = (
+    1.2  # of sending: after a dear refusal that comes sooner than that after the last one, the rate is far too high,
+)
+SOON_CUT = 0.9  # and leaves this of it
 FIRST_CUT = 0.9  # what the first refusal leaves of the rate, which until then is only what happened to be sent
 FIRST_TIMES = 3.0  # the mean rate until then: more than that was sent for a moment only
 LEAST_PER_S = 0.1  # a rate below that can't be told from an outage, which is probed more often
@@ -30,8 +34,8 @@ BIN_S = 0.05  # in which sends are counted together
 
 CALM_S = 1.0  # of sending after a refusal, in which the rate grows least
 GROWTH = 0.03  # of the rate per second, in the calm; after it, as much more each second
-CALM_PER_PAUSE = 14.0  # seconds of calm for each second of a dear refusal's pause,
-DEAR_GROWTH = 0.06  # over the whole of which the rate grows by this share
+CALM_PER_PAUSE = 18.0  # seconds of calm for each second of a dear refusal's pause,
+DEAR_GROWTH = 0.05  # over the whole of which the rate grows by this share
 ALIKE = 0.85  # of the last cut: a dear refusal at that height or above met the same bound twice, which is then believed
 MOST_GROWTH = 1.0  # of the rate per second
 EAGER = 7.0  # times the growth, where the bound is not believed yet, or the rate is
@@ -63,6 +67,7 @@ class SustainedRate:
         self._calm_s = CALM_S
         self._calm_growth = GROWTH
         self._is_believed = True
+        self._was_dear = False
         self._well_since = self._outage_at = math.inf
         self._passed_since = 0
         self._quotas_met = 0
@@ -85,7 +90,7 @@ class SustainedRate:
         """A request did not pass, and everyone waits so long for it; so fast they were sent of late."""
         self._sends.take_back()
         self._passed_since -= 1
-        is_dear = pause_s > DEAR_S
+        is_dear = self._was_dear = pause_s > DEAR_S
         self.per_s = max(LEAST_PER_S, self._cut(sending_per_s, is_dear=is_dear))
         self._is_believed = not is_dear or self.per_s >= ALIKE * self._last_cut
         self._last_cut = self.per_s
@@ -119,7 +124,8 @@ class SustainedRate:
             rate = min(sending_per_s, FIRST_TIMES * self._sends.mean_per_s())
             return DEAR_MARGIN * passed if is_dear else FIRST_CUT * rate
         if is_dear:
-            return max(MOST_CUT * self.per_s, min(DEAR_CUT * self.per_s, DEAR_MARGIN * passed))
+            share = DEAR_CUT if self._since_refusal > SOON_S else SOON_CUT
+            return max(MOST_CUT * self.per_s, min(share * self.per_s, DEAR_MARGIN * passed))
         # What passed while the rate was still being found says how large a burst may be, and nothing of the rate.
         is_known = self._sends.seconds > self._first_refusal_s + SPAN_S
         return max(CUT * self.per_s, min(self.per_s, MARGIN * passed if is_known else 0.0))
@@ -130,6 +136,8 @@ class SustainedRate:
         return max(CALM_S, CALM_PER_PAUSE * pause_s * share**2)
 
     def _growth(self) -> float:
+        if self._was_dear and self._since_refusal < SOON_S:
+            return 0.0
         beyond = self._since_refusal - self._calm_s
         growth = self._calm_growth if beyond < 0 else GROWTH * (1 + beyond)
         is_eager = not self._is_believed or self.per_s < FAR_BELOW * self._best
