@@ -40,6 +40,7 @@ from cometbatch.preflight import (
     suggested_rows,
 )
 from cometbatch.progress import Progress
+from cometbatch.records import Completion, ErrorDetail, HttpResponse
 from cometbatch.reopen import Matching
 from cometbatch.resume import Found, Progressed
 from cometbatch.runner import Policy, Runner, Service, Stop
@@ -409,11 +410,18 @@ class _Session(Struct, frozen=True):
         rates = self.manifest.prices.rates
         return Service(
             exchange=self.transport.exchange,
-            parse=self.checked.format.parse_response,
+            parse=self._parse,
             judge=lambda reply, parsed: retries.classify(reply, parsed, now=now()),
             price=lambda usage: pricing.cost(usage, rates),
             request_id=request_id_of,
         )
+
+    def _parse(self, response: HttpResponse) -> Completion | ErrorDetail:
+        """What the reply says, without a key that it may quote in escapes."""
+        parsed = self.checked.format.parse_response(response)
+        texts = {name: value for name in parsed.__struct_fields__ if isinstance(value := getattr(parsed, name), str)}
+        clean = {name: self.transport.blank_out(text) for name, text in texts.items()}
+        return parsed if clean == texts else msgspec.structs.replace(parsed, **clean)
 
     def _policy(self) -> Policy:
         limits, patience = self.checked.job.limits, self.checked.job.retry

@@ -83,10 +83,13 @@ class Doubts(Generic[T]):
             return False
         return len(set(self._refused) - {None}) >= OUTAGE_ROWS
 
-    def is_excused(self, kind: FailureKind, now: float) -> bool:
-        """Whether a row that has used up its attempts gets more of them, because nobody is answered just now."""
+    def is_excused(self, kind: FailureKind, now: float, *, is_tail: bool = False) -> bool:
+        """Whether a row that has used up its attempts gets more of them, because nobody is answered just now.
+
+        `is_tail`: no further rows are left to tell an outage by.
+        """
         is_recent = self.answers > 0 and now - self._answered_at < OUTAGE_S
-        return is_recent and self.is_outage and kind in OUTAGE_FAILURES
+        return is_recent and (self.is_outage or is_tail) and kind in OUTAGE_FAILURES
 
     def is_doubtful(self, doubt: Doubt[T]) -> bool:
         """Whether the next answer is to be waited for before the row fails.

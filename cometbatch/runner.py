@@ -527,14 +527,20 @@ class Runner:
         pending.strikes += costs_attempt
 
     def _is_exhausted(self, pending: _Pending, failure: Failure) -> bool:
-        if self._doubts.is_excused(failure.kind, self._time()):
+        if self._doubts.is_excused(failure.kind, self._time(), is_tail=self._exhausted):
             return False
-        if self._time() - pending.began > self._policy.max_row_s:
-            return True
-        return pending.strikes >= self._policy.max_attempts or pending.pushbacks >= MAX_PUSHBACKS
+        seconds = self._time() - pending.began
+        is_pushed_back_for_good = pending.pushbacks >= MAX_PUSHBACKS and seconds > self._policy.max_pushback_s
+        is_used_up = pending.strikes >= self._policy.max_attempts or is_pushed_back_for_good
+        return is_used_up or seconds > self._policy.max_row_s
 
     def _is_unanswered_too_long(self, failure: Failure) -> bool:
-        """Neither pushback nor an outage costs attempts, so time is their bound; a few rows alone have their own."""
+        """Neither pushback nor an outage costs attempts, so time is their bound; a few rows alone have their own.
+
+        So have the last ones that run out of time: longer than `max_pushback_s` in all, and the table would never end.
+        """
+        if failure.kind == "timeout" and self._exhausted:
+            return False
         if self._unanswered_since is None:
             self._unanswered_since = self._time()
         patience = self._policy.max_pushback_s

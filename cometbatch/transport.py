@@ -251,6 +251,10 @@ class Transport:
         """GET something that needs no key, such as the catalog; 30 s is the official limit (sheet, section 1)."""
         return await self._send("GET", path, {"accept-encoding": "identity"}, b"", timeout_s)
 
+    def blank_out(self, text: str | None) -> str | None:
+        """The text without the key: what a reply hides in JSON's escapes shows only once it is decoded."""
+        return text if text is None or len(self._key) < MIN_KEY_CHARS else self._redact(text)
+
     async def aclose(self) -> None:
         """Close every connection."""
         await self._http.aclose()

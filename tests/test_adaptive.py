@@ -15,6 +15,7 @@ CAPACITY = 150.0  # requests a second
 BURST = 15.0  # requests that the service takes at once
 CEILING = 256
 BUSY = refused(429)
+BUSY_A_SECOND = refused(429, retry_after="1")
 
 
 class Service:
@@ -82,7 +83,7 @@ def test_a_service_that_falls_to_a_fifth_and_comes_back_is_followed(status: int)
 
 def test_rows_that_alone_are_refused_for_overload_fail_while_others_are_answered() -> None:
     """What the service has for everyone costs a row no attempt; what three rows alone meet does."""
-    table = RowsInMemory(600)
+    table = RowsInMemory(2000)
     poisonous = ScriptedService(lambda row, _: (0.2, refused(503) if row in (50, 60, 70) else answer()))
     assert run(make_runner(table, poisonous, concurrency=16, adaptive=True).run()) is None
     failed = {row: outcome.attempts for row, outcome in table.by_row.items() if isinstance(outcome, Failed)}
@@ -100,6 +101,50 @@ def test_an_outage_of_ten_seconds_loses_no_row_and_is_not_stormed(refusal: Reply
     carry_out(service, 4500)
     assert sum(10 <= at < 20 for at in service.sent) <= 0.10 * CAPACITY * 10
     assert service.rate(25, 30) >= 0.85 * CAPACITY
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [refused(503), refused(429, retry_after="1"), TransportFailure("connection", "refused", sent=False)],
+    ids=["503", "429 with Retry-After", "no connection"],
+)
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_an_outage_that_meets_only_the_last_rows_loses_none_of_them(refusal: Reply, last: int) -> None:
+    """No further rows are left to tell an outage by; ten seconds of it are borne with all the same."""
+    began: list[float] = []
+
+    def script(row: int, _: int) -> tuple[float, Reply]:
+        now = asyncio.get_running_loop().time()
+        if row >= 40 - last:
+            began.append(now)
+            if now < began[0] + 10:
+                return 0.003, refusal
+        return 0.2, answer()
+
+    table = RowsInMemory(40)
+    assert (
+        run(
+            make_runner(
+                table, ScriptedService(script), concurrency=8, adaptive=True, jitter=random.Random(1).random
+            ).run()
+        )
+        is None
+    )
+    assert [outcome for outcome in table.recorded if isinstance(outcome, Failed)] == []
+    assert len(table.by_row) == 40
+
+
+def test_a_pause_asked_for_again_and_again_fails_no_row_before_its_time() -> None:
+    """Ninety seconds of `Retry-After: 1` for the last row are ninety refusals, and less than `max_pushback_s`."""
+    began: list[float] = []
+
+    def script(row: int, _: int) -> tuple[float, Reply]:
+        began.extend([asyncio.get_running_loop().time()] if row == 9 else [])
+        return (0.01, BUSY_A_SECOND) if row == 9 and began[-1] < began[0] + 90 else (0.2, answer())
+
+    table = RowsInMemory(10)
+    assert run(make_runner(table, ScriptedService(script), concurrency=4, adaptive=True).run()) is None
+    assert [outcome for outcome in table.recorded if isinstance(outcome, Failed)] == []
 
 
 def test_a_long_outage_stops_the_run_and_fails_no_row() -> None:

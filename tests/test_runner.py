@@ -337,22 +337,22 @@ def test_a_service_that_only_pushes_back_stops_the_run() -> None:
     assert 600 < service.ended[-1][0] < 700
 
 
-def test_a_last_row_that_always_runs_out_of_time_fails_and_does_not_stop_the_run_for_ever() -> None:
-    """Five times 300 s are more than `max_pushback_s`; but one row that is not answered is no service that is not."""
+@pytest.mark.parametrize("bad", [1, 4, 10])
+def test_rows_that_always_run_out_of_time_fail_and_do_not_stop_the_run_for_ever(bad: int) -> None:
+    """Five times 300 s are more than `max_pushback_s`; but rows that are not answered are no service that is not."""
     rows = RowsInMemory(20)
     silence = TransportFailure("timeout", "no whole reply within 300 s")
     stop, _ = carry(
         rows,
-        lambda row, _: (300.0, silence) if row == 19 else (1.0, answer()),
-        concurrency=4,
+        lambda row, _: (300.0, silence) if row >= 20 - bad else (1.0, answer()),
+        concurrency=16,
         adaptive=True,
         max_pushback_s=900.0,
     )
     assert stop is None
     assert len(rows.by_row) == 20
-    last = rows.by_row[19]
-    assert isinstance(last, Failed)
-    assert (last.failure.kind, last.attempts) == ("timeout", 5)
+    failed = [outcome for outcome in rows.recorded if isinstance(outcome, Failed)]
+    assert [(outcome.failure.kind, outcome.attempts) for outcome in failed] == [("timeout", 5)] * bad
 
 
 def test_slow_answers_are_not_mistaken_for_pushback() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pyarrow.parquet as pq
 import pytest
 
@@ -206,3 +207,22 @@ def test_a_key_given_as_an_override_is_not_echoed_as_a_change(bench: Workbench) 
         assert "prompt" in said[1][1]
         refuse_pieces([(place.split()[0], text) for place, text in said], NO_SHAPE)
     refuse_pieces(readings(bench.folder), NO_SHAPE)
+
+
+def test_a_key_that_a_reply_hides_in_escapes_is_not_kept(bench: Workbench) -> None:
+    """What shows only once JSON is decoded is blanked out then: in the answer, its ids, and an error's words."""
+    hidden, key = "\\u0073k-not-needed-here", "sk-not-needed-here"
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        said = '{"message": {"role": "assistant", "content": "say @"}, "finish_reason": "@"}'
+        body = '{"id": "@", "model": "@", "choices": [%s], "usage": {}}' % said
+        if b"0003" in request.content:
+            return httpx.Response(400, text='{"error": {"message": "no, @", "code": "@"}}'.replace("@", hidden))
+        return httpx.Response(200, text=body.replace("@", hidden))
+
+    bench.write_rows(5)
+    cometbatch.run(bench.job(prices="none"), progress=False, http=httpx.MockTransport(answer))
+    kept = str(bench.result().to_pylist())
+    assert "say [key]" in kept
+    assert "no, [key]" in kept or "no, sk-" in kept
+    assert key not in kept
