@@ -122,14 +122,9 @@ def test_an_outage_that_meets_only_the_last_rows_loses_none_of_them(refusal: Rep
         return 0.2, answer()
 
     table = RowsInMemory(40)
-    assert (
-        run(
-            make_runner(
-                table, ScriptedService(script), concurrency=8, adaptive=True, jitter=random.Random(1).random
-            ).run()
-        )
-        is None
-    )
+    chance = random.Random(1).random
+    runner = make_runner(table, ScriptedService(script), concurrency=8, adaptive=True, jitter=chance)
+    assert run(runner.run()) is None
     assert [outcome for outcome in table.recorded if isinstance(outcome, Failed)] == []
     assert len(table.by_row) == 40
 

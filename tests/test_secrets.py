@@ -215,7 +215,7 @@ def test_a_key_that_a_reply_hides_in_escapes_is_not_kept(bench: Workbench) -> No
 
     def answer(request: httpx.Request) -> httpx.Response:
         said = '{"message": {"role": "assistant", "content": "say @"}, "finish_reason": "@"}'
-        body = '{"id": "@", "model": "@", "choices": [%s], "usage": {}}' % said
+        body = f'{{"id": "@", "model": "@", "choices": [{said}], "usage": {{}}}}'
         if b"0003" in request.content:
             return httpx.Response(400, text='{"error": {"message": "no, @", "code": "@"}}'.replace("@", hidden))
         return httpx.Response(200, text=body.replace("@", hidden))
