@@ -35,6 +35,7 @@ from cometbatch.preflight import (
     check_budget,
     now,
     price_book,
+    refuse_clashes,
     run_directory,
     simulator_behaviour,
     suggested_rows,
@@ -107,7 +108,7 @@ async def run_async(
     directory = run_directory(job)
     identity: source.Identity | None = None
     if fresh or directory.read_manifest() is None:  # told before a folder is made
-        _check_start(job, directory, fresh=fresh, needs_key=http is None)
+        _check_start(checked, directory, fresh=fresh, needs_key=http is None)
         identity = await asyncio.to_thread(checked.source.check)
     with _locked(directory):
         found = None if fresh else await _in_thread(_known_run, directory, checked)
@@ -128,7 +129,7 @@ async def _start(
     progress: bool | None,
 ) -> RunSummary:
     """A new run, also where an earlier one recorded nothing: then prices and partitions are as the job has them now."""
-    _check_start(checked.job, directory, fresh=fresh, needs_key=http is None)
+    _check_start(checked, directory, fresh=fresh, needs_key=http is None)
     measured = await _in_thread(checked.source.check) if identity is None else identity
     async with _connected(checked.job, http) as transport:
         manifest = await _begin(checked, measured, directory, transport, fresh=fresh)
@@ -186,8 +187,10 @@ def _retry_words(retry: str | Iterable[str], *, fresh: bool) -> frozenset[str]:
     return words
 
 
-def _check_start(job: Job, directory: RunDirectory, *, fresh: bool, needs_key: bool) -> None:
-    """Refuse what would be noticed late otherwise: no key, or a result that is not this run's to replace."""
+def _check_start(checked: Checked, directory: RunDirectory, *, fresh: bool, needs_key: bool) -> None:
+    """Refuse what would be noticed late otherwise: two columns of a name, no key, a result that is not this run's."""
+    refuse_clashes(checked)
+    job = checked.job
     if needs_key:
         api_key(job)
     path = job.output.path

@@ -178,13 +178,16 @@ def outcomes_table(outcomes: Iterable[Outcome]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=OUTPUT_SCHEMA)
 
 
-def read_outcomes(table: pa.Table, first_row: int, prefix: str = "") -> list[Outcome]:
+def read_outcomes(
+    table: pa.Table, first_row: int, prefix: str = "", columns: Sequence[Column] = COLUMNS
+) -> list[Outcome]:
     """The outcomes in a table's output columns, its first row being `first_row`; other columns are passed over.
 
-    They make the same columns again; a column that an older run lacks (`columns_of`) is null. What has no column of
-    its own is gone: an error's code (now in its message) and the detail of a succeeded answer.
+    They make the same columns again. `columns` are the run's (`columns_of`): what an older one lacks is null, even
+    where its input has a column of that name. What has no column of its own is gone: an error's code (now in its
+    message) and the detail of a succeeded answer.
     """
-    names = [column.name for column in COLUMNS if prefix + column.name in table.column_names]
+    names = [column.name for column in columns]
     rows = zip(*(table.column(prefix + name).to_pylist() for name in names), strict=True)
     absent: dict[str, Any] = dict.fromkeys({column.name for column in COLUMNS} - set(names))
     return [_outcome(row, dict(zip(names, cells, strict=True)) | absent) for row, cells in enumerate(rows, first_row)]

@@ -20,6 +20,7 @@ from cometbatch.preflight import (
     check,
     check_budget,
     price_book,
+    refuse_clashes,
     run_directory,
     simulator_behaviour,
     suggested_rows,
@@ -150,9 +151,10 @@ def plan(job: Job, *, http: httpx.AsyncBaseTransport | None = None) -> RunPlan:
 
 
 def _known_run(checked: Checked) -> Found | None:
-    """The run that this job would carry on. Raises `DriftError` where it can't, `UsageError` for a foreign result."""
+    """The run that this job would carry on. Raises `DriftError` or `UsageError` where it, or a new one, can't be."""
     found = resume.find(run_directory(checked.job), checked.job.output.path)
     if found is None or not found.is_begun:
+        refuse_clashes(checked)
         return None
     manifests.refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
     resume.refuse_foreign(checked.job.output.path, found.manifest)

@@ -58,7 +58,7 @@ def row_maker(job: Job, template: PromptTemplate, columns: Sequence[str], rates:
 
 
 def check(job: Job) -> Checked:
-    """Check everything about a job that needs no full read of its input. Raises `UsageError`."""
+    """Check what any session of a job needs, without a full read of its input. Raises `UsageError`."""
     refuse_key(job)
     if job.target.is_simulator:
         simulator_behaviour(job)
@@ -66,12 +66,21 @@ def check(job: Job) -> Checked:
     template = job.prompt_template_for(opened.columns)
     if job.input.id is not None and job.input.id not in opened.columns:
         raise UsageError(f"input.id: there is no column {job.input.id!r}; there are {', '.join(opened.columns)}.")
-    if clashes := output.clashes(opened.columns, job.output.prefix):
+    return Checked(job, opened, template, wire.FORMATS[job.target.format])
+
+
+def refuse_clashes(checked: Checked) -> None:
+    """Raises `UsageError` where a new run's columns would be named like the input's.
+
+    One that is carried on had its own checked when it began, and is not asked for those that were added since: its
+    prefix can't be changed any more.
+    """
+    job = checked.job
+    if clashes := output.clashes(checked.source.columns, job.output.prefix):
         raise UsageError(
             f"{job.input.path}: the input has columns named like the output's: {', '.join(clashes)}. "
             "Set output.prefix (for example to out_) to tell them apart."
         )
-    return Checked(job, opened, template, wire.FORMATS[job.target.format])
 
 
 def refuse_key(job: Job) -> None:

@@ -129,7 +129,8 @@ def _outcomes(
     """What is recorded of a partition, committed or not."""
     if index in progressed.committed:
         table = parts.read_part(directory.part_path(index))
-        return output.read_outcomes(table, index * manifest.partition_rows, prefix)
+        columns = output.columns_of(manifest.version)
+        return output.read_outcomes(table, index * manifest.partition_rows, prefix, columns)
     return [record for record in _journal(directory, index) if not isinstance(record, Thrown)]
 
 

@@ -395,7 +395,7 @@ class _Proof:
 
     def _check_sums(self, partition: Partition, part: pa.Table) -> None:
         path = self._directory.part_path(partition.index)
-        tally = output.tally(output.read_outcomes(part, partition.first_row, self._prefix))
+        tally = output.tally(output.read_outcomes(part, partition.first_row, self._prefix, self._columns))
         told = parts.read_info(path, self._manifest.run_id).tally
         if tally != msgspec.structs.replace(told, **{name: getattr(NOTHING, name) for name in self._untold}):
             self._notes.found("sums", "its rows do not add up to the totals in its footer", where=path.name)
