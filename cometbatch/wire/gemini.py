@@ -47,6 +47,7 @@ _FINISH: Mapping[str, FinishReason] = {
 }
 _DEFAULT_BLOCK: Final = "SAFETY"
 _CONFIG: Final = "generationConfig"
+_COUNTERS: Final = ("promptTokenCount", "cachedContentTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
 _CAMEL: Mapping[str, str] = {
     "max_output_tokens": "maxOutputTokens",
     "top_p": "topP",
@@ -304,8 +305,11 @@ def _is_call(part: dict[str, Any]) -> bool:
 
 
 def _read_usage(usage: dict[str, Any]) -> Usage:
-    """Output = candidates + thoughts; a counter left out or null is 0, unless all are (contract sheet, section 5)."""
-    if not usage:
+    """Output = candidates + thoughts; a counter left out or null is 0, unless all are (contract sheet, section 5).
+
+    What else may stand there, a cost for one, is no counter: without any, the counts are unknown, and not free.
+    """
+    if all(usage.get(name) is None for name in _COUNTERS):
         return Usage()
     thoughts = _counter(usage, "thoughtsTokenCount")
     return lawful_usage(

@@ -72,6 +72,9 @@ def _usage_of(name: str, usage: object) -> Usage:
                     "cachedContentTokenCount": None}, Usage(7, 3, 0, None, 0)),
         ("gemini", {"promptTokenCount": 7, "thoughtsTokenCount": "x"}, Usage(7, None, 0, None, None)),
         ("gemini", {}, Usage()),
+        ("gemini", {"cost": 0.25, "trafficType": "ON_DEMAND"}, Usage()),
+        ("gemini", {"promptTokenCount": None, "totalTokenCount": 9}, Usage()),
+        ("gemini", {"promptTokenCount": 0}, Usage(0, 0, 0, None, 0)),
         *((name, broken, Usage()) for name in ANSWERS for broken in NO_USAGE),
     ],
 )  # fmt: skip
