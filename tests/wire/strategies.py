@@ -1,6 +1,7 @@
 """Prompts, completions and errors as each format can say them, for the property tests."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from hypothesis import strategies as st
@@ -10,6 +11,10 @@ from cometbatch.wire import WireFormat
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 COUNTS = st.integers(0, 10**12)
+COSTS: st.SearchStrategy[Decimal] = st.builds(
+    lambda digits, decimals: Decimal(digits).scaleb(-decimals), st.integers(0, 10**15 - 1), st.integers(6, 18)
+)
+"""Amounts below 10**9 of at most fifteen digits, which a float keeps."""
 JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | WORDS,
     lambda children: st.lists(children, max_size=3) | st.dictionaries(WORDS, children, max_size=3),

@@ -1,6 +1,7 @@
 """What one half writes, the other reads back: the law that lets the simulator stand for the service."""
 
 import copy
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -8,9 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch.records import Completion, ErrorDetail, GenerationParams, Message, ModelRequest, Prompt
+from cometbatch.records import (
+    Completion,
+    ErrorDetail,
+    GenerationParams,
+    HttpResponse,
+    Message,
+    ModelRequest,
+    Prompt,
+    Usage,
+)
 from cometbatch.wire import FORMATS, WireFormat, format_for_path
-from tests.wire.strategies import MODELS, any_completions, completions, prompts
+from cometbatch.wire.counts import COST_DECIMALS, MAX_COST
+from tests.wire.strategies import COSTS, JSON_VALUES, MODELS, any_completions, completions, prompts
 
 every_format = pytest.mark.parametrize("wire", FORMATS.values(), ids=lambda wire: wire.name)
 moderate = settings(max_examples=60, deadline=None)
@@ -40,6 +51,41 @@ def test_the_client_half_reads_the_completion_that_the_server_half_wrote(
     """A reply survives the trip exactly: text, ending, usage, id, model and detail."""
     completion = data.draw(completions(wire))
     assert wire.parse_response(wire.build_response(model, completion)) == completion
+
+
+def reporting(wire: WireFormat, completion: Completion, cost: object) -> Completion:
+    """What is read of the same reply with a cost beside its counts, as some models' replies have it."""
+    reply = wire.build_response("m", completion)
+    body: dict[str, Any] = msgspec.json.decode(reply.body)
+    body["usageMetadata" if wire.name == "gemini" else "usage"]["cost"] = cost
+    content = msgspec.json.Encoder(decimal_format="number").encode(body)
+    read = wire.parse_response(HttpResponse(reply.status, reply.headers, content))
+    assert isinstance(read, Completion)
+    return read
+
+
+@every_format
+@moderate
+@given(data=st.data(), cost=COSTS)
+def test_a_reported_cost_is_read_exactly_and_changes_nothing_else(
+    wire: WireFormat, data: st.DataObject, cost: Decimal
+) -> None:
+    """Up to a float's own fifteen digits, whatever notation the number is written in."""
+    completion = data.draw(completions(wire).filter(lambda drawn: drawn.usage != Usage()))
+    assert reporting(wire, completion, cost) == msgspec.structs.replace(completion, reported_cost_usd=cost)
+
+
+@every_format
+@moderate
+@given(data=st.data(), value=JSON_VALUES)
+def test_whatever_stands_for_a_cost_breaks_no_answer(wire: WireFormat, data: st.DataObject, value: object) -> None:
+    """It is an amount that the output's column can hold, or unknown; the answer is read as without it."""
+    completion = data.draw(completions(wire).filter(lambda drawn: drawn.usage != Usage()))
+    read = reporting(wire, completion, value)
+    assert msgspec.structs.replace(read, reported_cost_usd=None) == completion
+    if (cost := read.reported_cost_usd) is not None:
+        assert 0 <= cost <= MAX_COST
+        assert cost.same_quantum(COST_DECIMALS)
 
 
 @every_format
