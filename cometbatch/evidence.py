@@ -74,9 +74,9 @@ def _wrong_attempts(cells: Cells) -> str | None:
 
 
 def _wrong_counts(cells: Cells) -> str | None:
-    for name in _COUNTS:
-        if cells[name] is not None and cells[name] < 0:
-            return f"{name} is {cells[name]}"
+    for name in (*_COUNTS, "reported_cost_usd"):
+        if (found := cells.get(name)) is not None and found < 0:
+            return f"{name} is {found}"
     for name, whole in _PARTS_OF.items():
         if cells[name] is not None and cells[whole] is not None and cells[name] > cells[whole]:
             return f"{name} is {cells[name]}, more than {whole}"
