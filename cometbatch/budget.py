@@ -2,6 +2,10 @@
 
 The law: spent + reserved <= cap, whatever happens to what is in flight, as long as no reservation is less than the
 bill that comes of it.
+
+A cost that a reply reports of itself is not booked, even where it is the higher one: nothing documents its currency,
+and it may pass every reservation, so that one bad number would end the run, where it may spoil no more than its row.
+Where the two differ, the summary says so.
 """
 
 from decimal import Decimal

@@ -141,3 +141,16 @@ def test_a_refused_request_is_not_counted_as_thrown_away(bench: Workbench) -> No
     summary = carry_out(bench.job(), Network(answer=refuse_once))
     assert summary.all_succeeded
     assert summary.tally.thrown == 0
+
+
+def test_a_cost_that_a_reply_reports_of_itself_is_not_booked(bench: Workbench) -> None:
+    """One bad number in one reply can't end a run: the budget keeps to this run's own prices."""
+
+    def absurd(_request: httpx.Request) -> httpx.Response:
+        said = {"message": {"role": "assistant", "content": "Yes."}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 5, "completion_tokens": 4, "cost": 999_999_999.5}
+        return httpx.Response(200, json={"id": "c", "model": "m", "choices": [said], "usage": usage})
+
+    summary = carry_out(budgeted(bench, Decimal(1), prices={"input": 1, "output": 2}), Network(answer=absurd))
+    assert (summary.succeeded, summary.cost_usd) == (12, Decimal("0.000156"))
+    assert any("the service reported $11999999994 for 12 answers" in warning for warning in summary.warnings)
