@@ -200,6 +200,42 @@ def test_the_bill_is_the_servers_own(bench: Workbench, name: str, model: str, pe
     )
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_the_service_says_that_an_answer_cost_stands_beside_our_own_sum(bench: Workbench, name: str) -> None:
+    """In the table, the summary, the status and the proof; where both agree there is nothing to warn of."""
+    job = bench.job(target={"format": name, "model": "comet-sim.2.5"}, output={"partition_rows": 5})
+    summary = carry_out(job, simulator())
+    table = bench.result()
+    assert table["reported_cost_usd"].to_pylist() == table["cost_usd"].to_pylist()
+    told = summary.to_dict()["reported"]
+    assert (told["answers"], told["cost_usd"], told["differing"]) == (12, summary.to_dict()["cost_usd"], 0)
+    assert not any("reported" in warning for warning in summary.warnings)
+    assert cometbatch.status(bench.output).to_dict()["reported"] == told
+    assert cometbatch.verify(job).ok
+
+
+def test_a_reported_cost_is_known_of_an_open_partition_too(bench: Workbench) -> None:
+    """The status of a stopped run adds up what its journal holds, and warns of what differs already."""
+
+    def dear(request: httpx.Request) -> httpx.Response:
+        if b"Parcel 0007" in request.content:
+            return httpx.Response(401, json={"error": {"message": "Invalid token", "code": "", "type": "x"}})
+        said = {"message": {"role": "assistant", "content": "Yes."}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 5, "completion_tokens": 4, "cost": 0.25}
+        return httpx.Response(200, json={"id": "c", "model": "m", "choices": [said], "usage": usage})
+
+    limits = {"concurrency": 1, "adaptive": False}
+    job = bench.job(prices={"input": 1, "output": 2}, limits=limits, output={"partition_rows": 5})
+    with pytest.raises(cometbatch.RunStoppedError):
+        carry_out(job, Network(answer=dear))
+    status = cometbatch.status(bench.output)
+    told = status.to_dict()["reported"]
+    assert (told["answers"], told["cost_usd"]) == (7, "1.75")
+    assert (told["differing"], told["differing_cost_usd"], told["differing_priced_usd"]) == (7, "1.75", "0.000091")
+    warning = "the service reported $1.75 for 7 answers; at this run's prices they cost $0.000091"
+    assert warning in status.to_dict()["warnings"]
+
+
 def test_a_price_per_request_needs_no_token_counts(bench: Workbench) -> None:
     """A model priced per request costs that much a row, whatever it says of tokens."""
     network = simulator("no-usage:0.5")
