@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Loaded at first use: `cometbatch --help` and code that needs one name should not pay for pyarrow and aiohttp.
+# Loaded at first use: `cometbatch --help` and code that needs one name should not pay for pyarrow and httpx.
 _HOMES = {
     "batch": ("run", "run_async"),
     "errors": (

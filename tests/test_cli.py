@@ -360,7 +360,7 @@ def test_every_command_and_option_is_documented() -> None:
 
 def test_help_and_version_load_nothing_heavy() -> None:
     """The command line answers such questions at once: what a run needs is only loaded for a run."""
-    heavy = "{'pyarrow', 'polars', 'aiohttp', 'httpx', 'tqdm', 'jinja2', 'uvicorn', 'yaml', 'msgspec'}"
+    heavy = "{'pyarrow', 'polars', 'httptools', 'httpx', 'tqdm', 'jinja2', 'uvicorn', 'yaml', 'msgspec'}"
     program = (
         "import sys\n"
         "from cometbatch.cli import cli\n"

@@ -10,7 +10,6 @@ import inspect
 import json
 import re
 import socket
-import ssl
 import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -19,17 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import aiohttp
 import httpx
 import pytest
-from aiohttp.client_reqrep import ConnectionKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch import transport
 from cometbatch.errors import UsageError
 from cometbatch.records import HttpRequest, HttpResponse, TransportFailure
-from cometbatch.transport import AiohttpPool, BodyTooLargeError, Reply, Transport, check_key, is_loopback
+from cometbatch.transport import Reply, Transport, check_key, connection, pool
+from cometbatch.transport.lanes import PooledLane
+from cometbatch.transport.route import is_loopback
 
 T = TypeVar("T")
 KEY = "sk-Secret_0123456789"
@@ -316,7 +314,7 @@ def test_cookies_are_not_kept() -> None:
 
 @pytest.fixture
 def _restless(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "REST_S", 0.0)
+    monkeypatch.setattr(pool, "REST_S", 0.0)
 
 
 @pytest.mark.usefixtures("_restless")
@@ -422,7 +420,7 @@ def test_a_connection_rests_before_it_is_used_again() -> None:
 
     async def main() -> int:
         async with serving(reply()) as (server, client):
-            for pause_s in (0.0, 2 * transport.REST_S, 0.0):
+            for pause_s in (0.0, 2 * pool.REST_S, 0.0):
                 answer(await client.exchange(REQUEST))
                 await asyncio.sleep(pause_s)
             return server.connections
@@ -562,7 +560,7 @@ def test_a_server_without_tls_is_a_connection_failure() -> None:
 def test_an_address_that_is_none_is_a_connection_failure(base_url: str) -> None:
     """Addresses are checked long before; one that slips through still raises nothing out of an exchange."""
     client = Transport("http://127.0.0.1", KEY, timeout_s=LONG_S)
-    client._base_url = base_url
+    client._lane._base_url = base_url
 
     async def main() -> Reply:
         try:
@@ -614,8 +612,8 @@ BOUND = 10_000
 
 @pytest.fixture
 def _small_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "MAX_BODY_BYTES", BOUND)
-    monkeypatch.setattr(transport, "SMALL_BODY_BYTES", BOUND // 2)
+    monkeypatch.setattr(connection, "MAX_BODY_BYTES", BOUND)
+    monkeypatch.setattr(connection, "SMALL_BODY_BYTES", BOUND // 2)
 
 
 def compressed(body: bytes, coding: str = "gzip") -> bytes:
@@ -698,7 +696,7 @@ def test_a_body_that_cannot_be_unpacked_is_a_connection_failure(sent: bytes, wor
 @pytest.mark.usefixtures("_small_bound")
 def test_large_replies_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is for so many large replies at a time, whatever is in flight; small ones never wait."""
-    monkeypatch.setattr(transport, "LARGE_REPLIES", 2)
+    monkeypatch.setattr(pool, "LARGE_REPLIES", 2)
     begun, go_on = asyncio.Semaphore(0), asyncio.Event()
     body = b"x" * BOUND
 
@@ -715,8 +713,9 @@ def test_large_replies_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
             for _ in tasks:
                 await begun.acquire()
             small = await client.exchange(REQUEST)
-            assert isinstance(client._http, AiohttpPool)
-            free = client._http._large._value
+            assert isinstance(client._lane, PooledLane)
+            assert client._lane._pool is not None
+            free = client._lane._pool._large._value
             go_on.set()
             return list(await asyncio.gather(*tasks)), free, small
 
@@ -729,7 +728,7 @@ def test_large_replies_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_small_bound")
 def test_a_slow_large_reply_does_not_keep_its_turn_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Others wait for it, so it has less time than an attempt."""
-    monkeypatch.setattr(transport, "LARGE_REPLY_S", SHORT_S)
+    monkeypatch.setattr(pool, "LARGE_REPLY_S", SHORT_S)
     came = failure(exchanged(endless(OK + b"\r\n" + b"x" * (BOUND - 1000), b"x", 0.01)))
     assert came == TransportFailure("timeout", f"a large reply did not end within {SHORT_S:g} s")
 
@@ -737,7 +736,7 @@ def test_a_slow_large_reply_does_not_keep_its_turn_for_ever(monkeypatch: pytest.
 def test_interim_replies_have_an_end() -> None:
     """One or two may come ahead of a reply; a flood of them would keep us busy for the whole time limit."""
     interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-    most = transport.MAX_INTERIM_REPLIES
+    most = connection.MAX_INTERIM_REPLIES
     assert answer(exchanged(interim * most + reply(b"x"))).body == b"x"
     assert "interim" in failure(exchanged(interim * (most + 1) + reply(b"x"))).detail
 
@@ -860,61 +859,8 @@ def test_every_httpx_error_is_a_value(kind: type[Exception], *, while_reading: b
     client = Transport("http://127.0.0.1", KEY, timeout_s=LONG_S, http=httpx.MockTransport(handle))
     came = failure(run(lambda: client.exchange(REQUEST)))
     expected = "timeout" if issubclass(kind, httpx.TimeoutException) else "connection"
-    assert came.kind == ("too_large" if kind is BodyTooLargeError else expected)
+    assert came.kind == expected
     assert came.detail
-
-
-AIOHTTP_ERRORS = sorted(set(subclasses(aiohttp.ClientError)), key=lambda kind: kind.__name__)
-OTHER_ERRORS: list[type[Exception]] = [
-    OSError,
-    ConnectionResetError,
-    TimeoutError,
-    ssl.SSLError,
-    ssl.SSLCertVerificationError,
-    ValueError,
-    UnicodeError,
-    zlib.error,
-]
-
-
-def aiohttp_error(kind: type[Exception]) -> Exception:
-    """One of these, complete enough to be asked for its words."""
-    origin = ConnectionKey("127.0.0.1", 80, False, True, None, None, None)
-    refused = ConnectionRefusedError(111, "Connection refused")
-    info = aiohttp.RequestInfo(url=None, method="POST", headers=None, real_url="u")  # type: ignore[arg-type] # unread
-    for arguments in ((info, ()), ("/socket", origin, refused), (origin, refused), (b"a", b"b", "host", 80), ("w",)):
-        try:
-            error = kind(*arguments)
-            str(error)
-        except (TypeError, AttributeError):
-            continue
-        return error
-    raise AssertionError(f"{kind} needs other arguments")
-
-
-@pytest.mark.parametrize("kind", [*AIOHTTP_ERRORS, *OTHER_ERRORS], ids=lambda kind: kind.__name__)
-def test_every_error_of_the_pool_is_a_value(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of aiohttp's exceptions, nor what it lets through from below, ends a run."""
-
-    def fail(*_: object, **__: object) -> None:
-        raise aiohttp_error(kind)
-
-    monkeypatch.setattr(aiohttp.ClientSession, "request", fail)
-    came = failure(run(lambda: once("http://127.0.0.1")))
-    assert came.kind == ("timeout" if issubclass(kind, TimeoutError) else "connection")
-    assert came.detail
-
-
-def test_the_pool_is_an_httpx_transport_to_its_errors_too() -> None:
-    """Behind httpx's interface come httpx's exceptions, so that the pool can be exchanged for any other."""
-
-    async def main() -> None:
-        pool = AiohttpPool()
-        with pytest.raises(httpx.ConnectError):
-            await pool.handle_async_request(httpx.Request("POST", "http://127.0.0.1:1"))
-        await pool.aclose()
-
-    run(main)
 
 
 def test_a_bug_is_not_taken_for_the_network() -> None:

@@ -1,0 +1,99 @@
+"""One exchange over HTTP, and the only place that knows the key.
+
+Hides the network: whatever it does to us comes back as a value.
+"""
+
+from typing import TypeAlias
+
+import httpx
+
+from cometbatch.errors import UsageError
+from cometbatch.records import HttpRequest, HttpResponse, TransportFailure
+from cometbatch.transport.connection import NoReplyError
+from cometbatch.transport.lanes import HttpxLane, PooledLane
+from cometbatch.transport.pool import PoolStats
+
+REDACTED = "[key]"
+NOT_IN_KEYS = frozenset(" \"'`")  # what comes along when a key is copied with its surroundings
+MIN_KEY_CHARS = 11  # of any key of the service (contract sheet, section 1); shorter ones are placeholders like "none"
+DETAIL_CHARS = 300  # of a failure's words, which may quote what a broken server sent
+CATALOG_TIMEOUT_S = 30.0  # the official limit (contract sheet, section 1)
+SUCCESS = range(200, 300)
+
+Reply: TypeAlias = HttpResponse | TransportFailure
+
+
+class Transport:
+    """Adds address and key to a request, carries it out, and returns what came of it as a value.
+
+    `base_url` has no trailing version (`/v1`); `timeout_s` bounds one whole attempt, from connecting to the last
+    byte. The key goes out as a Bearer header, which every route accepts (contract sheet, section 1), and is blanked
+    out of whatever comes back, since a service may quote it in its refusal. Only an answer is left as it is where
+    the key is too short to be one of the service's: blanking "none" or "test" would change what the model said.
+    """
+
+    def __init__(
+        self, base_url: str, key: str, *, timeout_s: float, http: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._key = check_key(key)
+        self._key_bytes = self._key.encode()
+        self._is_real_key = len(self._key) >= MIN_KEY_CHARS
+        self._timeout_s = timeout_s
+        self._lane = PooledLane(self._base_url) if http is None else HttpxLane(self._base_url, http)
+
+    def __repr__(self) -> str:
+        return f"Transport({self._base_url!r})"
+
+    @property
+    def pool_stats(self) -> PoolStats | None:
+        """How connections were used; None where the pool is not ours, or nothing was sent."""
+        return self._lane.stats
+
+    async def exchange(self, request: HttpRequest) -> Reply:
+        """POST one request, with the key."""
+        return await self._send("POST", request, self._timeout_s, self._key)
+
+    async def fetch_public(self, path: str, *, timeout_s: float = CATALOG_TIMEOUT_S) -> Reply:
+        """GET something that needs no key, such as the catalog."""
+        return await self._send("GET", HttpRequest(path, {}, b""), timeout_s, None)
+
+    def blank_out(self, text: str | None) -> str | None:
+        """The text without the key: what a reply hides in JSON's escapes shows only once it is decoded."""
+        return self._redact(text) if text is not None and self._is_real_key else text
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._lane.aclose()
+
+    async def _send(self, method: str, request: HttpRequest, timeout_s: float, key: str | None) -> Reply:
+        try:
+            return self._clean(await self._lane.send(method, request, timeout_s, key))
+        except NoReplyError as error:
+            return TransportFailure(error.kind, self._detail(str(error)), error.sent)
+
+    def _clean(self, reply: HttpResponse) -> HttpResponse:
+        """The reply without the key."""
+        is_in_body = self._key_bytes in reply.body and (self._is_real_key or reply.status not in SUCCESS)
+        if not is_in_body and not any(self._key in value for value in reply.headers.values()):
+            return reply
+        body = reply.body.replace(self._key_bytes, REDACTED.encode()) if is_in_body else reply.body
+        return HttpResponse(reply.status, {name: self._redact(each) for name, each in reply.headers.items()}, body)
+
+    def _detail(self, words: str) -> str:
+        """An error's words in one line, of bounded length."""
+        words = " ".join(self._redact(words).split())
+        return words if len(words) <= DETAIL_CHARS else words[: DETAIL_CHARS - 1] + "…"
+
+    def _redact(self, text: str) -> str:
+        return text.replace(self._key, REDACTED)
+
+
+def check_key(key: str) -> str:
+    """The key as it can be sent, without surrounding white space or BOM. Raises `UsageError`, never quoting it."""
+    trimmed = key.strip().strip("\ufeff").strip()
+    if not trimmed:
+        raise UsageError("The API key is empty. Set its environment variable to the key itself.")
+    if not trimmed.isascii() or not trimmed.isprintable() or not NOT_IN_KEYS.isdisjoint(trimmed):
+        raise UsageError("The API key holds characters that no key has. Copy it again, without quotes or line breaks.")
+    return trimmed

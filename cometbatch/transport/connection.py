@@ -1,0 +1,257 @@
+"""One connection to a service that is not trusted: bytes out, one whole reply back, or the words why not.
+
+httptools (llhttp) reads HTTP strictly; what it has no bound for is bounded here: heads, interim replies, bodies. And
+a connection on which anything came that nobody asked for is dead, since the next row would take it for its answer.
+"""
+
+import asyncio
+import select
+from typing import cast
+
+import httptools
+
+from cometbatch.records import TransportFailureKind
+
+MAX_BODY_BYTES = 4 * 1024 * 1024  # 128,000 tokens of five characters, each escaped (\uXXXX); more is no text answer
+SMALL_BODY_BYTES = 256 * 1024  # of each reply, read at once; what is beyond it is read when it is asked for
+MAX_HEAD_BYTES = 1024 * 1024  # that come in a row and are no body; honest heads have some kilobytes
+MAX_HEADERS = 1000  # servers send twenty or so
+MAX_INTERIM_REPLIES = 16  # 1xx, ahead of one reply; servers send one or two
+RECEIVED_AT_ONCE_BYTES = 16 * 1024  # parsed in one go: thousands of the tiniest pieces fit, and take milliseconds
+
+_INTERIM = range(100, 200)
+_SWITCHING = 101
+
+
+class NoReplyError(Exception):
+    """There is no whole reply. Kind, words and `sent` are those of `TransportFailure`."""
+
+    def __init__(self, kind: TransportFailureKind, words: str, *, sent: bool = True) -> None:
+        super().__init__(words)
+        self.kind = kind
+        self.sent = sent
+
+
+def receive_buffer() -> memoryview:
+    """Memory to receive into; one for all connections of an event loop: it is read before it is filled again."""
+    return memoryview(bytearray(RECEIVED_AT_ONCE_BYTES))
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Speaks HTTP/1.1 for one request at a time; the parts of the last reply are its attributes.
+
+    `send` starts a request and gives a future that is done when the reply is whole, or is not going to be (`error`), or
+    has more than `SMALL_BODY_BYTES` (`is_whole` is False; then reading has stopped until `rest`).
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_has_head",
+        "_head_bytes",
+        "_header_count",
+        "_interim",
+        "_is_large",
+        "_parser",
+        "_poll",
+        "_size",
+        "_transport",
+        "_until_end",
+        "_waiter",
+        "error",
+        "headers",
+        "is_dead",
+        "is_whole",
+        "opened",
+        "rested_since",
+        "status",
+    )
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._buffer = buffer
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._poll = select.poll()
+        self.opened = True  # until the transport says that it is closed
+        self.is_dead = False  # whether it must not be used again
+        self.is_whole = True
+        self.error: NoReplyError | None = None
+        self.rested_since = 0.0
+        self._begin()
+
+    @property
+    def body(self) -> bytes:
+        """The last reply's body, as it came."""
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+
+    @property
+    def has_input(self) -> bool:
+        """Whether something waits to be read that nobody has asked for, the connection's end included."""
+        return bool(self._poll.poll(0))
+
+    def send(self, request: bytes) -> asyncio.Future[None]:
+        """Send a request, all bytes of it. Nothing else may be under way."""
+        self._begin()
+        self.is_whole = False
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        if self.is_dead or self._transport is None:
+            self.fail(NoReplyError("connection", "the connection was closed"))
+        else:
+            self._transport.write(request)
+        return waiter
+
+    async def rest(self) -> None:
+        """Read what is left of a large reply. Raises `NoReplyError`."""
+        if not self.is_whole and self.error is None and self._transport is not None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            self._transport.resume_reading()
+            await self._waiter
+        if self.error is not None:
+            raise self.error
+
+    def fail(self, error: NoReplyError) -> None:
+        """Whatever is under way ends so, and the connection with it."""
+        self.abort()
+        if not self.is_whole and self.error is None:
+            self.error = error
+        self._wake()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.is_dead = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _begin(self) -> None:
+        self.error = None
+        self.status = 0
+        self._interim = self._head_bytes = 0
+        self._begin_reply()
+
+    def _begin_reply(self) -> None:
+        self.headers: dict[str, str] = {}
+        self._header_count = 0
+        self._has_head = self._until_end = self._is_large = False
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # -- what asyncio calls --------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is open."""
+        self._transport = cast("asyncio.Transport", transport)  # as uvloop's is, too, without saying so
+        self._poll.register(transport.get_extra_info("socket"), select.POLLIN)
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Read little at a time, so that many connections at once do not hold up the loop."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Something came."""
+        if self.is_whole:
+            self.abort()  # nobody asked
+            return
+        self._head_bytes += nbytes
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self.fail(NoReplyError("connection", f"the reply's head is larger than {MAX_HEAD_BYTES:,} bytes"))
+            return
+        try:
+            self._parser.feed_data(self._buffer[:nbytes])
+        except httptools.HttpParserCallbackError as error:
+            self._fail_from_callback(error)
+        except httptools.HttpParserUpgrade:
+            self.fail(NoReplyError("connection", "the server switches to another protocol, which was not asked for"))
+        except httptools.HttpParserError as error:
+            self.fail(NoReplyError("connection", f"the reply is no HTTP: {_words(error)}"))
+        else:
+            if self._size > SMALL_BODY_BYTES and not self._is_large and not self.is_whole:
+                self._pause()
+
+    def eof_received(self) -> None:
+        """The server says no more. That ends a body of no stated length, and cuts any other one short."""
+        self.is_dead = True
+        if self._has_head and self._until_end and not self.is_whole:
+            self.on_message_complete()
+        self.fail(NoReplyError("connection", "the server closed the connection before the end of its reply"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed, by whomever."""
+        self.opened = False
+        words = str(exc) if exc is not None else "the connection was closed before the end of the reply"
+        self.fail(NoReplyError("connection", words))
+        self._transport = None
+        del self._parser  # which holds us in turn
+
+    def _fail_from_callback(self, error: httptools.HttpParserCallbackError) -> None:
+        cause = error.__context__
+        if not isinstance(cause, NoReplyError):
+            raise error  # a mistake of ours
+        self.fail(cause)
+
+    def _pause(self) -> None:
+        self._is_large = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+        self._wake()
+
+    # -- what httptools calls ------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """A reply begins, or a second one: that stops the parser, and its words reach nobody."""
+        if self.is_whole:
+            raise NoReplyError("connection", "a reply that nobody asked for")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or what stands after a body in the shape of one."""
+        self._header_count += 1
+        if self._header_count > MAX_HEADERS:
+            raise NoReplyError("connection", f"the reply has more than {MAX_HEADERS:,} headers")
+        if not self._has_head:
+            self.headers[_text(name).lower()] = _text(value).strip()
+
+    def on_headers_complete(self) -> None:
+        """The head is read."""
+        self.status = self._parser.get_status_code()
+        self._has_head = True
+        self._until_end = "content-length" not in self.headers and "transfer-encoding" not in self.headers
+        if (coding := self.headers.get("transfer-encoding", "chunked").lower()) != "chunked":
+            raise NoReplyError("connection", f"the reply is transferred as {coding[:40]!r}, which was not asked for")
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._head_bytes = 0
+        self._size += len(body)
+        if self._size > MAX_BODY_BYTES:
+            raise NoReplyError("too_large", f"the reply's body is larger than {MAX_BODY_BYTES:,} bytes")
+        self._chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        """The reply is whole, unless it is an interim one."""
+        if self.status in _INTERIM and self.status != _SWITCHING:
+            self._interim += 1
+            if self._interim > MAX_INTERIM_REPLIES:
+                raise NoReplyError("connection", f"more than {MAX_INTERIM_REPLIES} interim replies")
+            self._begin_reply()
+        elif self.status != _SWITCHING and not self.is_whole:
+            self.is_whole = True
+            self.is_dead = self.is_dead or not self._parser.should_keep_alive()
+            self._wake()
+
+
+def _text(raw: bytes) -> str:
+    """A header's text: not every one is ASCII, and a billed answer must not be lost over one that is not."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _words(error: Exception) -> str:
+    """What httptools says, which it may have taken apart into letters."""
+    return "".join(map(str, error.args))

@@ -1,0 +1,129 @@
+"""Two ways to the service that look the same from above.
+
+Our own pool, bytes in and bytes out, since a request object, a response object and their headers take several times
+the time of all else. And whatever transport with httpx's interface one puts in its place, for tests and for networks
+that need it. httpx's own pool is neither: from some sixteen requests in flight on it collapses (its bookkeeping is
+quadratic: encode/httpx #3215, encode/httpcore #929).
+"""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+
+import httpx
+
+from cometbatch.records import HttpRequest, HttpResponse, TransportFailureKind
+from cometbatch.transport.connection import NoReplyError
+from cometbatch.transport.pool import Pool, PoolStats
+from cometbatch.transport.route import Route, is_loopback, route_to
+
+MAX_HEADS = 64  # kept; a run has one or two
+
+# Before a connection, nothing can be sent over it.
+UNSENT_ERRORS = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
+HTTPX_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict, OSError)
+
+
+class PooledLane:
+    """Our own pool, along the way that the environment names."""
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+        self._pool: Pool | None = None
+        self._heads: dict[tuple[object, ...], bytes] = {}
+
+    @property
+    def stats(self) -> PoolStats | None:
+        """How connections were used; None where nothing was sent."""
+        return None if self._pool is None else self._pool.stats
+
+    async def send(self, method: str, request: HttpRequest, timeout_s: float, key: str | None) -> HttpResponse:
+        """One exchange, with this key. Raises `NoReplyError`."""
+        try:
+            pool = self._pool or self._open_pool()
+            head = self._heads.get(_name_of(method, request)) or self._head(method, request, key)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise NoReplyError("connection", str(error), sent=False) from error
+        return await pool.exchange(b"%b%d\r\n\r\n%b" % (head, len(request.body), request.body), timeout_s)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._pool is not None:
+            await self._pool.aclose()
+
+    def _open_pool(self) -> Pool:
+        self._pool = Pool(self._route(), _tls_context)
+        return self._pool
+
+    def _route(self) -> Route:
+        return route_to(httpx.URL(self._base_url), use_environment=not is_loopback(self._base_url))
+
+    def _head(self, method: str, request: HttpRequest, key: str | None) -> bytes:
+        """A request up to the number that is its content-length: the same for all rows."""
+        route = self._route()
+        target = route.target_prefix + httpx.URL(self._base_url + request.path).raw_path.decode("ascii")
+        named = {"host": route.address, **_with_key(request.headers, key), **dict(route.headers)}
+        lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in named.items())]
+        head = "\r\n".join([*lines, "content-length: "]).encode()
+        if len(self._heads) >= MAX_HEADS:
+            self._heads.clear()
+        self._heads[_name_of(method, request)] = head
+        return head
+
+
+class HttpxLane:
+    """Any transport with httpx's interface."""
+
+    stats = None
+
+    def __init__(self, base_url: str, http: httpx.AsyncBaseTransport) -> None:
+        self._base_url = base_url
+        self._http = http
+
+    async def send(self, method: str, request: HttpRequest, timeout_s: float, key: str | None) -> HttpResponse:
+        """One exchange, with this key. Raises `NoReplyError`."""
+        is_sent = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                asked = self._request(method, request, key)
+                is_sent = True  # a transport that is not ours does not say
+                response = await self._http.handle_async_request(asked)
+                content = await response.aread()
+                await response.aclose()
+        except TimeoutError:
+            raise NoReplyError("timeout", f"no whole reply within {timeout_s:g} s", sent=is_sent) from None
+        except HTTPX_ERRORS as error:
+            kind: TransportFailureKind = "timeout" if isinstance(error, httpx.TimeoutException) else "connection"
+            may_be_sent = is_sent and not isinstance(error, UNSENT_ERRORS)
+            raise NoReplyError(kind, str(error) or type(error).__name__, sent=may_be_sent) from error
+        headers = {name.lower(): value for name, value in response.headers.multi_items()}
+        return HttpResponse(response.status_code, headers, content)
+
+    async def aclose(self) -> None:
+        """Close what was handed to us."""
+        await self._http.aclose()
+
+    def _request(self, method: str, request: HttpRequest, key: str | None) -> httpx.Request:
+        headers = _with_key(request.headers, key)
+        return httpx.Request(method, self._base_url + request.path, headers=headers, content=request.body)
+
+
+def _name_of(method: str, request: HttpRequest) -> tuple[object, ...]:
+    return (method, request.path, *request.headers.items())
+
+
+def _with_key(headers: Mapping[str, str], key: str | None) -> dict[str, str]:
+    own = {"accept": "*/*", "accept-encoding": "identity"}
+    return {**own, **headers, **({} if key is None else {"authorization": f"Bearer {key}"})}
+
+
+def _tls_context() -> ssl.SSLContext:
+    """How to trust: certifi's list, or what SSL_CERT_FILE and SSL_CERT_DIR of the environment name."""
+    return httpx.create_ssl_context()

@@ -1,0 +1,205 @@
+"""Connections to one service: as many as there are requests in flight, used again, and none of them trusted.
+
+Guards that a hostile server costs its own attempt alone. Memory: of all replies together, only `LARGE_REPLIES` may be
+beyond `SMALL_BODY_BYTES` at a time, and the others wait unread, in the kernel and on the server's side; to wait
+rather than to fail, since an honest answer is paid for. Time: one attempt's limit covers all from connecting to the
+last byte, whoever waits for whom. Truth: a connection rests between two requests, so that what follows a reply unasked
+has come by then.
+"""
+
+import asyncio
+import contextlib
+import resource
+import ssl
+from collections import deque
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from cometbatch.records import HttpResponse
+from cometbatch.transport import unpacking
+from cometbatch.transport.connection import Connection, NoReplyError, receive_buffer
+from cometbatch.transport.dialling import Dialler
+from cometbatch.transport.route import Route
+
+LARGE_REPLIES = 4  # at a time, whatever is in flight: 32 MiB while their pieces are put together
+LARGE_REPLY_S = 60.0  # for the rest of a large reply, so that a slow one does not keep the others waiting for ever
+REST_S = 0.05  # of a connection between two requests: what follows a reply unasked arrives in this time, if it does
+IDLE_CONNECTION_S = 15.0  # below the usual keep-alive of servers, so that they rarely close one under a request
+CLOSE_S = 1.0  # for connections to be gone, at the end
+MAX_OPEN_FILES = 65_536  # that are asked for; each connection takes one
+
+
+class PoolStats(Struct, frozen=True):
+    """How connections were used: requests sent, connections opened for them, and the most that were open at once."""
+
+    requests: int = 0
+    opened: int = 0
+    most_open: int = 0
+
+
+class Pool:
+    """Carries out exchanges with one service. The caller bounds how many are in flight."""
+
+    def __init__(self, route: Route, tls: Callable[[], ssl.SSLContext]) -> None:
+        self._dialler = Dialler(route, self._make, tls)
+        self._buffer = receive_buffer()
+        self._resting: deque[Connection] = deque()  # in the order in which they were let go
+        self._open: set[Connection] = set()
+        self._deadlines: dict[Connection, tuple[float, float]] = {}  # of what is in flight, and its whole time
+        self._sweep: asyncio.TimerHandle | None = None
+        self._next_end = 0.0
+        self._large = asyncio.Semaphore(LARGE_REPLIES)
+        self._requests = self._opened = self._most_open = 0
+        self._loop = asyncio.get_running_loop()
+        raise_open_files()
+
+    @property
+    def stats(self) -> PoolStats:
+        """How connections were used so far."""
+        return PoolStats(self._requests, self._opened, self._most_open)
+
+    async def exchange(self, request: bytes, timeout_s: float) -> HttpResponse:
+        """Send a whole request and read its whole reply. Raises `NoReplyError`.
+
+        The headers tell of the body as it is handed on, unpacked and in one piece.
+        """
+        deadline = self._loop.time() + timeout_s
+        connection = self._take() or await self._dial(deadline, timeout_s)
+        self._requests += 1
+        waiter = connection.send(request)
+        self._watch(connection, deadline, timeout_s)
+        try:
+            await waiter
+            if connection.is_whole and "content-encoding" not in connection.headers:
+                body = connection.body
+            else:
+                body = await self._read_large(connection, deadline, timeout_s)
+        except BaseException:
+            self._drop(connection)
+            raise
+        finally:
+            self._deadlines.pop(connection, None)
+        self._let_go(connection)
+        return _reply(connection, body)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection in self._open:
+            connection.abort()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                while any(connection.opened for connection in self._open):  # noqa: ASYNC110 - the loop closes them
+                    await asyncio.sleep(0)
+        self._open.clear()
+        self._resting.clear()
+
+    # -- connections ---------------------------------------------------------------------------------------------
+
+    def _make(self) -> Connection:
+        return Connection(self._buffer)
+
+    def _take(self) -> Connection | None:
+        """The connection that has rested longest, if long enough and nothing came meanwhile."""
+        now = self._loop.time()
+        while self._resting and self._resting[0].rested_since + REST_S <= now:
+            connection = self._resting.popleft()
+            is_fresh = now - connection.rested_since < IDLE_CONNECTION_S
+            if is_fresh and not connection.is_dead and not connection.has_input:
+                return connection
+            self._drop(connection)
+        return None
+
+    async def _dial(self, deadline: float, timeout_s: float) -> Connection:
+        try:
+            connection = await self._dialler.open(deadline)
+        except TimeoutError:
+            raise _out_of_time(timeout_s, sent=False) from None
+        self._open.add(connection)
+        self._opened += 1
+        self._most_open = max(self._most_open, len(self._open))
+        return connection
+
+    def _let_go(self, connection: Connection) -> None:
+        if connection.is_dead:
+            self._drop(connection)
+        else:
+            connection.rested_since = self._loop.time()
+            self._resting.append(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        connection.abort()
+        self._open.discard(connection)
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def _watch(self, connection: Connection, deadline: float, timeout_s: float) -> None:
+        """One timer for all: a timer each would cost as much as the request."""
+        self._deadlines[connection] = deadline, timeout_s
+        if self._sweep is None or deadline < self._next_end:
+            if self._sweep is not None:
+                self._sweep.cancel()
+            self._next_end = deadline
+            self._sweep = self._loop.call_at(deadline, self._end_late)
+
+    def _end_late(self) -> None:
+        now = max(self._loop.time(), self._next_end)  # timers may fire a little early
+        self._sweep = None
+        late = [(each, timeout_s) for each, (deadline, timeout_s) in self._deadlines.items() if deadline <= now]
+        for connection, timeout_s in late:
+            del self._deadlines[connection]
+            connection.fail(_out_of_time(timeout_s))
+        if self._deadlines:
+            self._next_end = min(self._deadlines.values())[0]
+            self._sweep = self._loop.call_at(self._next_end, self._end_late)
+
+    # -- size ----------------------------------------------------------------------------------------------------
+
+    async def _read_large(self, connection: Connection, deadline: float, timeout_s: float) -> bytes:
+        """The rest of a reply that is large, or may be once it is unpacked; one of few at a time."""
+        if connection.error is not None:
+            raise connection.error
+        del self._deadlines[connection]
+        try:
+            async with asyncio.timeout_at(deadline), self._large:
+                return await self._read_rest(connection)
+        except TimeoutError:
+            raise _out_of_time(timeout_s) from None
+
+    async def _read_rest(self, connection: Connection) -> bytes:
+        limit = asyncio.timeout(LARGE_REPLY_S)
+        try:
+            async with limit:
+                await connection.rest()
+                coding = connection.headers.get("content-encoding", "").lower() or "identity"
+                body = connection.body
+                is_plain = coding == "identity" or not body
+                return body if is_plain else await unpacking.unpacked(body, coding)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise NoReplyError("timeout", f"a large reply did not end within {LARGE_REPLY_S:g} s") from None
+
+
+def raise_open_files() -> None:
+    """Let this process open as many files as it may; the limit that it starts with is often 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):  # a system may refuse, and go on with what it has
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _out_of_time(timeout_s: float, *, sent: bool = True) -> NoReplyError:
+    return NoReplyError("timeout", f"no whole reply within {timeout_s:g} s", sent=sent)
+
+
+def _reply(connection: Connection, body: bytes) -> HttpResponse:
+    headers = connection.headers
+    if "content-encoding" in headers or "transfer-encoding" in headers:
+        headers.pop("content-encoding", None)
+        headers.pop("transfer-encoding", None)
+        headers["content-length"] = str(len(body))
+    return HttpResponse(connection.status, headers, body)
