@@ -35,6 +35,7 @@ STAGED = ".tmp"  # a file that is being written aside ends so, until it is whole
 CHECKSUM_DIGITS = 8
 MARK_DIGITS = 20  # of the largest row number
 MARK_BYTES = MARK_DIGITS + 1  # one in-flight mark: a row number, right-aligned, and a line break
+NO_MARK = b" " * MARK_DIGITS + b"\n"
 SECTOR_BYTES = 512  # what a disk writes whole or not at all, at least
 INDEX_DIGITS = 5  # of a partition in a file's name, at least
 
@@ -107,11 +108,11 @@ class Journal:
     def append(self, record: bytes) -> None:
         """Write one record (no line break inside). Raises `CheckpointError` when the disk won't take it, whole."""
         line = _line(record)
-        with _naming(self.path, "can't write the journal"):
-            try:
-                written = self._file.write(line)
-            except OSError:
-                self._cut_off()
+        try:
+            written = self._file.write(line)
+        except OSError:
+            self._cut_off()
+            with _naming(self.path, "can't write the journal"):
                 raise
         if written != len(line):
             self._cut_off()
@@ -215,7 +216,7 @@ def _has_hole(content: bytes, start: int) -> bool:
 
 
 def _line(record: bytes) -> bytes:
-    return b"%0*x %s\n" % (CHECKSUM_DIGITS, zlib.crc32(record), record)
+    return b"%08x %b\n" % (zlib.crc32(record), record)  # CHECKSUM_DIGITS of them
 
 
 def _checked(line: bytes) -> bytes | None:
@@ -247,7 +248,7 @@ class InFlightMarks:
 
     def end(self, slot: int) -> None:
         """Note that what `slot` sent has been answered and dealt with."""
-        self._map[slot * MARK_BYTES : (slot + 1) * MARK_BYTES] = _mark(None)
+        self._map[slot * MARK_BYTES : (slot + 1) * MARK_BYTES] = NO_MARK
 
     def close(self) -> None:
         """Release the mapping; the marks stay in the file."""
@@ -255,7 +256,7 @@ class InFlightMarks:
 
 
 def _mark(row: int | None) -> bytes:
-    return b"%*s\n" % (MARK_DIGITS, b"" if row is None else b"%d" % row)
+    return NO_MARK if row is None else b"%*d\n" % (MARK_DIGITS, row)
 
 
 def _read_marks(path: Path) -> frozenset[int]:

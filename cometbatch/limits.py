@@ -77,6 +77,10 @@ class Limits:
                 await asyncio.sleep(wait_s)
             return charge
 
+    def are_open(self, now: float) -> bool:
+        """Whether nobody has to wait at this time of the event loop: there are no limits, and no pause."""
+        return self._requests is None and self._tokens is None and now >= self._paused_until
+
     def settle(self, charge: float, estimated_tokens: int, actual_tokens: int) -> None:
         """Correct a charge once the service has said how many tokens the request really took."""
         self._debt += actual_tokens - charge

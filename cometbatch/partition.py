@@ -126,6 +126,13 @@ class Partitions:
             return True
         return sum(opened.partition.row_count for opened in self._open.values()) < self._min_open_rows
 
+    def ready_row(self) -> RowRequest | Failed | None:
+        """The next row of the partition that is being handed out; `None` where `next_row` has more to do than that."""
+        if not self._rows_left or self._broken is not None:
+            return None
+        self._rows_left -= 1
+        return next(self._rows)
+
     async def next_row(self) -> RowRequest | Failed | None:
         """The next row without an outcome, in input order; `None` after the last.
 

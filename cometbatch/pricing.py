@@ -6,6 +6,7 @@ add up to the total to the last digit, because a rate has at most `RATE_DECIMALS
 tokens, so that every cost is a whole number of 1e-18 US dollars (`COST_SCALE`).
 """
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -40,6 +41,7 @@ _MAX_MODELS: Final = 10**6  # a catalog that claims more than this claims nothin
 _MAX_SHOWN_CHARS: Final = 80
 _NO_RATES: Final = Rates()
 _NOTHING = Decimal(0)
+_ONE = Decimal(1)
 
 
 class PriceSettings(Struct, frozen=True):
@@ -209,10 +211,18 @@ def _token_terms(usage: Usage, rates: Rates, input_rate: Decimal, output_rate: D
 
 
 def _per_million(terms: Iterable[tuple[Decimal, int]]) -> Decimal:
-    total = Decimal(0)
+    """The sum of rate times count, over a million. In whole units of `COST_SCALE`: integers are exact, and fast."""
+    units = 0
     for rate, count in terms:
-        total = _EXACT.fma(rate, count, total)
-    return _EXACT.quantize(_EXACT.scaleb(total, -6), _COST_UNIT)
+        if count:
+            units += _rate_units(rate) * count
+    return _EXACT.scaleb(Decimal(units), -COST_SCALE)
+
+
+@functools.lru_cache(maxsize=256)
+def _rate_units(rate: Decimal) -> int:
+    """A rate in units of its last decimal. Raises `decimal.Inexact` for a finer one, `InvalidOperation` for none."""
+    return int(_EXACT.quantize(_EXACT.scaleb(rate, RATE_DECIMALS), _ONE))
 
 
 def _own_basis(settings: PriceSettings, entry: CatalogEntry | None) -> Rates:

@@ -73,6 +73,9 @@ class Rows(Protocol):
     def has_room(self) -> bool:
         """Whether `next_row` may be asked for more; where not, `on_room` is called when it may."""
 
+    def ready_row(self) -> RowRequest | Failed | None:
+        """The same as `next_row`, where that need not wait; `None` where it must, or where there is something to say."""
+
     async def next_row(self) -> RowRequest | Failed | None:
         """The next row to send, or one that failed unsent; `None` after the last."""
 
@@ -189,7 +192,9 @@ class Runner:
         self._observer = observer
         self._now = now
         self._jitter = jitter
+        self._time: Callable[[], float] = _loop_time
         self._turn = asyncio.Lock()
+        self._in_turn = 0  # workers that have the turn or wait for it
         self._wake = asyncio.Event()
         self._backlog: list[tuple[float, int, _Pending]] = []
         self._order = itertools.count()
@@ -217,6 +222,7 @@ class Runner:
 
         Raises what the rows' reader or recorder raised; then nothing more is sent.
         """
+        self._time = asyncio.get_running_loop().time
         self._workers = [asyncio.create_task(self._work(slot)) for slot in range(self._policy.concurrency)]
         try:
             await self._outcome_of_workers()
@@ -272,7 +278,7 @@ class Runner:
 
     async def _work(self, slot: int) -> None:
         try:
-            while (taken := await self._take(slot)) is not None:
+            while (taken := self._take_at_once(slot) or await self._take(slot)) is not None:
                 await self._send(slot, *taken)
         except Exception:
             self._close()  # before `run` hears of it: another slot could send in between
@@ -300,21 +306,55 @@ class Runner:
     def _throw(self, pending: _Pending, reason: str) -> None:
         self._rows.record_thrown(Thrown(pending.request.row, self._now(), reason, pending.request.max_cost_usd))
 
+    def _take_at_once(self, slot: int) -> tuple[_Pending, float] | None:
+        """A fresh row, where nothing has to be waited for: most rows, and waiting costs as much as all the rest."""
+        if self._in_turn or self._closed or self._backlog or self._budget is not None:
+            return None
+        now = self._time()
+        if not self._limits.are_open(now):
+            return None
+        if self._pace is not None and self._pace.wait_s(now, len(self._sending)) > 0:
+            return None
+        fresh = self._ready_row()
+        if not isinstance(fresh, RowRequest):
+            return None
+        self._count_in(slot)
+        return _Pending(fresh, now), 0.0
+
+    def _ready_row(self) -> RowRequest | None:
+        try:
+            while isinstance(fresh := self._rows.ready_row(), Failed):
+                self._finish(fresh)
+        except Exception as error:  # noqa: BLE001 - raised by `run`, once what is in flight is recorded
+            self._end_of_rows(error)
+            return None
+        return fresh
+
     async def _take(self, slot: int) -> tuple[_Pending, float] | None:
         """Wait for a turn, a request that is due and the limits' permission; `None` when there is no more to send."""
-        async with self._turn:
-            if self._closed or (pending := await self._pick()) is None:
-                return None
-            if not await self._set_aside(pending):
-                return None
-            await self._outlast_pace()
-            self._is_limited = True
-            charge = await self._limits.acquire(pending.request.estimated_tokens)
-            self._is_limited = False
-            self._sending.add(slot)
-            if self._pace is not None:
-                self._pace.sent(self._time())
-            return pending, charge
+        self._in_turn += 1
+        try:
+            async with self._turn:
+                return await self._take_in_turn(slot)
+        finally:
+            self._in_turn -= 1
+
+    async def _take_in_turn(self, slot: int) -> tuple[_Pending, float] | None:
+        if self._closed or (pending := await self._pick()) is None:
+            return None
+        if not await self._set_aside(pending):
+            return None
+        await self._outlast_pace()
+        self._is_limited = True
+        charge = await self._limits.acquire(pending.request.estimated_tokens)
+        self._is_limited = False
+        self._count_in(slot)
+        return pending, charge
+
+    def _count_in(self, slot: int) -> None:
+        self._sending.add(slot)
+        if self._pace is not None:
+            self._pace.sent(self._time())
 
     async def _set_aside(self, pending: _Pending) -> bool:
         """Reserve what the attempt can come to; where there is no room for it, wait for what is in flight."""
@@ -360,9 +400,12 @@ class Runner:
         try:
             return await self._rows.next_row()
         except Exception as error:  # noqa: BLE001 - raised by `run`, once what is in flight is recorded
-            self._error = error
-            self._close()
+            self._end_of_rows(error)
             return None
+
+    def _end_of_rows(self, error: Exception) -> None:
+        self._error = error
+        self._close()
 
     def _may_admit(self) -> bool:
         if self._exhausted or len(self._backlog) >= BACKLOG_PER_SLOT * self._policy.concurrency:
@@ -609,8 +652,9 @@ class Runner:
         pending.had_second_chance, pending.strikes, pending.pushbacks = True, 0, 0
         heapq.heappush(self._backlog, (self._time(), next(self._order), pending))
 
-    def _time(self) -> float:
-        return asyncio.get_running_loop().time()
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _may_be_billed(reply: Reply) -> bool:

@@ -169,6 +169,7 @@ class RowsInMemory:
         self._unread: Iterator[RowRequest | Failed] = iter(table)
         self.room = room
         self.handed_out = 0
+        self.asked = 0
         self.thrown: list[Thrown] = []
         self.recorded: list[Outcome] = []
         self.on_room: Callable[[], None] = lambda: None
@@ -176,6 +177,13 @@ class RowsInMemory:
     @property
     def has_room(self) -> bool:
         return self.room is None or self.handed_out < self.room
+
+    def ready_row(self) -> RowRequest | Failed | None:
+        """Every second time: so both ways are taken."""
+        self.asked += 1
+        row = next(self._unread, None) if self.asked % 2 and self.has_room else None
+        self.handed_out += row is not None
+        return row
 
     async def next_row(self) -> RowRequest | Failed | None:
         await asyncio.sleep(0)

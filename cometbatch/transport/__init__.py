@@ -3,7 +3,8 @@
 Hides the network: whatever it does to us comes back as a value.
 """
 
-from typing import TypeAlias
+from collections.abc import Coroutine
+from typing import Any, TypeAlias
 
 import httpx
 
@@ -50,13 +51,13 @@ class Transport:
         """How connections were used; None where the pool is not ours, or nothing was sent."""
         return self._lane.stats
 
-    async def exchange(self, request: HttpRequest) -> Reply:
+    def exchange(self, request: HttpRequest) -> Coroutine[Any, Any, Reply]:
         """POST one request, with the key."""
-        return await self._send("POST", request, self._timeout_s, self._key)
+        return self._send("POST", request, self._timeout_s, self._key)
 
-    async def fetch_public(self, path: str, *, timeout_s: float = CATALOG_TIMEOUT_S) -> Reply:
+    def fetch_public(self, path: str, *, timeout_s: float = CATALOG_TIMEOUT_S) -> Coroutine[Any, Any, Reply]:
         """GET something that needs no key, such as the catalog."""
-        return await self._send("GET", HttpRequest(path, {}, b""), timeout_s, None)
+        return self._send("GET", HttpRequest(path, {}, b""), timeout_s, None)
 
     def blank_out(self, text: str | None) -> str | None:
         """The text without the key: what a reply hides in JSON's escapes shows only once it is decoded."""
@@ -75,7 +76,7 @@ class Transport:
     def _clean(self, reply: HttpResponse) -> HttpResponse:
         """The reply without the key."""
         is_in_body = self._key_bytes in reply.body and (self._is_real_key or reply.status not in SUCCESS)
-        if not is_in_body and not any(self._key in value for value in reply.headers.values()):
+        if not is_in_body and self._key not in "\n".join(reply.headers.values()):
             return reply
         body = reply.body.replace(self._key_bytes, REDACTED.encode()) if is_in_body else reply.body
         return HttpResponse(reply.status, {name: self._redact(each) for name, each in reply.headers.items()}, body)

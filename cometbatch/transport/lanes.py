@@ -8,7 +8,8 @@ quadratic: encode/httpx #3215, encode/httpcore #929).
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 import httpx
 
@@ -44,14 +45,16 @@ class PooledLane:
         """How connections were used; None where nothing was sent."""
         return None if self._pool is None else self._pool.stats
 
-    async def send(self, method: str, request: HttpRequest, timeout_s: float, key: str | None) -> HttpResponse:
-        """One exchange, with this key. Raises `NoReplyError`."""
+    def send(
+        self, method: str, request: HttpRequest, timeout_s: float, key: str | None
+    ) -> Coroutine[Any, Any, HttpResponse]:
+        """One exchange, with this key. Raises `NoReplyError`, here or when it is awaited."""
         try:
             pool = self._pool or self._open_pool()
             head = self._heads.get(_name_of(method, request)) or self._head(method, request, key)
         except (httpx.InvalidURL, ValueError) as error:
             raise NoReplyError("connection", str(error), sent=False) from error
-        return await pool.exchange(b"%b%d\r\n\r\n%b" % (head, len(request.body), request.body), timeout_s)
+        return pool.exchange(b"%b%d\r\n\r\n%b" % (head, len(request.body), request.body), timeout_s)
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -5,7 +5,10 @@ Guards that `reasoning_content` never reaches the answer, and that totals are ne
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
 from cometbatch.records import (
     Completion,
@@ -20,7 +23,7 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.wire import extra, incoming, outgoing
-from cometbatch.wire.counts import count, lawful_usage, reported_cost, total
+from cometbatch.wire.counts import MAX_COUNT, count, lawful_usage, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.loose import compact_text, decode_json, first, mapping, mappings, text
 
@@ -48,6 +51,7 @@ _WRITTEN: Mapping[str, str] = {
 }
 # Claude's cache writes as they show on this endpoint, by how long the cache lives.
 _CACHE_WRITES: Final = ("claude_cache_creation_5_m_tokens", "claude_cache_creation_1_h_tokens")
+MAX_PLAIN_BYTES: Final = 128 * 1024  # the patient reader bounds what larger replies may be made of
 NO_CHOICES: Final = "no choices"  # detail of an answer that lacks them, and was billed
 _SAMPLE_CALL: Mapping[str, Any] = {
     "id": "call_1",
@@ -102,8 +106,52 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return outgoing.json_reply(body)
 
 
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+
+
+class _Details(Struct):
+    cached_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
+
+
+class _Usage(Struct):
+    """Of the usual fields; one that counts in another way is for the patient reader."""
+
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+    claude_cache_creation_5_m_tokens: UnsetType = UNSET
+    claude_cache_creation_1_h_tokens: UnsetType = UNSET
+    cost: UnsetType = UNSET
+
+
+class _Said(Struct):
+    content: str
+    refusal: str | None = None
+
+
+class _Choice(Struct):
+    message: _Said
+    finish_reason: Literal["stop", "length", "content_filter"]
+
+
+class _Reply(Struct):
+    """A plain answer, as nearly all are."""
+
+    choices: list[_Choice]
+    usage: _Usage | None = None
+    id: str | None = None
+    model: str | None = None
+
+
+_decode_plain = msgspec.json.Decoder(_Reply).decode
+
+
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
+    if is_success(response.status) and (plain := _read_plain(response.body)) is not None:
+        return plain
     found = _read_completion(mapping(decode_json(response.body))) if is_success(response.status) else None
     return found or parse_error(response)
 
@@ -171,6 +219,34 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
             ),
             _CACHE_WRITES[0]: usage.cache_write_input_tokens,
         }
+    )
+
+
+def _read_plain(body: bytes) -> Completion | None:
+    """What `_read_completion` makes of a plain answer, several times faster; None for any other reply."""
+    try:
+        reply = _decode_plain(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    words = reply.choices[0].message.content if reply.choices else ""
+    if not words or len(body) > MAX_PLAIN_BYTES:
+        return None
+    return Completion(
+        text=words,
+        finish_reason=reply.choices[0].finish_reason,
+        usage=Usage() if reply.usage is None else _plain_usage(reply.usage),
+        response_id=reply.id,
+        response_model=reply.model,
+    )
+
+
+def _plain_usage(usage: _Usage) -> Usage:
+    read, reasoned = usage.prompt_tokens_details, usage.completion_tokens_details
+    return lawful_usage(
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.completion_tokens,
+        cache_read=None if read is None else read.cached_tokens,
+        reasoning=None if reasoned is None else reasoned.reasoning_tokens,
     )
 
 
