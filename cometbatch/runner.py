@@ -74,7 +74,7 @@ class Rows(Protocol):
         """Whether `next_row` may be asked for more; where not, `on_room` is called when it may."""
 
     def ready_row(self) -> RowRequest | Failed | None:
-        """The same as `next_row`, where that need not wait; `None` where it must, or where there is something to say."""
+        """The same as `next_row` where that need not wait; `None` where it must, or has something to raise."""
 
     async def next_row(self) -> RowRequest | Failed | None:
         """The next row to send, or one that failed unsent; `None` after the last."""
