@@ -194,7 +194,7 @@ class Runner:
         self._jitter = jitter
         self._time: Callable[[], float] = _loop_time
         self._turn = asyncio.Lock()
-        self._in_turn = 0  # workers that have the turn or wait for it
+        self._is_held_up = False  # whether the worker whose turn it is waits for something
         self._wake = asyncio.Event()
         self._backlog: list[tuple[float, int, _Pending]] = []
         self._order = itertools.count()
@@ -307,8 +307,8 @@ class Runner:
         self._rows.record_thrown(Thrown(pending.request.row, self._now(), reason, pending.request.max_cost_usd))
 
     def _take_at_once(self, slot: int) -> tuple[_Pending, float] | None:
-        """A fresh row, where nothing has to be waited for: most rows, and waiting costs as much as all the rest."""
-        if self._in_turn or self._closed or self._backlog or self._budget is not None:
+        """A fresh row, where nothing has to be waited for: most rows, and taking turns costs as much as all the rest."""
+        if self._is_held_up or self._closed or self._backlog or self._budget is not None:
             return None
         now = self._time()
         if not self._limits.are_open(now):
@@ -332,24 +332,17 @@ class Runner:
 
     async def _take(self, slot: int) -> tuple[_Pending, float] | None:
         """Wait for a turn, a request that is due and the limits' permission; `None` when there is no more to send."""
-        self._in_turn += 1
-        try:
-            async with self._turn:
-                return await self._take_in_turn(slot)
-        finally:
-            self._in_turn -= 1
-
-    async def _take_in_turn(self, slot: int) -> tuple[_Pending, float] | None:
-        if self._closed or (pending := await self._pick()) is None:
-            return None
-        if not await self._set_aside(pending):
-            return None
-        await self._outlast_pace()
-        self._is_limited = True
-        charge = await self._limits.acquire(pending.request.estimated_tokens)
-        self._is_limited = False
-        self._count_in(slot)
-        return pending, charge
+        async with self._turn:
+            if self._closed or (pending := await self._pick()) is None:
+                return None
+            if not await self._set_aside(pending):
+                return None
+            await self._outlast_pace()
+            self._is_limited = True
+            charge = await self._limits.acquire(pending.request.estimated_tokens)
+            self._is_limited = False
+            self._count_in(slot)
+            return pending, charge
 
     def _count_in(self, slot: int) -> None:
         self._sending.add(slot)
@@ -431,11 +424,14 @@ class Runner:
     async def _wait_for_news(self, seconds: float | None) -> None:
         """Until a request is answered or a partition is committed, for so long at most."""
         self._wake.clear()
+        self._is_held_up = True
         try:
             async with asyncio.timeout(None if seconds is None else max(0.0, seconds)):
                 await self._wake.wait()
         except TimeoutError:
             pass
+        finally:
+            self._is_held_up = False
 
     # -- what came of an attempt ---------------------------------------------------------------------------------
 
