@@ -401,12 +401,12 @@ class RunDirectory:
     def committed(self) -> list[int]:
         """The partitions that have their part, ascending, and are not open again; other names are nobody's."""
         open_again = self._open_again()
-        return [index for index in _indexes(self.parts.glob("*.parquet")) if index not in open_again]
+        return [index for index in _indexes(_entries(self.parts), ".parquet") if index not in open_again]
 
     def journals(self) -> list[int]:
         """The partitions that have a journal, ascending; files with other names are nobody's."""
         superseded = self.reopened().journals.keys()
-        first = {index for index in _indexes(self.path.glob("journal/*.jsonl")) if index not in superseded}
+        first = {index for index in _indexes(_entries(self.path / "journal"), ".jsonl") if index not in superseded}
         return sorted(first | self._open_again())
 
     def part_path(self, index: int) -> Path:
@@ -423,7 +423,8 @@ class RunDirectory:
 
     def _open_again(self) -> set[int]:
         rounds = self.reopened().journals
-        return {index for index, this_round in rounds.items() if self._journal_path(index, this_round).exists()}
+        journals = set(_entries(self.path / "journal")) if rounds else set[Path]()
+        return {index for index, this_round in rounds.items() if self._journal_path(index, this_round) in journals}
 
     def reopened(self) -> Reopened:
         """What was opened again. Raises `CheckpointError` where the note of it is damaged.
@@ -482,17 +483,17 @@ class RunDirectory:
 
     def leftover_files(self) -> list[Path]:
         """Our own files of a killed process that nobody will finish, and journals that do not count any more."""
-        ours = [_staged(self.path / name) for name in (MANIFEST, REOPENED, SESSIONS, IN_FLIGHT)]
-        staged = self.parts.glob(".*.parquet" + STAGED)
-        return [path for path in ours if path.exists()] + [
-            *(path for path in staged if _index(path.name[1:].removesuffix(".parquet" + STAGED)) is not None),
+        ours = {_staged(self.path / name) for name in (MANIFEST, REOPENED, SESSIONS, IN_FLIGHT)}
+        return [
+            *(path for path in _entries(self.path) if path in ours),
+            *(path for path in _entries(self.parts) if _is_staged_part(path)),
             *self._superseded_journals(),
         ]
 
     def _superseded_journals(self) -> Iterator[Path]:
         """Journals of a round that does not count: before a partition was opened again, or prepared and never named."""
         rounds = self.reopened().journals
-        for path in sorted((self.path / "journal").glob("*.jsonl*")):
+        for path in _entries(self.path / "journal"):
             found = re.fullmatch(r"\.?([0-9]+)(?:\.retry[0-9]+)?\.jsonl(?:" + re.escape(STAGED) + ")?", path.name)
             index = None if found is None else _index(found[1])
             if index is not None and path != self._journal_path(index, rounds.get(index, 0)):
@@ -531,8 +532,25 @@ def _index(name: str) -> int | None:
     return None if index is None or _name(index) != name else index
 
 
-def _indexes(paths: Iterable[Path]) -> list[int]:
-    return sorted(index for path in paths if (index := _index(path.stem)) is not None)
+def _indexes(paths: Iterable[Path], ending: str) -> list[int]:
+    return sorted(index for path in paths if path.suffix == ending and (index := _index(path.stem)) is not None)
+
+
+def _is_staged_part(path: Path) -> bool:
+    found = re.fullmatch(r"\.([0-9]+)\.parquet" + re.escape(STAGED), path.name)
+    return found is not None and _index(found[1]) is not None
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What a folder holds, by name; nothing where there is no folder.
+
+    Not `Path.glob`, which takes a folder that can't be read for an empty one: its rows would be sent, and paid, again.
+    """
+    with _naming(folder, "this folder can't be read"):
+        try:
+            return sorted(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def write_aside(final: Path, write: Callable[[IO[bytes]], None]) -> None:
