@@ -16,7 +16,7 @@ A map of the package, imports running downwards only:
     source, checkpoint, parts, limits, transport, progress, simulator    adapters, each owning one outside thing
     job, manifest, summary          what is asked; what a run is; what it came to
     template, wire, retry, doubt, pacing, latency, sustained, budget, pricing, output    no I/O, no clock, no chance
-    records, errors                 the words
+    records, errors, money          the words; how amounts are added
 """
 
 import importlib

@@ -10,7 +10,6 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from decimal import Decimal
 from typing import IO, Any, TypeVar
 
 import httpx
@@ -27,6 +26,7 @@ from cometbatch.errors import InputError, InputLostError, UsageError
 from cometbatch.job import Job
 from cometbatch.limits import Limits
 from cometbatch.manifest import Manifest
+from cometbatch.money import EXACT
 from cometbatch.partition import Partitions
 from cometbatch.preflight import (
     Checked,
@@ -59,7 +59,6 @@ from cometbatch.wire.envelope import request_id_of
 
 Returned = TypeVar("Returned")
 
-NOTHING = Decimal(0)  # US dollars
 WAITING_SHOWN_EVERY_S = 1.0
 STOPPED = {
     "budget": BudgetReachedError,
@@ -442,10 +441,8 @@ class _Session(Struct, frozen=True):
 
     def _budget(self) -> Budget | None:
         cap = self.checked.job.budget.max_cost_usd
-        bills = (self.progressed.tally, self.directory.reopened().replaced)  # what --retry took back was paid for
-        return (
-            None if cap is None else Budget(cap, sum((bill.cost_usd + bill.thrown_cost_usd for bill in bills), NOTHING))
-        )
+        bill = output.add(self.progressed.tally, self.directory.reopened().replaced)  # --retry took back what was paid
+        return None if cap is None else Budget(cap, EXACT.add(bill.cost_usd, bill.thrown_cost_usd))
 
     def _limits(self) -> Limits:
         limits = self.checked.job.limits

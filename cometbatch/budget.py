@@ -10,28 +10,29 @@ Where the two differ, the summary says so.
 
 from decimal import Decimal
 
+from cometbatch.money import EXACT, ROUNDING
+
 
 class Budget:
     """US dollars under one cap. `spent` is what earlier sessions came to, answers thrown away included."""
 
     def __init__(self, cap: Decimal, spent: Decimal) -> None:
         self._cap = cap
-        self._spent = spent
-        self._reserved = Decimal(0)
+        self._taken = spent  # or set aside
 
     @property
     def left(self) -> Decimal:
         """What is neither spent nor set aside; below 0 where the cap was lowered since it was spent."""
-        return self._cap - self._spent - self._reserved
+        return ROUNDING.subtract(self._cap, self._taken)  # a cap can have any number of decimals
 
     def reserve(self, amount: Decimal) -> bool:
         """Set an amount aside, or return False and set nothing aside where that would pass the cap."""
-        if amount > self.left:
+        taken = EXACT.add(self._taken, amount)
+        if taken > self._cap:
             return False
-        self._reserved += amount
+        self._taken = taken
         return True
 
     def settle(self, reserved: Decimal, actual: Decimal) -> None:
         """Give back a reservation and book what it really came to."""
-        self._reserved -= reserved
-        self._spent += actual
+        self._taken = EXACT.add(EXACT.subtract(self._taken, reserved), actual)

@@ -17,13 +17,15 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Self, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import CheckpointError, RunLockedError
 from cometbatch.records import Tally
+
+T = TypeVar("T")
 
 LOCK_TRIES = 5
 LOCK_WAIT_S = 0.02
@@ -90,15 +92,16 @@ class Journal:
     def replay(self) -> list[bytes]:
         """The records so far, oldest first. A torn end is cut off.
 
-        Raises `CheckpointError` where an unreadable line has readable ones after it, which no crash explains, or
-        where the journal is another run's.
+        Raises `CheckpointError` where an unreadable line has readable ones after it, which no crash explains, where
+        the journal is another run's, or where the disk fails.
         """
         with _naming(self.path, "can't read the journal"):
             self._file.seek(0)
             content = self._file.readall() or b""
         records, self._whole_bytes = _read_lines(content, self.path)
         if self._whole_bytes < len(content):
-            self._file.truncate(self._whole_bytes)
+            with _naming(self.path, "can't write the journal"):
+                self._file.truncate(self._whole_bytes)
         if not records:
             self.append(msgspec.json.encode(self._header))
             return []
@@ -164,18 +167,21 @@ def _naming(path: Path, what: str) -> Iterator[None]:
         raise CheckpointError(f"{path}: {what} ({error.strerror or error}). {way}") from error
 
 
+def _content(path: Path, absent: T) -> bytes | T:
+    """A file's bytes, or `absent` where there is no such file: one that can't be read is no file that is not there."""
+    with _naming(path, "can't be read"):
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return absent
+
+
 def read_journal(path: Path) -> list[bytes]:
     """The records of a journal that another process may be writing, without changing it; the header left out.
 
     Raises `CheckpointError` where it can't be read, or holds a damaged line before readable ones.
     """
-    try:
-        with _naming(path, "can't read the journal"):
-            content = path.read_bytes()
-    except CheckpointError as error:
-        if isinstance(error.__cause__, FileNotFoundError):  # its partition was committed meanwhile
-            return []
-        raise
+    content = _content(path, b"")  # absent: its partition was committed meanwhile
     return _read_lines(content, path)[0][1:]
 
 
@@ -232,6 +238,8 @@ class InFlightMarks:
 
     A mark costs a memory write, not a system call. What is still marked when a run carries on was sent and has no
     recorded answer: it is sent again, and may be billed twice.
+
+    Raises `CheckpointError` where the file can't be read or made anew.
     """
 
     def __init__(self, path: Path, slots: int) -> None:
@@ -239,7 +247,7 @@ class InFlightMarks:
         # What was left over stays marked, behind the slots in use, should this session die before it is answered.
         marks = [None] * slots + sorted(self.left_over)
         write_aside(path, lambda file: _write(file, b"".join(map(_mark, marks))))
-        with path.open("r+b") as file:
+        with _naming(path, "can't be mapped into memory"), path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), len(marks) * MARK_BYTES)
 
     def begin(self, slot: int, row: int) -> None:
@@ -260,10 +268,7 @@ def _mark(row: int | None) -> bytes:
 
 
 def _read_marks(path: Path) -> frozenset[int]:
-    try:
-        words = path.read_bytes().split()
-    except FileNotFoundError:
-        return frozenset()
+    words = _content(path, b"").split()
     return frozenset(int(word) for word in words if word.isdigit() and len(word) <= MARK_DIGITS)
 
 
@@ -364,31 +369,26 @@ class RunDirectory:
 
     def read_manifest(self) -> bytes | None:
         """The manifest's bytes, or `None` where no run was begun. Raises `CheckpointError` where it can't be read."""
-        path = self.path / MANIFEST
-        with _naming(path, "can't be read"):
-            try:
-                return path.read_bytes()
-            except (FileNotFoundError, NotADirectoryError):
-                return None
+        return _content(self.path / MANIFEST, None)
 
     def write_manifest(self, content: bytes) -> None:
         """Write the manifest whole; from then on the run exists."""
         write_aside(self.path / MANIFEST, lambda file: _write(file, content))
 
     def sessions(self) -> list[Session]:
-        """Every process's turn at this run so far, oldest first. Raises `CheckpointError` where a line is damaged."""
+        """Every process's turn at this run so far, oldest first.
+
+        Raises `CheckpointError` where a line is damaged, or the file can't be read.
+        """
         return [self._session(number, line) for number, line in enumerate(self._session_lines(), start=1)]
 
     def add_session(self, session: Session) -> None:
-        """Note a turn at this run. Raises `CheckpointError` when the disk won't take it."""
+        """Note a turn at this run. Raises `CheckpointError` when the disk won't take it, or give what it has."""
         lines = [*self._session_lines(), msgspec.json.encode(session)]
         write_aside(self.path / SESSIONS, lambda file: _write(file, b"".join(line + b"\n" for line in lines)))
 
     def _session_lines(self) -> list[bytes]:
-        try:
-            return (self.path / SESSIONS).read_bytes().splitlines()
-        except FileNotFoundError:
-            return []
+        return _content(self.path / SESSIONS, b"").splitlines()
 
     def _session(self, number: int, line: bytes) -> Session:
         try:
@@ -401,12 +401,12 @@ class RunDirectory:
     def committed(self) -> list[int]:
         """The partitions that have their part, ascending, and are not open again; other names are nobody's."""
         open_again = self._open_again()
-        return [index for index in _indexes(self.parts.glob("*.parquet")) if index not in open_again]
+        return [index for index in _indexes(_entries(self.parts), ".parquet") if index not in open_again]
 
     def journals(self) -> list[int]:
         """The partitions that have a journal, ascending; files with other names are nobody's."""
         superseded = self.reopened().journals.keys()
-        first = {index for index in _indexes(self.path.glob("journal/*.jsonl")) if index not in superseded}
+        first = {index for index in _indexes(_entries(self.path / "journal"), ".jsonl") if index not in superseded}
         return sorted(first | self._open_again())
 
     def part_path(self, index: int) -> Path:
@@ -423,7 +423,8 @@ class RunDirectory:
 
     def _open_again(self) -> set[int]:
         rounds = self.reopened().journals
-        return {index for index, this_round in rounds.items() if self._journal_path(index, this_round).exists()}
+        journals = set(_entries(self.path / "journal")) if rounds else set[Path]()
+        return {index for index, this_round in rounds.items() if self._journal_path(index, this_round) in journals}
 
     def reopened(self) -> Reopened:
         """What was opened again. Raises `CheckpointError` where the note of it is damaged.
@@ -451,7 +452,7 @@ class RunDirectory:
         write_aside(self._journal_path(index, this_round), lambda file: file.writelines(lines))
 
     def marks(self) -> frozenset[int]:
-        """The rows that are marked as in flight."""
+        """The rows that are marked as in flight. Raises `CheckpointError` where that can't be read."""
         return _read_marks(self.path / IN_FLIGHT)
 
     def write_marks(self, rows: Iterable[int]) -> None:
@@ -482,17 +483,17 @@ class RunDirectory:
 
     def leftover_files(self) -> list[Path]:
         """Our own files of a killed process that nobody will finish, and journals that do not count any more."""
-        ours = [_staged(self.path / name) for name in (MANIFEST, REOPENED, SESSIONS, IN_FLIGHT)]
-        staged = self.parts.glob(".*.parquet" + STAGED)
-        return [path for path in ours if path.exists()] + [
-            *(path for path in staged if _index(path.name[1:].removesuffix(".parquet" + STAGED)) is not None),
+        ours = {_staged(self.path / name) for name in (MANIFEST, REOPENED, SESSIONS, IN_FLIGHT)}
+        return [
+            *(path for path in _entries(self.path) if path in ours),
+            *(path for path in _entries(self.parts) if _is_staged_part(path)),
             *self._superseded_journals(),
         ]
 
     def _superseded_journals(self) -> Iterator[Path]:
         """Journals of a round that does not count: before a partition was opened again, or prepared and never named."""
         rounds = self.reopened().journals
-        for path in sorted((self.path / "journal").glob("*.jsonl*")):
+        for path in _entries(self.path / "journal"):
             found = re.fullmatch(r"\.?([0-9]+)(?:\.retry[0-9]+)?\.jsonl(?:" + re.escape(STAGED) + ")?", path.name)
             index = None if found is None else _index(found[1])
             if index is not None and path != self._journal_path(index, rounds.get(index, 0)):
@@ -531,8 +532,25 @@ def _index(name: str) -> int | None:
     return None if index is None or _name(index) != name else index
 
 
-def _indexes(paths: Iterable[Path]) -> list[int]:
-    return sorted(index for path in paths if (index := _index(path.stem)) is not None)
+def _indexes(paths: Iterable[Path], ending: str) -> list[int]:
+    return sorted(index for path in paths if path.suffix == ending and (index := _index(path.stem)) is not None)
+
+
+def _is_staged_part(path: Path) -> bool:
+    found = re.fullmatch(r"\.([0-9]+)\.parquet" + re.escape(STAGED), path.name)
+    return found is not None and _index(found[1]) is not None
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What a folder holds, by name; nothing where there is no folder.
+
+    Not `Path.glob`, which takes a folder that can't be read for an empty one: its rows would be sent, and paid, again.
+    """
+    with _naming(folder, "this folder can't be read"):
+        try:
+            return sorted(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def write_aside(final: Path, write: Callable[[IO[bytes]], None]) -> None:

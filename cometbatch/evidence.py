@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from cometbatch import output, pricing, source
 from cometbatch.records import Completion, Failed, FailureKind, FinishReason, Rates, RowRequest, Usage
+from cometbatch.summary import plain
 
 Cells: TypeAlias = Mapping[str, Any]
 """One row's output columns, by their names without prefix."""
@@ -125,4 +126,4 @@ def differences(left: pa.Table, right: pa.Table, names: Sequence[str]) -> Iterat
 
 
 def _amount(amount: Decimal | None) -> str:
-    return "null" if amount is None else f"{amount.normalize():f}"
+    return "null" if amount is None else plain(amount)

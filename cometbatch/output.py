@@ -7,7 +7,7 @@ output columns read back as outcomes that make the same columns again; the sum o
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from decimal import Context, Decimal, Inexact, InvalidOperation
+from decimal import Decimal
 from functools import reduce
 from typing import Any, Final, Literal, TypeAlias, assert_never
 
@@ -15,6 +15,7 @@ import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
+from cometbatch import money
 from cometbatch.records import (
     Completion,
     Failed,
@@ -32,7 +33,7 @@ from cometbatch.records import (
 Answered: TypeAlias = Succeeded | Incomplete
 _Row: TypeAlias = tuple[object, ...]
 
-_EXACT: Final = Context(prec=100, traps=[Inexact, InvalidOperation])  # a rounded total is a bug, not a total
+_EXACT: Final = money.EXACT
 
 # Model texts and error details can be megabytes each, and `string` columns end at 2 GiB: `large_string` does not.
 _TEXT: Final = pa.string()
@@ -428,7 +429,7 @@ def _differs(outcome: Answered) -> bool:
     reported, cost = outcome.completion.reported_cost_usd, outcome.cost_usd
     if reported is None or cost is None:
         return False
-    return abs(reported - cost) > max(ROUNDED_TO_USD, ROUNDED_SHARE * cost)
+    return _EXACT.subtract(reported, cost).copy_abs() > max(ROUNDED_TO_USD, _EXACT.multiply(ROUNDED_SHARE, cost))
 
 
 def _money(amounts: Iterable[Decimal | None]) -> Decimal:

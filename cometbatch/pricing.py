@@ -10,11 +10,12 @@ import functools
 import json
 import re
 from collections.abc import Iterable, Iterator
-from decimal import Context, Decimal, Inexact, InvalidOperation
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from msgspec import Struct
 
+from cometbatch.money import EXACT, ROUNDING
 from cometbatch.records import PriceBook, Rates, Usage
 
 RATE_DECIMALS: Final = 12
@@ -34,8 +35,6 @@ CHARACTERS_PER_TOKEN: Final = 4
 
 _RATE_UNIT: Final = Decimal(1).scaleb(-RATE_DECIMALS)
 _COST_UNIT: Final = Decimal(1).scaleb(-COST_SCALE)
-_EXACT: Final = Context(prec=100, traps=[Inexact, InvalidOperation])  # a rounded cost is a bug, not a cost
-_ROUNDING: Final = Context(prec=100, traps=[InvalidOperation])
 _NUMBER: Final = re.compile(r"[0-9]{1,30}(?:\.[0-9]{0,60})?(?:[eE][+-]?[0-9]{1,2})?")
 _MAX_MODELS: Final = 10**6  # a catalog that claims more than this claims nothing
 _MAX_SHOWN_CHARS: Final = 80
@@ -155,7 +154,7 @@ def cost(usage: Usage, rates: Rates | None) -> Decimal | None:
     if rates is None:
         return None
     if rates.per_request is not None:
-        return _EXACT.quantize(rates.per_request, _COST_UNIT)
+        return EXACT.quantize(rates.per_request, _COST_UNIT)
     if usage.input_tokens is None or usage.output_tokens is None or rates.input is None or rates.output is None:
         return None
     if max(usage.input_tokens, usage.output_tokens) > MAX_TOKENS:
@@ -178,10 +177,17 @@ def estimate_cost(input_tokens: int, output_tokens: int | None, requests: int, r
     if rates is None:
         return None
     if rates.per_request is not None:
-        return _EXACT.quantize(_EXACT.multiply(rates.per_request, requests), _COST_UNIT)
+        return EXACT.quantize(EXACT.multiply(rates.per_request, requests), _COST_UNIT)
     if output_tokens is None or rates.input is None or rates.output is None:
         return None
     return _per_million([(rates.input, input_tokens), (rates.output, output_tokens)])
+
+
+def likely_cost(cost: Decimal | None, book: PriceBook) -> Decimal | None:
+    """What an estimate comes to at charged prices, where the catalog tells their ratio to its own; None elsewhere."""
+    if cost is None or book.ratio is None:
+        return None
+    return ROUNDING.quantize(ROUNDING.multiply(cost, book.ratio), _COST_UNIT)
 
 
 def max_cost(body_bytes: int, max_output_tokens: int | None, rates: Rates | None) -> Decimal | None:
@@ -216,13 +222,13 @@ def _per_million(terms: Iterable[tuple[Decimal, int]]) -> Decimal:
     for rate, count in terms:
         if count:
             units += _rate_units(rate) * count
-    return _EXACT.scaleb(Decimal(units), -COST_SCALE)
+    return EXACT.scaleb(Decimal(units), -COST_SCALE)
 
 
 @functools.lru_cache(maxsize=256)
 def _rate_units(rate: Decimal) -> int:
     """A rate in units of its last decimal. Raises `decimal.Inexact` for a finer one, `InvalidOperation` for none."""
-    return int(_EXACT.quantize(_EXACT.scaleb(rate, RATE_DECIMALS), _ONE))
+    return int(EXACT.quantize(EXACT.scaleb(rate, RATE_DECIMALS), _ONE))
 
 
 def _own_basis(settings: PriceSettings, entry: CatalogEntry | None) -> Rates:
@@ -259,8 +265,8 @@ def _with_cache_rates(base: Rates, settings: PriceSettings) -> Rates | None:
     rates = [
         _rate(base.input),
         _rate(base.output),
-        _rate(_ROUNDING.multiply(base.input, settings.cache_read_multiplier) if read is None else read),
-        _rate(_ROUNDING.multiply(base.input, settings.cache_write_multiplier) if write is None else write),
+        _rate(ROUNDING.multiply(base.input, settings.cache_read_multiplier) if read is None else read),
+        _rate(ROUNDING.multiply(base.input, settings.cache_write_multiplier) if write is None else write),
     ]
     return None if None in rates else Rates(*rates)
 
@@ -269,7 +275,7 @@ def _rate(price: Decimal) -> Decimal | None:
     """A price with at most `RATE_DECIMALS` decimals, otherwise as it was written; None if it can't be a price."""
     if _price(price) is None:
         return None
-    rounded = _ROUNDING.quantize(price, _RATE_UNIT)
+    rounded = ROUNDING.quantize(price, _RATE_UNIT)
     return price if rounded == price else rounded
 
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn, TextIO, TypeAlias
 
 from tqdm import tqdm
 
+from cometbatch.money import EXACT
 from cometbatch.records import Failed, Incomplete, Outcome, Succeeded, Tally
 
 Bar: TypeAlias = "tqdm[NoReturn]"  # it counts; it iterates over nothing
@@ -107,7 +108,7 @@ class Progress:
     def _add(self, outcome: Succeeded | Incomplete) -> None:
         usage = outcome.completion.usage
         self._tokens += (usage.input_tokens or 0) + (usage.output_tokens or 0)
-        self._cost += outcome.cost_usd or 0
+        self._cost = EXACT.add(self._cost, outcome.cost_usd or 0)
         self._unpriced += outcome.cost_usd is None
 
     def _words(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from cometbatch.errors import CometbatchError
+from cometbatch.money import EXACT
 from cometbatch.records import PriceBook, Tally, Usage
 
 
@@ -62,7 +63,7 @@ class RunSummary(Struct, frozen=True):
         now, before = self.tally, self.replaced
         return Tally(
             thrown=now.thrown + before.thrown,
-            thrown_cost_usd=now.thrown_cost_usd + before.thrown_cost_usd,
+            thrown_cost_usd=EXACT.add(now.thrown_cost_usd, before.thrown_cost_usd),
             thrown_unpriced=now.thrown_unpriced + before.thrown_unpriced,
             resent=now.resent + before.resent,
         )

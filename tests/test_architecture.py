@@ -12,7 +12,7 @@ MODULES = {
 }
 # From the words at the bottom to the commands at the top: a module imports only from layers below its own.
 LAYERS = (
-    ("errors", "records"),
+    ("errors", "records", "money"),
     ("wire", "template", "retry", "pricing", "pacing", "latency", "sustained", "budget", "doubt", "output"),
     ("job",),
     ("source", "checkpoint", "parts", "limits", "transport", "progress", "simulator"),
@@ -26,6 +26,7 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 CORE = (
     "records",
+    "money",
     "template",
     "wire",
     "retry",

@@ -1,6 +1,7 @@
 """A budget is never passed, whatever the service does with what is in flight, and a run that met it carries on."""
 
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import httpx
@@ -15,24 +16,27 @@ from tests.workbench import Network, Workbench, carry_out, simulator
 
 ROWS = 60
 WASTE = ("reset:0.1", "cut-json:0.1", "504:0.05", "503:0.1")
-amounts = st.integers(0, 10**9).map(lambda units: Decimal(units).scaleb(-9))
+SMALL, LARGE = st.integers(0, 10**9), st.integers(0, 10**31)  # sums of large ones have more than the usual 28 digits
+amounts = (SMALL | LARGE).map(lambda units: Decimal((0, tuple(map(int, str(units))), -18)))
 
 
-@given(cap=amounts, spent=amounts, bills=st.lists(st.tuples(amounts, st.floats(0, 1)), max_size=50), late=st.randoms())
+@given(cap=amounts, spent=amounts, bills=st.lists(st.tuples(amounts, amounts), max_size=50), late=st.randoms())
 def test_spent_and_reserved_never_pass_the_cap(
-    cap: Decimal, spent: Decimal, bills: list[tuple[Decimal, float]], late: Any
+    cap: Decimal, spent: Decimal, bills: list[tuple[Decimal, Decimal]], late: Any
 ) -> None:
-    """As long as no bill is higher than its reservation, in whatever order they are settled."""
-    budget, booked, open_bills = Budget(cap, spent), spent, []
-    for reserved, share in bills:
+    """As long as no bill is higher than its reservation, in whatever order they are settled; to the last digit."""
+    budget, booked, open_bills = Budget(cap, spent), Fraction(spent), []
+    for pair in bills:
+        reserved = max(pair)
         if budget.reserve(reserved):
-            open_bills.append((reserved, reserved * Decimal(share)))
+            open_bills.append((reserved, min(pair)))
         if open_bills and late.random() < 0.5:
             reservation, actual = open_bills.pop(late.randrange(len(open_bills)))
             budget.settle(reservation, actual)
-            booked += actual
-        assert booked <= max(cap, spent)
-        assert budget.left == cap - booked - sum(reservation for reservation, _ in open_bills)
+            booked += Fraction(actual)
+        set_aside = sum(Fraction(reservation) for reservation, _ in open_bills)
+        assert booked + set_aside <= max(cap, spent)
+        assert Fraction(budget.left) == Fraction(cap) - booked - set_aside
 
 
 def budgeted(bench: Workbench, cap: Decimal, **more: Any) -> cometbatch.Job:

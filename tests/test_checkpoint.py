@@ -1,7 +1,9 @@
 """What survives a crash: journals, locks, marks and files, on a real disk and with processes that are really killed."""
 
+import errno
 import fcntl
 import io
+import mmap
 import os
 import re
 import signal
@@ -13,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pyarrow.dataset as ds
 import pytest
@@ -712,6 +714,54 @@ def test_a_file_where_the_run_directory_should_be_is_no_run(tmp_path: Path) -> N
     """There is no manifest in a file."""
     (tmp_path / "run").write_bytes(b"")
     assert RunDirectory(tmp_path / "run").read_manifest() is None
+
+
+UNREADABLE: list[tuple[str, Callable[[RunDirectory], object]]] = [
+    ("in_flight", RunDirectory.marks),
+    ("in_flight", lambda directory: directory.in_flight_marks(2)),
+    ("sessions.jsonl", RunDirectory.sessions),
+    ("sessions.jsonl", lambda directory: directory.add_session(SESSION)),
+    ("reopened.json", RunDirectory.reopened),
+    ("manifest.json", RunDirectory.read_manifest),
+    ("journal/00001.jsonl", lambda directory: read_journal(directory.journal_path(1))),
+    ("journal/00001.jsonl", lambda directory: directory.open_journal("run-a", 1)),
+]
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.EISDIR])
+@pytest.mark.parametrize(("name", "read"), UNREADABLE)
+def test_a_file_that_cannot_be_read_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, read: Callable[[RunDirectory], object], code: int
+) -> None:
+    """It is not taken for a missing one, whatever the operating system holds against it."""
+    directory = run_in(tmp_path / "run", None)
+    path = directory.path / name
+    path.write_bytes(b"{}")
+    opened = io.open
+
+    def refusing(file: Any, *more: Any, **options: Any) -> Any:
+        if Path(file) == path:
+            raise OSError(code, os.strerror(code))
+        return opened(file, *more, **options)
+
+    monkeypatch.setattr(io, "open", refusing)
+    with pytest.raises(CheckpointError, match=re.escape(f"{path}: ")) as refused:
+        read(directory)
+    assert os.strerror(code) in str(refused.value)
+    directory.unlock()
+
+
+def test_marks_that_cannot_be_mapped_are_an_error_that_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some network file systems map no file."""
+
+    def refusing(*_: object) -> None:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    monkeypatch.setattr(mmap, "mmap", refusing)
+    with pytest.raises(CheckpointError, match=r"in_flight: .*No such device"):
+        RunDirectory(tmp_path).in_flight_marks(2)
 
 
 def test_a_manifest_that_cannot_be_read_is_not_taken_for_a_missing_one(tmp_path: Path) -> None:

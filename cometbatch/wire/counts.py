@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from decimal import Decimal
 
+from cometbatch.money import ROUNDING
 from cometbatch.records import Usage
 
 # A 64-bit integer is what a table's column holds; no real count comes near it.
 MAX_COUNT = 2**63 - 1
 # US dollars for one answer, and decimals: what fits the table's column; no real amount comes near either.
 MAX_COST = 10**9
-COST_DECIMALS = Decimal(1).scaleb(-18)
+COST_DECIMALS = Decimal("1e-18")
 
 
 def count(value: object) -> int | None:
@@ -30,7 +31,7 @@ def reported_cost(usage: Mapping[str, object]) -> Decimal | None:
     value = usage.get("cost")
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_COST:
         return None
-    return Decimal(repr(value)).quantize(COST_DECIMALS)
+    return ROUNDING.quantize(Decimal(repr(value)), COST_DECIMALS)
 
 
 def total(*counts: int | None) -> int | None:

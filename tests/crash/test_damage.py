@@ -189,6 +189,24 @@ def test_what_a_run_is_cannot_be_guessed(stopped: Workbench, name: str, damage: 
     assert sent(network) == list(range(ANSWERS, ROWS))
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "reopened.json", "sessions.jsonl", "in_flight", JOURNAL, PART])
+def test_a_folder_in_a_files_place_is_told_by_name(stopped: Workbench, calm: Workbench, name: str) -> None:
+    """A file that can't be read is none that is missing: nothing is sent; with the file back, nothing is sent twice."""
+    path, aside, network = stopped.run_directory / name, stopped.folder / "aside", Network()
+    if path.exists():
+        path.rename(aside)
+    path.mkdir()
+    with pytest.raises(CheckpointError, match=re.escape(str(path))):
+        carry_out(stopped.job(**SETTINGS), network)
+    assert network.requests == []
+    path.rmdir()
+    if aside.exists():
+        aside.rename(path)
+    carry_out(stopped.job(**SETTINGS), network)
+    assert sent(network) == list(range(ANSWERS, ROWS))
+    assert stopped.result().select(ANSWER_COLUMNS).equals(calm.result().select(ANSWER_COLUMNS))
+
+
 def test_a_flipped_page_is_found_before_the_result_is_published(stopped: Workbench, calm: Workbench) -> None:
     """A part's footer may be whole and a page not: no wrong answer is published, and what was sent is kept."""
     path, network = stopped.run_directory / PART, Network()

@@ -6,7 +6,9 @@ thing that is asked of the disk: once, or from then on.
 
 import errno
 import io
+import mmap
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -17,21 +19,27 @@ from typing import Any, TypeAlias
 import pytest
 
 import cometbatch
+from cometbatch.checkpoint import Journal, JournalHeader
+from cometbatch.errors import CheckpointError
 from tests.crash.test_power_cut import CONCURRENCY, REFUSED, ROWS, Case, Clock, Service, refuse_one, row_of
 from tests.workbench import ANSWER_COLUMNS, Network, Workbench
 
-Asked: TypeAlias = str  # create, write, cut, sync, rename, remove, folder
+Asked: TypeAlias = str  # create, write, cut, sync, rename, remove, folder; read, map, list
 
 FULL = frozenset({"create", "write", "folder"})
 BROKEN = frozenset({"write", "sync"})
-STEP = int(os.environ.get("STEP", "8"))  # 1: at each single thing; a run asks for about a hundred
+STEP = int(os.environ.get("STEP", "8"))  # 1: at each single thing; a run asks to write about a hundred times,
+READING_STEP = 1  # and to read about twenty
 READ_ONLY = frozenset({"create", "write", "cut", "rename", "remove", "folder"})
+READING = frozenset({"read", "map", "list"})
 FAILURES = {
     "full": (errno.ENOSPC, FULL, False),
     "full for a moment": (errno.ENOSPC, FULL, True),
     "over quota": (errno.EDQUOT, FULL, False),
     "broken": (errno.EIO, BROKEN, True),
     "read-only": (errno.EROFS, READ_ONLY, False),
+    "unreadable": (errno.EIO, READING, True),
+    "forbidden": (errno.EACCES, READING, True),
 }
 
 
@@ -63,22 +71,26 @@ class FailingDisk:
         patch.setattr(io, "open", self._opening(io.open))
         for name, what in (("replace", "rename"), ("unlink", "remove"), ("mkdir", "folder")):
             patch.setattr(os, name, self._asking(getattr(os, name), what))
+        for name in ("listdir", "scandir"):
+            patch.setattr(os, name, self._asking(getattr(os, name), "list"))
         for name in ("fsync", "fdatasync"):
             patch.setattr(os, name, self._syncing(getattr(os, name)))
+        patch.setattr(mmap, "mmap", self._mapping(mmap.mmap))
 
     def _is_ours(self, path: object) -> bool:
         return isinstance(path, (str, Path)) and Path(path).is_relative_to(self._root)
 
     def _opening(self, step: Callable[..., Any]) -> Callable[..., Any]:
         def opened(path: Any, mode: str = "r", buffering: int = -1, *more: Any, **options: Any) -> Any:
-            if not self._is_ours(path) or not set(mode) & set("wa+x"):
+            if not self._is_ours(path):
                 return step(path, mode, buffering, *more, **options)
-            if not Path(path).exists():
+            if set(mode) & set("wax") and not Path(path).exists():
                 self.ask("create")
             raw = self._file_class()(path, mode.replace("b", "").replace("t", ""))
             if buffering == 0:
                 return raw
-            buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
+            one_way = io.BufferedReader if "r" in mode else io.BufferedWriter
+            buffered = io.BufferedRandom(raw) if "+" in mode else one_way(raw)
             return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding="utf-8")
 
         return opened
@@ -93,15 +105,34 @@ class FailingDisk:
                 disk.ask("cut")
                 return super().truncate(size)
 
+            def read(self, size: int | None = -1) -> bytes:
+                disk.ask("read")
+                return super().read(-1 if size is None else size)
+
+            def readall(self) -> bytes:
+                disk.ask("read")
+                return super().readall()
+
+            def readinto(self, buffer: Any) -> int:
+                disk.ask("read")
+                return super().readinto(buffer)
+
         return File
 
     def _asking(self, step: Callable[..., Any], what: Asked) -> Callable[..., Any]:
-        def asked(path: Any, *more: Any, **options: Any) -> None:
+        def asked(path: Any, *more: Any, **options: Any) -> Any:
             if self._is_ours(path):
                 self.ask(what)
-            step(path, *more, **options)
+            return step(path, *more, **options)
 
         return asked
+
+    def _mapping(self, step: Callable[..., mmap.mmap]) -> Callable[..., mmap.mmap]:
+        def mapped(file: int, *more: Any, **options: Any) -> mmap.mmap:
+            self.ask("map")
+            return step(file, *more, **options)
+
+        return mapped
 
     def _syncing(self, step: Callable[[int], None]) -> Callable[[int], None]:
         def synced(file: int) -> None:
@@ -144,21 +175,25 @@ def test_a_disk_that_fails_at_anything_stops_the_run_in_words_and_loses_nothing(
     play: Callable[[Case, Service], cometbatch.RunSummary],
     ending: str,
 ) -> None:
-    """An error that names a file, no request more; then the same command sends what is not recorded, and that alone."""
+    """An error that names a file, no request more; then the same command sends what is not recorded, and that alone.
+
+    Nor does a run that gets through in spite of it send what was recorded before.
+    """
     bench = Workbench(tmp_path)
     bench.write_rows(ROWS)
     calm = Case(tmp_path / "calm", bench.input, ending)
     calm.run(Network())
     tried = 0
-    for place, disk in failing_at_each(tmp_path, failure, STEP):
+    for place, disk in failing_at_each(tmp_path, failure, READING_STEP if FAILURES[failure][1] == READING else STEP):
         case, service = Case(place, bench.input, ending), Service(Clock())
         if play is again:
             case.run(Network(answer=refuse_one))
-        sent_before: list[int] = []
+        recorded, sent_before = case.recorded() - {REFUSED}, list[int]()
         disk.on_failure = lambda sent=sent_before, service=service: sent.append(service.posts)  # type: ignore[misc]
         with monkeypatch.context() as patch:
             disk.install(patch)
             words = stopped_words(case, service, play)
+        assert not recorded & set(map(row_of, service.requests))
         if disk.has_failed and words is not None:
             tried += 1
             assert "\n" not in words
@@ -189,6 +224,18 @@ def carries_on(case: Case, calm: Case, play: object) -> None:
     assert (summary.finished, summary.succeeded) == (True, ROWS)
     assert case.result().select(ANSWER_COLUMNS).equals(calm.result().select(ANSWER_COLUMNS))
     assert case.strays() == []
+
+
+def test_a_torn_end_that_cannot_be_cut_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was appended behind it would make it look damaged."""
+    path = tmp_path / "00000.jsonl"
+    path.write_bytes(b"torn")
+    FailingDisk(tmp_path, errno.EIO, frozenset({"cut"}), 1, once=True).install(monkeypatch)
+    journal = Journal(path, JournalHeader("run-a", 0))
+    with pytest.raises(CheckpointError, match=re.escape(f"{path}: can't write the journal")):
+        journal.replay()
+    assert journal.replay() == []
+    journal.close()
 
 
 RUN = """
