@@ -50,7 +50,7 @@ class RowMaker(Struct, frozen=True):
 
 
 def _tokens(prompt: Prompt) -> int:
-    characters = sum(len(message.content) for message in prompt.messages)
+    characters = sum([len(message.content) for message in prompt.messages])
     return estimate_tokens(characters) + (prompt.params.max_output_tokens or ASSUMED_OUTPUT_TOKENS)
 
 

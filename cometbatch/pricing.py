@@ -159,7 +159,7 @@ def cost(usage: Usage, rates: Rates | None) -> Decimal | None:
         return None
     if max(usage.input_tokens, usage.output_tokens) > MAX_TOKENS:
         return None
-    return _per_million(_token_terms(usage, rates, rates.input, rates.output))
+    return _dollars(_token_units(usage, rates, rates.input, rates.output))
 
 
 def estimate_tokens(characters: int) -> int:
@@ -180,7 +180,7 @@ def estimate_cost(input_tokens: int, output_tokens: int | None, requests: int, r
         return EXACT.quantize(EXACT.multiply(rates.per_request, requests), _COST_UNIT)
     if output_tokens is None or rates.input is None or rates.output is None:
         return None
-    return _per_million([(rates.input, input_tokens), (rates.output, output_tokens)])
+    return _dollars(_rate_units(rates.input) * input_tokens + _rate_units(rates.output) * output_tokens)
 
 
 def likely_cost(cost: Decimal | None, book: PriceBook) -> Decimal | None:
@@ -201,27 +201,22 @@ def max_cost(body_bytes: int, max_output_tokens: int | None, rates: Rates | None
     if max_output_tokens is None or rates.input is None or rates.output is None:
         return None
     dearest = max(rates.input, rates.cache_read or _NOTHING, rates.cache_write or _NOTHING)
-    return _per_million([(dearest, body_bytes), (rates.output, max_output_tokens)])
+    return _dollars(_rate_units(dearest) * body_bytes + _rate_units(rates.output) * max_output_tokens)
 
 
-def _token_terms(usage: Usage, rates: Rates, input_rate: Decimal, output_rate: Decimal) -> list[tuple[Decimal, int]]:
-    """Rate and count of each kind of token: the counts of cached ones never make the rest negative."""
-    read = usage.cache_read_input_tokens or 0
-    write = usage.cache_write_input_tokens or 0
-    return [
-        (input_rate, max(0, (usage.input_tokens or 0) - read - write)),
-        (input_rate if rates.cache_read is None else rates.cache_read, read),
-        (input_rate if rates.cache_write is None else rates.cache_write, write),
-        (output_rate, usage.output_tokens or 0),
-    ]
+def _token_units(usage: Usage, rates: Rates, input_rate: Decimal, output_rate: Decimal) -> int:
+    """The price of each kind of token, added up: the counts of cached ones never make the rest negative."""
+    units = _rate_units(output_rate) * (usage.output_tokens or 0)
+    read, write = usage.cache_read_input_tokens or 0, usage.cache_write_input_tokens or 0
+    if read:
+        units += _rate_units(input_rate if rates.cache_read is None else rates.cache_read) * read
+    if write:
+        units += _rate_units(input_rate if rates.cache_write is None else rates.cache_write) * write
+    return units + _rate_units(input_rate) * max(0, (usage.input_tokens or 0) - read - write)
 
 
-def _per_million(terms: Iterable[tuple[Decimal, int]]) -> Decimal:
-    """The sum of rate times count, over a million. In whole units of `COST_SCALE`: integers are exact, and fast."""
-    units = 0
-    for rate, count in terms:
-        if count:
-            units += _rate_units(rate) * count
+def _dollars(units: int) -> Decimal:
+    """Units of rate times tokens as dollars, with `COST_SCALE` decimals: whole numbers are exact, and fast."""
     return EXACT.scaleb(Decimal(units), -COST_SCALE)
 
 

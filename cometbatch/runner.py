@@ -307,7 +307,7 @@ class Runner:
         self._rows.record_thrown(Thrown(pending.request.row, self._now(), reason, pending.request.max_cost_usd))
 
     def _take_at_once(self, slot: int) -> tuple[_Pending, float] | None:
-        """A fresh row, where nothing has to be waited for: most rows, and taking turns costs as much as all the rest."""
+        """A fresh row, where nothing has to be waited for: most rows, and taking turns costs as much as the rest."""
         if self._is_held_up or self._closed or self._backlog or self._budget is not None:
             return None
         now = self._time()
@@ -438,12 +438,13 @@ class Runner:
     def _conclude(self, pending: _Pending, reply: Reply, started: float, charge: float) -> None:
         parsed = self._service.parse(reply) if isinstance(reply, HttpResponse) else None
         verdict = self._service.judge(reply, parsed)
-        latency_s = self._time() - started
+        now = self._time()
+        latency_s = now - started
         cost_usd = self._settle_bill(pending, reply, verdict)
         match verdict:
             case Done(completion=completion):
                 self._settle_limits(pending, completion.usage, charge)
-                self._accept(pending, completion, reply, latency_s, started, cost_usd=cost_usd)
+                self._accept(pending, completion, reply, started, now, cost_usd=cost_usd)
             case Retry():
                 self._retry(pending, verdict, latency_s, started)
             case GiveUp(failure=failure, path_mistake=path_mistake):
@@ -479,17 +480,18 @@ class Runner:
         pending: _Pending,
         completion: Completion,
         reply: Reply,
-        latency_s: float,
         started: float,
+        now: float,
         *,
         cost_usd: Decimal | None,
     ) -> None:
         assert isinstance(reply, HttpResponse)  # noqa: S101 - a completion is parsed from a response alone
-        self._doubts.answered(self._time())
+        latency_s = now - started
+        self._doubts.answered(now)
         if started >= self._last_pause_at:
             self._pushback_rounds = 0
         if self._pace is not None:
-            self._pace.answered(self._time(), latency_s)
+            self._pace.answered(now, latency_s)
         self._release_doubts()
         kind = Succeeded if outcome_of(completion) == "succeeded" else Incomplete
         request = pending.request

@@ -19,8 +19,11 @@ MAX_HEADERS = 1000  # servers send twenty or so
 MAX_INTERIM_REPLIES = 16  # 1xx, ahead of one reply; servers send one or two
 RECEIVED_AT_ONCE_BYTES = 16 * 1024  # parsed in one go: thousands of the tiniest pieces fit, and take milliseconds
 
+MAX_NAMES_KEPT = 256  # of headers
+
 _INTERIM = range(100, 200)
 _SWITCHING = 101
+_names: dict[bytes, str] = {}
 
 
 class NoReplyError(Exception):
@@ -53,7 +56,6 @@ class Connection(asyncio.BufferedProtocol):
         "_interim",
         "_is_large",
         "_parser",
-        "_poll",
         "_size",
         "_transport",
         "_until_end",
@@ -63,6 +65,7 @@ class Connection(asyncio.BufferedProtocol):
         "is_dead",
         "is_whole",
         "opened",
+        "poll",
         "rested_since",
         "status",
     )
@@ -72,7 +75,7 @@ class Connection(asyncio.BufferedProtocol):
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._poll = select.poll()
+        self.poll = select.poll()  # tells whether something waits to be read, the connection's end included
         self.opened = True  # until the transport says that it is closed
         self.is_dead = False  # whether it must not be used again
         self.is_whole = True
@@ -84,11 +87,6 @@ class Connection(asyncio.BufferedProtocol):
     def body(self) -> bytes:
         """The last reply's body, as it came."""
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-
-    @property
-    def has_input(self) -> bool:
-        """Whether something waits to be read that nobody has asked for, the connection's end included."""
-        return bool(self._poll.poll(0))
 
     def send(self, request: bytes) -> asyncio.Future[None]:
         """Send a request, all bytes of it. Nothing else may be under way."""
@@ -146,7 +144,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is open."""
         self._transport = cast("asyncio.Transport", transport)  # as uvloop's is, too, without saying so
-        self._poll.register(transport.get_extra_info("socket"), select.POLLIN)
+        self.poll.register(transport.get_extra_info("socket"), select.POLLIN)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Read little at a time, so that many connections at once do not hold up the loop."""
@@ -213,15 +211,20 @@ class Connection(asyncio.BufferedProtocol):
         if self._header_count > MAX_HEADERS:
             raise NoReplyError("connection", f"the reply has more than {MAX_HEADERS:,} headers")
         if not self._has_head:
-            self.headers[_text(name).lower()] = _text(value).strip()
+            lowered = _names.get(name) or _lower(name)
+            try:
+                self.headers[lowered] = value.decode().strip()
+            except UnicodeDecodeError:  # a billed answer must not be lost over a header that is not ASCII
+                self.headers[lowered] = value.decode("latin-1").strip()
 
     def on_headers_complete(self) -> None:
         """The head is read."""
         self.status = self._parser.get_status_code()
         self._has_head = True
-        self._until_end = "content-length" not in self.headers and "transfer-encoding" not in self.headers
-        if (coding := self.headers.get("transfer-encoding", "chunked").lower()) != "chunked":
+        coding = self.headers.get("transfer-encoding")
+        if coding is not None and coding.lower() != "chunked":
             raise NoReplyError("connection", f"the reply is transferred as {coding[:40]!r}, which was not asked for")
+        self._until_end = coding is None and "content-length" not in self.headers
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -244,12 +247,12 @@ class Connection(asyncio.BufferedProtocol):
             self._wake()
 
 
-def _text(raw: bytes) -> str:
-    """A header's text: not every one is ASCII, and a billed answer must not be lost over one that is not."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
+def _lower(name: bytes) -> str:
+    """A header's name, kept for the next reply: nearly all have the same ones."""
+    lowered = name.decode("latin-1").lower()
+    if len(_names) < MAX_NAMES_KEPT:
+        _names[name] = lowered
+    return lowered
 
 
 def _words(error: Exception) -> str:

@@ -64,8 +64,9 @@ class Pool:
 
         The headers tell of the body as it is handed on, unpacked and in one piece.
         """
-        deadline = self._loop.time() + timeout_s
-        connection = self._take() or await self._dial(deadline, timeout_s)
+        now = self._loop.time()
+        deadline = now + timeout_s
+        connection = self._take(now) or await self._dial(deadline, timeout_s)
         self._requests += 1
         waiter = connection.send(request)
         self._watch(connection, deadline, timeout_s)
@@ -101,13 +102,12 @@ class Pool:
     def _make(self) -> Connection:
         return Connection(self._buffer)
 
-    def _take(self) -> Connection | None:
+    def _take(self, now: float) -> Connection | None:
         """The connection that has rested longest, if long enough and nothing came meanwhile."""
-        now = self._loop.time()
         while self._resting and self._resting[0].rested_since + REST_S <= now:
             connection = self._resting.popleft()
             is_fresh = now - connection.rested_since < IDLE_CONNECTION_S
-            if is_fresh and not connection.is_dead and not connection.has_input:
+            if is_fresh and not connection.is_dead and not connection.poll.poll(0):
                 return connection
             self._drop(connection)
         return None

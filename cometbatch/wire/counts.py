@@ -52,6 +52,8 @@ def lawful_usage(
 
     Where cache reads and writes exceed the input only together, the reads go: they would make the bill smaller.
     """
+    if not cache_read and not cache_write and not reasoning:  # nothing that could contradict its total
+        return Usage(input_tokens, output_tokens, cache_read, cache_write, reasoning)
     cache_read, cache_write = _within(cache_read, input_tokens), _within(cache_write, input_tokens)
     if input_tokens is not None and (cache_read or 0) + (cache_write or 0) > input_tokens:
         cache_read = None
