@@ -170,6 +170,7 @@ class RowsInMemory:
         self.room = room
         self.handed_out = 0
         self.asked = 0
+        self.is_reading = False
         self.thrown: list[Thrown] = []
         self.recorded: list[Outcome] = []
         self.on_room: Callable[[], None] = lambda: None
@@ -179,14 +180,16 @@ class RowsInMemory:
         return self.room is None or self.handed_out < self.room
 
     def ready_row(self) -> RowRequest | Failed | None:
-        """Every second time: so both ways are taken."""
+        """Every second time, so that both ways are taken; and not while a row is waited for."""
         self.asked += 1
-        row = next(self._unread, None) if self.asked % 2 and self.has_room else None
+        row = next(self._unread, None) if self.asked % 2 and self.has_room and not self.is_reading else None
         self.handed_out += row is not None
         return row
 
     async def next_row(self) -> RowRequest | Failed | None:
+        self.is_reading = True
         await asyncio.sleep(0)
+        self.is_reading = False
         row = next(self._unread, None)
         self.handed_out += row is not None
         return row

@@ -540,10 +540,10 @@ class TornInput(RowsInMemory):
     """Can be read up to a row."""
 
     def ready_row(self) -> RowRequest | Failed | None:
-        return None if self.handed_out >= 6 else super().ready_row()
+        return None if self.handed_out == 6 else super().ready_row()
 
     async def next_row(self) -> RowRequest | Failed | None:
-        if self.handed_out >= 6:
+        if self.handed_out == 6:
             raise InputError("the file changed")
         return await super().next_row()
 
