@@ -35,10 +35,24 @@ class Verdict(Struct, frozen=True):
 
 
 class Records:
-    """The records of a session, to be asked for medians."""
+    """Records to be asked for medians: of each case those of the last session that measured it, and no older ones.
+
+    A session begins with the record of its machine.
+    """
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self._records = [record for record in records if "case" in record]
+        self.machine: Record = {}
+        by_case: dict[str, list[Record]] = {}
+        session: set[str] = set()
+        for record in records:
+            if "machine" in record:
+                self.machine, session = record, set()
+            elif (case := record.get("case")) is not None:
+                if case not in session:
+                    by_case[case] = []
+                session.add(case)
+                by_case[case].append(record)
+        self._records = [record for kept in by_case.values() for record in kept]
 
     def of(self, case: str, who: str = COMETBATCH, rows: int | None = None) -> list[Record]:
         """Those of one case and contender."""

@@ -3,10 +3,11 @@
     python -m tests.benchmarks.stub --latency 0.05 --spread 0.025
 
 Says its port in its first line, "asked" at the first request, "silent" once it answers no more, and ends when its stdin
-closes, with one JSON object: how many it answered, in how many seconds, and the CPU that it took. Understands just what
-clients of Chat Completions send: requests with a content-length, one after the other on each connection. The answer
-quotes the last message, so that every answer can be checked, in a body of about 630 bytes. Answers that are due in the
-same millisecond go out together.
+closes, with one JSON object: how many it answered, in how many seconds, and the CPU that these took.
+
+Understands just what clients of Chat Completions send: requests with a content-length, one after the other on each
+connection. The answer quotes the last message, so that every answer can be checked, in a body of about 630 bytes.
+Answers that are due in the same millisecond go out together.
 """
 
 import argparse
@@ -60,6 +61,7 @@ class Stub:
         self.answered = 0
         self.first_asked_s = 0.0
         self.last_answered_s = 0.0
+        self._start_cpu_s = 0.0
         self._loop = asyncio.get_running_loop()
         self._due: defaultdict[int, list[tuple[asyncio.WriteTransport, bytes]]] = defaultdict(list)
 
@@ -67,7 +69,7 @@ class Stub:
         """Say this on a connection, in time."""
         self.answered += 1
         if self.answered == 1:
-            self.first_asked_s = self._loop.time()
+            self.first_asked_s, self._start_cpu_s = self._loop.time(), time.process_time()
             _say("asked")
         if self.answered > self._most:
             if self.answered == self._most + 1:
@@ -96,7 +98,7 @@ class Stub:
         return {
             "answered": min(self.answered, self._most),
             "busy_s": self.last_answered_s - self.first_asked_s,
-            "cpu_s": time.process_time(),
+            "cpu_s": time.process_time() - self._start_cpu_s,
         }
 
 
