@@ -16,16 +16,16 @@ from tests.benchmarks.compare import read
 from tests.benchmarks.report import Cost, Records
 from tests.benchmarks.rivals import COMETBATCH, CONTENDERS
 
-WORDS, LINES, OTHERS, OURS, ALSO_OURS = "#6e7781", "#6e778155", "#8c959f", "#2f81f7", "#bf8700"
+WORDS, LINES, OTHERS, OURS, ALSO_OURS = "#757d87", "#757d8755", "#8c959f", "#2f81f7", "#bf8700"
 WIDTH = 800
-LEFT, RIGHT = 270, 110  # what the names and the figures of the bars need
+LEFT, RIGHT = 260, 70  # what the names and the figures of the bars need
 BAR, GAP, HEAD, FOOT = 22, 10, 64, 34
 PLOT = (70, 64, 700, 250)  # left, top, width, height of the second picture
 MOST_MB, STEP_MB, BAR_MB = 250, 50, 200
 TITLES = {who.name: who.title for who in CONTENDERS}
 PEAKS = (
     ("memory", "run_peak_mb", "while rows are answered", OURS),
-    ("publishing", "peak_mb", "while the result is published", ALSO_OURS),
+    ("memory", "publishing_peak_mb", "while the result is published", ALSO_OURS),
 )
 
 
@@ -46,7 +46,7 @@ def _bar(place: int, cost: Cost, longest_ms: float) -> Iterator[str]:
     middle = top + BAR / 2 + 5
     yield _text(LEFT - 10, middle, TITLES[cost.who], anchor="end", is_bold=is_ours)
     yield f'<rect x="{LEFT}" y="{top}" width="{length:.1f}" height="{BAR}" fill="{OURS if is_ours else OTHERS}"/>'
-    yield _text(LEFT + length + 8, middle, f"{cost.above_start_ms:.2g}", is_bold=is_ours)
+    yield _text(LEFT + length + 8, middle, f"{cost.above_start_ms:.2f}", is_bold=is_ours)
 
 
 def memory_picture(records: Records) -> str:
@@ -63,7 +63,7 @@ def memory_picture(records: Records) -> str:
         parts.append(f'<line x1="{beside}" y1="{under - 4}" x2="{beside + 24}" y2="{under - 4}" {_stroke(colour, 3)}/>')
         parts.append(_text(beside + 32, under, title))
     said = f"256 in flight, answers at once, {_where(records)}"
-    return _svg(top + height + 94, "Peak memory, in MB, against rows of the table", said, parts, "")
+    return _svg(top + height + 68, "Peak memory, in MB, against rows of the table", said, parts, "")
 
 
 def _levels() -> Iterator[str]:

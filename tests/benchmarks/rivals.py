@@ -129,12 +129,12 @@ SUBJECT = Cometbatch(COMETBATCH, "cometbatch", ("-e", str(ROOT)), from_parquet("
 SUBJECT_ON_UVLOOP = Cometbatch(
     COMETBATCH_ON_UVLOOP, "cometbatch on uvloop", ("-e", str(ROOT), "uvloop"), from_parquet("response")
 )
-FLOOR = Contender("floor", "floor: protocol callbacks, nothing kept", ("uvloop",), from_count)
+FLOOR = Contender("floor", "the floor: bare callbacks", ("uvloop",), from_count)
 CONTENDERS = (
     SUBJECT,
     FLOOR,
-    Contender("lean_aiohttp", "aiohttp, workers on one iterator", ("aiohttp",), from_lines),
-    Contender("bare_aiohttp", "bare aiohttp script, the cookbook's shape", ("aiohttp",), from_lines),
+    Contender("lean_aiohttp", "aiohttp, workers, nothing kept", ("aiohttp",), from_lines),
+    Contender("bare_aiohttp", "bare aiohttp, cookbook's shape", ("aiohttp",), from_lines),
     Contender("curator_llm", "curator", ("bespokelabs-curator",), from_parquet("answer"), is_slow=True, is_rival=True),
     Contender("saturate_pump", "saturate", ("saturate",), from_parts, is_slow=True, is_rival=True),
     Contender(
