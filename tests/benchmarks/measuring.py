@@ -1,5 +1,6 @@
 """Processes that are measured, the stub server that answers them, and the virtual environments that they run in."""
 
+import hashlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from msgspec import Struct
 
 ROOT = Path(__file__).parent.parent.parent
 TIMED = Path(__file__).parent / "timed.py"
+OUR_REQUIREMENTS = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
 ENVIRONMENT = {**os.environ, "COMETAPI_KEY": "sk-needed-by-nobody"}
 CLOCK_TICKS_A_S = os.sysconf("SC_CLK_TCK")
 MORE_CORES = sorted(os.sched_getaffinity(0))
@@ -122,7 +124,8 @@ class StubServer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """End it, whatever came."""
         self._process.kill()
-        self._process.wait()
+        with self._process:  # waits for it, and closes its pipes
+            pass
 
     def wait_for(self, said: str) -> None:
         """Until it says "asked" (the first request is there) or "silent" (it answers no more)."""
@@ -156,12 +159,13 @@ class Environments:
         folder = self._folder / name
         installed = folder / "installed.json"
         python = folder / "bin/python"
-        if not installed.exists() or json.loads(installed.read_text(encoding="utf-8")) != list(packages):
+        asked = json.dumps([*packages, OUR_REQUIREMENTS if "-e" in packages else ""])
+        if not installed.exists() or installed.read_text(encoding="utf-8") != asked:
             base = str(getattr(sys, "_base_executable", sys.executable))
             _run(base, "-m", "venv", "--clear", "--without-pip", str(folder))
             if packages:
                 _run(base, "-m", "pip", "--python", str(python), "install", "--quiet", *packages)
-            installed.write_text(json.dumps(packages), encoding="utf-8")
+            installed.write_text(asked, encoding="utf-8")
         return python
 
     def versions(self, name: str, packages: tuple[str, ...]) -> dict[str, Any]:
