@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -116,10 +116,10 @@ def seen(stub: StubServer) -> Record:
 # -- against others ----------------------------------------------------------------------------------------------------
 
 
-def rivals(shop: Workshop, rows: int, slow_rows: int) -> None:
+def rivals(shop: Workshop, rows: int, slow_rows: int, contenders: Sequence[Contender] = CONTENDERS) -> None:
     """256 in flight at 50 +- 25 ms: everyone in turn, and everyone with one row alone, which is what a start takes."""
     for each_round in range(shop.rounds):
-        for who in CONTENDERS:
+        for who in contenders:
             shop.carry_out(who, 1, USUAL, case="start-up", round=each_round)
             shop.carry_out(who, slow_rows if who.is_slow else rows, USUAL, case="rivals", round=each_round)
 

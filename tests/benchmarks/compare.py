@@ -12,6 +12,8 @@ get fewer rows, everyone also carries out a table of one row, and what that take
 by rows. In the same session contenders take turns, and medians of the rounds are compared. Every answer is checked.
 
 The machine must not be busy with anything else. The server needs a core of its own; the tables say how busy it was.
+Environments, inputs and the stopped run that `resume` goes on from stay in the folder: remove its `stopped-*` when what
+a run keeps on disk has changed.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from tests.benchmarks import cases
 from tests.benchmarks.cases import Record, Workshop
 from tests.benchmarks.measuring import ROOT
 from tests.benchmarks.report import Records, describe, verdicts
-from tests.benchmarks.rivals import CONTENDERS
+from tests.benchmarks.rivals import CONTENDERS, Contender
 
 FOLDER = ROOT / "build/benchmarks"
 MANY_LENGTHS = (10_000, 100_000, 1_000_000)
@@ -77,6 +79,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rows", type=_numbers, help="rows of every case that is measured; some take several: 100,1000"
     )
+    parser.add_argument("--only", type=_contenders, default=CONTENDERS, help="of the rivals: cometbatch,floor")
     parser.add_argument("--slow-rows", type=int, default=5000, help="at most so many for slow rivals (5000)")
     parser.add_argument("--rounds", "--repeats", type=int, default=5, help="how often each is measured (5)")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="environments, inputs, work (build/benchmarks)")
@@ -92,14 +95,23 @@ def _numbers(words: str) -> tuple[int, ...]:
     return tuple(int(word) for word in words.split(","))
 
 
+def _contenders(words: str) -> list[Contender]:
+    names = words.split(",")
+    if unknown := set(names) - {who.name for who in CONTENDERS}:
+        raise argparse.ArgumentTypeError(f"no such contender: {', '.join(unknown)}")
+    return [who for who in CONTENDERS if who.name in names]
+
+
 def _measure(name: str, shop: Workshop, given: argparse.Namespace) -> None:
     measure, usual = CASES[name]
     if name == "rivals":
-        for who in CONTENDERS:
+        for who in given.only:
             shop.keep({"versions of": who.name, **shop.environments.versions(who.name, who.packages)})
     for rows in given.rows or usual:
-        slow = {"slow_rows": min(rows, given.slow_rows)} if name == "rivals" else {}
-        measure(shop, rows, **slow)
+        if name == "rivals":
+            cases.rivals(shop, rows, min(rows, given.slow_rows), given.only)
+        else:
+            measure(shop, rows)
 
 
 def _machine() -> Record:

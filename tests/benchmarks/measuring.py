@@ -18,8 +18,8 @@ TIMED = Path(__file__).parent / "timed.py"
 OUR_REQUIREMENTS = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
 ENVIRONMENT = {**os.environ, "COMETAPI_KEY": "sk-needed-by-nobody"}
 CLOCK_TICKS_A_S = os.sysconf("SC_CLK_TCK")
-MORE_CORES = sorted(os.sched_getaffinity(0))
-CLIENT_CORE, STUB_CORE = MORE_CORES[0], MORE_CORES[-1]
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+CLIENT_CORE, STUB_CORE = CORES[0], CORES[-1]
 
 
 class Measured(Struct, frozen=True):

@@ -129,7 +129,7 @@ SUBJECT = Cometbatch(COMETBATCH, "cometbatch", ("-e", str(ROOT)), from_parquet("
 SUBJECT_ON_UVLOOP = Cometbatch(
     COMETBATCH_ON_UVLOOP, "cometbatch on uvloop", ("-e", str(ROOT), "uvloop"), from_parquet("response")
 )
-FLOOR = Contender("floor", "the floor: bare callbacks", ("uvloop",), from_count)
+FLOOR = Contender("floor", "the floor: bare callbacks", ("msgspec", "uvloop"), from_count)
 CONTENDERS = (
     SUBJECT,
     FLOOR,

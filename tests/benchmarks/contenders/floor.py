@@ -1,7 +1,7 @@
 """The floor: protocol callbacks, no task a row, the bytes that cometbatch sends, HTTP parsed by hand, no file written.
 
-Every answer is checked here, as it arrives. With `--output` only the number of right answers is written, at the end.
-Nothing that a run needs is in it: no retry, no limits, no time-out, no record, and no status line is looked at.
+Every answer is decoded and checked as it arrives; only the number of right ones is written, at the end. Nothing that a
+run needs is in it: no retry, no limits, no time-out, no usage and no price, and no status is looked at.
 """
 
 import argparse
@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
+
 HEAD = (
     "POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\ncontent-type: application/json\r\n"
     "authorization: Bearer sk-needed-by-nobody\r\naccept-encoding: identity\r\nAccept: */*\r\nContent-Length: "
@@ -21,6 +23,27 @@ PREFIX = b'{"model":"m","messages":[{"role":"system","content":"Answer in one wo
 SUFFIX = b'}],"max_completion_tokens":64}'
 END_OF_HEAD = b"\r\n\r\n"
 LENGTH = b"Content-Length: "
+
+
+class Message(msgspec.Struct):
+    """What is said."""
+
+    content: str
+
+
+class Choice(msgspec.Struct):
+    """One of them, of one."""
+
+    message: Message
+
+
+class Answer(msgspec.Struct):
+    """As much of a reply as is needed."""
+
+    choices: list[Choice]
+
+
+decode = msgspec.json.Decoder(Answer).decode
 
 
 class Table:
@@ -70,8 +93,8 @@ class Line(asyncio.Protocol):
             body_at = head_end + len(END_OF_HEAD)
             if len(data) >= body_at + int(data[at : data.index(b"\r", at)]):
                 self._rest = b""
-                answer = json.loads(data[body_at:])
-                self._table.right += answer["choices"][0]["message"]["content"] == self._question
+                (choice,) = decode(data[body_at:]).choices
+                self._table.right += choice.message.content == self._question
                 self._send()
                 return
         self._rest = data
