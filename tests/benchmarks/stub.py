@@ -2,9 +2,12 @@
 
     python -m tests.benchmarks.stub --latency 0.05 --spread 0.025
 
-Says its port in its first line and ends when its stdin closes. Understands just what clients of Chat Completions send:
-requests with a content-length, one after the other on each connection. The answer quotes the last message, so that
-every answer can be checked, in a body of about 630 bytes. Answers that are due in the same millisecond go out together.
+Says its port in its first line, "asked" at the first request, "silent" once it answers no more, and ends when its stdin
+closes, with one JSON object: how many it answered, in how many seconds, and the CPU that these took.
+
+Understands just what clients of Chat Completions send: requests with a content-length, one after the other on each
+connection. The answer quotes the last message, so that every answer can be checked, in a body of about 630 bytes.
+Answers that are due in the same millisecond go out together.
 """
 
 import argparse
@@ -13,6 +16,7 @@ import contextlib
 import json
 import random
 import sys
+import time
 from collections import defaultdict
 from typing import cast
 
@@ -52,17 +56,30 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Cometapi-Request
 class Stub:
     """What all connections share: when which answers are due."""
 
-    def __init__(self, latency_s: float, spread_s: float) -> None:
-        self._latency_s, self._spread_s = latency_s, spread_s
+    def __init__(self, latency_s: float, spread_s: float, most: int) -> None:
+        self._latency_s, self._spread_s, self._most = latency_s, spread_s, most
+        self.answered = 0
+        self.first_asked_s = 0.0
+        self.last_answered_s = 0.0
+        self._start_cpu_s = 0.0
         self._loop = asyncio.get_running_loop()
         self._due: defaultdict[int, list[tuple[asyncio.WriteTransport, bytes]]] = defaultdict(list)
 
     def answer(self, line: asyncio.WriteTransport, content: bytes) -> None:
         """Say this on a connection, in time."""
+        self.answered += 1
+        if self.answered == 1:
+            self.first_asked_s, self._start_cpu_s = self._loop.time(), time.process_time()
+            _say("asked")
+        if self.answered > self._most:
+            if self.answered == self._most + 1:
+                _say("silent")
+            return
         length = len(BEFORE) + len(content) + len(AFTER)
         reply = b"%bContent-Length: %d\r\n\r\n%b%b%b" % (HEAD, length, BEFORE, content, AFTER)
         if not self._latency_s:
             line.write(reply)
+            self.last_answered_s = self._loop.time()
             return
         delay_s = self._latency_s + self._spread_s * (2 * random.random() - 1)
         tick = int((self._loop.time() + delay_s) / TICK_S) + 1
@@ -74,6 +91,15 @@ class Stub:
         for line, reply in self._due.pop(tick):
             if not line.is_closing():
                 line.write(reply)
+        self.last_answered_s = self._loop.time()
+
+    def to_dict(self) -> dict[str, float]:
+        """What it did, JSON-ready."""
+        return {
+            "answered": min(self.answered, self._most),
+            "busy_s": self.last_answered_s - self.first_asked_s,
+            "cpu_s": time.process_time() - self._start_cpu_s,
+        }
 
 
 class Connection(asyncio.Protocol):
@@ -107,14 +133,19 @@ class Connection(asyncio.Protocol):
         self._stub.answer(self._line, body[start : body.index(b'"', start)])
 
 
-async def main(latency_s: float, spread_s: float) -> None:
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+async def main(latency_s: float, spread_s: float, most: int) -> None:
     """Serve until stdin closes."""
-    stub = Stub(latency_s, spread_s)
+    stub = Stub(latency_s, spread_s, most)
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(lambda: Connection(stub), "127.0.0.1", 0, backlog=4096)
-    sys.stdout.write(f"{listening.sockets[0].getsockname()[1]}\n")
-    sys.stdout.flush()
+    _say(str(listening.sockets[0].getsockname()[1]))
     await asyncio.to_thread(sys.stdin.read)
+    _say(json.dumps(stub.to_dict()))
 
 
 if __name__ == "__main__":
@@ -125,5 +156,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A server that costs next to nothing.")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that an answer takes (0)")
     parser.add_argument("--spread", type=float, default=0.0, help="seconds that it may take more or less (0)")
+    parser.add_argument("--most", type=int, default=sys.maxsize, help="requests that it answers; later ones wait")
     given = parser.parse_args()
-    asyncio.run(main(given.latency, given.spread))
+    asyncio.run(main(given.latency, given.spread, given.most))
