@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import random
 import signal
@@ -413,8 +414,8 @@ class _Session(Struct, frozen=True):
         return Service(
             exchange=self.transport.exchange,
             parse=self._parse,
-            judge=lambda reply, parsed: retries.classify(reply, parsed, now=now()),
-            price=lambda usage: pricing.cost(usage, rates),
+            judge=functools.partial(retries.classify, now=now),
+            price=pricing.meter(rates).cost,
             request_id=request_id_of,
         )
 

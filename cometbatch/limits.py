@@ -83,6 +83,8 @@ class Limits:
 
     def settle(self, charge: float, estimated_tokens: int, actual_tokens: int) -> None:
         """Correct a charge once the service has said how many tokens the request really took."""
+        if self._tokens is None:
+            return
         self._debt += actual_tokens - charge
         if self._estimated == 0.0:  # begin as if estimates had been right so far
             self._actual = self._estimated = estimated_tokens / LEARNING_RATE

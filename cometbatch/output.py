@@ -208,6 +208,11 @@ def _cells(outcome: Outcome) -> _Row:
 
 def _answered_cells(outcome: Answered, status: str, message: str | None) -> _Row:
     completion, usage = outcome.completion, outcome.completion.usage
+    read, written, reasoned = (
+        usage.cache_read_input_tokens,
+        usage.cache_write_input_tokens,
+        usage.reasoning_output_tokens,
+    )
     return (
         outcome.custom_id,
         status,
@@ -221,9 +226,9 @@ def _answered_cells(outcome: Answered, status: str, message: str | None) -> _Row
         completion.response_model,
         _int64(usage.input_tokens),
         _int64(usage.output_tokens),
-        _int64(usage.cache_read_input_tokens),
-        _int64(usage.cache_write_input_tokens),
-        _int64(usage.reasoning_output_tokens),
+        None if read is None else _int64(read),
+        None if written is None else _int64(written),
+        None if reasoned is None else _int64(reasoned),
         outcome.cost_usd,
         completion.reported_cost_usd,
         outcome.attempts,
@@ -355,31 +360,28 @@ def decode_outcome(line: bytes) -> Outcome:
 
 def tally(records: Iterable[Outcome | Thrown]) -> Tally:
     """Counts and sums over records. Unknown token counts add nothing; unknown costs are counted as unpriced."""
-    thrown: list[Thrown] = []
-    every: list[Outcome] = []
+    kinds: dict[type, list[Any]] = {Succeeded: [], Incomplete: [], Failed: [], Thrown: []}
     for record in records:
-        if isinstance(record, Thrown):
-            thrown.append(record)
-        else:
-            every.append(record)
-    failed = [outcome for outcome in every if isinstance(outcome, Failed)]
-    answered = [outcome for outcome in every if not isinstance(outcome, Failed)]
-    succeeded = sum(isinstance(outcome, Succeeded) for outcome in answered)
+        kinds[type(record)].append(record)
+    succeeded, failed, thrown = kinds[Succeeded], kinds[Failed], kinds[Thrown]
+    answered: list[Answered] = succeeded + kinds[Incomplete]
     usages = [outcome.completion.usage for outcome in answered]
     costs = [outcome.cost_usd for outcome in answered if outcome.cost_usd is not None]
     told = [outcome for outcome in answered if outcome.completion.reported_cost_usd is not None]
     differing = [outcome for outcome in told if _differs(outcome)]
     bounds = [attempt.max_cost_usd for attempt in thrown if attempt.max_cost_usd is not None]
+    input_counts = [usage.input_tokens for usage in usages]
+    output_counts = [usage.output_tokens for usage in usages]
     return Tally(
-        succeeded=succeeded,
-        incomplete=len(answered) - succeeded,
+        succeeded=len(succeeded),
+        incomplete=len(answered) - len(succeeded),
         failed=len(failed),
-        attempts=sum(outcome.attempts for outcome in every),
-        input_tokens=_total(usage.input_tokens for usage in usages),
-        output_tokens=_total(usage.output_tokens for usage in usages),
-        cache_read_input_tokens=_total(usage.cache_read_input_tokens for usage in usages),
-        cache_write_input_tokens=_total(usage.cache_write_input_tokens for usage in usages),
-        reasoning_output_tokens=_total(usage.reasoning_output_tokens for usage in usages),
+        attempts=sum([outcome.attempts for outcome in answered]) + sum([outcome.attempts for outcome in failed]),
+        input_tokens=_total(input_counts),
+        output_tokens=_total(output_counts),
+        cache_read_input_tokens=_total([usage.cache_read_input_tokens for usage in usages]),
+        cache_write_input_tokens=_total([usage.cache_write_input_tokens for usage in usages]),
+        reasoning_output_tokens=_total([usage.reasoning_output_tokens for usage in usages]),
         cost_usd=_money(costs),
         unpriced=len(answered) - len(costs),
         failures=dict(Counter(outcome.failure.kind for outcome in failed)),
@@ -387,7 +389,7 @@ def tally(records: Iterable[Outcome | Thrown]) -> Tally:
         thrown_cost_usd=_money(bounds),
         thrown_unpriced=len(thrown) - len(bounds),
         resent=sum(attempt.reason == RESENT for attempt in thrown),
-        uncounted=sum(_int64(usage.input_tokens) is None or _int64(usage.output_tokens) is None for usage in usages),
+        uncounted=sum(map(_is_uncounted, input_counts, output_counts)),
         reported=len(told),
         reported_cost_usd=_money(outcome.completion.reported_cost_usd for outcome in told),
         differing=len(differing),
@@ -436,5 +438,9 @@ def _money(amounts: Iterable[Decimal | None]) -> Decimal:
     return reduce(_EXACT.add, (amount for amount in amounts if amount is not None), Decimal(0))
 
 
-def _total(counts: Iterable[int | None]) -> int:
-    return sum(_int64(count) or 0 for count in counts)
+def _total(counts: list[int | None]) -> int:
+    return sum([count for count in counts if count is not None and count <= _MAX_INT64])
+
+
+def _is_uncounted(input_tokens: int | None, output_tokens: int | None) -> bool:
+    return _int64(input_tokens) is None or _int64(output_tokens) is None

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import functools
 import os
 from collections.abc import Iterator, Sequence
 
@@ -50,10 +51,10 @@ def row_maker(job: Job, template: PromptTemplate, columns: Sequence[str], rates:
         columns=tuple(name for name in columns if name in needed or name == job.input.id),
         id_column=job.input.id,
         render=template.render,
-        build=lambda prompt: wire_format.build_request(model, prompt),
+        build=functools.partial(wire_format.build_request, model),
         hash_seed=f"{wire_format.name}\n{model}\n".encode(),
         now=now,
-        max_cost=lambda body_bytes, max_output_tokens: pricing.max_cost(body_bytes, max_output_tokens, rates),
+        max_cost=pricing.meter(rates).max_cost,
     )
 
 

@@ -151,15 +151,57 @@ def cost(usage: Usage, rates: Rates | None) -> Decimal | None:
     input is charged at the full rate. `rates` must be as `price_book` makes them, or the cost may not be exact, which
     raises `decimal.Inexact`.
     """
-    if rates is None:
-        return None
-    if rates.per_request is not None:
-        return EXACT.quantize(rates.per_request, _COST_UNIT)
-    if usage.input_tokens is None or usage.output_tokens is None or rates.input is None or rates.output is None:
-        return None
-    if max(usage.input_tokens, usage.output_tokens) > MAX_TOKENS:
-        return None
-    return _dollars(_token_units(usage, rates, rates.input, rates.output))
+    return meter(rates).cost(usage)
+
+
+@functools.lru_cache(maxsize=64)
+def meter(rates: Rates | None) -> "Meter":
+    """The meter for these prices. Raises `decimal.Inexact` where they have more decimals than a price can have."""
+    return Meter(rates)
+
+
+class Meter:
+    """Prices made ready to be applied to one answer after another: whole numbers, which are exact, and fast."""
+
+    def __init__(self, rates: Rates | None) -> None:
+        self._rates = rates
+        self._per_request: Decimal | None = None
+        self._units: tuple[int, int, int, int] | None = None
+        if rates is None:
+            return
+        if rates.per_request is not None:
+            self._per_request = EXACT.quantize(rates.per_request, _COST_UNIT)
+        elif rates.input is not None and rates.output is not None:
+            read, write = (rates.input if rate is None else rate for rate in (rates.cache_read, rates.cache_write))
+            self._units = (_units(rates.input), _units(read), _units(write), _units(rates.output))
+
+    def cost(self, usage: Usage) -> Decimal | None:
+        """US dollars for one answer, as `pricing.cost` says."""
+        if self._units is None:
+            return self._per_request
+        inputs, outputs = usage.input_tokens, usage.output_tokens
+        if inputs is None or outputs is None or inputs > MAX_TOKENS or outputs > MAX_TOKENS:
+            return None
+        full_rate, read_rate, write_rate, output_rate = self._units
+        units = output_rate * outputs
+        read, write = usage.cache_read_input_tokens, usage.cache_write_input_tokens
+        if read:
+            units, inputs = units + read_rate * read, inputs - read
+        if write:
+            units, inputs = units + write_rate * write, inputs - write
+        return _dollars(units + full_rate * max(0, inputs))  # counts of cached tokens never make the rest negative
+
+    def max_cost(self, body_bytes: int, max_output_tokens: int | None) -> Decimal | None:
+        """US dollars that one request can come to at most; None where there is no price or no cap on the answer.
+
+        A token is at least one byte of what is sent, so the bytes of the request's body bound its input tokens, and
+        each of them is priced at the dearest input rate.
+        """
+        if self._units is None:
+            return None if self._rates is None else self._rates.per_request
+        if max_output_tokens is None:
+            return None
+        return _dollars(max(self._units[:3]) * body_bytes + self._units[3] * max_output_tokens)
 
 
 def estimate_tokens(characters: int) -> int:
@@ -180,7 +222,7 @@ def estimate_cost(input_tokens: int, output_tokens: int | None, requests: int, r
         return EXACT.quantize(EXACT.multiply(rates.per_request, requests), _COST_UNIT)
     if output_tokens is None or rates.input is None or rates.output is None:
         return None
-    return _dollars(_rate_units(rates.input) * input_tokens + _rate_units(rates.output) * output_tokens)
+    return _dollars(_units(rates.input) * input_tokens + _units(rates.output) * output_tokens)
 
 
 def likely_cost(cost: Decimal | None, book: PriceBook) -> Decimal | None:
@@ -191,37 +233,16 @@ def likely_cost(cost: Decimal | None, book: PriceBook) -> Decimal | None:
 
 
 def max_cost(body_bytes: int, max_output_tokens: int | None, rates: Rates | None) -> Decimal | None:
-    """US dollars that one request can come to at most; None where there is no price or no cap on the answer.
-
-    A token is at least one byte of what is sent, so the bytes of the request's body bound its input tokens, and each
-    of them is priced at the dearest input rate.
-    """
-    if rates is None or rates.per_request is not None:
-        return None if rates is None else rates.per_request
-    if max_output_tokens is None or rates.input is None or rates.output is None:
-        return None
-    dearest = max(rates.input, rates.cache_read or _NOTHING, rates.cache_write or _NOTHING)
-    return _dollars(_rate_units(dearest) * body_bytes + _rate_units(rates.output) * max_output_tokens)
-
-
-def _token_units(usage: Usage, rates: Rates, input_rate: Decimal, output_rate: Decimal) -> int:
-    """The price of each kind of token, added up: the counts of cached ones never make the rest negative."""
-    units = _rate_units(output_rate) * (usage.output_tokens or 0)
-    read, write = usage.cache_read_input_tokens or 0, usage.cache_write_input_tokens or 0
-    if read:
-        units += _rate_units(input_rate if rates.cache_read is None else rates.cache_read) * read
-    if write:
-        units += _rate_units(input_rate if rates.cache_write is None else rates.cache_write) * write
-    return units + _rate_units(input_rate) * max(0, (usage.input_tokens or 0) - read - write)
+    """US dollars that one request can come to at most, as `Meter.max_cost` says."""
+    return meter(rates).max_cost(body_bytes, max_output_tokens)
 
 
 def _dollars(units: int) -> Decimal:
-    """Units of rate times tokens as dollars, with `COST_SCALE` decimals: whole numbers are exact, and fast."""
+    """Units of a rate times tokens as dollars, with `COST_SCALE` decimals."""
     return EXACT.scaleb(Decimal(units), -COST_SCALE)
 
 
-@functools.lru_cache(maxsize=256)
-def _rate_units(rate: Decimal) -> int:
+def _units(rate: Decimal) -> int:
     """A rate in units of its last decimal. Raises `decimal.Inexact` for a finer one, `InvalidOperation` for none."""
     return int(EXACT.quantize(EXACT.scaleb(rate, RATE_DECIMALS), _ONE))
 

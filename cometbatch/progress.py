@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NoReturn, TextIO, TypeAlias
@@ -15,6 +16,7 @@ Bar: TypeAlias = "tqdm[NoReturn]"  # it counts; it iterates over nothing
 
 # What a person asks first comes first, since a narrow terminal cuts the line; what is left over is the bar.
 LINE = "{percentage:3.0f}% {n_fmt}/{total_fmt}{postfix}, {remaining} left, {rate_fmt} {bar}"
+DRAWN_EVERY_S = 0.1
 USUAL_TERMINAL = (80, 24)  # columns and lines, for terminals that do not know their size
 
 
@@ -31,6 +33,8 @@ class Progress:
         self._cost: Decimal = done.cost_usd
         self._unpriced = done.unpriced
         self._in_flight = 0
+        self._undrawn = 0
+        self._next_draw = 0.0
         self.retries = 0
         self.pushbacks = 0
         shown = self._stream.isatty() if on is None else on
@@ -39,20 +43,25 @@ class Progress:
             self._draw(lambda: self._show(rows, done.rows))
 
     def recorded(self, outcome: Outcome, in_flight: int) -> None:
-        """Count one outcome."""
-        match outcome:
-            case Succeeded():
-                self._ok += 1
-                self._add(outcome)
-            case Incomplete():
-                self._incomplete += 1
-                self._add(outcome)
-            case Failed():
-                self._failed += 1
+        """Count one outcome, and show it if the last one that was shown is long enough ago for an eye."""
+        if self._bar.disable:
+            return
         self._in_flight = in_flight
-        if not self._bar.disable:
-            self._bar.set_postfix_str(self._words(), refresh=False)
-            self._draw(self._bar.update)
+        self._undrawn += 1
+        if isinstance(outcome, Failed):
+            self._failed += 1
+        else:
+            self._ok += isinstance(outcome, Succeeded)
+            self._incomplete += isinstance(outcome, Incomplete)
+            self._add(outcome)
+        if (now := time.monotonic()) >= self._next_draw:
+            self._next_draw = now + DRAWN_EVERY_S
+            self._update()
+
+    def _update(self) -> None:
+        self._bar.set_postfix_str(self._words(), refresh=False)
+        undrawn, self._undrawn = self._undrawn, 0
+        self._draw(lambda: self._bar.update(undrawn))
 
     def retried(self) -> None:
         """Count one more attempt."""
@@ -81,7 +90,7 @@ class Progress:
     def close(self) -> None:
         """Draw the last state and leave it standing."""
         self._in_flight = 0
-        self._bar.set_postfix_str(self._words(), refresh=False)
+        self._update()
         self._draw(self._bar.refresh)
         self._draw(self._bar.close)
 

@@ -110,7 +110,7 @@ class ModelRequest(Struct, frozen=True):
     prompt: Prompt
 
 
-class Usage(Struct, frozen=True):
+class Usage(Struct, frozen=True, omit_defaults=True):
     """Token counts as inclusive totals (OpenTelemetry GenAI names): input includes cache, output includes reasoning.
 
     `None` is "the service did not say", which is not 0. Cache counts never exceed input, reasoning never output.
@@ -123,7 +123,7 @@ class Usage(Struct, frozen=True):
     reasoning_output_tokens: int | None = None
 
 
-class Completion(Struct, frozen=True):
+class Completion(Struct, frozen=True, omit_defaults=True):
     """What a model answered. `detail` says why there is less than an answer: refusal, block reason, tool calls.
 
     `reported_cost_usd` is what the service itself says that the answer cost; few models' replies do (contract sheet,

@@ -6,6 +6,7 @@ longer than the cap or the service's own Retry-After, which is itself capped. Cl
 """
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal, TypeAlias, assert_never
@@ -454,12 +455,12 @@ An error without a status of its own becomes 500 (contract sheet, section 7.1). 
 
 
 def classify(
-    reply: HttpResponse | TransportFailure, parsed: Completion | ErrorDetail | None, *, now: datetime
+    reply: HttpResponse | TransportFailure, parsed: Completion | ErrorDetail | None, *, now: Callable[[], datetime]
 ) -> Verdict:
     """What this attempt means. Total: whatever the reply, there is a verdict.
 
-    `parsed` is what a wire format made of the reply; None for a `TransportFailure`. `now` (aware) is the base for a
-    Retry-After date when the reply has no Date of its own. Source: contract sheet, section 7.2.
+    `parsed` is what a wire format made of the reply; None for a `TransportFailure`. `now` tells the time
+    (aware), the base for a Retry-After date when the reply has no Date of its own. Source: contract sheet, section 7.2.
     """
     if isinstance(reply, TransportFailure):
         signal = _Signal(message=_words(reply.detail), transport=reply.kind)
@@ -468,7 +469,7 @@ def classify(
         return Done(parsed)
     detail = parsed or ErrorDetail(status=reply.status, problem="not_understood")
     signal = _signal_of(detail)
-    return _verdict(_first_match(signal), signal, detail, retry_after_s(reply.headers, now=now))
+    return _verdict(_first_match(signal), signal, detail, retry_after_s(reply.headers, now=now()))
 
 
 def backoff(failures: int, *, jitter: float, cap_s: float) -> float:

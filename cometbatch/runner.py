@@ -441,10 +441,11 @@ class Runner:
         now = self._time()
         latency_s = now - started
         cost_usd = self._settle_bill(pending, reply, verdict)
+        if isinstance(verdict, Done):  # not a case of `match`: that takes several times as long, and most are
+            self._settle_limits(pending, verdict.completion.usage, charge)
+            self._accept(pending, verdict.completion, reply, started, now, cost_usd=cost_usd)
+            return
         match verdict:
-            case Done(completion=completion):
-                self._settle_limits(pending, completion.usage, charge)
-                self._accept(pending, completion, reply, started, now, cost_usd=cost_usd)
             case Retry():
                 self._retry(pending, verdict, latency_s, started)
             case GiveUp(failure=failure, path_mistake=path_mistake):

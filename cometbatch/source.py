@@ -185,12 +185,13 @@ def rows(table: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, object]]
     What Python can't hold (a timestamp with nanoseconds, a date in the year 20000) comes as text instead.
     Raises KeyError for a column that the table lacks.
     """
-    chosen = table.select(list(dict.fromkeys(columns)))
+    names = list(dict.fromkeys(columns))
+    chosen = table.select(names)
     for start in range(0, table.num_rows, SLICE_ROWS):
         values = [_values(column) for column in chosen.slice(start, SLICE_ROWS).columns]
         bare: Iterable[tuple[object, ...]] = itertools.repeat((), min(SLICE_ROWS, table.num_rows - start))
         cells = zip(*values, strict=True) if values else bare
-        yield from (dict(zip(chosen.column_names, row, strict=True)) for row in cells)
+        yield from (dict(zip(names, row, strict=True)) for row in cells)
 
 
 # ---------------------------------------------------------------- refusing

@@ -282,15 +282,20 @@ class _Join:
     """
 
     def __init__(self, pieces: Sequence[nodes.TemplateData | nodes.Name], jinja: _Jinja) -> None:
-        self._pieces = [(p.data, None) if isinstance(p, nodes.TemplateData) else ("", p.name) for p in pieces]
+        self._texts = [piece.data if isinstance(piece, nodes.TemplateData) else "" for piece in pieces]
+        self._columns = [(place, piece.name) for place, piece in enumerate(pieces) if isinstance(piece, nodes.Name)]
         self._jinja = jinja
 
     def render(self, values: Mapping[str, object]) -> str:
+        texts = self._texts.copy()
         try:
-            texts = [text if name is None else str(_printed(values[name])) for text, name in self._pieces]
+            for place, name in self._columns:
+                value = values[name]
+                texts[place] = value if type(value) is str else str(_printed(value))
         except Exception:  # noqa: BLE001 - a missing column, or a value whose `str` fails in any way it likes
             return self._jinja.render(values)
-        return _encodable(_ENVIRONMENT.concat(texts))
+        whole = "".join(texts)
+        return _encodable(whole) if len(whole) <= MAX_MESSAGE_CHARACTERS else self._jinja.render(values)
 
 
 _Renderer: TypeAlias = _Constant | _Join | _Jinja

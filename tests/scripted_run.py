@@ -140,7 +140,7 @@ class ScriptedService:
         return Service(
             exchange=self.exchange,
             parse=CHAT.parse_response,
-            judge=lambda reply, parsed: retry.classify(reply, parsed, now=NOW),
+            judge=lambda reply, parsed: retry.classify(reply, parsed, now=lambda: NOW),
             request_id=request_id_of,
             price=lambda _usage: PRICE_USD,
         )

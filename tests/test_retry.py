@@ -44,7 +44,7 @@ RETRY, SLOW_DOWN, SLOW_DOWN_COUNTED, GIVE_UP, STOP_IF_FIRST, ABORT = ACTIONS
 
 def verdict_on(detail: ErrorDetail, headers: dict[str, str] | None = None) -> Verdict:
     """The table's word on an error reply."""
-    return classify(HttpResponse(detail.status, headers or {}, b""), detail, now=NOW)
+    return classify(HttpResponse(detail.status, headers or {}, b""), detail, now=lambda: NOW)
 
 
 def action_of(verdict: Verdict) -> str:
@@ -260,7 +260,7 @@ def test_a_failed_exchange_is_retried_unless_it_would_fail_again(
     failure: TransportFailure, action: str, kind: FailureKind
 ) -> None:
     """The network is given another chance, an endless reply is not; neither has a status."""
-    verdict = classify(failure, None, now=NOW)
+    verdict = classify(failure, None, now=lambda: NOW)
     assert action_of(verdict) == action
     assert failure_of(verdict) == Failure(kind, failure.detail)
 
@@ -268,13 +268,13 @@ def test_a_failed_exchange_is_retried_unless_it_would_fail_again(
 def test_a_completion_is_done_however_it_ended() -> None:
     """Cut short, blocked and empty answers were billed: they are outcomes and not errors."""
     completion = Completion("", "length")
-    assert classify(HttpResponse(200, {}, b""), completion, now=NOW) == Done(completion)
+    assert classify(HttpResponse(200, {}, b""), completion, now=lambda: NOW) == Done(completion)
 
 
 def test_a_reply_that_nobody_parsed_is_judged_by_its_status() -> None:
     """Even without a parsed body there is a verdict."""
-    assert isinstance(classify(HttpResponse(503, {}, b""), None, now=NOW), Retry)
-    assert isinstance(classify(HttpResponse(200, {}, b""), None, now=NOW), GiveUp)
+    assert isinstance(classify(HttpResponse(503, {}, b""), None, now=lambda: NOW), Retry)
+    assert isinstance(classify(HttpResponse(200, {}, b""), None, now=lambda: NOW), GiveUp)
 
 
 def test_an_error_type_counts_as_its_code() -> None:
@@ -334,7 +334,8 @@ def test_a_message_is_never_empty(message: str) -> None:
     """Where the service is silent, the status speaks."""
     assert failure_of(verdict_on(ErrorDetail(500, message=message))).message == "HTTP 500 without a message"
     assert (
-        failure_of(classify(TransportFailure("timeout", message), None, now=NOW)).message == "no whole reply (timeout)"
+        failure_of(classify(TransportFailure("timeout", message), None, now=lambda: NOW)).message
+        == "no whole reply (timeout)"
     )
 
 
