@@ -13,7 +13,7 @@ A map of the package, imports running downwards only:
     batch, planning, report, verification    composition: run; plan; status; verify
     preflight, resume, reopen       what is checked before; what earlier sessions left; what is taken back from it
     runner, partition, evidence     the loop; the life of a partition; what a finished row says against itself
-    source, checkpoint, parts, limits, transport, progress, simulator    adapters, each owning one outside thing
+    source, checkpoint, parts, limits, transport, progress, loop, simulator    adapters, each owning one outside thing
     job, manifest, summary          what is asked; what a run is; what it came to
     template, wire, retry, doubt, pacing, latency, sustained, budget, pricing, output    no I/O, no clock, no chance
     records, errors, money          the words; how amounts are added

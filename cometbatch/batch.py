@@ -18,8 +18,8 @@ import msgspec
 from msgspec import Struct
 
 import cometbatch
+from cometbatch import loop, output, parts, pricing, reopen, resume, source
 from cometbatch import manifest as manifests
-from cometbatch import output, parts, pricing, reopen, resume, source
 from cometbatch import retry as retries
 from cometbatch.budget import Budget
 from cometbatch.checkpoint import Reopened, RunDirectory, Session, write_aside
@@ -90,7 +90,7 @@ def run(
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(run_async(job, fresh=fresh, retry=retry, progress=progress, http=http))
+        return loop.run(run_async(job, fresh=fresh, retry=retry, progress=progress, http=http))
     raise UsageError("An event loop is running here (a notebook?): use `await cometbatch.run_async(job)`.")
 
 

@@ -287,6 +287,7 @@ class RunDirectory:
     def __init__(self, path: Path, *, parts: Path | None = None) -> None:
         self.path = path
         self.parts = parts or path / "parts"
+        self.is_dataset = parts is not None
         self._lock: io.FileIO | None = None
         self._reopened = Reopened()
         self._reopened_version: tuple[int, int, int] | None = None

@@ -7,6 +7,7 @@ handed rows whose neighbours are still being waited for.
 import asyncio
 import contextlib
 import hashlib
+import operator
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -22,6 +23,7 @@ from cometbatch.records import Failed, Failure, HttpRequest, Outcome, Partition,
 
 OPEN_PARTITIONS = 4  # kept open while their slowest rows are waited for
 ROWS_PER_SLOT = 4  # rows of open partitions for each request in flight, where partitions are tiny
+MAX_KEPT_BYTES = 8 * 1024 * 1024  # of an open partition's journal, whose records are kept in memory, too
 SYNC_INTERVAL_S = 0.5  # a power cut loses at most about this much of what was recorded
 ASSUMED_OUTPUT_TOKENS = 256  # for the tokens-per-minute estimate of a row without a cap, until real usage corrects it
 
@@ -60,20 +62,46 @@ class _Open:
     def __init__(self, partition: Partition, table: pa.Table, journal: Journal) -> None:
         self.partition = partition
         self.table = table
-        self.journal = journal
+        self._journal = journal
         try:
-            self.recorded = {record.row for record in self.records() if not isinstance(record, Thrown)}
+            self._kept: list[Outcome | Thrown] | None = self._replayed()
         except BaseException:
             journal.close()
             raise
+        self.recorded = {record.row for record in self._kept if not isinstance(record, Thrown)}
+        self._room = MAX_KEPT_BYTES
 
     @property
     def is_complete(self) -> bool:
         return len(self.recorded) == self.partition.row_count
 
+    def record(self, record: Outcome | Thrown) -> None:
+        """Write it down; and keep it, so that it need not be read again, as long as memory stays flat."""
+        line = output.encode_outcome(record)
+        self._journal.append(line)
+        self._room -= len(line)
+        if self._room < 0:
+            self._kept = None
+        elif self._kept is not None:
+            self._kept.append(record)
+
     def records(self) -> list[Outcome | Thrown]:
-        """What the journal holds, in row order; the journal rather than memory, so that memory stays flat."""
-        return sorted(map(output.decode_record, self.journal.replay()), key=lambda record: record.row)
+        """What was recorded, in row order."""
+        return sorted(self._replayed() if self._kept is None else self._kept, key=_row_of)
+
+    def sync(self) -> None:
+        """Make what was recorded survive a power cut."""
+        self._journal.sync()
+
+    def close(self) -> None:
+        """Close the journal, which stays for the next session."""
+        self._journal.close()
+
+    def _replayed(self) -> list[Outcome | Thrown]:
+        return list(map(output.decode_record, self._journal.replay()))
+
+
+_row_of = operator.attrgetter("row")
 
 
 class Partitions:
@@ -155,7 +183,7 @@ class Partitions:
         Raises what committing any part raised, but not before this outcome is safe: it was paid for.
         """
         opened = self._open[outcome.row // self._partition_rows]
-        opened.journal.append(output.encode_outcome(outcome))
+        opened.record(outcome)
         opened.recorded.add(outcome.row)
         if opened.is_complete:
             self._commit_soon(opened)
@@ -163,7 +191,7 @@ class Partitions:
 
     def record_thrown(self, thrown: Thrown) -> None:
         """Write down an attempt that may have been billed for nothing, beside its row's outcome."""
-        self._open[thrown.row // self._partition_rows].journal.append(output.encode_outcome(thrown))
+        self._open[thrown.row // self._partition_rows].record(thrown)
 
     async def sync_forever(self) -> None:
         """Group commit: every so often make what was recorded survive a power cut, off the event loop.
@@ -174,7 +202,7 @@ class Partitions:
             while True:
                 await asyncio.sleep(SYNC_INTERVAL_S)
                 for opened in list(self._open.values()):
-                    await asyncio.to_thread(opened.journal.sync)
+                    await asyncio.to_thread(opened.sync)
         except Exception as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
             self._break(error)
 
@@ -189,8 +217,8 @@ class Partitions:
     def _close_journals(self) -> None:
         with contextlib.ExitStack() as ending:  # ends all of them, whatever one of them raises
             for opened in self._open.values():
-                ending.callback(opened.journal.close)
-                ending.callback(opened.journal.sync)
+                ending.callback(opened.close)
+                ending.callback(opened.sync)
 
     async def _read_next(self) -> tuple[Partition, pa.Table] | None:
         """The next partition with its table. A thread that reads outlives a caller who is cancelled."""
@@ -246,10 +274,10 @@ class Partitions:
         info = parts.PartInfo(self._run_id, opened.partition, output.tally(records))
 
         def write(file: IO[bytes]) -> None:
-            parts.write_part(file, table, info)
+            parts.write_part(file, table, info, is_result=self._directory.is_dataset)
 
-        opened.journal.sync()  # writing the part can take longer than a power cut may lose
-        opened.journal.close()
+        opened.sync()  # writing the part can take longer than a power cut may lose
+        opened.close()
         self._directory.commit_part(opened.partition.index, write)
 
     def _raise_if_broken(self) -> None:

@@ -6,7 +6,7 @@ Guards: a part says which run and rows it holds, in its footer, so a foreign or 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 import pyarrow as pa
@@ -18,6 +18,7 @@ from cometbatch.records import Partition, Tally
 
 PART_KEY = b"cometbatch.part"
 COMPRESSION = "zstd"
+QUICK = {"compression": "lz4", "use_dictionary": False, "write_statistics": False}  # read again once, by us
 
 
 class PartInfo(Struct, frozen=True):
@@ -28,9 +29,14 @@ class PartInfo(Struct, frozen=True):
     tally: Tally
 
 
-def write_part(file: IO[bytes], table: pa.Table, info: PartInfo) -> None:
-    """Write one finished partition as one row group, with checksums that tell a damaged page from a good one."""
-    with pq.ParquetWriter(file, table.schema, compression=COMPRESSION, write_page_checksum=True) as writer:
+def write_part(file: IO[bytes], table: pa.Table, info: PartInfo, *, is_result: bool = True) -> None:
+    """Write one finished partition as one row group, with checksums that tell a damaged page from a good one.
+
+    `is_result`: the part itself is what is asked for, so it is as small and as easy to query as the result of a run;
+    one that is to be merged costs less.
+    """
+    shape: dict[str, Any] = {"compression": COMPRESSION} if is_result else QUICK
+    with pq.ParquetWriter(file, table.schema, write_page_checksum=True, **shape) as writer:
         writer.write_table(table, row_group_size=max(1, table.num_rows))
         writer.add_key_value_metadata({PART_KEY: msgspec.json.encode(info)})
 

@@ -15,7 +15,7 @@ LAYERS = (
     ("errors", "records", "money"),
     ("wire", "template", "retry", "pricing", "pacing", "latency", "sustained", "budget", "doubt", "output"),
     ("job",),
-    ("source", "checkpoint", "parts", "limits", "transport", "progress", "simulator"),
+    ("source", "checkpoint", "parts", "limits", "transport", "progress", "loop", "simulator"),
     ("manifest",),
     ("summary", "partition", "runner", "evidence"),
     ("resume", "reopen", "preflight"),
@@ -48,6 +48,7 @@ OWNERS = {
     "polars": {"report"},
     "tqdm": {"progress"},
     "uvicorn": {"simulator"},
+    "uvloop": {"loop"},
     "yaml": {"job"},
     "fcntl": {"checkpoint"},
 }
@@ -133,7 +134,7 @@ def test_each_outside_library_has_one_owner(library: str) -> None:
 
 def test_adapters_do_not_import_each_other() -> None:
     """Adapters meet only where they are put together."""
-    adapters = {"source", "checkpoint", "parts", "limits", "transport", "progress"}
+    adapters = {"source", "checkpoint", "parts", "limits", "transport", "progress", "loop"}
     for module, path in MODULES.items():
         if home(module) in adapters:
             assert not {home(imported) for imported in ours(imports(path))} & (adapters - {home(module)}), module
