@@ -268,6 +268,7 @@ class Partitions:
         self.on_room()
 
     def _write_part(self, opened: _Open) -> None:
+        parts.give_back()  # what the part before this one has taken
         records = opened.records()
         outcomes = [record for record in records if not isinstance(record, Thrown)]
         table = output.join(opened.table, outcomes, self._prefix, self._metadata, self._columns)

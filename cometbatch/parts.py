@@ -109,10 +109,16 @@ def merge(file: IO[bytes], parts: Iterable[Path], schema: pa.Schema, metadata: M
     """
     with pq.ParquetWriter(file, schema, compression=COMPRESSION) as writer:
         for path in parts:
+            give_back()
             with _reading(path) as part:
-                table = _as(part.read(), schema)
+                table = _as(part.read(use_threads=False), schema)
             writer.write_table(table, row_group_size=max(1, table.num_rows))
         writer.add_key_value_metadata(dict(metadata))
+
+
+def give_back() -> None:
+    """Let the system have the memory of tables that are gone: pyarrow keeps tens of megabytes for the next ones."""
+    pa.default_memory_pool().release_unused()
 
 
 def _as(table: pa.Table, schema: pa.Schema) -> pa.Table:
