@@ -14,6 +14,7 @@ from aiolimiter import AsyncLimiter
 
 BURST_S = 0.05  # seconds' worth of the rate that may leave at once, but at least one request or token
 POLL_SHARE = 0.01  # how often a full bucket is asked again, as a share of the time in which it empties
+SPARE_SHARE = 0.1  # or in which so much of what is left beside one request leaks: it can't run empty meanwhile
 MIN_POLL_S = 0.001  # the resolution of the event loop's timers
 SLICE_POLLS = 20  # looks that may be left out between slices of half a burst: the bucket can't run empty meanwhile
 LEARNING_RATE = 0.1  # weight of the newest row in the running ratio of real to estimated tokens
@@ -22,11 +23,13 @@ LEARNING_RATE = 0.1  # weight of the newest row in the running ratio of real to 
 class _Bucket:
     """An aiolimiter bucket that holds one burst and is asked before it is entered, so that entering never blocks."""
 
-    def __init__(self, per_minute: float) -> None:
+    def __init__(self, per_minute: float, *, has_equal_amounts: bool = False) -> None:
+        """`has_equal_amounts`: what enters is always 1, so that a look too late wastes nothing in a large bucket."""
         per_second = per_minute / 60
         self.burst = max(1.0, per_second * BURST_S)
         self.period_s = self.burst / per_second  # in which a full bucket empties
-        self.poll_s = max(MIN_POLL_S, POLL_SHARE * self.period_s)
+        spare_s = SPARE_SHARE * (self.burst - 1) / per_second if has_equal_amounts else 0.0
+        self.poll_s = max(MIN_POLL_S, POLL_SHARE * self.period_s, spare_s)
         self._limiter = AsyncLimiter(self.burst, self.period_s)
 
     def fits(self, amount: float) -> bool:
@@ -47,7 +50,7 @@ class Limits:
     """
 
     def __init__(self, *, requests_per_minute: float | None = None, tokens_per_minute: float | None = None) -> None:
-        self._requests = None if requests_per_minute is None else _Bucket(requests_per_minute)
+        self._requests = None if requests_per_minute is None else _Bucket(requests_per_minute, has_equal_amounts=True)
         self._tokens = None if tokens_per_minute is None else _Bucket(tokens_per_minute)
         self._poll_s = min((bucket.poll_s for bucket in (self._requests, self._tokens) if bucket), default=0.0)
         self._turn = asyncio.Lock()

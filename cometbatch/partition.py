@@ -52,7 +52,9 @@ class RowMaker(Struct, frozen=True):
 
 
 def _tokens(prompt: Prompt) -> int:
-    characters = sum([len(message.content) for message in prompt.messages])
+    characters = 0
+    for message in prompt.messages:
+        characters += len(message.content)
     return estimate_tokens(characters) + (prompt.params.max_output_tokens or ASSUMED_OUTPUT_TOKENS)
 
 
