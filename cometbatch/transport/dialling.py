@@ -52,7 +52,7 @@ class Dialler:
             words = f"no connection to {hop} within {CONNECT_TIMEOUT_S:g} s"
             raise NoReplyError("timeout", words, sent=False) from error
         except (OSError, ValueError) as error:  # ValueError: of names and numbers that no network has
-            words = f"can't connect to {hop}: {error or type(error).__name__}"
+            words = f"can't connect to {hop}: {str(error) or type(error).__name__}"
             raise NoReplyError("connection", words, sent=False) from error
 
     async def _open(self, hop: Hop) -> Connection:
