@@ -40,6 +40,8 @@ from cometbatch.preflight import (
     run_directory,
     simulator_behaviour,
     suggested_rows,
+    trust,
+    way,
 )
 from cometbatch.progress import Progress
 from cometbatch.records import Completion, ErrorDetail, HttpResponse
@@ -108,7 +110,7 @@ async def run_async(
     directory = run_directory(job)
     identity: source.Identity | None = None
     if fresh or directory.read_manifest() is None:  # told before a folder is made
-        _check_start(checked, directory, fresh=fresh, needs_key=http is None)
+        _check_start(checked, directory, fresh=fresh, http=http)
         identity = await asyncio.to_thread(checked.source.check)
     with _locked(directory):
         found = None if fresh else await _in_thread(_known_run, directory, checked)
@@ -129,7 +131,7 @@ async def _start(
     progress: bool | None,
 ) -> RunSummary:
     """A new run, also where an earlier one recorded nothing: then prices and partitions are as the job has them now."""
-    _check_start(checked, directory, fresh=fresh, needs_key=http is None)
+    _check_start(checked, directory, fresh=fresh, http=http)
     measured = await _in_thread(checked.source.check) if identity is None else identity
     async with _connected(checked.job, http) as transport:
         manifest = await _begin(checked, measured, directory, transport, fresh=fresh)
@@ -187,12 +189,18 @@ def _retry_words(retry: str | Iterable[str], *, fresh: bool) -> frozenset[str]:
     return words
 
 
-def _check_start(checked: Checked, directory: RunDirectory, *, fresh: bool, needs_key: bool) -> None:
-    """Refuse what would be noticed late otherwise: two columns of a name, no key, a result that is not this run's."""
+def _check_start(
+    checked: Checked, directory: RunDirectory, *, fresh: bool, http: httpx.AsyncBaseTransport | None
+) -> None:
+    """Refuse what would be noticed late otherwise.
+
+    Two columns of a name, no key, no way to the service, a result that is not this run's.
+    """
     refuse_clashes(checked)
     job = checked.job
-    if needs_key:
+    if http is None:
         api_key(job)
+    way(job, http)
     path = job.output.path
     exists = any(path.glob("*.parquet")) if job.output.is_dataset else path.exists()
     if exists and not fresh and _replaces(job, directory) is None:
@@ -295,13 +303,14 @@ def _clear(job: Job, directory: RunDirectory, *, forget: bool) -> None:
 @contextlib.asynccontextmanager
 async def _connected(job: Job, http: httpx.AsyncBaseTransport | None) -> AsyncIterator[Transport]:
     """The way to the service: over the network, through `http`, or to a simulator started for the length of the run."""
+    way(job, http)
     with contextlib.ExitStack() as stack:
         base_url, key = job.target.base_url, api_key(job) if http is None else "sk-not-needed-here"
         if job.target.is_simulator:
             base_url = "http://127.0.0.1"
             if http is None:
                 base_url = stack.enter_context(SimulatorProcess.start(simulator_behaviour(job))).base_url
-        transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http)
+        transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http, trust=trust(job))
         try:
             yield transport
         finally:
@@ -347,6 +356,7 @@ class _Session(Struct, frozen=True):
             retries=shown.retries,
             pushbacks=shown.pushbacks,
             reopened=self.reopened,
+            pool=self.transport.pool_stats,
         )
         for warning in late_warnings(summary.tally, summary.prices):
             shown.say(f"Warning: {warning}")

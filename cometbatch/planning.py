@@ -24,6 +24,8 @@ from cometbatch.preflight import (
     run_directory,
     simulator_behaviour,
     suggested_rows,
+    trust,
+    way,
 )
 from cometbatch.records import Failed, GenerationParams, Partition, PriceBook, RowRequest
 from cometbatch.resume import Found, Progressed
@@ -41,7 +43,7 @@ class RunPlan(Struct, frozen=True):
     `first_request` is the next row's, without the key; `None` where none is left or can be rendered. Token counts are
     the documented estimate (contract sheet, section 8.3): a quarter of the characters in, `max_output_tokens` out.
     `cost_usd` is a ceiling under that estimate, at list price; `None` where there is no price. `done` rows have
-    outcomes from earlier sessions; the estimates are for the others.
+    outcomes from earlier sessions; the estimates are for the others. `way` says how requests get to the service.
     """
 
     job: Job
@@ -56,6 +58,7 @@ class RunPlan(Struct, frozen=True):
     likely_cost_usd: Decimal | None
     prices: PriceBook
     done: int
+    way: str
     warnings: tuple[str, ...] = ()
 
     @property
@@ -68,6 +71,7 @@ class RunPlan(Struct, frozen=True):
         return {
             "input": msgspec.to_builtins(self.input),
             "output": str(self.job.output.path),
+            "way": self.way,
             "rows": self.rows,
             "done": self.done,
             "partition_rows": self.partition_rows,
@@ -87,6 +91,7 @@ class RunPlan(Struct, frozen=True):
         lines = [
             f"input: {self.job.input.path} ({self.rows:,} rows, {len(self.input.columns)} columns)",
             f"output: {self.job.output.path}",
+            f"way to the service: {self.way}",
             *self._state(),
             "first request:",
             *_indented(self.first_request),
@@ -123,7 +128,7 @@ def plan(job: Job, *, http: httpx.AsyncBaseTransport | None = None) -> RunPlan:
 
     Raises `UsageError` for whatever `run` would refuse before its first request, but for a missing key.
     """
-    checked = check(job)
+    checked, way_words = check(job), way(job, http)
     identity = checked.source.check()
     known = _known_run(checked)
     book, warnings = (known.manifest.prices, []) if known else _prices_now(job, http)
@@ -146,6 +151,7 @@ def plan(job: Job, *, http: httpx.AsyncBaseTransport | None = None) -> RunPlan:
         likely_cost_usd=pricing.likely_cost(cost, book),
         prices=book,
         done=known.progressed.rows if known else 0,
+        way=way_words,
         warnings=(*checked.source.warnings, *warnings, *_missing_key(job)),
     )
 
@@ -177,7 +183,7 @@ async def _prices(job: Job, http: httpx.AsyncBaseTransport | None) -> tuple[Pric
     if job.target.is_simulator:
         base_url = "http://127.0.0.1"
         http = http or httpx.ASGITransport(create_app(simulator_behaviour(job)))
-    transport = Transport(base_url, NO_KEY, timeout_s=job.limits.timeout_s, http=http)
+    transport = Transport(base_url, NO_KEY, timeout_s=job.limits.timeout_s, http=http, trust=trust(job))
     try:
         return await price_book(job, transport)
     finally:

@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Iterator, Sequence
 
+import httpx
 from msgspec import Struct
 
 from cometbatch import output, pricing, source, wire
@@ -17,7 +18,7 @@ from cometbatch.records import HttpResponse, PriceBook, Rates
 from cometbatch.simulator.behaviour import Behaviour, Fault
 from cometbatch.source import Identity, Source
 from cometbatch.template import PromptTemplate
-from cometbatch.transport import Transport, check_key
+from cometbatch.transport import Transport, Trust, check_key, way_to
 
 SIMULATOR_KEY = "sk-simulator-needs-no-key"
 CATALOG_PATH = "/api/models"  # public, no key (contract sheet, section 8.1)
@@ -148,6 +149,21 @@ def api_key(job: Job) -> str:
     if name not in os.environ:
         raise UsageError(f"The environment variable {name} is not set. It should hold the API key (target.key_env).")
     return check_key(os.environ[name])
+
+
+def trust(job: Job) -> Trust:
+    """Whom to trust, and as whom to appear."""
+    target = job.target
+    return Trust(ca_file=target.ca_file, client_cert=target.client_cert, client_key=target.client_key)
+
+
+def way(job: Job, http: httpx.AsyncBaseTransport | None) -> str:
+    """How this job's requests get to the service, in a few words. Raises `UsageError` where something bars the way."""
+    if job.target.is_simulator:
+        return "to the simulator on this machine"
+    if http is not None:
+        return "through the transport that the caller handed in"
+    return way_to(job.target.base_url, trust(job))
 
 
 def simulator_behaviour(job: Job) -> Behaviour:

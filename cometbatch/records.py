@@ -103,6 +103,14 @@ class TransportFailure(Struct, frozen=True):
     sent: bool = True
 
 
+class PoolStats(Struct, frozen=True):
+    """How connections were used: requests sent, connections opened for them, and the most that were open at once."""
+
+    requests: int = 0
+    opened: int = 0
+    most_open: int = 0
+
+
 class ModelRequest(Struct, frozen=True):
     """What a server reads out of a request: which model is asked, and what."""
 

@@ -5,20 +5,22 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import CometbatchError
 from cometbatch.money import EXACT
-from cometbatch.records import PriceBook, Tally, Usage
+from cometbatch.records import PoolStats, PriceBook, Tally, Usage
 
 
 class RunSummary(Struct, frozen=True):
     """The state of a run after a session: what every row so far came to, whoever recorded it.
 
     `finished`: every row has an outcome and the result is published. `had_work`: False where that was so before this
-    session, so that it sent and changed nothing. `elapsed_s`, `retries` and `pushbacks` are of
-    this session alone. `replaced`: what was taken back to be answered again, over all sessions; it may have been
-    billed too. `reopened`: how many rows this session took back; `None` where that was not asked for.
+    session, so that it sent and changed nothing. `elapsed_s`, `retries`, `pushbacks` and `pool` are of this session
+    alone; `pool` counts the request for prices, too, and is `None` where nothing was sent, or not over our connections.
+    `replaced`: what was taken back to be answered again, over all sessions; it may have been billed too. `reopened`:
+    how many rows this session took back; `None` where that was not asked for.
     """
 
     run_id: str
@@ -33,6 +35,7 @@ class RunSummary(Struct, frozen=True):
     pushbacks: int = 0
     replaced: Tally = Tally()
     reopened: int | None = None
+    pool: PoolStats | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -121,6 +124,7 @@ class RunSummary(Struct, frozen=True):
             "reopened": self.reopened,
             "retries": self.retries,
             "pushbacks": self.pushbacks,
+            "pool": msgspec.to_builtins(self.pool),
             "elapsed_s": round(self.elapsed_s, 3),
             "warnings": list(self.warnings),
         }
@@ -128,14 +132,21 @@ class RunSummary(Struct, frozen=True):
     def describe(self) -> str:
         """A few lines for a person."""
         lines = [self._rows(), self._tokens(), self._bill(), *self._reported()]
-        if self.retries or self.pushbacks:
-            lines.append(f"this session: {self.retries:,} retries, {self.pushbacks:,} times the service pushed back")
+        if session := "; ".join(self._session()):
+            lines.append(f"this session: {session}")
         lines.extend(self._replaced())
         lines.extend(self._thrown())
         lines.append(f"result: {self.output}" if self.finished else "no result yet: the run is not finished")
         if not self.had_work:
             lines.append("it was finished before: nothing was sent, nothing was changed")
         return "\n".join(lines)
+
+    def _session(self) -> Iterator[str]:
+        if self.retries or self.pushbacks:
+            yield f"{self.retries:,} retries, {self.pushbacks:,} times the service pushed back"
+        if (pool := self.pool) is not None:
+            most = f"at most {pool.most_open:,} open at once"
+            yield f"connections: {pool.requests:,} requests over {pool.opened:,}, {most}"
 
     def _replaced(self) -> Iterator[str]:
         if self.replaced.rows:

@@ -67,6 +67,9 @@ KEYS: dict[str, dict[str, Key]] = {
         "format": Key(choice(*FORMATS), "which request format is spoken"),
         "model": Key(word("the id of a model"), "the model's id as the catalog has it"),
         "allow_http": Key(FLAG, "send the key without encryption to a host that is not this machine"),
+        "ca_file": Key(kinds.PEM_FILE, "certificates of the authorities to trust, instead of the usual ones"),
+        "client_cert": Key(kinds.PEM_FILE, "the certificate to show to the service"),
+        "client_key": Key(kinds.PEM_FILE, "the certificate's private key, if it is not in client_cert"),
     },
     "prompt": {
         "system": Key(PROSE, "template of the system message"),

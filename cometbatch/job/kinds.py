@@ -228,6 +228,13 @@ def _odd_input_path(found: str) -> str | None:
     return _odd_path(found) or (None if is_known else "")
 
 
+def _read_pem_path(node: Node) -> str:
+    """The path of a file. Never shown where it may be the key itself."""
+    if is_text(node) and "-----BEGIN" in node.text:
+        raise WrongError("expected the path of a file; what it holds does not belong in a job file")
+    return PATH.read(node)
+
+
 def _read_encoding(node: Node) -> str:
     found = text("the name of an encoding").read(node)
     try:
@@ -268,6 +275,7 @@ def _read_base_url(node: Node) -> str:
 
 FLAG = Kind("true or false", _read_flag)
 PATH = text("a path", odd=_odd_path)
+PEM_FILE = Kind("a path", _read_pem_path)
 INPUT_PATH = Kind("a path", text("the path of a file that ends in .csv, .tsv or .parquet", odd=_odd_input_path).read)
 ENCODING = Kind("an encoding", _read_encoding)
 DELIMITER = Kind("one character", _read_delimiter)

@@ -28,6 +28,7 @@ from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 
 MAX_MESSAGES = 1_000
 MAX_MINUTES_FOR_A_ROW = 60
+TLS_FILES = ("ca_file", "client_cert", "client_key")
 TOKEN_PRICES = ("input", "output", "cache_read", "cache_write")
 """Prices that mean nothing where a request has a price."""
 
@@ -78,6 +79,7 @@ class _Reading:
             self._read_section(section, node)
         self._require()
         self._check_target()
+        self._check_tls()
         self._check_paths()
         self._check_prices()
         self._check_token_limit()
@@ -149,6 +151,18 @@ class _Reading:
         if is_open and not self._values["target"].get("allow_http"):
             words = "http:// would send the key and all texts without encryption: use https://"
             self._refuse("target.base_url", f"{words}, or set target.allow_http: true if that is meant")
+
+    def _check_tls(self) -> None:
+        """The files of `target`, which mean something where there is TLS."""
+        target = self._values["target"]
+        named = [name for name in TLS_FILES if target.get(name)]
+        base_url = target.get("base_url", DEFAULT_BASE_URL)
+        if named and base_url is not None and not base_url.startswith("https://"):
+            self._refuse(f"target.{named[0]}", "has a meaning only with an https:// address in target.base_url")
+        if "client_key" in named and "client_cert" not in target:
+            self._refuse("target.client_key", "has a meaning only with target.client_cert")
+        for name in named:
+            target[name] = given(self._folder, target[name])
 
     def _check_paths(self) -> None:
         source, output = self._values["input"], self._values["output"]

@@ -42,13 +42,19 @@ class OutputSettings(Struct, frozen=True):
 
 
 class TargetSettings(Struct, frozen=True):
-    """Which service and model are asked, and how. `base_url` has no `/v1` and no slash at its end."""
+    """Which service and model are asked, and how. `base_url` has no `/v1` and no slash at its end.
+
+    `ca_file`, `client_cert` and `client_key` are paths of TLS files in PEM form; what they hold is no part of a job.
+    """
 
     format: FormatName
     model: str
     base_url: str = DEFAULT_BASE_URL
     key_env: str = "COMETAPI_KEY"
     allow_http: bool = False
+    ca_file: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
 
     @property
     def is_simulator(self) -> bool:

@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 import httpx
 
 from cometbatch.errors import UsageError
-from cometbatch.records import HttpRequest, HttpResponse, TransportFailure
+from cometbatch.records import HttpRequest, HttpResponse, PoolStats, TransportFailure
 from cometbatch.transport.connection import NoReplyError
-from cometbatch.transport.lanes import HttpxLane, PooledLane
-from cometbatch.transport.pool import PoolStats
+from cometbatch.transport.lanes import HttpxLane, PooledLane, environment_route
+from cometbatch.transport.trust import USUAL, tls_context
+from cometbatch.transport.trust import Trust as Trust
 
 REDACTED = "[key]"
 NOT_IN_KEYS = frozenset(" \"'`")  # what comes along when a key is copied with its surroundings
@@ -34,14 +35,20 @@ class Transport:
     """
 
     def __init__(
-        self, base_url: str, key: str, *, timeout_s: float, http: httpx.AsyncBaseTransport | None = None
+        self,
+        base_url: str,
+        key: str,
+        *,
+        timeout_s: float,
+        http: httpx.AsyncBaseTransport | None = None,
+        trust: Trust = USUAL,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._key = check_key(key)
         self._key_bytes = self._key.encode()
         self._is_real_key = len(self._key) >= MIN_KEY_CHARS
         self._timeout_s = timeout_s
-        self._lane = PooledLane(self._base_url) if http is None else HttpxLane(self._base_url, http)
+        self._lane = PooledLane(self._base_url, trust) if http is None else HttpxLane(self._base_url, http)
 
     def __repr__(self) -> str:
         return f"Transport({self._base_url!r})"
@@ -88,6 +95,17 @@ class Transport:
 
     def _redact(self, text: str) -> str:
         return text.replace(self._key, REDACTED)
+
+
+def way_to(base_url: str, trust: Trust = USUAL) -> str:
+    """How to get there, in a few words without credentials. Raises `UsageError` where something bars the way."""
+    try:
+        route = environment_route(base_url)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise UsageError(f"There is no way to the service: {error}.") from None
+    if route.service.tls_name is not None and not trust.is_usual:
+        tls_context(trust)
+    return route.words + trust.words
 
 
 def check_key(key: str) -> str:

@@ -5,7 +5,9 @@ a connection on which anything came that nobody asked for is dead, since the nex
 """
 
 import asyncio
+import re
 import select
+import ssl
 from typing import cast
 
 import httptools
@@ -20,9 +22,11 @@ MAX_INTERIM_REPLIES = 16  # 1xx, ahead of one reply; servers send one or two
 RECEIVED_AT_ONCE_BYTES = 16 * 1024  # parsed in one go: thousands of the tiniest pieces fit, and take milliseconds
 
 MAX_NAMES_KEPT = 256  # of headers
+MAX_NAME_KEPT_BYTES = 64  # longer ones are no honest server's, and would be kept for ever
 
 _INTERIM = range(100, 200)
 _SWITCHING = 101
+_REFUSED_US = re.compile("ALERT_(.*CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")  # a TLS server, of our certificate
 _names: dict[bytes, str] = {}
 
 
@@ -48,8 +52,8 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
+        "_body",
         "_buffer",
-        "_chunks",
         "_has_head",
         "_head_bytes",
         "_header_count",
@@ -86,7 +90,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def body(self) -> bytes:
         """The last reply's body, as it came."""
-        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        return bytes(self._body)
 
     def send(self, request: bytes) -> asyncio.Future[None]:
         """Send a request, all bytes of it. Nothing else may be under way."""
@@ -94,7 +98,7 @@ class Connection(asyncio.BufferedProtocol):
         self.is_whole = False
         waiter = self._waiter = asyncio.get_running_loop().create_future()
         if self.is_dead or self._transport is None:
-            self.fail(NoReplyError("connection", "the connection was closed"))
+            self.fail(NoReplyError("connection", "the connection was closed before anything was sent", sent=False))
         else:
             self._transport.write(request)
         return waiter
@@ -131,7 +135,7 @@ class Connection(asyncio.BufferedProtocol):
         self.headers: dict[str, str] = {}
         self._header_count = 0
         self._has_head = self._until_end = self._is_large = False
-        self._chunks: list[bytes] = []
+        self._body: bytes | bytearray = b""
         self._size = 0
 
     def _wake(self) -> None:
@@ -181,8 +185,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed, by whomever."""
         self.opened = False
-        words = str(exc) if exc is not None else "the connection was closed before the end of the reply"
-        self.fail(NoReplyError("connection", words))
+        self.fail(_lost(exc, came=self._has_head or self._head_bytes > 0))
         self._transport = None
         del self._parser  # which holds us in turn
 
@@ -232,7 +235,12 @@ class Connection(asyncio.BufferedProtocol):
         self._size += len(body)
         if self._size > MAX_BODY_BYTES:
             raise NoReplyError("too_large", f"the reply's body is larger than {MAX_BODY_BYTES:,} bytes")
-        self._chunks.append(body)
+        if not self._body:
+            self._body = body
+        else:  # one piece of memory, since a list of the tiniest pieces takes twenty times as much as they do
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += body
 
     def on_message_complete(self) -> None:
         """The reply is whole, unless it is an interim one."""
@@ -250,9 +258,16 @@ class Connection(asyncio.BufferedProtocol):
 def _lower(name: bytes) -> str:
     """A header's name, kept for the next reply: nearly all have the same ones."""
     lowered = name.decode("latin-1").lower()
-    if len(_names) < MAX_NAMES_KEPT:
+    if len(_names) < MAX_NAMES_KEPT and len(name) <= MAX_NAME_KEPT_BYTES:
         _names[name] = lowered
     return lowered
+
+
+def _lost(exc: Exception | None, *, came: bool) -> NoReplyError:
+    """Why a connection is gone. From TLS 1.3 on a server refuses our certificate after we have begun to speak."""
+    words = "the connection was closed before the end of the reply" if exc is None else str(exc) or type(exc).__name__
+    is_refusal = isinstance(exc, ssl.SSLError) and _REFUSED_US.search(exc.reason or "") is not None
+    return NoReplyError("connection", words, sent=came or not is_refusal)
 
 
 def _words(error: Exception) -> str:

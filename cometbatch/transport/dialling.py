@@ -4,6 +4,7 @@ Hides that each of these takes time and fails in its own way; whatever fails her
 """
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -13,26 +14,30 @@ import aiohappyeyeballs
 
 from cometbatch.transport.connection import Connection, NoReplyError
 from cometbatch.transport.route import Hop, Route
+from cometbatch.transport.trust import Trust, tls_context
 
 CONNECT_TIMEOUT_S = 30.0
 LOOKUP_KEPT_S = 10.0  # of a name's addresses: short, since services move
 HAPPY_EYEBALLS_S = 0.25  # after which the next address is tried, too (RFC 8305)
 MAX_TUNNEL_HEAD_BYTES = 16 * 1024
+TUNNEL_CLOSED = "the proxy closed the tunnel"
 
+_OPENED = re.compile(rb"HTTP/1\.[01] 2[0-9][0-9][ \r]")  # any 2xx: then all that follows is the service's
 _Addresses: TypeAlias = "list[tuple[Any, ...]]"
 
 
 class Dialler:
     """Opens connections along one route."""
 
-    def __init__(self, route: Route, make: Callable[[], Connection], tls: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(self, route: Route, make: Callable[[], Connection], trust: Trust) -> None:
         self._route = route
         self._make = make
-        self._tls = tls
-        self._context: ssl.SSLContext | None = None
+        self._trust = trust
+        self._contexts: dict[Hop, ssl.SSLContext] = {}
         self._looking = asyncio.Lock()
         self._addresses: _Addresses = []
         self._looked_at = float("-inf")
+        self._not_found: OSError | None = None
 
     async def open(self, deadline: float) -> Connection:
         """A new connection, by this time of the event loop. Raises `NoReplyError`, unsent; or `TimeoutError`."""
@@ -47,15 +52,15 @@ class Dialler:
             words = f"no connection to {hop} within {CONNECT_TIMEOUT_S:g} s"
             raise NoReplyError("timeout", words, sent=False) from error
         except (OSError, ValueError) as error:  # ValueError: of names and numbers that no network has
-            words = f"can't connect to {hop}: {error or type(error).__name__}"
+            words = f"can't connect to {hop}: {str(error) or type(error).__name__}"
             raise NoReplyError("connection", words, sent=False) from error
 
     async def _open(self, hop: Hop) -> Connection:
         loop = asyncio.get_running_loop()
+        tls = None if hop.tls_name is None else self._tls_context(hop)
         opened = await aiohappyeyeballs.start_connection(
             await self._lookup(hop), happy_eyeballs_delay=HAPPY_EYEBALLS_S, loop=loop
         )
-        tls = None if hop.tls_name is None else self._tls_context()
         if not self._route.has_tunnel:
             made = await loop.create_connection(self._make, sock=opened, ssl=tls, server_hostname=hop.tls_name)
             return made[1]
@@ -69,27 +74,39 @@ class Dialler:
 
     async def _secure(self, line: asyncio.Transport) -> Connection:
         """TLS to the service, inside of the tunnel."""
-        connection = self._make()
-        name = self._route.service.tls_name
+        connection, service = self._make(), self._route.service
+        if line.is_closing():  # TLS would wait for it in vain
+            raise ConnectionError(TUNNEL_CLOSED)
         secured = await asyncio.get_running_loop().start_tls(
-            line, connection, self._tls_context(), server_hostname=name
+            line, connection, self._tls_context(service), server_hostname=service.tls_name
         )
         if secured is None:
-            raise ConnectionError("the tunnel was closed")
+            raise ConnectionError(TUNNEL_CLOSED)
         connection.connection_made(secured)
         return connection
 
-    def _tls_context(self) -> ssl.SSLContext:
-        self._context = self._context or self._tls()
-        return self._context
+    def _tls_context(self, hop: Hop) -> ssl.SSLContext:
+        if hop not in self._contexts:
+            self._contexts[hop] = tls_context(self._trust, as_client=hop is self._route.service)
+        return self._contexts[hop]
 
     async def _lookup(self, hop: Hop) -> _Addresses:
-        loop = asyncio.get_running_loop()
-        async with self._looking:  # hundreds may ask at once
-            if loop.time() - self._looked_at > LOOKUP_KEPT_S:
-                self._addresses = [*await loop.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM)]
-                self._looked_at = loop.time()
+        asked_at = asyncio.get_running_loop().time()
+        async with self._looking:  # hundreds may ask at once, and what one is told, a failure too, serves them all
+            if self._not_found is not None and self._looked_at >= asked_at:
+                raise OSError(*self._not_found.args)
+            if asked_at - self._looked_at > LOOKUP_KEPT_S or self._not_found is not None:
+                await self._look_up(hop)
         return self._addresses
+
+    async def _look_up(self, hop: Hop) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            self._addresses = [*await loop.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM)]
+        except OSError as error:
+            self._not_found, self._looked_at = error, loop.time()
+            raise
+        self._not_found, self._looked_at = None, loop.time()
 
 
 class _Tunnel(asyncio.Protocol):
@@ -102,15 +119,12 @@ class _Tunnel(asyncio.Protocol):
 
     async def dig(self, route: Route) -> None:
         """Ask, and wait for leave. Raises `ConnectionError` where it is refused."""
-        service = f"{route.service.host}:{route.service.port}"
-        if ":" in route.service.host:
-            service = f"[{route.service.host}]:{route.service.port}"
+        service = route.service
         headers = "".join(f"{name}: {value}\r\n" for name, value in route.tunnel_headers)
         assert self._transport is not None  # noqa: S101 - `create_connection` has seen to it
         self._transport.write(f"CONNECT {service} HTTP/1.1\r\nhost: {service}\r\n{headers}\r\n".encode())
-        status = (await self._answered).partition(b"\r\n")[0].split(b" ", 2)
-        if len(status) < 2 or not status[0].startswith(b"HTTP/1.") or status[1] != b"200":  # noqa: PLR2004
-            words = b" ".join(status[1:]).decode("latin-1")[:100]
+        if not _OPENED.match(head := await self._answered):
+            words = head.partition(b"\r\n")[0].decode("latin-1")[:100]
             raise ConnectionError(f"the proxy refuses a tunnel to {service} ({words})")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -120,12 +134,14 @@ class _Tunnel(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The proxy speaks."""
         self._head += data
-        if b"\r\n\r\n" in self._head or len(self._head) > MAX_TUNNEL_HEAD_BYTES:
+        if b"\r\n\r\n" in self._head:
             self._answer(self._head)
+        elif len(self._head) > MAX_TUNNEL_HEAD_BYTES:
+            self._answer(b"a reply without end")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The proxy is gone."""
-        self._answer(b" %s" % str(exc or "closed").encode())
+        self._answer(str(exc or "it closed the connection").encode())
 
     def _answer(self, head: bytes) -> None:
         if not self._answered.done():

@@ -7,16 +7,16 @@ quadratic: encode/httpx #3215, encode/httpcore #929).
 """
 
 import asyncio
-import ssl
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import httpx
 
-from cometbatch.records import HttpRequest, HttpResponse, TransportFailureKind
+from cometbatch.records import HttpRequest, HttpResponse, PoolStats, TransportFailureKind
 from cometbatch.transport.connection import NoReplyError
-from cometbatch.transport.pool import Pool, PoolStats
+from cometbatch.transport.pool import Pool
 from cometbatch.transport.route import Route, is_loopback, route_to
+from cometbatch.transport.trust import Trust
 
 MAX_HEADS = 64  # kept; a run has one or two
 
@@ -32,11 +32,17 @@ UNSENT_ERRORS = (
 HTTPX_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict, OSError)
 
 
+def environment_route(base_url: str) -> Route:
+    """The way that the environment names. Raises `ValueError` or `httpx.InvalidURL` where there is none."""
+    return route_to(httpx.URL(base_url), use_environment=not is_loopback(base_url))
+
+
 class PooledLane:
     """Our own pool, along the way that the environment names."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, trust: Trust) -> None:
         self._base_url = base_url
+        self._trust = trust
         self._pool: Pool | None = None
         self._heads: dict[tuple[object, ...], bytes] = {}
 
@@ -62,15 +68,12 @@ class PooledLane:
             await self._pool.aclose()
 
     def _open_pool(self) -> Pool:
-        self._pool = Pool(self._route(), _tls_context)
+        self._pool = Pool(environment_route(self._base_url), self._trust)
         return self._pool
-
-    def _route(self) -> Route:
-        return route_to(httpx.URL(self._base_url), use_environment=not is_loopback(self._base_url))
 
     def _head(self, method: str, request: HttpRequest, key: str | None) -> bytes:
         """A request up to the number that is its content-length: the same for all rows."""
-        route = self._route()
+        route = environment_route(self._base_url)
         target = route.target_prefix + httpx.URL(self._base_url + request.path).raw_path.decode("ascii")
         named = {"host": route.address, **_with_key(request.headers, key), **dict(route.headers)}
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in named.items())]
@@ -125,8 +128,3 @@ def _name_of(method: str, request: HttpRequest) -> tuple[object, ...]:
 def _with_key(headers: Mapping[str, str], key: str | None) -> dict[str, str]:
     own = {"accept": "*/*", "accept-encoding": "identity"}
     return {**own, **headers, **({} if key is None else {"authorization": f"Bearer {key}"})}
-
-
-def _tls_context() -> ssl.SSLContext:
-    """How to trust: certifi's list, or what SSL_CERT_FILE and SSL_CERT_DIR of the environment name."""
-    return httpx.create_ssl_context()

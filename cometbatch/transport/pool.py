@@ -10,17 +10,14 @@ has come by then.
 import asyncio
 import contextlib
 import resource
-import ssl
 from collections import deque
-from collections.abc import Callable
 
-from msgspec import Struct
-
-from cometbatch.records import HttpResponse
+from cometbatch.records import HttpResponse, PoolStats
 from cometbatch.transport import unpacking
 from cometbatch.transport.connection import Connection, NoReplyError, receive_buffer
 from cometbatch.transport.dialling import Dialler
 from cometbatch.transport.route import Route
+from cometbatch.transport.trust import Trust
 
 LARGE_REPLIES = 4  # at a time, whatever is in flight: 32 MiB while their pieces are put together
 LARGE_REPLY_S = 60.0  # for the rest of a large reply, so that a slow one does not keep the others waiting for ever
@@ -30,19 +27,11 @@ CLOSE_S = 1.0  # for connections to be gone, at the end
 MAX_OPEN_FILES = 65_536  # that are asked for; each connection takes one
 
 
-class PoolStats(Struct, frozen=True):
-    """How connections were used: requests sent, connections opened for them, and the most that were open at once."""
-
-    requests: int = 0
-    opened: int = 0
-    most_open: int = 0
-
-
 class Pool:
     """Carries out exchanges with one service. The caller bounds how many are in flight."""
 
-    def __init__(self, route: Route, tls: Callable[[], ssl.SSLContext]) -> None:
-        self._dialler = Dialler(route, self._make, tls)
+    def __init__(self, route: Route, trust: Trust) -> None:
+        self._dialler = Dialler(route, self._make, trust)
         self._buffer = receive_buffer()
         self._resting: deque[Connection] = deque()  # in the order in which they were let go
         self._open: set[Connection] = set()
@@ -51,6 +40,7 @@ class Pool:
         self._next_end = 0.0
         self._large = asyncio.Semaphore(LARGE_REPLIES)
         self._requests = self._opened = self._most_open = 0
+        self._is_closed = False
         self._loop = asyncio.get_running_loop()
         raise_open_files()
 
@@ -85,7 +75,8 @@ class Pool:
         return _reply(connection, body)
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection, also under requests that are in flight, and those that are still being opened."""
+        self._is_closed = True
         if self._sweep is not None:
             self._sweep.cancel()
         for connection in self._open:
@@ -117,6 +108,9 @@ class Pool:
             connection = await self._dialler.open(deadline)
         except TimeoutError:
             raise _out_of_time(timeout_s, sent=False) from None
+        if self._is_closed:
+            connection.abort()
+            raise NoReplyError("connection", "the connections were closed meanwhile", sent=False)
         self._open.add(connection)
         self._opened += 1
         self._most_open = max(self._most_open, len(self._open))
@@ -161,7 +155,7 @@ class Pool:
         """The rest of a reply that is large, or may be once it is unpacked; one of few at a time."""
         if connection.error is not None:
             raise connection.error
-        del self._deadlines[connection]
+        self._deadlines.pop(connection, None)  # gone where time ran out just after the last byte
         try:
             async with asyncio.timeout_at(deadline), self._large:
                 return await self._read_rest(connection)

@@ -22,7 +22,7 @@ class Hop(Struct, frozen=True):
     tls_name: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Route(Struct, frozen=True):
@@ -83,12 +83,18 @@ def _hop(url: httpx.URL) -> Hop:
 
 
 def _environment_proxy(url: httpx.URL) -> httpx.URL | None:
-    named = urllib.request.getproxies().get(url.scheme)
+    """Raises `ValueError` in words that never quote it, since it may hold a password."""
+    known = urllib.request.getproxies()
+    named = known.get(url.scheme) or known.get("all")
     if not named or urllib.request.proxy_bypass(url.host):
         return None
-    proxy = httpx.URL(named if "://" in named else f"http://{named}")
+    try:
+        proxy = httpx.URL(named if "://" in named else f"http://{named}")
+    except httpx.InvalidURL:
+        proxy = httpx.URL("")
     if proxy.scheme not in _PORTS or not proxy.host:
-        raise ValueError(f"the environment's proxy for {url.scheme} is no http or https address")
+        variables = f"{url.scheme.upper()}_PROXY or ALL_PROXY"
+        raise ValueError(f"the environment's proxy ({variables}) is no http:// or https:// address")
     return proxy
 
 
