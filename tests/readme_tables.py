@@ -1,10 +1,11 @@
-"""The README's tables that the code owns. `python tests/readme_tables.py` writes them; a test checks them."""
+"""The README's tables that the code owns. `python -m tests.readme_tables` writes them; a test checks them."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from cometbatch import cli, job, output, retry
+from tests.benchmarks import model
 
 README = Path(__file__).parent.parent / "README.md"
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -19,6 +20,7 @@ def tables() -> dict[str, str]:
         "columns": output.columns_markdown(),
         "retry": retry.retry_table_markdown(),
         "exit_codes": table(("exit code", "meaning"), codes),
+        "model": model.markdown(),
     }
 
 

@@ -36,7 +36,7 @@ def job_folder(tmp_path: Path) -> Path:
 
 def test_the_tables_are_the_codes() -> None:
     """Job keys, columns, retry table and exit codes stand in the README as the code has them."""
-    assert readme_tables.renewed(TEXT) == TEXT, "run python tests/readme_tables.py"
+    assert readme_tables.renewed(TEXT) == TEXT, "run python -m tests.readme_tables"
 
 
 def test_the_first_screen_holds_the_two_commands() -> None:
