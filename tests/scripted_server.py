@@ -29,8 +29,10 @@ class Server:
     replies: list[bytes | Script]
     url: str = ""
     connections: int = 0
+    left: int = 0  # so many of them are over
     received: list[bytes] = field(default_factory=list)
     gone: asyncio.Event = field(default_factory=asyncio.Event)  # a client has left
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def heads(self) -> list[list[str]]:
@@ -40,13 +42,22 @@ class Server:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, for as long as it lasts."""
         self.connections += 1
+        remember(self.tasks)
         try:
             while True:
                 await self._answer(reader, writer)
         except (OSError, EOFError):
-            self.gone.set()
+            pass
         finally:
             writer.close()
+            self.left += 1
+            self.gone.set()
+
+    async def all_gone(self) -> None:
+        """Wait until every connection is over."""
+        while self.left < self.connections:
+            self.gone.clear()
+            await self.gone.wait()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -74,6 +85,20 @@ async def serving(*replies: bytes | Script, **options: Any) -> AsyncIterator[tup
     finally:
         await client.aclose()
         listening.close()
+        await ended(server.tasks)
+
+
+def remember(tasks: set[asyncio.Task[None]]) -> None:
+    """Keep the task that serves a connection, so that it can be ended before its event loop is."""
+    if task := asyncio.current_task():
+        tasks.add(task)
+
+
+async def ended(tasks: set[asyncio.Task[None]]) -> None:
+    """End them all; whatever they say of it."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def exchanged(*replies: bytes | Script, **options: Any) -> Reply:

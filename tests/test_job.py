@@ -351,6 +351,7 @@ def test_what_changes_answers_changes_the_fingerprint(changes: dict[str, Any], k
         {"prices": "none"},
         {"target": {"key_env": "OTHER_KEY"}},
         {"target": {"base_url": "https://api.cometapi.com/v1"}},
+        {"target": {"ca_file": "ca.pem", "client_cert": "me.pem", "client_key": "me.key"}},
         {"input": {"path": "elsewhere/tickets.csv"}},
         {"input": {"encoding": "UTF8"}},
         {"output": {"path": "other.parquet"}},
@@ -365,6 +366,18 @@ def test_loopback_is_one_service_whatever_its_port() -> None:
     """A simulator that was started again on another port is still the same service."""
     urls = ["http://127.0.0.1:1", "http://127.0.0.9:2/v1", "http://localhost:3", "https://[::1]:4"]
     assert {load_job(small(target={"base_url": url})).target.service for url in urls} == {"loopback"}
+
+
+def test_tls_files_are_found_from_the_job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As other paths: relative ones from its folder, and ~ is the home folder."""
+    monkeypatch.setenv("HOME", "/home/me")
+    files = {"ca_file": "../ca.pem", "client_cert": "~/me.pem", "client_key": "/keys/me.key"}
+    target = load_job(small(target=files), base_dir=tmp_path / "jobs").target
+    found = (target.ca_file, target.client_cert, target.client_key)
+    assert found == (tmp_path / "ca.pem", Path("/home/me/me.pem"), Path("/keys/me.key"))
+    assert (
+        Job.from_description(load_job(small(target=files), base_dir=tmp_path).describe()).target.client_cert == found[1]
+    )
 
 
 def test_a_job_describes_itself_in_json(tmp_path: Path) -> None:
@@ -428,6 +441,12 @@ BAD_VALUES = [
     ("target: {key_env: A1b2C3d4E5f6G7h8I9j0K1}", "target.key_env", "looks like a key itself"),
     ("target: {key_env: 12}", "target.key_env", "name of an environment variable"),
     ("target: {key_env: 3f0c8a}", "target.key_env", "key itself does not belong"),
+    ("target: {client_key: me.key}", "target.client_key", "only with target.client_cert"),
+    ("target: {ca_file: ca.pem, base_url: simulator}", "target.ca_file", "only with an https:// address"),
+    ("target: {ca_file: ca.pem, base_url: 'http://localhost:1'}", "target.ca_file", "only with an https:// address"),
+    ("target: {client_cert: 'https://x.example/c'}", "target.client_cert", "only files on this machine"),
+    ("target: {client_cert: c, client_key: '-----BEGIN KEY----- abc'}", "target.client_key", "what it holds does not"),
+    ("target: {ca_file: [a, b]}", "target.ca_file", "found a list"),
     ("target: {base_url: api.cometapi.com}", "target.base_url", "starts with https://"),
     ("target: {base_url: 'ftp://x.example'}", "target.base_url", "starts with https://"),
     ("target: {base_url: 'https://'}", "target.base_url", "starts with https://"),

@@ -126,6 +126,8 @@ class _Tunnel(asyncio.Protocol):
         if not _OPENED.match(head := await self._answered):
             words = head.partition(b"\r\n")[0].decode("latin-1")[:100]
             raise ConnectionError(f"the proxy refuses a tunnel to {service} ({words})")
+        if self._head.partition(b"\r\n\r\n")[2]:  # a service waits for us to begin with TLS
+            raise ConnectionError(f"the proxy grants a tunnel to {service} and speaks on")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The proxy is there."""

@@ -1,0 +1,338 @@
+"""What a connection and a pool bear, and what they do when time, memory or files run out; on both event loops."""
+
+import asyncio
+import resource
+import socket
+import tracemalloc
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
+
+import pytest
+
+from cometbatch.records import HttpRequest, PoolStats, TransportFailure
+from cometbatch.transport import Reply, Transport, connection, pool
+from cometbatch.transport.lanes import PooledLane
+from tests.scripted_server import (
+    KEY,
+    LONG_S,
+    OK,
+    REQUEST,
+    SHORT_S,
+    Script,
+    Server,
+    answer,
+    chunked,
+    closing,
+    endless,
+    failure,
+    reply,
+    serving,
+)
+
+Loop: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop(request: pytest.FixtureRequest) -> Loop:
+    """Runs a coroutine on an event loop of this kind."""
+    if request.param == "asyncio":
+        return asyncio.run
+    run: Loop = pytest.importorskip("uvloop").run
+    return run
+
+
+async def asked(*replies: bytes | Script, **options: Any) -> Reply:
+    """What comes of one request that is answered so."""
+    async with serving(*replies, **options) as (_, client):
+        return await client.exchange(REQUEST)
+
+
+# -- on both loops -----------------------------------------------------------------------------------------------
+
+
+def test_replies_of_every_shape_come_whole_on_either_loop(loop: Loop) -> None:
+    """Small and large, by length, in chunks and until closed, one connection after the other."""
+    large = b"x" * (2 * connection.SMALL_BODY_BYTES)
+    replies: list[bytes | Script] = [
+        reply(b"x"),
+        chunked(b"x", b"x"),
+        reply(large),
+        chunked(large),
+        closing(OK + b"\r\n" + large),
+        reply(),
+    ]
+
+    async def main() -> list[Reply]:
+        async with serving(*replies) as (_, client):
+            return [await client.exchange(REQUEST) for _ in replies]
+
+    assert [len(answer(each).body) for each in loop(main())] == [1, 2, len(large), len(large), len(large), 2]
+
+
+def test_connections_are_used_again_and_counted(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten at once and ten more need ten; the most that were open is what it says."""
+    monkeypatch.setattr(pool, "REST_S", 0.0)
+
+    async def main() -> tuple[int, PoolStats | None]:
+        async with serving(reply()) as (server, client):
+            for _ in range(2):
+                await asyncio.gather(*(client.exchange(REQUEST) for _ in range(10)))
+            return server.connections, client.pool_stats
+
+    assert loop(main()) == (10, PoolStats(requests=20, opened=10, most_open=10))
+
+
+@pytest.mark.parametrize("sent", [b"", OK, OK + b"Content-Length: 9\r\n\r\nabc", OK + b"\r\nabc"])
+def test_time_is_up_on_either_loop(loop: Loop, sent: bytes) -> None:
+    """Wherever the server has stopped."""
+    came = failure(loop(asked(sent, timeout_s=SHORT_S)))
+    assert came == TransportFailure("timeout", f"no whole reply within {SHORT_S:g} s")
+
+
+# -- what one reply may be ---------------------------------------------------------------------------------------
+
+
+def headers(count: int) -> bytes:
+    """A reply with so many headers."""
+    return reply(b"x", *(f"X-{number}: y" for number in range(count - 1)))
+
+
+def test_a_reply_may_have_many_headers_but_not_any_number(loop: Loop) -> None:
+    """Each takes memory for as long as the reply is looked at."""
+    assert len(answer(loop(asked(headers(connection.MAX_HEADERS)))).headers) == connection.MAX_HEADERS
+    assert "more than 1,000 headers" in failure(loop(asked(headers(connection.MAX_HEADERS + 1)))).detail
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (endless(OK + b"X: ", b"y" * 10_000), "head is larger than 1,048,576 bytes"),
+        (endless(CHUNKED + b"0\r\n", b"X: y\r\n" * 100), "more than 1,000 headers"),
+        (endless(CHUNKED + b"0\r\nX: ", b"y" * 10_000), "head is larger than 1,048,576 bytes"),
+        (endless(CHUNKED + b"1;", b"e" * 10_000), "head is larger than 1,048,576 bytes"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", "another protocol"),
+        (OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "transferred as 'gzip, chunked'"),
+        (OK + b"Transfer-Encoding: x\r\n\r\n", "transferred as 'x'"),
+    ],
+    ids=["long head", "trailers", "a long trailer", "a long extension", "101", "gzip, chunked", "unknown coding"],
+)
+def test_what_has_no_end_or_was_not_asked_for_is_a_connection_failure(
+    loop: Loop, sent: bytes | Script, words: str
+) -> None:
+    """Each has its own words, and comes long before the time limit."""
+    came = failure(loop(asked(sent, timeout_s=LONG_S)))
+    assert (came.kind, came.sent) == ("connection", True)
+    assert words in came.detail
+
+
+def test_the_tiniest_chunks_take_no_more_memory_than_a_large_one() -> None:
+    """A list of pieces would take twenty times their bytes, for every reply that is in flight."""
+    size = connection.SMALL_BODY_BYTES // 2
+    tiny = CHUNKED + b"2\r\nxy\r\n" * (size // 2) + b"0\r\n\r\n"
+    tracemalloc.start()
+    line = connection.Connection(connection.receive_buffer())
+    line.is_whole = False
+    before = tracemalloc.get_traced_memory()[0]
+    for start in range(0, len(tiny) - 5, connection.RECEIVED_AT_ONCE_BYTES):
+        piece = tiny[start : min(start + connection.RECEIVED_AT_ONCE_BYTES, len(tiny) - 5)]
+        line.get_buffer(-1)[: len(piece)] = piece
+        line.buffer_updated(len(piece))
+    taken = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert len(line.body) == size
+    assert taken < 2 * size
+
+
+def test_long_header_names_are_not_kept_for_the_next_reply() -> None:
+    """Names are remembered since nearly all replies have the same; a hostile server could make that gigabytes."""
+    long = "X-" + "y" * connection.MAX_NAME_KEPT_BYTES
+    assert answer(asyncio.run(asked(reply(b"x", f"{long}: 1")))).headers[long.lower()] == "1"
+    assert max(map(len, connection._names)) <= connection.MAX_NAME_KEPT_BYTES
+
+
+# -- time --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("short_first", [False, True])
+def test_time_limits_of_different_length_hold_side_by_side(loop: Loop, *, short_first: bool) -> None:
+    """The request for prices has a limit of its own; the shorter one ends, and the longer one goes on."""
+
+    async def main() -> tuple[Reply, Reply]:
+        go_on = asyncio.Event()
+
+        async def later(writer: asyncio.StreamWriter) -> None:
+            await go_on.wait()
+            writer.write(reply(b"late"))
+
+        async with serving(later, timeout_s=LONG_S) as (_, client):
+            begin: list[Callable[[], Coroutine[Any, Any, Reply]]] = [
+                lambda: client.exchange(REQUEST),
+                lambda: client.fetch_public("/api/models", timeout_s=SHORT_S),
+            ]
+            tasks = [asyncio.ensure_future(each()) for each in (reversed(begin) if short_first else begin)]
+            long, short = reversed(tasks) if short_first else tasks
+            ended = await short
+            assert not long.done()
+            go_on.set()
+            return await long, ended
+
+    long, short = loop(main())
+    assert answer(long).body == b"late"
+    assert short == TransportFailure("timeout", f"no whole reply within {SHORT_S:g} s")
+
+
+def test_waiting_for_a_large_reply_s_turn_is_part_of_an_attempts_time(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits behind slow large replies ends in time, and those go on."""
+    monkeypatch.setattr(pool, "LARGE_REPLIES", 1)
+    body = b"x" * (2 * connection.SMALL_BODY_BYTES)
+
+    async def main() -> tuple[Reply, Reply]:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def in_halves(writer: asyncio.StreamWriter) -> None:
+            whole = reply(body)
+            writer.write(whole[:-100])
+            begun.set()
+            await go_on.wait()
+            writer.write(whole[-100:])
+
+        async with serving(in_halves, reply(body), timeout_s=3 * SHORT_S) as (_, client):
+            slow = asyncio.create_task(client.fetch_public("/slow", timeout_s=LONG_S))
+            await begun.wait()
+            assert isinstance(client._lane, PooledLane)
+            assert client._lane._pool is not None
+            while not client._lane._pool._large.locked():  # noqa: ASYNC110 - the pool tells nobody
+                await asyncio.sleep(0)
+            late = await client.exchange(REQUEST)
+            go_on.set()
+            return await slow, late
+
+    slow, late = loop(main())
+    assert answer(slow).body == body
+    assert late == TransportFailure("timeout", f"no whole reply within {3 * SHORT_S:g} s")
+
+
+def test_time_that_ends_just_after_a_packed_reply_costs_no_answer() -> None:
+    """The last byte came in time, though its unpacking waits for a turn."""
+
+    async def main() -> Reply:
+        async with serving(reply(b"", "Content-Encoding: gzip")) as (_, client):
+            task = asyncio.create_task(client.exchange(REQUEST))
+            assert isinstance(client._lane, PooledLane)
+            while not (lines := client._lane._pool._deadlines if client._lane._pool else {}):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            assert client._lane._pool is not None
+            line = next(iter(lines))
+            while not line.is_whole:  # noqa: ASYNC110 - one turn of the loop is what this is about
+                await asyncio.sleep(0)
+            client._lane._pool._next_end = float("inf")  # as if all time had passed, before the task has its turn
+            client._lane._pool._end_late()
+            return await task
+
+    assert answer(asyncio.run(main())).body == b""
+
+
+# -- the end -----------------------------------------------------------------------------------------------------
+
+
+def test_a_pool_that_closes_under_its_requests_ends_them_as_values(loop: Loop) -> None:
+    """In flight, paused half-way, or asked for afterwards: each is a connection failure, and nothing stays open."""
+    half = reply(b"x" * (2 * connection.SMALL_BODY_BYTES))[:-100]
+
+    async def main() -> tuple[list[Reply], Reply, Server]:
+        async with serving(b"", b"", half, half) as (server, client):
+            tasks = [asyncio.create_task(client.exchange(REQUEST)) for _ in range(4)]
+            while len(server.received) < 4:  # noqa: ASYNC110 - the server tells nobody
+                await asyncio.sleep(0)
+            await client.aclose()
+            ended, late = await asyncio.gather(*tasks), await client.exchange(REQUEST)
+            async with asyncio.timeout(LONG_S):
+                await server.all_gone()
+            return list(ended), late, server
+
+    ended, late, server = loop(main())
+    assert [(failure(each).kind, failure(each).sent) for each in ended] == [("connection", True)] * 4
+    assert (failure(late).kind, failure(late).sent, len(server.received)) == ("connection", False, 4)
+
+
+def test_a_name_that_is_not_found_is_looked_up_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that is down takes seconds to say so: a hundred requests must not wait for each other's turn."""
+    asked_for: list[str] = []
+
+    def fail(host: str, *_: object, **__: object) -> None:
+        asked_for.append(host)
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    async def main() -> list[Reply]:
+        client = Transport("http://service.test", KEY, timeout_s=LONG_S)
+        came = await asyncio.gather(*(client.exchange(REQUEST) for _ in range(100)))
+        await client.aclose()
+        return list(came)
+
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    came = asyncio.run(main())
+    assert {(failure(each).kind, failure(each).sent) for each in came} == {("connection", False)}
+    assert "Temporary failure in name resolution" in failure(came[-1]).detail
+    assert asked_for == ["service.test"]
+
+
+# -- open files --------------------------------------------------------------------------------------------------
+
+INFINITY = resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "expected"),
+    [
+        (1_024, 4_096, 4_096),
+        (1_024, 1_000_000, pool.MAX_OPEN_FILES),
+        (1_024, INFINITY, pool.MAX_OPEN_FILES),
+        (100_000, 1_000_000, None),
+        (4_096, 4_096, None),
+        (INFINITY, INFINITY, None),
+    ],
+)
+def test_a_process_asks_for_as_many_files_as_it_may_open(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, expected: int | None
+) -> None:
+    """Up to a bound, never for less than it has, and never for another hard limit."""
+    wanted: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: wanted.append(limits))
+    pool.raise_open_files()
+    assert wanted == ([] if expected is None else [(expected, hard)])
+
+
+@pytest.mark.parametrize("error", [ValueError("not allowed to raise maximum limit"), OSError("no")])
+def test_a_system_that_refuses_more_files_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Fewer connections are no reason not to run."""
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1_024, INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    pool.raise_open_files()
+    assert answer(asyncio.run(asked(reply()))).status == 200
+
+
+def test_a_process_without_a_free_file_sends_nothing() -> None:
+    """No connection, so no bill: the row is tried again."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def main() -> Reply:
+        async with serving(reply()) as (_, client):
+            await client.fetch_public("/api/models")  # opens the pool, which raises the limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+            try:
+                return await client.exchange(HttpRequest("/v1/other", {}, b""))
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    came = failure(asyncio.run(main()))
+    assert (came.kind, came.sent) == ("connection", False)
