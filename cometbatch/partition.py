@@ -161,7 +161,7 @@ class Partitions:
         if not self._rows_left or self._broken is not None:
             return None
         self._rows_left -= 1
-        return next(self._rows)
+        return next(self._rows, None)
 
     async def next_row(self) -> RowRequest | Failed | None:
         """The next row without an outcome, in input order; `None` after the last.
