@@ -15,7 +15,7 @@ from tests.benchmarks.rivals import (
     FLOOR,
     STUB,
     SUBJECT,
-    SUBJECT_ON_UVLOOP,
+    SUBJECT_ON_ASYNCIO,
     Contender,
     count_right,
     write_job,
@@ -224,7 +224,7 @@ def limit(shop: Workshop, seconds: int) -> None:
     """1,000 requests/s: held to them by the limit, and by as many in flight as give the same rate without one."""
     rate = 1000
     for each_round in range(shop.rounds):
-        for who in (SUBJECT, SUBJECT_ON_UVLOOP):
+        for who in (SUBJECT, SUBJECT_ON_ASYNCIO):
             for is_limited in (False, True):
                 _limited(shop, who, rate, seconds, is_limited=is_limited, each_round=each_round)
 

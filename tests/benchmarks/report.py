@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from tests.benchmarks.rivals import COMETBATCH, COMETBATCH_ON_UVLOOP, CONTENDERS
+from tests.benchmarks.rivals import COMETBATCH, COMETBATCH_ON_ASYNCIO, CONTENDERS
 
 Record = dict[str, Any]
 POSSIBLE_A_S = 10_000  # 2,000 in flight at 200 ms
@@ -174,7 +174,7 @@ def _small_line(records: Records, case: str, rows: int) -> list[str]:
 
 
 def _limited(records: Records) -> str:
-    lines = [_limit_line(records, who) for who in (COMETBATCH, COMETBATCH_ON_UVLOOP) if records.of("limit on", who)]
+    lines = [_limit_line(records, who) for who in (COMETBATCH, COMETBATCH_ON_ASYNCIO) if records.of("limit on", who)]
     return _table(["limit of 1,000 requests/s", "rows/s", "rows/s without", "CPU above, share of a core"], lines)
 
 
@@ -256,7 +256,7 @@ def _resumes(records: Records) -> Iterable[Verdict]:
 
 
 def _limits(records: Records) -> Iterable[Verdict]:
-    for who, loop in ((COMETBATCH, "asyncio"), (COMETBATCH_ON_UVLOOP, "uvloop")):
+    for who, loop in ((COMETBATCH, "uvloop"), (COMETBATCH_ON_ASYNCIO, "asyncio")):
         if records.of("limit on", who):
             share = limit_share(records, who)
             yield Verdict(f"limit of 1,000/s, {loop}", "<= 5 % of a core", f"{share:.1%}", share <= 0.05)

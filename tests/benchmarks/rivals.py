@@ -14,12 +14,9 @@ SCRIPTS = Path(__file__).parent / "contenders"
 SYSTEM = "Answer in one word."
 QUESTION = "What is the capital of place {}? If it has none, name the largest town; do not explain the answer."
 STUB = ("uvloop",)
-COMETBATCH, COMETBATCH_ON_UVLOOP = "cometbatch", "cometbatch-uvloop"
-ON_UVLOOP = (
-    "import asyncio, uvloop\n"
-    "asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())\n"
-    "from cometbatch.cli import main\n"
-    "main()"
+COMETBATCH, COMETBATCH_ON_ASYNCIO = "cometbatch", "cometbatch-asyncio"
+ON_ASYNCIO = (
+    "import sys; sys.modules['uvloop'] = None; from cometbatch.cli import main; main()"  # as if it were not there
 )
 
 Answers = Iterator[tuple[str, str]]
@@ -52,7 +49,7 @@ class Cometbatch(Contender, frozen=True):
     def command(self, python: Path, base_url: str, source: Path, output: Path, concurrency: int) -> list[str]:
         """How to start it; its job file is written beside the output."""
         job = write_job(base_url, source, output, concurrency)
-        start = ["-c", ON_UVLOOP] if self.name == COMETBATCH_ON_UVLOOP else ["-m", "cometbatch"]
+        start = ["-c", ON_ASYNCIO] if self.name == COMETBATCH_ON_ASYNCIO else ["-m", "cometbatch"]
         return [str(python), *start, "run", str(job)]
 
 
@@ -126,8 +123,8 @@ def from_count(path: Path) -> Answers:
 
 
 SUBJECT = Cometbatch(COMETBATCH, "cometbatch", ("-e", str(ROOT)), from_parquet("response"))
-SUBJECT_ON_UVLOOP = Cometbatch(
-    COMETBATCH_ON_UVLOOP, "cometbatch on uvloop", ("-e", str(ROOT), "uvloop"), from_parquet("response")
+SUBJECT_ON_ASYNCIO = Cometbatch(
+    COMETBATCH_ON_ASYNCIO, "cometbatch on asyncio", ("-e", str(ROOT)), from_parquet("response")
 )
 FLOOR = Contender("floor", "the floor: bare callbacks", ("msgspec", "uvloop"), from_count)
 CONTENDERS = (
