@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cometbatch import cli, job, output, retry
-from tests.benchmarks import model
+from tests.benchmarks import compare, model, report
 
 README = Path(__file__).parent.parent / "README.md"
+MEASURED = Path(__file__).parent / "benchmarks/results/raw.jsonl"
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -15,11 +16,14 @@ def tables() -> dict[str, str]:
     """Every table by name, as Markdown."""
     keys = ((f"`{key.path}`", key.type, _code(key.default), key.meaning) for key in job.job_keys())
     codes = ((str(code), meaning) for code, meaning in cli.EXIT_CODES)
+    records = report.Records(compare.read(MEASURED))
+    bars = ((each.case, each.bar, each.found, "yes" if each.is_met else "no") for each in report.verdicts(records))
     return {
         "job_keys": table(("key", "takes", "default", "meaning"), keys),
         "columns": output.columns_markdown(),
         "retry": retry.retry_table_markdown(),
         "exit_codes": table(("exit code", "meaning"), codes),
+        "bars": table(("case", "bar", "measured", "met"), bars),
         "model": model.markdown(),
     }
 
