@@ -224,12 +224,14 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
 
 def _read_plain(body: bytes) -> Completion | None:
     """What `_read_completion` makes of a plain answer, several times faster; None for any other reply."""
+    if len(body) > MAX_PLAIN_BYTES:  # unread: to read it twice would hold up everyone
+        return None
     try:
         reply = _decode_plain(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     words = reply.choices[0].message.content if reply.choices else ""
-    if not words or len(body) > MAX_PLAIN_BYTES:
+    if not words:
         return None
     return Completion(
         text=words,
