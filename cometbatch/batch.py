@@ -432,7 +432,7 @@ class _Session(Struct, frozen=True):
     def _parse(self, response: HttpResponse) -> Completion | ErrorDetail:
         """What the reply says, without a key that it may quote in escapes."""
         parsed = self.checked.format.parse_response(response)
-        if b"\\" not in response.body:  # what can be seen has been blanked out already
+        if isinstance(parsed, Completion) and b"\\" not in response.body:  # JSON hides text behind nothing else
             return parsed
         texts = {name: value for name in parsed.__struct_fields__ if isinstance(value := getattr(parsed, name), str)}
         clean = {name: self.transport.blank_out(text) for name, text in texts.items()}

@@ -9,13 +9,16 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
+from cometbatch import batch, wire
+from cometbatch.records import ErrorDetail, HttpResponse
 from cometbatch.transport import Transport
 from tests.stub_server import MODEL, StubServer, Trouble
 from tests.workbench import FORMATS, KEY_ENV, Network, Workbench, files
@@ -226,3 +229,14 @@ def test_a_key_that_a_reply_hides_in_escapes_is_not_kept(bench: Workbench) -> No
     assert "say [key]" in kept
     assert "no, [key]" in kept or "no, sk-" in kept
     assert key not in kept
+
+
+def test_a_key_that_a_page_hides_in_entities_is_not_kept() -> None:
+    """An error page's words are unescaped, and then blanked out like any other, of whatever shape the key is."""
+    page = f"<html><title>bad key &#{ord(NO_SHAPE[0])};{NO_SHAPE[1:]}</title></html>".encode()
+    response = HttpResponse(400, {"content-type": "text/html"}, page)
+    transport = Transport("http://127.0.0.1", NO_SHAPE, timeout_s=1)
+    session = SimpleNamespace(checked=SimpleNamespace(format=wire.FORMATS["chat"]), transport=transport)
+    parsed = batch._Session._parse(cast("batch._Session", session), response)
+    assert isinstance(parsed, ErrorDetail)
+    assert parsed.message == "bad key [key]"
