@@ -432,8 +432,10 @@ class _Session(Struct, frozen=True):
     def _parse(self, response: HttpResponse) -> Completion | ErrorDetail:
         """What the reply says, without a key that it may quote in escapes."""
         parsed = self.checked.format.parse_response(response)
-        if isinstance(parsed, Completion) and b"\\" not in response.body:  # JSON hides text behind nothing else
-            return parsed
+        if isinstance(parsed, Completion):  # nearly all: asked in one go
+            said = f"{parsed.text}\n{parsed.response_id}\n{parsed.response_model}\n{parsed.detail}"
+            if self.transport.blank_out(said) == said:
+                return parsed
         texts = {name: value for name in parsed.__struct_fields__ if isinstance(value := getattr(parsed, name), str)}
         clean = {name: self.transport.blank_out(text) for name, text in texts.items()}
         return parsed if clean == texts else msgspec.structs.replace(parsed, **clean)

@@ -23,7 +23,7 @@ from cometbatch.records import Failed, Failure, HttpRequest, Outcome, Partition,
 
 OPEN_PARTITIONS = 4  # kept open while their slowest rows are waited for
 ROWS_PER_SLOT = 4  # rows of open partitions for each request in flight, where partitions are tiny
-MAX_KEPT_BYTES = 8 * 1024 * 1024  # of an open partition's journal, whose records are kept in memory, too
+MAX_KEPT_BYTES = 32 * 1024 * 1024  # of the journals of all open partitions, whose records are kept in memory, too
 SYNC_INTERVAL_S = 0.5  # a power cut loses at most about this much of what was recorded
 ASSUMED_OUTPUT_TOKENS = 256  # for the tokens-per-minute estimate of a row without a cap, until real usage corrects it
 
@@ -61,17 +61,19 @@ def _tokens(prompt: Prompt) -> int:
 class _Open:
     """A partition between its first row and its part."""
 
-    def __init__(self, partition: Partition, table: pa.Table, journal: Journal) -> None:
+    def __init__(self, partition: Partition, table: pa.Table, journal: Journal, room: int) -> None:
         self.partition = partition
         self.table = table
         self._journal = journal
         try:
-            self._kept: list[Outcome | Thrown] | None = self._replayed()
+            lines = journal.replay()
+            records = list(map(output.decode_record, lines))
         except BaseException:
             journal.close()
             raise
-        self.recorded = {record.row for record in self._kept if not isinstance(record, Thrown)}
-        self._room = MAX_KEPT_BYTES
+        self.recorded = {record.row for record in records if not isinstance(record, Thrown)}
+        self._room = room - sum(map(len, lines))
+        self._kept: list[Outcome | Thrown] | None = records if self._room >= 0 else None
 
     @property
     def is_complete(self) -> bool:
@@ -135,6 +137,7 @@ class Partitions:
         self._metadata = metadata
         self._columns = columns
         self._min_open_rows = slots * ROWS_PER_SLOT
+        self._room_each = MAX_KEPT_BYTES // max(OPEN_PARTITIONS, -(-self._min_open_rows // partition_rows))
         self._tables = tables(todo)
         self._unopened = zip(todo, self._tables, strict=True)
         self._reading: asyncio.Task[tuple[Partition, pa.Table] | None] | None = None
@@ -236,7 +239,7 @@ class Partitions:
             self._tables.close()
 
     def _start(self, partition: Partition, table: pa.Table) -> Iterator[RowRequest | Failed]:
-        opened = _Open(partition, table, self._directory.open_journal(self._run_id, partition.index))
+        opened = _Open(partition, table, self._directory.open_journal(self._run_id, partition.index), self._room_each)
         self._open[partition.index] = opened
         if opened.is_complete:  # the last session died between its last outcome and its commit
             self._commit_soon(opened)

@@ -18,7 +18,7 @@ from cometbatch.records import Partition, Tally
 
 PART_KEY = b"cometbatch.part"
 COMPRESSION = "zstd"
-QUICK = {"compression": "lz4", "use_dictionary": False, "write_statistics": False}  # read again once, by us
+QUICK = {"compression": COMPRESSION, "write_statistics": False}  # read again by us alone; as small as the result
 
 
 class PartInfo(Struct, frozen=True):

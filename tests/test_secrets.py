@@ -18,7 +18,7 @@ import pytest
 
 import cometbatch
 from cometbatch import batch, wire
-from cometbatch.records import ErrorDetail, HttpResponse
+from cometbatch.records import Completion, ErrorDetail, HttpResponse
 from cometbatch.transport import Transport
 from tests.stub_server import MODEL, StubServer, Trouble
 from tests.workbench import FORMATS, KEY_ENV, Network, Workbench, files
@@ -240,3 +240,14 @@ def test_a_key_that_a_page_hides_in_entities_is_not_kept() -> None:
     parsed = batch._Session._parse(cast("batch._Session", session), response)
     assert isinstance(parsed, ErrorDetail)
     assert parsed.message == "bad key [key]"
+
+
+def test_a_key_that_an_answer_spreads_over_its_parts_is_not_kept() -> None:
+    """Parts of a content are joined, and only then is there a key to blank out: no escape is needed for that."""
+    parts = [{"type": "text", "text": text} for text in (NO_SHAPE[:9], NO_SHAPE[9:])]
+    body = json.dumps({"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]}).encode()
+    transport = Transport("http://127.0.0.1", NO_SHAPE, timeout_s=1)
+    session = SimpleNamespace(checked=SimpleNamespace(format=wire.FORMATS["chat"]), transport=transport)
+    parsed = batch._Session._parse(cast("batch._Session", session), HttpResponse(200, {}, body))
+    assert isinstance(parsed, Completion)
+    assert parsed.text == "[key]"
