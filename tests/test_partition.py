@@ -55,6 +55,13 @@ def all_rows(run: RunOnDisk) -> list[int]:
 # -- a row becomes a request -----------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True, params=["kept", "read back"])
+def _records(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a partition's records still fit in memory when it is committed, or come from its journal."""
+    if request.param == "read back":
+        monkeypatch.setattr("cometbatch.partition.MAX_KEPT_BYTES", 0)
+
+
 def maker(**changes: Any) -> RowMaker:
     """How rows of a small table become requests."""
     fields: dict[str, Any] = {
