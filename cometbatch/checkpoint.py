@@ -222,7 +222,7 @@ def _has_hole(content: bytes, start: int) -> bool:
 
 
 def _line(record: bytes) -> bytes:
-    return b"%08x %b\n" % (zlib.crc32(record), record)  # CHECKSUM_DIGITS of them
+    return b"%0*x %b\n" % (CHECKSUM_DIGITS, zlib.crc32(record), record)
 
 
 def _checked(line: bytes) -> bytes | None:

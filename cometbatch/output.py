@@ -208,11 +208,6 @@ def _cells(outcome: Outcome) -> _Row:
 
 def _answered_cells(outcome: Answered, status: str, message: str | None) -> _Row:
     completion, usage = outcome.completion, outcome.completion.usage
-    read, written, reasoned = (
-        usage.cache_read_input_tokens,
-        usage.cache_write_input_tokens,
-        usage.reasoning_output_tokens,
-    )
     return (
         outcome.custom_id,
         status,
@@ -226,9 +221,9 @@ def _answered_cells(outcome: Answered, status: str, message: str | None) -> _Row
         completion.response_model,
         _int64(usage.input_tokens),
         _int64(usage.output_tokens),
-        None if read is None else _int64(read),
-        None if written is None else _int64(written),
-        None if reasoned is None else _int64(reasoned),
+        _int64(usage.cache_read_input_tokens),
+        _int64(usage.cache_write_input_tokens),
+        _int64(usage.reasoning_output_tokens),
         outcome.cost_usd,
         completion.reported_cost_usd,
         outcome.attempts,

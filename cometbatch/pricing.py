@@ -232,11 +232,6 @@ def likely_cost(cost: Decimal | None, book: PriceBook) -> Decimal | None:
     return ROUNDING.quantize(ROUNDING.multiply(cost, book.ratio), _COST_UNIT)
 
 
-def max_cost(body_bytes: int, max_output_tokens: int | None, rates: Rates | None) -> Decimal | None:
-    """US dollars that one request can come to at most, as `Meter.max_cost` says."""
-    return meter(rates).max_cost(body_bytes, max_output_tokens)
-
-
 def _dollars(units: int) -> Decimal:
     """Units of a rate times tokens as dollars, with `COST_SCALE` decimals."""
     return EXACT.scaleb(Decimal(units), -COST_SCALE)

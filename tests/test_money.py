@@ -111,7 +111,7 @@ def test_prices_and_costs_are_exact(
     with context():
         book, _ = price_book("m", settings=PriceSettings(input=input_price, output=output_price), catalog=None)
         due = pricing.cost(usage, book.rates)
-        most = pricing.max_cost(usage.input_tokens or 0, usage.output_tokens, book.rates)
+        most = pricing.meter(book.rates).max_cost(usage.input_tokens or 0, usage.output_tokens)
         likely = likely_cost(due, PriceBook("m", "catalog", book.rates, ratio))
         odd = likely_cost(due, PriceBook("m", "catalog", book.rates, Decimal(f"0.{digits:060d}")))
     exact = (

@@ -222,7 +222,7 @@ def test_time_that_ends_just_after_a_packed_reply_costs_no_answer() -> None:
         async with serving(reply(b"", "Content-Encoding: gzip")) as (_, client):
             task = asyncio.create_task(client.exchange(REQUEST))
             assert isinstance(client._lane, PooledLane)
-            while not (lines := client._lane._pool._deadlines if client._lane._pool else {}):  # noqa: ASYNC110
+            while not (lines := client._lane._pool._deadlines if client._lane._pool else {}):  # noqa: ASYNC110 # as above
                 await asyncio.sleep(0)
             assert client._lane._pool is not None
             line = next(iter(lines))

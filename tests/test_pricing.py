@@ -22,7 +22,7 @@ from cometbatch.pricing import (
     cost,
     estimate_cost,
     estimate_tokens,
-    max_cost,
+    meter,
     parse_catalog,
     price_book,
 )
@@ -537,4 +537,4 @@ def test_the_most_that_a_request_can_cost_is_known_where_price_and_cap_are(
     rates: Rates | None, cap: int | None, dearest: str | None
 ) -> None:
     """A token for each byte sent, at the dearest input rate, and an answer up to its cap; else nothing is promised."""
-    assert max_cost(1000, cap, rates) == (None if dearest is None else Decimal(dearest))
+    assert meter(rates).max_cost(1000, cap) == (None if dearest is None else Decimal(dearest))

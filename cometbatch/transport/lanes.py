@@ -7,6 +7,7 @@ quadratic: encode/httpx #3215, encode/httpcore #929).
 """
 
 import asyncio
+import functools
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
@@ -67,13 +68,18 @@ class PooledLane:
         if self._pool is not None:
             await self._pool.aclose()
 
+    @functools.cached_property
+    def _route(self) -> Route:
+        """The way, looked up once: pool and heads must not go different ways."""
+        return environment_route(self._base_url)
+
     def _open_pool(self) -> Pool:
-        self._pool = Pool(environment_route(self._base_url), self._trust)
+        self._pool = Pool(self._route, self._trust)
         return self._pool
 
     def _head(self, method: str, request: HttpRequest, key: str | None) -> bytes:
         """A request up to the number that is its content-length: the same for all rows."""
-        route = environment_route(self._base_url)
+        route = self._route
         target = route.target_prefix + httpx.URL(self._base_url + request.path).raw_path.decode("ascii")
         named = {"host": route.address, **_with_key(request.headers, key), **dict(route.headers)}
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in named.items())]

@@ -14,7 +14,7 @@ from async_batch_llm import ArtifactIdentity, JsonlArtifactStore, ProcessorConfi
 
 def read(path: str) -> list[tuple[str, str]]:
     """Id and prompt of each row."""
-    with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123
+    with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123 # as scripts do
         return [(row["id"], row["q"]) for row in csv.DictReader(file)]
 
 
@@ -33,7 +33,7 @@ async def main(base_url: str, source: str, output: str, concurrency: int) -> Non
     config = ProcessorConfig(
         concurrency=concurrency, max_queue_size=4 * concurrency, max_result_queue_size=4 * concurrency
     )
-    with open(output, "w", encoding="utf-8") as kept:  # noqa: ASYNC230, PTH123
+    with open(output, "w", encoding="utf-8") as kept:  # noqa: ASYNC230, PTH123 # as scripts do
         async for result in process_stream(
             strategy,
             read(source),

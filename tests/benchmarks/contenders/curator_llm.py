@@ -18,8 +18,8 @@ os.environ.update(
     TIKTOKEN_CACHE_DIR=str(TOKENIZERS),  # the copy that comes with litellm, else it is downloaded
 )
 
-from bespokelabs import curator  # noqa: E402
-from datasets import Dataset  # noqa: E402
+from bespokelabs import curator  # noqa: E402 # reads the settings above
+from datasets import Dataset  # noqa: E402 # reads the settings above
 
 UNREACHED_A_MINUTE = 10**9
 

@@ -57,7 +57,7 @@ class Table:
         self.requests = self._read(source)
 
     def _read(self, source: str) -> Iterator[tuple[bytes, str]]:
-        with open(source, encoding="utf-8", newline="") as file:  # noqa: PTH123
+        with open(source, encoding="utf-8", newline="") as file:  # noqa: PTH123 # as scripts do
             for _, question in list(csv.reader(file))[1:]:
                 content = json.dumps(question).encode()
                 body = PREFIX + content + SUFFIX

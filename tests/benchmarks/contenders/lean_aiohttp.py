@@ -34,5 +34,5 @@ if __name__ == "__main__":
     parser.add_argument("--output", required=True)
     parser.add_argument("--concurrency", type=int, required=True)
     given = parser.parse_args()
-    with open(given.input, encoding="utf-8", newline="") as opened, open(given.output, "w", encoding="utf-8") as kept:  # noqa: PTH123
+    with open(given.input, encoding="utf-8", newline="") as opened, open(given.output, "w", encoding="utf-8") as kept:  # noqa: PTH123 # as scripts do
         asyncio.run(main(given.base_url, opened, kept, given.concurrency))

@@ -32,7 +32,7 @@ if __name__ == "__main__":
     parser.add_argument("--output", required=True)
     parser.add_argument("--concurrency", type=int, required=True)
     given = parser.parse_args()
-    with open(given.input, encoding="utf-8", newline="") as file:  # noqa: PTH123
+    with open(given.input, encoding="utf-8", newline="") as file:  # noqa: PTH123 # as scripts do
         saturate.pump(
             csv.DictReader(file),
             to_request,
