@@ -7,6 +7,7 @@ handed rows whose neighbours are still being waited for.
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import operator
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -24,6 +25,7 @@ from cometbatch.records import Failed, Failure, HttpRequest, Outcome, Partition,
 OPEN_PARTITIONS = 4  # kept open while their slowest rows are waited for
 ROWS_PER_SLOT = 4  # rows of open partitions for each request in flight, where partitions are tiny
 MAX_KEPT_BYTES = 32 * 1024 * 1024  # of the journals of all open partitions, whose records are kept in memory, too
+MADE_AT_ONCE = 32  # rows made into requests one after the other: twice as fast as one now and one then
 SYNC_INTERVAL_S = 0.5  # a power cut loses at most about this much of what was recorded
 ASSUMED_OUTPUT_TOKENS = 256  # for the tokens-per-minute estimate of a row without a cap, until real usage corrects it
 
@@ -249,9 +251,10 @@ class Partitions:
 
     def _make_rows(self, opened: _Open) -> Iterator[RowRequest | Failed]:
         done = frozenset(opened.recorded)
-        for row, values in enumerate(source.rows(opened.table, self._maker.columns), opened.partition.first_row):
-            if row not in done:
-                yield self._maker.make(row, values)
+        rows = enumerate(source.rows(opened.table, self._maker.columns), opened.partition.first_row)
+        undone = ((row, values) for row, values in rows if row not in done)
+        while some := list(itertools.islice(undone, MADE_AT_ONCE)):
+            yield from list(itertools.starmap(self._maker.make, some))
 
     def _commit_soon(self, opened: _Open) -> None:
         task = asyncio.get_running_loop().create_task(self._commit(opened))

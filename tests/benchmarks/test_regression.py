@@ -26,7 +26,7 @@ PARTITION_ROWS = 100  # what is held is a few partitions; so that both runs have
 FILLER_BYTES = 2000  # so that the input is several times as long as the buffers that it is read into
 WARM_UP_ROWS = 200
 MOST_CALLS = {"call": 135.0, "c_call": 106.0}  # of functions in Python and in C, as `sys.setprofile` names them
-MOST_BYTES_HELD = 50.0  # none were counted
+MOST_BYTES_HELD = 150.0  # a record alone has 500; what a slow disk keeps waiting differs by a partition or two
 Measured = TypeVar("Measured")
 
 
@@ -103,8 +103,8 @@ def test_a_row_needs_few_calls(tmp_path: Path) -> None:
 
 
 def test_a_row_that_is_done_holds_no_memory(tmp_path: Path) -> None:
-    """The peak of three times as many rows is the same, but for what is known of each partition."""
-    rows = 1000, 3000
+    """The peak of five times as many rows is the same, but for what is known of each partition."""
+    rows = 1000, 5000
     few, more = both(tmp_path, rows, most_held)
     held = (more - few) / (rows[1] - rows[0])
     assert held <= MOST_BYTES_HELD, held
