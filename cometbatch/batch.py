@@ -422,7 +422,7 @@ class _Session(Struct, frozen=True):
     def _service(self) -> Service:
         rates = self.manifest.prices.rates
         return Service(
-            exchange=self.transport.exchange,
+            send=self.transport.send,
             parse=self._parse,
             judge=functools.partial(retries.classify, now=now),
             price=pricing.meter(rates).cost,

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Self, TypeVar
 
@@ -74,7 +74,7 @@ class Reopened(Struct, frozen=True):
 
 
 class Journal:
-    """The outcomes of one open partition, one checksummed line each, appended with one unbuffered write.
+    """The outcomes of one open partition, one checksummed line each, appended with unbuffered writes.
 
     A line handed to the operating system survives the death of the process; `sync` makes it survive a power cut.
     """
@@ -103,25 +103,31 @@ class Journal:
             with _naming(self.path, "can't write the journal"):
                 self._file.truncate(self._whole_bytes)
         if not records:
-            self.append(msgspec.json.encode(self._header))
+            self.append([msgspec.json.encode(self._header)])
             return []
         self._check_header(records[0])
         return records[1:]
 
-    def append(self, record: bytes) -> None:
-        """Write one record (no line break inside). Raises `CheckpointError` when the disk won't take it, whole."""
-        line = _line(record)
+    def append(self, records: Sequence[bytes]) -> int:
+        """Write records (no line break inside) and return how many bytes they take.
+
+        Raises `CheckpointError` when the disk won't take all of them; those before the first that it won't are written.
+        """
+        lines = b"".join(map(_line, records))
         try:
-            written = self._file.write(line)
+            written = self._file.write(lines)
         except OSError:
             self._cut_off()
             with _naming(self.path, "can't write the journal"):
                 raise
-        if written != len(line):
+        if written != len(lines):
+            self._whole_bytes += lines.rfind(b"\n", 0, written) + 1
+            self._dirty = True
             self._cut_off()
             raise CheckpointError(f"{self.path}: can't write the journal (the disk is full). {WAY_ON}")
         self._whole_bytes += written
         self._dirty = True
+        return written
 
     def sync(self) -> None:
         """Make what was appended survive a power cut; no work if nothing was. Any thread may call this."""

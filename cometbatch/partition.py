@@ -81,15 +81,14 @@ class _Open:
     def is_complete(self) -> bool:
         return len(self.recorded) == self.partition.row_count
 
-    def record(self, record: Outcome | Thrown) -> None:
-        """Write it down; and keep it, so that it need not be read again, as long as memory stays flat."""
-        line = output.encode_outcome(record)
-        self._journal.append(line)
-        self._room -= len(line)
+    def record(self, records: Sequence[Outcome | Thrown]) -> None:
+        """Write them down; and keep them, so that they need not be read again, as long as memory stays flat."""
+        self._room -= self._journal.append(list(map(output.encode_outcome, records)))
         if self._room < 0:
             self._kept = None
         elif self._kept is not None:
-            self._kept.append(record)
+            self._kept += records
+        self.recorded.update([record.row for record in records if not isinstance(record, Thrown)])
 
     def records(self) -> list[Outcome | Thrown]:
         """What was recorded, in row order."""
@@ -184,21 +183,20 @@ class Partitions:
                 return None
             self._rows = self._start(*following)
 
-    def record(self, outcome: Outcome) -> None:
-        """Write an outcome down; when this returns, a killed process can't lose it. The last row commits.
+    def record(self, records: Sequence[Outcome | Thrown]) -> None:
+        """Write records down; when this returns, a killed process can't lose them. A partition's last row commits it.
 
-        Raises what committing any part raised, but not before this outcome is safe: it was paid for.
+        Raises what committing any part raised, but not before these are safe: they were paid for.
         """
-        opened = self._open[outcome.row // self._partition_rows]
-        opened.record(outcome)
-        opened.recorded.add(outcome.row)
-        if opened.is_complete:
-            self._commit_soon(opened)
+        by_partition: dict[int, list[Outcome | Thrown]] = {}
+        for record in records:
+            by_partition.setdefault(record.row // self._partition_rows, []).append(record)
+        for index, some in by_partition.items():
+            opened = self._open[index]
+            opened.record(some)
+            if opened.is_complete:
+                self._commit_soon(opened)
         self._raise_if_broken()
-
-    def record_thrown(self, thrown: Thrown) -> None:
-        """Write down an attempt that may have been billed for nothing, beside its row's outcome."""
-        self._open[thrown.row // self._partition_rows].record(thrown)
 
     async def sync_forever(self) -> None:
         """Group commit: every so often make what was recorded survive a power cut, off the event loop.

@@ -1,16 +1,17 @@
 """The loop: rows in, outcomes out, a bounded number of requests in flight. Knows no vendor, file format or command.
 
-One worker per slot, for the whole run: no task is made for a row. A worker takes its turn (first come, first
-served) to pick the next request that is due and to wait for the limits' permission, so only one of them ever waits
-there; then it sends, judges and records, and takes its turn again. A request that must wait before its next attempt
-goes into the backlog with a due time, and its slot is free at once.
+Replies are dealt with in turns: what has come since the last one is judged, then written down at once, then its slots
+send the next rows. One thing after the other for all of them, rather than all things for one after the other, because
+code that has just run runs several times as fast; and no row needs a task. Where something has to be waited for (a
+limit, the pace, the budget, a row's next attempt, the next partition), one dispatcher waits, for one request at a time.
+A request that must wait before its next attempt goes into the backlog with a due time, and its slot is free at once.
 """
 
 import asyncio
 import heapq
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal, Protocol, TypeAlias, assert_never
@@ -49,6 +50,7 @@ REFUSALS = frozenset({"rate_limited", "overloaded"})  # what sending more slowly
 MAX_PUSHBACKS = 50  # in a row, at which a row that the service keeps pushing back fails
 NOTHING = Decimal(0)  # US dollars
 REDIRECT = 300  # below this status, an answer that can't be read was generated and billed
+LARGE_BYTES = 64 * 1024  # of a reply, beyond which it is written down by itself, so that few are in memory at a time
 GATEWAY_TIMEOUTS = (504, 524)  # the provider behind the gateway may finish, and be billed, all the same
 WINDOWS_TO_DOUBT_PATH = 2  # windows of requests that only a wrong path explains, before the run stops over it
 
@@ -79,11 +81,8 @@ class Rows(Protocol):
     async def next_row(self) -> RowRequest | Failed | None:
         """The next row to send, or one that failed unsent; `None` after the last."""
 
-    def record(self, outcome: Outcome) -> None:
-        """Write an outcome down, so that a killed process can't lose it."""
-
-    def record_thrown(self, thrown: Thrown) -> None:
-        """Write down an attempt that may have been billed for nothing."""
+    def record(self, records: Sequence[Outcome | Thrown]) -> None:
+        """Write down outcomes and attempts billed for nothing, so that a killed process can't lose them."""
 
 
 class Marks(Protocol):
@@ -109,10 +108,20 @@ class Observer(Protocol):
         """A row will be sent again."""
 
 
-class Service(Struct, frozen=True):
-    """The model service as the loop sees it: sending, understanding and judging, each without the others."""
+class Sending(Protocol):
+    """An exchange under way."""
 
-    exchange: Callable[[HttpRequest], Awaitable[Reply]]
+    def cancel(self) -> None:
+        """Give it up: nobody is told any more what comes of it."""
+
+
+class Service(Struct, frozen=True):
+    """The model service as the loop sees it: sending, understanding and judging, each without the others.
+
+    `send` begins an exchange, and calls back once: with what came of it, or with an error of our own making.
+    """
+
+    send: Callable[[HttpRequest, Callable[[Reply | Exception], None]], Sending]
     parse: Callable[[HttpResponse], Completion | ErrorDetail]
     judge: Callable[[Reply, Completion | ErrorDetail | None], Verdict]
     price: Callable[[Usage], Decimal | None]
@@ -163,6 +172,27 @@ class _Pending:
         self.pushbacks = 0  # those in a row at which the service pushed back
 
 
+class _Slot:
+    """Room for one request in flight."""
+
+    __slots__ = ("_arrive", "charge", "number", "pending", "reply", "sending", "started")
+
+    pending: _Pending
+    charge: float  # tokens, as the limits took it
+    started: float  # event-loop time
+    sending: Sending
+    reply: Reply | Exception
+
+    def __init__(self, number: int, arrive: "Callable[[_Slot], None]") -> None:
+        self.number = number
+        self._arrive = arrive
+
+    def replied(self, reply: Reply | Exception) -> None:
+        """Its request has come to an end."""
+        self.reply = reply
+        self._arrive(self)
+
+
 class Runner:
     """Carries rows to their outcomes; one instance carries out one run, on one event loop.
 
@@ -193,14 +223,18 @@ class Runner:
         self._now = now
         self._jitter = jitter
         self._time: Callable[[], float] = _loop_time
-        self._turn = asyncio.Lock()
-        self._is_held_up = False  # whether the worker whose turn it is waits for something
+        self._call_soon: Callable[[Callable[[], None]], object] = _call_soon
+        self._is_held_up = False  # whether the dispatcher waits for something, with a request in hand or for one
         self._wake = asyncio.Event()
         self._backlog: list[tuple[float, int, _Pending]] = []
         self._order = itertools.count()
         self._exhausted = False
-        self._workers: list[asyncio.Task[None]] = []
-        self._sending: set[int] = set()
+        self._free = [_Slot(number, self._arrive) for number in reversed(range(policy.concurrency))]
+        self._sending: set[_Slot] = set()
+        self._arrived: list[_Slot] = []
+        self._said: list[Outcome | Thrown] = []  # to be written down before the turn is over
+        self._dispatcher: asyncio.Task[None] | None = None
+        self._over: asyncio.Future[None] | None = None
         self._stop: Stop | None = None
         self._closed = False
         self._error: Exception | None = None
@@ -222,16 +256,20 @@ class Runner:
 
         Raises what the rows' reader or recorder raised; then nothing more is sent.
         """
-        self._time = asyncio.get_running_loop().time
-        self._workers = [asyncio.create_task(self._work(slot)) for slot in range(self._policy.concurrency)]
+        loop = asyncio.get_running_loop()
+        self._time, self._call_soon = loop.time, loop.call_soon
+        self._over = loop.create_future()
+        self._dispatcher = loop.create_task(self._dispatch())
+        self._dispatcher.add_done_callback(lambda _: self._end_if_over())
         try:
-            await self._outcome_of_workers()
+            await self._over
             if self._error is not None:
                 raise self._error
         finally:
-            for worker in self._workers:
-                worker.cancel()
-            await asyncio.gather(*self._workers, return_exceptions=True)
+            self._close()
+            self._give_up_sending()
+            self._free.clear()  # slots know their runner: what both hold would stay for the garbage collector
+            await asyncio.gather(self._dispatcher, return_exceptions=True)
         return self._stop
 
     def stop(self, stop: Stop) -> None:
@@ -243,8 +281,9 @@ class Runner:
     def stop_now(self, stop: Stop) -> None:
         """Admit no more and give up what is in flight, unrecorded."""
         self.stop(stop)
-        for worker in self._workers:
-            worker.cancel()
+        self._take_turn()
+        self._give_up_sending()
+        self._end_if_over()
 
     @property
     def in_flight(self) -> int:
@@ -264,50 +303,87 @@ class Runner:
 
     def _close(self) -> None:
         self._closed = True
-        for slot, worker in enumerate(self._workers):
-            if slot not in self._sending:
-                worker.cancel()
+        if self._dispatcher is not None:
+            self._dispatcher.cancel()
 
-    async def _outcome_of_workers(self) -> None:
-        done, _ = await asyncio.wait(self._workers, return_when=asyncio.FIRST_EXCEPTION)
-        for worker in done:
-            if not worker.cancelled() and (error := worker.exception()) is not None:
-                raise error
+    def _give_up_sending(self) -> None:
+        for slot in self._sending:
+            slot.sending.cancel()
+        self._sending.clear()
+        self._arrived.clear()
 
-    # -- a worker's turn -----------------------------------------------------------------------------------------
+    def _break(self, error: Exception) -> None:
+        """Nothing more is sent or recorded; `run` raises it."""
+        self._close()
+        if self._over is not None and not self._over.done():
+            self._over.set_exception(error)
 
-    async def _work(self, slot: int) -> None:
+    def _end_if_over(self) -> None:
+        is_over = self._closed and not self._sending and self._over is not None
+        if is_over and self._over is not None and not self._over.done():
+            self._over.set_result(None)
+
+    # -- a turn ----------------------------------------------------------------------------------------------------
+
+    def _arrive(self, slot: _Slot) -> None:
+        if not self._arrived:
+            self._call_soon(self._take_turn)
+        self._arrived.append(slot)
+
+    def _take_turn(self) -> None:
+        """Deal with the replies that have come."""
         try:
-            while (taken := self._take_at_once(slot) or await self._take(slot)) is not None:
-                await self._send(slot, *taken)
-        except Exception:
-            self._close()  # before `run` hears of it: another slot could send in between
-            raise
-
-    async def _send(self, slot: int, pending: _Pending, charge: float) -> None:
-        started = self._time()
-        self._marks.begin(slot, pending.request.row)
-        self._note_resent(pending)
-        reply = await self._service.exchange(pending.request.http)
-        pending.attempts += 1
-        self._conclude(pending, reply, started, charge)
-        self._marks.end(slot)
-        self._sending.discard(slot)
+            self._conclude_all()
+            self._fill()
+        except Exception as error:  # noqa: BLE001 - raised by `run`, which waits for this
+            self._break(error)
         self._wake.set()
+        self._end_if_over()
+
+    def _conclude_all(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        now = self._time()
+        for slot in arrived:
+            self._conclude(slot, now)
+            if isinstance(slot.reply, HttpResponse) and len(slot.reply.body) > LARGE_BYTES:
+                self._write_down()
+            del slot.reply
+        self._write_down()
+        for slot in arrived:
+            self._marks.end(slot.number)
+        self._sending.difference_update(arrived)
+        self._free += arrived
+
+    def _fill(self) -> None:
+        """Send fresh rows in the slots that are free, where nothing has to be waited for."""
+        while self._free and (fresh := self._take_at_once()) is not None:
+            self._send(self._free.pop(), fresh, 0.0)
+        self._write_down()
+
+    def _send(self, slot: _Slot, pending: _Pending, charge: float) -> None:
+        slot.pending, slot.charge, slot.started = pending, charge, self._time()
+        if self._pace is not None:
+            self._pace.sent(slot.started)
+        self._marks.begin(slot.number, pending.request.row)
+        if self._resent:
+            self._note_resent(pending)
+        slot.sending = self._service.send(pending.request.http, slot.replied)
+        self._sending.add(slot)
 
     def _note_resent(self, pending: _Pending) -> None:
         """What was in flight when an earlier session died may have been billed then, too."""
         if pending.request.row in self._resent:
             self._resent.discard(pending.request.row)
             self._throw(pending, RESENT)
+            self._write_down()
             if self._budget is not None:
                 self._budget.settle(NOTHING, pending.request.max_cost_usd or NOTHING)
 
     def _throw(self, pending: _Pending, reason: str) -> None:
-        self._rows.record_thrown(Thrown(pending.request.row, self._now(), reason, pending.request.max_cost_usd))
+        self._said.append(Thrown(pending.request.row, self._now(), reason, pending.request.max_cost_usd))
 
-    def _take_at_once(self, slot: int) -> tuple[_Pending, float] | None:
-        """A fresh row, where nothing has to be waited for: most rows, and taking turns costs as much as the rest."""
+    def _take_at_once(self) -> _Pending | None:
+        """A fresh row, where nothing has to be waited for: most rows."""
         if self._is_held_up or self._closed or self._backlog or self._budget is not None:
             return None
         now = self._time()
@@ -316,10 +392,7 @@ class Runner:
         if self._pace is not None and self._pace.wait_s(now, len(self._sending)) > 0:
             return None
         fresh = self._ready_row()
-        if not isinstance(fresh, RowRequest):
-            return None
-        self._count_in(slot)
-        return _Pending(fresh, now), 0.0
+        return _Pending(fresh, now) if isinstance(fresh, RowRequest) else None
 
     def _ready_row(self) -> RowRequest | None:
         try:
@@ -330,24 +403,35 @@ class Runner:
             return None
         return fresh
 
-    async def _take(self, slot: int) -> tuple[_Pending, float] | None:
-        """Wait for a turn, a request that is due and the limits' permission; `None` when there is no more to send."""
-        async with self._turn:
-            if self._closed or (pending := await self._pick()) is None:
-                return None
-            if not await self._set_aside(pending):
-                return None
-            await self._outlast_pace()
-            self._is_limited = True
-            charge = await self._limits.acquire(pending.request.estimated_tokens)
-            self._is_limited = False
-            self._count_in(slot)
-            return pending, charge
+    # -- the dispatcher --------------------------------------------------------------------------------------------
 
-    def _count_in(self, slot: int) -> None:
-        self._sending.add(slot)
-        if self._pace is not None:
-            self._pace.sent(self._time())
+    async def _dispatch(self) -> None:
+        """Send whatever has to be waited for, until there is no more to send."""
+        try:
+            while (slot := await self._free_slot()) and (taken := await self._take()) is not None:
+                self._send(slot, *taken)
+                self._fill()
+        except Exception as error:  # noqa: BLE001 - raised by `run`, which waits for this
+            self._break(error)
+        self._closed = True
+
+    async def _free_slot(self) -> _Slot:
+        while not self._free:
+            self._wake.clear()
+            await self._wake.wait()
+        return self._free.pop()
+
+    async def _take(self) -> tuple[_Pending, float] | None:
+        """Wait for a request that is due and the limits' permission; `None` when there is no more to send."""
+        if self._closed or (pending := await self._pick()) is None:
+            return None
+        if not await self._set_aside(pending):
+            return None
+        await self._outlast_pace()
+        self._is_limited = True
+        charge = await self._limits.acquire(pending.request.estimated_tokens)
+        self._is_limited = False
+        return pending, charge
 
     async def _set_aside(self, pending: _Pending) -> bool:
         """Reserve what the attempt can come to; where there is no room for it, wait for what is in flight."""
@@ -414,11 +498,13 @@ class Runner:
             self._exhausted = True
         else:
             self._finish(fresh)
+            self._write_down()
 
     def _is_finished(self) -> bool:
         if not self._exhausted or self._backlog or self._sending:
             return False
         self._resolve_doubts()
+        self._write_down()
         return True
 
     async def _wait_for_news(self, seconds: float | None) -> None:
@@ -435,10 +521,13 @@ class Runner:
 
     # -- what came of an attempt ---------------------------------------------------------------------------------
 
-    def _conclude(self, pending: _Pending, reply: Reply, started: float, charge: float) -> None:
+    def _conclude(self, slot: _Slot, now: float) -> None:
+        pending, reply, started, charge = slot.pending, slot.reply, slot.started, slot.charge
+        if isinstance(reply, Exception):
+            raise reply
         parsed = self._service.parse(reply) if isinstance(reply, HttpResponse) else None
         verdict = self._service.judge(reply, parsed)
-        now = self._time()
+        pending.attempts += 1
         latency_s = now - started
         cost_usd = self._settle_bill(pending, reply, verdict)
         if isinstance(verdict, Done):  # not a case of `match`: that takes several times as long, and most are
@@ -526,10 +615,19 @@ class Runner:
         )
 
     def _finish(self, outcome: Outcome) -> None:
-        self._rows.record(outcome)
+        self._said.append(outcome)
         if outcome.attempts:  # a row that was not sent tells nothing of the service
             self._unanswered_since = None
-        self._observer.recorded(outcome, len(self._sending))
+
+    def _write_down(self) -> None:
+        """Record what was found, then tell of it."""
+        if not self._said:
+            return
+        said, self._said = self._said, []
+        self._rows.record(said)
+        for each in said:
+            if not isinstance(each, Thrown):
+                self._observer.recorded(each, len(self._sending))
 
     # -- another attempt -----------------------------------------------------------------------------------------
 
@@ -650,6 +748,10 @@ class Runner:
         """Its attempts met a service that answered no one; now it does."""
         pending.had_second_chance, pending.strikes, pending.pushbacks = True, 0, 0
         heapq.heappush(self._backlog, (self._time(), next(self._order), pending))
+
+
+def _call_soon(callback: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_soon(callback)
 
 
 def _loop_time() -> float:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -40,6 +40,7 @@ from cometbatch.records import (
 )
 from cometbatch.runner import Marks, Observer, Policy, Reply, Rows, Runner, Service, Stop
 from cometbatch.source import Identity
+from cometbatch.transport.lanes import InTask
 from cometbatch.wire import FORMATS
 from cometbatch.wire.envelope import build_error, request_id_of
 
@@ -138,7 +139,7 @@ class ScriptedService:
 
     def as_service(self) -> Service:
         return Service(
-            exchange=self.exchange,
+            send=lambda request, done: InTask(self.exchange(request), done),
             parse=CHAT.parse_response,
             judge=lambda reply, parsed: retry.classify(reply, parsed, now=lambda: NOW),
             request_id=request_id_of,
@@ -194,11 +195,12 @@ class RowsInMemory:
         self.handed_out += row is not None
         return row
 
-    def record(self, outcome: Outcome) -> None:
-        self.recorded.append(outcome)
-
-    def record_thrown(self, thrown: Thrown) -> None:
-        self.thrown.append(thrown)
+    def record(self, records: Sequence[Outcome | Thrown]) -> None:
+        for record in records:
+            if isinstance(record, Thrown):
+                self.thrown.append(record)
+            else:
+                self.recorded.append(record)
 
     @property
     def by_row(self) -> dict[int, Outcome]:

@@ -41,7 +41,7 @@ def journal_of(path: Path, written: list[bytes]) -> bytes:
     journal = Journal(path, HEADER)
     assert journal.replay() == []
     for record in written:
-        journal.append(record)
+        journal.append([record])
     journal.close()
     return path.read_bytes()
 
@@ -93,7 +93,7 @@ def test_a_journal_gives_back_what_it_was_given_over_any_number_of_sessions(
         journal = Journal(path, HEADER)
         assert journal.replay() == written
         for record in session:
-            journal.append(record)
+            journal.append([record])
         written += session
         journal.close()
     assert replayed(path) == written
@@ -115,7 +115,7 @@ def test_a_record_is_in_the_file_as_soon_as_it_is_appended(tmp_path: Path) -> No
     journal = Journal(path, HEADER)
     journal.replay()
     for count, record in enumerate(RECORDS, start=1):
-        journal.append(record)
+        journal.append([record])
         assert read_journal(path) == RECORDS[:count]
     journal.close()
 
@@ -133,7 +133,7 @@ def test_a_journal_cut_short_anywhere_loses_only_its_torn_line(tmp_path: Path, l
     assert path.read_bytes() == TORN[:length]
     journal = Journal(path, HEADER)
     assert journal.replay() == RECORDS[:whole]
-    journal.append(b"next")
+    journal.append([b"next"])
     journal.close()
     assert replayed(path) == [*RECORDS[:whole], b"next"]
 
@@ -232,12 +232,12 @@ journal.replay()
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 for number in range(100):
     try:
-        journal.append(b"%020d" % number)
+        journal.append([b"%020d" % number])
     except CheckpointError as error:
         print(number, error)
         break
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-journal.append(b"after")
+journal.append([b"after"])
 journal.close()
 """
 
@@ -262,7 +262,7 @@ def test_a_device_that_takes_nothing_is_an_error(tmp_path: Path) -> None:
     path.symlink_to("/dev/full")
     journal = Journal(path, HEADER)
     with pytest.raises(CheckpointError, match=r"00007\.jsonl.*No space left.*make room"):
-        journal.append(b"{}")
+        journal.append([b"{}"])
     journal.close()
 
 
@@ -273,11 +273,11 @@ def test_sync_reaches_the_disk_once_for_what_was_appended(tmp_path: Path, monkey
     journal = Journal(tmp_path / "00007.jsonl", HEADER)
     journal.replay()
     for _ in range(3):
-        journal.append(b"{}")
+        journal.append([b"{}"])
     journal.sync()
     journal.sync()
     assert len(synced) == 1
-    journal.append(b"{}")
+    journal.append([b"{}"])
     journal.sync()
     assert len(synced) == 2
     journal.close()
@@ -316,7 +316,7 @@ def test_a_journal_is_not_closed_under_a_sync(tmp_path: Path, monkeypatch: pytes
     journal.sync()
     closing.join()
     with pytest.raises(ValueError, match="closed"):
-        journal.append(b"{}")
+        journal.append([b"{}"])
 
 
 # -- files that are whole or absent ------------------------------------------------------------------------------

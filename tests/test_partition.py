@@ -43,7 +43,7 @@ def journal(run: RunOnDisk, index: int, rows: range) -> None:
     left = run.directory.open_journal(RUN_ID, index)
     left.replay()
     for row in rows:
-        left.append(output.encode_outcome(outcome_of_row(row)))
+        left.append([output.encode_outcome(outcome_of_row(row))])
     left.close()
 
 
@@ -138,7 +138,7 @@ async def hand_out_all(rows: Partitions) -> list[int]:
     handed_out = []
     while (row := await rows.next_row()) is not None:
         handed_out.append(row.row)
-        rows.record(row if isinstance(row, Failed) else outcome_of_row(row.row))
+        rows.record([row if isinstance(row, Failed) else outcome_of_row(row.row)])
     await rows.finish()
     return handed_out
 
@@ -356,10 +356,10 @@ def test_an_answer_is_kept_even_if_another_partition_is_broken(tmp_path: Path) -
         for _ in range(8):
             await partitions.next_row()
         for row in range(4):
-            partitions.record(outcome_of_row(row))
+            partitions.record([outcome_of_row(row)])
         await commit_ended.wait()
         with pytest.raises(CheckpointError):
-            partitions.record(outcome_of_row(6))
+            partitions.record([outcome_of_row(6)])
         with pytest.raises(CheckpointError):
             await partitions.next_row()
         with pytest.raises(CheckpointError):
@@ -386,7 +386,7 @@ def test_an_input_that_ends_early_is_an_error(tmp_path: Path) -> None:
 
 def test_what_is_recorded_is_synced_within_the_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every half second what is new is made to survive a power cut, once a partition and not once a row."""
-    run = RunOnDisk(tmp_path, 1000, 1000)
+    run = RunOnDisk(tmp_path, 990, 1000)  # 9.9 seconds, so that its end is at no tick
     synced: list[float] = []
     really = os.fdatasync
 
@@ -436,7 +436,7 @@ def test_outcomes_are_read_back_from_the_journal_in_row_order(tmp_path: Path) ->
         for _ in range(6):
             await partitions.next_row()
         for row in (4, 0, 5, 2, 1, 3):
-            partitions.record(outcome_of_row(row))
+            partitions.record([outcome_of_row(row)])
         await partitions.finish()
 
     virtual_time.run(main())
@@ -469,11 +469,11 @@ def test_an_unfinished_session_leaves_no_journal_open(tmp_path: Path) -> None:
     async def main() -> Partitions:
         partitions = run.partitions(4)
         await partitions.next_row()
-        partitions.record(outcome_of_row(0))
+        partitions.record([outcome_of_row(0)])
         await partitions.finish()
         return partitions
 
     partitions = virtual_time.run(main())
     with pytest.raises((ValueError, CheckpointError)):
-        partitions.record(outcome_of_row(1))
+        partitions.record([outcome_of_row(1)])
     assert run.look().rows == 1

@@ -97,7 +97,7 @@ def record(run: RunOnDisk, rows: range) -> None:
     journal = run.directory.open_journal(RUN_ID, 0)
     journal.replay()
     for row in rows:
-        journal.append(output.encode_outcome(unsendable(row)))
+        journal.append([output.encode_outcome(unsendable(row))])
     journal.close()
 
 

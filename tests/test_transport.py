@@ -583,7 +583,7 @@ def test_large_replies_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
             small = await client.exchange(REQUEST)
             assert isinstance(client._lane, PooledLane)
             assert client._lane._pool is not None
-            free = client._lane._pool._large._value
+            free = client._lane._pool.large._value
             go_on.set()
             return list(await asyncio.gather(*tasks)), free, small
 

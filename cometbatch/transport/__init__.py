@@ -3,15 +3,17 @@
 Hides the network: whatever it does to us comes back as a value.
 """
 
-from collections.abc import Coroutine
-from typing import Any, TypeAlias
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import TypeAlias
 
 import httpx
 
 from cometbatch.errors import UsageError
 from cometbatch.records import HttpRequest, HttpResponse, PoolStats, TransportFailure
 from cometbatch.transport.connection import NoReplyError
-from cometbatch.transport.lanes import HttpxLane, PooledLane, environment_route
+from cometbatch.transport.lanes import Begun, HttpxLane, PooledLane, environment_route
 from cometbatch.transport.trust import USUAL, tls_context
 from cometbatch.transport.trust import Trust as Trust
 
@@ -58,13 +60,20 @@ class Transport:
         """How connections were used; None where the pool is not ours, or nothing was sent."""
         return self._lane.stats
 
-    def exchange(self, request: HttpRequest) -> Coroutine[Any, Any, Reply]:
-        """POST one request, with the key."""
-        return self._send("POST", request, self._timeout_s, self._key)
+    def send(self, request: HttpRequest, done: Callable[[Reply | Exception], None]) -> Begun:
+        """Begin to POST one request, with the key; call back once with what came of it.
 
-    def fetch_public(self, path: str, *, timeout_s: float = CATALOG_TIMEOUT_S) -> Coroutine[Any, Any, Reply]:
+        An exception that is called back with is a mistake of ours. What is returned can be cancelled.
+        """
+        return self._lane.send("POST", request, self._timeout_s, self._key, functools.partial(self._tell, done))
+
+    async def exchange(self, request: HttpRequest) -> Reply:
+        """POST one request, with the key, and wait for what comes of it."""
+        return await self._exchange("POST", request, self._timeout_s, self._key)
+
+    async def fetch_public(self, path: str, *, timeout_s: float = CATALOG_TIMEOUT_S) -> Reply:
         """GET something that needs no key, such as the catalog."""
-        return self._send("GET", HttpRequest(path, {}, b""), timeout_s, None)
+        return await self._exchange("GET", HttpRequest(path, {}, b""), timeout_s, None)
 
     def blank_out(self, text: str | None) -> str | None:
         """The text without the key: what a reply hides in JSON's escapes shows only once it is decoded."""
@@ -74,11 +83,28 @@ class Transport:
         """Close every connection."""
         await self._lane.aclose()
 
-    async def _send(self, method: str, request: HttpRequest, timeout_s: float, key: str | None) -> Reply:
+    async def _exchange(self, method: str, request: HttpRequest, timeout_s: float, key: str | None) -> Reply:
+        came: asyncio.Future[HttpResponse | Exception] = asyncio.get_running_loop().create_future()
+        sending = self._lane.send(method, request, timeout_s, key, functools.partial(_settle, came))
         try:
-            return self._clean(await self._lane.send(method, request, timeout_s, key))
-        except NoReplyError as error:
-            return TransportFailure(error.kind, self._detail(str(error)), error.sent)
+            reply = self._read(await came)
+        except asyncio.CancelledError:
+            sending.cancel()
+            raise
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _tell(self, done: Callable[[Reply | Exception], None], came: HttpResponse | Exception) -> None:
+        done(self._read(came))
+
+    def _read(self, came: HttpResponse | Exception) -> Reply | Exception:
+        """What came of an exchange, as a value; a mistake of ours as it is."""
+        if isinstance(came, HttpResponse):
+            return self._clean(came)
+        if isinstance(came, NoReplyError):
+            return TransportFailure(came.kind, self._detail(str(came)), came.sent)
+        return came
 
     def _clean(self, reply: HttpResponse) -> HttpResponse:
         """The reply without the key."""
@@ -95,6 +121,11 @@ class Transport:
 
     def _redact(self, text: str) -> str:
         return text.replace(self._key, REDACTED)
+
+
+def _settle(waiter: "asyncio.Future[HttpResponse | Exception]", came: HttpResponse | Exception) -> None:
+    if not waiter.done():  # whoever waited may have been cancelled a moment ago
+        waiter.set_result(came)
 
 
 def way_to(base_url: str, trust: Trust = USUAL) -> str:

@@ -5,9 +5,11 @@ a connection on which anything came that nobody asked for is dead, since the nex
 """
 
 import asyncio
+import functools
 import re
 import select
 import ssl
+from collections.abc import Callable
 from typing import cast
 
 import httptools
@@ -47,8 +49,8 @@ def receive_buffer() -> memoryview:
 class Connection(asyncio.BufferedProtocol):
     """Speaks HTTP/1.1 for one request at a time; the parts of the last reply are its attributes.
 
-    `send` starts a request and gives a future that is done when the reply is whole, or is not going to be (`error`), or
-    has more than `SMALL_BODY_BYTES` (`is_whole` is False; then reading has stopped until `rest`).
+    `send` starts a request, and calls back once: when the reply is whole, or is not going to be (`error`), or has more
+    than `SMALL_BODY_BYTES` (`is_whole` is False; then reading has stopped until `rest`).
     """
 
     __slots__ = (
@@ -59,11 +61,11 @@ class Connection(asyncio.BufferedProtocol):
         "_header_count",
         "_interim",
         "_is_large",
+        "_on_end",
         "_parser",
         "_size",
         "_transport",
         "_until_end",
-        "_waiter",
         "error",
         "headers",
         "is_dead",
@@ -78,7 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         self._buffer = buffer
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._on_end: Callable[[], None] | None = None
         self.poll = select.poll()  # tells whether something waits to be read, the connection's end included
         self.opened = True  # until the transport says that it is closed
         self.is_dead = False  # whether it must not be used again
@@ -87,28 +89,28 @@ class Connection(asyncio.BufferedProtocol):
         self.rested_since = 0.0
         self._begin()
 
-    @property
-    def body(self) -> bytes:
-        """The last reply's body, as it came."""
-        return bytes(self._body)
+    def take_body(self) -> bytes:
+        """The last reply's body, as it came; it is not kept, since connections rest."""
+        body, self._body = self._body, b""
+        return bytes(body)
 
-    def send(self, request: bytes) -> asyncio.Future[None]:
+    def send(self, request: bytes, on_end: Callable[[], None]) -> None:
         """Send a request, all bytes of it. Nothing else may be under way."""
         self._begin()
         self.is_whole = False
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        self._on_end = on_end
         if self.is_dead or self._transport is None:
             self.fail(NoReplyError("connection", "the connection was closed before anything was sent", sent=False))
         else:
             self._transport.write(request)
-        return waiter
 
     async def rest(self) -> None:
         """Read what is left of a large reply. Raises `NoReplyError`."""
         if not self.is_whole and self.error is None and self._transport is not None:
-            self._waiter = asyncio.get_running_loop().create_future()
+            waiter = asyncio.get_running_loop().create_future()
+            self._on_end = functools.partial(_finish, waiter)
             self._transport.resume_reading()
-            await self._waiter
+            await waiter
         if self.error is not None:
             raise self.error
 
@@ -139,9 +141,9 @@ class Connection(asyncio.BufferedProtocol):
         self._size = 0
 
     def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
 
     # -- what asyncio calls --------------------------------------------------------------------------------------
 
@@ -172,7 +174,9 @@ class Connection(asyncio.BufferedProtocol):
         except httptools.HttpParserError as error:
             self.fail(NoReplyError("connection", f"the reply is no HTTP: {_words(error)}"))
         else:
-            if self._size > SMALL_BODY_BYTES and not self._is_large and not self.is_whole:
+            if self.is_whole:  # told here rather than while the parser runs, which may find more after the reply's end
+                self._wake()
+            elif self._size > SMALL_BODY_BYTES and not self._is_large:
                 self._pause()
 
     def eof_received(self) -> None:
@@ -252,7 +256,11 @@ class Connection(asyncio.BufferedProtocol):
         elif self.status != _SWITCHING and not self.is_whole:
             self.is_whole = True
             self.is_dead = self.is_dead or not self._parser.should_keep_alive()
-            self._wake()
+
+
+def _finish(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _lower(name: bytes) -> str:

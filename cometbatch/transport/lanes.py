@@ -8,16 +8,18 @@ quadratic: encode/httpx #3215, encode/httpcore #929).
 
 import asyncio
 import functools
-from collections.abc import Coroutine, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import httpx
 
 from cometbatch.records import HttpRequest, HttpResponse, PoolStats, TransportFailureKind
 from cometbatch.transport.connection import NoReplyError
-from cometbatch.transport.pool import Pool
+from cometbatch.transport.pool import Done, Exchange, Pool
 from cometbatch.transport.route import Route, is_loopback, route_to
 from cometbatch.transport.trust import Trust
+
+T = TypeVar("T")
 
 MAX_HEADS = 64  # kept; a run has one or two
 
@@ -52,16 +54,14 @@ class PooledLane:
         """How connections were used; None where nothing was sent."""
         return None if self._pool is None else self._pool.stats
 
-    def send(
-        self, method: str, request: HttpRequest, timeout_s: float, key: str | None
-    ) -> Coroutine[Any, Any, HttpResponse]:
-        """One exchange, with this key. Raises `NoReplyError`, here or when it is awaited."""
+    def send(self, method: str, request: HttpRequest, timeout_s: float, key: str | None, done: Done) -> "Begun":
+        """Begin one exchange, with this key; call back once with the reply, or with why there is none."""
         try:
             pool = self._pool or self._open_pool()
             head = self._heads.get(_name_of(method, request)) or self._head(method, request, key)
         except (httpx.InvalidURL, ValueError) as error:
-            raise NoReplyError("connection", str(error), sent=False) from error
-        return pool.exchange(b"%b%d\r\n\r\n%b" % (head, len(request.body), request.body), timeout_s)
+            return Refused(NoReplyError("connection", str(error), sent=False), done)
+        return pool.send(b"%b%d\r\n\r\n%b" % (head, len(request.body), request.body), timeout_s, done)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -99,8 +99,13 @@ class HttpxLane:
         self._base_url = base_url
         self._http = http
 
-    async def send(self, method: str, request: HttpRequest, timeout_s: float, key: str | None) -> HttpResponse:
-        """One exchange, with this key. Raises `NoReplyError`."""
+    def send(
+        self, method: str, request: HttpRequest, timeout_s: float, key: str | None, done: Done
+    ) -> "InTask[HttpResponse]":
+        """Begin one exchange, with this key; call back once with the reply, or with why there is none."""
+        return InTask(self._exchange(method, request, timeout_s, key), done)
+
+    async def _exchange(self, method: str, request: HttpRequest, timeout_s: float, key: str | None) -> HttpResponse:
         is_sent = False
         try:
             async with asyncio.timeout(timeout_s):
@@ -125,6 +130,41 @@ class HttpxLane:
     def _request(self, method: str, request: HttpRequest, key: str | None) -> httpx.Request:
         headers = _with_key(request.headers, key)
         return httpx.Request(method, self._base_url + request.path, headers=headers, content=request.body)
+
+
+class InTask(Generic[T]):
+    """An exchange that is a coroutine, carried out; its result, or what it raises, is called back with."""
+
+    def __init__(self, exchange: Coroutine[Any, Any, T], done: Callable[[T | Exception], None]) -> None:
+        self._done = done
+        self._task = asyncio.get_running_loop().create_task(self._carry_out(exchange))
+
+    def cancel(self) -> None:
+        """Give it up."""
+        self._task.cancel()
+
+    async def _carry_out(self, exchange: Coroutine[Any, Any, T]) -> None:
+        try:
+            came = await exchange
+        except Exception as error:  # noqa: BLE001 - whoever asked is told
+            self._done(error)
+        else:
+            self._done(came)
+
+
+class Refused:
+    """An exchange that can't begin; which is told afterwards, as all others tell."""
+
+    def __init__(self, error: NoReplyError, done: Done) -> None:
+        self._handle = asyncio.get_running_loop().call_soon(done, error)
+
+    def cancel(self) -> None:
+        """Say nothing of it."""
+        self._handle.cancel()
+
+
+Begun: TypeAlias = Exchange | InTask[HttpResponse] | Refused
+"""An exchange that can be cancelled."""
 
 
 def _name_of(method: str, request: HttpRequest) -> tuple[object, ...]:

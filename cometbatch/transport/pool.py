@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import resource
 from collections import deque
+from collections.abc import Callable
+from typing import TypeAlias
 
 from cometbatch.records import HttpResponse, PoolStats
 from cometbatch.transport import unpacking
@@ -26,6 +28,8 @@ IDLE_CONNECTION_S = 15.0  # below the usual keep-alive of servers, so that they 
 CLOSE_S = 1.0  # for connections to be gone, at the end
 MAX_OPEN_FILES = 65_536  # that are asked for; each connection takes one
 
+Done: TypeAlias = Callable[[HttpResponse | Exception], None]
+
 
 class Pool:
     """Carries out exchanges with one service. The caller bounds how many are in flight."""
@@ -35,10 +39,10 @@ class Pool:
         self._buffer = receive_buffer()
         self._resting: deque[Connection] = deque()  # in the order in which they were let go
         self._open: set[Connection] = set()
-        self._deadlines: dict[Connection, tuple[float, float]] = {}  # of what is in flight, and its whole time
+        self._sent: dict[Exchange, float] = {}  # what is in flight, and until when
         self._sweep: asyncio.TimerHandle | None = None
         self._next_end = 0.0
-        self._large = asyncio.Semaphore(LARGE_REPLIES)
+        self.large = asyncio.Semaphore(LARGE_REPLIES)
         self._requests = self._opened = self._most_open = 0
         self._is_closed = False
         self._loop = asyncio.get_running_loop()
@@ -49,30 +53,19 @@ class Pool:
         """How connections were used so far."""
         return PoolStats(self._requests, self._opened, self._most_open)
 
-    async def exchange(self, request: bytes, timeout_s: float) -> HttpResponse:
-        """Send a whole request and read its whole reply. Raises `NoReplyError`.
+    def send(self, request: bytes, timeout_s: float, done: Done) -> "Exchange":
+        """Send a whole request, and call back once with its whole reply, or with why there is none.
 
-        The headers tell of the body as it is handed on, unpacked and in one piece.
+        The reply's headers tell of its body as it is handed on, unpacked and in one piece.
         """
         now = self._loop.time()
-        deadline = now + timeout_s
-        connection = self._take(now) or await self._dial(deadline, timeout_s)
-        self._requests += 1
-        waiter = connection.send(request)
-        self._watch(connection, deadline, timeout_s)
-        try:
-            await waiter
-            if connection.is_whole and "content-encoding" not in connection.headers:
-                body = connection.body
-            else:
-                body = await self._read_large(connection, deadline, timeout_s)
-        except BaseException:
-            self._drop(connection)
-            raise
-        finally:
-            self._deadlines.pop(connection, None)
-        self._let_go(connection)
-        return _reply(connection, body)
+        exchange = Exchange(self, now + timeout_s, timeout_s, done)
+        connection = self._take(now)
+        if connection is None:
+            exchange.dial(request)
+        else:
+            exchange.begin(connection, request)
+        return exchange
 
     async def aclose(self) -> None:
         """Close every connection, also under requests that are in flight, and those that are still being opened."""
@@ -100,14 +93,15 @@ class Pool:
             is_fresh = now - connection.rested_since < IDLE_CONNECTION_S
             if is_fresh and not connection.is_dead and not connection.poll.poll(0):
                 return connection
-            self._drop(connection)
+            self.drop(connection)
         return None
 
-    async def _dial(self, deadline: float, timeout_s: float) -> Connection:
+    async def dial(self, deadline: float, timeout_s: float) -> Connection:
+        """A new connection. Raises `NoReplyError`."""
         try:
             connection = await self._dialler.open(deadline)
         except TimeoutError:
-            raise _out_of_time(timeout_s, sent=False) from None
+            raise out_of_time(timeout_s, sent=False) from None
         if self._is_closed:
             connection.abort()
             raise NoReplyError("connection", "the connections were closed meanwhile", sent=False)
@@ -116,65 +110,140 @@ class Pool:
         self._most_open = max(self._most_open, len(self._open))
         return connection
 
-    def _let_go(self, connection: Connection) -> None:
+    def let_go(self, connection: Connection) -> None:
+        """It may be used again, if it can."""
         if connection.is_dead:
-            self._drop(connection)
+            self.drop(connection)
         else:
             connection.rested_since = self._loop.time()
             self._resting.append(connection)
 
-    def _drop(self, connection: Connection) -> None:
+    def drop(self, connection: Connection) -> None:
+        """Close it at once."""
         connection.abort()
         self._open.discard(connection)
 
     # -- time ----------------------------------------------------------------------------------------------------
 
-    def _watch(self, connection: Connection, deadline: float, timeout_s: float) -> None:
-        """One timer for all: a timer each would cost as much as the request."""
-        self._deadlines[connection] = deadline, timeout_s
+    def watch(self, exchange: "Exchange", deadline: float) -> None:
+        """Its request is being sent. One timer for all: a timer each would cost as much as the request."""
+        self._requests += 1
+        self._sent[exchange] = deadline
         if self._sweep is None or deadline < self._next_end:
             if self._sweep is not None:
                 self._sweep.cancel()
             self._next_end = deadline
             self._sweep = self._loop.call_at(deadline, self._end_late)
 
+    def unwatch(self, exchange: "Exchange") -> None:
+        """It is over, or looks after its time by itself."""
+        self._sent.pop(exchange, None)
+
     def _end_late(self) -> None:
         now = max(self._loop.time(), self._next_end)  # timers may fire a little early
         self._sweep = None
-        late = [(each, timeout_s) for each, (deadline, timeout_s) in self._deadlines.items() if deadline <= now]
-        for connection, timeout_s in late:
-            del self._deadlines[connection]
-            connection.fail(_out_of_time(timeout_s))
-        if self._deadlines:
-            self._next_end = min(self._deadlines.values())[0]
+        for exchange in [each for each, deadline in self._sent.items() if deadline <= now]:
+            exchange.end_late()
+        if self._sent and self._sweep is None:
+            self._next_end = min(self._sent.values())
             self._sweep = self._loop.call_at(self._next_end, self._end_late)
 
-    # -- size ----------------------------------------------------------------------------------------------------
 
-    async def _read_large(self, connection: Connection, deadline: float, timeout_s: float) -> bytes:
-        """The rest of a reply that is large, or may be once it is unpacked; one of few at a time."""
+class Exchange:
+    """One request and its reply, from the connection that it waits for to the last byte."""
+
+    __slots__ = ("_connection", "_deadline", "_done", "_pool", "_task", "_timeout_s")
+
+    def __init__(self, pool: Pool, deadline: float, timeout_s: float, done: Done) -> None:
+        self._pool = pool
+        self._deadline = deadline
+        self._timeout_s = timeout_s
+        self._done = done
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def dial(self, request: bytes) -> None:
+        """Send the request on a new connection."""
+        self._task = asyncio.get_running_loop().create_task(self._dial(request))
+
+    def begin(self, connection: Connection, request: bytes) -> None:
+        """Send the request."""
+        self._connection = connection
+        self._pool.watch(self, self._deadline)
+        connection.send(request, self._ended)
+
+    def end_late(self) -> None:
+        """Time is up."""
+        self._pool.unwatch(self)
+        if self._connection is not None:
+            self._connection.fail(out_of_time(self._timeout_s))
+
+    def cancel(self) -> None:
+        """Give it up: what is done is not called any more."""
+        self._done = _ignore
+        self._pool.unwatch(self)
+        if self._task is not None:
+            self._task.cancel()
+        if self._connection is not None:
+            self._pool.drop(self._connection)
+
+    async def _dial(self, request: bytes) -> None:
+        try:
+            connection = await self._pool.dial(self._deadline, self._timeout_s)
+        except Exception as error:  # noqa: BLE001 - whoever asked is told, also of mistakes of ours
+            self._done(error)
+        else:
+            self.begin(connection, request)
+
+    def _ended(self) -> None:
+        """The connection has a whole reply, or part of a large one, or none."""
+        connection, self._connection = self._connection, None
+        assert connection is not None  # noqa: S101 - it calls back, once
+        self._pool.unwatch(self)
         if connection.error is not None:
-            raise connection.error
-        self._deadlines.pop(connection, None)  # gone where time ran out just after the last byte
-        try:
-            async with asyncio.timeout_at(deadline), self._large:
-                return await self._read_rest(connection)
-        except TimeoutError:
-            raise _out_of_time(timeout_s) from None
+            self._fail(connection, connection.error)
+        elif connection.is_whole and "content-encoding" not in connection.headers:
+            self._pool.let_go(connection)
+            self._done(_reply(connection, connection.take_body()))
+        else:
+            self._connection = connection
+            self._task = asyncio.get_running_loop().create_task(self._read_large(connection))
 
-    async def _read_rest(self, connection: Connection) -> bytes:
-        limit = asyncio.timeout(LARGE_REPLY_S)
+    def _fail(self, connection: Connection, error: Exception) -> None:
+        self._pool.drop(connection)
+        self._done(error)
+
+    async def _read_large(self, connection: Connection) -> None:
+        """The rest of a reply that is large, or may be once it is unpacked; one of few at a time."""
         try:
-            async with limit:
-                await connection.rest()
-                coding = connection.headers.get("content-encoding", "").lower() or "identity"
-                body = connection.body
-                is_plain = coding == "identity" or not body
-                return body if is_plain else await unpacking.unpacked(body, coding)
+            async with asyncio.timeout_at(self._deadline), self._pool.large:
+                body = await _read_rest(connection)
         except TimeoutError:
-            if not limit.expired():
-                raise
-            raise NoReplyError("timeout", f"a large reply did not end within {LARGE_REPLY_S:g} s") from None
+            self._fail(connection, out_of_time(self._timeout_s))
+        except Exception as error:  # noqa: BLE001 - whoever asked is told, also of mistakes of ours
+            self._fail(connection, error)
+        else:
+            self._pool.let_go(connection)
+            self._done(_reply(connection, body))
+
+
+def _ignore(_reply: HttpResponse | Exception) -> None:
+    """Nobody waits for it any more."""
+
+
+async def _read_rest(connection: Connection) -> bytes:
+    limit = asyncio.timeout(LARGE_REPLY_S)
+    try:
+        async with limit:
+            await connection.rest()
+            coding = connection.headers.get("content-encoding", "").lower() or "identity"
+            body = connection.take_body()
+            is_plain = coding == "identity" or not body
+            return body if is_plain else await unpacking.unpacked(body, coding)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise NoReplyError("timeout", f"a large reply did not end within {LARGE_REPLY_S:g} s") from None
 
 
 def raise_open_files() -> None:
@@ -186,7 +255,8 @@ def raise_open_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _out_of_time(timeout_s: float, *, sent: bool = True) -> NoReplyError:
+def out_of_time(timeout_s: float, *, sent: bool = True) -> NoReplyError:
+    """What an exchange comes to that has had its time."""
     return NoReplyError("timeout", f"no whole reply within {timeout_s:g} s", sent=sent)
 
 

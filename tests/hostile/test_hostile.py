@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 KEY = "sk-Hostile_Zq81xWvT5mLp0RnEyKb"
 TIMEOUT_S = 0.8
 SLACK_S = 0.5
-MEMORY_MB = 280  # 100 before the first request, 32 for large replies, 32 for records kept, and a part of eight such answers
+MEMORY_MB = 280  # 100 before the first request, 32 of large replies, 32 of records, a part of eight such answers
 BLOCKED_S = 0.25  # of which the machine's other work takes half in the worst case
 ANSWERED = frozenset(
     {"cookies", "invalid UTF-8", "NUL", "closes after the reply", "resets after the reply"}
