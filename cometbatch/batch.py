@@ -47,7 +47,7 @@ from cometbatch.progress import Progress
 from cometbatch.records import Completion, ErrorDetail, HttpResponse
 from cometbatch.reopen import Matching
 from cometbatch.resume import Found, Progressed
-from cometbatch.runner import Policy, Runner, Service, Stop
+from cometbatch.runner import Came, Policy, Reply, Runner, Service, Stop
 from cometbatch.simulator.process import SimulatorProcess
 from cometbatch.summary import (
     BudgetReachedError,
@@ -58,7 +58,7 @@ from cometbatch.summary import (
     late_warnings,
 )
 from cometbatch.transport import Transport
-from cometbatch.wire.envelope import request_id_of
+from cometbatch.wire.envelope import REQUEST_ID_HEADER, request_id_of
 
 Returned = TypeVar("Returned")
 
@@ -411,7 +411,7 @@ class _Session(Struct, frozen=True):
             self.manifest.run_id,
             todo,
             lambda wanted: self.checked.source.tables(self.manifest.input, wanted),
-            self.checked.row_maker(self.manifest.prices.rates),
+            self.checked.row_maker(),
             partition_rows=self.manifest.partition_rows,
             prefix=self.checked.job.output.prefix,
             metadata=manifests.metadata(self.manifest),
@@ -420,22 +420,34 @@ class _Session(Struct, frozen=True):
         )
 
     def _service(self) -> Service:
-        rates = self.manifest.prices.rates
+        meter = pricing.meter(self.manifest.prices.rates)
         return Service(
             send=self.transport.send,
-            parse=self._parse,
+            read=self._read,
             judge=functools.partial(retries.classify, now=now),
-            price=pricing.meter(rates).cost,
+            price=meter.cost,
+            max_cost=lambda request: meter.max_cost(len(request.http.body), request.max_output_tokens),
             request_id=request_id_of,
         )
+
+    def _read(self, came: Came) -> tuple[Reply, Completion | ErrorDetail | None]:
+        """What came, and what it says, without the key."""
+        if isinstance(came, HttpResponse) and (plain := self._read_plain(came)) is not None:
+            return came, plain
+        reply = self.transport.read(came)
+        return reply, self._parse(reply) if isinstance(reply, HttpResponse) else None
+
+    def _read_plain(self, response: HttpResponse) -> Completion | None:
+        """The usual answer, of which nothing else is kept: then it is enough that this does not quote the key."""
+        plain = self.checked.format.read_plain(response)
+        if plain is None:
+            return None
+        said = f"{plain.text}\n{plain.response_id}\n{plain.response_model}\n{response.headers.get(REQUEST_ID_HEADER)}"
+        return None if self.transport.quotes_key(said) else plain
 
     def _parse(self, response: HttpResponse) -> Completion | ErrorDetail:
         """What the reply says, without a key that it may quote in escapes."""
         parsed = self.checked.format.parse_response(response)
-        if isinstance(parsed, Completion):  # nearly all: asked in one go
-            said = f"{parsed.text}\n{parsed.response_id}\n{parsed.response_model}\n{parsed.detail}"
-            if self.transport.blank_out(said) == said:
-                return parsed
         texts = {name: value for name in parsed.__struct_fields__ if isinstance(value := getattr(parsed, name), str)}
         clean = {name: self.transport.blank_out(text) for name, text in texts.items()}
         return parsed if clean == texts else msgspec.structs.replace(parsed, **clean)

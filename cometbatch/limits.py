@@ -80,6 +80,11 @@ class Limits:
                 await asyncio.sleep(wait_s)
             return charge
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether `settle` has anything to do."""
+        return self._tokens is not None
+
     def are_open(self, now: float) -> bool:
         """Whether nobody has to wait at this time of the event loop: there are no limits, and no pause."""
         return self._requests is None and self._tokens is None and now >= self._paused_until

@@ -6,13 +6,11 @@ handed rows whose neighbours are still being waited for.
 
 import asyncio
 import contextlib
-import hashlib
 import itertools
 import operator
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 from msgspec import Struct
@@ -31,15 +29,17 @@ ASSUMED_OUTPUT_TOKENS = 256  # for the tokens-per-minute estimate of a row witho
 
 
 class RowMaker(Struct, frozen=True):
-    """How a row of the input becomes a request, or fails before anything is sent."""
+    """How a row of the input becomes a request, or fails before anything is sent.
+
+    `hash_start`: a hash of hashlib's that has seen what all requests have in common; each goes on with a copy.
+    """
 
     columns: tuple[str, ...]
     id_column: str | None
     render: Callable[[Mapping[str, object]], Prompt | Failure]
     build: Callable[[Prompt], HttpRequest]
-    hash_seed: bytes
+    hash_start: Any
     now: Callable[[], datetime]
-    max_cost: Callable[[int, int | None], Decimal | None] = lambda _body_bytes, _max_output_tokens: None
 
     def make(self, row: int, values: Mapping[str, object]) -> RowRequest | Failed:
         """The request of one row. The same row always gives the same bytes."""
@@ -48,9 +48,9 @@ class RowMaker(Struct, frozen=True):
         if isinstance(prompt, Failure):
             return Failed(row, custom_id, 0, None, self.now(), None, prompt)
         http = self.build(prompt)
-        digest = hashlib.sha256(self.hash_seed + http.body).hexdigest()
-        dearest = self.max_cost(len(http.body), prompt.params.max_output_tokens)
-        return RowRequest(row, custom_id, http, digest, _tokens(prompt), dearest)
+        digest = self.hash_start.copy()
+        digest.update(http.body)
+        return RowRequest(row, custom_id, http, digest.hexdigest(), _tokens(prompt), prompt.params.max_output_tokens)
 
 
 def _tokens(prompt: Prompt) -> int:
@@ -142,7 +142,8 @@ class Partitions:
         self._tables = tables(todo)
         self._unopened = zip(todo, self._tables, strict=True)
         self._reading: asyncio.Task[tuple[Partition, pa.Table] | None] | None = None
-        self._rows: Iterator[RowRequest | Failed] = iter(())
+        self._making: Iterator[list[RowRequest | Failed]] = iter(())
+        self._made: list[RowRequest | Failed] = []  # the next row is the last
         self._rows_left = 0
         self._open: dict[int, _Open] = {}
         self._commits: set[asyncio.Task[None]] = set()
@@ -165,7 +166,9 @@ class Partitions:
         if not self._rows_left or self._broken is not None:
             return None
         self._rows_left -= 1
-        return next(self._rows, None)
+        if not self._made:
+            self._made = next(self._making)
+        return self._made.pop()
 
     async def next_row(self) -> RowRequest | Failed | None:
         """The next row without an outcome, in input order; `None` after the last.
@@ -174,14 +177,12 @@ class Partitions:
         """
         while True:
             self._raise_if_broken()
-            row = next(self._rows, None)
-            if row is not None:
-                self._rows_left -= 1
+            if (row := self.ready_row()) is not None:
                 return row
             following = await self._read_next()
             if following is None:
                 return None
-            self._rows = self._start(*following)
+            self._making = self._start(*following)
 
     def record(self, records: Sequence[Outcome | Thrown]) -> None:
         """Write records down; when this returns, a killed process can't lose them. A partition's last row commits it.
@@ -238,7 +239,7 @@ class Partitions:
         if isinstance(self._tables, Generator):
             self._tables.close()
 
-    def _start(self, partition: Partition, table: pa.Table) -> Iterator[RowRequest | Failed]:
+    def _start(self, partition: Partition, table: pa.Table) -> Iterator[list[RowRequest | Failed]]:
         opened = _Open(partition, table, self._directory.open_journal(self._run_id, partition.index), self._room_each)
         self._open[partition.index] = opened
         if opened.is_complete:  # the last session died between its last outcome and its commit
@@ -247,12 +248,15 @@ class Partitions:
         self._rows_left = partition.row_count - len(opened.recorded)
         return self._make_rows(opened)
 
-    def _make_rows(self, opened: _Open) -> Iterator[RowRequest | Failed]:
+    def _make_rows(self, opened: _Open) -> Iterator[list[RowRequest | Failed]]:
+        """Some at a time, the last of them first."""
         done = frozenset(opened.recorded)
         rows = enumerate(source.rows(opened.table, self._maker.columns), opened.partition.first_row)
         undone = ((row, values) for row, values in rows if row not in done)
         while some := list(itertools.islice(undone, MADE_AT_ONCE)):
-            yield from list(itertools.starmap(self._maker.make, some))
+            made = list(itertools.starmap(self._maker.make, some))
+            made.reverse()
+            yield made
 
     def _commit_soon(self, opened: _Open) -> None:
         task = asyncio.get_running_loop().create_task(self._commit(opened))

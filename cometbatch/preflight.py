@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import functools
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +15,7 @@ from cometbatch.checkpoint import RunDirectory
 from cometbatch.errors import JobError, UsageError
 from cometbatch.job import Job
 from cometbatch.partition import RowMaker
-from cometbatch.records import HttpResponse, PriceBook, Rates
+from cometbatch.records import HttpResponse, PriceBook
 from cometbatch.simulator.behaviour import Behaviour, Fault
 from cometbatch.source import Identity, Source
 from cometbatch.template import PromptTemplate
@@ -39,12 +40,12 @@ class Checked(Struct, frozen=True):
     template: PromptTemplate
     format: wire.WireFormat
 
-    def row_maker(self, rates: Rates | None = None) -> RowMaker:
-        """How rows of this job become requests, with what each can cost at these rates."""
-        return row_maker(self.job, self.template, self.source.columns, rates)
+    def row_maker(self) -> RowMaker:
+        """How rows of this job become requests."""
+        return row_maker(self.job, self.template, self.source.columns)
 
 
-def row_maker(job: Job, template: PromptTemplate, columns: Sequence[str], rates: Rates | None = None) -> RowMaker:
+def row_maker(job: Job, template: PromptTemplate, columns: Sequence[str]) -> RowMaker:
     """How rows of a table with these columns become requests; only what is needed of a row becomes Python values."""
     needed = set(columns) if template.needs_all_columns else set(template.columns_needed)
     wire_format, model = wire.FORMATS[job.target.format], job.target.model
@@ -53,9 +54,8 @@ def row_maker(job: Job, template: PromptTemplate, columns: Sequence[str], rates:
         id_column=job.input.id,
         render=template.render,
         build=functools.partial(wire_format.build_request, model),
-        hash_seed=f"{wire_format.name}\n{model}\n".encode(),
+        hash_start=hashlib.sha256(f"{wire_format.name}\n{model}\n".encode()),
         now=now,
-        max_cost=pricing.meter(rates).max_cost,
     )
 
 

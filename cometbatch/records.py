@@ -71,8 +71,8 @@ class HttpRequest(Struct, frozen=True):
 class RowRequest(Struct, frozen=True):
     """A row made ready to be sent. `request_hash` is a SHA-256 over format, model and body, in hex.
 
-    `estimated_tokens`: what the row may take of a tokens-per-minute limit, input and output. `max_cost_usd`: what one
-    attempt can come to at most; None where there is no price or no cap on the answer.
+    `estimated_tokens`: what the row may take of a tokens-per-minute limit, input and output. `max_output_tokens`: the
+    cap on its answer, if it has one.
     """
 
     row: int
@@ -80,7 +80,7 @@ class RowRequest(Struct, frozen=True):
     http: HttpRequest
     request_hash: str
     estimated_tokens: int
-    max_cost_usd: Decimal | None = None
+    max_output_tokens: int | None = None
 
 
 class HttpResponse(Struct, frozen=True):

@@ -55,6 +55,8 @@ GATEWAY_TIMEOUTS = (504, 524)  # the provider behind the gateway may finish, and
 WINDOWS_TO_DOUBT_PATH = 2  # windows of requests that only a wrong path explains, before the run stops over it
 
 Reply: TypeAlias = HttpResponse | TransportFailure
+Came: TypeAlias = HttpResponse | TransportFailure | Exception
+"""What an exchange calls back with: as the network has it, still to be read."""
 StopKind: TypeAlias = Literal["interrupted", "terminated", "refused", "budget"]
 
 
@@ -118,13 +120,16 @@ class Sending(Protocol):
 class Service(Struct, frozen=True):
     """The model service as the loop sees it: sending, understanding and judging, each without the others.
 
-    `send` begins an exchange, and calls back once: with what came of it, or with an error of our own making.
+    `send` begins an exchange, and calls back once. `read` makes a reply of what came, with what it says (None where
+    there is no reply), and raises what is a mistake of ours. `max_cost`: what an attempt can come to at most, in US
+    dollars; None where there is no price or no cap on the answer.
     """
 
-    send: Callable[[HttpRequest, Callable[[Reply | Exception], None]], Sending]
-    parse: Callable[[HttpResponse], Completion | ErrorDetail]
+    send: Callable[[HttpRequest, Callable[[Came], None]], Sending]
+    read: Callable[[Came], tuple[Reply, Completion | ErrorDetail | None]]
     judge: Callable[[Reply, Completion | ErrorDetail | None], Verdict]
     price: Callable[[Usage], Decimal | None]
+    max_cost: Callable[[RowRequest], Decimal | None]
     request_id: Callable[[HttpResponse], str | None]
 
 
@@ -145,51 +150,38 @@ class Policy(Struct, frozen=True):
     max_row_s: float = 3600.0
 
 
-class _Pending:
+class _Pending(Struct, eq=False):
     """A row between being read and having an outcome."""
 
-    __slots__ = (
-        "answers_seen",
-        "attempts",
-        "barren",
-        "began",
-        "had_second_chance",
-        "pushbacks",
-        "request",
-        "reserved",
-        "strikes",
-    )
-
-    def __init__(self, request: RowRequest, began: float) -> None:
-        self.request = request
-        self.began = began  # event-loop time
-        self.attempts = 0  # exchanges so far
-        self.strikes = 0  # those that count against the row
-        self.reserved = NOTHING  # of the budget, for the attempt under way
-        self.answers_seen = -1  # by everyone, when its last attempt failed
-        self.barren = 0  # attempts in a row that failed without anyone being answered in between
-        self.had_second_chance = False
-        self.pushbacks = 0  # those in a row at which the service pushed back
+    request: RowRequest
+    began: float  # event-loop time
+    attempts: int = 0  # exchanges so far
+    strikes: int = 0  # those that count against the row
+    reserved: Decimal = NOTHING  # of the budget, for the attempt under way
+    answers_seen: int = -1  # by everyone, when its last attempt failed
+    barren: int = 0  # attempts in a row that failed without anyone being answered in between
+    had_second_chance: bool = False
+    pushbacks: int = 0  # those in a row at which the service pushed back
 
 
 class _Slot:
     """Room for one request in flight."""
 
-    __slots__ = ("_arrive", "charge", "number", "pending", "reply", "sending", "started")
+    __slots__ = ("_arrive", "came", "charge", "number", "pending", "sending", "started")
 
     pending: _Pending
     charge: float  # tokens, as the limits took it
     started: float  # event-loop time
     sending: Sending
-    reply: Reply | Exception
+    came: Came
 
     def __init__(self, number: int, arrive: "Callable[[_Slot], None]") -> None:
         self.number = number
         self._arrive = arrive
 
-    def replied(self, reply: Reply | Exception) -> None:
+    def replied(self, came: Came) -> None:
         """Its request has come to an end."""
-        self.reply = reply
+        self.came = came
         self._arrive(self)
 
 
@@ -238,6 +230,7 @@ class Runner:
         self._stop: Stop | None = None
         self._closed = False
         self._error: Exception | None = None
+        self._counts_tokens = limits.counts_tokens
         self._pace = Pace(policy.concurrency) if policy.adaptive else None
         self._is_limited = False
         self._is_saving = False
@@ -332,38 +325,45 @@ class Runner:
 
     def _take_turn(self) -> None:
         """Deal with the replies that have come."""
+        arrived, self._arrived = self._arrived, []
         try:
-            self._conclude_all()
+            self._conclude_all(arrived)
             self._fill()
+            self._unmark(arrived)
         except Exception as error:  # noqa: BLE001 - raised by `run`, which waits for this
             self._break(error)
         self._wake.set()
         self._end_if_over()
 
-    def _conclude_all(self) -> None:
-        arrived, self._arrived = self._arrived, []
-        now = self._time()
+    def _conclude_all(self, arrived: list[_Slot]) -> None:
+        now, moment = self._time(), self._now()
         for slot in arrived:
-            self._conclude(slot, now)
-            if isinstance(slot.reply, HttpResponse) and len(slot.reply.body) > LARGE_BYTES:
+            self._conclude(slot, now, moment)
+            if isinstance(slot.came, HttpResponse) and len(slot.came.body) > LARGE_BYTES:
                 self._write_down()
-            del slot.reply
+            del slot.came
         self._write_down()
-        for slot in arrived:
-            self._marks.end(slot.number)
         self._sending.difference_update(arrived)
         self._free += arrived
 
     def _fill(self) -> None:
-        """Send fresh rows in the slots that are free, where nothing has to be waited for."""
-        while self._free and (fresh := self._take_at_once()) is not None:
-            self._send(self._free.pop(), fresh, 0.0)
+        """Send fresh rows in the slots that are free, where nothing has to be waited for: most rows."""
+        now = self._time()
+        if not self._must_wait(now):
+            while self._free and self._is_time(now) and (fresh := self._ready_row()) is not None:
+                self._send(self._free.pop(), _Pending(fresh, now), 0.0, now)
         self._write_down()
 
-    def _send(self, slot: _Slot, pending: _Pending, charge: float) -> None:
-        slot.pending, slot.charge, slot.started = pending, charge, self._time()
+    def _unmark(self, arrived: list[_Slot]) -> None:
+        """Marks of slots that send again are overwritten: a mark is of no account where its row has an outcome."""
+        for slot in arrived:
+            if slot not in self._sending:
+                self._marks.end(slot.number)
+
+    def _send(self, slot: _Slot, pending: _Pending, charge: float, now: float) -> None:
+        slot.pending, slot.charge, slot.started = pending, charge, now
         if self._pace is not None:
-            self._pace.sent(slot.started)
+            self._pace.sent(now)
         self._marks.begin(slot.number, pending.request.row)
         if self._resent:
             self._note_resent(pending)
@@ -377,22 +377,19 @@ class Runner:
             self._throw(pending, RESENT)
             self._write_down()
             if self._budget is not None:
-                self._budget.settle(NOTHING, pending.request.max_cost_usd or NOTHING)
+                self._budget.settle(NOTHING, self._service.max_cost(pending.request) or NOTHING)
 
     def _throw(self, pending: _Pending, reason: str) -> None:
-        self._said.append(Thrown(pending.request.row, self._now(), reason, pending.request.max_cost_usd))
+        self._said.append(Thrown(pending.request.row, self._now(), reason, self._service.max_cost(pending.request)))
 
-    def _take_at_once(self) -> _Pending | None:
-        """A fresh row, where nothing has to be waited for: most rows."""
+    def _must_wait(self, now: float) -> bool:
+        """Whether the next request is the dispatcher's."""
         if self._is_held_up or self._closed or self._backlog or self._budget is not None:
-            return None
-        now = self._time()
-        if not self._limits.are_open(now):
-            return None
-        if self._pace is not None and self._pace.wait_s(now, len(self._sending)) > 0:
-            return None
-        fresh = self._ready_row()
-        return _Pending(fresh, now) if isinstance(fresh, RowRequest) else None
+            return True
+        return not self._limits.are_open(now)
+
+    def _is_time(self, now: float) -> bool:
+        return self._pace is None or self._pace.wait_s(now, len(self._sending)) <= 0
 
     def _ready_row(self) -> RowRequest | None:
         try:
@@ -409,7 +406,7 @@ class Runner:
         """Send whatever has to be waited for, until there is no more to send."""
         try:
             while (slot := await self._free_slot()) and (taken := await self._take()) is not None:
-                self._send(slot, *taken)
+                self._send(slot, *taken, self._time())
                 self._fill()
         except Exception as error:  # noqa: BLE001 - raised by `run`, which waits for this
             self._break(error)
@@ -437,7 +434,7 @@ class Runner:
         """Reserve what the attempt can come to; where there is no room for it, wait for what is in flight."""
         if self._budget is None:
             return True
-        amount = pending.request.max_cost_usd or NOTHING
+        amount = self._service.max_cost(pending.request) or NOTHING
         while not self._budget.reserve(amount):
             if not self._sending:
                 self._stop_at_budget(amount, self._budget.left)
@@ -521,84 +518,79 @@ class Runner:
 
     # -- what came of an attempt ---------------------------------------------------------------------------------
 
-    def _conclude(self, slot: _Slot, now: float) -> None:
-        pending, reply, started, charge = slot.pending, slot.reply, slot.started, slot.charge
-        if isinstance(reply, Exception):
-            raise reply
-        parsed = self._service.parse(reply) if isinstance(reply, HttpResponse) else None
+    def _conclude(self, slot: _Slot, now: float, moment: datetime) -> None:
+        pending = slot.pending
+        reply, parsed = self._service.read(slot.came)
         verdict = self._service.judge(reply, parsed)
         pending.attempts += 1
-        latency_s = now - started
-        cost_usd = self._settle_bill(pending, reply, verdict)
         if isinstance(verdict, Done):  # not a case of `match`: that takes several times as long, and most are
-            self._settle_limits(pending, verdict.completion.usage, charge)
-            self._accept(pending, verdict.completion, reply, started, now, cost_usd=cost_usd)
+            assert isinstance(reply, HttpResponse)  # noqa: S101 - a completion is parsed from a response alone
+            self._accept(slot, verdict.completion, reply, now, moment)
             return
+        self._settle_unanswered(pending, reply)
+        latency_s = now - slot.started
         match verdict:
             case Retry():
-                self._retry(pending, verdict, latency_s, started)
+                self._retry(pending, verdict, latency_s, slot.started)
             case GiveUp(failure=failure, path_mistake=path_mistake):
                 self._give_up(Doubt(pending, failure, latency_s, "page" if path_mistake else "refusal"))
             case Abort(failure=failure) if failure.kind == "model_not_found" and self._doubts.works:
-                self._retry(pending, Retry(failure), latency_s, started)  # it was there: its routes come and go
+                self._retry(pending, Retry(failure), latency_s, slot.started)  # it was there: its routes come and go
             case Abort(failure=failure, hint=hint):
                 self.stop(Stop("refused", failure.message, hint))
             case _:
                 assert_never(verdict)
 
-    def _settle_bill(self, pending: _Pending, reply: Reply, verdict: Verdict) -> Decimal | None:
-        """Book what the attempt came to, at its worst where that is not known (`None`)."""
-        cost: Decimal | None = NOTHING
-        if isinstance(verdict, Done):
-            cost = self._service.price(verdict.completion.usage)
-            reason = "answered without token counts"
-        elif _may_be_billed(reply):
-            cost, reason = None, _what_came(reply)
-        if cost is None and (not isinstance(verdict, Done) or pending.request.max_cost_usd is not None):
-            self._throw(pending, reason)
-        if self._budget is not None:
-            self._budget.settle(pending.reserved, pending.reserved if cost is None else cost)
-            pending.reserved = NOTHING
-        return cost
-
-    def _settle_limits(self, pending: _Pending, usage: Usage, charge: float) -> None:
-        if usage.input_tokens is not None and usage.output_tokens is not None:
-            self._limits.settle(charge, pending.request.estimated_tokens, usage.input_tokens + usage.output_tokens)
-
-    def _accept(
-        self,
-        pending: _Pending,
-        completion: Completion,
-        reply: Reply,
-        started: float,
-        now: float,
-        *,
-        cost_usd: Decimal | None,
-    ) -> None:
-        assert isinstance(reply, HttpResponse)  # noqa: S101 - a completion is parsed from a response alone
-        latency_s = now - started
+    def _accept(self, slot: _Slot, completion: Completion, reply: HttpResponse, now: float, moment: datetime) -> None:
+        pending, request, latency_s = slot.pending, slot.pending.request, now - slot.started
+        cost_usd = self._service.price(completion.usage)
+        if cost_usd is None or self._budget is not None or self._counts_tokens:
+            self._settle_answered(slot, completion.usage, cost_usd)
         self._doubts.answered(now)
-        if started >= self._last_pause_at:
+        if slot.started >= self._last_pause_at:
             self._pushback_rounds = 0
         if self._pace is not None:
             self._pace.answered(now, latency_s)
-        self._release_doubts()
+        if self._doubts.any:
+            self._release_doubts()
         kind = Succeeded if outcome_of(completion) == "succeeded" else Incomplete
-        request = pending.request
-        self._finish(
+        self._unanswered_since = None
+        self._said.append(
             kind(
-                row=request.row,
-                custom_id=request.custom_id,
-                attempts=pending.attempts,
-                latency_s=latency_s,
-                finished_at=self._now(),
-                request_hash=request.request_hash,
-                http_status=reply.status,
-                request_id=self._service.request_id(reply),
-                completion=completion,
-                cost_usd=cost_usd,
+                request.row,
+                request.custom_id,
+                pending.attempts,
+                latency_s,
+                moment,
+                request.request_hash,
+                reply.status,
+                self._service.request_id(reply),
+                completion,
+                cost_usd,
             )
         )
+
+    def _settle_answered(self, slot: _Slot, usage: Usage, cost_usd: Decimal | None) -> None:
+        """Book what an answer came to, at its worst where that is not known."""
+        pending = slot.pending
+        if cost_usd is None and self._service.max_cost(pending.request) is not None:
+            self._throw(pending, "answered without token counts")
+        self._settle_reserved(pending, cost_usd)
+        if usage.input_tokens is not None and usage.output_tokens is not None:
+            tokens = usage.input_tokens + usage.output_tokens
+            self._limits.settle(slot.charge, pending.request.estimated_tokens, tokens)
+
+    def _settle_unanswered(self, pending: _Pending, reply: Reply) -> None:
+        """Book what an attempt without an answer may have come to."""
+        is_billed = _may_be_billed(reply)
+        if is_billed:
+            self._throw(pending, _what_came(reply))
+        self._settle_reserved(pending, None if is_billed else NOTHING)
+
+    def _settle_reserved(self, pending: _Pending, cost_usd: Decimal | None) -> None:
+        if self._budget is not None:
+            self._budget.settle(pending.reserved, pending.reserved if cost_usd is None else cost_usd)
+            pending.reserved = NOTHING
 
     def _fail(self, pending: _Pending, failure: Failure, latency_s: float) -> None:
         request = pending.request

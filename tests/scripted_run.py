@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,7 +39,7 @@ from cometbatch.records import (
     TransportFailure,
     Usage,
 )
-from cometbatch.runner import Marks, Observer, Policy, Reply, Rows, Runner, Service, Stop
+from cometbatch.runner import Came, Marks, Observer, Policy, Reply, Rows, Runner, Service, Stop
 from cometbatch.source import Identity
 from cometbatch.transport.lanes import InTask
 from cometbatch.wire import FORMATS
@@ -107,6 +108,7 @@ class ScriptedService:
 
     def __init__(self, script: Script) -> None:
         self.script = script
+        self.max_cost_usd: Decimal | None = None  # of any row
         self.sent: list[tuple[float, int]] = []  # when, and which row
         self._times_sent = Counter[int]()
         self.ended: list[tuple[float, int]] = []
@@ -140,11 +142,19 @@ class ScriptedService:
     def as_service(self) -> Service:
         return Service(
             send=lambda request, done: InTask(self.exchange(request), done),
-            parse=CHAT.parse_response,
+            read=read,
+            max_cost=lambda _request: self.max_cost_usd,
             judge=lambda reply, parsed: retry.classify(reply, parsed, now=lambda: NOW),
             request_id=request_id_of,
             price=lambda _usage: PRICE_USD,
         )
+
+
+def read(came: Came) -> tuple[Reply, Completion | ErrorDetail | None]:
+    """What came, and what it says."""
+    if isinstance(came, Exception):
+        raise came
+    return came, CHAT.parse_response(came) if isinstance(came, HttpResponse) else None
 
 
 def always(reply: Reply, latency: float = 1.0) -> Script:
@@ -209,13 +219,12 @@ class RowsInMemory:
 
 
 class MarksInMemory:
-    """Which slot is sending which row; a slot sends one at a time."""
+    """Which slot is sending which row, or was: the next one takes the place of what was dealt with."""
 
     def __init__(self) -> None:
         self.rows: dict[int, int] = {}
 
     def begin(self, slot: int, row: int) -> None:
-        assert slot not in self.rows
         self.rows[slot] = row
 
     def end(self, slot: int) -> None:
@@ -318,7 +327,7 @@ class RunOnDisk:
             id_column="n",
             render=self._render,
             build=lambda prompt: CHAT.build_request(MODEL, prompt),
-            hash_seed=b"chat\n",
+            hash_start=hashlib.sha256(b"chat\n"),
             now=lambda: NOW,
         )
 

@@ -1,6 +1,7 @@
 """Partitions: handed out row by row, recorded, committed as parts, and carried on with from what a disk holds."""
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -69,7 +70,7 @@ def maker(**changes: Any) -> RowMaker:
         "id_column": "id",
         "render": lambda values: prompt_of(int(values["n"])),
         "build": lambda prompt: CHAT.build_request(MODEL, prompt),
-        "hash_seed": b"chat\nmodel\n",
+        "hash_start": hashlib.sha256(b"chat\nmodel\n"),
         "now": lambda: NOW,
     }
     return RowMaker(**fields | changes)
@@ -92,7 +93,7 @@ def test_a_request_hash_tells_prompts_formats_and_models_apart() -> None:
     hashes = {
         made(maker(), n=3, id="a").request_hash,
         made(maker(), n=4, id="a").request_hash,
-        made(maker(hash_seed=b"chat\nother\n"), n=3, id="a").request_hash,
+        made(maker(hash_start=hashlib.sha256(b"chat\nother\n")), n=3, id="a").request_hash,
     }
     assert len(hashes) == 3
     assert made(maker(), n=3, id="b").request_hash in hashes

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import structs
 
 from cometbatch.budget import Budget
 from cometbatch.errors import CheckpointError, InputError
@@ -761,8 +760,10 @@ def test_a_row_is_not_tried_for_ever() -> None:
 def test_the_loop_says_what_it_is_waiting_for() -> None:
     """Pushback with its end on the clock, the rate limit, a service that answers nothing, the budget; else nothing."""
 
-    async def words(script: Script, at: float, rows: RowsInMemory | None = None, **options: Any) -> str:
-        runner = make_runner(rows or RowsInMemory(500), ScriptedService(script), **options)
+    async def words(script: Script, at: float, max_cost_usd: Decimal | None = None, **options: Any) -> str:
+        service = ScriptedService(script)
+        service.max_cost_usd = max_cost_usd
+        runner = make_runner(RowsInMemory(500), service, **options)
         running = asyncio.create_task(runner.run())
         await asyncio.sleep(at)
         said = runner.waiting_for()
@@ -775,8 +776,7 @@ def test_the_loop_says_what_it_is_waiting_for() -> None:
     dying = when(lambda now: answer() if now < 1 else refused(503), latency=0.05)
     assert "probing" in run(words(dying, 20.0, adaptive=True))
     assert run(words(always(answer(), latency=9.0), 3.0)) == ""
-    dear = RowsInMemory(structs.replace(row_request(row), max_cost_usd=Decimal(1)) for row in range(9))
-    assert "budget" in run(words(always(answer(), latency=9.0), 3.0, dear, budget=Budget(Decimal(2), Decimal(0))))
+    assert "budget" in run(words(always(answer(), latency=9.0), 3.0, Decimal(1), budget=Budget(Decimal(2), Decimal(0))))
 
 
 # -- room ------------------------------------------------------------------------------------------------------------

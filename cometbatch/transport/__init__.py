@@ -60,12 +60,26 @@ class Transport:
         """How connections were used; None where the pool is not ours, or nothing was sent."""
         return self._lane.stats
 
-    def send(self, request: HttpRequest, done: Callable[[Reply | Exception], None]) -> Begun:
-        """Begin to POST one request, with the key; call back once with what came of it.
+    def send(self, request: HttpRequest, done: Callable[[HttpResponse | Exception], None]) -> Begun:
+        """Begin to POST one request, with the key; call back once with what came of it, to be read by `read`.
 
-        An exception that is called back with is a mistake of ours. What is returned can be cancelled.
+        What is returned can be cancelled.
         """
-        return self._lane.send("POST", request, self._timeout_s, self._key, functools.partial(self._tell, done))
+        return self._lane.send("POST", request, self._timeout_s, self._key, done)
+
+    def read(self, came: Reply | Exception) -> Reply:
+        """What came of an exchange, as a value without the key. Raises what is a mistake of ours."""
+        if isinstance(came, HttpResponse):
+            return self._clean(came)
+        if isinstance(came, NoReplyError):
+            return TransportFailure(came.kind, self._detail(str(came)), came.sent)
+        if isinstance(came, Exception):
+            raise came
+        return came
+
+    def quotes_key(self, text: str) -> bool:
+        """Whether the key is in it."""
+        return self._key in text
 
     async def exchange(self, request: HttpRequest) -> Reply:
         """POST one request, with the key, and wait for what comes of it."""
@@ -87,24 +101,10 @@ class Transport:
         came: asyncio.Future[HttpResponse | Exception] = asyncio.get_running_loop().create_future()
         sending = self._lane.send(method, request, timeout_s, key, functools.partial(_settle, came))
         try:
-            reply = self._read(await came)
+            return self.read(await came)
         except asyncio.CancelledError:
             sending.cancel()
             raise
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    def _tell(self, done: Callable[[Reply | Exception], None], came: HttpResponse | Exception) -> None:
-        done(self._read(came))
-
-    def _read(self, came: HttpResponse | Exception) -> Reply | Exception:
-        """What came of an exchange, as a value; a mistake of ours as it is."""
-        if isinstance(came, HttpResponse):
-            return self._clean(came)
-        if isinstance(came, NoReplyError):
-            return TransportFailure(came.kind, self._detail(str(came)), came.sent)
-        return came
 
     def _clean(self, reply: HttpResponse) -> HttpResponse:
         """The reply without the key."""

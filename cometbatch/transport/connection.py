@@ -58,11 +58,11 @@ class Connection(asyncio.BufferedProtocol):
         "_buffer",
         "_has_head",
         "_head_bytes",
-        "_header_count",
         "_interim",
         "_is_large",
         "_on_end",
         "_parser",
+        "_raw_headers",
         "_size",
         "_transport",
         "_until_end",
@@ -86,8 +86,9 @@ class Connection(asyncio.BufferedProtocol):
         self.is_dead = False  # whether it must not be used again
         self.is_whole = True
         self.error: NoReplyError | None = None
+        self._body: bytes | bytearray = b""
         self.rested_since = 0.0
-        self._begin()
+        self._start_reply()
 
     def take_body(self) -> bytes:
         """The last reply's body, as it came; it is not kept, since connections rest."""
@@ -96,7 +97,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def send(self, request: bytes, on_end: Callable[[], None]) -> None:
         """Send a request, all bytes of it. Nothing else may be under way."""
-        self._begin()
+        self._start_reply()
+        self._body = b""
+        self.error = None
         self.is_whole = False
         self._on_end = on_end
         if self.is_dead or self._transport is None:
@@ -127,18 +130,11 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _begin(self) -> None:
-        self.error = None
-        self.status = 0
-        self._interim = self._head_bytes = 0
-        self._begin_reply()
-
-    def _begin_reply(self) -> None:
+    def _start_reply(self) -> None:
         self.headers: dict[str, str] = {}
-        self._header_count = 0
+        self._raw_headers: list[tuple[bytes, bytes]] = []
         self._has_head = self._until_end = self._is_large = False
-        self._body: bytes | bytearray = b""
-        self._size = 0
+        self._size = self._head_bytes = self._interim = self.status = 0
 
     def _wake(self) -> None:
         on_end, self._on_end = self._on_end, None
@@ -214,24 +210,20 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or what stands after a body in the shape of one."""
-        self._header_count += 1
-        if self._header_count > MAX_HEADERS:
+        self._raw_headers.append((name, value))
+        if len(self._raw_headers) > MAX_HEADERS:
             raise NoReplyError("connection", f"the reply has more than {MAX_HEADERS:,} headers")
-        if not self._has_head:
-            lowered = _names.get(name) or _lower(name)
-            try:
-                self.headers[lowered] = value.decode().strip()
-            except UnicodeDecodeError:  # a billed answer must not be lost over a header that is not ASCII
-                self.headers[lowered] = value.decode("latin-1").strip()
 
     def on_headers_complete(self) -> None:
         """The head is read."""
         self.status = self._parser.get_status_code()
         self._has_head = True
-        coding = self.headers.get("transfer-encoding")
+        headers = self.headers = {_names.get(name) or _lower(name): _text(value) for name, value in self._raw_headers}
+        self._raw_headers.clear()  # what comes from now on are trailers, which nobody reads
+        coding = headers.get("transfer-encoding")
         if coding is not None and coding.lower() != "chunked":
             raise NoReplyError("connection", f"the reply is transferred as {coding[:40]!r}, which was not asked for")
-        self._until_end = coding is None and "content-length" not in self.headers
+        self._until_end = coding is None and "content-length" not in headers
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -252,7 +244,9 @@ class Connection(asyncio.BufferedProtocol):
             self._interim += 1
             if self._interim > MAX_INTERIM_REPLIES:
                 raise NoReplyError("connection", f"more than {MAX_INTERIM_REPLIES} interim replies")
-            self._begin_reply()
+            interim, head_bytes = self._interim, self._head_bytes
+            self._start_reply()
+            self._interim, self._head_bytes = interim, head_bytes
         elif self.status != _SWITCHING and not self.is_whole:
             self.is_whole = True
             self.is_dead = self.is_dead or not self._parser.should_keep_alive()
@@ -261,6 +255,14 @@ class Connection(asyncio.BufferedProtocol):
 def _finish(waiter: "asyncio.Future[None]") -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+def _text(value: bytes) -> str:
+    """A header's value. A billed answer must not be lost over one that is not ASCII."""
+    try:
+        return value.decode().strip()
+    except UnicodeDecodeError:
+        return value.decode("latin-1").strip()
 
 
 def _lower(name: bytes) -> str:

@@ -21,8 +21,6 @@ from cometbatch.transport.trust import Trust
 
 T = TypeVar("T")
 
-MAX_HEADS = 64  # kept; a run has one or two
-
 # Before a connection, nothing can be sent over it.
 UNSENT_ERRORS = (
     httpx.ConnectError,
@@ -47,7 +45,9 @@ class PooledLane:
         self._base_url = base_url
         self._trust = trust
         self._pool: Pool | None = None
-        self._heads: dict[tuple[object, ...], bytes] = {}
+        self._head = b""  # of the last request; a run's rows share their headers, as one object
+        self._named = HttpRequest("", {}, b"")
+        self._asked: tuple[str, str, str | None] = "", "", None
 
     @property
     def stats(self) -> PoolStats | None:
@@ -58,10 +58,12 @@ class PooledLane:
         """Begin one exchange, with this key; call back once with the reply, or with why there is none."""
         try:
             pool = self._pool or self._open_pool()
-            head = self._heads.get(_name_of(method, request)) or self._head(method, request, key)
+            if request.headers is not self._named.headers or (method, request.path, key) != self._asked:
+                self._head = self._head_of(method, request, key)
+                self._named, self._asked = request, (method, request.path, key)
         except (httpx.InvalidURL, ValueError) as error:
             return Refused(NoReplyError("connection", str(error), sent=False), done)
-        return pool.send(b"%b%d\r\n\r\n%b" % (head, len(request.body), request.body), timeout_s, done)
+        return pool.send(b"%b%d\r\n\r\n%b" % (self._head, len(request.body), request.body), timeout_s, done)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -77,17 +79,13 @@ class PooledLane:
         self._pool = Pool(self._route, self._trust)
         return self._pool
 
-    def _head(self, method: str, request: HttpRequest, key: str | None) -> bytes:
+    def _head_of(self, method: str, request: HttpRequest, key: str | None) -> bytes:
         """A request up to the number that is its content-length: the same for all rows."""
         route = self._route
         target = route.target_prefix + httpx.URL(self._base_url + request.path).raw_path.decode("ascii")
         named = {"host": route.address, **_with_key(request.headers, key), **dict(route.headers)}
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in named.items())]
-        head = "\r\n".join([*lines, "content-length: "]).encode()
-        if len(self._heads) >= MAX_HEADS:
-            self._heads.clear()
-        self._heads[_name_of(method, request)] = head
-        return head
+        return "\r\n".join([*lines, "content-length: "]).encode()
 
 
 class HttpxLane:
@@ -165,10 +163,6 @@ class Refused:
 
 Begun: TypeAlias = Exchange | InTask[HttpResponse] | Refused
 """An exchange that can be cancelled."""
-
-
-def _name_of(method: str, request: HttpRequest) -> tuple[object, ...]:
-    return (method, request.path, *request.headers.items())
 
 
 def _with_key(headers: Mapping[str, str], key: str | None) -> dict[str, str]:

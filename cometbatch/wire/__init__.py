@@ -31,8 +31,9 @@ class WireFormat(Struct, frozen=True):
     """One request and reply shape.
 
     `build_request(model, prompt)` and `parse_response(response)` are the client half, `parse_request(request)` and
-    `build_response(model, completion)` the server half. `unsupported_params(params)` and `unsupported_messages(roles)`
-    say in a sentence why something can't be asked in this format, or None.
+    `build_response(model, completion)` the server half. `read_plain(response)` is what `parse_response` says of a usual
+    answer, several times faster, and None for any other reply. `unsupported_params(params)` and
+    `unsupported_messages(roles)` say in a sentence why something can't be asked in this format, or None.
     """
 
     name: FormatName
@@ -40,6 +41,7 @@ class WireFormat(Struct, frozen=True):
     parse_request: Callable[[HttpRequest], ModelRequest | ErrorDetail]
     build_response: Callable[[str, Completion], HttpResponse]
     parse_response: Callable[[HttpResponse], Completion | ErrorDetail]
+    read_plain: Callable[[HttpResponse], Completion | None]
     unsupported_params: Callable[[GenerationParams], str | None]
     unsupported_messages: Callable[[Sequence[Role]], str | None]
 
@@ -52,6 +54,7 @@ FORMATS: Mapping[str, WireFormat] = MappingProxyType(
             parse_request=module.parse_request,
             build_response=module.build_response,
             parse_response=module.parse_response,
+            read_plain=module.read_plain,
             unsupported_params=module.unsupported_params,
             unsupported_messages=module.unsupported_messages,
         )

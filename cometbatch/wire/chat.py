@@ -150,7 +150,7 @@ _decode_plain = msgspec.json.Decoder(_Reply).decode
 
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
-    if is_success(response.status) and (plain := _read_plain(response.body)) is not None:
+    if (plain := read_plain(response)) is not None:
         return plain
     found = _read_completion(mapping(decode_json(response.body))) if is_success(response.status) else None
     return found or parse_error(response)
@@ -222,9 +222,12 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
     )
 
 
-def _read_plain(body: bytes) -> Completion | None:
-    """What `_read_completion` makes of a plain answer, several times faster; None for any other reply."""
-    if len(body) > MAX_PLAIN_BYTES:  # unread: to read it twice would hold up everyone
+def read_plain(response: HttpResponse) -> Completion | None:
+    """What `parse_response` makes of a usual answer, several times faster; None for any other reply."""
+    body = response.body
+    if len(body) > MAX_PLAIN_BYTES or not is_success(
+        response.status
+    ):  # unread: to read it twice would hold up everyone
         return None
     try:
         reply = _decode_plain(body)

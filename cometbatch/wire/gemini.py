@@ -117,6 +117,11 @@ def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     return found or parse_error(response)
 
 
+def read_plain(_response: HttpResponse) -> Completion | None:
+    """None: there is no faster way yet."""
+    return None
+
+
 def unsupported_params(params: GenerationParams) -> str | None:
     """Why these settings can't be used in this format, in a sentence; None when they can."""
     if not isinstance(params.extra.get(_CONFIG, {}), dict):

@@ -28,7 +28,7 @@ from cometbatch.wire.loose import compact_text, decode_json, mapping, mappings, 
 NAME: Final = "messages"
 PATH: Final = "/v1/messages"
 DEFAULT_MAX_TOKENS: Final = 4096  # output tokens; the format requires a cap, so a prompt without one gets this
-HEADERS: Mapping[str, str] = {"content-type": "application/json", "anthropic-version": "2023-06-01"}
+HEADERS: dict[str, str] = {"content-type": "application/json", "anthropic-version": "2023-06-01"}
 
 _ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant"}
 _TEXT_PARTS: Final = frozenset({"text"})
@@ -101,6 +101,11 @@ def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
     found = _read_completion(mapping(decode_json(response.body))) if is_success(response.status) else None
     return found or parse_error(response)
+
+
+def read_plain(_response: HttpResponse) -> Completion | None:
+    """None: there is no faster way yet."""
+    return None
 
 
 def unsupported_params(params: GenerationParams) -> str | None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from cometbatch.records import Completion, HttpRequest, HttpResponse
 from cometbatch.wire.loose import decode_json, encode_json, mappings
 
-JSON_HEADERS: Mapping[str, str] = {"content-type": "application/json"}
+JSON_HEADERS: dict[str, str] = {"content-type": "application/json"}
 # Unix seconds: invented times of creation lie in the 30 days from here.
 _EARLIEST_CREATED = 1_772_323_200
 _CREATED_SPREAD_S = 30 * 24 * 3600
@@ -41,9 +41,9 @@ def origin_of(model: str, completion: Completion, prefix: str) -> Origin:
     )
 
 
-def json_request(path: str, body: object, headers: Mapping[str, str] = JSON_HEADERS) -> HttpRequest:
-    """A POST of this body; the headers are the request's own copy."""
-    return HttpRequest(path, dict(headers), encode_json(body))
+def json_request(path: str, body: object, headers: dict[str, str] = JSON_HEADERS) -> HttpRequest:
+    """A POST of this body. All requests share their headers, which nobody changes."""
+    return HttpRequest(path, headers, encode_json(body))
 
 
 def json_reply(body: object) -> HttpResponse:

@@ -104,4 +104,4 @@ def test_a_repeated_key_counts_the_same(repeated: str) -> None:
 
 def test_a_plain_answer_takes_the_short_way() -> None:
     """Otherwise none of this would be worth its lines."""
-    assert chat._read_plain(json.dumps(ANSWER).encode()) is not None
+    assert chat.read_plain(HttpResponse(200, {}, json.dumps(ANSWER).encode())) is not None
