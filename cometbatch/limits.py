@@ -10,8 +10,6 @@ there may be one request more where that request alone is larger than the burst:
 
 import asyncio
 
-from aiolimiter import AsyncLimiter
-
 BURST_S = 0.05  # seconds' worth of the rate that may leave at once, but at least one request or token
 POLL_SHARE = 0.01  # how often a full bucket is asked again, as a share of the time in which it empties
 SPARE_SHARE = 0.1  # or in which so much of what is left beside one request leaks: it can't run empty meanwhile
@@ -25,6 +23,8 @@ class _Bucket:
 
     def __init__(self, per_minute: float, *, has_equal_amounts: bool = False) -> None:
         """`has_equal_amounts`: what enters is always 1, so that a look too late wastes nothing in a large bucket."""
+        from aiolimiter import AsyncLimiter  # noqa: PLC0415 - which a run without limits need not load
+
         per_second = per_minute / 60
         self.burst = max(1.0, per_second * BURST_S)
         self.period_s = self.burst / per_second  # in which a full bucket empties

@@ -1,7 +1,8 @@
 """The words of the project as types: frozen values that every other module speaks in.
 
 Nothing here does I/O, and nothing here is changed once made. `msgspec.Struct` is used for what a dataclass would
-do, because outcomes are made and written once a row and a Struct is several times cheaper at both.
+do, because outcomes are made and written once a row and a Struct is several times cheaper at both. What is made once
+a row holds nothing that could hold it in turn, so the garbage collector need not look at it (`gc=False`).
 """
 
 from datetime import datetime
@@ -32,7 +33,7 @@ TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large"]
 Problem: TypeAlias = Literal["error", "redirect", "not_json", "html", "not_understood", "failed_generation"]
 
 
-class Message(Struct, frozen=True):
+class Message(Struct, frozen=True, gc=False):
     """One turn of a conversation."""
 
     role: Role
@@ -53,14 +54,14 @@ class GenerationParams(Struct, frozen=True):
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class Prompt(Struct, frozen=True):
+class Prompt(Struct, frozen=True, gc=False):
     """What is asked for one row, in no vendor's words."""
 
     messages: tuple[Message, ...]
     params: GenerationParams = GenerationParams()
 
 
-class HttpRequest(Struct, frozen=True):
+class HttpRequest(Struct, frozen=True, gc=False):
     """A POST that knows neither host nor key. Header names are lower case."""
 
     path: str
@@ -68,7 +69,7 @@ class HttpRequest(Struct, frozen=True):
     body: bytes
 
 
-class RowRequest(Struct, frozen=True):
+class RowRequest(Struct, frozen=True, gc=False):
     """A row made ready to be sent. `request_hash` is a SHA-256 over format, model and body, in hex.
 
     `estimated_tokens`: what the row may take of a tokens-per-minute limit, input and output. `max_output_tokens`: the
@@ -83,7 +84,7 @@ class RowRequest(Struct, frozen=True):
     max_output_tokens: int | None = None
 
 
-class HttpResponse(Struct, frozen=True):
+class HttpResponse(Struct, frozen=True, gc=False):
     """A whole reply. Header names are lower case; of a repeated header the last counts."""
 
     status: int
@@ -91,7 +92,7 @@ class HttpResponse(Struct, frozen=True):
     body: bytes
 
 
-class TransportFailure(Struct, frozen=True):
+class TransportFailure(Struct, frozen=True, gc=False):
     """An exchange that brought no whole reply: what the network did to us, as a value.
 
     timeout: no whole reply in time; connection: refused, reset or cut short; too_large: the body passed the bound.
@@ -118,7 +119,7 @@ class ModelRequest(Struct, frozen=True):
     prompt: Prompt
 
 
-class Usage(Struct, frozen=True, omit_defaults=True):
+class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
     """Token counts as inclusive totals (OpenTelemetry GenAI names): input includes cache, output includes reasoning.
 
     `None` is "the service did not say", which is not 0. Cache counts never exceed input, reasoning never output.
@@ -131,7 +132,7 @@ class Usage(Struct, frozen=True, omit_defaults=True):
     reasoning_output_tokens: int | None = None
 
 
-class Completion(Struct, frozen=True, omit_defaults=True):
+class Completion(Struct, frozen=True, gc=False, omit_defaults=True):
     """What a model answered. `detail` says why there is less than an answer: refusal, block reason, tool calls.
 
     `reported_cost_usd` is what the service itself says that the answer cost; few models' replies do (contract sheet,
@@ -147,7 +148,7 @@ class Completion(Struct, frozen=True, omit_defaults=True):
     reported_cost_usd: Decimal | None = None
 
 
-class ErrorDetail(Struct, frozen=True):
+class ErrorDetail(Struct, frozen=True, gc=False):
     """What a reply that is no completion says of itself, whatever its shape.
 
     `problem` is how it failed to be an answer: error (an error status), redirect (3xx), html or not_json (a success
@@ -163,7 +164,7 @@ class ErrorDetail(Struct, frozen=True):
     request_id: str | None = None
 
 
-class Failure(Struct, frozen=True):
+class Failure(Struct, frozen=True, gc=False):
     """Why a row has no answer."""
 
     kind: FailureKind
@@ -173,13 +174,13 @@ class Failure(Struct, frozen=True):
     request_id: str | None = None
 
 
-class Done(Struct, frozen=True):
+class Done(Struct, frozen=True, gc=False):
     """The attempt brought an answer, whole or not."""
 
     completion: Completion
 
 
-class Retry(Struct, frozen=True):
+class Retry(Struct, frozen=True, gc=False):
     """Worth another attempt.
 
     `retry_after_s` is the wait that the service asked for. `slow_down`: the service pushes back, everyone waits.
@@ -209,7 +210,7 @@ class Abort(Struct, frozen=True):
 Verdict: TypeAlias = Done | Retry | GiveUp | Abort
 
 
-class Succeeded(Struct, frozen=True, tag="succeeded", tag_field="status"):
+class Succeeded(Struct, frozen=True, gc=False, tag="succeeded", tag_field="status"):
     """A whole answer."""
 
     row: int
@@ -224,7 +225,7 @@ class Succeeded(Struct, frozen=True, tag="succeeded", tag_field="status"):
     cost_usd: Decimal | None
 
 
-class Incomplete(Struct, frozen=True, tag="incomplete", tag_field="status"):
+class Incomplete(Struct, frozen=True, gc=False, tag="incomplete", tag_field="status"):
     """Billed, but cut short, blocked, refused or empty."""
 
     row: int
@@ -239,7 +240,7 @@ class Incomplete(Struct, frozen=True, tag="incomplete", tag_field="status"):
     cost_usd: Decimal | None
 
 
-class Failed(Struct, frozen=True, tag="failed", tag_field="status"):
+class Failed(Struct, frozen=True, gc=False, tag="failed", tag_field="status"):
     """No answer. `attempts` is 0 and `latency_s`, `request_hash` are None where nothing was sent."""
 
     row: int
@@ -254,7 +255,7 @@ class Failed(Struct, frozen=True, tag="failed", tag_field="status"):
 Outcome: TypeAlias = Succeeded | Incomplete | Failed
 
 
-class Thrown(Struct, frozen=True, tag="thrown", tag_field="status"):
+class Thrown(Struct, frozen=True, gc=False, tag="thrown", tag_field="status"):
     """An attempt that may have been billed beyond what the rows' costs show: timed out, cut, unreadable, sent again.
 
     `max_cost_usd`: what it can have come to at most; None is unknown.

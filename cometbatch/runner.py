@@ -150,7 +150,7 @@ class Policy(Struct, frozen=True):
     max_row_s: float = 3600.0
 
 
-class _Pending(Struct, eq=False):
+class _Pending(Struct, eq=False, gc=False):
     """A row between being read and having an outcome."""
 
     request: RowRequest

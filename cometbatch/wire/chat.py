@@ -109,12 +109,12 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 
 
-class _Details(Struct):
+class _Details(Struct, gc=False):
     cached_tokens: _Count | None = None
     reasoning_tokens: _Count | None = None
 
 
-class _Usage(Struct):
+class _Usage(Struct, gc=False):
     """Of the usual fields; one that counts in another way is for the patient reader."""
 
     prompt_tokens: _Count | None = None
@@ -126,17 +126,17 @@ class _Usage(Struct):
     cost: UnsetType = UNSET
 
 
-class _Said(Struct):
+class _Said(Struct, gc=False):
     content: str
     refusal: str | None = None
 
 
-class _Choice(Struct):
+class _Choice(Struct, gc=False):
     message: _Said
     finish_reason: Literal["stop", "length", "content_filter"]
 
 
-class _Reply(Struct):
+class _Reply(Struct, gc=False):
     """A plain answer, as nearly all are."""
 
     choices: list[_Choice]
