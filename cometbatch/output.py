@@ -384,7 +384,7 @@ def tally(records: Iterable[Outcome | Thrown]) -> Tally:
         thrown_cost_usd=_money(bounds),
         thrown_unpriced=len(thrown) - len(bounds),
         resent=sum(attempt.reason == RESENT for attempt in thrown),
-        uncounted=sum(map(_is_uncounted, input_counts, output_counts)),
+        uncounted=_uncounted(input_counts, output_counts),
         reported=len(told),
         reported_cost_usd=_money(outcome.completion.reported_cost_usd for outcome in told),
         differing=len(differing),
@@ -434,8 +434,13 @@ def _money(amounts: Iterable[Decimal | None]) -> Decimal:
 
 
 def _total(counts: list[int | None]) -> int:
-    return sum([count for count in counts if count is not None and count <= _MAX_INT64])
+    known = list(filter(None, counts))
+    return sum(known) if max(known, default=0) <= _MAX_INT64 else sum(filter(None, map(_int64, known)))
 
 
-def _is_uncounted(input_tokens: int | None, output_tokens: int | None) -> bool:
-    return _int64(input_tokens) is None or _int64(output_tokens) is None
+def _uncounted(input_counts: list[int | None], output_counts: list[int | None]) -> int:
+    """How many answers lack one of their counts, or have garbage in its place."""
+    return sum(
+        _int64(input_tokens) is None or _int64(output_tokens) is None
+        for input_tokens, output_tokens in zip(input_counts, output_counts, strict=True)
+    )

@@ -18,7 +18,7 @@ from msgspec import Struct
 from cometbatch import output, parts, source
 from cometbatch.checkpoint import Journal, RunDirectory
 from cometbatch.pricing import estimate_tokens
-from cometbatch.records import Failed, Failure, HttpRequest, Outcome, Partition, Prompt, RowRequest, Thrown
+from cometbatch.records import Failed, Failure, HttpRequest, Message, Outcome, Partition, Prompt, RowRequest, Thrown
 
 OPEN_PARTITIONS = 4  # kept open while their slowest rows are waited for
 ROWS_PER_SLOT = 4  # rows of open partitions for each request in flight, where partitions are tiny
@@ -37,7 +37,7 @@ class RowMaker(Struct, frozen=True):
     columns: tuple[str, ...]
     id_column: str | None
     render: Callable[[Mapping[str, object]], Prompt | Failure]
-    build: Callable[[Prompt], HttpRequest]
+    build: Callable[[Sequence[Message]], HttpRequest]
     hash_start: Any
     now: Callable[[], datetime]
 
@@ -47,17 +47,15 @@ class RowMaker(Struct, frozen=True):
         prompt = self.render(values)
         if isinstance(prompt, Failure):
             return Failed(row, custom_id, 0, None, self.now(), None, prompt)
-        http = self.build(prompt)
+        http = self.build(prompt.messages)
         digest = self.hash_start.copy()
         digest.update(http.body)
-        return RowRequest(row, custom_id, http, digest.hexdigest(), _tokens(prompt), prompt.params.max_output_tokens)
-
-
-def _tokens(prompt: Prompt) -> int:
-    characters = 0
-    for message in prompt.messages:
-        characters += len(message.content)
-    return estimate_tokens(characters) + (prompt.params.max_output_tokens or ASSUMED_OUTPUT_TOKENS)
+        characters = 0
+        for message in prompt.messages:
+            characters += len(message.content)
+        cap = prompt.params.max_output_tokens
+        tokens = estimate_tokens(characters) + (cap or ASSUMED_OUTPUT_TOKENS)
+        return RowRequest(row, custom_id, http, digest.hexdigest(), tokens, cap)
 
 
 class _Open:

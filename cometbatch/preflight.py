@@ -2,7 +2,6 @@
 
 import asyncio
 import datetime as dt
-import functools
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -53,7 +52,7 @@ def row_maker(job: Job, template: PromptTemplate, columns: Sequence[str]) -> Row
         columns=tuple(name for name in columns if name in needed or name == job.input.id),
         id_column=job.input.id,
         render=template.render,
-        build=functools.partial(wire_format.build_request, model),
+        build=wire_format.request_builder(model, job.params),
         hash_start=hashlib.sha256(f"{wire_format.name}\n{model}\n".encode()),
         now=now,
     )

@@ -393,6 +393,9 @@ class _Part:
             raise self._error(str(error.message).rstrip("."), error.lineno, _hint(error)) from None
         except Exception as error:  # noqa: BLE001 - Jinja2 and Python's compiler fail in many ways on a hostile template
             raise self._error(f"can't be compiled: {_words(error)}", None, None) from None
+        is_constant = isinstance(self._renderer, _Constant)
+        self.constant = Message(role, self._renderer.render({})) if is_constant else None
+        """The message, where it is the same for all rows."""
 
     def _error(self, reason: str, line: int | None, hint: str | None) -> TemplateError:
         return TemplateError(reason, index=self.index, role=self.role, line=line, hint=hint)
@@ -417,6 +420,8 @@ class PromptTemplate:
 
     def __init__(self, messages: Sequence[tuple[Role, str]], params: GenerationParams) -> None:
         self._parts = tuple(_Part(index, role, source) for index, (role, source) in enumerate(messages))
+        self._messages = [part.constant for part in self._parts]
+        self._to_render = [part for part in self._parts if part.constant is None]
         self._params = params
         self.columns_needed = frozenset(name for part in self._parts for name in part.uses.lines)
         """The columns that the templates name."""
@@ -433,12 +438,11 @@ class PromptTemplate:
 
         Values print as `str` has them, null as nothing. Lone surrogates become U+FFFD. Raises nothing.
         """
-        messages = []
-        for part in self._parts:
-            message = part.render(values)
+        messages: list[Any] = self._messages.copy()
+        for part in self._to_render:
+            message = messages[part.index] = part.render(values)
             if isinstance(message, Failure):
                 return message
-            messages.append(message)
         return Prompt(tuple(messages), self._params)
 
 

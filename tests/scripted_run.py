@@ -26,6 +26,7 @@ from cometbatch.records import (
     ErrorDetail,
     Failed,
     Failure,
+    GenerationParams,
     HttpRequest,
     HttpResponse,
     Message,
@@ -326,7 +327,7 @@ class RunOnDisk:
             columns=("n",),
             id_column="n",
             render=self._render,
-            build=lambda prompt: CHAT.build_request(MODEL, prompt),
+            build=CHAT.request_builder(MODEL, GenerationParams()),
             hash_start=hashlib.sha256(b"chat\n"),
             now=lambda: NOW,
         )

@@ -69,7 +69,7 @@ def maker(**changes: Any) -> RowMaker:
         "columns": ("n", "id"),
         "id_column": "id",
         "render": lambda values: prompt_of(int(values["n"])),
-        "build": lambda prompt: CHAT.build_request(MODEL, prompt),
+        "build": CHAT.request_builder(MODEL, GenerationParams()),
         "hash_start": hashlib.sha256(b"chat\nmodel\n"),
         "now": lambda: NOW,
     }

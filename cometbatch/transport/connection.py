@@ -29,7 +29,19 @@ MAX_NAME_KEPT_BYTES = 64  # longer ones are no honest server's, and would be kep
 _INTERIM = range(100, 200)
 _SWITCHING = 101
 _REFUSED_US = re.compile("ALERT_(.*CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")  # a TLS server, of our certificate
-_names: dict[bytes, str] = {}
+
+
+class _Names(dict[bytes, str]):
+    """Headers' names in lower case, kept for the next reply: nearly all have the same ones."""
+
+    def __missing__(self, name: bytes) -> str:
+        lowered = name.decode("latin-1").lower()
+        if len(self) < MAX_NAMES_KEPT and len(name) <= MAX_NAME_KEPT_BYTES:
+            self[name] = lowered
+        return lowered
+
+
+_names = _Names()
 
 
 class NoReplyError(Exception):
@@ -218,7 +230,7 @@ class Connection(asyncio.BufferedProtocol):
         """The head is read."""
         self.status = self._parser.get_status_code()
         self._has_head = True
-        headers = self.headers = {_names.get(name) or _lower(name): _text(value) for name, value in self._raw_headers}
+        headers = self.headers = _decoded(self._raw_headers)
         self._raw_headers.clear()  # what comes from now on are trailers, which nobody reads
         coding = headers.get("transfer-encoding")
         if coding is not None and coding.lower() != "chunked":
@@ -257,20 +269,12 @@ def _finish(waiter: "asyncio.Future[None]") -> None:
         waiter.set_result(None)
 
 
-def _text(value: bytes) -> str:
-    """A header's value. A billed answer must not be lost over one that is not ASCII."""
+def _decoded(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """A billed answer must not be lost over a header that is not ASCII."""
     try:
-        return value.decode().strip()
+        return {_names[name]: value.decode().strip() for name, value in headers}
     except UnicodeDecodeError:
-        return value.decode("latin-1").strip()
-
-
-def _lower(name: bytes) -> str:
-    """A header's name, kept for the next reply: nearly all have the same ones."""
-    lowered = name.decode("latin-1").lower()
-    if len(_names) < MAX_NAMES_KEPT and len(name) <= MAX_NAME_KEPT_BYTES:
-        _names[name] = lowered
-    return lowered
+        return {_names[name]: value.decode("latin-1").strip() for name, value in headers}
 
 
 def _lost(exc: Exception | None, *, came: bool) -> NoReplyError:

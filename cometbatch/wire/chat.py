@@ -4,7 +4,7 @@ Hides that an answer's absence has many signatures: a null content, a refusal be
 Guards that `reasoning_content` never reaches the answer, and that totals are never added up twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -17,6 +17,7 @@ from cometbatch.records import (
     GenerationParams,
     HttpRequest,
     HttpResponse,
+    Message,
     ModelRequest,
     Prompt,
     Role,
@@ -63,9 +64,12 @@ _REFUSAL_WORDS: Final = "I can't help with that."
 
 def build_request(model: str, prompt: Prompt) -> HttpRequest:
     """The request for this prompt: the same bytes every time."""
-    params = prompt.params
-    body: dict[str, Any] = {"model": model, "messages": prompt.messages}
-    body |= outgoing.known(
+    return request_builder(model, prompt.params)(prompt.messages)
+
+
+def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
+    """What makes a request of messages, where model and parameters stay the same."""
+    fixed = outgoing.known(
         {
             "max_completion_tokens": params.max_output_tokens,
             "temperature": params.temperature,
@@ -74,8 +78,14 @@ def build_request(model: str, prompt: Prompt) -> HttpRequest:
             "seed": params.seed,
         }
     )
-    extra.merge(body, params.extra)
-    return outgoing.json_request(PATH, body)
+
+    def build(messages: Sequence[Message]) -> HttpRequest:
+        body: dict[str, Any] = {"model": model, "messages": messages, **fixed}
+        if params.extra:
+            extra.merge(body, params.extra)
+        return outgoing.json_request(PATH, body)
+
+    return build
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:

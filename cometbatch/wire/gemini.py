@@ -5,7 +5,7 @@ beside the answer, and that clients spell keys in two ways. Guards that thoughts
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -94,6 +94,11 @@ def build_request(model: str, prompt: Prompt) -> HttpRequest:
         body[_CONFIG] = config
     extra.merge(body, prompt.params.extra)
     return outgoing.json_request(path_of(model), body)
+
+
+def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
+    """What makes a request of messages, where model and parameters stay the same."""
+    return lambda messages: build_request(model, Prompt(tuple(messages), params))
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:

@@ -4,7 +4,7 @@ Hides that its input count leaves out what the cache served or stored, that a ca
 messages stand apart. Guards that thinking never reaches the answer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from cometbatch.records import (
@@ -74,6 +74,11 @@ def build_request(model: str, prompt: Prompt) -> HttpRequest:
     )
     extra.merge(body, params.extra)
     return outgoing.json_request(PATH, body, HEADERS)
+
+
+def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
+    """What makes a request of messages, where model and parameters stay the same."""
+    return lambda messages: build_request(model, Prompt(tuple(messages), params))
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:

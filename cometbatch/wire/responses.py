@@ -4,7 +4,7 @@ Hides that an answer lies in parts of items of a list, beside reasoning and tool
 HTTP status says how it ended. Guards that reasoning never reaches the answer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from cometbatch.records import (
@@ -67,6 +67,11 @@ def build_request(model: str, prompt: Prompt) -> HttpRequest:
     )
     extra.merge(body, params.extra)
     return outgoing.json_request(PATH, body)
+
+
+def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
+    """What makes a request of messages, where model and parameters stay the same."""
+    return lambda messages: build_request(model, Prompt(tuple(messages), params))
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
