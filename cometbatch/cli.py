@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import platform
 import shlex
 import signal
 import sys
@@ -74,7 +75,7 @@ def run(
 ) -> None:
     """Run a job, or carry on with one that was interrupted."""
     job = cometbatch.load_job(job_file, overrides)
-    _settle_memory()
+    gc.freeze()  # what is loaded by now stays
     try:
         kinds = () if retry is None else retry.split(",")
         summary = cometbatch.run(job, fresh=fresh, retry=kinds, progress=False if quiet else None)
@@ -176,7 +177,7 @@ def _behaviour(
 def main() -> NoReturn:
     """The entry point: whatever happens becomes a sentence on standard error and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
-    _collect_rarely()
+    _settle_memory()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -229,24 +230,15 @@ def _same_command() -> str:
     return shlex.join(["cometbatch", *kept])
 
 
-def _collect_rarely() -> None:
-    """Imports and runs make many objects and hardly a cycle: to look for these each 700 objects takes 5 % of the time.
+def _settle_memory() -> None:
+    """How this process holds memory. For the command alone: a program that calls `cometbatch.run` has its own ways.
 
-    For the command alone, as all that follows; a program that calls `cometbatch.run` has its own garbage.
+    Imports and runs make many objects and hardly a cycle: to look for these each 700 objects takes 5 % of the time. And
+    Arrow reads when it is loaded which allocator to take; its usual one keeps 20 MB more, and zeroes it over and over.
     """
     gc.set_threshold(GC_EVERY_OBJECTS, *gc.get_threshold()[1:])
-
-
-def _settle_memory() -> None:
-    """Look no more for garbage in what is loaded by now, and take the allocator of Arrow that gives memory back best.
-
-    Measured at a million rows: jemalloc keeps 20 MB less than Arrow's usual one, and giving back costs it nothing.
-    """
-    import pyarrow as pa  # noqa: PLC0415 - takes longer to load than all that `--help` needs
-
-    if "jemalloc" in pa.supported_memory_backends():  # not in every build
-        pa.set_memory_pool(pa.jemalloc_memory_pool())
-    gc.freeze()
+    if sys.platform == "linux" and platform.machine() == "x86_64":  # whose builds have it
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
 
 
 def _say(line: str) -> None:
