@@ -494,7 +494,8 @@ class _Session(Struct, frozen=True):
         paths = [self.directory.part_path(each.index) for each in resume.partitions(self.manifest)]
 
         def write(file: IO[bytes]) -> None:
-            parts.merge(file, paths, schema, manifests.metadata(self.manifest))
+            repeated = output.repeated(schema, job.output.prefix)
+            parts.merge(file, paths, schema, manifests.metadata(self.manifest), repeated=repeated)
 
         write_aside(job.output.path, write)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import reduce
-from typing import Any, Final, Literal, TypeAlias, assert_never
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -31,7 +31,7 @@ from cometbatch.records import (
 )
 
 Answered: TypeAlias = Succeeded | Incomplete
-_Row: TypeAlias = tuple[object, ...]
+_Columns: TypeAlias = tuple[Sequence[object], ...]
 
 _EXACT: Final = money.EXACT
 
@@ -105,6 +105,9 @@ COLUMNS: Final = (
 )
 """The output columns in order, with what they mean."""
 
+_UNREPEATED: Final = frozenset({"custom_id", "request_id", "response_id", "latency_s", "finished_at", "request_hash"})
+"""Columns of which no two values are the same: to look for repetitions makes files larger and takes longer."""
+
 _SINCE: Final = {"reported_cost_usd": 2}  # manifest versions; all other columns were there from the first
 
 OUTPUT_SCHEMA: Final = pa.schema([pa.field(column.name, column.type) for column in COLUMNS])
@@ -114,6 +117,14 @@ OUTPUT_SCHEMA: Final = pa.schema([pa.field(column.name, column.type) for column 
 def columns_of(version: int) -> tuple[Column, ...]:
     """The output columns of a run that began under this manifest version: it keeps them, so that its parts fit."""
     return tuple(column for column in COLUMNS if _SINCE.get(column.name, 1) <= version)
+
+
+def repeated(schema: pa.Schema, prefix: str) -> list[str] | bool:
+    """The columns of a joined table in which values may repeat, as pyarrow's `use_dictionary` has it: names, or all."""
+    if any(pa.types.is_nested(column.type) for column in schema):  # whose parts have names of their own
+        return True
+    unrepeated = {prefix + name for name in _UNREPEATED}
+    return [name for name in schema.names if name not in unrepeated]
 
 
 def columns_markdown() -> str:
@@ -173,8 +184,23 @@ def join(
 
 def outcomes_table(outcomes: Iterable[Outcome]) -> pa.Table:
     """The output columns of these outcomes, as `OUTPUT_SCHEMA`."""
-    rows = [_cells(outcome) for outcome in outcomes]
-    columns = zip(*rows, strict=True) if rows else ([] for _ in COLUMNS)
+    answered: list[Answered] = []
+    failed: list[Failed] = []
+    order: list[int] = []  # of each outcome: its place among the answered, or after them all
+    for outcome in outcomes:
+        if isinstance(outcome, Failed):
+            order.append(-1 - len(failed))
+            failed.append(outcome)
+        else:
+            order.append(len(answered))
+            answered.append(outcome)
+    if not failed:
+        return _table(_answered_columns(answered))
+    both = pa.concat_tables([_table(_answered_columns(answered)), _table(_failed_columns(failed))])
+    return both.take([place if place >= 0 else len(answered) - 1 - place for place in order])
+
+
+def _table(columns: Sequence[Sequence[object]]) -> pa.Table:
     arrays = [pa.array(cells, column.type) for cells, column in zip(columns, COLUMNS, strict=True)]
     return pa.Table.from_arrays(arrays, schema=OUTPUT_SCHEMA)
 
@@ -194,62 +220,57 @@ def read_outcomes(
     return [_outcome(row, dict(zip(names, cells, strict=True)) | absent) for row, cells in enumerate(rows, first_row)]
 
 
-def _cells(outcome: Outcome) -> _Row:
-    match outcome:
-        case Succeeded():
-            return _answered_cells(outcome, "succeeded", None)
-        case Incomplete():
-            return _answered_cells(outcome, "incomplete", _incomplete_message(outcome.completion))
-        case Failed():
-            return _failed_cells(outcome)
-        case _:
-            assert_never(outcome)
-
-
-def _answered_cells(outcome: Answered, status: str, message: str | None) -> _Row:
-    completion, usage = outcome.completion, outcome.completion.usage
+def _answered_columns(outcomes: Sequence[Answered]) -> _Columns:
+    """Column by column, which takes half as long as row by row."""
+    completions = [outcome.completion for outcome in outcomes]
+    usages = [completion.usage for completion in completions]
+    whole = [isinstance(outcome, Succeeded) for outcome in outcomes]
     return (
-        outcome.custom_id,
-        status,
-        completion.text or None,
-        completion.finish_reason,
-        None,
-        message,
-        outcome.http_status,
-        outcome.request_id,
-        completion.response_id,
-        completion.response_model,
-        _int64(usage.input_tokens),
-        _int64(usage.output_tokens),
-        _int64(usage.cache_read_input_tokens),
-        _int64(usage.cache_write_input_tokens),
-        _int64(usage.reasoning_output_tokens),
-        outcome.cost_usd,
-        completion.reported_cost_usd,
-        outcome.attempts,
-        outcome.latency_s,
-        outcome.finished_at,
-        outcome.request_hash,
+        [outcome.custom_id for outcome in outcomes],
+        ["succeeded" if is_whole else "incomplete" for is_whole in whole],
+        [completion.text or None for completion in completions],
+        [completion.finish_reason for completion in completions],
+        [None] * len(outcomes),
+        [None if all_of_it else _incomplete_message(it) for all_of_it, it in zip(whole, completions, strict=True)],
+        [outcome.http_status for outcome in outcomes],
+        [outcome.request_id for outcome in outcomes],
+        [completion.response_id for completion in completions],
+        [completion.response_model for completion in completions],
+        _int64s([usage.input_tokens for usage in usages]),
+        _int64s([usage.output_tokens for usage in usages]),
+        _int64s([usage.cache_read_input_tokens for usage in usages]),
+        _int64s([usage.cache_write_input_tokens for usage in usages]),
+        _int64s([usage.reasoning_output_tokens for usage in usages]),
+        [outcome.cost_usd for outcome in outcomes],
+        [completion.reported_cost_usd for completion in completions],
+        *_columns_of_all(outcomes),
     )
 
 
-def _failed_cells(outcome: Failed) -> _Row:
-    failure = outcome.failure
+def _failed_columns(outcomes: Sequence[Failed]) -> _Columns:
+    failures = [outcome.failure for outcome in outcomes]
+    nothing = [None] * len(outcomes)
     return (
-        outcome.custom_id,
-        "failed",
-        *(None, None),
-        failure.kind,
-        _failure_message(failure),
-        failure.status,
-        failure.request_id,
-        *(None, None),
-        *(None, None, None, None, None),
-        *(None, None),
-        outcome.attempts,
-        outcome.latency_s,
-        outcome.finished_at,
-        outcome.request_hash,
+        [outcome.custom_id for outcome in outcomes],
+        ["failed"] * len(outcomes),
+        *(nothing, nothing),
+        [failure.kind for failure in failures],
+        list(map(_failure_message, failures)),
+        [failure.status for failure in failures],
+        [failure.request_id for failure in failures],
+        *(nothing, nothing),
+        *(nothing, nothing, nothing, nothing, nothing),
+        *(nothing, nothing),
+        *_columns_of_all(outcomes),
+    )
+
+
+def _columns_of_all(outcomes: Sequence[Outcome]) -> _Columns:
+    return (
+        [outcome.attempts for outcome in outcomes],
+        [outcome.latency_s for outcome in outcomes],
+        [outcome.finished_at for outcome in outcomes],
+        [outcome.request_hash for outcome in outcomes],
     )
 
 
@@ -298,6 +319,10 @@ def _failed(row: int, cells: dict[str, Any]) -> Failed:
 def _int64(count: int | None) -> int | None:
     """A count that fits its column; one that does not is garbage, and garbage is unknown."""
     return None if count is None or count > _MAX_INT64 else count
+
+
+def _int64s(counts: list[int | None]) -> list[int | None]:
+    return counts if max(filter(None, counts), default=0) <= _MAX_INT64 else list(map(_int64, counts))
 
 
 _INCOMPLETE_WORDS: Final[dict[FinishReason, str]] = {
@@ -434,13 +459,10 @@ def _money(amounts: Iterable[Decimal | None]) -> Decimal:
 
 
 def _total(counts: list[int | None]) -> int:
-    known = list(filter(None, counts))
-    return sum(known) if max(known, default=0) <= _MAX_INT64 else sum(filter(None, map(_int64, known)))
+    return sum(filter(None, _int64s(counts)))
 
 
 def _uncounted(input_counts: list[int | None], output_counts: list[int | None]) -> int:
     """How many answers lack one of their counts, or have garbage in its place."""
-    return sum(
-        _int64(input_tokens) is None or _int64(output_tokens) is None
-        for input_tokens, output_tokens in zip(input_counts, output_counts, strict=True)
-    )
+    pairs = zip(_int64s(input_counts), _int64s(output_counts), strict=True)
+    return sum([inputs is None or outputs is None for inputs, outputs in pairs])

@@ -283,7 +283,8 @@ class Partitions:
         info = parts.PartInfo(self._run_id, opened.partition, output.tally(records))
 
         def write(file: IO[bytes]) -> None:
-            parts.write_part(file, table, info, is_result=self._directory.is_dataset)
+            repeated = output.repeated(table.schema, self._prefix)
+            parts.write_part(file, table, info, is_result=self._directory.is_dataset, repeated=repeated)
 
         opened.sync()  # writing the part can take longer than a power cut may lose
         opened.close()
