@@ -11,9 +11,8 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-import httpx
 import msgspec
 from msgspec import Struct
 
@@ -60,6 +59,9 @@ from cometbatch.summary import (
 from cometbatch.transport import Transport
 from cometbatch.wire.envelope import REQUEST_ID_HEADER, request_id_of
 
+if TYPE_CHECKING:
+    import httpx
+
 Returned = TypeVar("Returned")
 
 WAITING_SHOWN_EVERY_S = 1.0
@@ -77,7 +79,7 @@ def run(
     fresh: bool = False,
     retry: str | Iterable[str] = (),
     progress: bool | None = None,
-    http: httpx.AsyncBaseTransport | None = None,
+    http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
     """Carry out a job, or carry on with one that was interrupted, to its last row.
 
@@ -102,7 +104,7 @@ async def run_async(
     fresh: bool = False,
     retry: str | Iterable[str] = (),
     progress: bool | None = None,
-    http: httpx.AsyncBaseTransport | None = None,
+    http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already."""
     words = _retry_words(retry, fresh=fresh)
@@ -127,7 +129,7 @@ async def _start(
     asked: int | None,
     *,
     fresh: bool,
-    http: httpx.AsyncBaseTransport | None,
+    http: "httpx.AsyncBaseTransport | None",
     progress: bool | None,
 ) -> RunSummary:
     """A new run, also where an earlier one recorded nothing: then prices and partitions are as the job has them now."""
@@ -144,7 +146,7 @@ async def _carry_on(
     found: Found,
     words: frozenset[str],
     *,
-    http: httpx.AsyncBaseTransport | None,
+    http: "httpx.AsyncBaseTransport | None",
     progress: bool | None,
 ) -> RunSummary:
     """A run that has outcomes: the rows that are missing, and those that match `words`."""
@@ -190,7 +192,7 @@ def _retry_words(retry: str | Iterable[str], *, fresh: bool) -> frozenset[str]:
 
 
 def _check_start(
-    checked: Checked, directory: RunDirectory, *, fresh: bool, http: httpx.AsyncBaseTransport | None
+    checked: Checked, directory: RunDirectory, *, fresh: bool, http: "httpx.AsyncBaseTransport | None"
 ) -> None:
     """Refuse what would be noticed late otherwise.
 
@@ -301,7 +303,7 @@ def _clear(job: Job, directory: RunDirectory, *, forget: bool) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _connected(job: Job, http: httpx.AsyncBaseTransport | None) -> AsyncIterator[Transport]:
+async def _connected(job: Job, http: "httpx.AsyncBaseTransport | None") -> AsyncIterator[Transport]:
     """The way to the service: over the network, through `http`, or to a simulator started for the length of the run."""
     way(job, http)
     with contextlib.ExitStack() as stack:

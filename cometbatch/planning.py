@@ -5,9 +5,8 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import msgspec
 from msgspec import Struct
 
@@ -29,10 +28,12 @@ from cometbatch.preflight import (
 )
 from cometbatch.records import Failed, GenerationParams, Partition, PriceBook, RowRequest
 from cometbatch.resume import Found, Progressed
-from cometbatch.simulator.app import create_app
 from cometbatch.source import Identity
 from cometbatch.summary import plain
 from cometbatch.transport import Transport
+
+if TYPE_CHECKING:
+    import httpx
 
 NO_KEY = "sk-not-needed-here"
 
@@ -123,7 +124,7 @@ class RunPlan(Struct, frozen=True):
         return f"{bound} ${plain(self.cost_usd)}{likely} (prices: {self.prices.source})"
 
 
-def plan(job: Job, *, http: httpx.AsyncBaseTransport | None = None) -> RunPlan:
+def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan:
     """Check everything about a job and say what it would do and cost; sends no prompt and writes no file.
 
     Raises `UsageError` for whatever `run` would refuse before its first request, but for a missing key.
@@ -172,17 +173,25 @@ def _missing_key(job: Job) -> Iterator[str]:
         yield f"the environment variable {job.target.key_env} is not set: a run needs the API key in it"
 
 
-def _prices_now(job: Job, http: httpx.AsyncBaseTransport | None) -> tuple[PriceBook, list[str]]:
+def _prices_now(job: Job, http: "httpx.AsyncBaseTransport | None") -> tuple[PriceBook, list[str]]:
     """In a thread, because an event loop may be running here (a notebook) and can't be entered twice."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(asyncio.run, _prices(job, http)).result()
 
 
-async def _prices(job: Job, http: httpx.AsyncBaseTransport | None) -> tuple[PriceBook, list[str]]:
+def _simulated(job: Job) -> "httpx.AsyncBaseTransport":
+    import httpx  # noqa: PLC0415 - takes long to load, and is for the simulator alone
+
+    from cometbatch.simulator.app import create_app  # noqa: PLC0415 - the same
+
+    return httpx.ASGITransport(create_app(simulator_behaviour(job)))
+
+
+async def _prices(job: Job, http: "httpx.AsyncBaseTransport | None") -> tuple[PriceBook, list[str]]:
     base_url = job.target.base_url
     if job.target.is_simulator:
         base_url = "http://127.0.0.1"
-        http = http or httpx.ASGITransport(create_app(simulator_behaviour(job)))
+        http = http or _simulated(job)
     transport = Transport(base_url, NO_KEY, timeout_s=job.limits.timeout_s, http=http, trust=trust(job))
     try:
         return await price_book(job, transport)

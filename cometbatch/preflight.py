@@ -5,8 +5,8 @@ import datetime as dt
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import httpx
 from msgspec import Struct
 
 from cometbatch import output, pricing, source, wire
@@ -19,6 +19,9 @@ from cometbatch.simulator.behaviour import Behaviour, Fault
 from cometbatch.source import Identity, Source
 from cometbatch.template import PromptTemplate
 from cometbatch.transport import Transport, Trust, check_key, way_to
+
+if TYPE_CHECKING:
+    import httpx
 
 SIMULATOR_KEY = "sk-simulator-needs-no-key"
 CATALOG_PATH = "/api/models"  # public, no key (contract sheet, section 8.1)
@@ -156,7 +159,7 @@ def trust(job: Job) -> Trust:
     return Trust(ca_file=target.ca_file, client_cert=target.client_cert, client_key=target.client_key)
 
 
-def way(job: Job, http: httpx.AsyncBaseTransport | None) -> str:
+def way(job: Job, http: "httpx.AsyncBaseTransport | None") -> str:
     """How this job's requests get to the service, in a few words. Raises `UsageError` where something bars the way."""
     if job.target.is_simulator:
         return "to the simulator on this machine"

@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cometbatch.errors import UsageError
+from cometbatch.job.urls import is_loopback
 from cometbatch.records import HttpRequest, HttpResponse, TransportFailure
 from cometbatch.transport import Reply, Transport, check_key, connection, pool
 from cometbatch.transport.lanes import PooledLane
-from cometbatch.transport.route import is_loopback
 from tests.scripted_server import (
     KEY,
     LONG_S,

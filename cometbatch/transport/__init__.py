@@ -6,16 +6,20 @@ Hides the network: whatever it does to us comes back as a value.
 import asyncio
 import functools
 from collections.abc import Callable
-from typing import TypeAlias
-
-import httpx
+from typing import TYPE_CHECKING, TypeAlias
 
 from cometbatch.errors import UsageError
 from cometbatch.records import HttpRequest, HttpResponse, PoolStats, TransportFailure
 from cometbatch.transport.connection import NoReplyError
-from cometbatch.transport.lanes import Begun, HttpxLane, PooledLane, environment_route
+from cometbatch.transport.lanes import Begun, PooledLane
+from cometbatch.transport.route import route_to
 from cometbatch.transport.trust import USUAL, tls_context
 from cometbatch.transport.trust import Trust as Trust
+
+if TYPE_CHECKING:
+    import httpx
+
+    from cometbatch.transport.httpx_lane import HttpxLane
 
 REDACTED = "[key]"
 NOT_IN_KEYS = frozenset(" \"'`")  # what comes along when a key is copied with its surroundings
@@ -42,7 +46,7 @@ class Transport:
         key: str,
         *,
         timeout_s: float,
-        http: httpx.AsyncBaseTransport | None = None,
+        http: "httpx.AsyncBaseTransport | None" = None,
         trust: Trust = USUAL,
     ) -> None:
         self._base_url = base_url.rstrip("/")
@@ -50,7 +54,7 @@ class Transport:
         self._key_bytes = self._key.encode()
         self._is_real_key = len(self._key) >= MIN_KEY_CHARS
         self._timeout_s = timeout_s
-        self._lane = PooledLane(self._base_url, trust) if http is None else HttpxLane(self._base_url, http)
+        self._lane = PooledLane(self._base_url, trust) if http is None else _httpx_lane(self._base_url, http)
 
     def __repr__(self) -> str:
         return f"Transport({self._base_url!r})"
@@ -123,6 +127,12 @@ class Transport:
         return text.replace(self._key, REDACTED)
 
 
+def _httpx_lane(base_url: str, http: "httpx.AsyncBaseTransport") -> "HttpxLane":
+    from cometbatch.transport.httpx_lane import HttpxLane  # noqa: PLC0415 - httpx takes long to load
+
+    return HttpxLane(base_url, http)
+
+
 def _settle(waiter: "asyncio.Future[HttpResponse | Exception]", came: HttpResponse | Exception) -> None:
     if not waiter.done():  # whoever waited may have been cancelled a moment ago
         waiter.set_result(came)
@@ -131,8 +141,8 @@ def _settle(waiter: "asyncio.Future[HttpResponse | Exception]", came: HttpRespon
 def way_to(base_url: str, trust: Trust = USUAL) -> str:
     """How to get there, in a few words without credentials. Raises `UsageError` where something bars the way."""
     try:
-        route = environment_route(base_url)
-    except (httpx.InvalidURL, ValueError) as error:
+        route = route_to(base_url)
+    except ValueError as error:
         raise UsageError(f"There is no way to the service: {error}.") from None
     if route.service.tls_name is not None and not trust.is_usual:
         tls_context(trust)

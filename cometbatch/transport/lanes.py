@@ -1,9 +1,8 @@
-"""Two ways to the service that look the same from above.
+"""The usual way to the service: our own pool, bytes in and bytes out.
 
-Our own pool, bytes in and bytes out, since a request object, a response object and their headers take several times
-the time of all else. And whatever transport with httpx's interface one puts in its place, for tests and for networks
-that need it. httpx's own pool is neither: from some sixteen requests in flight on it collapses (its bookkeeping is
-quadratic: encode/httpx #3215, encode/httpcore #929).
+A request object, a response object and their headers take several times the time of all else. And httpx's own pool
+collapses from some sixteen requests in flight on (its bookkeeping is quadratic: encode/httpx #3215, encode/httpcore
+#929). The other way, which looks the same from above, is `httpx_lane`.
 """
 
 import asyncio
@@ -11,31 +10,13 @@ import functools
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Generic, TypeAlias, TypeVar
 
-import httpx
-
-from cometbatch.records import HttpRequest, HttpResponse, PoolStats, TransportFailureKind
+from cometbatch.records import HttpRequest, HttpResponse, PoolStats
 from cometbatch.transport.connection import NoReplyError
 from cometbatch.transport.pool import Done, Exchange, Pool
-from cometbatch.transport.route import Route, is_loopback, route_to
+from cometbatch.transport.route import Route, route_to, target_of
 from cometbatch.transport.trust import Trust
 
 T = TypeVar("T")
-
-# Before a connection, nothing can be sent over it.
-UNSENT_ERRORS = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-    httpx.InvalidURL,
-)
-HTTPX_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict, OSError)
-
-
-def environment_route(base_url: str) -> Route:
-    """The way that the environment names. Raises `ValueError` or `httpx.InvalidURL` where there is none."""
-    return route_to(httpx.URL(base_url), use_environment=not is_loopback(base_url))
 
 
 class PooledLane:
@@ -61,7 +42,7 @@ class PooledLane:
             if request.headers is not self._named.headers or (method, request.path, key) != self._asked:
                 self._head = self._head_of(method, request, key)
                 self._named, self._asked = request, (method, request.path, key)
-        except (httpx.InvalidURL, ValueError) as error:
+        except ValueError as error:
             return Refused(NoReplyError("connection", str(error), sent=False), done)
         return pool.send(b"%b%d\r\n\r\n%b" % (self._head, len(request.body), request.body), timeout_s, done)
 
@@ -73,7 +54,7 @@ class PooledLane:
     @functools.cached_property
     def _route(self) -> Route:
         """The way, looked up once: pool and heads must not go different ways."""
-        return environment_route(self._base_url)
+        return route_to(self._base_url)
 
     def _open_pool(self) -> Pool:
         self._pool = Pool(self._route, self._trust)
@@ -82,52 +63,10 @@ class PooledLane:
     def _head_of(self, method: str, request: HttpRequest, key: str | None) -> bytes:
         """A request up to the number that is its content-length: the same for all rows."""
         route = self._route
-        target = route.target_prefix + httpx.URL(self._base_url + request.path).raw_path.decode("ascii")
-        named = {"host": route.address, **_with_key(request.headers, key), **dict(route.headers)}
+        target = route.target_prefix + target_of(self._base_url, request.path)
+        named = {"host": route.address, **with_key(request.headers, key), **dict(route.headers)}
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in named.items())]
         return "\r\n".join([*lines, "content-length: "]).encode()
-
-
-class HttpxLane:
-    """Any transport with httpx's interface."""
-
-    stats = None
-
-    def __init__(self, base_url: str, http: httpx.AsyncBaseTransport) -> None:
-        self._base_url = base_url
-        self._http = http
-
-    def send(
-        self, method: str, request: HttpRequest, timeout_s: float, key: str | None, done: Done
-    ) -> "InTask[HttpResponse]":
-        """Begin one exchange, with this key; call back once with the reply, or with why there is none."""
-        return InTask(self._exchange(method, request, timeout_s, key), done)
-
-    async def _exchange(self, method: str, request: HttpRequest, timeout_s: float, key: str | None) -> HttpResponse:
-        is_sent = False
-        try:
-            async with asyncio.timeout(timeout_s):
-                asked = self._request(method, request, key)
-                is_sent = True  # a transport that is not ours does not say
-                response = await self._http.handle_async_request(asked)
-                content = await response.aread()
-                await response.aclose()
-        except TimeoutError:
-            raise NoReplyError("timeout", f"no whole reply within {timeout_s:g} s", sent=is_sent) from None
-        except HTTPX_ERRORS as error:
-            kind: TransportFailureKind = "timeout" if isinstance(error, httpx.TimeoutException) else "connection"
-            may_be_sent = is_sent and not isinstance(error, UNSENT_ERRORS)
-            raise NoReplyError(kind, str(error) or type(error).__name__, sent=may_be_sent) from error
-        headers = {name.lower(): value for name, value in response.headers.multi_items()}
-        return HttpResponse(response.status_code, headers, content)
-
-    async def aclose(self) -> None:
-        """Close what was handed to us."""
-        await self._http.aclose()
-
-    def _request(self, method: str, request: HttpRequest, key: str | None) -> httpx.Request:
-        headers = _with_key(request.headers, key)
-        return httpx.Request(method, self._base_url + request.path, headers=headers, content=request.body)
 
 
 class InTask(Generic[T]):
@@ -165,6 +104,7 @@ Begun: TypeAlias = Exchange | InTask[HttpResponse] | Refused
 """An exchange that can be cancelled."""
 
 
-def _with_key(headers: Mapping[str, str], key: str | None) -> dict[str, str]:
+def with_key(headers: Mapping[str, str], key: str | None) -> dict[str, str]:
+    """A request's own headers, and those that all have."""
     own = {"accept": "*/*", "accept-encoding": "identity"}
     return {**own, **headers, **({} if key is None else {"authorization": f"Bearer {key}"})}

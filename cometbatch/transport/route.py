@@ -5,12 +5,17 @@ asked for a tunnel. This machine's own address is never looked for behind one.
 """
 
 import base64
-import ipaddress
-import urllib.request
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
 
-import httpx
 from msgspec import Struct
 
+from cometbatch.job.urls import is_loopback
+
+if TYPE_CHECKING:
+    import httpx
+
+_SAFE = "/%:@!$&'()*+,;=~"  # in a path, beside letters, digits and -._
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -53,13 +58,19 @@ class Route(Struct, frozen=True):
         return self.proxy is not None and self.service.tls_name is not None
 
 
-def route_to(url: httpx.URL, *, use_environment: bool) -> Route:
-    """The way to a URL's host. Raises `ValueError` where that is none."""
-    if url.scheme not in _PORTS or not url.host:
-        raise ValueError(f"{str(url)[:100]!r} is no http or https address")
-    service = _hop(url)
-    address = url.netloc.decode("ascii")
-    proxy = _environment_proxy(url) if use_environment else None
+def route_to(base_url: str) -> Route:
+    """The way to a service that the environment names. Raises `ValueError` where there is none.
+
+    httpx, which reads URLs more leniently, takes a twentieth of a second to load: a base URL is plain by now.
+    """
+    url = urlsplit(base_url)
+    if url.scheme not in _PORTS or not url.hostname or not url.netloc.isascii():
+        raise ValueError(f"{base_url[:100]!r} is no http or https address")
+    host, usual = url.hostname, _PORTS[url.scheme]
+    service = Hop(host, url.port or usual, host if url.scheme == "https" else None)
+    written = f"[{host}]" if ":" in host else host
+    address = written if service.port == usual else f"{written}:{service.port}"
+    proxy = None if is_loopback(base_url) else _environment_proxy(url.scheme, host)
     if proxy is None:
         return Route(address, service)
     headers = _credentials(proxy)
@@ -68,37 +79,37 @@ def route_to(url: httpx.URL, *, use_environment: bool) -> Route:
     return Route(address, service, _hop(proxy), f"{url.scheme}://{address}", headers)
 
 
-def is_loopback(base_url: str) -> bool:
-    """Whether the address is this machine's own; such traffic must not go through a proxy."""
-    host = httpx.URL(base_url).host
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name, and names that begin like an address can be anyone's
-        return False
+def target_of(base_url: str, path: str) -> str:
+    """What a request asks for: the base URL's own path, and the route's."""
+    return quote(urlsplit(base_url).path + path, safe=_SAFE)
 
 
-def _hop(url: httpx.URL) -> Hop:
+def _hop(url: "httpx.URL") -> Hop:
     host = url.raw_host.decode("ascii").strip("[]")
     return Hop(host, url.port or _PORTS.get(url.scheme, 80), host if url.scheme == "https" else None)
 
 
-def _environment_proxy(url: httpx.URL) -> httpx.URL | None:
+def _environment_proxy(scheme: str, host: str) -> "httpx.URL | None":
     """Raises `ValueError` in words that never quote it, since it may hold a password."""
+    import urllib.request  # noqa: PLC0415 - loads a mail parser, which no run on this machine needs
+
     known = urllib.request.getproxies()
-    named = known.get(url.scheme) or known.get("all")
-    if not named or urllib.request.proxy_bypass(url.host):
+    named = known.get(scheme) or known.get("all")
+    if not named or urllib.request.proxy_bypass(host):
         return None
+    import httpx  # noqa: PLC0415 - as above
+
     try:
         proxy = httpx.URL(named if "://" in named else f"http://{named}")
     except httpx.InvalidURL:
         proxy = httpx.URL("")
     if proxy.scheme not in _PORTS or not proxy.host:
-        variables = f"{url.scheme.upper()}_PROXY or ALL_PROXY"
+        variables = f"{scheme.upper()}_PROXY or ALL_PROXY"
         raise ValueError(f"the environment's proxy ({variables}) is no http:// or https:// address")
     return proxy
 
 
-def _credentials(proxy: httpx.URL) -> tuple[tuple[str, str], ...]:
+def _credentials(proxy: "httpx.URL") -> tuple[tuple[str, str], ...]:
     if not proxy.userinfo:
         return ()
     coded = base64.b64encode(f"{proxy.username}:{proxy.password}".encode()).decode()

@@ -10,7 +10,6 @@ import stat
 from pathlib import Path
 from typing import NoReturn
 
-import httpx
 from msgspec import Struct
 
 from cometbatch.errors import UsageError
@@ -60,6 +59,8 @@ def _usual() -> ssl.SSLContext:
             return _trusting(name, path)
         if not path.is_dir():
             raise UsageError(f"{name}: {path} is no folder.")
+    import httpx  # noqa: PLC0415 - for TLS alone: it takes long to load
+
     return httpx.create_ssl_context()
 
 
