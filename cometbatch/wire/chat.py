@@ -5,7 +5,7 @@ Guards that `reasoning_content` never reaches the answer, and that totals are ne
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -23,10 +23,11 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import extra, incoming, outgoing
-from cometbatch.wire.counts import MAX_COUNT, count, lawful_usage, reported_cost, total
+from cometbatch.wire import extra, incoming, outgoing, plain
+from cometbatch.wire.counts import count, lawful_usage, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.loose import compact_text, decode_json, first, mapping, mappings, text
+from cometbatch.wire.plain import Count
 
 NAME: Final = "chat"
 PATH: Final = "/v1/chat/completions"
@@ -52,7 +53,6 @@ _WRITTEN: Mapping[str, str] = {
 }
 # Claude's cache writes as they show on this endpoint, by how long the cache lives.
 _CACHE_WRITES: Final = ("claude_cache_creation_5_m_tokens", "claude_cache_creation_1_h_tokens")
-MAX_PLAIN_BYTES: Final = 128 * 1024  # the patient reader bounds what larger replies may be made of
 NO_CHOICES: Final = "no choices"  # detail of an answer that lacks them, and was billed
 _SAMPLE_CALL: Mapping[str, Any] = {
     "id": "call_1",
@@ -116,19 +116,16 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return outgoing.json_reply(body)
 
 
-_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
-
-
 class _Details(Struct, gc=False):
-    cached_tokens: _Count | None = None
-    reasoning_tokens: _Count | None = None
+    cached_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
 
 
 class _Usage(Struct, gc=False):
     """Of the usual fields; one that counts in another way is for the patient reader."""
 
-    prompt_tokens: _Count | None = None
-    completion_tokens: _Count | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
     claude_cache_creation_5_m_tokens: UnsetType = UNSET
@@ -160,8 +157,8 @@ _decode_plain = msgspec.json.Decoder(_Reply).decode
 
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
-    if (plain := read_plain(response)) is not None:
-        return plain
+    if (usual := read_plain(response)) is not None:
+        return usual
     found = _read_completion(mapping(decode_json(response.body))) if is_success(response.status) else None
     return found or parse_error(response)
 
@@ -234,14 +231,8 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
 
 def read_plain(response: HttpResponse) -> Completion | None:
     """What `parse_response` makes of a usual answer, several times faster; None for any other reply."""
-    body = response.body
-    if len(body) > MAX_PLAIN_BYTES or not is_success(
-        response.status
-    ):  # unread: to read it twice would hold up everyone
-        return None
-    try:
-        reply = _decode_plain(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    reply = plain.decoded(response, _decode_plain)
+    if reply is None:
         return None
     words = reply.choices[0].message.content if reply.choices else ""
     if not words:

@@ -6,8 +6,11 @@ beside the answer, and that clients spell keys in two ways. Guards that thoughts
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote, unquote
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
 from cometbatch.records import (
     Completion,
@@ -22,10 +25,11 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import extra, incoming, outgoing
+from cometbatch.wire import extra, incoming, outgoing, plain
 from cometbatch.wire.counts import count, lawful_usage, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.loose import compact_text, decode_json, first, mapping, mappings, text
+from cometbatch.wire.plain import Count
 
 NAME: Final = "gemini"
 NO_CANDIDATES: Final = "no candidates"  # detail of an answer that lacks them, and any reason too
@@ -116,15 +120,74 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return outgoing.json_reply(body | {"modelVersion": origin.model, "responseId": origin.response_id})
 
 
+class _Part(Struct, gc=False):
+    text: str
+    thought: bool | None = None
+    functionCall: UnsetType = UNSET  # noqa: N815 - the format's own name, as those below
+
+
+class _Content(Struct, gc=False):
+    parts: list[_Part]
+
+
+class _Candidate(Struct, gc=False):
+    content: _Content
+    finishReason: Literal["STOP", "MAX_TOKENS"]  # noqa: N815
+
+
+class _Usage(Struct, gc=False):
+    promptTokenCount: Count | None = None  # noqa: N815
+    candidatesTokenCount: Count | None = None  # noqa: N815
+    thoughtsTokenCount: Count | None = None  # noqa: N815
+    cachedContentTokenCount: Count | None = None  # noqa: N815
+    cost: UnsetType = UNSET
+
+
+class _Reply(Struct, gc=False):
+    """A plain answer, as most are."""
+
+    candidates: list[_Candidate]
+    usageMetadata: _Usage | None = None  # noqa: N815
+    responseId: str | None = None  # noqa: N815
+    modelVersion: str | None = None  # noqa: N815
+
+
+_decode_plain = msgspec.json.Decoder(_Reply).decode
+
+
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
+    if (usual := read_plain(response)) is not None:
+        return usual
     found = _read_completion(mapping(decode_json(response.body))) if is_success(response.status) else None
     return found or parse_error(response)
 
 
-def read_plain(_response: HttpResponse) -> Completion | None:
-    """None: there is no faster way yet."""
-    return None
+def read_plain(response: HttpResponse) -> Completion | None:
+    """What `parse_response` makes of a usual answer, several times faster; None for any other reply."""
+    reply = plain.decoded(response, _decode_plain)
+    if reply is None or not reply.candidates:
+        return None
+    candidate = reply.candidates[0]
+    return Completion(
+        text="".join([part.text for part in candidate.content.parts if not part.thought]),
+        finish_reason=_FINISH[candidate.finishReason],
+        usage=Usage() if reply.usageMetadata is None else _usage(reply.usageMetadata),
+        response_id=reply.responseId,
+        response_model=reply.modelVersion,
+    )
+
+
+def _usage(usage: _Usage) -> Usage:
+    if usage == _Usage():
+        return Usage()
+    thoughts = usage.thoughtsTokenCount or 0
+    return lawful_usage(
+        input_tokens=usage.promptTokenCount or 0,
+        output_tokens=total(usage.candidatesTokenCount or 0, thoughts),
+        cache_read=usage.cachedContentTokenCount or 0,
+        reasoning=thoughts,
+    )
 
 
 def unsupported_params(params: GenerationParams) -> str | None:

@@ -5,7 +5,10 @@ messages stand apart. Guards that thinking never reaches the answer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
 from cometbatch.records import (
     Completion,
@@ -20,10 +23,11 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import extra, incoming, outgoing
+from cometbatch.wire import extra, incoming, outgoing, plain
 from cometbatch.wire.counts import count, lawful_usage, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.loose import compact_text, decode_json, mapping, mappings, text
+from cometbatch.wire.plain import Count
 
 NAME: Final = "messages"
 PATH: Final = "/v1/messages"
@@ -102,15 +106,62 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return outgoing.json_reply(body)
 
 
+class _Block(Struct, gc=False):
+    type: Literal["text"]
+    text: str
+
+
+class _Usage(Struct, gc=False):
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    cost: UnsetType = UNSET
+
+
+class _Reply(Struct, gc=False):
+    """A plain answer, as most are."""
+
+    content: list[_Block]
+    stop_reason: Literal["end_turn", "max_tokens"]
+    usage: _Usage | None = None
+    id: str | None = None
+    model: str | None = None
+
+
+_decode_plain = msgspec.json.Decoder(_Reply).decode
+
+
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
+    if (usual := read_plain(response)) is not None:
+        return usual
     found = _read_completion(mapping(decode_json(response.body))) if is_success(response.status) else None
     return found or parse_error(response)
 
 
-def read_plain(_response: HttpResponse) -> Completion | None:
-    """None: there is no faster way yet."""
-    return None
+def read_plain(response: HttpResponse) -> Completion | None:
+    """What `parse_response` makes of a usual answer, several times faster; None for any other reply."""
+    reply = plain.decoded(response, _decode_plain)
+    if reply is None:
+        return None
+    return Completion(
+        text="".join([block.text for block in reply.content]),
+        finish_reason=_FINISH[reply.stop_reason],
+        usage=_usage(_Usage() if reply.usage is None else reply.usage),
+        response_id=reply.id,
+        response_model=reply.model,
+    )
+
+
+def _usage(usage: _Usage) -> Usage:
+    written, read = usage.cache_creation_input_tokens, usage.cache_read_input_tokens
+    return lawful_usage(
+        input_tokens=total(usage.input_tokens, written or 0, read or 0),
+        output_tokens=usage.output_tokens,
+        cache_read=read,
+        cache_write=written,
+    )
 
 
 def unsupported_params(params: GenerationParams) -> str | None:

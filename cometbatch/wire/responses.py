@@ -5,7 +5,10 @@ HTTP status says how it ended. Guards that reasoning never reaches the answer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
 from cometbatch.records import (
     Completion,
@@ -20,10 +23,11 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import extra, incoming, outgoing
+from cometbatch.wire import extra, incoming, outgoing, plain
 from cometbatch.wire.counts import count, lawful_usage, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.loose import compact_text, decode_json, mapping, mappings, text
+from cometbatch.wire.plain import Count
 
 NAME: Final = "responses"
 PATH: Final = "/v1/responses"
@@ -115,17 +119,81 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return outgoing.json_reply(body)
 
 
+class _Part(Struct, gc=False):
+    type: Literal["output_text"]
+    text: str
+
+
+class _Message(Struct, tag="message", gc=False):
+    content: list[_Part]
+
+
+class _Reasoning(Struct, tag="reasoning", gc=False):
+    pass
+
+
+class _CachedPart(Struct, gc=False):
+    cached_tokens: Count | None = None
+
+
+class _ReasoningPart(Struct, gc=False):
+    reasoning_tokens: Count | None = None
+
+
+class _Usage(Struct, gc=False):
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    input_tokens_details: _CachedPart | None = None
+    output_tokens_details: _ReasoningPart | None = None
+    cost: UnsetType = UNSET
+
+
+class _Reply(Struct, gc=False):
+    """A plain answer, as most are."""
+
+    output: list[_Message | _Reasoning]
+    status: Literal["completed"]
+    usage: _Usage | None = None
+    id: str | None = None
+    model: str | None = None
+
+
+_decode_plain = msgspec.json.Decoder(_Reply).decode
+
+
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
+    if (usual := read_plain(response)) is not None:
+        return usual
     body = mapping(decode_json(response.body)) if is_success(response.status) else {}
     if text(body.get("status")) in _FAILED:
         return _failed_generation(response, body)
     return _read_completion(body) or parse_error(response)
 
 
-def read_plain(_response: HttpResponse) -> Completion | None:
-    """None: there is no faster way yet."""
-    return None
+def read_plain(response: HttpResponse) -> Completion | None:
+    """What `parse_response` makes of a usual answer, several times faster; None for any other reply."""
+    reply = plain.decoded(response, _decode_plain)
+    if reply is None:
+        return None
+    parts = [part.text for item in reply.output if isinstance(item, _Message) for part in item.content]
+    return Completion(
+        text="".join(parts),
+        finish_reason="stop",
+        usage=Usage() if reply.usage is None else _usage(reply.usage),
+        response_id=reply.id,
+        response_model=reply.model,
+    )
+
+
+def _usage(usage: _Usage) -> Usage:
+    read, reasoned = usage.input_tokens_details, usage.output_tokens_details
+    return lawful_usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read=None if read is None else read.cached_tokens,
+        reasoning=None if reasoned is None else reasoned.reasoning_tokens,
+    )
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
