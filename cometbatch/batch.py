@@ -425,27 +425,29 @@ class _Session(Struct, frozen=True):
         meter = pricing.meter(self.manifest.prices.rates)
         return Service(
             send=self.transport.send,
-            read=self._read,
+            read=self._reader(),
             judge=functools.partial(retries.classify, now=now),
             price=meter.cost,
             max_cost=lambda request: meter.max_cost(len(request.http.body), request.max_output_tokens),
             request_id=request_id_of,
         )
 
-    def _read(self, came: Came) -> tuple[Reply, Completion | ErrorDetail | None]:
-        """What came, and what it says, without the key."""
-        if isinstance(came, HttpResponse) and (plain := self._read_plain(came)) is not None:
-            return came, plain
-        reply = self.transport.read(came)
-        return reply, self._parse(reply) if isinstance(reply, HttpResponse) else None
+    def _reader(self) -> Callable[[Came], tuple[Reply, Completion | ErrorDetail | None]]:
+        """What makes of what came a reply and what it says, without the key.
 
-    def _read_plain(self, response: HttpResponse) -> Completion | None:
-        """The usual answer, of which nothing else is kept: then it is enough that this does not quote the key."""
-        plain = self.checked.format.read_plain(response)
-        if plain is None:
-            return None
-        said = f"{plain.text}\n{plain.response_id}\n{plain.response_model}\n{response.headers.get(REQUEST_ID_HEADER)}"
-        return None if self.transport.quotes_key(said) else plain
+        Of a usual answer nothing else is kept than what it says: then it is enough that this does not quote the key.
+        """
+        read_plain, transport = self.checked.format.read_plain, self.transport
+
+        def read(came: Came) -> tuple[Reply, Completion | ErrorDetail | None]:
+            if isinstance(came, HttpResponse) and (usual := read_plain(came)) is not None:
+                request_id = came.headers.get(REQUEST_ID_HEADER)
+                if not transport.quotes_key(f"{usual.text}\n{usual.response_id}\n{usual.response_model}\n{request_id}"):
+                    return came, usual
+            reply = transport.read(came)
+            return reply, self._parse(reply) if isinstance(reply, HttpResponse) else None
+
+        return read
 
     def _parse(self, response: HttpResponse) -> Completion | ErrorDetail:
         """What the reply says, without a key that it may quote in escapes."""

@@ -34,7 +34,7 @@ SESSIONS = "sessions.jsonl"
 IN_FLIGHT = "in_flight"
 REOPENED = "reopened.json"
 STAGED = ".tmp"  # a file that is being written aside ends so, until it is whole and renamed
-CHECKSUM_DIGITS = 8
+CHECKSUM_BYTES = 4  # of a CRC-32, in twice as many hexadecimal digits
 MARK_DIGITS = 20  # of the largest row number
 MARK_BYTES = MARK_DIGITS + 1  # one in-flight mark: a row number, right-aligned, and a line break
 NO_MARK = b" " * MARK_DIGITS + b"\n"
@@ -228,13 +228,17 @@ def _has_hole(content: bytes, start: int) -> bool:
 
 
 def _line(record: bytes) -> bytes:
-    return b"%0*x %b\n" % (CHECKSUM_DIGITS, zlib.crc32(record), record)
+    return b"".join((_checksum(record), b" ", record, b"\n"))
+
+
+def _checksum(record: bytes) -> bytes:
+    return zlib.crc32(record).to_bytes(CHECKSUM_BYTES, "big").hex().encode()
 
 
 def _checked(line: bytes) -> bytes | None:
     checksum, _, rest = line.partition(b" ")
     record = rest[:-1]
-    if not rest.endswith(b"\n") or checksum != b"%0*x" % (CHECKSUM_DIGITS, zlib.crc32(record)):
+    if not rest.endswith(b"\n") or checksum != _checksum(record):
         return None
     return record
 

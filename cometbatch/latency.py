@@ -8,6 +8,7 @@ import math
 import statistics
 from collections import deque
 
+TICK_S = 0.001  # of uvloop's clock, which tells whole milliseconds
 SMOOTHING = 0.1  # weight of the newest answer in the running latency
 TYPICAL_OF = 32  # answers whose median is the typical latency: a mean would take every long answer for a slow service
 TYPICAL_EVERY = 8  # answers
@@ -69,7 +70,8 @@ class Latencies:
         self.inflation = 1.0
 
     def add(self, latency_s: float) -> None:
-        """One more answer."""
+        """One more answer. What took less time than the clock can tell took a tick: a base of 0 would tell nothing."""
+        latency_s = max(latency_s, TICK_S)
         known = latency_s if self.mean is None else self.mean
         self.mean = known + SMOOTHING * (latency_s - known)
         self._last.append(latency_s)
@@ -77,4 +79,4 @@ class Latencies:
         if self._count % TYPICAL_EVERY == 0 and len(self._last) == TYPICAL_OF:  # the first to come are the fastest
             self._typical = statistics.median(self._last)
             self._base = min(self._base * BASE_DRIFT, self._typical)
-            self.inflation = self._typical / self._base if self._base else 1.0
+            self.inflation = self._typical / self._base

@@ -126,6 +126,20 @@ def test_what_has_no_end_or_was_not_asked_for_is_a_connection_failure(
     assert words in came.detail
 
 
+def test_trailers_are_nobodys_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither those of their own reply, nor of the next one on the same connection."""
+    monkeypatch.setattr(pool, "REST_S", 0.0)
+    trailing = CHUNKED + b"1\r\nx\r\n0\r\nX-Trailer: 1\r\nRetry-After: 5\r\n\r\n"
+
+    async def main() -> tuple[list[Reply], int]:
+        async with serving(trailing, reply()) as (server, client):
+            return [await client.exchange(REQUEST), await client.exchange(REQUEST)], server.connections
+
+    came, connections = asyncio.run(main())
+    assert connections == 1
+    assert not any({"x-trailer", "retry-after"} & answer(each).headers.keys() for each in came)
+
+
 def test_the_tiniest_chunks_take_no_more_memory_than_a_large_one() -> None:
     """A list of pieces would take twenty times their bytes, for every reply that is in flight."""
     size = connection.SMALL_BODY_BYTES // 2

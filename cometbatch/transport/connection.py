@@ -26,7 +26,7 @@ RECEIVED_AT_ONCE_BYTES = 16 * 1024  # parsed in one go: thousands of the tiniest
 MAX_NAMES_KEPT = 256  # of headers
 MAX_NAME_KEPT_BYTES = 64  # longer ones are no honest server's, and would be kept for ever
 
-_INTERIM = range(100, 200)
+_FIRST_FINAL = 200  # statuses below are of interim replies
 _SWITCHING = 101
 _REFUSED_US = re.compile("ALERT_(.*CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")  # a TLS server, of our certificate
 
@@ -99,6 +99,8 @@ class Connection(asyncio.BufferedProtocol):
         self.is_whole = True
         self.error: NoReplyError | None = None
         self._body: bytes | bytearray = b""
+        self.headers: dict[str, str] = {}
+        self._raw_headers: list[tuple[bytes, bytes]] = []  # that were not looked at yet
         self.rested_since = 0.0
         self._start_reply()
 
@@ -143,8 +145,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def _start_reply(self) -> None:
-        self.headers: dict[str, str] = {}
-        self._raw_headers: list[tuple[bytes, bytes]] = []
+        self._raw_headers.clear()  # the last reply's trailers are no headers of this one
         self._has_head = self._until_end = self._is_large = False
         self._size = self._head_bytes = self._interim = self.status = 0
 
@@ -186,6 +187,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._wake()
             elif self._size > SMALL_BODY_BYTES and not self._is_large:
                 self._pause()
+            elif self._raw_headers:
+                self._bound_headers()
 
     def eof_received(self) -> None:
         """The server says no more. That ends a body of no stated length, and cuts any other one short."""
@@ -207,6 +210,17 @@ class Connection(asyncio.BufferedProtocol):
             raise error  # a mistake of ours
         self.fail(cause)
 
+    def _bound_headers(self) -> None:
+        """Headers that go on and on, in the head or after the body, are looked at piece by piece of what comes."""
+        try:
+            self._count_headers()
+        except NoReplyError as error:
+            self.fail(error)
+
+    def _count_headers(self) -> None:
+        if len(self._raw_headers) > MAX_HEADERS:
+            raise NoReplyError("connection", f"the reply has more than {MAX_HEADERS:,} headers")
+
     def _pause(self) -> None:
         self._is_large = True
         if self._transport is not None:
@@ -223,11 +237,10 @@ class Connection(asyncio.BufferedProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or what stands after a body in the shape of one."""
         self._raw_headers.append((name, value))
-        if len(self._raw_headers) > MAX_HEADERS:
-            raise NoReplyError("connection", f"the reply has more than {MAX_HEADERS:,} headers")
 
     def on_headers_complete(self) -> None:
         """The head is read."""
+        self._count_headers()
         self.status = self._parser.get_status_code()
         self._has_head = True
         headers = self.headers = _decoded(self._raw_headers)
@@ -252,16 +265,21 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_message_complete(self) -> None:
         """The reply is whole, unless it is an interim one."""
-        if self.status in _INTERIM and self.status != _SWITCHING:
-            self._interim += 1
-            if self._interim > MAX_INTERIM_REPLIES:
-                raise NoReplyError("connection", f"more than {MAX_INTERIM_REPLIES} interim replies")
-            interim, head_bytes = self._interim, self._head_bytes
-            self._start_reply()
-            self._interim, self._head_bytes = interim, head_bytes
-        elif self.status != _SWITCHING and not self.is_whole:
+        if self.status < _FIRST_FINAL:
+            self._pass_over()
+        elif not self.is_whole:
             self.is_whole = True
             self.is_dead = self.is_dead or not self._parser.should_keep_alive()
+
+    def _pass_over(self) -> None:
+        """An interim reply; of one that switches protocols, the parser tells by itself."""
+        if self.status == _SWITCHING:
+            return
+        interim, head_bytes = self._interim + 1, self._head_bytes
+        if interim > MAX_INTERIM_REPLIES:
+            raise NoReplyError("connection", f"more than {MAX_INTERIM_REPLIES} interim replies")
+        self._start_reply()
+        self._interim, self._head_bytes = interim, head_bytes
 
 
 def _finish(waiter: "asyncio.Future[None]") -> None:
