@@ -15,7 +15,7 @@ from cometbatch.job.urls import is_loopback
 if TYPE_CHECKING:
     import httpx
 
-_SAFE = "/%:@!$&'()*+,;=~"  # in a path, beside letters, digits and -._
+_SAFE = "/%:@!$&+'(),;=~*"  # in a path, beside letters, digits and -._
 _PORTS = {"http": 80, "https": 443}
 
 
