@@ -348,9 +348,11 @@ class Runner:
 
     def _fill(self) -> None:
         """Send fresh rows in the slots that are free, where nothing has to be waited for: most rows."""
-        now = self._time()
+        now, pace = self._time(), self._pace
         if not self._must_wait(now):
-            while self._free and self._is_time(now) and (fresh := self._ready_row()) is not None:
+            while self._free and (pace is None or pace.wait_s(now, len(self._sending)) <= 0):
+                if (fresh := self._ready_row()) is None:
+                    break
                 self._send(self._free.pop(), _Pending(fresh, now), 0.0, now)
         self._write_down()
 
@@ -387,9 +389,6 @@ class Runner:
         if self._is_held_up or self._closed or self._backlog or self._budget is not None:
             return True
         return not self._limits.are_open(now)
-
-    def _is_time(self, now: float) -> bool:
-        return self._pace is None or self._pace.wait_s(now, len(self._sending)) <= 0
 
     def _ready_row(self) -> RowRequest | None:
         try:

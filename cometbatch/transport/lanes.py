@@ -27,7 +27,7 @@ class PooledLane:
         self._trust = trust
         self._pool: Pool | None = None
         self._head = b""  # of the last request; a run's rows share their headers, as one object
-        self._named = HttpRequest("", {}, b"")
+        self._headers: dict[str, str] = {}
         self._asked: tuple[str, str, str | None] = "", "", None
 
     @property
@@ -37,13 +37,14 @@ class PooledLane:
 
     def send(self, method: str, request: HttpRequest, timeout_s: float, key: str | None, done: Done) -> "Begun":
         """Begin one exchange, with this key; call back once with the reply, or with why there is none."""
-        try:
-            pool = self._pool or self._open_pool()
-            if request.headers is not self._named.headers or (method, request.path, key) != self._asked:
+        pool = self._pool
+        if pool is None or request.headers is not self._headers or (method, request.path, key) != self._asked:
+            try:
+                pool = self._pool or self._open_pool()
                 self._head = self._head_of(method, request, key)
-                self._named, self._asked = request, (method, request.path, key)
-        except ValueError as error:
-            return Refused(NoReplyError("connection", str(error), sent=False), done)
+            except ValueError as error:
+                return Refused(NoReplyError("connection", str(error), sent=False), done)
+            self._headers, self._asked = request.headers, (method, request.path, key)
         return pool.send(b"%b%d\r\n\r\n%b" % (self._head, len(request.body), request.body), timeout_s, done)
 
     async def aclose(self) -> None:

@@ -9,6 +9,7 @@ has come by then.
 
 import asyncio
 import contextlib
+import math
 import resource
 from collections import deque
 from collections.abc import Callable
@@ -41,7 +42,7 @@ class Pool:
         self._open: set[Connection] = set()
         self._sent: dict[Exchange, float] = {}  # what is in flight, and until when
         self._sweep: asyncio.TimerHandle | None = None
-        self._next_end = 0.0
+        self._next_end = math.inf  # of `_sweep`
         self.large = asyncio.Semaphore(LARGE_REPLIES)
         self._requests = self._opened = self._most_open = 0
         self._is_closed = False
@@ -129,7 +130,7 @@ class Pool:
         """Its request is being sent. One timer for all: a timer each would cost as much as the request."""
         self._requests += 1
         self._sent[exchange] = deadline
-        if self._sweep is None or deadline < self._next_end:
+        if deadline < self._next_end:
             if self._sweep is not None:
                 self._sweep.cancel()
             self._next_end = deadline
@@ -141,7 +142,7 @@ class Pool:
 
     def _end_late(self) -> None:
         now = max(self._loop.time(), self._next_end)  # timers may fire a little early
-        self._sweep = None
+        self._sweep, self._next_end = None, math.inf
         for exchange in [each for each, deadline in self._sent.items() if deadline <= now]:
             exchange.end_late()
         if self._sent and self._sweep is None:
