@@ -8,7 +8,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import aiohappyeyeballs
 
@@ -23,6 +23,8 @@ MAX_TUNNEL_HEAD_BYTES = 16 * 1024
 TUNNEL_CLOSED = "the proxy closed the tunnel"
 
 _OPENED = re.compile(rb"HTTP/1\.[01] 2[0-9][0-9][ \r]")  # any 2xx: then all that follows is the service's
+LENGTH_OF_IPV4 = 2  # of a socket's address: host and port; that of IPv6 has a scope, too
+Speaker = TypeVar("Speaker", bound=asyncio.BaseProtocol)
 _Addresses: TypeAlias = "list[tuple[Any, ...]]"
 
 
@@ -56,21 +58,27 @@ class Dialler:
             raise NoReplyError("connection", words, sent=False) from error
 
     async def _open(self, hop: Hop) -> Connection:
-        loop = asyncio.get_running_loop()
         tls = None if hop.tls_name is None else self._tls_context(hop)
-        opened = await aiohappyeyeballs.start_connection(
-            await self._lookup(hop), happy_eyeballs_delay=HAPPY_EYEBALLS_S, loop=loop
-        )
         if not self._route.has_tunnel:
-            made = await loop.create_connection(self._make, sock=opened, ssl=tls, server_hostname=hop.tls_name)
-            return made[1]
-        line, tunnel = await loop.create_connection(_Tunnel, sock=opened, ssl=tls, server_hostname=hop.tls_name)
+            return (await self._connect(hop, self._make, tls))[1]
+        line, tunnel = await self._connect(hop, _Tunnel, tls)
         try:
             await tunnel.dig(self._route)
             return await self._secure(line)
         except BaseException:
             line.abort()
             raise
+
+    async def _connect(
+        self, hop: Hop, make: Callable[[], Speaker], tls: ssl.SSLContext | None
+    ) -> tuple[asyncio.Transport, Speaker]:
+        """One address alone is not tried side by side with others: that takes as long as all the rest."""
+        loop, addresses = asyncio.get_running_loop(), await self._lookup(hop)
+        if len(addresses) == 1 and len(addresses[0][-1]) == LENGTH_OF_IPV4:
+            host, port = addresses[0][-1]
+            return await loop.create_connection(make, host, port, ssl=tls, server_hostname=hop.tls_name)
+        opened = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_S, loop=loop)
+        return await loop.create_connection(make, sock=opened, ssl=tls, server_hostname=hop.tls_name)
 
     async def _secure(self, line: asyncio.Transport) -> Connection:
         """TLS to the service, inside of the tunnel."""
