@@ -185,7 +185,7 @@ class Partitions:
     def record(self, records: Sequence[Outcome | Thrown]) -> None:
         """Write records down; when this returns, a killed process can't lose them. A partition's last row commits it.
 
-        Raises what committing any part raised, but not before these are safe: they were paid for.
+        Where committing some part has failed, whoever asks for a row next is told: these were paid for.
         """
         by_partition: dict[int, list[Outcome | Thrown]] = {}
         for record in records:
@@ -195,12 +195,11 @@ class Partitions:
             opened.record(some)
             if opened.is_complete:
                 self._commit_soon(opened)
-        self._raise_if_broken()
 
     async def sync_forever(self) -> None:
         """Group commit: every so often make what was recorded survive a power cut, off the event loop.
 
-        Ends where the disk fails, which whoever asks for a row or records an outcome next is told.
+        Ends where the disk fails, which whoever asks for a row next is told.
         """
         try:
             while True:

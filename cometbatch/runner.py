@@ -78,7 +78,7 @@ class Rows(Protocol):
         """Whether `next_row` may be asked for more; where not, `on_room` is called when it may."""
 
     def ready_row(self) -> RowRequest | Failed | None:
-        """The same as `next_row` where that need not wait; `None` where it must, or has something to raise."""
+        """The same as `next_row` where that need not wait; `None` where it must."""
 
     async def next_row(self) -> RowRequest | Failed | None:
         """The next row to send, or one that failed unsent; `None` after the last."""
@@ -225,6 +225,7 @@ class Runner:
         self._sending: set[_Slot] = set()
         self._arrived: list[_Slot] = []
         self._said: list[Outcome | Thrown] = []  # to be written down before the turn is over
+        self._unsafe: set[int] = set()  # rows of which it is not known whether what was found is written down
         self._dispatcher: asyncio.Task[None] | None = None
         self._over: asyncio.Future[None] | None = None
         self._stop: Stop | None = None
@@ -253,13 +254,14 @@ class Runner:
         self._time, self._call_soon = loop.time, loop.call_soon
         self._over = loop.create_future()
         self._dispatcher = loop.create_task(self._dispatch())
-        self._dispatcher.add_done_callback(lambda _: self._end_if_over())
+        self._dispatcher.add_done_callback(self._end_of_dispatch)
         try:
             await self._over
             if self._error is not None:
                 raise self._error
         finally:
             self._close()
+            self._take_turn()  # what has come is paid for
             self._give_up_sending()
             self._free.clear()  # slots know their runner: what both hold would stay for the garbage collector
             await asyncio.gather(self._dispatcher, return_exceptions=True)
@@ -305,8 +307,13 @@ class Runner:
         self._sending.clear()
         self._arrived.clear()
 
+    def _end_of_dispatch(self, dispatcher: asyncio.Task[None]) -> None:
+        if dispatcher.cancelled() and not self._closed:
+            self._break(RuntimeError("the run's own task was cancelled by somebody else"))
+        self._end_if_over()
+
     def _break(self, error: Exception) -> None:
-        """Nothing more is sent or recorded; `run` raises it."""
+        """Nothing more is sent; `run` raises it."""
         self._close()
         if self._over is not None and not self._over.done():
             self._over.set_exception(error)
@@ -327,24 +334,34 @@ class Runner:
         """Deal with the replies that have come."""
         arrived, self._arrived = self._arrived, []
         try:
-            self._conclude_all(arrived)
-            self._fill()
-            self._unmark(arrived)
+            try:
+                self._conclude_all(arrived)
+                self._fill()
+            finally:
+                self._unmark(arrived)
         except Exception as error:  # noqa: BLE001 - raised by `run`, which waits for this
             self._break(error)
         self._wake.set()
         self._end_if_over()
 
     def _conclude_all(self, arrived: list[_Slot]) -> None:
+        """Judge all of them, whatever becomes of one, since they are paid for. Raises the first error then."""
         now, moment = self._time(), self._now()
+        first: Exception | None = None
         for slot in arrived:
-            self._conclude(slot, now, moment)
-            if isinstance(slot.came, HttpResponse) and len(slot.came.body) > LARGE_BYTES:
-                self._write_down()
+            try:
+                self._conclude(slot, now, moment)
+                if isinstance(slot.came, HttpResponse) and len(slot.came.body) > LARGE_BYTES:
+                    self._write_down()
+            except Exception as error:  # noqa: BLE001 - raised below
+                first = first or error
+                self._unsafe.add(slot.pending.request.row)
             del slot.came
-        self._write_down()
         self._sending.difference_update(arrived)
         self._free += arrived
+        self._write_down()
+        if first is not None:
+            raise first
 
     def _fill(self) -> None:
         """Send fresh rows in the slots that are free, where nothing has to be waited for: most rows."""
@@ -357,9 +374,9 @@ class Runner:
         self._write_down()
 
     def _unmark(self, arrived: list[_Slot]) -> None:
-        """Marks of slots that send again are overwritten: a mark is of no account where its row has an outcome."""
+        """Marks of slots that send again were overwritten: a mark is of no account where its row has an outcome."""
         for slot in arrived:
-            if slot not in self._sending:
+            if slot not in self._sending and slot.pending.request.row not in self._unsafe:
                 self._marks.end(slot.number)
 
     def _send(self, slot: _Slot, pending: _Pending, charge: float, now: float) -> None:
@@ -419,7 +436,7 @@ class Runner:
 
     async def _take(self) -> tuple[_Pending, float] | None:
         """Wait for a request that is due and the limits' permission; `None` when there is no more to send."""
-        if self._closed or (pending := await self._pick()) is None:
+        if self._closed or (pending := await self._pick()) is None or self._closed:
             return None
         if not await self._set_aside(pending):
             return None
@@ -615,7 +632,11 @@ class Runner:
         if not self._said:
             return
         said, self._said = self._said, []
-        self._rows.record(said)
+        try:
+            self._rows.record(said)
+        except BaseException:
+            self._unsafe.update(each.row for each in said)
+            raise
         for each in said:
             if not isinstance(each, Thrown):
                 self._observer.recorded(each, len(self._sending))

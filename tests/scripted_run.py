@@ -142,7 +142,7 @@ class ScriptedService:
 
     def as_service(self) -> Service:
         return Service(
-            send=lambda request, done: InTask(self.exchange(request), done),
+            send=lambda request, done: InTask(lambda: self.exchange(request), done),
             read=read,
             max_cost=lambda _request: self.max_cost_usd,
             judge=lambda reply, parsed: retry.classify(reply, parsed, now=lambda: NOW),

@@ -140,6 +140,13 @@ def test_trailers_are_nobodys_headers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any({"x-trailer", "retry-after"} & answer(each).headers.keys() for each in came)
 
 
+def test_a_status_below_100_is_no_interim_reply() -> None:
+    """Llhttp lets it have a body, which must not run together with the next reply's."""
+    odd = b"HTTP/1.1 099 X\r\nContent-Length: 5\r\n\r\nHELLO"
+    came = answer(asyncio.run(asked(odd + reply(b"{}"))))
+    assert (came.status, came.body) == (99, b"HELLO")
+
+
 def test_the_tiniest_chunks_take_no_more_memory_than_a_large_one() -> None:
     """A list of pieces would take twenty times their bytes, for every reply that is in flight."""
     size = connection.SMALL_BODY_BYTES // 2

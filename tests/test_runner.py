@@ -15,6 +15,7 @@ from cometbatch.errors import CheckpointError, InputError
 from cometbatch.limits import Limits
 from cometbatch.records import (
     Failed,
+    HttpRequest,
     HttpResponse,
     Incomplete,
     Outcome,
@@ -545,6 +546,64 @@ def test_nothing_is_sent_after_an_error_even_at_the_same_moment() -> None:
     assert len(service.sent) == 8
 
 
+def test_answers_are_recorded_whatever_becomes_of_one_that_came_with_them() -> None:
+    """A mistake of ours over one reply ends the run; the others that came in the same moment are paid for."""
+
+    class Mistaken(ScriptedService):
+        async def exchange(self, request: HttpRequest) -> Reply:
+            reply = await super().exchange(request)
+            if self.ended[-1][1] == 3:
+                raise ZeroDivisionError
+            return reply
+
+    rows, marks = RowsInMemory(8), MarksInMemory()
+    with pytest.raises(ZeroDivisionError):
+        run(make_runner(rows, Mistaken(always(answer())), concurrency=8, marks=marks).run())
+    assert sorted(rows.by_row) == [0, 1, 2, 4, 5, 6, 7]
+    assert set(marks.rows.values()) == {3}
+
+
+def test_what_was_not_billed_is_not_marked_when_the_disk_is_full() -> None:
+    """What stays marked is taken for billed by the next session: that is the row whose answer was not kept alone."""
+    rows, marks = FullDisk(4, fits=0), MarksInMemory()
+    service = ScriptedService(by_row({0: (1.0, answer())}, (1.0, refused(429))))
+    with pytest.raises(CheckpointError):
+        run(make_runner(rows, service, concurrency=4, marks=marks).run())
+    assert set(marks.rows.values()) == {0}
+
+
+def test_a_run_whose_own_task_is_cancelled_by_somebody_ends() -> None:
+    """An error is better than to wait for ever; what was in flight stays marked."""
+
+    async def main() -> None:
+        runner = make_runner(RowsInMemory(9), ScriptedService(always(answer())), limits=Limits(requests_per_minute=1))
+        running = asyncio.create_task(runner.run())
+        await asyncio.sleep(5.0)
+        assert runner._dispatcher is not None
+        runner._dispatcher.cancel()
+        with pytest.raises(RuntimeError, match="cancelled by somebody else"):
+            await running
+
+    run(main())
+
+
+def test_what_is_given_up_before_it_began_leaves_no_trace() -> None:
+    """A second signal can come in the moment in which requests are begun; no warning, nothing left in flight."""
+    rows = RowsInMemory(9)
+
+    async def main() -> Stop | None:
+        runner = make_runner(rows, ScriptedService(always(answer())))
+        running = asyncio.create_task(runner.run())
+        while not runner.in_flight:  # noqa: ASYNC110 - the very moment in which it begins is what this is about
+            await asyncio.sleep(0)
+        runner.stop_now(TERMINATED)
+        assert not runner.in_flight
+        return await running
+
+    assert run(main()) == TERMINATED
+    assert not rows.recorded
+
+
 class TornInput(RowsInMemory):
     """Can be read up to a row."""
 
@@ -569,6 +628,22 @@ def test_an_input_that_cannot_be_read_on_ends_the_run() -> None:
 
     assert run(main()) == set()
     assert len(service.sent) <= 6
+
+
+def test_a_row_that_waits_for_its_next_attempt_is_not_sent_once_the_input_is_broken() -> None:
+    """No more is sent, whatever is due; the next session has it."""
+
+    class SlowlyTorn(RowsInMemory):
+        async def next_row(self) -> RowRequest | Failed | None:
+            if self.handed_out:
+                await asyncio.sleep(50.0)
+                raise InputError("the file changed")
+            return await super().next_row()
+
+    service = ScriptedService(always(refused(500)))
+    with pytest.raises(InputError):
+        run(make_runner(SlowlyTorn(1), service, concurrency=2).run())
+    assert service.sent == [(0.0, 0)]
 
 
 # -- a wrong path ----------------------------------------------------------------------------------------------------

@@ -742,6 +742,18 @@ def test_a_bug_is_not_taken_for_the_network() -> None:
         run(lambda: client.exchange(REQUEST))
 
 
+def test_a_transport_that_lets_its_own_cancellation_out_ends_its_exchange() -> None:
+    """Nobody cancelled ours: to wait for it would have no end."""
+
+    def handle(_: httpx.Request) -> httpx.Response:
+        raise asyncio.CancelledError
+
+    client = Transport("http://127.0.0.1", KEY, timeout_s=LONG_S, http=httpx.MockTransport(handle))
+    assert failure(run(lambda: client.exchange(REQUEST))) == TransportFailure(
+        "connection", "the exchange was cancelled"
+    )
+
+
 def test_any_httpx_transport_will_do() -> None:
     """The network can be replaced: what is sent and what comes back go through the same hands."""
 

@@ -26,7 +26,7 @@ RECEIVED_AT_ONCE_BYTES = 16 * 1024  # parsed in one go: thousands of the tiniest
 MAX_NAMES_KEPT = 256  # of headers
 MAX_NAME_KEPT_BYTES = 64  # longer ones are no honest server's, and would be kept for ever
 
-_FIRST_FINAL = 200  # statuses below are of interim replies
+_INTERIM = range(100, 200)
 _SWITCHING = 101
 _REFUSED_US = re.compile("ALERT_(.*CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")  # a TLS server, of our certificate
 
@@ -107,6 +107,7 @@ class Connection(asyncio.BufferedProtocol):
     def take_body(self) -> bytes:
         """The last reply's body, as it came; it is not kept, since connections rest."""
         body, self._body = self._body, b""
+        self._raw_headers.clear()  # trailers
         return bytes(body)
 
     def send(self, request: bytes, on_end: Callable[[], None]) -> None:
@@ -123,7 +124,7 @@ class Connection(asyncio.BufferedProtocol):
 
     async def rest(self) -> None:
         """Read what is left of a large reply. Raises `NoReplyError`."""
-        if not self.is_whole and self.error is None and self._transport is not None:
+        while not self.is_whole and self.error is None and self._transport is not None:
             waiter = asyncio.get_running_loop().create_future()
             self._on_end = functools.partial(_finish, waiter)
             self._transport.resume_reading()
@@ -265,7 +266,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_message_complete(self) -> None:
         """The reply is whole, unless it is an interim one."""
-        if self.status < _FIRST_FINAL:
+        if self.status in _INTERIM:
             self._pass_over()
         elif not self.is_whole:
             self.is_whole = True
@@ -279,6 +280,7 @@ class Connection(asyncio.BufferedProtocol):
         if interim > MAX_INTERIM_REPLIES:
             raise NoReplyError("connection", f"more than {MAX_INTERIM_REPLIES} interim replies")
         self._start_reply()
+        self._body = b""
         self._interim, self._head_bytes = interim, head_bytes
 
 

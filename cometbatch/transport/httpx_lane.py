@@ -34,7 +34,7 @@ class HttpxLane:
         self, method: str, request: HttpRequest, timeout_s: float, key: str | None, done: Done
     ) -> "InTask[HttpResponse]":
         """Begin one exchange, with this key; call back once with the reply, or with why there is none."""
-        return InTask(self._exchange(method, request, timeout_s, key), done)
+        return InTask(lambda: self._exchange(method, request, timeout_s, key), done)
 
     async def _exchange(self, method: str, request: HttpRequest, timeout_s: float, key: str | None) -> HttpResponse:
         is_sent = False

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from cometbatch.records import HttpRequest, HttpResponse, PoolStats
 from cometbatch.transport.connection import NoReplyError
-from cometbatch.transport.pool import Done, Exchange, Pool
+from cometbatch.transport.pool import Done, Exchange, Pool, cancelled, ignore
 from cometbatch.transport.route import Route, route_to, target_of
 from cometbatch.transport.trust import Trust
 
@@ -73,19 +73,23 @@ class PooledLane:
 class InTask(Generic[T]):
     """An exchange that is a coroutine, carried out; its result, or what it raises, is called back with."""
 
-    def __init__(self, exchange: Coroutine[Any, Any, T], done: Callable[[T | Exception], None]) -> None:
+    def __init__(self, exchange: Callable[[], Coroutine[Any, Any, T]], done: Callable[[T | Exception], None]) -> None:
         self._done = done
         self._task = asyncio.get_running_loop().create_task(self._carry_out(exchange))
 
     def cancel(self) -> None:
         """Give it up."""
+        self._done = ignore
         self._task.cancel()
 
-    async def _carry_out(self, exchange: Coroutine[Any, Any, T]) -> None:
+    async def _carry_out(self, exchange: Callable[[], Coroutine[Any, Any, T]]) -> None:
         try:
-            came = await exchange
+            came = await exchange()
         except Exception as error:  # noqa: BLE001 - whoever asked is told
             self._done(error)
+        except asyncio.CancelledError:
+            self._done(cancelled())  # which nobody hears where it was `cancel`
+            raise
         else:
             self._done(came)
 

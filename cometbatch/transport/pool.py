@@ -181,7 +181,7 @@ class Exchange:
 
     def cancel(self) -> None:
         """Give it up: what is done is not called any more."""
-        self._done = _ignore
+        self._done = ignore
         self._pool.unwatch(self)
         if self._task is not None:
             self._task.cancel()
@@ -193,6 +193,9 @@ class Exchange:
             connection = await self._pool.dial(self._deadline, self._timeout_s)
         except Exception as error:  # noqa: BLE001 - whoever asked is told, also of mistakes of ours
             self._done(error)
+        except asyncio.CancelledError:
+            self._done(cancelled(sent=False))  # which nobody hears where it was `cancel`
+            raise
         else:
             self.begin(connection, request)
 
@@ -223,12 +226,15 @@ class Exchange:
             self._fail(connection, out_of_time(self._timeout_s))
         except Exception as error:  # noqa: BLE001 - whoever asked is told, also of mistakes of ours
             self._fail(connection, error)
+        except asyncio.CancelledError:
+            self._fail(connection, cancelled())
+            raise
         else:
             self._pool.let_go(connection)
             self._done(_reply(connection, body))
 
 
-def _ignore(_reply: HttpResponse | Exception) -> None:
+def ignore(_came: object) -> None:
     """Nobody waits for it any more."""
 
 
@@ -254,6 +260,11 @@ def raise_open_files() -> None:
     if soft != resource.RLIM_INFINITY and soft < most:
         with contextlib.suppress(OSError, ValueError):  # a system may refuse, and go on with what it has
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def cancelled(*, sent: bool = True) -> NoReplyError:
+    """What an exchange comes to whose task was cancelled by somebody else."""
+    return NoReplyError("connection", "the exchange was cancelled", sent=sent)
 
 
 def out_of_time(timeout_s: float, *, sent: bool = True) -> NoReplyError:
