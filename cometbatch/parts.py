@@ -18,6 +18,7 @@ from cometbatch.records import Partition, Tally
 
 PART_KEY = b"cometbatch.part"
 COMPRESSION = "zstd"
+GROUP_ROWS, GROUP_BYTES = 8_192, 16 * 1024 * 1024  # a row group of the result has so much at least, but for the last
 QUICK = {"compression": "lz4", "write_statistics": False}  # read again by us alone, and soon: twice as large as zstd
 
 
@@ -112,19 +113,34 @@ def merge(
     *,
     repeated: list[str] | bool = True,
 ) -> None:
-    """Write every part's rows, in the order given, as one Parquet file; a part at a time in memory.
+    """Write every part's rows, in the order given, as one Parquet file; a row group at a time in memory.
 
     `repeated`: the columns whose values may repeat.
 
     Raises `CheckpointError`, naming the part, where one is damaged or does not fit the schema.
     """
     with pq.ParquetWriter(file, schema, compression=COMPRESSION, use_dictionary=repeated) as writer:
-        for path in parts:
-            give_back()
-            with _reading(path) as part:
-                table = _as(part.read(use_threads=False), schema)
-            writer.write_table(table, row_group_size=max(1, table.num_rows))
+        for group in _groups(parts, schema):
+            writer.write_table(group, row_group_size=max(1, group.num_rows))
         writer.add_key_value_metadata(dict(metadata))
+
+
+def _groups(parts: Iterable[Path], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Row groups of whole parts: a file of many small ones is slower to read, and its list of them takes memory."""
+    waiting: list[pa.Table] = []
+    rows = size = 0
+    for path in parts:
+        with _reading(path) as part:
+            table = _as(part.read(use_threads=False), schema)
+        waiting.append(table)
+        rows, size = rows + table.num_rows, size + table.nbytes
+        if rows >= GROUP_ROWS or size >= GROUP_BYTES:
+            yield pa.concat_tables(waiting)
+            waiting.clear()
+            rows = size = 0
+            give_back()
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def give_back() -> None:

@@ -220,8 +220,13 @@ def test_no_parts_make_an_empty_file_with_the_schema() -> None:
     assert file.metadata.metadata[b"cometbatch.run_id"] == RUN.encode()
 
 
-def test_a_merge_holds_about_a_part_at_a_time(tmp_path: Path) -> None:
-    """Memory follows the size of a part, not that of the result."""
+@pytest.mark.parametrize("bound", [{"GROUP_ROWS": 1_000}, {"GROUP_BYTES": 900_000}], ids=["rows", "bytes"])
+def test_a_merge_holds_about_a_row_group_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: dict[str, int]
+) -> None:
+    """Memory follows the size of a row group, not that of the result; it is bounded in rows and in bytes."""
+    for name, value in bound.items():
+        monkeypatch.setattr(parts, name, value)
     wide = pa.table({"text": [f"{number:09d}" * 100 for number in range(1_000)]})
     paths = [tmp_path / f"{index:05d}.parquet" for index in range(24)]
     for index, path in enumerate(paths):
@@ -238,6 +243,14 @@ def test_a_merge_holds_about_a_part_at_a_time(tmp_path: Path) -> None:
     with (tmp_path / "result.parquet").open("wb") as out:
         parts.merge(out, watched(), wide.schema, {})
     assert max(held) < 6 * wide.nbytes
+    assert pq.read_metadata(tmp_path / "result.parquet").num_row_groups == len(paths)
+
+
+def test_small_parts_make_row_groups_of_many(tmp_path: Path) -> None:
+    """A result of ten thousand tiny row groups would be slow to read, and its list of them large."""
+    paths = [write(tmp_path, number, 10 * number, 10) for number in range(30)]
+    metadata = merged(paths).metadata
+    assert (metadata.num_row_groups, metadata.num_rows) == (1, 300)
 
 
 def test_a_damaged_part_is_named_by_the_merge(tmp_path: Path) -> None:
