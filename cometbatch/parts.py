@@ -18,7 +18,7 @@ from cometbatch.records import Partition, Tally
 
 PART_KEY = b"cometbatch.part"
 COMPRESSION = "zstd"
-GROUP_ROWS, GROUP_BYTES = 8_192, 16 * 1024 * 1024  # a row group of the result has so much at least, but for the last
+GROUP_ROWS, GROUP_BYTES = 16_384, 8 * 1024 * 1024  # a row group of the result has so much at least, but for the last
 QUICK = {"compression": "lz4", "write_statistics": False}  # read again by us alone, and soon: twice as large as zstd
 
 
