@@ -228,19 +228,13 @@ def _has_hole(content: bytes, start: int) -> bool:
 
 
 def _line(record: bytes) -> bytes:
-    return b"".join((_checksum(record), b" ", record, b"\n"))
-
-
-def _checksum(record: bytes) -> bytes:
-    return zlib.crc32(record).to_bytes(CHECKSUM_BYTES, "big").hex().encode()
+    checksum = zlib.crc32(record).to_bytes(CHECKSUM_BYTES, "big").hex().encode()
+    return b"".join((checksum, b" ", record, b"\n"))
 
 
 def _checked(line: bytes) -> bytes | None:
-    checksum, _, rest = line.partition(b" ")
-    record = rest[:-1]
-    if not rest.endswith(b"\n") or checksum != _checksum(record):
-        return None
-    return record
+    record = line[2 * CHECKSUM_BYTES + 1 : -1]
+    return record if line == _line(record) else None
 
 
 class InFlightMarks:
@@ -262,7 +256,7 @@ class InFlightMarks:
 
     def begin(self, slot: int, row: int) -> None:
         """Note that `slot` is sending `row`."""
-        self._map[slot * MARK_BYTES : (slot + 1) * MARK_BYTES] = _mark(row)
+        self._map[slot * MARK_BYTES : (slot + 1) * MARK_BYTES] = b"%*d\n" % (MARK_DIGITS, row)
 
     def end(self, slot: int) -> None:
         """Note that what `slot` sent has been answered and dealt with."""

@@ -62,13 +62,14 @@ class Doubts(Generic[T]):
         """Whether rows fail side by side since the last answer."""
         return len(self._struck) >= OUTAGE_ROWS
 
-    def answered(self, now: float) -> None:
-        """Something was answered."""
+    def answered(self, now: float) -> bool:
+        """Something was answered. Returns whether a row is held back, which may be released now."""
         self._answered_at = now
         self.works = True
         self.answers += 1
         self._struck.clear()
         self._refused.append(None)
+        return bool(self._held)
 
     def failed(self, row: int, kind: FailureKind) -> None:
         """An attempt of a row failed."""

@@ -184,10 +184,9 @@ class Meter:
             return None
         full_rate, read_rate, write_rate, output_rate = self._units
         units = output_rate * outputs
-        read, write = usage.cache_read_input_tokens, usage.cache_write_input_tokens
-        if read:
+        if read := usage.cache_read_input_tokens:
             units, inputs = units + read_rate * read, inputs - read
-        if write:
+        if write := usage.cache_write_input_tokens:
             units, inputs = units + write_rate * write, inputs - write
         return _dollars(units + full_rate * max(0, inputs))  # counts of cached tokens never make the rest negative
 

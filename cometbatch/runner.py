@@ -562,12 +562,12 @@ class Runner:
         cost_usd = self._service.price(completion.usage)
         if cost_usd is None or self._budget is not None or self._counts_tokens:
             self._settle_answered(slot, completion.usage, cost_usd)
-        self._doubts.answered(now)
+        is_doubted = self._doubts.answered(now)
         if slot.started >= self._last_pause_at:
             self._pushback_rounds = 0
         if self._pace is not None:
             self._pace.answered(now, latency_s)
-        if self._doubts.any:
+        if is_doubted:
             self._release_doubts()
         kind = Succeeded if outcome_of(completion) == "succeeded" else Incomplete
         self._unanswered_since = None

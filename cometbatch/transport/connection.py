@@ -188,8 +188,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._wake()
             elif self._size > SMALL_BODY_BYTES and not self._is_large:
                 self._pause()
-            elif self._raw_headers:
-                self._bound_headers()
+            elif len(self._raw_headers) > MAX_HEADERS:  # which go on and on, in the head or after the body
+                self.fail(_too_many_headers())
 
     def eof_received(self) -> None:
         """The server says no more. That ends a body of no stated length, and cuts any other one short."""
@@ -211,17 +211,6 @@ class Connection(asyncio.BufferedProtocol):
             raise error  # a mistake of ours
         self.fail(cause)
 
-    def _bound_headers(self) -> None:
-        """Headers that go on and on, in the head or after the body, are looked at piece by piece of what comes."""
-        try:
-            self._count_headers()
-        except NoReplyError as error:
-            self.fail(error)
-
-    def _count_headers(self) -> None:
-        if len(self._raw_headers) > MAX_HEADERS:
-            raise NoReplyError("connection", f"the reply has more than {MAX_HEADERS:,} headers")
-
     def _pause(self) -> None:
         self._is_large = True
         if self._transport is not None:
@@ -241,7 +230,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is read."""
-        self._count_headers()
+        if len(self._raw_headers) > MAX_HEADERS:
+            raise _too_many_headers()
         self.status = self._parser.get_status_code()
         self._has_head = True
         headers = self.headers = _decoded(self._raw_headers)
@@ -282,6 +272,10 @@ class Connection(asyncio.BufferedProtocol):
         self._start_reply()
         self._body = b""
         self._interim, self._head_bytes = interim, head_bytes
+
+
+def _too_many_headers() -> NoReplyError:
+    return NoReplyError("connection", f"the reply has more than {MAX_HEADERS:,} headers")
 
 
 def _finish(waiter: "asyncio.Future[None]") -> None:
