@@ -44,7 +44,7 @@ PARQUET_ENDING = ".parquet"
 READ_SIZE = 1 << 20  # bytes
 MAX_HEADER_SIZE = 1 << 20  # bytes; a longer header line is a mistake, such as a quote that never closes
 MAX_ROW_SIZE = 1 << 30  # bytes of CSV; Arrow's text columns end at 2 GiB
-MOST_SUGGESTED_ROWS = 4_096  # to a partition: more take no less CPU a row, and more memory
+MOST_SUGGESTED_ROWS = 2_048  # to a partition: more take no less CPU a row, and more memory
 PARTITION_SIZE = 8 << 20  # bytes of input that a partition should hold at most
 CHECK_ROWS = 256  # rows decoded at a time before the size of a row is known: a long text repeated is small only on disk
 SLICE_ROWS = 256  # rows turned into Python values at a time
@@ -174,7 +174,7 @@ def partitions(row_count: int, partition_rows: int) -> list[Partition]:
 
 
 def suggest_partition_rows(identity: Identity) -> int:
-    """Rows to a partition: about 8 MiB of input, at least 1 row and at most 4,096; the same for the same input."""
+    """Rows to a partition: about 8 MiB of input, at least 1 row and at most 2,048; the same for the same input."""
     size = max(1, identity.size, identity.decoded_size)
     return max(1, min(MOST_SUGGESTED_ROWS, PARTITION_SIZE * max(1, identity.rows) // size))
 

@@ -790,17 +790,17 @@ def test_a_partition_has_at_least_a_row() -> None:
 @pytest.mark.parametrize(
     ("row_count", "size", "expected"),
     [
-        (0, 10, 4_096),
-        (1, 0, 4_096),
-        (100, 10_000, 4_096),
-        (1_000_000, 225_000_000, 4_096),
+        (0, 10, 2_048),
+        (1, 0, 2_048),
+        (100, 10_000, 2_048),
+        (1_000_000, 225_000_000, 2_048),
         (10_000, 80 << 20, 1_000),
         (1_000, 3_000_000_000, 2),
         (10, 300_000_000_000, 1),
     ],
 )
 def test_the_suggested_partition_is_bounded_in_rows_and_bytes(row_count: int, size: int, expected: int) -> None:
-    """At most 4,096 rows and about 8 MiB, but always a row."""
+    """At most 2,048 rows and about 8 MiB, but always a row."""
     identity = Identity("t.csv", size, "", row_count, ("a",))
     assert suggest_partition_rows(identity) == expected
     assert suggest_partition_rows(Identity("t.parquet", 1, "", row_count, ("a",), decoded_size=size)) == expected

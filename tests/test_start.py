@@ -302,7 +302,7 @@ def test_rows_count_as_sent_again_only_once_they_are(bench: Workbench) -> None:
     ("params", "most"),
     [
         ({}, 1024),
-        ({"max_output_tokens": 64}, 4096),
+        ({"max_output_tokens": 64}, 2048),
         ({"max_output_tokens": 8192}, 1024),
         ({"max_output_tokens": 10**7}, 64),
     ],
