@@ -425,36 +425,29 @@ class _Session(Struct, frozen=True):
         meter = pricing.meter(self.manifest.prices.rates)
         return Service(
             send=self.transport.send,
-            read=self._reader(),
+            read=self._read,
             judge=functools.partial(retries.classify, now=now),
             price=meter.cost,
             max_cost=lambda request: meter.max_cost(len(request.http.body), request.max_output_tokens),
             request_id=request_id_of,
         )
 
-    def _reader(self) -> Callable[[Came], tuple[Reply, Completion | ErrorDetail | None]]:
-        """What makes of what came a reply and what it says, without the key.
+    def _read(self, came: Came) -> tuple[Reply, Completion | ErrorDetail | None]:
+        """What came, and what it says, without the key.
 
-        Of a usual answer nothing else is kept than what it says: then it is enough that this does not quote the key.
+        Of an answer nothing else is kept than what it says: it is enough that this does not quote the key. What comes
+        otherwise is read as it came, and once more in the rare case that the key had to be blanked out.
         """
-        read_plain, transport = self.checked.format.read_plain, self.transport
-
-        def read(came: Came) -> tuple[Reply, Completion | ErrorDetail | None]:
-            if isinstance(came, HttpResponse) and (usual := read_plain(came)) is not None:
-                request_id = came.headers.get(REQUEST_ID_HEADER)
-                if not transport.quotes_key(f"{usual.text}\n{usual.response_id}\n{usual.response_model}\n{request_id}"):
-                    return came, usual
-            reply = transport.read(came)
-            return reply, self._parse(reply) if isinstance(reply, HttpResponse) else None
-
-        return read
-
-    def _parse(self, response: HttpResponse) -> Completion | ErrorDetail:
-        """What the reply says, without a key that it may quote in escapes."""
-        parsed = self.checked.format.parse_response(response)
-        texts = {name: value for name in parsed.__struct_fields__ if isinstance(value := getattr(parsed, name), str)}
-        clean = {name: self.transport.blank_out(text) for name, text in texts.items()}
-        return parsed if clean == texts else msgspec.structs.replace(parsed, **clean)
+        parsed = self.checked.format.parse_response(came) if isinstance(came, HttpResponse) else None
+        if isinstance(came, HttpResponse) and isinstance(parsed, Completion):
+            named = came.headers.get(REQUEST_ID_HEADER)
+            said = f"{parsed.text}\n{parsed.response_id}\n{parsed.response_model}\n{parsed.detail}\n{named}"
+            if not self.transport.quotes_key(said):
+                return came, parsed
+        reply = self.transport.read(came)
+        if isinstance(reply, HttpResponse) and reply is not came:
+            parsed = self.checked.format.parse_response(reply)
+        return reply, None if parsed is None else _without_key(parsed, self.transport)
 
     def _policy(self) -> Policy:
         limits, patience = self.checked.job.limits, self.checked.job.retry
@@ -502,6 +495,13 @@ class _Session(Struct, frozen=True):
             parts.merge(file, paths, schema, manifests.metadata(self.manifest), repeated=repeated)
 
         write_aside(job.output.path, write)
+
+
+def _without_key(parsed: Completion | ErrorDetail, transport: Transport) -> Completion | ErrorDetail:
+    """The same without a key that the reply may quote in escapes."""
+    texts = {name: value for name in parsed.__struct_fields__ if isinstance(value := getattr(parsed, name), str)}
+    clean = {name: transport.blank_out(text) for name, text in texts.items()}
+    return parsed if clean == texts else msgspec.structs.replace(parsed, **clean)
 
 
 def _sentences(*said: str) -> str:

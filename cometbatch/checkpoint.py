@@ -256,7 +256,7 @@ class InFlightMarks:
 
     def begin(self, slot: int, row: int) -> None:
         """Note that `slot` is sending `row`."""
-        self._map[slot * MARK_BYTES : (slot + 1) * MARK_BYTES] = b"%*d\n" % (MARK_DIGITS, row)
+        self._map[slot * MARK_BYTES : (slot + 1) * MARK_BYTES] = _mark(row)
 
     def end(self, slot: int) -> None:
         """Note that what `slot` sent has been answered and dealt with."""

@@ -4,6 +4,7 @@ Hides how an outcome becomes a row of the result, a line of the journal, and a s
 output columns read back as outcomes that make the same columns again; the sum over a table is its tally's cost.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -184,20 +185,14 @@ def join(
 
 def outcomes_table(outcomes: Iterable[Outcome]) -> pa.Table:
     """The output columns of these outcomes, as `OUTPUT_SCHEMA`."""
-    answered: list[Answered] = []
-    failed: list[Failed] = []
-    order: list[int] = []  # of each outcome: its place among the answered, or after them all
-    for outcome in outcomes:
-        if isinstance(outcome, Failed):
-            order.append(-1 - len(failed))
-            failed.append(outcome)
-        else:
-            order.append(len(answered))
-            answered.append(outcome)
+    whole = list(outcomes)
+    failed = [outcome for outcome in whole if isinstance(outcome, Failed)]
+    answered = [outcome for outcome in whole if not isinstance(outcome, Failed)]
     if not failed:
         return _table(_answered_columns(answered))
     both = pa.concat_tables([_table(_answered_columns(answered)), _table(_failed_columns(failed))])
-    return both.take([place if place >= 0 else len(answered) - 1 - place for place in order])
+    answers, failures = itertools.count(), itertools.count(len(answered))  # their places among both
+    return both.take([next(failures if isinstance(outcome, Failed) else answers) for outcome in whole])
 
 
 def _table(columns: Sequence[Sequence[object]]) -> pa.Table:
@@ -390,8 +385,8 @@ def tally(records: Iterable[Outcome | Thrown]) -> Tally:
     told = [outcome for outcome in answered if outcome.completion.reported_cost_usd is not None]
     differing = [outcome for outcome in told if _differs(outcome)]
     bounds = [attempt.max_cost_usd for attempt in thrown if attempt.max_cost_usd is not None]
-    input_counts = [usage.input_tokens for usage in usages]
-    output_counts = [usage.output_tokens for usage in usages]
+    input_counts = _int64s([usage.input_tokens for usage in usages])
+    output_counts = _int64s([usage.output_tokens for usage in usages])
     return Tally(
         succeeded=len(succeeded),
         incomplete=len(answered) - len(succeeded),
@@ -399,9 +394,9 @@ def tally(records: Iterable[Outcome | Thrown]) -> Tally:
         attempts=sum([outcome.attempts for outcome in answered]) + sum([outcome.attempts for outcome in failed]),
         input_tokens=_total(input_counts),
         output_tokens=_total(output_counts),
-        cache_read_input_tokens=_total([usage.cache_read_input_tokens for usage in usages]),
-        cache_write_input_tokens=_total([usage.cache_write_input_tokens for usage in usages]),
-        reasoning_output_tokens=_total([usage.reasoning_output_tokens for usage in usages]),
+        cache_read_input_tokens=_total(_int64s([usage.cache_read_input_tokens for usage in usages])),
+        cache_write_input_tokens=_total(_int64s([usage.cache_write_input_tokens for usage in usages])),
+        reasoning_output_tokens=_total(_int64s([usage.reasoning_output_tokens for usage in usages])),
         cost_usd=_money(costs),
         unpriced=len(answered) - len(costs),
         failures=dict(Counter(outcome.failure.kind for outcome in failed)),
@@ -409,7 +404,7 @@ def tally(records: Iterable[Outcome | Thrown]) -> Tally:
         thrown_cost_usd=_money(bounds),
         thrown_unpriced=len(thrown) - len(bounds),
         resent=sum(attempt.reason == RESENT for attempt in thrown),
-        uncounted=_uncounted(input_counts, output_counts),
+        uncounted=sum([None in pair for pair in zip(input_counts, output_counts, strict=True)]),
         reported=len(told),
         reported_cost_usd=_money(outcome.completion.reported_cost_usd for outcome in told),
         differing=len(differing),
@@ -459,10 +454,4 @@ def _money(amounts: Iterable[Decimal | None]) -> Decimal:
 
 
 def _total(counts: list[int | None]) -> int:
-    return sum(filter(None, _int64s(counts)))
-
-
-def _uncounted(input_counts: list[int | None], output_counts: list[int | None]) -> int:
-    """How many answers lack one of their counts, or have garbage in its place."""
-    pairs = zip(_int64s(input_counts), _int64s(output_counts), strict=True)
-    return sum([inputs is None or outputs is None for inputs, outputs in pairs])
+    return sum(filter(None, counts))

@@ -215,7 +215,6 @@ class Runner:
         self._now = now
         self._jitter = jitter
         self._time: Callable[[], float] = _loop_time
-        self._call_soon: Callable[[Callable[[], None]], object] = _call_soon
         self._is_held_up = False  # whether the dispatcher waits for something, with a request in hand or for one
         self._wake = asyncio.Event()
         self._backlog: list[tuple[float, int, _Pending]] = []
@@ -251,7 +250,7 @@ class Runner:
         Raises what the rows' reader or recorder raised; then nothing more is sent.
         """
         loop = asyncio.get_running_loop()
-        self._time, self._call_soon = loop.time, loop.call_soon
+        self._time = loop.time
         self._over = loop.create_future()
         self._dispatcher = loop.create_task(self._dispatch())
         self._dispatcher.add_done_callback(self._end_of_dispatch)
@@ -319,15 +318,15 @@ class Runner:
             self._over.set_exception(error)
 
     def _end_if_over(self) -> None:
-        is_over = self._closed and not self._sending and self._over is not None
-        if is_over and self._over is not None and not self._over.done():
-            self._over.set_result(None)
+        over = self._over
+        if self._closed and not self._sending and over is not None and not over.done():
+            over.set_result(None)
 
     # -- a turn ----------------------------------------------------------------------------------------------------
 
     def _arrive(self, slot: _Slot) -> None:
         if not self._arrived:
-            self._call_soon(self._take_turn)
+            asyncio.get_running_loop().call_soon(self._take_turn)
         self._arrived.append(slot)
 
     def _take_turn(self) -> None:
@@ -570,8 +569,7 @@ class Runner:
         if is_doubted:
             self._release_doubts()
         kind = Succeeded if outcome_of(completion) == "succeeded" else Incomplete
-        self._unanswered_since = None
-        self._said.append(
+        self._finish(
             kind(
                 request.row,
                 request.custom_id,
@@ -760,10 +758,6 @@ class Runner:
         """Its attempts met a service that answered no one; now it does."""
         pending.had_second_chance, pending.strikes, pending.pushbacks = True, 0, 0
         heapq.heappush(self._backlog, (self._time(), next(self._order), pending))
-
-
-def _call_soon(callback: Callable[[], None]) -> object:
-    return asyncio.get_running_loop().call_soon(callback)
 
 
 def _loop_time() -> float:

@@ -237,7 +237,7 @@ def test_a_key_that_a_page_hides_in_entities_is_not_kept() -> None:
     response = HttpResponse(400, {"content-type": "text/html"}, page)
     transport = Transport("http://127.0.0.1", NO_SHAPE, timeout_s=1)
     session = SimpleNamespace(checked=SimpleNamespace(format=wire.FORMATS["chat"]), transport=transport)
-    parsed = batch._Session._parse(cast("batch._Session", session), response)
+    _, parsed = batch._Session._read(cast("batch._Session", session), response)
     assert isinstance(parsed, ErrorDetail)
     assert parsed.message == "bad key [key]"
 
@@ -248,6 +248,6 @@ def test_a_key_that_an_answer_spreads_over_its_parts_is_not_kept() -> None:
     body = json.dumps({"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]}).encode()
     transport = Transport("http://127.0.0.1", NO_SHAPE, timeout_s=1)
     session = SimpleNamespace(checked=SimpleNamespace(format=wire.FORMATS["chat"]), transport=transport)
-    parsed = batch._Session._parse(cast("batch._Session", session), HttpResponse(200, {}, body))
+    _, parsed = batch._Session._read(cast("batch._Session", session), HttpResponse(200, {}, body))
     assert isinstance(parsed, Completion)
     assert parsed.text == "[key]"

@@ -7,7 +7,7 @@ import httpx
 from cometbatch.records import HttpRequest, HttpResponse, TransportFailureKind
 from cometbatch.transport.connection import NoReplyError
 from cometbatch.transport.lanes import InTask, with_key
-from cometbatch.transport.pool import Done
+from cometbatch.transport.pool import Done, out_of_time
 
 # Before a connection, nothing can be sent over it.
 UNSENT_ERRORS = (
@@ -32,7 +32,7 @@ class HttpxLane:
 
     def send(
         self, method: str, request: HttpRequest, timeout_s: float, key: str | None, done: Done
-    ) -> "InTask[HttpResponse]":
+    ) -> InTask[HttpResponse]:
         """Begin one exchange, with this key; call back once with the reply, or with why there is none."""
         return InTask(lambda: self._exchange(method, request, timeout_s, key), done)
 
@@ -46,7 +46,7 @@ class HttpxLane:
                 content = await response.aread()
                 await response.aclose()
         except TimeoutError:
-            raise NoReplyError("timeout", f"no whole reply within {timeout_s:g} s", sent=is_sent) from None
+            raise out_of_time(timeout_s, sent=is_sent) from None
         except HTTPX_ERRORS as error:
             kind: TransportFailureKind = "timeout" if isinstance(error, httpx.TimeoutException) else "connection"
             may_be_sent = is_sent and not isinstance(error, UNSENT_ERRORS)

@@ -32,33 +32,32 @@ class WireFormat(Struct, frozen=True):
     """One request and reply shape.
 
     `build_request(model, prompt)` and `parse_response(response)` are the client half, `parse_request(request)` and
-    `build_response(model, completion)` the server half. `request_builder(model, params)` makes the same requests of
-    messages alone. `read_plain(response)` is what `parse_response` says of a usual answer, several times faster, and
-    None for any other reply. `unsupported_params(params)` and
+    `build_response(model, completion)` the server half. `request_builder(model, params)` is for many requests with the
+    same parameters. `unsupported_params(params)` and
     `unsupported_messages(roles)` say in a sentence why something can't be asked in this format, or None.
     """
 
     name: FormatName
-    build_request: Callable[[str, Prompt], HttpRequest]
     request_builder: Callable[[str, GenerationParams], Callable[[Sequence[Message]], HttpRequest]]
     parse_request: Callable[[HttpRequest], ModelRequest | ErrorDetail]
     build_response: Callable[[str, Completion], HttpResponse]
     parse_response: Callable[[HttpResponse], Completion | ErrorDetail]
-    read_plain: Callable[[HttpResponse], Completion | None]
     unsupported_params: Callable[[GenerationParams], str | None]
     unsupported_messages: Callable[[Sequence[Role]], str | None]
+
+    def build_request(self, model: str, prompt: Prompt) -> HttpRequest:
+        """The request for this prompt: the same bytes every time."""
+        return self.request_builder(model, prompt.params)(prompt.messages)
 
 
 FORMATS: Mapping[str, WireFormat] = MappingProxyType(
     {
         module.NAME: WireFormat(
             name=module.NAME,
-            build_request=module.build_request,
             request_builder=module.request_builder,
             parse_request=module.parse_request,
             build_response=module.build_response,
             parse_response=module.parse_response,
-            read_plain=module.read_plain,
             unsupported_params=module.unsupported_params,
             unsupported_messages=module.unsupported_messages,
         )

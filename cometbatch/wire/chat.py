@@ -27,7 +27,7 @@ from cometbatch.wire import extra, incoming, outgoing, plain
 from cometbatch.wire.counts import count, lawful_usage, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.loose import compact_text, decode_json, first, mapping, mappings, text
-from cometbatch.wire.plain import Count
+from cometbatch.wire.plain import Count, Details
 
 NAME: Final = "chat"
 PATH: Final = "/v1/chat/completions"
@@ -62,13 +62,8 @@ _SAMPLE_CALL: Mapping[str, Any] = {
 _REFUSAL_WORDS: Final = "I can't help with that."
 
 
-def build_request(model: str, prompt: Prompt) -> HttpRequest:
-    """The request for this prompt: the same bytes every time."""
-    return request_builder(model, prompt.params)(prompt.messages)
-
-
 def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
-    """What makes a request of messages, where model and parameters stay the same."""
+    """What makes requests with this model and these parameters: of the same messages the same bytes every time."""
     fixed = outgoing.known(
         {
             "max_completion_tokens": params.max_output_tokens,
@@ -81,8 +76,7 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
 
     def build(messages: Sequence[Message]) -> HttpRequest:
         body: dict[str, Any] = {"model": model, "messages": messages, **fixed}
-        if params.extra:
-            extra.merge(body, params.extra)
+        extra.merge(body, params.extra)
         return outgoing.json_request(PATH, body)
 
     return build
@@ -116,18 +110,13 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return outgoing.json_reply(body)
 
 
-class _Details(Struct, gc=False):
-    cached_tokens: Count | None = None
-    reasoning_tokens: Count | None = None
-
-
 class _Usage(Struct, gc=False):
     """Of the usual fields; one that counts in another way is for the patient reader."""
 
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
+    prompt_tokens_details: Details | None = None
+    completion_tokens_details: Details | None = None
     claude_cache_creation_5_m_tokens: UnsetType = UNSET
     claude_cache_creation_1_h_tokens: UnsetType = UNSET
     cost: UnsetType = UNSET
@@ -240,20 +229,15 @@ def read_plain(response: HttpResponse) -> Completion | None:
     return Completion(
         text=words,
         finish_reason=reply.choices[0].finish_reason,
-        usage=Usage() if reply.usage is None else _plain_usage(reply.usage),
+        usage=Usage() if reply.usage is None else _usage(reply.usage),
         response_id=reply.id,
         response_model=reply.model,
     )
 
 
-def _plain_usage(usage: _Usage) -> Usage:
-    read, reasoned = usage.prompt_tokens_details, usage.completion_tokens_details
-    return lawful_usage(
-        input_tokens=usage.prompt_tokens,
-        output_tokens=usage.completion_tokens,
-        cache_read=None if read is None else read.cached_tokens,
-        reasoning=None if reasoned is None else reasoned.reasoning_tokens,
-    )
+def _usage(usage: _Usage) -> Usage:
+    details = usage.prompt_tokens_details, usage.completion_tokens_details
+    return plain.usage_of_totals(usage.prompt_tokens, usage.completion_tokens, *details)
 
 
 def _read_completion(body: dict[str, Any]) -> Completion | None:

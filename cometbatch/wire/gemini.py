@@ -86,23 +86,25 @@ def model_in(path: str) -> str | None:
     return unquote(found[1]) if found else None
 
 
-def build_request(model: str, prompt: Prompt) -> HttpRequest:
-    """The request for this prompt: the same bytes every time. System messages at the start are `systemInstruction`."""
-    apart = extra.leading_system([message.role for message in prompt.messages])
-    body: dict[str, Any] = {}
-    if apart:
-        body["systemInstruction"] = {"parts": [{"text": message.content} for message in prompt.messages[:apart]]}
-    body["contents"] = [_content(message) for message in prompt.messages[apart:]]
-    config = _config(prompt.params)
-    if config:
-        body[_CONFIG] = config
-    extra.merge(body, prompt.params.extra)
-    return outgoing.json_request(path_of(model), body)
-
-
 def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
-    """What makes a request of messages, where model and parameters stay the same."""
-    return lambda messages: build_request(model, Prompt(tuple(messages), params))
+    """What makes requests with this model and these parameters: of the same messages the same bytes every time.
+
+    System messages at the start are `systemInstruction`.
+    """
+    path, config = path_of(model), _config(params)
+
+    def build(messages: Sequence[Message]) -> HttpRequest:
+        apart = extra.leading_system([message.role for message in messages])
+        body: dict[str, Any] = {}
+        if apart:
+            body["systemInstruction"] = {"parts": [{"text": message.content} for message in messages[:apart]]}
+        body["contents"] = [_content(message) for message in messages[apart:]]
+        if config:
+            body[_CONFIG] = dict(config)  # its own: what is merged below goes into it
+        extra.merge(body, params.extra)
+        return outgoing.json_request(path, body)
+
+    return build
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:

@@ -64,25 +64,27 @@ _WRITTEN: Mapping[str, str] = {
 _SAMPLE_CALL: Mapping[str, Any] = {"type": "tool_use", "id": "toolu_1", "name": "lookup", "input": {}}
 
 
-def build_request(model: str, prompt: Prompt) -> HttpRequest:
-    """The request for this prompt: the same bytes every time. System messages at the start are `system`."""
-    params = prompt.params
-    cap = params.max_output_tokens
-    apart = extra.leading_system([message.role for message in prompt.messages])
-    body: dict[str, Any] = {"model": model, "max_tokens": DEFAULT_MAX_TOKENS if cap is None else cap}
-    if apart:
-        body["system"] = _system(prompt.messages[:apart])
-    body["messages"] = prompt.messages[apart:]
-    body |= outgoing.known(
+def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
+    """What makes requests with this model and these parameters: of the same messages the same bytes every time.
+
+    System messages at the start are `system`.
+    """
+    cap = DEFAULT_MAX_TOKENS if params.max_output_tokens is None else params.max_output_tokens
+    fixed = outgoing.known(
         {"temperature": params.temperature, "top_p": params.top_p, "stop_sequences": params.stop or None}
     )
-    extra.merge(body, params.extra)
-    return outgoing.json_request(PATH, body, HEADERS)
 
+    def build(messages: Sequence[Message]) -> HttpRequest:
+        apart = extra.leading_system([message.role for message in messages])
+        body: dict[str, Any] = {"model": model, "max_tokens": cap}
+        if apart:
+            body["system"] = _system(messages[:apart])
+        body["messages"] = messages[apart:]
+        body |= fixed
+        extra.merge(body, params.extra)
+        return outgoing.json_request(PATH, body, HEADERS)
 
-def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
-    """What makes a request of messages, where model and parameters stay the same."""
-    return lambda messages: build_request(model, Prompt(tuple(messages), params))
+    return build
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:

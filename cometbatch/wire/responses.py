@@ -27,7 +27,7 @@ from cometbatch.wire import extra, incoming, outgoing, plain
 from cometbatch.wire.counts import count, lawful_usage, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.loose import compact_text, decode_json, mapping, mappings, text
-from cometbatch.wire.plain import Count
+from cometbatch.wire.plain import Count, Details
 
 NAME: Final = "responses"
 PATH: Final = "/v1/responses"
@@ -56,26 +56,29 @@ _SAMPLE_CALL: Mapping[str, Any] = {
 }
 
 
-def build_request(model: str, prompt: Prompt) -> HttpRequest:
-    """The request for this prompt: the same bytes every time. A system message at the start is `instructions`."""
-    params, messages = prompt.params, prompt.messages
-    led = bool(messages) and messages[0].role == "system"
-    body: dict[str, Any] = {"model": model, "input": [_item(message) for message in messages[led:]]}
-    body |= outgoing.known(
+def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
+    """What makes requests with this model and these parameters: of the same messages the same bytes every time.
+
+    A system message at the start is `instructions`.
+    """
+    fixed = outgoing.known(
         {
-            "instructions": messages[0].content if led else None,
             "max_output_tokens": params.max_output_tokens,
             "temperature": params.temperature,
             "top_p": params.top_p,
         }
     )
-    extra.merge(body, params.extra)
-    return outgoing.json_request(PATH, body)
 
+    def build(messages: Sequence[Message]) -> HttpRequest:
+        led = bool(messages) and messages[0].role == "system"
+        body: dict[str, Any] = {"model": model, "input": [_item(message) for message in messages[led:]]}
+        if led:
+            body["instructions"] = messages[0].content
+        body |= fixed
+        extra.merge(body, params.extra)
+        return outgoing.json_request(PATH, body)
 
-def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
-    """What makes a request of messages, where model and parameters stay the same."""
-    return lambda messages: build_request(model, Prompt(tuple(messages), params))
+    return build
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
@@ -132,19 +135,11 @@ class _Reasoning(Struct, tag="reasoning", gc=False):
     pass
 
 
-class _CachedPart(Struct, gc=False):
-    cached_tokens: Count | None = None
-
-
-class _ReasoningPart(Struct, gc=False):
-    reasoning_tokens: Count | None = None
-
-
 class _Usage(Struct, gc=False):
     input_tokens: Count | None = None
     output_tokens: Count | None = None
-    input_tokens_details: _CachedPart | None = None
-    output_tokens_details: _ReasoningPart | None = None
+    input_tokens_details: Details | None = None
+    output_tokens_details: Details | None = None
     cost: UnsetType = UNSET
 
 
@@ -187,13 +182,8 @@ def read_plain(response: HttpResponse) -> Completion | None:
 
 
 def _usage(usage: _Usage) -> Usage:
-    read, reasoned = usage.input_tokens_details, usage.output_tokens_details
-    return lawful_usage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cache_read=None if read is None else read.cached_tokens,
-        reasoning=None if reasoned is None else reasoned.reasoning_tokens,
-    )
+    details = usage.input_tokens_details, usage.output_tokens_details
+    return plain.usage_of_totals(usage.input_tokens, usage.output_tokens, *details)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:

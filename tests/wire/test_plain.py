@@ -9,8 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cometbatch.records import Completion, ErrorDetail, HttpResponse, Usage
-from cometbatch.wire import FORMATS, plain
+from cometbatch.wire import FORMATS, chat, gemini, messages, plain, responses
 
+MODULES: dict[str, Any] = {module.NAME: module for module in (chat, responses, messages, gemini)}
 ANSWERS: dict[str, dict[str, Any]] = {
     "chat": {
         "id": "c",
@@ -186,11 +187,11 @@ def test_a_repeated_key_counts_the_same(name: str, once: str, twice: str) -> Non
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_usual_answer_takes_the_short_way(name: str) -> None:
     """Otherwise none of this would be worth its lines."""
-    assert FORMATS[name].read_plain(reply(json.dumps(ANSWERS[name]))) is not None
+    assert MODULES[name].read_plain(reply(json.dumps(ANSWERS[name]))) is not None
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_the_simulator_says_is_usual(name: str) -> None:
     """The documented shape, with everything in it that nobody reads."""
     said = FORMATS[name].build_response("m", Completion("yes", "stop", Usage(9, 4)))
-    assert FORMATS[name].read_plain(said) is not None
+    assert MODULES[name].read_plain(said) is not None
