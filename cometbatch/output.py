@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from cometbatch import money
 from cometbatch.records import (
+    Answered,
     Completion,
     Failed,
     Failure,
@@ -31,7 +32,6 @@ from cometbatch.records import (
     Usage,
 )
 
-Answered: TypeAlias = Succeeded | Incomplete
 _Columns: TypeAlias = tuple[Sequence[object], ...]
 
 _EXACT: Final = money.EXACT

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import operator
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import IO, Any
 
@@ -73,24 +74,29 @@ class _Open:
             raise
         self.recorded = {record.row for record in records if not isinstance(record, Thrown)}
         self._room = room - sum(map(len, lines))
-        self._kept: list[Outcome | Thrown] | None = records if self._room >= 0 else None
+        self._kept: list[bytes] | None = lines if self._room >= 0 else None
 
     @property
     def is_complete(self) -> bool:
         return len(self.recorded) == self.partition.row_count
 
     def record(self, records: Sequence[Outcome | Thrown]) -> None:
-        """Write them down; and keep them, so that they need not be read again, as long as memory stays flat."""
-        self._room -= self._journal.append(list(map(output.encode_outcome, records)))
+        """Write them down; and keep the lines, so that they need not be read again, as long as memory stays flat.
+
+        The records themselves would take several times as much, all over memory.
+        """
+        lines = list(map(output.encode_outcome, records))
+        self._room -= self._journal.append(lines)
         if self._room < 0:
             self._kept = None
         elif self._kept is not None:
-            self._kept += records
+            self._kept += lines
         self.recorded.update([record.row for record in records if not isinstance(record, Thrown)])
 
     def records(self) -> list[Outcome | Thrown]:
         """What was recorded, in row order."""
-        return sorted(self._replayed() if self._kept is None else self._kept, key=_row_of)
+        lines = self._journal.replay() if self._kept is None else self._kept
+        return sorted(map(output.decode_record, lines), key=_row_of)
 
     def sync(self) -> None:
         """Make what was recorded survive a power cut."""
@@ -99,9 +105,6 @@ class _Open:
     def close(self) -> None:
         """Close the journal, which stays for the next session."""
         self._journal.close()
-
-    def _replayed(self) -> list[Outcome | Thrown]:
-        return list(map(output.decode_record, self._journal.replay()))
 
 
 _row_of = operator.attrgetter("row")
@@ -139,13 +142,15 @@ class Partitions:
         self._room_each = MAX_KEPT_BYTES // max(OPEN_PARTITIONS, -(-self._min_open_rows // partition_rows))
         self._tables = tables(todo)
         self._unopened = zip(todo, self._tables, strict=True)
-        self._reading: asyncio.Task[tuple[Partition, pa.Table] | None] | None = None
+        self._reading: asyncio.Future[tuple[Partition, pa.Table] | None] | None = None
         self._making: Iterator[list[RowRequest | Failed]] = iter(())
         self._made: list[RowRequest | Failed] = []  # the next row is the last
         self._rows_left = 0
         self._open: dict[int, _Open] = {}
         self._commits: set[asyncio.Task[None]] = set()
-        self._committing = asyncio.Lock()
+        # A thread each, kept: allocators keep megabytes for every thread that ever took memory, so work that wanders
+        # through a pool's threads makes a process grow with the length of a run.
+        self._reader, self._writer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._broken: BaseException | None = None
         self.on_room: Callable[[], None] = lambda: None
 
@@ -205,7 +210,7 @@ class Partitions:
             while True:
                 await asyncio.sleep(SYNC_INTERVAL_S)
                 for opened in list(self._open.values()):
-                    await asyncio.to_thread(opened.sync)
+                    await asyncio.get_running_loop().run_in_executor(self._writer, opened.sync)
         except Exception as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
             self._break(error)
 
@@ -214,6 +219,8 @@ class Partitions:
         await self._close_input()
         while self._commits:
             await asyncio.wait(self._commits)
+        self._reader.shutdown()
+        self._writer.shutdown()
         self._close_journals()
         self._raise_if_broken()
 
@@ -225,7 +232,7 @@ class Partitions:
 
     async def _read_next(self) -> tuple[Partition, pa.Table] | None:
         """The next partition with its table. A thread that reads outlives a caller who is cancelled."""
-        self._reading = asyncio.create_task(asyncio.to_thread(next, self._unopened, None))
+        self._reading = asyncio.get_running_loop().run_in_executor(self._reader, next, self._unopened, None)
         return await asyncio.shield(self._reading)
 
     async def _close_input(self) -> None:
@@ -262,8 +269,7 @@ class Partitions:
 
     async def _commit(self, opened: _Open) -> None:
         try:
-            async with self._committing:  # one at a time: each holds a partition's outcomes in memory
-                await asyncio.to_thread(self._write_part, opened)
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._write_part, opened)
         except BaseException as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
             self._break(error)
         else:

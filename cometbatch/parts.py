@@ -120,27 +120,27 @@ def merge(
     Raises `CheckpointError`, naming the part, where one is damaged or does not fit the schema.
     """
     with pq.ParquetWriter(file, schema, compression=COMPRESSION, use_dictionary=repeated) as writer:
-        for group in _groups(parts, schema):
-            writer.write_table(group, row_group_size=max(1, group.num_rows))
+        for tables in _groups(parts, schema):
+            rows = sum(table.num_rows for table in tables)
+            writer.write_table(pa.concat_tables(tables), row_group_size=max(1, rows))
         writer.add_key_value_metadata(dict(metadata))
 
 
-def _groups(parts: Iterable[Path], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Row groups of whole parts: a file of many small ones is slower to read, and its list of them takes memory."""
-    waiting: list[pa.Table] = []
-    rows = size = 0
+def _groups(parts: Iterable[Path], schema: pa.Schema) -> Iterator[list[pa.Table]]:
+    """Row groups of whole parts: a file of many small ones is slower to read, and its list of them takes memory.
+
+    Each is the same list, emptied before the next one is read: two of them in memory would be twice as much.
+    """
+    group: list[pa.Table] = []
     for path in parts:
-        with _reading(path) as part:
-            table = _as(part.read(use_threads=False), schema)
-        waiting.append(table)
-        rows, size = rows + table.num_rows, size + table.nbytes
+        group.append(_read_as(path, schema))
+        rows, size = sum(table.num_rows for table in group), sum(table.nbytes for table in group)
         if rows >= GROUP_ROWS or size >= GROUP_BYTES:
-            yield pa.concat_tables(waiting)
-            waiting.clear()
-            rows = size = 0
+            yield group
+            group.clear()
             give_back()
-    if waiting:
-        yield pa.concat_tables(waiting)
+    if group:
+        yield group
 
 
 def give_back() -> None:
@@ -148,11 +148,13 @@ def give_back() -> None:
     pa.default_memory_pool().release_unused()
 
 
-def _as(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table under this schema. Only what differs is cast: pyarrow loads half of itself to cast anything."""
-    if table.schema.names == schema.names and table.schema.types == schema.types:
-        return pa.Table.from_arrays(table.columns, schema=schema)
-    return table.cast(schema)
+def _read_as(path: Path, schema: pa.Schema) -> pa.Table:
+    """A part under this schema. Only what differs is cast: pyarrow loads half of itself to cast anything."""
+    with _reading(path) as part:
+        table = part.read(use_threads=False)
+        if table.schema.names == schema.names and table.schema.types == schema.types:
+            return pa.Table.from_arrays(table.columns, schema=schema)
+        return table.cast(schema)
 
 
 @contextlib.contextmanager

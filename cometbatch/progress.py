@@ -1,16 +1,17 @@
 """How the run goes, on one line of standard error; silent where that is no terminal. Never why a run fails."""
 
+import functools
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, NoReturn, TextIO, TypeAlias
 
 from tqdm import tqdm
 
 from cometbatch.money import EXACT
-from cometbatch.records import Failed, Incomplete, Outcome, Succeeded, Tally
+from cometbatch.records import Answered, Failed, Outcome, Succeeded, Tally
 
 Bar: TypeAlias = "tqdm[NoReturn]"  # it counts; it iterates over nothing
 
@@ -42,18 +43,18 @@ class Progress:
         if shown:
             self._draw(lambda: self._show(rows, done.rows))
 
-    def recorded(self, outcome: Outcome, in_flight: int) -> None:
-        """Count one outcome, and show it if the last one that was shown is long enough ago for an eye."""
+    def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:
+        """Count outcomes, and show it if the last time that it was shown is long enough ago for an eye."""
         if self._bar.disable:
             return
         self._in_flight = in_flight
-        self._undrawn += 1
-        if isinstance(outcome, Failed):
-            self._failed += 1
-        else:
-            self._ok += isinstance(outcome, Succeeded)
-            self._incomplete += isinstance(outcome, Incomplete)
-            self._add(outcome)
+        self._undrawn += len(outcomes)
+        answered = [outcome for outcome in outcomes if not isinstance(outcome, Failed)]
+        succeeded = sum([isinstance(outcome, Succeeded) for outcome in answered])
+        self._failed += len(outcomes) - len(answered)
+        self._ok += succeeded
+        self._incomplete += len(answered) - succeeded
+        self._add(answered)
         if (now := time.monotonic()) >= self._next_draw:
             self._next_draw = now + DRAWN_EVERY_S
             self._update()
@@ -114,11 +115,12 @@ class Progress:
         except (OSError, ValueError):  # ValueError: the stream is closed
             self._bar.disable = True
 
-    def _add(self, outcome: Succeeded | Incomplete) -> None:
-        usage = outcome.completion.usage
-        self._tokens += (usage.input_tokens or 0) + (usage.output_tokens or 0)
-        self._cost = EXACT.add(self._cost, outcome.cost_usd or 0)
-        self._unpriced += outcome.cost_usd is None
+    def _add(self, answered: Sequence[Answered]) -> None:
+        usages = [outcome.completion.usage for outcome in answered]
+        costs = [outcome.cost_usd for outcome in answered if outcome.cost_usd is not None]
+        self._tokens += sum([(usage.input_tokens or 0) + (usage.output_tokens or 0) for usage in usages])
+        self._cost = functools.reduce(EXACT.add, costs, self._cost)
+        self._unpriced += len(answered) - len(costs)
 
     def _words(self) -> str:
         return (

@@ -252,7 +252,8 @@ class Failed(Struct, frozen=True, gc=False, tag="failed", tag_field="status"):
     failure: Failure
 
 
-Outcome: TypeAlias = Succeeded | Incomplete | Failed
+Answered: TypeAlias = Succeeded | Incomplete
+Outcome: TypeAlias = Answered | Failed
 
 
 class Thrown(Struct, frozen=True, gc=False, tag="thrown", tag_field="status"):

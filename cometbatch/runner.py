@@ -100,8 +100,8 @@ class Marks(Protocol):
 class Observer(Protocol):
     """Who is told how the run goes; never the reason that it fails."""
 
-    def recorded(self, outcome: Outcome, in_flight: int) -> None:
-        """An outcome was written down."""
+    def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:
+        """Outcomes were written down."""
 
     def pushed_back(self, wait_s: float) -> None:
         """The service pushes back; everyone waits."""
@@ -635,9 +635,7 @@ class Runner:
         except BaseException:
             self._unsafe.update(each.row for each in said)
             raise
-        for each in said:
-            if not isinstance(each, Thrown):
-                self._observer.recorded(each, len(self._sending))
+        self._observer.recorded([each for each in said if not isinstance(each, Thrown)], len(self._sending))
 
     # -- another attempt -----------------------------------------------------------------------------------------
 

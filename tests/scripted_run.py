@@ -241,9 +241,9 @@ class Watcher:
         self.pauses: list[float] = []
         self.retries = 0
 
-    def recorded(self, outcome: Outcome, in_flight: int) -> None:
-        self.outcomes.append(outcome)
-        self.in_flight.append(in_flight)
+    def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:
+        self.outcomes += outcomes
+        self.in_flight += [in_flight] * len(outcomes)
 
     def pushed_back(self, wait_s: float) -> None:
         self.pauses.append(wait_s)

@@ -449,7 +449,7 @@ def test_a_terminal_that_is_gone_is_no_reason_to_fail(writes: int) -> None:
     progress = Progress(2, Tally(), on=True, stream=BrokenTerminal(writes))
     progress.say("hello")
     progress.pushed_back(1.5)
-    progress.recorded(succeeded(Decimal("0.1")), 1)
+    progress.recorded([succeeded(Decimal("0.1"))], 1)
     progress.close()
 
 
@@ -466,7 +466,7 @@ def test_an_unknown_cost_is_not_shown_as_nothing(costs: list[Decimal | None], wo
     stream = io.StringIO()
     progress = Progress(2, Tally(), on=True, stream=stream)
     for cost in costs:
-        progress.recorded(succeeded(cost), 0)
+        progress.recorded([succeeded(cost)], 0)
     progress.close()
     assert words in stream.getvalue()
 
@@ -475,7 +475,7 @@ def test_quiet_means_quiet() -> None:
     """With the line off, nothing is drawn, but what must be said still is."""
     stream = io.StringIO()
     progress = Progress(2, Tally(), on=False, stream=stream)
-    progress.recorded(succeeded(None), 1)
+    progress.recorded([succeeded(None)], 1)
     progress.pushed_back(1)
     assert stream.getvalue() == ""
     progress.say("Stopping.")

@@ -159,7 +159,7 @@ def test_what_is_shown_of_a_bill_is_all_of_it(context: Any) -> None:
     stream = io.StringIO()
     with context():
         progress = Progress(2, Tally(cost_usd=LONG), on=True, stream=stream)
-        progress.recorded(paid(Decimal("0.0001")), 0)
+        progress.recorded([paid(Decimal("0.0001"))], 0)
         progress.close()
         thrown = Tally(succeeded=1, thrown=1, thrown_cost_usd=LONG)
         summary = RunSummary("r", Path("out"), 1, thrown, PriceBook("m", "none"), finished=True, replaced=thrown)

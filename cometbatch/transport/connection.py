@@ -100,7 +100,7 @@ class Connection(asyncio.BufferedProtocol):
         self.error: NoReplyError | None = None
         self._body: bytes | bytearray = b""
         self.headers: dict[str, str] = {}
-        self._raw_headers: list[tuple[bytes, bytes]] = []  # that were not looked at yet
+        self._raw_headers: list[bytes] = []  # names and values, in turn, that were not looked at yet
         self.rested_since = 0.0
         self._start_reply()
 
@@ -188,7 +188,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._wake()
             elif self._size > SMALL_BODY_BYTES and not self._is_large:
                 self._pause()
-            elif len(self._raw_headers) > MAX_HEADERS:  # which go on and on, in the head or after the body
+            elif len(self._raw_headers) > 2 * MAX_HEADERS:  # which go on and on, in the head or after the body
                 self.fail(_too_many_headers())
 
     def eof_received(self) -> None:
@@ -226,11 +226,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or what stands after a body in the shape of one."""
-        self._raw_headers.append((name, value))
+        self._raw_headers += name, value
 
     def on_headers_complete(self) -> None:
         """The head is read."""
-        if len(self._raw_headers) > MAX_HEADERS:
+        if len(self._raw_headers) > 2 * MAX_HEADERS:
             raise _too_many_headers()
         self.status = self._parser.get_status_code()
         self._has_head = True
@@ -283,12 +283,14 @@ def _finish(waiter: "asyncio.Future[None]") -> None:
         waiter.set_result(None)
 
 
-def _decoded(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    """A billed answer must not be lost over a header that is not ASCII."""
+def _decoded(raw: list[bytes]) -> dict[str, str]:
+    """Names and values, which came in turn. A billed answer must not be lost over a header that is not ASCII."""
+    names, joined = map(_names.__getitem__, raw[::2]), b"\n".join(raw[1::2])  # no value has a line's end in it
     try:
-        return {_names[name]: value.decode().strip() for name, value in headers}
+        values = joined.decode()
     except UnicodeDecodeError:
-        return {_names[name]: value.decode("latin-1").strip() for name, value in headers}
+        values = joined.decode("latin-1")
+    return dict(zip(names, map(str.strip, values.split("\n")), strict=False))  # where there are none, one value is left
 
 
 def _lost(exc: Exception | None, *, came: bool) -> NoReplyError:
