@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -185,6 +186,20 @@ def test_a_slow_row_keeps_few_partitions_open(tmp_path: Path, partition_rows: in
     assert virtual_time.run(carry_out(run, ScriptedService(script), concurrency=2)) is None
     assert 2 <= most_open <= OPEN_PARTITIONS
     assert all_rows(run) == list(range(8 * partition_rows))
+
+
+def test_two_threads_do_all_work_on_files_however_long_the_table(tmp_path: Path) -> None:
+    """Allocators keep memory for every thread that ever took some: with a pool's, a run grew as it went on."""
+    run = RunOnDisk(tmp_path, 8 * 40, 8)
+    before, seen = set(threading.enumerate()), set[threading.Thread]()
+
+    def script(_row: int, _attempt: int) -> tuple[float, Any]:
+        seen.update(threading.enumerate())
+        return 1.0, answer()
+
+    assert virtual_time.run(carry_out(run, ScriptedService(script), concurrency=8)) is None
+    assert len(seen - before) <= 2
+    assert not set(threading.enumerate()) - before
 
 
 def test_rows_of_an_open_partition_need_no_room(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_no_parts_make_an_empty_file_with_the_schema() -> None:
 def test_a_merge_holds_about_a_row_group_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: dict[str, int]
 ) -> None:
-    """Memory follows the size of a row group, not that of the result; it is bounded in rows and in bytes."""
+    """One is gone before the next is read, so memory follows their size, not that of the result, in rows and in bytes."""
     for name, value in bound.items():
         monkeypatch.setattr(parts, name, value)
     wide = pa.table({"text": [f"{number:09d}" * 100 for number in range(1_000)]})
@@ -242,7 +242,7 @@ def test_a_merge_holds_about_a_row_group_at_a_time(
 
     with (tmp_path / "result.parquet").open("wb") as out:
         parts.merge(out, watched(), wide.schema, {})
-    assert max(held) < 6 * wide.nbytes
+    assert max(held) < 1.5 * wide.nbytes  # pages of the writer, and not a second group
     assert pq.read_metadata(tmp_path / "result.parquet").num_row_groups == len(paths)
 
 
