@@ -224,7 +224,7 @@ def test_no_parts_make_an_empty_file_with_the_schema() -> None:
 def test_a_merge_holds_about_a_row_group_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: dict[str, int]
 ) -> None:
-    """One is gone before the next is read, so memory follows their size, not that of the result, in rows and in bytes."""
+    """One is gone before the next is read, so memory follows their size and not that of the result."""
     for name, value in bound.items():
         monkeypatch.setattr(parts, name, value)
     wide = pa.table({"text": [f"{number:09d}" * 100 for number in range(1_000)]})
