@@ -24,7 +24,17 @@ from cometbatch.records import (
     Thrown,
     TransportFailure,
 )
-from cometbatch.runner import BACKLOG_PER_SLOT, WINDOWS_TO_DOUBT_PATH, Reply, Runner, Stop
+from cometbatch.runner import (
+    BACKLOG_PER_SLOT,
+    FULL_TURN,
+    GATHER_S,
+    GATHERED_FROM,
+    LARGE_BYTES,
+    WINDOWS_TO_DOUBT_PATH,
+    Reply,
+    Runner,
+    Stop,
+)
 from tests.scripted_run import (
     HALF,
     PRICE_USD,
@@ -887,3 +897,70 @@ def test_no_task_is_made_for_a_row() -> None:
 
     carry(RowsInMemory(200), script, concurrency=5)
     assert max(seen) == 1 + 1 + 5  # this one, the dispatcher, and one for each exchange of the scripted service
+
+
+# -- turns -----------------------------------------------------------------------------------------------------------
+
+FIRST_S = 1.0  # when the first reply comes
+SPREAD_S = 0.0001  # between a row's reply and the next one's
+
+
+class Turns(RowsInMemory):
+    """Rows that remember when so many were written down, in seconds after the first reply had come."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(rows)
+        self.told: list[tuple[float, int]] = []
+
+    def record(self, records: Sequence[Outcome | Thrown]) -> None:
+        super().record(records)
+        self.told.append((asyncio.get_running_loop().time() - FIRST_S, len(records)))
+
+
+def turns(in_flight: int, replies: Callable[[int], tuple[float, Reply]]) -> list[tuple[float, int]]:
+    """The turns of a run that sends all of its rows at once."""
+    rows = Turns(in_flight)
+    carry(rows, lambda row, _attempt: replies(row), concurrency=in_flight)
+    assert len(rows.by_row) == in_flight
+    return rows.told
+
+
+def one_by_one(row: int) -> tuple[float, Reply]:
+    """Close together, but not at once."""
+    return FIRST_S + row * SPREAD_S, answer()
+
+
+def test_of_many_requests_in_flight_replies_that_come_close_together_are_dealt_with_at_once() -> None:
+    """They wait for one another, but for no longer than two milliseconds."""
+    told = turns(4 * GATHERED_FROM, one_by_one)
+    assert told[0][0] == pytest.approx(GATHER_S)
+    assert max(count for _, count in told) >= GATHER_S / SPREAD_S
+
+
+def test_of_few_requests_in_flight_each_reply_is_dealt_with_as_it_comes() -> None:
+    """Where no others are likely to come, a reply does not wait for them."""
+    few = GATHERED_FROM - 1
+    whens, counts = zip(*turns(few, one_by_one), strict=True)
+    assert whens == pytest.approx([row * SPREAD_S for row in range(few)])
+    assert set(counts) == {1}
+
+
+def test_a_large_reply_does_not_wait_in_memory_for_others() -> None:
+    """It is dealt with at once, and so is what has come before it."""
+    long = answer("x" * LARGE_BYTES)
+    told = turns(2 * GATHERED_FROM, lambda row: (one_by_one(row)[0], long) if row == 5 else one_by_one(row))
+    assert told[0][0] == pytest.approx(5 * SPREAD_S)
+
+
+def test_so_many_replies_at_once_wait_for_no_more() -> None:
+    """A turn that is worth its while begins."""
+    told = turns(2 * FULL_TURN, lambda row: (FIRST_S if row < FULL_TURN else 5.0, answer()))
+    assert told[0] == (0.0, FULL_TURN)
+
+
+def test_replies_that_wait_for_others_are_recorded_when_the_run_is_given_up() -> None:
+    """They are paid for."""
+    rows = RowsInMemory(100)
+    script = by_row({3: (1.0, answer())}, (9.0, answer()))
+    stopped_at(1.001, rows, script, then=lambda runner: runner.stop_now(TERMINATED), concurrency=100)
+    assert set(rows.by_row) == {3}
