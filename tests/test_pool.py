@@ -152,7 +152,7 @@ def test_the_tiniest_chunks_take_no_more_memory_than_a_large_one() -> None:
     size = connection.SMALL_BODY_BYTES // 2
     tiny = CHUNKED + b"2\r\nxy\r\n" * (size // 2) + b"0\r\n\r\n"
     tracemalloc.start()
-    line = connection.Connection(connection.receive_buffer())
+    line = connection.Connection(connection.receive_buffer(), connection.Outbox())
     line.is_whole = False
     before = tracemalloc.get_traced_memory()[0]
     for start in range(0, len(tiny) - 5, connection.RECEIVED_AT_ONCE_BYTES):
