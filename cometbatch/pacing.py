@@ -17,6 +17,7 @@ from cometbatch.sustained import SustainedRate
 START = 8.0  # requests in flight before anything is known
 START_SPACING_S = 0.02  # between sends, before there was any answer
 LEAST_SPACING_S = 1e-6
+AHEAD_S = 0.005  # of its time a request may leave: thousands a second leave some at a time, and a timer each costs more
 RAMP_S = 0.5  # after which, before there was any reply, more may be in flight: it may take a minute to come
 RAMP = 2.0  # times as much,
 RAMP_TO = 64.0  # up to this
@@ -84,7 +85,7 @@ class Pace:
         if not self.is_probing and in_flight - self._stuck >= self._window and not self._ramp(now):
             self._was_full = True
             return self._wait_for_slot_s(now, in_flight)
-        if self._next_send > now:
+        if self._next_send > (now if self.is_probing else now + AHEAD_S):
             self._was_full = self._was_full or not self._is_rate_bound
             return self._next_send - now
         return 0.0

@@ -230,6 +230,7 @@ class Runner:
         self._sending: set[_Slot] = set()
         self._arrived: list[_Slot] = []
         self._turn: asyncio.Handle | None = None  # that is due
+        self._refill: asyncio.TimerHandle | None = None  # when the pace lets the next row go
         self._large_came = False  # and waits for no more; what is beside it is written down one by one
         self._said: list[Outcome | Thrown] = []  # to be written down before the turn is over
         self._unsafe: set[int] = set()  # rows of which it is not known whether what was found is written down
@@ -305,6 +306,8 @@ class Runner:
 
     def _close(self) -> None:
         self._closed = True
+        if self._refill is not None:
+            self._refill.cancel()
         if self._dispatcher is not None:
             self._dispatcher.cancel()
 
@@ -362,7 +365,8 @@ class Runner:
                 self._unmark(arrived)
         except Exception as error:  # noqa: BLE001 - raised by `run`, which waits for this
             self._break(error)
-        self._wake.set()
+        if self._is_held_up:
+            self._wake.set()
         self._end_if_over()
 
     def _conclude_all(self, arrived: list[_Slot]) -> None:
@@ -386,14 +390,38 @@ class Runner:
             raise first
 
     def _fill(self) -> None:
-        """Send fresh rows in the slots that are free, where nothing has to be waited for: most rows."""
-        now, pace = self._time(), self._pace
-        if not self._must_wait(now):
-            while self._free and (pace is None or pace.wait_s(now, len(self._sending)) <= 0):
-                if (fresh := self._ready_row()) is None:
-                    break
-                self._send(self._free.pop(), _Pending(fresh, now), 0.0, now)
+        """Send fresh rows in the slots that are free, as far as nothing has to be waited for; else it is not for us."""
+        if self._closed:
+            return
+        now = self._time()
+        is_ours = not self._must_wait(now)
+        while self._free and self._may_leave(now):
+            if not is_ours or (fresh := self._ready_row()) is None:
+                self._wake.set()
+                break
+            pending = _Pending(fresh, now)
+            if self._budget is not None and not self._reserve(pending, self._budget):
+                self._put_back(pending, 0.0)
+                self._wake.set()
+                break
+            self._send(self._free.pop(), pending, 0.0, now)
         self._write_down()
+
+    def _may_leave(self, now: float) -> bool:
+        """Whether the pace lets one more go. Where it will without a reply, rows are sent then."""
+        if self._pace is None or (wait_s := self._pace.wait_s(now, len(self._sending))) <= 0:
+            return True
+        if self._refill is not None:
+            self._refill.cancel()
+        self._refill = None if wait_s == math.inf else asyncio.get_running_loop().call_later(wait_s, self._fill_safely)
+        return False
+
+    def _fill_safely(self) -> None:
+        try:
+            self._fill()
+        except Exception as error:  # noqa: BLE001 - raised by `run`, which waits for this
+            self._break(error)
+        self._end_if_over()
 
     def _unmark(self, arrived: list[_Slot]) -> None:
         """Marks of slots that send again were overwritten: a mark is of no account where its row has an outcome."""
@@ -418,16 +446,14 @@ class Runner:
             self._throw(pending, RESENT)
             self._write_down()
             if self._budget is not None:
-                self._budget.settle(NOTHING, self._service.max_cost(pending.request) or NOTHING)
+                self._budget.settle(NOTHING, self._most(pending))
 
     def _throw(self, pending: _Pending, reason: str) -> None:
         self._said.append(Thrown(pending.request.row, self._now(), reason, self._service.max_cost(pending.request)))
 
     def _must_wait(self, now: float) -> bool:
         """Whether the next request is the dispatcher's."""
-        if self._is_held_up or self._closed or self._backlog or self._budget is not None:
-            return True
-        return not self._limits.are_open(now)
+        return self._is_held_up or bool(self._backlog) or not self._limits.are_open(now)
 
     def _ready_row(self) -> RowRequest | None:
         try:
@@ -451,7 +477,8 @@ class Runner:
         self._closed = True
 
     async def _free_slot(self) -> _Slot:
-        while not self._free:
+        """Wait for one, and for the pace: with nothing in hand, so that `_fill` may go on meanwhile."""
+        while not self._free or not self._may_leave(self._time()):
             self._wake.clear()
             await self._wake.wait()
         return self._free.pop()
@@ -472,19 +499,29 @@ class Runner:
         """Reserve what the attempt can come to; where there is no room for it, wait for what is in flight."""
         if self._budget is None:
             return True
-        amount = self._service.max_cost(pending.request) or NOTHING
-        while not self._budget.reserve(amount):
+        while not self._reserve(pending, self._budget):
             if not self._sending:
-                self._stop_at_budget(amount, self._budget.left)
+                self._stop_at_budget(pending, self._budget.left)
                 return False
             self._is_saving = True
             await self._wait_for_news(None)
         self._is_saving = False
+        return True
+
+    def _reserve(self, pending: _Pending, budget: Budget) -> bool:
+        amount = self._most(pending)
+        if not budget.reserve(amount):
+            return False
         pending.reserved = amount
         return True
 
-    def _stop_at_budget(self, amount: Decimal, left: Decimal) -> None:
-        so_far = f"the next row can cost up to ${amount:f}, and ${max(left, NOTHING):f} of the budget is left."
+    def _most(self, pending: _Pending) -> Decimal:
+        return self._service.max_cost(pending.request) or NOTHING
+
+    def _stop_at_budget(self, pending: _Pending, left: Decimal) -> None:
+        so_far = (
+            f"the next row can cost up to ${self._most(pending):f}, and ${max(left, NOTHING):f} of the budget is left."
+        )
         self.stop(Stop("budget", so_far, "Raise budget.max_cost_usd to carry on."))
 
     async def _outlast_pace(self) -> None:
@@ -672,6 +709,9 @@ class Runner:
             return
         wait_s = self._wait_before(pending, verdict, started)
         self._observer.retried()
+        self._put_back(pending, wait_s)
+
+    def _put_back(self, pending: _Pending, wait_s: float) -> None:
         heapq.heappush(self._backlog, (self._time() + wait_s, next(self._order), pending))
 
     def _tell_pace(self, verdict: Retry, started: float) -> None:
@@ -778,7 +818,7 @@ class Runner:
     def _try_again(self, pending: _Pending) -> None:
         """Its attempts met a service that answered no one; now it does."""
         pending.had_second_chance, pending.strikes, pending.pushbacks = True, 0, 0
-        heapq.heappush(self._backlog, (self._time(), next(self._order), pending))
+        self._put_back(pending, 0.0)
 
 
 def _loop_time() -> float:

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec import Struct
 
-from cometbatch.pacing import LAST_PROBE_S, OUTAGE_FAILURES, START, Pace
+from cometbatch.pacing import AHEAD_S, LAST_PROBE_S, OUTAGE_FAILURES, START, START_SPACING_S, Pace
 
 REJECTION_S = 0.004
 CAPACITY = 150.0  # requests a second
@@ -378,7 +380,8 @@ def test_one_pause_that_was_asked_for_many_times_cuts_the_rate_once() -> None:
         for _ in range(refusals):
             pace.refused(now + 0.01, now, 1.0)
             pace.answered(now + 0.01, 0.01)
-        pace.sent(now + 1.1)
+        for _ in range(20):  # more than may leave ahead of their time
+            pace.sent(now + 1.1)
         gaps.append(pace.wait_s(now + 1.1, 0))
     assert gaps[0] == gaps[1] > 0
 
@@ -416,3 +419,16 @@ def test_probes_come_at_growing_intervals_up_to_a_bound() -> None:
     pace.answered(now, 0.1)
     assert not pace.is_probing
     assert pace.wait_s(now, 0) == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0.0, 0.02), st.integers(1, 2000))
+def test_requests_leave_at_the_pace_however_seldom_it_is_asked(look_s: float, looks: int) -> None:
+    """Some leave together, a few milliseconds ahead of their time at most, and none is ever made up for later."""
+    pace, now, sent = Pace(64), 0.0, 0
+    for _ in range(looks):
+        while pace.wait_s(now, 0) <= 0:
+            pace.sent(now)
+            sent += 1
+        now += look_s
+    assert sent <= (now + AHEAD_S) / START_SPACING_S + 1
