@@ -14,7 +14,7 @@ SCRIPTS = Path(__file__).parent / "contenders"
 SYSTEM = "Answer in one word."
 QUESTION = "What is the capital of place {}? If it has none, name the largest town; do not explain the answer."
 STUB = ("uvloop",)
-COMETBATCH, COMETBATCH_ON_ASYNCIO = "cometbatch", "cometbatch-asyncio"
+COMETBATCH, COMETBATCH_ON_ASYNCIO, COMETBATCH_ADAPTIVE = "cometbatch", "cometbatch-asyncio", "cometbatch-adaptive"
 ON_ASYNCIO = (
     "import sys; sys.modules['uvloop'] = None; from cometbatch.cli import main; main()"  # as if it were not there
 )
@@ -48,7 +48,7 @@ class Cometbatch(Contender, frozen=True):
 
     def command(self, python: Path, base_url: str, source: Path, output: Path, concurrency: int) -> list[str]:
         """How to start it; its job file is written beside the output."""
-        job = write_job(base_url, source, output, concurrency)
+        job = write_job(base_url, source, output, concurrency, adaptive=self.name == COMETBATCH_ADAPTIVE)
         start = ["-c", ON_ASYNCIO] if self.name == COMETBATCH_ON_ASYNCIO else ["-m", "cometbatch"]
         return [str(python), *start, "run", str(job)]
 
@@ -129,6 +129,7 @@ SUBJECT_ON_ASYNCIO = Cometbatch(
 FLOOR = Contender("floor", "the floor: bare callbacks", ("msgspec", "uvloop"), from_count)
 CONTENDERS = (
     SUBJECT,
+    Cometbatch(COMETBATCH_ADAPTIVE, "cometbatch, adaptive, as by default", ("-e", str(ROOT)), from_parquet("response")),
     FLOOR,
     Contender("lean_aiohttp", "aiohttp, workers, nothing kept", ("aiohttp",), from_lines),
     Contender("bare_aiohttp", "bare aiohttp, cookbook's shape", ("aiohttp",), from_lines),
