@@ -142,6 +142,8 @@ def _groups(parts: Iterable[Path], schema: pa.Schema) -> Iterator[list[pa.Table]
             give_back()
     if group:
         yield group
+        group.clear()
+    give_back()  # before the list of row groups is written, which takes memory of its own
 
 
 def give_back() -> None:
