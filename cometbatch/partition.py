@@ -149,8 +149,8 @@ class Partitions:
         self._open: dict[int, _Open] = {}
         self._commits: set[asyncio.Task[None]] = set()
         # A thread each, kept: allocators keep megabytes for every thread that ever took memory, so work that wanders
-        # through a pool's threads makes a process grow with the length of a run.
-        self._reader, self._writer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        # through a pool's threads makes a process grow with the length of a run. No sync waits for a part.
+        self._reader, self._writer, self._syncer = (ThreadPoolExecutor(1) for _ in range(3))
         self._broken: BaseException | None = None
         self.on_room: Callable[[], None] = lambda: None
 
@@ -210,17 +210,19 @@ class Partitions:
             while True:
                 await asyncio.sleep(SYNC_INTERVAL_S)
                 for opened in list(self._open.values()):
-                    await asyncio.get_running_loop().run_in_executor(self._writer, opened.sync)
+                    await asyncio.get_running_loop().run_in_executor(self._syncer, opened.sync)
         except Exception as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
             self._break(error)
 
     async def finish(self) -> None:
         """Wait for the commits under way, then close what stays open. Raises what a commit raised."""
-        await self._close_input()
-        while self._commits:
-            await asyncio.wait(self._commits)
-        self._reader.shutdown()
-        self._writer.shutdown()
+        try:
+            await self._close_input()
+            while self._commits:
+                await asyncio.wait(self._commits)
+        finally:
+            for threads in (self._reader, self._writer, self._syncer):
+                threads.shutdown(wait=False)
         self._close_journals()
         self._raise_if_broken()
 

@@ -19,8 +19,7 @@ from cometbatch.records import Partition, Tally
 PART_KEY = b"cometbatch.part"
 COMPRESSION = "zstd"
 GROUP_ROWS, GROUP_BYTES = 16_384, 8 * 1024 * 1024  # a row group of the result has so much at least, but for the last
-# For what is read again by us alone, and soon; twice as large as zstd.
-QUICK = {"compression": "lz4", "write_statistics": False, "use_dictionary": False}
+QUICK = {"compression": "lz4", "write_statistics": False}  # read again by us alone, and soon: twice as large as zstd
 
 
 class PartInfo(Struct, frozen=True):
@@ -39,8 +38,8 @@ def write_part(
     `is_result`: the part itself is what is asked for, so it is as small and as easy to query as the result of a run;
     one that is to be merged costs less. `repeated`: the columns whose values may repeat.
     """
-    shape: dict[str, Any] = {"compression": COMPRESSION, "use_dictionary": repeated} if is_result else QUICK
-    with pq.ParquetWriter(file, table.schema, write_page_checksum=True, **shape) as writer:
+    shape: dict[str, Any] = {"compression": COMPRESSION} if is_result else QUICK
+    with pq.ParquetWriter(file, table.schema, write_page_checksum=True, use_dictionary=repeated, **shape) as writer:
         writer.write_table(table, row_group_size=max(1, table.num_rows))
         writer.add_key_value_metadata({PART_KEY: msgspec.json.encode(info)})
 
@@ -133,13 +132,15 @@ def _groups(parts: Iterable[Path], schema: pa.Schema) -> Iterator[list[pa.Table]
     Each is the same list, emptied before the next one is read: two of them in memory would be twice as much.
     """
     group: list[pa.Table] = []
+    rows = size = 0
     for path in parts:
         group.append(_read_as(path, schema))
-        rows, size = sum(table.num_rows for table in group), sum(table.nbytes for table in group)
+        rows, size = rows + group[-1].num_rows, size + group[-1].nbytes
         if rows >= GROUP_ROWS or size >= GROUP_BYTES:
             yield group
             group.clear()
             give_back()
+            rows = size = 0
     if group:
         yield group
         group.clear()

@@ -48,7 +48,8 @@ from cometbatch.records import (
 )
 from cometbatch.retry import backoff
 
-GATHER_S = 0.003  # from the first reply of a turn to the turn
+GATHER_S = 0.003  # from the first reply of a turn to the turn, at most,
+GATHER_SHARE = 0.05  # and so much of the time that this reply took
 GATHERED_FROM = 64  # requests in flight; fewer bring too few replies in that time
 FULL_TURN = 64  # replies that need not wait for more
 BACKLOG_PER_SLOT = 4  # rows waiting for another attempt, per slot, before fresh rows wait for them
@@ -173,11 +174,12 @@ class _Pending(Struct, eq=False, gc=False):
 class _Slot:
     """Room for one request in flight."""
 
-    __slots__ = ("_arrive", "came", "charge", "number", "pending", "sending", "started")
+    __slots__ = ("_arrive", "came", "charge", "ended", "number", "pending", "sending", "started")
 
     pending: _Pending
     charge: float  # tokens, as the limits took it
     started: float  # event-loop time
+    ended: float
     sending: Sending
     came: Came
 
@@ -337,13 +339,18 @@ class Runner:
 
     def _arrive(self, slot: _Slot) -> None:
         self._arrived.append(slot)
+        slot.ended = self._time()
         if isinstance(slot.came, HttpResponse) and len(slot.came.body) > LARGE_BYTES:
             self._large_came = True
             self._call_turn(0)
         elif (arrived := len(self._arrived)) == 1:
-            self._call_turn(GATHER_S if len(self._sending) >= GATHERED_FROM else 0)
+            self._call_turn(self._gathering_s(slot))
         elif arrived == FULL_TURN:
             self._call_turn(0)
+
+    def _gathering_s(self, slot: _Slot) -> float:
+        is_worth_it = len(self._sending) >= GATHERED_FROM
+        return min(GATHER_S, GATHER_SHARE * (slot.ended - slot.started)) if is_worth_it else 0.0
 
     def _call_turn(self, wait_s: float) -> None:
         if self._turn is not None:
@@ -603,7 +610,7 @@ class Runner:
             self._accept(slot, verdict.completion, reply, now, moment)
             return
         self._settle_unanswered(pending, reply)
-        latency_s = now - slot.started
+        latency_s = slot.ended - slot.started
         match verdict:
             case Retry():
                 self._retry(pending, verdict, latency_s, slot.started)
@@ -617,7 +624,7 @@ class Runner:
                 assert_never(verdict)
 
     def _accept(self, slot: _Slot, completion: Completion, reply: HttpResponse, now: float, moment: datetime) -> None:
-        pending, request, latency_s = slot.pending, slot.pending.request, now - slot.started
+        pending, request, latency_s = slot.pending, slot.pending.request, slot.ended - slot.started
         cost_usd = self._service.price(completion.usage)
         if cost_usd is None or self._budget is not None or self._counts_tokens:
             self._settle_answered(slot, completion.usage, cost_usd)

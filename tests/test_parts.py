@@ -3,6 +3,7 @@
 import contextlib
 import datetime as dt
 import io
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -244,6 +245,29 @@ def test_a_merge_holds_about_a_row_group_at_a_time(
         parts.merge(out, watched(), wide.schema, {})
     assert max(held) < 1.5 * wide.nbytes  # pages of the writer, and not a second group
     assert pq.read_metadata(tmp_path / "result.parquet").num_row_groups == len(paths)
+
+
+def test_a_merge_takes_the_same_time_for_each_part_however_small_they_are(tmp_path: Path) -> None:
+    """A row group of thousands of tiny parts was counted from its beginning with each of them: hours for one."""
+    path = write(tmp_path, 0, 0, 1)
+
+    def calls(count: int) -> int:
+        made = [0]
+
+        def note(_frame: object, _event: str, _argument: object) -> None:
+            made[0] += 1
+
+        with (tmp_path / "result.parquet").open("wb") as out:
+            sys.setprofile(note)
+            try:
+                parts.merge(out, [path] * count, table(0, 1).schema, {})
+            finally:
+                sys.setprofile(None)
+        return made[0]
+
+    calls(1)
+    few, more, most = calls(20), calls(120), calls(220)
+    assert most - more == pytest.approx(more - few, rel=0.05)
 
 
 def test_small_parts_make_row_groups_of_many(tmp_path: Path) -> None:

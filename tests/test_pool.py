@@ -147,6 +147,41 @@ def test_a_status_below_100_is_no_interim_reply() -> None:
     assert (came.status, came.body) == (99, b"HELLO")
 
 
+def speak(line: connection.Connection) -> None:
+    """The server says something unasked."""
+    line.get_buffer(-1)[:3] = b"HTT"
+    line.buffer_updated(3)
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [speak, connection.Connection.eof_received, lambda line: line.fail(pool.out_of_time(1.0))],
+    ids=["the server speaks", "the server ends", "time is up"],
+)
+def test_a_request_that_was_not_written_yet_was_not_sent(
+    loop: Loop, happens: Callable[[connection.Connection], None]
+) -> None:
+    """Requests of one moment are written together; what ends a connection before that costs nothing."""
+
+    async def main() -> tuple[connection.NoReplyError | None, bytes]:
+        near, far = socket.socketpair()
+        with far:
+            outbox, ended = connection.Outbox(), asyncio.Event()
+            _, line = await asyncio.get_running_loop().create_connection(
+                lambda: connection.Connection(connection.receive_buffer(), outbox), sock=near
+            )
+            line.send(b"request", ended.set)
+            happens(line)
+            await ended.wait()
+            while line.opened:  # noqa: ASYNC110 - the loop closes it
+                await asyncio.sleep(0)
+            return line.error, far.recv(100)
+
+    error, received = loop(main())
+    assert error is not None
+    assert (error.sent, received) == (False, b"")
+
+
 def test_the_tiniest_chunks_take_no_more_memory_than_a_large_one() -> None:
     """A list of pieces would take twenty times their bytes, for every reply that is in flight."""
     size = connection.SMALL_BODY_BYTES // 2

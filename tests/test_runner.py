@@ -28,6 +28,7 @@ from cometbatch.runner import (
     BACKLOG_PER_SLOT,
     FULL_TURN,
     GATHER_S,
+    GATHER_SHARE,
     GATHERED_FROM,
     LARGE_BYTES,
     WINDOWS_TO_DOUBT_PATH,
@@ -931,7 +932,7 @@ def one_by_one(row: int) -> tuple[float, Reply]:
 
 
 def test_of_many_requests_in_flight_replies_that_come_close_together_are_dealt_with_at_once() -> None:
-    """They wait for one another, but for no longer than two milliseconds."""
+    """They wait for one another, but for no longer than three milliseconds."""
     told = turns(4 * GATHERED_FROM, one_by_one)
     assert told[0][0] == pytest.approx(GATHER_S)
     assert max(count for _, count in told) >= GATHER_S / SPREAD_S
@@ -949,7 +950,25 @@ def test_a_large_reply_does_not_wait_in_memory_for_others() -> None:
     """It is dealt with at once, and so is what has come before it."""
     long = answer("x" * LARGE_BYTES)
     told = turns(2 * GATHERED_FROM, lambda row: (one_by_one(row)[0], long) if row == 5 else one_by_one(row))
-    assert told[0][0] == pytest.approx(5 * SPREAD_S)
+    whens, counts = zip(*told, strict=True)
+    assert whens[:6] == pytest.approx([5 * SPREAD_S] * 6)
+    assert counts[:6] == (1,) * 6  # so that large ones are gone one by one
+    assert max(counts) >= GATHER_S / SPREAD_S  # and what comes afterwards is gathered again
+
+
+def test_replies_of_a_fast_service_do_not_wait_for_long() -> None:
+    """They would wait for longer than they took, and the service for the next requests."""
+    rows = Turns(100)
+    carry(rows, lambda row, _attempt: (0.005 + row * SPREAD_S, answer()), concurrency=100)
+    assert rows.told[0][0] == pytest.approx(0.005 * (1 + GATHER_SHARE) - FIRST_S)
+
+
+def test_what_an_answer_took_does_not_count_the_wait_for_others() -> None:
+    """The column tells of the service."""
+    rows = RowsInMemory(2 * GATHERED_FROM)
+    carry(rows, lambda row, _attempt: one_by_one(row), concurrency=2 * GATHERED_FROM)
+    took = [outcome.latency_s for _, outcome in sorted(rows.by_row.items())]
+    assert took == pytest.approx([one_by_one(row)[0] for row in range(2 * GATHERED_FROM)])
 
 
 def test_so_many_replies_at_once_wait_for_no_more() -> None:

@@ -307,20 +307,6 @@ def test_a_connection_rests_before_it_is_used_again() -> None:
     assert run(main) == 2
 
 
-def test_where_many_connections_rest_they_rest_for_less() -> None:
-    """Otherwise as many again as are in flight would be opened."""
-    many = pool.MANY_RESTING + 36
-
-    async def main() -> int:
-        async with serving(reply()) as (server, client):
-            for at_once in (many, 36):
-                await asyncio.gather(*(client.exchange(REQUEST) for _ in range(at_once)))
-                await asyncio.sleep(1.5 * pool.SHORT_REST_S)
-            return server.connections
-
-    assert run(main) == many
-
-
 @pytest.mark.usefixtures("_restless")
 def test_a_request_that_is_given_up_at_once_never_leaves() -> None:
     """Requests of one moment are written together, after all of them are made; until then nothing is paid."""

@@ -65,19 +65,18 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[asyncio.Transport, bytes]] = []
+        self._waiting: list[Connection] = []
 
-    def put(self, transport: asyncio.Transport, request: bytes) -> None:
-        """Write it within this iteration of the event loop, unless the connection is closed before."""
+    def put(self, connection: "Connection") -> None:
+        """Have its request written within this iteration of the event loop."""
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._write_all)
-        self._waiting.append((transport, request))
+        self._waiting.append(connection)
 
     def _write_all(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for transport, request in waiting:
-            if not transport.is_closing():
-                transport.write(request)
+        for connection in waiting:
+            connection.write_out()
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -98,6 +97,7 @@ class Connection(asyncio.BufferedProtocol):
         "_outbox",
         "_parser",
         "_raw_headers",
+        "_request",
         "_size",
         "_transport",
         "_until_end",
@@ -117,6 +117,7 @@ class Connection(asyncio.BufferedProtocol):
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._on_end: Callable[[], None] | None = None
+        self._request = b""  # that waits to be written
         self.poll = select.poll()  # tells whether something waits to be read, the connection's end included
         self.opened = True  # until the transport says that it is closed
         self.is_dead = False  # whether it must not be used again
@@ -135,7 +136,7 @@ class Connection(asyncio.BufferedProtocol):
         return bytes(body)
 
     def send(self, request: bytes, on_end: Callable[[], None]) -> None:
-        """Send a request, all bytes of it. Nothing else may be under way."""
+        """Send a request, all bytes of it, within this iteration of the loop. Nothing else may be under way."""
         self._start_reply()
         self._body = b""
         self.error = None
@@ -144,7 +145,18 @@ class Connection(asyncio.BufferedProtocol):
         if self.is_dead or self._transport is None:
             self.fail(NoReplyError("connection", "the connection was closed before anything was sent", sent=False))
         else:
-            self._outbox.put(self._transport, request)
+            self._request = request
+            self._outbox.put(self)
+
+    def write_out(self) -> None:
+        """Let the request go, unless all is over by now."""
+        if self._transport is None or not self._request or self._transport.is_closing():
+            return
+        try:
+            self._transport.write(self._request)
+            self._request = b""
+        except (OSError, RuntimeError) as error:  # the others' requests are to go all the same
+            self.fail(NoReplyError("connection", str(error)))
 
     async def rest(self) -> None:
         """Read what is left of a large reply. Raises `NoReplyError`."""
@@ -157,10 +169,12 @@ class Connection(asyncio.BufferedProtocol):
             raise self.error
 
     def fail(self, error: NoReplyError) -> None:
-        """Whatever is under way ends so, and the connection with it."""
+        """Whatever is under way ends so, and the connection with it. What was not written yet was not sent."""
         self.abort()
         if not self.is_whole and self.error is None:
             self.error = error
+            error.sent = error.sent and not self._request
+        self._request = b""
         self._wake()
 
     def abort(self) -> None:
@@ -192,8 +206,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Something came."""
-        if self.is_whole:
-            self.abort()  # nobody asked
+        if self.is_whole or self._request:
+            self.fail(NoReplyError("connection", "the server spoke before it was asked"))
             return
         self._head_bytes += nbytes
         if self._head_bytes > MAX_HEAD_BYTES:

@@ -25,8 +25,6 @@ from cometbatch.transport.trust import Trust
 LARGE_REPLIES = 4  # at a time, whatever is in flight: 32 MiB while their pieces are put together
 LARGE_REPLY_S = 60.0  # for the rest of a large reply, so that a slow one does not keep the others waiting for ever
 REST_S = 0.05  # of a connection between two requests: what follows a reply unasked arrives in this time, if it does
-SHORT_REST_S = 0.01  # where many rest: as many again as are in flight would be opened, and cold
-MANY_RESTING = 64  # with the full rest, that is 1,280 replies a second
 IDLE_CONNECTION_S = 15.0  # below the usual keep-alive of servers, so that they rarely close one under a request
 CLOSE_S = 1.0  # for connections to be gone, at the end
 MAX_OPEN_FILES = 65_536  # that are asked for; each connection takes one
@@ -91,9 +89,8 @@ class Pool:
 
     def _take(self, now: float) -> Connection | None:
         """The connection that has rested longest, if long enough and nothing came meanwhile."""
-        resting = self._resting
-        while resting and now - resting[0].rested_since >= (REST_S if len(resting) <= MANY_RESTING else SHORT_REST_S):
-            connection = resting.popleft()
+        while self._resting and self._resting[0].rested_since + REST_S <= now:
+            connection = self._resting.popleft()
             is_fresh = now - connection.rested_since < IDLE_CONNECTION_S
             if is_fresh and not connection.is_dead and not connection.poll.poll(0):
                 return connection
