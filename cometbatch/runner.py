@@ -338,14 +338,15 @@ class Runner:
     # -- a turn ----------------------------------------------------------------------------------------------------
 
     def _arrive(self, slot: _Slot) -> None:
-        self._arrived.append(slot)
+        arrived, came = self._arrived, slot.came
+        arrived.append(slot)
         slot.ended = self._time()
-        if isinstance(slot.came, HttpResponse) and len(slot.came.body) > LARGE_BYTES:
+        if isinstance(came, HttpResponse) and len(came.body) > LARGE_BYTES:
             self._large_came = True
             self._call_turn(0)
-        elif (arrived := len(self._arrived)) == 1:
+        elif len(arrived) == 1:
             self._call_turn(self._gathering_s(slot))
-        elif arrived == FULL_TURN:
+        elif len(arrived) == FULL_TURN:
             self._call_turn(0)
 
     def _gathering_s(self, slot: _Slot) -> float:
@@ -400,23 +401,23 @@ class Runner:
         """Send fresh rows in the slots that are free, as far as nothing has to be waited for; else it is not for us."""
         if self._closed:
             return
-        now = self._time()
+        now, pace, budget = self._time(), self._pace, self._budget
         is_ours = not self._must_wait(now)
-        while self._free and self._may_leave(now):
+        while self._free and (pace is None or self._may_leave(now, pace)):
             if not is_ours or (fresh := self._ready_row()) is None:
                 self._wake.set()
                 break
             pending = _Pending(fresh, now)
-            if self._budget is not None and not self._reserve(pending, self._budget):
+            if budget is not None and not self._reserve(pending, budget):
                 self._put_back(pending, 0.0)
                 self._wake.set()
                 break
             self._send(self._free.pop(), pending, 0.0, now)
         self._write_down()
 
-    def _may_leave(self, now: float) -> bool:
+    def _may_leave(self, now: float, pace: Pace) -> bool:
         """Whether the pace lets one more go. Where it will without a reply, rows are sent then."""
-        if self._pace is None or (wait_s := self._pace.wait_s(now, len(self._sending))) <= 0:
+        if (wait_s := pace.wait_s(now, len(self._sending))) <= 0:
             return True
         if self._refill is not None:
             self._refill.cancel()
@@ -485,7 +486,7 @@ class Runner:
 
     async def _free_slot(self) -> _Slot:
         """Wait for one, and for the pace: with nothing in hand, so that `_fill` may go on meanwhile."""
-        while not self._free or not self._may_leave(self._time()):
+        while not self._free or (self._pace is not None and not self._may_leave(self._time(), self._pace)):
             self._wake.clear()
             await self._wake.wait()
         return self._free.pop()
