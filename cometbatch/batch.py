@@ -251,7 +251,7 @@ async def _begin(
     """Whatever can be refused is refused first; then what an earlier run left makes place for the new one."""
     job = checked.job
     book, warnings = await price_book(job, transport)
-    check_budget(job, book)
+    check_budget(job, book, warnings)
     replaces = parts.file_mark(job.output.path) if fresh else _replaces(job, directory)
     manifest = Manifest(
         version=manifests.MANIFEST_VERSION,
@@ -334,7 +334,7 @@ class _Session(Struct, frozen=True):
 
     async def carry_out(self, progress: bool | None) -> RunSummary:
         """Carry the missing rows to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
-        check_budget(self.checked.job, self.manifest.prices)
+        check_budget(self.checked.job, self.manifest.prices, self.manifest.warnings)
         started = time.monotonic()
         self.directory.sign_lock()
         resume.tidy(self.directory, self.progressed)
@@ -510,9 +510,13 @@ def _sentences(*said: str) -> str:
 
 
 async def _show_waiting(runner: Runner, shown: Progress) -> None:
+    is_told = False
     while True:
         await asyncio.sleep(WAITING_SHOWN_EVERY_S)
         shown.waiting(runner.waiting_for())
+        if (silence := runner.silence()) and not is_told:
+            shown.say(f"Warning: {silence}")
+        is_told = bool(silence)
 
 
 @contextlib.contextmanager

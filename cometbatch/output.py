@@ -99,7 +99,12 @@ COLUMNS: Final = (
         "decimal(38, 18)",
         "what the service itself said that the answer cost, presumably in US dollars; null where it said nothing",
     ),
-    Column("attempts", pa.int32(), "integer", "requests sent for the row; 0 where nothing was sent"),
+    Column(
+        "attempts",
+        pa.int32(),
+        "integer",
+        "requests sent for the row by the process that recorded it; 0 where nothing was sent",
+    ),
     Column("latency_s", pa.float64(), "number", "seconds that the last attempt took"),
     Column("finished_at", _MOMENT, "timestamp (µs, UTC)", "when the outcome was known"),
     Column("request_hash", _TEXT, "text", "SHA-256 over format, model and request body, in hex"),

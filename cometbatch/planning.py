@@ -20,6 +20,7 @@ from cometbatch.preflight import (
     check_budget,
     price_book,
     refuse_clashes,
+    refuse_unwritable,
     run_directory,
     simulator_behaviour,
     suggested_rows,
@@ -132,8 +133,9 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
     checked, way_words = check(job), way(job, http)
     identity = checked.source.check()
     known = _known_run(checked)
+    refuse_unwritable(job)
     book, warnings = (known.manifest.prices, []) if known else _prices_now(job, http)
-    check_budget(job, book)
+    check_budget(job, book, warnings)
     rows = job.output.partition_rows or suggested_rows(identity, job.params.max_output_tokens)
     rows = known.manifest.partition_rows if known else rows
     survey = _survey(checked, identity, rows, known.progressed if known else Progressed())

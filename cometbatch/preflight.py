@@ -4,7 +4,7 @@ import asyncio
 import datetime as dt
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -31,6 +31,7 @@ BYTES_PER_TOKEN = 4  # of an answer's text, about: as many as the estimates take
 LEAST_BOUND_ROWS = 64  # however long answers may be: a part for each handful of rows would be slow to write and read
 UNCAPPED_PARTITION_ROWS = 1024  # where answers have no cap: at 8,000 tokens each they still fill just those 32 MiB
 SHORTEST_KEY = 8  # characters; shorter ones are no keys, and can stand in any text by chance
+UNREAD_CATALOG = "no prices: the catalog can't be read"
 CATALOG_WAITS_S = (0.5, 1.5)  # before each further attempt: one that fails makes a whole run's cost unknown
 
 
@@ -114,17 +115,36 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def check_budget(job: Job, prices: PriceBook) -> None:
-    """Raises `UsageError` where the job's budget could not be held: no price, or no cap on an answer."""
+def check_budget(job: Job, prices: PriceBook, warnings: Iterable[str] = ()) -> None:
+    """Raises `UsageError` where the job's budget could not be held: no price, or no cap on an answer.
+
+    `warnings`: what was doubtful about the prices, which may be why there are none.
+    """
     if job.budget.max_cost_usd is None or job.budget.allow_unpriced:
         return
     if prices.rates is None:
+        unread = next((words.partition(";")[0] for words in warnings if words.startswith(UNREAD_CATALOG)), None)
         raise UsageError(
-            f"budget: there is no price for {prices.model}, so a budget can't be held. Set prices, or "
+            f"budget: {unread or f'there is no price for {prices.model}'}, so a budget can't be held. Set prices, or "
             "budget.allow_unpriced: true to go without."
         )
     if job.params.max_output_tokens is None and prices.rates.per_request is None:
         raise UsageError("budget: without params.max_output_tokens an answer has no highest cost. Set it.")
+
+
+def refuse_unwritable(job: Job) -> None:
+    """Raise `UsageError` where a run could not make its folder; nothing is written to find out."""
+    place = job.output.path.parent
+    try:
+        while not place.exists():
+            place = place.parent
+        is_open = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    except OSError:  # a folder above it that may not be looked into
+        is_open = False
+    if not is_open:
+        raise UsageError(
+            f"output.path: can't write to {job.output.path.parent}: {place} is no folder, or not ours to write to."
+        )
 
 
 def run_directory(job: Job) -> RunDirectory:
@@ -197,7 +217,7 @@ async def price_book(job: Job, transport: Transport) -> tuple[PriceBook, list[st
         catalog = await _catalog(transport)
     if isinstance(catalog, pricing.CatalogProblem):
         unknown = PriceBook(job.target.model, source="unknown: no catalog")
-        return unknown, [f"no prices: the catalog can't be read ({catalog.reason}); costs stay unknown. Set prices."]
+        return unknown, [f"{UNREAD_CATALOG} ({catalog.reason}); costs stay unknown. Set prices."]
     return pricing.price_book(job.target.model, settings=job.prices, catalog=catalog)
 
 

@@ -73,13 +73,13 @@ class Progress:
         self.pushbacks += 1
         if not wait_s:
             return
-        self._bar.set_postfix_str(f"{self._words()}, waiting {wait_s:.1f} s for the service", refresh=False)
+        self._bar.set_postfix_str(f"waiting {wait_s:.1f} s for the service, {self._words()}", refresh=False)
         self._draw(self._bar.refresh)
 
     def waiting(self, reason: str) -> None:
         """Say what keeps the next request back, in a few words; "" where nothing does."""
         if reason and not self._bar.disable:
-            self._bar.set_postfix_str(f"{self._words()}, waiting for {reason}", refresh=False)
+            self._bar.set_postfix_str(f"waiting for {reason}, {self._words()}", refresh=False)
             self._draw(self._bar.refresh)
 
     def say(self, line: str) -> None:

@@ -54,6 +54,7 @@ GATHERED_FROM = 64  # requests in flight; fewer bring too few replies in that ti
 FULL_TURN = 64  # replies that need not wait for more
 BACKLOG_PER_SLOT = 4  # rows waiting for another attempt, per slot, before fresh rows wait for them
 REFUSALS = frozenset({"rate_limited", "overloaded"})  # what sending more slowly may help against
+TOLD_AFTER_S = 10.0  # without any answer
 MAX_PUSHBACKS = 50  # in a row, at which a row that the service keeps pushing back fails
 NOTHING = Decimal(0)  # US dollars
 REDIRECT = 300  # below this status, an answer that can't be read was generated and billed
@@ -248,6 +249,7 @@ class Runner:
         self._pushback_rounds = 0
         self._last_pause_at = float("-inf")
         self._unanswered_since: float | None = None
+        self._unanswered_why = ""
         self._doubts = Doubts[_Pending](
             works=works, max_alike=policy.max_alike, max_pages=WINDOWS_TO_DOUBT_PATH * policy.concurrency
         )
@@ -305,6 +307,14 @@ class Runner:
         if self._is_saving:
             return "the budget: what is in flight may use up the rest"
         return "the rate limit" if self._is_limited else ""
+
+    def silence(self) -> str:
+        """What a person should know who waits for answers in vain; "" as long as there is nothing to tell."""
+        since, patience = self._unanswered_since, self._policy.max_pushback_s
+        if since is None or self._time() - since < TOLD_AFTER_S:
+            return ""
+        why = f"for {TOLD_AFTER_S:g} s nothing was answered ({self._unanswered_why})"
+        return f"{why}; where that goes on, the run stops after {patience:g} s (retry.max_pushback_s)."
 
     def _close(self) -> None:
         self._closed = True
@@ -762,6 +772,7 @@ class Runner:
             return False
         if self._unanswered_since is None:
             self._unanswered_since = self._time()
+        self._unanswered_why = failure.message
         patience = self._policy.max_pushback_s
         if self._time() - self._unanswered_since <= patience or not self._doubts.is_outage:
             return False

@@ -4,6 +4,7 @@ import json
 import signal
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -833,6 +834,14 @@ def test_a_plan_shows_the_first_request_without_the_key(
     assert all(sent.headers[name] == value for name, value in shown["headers"].items())
     assert "authorization" not in shown["headers"]
     assert KEY not in plan.describe() + json.dumps(plan.to_dict()) + repr(plan)
+
+
+def test_a_plan_refuses_an_output_that_a_run_could_not_write(bench: Workbench, tmp_path: Path) -> None:
+    """It would be noticed at the start of the run, at night."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    job = bench.job(output={"path": str(tmp_path / "file" / "out.parquet")})
+    with pytest.raises(cometbatch.UsageError, match=r"output\.path: can't write to .*file"):
+        cometbatch.plan(job, http=simulator())
 
 
 def test_a_plan_estimates_as_the_sheet_says(bench: Workbench) -> None:

@@ -113,6 +113,15 @@ def test_a_budget_without_a_price_is_refused(bench: Workbench, step: str) -> Non
     assert carry_out(free, simulator()).all_succeeded
 
 
+@pytest.mark.parametrize("step", ["run", "plan"])
+def test_a_budget_without_a_catalog_is_not_blamed_on_the_model(bench: Workbench, step: str) -> None:
+    """Whoever is offline has another thing to do than to look for prices."""
+    down = httpx.MockTransport(lambda _request: httpx.Response(502))
+    job = budgeted(bench, Decimal(1), prices={})
+    with pytest.raises(cometbatch.UsageError, match=r"the catalog can't be read \(HTTP 502\), so a budget"):
+        cometbatch.plan(job, http=down) if step == "plan" else carry_out(job, down)
+
+
 def test_a_budget_without_a_cap_on_the_answer_is_refused(bench: Workbench) -> None:
     """An answer of any length can cost anything."""
     job = bench.job(budget={"max_cost_usd": 1}, params={"max_output_tokens": None})

@@ -11,6 +11,7 @@ import pytest
 
 import cometbatch
 from cometbatch import cli
+from cometbatch.simulator import catalog
 from tests import readme_commands, readme_tables
 
 ROOT = Path(__file__).parent.parent
@@ -104,3 +105,10 @@ def test_every_line_of_what_survives_what_is_held_by_a_test_that_is_there() -> N
         held = re.fullmatch(r'\| .* \| \[test\]\((tests/[\w/]+\.py) "(test_\w+)"\) \|', line)
         assert held, line
         assert f"def {held[2]}(" in (ROOT / held[1]).read_text(encoding="utf-8"), line
+
+
+def test_the_models_that_it_names_are_the_simulator_s() -> None:
+    """Whoever follows it gets answers."""
+    named = set(re.findall(r"`(comet-sim[^`]*)`", TEXT))
+    assert len(named) > 1
+    assert named <= {model.id for model in catalog.MODELS}

@@ -31,6 +31,7 @@ from cometbatch.runner import (
     GATHER_SHARE,
     GATHERED_FROM,
     LARGE_BYTES,
+    TOLD_AFTER_S,
     WINDOWS_TO_DOUBT_PATH,
     Reply,
     Runner,
@@ -841,6 +842,30 @@ def test_a_row_is_not_tried_for_ever() -> None:
     _, service = carry(rows, by_row({3: (0.1, refused(500))}, (0.5, answer())), max_attempts=99, max_row_s=60.0)
     assert isinstance(rows.by_row[3], Failed)
     assert max(at for at, row in service.sent if row == 3) <= 60 + 30
+
+
+def test_a_person_is_told_that_nothing_is_answered_and_how_long_that_may_go_on() -> None:
+    """Not at once, since a service may stumble; and no longer than it lasts."""
+    replies = {"lost": TransportFailure("connection", "can't connect to nowhere")}
+    said: list[str] = []
+
+    def script(_row: int, _attempt: int) -> tuple[float, Reply]:
+        return 0.5, replies.get("lost", answer())
+
+    async def main() -> None:
+        runner = make_runner(RowsInMemory(20), ScriptedService(script))
+        running = asyncio.create_task(runner.run())
+        for seconds in (TOLD_AFTER_S - 1, 3):
+            await asyncio.sleep(seconds)
+            said.append(runner.silence())
+        replies.clear()
+        await running
+        said.append(runner.silence())
+
+    run(main())
+    assert (said[0], said[2]) == ("", "")
+    assert "can't connect to nowhere" in said[1]
+    assert "stops after 900 s" in said[1]
 
 
 def test_the_loop_says_what_it_is_waiting_for() -> None:

@@ -65,7 +65,13 @@ def _words(error: Exception) -> str:
         return "a second document begins (---); a job is one document"
     if "mapping values are not allowed" in words:
         return "a second colon or a wrong indent; text with a colon in it needs quotes around it"
-    return re.sub(r"'(?!<|.'|\\.')[^']*'", "…", words)  # names of aliases and the like; kept are '<token>' and ','
+    return re.sub(r"'([^']*)'", _without_names, words)
+
+
+def _without_names(quoted: re.Match[str]) -> str:
+    """Kept are '<token>' and ','; names of aliases and the like may be secrets."""
+    is_sign = len(quoted[1].removeprefix("\\")) == 1 or quoted[1].startswith("<")
+    return quoted[0] if is_sign else "…"
 
 
 class _Grower:
