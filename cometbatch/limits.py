@@ -36,9 +36,15 @@ class _Bucket:
         """Whether so much, at most one burst, may pass right now."""
         return self._limiter.has_capacity(amount)
 
-    async def enter(self, amount: float) -> None:
-        """Let pass what was found to fit."""
-        await self._limiter.acquire(amount)
+    def enter(self, amount: float) -> None:
+        """Let pass what was found to fit: then aiolimiter's coroutine ends without waiting, and needs no task."""
+        passing = self._limiter.acquire(amount)
+        try:
+            passing.send(None)
+        except StopIteration:
+            return
+        passing.close()
+        raise RuntimeError(f"aiolimiter waits although {amount:g} fit")
 
 
 class Limits:
@@ -75,19 +81,29 @@ class Limits:
         What a caller had paid when it was cancelled is credited to the next one.
         """
         async with self._turn:
-            charge = estimated_tokens * self._ratio() if self._tokens is not None else 0.0
+            charge = self._charge_of(estimated_tokens)
             while (wait_s := await self._try_to_pass(charge)) > 0:  # noqa: ASYNC110 - aiolimiter offers no event
                 await asyncio.sleep(wait_s)
             return charge
+
+    def acquire_now(self, estimated_tokens: int) -> float | None:
+        """The same where it fits at once; None where it must be waited for. Not while anybody waits."""
+        charge = self._charge_of(estimated_tokens)
+        return charge if self._passes(charge) else None
 
     @property
     def counts_tokens(self) -> bool:
         """Whether `settle` has anything to do."""
         return self._tokens is not None
 
-    def are_open(self, now: float) -> bool:
-        """Whether nobody has to wait at this time of the event loop: there are no limits, and no pause."""
-        return self._requests is None and self._tokens is None and now >= self._paused_until
+    @property
+    def any(self) -> bool:
+        """Whether there is a limit."""
+        return self._requests is not None or self._tokens is not None
+
+    def must_wait(self, now: float) -> bool:
+        """Whether at this time of the event loop there is a pause, or somebody waits who is to go first."""
+        return now < self._paused_until or self._turn.locked()
 
     def settle(self, charge: float, estimated_tokens: int, actual_tokens: int) -> None:
         """Correct a charge once the service has said how many tokens the request really took."""
@@ -103,24 +119,31 @@ class Limits:
         """Real to estimated tokens, of sums: a mean of ratios would let the smallest rows decide for the largest."""
         return self._actual / self._estimated if self._estimated else 1.0
 
+    def _charge_of(self, estimated_tokens: int) -> float:
+        return estimated_tokens * self._ratio() if self._tokens is not None else 0.0
+
     async def _try_to_pass(self, charge: float) -> float:
         """Let the request pass and return 0, or return after how many seconds to try again."""
         await self._outlast_pause()
-        due = max(0.0, charge + self._debt)
-        if self._tokens is not None and due > self._tokens.burst:
-            return await self._pay_ahead(self._tokens)
-        passes = [(bucket, amount) for bucket, amount in ((self._tokens, due), (self._requests, 1.0)) if bucket]
-        if not all(bucket.fits(amount) for bucket, amount in passes):
-            return self._poll_s
-        for bucket, amount in passes:  # nothing else runs meanwhile: what fits does not wait
-            await bucket.enter(amount)
-        self._book(charge)
-        return 0.0
+        if self._tokens is not None and charge + self._debt > self._tokens.burst:
+            return self._pay_ahead(self._tokens)
+        return 0.0 if self._passes(charge) else self._poll_s
 
-    async def _pay_ahead(self, bucket: _Bucket) -> float:
+    def _passes(self, charge: float) -> bool:
+        """Let the request pass, if all of it fits."""
+        due = max(0.0, charge + self._debt)
+        passes = [(bucket, amount) for bucket, amount in ((self._tokens, due), (self._requests, 1.0)) if bucket]
+        if not all(amount <= bucket.burst and bucket.fits(amount) for bucket, amount in passes):
+            return False
+        for bucket, amount in passes:  # nothing else runs meanwhile
+            bucket.enter(amount)
+        self._book(charge)
+        return True
+
+    def _pay_ahead(self, bucket: _Bucket) -> float:
         """Pay half a burst of what is due, once that fits."""
         if bucket.fits(bucket.burst / 2):
-            await bucket.enter(bucket.burst / 2)
+            bucket.enter(bucket.burst / 2)
             self._debt -= bucket.burst / 2
         return SLICE_POLLS * POLL_SHARE * bucket.period_s
 

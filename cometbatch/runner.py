@@ -412,18 +412,28 @@ class Runner:
         if self._closed:
             return
         now, pace, budget = self._time(), self._pace, self._budget
-        is_ours = not self._must_wait(now)
+        is_ours, is_bounded = not self._must_wait(now), budget is not None or self._limits.any
         while self._free and (pace is None or self._may_leave(now, pace)):
             if not is_ours or (fresh := self._ready_row()) is None:
                 self._wake.set()
                 break
             pending = _Pending(fresh, now)
-            if budget is not None and not self._reserve(pending, budget):
+            charge = self._claim(pending, budget) if is_bounded else 0.0
+            if charge is None:
                 self._put_back(pending, 0.0)
                 self._wake.set()
                 break
-            self._send(self._free.pop(), pending, 0.0, now)
+            self._send(self._free.pop(), pending, charge, now)
         self._write_down()
+
+    def _claim(self, pending: _Pending, budget: Budget | None) -> float | None:
+        """What budget and limits have room for at once; the charge in tokens, or None where it must be waited for."""
+        if budget is not None and not self._reserve(pending, budget):
+            return None
+        charge = self._limits.acquire_now(pending.request.estimated_tokens)
+        if charge is None:
+            self._settle_reserved(pending, NOTHING)
+        return charge
 
     def _may_leave(self, now: float, pace: Pace) -> bool:
         """Whether the pace lets one more go. Where it will without a reply, rows are sent then."""
@@ -471,7 +481,7 @@ class Runner:
 
     def _must_wait(self, now: float) -> bool:
         """Whether the next request is the dispatcher's."""
-        return self._is_held_up or bool(self._backlog) or not self._limits.are_open(now)
+        return self._is_held_up or bool(self._backlog) or self._limits.must_wait(now)
 
     def _ready_row(self) -> RowRequest | None:
         try:

@@ -41,7 +41,8 @@ async def depart(limits: Limits, arrivals: Sequence[Arrival], unit: float) -> li
     departures: list[Departure] = []
 
     async def one(amount: int) -> None:
-        charge = await limits.acquire(amount)
+        at_once = None if limits.must_wait(clock()) else limits.acquire_now(amount)
+        charge = await limits.acquire(amount) if at_once is None else at_once
         departures.append((clock(), charge))
 
     async with asyncio.TaskGroup() as group:
