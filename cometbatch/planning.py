@@ -133,7 +133,8 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
     checked, way_words = check(job), way(job, http)
     identity = checked.source.check()
     known = _known_run(checked)
-    refuse_unwritable(job)
+    if known is None or not known.is_finished:
+        refuse_unwritable(job)
     book, warnings = (known.manifest.prices, []) if known else _prices_now(job, http)
     check_budget(job, book, warnings)
     rows = job.output.partition_rows or suggested_rows(identity, job.params.max_output_tokens)

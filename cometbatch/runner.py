@@ -383,7 +383,7 @@ class Runner:
                 self._unmark(arrived)
         except Exception as error:  # noqa: BLE001 - raised by `run`, which waits for this
             self._break(error)
-        if self._is_held_up:
+        if self._is_held_up or not self._sending:
             self._wake.set()
         self._end_if_over()
 
@@ -441,7 +441,8 @@ class Runner:
             return True
         if self._refill is not None:
             self._refill.cancel()
-        self._refill = None if wait_s == math.inf else asyncio.get_running_loop().call_later(wait_s, self._fill_safely)
+        is_timed = wait_s < math.inf and not self._closed
+        self._refill = asyncio.get_running_loop().call_later(wait_s, self._fill_safely) if is_timed else None
         return False
 
     def _fill_safely(self) -> None:
@@ -505,8 +506,12 @@ class Runner:
         self._closed = True
 
     async def _free_slot(self) -> _Slot:
-        """Wait for one, and for the pace: with nothing in hand, so that `_fill` may go on meanwhile."""
-        while not self._free or (self._pace is not None and not self._may_leave(self._time(), self._pace)):
+        """Wait for one, and for the pace: with nothing in hand, so that `_fill` may go on meanwhile.
+
+        Not where nothing is in flight: there may be nothing left to send, and the run over.
+        """
+        pace = self._pace
+        while not self._free or (pace and self._sending and not self._may_leave(self._time(), pace)):
             self._wake.clear()
             await self._wake.wait()
         return self._free.pop()

@@ -868,6 +868,25 @@ def test_a_person_is_told_that_nothing_is_answered_and_how_long_that_may_go_on()
     assert "stops after 900 s" in said[1]
 
 
+@pytest.mark.parametrize("cap", [None, 5 * PRICE_USD], ids=["the table", "the budget"])
+def test_a_run_ends_with_its_last_answer_whatever_the_pace(cap: Decimal | None) -> None:
+    """The pace of slow answers was waited for before the end was noticed: a minute for nothing."""
+    rows, service = (
+        RowsInMemory(5 if cap is None else 9),
+        ScriptedService(lambda row, _: (1.0 if row == 4 else 60.0, answer())),
+    )
+    service.max_cost_usd = PRICE_USD
+
+    async def main() -> float:
+        budget = None if cap is None else Budget(cap, Decimal(0))
+        await make_runner(rows, service, concurrency=1, adaptive=True, budget=budget).run()
+        return asyncio.get_running_loop().time()
+
+    ended = run(main())
+    assert len(rows.by_row) == 5
+    assert ended == pytest.approx(service.ended[-1][0])
+
+
 def test_the_loop_says_what_it_is_waiting_for() -> None:
     """Pushback with its end on the clock, the rate limit, a service that answers nothing, the budget; else nothing."""
 
