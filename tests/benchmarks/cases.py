@@ -117,9 +117,13 @@ def seen(stub: StubServer) -> Record:
 
 
 def rivals(shop: Workshop, rows: int, slow_rows: int, contenders: Sequence[Contender] = CONTENDERS) -> None:
-    """256 in flight at 50 +- 25 ms: everyone in turn, and everyone with one row alone, which is what a start takes."""
+    """256 in flight at 50 +- 25 ms: everyone in turn, and everyone with one row alone, which is what a start takes.
+
+    Each round begins with another one: a machine that was worked hard for half a minute may be slower for the next.
+    """
     for each_round in range(shop.rounds):
-        for who in contenders:
+        first = each_round % len(contenders)
+        for who in (*contenders[first:], *contenders[:first]):
             shop.carry_out(who, 1, USUAL, case="start-up", round=each_round)
             shop.carry_out(who, slow_rows if who.is_slow else rows, USUAL, case="rivals", round=each_round)
 
