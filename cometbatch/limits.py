@@ -33,7 +33,7 @@ class _Bucket:
         self._limiter = AsyncLimiter(self.burst, self.period_s)
 
     def fits(self, amount: float) -> bool:
-        """Whether so much, at most one burst, may pass right now."""
+        """Whether so much may pass right now; more than one burst never does."""
         return self._limiter.has_capacity(amount)
 
     def enter(self, amount: float) -> None:
@@ -133,7 +133,7 @@ class Limits:
         """Let the request pass, if all of it fits."""
         due = max(0.0, charge + self._debt)
         passes = [(bucket, amount) for bucket, amount in ((self._tokens, due), (self._requests, 1.0)) if bucket]
-        if not all(amount <= bucket.burst and bucket.fits(amount) for bucket, amount in passes):
+        if not all(bucket.fits(amount) for bucket, amount in passes):
             return False
         for bucket, amount in passes:  # nothing else runs meanwhile
             bucket.enter(amount)

@@ -5,9 +5,10 @@ send the next rows. One thing after the other for all of them, rather than all t
 code that has just run runs several times as fast; and no row needs a task. Where many requests are in flight, a turn
 waits a moment for more of their replies, as network cards do with interrupts: a tenth less CPU.
 
-Where something has to be waited for (a limit, the pace, the budget, a row's next attempt, the next partition), one
-dispatcher waits, for one request at a time. A request that must wait before its next attempt goes into the backlog with
-a due time, and its slot is free at once.
+A turn sends as far as pace, budget and limits have room, and a timer goes on when the pace lets more go. Where
+something else has to be waited for (a limit, the budget, a row's next attempt, the next partition), one dispatcher
+waits, for one request at a time. A request that must wait before its next attempt goes into the backlog with a due
+time, and its slot is free at once.
 """
 
 import asyncio
