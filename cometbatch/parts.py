@@ -18,7 +18,7 @@ from cometbatch.records import Partition, Tally
 
 PART_KEY = b"cometbatch.part"
 COMPRESSION = "zstd"
-GROUP_ROWS, GROUP_BYTES = 16_384, 8 * 1024 * 1024  # a row group of the result has so much at least, but for the last
+GROUP_ROWS, GROUP_BYTES = 16_384, 16 * 1024 * 1024  # a row group of the result has so much at least, but for the last
 QUICK = {"compression": "lz4", "write_statistics": False}  # read again by us alone, and soon: twice as large as zstd
 
 
@@ -148,7 +148,10 @@ def _groups(parts: Iterable[Path], schema: pa.Schema) -> Iterator[list[pa.Table]
 
 
 def give_back() -> None:
-    """Let the system have the memory of tables that are gone: pyarrow keeps tens of megabytes for the next ones."""
+    """Let the system have the memory of tables that are gone: allocators keep tens of megabytes for the next ones.
+
+    With the system's own allocator also what lies between the tables' places, which grows with every group otherwise.
+    """
     pa.default_memory_pool().release_unused()
 
 
