@@ -12,7 +12,14 @@ from msgspec import Struct
 from cometbatch.records import Failure, FailureKind
 
 T = TypeVar("T")
-Cause: TypeAlias = Literal["page", "refusal", "exhausted"]
+Cause: TypeAlias = Literal["page", "unreached", "refusal", "exhausted"]
+OF_AN_ADDRESS: frozenset[Cause] = frozenset({"page", "unreached"})  # what a wrong one looks like, whatever the row
+TO_CHECK: dict[Cause, str] = {
+    "page": "target.base_url, target.model, the service",
+    "unreached": "target.base_url and the network",
+    "refusal": "prompt, params and target",
+    "exhausted": "target.base_url, target.model, the service",
+}
 
 OUTAGE_FAILURES: frozenset[FailureKind] = frozenset({"connection", "overloaded"})  # what an outage looks like,
 OUTAGE_ROWS = 4  # where so many rows have met it since the last answer
@@ -24,8 +31,8 @@ BAD_REQUEST = 400  # from this status on, nothing was generated
 class Doubt(Struct, Generic[T], frozen=True):
     """A row that can't be answered at a time when nothing is.
 
-    `cause`: a page instead of an answer, a refusal, or attempts used up. `barren`: so many of its attempts in a row
-    failed without anyone being answered in between.
+    `cause`: a page instead of an answer, attempts used up before the service was ever reached, a refusal, or attempts
+    used up. `barren`: so many of its attempts in a row failed without anyone being answered in between.
     """
 
     row: T
@@ -39,7 +46,7 @@ class Doubts(Generic[T]):
     """What is held back, and what has been seen of the service.
 
     `works`: it has answered before this session. `max_alike`: so many rows held back stop the run; `max_pages` of
-    them are enough where all are pages.
+    them are enough where a wrong address explains all.
     """
 
     def __init__(self, *, works: bool, max_alike: int, max_pages: int) -> None:
@@ -95,12 +102,12 @@ class Doubts(Generic[T]):
     def is_doubtful(self, doubt: Doubt[T]) -> bool:
         """Whether the next answer is to be waited for before the row fails.
 
-        A page tells nothing of its row at any time, attempts used up nothing while no one is answered, and a refusal
-        nothing before the service has ever answered: rows that are wrong may stand side by side. A timeout may have
-        been billed each time, so its row is not tried over and over.
+        A page tells nothing of its row at any time, nor does a service that is not there; attempts used up tell nothing
+        while no one is answered, and a refusal nothing before the service has ever answered: rows that are wrong may
+        stand side by side. A timeout may have been billed each time, so its row is not tried over and over.
         """
         match doubt.cause:
-            case "page":
+            case "page" | "unreached":
                 return True
             case "exhausted":
                 return self.is_outage and doubt.barren > 1 and doubt.failure.kind != "timeout"
@@ -126,17 +133,22 @@ class Doubts(Generic[T]):
         """
         if not self._held:
             return None
-        pages = all(doubt.cause == "page" for doubt in self._held)
-        is_wrong_address = is_over and pages and not self.works
-        if len(self._held) < (self._max_pages if pages else self._max_alike) and not is_wrong_address:
+        causes = {doubt.cause for doubt in self._held}
+        is_wrong_address = is_over and causes <= OF_AN_ADDRESS and not self.works
+        if len(self._held) < self._enough(causes) and not is_wrong_address:
             return None
         doubt = self._held[-1]
         since = "since the last answer" if self.works else "and no request has worked"
-        what = "prompt, params and target" if doubt.cause == "refusal" else "target.base_url, target.model, the service"
         return (
             f"{len(self._held)} rows failed alike {since}: {doubt.failure.message}",
-            f"Check {what}; none of these rows was recorded.",
+            f"Check {TO_CHECK[doubt.cause]}; none of these rows was recorded.",
         )
+
+    def _enough(self, causes: set[Cause]) -> int:
+        """So many rows held back for these causes stop the run."""
+        if causes == {"unreached"}:
+            return min(OUTAGE_ROWS, self._max_pages)  # each tried as often as a row may be
+        return self._max_pages if causes <= OF_AN_ADDRESS else self._max_alike
 
 
 def _differ(one: Doubt[T], other: Doubt[T]) -> bool:

@@ -23,7 +23,7 @@ from typing import Literal, Protocol, TypeAlias, assert_never
 from msgspec import Struct
 
 from cometbatch.budget import Budget
-from cometbatch.doubt import Doubt, Doubts
+from cometbatch.doubt import Cause, Doubt, Doubts
 from cometbatch.limits import Limits
 from cometbatch.output import RESENT, outcome_of
 from cometbatch.pacing import Pace
@@ -251,6 +251,7 @@ class Runner:
         self._last_pause_at = float("-inf")
         self._unanswered_since: float | None = None
         self._unanswered_why = ""
+        self._is_reached = False  # whether anything unanswered was sent, at least
         self._doubts = Doubts[_Pending](
             works=works, max_alike=policy.max_alike, max_pages=WINDOWS_TO_DOUBT_PATH * policy.concurrency
         )
@@ -315,6 +316,8 @@ class Runner:
         if since is None or self._time() - since < TOLD_AFTER_S:
             return ""
         why = f"for {TOLD_AFTER_S:g} s nothing was answered ({self._unanswered_why})"
+        if not self._is_reached:
+            return f"{why}; where that goes on, the run stops soon: is target.base_url right?"
         return f"{why}; where that goes on, the run stops after {patience:g} s (retry.max_pushback_s)."
 
     def _close(self) -> None:
@@ -690,6 +693,7 @@ class Runner:
 
     def _settle_unanswered(self, pending: _Pending, reply: Reply) -> None:
         """Book what an attempt without an answer may have come to."""
+        self._is_reached = self._is_reached or not isinstance(reply, TransportFailure) or reply.sent
         is_billed = _may_be_billed(reply)
         if is_billed:
             self._throw(pending, _what_came(reply))
@@ -739,7 +743,8 @@ class Runner:
         if self._is_unanswered_too_long(verdict.failure):
             return
         if self._is_exhausted(pending, verdict.failure):
-            self._give_up(Doubt(pending, verdict.failure, latency_s, "exhausted", pending.barren))
+            cause: Cause = "exhausted" if self._is_reached or self._doubts.works else "unreached"
+            self._give_up(Doubt(pending, verdict.failure, latency_s, cause, pending.barren))
             return
         wait_s = self._wait_before(pending, verdict, started)
         self._observer.retried()
@@ -845,7 +850,7 @@ class Runner:
         if self._closed:  # the next session sends them again: the stop has said that they are not recorded
             return
         for doubt in self._doubts.release():
-            if doubt.cause == "exhausted" and not doubt.row.had_second_chance:
+            if doubt.cause in {"exhausted", "unreached"} and not doubt.row.had_second_chance:
                 self._try_again(doubt.row)
             else:
                 self._fail(doubt.row, doubt.failure, doubt.latency_s)

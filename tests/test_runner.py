@@ -66,6 +66,9 @@ PAGE, MOVED, BUSY, BROKEN = page(), moved(), refused(429), refused(500, message=
 FAST = settings(max_examples=60, deadline=None)
 
 
+UNREACHED = TransportFailure("connection", "can't connect: refused", sent=False)
+
+
 def carry(rows: RowsInMemory, script: Script, **options: Any) -> tuple[Stop | None, ScriptedService]:
     """Run the rows to the end; why it stopped, and what the service saw."""
     service = ScriptedService(script)
@@ -690,6 +693,39 @@ def test_a_page_among_answers_fails_only_its_row(odd: tuple[int, ...]) -> None:
     assert stop is None
     assert len(rows.by_row) == 20
     assert tuple(row for row, each in sorted(rows.by_row.items()) if isinstance(each, Failed)) == odd
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("count", [8, 1000])
+def test_a_service_that_is_not_there_stops_the_run_soon_and_fails_no_row(count: int, adaptive: bool) -> None:
+    """A misspelt host once failed every row of a small table, and kept a large one waiting for a quarter of an hour."""
+    rows = RowsInMemory(count)
+    stop, service = carry(rows, always(UNREACHED, latency=0.01), concurrency=256, adaptive=adaptive)
+    assert stop is not None
+    assert stop.kind == "refused"
+    assert "target.base_url" in stop.hint
+    assert "can't connect" in stop.message
+    assert rows.recorded == []
+    assert service.ended[-1][0] < 60
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_service_that_is_reached_late_answers_the_rows_that_it_missed(adaptive: bool) -> None:
+    """Attempts that used up themselves before anything was ever sent say nothing of their rows."""
+    rows = RowsInMemory(3)
+    script = by_row({0: (40.0, answer())}, (0.1, UNREACHED))
+    late = when(lambda now: UNREACHED if now < 35 else answer())
+    stop, _ = carry(rows, lambda row, attempt: (script if row == 0 else late)(row, attempt), adaptive=adaptive)
+    assert stop is None
+    assert all_succeeded(rows, 3)
+
+
+def test_a_row_whose_connections_fail_is_its_own_failure_once_the_service_was_reached() -> None:
+    """Whatever came of what was sent: a service that refuses is there."""
+    rows = RowsInMemory(8)
+    script = by_row({0: (0.1, refused(400))}, (0.1, UNREACHED))
+    carry(rows, script, concurrency=1)
+    assert {failure_of(outcome) for outcome in rows.recorded} == {"connection", "invalid_request"}
 
 
 def test_a_doubt_is_not_settled_while_an_answer_is_on_its_way() -> None:
