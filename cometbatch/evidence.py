@@ -10,8 +10,8 @@ from typing import Any, Final, TypeAlias, get_args
 import pyarrow as pa
 
 from cometbatch import output, pricing, source
+from cometbatch.money import plain
 from cometbatch.records import Completion, Failed, FailureKind, FinishReason, Rates, RowRequest, Usage
-from cometbatch.summary import plain
 
 Cells: TypeAlias = Mapping[str, Any]
 """One row's output columns, by their names without prefix."""

@@ -4,7 +4,7 @@
 have. Comparing, negating a sign by `copy_abs` and formatting do not ask that context, so operators may do those.
 """
 
-from decimal import ROUND_HALF_EVEN, Context, Inexact, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
 from typing import Final
 
 DIGITS: Final = 100
@@ -15,3 +15,9 @@ EXACT: Final = Context(prec=DIGITS, rounding=ROUND_HALF_EVEN, traps=[Inexact, In
 
 ROUNDING: Final = Context(prec=DIGITS, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
 """For what is rounded on purpose: to a column's decimals, and estimates."""
+
+
+def plain(amount: Decimal) -> str:
+    """An amount in full, without exponent or trailing zeros."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -13,6 +13,7 @@ from msgspec import Struct
 from cometbatch import manifest as manifests
 from cometbatch import pricing, resume, source
 from cometbatch.job import Job
+from cometbatch.money import plain
 from cometbatch.partition import ASSUMED_OUTPUT_TOKENS, RowMaker
 from cometbatch.preflight import (
     Checked,
@@ -30,7 +31,6 @@ from cometbatch.preflight import (
 from cometbatch.records import Failed, GenerationParams, Partition, PriceBook, RowRequest
 from cometbatch.resume import Found, Progressed
 from cometbatch.source import Identity
-from cometbatch.summary import plain
 from cometbatch.transport import Transport
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from msgspec import Struct
 from cometbatch.budget import Budget
 from cometbatch.doubt import Cause, Doubt, Doubts
 from cometbatch.limits import Limits
+from cometbatch.money import plain
 from cometbatch.output import RESENT, outcome_of
 from cometbatch.pacing import Pace
 from cometbatch.records import (
@@ -556,9 +557,8 @@ class Runner:
         return self._service.max_cost(pending.request) or NOTHING
 
     def _stop_at_budget(self, pending: _Pending, left: Decimal) -> None:
-        so_far = (
-            f"the next row can cost up to ${self._most(pending):f}, and ${max(left, NOTHING):f} of the budget is left."
-        )
+        most, rest = plain(self._most(pending)), plain(max(left, NOTHING))
+        so_far = f"the next row can cost up to ${most}, and ${rest} of the budget is left."
         self.stop(Stop("budget", so_far, "Raise budget.max_cost_usd to carry on."))
 
     async def _outlast_pace(self) -> None:

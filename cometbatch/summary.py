@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import CometbatchError
-from cometbatch.money import EXACT
+from cometbatch.money import EXACT, plain
 from cometbatch.records import PoolStats, PriceBook, Tally, Usage
 
 
@@ -237,12 +237,6 @@ class TerminatedRunError(RunStoppedError):
     """SIGTERM: what was in flight is finished."""
 
     exit_code = 143
-
-
-def plain(amount: Decimal) -> str:
-    """An amount in full, without exponent or trailing zeros."""
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _kinds(failures: dict[str, int]) -> str:
