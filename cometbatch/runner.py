@@ -177,12 +177,12 @@ class _Pending(Struct, eq=False, gc=False):
 class _Slot:
     """Room for one request in flight."""
 
-    __slots__ = ("_arrive", "came", "charge", "ended", "number", "pending", "sending", "started")
+    __slots__ = ("_arrive", "came", "charge", "latency_s", "number", "pending", "sending", "started")
 
     pending: _Pending
     charge: float  # tokens, as the limits took it
     started: float  # event-loop time
-    ended: float
+    latency_s: float  # from then to the end of the reply
     sending: Sending
     came: Came
 
@@ -355,7 +355,7 @@ class Runner:
     def _arrive(self, slot: _Slot) -> None:
         arrived, came = self._arrived, slot.came
         arrived.append(slot)
-        slot.ended = self._time()
+        slot.latency_s = self._time() - slot.started
         if isinstance(came, HttpResponse) and len(came.body) > LARGE_BYTES:
             self._large_came = True
             self._call_turn(0)
@@ -366,7 +366,7 @@ class Runner:
 
     def _gathering_s(self, slot: _Slot) -> float:
         is_worth_it = len(self._sending) >= GATHERED_FROM
-        return min(GATHER_S, GATHER_SHARE * (slot.ended - slot.started)) if is_worth_it else 0.0
+        return min(GATHER_S, GATHER_SHARE * slot.latency_s) if is_worth_it else 0.0
 
     def _call_turn(self, wait_s: float) -> None:
         if self._turn is not None:
@@ -640,7 +640,7 @@ class Runner:
             self._accept(slot, verdict.completion, reply, now, moment)
             return
         self._settle_unanswered(pending, reply)
-        latency_s = slot.ended - slot.started
+        latency_s = slot.latency_s
         match verdict:
             case Retry():
                 self._retry(pending, verdict, latency_s, slot.started)
@@ -654,7 +654,7 @@ class Runner:
                 assert_never(verdict)
 
     def _accept(self, slot: _Slot, completion: Completion, reply: HttpResponse, now: float, moment: datetime) -> None:
-        pending, request, latency_s = slot.pending, slot.pending.request, slot.ended - slot.started
+        pending, request, latency_s = slot.pending, slot.pending.request, slot.latency_s
         cost_usd = self._service.price(completion.usage)
         if cost_usd is None or self._budget is not None or self._counts_tokens:
             self._settle_answered(slot, completion.usage, cost_usd)
