@@ -41,6 +41,7 @@ class Service(Struct, frozen=True):
 
 USUAL = Service(256, 0.05, 0.025)
 MANY = Service(2000, 0.2, 0.1, one_core=True)
+MANY_ANYWHERE = Service(2000, 0.2, 0.1)
 AT_ONCE = Service(256, 0.0, one_core=True)
 NO_WAIT = Service(256, 0.0)
 
@@ -144,6 +145,28 @@ def _on_one_core(shop: Workshop, rows: int, service: Service, case: str) -> None
             shop.carry_out(who, rows, service, case=case, round=each_round)
 
 
+def tls(shop: Workshop, rows: int) -> None:
+    """What TLS takes: the same job with it and without, at 256 and at 2,000 in flight."""
+    for each_round in range(shop.rounds):
+        for service in (USUAL, MANY_ANYWHERE):
+            for is_encrypted in (False, True):
+                _encrypted(shop, rows, service, is_encrypted=is_encrypted, each_round=each_round)
+
+
+def _encrypted(shop: Workshop, rows: int, service: Service, *, is_encrypted: bool, each_round: int) -> None:
+    with shop.bench() as folder, shop.stub(service, tls=folder if is_encrypted else None) as stub:
+        source, output = shop.rows(rows), folder / "out.parquet"
+        command = SUBJECT.command(shop.python(SUBJECT), stub.base_url, source, output, service.in_flight)
+        ca_file = folder / "ca.pem" if is_encrypted else None
+        write_job(stub.base_url, source, output, service.in_flight, ca_file=ca_file)
+        measured = Running(command, folder / "stdout").end().or_fail(command)
+        case = "tls" if is_encrypted else "no tls"
+        record = record_of(SUBJECT.name, rows, measured, case=case, in_flight=service.in_flight, round=each_round)
+        if count_right(SUBJECT.answers(output), rows) != rows:
+            raise SystemExit(f"{case}: not every row has its own answer")
+        shop.keep(record | seen(stub))
+
+
 # -- a long table ------------------------------------------------------------------------------------------------------
 
 
@@ -235,7 +258,7 @@ def limit(shop: Workshop, seconds: int) -> None:
 
 def _limited(shop: Workshop, who: Contender, rate: int, seconds: int, *, is_limited: bool, each_round: int) -> None:
     in_flight = USUAL.in_flight if is_limited else int(rate * USUAL.latency_s)
-    limits = {"requests_per_minute": rate * 60} if is_limited else {}
+    limits: dict[str, Any] = {"requests_per_minute": rate * 60} if is_limited else {}
     with shop.bench() as folder, shop.stub(USUAL) as stub:
         source, output = shop.rows(rate * seconds), folder / "out.parquet"
         command = who.command(shop.python(who), stub.base_url, source, output, in_flight)

@@ -39,6 +39,7 @@ CASES: dict[str, Case] = {
     "rivals": (cases.rivals, (20_000,)),
     "many": (cases.many, (100_000,)),
     "at-once": (cases.at_once, (100_000,)),
+    "tls": (cases.tls, (50_000,)),
     "memory": (cases.memory, MANY_LENGTHS),
     "resume": (cases.resume, (1_000_000,)),
     "limit": (cases.limit, (20,)),

@@ -107,15 +107,21 @@ class StubServer:
     """The server of one measured run, in a process of its own."""
 
     def __init__(
-        self, python: Path, latency_s: float, spread_s: float = 0.0, *, most: int = sys.maxsize, one_core: bool = False
+        self,
+        python: Path,
+        latency_s: float,
+        spread_s: float = 0.0,
+        *,
+        most: int = sys.maxsize,
+        one_core: bool = False,
+        tls: Path | None = None,
     ) -> None:
         command = [str(python), "-m", "tests.benchmarks.stub", "--latency", str(latency_s), "--spread", str(spread_s)]
-        self._process = subprocess.Popen(
-            [*command, "--most", str(most)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-        )
+        command += ["--most", str(most), *([] if tls is None else ["--tls", str(tls)])]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         if one_core:
             os.sched_setaffinity(self._process.pid, {STUB_CORE})
-        self.base_url = f"http://127.0.0.1:{int(self._line())}"
+        self.base_url = f"{'http' if tls is None else 'https'}://127.0.0.1:{int(self._line())}"
 
     def __enter__(self) -> Self:
         """Itself."""

@@ -96,6 +96,7 @@ def describe(records: Records) -> str:
     tables = (
         _costs(records),
         _rates(records),
+        _encrypted(records),
         _long_tables(records),
         _resumed(records),
         _limited(records),
@@ -137,6 +138,22 @@ def _rate_line(records: Records, case: str, title: str, who: str) -> list[str]:
     each_ms = records.median("cpu_s", case, who) / rows * 1000
     server = records.median("stub_cpu_s", case, who) / records.median("busy_s", case, who)
     return [title, TITLES[who], f"{rows:,}", f"{records.rate(case, who):,.0f}", f"{each_ms:.3f}", f"{server:.0%}"]
+
+
+def _encrypted(records: Records) -> str:
+    lines = [
+        [f"{in_flight:,}", title, *_medians(records.of(case), in_flight)]
+        for in_flight in sorted({record["in_flight"] for record in records.of("tls")})
+        for case, title in (("no tls", "without"), ("tls", "with"))
+    ]
+    return _table(["in flight", "TLS", "rows", "CPU ms a row, whole process", "peak MB"], lines)
+
+
+def _medians(records: list[Record], in_flight: int) -> list[str]:
+    rounds = [record for record in records if record["in_flight"] == in_flight]
+    rows = rounds[0]["rows"]
+    cpu_s, peak_mb = (median(record[field] for record in rounds) for field in ("cpu_s", "peak_mb"))
+    return [f"{rows:,}", f"{cpu_s / rows * 1000:.3f}", f"{peak_mb:.0f}"]
 
 
 def _long_tables(records: Records) -> str:

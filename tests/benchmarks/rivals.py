@@ -13,7 +13,7 @@ from tests.benchmarks.measuring import ROOT
 SCRIPTS = Path(__file__).parent / "contenders"
 SYSTEM = "Answer in one word."
 QUESTION = "What is the capital of place {}? If it has none, name the largest town; do not explain the answer."
-STUB = ("uvloop",)
+STUB = ("uvloop", "trustme")
 COMETBATCH, COMETBATCH_ON_ASYNCIO, COMETBATCH_ADAPTIVE = "cometbatch", "cometbatch-asyncio", "cometbatch-adaptive"
 ON_ASYNCIO = (
     "import sys; sys.modules['uvloop'] = None; from cometbatch.cli import main; main()"  # as if it were not there
@@ -53,12 +53,15 @@ class Cometbatch(Contender, frozen=True):
         return [str(python), *start, "run", str(job)]
 
 
-def write_job(base_url: str, source: Path, output: Path, concurrency: int, **limits: object) -> Path:
+def write_job(
+    base_url: str, source: Path, output: Path, concurrency: int, *, ca_file: Path | None = None, **limits: object
+) -> Path:
     """A job file beside the output: no limits but these, a price for every row."""
+    trust = {} if ca_file is None else {"ca_file": str(ca_file)}
     job = {
         "input": {"path": str(source), "id": "id"},
         "output": {"path": str(output)},
-        "target": {"base_url": base_url, "format": "chat", "model": "m"},
+        "target": {"base_url": base_url, "format": "chat", "model": "m", **trust},
         "prompt": {"system": SYSTEM, "user": "{{ q }}"},
         "params": {"max_output_tokens": 64},
         "limits": {"concurrency": concurrency, "adaptive": False, **limits},

@@ -15,9 +15,11 @@ import asyncio
 import contextlib
 import json
 import random
+import ssl
 import sys
 import time
 from collections import defaultdict
+from pathlib import Path
 from typing import cast
 
 TICK_S = 0.001
@@ -138,11 +140,23 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-async def main(latency_s: float, spread_s: float, most: int) -> None:
+def encrypted(folder: Path) -> ssl.SSLContext:
+    """TLS with a certificate for 127.0.0.1, by an authority of its own: `ca.pem` in the folder."""
+    import trustme  # noqa: PLC0415 - only here, and the in-process server of the regression tests needs none
+
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+async def main(latency_s: float, spread_s: float, most: int, tls: Path | None) -> None:
     """Serve until stdin closes."""
     stub = Stub(latency_s, spread_s, most)
     loop = asyncio.get_running_loop()
-    listening = await loop.create_server(lambda: Connection(stub), "127.0.0.1", 0, backlog=4096)
+    context = None if tls is None else encrypted(tls)
+    listening = await loop.create_server(lambda: Connection(stub), "127.0.0.1", 0, backlog=4096, ssl=context)
     _say(str(listening.sockets[0].getsockname()[1]))
     await asyncio.to_thread(sys.stdin.read)
     _say(json.dumps(stub.to_dict()))
@@ -157,5 +171,6 @@ if __name__ == "__main__":
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that an answer takes (0)")
     parser.add_argument("--spread", type=float, default=0.0, help="seconds that it may take more or less (0)")
     parser.add_argument("--most", type=int, default=sys.maxsize, help="requests that it answers; later ones wait")
+    parser.add_argument("--tls", type=Path, metavar="FOLDER", help="speak TLS; the authority's certificate goes there")
     given = parser.parse_args()
-    asyncio.run(main(given.latency, given.spread, given.most))
+    asyncio.run(main(given.latency, given.spread, given.most, given.tls))
