@@ -276,7 +276,7 @@ async def _priced(
     checked: Checked, directory: RunDirectory, manifest: Manifest, progressed: Progressed, transport: Transport
 ) -> Manifest:
     """The manifest, with prices where the run had none so far and they can be had now."""
-    is_complete = len(progressed.committed) == len(resume.partitions(manifest))
+    is_complete = len(progressed.committed) == resume.partition_count(manifest)
     if manifest.prices.rates is not None or is_complete:
         return manifest
     book, warnings = await price_book(checked.job, transport)
@@ -430,7 +430,13 @@ class _Session(Struct, frozen=True):
             price=meter.cost,
             max_cost=lambda request: meter.max_cost(len(request.http.body), request.max_output_tokens),
             request_id=request_id_of,
+            is_reached=self._is_reached,
         )
+
+    def _is_reached(self) -> bool:
+        """Whether a connection was ever made; taken for granted where that is not ours to know."""
+        stats = self.transport.pool_stats
+        return stats is None or stats.opened > 0
 
     def _read(self, came: Came) -> tuple[Reply, Completion | ErrorDetail | None]:
         """What came, and what it says, without the key.
@@ -488,7 +494,7 @@ class _Session(Struct, frozen=True):
         resume.refuse_foreign(job.output.path, self.manifest)
         columns = output.columns_of(self.manifest.version)
         schema = output.joined_schema(self.checked.source.schema, job.output.prefix, {}, columns)
-        paths = [self.directory.part_path(each.index) for each in resume.partitions(self.manifest)]
+        paths = (self.directory.part_path(index) for index in range(resume.partition_count(self.manifest)))
 
         def write(file: IO[bytes]) -> None:
             repeated = output.repeated(schema, job.output.prefix)

@@ -428,8 +428,8 @@ class RunDirectory:
 
     def _open_again(self) -> set[int]:
         rounds = self.reopened().journals
-        journals = set(_entries(self.path / "journal")) if rounds else set[Path]()
-        return {index for index, this_round in rounds.items() if self._journal_path(index, this_round) in journals}
+        journals = set(_entries(self.path / "journal")) if rounds else set[str]()
+        return {index for index, this_round in rounds.items() if self._journal_path(index, this_round).name in journals}
 
     def reopened(self) -> Reopened:
         """What was opened again. Raises `CheckpointError` where the note of it is damaged.
@@ -488,21 +488,21 @@ class RunDirectory:
 
     def leftover_files(self) -> list[Path]:
         """Our own files of a killed process that nobody will finish, and journals that do not count any more."""
-        ours = {_staged(self.path / name) for name in (MANIFEST, REOPENED, SESSIONS, IN_FLIGHT)}
+        ours = {_staged(self.path / name).name for name in (MANIFEST, REOPENED, SESSIONS, IN_FLIGHT)}
         return [
-            *(path for path in _entries(self.path) if path in ours),
-            *(path for path in _entries(self.parts) if _is_staged_part(path)),
+            *(self.path / name for name in _entries(self.path) if name in ours),
+            *(self.parts / name for name in _entries(self.parts) if _is_staged_part(name)),
             *self._superseded_journals(),
         ]
 
     def _superseded_journals(self) -> Iterator[Path]:
         """Journals of a round that does not count: before a partition was opened again, or prepared and never named."""
-        rounds = self.reopened().journals
-        for path in _entries(self.path / "journal"):
-            found = re.fullmatch(r"\.?([0-9]+)(?:\.retry[0-9]+)?\.jsonl(?:" + re.escape(STAGED) + ")?", path.name)
+        rounds, folder = self.reopened().journals, self.path / "journal"
+        for name in _entries(folder):
+            found = re.fullmatch(r"\.?([0-9]+)(?:\.retry[0-9]+)?\.jsonl(?:" + re.escape(STAGED) + ")?", name)
             index = None if found is None else _index(found[1])
-            if index is not None and path != self._journal_path(index, rounds.get(index, 0)):
-                yield path
+            if index is not None and folder / name != self._journal_path(index, rounds.get(index, 0)):
+                yield folder / name
 
 
 def _living_holder(signature: str) -> str:
@@ -537,23 +537,25 @@ def _index(name: str) -> int | None:
     return None if index is None or _name(index) != name else index
 
 
-def _indexes(paths: Iterable[Path], ending: str) -> list[int]:
-    return sorted(index for path in paths if path.suffix == ending and (index := _index(path.stem)) is not None)
+def _indexes(names: Iterable[str], ending: str) -> list[int]:
+    stems = (name.removesuffix(ending) for name in names if name.endswith(ending))
+    return sorted(index for stem in stems if (index := _index(stem)) is not None)
 
 
-def _is_staged_part(path: Path) -> bool:
-    found = re.fullmatch(r"\.([0-9]+)\.parquet" + re.escape(STAGED), path.name)
+def _is_staged_part(name: str) -> bool:
+    found = re.fullmatch(r"\.([0-9]+)\.parquet" + re.escape(STAGED), name)
     return found is not None and _index(found[1]) is not None
 
 
-def _entries(folder: Path) -> list[Path]:
-    """What a folder holds, by name; nothing where there is no folder.
+def _entries(folder: Path) -> list[str]:
+    """The names in a folder, sorted; none where there is no folder.
 
     Not `Path.glob`, which takes a folder that can't be read for an empty one: its rows would be sent, and paid, again.
+    Nor paths, of which those of ten million rows would take megabytes.
     """
     with _naming(folder, "this folder can't be read"):
         try:
-            return sorted(folder.iterdir())
+            return sorted(path.name for path in folder.iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return []
 

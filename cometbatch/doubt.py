@@ -16,7 +16,7 @@ Cause: TypeAlias = Literal["page", "unreached", "refusal", "exhausted"]
 OF_AN_ADDRESS: frozenset[Cause] = frozenset({"page", "unreached"})  # what a wrong one looks like, whatever the row
 TO_CHECK: dict[Cause, str] = {
     "page": "target.base_url, target.model, the service",
-    "unreached": "target.base_url and the network",
+    "unreached": "the service's address and the network",
     "refusal": "prompt, params and target",
     "exhausted": "target.base_url, target.model, the service",
 }

@@ -137,6 +137,7 @@ def _groups(parts: Iterable[Path], schema: pa.Schema) -> Iterator[list[pa.Table]
         group.append(_read_as(path, schema))
         rows, size = rows + group[-1].num_rows, size + group[-1].nbytes
         if rows >= GROUP_ROWS or size >= GROUP_BYTES:
+            give_back()  # what reading took beyond the tables
             yield group
             group.clear()
             give_back()

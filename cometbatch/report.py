@@ -72,7 +72,7 @@ def status(path: str | Path) -> RunStatus:
         ),
         running=directory.is_locked(),
         created_at=manifest.created_at,
-        partitions=len(resume.partitions(manifest)),
+        partitions=resume.partition_count(manifest),
         committed=len(progressed.committed),
         latency_s=_latency([directory.part_path(index) for index in progressed.committed], f"{prefix}latency_s"),
     )

@@ -58,7 +58,7 @@ def find(directory: RunDirectory, result: Path) -> Found | None:
         return None
     manifest = manifests.decode(content, str(directory.path / "manifest.json"))
     progressed = look(directory, manifest)
-    is_complete = len(progressed.committed) == len(partitions(manifest))
+    is_complete = len(progressed.committed) == partition_count(manifest)
     return Found(manifest, progressed, is_complete, directory.reopened().unpublished, place(result, manifest))
 
 
@@ -96,6 +96,11 @@ def look(directory: RunDirectory, manifest: Manifest) -> Progressed:
 def partitions(manifest: Manifest) -> list[Partition]:
     """Every partition of the run, ascending."""
     return source.partitions(manifest.input.rows, manifest.partition_rows)
+
+
+def partition_count(manifest: Manifest) -> int:
+    """How many there are."""
+    return len(range(0, manifest.input.rows, manifest.partition_rows))
 
 
 def unrecorded(rows: Iterable[int], manifest: Manifest, progressed: Progressed) -> list[int]:

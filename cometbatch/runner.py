@@ -132,7 +132,7 @@ class Service(Struct, frozen=True):
 
     `send` begins an exchange, and calls back once. `read` makes a reply of what came, with what it says (None where
     there is no reply), and raises what is a mistake of ours. `max_cost`: what an attempt can come to at most, in US
-    dollars; None where there is no price or no cap on the answer.
+    dollars; None where there is no price or no cap on the answer. `is_reached`: whether a connection was ever made.
     """
 
     send: Callable[[HttpRequest, Callable[[Came], None]], Sending]
@@ -141,6 +141,7 @@ class Service(Struct, frozen=True):
     price: Callable[[Usage], Decimal | None]
     max_cost: Callable[[RowRequest], Decimal | None]
     request_id: Callable[[HttpResponse], str | None]
+    is_reached: Callable[[], bool]
 
 
 class Policy(Struct, frozen=True):
@@ -252,7 +253,6 @@ class Runner:
         self._last_pause_at = float("-inf")
         self._unanswered_since: float | None = None
         self._unanswered_why = ""
-        self._is_reached = False  # whether anything unanswered was sent, at least
         self._doubts = Doubts[_Pending](
             works=works, max_alike=policy.max_alike, max_pages=WINDOWS_TO_DOUBT_PATH * policy.concurrency
         )
@@ -317,9 +317,10 @@ class Runner:
         if since is None or self._time() - since < TOLD_AFTER_S:
             return ""
         why = f"for {TOLD_AFTER_S:g} s nothing was answered ({self._unanswered_why})"
-        if not self._is_reached:
-            return f"{why}; where that goes on, the run stops soon: is target.base_url right?"
-        return f"{why}; where that goes on, the run stops after {patience:g} s (retry.max_pushback_s)."
+        sooner = (
+            "" if self._service.is_reached() else ", or once rows have used up their attempts: no connection was made"
+        )
+        return f"{why}; where that goes on, the run stops after {patience:g} s (retry.max_pushback_s){sooner}."
 
     def _close(self) -> None:
         self._closed = True
@@ -693,7 +694,6 @@ class Runner:
 
     def _settle_unanswered(self, pending: _Pending, reply: Reply) -> None:
         """Book what an attempt without an answer may have come to."""
-        self._is_reached = self._is_reached or not isinstance(reply, TransportFailure) or reply.sent
         is_billed = _may_be_billed(reply)
         if is_billed:
             self._throw(pending, _what_came(reply))
@@ -743,7 +743,7 @@ class Runner:
         if self._is_unanswered_too_long(verdict.failure):
             return
         if self._is_exhausted(pending, verdict.failure):
-            cause: Cause = "exhausted" if self._is_reached or self._doubts.works else "unreached"
+            cause: Cause = "exhausted" if self._doubts.works or self._service.is_reached() else "unreached"
             self._give_up(Doubt(pending, verdict.failure, latency_s, cause, pending.barren))
             return
         wait_s = self._wait_before(pending, verdict, started)

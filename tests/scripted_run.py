@@ -115,6 +115,7 @@ class ScriptedService:
         self.ended: list[tuple[float, int]] = []
         self.sending: set[int] = set()
         self.peak = 0
+        self.is_reached = False  # whether anything came of what was sent but that it could not be
 
     async def exchange(self, request: HttpRequest) -> Reply:
         asked = CHAT.parse_request(request)
@@ -123,6 +124,7 @@ class ScriptedService:
         self.sent.append((_time(), row))
         self._times_sent[row] += 1
         latency, reply = self.script(row, self.times_sent(row))
+        self.is_reached = self.is_reached or not isinstance(reply, TransportFailure) or reply.sent
         assert row not in self.sending
         self.sending.add(row)
         self.peak = max(self.peak, len(self.sending))
@@ -148,6 +150,7 @@ class ScriptedService:
             judge=lambda reply, parsed: retry.classify(reply, parsed, now=lambda: NOW),
             request_id=request_id_of,
             price=lambda _usage: PRICE_USD,
+            is_reached=lambda: self.is_reached,
         )
 
 

@@ -703,7 +703,7 @@ def test_a_service_that_is_not_there_stops_the_run_soon_and_fails_no_row(count: 
     stop, service = carry(rows, always(UNREACHED, latency=0.01), concurrency=256, adaptive=adaptive)
     assert stop is not None
     assert stop.kind == "refused"
-    assert "target.base_url" in stop.hint
+    assert "address" in stop.hint
     assert "can't connect" in stop.message
     assert rows.recorded == []
     assert service.ended[-1][0] < 60
@@ -713,11 +713,23 @@ def test_a_service_that_is_not_there_stops_the_run_soon_and_fails_no_row(count: 
 def test_a_service_that_is_reached_late_answers_the_rows_that_it_missed(adaptive: bool) -> None:
     """Attempts that used up themselves before anything was ever sent say nothing of their rows."""
     rows = RowsInMemory(3)
-    script = by_row({0: (40.0, answer())}, (0.1, UNREACHED))
     late = when(lambda now: UNREACHED if now < 35 else answer())
-    stop, _ = carry(rows, lambda row, attempt: (script if row == 0 else late)(row, attempt), adaptive=adaptive)
+
+    def script(row: int, attempt: int) -> tuple[float, Reply]:
+        return late(row, attempt) if row else (10.0, UNREACHED if attempt < 5 else answer())
+
+    stop, _ = carry(rows, script, adaptive=adaptive)
     assert stop is None
     assert all_succeeded(rows, 3)
+
+
+def test_connections_refused_beside_requests_under_way_do_not_stop_a_run() -> None:
+    """A service with few connections to give away and slow answers is there, though nothing is answered yet."""
+    rows = RowsInMemory(12)
+    script = by_row({0: (60.0, answer())}, (0.1, UNREACHED))
+    stop, _ = carry(rows, script, concurrency=8, max_attempts=1)
+    assert stop is None
+    assert [word_for(rows.by_row[row]) for row in range(2)] == ["succeeded", "connection"]
 
 
 def test_a_row_whose_connections_fail_is_its_own_failure_once_the_service_was_reached() -> None:
