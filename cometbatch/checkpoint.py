@@ -35,6 +35,7 @@ IN_FLIGHT = "in_flight"
 REOPENED = "reopened.json"
 STAGED = ".tmp"  # a file that is being written aside ends so, until it is whole and renamed
 CHECKSUM_BYTES = 4  # of a CRC-32, in twice as many hexadecimal digits
+LINE_EXTRA_BYTES = 2 * CHECKSUM_BYTES + 2  # around a record: checksum in hex, space, line break
 MARK_DIGITS = 20  # of the largest row number
 MARK_BYTES = MARK_DIGITS + 1  # one in-flight mark: a row number, right-aligned, and a line break
 NO_MARK = b" " * MARK_DIGITS + b"\n"
@@ -85,6 +86,7 @@ class Journal:
         with _naming(path, "can't open the journal"):
             self._file = path.open("a+b", buffering=0)
             self._whole_bytes = os.fstat(self._file.fileno()).st_size
+        self._header_bytes = 0  # of its line, once it is known
         # A killed process may have written what it never synced.
         self._dirty = self._whole_bytes > 0
         self._syncing = threading.Lock()
@@ -103,10 +105,23 @@ class Journal:
             with _naming(self.path, "can't write the journal"):
                 self._file.truncate(self._whole_bytes)
         if not records:
-            self.append([msgspec.json.encode(self._header)])
+            self._header_bytes = self.append([msgspec.json.encode(self._header)])
             return []
         self._check_header(records[0])
+        self._header_bytes = len(records[0]) + LINE_EXTRA_BYTES
         return records[1:]
+
+    def read_again(self, offset: int, size: int) -> bytes:
+        """One record: `offset` is how many bytes the records before it take, `LINE_EXTRA_BYTES` for each included.
+
+        Raises `CheckpointError` where it is not what was written, or the disk fails.
+        """
+        with _naming(self.path, "can't read the journal"):
+            line = os.pread(self._file.fileno(), size + LINE_EXTRA_BYTES, self._header_bytes + offset)
+        record = _checked(line)
+        if record is None:
+            raise CheckpointError(f"{self.path}: the line at byte {self._header_bytes + offset} is damaged. {WAY_BACK}")
+        return record
 
     def append(self, records: Sequence[bytes]) -> int:
         """Write records (no line break inside) and return how many bytes they take.

@@ -7,7 +7,6 @@ handed rows whose neighbours are still being waited for.
 import asyncio
 import contextlib
 import itertools
-import operator
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -17,13 +16,25 @@ import pyarrow as pa
 from msgspec import Struct
 
 from cometbatch import output, parts, source
-from cometbatch.checkpoint import Journal, RunDirectory
+from cometbatch.checkpoint import LINE_EXTRA_BYTES, Journal, RunDirectory
 from cometbatch.pricing import estimate_tokens
-from cometbatch.records import Failed, Failure, HttpRequest, Message, Outcome, Partition, Prompt, RowRequest, Thrown
+from cometbatch.records import (
+    Failed,
+    Failure,
+    HttpRequest,
+    Message,
+    Outcome,
+    Partition,
+    Prompt,
+    RowRequest,
+    Tally,
+    Thrown,
+)
 
 OPEN_PARTITIONS = 4  # kept open while their slowest rows are waited for
 ROWS_PER_SLOT = 4  # rows of open partitions for each request in flight, where partitions are tiny
 MAX_KEPT_BYTES = 32 * 1024 * 1024  # of the journals of all open partitions, whose records are kept in memory, too
+PIECE_BYTES = 4 * 1024 * 1024  # of lines that become one row group of a part
 MADE_AT_ONCE = 32  # rows made into requests one after the other: twice as fast as one now and one then
 SYNC_INTERVAL_S = 0.5  # a power cut loses at most about this much of what was recorded
 ASSUMED_OUTPUT_TOKENS = 256  # for the tokens-per-minute estimate of a row without a cap, until real usage corrects it
@@ -59,6 +70,50 @@ class RowMaker(Struct, frozen=True):
         return RowRequest(row, custom_id, http, digest.hexdigest(), tokens, cap)
 
 
+class _Recorded:
+    """The records of an open partition: lines in memory as long as there is room, else read again from the journal.
+
+    Lines rather than records, which would take several times as much, all over memory.
+    """
+
+    def __init__(self, journal: Journal, room: int) -> None:
+        self._journal = journal
+        self._rows: list[int] = []
+        self._sizes: list[int] = []
+        self._lines: list[bytes] | None = []
+        self._room = room
+
+    def add(self, rows: Iterable[int], lines: Sequence[bytes]) -> None:
+        """Note what stands in the journal by now, in its order."""
+        self._rows += rows
+        self._sizes += map(len, lines)
+        if self._lines is not None:
+            self._lines += lines
+            self._room -= sum(map(len, lines))
+            if self._room < 0:
+                self._lines = None
+
+    def in_row_order(self) -> Iterator[list[Outcome | Thrown]]:
+        """All of them, some megabytes at a time."""
+        some: list[Outcome | Thrown] = []
+        size = 0
+        fetch = self._fetch()
+        for number in sorted(range(len(self._rows)), key=self._rows.__getitem__):
+            some.append(output.decode_record(fetch(number)))
+            size += self._sizes[number]
+            if size >= PIECE_BYTES:
+                yield some
+                some, size = [], 0
+        yield some
+
+    def _fetch(self) -> Callable[[int], bytes]:
+        """What finds a line by its number."""
+        if self._lines is not None:
+            return self._lines.__getitem__
+        offsets = list(itertools.accumulate((size + LINE_EXTRA_BYTES for size in self._sizes), initial=0))
+        return lambda number: self._journal.read_again(offsets[number], self._sizes[number])
+
+
 class _Open:
     """A partition between its first row and its part."""
 
@@ -66,37 +121,36 @@ class _Open:
         self.partition = partition
         self.table = table
         self._journal = journal
+        self._records = _Recorded(journal, room)
+        self.recorded: set[int] = set()
         try:
-            lines = journal.replay()
-            records = list(map(output.decode_record, lines))
+            self._replay()
         except BaseException:
             journal.close()
             raise
-        self.recorded = {record.row for record in records if not isinstance(record, Thrown)}
-        self._room = room - sum(map(len, lines))
-        self._kept: list[bytes] | None = lines if self._room >= 0 else None
 
     @property
     def is_complete(self) -> bool:
         return len(self.recorded) == self.partition.row_count
 
-    def record(self, records: Sequence[Outcome | Thrown]) -> None:
-        """Write them down; and keep the lines, so that they need not be read again, as long as memory stays flat.
+    def _replay(self) -> None:
+        lines = self._journal.replay()
+        records = [output.decode_record(line) for line in lines]
+        self._note(records, lines)
 
-        The records themselves would take several times as much, all over memory.
-        """
+    def record(self, records: Sequence[Outcome | Thrown]) -> None:
+        """Write them down."""
         lines = list(map(output.encode_outcome, records))
-        self._room -= self._journal.append(lines)
-        if self._room < 0:
-            self._kept = None
-        elif self._kept is not None:
-            self._kept += lines
+        self._journal.append(lines)
+        self._note(records, lines)
+
+    def _note(self, records: Sequence[Outcome | Thrown], lines: Sequence[bytes]) -> None:
+        self._records.add([record.row for record in records], lines)
         self.recorded.update([record.row for record in records if not isinstance(record, Thrown)])
 
-    def records(self) -> list[Outcome | Thrown]:
-        """What was recorded, in row order."""
-        lines = self._journal.replay() if self._kept is None else self._kept
-        return sorted(map(output.decode_record, lines), key=_row_of)
+    def records(self) -> Iterator[list[Outcome | Thrown]]:
+        """What was recorded, in row order, some megabytes at a time."""
+        return self._records.in_row_order()
 
     def sync(self) -> None:
         """Make what was recorded survive a power cut."""
@@ -105,9 +159,6 @@ class _Open:
     def close(self) -> None:
         """Close the journal, which stays for the next session."""
         self._journal.close()
-
-
-_row_of = operator.attrgetter("row")
 
 
 class Partitions:
@@ -284,18 +335,37 @@ class Partitions:
 
     def _write_part(self, opened: _Open) -> None:
         parts.give_back()  # what the part before this one has taken
-        records = opened.records()
-        outcomes = [record for record in records if not isinstance(record, Thrown)]
-        table = output.join(opened.table, outcomes, self._prefix, self._metadata, self._columns)
-        info = parts.PartInfo(self._run_id, opened.partition, output.tally(records))
+        schema = output.joined_schema(opened.table.schema, self._prefix, self._metadata, self._columns)
+        tally = Tally()
+
+        def tables() -> Iterator[pa.Table]:
+            nonlocal tally
+            for records in opened.records():
+                outcomes = [record for record in records if not isinstance(record, Thrown)]
+                if outcomes:
+                    yield self._joined(opened, outcomes, tally.rows)
+                tally = output.add(tally, output.tally(records))
 
         def write(file: IO[bytes]) -> None:
-            repeated = output.repeated(table.schema, self._prefix)
-            parts.write_part(file, table, info, is_result=self._directory.is_dataset, repeated=repeated)
+            parts.write_part(
+                file,
+                schema,
+                tables(),
+                lambda: parts.PartInfo(self._run_id, opened.partition, tally),
+                is_result=self._directory.is_dataset,
+                repeated=output.repeated(schema, self._prefix),
+            )
 
         opened.sync()  # writing the part can take longer than a power cut may lose
-        opened.close()
         self._directory.commit_part(opened.partition.index, write)
+        opened.close()
+
+    def _joined(self, opened: _Open, outcomes: Sequence[Outcome], offset: int) -> pa.Table:
+        """Rows of an open partition from an offset on, each beside its outcome. Raises `ValueError` where it is not."""
+        if outcomes[0].row != opened.partition.first_row + offset:
+            raise ValueError(f"an outcome of row {outcomes[0].row} where that of another one belongs")
+        rows = opened.table.slice(offset, len(outcomes))
+        return output.join(rows, outcomes, self._prefix, self._metadata, self._columns)
 
     def _raise_if_broken(self) -> None:
         if self._broken is not None:

@@ -4,7 +4,8 @@ Guards: a part says which run and rows it holds, in its footer, so a foreign or 
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,17 +33,26 @@ class PartInfo(Struct, frozen=True):
 
 
 def write_part(
-    file: IO[bytes], table: pa.Table, info: PartInfo, *, is_result: bool = True, repeated: list[str] | bool = True
+    file: IO[bytes],
+    schema: pa.Schema,
+    tables: Iterable[pa.Table],
+    info: Callable[[], PartInfo],
+    *,
+    is_result: bool = True,
+    repeated: list[str] | bool = True,
 ) -> None:
-    """Write one finished partition as one row group, with checksums that tell a damaged page from a good one.
+    """Write one finished partition, with checksums that tell a damaged page from a good one.
 
-    `is_result`: the part itself is what is asked for, so it is as small and as easy to query as the result of a run;
-    one that is to be merged costs less. `repeated`: the columns whose values may repeat.
+    Each table becomes a row group, and is gone before the next is asked for. `info` is asked last. `is_result`: the
+    part itself is what is asked for, so it is as small and as easy to query as the result of a run; one that is to be
+    merged costs less. `repeated`: the columns whose values may repeat.
     """
-    shape = _lasting(table.schema) if is_result else QUICK
-    with pq.ParquetWriter(file, table.schema, write_page_checksum=True, use_dictionary=repeated, **shape) as writer:
-        writer.write_table(table, row_group_size=max(1, table.num_rows))
-        writer.add_key_value_metadata({PART_KEY: msgspec.json.encode(info)})
+    shape = _lasting(schema) if is_result else QUICK
+    with pq.ParquetWriter(file, schema, write_page_checksum=True, use_dictionary=repeated, **shape) as writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+            del table
+        writer.add_key_value_metadata({PART_KEY: msgspec.json.encode(info())})
 
 
 def read_info(path: Path, run_id: str) -> PartInfo:
@@ -144,8 +154,9 @@ def _groups(parts: Iterable[Path], schema: pa.Schema) -> Iterator[list[pa.Table]
     """
     group: list[pa.Table] = []
     rows = size = 0
-    for path in parts:
-        group.append(_read_as(path, schema))
+    for table in itertools.chain.from_iterable(_row_groups(path, schema) for path in parts):
+        group.append(table)
+        del table
         rows, size = rows + group[-1].num_rows, size + group[-1].nbytes
         if rows >= GROUP_ROWS or size >= GROUP_BYTES:
             give_back()  # what reading took beyond the tables
@@ -167,13 +178,18 @@ def give_back() -> None:
     pa.default_memory_pool().release_unused()
 
 
-def _read_as(path: Path, schema: pa.Schema) -> pa.Table:
-    """A part under this schema. Only what differs is cast: pyarrow loads half of itself to cast anything."""
+def _row_groups(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
+    """A part's row groups, one after the other, under this schema."""
     with _reading(path) as part:
-        table = part.read(use_threads=False)
-        if table.schema.names == schema.names and table.schema.types == schema.types:
-            return pa.Table.from_arrays(table.columns, schema=schema)
-        return table.cast(schema)
+        for index in range(part.num_row_groups):
+            yield _under(schema, part.read_row_group(index, use_threads=False))
+
+
+def _under(schema: pa.Schema, table: pa.Table) -> pa.Table:
+    """Only what differs is cast: pyarrow loads half of itself to cast anything."""
+    if table.schema.names == schema.names and table.schema.types == schema.types:
+        return pa.Table.from_arrays(table.columns, schema=schema)
+    return table.cast(schema)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,11 +65,16 @@ def info(index: int, first: int, count: int) -> parts.PartInfo:
     return parts.PartInfo(RUN, Partition(index, first, count), tally)
 
 
+def write_table(file: IO[bytes], table: pa.Table, info: parts.PartInfo) -> None:
+    """A part of one piece."""
+    parts.write_part(file, table.schema, [table], lambda: info)
+
+
 def write(folder: Path, index: int, first: int, count: int) -> Path:
     """A good part on disk."""
     path = folder / f"{index:05d}.parquet"
     with path.open("wb") as file:
-        parts.write_part(file, table(first, count), info(index, first, count))
+        write_table(file, table(first, count), info(index, first, count))
     return path
 
 
@@ -87,9 +93,15 @@ def test_a_part_says_of_itself_what_was_said_when_it_was_written(tmp_path: Path,
     assert pq.read_table(path).equals(table(1_500, count))
 
 
-def test_a_part_is_one_row_group(tmp_path: Path) -> None:
-    """A part is read at once, so it is stored at once."""
-    assert pq.read_metadata(write(tmp_path, 0, 0, 500)).num_row_groups == 1
+def test_a_part_has_a_row_group_for_each_piece(tmp_path: Path) -> None:
+    """A piece is written before the next one is made, so long answers need not be in memory together."""
+    path = tmp_path / "00000.parquet"
+    with path.open("wb") as file:
+        parts.write_part(file, SCHEMA, (table(first, 100) for first in (0, 100, 200)), lambda: info(0, 0, 300))
+    assert pq.read_metadata(path).num_row_groups == 3
+    assert parts.read_info(path, RUN) == info(0, 0, 300)
+    assert parts.read_part(path).equals(table(0, 300))
+    assert merged([path]).read().equals(table(0, 300))
 
 
 def foreign(path: Path) -> None:
@@ -100,19 +112,19 @@ def foreign(path: Path) -> None:
 def of_another_run(path: Path) -> None:
     """Ours, from another run."""
     with path.open("wb") as file:
-        parts.write_part(file, table(0, 10), parts.PartInfo("run-b", Partition(4, 0, 10), Tally()))
+        write_table(file, table(0, 10), parts.PartInfo("run-b", Partition(4, 0, 10), Tally()))
 
 
 def of_another_partition(path: Path) -> None:
     """Ours, copied over from another partition's name."""
     with path.open("wb") as file:
-        parts.write_part(file, table(0, 10), info(5, 0, 10))
+        write_table(file, table(0, 10), info(5, 0, 10))
 
 
 def with_rows_missing(path: Path) -> None:
     """Fewer rows than the partition has."""
     with path.open("wb") as file:
-        parts.write_part(file, table(0, 9), info(4, 0, 10))
+        write_table(file, table(0, 9), info(4, 0, 10))
 
 
 def with_notes_that_are_no_json(path: Path) -> None:
@@ -232,7 +244,7 @@ def test_a_merge_holds_about_a_row_group_at_a_time(
     paths = [tmp_path / f"{index:05d}.parquet" for index in range(24)]
     for index, path in enumerate(paths):
         with path.open("wb") as file:
-            parts.write_part(file, wide, parts.PartInfo(RUN, Partition(index, 1_000 * index, 1_000), Tally()))
+            write_table(file, wide, parts.PartInfo(RUN, Partition(index, 1_000 * index, 1_000), Tally()))
     before = pa.total_allocated_bytes()
     held: list[int] = []
 
