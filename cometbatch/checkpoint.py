@@ -8,6 +8,7 @@ import contextlib
 import errno
 import fcntl
 import io
+import itertools
 import mmap
 import os
 import re
@@ -91,25 +92,26 @@ class Journal:
         self._dirty = self._whole_bytes > 0
         self._syncing = threading.Lock()
 
-    def replay(self) -> list[bytes]:
-        """The records so far, oldest first. A torn end is cut off.
+    def replay(self) -> Iterator[bytes]:
+        """The records so far, oldest first. After the last one, a torn end is cut off; an empty file gets its header.
 
         Raises `CheckpointError` where an unreadable line has readable ones after it, which no crash explains, where
         the journal is another run's, or where the disk fails.
         """
-        with _naming(self.path, "can't read the journal"):
-            self._file.seek(0)
-            content = self._file.readall() or b""
-        records, self._whole_bytes = _read_lines(content, self.path)
-        if self._whole_bytes < len(content):
-            with _naming(self.path, "can't write the journal"):
+        with _naming(self.path, "can't read the journal"), self.path.open("rb") as file:
+            lines = _Lines(file, self.path)
+            for number, record in enumerate(lines):
+                if number:
+                    yield record
+                else:
+                    self._check_header(record)
+                    self._header_bytes = len(record) + LINE_EXTRA_BYTES
+        self._whole_bytes = lines.whole_bytes
+        with _naming(self.path, "can't write the journal"):
+            if self._whole_bytes < os.fstat(self._file.fileno()).st_size:
                 self._file.truncate(self._whole_bytes)
-        if not records:
+        if not self._whole_bytes:
             self._header_bytes = self.append([msgspec.json.encode(self._header)])
-            return []
-        self._check_header(records[0])
-        self._header_bytes = len(records[0]) + LINE_EXTRA_BYTES
-        return records[1:]
 
     def read_again(self, offset: int, size: int) -> bytes:
         """One record: `offset` is how many bytes the records before it take, `LINE_EXTRA_BYTES` for each included.
@@ -197,49 +199,64 @@ def _content(path: Path, absent: T) -> bytes | T:
             return absent
 
 
-def read_journal(path: Path) -> list[bytes]:
+def read_journal(path: Path) -> Iterator[bytes]:
     """The records of a journal that another process may be writing, without changing it; the header left out.
 
-    Raises `CheckpointError` where it can't be read, or holds a damaged line before readable ones.
+    None where there is no file: its partition was committed meanwhile. Raises `CheckpointError` where it can't be read,
+    or holds a damaged line before readable ones.
     """
-    content = _content(path, b"")  # absent: its partition was committed meanwhile
-    return _read_lines(content, path)[0][1:]
+    with _naming(path, "can't be read"):
+        try:
+            file = path.open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        with file:
+            yield from itertools.islice(_Lines(file, path), 1, None)
 
 
-def _read_lines(content: bytes, path: Path) -> tuple[list[bytes], int]:
-    """The records of whole lines, and how many bytes they take; what follows is a torn end."""
-    records: list[bytes] = []
-    whole_bytes = 0
-    torn_at = 0
-    for number, line in enumerate(io.BytesIO(content), start=1):
-        record = _checked(line)
-        if record is None and not torn_at and _has_hole(content, whole_bytes):
-            break
-        if record is None:
-            torn_at = torn_at or number
-        elif torn_at:
+class _Lines:
+    """The records of a journal's whole lines, one by one: answers can be long. What follows them is a torn end.
+
+    `whole_bytes`: how many bytes they take, so far.
+    """
+
+    def __init__(self, file: Iterable[bytes], path: Path) -> None:
+        self._file = file
+        self._path = path
+        self.whole_bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        first, torn_at = b"", 0
+        for number, line in enumerate(self._file, start=1):
+            first = first or line
+            record = _checked(line)
+            if record is None and not torn_at and _has_hole(line, self.whole_bytes):
+                break
+            if record is None:
+                torn_at = torn_at or number
+            elif torn_at:
+                raise CheckpointError(
+                    f"{self._path}:{torn_at}: this line is damaged (its checksum differs) and lines after it are not, "
+                    "so it is no torn end. Restore the file from a copy, or remove the line to send its row again."
+                )
+            else:
+                self.whole_bytes += len(line)
+                yield record
+        if not self.whole_bytes and first.endswith(b"\n") and not (first.startswith(b"\0") and _has_hole(first, 0)):
             raise CheckpointError(
-                f"{path}:{torn_at}: this line is damaged (its checksum differs) and lines after it are not, so it "
-                "is no torn end. Restore the file from a copy, or remove the line to send its row again."
+                f"{self._path}:1: this is no journal that cometbatch wrote. Move it away and run again."
             )
-        else:
-            records.append(record)
-            whole_bytes += len(line)
-    if not records and b"\n" in content and not (content.startswith(b"\0") and _has_hole(content, 0)):
-        raise CheckpointError(f"{path}:1: this is no journal that cometbatch wrote. Move it away and run again.")
-    return records, whole_bytes
 
 
-def _has_hole(content: bytes, start: int) -> bool:
+def _has_hole(line: bytes, start: int) -> bool:
     """Whether zeros up to the end of a sector stand in the line that starts there, where no line has any.
 
     That is what a power cut leaves of a sector that had not reached the disk when the next one had: nothing from here
     on was ever synced, so it is a torn end, whatever follows.
     """
-    end = content.find(b"\n", start)
-    zeros = content.find(b"\0", start, end if end >= 0 else len(content))
-    sector_end = zeros + SECTOR_BYTES - zeros % SECTOR_BYTES
-    return zeros >= 0 and not content[zeros:sector_end].strip(b"\0")
+    zeros = line.find(b"\0")
+    sector_end = zeros + SECTOR_BYTES - (start + zeros) % SECTOR_BYTES
+    return zeros >= 0 and not line[zeros:sector_end].strip(b"\0")
 
 
 def _line(record: bytes) -> bytes:

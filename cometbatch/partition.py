@@ -134,9 +134,8 @@ class _Open:
         return len(self.recorded) == self.partition.row_count
 
     def _replay(self) -> None:
-        lines = self._journal.replay()
-        records = [output.decode_record(line) for line in lines]
-        self._note(records, lines)
+        for line in self._journal.replay():
+            self._note([output.decode_record(line)], [line])
 
     def record(self, records: Sequence[Outcome | Thrown]) -> None:
         """Write them down."""

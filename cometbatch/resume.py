@@ -1,5 +1,6 @@
 """What earlier sessions of a run left, found by looking: parts, journals and marks."""
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -12,6 +13,8 @@ from cometbatch.checkpoint import RunDirectory, read_journal, remove
 from cometbatch.errors import UsageError
 from cometbatch.manifest import Manifest
 from cometbatch.records import Partition, Tally, Thrown
+
+LINES_AT_ONCE = 64  # of a journal, decoded: long answers must not be in memory together
 
 
 class Progressed(Struct, frozen=True):
@@ -125,5 +128,9 @@ def tidy(directory: RunDirectory, progressed: Progressed) -> None:
 
 def _journaled(directory: RunDirectory, index: int) -> tuple[Tally, frozenset[int]]:
     """What a partition's journal holds: its tally, and which rows. Changes nothing."""
-    records = [output.decode_record(record) for record in read_journal(directory.journal_path(index))]
-    return output.tally(records), frozenset(record.row for record in records if not isinstance(record, Thrown))
+    lines = read_journal(directory.journal_path(index))
+    tally, rows = Tally(), set[int]()
+    while some := list(map(output.decode_record, itertools.islice(lines, LINES_AT_ONCE))):
+        tally = output.add(tally, output.tally(some))
+        rows.update(record.row for record in some if not isinstance(record, Thrown))
+    return tally, frozenset(rows)

@@ -22,7 +22,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cometbatch.checkpoint import Journal, JournalHeader, RunDirectory, Session, read_journal, write_aside
+from cometbatch.checkpoint import (
+    LINE_EXTRA_BYTES,
+    Journal,
+    JournalHeader,
+    RunDirectory,
+    Session,
+    read_journal,
+    write_aside,
+)
 from cometbatch.errors import CheckpointError, RunLockedError
 
 HEADER = JournalHeader("run-a", 7)
@@ -39,7 +47,7 @@ def line_of(record: bytes) -> bytes:
 def journal_of(path: Path, written: list[bytes]) -> bytes:
     """Write a journal and give back what the file holds."""
     journal = Journal(path, HEADER)
-    assert journal.replay() == []
+    assert list(journal.replay()) == []
     for record in written:
         journal.append([record])
     journal.close()
@@ -50,7 +58,7 @@ def replayed(path: Path) -> list[bytes]:
     """What a new session reads."""
     journal = Journal(path, HEADER)
     try:
-        return journal.replay()
+        return list(journal.replay())
     finally:
         journal.close()
 
@@ -91,13 +99,13 @@ def test_a_journal_gives_back_what_it_was_given_over_any_number_of_sessions(
     written: list[bytes] = []
     for session in sessions:
         journal = Journal(path, HEADER)
-        assert journal.replay() == written
+        assert list(journal.replay()) == written
         for record in session:
             journal.append([record])
         written += session
         journal.close()
     assert replayed(path) == written
-    assert read_journal(path) == written
+    assert list(read_journal(path)) == written
 
 
 def test_a_journal_is_lines_that_a_person_can_read(tmp_path: Path) -> None:
@@ -113,10 +121,10 @@ def test_a_record_is_in_the_file_as_soon_as_it_is_appended(tmp_path: Path) -> No
     """No buffer of ours stands between an outcome and the operating system: a killed process loses nothing."""
     path = tmp_path / "00007.jsonl"
     journal = Journal(path, HEADER)
-    journal.replay()
+    list(journal.replay())
     for count, record in enumerate(RECORDS, start=1):
         journal.append([record])
-        assert read_journal(path) == RECORDS[:count]
+        assert list(read_journal(path)) == RECORDS[:count]
     journal.close()
 
 
@@ -129,10 +137,10 @@ def test_a_journal_cut_short_anywhere_loses_only_its_torn_line(tmp_path: Path, l
     path = tmp_path / "00007.jsonl"
     path.write_bytes(TORN[:length])
     whole = max(0, TORN[:length].count(b"\n") - 1)
-    assert read_journal(path) == RECORDS[:whole]
+    assert list(read_journal(path)) == RECORDS[:whole]
     assert path.read_bytes() == TORN[:length]
     journal = Journal(path, HEADER)
-    assert journal.replay() == RECORDS[:whole]
+    assert list(journal.replay()) == RECORDS[:whole]
     journal.append([b"next"])
     journal.close()
     assert replayed(path) == [*RECORDS[:whole], b"next"]
@@ -148,7 +156,7 @@ def test_garbage_at_the_end_is_cut_off(tmp_path: Path, garbage: bytes) -> None:
     path = tmp_path / "00007.jsonl"
     content = journal_of(path, RECORDS)
     path.write_bytes(content + garbage)
-    assert read_journal(path) == RECORDS
+    assert list(read_journal(path)) == RECORDS
     assert replayed(path) == RECORDS
     assert path.read_bytes() == content
 
@@ -167,7 +175,7 @@ def test_a_flipped_bit_before_the_last_line_is_an_error_that_names_the_line(tmp_
     journal = Journal(path, HEADER)
     for read in (journal.replay, lambda: read_journal(path)):
         with pytest.raises(CheckpointError, match=rf"00007\.jsonl:{line}: .*damaged"):
-            read()
+            list(read())
     journal.close()
     assert path.read_bytes() == damaged
 
@@ -181,7 +189,7 @@ def test_a_journal_of_something_else_is_refused_and_left_alone(tmp_path: Path, h
     content = journal_of(path, RECORDS)
     journal = Journal(path, header)
     with pytest.raises(CheckpointError, match="belongs to run run-a, partition 7") as refused:
-        journal.replay()
+        list(journal.replay())
     journal.close()
     assert str(path) in str(refused.value)
     assert path.read_bytes() == content
@@ -207,12 +215,42 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path, con
     assert path.read_bytes() == content
 
 
+def test_a_record_is_found_again_by_what_stands_before_it(tmp_path: Path) -> None:
+    """In a journal that was begun just now, and in one that was carried on with."""
+    path = tmp_path / "00007.jsonl"
+    for half in (RECORDS[:2], RECORDS[2:]):
+        journal = Journal(path, HEADER)
+        known = list(journal.replay())
+        journal.append(half)
+        offset = 0
+        for record in [*known, *half]:
+            assert journal.read_again(offset, len(record)) == record
+            offset += len(record) + LINE_EXTRA_BYTES
+        journal.close()
+
+
+def test_a_record_that_changed_meanwhile_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    """What is read again is checked again: it becomes the result."""
+    path = tmp_path / "00007.jsonl"
+    journal = Journal(path, HEADER)
+    list(journal.replay())
+    journal.append(RECORDS)
+    content = path.read_bytes()
+    path.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+    size = len(RECORDS[-1])
+    with pytest.raises(CheckpointError, match=r"00007\.jsonl: the line at byte [0-9]+ is damaged"):
+        journal.read_again(sum(len(each) + LINE_EXTRA_BYTES for each in RECORDS[:-1]), size)
+    journal.close()
+
+
 def test_a_journal_whose_partition_was_committed_meanwhile_is_empty(tmp_path: Path) -> None:
     """Who looks at a run that goes on may come late: the file is gone, which is no error."""
-    assert read_journal(tmp_path / "00007.jsonl") == []
+    assert list(read_journal(tmp_path / "00007.jsonl")) == []
 
 
-@pytest.mark.parametrize("act", [read_journal, lambda path: Journal(path, HEADER)], ids=["read", "open"])
+@pytest.mark.parametrize(
+    "act", [lambda path: list(read_journal(path)), lambda path: Journal(path, HEADER)], ids=["read", "open"]
+)
 def test_a_journal_that_cannot_be_opened_is_an_error_that_names_it(
     tmp_path: Path, act: Callable[[Path], object]
 ) -> None:
@@ -224,11 +262,11 @@ def test_a_journal_that_cannot_be_opened_is_an_error_that_names_it(
 FILL = """
 import resource, signal, sys
 from pathlib import Path
-from cometbatch.checkpoint import Journal, JournalHeader
+from cometbatch.checkpoint import LINE_EXTRA_BYTES, Journal, JournalHeader
 from cometbatch.errors import CheckpointError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 journal = Journal(Path(sys.argv[1]), JournalHeader("run-a", 7))
-journal.replay()
+list(journal.replay())
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 for number in range(100):
     try:
@@ -271,7 +309,7 @@ def test_sync_reaches_the_disk_once_for_what_was_appended(tmp_path: Path, monkey
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
     journal = Journal(tmp_path / "00007.jsonl", HEADER)
-    journal.replay()
+    list(journal.replay())
     for _ in range(3):
         journal.append([b"{}"])
     journal.sync()
@@ -295,7 +333,7 @@ def test_a_disk_that_fails_to_sync_is_an_error_that_names_the_journal(
 
     monkeypatch.setattr(os, "fdatasync", fail)
     journal = Journal(tmp_path / "00007.jsonl", HEADER)
-    journal.replay()
+    list(journal.replay())
     with pytest.raises(CheckpointError, match=r"00007\.jsonl: can't sync .*Input/output error"):
         journal.sync()
     journal.close()
@@ -304,7 +342,7 @@ def test_a_disk_that_fails_to_sync_is_an_error_that_names_the_journal(
 def test_a_journal_is_not_closed_under_a_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Syncing and committing run in two threads: closing waits, so that no sync meets a closed file."""
     journal = Journal(tmp_path / "00007.jsonl", HEADER)
-    journal.replay()
+    list(journal.replay())
     closing = threading.Thread(target=journal.close)
 
     def sync_slowly(descriptor: int) -> None:
@@ -603,7 +641,7 @@ def run_in(path: Path, parts: Path | None = None) -> RunDirectory:
     for index in (1, 123456):
         directory.commit_part(index, lambda file: _write(file, b"part"))
     journal = directory.open_journal("run-a", 2)
-    journal.replay()
+    list(journal.replay())
     journal.close()
     return directory
 
@@ -723,7 +761,7 @@ UNREADABLE: list[tuple[str, Callable[[RunDirectory], object]]] = [
     ("sessions.jsonl", lambda directory: directory.add_session(SESSION)),
     ("reopened.json", RunDirectory.reopened),
     ("manifest.json", RunDirectory.read_manifest),
-    ("journal/00001.jsonl", lambda directory: read_journal(directory.journal_path(1))),
+    ("journal/00001.jsonl", lambda directory: list(read_journal(directory.journal_path(1)))),
     ("journal/00001.jsonl", lambda directory: directory.open_journal("run-a", 1)),
 ]
 

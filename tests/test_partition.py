@@ -43,7 +43,7 @@ def outcome_of_row(row: int) -> Failed:
 def journal(run: RunOnDisk, index: int, rows: range) -> None:
     """Leave a journal behind, as a process that died with these rows recorded."""
     left = run.directory.open_journal(RUN_ID, index)
-    left.replay()
+    list(left.replay())
     for row in rows:
         left.append([output.encode_outcome(outcome_of_row(row))])
     left.close()

@@ -95,7 +95,7 @@ def test_a_look_changes_nothing(tmp_path: Path) -> None:
 def record(run: RunOnDisk, rows: range) -> None:
     """Leave these rows recorded in the first partition's journal."""
     journal = run.directory.open_journal(RUN_ID, 0)
-    journal.replay()
+    list(journal.replay())
     for row in rows:
         journal.append([output.encode_outcome(unsendable(row))])
     journal.close()
