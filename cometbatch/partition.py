@@ -32,6 +32,7 @@ from cometbatch.records import (
 )
 
 OPEN_PARTITIONS = 4  # kept open while their slowest rows are waited for
+MAX_OPEN_BYTES = 48 * 1024 * 1024  # of their input, columns that nobody uses included; beyond it none is opened beside
 ROWS_PER_SLOT = 4  # rows of open partitions for each request in flight, where partitions are tiny
 MAX_KEPT_BYTES = 32 * 1024 * 1024  # of the journals of all open partitions, whose records are kept in memory, too
 PIECE_BYTES = 4 * 1024 * 1024  # of lines that become one row group of a part
@@ -120,6 +121,7 @@ class _Open:
     def __init__(self, partition: Partition, table: pa.Table, journal: Journal, room: int) -> None:
         self.partition = partition
         self.table = table
+        self.size = table.nbytes
         self._journal = journal
         self._records = _Recorded(journal, room)
         self.recorded: set[int] = set()
@@ -210,7 +212,11 @@ class Partitions:
 
         Also where `next_row` has an error to raise: a run that waits for room would never hear of it.
         """
-        if self._rows_left or self._broken is not None or len(self._open) < OPEN_PARTITIONS:
+        if self._rows_left or self._broken is not None or not self._open:
+            return True
+        if sum(opened.size for opened in self._open.values()) >= MAX_OPEN_BYTES:
+            return False
+        if len(self._open) < OPEN_PARTITIONS:
             return True
         return sum(opened.partition.row_count for opened in self._open.values()) < self._min_open_rows
 

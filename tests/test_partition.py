@@ -227,6 +227,22 @@ def test_stuck_partitions_hold_back_fresh_ones(tmp_path: Path) -> None:
     assert all_rows(run) == list(range(8 * (OPEN_PARTITIONS + 2)))
 
 
+def test_partitions_of_long_texts_are_open_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table sorted by length ends in partitions of eighty megabytes, and four of them were open."""
+    monkeypatch.setattr(partition, "MAX_OPEN_BYTES", 1)
+    run = RunOnDisk(tmp_path, 8 * 3, 8)
+    most_open = 0
+
+    def script(row: int, _attempt: int) -> tuple[float, Any]:
+        nonlocal most_open
+        most_open = max(most_open, len(run.directory.journals()))
+        return (500.0 if row == 1 else 1.0), answer()
+
+    assert virtual_time.run(carry_out(run, ScriptedService(script), concurrency=4)) is None
+    assert most_open == 1
+    assert all_rows(run) == list(range(8 * 3))
+
+
 @pytest.mark.parametrize("partition_rows", [1, 3])
 def test_tiny_partitions_fill_all_slots(tmp_path: Path, partition_rows: int) -> None:
     """Where partitions are smaller than a window of requests, as many are open as the slots need."""
