@@ -35,7 +35,7 @@ OPEN_PARTITIONS = 4  # kept open while their slowest rows are waited for
 MAX_OPEN_BYTES = 48 * 1024 * 1024  # of their input, columns that nobody uses included; beyond it none is opened beside
 ROWS_PER_SLOT = 4  # rows of open partitions for each request in flight, where partitions are tiny
 MAX_KEPT_BYTES = 32 * 1024 * 1024  # of the journals of all open partitions, whose records are kept in memory, too
-PIECE_BYTES = 4 * 1024 * 1024  # of lines that become one row group of a part
+PIECE_BYTES = 4 * 1024 * 1024  # of lines and input that become one row group of a part
 MADE_AT_ONCE = 32  # rows made into requests one after the other: twice as fast as one now and one then
 SYNC_INTERVAL_S = 0.5  # a power cut loses at most about this much of what was recorded
 ASSUMED_OUTPUT_TOKENS = 256  # for the tokens-per-minute estimate of a row without a cap, until real usage corrects it
@@ -94,14 +94,14 @@ class _Recorded:
             if self._room < 0:
                 self._lines = None
 
-    def in_row_order(self) -> Iterator[list[Outcome | Thrown]]:
-        """All of them, some megabytes at a time."""
+    def in_row_order(self, beside_bytes: int) -> Iterator[list[Outcome | Thrown]]:
+        """All of them, some megabytes at a time. `beside_bytes`: of the input that will stand beside each."""
         some: list[Outcome | Thrown] = []
         size = 0
         fetch = self._fetch()
         for number in sorted(range(len(self._rows)), key=self._rows.__getitem__):
             some.append(output.decode_record(fetch(number)))
-            size += self._sizes[number]
+            size += self._sizes[number] + beside_bytes
             if size >= PIECE_BYTES:
                 yield some
                 some, size = [], 0
@@ -151,7 +151,7 @@ class _Open:
 
     def records(self) -> Iterator[list[Outcome | Thrown]]:
         """What was recorded, in row order, some megabytes at a time."""
-        return self._records.in_row_order()
+        return self._records.in_row_order(self.size // self.partition.row_count)
 
     def sync(self) -> None:
         """Make what was recorded survive a power cut."""
