@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -225,6 +226,16 @@ def test_stuck_partitions_hold_back_fresh_ones(tmp_path: Path) -> None:
     virtual_time.run(carry_out(run, service, concurrency=OPEN_PARTITIONS + 1))
     assert max(row for at, row in service.sent if at < 200) < 8 * OPEN_PARTITIONS
     assert all_rows(run) == list(range(8 * (OPEN_PARTITIONS + 2)))
+
+
+def test_a_part_of_long_answers_is_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Journal, records and columns of 2,048 answers of 100 kB were in memory at a time: a gigabyte."""
+    monkeypatch.setattr(partition, "PIECE_BYTES", 1)
+    run = RunOnDisk(tmp_path, 24, 8)
+    service = ScriptedService(lambda row, _attempt: (1 + row * 7 % 5, answer(f"answer to {row}")))
+    virtual_time.run(carry_out(run, service, concurrency=8))
+    assert [pq.read_metadata(path).num_row_groups for path in sorted(run.directory.parts.iterdir())] == [8, 8, 8]
+    assert run.parts()["response"].to_pylist() == [f"answer to {row}" for row in range(24)]
 
 
 def test_partitions_of_long_texts_are_open_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
