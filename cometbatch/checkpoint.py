@@ -122,7 +122,10 @@ class Journal:
             line = os.pread(self._file.fileno(), size + LINE_EXTRA_BYTES, self._header_bytes + offset)
         record = _checked(line)
         if record is None:
-            raise CheckpointError(f"{self.path}: the line at byte {self._header_bytes + offset} is damaged. {WAY_BACK}")
+            raise CheckpointError(
+                f"{self.path}: the line at byte {self._header_bytes + offset} is damaged. Restore the file from a "
+                "copy, or remove the line to send its row again."
+            )
         return record
 
     def append(self, records: Sequence[bytes]) -> int:
@@ -230,6 +233,8 @@ class _Lines:
         for number, line in enumerate(self._file, start=1):
             first = first or line
             record = _checked(line)
+            if record is None and not line.endswith(b"\n"):
+                break  # the end, at which somebody may be writing: to read on would find the rest of this very line
             if record is None and not torn_at and _has_hole(line, self.whole_bytes):
                 break
             if record is None:

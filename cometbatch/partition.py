@@ -7,6 +7,7 @@ handed rows whose neighbours are still being waited for.
 import asyncio
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -94,15 +95,15 @@ class _Recorded:
             if self._room < 0:
                 self._lines = None
 
-    def in_row_order(self, beside_bytes: int) -> Iterator[list[Outcome | Thrown]]:
-        """All of them, some megabytes at a time. `beside_bytes`: of the input that will stand beside each."""
+    def in_row_order(self, beside_bytes: int, piece_bytes: float) -> Iterator[list[Outcome | Thrown]]:
+        """All of them, so many bytes at a time. `beside_bytes`: of the input that will stand beside each."""
         some: list[Outcome | Thrown] = []
         size = 0
         fetch = self._fetch()
         for number in sorted(range(len(self._rows)), key=self._rows.__getitem__):
             some.append(output.decode_record(fetch(number)))
             size += self._sizes[number] + beside_bytes
-            if size >= PIECE_BYTES:
+            if size >= piece_bytes:
                 yield some
                 some, size = [], 0
         yield some
@@ -150,8 +151,13 @@ class _Open:
         self.recorded.update([record.row for record in records if not isinstance(record, Thrown)])
 
     def records(self) -> Iterator[list[Outcome | Thrown]]:
-        """What was recorded, in row order, some megabytes at a time."""
-        return self._records.in_row_order(self.size // self.partition.row_count)
+        """What was recorded, in row order, some megabytes at a time.
+
+        All at once where the input has dictionaries: Parquet has the whole of one in each row group.
+        """
+        has_dictionary = any("dictionary<" in str(column.type) for column in self.table.schema)  # nested ones, too
+        piece_bytes = math.inf if has_dictionary else PIECE_BYTES
+        return self._records.in_row_order(self.size // self.partition.row_count, piece_bytes)
 
     def sync(self) -> None:
         """Make what was recorded survive a power cut."""

@@ -4,10 +4,12 @@ Guards: a part says which run and rows it holds, in its footer, so a foreign or 
 """
 
 import contextlib
+import io
 import itertools
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
@@ -17,9 +19,14 @@ from msgspec import Struct
 from cometbatch.errors import CheckpointError
 from cometbatch.records import Partition, Tally
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
+
 PART_KEY = b"cometbatch.part"
+SUM_KEY = b"cometbatch.sum"
 COMPRESSION = "zstd"
 GROUP_ROWS, GROUP_BYTES = 16_384, 16 * 1024 * 1024  # a row group of the result has so much at least, but for the last
+READ_BYTES = 1024 * 1024  # at a time, to sum them up
 # Read again by us alone, and soon: twice as large as zstd.
 QUICK: dict[str, Any] = {"compression": "lz4", "write_statistics": False}
 
@@ -48,11 +55,36 @@ def write_part(
     merged costs less. `repeated`: the columns whose values may repeat.
     """
     shape = _lasting(schema) if is_result else QUICK
-    with pq.ParquetWriter(file, schema, write_page_checksum=True, use_dictionary=repeated, **shape) as writer:
+    summed = _Summed(file)
+    with pq.ParquetWriter(summed, schema, write_page_checksum=True, use_dictionary=repeated, **shape) as writer:
         for table in tables:
             writer.write_table(table, row_group_size=max(1, table.num_rows))
             del table
-        writer.add_key_value_metadata({PART_KEY: msgspec.json.encode(info())})
+        writer.add_key_value_metadata({PART_KEY: msgspec.json.encode(info()), SUM_KEY: summed.sum})
+
+
+class _Summed(io.RawIOBase):
+    """A file that sums up what is written to it: the checksums of pages leave out what stands around them."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        self._crc = self._size = 0
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, data: "Buffer") -> int:
+        """Write all of it."""
+        self._crc = zlib.crc32(data, self._crc)
+        self._size += memoryview(data).nbytes
+        return self._file.write(data)
+
+    @property
+    def sum(self) -> bytes:
+        """Of everything so far."""
+        return b"%08x over %d bytes" % (self._crc, self._size)
 
 
 def read_info(path: Path, run_id: str) -> PartInfo:
@@ -113,7 +145,10 @@ def file_mark(path: Path) -> str | None:
 def read_part(path: Path) -> pa.Table:
     """A whole part, each page checked against its checksum. Raises `CheckpointError` where it is damaged."""
     with _reading(path) as part:
-        return part.read()
+        _check_sum(path, part)
+        # Not all at once: pyarrow can't put together what is nested and has a dictionary.
+        groups = [part.read_row_group(index) for index in range(part.num_row_groups)]
+        return pa.concat_tables(groups) if groups else part.schema_arrow.empty_table()
 
 
 def merge(
@@ -181,6 +216,7 @@ def give_back() -> None:
 def _row_groups(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
     """A part's row groups, one after the other, under this schema."""
     with _reading(path) as part:
+        _check_sum(path, part)
         for index in range(part.num_row_groups):
             yield _under(schema, part.read_row_group(index, use_threads=False))
 
@@ -190,6 +226,19 @@ def _under(schema: pa.Schema, table: pa.Table) -> pa.Table:
     if table.schema.names == schema.names and table.schema.types == schema.types:
         return pa.Table.from_arrays(table.columns, schema=schema)
     return table.cast(schema)
+
+
+def _check_sum(path: Path, part: pq.ParquetFile) -> None:
+    """Raises `ValueError` where the part is not what was written. Parts of earlier versions have no sum."""
+    told = (part.metadata.metadata or {}).get(SUM_KEY)
+    if told is None:
+        return
+    crc, left = 0, int(told.split()[2])
+    with path.open("rb") as file:
+        while piece := file.read(min(left, READ_BYTES)):
+            crc, left = zlib.crc32(piece, crc), left - len(piece)
+    if left or told.split()[0] != b"%08x" % crc:
+        raise ValueError("its checksum differs")
 
 
 @contextlib.contextmanager

@@ -404,6 +404,20 @@ def colourful_table() -> pa.Table:
     return table.cast(schema).replace_schema_metadata({"made by": "a test"})
 
 
+@pytest.mark.parametrize(("dropped", "groups"), [((), 1), (("sort",), 3)], ids=["dictionary", "none"])
+def test_a_part_is_cut_only_where_no_dictionary_would_be_in_each_piece(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, dropped: tuple[str, ...], groups: int
+) -> None:
+    """A hundred thousand categories were written again with every few answers: a result of ten times the size."""
+    monkeypatch.setattr("cometbatch.partition.PIECE_BYTES", 1)
+    given = colourful_table().drop_columns(list(dropped))
+    bench.write_table(given)
+    assert carry_out(bench.job(input={"id": "parcel"}), Network()).all_succeeded
+    assert pq.read_metadata(bench.run_directory / "parts" / "00000.parquet").num_row_groups == groups
+    assert bench.result().select(given.column_names).combine_chunks().equals(given.combine_chunks())
+    assert cometbatch.verify(bench.output).ok
+
+
 @pytest.mark.parametrize("partition_rows", [1, 2, 100])
 def test_input_columns_come_out_as_they_were(bench: Workbench, partition_rows: int) -> None:
     """Types, nulls, dictionaries, nesting and the columns' own metadata survive, however the input was cut."""

@@ -215,6 +215,23 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path, con
     assert path.read_bytes() == content
 
 
+def test_a_journal_that_is_being_written_is_read_up_to_the_line_under_way(tmp_path: Path) -> None:
+    """A line that was completed while it was read was once taken for damage, with the advice to remove it."""
+    path = tmp_path / "00007.jsonl"
+    content = journal_of(path, RECORDS)
+    cut = content.rindex(b"\n", 0, -1) + 5
+    path.write_bytes(content[:cut])
+    reading = read_journal(path)
+    found = [next(reading)]
+    with path.open("ab") as other:
+        for record in reading:
+            found.append(record)
+            if len(found) == len(RECORDS) - 1:
+                other.write(content[cut:] + line_of(RECORDS[0]))
+                other.flush()
+    assert found[: len(RECORDS) - 1] == RECORDS[:-1]
+
+
 def test_a_record_is_found_again_by_what_stands_before_it(tmp_path: Path) -> None:
     """In a journal that was begun just now, and in one that was carried on with."""
     path = tmp_path / "00007.jsonl"
