@@ -498,7 +498,8 @@ class _Session(Struct, frozen=True):
 
         def write(file: IO[bytes]) -> None:
             repeated = output.repeated(schema, job.output.prefix)
-            parts.merge(file, paths, schema, manifests.metadata(self.manifest), repeated=repeated)
+            metadata = manifests.metadata(self.manifest)
+            parts.merge(file, paths, schema, metadata, rows=self.manifest.input.rows, repeated=repeated)
 
         write_aside(job.output.path, write)
 

@@ -6,6 +6,7 @@ Guards: a part says which run and rows it holds, in its footer, so a foreign or 
 import contextlib
 import io
 import itertools
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 PART_KEY = b"cometbatch.part"
 SUM_KEY = b"cometbatch.sum"
 COMPRESSION = "zstd"
-GROUP_ROWS, GROUP_BYTES = 16_384, 16 * 1024 * 1024  # a row group of the result has so much at least, but for the last
+GROUP_BYTES = 8 * 1024 * 1024  # of a row group of the result, in memory, where it is not among many
+LISTED_BYTES = 20_000  # that a row group of 23 columns takes in the list of them, until the end
 READ_BYTES = 1024 * 1024  # at a time, to sum them up
 # Read again by us alone, and soon: twice as large as zstd.
 QUICK: dict[str, Any] = {"compression": "lz4", "write_statistics": False}
@@ -157,18 +159,20 @@ def merge(
     schema: pa.Schema,
     metadata: Mapping[str, str],
     *,
+    rows: int,
     repeated: list[str] | bool = True,
 ) -> None:
     """Write every part's rows, in the order given, as one Parquet file; a row group at a time in memory.
 
-    `repeated`: the columns whose values may repeat.
+    `rows`: how many there are in all, about. `repeated`: the columns whose values may repeat.
 
     Raises `CheckpointError`, naming the part, where one is damaged or does not fit the schema.
     """
     with pq.ParquetWriter(file, schema, use_dictionary=repeated, **_lasting(schema)) as writer:
-        for tables in _groups(parts, schema):
-            rows = sum(table.num_rows for table in tables)
-            writer.write_table(pa.concat_tables(tables), row_group_size=max(1, rows))
+        for tables in _groups(parts, schema, rows):
+            table = pa.concat_tables(tables)
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+            del table
         writer.add_key_value_metadata(dict(metadata))
 
 
@@ -182,23 +186,34 @@ def _lasting(schema: pa.Schema) -> dict[str, Any]:
     return {"compression": COMPRESSION, "write_statistics": numbers or False}
 
 
-def _groups(parts: Iterable[Path], schema: pa.Schema) -> Iterator[list[pa.Table]]:
+def enough_bytes(groups: int, total_bytes: float) -> float:
+    """How large a row group is to be, in memory, after so many of them, in a result of so many bytes.
+
+    The group and the list of those before it take together what that list alone would take in the end, the least that
+    is possible: it grows with the square root of the result. No group is less than a quarter of the first.
+    """
+    together = max(GROUP_BYTES, math.sqrt(2 * LISTED_BYTES * total_bytes))
+    return max(together - groups * LISTED_BYTES, together / 4)
+
+
+def _groups(parts: Iterable[Path], schema: pa.Schema, total_rows: int) -> Iterator[list[pa.Table]]:
     """Row groups of whole parts: a file of many small ones is slower to read, and its list of them takes memory.
 
     Each is the same list, emptied before the next one is read: two of them in memory would be twice as much.
     """
     group: list[pa.Table] = []
-    rows = size = 0
+    rows = size = 0  # so far, in all
+    groups = begun_at = 0  # at how many bytes
     for table in itertools.chain.from_iterable(_row_groups(path, schema) for path in parts):
         group.append(table)
         del table
         rows, size = rows + group[-1].num_rows, size + group[-1].nbytes
-        if rows >= GROUP_ROWS or size >= GROUP_BYTES:
+        if size - begun_at >= enough_bytes(groups, size / max(1, rows) * total_rows):
             give_back()  # what reading took beyond the tables
             yield group
             group.clear()
             give_back()
-            rows = size = 0
+            groups, begun_at = groups + 1, size
     if group:
         yield group
         group.clear()

@@ -80,7 +80,7 @@ def write(folder: Path, index: int, first: int, count: int) -> Path:
 def merged(paths: list[Path] | Iterator[Path], metadata: dict[str, str] | None = None) -> pq.ParquetFile:
     """The result of these parts."""
     buffer = io.BytesIO()
-    parts.merge(buffer, paths, SCHEMA, metadata or {})
+    parts.merge(buffer, paths, SCHEMA, metadata or {}, rows=600)
     return pq.ParquetFile(io.BytesIO(buffer.getvalue()))
 
 
@@ -242,13 +242,21 @@ def test_no_parts_make_an_empty_file_with_the_schema() -> None:
     assert file.metadata.metadata[b"cometbatch.run_id"] == RUN.encode()
 
 
-@pytest.mark.parametrize("bound", [{"GROUP_ROWS": 1_000}, {"GROUP_BYTES": 900_000}], ids=["rows", "bytes"])
-def test_a_merge_holds_about_a_row_group_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: dict[str, int]
-) -> None:
+@given(st.floats(1e3, 1e12))
+def test_a_row_group_and_the_list_of_them_take_little_together(total_bytes: float) -> None:
+    """Ten million rows of 500 bytes: 14 MB, a hundred million 45, where groups of 8 MB each would take 20 and 130."""
+    written, groups, most = 0.0, 0, 0.0
+    while written < total_bytes:
+        size = parts.enough_bytes(groups, total_bytes)
+        most = max(most, size + groups * parts.LISTED_BYTES)
+        written, groups = written + size, groups + 1
+    assert most <= 1.2 * max(parts.GROUP_BYTES, (2 * parts.LISTED_BYTES * total_bytes) ** 0.5)
+
+
+def test_a_merge_holds_about_a_row_group_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One is gone before the next is read, so memory follows their size and not that of the result."""
-    for name, value in bound.items():
-        monkeypatch.setattr(parts, name, value)
+    monkeypatch.setattr(parts, "GROUP_BYTES", 900_000)
+    monkeypatch.setattr(parts, "LISTED_BYTES", 0)
     wide = pa.table({"text": [f"{number:09d}" * 100 for number in range(1_000)]})
     paths = [tmp_path / f"{index:05d}.parquet" for index in range(24)]
     for index, path in enumerate(paths):
@@ -263,7 +271,7 @@ def test_a_merge_holds_about_a_row_group_at_a_time(
             yield path
 
     with (tmp_path / "result.parquet").open("wb") as out:
-        parts.merge(out, watched(), wide.schema, {})
+        parts.merge(out, watched(), wide.schema, {}, rows=24_000)
     assert max(held) < 1.5 * wide.nbytes  # pages of the writer, and not a second group
     assert pq.read_metadata(tmp_path / "result.parquet").num_row_groups == len(paths)
 
@@ -281,7 +289,7 @@ def test_a_merge_takes_the_same_time_for_each_part_however_small_they_are(tmp_pa
         with (tmp_path / "result.parquet").open("wb") as out:
             sys.setprofile(note)
             try:
-                parts.merge(out, [path] * count, table(0, 1).schema, {})
+                parts.merge(out, [path] * count, table(0, 1).schema, {}, rows=count)
             finally:
                 sys.setprofile(None)
         return made[0]
@@ -327,14 +335,14 @@ def test_what_the_disk_says_of_the_result_is_not_blamed_on_a_part(tmp_path: Path
     """A full disk under the result is the result's trouble: no part is called damaged for it."""
     path = write(tmp_path, 0, 0, 5_000)
     with pytest.raises(OSError, match="No space left"), Path("/dev/full").open("wb", buffering=0) as full:
-        parts.merge(full, [path], SCHEMA, {})
+        parts.merge(full, [path], SCHEMA, {}, rows=1)
 
 
 def test_a_result_says_which_run_wrote_it(tmp_path: Path) -> None:
     """So that a finished run knows its own result again."""
     path = tmp_path / "answers.parquet"
     with path.open("wb") as file:
-        parts.merge(file, [write(tmp_path, 0, 0, 3)], SCHEMA, {"cometbatch.run_id": RUN})
+        parts.merge(file, [write(tmp_path, 0, 0, 3)], SCHEMA, {"cometbatch.run_id": RUN}, rows=3)
     assert parts.result_run_id(path) == RUN
 
 
