@@ -215,21 +215,32 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path, con
     assert path.read_bytes() == content
 
 
-def test_a_journal_that_is_being_written_is_read_up_to_the_line_under_way(tmp_path: Path) -> None:
+class Growing(io.RawIOBase):
+    """A file that ends after each of its pieces, and goes on when it is read once more."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        super().__init__()
+        self._pieces = [each for piece in pieces for each in (piece, b"")]
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        piece = self._pieces.pop(0) if self._pieces else b""
+        into[: len(piece)] = piece
+        return len(piece)
+
+
+def test_a_journal_that_is_being_written_is_read_up_to_the_line_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A line that was completed while it was read was once taken for damage, with the advice to remove it."""
     path = tmp_path / "00007.jsonl"
     content = journal_of(path, RECORDS)
     cut = content.rindex(b"\n", 0, -1) + 5
-    path.write_bytes(content[:cut])
-    reading = read_journal(path)
-    found = [next(reading)]
-    with path.open("ab") as other:
-        for record in reading:
-            found.append(record)
-            if len(found) == len(RECORDS) - 1:
-                other.write(content[cut:] + line_of(RECORDS[0]))
-                other.flush()
-    assert found[: len(RECORDS) - 1] == RECORDS[:-1]
+    growing = Growing(content[:cut], content[cut:] + line_of(RECORDS[0]))
+    monkeypatch.setattr(Path, "open", lambda _path, _mode: io.BufferedReader(growing))
+    assert list(read_journal(path)) == RECORDS[:-1]
 
 
 def test_a_record_is_found_again_by_what_stands_before_it(tmp_path: Path) -> None:
