@@ -233,11 +233,11 @@ class _Lines:
         for number, line in enumerate(self._file, start=1):
             first = first or line
             record = _checked(line)
-            if record is None and not line.endswith(b"\n"):
-                break  # the end, at which somebody may be writing: to read on would find the rest of this very line
-            if record is None and not torn_at and _has_hole(line, self.whole_bytes):
-                break
             if record is None:
+                if not line.endswith(b"\n"):
+                    break  # the end, at which somebody may be writing: to read on would find the rest of this very line
+                if not torn_at and _has_hole(line, self.whole_bytes):
+                    break
                 torn_at = torn_at or number
             elif torn_at:
                 raise CheckpointError(

@@ -88,10 +88,11 @@ class _Recorded:
     def add(self, rows: Iterable[int], lines: Sequence[bytes]) -> None:
         """Note what stands in the journal by now, in its order."""
         self._rows += rows
-        self._sizes += map(len, lines)
+        sizes = list(map(len, lines))
+        self._sizes += sizes
         if self._lines is not None:
             self._lines += lines
-            self._room -= sum(map(len, lines))
+            self._room -= sum(sizes)
             if self._room < 0:
                 self._lines = None
 
