@@ -290,7 +290,7 @@ def test_a_journal_that_cannot_be_opened_is_an_error_that_names_it(
 FILL = """
 import resource, signal, sys
 from pathlib import Path
-from cometbatch.checkpoint import LINE_EXTRA_BYTES, Journal, JournalHeader
+from cometbatch.checkpoint import Journal, JournalHeader
 from cometbatch.errors import CheckpointError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 journal = Journal(Path(sys.argv[1]), JournalHeader("run-a", 7))

@@ -178,10 +178,8 @@ def test_an_answer_stands_beside_its_own_row(tmp_path: Path) -> None:
 # -- room ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("partition_rows", [8, 25])
-def test_a_slow_row_keeps_few_partitions_open(tmp_path: Path, partition_rows: int) -> None:
-    """While one early row is waited for, the others go on, and memory stays at a few open partitions."""
-    run = RunOnDisk(tmp_path, 8 * partition_rows, partition_rows)
+def open_beside_a_slow_row(run: RunOnDisk, concurrency: int) -> int:
+    """Carry all rows out, the second of which takes very long; the most partitions that were open at a time."""
     most_open = 0
 
     def script(row: int, _attempt: int) -> tuple[float, Any]:
@@ -189,7 +187,15 @@ def test_a_slow_row_keeps_few_partitions_open(tmp_path: Path, partition_rows: in
         most_open = max(most_open, len(run.directory.journals()))
         return (500.0 if row == 1 else 1.0), answer()
 
-    assert virtual_time.run(carry_out(run, ScriptedService(script), concurrency=2)) is None
+    assert virtual_time.run(carry_out(run, ScriptedService(script), concurrency=concurrency)) is None
+    return most_open
+
+
+@pytest.mark.parametrize("partition_rows", [8, 25])
+def test_a_slow_row_keeps_few_partitions_open(tmp_path: Path, partition_rows: int) -> None:
+    """While one early row is waited for, the others go on, and memory stays at a few open partitions."""
+    run = RunOnDisk(tmp_path, 8 * partition_rows, partition_rows)
+    most_open = open_beside_a_slow_row(run, concurrency=2)
     assert 2 <= most_open <= OPEN_PARTITIONS
     assert all_rows(run) == list(range(8 * partition_rows))
 
@@ -242,14 +248,7 @@ def test_partitions_of_long_texts_are_open_one_at_a_time(tmp_path: Path, monkeyp
     """A table sorted by length ends in partitions of eighty megabytes, and four of them were open."""
     monkeypatch.setattr(partition, "MAX_OPEN_BYTES", 1)
     run = RunOnDisk(tmp_path, 8 * 3, 8)
-    most_open = 0
-
-    def script(row: int, _attempt: int) -> tuple[float, Any]:
-        nonlocal most_open
-        most_open = max(most_open, len(run.directory.journals()))
-        return (500.0 if row == 1 else 1.0), answer()
-
-    assert virtual_time.run(carry_out(run, ScriptedService(script), concurrency=4)) is None
+    most_open = open_beside_a_slow_row(run, concurrency=4)
     assert most_open == 1
     assert all_rows(run) == list(range(8 * 3))
 

@@ -37,11 +37,11 @@ class Service(Struct, frozen=True):
     latency_s: float
     spread_s: float = 0.0
     one_core: bool = False
+    is_encrypted: bool = False
 
 
 USUAL = Service(256, 0.05, 0.025)
 MANY = Service(2000, 0.2, 0.1, one_core=True)
-MANY_ANYWHERE = Service(2000, 0.2, 0.1)
 AT_ONCE = Service(256, 0.0, one_core=True)
 NO_WAIT = Service(256, 0.0)
 
@@ -79,7 +79,7 @@ class Workshop:
 
     def carry_out(self, who: Contender, rows: int, service: Service, **said: object) -> Record:
         """One whole run, from the table to the answers, all of them checked."""
-        with self.bench() as folder, self.stub(service) as stub:
+        with self.bench() as folder, self.stub(service, tls=folder if service.is_encrypted else None) as stub:
             output = folder / "out.parquet"
             command = who.command(self.python(who), stub.base_url, self.rows(rows), output, service.in_flight)
             measured = Running(command, folder / "stdout", one_core=service.one_core).end().or_fail(command)
@@ -148,23 +148,10 @@ def _on_one_core(shop: Workshop, rows: int, service: Service, case: str) -> None
 def tls(shop: Workshop, rows: int) -> None:
     """What TLS takes: the same job with it and without, at 256 and at 2,000 in flight."""
     for each_round in range(shop.rounds):
-        for service in (USUAL, MANY_ANYWHERE):
-            for is_encrypted in (False, True):
-                _encrypted(shop, rows, service, is_encrypted=is_encrypted, each_round=each_round)
-
-
-def _encrypted(shop: Workshop, rows: int, service: Service, *, is_encrypted: bool, each_round: int) -> None:
-    with shop.bench() as folder, shop.stub(service, tls=folder if is_encrypted else None) as stub:
-        source, output = shop.rows(rows), folder / "out.parquet"
-        command = SUBJECT.command(shop.python(SUBJECT), stub.base_url, source, output, service.in_flight)
-        ca_file = folder / "ca.pem" if is_encrypted else None
-        write_job(stub.base_url, source, output, service.in_flight, ca_file=ca_file)
-        measured = Running(command, folder / "stdout").end().or_fail(command)
-        case = "tls" if is_encrypted else "no tls"
-        record = record_of(SUBJECT.name, rows, measured, case=case, in_flight=service.in_flight, round=each_round)
-        if count_right(SUBJECT.answers(output), rows) != rows:
-            raise SystemExit(f"{case}: not every row has its own answer")
-        shop.keep(record | seen(stub))
+        for in_flight, latency_s, spread_s in ((256, 0.05, 0.025), (2000, 0.2, 0.1)):
+            for case, is_encrypted in (("no tls", False), ("tls", True)):
+                service = Service(in_flight, latency_s, spread_s, is_encrypted=is_encrypted)
+                shop.carry_out(SUBJECT, rows, service, case=case, in_flight=in_flight, round=each_round)
 
 
 # -- a long table ------------------------------------------------------------------------------------------------------
@@ -258,7 +245,7 @@ def limit(shop: Workshop, seconds: int) -> None:
 
 def _limited(shop: Workshop, who: Contender, rate: int, seconds: int, *, is_limited: bool, each_round: int) -> None:
     in_flight = USUAL.in_flight if is_limited else int(rate * USUAL.latency_s)
-    limits: dict[str, Any] = {"requests_per_minute": rate * 60} if is_limited else {}
+    limits = {"requests_per_minute": rate * 60} if is_limited else {}
     with shop.bench() as folder, shop.stub(USUAL) as stub:
         source, output = shop.rows(rate * seconds), folder / "out.parquet"
         command = who.command(shop.python(who), stub.base_url, source, output, in_flight)

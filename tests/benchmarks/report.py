@@ -54,14 +54,14 @@ class Records:
                 by_case[case].append(record)
         self._records = [record for kept in by_case.values() for record in kept]
 
-    def of(self, case: str, who: str = COMETBATCH, rows: int | None = None) -> list[Record]:
-        """Those of one case and contender."""
-        asked = {"case": case, "who": who} | ({} if rows is None else {"rows": rows})
+    def of(self, case: str, who: str = COMETBATCH, **more: int) -> list[Record]:
+        """Those of one case and contender, and with so many rows, or in flight."""
+        asked = {"case": case, "who": who, **more}
         return [record for record in self._records if asked.items() <= record.items()]
 
-    def median(self, field: str, case: str, who: str = COMETBATCH, rows: int | None = None) -> float:
+    def median(self, field: str, case: str, who: str = COMETBATCH, **more: int) -> float:
         """The middle one."""
-        return median(float(record[field]) for record in self.of(case, who, rows))
+        return median(float(record[field]) for record in self.of(case, who, **more))
 
     def rows(self, case: str, who: str = COMETBATCH) -> list[int]:
         """Every length of table that was measured."""
@@ -142,18 +142,17 @@ def _rate_line(records: Records, case: str, title: str, who: str) -> list[str]:
 
 def _encrypted(records: Records) -> str:
     lines = [
-        [f"{in_flight:,}", title, *_medians(records.of(case), in_flight)]
+        _encrypted_line(records, case, title, in_flight)
         for in_flight in sorted({record["in_flight"] for record in records.of("tls")})
         for case, title in (("no tls", "without"), ("tls", "with"))
     ]
     return _table(["in flight", "TLS", "rows", "CPU ms a row, whole process", "peak MB"], lines)
 
 
-def _medians(records: list[Record], in_flight: int) -> list[str]:
-    rounds = [record for record in records if record["in_flight"] == in_flight]
-    rows = rounds[0]["rows"]
-    cpu_s, peak_mb = (median(record[field] for record in rounds) for field in ("cpu_s", "peak_mb"))
-    return [f"{rows:,}", f"{cpu_s / rows * 1000:.3f}", f"{peak_mb:.0f}"]
+def _encrypted_line(records: Records, case: str, title: str, in_flight: int) -> list[str]:
+    (rows,) = records.rows(case)
+    cpu_s, peak_mb = (records.median(field, case, in_flight=in_flight) for field in ("cpu_s", "peak_mb"))
+    return [f"{in_flight:,}", title, f"{rows:,}", f"{cpu_s / rows * 1000:.3f}", f"{peak_mb:.0f}"]
 
 
 def _long_tables(records: Records) -> str:

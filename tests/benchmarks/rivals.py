@@ -14,6 +14,7 @@ SCRIPTS = Path(__file__).parent / "contenders"
 SYSTEM = "Answer in one word."
 QUESTION = "What is the capital of place {}? If it has none, name the largest town; do not explain the answer."
 STUB = ("uvloop", "trustme")
+CA_FILE = "ca.pem"  # as the stub names it
 COMETBATCH, COMETBATCH_ON_ASYNCIO, COMETBATCH_ADAPTIVE = "cometbatch", "cometbatch-asyncio", "cometbatch-adaptive"
 ON_ASYNCIO = (
     "import sys; sys.modules['uvloop'] = None; from cometbatch.cli import main; main()"  # as if it were not there
@@ -53,11 +54,9 @@ class Cometbatch(Contender, frozen=True):
         return [str(python), *start, "run", str(job)]
 
 
-def write_job(
-    base_url: str, source: Path, output: Path, concurrency: int, *, ca_file: Path | None = None, **limits: object
-) -> Path:
-    """A job file beside the output: no limits but these, a price for every row."""
-    trust = {} if ca_file is None else {"ca_file": str(ca_file)}
+def write_job(base_url: str, source: Path, output: Path, concurrency: int, **limits: object) -> Path:
+    """A job file beside the output: no limits but these, a price for every row; TLS by the authority beside it."""
+    trust = {"ca_file": str(output.with_name(CA_FILE))} if base_url.startswith("https:") else {}
     job = {
         "input": {"path": str(source), "id": "id"},
         "output": {"path": str(output)},

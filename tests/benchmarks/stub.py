@@ -142,7 +142,7 @@ def _say(line: str) -> None:
 
 def encrypted(folder: Path) -> ssl.SSLContext:
     """TLS with a certificate for 127.0.0.1, by an authority of its own: `ca.pem` in the folder."""
-    import trustme  # noqa: PLC0415 - only here, and the in-process server of the regression tests needs none
+    import trustme  # noqa: PLC0415 - takes long to load, and most runs speak no TLS
 
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
