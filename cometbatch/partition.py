@@ -23,10 +23,8 @@ from cometbatch.records import (
     Failed,
     Failure,
     HttpRequest,
-    Message,
     Outcome,
     Partition,
-    Prompt,
     RowRequest,
     Tally,
     Thrown,
@@ -45,30 +43,31 @@ ASSUMED_OUTPUT_TOKENS = 256  # for the tokens-per-minute estimate of a row witho
 class RowMaker(Struct, frozen=True):
     """How a row of the input becomes a request, or fails before anything is sent.
 
-    `hash_start`: a hash of hashlib's that has seen what all requests have in common; each goes on with a copy.
+    `render` gives the texts that differ from row to row, and `build` makes a request with them. `common_characters`:
+    of the texts that all rows share. `hash_start`: a hash of hashlib's that has seen what all requests have in common;
+    each goes on with a copy.
     """
 
     columns: tuple[str, ...]
     id_column: str | None
-    render: Callable[[Mapping[str, object]], Prompt | Failure]
-    build: Callable[[Sequence[Message]], HttpRequest]
+    render: Callable[[Mapping[str, object]], Sequence[str] | Failure]
+    build: Callable[[Sequence[str]], HttpRequest]
     hash_start: Any
     now: Callable[[], datetime]
+    common_characters: int = 0
+    max_output_tokens: int | None = None
 
     def make(self, row: int, values: Mapping[str, object]) -> RowRequest | Failed:
         """The request of one row. The same row always gives the same bytes."""
         custom_id = None if self.id_column is None or (value := values[self.id_column]) is None else str(value)
-        prompt = self.render(values)
-        if isinstance(prompt, Failure):
-            return Failed(row, custom_id, 0, None, self.now(), None, prompt)
-        http = self.build(prompt.messages)
+        texts = self.render(values)
+        if isinstance(texts, Failure):
+            return Failed(row, custom_id, 0, None, self.now(), None, texts)
+        http = self.build(texts)
         digest = self.hash_start.copy()
         digest.update(http.body)
-        characters = 0
-        for message in prompt.messages:
-            characters += len(message.content)
-        cap = prompt.params.max_output_tokens
-        tokens = estimate_tokens(characters) + (cap or ASSUMED_OUTPUT_TOKENS)
+        cap = self.max_output_tokens
+        tokens = estimate_tokens(sum(map(len, texts), self.common_characters)) + (cap or ASSUMED_OUTPUT_TOKENS)
         return RowRequest(row, custom_id, http, digest.hexdigest(), tokens, cap)
 
 
@@ -319,10 +318,11 @@ class Partitions:
 
     def _make_rows(self, opened: _Open) -> Iterator[list[RowRequest | Failed]]:
         """Some at a time, the last of them first."""
-        done = frozenset(opened.recorded)
-        rows = enumerate(source.rows(opened.table, self._maker.columns), opened.partition.first_row)
-        undone = ((row, values) for row, values in rows if row not in done)
-        while some := list(itertools.islice(undone, MADE_AT_ONCE)):
+        values = source.rows(opened.table, self._maker.columns)
+        rows: Iterator[tuple[int, dict[str, object]]] = enumerate(values, opened.partition.first_row)
+        if done := frozenset(opened.recorded):
+            rows = ((row, values) for row, values in rows if row not in done)
+        while some := list(itertools.islice(rows, MADE_AT_ONCE)):
             made = list(itertools.starmap(self._maker.make, some))
             made.reverse()
             yield made

@@ -276,28 +276,31 @@ class _Jinja:
 
 
 class _Join:
-    """A template of plain text and `{{ column }}` alone, at a third of Jinja2's price and with the same result.
+    """A template of plain text and `{{ column }}` alone, at a fifth of Jinja2's price and with the same result.
 
     Where the short way fails, Jinja2 does it again and says why.
     """
 
     def __init__(self, pieces: Sequence[nodes.TemplateData | nodes.Name], jinja: _Jinja) -> None:
-        self._texts = [piece.data if isinstance(piece, nodes.TemplateData) else "" for piece in pieces]
-        self._columns = [(place, piece.name) for place, piece in enumerate(pieces) if isinstance(piece, nodes.Name)]
+        texts = (piece.data.replace("%", "%%") if isinstance(piece, nodes.TemplateData) else "%s" for piece in pieces)
+        self._frame = "".join(texts)
+        self._columns = [piece.name for piece in pieces if isinstance(piece, nodes.Name)]
         self._jinja = jinja
 
     def render(self, values: Mapping[str, object]) -> str:
-        texts = self._texts.copy()
         try:
-            for place, name in self._columns:
-                value = values[name]
-                texts[place] = value if type(value) is str else str(_printed(value))
+            cells = [values[name] for name in self._columns]
+            if not _TEXT.issuperset(map(type, cells)):
+                cells = [cell if type(cell) is str else str(_printed(cell)) for cell in cells]
         except Exception:  # noqa: BLE001 - a missing column, or a value whose `str` fails in any way it likes
             return self._jinja.render(values)
-        whole = "".join(texts)
-        return _encodable(whole) if len(whole) <= MAX_MESSAGE_CHARACTERS else self._jinja.render(values)
+        whole = self._frame % tuple(cells)
+        if len(whole) > MAX_MESSAGE_CHARACTERS:
+            return self._jinja.render(values)
+        return whole if whole.isascii() else _encodable(whole)
 
 
+_TEXT = frozenset({str})
 _Renderer: TypeAlias = _Constant | _Join | _Jinja
 
 
@@ -393,9 +396,9 @@ class _Part:
             raise self._error(str(error.message).rstrip("."), error.lineno, _hint(error)) from None
         except Exception as error:  # noqa: BLE001 - Jinja2 and Python's compiler fail in many ways on a hostile template
             raise self._error(f"can't be compiled: {_words(error)}", None, None) from None
-        is_constant = isinstance(self._renderer, _Constant)
-        self.constant = Message(role, self._renderer.render({})) if is_constant else None
-        """The message, where it is the same for all rows."""
+        self.constant = self._renderer.render({}) if isinstance(self._renderer, _Constant) else None
+        """The text, where it is the same for all rows."""
+        self.render = self._renderer.render
 
     def _error(self, reason: str, line: int | None, hint: str | None) -> TemplateError:
         return TemplateError(reason, index=self.index, role=self.role, line=line, hint=hint)
@@ -407,12 +410,9 @@ class _Part:
             reason = "; ".join(_no_column(name, columns) for name in missing)
             raise self._error(reason, self.uses.lines[missing[0]], f"the columns are {_shown_columns(columns)}")
 
-    def render(self, values: Mapping[str, object]) -> Message | Failure:
-        try:
-            return Message(self.role, self._renderer.render(values))
-        except Exception as error:  # noqa: BLE001 - whatever a template does with a row is that row's failure alone
-            place = _place(self.index, self.role, _line_of(error))
-            return Failure("template", _encodable(f"{place}: {_words(error)}")[:MAX_FAILURE_CHARACTERS])
+    def failure(self, error: Exception) -> Failure:
+        place = _place(self.index, self.role, _line_of(error))
+        return Failure("template", _encodable(f"{place}: {_words(error)}")[:MAX_FAILURE_CHARACTERS])
 
 
 class PromptTemplate:
@@ -420,9 +420,11 @@ class PromptTemplate:
 
     def __init__(self, messages: Sequence[tuple[Role, str]], params: GenerationParams) -> None:
         self._parts = tuple(_Part(index, role, source) for index, (role, source) in enumerate(messages))
-        self._messages = [part.constant for part in self._parts]
-        self._to_render = [part for part in self._parts if part.constant is None]
+        self._varying = [part for part in self._parts if part.constant is None]
+        self._renders = [part.render for part in self._varying]
         self._params = params
+        self.varying = len(self._varying)
+        """How many of the messages' texts differ from row to row."""
         self.columns_needed = frozenset(name for part in self._parts for name in part.uses.lines)
         """The columns that the templates name."""
         self.needs_all_columns = any(part.uses.all_columns for part in self._parts)
@@ -433,17 +435,35 @@ class PromptTemplate:
         for part in self._parts:
             part.check(columns)
 
-    def render(self, values: Mapping[str, object]) -> Prompt | Failure:
-        """The prompt for a row given as column -> value; a `Failure` of kind "template" where that goes wrong.
+    def texts(self, values: Mapping[str, object]) -> list[str] | Failure:
+        """The texts of a row that differ from row to row, in the messages' order.
 
-        Values print as `str` has them, null as nothing. Lone surrogates become U+FFFD. Raises nothing.
+        The row is given as column -> value. A `Failure` of kind "template" where that goes wrong. Values print as `str`
+        has them, null as nothing. Lone surrogates become U+FFFD. Raises nothing.
         """
-        messages: list[Any] = self._messages.copy()
-        for part in self._to_render:
-            message = messages[part.index] = part.render(values)
-            if isinstance(message, Failure):
-                return message
-        return Prompt(tuple(messages), self._params)
+        try:
+            return [render(values) for render in self._renders]
+        except Exception as error:  # noqa: BLE001 - whatever a template does with a row is that row's failure alone
+            return self._failure(values, error)
+
+    def _failure(self, values: Mapping[str, object], first: Exception) -> Failure:
+        """Whose failure it is, found by doing it again: but for want of memory, a row always comes out the same."""
+        for part in self._varying:
+            try:
+                part.render(values)
+            except Exception as error:  # noqa: BLE001 - as above
+                return part.failure(error)
+        return self._varying[0].failure(first)
+
+    def messages(self, texts: Sequence[str]) -> tuple[Message, ...]:
+        """The whole prompt with these of its texts, as `texts` has them."""
+        own = iter(texts)
+        return tuple(Message(part.role, next(own) if part.constant is None else part.constant) for part in self._parts)
+
+    def render(self, values: Mapping[str, object]) -> Prompt | Failure:
+        """The prompt for a row, or the `Failure` that `texts` has in its place."""
+        texts = self.texts(values)
+        return texts if isinstance(texts, Failure) else Prompt(self.messages(texts), self._params)
 
 
 def compile_prompt(messages: Sequence[tuple[Role, str]], params: GenerationParams) -> PromptTemplate:

@@ -326,19 +326,20 @@ class RunOnDisk:
         return (self.table.slice(each.first_row, each.row_count) for each in wanted)
 
     def row_maker(self) -> RowMaker:
+        build = CHAT.request_builder(MODEL, GenerationParams())
         return RowMaker(
             columns=("n",),
             id_column="n",
             render=self._render,
-            build=CHAT.request_builder(MODEL, GenerationParams()),
+            build=lambda texts: build([Message("user", text) for text in texts]),
             hash_start=hashlib.sha256(b"chat\n"),
             now=lambda: NOW,
         )
 
-    def _render(self, values: Mapping[str, object]) -> Prompt | Failure:
+    def _render(self, values: Mapping[str, object]) -> list[str] | Failure:
         row = values["n"]
         assert isinstance(row, int)
-        return Failure("template", "no such thing") if row in self._unsendable else prompt_of(row)
+        return Failure("template", "no such thing") if row in self._unsendable else [str(row)]
 
     def marks(self, slots: int) -> InFlightMarks:
         return self.directory.in_flight_marks(slots)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from cometbatch import output, partition
 from cometbatch.errors import CheckpointError
 from cometbatch.partition import OPEN_PARTITIONS, ROWS_PER_SLOT, SYNC_INTERVAL_S, Partitions, RowMaker
-from cometbatch.records import Failed, Failure, GenerationParams, Outcome, Partition, Prompt, RowRequest
+from cometbatch.records import Failed, Failure, GenerationParams, Message, Outcome, Partition, RowRequest
 from tests import virtual_time
 from tests.scripted_run import (
     CHAT,
@@ -31,7 +31,6 @@ from tests.scripted_run import (
     answer,
     by_row,
     carry_out,
-    prompt_of,
     refused,
 )
 
@@ -70,13 +69,16 @@ def _records(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr("cometbatch.partition.PIECE_BYTES", 1)
 
 
+BUILD = CHAT.request_builder(MODEL, GenerationParams())
+
+
 def maker(**changes: Any) -> RowMaker:
     """How rows of a small table become requests."""
     fields: dict[str, Any] = {
         "columns": ("n", "id"),
         "id_column": "id",
-        "render": lambda values: prompt_of(int(values["n"])),
-        "build": CHAT.request_builder(MODEL, GenerationParams()),
+        "render": lambda values: [str(values["n"])],
+        "build": lambda texts: BUILD([Message("user", text) for text in texts]),
         "hash_start": hashlib.sha256(b"chat\nmodel\n"),
         "now": lambda: NOW,
     }
@@ -128,14 +130,14 @@ def test_the_token_estimate_grows_with_prompt_and_cap() -> None:
     """What a row may take of a tokens-per-minute limit counts its prompt, all messages, and the output's cap."""
 
     def estimate(characters: int, cap: int | None) -> int:
-        message = prompt_of(0).messages[0]
-        messages = (message, type(message)("user", "x" * characters))
-        prompt = Prompt(messages, GenerationParams(max_output_tokens=cap))
-        return made(maker(render=lambda _values: prompt), n=0, id="a").estimated_tokens
+        texts = ["the same", "x" * characters]
+        return made(maker(render=lambda _values: texts, max_output_tokens=cap), n=0, id="a").estimated_tokens
 
     assert estimate(4000, 100) - estimate(0, 100) == 1000
     assert estimate(0, 900) - estimate(0, 100) == 800
     assert estimate(0, None) > 0
+    shared = made(maker(common_characters=4000), n=0, id="a").estimated_tokens
+    assert shared - made(maker(), n=0, id="a").estimated_tokens == 1000
 
 
 # -- rows out, parts in ----------------------------------------------------------------------------------------------
