@@ -43,10 +43,10 @@ from cometbatch.preflight import (
     way,
 )
 from cometbatch.progress import Progress
-from cometbatch.records import Completion, ErrorDetail, HttpResponse
+from cometbatch.reading import Reader
 from cometbatch.reopen import Matching
 from cometbatch.resume import Found, Progressed
-from cometbatch.runner import Came, Policy, Reply, Runner, Service, Stop
+from cometbatch.runner import Policy, Runner, Service, Stop
 from cometbatch.simulator.process import SimulatorProcess
 from cometbatch.summary import (
     BudgetReachedError,
@@ -57,7 +57,7 @@ from cometbatch.summary import (
     late_warnings,
 )
 from cometbatch.transport import Transport
-from cometbatch.wire.envelope import REQUEST_ID_HEADER, request_id_of
+from cometbatch.wire.envelope import request_id_of
 
 if TYPE_CHECKING:
     import httpx
@@ -425,7 +425,7 @@ class _Session(Struct, frozen=True):
         meter = pricing.meter(self.manifest.prices.rates)
         return Service(
             send=self.transport.send,
-            read=self._read,
+            read=Reader(self.checked.format.parse_response, self.transport).read,
             judge=functools.partial(retries.classify, now=now),
             price=meter.cost,
             max_cost=lambda request: meter.max_cost(len(request.http.body), request.max_output_tokens),
@@ -437,23 +437,6 @@ class _Session(Struct, frozen=True):
         """Whether a connection was ever made; taken for granted where that is not ours to know."""
         stats = self.transport.pool_stats
         return stats is None or stats.opened > 0
-
-    def _read(self, came: Came) -> tuple[Reply, Completion | ErrorDetail | None]:
-        """What came, and what it says, without the key.
-
-        Of an answer nothing else is kept than what it says: it is enough that this does not quote the key. What comes
-        otherwise is read as it came, and once more in the rare case that the key had to be blanked out.
-        """
-        parsed = self.checked.format.parse_response(came) if isinstance(came, HttpResponse) else None
-        if isinstance(came, HttpResponse) and isinstance(parsed, Completion):
-            named = came.headers.get(REQUEST_ID_HEADER)
-            said = f"{parsed.text}\n{parsed.response_id}\n{parsed.response_model}\n{parsed.detail}\n{named}"
-            if not self.transport.quotes_key(said):
-                return came, parsed
-        reply = self.transport.read(came)
-        if isinstance(reply, HttpResponse) and reply is not came:
-            parsed = self.checked.format.parse_response(reply)
-        return reply, None if parsed is None else _without_key(parsed, self.transport)
 
     def _policy(self) -> Policy:
         limits, patience = self.checked.job.limits, self.checked.job.retry
@@ -502,13 +485,6 @@ class _Session(Struct, frozen=True):
             parts.merge(file, paths, schema, metadata, rows=self.manifest.input.rows, repeated=repeated)
 
         write_aside(job.output.path, write)
-
-
-def _without_key(parsed: Completion | ErrorDetail, transport: Transport) -> Completion | ErrorDetail:
-    """The same without a key that the reply may quote in escapes."""
-    texts = {name: value for name in parsed.__struct_fields__ if isinstance(value := getattr(parsed, name), str)}
-    clean = {name: transport.blank_out(text) for name, text in texts.items()}
-    return parsed if clean == texts else msgspec.structs.replace(parsed, **clean)
 
 
 def _sentences(*said: str) -> str:

@@ -74,9 +74,10 @@ class Doubts(Generic[T]):
         self._answered_at = now
         self.works = True
         self.answers += 1
-        self._struck.clear()
+        if self._struck:
+            self._struck.clear()
         self._refused.append(None)
-        return bool(self._held)
+        return self._held != []
 
     def failed(self, row: int, kind: FailureKind) -> None:
         """An attempt of a row failed."""

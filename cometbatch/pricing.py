@@ -41,6 +41,7 @@ _MAX_SHOWN_CHARS: Final = 80
 _NO_RATES: Final = Rates()
 _NOTHING = Decimal(0)
 _ONE = Decimal(1)
+_scaled = EXACT.scaleb
 
 
 class PriceSettings(Struct, frozen=True):
@@ -183,12 +184,12 @@ class Meter:
         if inputs is None or outputs is None or inputs > MAX_TOKENS or outputs > MAX_TOKENS:
             return None
         full_rate, read_rate, write_rate, output_rate = self._units
-        units = output_rate * outputs
-        if read := usage.cache_read_input_tokens:
-            units, inputs = units + read_rate * read, inputs - read
-        if write := usage.cache_write_input_tokens:
-            units, inputs = units + write_rate * write, inputs - write
-        return _dollars(units + full_rate * max(0, inputs))  # counts of cached tokens never make the rest negative
+        read, write = usage.cache_read_input_tokens, usage.cache_write_input_tokens
+        if not read and not write:
+            return _scaled(Decimal(full_rate * inputs + output_rate * outputs), -COST_SCALE)
+        read, write = read or 0, write or 0
+        rest = max(0, inputs - read - write)  # counts of cached tokens never make it negative
+        return _dollars(full_rate * rest + read_rate * read + write_rate * write + output_rate * outputs)
 
     def max_cost(self, body_bytes: int, max_output_tokens: int | None) -> Decimal | None:
         """US dollars that one request can come to at most; None where there is no price or no cap on the answer.
@@ -233,7 +234,7 @@ def likely_cost(cost: Decimal | None, book: PriceBook) -> Decimal | None:
 
 def _dollars(units: int) -> Decimal:
     """Units of a rate times tokens as dollars, with `COST_SCALE` decimals."""
-    return EXACT.scaleb(Decimal(units), -COST_SCALE)
+    return _scaled(Decimal(units), -COST_SCALE)
 
 
 def _units(rate: Decimal) -> int:

@@ -174,12 +174,6 @@ class Failure(Struct, frozen=True, gc=False):
     request_id: str | None = None
 
 
-class Done(Struct, frozen=True, gc=False):
-    """The attempt brought an answer, whole or not."""
-
-    completion: Completion
-
-
 class Retry(Struct, frozen=True, gc=False):
     """Worth another attempt.
 
@@ -207,7 +201,8 @@ class Abort(Struct, frozen=True):
     hint: str
 
 
-Verdict: TypeAlias = Done | Retry | GiveUp | Abort
+Verdict: TypeAlias = Retry | GiveUp | Abort
+"""What is to become of an attempt that brought no completion; one that did is done, however the answer ended."""
 
 
 class Succeeded(Struct, frozen=True, gc=False, tag="succeeded", tag_field="status"):

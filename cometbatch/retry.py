@@ -15,8 +15,6 @@ from msgspec import Struct
 
 from cometbatch.records import (
     Abort,
-    Completion,
-    Done,
     ErrorDetail,
     Failure,
     FailureKind,
@@ -455,9 +453,9 @@ An error without a status of its own becomes 500 (contract sheet, section 7.1). 
 
 
 def classify(
-    reply: HttpResponse | TransportFailure, parsed: Completion | ErrorDetail | None, *, now: Callable[[], datetime]
+    reply: HttpResponse | TransportFailure, parsed: ErrorDetail | None, *, now: Callable[[], datetime]
 ) -> Verdict:
-    """What this attempt means. Total: whatever the reply, there is a verdict.
+    """What an attempt that brought no completion means. Total: whatever the reply, there is a verdict.
 
     `parsed` is what a wire format made of the reply; None for a `TransportFailure`. `now` tells the time
     (aware), the base for a Retry-After date when the reply has no Date of its own. Source: contract sheet, section 7.2.
@@ -465,8 +463,6 @@ def classify(
     if isinstance(reply, TransportFailure):
         signal = _Signal(message=_words(reply.detail), transport=reply.kind)
         return _verdict(_first_match(signal), signal, ErrorDetail(status=0), None)
-    if isinstance(parsed, Completion):
-        return Done(parsed)
     detail = parsed or ErrorDetail(status=reply.status, problem="not_understood")
     signal = _signal_of(detail)
     return _verdict(_first_match(signal), signal, detail, retry_after_s(reply.headers, now=now()))

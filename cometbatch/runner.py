@@ -31,7 +31,6 @@ from cometbatch.pacing import Pace
 from cometbatch.records import (
     Abort,
     Completion,
-    Done,
     ErrorDetail,
     Failed,
     Failure,
@@ -131,13 +130,14 @@ class Service(Struct, frozen=True):
     """The model service as the loop sees it: sending, understanding and judging, each without the others.
 
     `send` begins an exchange, and calls back once. `read` makes a reply of what came, with what it says (None where
-    there is no reply), and raises what is a mistake of ours. `max_cost`: what an attempt can come to at most, in US
+    there is no reply), and raises what is a mistake of ours. `judge`: what is to become of an attempt that brought no
+    completion. `max_cost`: what an attempt can come to at most, in US
     dollars; None where there is no price or no cap on the answer. `is_reached`: whether a connection was ever made.
     """
 
     send: Callable[[HttpRequest, Callable[[Came], None]], Sending]
     read: Callable[[Came], tuple[Reply, Completion | ErrorDetail | None]]
-    judge: Callable[[Reply, Completion | ErrorDetail | None], Verdict]
+    judge: Callable[[Reply, ErrorDetail | None], Verdict]
     price: Callable[[Usage], Decimal | None]
     max_cost: Callable[[RowRequest], Decimal | None]
     request_id: Callable[[HttpResponse], str | None]
@@ -245,7 +245,7 @@ class Runner:
         self._stop: Stop | None = None
         self._closed = False
         self._error: Exception | None = None
-        self._counts_tokens = limits.counts_tokens
+        self._is_booked = limits.counts_tokens or budget is not None
         self._pace = Pace(policy.concurrency) if policy.adaptive else None
         self._is_limited = False
         self._is_saving = False
@@ -632,16 +632,19 @@ class Runner:
     # -- what came of an attempt ---------------------------------------------------------------------------------
 
     def _conclude(self, slot: _Slot, now: float, moment: datetime) -> None:
-        pending = slot.pending
         reply, parsed = self._service.read(slot.came)
-        verdict = self._service.judge(reply, parsed)
-        pending.attempts += 1
-        if isinstance(verdict, Done):  # not a case of `match`: that takes several times as long, and most are
+        slot.pending.attempts += 1
+        if isinstance(parsed, Completion):  # as nearly all are, which no table needs to tell
             assert isinstance(reply, HttpResponse)  # noqa: S101 - a completion is parsed from a response alone
-            self._accept(slot, verdict.completion, reply, now, moment)
-            return
+            self._accept(slot, parsed, reply, now, moment)
+        else:
+            self._refuse(slot, reply, parsed)
+
+    def _refuse(self, slot: _Slot, reply: Reply, parsed: ErrorDetail | None) -> None:
+        """What an attempt without an answer comes to, by the retry table."""
+        pending, latency_s = slot.pending, slot.latency_s
+        verdict = self._service.judge(reply, parsed)
         self._settle_unanswered(pending, reply)
-        latency_s = slot.latency_s
         match verdict:
             case Retry():
                 self._retry(pending, verdict, latency_s, slot.started)
@@ -655,19 +658,21 @@ class Runner:
                 assert_never(verdict)
 
     def _accept(self, slot: _Slot, completion: Completion, reply: HttpResponse, now: float, moment: datetime) -> None:
-        pending, request, latency_s = slot.pending, slot.pending.request, slot.latency_s
+        pending, latency_s = slot.pending, slot.latency_s
+        request = pending.request
         cost_usd = self._service.price(completion.usage)
-        if cost_usd is None or self._budget is not None or self._counts_tokens:
+        if cost_usd is None or self._is_booked:
             self._settle_answered(slot, completion.usage, cost_usd)
         is_doubted = self._doubts.answered(now)
-        if slot.started >= self._last_pause_at:
+        if self._pushback_rounds and slot.started >= self._last_pause_at:
             self._pushback_rounds = 0
         if self._pace is not None:
             self._pace.answered(now, latency_s)
         if is_doubted:
             self._release_doubts()
+        self._unanswered_since = None
         kind = Succeeded if outcome_of(completion) == "succeeded" else Incomplete
-        self._finish(
+        self._said.append(
             kind(
                 request.row,
                 request.custom_id,

@@ -17,7 +17,7 @@ LAYERS = (
     ("job",),
     ("source", "checkpoint", "parts", "limits", "transport", "progress", "loop", "simulator"),
     ("manifest",),
-    ("summary", "partition", "runner", "evidence"),
+    ("summary", "partition", "reading", "runner", "evidence"),
     ("resume", "reopen", "preflight"),
     ("batch", "planning", "report", "verification"),
     ("", "cli"),

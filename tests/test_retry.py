@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from cometbatch.records import (
     Abort,
-    Completion,
-    Done,
     ErrorDetail,
     Failure,
     FailureKind,
@@ -63,7 +61,6 @@ def action_of(verdict: Verdict) -> str:
 
 def failure_of(verdict: Verdict) -> Failure:
     """The failure of a verdict that has one."""
-    assert not isinstance(verdict, Done)
     return verdict.failure
 
 
@@ -263,12 +260,6 @@ def test_a_failed_exchange_is_retried_unless_it_would_fail_again(
     verdict = classify(failure, None, now=lambda: NOW)
     assert action_of(verdict) == action
     assert failure_of(verdict) == Failure(kind, failure.detail)
-
-
-def test_a_completion_is_done_however_it_ended() -> None:
-    """Cut short, blocked and empty answers were billed: they are outcomes and not errors."""
-    completion = Completion("", "length")
-    assert classify(HttpResponse(200, {}, b""), completion, now=lambda: NOW) == Done(completion)
 
 
 def test_a_reply_that_nobody_parsed_is_judged_by_its_status() -> None:

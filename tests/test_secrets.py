@@ -9,15 +9,15 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
-from cometbatch import batch, wire
+from cometbatch import wire
+from cometbatch.reading import Reader
 from cometbatch.records import Completion, ErrorDetail, HttpResponse
 from cometbatch.transport import Transport
 from tests.stub_server import MODEL, StubServer, Trouble
@@ -236,8 +236,7 @@ def test_a_key_that_a_page_hides_in_entities_is_not_kept() -> None:
     page = f"<html><title>bad key &#{ord(NO_SHAPE[0])};{NO_SHAPE[1:]}</title></html>".encode()
     response = HttpResponse(400, {"content-type": "text/html"}, page)
     transport = Transport("http://127.0.0.1", NO_SHAPE, timeout_s=1)
-    session = SimpleNamespace(checked=SimpleNamespace(format=wire.FORMATS["chat"]), transport=transport)
-    _, parsed = batch._Session._read(cast("batch._Session", session), response)
+    _, parsed = Reader(wire.FORMATS["chat"].parse_response, transport).read(response)
     assert isinstance(parsed, ErrorDetail)
     assert parsed.message == "bad key [key]"
 
@@ -247,7 +246,6 @@ def test_a_key_that_an_answer_spreads_over_its_parts_is_not_kept() -> None:
     parts = [{"type": "text", "text": text} for text in (NO_SHAPE[:9], NO_SHAPE[9:])]
     body = json.dumps({"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]}).encode()
     transport = Transport("http://127.0.0.1", NO_SHAPE, timeout_s=1)
-    session = SimpleNamespace(checked=SimpleNamespace(format=wire.FORMATS["chat"]), transport=transport)
-    _, parsed = batch._Session._read(cast("batch._Session", session), HttpResponse(200, {}, body))
+    _, parsed = Reader(wire.FORMATS["chat"].parse_response, transport).read(HttpResponse(200, {}, body))
     assert isinstance(parsed, Completion)
     assert parsed.text == "[key]"

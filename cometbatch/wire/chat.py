@@ -221,23 +221,19 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
 def read_plain(response: HttpResponse) -> Completion | None:
     """What `parse_response` makes of a usual answer, several times faster; None for any other reply."""
     reply = plain.decoded(response, _decode_plain)
-    if reply is None:
+    if reply is None or not reply.choices:
         return None
-    words = reply.choices[0].message.content if reply.choices else ""
+    choice, usage = reply.choices[0], reply.usage
+    words = choice.message.content
     if not words:
         return None
-    return Completion(
-        text=words,
-        finish_reason=reply.choices[0].finish_reason,
-        usage=Usage() if reply.usage is None else _usage(reply.usage),
-        response_id=reply.id,
-        response_model=reply.model,
-    )
+    return Completion(words, choice.finish_reason, Usage() if usage is None else _usage(usage), reply.id, reply.model)
 
 
 def _usage(usage: _Usage) -> Usage:
-    details = usage.prompt_tokens_details, usage.completion_tokens_details
-    return plain.usage_of_totals(usage.prompt_tokens, usage.completion_tokens, *details)
+    return plain.usage_of_totals(
+        usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details, usage.completion_tokens_details
+    )
 
 
 def _read_completion(body: dict[str, Any]) -> Completion | None:

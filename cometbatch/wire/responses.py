@@ -182,8 +182,9 @@ def read_plain(response: HttpResponse) -> Completion | None:
 
 
 def _usage(usage: _Usage) -> Usage:
-    details = usage.input_tokens_details, usage.output_tokens_details
-    return plain.usage_of_totals(usage.input_tokens, usage.output_tokens, *details)
+    return plain.usage_of_totals(
+        usage.input_tokens, usage.output_tokens, usage.input_tokens_details, usage.output_tokens_details
+    )
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
