@@ -40,6 +40,7 @@ LINE_EXTRA_BYTES = 2 * CHECKSUM_BYTES + 2  # around a record: checksum in hex, s
 MARK_DIGITS = 20  # of the largest row number
 MARK_BYTES = MARK_DIGITS + 1  # one in-flight mark: a row number, right-aligned, and a line break
 NO_MARK = b" " * MARK_DIGITS + b"\n"
+_MARK = b"%%%dd\n" % MARK_DIGITS
 SECTOR_BYTES = 512  # what a disk writes whole or not at all, at least
 INDEX_DIGITS = 5  # of a partition in a file's name, at least
 
@@ -265,8 +266,7 @@ def _has_hole(line: bytes, start: int) -> bool:
 
 
 def _line(record: bytes) -> bytes:
-    checksum = zlib.crc32(record).to_bytes(CHECKSUM_BYTES, "big").hex().encode()
-    return b"".join((checksum, b" ", record, b"\n"))
+    return b"%08x %b\n" % (zlib.crc32(record), record)
 
 
 def _checked(line: bytes) -> bytes | None:
@@ -293,7 +293,8 @@ class InFlightMarks:
 
     def begin(self, slot: int, row: int) -> None:
         """Note that `slot` is sending `row`."""
-        self._map[slot * MARK_BYTES : (slot + 1) * MARK_BYTES] = _mark(row)
+        start = slot * MARK_BYTES
+        self._map[start : start + MARK_BYTES] = _MARK % row
 
     def end(self, slot: int) -> None:
         """Note that what `slot` sent has been answered and dealt with."""
@@ -305,7 +306,7 @@ class InFlightMarks:
 
 
 def _mark(row: int | None) -> bytes:
-    return NO_MARK if row is None else b"%*d\n" % (MARK_DIGITS, row)
+    return NO_MARK if row is None else _MARK % row
 
 
 def _read_marks(path: Path) -> frozenset[int]:

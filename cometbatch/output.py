@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import reduce
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
 import pyarrow as pa
@@ -144,6 +144,13 @@ def outcome_of(completion: Completion) -> Literal["succeeded", "incomplete"]:
     """Succeeded is a model that stopped by itself with something to say; everything else is incomplete."""
     is_blank = not completion.text or completion.text.isspace()
     return "succeeded" if completion.finish_reason == "stop" and not is_blank else "incomplete"
+
+
+def outcomes_in(records: Sequence[Outcome | Thrown]) -> Sequence[Outcome]:
+    """The rows' outcomes among these records, in their order: nearly always, that is all of them."""
+    if Thrown not in set(map(type, records)):
+        return cast("Sequence[Outcome]", records)
+    return [record for record in records if not isinstance(record, Thrown)]
 
 
 # Tables

@@ -12,6 +12,7 @@ time, and its slot is free at once.
 """
 
 import asyncio
+import functools
 import heapq
 import itertools
 import math
@@ -26,7 +27,7 @@ from cometbatch.budget import Budget
 from cometbatch.doubt import Cause, Doubt, Doubts
 from cometbatch.limits import Limits
 from cometbatch.money import plain
-from cometbatch.output import RESENT, outcome_of
+from cometbatch.output import RESENT, outcome_of, outcomes_in
 from cometbatch.pacing import Pace
 from cometbatch.records import (
     Abort,
@@ -178,7 +179,7 @@ class _Pending(Struct, eq=False, gc=False):
 class _Slot:
     """Room for one request in flight."""
 
-    __slots__ = ("_arrive", "came", "charge", "latency_s", "number", "pending", "sending", "started")
+    __slots__ = ("came", "charge", "latency_s", "number", "pending", "sending", "started")
 
     pending: _Pending
     charge: float  # tokens, as the limits took it
@@ -187,14 +188,8 @@ class _Slot:
     sending: Sending
     came: Came
 
-    def __init__(self, number: int, arrive: "Callable[[_Slot], None]") -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
-        self._arrive = arrive
-
-    def replied(self, came: Came) -> None:
-        """Its request has come to an end."""
-        self.came = came
-        self._arrive(self)
 
 
 class Runner:
@@ -232,7 +227,7 @@ class Runner:
         self._backlog: list[tuple[float, int, _Pending]] = []
         self._order = itertools.count()
         self._exhausted = False
-        self._free = [_Slot(number, self._arrive) for number in reversed(range(policy.concurrency))]
+        self._free = [_Slot(number) for number in reversed(range(policy.concurrency))]
         self._sending: set[_Slot] = set()
         self._arrived: list[_Slot] = []
         self._turn: asyncio.Handle | None = None  # that is due
@@ -278,7 +273,7 @@ class Runner:
             self._close()
             self._take_turn()  # what has come is paid for
             self._give_up_sending()
-            self._free.clear()  # slots know their runner: what both hold would stay for the garbage collector
+            self._free.clear()  # what slots sent knows their runner: all that would stay for the garbage collector
             await asyncio.gather(self._dispatcher, return_exceptions=True)
         return self._stop
 
@@ -353,16 +348,19 @@ class Runner:
 
     # -- a turn ----------------------------------------------------------------------------------------------------
 
-    def _arrive(self, slot: _Slot) -> None:
-        arrived, came = self._arrived, slot.came
-        arrived.append(slot)
+    def _arrive(self, slot: _Slot, came: Came) -> None:
+        """What a slot sent has come to an end."""
+        slot.came = came
         slot.latency_s = self._time() - slot.started
+        arrived = self._arrived
+        arrived.append(slot)
+        count = len(arrived)
         if isinstance(came, HttpResponse) and len(came.body) > LARGE_BYTES:
             self._large_came = True
             self._call_turn(0)
-        elif len(arrived) == 1:
+        elif count == 1:
             self._call_turn(self._gathering_s(slot))
-        elif len(arrived) == FULL_TURN:
+        elif count == FULL_TURN:
             self._call_turn(0)
 
     def _gathering_s(self, slot: _Slot) -> float:
@@ -465,13 +463,14 @@ class Runner:
                 self._marks.end(slot.number)
 
     def _send(self, slot: _Slot, pending: _Pending, charge: float, now: float) -> None:
+        request = pending.request
         slot.pending, slot.charge, slot.started = pending, charge, now
         if self._pace is not None:
             self._pace.sent(now)
-        self._marks.begin(slot.number, pending.request.row)
+        self._marks.begin(slot.number, request.row)
         if self._resent:
             self._note_resent(pending)
-        slot.sending = self._service.send(pending.request.http, slot.replied)
+        slot.sending = self._service.send(request.http, functools.partial(self._arrive, slot))
         self._sending.add(slot)
 
     def _note_resent(self, pending: _Pending) -> None:
@@ -738,7 +737,7 @@ class Runner:
         except BaseException:
             self._unsafe.update(each.row for each in said)
             raise
-        self._observer.recorded([each for each in said if not isinstance(each, Thrown)], len(self._sending))
+        self._observer.recorded(outcomes_in(said), len(self._sending))
 
     # -- another attempt -----------------------------------------------------------------------------------------
 

@@ -5,13 +5,12 @@ Hides the network: whatever it does to us comes back as a value.
 
 import asyncio
 import functools
-from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from cometbatch.errors import UsageError
 from cometbatch.records import HttpRequest, HttpResponse, PoolStats, TransportFailure
 from cometbatch.transport.connection import NoReplyError
-from cometbatch.transport.lanes import Begun, PooledLane
+from cometbatch.transport.lanes import PooledLane, Post
 from cometbatch.transport.route import route_to
 from cometbatch.transport.trust import USUAL, tls_context
 from cometbatch.transport.trust import Trust as Trust
@@ -55,6 +54,11 @@ class Transport:
         self._is_real_key = len(self._key) >= MIN_KEY_CHARS
         self._timeout_s = timeout_s
         self._lane = PooledLane(self._base_url, trust) if http is None else _httpx_lane(self._base_url, http)
+        self.send: Post = self._lane.poster(timeout_s, self._key)
+        """Begin to POST one request, with the key; call back once with what came of it, to be read by `read`.
+
+        What is returned can be cancelled.
+        """
 
     def __repr__(self) -> str:
         return f"Transport({self._base_url!r})"
@@ -63,13 +67,6 @@ class Transport:
     def pool_stats(self) -> PoolStats | None:
         """How connections were used; None where the pool is not ours, or nothing was sent."""
         return self._lane.stats
-
-    def send(self, request: HttpRequest, done: Callable[[HttpResponse | Exception], None]) -> Begun:
-        """Begin to POST one request, with the key; call back once with what came of it, to be read by `read`.
-
-        What is returned can be cancelled.
-        """
-        return self._lane.send("POST", request, self._timeout_s, self._key, done)
 
     def read(self, came: Reply | Exception) -> Reply:
         """What came of an exchange, as a value without the key. Raises what is a mistake of ours."""

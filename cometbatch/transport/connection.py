@@ -42,6 +42,7 @@ class _Names(dict[bytes, str]):
 
 
 _names = _Names()
+_lower, _strip = _names.__getitem__, str.strip
 
 
 class NoReplyError(Exception):
@@ -89,7 +90,6 @@ class Connection(asyncio.BufferedProtocol):
     __slots__ = (
         "_body",
         "_buffer",
-        "_has_head",
         "_head_bytes",
         "_interim",
         "_is_large",
@@ -138,11 +138,10 @@ class Connection(asyncio.BufferedProtocol):
     def send(self, request: bytes, on_end: Callable[[], None]) -> None:
         """Send a request, all bytes of it, within this iteration of the loop. Nothing else may be under way."""
         self._start_reply()
-        self._body = b""
-        self.error = None
         self.is_whole = False
         self._on_end = on_end
         if self.is_dead or self._transport is None:
+            self.error = None
             self.fail(NoReplyError("connection", "the connection was closed before anything was sent", sent=False))
         else:
             self._request = request
@@ -184,8 +183,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def _start_reply(self) -> None:
-        self._raw_headers.clear()  # the last reply's trailers are no headers of this one
-        self._has_head = self._until_end = self._is_large = False
+        self._until_end = self._is_large = False
         self._size = self._head_bytes = self._interim = self.status = 0
 
     def _wake(self) -> None:
@@ -223,7 +221,9 @@ class Connection(asyncio.BufferedProtocol):
             self.fail(NoReplyError("connection", f"the reply is no HTTP: {_words(error)}"))
         else:
             if self.is_whole:  # told here rather than while the parser runs, which may find more after the reply's end
-                self._wake()
+                on_end, self._on_end = self._on_end, None
+                if on_end is not None:
+                    on_end()
             elif self._size > SMALL_BODY_BYTES and not self._is_large:
                 self._pause()
             elif len(self._raw_headers) > 2 * MAX_HEADERS:  # which go on and on, in the head or after the body
@@ -232,14 +232,14 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> None:
         """The server says no more. That ends a body of no stated length, and cuts any other one short."""
         self.is_dead = True
-        if self._has_head and self._until_end and not self.is_whole:
+        if self._until_end and not self.is_whole:
             self.on_message_complete()
         self.fail(NoReplyError("connection", "the server closed the connection before the end of its reply"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed, by whomever."""
         self.opened = False
-        self.fail(_lost(exc, came=self._has_head or self._head_bytes > 0))
+        self.fail(_lost(exc, came=self.status > 0 or self._head_bytes > 0))
         self._transport = None
         del self._parser  # which holds us in turn
 
@@ -268,22 +268,22 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is read."""
-        if len(self._raw_headers) > 2 * MAX_HEADERS:
+        raw = self._raw_headers
+        if len(raw) > 2 * MAX_HEADERS:
             raise _too_many_headers()
         self.status = self._parser.get_status_code()
-        self._has_head = True
-        headers = self.headers = _decoded(self._raw_headers)
-        self._raw_headers.clear()  # what comes from now on are trailers, which nobody reads
-        coding = headers.get("transfer-encoding")
-        if coding is not None and coding.lower() != "chunked":
+        headers = self.headers = _decoded(raw)
+        raw.clear()  # what comes from now on are trailers, which nobody reads
+        if "transfer-encoding" not in headers:
+            self._until_end = "content-length" not in headers
+        elif (coding := headers["transfer-encoding"]).lower() != "chunked":
             raise NoReplyError("connection", f"the reply is transferred as {coding[:40]!r}, which was not asked for")
-        self._until_end = coding is None and "content-length" not in headers
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         self._head_bytes = 0
-        self._size += len(body)
-        if self._size > MAX_BODY_BYTES:
+        size = self._size = self._size + len(body)
+        if size > MAX_BODY_BYTES:
             raise NoReplyError("too_large", f"the reply's body is larger than {MAX_BODY_BYTES:,} bytes")
         if not self._body:
             self._body = body
@@ -323,12 +323,12 @@ def _finish(waiter: "asyncio.Future[None]") -> None:
 
 def _decoded(raw: list[bytes]) -> dict[str, str]:
     """Names and values, which came in turn. A billed answer must not be lost over a header that is not ASCII."""
-    names, joined = map(_names.__getitem__, raw[::2]), b"\n".join(raw[1::2])  # no value has a line's end in it
+    names, joined = map(_lower, raw[::2]), b"\n".join(raw[1::2])  # no value has a line's end in it
     try:
         values = joined.decode()
     except UnicodeDecodeError:
         values = joined.decode("latin-1")
-    return dict(zip(names, map(str.strip, values.split("\n")), strict=False))  # where there are none, one value is left
+    return dict(zip(names, map(_strip, values.split("\n")), strict=False))  # where there are none, one value is left
 
 
 def _lost(exc: Exception | None, *, came: bool) -> NoReplyError:

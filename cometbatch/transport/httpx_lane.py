@@ -6,7 +6,7 @@ import httpx
 
 from cometbatch.records import HttpRequest, HttpResponse, TransportFailureKind
 from cometbatch.transport.connection import NoReplyError
-from cometbatch.transport.lanes import InTask, with_key
+from cometbatch.transport.lanes import InTask, Post, with_key
 from cometbatch.transport.pool import Done, out_of_time
 
 # Before a connection, nothing can be sent over it.
@@ -35,6 +35,10 @@ class HttpxLane:
     ) -> InTask[HttpResponse]:
         """Begin one exchange, with this key; call back once with the reply, or with why there is none."""
         return InTask(lambda: self._exchange(method, request, timeout_s, key), done)
+
+    def poster(self, timeout_s: float, key: str) -> Post:
+        """What begins POSTs as `send` does."""
+        return lambda request, done: self.send("POST", request, timeout_s, key, done)
 
     async def _exchange(self, method: str, request: HttpRequest, timeout_s: float, key: str | None) -> HttpResponse:
         is_sent = False

@@ -26,9 +26,6 @@ class PooledLane:
         self._base_url = base_url
         self._trust = trust
         self._pool: Pool | None = None
-        self._head = b""  # of the last request; a run's rows share their headers, as one object
-        self._headers: dict[str, str] = {}
-        self._asked: tuple[str, str, str | None] = "", "", None
 
     @property
     def stats(self) -> PoolStats | None:
@@ -37,15 +34,27 @@ class PooledLane:
 
     def send(self, method: str, request: HttpRequest, timeout_s: float, key: str | None, done: Done) -> "Begun":
         """Begin one exchange, with this key; call back once with the reply, or with why there is none."""
-        pool = self._pool
-        if pool is None or request.headers is not self._headers or (method, request.path, key) != self._asked:
-            try:
-                pool = self._pool or self._open_pool()
-                self._head = self._head_of(method, request, key)
-            except ValueError as error:
-                return Refused(NoReplyError("connection", str(error), sent=False), done)
-            self._headers, self._asked = request.headers, (method, request.path, key)
-        return pool.send(b"%b%d\r\n\r\n%b" % (self._head, len(request.body), request.body), timeout_s, done)
+        try:
+            pool, head = self._pool or self._open_pool(), self._head_of(method, request, key)
+        except ValueError as error:
+            return Refused(NoReplyError("connection", str(error), sent=False), done)
+        return pool.send(_whole(head, request.body), timeout_s, done)
+
+    def poster(self, timeout_s: float, key: str) -> "Post":
+        """What begins POSTs as `send` does. Where path and headers are those of the one before, so is the head."""
+        head, path, headers = b"", "", dict[str, str]()
+
+        def post(request: HttpRequest, done: Done) -> "Begun":
+            nonlocal head, path, headers
+            pool = self._pool
+            if pool is not None and request.headers is headers and request.path is path:
+                return pool.send(_whole(head, request.body), timeout_s, done)
+            begun = self.send("POST", request, timeout_s, key, done)
+            if not isinstance(begun, Refused):
+                head, path, headers = self._head_of("POST", request, key), request.path, request.headers
+            return begun
+
+        return post
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -68,6 +77,10 @@ class PooledLane:
         named = {"host": route.address, **with_key(request.headers, key), **dict(route.headers)}
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in named.items())]
         return "\r\n".join([*lines, "content-length: "]).encode()
+
+
+def _whole(head: bytes, body: bytes) -> bytes:
+    return b"%b%d\r\n\r\n%b" % (head, len(body), body)
 
 
 class InTask(Generic[T]):
@@ -107,6 +120,7 @@ class Refused:
 
 Begun: TypeAlias = Exchange | InTask[HttpResponse] | Refused
 """An exchange that can be cancelled."""
+Post: TypeAlias = Callable[[HttpRequest, Done], Begun]
 
 
 def with_key(headers: Mapping[str, str], key: str | None) -> dict[str, str]:

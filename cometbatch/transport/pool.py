@@ -89,8 +89,9 @@ class Pool:
 
     def _take(self, now: float) -> Connection | None:
         """The connection that has rested longest, if long enough and nothing came meanwhile."""
-        while self._resting and self._resting[0].rested_since + REST_S <= now:
-            connection = self._resting.popleft()
+        resting = self._resting
+        while resting and resting[0].rested_since + REST_S <= now:
+            connection = resting.popleft()
             is_fresh = now - connection.rested_since < IDLE_CONNECTION_S
             if is_fresh and not connection.is_dead and not connection.poll.poll(0):
                 return connection
@@ -201,16 +202,17 @@ class Exchange:
 
     def _ended(self) -> None:
         """The connection has a whole reply, or part of a large one, or none."""
-        connection, self._connection = self._connection, None
+        connection, pool = self._connection, self._pool
         assert connection is not None  # noqa: S101 - it calls back, once
-        self._pool.unwatch(self)
+        pool.unwatch(self)
         if connection.error is not None:
+            self._connection = None
             self._fail(connection, connection.error)
         elif connection.is_whole and "content-encoding" not in connection.headers:
-            self._pool.let_go(connection)
+            self._connection = None
+            pool.let_go(connection)
             self._done(_reply(connection, connection.take_body()))
         else:
-            self._connection = connection
             self._task = asyncio.get_running_loop().create_task(self._read_large(connection))
 
     def _fail(self, connection: Connection, error: Exception) -> None:
