@@ -9,7 +9,6 @@ import signal
 import socket
 import threading
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -256,7 +255,7 @@ async def _begin(
     manifest = Manifest(
         version=manifests.MANIFEST_VERSION,
         cometbatch=cometbatch.__version__,
-        run_id=uuid.uuid4().hex,
+        run_id=os.urandom(16).hex(),
         created_at=now().isoformat(timespec="seconds"),
         fingerprint=job.fingerprint(),
         input=identity,

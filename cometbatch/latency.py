@@ -5,8 +5,8 @@ the median of the last answers, and only as long as a smaller window is found to
 """
 
 import math
-import statistics
 from collections import deque
+from collections.abc import Collection
 
 TICK_S = 0.001  # of uvloop's clock, which tells whole milliseconds
 SMOOTHING = 0.1  # weight of the newest answer in the running latency
@@ -77,6 +77,12 @@ class Latencies:
         self._last.append(latency_s)
         self._count += 1
         if self._count % TYPICAL_EVERY == 0 and len(self._last) == TYPICAL_OF:  # the first to come are the fastest
-            self._typical = statistics.median(self._last)
+            self._typical = _median(self._last)
             self._base = min(self._base * BASE_DRIFT, self._typical)
             self.inflation = self._typical / self._base
+
+
+def _median(values: Collection[float]) -> float:
+    """That of the standard library takes 5 ms to load."""
+    ordered = sorted(values)
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
