@@ -490,8 +490,12 @@ class RunDirectory:
         write_aside(self.path / REOPENED, lambda file: _write(file, msgspec.json.encode(reopened)))
 
     def write_journal(self, run_id: str, index: int, this_round: int, records: Iterable[bytes]) -> None:
-        """Write a whole journal, which counts for nothing until `write_reopened` names its round."""
-        lines = map(_line, [msgspec.json.encode(JournalHeader(run_id, index)), *records])
+        """Write a whole journal, which counts for nothing until `write_reopened` names its round.
+
+        Each record is written before the next is asked for. Raises `CheckpointError` where the disk won't take it, and
+        whatever `records` raised; then there is no such journal.
+        """
+        lines = map(_line, itertools.chain([msgspec.json.encode(JournalHeader(run_id, index))], records))
         write_aside(self._journal_path(index, this_round), lambda file: file.writelines(lines))
 
     def marks(self) -> frozenset[int]:

@@ -28,7 +28,9 @@ SUM_KEY = b"cometbatch.sum"
 COMPRESSION = "zstd"
 GROUP_BYTES = 8 * 1024 * 1024  # of a row group of the result, in memory, where it is not among many
 LISTED_BYTES = 20_000  # that a row group of 23 columns takes in the list of them, until the end
-READ_BYTES = 1024 * 1024  # at a time, to sum them up
+READ_BYTES = 1024 * 1024  # of a file at a time: to sum it up, or of one column to decode its rows
+PIECE_BYTES = 1024 * 1024  # of rows read at a time, by their size on the disk before compression
+PIECE_ROWS = 64  # at a time at most: a long text that is repeated is stored once
 # Read again by us alone, and soon: twice as large as zstd.
 QUICK: dict[str, Any] = {"compression": "lz4", "write_statistics": False}
 
@@ -149,12 +151,54 @@ def file_mark(path: Path) -> str | None:
 
 
 def read_part(path: Path) -> pa.Table:
-    """A whole part, each page checked against its checksum. Raises `CheckpointError` where it is damaged."""
-    with _reading(path) as part:
+    """A whole part in memory, checked as `read_pieces` does it. Raises `CheckpointError` where it is damaged."""
+    return pa.concat_tables(read_pieces(path))
+
+
+def check_part(path: Path) -> pa.Schema:
+    """Read a whole part, each page with its checksum, a piece in memory at a time.
+
+    Returns its schema, with the footer's words. Raises `CheckpointError` where it is damaged.
+    """
+    rest = read_pieces(path)
+    schema = next(rest).schema
+    for _ in rest:
+        pass
+    return schema
+
+
+def read_pieces(path: Path) -> Iterator[pa.Table]:
+    """A part's rows in order, some megabytes at a time; the first piece has no rows, so that there always is one.
+
+    Raises `CheckpointError` where it is damaged: before the first piece where the sum over the file tells it, else
+    before the piece whose page has another checksum.
+    """
+    with _reading(path, buffer_size=READ_BYTES) as part:
         _check_sum(path, part)
-        # Not all at once: pyarrow can't put together what is nested and has a dictionary.
-        groups = [part.read_row_group(index) for index in range(part.num_row_groups)]
-        return pa.concat_tables(groups) if groups else part.schema_arrow.empty_table()
+        yield from pieces(part)
+
+
+def pieces(file: pq.ParquetFile) -> Iterator[pa.Table]:
+    """An open file's rows in order, some megabytes at a time, after an empty table with its schema.
+
+    To be flat in memory where a row group is large, the file must have been opened with a `buffer_size`. Raises
+    `ValueError` where a row group holds fewer rows than the footer says, and what pyarrow raises of a damaged one.
+    """
+    yield file.read_row_groups([])
+    for index in range(file.num_row_groups):
+        group = file.metadata.row_group(index)
+        rows = 0
+        # One row group at a time: pyarrow can't put together what is nested and has a dictionary.
+        for batch in file.iter_batches(_piece_rows(group), row_groups=[index], use_threads=False):
+            rows += batch.num_rows
+            yield pa.Table.from_batches([batch])
+        if rows != group.num_rows:
+            raise ValueError(f"row group {index} holds {rows} rows, not {group.num_rows}")
+
+
+def _piece_rows(group: pq.RowGroupMetaData) -> int:
+    """How many rows of a row group to read at a time."""
+    return max(1, min(PIECE_ROWS, PIECE_BYTES * int(group.num_rows) // max(1, int(group.total_byte_size))))
 
 
 def merge(
@@ -261,10 +305,14 @@ def _check_sum(path: Path, part: pq.ParquetFile) -> None:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[pq.ParquetFile]:
-    """Open a part. Whatever reading meets inside the block is a damaged part; pyarrow has many words for it."""
+def _reading(path: Path, *, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
+    """Open a part. Whatever reading meets inside the block is a damaged part; pyarrow has many words for it.
+
+    `buffer_size`: bytes of a column that are read at a time; 0 for all that a row group has of it.
+    """
+    options: dict[str, Any] = {"pre_buffer": False, "page_checksum_verification": True}
     try:
-        with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path, buffer_size=buffer_size, **options) as file:
             yield file
     except (OSError, ValueError, pa.ArrowException) as error:
         words = " ".join(str(error).split())

@@ -16,6 +16,7 @@ What the outcomes that were taken back had cost is added up in the same file, by
 neither loses it nor counts it twice.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Final, assert_never, get_args
 
@@ -67,9 +68,11 @@ def find(
     """Look which recorded rows match; changes nothing. Raises `CheckpointError` where a file is damaged."""
     found = Matching()
     for index in _candidates(directory, manifest, progressed, words):
-        outcomes = _outcomes(directory, manifest, progressed, index, prefix)
-        if taken := [outcome for outcome in outcomes if matches(outcome, words)]:
-            replaced = output.add(output.tally(taken), _thrown(directory, manifest, progressed, index))
+        taken = Tally()
+        for outcomes in _outcomes(directory, manifest, progressed, index, prefix):
+            taken = output.add(taken, output.tally(outcome for outcome in outcomes if matches(outcome, words)))
+        if taken.rows:
+            replaced = output.add(taken, _thrown(directory, manifest, progressed, index))
             found = Matching((*found.partitions, index), output.add(found.tally, replaced))
     return found
 
@@ -87,7 +90,7 @@ def take_back(
     before = directory.reopened()
     this_round = before.rounds + 1
     for index in found.partitions:
-        outcomes = _outcomes(directory, manifest, progressed, index, prefix)
+        outcomes = itertools.chain.from_iterable(_outcomes(directory, manifest, progressed, index, prefix))
         kept = (output.encode_outcome(outcome) for outcome in outcomes if not matches(outcome, words))
         directory.write_journal(manifest.run_id, index, this_round, kept)
     # A row that an old crash left marked, and that was answered since, is not in flight when it is opened again.
@@ -125,13 +128,16 @@ def _candidates(
 
 def _outcomes(
     directory: RunDirectory, manifest: Manifest, progressed: Progressed, index: int, prefix: str
-) -> list[Outcome]:
-    """What is recorded of a partition, committed or not."""
-    if index in progressed.committed:
-        table = parts.read_part(directory.part_path(index))
-        columns = output.columns_of(manifest.version)
-        return output.read_outcomes(table, index * manifest.partition_rows, prefix, columns)
-    return [record for record in _journal(directory, index) if not isinstance(record, Thrown)]
+) -> Iterator[list[Outcome]]:
+    """What is recorded of a partition, committed or not, some rows in memory at a time: answers can be long."""
+    if index not in progressed.committed:
+        for records in _journal(directory, index):
+            yield [record for record in records if not isinstance(record, Thrown)]
+        return
+    columns, row = output.columns_of(manifest.version), index * manifest.partition_rows
+    for piece in parts.read_pieces(directory.part_path(index)):
+        yield output.read_outcomes(piece, row, prefix, columns)
+        row += piece.num_rows
 
 
 def _thrown(directory: RunDirectory, manifest: Manifest, progressed: Progressed, index: int) -> Tally:
@@ -144,8 +150,12 @@ def _thrown(directory: RunDirectory, manifest: Manifest, progressed: Progressed,
             thrown_unpriced=tally.thrown_unpriced,
             resent=tally.resent,
         )
-    return output.tally(record for record in _journal(directory, index) if isinstance(record, Thrown))
+    records = itertools.chain.from_iterable(_journal(directory, index))
+    return output.tally(record for record in records if isinstance(record, Thrown))
 
 
-def _journal(directory: RunDirectory, index: int) -> list[Outcome | Thrown]:
-    return [output.decode_record(record) for record in read_journal(directory.journal_path(index))]
+def _journal(directory: RunDirectory, index: int) -> Iterator[list[Outcome | Thrown]]:
+    """The records of an open partition, in the journal's order, so many at a time."""
+    lines = read_journal(directory.journal_path(index))
+    while some := list(map(output.decode_record, itertools.islice(lines, resume.LINES_AT_ONCE))):
+        yield some

@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
-from cometbatch import checkpoint, cli, reopen
+from cometbatch import checkpoint, cli, parts, reopen, resume
 from cometbatch.checkpoint import RunDirectory
 from cometbatch.records import Completion, FailureKind, FinishReason, Usage
 from cometbatch.wire import chat
 from tests import virtual_time
-from tests.workbench import MODEL, Network, Workbench, carry_out, files
+from tests.workbench import MODEL, Network, Workbench, carry_out, files, peak_bytes
 
 ROWS, PARTITION_ROWS = 12, 4
 SETTINGS: dict[str, Any] = {"output": {"partition_rows": PARTITION_ROWS}, "retry": {"max_attempts": 1}}
@@ -437,6 +437,54 @@ def test_what_comes_back_after_the_end_is_removed(finished: Workbench) -> None:
     stray.write_bytes(b"whatever")
     assert carry_out(job, network).had_work is False
     assert (network.requests, files(finished.folder)) == ([], before)
+
+
+# -- long answers ------------------------------------------------------------------------------------------------------
+
+LONG_ROWS, LONG_BYTES = 400, 100_000
+
+
+def long(request: httpx.Request) -> httpx.Response | None:
+    """Long answers, no two alike; that of the first row is cut short."""
+    row = row_of(request)
+    return None if row is None else answered(f"{row} ".ljust(LONG_BYTES, "x"), "stop" if row else "length")
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["committed", "open"])
+def test_long_answers_are_taken_back_a_few_at_a_time(bench: Workbench, *, is_open: bool) -> None:
+    """The kept answers of a partition are never in memory together, whether they come from its part or its journal."""
+    bench.write_rows(LONG_ROWS)
+    job = bench.job(output={"partition_rows": LONG_ROWS}, limits={"concurrency": 8})
+    with pytest.raises(cometbatch.RunStoppedError) if is_open else contextlib.nullcontext():
+        carry_out(job, Network(answer=no_credit_after(LONG_ROWS - 10 if is_open else LONG_ROWS, long)))
+    directory = RunDirectory(bench.run_directory)
+    found = resume.find(directory, bench.output)
+    assert found is not None
+    known, words = (directory, found.manifest, found.progressed), reopen.read_words("incomplete")
+
+    def take_back() -> None:
+        matching = reopen.find(*known, words, "")
+        assert (matching.partitions, matching.tally.rows) == ((0,), 1)
+        progressed = reopen.take_back(*known, words, found=matching, prefix="")
+        assert progressed.journal_rows == set(range(1, found.progressed.rows))
+
+    assert peak_bytes(take_back) < LONG_ROWS * LONG_BYTES
+
+
+def test_a_part_whose_end_is_damaged_leaves_all_as_it_was(finished: Workbench) -> None:
+    """Also one of an older version, where the checksum of the last page alone tells it: nothing is taken back."""
+    path = finished.run_directory / "parts" / "00001.parquet"
+    table, words = pq.read_table(path), pq.read_metadata(path).metadata
+    with pq.ParquetWriter(path, table.schema, write_page_checksum=True) as writer:
+        writer.write_table(table, row_group_size=1)
+        writer.add_key_value_metadata({parts.PART_KEY: words[parts.PART_KEY]})
+    content = bytearray(path.read_bytes())
+    content[int.from_bytes(content[-8:-4], "little") * -1 - 12] ^= 1  # before the footer and its length
+    path.write_bytes(content)
+    before, network = files(finished.folder), Network()
+    with pytest.raises(cometbatch.CheckpointError, match=r"00001\.parquet: this part can't be read"):
+        retried(finished.job(**SETTINGS), network, "failed")
+    assert (network.posts, files(finished.folder)) == (0, before)
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What the end-to-end tests share: a small table, a job over it, ways to run it, and looks at the disk."""
 
 import json
+import tracemalloc
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,20 @@ def files(folder: Path) -> dict[str, tuple[bytes, int]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+_POOLS: list[pa.MemoryPool] = []  # never let go: what was allocated from one may outlive the measurement
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """The most memory that Python's objects and Arrow's tables took while something was done."""
+    usual = pa.default_memory_pool()
+    _POOLS.append(pa.proxy_memory_pool(usual))
+    pa.set_memory_pool(_POOLS[-1])
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1] + int(_POOLS[-1].max_memory())
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(usual)
