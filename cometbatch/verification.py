@@ -1,11 +1,12 @@
-"""`verify`: proves a finished run from its files alone, a partition at a time, and changes none of them.
+"""`verify`: proves a finished run from its files alone, some rows at a time, and changes none of them.
 
 Guards: each check is named in the report, as ok, failed with its first places, or skipped with the reason. What it
 can't see is an answer that was changed in the same way in every file that holds it: nothing here is signed.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,6 @@ from cometbatch.template import TemplateError
 
 PLACES_SHOWN = 5  # of each failed check
 NOTHING = Tally()
-BATCH_ROWS = 1024  # of the result in memory at a time, beside a partition
 
 CHECKS = {
     "manifest": "the manifest can be read",
@@ -202,14 +202,15 @@ class _Proof:
         maker = None if job is None else self._maker(job)
         opened = self._input(asked or job)
         self._check_strays()
-        originals, results = self._originals(opened), self._results()
+        originals = self._originals(opened)
+        published = _Published(self._path, self._notes, self._check_metadata)
         for partition in self._partitions:
-            part, original, result = self._part(partition), next(originals), next(results)
-            if part is not None and self._has_columns(part, partition, opened):
-                self._check_rows(partition, part, original)
-                self._check_outcomes(partition, part, maker)
-                self._check_result(partition, part, result)
-        next(results)  # so that it sees the end of the file
+            schema, original = self._part(partition), next(originals)
+            if schema is not None and self._has_columns(schema, partition, opened):
+                self._check_part(partition, schema, original, published, maker)
+            else:
+                published.skip(partition.row_count)
+        self._check_row_count(published)
 
     # -- what the run was about ------------------------------------------------------------------------------------
 
@@ -268,8 +269,8 @@ class _Proof:
         for path in self._directory.leftover_files():
             self._notes.found("leftovers", "a half-written file", where=path.name)
 
-    def _part(self, partition: Partition) -> pa.Table | None:
-        """A part's content, once its footer is found to be right."""
+    def _part(self, partition: Partition) -> pa.Schema | None:
+        """A part's schema, once its footer and its pages are found to be right."""
         path = self._directory.part_path(partition.index)
         if not path.exists():
             self._notes.found("parts", "this part is missing", where=path.name)
@@ -284,14 +285,14 @@ class _Proof:
             return None
         return self._pages(path)
 
-    def _pages(self, path: Path) -> pa.Table | None:
+    def _pages(self, path: Path) -> pa.Schema | None:
         try:
-            table = parts.read_part(path)
+            schema = parts.check_part(path)
         except CheckpointError as error:
             self._notes.found("pages", str(error))
             return None
-        self._check_metadata(path, table.schema.metadata or {})
-        return table
+        self._check_metadata(path, schema.metadata or {})
+        return schema
 
     def _check_metadata(self, path: Path, found: dict[bytes, bytes]) -> None:
         for key, value in self._metadata.items():
@@ -307,97 +308,99 @@ class _Proof:
                 self._notes.found("rows", str(error))
         yield from itertools.repeat(None)
 
-    def _results(self) -> Iterator[pa.Table | None]:
-        """The published rows for each partition; `None` from where they can't be had."""
-        if self._path.is_dir():
-            self._notes.skip("the parts themselves are the result", "result")
-        else:
-            try:
-                with pq.ParquetFile(self._path, pre_buffer=False) as file:
-                    self._check_metadata(self._path, file.metadata.metadata or {})
-                    yield from self._cut(file)
-            except (OSError, ValueError, pa.ArrowException) as error:
-                self._notes.found("result", f"can't be read ({' '.join(str(error).split())})", where=self._path.name)
-        yield from itertools.repeat(None)
-
-    def _cut(self, file: pq.ParquetFile) -> Iterator[pa.Table]:
-        """A file's rows in partitions."""
-        batches = file.iter_batches(batch_size=BATCH_ROWS, use_threads=False)
-        held = file.schema_arrow.empty_table()
-        for partition in self._partitions:
-            while held.num_rows < partition.row_count and (batch := next(batches, None)) is not None:
-                held = pa.concat_tables([held, pa.Table.from_batches([batch])])
-            yield held.slice(0, partition.row_count)
-            held = held.slice(partition.row_count)
-        if file.metadata.num_rows != self._manifest.input.rows:
-            words = f"{file.metadata.num_rows:,} rows, the run has {self._manifest.input.rows:,}"
-            self._notes.found("result", words, where=self._path.name)
-
     # -- the rows --------------------------------------------------------------------------------------------------
 
-    def _has_columns(self, part: pa.Table, partition: Partition, opened: Source | None) -> bool:
+    def _has_columns(self, schema: pa.Schema, partition: Partition, opened: Source | None) -> bool:
         """Whether a part's columns are those of the input and of the output, so that they can be looked into."""
         place = self._directory.part_path(partition.index).name
         names = [*self._manifest.input.columns, *(self._prefix + column.name for column in self._columns)]
-        if part.column_names != names:
+        if schema.names != names:
             self._notes.found("columns", "other columns, or in another order", where=place)
             return False
-        expected = opened.schema if opened is not None else pa.schema(list(part.schema)[: -len(self._columns)])
+        expected = opened.schema if opened is not None else pa.schema(list(schema)[: -len(self._columns)])
         types = output.joined_schema(expected, self._prefix, {}, self._columns).types
-        wrong = [name for name, one, two in zip(names, part.schema.types, types, strict=True) if one != two]
+        wrong = [name for name, one, two in zip(names, schema.types, types, strict=True) if one != two]
         if wrong:
             self._notes.found("columns", f"of another type: {', '.join(wrong)}", where=place)
         return not wrong
 
-    def _check_rows(self, partition: Partition, part: pa.Table, original: pa.Table | None) -> None:
-        if original is not None:
-            self._compare(
-                "rows", partition, part, original, columns=self._manifest.input.columns, words="is not the input's"
-            )
-
-    def _check_result(self, partition: Partition, part: pa.Table, result: pa.Table | None) -> None:
-        if result is None:
-            return
-        if result.schema.names != part.schema.names or result.schema.types != part.schema.types:
-            self._notes.found("result", "other columns than the parts have", where=self._path.name)
-        elif result.num_rows == part.num_rows:
-            self._compare(
-                "result", partition, part, result, columns=part.column_names, words="is not the published result's"
-            )
-        else:
-            self._notes.found("result", f"lacks rows of {_range(partition)}", where=self._path.name)
-
-    def _compare(
-        self, name: str, partition: Partition, part: pa.Table, other: pa.Table, *, columns: Sequence[str], words: str
+    def _check_part(
+        self,
+        partition: Partition,
+        schema: pa.Schema,
+        original: pa.Table | None,
+        published: "_Published",
+        maker: RowMaker | None,
     ) -> None:
-        for offset, column in evidence.differences(part, other, columns):
-            self._notes.found(name, f"{column} {words}", where=self._row(partition, offset))
+        """A part's rows, some in memory at a time. Raises `CheckpointError` where a page was damaged since `_pages`."""
+        from_input, from_result = _Differences(self._manifest.input.columns), _Differences(schema.names)
+        totals = _Totals()
+        row = partition.first_row
+        for piece in parts.read_pieces(self._directory.part_path(partition.index)):
+            if original is not None:
+                from_input.add(row, piece, original.slice(row - partition.first_row, piece.num_rows))
+            from_result.add(row, piece, published.take(piece.num_rows))
+            self._check_outcomes(partition.index, row, piece, totals)
+            if maker is not None:
+                self._check_requests(partition.index, row, piece, maker)
+            row += piece.num_rows
+        self._note_rows(partition, from_input)
+        self._note_result(partition, from_result)
+        self._check_sums(partition, totals)
 
-    def _check_outcomes(self, partition: Partition, part: pa.Table, maker: RowMaker | None) -> None:
-        rates, fits = self._manifest.prices.rates, True
-        for offset, cells in enumerate(self._cells(part)):
-            where, contradiction = self._row(partition, offset), evidence.contradiction(cells)
-            fits = fits and contradiction is None
+    def _note_rows(self, partition: Partition, differences: "_Differences") -> None:
+        if differences.other_columns:
+            place = self._directory.part_path(partition.index).name
+            self._notes.found("rows", "other columns than the input has", where=place)
+        else:
+            self._note_cells("rows", partition, differences, words="is not the input's")
+
+    def _note_result(self, partition: Partition, differences: "_Differences") -> None:
+        if differences.are_unknown:
+            return
+        if differences.other_columns:
+            self._notes.found("result", "other columns than the parts have", where=self._path.name)
+        elif differences.lacks_rows:
+            self._notes.found("result", f"lacks rows of {_range(partition)}", where=self._path.name)
+        else:
+            self._note_cells("result", partition, differences, words="is not the published result's")
+
+    def _note_cells(self, name: str, partition: Partition, differences: "_Differences", *, words: str) -> None:
+        for row, column in differences.cells():
+            self._notes.found(name, f"{column} {words}", where=self._row(partition.index, row))
+
+    def _check_row_count(self, published: "_Published") -> None:
+        """After the last partition; a table of no rows has a result, too, which is opened by now."""
+        published.take(0)
+        rows, due = published.row_count, self._manifest.input.rows
+        if rows is not None and rows != due:
+            self._notes.found("result", f"{rows:,} rows, the run has {due:,}", where=self._path.name)
+
+    def _check_outcomes(self, index: int, first_row: int, piece: pa.Table, totals: "_Totals") -> None:
+        rates = self._manifest.prices.rates
+        for row, cells in enumerate(self._cells(piece), first_row):
+            where, contradiction = self._row(index, row), evidence.contradiction(cells)
+            totals.fit = totals.fit and contradiction is None
             self._notes.found("outcomes", contradiction, where=where)
             if cells["cost_usd"] is not None or not self._manifest.priced_late:
                 self._notes.found("costs", evidence.wrong_cost(cells, rates), where=where)
-        if maker is not None:
-            self._check_requests(partition, part, maker)
-        if fits:
-            self._check_sums(partition, part)
+        if totals.fit:
+            outcomes = output.read_outcomes(piece, first_row, self._prefix, self._columns)
+            totals.tally = output.add(totals.tally, output.tally(outcomes))
 
-    def _check_requests(self, partition: Partition, part: pa.Table, maker: RowMaker) -> None:
-        rows = source.rows(part, maker.columns)
-        for offset, (cells, values) in enumerate(zip(self._cells(part), rows, strict=True)):
-            made, where = maker.make(partition.first_row + offset, values), self._row(partition, offset)
+    def _check_requests(self, index: int, first_row: int, piece: pa.Table, maker: RowMaker) -> None:
+        rows = source.rows(piece, maker.columns)
+        for row, (cells, values) in enumerate(zip(self._cells(piece), rows, strict=True), first_row):
+            made, where = maker.make(row, values), self._row(index, row)
             self._notes.found("ids", evidence.wrong_id(cells, made), where=where)
             self._notes.found("requests", evidence.wrong_request(cells, made), where=where)
 
-    def _check_sums(self, partition: Partition, part: pa.Table) -> None:
+    def _check_sums(self, partition: Partition, totals: "_Totals") -> None:
+        if not totals.fit:
+            return
         path = self._directory.part_path(partition.index)
-        tally = output.tally(output.read_outcomes(part, partition.first_row, self._prefix, self._columns))
         told = parts.read_info(path, self._manifest.run_id).tally
-        if tally != msgspec.structs.replace(told, **{name: getattr(NOTHING, name) for name in self._untold}):
+        if totals.tally != msgspec.structs.replace(told, **{name: getattr(NOTHING, name) for name in self._untold}):
             self._notes.found("sums", "its rows do not add up to the totals in its footer", where=path.name)
 
     def _cells(self, part: pa.Table) -> Iterator[dict[str, object]]:
@@ -406,8 +409,87 @@ class _Proof:
         chosen = part.select([self._prefix + name for name in names]).rename_columns(names)
         return source.rows(chosen, names)
 
-    def _row(self, partition: Partition, offset: int) -> str:
-        return f"{self._directory.part_path(partition.index).name}, row {partition.first_row + offset}"
+    def _row(self, index: int, row: int) -> str:
+        return f"{self._directory.part_path(index).name}, row {row}"
+
+
+class _Totals(Struct):
+    """What a partition's rows come to, so far. `fit`: none of them contradicts itself; only then is there a tally."""
+
+    fit: bool = True
+    tally: Tally = Tally()
+
+
+class _Differences:
+    """In what a partition differs from another table: found piece by piece, told column by column."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._rows = {column: array("q") for column in columns}
+        self.are_unknown = self.other_columns = self.lacks_rows = False
+
+    def add(self, first_row: int, piece: pa.Table, other: pa.Table | None) -> None:
+        """Compare the next rows; `other` is `None` where they can't be had."""
+        columns = list(self._rows)
+        if other is None:
+            self.are_unknown = True
+        elif other.column_names != columns or other.schema.types != piece.select(columns).schema.types:
+            self.other_columns = True
+        elif other.num_rows != piece.num_rows:
+            self.lacks_rows = True
+        else:
+            for offset, column in evidence.differences(piece, other, columns):
+                self._rows[column].append(first_row + offset)
+
+    def cells(self) -> Iterator[tuple[int, str]]:
+        """The row and the column of each cell that differs."""
+        for column, rows in self._rows.items():
+            yield from ((row, column) for row in rows)
+
+
+class _Published:
+    """The published result, read once, some rows in memory at a time; what is wrong with the file is noted.
+
+    `row_count`: what its footer says; `None` before the first row was asked for, and from where it can't be read.
+    """
+
+    def __init__(self, path: Path, notes: _Notes, check_metadata: Callable[[Path, dict[bytes, bytes]], None]) -> None:
+        self.row_count: int | None = None
+        self._path = path
+        self._notes = notes
+        self._check_metadata = check_metadata
+        self._pieces = self._read()
+        self._held: pa.Table | None = None
+
+    def take(self, count: int) -> pa.Table | None:
+        """The next rows, `count` of them, or fewer where the file ends; `None` where they can't be had."""
+        while self._held is None or self._held.num_rows < count:
+            piece = next(self._pieces, None)
+            if piece is None:
+                break
+            self._held = piece if self._held is None else pa.concat_tables([self._held, piece])
+        if self._held is None or self.row_count is None:
+            return None
+        taken, self._held = self._held.slice(0, count), self._held.slice(count)
+        return taken
+
+    def skip(self, count: int) -> None:
+        """Pass over the next rows, one by one: so many at once may be long."""
+        for _ in range(count):
+            self.take(1)
+
+    def _read(self) -> Iterator[pa.Table]:
+        """Its rows in pieces, the first of which has none."""
+        if self._path.is_dir():
+            self._notes.skip("the parts themselves are the result", "result")
+            return
+        try:
+            with pq.ParquetFile(self._path, pre_buffer=False, buffer_size=parts.READ_BYTES) as file:
+                self._check_metadata(self._path, file.metadata.metadata or {})
+                self.row_count = file.metadata.num_rows
+                yield from parts.pieces(file)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            self.row_count = None
+            self._notes.found("result", f"can't be read ({' '.join(str(error).split())})", where=self._path.name)
 
 
 def _range(partition: Partition) -> str:

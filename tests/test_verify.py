@@ -22,7 +22,7 @@ from cometbatch import evidence, parts, source
 from cometbatch.records import Completion, Rates, RowRequest
 from cometbatch.verification import CHECKS, PLACES_SHOWN, Verification
 from cometbatch.wire import chat
-from tests.workbench import FORMATS, MODEL, Network, Workbench, carry_out, files, simulator
+from tests.workbench import FORMATS, MODEL, Network, Workbench, carry_out, files, peak_bytes, simulator
 
 ROWS, PARTITION_ROWS = 12, 4
 ENDINGS = ("400:0.2", "length:0.2", "content-filter:0.2", "no-usage:0.2")
@@ -119,6 +119,25 @@ def test_a_run_that_moved_holds(finished: Workbench) -> None:
     finished.run_directory.rename(away / "new.parquet.run")
     found = cometbatch.verify(away / "new.parquet")
     assert (failed(found), skipped(found)) == (set(), set())
+
+
+def test_long_answers_are_proved_a_few_at_a_time(bench: Workbench) -> None:
+    """The answers of a partition are never in memory together, neither those of its part nor the published ones."""
+    rows, size = 400, 100_000
+    bench.write_rows(rows)
+
+    def long(request: httpx.Request) -> httpx.Response | None:
+        row = re.search(rb"Parcel ([0-9]+)", request.content)
+        reply = chat.build_response(MODEL, Completion(row[1].decode().ljust(size, "x") if row else "", "stop"))
+        return httpx.Response(reply.status, headers=reply.headers, content=reply.body) if row else None
+
+    carry_out(bench.job(output={"partition_rows": rows}, limits={"concurrency": 8}), Network(answer=long))
+    for group_rows in (None, rows):  # parts of older versions are one row group
+        if group_rows is not None:
+            rewrite(part(bench, 0), lambda table: table)
+            rewrite(bench.output, lambda table: table)
+            assert pq.read_metadata(part(bench, 0)).num_row_groups == 1
+        assert peak_bytes(lambda: failed(cometbatch.verify(bench.output))) < rows * size
 
 
 def test_an_input_that_is_gone_skips_what_needs_it(finished: Workbench) -> None:
@@ -341,6 +360,17 @@ def shorter_input_in_the_manifest(bench: Workbench) -> None:
     vouched_for(bench)
 
 
+def column_renamed_everywhere(bench: Workbench) -> None:
+    """A name that the input does not have, in parts, result and manifest."""
+
+    def change(table: pa.Table) -> pa.Table:
+        return table.rename_columns(["other" if name == "note" else name for name in table.column_names])
+
+    for path in (*(part(bench, index) for index in range(ROWS // PARTITION_ROWS)), bench.output):
+        rewrite(path, change)
+    manifest(lambda document: document["input"].update(columns=["parcel", "other"]))(bench)
+
+
 def other_rates(document: dict[str, Any]) -> None:
     """A dearer answer."""
     document["prices"]["rates"]["output"] = "1.6"
@@ -400,6 +430,7 @@ TAMPERINGS: dict[str, tuple[Tampering, set[str]]] = {
         in_result(lambda table: table.append_column("more", pa.nulls(ROWS))),
         {"result"},
     ),
+    "column renamed everywhere": (column_renamed_everywhere, {"job", "rows"}),
     "column of another type": (
         in_part(lambda table: table.set_column(0, "parcel", table["parcel"].cast(pa.large_string()))),
         {"columns"},
@@ -478,6 +509,48 @@ def test_every_tampering_is_told(finished: Workbench, name: str) -> None:
     assert json.loads(json.dumps(found.to_dict()))["ok"] == found.ok
 
 
+def part_and_rows_missing(bench: Workbench) -> None:
+    """A part that is gone, and an input that ends before its rows."""
+    part(bench, 2).unlink()
+    shorter_input_in_the_manifest(bench)
+
+
+SEVERAL: dict[str, Tampering] = {
+    "cells of the input": everywhere(lambda table: cell("note", "x", at=1)(cell("parcel", "y")(table))),
+    "cells of the result": in_result(lambda table: cell("note", "x", at=5)(cell("response", "y")(table))),
+    "rows and their sums": everywhere(lambda table: cell("status", "x", at=1)(cell("attempts", 9)(table))),
+    "result changed and cut": in_result(lambda table: cell("note", "x")(table).slice(0, ROWS - 1)),
+    "result of other columns": in_result(lambda table: table.drop_columns(["note"])),
+    "part and rows missing": part_and_rows_missing,
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_a_report_is_the_same_however_few_rows_are_read_at_a_time(
+    finished: Workbench, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Places come column by column, and what is said of a partition as a whole is said once."""
+    SEVERAL[name](finished)
+    whole = cometbatch.verify(finished.output)
+    monkeypatch.setattr(parts, "PIECE_ROWS", 1)
+    assert cometbatch.verify(finished.output) == whole
+    assert not whole.ok
+
+
+def test_nothing_is_said_of_the_rows_of_a_damaged_part(finished: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor of those before the damage, where only the checksum of the last page tells it."""
+
+    def tamper(table: pa.Table) -> pa.Table:
+        return cell("response", "y")(cell("note", "x")(table))
+
+    rewrite(part(finished, 1), tamper)
+    content = bytearray(part(finished, 1).read_bytes())
+    content[-int.from_bytes(content[-8:-4], "little") - 12] ^= 1  # before the footer and its length
+    part(finished, 1).write_bytes(content)
+    monkeypatch.setattr(parts, "PIECE_ROWS", 1)
+    assert failed(cometbatch.verify(finished.output)) == {"pages"}
+
+
 def test_a_place_is_a_file_and_a_row(finished: Workbench) -> None:
     """Whoever looks for what is wrong is led to it, five places of it at most."""
     change = cell("cost_usd", Decimal(7))
@@ -508,6 +581,15 @@ def test_another_job_than_the_runs_is_told(finished: Workbench) -> None:
     found = cometbatch.verify(edited)
     assert failed(found) == {"job"}
     assert "params.temperature" in places(found, "job")
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()], ids=str)
+def test_numbers_are_compared_by_their_bits(kind: pa.DataType) -> None:
+    """-0.0 is not 0.0, in whatever company it is read; NaN is like NaN."""
+    one, other = (pa.table({"x": pa.chunked_array([[0.0, float("nan")], [zero, None]], kind)}) for zero in (0.0, -0.0))
+    assert list(evidence.differences(one, one.combine_chunks(), ["x"])) == []
+    assert list(evidence.differences(one, other, ["x"])) == [(2, "x")]
+    assert list(evidence.differences(one.slice(2), other.slice(2), ["x"])) == [(0, "x")]
 
 
 # -- single rows -------------------------------------------------------------------------------------------------------
