@@ -168,7 +168,7 @@ def check_part(path: Path) -> pa.Schema:
 
 
 def read_pieces(path: Path) -> Iterator[pa.Table]:
-    """A part's rows in order, some megabytes at a time; the first piece has no rows, so that there always is one.
+    """A part's rows in order, a megabyte or so at a time; the first piece has no rows, so that there always is one.
 
     Raises `CheckpointError` where it is damaged: before the first piece where the sum over the file tells it, else
     before the piece whose page has another checksum.
@@ -179,7 +179,7 @@ def read_pieces(path: Path) -> Iterator[pa.Table]:
 
 
 def pieces(file: pq.ParquetFile) -> Iterator[pa.Table]:
-    """An open file's rows in order, some megabytes at a time, after an empty table with its schema.
+    """An open file's rows in order, a megabyte or so at a time, after an empty table with its schema.
 
     To be flat in memory where a row group is large, the file must have been opened with a `buffer_size`. Raises
     `ValueError` where a row group holds fewer rows than the footer says, and what pyarrow raises of a damaged one.

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import io
+import itertools
 import sys
 from collections.abc import Iterator
 from decimal import Decimal
@@ -201,6 +202,39 @@ def test_a_flipped_bit_among_the_rows_never_becomes_another_answer(
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"00000\.parquet: this part can't be read"):
         merged([path])
+
+
+def test_no_flipped_bit_makes_a_part_of_an_older_version_shorter(tmp_path: Path) -> None:
+    """It has no sum, and a header of a page no checksum: rows that come a few at a time could just end early."""
+    path = tmp_path / "00000.parquet"
+    piece = pa.table({"order id": list(range(20))})
+    with pq.ParquetWriter(path, piece.schema, write_page_checksum=True, use_dictionary=False) as writer:
+        writer.write_table(pa.concat_tables([piece, piece]), row_group_size=piece.num_rows)
+    whole = path.read_bytes()
+    told = 0
+    for position, bit in itertools.product(range(4, 40), range(8)):  # the first header, after the file's first word
+        content = bytearray(whole)
+        content[position] ^= 1 << bit
+        path.write_bytes(content)
+        try:
+            assert parts.read_part(path).num_rows == 2 * piece.num_rows
+        except CheckpointError:
+            told += 1
+    assert told > 0
+
+
+@pytest.mark.parametrize("row_bytes", [10, 100_000])
+def test_a_row_group_is_read_by_slices_where_it_is_large(tmp_path: Path, row_bytes: int) -> None:
+    """A megabyte or so many rows at a time, in order; of no rows, before them, an empty table."""
+    rows = 150
+    whole = pa.table({"text": [f"{row:>{row_bytes}}" for row in range(rows)]})
+    path = tmp_path / "00000.parquet"
+    with path.open("wb") as file:
+        parts.write_part(file, whole.schema, [whole], lambda: info(0, 0, rows), repeated=False)
+    pieces = list(parts.read_pieces(path))
+    assert pa.concat_tables(pieces).equals(whole)
+    assert (pq.read_metadata(path).num_row_groups, pieces[0].num_rows) == (1, 0)
+    assert max(piece.num_rows for piece in pieces) == min(parts.PIECE_ROWS, parts.PIECE_BYTES // row_bytes)
 
 
 def test_a_part_of_several_pieces_is_read_whatever_its_columns_are(tmp_path: Path) -> None:
