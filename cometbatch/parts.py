@@ -150,11 +150,6 @@ def file_mark(path: Path) -> str | None:
     return f"{found.st_size} bytes, {found.st_mtime_ns} ns"
 
 
-def read_part(path: Path) -> pa.Table:
-    """A whole part in memory, checked as `read_pieces` does it. Raises `CheckpointError` where it is damaged."""
-    return pa.concat_tables(read_pieces(path))
-
-
 def check_part(path: Path) -> pa.Schema:
     """Read a whole part, each page with its checksum, a piece in memory at a time.
 

@@ -15,7 +15,6 @@ from msgspec import Struct
 
 ROOT = Path(__file__).parent.parent.parent
 TIMED = Path(__file__).parent / "timed.py"
-OUR_REQUIREMENTS = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
 ENVIRONMENT = {**os.environ, "COMETAPI_KEY": "sk-needed-by-nobody"}
 CLOCK_TICKS_A_S = os.sysconf("SC_CLK_TCK")
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
@@ -165,7 +164,7 @@ class Environments:
         folder = self._folder / name
         installed = folder / "installed.json"
         python = folder / "bin/python"
-        asked = json.dumps([*packages, OUR_REQUIREMENTS if "-e" in packages else ""])
+        asked = json.dumps([*packages, _our_code() if str(ROOT) in packages else ""])
         if not installed.exists() or installed.read_text(encoding="utf-8") != asked:
             base = str(getattr(sys, "_base_executable", sys.executable))
             _run(base, "-m", "venv", "--clear", "--without-pip", str(folder))
@@ -178,6 +177,12 @@ class Environments:
         """The version of everything that is installed there."""
         code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
         return dict(json.loads(subprocess.check_output([str(self.python(name, packages)), "-I", "-c", code])))
+
+
+def _our_code() -> str:
+    """A digest of this checkout's package: installed as users have it, and anew where it has changed."""
+    paths = [ROOT / "pyproject.toml", *sorted((ROOT / "cometbatch").rglob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
 def _run(*command: str) -> None:

@@ -124,14 +124,12 @@ def from_count(path: Path) -> Answers:
     return ((str(row), QUESTION.format(row)) for row in range(count["right"]))
 
 
-SUBJECT = Cometbatch(COMETBATCH, "cometbatch", ("-e", str(ROOT)), from_parquet("response"))
-SUBJECT_ON_ASYNCIO = Cometbatch(
-    COMETBATCH_ON_ASYNCIO, "cometbatch on asyncio", ("-e", str(ROOT)), from_parquet("response")
-)
+SUBJECT = Cometbatch(COMETBATCH, "cometbatch", (str(ROOT),), from_parquet("response"))
+SUBJECT_ON_ASYNCIO = Cometbatch(COMETBATCH_ON_ASYNCIO, "cometbatch on asyncio", (str(ROOT),), from_parquet("response"))
 FLOOR = Contender("floor", "the floor: bare callbacks", ("msgspec", "uvloop"), from_count)
 CONTENDERS = (
     SUBJECT,
-    Cometbatch(COMETBATCH_ADAPTIVE, "cometbatch, adaptive, as by default", ("-e", str(ROOT)), from_parquet("response")),
+    Cometbatch(COMETBATCH_ADAPTIVE, "cometbatch, adaptive, as by default", (str(ROOT),), from_parquet("response")),
     FLOOR,
     Contender("lean_aiohttp", "aiohttp, workers, nothing kept", ("aiohttp",), from_lines),
     Contender("bare_aiohttp", "bare aiohttp, cookbook's shape", ("aiohttp",), from_lines),
