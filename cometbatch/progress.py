@@ -4,6 +4,7 @@ import functools
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, NoReturn, TextIO, TypeAlias
@@ -11,7 +12,7 @@ from typing import Any, NoReturn, TextIO, TypeAlias
 from tqdm import tqdm
 
 from cometbatch.money import EXACT
-from cometbatch.records import Answered, Failed, Outcome, Succeeded, Tally
+from cometbatch.records import Answered, Failed, Incomplete, Outcome, Succeeded, Tally
 
 Bar: TypeAlias = "tqdm[NoReturn]"  # it counts; it iterates over nothing
 
@@ -49,12 +50,11 @@ class Progress:
             return
         self._in_flight = in_flight
         self._undrawn += len(outcomes)
-        answered = [outcome for outcome in outcomes if not isinstance(outcome, Failed)]
-        succeeded = sum([isinstance(outcome, Succeeded) for outcome in answered])
-        self._failed += len(outcomes) - len(answered)
-        self._ok += succeeded
-        self._incomplete += len(answered) - succeeded
-        self._add(answered)
+        kinds = Counter(map(type, outcomes))
+        self._failed += kinds[Failed]
+        self._ok += kinds[Succeeded]
+        self._incomplete += kinds[Incomplete]
+        self._add([outcome for outcome in outcomes if not isinstance(outcome, Failed)])
         if (now := time.monotonic()) >= self._next_draw:
             self._next_draw = now + DRAWN_EVERY_S
             self._update()
@@ -117,10 +117,10 @@ class Progress:
 
     def _add(self, answered: Sequence[Answered]) -> None:
         usages = [outcome.completion.usage for outcome in answered]
-        costs = [outcome.cost_usd for outcome in answered if outcome.cost_usd is not None]
         self._tokens += sum([(usage.input_tokens or 0) + (usage.output_tokens or 0) for usage in usages])
-        self._cost = functools.reduce(EXACT.add, costs, self._cost)
-        self._unpriced += len(answered) - len(costs)
+        costs = [outcome.cost_usd for outcome in answered]
+        self._unpriced += costs.count(None)
+        self._cost = functools.reduce(EXACT.add, filter(None, costs), self._cost)
 
     def _words(self) -> str:
         return (
