@@ -5,6 +5,10 @@ all the while: slowly at first, faster the longer nothing is refused (a service 
 more was sustained lately. So the rate hovers where a percent or two is refused, whether the service counts in buckets,
 windows or requests in flight, and it comes down quickly where most is refused.
 
+Some services also refuse a few of a hundred whatever the rate, and to send more slowly is no help. A limit refuses a
+share that rises steeply with the rate. So as long as few are refused while the rate grows quickly, that is forgiven: at
+the start, and again after some time, which is short where refusals went on although they had cost much of the rate.
+
 A refusal that asks for a long pause stops everyone, and is dear. Then the rate is cut to less than what passed, and
 is raised so slowly that the pauses stay a small part of the time.
 """
@@ -24,6 +28,12 @@ SOON_S = (
 SOON_CUT = 0.9  # and leaves this of it
 FIRST_CUT = 0.9  # what the first refusal leaves of the rate, which until then is only what happened to be sent
 FIRST_TIMES = 3.0  # the mean rate until then: more than that was sent for a moment only
+STRAYS = 0.1  # of what is sent: as much may be refused for other reasons than the rate,
+STRAY_BURST = 5.0  # and so many more, by chance; beyond that the rate is too high
+STRAY_GROWTH = 0.5  # of the rate per second while refusals are forgiven: so fast a limit shows at once
+STRICT_S = 15.0  # of sending after the rate was too high, in which every refusal counts,
+SHORTEST_STRICT_S = 2.0  # or this, where they
+FELL = 0.85  # left that share of the rate as it was a second after, or less: a limit's refusals end before
 LEAST_PER_S = 0.1  # a rate below that can't be told from an outage, which is probed more often
 
 SPAN_S = 1.0  # of sending, over which is counted what passed; services count by the second, too
@@ -60,6 +70,7 @@ class SustainedRate:
         self.per_s = math.inf
         self.refused_at = -math.inf  # the last time
         self._sends = _Sends()
+        self._strays = _Strays()
         self._best = 0.0
         self._last_cut = math.inf
         self._first_refusal_s = math.inf  # in seconds of sending
@@ -77,6 +88,7 @@ class SustainedRate:
         self._well_since = min(self._well_since, now)
         self._passed_since += 1
         seconds = self._sends.add(now, self.per_s)
+        self._strays.sent(seconds, self.per_s)
         if self.per_s == math.inf:
             return
         self._since_refusal += seconds
@@ -90,16 +102,23 @@ class SustainedRate:
         """A request did not pass, and everyone waits so long for it; so fast they were sent of late."""
         self._sends.take_back()
         self._passed_since -= 1
-        is_dear = self._was_dear = pause_s > DEAR_S
-        self.per_s = max(LEAST_PER_S, self._cut(sending_per_s, is_dear=is_dear))
-        self._is_believed = not is_dear or self.per_s >= ALIKE * self._last_cut
-        self._last_cut = self.per_s
-        self._calm_s, self._calm_growth = CALM_S, GROWTH
-        if is_dear and self._is_believed:
-            self._calm_s = self._dear_calm(pause_s)
-            self._calm_growth = DEAR_GROWTH / self._calm_s
+        self._first_refusal_s = min(self._first_refusal_s, self._sends.seconds)
+        is_dear, was_forgiving = pause_s > DEAR_S, self._strays.are_forgiven
+        if not self._strays.forgive(self.per_s, is_paused=pause_s > 0):
+            rate = self._cut(sending_per_s, is_dear=is_dear, was_forgiving=was_forgiving)
+            self._lower(max(LEAST_PER_S, rate), pause_s if is_dear else 0.0)
         self._since_refusal = 0.0
         self.refused_at = now
+
+    def _lower(self, per_s: float, dear_pause_s: float) -> None:
+        self.per_s = per_s
+        self._was_dear = dear_pause_s > 0
+        self._is_believed = not self._was_dear or per_s >= ALIKE * self._last_cut
+        self._last_cut = per_s
+        self._calm_s, self._calm_growth = CALM_S, GROWTH
+        if self._was_dear and self._is_believed:
+            self._calm_s = self._dear_calm(dear_pause_s)
+            self._calm_growth = DEAR_GROWTH / self._calm_s
 
     def outage_began(self, now: float) -> None:
         """Nothing passes any more."""
@@ -113,19 +132,21 @@ class SustainedRate:
         self._quotas_met = self._quotas_met + 1 if is_quota else 0
         if self._quotas_met >= (1 if is_short else 2):
             self.per_s = max(LEAST_PER_S, min(self.per_s, self._passed_since / (well + gone)))
+            self._strays.be_strict()
         elif not is_short:  # it told nothing of what is sustained
             self.per_s = max(self.per_s, BACK_TO * self._best)
         self._well_since, self._passed_since = now, 0
 
-    def _cut(self, sending_per_s: float, *, is_dear: bool) -> float:
+    def _cut(self, sending_per_s: float, *, is_dear: bool, was_forgiving: bool) -> float:
         passed = self._sends.passed_per_s()
         if self.per_s == math.inf:
-            self._first_refusal_s = self._sends.seconds
             rate = min(sending_per_s, FIRST_TIMES * self._sends.mean_per_s())
             return DEAR_MARGIN * passed if is_dear else FIRST_CUT * rate
         if is_dear:
             share = DEAR_CUT if self._since_refusal > SOON_S else SOON_CUT
             return max(MOST_CUT * self.per_s, min(share * self.per_s, DEAR_MARGIN * passed))
+        if was_forgiving:  # the rate was let grow, and is far above what passes
+            return min(self.per_s, MARGIN * passed)
         # What passed while the rate was still being found says how large a burst may be, and nothing of the rate.
         is_known = self._sends.seconds > self._first_refusal_s + SPAN_S
         return max(CUT * self.per_s, min(self.per_s, MARGIN * passed if is_known else 0.0))
@@ -136,12 +157,46 @@ class SustainedRate:
         return max(CALM_S, CALM_PER_PAUSE * pause_s * share**2)
 
     def _growth(self) -> float:
+        if self._strays.are_forgiven:
+            return STRAY_GROWTH
         if self._was_dear and self._since_refusal < SOON_S:
             return 0.0
         beyond = self._since_refusal - self._calm_s
         growth = self._calm_growth if beyond < 0 else GROWTH * (1 + beyond)
         is_eager = not self._is_believed or self.per_s < FAR_BELOW * self._best
         return growth * EAGER if is_eager else growth
+
+
+class _Strays:
+    """Whether refusals are forgiven, since they may well come at any rate."""
+
+    def __init__(self) -> None:
+        self.are_forgiven = True
+        self._excess = 0.0  # refusals beyond the share that is forgiven
+        self._strict_s = 0.0  # of sending since the rate was too high
+        self._settled_per_s = 0.0  # the rate a second after that
+
+    def sent(self, seconds: float, per_s: float) -> None:
+        """A request leaves, so long after the last one."""
+        self._excess = max(0.0, self._excess - STRAYS)
+        self._strict_s += seconds
+        if self._strict_s < SPAN_S:
+            self._settled_per_s = per_s
+
+    def forgive(self, per_s: float, *, is_paused: bool) -> bool:
+        """Whether one more is forgiven, at this rate."""
+        self._excess += 1
+        fell = per_s < FELL * self._settled_per_s
+        if is_paused or self._excess > STRAY_BURST:
+            self.be_strict()
+        elif self._strict_s > (SHORTEST_STRICT_S if fell else STRICT_S):
+            self.are_forgiven = True
+        return self.are_forgiven
+
+    def be_strict(self) -> None:
+        """The rate is known to be too high."""
+        self.are_forgiven = False
+        self._excess = self._strict_s = self._settled_per_s = 0.0
 
 
 class _Bin:

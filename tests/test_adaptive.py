@@ -81,6 +81,28 @@ def test_a_service_that_falls_to_a_fifth_and_comes_back_is_followed(status: int)
     assert service.refused_share <= 0.20
 
 
+@pytest.mark.parametrize("refusal", [refused(503), BUSY], ids=["503", "429"])
+@pytest.mark.parametrize(("latency_s", "rows", "full_s"), [(0.05, 10_000, 1.95), (1.0, 5000, 19.5)])
+def test_refusals_that_come_at_any_rate_hold_nothing_back(
+    refusal: Reply, latency_s: float, rows: int, full_s: float
+) -> None:
+    """2 % of them: no row is lost, and 95 % are answered within 1.5 times what the whole ceiling in use would take."""
+    chance, answered = random.Random(5), list[float]()
+
+    def script(_row: int, _attempt: int) -> tuple[float, Reply]:
+        if chance.random() < 0.02:
+            return 0.003, refusal
+        answered.append(asyncio.get_running_loop().time() + latency_s)
+        return latency_s, answer()
+
+    table = RowsInMemory(rows)
+    jitter = random.Random(3).random
+    runner = make_runner(table, ScriptedService(script), concurrency=CEILING, adaptive=True, jitter=jitter)
+    assert run(runner.run()) is None
+    assert [outcome for outcome in table.recorded if isinstance(outcome, Failed)] == []
+    assert answered[rows * 95 // 100] <= 1.5 * full_s
+
+
 def test_rows_that_alone_are_refused_for_overload_fail_while_others_are_answered() -> None:
     """What the service has for everyone costs a row no attempt; what three rows alone meet does."""
     table = RowsInMemory(2000)

@@ -5,7 +5,7 @@ import itertools
 import math
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import pytest
@@ -126,6 +126,23 @@ class Queue:
         """Known already."""
 
 
+class Strays:
+    """Refuses some requests whatever their rate, and leaves the others to a service."""
+
+    def __init__(self, service: Service, are_strays: Iterator[bool]) -> None:
+        self._service, self._are_strays, self.count = service, are_strays, 0
+
+    def admits(self, now: float) -> bool:
+        """Whether it is no stray, and the service takes it on."""
+        is_stray = next(self._are_strays)
+        self.count += is_stray
+        return not is_stray and self._service.admits(now)
+
+    def took(self, until: float) -> None:
+        """The service knows."""
+        self._service.took(until)
+
+
 class Course(Struct):
     """What came of a simulated run: when each request was sent, answered and refused, in seconds."""
 
@@ -140,6 +157,12 @@ class Course(Struct):
     def refused_share(self) -> float:
         """The share of requests that was sent for nothing."""
         return len(self.refused) / len(self.sent)
+
+
+def by_chance(share: float, seed: int) -> Iterator[bool]:
+    """Whether each of a run's requests is one of a random share."""
+    chance = random.Random(100 + seed)
+    return (chance.random() < share for _ in itertools.count())
 
 
 def between(times: list[float], start: float, end: float) -> int:
@@ -337,6 +360,44 @@ def test_latency_that_has_other_reasons_than_us_holds_nothing_back(
     """No bound but the ceiling of 256: at most twice the time that all of it in use would take."""
     run = course(Bucket(lambda _: 1e9, 1e9), latency(), rows=3000)
     assert run.answered[-1] <= 2 * ideal_s
+
+
+@pytest.mark.parametrize(("latency", "rows", "full_s"), [("50 ms", 10_000, 1.95), ("1 s", 5000, 19.5)])
+@pytest.mark.parametrize(("share", "times"), [(0.005, 1.3), (0.02, 1.4), (0.05, 3.0)])
+def test_refusals_that_come_at_any_rate_hold_nothing_back(
+    latency: str, rows: int, full_s: float, share: float, times: float
+) -> None:
+    """No bound but the ceiling of 256: measured by the time that all of it in use would take."""
+    for seed in SEEDS:
+        service = Strays(Bucket(lambda _: 1e9, 1e9), by_chance(share, seed))
+        run = course(service, LATENCIES[latency], rows=rows, seed=seed)
+        assert run.answered[-1] <= times * full_s
+
+
+@pytest.mark.parametrize("latency", ["50 ms", "200 ms", "1 s"])
+@pytest.mark.parametrize("share", [0.005, 0.02, 0.05])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_limit_is_found_among_refusals_that_come_at_any_rate(latency: str, share: float, seed: int) -> None:
+    """At least 80 % of what the service can do, and at most 5 % of the requests refused beyond the strays."""
+    service = Strays(Bucket(lambda _: 200.0, 20), by_chance(share, seed))
+    run = course(service, LATENCIES[latency], rows=6000, seed=seed)
+    assert run.goodput(lambda _: 200.0) >= 0.80
+    assert len(run.refused) - service.count <= 0.05 * len(run.sent)
+
+
+@pytest.mark.parametrize("share", [0.005, 0.02, 0.05])
+def test_refusals_that_come_at_any_rate_are_no_limit_that_is_gone(share: float) -> None:
+    """The service can do far more from the tenth second on: half a minute later that is used."""
+    service = Strays(Bucket(lambda now: CAPACITY if now < 10 else 1e9, 15), by_chance(share, seed=1))
+    run = course(service, LATENCIES["1 s"], rows=20_000, seconds=60)
+    assert between(run.answered, 40, 60) >= 0.80 * 256 * 20
+
+
+def test_the_first_requests_that_are_refused_are_no_limit() -> None:
+    """Nothing is known then, and five refusals tell little."""
+    first_five = itertools.chain([True] * 5, itertools.repeat(False))
+    run = course(Strays(Bucket(lambda _: 1e9, 1e9), first_five), LATENCIES["50 ms"], rows=10_000)
+    assert run.answered[-1] <= 1.3 * 1.95
 
 
 def test_the_ceiling_is_never_passed() -> None:
