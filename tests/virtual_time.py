@@ -50,6 +50,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_ended)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as asyncio has it
+        """From Python 3.12 on, asyncio waits 300 s at most, which are over at once on this clock."""
+        await super().shutdown_default_executor()
+
     def _thread_ended(self, _: object) -> None:
         self._jumping.threads -= 1
 
