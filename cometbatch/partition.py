@@ -54,8 +54,8 @@ class RowMaker(Struct, frozen=True):
     build: Callable[[Sequence[str]], HttpRequest]
     hash_start: Any
     now: Callable[[], datetime]
-    common_characters: int = 0
-    max_output_tokens: int | None = None
+    common_characters: int
+    max_output_tokens: int | None
 
     def make(self, row: int, values: Mapping[str, object]) -> RowRequest | Failed:
         """The request of one row. The same row always gives the same bytes."""

@@ -132,8 +132,8 @@ class Service(Struct, frozen=True):
 
     `send` begins an exchange, and calls back once. `read` makes a reply of what came, with what it says (None where
     there is no reply), and raises what is a mistake of ours. `judge`: what is to become of an attempt that brought no
-    completion. `max_cost`: what an attempt can come to at most, in US
-    dollars; None where there is no price or no cap on the answer. `is_reached`: whether a connection was ever made.
+    completion. `max_cost`: what an attempt can come to at most, in US dollars; None where there is no price or no cap
+    on the answer. `is_reached`: whether a connection was ever made.
     """
 
     send: Callable[[HttpRequest, Callable[[Came], None]], Sending]
@@ -273,7 +273,6 @@ class Runner:
             self._close()
             self._take_turn()  # what has come is paid for
             self._give_up_sending()
-            self._free.clear()  # what slots sent knows their runner: all that would stay for the garbage collector
             await asyncio.gather(self._dispatcher, return_exceptions=True)
         return self._stop
 

@@ -441,19 +441,13 @@ class PromptTemplate:
         The row is given as column -> value. A `Failure` of kind "template" where that goes wrong. Values print as `str`
         has them, null as nothing. Lone surrogates become U+FFFD. Raises nothing.
         """
+        texts: list[str] = []
         try:
-            return [render(values) for render in self._renders]
+            for render in self._renders:
+                texts.append(render(values))  # noqa: PERF401 - how many there are tells whose failure it is
         except Exception as error:  # noqa: BLE001 - whatever a template does with a row is that row's failure alone
-            return self._failure(values, error)
-
-    def _failure(self, values: Mapping[str, object], first: Exception) -> Failure:
-        """Whose failure it is, found by doing it again: but for want of memory, a row always comes out the same."""
-        for part in self._varying:
-            try:
-                part.render(values)
-            except Exception as error:  # noqa: BLE001 - as above
-                return part.failure(error)
-        return self._varying[0].failure(first)
+            return self._varying[len(texts)].failure(error)
+        return texts
 
     def messages(self, texts: Sequence[str]) -> tuple[Message, ...]:
         """The whole prompt with these of its texts, as `texts` has them."""

@@ -334,6 +334,8 @@ class RunOnDisk:
             build=lambda texts: build([Message("user", text) for text in texts]),
             hash_start=hashlib.sha256(b"chat\n"),
             now=lambda: NOW,
+            common_characters=0,
+            max_output_tokens=None,
         )
 
     def _render(self, values: Mapping[str, object]) -> list[str] | Failure:

@@ -81,6 +81,8 @@ def maker(**changes: Any) -> RowMaker:
         "build": lambda texts: BUILD([Message("user", text) for text in texts]),
         "hash_start": hashlib.sha256(b"chat\nmodel\n"),
         "now": lambda: NOW,
+        "common_characters": 0,
+        "max_output_tokens": None,
     }
     return RowMaker(**fields | changes)
 

@@ -37,6 +37,7 @@ from cometbatch.runner import (
     Runner,
     Stop,
 )
+from tests import virtual_time
 from tests.scripted_run import (
     HALF,
     PRICE_USD,
@@ -349,6 +350,27 @@ def test_rounds_of_pushback_double_the_pause_until_an_answer_comes() -> None:
         observer=watcher,
     )
     assert watcher.pauses == [0.5, 1.0, 2.0, 0.5]
+
+
+def test_an_answer_from_before_a_pause_does_not_end_the_pushback() -> None:
+    """It was sent before the service began to push back, and tells nothing of how it is now."""
+    watcher = Watcher()
+
+    def script(row: int, attempt: int) -> tuple[float, Reply]:
+        return (1.75, answer()) if row == 0 else (0.1, BUSY if attempt < 4 else answer())
+
+    carry(RowsInMemory(2), script, concurrency=2, jitter=lambda: 0.5, observer=watcher)
+    assert watcher.pauses == [0.5, 1.0, 2.0]  # the answer comes between the second and the third
+
+
+def test_what_an_answer_leaves_of_its_reservation_is_there_for_the_next_row() -> None:
+    """Twenty rows that cost a tenth of what they may: a budget of three such bounds is enough for all."""
+    service = ScriptedService(always(answer()))
+    service.max_cost_usd = 10 * PRICE_USD
+    rows = RowsInMemory(20)
+    runner = make_runner(rows, service, concurrency=1, budget=Budget(3 * service.max_cost_usd, Decimal(0)))
+    assert virtual_time.run(runner.run()) is None
+    assert len(rows.recorded) == 20
 
 
 def test_a_service_that_only_pushes_back_stops_the_run() -> None:

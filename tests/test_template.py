@@ -148,6 +148,14 @@ def test_the_failing_message_is_named() -> None:
     assert found.message.startswith("prompt message 2 (assistant), template line 2:")
 
 
+def test_the_failing_message_is_named_among_several_that_differ_from_row_to_row() -> None:
+    """The others were rendered well."""
+    template = compile_prompt([("user", "{{ a }}"), ("assistant", "{{ b.foo }}"), ("user", "{{ a }}")], PARAMS)
+    found = template.render({"a": 1, "b": {}})
+    assert isinstance(found, Failure)
+    assert found.message.startswith("prompt message 2 (assistant), template line 1:")
+
+
 SCALARS = (
     st.none()
     | st.booleans()

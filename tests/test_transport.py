@@ -74,6 +74,34 @@ def test_a_request_goes_out_as_it_was_built_with_the_key_and_nothing_else() -> N
     assert server.received[0].endswith(b"\r\n\r\n" + REQUEST.body)
 
 
+def test_each_post_has_its_own_path_headers_and_length() -> None:
+    """Most have the head of the one before, which is kept; none has another's."""
+    headers = {"content-type": "application/json"}
+    first = HttpRequest("/v1/a", headers, b"{}")
+    posts = [
+        first,
+        HttpRequest("/v1/a", headers, b"{...}"),
+        HttpRequest("/v1/b", headers, b"{}"),
+        HttpRequest("/v1/b", {"content-type": "text/plain"}, b"{}"),
+        first,
+    ]
+
+    async def main() -> list[list[str]]:
+        async with serving(*[reply()] * len(posts)) as (server, client):
+            for request in posts:
+                ended: asyncio.Future[HttpResponse | Exception] = asyncio.get_running_loop().create_future()
+                client.send(request, ended.set_result)
+                answer(client.read(await ended))
+            return server.heads
+
+    sent = [(head[0].split()[1], *sorted(line for line in head if line.startswith("content-"))) for head in run(main)]
+    wanted = [
+        (post.path, f"content-length: {len(post.body)}", f"content-type: {post.headers['content-type']}")
+        for post in posts
+    ]
+    assert sorted(sent) == sorted(wanted)
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -57,3 +57,13 @@ def test_texts_that_stand_in_another_order_are_put_where_they_belong() -> None:
         return HttpRequest("/", {}, b'["%b","%b"]' % (second.encode(), first.encode()))
 
     assert framed(build, 2)(["a", "b"]).body == b'["b","a"]'
+
+
+def test_a_text_that_stands_twice_is_filled_in_twice() -> None:
+    """No format does that; one that did must not send what only marks the place."""
+
+    def build(texts: Sequence[str]) -> HttpRequest:
+        (text,) = texts
+        return HttpRequest("/", {}, b'["%b","%b"]' % (text.encode(), text.encode()))
+
+    assert framed(build, 1)(["a"]).body == b'["a","a"]'
