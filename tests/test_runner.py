@@ -37,7 +37,6 @@ from cometbatch.runner import (
     Runner,
     Stop,
 )
-from tests import virtual_time
 from tests.scripted_run import (
     HALF,
     PRICE_USD,
@@ -369,7 +368,7 @@ def test_what_an_answer_leaves_of_its_reservation_is_there_for_the_next_row() ->
     service.max_cost_usd = 10 * PRICE_USD
     rows = RowsInMemory(20)
     runner = make_runner(rows, service, concurrency=1, budget=Budget(3 * service.max_cost_usd, Decimal(0)))
-    assert virtual_time.run(runner.run()) is None
+    assert run(runner.run()) is None
     assert len(rows.recorded) == 20
 
 
