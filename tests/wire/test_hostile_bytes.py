@@ -173,7 +173,7 @@ def test_decoding_gives_a_value_or_a_reason(body: bytes, expected: object) -> No
 def test_what_is_nested_too_deeply_is_not_written_either() -> None:
     """Compact text of a value beyond the encoder's depth is None, not a crash."""
     value: list[Any] = []
-    for _ in range(5_000):
+    for _ in range(100_000):  # Python 3.13 goes down by 10,000
         value = [value]
     assert compact_text(value) is None
 
