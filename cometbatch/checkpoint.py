@@ -40,7 +40,6 @@ LINE_EXTRA_BYTES = 2 * CHECKSUM_BYTES + 2  # around a record: checksum in hex, s
 MARK_DIGITS = 20  # of the largest row number
 MARK_BYTES = MARK_DIGITS + 1  # one in-flight mark: a row number, right-aligned, and a line break
 NO_MARK = b" " * MARK_DIGITS + b"\n"
-_MARK = b"%%%dd\n" % MARK_DIGITS
 SECTOR_BYTES = 512  # what a disk writes whole or not at all, at least
 INDEX_DIGITS = 5  # of a partition in a file's name, at least
 
@@ -293,8 +292,7 @@ class InFlightMarks:
 
     def begin(self, slot: int, row: int) -> None:
         """Note that `slot` is sending `row`."""
-        start = slot * MARK_BYTES
-        self._map[start : start + MARK_BYTES] = _MARK % row
+        self._map[slot * MARK_BYTES : (slot + 1) * MARK_BYTES] = _mark(row)
 
     def end(self, slot: int) -> None:
         """Note that what `slot` sent has been answered and dealt with."""
@@ -306,7 +304,7 @@ class InFlightMarks:
 
 
 def _mark(row: int | None) -> bytes:
-    return NO_MARK if row is None else _MARK % row
+    return NO_MARK if row is None else b"%*d\n" % (MARK_DIGITS, row)
 
 
 def _read_marks(path: Path) -> frozenset[int]:

@@ -74,10 +74,9 @@ class Doubts(Generic[T]):
         self._answered_at = now
         self.works = True
         self.answers += 1
-        if self._struck:
-            self._struck.clear()
+        self._struck.clear()
         self._refused.append(None)
-        return self._held != []
+        return bool(self._held)
 
     def failed(self, row: int, kind: FailureKind) -> None:
         """An attempt of a row failed."""

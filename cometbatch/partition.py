@@ -97,13 +97,10 @@ class _Recorded:
 
     def in_row_order(self, beside_bytes: int, piece_bytes: float) -> Iterator[list[Outcome | Thrown]]:
         """All of them, so many bytes at a time. `beside_bytes`: of the input that will stand beside each."""
-        fetch, numbers = self._fetch(), sorted(range(len(self._rows)), key=self._rows.__getitem__)
-        if sum(self._sizes) + beside_bytes * len(numbers) < piece_bytes:
-            yield [output.decode_record(fetch(number)) for number in numbers]
-            return
         some: list[Outcome | Thrown] = []
         size = 0
-        for number in numbers:
+        fetch = self._fetch()
+        for number in sorted(range(len(self._rows)), key=self._rows.__getitem__):
             some.append(output.decode_record(fetch(number)))
             size += self._sizes[number] + beside_bytes
             if size >= piece_bytes:
@@ -257,18 +254,14 @@ class Partitions:
 
         Where committing some part has failed, whoever asks for a row next is told: these were paid for.
         """
-        for index, some in self._by_partition(records):
+        by_partition: dict[int, list[Outcome | Thrown]] = {}
+        for record in records:
+            by_partition.setdefault(record.row // self._partition_rows, []).append(record)
+        for index, some in by_partition.items():
             opened = self._open[index]
             opened.record(some)
             if opened.is_complete:
                 self._commit_soon(opened)
-
-    def _by_partition(self, records: Sequence[Outcome | Thrown]) -> Iterable[tuple[int, Sequence[Outcome | Thrown]]]:
-        size = self._partition_rows
-        indices = {record.row // size for record in records}
-        if len(indices) == 1:
-            return [(indices.pop(), records)]
-        return [(index, [record for record in records if record.row // size == index]) for index in sorted(indices)]
 
     async def sync_forever(self) -> None:
         """Group commit: every so often make what was recorded survive a power cut, off the event loop.

@@ -41,7 +41,6 @@ _MAX_SHOWN_CHARS: Final = 80
 _NO_RATES: Final = Rates()
 _NOTHING = Decimal(0)
 _ONE = Decimal(1)
-_scaled = EXACT.scaleb
 
 
 class PriceSettings(Struct, frozen=True):
@@ -186,7 +185,7 @@ class Meter:
         full_rate, read_rate, write_rate, output_rate = self._units
         read, write = usage.cache_read_input_tokens, usage.cache_write_input_tokens
         if not read and not write:
-            return _scaled(Decimal(full_rate * inputs + output_rate * outputs), -COST_SCALE)
+            return _dollars(full_rate * inputs + output_rate * outputs)
         read, write = read or 0, write or 0
         rest = max(0, inputs - read - write)  # counts of cached tokens never make it negative
         return _dollars(full_rate * rest + read_rate * read + write_rate * write + output_rate * outputs)
@@ -234,7 +233,7 @@ def likely_cost(cost: Decimal | None, book: PriceBook) -> Decimal | None:
 
 def _dollars(units: int) -> Decimal:
     """Units of a rate times tokens as dollars, with `COST_SCALE` decimals."""
-    return _scaled(Decimal(units), -COST_SCALE)
+    return EXACT.scaleb(Decimal(units), -COST_SCALE)
 
 
 def _units(rate: Decimal) -> int:

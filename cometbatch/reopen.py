@@ -17,14 +17,14 @@ neither loses it nor counts it twice.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, assert_never, get_args
 
 import msgspec
 from msgspec import Struct
 
 from cometbatch import output, parts, resume
-from cometbatch.checkpoint import Reopened, RunDirectory, read_journal
+from cometbatch.checkpoint import Reopened, RunDirectory
 from cometbatch.errors import UsageError
 from cometbatch.manifest import Manifest
 from cometbatch.records import Failed, FailureKind, FinishReason, Incomplete, Outcome, Succeeded, Tally, Thrown
@@ -128,11 +128,11 @@ def _candidates(
 
 def _outcomes(
     directory: RunDirectory, manifest: Manifest, progressed: Progressed, index: int, prefix: str
-) -> Iterator[list[Outcome]]:
+) -> Iterator[Sequence[Outcome]]:
     """What is recorded of a partition, committed or not, some rows in memory at a time: answers can be long."""
     if index not in progressed.committed:
-        for records in _journal(directory, index):
-            yield [record for record in records if not isinstance(record, Thrown)]
+        for records in resume.journaled(directory, index):
+            yield output.outcomes_in(records)
         return
     columns, row = output.columns_of(manifest.version), index * manifest.partition_rows
     for piece in parts.read_pieces(directory.part_path(index)):
@@ -150,12 +150,5 @@ def _thrown(directory: RunDirectory, manifest: Manifest, progressed: Progressed,
             thrown_unpriced=tally.thrown_unpriced,
             resent=tally.resent,
         )
-    records = itertools.chain.from_iterable(_journal(directory, index))
+    records = itertools.chain.from_iterable(resume.journaled(directory, index))
     return output.tally(record for record in records if isinstance(record, Thrown))
-
-
-def _journal(directory: RunDirectory, index: int) -> Iterator[list[Outcome | Thrown]]:
-    """The records of an open partition, in the journal's order, so many at a time."""
-    lines = read_journal(directory.journal_path(index))
-    while some := list(map(output.decode_record, itertools.islice(lines, resume.LINES_AT_ONCE))):
-        yield some

@@ -1,7 +1,7 @@
 """What earlier sessions of a run left, found by looking: parts, journals and marks."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -12,7 +12,7 @@ from cometbatch import output, parts, source
 from cometbatch.checkpoint import RunDirectory, read_journal, remove
 from cometbatch.errors import UsageError
 from cometbatch.manifest import Manifest
-from cometbatch.records import Partition, Tally, Thrown
+from cometbatch.records import Outcome, Partition, Tally, Thrown
 
 LINES_AT_ONCE = 64  # of a journal, decoded: long answers must not be in memory together
 
@@ -128,9 +128,15 @@ def tidy(directory: RunDirectory, progressed: Progressed) -> None:
 
 def _journaled(directory: RunDirectory, index: int) -> tuple[Tally, frozenset[int]]:
     """What a partition's journal holds: its tally, and which rows. Changes nothing."""
-    lines = read_journal(directory.journal_path(index))
     tally, rows = Tally(), set[int]()
-    while some := list(map(output.decode_record, itertools.islice(lines, LINES_AT_ONCE))):
+    for some in journaled(directory, index):
         tally = output.add(tally, output.tally(some))
-        rows.update(record.row for record in some if not isinstance(record, Thrown))
+        rows.update(outcome.row for outcome in output.outcomes_in(some))
     return tally, frozenset(rows)
+
+
+def journaled(directory: RunDirectory, index: int) -> Iterator[list[Outcome | Thrown]]:
+    """The records of an open partition, in the journal's order, so many at a time. Changes nothing."""
+    lines = read_journal(directory.journal_path(index))
+    while some := list(map(output.decode_record, itertools.islice(lines, LINES_AT_ONCE))):
+        yield some

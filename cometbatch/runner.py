@@ -662,15 +662,14 @@ class Runner:
         if cost_usd is None or self._is_booked:
             self._settle_answered(slot, completion.usage, cost_usd)
         is_doubted = self._doubts.answered(now)
-        if self._pushback_rounds and slot.started >= self._last_pause_at:
+        if slot.started >= self._last_pause_at:
             self._pushback_rounds = 0
         if self._pace is not None:
             self._pace.answered(now, latency_s)
         if is_doubted:
             self._release_doubts()
-        self._unanswered_since = None
         kind = Succeeded if outcome_of(completion) == "succeeded" else Incomplete
-        self._said.append(
+        self._finish(
             kind(
                 request.row,
                 request.custom_id,

@@ -276,7 +276,7 @@ class _Jinja:
 
 
 class _Join:
-    """A template of plain text and `{{ column }}` alone, at a fifth of Jinja2's price and with the same result.
+    """A template of plain text and `{{ column }}` alone, at a third of Jinja2's price and with the same result.
 
     Where the short way fails, Jinja2 does it again and says why.
     """

@@ -42,7 +42,6 @@ class _Names(dict[bytes, str]):
 
 
 _names = _Names()
-_lower, _strip = _names.__getitem__, str.strip
 
 
 class NoReplyError(Exception):
@@ -221,9 +220,7 @@ class Connection(asyncio.BufferedProtocol):
             self.fail(NoReplyError("connection", f"the reply is no HTTP: {_words(error)}"))
         else:
             if self.is_whole:  # told here rather than while the parser runs, which may find more after the reply's end
-                on_end, self._on_end = self._on_end, None
-                if on_end is not None:
-                    on_end()
+                self._wake()
             elif self._size > SMALL_BODY_BYTES and not self._is_large:
                 self._pause()
             elif len(self._raw_headers) > 2 * MAX_HEADERS:  # which go on and on, in the head or after the body
@@ -282,8 +279,8 @@ class Connection(asyncio.BufferedProtocol):
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         self._head_bytes = 0
-        size = self._size = self._size + len(body)
-        if size > MAX_BODY_BYTES:
+        self._size += len(body)
+        if self._size > MAX_BODY_BYTES:
             raise NoReplyError("too_large", f"the reply's body is larger than {MAX_BODY_BYTES:,} bytes")
         if not self._body:
             self._body = body
@@ -323,12 +320,12 @@ def _finish(waiter: "asyncio.Future[None]") -> None:
 
 def _decoded(raw: list[bytes]) -> dict[str, str]:
     """Names and values, which came in turn. A billed answer must not be lost over a header that is not ASCII."""
-    names, joined = map(_lower, raw[::2]), b"\n".join(raw[1::2])  # no value has a line's end in it
+    names, joined = map(_names.__getitem__, raw[::2]), b"\n".join(raw[1::2])  # no value has a line's end in it
     try:
         values = joined.decode()
     except UnicodeDecodeError:
         values = joined.decode("latin-1")
-    return dict(zip(names, map(_strip, values.split("\n")), strict=False))  # where there are none, one value is left
+    return dict(zip(names, map(str.strip, values.split("\n")), strict=False))  # where there are none, one value is left
 
 
 def _lost(exc: Exception | None, *, came: bool) -> NoReplyError:

@@ -1,4 +1,4 @@
-"""Many requests that differ in a few texts alone, made of what they have in common: at a third of the price.
+"""Many requests that differ in a few texts alone, made of what they have in common, which is written once.
 
 Guards that they are, byte for byte, what the format makes of each by itself.
 """

@@ -29,21 +29,19 @@ def usage_of_totals(
     input_tokens: int | None, output_tokens: int | None, of_input: Details | None, of_output: Details | None
 ) -> Usage:
     """Usage as OpenAI's formats count it, as inclusive totals with details."""
-    cache_read = None if of_input is None else of_input.cached_tokens
-    reasoning = None if of_output is None else of_output.reasoning_tokens
-    if not cache_read and not reasoning:  # nothing that could contradict its total
-        return Usage(input_tokens, output_tokens, cache_read, None, reasoning)
     return lawful_usage(
-        input_tokens=input_tokens, output_tokens=output_tokens, cache_read=cache_read, reasoning=reasoning
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cache_read=None if of_input is None else of_input.cached_tokens,
+        reasoning=None if of_output is None else of_output.reasoning_tokens,
     )
 
 
 def decoded(response: HttpResponse, decode: Callable[[bytes], T]) -> T | None:
     """The body of a success as this type; None where it is anything else."""
-    body = response.body
-    if len(body) > MAX_BYTES or (response.status != 200 and not is_success(response.status)):  # noqa: PLR2004 - most are
+    if len(response.body) > MAX_BYTES or not is_success(response.status):
         return None
     try:
-        return decode(body)
+        return decode(response.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
