@@ -34,6 +34,7 @@ OPEN_PARTITIONS = 4  # kept open while their slowest rows are waited for
 MAX_OPEN_BYTES = 48 * 1024 * 1024  # of their input, columns that nobody uses included; beyond it none is opened beside
 ROWS_PER_SLOT = 4  # rows of open partitions for each request in flight, where partitions are tiny
 MAX_KEPT_BYTES = 32 * 1024 * 1024  # of the journals of all open partitions, whose records are kept in memory, too
+WIDEST_CHARACTER_BYTES = 4  # which all characters of a text take where one of them does
 PIECE_BYTES = 4 * 1024 * 1024  # of lines and input that become one row group of a part
 MADE_AT_ONCE = 32  # rows made into requests one after the other: twice as fast as one now and one then
 SYNC_INTERVAL_S = 0.5  # a power cut loses at most about this much of what was recorded
@@ -72,28 +73,25 @@ class RowMaker(Struct, frozen=True):
 
 
 class _Recorded:
-    """The records of an open partition: lines in memory as long as there is room, else read again from the journal.
-
-    Lines rather than records, which would take several times as much, all over memory.
-    """
+    """The records of an open partition: kept in memory as long as there is room, else read again from the journal."""
 
     def __init__(self, journal: Journal, room: int) -> None:
         self._journal = journal
         self._rows: list[int] = []
-        self._sizes: list[int] = []
-        self._lines: list[bytes] | None = []
+        self._sizes: list[int] = []  # of their lines
+        self._kept: list[Outcome | Thrown] | None = []
         self._room = room
 
-    def add(self, rows: Iterable[int], lines: Sequence[bytes]) -> None:
+    def add(self, records: Sequence[Outcome | Thrown], lines: Sequence[bytes]) -> None:
         """Note what stands in the journal by now, in its order."""
-        self._rows += rows
+        self._rows += [record.row for record in records]
         sizes = list(map(len, lines))
         self._sizes += sizes
-        if self._lines is not None:
-            self._lines += lines
-            self._room -= sum(sizes)
+        if self._kept is not None:
+            self._kept += records
+            self._room -= sum(sizes) * (1 if all(map(bytes.isascii, lines)) else WIDEST_CHARACTER_BYTES)
             if self._room < 0:
-                self._lines = None
+                self._kept = None
 
     def in_row_order(self, beside_bytes: int, piece_bytes: float) -> Iterator[list[Outcome | Thrown]]:
         """All of them, so many bytes at a time. `beside_bytes`: of the input that will stand beside each."""
@@ -101,19 +99,20 @@ class _Recorded:
         size = 0
         fetch = self._fetch()
         for number in sorted(range(len(self._rows)), key=self._rows.__getitem__):
-            some.append(output.decode_record(fetch(number)))
+            some.append(fetch(number))
             size += self._sizes[number] + beside_bytes
             if size >= piece_bytes:
                 yield some
                 some, size = [], 0
         yield some
 
-    def _fetch(self) -> Callable[[int], bytes]:
-        """What finds a line by its number."""
-        if self._lines is not None:
-            return self._lines.__getitem__
+    def _fetch(self) -> Callable[[int], Outcome | Thrown]:
+        """What finds a record by its number."""
+        if self._kept is not None:
+            return self._kept.__getitem__
         offsets = list(itertools.accumulate((size + LINE_EXTRA_BYTES for size in self._sizes), initial=0))
-        return lambda number: self._journal.read_again(offsets[number], self._sizes[number])
+        read_again = self._journal.read_again
+        return lambda number: output.decode_record(read_again(offsets[number], self._sizes[number]))
 
 
 class _Open:
@@ -147,7 +146,7 @@ class _Open:
         self._note(records, lines)
 
     def _note(self, records: Sequence[Outcome | Thrown], lines: Sequence[bytes]) -> None:
-        self._records.add([record.row for record in records], lines)
+        self._records.add(records, lines)
         self.recorded.update([outcome.row for outcome in output.outcomes_in(records)])
 
     def records(self) -> Iterator[list[Outcome | Thrown]]:

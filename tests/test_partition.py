@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cometbatch import output, partition
+from cometbatch.checkpoint import Journal
 from cometbatch.errors import CheckpointError
 from cometbatch.partition import OPEN_PARTITIONS, ROWS_PER_SLOT, SYNC_INTERVAL_S, Partitions, RowMaker
 from cometbatch.records import Failed, Failure, GenerationParams, Message, Outcome, Partition, RowRequest
@@ -246,6 +247,26 @@ def test_a_part_of_long_answers_is_written_in_pieces(tmp_path: Path, monkeypatch
     virtual_time.run(carry_out(run, service, concurrency=8))
     assert [pq.read_metadata(path).num_row_groups for path in sorted(run.directory.parts.iterdir())] == [8, 8, 8]
     assert run.parts()["response"].to_pylist() == [f"answer to {row}" for row in range(24)]
+
+
+@pytest.mark.parametrize(("text", "is_kept"), [("e" * 1000, True), ("e" * 997 + "\N{GRINNING FACE}", False)])
+def test_what_is_kept_in_memory_is_bounded_by_what_it_takes_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, *, is_kept: bool
+) -> None:
+    """One wide character makes every character of a text four bytes; in the journal both lines are as long."""
+    read_again = list[int]()
+    whole = Journal.read_again
+
+    def counted(journal: Journal, offset: int, size: int) -> bytes:
+        read_again.append(offset)
+        return whole(journal, offset, size)
+
+    monkeypatch.setattr(Journal, "read_again", counted)
+    monkeypatch.setattr(partition, "MAX_KEPT_BYTES", OPEN_PARTITIONS * 8 * 2000)
+    run = RunOnDisk(tmp_path, 8, 8)
+    assert virtual_time.run(carry_out(run, ScriptedService(always(answer(text))))) is None
+    assert run.parts()["response"].to_pylist() == [text] * 8
+    assert len(read_again) == (0 if is_kept else 8)
 
 
 def test_partitions_of_long_texts_are_open_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
