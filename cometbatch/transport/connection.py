@@ -16,7 +16,8 @@ import httptools
 
 from cometbatch.records import TransportFailureKind
 
-MAX_BODY_BYTES = 4 * 1024 * 1024  # 128,000 tokens of five characters, each escaped (\uXXXX); more is no text answer
+MAX_BODY_BYTES = 4 * 1024 * 1024  # 128,000 tokens of five characters, each escaped (\uXXXX); more is no text answer,
+# and comes in more than one go: what comes whole at once is not looked at for its size.
 SMALL_BODY_BYTES = 256 * 1024  # of each reply, read at once; what is beyond it is read when it is asked for
 MAX_HEAD_BYTES = 1024 * 1024  # that come in a row and are no body; honest heads have some kilobytes
 MAX_HEADERS = 1000  # servers send twenty or so
@@ -90,20 +91,23 @@ class Connection(asyncio.BufferedProtocol):
         "_body",
         "_buffer",
         "_head_bytes",
+        "_head_lines",
         "_interim",
         "_is_large",
         "_on_end",
         "_outbox",
         "_parser",
+        "_pieces",
         "_raw_headers",
         "_request",
-        "_size",
         "_transport",
         "_until_end",
         "error",
         "headers",
         "is_dead",
         "is_whole",
+        "on_body",
+        "on_header",
         "opened",
         "poll",
         "rested_since",
@@ -113,6 +117,11 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, buffer: memoryview, outbox: Outbox) -> None:
         self._buffer = buffer
         self._outbox = outbox
+        self._raw_headers: dict[bytes, bytes] = {}  # those that were not looked at yet
+        self._pieces: list[bytes] = []  # of the body, as they came last
+        # Headers and pieces are many, and to put them aside by steps of ours would take more than all else does.
+        self.on_header = self._raw_headers.__setitem__
+        self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._on_end: Callable[[], None] | None = None
@@ -122,22 +131,22 @@ class Connection(asyncio.BufferedProtocol):
         self.is_dead = False  # whether it must not be used again
         self.is_whole = True
         self.error: NoReplyError | None = None
-        self._body: bytes | bytearray = b""
+        self._body: bytes | bytearray = b""  # of a reply that does not come at once
         self.headers: dict[str, str] = {}
-        self._raw_headers: list[bytes] = []  # names and values, in turn, that were not looked at yet
+        self._until_end = self._is_large = False
+        self._head_bytes = self._head_lines = self._interim = self.status = 0
         self.rested_since = 0.0
-        self._start_reply()
 
     def take_body(self) -> bytes:
         """The last reply's body, as it came; it is not kept, since connections rest."""
-        body, self._body = self._body, b""
-        self._raw_headers.clear()  # trailers
-        return bytes(body)
+        body = b"".join([self._body, *self._pieces] if self._body else self._pieces)
+        self._forget()
+        return body
 
     def send(self, request: bytes, on_end: Callable[[], None]) -> None:
         """Send a request, all bytes of it, within this iteration of the loop. Nothing else may be under way."""
-        self._start_reply()
-        self.is_whole = False
+        self.is_whole = self._is_large = False
+        self._head_bytes = self._head_lines = self._interim = self.status = 0
         self._on_end = on_end
         if self.is_dead or self._transport is None:
             self.error = None
@@ -172,6 +181,7 @@ class Connection(asyncio.BufferedProtocol):
         if not self.is_whole and self.error is None:
             self.error = error
             error.sent = error.sent and not self._request
+            self._forget()
         self._request = b""
         self._wake()
 
@@ -181,9 +191,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _start_reply(self) -> None:
-        self._until_end = self._is_large = False
-        self._size = self._head_bytes = self._interim = self.status = 0
+    def _forget(self) -> None:
+        self._body = b""
+        self._pieces.clear()
+        self._raw_headers.clear()  # trailers, or what came of a head
 
     def _wake(self) -> None:
         on_end, self._on_end = self._on_end, None
@@ -206,12 +217,13 @@ class Connection(asyncio.BufferedProtocol):
         if self.is_whole or self._request:
             self.fail(NoReplyError("connection", "the server spoke before it was asked"))
             return
-        self._head_bytes += nbytes
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self.fail(NoReplyError("connection", f"the reply's head is larger than {MAX_HEAD_BYTES:,} bytes"))
-            return
         try:
             self._parser.feed_data(self._buffer[:nbytes])
+            if self._body or not self.is_whole:
+                self._put_together(nbytes)
+        except NoReplyError as error:
+            self.is_whole = False
+            self.fail(error)
         except httptools.HttpParserCallbackError as error:
             self._fail_from_callback(error)
         except httptools.HttpParserUpgrade:
@@ -221,10 +233,29 @@ class Connection(asyncio.BufferedProtocol):
         else:
             if self.is_whole:  # told here rather than while the parser runs, which may find more after the reply's end
                 self._wake()
-            elif self._size > SMALL_BODY_BYTES and not self._is_large:
+            elif len(self._body) > SMALL_BODY_BYTES and not self._is_large:
                 self._pause()
-            elif len(self._raw_headers) > 2 * MAX_HEADERS:  # which go on and on, in the head or after the body
-                self.fail(_too_many_headers())
+
+    def _put_together(self, nbytes: int) -> None:
+        """Part of a reply came, so many bytes. Raises `NoReplyError` where that is more than a reply may have.
+
+        One piece of memory, since a list of the tiniest pieces takes twenty times as much as they do.
+        """
+        if self._pieces:
+            self._head_bytes = self._head_lines = 0
+            if not isinstance(self._body, bytearray):
+                self._body = bytearray(self._body)
+            self._body += b"".join(self._pieces)
+            self._pieces.clear()
+        else:
+            self._head_bytes += nbytes
+            self._head_lines += bytes(self._buffer[:nbytes]).count(b"\n")
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise NoReplyError("connection", f"the reply's head is larger than {MAX_HEAD_BYTES:,} bytes")
+        if len(self._body) > MAX_BODY_BYTES:
+            raise NoReplyError("too_large", f"the reply's body is larger than {MAX_BODY_BYTES:,} bytes")
+        if self._head_lines > MAX_HEADERS:  # headers that go on and on, in the head or after the body
+            raise _too_many_headers()
 
     def eof_received(self) -> None:
         """The server says no more. That ends a body of no stated length, and cuts any other one short."""
@@ -259,35 +290,17 @@ class Connection(asyncio.BufferedProtocol):
         if self.is_whole:
             raise NoReplyError("connection", "a reply that nobody asked for")
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or what stands after a body in the shape of one."""
-        self._raw_headers += name, value
-
     def on_headers_complete(self) -> None:
         """The head is read."""
         raw = self._raw_headers
-        if len(raw) > 2 * MAX_HEADERS:
+        if len(raw) > MAX_HEADERS:
             raise _too_many_headers()
         self.status = self._parser.get_status_code()
         headers = self.headers = _decoded(raw)
         raw.clear()  # what comes from now on are trailers, which nobody reads
-        if "transfer-encoding" not in headers:
-            self._until_end = "content-length" not in headers
-        elif (coding := headers["transfer-encoding"]).lower() != "chunked":
+        self._until_end = "content-length" not in headers and "transfer-encoding" not in headers
+        if "transfer-encoding" in headers and (coding := headers["transfer-encoding"]).lower() != "chunked":
             raise NoReplyError("connection", f"the reply is transferred as {coding[:40]!r}, which was not asked for")
-
-    def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
-        self._head_bytes = 0
-        self._size += len(body)
-        if self._size > MAX_BODY_BYTES:
-            raise NoReplyError("too_large", f"the reply's body is larger than {MAX_BODY_BYTES:,} bytes")
-        if not self._body:
-            self._body = body
-        else:  # one piece of memory, since a list of the tiniest pieces takes twenty times as much as they do
-            if isinstance(self._body, bytes):
-                self._body = bytearray(self._body)
-            self._body += body
 
     def on_message_complete(self) -> None:
         """The reply is whole, unless it is an interim one."""
@@ -301,12 +314,10 @@ class Connection(asyncio.BufferedProtocol):
         """An interim reply; of one that switches protocols, the parser tells by itself."""
         if self.status == _SWITCHING:
             return
-        interim, head_bytes = self._interim + 1, self._head_bytes
-        if interim > MAX_INTERIM_REPLIES:
+        self._interim += 1
+        if self._interim > MAX_INTERIM_REPLIES:
             raise NoReplyError("connection", f"more than {MAX_INTERIM_REPLIES} interim replies")
-        self._start_reply()
-        self._body = b""
-        self._interim, self._head_bytes = interim, head_bytes
+        self.status = 0
 
 
 def _too_many_headers() -> NoReplyError:
@@ -318,14 +329,12 @@ def _finish(waiter: "asyncio.Future[None]") -> None:
         waiter.set_result(None)
 
 
-def _decoded(raw: list[bytes]) -> dict[str, str]:
-    """Names and values, which came in turn. A billed answer must not be lost over a header that is not ASCII."""
-    names, joined = map(_names.__getitem__, raw[::2]), b"\n".join(raw[1::2])  # no value has a line's end in it
+def _decoded(raw: dict[bytes, bytes]) -> dict[str, str]:
+    """Names and values. A billed answer must not be lost over a header that is not ASCII."""
     try:
-        values = joined.decode()
+        return {_names[name]: value.decode().strip() for name, value in raw.items()}
     except UnicodeDecodeError:
-        values = joined.decode("latin-1")
-    return dict(zip(names, map(str.strip, values.split("\n")), strict=False))  # where there are none, one value is left
+        return {_names[name]: value.decode("latin-1").strip() for name, value in raw.items()}
 
 
 def _lost(exc: Exception | None, *, came: bool) -> NoReplyError:
