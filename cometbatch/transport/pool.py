@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
+from msgspec import Struct
+
 from cometbatch.records import HttpResponse, PoolStats
 from cometbatch.transport import unpacking
 from cometbatch.transport.connection import Connection, NoReplyError, Outbox, receive_buffer
@@ -90,10 +92,9 @@ class Pool:
     def _take(self, now: float) -> Connection | None:
         """The connection that has rested longest, if long enough and nothing came meanwhile."""
         resting = self._resting
-        while resting and resting[0].rested_since + REST_S <= now:
+        while resting and (rested_s := now - resting[0].rested_since) >= REST_S:
             connection = resting.popleft()
-            is_fresh = now - connection.rested_since < IDLE_CONNECTION_S
-            if is_fresh and not connection.is_dead and not connection.poll.poll(0):
+            if rested_s < IDLE_CONNECTION_S and not connection.is_dead and not connection.poll.poll(0):
                 return connection
             self.drop(connection)
         return None
@@ -127,19 +128,22 @@ class Pool:
 
     # -- time ----------------------------------------------------------------------------------------------------
 
-    def watch(self, exchange: "Exchange", deadline: float) -> None:
+    def watch(self, exchange: "Exchange") -> None:
         """Its request is being sent. One timer for all: a timer each would cost as much as the request."""
         self._requests += 1
-        self._sent[exchange] = deadline
-        if deadline < self._next_end:
-            if self._sweep is not None:
-                self._sweep.cancel()
-            self._next_end = deadline
-            self._sweep = self._loop.call_at(deadline, self._end_late)
+        self._sent[exchange] = exchange.deadline
+        if exchange.deadline < self._next_end:
+            self._sweep_at(exchange.deadline)
 
     def unwatch(self, exchange: "Exchange") -> None:
         """It is over, or looks after its time by itself."""
         self._sent.pop(exchange, None)
+
+    def _sweep_at(self, next_end: float) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._next_end = next_end
+        self._sweep = self._loop.call_at(next_end, self._end_late)
 
     def _end_late(self) -> None:
         now = max(self._loop.time(), self._next_end)  # timers may fire a little early
@@ -147,93 +151,92 @@ class Pool:
         for exchange in [each for each, deadline in self._sent.items() if deadline <= now]:
             exchange.end_late()
         if self._sent and self._sweep is None:
-            self._next_end = min(self._sent.values())
-            self._sweep = self._loop.call_at(self._next_end, self._end_late)
+            self._sweep_at(min(self._sent.values()))
 
 
-class Exchange:
-    """One request and its reply, from the connection that it waits for to the last byte."""
+class Exchange(Struct, eq=False):
+    """One request and its reply, from the connection that it waits for to the last byte.
 
-    __slots__ = ("_connection", "_deadline", "_done", "_pool", "_task", "_timeout_s")
+    `deadline` is a time of the event loop, and `timeout_s` what it was from the beginning.
+    """
 
-    def __init__(self, pool: Pool, deadline: float, timeout_s: float, done: Done) -> None:
-        self._pool = pool
-        self._deadline = deadline
-        self._timeout_s = timeout_s
-        self._done = done
-        self._connection: Connection | None = None
-        self._task: asyncio.Task[None] | None = None
+    pool: Pool
+    deadline: float
+    timeout_s: float
+    done: Done
+    connection: Connection | None = None
+    task: asyncio.Task[None] | None = None
 
     def dial(self, request: bytes) -> None:
         """Send the request on a new connection."""
-        self._task = asyncio.get_running_loop().create_task(self._dial(request))
+        self.task = asyncio.get_running_loop().create_task(self._dial(request))
 
     def begin(self, connection: Connection, request: bytes) -> None:
         """Send the request."""
-        self._connection = connection
-        self._pool.watch(self, self._deadline)
+        self.connection = connection
+        self.pool.watch(self)
         connection.send(request, self._ended)
 
     def end_late(self) -> None:
         """Time is up."""
-        self._pool.unwatch(self)
-        if self._connection is not None:
-            self._connection.fail(out_of_time(self._timeout_s))
+        self.pool.unwatch(self)
+        if self.connection is not None:
+            self.connection.fail(out_of_time(self.timeout_s))
 
     def cancel(self) -> None:
         """Give it up: what is done is not called any more."""
-        self._done = ignore
-        self._pool.unwatch(self)
-        if self._task is not None:
-            self._task.cancel()
-        if self._connection is not None:
-            self._pool.drop(self._connection)
+        self.done = ignore
+        self.pool.unwatch(self)
+        if self.task is not None:
+            self.task.cancel()
+        if self.connection is not None:
+            self.pool.drop(self.connection)
 
     async def _dial(self, request: bytes) -> None:
         try:
-            connection = await self._pool.dial(self._deadline, self._timeout_s)
+            connection = await self.pool.dial(self.deadline, self.timeout_s)
         except Exception as error:  # noqa: BLE001 - whoever asked is told, also of mistakes of ours
-            self._done(error)
+            self.done(error)
         except asyncio.CancelledError:
-            self._done(cancelled(sent=False))  # which nobody hears where it was `cancel`
+            self.done(cancelled(sent=False))  # which nobody hears where it was `cancel`
             raise
         else:
             self.begin(connection, request)
 
     def _ended(self) -> None:
         """The connection has a whole reply, or part of a large one, or none."""
-        connection, pool = self._connection, self._pool
+        connection, pool = self.connection, self.pool
         assert connection is not None  # noqa: S101 - it calls back, once
         pool.unwatch(self)
         if connection.error is not None:
-            self._connection = None
+            self.connection = None
             self._fail(connection, connection.error)
         elif connection.is_whole and "content-encoding" not in connection.headers:
-            self._connection = None
+            self.connection = None
             pool.let_go(connection)
-            self._done(_reply(connection, connection.take_body()))
+            self.done(_reply(connection, connection.take_body()))
         else:
-            self._task = asyncio.get_running_loop().create_task(self._read_large(connection))
+            self.task = asyncio.get_running_loop().create_task(self._read_large(connection))
 
     def _fail(self, connection: Connection, error: Exception) -> None:
-        self._pool.drop(connection)
-        self._done(error)
+        self.pool.drop(connection)
+        self.done(error)
 
     async def _read_large(self, connection: Connection) -> None:
         """The rest of a reply that is large, or may be once it is unpacked; one of few at a time."""
         try:
-            async with asyncio.timeout_at(self._deadline), self._pool.large:
+            async with asyncio.timeout_at(self.deadline), self.pool.large:
                 body = await _read_rest(connection)
         except TimeoutError:
-            self._fail(connection, out_of_time(self._timeout_s))
+            self._fail(connection, out_of_time(self.timeout_s))
         except Exception as error:  # noqa: BLE001 - whoever asked is told, also of mistakes of ours
             self._fail(connection, error)
         except asyncio.CancelledError:
             self._fail(connection, cancelled())
             raise
         else:
-            self._pool.let_go(connection)
-            self._done(_reply(connection, body))
+            self.pool.let_go(connection)
+            self.done(_reply(connection, body))
 
 
 def ignore(_came: object) -> None:
