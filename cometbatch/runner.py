@@ -179,7 +179,7 @@ class _Pending(Struct, eq=False, gc=False):
 class _Slot:
     """Room for one request in flight."""
 
-    __slots__ = ("came", "charge", "latency_s", "number", "pending", "sending", "started")
+    __slots__ = ("arrive", "came", "charge", "latency_s", "number", "pending", "sending", "started")
 
     pending: _Pending
     charge: float  # tokens, as the limits took it
@@ -188,8 +188,9 @@ class _Slot:
     sending: Sending
     came: Came
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, arrive: Callable[["_Slot", Came], None]) -> None:
         self.number = number
+        self.arrive = functools.partial(arrive, self)
 
 
 class Runner:
@@ -227,7 +228,7 @@ class Runner:
         self._backlog: list[tuple[float, int, _Pending]] = []
         self._order = itertools.count()
         self._exhausted = False
-        self._free = [_Slot(number) for number in reversed(range(policy.concurrency))]
+        self._free = [_Slot(number, self._arrive) for number in reversed(range(policy.concurrency))]
         self._sending: set[_Slot] = set()
         self._arrived: list[_Slot] = []
         self._turn: asyncio.Handle | None = None  # that is due
@@ -353,13 +354,12 @@ class Runner:
         slot.latency_s = self._time() - slot.started
         arrived = self._arrived
         arrived.append(slot)
-        count = len(arrived)
         if isinstance(came, HttpResponse) and len(came.body) > LARGE_BYTES:
             self._large_came = True
             self._call_turn(0)
-        elif count == 1:
+        elif self._turn is None:
             self._call_turn(self._gathering_s(slot))
-        elif count == FULL_TURN:
+        elif len(arrived) == FULL_TURN:
             self._call_turn(0)
 
     def _gathering_s(self, slot: _Slot) -> float:
@@ -469,7 +469,7 @@ class Runner:
         self._marks.begin(slot.number, request.row)
         if self._resent:
             self._note_resent(pending)
-        slot.sending = self._service.send(request.http, functools.partial(self._arrive, slot))
+        slot.sending = self._service.send(request.http, slot.arrive)
         self._sending.add(slot)
 
     def _note_resent(self, pending: _Pending) -> None:
