@@ -684,6 +684,8 @@ class _Grammar(Struct, frozen=True):
 
     def records(self, text: bytearray) -> tuple[int, bool]:
         """How far whole records reach in `text`, and whether a record may begin like what follows them."""
+        if b'"' not in text:  # as in most tables; then every line is a record
+            return max(text.rfind(b"\n"), text.rfind(b"\r")) + 1, True
         end = at = 0
         while at < len(text):
             if found := self.lines.match(text, at):
