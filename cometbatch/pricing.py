@@ -233,7 +233,7 @@ def likely_cost(cost: Decimal | None, book: PriceBook) -> Decimal | None:
 
 def _dollars(units: int) -> Decimal:
     """Units of a rate times tokens as dollars, with `COST_SCALE` decimals."""
-    return EXACT.scaleb(Decimal(units), -COST_SCALE)
+    return EXACT.multiply(units, _COST_UNIT)
 
 
 def _units(rate: Decimal) -> int:
