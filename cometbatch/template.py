@@ -289,9 +289,7 @@ class _Join:
 
     def render(self, values: Mapping[str, object]) -> str:
         try:
-            cells = [values[name] for name in self._columns]
-            if not _TEXT.issuperset(map(type, cells)):
-                cells = [cell if type(cell) is str else str(_printed(cell)) for cell in cells]
+            cells = [cell if type(cell := values[name]) is str else str(_printed(cell)) for name in self._columns]
         except Exception:  # noqa: BLE001 - a missing column, or a value whose `str` fails in any way it likes
             return self._jinja.render(values)
         whole = self._frame % tuple(cells)
@@ -300,7 +298,6 @@ class _Join:
         return whole if whole.isascii() else _encodable(whole)
 
 
-_TEXT = frozenset({str})
 _Renderer: TypeAlias = _Constant | _Join | _Jinja
 
 
