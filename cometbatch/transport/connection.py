@@ -139,8 +139,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def take_body(self) -> bytes:
         """The last reply's body, as it came; it is not kept, since connections rest."""
-        body = b"".join([self._body, *self._pieces] if self._body else self._pieces)
-        self._forget()
+        pieces = self._pieces
+        body = b"".join([self._body, *pieces] if self._body else pieces)
+        pieces.clear()
+        self._raw_headers.clear()  # trailers, which nobody reads
+        self._body = b""
         return body
 
     def send(self, request: bytes, on_end: Callable[[], None]) -> None:
@@ -194,7 +197,7 @@ class Connection(asyncio.BufferedProtocol):
     def _forget(self) -> None:
         self._body = b""
         self._pieces.clear()
-        self._raw_headers.clear()  # trailers, or what came of a head
+        self._raw_headers.clear()
 
     def _wake(self) -> None:
         on_end, self._on_end = self._on_end, None
@@ -297,9 +300,10 @@ class Connection(asyncio.BufferedProtocol):
             raise _too_many_headers()
         self.status = self._parser.get_status_code()
         headers = self.headers = _decoded(raw)
-        raw.clear()  # what comes from now on are trailers, which nobody reads
-        self._until_end = "content-length" not in headers and "transfer-encoding" not in headers
-        if "transfer-encoding" in headers and (coding := headers["transfer-encoding"]).lower() != "chunked":
+        raw.clear()
+        coding = headers.get("transfer-encoding")
+        self._until_end = coding is None and "content-length" not in headers
+        if coding is not None and coding.lower() != "chunked":
             raise NoReplyError("connection", f"the reply is transferred as {coding[:40]!r}, which was not asked for")
 
     def on_message_complete(self) -> None:

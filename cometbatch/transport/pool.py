@@ -63,8 +63,7 @@ class Pool:
         """
         now = self._loop.time()
         exchange = Exchange(self, now + timeout_s, timeout_s, done)
-        connection = self._take(now)
-        if connection is None:
+        if (connection := self._take(now)) is None:
             exchange.dial(request)
         else:
             exchange.begin(connection, request)

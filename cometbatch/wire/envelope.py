@@ -62,7 +62,7 @@ def parse_error(response: HttpResponse) -> ErrorDetail:
 def request_id_of(response: HttpResponse) -> str | None:
     """The id that finds this exchange in the service's log: from the header, else from an error's message."""
     named = response.headers.get(REQUEST_ID_HEADER, "")
-    if named.isalnum() and named.isascii() and len(named) <= MAX_WORD_CHARS:  # hides no key, needs no cleaning
+    if named.isascii() and named.encode().isalnum() and len(named) <= MAX_WORD_CHARS:  # hides no key, needs no cleaning
         return named
     message = "" if is_success(response.status) else _said(decode_json(response.body))[2]
     return _request_id(response, message)

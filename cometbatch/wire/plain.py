@@ -11,10 +11,10 @@ from msgspec import Struct
 
 from cometbatch.records import HttpResponse, Usage
 from cometbatch.wire.counts import MAX_COUNT, lawful_usage
-from cometbatch.wire.envelope import is_success
 
 T = TypeVar("T")
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+OK: Final = 200  # any other success is nothing usual
 MAX_BYTES: Final = 128 * 1024  # the long way bounds what larger replies may be made of, and holds up no one twice
 
 
@@ -38,8 +38,8 @@ def usage_of_totals(
 
 
 def decoded(response: HttpResponse, decode: Callable[[bytes], T]) -> T | None:
-    """The body of a success as this type; None where it is anything else."""
-    if len(response.body) > MAX_BYTES or not is_success(response.status):
+    """The body of a usual success as this type; None where it is anything else."""
+    if len(response.body) > MAX_BYTES or response.status != OK:
         return None
     try:
         return decode(response.body)
