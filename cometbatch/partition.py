@@ -51,7 +51,7 @@ class RowMaker(Struct, frozen=True):
 
     columns: tuple[str, ...]
     id_column: str | None
-    render: Callable[[Mapping[str, object]], Sequence[str] | Failure]
+    render: Callable[[Mapping[str, object]], list[str] | Failure]
     build: Callable[[Sequence[str]], HttpRequest]
     hash_start: Any
     now: Callable[[], datetime]
@@ -62,7 +62,7 @@ class RowMaker(Struct, frozen=True):
         """The request of one row. The same row always gives the same bytes."""
         custom_id = None if self.id_column is None or (value := values[self.id_column]) is None else str(value)
         texts = self.render(values)
-        if isinstance(texts, Failure):
+        if not isinstance(texts, list):  # to ask whether something is a Struct takes long where it is not
             return Failed(row, custom_id, 0, None, self.now(), None, texts)
         http = self.build(texts)
         digest = self.hash_start.copy()

@@ -4,7 +4,6 @@ import functools
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, NoReturn, TextIO, TypeAlias
@@ -12,6 +11,7 @@ from typing import Any, NoReturn, TextIO, TypeAlias
 from tqdm import tqdm
 
 from cometbatch.money import EXACT
+from cometbatch.output import answered_in
 from cometbatch.records import Answered, Failed, Incomplete, Outcome, Succeeded, Tally
 
 Bar: TypeAlias = "tqdm[NoReturn]"  # it counts; it iterates over nothing
@@ -50,11 +50,11 @@ class Progress:
             return
         self._in_flight = in_flight
         self._undrawn += len(outcomes)
-        kinds = Counter(map(type, outcomes))
-        self._failed += kinds[Failed]
-        self._ok += kinds[Succeeded]
-        self._incomplete += kinds[Incomplete]
-        self._add([outcome for outcome in outcomes if not isinstance(outcome, Failed)])
+        kinds = list(map(type, outcomes))
+        self._failed += kinds.count(Failed)
+        self._ok += kinds.count(Succeeded)
+        self._incomplete += kinds.count(Incomplete)
+        self._add(answered_in(outcomes))
         if (now := time.monotonic()) >= self._next_draw:
             self._next_draw = now + DRAWN_EVERY_S
             self._update()
@@ -119,8 +119,9 @@ class Progress:
         usages = [outcome.completion.usage for outcome in answered]
         self._tokens += sum([(usage.input_tokens or 0) + (usage.output_tokens or 0) for usage in usages])
         costs = [outcome.cost_usd for outcome in answered]
-        self._unpriced += costs.count(None)
-        self._cost = functools.reduce(EXACT.add, filter(None, costs), self._cost)
+        known = [cost for cost in costs if cost is not None]
+        self._unpriced += len(costs) - len(known)
+        self._cost = functools.reduce(EXACT.add, known, self._cost)
 
     def _words(self) -> str:
         return (

@@ -490,7 +490,9 @@ class Runner:
 
     def _ready_row(self) -> RowRequest | None:
         try:
-            while isinstance(fresh := self._rows.ready_row(), Failed):
+            while not isinstance(fresh := self._rows.ready_row(), RowRequest):
+                if fresh is None:
+                    return None
                 self._finish(fresh)
         except Exception as error:  # noqa: BLE001 - raised by `run`, once what is in flight is recorded
             self._end_of_rows(error)
