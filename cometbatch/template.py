@@ -289,7 +289,10 @@ class _Join:
 
     def render(self, values: Mapping[str, object]) -> str:
         try:
-            cells = [cell if type(cell := values[name]) is str else str(_printed(cell)) for name in self._columns]
+            cells: list[str] = []
+            for name in self._columns:  # a comprehension would be a function made and called for each row
+                cell = values[name]
+                cells.append(cell if type(cell) is str else str(_printed(cell)))
         except Exception:  # noqa: BLE001 - a missing column, or a value whose `str` fails in any way it likes
             return self._jinja.render(values)
         whole = self._frame % tuple(cells)

@@ -27,7 +27,7 @@ RECEIVED_AT_ONCE_BYTES = 16 * 1024  # parsed in one go: thousands of the tiniest
 MAX_NAMES_KEPT = 256  # of headers
 MAX_NAME_KEPT_BYTES = 64  # longer ones are no honest server's, and would be kept for ever
 
-_INTERIM = range(100, 200)
+_INTERIM_FROM, _FINAL_FROM = 100, 200  # statuses
 _SWITCHING = 101
 _REFUSED_US = re.compile("ALERT_(.*CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")  # a TLS server, of our certificate
 
@@ -308,7 +308,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_message_complete(self) -> None:
         """The reply is whole, unless it is an interim one."""
-        if self.status in _INTERIM:
+        if _INTERIM_FROM <= self.status < _FINAL_FROM:
             self._pass_over()
         elif not self.is_whole:
             self.is_whole = True
@@ -335,10 +335,13 @@ def _finish(waiter: "asyncio.Future[None]") -> None:
 
 def _decoded(raw: dict[bytes, bytes]) -> dict[str, str]:
     """Names and values. A billed answer must not be lost over a header that is not ASCII."""
+    headers: dict[str, str] = {}
     try:
-        return {_names[name]: value.decode().strip() for name, value in raw.items()}
+        for name, value in raw.items():  # a comprehension would be a function made and called for each reply
+            headers[_names[name]] = value.decode().strip()
     except UnicodeDecodeError:
         return {_names[name]: value.decode("latin-1").strip() for name, value in raw.items()}
+    return headers
 
 
 def _lost(exc: Exception | None, *, came: bool) -> NoReplyError:
