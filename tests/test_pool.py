@@ -157,6 +157,14 @@ def test_a_status_below_100_is_no_interim_reply() -> None:
     assert (came.status, came.body) == (99, b"HELLO")
 
 
+@pytest.mark.parametrize("body", [b"HELLO", b"H" * 100_000], ids=["small", "large"])
+def test_what_an_interim_reply_says_is_no_part_of_the_reply(body: bytes) -> None:
+    """It has no body by the standard; llhttp lets those of unknown statuses have one."""
+    interim = b"HTTP/1.1 199 Odd\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    came = answer(asyncio.run(asked(interim + reply(b"{}"))))
+    assert (came.status, came.body) == (200, b"{}")
+
+
 def speak(line: connection.Connection) -> None:
     """The server says something unasked."""
     line.get_buffer(-1)[:3] = b"HTT"

@@ -321,6 +321,7 @@ class Connection(asyncio.BufferedProtocol):
         self._interim += 1
         if self._interim > MAX_INTERIM_REPLIES:
             raise NoReplyError("connection", f"more than {MAX_INTERIM_REPLIES} interim replies")
+        self._forget()
         self.status = 0
 
 
