@@ -33,8 +33,9 @@ from cometbatch.records import (
 OPEN_PARTITIONS = 4  # kept open while their slowest rows are waited for
 MAX_OPEN_BYTES = 48 * 1024 * 1024  # of their input, columns that nobody uses included; beyond it none is opened beside
 ROWS_PER_SLOT = 4  # rows of open partitions for each request in flight, where partitions are tiny
-MAX_KEPT_BYTES = 32 * 1024 * 1024  # of the journals of all open partitions, whose records are kept in memory, too
-WIDEST_CHARACTER_BYTES = 4  # which all characters of a text take where one of them does
+MAX_KEPT_BYTES = 32 * 1024 * 1024  # of the records of all open partitions, which are kept in memory beside the journals
+RECORD_BYTES = 450  # of a record in memory beside its line's; and of what is not ASCII, at most so many for each byte:
+WIDEST_BYTES = 5  # four of every character where one needs them, and one of the UTF-8 that encoding leaves behind
 PIECE_BYTES = 4 * 1024 * 1024  # of lines and input that become one row group of a part
 MADE_AT_ONCE = 32  # rows made into requests one after the other: twice as fast as one now and one then
 SYNC_INTERVAL_S = 0.5  # a power cut loses at most about this much of what was recorded
@@ -89,7 +90,8 @@ class _Recorded:
         self._sizes += sizes
         if self._kept is not None:
             self._kept += records
-            self._room -= sum(sizes) * (1 if all(map(bytes.isascii, lines)) else WIDEST_CHARACTER_BYTES)
+            wide = [len(line) for line in lines if not line.isascii()]
+            self._room -= sum(sizes) + RECORD_BYTES * len(lines) + (WIDEST_BYTES - 1) * sum(wide)
             if self._room < 0:
                 self._kept = None
 
