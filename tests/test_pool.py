@@ -165,6 +165,51 @@ def test_what_an_interim_reply_says_is_no_part_of_the_reply(body: bytes) -> None
     assert (came.status, came.body) == (200, b"{}")
 
 
+INTERIM = b"HTTP/1.1 103 Early Hints\r\nretry-after: 5\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [INTERIM, INTERIM + OK[:-2], INTERIM + OK + b"Content-Length: 2\r\n"],
+    ids=["nothing", "a line", "half a head"],
+)
+def test_an_interim_reply_and_the_end_are_no_reply(loop: Loop, sent: bytes) -> None:
+    """A head without a length, of whatever came before, once made a reply of status 0 of what was cut after it."""
+    came = failure(loop(asked(closing(sent))))
+    assert (came.kind, came.sent) == ("connection", True)
+    assert "before the end of its reply" in came.detail
+
+
+def test_a_reply_without_a_length_does_not_end_the_next_one(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a 204 the connection goes on, and what is cut on it is cut."""
+    monkeypatch.setattr(pool, "REST_S", 0.0)
+
+    async def main() -> tuple[list[Reply], int]:
+        async with serving(b"HTTP/1.1 204 X\r\nX: y\r\n\r\n", closing(b"")) as (server, client):
+            return [await client.exchange(REQUEST) for _ in range(2)], server.connections
+
+    (first, second), connections = loop(main())
+    assert (answer(first).status, connections) == (204, 1)
+    assert failure(second).kind == "connection"
+
+
+def test_headers_are_counted_for_each_head(loop: Loop) -> None:
+    """Five interim replies of 300 headers each are no head of 1,500."""
+    lines = b"".join(b"X-%d: %b\r\n" % (at, b"y" * 50) for at in range(300))
+    interim = (b"HTTP/1.1 103 Early Hints\r\n" + lines + b"\r\n") * 5
+    assert answer(loop(asked(interim + reply(b"{}")))).body == b"{}"
+
+
+def test_the_first_and_the_last_line_of_a_head_are_no_headers() -> None:
+    """Lines are counted where a head comes in pieces, and the body after it."""
+    line = connection.Connection(connection.receive_buffer(), connection.Outbox())
+    line.is_whole = False
+    receive(line, headers(connection.MAX_HEADERS).removesuffix(b"x"))
+    receive(line, b"x")
+    assert (line.error, len(line.headers)) == (None, connection.MAX_HEADERS)
+    assert line.take_body() == b"x"
+
+
 def speak(line: connection.Connection) -> None:
     """The server says something unasked."""
     line.get_buffer(-1)[:3] = b"HTT"
@@ -200,6 +245,14 @@ def test_a_request_that_was_not_written_yet_was_not_sent(
     assert (error.sent, received) == (False, b"")
 
 
+def receive(line: connection.Connection, data: bytes) -> None:
+    """Bytes arrive, as many at a time as there is room for."""
+    for start in range(0, len(data), connection.RECEIVED_AT_ONCE_BYTES):
+        piece = data[start : start + connection.RECEIVED_AT_ONCE_BYTES]
+        line.get_buffer(-1)[: len(piece)] = piece
+        line.buffer_updated(len(piece))
+
+
 def test_the_tiniest_chunks_take_no_more_memory_than_a_large_one() -> None:
     """A list of pieces would take twenty times their bytes, for every reply that is in flight."""
     size = connection.SMALL_BODY_BYTES // 2
@@ -208,10 +261,7 @@ def test_the_tiniest_chunks_take_no_more_memory_than_a_large_one() -> None:
     line = connection.Connection(connection.receive_buffer(), connection.Outbox())
     line.is_whole = False
     before = tracemalloc.get_traced_memory()[0]
-    for start in range(0, len(tiny) - 5, connection.RECEIVED_AT_ONCE_BYTES):
-        piece = tiny[start : min(start + connection.RECEIVED_AT_ONCE_BYTES, len(tiny) - 5)]
-        line.get_buffer(-1)[: len(piece)] = piece
-        line.buffer_updated(len(piece))
+    receive(line, tiny[:-5])
     taken = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert len(line.take_body()) == size

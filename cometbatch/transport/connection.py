@@ -148,7 +148,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def send(self, request: bytes, on_end: Callable[[], None]) -> None:
         """Send a request, all bytes of it, within this iteration of the loop. Nothing else may be under way."""
-        self.is_whole = self._is_large = False
+        self.is_whole = self._is_large = self._until_end = False
         self._head_bytes = self._head_lines = self._interim = self.status = 0
         self._on_end = on_end
         if self.is_dead or self._transport is None:
@@ -257,7 +257,7 @@ class Connection(asyncio.BufferedProtocol):
             raise NoReplyError("connection", f"the reply's head is larger than {MAX_HEAD_BYTES:,} bytes")
         if len(self._body) > MAX_BODY_BYTES:
             raise NoReplyError("too_large", f"the reply's body is larger than {MAX_BODY_BYTES:,} bytes")
-        if self._head_lines > MAX_HEADERS:  # headers that go on and on, in the head or after the body
+        if self._head_lines > MAX_HEADERS + 2:  # its first and last lines; which go on and on, in it or after the body
             raise _too_many_headers()
 
     def eof_received(self) -> None:
@@ -322,7 +322,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._interim > MAX_INTERIM_REPLIES:
             raise NoReplyError("connection", f"more than {MAX_INTERIM_REPLIES} interim replies")
         self._forget()
-        self.status = 0
+        self._until_end = False
+        self._head_lines = self.status = 0
 
 
 def _too_many_headers() -> NoReplyError:
