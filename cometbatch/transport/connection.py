@@ -16,8 +16,9 @@ import httptools
 
 from cometbatch.records import TransportFailureKind
 
-MAX_BODY_BYTES = 4 * 1024 * 1024  # 128,000 tokens of five characters, each escaped (\uXXXX); more is no text answer,
-# and comes in more than one go: what comes whole at once is not looked at for its size.
+# 128,000 tokens of five characters, each of them escaped in six; more is no text answer. What comes whole at once is
+# far below it, and is not looked at for its size.
+MAX_BODY_BYTES = 4 * 1024 * 1024
 SMALL_BODY_BYTES = 256 * 1024  # of each reply, read at once; what is beyond it is read when it is asked for
 MAX_HEAD_BYTES = 1024 * 1024  # that come in a row and are no body; honest heads have some kilobytes
 MAX_HEADERS = 1000  # servers send twenty or so
@@ -133,23 +134,22 @@ class Connection(asyncio.BufferedProtocol):
         self.error: NoReplyError | None = None
         self._body: bytes | bytearray = b""  # of a reply that does not come at once
         self.headers: dict[str, str] = {}
-        self._until_end = self._is_large = False
-        self._head_bytes = self._head_lines = self._interim = self.status = 0
+        self._is_large = False
+        self._head_bytes = self._interim = 0
+        self._start_head()
         self.rested_since = 0.0
 
     def take_body(self) -> bytes:
         """The last reply's body, as it came; it is not kept, since connections rest."""
-        pieces = self._pieces
-        body = b"".join([self._body, *pieces] if self._body else pieces)
-        pieces.clear()
-        self._raw_headers.clear()  # trailers, which nobody reads
-        self._body = b""
+        body = b"".join([self._body, *self._pieces] if self._body else self._pieces)
+        self._forget()
         return body
 
     def send(self, request: bytes, on_end: Callable[[], None]) -> None:
         """Send a request, all bytes of it, within this iteration of the loop. Nothing else may be under way."""
-        self.is_whole = self._is_large = self._until_end = False
-        self._head_bytes = self._head_lines = self._interim = self.status = 0
+        self.is_whole = self._is_large = False
+        self._head_bytes = self._interim = 0
+        self._start_head()
         self._on_end = on_end
         if self.is_dead or self._transport is None:
             self.error = None
@@ -194,10 +194,15 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def _start_head(self) -> None:
+        """Nothing that an earlier head said holds for the next one."""
+        self._until_end = False
+        self._head_lines = self.status = 0
+
     def _forget(self) -> None:
         self._body = b""
         self._pieces.clear()
-        self._raw_headers.clear()
+        self._raw_headers.clear()  # trailers, or what came of a head
 
     def _wake(self) -> None:
         on_end, self._on_end = self._on_end, None
@@ -322,8 +327,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._interim > MAX_INTERIM_REPLIES:
             raise NoReplyError("connection", f"more than {MAX_INTERIM_REPLIES} interim replies")
         self._forget()
-        self._until_end = False
-        self._head_lines = self.status = 0
+        self._start_head()
 
 
 def _too_many_headers() -> NoReplyError:

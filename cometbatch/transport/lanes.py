@@ -38,7 +38,7 @@ class PooledLane:
             pool, head = self._pool or self._open_pool(), self._head_of(method, request, key)
         except ValueError as error:
             return Refused(NoReplyError("connection", str(error), sent=False), done)
-        return pool.send(b"%b%d\r\n\r\n%b" % (head, len(request.body), request.body), timeout_s, done)
+        return pool.send(_whole(head, request.body), timeout_s, done)
 
     def poster(self, timeout_s: float, key: str) -> "Post":
         """What begins POSTs as `send` does. Where path and headers are those of the one before, so is the head."""
@@ -48,8 +48,7 @@ class PooledLane:
             nonlocal head, path, headers
             pool = self._pool
             if pool is not None and request.headers is headers and request.path is path:
-                body = request.body
-                return pool.send(b"%b%d\r\n\r\n%b" % (head, len(body), body), timeout_s, done)
+                return pool.send(_whole(head, request.body), timeout_s, done)
             begun = self.send("POST", request, timeout_s, key, done)
             if not isinstance(begun, Refused):
                 head, path, headers = self._head_of("POST", request, key), request.path, request.headers
@@ -78,6 +77,10 @@ class PooledLane:
         named = {"host": route.address, **with_key(request.headers, key), **dict(route.headers)}
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in named.items())]
         return "\r\n".join([*lines, "content-length: "]).encode()
+
+
+def _whole(head: bytes, body: bytes) -> bytes:
+    return b"%b%d\r\n\r\n%b" % (head, len(body), body)
 
 
 class InTask(Generic[T]):
