@@ -150,19 +150,19 @@ def outcome_of(completion: Completion) -> Literal["succeeded", "incomplete"]:
 
 def outcomes_in(records: Sequence[Outcome | Thrown]) -> Sequence[Outcome]:
     """The rows' outcomes among these records, in their order: nearly always, that is all of them."""
-    if Thrown not in set(map(type, records)):
-        return cast("Sequence[Outcome]", records)
-    return [record for record in records if not isinstance(record, Thrown)]
+    return cast("Sequence[Outcome]", _all_but(Thrown, records))
 
 
 def answered_in(outcomes: Sequence[Outcome]) -> Sequence[Answered]:
-    """Those with an answer, in their order: mostly, that is all of them.
+    """Those with an answer, in their order: mostly, that is all of them."""
+    return cast("Sequence[Answered]", _all_but(Failed, outcomes))
 
-    Their types together, since to ask each whether it is a Struct that it is not takes as long as to encode it.
-    """
-    if Failed not in set(map(type, outcomes)):
-        return cast("Sequence[Answered]", outcomes)
-    return [outcome for outcome in outcomes if not isinstance(outcome, Failed)]
+
+def _all_but(kind: type[Struct], records: Sequence[Struct]) -> Sequence[Struct]:
+    """By their types all together: to ask each whether it is a Struct that it is not takes as long as to encode it."""
+    if kind not in set(map(type, records)):
+        return records
+    return [record for record in records if not isinstance(record, kind)]
 
 
 # Tables
