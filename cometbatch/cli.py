@@ -1,5 +1,7 @@
 """The command line: each command parses, calls the library function of the same name, and ends with an exit code."""
 
+import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -23,6 +25,8 @@ INTERRUPTED = 130
 TERMINATED = 143
 CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 GC_EVERY_OBJECTS = 20_000
+M_MMAP_THRESHOLD = -3  # glibc's malloc.h
+MAPPED_BYTES = 1024 * 1024
 CORRECTED_IN_THE_JOB = ("target.model", "target.base_url", "budget.max_cost_usd", "prompt, params and target")
 TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 
@@ -238,6 +242,19 @@ def _settle_memory() -> None:
     """
     gc.set_threshold(GC_EVERY_OBJECTS, *gc.get_threshold()[1:])
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+        _map_large_blocks()
+
+
+def _map_large_blocks() -> None:
+    """Give a large block of memory back when it is freed, from the first row to the last.
+
+    glibc maps such a block by itself, but each time that one is freed it takes the next of its size from a heap
+    instead, and what stands between them keeps the heap: a run of 1,000,000 rows ended with 8 MB more than it began
+    with. Other C libraries have no such setting, and do not need it.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
 
 
 def _say(line: str) -> None:
