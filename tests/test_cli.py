@@ -397,7 +397,8 @@ def test_a_large_block_is_given_back_when_it_is_freed() -> None:
         "    print('mapped' if is_mapped(block) else 'from the heap')\n"
         "    libc.free(block)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True)
+    arguments = [sys.executable, "-c", program]
+    done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[1:] == ["mapped", "mapped"]
 
 
