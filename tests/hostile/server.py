@@ -57,7 +57,10 @@ def says(*pieces: bytes, closes: bool = False, pause_s: float = 0.0) -> Hostilit
 
 
 def floods(start: bytes, piece: bytes, total: int = LARGE, *, pause_s: float | None = None) -> Hostility:
-    """These bytes, and then the same piece again and again."""
+    """These bytes, and then the same piece again and again; then silence, should a fast client have taken it all.
+
+    Not the end of the connection: that might happen to whoever is asked, so its row would be sent again.
+    """
 
     async def hostile(writer: Writer) -> None:
         writer.write(start)
@@ -66,7 +69,6 @@ def floods(start: bytes, piece: bytes, total: int = LARGE, *, pause_s: float | N
             await writer.drain()
             if pause_s is not None:
                 await asyncio.sleep(pause_s)
-        raise EOFError
 
     return hostile
 
@@ -172,9 +174,9 @@ def hostilities() -> dict[str, Hostility]:
         "resets after the reply": resets(whole(TRUE)),
         # answers that nobody asked for
         "surplus at once": says(surplus),
-        "surplus soon after": says(whole(TRUE), FORGED, pause_s=0.02),
+        "surplus soon after": says(whole(TRUE), FORGED, pause_s=0.01),
         "surplus without a body": says(b"HTTP/1.1 204 No Content\r\n\r\n" + FORGED),
-        "surplus in two": says(whole(TRUE) + FORGED[:20], FORGED[20:], pause_s=0.02),
+        "surplus in two": says(whole(TRUE) + FORGED[:20], FORGED[20:], pause_s=0.01),
         "surplus interim": says(whole(TRUE) + b"HTTP/1.1 100 Continue\r\n\r\n" + FORGED),
     }
 
