@@ -7,7 +7,6 @@ a connection on which anything came that nobody asked for is dead, since the nex
 import asyncio
 import functools
 import re
-import select
 import ssl
 from collections.abc import Callable
 from typing import cast
@@ -104,13 +103,13 @@ class Connection(asyncio.BufferedProtocol):
         "_transport",
         "_until_end",
         "error",
+        "fileno",
         "headers",
         "is_dead",
         "is_whole",
         "on_body",
         "on_header",
         "opened",
-        "poll",
         "rested_since",
         "status",
     )
@@ -127,7 +126,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._on_end: Callable[[], None] | None = None
         self._request = b""  # that waits to be written
-        self.poll = select.poll()  # tells whether something waits to be read, the connection's end included
+        self.fileno = -1  # of its socket
         self.opened = True  # until the transport says that it is closed
         self.is_dead = False  # whether it must not be used again
         self.is_whole = True
@@ -214,7 +213,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is open."""
         self._transport = cast("asyncio.Transport", transport)  # as uvloop's is, too, without saying so
-        self.poll.register(transport.get_extra_info("socket"), select.POLLIN)
+        self.fileno = transport.get_extra_info("socket").fileno()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Read little at a time, so that many connections at once do not hold up the loop."""

@@ -9,8 +9,10 @@ has come by then.
 
 import asyncio
 import contextlib
+import itertools
 import math
 import resource
+import select
 from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
@@ -30,6 +32,7 @@ LARGE_REPLY_S = 60.0  # for the rest of a large reply, so that a slow one does n
 # the system acknowledges each reply by a packet of its own (delayed ACK, RFC 1122 4.2.3.2), rather than along with the
 # next request: a twentieth of all CPU.
 REST_S = 0.025
+LOOKED_AT_ONCE = 32  # connections that have rested, by one system call
 IDLE_CONNECTION_S = 15.0  # below the usual keep-alive of servers, so that they rarely close one under a request
 CLOSE_S = 1.0  # for connections to be gone, at the end
 MAX_OPEN_FILES = 65_536  # that are asked for; each connection takes one
@@ -44,6 +47,7 @@ class Pool:
         self._dialler = Dialler(route, self._make, trust)
         self._buffer, self._outbox = receive_buffer(), Outbox()
         self._resting: deque[Connection] = deque()  # in the order in which they were let go
+        self._looked_at = 0  # of these, the first so many: until the loop comes round, nothing else is known of them
         self._open: set[Connection] = set()
         self._sent: dict[Exchange, float] = {}  # what is in flight, and until when
         self._sweep: asyncio.TimerHandle | None = None
@@ -85,6 +89,7 @@ class Pool:
                     await asyncio.sleep(0)
         self._open.clear()
         self._resting.clear()
+        self._looked_at = 0
 
     # -- connections ---------------------------------------------------------------------------------------------
 
@@ -93,13 +98,34 @@ class Pool:
 
     def _take(self, now: float) -> Connection | None:
         """The connection that has rested longest, if long enough and nothing came meanwhile."""
-        resting = self._resting
-        while resting and (rested_s := now - resting[0].rested_since) >= REST_S:
-            connection = resting.popleft()
-            if rested_s < IDLE_CONNECTION_S and not connection.is_dead and not connection.poll.poll(0):
+        while self._looked_at or self._look(now):
+            self._looked_at -= 1
+            connection = self._resting.popleft()
+            if not connection.is_dead:
                 return connection
             self.drop(connection)
         return None
+
+    def _look(self, now: float) -> bool:
+        """Look at those that have rested longest, and whether something came that the loop has not read yet."""
+        rested_since, idle_since = now - REST_S, now - IDLE_CONNECTION_S
+        first = itertools.islice(self._resting, LOOKED_AT_ONCE)
+        rested = [each for each in first if each.rested_since <= rested_since]
+        if not rested:
+            return False
+        poll = select.poll()
+        for connection in rested:
+            poll.register(connection.fileno, select.POLLIN)  # the connection's end included
+        spoke = {fileno for fileno, _ in poll.poll(0)}
+        for connection in rested:
+            if connection.fileno in spoke or connection.rested_since <= idle_since:
+                connection.is_dead = True
+        self._looked_at = len(rested)
+        self._loop.call_soon(self._look_away)
+        return True
+
+    def _look_away(self) -> None:
+        self._looked_at = 0
 
     async def dial(self, deadline: float, timeout_s: float) -> Connection:
         """A new connection. Raises `NoReplyError`."""
