@@ -36,6 +36,7 @@ ROWS_PER_SLOT = 4  # rows of open partitions for each request in flight, where p
 MAX_KEPT_BYTES = 32 * 1024 * 1024  # of the records of all open partitions, which are kept in memory beside the journals
 RECORD_BYTES = 450  # of a record in memory beside its line's; and of what is not ASCII, at most so many for each byte:
 WIDEST_BYTES = 5  # four of every character where one needs them, and one of the UTF-8 that encoding leaves behind
+LONG_BYTES = 64  # of a cell of the input, on average: it takes less time to write a shorter one than to find it again
 PIECE_BYTES = 4 * 1024 * 1024  # of lines and input that become one row group of a part
 MADE_AT_ONCE = 32  # rows made into requests one after the other: twice as fast as one now and one then
 SYNC_INTERVAL_S = 0.5  # a power cut loses at most about this much of what was recorded
@@ -365,12 +366,19 @@ class Partitions:
                 tables(),
                 lambda: parts.PartInfo(self._run_id, opened.partition, tally),
                 is_result=self._directory.is_dataset,
-                repeated=output.repeated(schema, self._prefix),
+                repeated=self._repeated(schema, opened.table),
             )
 
         opened.sync()  # writing the part can take longer than a power cut may lose
         self._directory.commit_part(opened.partition.index, write)
         opened.close()
+
+    def _repeated(self, schema: pa.Schema, table: pa.Table) -> list[str] | bool:
+        """The columns of a part in which to look for repetitions, of one that is to be merged the long texts alone."""
+        repeated = output.repeated(schema, self._prefix)
+        if self._directory.is_dataset or isinstance(repeated, bool):
+            return repeated
+        return [name for name in table.column_names if table[name].nbytes > LONG_BYTES * table.num_rows]
 
     def _joined(self, opened: _Open, outcomes: Sequence[Outcome], offset: int) -> pa.Table:
         """Rows of an open partition from an offset on, each beside its outcome. Raises `ValueError` where it is not."""

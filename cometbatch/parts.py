@@ -28,6 +28,7 @@ SUM_KEY = b"cometbatch.sum"
 COMPRESSION = "zstd"
 GROUP_BYTES = 8 * 1024 * 1024  # of a row group of the result, in memory, where it is not among many
 LISTED_BYTES = 20_000  # that a row group of 23 columns takes in the list of them, until the end
+WRITE_BYTES = 256 * 1024  # of a file at a time: a part has a hundred pages, and each write waits for the interpreter
 READ_BYTES = 1024 * 1024  # of a file at a time: to sum it up, or of one column to decode its rows
 PIECE_BYTES = 1024 * 1024  # of rows read at a time, by their size on the disk before compression
 PIECE_ROWS = 64  # at a time at most: a long text that is repeated is stored once
@@ -60,10 +61,14 @@ def write_part(
     """
     shape = _lasting(schema) if is_result else QUICK
     summed = _Summed(file)
-    with pq.ParquetWriter(summed, schema, write_page_checksum=True, use_dictionary=repeated, **shape) as writer:
+    with (
+        pa.output_stream(summed, buffer_size=WRITE_BYTES) as stream,
+        pq.ParquetWriter(stream, schema, write_page_checksum=True, use_dictionary=repeated, **shape) as writer,
+    ):
         for table in tables:
             writer.write_table(table, row_group_size=max(1, table.num_rows))
             del table
+        stream.flush()
         writer.add_key_value_metadata({PART_KEY: msgspec.json.encode(info()), SUM_KEY: summed.sum})
 
 
