@@ -26,7 +26,7 @@ TERMINATED = 143
 CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 GC_EVERY_OBJECTS = 20_000
 M_MMAP_THRESHOLD = -3  # glibc's malloc.h
-MAPPED_BYTES = 1024 * 1024
+MAPPED_BYTES = 1280 * 1024  # more than is read or written at a time, which comes and goes all the time
 CORRECTED_IN_THE_JOB = ("target.model", "target.base_url", "budget.max_cost_usd", "prompt, params and target")
 TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 
