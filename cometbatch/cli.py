@@ -242,7 +242,7 @@ def _settle_memory() -> None:
     """
     gc.set_threshold(GC_EVERY_OBJECTS, *gc.get_threshold()[1:])
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+    if os.environ.keys().isdisjoint(("MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")):
         _map_large_blocks()
 
 

@@ -157,8 +157,7 @@ class _Open:
 
         All at once where the input has dictionaries: Parquet has the whole of one in each row group.
         """
-        has_dictionary = any("dictionary<" in str(column.type) for column in self.table.schema)  # nested ones, too
-        piece_bytes = math.inf if has_dictionary else PIECE_BYTES
+        piece_bytes = math.inf if _has_dictionary(self.table) else PIECE_BYTES
         return self._records.in_row_order(self.size // self.partition.row_count, piece_bytes)
 
     def sync(self) -> None:
@@ -168,6 +167,10 @@ class _Open:
     def close(self) -> None:
         """Close the journal, which stays for the next session."""
         self._journal.close()
+
+
+def _has_dictionary(table: pa.Table) -> bool:
+    return any("dictionary<" in str(column.type) for column in table.schema)  # nested ones, too
 
 
 class Partitions:
@@ -374,9 +377,12 @@ class Partitions:
         opened.close()
 
     def _repeated(self, schema: pa.Schema, table: pa.Table) -> list[str] | bool:
-        """The columns of a part in which to look for repetitions, of one that is to be merged the long texts alone."""
+        """The columns of a part in which to look for repetitions, of one that is to be merged the long texts alone.
+
+        All of them where some are dictionaries already: these are small in memory, and would be immense without.
+        """
         repeated = output.repeated(schema, self._prefix)
-        if self._directory.is_dataset or isinstance(repeated, bool):
+        if self._directory.is_dataset or isinstance(repeated, bool) or _has_dictionary(table):
             return repeated
         return [name for name in table.column_names if table[name].nbytes > LONG_BYTES * table.num_rows]
 

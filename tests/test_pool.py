@@ -1,6 +1,7 @@
 """What a connection and a pool bear, and what they do when time, memory or files run out; on both event loops."""
 
 import asyncio
+import os
 import resource
 import socket
 import tracemalloc
@@ -9,7 +10,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from cometbatch.records import HttpRequest, PoolStats, TransportFailure
+from cometbatch.records import HttpRequest, HttpResponse, PoolStats, TransportFailure
 from cometbatch.transport import Reply, Transport, connection, pool
 from cometbatch.transport.lanes import PooledLane
 from tests.scripted_server import (
@@ -81,6 +82,33 @@ def test_connections_are_used_again_and_counted(loop: Loop, monkeypatch: pytest.
             return server.connections, client.pool_stats
 
     assert loop(main()) == (10, PoolStats(requests=20, opened=10, most_open=10))
+
+
+def test_a_connection_that_ends_while_rows_are_made_is_not_used(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many are looked at at once, and again where what is done between two requests takes its time."""
+    monkeypatch.setattr(pool, "REST_S", 0.0)
+    monkeypatch.setattr(pool, "LOOK_S", 0.0)  # as if it took longer
+
+    async def main() -> tuple[object, int]:
+        ends: list[int] = []
+
+        async def noted(writer: asyncio.StreamWriter) -> None:
+            ends.append(writer.get_extra_info("socket").fileno())
+            writer.write(reply())
+
+        async with serving(noted) as (server, client):
+            await asyncio.gather(*(client.exchange(REQUEST) for _ in range(3)))
+            client.send(REQUEST, lambda _came: None)
+            for end in ends:
+                with socket.socket(fileno=os.dup(end)) as ended:  # uvloop's own has no such method
+                    ended.shutdown(socket.SHUT_WR)
+            came = asyncio.get_running_loop().create_future()
+            client.send(REQUEST, came.set_result)
+            return await came, server.connections
+
+    came, connections = loop(main())
+    assert isinstance(came, HttpResponse)
+    assert connections == 4
 
 
 @pytest.mark.parametrize("sent", [b"", OK, OK + b"Content-Length: 9\r\n\r\nabc", OK + b"\r\nabc"])

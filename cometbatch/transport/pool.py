@@ -28,11 +28,9 @@ from cometbatch.transport.trust import Trust
 
 LARGE_REPLIES = 4  # at a time, whatever is in flight: 32 MiB while their pieces are put together
 LARGE_REPLY_S = 60.0  # for the rest of a large reply, so that a slow one does not keep the others waiting for ever
-# Of a connection between two requests: what follows a reply unasked arrives in this time, if it does. Within 40 ms, or
-# the system acknowledges each reply by a packet of its own (delayed ACK, RFC 1122 4.2.3.2), rather than along with the
-# next request: a twentieth of all CPU.
-REST_S = 0.025
-LOOKED_AT_ONCE = 32  # connections that have rested, by one system call
+REST_S = 0.05  # of a connection between two requests: what follows a reply unasked arrives in this time, if it does
+LOOKED_AT_ONCE = 32  # connections that have rested, by one system call,
+LOOK_S = 0.001  # which holds for so long
 IDLE_CONNECTION_S = 15.0  # below the usual keep-alive of servers, so that they rarely close one under a request
 CLOSE_S = 1.0  # for connections to be gone, at the end
 MAX_OPEN_FILES = 65_536  # that are asked for; each connection takes one
@@ -47,7 +45,8 @@ class Pool:
         self._dialler = Dialler(route, self._make, trust)
         self._buffer, self._outbox = receive_buffer(), Outbox()
         self._resting: deque[Connection] = deque()  # in the order in which they were let go
-        self._looked_at = 0  # of these, the first so many: until the loop comes round, nothing else is known of them
+        self._looked_at = 0  # of these, the first so many,
+        self._look_again = -math.inf  # until this time of the loop
         self._open: set[Connection] = set()
         self._sent: dict[Exchange, float] = {}  # what is in flight, and until when
         self._sweep: asyncio.TimerHandle | None = None
@@ -98,6 +97,8 @@ class Pool:
 
     def _take(self, now: float) -> Connection | None:
         """The connection that has rested longest, if long enough and nothing came meanwhile."""
+        if now >= self._look_again:
+            self._looked_at = 0
         while self._looked_at or self._look(now):
             self._looked_at -= 1
             connection = self._resting.popleft()
@@ -120,12 +121,8 @@ class Pool:
         for connection in rested:
             if connection.fileno in spoke or connection.rested_since <= idle_since:
                 connection.is_dead = True
-        self._looked_at = len(rested)
-        self._loop.call_soon(self._look_away)
+        self._looked_at, self._look_again = len(rested), now + LOOK_S
         return True
-
-    def _look_away(self) -> None:
-        self._looked_at = 0
 
     async def dial(self, deadline: float, timeout_s: float) -> Connection:
         """A new connection. Raises `NoReplyError`."""
