@@ -1045,7 +1045,7 @@ def one_by_one(row: int) -> tuple[float, Reply]:
 
 
 def test_of_many_requests_in_flight_replies_that_come_close_together_are_dealt_with_at_once() -> None:
-    """They wait for one another, but for no longer than five milliseconds."""
+    """They wait for one another, but for no longer than three milliseconds."""
     told = turns(4 * GATHERED_FROM, one_by_one)
     assert told[0][0] == pytest.approx(GATHER_S)
     assert max(count for _, count in told) >= GATHER_S / SPREAD_S
