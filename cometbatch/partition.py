@@ -39,6 +39,7 @@ WIDEST_BYTES = 5  # four of every character where one needs them, and one of the
 LONG_BYTES = 64  # of a cell of the input, on average: it takes less time to write a shorter one than to find it again
 PIECE_BYTES = 4 * 1024 * 1024  # of lines and input that become one row group of a part
 MADE_AT_ONCE = 32  # rows made into requests one after the other: twice as fast as one now and one then
+GIVE_BACK_EVERY = 4  # parts: the next one takes longer, since all of its memory is touched for the first time
 SYNC_INTERVAL_S = 0.5  # a power cut loses at most about this much of what was recorded
 ASSUMED_OUTPUT_TOKENS = 256  # for the tokens-per-minute estimate of a row without a cap, until real usage corrects it
 
@@ -351,7 +352,8 @@ class Partitions:
         self.on_room()
 
     def _write_part(self, opened: _Open) -> None:
-        parts.give_back()  # what the part before this one has taken
+        if opened.partition.index % GIVE_BACK_EVERY == 0:
+            parts.give_back()  # what the parts before this one have taken
         schema = output.joined_schema(opened.table.schema, self._prefix, self._metadata, self._columns)
         tally = Tally()
 
