@@ -242,7 +242,8 @@ def _settle_memory() -> None:
     """
     gc.set_threshold(GC_EVERY_OBJECTS, *gc.get_threshold()[1:])
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    if os.environ.keys().isdisjoint(("MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")):
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    if "MALLOC_MMAP_THRESHOLD_" not in os.environ and "glibc.malloc.mmap_threshold" not in tunables:
         _map_large_blocks()
 
 

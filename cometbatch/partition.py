@@ -212,6 +212,7 @@ class Partitions:
         self._rows_left = 0
         self._open: dict[int, _Open] = {}
         self._commits: set[asyncio.Task[None]] = set()
+        self._written = 0  # parts, by their thread
         # A thread each, kept: allocators keep megabytes for every thread that ever took memory, so work that wanders
         # through a pool's threads makes a process grow with the length of a run. No sync waits for a part.
         self._reader, self._writer, self._syncer = (ThreadPoolExecutor(1) for _ in range(3))
@@ -352,7 +353,8 @@ class Partitions:
         self.on_room()
 
     def _write_part(self, opened: _Open) -> None:
-        if opened.partition.index % GIVE_BACK_EVERY == 0:
+        self._written += 1
+        if self._written % GIVE_BACK_EVERY == 0:
             parts.give_back()  # what the parts before this one have taken
         schema = output.joined_schema(opened.table.schema, self._prefix, self._metadata, self._columns)
         tally = Tally()

@@ -174,9 +174,9 @@ def hostilities() -> dict[str, Hostility]:
         "resets after the reply": resets(whole(TRUE)),
         # answers that nobody asked for
         "surplus at once": says(surplus),
-        "surplus soon after": says(whole(TRUE), FORGED, pause_s=0.02),
+        "surplus soon after": says(whole(TRUE), FORGED, pause_s=0.01),
         "surplus without a body": says(b"HTTP/1.1 204 No Content\r\n\r\n" + FORGED),
-        "surplus in two": says(whole(TRUE) + FORGED[:20], FORGED[20:], pause_s=0.02),
+        "surplus in two": says(whole(TRUE) + FORGED[:20], FORGED[20:], pause_s=0.01),
         "surplus interim": says(whole(TRUE) + b"HTTP/1.1 100 Continue\r\n\r\n" + FORGED),
     }
 
