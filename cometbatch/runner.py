@@ -50,8 +50,8 @@ from cometbatch.records import (
 )
 from cometbatch.retry import backoff
 
-GATHER_S = 0.003  # from the first reply of a turn to the turn, at most,
-GATHER_SHARE = 0.05  # and so much of the time that this reply took
+GATHER_S = 0.008  # from the first reply of a turn to the turn, at most,
+GATHER_SHARE = 0.1  # and so much of the time that this reply took
 GATHERED_FROM = 64  # requests in flight; fewer bring too few replies in that time
 FULL_TURN = 64  # replies that need not wait for more
 BACKLOG_PER_SLOT = 4  # rows waiting for another attempt, per slot, before fresh rows wait for them
