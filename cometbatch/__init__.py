@@ -7,24 +7,32 @@
     summary = cometbatch.run(job)               # carries on where a killed run stopped
     print(summary.succeeded, summary.cost_usd)
 
-A map of the package, imports running downwards only:
+A map of the package, a folder for each concern, imports running downwards only:
 
-    cli                             commands -> the functions of the same names below -> exit codes
-    batch, planning, report, verification    composition: run; plan; status; verify
-    preflight, resume, reopen       what is checked before; what earlier sessions left; what is taken back from it
-    runner, partition, evidence     the loop; the life of a partition; what a finished row says against itself
-    source, checkpoint, parts, limits, transport, progress, loop, simulator    adapters, each owning one outside thing
-    job, manifest, summary          what is asked; what a run is; what it came to
-    template, wire, retry, doubt, pacing, latency, sustained, budget, pricing, output    no I/O, no clock, no chance
-    records, errors, money          the words; how amounts are added
+    cli                        commands -> the functions of the same names -> exit codes
+    commands/                  one file for each command; the progress line
+    engines/                   a run's session on an event loop
+    runner/, simulator/        the loop; a service as awkward as the real one
+    transport/, limiting/      over the wire, the only place that knows the key; the only owner of aiolimiter
+    run_state/                 what a run knows of itself: directory, manifest, journals, partitions
+    job/                       what is asked: job.yaml and mappings
+    wire/, control/, results/  how it is said; how fast, how long, whose fault; what comes out
+    prompt/, money/, input/    what is said; what it costs; what comes in
+    records, errors            the words; how a run can fail
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cometbatch.batch import run as run
-    from cometbatch.batch import run_async as run_async
+    from cometbatch.commands.plan import RunPlan as RunPlan
+    from cometbatch.commands.plan import plan as plan
+    from cometbatch.commands.run import run as run
+    from cometbatch.commands.run import run_async as run_async
+    from cometbatch.commands.status import RunStatus as RunStatus
+    from cometbatch.commands.status import status as status
+    from cometbatch.commands.verify import Verification as Verification
+    from cometbatch.commands.verify import verify as verify
     from cometbatch.errors import CheckpointError as CheckpointError
     from cometbatch.errors import CometbatchError as CometbatchError
     from cometbatch.errors import DriftError as DriftError
@@ -34,8 +42,6 @@ if TYPE_CHECKING:
     from cometbatch.errors import UsageError as UsageError
     from cometbatch.job import Job as Job
     from cometbatch.job import load_job as load_job
-    from cometbatch.planning import RunPlan as RunPlan
-    from cometbatch.planning import plan as plan
     from cometbatch.records import Completion as Completion
     from cometbatch.records import Failed as Failed
     from cometbatch.records import Failure as Failure
@@ -43,36 +49,32 @@ if TYPE_CHECKING:
     from cometbatch.records import Outcome as Outcome
     from cometbatch.records import Succeeded as Succeeded
     from cometbatch.records import Usage as Usage
-    from cometbatch.report import RunStatus as RunStatus
-    from cometbatch.report import status as status
+    from cometbatch.results.summary import RunStoppedError as RunStoppedError
+    from cometbatch.results.summary import RunSummary as RunSummary
     from cometbatch.simulator.behaviour import FAULTS as FAULTS
     from cometbatch.simulator.behaviour import Behaviour as Behaviour
     from cometbatch.simulator.behaviour import parse_fault as parse_fault
     from cometbatch.simulator.behaviour import parse_latency as parse_latency
     from cometbatch.simulator.server import serve
-    from cometbatch.summary import RunStoppedError as RunStoppedError
-    from cometbatch.summary import RunSummary as RunSummary
-    from cometbatch.verification import Verification as Verification
-    from cometbatch.verification import verify as verify
 
     simulate = serve
 
-__version__ = "0.1.0"
+from cometbatch.version import VERSION as __version__  # noqa: N811
 
 # Loaded at first use: `cometbatch --help` and code that needs one name should not pay for pyarrow and httpx.
 _HOMES = {
-    "batch": ("run", "run_async"),
+    "commands.run": ("run", "run_async"),
     "errors": (
         "CheckpointError", "CometbatchError", "DriftError", "InputError", "JobError", "RunLockedError", "UsageError",
     ),
     "job": ("Job", "load_job"),
-    "planning": ("RunPlan", "plan"),
+    "commands.plan": ("RunPlan", "plan"),
     "records": ("Completion", "Failed", "Failure", "Incomplete", "Outcome", "Succeeded", "Usage"),
-    "report": ("RunStatus", "status"),
+    "commands.status": ("RunStatus", "status"),
     "simulator.behaviour": ("FAULTS", "Behaviour", "parse_fault", "parse_latency"),
     "simulator.server": ("serve",),
-    "summary": ("RunStoppedError", "RunSummary"),
-    "verification": ("Verification", "verify"),
+    "results.summary": ("RunStoppedError", "RunSummary"),
+    "commands.verify": ("Verification", "verify"),
 }  # fmt: skip
 _HOME_OF = {name: (module, name) for module, names in _HOMES.items() for name in names}
 _HOME_OF["simulate"] = _HOME_OF.pop("serve")  # named like its command

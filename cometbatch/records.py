@@ -251,7 +251,7 @@ Answered: TypeAlias = Succeeded | Incomplete
 Outcome: TypeAlias = Answered | Failed
 
 
-class Thrown(Struct, frozen=True, gc=False, tag="thrown", tag_field="status"):
+class UnansweredAttempt(Struct, frozen=True, gc=False, tag="thrown", tag_field="status"):
     """An attempt that may have been billed beyond what the rows' costs show: timed out, cut, unreadable, sent again.
 
     `max_cost_usd`: what it can have come to at most; None is unknown.

@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from cometbatch import cli, job, output, retry
+from cometbatch import cli, job
+from cometbatch.control import retry_table as retry
+from cometbatch.results import columns as output
 from tests.benchmarks import compare, model, report
 
 README = Path(__file__).parent.parent / "README.md"

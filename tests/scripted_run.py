@@ -14,13 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cometbatch import manifest as manifests
-from cometbatch import resume, retry
-from cometbatch.budget import Budget
-from cometbatch.checkpoint import InFlightMarks, RunDirectory
-from cometbatch.limits import Limits
-from cometbatch.manifest import Manifest
-from cometbatch.partition import Partitions, RowMaker
+from cometbatch.control import retry_table as retry
+from cometbatch.control.budget import Budget
+from cometbatch.input.table import Identity
+from cometbatch.limiting.limits import Limits
 from cometbatch.records import (
     Completion,
     ErrorDetail,
@@ -36,13 +33,17 @@ from cometbatch.records import (
     PriceBook,
     Prompt,
     RowRequest,
-    Thrown,
     TransportFailure,
+    UnansweredAttempt,
     Usage,
 )
-from cometbatch.runner import Came, Marks, Observer, Policy, Reply, Rows, Runner, Service, Stop
-from cometbatch.source import Identity
-from cometbatch.transport.lanes import InTask
+from cometbatch.run_state import manifest as manifests
+from cometbatch.run_state import resume
+from cometbatch.run_state.directory import InFlightMarks, RunDirectory
+from cometbatch.run_state.manifest import Manifest
+from cometbatch.run_state.partition import Partitions, RowMaker
+from cometbatch.runner.turns import ExchangeResult, Marks, Observer, Policy, Reply, Rows, Runner, Service, Stop
+from cometbatch.transport.backends import InTask
 from cometbatch.wire import FORMATS
 from cometbatch.wire.envelope import build_error, request_id_of
 
@@ -154,7 +155,7 @@ class ScriptedService:
         )
 
 
-def read(came: Came) -> tuple[Reply, Completion | ErrorDetail | None]:
+def read(came: ExchangeResult) -> tuple[Reply, Completion | ErrorDetail | None]:
     """What came, and what it says."""
     if isinstance(came, Exception):
         raise came
@@ -186,7 +187,7 @@ class RowsInMemory:
         self.handed_out = 0
         self.asked = 0
         self.is_reading = False
-        self.thrown: list[Thrown] = []
+        self.thrown: list[UnansweredAttempt] = []
         self.recorded: list[Outcome] = []
         self.on_room: Callable[[], None] = lambda: None
 
@@ -209,9 +210,9 @@ class RowsInMemory:
         self.handed_out += row is not None
         return row
 
-    def record(self, records: Sequence[Outcome | Thrown]) -> None:
+    def record(self, records: Sequence[Outcome | UnansweredAttempt]) -> None:
         for record in records:
-            if isinstance(record, Thrown):
+            if isinstance(record, UnansweredAttempt):
                 self.thrown.append(record)
             else:
                 self.recorded.append(record)

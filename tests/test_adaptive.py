@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from cometbatch.records import Failed, TransportFailure
-from cometbatch.runner import Reply
+from cometbatch.runner.turns import Reply
 from tests.scripted_run import RowsInMemory, ScriptedService, answer, make_runner, refused
 from tests.virtual_time import run
 

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
-from cometbatch.checkpoint import RunDirectory
-from cometbatch.output import OUTPUT_SCHEMA
+from cometbatch.results.columns import OUTPUT_SCHEMA
+from cometbatch.run_state.directory import RunDirectory
 from cometbatch.simulator.behaviour import FAULT_KINDS
 from cometbatch.simulator.catalog import CATALOG_SHAPES
 from tests import virtual_time
@@ -409,7 +409,7 @@ def test_a_part_is_cut_only_where_no_dictionary_would_be_in_each_piece(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, dropped: tuple[str, ...], groups: int
 ) -> None:
     """A hundred thousand categories were written again with every few answers: a result of ten times the size."""
-    monkeypatch.setattr("cometbatch.partition.PIECE_BYTES", 1)
+    monkeypatch.setattr("cometbatch.run_state.partition.PIECE_BYTES", 1)
     given = colourful_table().drop_columns(list(dropped))
     bench.write_table(given)
     assert carry_out(bench.job(input={"id": "parcel"}), Network()).all_succeeded

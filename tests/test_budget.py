@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cometbatch
-from cometbatch.budget import Budget
-from cometbatch.summary import BudgetReachedError
+from cometbatch.control.budget import Budget
+from cometbatch.results.summary import BudgetReachedError
 from tests.workbench import Network, Workbench, carry_out, simulator
 
 ROWS = 60

@@ -22,7 +22,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cometbatch.checkpoint import (
+from cometbatch.errors import CheckpointError, RunLockedError
+from cometbatch.run_state.directory import (
     LINE_EXTRA_BYTES,
     Journal,
     JournalHeader,
@@ -31,7 +32,6 @@ from cometbatch.checkpoint import (
     read_journal,
     write_aside,
 )
-from cometbatch.errors import CheckpointError, RunLockedError
 
 HEADER = JournalHeader("run-a", 7)
 RECORDS = [b'{"row":1}', b"", b"\xff\x00\r not JSON, not text", b'{"row":3,"text":"' + b"x" * 30 + b'"}']

@@ -26,10 +26,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
-from cometbatch.checkpoint import RunDirectory
 from cometbatch.cli import EXIT_CODES, cli
-from cometbatch.progress import Progress
+from cometbatch.commands.progress_line import Progress
 from cometbatch.records import Completion, Succeeded, Tally, Usage
+from cometbatch.run_state.directory import RunDirectory
 from tests.stub_server import MODEL, StubServer, Trouble, wait_until
 from tests.workbench import KEY, KEY_ENV, Workbench, files
 

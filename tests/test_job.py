@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cometbatch.errors import JobError
 from cometbatch.job import Job, MessageTemplate, SimulatorSettings, job_keys, job_keys_markdown, load_job
 from cometbatch.job.keys import SECTIONS
-from cometbatch.pricing import PriceSettings
+from cometbatch.money.prices import PriceSettings
 from cometbatch.records import GenerationParams
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch.limits import Limits
+from cometbatch.limiting.limits import Limits
 from tests import virtual_time
 
 EPSILON = 1e-6

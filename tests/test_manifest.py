@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch import manifest as manifests
 from cometbatch.errors import CheckpointError, DriftError
-from cometbatch.manifest import Manifest
+from cometbatch.input.table import Identity
 from cometbatch.records import PriceBook, Rates
-from cometbatch.source import Identity
+from cometbatch.run_state import manifest as manifests
+from cometbatch.run_state.manifest import Manifest
 
 SHA256 = "ab" * 32
 FINGERPRINT: dict[str, Any] = {"model": "vendor-model-4.5", "format": "chat", "params": {"temperature": 0.2}}

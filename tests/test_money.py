@@ -14,13 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cometbatch
-from cometbatch import evidence, pricing
-from cometbatch.budget import Budget
-from cometbatch.output import add, columns_of, decode_record, encode_outcome, outcomes_table, read_outcomes, tally
-from cometbatch.pricing import PriceSettings, likely_cost, price_book
-from cometbatch.progress import Progress
-from cometbatch.records import Completion, Outcome, PriceBook, Rates, Tally, Thrown, Usage
-from cometbatch.summary import BudgetReachedError, RunSummary
+from cometbatch.commands.progress_line import Progress
+from cometbatch.control.budget import Budget
+from cometbatch.money import prices as pricing
+from cometbatch.money.prices import PriceSettings, likely_cost, price_book
+from cometbatch.records import Completion, Outcome, PriceBook, Rates, Tally, UnansweredAttempt, Usage
+from cometbatch.results import row_checks as evidence
+from cometbatch.results.columns import (
+    add,
+    columns_of,
+    decode_record,
+    encode_outcome,
+    outcomes_table,
+    read_outcomes,
+    tally,
+)
+from cometbatch.results.summary import BudgetReachedError, RunSummary
 from cometbatch.wire.counts import MAX_COST, reported_cost
 from tests.test_output import NOW, answered, outcome_lists
 from tests.workbench import Network, Workbench, carry_out
@@ -50,7 +59,7 @@ CONTEXTS = pytest.mark.parametrize("context", [hostile, rounding_up])
 @settings(max_examples=50)
 def test_totals_are_exact(context: Any, left: list[Outcome], right: list[Outcome]) -> None:
     """Each sum is that of the fractions, of reported costs too, and adding tallies changes none of them."""
-    records = [*left, *right, Thrown(0, NOW, "lost", LONG), Thrown(1, NOW, "lost", TINY)]
+    records = [*left, *right, UnansweredAttempt(0, NOW, "lost", LONG), UnansweredAttempt(1, NOW, "lost", TINY)]
     with context():
         total, sum_of_both = tally(records), add(tally(left), tally(records[len(left) :]))
     assert total == sum_of_both

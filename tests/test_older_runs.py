@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
-from cometbatch.output import columns_of
-from cometbatch.parts import PART_KEY
 from cometbatch.records import Tally
+from cometbatch.results.columns import columns_of
+from cometbatch.results.parts import PART_KEY
 from tests.workbench import carry_out, files
 
 BEGUN = Path(__file__).parent / "data" / "version_1"

@@ -11,8 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch import pricing
-from cometbatch.output import (
+from cometbatch.money import prices as pricing
+from cometbatch.records import (
+    Completion,
+    Failed,
+    Failure,
+    FailureKind,
+    FinishReason,
+    Incomplete,
+    Outcome,
+    Rates,
+    Succeeded,
+    Tally,
+    Usage,
+)
+from cometbatch.results.columns import (
     COLUMNS,
     FULL_SCHEMA_KEYS,
     OUTPUT_SCHEMA,
@@ -27,19 +40,6 @@ from cometbatch.output import (
     outcomes_table,
     read_outcomes,
     tally,
-)
-from cometbatch.records import (
-    Completion,
-    Failed,
-    Failure,
-    FailureKind,
-    FinishReason,
-    Incomplete,
-    Outcome,
-    Rates,
-    Succeeded,
-    Tally,
-    Usage,
 )
 
 NOW = datetime(2026, 9, 1, 12, 0, 0, 123456, tzinfo=UTC)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from cometbatch.pacing import AHEAD_S, LAST_PROBE_S, OUTAGE_FAILURES, START, START_SPACING_S, Pace
+from cometbatch.control.window import AHEAD_S, LAST_PROBE_S, OUTAGE_FAILURES, START, START_SPACING_S, ConcurrencyWindow
 
 REJECTION_S = 0.004
 CAPACITY = 150.0  # requests a second
@@ -181,11 +181,11 @@ def course(
     silent: tuple[float, float] = (math.inf, math.inf),
     seed: int = 1,
 ) -> Course:
-    """Send as fast as a `Pace` lets us, and wait out what a refusal asks for.
+    """Send as fast as a `ConcurrencyWindow` lets us, and wait out what a refusal asks for.
 
     `silent`: what the service works on or takes on in that time is never answered.
     """
-    chance, pace, run = random.Random(seed), Pace(ceiling), Course([], [], [])
+    chance, pace, run = random.Random(seed), ConcurrencyWindow(ceiling), Course([], [], [])
     now, paused_until, in_flight = 0.0, 0.0, 0
     replies: list[tuple[float, int, bool, float]] = []
     order = itertools.count()
@@ -408,7 +408,7 @@ def test_the_ceiling_is_never_passed() -> None:
 
 def test_an_idle_window_does_not_grow() -> None:
     """What was not used proves nothing about what the service would sustain."""
-    pace, now = Pace(256), 0.0
+    pace, now = ConcurrencyWindow(256), 0.0
     for _ in range(200):
         assert pace.wait_s(now, 0) == 0
         pace.sent(now)
@@ -419,7 +419,7 @@ def test_an_idle_window_does_not_grow() -> None:
 
 def test_one_round_trip_cuts_the_window_once() -> None:
     """Forty requests that were in flight together and ran out of time are one piece of news."""
-    pace = Pace(256)
+    pace = ConcurrencyWindow(256)
     for at in range(100):
         pace.wait_s(at / 10, 200)
         pace.answered(at / 10, 0.2)
@@ -433,7 +433,7 @@ def test_one_pause_that_was_asked_for_many_times_cuts_the_rate_once() -> None:
     """Requests that were in flight together are refused together."""
     gaps = []
     for refusals in (1, 20):
-        pace, now = Pace(256), 0.0
+        pace, now = ConcurrencyWindow(256), 0.0
         for _ in range(200):
             now += pace.wait_s(now, 0)
             pace.sent(now)
@@ -449,7 +449,7 @@ def test_one_pause_that_was_asked_for_many_times_cuts_the_rate_once() -> None:
 
 def test_latency_that_grows_several_fold_stops_growth_and_then_cuts() -> None:
     """A service that queues instead of refusing is heard too."""
-    pace, now = Pace(256), 0.0
+    pace, now = ConcurrencyWindow(256), 0.0
     for _ in range(100):
         pace.wait_s(now, 200)
         pace.answered(now, 0.2)
@@ -464,7 +464,7 @@ def test_latency_that_grows_several_fold_stops_growth_and_then_cuts() -> None:
 
 def test_probes_come_at_growing_intervals_up_to_a_bound() -> None:
     """Waiting doubles while nothing answers, and an outage's end is noticed within that bound."""
-    pace, now = Pace(64), 0.0
+    pace, now = ConcurrencyWindow(64), 0.0
     pace.answered(now, 0.1)
     waits = []
     for _ in range(OUTAGE_FAILURES + 8):
@@ -486,7 +486,7 @@ def test_probes_come_at_growing_intervals_up_to_a_bound() -> None:
 @given(st.floats(0.0, 0.02), st.integers(1, 2000))
 def test_requests_leave_at_the_pace_however_seldom_it_is_asked(look_s: float, looks: int) -> None:
     """Some leave together, a few milliseconds ahead of their time at most, and none is ever made up for later."""
-    pace, now, sent = Pace(64), 0.0, 0
+    pace, now, sent = ConcurrencyWindow(64), 0.0, 0
     for _ in range(looks):
         while pace.wait_s(now, 0) <= 0:
             pace.sent(now)

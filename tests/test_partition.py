@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch import output, partition
-from cometbatch.checkpoint import Journal
 from cometbatch.errors import CheckpointError
-from cometbatch.partition import OPEN_PARTITIONS, ROWS_PER_SLOT, SYNC_INTERVAL_S, Partitions, RowMaker
 from cometbatch.records import Failed, Failure, GenerationParams, Message, Outcome, Partition, RowRequest
+from cometbatch.results import columns as output
+from cometbatch.run_state import partition
+from cometbatch.run_state.directory import Journal
+from cometbatch.run_state.partition import OPEN_PARTITIONS, ROWS_PER_SLOT, SYNC_INTERVAL_S, Partitions, RowMaker
 from tests import virtual_time
 from tests.scripted_run import (
     CHAT,
@@ -65,9 +66,9 @@ def _records(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     Long answers come so: a part of a thousand of them would take some hundred megabytes.
     """
     if request.param != "kept":
-        monkeypatch.setattr("cometbatch.partition.MAX_KEPT_BYTES", 0)
+        monkeypatch.setattr("cometbatch.run_state.partition.MAX_KEPT_BYTES", 0)
     if request.param == "in pieces":
-        monkeypatch.setattr("cometbatch.partition.PIECE_BYTES", 1)
+        monkeypatch.setattr("cometbatch.run_state.partition.PIECE_BYTES", 1)
 
 
 BUILD = CHAT.request_builder(MODEL, GenerationParams())

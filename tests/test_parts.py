@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch import parts
 from cometbatch.errors import CheckpointError
 from cometbatch.records import Partition, Tally
+from cometbatch.results import parts
 
 RUN = "run-a"
 SCHEMA = pa.schema(

@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from cometbatch.records import HttpRequest, HttpResponse, PoolStats, TransportFailure
-from cometbatch.transport import Reply, Transport, connection, pool
-from cometbatch.transport.lanes import PooledLane
+from cometbatch.transport import Reply, Transport
+from cometbatch.transport.backends import PoolBackend
+from cometbatch.transport.http1 import connection, pool
 from tests.scripted_server import (
     KEY,
     LONG_S,
@@ -230,7 +231,7 @@ def test_headers_are_counted_for_each_head(loop: Loop) -> None:
 
 def test_the_first_and_the_last_line_of_a_head_are_no_headers() -> None:
     """Lines are counted where a head comes in pieces, and the body after it."""
-    line = connection.Connection(connection.receive_buffer(), connection.Outbox())
+    line = connection.Connection(connection.receive_buffer(), connection.WriteBatch())
     line.is_whole = False
     receive(line, headers(connection.MAX_HEADERS).removesuffix(b"x"))
     receive(line, b"x")
@@ -257,7 +258,7 @@ def test_a_request_that_was_not_written_yet_was_not_sent(
     async def main() -> tuple[connection.NoReplyError | None, bytes]:
         near, far = socket.socketpair()
         with far:
-            outbox, ended = connection.Outbox(), asyncio.Event()
+            outbox, ended = connection.WriteBatch(), asyncio.Event()
             _, line = await asyncio.get_running_loop().create_connection(
                 lambda: connection.Connection(connection.receive_buffer(), outbox), sock=near
             )
@@ -286,7 +287,7 @@ def test_the_tiniest_chunks_take_no_more_memory_than_a_large_one() -> None:
     size = connection.SMALL_BODY_BYTES // 2
     tiny = CHUNKED + b"2\r\nxy\r\n" * (size // 2) + b"0\r\n\r\n"
     tracemalloc.start()
-    line = connection.Connection(connection.receive_buffer(), connection.Outbox())
+    line = connection.Connection(connection.receive_buffer(), connection.WriteBatch())
     line.is_whole = False
     before = tracemalloc.get_traced_memory()[0]
     receive(line, tiny[:-5])
@@ -354,7 +355,7 @@ def test_waiting_for_a_large_reply_s_turn_is_part_of_an_attempts_time(
         async with serving(in_halves, reply(body), timeout_s=3 * SHORT_S) as (_, client):
             slow = asyncio.create_task(client.fetch_public("/slow", timeout_s=LONG_S))
             await begun.wait()
-            assert isinstance(client._lane, PooledLane)
+            assert isinstance(client._lane, PoolBackend)
             assert client._lane._pool is not None
             while not client._lane._pool.large.locked():  # noqa: ASYNC110 - the pool tells nobody
                 await asyncio.sleep(0)
@@ -373,7 +374,7 @@ def test_time_that_ends_just_after_a_packed_reply_costs_no_answer() -> None:
     async def main() -> Reply:
         async with serving(reply(b"", "Content-Encoding: gzip")) as (_, client):
             task = asyncio.create_task(client.exchange(REQUEST))
-            assert isinstance(client._lane, PooledLane)
+            assert isinstance(client._lane, PoolBackend)
             while not (sent := client._lane._pool._sent if client._lane._pool else {}):  # noqa: ASYNC110 # as above
                 await asyncio.sleep(0)
             assert client._lane._pool is not None

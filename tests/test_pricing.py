@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch.pricing import (
+from cometbatch.money.prices import (
     COST_SCALE,
     MAX_RATE,
     MAX_TOKENS,

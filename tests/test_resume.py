@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch import output, resume
-from cometbatch.checkpoint import RunDirectory
 from cometbatch.errors import CheckpointError
 from cometbatch.records import HttpResponse, Outcome, Partition, Tally
-from cometbatch.resume import Progressed
-from cometbatch.runner import Reply, Runner, Stop
+from cometbatch.results import columns as output
+from cometbatch.run_state import resume
+from cometbatch.run_state.directory import RunDirectory
+from cometbatch.run_state.resume import Progressed
+from cometbatch.runner.turns import Reply, Runner, Stop
 from tests import virtual_time
 from tests.scripted_run import (
     RUN_ID,

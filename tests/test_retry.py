@@ -8,6 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cometbatch.control.retry_table import (
+    FITTING_STATUS,
+    MAX_MESSAGE_CHARS,
+    MAX_RETRY_AFTER_S,
+    RETRY_TABLE,
+    Action,
+    backoff,
+    classify,
+    retry_after_s,
+    retry_table_markdown,
+)
 from cometbatch.records import (
     Abort,
     ErrorDetail,
@@ -19,17 +30,6 @@ from cometbatch.records import (
     Retry,
     TransportFailure,
     Verdict,
-)
-from cometbatch.retry import (
-    FITTING_STATUS,
-    MAX_MESSAGE_CHARS,
-    MAX_RETRY_AFTER_S,
-    RETRY_TABLE,
-    Action,
-    backoff,
-    classify,
-    retry_after_s,
-    retry_table_markdown,
 )
 
 NOW = datetime(2026, 9, 1, 12, 0, 0, tzinfo=UTC)

@@ -19,9 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
-from cometbatch import checkpoint, cli, parts, reopen, resume
-from cometbatch.checkpoint import RunDirectory
+from cometbatch import cli
 from cometbatch.records import Completion, FailureKind, FinishReason, Usage
+from cometbatch.results import parts
+from cometbatch.run_state import directory as checkpoint
+from cometbatch.run_state import reopen, resume
+from cometbatch.run_state.directory import RunDirectory
 from cometbatch.wire import chat
 from tests import virtual_time
 from tests.workbench import MODEL, Network, Workbench, carry_out, files, peak_bytes

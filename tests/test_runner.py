@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch.budget import Budget
+from cometbatch.control.budget import Budget
 from cometbatch.errors import CheckpointError, InputError
-from cometbatch.limits import Limits
+from cometbatch.limiting.limits import Limits
 from cometbatch.records import (
     Failed,
     HttpRequest,
@@ -21,10 +21,10 @@ from cometbatch.records import (
     Outcome,
     RowRequest,
     Succeeded,
-    Thrown,
     TransportFailure,
+    UnansweredAttempt,
 )
-from cometbatch.runner import (
+from cometbatch.runner.turns import (
     BACKLOG_PER_SLOT,
     FULL_TURN,
     GATHER_S,
@@ -549,7 +549,7 @@ class FullDisk(RowsInMemory):
         super().__init__(rows)
         self.fits = fits
 
-    def record(self, records: Sequence[Outcome | Thrown]) -> None:
+    def record(self, records: Sequence[Outcome | UnansweredAttempt]) -> None:
         room = self.fits - len(self.recorded)
         super().record(records[:room])
         if len(records) > room:
@@ -1026,7 +1026,7 @@ class Turns(RowsInMemory):
         super().__init__(rows)
         self.told: list[tuple[float, int]] = []
 
-    def record(self, records: Sequence[Outcome | Thrown]) -> None:
+    def record(self, records: Sequence[Outcome | UnansweredAttempt]) -> None:
         super().record(records)
         self.told.append((asyncio.get_running_loop().time() - FIRST_S, len(records)))
 

@@ -17,8 +17,8 @@ import pytest
 
 import cometbatch
 from cometbatch import wire
-from cometbatch.reading import Reader
 from cometbatch.records import Completion, ErrorDetail, HttpResponse
+from cometbatch.runner.reply_reader import Reader
 from cometbatch.transport import Transport
 from tests.stub_server import MODEL, StubServer, Trouble
 from tests.workbench import FORMATS, KEY_ENV, Network, Workbench, files

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cometbatch
-from cometbatch import source
 from cometbatch.errors import InputError
+from cometbatch.input import table as source
+from cometbatch.input.table import Identity, Source, open_source, partitions, rows, suggest_partition_rows
 from cometbatch.records import Partition
-from cometbatch.source import Identity, Source, open_source, partitions, rows, suggest_partition_rows
 from tests import make_sample_data
 
 moderate = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
-from cometbatch.checkpoint import RunDirectory
+from cometbatch.run_state.directory import RunDirectory
 from tests import virtual_time
 from tests.workbench import Network, Workbench, carry_out, files, simulator
 

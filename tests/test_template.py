@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch import template as template_module
+from cometbatch.prompt import template as template_module
+from cometbatch.prompt.template import PromptTemplate, TemplateError, compile_prompt
 from cometbatch.records import Failure, GenerationParams, Message, Prompt, Role
-from cometbatch.template import PromptTemplate, TemplateError, compile_prompt
 
 PARAMS = GenerationParams(max_output_tokens=7)
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)

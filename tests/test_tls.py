@@ -22,9 +22,10 @@ from cryptography.hazmat.primitives import serialization
 import cometbatch
 from cometbatch.errors import UsageError
 from cometbatch.records import PoolStats, TransportFailure
-from cometbatch.transport import Reply, Transport, Trust, pool, way_to
-from cometbatch.transport.connection import SMALL_BODY_BYTES
-from cometbatch.transport.trust import tls_context
+from cometbatch.transport import Reply, TlsSettings, Transport, describe_route
+from cometbatch.transport.http1 import pool
+from cometbatch.transport.http1.connection import SMALL_BODY_BYTES
+from cometbatch.transport.tls import tls_context
 from tests.scripted_server import (
     KEY,
     LONG_S,
@@ -61,8 +62,8 @@ class Authority:
         self.cert = self._written("cert.pem", b"".join(each.bytes() for each in self.me.cert_chain_pems))
         self.key = self._written("key.pem", self.me.private_key_pem.bytes())
         self.both = self._written("both.pem", self.me.private_key_and_cert_chain_pem.bytes())
-        self.trust = Trust(ca_file=self.ca_file)
-        self.as_me = Trust(self.ca_file, self.cert, self.key)
+        self.trust = TlsSettings(ca_file=self.ca_file)
+        self.as_me = TlsSettings(self.ca_file, self.cert, self.key)
 
     def server(self, *names: str, needs_client: bool = False, **issued: Any) -> ssl.SSLContext:
         """The TLS of a server with these names; this machine's address where there are none."""
@@ -106,7 +107,7 @@ def _restless(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "REST_S", 0.0)
 
 
-async def asked(tls: ssl.SSLContext, trust: Trust, *replies: bytes | Script, **options: Any) -> Reply:
+async def asked(tls: ssl.SSLContext, trust: TlsSettings, *replies: bytes | Script, **options: Any) -> Reply:
     """What comes of one request to a server with this TLS."""
     async with serving(*replies, tls=tls, trust=trust, **options) as (_, client):
         return await client.exchange(REQUEST)
@@ -253,7 +254,7 @@ def test_a_server_that_is_not_the_one_gets_nothing(
     """Whoever can't prove to be the service is told neither key nor prompt, and the failure says why."""
 
     async def main() -> tuple[Reply, list[bytes]]:
-        tls, trust = authority.server(*names, **issued), authority.trust if is_trusted else Trust()
+        tls, trust = authority.server(*names, **issued), authority.trust if is_trusted else TlsSettings()
         async with serving(reply(), tls=tls, trust=trust) as (server, client):
             return await client.exchange(REQUEST), server.received
 
@@ -273,8 +274,8 @@ def test_the_environments_authorities_count_where_the_job_names_none(
     other = tmp_path / "other.pem"
     trustme.CA().cert_pem.write_to_path(str(other))
     if name == "SSL_CERT_FILE":
-        assert answer(asyncio.run(asked(authority.server(), Trust(), reply()))).status == 200
-    assert failure(asyncio.run(asked(authority.server(), Trust(ca_file=other), reply()))).sent is False
+        assert answer(asyncio.run(asked(authority.server(), TlsSettings(), reply()))).status == 200
+    assert failure(asyncio.run(asked(authority.server(), TlsSettings(ca_file=other), reply()))).sent is False
 
 
 # -- as whom we appear -------------------------------------------------------------------------------------------
@@ -286,7 +287,7 @@ def test_a_server_that_asks_for_a_certificate_gets_it(
     authority: Authority, loop: Loop, version: ssl.TLSVersion, *, is_one_file: bool
 ) -> None:
     """Certificate and key may be in one file or in two."""
-    trust = Trust(authority.ca_file, authority.both) if is_one_file else authority.as_me
+    trust = TlsSettings(authority.ca_file, authority.both) if is_one_file else authority.as_me
     tls = authority.server(needs_client=True)
     tls.maximum_version = version
     assert answer(loop(asked(tls, trust, reply(b"known")))).body == b"known"
@@ -365,7 +366,7 @@ def test_a_file_that_will_not_do_is_told_with_its_key(
     """The job's key, the file and what is wrong with it; none of what is in it, and no waiting for a pipe."""
     files = {"client_cert": authority.cert} if name == "client_key" else {}
     with pytest.raises(UsageError) as refused:
-        tls_context(Trust(**{**files, name: wrong[kind]}))
+        tls_context(TlsSettings(**{**files, name: wrong[kind]}))
     assert f"target.{name}: {wrong[kind]} " in str(refused.value)
     inside = wrong[kind].read_text().splitlines() if wrong[kind].is_file() else []
     assert not any(line in str(refused.value) for line in inside if kind == "damaged")
@@ -377,19 +378,19 @@ def test_a_locked_key_is_refused_and_nobody_is_asked_for_its_password(
     """A run at night would wait at the terminal for ever."""
     monkeypatch.setattr("getpass.getpass", None)
     with pytest.raises(UsageError, match=r"target\.client_key: .*locked\.pem is locked with a password"):
-        tls_context(Trust(client_cert=authority.cert, client_key=wrong["locked"]))
+        tls_context(TlsSettings(client_cert=authority.cert, client_key=wrong["locked"]))
 
 
 def test_a_key_of_another_certificate_is_told(authority: Authority, wrong: dict[str, Path]) -> None:
     """Both files are named, since either may be the wrong one."""
     with pytest.raises(UsageError, match=r"client_key: .*other\.pem holds another private key than .*cert\.pem"):
-        tls_context(Trust(client_cert=authority.cert, client_key=wrong["other"]))
+        tls_context(TlsSettings(client_cert=authority.cert, client_key=wrong["other"]))
 
 
 def test_a_certificate_without_its_key_says_where_to_name_it(authority: Authority) -> None:
     """The usual mistake: two files, and only one of them named."""
     with pytest.raises(UsageError, match=r"client_cert: .*cert\.pem holds no private key.*target\.client_key"):
-        tls_context(Trust(client_cert=authority.cert))
+        tls_context(TlsSettings(client_cert=authority.cert))
 
 
 @pytest.mark.parametrize(("name", "kind"), [("SSL_CERT_FILE", "missing"), ("SSL_CERT_FILE", "text"),
@@ -400,7 +401,7 @@ def test_a_wrong_file_of_the_environment_is_told_with_its_variable(
     """Else every row would fail, in words that name neither."""
     monkeypatch.setenv(name, str(wrong[kind]))
     with pytest.raises(UsageError, match=f"{name}: .*{kind}"):
-        way_to("https://service.test")
+        describe_route("https://service.test")
 
 
 # -- through a proxy ---------------------------------------------------------------------------------------------

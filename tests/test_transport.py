@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from cometbatch.errors import UsageError
 from cometbatch.job.urls import is_loopback
 from cometbatch.records import HttpRequest, HttpResponse, TransportFailure
-from cometbatch.transport import Reply, Transport, check_key, connection, pool
-from cometbatch.transport.lanes import PooledLane
+from cometbatch.transport import Reply, Transport, check_key
+from cometbatch.transport.backends import PoolBackend
+from cometbatch.transport.http1 import connection, pool
 from tests.scripted_server import (
     KEY,
     LONG_S,
@@ -623,7 +624,7 @@ def test_large_replies_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
             for _ in tasks:
                 await begun.acquire()
             small = await client.exchange(REQUEST)
-            assert isinstance(client._lane, PooledLane)
+            assert isinstance(client._lane, PoolBackend)
             assert client._lane._pool is not None
             free = client._lane._pool.large._value
             go_on.set()

@@ -18,9 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
-from cometbatch import evidence, parts, source
+from cometbatch.commands.verify import CHECKS, PLACES_SHOWN, Verification
+from cometbatch.input import table as source
 from cometbatch.records import Completion, Rates, RowRequest
-from cometbatch.verification import CHECKS, PLACES_SHOWN, Verification
+from cometbatch.results import parts
+from cometbatch.results import row_checks as evidence
 from cometbatch.wire import chat
 from tests.workbench import FORMATS, MODEL, Network, Workbench, carry_out, files, peak_bytes, simulator
 

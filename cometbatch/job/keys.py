@@ -13,7 +13,7 @@ from msgspec import Struct
 from cometbatch.job import kinds, settings
 from cometbatch.job.extra import EXTRA
 from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, text, word
-from cometbatch.pricing import PriceSettings
+from cometbatch.money.prices import PriceSettings
 from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FORMATS
 

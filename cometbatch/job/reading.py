@@ -20,9 +20,9 @@ from cometbatch.job.settings import DELIMITERS, Job, MessageTemplate, template_w
 from cometbatch.job.sources import read_tree
 from cometbatch.job.tree import List, Map, Node, Problems, Scalar, WrongError, is_null, place
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
-from cometbatch.pricing import PriceSettings
+from cometbatch.money.prices import PriceSettings
+from cometbatch.prompt.template import TemplateError, compile_prompt
 from cometbatch.records import GenerationParams, Role
-from cometbatch.template import TemplateError, compile_prompt
 from cometbatch.wire import FORMATS
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 

@@ -14,9 +14,9 @@ from msgspec import Struct
 from cometbatch.errors import JobError
 from cometbatch.job.secrets import printable
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
-from cometbatch.pricing import PriceSettings
+from cometbatch.money.prices import PriceSettings
+from cometbatch.prompt.template import PromptTemplate, TemplateError, compile_prompt
 from cometbatch.records import GenerationParams, Role
-from cometbatch.template import PromptTemplate, TemplateError, compile_prompt
 from cometbatch.wire import FormatName
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".parquet": None}

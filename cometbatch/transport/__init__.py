@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from cometbatch.errors import UsageError
 from cometbatch.records import HttpRequest, HttpResponse, PoolStats, TransportFailure
-from cometbatch.transport.connection import NoReplyError
-from cometbatch.transport.lanes import PooledLane, Post
+from cometbatch.transport.backends import PoolBackend, Post
+from cometbatch.transport.http1.connection import NoReplyError
 from cometbatch.transport.route import route_to
-from cometbatch.transport.trust import USUAL, tls_context
-from cometbatch.transport.trust import Trust as Trust
+from cometbatch.transport.tls import USUAL, tls_context
+from cometbatch.transport.tls import TlsSettings as TlsSettings
 
 if TYPE_CHECKING:
     import httpx
 
-    from cometbatch.transport.httpx_lane import HttpxLane
+    from cometbatch.transport.httpx_backend import HttpxBackend
 
 REDACTED = "[key]"
 NOT_IN_KEYS = frozenset(" \"'`")  # what comes along when a key is copied with its surroundings
@@ -46,14 +46,14 @@ class Transport:
         *,
         timeout_s: float,
         http: "httpx.AsyncBaseTransport | None" = None,
-        trust: Trust = USUAL,
+        trust: TlsSettings = USUAL,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._key = check_key(key)
         self._key_bytes = self._key.encode()
         self._is_real_key = len(self._key) >= MIN_KEY_CHARS
         self._timeout_s = timeout_s
-        self._lane = PooledLane(self._base_url, trust) if http is None else _httpx_lane(self._base_url, http)
+        self._lane = PoolBackend(self._base_url, trust) if http is None else _httpx_lane(self._base_url, http)
         self.send: Post = self._lane.poster(timeout_s, self._key)
         """Begin to POST one request, with the key; call back once with what came of it, to be read by `read`.
 
@@ -124,10 +124,10 @@ class Transport:
         return text.replace(self._key, REDACTED)
 
 
-def _httpx_lane(base_url: str, http: "httpx.AsyncBaseTransport") -> "HttpxLane":
-    from cometbatch.transport.httpx_lane import HttpxLane  # noqa: PLC0415 - httpx takes long to load
+def _httpx_lane(base_url: str, http: "httpx.AsyncBaseTransport") -> "HttpxBackend":
+    from cometbatch.transport.httpx_backend import HttpxBackend  # noqa: PLC0415 - httpx takes long to load
 
-    return HttpxLane(base_url, http)
+    return HttpxBackend(base_url, http)
 
 
 def _settle(waiter: "asyncio.Future[HttpResponse | Exception]", came: HttpResponse | Exception) -> None:
@@ -135,7 +135,7 @@ def _settle(waiter: "asyncio.Future[HttpResponse | Exception]", came: HttpRespon
         waiter.set_result(came)
 
 
-def way_to(base_url: str, trust: Trust = USUAL) -> str:
+def describe_route(base_url: str, trust: TlsSettings = USUAL) -> str:
     """How to get there, in a few words without credentials. Raises `UsageError` where something bars the way."""
     try:
         route = route_to(base_url)

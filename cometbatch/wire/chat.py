@@ -23,11 +23,14 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import extra, incoming, outgoing, plain
-from cometbatch.wire.counts import count, lawful_usage, reported_cost, total
+from cometbatch.wire import encoding as outgoing
+from cometbatch.wire import plain
+from cometbatch.wire import request_extra as extra
+from cometbatch.wire import request_reading as incoming
+from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.loose import compact_text, decode_json, first, mapping, mappings, text
 from cometbatch.wire.plain import Count, Details
+from cometbatch.wire.tolerant_json import compact_text, decode_json, first, mapping, mappings, text
 
 NAME: Final = "chat"
 PATH: Final = "/v1/chat/completions"
@@ -290,7 +293,7 @@ def _ending(word: object, message: dict[str, Any], words: str) -> tuple[FinishRe
 def _read_usage(usage: dict[str, Any]) -> Usage:
     """`prompt_tokens` includes cached tokens, `completion_tokens` includes reasoning: never added again."""
     writes = [count(usage[key]) for key in _CACHE_WRITES if key in usage]
-    return lawful_usage(
+    return consistent_usage(
         input_tokens=count(usage.get("prompt_tokens")),
         output_tokens=count(usage.get("completion_tokens")),
         cache_read=count(mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),

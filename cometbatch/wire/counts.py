@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from decimal import Decimal
 
-from cometbatch.money import ROUNDING
+from cometbatch.money.exact import ROUNDING
 from cometbatch.records import Usage
 
 # A 64-bit integer is what a table's column holds; no real count comes near it.
@@ -40,7 +40,7 @@ def total(*counts: int | None) -> int | None:
     return count(sum(known)) if len(known) == len(counts) else None
 
 
-def lawful_usage(
+def consistent_usage(
     *,
     input_tokens: int | None,
     output_tokens: int | None,

@@ -9,7 +9,7 @@ import re
 from typing import Any, Final, Literal, TypeAlias
 
 from cometbatch.records import ErrorDetail, HttpResponse, Problem
-from cometbatch.wire.loose import NotJson, compact_text, decode_json, encode_json, mapping, well_formed
+from cometbatch.wire.tolerant_json import NotJson, compact_text, decode_json, encode_json, mapping, well_formed
 
 __all__ = ["ErrorShape", "NotJson", "build_error", "decode_json", "is_success", "parse_error", "request_id_of"]
 

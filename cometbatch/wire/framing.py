@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from cometbatch.records import HttpRequest
-from cometbatch.wire.loose import encode_json
+from cometbatch.wire.tolerant_json import encode_json
 
 Build: TypeAlias = Callable[[Sequence[str]], HttpRequest]
 

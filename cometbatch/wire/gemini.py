@@ -25,11 +25,14 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import extra, incoming, outgoing, plain
-from cometbatch.wire.counts import count, lawful_usage, reported_cost, total
+from cometbatch.wire import encoding as outgoing
+from cometbatch.wire import plain
+from cometbatch.wire import request_extra as extra
+from cometbatch.wire import request_reading as incoming
+from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.loose import compact_text, decode_json, first, mapping, mappings, text
 from cometbatch.wire.plain import Count
+from cometbatch.wire.tolerant_json import compact_text, decode_json, first, mapping, mappings, text
 
 NAME: Final = "gemini"
 NO_CANDIDATES: Final = "no candidates"  # detail of an answer that lacks them, and any reason too
@@ -184,7 +187,7 @@ def _usage(usage: _Usage) -> Usage:
     if usage == _Usage():
         return Usage()
     thoughts = usage.thoughtsTokenCount or 0
-    return lawful_usage(
+    return consistent_usage(
         input_tokens=usage.promptTokenCount or 0,
         output_tokens=total(usage.candidatesTokenCount or 0, thoughts),
         cache_read=usage.cachedContentTokenCount or 0,
@@ -387,7 +390,7 @@ def _read_usage(usage: dict[str, Any]) -> Usage:
     if all(usage.get(name) is None for name in _COUNTERS):
         return Usage()
     thoughts = _counter(usage, "thoughtsTokenCount")
-    return lawful_usage(
+    return consistent_usage(
         input_tokens=_counter(usage, "promptTokenCount"),
         output_tokens=total(_counter(usage, "candidatesTokenCount"), thoughts),
         cache_read=_counter(usage, "cachedContentTokenCount"),

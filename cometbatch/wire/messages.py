@@ -23,11 +23,14 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import extra, incoming, outgoing, plain
-from cometbatch.wire.counts import count, lawful_usage, reported_cost, total
+from cometbatch.wire import encoding as outgoing
+from cometbatch.wire import plain
+from cometbatch.wire import request_extra as extra
+from cometbatch.wire import request_reading as incoming
+from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.loose import compact_text, decode_json, mapping, mappings, text
 from cometbatch.wire.plain import Count
+from cometbatch.wire.tolerant_json import compact_text, decode_json, mapping, mappings, text
 
 NAME: Final = "messages"
 PATH: Final = "/v1/messages"
@@ -158,7 +161,7 @@ def read_plain(response: HttpResponse) -> Completion | None:
 
 def _usage(usage: _Usage) -> Usage:
     written, read = usage.cache_creation_input_tokens, usage.cache_read_input_tokens
-    return lawful_usage(
+    return consistent_usage(
         input_tokens=total(usage.input_tokens, written or 0, read or 0),
         output_tokens=usage.output_tokens,
         cache_read=read,
@@ -270,7 +273,7 @@ def _read_usage(usage: dict[str, Any]) -> Usage:
     """Total input = uncached + written to the cache + read from it (contract sheet, section 4)."""
     written, read = usage.get("cache_creation_input_tokens"), usage.get("cache_read_input_tokens")
     inputs = (usage.get("input_tokens"), 0 if written is None else written, 0 if read is None else read)
-    return lawful_usage(
+    return consistent_usage(
         input_tokens=total(*(count(part) for part in inputs)),
         output_tokens=count(usage.get("output_tokens")),
         cache_read=count(read),

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.records import HttpResponse, Usage
-from cometbatch.wire.counts import MAX_COUNT, lawful_usage
+from cometbatch.wire.counts import MAX_COUNT, consistent_usage
 
 T = TypeVar("T")
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
@@ -29,7 +29,7 @@ def usage_of_totals(
     input_tokens: int | None, output_tokens: int | None, of_input: Details | None, of_output: Details | None
 ) -> Usage:
     """Usage as OpenAI's formats count it, as inclusive totals with details."""
-    return lawful_usage(
+    return consistent_usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         cache_read=None if of_input is None else of_input.cached_tokens,

@@ -23,11 +23,14 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import extra, incoming, outgoing, plain
-from cometbatch.wire.counts import count, lawful_usage, reported_cost, total
+from cometbatch.wire import encoding as outgoing
+from cometbatch.wire import plain
+from cometbatch.wire import request_extra as extra
+from cometbatch.wire import request_reading as incoming
+from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.loose import compact_text, decode_json, mapping, mappings, text
 from cometbatch.wire.plain import Count, Details
+from cometbatch.wire.tolerant_json import compact_text, decode_json, mapping, mappings, text
 
 NAME: Final = "responses"
 PATH: Final = "/v1/responses"
@@ -322,7 +325,7 @@ def _ending(
 
 def _read_usage(usage: dict[str, Any]) -> Usage:
     """`input_tokens` includes cached tokens, `output_tokens` includes reasoning: never added again."""
-    return lawful_usage(
+    return consistent_usage(
         input_tokens=count(usage.get("input_tokens")),
         output_tokens=count(usage.get("output_tokens")),
         cache_read=count(mapping(usage.get("input_tokens_details")).get("cached_tokens")),

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 import cometbatch
-from cometbatch import batch, preflight
+from cometbatch.commands import preflight
+from cometbatch.commands import run as batch
 from tests import virtual_time
 from tests.crash.test_power_cut import row_of
 from tests.workbench import Network, Workbench, started

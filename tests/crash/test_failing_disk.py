@@ -19,8 +19,8 @@ from typing import Any, TypeAlias
 import pytest
 
 import cometbatch
-from cometbatch.checkpoint import Journal, JournalHeader
 from cometbatch.errors import CheckpointError
+from cometbatch.run_state.directory import Journal, JournalHeader
 from tests.crash.test_power_cut import CONCURRENCY, REFUSED, ROWS, Case, Clock, Service, refuse_one, row_of
 from tests.workbench import ANSWER_COLUMNS, Network, Workbench
 

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
-from cometbatch import manifest as manifests
-from cometbatch import resume
-from cometbatch.checkpoint import RunDirectory
+from cometbatch.run_state import manifest as manifests
+from cometbatch.run_state import resume
+from cometbatch.run_state.directory import RunDirectory
 from tests import virtual_time
 from tests.crash import power
 from tests.crash.power import Disk, Recorder, State

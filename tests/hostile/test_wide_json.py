@@ -6,7 +6,7 @@ import pytest
 
 from cometbatch.records import HttpResponse
 from cometbatch.wire import envelope
-from cometbatch.wire.loose import MAX_PATIENT_BYTES, MAX_VALUES, NotJson, decode_json
+from cometbatch.wire.tolerant_json import MAX_PATIENT_BYTES, MAX_VALUES, NotJson, decode_json
 from tests.hostile.server import completion, fills
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cometbatch.records import Completion, ErrorDetail, HttpRequest, HttpResponse, ModelRequest
 from cometbatch.wire import FORMATS, WireFormat
 from cometbatch.wire.envelope import parse_error, request_id_of
-from cometbatch.wire.loose import NotJson, compact_text, decode_json
+from cometbatch.wire.tolerant_json import NotJson, compact_text, decode_json
 from tests.wire.strategies import JSON_VALUES, any_completions, prompts
 
 every_format = pytest.mark.parametrize("wire", FORMATS.values(), ids=lambda wire: wire.name)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cometbatch.records import Completion, HttpResponse, Usage
 from cometbatch.wire import FORMATS
-from cometbatch.wire.counts import count, lawful_usage, total
+from cometbatch.wire.counts import consistent_usage, count, total
 from tests.wire.strategies import JSON_VALUES
 
 ANSWERS: dict[str, dict[str, Any]] = {
@@ -116,7 +116,7 @@ def test_a_sum_with_an_unknown_part_is_unknown() -> None:
 )
 def test_a_part_that_contradicts_its_total_is_unknown(usage: dict[str, int | None], expected: Usage) -> None:
     """Cache beyond input and reasoning beyond output become None; both caches together never exceed the input."""
-    assert lawful_usage(**({"output_tokens": 9} | usage)) == expected
+    assert consistent_usage(**({"output_tokens": 9} | usage)) == expected
 
 
 KEYS = st.sampled_from(

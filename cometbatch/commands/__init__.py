@@ -1,0 +1,1 @@
+"""One file for each command; what the command line calls."""

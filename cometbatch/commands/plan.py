@@ -1,0 +1,271 @@
+"""`plan`: everything that can be known before the first request, with nothing sent but the request for prices."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from cometbatch.commands.preflight import (
+    Checked,
+    check,
+    check_budget,
+    price_book,
+    refuse_clashes,
+    refuse_unwritable,
+    run_directory,
+    simulator_behaviour,
+    suggested_rows,
+    trust,
+    way,
+)
+from cometbatch.input import table as source
+from cometbatch.input.table import Identity
+from cometbatch.job import Job
+from cometbatch.money import prices as pricing
+from cometbatch.money.exact import format_amount
+from cometbatch.records import Failed, GenerationParams, Partition, PriceBook, RowRequest
+from cometbatch.run_state import manifest as manifests
+from cometbatch.run_state import resume
+from cometbatch.run_state.partition import ASSUMED_OUTPUT_TOKENS, RowMaker
+from cometbatch.run_state.resume import Found, Progressed
+from cometbatch.transport import Transport
+
+if TYPE_CHECKING:
+    import httpx
+
+NO_KEY = "sk-not-needed-here"
+
+
+class RunPlan(Struct, frozen=True):
+    """What a run of this job would be.
+
+    `first_request` is the next row's, without the key; `None` where none is left or can be rendered. Token counts are
+    the documented estimate (contract sheet, section 8.3): a quarter of the characters in, `max_output_tokens` out.
+    `cost_usd` is a ceiling under that estimate, at list price; `None` where there is no price. `done` rows have
+    outcomes from earlier sessions; the estimates are for the others. `way` says how requests get to the service.
+    """
+
+    job: Job
+    input: Identity
+    partition_rows: int
+    first_request: dict[str, Any] | None
+    unrenderable: int
+    first_problem: str | None
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal | None
+    likely_cost_usd: Decimal | None
+    prices: PriceBook
+    done: int
+    way: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many rows the input has."""
+        return self.input.rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; amounts of money are strings, so that they stay exact."""
+        return {
+            "input": msgspec.to_builtins(self.input),
+            "output": str(self.job.output.path),
+            "way": self.way,
+            "rows": self.rows,
+            "done": self.done,
+            "partition_rows": self.partition_rows,
+            "first_request": self.first_request,
+            "unrenderable": self.unrenderable,
+            "first_problem": self.first_problem,
+            "estimated_input_tokens": self.input_tokens,
+            "estimated_output_tokens": self.output_tokens,
+            "estimated_cost_usd": _amount(self.cost_usd),
+            "likely_cost_usd": _amount(self.likely_cost_usd),
+            "price_source": self.prices.source,
+            "warnings": list(self.warnings),
+        }
+
+    def describe(self) -> str:
+        """A page for a person."""
+        lines = [
+            f"input: {self.job.input.path} ({self.rows:,} rows, {len(self.input.columns)} columns)",
+            f"output: {self.job.output.path}",
+            f"way to the service: {self.way}",
+            *self._state(),
+            "first request:",
+            *_indented(self.first_request),
+            f"{self._estimated()}: {self.input_tokens:,} tokens in, {self._out()}",
+            f"cost: {self._cost()}",
+        ]
+        return "\n".join(lines)
+
+    def _state(self) -> Iterator[str]:
+        if self.done:
+            yield f"carries on: {self.done:,} rows are done, {self.rows - self.done:,} remain"
+        if self.unrenderable:
+            yield f"{self.unrenderable:,} rows can't be rendered and will fail; the first: {self.first_problem}"
+
+    def _estimated(self) -> str:
+        return f"estimate for the {self.rows - self.done:,} rows that remain" if self.done else "estimate"
+
+    def _out(self) -> str:
+        tokens = f"{self.output_tokens:,} tokens out"
+        if self.job.params.max_output_tokens is not None:
+            return f"{tokens} at most"
+        return f"{tokens} ({ASSUMED_OUTPUT_TOKENS} a row assumed: params.max_output_tokens is not set)"
+
+    def _cost(self) -> str:
+        if self.cost_usd is None:
+            return "unknown: there is no price (set prices)"
+        likely = "" if self.likely_cost_usd is None else f", likely ${format_amount(self.likely_cost_usd)}"
+        bound = "at most about" if self.job.params.max_output_tokens is not None else "about"
+        return f"{bound} ${format_amount(self.cost_usd)}{likely} (prices: {self.prices.source})"
+
+
+def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan:
+    """Check everything about a job and say what it would do and cost; sends no prompt and writes no file.
+
+    Raises `UsageError` for whatever `run` would refuse before its first request, but for a missing key.
+    """
+    checked, way_words = check(job), way(job, http)
+    identity = checked.source.check()
+    known = _known_run(checked)
+    if known is None or not known.is_finished:
+        refuse_unwritable(job)
+    book, warnings = (known.manifest.prices, []) if known else _prices_now(job, http)
+    check_budget(job, book, warnings)
+    rows = job.output.partition_rows or suggested_rows(identity, job.params.max_output_tokens)
+    rows = known.manifest.partition_rows if known else rows
+    survey = _survey(checked, identity, rows, known.progressed if known else Progressed())
+    input_tokens, output_tokens = survey.input_tokens, survey.requests * _output_tokens(job.params)
+    cost = pricing.estimate_cost(input_tokens, output_tokens, survey.requests, book.rates)
+    return RunPlan(
+        job=job,
+        input=identity,
+        partition_rows=rows,
+        first_request=_shown(job, survey.first),
+        unrenderable=survey.unrenderable,
+        first_problem=survey.first_problem,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cost_usd=cost,
+        likely_cost_usd=pricing.likely_cost(cost, book),
+        prices=book,
+        done=known.progressed.rows if known else 0,
+        way=way_words,
+        warnings=(*checked.source.warnings, *warnings, *_missing_key(job)),
+    )
+
+
+def _known_run(checked: Checked) -> Found | None:
+    """The run that this job would carry on. Raises `DriftError` or `UsageError` where it, or a new one, can't be."""
+    found = resume.find(run_directory(checked.job), checked.job.output.path)
+    if found is None or not found.is_begun:
+        refuse_clashes(checked)
+        return None
+    manifests.refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
+    resume.refuse_foreign(checked.job.output.path, found.manifest)
+    return found
+
+
+def _missing_key(job: Job) -> Iterator[str]:
+    if not job.target.is_simulator and job.target.key_env not in os.environ:
+        yield f"the environment variable {job.target.key_env} is not set: a run needs the API key in it"
+
+
+def _prices_now(job: Job, http: "httpx.AsyncBaseTransport | None") -> tuple[PriceBook, list[str]]:
+    """In a thread, because an event loop may be running here (a notebook) and can't be entered twice."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(asyncio.run, _prices(job, http)).result()
+
+
+def _simulated(job: Job) -> "httpx.AsyncBaseTransport":
+    import httpx  # noqa: PLC0415 - takes long to load, and is for the simulator alone
+
+    from cometbatch.simulator.app import create_app  # noqa: PLC0415 - the same
+
+    return httpx.ASGITransport(create_app(simulator_behaviour(job)))
+
+
+async def _prices(job: Job, http: "httpx.AsyncBaseTransport | None") -> tuple[PriceBook, list[str]]:
+    base_url = job.target.base_url
+    if job.target.is_simulator:
+        base_url = "http://127.0.0.1"
+        http = http or _simulated(job)
+    transport = Transport(base_url, NO_KEY, timeout_s=job.limits.timeout_s, http=http, trust=trust(job))
+    try:
+        return await price_book(job, transport)
+    finally:
+        await transport.aclose()
+
+
+class _Survey(Struct):
+    """Sums over every row's request."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    unrenderable: int = 0
+    first: RowRequest | None = None
+    first_problem: str | None = None
+
+
+def _survey(checked: Checked, identity: Identity, partition_rows: int, progressed: Progressed) -> _Survey:
+    """What remains to be sent."""
+    survey, maker = _Survey(), checked.row_maker()
+    assumed = _output_tokens(checked.job.params)
+    committed = set(progressed.committed)
+    partitions = [each for each in source.partitions(identity.rows, partition_rows) if each.index not in committed]
+    for made in _made(checked, identity, partitions, maker):
+        if made.row in progressed.journal_rows:
+            continue
+        if isinstance(made, Failed):
+            survey.unrenderable += 1
+            survey.first_problem = survey.first_problem or f"row {made.row}: {made.failure.message}"
+        else:
+            survey.requests += 1
+            survey.input_tokens += made.estimated_tokens - assumed
+            survey.first = survey.first or made
+    return survey
+
+
+def _made(
+    checked: Checked, identity: Identity, partitions: list[Partition], maker: RowMaker
+) -> Iterator[RowRequest | Failed]:
+    for partition, table in zip(partitions, checked.source.tables(identity, partitions), strict=True):
+        for row, values in enumerate(source.rows(table, maker.columns), partition.first_row):
+            yield maker.make(row, values)
+
+
+def _output_tokens(params: GenerationParams) -> int:
+    return params.max_output_tokens or ASSUMED_OUTPUT_TOKENS
+
+
+def _shown(job: Job, request: RowRequest | None) -> dict[str, Any] | None:
+    if request is None:
+        return None
+    base_url = "" if job.target.is_simulator else job.target.base_url
+    return {
+        "method": "POST",
+        "url": base_url + request.http.path,
+        "headers": dict(request.http.headers),
+        "body": msgspec.json.decode(request.http.body),
+    }
+
+
+def _indented(request: dict[str, Any] | None) -> Iterator[str]:
+    if request is None:
+        yield "  none: no row is left, or can be rendered"
+        return
+    yield f"  {request['method']} {request['url']}"
+    yield from (f"  {name}: {value}" for name, value in request["headers"].items())
+    body = msgspec.json.format(msgspec.json.encode(request["body"]), indent=2).decode()
+    yield from (f"  {line}" for line in body.splitlines())
+
+
+def _amount(amount: Decimal | None) -> str | None:
+    return None if amount is None else format_amount(amount)

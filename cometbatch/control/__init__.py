@@ -1,0 +1,1 @@
+"""How fast, how long, whose fault: pure decisions, told the time."""

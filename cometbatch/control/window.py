@@ -1,0 +1,254 @@
+"""How much may be in flight, and how fast it may leave: finds by itself what the service sustains. Pure, told the time.
+
+Three laws, one for each way in which a service says that it is enough. It refuses: then the rate of sending is cut to
+what passed (`sustained`). It gets slower, or lets requests time out: then the window of requests in flight is cut to
+what was really answered, at most once per round trip. It answers nothing any more: then a few probes at growing
+intervals take the place of both, and the first answer opens the window again, quickly up to where it was.
+
+Otherwise the window grows while it is used, and sends are spread over the round trip, so that a service which counts
+per second sees no bursts.
+"""
+
+import math
+
+from cometbatch.control.latency import Latencies
+from cometbatch.control.rate import AdaptiveRate
+
+START = 8.0  # requests in flight before anything is known
+START_SPACING_S = 0.02  # between sends, before there was any answer
+LEAST_SPACING_S = 1e-6
+AHEAD_S = 0.005  # of its time a request may leave: thousands a second leave some at a time, and a timer each costs more
+RAMP_S = 0.5  # after which, before there was any reply, more may be in flight: it may take a minute to come
+RAMP = 2.0  # times as much,
+RAMP_TO = 64.0  # up to this
+FAST_GROWTH = 1.25  # per answer below the threshold: twice as much each round trip, and each second of a longer one
+LONGEST_ROUND_S = 8.0  # that growth makes up for
+SLOW_GROWTH = 0.02  # share of the window per round trip, times the round trips since the last cut
+MOST_GROWTH = 0.5  # share of the window per round trip, at most, above the threshold
+CUT = 0.9  # what a cut leaves of the window at most, and
+HARD_CUT = 0.7  # at least; in between it is what was answered in the last round trip
+INFLATED = 3.0  # times the base latency, from which the window grows no more,
+FAR_INFLATED = 6.0  # and from which it is cut
+OUTAGE_FAILURES = 4  # failures in a row that mean nothing answers, where they last for a round trip,
+SHORTEST_OUTAGE_S, LONGEST_OUTAGE_S = 0.2, 0.5  # within these bounds
+OUTAGE_PASSES = 0.1  # share of what is sent that may go without a reply in an outage: it was refused a moment later
+LATE = 2.0  # times as long as it took since the failures began: an answer that is none from before them
+STALL_S = 2.0  # without any reply while the window is full, at least, after which what is in flight is given up on:
+STALL_TIMES = 2.0  # as long as any of the last answers took
+REOPEN = 0.5  # share of the window before an outage that the first answer after it opens
+FIRST_PROBE_S = 0.25
+LAST_PROBE_S = 1.0  # probes this far apart notice soon enough that an outage is over
+
+
+class ConcurrencyWindow:
+    """One run's window and rate. All times are seconds on one clock that never goes back; `ceiling` is never passed."""
+
+    def __init__(self, ceiling: int) -> None:
+        self._ceiling = float(ceiling)
+        self._window = min(START, self._ceiling)
+        self._threshold = self._ceiling
+        self._rate = AdaptiveRate()
+        self._latencies = Latencies()
+        self._next_send = -math.inf
+        self._spacing_s = START_SPACING_S
+        self._last_cut = -math.inf
+        self._was_full = False
+        self._is_rate_bound = False
+        self._ramped_at = math.inf
+        self._proven = self._window
+        self._failures = _Failures()
+        self._probe_wait = 0.0
+        self._probing_since = math.inf
+        self._resumed_at = -math.inf  # the last time that probing ended
+        self._replied_at = math.inf
+        self._stuck = 0  # in flight since before `_stuck_since`, and given up on
+        self._stuck_since = math.inf
+        self._round_began = -math.inf
+        self._round_answers = 0
+        self._answer_rate = 0.0
+
+    @property
+    def window(self) -> int:
+        """How many requests may be in flight."""
+        return 1 if self.is_probing else max(1, int(self._window))
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether nothing answers at present."""
+        return self._probe_wait > 0
+
+    def wait_s(self, now: float, in_flight: int) -> float:
+        """Seconds until one more request may leave, should nothing else happen; infinite where a slot must free up."""
+        if in_flight >= self._ceiling:
+            self._was_full = True
+            return math.inf
+        if not self.is_probing and in_flight - self._stuck >= self._window and not self._ramp(now):
+            self._was_full = True
+            return self._wait_for_slot_s(now, in_flight)
+        if self._next_send > (now if self.is_probing else now + AHEAD_S):
+            self._was_full = self._was_full or not self._is_rate_bound
+            return self._next_send - now
+        return 0.0
+
+    def _wait_for_slot_s(self, now: float, in_flight: int) -> float:
+        """Until the window opens, or until what fills it is known to be stuck: then that is probed around."""
+        if self._may_ramp():
+            return self._ramped_at + RAMP_S - now
+        left = self._replied_at + max(STALL_S, STALL_TIMES * self._latencies.longest) - now
+        if left > 0:
+            return left
+        self._begin_probing(now)
+        self._stuck, self._stuck_since = in_flight, now
+        return self._probe_wait
+
+    def sent(self, now: float) -> None:
+        """A request leaves."""
+        self._rate.sent(now, is_binding=self._is_rate_bound)
+        self._ramped_at = min(self._ramped_at, now)
+        self._failures.sent += 1
+        if self.is_probing:
+            self._next_send = now + self._probe_wait
+            return
+        spread = START_SPACING_S if self._latencies.spread is None else self._latencies.spread / self._window
+        self._is_rate_bound = 1 / self._rate.per_s > spread
+        self._spacing_s = max(spread, 1 / self._rate.per_s, LEAST_SPACING_S)
+        self._next_send = max(now, self._next_send) + self._spacing_s
+
+    def answered(self, now: float, latency_s: float) -> None:
+        """An answer came, after so many seconds."""
+        self._failures.was_answered = True
+        self._replied(now, now - latency_s)
+        if self._is_well_again(now, latency_s):
+            self._failures = _Failures()
+        elif self.is_probing:
+            return
+        if self.is_probing:
+            self._end_probing(now)
+        self._proven = self._window
+        self._latencies.add(latency_s)
+        self._count(now)
+        if self._latencies.inflation > FAR_INFLATED:
+            self._answer_inflation(now)
+        elif self._was_full and self._latencies.inflation <= INFLATED:
+            self._grow(now)
+
+    def _answer_inflation(self, now: float) -> None:
+        """Cut, and see whether that helps: answers that take as long after it take long for another reason."""
+        if self._latencies.is_lasting:
+            self._latencies.accept()
+        elif self._latencies.is_fresh:
+            self._latencies.note()
+            self._cut(now)
+
+    def refused(self, now: float, sent_at: float, pause_s: float = 0.0) -> None:
+        """The service refused for lack of capacity; everyone waits so long for it."""
+        self.failed(now, sent_at)
+        # What was in flight together when a pause was asked for is one piece of news.
+        is_news = sent_at >= self._rate.refused_at or not pause_s
+        if is_news and not self.is_probing:
+            self._rate.refused(now, pause_s, 1 / self._spacing_s)
+
+    def timed_out(self, now: float, sent_at: float) -> None:
+        """No answer came in time."""
+        if sent_at >= max(self._last_cut, self._resumed_at):
+            self._cut(now)
+        self.failed(now, sent_at)
+
+    def failed(self, now: float, sent_at: float) -> None:
+        """An attempt brought no answer, whatever the reason."""
+        self._replied(now, sent_at)
+        self._failures.add(now)
+        if self.is_probing:
+            self._probe_wait = min(LAST_PROBE_S, 2 * self._probe_wait)
+            self._next_send = now + self._probe_wait
+        elif self._failures.are_outage(now, self._latencies.mean or 0.0):
+            self._begin_probing(now)
+
+    def _replied(self, now: float, sent_at: float) -> None:
+        self._replied_at = now
+        if self._stuck and sent_at < self._stuck_since:
+            self._stuck -= 1
+
+    def _may_ramp(self) -> bool:
+        return not self._latencies.any and not self._failures.count and self._window < min(RAMP_TO, self._ceiling)
+
+    def _ramp(self, now: float) -> bool:
+        """Open the window further before the first answer, which may take long to come."""
+        if not self._may_ramp() or now < self._ramped_at + RAMP_S:
+            return False
+        self._window = min(self._window * RAMP, RAMP_TO, self._ceiling)
+        self._ramped_at = now
+        return True
+
+    def _is_well_again(self, now: float, latency_s: float) -> bool:
+        """Whether an answer says so, and is none that was under way when the failures began and comes as usual."""
+        since = now - min(self._failures.since, self._probing_since)
+        return latency_s <= since or since > LATE * latency_s
+
+    def _begin_probing(self, now: float) -> None:
+        self._threshold = max(self._proven, START)
+        self._rate.outage_began(now)
+        self._probing_since = now
+        self._probe_wait = FIRST_PROBE_S
+        self._next_send = now + self._probe_wait
+
+    def _end_probing(self, now: float) -> None:
+        self._probe_wait = 0.0
+        self._probing_since = math.inf
+        self._next_send = self._resumed_at = now
+        self._rate.outage_ended(now)
+        self._latencies.forget()
+        self._window = min(self._ceiling, max(START, self._threshold * REOPEN))
+
+    def _count(self, now: float) -> None:
+        self._round_answers += 1
+        span = now - self._round_began
+        if span >= max(self._latencies.mean or 0.0, 0.1):
+            self._answer_rate = self._round_answers / span if span < math.inf else 0.0
+            self._round_began, self._round_answers = now, 0
+
+    def _grow(self, now: float) -> None:
+        latency = self._latencies.mean or 1.0
+        seconds = min(max(1.0, latency), LONGEST_ROUND_S)
+        if self._window < self._threshold:
+            self._window += FAST_GROWTH * seconds
+        else:
+            round_trips = (now - self._last_cut) / latency
+            share = min(SLOW_GROWTH * round_trips * seconds, MOST_GROWTH * seconds)
+            self._window += max(1.0, self._window * share) / self._window
+        self._window = min(self._window, self._ceiling)
+        self._was_full = False
+
+    def _cut(self, now: float) -> None:
+        """At most once per round trip: what was sent before a cut tells nothing of the window after it."""
+        latency = self._latencies.mean or 0.0
+        if now - self._last_cut < latency:
+            return
+        answered = self._answer_rate * latency
+        self._window = max(1.0, min(CUT * self._window, max(HARD_CUT * self._window, answered)))
+        self._threshold = self._window
+        self._last_cut = now
+        self._was_full = False
+
+
+class _Failures:
+    """Those in a row, without an answer that says that all is well; times in seconds."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.since = math.inf
+        self.sent = 0  # requests since the first of them
+        self.was_answered = False  # by what was under way when they began
+
+    def add(self, now: float) -> None:
+        """One more."""
+        if not self.count:
+            self.since, self.sent, self.was_answered = now, 0, False
+        self.count += 1
+
+    def are_outage(self, now: float, latency_s: float) -> bool:
+        """Whether nothing answers any more: not where some of what was sent since is still under way."""
+        round_trip = min(max(latency_s, SHORTEST_OUTAGE_S), LONGEST_OUTAGE_S)
+        if self.count < OUTAGE_FAILURES or now - self.since < round_trip:
+            return False
+        return not self.was_answered or self.sent - self.count <= max(1.0, OUTAGE_PASSES * self.sent)

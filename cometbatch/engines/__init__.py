@@ -1,0 +1,1 @@
+"""What carries a run: a session over partitions, on an event loop."""

@@ -1,0 +1,1 @@
+"""What comes in: tables, read the same on every machine."""

@@ -1,0 +1,1 @@
+"""How many requests and tokens may leave in a minute."""

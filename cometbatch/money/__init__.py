@@ -1,0 +1,1 @@
+"""What it costs: exact amounts, and prices for each target."""

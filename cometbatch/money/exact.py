@@ -1,0 +1,23 @@
+"""How amounts of money are reckoned with: never in the caller's own decimal context, which may round, or refuse to.
+
+`a + b` on Decimals rounds to whatever precision the calling thread has set, 28 digits by default: fewer than a sum can
+have. Comparing, negating a sign by `copy_abs` and formatting do not ask that context, so operators may do those.
+"""
+
+from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
+from typing import Final
+
+DIGITS: Final = 100
+"""Enough for any sum: a row's cost stays below 1e20 US dollars and has 18 decimals."""
+
+EXACT: Final = Context(prec=DIGITS, rounding=ROUND_HALF_EVEN, traps=[Inexact, InvalidOperation])
+"""For what must not be rounded: a rounded cost is a bug, not a cost."""
+
+ROUNDING: Final = Context(prec=DIGITS, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
+"""For what is rounded on purpose: to a column's decimals, and estimates."""
+
+
+def format_amount(amount: Decimal) -> str:
+    """An amount in full, without exponent or trailing zeros."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

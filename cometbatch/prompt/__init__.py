@@ -1,0 +1,1 @@
+"""What is said: templates filled in by a row."""

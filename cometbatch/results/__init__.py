@@ -1,0 +1,1 @@
+"""What comes out: columns, totals, parts, the published result."""

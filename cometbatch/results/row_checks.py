@@ -1,0 +1,138 @@
+"""What a finished row says against itself, its prompt or its prices. Pure: columns in, words out.
+
+Guards: what a row claims is recomputed from other columns, never taken from the column in question.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal, DecimalException
+from typing import Any, Final, TypeAlias, get_args
+
+import pyarrow as pa
+
+from cometbatch.input import table as source
+from cometbatch.money import prices as pricing
+from cometbatch.money.exact import format_amount
+from cometbatch.records import Completion, Failed, FailureKind, FinishReason, Rates, RowRequest, Usage
+from cometbatch.results import columns as output
+
+Cells: TypeAlias = Mapping[str, Any]
+"""One row's output columns, by their names without prefix."""
+
+_COUNTS: Final = Usage.__struct_fields__
+_SENT: Final = ("http_status", "latency_s", "request_hash")
+_FILLED: Final = {
+    "succeeded": ("response", "finish_reason", "attempts", "finished_at", *_SENT),
+    "incomplete": ("finish_reason", "error_message", "attempts", "finished_at", *_SENT),
+    "failed": ("error_kind", "error_message", "attempts", "finished_at"),
+}
+_EMPTY: Final = {
+    "succeeded": ("error_kind", "error_message"),
+    "incomplete": ("error_kind",),
+    "failed": (
+        "response",
+        "finish_reason",
+        "response_id",
+        "response_model",
+        "cost_usd",
+        "reported_cost_usd",
+        *_COUNTS,
+    ),
+}
+_BITS: Final = {pa.float16(): pa.int16(), pa.float32(): pa.int32(), pa.float64(): pa.int64()}
+_PARTS_OF: Final = {
+    "cache_read_input_tokens": "input_tokens",
+    "cache_write_input_tokens": "input_tokens",
+    "reasoning_output_tokens": "output_tokens",
+}
+
+
+def contradiction(cells: Cells) -> str | None:
+    """How a row's columns contradict each other; `None` where they fit."""
+    status = cells["status"]
+    if status not in _FILLED:
+        return f"status is {status!r}"
+    for name in _FILLED[status]:
+        if cells[name] is None:
+            return f"the row {status}, but {name} is empty"
+    for name in _EMPTY[status]:
+        if cells.get(name) is not None:  # an older run lacks newer columns
+            return f"the row {status}, but {name} is {cells[name]!r:.80}"
+    return next((words for words in (_wrong_word(cells), _wrong_attempts(cells), _wrong_counts(cells)) if words), None)
+
+
+def _wrong_word(cells: Cells) -> str | None:
+    if cells["status"] == "failed":
+        return None if cells["error_kind"] in get_args(FailureKind) else f"error_kind is {cells['error_kind']!r:.80}"
+    if cells["finish_reason"] not in get_args(FinishReason):
+        return f"finish_reason is {cells['finish_reason']!r:.80}"
+    earned = output.outcome_of(Completion(cells["response"] or "", cells["finish_reason"]))
+    return None if earned == cells["status"] else f"status is {cells['status']}, but such an answer is {earned}"
+
+
+def _wrong_attempts(cells: Cells) -> str | None:
+    attempts = cells["attempts"]
+    unsent = {cells["latency_s"] is None, cells["request_hash"] is None}
+    if attempts < 0 or unsent != {attempts == 0}:
+        return f"attempts is {attempts}, which does not fit latency_s and request_hash"
+    return None
+
+
+def _wrong_counts(cells: Cells) -> str | None:
+    for name in (*_COUNTS, "reported_cost_usd"):
+        if (found := cells.get(name)) is not None and found < 0:
+            return f"{name} is {found}"
+    for name, whole in _PARTS_OF.items():
+        if cells[name] is not None and cells[whole] is not None and cells[name] > cells[whole]:
+            return f"{name} is {cells[name]}, more than {whole}"
+    return None
+
+
+def wrong_cost(cells: Cells, rates: Rates | None) -> str | None:
+    """How a row's cost differs from its usage times these prices; `None` where it does not."""
+    try:
+        due = None if cells["status"] == "failed" else pricing.cost(Usage(*(cells[name] for name in _COUNTS)), rates)
+    except DecimalException:
+        return "the frozen prices have more decimals than a price can have"
+    if cells["cost_usd"] == due:
+        return None
+    return f"cost_usd is {_amount(cells['cost_usd'])}, but usage and the frozen prices give {_amount(due)}"
+
+
+def wrong_id(cells: Cells, made: RowRequest | Failed) -> str | None:
+    """How a row's custom_id differs from the id column's value; `None` where it does not."""
+    if cells["custom_id"] == made.custom_id:
+        return None
+    return f"custom_id is {cells['custom_id']!r:.80}, the id column says {made.custom_id!r:.80}"
+
+
+def wrong_request(cells: Cells, made: RowRequest | Failed) -> str | None:
+    """How a row's answer can't be to the prompt made of the row; `None` where it can."""
+    if isinstance(made, Failed):
+        is_told = cells["error_kind"] == "template" and cells["request_hash"] is None
+        return None if is_told else "no prompt can be made of this row, so nothing can have been answered"
+    if cells["request_hash"] is None:  # never sent, so there is nothing to belong to it
+        return (
+            "a prompt can be made of this row, but error_kind says not" if cells["error_kind"] == "template" else None
+        )
+    if cells["request_hash"] != made.request_hash:
+        return "request_hash is not the row's: what stands here was answered to another prompt"
+    return None
+
+
+def differences(left: pa.Table, right: pa.Table, names: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Rows (by offset) and columns in which two tables of the same length differ. NaN is like NaN."""
+    for name in names:
+        if _bits(left.column(name)).equals(_bits(right.column(name))):
+            continue
+        pairs = zip(source.rows(left, [name]), source.rows(right, [name]), strict=True)
+        yield from ((offset, name) for offset, (one, other) in enumerate(pairs) if repr(one) != repr(other))
+
+
+def _bits(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Floating numbers as integers: Arrow says that no NaN is like another, and that 0.0 is like -0.0."""
+    kind = _BITS.get(column.type)
+    return column if kind is None else pa.chunked_array([chunk.view(kind) for chunk in column.chunks], kind)
+
+
+def _amount(amount: Decimal | None) -> str:
+    return "null" if amount is None else format_amount(amount)

@@ -1,0 +1,1 @@
+"""HTTP/1.1 over sockets of our own: a pool of connections that are not trusted."""

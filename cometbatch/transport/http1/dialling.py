@@ -1,0 +1,158 @@
+"""Opening connections: names to addresses, sockets, tunnels through proxies, TLS.
+
+Hides that each of these takes time and fails in its own way; whatever fails here, nothing of a request has left.
+"""
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar, cast
+
+import aiohappyeyeballs
+
+from cometbatch.transport.http1.connection import Connection, NoReplyError
+from cometbatch.transport.route import Hop, Route
+from cometbatch.transport.tls import TlsSettings, tls_context
+
+CONNECT_TIMEOUT_S = 30.0
+LOOKUP_KEPT_S = 10.0  # of a name's addresses: short, since services move
+HAPPY_EYEBALLS_S = 0.25  # after which the next address is tried, too (RFC 8305)
+MAX_TUNNEL_HEAD_BYTES = 16 * 1024
+TUNNEL_CLOSED = "the proxy closed the tunnel"
+
+_OPENED = re.compile(rb"HTTP/1\.[01] 2[0-9][0-9][ \r]")  # any 2xx: then all that follows is the service's
+LENGTH_OF_IPV4 = 2  # of a socket's address: host and port; that of IPv6 has a scope, too
+Speaker = TypeVar("Speaker", bound=asyncio.BaseProtocol)
+_Addresses: TypeAlias = "list[tuple[Any, ...]]"
+
+
+class Dialler:
+    """Opens connections along one route."""
+
+    def __init__(self, route: Route, make: Callable[[], Connection], trust: TlsSettings) -> None:
+        self._route = route
+        self._make = make
+        self._trust = trust
+        self._contexts: dict[Hop, ssl.SSLContext] = {}
+        self._looking = asyncio.Lock()
+        self._addresses: _Addresses = []
+        self._looked_at = float("-inf")
+        self._not_found: OSError | None = None
+
+    async def open(self, deadline: float) -> Connection:
+        """A new connection, by this time of the event loop. Raises `NoReplyError`, unsent; or `TimeoutError`."""
+        hop = self._route.proxy or self._route.service
+        whole = asyncio.timeout_at(deadline)
+        try:
+            async with whole, asyncio.timeout(CONNECT_TIMEOUT_S):
+                return await self._open(hop)
+        except TimeoutError as error:
+            if whole.expired():
+                raise
+            words = f"no connection to {hop} within {CONNECT_TIMEOUT_S:g} s"
+            raise NoReplyError("timeout", words, sent=False) from error
+        except (OSError, ValueError) as error:  # ValueError: of names and numbers that no network has
+            words = f"can't connect to {hop}: {str(error) or type(error).__name__}"
+            raise NoReplyError("connection", words, sent=False) from error
+
+    async def _open(self, hop: Hop) -> Connection:
+        tls = None if hop.tls_name is None else self._tls_context(hop)
+        if not self._route.has_tunnel:
+            return (await self._connect(hop, self._make, tls))[1]
+        line, tunnel = await self._connect(hop, _Tunnel, tls)
+        try:
+            await tunnel.dig(self._route)
+            return await self._secure(line)
+        except BaseException:
+            line.abort()
+            raise
+
+    async def _connect(
+        self, hop: Hop, make: Callable[[], Speaker], tls: ssl.SSLContext | None
+    ) -> tuple[asyncio.Transport, Speaker]:
+        """One address alone is not tried side by side with others: that takes as long as all the rest."""
+        loop, addresses = asyncio.get_running_loop(), await self._lookup(hop)
+        if len(addresses) == 1 and len(addresses[0][-1]) == LENGTH_OF_IPV4:
+            host, port = addresses[0][-1]
+            return await loop.create_connection(make, host, port, ssl=tls, server_hostname=hop.tls_name)
+        opened = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_S, loop=loop)
+        return await loop.create_connection(make, sock=opened, ssl=tls, server_hostname=hop.tls_name)
+
+    async def _secure(self, line: asyncio.Transport) -> Connection:
+        """TLS to the service, inside of the tunnel."""
+        connection, service = self._make(), self._route.service
+        if line.is_closing():  # TLS would wait for it in vain
+            raise ConnectionError(TUNNEL_CLOSED)
+        secured = await asyncio.get_running_loop().start_tls(
+            line, connection, self._tls_context(service), server_hostname=service.tls_name
+        )
+        if secured is None:
+            raise ConnectionError(TUNNEL_CLOSED)
+        connection.connection_made(secured)
+        return connection
+
+    def _tls_context(self, hop: Hop) -> ssl.SSLContext:
+        if hop not in self._contexts:
+            self._contexts[hop] = tls_context(self._trust, as_client=hop is self._route.service)
+        return self._contexts[hop]
+
+    async def _lookup(self, hop: Hop) -> _Addresses:
+        asked_at = asyncio.get_running_loop().time()
+        async with self._looking:  # hundreds may ask at once, and what one is told, a failure too, serves them all
+            if self._not_found is not None and self._looked_at >= asked_at:
+                raise OSError(*self._not_found.args)
+            if asked_at - self._looked_at > LOOKUP_KEPT_S or self._not_found is not None:
+                await self._look_up(hop)
+        return self._addresses
+
+    async def _look_up(self, hop: Hop) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            self._addresses = [*await loop.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM)]
+        except OSError as error:
+            self._not_found, self._looked_at = error, loop.time()
+            raise
+        self._not_found, self._looked_at = None, loop.time()
+
+
+class _Tunnel(asyncio.Protocol):
+    """Asks a proxy for a tunnel; everything after its reply is the service's."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._head = b""
+        self._answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def dig(self, route: Route) -> None:
+        """Ask, and wait for leave. Raises `ConnectionError` where it is refused."""
+        service = route.service
+        headers = "".join(f"{name}: {value}\r\n" for name, value in route.tunnel_headers)
+        assert self._transport is not None  # noqa: S101 - `create_connection` has seen to it
+        self._transport.write(f"CONNECT {service} HTTP/1.1\r\nhost: {service}\r\n{headers}\r\n".encode())
+        if not _OPENED.match(head := await self._answered):
+            words = head.partition(b"\r\n")[0].decode("latin-1")[:100]
+            raise ConnectionError(f"the proxy refuses a tunnel to {service} ({words})")
+        if self._head.partition(b"\r\n\r\n")[2]:  # a service waits for us to begin with TLS
+            raise ConnectionError(f"the proxy grants a tunnel to {service} and speaks on")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The proxy is there."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """The proxy speaks."""
+        self._head += data
+        if b"\r\n\r\n" in self._head:
+            self._answer(self._head)
+        elif len(self._head) > MAX_TUNNEL_HEAD_BYTES:
+            self._answer(b"a reply without end")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The proxy is gone."""
+        self._answer(str(exc or "it closed the connection").encode())
+
+    def _answer(self, head: bytes) -> None:
+        if not self._answered.done():
+            self._answered.set_result(head)

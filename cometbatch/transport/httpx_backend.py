@@ -1,0 +1,67 @@
+"""The other way to the service: whatever transport with httpx's interface one hands in, for tests and odd networks."""
+
+import asyncio
+
+import httpx
+
+from cometbatch.records import HttpRequest, HttpResponse, TransportFailureKind
+from cometbatch.transport.backends import InTask, Post, with_key
+from cometbatch.transport.http1.connection import NoReplyError
+from cometbatch.transport.http1.pool import Done, out_of_time
+
+# Before a connection, nothing can be sent over it.
+UNSENT_ERRORS = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
+HTTPX_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict, OSError)
+
+
+class HttpxBackend:
+    """Any transport with httpx's interface."""
+
+    stats = None
+
+    def __init__(self, base_url: str, http: httpx.AsyncBaseTransport) -> None:
+        self._base_url = base_url
+        self._http = http
+
+    def send(
+        self, method: str, request: HttpRequest, timeout_s: float, key: str | None, done: Done
+    ) -> InTask[HttpResponse]:
+        """Begin one exchange, with this key; call back once with the reply, or with why there is none."""
+        return InTask(lambda: self._exchange(method, request, timeout_s, key), done)
+
+    def poster(self, timeout_s: float, key: str) -> Post:
+        """What begins POSTs as `send` does."""
+        return lambda request, done: self.send("POST", request, timeout_s, key, done)
+
+    async def _exchange(self, method: str, request: HttpRequest, timeout_s: float, key: str | None) -> HttpResponse:
+        is_sent = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                asked = self._request(method, request, key)
+                is_sent = True  # a transport that is not ours does not say
+                response = await self._http.handle_async_request(asked)
+                content = await response.aread()
+                await response.aclose()
+        except TimeoutError:
+            raise out_of_time(timeout_s, sent=is_sent) from None
+        except HTTPX_ERRORS as error:
+            kind: TransportFailureKind = "timeout" if isinstance(error, httpx.TimeoutException) else "connection"
+            may_be_sent = is_sent and not isinstance(error, UNSENT_ERRORS)
+            raise NoReplyError(kind, str(error) or type(error).__name__, sent=may_be_sent) from error
+        headers = {name.lower(): value for name, value in response.headers.multi_items()}
+        return HttpResponse(response.status_code, headers, content)
+
+    async def aclose(self) -> None:
+        """Close what was handed to us."""
+        await self._http.aclose()
+
+    def _request(self, method: str, request: HttpRequest, key: str | None) -> httpx.Request:
+        headers = with_key(request.headers, key)
+        return httpx.Request(method, self._base_url + request.path, headers=headers, content=request.body)

@@ -1,0 +1,64 @@
+"""Bodies on their way out: compact, free of unset keys, and with ids and times that come from no clock.
+
+Hides how a server half invents what a real service draws at random: the same completion gets the same id and the
+same time of creation, always.
+"""
+
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+from msgspec import Struct
+
+from cometbatch.records import Completion, HttpRequest, HttpResponse
+from cometbatch.wire.tolerant_json import decode_json, encode_json, mappings
+
+JSON_HEADERS: dict[str, str] = {"content-type": "application/json"}
+# Unix seconds: invented times of creation lie in the 30 days from here.
+_EARLIEST_CREATED = 1_772_323_200
+_CREATED_SPREAD_S = 30 * 24 * 3600
+_DIGEST_BYTES = 12
+
+
+class Origin(Struct, frozen=True):
+    """What a reply says of where it comes from: `created` in Unix seconds, `tag` a digest in hexadecimal."""
+
+    response_id: str
+    model: str
+    created: int
+    tag: str
+
+
+def origin_of(model: str, completion: Completion, prefix: str) -> Origin:
+    """The completion's own id and model where it has them; otherwise the model asked and an id made of a digest."""
+    known = completion.response_id
+    digest = blake2b(encode_json([model, completion]), digest_size=_DIGEST_BYTES)
+    return Origin(
+        response_id=known if known is not None else prefix + digest.hexdigest(),
+        model=completion.response_model if completion.response_model is not None else model,
+        created=_EARLIEST_CREATED + int.from_bytes(digest.digest(), "big") % _CREATED_SPREAD_S,
+        tag=digest.hexdigest(),
+    )
+
+
+def json_request(path: str, body: object, headers: dict[str, str] = JSON_HEADERS) -> HttpRequest:
+    """A POST of this body. All requests share their headers, which nobody changes."""
+    return HttpRequest(path, headers, encode_json(body))
+
+
+def json_reply(body: object) -> HttpResponse:
+    """A 200 with this body."""
+    return HttpResponse(200, dict(JSON_HEADERS), encode_json(body))
+
+
+def known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values without those that are None: unset, or not known."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def calls_in(
+    detail: str | None, is_call: Callable[[dict[str, Any]], bool], sample: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The tool calls that a completion's detail holds in the format's own shape; the sample where it holds none."""
+    value = decode_json((detail or "").encode(errors="replace"))
+    return [call for call in mappings(value) if is_call(call)] or [dict(sample)]

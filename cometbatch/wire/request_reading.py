@@ -1,0 +1,138 @@
+"""Requests as real clients send them, for the server halves: several spellings in, one `ModelRequest` out.
+
+Guards that a client's mistake is answered in the service's own words and status (contract sheet, section 10, item 3).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cometbatch.records import ErrorDetail, HttpRequest, Message, ModelRequest, Role
+from cometbatch.wire.counts import count
+from cometbatch.wire.tolerant_json import NotJson, decode_json
+
+# Beyond this a number is no setting of any service; it also keeps infinities and endless integers out of floats.
+_LARGEST_SETTING = 1e9
+
+
+class RequestMistake(Exception):  # noqa: N818 - not an error of ours: a client's mistake on its way to a reply
+    """What the client did wrong, as the error to answer with."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.detail = ErrorDetail(status, "error", "invalid_request", "comet_api_error", message)
+
+
+def read_or_refuse(read: Callable[[HttpRequest], ModelRequest], request: HttpRequest) -> ModelRequest | ErrorDetail:
+    """What `read` finds, or the error that its `RequestMistake` stands for."""
+    try:
+        return read(request)
+    except RequestMistake as mistake:
+        return mistake.detail
+
+
+def body_of(request: HttpRequest) -> dict[str, Any]:
+    """The request's JSON object, the reader's own to take from."""
+    body = decode_json(request.body)
+    if isinstance(body, NotJson):
+        raise RequestMistake(f"the request body is not JSON: {body.reason}")
+    if not isinstance(body, dict):
+        raise RequestMistake("the request body must be a JSON object")
+    return body
+
+
+def take_model(body: dict[str, Any]) -> str:
+    """The model asked; its absence is a 400 (contract sheet, sections 7.1 and 10)."""
+    model = body.pop("model", None)
+    if not isinstance(model, str) or not model:
+        raise RequestMistake("model name is required")
+    return model
+
+
+def take_turns(body: dict[str, Any], key: str, complaint: str, *, alone: type = list) -> list[Any]:
+    """The conversation; its absence is a 500, the service's way (contract sheet, sections 7.1 and 10).
+
+    `alone`: what may stand for a list of one.
+    """
+    turns = body.pop(key, None)
+    if not turns:
+        raise RequestMistake(complaint, status=500)
+    if not isinstance(turns, list):
+        if isinstance(turns, alone):
+            return [turns]
+        raise RequestMistake(f"{key} must be a list")
+    return turns
+
+
+def take_cap(body: dict[str, Any], key: str) -> int | None:
+    """The most tokens to answer with: a whole number from 1, or None where the client set none."""
+    value = body.pop(key, None)
+    if value is None:
+        return None
+    cap = count(value)
+    if not cap:
+        raise RequestMistake(f"{key} must be a whole number from 1")
+    return cap
+
+
+def take_number(body: dict[str, Any], key: str) -> float | None:
+    """A number, or None where the client set none."""
+    value = body.pop(key, None)
+    if value is None:
+        return None
+    if not _is_number(value) or not -_LARGEST_SETTING < value < _LARGEST_SETTING:
+        raise RequestMistake(f"{key} must be a number")
+    return float(value)
+
+
+def take_seed(body: dict[str, Any], key: str) -> int | None:
+    """A whole number of any size, or None where the client set none."""
+    value = body.pop(key, None)
+    if value is not None and type(value) is not int:
+        raise RequestMistake(f"{key} must be a whole number")
+    return value
+
+
+def take_stops(body: dict[str, Any], key: str) -> tuple[str, ...]:
+    """The texts that end an answer: one, several, or none."""
+    value = body.pop(key, None)
+    stops = [value] if isinstance(value, str) else value or []
+    if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
+        raise RequestMistake(f"{key} must be text or a list of texts")
+    return tuple(stops)
+
+
+def message_of(turn: object, roles: Mapping[str, Role], part_types: frozenset[str], where: str) -> Message:
+    """One turn of a conversation with `role` and `content`."""
+    if not isinstance(turn, dict):
+        raise RequestMistake(f"{where} must be an object with role and content")
+    return Message(role_of(turn.get("role"), roles, where), text_of(turn.get("content"), part_types, where))
+
+
+def role_of(word: object, roles: Mapping[str, Role], where: str) -> Role:
+    """The role that a format's word for it stands for."""
+    role = roles.get(word) if isinstance(word, str) else None
+    if role is None:
+        raise RequestMistake(f"{where}.role must be one of {', '.join(roles)}")
+    return role
+
+
+def text_of(content: object, part_types: frozenset[str], where: str) -> str:
+    """A content's text: text, nothing, or typed parts joined. Parts that are no text are refused, not dropped."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list):
+        raise RequestMistake(f"{where}.content must be text or a list of parts")
+    return "".join(part_text(part, part_types, where) for part in content)
+
+
+def part_text(part: object, part_types: frozenset[str], where: str) -> str:
+    """The text of one typed part."""
+    if isinstance(part, dict):
+        kind, text = part.get("type"), part.get("text")
+        if isinstance(kind, str) and kind in part_types and isinstance(text, str):
+            return text
+    raise RequestMistake(f"{where} has a part that is no text; only text is served here")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
