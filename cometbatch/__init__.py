@@ -42,12 +42,11 @@ if TYPE_CHECKING:
     from cometbatch.errors import UsageError as UsageError
     from cometbatch.job import Job as Job
     from cometbatch.job import load_job as load_job
+    from cometbatch.records import Answered as Answered
     from cometbatch.records import Completion as Completion
     from cometbatch.records import Failed as Failed
     from cometbatch.records import Failure as Failure
-    from cometbatch.records import Incomplete as Incomplete
     from cometbatch.records import Outcome as Outcome
-    from cometbatch.records import Succeeded as Succeeded
     from cometbatch.records import Usage as Usage
     from cometbatch.results.summary import RunStoppedError as RunStoppedError
     from cometbatch.results.summary import RunSummary as RunSummary
@@ -69,7 +68,7 @@ _HOMES = {
     ),
     "job": ("Job", "load_job"),
     "commands.plan": ("RunPlan", "plan"),
-    "records": ("Completion", "Failed", "Failure", "Incomplete", "Outcome", "Succeeded", "Usage"),
+    "records": ("Answered", "Completion", "Failed", "Failure", "Outcome", "Usage"),
     "commands.status": ("RunStatus", "status"),
     "simulator.behaviour": ("FAULTS", "Behaviour", "parse_fault", "parse_latency"),
     "simulator.server": ("serve",),

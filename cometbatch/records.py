@@ -69,19 +69,21 @@ class HttpRequest(Struct, frozen=True, gc=False):
     body: bytes
 
 
-class RowRequest(Struct, frozen=True, gc=False):
-    """A row made ready to be sent. `request_hash` is a SHA-256 over format, model and body, in hex.
+class CallRequest(Struct, frozen=True, gc=False):
+    """A call made ready to be sent. `request_hash` is a SHA-256 over format, model and body, in hex.
 
-    `estimated_tokens`: what the row may take of a tokens-per-minute limit, input and output. `max_output_tokens`: the
+    `ordinal` is the call's place in the result, and its identity. `target`: its number in the run's table of targets.
+    `estimated_tokens`: what the call may take of a tokens-per-minute limit, input and output. `max_output_tokens`: the
     cap on its answer, if it has one.
     """
 
-    row: int
+    ordinal: int
     custom_id: str | None
     http: HttpRequest
     request_hash: str
     estimated_tokens: int
     max_output_tokens: int | None = None
+    target: int = 0
 
 
 class HttpResponse(Struct, frozen=True, gc=False):
@@ -205,10 +207,26 @@ Verdict: TypeAlias = Retry | GiveUp | Abort
 """What is to become of an attempt that brought no completion; one that did is done, however the answer ended."""
 
 
-class Succeeded(Struct, frozen=True, gc=False, tag="succeeded", tag_field="status"):
-    """A whole answer."""
+AnsweredStatus: TypeAlias = Literal["succeeded", "incomplete"]
+ChargeReason: TypeAlias = Literal["no_answer", "no_token_counts", "in_flight", "duplicate", "damaged"]
+"""Why money may have been spent without an outcome to show for it.
 
-    row: int
+no_answer: an attempt ended without an answer that can be read, after its request had left; no_token_counts: an answer
+came that does not say how much it used; in_flight: the process ended while the request was on its way; duplicate: the
+call had an outcome already; damaged: a line of a journal can't be read any more.
+"""
+
+
+class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered", tag_field="record"):
+    """The outcome of a call that a model answered.
+
+    `status` is succeeded for a whole answer; incomplete for one that was billed, but is cut short, blocked, refused or
+    empty. `attempts`, `cost_usd` and the usage of `completion` are sums over its `asks`.
+    `input_above_bytes`: by how many tokens the input that was billed exceeds the bytes that were sent; 0 is usual.
+    """
+
+    ordinal: int
+    status: AnsweredStatus
     custom_id: str | None
     attempts: int
     latency_s: float
@@ -218,27 +236,17 @@ class Succeeded(Struct, frozen=True, gc=False, tag="succeeded", tag_field="statu
     request_id: str | None
     completion: Completion
     cost_usd: Decimal | None
+    asks: int = 1
+    input_above_bytes: int = 0
 
 
-class Incomplete(Struct, frozen=True, gc=False, tag="incomplete", tag_field="status"):
-    """Billed, but cut short, blocked, refused or empty."""
+class Failed(Struct, frozen=True, gc=False, tag="failed", tag_field="record"):
+    """The outcome of a call without an answer.
 
-    row: int
-    custom_id: str | None
-    attempts: int
-    latency_s: float
-    finished_at: datetime
-    request_hash: str
-    http_status: int
-    request_id: str | None
-    completion: Completion
-    cost_usd: Decimal | None
+    `attempts` is 0 and `latency_s`, `request_hash` are None where nothing was sent.
+    """
 
-
-class Failed(Struct, frozen=True, gc=False, tag="failed", tag_field="status"):
-    """No answer. `attempts` is 0 and `latency_s`, `request_hash` are None where nothing was sent."""
-
-    row: int
+    ordinal: int
     custom_id: str | None
     attempts: int
     latency_s: float | None
@@ -247,20 +255,39 @@ class Failed(Struct, frozen=True, gc=False, tag="failed", tag_field="status"):
     failure: Failure
 
 
-Answered: TypeAlias = Succeeded | Incomplete
-Outcome: TypeAlias = Answered | Failed
+class RejectedAsk(Struct, frozen=True, gc=False, omit_defaults=True, tag="ask", tag_field="record"):
+    """An ask whose answer was paid for and not accepted, so that the call is asked again.
 
-
-class UnansweredAttempt(Struct, frozen=True, gc=False, tag="thrown", tag_field="status"):
-    """An attempt that may have been billed beyond what the rows' costs show: timed out, cut, unreadable, sent again.
-
-    `max_cost_usd`: what it can have come to at most; None is unknown.
+    It counts by itself only where its call has no outcome: an outcome's sums include it.
     """
 
-    row: int
+    ordinal: int
+    ask: int
+    attempt: int
     finished_at: datetime
-    reason: str
+    usage: Usage
+    cost_usd: Decimal | None
+    target: int = 0
+
+
+class PossibleCharge(Struct, frozen=True, gc=False, omit_defaults=True, tag="possible_charge", tag_field="record"):
+    """Money that may have been spent beyond what the outcomes cost.
+
+    `max_cost_usd`: US dollars at most; None is unknown. `detail`: what happened, for a person.
+    """
+
+    ordinal: int
+    finished_at: datetime
+    reason: ChargeReason
     max_cost_usd: Decimal | None
+    detail: str = ""
+    ask: int = 1
+    attempt: int = 1
+
+
+Outcome: TypeAlias = Answered | Failed
+Record: TypeAlias = Answered | Failed | RejectedAsk | PossibleCharge
+"""What a journal holds of a call."""
 
 
 class Partition(Struct, frozen=True):
@@ -295,13 +322,15 @@ class PriceBook(Struct, frozen=True):
 
 
 class Tally(Struct, frozen=True):
-    """Counts and sums over outcomes; two tallies of different rows add up to the tally of all of them.
+    """Counts and sums over records; `results.tally` adds two of different calls up to the tally of all of them.
 
-    `thrown` attempts may have been billed beyond `cost_usd`; `thrown_cost_usd` is what those with a known price can
-    have come to at most, and `thrown_unpriced` counts the others. `resent` of them were in flight when an
-    earlier session died. `uncounted` answers came without token counts. `reported` answers came with a cost of the
-    service's own, `reported_cost_usd` in sum; `differing` of them say something else than our prices, and these came to
-    `differing_reported_usd` by its word and to `differing_cost_usd` by ours.
+    `charges` are possible charges beyond `cost_usd`; `charges_usd` is what those with a known bound can have come to at
+    most, `charges_unknown` counts the others, and `charges_in_flight` those whose request was on its way when a process
+    ended. `rejected` asks were paid for, and their call has no outcome yet; they came to `rejected_cost_usd`.
+    `uncounted` answers came without token counts. `reported` answers came with a cost of the service's own,
+    `reported_cost_usd` in sum; `differing` of them say something else than our prices, and these came to
+    `differing_reported_usd` by its word and to `differing_cost_usd` by ours. `largest_output_tokens` and
+    `largest_input_above_bytes` are the largest of any answer: they bound what the next one can cost.
     """
 
     succeeded: int = 0
@@ -316,18 +345,22 @@ class Tally(Struct, frozen=True):
     cost_usd: Decimal = Decimal(0)
     unpriced: int = 0
     failures: dict[str, int] = msgspec.field(default_factory=dict)
-    thrown: int = 0
-    thrown_cost_usd: Decimal = Decimal(0)
-    thrown_unpriced: int = 0
-    resent: int = 0
+    charges: int = 0
+    charges_usd: Decimal = Decimal(0)
+    charges_unknown: int = 0
+    charges_in_flight: int = 0
+    rejected: int = 0
+    rejected_cost_usd: Decimal = Decimal(0)
     uncounted: int = 0
     reported: int = 0
     reported_cost_usd: Decimal = Decimal(0)
     differing: int = 0
     differing_reported_usd: Decimal = Decimal(0)
     differing_cost_usd: Decimal = Decimal(0)
+    largest_output_tokens: int = 0
+    largest_input_above_bytes: int = 0
 
     @property
-    def rows(self) -> int:
-        """How many rows have an outcome."""
+    def calls(self) -> int:
+        """How many calls have an outcome."""
         return self.succeeded + self.incomplete + self.failed

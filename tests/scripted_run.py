@@ -19,6 +19,8 @@ from cometbatch.control.budget import Budget
 from cometbatch.input.table import Identity
 from cometbatch.limiting.limits import Limits
 from cometbatch.records import (
+    Answered,
+    CallRequest,
     Completion,
     ErrorDetail,
     Failed,
@@ -30,13 +32,14 @@ from cometbatch.records import (
     ModelRequest,
     Outcome,
     Partition,
+    PossibleCharge,
     PriceBook,
     Prompt,
-    RowRequest,
+    Record,
     TransportFailure,
-    UnansweredAttempt,
     Usage,
 )
+from cometbatch.results.columns import OUTPUT_SCHEMA
 from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import resume
 from cometbatch.run_state.directory import InFlightMarks, RunDirectory
@@ -90,9 +93,9 @@ def lost() -> TransportFailure:
     return TransportFailure("timeout", "no reply in time")
 
 
-def row_request(row: int, *, estimated_tokens: int = 1) -> RowRequest:
+def row_request(row: int, *, estimated_tokens: int = 1) -> CallRequest:
     """A row that asks its own number."""
-    return RowRequest(row, f"id-{row}", CHAT.build_request(MODEL, prompt_of(row)), f"hash-{row}", estimated_tokens)
+    return CallRequest(row, f"id-{row}", CHAT.build_request(MODEL, prompt_of(row)), f"hash-{row}", estimated_tokens)
 
 
 def unsendable(row: int) -> Failed:
@@ -180,14 +183,14 @@ def in_turn(*replies: Reply, latency: float = 1.0) -> Script:
 class RowsInMemory:
     """A table in memory; `room` bounds how many of its rows may be handed out (`None`: all of them)."""
 
-    def __init__(self, rows: int | Iterable[RowRequest | Failed], *, room: int | None = None) -> None:
+    def __init__(self, rows: int | Iterable[CallRequest | Failed], *, room: int | None = None) -> None:
         table = map(row_request, range(rows)) if isinstance(rows, int) else rows
-        self._unread: Iterator[RowRequest | Failed] = iter(table)
+        self._unread: Iterator[CallRequest | Failed] = iter(table)
         self.room = room
         self.handed_out = 0
         self.asked = 0
         self.is_reading = False
-        self.thrown: list[UnansweredAttempt] = []
+        self.charges: list[PossibleCharge] = []
         self.recorded: list[Outcome] = []
         self.on_room: Callable[[], None] = lambda: None
 
@@ -195,14 +198,14 @@ class RowsInMemory:
     def has_room(self) -> bool:
         return self.room is None or self.handed_out < self.room
 
-    def ready_row(self) -> RowRequest | Failed | None:
+    def ready_row(self) -> CallRequest | Failed | None:
         """Every second time, so that both ways are taken; and not while a row is waited for."""
         self.asked += 1
         row = next(self._unread, None) if self.asked % 2 and self.has_room and not self.is_reading else None
         self.handed_out += row is not None
         return row
 
-    async def next_row(self) -> RowRequest | Failed | None:
+    async def next_row(self) -> CallRequest | Failed | None:
         self.is_reading = True
         await asyncio.sleep(0)
         self.is_reading = False
@@ -210,17 +213,17 @@ class RowsInMemory:
         self.handed_out += row is not None
         return row
 
-    def record(self, records: Sequence[Outcome | UnansweredAttempt]) -> None:
+    def record(self, records: Sequence[Record]) -> None:
         for record in records:
-            if isinstance(record, UnansweredAttempt):
-                self.thrown.append(record)
-            else:
+            if isinstance(record, PossibleCharge):
+                self.charges.append(record)
+            elif isinstance(record, Answered | Failed):
                 self.recorded.append(record)
 
     @property
     def by_row(self) -> dict[int, Outcome]:
-        assert len({outcome.row for outcome in self.recorded}) == len(self.recorded)
-        return {outcome.row: outcome for outcome in self.recorded}
+        assert len({outcome.ordinal for outcome in self.recorded}) == len(self.recorded)
+        return {outcome.ordinal: outcome for outcome in self.recorded}
 
 
 class MarksInMemory:
@@ -303,6 +306,7 @@ class RunOnDisk:
             input=Identity("table.csv", 1, "0" * 64, rows, ("n",)),
             partition_rows=partition_rows,
             prices=PriceBook(MODEL, "none"),
+            columns=tuple(OUTPUT_SCHEMA.names),
             job={},
         )
         self._unsendable = frozenset(unsendable)

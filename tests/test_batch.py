@@ -553,7 +553,7 @@ def test_credit_spent_in_the_middle_loses_nothing(bench: Workbench, name: str, p
     stopped = caught.value
     assert stopped.exit_code == 5
     assert "Top up" in str(stopped)
-    done = stopped.summary.tally.rows
+    done = stopped.summary.tally.calls
     assert 10 < done < 50
     assert done == poor.ledger["answered"]
     assert (stopped.summary.finished, stopped.summary.to_dict()["remaining"], bench.output.exists()) == (
@@ -588,7 +588,7 @@ def test_a_refused_job_stops_at_once(bench: Workbench, name: str, fault: str, wo
         carry_out(bench.job(target={"format": name}, limits={"concurrency": 6}), network)
     assert caught.value.exit_code == 5
     assert 1 <= network.posts <= 6
-    assert caught.value.summary.tally.rows == 0
+    assert caught.value.summary.tally.calls == 0
     assert words in str(caught.value)
 
 
@@ -617,7 +617,7 @@ def test_pages_everywhere_are_a_wrong_address(bench: Workbench, fault: str, rows
     network = simulator(f"{fault}:1")
     with pytest.raises(cometbatch.RunStoppedError, match=r"target\.base_url") as caught:
         carry_out(job, network)
-    assert (caught.value.exit_code, caught.value.summary.tally.rows) == (5, 0)
+    assert (caught.value.exit_code, caught.value.summary.tally.calls) == (5, 0)
     assert network.posts <= 3 * 5
     assert carry_out(job, Network()).succeeded == rows
 
@@ -663,7 +663,7 @@ def test_a_changed_job_is_refused_once_rows_are_recorded(bench: Workbench, field
 @pytest.mark.parametrize("field", CHANGES)
 def test_a_changed_job_is_taken_while_nothing_is_recorded(bench: Workbench, field: str) -> None:
     """A first try that the service refused binds nobody: the mended job simply runs, by what it says now."""
-    assert stopped_after(bench.job(), 0).tally.rows == 0
+    assert stopped_after(bench.job(), 0).tally.calls == 0
     summary = carry_out(bench.job(**CHANGES[field]), Network())
     assert summary.all_succeeded
     prefix = "x_" if field == "output.prefix" else ""
@@ -958,7 +958,7 @@ def test_status_while_the_run_goes_on(bench: Workbench) -> None:
 
     summary = carry_out(bench.job(output={"partition_rows": 4}), Network(answer=answer))
     assert all(status.running and not status.summary.finished for status in seen)
-    rows = [status.summary.tally.rows for status in seen]
+    rows = [status.summary.tally.calls for status in seen]
     assert rows == sorted(rows)
     after = cometbatch.status(bench.output)
     assert (after.running, after.summary.finished, after.committed) == (False, True, 3)

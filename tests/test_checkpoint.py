@@ -290,7 +290,7 @@ def test_a_journal_that_cannot_be_opened_is_an_error_that_names_it(
 FILL = """
 import resource, signal, sys
 from pathlib import Path
-from cometbatch.checkpoint import Journal, JournalHeader
+from cometbatch.run_state.directory import Journal, JournalHeader
 from cometbatch.errors import CheckpointError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 journal = Journal(Path(sys.argv[1]), JournalHeader("run-a", 7))
@@ -463,7 +463,7 @@ def _write(file: IO[bytes], content: bytes) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from cometbatch.checkpoint import RunDirectory
+from cometbatch.run_state.directory import RunDirectory
 directory = RunDirectory(Path(sys.argv[1]))
 directory.lock()
 directory.sign_lock()
@@ -474,7 +474,7 @@ sys.stdin.read()
 TRY = """
 import sys
 from pathlib import Path
-from cometbatch.checkpoint import RunDirectory
+from cometbatch.run_state.directory import RunDirectory
 from cometbatch.errors import RunLockedError
 try:
     with RunDirectory(Path(sys.argv[1])):
@@ -595,7 +595,7 @@ def test_a_file_system_without_locks_is_no_other_process(tmp_path: Path, monkeyp
 SEND = """
 import os, signal, sys
 from pathlib import Path
-from cometbatch.checkpoint import InFlightMarks
+from cometbatch.run_state.directory import InFlightMarks
 marks = InFlightMarks(Path(sys.argv[1]), 4)
 marks.begin(0, 10)
 marks.begin(1, 11)

@@ -28,7 +28,7 @@ import pytest
 import cometbatch
 from cometbatch.cli import EXIT_CODES, cli
 from cometbatch.commands.progress_line import Progress
-from cometbatch.records import Completion, Succeeded, Tally, Usage
+from cometbatch.records import Answered, Completion, Tally, Usage
 from cometbatch.run_state.directory import RunDirectory
 from tests.stub_server import MODEL, StubServer, Trouble, wait_until
 from tests.workbench import KEY, KEY_ENV, Workbench, files
@@ -269,7 +269,7 @@ def test_a_first_signal_finishes_what_is_in_flight(bench: Workbench, number: sig
         assert "Traceback" not in stderr
         assert f"{server.requests} of 100 rows" in stdout
         status = cometbatch.status(bench.output)
-        assert status.summary.tally.rows == server.answered.total() == server.requests < 100
+        assert status.summary.tally.calls == server.answered.total() == server.requests < 100
         server.latency_s = (0.0, 0.0)
         assert command("run", job).returncode == 0
         assert (server.requests, server.wasted) == (100, 0)
@@ -464,10 +464,10 @@ class BrokenTerminal(io.StringIO):
         return super().write(text)
 
 
-def succeeded(cost_usd: Decimal | None) -> Succeeded:
+def succeeded(cost_usd: Decimal | None) -> Answered:
     """An outcome with this cost."""
     completion = Completion("text", "stop", Usage(3, 4))
-    return Succeeded(0, None, 1, 0.1, datetime.now(UTC), "", 200, None, completion, cost_usd)
+    return Answered(0, "succeeded", None, 1, 0.1, datetime.now(UTC), "", 200, None, completion, cost_usd)
 
 
 @pytest.mark.parametrize("writes", range(6))

@@ -29,6 +29,7 @@ def manifest_of(fingerprint: dict[str, Any], **changes: Any) -> Manifest:
         "input": Identity("table.csv", 1234567, SHA256, 10, ("id", "text")),
         "partition_rows": 8,
         "prices": PriceBook("vendor-model-4.5", "job", Rates(input=Decimal("0.50"), output=Decimal("1.5000000001"))),
+        "columns": ("response",),
         "job": {"prompt": {"user": "Say {{ text }}\nin one word — 一言で"}},
         "warnings": ("no header",),
     }
@@ -64,9 +65,9 @@ def test_a_manifest_can_be_read_by_people() -> None:
         b'"version"',
         b"\xff\xfe",
         b'{"version": "1"}',
-        b'{"version": 1}',
-        b'{"version": 1, "run_id": "\xff"}',
-        b'{"version": 1, "x": ' + b"[" * 100_000,
+        b'{"version": 3}',
+        b'{"version": 3, "run_id": "\xff"}',
+        b'{"version": 3, "x": ' + b"[" * 100_000,
         manifests.encode(manifest_of(FINGERPRINT))[:-40],
         manifests.encode(manifest_of(FINGERPRINT)).replace(b'"partition_rows"', b'"partition_raws"'),
         manifests.encode(manifest_of(FINGERPRINT)).replace(b'"0.50"', b'"half"'),
@@ -89,7 +90,7 @@ def test_no_bytes_crash_the_reader(content: bytes) -> None:
 
 def test_another_version_is_named() -> None:
     """A manifest of a later program says so, even if nothing else in it is known."""
-    with pytest.raises(CheckpointError, match=r"version 9, this one knows 1 and 2.*--fresh"):
+    with pytest.raises(CheckpointError, match=r"version 9, this one knows 3.*--fresh"):
         manifests.decode(b'{"version": 9, "shape": "unheard of"}', "run/manifest.json")
 
 

@@ -13,34 +13,31 @@ from hypothesis import strategies as st
 
 from cometbatch.money import prices as pricing
 from cometbatch.records import (
+    Answered,
     Completion,
     Failed,
     Failure,
     FailureKind,
     FinishReason,
-    Incomplete,
     Outcome,
     Rates,
-    Succeeded,
     Tally,
     Usage,
 )
+from cometbatch.results.codec import decode_record, encode_record
 from cometbatch.results.columns import (
     COLUMNS,
     FULL_SCHEMA_KEYS,
     OUTPUT_SCHEMA,
-    add,
     clashes,
     columns_markdown,
-    decode_outcome,
-    encode_outcome,
     join,
     joined_schema,
-    outcome_of,
     outcomes_table,
     read_outcomes,
-    tally,
+    status_of,
 )
+from cometbatch.results.tally import add, tally
 
 NOW = datetime(2026, 9, 1, 12, 0, 0, 123456, tzinfo=UTC)
 REASONS = get_args(FinishReason)
@@ -58,7 +55,7 @@ usages = st.builds(Usage, counts, counts, counts, counts, counts)
 def outcomes(draw: st.DrawFn, row: int = 0) -> Outcome:
     """Any outcome that a run can come to."""
     named: dict[str, Any] = {
-        "row": row,
+        "ordinal": row,
         "custom_id": draw(maybe_words),
         "attempts": draw(st.integers(0, 1000)),
         "finished_at": draw(moments),
@@ -89,8 +86,7 @@ def outcomes(draw: st.DrawFn, row: int = 0) -> Outcome:
         "request_id": draw(maybe_words),
         "cost_usd": draw(costs),
     }
-    kind = Succeeded if outcome_of(completion) == "succeeded" else Incomplete
-    return kind(**named, **answered, completion=completion)
+    return Answered(**named, **answered, status=status_of(completion), completion=completion)
 
 
 @st.composite
@@ -102,8 +98,7 @@ def outcome_lists(draw: st.DrawFn) -> list[Outcome]:
 
 def answered(completion: Completion, cost_usd: Decimal | None = None, row: int = 0) -> Outcome:
     """An outcome with this completion."""
-    kind = Succeeded if outcome_of(completion) == "succeeded" else Incomplete
-    return kind(row, "id-1", 1, 0.5, NOW, "ab12", 200, "req-1", completion, cost_usd)
+    return Answered(row, status_of(completion), "id-1", 1, 0.5, NOW, "ab12", 200, "req-1", completion, cost_usd)
 
 
 def failed(failure: Failure, row: int = 0) -> Outcome:
@@ -178,7 +173,7 @@ def test_success_is_a_model_that_stopped_by_itself_and_said_something(
     reason: FinishReason, text: str, expected: str
 ) -> None:
     """Everything else was billed too, but is no whole answer."""
-    assert outcome_of(Completion(text, reason)) == expected
+    assert status_of(Completion(text, reason)) == expected
 
 
 def test_a_succeeded_row_by_hand() -> None:
@@ -266,11 +261,11 @@ def test_a_count_that_no_column_can_hold_is_unknown() -> None:
 def test_the_columns_read_back_as_outcomes_that_make_them_again(given_outcomes: list[Outcome], prefix: str) -> None:
     """Table -> outcomes -> table is identity, whatever other columns stand beside."""
     table = outcomes_table(given_outcomes)
-    first = given_outcomes[0].row if given_outcomes else 0
+    first = given_outcomes[0].ordinal if given_outcomes else 0
     beside = table.rename_columns([prefix + name for name in table.column_names])
     read = read_outcomes(beside.append_column("prompt", pa.nulls(len(table))), first, prefix)
     assert [type(outcome) for outcome in read] == [type(outcome) for outcome in given_outcomes]
-    assert [outcome.row for outcome in read] == [outcome.row for outcome in given_outcomes]
+    assert [outcome.ordinal for outcome in read] == [outcome.ordinal for outcome in given_outcomes]
     assert outcomes_table(read) == table
 
 
@@ -280,12 +275,12 @@ def test_what_has_a_column_of_its_own_survives_whole(given_outcomes: list[Outcom
     """Only a code, now in the message, and the detail of a succeeded answer do not come back by themselves."""
     table = outcomes_table(given_outcomes)
     for before, after in zip(
-        given_outcomes, read_outcomes(table, given_outcomes[0].row if given_outcomes else 0), strict=True
+        given_outcomes, read_outcomes(table, given_outcomes[0].ordinal if given_outcomes else 0), strict=True
     ):
         match before:
-            case Incomplete():
+            case Answered(status="incomplete"):
                 assert after == before
-            case Succeeded(completion=completion):
+            case Answered(completion=completion):
                 assert after == msgspec.structs.replace(
                     before, completion=msgspec.structs.replace(completion, detail=None)
                 )
@@ -386,8 +381,8 @@ def test_columns_that_clash_are_named(columns: list[str], prefix: str, expected:
 @settings(max_examples=100)
 def test_a_journal_line_gives_back_the_very_outcome(outcome: Outcome) -> None:
     """Encoding loses nothing, to the last digit of the cost, and is one line."""
-    line = encode_outcome(outcome)
-    assert decode_outcome(line) == outcome
+    line = encode_record(outcome)
+    assert decode_record(line) == outcome
     assert b"\n" not in line
     assert b"\r" not in line
 
@@ -396,7 +391,7 @@ def test_a_journal_line_gives_back_the_very_outcome(outcome: Outcome) -> None:
 def test_a_line_that_is_no_outcome_is_an_error(line: bytes) -> None:
     """A journal never gives back a guess."""
     with pytest.raises(msgspec.DecodeError):
-        decode_outcome(line)
+        decode_record(line)
 
 
 @pytest.mark.parametrize(
@@ -430,7 +425,7 @@ def test_the_tally_is_the_sum_of_the_table(given_outcomes: list[Outcome]) -> Non
     with localcontext(prec=100):
         assert total.cost_usd == sum((row["cost_usd"] or Decimal(0) for row in rows), Decimal(0))
     assert (total.succeeded, total.incomplete, total.failed) == tuple(map(count, ("succeeded", "incomplete", "failed")))
-    assert total.rows == len(rows)
+    assert total.calls == len(rows)
     assert total.unpriced == sum(row["cost_usd"] is None and row["status"] != "failed" for row in rows)
     for name in ("attempts", *Usage.__struct_fields__):
         assert getattr(total, name) == sum(row[name] or 0 for row in rows)

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cometbatch.errors import CheckpointError
-from cometbatch.records import Failed, Failure, GenerationParams, Message, Outcome, Partition, RowRequest
+from cometbatch.records import CallRequest, Failed, Failure, GenerationParams, Message, Outcome, Partition
+from cometbatch.results import codec
 from cometbatch.results import columns as output
 from cometbatch.run_state import partition
 from cometbatch.run_state.directory import Journal
@@ -47,7 +48,7 @@ def journal(run: RunOnDisk, index: int, rows: range) -> None:
     left = run.directory.open_journal(RUN_ID, index)
     list(left.replay())
     for row in rows:
-        left.append([output.encode_outcome(outcome_of_row(row))])
+        left.append([codec.encode_record(outcome_of_row(row))])
     left.close()
 
 
@@ -89,10 +90,10 @@ def maker(**changes: Any) -> RowMaker:
     return RowMaker(**fields | changes)
 
 
-def made(row_maker: RowMaker, **values: object) -> RowRequest:
+def made(row_maker: RowMaker, **values: object) -> CallRequest:
     """The request of row 7."""
     request = row_maker.make(7, values)
-    assert isinstance(request, RowRequest)
+    assert isinstance(request, CallRequest)
     return request
 
 
@@ -151,8 +152,8 @@ async def hand_out_all(rows: Partitions) -> list[int]:
     """Record every row as soon as it is handed out."""
     handed_out = []
     while (row := await rows.next_row()) is not None:
-        handed_out.append(row.row)
-        rows.record([row if isinstance(row, Failed) else outcome_of_row(row.row)])
+        handed_out.append(row.ordinal)
+        rows.record([row if isinstance(row, Failed) else outcome_of_row(row.ordinal)])
     await rows.finish()
     return handed_out
 
@@ -381,7 +382,7 @@ def test_a_commit_that_fails_ends_the_run_and_loses_nothing(tmp_path: Path, rows
     first = ScriptedService(always(answer()))
     with pytest.raises(CheckpointError, match=r"parts.*run the same command again"):
         virtual_time.run(asyncio.wait_for(carry_out_later(run, first, partitions=partitions), 10_000))
-    recorded = {output.decode_outcome(line).row for line in journaled(run)}
+    recorded = {codec.decode_record(line).ordinal for line in journaled(run)}
     assert len(recorded) >= 4
 
     unblock_parts(run)
@@ -439,7 +440,7 @@ def test_an_answer_is_kept_even_if_another_partition_is_broken(tmp_path: Path) -
             await partitions.finish()
 
     virtual_time.run(main())
-    assert sorted(output.decode_outcome(line).row for line in journaled(run)) == [0, 1, 2, 3, 6]
+    assert sorted(codec.decode_record(line).ordinal for line in journaled(run)) == [0, 1, 2, 3, 6]
 
 
 def test_an_input_that_ends_early_is_an_error(tmp_path: Path) -> None:
@@ -544,7 +545,7 @@ def test_outcomes_are_read_back_from_the_journal_in_row_order(tmp_path: Path) ->
 
     virtual_time.run(main())
     outcomes: list[Outcome] = output.read_outcomes(run.parts(), 0)
-    assert [outcome.row for outcome in outcomes] == list(range(6))
+    assert [outcome.ordinal for outcome in outcomes] == list(range(6))
     assert outcomes == [outcome_of_row(row) for row in range(6)]
 
 

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from cometbatch.errors import CheckpointError
 from cometbatch.records import HttpResponse, Outcome, Partition, Tally
+from cometbatch.results import codec
 from cometbatch.results import columns as output
+from cometbatch.results import tally as tallies
 from cometbatch.run_state import resume
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.resume import Progressed
@@ -61,7 +63,7 @@ def recorded_outcomes(run: RunOnDisk) -> Iterator[Outcome]:
         yield from output.read_outcomes(run.part(index), index * run.manifest.partition_rows)
     for index in run.directory.journals():
         journal = run.directory.open_journal(RUN_ID, index)
-        yield from map(output.decode_outcome, journal.replay())
+        yield from map(codec.decode_record, journal.replay())
         journal.close()
 
 
@@ -70,11 +72,11 @@ def test_a_look_adds_up_to_what_is_recorded(tmp_path: Path) -> None:
     run = half_way(tmp_path)
     outcomes = list(recorded_outcomes(run))
     progressed = run.look()
-    assert progressed.tally == output.tally(outcomes)
+    assert progressed.tally == tallies.tally(outcomes)
     assert progressed.rows == len(outcomes) > 8
     assert progressed.tally.failures == {"template": 2, "invalid_request": 1}
     committed_rows = {row for row in range(20) if row // 4 in progressed.committed}
-    assert progressed.journal_rows | committed_rows == {outcome.row for outcome in outcomes}
+    assert progressed.journal_rows | committed_rows == {outcome.ordinal for outcome in outcomes}
 
 
 def test_a_look_at_a_new_run_finds_nothing(tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def record(run: RunOnDisk, rows: range) -> None:
     journal = run.directory.open_journal(RUN_ID, 0)
     list(journal.replay())
     for row in rows:
-        journal.append([output.encode_outcome(unsendable(row))])
+        journal.append([codec.encode_record(unsendable(row))])
     journal.close()
 
 

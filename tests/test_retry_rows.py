@@ -214,9 +214,9 @@ def test_rows_that_fail_again_can_be_retried_again(finished: Workbench) -> None:
     """A second round is as good as the first, and its bill comes on top."""
     job = finished.job(**SETTINGS)
     first = retried(job, Network(answer=uneven), "incomplete")
-    assert (first.incomplete, first.replaced.rows, first.replaced.cost_usd) == (2, 2, 2 * CUT_COST)
+    assert (first.incomplete, first.replaced.calls, first.replaced.cost_usd) == (2, 2, 2 * CUT_COST)
     second = retried(job, Network(), "length")
-    assert (second.incomplete, second.replaced.rows, second.replaced.cost_usd) == (1, 3, 3 * CUT_COST)
+    assert (second.incomplete, second.replaced.calls, second.replaced.cost_usd) == (1, 3, 3 * CUT_COST)
     assert cometbatch.verify(finished.output).ok
 
 
@@ -228,7 +228,7 @@ def test_what_was_taken_back_stays_on_the_bill(finished: Workbench) -> None:
     job = finished.job(**SETTINGS)
     retried(job, Network(), "failed", "incomplete")
     for summary in (carry_out(job, Network()), cometbatch.status(finished.output).summary):
-        assert (summary.replaced.rows, summary.replaced.incomplete, summary.replaced.failed) == (4, 2, 2)
+        assert (summary.replaced.calls, summary.replaced.incomplete, summary.replaced.failed) == (4, 2, 2)
         assert summary.replaced.cost_usd == 2 * CUT_COST
         assert summary.cost_usd == sum(finished.result()["cost_usd"].to_pylist())
         assert "replaced answers: 4, $0.000025, on top of the cost above" in summary.describe()
@@ -240,7 +240,7 @@ def test_an_answer_of_unknown_cost_is_counted_as_such(bench: Workbench) -> None:
     job = bench.job(**SETTINGS, prices="none")
     carry_out(job, Network(answer=uneven))
     summary = retried(job, Network(), "incomplete")
-    assert (summary.replaced.unpriced, summary.replaced.rows) == (2, 2)
+    assert (summary.replaced.unpriced, summary.replaced.calls) == (2, 2)
     assert "2 without a price" in summary.describe()
 
 
@@ -250,7 +250,7 @@ def test_fresh_forgets_what_was_replaced(finished: Workbench) -> None:
     with pytest.raises(cometbatch.RunStoppedError):
         retried(job, Network(answer=no_credit_after(0)), "failed")
     summary = carry_out(job, Network(), fresh=True)
-    assert (summary.replaced.rows, summary.succeeded) == (0, ROWS)
+    assert (summary.replaced.calls, summary.succeeded) == (0, ROWS)
     assert cometbatch.verify(finished.output).ok
 
 
@@ -293,12 +293,12 @@ def test_a_retry_that_is_stopped_is_carried_on_without_being_asked_again(finishe
     with pytest.raises(cometbatch.RunStoppedError):
         retried(job, Network(answer=no_credit_after(2)), "failed", "incomplete")
     status = cometbatch.status(finished.output)
-    assert (status.summary.finished, status.summary.tally.rows, status.summary.replaced.rows) == (False, 10, 4)
+    assert (status.summary.finished, status.summary.tally.calls, status.summary.replaced.calls) == (False, 10, 4)
     with pytest.raises(cometbatch.UsageError, match="not finished"):
         cometbatch.verify(finished.output)
     network = Network()
     summary = carry_out(job, network)
-    assert (sent(network), summary.succeeded, summary.replaced.rows) == ([9, 10], ROWS, 4)
+    assert (sent(network), summary.succeeded, summary.replaced.calls) == ([9, 10], ROWS, 4)
 
 
 def test_a_row_that_an_old_crash_left_in_flight_is_not_counted_as_sent_again(finished: Workbench) -> None:
@@ -389,7 +389,7 @@ def test_a_crash_at_any_step_leaves_the_old_or_what_leads_to_the_new(
         if stopped_after is None:
             assert read(path).num_rows == ROWS
         before = cometbatch.status(path)
-        was_decided = before.summary.replaced.rows > 0
+        was_decided = before.summary.replaced.calls > 0
         decided += was_decided
         network = Network()
         summary = carry_out(again, network)
@@ -397,8 +397,8 @@ def test_a_crash_at_any_step_leaves_the_old_or_what_leads_to_the_new(
         assert (summary.finished, result["parcel"].to_pylist()) == (True, [f"{row:04d}" for row in range(ROWS)])
         assert cometbatch.verify(path).ok
         assert set(sent(network)) <= set(range(done, ROWS)) | (taken_back if was_decided else set())
-        assert len(sent(network)) == ROWS - before.summary.tally.rows
-        assert summary.replaced.rows == (len(taken_back) if was_decided else 0)
+        assert len(sent(network)) == ROWS - before.summary.tally.calls
+        assert summary.replaced.calls == (len(taken_back) if was_decided else 0)
         assert summary.replaced.cost_usd == (len({7, 10} & taken_back) * CUT_COST if was_decided else 0)
         assert [row for row, status in enumerate(result["status"].to_pylist()) if status != "succeeded"] == (
             [] if was_decided else sorted(taken_back)
@@ -467,7 +467,7 @@ def test_long_answers_are_taken_back_a_few_at_a_time(bench: Workbench, *, is_ope
 
     def take_back() -> None:
         matching = reopen.find(*known, words, "")
-        assert (matching.partitions, matching.tally.rows) == ((0,), 1)
+        assert (matching.partitions, matching.tally.calls) == ((0,), 1)
         progressed = reopen.take_back(*known, words, found=matching, prefix="")
         assert progressed.journal_rows == set(range(1, found.progressed.rows))
 

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 from hypothesis import given, settings
@@ -14,15 +14,14 @@ from cometbatch.control.budget import Budget
 from cometbatch.errors import CheckpointError, InputError
 from cometbatch.limiting.limits import Limits
 from cometbatch.records import (
+    Answered,
+    CallRequest,
     Failed,
     HttpRequest,
     HttpResponse,
-    Incomplete,
     Outcome,
-    RowRequest,
-    Succeeded,
+    Record,
     TransportFailure,
-    UnansweredAttempt,
 )
 from cometbatch.runner.turns import (
     BACKLOG_PER_SLOT,
@@ -113,13 +112,16 @@ def scripted_rows(draw: st.DrawFn) -> tuple[Attempts, str] | None:
     return [(draw(LATENCIES), reply) for reply in [*faults, end]], meaning
 
 
+def is_success(outcome: Outcome) -> TypeGuard[Answered]:
+    """Whether it is a whole answer."""
+    return isinstance(outcome, Answered) and outcome.status == "succeeded"
+
+
 def word_for(outcome: Outcome) -> str:
     """How a row ended, in the words of `ENDS`."""
     match outcome:
-        case Succeeded():
-            return "succeeded"
-        case Incomplete():
-            return "incomplete"
+        case Answered(status=status):
+            return status
         case Failed(failure=failure):
             return failure.kind
 
@@ -168,8 +170,8 @@ def test_an_answer_is_recorded_with_all_that_is_known_of_it() -> None:
     named = HttpResponse(reply.status, reply.headers | {"x-cometapi-request-id": "20260901"}, reply.body)
     carry(rows, always(named, latency=2.5))
     (outcome,) = rows.recorded
-    assert isinstance(outcome, Succeeded)
-    assert (outcome.row, outcome.custom_id, outcome.request_hash) == (0, "id-0", "hash-0")
+    assert is_success(outcome)
+    assert (outcome.ordinal, outcome.custom_id, outcome.request_hash) == (0, "id-0", "hash-0")
     assert (outcome.http_status, outcome.request_id, outcome.latency_s) == (200, "20260901", 2.5)
     assert (outcome.completion.text, outcome.cost_usd) == ("Four.", PRICE_USD)
 
@@ -292,7 +294,7 @@ def test_pushback_pauses_everyone_and_costs_no_attempt() -> None:
     watcher = Watcher()
     stop, service = carry(rows, script, concurrency=2, jitter=lambda: 0.5, max_attempts=3, observer=watcher)
     assert stop is None
-    assert isinstance(rows.by_row[0], Succeeded)
+    assert is_success(rows.by_row[0])
     assert rows.by_row[0].attempts == 7
     first_pushback, pause = 1.0, watcher.pauses[0]
     assert pause == 0.5
@@ -409,7 +411,7 @@ def test_slow_answers_are_not_mistaken_for_pushback() -> None:
 
     stop, _ = carry(rows, script, concurrency=2, max_pushback_s=60.0)
     assert stop is None
-    assert all(isinstance(outcome, Succeeded) for outcome in rows.by_row.values())
+    assert all(is_success(outcome) for outcome in rows.by_row.values())
     assert len(rows.by_row) == 6
 
 
@@ -420,7 +422,7 @@ def test_a_row_that_alone_is_pushed_back_fails_in_the_end() -> None:
     assert stop is None
     assert failure_of(rows.by_row[0]) == "rate_limited"
     assert rows.by_row[0].attempts == service.times_sent(0) > 5
-    assert sum(isinstance(outcome, Succeeded) for outcome in rows.recorded) == 999
+    assert sum(is_success(outcome) for outcome in rows.recorded) == 999
 
 
 # -- stops -----------------------------------------------------------------------------------------------------------
@@ -549,7 +551,7 @@ class FullDisk(RowsInMemory):
         super().__init__(rows)
         self.fits = fits
 
-    def record(self, records: Sequence[Outcome | UnansweredAttempt]) -> None:
+    def record(self, records: Sequence[Record]) -> None:
         room = self.fits - len(self.recorded)
         super().record(records[:room])
         if len(records) > room:
@@ -643,10 +645,10 @@ def test_what_is_given_up_before_it_began_leaves_no_trace() -> None:
 class TornInput(RowsInMemory):
     """Can be read up to a row."""
 
-    def ready_row(self) -> RowRequest | Failed | None:
+    def ready_row(self) -> CallRequest | Failed | None:
         return None if self.handed_out == 6 else super().ready_row()
 
-    async def next_row(self) -> RowRequest | Failed | None:
+    async def next_row(self) -> CallRequest | Failed | None:
         if self.handed_out == 6:
             raise InputError("the file changed")
         return await super().next_row()
@@ -670,7 +672,7 @@ def test_a_row_that_waits_for_its_next_attempt_is_not_sent_once_the_input_is_bro
     """No more is sent, whatever is due; the next session has it."""
 
     class SlowlyTorn(RowsInMemory):
-        async def next_row(self) -> RowRequest | Failed | None:
+        async def next_row(self) -> CallRequest | Failed | None:
             if self.handed_out:
                 await asyncio.sleep(50.0)
                 raise InputError("the file changed")
@@ -816,7 +818,7 @@ def when(plan: Callable[[float], Reply], *, latency: float = 0.1) -> Script:
 
 def all_succeeded(rows: RowsInMemory, count: int) -> bool:
     """Whether every row has a whole answer."""
-    return sorted(rows.by_row) == list(range(count)) and all(isinstance(each, Succeeded) for each in rows.recorded)
+    return sorted(rows.by_row) == list(range(count)) and all(is_success(each) for each in rows.recorded)
 
 
 def test_a_maintenance_page_in_the_middle_of_a_run_stops_it_and_fails_no_row() -> None:
@@ -825,7 +827,7 @@ def test_a_maintenance_page_in_the_middle_of_a_run_stops_it_and_fails_no_row() -
     stop, service = carry(rows, when(lambda now: answer() if now < 1 else page()))
     assert stop is not None
     assert "since the last answer" in stop.message
-    assert all(isinstance(outcome, Succeeded) for outcome in rows.recorded)
+    assert all(is_success(outcome) for outcome in rows.recorded)
     assert len(service.sent) <= len(rows.recorded) + 2 * WINDOWS_TO_DOUBT_PATH * 4
 
 
@@ -834,7 +836,7 @@ def test_a_short_maintenance_page_fails_only_what_met_it() -> None:
     rows = RowsInMemory(40)
     stop, _ = carry(rows, by_row(dict.fromkeys((11, 12, 13), (0.1, page())), (0.1, answer())))
     assert stop is None
-    assert [outcome.row for outcome in rows.recorded if isinstance(outcome, Failed)] == [11, 12, 13]
+    assert [outcome.ordinal for outcome in rows.recorded if isinstance(outcome, Failed)] == [11, 12, 13]
 
 
 @pytest.mark.parametrize("reply", [refused(500), refused(503), lost()], ids=["500", "503", "timeout"])
@@ -864,7 +866,7 @@ def test_rows_that_fail_for_good_at_the_end_of_a_table_end_it(reply: Reply, adap
     script = by_row(dict.fromkeys(bad, (0.1, reply)), (0.1, answer()))
     stop, service = carry(rows, script, concurrency=16, adaptive=adaptive)
     assert stop is None
-    assert sorted(outcome.row for outcome in rows.recorded if isinstance(outcome, Failed)) == list(bad)
+    assert sorted(outcome.ordinal for outcome in rows.recorded if isinstance(outcome, Failed)) == list(bad)
     assert service.ended[-1][0] < 300
 
 
@@ -1026,7 +1028,7 @@ class Turns(RowsInMemory):
         super().__init__(rows)
         self.told: list[tuple[float, int]] = []
 
-    def record(self, records: Sequence[Outcome | UnansweredAttempt]) -> None:
+    def record(self, records: Sequence[Record]) -> None:
         super().record(records)
         self.told.append((asyncio.get_running_loop().time() - FIRST_S, len(records)))
 

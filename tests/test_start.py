@@ -128,7 +128,7 @@ def test_a_job_that_changed_before_its_first_answer_still_counts_what_was_in_fli
     stopped_after(bench.job(), 0)
     RunDirectory(bench.run_directory).write_marks([3, 7])
     summary = carry_out(bench.job(prompt={"system": "Be long."}), Network())
-    assert (summary.all_succeeded, summary.resent, summary.all_thrown.thrown) == (True, 2, 2)
+    assert (summary.all_succeeded, summary.resent, summary.all_thrown.charges) == (True, 2, 2)
 
 
 def test_a_job_that_changed_before_its_first_answer_keeps_the_bill(bench: Workbench) -> None:
@@ -146,7 +146,7 @@ def test_a_job_that_changed_before_its_first_answer_keeps_the_bill(bench: Workbe
     with pytest.raises(cometbatch.RunStoppedError) as caught:
         carry_out(bench.job(limits={"concurrency": 1}), Network(answer=answer))
     thrown = caught.value.summary.all_thrown
-    assert thrown.thrown == 1
+    assert thrown.charges == 1
     summary = carry_out(bench.job(prompt={"system": "Be long."}), Network())
     assert summary.all_thrown == thrown
 

@@ -20,7 +20,7 @@ import pytest
 import cometbatch
 from cometbatch.commands.verify import CHECKS, PLACES_SHOWN, Verification
 from cometbatch.input import table as source
-from cometbatch.records import Completion, Rates, RowRequest
+from cometbatch.records import CallRequest, Completion, Rates
 from cometbatch.results import parts
 from cometbatch.results import row_checks as evidence
 from cometbatch.wire import chat
@@ -633,9 +633,9 @@ def test_an_answer_to_an_unrenderable_row_is_impossible() -> None:
     """No prompt, no answer."""
     failure = msgspec.convert({"kind": "template", "message": "no"}, cometbatch.Failure)
     made = msgspec.convert(
-        {"row": 0, "custom_id": None, "attempts": 0, "latency_s": None, "finished_at": "2026-01-01T00:00:00Z",
-         "request_hash": None, "failure": failure, "status": "failed"}, cometbatch.Failed)  # fmt: skip
-    assert not isinstance(made, RowRequest)
+        {"record": "failed", "ordinal": 0, "custom_id": None, "attempts": 0, "latency_s": None, "finished_at": "2026-01-01T00:00:00Z",
+         "request_hash": None, "failure": failure}, cometbatch.Failed)  # fmt: skip
+    assert not isinstance(made, CallRequest)
     assert evidence.wrong_request({"error_kind": None, "request_hash": "0" * 64}, made)
     assert evidence.wrong_request({"error_kind": "template", "request_hash": None}, made) is None
 

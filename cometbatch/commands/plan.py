@@ -28,7 +28,7 @@ from cometbatch.input.table import Identity
 from cometbatch.job import Job
 from cometbatch.money import prices as pricing
 from cometbatch.money.exact import format_amount
-from cometbatch.records import Failed, GenerationParams, Partition, PriceBook, RowRequest
+from cometbatch.records import CallRequest, Failed, GenerationParams, Partition, PriceBook
 from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import resume
 from cometbatch.run_state.partition import ASSUMED_OUTPUT_TOKENS, RowMaker
@@ -210,7 +210,7 @@ class _Survey(Struct):
     requests: int = 0
     input_tokens: int = 0
     unrenderable: int = 0
-    first: RowRequest | None = None
+    first: CallRequest | None = None
     first_problem: str | None = None
 
 
@@ -221,11 +221,11 @@ def _survey(checked: Checked, identity: Identity, partition_rows: int, progresse
     committed = set(progressed.committed)
     partitions = [each for each in source.partitions(identity.rows, partition_rows) if each.index not in committed]
     for made in _made(checked, identity, partitions, maker):
-        if made.row in progressed.journal_rows:
+        if made.ordinal in progressed.journal_rows:
             continue
         if isinstance(made, Failed):
             survey.unrenderable += 1
-            survey.first_problem = survey.first_problem or f"row {made.row}: {made.failure.message}"
+            survey.first_problem = survey.first_problem or f"row {made.ordinal}: {made.failure.message}"
         else:
             survey.requests += 1
             survey.input_tokens += made.estimated_tokens - assumed
@@ -235,7 +235,7 @@ def _survey(checked: Checked, identity: Identity, partition_rows: int, progresse
 
 def _made(
     checked: Checked, identity: Identity, partitions: list[Partition], maker: RowMaker
-) -> Iterator[RowRequest | Failed]:
+) -> Iterator[CallRequest | Failed]:
     for partition, table in zip(partitions, checked.source.tables(identity, partitions), strict=True):
         for row, values in enumerate(source.rows(table, maker.columns), partition.first_row):
             yield maker.make(row, values)
@@ -245,7 +245,7 @@ def _output_tokens(params: GenerationParams) -> int:
     return params.max_output_tokens or ASSUMED_OUTPUT_TOKENS
 
 
-def _shown(job: Job, request: RowRequest | None) -> dict[str, Any] | None:
+def _shown(job: Job, request: CallRequest | None) -> dict[str, Any] | None:
     if request is None:
         return None
     base_url = "" if job.target.is_simulator else job.target.base_url

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TextIO, TypeAlias
 from tqdm import tqdm
 
 from cometbatch.money.exact import EXACT
-from cometbatch.records import Answered, Failed, Incomplete, Outcome, Succeeded, Tally
+from cometbatch.records import Answered, Outcome, Tally
 from cometbatch.results.columns import answered_in
 
 Bar: TypeAlias = "tqdm[NoReturn]"  # it counts; it iterates over nothing
@@ -42,7 +42,7 @@ class Progress:
         shown = self._stream.isatty() if on is None else on
         self._bar: Bar = tqdm(disable=True)
         if shown:
-            self._draw(lambda: self._show(rows, done.rows))
+            self._draw(lambda: self._show(rows, done.calls))
 
     def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:
         """Count outcomes, and show it if the last time that it was shown is long enough ago for an eye."""
@@ -50,11 +50,12 @@ class Progress:
             return
         self._in_flight = in_flight
         self._undrawn += len(outcomes)
-        kinds = list(map(type, outcomes))
-        self._failed += kinds.count(Failed)
-        self._ok += kinds.count(Succeeded)
-        self._incomplete += kinds.count(Incomplete)
-        self._add(answered_in(outcomes))
+        answered = answered_in(outcomes)
+        succeeded = sum([outcome.status == "succeeded" for outcome in answered])
+        self._ok += succeeded
+        self._incomplete += len(answered) - succeeded
+        self._failed += len(outcomes) - len(answered)
+        self._add(answered)
         if (now := time.monotonic()) >= self._next_draw:
             self._next_draw = now + DRAWN_EVERY_S
             self._update()

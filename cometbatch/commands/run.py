@@ -41,6 +41,7 @@ from cometbatch.money import prices as pricing
 from cometbatch.money.exact import EXACT
 from cometbatch.results import columns as output
 from cometbatch.results import parts
+from cometbatch.results import tally as tallies
 from cometbatch.results.summary import (
     BudgetReachedError,
     InterruptedRunError,
@@ -159,7 +160,7 @@ async def _carry_on(
     resume.refuse_foreign(job.output.path, found.manifest)
     if words:
         matching = await _in_thread(reopen.find, directory, *known, words, job.output.prefix)
-    asked = matching.tally.rows if words else None
+    asked = matching.tally.calls if words else None
     if found.is_finished and not matching.partitions:
         resume.tidy(directory, found.progressed)  # what a retry left that was killed before it took anything back
         return _summary(job, directory, *known, finished=True, had_work=False, reopened=asked)
@@ -266,6 +267,7 @@ async def _begin(
         input=identity,
         partition_rows=job.output.partition_rows or suggested_rows(identity, job.params.max_output_tokens),
         prices=book,
+        columns=tuple(column.name for column in output.COLUMNS),
         job=job.describe(),
         warnings=(*checked.source.warnings, *warnings),
         replaces=None if job.output.is_dataset else replaces,
@@ -300,7 +302,7 @@ def _clear(job: Job, directory: RunDirectory, *, forget: bool) -> None:
     if found is None:
         directory.clear()
         return
-    marks, replaced = directory.marks(), output.add(directory.reopened().replaced, found.progressed.tally)
+    marks, replaced = directory.marks(), tallies.add(directory.reopened().replaced, found.progressed.tally)
     directory.clear()
     directory.write_marks(marks)
     directory.write_reopened(Reopened(replaced=replaced))
@@ -421,7 +423,7 @@ class _Session(Struct, frozen=True):
             partition_rows=self.manifest.partition_rows,
             prefix=self.checked.job.output.prefix,
             metadata=manifests.metadata(self.manifest),
-            columns=output.columns_of(self.manifest.version),
+            columns=output.columns_of(self.manifest.columns),
             slots=slots,
         )
 
@@ -456,8 +458,8 @@ class _Session(Struct, frozen=True):
 
     def _budget(self) -> Budget | None:
         cap = self.checked.job.budget.max_cost_usd
-        bill = output.add(self.progressed.tally, self.directory.reopened().replaced)  # --retry took back what was paid
-        return None if cap is None else Budget(cap, EXACT.add(bill.cost_usd, bill.thrown_cost_usd))
+        bill = tallies.add(self.progressed.tally, self.directory.reopened().replaced)  # --retry took back what was paid
+        return None if cap is None else Budget(cap, EXACT.add(bill.cost_usd, bill.charges_usd))
 
     def _limits(self) -> Limits:
         limits = self.checked.job.limits
@@ -479,7 +481,7 @@ class _Session(Struct, frozen=True):
         if job.output.is_dataset:
             return
         resume.refuse_foreign(job.output.path, self.manifest)
-        columns = output.columns_of(self.manifest.version)
+        columns = output.columns_of(self.manifest.columns)
         schema = output.joined_schema(self.checked.source.schema, job.output.prefix, {}, columns)
         paths = (self.directory.part_path(index) for index in range(resume.partition_count(self.manifest)))
 

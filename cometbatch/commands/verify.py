@@ -26,6 +26,7 @@ from cometbatch.records import Partition, Tally
 from cometbatch.results import columns as output
 from cometbatch.results import parts
 from cometbatch.results import row_checks as evidence
+from cometbatch.results import tally as tallies
 from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import resume
 from cometbatch.run_state.directory import RunDirectory
@@ -191,8 +192,14 @@ class _Proof:
         self._manifest = manifest
         self._partitions = partitions
         self._notes = notes
-        self._columns = output.columns_of(manifest.version)
-        self._untold = {"thrown", "thrown_cost_usd", "thrown_unpriced", "resent"}  # of the totals, by the columns
+        self._columns = output.columns_of(manifest.columns)
+        self._untold = {
+            "charges",
+            "charges_usd",
+            "charges_unknown",
+            "charges_in_flight",
+            "largest_input_above_bytes",
+        }  # of the totals, by the columns
         if not any(column.name == "reported_cost_usd" for column in self._columns):
             self._untold |= {name for name in Tally.__struct_fields__ if name.startswith(("reported", "differing"))}
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
@@ -390,7 +397,7 @@ class _Proof:
                 self._notes.found("costs", evidence.wrong_cost(cells, rates), where=where)
         if totals.fit:
             outcomes = output.read_outcomes(piece, first_row, self._prefix, self._columns)
-            totals.tally = output.add(totals.tally, output.tally(outcomes))
+            totals.tally = tallies.add(totals.tally, tallies.tally(outcomes))
 
     def _check_requests(self, index: int, first_row: int, piece: pa.Table, maker: RowMaker) -> None:
         rows = source.rows(piece, maker.columns)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from cometbatch.input import table as source
 from cometbatch.money import prices as pricing
 from cometbatch.money.exact import format_amount
-from cometbatch.records import Completion, Failed, FailureKind, FinishReason, Rates, RowRequest, Usage
+from cometbatch.records import CallRequest, Completion, Failed, FailureKind, FinishReason, Rates, Usage
 from cometbatch.results import columns as output
 
 Cells: TypeAlias = Mapping[str, Any]
@@ -65,7 +65,7 @@ def _wrong_word(cells: Cells) -> str | None:
         return None if cells["error_kind"] in get_args(FailureKind) else f"error_kind is {cells['error_kind']!r:.80}"
     if cells["finish_reason"] not in get_args(FinishReason):
         return f"finish_reason is {cells['finish_reason']!r:.80}"
-    earned = output.outcome_of(Completion(cells["response"] or "", cells["finish_reason"]))
+    earned = output.status_of(Completion(cells["response"] or "", cells["finish_reason"]))
     return None if earned == cells["status"] else f"status is {cells['status']}, but such an answer is {earned}"
 
 
@@ -98,14 +98,14 @@ def wrong_cost(cells: Cells, rates: Rates | None) -> str | None:
     return f"cost_usd is {_amount(cells['cost_usd'])}, but usage and the frozen prices give {_amount(due)}"
 
 
-def wrong_id(cells: Cells, made: RowRequest | Failed) -> str | None:
+def wrong_id(cells: Cells, made: CallRequest | Failed) -> str | None:
     """How a row's custom_id differs from the id column's value; `None` where it does not."""
     if cells["custom_id"] == made.custom_id:
         return None
     return f"custom_id is {cells['custom_id']!r:.80}, the id column says {made.custom_id!r:.80}"
 
 
-def wrong_request(cells: Cells, made: RowRequest | Failed) -> str | None:
+def wrong_request(cells: Cells, made: CallRequest | Failed) -> str | None:
     """How a row's answer can't be to the prompt made of the row; `None` where it can."""
     if isinstance(made, Failed):
         is_told = cells["error_kind"] == "template" and cells["request_hash"] is None

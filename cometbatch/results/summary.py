@@ -57,7 +57,7 @@ class RunSummary(Struct, frozen=True):
     def cost_usd(self) -> Decimal | None:
         """The exact sum over the priced rows; `None` where no row that was, or may have been, billed has a price."""
         billed = self.succeeded + self.incomplete
-        is_unknown = self.tally.unpriced == billed if billed else self.all_thrown.thrown > 0
+        is_unknown = self.tally.unpriced == billed if billed else self.all_thrown.charges > 0
         return None if is_unknown else self.tally.cost_usd
 
     @property
@@ -65,16 +65,16 @@ class RunSummary(Struct, frozen=True):
         """The attempts that may have been billed beyond the rows' cost, those before a `--retry` included."""
         now, before = self.tally, self.replaced
         return Tally(
-            thrown=now.thrown + before.thrown,
-            thrown_cost_usd=EXACT.add(now.thrown_cost_usd, before.thrown_cost_usd),
-            thrown_unpriced=now.thrown_unpriced + before.thrown_unpriced,
-            resent=now.resent + before.resent,
+            charges=now.charges + before.charges,
+            charges_usd=EXACT.add(now.charges_usd, before.charges_usd),
+            charges_unknown=now.charges_unknown + before.charges_unknown,
+            charges_in_flight=now.charges_in_flight + before.charges_in_flight,
         )
 
     @property
     def resent(self) -> int:
         """Rows sent again after a crash, over all sessions: what came of them before is not known."""
-        return self.all_thrown.resent
+        return self.all_thrown.charges_in_flight
 
     @property
     def is_uncounted(self) -> bool:
@@ -98,7 +98,7 @@ class RunSummary(Struct, frozen=True):
             "succeeded": tally.succeeded,
             "incomplete": tally.incomplete,
             "failed": tally.failed,
-            "remaining": self.rows - tally.rows,
+            "remaining": self.rows - tally.calls,
             "failures": dict(sorted(tally.failures.items())),
             "attempts": tally.attempts,
             "usage": {name: None if self.is_uncounted else getattr(tally, name) for name in Usage.__struct_fields__},
@@ -111,13 +111,13 @@ class RunSummary(Struct, frozen=True):
                 "differing_cost_usd": format_amount(tally.differing_reported_usd),
                 "differing_priced_usd": format_amount(tally.differing_cost_usd),
             },
-            "thrown": self.all_thrown.thrown,
-            "thrown_cost_usd": format_amount(self.all_thrown.thrown_cost_usd),
-            "thrown_unpriced": self.all_thrown.thrown_unpriced,
+            "thrown": self.all_thrown.charges,
+            "thrown_cost_usd": format_amount(self.all_thrown.charges_usd),
+            "thrown_unpriced": self.all_thrown.charges_unknown,
             "price_source": self.prices.source,
             "resent": self.resent,
             "replaced": {
-                "rows": self.replaced.rows,
+                "rows": self.replaced.calls,
                 "cost_usd": format_amount(self.replaced.cost_usd),
                 "unpriced": self.replaced.unpriced,
             },
@@ -149,10 +149,10 @@ class RunSummary(Struct, frozen=True):
             yield f"connections: {pool.requests:,} requests over {pool.opened:,}, {most}"
 
     def _replaced(self) -> Iterator[str]:
-        if self.replaced.rows:
+        if self.replaced.calls:
             unpriced = f", {self.replaced.unpriced:,} without a price" if self.replaced.unpriced else ""
             spent = f"${format_amount(self.replaced.cost_usd)}{unpriced}, on top of the cost above"
-            yield f"replaced answers: {self.replaced.rows:,}, {spent}"
+            yield f"replaced answers: {self.replaced.calls:,}, {spent}"
         if self.reopened is not None:
             yield f"taken back by --retry: {self.reopened:,} rows" if self.reopened else "no row matches --retry"
 
@@ -165,19 +165,19 @@ class RunSummary(Struct, frozen=True):
     def _thrown(self) -> Iterator[str]:
         """What may have been billed beyond the rows' cost, and why."""
         tally = self.all_thrown
-        if not tally.thrown:
+        if not tally.charges:
             return
-        unknown = f", {tally.thrown_unpriced:,} of them without a price" if tally.thrown_unpriced else ""
+        unknown = f", {tally.charges_unknown:,} of them without a price" if tally.charges_unknown else ""
         resent = f", {self.resent:,} of them rows in flight when an earlier session died" if self.resent else ""
         yield (
-            f"besides: {tally.thrown:,} attempts may be billed that brought no answer{resent}: "
-            f"at most ${format_amount(tally.thrown_cost_usd)}{unknown}"
+            f"besides: {tally.charges:,} attempts may be billed that brought no answer{resent}: "
+            f"at most ${format_amount(tally.charges_usd)}{unknown}"
         )
 
     def _rows(self) -> str:
         tally = self.tally
         return (
-            f"{tally.rows:,} of {self.rows:,} rows: {tally.succeeded:,} succeeded, {tally.incomplete:,} incomplete, "
+            f"{tally.calls:,} of {self.rows:,} rows: {tally.succeeded:,} succeeded, {tally.incomplete:,} incomplete, "
             f"{tally.failed:,} failed{_kinds(tally.failures)}"
         )
 

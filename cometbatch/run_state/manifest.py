@@ -9,8 +9,8 @@ from cometbatch.errors import CheckpointError, DriftError
 from cometbatch.input.table import Identity
 from cometbatch.records import PriceBook
 
-MANIFEST_VERSION = 2
-KNOWN_VERSIONS = (1, 2)  # 2: the column reported_cost_usd
+MANIFEST_VERSION = 3
+KNOWN_VERSIONS = (3,)
 PRICES_KEY = "cometbatch.prices"
 SHOWN_CHARACTERS = 60  # of a changed value, in the message
 
@@ -31,6 +31,7 @@ class Manifest(Struct, frozen=True):
     input: Identity
     partition_rows: int
     prices: PriceBook
+    columns: tuple[str, ...]
     job: dict[str, Any]
     warnings: tuple[str, ...] = ()
     replaces: str | None = None

@@ -18,9 +18,10 @@ from msgspec import Struct
 
 from cometbatch.input import table as source
 from cometbatch.money.prices import estimate_tokens
-from cometbatch.records import Failed, Failure, HttpRequest, Outcome, Partition, RowRequest, Tally, UnansweredAttempt
+from cometbatch.records import CallRequest, Failed, Failure, HttpRequest, Outcome, Partition, Record, Tally
+from cometbatch.results import codec, parts
 from cometbatch.results import columns as output
-from cometbatch.results import parts
+from cometbatch.results import tally as tallies
 from cometbatch.run_state.directory import LINE_EXTRA_BYTES, Journal, RunDirectory
 
 OPEN_PARTITIONS = 4  # kept open while their slowest rows are waited for
@@ -54,7 +55,7 @@ class RowMaker(Struct, frozen=True):
     common_characters: int
     max_output_tokens: int | None
 
-    def make(self, row: int, values: Mapping[str, object]) -> RowRequest | Failed:
+    def make(self, row: int, values: Mapping[str, object]) -> CallRequest | Failed:
         """The request of one row. The same row always gives the same bytes."""
         custom_id = None if self.id_column is None or (value := values[self.id_column]) is None else str(value)
         texts = self.render(values)
@@ -65,7 +66,7 @@ class RowMaker(Struct, frozen=True):
         digest.update(http.body)
         cap = self.max_output_tokens
         tokens = estimate_tokens(sum(map(len, texts), self.common_characters)) + (cap or ASSUMED_OUTPUT_TOKENS)
-        return RowRequest(row, custom_id, http, digest.hexdigest(), tokens, cap)
+        return CallRequest(row, custom_id, http, digest.hexdigest(), tokens, cap)
 
 
 class _Recorded:
@@ -75,12 +76,12 @@ class _Recorded:
         self._journal = journal
         self._rows: list[int] = []
         self._sizes: list[int] = []  # of their lines
-        self._kept: list[Outcome | UnansweredAttempt] | None = []
+        self._kept: list[Record] | None = []
         self._room = room
 
-    def add(self, records: Sequence[Outcome | UnansweredAttempt], lines: Sequence[bytes]) -> None:
+    def add(self, records: Sequence[Record], lines: Sequence[bytes]) -> None:
         """Note what stands in the journal by now, in its order."""
-        self._rows += [record.row for record in records]
+        self._rows += [record.ordinal for record in records]
         sizes = list(map(len, lines))
         self._sizes += sizes
         if self._kept is not None:
@@ -90,9 +91,9 @@ class _Recorded:
             if self._room < 0:
                 self._kept = None
 
-    def in_row_order(self, beside_bytes: int, piece_bytes: float) -> Iterator[list[Outcome | UnansweredAttempt]]:
+    def in_row_order(self, beside_bytes: int, piece_bytes: float) -> Iterator[list[Record]]:
         """All of them, so many bytes at a time. `beside_bytes`: of the input that will stand beside each."""
-        some: list[Outcome | UnansweredAttempt] = []
+        some: list[Record] = []
         size = 0
         fetch = self._fetch()
         for number in sorted(range(len(self._rows)), key=self._rows.__getitem__):
@@ -103,13 +104,13 @@ class _Recorded:
                 some, size = [], 0
         yield some
 
-    def _fetch(self) -> Callable[[int], Outcome | UnansweredAttempt]:
+    def _fetch(self) -> Callable[[int], Record]:
         """What finds a record by its number."""
         if self._kept is not None:
             return self._kept.__getitem__
         offsets = list(itertools.accumulate((size + LINE_EXTRA_BYTES for size in self._sizes), initial=0))
         read_again = self._journal.read_again
-        return lambda number: output.decode_record(read_again(offsets[number], self._sizes[number]))
+        return lambda number: codec.decode_record(read_again(offsets[number], self._sizes[number]))
 
 
 class _Open:
@@ -134,19 +135,19 @@ class _Open:
 
     def _replay(self) -> None:
         for line in self._journal.replay():
-            self._note([output.decode_record(line)], [line])
+            self._note([codec.decode_record(line)], [line])
 
-    def record(self, records: Sequence[Outcome | UnansweredAttempt]) -> None:
+    def record(self, records: Sequence[Record]) -> None:
         """Write them down."""
-        lines = list(map(output.encode_outcome, records))
+        lines = list(map(codec.encode_record, records))
         self._journal.append(lines)
         self._note(records, lines)
 
-    def _note(self, records: Sequence[Outcome | UnansweredAttempt], lines: Sequence[bytes]) -> None:
+    def _note(self, records: Sequence[Record], lines: Sequence[bytes]) -> None:
         self._records.add(records, lines)
-        self.recorded.update([outcome.row for outcome in output.outcomes_in(records)])
+        self.recorded.update([outcome.ordinal for outcome in output.outcomes_in(records)])
 
-    def records(self) -> Iterator[list[Outcome | UnansweredAttempt]]:
+    def records(self) -> Iterator[list[Record]]:
         """What was recorded, in row order, some megabytes at a time.
 
         All at once where the input has dictionaries: Parquet has the whole of one in each row group.
@@ -200,8 +201,8 @@ class Partitions:
         self._tables = tables(todo)
         self._unopened = zip(todo, self._tables, strict=True)
         self._reading: asyncio.Future[tuple[Partition, pa.Table] | None] | None = None
-        self._making: Iterator[list[RowRequest | Failed]] = iter(())
-        self._made: list[RowRequest | Failed] = []  # the next row is the last
+        self._making: Iterator[list[CallRequest | Failed]] = iter(())
+        self._made: list[CallRequest | Failed] = []  # the next row is the last
         self._rows_left = 0
         self._open: dict[int, _Open] = {}
         self._commits: set[asyncio.Task[None]] = set()
@@ -226,7 +227,7 @@ class Partitions:
             return True
         return sum(opened.partition.row_count for opened in self._open.values()) < self._min_open_rows
 
-    def ready_row(self) -> RowRequest | Failed | None:
+    def ready_row(self) -> CallRequest | Failed | None:
         """The next row of the partition that is being handed out; `None` where `next_row` has more to do than that."""
         if not self._rows_left or self._broken is not None:
             return None
@@ -235,7 +236,7 @@ class Partitions:
             self._made = next(self._making)
         return self._made.pop()
 
-    async def next_row(self) -> RowRequest | Failed | None:
+    async def next_row(self) -> CallRequest | Failed | None:
         """The next row without an outcome, in input order; `None` after the last.
 
         Raises what reading the input or committing a part raised.
@@ -249,14 +250,14 @@ class Partitions:
                 return None
             self._making = self._start(*following)
 
-    def record(self, records: Sequence[Outcome | UnansweredAttempt]) -> None:
+    def record(self, records: Sequence[Record]) -> None:
         """Write records down; when this returns, a killed process can't lose them. A partition's last row commits it.
 
         Where committing some part has failed, whoever asks for a row next is told: these were paid for.
         """
-        by_partition: dict[int, list[Outcome | UnansweredAttempt]] = {}
+        by_partition: dict[int, list[Record]] = {}
         for record in records:
-            by_partition.setdefault(record.row // self._partition_rows, []).append(record)
+            by_partition.setdefault(record.ordinal // self._partition_rows, []).append(record)
         for index, some in by_partition.items():
             opened = self._open[index]
             opened.record(some)
@@ -307,7 +308,7 @@ class Partitions:
         if isinstance(self._tables, Generator):
             self._tables.close()
 
-    def _start(self, partition: Partition, table: pa.Table) -> Iterator[list[RowRequest | Failed]]:
+    def _start(self, partition: Partition, table: pa.Table) -> Iterator[list[CallRequest | Failed]]:
         opened = _Open(partition, table, self._directory.open_journal(self._run_id, partition.index), self._room_each)
         self._open[partition.index] = opened
         if opened.is_complete:  # the last session died between its last outcome and its commit
@@ -316,7 +317,7 @@ class Partitions:
         self._rows_left = partition.row_count - len(opened.recorded)
         return self._make_rows(opened)
 
-    def _make_rows(self, opened: _Open) -> Iterator[list[RowRequest | Failed]]:
+    def _make_rows(self, opened: _Open) -> Iterator[list[CallRequest | Failed]]:
         """Some at a time, the last of them first."""
         values = source.rows(opened.table, self._maker.columns)
         rows: Iterator[tuple[int, dict[str, object]]] = enumerate(values, opened.partition.first_row)
@@ -356,8 +357,8 @@ class Partitions:
             nonlocal tally
             for records in opened.records():
                 if outcomes := output.outcomes_in(records):
-                    yield self._joined(opened, outcomes, tally.rows)
-                tally = output.add(tally, output.tally(records))
+                    yield self._joined(opened, outcomes, tally.calls)
+                tally = tallies.add(tally, tallies.tally(records))
 
         def write(file: IO[bytes]) -> None:
             parts.write_part(
@@ -385,8 +386,8 @@ class Partitions:
 
     def _joined(self, opened: _Open, outcomes: Sequence[Outcome], offset: int) -> pa.Table:
         """Rows of an open partition from an offset on, each beside its outcome. Raises `ValueError` where it is not."""
-        if outcomes[0].row != opened.partition.first_row + offset:
-            raise ValueError(f"an outcome of row {outcomes[0].row} where that of another one belongs")
+        if outcomes[0].ordinal != opened.partition.first_row + offset:
+            raise ValueError(f"an outcome of row {outcomes[0].ordinal} where that of another one belongs")
         rows = opened.table.slice(offset, len(outcomes))
         return output.join(rows, outcomes, self._prefix, self._metadata, self._columns)
 

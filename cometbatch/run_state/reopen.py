@@ -25,17 +25,17 @@ from msgspec import Struct
 
 from cometbatch.errors import UsageError
 from cometbatch.records import (
+    Answered,
     Failed,
     FailureKind,
     FinishReason,
-    Incomplete,
     Outcome,
-    Succeeded,
+    PossibleCharge,
     Tally,
-    UnansweredAttempt,
 )
+from cometbatch.results import codec, parts
 from cometbatch.results import columns as output
-from cometbatch.results import parts
+from cometbatch.results import tally as tallies
 from cometbatch.run_state import resume
 from cometbatch.run_state.directory import Reopened, RunDirectory
 from cometbatch.run_state.manifest import Manifest
@@ -63,9 +63,9 @@ def read_words(wanted: str | Iterable[str]) -> frozenset[str]:
 def matches(outcome: Outcome, words: frozenset[str]) -> bool:
     """Whether the row is to be answered again; one with a whole answer never is."""
     match outcome:
-        case Succeeded():
+        case Answered(status="succeeded"):
             return False
-        case Incomplete(completion=completion):
+        case Answered(completion=completion):
             return "incomplete" in words or completion.finish_reason in words
         case Failed(failure=failure):
             return "failed" in words or failure.kind in words
@@ -81,10 +81,10 @@ def find(
     for index in _candidates(directory, manifest, progressed, words):
         taken = Tally()
         for outcomes in _outcomes(directory, manifest, progressed, index, prefix):
-            taken = output.add(taken, output.tally(outcome for outcome in outcomes if matches(outcome, words)))
-        if taken.rows:
-            replaced = output.add(taken, _thrown(directory, manifest, progressed, index))
-            found = Matching((*found.partitions, index), output.add(found.tally, replaced))
+            taken = tallies.add(taken, tallies.tally(outcome for outcome in outcomes if matches(outcome, words)))
+        if taken.calls:
+            replaced = tallies.add(taken, _thrown(directory, manifest, progressed, index))
+            found = Matching((*found.partitions, index), tallies.add(found.tally, replaced))
     return found
 
 
@@ -102,7 +102,7 @@ def take_back(
     this_round = before.rounds + 1
     for index in found.partitions:
         outcomes = itertools.chain.from_iterable(_outcomes(directory, manifest, progressed, index, prefix))
-        kept = (output.encode_outcome(outcome) for outcome in outcomes if not matches(outcome, words))
+        kept = (codec.encode_record(outcome) for outcome in outcomes if not matches(outcome, words))
         directory.write_journal(manifest.run_id, index, this_round, kept)
     # A row that an old crash left marked, and that was answered since, is not in flight when it is opened again.
     directory.write_marks(resume.unrecorded(directory.marks(), manifest, progressed))
@@ -111,7 +111,7 @@ def take_back(
             rounds=this_round,
             journals={**before.journals, **dict.fromkeys(found.partitions, this_round)},
             unpublished=True,
-            replaced=output.add(before.replaced, found.tally),
+            replaced=tallies.add(before.replaced, found.tally),
         )
     )
     return resume.look(directory, manifest)
@@ -145,7 +145,7 @@ def _outcomes(
         for records in resume.journaled(directory, index):
             yield output.outcomes_in(records)
         return
-    columns, row = output.columns_of(manifest.version), index * manifest.partition_rows
+    columns, row = output.columns_of(manifest.columns), index * manifest.partition_rows
     for piece in parts.read_pieces(directory.part_path(index)):
         yield output.read_outcomes(piece, row, prefix, columns)
         row += piece.num_rows
@@ -156,10 +156,10 @@ def _thrown(directory: RunDirectory, manifest: Manifest, progressed: Progressed,
     if index in progressed.committed:
         tally = parts.read_info(directory.part_path(index), manifest.run_id).tally
         return Tally(
-            thrown=tally.thrown,
-            thrown_cost_usd=tally.thrown_cost_usd,
-            thrown_unpriced=tally.thrown_unpriced,
-            resent=tally.resent,
+            charges=tally.charges,
+            charges_usd=tally.charges_usd,
+            charges_unknown=tally.charges_unknown,
+            charges_in_flight=tally.charges_in_flight,
         )
     records = itertools.chain.from_iterable(resume.journaled(directory, index))
-    return output.tally(record for record in records if isinstance(record, UnansweredAttempt))
+    return tallies.tally(record for record in records if isinstance(record, PossibleCharge))

@@ -9,9 +9,10 @@ from msgspec import Struct
 
 from cometbatch.errors import UsageError
 from cometbatch.input import table as source
-from cometbatch.records import Outcome, Partition, Tally, UnansweredAttempt
+from cometbatch.records import Partition, Record, Tally
+from cometbatch.results import codec, parts
 from cometbatch.results import columns as output
-from cometbatch.results import parts
+from cometbatch.results import tally as tallies
 from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state.directory import RunDirectory, read_journal, remove
 from cometbatch.run_state.manifest import Manifest
@@ -29,7 +30,7 @@ class Progressed(Struct, frozen=True):
     @property
     def rows(self) -> int:
         """How many rows have an outcome."""
-        return self.tally.rows
+        return self.tally.calls
 
 
 Place: TypeAlias = Literal["free", "ours", "foreign"]
@@ -91,9 +92,9 @@ def look(directory: RunDirectory, manifest: Manifest) -> Progressed:
     committed = directory.committed()
     tally, journal_rows = Tally(), set[int]()
     for index in committed:
-        tally = output.add(tally, parts.read_info(directory.part_path(index), manifest.run_id).tally)
+        tally = tallies.add(tally, parts.read_info(directory.part_path(index), manifest.run_id).tally)
     for index in journals.keys() - set(committed):
-        tally = output.add(tally, journals[index][0])
+        tally = tallies.add(tally, journals[index][0])
         journal_rows |= journals[index][1]
     return Progressed(tuple(committed), tally, frozenset(journal_rows))
 
@@ -132,13 +133,13 @@ def _journaled(directory: RunDirectory, index: int) -> tuple[Tally, frozenset[in
     """What a partition's journal holds: its tally, and which rows. Changes nothing."""
     tally, rows = Tally(), set[int]()
     for some in journaled(directory, index):
-        tally = output.add(tally, output.tally(some))
-        rows.update(outcome.row for outcome in output.outcomes_in(some))
+        tally = tallies.add(tally, tallies.tally(some))
+        rows.update(outcome.ordinal for outcome in output.outcomes_in(some))
     return tally, frozenset(rows)
 
 
-def journaled(directory: RunDirectory, index: int) -> Iterator[list[Outcome | UnansweredAttempt]]:
+def journaled(directory: RunDirectory, index: int) -> Iterator[list[Record]]:
     """The records of an open partition, in the journal's order, so many at a time. Changes nothing."""
     lines = read_journal(directory.journal_path(index))
-    while some := list(map(output.decode_record, itertools.islice(lines, LINES_AT_ONCE))):
+    while some := list(map(codec.decode_record, itertools.islice(lines, LINES_AT_ONCE))):
         yield some

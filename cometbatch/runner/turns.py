@@ -31,6 +31,9 @@ from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import format_amount
 from cometbatch.records import (
     Abort,
+    Answered,
+    CallRequest,
+    ChargeReason,
     Completion,
     ErrorDetail,
     Failed,
@@ -38,17 +41,15 @@ from cometbatch.records import (
     GiveUp,
     HttpRequest,
     HttpResponse,
-    Incomplete,
     Outcome,
+    PossibleCharge,
+    Record,
     Retry,
-    RowRequest,
-    Succeeded,
     TransportFailure,
-    UnansweredAttempt,
     Usage,
     Verdict,
 )
-from cometbatch.results.columns import RESENT, outcome_of, outcomes_in
+from cometbatch.results.columns import outcomes_in, status_of
 
 GATHER_S = 0.008  # from the first reply of a turn to the turn, at most,
 GATHER_SHARE = 0.1  # and so much of the time that this reply took
@@ -87,13 +88,13 @@ class Rows(Protocol):
     def has_room(self) -> bool:
         """Whether `next_row` may be asked for more; where not, `on_room` is called when it may."""
 
-    def ready_row(self) -> RowRequest | Failed | None:
+    def ready_row(self) -> CallRequest | Failed | None:
         """The same as `next_row` where that need not wait; `None` where it must."""
 
-    async def next_row(self) -> RowRequest | Failed | None:
+    async def next_row(self) -> CallRequest | Failed | None:
         """The next row to send, or one that failed unsent; `None` after the last."""
 
-    def record(self, records: Sequence[Outcome | UnansweredAttempt]) -> None:
+    def record(self, records: Sequence[Record]) -> None:
         """Write down outcomes and attempts billed for nothing, so that a killed process can't lose them."""
 
 
@@ -140,7 +141,7 @@ class Service(Struct, frozen=True):
     read: Callable[[ExchangeResult], tuple[Reply, Completion | ErrorDetail | None]]
     judge: Callable[[Reply, ErrorDetail | None], Verdict]
     price: Callable[[Usage], Decimal | None]
-    max_cost: Callable[[RowRequest], Decimal | None]
+    max_cost: Callable[[CallRequest], Decimal | None]
     request_id: Callable[[HttpResponse], str | None]
     is_reached: Callable[[], bool]
 
@@ -165,7 +166,7 @@ class Policy(Struct, frozen=True):
 class _Pending(Struct, eq=False, gc=False):
     """A row between being read and having an outcome."""
 
-    request: RowRequest
+    request: CallRequest
     began: float  # event-loop time
     attempts: int = 0  # exchanges so far
     counted_failures: int = 0  # those that count against the row
@@ -234,7 +235,7 @@ class Runner:
         self._turn: asyncio.Handle | None = None  # that is due
         self._refill: asyncio.TimerHandle | None = None  # when the pace lets the next row go
         self._large_came = False  # and waits for no more; what is beside it is written down one by one
-        self._unwritten: list[Outcome | UnansweredAttempt] = []  # to be written down before the turn is over
+        self._unwritten: list[Record] = []  # to be written down before the turn is over
         self._possibly_unrecorded: set[int] = (
             set()
         )  # rows of which it is not known whether what was found is written down
@@ -403,7 +404,7 @@ class Runner:
                     self._write_down()
             except Exception as error:  # noqa: BLE001 - raised below
                 first = first or error
-                self._possibly_unrecorded.add(slot.pending.request.row)
+                self._possibly_unrecorded.add(slot.pending.request.ordinal)
             del slot.came
         self._sending.difference_update(arrived)
         self._free += arrived
@@ -460,7 +461,7 @@ class Runner:
     def _unmark(self, arrived: list[_Slot]) -> None:
         """Marks of slots that send again were overwritten: a mark is of no account where its row has an outcome."""
         for slot in arrived:
-            if slot not in self._sending and slot.pending.request.row not in self._possibly_unrecorded:
+            if slot not in self._sending and slot.pending.request.ordinal not in self._possibly_unrecorded:
                 self._marks.end(slot.number)
 
     def _send(self, slot: _Slot, pending: _Pending, charge: float, now: float) -> None:
@@ -468,7 +469,7 @@ class Runner:
         slot.pending, slot.charge, slot.started = pending, charge, now
         if self._pace is not None:
             self._pace.sent(now)
-        self._marks.begin(slot.number, request.row)
+        self._marks.begin(slot.number, request.ordinal)
         if self._resent:
             self._note_resent(pending)
         slot.sending = self._service.send(request.http, slot.arrive)
@@ -476,25 +477,24 @@ class Runner:
 
     def _note_resent(self, pending: _Pending) -> None:
         """What was in flight when an earlier session died may have been billed then, too."""
-        if pending.request.row in self._resent:
-            self._resent.discard(pending.request.row)
-            self._note_possible_charge(pending, RESENT)
+        if pending.request.ordinal in self._resent:
+            self._resent.discard(pending.request.ordinal)
+            self._note_possible_charge(pending, "in_flight")
             self._write_down()
             if self._budget is not None:
                 self._budget.settle(NOTHING, self._max_cost(pending))
 
-    def _note_possible_charge(self, pending: _Pending, reason: str) -> None:
-        self._unwritten.append(
-            UnansweredAttempt(pending.request.row, self._now(), reason, self._service.max_cost(pending.request))
-        )
+    def _note_possible_charge(self, pending: _Pending, reason: ChargeReason, detail: str = "") -> None:
+        request, max_cost = pending.request, self._service.max_cost(pending.request)
+        self._unwritten.append(PossibleCharge(request.ordinal, self._now(), reason, max_cost, detail))
 
     def _must_wait(self, now: float) -> bool:
         """Whether the next request is the dispatcher's."""
         return self._is_held_up or bool(self._backlog) or self._limits.must_wait(now)
 
-    def _ready_row(self) -> RowRequest | None:
+    def _ready_row(self) -> CallRequest | None:
         try:
-            while not isinstance(fresh := self._rows.ready_row(), RowRequest):
+            while not isinstance(fresh := self._rows.ready_row(), CallRequest):
                 if fresh is None:
                     return None
                 self._finish(fresh)
@@ -578,7 +578,7 @@ class Runner:
                 return heapq.heappop(self._backlog)[2]
             if self._may_admit():
                 fresh = await self._next_row()
-                if isinstance(fresh, RowRequest):
+                if isinstance(fresh, CallRequest):
                     return _Pending(fresh, self._time())
                 self._settle_unsent(fresh)
             elif self._is_finished():
@@ -586,7 +586,7 @@ class Runner:
             else:
                 await self._wait_for_news(self._backlog[0][0] - self._time() if self._backlog else None)
 
-    async def _next_row(self) -> RowRequest | Failed | None:
+    async def _next_row(self) -> CallRequest | Failed | None:
         """Where no more rows can be had, what is in flight is paid for and finished all the same."""
         try:
             return await self._rows.next_row()
@@ -674,10 +674,10 @@ class Runner:
             self._pace.answered(now, latency_s)
         if is_doubted:
             self._release_doubts()
-        kind = Succeeded if outcome_of(completion) == "succeeded" else Incomplete
         self._finish(
-            kind(
-                request.row,
+            Answered(
+                request.ordinal,
+                status_of(completion),
                 request.custom_id,
                 pending.attempts,
                 latency_s,
@@ -694,7 +694,7 @@ class Runner:
         """Book what an answer came to, at its worst where that is not known."""
         pending = slot.pending
         if cost_usd is None and self._service.max_cost(pending.request) is not None:
-            self._note_possible_charge(pending, "answered without token counts")
+            self._note_possible_charge(pending, "no_token_counts")
         self._settle_reserved(pending, cost_usd)
         if usage.input_tokens is not None and usage.output_tokens is not None:
             tokens = usage.input_tokens + usage.output_tokens
@@ -704,7 +704,7 @@ class Runner:
         """Book what an attempt without an answer may have come to."""
         is_billed = _may_be_billed(reply)
         if is_billed:
-            self._note_possible_charge(pending, _what_came(reply))
+            self._note_possible_charge(pending, "no_answer", _what_came(reply))
         self._settle_reserved(pending, None if is_billed else NOTHING)
 
     def _settle_reserved(self, pending: _Pending, cost_usd: Decimal | None) -> None:
@@ -716,7 +716,7 @@ class Runner:
         request = pending.request
         self._finish(
             Failed(
-                row=request.row,
+                ordinal=request.ordinal,
                 custom_id=request.custom_id,
                 attempts=pending.attempts,
                 latency_s=latency_s,
@@ -739,7 +739,7 @@ class Runner:
         try:
             self._rows.record(said)
         except BaseException:
-            self._possibly_unrecorded.update(each.row for each in said)
+            self._possibly_unrecorded.update(each.ordinal for each in said)
             raise
         self._observer.recorded(outcomes_in(said), len(self._sending))
 
@@ -774,7 +774,7 @@ class Runner:
     def _count_strike(self, pending: _Pending, verdict: Retry) -> None:
         """Plain pushback uses up no attempt of a row, and what an outage used up is given back when it ends."""
         kind = verdict.failure.kind
-        self._doubts.failed(pending.request.row, kind)
+        self._doubts.failed(pending.request.ordinal, kind)
         costs_attempt = verdict.costs_attempt and not self._doubts.is_crowded(kind, self._time())
         pending.pushbacks = 0 if costs_attempt else pending.pushbacks + 1
         is_barren = pending.answers_seen == self._doubts.answers

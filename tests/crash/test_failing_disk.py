@@ -242,7 +242,7 @@ RUN = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
-from cometbatch import parts
+from cometbatch.results import parts
 from cometbatch.cli import main
 parts.GROUP_BYTES, parts.LISTED_BYTES = 1, 0  # as in a long table: a result of several row groups, larger than any part
 main()

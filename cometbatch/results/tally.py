@@ -1,0 +1,107 @@
+"""Totals over records. Guards: totals of two sets of calls add up to the total of both, whatever fields there are."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from functools import reduce
+from typing import Any, Final
+
+from cometbatch.money.exact import EXACT
+from cometbatch.records import Answered, Failed, PossibleCharge, Record, RejectedAsk, Tally, Usage
+from cometbatch.results.columns import int64s
+
+ROUNDED_TO_USD: Final = Decimal("0.000001")  # US dollars: services round the cost of an answer to about this
+ROUNDED_SHARE: Final = Decimal("0.001")  # share of a cost: or they round it to some digits
+
+_USAGE: Final = Usage.__struct_fields__
+
+
+def tally(records: Iterable[Record]) -> Tally:
+    """Counts and sums over records. Unknown token counts add nothing; unknown costs are counted as unpriced.
+
+    An ask that was not accepted counts by itself: leave out those whose call has an outcome, which includes them.
+    """
+    kinds: dict[type, list[Any]] = {Answered: [], Failed: [], RejectedAsk: [], PossibleCharge: []}
+    for record in records:
+        kinds[type(record)].append(record)
+    failed: list[Failed] = kinds[Failed]
+    return Tally(
+        failed=len(failed),
+        attempts=sum([outcome.attempts for outcome in kinds[Answered] + failed]),
+        failures=dict(Counter([outcome.failure.kind for outcome in failed])),
+        **_answers(kinds[Answered]),
+        **_charges(kinds[PossibleCharge]),
+        **_asks(kinds[RejectedAsk]),
+    )
+
+
+def _answers(answered: list[Answered]) -> dict[str, Any]:
+    usages = [outcome.completion.usage for outcome in answered]
+    costs = [outcome.cost_usd for outcome in answered if outcome.cost_usd is not None]
+    told = [outcome for outcome in answered if outcome.completion.reported_cost_usd is not None]
+    differing = [outcome for outcome in told if _differs(outcome)]
+    counts = {name: int64s([getattr(usage, name) for usage in usages]) for name in _USAGE}
+    inputs, outputs = counts["input_tokens"], counts["output_tokens"]
+    succeeded = sum([outcome.status == "succeeded" for outcome in answered])
+    return {
+        "succeeded": succeeded,
+        "incomplete": len(answered) - succeeded,
+        **{name: sum(filter(None, counts[name])) for name in _USAGE},
+        "cost_usd": _money(costs),
+        "unpriced": len(answered) - len(costs),
+        "uncounted": sum([a is None or b is None for a, b in zip(inputs, outputs, strict=True)]),
+        "reported": len(told),
+        "reported_cost_usd": _money(outcome.completion.reported_cost_usd for outcome in told),
+        "differing": len(differing),
+        "differing_reported_usd": _money(outcome.completion.reported_cost_usd for outcome in differing),
+        "differing_cost_usd": _money(outcome.cost_usd for outcome in differing),
+        "largest_output_tokens": max(filter(None, outputs), default=0),
+        "largest_input_above_bytes": max([outcome.input_above_bytes for outcome in answered], default=0),
+    }
+
+
+def _charges(charges: list[PossibleCharge]) -> dict[str, Any]:
+    bounds = [charge.max_cost_usd for charge in charges if charge.max_cost_usd is not None]
+    return {
+        "charges": len(charges),
+        "charges_usd": _money(bounds),
+        "charges_unknown": len(charges) - len(bounds),
+        "charges_in_flight": sum([charge.reason == "in_flight" for charge in charges]),
+    }
+
+
+def _asks(asks: list[RejectedAsk]) -> dict[str, Any]:
+    return {"rejected": len(asks), "rejected_cost_usd": _money(ask.cost_usd for ask in asks)}
+
+
+def add(left: Tally, right: Tally) -> Tally:
+    """The tally of both tallies' calls together."""
+    return Tally(**{name: _adder(name)(getattr(left, name), getattr(right, name)) for name in Tally.__struct_fields__})
+
+
+def _adder(name: str) -> Callable[[Any, Any], Any]:
+    """How two values of this field of a tally become one."""
+    if name.startswith("largest_"):
+        return max
+    if name.endswith("_usd"):
+        return EXACT.add
+    if name == "failures":
+        return lambda left, right: dict(Counter(left) + Counter(right))
+    return int.__add__
+
+
+def spent(tally: Tally) -> Decimal:
+    """US dollars that may have been spent, at most: outcomes, asks that were not accepted, and possible charges."""
+    return reduce(EXACT.add, (tally.cost_usd, tally.rejected_cost_usd, tally.charges_usd))
+
+
+def _differs(outcome: Answered) -> bool:
+    """Whether the service's own figure for the cost differs from ours by more than rounding explains."""
+    reported, cost = outcome.completion.reported_cost_usd, outcome.cost_usd
+    if reported is None or cost is None:
+        return False
+    return EXACT.subtract(reported, cost).copy_abs() > max(ROUNDED_TO_USD, EXACT.multiply(ROUNDED_SHARE, cost))
+
+
+def _money(amounts: Iterable[Decimal | None]) -> Decimal:
+    return reduce(EXACT.add, (amount for amount in amounts if amount is not None), Decimal(0))
