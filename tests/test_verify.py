@@ -633,7 +633,8 @@ def test_an_answer_to_an_unrenderable_row_is_impossible() -> None:
     """No prompt, no answer."""
     failure = msgspec.convert({"kind": "template", "message": "no"}, cometbatch.Failure)
     made = msgspec.convert(
-        {"record": "failed", "ordinal": 0, "custom_id": None, "attempts": 0, "latency_s": None, "finished_at": "2026-01-01T00:00:00Z",
+        {"record": "failed", "ordinal": 0, "custom_id": None, "attempts": 0, "latency_s": None,
+         "finished_at": "2026-01-01T00:00:00Z",
          "request_hash": None, "failure": failure}, cometbatch.Failed)  # fmt: skip
     assert not isinstance(made, CallRequest)
     assert evidence.wrong_request({"error_kind": None, "request_hash": "0" * 64}, made)
