@@ -37,11 +37,12 @@ QUICK: dict[str, Any] = {"compression": "lz4", "write_statistics": False}
 
 
 class PartInfo(Struct, frozen=True):
-    """What a part says of itself."""
+    """What a part says of itself. `round`: of `--retry`, in which the partition was answered; 0 is the first."""
 
     run_id: str
     partition: Partition
     tally: Tally
+    round: int = 0
 
 
 def write_part(
@@ -100,7 +101,7 @@ def _sum(crc: int, size: int) -> bytes:
     return b"%08x over %d bytes" % (crc, size)
 
 
-def read_info(path: Path, run_id: str) -> PartInfo:
+def read_info(path: Path, run_id: str, index: int) -> PartInfo:
     """What a part says of itself, from its footer alone.
 
     Raises `CheckpointError` where the file is damaged, another run's, or under the name of another partition.
@@ -113,7 +114,7 @@ def read_info(path: Path, run_id: str) -> PartInfo:
         raise CheckpointError(f"{path}: this is no part that cometbatch wrote. Move it away and run again.") from error
     if info.run_id != run_id:
         raise CheckpointError(f"{path}: this part belongs to run {info.run_id}, not to {run_id}. Move it away.")
-    if rows != info.partition.row_count or path.stem != f"{info.partition.index:05d}":
+    if rows != info.partition.row_count or info.partition.index != index:
         raise CheckpointError(
             f"{path}: {rows} rows under this name, but the file was written as partition {info.partition.index} with "
             f"{info.partition.row_count} rows. Give it its own name again, or move it away to send its rows again."
@@ -136,14 +137,13 @@ def _is_part(path: Path) -> bool:
     return path.stem == f"{info.partition.index:05d}"
 
 
-def result_run_id(path: Path) -> str | None:
-    """Which run wrote a result file; `None` where there is no such file, or none of ours."""
+def result_metadata(path: Path) -> dict[str, str] | None:
+    """What a result file says of its run; `None` where there is no such file, or no Parquet file."""
     try:
         metadata = pq.read_metadata(path).metadata or {}
     except (OSError, pa.ArrowException):
         return None
-    run_id = metadata.get(b"cometbatch.run_id")
-    return None if run_id is None else run_id.decode(errors="replace")
+    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in metadata.items()}
 
 
 def file_stamp(path: Path) -> str | None:

@@ -90,6 +90,12 @@ def _adder(name: str) -> Callable[[Any, Any], Any]:
     return int.__add__
 
 
+def beside_outcomes(tally: Tally) -> Tally:
+    """What a tally holds beside outcomes: possible charges, asks that were not accepted, and the largest of answers."""
+    names = [name for name in Tally.__struct_fields__ if name.startswith(("charges", "rejected", "largest_"))]
+    return Tally(**{name: getattr(tally, name) for name in names})
+
+
 def spent(tally: Tally) -> Decimal:
     """US dollars that may have been spent, at most: outcomes, asks that were not accepted, and possible charges."""
     return reduce(EXACT.add, (tally.cost_usd, tally.rejected_cost_usd, tally.charges_usd))

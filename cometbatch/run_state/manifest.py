@@ -1,26 +1,50 @@
 """What a run is, frozen when it begins: every later session must find the same, or is refused field by field."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import CheckpointError, DriftError
+from cometbatch.input import table as source
 from cometbatch.input.table import Identity
-from cometbatch.records import PriceBook
+from cometbatch.records import Partition, PriceBook
 
-MANIFEST_VERSION = 3
-KNOWN_VERSIONS = (3,)
-PRICES_KEY = "cometbatch.prices"
-SHOWN_CHARACTERS = 60  # of a changed value, in the message
+MANIFEST_VERSION: Final = 3
+KNOWN_NEEDS: Final = frozenset[str]()
+"""Words for what a program must know to go on with a run. A manifest that has others is refused by name."""
+PRICES_KEY: Final = "cometbatch.prices"
+SHOWN_CHARACTERS: Final = 60  # of a changed value, in the message
+_SPOKEN: Final = {"prompt.rendering": "how prompts are rendered"}
+"""Fields of a fingerprint that are no key of a job, in words."""
+
+
+class Target(Struct, frozen=True):
+    """What is asked, and at what price: wire format, model, message templates, generation parameters, price book."""
+
+    format: str
+    model: str
+    prompt: list[Any]
+    params: dict[str, Any]
+    prices: PriceBook
+
+
+class Slice(Struct, frozen=True):
+    """One pass over the rows: which target is asked, for the how-many-th time (from 0)."""
+
+    label: str = ""
+    target: int = 0
+    sample: int = 0
 
 
 class Manifest(Struct, frozen=True):
     """The first file of a run directory. `fingerprint` is what changes answers; `job` is for people to read.
 
-    `version`: of the program that began the run; one that carries it on keeps to its columns, and to this number.
-    `replaces`: which file at the result's place the run was told to replace, as `parts.file_stamp` names it.
-    `priced_late`: the prices were found by a later session, so that rows recorded before have no cost.
+    `columns`: the names of the output columns, which a run keeps. `targets`, `slices`: only added to. `needs`: words of
+    `KNOWN_NEEDS`. `cometbatch`: the version of the program that began the run. `replaces`: which file at the result's
+    place the run was told to replace, as `parts.file_stamp` names it. `priced_late`: the prices were found by a later
+    session, so that rows recorded before have no cost.
     """
 
     version: int
@@ -30,16 +54,42 @@ class Manifest(Struct, frozen=True):
     fingerprint: dict[str, Any]
     input: Identity
     partition_rows: int
-    prices: PriceBook
     columns: tuple[str, ...]
+    targets: tuple[Target, ...]
     job: dict[str, Any]
+    slices: tuple[Slice, ...] = (Slice(),)
+    needs: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     replaces: str | None = None
     priced_late: bool = False
 
+    @property
+    def prices(self) -> PriceBook:
+        """The price book of the first target."""
+        return self.targets[0].prices
+
+    @property
+    def calls(self) -> int:
+        """How many calls the run has: each row in each slice."""
+        return self.input.rows * len(self.slices)
+
+    def with_prices(self, prices: PriceBook) -> "Manifest":
+        """The manifest with another price book for the first target."""
+        first = msgspec.structs.replace(self.targets[0], prices=prices)
+        return msgspec.structs.replace(self, targets=(first, *self.targets[1:]))
+
+    def partitions(self) -> list[Partition]:
+        """Every partition of the run, ascending: those of the first slice, then those of the next."""
+        return source.partitions(self.input.rows, self.partition_rows)
+
+    def partition_of(self, ordinal: int) -> int:
+        """The partition of a call. An ordinal is slice x rows + row; with one slice it is the row."""
+        return ordinal // self.partition_rows
+
 
 class _Version(Struct):
     version: int
+    needs: tuple[str, ...] = ()
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -48,13 +98,18 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def decode(content: bytes, where: str) -> Manifest:
-    """Raises `CheckpointError` where the manifest is damaged or of a version that this program doesn't know."""
+    """Raises `CheckpointError` where the manifest is damaged, or the run is one that this program does not know."""
     try:
-        version = msgspec.json.decode(content, type=_Version).version
-        if version not in KNOWN_VERSIONS:
+        found = msgspec.json.decode(content, type=_Version)
+        if found.version != MANIFEST_VERSION:
             raise CheckpointError(
-                f"{where}: written by another version of cometbatch (manifest version {version}, this one knows "
-                f"{' and '.join(map(str, KNOWN_VERSIONS))}). Carry on with that version, or start over with --fresh."
+                f"{where}: another version of cometbatch began this run (manifest version {found.version}, this one "
+                f"knows {MANIFEST_VERSION}). Finish it with that version, or start over with --fresh."
+            )
+        if unknown := sorted(set(found.needs) - KNOWN_NEEDS):
+            raise CheckpointError(
+                f"{where}: this run needs what this version of cometbatch does not know: {', '.join(unknown)}. "
+                "Continue with a newer version, or start over with --fresh."
             )
         return msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # the last two are msgspec's too
@@ -72,7 +127,7 @@ def metadata(manifest: Manifest) -> dict[str, str]:
     }
 
 
-def drift(manifest: Manifest, fingerprint: dict[str, Any]) -> list[tuple[str, object, object]]:
+def drift(manifest: Manifest, fingerprint: Mapping[str, Any]) -> list[tuple[str, object, object]]:
     """What changes answers and is not what it was when the run began: key, value then, value now."""
     known = msgspec.json.decode(msgspec.json.encode(fingerprint))  # through JSON, as the manifest's own went
     keys = sorted(manifest.fingerprint.keys() | known.keys())
@@ -80,10 +135,11 @@ def drift(manifest: Manifest, fingerprint: dict[str, Any]) -> list[tuple[str, ob
     return [(key, was, now) for key, was, now in pairs if was != now]
 
 
-def refuse_drift(manifest: Manifest, fingerprint: dict[str, Any], size: int, sha256: str) -> None:
+def refuse_drift(manifest: Manifest, fingerprint: Mapping[str, Any], size: int, sha256: str) -> None:
     """Raises `DriftError` naming every field whose change would mix answers that don't fit together."""
     changes = [
-        f"  {key}: was {_shown(was, now)}, is {_shown(now, was)}" for key, was, now in drift(manifest, fingerprint)
+        f"  {_SPOKEN.get(key, key)}: was {_shown(was, now)}, is {_shown(now, was)}"
+        for key, was, now in drift(manifest, fingerprint)
     ]
     if (size, sha256) != (manifest.input.size, manifest.input.sha256):
         changes.append(
@@ -94,7 +150,7 @@ def refuse_drift(manifest: Manifest, fingerprint: dict[str, Any], size: int, sha
         raise DriftError(
             f"The job or its input changed since this run began ({manifest.created_at}):\n"
             + "\n".join(changes)
-            + "\nUndo the change to carry on; or give output.path another name to keep both runs; or start over with "
+            + "\nUndo the change to continue; or give output.path another name to keep both runs; or start over with "
             "--fresh, which forgets the answers so far."
         )
 

@@ -1,55 +1,42 @@
-"""`--retry`: takes outcomes back, so that their rows are answered again; every other row's outcome is kept as it is.
+"""`--retry`: takes outcomes back, so that their calls are answered again; every other outcome stays as it is.
 
-One file's rename decides. For each partition with matching rows a journal of what is kept is written under a name
-that counts for nothing yet (`journal/00042.retry1.jsonl`); then `reopened.json` is replaced by one that names these
-journals. A partition whose named journal is there is open again, and its part, if it has one, is the old one: still in
-place, so that a data set stays whole, until the new part replaces it by the usual rename. What a crash leaves:
+The rename of one file decides. For each partition with matching calls a file of what is kept is written under a name
+that counts for nothing yet (`journal/00042.kept1.jsonl`); then `reopened.json` is replaced by one that puts these
+partitions into the new round. Records of earlier sessions, and the parts of earlier rounds, stop counting by the same
+rename, and what they came to is added to what was replaced: it stays in the bill. What a crash leaves:
 
-    before reopened.json    journals that nothing names: the run is as it was, and the next session removes them
-    after it                open partitions, the old parts and the old result; the next session carries on
-    a new part is there     and its journal too, which is complete: committed again from it, and nothing is sent
-    the journal is gone     the partition is committed
-    all are committed       the result is still the old one and marked as such: the next session publishes
-    published               and still marked so: published again, the same; then the mark and the names go
-
-What the outcomes that were taken back had cost is added up in the same file, by the same rename, so that the bill
-neither loses it nor counts it twice.
+    before reopened.json    files that nothing names: the run is as it was, and the next session removes them
+    after it                partitions of the new round without a part: they are open, and the next session goes on
+    a new part is there     it is a commit, since it has the round of its partition
+    all are committed       the result names fewer rounds than there are: the next session publishes again
 """
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, assert_never, get_args
 
-import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import UsageError
-from cometbatch.records import (
-    Answered,
-    Failed,
-    FailureKind,
-    FinishReason,
-    Outcome,
-    PossibleCharge,
-    Tally,
-)
+from cometbatch.records import Answered, Failed, FailureKind, FinishReason, Outcome, Record, Tally
 from cometbatch.results import codec, parts
-from cometbatch.results import columns as output
 from cometbatch.results import tally as tallies
-from cometbatch.run_state import resume
-from cometbatch.run_state.directory import Reopened, RunDirectory
-from cometbatch.run_state.manifest import Manifest
-from cometbatch.run_state.resume import Progressed
+from cometbatch.results.columns import columns_of, outcomes_in, read_outcomes
+from cometbatch.run_state import recorded
+from cometbatch.run_state.directory import Reopened, Round
+from cometbatch.run_state.progress import journaled
+from cometbatch.run_state.run import Run
 
 WORDS: Final = ("failed", "incomplete", *get_args(FailureKind), *get_args(FinishReason))
 """What `--retry` understands. A finish reason stands for incomplete rows alone (`stop`: an empty answer)."""
 
 
 class Matching(Struct, frozen=True):
-    """What would be taken back: in which partitions, and what it comes to."""
+    """What would be taken back: in which partitions, how many calls, and what of them would no longer count."""
 
     partitions: tuple[int, ...] = ()
-    tally: Tally = Tally()
+    calls: int = 0
+    replaced: Tally = Tally()
 
 
 def read_words(wanted: str | Iterable[str]) -> frozenset[str]:
@@ -61,7 +48,7 @@ def read_words(wanted: str | Iterable[str]) -> frozenset[str]:
 
 
 def matches(outcome: Outcome, words: frozenset[str]) -> bool:
-    """Whether the row is to be answered again; one with a whole answer never is."""
+    """Whether the call is to be answered again; one with a whole answer never is."""
     match outcome:
         case Answered(status="succeeded"):
             return False
@@ -73,93 +60,82 @@ def matches(outcome: Outcome, words: frozenset[str]) -> bool:
             assert_never(outcome)
 
 
-def find(
-    directory: RunDirectory, manifest: Manifest, progressed: Progressed, words: frozenset[str], prefix: str
-) -> Matching:
-    """Look which recorded rows match; changes nothing. Raises `CheckpointError` where a file is damaged."""
+def find(run: Run, words: frozenset[str]) -> Matching:
+    """Look which recorded calls match; changes nothing. Raises `CheckpointError` where a file is damaged."""
     found = Matching()
-    for index in _candidates(directory, manifest, progressed, words):
+    for index in _candidates(run, words):
         taken = Tally()
-        for outcomes in _outcomes(directory, manifest, progressed, index, prefix):
-            taken = tallies.add(taken, tallies.tally(outcome for outcome in outcomes if matches(outcome, words)))
+        for records in _records(run, index):
+            matching = (outcome for outcome in outcomes_in(records) if matches(outcome, words))
+            taken = tallies.add(taken, tallies.tally(matching))
         if taken.calls:
-            replaced = tallies.add(taken, _thrown(directory, manifest, progressed, index))
-            found = Matching((*found.partitions, index), tallies.add(found.tally, replaced))
+            replaced = tallies.add(found.replaced, tallies.add(taken, _beside_outcomes(run, index)))
+            found = Matching((*found.partitions, index), found.calls + taken.calls, replaced)
     return found
 
 
-def take_back(
-    directory: RunDirectory,
-    manifest: Manifest,
-    progressed: Progressed,
-    words: frozenset[str],
-    *,
-    found: Matching,
-    prefix: str,
-) -> Progressed:
-    """Open the matching rows again; when this returns, it has happened. Raises `CheckpointError`; then it has not."""
-    before = directory.reopened()
+def take_back(run: Run, words: frozenset[str], found: Matching, session: int) -> None:
+    """Open the matching calls again, in a round that begins with this session; when this returns, it has happened.
+
+    Raises `CheckpointError`; then it has not.
+    """
+    directory, before = run.directory, run.directory.reopened()
     this_round = before.rounds + 1
     for index in found.partitions:
-        outcomes = itertools.chain.from_iterable(_outcomes(directory, manifest, progressed, index, prefix))
-        kept = (codec.encode_record(outcome) for outcome in outcomes if not matches(outcome, words))
-        directory.write_journal(manifest.run_id, index, this_round, kept)
-    # A row that an old crash left marked, and that was answered since, is not in flight when it is opened again.
-    directory.write_marks(resume.unrecorded(directory.marks(), manifest, progressed))
+        lines = _kept_lines(run, index, words)
+        directory.journals.write_kept(run.manifest.run_id, index, this_round, lines)
     directory.write_reopened(
         Reopened(
             rounds=this_round,
-            journals={**before.journals, **dict.fromkeys(found.partitions, this_round)},
-            unpublished=True,
-            replaced=tallies.add(before.replaced, found.tally),
+            partitions=before.partitions | dict.fromkeys(found.partitions, Round(this_round, session)),
+            replaced=tallies.add(before.replaced, found.replaced),
         )
     )
-    return resume.look(directory, manifest)
 
 
-def settle(directory: RunDirectory) -> None:
-    """Note that the result is that of the parts again. No work where nothing was opened again."""
-    reopened = directory.reopened()
-    if reopened.unpublished:
-        directory.write_reopened(msgspec.structs.replace(reopened, journals={}, unpublished=False))
+def _kept_lines(run: Run, index: int, words: frozenset[str]) -> Iterator[bytes]:
+    """The outcomes that stay, and after them every call of the partition that has none then."""
+    partition = run.manifest.partitions()[index]
+    open_calls = set(range(partition.first_row, partition.first_row + partition.row_count))
+    for records in _records(run, index):
+        for outcome in outcomes_in(records):
+            if not matches(outcome, words):
+                open_calls.discard(outcome.ordinal)
+                yield codec.encode_record(outcome)
+    yield from (recorded.encode_open(recorded.OpenCall(ordinal)) for ordinal in sorted(open_calls))
 
 
-def _candidates(
-    directory: RunDirectory, manifest: Manifest, progressed: Progressed, words: frozenset[str]
-) -> Iterator[int]:
+def _candidates(run: Run, words: frozenset[str]) -> Iterator[int]:
     """The partitions worth reading: a part's footer tells that it has no such row, if it has none."""
-    for index in progressed.committed:
-        tally = parts.read_info(directory.part_path(index), manifest.run_id).tally
+    for index in run.progress.committed:
+        tally = _info(run, index).tally
         kinds = set(tally.failures) | ({"failed"} if tally.failed else set())
         reasons = {"incomplete", *get_args(FinishReason)} if tally.incomplete else set()
         if words & (kinds | reasons):
             yield index
-    yield from sorted(set(directory.journals()) - set(progressed.committed))
+    in_journals = {file.range for file in run.directory.journals.all()} | run.directory.reopened().partitions.keys()
+    yield from sorted(in_journals - set(run.progress.committed))
 
 
-def _outcomes(
-    directory: RunDirectory, manifest: Manifest, progressed: Progressed, index: int, prefix: str
-) -> Iterator[Sequence[Outcome]]:
+def _records(run: Run, index: int) -> Iterator[Sequence[Record]]:
     """What is recorded of a partition, committed or not, some rows in memory at a time: answers can be long."""
-    if index not in progressed.committed:
-        for records in resume.journaled(directory, index):
-            yield output.outcomes_in(records)
+    if index not in run.progress.committed:
+        yield from journaled(run.directory, run.manifest, index, run.progress.last)
         return
-    columns, row = output.columns_of(manifest.columns), index * manifest.partition_rows
-    for piece in parts.read_pieces(directory.part_path(index)):
-        yield output.read_outcomes(piece, row, prefix, columns)
-        row += piece.num_rows
+    columns = columns_of(run.manifest.columns)
+    ordinal = run.manifest.partitions()[index].first_row
+    for piece in parts.read_pieces(run.directory.parts.path(index)):
+        yield read_outcomes(piece, ordinal, run.prefix, columns)
+        ordinal += piece.num_rows
 
 
-def _thrown(directory: RunDirectory, manifest: Manifest, progressed: Progressed, index: int) -> Tally:
-    """What a partition's attempts that were thrown away came to: the new journal has no place for them."""
-    if index in progressed.committed:
-        tally = parts.read_info(directory.part_path(index), manifest.run_id).tally
-        return Tally(
-            charges=tally.charges,
-            charges_usd=tally.charges_usd,
-            charges_unknown=tally.charges_unknown,
-            charges_in_flight=tally.charges_in_flight,
-        )
-    records = itertools.chain.from_iterable(resume.journaled(directory, index))
-    return tallies.tally(record for record in records if isinstance(record, PossibleCharge))
+def _beside_outcomes(run: Run, index: int) -> Tally:
+    """What a partition's possible charges and asks came to: the file of kept outcomes has no place for them."""
+    if index in run.progress.committed:
+        return tallies.beside_outcomes(_info(run, index).tally)
+    records = itertools.chain.from_iterable(journaled(run.directory, run.manifest, index, run.progress.last))
+    return tallies.tally(record for record in records if not isinstance(record, Answered | Failed))
+
+
+def _info(run: Run, index: int) -> parts.PartInfo:
+    return parts.read_info(run.directory.parts.path(index), run.manifest.run_id, index)

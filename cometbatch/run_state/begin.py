@@ -1,0 +1,67 @@
+"""How a session begins: what earlier ones left is counted before the first request is sent.
+
+In this order, each step repeatable: leftovers go; existing journals are synced; the session's file is written, with the
+charges of all marks that no record settles; then marks that it has counted go.
+"""
+
+from cometbatch.records import Tally
+from cometbatch.results import tally as tallies
+from cometbatch.run_state.directory import RunDirectory
+from cometbatch.run_state.manifest import Manifest
+from cometbatch.run_state.run import Run
+from cometbatch.run_state.sessions import MARKS_LISTED, Session, Who
+from cometbatch.store import local
+
+
+def first_session(directory: RunDirectory, run_id: str, who: Who) -> None:
+    """Begin the first session of a new run. Raises `CheckpointError` where the disk won't have it."""
+    directory.write_session(Session(1, run_id, who))
+
+
+def next_session(run: Run, who: Who) -> Run:
+    """Begin a session of a run; returns the run as this session finds it, charges included.
+
+    Raises `CheckpointError` where the disk fails.
+    """
+    _remove_leftovers(run)
+    journals = run.directory.journals
+    journals.sync()
+    whole = {file.name: run.progress.whole.get(file.name, 0) for file in journals.all()}
+    _write(run, who, {name: size for name, size in whole.items() if size}, run.progress.charges)
+    return run.looked_at_again()
+
+
+def begin_anew(run: Run, who: Who, manifest: Manifest) -> Run:
+    """Begin a session of a run without outcomes, whose job may have changed meanwhile.
+
+    Its journals hold money alone: this goes into the session's file, and the journals count for nothing from there on.
+    Raises `CheckpointError` where the disk fails.
+    """
+    _remove_leftovers(run)
+    in_journals = tallies.beside_outcomes(run.progress.records)
+    _write(run, who, {}, tallies.add(run.progress.charges, in_journals))
+    for file in run.directory.journals.all():
+        local.remove(run.directory.journals.folder / file.name)
+    return run.with_manifest(manifest).looked_at_again()
+
+
+def _write(run: Run, who: Who, counted: dict[str, int], charges: Tally) -> None:
+    last, number = run.progress.last, run.directory.next_session()
+    run.directory.write_session(
+        Session(
+            number=number,
+            run_id=run.manifest.run_id,
+            who=who,
+            found=run.progress.unsettled[:MARKS_LISTED],
+            total=charges if last is None else tallies.add(last.total, charges),
+            counted=counted,
+            set_aside={} if last is None else last.set_aside,
+        )
+    )
+    for path in run.directory.marks_before(number):
+        local.remove(path)
+
+
+def _remove_leftovers(run: Run) -> None:
+    for path in run.directory.leftovers(run.progress.committed, run.progress.last):
+        local.remove(path)

@@ -1,0 +1,169 @@
+"""Marks of requests in flight, in a small mapped file that outlives a killed process.
+
+A mark says which attempt is on its way and what it can cost at most. It costs a memory write, not a system call. A
+mark that a dead session left, and that no record settles, is a possible charge.
+
+Guards: a mark is there before its request leaves, and until a sync has covered the record of what came of it.
+"""
+
+import itertools
+import mmap
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from decimal import ROUND_CEILING, Decimal
+from pathlib import Path
+from typing import IO, Final
+
+from msgspec import Struct
+
+from cometbatch.errors import CheckpointError
+from cometbatch.money.exact import ROUNDING
+from cometbatch.store import local
+
+CELL_BYTES: Final = 64  # of a mark: ordinal, ask, attempt, amount, checksum, line break
+EMPTY: Final = b" " * (CELL_BYTES - 1) + b"\n"
+UNKNOWN: Final = "unknown"  # the amount of an attempt that has no highest cost
+AMOUNT_UNIT: Final = Decimal("1e-9")  # US dollars: an amount is rounded up to it
+AMOUNT_CHARACTERS: Final = 21  # of an amount in a mark; a longer one is unknown
+CHECKSUM_AND_END: Final = 9  # bytes: a CRC-32 in hexadecimal, and the line break
+_FIELDS: Final = b"%20d %4d %6d %21b "  # 55 bytes, then a checksum of 8 digits and a line break
+_HEADER: Final = b"run %-59b\n"
+_MARK: Final = re.compile(rb" *(\d{1,20}) +(\d{1,4}) +(\d{1,6}) +(unknown|[0-9.]{1,21}) ([0-9a-f]{8})\n")
+
+
+class Mark(Struct, frozen=True):
+    """An attempt on its way. `max_cost_usd`: US dollars at most, None is unknown. `is_whole`: its checksum fits."""
+
+    ordinal: int
+    ask: int
+    attempt: int
+    max_cost_usd: Decimal | None
+    is_whole: bool = True
+
+
+class InFlightMarks:
+    """The marks that this session sets, in a file of its own. For one thread, the event loop's."""
+
+    def __init__(self, path: Path, run_id: str, cells: int) -> None:
+        """Make the file with room for `cells` marks; it grows. Raises `CheckpointError` where the disk refuses."""
+        self._path = path
+        local.write_bytes(path, _HEADER % run_id.encode() + EMPTY * cells)
+        with local.naming(path, "can't be opened"):
+            self._file: IO[bytes] = path.open("r+b", buffering=0)
+        self._cells = cells
+        self._map = self._mapped()
+        self._free = list(range(cells, 0, -1))  # cell 0 is the header
+        self._recorded: list[int] = []  # cells whose record no sync has covered yet
+        self._is_dirty = False
+
+    def _mapped(self) -> mmap.mmap:
+        with local.naming(self._path, "can't be mapped into memory"):
+            return mmap.mmap(self._file.fileno(), (self._cells + 1) * CELL_BYTES)
+
+    def begin(self, ordinal: int, ask: int, attempt: int, amount: Decimal | None) -> int:
+        """Mark an attempt that is about to be sent; returns the cell that holds the mark."""
+        if not self._free:
+            self._grow()
+        cell = self._free.pop()
+        self._map[cell * CELL_BYTES : (cell + 1) * CELL_BYTES] = mark_bytes(ordinal, ask, attempt, amount)
+        self._is_dirty = True
+        return cell
+
+    def end(self, cell: int, *, recorded: bool) -> None:
+        """The attempt is dealt with. A cell of which a record tells stays until a sync has covered that record."""
+        if recorded:
+            self._recorded.append(cell)
+        else:
+            self._clear(cell)
+
+    def take_recorded(self) -> list[int]:
+        """The cells whose records are written by now; for `free`, once these records are synced."""
+        taken, self._recorded = self._recorded, []
+        return taken
+
+    def free(self, cells: list[int]) -> None:
+        """Empty these cells."""
+        for cell in cells:
+            self._clear(cell)
+
+    def _clear(self, cell: int) -> None:
+        self._map[cell * CELL_BYTES : (cell + 1) * CELL_BYTES] = EMPTY
+        self._free.append(cell)
+        self._is_dirty = True
+
+    def _grow(self) -> None:
+        """Twice as many cells, where records wait for a sync longer than usual."""
+        before, self._cells = self._cells, max(1, 2 * self._cells)
+        with local.naming(self._path, "can't be written"):
+            self._map.close()
+            os.pwrite(self._file.fileno(), EMPTY * (self._cells - before), (before + 1) * CELL_BYTES)
+        self._map = self._mapped()
+        self._free += range(self._cells, before, -1)
+
+    def syncs(self) -> list[Callable[[], None]]:
+        """What makes the marks survive a power cut, for another thread to call; nothing where none has changed."""
+        if not self._is_dirty:
+            return []
+        self._is_dirty = False
+        return [self._sync]
+
+    def _sync(self) -> None:
+        with local.naming(self._path, "can't be synced"):
+            local.sync_data(self._file.fileno())
+
+    def close(self) -> None:
+        """Release the mapping; the marks stay in the file."""
+        self._map.close()
+        self._file.close()
+
+
+def mark_bytes(ordinal: int, ask: int, attempt: int, amount: Decimal | None) -> bytes:
+    """A mark as it stands in its cell."""
+    fields = _FIELDS % (ordinal, ask, attempt, UNKNOWN.encode() if amount is None else _amount(amount))
+    return b"%b%08x\n" % (fields, zlib.crc32(fields))
+
+
+def _amount(amount: Decimal) -> bytes:
+    """Rounded up: a mark never says less than the attempt can cost."""
+    text = f"{amount.quantize(AMOUNT_UNIT, ROUND_CEILING, ROUNDING):f}"
+    return (text if len(text) <= AMOUNT_CHARACTERS else UNKNOWN).encode()
+
+
+def read_marks(path: Path, run_id: str) -> list[Mark]:
+    """The marks in a file; none where there is no file.
+
+    A cell that is neither empty nor whole is a mark of an unknown call. It counts at the largest amount in the file.
+    Raises `CheckpointError` where the file is another run's, or can't be read.
+    """
+    data = local.content(path, b"")
+    header = data[:CELL_BYTES]
+    if header and header != _HEADER % run_id.encode() and re.fullmatch(rb"run [0-9a-f]+ *\n", header):
+        raise CheckpointError(f"{path}: these marks belong to another run. Move the file away and run again.")
+    return list(_marks(data[CELL_BYTES:]))
+
+
+def _marks(cells: bytes) -> Iterator[Mark]:
+    damaged, amounts = 0, list[Decimal | None]()
+    for start in range(0, len(cells), CELL_BYTES):
+        cell = cells[start : start + CELL_BYTES]
+        if not cell.strip(b" \n\0"):
+            continue
+        mark = _read(cell)
+        if mark is None:
+            damaged += 1
+        else:
+            amounts.append(mark.max_cost_usd)
+            yield mark
+    known = [amount for amount in amounts if amount is not None]
+    most = max(known) if known and len(known) == len(amounts) else None
+    yield from itertools.repeat(Mark(-1, 0, 0, most, is_whole=False), damaged)
+
+
+def _read(cell: bytes) -> Mark | None:
+    found = _MARK.fullmatch(cell)
+    if found is None or int(found[5], 16) != zlib.crc32(cell[:-CHECKSUM_AND_END]):
+        return None
+    amount = None if found[4] == UNKNOWN.encode() else Decimal(found[4].decode())
+    return Mark(int(found[1]), int(found[2]), int(found[3]), amount)

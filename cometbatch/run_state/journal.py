@@ -1,0 +1,298 @@
+"""Journals: the records of a range of calls, a checksummed line each, written by one session and read by all.
+
+Guards: a line that was handed to the operating system survives the death of the process, and one that was synced
+survives a power cut. A journal notes how far it is synced. Damage after the last note is what a power cut leaves: the
+lines that are whole count. Damage before it has another cause, and is an error that names line and call.
+"""
+
+import contextlib
+import itertools
+import os
+import re
+import threading
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from cometbatch.errors import CheckpointError
+from cometbatch.store import local
+
+CHECKSUM_DIGITS: Final = 8  # of a CRC-32 in hexadecimal
+LINE_EXTRA_BYTES: Final = CHECKSUM_DIGITS + 2  # around a record: checksum, space, line break
+ORDINAL = re.compile(rb'"ordinal":(\d{1,18})\b')
+
+
+class Header(Struct, frozen=True, tag="journal", tag_field="record"):
+    """The first line of a journal: to which run and range of calls it belongs, and which session writes it.
+
+    `session` is a session's number, or, in a file of kept outcomes, the number of the round of `--retry`.
+    """
+
+    run_id: str
+    range: int
+    session: int
+
+
+class Synced(Struct, frozen=True, tag="synced", tag_field="record"):
+    """A note between records: the first `bytes` bytes of this file survive a power cut."""
+
+    bytes: int
+
+
+_Control: TypeAlias = Header | Synced
+_CONTROL = msgspec.json.Decoder(_Control)
+_CONTROL_STARTS: Final = (b'{"record":"journal"', b'{"record":"synced"')
+
+
+class Damage(Struct, frozen=True):
+    """A line that can't be read. `number` counts from 1; `ordinal` is None where the line does not show its call."""
+
+    number: int
+    offset: int
+    ordinal: int | None
+
+
+class DamagedJournalError(CheckpointError):
+    """A line of a journal that was synced can't be read any more."""
+
+    def __init__(self, path: Path, damage: Damage) -> None:
+        """Name the file, the line, and where it shows one, the call."""
+        call = "" if damage.ordinal is None else f" of row {damage.ordinal}"
+        super().__init__(
+            f"{path}:{damage.number}: the line{call} is damaged (its checksum differs), and no power cut explains it. "
+            f"Restore the file from a copy; or count its damaged lines as charges and send their rows again: run the "
+            f"same command with --set-aside {path.name}"
+        )
+        self.path = path
+        self.damage = damage
+
+    def __reduce__(self) -> tuple[type["DamagedJournalError"], tuple[Path, Damage]]:
+        """Pickled by what it is made from."""
+        return DamagedJournalError, (self.path, self.damage)
+
+
+class Journal:
+    """A journal that this session writes, with unbuffered appends.
+
+    `append` is for one thread, the event loop's; `sync` may be called by another.
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        """Begin a new file. Raises `CheckpointError` where the disk won't have it, or the file is there already."""
+        self.path = path
+        with local.naming(path, "can't open the journal"):
+            self._file = path.open("x+b", buffering=0)
+        self._written = 0  # bytes of whole lines
+        self._synced = 0  # of these, bytes that survive a power cut
+        self._noted = 0  # bytes that the last note in the file speaks of
+        self._is_named = False  # whether the file's name survives a power cut
+        self._syncing = threading.Lock()
+        try:
+            self._write([msgspec.json.encode(header)])
+        except CheckpointError:
+            self._file.close()
+            raise
+
+    def append(self, records: Sequence[bytes]) -> int:
+        """Write records (no line break inside) and return the offset of the first one's line.
+
+        Raises `CheckpointError` when the disk won't take all of them; those before the first that it won't are written.
+        """
+        if self._noted < self._synced:
+            note, self._noted = Synced(self._synced), self._synced
+            self._write([msgspec.json.encode(note)])
+        offset = self._written
+        self._write(records)
+        return offset
+
+    def _write(self, records: Sequence[bytes]) -> None:
+        lines = b"".join(map(line_of, records))
+        try:
+            written = self._file.write(lines)
+        except OSError:
+            self._cut_off()
+            with local.naming(self.path, "can't write the journal"):
+                raise
+        if written != len(lines):
+            self._written += lines.rfind(b"\n", 0, written) + 1
+            self._cut_off()
+            raise CheckpointError(f"{self.path}: can't write the journal (the disk is full). {local.MAKE_ROOM}")
+        self._written += written
+
+    def _cut_off(self) -> None:
+        """A half-written line must not stay: a later line behind it would look like a part of it."""
+        with contextlib.suppress(OSError):
+            self._file.truncate(self._written)
+
+    def read_again(self, offset: int, size: int) -> bytes:
+        """The record of `size` bytes whose line begins at `offset`.
+
+        Raises `CheckpointError` where it is not what was written, or the disk fails.
+        """
+        return read_at(self.path, self._file.fileno(), offset, size)
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether something was appended since the last sync began."""
+        return self._written != self._synced
+
+    def sync(self) -> None:
+        """Make what was appended survive a power cut; no work if nothing was. For any thread."""
+        with self._syncing, local.naming(self.path, "can't sync the journal"):
+            written = self._written
+            if written == self._synced or self._file.closed:
+                return
+            local.sync_data(self._file.fileno())
+            if not self._is_named:  # a power cut may take a new file with all that was synced into it
+                local.sync(self.path.parent)
+                self._is_named = True
+            self._synced = written
+
+    def close(self) -> None:
+        """Close the file, once no thread is syncing it; it stays for the next session."""
+        with self._syncing:
+            self._file.close()
+
+
+def line_of(record: bytes) -> bytes:
+    """A record as a line: checksum, space, record, line break."""
+    return b"%08x %b\n" % (zlib.crc32(record), record)
+
+
+def write_whole(path: Path, header: Header, records: Iterable[bytes]) -> None:
+    """Write a journal that is whole or absent; each record is written before the next is asked for.
+
+    Raises `CheckpointError` where the disk won't take it, and whatever `records` raised.
+    """
+    lines = map(line_of, itertools.chain([msgspec.json.encode(header)], records))
+    local.write_aside(path, lambda file: file.writelines(lines))
+
+
+def read_at(path: Path, descriptor: int, offset: int, size: int) -> bytes:
+    """The record of `size` bytes whose line begins at `offset` of an open file. Raises `CheckpointError`."""
+    with local.naming(path, "can't read the journal"):
+        line = os.pread(descriptor, size + LINE_EXTRA_BYTES, offset)
+    record = _checked(line)
+    if record is None:
+        raise DamagedJournalError(path, Damage(0, offset, _ordinal(line)))
+    return record
+
+
+class JournalReader:
+    """The records of a journal that this or another process wrote, without changing it.
+
+    `limit`: how many of its bytes count; None is all. `set_aside`: offsets of damaged lines that a person has accepted.
+    `is_whole`: the file was synced before it counted, so that damage anywhere in it is an error.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        run_id: str,
+        range_: int,
+        *,
+        limit: int | None = None,
+        set_aside: Collection[int] = (),
+        is_whole: bool = False,
+    ) -> None:
+        self._path = path
+        self._belongs = (run_id, range_)
+        self._limit = limit
+        self._set_aside = set_aside
+        self._is_whole = is_whole
+        self.whole_bytes = 0  # up to the end of the last line that is whole
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        """Each record with the offset of its line; none where there is no such file.
+
+        Raises `DamagedJournalError`, and `CheckpointError` where the file is another run's, is no journal, is shorter
+        than it was, or can't be read.
+        """
+        with local.naming(self._path, "can't be read"):
+            try:
+                file = self._path.open("rb")
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            with file:
+                self._check_size(os.fstat(file.fileno()).st_size)
+                yield from self._records(file)
+
+    def damage(self) -> list[Damage]:
+        """The damaged lines that no power cut explains. Raises `CheckpointError` as reading does."""
+        found: list[Damage] = []
+        with local.naming(self._path, "can't be read"), self._path.open("rb") as file:
+            for _ in self._records(file, found):
+                pass
+        return found
+
+    def _check_size(self, size: int) -> None:
+        if self._limit is not None and size < self._limit:
+            raise CheckpointError(
+                f"{self._path}: {size:,} bytes, where there were {self._limit:,}: the file was cut. Restore it from a "
+                "copy."
+            )
+
+    def _records(self, file: Iterable[bytes], found: list[Damage] | None = None) -> Iterator[tuple[int, bytes]]:
+        """Damage that is not to be explained goes to `found`, or is raised where there is none."""
+        torn: list[Damage] = []  # that the next note may show to have been synced
+        offset, is_any_whole = 0, False
+        for number, line in enumerate(file, start=1):
+            if self._limit is not None and offset >= self._limit:
+                break
+            record = _checked(line)
+            if record is None:
+                torn.append(Damage(number, offset, _ordinal(line)))
+                self._refuse_stranger(line, is_any_whole=is_any_whole)
+                if self._is_whole:
+                    self._tell(torn, found)
+            elif record.startswith(_CONTROL_STARTS):
+                torn = self._take_control(record, number, torn, found)
+            elif number == 1:
+                raise self._stranger()
+            else:
+                yield offset, record
+            offset += len(line)
+            if record is not None:
+                is_any_whole, self.whole_bytes = True, offset
+
+    def _take_control(self, record: bytes, number: int, torn: list[Damage], found: list[Damage] | None) -> list[Damage]:
+        """Returns the damage that is still to be explained."""
+        match _CONTROL.decode(record):
+            case Header() as header if number == 1 and (header.run_id, header.range) != self._belongs:
+                raise CheckpointError(
+                    f"{self._path}:1: this journal belongs to run {header.run_id}, range {header.range}, not to run "
+                    f"{self._belongs[0]}, range {self._belongs[1]}. Move it away and run again."
+                )
+            case Synced(bytes=synced):
+                self._tell([each for each in torn if each.offset < synced], found)
+                return [each for each in torn if each.offset >= synced]
+        return torn
+
+    def _tell(self, damaged: list[Damage], found: list[Damage] | None) -> None:
+        unexpected = [each for each in damaged if each.offset not in self._set_aside]
+        if unexpected and found is None:
+            raise DamagedJournalError(self._path, unexpected[0])
+        if found is not None:
+            found += unexpected
+
+    def _refuse_stranger(self, line: bytes, *, is_any_whole: bool) -> None:
+        """A first line with an end and no zeros in it is not what a power cut leaves of a journal."""
+        if not is_any_whole and line.endswith(b"\n") and b"\0" not in line and not ORDINAL.search(line):
+            raise self._stranger()
+
+    def _stranger(self) -> CheckpointError:
+        return CheckpointError(f"{self._path}:1: this is no journal that cometbatch wrote. Move it away and run again.")
+
+
+def _checked(line: bytes) -> bytes | None:
+    record = line[CHECKSUM_DIGITS + 1 : -1]
+    return record if line == line_of(record) else None
+
+
+def _ordinal(line: bytes) -> int | None:
+    found = ORDINAL.search(line)
+    return None if found is None else int(found[1])

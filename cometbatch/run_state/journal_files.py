@@ -1,0 +1,92 @@
+"""The folder of a run's journals: which file holds what, and what of it counts."""
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from msgspec import Struct
+
+from cometbatch.errors import UsageError
+from cometbatch.run_state import journal
+from cometbatch.run_state.journal import Header, Journal, JournalReader
+from cometbatch.run_state.names import JOURNAL, KEPT, index_in, name_of
+from cometbatch.run_state.sessions import Session
+from cometbatch.store import local
+
+
+class JournalFile(Struct, frozen=True, order=True):
+    """A journal's file: the range of calls, the session and the worker that write it. Sorted as they count."""
+
+    range: int
+    session: int
+    worker: int
+    name: str
+
+
+class JournalFiles:
+    """Journals of all sessions, and the files of outcomes that rounds of `--retry` keep.
+
+    What counts of them is in the newest session's file, which readers are given; None before the first session.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def all(self) -> list[JournalFile]:
+        """Every session's journals, by range, then session, then worker; files with other names are nobody's."""
+        found = []
+        for name in local.entries(self.folder):
+            match = JOURNAL.fullmatch(name)
+            if match and (range_ := index_in(match)) is not None:
+                found.append(JournalFile(range_, int(match[2]), int(match[3] or 0), name))
+        return sorted(found)
+
+    def of_range(self, range_: int) -> list[Path]:
+        """Every file of a range: journals of all sessions, and what rounds kept."""
+        names = local.entries(self.folder)
+        return [
+            self.folder / name for name in names if index_in(JOURNAL.fullmatch(name) or KEPT.fullmatch(name)) == range_
+        ]
+
+    def begin(self, run_id: str, range_: int, session: int) -> Journal:
+        """A new journal, of the session that runs. Raises `CheckpointError` where the disk won't have it."""
+        return Journal(self.folder / f"{name_of(range_)}.{session}.jsonl", Header(run_id, range_, session))
+
+    def read(self, file: JournalFile, run_id: str, last: Session | None) -> JournalReader:
+        """A reader of what counts in a journal."""
+        is_earlier = last is not None and file.session < last.number
+        limit = last.counted.get(file.name, 0) if last is not None and is_earlier else None
+        aside = () if last is None else last.set_aside.get(file.name, ())
+        return JournalReader(self.folder / file.name, run_id, file.range, limit=limit, set_aside=frozenset(aside))
+
+    def reader_of(self, name: str, run_id: str, *, set_aside: Collection[int] = ()) -> JournalReader:
+        """A reader of all of a file with this name. Raises `UsageError` where no journal has such a name."""
+        match = JOURNAL.fullmatch(name) or KEPT.fullmatch(name)
+        index = index_in(match)
+        if match is None or index is None or name not in local.entries(self.folder):
+            raise UsageError(f"--set-aside: {self.folder} has no journal named {name!r}.")
+        is_whole = match.re is KEPT
+        return JournalReader(self.folder / name, run_id, index, set_aside=set_aside, is_whole=is_whole)
+
+    def kept(self, index: int, round_: int) -> Path:
+        """Where the outcomes are that a round of `--retry` keeps of a partition."""
+        return self.folder / f"{name_of(index)}.kept{round_}.jsonl"
+
+    def read_kept(self, index: int, round_: int, run_id: str, last: Session | None) -> JournalReader:
+        """A reader of what a round keeps of a partition."""
+        path = self.kept(index, round_)
+        aside = () if last is None else last.set_aside.get(path.name, ())
+        return JournalReader(path, run_id, index, set_aside=frozenset(aside), is_whole=True)
+
+    def write_kept(self, run_id: str, index: int, round_: int, records: Iterable[bytes]) -> None:
+        """Write what a round keeps, which counts for nothing until the note of rounds names it.
+
+        Raises `CheckpointError` where the disk refuses, and whatever `records` raised; then there is no such file.
+        """
+        journal.write_whole(self.kept(index, round_), Header(run_id, index, round_), records)
+
+    def sync(self) -> None:
+        """Make every journal survive a power cut: a killed process may have written what it never synced."""
+        for file in self.all():
+            local.sync(self.folder / file.name)
+        if self.folder.is_dir():
+            local.sync(self.folder)

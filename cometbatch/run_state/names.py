@@ -1,0 +1,26 @@
+"""How the files of a run are named, and the numbers in their names."""
+
+import re
+from typing import Final
+
+from cometbatch.store import local
+
+INDEX_DIGITS: Final = 5  # of a partition or range in a file's name, at least
+
+JOURNAL: Final = re.compile(r"([0-9]{5,18})\.([0-9]{1,9})(?:-([0-9]{1,9}))?\.jsonl")
+KEPT: Final = re.compile(r"([0-9]{5,18})\.kept([0-9]{1,9})\.jsonl")
+PART: Final = re.compile(r"([0-9]{5,18})(?:\.r([0-9]{1,9}))?\.part")
+DATASET_PART: Final = re.compile(r"([0-9]{5,18})\.parquet")
+SESSION: Final = re.compile(r"([0-9]{1,9})\.json")
+MARKS: Final = re.compile(r"in_flight\.([0-9]{1,9})(?:-([0-9]{1,9}))?")
+STAGED: Final = re.compile(r"\.(.+)" + re.escape(local.STAGED))
+
+
+def name_of(index: int) -> str:
+    """A partition or range in a file's name; more digits where they are needed."""
+    return f"{index:0{INDEX_DIGITS}d}"
+
+
+def index_in(found: re.Match[str] | None) -> int | None:
+    """The partition or range in a name; None where the name is none of ours, as with a zero too many."""
+    return int(found[1]) if found and name_of(int(found[1])) == found[1] else None

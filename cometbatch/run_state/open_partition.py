@@ -1,0 +1,149 @@
+"""A partition between its first call and its part: its records, kept in memory or read again from the journals."""
+
+import contextlib
+import itertools
+import os
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+
+import pyarrow as pa
+
+from cometbatch.records import Answered, Failed, Partition, Record, RejectedAsk
+from cometbatch.results import codec
+from cometbatch.run_state import recorded
+from cometbatch.run_state.journal import LINE_EXTRA_BYTES, Journal, read_at
+from cometbatch.run_state.recorded import Source
+from cometbatch.store import local
+
+RECORD_BYTES = 450  # bytes that a record takes in memory, beside those of its line
+WIDEST_BYTES = 5  # bytes for each byte of a line that is not ASCII: wide characters, and the UTF-8 that encoding leaves
+PIECE_BYTES = 4 * 1024 * 1024  # bytes of lines and input that become one row group of a part
+
+
+class PartitionRecords:
+    """The records of a partition, as far as there is room (bytes) in memory; else their places in the files.
+
+    `files` are what earlier sessions left; the last place is this session's own `journal`.
+    """
+
+    def __init__(self, files: Sequence[Source], journal: Journal, room: int) -> None:
+        self._files = files
+        self._journal = journal
+        self._room = room
+        self._in_memory: list[Record] | None = []
+        self._ordinals = array("q")
+        self._sizes = array("q")
+        self._offsets = array("q")
+        self._sources = array("q")
+        self._duplicates: set[int] = set()  # numbers of records whose line is an outcome that came too late
+        for entry in recorded.entries(files):
+            if entry.is_duplicate:
+                self._duplicates.add(len(self._ordinals))
+            self._keep([entry.record], entry.source, entry.offset, [entry.size], is_wide=True)
+
+    def add(self, records: Sequence[Record], lines: Sequence[bytes], offset: int) -> None:
+        """Note records of this session, whose lines begin at `offset` of its journal."""
+        is_wide = not all(map(bytes.isascii, lines))
+        self._keep(records, len(self._files), offset, list(map(len, lines)), is_wide=is_wide)
+
+    def _keep(
+        self, records: Sequence[Record], source: int, offset: int, sizes: Sequence[int], *, is_wide: bool
+    ) -> None:
+        self._ordinals.extend([record.ordinal for record in records])
+        self._sizes.extend(sizes)
+        self._sources.extend([source] * len(sizes))
+        self._offsets.extend(
+            itertools.islice(itertools.accumulate((s + LINE_EXTRA_BYTES for s in sizes), initial=offset), len(sizes))
+        )
+        if self._in_memory is not None:
+            self._in_memory += records
+            self._room -= sum(sizes) * (WIDEST_BYTES if is_wide else 1) + RECORD_BYTES * len(sizes)
+            if self._room < 0:
+                self._in_memory = None
+
+    def outcomes(self) -> set[int]:
+        """The calls that have an outcome after the replay of what earlier sessions left."""
+        with contextlib.ExitStack() as files:
+            fetch = self._fetch(files)
+            records = (fetch(number) for number in range(len(self._ordinals)))
+            return {record.ordinal for record in records if isinstance(record, Answered | Failed)}
+
+    def in_order(self, beside_bytes: int, piece_bytes: float) -> Iterator[list[Record]]:
+        """All that count once each call has its outcome, by ordinal, about `piece_bytes` of lines at a time.
+
+        `beside_bytes`: of the input that will stand beside each. Asks of this session are left out: the outcomes of
+        their calls, which are this session's too, hold their sums.
+        """
+        some: list[Record] = []
+        size = 0
+        own = len(self._files)
+        with contextlib.ExitStack() as files:
+            fetch = self._fetch(files)
+            for number in sorted(range(len(self._ordinals)), key=self._ordinals.__getitem__):
+                record = fetch(number)
+                if isinstance(record, RejectedAsk) and self._sources[number] == own:
+                    continue
+                some.append(record)
+                size += self._sizes[number] + beside_bytes
+                if size >= piece_bytes:
+                    yield some
+                    some, size = [], 0
+            yield some
+
+    def _fetch(self, files: contextlib.ExitStack) -> Callable[[int], Record]:
+        """What finds a record by its number. `files` closes what it opens."""
+        if self._in_memory is not None:
+            return self._in_memory.__getitem__
+        opened: dict[int, int] = {}
+
+        def fetch(number: int) -> Record:
+            source, offset, size = self._sources[number], self._offsets[number], self._sizes[number]
+            if source == len(self._files):
+                line = self._journal.read_again(offset, size)
+            else:
+                path = self._files[source].path
+                if source not in opened:
+                    with local.naming(path, "can't be read"):
+                        opened[source] = os.open(path, os.O_RDONLY)
+                    files.callback(os.close, opened[source])
+                line = read_at(path, opened[source], offset, size)
+            return recorded.read_again(line, is_duplicate=number in self._duplicates)
+
+        return fetch
+
+
+class OpenPartition:
+    """A partition, the input's rows beside it, and what is recorded of its calls."""
+
+    def __init__(
+        self, partition: Partition, table: pa.Table, files: Sequence[Source], journal: Journal, room: int
+    ) -> None:
+        self.partition = partition
+        self.table = table
+        self.size = table.nbytes
+        self.journal = journal
+        self._records = PartitionRecords(files, journal, room)
+        self.recorded = self._records.outcomes()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each call has its outcome."""
+        return len(self.recorded) == self.partition.row_count
+
+    def record(self, records: Sequence[Record]) -> None:
+        """Write records down. Raises `CheckpointError` where the disk won't take them."""
+        lines = list(map(codec.encode_record, records))
+        offset = self.journal.append(lines)
+        self._records.add(records, lines, offset)
+        self.recorded.update([record.ordinal for record in records if isinstance(record, Answered | Failed)])
+
+    def records(self, piece_bytes: float) -> Iterator[list[Record]]:
+        """What was recorded, in the order of the calls, some megabytes at a time."""
+        return self._records.in_order(self.size // self.partition.row_count, piece_bytes)
+
+    def close(self) -> None:
+        """Sync and close the journal, which stays for the next session."""
+        try:
+            self.journal.sync()
+        finally:
+            self.journal.close()

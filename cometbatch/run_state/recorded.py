@@ -1,0 +1,116 @@
+"""What is recorded of a partition that has no part yet: kept outcomes, then every session's journals, read as one.
+
+Guards: the first outcome of a call stands, in the order of sessions and workers; what it was paid a second time is a
+possible charge, never an error. An answer that was not accepted counts where its own session has no outcome of its
+call: an outcome's sums hold the asks of its session.
+"""
+
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from cometbatch.records import Answered, Failed, Outcome, PossibleCharge, Record, RejectedAsk
+from cometbatch.run_state.directory import RunDirectory
+from cometbatch.run_state.journal import JournalReader
+from cometbatch.run_state.sessions import Session
+
+KEPT_BY_A_ROUND = -1  # in place of a session's number: a file of kept outcomes comes before every session's
+
+
+class OpenCall(Struct, frozen=True, tag="open", tag_field="record"):
+    """A line of a file of kept outcomes: a call that a round asks again, or that was open, and its target."""
+
+    ordinal: int
+    target: int = 0
+
+
+_Line: TypeAlias = Answered | Failed | RejectedAsk | PossibleCharge | OpenCall
+_decode = msgspec.json.Decoder(_Line).decode
+encode_open = msgspec.json.Encoder().encode
+
+
+class Source(Struct, frozen=True):
+    """A file with records of a partition. `session`: who wrote it."""
+
+    path: Path
+    session: int
+    reader: JournalReader
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """A record as it counts, and where it stands. `is_duplicate`: the line is an outcome that came too late."""
+
+    record: Record
+    source: int
+    offset: int
+    size: int
+    is_duplicate: bool = False
+
+
+def sources(directory: RunDirectory, run_id: str, index: int, last: Session | None) -> list[Source]:
+    """The files whose records of a partition count, in the order in which they count."""
+    round_ = directory.reopened().round_of(index)
+    journals = directory.journals
+    found = []
+    if round_.round:
+        kept = journals.read_kept(index, round_.round, run_id, last)
+        found.append(Source(journals.kept(index, round_.round), KEPT_BY_A_ROUND, kept))
+    counting = (file for file in journals.all() if file.range == index and file.session >= round_.since)
+    found += [Source(journals.folder / file.name, file.session, journals.read(file, run_id, last)) for file in counting]
+    return found
+
+
+def entries(files: Iterable[Source]) -> Iterator[Entry]:
+    """The records in these files as they count; asks that count come last.
+
+    Raises what a `JournalReader` raises.
+    """
+    done: dict[int, int] = {}  # which session has a call's outcome
+    asks: dict[tuple[int, int], list[Entry]] = {}  # by session and call
+    for number, file in enumerate(files):
+        for offset, line in file.reader:
+            record = _decode(line)
+            if isinstance(record, OpenCall):
+                continue
+            entry = Entry(record, number, offset, len(line))
+            if isinstance(record, RejectedAsk):
+                asks.setdefault((file.session, record.ordinal), []).append(entry)
+            elif isinstance(record, PossibleCharge):
+                yield entry
+            elif record.ordinal in done:
+                if isinstance(record, Answered):
+                    yield Entry(duplicate(record), number, offset, len(line), is_duplicate=True)
+            else:
+                done[record.ordinal] = file.session
+                asks.pop((file.session, record.ordinal), None)
+                yield entry
+    for some in asks.values():
+        yield from some
+
+
+def duplicate(outcome: Outcome) -> PossibleCharge:
+    """What an outcome counts as whose call has one already."""
+    cost = outcome.cost_usd if isinstance(outcome, Answered) else None
+    return PossibleCharge(outcome.ordinal, outcome.finished_at, "duplicate", cost)
+
+
+def read_again(line: bytes, *, is_duplicate: bool) -> Record:
+    """The record of a line that `entries` found before."""
+    record = _decode(line)
+    if isinstance(record, OpenCall):
+        raise TypeError("this line is no record of what a call came to")
+    return duplicate(record) if is_duplicate and isinstance(record, Answered | Failed) else record
+
+
+def largest_amount(reader: JournalReader) -> Decimal | None:
+    """The largest amount in US dollars that a record in this file names; None where none names one."""
+    amounts: list[Decimal | None] = []
+    for _, line in reader:
+        match _decode(line):
+            case Answered(cost_usd=amount) | RejectedAsk(cost_usd=amount) | PossibleCharge(max_cost_usd=amount):
+                amounts.append(amount)
+    return max((amount for amount in amounts if amount is not None), default=None)

@@ -1,0 +1,166 @@
+"""One run: its directory, what it is, and what is recorded of it by now."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from cometbatch.errors import CheckpointError, UsageError
+from cometbatch.money.exact import format_amount
+from cometbatch.records import Partition, Tally
+from cometbatch.results import parts
+from cometbatch.run_state import manifest as manifests
+from cometbatch.run_state import progress as progresses
+from cometbatch.run_state.directory import MANIFEST, PREFIX, SUFFIX, RunDirectory, beside
+from cometbatch.run_state.manifest import Manifest
+from cometbatch.run_state.progress import Progress
+from cometbatch.store import local
+
+Place: TypeAlias = Literal["free", "ours", "foreign"]
+"""What stands where the result goes: nothing (or what the run was told to replace), its result, another file."""
+
+STATE_KEYS: Final = ("cometbatch.rounds", "cometbatch.slices", "cometbatch.bill")
+"""What a result says of the state of the run that it was published from: one that says another is published again."""
+
+
+class Run(Struct, frozen=True):
+    """A run that a directory holds. `result`: where its result goes."""
+
+    directory: RunDirectory
+    manifest: Manifest
+    progress: Progress
+    result: Path
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the names of its output columns."""
+        return str(self.manifest.fingerprint.get("output.prefix") or "")
+
+    @property
+    def rows(self) -> int:
+        """How many rows its input has."""
+        return self.manifest.input.rows
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every call has an outcome in a part."""
+        return len(self.progress.committed) == self.partition_count
+
+    @property
+    def partition_count(self) -> int:
+        """How many partitions it has."""
+        return len(range(0, self.rows, self.manifest.partition_rows)) * len(self.manifest.slices)
+
+    @property
+    def missing(self) -> list[Partition]:
+        """The partitions without a part, ascending."""
+        committed = set(self.progress.committed)
+        return [each for each in self.manifest.partitions() if each.index not in committed]
+
+    @property
+    def replaced(self) -> Tally:
+        """What no longer counts, since `--retry` took it back, but stays in the bill."""
+        return self.directory.reopened().replaced
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether something is recorded that must not be mixed with another job's answers."""
+        return self.is_complete or self.progress.calls > 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to do: the result is that of the parts, and says so."""
+        if not self.is_complete or self.place != "ours":
+            return False
+        return self.directory.parts.is_dataset or self._is_published()
+
+    def _is_published(self) -> bool:
+        said = parts.result_metadata(self.result) or {}
+        return all(said.get(key) == value for key, value in self.state().items())
+
+    @property
+    def place(self) -> Place:
+        """What stands where the result goes. A folder holds parts, each of which names its run."""
+        said = parts.result_metadata(self.result) or {}
+        if self.result.is_dir() or said.get("cometbatch.run_id") == self.manifest.run_id:
+            return "ours"
+        stamp = parts.file_stamp(self.result)
+        return "free" if stamp is None or stamp == self.manifest.replaces else "foreign"
+
+    def state(self) -> Mapping[str, str]:
+        """What the result says of this state of the run: rounds, slices with labels, and the whole bill."""
+        now, before = self.progress.with_charges, self.replaced
+        amounts = {
+            "cost_usd": now.cost_usd,
+            "rejected_usd": now.rejected_cost_usd,
+            "charges_usd": now.charges_usd,
+            "replaced_usd": before.cost_usd,
+            "replaced_charges_usd": before.charges_usd,
+        }
+        bill: dict[str, Any] = {name: format_amount(amount) for name, amount in amounts.items()}
+        bill |= {"unpriced": now.unpriced, "charges_unknown": now.charges_unknown}
+        values = (str(self.directory.reopened().rounds), _json(self.manifest.slices), _json(bill))
+        return dict(zip(STATE_KEYS, values, strict=True))
+
+    def refuse_foreign(self) -> None:
+        """Raises `UsageError` where publishing would overwrite a file that this run did not write."""
+        if self.place == "foreign":
+            raise UsageError(
+                f"output.path: {self.result} is not the file that this run wrote, or was to replace. Nothing was "
+                "overwritten, and every answer is safe in the run directory: move that file away, then run the same "
+                "command again."
+            )
+
+    def looked_at_again(self) -> "Run":
+        """The same run, with what is recorded of it by now. Raises `CheckpointError` as `progress.look` does."""
+        return msgspec.structs.replace(self, progress=progresses.look(self.directory, self.manifest))
+
+    def with_manifest(self, manifest: Manifest) -> "Run":
+        """The same run, after its manifest was replaced on the disk."""
+        self.directory.write_manifest(manifests.encode(manifest))
+        return msgspec.structs.replace(self, manifest=manifest)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def find(directory: RunDirectory, result: Path, accept: Collection[str] = ()) -> Run | None:
+    """The run that the directory holds, if any; changes nothing.
+
+    `accept`: names of damaged journals whose lost lines a person accepts as charges. Raises `CheckpointError` where it
+    is damaged, or where a version that was never released began it.
+    """
+    content = directory.read_manifest()
+    if content is None:
+        _refuse_unreleased(result)
+        return None
+    manifest = manifests.decode(content, str(directory.path / MANIFEST))
+    return Run(directory, manifest, progresses.look(directory, manifest, accept), result)
+
+
+def _refuse_unreleased(result: Path) -> None:
+    """Raises `CheckpointError` where only a run of a version before the first release stands beside the result."""
+    older = result.with_name(result.name + SUFFIX)
+    if local.content(older / MANIFEST, None) is not None:
+        raise CheckpointError(
+            f"{older}: a version of cometbatch before the first release began this run, and this version can't go on "
+            "with it. Finish it with the version that began it, or begin anew: move that folder away, or run with "
+            "--fresh. A result that it has published stays a readable Parquet file."
+        )
+
+
+def directory_of(result: Path, *, is_dataset: bool) -> RunDirectory:
+    """Where the run of a result is kept."""
+    return RunDirectory(beside(result), parts=result if is_dataset else None)
+
+
+def directory_at(path: Path) -> tuple[RunDirectory, Path]:
+    """The run directory that `path` is, or that stands beside it, and the result, wherever both were moved to."""
+    path = path.absolute()
+    is_run = path.name.startswith(PREFIX) and path.name.endswith(SUFFIX)
+    result = path.with_name(path.name.removeprefix(PREFIX).removesuffix(SUFFIX)) if is_run else path
+    run_path = path if is_run else beside(path)
+    return RunDirectory(run_path, parts=result if result.is_dir() else None), result

@@ -1,0 +1,57 @@
+"""Sessions: each process's turn at a run, numbered under the lock, never by time.
+
+The last session's file alone says which charges earlier sessions left and how much of each earlier journal counts.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from cometbatch.errors import CheckpointError
+from cometbatch.records import Tally
+from cometbatch.run_state.in_flight import Mark
+
+MARKS_LISTED: Final = 1000  # charges that a session's file lists, for people; the sum has all of them
+
+
+class Who(Struct, frozen=True):
+    """The process that takes a turn. `version`: of the program."""
+
+    started_at: str
+    pid: int
+    host: str
+    version: str
+
+
+class Session(Struct, frozen=True):
+    """One process's turn at a run.
+
+    `found`: the marks that the session before left unsettled, the first of them. `total`: the possible charges that
+    count without a journal, over all sessions so far. `counted`: for each journal of an earlier session, how many of
+    its bytes count; a journal that is not in it counts for nothing. `set_aside`: for each damaged journal, the offsets
+    of the lines that a person has accepted as lost.
+    """
+
+    number: int
+    run_id: str
+    who: Who
+    found: tuple[Mark, ...] = ()
+    total: Tally = Tally()
+    counted: dict[str, int] = msgspec.field(default_factory=dict)
+    set_aside: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
+
+
+def encode(session: Session) -> bytes:
+    """Readable JSON."""
+    return msgspec.json.format(msgspec.json.encode(session), indent=1) + b"\n"
+
+
+def decode(content: bytes, where: str) -> Session:
+    """Raises `CheckpointError` where the file is damaged: it holds money, so that nobody may guess it."""
+    try:
+        return msgspec.json.decode(content, type=Session)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{where}: this file is damaged ({error}). Restore it from a copy, or start over with --fresh."
+        ) from error

@@ -1,0 +1,1 @@
+"""Where files live: verbs that make what is written survive a crash."""

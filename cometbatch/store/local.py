@@ -1,0 +1,231 @@
+"""Files of a local disk: written aside, synced, appended, locked. Knows no run and no record.
+
+Guards: a file that is written aside is whole or absent, whenever the power fails; what the operating system says about
+a file becomes an error that names the file; a lock is held until the last thread that can write has ended.
+"""
+
+import contextlib
+import errno
+import fcntl
+import io
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, TypeVar
+
+from cometbatch.errors import CheckpointError, RunLockedError
+
+T = TypeVar("T")
+
+LOCK_TRIES = 5
+LOCK_WAIT_S = 0.02  # seconds between two tries: who only looks whether a lock is taken holds it for a moment
+STAGED = ".tmp"  # the end of a file's name while it is written aside, until it is whole and renamed
+MAKE_ROOM = "Everything recorded so far is safe: make room, then run the same command again."
+PUT_RIGHT = "What was recorded so far is untouched: put this right, then run the same command again."
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def naming(path: Path, what: str) -> Iterator[None]:
+    """Turn an error of the operating system into a `CheckpointError` that names the file."""
+    try:
+        yield
+    except OSError as error:
+        advice = MAKE_ROOM if error.errno in FULL else PUT_RIGHT
+        raise CheckpointError(f"{path}: {what} ({error.strerror or error}). {advice}") from error
+
+
+def content(path: Path, absent: T) -> bytes | T:
+    """A file's bytes, or `absent` where there is no such file.
+
+    Raises `CheckpointError` where the file is there and can't be read.
+    """
+    with naming(path, "can't be read"):
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return absent
+
+
+def entries(folder: Path) -> list[str]:
+    """The names in a folder, sorted; none where there is no folder. Raises `CheckpointError` where it can't be read.
+
+    `Path.glob` takes a folder that can't be read for an empty one: its rows would be sent, and paid, again. Names and
+    not paths, because the paths of ten million rows' parts take megabytes.
+    """
+    with naming(folder, "this folder can't be read"):
+        try:
+            return sorted(path.name for path in folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+def staged(final: Path) -> Path:
+    """Where a file is written until it is whole: readers of a folder of tables pass over names that begin so."""
+    return final.with_name("." + final.name + STAGED)
+
+
+def write_aside(final: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a file so that a reader finds all of it or none of it, whenever the power fails.
+
+    Raises `CheckpointError` when the disk won't take it, and whatever `write` raised; then the old file stands.
+    """
+    aside = staged(final)
+    with naming(final, "can't be written"):
+        try:
+            with aside.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(final)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+            raise
+        sync(final.parent)
+
+
+def write_bytes(final: Path, data: bytes) -> None:
+    """Write a small file aside. Raises `CheckpointError` when the disk won't take it."""
+
+    def write(file: IO[bytes]) -> None:
+        file.write(data)
+
+    write_aside(final, write)
+
+
+def sync(path: Path) -> None:
+    """Make a file's content survive a power cut, or a folder's names: a rename is durable once its folder is.
+
+    Raises `CheckpointError` where the disk fails.
+    """
+    with naming(path, "can't be synced"):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_data(descriptor: int) -> None:
+    """Make the bytes of an open file survive a power cut; macOS has no fdatasync."""
+    getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, so that a power cut takes none of them.
+
+    Raises `OSError` where it can't be made.
+    """
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file of ours, if it is there. Raises `CheckpointError` where the disk refuses."""
+    with naming(path, "can't be removed"):
+        path.unlink(missing_ok=True)
+
+
+class Lock:
+    """One writer at a time, held from `acquire` until `release`, which waits for every thread that may write.
+
+    The file stays when the lock is free: to remove it would let two processes in.
+    """
+
+    def __init__(self, path: Path, *, holder_of: str) -> None:
+        self._path = path
+        self._holder_of = holder_of
+        self._file: io.FileIO | None = None
+        self._threads: list[ThreadPoolExecutor] = []
+
+    def acquire(self) -> None:
+        """Become the one writer; a dead process holds nothing.
+
+        Raises `RunLockedError` with the holder's name, and `OSError` where the folder can't be made or the file system
+        has no locks.
+        """
+        make_folder(self._path.parent)
+        file = self._path.open("a+b", buffering=0)
+        try:
+            _flock_patiently(file)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = _living_holder((file.read() or b"").decode(errors="replace"))
+            file.close()
+            raise RunLockedError(
+                f"{self._path.parent}: {holder} is running {self._holder_of}. Wait for it, or stop it."
+            ) from error
+        except OSError:
+            file.close()
+            raise
+        self._file = file
+
+    def sign(self) -> None:
+        """Write this process's name into the lock, for the message that a second process gets; a full disk lacks it."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.truncate(0)
+                self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+
+    def thread(self) -> ThreadPoolExecutor:
+        """A thread that may write under this lock: `release` waits for its end."""
+        executor = ThreadPoolExecutor(1)
+        self._threads.append(executor)
+        return executor
+
+    def release(self) -> None:
+        """Let the next process in, once no thread of ours can write any more."""
+        while self._threads:
+            self._threads.pop().shutdown(wait=True, cancel_futures=True)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def is_held(self) -> bool:
+        """Whether a live process holds the lock, asked without taking part."""
+        try:
+            with self._path.open("r") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+
+def _flock_patiently(file: io.FileIO) -> None:
+    """Take the lock, at one of some tries. Raises `BlockingIOError`."""
+    for _ in range(LOCK_TRIES - 1):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(LOCK_WAIT_S)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _living_holder(signature: str) -> str:
+    """Who holds a lock, by the name in it; a dead process's name stands there until the next one has work to do.
+
+    The name is not cleared when the lock is taken: looking at a finished run must not change a file.
+    """
+    found = re.fullmatch(r"process ([0-9]{1,10}) on (.*)", signature.strip())
+    if found is None or (found[2] == socket.gethostname() and not _is_alive(int(found[1]))):
+        return "another process"
+    return found[0]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # signal 0 asks whether the process could be signalled
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's process
+        return True
+    return True
