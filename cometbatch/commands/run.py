@@ -108,77 +108,102 @@ async def run_async(
     *,
     fresh: bool = False,
     retry: str | Iterable[str] = (),
+    set_aside: Collection[str] = (),
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already."""
     words = _retry_words(retry, fresh=fresh)
     checked = check(job)
-    directory = run_directory(job)
+    directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     identity: source.Identity | None = None
     if fresh or directory.read_manifest() is None:  # told before a folder is made
         _check_start(checked, directory, fresh=fresh, http=http)
         identity = await asyncio.to_thread(checked.source.check)
     with _locked(directory):
-        found = None if fresh else await _in_thread(_known_run, directory, checked)
-        if found is None:
-            asked = 0 if words else None  # there is nothing that could match
-            return await _start(checked, directory, identity, asked, fresh=fresh, http=http, progress=progress)
-        return await _carry_on(checked, directory, found, words, http=http, progress=progress)
+        files = directory.lock.thread()
+        found = None if fresh else await _in_thread(files, find, directory, job.output.path, set_aside)
+        turn = _Turn(checked, directory, files, http)
+        if found is not None and found.is_begun:
+            await _in_thread(files, _refuse_drift, found, checked)
+            return await _resume(turn, found, words, progress)
+        asked = 0 if words else None  # there is nothing that could match
+        return await _start(turn, found, identity, asked, fresh=fresh, progress=progress)
+
+
+class _Turn(Struct, frozen=True):
+    """What a session has from its first step on: the job, the run's place, a thread for files, the way out."""
+
+    checked: Checked
+    directory: RunDirectory
+    files: ThreadPoolExecutor
+    http: "httpx.AsyncBaseTransport | None"
 
 
 async def _start(
-    checked: Checked,
-    directory: RunDirectory,
+    turn: _Turn,
+    found: Run | None,
     identity: source.Identity | None,
     asked: int | None,
     *,
     fresh: bool,
-    http: "httpx.AsyncBaseTransport | None",
     progress: bool | None,
 ) -> RunSummary:
-    """A new run, also where an earlier one recorded nothing: then prices and partitions are as the job has them now."""
-    _check_start(checked, directory, fresh=fresh, http=http)
-    measured = await _in_thread(checked.source.check) if identity is None else identity
-    async with _connected(checked.job, http) as transport:
-        manifest = await _begin(checked, measured, directory, transport, fresh=fresh)
-        return await _Session(checked, directory, manifest, Progressed(), transport, asked).carry_out(progress)
+    """A new run, also where an earlier one recorded no outcome: prices and partitions are as the job has them now."""
+    checked = turn.checked
+    _check_start(checked, turn.directory, fresh=fresh, http=turn.http)
+    measured = await _in_thread(turn.files, checked.source.check) if identity is None else identity
+    async with _connected(checked.job, turn.http) as transport:
+        manifest = await _new_manifest(turn, found, measured, transport, fresh=fresh)
+        run = await _in_thread(turn.files, _begin, turn.directory, checked.job, found, manifest)
+        return await _Session(turn, run, transport, asked).carry_out(progress)
 
 
-async def _carry_on(
-    checked: Checked,
-    directory: RunDirectory,
-    found: Found,
-    words: frozenset[str],
-    *,
-    http: "httpx.AsyncBaseTransport | None",
-    progress: bool | None,
-) -> RunSummary:
-    """A run that has outcomes: the rows that are missing, and those that match `words`."""
-    job, matching = checked.job, Matching()
-    known = found.manifest, found.progressed
-    resume.refuse_foreign(job.output.path, found.manifest)
-    if words:
-        matching = await _in_thread(reopen.find, directory, *known, words, job.output.prefix)
-    asked = matching.tally.calls if words else None
+def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manifest) -> Run:
+    """Make place for a new run, and begin its first session; of a run without outcomes, its next one."""
+    if found is not None:
+        directory.create()
+        return begin_anew(found, _who(), manifest)
+    directory.clear()
+    directory.create()
+    first_session(directory, manifest.run_id, _who())
+    directory.write_manifest(manifests.encode(manifest))
+    return Run(directory, manifest, look(directory, manifest), job.output.path)
+
+
+async def _resume(turn: _Turn, found: Run, words: frozenset[str], progress: bool | None) -> RunSummary:
+    """A run that has outcomes: the calls that are missing, and those that match `words`."""
+    found.refuse_foreign()
+    matching = await _in_thread(turn.files, reopen.find, found, words) if words else Matching()
+    asked = matching.calls if words else None
     if found.is_finished and not matching.partitions:
-        resume.tidy(directory, found.progressed)  # what a retry left that was killed before it took anything back
-        return _summary(job, directory, *known, finished=True, had_work=False, reopened=asked)
-    directory.create()  # ways to copy a run leave out folders with nothing in them
-    async with _connected(job, http) as transport:
-        if matching.partitions:
-            taken = reopen.take_back(directory, *known, words, found=matching, prefix=job.output.prefix)
-            known = found.manifest, taken
-        known = await _priced(checked, directory, *known, transport), known[1]
-        return await _Session(checked, directory, *known, transport, asked).carry_out(progress)
+        return _summary(turn.checked.job, found, finished=True, had_work=False, reopened=asked)
+    turn.directory.create()  # ways to copy a run leave out folders with nothing in them
+    async with _connected(turn.checked.job, turn.http) as transport:
+        run = await _in_thread(turn.files, _next_session, found, words, matching)
+        run = await _priced(turn.checked, run, transport)
+        return await _Session(turn, run, transport, asked).carry_out(progress)
 
 
-async def _in_thread(work: Callable[..., Returned], *arguments: object) -> Returned:
+def _next_session(found: Run, words: frozenset[str], matching: Matching) -> Run:
+    """Count what earlier sessions left, then take back what is to be answered again."""
+    run = next_session(found, _who())
+    if not matching.partitions:
+        return run
+    reopen.take_back(run, words, matching)
+    return run.looked_at_again()
+
+
+def _who() -> Who:
+    return Who(now().isoformat(timespec="seconds"), os.getpid(), socket.gethostname(), VERSION)
+
+
+async def _in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *arguments: object) -> Returned:
     """Do work that reads and writes files while the caller's event loop goes on.
 
-    It is waited for even where the caller was cancelled: the lock must not be let go while files are written.
+    It is waited for even where the caller was cancelled: the lock must not be released while files are written.
     """
-    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    task = asyncio.get_running_loop().run_in_executor(files, functools.partial(work, *arguments))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -225,87 +250,65 @@ def _check_start(
 @contextlib.contextmanager
 def _locked(directory: RunDirectory) -> Iterator[None]:
     try:
-        directory.lock()
+        directory.lock.acquire()
     except OSError as error:
         raise UsageError(f"output.path: can't write to {directory.path.parent} ({error.strerror}).") from error
     try:
         yield
     finally:
-        directory.unlock()
+        directory.lock.release()
 
 
-def _known_run(directory: RunDirectory, checked: Checked) -> Found | None:
-    """The run that this directory holds, found to be of the same job; `None` where a new one is to begin."""
-    found = resume.find(directory, checked.job.output.path)
-    if found is None or not found.is_begun:  # nothing was answered yet, so nothing can be mixed up
-        return None
+def _refuse_drift(found: Run, checked: Checked) -> None:
     manifests.refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
-    return found
 
 
 def _replaces(job: Job, directory: RunDirectory) -> str | None:
-    """The mark of the file that --fresh told an earlier session to replace, if that still stands there."""
-    found = resume.find(directory, job.output.path)
+    """The stamp of the file that --fresh told an earlier session to replace, if that still stands there."""
+    found = find(directory, job.output.path)
     is_it = found is not None and found.manifest.replaces is not None and found.place == "free"
     return parts.file_stamp(job.output.path) if is_it else None
 
 
-async def _begin(
-    checked: Checked, identity: source.Identity, directory: RunDirectory, transport: Transport, *, fresh: bool
+async def _new_manifest(
+    turn: _Turn, found: Run | None, identity: source.Identity, transport: Transport, *, fresh: bool
 ) -> Manifest:
-    """Whatever can be refused is refused first; then what an earlier run left makes place for the new one."""
-    job = checked.job
+    """What the run will be. Whatever can be refused is refused here, before anything is written."""
+    job = turn.checked.job
     book, warnings = await price_book(job, transport)
     check_budget(job, book, warnings)
-    replaces = parts.file_stamp(job.output.path) if fresh else _replaces(job, directory)
-    manifest = Manifest(
+    replaces = parts.file_stamp(job.output.path) if fresh else _replaces(job, turn.directory)
+    described = job.describe()
+    return Manifest(
         version=manifests.MANIFEST_VERSION,
         cometbatch=VERSION,
-        run_id=os.urandom(16).hex(),
+        run_id=os.urandom(16).hex() if found is None else found.manifest.run_id,
         created_at=now().isoformat(timespec="seconds"),
         fingerprint=job.fingerprint(),
         input=identity,
         partition_rows=job.output.partition_rows or suggested_rows(identity, job.params.max_output_tokens),
-        prices=book,
         columns=tuple(column.name for column in output.COLUMNS),
-        job=job.describe(),
-        warnings=(*checked.source.warnings, *warnings),
+        targets=(
+            Target(job.target.format, job.target.model, described["messages"], described["params"], book),  # type: ignore[arg-type] # JSON-ready
+        ),
+        job=described,
+        warnings=(*turn.checked.source.warnings, *warnings),
         replaces=None if job.output.is_dataset else replaces,
     )
-    _clear(job, directory, forget=fresh)
-    directory.create()
-    directory.write_manifest(manifests.encode(manifest))
-    return manifest
 
 
-async def _priced(
-    checked: Checked, directory: RunDirectory, manifest: Manifest, progressed: Progressed, transport: Transport
-) -> Manifest:
-    """The manifest, with prices where the run had none so far and they can be had now."""
-    is_complete = len(progressed.committed) == resume.partition_count(manifest)
-    if manifest.prices.rates is not None or is_complete:
-        return manifest
+async def _priced(checked: Checked, run: Run, transport: Transport) -> Run:
+    """The run, with prices where it had none so far and they can be had now."""
+    if run.manifest.prices.rates is not None or run.is_complete:
+        return run
     book, warnings = await price_book(checked.job, transport)
     if book.rates is None:
-        return manifest
-    late = f"prices were found after {progressed.rows:,} rows were recorded: those without a cost stay so"
+        return run
+    late = f"prices were found after {run.progress.calls:,} rows were recorded: those without a cost stay so"
     priced = msgspec.structs.replace(
-        manifest, prices=book, priced_late=True, warnings=(*checked.source.warnings, *warnings, late)
+        run.manifest.with_prices(book), priced_late=True, warnings=(*checked.source.warnings, *warnings, late)
     )
-    directory.write_manifest(manifests.encode(priced))
-    return priced
-
-
-def _clear(job: Job, directory: RunDirectory, *, forget: bool) -> None:
-    """Remove an earlier run, but not what is known of its bill: rows in flight, attempts that brought no answer."""
-    found = None if forget else resume.find(directory, job.output.path)
-    if found is None:
-        directory.clear()
-        return
-    marks, replaced = directory.marks(), tallies.add(directory.reopened().replaced, found.progressed.tally)
-    directory.clear()
-    directory.write_marks(marks)
-    directory.write_reopened(Reopened(replaced=replaced))
+    return run.with_manifest(priced)
 
 
 @contextlib.asynccontextmanager
@@ -329,36 +332,32 @@ async def _connected(job: Job, http: "httpx.AsyncBaseTransport | None") -> Async
 
 
 class _Session(Struct, frozen=True):
-    """One process's turn at a run, from what earlier ones left to the result."""
+    """One process's turn at a run, from what earlier ones left to the result. `reopened`: calls taken back by it."""
 
-    checked: Checked
-    directory: RunDirectory
-    manifest: Manifest
-    progressed: Progressed
+    turn: _Turn
+    run: Run
     transport: Transport
     reopened: int | None = None
 
     async def carry_out(self, progress: bool | None) -> RunSummary:
-        """Carry the missing rows to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
-        check_budget(self.checked.job, self.manifest.prices, self.manifest.warnings)
+        """Carry the missing calls to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
+        run, job = self.run, self.turn.checked.job
+        check_budget(job, run.manifest.prices, run.manifest.warnings)
         started = time.monotonic()
-        self.directory.sign_lock()
-        resume.tidy(self.directory, self.progressed)
-        shown = Progress(self.manifest.input.rows, self.progressed.tally, on=progress)
-        for warning in _warnings(self.checked.job, self.manifest):
+        run.directory.lock.sign()
+        shown = Progress(run.rows, run.progress.tally, on=progress)
+        for warning in _warnings(job, run.manifest):
             shown.say(f"Warning: {warning}")
         try:
-            stop = await self._run_rows(shown)
+            stop = await self._run_calls(shown)
         finally:
             shown.close()
+        ended = await _in_thread(self.turn.files, run.looked_at_again)
         if stop is None:
-            await _in_thread(self._publish)
-            reopen.settle(self.directory)
+            await _in_thread(self.turn.files, _publish, ended, self.turn.checked)
         summary = _summary(
-            self.checked.job,
-            self.directory,
-            self.manifest,
-            await _in_thread(resume.look, self.directory, self.manifest),
+            job,
+            ended,
             finished=stop is None,
             elapsed_s=time.monotonic() - started,
             retries=shown.retries,
@@ -372,81 +371,51 @@ class _Session(Struct, frozen=True):
             raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary)
         return summary
 
-    async def _run_rows(self, shown: Progress) -> Stop | None:
-        slots = self.checked.job.limits.concurrency
-        rows = self._partitions(slots)
-        marks = self.directory.in_flight_marks(slots)
-        resent = resume.unrecorded(marks.left_over, self.manifest, self.progressed)
-        self._note_session(len(resent))
-        runner = Runner(
-            rows,
-            self._service(),
-            self._policy(),
-            self._limits(),
-            marks=marks,
-            observer=shown,
-            now=now,
-            jitter=random.random,
-            works=self._has_answers,
-            resent=resent,
-            budget=self._budget(),
+    async def _run_calls(self, shown: Progress) -> Stop | None:
+        run, checked = self.run, self.turn.checked
+        slots, session = checked.job.limits.concurrency, run.progress.last
+        assert session is not None  # noqa: S101 - each run has begun a session before it comes here
+        maker = checked.row_maker()
+        partitions = Partitions(
+            run,
+            session.number,
+            lambda wanted: checked.source.tables(run.manifest.input, wanted),
+            maker.make,
+            maker.columns,
+            slots=slots,
         )
-        syncing = asyncio.create_task(rows.sync_forever())
-        showing = asyncio.create_task(_show_waiting(runner, shown))
-        try:
+        marks = run.directory.new_marks(run.manifest.run_id, session.number, 2 * slots)
+        showing: asyncio.Task[None] | None = None
+
+        @contextlib.contextmanager
+        def watched(runner: Runner) -> Iterator[None]:
+            nonlocal showing
+            showing = asyncio.create_task(_show_waiting(runner, partitions, shown))
             with _signals(runner, shown):
-                return await runner.run()
+                yield
+
+        try:
+            return await run_partitions(partitions, marks, self._ports(shown), watched=watched)
         except InputError as error:
             raise InputLostError(f"{error} What was in flight is recorded; nothing more was sent.") from error
         finally:
-            syncing.cancel()
-            showing.cancel()
-            await asyncio.wait([syncing, showing])
-            await rows.finish()
-            marks.close()
+            if showing is not None:
+                showing.cancel()
 
-    @property
-    def _has_answers(self) -> bool:
-        """Whether an earlier session was answered, so that the address can't be wrong."""
-        tally = self.progressed.tally
-        return tally.succeeded + tally.incomplete > 0
-
-    def _partitions(self, slots: int) -> Partitions:
-        committed = set(self.progressed.committed)
-        todo = [each for each in resume.partitions(self.manifest) if each.index not in committed]
-        return Partitions(
-            self.directory,
-            self.manifest.run_id,
-            todo,
-            lambda wanted: self.checked.source.tables(self.manifest.input, wanted),
-            self.checked.row_maker(),
-            partition_rows=self.manifest.partition_rows,
-            prefix=self.checked.job.output.prefix,
-            metadata=manifests.metadata(self.manifest),
-            columns=output.columns_of(self.manifest.columns),
-            slots=slots,
-        )
-
-    def _service(self) -> Service:
-        meter = pricing.meter(self.manifest.prices.rates)
-        return Service(
+    def _ports(self, shown: Progress) -> Ports:
+        run, limits, patience = self.run, self.turn.checked.job.limits, self.turn.checked.job.retry
+        tally, meter = run.progress.tally, pricing.meter(run.manifest.prices.rates)
+        service = Service(
             send=self.transport.send,
-            read=Reader(self.checked.format.parse_response, self.transport).read,
-            judge=functools.partial(retries.classify, now=now),
-            price=meter.cost,
-            max_cost=lambda request: meter.max_cost(len(request.http.body), request.max_output_tokens),
+            read=Reader(self.turn.checked.format.parse_response, self.transport).read,
+            classify=functools.partial(classify, now=now),
+            accept=accept_all,
+            price=lambda _call, usage: meter.cost(usage),
+            max_cost=lambda _call, input_tokens, output_tokens: meter.max_cost(input_tokens, output_tokens),
             request_id=request_id_of,
             is_reached=self._is_reached,
         )
-
-    def _is_reached(self) -> bool:
-        """Whether a connection was ever made; taken for granted where that is not ours to know."""
-        stats = self.transport.pool_stats
-        return stats is None or stats.opened > 0
-
-    def _policy(self) -> Policy:
-        limits, patience = self.checked.job.limits, self.checked.job.retry
-        return Policy(
+        policy = Policy(
             concurrency=limits.concurrency,
             max_attempts=patience.max_attempts,
             max_wait_s=patience.max_wait_s,
@@ -455,42 +424,44 @@ class _Session(Struct, frozen=True):
             max_alike=patience.max_alike,
             max_row_s=patience.max_row_s,
         )
+        return Ports(
+            service=service,
+            policy=policy,
+            limits=Limits(requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute),
+            observer=shown,
+            now=now,
+            jitter=random.random,
+            budget=self._budget(),
+            works=tally.succeeded + tally.incomplete > 0,
+        )
+
+    def _is_reached(self) -> bool:
+        """Whether a connection was ever made; taken for granted where that is not ours to know."""
+        stats = self.transport.pool_stats
+        return stats is None or stats.opened > 0
 
     def _budget(self) -> Budget | None:
-        cap = self.checked.job.budget.max_cost_usd
-        bill = tallies.add(self.progressed.tally, self.directory.reopened().replaced)  # --retry took back what was paid
-        return None if cap is None else Budget(cap, EXACT.add(bill.cost_usd, bill.charges_usd))
+        """The cap, less everything that may have been spent: what `--retry` took back was paid all the same."""
+        cap = self.turn.checked.job.budget.max_cost_usd
+        bill = tallies.add(self.run.progress.tally, self.run.replaced)
+        return None if cap is None else Budget(cap, tallies.spent(bill))
 
-    def _limits(self) -> Limits:
-        limits = self.checked.job.limits
-        return Limits(requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute)
 
-    def _note_session(self, resent: int) -> None:
-        session = Session(
-            started_at=now().isoformat(timespec="seconds"),
-            pid=os.getpid(),
-            host=socket.gethostname(),
-            version=VERSION,
-            resent=resent,
-        )
-        self.directory.add_session(session)
+def _publish(run: Run, checked: Checked) -> None:
+    """Make the result appear, whole. A data set needs nothing: its parts are the result."""
+    if run.directory.parts.is_dataset:
+        return
+    run.refuse_foreign()
+    columns = output.columns_of(run.manifest.columns)
+    schema = output.joined_schema(checked.source.schema, run.prefix, {}, columns)
+    paths = (run.directory.parts.path(index) for index in range(run.partition_count))
 
-    def _publish(self) -> None:
-        """Make the result appear, whole. A data set needs nothing: its parts are the result."""
-        job = self.checked.job
-        if job.output.is_dataset:
-            return
-        resume.refuse_foreign(job.output.path, self.manifest)
-        columns = output.columns_of(self.manifest.columns)
-        schema = output.joined_schema(self.checked.source.schema, job.output.prefix, {}, columns)
-        paths = (self.directory.part_path(index) for index in range(resume.partition_count(self.manifest)))
+    def write(file: IO[bytes]) -> None:
+        repeated = output.repeated(schema, run.prefix)
+        metadata = manifests.metadata(run.manifest) | run.state()
+        parts.merge(file, paths, schema, metadata, rows=run.manifest.calls, repeated=repeated)
 
-        def write(file: IO[bytes]) -> None:
-            repeated = output.repeated(schema, job.output.prefix)
-            metadata = manifests.metadata(self.manifest)
-            parts.merge(file, paths, schema, metadata, rows=self.manifest.input.rows, repeated=repeated)
-
-        write_aside(job.output.path, write)
+    write_aside(run.result, write)
 
 
 def _sentences(*said: str) -> str:
@@ -498,14 +469,18 @@ def _sentences(*said: str) -> str:
     return " ".join(words if words.endswith((".", "!", "?")) else f"{words}." for words in said if words)
 
 
-async def _show_waiting(runner: Runner, shown: Progress) -> None:
-    is_told = False
+async def _show_waiting(runner: Runner, partitions: Partitions, shown: Progress) -> None:
+    """Say each second what is waited for, and once that the disk is slow."""
+    is_told = is_slow = False
     while True:
         await asyncio.sleep(WAITING_SHOWN_EVERY_S)
         shown.waiting(runner.waiting_for())
         if (silence := runner.silence()) and not is_told:
             shown.say(f"Warning: {silence}")
         is_told = bool(silence)
+        if (seconds := partitions.slowest_sync_s) > SLOW_SYNC_S and not is_slow:
+            shown.say(f"Warning: the disk took {seconds:.1f} s to sync: a power cut can lose what that long recorded.")
+            is_slow = True
 
 
 @contextlib.contextmanager
@@ -539,18 +514,16 @@ def _signals(runner: Runner, shown: Progress) -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def _summary(
-    job: Job, directory: RunDirectory, manifest: Manifest, progressed: Progressed, *, finished: bool, **session: Any
-) -> RunSummary:
+def _summary(job: Job, run: Run, *, finished: bool, **session: Any) -> RunSummary:
     return RunSummary(
-        run_id=manifest.run_id,
+        run_id=run.manifest.run_id,
         output=job.output.path,
-        rows=manifest.input.rows,
-        tally=progressed.tally,
-        prices=manifest.prices,
+        rows=run.rows,
+        tally=run.progress.with_charges,
+        prices=run.manifest.prices,
         finished=finished,
-        replaced=directory.reopened().replaced,
-        warnings=(*_warnings(job, manifest), *late_warnings(progressed.tally, manifest.prices)),
+        replaced=run.replaced,
+        warnings=(*_warnings(job, run.manifest), *late_warnings(run.progress.tally, run.manifest.prices)),
         **session,
     )
 

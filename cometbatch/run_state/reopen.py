@@ -74,13 +74,13 @@ def find(run: Run, words: frozenset[str]) -> Matching:
     return found
 
 
-def take_back(run: Run, words: frozenset[str], found: Matching, session: int) -> None:
-    """Open the matching calls again, in a round that begins with this session; when this returns, it has happened.
+def take_back(run: Run, words: frozenset[str], found: Matching) -> None:
+    """Open the matching calls again, in a round that begins with the newest session; when this returns, it has happened.
 
     Raises `CheckpointError`; then it has not.
     """
     directory, before = run.directory, run.directory.reopened()
-    this_round = before.rounds + 1
+    this_round, session = before.rounds + 1, run.progress.last.number if run.progress.last is not None else 0
     for index in found.partitions:
         lines = _kept_lines(run, index, words)
         directory.journals.write_kept(run.manifest.run_id, index, this_round, lines)

@@ -1,0 +1,74 @@
+"""One session over the partitions of a run: journals, marks and budget are handed in, the loop carries the calls.
+
+Guards: however the session ends, by its last call, a stop, an error or a cancel, every thread that can write has ended
+when it returns.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime
+
+from msgspec import Struct
+
+from cometbatch.control.budget import Budget
+from cometbatch.limiting.limits import Limits
+from cometbatch.run_state.in_flight import InFlightMarks
+from cometbatch.run_state.partition import Partitions
+from cometbatch.runner.ports import Observer, Policy, Service, Stop
+from cometbatch.runner.turns import Runner
+
+
+class Ports(Struct, frozen=True):
+    """What a session needs beside its partitions.
+
+    `service`: how calls are sent, read, judged and priced. `limits`: requests and tokens per minute. `observer`: who is
+    told. `budget`: None is no cap; it holds already what earlier sessions may have spent. `works`: an earlier session
+    had answers from this service. `now`: the wall clock; `jitter`: a random number from 0 to 1.
+    """
+
+    service: Service
+    policy: Policy
+    limits: Limits
+    observer: Observer
+    now: Callable[[], datetime]
+    jitter: Callable[[], float]
+    budget: Budget | None = None
+    works: bool = False
+
+
+async def run_partitions(
+    partitions: Partitions,
+    marks: InFlightMarks,
+    ports: Ports,
+    *,
+    watched: Callable[[Runner], AbstractContextManager[object]] = lambda _: contextlib.nullcontext(),
+) -> Stop | None:
+    """Carry every call of these partitions to its outcome; returns why it stopped before the last, if it did.
+
+    `watched`: what surrounds the loop while it runs, as the handling of signals does. Raises what reading the input or
+    writing a record raised; what was in flight is recorded then.
+    """
+    runner = Runner(
+        partitions,
+        ports.service,
+        ports.policy,
+        ports.limits,
+        marks=marks,
+        observer=ports.observer,
+        now=ports.now,
+        jitter=ports.jitter,
+        works=ports.works,
+        budget=ports.budget,
+    )
+    syncing = asyncio.create_task(partitions.sync_forever(marks))
+    try:
+        with watched(runner):
+            return await runner.run()
+    finally:
+        syncing.cancel()
+        try:
+            await partitions.finish()
+        finally:
+            marks.close()
