@@ -4,10 +4,13 @@ In this order, each step repeatable: leftovers go; existing journals are synced;
 charges of all marks that no record settles; then marks that it has counted go.
 """
 
+import msgspec
+
 from cometbatch.records import Tally
 from cometbatch.results import tally as tallies
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest
+from cometbatch.run_state.progress import Progress
 from cometbatch.run_state.run import Run
 from cometbatch.run_state.sessions import MARKS_LISTED, Session, Who
 from cometbatch.store import local
@@ -27,8 +30,9 @@ def next_session(run: Run, who: Who) -> Run:
     journals = run.directory.journals
     journals.sync()
     whole = {file.name: run.progress.whole.get(file.name, 0) for file in journals.all()}
-    _write(run, who, {name: size for name, size in whole.items() if size}, run.progress.charges)
-    return run.looked_at_again()
+    session = _write(run, who, {name: size for name, size in whole.items() if size}, run.progress.charges)
+    settled = msgspec.structs.replace(run.progress, last=session, unsettled=(), accepted=Tally())
+    return msgspec.structs.replace(run, progress=settled)
 
 
 def begin_anew(run: Run, who: Who, manifest: Manifest) -> Run:
@@ -39,27 +43,27 @@ def begin_anew(run: Run, who: Who, manifest: Manifest) -> Run:
     """
     _remove_leftovers(run)
     in_journals = tallies.beside_outcomes(run.progress.records)
-    _write(run, who, {}, tallies.add(run.progress.charges, in_journals))
+    session = _write(run, who, {}, tallies.add(run.progress.charges, in_journals))
     for file in run.directory.journals.all():
         local.remove(run.directory.journals.folder / file.name)
-    return run.with_manifest(manifest).looked_at_again()
+    return msgspec.structs.replace(run.with_manifest(manifest), progress=Progress(last=session))
 
 
-def _write(run: Run, who: Who, counted: dict[str, int], charges: Tally) -> None:
+def _write(run: Run, who: Who, counted: dict[str, int], charges: Tally) -> Session:
     last, number = run.progress.last, run.directory.next_session()
-    run.directory.write_session(
-        Session(
-            number=number,
-            run_id=run.manifest.run_id,
-            who=who,
-            found=run.progress.unsettled[:MARKS_LISTED],
-            total=charges if last is None else tallies.add(last.total, charges),
-            counted=counted,
-            set_aside={} if last is None else last.set_aside,
-        )
+    session = Session(
+        number=number,
+        run_id=run.manifest.run_id,
+        who=who,
+        found=run.progress.unsettled[:MARKS_LISTED],
+        total=charges if last is None else tallies.add(last.total, charges),
+        counted=counted,
+        set_aside={} if last is None else last.set_aside,
     )
+    run.directory.write_session(session)
     for path in run.directory.marks_before(number):
         local.remove(path)
+    return session
 
 
 def _remove_leftovers(run: Run) -> None:
