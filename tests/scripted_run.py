@@ -1,51 +1,37 @@
 """What the tests of a run are made of: a service that follows a script, rows in memory, and a run kept on disk."""
 
 import asyncio
-import contextlib
-import hashlib
-import shutil
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cometbatch.control import retry_table as retry
 from cometbatch.control.budget import Budget
-from cometbatch.input.table import Identity
 from cometbatch.limiting.limits import Limits
 from cometbatch.records import (
     Answered,
     CallRequest,
     Completion,
+    Done,
     ErrorDetail,
     Failed,
     Failure,
-    GenerationParams,
     HttpRequest,
     HttpResponse,
     Message,
     ModelRequest,
     Outcome,
-    Partition,
     PossibleCharge,
-    PriceBook,
     Prompt,
     Record,
     TransportFailure,
     Usage,
 )
-from cometbatch.results.columns import OUTPUT_SCHEMA
-from cometbatch.run_state import manifest as manifests
-from cometbatch.run_state import resume
-from cometbatch.run_state.directory import InFlightMarks, RunDirectory
-from cometbatch.run_state.manifest import Manifest
-from cometbatch.run_state.partition import Partitions, RowMaker
-from cometbatch.runner.turns import ExchangeResult, Marks, Observer, Policy, Reply, Rows, Runner, Service, Stop
+from cometbatch.runner.ports import Calls, ExchangeResult, Marks, Observer, Policy, Reply, Service
+from cometbatch.runner.turns import Runner
 from cometbatch.transport.backends import InTask
 from cometbatch.wire import FORMATS
 from cometbatch.wire.envelope import build_error, request_id_of
@@ -150,10 +136,11 @@ class ScriptedService:
         return Service(
             send=lambda request, done: InTask(lambda: self.exchange(request), done),
             read=read,
-            max_cost=lambda _request: self.max_cost_usd,
-            judge=lambda reply, parsed: retry.classify(reply, parsed, now=lambda: NOW),
+            max_cost=lambda _request, _input, _output: self.max_cost_usd,
+            classify=lambda reply, parsed: retry.classify(reply, parsed, now=lambda: NOW),
             request_id=request_id_of,
-            price=lambda _usage: PRICE_USD,
+            price=lambda _request, _usage: PRICE_USD,
+            accept=lambda _request, _completion, _ask: Done(),
             is_reached=lambda: self.is_reached,
         )
 
@@ -198,14 +185,14 @@ class RowsInMemory:
     def has_room(self) -> bool:
         return self.room is None or self.handed_out < self.room
 
-    def ready_row(self) -> CallRequest | Failed | None:
+    def ready_call(self) -> CallRequest | Failed | None:
         """Every second time, so that both ways are taken; and not while a row is waited for."""
         self.asked += 1
         row = next(self._unread, None) if self.asked % 2 and self.has_room and not self.is_reading else None
         self.handed_out += row is not None
         return row
 
-    async def next_row(self) -> CallRequest | Failed | None:
+    async def next_call(self) -> CallRequest | Failed | None:
         self.is_reading = True
         await asyncio.sleep(0)
         self.is_reading = False
@@ -231,12 +218,15 @@ class MarksInMemory:
 
     def __init__(self) -> None:
         self.rows: dict[int, int] = {}
+        self._cells = itertools.count()
 
-    def begin(self, slot: int, row: int) -> None:
-        self.rows[slot] = row
+    def begin(self, ordinal: int, ask: int, attempt: int, amount: Decimal | None) -> int:
+        cell = next(self._cells)
+        self.rows[cell] = ordinal
+        return cell
 
-    def end(self, slot: int) -> None:
-        del self.rows[slot]
+    def end(self, cell: int, *, recorded: bool) -> None:
+        del self.rows[cell]
 
 
 class Watcher:
@@ -260,7 +250,7 @@ class Watcher:
 
 
 def make_runner(
-    rows: Rows,
+    rows: Calls,
     service: ScriptedService,
     *,
     concurrency: int = 4,
@@ -285,113 +275,6 @@ def make_runner(
         works=works,
         budget=budget,
     )
-
-
-class RunOnDisk:
-    """A table of numbers and its run directory. Each `partitions` is what a new process finds and carries on with.
-
-    `unsendable`: rows whose prompt can't be made.
-    """
-
-    def __init__(self, path: Path, rows: int, partition_rows: int, unsendable: Iterable[int] = ()) -> None:
-        self.directory = RunDirectory(path)
-        self.directory.create()
-        self.table = pa.table({"n": range(rows)})
-        self.manifest = Manifest(
-            version=manifests.MANIFEST_VERSION,
-            cometbatch="0.1.0",
-            run_id=RUN_ID,
-            created_at="2026-09-01T12:00:00+00:00",
-            fingerprint={},
-            input=Identity("table.csv", 1, "0" * 64, rows, ("n",)),
-            partition_rows=partition_rows,
-            prices=PriceBook(MODEL, "none"),
-            columns=tuple(OUTPUT_SCHEMA.names),
-            job={},
-        )
-        self._unsendable = frozenset(unsendable)
-
-    def partitions(self, slots: int) -> Partitions:
-        progressed = self.look()
-        resume.tidy(self.directory, progressed)
-        todo = [each for each in resume.partitions(self.manifest) if each.index not in progressed.committed]
-        return Partitions(
-            self.directory,
-            RUN_ID,
-            todo,
-            self.tables,
-            self.row_maker(),
-            partition_rows=self.manifest.partition_rows,
-            prefix="",
-            metadata={},
-            slots=slots,
-        )
-
-    def tables(self, wanted: Iterable[Partition]) -> Iterator[pa.Table]:
-        return (self.table.slice(each.first_row, each.row_count) for each in wanted)
-
-    def row_maker(self) -> RowMaker:
-        build = CHAT.request_builder(MODEL, GenerationParams())
-        return RowMaker(
-            columns=("n",),
-            id_column="n",
-            render=self._render,
-            build=lambda texts: build([Message("user", text) for text in texts]),
-            hash_start=hashlib.sha256(b"chat\n"),
-            now=lambda: NOW,
-            common_characters=0,
-            max_output_tokens=None,
-        )
-
-    def _render(self, values: Mapping[str, object]) -> list[str] | Failure:
-        row = values["n"]
-        assert isinstance(row, int)
-        return Failure("template", "no such thing") if row in self._unsendable else [str(row)]
-
-    def marks(self, slots: int) -> InFlightMarks:
-        return self.directory.in_flight_marks(slots)
-
-    def part(self, index: int) -> pa.Table:
-        return pq.read_table(self.directory.part_path(index), partitioning=None)
-
-    def parts(self) -> pa.Table:
-        """All parts' rows, in the order of the partitions."""
-        return pa.concat_tables([self.part(index) for index in self.directory.committed()])
-
-    def look(self) -> resume.Progressed:
-        return resume.look(self.directory, self.manifest)
-
-    def snapshot(self, path: Path) -> "RunOnDisk":
-        """What a process killed at this moment leaves behind, taken while threads may still be writing."""
-        copy = RunOnDisk(path, self.table.num_rows, self.manifest.partition_rows, self._unsendable)
-        # Journals first: a partition committed meanwhile is then found in both places, never in neither.
-        for pattern in ("journal/*.jsonl", "in_flight", "parts/*"):
-            for file in self.directory.path.glob(pattern):
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.copy(file, path / file.relative_to(self.directory.path))
-        return copy
-
-
-async def carry_out(
-    run: RunOnDisk,
-    service: ScriptedService,
-    *,
-    concurrency: int = 4,
-    partitions: Partitions | None = None,
-    **policy: Any,
-) -> Stop | None:
-    """One session of a run, from what earlier ones left to its end."""
-    rows = partitions or run.partitions(concurrency)
-    marks = run.marks(concurrency)
-    runner = make_runner(rows, service, concurrency=concurrency, marks=marks, **policy)
-    syncing = asyncio.create_task(rows.sync_forever())
-    try:
-        return await runner.run()
-    finally:
-        syncing.cancel()
-        await asyncio.wait([syncing])
-        await rows.finish()
-        marks.close()
 
 
 def _time() -> float:

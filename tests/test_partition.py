@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -17,23 +18,22 @@ from hypothesis import strategies as st
 
 from cometbatch.errors import CheckpointError
 from cometbatch.records import CallRequest, Failed, Failure, GenerationParams, Message, Outcome, Partition
-from cometbatch.results import codec
 from cometbatch.results import columns as output
-from cometbatch.run_state import partition
-from cometbatch.run_state.directory import Journal
-from cometbatch.run_state.partition import OPEN_PARTITIONS, ROWS_PER_SLOT, SYNC_INTERVAL_S, Partitions, RowMaker
+from cometbatch.run_state import open_partition, partition
+from cometbatch.run_state.journal import Journal
+from cometbatch.run_state.partition import OPEN_PARTITIONS, ROWS_PER_SLOT, SYNC_INTERVAL_S, Partitions
+from cometbatch.runner.row_maker import RowMaker
 from tests import virtual_time
+from tests.run_on_disk import RunOnDisk, carry_out
 from tests.scripted_run import (
     CHAT,
     MODEL,
     NOW,
     RUN_ID,
-    RunOnDisk,
     ScriptedService,
     always,
     answer,
     by_row,
-    carry_out,
     refused,
 )
 
@@ -45,11 +45,7 @@ def outcome_of_row(row: int) -> Failed:
 
 def journal(run: RunOnDisk, index: int, rows: range) -> None:
     """Leave a journal behind, as a process that died with these rows recorded."""
-    left = run.directory.open_journal(RUN_ID, index)
-    list(left.replay())
-    for row in rows:
-        left.append([codec.encode_record(outcome_of_row(row))])
-    left.close()
+    run.write_journal(index, [outcome_of_row(row) for row in rows], session=1)
 
 
 def all_rows(run: RunOnDisk) -> list[int]:
@@ -69,7 +65,7 @@ def _records(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if request.param != "kept":
         monkeypatch.setattr("cometbatch.run_state.partition.MAX_KEPT_BYTES", 0)
     if request.param == "in pieces":
-        monkeypatch.setattr("cometbatch.run_state.partition.PIECE_BYTES", 1)
+        monkeypatch.setattr("cometbatch.run_state.open_partition.PIECE_BYTES", 1)
 
 
 BUILD = CHAT.request_builder(MODEL, GenerationParams())
@@ -151,7 +147,7 @@ def test_the_token_estimate_grows_with_prompt_and_cap() -> None:
 async def hand_out_all(rows: Partitions) -> list[int]:
     """Record every row as soon as it is handed out."""
     handed_out = []
-    while (row := await rows.next_row()) is not None:
+    while (row := await rows.next_call()) is not None:
         handed_out.append(row.ordinal)
         rows.record([row if isinstance(row, Failed) else outcome_of_row(row.ordinal)])
     await rows.finish()
@@ -166,8 +162,8 @@ def test_every_row_is_handed_out_once_in_input_order(
     """Whatever the partition size, the parts hold all rows once, in order, and no journal is left."""
     run = RunOnDisk(tmp_path_factory.mktemp("run"), rows, partition_rows, unsendable=range(2, rows, 5))
     assert virtual_time.run(hand_out_all(run.partitions(4))) == list(range(rows))
-    assert run.directory.committed() == list(range(-(-rows // partition_rows)))
-    assert run.directory.journals() == []
+    assert run.directory.parts.there() == list(range(-(-rows // partition_rows)))
+    assert run.open_indexes() == []
     if rows:
         assert all_rows(run) == list(range(rows))
 
@@ -179,7 +175,7 @@ def test_an_answer_stands_beside_its_own_row(tmp_path: Path) -> None:
     assert virtual_time.run(carry_out(run, service, concurrency=5)) is None
     table = run.parts()
     assert table["response"].to_pylist() == [f"answer to {row}" for row in range(24)]
-    assert table["custom_id"].to_pylist() == [str(row) for row in range(24)]
+    assert table["custom_id"].to_pylist() == [f"id-{row}" for row in range(24)]
 
 
 # -- room ------------------------------------------------------------------------------------------------------------
@@ -191,7 +187,7 @@ def open_beside_a_slow_row(run: RunOnDisk, concurrency: int) -> int:
 
     def script(row: int, _attempt: int) -> tuple[float, Any]:
         nonlocal most_open
-        most_open = max(most_open, len(run.directory.journals()))
+        most_open = max(most_open, len(run.open_indexes()))
         return (500.0 if row == 1 else 1.0), answer()
 
     assert virtual_time.run(carry_out(run, ScriptedService(script), concurrency=concurrency)) is None
@@ -243,11 +239,11 @@ def test_stuck_partitions_hold_back_fresh_ones(tmp_path: Path) -> None:
 
 def test_a_part_of_long_answers_is_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Journal, records and columns of 2,048 answers of 100 kB were in memory at a time: a gigabyte."""
-    monkeypatch.setattr(partition, "PIECE_BYTES", 1)
+    monkeypatch.setattr(open_partition, "PIECE_BYTES", 1)
     run = RunOnDisk(tmp_path, 24, 8)
     service = ScriptedService(lambda row, _attempt: (1 + row * 7 % 5, answer(f"answer to {row}")))
     virtual_time.run(carry_out(run, service, concurrency=8))
-    assert [pq.read_metadata(path).num_row_groups for path in sorted(run.directory.parts.iterdir())] == [8, 8, 8]
+    assert [pq.read_metadata(path).num_row_groups for path in sorted(run.directory.parts.folder.iterdir())] == [8, 8, 8]
     assert run.parts()["response"].to_pylist() == [f"answer to {row}" for row in range(24)]
 
 
@@ -349,7 +345,7 @@ def test_a_stopped_run_keeps_its_journals(tmp_path: Path) -> None:
     stopping = ScriptedService(by_row({9: (1.0, refused(401))}, (1.0, answer())))
     stop = virtual_time.run(carry_out(run, stopping))
     assert stop is not None
-    recorded = run.look().rows
+    recorded = run.look().calls
     assert recorded == len(stopping.sent) - 1
 
     service = ScriptedService(always(answer()))
@@ -363,14 +359,14 @@ def test_a_stopped_run_keeps_its_journals(tmp_path: Path) -> None:
 
 def block_parts(run: RunOnDisk) -> None:
     """Make committing impossible: the folder of the parts is a file."""
-    run.directory.parts.rmdir()
-    run.directory.parts.write_text("in the way")
+    run.directory.parts.folder.rmdir()
+    run.directory.parts.folder.write_text("in the way")
 
 
 def unblock_parts(run: RunOnDisk) -> None:
     """Make committing possible again."""
-    run.directory.parts.unlink()
-    run.directory.parts.mkdir()
+    run.directory.parts.folder.unlink()
+    run.directory.parts.folder.mkdir()
 
 
 @pytest.mark.parametrize("rows", [4, 12, 400])
@@ -382,7 +378,7 @@ def test_a_commit_that_fails_ends_the_run_and_loses_nothing(tmp_path: Path, rows
     first = ScriptedService(always(answer()))
     with pytest.raises(CheckpointError, match=r"parts.*run the same command again"):
         virtual_time.run(asyncio.wait_for(carry_out_later(run, first, partitions=partitions), 10_000))
-    recorded = {codec.decode_record(line).ordinal for line in journaled(run)}
+    recorded = {record.ordinal for record in run.journaled()}
     assert len(recorded) >= 4
 
     unblock_parts(run)
@@ -390,14 +386,6 @@ def test_a_commit_that_fails_ends_the_run_and_loses_nothing(tmp_path: Path, rows
     assert virtual_time.run(carry_out(run, second)) is None
     assert sorted(second.rows) == sorted(set(range(rows)) - recorded)
     assert all_rows(run) == list(range(rows))
-
-
-def journaled(run: RunOnDisk) -> Iterator[bytes]:
-    """Every record of every journal."""
-    for index in run.directory.journals():
-        left = run.directory.open_journal(RUN_ID, index)
-        yield from left.replay()
-        left.close()
 
 
 def test_failing_commits_that_take_all_room_do_not_stall_the_run(tmp_path: Path) -> None:
@@ -429,18 +417,18 @@ def test_an_answer_is_kept_even_if_another_partition_is_broken(tmp_path: Path) -
         commit_ended = asyncio.Event()
         partitions.on_room = commit_ended.set
         for _ in range(8):
-            await partitions.next_row()
+            await partitions.next_call()
         for row in range(4):
             partitions.record([outcome_of_row(row)])
         await commit_ended.wait()
         partitions.record([outcome_of_row(6)])
         with pytest.raises(CheckpointError):
-            await partitions.next_row()
+            await partitions.next_call()
         with pytest.raises(CheckpointError):
             await partitions.finish()
 
     virtual_time.run(main())
-    assert sorted(codec.decode_record(line).ordinal for line in journaled(run)) == [0, 1, 2, 3, 6]
+    assert sorted(record.ordinal for record in run.journaled()) == [0, 1, 2, 3, 6]
 
 
 def test_an_input_that_ends_early_is_an_error(tmp_path: Path) -> None:
@@ -459,10 +447,11 @@ def test_an_input_that_ends_early_is_an_error(tmp_path: Path) -> None:
 
 
 def test_what_is_recorded_is_synced_within_the_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every half second what is new is made to survive a power cut, once a partition and not once a row."""
-    run = RunOnDisk(tmp_path, 990, 1000)  # 9.9 seconds, so that its end is at no tick
+    """Twenty times a second new records and marks are made to survive a power cut, once a file and not once a row."""
+    run = RunOnDisk(tmp_path, 990, 1000)
     synced: list[float] = []
     really = os.fdatasync
+    service = ScriptedService(always(answer(), latency=0.12))
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -472,10 +461,14 @@ def test_what_is_recorded_is_synced_within_the_interval(tmp_path: Path, monkeypa
             really(descriptor)
 
         monkeypatch.setattr(os, "fdatasync", counted)
-        await carry_out(run, ScriptedService(always(answer(), latency=0.1)), concurrency=10)
+        await carry_out(run, service, concurrency=10)
 
     virtual_time.run(main())
-    assert synced == pytest.approx([SYNC_INTERVAL_S * (tick + 1) for tick in range(20)], abs=0.2)
+    assert max(Counter(synced).values()) == 2  # a journal, and the marks
+    recorded = {at for at, _ in service.ended}
+    assert len(recorded) == 99
+    for at in recorded:
+        assert any(at <= moment <= at + 1.5 * SYNC_INTERVAL_S for moment in synced)
 
 
 def test_a_part_that_takes_long_to_write_holds_up_no_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -491,15 +484,17 @@ def test_a_part_that_takes_long_to_write_holds_up_no_sync(tmp_path: Path, monkey
 
     async def main() -> None:
         partitions = run.partitions(8)
-        syncing = asyncio.create_task(partitions.sync_forever())
+        marks = run.directory.new_marks(RUN_ID, 1, 8)
+        syncing = asyncio.create_task(partitions.sync_forever(marks))
         for _ in range(8):
-            await partitions.next_row()
+            await partitions.next_call()
         partitions.record([outcome_of_row(row) for row in range(4)])
         await asyncio.to_thread(writing.wait)
         monkeypatch.setattr(os, "fdatasync", lambda _descriptor: synced.set())
         partitions.record([outcome_of_row(4)])
         await partitions.finish()
         syncing.cancel()
+        marks.close()
 
     monkeypatch.setattr(partition, "SYNC_INTERVAL_S", 0.001)
     monkeypatch.setattr(output, "join", slowly)
@@ -514,7 +509,7 @@ def test_nothing_new_is_nothing_to_sync(tmp_path: Path, monkeypatch: pytest.Monk
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
     virtual_time.run(carry_out(run, ScriptedService(by_row({1: (200.0, answer())}, (1.0, answer())))))
-    assert 1 <= len(synced) <= 3
+    assert 1 <= len(synced) <= 4  # marks and header, a record, the last one
 
 
 def test_a_disk_that_fails_to_sync_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -538,7 +533,7 @@ def test_outcomes_are_read_back_from_the_journal_in_row_order(tmp_path: Path) ->
     async def main() -> None:
         partitions = run.partitions(4)
         for _ in range(6):
-            await partitions.next_row()
+            await partitions.next_call()
         for row in (4, 0, 5, 2, 1, 3):
             partitions.record([outcome_of_row(row)])
         await partitions.finish()
@@ -557,7 +552,7 @@ def test_room_is_measured_in_partitions_and_in_rows_a_slot(tmp_path: Path) -> No
         partitions = run.partitions(slots)
         count = 0
         while partitions.has_room:
-            assert await partitions.next_row() is not None
+            assert await partitions.next_call() is not None
             count += 1
         await partitions.finish()
         return count
@@ -572,7 +567,7 @@ def test_an_unfinished_session_leaves_no_journal_open(tmp_path: Path) -> None:
 
     async def main() -> Partitions:
         partitions = run.partitions(4)
-        await partitions.next_row()
+        await partitions.next_call()
         partitions.record([outcome_of_row(0)])
         await partitions.finish()
         return partitions
@@ -580,4 +575,4 @@ def test_an_unfinished_session_leaves_no_journal_open(tmp_path: Path) -> None:
     partitions = virtual_time.run(main())
     with pytest.raises((ValueError, CheckpointError)):
         partitions.record([outcome_of_row(1)])
-    assert run.look().rows == 1
+    assert run.look().calls == 1

@@ -17,7 +17,6 @@ from cometbatch.commands.preflight import (
     price_book,
     refuse_clashes,
     refuse_unwritable,
-    run_directory,
     simulator_behaviour,
     suggested_rows,
     trust,
@@ -30,9 +29,9 @@ from cometbatch.money import prices as pricing
 from cometbatch.money.exact import format_amount
 from cometbatch.records import CallRequest, Failed, GenerationParams, Partition, PriceBook
 from cometbatch.run_state import manifest as manifests
-from cometbatch.run_state import resume
-from cometbatch.run_state.partition import ASSUMED_OUTPUT_TOKENS, RowMaker
-from cometbatch.run_state.resume import Found, Progressed
+from cometbatch.run_state.progress import Progress
+from cometbatch.run_state.run import Run, directory_of, find
+from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS, RowMaker
 from cometbatch.transport import Transport
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
     check_budget(job, book, warnings)
     rows = job.output.partition_rows or suggested_rows(identity, job.params.max_output_tokens)
     rows = known.manifest.partition_rows if known else rows
-    survey = _survey(checked, identity, rows, known.progressed if known else Progressed())
+    survey = _survey(checked, identity, rows, known.progress if known else Progress())
     input_tokens, output_tokens = survey.input_tokens, survey.requests * _output_tokens(job.params)
     cost = pricing.estimate_cost(input_tokens, output_tokens, survey.requests, book.rates)
     return RunPlan(
@@ -156,20 +155,22 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         cost_usd=cost,
         likely_cost_usd=pricing.likely_cost(cost, book),
         prices=book,
-        done=known.progressed.rows if known else 0,
+        done=known.progress.calls if known else 0,
         way=way_words,
         warnings=(*checked.source.warnings, *warnings, *_missing_key(job)),
     )
 
 
-def _known_run(checked: Checked) -> Found | None:
+def _known_run(checked: Checked) -> Run | None:
     """The run that this job would carry on. Raises `DriftError` or `UsageError` where it, or a new one, can't be."""
-    found = resume.find(run_directory(checked.job), checked.job.output.path)
+    found = find(
+        directory_of(checked.job.output.path, is_dataset=checked.job.output.is_dataset), checked.job.output.path
+    )
     if found is None or not found.is_begun:
         refuse_clashes(checked)
         return None
     manifests.refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
-    resume.refuse_foreign(checked.job.output.path, found.manifest)
+    found.refuse_foreign()
     return found
 
 
@@ -214,14 +215,14 @@ class _Survey(Struct):
     first_problem: str | None = None
 
 
-def _survey(checked: Checked, identity: Identity, partition_rows: int, progressed: Progressed) -> _Survey:
+def _survey(checked: Checked, identity: Identity, partition_rows: int, progress: Progress) -> _Survey:
     """What remains to be sent."""
     survey, maker = _Survey(), checked.row_maker()
     assumed = _output_tokens(checked.job.params)
-    committed = set(progressed.committed)
+    committed = set(progress.committed)
     partitions = [each for each in source.partitions(identity.rows, partition_rows) if each.index not in committed]
     for made in _made(checked, identity, partitions, maker):
-        if made.ordinal in progressed.journal_rows:
+        if made.ordinal in progress.recorded:
             continue
         if isinstance(made, Failed):
             survey.unrenderable += 1

@@ -19,7 +19,7 @@ from cometbatch.prompt.template import PromptTemplate
 from cometbatch.records import HttpResponse, PriceBook
 from cometbatch.results import columns as output
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.partition import RowMaker
+from cometbatch.runner.row_maker import RowMaker
 from cometbatch.simulator.behaviour import Behaviour, Fault
 from cometbatch.transport import TlsSettings, Transport, check_key, describe_route
 

@@ -9,7 +9,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -23,22 +24,22 @@ from cometbatch.commands.preflight import (
     now,
     price_book,
     refuse_clashes,
-    run_directory,
     simulator_behaviour,
     suggested_rows,
     trust,
     way,
 )
 from cometbatch.commands.progress_line import Progress
-from cometbatch.control import retry_table as retries
 from cometbatch.control.budget import Budget
+from cometbatch.control.retry_table import classify
 from cometbatch.engines import event_loop as loop
+from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.errors import InputError, InputLostError, UsageError
 from cometbatch.input import table as source
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money import prices as pricing
-from cometbatch.money.exact import EXACT
+from cometbatch.records import Done
 from cometbatch.results import columns as output
 from cometbatch.results import parts
 from cometbatch.results import tally as tallies
@@ -51,15 +52,20 @@ from cometbatch.results.summary import (
     late_warnings,
 )
 from cometbatch.run_state import manifest as manifests
-from cometbatch.run_state import reopen, resume
-from cometbatch.run_state.directory import Reopened, RunDirectory, Session, write_aside
-from cometbatch.run_state.manifest import Manifest
-from cometbatch.run_state.partition import Partitions
+from cometbatch.run_state import reopen
+from cometbatch.run_state.begin import begin_anew, first_session, next_session
+from cometbatch.run_state.directory import RunDirectory
+from cometbatch.run_state.manifest import Manifest, Target
+from cometbatch.run_state.partition import SLOW_SYNC_S, Partitions
+from cometbatch.run_state.progress import look
 from cometbatch.run_state.reopen import Matching
-from cometbatch.run_state.resume import Found, Progressed
+from cometbatch.run_state.run import Run, directory_of, find
+from cometbatch.run_state.sessions import Who
+from cometbatch.runner.ports import Policy, Service, Stop
 from cometbatch.runner.reply_reader import Reader
-from cometbatch.runner.turns import Policy, Runner, Service, Stop
+from cometbatch.runner.turns import Runner
 from cometbatch.simulator.process import SimulatorProcess
+from cometbatch.store.local import write_aside
 from cometbatch.transport import Transport
 from cometbatch.version import VERSION
 from cometbatch.wire.envelope import request_id_of
@@ -83,6 +89,7 @@ def run(
     *,
     fresh: bool = False,
     retry: str | Iterable[str] = (),
+    set_aside: Collection[str] = (),
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
@@ -99,7 +106,7 @@ def run(
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return loop.run(run_async(job, fresh=fresh, retry=retry, progress=progress, http=http))
+        return loop.run(run_async(job, fresh=fresh, retry=retry, set_aside=set_aside, progress=progress, http=http))
     raise UsageError("An event loop is running here (a notebook?): use `await cometbatch.run_async(job)`.")
 
 
@@ -409,7 +416,7 @@ class _Session(Struct, frozen=True):
             send=self.transport.send,
             read=Reader(self.turn.checked.format.parse_response, self.transport).read,
             classify=functools.partial(classify, now=now),
-            accept=accept_all,
+            accept=lambda _call, _completion, _ask: Done(),
             price=lambda _call, usage: meter.cost(usage),
             max_cost=lambda _call, input_tokens, output_tokens: meter.max_cost(input_tokens, output_tokens),
             request_id=request_id_of,

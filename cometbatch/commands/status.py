@@ -8,10 +8,8 @@ from msgspec import Struct
 
 from cometbatch.errors import UsageError
 from cometbatch.results.summary import RunSummary, late_warnings
-from cometbatch.run_state import resume
 from cometbatch.run_state.directory import RunDirectory
-
-RUN_SUFFIX = ".run"
+from cometbatch.run_state.run import directory_at, find
 
 
 class RunStatus(Struct, frozen=True):
@@ -19,6 +17,7 @@ class RunStatus(Struct, frozen=True):
 
     summary: RunSummary
     running: bool
+    in_flight: int
     created_at: str
     partitions: int
     committed: int
@@ -29,6 +28,7 @@ class RunStatus(Struct, frozen=True):
         return {
             **self.summary.to_dict(),
             "running": self.running,
+            "in_flight": self.in_flight,
             "created_at": self.created_at,
             "partitions": self.partitions,
             "committed_partitions": self.committed,
@@ -38,8 +38,9 @@ class RunStatus(Struct, frozen=True):
     def describe(self) -> str:
         """A few lines for a person."""
         state = "finished" if self.summary.finished else "running" if self.running else "stopped; run it to carry on"
+        in_flight = f", {self.in_flight:,} requests in flight" if self.running else ""
         lines = [
-            f"run {self.summary.run_id}, begun {self.created_at}: {state}",
+            f"run {self.summary.run_id}, begun {self.created_at}: {state}{in_flight}",
             f"partitions: {self.committed:,} of {self.partitions:,} committed",
             self.summary.describe(),
         ]
@@ -54,36 +55,37 @@ def status(path: str | Path) -> RunStatus:
     Raises `UsageError` where there is no run, `CheckpointError` where its files are damaged.
     """
     directory, output = find_run(path)
-    found = resume.find(directory, output)
+    is_running = directory.lock.is_held()
+    found = find(directory, output)
     if found is None:
         raise no_run(directory)
-    manifest, progressed = found.manifest, found.progressed
-    prefix = str(manifest.fingerprint.get("output.prefix") or "")
+    manifest, progress = found.manifest, found.progress
+    # While a session lives, its marks are requests in flight; once it is dead, they are possible charges.
+    tally = progress.tally if is_running else progress.with_charges
+    paths = [directory.parts.path(index) for index in progress.committed]
     return RunStatus(
         summary=RunSummary(
             run_id=manifest.run_id,
             output=output,
-            rows=manifest.input.rows,
-            tally=progressed.tally,
+            rows=found.rows,
+            tally=tally,
             prices=manifest.prices,
             finished=found.is_finished,
-            replaced=directory.reopened().replaced,
-            warnings=(*manifest.warnings, *late_warnings(progressed.tally, manifest.prices)),
+            replaced=found.replaced,
+            warnings=(*manifest.warnings, *late_warnings(tally, manifest.prices)),
         ),
-        running=directory.is_locked(),
+        running=is_running,
+        in_flight=len(progress.unsettled) if is_running else 0,
         created_at=manifest.created_at,
-        partitions=resume.partition_count(manifest),
-        committed=len(progressed.committed),
-        latency_s=_latency([directory.part_path(index) for index in progressed.committed], f"{prefix}latency_s"),
+        partitions=found.partition_count,
+        committed=len(progress.committed),
+        latency_s=_latency(paths, f"{found.prefix}latency_s"),
     )
 
 
 def find_run(path: str | Path) -> tuple[RunDirectory, Path]:
     """The run directory that `path` is, or that stands beside it, and its output, wherever both were moved to."""
-    path = Path(path).absolute()
-    run_path = path if path.name.endswith(RUN_SUFFIX) else path.with_name(path.name + RUN_SUFFIX)
-    output = run_path.with_name(run_path.name.removesuffix(RUN_SUFFIX))
-    return RunDirectory(run_path, parts=output if output.is_dir() else None), output
+    return directory_at(Path(path))
 
 
 def manifest_content(directory: RunDirectory) -> bytes:

@@ -89,9 +89,9 @@ class InFlightMarks:
             self._clear(cell)
 
     def _clear(self, cell: int) -> None:
+        """Not synced by itself: a mark that a power cut brings back is settled by its record, or a charge at its most."""
         self._map[cell * CELL_BYTES : (cell + 1) * CELL_BYTES] = EMPTY
         self._free.append(cell)
-        self._is_dirty = True
 
     def _grow(self) -> None:
         """Twice as many cells, where records wait for a sync longer than usual."""

@@ -1,6 +1,6 @@
 """One run: its directory, what it is, and what is recorded of it by now."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -89,7 +89,7 @@ class Run(Struct, frozen=True):
         stamp = parts.file_stamp(self.result)
         return "free" if stamp is None or stamp == self.manifest.replaces else "foreign"
 
-    def state(self) -> Mapping[str, str]:
+    def state(self) -> dict[str, str]:
         """What the result says of this state of the run: rounds, slices with labels, and the whole bill."""
         now, before = self.progress.with_charges, self.replaced
         amounts = {

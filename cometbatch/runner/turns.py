@@ -16,10 +16,10 @@ import functools
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Literal, Protocol, TypeAlias, assert_never
+from typing import assert_never
 
 from msgspec import Struct
 
@@ -39,7 +39,6 @@ from cometbatch.records import (
     Failed,
     Failure,
     GiveUp,
-    HttpRequest,
     HttpResponse,
     Outcome,
     PossibleCharge,
@@ -47,9 +46,9 @@ from cometbatch.records import (
     Retry,
     TransportFailure,
     Usage,
-    Verdict,
 )
 from cometbatch.results.columns import outcomes_in, status_of
+from cometbatch.runner.ports import Calls, ExchangeResult, Marks, Observer, Policy, Reply, Sending, Service, Stop
 
 GATHER_S = 0.008  # from the first reply of a turn to the turn, at most,
 GATHER_SHARE = 0.1  # and so much of the time that this reply took
@@ -64,103 +63,6 @@ REDIRECT = 300  # below this status, an answer that can't be read was generated 
 LARGE_BYTES = 64 * 1024  # of a reply, beyond which it is dealt with at once, so that few are in memory at a time
 GATEWAY_TIMEOUTS = (504, 524)  # the provider behind the gateway may finish, and be billed, all the same
 WINDOWS_TO_DOUBT_PATH = 2  # windows of requests that only a wrong path explains, before the run stops over it
-
-Reply: TypeAlias = HttpResponse | TransportFailure
-ExchangeResult: TypeAlias = HttpResponse | TransportFailure | Exception
-"""What an exchange calls back with: as the network has it, still to be read."""
-StopKind: TypeAlias = Literal["interrupted", "terminated", "refused", "budget"]
-
-
-class Stop(Struct, frozen=True):
-    """Why a run ended before its last row, and what to do before carrying on."""
-
-    kind: StopKind
-    message: str
-    hint: str = ""
-
-
-class Rows(Protocol):
-    """Where rows come from and outcomes go to."""
-
-    on_room: Callable[[], None]
-
-    @property
-    def has_room(self) -> bool:
-        """Whether `next_row` may be asked for more; where not, `on_room` is called when it may."""
-
-    def ready_row(self) -> CallRequest | Failed | None:
-        """The same as `next_row` where that need not wait; `None` where it must."""
-
-    async def next_row(self) -> CallRequest | Failed | None:
-        """The next row to send, or one that failed unsent; `None` after the last."""
-
-    def record(self, records: Sequence[Record]) -> None:
-        """Write down outcomes and attempts billed for nothing, so that a killed process can't lose them."""
-
-
-class Marks(Protocol):
-    """Which rows are in flight, for whoever comes after a crash."""
-
-    def begin(self, slot: int, row: int) -> None:
-        """The slot is sending the row."""
-
-    def end(self, slot: int) -> None:
-        """What the slot sent is dealt with."""
-
-
-class Observer(Protocol):
-    """Who is told how the run goes; never the reason that it fails."""
-
-    def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:
-        """Outcomes were written down."""
-
-    def pushed_back(self, wait_s: float) -> None:
-        """The service pushes back; everyone waits."""
-
-    def retried(self) -> None:
-        """A row will be sent again."""
-
-
-class Sending(Protocol):
-    """An exchange under way."""
-
-    def cancel(self) -> None:
-        """Give it up: nobody is told any more what comes of it."""
-
-
-class Service(Struct, frozen=True):
-    """The model service as the loop sees it: sending, understanding and judging, each without the others.
-
-    `send` begins an exchange, and calls back once. `read` makes a reply of what came, with what it says (None where
-    there is no reply), and raises what is a mistake of ours. `judge`: what is to become of an attempt that brought no
-    completion. `max_cost`: what an attempt can come to at most, in US dollars; None where there is no price or no cap
-    on the answer. `is_reached`: whether a connection was ever made.
-    """
-
-    send: Callable[[HttpRequest, Callable[[ExchangeResult], None]], Sending]
-    read: Callable[[ExchangeResult], tuple[Reply, Completion | ErrorDetail | None]]
-    judge: Callable[[Reply, ErrorDetail | None], Verdict]
-    price: Callable[[Usage], Decimal | None]
-    max_cost: Callable[[CallRequest], Decimal | None]
-    request_id: Callable[[HttpResponse], str | None]
-    is_reached: Callable[[], bool]
-
-
-class Policy(Struct, frozen=True):
-    """How much the loop may do at once and how long it bears with failures; times in seconds.
-
-    `adaptive`: `concurrency` is a ceiling, under which the loop finds what the service sustains. `max_alike`: so many
-    rows refused for good, all alike and before any answer, stop the run. `max_row_s`: a row that has been tried for
-    so long fails at its next failure.
-    """
-
-    concurrency: int = 16
-    max_attempts: int = 5
-    max_wait_s: float = 30.0
-    max_pushback_s: float = 900.0
-    adaptive: bool = False
-    max_alike: int = 100
-    max_row_s: float = 3600.0
 
 
 class _Pending(Struct, eq=False, gc=False):
@@ -180,9 +82,10 @@ class _Pending(Struct, eq=False, gc=False):
 class _Slot:
     """Room for one request in flight."""
 
-    __slots__ = ("arrive", "came", "charge", "latency_s", "number", "pending", "sending", "started")
+    __slots__ = ("arrive", "came", "cell", "charge", "latency_s", "number", "pending", "sending", "started")
 
     pending: _Pending
+    cell: int
     charge: float  # tokens, as the limits took it
     started: float  # event-loop time
     latency_s: float  # from then to the end of the reply
@@ -202,7 +105,7 @@ class Runner:
 
     def __init__(
         self,
-        rows: Rows,
+        rows: Calls,
         service: Service,
         policy: Policy,
         limits: Limits,
@@ -212,7 +115,6 @@ class Runner:
         now: Callable[[], datetime],
         jitter: Callable[[], float],
         works: bool = False,
-        resent: Collection[int] = (),
         budget: Budget | None = None,
     ) -> None:
         self._rows = rows
@@ -255,7 +157,6 @@ class Runner:
         self._doubts = HeldFailures[_Pending](
             works=works, max_alike=policy.max_alike, max_pages=WINDOWS_TO_DOUBT_PATH * policy.concurrency
         )
-        self._resent = set(resent)
         self._budget = budget
         rows.on_room = self._wake.set
 
@@ -382,11 +283,12 @@ class Runner:
             self._turn.cancel()  # a stop does not wait for it
             self._turn = None
         try:
+            cells = [(slot.cell, slot.pending.request.ordinal) for slot in arrived]
             try:
                 self._conclude_all(arrived)
                 self._send_ready()
             finally:
-                self._unmark(arrived)
+                self._unmark(cells)
         except Exception as error:  # noqa: BLE001 - raised by `run`, which waits for this
             self._break(error)
         if self._is_held_up or not self._sending:
@@ -420,7 +322,7 @@ class Runner:
         now, pace, budget = self._time(), self._pace, self._budget
         is_ours, is_bounded = not self._must_wait(now), budget is not None or self._limits.any
         while self._free and (pace is None or self._may_leave(now, pace)):
-            if not is_ours or (fresh := self._ready_row()) is None:
+            if not is_ours or (fresh := self._ready_call()) is None:
                 self._wake.set()
                 break
             pending = _Pending(fresh, now)
@@ -458,43 +360,32 @@ class Runner:
             self._break(error)
         self._end_if_over()
 
-    def _unmark(self, arrived: list[_Slot]) -> None:
+    def _unmark(self, arrived: list[tuple[int, int]]) -> None:
         """Marks of slots that send again were overwritten: a mark is of no account where its row has an outcome."""
-        for slot in arrived:
-            if slot not in self._sending and slot.pending.request.ordinal not in self._possibly_unrecorded:
-                self._marks.end(slot.number)
+        for cell, ordinal in arrived:
+            if ordinal not in self._possibly_unrecorded:
+                self._marks.end(cell, recorded=True)
 
     def _send(self, slot: _Slot, pending: _Pending, charge: float, now: float) -> None:
         request = pending.request
         slot.pending, slot.charge, slot.started = pending, charge, now
         if self._pace is not None:
             self._pace.sent(now)
-        self._marks.begin(slot.number, request.ordinal)
-        if self._resent:
-            self._note_resent(pending)
+        slot.cell = self._marks.begin(request.ordinal, 1, pending.attempts + 1, self._bound(pending))
         slot.sending = self._service.send(request.http, slot.arrive)
         self._sending.add(slot)
 
-    def _note_resent(self, pending: _Pending) -> None:
-        """What was in flight when an earlier session died may have been billed then, too."""
-        if pending.request.ordinal in self._resent:
-            self._resent.discard(pending.request.ordinal)
-            self._note_possible_charge(pending, "in_flight")
-            self._write_down()
-            if self._budget is not None:
-                self._budget.settle(NOTHING, self._max_cost(pending))
-
     def _note_possible_charge(self, pending: _Pending, reason: ChargeReason, detail: str = "") -> None:
-        request, max_cost = pending.request, self._service.max_cost(pending.request)
+        request, max_cost = pending.request, self._bound(pending)
         self._unwritten.append(PossibleCharge(request.ordinal, self._now(), reason, max_cost, detail))
 
     def _must_wait(self, now: float) -> bool:
         """Whether the next request is the dispatcher's."""
         return self._is_held_up or bool(self._backlog) or self._limits.must_wait(now)
 
-    def _ready_row(self) -> CallRequest | None:
+    def _ready_call(self) -> CallRequest | None:
         try:
-            while not isinstance(fresh := self._rows.ready_row(), CallRequest):
+            while not isinstance(fresh := self._rows.ready_call(), CallRequest):
                 if fresh is None:
                     return None
                 self._finish(fresh)
@@ -559,7 +450,11 @@ class Runner:
         return True
 
     def _max_cost(self, pending: _Pending) -> Decimal:
-        return self._service.max_cost(pending.request) or NOTHING
+        return self._bound(pending) or NOTHING
+
+    def _bound(self, pending: _Pending) -> Decimal | None:
+        request = pending.request
+        return self._service.max_cost(request, len(request.http.body), request.max_output_tokens)
 
     def _stop_at_budget(self, pending: _Pending, left: Decimal) -> None:
         most, rest = format_amount(self._max_cost(pending)), format_amount(max(left, NOTHING))
@@ -577,7 +472,7 @@ class Runner:
             if self._backlog and self._backlog[0][0] <= self._time():
                 return heapq.heappop(self._backlog)[2]
             if self._may_admit():
-                fresh = await self._next_row()
+                fresh = await self._next_call()
                 if isinstance(fresh, CallRequest):
                     return _Pending(fresh, self._time())
                 self._settle_unsent(fresh)
@@ -586,10 +481,10 @@ class Runner:
             else:
                 await self._wait_for_news(self._backlog[0][0] - self._time() if self._backlog else None)
 
-    async def _next_row(self) -> CallRequest | Failed | None:
+    async def _next_call(self) -> CallRequest | Failed | None:
         """Where no more rows can be had, what is in flight is paid for and finished all the same."""
         try:
-            return await self._rows.next_row()
+            return await self._rows.next_call()
         except Exception as error:  # noqa: BLE001 - raised by `run`, once what is in flight is recorded
             self._end_of_rows(error)
             return None
@@ -647,7 +542,7 @@ class Runner:
     def _refuse(self, slot: _Slot, reply: Reply, parsed: ErrorDetail | None) -> None:
         """What an attempt without an answer comes to, by the retry table."""
         pending, latency_s = slot.pending, slot.latency_s
-        verdict = self._service.judge(reply, parsed)
+        verdict = self._service.classify(reply, parsed)
         self._settle_unanswered(pending, reply)
         match verdict:
             case Retry():
@@ -664,7 +559,7 @@ class Runner:
     def _accept(self, slot: _Slot, completion: Completion, reply: HttpResponse, now: float, moment: datetime) -> None:
         pending, latency_s = slot.pending, slot.latency_s
         request = pending.request
-        cost_usd = self._service.price(completion.usage)
+        cost_usd = self._service.price(request, completion.usage)
         if cost_usd is None or self._is_booked:
             self._settle_answered(slot, completion.usage, cost_usd)
         is_doubted = self._doubts.answered(now)
@@ -693,7 +588,7 @@ class Runner:
     def _settle_answered(self, slot: _Slot, usage: Usage, cost_usd: Decimal | None) -> None:
         """Book what an answer came to, at its worst where that is not known."""
         pending = slot.pending
-        if cost_usd is None and self._service.max_cost(pending.request) is not None:
+        if cost_usd is None and self._bound(pending) is not None:
             self._note_possible_charge(pending, "no_token_counts")
         self._settle_reserved(pending, cost_usd)
         if usage.input_tokens is not None and usage.output_tokens is not None:
