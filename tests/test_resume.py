@@ -1,10 +1,12 @@
-"""Carrying on: what earlier sessions left is found by looking, and no kill loses or repeats a recorded row."""
+"""Resuming: what earlier sessions left is found by looking, and no kill loses, repeats or hides a recorded row."""
 
 import asyncio
+import contextlib
 import itertools
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -15,25 +17,21 @@ from hypothesis import strategies as st
 
 from cometbatch.errors import CheckpointError
 from cometbatch.records import HttpResponse, Outcome, Partition, Tally
-from cometbatch.results import codec
 from cometbatch.results import columns as output
 from cometbatch.results import tally as tallies
-from cometbatch.run_state import resume
-from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.resume import Progressed
-from cometbatch.runner.turns import Reply, Runner, Stop
+from cometbatch.results.columns import outcomes_in
+from cometbatch.run_state.progress import Progress
+from cometbatch.runner.ports import Reply, Stop
+from cometbatch.runner.turns import Runner
 from tests import virtual_time
+from tests.run_on_disk import RunOnDisk, carry_out
 from tests.scripted_run import (
-    RUN_ID,
-    RunOnDisk,
     ScriptedService,
     always,
     answer,
     by_row,
-    carry_out,
     cut_short,
     lost,
-    make_runner,
     refused,
     unsendable,
 )
@@ -52,111 +50,88 @@ def half_way(path: Path) -> RunOnDisk:
     }
     stop = virtual_time.run(carry_out(run, ScriptedService(by_row(replies, (1.0, answer()))), concurrency=3))
     assert stop is not None
-    assert run.directory.committed()
-    assert run.directory.journals()
+    assert run.directory.parts.there()
+    assert run.open_indexes()
     return run
 
 
 def recorded_outcomes(run: RunOnDisk) -> Iterator[Outcome]:
     """Everything that parts and journals hold."""
-    for index in run.directory.committed():
+    for index in run.directory.parts.there():
         yield from output.read_outcomes(run.part(index), index * run.manifest.partition_rows)
-    for index in run.directory.journals():
-        journal = run.directory.open_journal(RUN_ID, index)
-        yield from map(codec.decode_record, journal.replay())
-        journal.close()
+    yield from outcomes_in(run.journaled())
 
 
 def test_a_look_adds_up_to_what_is_recorded(tmp_path: Path) -> None:
     """The tally of a run half-way is the tally of every outcome in its parts and journals."""
     run = half_way(tmp_path)
     outcomes = list(recorded_outcomes(run))
-    progressed = run.look()
-    assert progressed.tally == tallies.tally(outcomes)
-    assert progressed.rows == len(outcomes) > 8
-    assert progressed.tally.failures == {"template": 2, "invalid_request": 1}
-    committed_rows = {row for row in range(20) if row // 4 in progressed.committed}
-    assert progressed.journal_rows | committed_rows == {outcome.ordinal for outcome in outcomes}
+    progress = run.look()
+    assert progress.records == tallies.tally(outcomes)
+    assert progress.calls == len(outcomes) > 8
+    assert progress.tally.failures == {"template": 2, "invalid_request": 1}
+    committed_rows = {row for row in range(20) if row // 4 in progress.committed}
+    assert progress.recorded | committed_rows == {outcome.ordinal for outcome in outcomes}
 
 
 def test_a_look_at_a_new_run_finds_nothing(tmp_path: Path) -> None:
     """No part and no journal is no row."""
-    assert RunOnDisk(tmp_path, 20, 4).look() == Progressed((), Tally(), frozenset())
+    assert RunOnDisk(tmp_path, 20, 4).look() == Progress()
 
 
 def test_a_look_changes_nothing(tmp_path: Path) -> None:
     """Looking at a run that goes on disturbs nothing, not even the torn end of a journal."""
     run = half_way(tmp_path)
-    with run.directory.journal_path(run.directory.journals()[0]).open("ab") as file:
-        file.write(b'0123abcd {"row":')
+    with next(run.directory.journals.folder.iterdir()).open("ab") as file:
+        file.write(b'0123abcd {"record":')
     before = files(tmp_path)
-    rows = run.look().rows
+    calls = run.look().calls
     assert files(tmp_path) == before
-    assert rows == run.look().rows
+    assert calls == run.look().calls
 
 
-def record(run: RunOnDisk, rows: range) -> None:
-    """Leave these rows recorded in the first partition's journal."""
-    journal = run.directory.open_journal(RUN_ID, 0)
-    list(journal.replay())
-    for row in rows:
-        journal.append([codec.encode_record(unsendable(row))])
-    journal.close()
-
-
-class CommitsMeanwhile(RunDirectory):
-    """A run directory in which a partition is committed as soon as anything has been listed."""
-
-    def __init__(self, path: Path, commit: Callable[[], None]) -> None:
-        super().__init__(path)
-        self._commit = commit
-
-    def committed(self) -> list[int]:
-        found = super().committed()
-        self._commit()
-        return found
-
-    def journals(self) -> list[int]:
-        found = super().journals()
-        self._commit()
-        return found
-
-
-def test_a_partition_committed_during_a_look_is_counted_once(tmp_path: Path) -> None:
+def test_a_partition_committed_during_a_look_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that was recorded is never missing from a look, nor there twice, however the run goes on meanwhile."""
     run = RunOnDisk(tmp_path, 4, 4)
-    record(run, range(4))
+    run.write_journal(0, [unsendable(row) for row in range(4)])
+    there = run.directory.parts.there
 
-    def commit() -> None:
-        virtual_time.run(carry_out(run, ScriptedService(always(answer()))))
+    def commit_first() -> list[int]:
+        virtual_time.run(carry_out(RunOnDisk(tmp_path, 4, 4), ScriptedService(always(answer()))))
+        return there()
 
-    seen = resume.look(CommitsMeanwhile(tmp_path, commit), run.manifest)
-    assert run.directory.journals() == []
-    assert seen.rows == 4
+    monkeypatch.setattr(run.directory.parts, "there", commit_first)
+    seen = run.look()
+    assert run.open_indexes() == []
+    assert seen.calls == 4
 
 
 def test_a_journal_beside_its_part_counts_once(tmp_path: Path) -> None:
     """A process that died between a commit and the end of its journal left each row twice, and it is one row."""
     run = RunOnDisk(tmp_path, 4, 4)
-    record(run, range(4))
-    journal = run.directory.journal_path(0).read_bytes()
+    path = run.write_journal(0, [unsendable(row) for row in range(4)])
+    journal = path.read_bytes()
     virtual_time.run(carry_out(run, ScriptedService(always(answer()))))
-    run.directory.journal_path(0).write_bytes(journal)
-    assert run.look() == Progressed((0,), Tally(failed=4, failures={"template": 4}), frozenset())
+    path.write_bytes(journal)
+    found = run.look()
+    assert (found.committed, found.records) == ((0,), Tally(failed=4, failures={"template": 4}))
+    assert found.recorded == frozenset()
 
 
 def test_a_foreign_part_is_refused(tmp_path: Path) -> None:
     """A part of another run is no row of this one."""
     run = half_way(tmp_path)
     run.manifest = msgspec.structs.replace(run.manifest, run_id="another")
-    with pytest.raises(CheckpointError, match=r"00000\.parquet"):
+    for path in [*run.directory.journals.folder.iterdir(), *run.directory.marks_since(0)]:
+        path.unlink()
+    with pytest.raises(CheckpointError, match=r"00000\.part"):
         run.look()
 
 
 @pytest.mark.parametrize(("rows", "size", "count"), [(0, 4, 0), (1, 4, 1), (8, 4, 2), (9, 4, 3)])
 def test_the_partitions_of_a_run_follow_from_its_manifest(tmp_path: Path, rows: int, size: int, count: int) -> None:
     """The ranges are the same in every session: size and number of rows are all that they depend on."""
-    found = resume.partitions(RunOnDisk(tmp_path, rows, size).manifest)
+    found = RunOnDisk(tmp_path, rows, size).manifest.partitions()
     assert [each.index for each in found] == list(range(count))
     assert [row for each in found for row in range(each.first_row, each.first_row + each.row_count)] == list(
         range(rows)
@@ -164,21 +139,15 @@ def test_the_partitions_of_a_run_follow_from_its_manifest(tmp_path: Path, rows: 
     assert found[:1] == ([Partition(0, 0, min(rows, size))] if rows else [])
 
 
-def test_rows_without_an_outcome_are_told_from_the_others(tmp_path: Path) -> None:
-    """Of the rows that were in flight at a crash, those count as sent again that nothing was recorded of."""
-    run = RunOnDisk(tmp_path, 12, 4)
-    progressed = Progressed(committed=(0,), journal_rows=frozenset({5, 8}))
-    assert resume.unrecorded([11, 0, 5, 6, 3, 8, 4, 12, 99], run.manifest, progressed) == [4, 6, 11]
-
-
-def test_tidying_removes_only_what_is_of_no_use(tmp_path: Path) -> None:
-    """Staged files and journals whose part exists go; parts and journals of open partitions stay as they are."""
+def test_a_session_begins_by_removing_only_what_is_of_no_use(tmp_path: Path) -> None:
+    """Half-written files, records beside their part and counted marks go; parts and open partitions stay as they are."""
     run = half_way(tmp_path)
     before = files(tmp_path)
-    (run.directory.parts / ".00004.parquet.tmp").write_bytes(b"half a part")
-    run.directory.journal_path(run.directory.committed()[0]).write_bytes(b"whatever")
-    resume.tidy(run.directory, run.look())
-    assert files(tmp_path) == before
+    (run.directory.parts.folder / ".00004.part.tmp").write_bytes(b"half a part")
+    run.write_journal(run.look().committed[0], [], session=1)
+    run.begin()
+    after = {name: content for name, content in files(tmp_path).items() if name != "sessions/2.json"}
+    assert after == {name: content for name, content in before.items() if name != "in_flight.1"}
 
 
 # -- kills and resumes -----------------------------------------------------------------------------------------------
@@ -189,7 +158,8 @@ STOPPED = Stop("interrupted", "Interrupted.")
 FAULTS: list[Reply] = [refused(500), lost(), refused(429), refused(503, retry_after="2")]
 ENDS: list[tuple[Reply, str]] = [(answer(), "succeeded"), (cut_short(), "incomplete"), (refused(400), "failed")]
 LATENCIES = st.integers(0, 40).map(lambda tenths: tenths / 10)
-TORN = b'0123abcd {"row":3,"status":"succ'
+TORN = b'0123abcd {"record":"answered","ordinal":3,"status":"succ'
+MOST_USD = Decimal("0.01")
 
 
 @st.composite
@@ -201,7 +171,7 @@ def plans(draw: st.DrawFn) -> Plan:
 
 
 class Life:
-    """A run that is ended and carried on with, again and again."""
+    """A run that is ended and resumed, again and again. Each attempt is reserved at `MOST_USD`."""
 
     def __init__(self, folder: Path, table: list[Plan], partition_rows: int, slots: int) -> None:
         self._folders = (folder / str(number) for number in itertools.count())
@@ -209,9 +179,9 @@ class Life:
         self._slots = slots
         self.run = RunOnDisk(next(self._folders), len(table), partition_rows, unsendable=range(4, len(table), 7))
         self.service = ScriptedService(self._script)
+        self.service.max_cost_usd = MOST_USD
         self.paid: Counter[int] = Counter()  # requests of a row that bring its last reply, or would have
-        self.resent: set[int] = set()  # rows that a later session knew to be sent again
-        self._in_flight_at_end: frozenset[int] = frozenset()
+        self.in_flight_at_ends = 0  # requests that nobody heard the end of
         self._is_alive = True
 
     @property
@@ -222,50 +192,66 @@ class Life:
     def session(self, end: End | None = None, at: float = 0.0) -> Stop | None:
         """One process: until it is through, or until it is ended in this way at this time."""
         found = self.run.look()
-        missing = resume.unrecorded(range(len(self._table)), self.run.manifest, found)
+        size = self.run.manifest.partition_rows
+        missing = [
+            row for row in range(len(self._table)) if row not in found.recorded and row // size not in found.committed
+        ]
         sent_before = len(self.service.sent)
-        stop = virtual_time.run(self._session(found, end, at))
+        stop = virtual_time.run(self._session(end, at))
         assert set(self.service.rows[sent_before:]) <= set(missing)
         return stop
 
-    async def _session(self, found: Progressed, end: End | None, at: float) -> Stop | None:
-        run = self.run
-        marks, rows = run.marks(self._slots), run.partitions(self._slots)
-        assert marks.left_over >= self._in_flight_at_end
-        self._in_flight_at_end, self._is_alive = frozenset(), True
-        self.resent.update(resume.unrecorded(marks.left_over, run.manifest, found))
-        runner = make_runner(rows, self.service, concurrency=self._slots, marks=marks, max_attempts=99)
-        running, syncing = asyncio.create_task(runner.run()), asyncio.create_task(rows.sync_forever())
-        if end is not None:
-            asyncio.get_running_loop().call_at(at, self._end, end, runner, running)
+    async def _session(self, end: End | None, at: float) -> Stop | None:
+        begun = self.run.begin()
+        assert begun.progress.last is not None
+        assert begun.progress.last.total.charges_in_flight == self.in_flight_at_ends
+        assert begun.progress.last.total.charges_usd == self.in_flight_at_ends * MOST_USD
+        self._is_alive = True
+
+        @contextlib.contextmanager
+        def watched(runner: Runner) -> Iterator[None]:
+            task = asyncio.current_task()
+            if end is not None and task is not None:
+                asyncio.get_running_loop().call_at(at, self._end, end, runner, task)
+            yield
+
         try:
-            return await running
-        except asyncio.CancelledError:
+            return await carry_out(
+                self.run,
+                self.service,
+                begun=begun,
+                concurrency=self._slots,
+                watched=watched,
+                max_attempts=99,
+            )
+        except (
+            asyncio.CancelledError
+        ):  # after a kill, which went on from a copy: nothing of this one is looked at again
             return STOPPED
-        finally:  # also after a kill, which went on from a copy: nothing of this one is looked at again
-            syncing.cancel()
-            await asyncio.wait([syncing])
-            await rows.finish()
-            marks.close()
 
     def _end(self, end: End, runner: Runner, running: "asyncio.Task[Stop | None]") -> None:
         if end == "stop":
             runner.stop(STOPPED)
             return
-        self._in_flight_at_end = frozenset(self.service.sending)
         if end == "stop now":
+            self.in_flight_at_ends += self._not_heard_of()
             runner.stop_now(STOPPED)
             return
         self.run = self.run.snapshot(next(self._folders))
         self._tear()
+        self.in_flight_at_ends = self.run.look().with_charges.charges_in_flight
         running.cancel()
         self._is_alive = False  # what is still sent before the loop hears of it was never sent by a killed process
 
+    def _not_heard_of(self) -> int:
+        """Requests whose reply the loop does not have; what it has is recorded even by a stop at once."""
+        return len(self.service.sending)
+
     def _tear(self) -> None:
         """Leave what a write leaves that was under way."""
-        (self.run.directory.parts / ".00099.parquet.tmp").write_bytes(b"PAR1 half a part")
-        for index in self.run.directory.journals()[:1]:
-            with self.run.directory.journal_path(index).open("ab") as file:
+        (self.run.directory.parts.folder / ".00099.part.tmp").write_bytes(b"PAR1 half a part")
+        for path in sorted(self.run.directory.journals.folder.iterdir())[:1]:
+            with path.open("ab") as file:
                 file.write(TORN)
 
     def _script(self, row: int, attempt: int) -> tuple[float, Reply]:
@@ -294,7 +280,7 @@ def test_no_end_of_a_process_loses_a_row_or_pays_for_a_recorded_one(
     """However often a run is killed or stopped, each row is in the parts once, in order, as the service answered it.
 
     A recorded row is never sent again; what is paid for twice was in flight at a kill, is no more than the slots
-    held then, and was known to the next session.
+    held then, and is on the bill of every later session, once.
     """
     with tempfile.TemporaryDirectory() as folder:
         life = Life(Path(folder), table, partition_rows, slots)
@@ -305,16 +291,16 @@ def test_no_end_of_a_process_loses_a_row_or_pays_for_a_recorded_one(
         parts = life.run.parts()
         assert parts["n"].to_pylist() == list(range(len(table)))
         assert parts["status"].to_pylist() == life.statuses
-        assert life.run.directory.journals() == []
-        paid_twice = {row: paid - 1 for row, paid in life.paid.items() if paid > 1}
+        assert life.run.open_indexes() == []
+        paid_twice = sum(paid - 1 for paid in life.paid.values() if paid > 1)
         hard_ends = sum(end != "stop" for end, _ in endings)
-        assert sum(paid_twice.values()) <= hard_ends * slots
-        assert paid_twice.keys() <= life.resent
+        assert life.in_flight_at_ends <= hard_ends * slots
+        assert paid_twice <= life.in_flight_at_ends
         assert life.service.peak <= slots
 
-        before, sent = files(life.run.directory.parts), len(life.service.sent)
+        before, sent = files(life.run.directory.parts.folder), len(life.service.sent)
         assert life.session() is None
-        assert (files(life.run.directory.parts), len(life.service.sent)) == (before, sent)
+        assert (files(life.run.directory.parts.folder), len(life.service.sent)) == (before, sent)
 
 
 def test_a_run_killed_at_every_second_still_gets_through(tmp_path: Path) -> None:
@@ -335,4 +321,4 @@ def test_an_interrupted_run_pays_for_nothing_twice(tmp_path: Path) -> None:
     while life.session("stop", 1.0) is not None:
         pass
     assert set(life.paid.values()) == {1}
-    assert life.resent == set()
+    assert life.in_flight_at_ends == 0

@@ -70,7 +70,7 @@ class Workbench:
 
     @property
     def run_directory(self) -> Path:
-        return self.output.with_name(self.output.name + ".run")
+        return self.output.with_name(f"_{self.output.name}.run")
 
     def write_rows(self, rows: int, name: str = "in.csv") -> None:
         """Rows that can be told from each other by the first words of their prompt."""

@@ -89,7 +89,7 @@ class InFlightMarks:
             self._clear(cell)
 
     def _clear(self, cell: int) -> None:
-        """Not synced by itself: a mark that a power cut brings back is settled by its record, or a charge at its most."""
+        """A power cut may bring the mark back: its record settles it then, or it is a charge at its most."""
         self._map[cell * CELL_BYTES : (cell + 1) * CELL_BYTES] = EMPTY
         self._free.append(cell)
 
