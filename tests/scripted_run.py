@@ -44,7 +44,8 @@ from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import resume
 from cometbatch.run_state.directory import InFlightMarks, RunDirectory
 from cometbatch.run_state.manifest import Manifest
-from cometbatch.run_state.partition import Partitions, RowMaker
+from cometbatch.run_state.partition import Partitions
+from cometbatch.runner.row_maker import RowMaker
 from cometbatch.runner.turns import ExchangeResult, Marks, Observer, Policy, Reply, Rows, Runner, Service, Stop
 from cometbatch.transport.backends import InTask
 from cometbatch.wire import FORMATS
@@ -315,12 +316,14 @@ class RunOnDisk:
         progressed = self.look()
         resume.tidy(self.directory, progressed)
         todo = [each for each in resume.partitions(self.manifest) if each.index not in progressed.committed]
+        maker = self.row_maker()
         return Partitions(
             self.directory,
             RUN_ID,
             todo,
             self.tables,
-            self.row_maker(),
+            maker.make,
+            input_columns=maker.columns,
             partition_rows=self.manifest.partition_rows,
             prefix="",
             metadata={},
@@ -331,22 +334,20 @@ class RunOnDisk:
         return (self.table.slice(each.first_row, each.row_count) for each in wanted)
 
     def row_maker(self) -> RowMaker:
-        build = CHAT.request_builder(MODEL, GenerationParams())
         return RowMaker(
             columns=("n",),
             id_column="n",
             render=self._render,
-            build=lambda texts: build([Message("user", text) for text in texts]),
+            build=CHAT.request_builder(MODEL, GenerationParams()),
             hash_start=hashlib.sha256(b"chat\n"),
             now=lambda: NOW,
-            common_characters=0,
             max_output_tokens=None,
         )
 
-    def _render(self, values: Mapping[str, object]) -> list[str] | Failure:
+    def _render(self, values: Mapping[str, object]) -> tuple[Message, ...] | Failure:
         row = values["n"]
         assert isinstance(row, int)
-        return Failure("template", "no such thing") if row in self._unsendable else [str(row)]
+        return Failure("template", "no such thing") if row in self._unsendable else prompt_of(row).messages
 
     def marks(self, slots: int) -> InFlightMarks:
         return self.directory.in_flight_marks(slots)

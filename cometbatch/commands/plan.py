@@ -31,8 +31,8 @@ from cometbatch.money.exact import format_amount
 from cometbatch.records import CallRequest, Failed, GenerationParams, Partition, PriceBook
 from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import resume
-from cometbatch.run_state.partition import ASSUMED_OUTPUT_TOKENS, RowMaker
 from cometbatch.run_state.resume import Found, Progressed
+from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS, RowMaker
 from cometbatch.transport import Transport
 
 if TYPE_CHECKING:

@@ -414,12 +414,14 @@ class _Session(Struct, frozen=True):
     def _partitions(self, slots: int) -> Partitions:
         committed = set(self.progressed.committed)
         todo = [each for each in resume.partitions(self.manifest) if each.index not in committed]
+        maker = self.checked.row_maker()
         return Partitions(
             self.directory,
             self.manifest.run_id,
             todo,
             lambda wanted: self.checked.source.tables(self.manifest.input, wanted),
-            self.checked.row_maker(),
+            maker.make,
+            input_columns=maker.columns,
             partition_rows=self.manifest.partition_rows,
             prefix=self.checked.job.output.prefix,
             metadata=manifests.metadata(self.manifest),

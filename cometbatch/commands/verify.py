@@ -31,7 +31,7 @@ from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import resume
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest
-from cometbatch.run_state.partition import RowMaker
+from cometbatch.runner.row_maker import RowMaker
 
 PLACES_SHOWN = 5  # of each failed check
 NOTHING = Tally()

@@ -140,7 +140,7 @@ class Job(Struct, frozen=True):
 
     def prompt_template(self) -> PromptTemplate:
         """The compiled prompt. Compiles anew at each call."""
-        return compile_prompt([(message.role, message.template) for message in self.messages], self.params)
+        return compile_prompt([(message.role, message.template) for message in self.messages])
 
     def prompt_template_for(self, columns: Sequence[str]) -> PromptTemplate:
         """The compiled prompt, for a table with these columns. Raises `JobError` where it needs others."""

@@ -26,7 +26,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Namespace
 
 from cometbatch.errors import UsageError
-from cometbatch.records import Failure, GenerationParams, Message, Prompt, Role
+from cometbatch.records import Failure, Message, Role
 
 WHOLE_ROW = "row"
 """The name that stands for the whole row in a template: `row["order id"]`, `row|tojson`."""
@@ -391,14 +391,14 @@ class _Part:
             tree = _ENVIRONMENT.parse(source)
             _refuse_other_templates(tree)
             self.uses = _Uses(tree)
-            self._renderer = _renderer(tree, self.uses)
+            renderer = _renderer(tree, self.uses)
         except TemplateSyntaxError as error:
             raise self._error(str(error.message).rstrip("."), error.lineno, _hint(error)) from None
         except Exception as error:  # noqa: BLE001 - Jinja2 and Python's compiler fail in many ways on a hostile template
             raise self._error(f"can't be compiled: {_words(error)}", None, None) from None
-        self.constant = self._renderer.render({}) if isinstance(self._renderer, _Constant) else None
-        """The text, where it is the same for all rows."""
-        self.render = self._renderer.render
+        self.constant = Message(role, renderer.render({})) if isinstance(renderer, _Constant) else None
+        """The message, where it is the same for all rows."""
+        self.render = renderer.render
 
     def _error(self, reason: str, line: int | None, hint: str | None) -> TemplateError:
         return TemplateError(reason, index=self.index, role=self.role, line=line, hint=hint)
@@ -418,13 +418,8 @@ class _Part:
 class PromptTemplate:
     """A prompt to be filled from a row. Made by `compile_prompt`; never changed after."""
 
-    def __init__(self, messages: Sequence[tuple[Role, str]], params: GenerationParams) -> None:
+    def __init__(self, messages: Sequence[tuple[Role, str]]) -> None:
         self._parts = tuple(_Part(index, role, source) for index, (role, source) in enumerate(messages))
-        self._varying = [part for part in self._parts if part.constant is None]
-        self._renders = [part.render for part in self._varying]
-        self._params = params
-        self.varying = len(self._varying)
-        """How many of the messages' texts differ from row to row."""
         self.columns_needed = frozenset(name for part in self._parts for name in part.uses.lines)
         """The columns that the templates name."""
         self.needs_all_columns = any(part.uses.all_columns for part in self._parts)
@@ -435,37 +430,27 @@ class PromptTemplate:
         for part in self._parts:
             part.check(columns)
 
-    def texts(self, values: Mapping[str, object]) -> list[str] | Failure:
-        """The texts of a row that differ from row to row, in the messages' order.
+    def render(self, values: Mapping[str, object]) -> tuple[Message, ...] | Failure:
+        """The messages for a row, which is given as column -> value.
 
-        The row is given as column -> value. A `Failure` of kind "template" where that goes wrong. Values print as `str`
-        has them, null as nothing. Lone surrogates become U+FFFD. Raises nothing.
+        A `Failure` of kind "template" where the row can't be rendered. Values print as `str` has them, null as nothing.
+        Lone surrogates become U+FFFD. Raises nothing.
         """
-        texts: list[str] = []
+        messages: list[Message] = []
         try:
-            for render in self._renders:
-                texts.append(render(values))  # noqa: PERF401 - how many there are tells whose failure it is
+            for part in self._parts:
+                messages.append(part.constant or Message(part.role, part.render(values)))  # noqa: PERF401 - their count names the part that failed
         except Exception as error:  # noqa: BLE001 - whatever a template does with a row is that row's failure alone
-            return self._varying[len(texts)].failure(error)
-        return texts
-
-    def messages(self, texts: Sequence[str]) -> tuple[Message, ...]:
-        """The whole prompt with these of its texts, as `texts` has them."""
-        own = iter(texts)
-        return tuple(Message(part.role, next(own) if part.constant is None else part.constant) for part in self._parts)
-
-    def render(self, values: Mapping[str, object]) -> Prompt | Failure:
-        """The prompt for a row, or the `Failure` that `texts` has in its place."""
-        texts = self.texts(values)
-        return texts if isinstance(texts, Failure) else Prompt(self.messages(texts), self._params)
+            return self._parts[len(messages)].failure(error)
+        return tuple(messages)
 
 
-def compile_prompt(messages: Sequence[tuple[Role, str]], params: GenerationParams) -> PromptTemplate:
-    """Compile (role, template) pairs; every prompt made from them carries `params`.
+def compile_prompt(messages: Sequence[tuple[Role, str]]) -> PromptTemplate:
+    """Compile (role, template) pairs.
 
     The text of a template is sent as it is written, a last line break included. Raises `TemplateError`.
     """
-    return PromptTemplate(messages, params)
+    return PromptTemplate(messages)
 
 
 def _place(index: int, role: Role, line: int | None) -> str:

@@ -10,15 +10,12 @@ import itertools
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
-from typing import IO, Any
+from typing import IO
 
 import pyarrow as pa
-from msgspec import Struct
 
 from cometbatch.input import table as source
-from cometbatch.money.prices import estimate_tokens
-from cometbatch.records import CallRequest, Failed, Failure, HttpRequest, Outcome, Partition, Record, Tally
+from cometbatch.records import CallRequest, Failed, Outcome, Partition, Record, Tally
 from cometbatch.results import codec, parts
 from cometbatch.results import columns as output
 from cometbatch.results import tally as tallies
@@ -35,38 +32,6 @@ PIECE_BYTES = 4 * 1024 * 1024  # of lines and input that become one row group of
 MADE_AT_ONCE = 32  # rows made into requests one after the other: twice as fast as one now and one then
 GIVE_BACK_EVERY = 4  # parts: the next one takes longer, since all of its memory is touched for the first time
 SYNC_INTERVAL_S = 0.5  # a power cut loses at most about this much of what was recorded
-ASSUMED_OUTPUT_TOKENS = 256  # for the tokens-per-minute estimate of a row without a cap, until real usage corrects it
-
-
-class RowMaker(Struct, frozen=True):
-    """How a row of the input becomes a request, or fails before anything is sent.
-
-    `render` gives the texts that differ from row to row, and `build` makes a request with them. `common_characters`:
-    of the texts that all rows share. `hash_start`: a hash of hashlib's that has seen what all requests have in common;
-    each goes on with a copy.
-    """
-
-    columns: tuple[str, ...]
-    id_column: str | None
-    render: Callable[[Mapping[str, object]], list[str] | Failure]
-    build: Callable[[Sequence[str]], HttpRequest]
-    hash_start: Any
-    now: Callable[[], datetime]
-    common_characters: int
-    max_output_tokens: int | None
-
-    def make(self, row: int, values: Mapping[str, object]) -> CallRequest | Failed:
-        """The request of one row. The same row always gives the same bytes."""
-        custom_id = None if self.id_column is None or (value := values[self.id_column]) is None else str(value)
-        texts = self.render(values)
-        if not isinstance(texts, list):  # to ask whether something is a Struct takes long where it is not
-            return Failed(row, custom_id, 0, None, self.now(), None, texts)
-        http = self.build(texts)
-        digest = self.hash_start.copy()
-        digest.update(http.body)
-        cap = self.max_output_tokens
-        tokens = estimate_tokens(sum(map(len, texts), self.common_characters)) + (cap or ASSUMED_OUTPUT_TOKENS)
-        return CallRequest(row, custom_id, http, digest.hexdigest(), tokens, cap)
 
 
 class _Recorded:
@@ -172,7 +137,8 @@ class Partitions:
     """The uncommitted partitions of a run: hands out their rows, takes their outcomes, commits them.
 
     `todo` are the partitions without a part, ascending; `tables` reads them in that order; `partition_rows` is the
-    size of every partition but the last. `slots` is how many requests may be in flight.
+    size of every partition but the last. `slots` is how many requests may be in flight. `make` turns an ordinal and the
+    values of its row in `input_columns` into a request, or into the outcome of a row that can't be sent.
     """
 
     def __init__(
@@ -181,8 +147,9 @@ class Partitions:
         run_id: str,
         todo: Sequence[Partition],
         tables: Callable[[Iterable[Partition]], Iterator[pa.Table]],
-        maker: RowMaker,
+        make: Callable[[int, Mapping[str, object]], CallRequest | Failed],
         *,
+        input_columns: Sequence[str],
         partition_rows: int,
         prefix: str,
         metadata: Mapping[str, str],
@@ -191,7 +158,8 @@ class Partitions:
     ) -> None:
         self._directory = directory
         self._run_id = run_id
-        self._maker = maker
+        self._make = make
+        self._input_columns = input_columns
         self._partition_rows = partition_rows
         self._prefix = prefix
         self._metadata = metadata
@@ -319,12 +287,12 @@ class Partitions:
 
     def _make_rows(self, opened: _Open) -> Iterator[list[CallRequest | Failed]]:
         """Some at a time, the last of them first."""
-        values = source.rows(opened.table, self._maker.columns)
+        values = source.rows(opened.table, self._input_columns)
         rows: Iterator[tuple[int, dict[str, object]]] = enumerate(values, opened.partition.first_row)
         if done := frozenset(opened.recorded):
             rows = ((row, values) for row, values in rows if row not in done)
         while some := list(itertools.islice(rows, MADE_AT_ONCE)):
-            made = list(itertools.starmap(self._maker.make, some))
+            made = list(itertools.starmap(self._make, some))
             made.reverse()
             yield made
 

@@ -1,0 +1,44 @@
+"""How a row of the input becomes a request, or fails before anything is sent."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from cometbatch.money.prices import estimate_tokens
+from cometbatch.records import CallRequest, Failed, Failure, HttpRequest, Message
+
+# Output tokens in the tokens-per-minute estimate of a row without a cap; the usage of its answer corrects the estimate.
+ASSUMED_OUTPUT_TOKENS = 256
+
+
+class RowMaker(Struct, frozen=True):
+    """Makes requests of rows. The same row always gives the same bytes.
+
+    `columns`: those that `make` needs of a row; `id_column` is the one with the user's own name for it. `render` gives
+    the messages of a row, `build` the request that holds them. `hash_start`: a hash of hashlib's that has seen what all
+    requests have in common; each request goes on with a copy. `max_output_tokens`: the cap on an answer, if any.
+    """
+
+    columns: tuple[str, ...]
+    id_column: str | None
+    render: Callable[[Mapping[str, object]], tuple[Message, ...] | Failure]
+    build: Callable[[Sequence[Message]], HttpRequest]
+    hash_start: Any
+    now: Callable[[], datetime]
+    max_output_tokens: int | None
+
+    def make(self, ordinal: int, values: Mapping[str, object]) -> CallRequest | Failed:
+        """The request of one call, from the values of its row by column."""
+        custom_id = None if self.id_column is None or (value := values[self.id_column]) is None else str(value)
+        messages = self.render(values)
+        if not isinstance(messages, tuple):  # isinstance with a Struct takes long for a value that is none
+            return Failed(ordinal, custom_id, 0, None, self.now(), None, messages)
+        http = self.build(messages)
+        digest = self.hash_start.copy()
+        digest.update(http.body)
+        cap = self.max_output_tokens
+        characters = sum([len(message.content) for message in messages])
+        tokens = estimate_tokens(characters) + (cap or ASSUMED_OUTPUT_TOKENS)
+        return CallRequest(ordinal, custom_id, http, digest.hexdigest(), tokens, cap)
