@@ -5,10 +5,7 @@ Guards that `reasoning_content` never reaches the answer, and that totals are ne
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal
-
-import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from typing import Any, Final
 
 from cometbatch.records import (
     Completion,
@@ -24,12 +21,10 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.wire import encoding as outgoing
-from cometbatch.wire import plain
 from cometbatch.wire import request_extra as extra
 from cometbatch.wire import request_reading as incoming
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.plain import Count, Details
 from cometbatch.wire.tolerant_json import compact_text, decode_json, first, mapping, mappings, text
 
 NAME: Final = "chat"
@@ -113,46 +108,10 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return outgoing.json_reply(body)
 
 
-class _Usage(Struct, gc=False):
-    """Of the usual fields; one that counts in another way is for the patient reader."""
-
-    prompt_tokens: Count | None = None
-    completion_tokens: Count | None = None
-    prompt_tokens_details: Details | None = None
-    completion_tokens_details: Details | None = None
-    claude_cache_creation_5_m_tokens: UnsetType = UNSET
-    claude_cache_creation_1_h_tokens: UnsetType = UNSET
-    cost: UnsetType = UNSET
-
-
-class _Said(Struct, gc=False):
-    content: str
-    refusal: str | None = None
-
-
-class _Choice(Struct, gc=False):
-    message: _Said
-    finish_reason: Literal["stop", "length", "content_filter"]
-
-
-class _Reply(Struct, gc=False):
-    """A plain answer, as nearly all are."""
-
-    choices: list[_Choice]
-    usage: _Usage | None = None
-    id: str | None = None
-    model: str | None = None
-
-
-_decode_plain = msgspec.json.Decoder(_Reply).decode
-
-
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
-    if (usual := read_plain(response)) is not None:
-        return usual
-    found = _read_completion(mapping(decode_json(response.body))) if is_success(response.status) else None
-    return found or parse_error(response)
+    body = mapping(decode_json(response.body)) if is_success(response.status) else {}
+    return _read_completion(body) or parse_error(response)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -221,44 +180,26 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
     )
 
 
-def read_plain(response: HttpResponse) -> Completion | None:
-    """What `parse_response` makes of a usual answer, several times faster; None for any other reply."""
-    reply = plain.decoded(response, _decode_plain)
-    if reply is None or not reply.choices:
-        return None
-    choice, usage = reply.choices[0], reply.usage
-    words = choice.message.content
-    if not words:
-        return None
-    return Completion(words, choice.finish_reason, Usage() if usage is None else _usage(usage), reply.id, reply.model)
-
-
-def _usage(usage: _Usage) -> Usage:
-    return plain.usage_of_totals(
-        usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details, usage.completion_tokens_details
-    )
-
-
 def _read_completion(body: dict[str, Any]) -> Completion | None:
     """None where the body is no chat completion: no choice, no message, or a content that is neither text nor parts.
 
     An empty list of choices beside token counts is an answer without words: it was billed.
     """
-    choice = first(body.get("choices"))
+    choice, usage = first(body.get("choices")), mapping(body.get("usage"))
     message = choice.get("message")
     words = _content_text(message.get("content")) if isinstance(message, dict) else None
     reason: FinishReason
     if words is not None:
         reason, detail = _ending(choice.get("finish_reason"), mapping(message), words)
-    elif body.get("choices") == [] and mapping(body.get("usage")) and not body.get("error"):
+    elif body.get("choices") == [] and usage and not body.get("error"):
         words, reason, detail = "", "other", NO_CHOICES
     else:
         return None
     return Completion(
         text=words,
         finish_reason=reason,
-        usage=_read_usage(mapping(body.get("usage"))),
-        reported_cost_usd=reported_cost(mapping(body.get("usage"))),
+        usage=_read_usage(usage),
+        reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
         detail=detail,
@@ -274,7 +215,7 @@ def _content_text(content: object) -> str | None:
         return content or ""
     if not isinstance(content, list):
         return None
-    return "".join(text(part.get("text")) or "" for part in mappings(content) if part.get("type") == "text")
+    return "".join([text(part.get("text")) or "" for part in mappings(content) if part.get("type") == "text"])
 
 
 def _ending(word: object, message: dict[str, Any], words: str) -> tuple[FinishReason, str | None]:

@@ -6,11 +6,8 @@ beside the answer, and that clients spell keys in two ways. Guards that thoughts
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import quote, unquote
-
-import msgspec
-from msgspec import UNSET, Struct, UnsetType
 
 from cometbatch.records import (
     Completion,
@@ -26,12 +23,10 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.wire import encoding as outgoing
-from cometbatch.wire import plain
 from cometbatch.wire import request_extra as extra
 from cometbatch.wire import request_reading as incoming
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.plain import Count
 from cometbatch.wire.tolerant_json import compact_text, decode_json, first, mapping, mappings, text
 
 NAME: Final = "gemini"
@@ -125,74 +120,10 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return outgoing.json_reply(body | {"modelVersion": origin.model, "responseId": origin.response_id})
 
 
-class _Part(Struct, gc=False):
-    text: str
-    thought: bool | None = None
-    functionCall: UnsetType = UNSET  # noqa: N815 - the format's own name, as those below
-
-
-class _Content(Struct, gc=False):
-    parts: list[_Part]
-
-
-class _Candidate(Struct, gc=False):
-    content: _Content
-    finishReason: Literal["STOP", "MAX_TOKENS"]  # noqa: N815
-
-
-class _Usage(Struct, gc=False):
-    promptTokenCount: Count | None = None  # noqa: N815
-    candidatesTokenCount: Count | None = None  # noqa: N815
-    thoughtsTokenCount: Count | None = None  # noqa: N815
-    cachedContentTokenCount: Count | None = None  # noqa: N815
-    cost: UnsetType = UNSET
-
-
-class _Reply(Struct, gc=False):
-    """A plain answer, as most are."""
-
-    candidates: list[_Candidate]
-    usageMetadata: _Usage | None = None  # noqa: N815
-    responseId: str | None = None  # noqa: N815
-    modelVersion: str | None = None  # noqa: N815
-
-
-_decode_plain = msgspec.json.Decoder(_Reply).decode
-
-
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
-    if (usual := read_plain(response)) is not None:
-        return usual
-    found = _read_completion(mapping(decode_json(response.body))) if is_success(response.status) else None
-    return found or parse_error(response)
-
-
-def read_plain(response: HttpResponse) -> Completion | None:
-    """What `parse_response` makes of a usual answer, several times faster; None for any other reply."""
-    reply = plain.decoded(response, _decode_plain)
-    if reply is None or not reply.candidates:
-        return None
-    candidate = reply.candidates[0]
-    return Completion(
-        text="".join([part.text for part in candidate.content.parts if not part.thought]),
-        finish_reason=_FINISH[candidate.finishReason],
-        usage=Usage() if reply.usageMetadata is None else _usage(reply.usageMetadata),
-        response_id=reply.responseId,
-        response_model=reply.modelVersion,
-    )
-
-
-def _usage(usage: _Usage) -> Usage:
-    if usage == _Usage():
-        return Usage()
-    thoughts = usage.thoughtsTokenCount or 0
-    return consistent_usage(
-        input_tokens=usage.promptTokenCount or 0,
-        output_tokens=total(usage.candidatesTokenCount or 0, thoughts),
-        cache_read=usage.cachedContentTokenCount or 0,
-        reasoning=thoughts,
-    )
+    body = mapping(decode_json(response.body)) if is_success(response.status) else {}
+    return _read_completion(body) or parse_error(response)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -338,15 +269,15 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
 
 def _read_completion(body: dict[str, Any]) -> Completion | None:
     """None where the body has neither candidates nor anything that explains their absence."""
-    candidate = first(body.get("candidates"))
+    candidate, usage = first(body.get("candidates")), mapping(body.get("usageMetadata"))
     if not candidate and not _explains_absence(body):
         return None
     words, reason, detail = _answer(candidate) if candidate else _blocked(mapping(body.get("promptFeedback")))
     return Completion(
         text=words,
         finish_reason=reason,
-        usage=_read_usage(mapping(body.get("usageMetadata"))),
-        reported_cost_usd=reported_cost(mapping(body.get("usageMetadata"))),
+        usage=_read_usage(usage),
+        reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("responseId")),
         response_model=text(body.get("modelVersion")),
         detail=detail,
@@ -369,7 +300,7 @@ def _blocked(feedback: dict[str, Any]) -> tuple[str, FinishReason, str | None]:
 def _answer(candidate: dict[str, Any]) -> tuple[str, FinishReason, str | None]:
     """Text, finish reason and detail. A call ends as STOP here: it counts as one where there is no text."""
     parts = mappings(mapping(candidate.get("content")).get("parts"))
-    words = "".join(text(part.get("text")) or "" for part in parts if part.get("thought") is not True)
+    words = "".join([text(part.get("text")) or "" for part in parts if part.get("thought") is not True])
     word = text(candidate.get("finishReason"))
     reason = _FINISH.get(word or "", "other")
     calls = [part for part in parts if _is_call(part)]
@@ -387,17 +318,13 @@ def _read_usage(usage: dict[str, Any]) -> Usage:
 
     What else may stand there, a cost for one, is no counter: without any, the counts are unknown, and not free.
     """
-    if all(usage.get(name) is None for name in _COUNTERS):
+    found = [usage.get(name) for name in _COUNTERS]
+    if found == [None] * len(_COUNTERS):
         return Usage()
-    thoughts = _counter(usage, "thoughtsTokenCount")
+    prompt, cached, candidates, thoughts = (0 if number is None else count(number) for number in found)
     return consistent_usage(
-        input_tokens=_counter(usage, "promptTokenCount"),
-        output_tokens=total(_counter(usage, "candidatesTokenCount"), thoughts),
-        cache_read=_counter(usage, "cachedContentTokenCount"),
+        input_tokens=prompt,
+        output_tokens=total(candidates, thoughts),
+        cache_read=cached,
         reasoning=thoughts,
     )
-
-
-def _counter(usage: dict[str, Any], name: str) -> int | None:
-    found = usage.get(name)
-    return 0 if found is None else count(found)

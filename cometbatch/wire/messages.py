@@ -5,10 +5,7 @@ messages stand apart. Guards that thinking never reaches the answer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal
-
-import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from typing import Any, Final
 
 from cometbatch.records import (
     Completion,
@@ -24,12 +21,10 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.wire import encoding as outgoing
-from cometbatch.wire import plain
 from cometbatch.wire import request_extra as extra
 from cometbatch.wire import request_reading as incoming
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.plain import Count
 from cometbatch.wire.tolerant_json import compact_text, decode_json, mapping, mappings, text
 
 NAME: Final = "messages"
@@ -111,62 +106,10 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return outgoing.json_reply(body)
 
 
-class _Block(Struct, gc=False):
-    type: Literal["text"]
-    text: str
-
-
-class _Usage(Struct, gc=False):
-    input_tokens: Count | None = None
-    output_tokens: Count | None = None
-    cache_creation_input_tokens: Count | None = None
-    cache_read_input_tokens: Count | None = None
-    cost: UnsetType = UNSET
-
-
-class _Reply(Struct, gc=False):
-    """A plain answer, as most are."""
-
-    content: list[_Block]
-    stop_reason: Literal["end_turn", "max_tokens"]
-    usage: _Usage | None = None
-    id: str | None = None
-    model: str | None = None
-
-
-_decode_plain = msgspec.json.Decoder(_Reply).decode
-
-
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
-    if (usual := read_plain(response)) is not None:
-        return usual
-    found = _read_completion(mapping(decode_json(response.body))) if is_success(response.status) else None
-    return found or parse_error(response)
-
-
-def read_plain(response: HttpResponse) -> Completion | None:
-    """What `parse_response` makes of a usual answer, several times faster; None for any other reply."""
-    reply = plain.decoded(response, _decode_plain)
-    if reply is None:
-        return None
-    return Completion(
-        text="".join([block.text for block in reply.content]),
-        finish_reason=_FINISH[reply.stop_reason],
-        usage=_usage(_Usage() if reply.usage is None else reply.usage),
-        response_id=reply.id,
-        response_model=reply.model,
-    )
-
-
-def _usage(usage: _Usage) -> Usage:
-    written, read = usage.cache_creation_input_tokens, usage.cache_read_input_tokens
-    return consistent_usage(
-        input_tokens=total(usage.input_tokens, written or 0, read or 0),
-        output_tokens=usage.output_tokens,
-        cache_read=read,
-        cache_write=written,
-    )
+    body = mapping(decode_json(response.body)) if is_success(response.status) else {}
+    return _read_completion(body) or parse_error(response)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -244,13 +187,13 @@ def _read_completion(body: dict[str, Any]) -> Completion | None:
     content = body.get("content")
     if not isinstance(content, list):
         return None
-    blocks = mappings(content)
+    blocks, usage = mappings(content), mapping(body.get("usage"))
     reason, detail = _ending(text(body.get("stop_reason")), blocks)
     return Completion(
-        text="".join(text(block.get("text")) or "" for block in blocks if block.get("type") == "text"),
+        text="".join([text(block.get("text")) or "" for block in blocks if block.get("type") == "text"]),
         finish_reason=reason,
-        usage=_read_usage(mapping(body.get("usage"))),
-        reported_cost_usd=reported_cost(mapping(body.get("usage"))),
+        usage=_read_usage(usage),
+        reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
         detail=detail,
@@ -272,9 +215,9 @@ def _is_call(block: dict[str, Any]) -> bool:
 def _read_usage(usage: dict[str, Any]) -> Usage:
     """Total input = uncached + written to the cache + read from it (contract sheet, section 4)."""
     written, read = usage.get("cache_creation_input_tokens"), usage.get("cache_read_input_tokens")
-    inputs = (usage.get("input_tokens"), 0 if written is None else written, 0 if read is None else read)
+    counted_apart = (0 if part is None else count(part) for part in (written, read))
     return consistent_usage(
-        input_tokens=total(*(count(part) for part in inputs)),
+        input_tokens=total(count(usage.get("input_tokens")), *counted_apart),
         output_tokens=count(usage.get("output_tokens")),
         cache_read=count(read),
         cache_write=count(written),

@@ -5,10 +5,7 @@ HTTP status says how it ended. Guards that reasoning never reaches the answer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal
-
-import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from typing import Any, Final
 
 from cometbatch.records import (
     Completion,
@@ -24,12 +21,10 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.wire import encoding as outgoing
-from cometbatch.wire import plain
 from cometbatch.wire import request_extra as extra
 from cometbatch.wire import request_reading as incoming
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.plain import Count, Details
 from cometbatch.wire.tolerant_json import compact_text, decode_json, mapping, mappings, text
 
 NAME: Final = "responses"
@@ -125,69 +120,12 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return outgoing.json_reply(body)
 
 
-class _Part(Struct, gc=False):
-    type: Literal["output_text"]
-    text: str
-
-
-class _Message(Struct, tag="message", gc=False):
-    content: list[_Part]
-
-
-class _Reasoning(Struct, tag="reasoning", gc=False):
-    pass
-
-
-class _Usage(Struct, gc=False):
-    input_tokens: Count | None = None
-    output_tokens: Count | None = None
-    input_tokens_details: Details | None = None
-    output_tokens_details: Details | None = None
-    cost: UnsetType = UNSET
-
-
-class _Reply(Struct, gc=False):
-    """A plain answer, as most are."""
-
-    output: list[_Message | _Reasoning]
-    status: Literal["completed"]
-    usage: _Usage | None = None
-    id: str | None = None
-    model: str | None = None
-
-
-_decode_plain = msgspec.json.Decoder(_Reply).decode
-
-
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
-    if (usual := read_plain(response)) is not None:
-        return usual
     body = mapping(decode_json(response.body)) if is_success(response.status) else {}
     if text(body.get("status")) in _FAILED:
         return _failed_generation(response, body)
     return _read_completion(body) or parse_error(response)
-
-
-def read_plain(response: HttpResponse) -> Completion | None:
-    """What `parse_response` makes of a usual answer, several times faster; None for any other reply."""
-    reply = plain.decoded(response, _decode_plain)
-    if reply is None:
-        return None
-    parts = [part.text for item in reply.output if isinstance(item, _Message) for part in item.content]
-    return Completion(
-        text="".join(parts),
-        finish_reason="stop",
-        usage=Usage() if reply.usage is None else _usage(reply.usage),
-        response_id=reply.id,
-        response_model=reply.model,
-    )
-
-
-def _usage(usage: _Usage) -> Usage:
-    return plain.usage_of_totals(
-        usage.input_tokens, usage.output_tokens, usage.input_tokens_details, usage.output_tokens_details
-    )
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -280,19 +218,17 @@ def _failed_generation(response: HttpResponse, body: dict[str, Any]) -> ErrorDet
 
 def _read_completion(body: dict[str, Any]) -> Completion | None:
     """None where the body is no finished response: no output list, or a status that promises one for later."""
-    output = body.get("output")
-    if not isinstance(output, list) or text(body.get("status")) in _UNFINISHED:
+    if not isinstance(body.get("output"), list) or text(body.get("status")) in _UNFINISHED:
         return None
-    parts = [
-        part for item in mappings(output) if item.get("type") == "message" for part in mappings(item.get("content"))
-    ]
+    items, usage = mappings(body["output"]), mapping(body.get("usage"))
+    parts = [part for item in items if item.get("type") == "message" for part in mappings(item.get("content"))]
     words = _joined(parts, "output_text", "text")
-    reason, detail = _ending(body, mappings(output), parts, words)
+    reason, detail = _ending(body, items, parts, words)
     return Completion(
         text=words,
         finish_reason=reason,
-        usage=_read_usage(mapping(body.get("usage"))),
-        reported_cost_usd=reported_cost(mapping(body.get("usage"))),
+        usage=_read_usage(usage),
+        reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
         detail=detail,
@@ -304,11 +240,11 @@ def _is_call(item: dict[str, Any]) -> bool:
 
 
 def _joined(parts: list[dict[str, Any]], kind: str, key: str) -> str:
-    return "".join(text(part.get(key)) or "" for part in parts if part.get("type") == kind)
+    return "".join([text(part.get(key)) or "" for part in parts if part.get("type") == kind])
 
 
 def _ending(
-    body: dict[str, Any], output: list[dict[str, Any]], parts: list[dict[str, Any]], words: str
+    body: dict[str, Any], items: list[dict[str, Any]], parts: list[dict[str, Any]], words: str
 ) -> tuple[FinishReason, str | None]:
     status = text(body.get("status"))
     if status == "incomplete":
@@ -317,9 +253,9 @@ def _ending(
         return reason, (raw or None) if reason == "other" else None
     if status != "completed":
         return "other", status or None
-    if any(part.get("type") == "refusal" for part in parts):
+    if "refusal" in [part.get("type") for part in parts]:
         return "refusal", _joined(parts, "refusal", "refusal") or None
-    calls = [item for item in output if _is_call(item)]
+    calls = [item for item in items if _is_call(item)]
     return ("tool_calls", compact_text(calls)) if calls and not words else ("stop", None)
 
 
