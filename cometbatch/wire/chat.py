@@ -20,9 +20,7 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import encoding as outgoing
-from cometbatch.wire import request_extra as extra
-from cometbatch.wire import request_reading as incoming
+from cometbatch.wire import encoding, request_extra, request_reading
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.tolerant_json import compact_text, decode_json, first, mapping, mappings, text
@@ -62,7 +60,7 @@ _REFUSAL_WORDS: Final = "I can't help with that."
 
 def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
     """What makes requests with this model and these parameters: of the same messages the same bytes every time."""
-    fixed = outgoing.known(
+    fixed = encoding.known(
         {
             "max_completion_tokens": params.max_output_tokens,
             "temperature": params.temperature,
@@ -74,20 +72,20 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
 
     def build(messages: Sequence[Message]) -> HttpRequest:
         body: dict[str, Any] = {"model": model, "messages": messages, **fixed}
-        extra.merge(body, params.extra)
-        return outgoing.json_request(PATH, body)
+        request_extra.merge(body, params.extra)
+        return encoding.json_request(PATH, body)
 
     return build
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
     """What a client asks, or the error to answer with. Total over any request."""
-    return incoming.read_or_refuse(_read_request, request)
+    return request_reading.read_or_refuse(_read_request, request)
 
 
 def build_response(model: str, completion: Completion) -> HttpResponse:
     """The reply that says this completion, in the full documented shape."""
-    origin = outgoing.origin_of(model, completion, "chatcmpl-")
+    origin = encoding.origin_of(model, completion, "chatcmpl-")
     body = {
         "id": origin.response_id,
         "object": "chat.completion",
@@ -105,7 +103,7 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
         "service_tier": "default",
         "system_fingerprint": f"fp_{origin.tag[:10]}",
     }
-    return outgoing.json_reply(body)
+    return encoding.json_reply(body)
 
 
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
@@ -118,28 +116,28 @@ def unsupported_params(params: GenerationParams) -> str | None:
     """Why these settings can't be used in this format, in a sentence; None when they can."""
     if params.max_output_tokens is not None and "max_tokens" in params.extra:
         return "params.extra.max_tokens and params.max_output_tokens set the same cap; leave one out"
-    return extra.unsupported_extra(params.extra, NAME, _WRITTEN)
+    return request_extra.unsupported_extra(params.extra, NAME, _WRITTEN)
 
 
 def unsupported_messages(roles: Sequence[Role]) -> str | None:
     """Why messages in these roles can't be asked in this format, in a sentence; None when they can."""
-    return extra.unsupported_roles(roles, NAME, system_apart=False)
+    return request_extra.unsupported_roles(roles, NAME, system_apart=False)
 
 
 def _read_request(request: HttpRequest) -> ModelRequest:
-    body = incoming.body_of(request)
-    model = incoming.take_model(body)
-    turns = incoming.take_turns(body, "messages", "field messages is required")
+    body = request_reading.body_of(request)
+    model = request_reading.take_model(body)
+    turns = request_reading.take_turns(body, "messages", "field messages is required")
     messages = tuple(
-        incoming.message_of(turn, _ROLES, _TEXT_PARTS, f"messages[{index}]") for index, turn in enumerate(turns)
+        request_reading.message_of(turn, _ROLES, _TEXT_PARTS, f"messages[{index}]") for index, turn in enumerate(turns)
     )
-    cap = incoming.take_cap(body, "max_completion_tokens")
+    cap = request_reading.take_cap(body, "max_completion_tokens")
     params = GenerationParams(
-        max_output_tokens=incoming.take_cap(body, "max_tokens") if cap is None else cap,
-        temperature=incoming.take_number(body, "temperature"),
-        top_p=incoming.take_number(body, "top_p"),
-        stop=incoming.take_stops(body, "stop"),
-        seed=incoming.take_seed(body, "seed"),
+        max_output_tokens=request_reading.take_cap(body, "max_tokens") if cap is None else cap,
+        temperature=request_reading.take_number(body, "temperature"),
+        top_p=request_reading.take_number(body, "top_p"),
+        stop=request_reading.take_stops(body, "stop"),
+        seed=request_reading.take_seed(body, "seed"),
         extra=body,
     )
     return ModelRequest(model, Prompt(messages, params))
@@ -153,7 +151,7 @@ def _message(completion: Completion) -> dict[str, Any]:
     if reason == "refusal":
         message["refusal"] = completion.detail or _REFUSAL_WORDS
     if reason == "tool_calls":
-        message["tool_calls"] = outgoing.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
+        message["tool_calls"] = encoding.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
     return message
 
 
@@ -166,7 +164,7 @@ def _finish_word(completion: Completion) -> str | None:
 def _usage_body(usage: Usage) -> dict[str, Any]:
     cached, reasoning = usage.cache_read_input_tokens, usage.reasoning_output_tokens
     output_details = {"audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}
-    return outgoing.known(
+    return encoding.known(
         {
             "prompt_tokens": usage.input_tokens,
             "completion_tokens": usage.output_tokens,

@@ -22,9 +22,7 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import encoding as outgoing
-from cometbatch.wire import request_extra as extra
-from cometbatch.wire import request_reading as incoming
+from cometbatch.wire import encoding, request_extra, request_reading
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.tolerant_json import compact_text, decode_json, first, mapping, mappings, text
@@ -92,32 +90,32 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
     path, config = path_of(model), _config(params)
 
     def build(messages: Sequence[Message]) -> HttpRequest:
-        apart = extra.leading_system([message.role for message in messages])
+        apart = request_extra.leading_system([message.role for message in messages])
         body: dict[str, Any] = {}
         if apart:
             body["systemInstruction"] = {"parts": [{"text": message.content} for message in messages[:apart]]}
         body["contents"] = [_content(message) for message in messages[apart:]]
         if config:
             body[_CONFIG] = dict(config)  # its own: what is merged below goes into it
-        extra.merge(body, params.extra)
-        return outgoing.json_request(path, body)
+        request_extra.merge(body, params.extra)
+        return encoding.json_request(path, body)
 
     return build
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
     """What a client asks, or the error to answer with. Total over any request."""
-    return incoming.read_or_refuse(_read_request, request)
+    return request_reading.read_or_refuse(_read_request, request)
 
 
 def build_response(model: str, completion: Completion) -> HttpResponse:
     """The reply that says this completion, in the full documented shape."""
-    origin = outgoing.origin_of(model, completion, "")
+    origin = encoding.origin_of(model, completion, "")
     body: dict[str, Any] = {} if _is_blocked(completion) else {"candidates": _candidates(completion)}
     body["promptFeedback"] = _feedback(completion)
     if completion.usage != Usage():
         body["usageMetadata"] = _usage_body(completion.usage)
-    return outgoing.json_reply(body | {"modelVersion": origin.model, "responseId": origin.response_id})
+    return encoding.json_reply(body | {"modelVersion": origin.model, "responseId": origin.response_id})
 
 
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
@@ -130,12 +128,12 @@ def unsupported_params(params: GenerationParams) -> str | None:
     """Why these settings can't be used in this format, in a sentence; None when they can."""
     if not isinstance(params.extra.get(_CONFIG, {}), dict):
         return "params.extra.generationConfig must be a mapping"
-    return extra.unsupported_extra(params.extra, NAME, _WRITTEN)
+    return request_extra.unsupported_extra(params.extra, NAME, _WRITTEN)
 
 
 def unsupported_messages(roles: Sequence[Role]) -> str | None:
     """Why messages in these roles can't be asked in this format, in a sentence; None when they can."""
-    return extra.unsupported_roles(roles, NAME, system_apart=True)
+    return request_extra.unsupported_roles(roles, NAME, system_apart=True)
 
 
 def _content(message: Message) -> dict[str, Any]:
@@ -143,7 +141,7 @@ def _content(message: Message) -> dict[str, Any]:
 
 
 def _config(params: GenerationParams) -> dict[str, Any]:
-    return outgoing.known(
+    return encoding.known(
         {
             "maxOutputTokens": params.max_output_tokens,
             "temperature": params.temperature,
@@ -156,10 +154,10 @@ def _config(params: GenerationParams) -> dict[str, Any]:
 
 def _read_request(request: HttpRequest) -> ModelRequest:
     model = model_in(request.path)
-    body = incoming.body_of(request)
+    body = request_reading.body_of(request)
     if not model:
-        raise incoming.RequestMistake("model name is required")
-    turns = incoming.take_turns(body, "contents", "contents is required", alone=dict)
+        raise request_reading.RequestMistake("model name is required")
+    turns = request_reading.take_turns(body, "contents", "contents is required", alone=dict)
     contents = [_read_content(turn, f"contents[{index}]") for index, turn in enumerate(turns)]
     system = _read_system(_take_either(body, "systemInstruction", "system_instruction"))
     return ModelRequest(model, Prompt((*system, *contents), _read_params(body)))
@@ -175,14 +173,14 @@ def _read_params(body: dict[str, Any]) -> GenerationParams:
     """Settings from `generationConfig`; what is not known there stays in `extra`, under that name."""
     sent = _take_either(body, _CONFIG, "generation_config")
     if not isinstance(sent, dict | None):
-        raise incoming.RequestMistake(f"{_CONFIG} must be an object")
+        raise request_reading.RequestMistake(f"{_CONFIG} must be an object")
     config = {_CAMEL.get(key, key): value for key, value in (sent or {}).items()}
     params = GenerationParams(
-        max_output_tokens=incoming.take_cap(config, "maxOutputTokens"),
-        temperature=incoming.take_number(config, "temperature"),
-        top_p=incoming.take_number(config, "topP"),
-        stop=incoming.take_stops(config, "stopSequences"),
-        seed=incoming.take_seed(config, "seed"),
+        max_output_tokens=request_reading.take_cap(config, "maxOutputTokens"),
+        temperature=request_reading.take_number(config, "temperature"),
+        top_p=request_reading.take_number(config, "topP"),
+        stop=request_reading.take_stops(config, "stopSequences"),
+        seed=request_reading.take_seed(config, "seed"),
         extra=body,
     )
     if config or sent == {}:
@@ -193,8 +191,8 @@ def _read_params(body: dict[str, Any]) -> GenerationParams:
 def _read_content(turn: object, where: str) -> Message:
     """One content; without a role it is the user's (contract sheet, section 5)."""
     if not isinstance(turn, dict):
-        raise incoming.RequestMistake(f"{where} must be an object with role and parts")
-    role = incoming.role_of(turn.get("role") or "user", _ROLES, where)
+        raise request_reading.RequestMistake(f"{where} must be an object with role and parts")
+    role = request_reading.role_of(turn.get("role") or "user", _ROLES, where)
     return Message(role, "".join(_part_texts(turn.get("parts"), where)))
 
 
@@ -203,7 +201,7 @@ def _read_system(instruction: object) -> list[Message]:
     if instruction is None:
         return []
     if not isinstance(instruction, dict):
-        raise incoming.RequestMistake("systemInstruction must be an object with parts")
+        raise request_reading.RequestMistake("systemInstruction must be an object with parts")
     return [Message("system", words) for words in _part_texts(instruction.get("parts"), "systemInstruction")]
 
 
@@ -212,7 +210,7 @@ def _part_texts(parts: object, where: str) -> list[str]:
     listed = parts if isinstance(parts, list) else [] if parts is None else [parts]
     texts = [text(mapping(part).get("text")) for part in listed]
     if None in texts:
-        raise incoming.RequestMistake(f"{where} has a part that is no text; only text is served here")
+        raise request_reading.RequestMistake(f"{where} has a part that is no text; only text is served here")
     return [words for words in texts if words is not None]
 
 
@@ -225,9 +223,9 @@ def _candidates(completion: Completion) -> list[dict[str, Any]]:
         return []
     parts: list[dict[str, Any]] = [{"text": completion.text}] if completion.text else []
     if completion.finish_reason == "tool_calls":
-        parts += outgoing.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
+        parts += encoding.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
     content = {"role": "model", "parts": parts} if parts else {"role": "model"}
-    finish = outgoing.known({"finishReason": _finish_word(completion)})
+    finish = encoding.known({"finishReason": _finish_word(completion)})
     rating = {"category": "HARM_CATEGORY_HARASSMENT", "probability": "NEGLIGIBLE"}
     return [{"index": 0, "content": content, **finish, "safetyRatings": [rating]}]
 
@@ -256,7 +254,7 @@ def _feedback(completion: Completion) -> dict[str, Any]:
 def _usage_body(usage: Usage) -> dict[str, Any]:
     """Thoughts beside the candidates' tokens, not in them: the format's own reckoning."""
     thoughts, output = usage.reasoning_output_tokens, usage.output_tokens
-    return outgoing.known(
+    return encoding.known(
         {
             "promptTokenCount": usage.input_tokens,
             "cachedContentTokenCount": usage.cache_read_input_tokens,

@@ -20,9 +20,7 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import encoding as outgoing
-from cometbatch.wire import request_extra as extra
-from cometbatch.wire import request_reading as incoming
+from cometbatch.wire import encoding, request_extra, request_reading
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.tolerant_json import compact_text, decode_json, mapping, mappings, text
@@ -68,31 +66,31 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
     System messages at the start are `system`.
     """
     cap = DEFAULT_MAX_TOKENS if params.max_output_tokens is None else params.max_output_tokens
-    fixed = outgoing.known(
+    fixed = encoding.known(
         {"temperature": params.temperature, "top_p": params.top_p, "stop_sequences": params.stop or None}
     )
 
     def build(messages: Sequence[Message]) -> HttpRequest:
-        apart = extra.leading_system([message.role for message in messages])
+        apart = request_extra.leading_system([message.role for message in messages])
         body: dict[str, Any] = {"model": model, "max_tokens": cap}
         if apart:
             body["system"] = _system(messages[:apart])
         body["messages"] = messages[apart:]
         body |= fixed
-        extra.merge(body, params.extra)
-        return outgoing.json_request(PATH, body, HEADERS)
+        request_extra.merge(body, params.extra)
+        return encoding.json_request(PATH, body, HEADERS)
 
     return build
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
     """What a client asks, or the error to answer with. Total over any request."""
-    return incoming.read_or_refuse(_read_request, request)
+    return request_reading.read_or_refuse(_read_request, request)
 
 
 def build_response(model: str, completion: Completion) -> HttpResponse:
     """The reply that says this completion, in the full documented shape."""
-    origin = outgoing.origin_of(model, completion, "msg_")
+    origin = encoding.origin_of(model, completion, "msg_")
     body = {
         "id": origin.response_id,
         "type": "message",
@@ -103,7 +101,7 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
         "stop_sequence": None,
         **({} if completion.usage == Usage() else {"usage": _usage_body(completion.usage)}),
     }
-    return outgoing.json_reply(body)
+    return encoding.json_reply(body)
 
 
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
@@ -116,12 +114,12 @@ def unsupported_params(params: GenerationParams) -> str | None:
     """Why these settings can't be used in this format, in a sentence; None when they can."""
     if params.seed is not None:
         return "params.seed has no place in the messages format; leave it out or use the chat format"
-    return extra.unsupported_extra(params.extra, NAME, _WRITTEN)
+    return request_extra.unsupported_extra(params.extra, NAME, _WRITTEN)
 
 
 def unsupported_messages(roles: Sequence[Role]) -> str | None:
     """Why messages in these roles can't be asked in this format, in a sentence; None when they can."""
-    return extra.unsupported_roles(roles, NAME, system_apart=True)
+    return request_extra.unsupported_roles(roles, NAME, system_apart=True)
 
 
 def _system(messages: Sequence[Message]) -> str | list[dict[str, str]]:
@@ -131,19 +129,19 @@ def _system(messages: Sequence[Message]) -> str | list[dict[str, str]]:
 
 
 def _read_request(request: HttpRequest) -> ModelRequest:
-    body = incoming.body_of(request)
-    model = incoming.take_model(body)
-    turns = incoming.take_turns(body, "messages", "field messages is required")
-    messages = [incoming.message_of(turn, _ROLES, _TEXT_PARTS, f"messages[{n}]") for n, turn in enumerate(turns)]
-    cap = incoming.take_cap(body, "max_tokens")
+    body = request_reading.body_of(request)
+    model = request_reading.take_model(body)
+    turns = request_reading.take_turns(body, "messages", "field messages is required")
+    messages = [request_reading.message_of(turn, _ROLES, _TEXT_PARTS, f"messages[{n}]") for n, turn in enumerate(turns)]
+    cap = request_reading.take_cap(body, "max_tokens")
     if cap is None:
-        raise incoming.RequestMistake("max_tokens is required")
+        raise request_reading.RequestMistake("max_tokens is required")
     system = _read_system(body.pop("system", None))
     params = GenerationParams(
         max_output_tokens=cap,
-        temperature=incoming.take_number(body, "temperature"),
-        top_p=incoming.take_number(body, "top_p"),
-        stop=incoming.take_stops(body, "stop_sequences"),
+        temperature=request_reading.take_number(body, "temperature"),
+        top_p=request_reading.take_number(body, "top_p"),
+        stop=request_reading.take_stops(body, "stop_sequences"),
         extra=body,
     )
     return ModelRequest(model, Prompt((*system, *messages), params))
@@ -152,7 +150,9 @@ def _read_request(request: HttpRequest) -> ModelRequest:
 def _read_system(system: object) -> list[Message]:
     """One message for a text, one for each block of a list."""
     blocks = system if isinstance(system, list) else [] if system is None else [system]
-    texts = (incoming.text_of(block if isinstance(block, str) else [block], _TEXT_PARTS, "system") for block in blocks)
+    texts = (
+        request_reading.text_of(block if isinstance(block, str) else [block], _TEXT_PARTS, "system") for block in blocks
+    )
     return [Message("system", words) for words in texts]
 
 
@@ -161,7 +161,7 @@ def _blocks(completion: Completion) -> list[dict[str, Any]]:
     if completion.text:
         blocks.append({"type": "text", "text": completion.text})
     if completion.finish_reason == "tool_calls":
-        blocks += outgoing.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
+        blocks += encoding.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
     return blocks
 
 
@@ -169,7 +169,7 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
     """The input count without what the cache served or stored: the format's own reckoning."""
     read, written = usage.cache_read_input_tokens, usage.cache_write_input_tokens
     uncached = None if usage.input_tokens is None else usage.input_tokens - (read or 0) - (written or 0)
-    return outgoing.known(
+    return encoding.known(
         {
             "input_tokens": uncached,
             "output_tokens": usage.output_tokens,

@@ -20,9 +20,7 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import encoding as outgoing
-from cometbatch.wire import request_extra as extra
-from cometbatch.wire import request_reading as incoming
+from cometbatch.wire import encoding, request_extra, request_reading
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.tolerant_json import compact_text, decode_json, mapping, mappings, text
@@ -59,7 +57,7 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
 
     A system message at the start is `instructions`.
     """
-    fixed = outgoing.known(
+    fixed = encoding.known(
         {
             "max_output_tokens": params.max_output_tokens,
             "temperature": params.temperature,
@@ -73,20 +71,20 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
         if led:
             body["instructions"] = messages[0].content
         body |= fixed
-        extra.merge(body, params.extra)
-        return outgoing.json_request(PATH, body)
+        request_extra.merge(body, params.extra)
+        return encoding.json_request(PATH, body)
 
     return build
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
     """What a client asks, or the error to answer with. Total over any request."""
-    return incoming.read_or_refuse(_read_request, request)
+    return request_reading.read_or_refuse(_read_request, request)
 
 
 def build_response(model: str, completion: Completion) -> HttpResponse:
     """The reply that says this completion, in the full documented shape."""
-    origin = outgoing.origin_of(model, completion, "resp_")
+    origin = encoding.origin_of(model, completion, "resp_")
     complete = completion.finish_reason in {"stop", "refusal", "tool_calls"}
     reason = _INCOMPLETE_WORD.get(completion.finish_reason, completion.detail)
     body = {
@@ -117,7 +115,7 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
         "user": None,
         "metadata": {},
     }
-    return outgoing.json_reply(body)
+    return encoding.json_reply(body)
 
 
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
@@ -134,12 +132,12 @@ def unsupported_params(params: GenerationParams) -> str | None:
         return "params.seed has no place in the responses format; leave it out or use the chat format"
     if params.stop:
         return "params.stop has no place in the responses format; leave it out or use the chat format"
-    return extra.unsupported_extra(params.extra, NAME, _WRITTEN)
+    return request_extra.unsupported_extra(params.extra, NAME, _WRITTEN)
 
 
 def unsupported_messages(roles: Sequence[Role]) -> str | None:
     """Why messages in these roles can't be asked in this format, in a sentence; None when they can."""
-    return extra.unsupported_roles(roles, NAME, system_apart=False)
+    return request_extra.unsupported_roles(roles, NAME, system_apart=False)
 
 
 def _item(message: Message) -> dict[str, Any]:
@@ -148,17 +146,17 @@ def _item(message: Message) -> dict[str, Any]:
 
 
 def _read_request(request: HttpRequest) -> ModelRequest:
-    body = incoming.body_of(request)
-    model = incoming.take_model(body)
-    turns = incoming.take_turns(body, "input", "input is required", alone=str)
+    body = request_reading.body_of(request)
+    model = request_reading.take_model(body)
+    turns = request_reading.take_turns(body, "input", "input is required", alone=str)
     messages = [_read_item(turn, f"input[{index}]") for index, turn in enumerate(turns)]
     instructions = body.pop("instructions", None)
     if instructions is not None:
-        messages.insert(0, Message("system", incoming.text_of(instructions, _TEXT_PARTS, "instructions")))
+        messages.insert(0, Message("system", request_reading.text_of(instructions, _TEXT_PARTS, "instructions")))
     params = GenerationParams(
-        max_output_tokens=incoming.take_cap(body, "max_output_tokens"),
-        temperature=incoming.take_number(body, "temperature"),
-        top_p=incoming.take_number(body, "top_p"),
+        max_output_tokens=request_reading.take_cap(body, "max_output_tokens"),
+        temperature=request_reading.take_number(body, "temperature"),
+        top_p=request_reading.take_number(body, "top_p"),
         extra=body,
     )
     return ModelRequest(model, Prompt(tuple(messages), params))
@@ -166,7 +164,9 @@ def _read_request(request: HttpRequest) -> ModelRequest:
 
 def _read_item(turn: object, where: str) -> Message:
     """An input item; text alone is what the user says."""
-    return Message("user", turn) if isinstance(turn, str) else incoming.message_of(turn, _ROLES, _TEXT_PARTS, where)
+    return (
+        Message("user", turn) if isinstance(turn, str) else request_reading.message_of(turn, _ROLES, _TEXT_PARTS, where)
+    )
 
 
 def _output(completion: Completion, tag: str) -> list[dict[str, Any]]:
@@ -178,7 +178,7 @@ def _output(completion: Completion, tag: str) -> list[dict[str, Any]]:
         message = {"id": f"msg_{tag}", "type": "message", "status": status, "role": "assistant", "content": parts}
         items.append(message)
     if completion.finish_reason == "tool_calls":
-        items += outgoing.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
+        items += encoding.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
     return items
 
 
@@ -193,7 +193,7 @@ def _parts(completion: Completion) -> list[dict[str, Any]]:
 
 def _usage_body(usage: Usage) -> dict[str, Any]:
     cached, reasoning = usage.cache_read_input_tokens, usage.reasoning_output_tokens
-    return outgoing.known(
+    return encoding.known(
         {
             "input_tokens": usage.input_tokens,
             "input_tokens_details": None if cached is None else {"cached_tokens": cached},
