@@ -17,7 +17,7 @@ def maker(**changes: Any) -> RowMaker:
     fields: dict[str, Any] = {
         "columns": ("n", "id"),
         "id_column": "id",
-        "render": lambda values: (Message("user", str(values["n"])),),
+        "render": lambda values: (Message.of_text("user", str(values["n"])),),
         "build": BUILD,
         "hash_start": hashlib.sha256(b"chat\nmodel\n"),
         "now": lambda: NOW,
@@ -71,7 +71,7 @@ def test_the_token_estimate_grows_with_prompt_and_cap() -> None:
     """What a row may take of a tokens-per-minute limit counts its prompt, all messages, and the output's cap."""
 
     def estimate(characters: int, cap: int | None) -> int:
-        messages = (Message("system", "the same"), Message("user", "x" * characters))
+        messages = (Message.of_text("system", "the same"), Message.of_text("user", "x" * characters))
         return made(maker(render=lambda _values: messages, max_output_tokens=cap), n=0, id="a").estimated_tokens
 
     assert estimate(4000, 100) - estimate(0, 100) == 1000

@@ -26,7 +26,7 @@ def rendered(source: str, **values: object) -> str:
     """The text that a template gives for a row that it can be rendered for."""
     messages = compiled(source).render(values)
     assert isinstance(messages, tuple), messages
-    return messages[0].content
+    return messages[0].text
 
 
 def failure(source: str, **values: object) -> Failure:
@@ -46,7 +46,7 @@ def refused(source: str) -> TemplateError:
 def test_a_prompt_has_its_roles_and_texts() -> None:
     """Messages keep their order and role, whether or not they differ from row to row."""
     template = compile_prompt([("system", "Be brief."), ("user", "Sum up: {{ body }}")])
-    wanted = (Message("system", "Be brief."), Message("user", "Sum up: a b"))
+    wanted = (Message.of_text("system", "Be brief."), Message.of_text("user", "Sum up: a b"))
     assert template.render({"body": "a b"}) == wanted
 
 
@@ -198,7 +198,7 @@ def test_rendering_never_raises_and_repeats(value: object) -> None:
     template = compiled("{{ x }}|{{ x|string|trim }}", "{{ x|tojson }}", "{{ x|length }}")
     first = template.render({"x": value})
     assert first == template.render({"x": value})
-    texts = [first.message] if isinstance(first, Failure) else [message.content for message in first]
+    texts = [first.message] if isinstance(first, Failure) else [message.text for message in first]
     assert all(text.encode() is not None for text in texts)
 
 

@@ -26,7 +26,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Namespace
 
 from cometbatch.errors import UsageError
-from cometbatch.records import Failure, Message, Role
+from cometbatch.records import Failure, Message, Role, TextPart
 
 WHOLE_ROW = "row"
 """The name that stands for the whole row in a template: `row["order id"]`, `row|tojson`."""
@@ -396,7 +396,7 @@ class _Part:
             raise self._error(str(error.message).rstrip("."), error.lineno, _hint(error)) from None
         except Exception as error:  # noqa: BLE001 - Jinja2 and Python's compiler fail in many ways on a hostile template
             raise self._error(f"can't be compiled: {_words(error)}", None, None) from None
-        self.constant = Message(role, renderer.render({})) if isinstance(renderer, _Constant) else None
+        self.constant = Message.of_text(role, renderer.render({})) if isinstance(renderer, _Constant) else None
         """The message, where it is the same for all rows."""
         self.render = renderer.render
 
@@ -439,7 +439,8 @@ class PromptTemplate:
         messages: list[Message] = []
         try:
             for part in self._parts:
-                messages.append(part.constant or Message(part.role, part.render(values)))  # noqa: PERF401 - their count names the part that failed
+                message = part.constant or Message(part.role, (TextPart(part.render(values)),))
+                messages.append(message)  # in a loop: how many there are tells which one failed
         except Exception as error:  # noqa: BLE001 - whatever a template does with a row is that row's failure alone
             return self._parts[len(messages)].failure(error)
         return tuple(messages)

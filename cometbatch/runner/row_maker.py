@@ -39,6 +39,6 @@ class RowMaker(Struct, frozen=True):
         digest = self.hash_start.copy()
         digest.update(http.body)
         cap = self.max_output_tokens
-        characters = sum([len(message.content) for message in messages])
+        characters = sum([len(part.text) for message in messages for part in message.content])
         tokens = estimate_tokens(characters) + (cap or ASSUMED_OUTPUT_TOKENS)
         return CallRequest(ordinal, custom_id, http, digest.hexdigest(), tokens, cap)

@@ -71,7 +71,8 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
     )
 
     def build(messages: Sequence[Message]) -> HttpRequest:
-        body: dict[str, Any] = {"model": model, "messages": messages, **fixed}
+        turns = [{"role": each.role, "content": encoding.text_or_parts(each.content)} for each in messages]
+        body: dict[str, Any] = {"model": model, "messages": turns, **fixed}
         request_extra.merge(body, params.extra)
         return encoding.json_request(PATH, body)
 

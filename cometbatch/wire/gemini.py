@@ -20,6 +20,7 @@ from cometbatch.records import (
     ModelRequest,
     Prompt,
     Role,
+    TextPart,
     Usage,
 )
 from cometbatch.wire import encoding, request_extra, request_reading
@@ -93,7 +94,7 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
         apart = request_extra.leading_system([message.role for message in messages])
         body: dict[str, Any] = {}
         if apart:
-            body["systemInstruction"] = {"parts": [{"text": message.content} for message in messages[:apart]]}
+            body["systemInstruction"] = {"parts": [part for each in messages[:apart] for part in _parts(each)]}
         body["contents"] = [_content(message) for message in messages[apart:]]
         if config:
             body[_CONFIG] = dict(config)  # its own: what is merged below goes into it
@@ -137,7 +138,11 @@ def unsupported_messages(roles: Sequence[Role]) -> str | None:
 
 
 def _content(message: Message) -> dict[str, Any]:
-    return {"role": _ROLE_WORD.get(message.role, message.role), "parts": [{"text": message.content}]}
+    return {"role": _ROLE_WORD.get(message.role, message.role), "parts": _parts(message)}
+
+
+def _parts(message: Message) -> list[dict[str, str]]:
+    return [{"text": part.text} for part in message.content]
 
 
 def _config(params: GenerationParams) -> dict[str, Any]:
@@ -193,7 +198,7 @@ def _read_content(turn: object, where: str) -> Message:
     if not isinstance(turn, dict):
         raise request_reading.RequestMistake(f"{where} must be an object with role and parts")
     role = request_reading.role_of(turn.get("role") or "user", _ROLES, where)
-    return Message(role, "".join(_part_texts(turn.get("parts"), where)))
+    return Message(role, tuple(_read_parts(turn.get("parts"), where)))
 
 
 def _read_system(instruction: object) -> list[Message]:
@@ -202,16 +207,16 @@ def _read_system(instruction: object) -> list[Message]:
         return []
     if not isinstance(instruction, dict):
         raise request_reading.RequestMistake("systemInstruction must be an object with parts")
-    return [Message("system", words) for words in _part_texts(instruction.get("parts"), "systemInstruction")]
+    return [Message("system", (part,)) for part in _read_parts(instruction.get("parts"), "systemInstruction")]
 
 
-def _part_texts(parts: object, where: str) -> list[str]:
-    """The parts' texts; clients send one part without a list, too."""
+def _read_parts(parts: object, where: str) -> list[TextPart]:
+    """Parts as clients send them: in a list, or one without."""
     listed = parts if isinstance(parts, list) else [] if parts is None else [parts]
     texts = [text(mapping(part).get("text")) for part in listed]
     if None in texts:
         raise request_reading.RequestMistake(f"{where} has a part that is no text; only text is served here")
-    return [words for words in texts if words is not None]
+    return [TextPart(words) for words in texts if words is not None]
 
 
 def _is_blocked(completion: Completion) -> bool:

@@ -63,7 +63,7 @@ _SAMPLE_CALL: Mapping[str, Any] = {"type": "tool_use", "id": "toolu_1", "name": 
 def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
     """What makes requests with this model and these parameters: of the same messages the same bytes every time.
 
-    System messages at the start are `system`.
+    System messages at the start are `system`: a list with a block for each of their parts, where there are several.
     """
     cap = DEFAULT_MAX_TOKENS if params.max_output_tokens is None else params.max_output_tokens
     fixed = encoding.known(
@@ -74,8 +74,10 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
         apart = request_extra.leading_system([message.role for message in messages])
         body: dict[str, Any] = {"model": model, "max_tokens": cap}
         if apart:
-            body["system"] = _system(messages[:apart])
-        body["messages"] = messages[apart:]
+            body["system"] = encoding.text_or_parts([part for each in messages[:apart] for part in each.content])
+        body["messages"] = [
+            {"role": each.role, "content": encoding.text_or_parts(each.content)} for each in messages[apart:]
+        ]
         body |= fixed
         request_extra.merge(body, params.extra)
         return encoding.json_request(PATH, body, HEADERS)
@@ -122,12 +124,6 @@ def unsupported_messages(roles: Sequence[Role]) -> str | None:
     return request_extra.unsupported_roles(roles, NAME, system_apart=True)
 
 
-def _system(messages: Sequence[Message]) -> str | list[dict[str, str]]:
-    if len(messages) == 1:
-        return messages[0].content
-    return [{"type": "text", "text": message.content} for message in messages]
-
-
 def _read_request(request: HttpRequest) -> ModelRequest:
     body = request_reading.body_of(request)
     model = request_reading.take_model(body)
@@ -150,10 +146,8 @@ def _read_request(request: HttpRequest) -> ModelRequest:
 def _read_system(system: object) -> list[Message]:
     """One message for a text, one for each block of a list."""
     blocks = system if isinstance(system, list) else [] if system is None else [system]
-    texts = (
-        request_reading.text_of(block if isinstance(block, str) else [block], _TEXT_PARTS, "system") for block in blocks
-    )
-    return [Message("system", words) for words in texts]
+    contents = [block if isinstance(block, str) else [block] for block in blocks]
+    return [Message("system", request_reading.parts_of(content, _TEXT_PARTS, "system")) for content in contents]
 
 
 def _blocks(completion: Completion) -> list[dict[str, Any]]:

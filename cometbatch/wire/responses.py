@@ -55,7 +55,7 @@ _SAMPLE_CALL: Mapping[str, Any] = {
 def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
     """What makes requests with this model and these parameters: of the same messages the same bytes every time.
 
-    A system message at the start is `instructions`.
+    A system message at the start is `instructions`, which is text; one of several parts stays an item of the input.
     """
     fixed = encoding.known(
         {
@@ -66,10 +66,10 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
     )
 
     def build(messages: Sequence[Message]) -> HttpRequest:
-        led = bool(messages) and messages[0].role == "system"
+        led = bool(messages) and messages[0].role == "system" and len(messages[0].content) == 1
         body: dict[str, Any] = {"model": model, "input": [_item(message) for message in messages[led:]]}
         if led:
-            body["instructions"] = messages[0].content
+            body["instructions"] = messages[0].text
         body |= fixed
         request_extra.merge(body, params.extra)
         return encoding.json_request(PATH, body)
@@ -142,7 +142,7 @@ def unsupported_messages(roles: Sequence[Role]) -> str | None:
 
 def _item(message: Message) -> dict[str, Any]:
     kind = "output_text" if message.role == "assistant" else "input_text"
-    return {"role": message.role, "content": [{"type": kind, "text": message.content}]}
+    return {"role": message.role, "content": [{"type": kind, "text": part.text} for part in message.content]}
 
 
 def _read_request(request: HttpRequest) -> ModelRequest:
@@ -152,7 +152,7 @@ def _read_request(request: HttpRequest) -> ModelRequest:
     messages = [_read_item(turn, f"input[{index}]") for index, turn in enumerate(turns)]
     instructions = body.pop("instructions", None)
     if instructions is not None:
-        messages.insert(0, Message("system", request_reading.text_of(instructions, _TEXT_PARTS, "instructions")))
+        messages.insert(0, Message("system", request_reading.parts_of(instructions, _TEXT_PARTS, "instructions")))
     params = GenerationParams(
         max_output_tokens=request_reading.take_cap(body, "max_output_tokens"),
         temperature=request_reading.take_number(body, "temperature"),
@@ -165,7 +165,9 @@ def _read_request(request: HttpRequest) -> ModelRequest:
 def _read_item(turn: object, where: str) -> Message:
     """An input item; text alone is what the user says."""
     return (
-        Message("user", turn) if isinstance(turn, str) else request_reading.message_of(turn, _ROLES, _TEXT_PARTS, where)
+        Message.of_text("user", turn)
+        if isinstance(turn, str)
+        else request_reading.message_of(turn, _ROLES, _TEXT_PARTS, where)
     )
 
 

@@ -48,7 +48,7 @@ def params(name: str) -> GenerationParams:
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_hash_of_a_request_never_changes(name: str) -> None:
     """A release that sends other bytes for the same prompt would break reuse and checks of what was paid before."""
-    prompt = Prompt((Message("system", SYSTEM), Message("user", USER)), params(name))
+    prompt = Prompt((Message.of_text("system", SYSTEM), Message.of_text("user", USER)), params(name))
     body = FORMATS[name].build_request(MODEL, prompt).body
     assert hashlib.sha256(f"{name}\n{MODEL}\n".encode() + body).hexdigest() == HASHES[name]
 
@@ -63,7 +63,7 @@ def test_the_hash_of_a_conversation_never_changes(name: str) -> None:
         ("assistant", "Größe 5"),
         ("user", ""),
     )
-    body = FORMATS[name].build_request(MODEL, Prompt(tuple(Message(role, text) for role, text in turns))).body
+    body = FORMATS[name].build_request(MODEL, Prompt(tuple(Message.of_text(role, text) for role, text in turns))).body
     assert hashlib.sha256(f"{name}\n{MODEL}\n".encode() + body).hexdigest() == CONVERSATION_HASHES[name]
 
 
