@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 import re
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cometbatch.prompt import template as template_module
-from cometbatch.prompt.template import PromptTemplate, TemplateError, compile_prompt
+from cometbatch.prompt.template import RENDERING, PromptTemplate, TemplateError, compile_prompt
 from cometbatch.records import Failure, Message, Role
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -340,6 +341,29 @@ def test_a_template_that_cannot_be_used_is_refused(source: str, line: int | None
 def test_nothing_random_or_timed_is_at_hand(name: str) -> None:
     """Functions whose results differ from call to call, or print as an address, are not there at all."""
     assert f"{name!r} is undefined" in failure("{{ " + name + "() }}").message
+
+
+RENDERED_BY = {1: "9ccce1824658f413379a6e87f5ad7dd3b54bf77e5e23bc3267f6ba477707d697"}
+"""A digest of what each number of the rendering rules makes of the row below."""
+
+
+def test_other_rules_of_rendering_have_another_number() -> None:
+    """Whoever changes what a row becomes raises `RENDERING`, and adds the new digest here."""
+    row = {
+        "text": "é {{ x }} <b>&\r\n", "none": None, "yes": True, "number": 1.5, "large": 10**20, "exact": Decimal("1.10"),
+        "day": date(2026, 1, 2), "moment": NOON, "hour": time(1, 2), "span": timedelta(hours=1), "raw": b"\x00a",
+        "list": [1, None, "a", [True]], "struct": {"z": 1.0, "a": None},
+    }  # fmt: skip
+    sources = [f"\n{name}: {{{{ {name} }}}}|{{{{ {name}|string|trim }}}}|{{{{ {name}|tojson }}}}\n" for name in row]
+    sources += [
+        "{{ row|tojson }}",
+        "{% for name in row %}{{ loop.index }}{{ name }} {% endfor %}",
+        "{{ struct.a }}\r\n",
+    ]
+    sources += ["{{ list|join('-') }} {{ list|map('string') }} {{ number|round }} {{ moment.timestamp() }}"]
+    messages = compiled(*sources).render(row)
+    assert isinstance(messages, tuple)
+    assert hashlib.sha256("\0".join(each.text for each in messages).encode()).hexdigest() == RENDERED_BY[RENDERING]
 
 
 def test_times_of_day_and_spans_print() -> None:
