@@ -7,7 +7,7 @@ a row holds nothing that could hold it in turn, so the garbage collector need no
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -33,11 +33,27 @@ TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large"]
 Problem: TypeAlias = Literal["error", "redirect", "not_json", "html", "not_understood", "failed_generation"]
 
 
+class TextPart(Struct, frozen=True, gc=False):
+    """Text within a message."""
+
+    text: str
+
+
 class Message(Struct, frozen=True, gc=False):
-    """One turn of a conversation."""
+    """One turn of a conversation, made of parts in order; text is the one kind of part."""
 
     role: Role
-    content: str
+    content: tuple[TextPart, ...]
+
+    @classmethod
+    def of_text(cls, role: Role, text: str) -> Self:
+        """A message of a single part."""
+        return cls(role, (TextPart(text),))
+
+    @property
+    def text(self) -> str:
+        """The texts of all parts, with nothing between them."""
+        return "".join([part.text for part in self.content])
 
 
 class GenerationParams(Struct, frozen=True):

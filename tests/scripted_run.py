@@ -91,7 +91,7 @@ def unsendable(row: int) -> Failed:
 
 def prompt_of(row: int) -> Prompt:
     """The prompt that asks a row's own number."""
-    return Prompt((Message("user", str(row)),))
+    return Prompt((Message.of_text("user", str(row)),))
 
 
 class ScriptedService:
@@ -110,7 +110,7 @@ class ScriptedService:
     async def exchange(self, request: HttpRequest) -> Reply:
         asked = CHAT.parse_request(request)
         assert isinstance(asked, ModelRequest)
-        row = int(asked.prompt.messages[0].content)
+        row = int(asked.prompt.messages[0].text)
         self.sent.append((_time(), row))
         self._times_sent[row] += 1
         latency, reply = self.script(row, self.times_sent(row))

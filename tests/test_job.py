@@ -17,6 +17,7 @@ from cometbatch.errors import JobError
 from cometbatch.job import Job, MessageTemplate, SimulatorSettings, job_keys, job_keys_markdown, load_job
 from cometbatch.job.keys import SECTIONS
 from cometbatch.money.prices import PriceSettings
+from cometbatch.prompt.template import RENDERING
 from cometbatch.records import GenerationParams
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 
@@ -341,6 +342,11 @@ def test_what_changes_answers_changes_the_fingerprint(changes: dict[str, Any], k
     """A field that changes answers changes exactly its own key of the fingerprint."""
     before, after = load_job(small()).fingerprint(), load_job(small(**changes)).fingerprint()
     assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} == {key}
+
+
+def test_the_rules_of_rendering_are_part_of_the_fingerprint() -> None:
+    """A program that renders rows in another way is told from this one, however alike the job files are."""
+    assert load_job(small()).fingerprint()["prompt.rendering"] == RENDERING
 
 
 @pytest.mark.parametrize(

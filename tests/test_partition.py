@@ -1,7 +1,6 @@
 """Partitions: handed out row by row, recorded, committed as parts, and carried on with from what a disk holds."""
 
 import asyncio
-import hashlib
 import os
 import threading
 from collections import Counter
@@ -17,17 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cometbatch.errors import CheckpointError
-from cometbatch.records import CallRequest, Failed, Failure, GenerationParams, Message, Outcome, Partition
+from cometbatch.records import Failed, Failure, Outcome, Partition
 from cometbatch.results import columns as output
 from cometbatch.run_state import open_partition, partition
 from cometbatch.run_state.journal import Journal
 from cometbatch.run_state.partition import OPEN_PARTITIONS, ROWS_PER_SLOT, SYNC_INTERVAL_S, Partitions
-from cometbatch.runner.row_maker import RowMaker
 from tests import virtual_time
 from tests.run_on_disk import RunOnDisk, carry_out
 from tests.scripted_run import (
-    CHAT,
-    MODEL,
     NOW,
     RUN_ID,
     ScriptedService,
@@ -53,9 +49,6 @@ def all_rows(run: RunOnDisk) -> list[int]:
     return list(map(int, run.parts()["n"].to_pylist()))
 
 
-# -- a row becomes a request -----------------------------------------------------------------------------------------
-
-
 @pytest.fixture(autouse=True, params=["kept", "read back", "in pieces"])
 def _records(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether a partition's records still fit in memory when it is committed, or come from its journal, or one by one.
@@ -66,79 +59,6 @@ def _records(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr("cometbatch.run_state.partition.MAX_KEPT_BYTES", 0)
     if request.param == "in pieces":
         monkeypatch.setattr("cometbatch.run_state.open_partition.PIECE_BYTES", 1)
-
-
-BUILD = CHAT.request_builder(MODEL, GenerationParams())
-
-
-def maker(**changes: Any) -> RowMaker:
-    """How rows of a small table become requests."""
-    fields: dict[str, Any] = {
-        "columns": ("n", "id"),
-        "id_column": "id",
-        "render": lambda values: [str(values["n"])],
-        "build": lambda texts: BUILD([Message("user", text) for text in texts]),
-        "hash_start": hashlib.sha256(b"chat\nmodel\n"),
-        "now": lambda: NOW,
-        "common_characters": 0,
-        "max_output_tokens": None,
-    }
-    return RowMaker(**fields | changes)
-
-
-def made(row_maker: RowMaker, **values: object) -> CallRequest:
-    """The request of row 7."""
-    request = row_maker.make(7, values)
-    assert isinstance(request, CallRequest)
-    return request
-
-
-def test_the_same_row_makes_the_same_request() -> None:
-    """Bytes and hash of a row's request depend on nothing but the job and the row."""
-    assert made(maker(), n=3, id="a") == made(maker(), n=3, id="a")
-
-
-def test_a_request_hash_tells_prompts_formats_and_models_apart() -> None:
-    """The hash covers what the service was asked, and not what the row is called."""
-    hashes = {
-        made(maker(), n=3, id="a").request_hash,
-        made(maker(), n=4, id="a").request_hash,
-        made(maker(hash_start=hashlib.sha256(b"chat\nother\n")), n=3, id="a").request_hash,
-    }
-    assert len(hashes) == 3
-    assert made(maker(), n=3, id="b").request_hash in hashes
-
-
-@pytest.mark.parametrize(("value", "custom_id"), [("007", "007"), (7, "7"), (None, None), ("", "")])
-def test_a_custom_id_is_text_or_nothing(value: object, custom_id: str | None) -> None:
-    """Ids come out as text, whatever type the column has; null stays null."""
-    assert made(maker(), n=1, id=value).custom_id == custom_id
-
-
-def test_without_an_id_column_there_is_no_custom_id() -> None:
-    """A table that names no rows gets no names made up."""
-    assert made(maker(id_column=None), n=1).custom_id is None
-
-
-def test_a_row_that_cannot_be_rendered_has_failed_unsent() -> None:
-    """A template's failure is an outcome of no attempts, no latency and no request."""
-    failure = Failure("template", "no value")
-    failed = maker(render=lambda _values: failure).make(7, {"n": 1, "id": "a"})
-    assert failed == Failed(7, "a", 0, None, NOW, None, failure)
-
-
-def test_the_token_estimate_grows_with_prompt_and_cap() -> None:
-    """What a row may take of a tokens-per-minute limit counts its prompt, all messages, and the output's cap."""
-
-    def estimate(characters: int, cap: int | None) -> int:
-        texts = ["the same", "x" * characters]
-        return made(maker(render=lambda _values: texts, max_output_tokens=cap), n=0, id="a").estimated_tokens
-
-    assert estimate(4000, 100) - estimate(0, 100) == 1000
-    assert estimate(0, 900) - estimate(0, 100) == 800
-    assert estimate(0, None) > 0
-    shared = made(maker(common_characters=4000), n=0, id="a").estimated_tokens
-    assert shared - made(maker(), n=0, id="a").estimated_tokens == 1000
 
 
 # -- rows out, parts in ----------------------------------------------------------------------------------------------

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 import re
@@ -10,24 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cometbatch.prompt import template as template_module
-from cometbatch.prompt.template import PromptTemplate, TemplateError, compile_prompt
-from cometbatch.records import Failure, GenerationParams, Message, Prompt, Role
+from cometbatch.prompt.template import RENDERING, PromptTemplate, TemplateError, compile_prompt
+from cometbatch.records import Failure, Message, Role
 
-PARAMS = GenerationParams(max_output_tokens=7)
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
 
 def compiled(*sources: str) -> PromptTemplate:
     """A prompt of user messages."""
     roles: list[Role] = ["user"] * len(sources)
-    return compile_prompt(list(zip(roles, sources, strict=True)), PARAMS)
+    return compile_prompt(list(zip(roles, sources, strict=True)))
 
 
 def rendered(source: str, **values: object) -> str:
     """The text that a template gives for a row that it can be rendered for."""
-    prompt = compiled(source).render(values)
-    assert isinstance(prompt, Prompt), prompt
-    return prompt.messages[0].content
+    messages = compiled(source).render(values)
+    assert isinstance(messages, tuple), messages
+    return messages[0].text
 
 
 def failure(source: str, **values: object) -> Failure:
@@ -44,10 +44,10 @@ def refused(source: str) -> TemplateError:
     return caught.value
 
 
-def test_a_prompt_has_its_roles_texts_and_params() -> None:
-    """Messages keep their order and role, and every prompt carries the params it was compiled with."""
-    template = compile_prompt([("system", "Be brief."), ("user", "Sum up: {{ body }}")], PARAMS)
-    wanted = Prompt((Message("system", "Be brief."), Message("user", "Sum up: a b")), PARAMS)
+def test_a_prompt_has_its_roles_and_texts() -> None:
+    """Messages keep their order and role, whether or not they differ from row to row."""
+    template = compile_prompt([("system", "Be brief."), ("user", "Sum up: {{ body }}")])
+    wanted = (Message.of_text("system", "Be brief."), Message.of_text("user", "Sum up: a b"))
     assert template.render({"body": "a b"}) == wanted
 
 
@@ -142,7 +142,7 @@ def test_a_failure_message_is_bounded_and_can_be_stored() -> None:
 
 def test_the_failing_message_is_named() -> None:
     """Of several messages, the failure names the one that could not be rendered, by place and role."""
-    template = compile_prompt([("system", "ok"), ("assistant", "\n{{ 1 / x }}")], PARAMS)
+    template = compile_prompt([("system", "ok"), ("assistant", "\n{{ 1 / x }}")])
     found = template.render({"x": 0})
     assert isinstance(found, Failure)
     assert found.message.startswith("prompt message 2 (assistant), template line 2:")
@@ -150,7 +150,7 @@ def test_the_failing_message_is_named() -> None:
 
 def test_the_failing_message_is_named_among_several_that_differ_from_row_to_row() -> None:
     """The others were rendered well."""
-    template = compile_prompt([("user", "{{ a }}"), ("assistant", "{{ b.foo }}"), ("user", "{{ a }}")], PARAMS)
+    template = compile_prompt([("user", "{{ a }}"), ("assistant", "{{ b.foo }}"), ("user", "{{ a }}")])
     found = template.render({"a": 1, "b": {}})
     assert isinstance(found, Failure)
     assert found.message.startswith("prompt message 2 (assistant), template line 1:")
@@ -199,7 +199,7 @@ def test_rendering_never_raises_and_repeats(value: object) -> None:
     template = compiled("{{ x }}|{{ x|string|trim }}", "{{ x|tojson }}", "{{ x|length }}")
     first = template.render({"x": value})
     assert first == template.render({"x": value})
-    texts = [first.message] if isinstance(first, Failure) else [message.content for message in first.messages]
+    texts = [first.message] if isinstance(first, Failure) else [message.text for message in first]
     assert all(text.encode() is not None for text in texts)
 
 
@@ -341,6 +341,29 @@ def test_a_template_that_cannot_be_used_is_refused(source: str, line: int | None
 def test_nothing_random_or_timed_is_at_hand(name: str) -> None:
     """Functions whose results differ from call to call, or print as an address, are not there at all."""
     assert f"{name!r} is undefined" in failure("{{ " + name + "() }}").message
+
+
+RENDERED_BY = {1: "9ccce1824658f413379a6e87f5ad7dd3b54bf77e5e23bc3267f6ba477707d697"}
+"""A digest of what each number of the rendering rules makes of the row below."""
+
+
+def test_other_rules_of_rendering_have_another_number() -> None:
+    """Whoever changes what a row becomes raises `RENDERING`, and adds the new digest here."""
+    row = {
+        "text": "é {{ x }} <b>&\r\n", "none": None, "yes": True, "number": 1.5, "large": 10**20, "exact": Decimal("1.10"),
+        "day": date(2026, 1, 2), "moment": NOON, "hour": time(1, 2), "span": timedelta(hours=1), "raw": b"\x00a",
+        "list": [1, None, "a", [True]], "struct": {"z": 1.0, "a": None},
+    }  # fmt: skip
+    sources = [f"\n{name}: {{{{ {name} }}}}|{{{{ {name}|string|trim }}}}|{{{{ {name}|tojson }}}}\n" for name in row]
+    sources += [
+        "{{ row|tojson }}",
+        "{% for name in row %}{{ loop.index }}{{ name }} {% endfor %}",
+        "{{ struct.a }}\r\n",
+    ]
+    sources += ["{{ list|join('-') }} {{ list|map('string') }} {{ number|round }} {{ moment.timestamp() }}"]
+    messages = compiled(*sources).render(row)
+    assert isinstance(messages, tuple)
+    assert hashlib.sha256("\0".join(each.text for each in messages).encode()).hexdigest() == RENDERED_BY[RENDERING]
 
 
 def test_times_of_day_and_spans_print() -> None:

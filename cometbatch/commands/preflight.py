@@ -55,15 +55,13 @@ def row_maker(job: Job, template: PromptTemplate, columns: Sequence[str]) -> Row
     """How rows of a table with these columns become requests; only what is needed of a row becomes Python values."""
     needed = set(columns) if template.needs_all_columns else set(template.columns_needed)
     wire_format, model = wire.FORMATS[job.target.format], job.target.model
-    build = wire_format.request_builder(model, job.params)
     return RowMaker(
         columns=tuple(name for name in columns if name in needed or name == job.input.id),
         id_column=job.input.id,
-        render=template.texts,
-        build=wire.framed(lambda texts: build(template.messages(texts)), template.varying),
+        render=template.render,
+        build=wire_format.request_builder(model, job.params),
         hash_start=hashlib.sha256(f"{wire_format.name}\n{model}\n".encode()),
         now=now,
-        common_characters=sum(len(message.content) for message in template.messages([""] * template.varying)),
         max_output_tokens=job.params.max_output_tokens,
     )
 

@@ -237,7 +237,7 @@ class _Reading:
 
     def _check_template(self, placed: _Placed) -> None:
         try:
-            compile_prompt([(placed.message.role, placed.message.template)], GenerationParams())
+            compile_prompt([(placed.message.role, placed.message.template)])
         except TemplateError as error:
             self._refuse(placed.path, template_words(error))
 

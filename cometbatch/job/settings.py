@@ -15,7 +15,7 @@ from cometbatch.errors import JobError
 from cometbatch.job.secrets import printable
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
-from cometbatch.prompt.template import PromptTemplate, TemplateError, compile_prompt
+from cometbatch.prompt.template import RENDERING, PromptTemplate, TemplateError, compile_prompt
 from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FormatName
 
@@ -140,7 +140,7 @@ class Job(Struct, frozen=True):
 
     def prompt_template(self) -> PromptTemplate:
         """The compiled prompt. Compiles anew at each call."""
-        return compile_prompt([(message.role, message.template) for message in self.messages], self.params)
+        return compile_prompt([(message.role, message.template) for message in self.messages])
 
     def prompt_template_for(self, columns: Sequence[str]) -> PromptTemplate:
         """The compiled prompt, for a table with these columns. Raises `JobError` where it needs others."""
@@ -159,6 +159,7 @@ class Job(Struct, frozen=True):
         fields: dict[str, object] = {f"target.{name}": value for name, value in target.items()}
         fields |= {f"input.{name}": value for name, value in source.items()}
         fields["output.prefix"] = self.output.prefix
+        fields["prompt.rendering"] = RENDERING
         for index, message in enumerate(self.messages):
             fields[f"prompt.messages[{index}].role"] = message.role
             fields[f"prompt.messages[{index}].content"] = message.template

@@ -1,4 +1,4 @@
-"""How a row becomes a request."""
+"""How a row of the input becomes a request, or fails before anything is sent."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -7,37 +7,38 @@ from typing import Any
 from msgspec import Struct
 
 from cometbatch.money.prices import estimate_tokens
-from cometbatch.records import CallRequest, Failed, Failure, HttpRequest
+from cometbatch.records import CallRequest, Failed, Failure, HttpRequest, Message
 
-ASSUMED_OUTPUT_TOKENS = 256  # for the tokens-per-minute estimate of a row without a cap, until real usage corrects it
+# Output tokens in the tokens-per-minute estimate of a row without a cap; the usage of its answer corrects the estimate.
+ASSUMED_OUTPUT_TOKENS = 256
 
 
 class RowMaker(Struct, frozen=True):
-    """How a row of the input becomes a request, or fails before anything is sent.
+    """Makes requests of rows. The same row always gives the same bytes.
 
-    `render` gives the texts that differ from row to row, and `build` makes a request with them. `common_characters`:
-    of the texts that all rows share. `hash_start`: a hash of hashlib's that has seen what all requests have in common;
-    each goes on with a copy.
+    `columns`: those that `make` needs of a row; `id_column` is the one with the user's own name for it. `render` gives
+    the messages of a row, `build` the request that holds them. `hash_start`: a hash of hashlib's that has seen what all
+    requests have in common; each request goes on with a copy. `max_output_tokens`: the cap on an answer, if any.
     """
 
     columns: tuple[str, ...]
     id_column: str | None
-    render: Callable[[Mapping[str, object]], list[str] | Failure]
-    build: Callable[[Sequence[str]], HttpRequest]
+    render: Callable[[Mapping[str, object]], tuple[Message, ...] | Failure]
+    build: Callable[[Sequence[Message]], HttpRequest]
     hash_start: Any
     now: Callable[[], datetime]
-    common_characters: int
     max_output_tokens: int | None
 
-    def make(self, row: int, values: Mapping[str, object]) -> CallRequest | Failed:
-        """The request of one row. The same row always gives the same bytes."""
+    def make(self, ordinal: int, values: Mapping[str, object]) -> CallRequest | Failed:
+        """The request of one call, from the values of its row by column."""
         custom_id = None if self.id_column is None or (value := values[self.id_column]) is None else str(value)
-        texts = self.render(values)
-        if not isinstance(texts, list):  # to ask whether something is a Struct takes long where it is not
-            return Failed(row, custom_id, 0, None, self.now(), None, texts)
-        http = self.build(texts)
+        messages = self.render(values)
+        if not isinstance(messages, tuple):  # isinstance with a Struct takes long for a value that is none
+            return Failed(ordinal, custom_id, 0, None, self.now(), None, messages)
+        http = self.build(messages)
         digest = self.hash_start.copy()
         digest.update(http.body)
         cap = self.max_output_tokens
-        tokens = estimate_tokens(sum(map(len, texts), self.common_characters)) + (cap or ASSUMED_OUTPUT_TOKENS)
-        return CallRequest(row, custom_id, http, digest.hexdigest(), tokens, cap)
+        characters = sum([len(part.text) for message in messages for part in message.content])
+        tokens = estimate_tokens(characters) + (cap or ASSUMED_OUTPUT_TOKENS)
+        return CallRequest(ordinal, custom_id, http, digest.hexdigest(), tokens, cap)

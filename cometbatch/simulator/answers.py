@@ -70,7 +70,7 @@ def answer_text(prompt: Prompt, digest: bytes) -> str:
 def choices(messages: Iterable[Message]) -> list[str]:
     """The words to choose from, as in "one of: billing, bug, question"; empty where nothing of the kind is there."""
     for message in messages:
-        text = _BULLET.sub(", ", message.content)
+        text = _BULLET.sub(", ", message.text)
         found = _listed(_OFFERED, text, MAX_CHOICE_WORDS) or _listed(_OFFERED_IN_PASSING, text, 1)
         if found:
             return found
@@ -119,7 +119,7 @@ def _ended(
 
 
 def _usage(model: Model, prompt: Prompt, digest: bytes, *, text: str, thinking: int) -> Usage:
-    total = tokens_in(sum(len(message.content) for message in prompt.messages))
+    total = tokens_in(sum(len(message.text) for message in prompt.messages))
     cached = total * number(digest, "cached", 4) // 4 if model.caching else 0
     return Usage(
         input_tokens=total,
@@ -138,7 +138,7 @@ def _listed(pattern: re.Pattern[str], text: str, most_words: int) -> list[str]:
 
 
 def _sentence(messages: Iterable[Message], digest: bytes) -> str:
-    last = [message.content for message in messages if message.role == "user"][-1:]
+    last = [message.text for message in messages if message.role == "user"][-1:]
     echo = " ".join(" ".join(last).split()[:ECHO_WORDS])[:ECHO_CHARACTERS]
     return _SENTENCES[number(digest, "sentence", len(_SENTENCES))].format(echo=echo)
 

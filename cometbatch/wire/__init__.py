@@ -22,9 +22,8 @@ from cometbatch.records import (
     Role,
 )
 from cometbatch.wire import chat, gemini, messages, responses
-from cometbatch.wire.framing import framed
 
-__all__ = ["FORMATS", "FormatName", "ModelRequest", "WireFormat", "format_for_path", "framed"]
+__all__ = ["FORMATS", "FormatName", "ModelRequest", "WireFormat", "format_for_path"]
 
 FormatName: TypeAlias = Literal["chat", "responses", "messages", "gemini"]
 

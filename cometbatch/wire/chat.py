@@ -5,10 +5,7 @@ Guards that `reasoning_content` never reaches the answer, and that totals are ne
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal
-
-import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from typing import Any, Final
 
 from cometbatch.records import (
     Completion,
@@ -23,13 +20,9 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import encoding as outgoing
-from cometbatch.wire import plain
-from cometbatch.wire import request_extra as extra
-from cometbatch.wire import request_reading as incoming
+from cometbatch.wire import encoding, request_extra, request_reading
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.plain import Count, Details
 from cometbatch.wire.tolerant_json import compact_text, decode_json, first, mapping, mappings, text
 
 NAME: Final = "chat"
@@ -67,7 +60,7 @@ _REFUSAL_WORDS: Final = "I can't help with that."
 
 def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
     """What makes requests with this model and these parameters: of the same messages the same bytes every time."""
-    fixed = outgoing.known(
+    fixed = encoding.known(
         {
             "max_completion_tokens": params.max_output_tokens,
             "temperature": params.temperature,
@@ -78,21 +71,22 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
     )
 
     def build(messages: Sequence[Message]) -> HttpRequest:
-        body: dict[str, Any] = {"model": model, "messages": messages, **fixed}
-        extra.merge(body, params.extra)
-        return outgoing.json_request(PATH, body)
+        turns = [{"role": each.role, "content": encoding.text_or_parts(each.content)} for each in messages]
+        body: dict[str, Any] = {"model": model, "messages": turns, **fixed}
+        request_extra.merge(body, params.extra)
+        return encoding.json_request(PATH, body)
 
     return build
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
     """What a client asks, or the error to answer with. Total over any request."""
-    return incoming.read_or_refuse(_read_request, request)
+    return request_reading.read_or_refuse(_read_request, request)
 
 
 def build_response(model: str, completion: Completion) -> HttpResponse:
     """The reply that says this completion, in the full documented shape."""
-    origin = outgoing.origin_of(model, completion, "chatcmpl-")
+    origin = encoding.origin_of(model, completion, "chatcmpl-")
     body = {
         "id": origin.response_id,
         "object": "chat.completion",
@@ -110,77 +104,41 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
         "service_tier": "default",
         "system_fingerprint": f"fp_{origin.tag[:10]}",
     }
-    return outgoing.json_reply(body)
-
-
-class _Usage(Struct, gc=False):
-    """Of the usual fields; one that counts in another way is for the patient reader."""
-
-    prompt_tokens: Count | None = None
-    completion_tokens: Count | None = None
-    prompt_tokens_details: Details | None = None
-    completion_tokens_details: Details | None = None
-    claude_cache_creation_5_m_tokens: UnsetType = UNSET
-    claude_cache_creation_1_h_tokens: UnsetType = UNSET
-    cost: UnsetType = UNSET
-
-
-class _Said(Struct, gc=False):
-    content: str
-    refusal: str | None = None
-
-
-class _Choice(Struct, gc=False):
-    message: _Said
-    finish_reason: Literal["stop", "length", "content_filter"]
-
-
-class _Reply(Struct, gc=False):
-    """A plain answer, as nearly all are."""
-
-    choices: list[_Choice]
-    usage: _Usage | None = None
-    id: str | None = None
-    model: str | None = None
-
-
-_decode_plain = msgspec.json.Decoder(_Reply).decode
+    return encoding.json_reply(body)
 
 
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
-    if (usual := read_plain(response)) is not None:
-        return usual
-    found = _read_completion(mapping(decode_json(response.body))) if is_success(response.status) else None
-    return found or parse_error(response)
+    body = mapping(decode_json(response.body)) if is_success(response.status) else {}
+    return _read_completion(body) or parse_error(response)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
     """Why these settings can't be used in this format, in a sentence; None when they can."""
     if params.max_output_tokens is not None and "max_tokens" in params.extra:
         return "params.extra.max_tokens and params.max_output_tokens set the same cap; leave one out"
-    return extra.unsupported_extra(params.extra, NAME, _WRITTEN)
+    return request_extra.unsupported_extra(params.extra, NAME, _WRITTEN)
 
 
 def unsupported_messages(roles: Sequence[Role]) -> str | None:
     """Why messages in these roles can't be asked in this format, in a sentence; None when they can."""
-    return extra.unsupported_roles(roles, NAME, system_apart=False)
+    return request_extra.unsupported_roles(roles, NAME, system_apart=False)
 
 
 def _read_request(request: HttpRequest) -> ModelRequest:
-    body = incoming.body_of(request)
-    model = incoming.take_model(body)
-    turns = incoming.take_turns(body, "messages", "field messages is required")
+    body = request_reading.body_of(request)
+    model = request_reading.take_model(body)
+    turns = request_reading.take_turns(body, "messages", "field messages is required")
     messages = tuple(
-        incoming.message_of(turn, _ROLES, _TEXT_PARTS, f"messages[{index}]") for index, turn in enumerate(turns)
+        request_reading.message_of(turn, _ROLES, _TEXT_PARTS, f"messages[{index}]") for index, turn in enumerate(turns)
     )
-    cap = incoming.take_cap(body, "max_completion_tokens")
+    cap = request_reading.take_cap(body, "max_completion_tokens")
     params = GenerationParams(
-        max_output_tokens=incoming.take_cap(body, "max_tokens") if cap is None else cap,
-        temperature=incoming.take_number(body, "temperature"),
-        top_p=incoming.take_number(body, "top_p"),
-        stop=incoming.take_stops(body, "stop"),
-        seed=incoming.take_seed(body, "seed"),
+        max_output_tokens=request_reading.take_cap(body, "max_tokens") if cap is None else cap,
+        temperature=request_reading.take_number(body, "temperature"),
+        top_p=request_reading.take_number(body, "top_p"),
+        stop=request_reading.take_stops(body, "stop"),
+        seed=request_reading.take_seed(body, "seed"),
         extra=body,
     )
     return ModelRequest(model, Prompt(messages, params))
@@ -194,7 +152,7 @@ def _message(completion: Completion) -> dict[str, Any]:
     if reason == "refusal":
         message["refusal"] = completion.detail or _REFUSAL_WORDS
     if reason == "tool_calls":
-        message["tool_calls"] = outgoing.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
+        message["tool_calls"] = encoding.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
     return message
 
 
@@ -207,7 +165,7 @@ def _finish_word(completion: Completion) -> str | None:
 def _usage_body(usage: Usage) -> dict[str, Any]:
     cached, reasoning = usage.cache_read_input_tokens, usage.reasoning_output_tokens
     output_details = {"audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}
-    return outgoing.known(
+    return encoding.known(
         {
             "prompt_tokens": usage.input_tokens,
             "completion_tokens": usage.output_tokens,
@@ -221,44 +179,26 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
     )
 
 
-def read_plain(response: HttpResponse) -> Completion | None:
-    """What `parse_response` makes of a usual answer, several times faster; None for any other reply."""
-    reply = plain.decoded(response, _decode_plain)
-    if reply is None or not reply.choices:
-        return None
-    choice, usage = reply.choices[0], reply.usage
-    words = choice.message.content
-    if not words:
-        return None
-    return Completion(words, choice.finish_reason, Usage() if usage is None else _usage(usage), reply.id, reply.model)
-
-
-def _usage(usage: _Usage) -> Usage:
-    return plain.usage_of_totals(
-        usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details, usage.completion_tokens_details
-    )
-
-
 def _read_completion(body: dict[str, Any]) -> Completion | None:
     """None where the body is no chat completion: no choice, no message, or a content that is neither text nor parts.
 
     An empty list of choices beside token counts is an answer without words: it was billed.
     """
-    choice = first(body.get("choices"))
+    choice, usage = first(body.get("choices")), mapping(body.get("usage"))
     message = choice.get("message")
     words = _content_text(message.get("content")) if isinstance(message, dict) else None
     reason: FinishReason
     if words is not None:
         reason, detail = _ending(choice.get("finish_reason"), mapping(message), words)
-    elif body.get("choices") == [] and mapping(body.get("usage")) and not body.get("error"):
+    elif body.get("choices") == [] and usage and not body.get("error"):
         words, reason, detail = "", "other", NO_CHOICES
     else:
         return None
     return Completion(
         text=words,
         finish_reason=reason,
-        usage=_read_usage(mapping(body.get("usage"))),
-        reported_cost_usd=reported_cost(mapping(body.get("usage"))),
+        usage=_read_usage(usage),
+        reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
         detail=detail,
@@ -274,7 +214,7 @@ def _content_text(content: object) -> str | None:
         return content or ""
     if not isinstance(content, list):
         return None
-    return "".join(text(part.get("text")) or "" for part in mappings(content) if part.get("type") == "text")
+    return "".join([text(part.get("text")) or "" for part in mappings(content) if part.get("type") == "text"])
 
 
 def _ending(word: object, message: dict[str, Any], words: str) -> tuple[FinishReason, str | None]:

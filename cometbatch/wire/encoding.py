@@ -4,13 +4,13 @@ Hides how a server half invents what a real service draws at random: the same co
 same time of creation, always.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
 from msgspec import Struct
 
-from cometbatch.records import Completion, HttpRequest, HttpResponse
+from cometbatch.records import Completion, HttpRequest, HttpResponse, TextPart
 from cometbatch.wire.tolerant_json import decode_json, encode_json, mappings
 
 JSON_HEADERS: dict[str, str] = {"content-type": "application/json"}
@@ -49,6 +49,13 @@ def json_request(path: str, body: object, headers: dict[str, str] = JSON_HEADERS
 def json_reply(body: object) -> HttpResponse:
     """A 200 with this body."""
     return HttpResponse(200, dict(JSON_HEADERS), encode_json(body))
+
+
+def text_or_parts(parts: Sequence[TextPart]) -> str | list[dict[str, str]]:
+    """A content as the chat and messages formats have it: the text of a single part, else a list of typed parts."""
+    if len(parts) == 1:
+        return parts[0].text
+    return [{"type": "text", "text": part.text} for part in parts]
 
 
 def known(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,8 @@ beside the answer, and that clients spell keys in two ways. Guards that thoughts
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import quote, unquote
-
-import msgspec
-from msgspec import UNSET, Struct, UnsetType
 
 from cometbatch.records import (
     Completion,
@@ -23,15 +20,12 @@ from cometbatch.records import (
     ModelRequest,
     Prompt,
     Role,
+    TextPart,
     Usage,
 )
-from cometbatch.wire import encoding as outgoing
-from cometbatch.wire import plain
-from cometbatch.wire import request_extra as extra
-from cometbatch.wire import request_reading as incoming
+from cometbatch.wire import encoding, request_extra, request_reading
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.plain import Count
 from cometbatch.wire.tolerant_json import compact_text, decode_json, first, mapping, mappings, text
 
 NAME: Final = "gemini"
@@ -97,122 +91,62 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
     path, config = path_of(model), _config(params)
 
     def build(messages: Sequence[Message]) -> HttpRequest:
-        apart = extra.leading_system([message.role for message in messages])
+        apart = request_extra.leading_system([message.role for message in messages])
         body: dict[str, Any] = {}
         if apart:
-            body["systemInstruction"] = {"parts": [{"text": message.content} for message in messages[:apart]]}
+            body["systemInstruction"] = {"parts": [part for each in messages[:apart] for part in _parts(each)]}
         body["contents"] = [_content(message) for message in messages[apart:]]
         if config:
             body[_CONFIG] = dict(config)  # its own: what is merged below goes into it
-        extra.merge(body, params.extra)
-        return outgoing.json_request(path, body)
+        request_extra.merge(body, params.extra)
+        return encoding.json_request(path, body)
 
     return build
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
     """What a client asks, or the error to answer with. Total over any request."""
-    return incoming.read_or_refuse(_read_request, request)
+    return request_reading.read_or_refuse(_read_request, request)
 
 
 def build_response(model: str, completion: Completion) -> HttpResponse:
     """The reply that says this completion, in the full documented shape."""
-    origin = outgoing.origin_of(model, completion, "")
+    origin = encoding.origin_of(model, completion, "")
     body: dict[str, Any] = {} if _is_blocked(completion) else {"candidates": _candidates(completion)}
     body["promptFeedback"] = _feedback(completion)
     if completion.usage != Usage():
         body["usageMetadata"] = _usage_body(completion.usage)
-    return outgoing.json_reply(body | {"modelVersion": origin.model, "responseId": origin.response_id})
-
-
-class _Part(Struct, gc=False):
-    text: str
-    thought: bool | None = None
-    functionCall: UnsetType = UNSET  # noqa: N815 - the format's own name, as those below
-
-
-class _Content(Struct, gc=False):
-    parts: list[_Part]
-
-
-class _Candidate(Struct, gc=False):
-    content: _Content
-    finishReason: Literal["STOP", "MAX_TOKENS"]  # noqa: N815
-
-
-class _Usage(Struct, gc=False):
-    promptTokenCount: Count | None = None  # noqa: N815
-    candidatesTokenCount: Count | None = None  # noqa: N815
-    thoughtsTokenCount: Count | None = None  # noqa: N815
-    cachedContentTokenCount: Count | None = None  # noqa: N815
-    cost: UnsetType = UNSET
-
-
-class _Reply(Struct, gc=False):
-    """A plain answer, as most are."""
-
-    candidates: list[_Candidate]
-    usageMetadata: _Usage | None = None  # noqa: N815
-    responseId: str | None = None  # noqa: N815
-    modelVersion: str | None = None  # noqa: N815
-
-
-_decode_plain = msgspec.json.Decoder(_Reply).decode
+    return encoding.json_reply(body | {"modelVersion": origin.model, "responseId": origin.response_id})
 
 
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
-    if (usual := read_plain(response)) is not None:
-        return usual
-    found = _read_completion(mapping(decode_json(response.body))) if is_success(response.status) else None
-    return found or parse_error(response)
-
-
-def read_plain(response: HttpResponse) -> Completion | None:
-    """What `parse_response` makes of a usual answer, several times faster; None for any other reply."""
-    reply = plain.decoded(response, _decode_plain)
-    if reply is None or not reply.candidates:
-        return None
-    candidate = reply.candidates[0]
-    return Completion(
-        text="".join([part.text for part in candidate.content.parts if not part.thought]),
-        finish_reason=_FINISH[candidate.finishReason],
-        usage=Usage() if reply.usageMetadata is None else _usage(reply.usageMetadata),
-        response_id=reply.responseId,
-        response_model=reply.modelVersion,
-    )
-
-
-def _usage(usage: _Usage) -> Usage:
-    if usage == _Usage():
-        return Usage()
-    thoughts = usage.thoughtsTokenCount or 0
-    return consistent_usage(
-        input_tokens=usage.promptTokenCount or 0,
-        output_tokens=total(usage.candidatesTokenCount or 0, thoughts),
-        cache_read=usage.cachedContentTokenCount or 0,
-        reasoning=thoughts,
-    )
+    body = mapping(decode_json(response.body)) if is_success(response.status) else {}
+    return _read_completion(body) or parse_error(response)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
     """Why these settings can't be used in this format, in a sentence; None when they can."""
     if not isinstance(params.extra.get(_CONFIG, {}), dict):
         return "params.extra.generationConfig must be a mapping"
-    return extra.unsupported_extra(params.extra, NAME, _WRITTEN)
+    return request_extra.unsupported_extra(params.extra, NAME, _WRITTEN)
 
 
 def unsupported_messages(roles: Sequence[Role]) -> str | None:
     """Why messages in these roles can't be asked in this format, in a sentence; None when they can."""
-    return extra.unsupported_roles(roles, NAME, system_apart=True)
+    return request_extra.unsupported_roles(roles, NAME, system_apart=True)
 
 
 def _content(message: Message) -> dict[str, Any]:
-    return {"role": _ROLE_WORD.get(message.role, message.role), "parts": [{"text": message.content}]}
+    return {"role": _ROLE_WORD.get(message.role, message.role), "parts": _parts(message)}
+
+
+def _parts(message: Message) -> list[dict[str, str]]:
+    return [{"text": part.text} for part in message.content]
 
 
 def _config(params: GenerationParams) -> dict[str, Any]:
-    return outgoing.known(
+    return encoding.known(
         {
             "maxOutputTokens": params.max_output_tokens,
             "temperature": params.temperature,
@@ -225,10 +159,10 @@ def _config(params: GenerationParams) -> dict[str, Any]:
 
 def _read_request(request: HttpRequest) -> ModelRequest:
     model = model_in(request.path)
-    body = incoming.body_of(request)
+    body = request_reading.body_of(request)
     if not model:
-        raise incoming.RequestMistake("model name is required")
-    turns = incoming.take_turns(body, "contents", "contents is required", alone=dict)
+        raise request_reading.RequestMistake("model name is required")
+    turns = request_reading.take_turns(body, "contents", "contents is required", alone=dict)
     contents = [_read_content(turn, f"contents[{index}]") for index, turn in enumerate(turns)]
     system = _read_system(_take_either(body, "systemInstruction", "system_instruction"))
     return ModelRequest(model, Prompt((*system, *contents), _read_params(body)))
@@ -244,14 +178,14 @@ def _read_params(body: dict[str, Any]) -> GenerationParams:
     """Settings from `generationConfig`; what is not known there stays in `extra`, under that name."""
     sent = _take_either(body, _CONFIG, "generation_config")
     if not isinstance(sent, dict | None):
-        raise incoming.RequestMistake(f"{_CONFIG} must be an object")
+        raise request_reading.RequestMistake(f"{_CONFIG} must be an object")
     config = {_CAMEL.get(key, key): value for key, value in (sent or {}).items()}
     params = GenerationParams(
-        max_output_tokens=incoming.take_cap(config, "maxOutputTokens"),
-        temperature=incoming.take_number(config, "temperature"),
-        top_p=incoming.take_number(config, "topP"),
-        stop=incoming.take_stops(config, "stopSequences"),
-        seed=incoming.take_seed(config, "seed"),
+        max_output_tokens=request_reading.take_cap(config, "maxOutputTokens"),
+        temperature=request_reading.take_number(config, "temperature"),
+        top_p=request_reading.take_number(config, "topP"),
+        stop=request_reading.take_stops(config, "stopSequences"),
+        seed=request_reading.take_seed(config, "seed"),
         extra=body,
     )
     if config or sent == {}:
@@ -262,9 +196,9 @@ def _read_params(body: dict[str, Any]) -> GenerationParams:
 def _read_content(turn: object, where: str) -> Message:
     """One content; without a role it is the user's (contract sheet, section 5)."""
     if not isinstance(turn, dict):
-        raise incoming.RequestMistake(f"{where} must be an object with role and parts")
-    role = incoming.role_of(turn.get("role") or "user", _ROLES, where)
-    return Message(role, "".join(_part_texts(turn.get("parts"), where)))
+        raise request_reading.RequestMistake(f"{where} must be an object with role and parts")
+    role = request_reading.role_of(turn.get("role") or "user", _ROLES, where)
+    return Message(role, tuple(_read_parts(turn.get("parts"), where)))
 
 
 def _read_system(instruction: object) -> list[Message]:
@@ -272,17 +206,17 @@ def _read_system(instruction: object) -> list[Message]:
     if instruction is None:
         return []
     if not isinstance(instruction, dict):
-        raise incoming.RequestMistake("systemInstruction must be an object with parts")
-    return [Message("system", words) for words in _part_texts(instruction.get("parts"), "systemInstruction")]
+        raise request_reading.RequestMistake("systemInstruction must be an object with parts")
+    return [Message("system", (part,)) for part in _read_parts(instruction.get("parts"), "systemInstruction")]
 
 
-def _part_texts(parts: object, where: str) -> list[str]:
-    """The parts' texts; clients send one part without a list, too."""
+def _read_parts(parts: object, where: str) -> list[TextPart]:
+    """Parts as clients send them: in a list, or one without."""
     listed = parts if isinstance(parts, list) else [] if parts is None else [parts]
     texts = [text(mapping(part).get("text")) for part in listed]
     if None in texts:
-        raise incoming.RequestMistake(f"{where} has a part that is no text; only text is served here")
-    return [words for words in texts if words is not None]
+        raise request_reading.RequestMistake(f"{where} has a part that is no text; only text is served here")
+    return [TextPart(words) for words in texts if words is not None]
 
 
 def _is_blocked(completion: Completion) -> bool:
@@ -294,9 +228,9 @@ def _candidates(completion: Completion) -> list[dict[str, Any]]:
         return []
     parts: list[dict[str, Any]] = [{"text": completion.text}] if completion.text else []
     if completion.finish_reason == "tool_calls":
-        parts += outgoing.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
+        parts += encoding.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
     content = {"role": "model", "parts": parts} if parts else {"role": "model"}
-    finish = outgoing.known({"finishReason": _finish_word(completion)})
+    finish = encoding.known({"finishReason": _finish_word(completion)})
     rating = {"category": "HARM_CATEGORY_HARASSMENT", "probability": "NEGLIGIBLE"}
     return [{"index": 0, "content": content, **finish, "safetyRatings": [rating]}]
 
@@ -325,7 +259,7 @@ def _feedback(completion: Completion) -> dict[str, Any]:
 def _usage_body(usage: Usage) -> dict[str, Any]:
     """Thoughts beside the candidates' tokens, not in them: the format's own reckoning."""
     thoughts, output = usage.reasoning_output_tokens, usage.output_tokens
-    return outgoing.known(
+    return encoding.known(
         {
             "promptTokenCount": usage.input_tokens,
             "cachedContentTokenCount": usage.cache_read_input_tokens,
@@ -338,15 +272,15 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
 
 def _read_completion(body: dict[str, Any]) -> Completion | None:
     """None where the body has neither candidates nor anything that explains their absence."""
-    candidate = first(body.get("candidates"))
+    candidate, usage = first(body.get("candidates")), mapping(body.get("usageMetadata"))
     if not candidate and not _explains_absence(body):
         return None
     words, reason, detail = _answer(candidate) if candidate else _blocked(mapping(body.get("promptFeedback")))
     return Completion(
         text=words,
         finish_reason=reason,
-        usage=_read_usage(mapping(body.get("usageMetadata"))),
-        reported_cost_usd=reported_cost(mapping(body.get("usageMetadata"))),
+        usage=_read_usage(usage),
+        reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("responseId")),
         response_model=text(body.get("modelVersion")),
         detail=detail,
@@ -369,7 +303,7 @@ def _blocked(feedback: dict[str, Any]) -> tuple[str, FinishReason, str | None]:
 def _answer(candidate: dict[str, Any]) -> tuple[str, FinishReason, str | None]:
     """Text, finish reason and detail. A call ends as STOP here: it counts as one where there is no text."""
     parts = mappings(mapping(candidate.get("content")).get("parts"))
-    words = "".join(text(part.get("text")) or "" for part in parts if part.get("thought") is not True)
+    words = "".join([text(part.get("text")) or "" for part in parts if part.get("thought") is not True])
     word = text(candidate.get("finishReason"))
     reason = _FINISH.get(word or "", "other")
     calls = [part for part in parts if _is_call(part)]
@@ -387,17 +321,13 @@ def _read_usage(usage: dict[str, Any]) -> Usage:
 
     What else may stand there, a cost for one, is no counter: without any, the counts are unknown, and not free.
     """
-    if all(usage.get(name) is None for name in _COUNTERS):
+    found = [usage.get(name) for name in _COUNTERS]
+    if found == [None] * len(_COUNTERS):
         return Usage()
-    thoughts = _counter(usage, "thoughtsTokenCount")
+    prompt, cached, candidates, thoughts = (0 if number is None else count(number) for number in found)
     return consistent_usage(
-        input_tokens=_counter(usage, "promptTokenCount"),
-        output_tokens=total(_counter(usage, "candidatesTokenCount"), thoughts),
-        cache_read=_counter(usage, "cachedContentTokenCount"),
+        input_tokens=prompt,
+        output_tokens=total(candidates, thoughts),
+        cache_read=cached,
         reasoning=thoughts,
     )
-
-
-def _counter(usage: dict[str, Any], name: str) -> int | None:
-    found = usage.get(name)
-    return 0 if found is None else count(found)

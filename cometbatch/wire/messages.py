@@ -5,10 +5,7 @@ messages stand apart. Guards that thinking never reaches the answer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal
-
-import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from typing import Any, Final
 
 from cometbatch.records import (
     Completion,
@@ -23,13 +20,9 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import encoding as outgoing
-from cometbatch.wire import plain
-from cometbatch.wire import request_extra as extra
-from cometbatch.wire import request_reading as incoming
+from cometbatch.wire import encoding, request_extra, request_reading
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.plain import Count
 from cometbatch.wire.tolerant_json import compact_text, decode_json, mapping, mappings, text
 
 NAME: Final = "messages"
@@ -70,34 +63,36 @@ _SAMPLE_CALL: Mapping[str, Any] = {"type": "tool_use", "id": "toolu_1", "name": 
 def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
     """What makes requests with this model and these parameters: of the same messages the same bytes every time.
 
-    System messages at the start are `system`.
+    System messages at the start are `system`: a list with a block for each of their parts, where there are several.
     """
     cap = DEFAULT_MAX_TOKENS if params.max_output_tokens is None else params.max_output_tokens
-    fixed = outgoing.known(
+    fixed = encoding.known(
         {"temperature": params.temperature, "top_p": params.top_p, "stop_sequences": params.stop or None}
     )
 
     def build(messages: Sequence[Message]) -> HttpRequest:
-        apart = extra.leading_system([message.role for message in messages])
+        apart = request_extra.leading_system([message.role for message in messages])
         body: dict[str, Any] = {"model": model, "max_tokens": cap}
         if apart:
-            body["system"] = _system(messages[:apart])
-        body["messages"] = messages[apart:]
+            body["system"] = encoding.text_or_parts([part for each in messages[:apart] for part in each.content])
+        body["messages"] = [
+            {"role": each.role, "content": encoding.text_or_parts(each.content)} for each in messages[apart:]
+        ]
         body |= fixed
-        extra.merge(body, params.extra)
-        return outgoing.json_request(PATH, body, HEADERS)
+        request_extra.merge(body, params.extra)
+        return encoding.json_request(PATH, body, HEADERS)
 
     return build
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
     """What a client asks, or the error to answer with. Total over any request."""
-    return incoming.read_or_refuse(_read_request, request)
+    return request_reading.read_or_refuse(_read_request, request)
 
 
 def build_response(model: str, completion: Completion) -> HttpResponse:
     """The reply that says this completion, in the full documented shape."""
-    origin = outgoing.origin_of(model, completion, "msg_")
+    origin = encoding.origin_of(model, completion, "msg_")
     body = {
         "id": origin.response_id,
         "type": "message",
@@ -108,99 +103,41 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
         "stop_sequence": None,
         **({} if completion.usage == Usage() else {"usage": _usage_body(completion.usage)}),
     }
-    return outgoing.json_reply(body)
-
-
-class _Block(Struct, gc=False):
-    type: Literal["text"]
-    text: str
-
-
-class _Usage(Struct, gc=False):
-    input_tokens: Count | None = None
-    output_tokens: Count | None = None
-    cache_creation_input_tokens: Count | None = None
-    cache_read_input_tokens: Count | None = None
-    cost: UnsetType = UNSET
-
-
-class _Reply(Struct, gc=False):
-    """A plain answer, as most are."""
-
-    content: list[_Block]
-    stop_reason: Literal["end_turn", "max_tokens"]
-    usage: _Usage | None = None
-    id: str | None = None
-    model: str | None = None
-
-
-_decode_plain = msgspec.json.Decoder(_Reply).decode
+    return encoding.json_reply(body)
 
 
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
-    if (usual := read_plain(response)) is not None:
-        return usual
-    found = _read_completion(mapping(decode_json(response.body))) if is_success(response.status) else None
-    return found or parse_error(response)
-
-
-def read_plain(response: HttpResponse) -> Completion | None:
-    """What `parse_response` makes of a usual answer, several times faster; None for any other reply."""
-    reply = plain.decoded(response, _decode_plain)
-    if reply is None:
-        return None
-    return Completion(
-        text="".join([block.text for block in reply.content]),
-        finish_reason=_FINISH[reply.stop_reason],
-        usage=_usage(_Usage() if reply.usage is None else reply.usage),
-        response_id=reply.id,
-        response_model=reply.model,
-    )
-
-
-def _usage(usage: _Usage) -> Usage:
-    written, read = usage.cache_creation_input_tokens, usage.cache_read_input_tokens
-    return consistent_usage(
-        input_tokens=total(usage.input_tokens, written or 0, read or 0),
-        output_tokens=usage.output_tokens,
-        cache_read=read,
-        cache_write=written,
-    )
+    body = mapping(decode_json(response.body)) if is_success(response.status) else {}
+    return _read_completion(body) or parse_error(response)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
     """Why these settings can't be used in this format, in a sentence; None when they can."""
     if params.seed is not None:
         return "params.seed has no place in the messages format; leave it out or use the chat format"
-    return extra.unsupported_extra(params.extra, NAME, _WRITTEN)
+    return request_extra.unsupported_extra(params.extra, NAME, _WRITTEN)
 
 
 def unsupported_messages(roles: Sequence[Role]) -> str | None:
     """Why messages in these roles can't be asked in this format, in a sentence; None when they can."""
-    return extra.unsupported_roles(roles, NAME, system_apart=True)
-
-
-def _system(messages: Sequence[Message]) -> str | list[dict[str, str]]:
-    if len(messages) == 1:
-        return messages[0].content
-    return [{"type": "text", "text": message.content} for message in messages]
+    return request_extra.unsupported_roles(roles, NAME, system_apart=True)
 
 
 def _read_request(request: HttpRequest) -> ModelRequest:
-    body = incoming.body_of(request)
-    model = incoming.take_model(body)
-    turns = incoming.take_turns(body, "messages", "field messages is required")
-    messages = [incoming.message_of(turn, _ROLES, _TEXT_PARTS, f"messages[{n}]") for n, turn in enumerate(turns)]
-    cap = incoming.take_cap(body, "max_tokens")
+    body = request_reading.body_of(request)
+    model = request_reading.take_model(body)
+    turns = request_reading.take_turns(body, "messages", "field messages is required")
+    messages = [request_reading.message_of(turn, _ROLES, _TEXT_PARTS, f"messages[{n}]") for n, turn in enumerate(turns)]
+    cap = request_reading.take_cap(body, "max_tokens")
     if cap is None:
-        raise incoming.RequestMistake("max_tokens is required")
+        raise request_reading.RequestMistake("max_tokens is required")
     system = _read_system(body.pop("system", None))
     params = GenerationParams(
         max_output_tokens=cap,
-        temperature=incoming.take_number(body, "temperature"),
-        top_p=incoming.take_number(body, "top_p"),
-        stop=incoming.take_stops(body, "stop_sequences"),
+        temperature=request_reading.take_number(body, "temperature"),
+        top_p=request_reading.take_number(body, "top_p"),
+        stop=request_reading.take_stops(body, "stop_sequences"),
         extra=body,
     )
     return ModelRequest(model, Prompt((*system, *messages), params))
@@ -209,8 +146,8 @@ def _read_request(request: HttpRequest) -> ModelRequest:
 def _read_system(system: object) -> list[Message]:
     """One message for a text, one for each block of a list."""
     blocks = system if isinstance(system, list) else [] if system is None else [system]
-    texts = (incoming.text_of(block if isinstance(block, str) else [block], _TEXT_PARTS, "system") for block in blocks)
-    return [Message("system", words) for words in texts]
+    contents = [block if isinstance(block, str) else [block] for block in blocks]
+    return [Message("system", request_reading.parts_of(content, _TEXT_PARTS, "system")) for content in contents]
 
 
 def _blocks(completion: Completion) -> list[dict[str, Any]]:
@@ -218,7 +155,7 @@ def _blocks(completion: Completion) -> list[dict[str, Any]]:
     if completion.text:
         blocks.append({"type": "text", "text": completion.text})
     if completion.finish_reason == "tool_calls":
-        blocks += outgoing.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
+        blocks += encoding.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
     return blocks
 
 
@@ -226,7 +163,7 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
     """The input count without what the cache served or stored: the format's own reckoning."""
     read, written = usage.cache_read_input_tokens, usage.cache_write_input_tokens
     uncached = None if usage.input_tokens is None else usage.input_tokens - (read or 0) - (written or 0)
-    return outgoing.known(
+    return encoding.known(
         {
             "input_tokens": uncached,
             "output_tokens": usage.output_tokens,
@@ -244,13 +181,13 @@ def _read_completion(body: dict[str, Any]) -> Completion | None:
     content = body.get("content")
     if not isinstance(content, list):
         return None
-    blocks = mappings(content)
+    blocks, usage = mappings(content), mapping(body.get("usage"))
     reason, detail = _ending(text(body.get("stop_reason")), blocks)
     return Completion(
-        text="".join(text(block.get("text")) or "" for block in blocks if block.get("type") == "text"),
+        text="".join([text(block.get("text")) or "" for block in blocks if block.get("type") == "text"]),
         finish_reason=reason,
-        usage=_read_usage(mapping(body.get("usage"))),
-        reported_cost_usd=reported_cost(mapping(body.get("usage"))),
+        usage=_read_usage(usage),
+        reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
         detail=detail,
@@ -272,9 +209,9 @@ def _is_call(block: dict[str, Any]) -> bool:
 def _read_usage(usage: dict[str, Any]) -> Usage:
     """Total input = uncached + written to the cache + read from it (contract sheet, section 4)."""
     written, read = usage.get("cache_creation_input_tokens"), usage.get("cache_read_input_tokens")
-    inputs = (usage.get("input_tokens"), 0 if written is None else written, 0 if read is None else read)
+    counted_apart = (0 if part is None else count(part) for part in (written, read))
     return consistent_usage(
-        input_tokens=total(*(count(part) for part in inputs)),
+        input_tokens=total(count(usage.get("input_tokens")), *counted_apart),
         output_tokens=count(usage.get("output_tokens")),
         cache_read=count(read),
         cache_write=count(written),

@@ -6,7 +6,7 @@ Guards that a client's mistake is answered in the service's own words and status
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cometbatch.records import ErrorDetail, HttpRequest, Message, ModelRequest, Role
+from cometbatch.records import ErrorDetail, HttpRequest, Message, ModelRequest, Role, TextPart
 from cometbatch.wire.counts import count
 from cometbatch.wire.tolerant_json import NotJson, decode_json
 
@@ -105,7 +105,7 @@ def message_of(turn: object, roles: Mapping[str, Role], part_types: frozenset[st
     """One turn of a conversation with `role` and `content`."""
     if not isinstance(turn, dict):
         raise RequestMistake(f"{where} must be an object with role and content")
-    return Message(role_of(turn.get("role"), roles, where), text_of(turn.get("content"), part_types, where))
+    return Message(role_of(turn.get("role"), roles, where), parts_of(turn.get("content"), part_types, where))
 
 
 def role_of(word: object, roles: Mapping[str, Role], where: str) -> Role:
@@ -116,21 +116,22 @@ def role_of(word: object, roles: Mapping[str, Role], where: str) -> Role:
     return role
 
 
-def text_of(content: object, part_types: frozenset[str], where: str) -> str:
-    """A content's text: text, nothing, or typed parts joined. Parts that are no text are refused, not dropped."""
-    if content is None or isinstance(content, str):
-        return content or ""
+def parts_of(content: object, part_types: frozenset[str], where: str) -> tuple[TextPart, ...]:
+    """The parts of a content: one for text, none for null, one for each typed part; refused where one is no text."""
+    if content is None:
+        return ()
+    if isinstance(content, str):
+        return (TextPart(content),)
     if not isinstance(content, list):
         raise RequestMistake(f"{where}.content must be text or a list of parts")
-    return "".join(part_text(part, part_types, where) for part in content)
+    return tuple([_part_of(part, part_types, where) for part in content])
 
 
-def part_text(part: object, part_types: frozenset[str], where: str) -> str:
-    """The text of one typed part."""
+def _part_of(part: object, part_types: frozenset[str], where: str) -> TextPart:
     if isinstance(part, dict):
         kind, text = part.get("type"), part.get("text")
         if isinstance(kind, str) and kind in part_types and isinstance(text, str):
-            return text
+            return TextPart(text)
     raise RequestMistake(f"{where} has a part that is no text; only text is served here")
 
 

@@ -5,10 +5,7 @@ HTTP status says how it ended. Guards that reasoning never reaches the answer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal
-
-import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from typing import Any, Final
 
 from cometbatch.records import (
     Completion,
@@ -23,13 +20,9 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import encoding as outgoing
-from cometbatch.wire import plain
-from cometbatch.wire import request_extra as extra
-from cometbatch.wire import request_reading as incoming
+from cometbatch.wire import encoding, request_extra, request_reading
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.plain import Count, Details
 from cometbatch.wire.tolerant_json import compact_text, decode_json, mapping, mappings, text
 
 NAME: Final = "responses"
@@ -62,9 +55,9 @@ _SAMPLE_CALL: Mapping[str, Any] = {
 def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
     """What makes requests with this model and these parameters: of the same messages the same bytes every time.
 
-    A system message at the start is `instructions`.
+    A system message at the start is `instructions`, which is text; one of several parts stays an item of the input.
     """
-    fixed = outgoing.known(
+    fixed = encoding.known(
         {
             "max_output_tokens": params.max_output_tokens,
             "temperature": params.temperature,
@@ -73,25 +66,25 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
     )
 
     def build(messages: Sequence[Message]) -> HttpRequest:
-        led = bool(messages) and messages[0].role == "system"
+        led = bool(messages) and messages[0].role == "system" and len(messages[0].content) == 1
         body: dict[str, Any] = {"model": model, "input": [_item(message) for message in messages[led:]]}
         if led:
-            body["instructions"] = messages[0].content
+            body["instructions"] = messages[0].text
         body |= fixed
-        extra.merge(body, params.extra)
-        return outgoing.json_request(PATH, body)
+        request_extra.merge(body, params.extra)
+        return encoding.json_request(PATH, body)
 
     return build
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
     """What a client asks, or the error to answer with. Total over any request."""
-    return incoming.read_or_refuse(_read_request, request)
+    return request_reading.read_or_refuse(_read_request, request)
 
 
 def build_response(model: str, completion: Completion) -> HttpResponse:
     """The reply that says this completion, in the full documented shape."""
-    origin = outgoing.origin_of(model, completion, "resp_")
+    origin = encoding.origin_of(model, completion, "resp_")
     complete = completion.finish_reason in {"stop", "refusal", "tool_calls"}
     reason = _INCOMPLETE_WORD.get(completion.finish_reason, completion.detail)
     body = {
@@ -122,72 +115,15 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
         "user": None,
         "metadata": {},
     }
-    return outgoing.json_reply(body)
-
-
-class _Part(Struct, gc=False):
-    type: Literal["output_text"]
-    text: str
-
-
-class _Message(Struct, tag="message", gc=False):
-    content: list[_Part]
-
-
-class _Reasoning(Struct, tag="reasoning", gc=False):
-    pass
-
-
-class _Usage(Struct, gc=False):
-    input_tokens: Count | None = None
-    output_tokens: Count | None = None
-    input_tokens_details: Details | None = None
-    output_tokens_details: Details | None = None
-    cost: UnsetType = UNSET
-
-
-class _Reply(Struct, gc=False):
-    """A plain answer, as most are."""
-
-    output: list[_Message | _Reasoning]
-    status: Literal["completed"]
-    usage: _Usage | None = None
-    id: str | None = None
-    model: str | None = None
-
-
-_decode_plain = msgspec.json.Decoder(_Reply).decode
+    return encoding.json_reply(body)
 
 
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
-    if (usual := read_plain(response)) is not None:
-        return usual
     body = mapping(decode_json(response.body)) if is_success(response.status) else {}
     if text(body.get("status")) in _FAILED:
         return _failed_generation(response, body)
     return _read_completion(body) or parse_error(response)
-
-
-def read_plain(response: HttpResponse) -> Completion | None:
-    """What `parse_response` makes of a usual answer, several times faster; None for any other reply."""
-    reply = plain.decoded(response, _decode_plain)
-    if reply is None:
-        return None
-    parts = [part.text for item in reply.output if isinstance(item, _Message) for part in item.content]
-    return Completion(
-        text="".join(parts),
-        finish_reason="stop",
-        usage=Usage() if reply.usage is None else _usage(reply.usage),
-        response_id=reply.id,
-        response_model=reply.model,
-    )
-
-
-def _usage(usage: _Usage) -> Usage:
-    return plain.usage_of_totals(
-        usage.input_tokens, usage.output_tokens, usage.input_tokens_details, usage.output_tokens_details
-    )
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -196,31 +132,31 @@ def unsupported_params(params: GenerationParams) -> str | None:
         return "params.seed has no place in the responses format; leave it out or use the chat format"
     if params.stop:
         return "params.stop has no place in the responses format; leave it out or use the chat format"
-    return extra.unsupported_extra(params.extra, NAME, _WRITTEN)
+    return request_extra.unsupported_extra(params.extra, NAME, _WRITTEN)
 
 
 def unsupported_messages(roles: Sequence[Role]) -> str | None:
     """Why messages in these roles can't be asked in this format, in a sentence; None when they can."""
-    return extra.unsupported_roles(roles, NAME, system_apart=False)
+    return request_extra.unsupported_roles(roles, NAME, system_apart=False)
 
 
 def _item(message: Message) -> dict[str, Any]:
     kind = "output_text" if message.role == "assistant" else "input_text"
-    return {"role": message.role, "content": [{"type": kind, "text": message.content}]}
+    return {"role": message.role, "content": [{"type": kind, "text": part.text} for part in message.content]}
 
 
 def _read_request(request: HttpRequest) -> ModelRequest:
-    body = incoming.body_of(request)
-    model = incoming.take_model(body)
-    turns = incoming.take_turns(body, "input", "input is required", alone=str)
+    body = request_reading.body_of(request)
+    model = request_reading.take_model(body)
+    turns = request_reading.take_turns(body, "input", "input is required", alone=str)
     messages = [_read_item(turn, f"input[{index}]") for index, turn in enumerate(turns)]
     instructions = body.pop("instructions", None)
     if instructions is not None:
-        messages.insert(0, Message("system", incoming.text_of(instructions, _TEXT_PARTS, "instructions")))
+        messages.insert(0, Message("system", request_reading.parts_of(instructions, _TEXT_PARTS, "instructions")))
     params = GenerationParams(
-        max_output_tokens=incoming.take_cap(body, "max_output_tokens"),
-        temperature=incoming.take_number(body, "temperature"),
-        top_p=incoming.take_number(body, "top_p"),
+        max_output_tokens=request_reading.take_cap(body, "max_output_tokens"),
+        temperature=request_reading.take_number(body, "temperature"),
+        top_p=request_reading.take_number(body, "top_p"),
         extra=body,
     )
     return ModelRequest(model, Prompt(tuple(messages), params))
@@ -228,7 +164,11 @@ def _read_request(request: HttpRequest) -> ModelRequest:
 
 def _read_item(turn: object, where: str) -> Message:
     """An input item; text alone is what the user says."""
-    return Message("user", turn) if isinstance(turn, str) else incoming.message_of(turn, _ROLES, _TEXT_PARTS, where)
+    return (
+        Message.of_text("user", turn)
+        if isinstance(turn, str)
+        else request_reading.message_of(turn, _ROLES, _TEXT_PARTS, where)
+    )
 
 
 def _output(completion: Completion, tag: str) -> list[dict[str, Any]]:
@@ -240,7 +180,7 @@ def _output(completion: Completion, tag: str) -> list[dict[str, Any]]:
         message = {"id": f"msg_{tag}", "type": "message", "status": status, "role": "assistant", "content": parts}
         items.append(message)
     if completion.finish_reason == "tool_calls":
-        items += outgoing.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
+        items += encoding.calls_in(completion.detail, _is_call, _SAMPLE_CALL)
     return items
 
 
@@ -255,7 +195,7 @@ def _parts(completion: Completion) -> list[dict[str, Any]]:
 
 def _usage_body(usage: Usage) -> dict[str, Any]:
     cached, reasoning = usage.cache_read_input_tokens, usage.reasoning_output_tokens
-    return outgoing.known(
+    return encoding.known(
         {
             "input_tokens": usage.input_tokens,
             "input_tokens_details": None if cached is None else {"cached_tokens": cached},
@@ -280,19 +220,17 @@ def _failed_generation(response: HttpResponse, body: dict[str, Any]) -> ErrorDet
 
 def _read_completion(body: dict[str, Any]) -> Completion | None:
     """None where the body is no finished response: no output list, or a status that promises one for later."""
-    output = body.get("output")
-    if not isinstance(output, list) or text(body.get("status")) in _UNFINISHED:
+    if not isinstance(body.get("output"), list) or text(body.get("status")) in _UNFINISHED:
         return None
-    parts = [
-        part for item in mappings(output) if item.get("type") == "message" for part in mappings(item.get("content"))
-    ]
+    items, usage = mappings(body["output"]), mapping(body.get("usage"))
+    parts = [part for item in items if item.get("type") == "message" for part in mappings(item.get("content"))]
     words = _joined(parts, "output_text", "text")
-    reason, detail = _ending(body, mappings(output), parts, words)
+    reason, detail = _ending(body, items, parts, words)
     return Completion(
         text=words,
         finish_reason=reason,
-        usage=_read_usage(mapping(body.get("usage"))),
-        reported_cost_usd=reported_cost(mapping(body.get("usage"))),
+        usage=_read_usage(usage),
+        reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
         detail=detail,
@@ -304,11 +242,11 @@ def _is_call(item: dict[str, Any]) -> bool:
 
 
 def _joined(parts: list[dict[str, Any]], kind: str, key: str) -> str:
-    return "".join(text(part.get(key)) or "" for part in parts if part.get("type") == kind)
+    return "".join([text(part.get(key)) or "" for part in parts if part.get("type") == kind])
 
 
 def _ending(
-    body: dict[str, Any], output: list[dict[str, Any]], parts: list[dict[str, Any]], words: str
+    body: dict[str, Any], items: list[dict[str, Any]], parts: list[dict[str, Any]], words: str
 ) -> tuple[FinishReason, str | None]:
     status = text(body.get("status"))
     if status == "incomplete":
@@ -317,9 +255,9 @@ def _ending(
         return reason, (raw or None) if reason == "other" else None
     if status != "completed":
         return "other", status or None
-    if any(part.get("type") == "refusal" for part in parts):
+    if "refusal" in [part.get("type") for part in parts]:
         return "refusal", _joined(parts, "refusal", "refusal") or None
-    calls = [item for item in output if _is_call(item)]
+    calls = [item for item in items if _is_call(item)]
     return ("tool_calls", compact_text(calls)) if calls and not words else ("stop", None)
 
 

@@ -83,7 +83,9 @@ class Client:
 
 def asked(words: str, *, wire: str = "chat", model: str = "comet-sim-1", **params: Any) -> HttpRequest:
     """The request that a run would send for these words."""
-    prompt = Prompt((Message("system", "Be brief."), Message("user", words)), GenerationParams(**params))
+    prompt = Prompt(
+        (Message.of_text("system", "Be brief."), Message.of_text("user", words)), GenerationParams(**params)
+    )
     return FORMATS[wire].build_request(model, prompt)
 
 

@@ -16,7 +16,7 @@ moderate = settings(max_examples=80, deadline=None)
 def prompts(draw: st.DrawFn) -> Prompt:
     """Any prompt, with or without a cap and stop words."""
     messages = draw(
-        st.lists(st.builds(Message, st.sampled_from(["system", "user"]), st.text(max_size=200)), max_size=4)
+        st.lists(st.builds(Message.of_text, st.sampled_from(["system", "user"]), st.text(max_size=200)), max_size=4)
     )
     stops = draw(st.lists(st.text(min_size=1, max_size=3), max_size=2))
     cap = draw(st.none() | st.integers(1, 60))
@@ -51,20 +51,24 @@ def prompts(draw: st.DrawFn) -> Prompt:
 )
 def test_words_to_choose_from_are_found(words: str, offered: list[str]) -> None:
     """A prompt that lists the answers it allows gets one of them, so that a demo looks sensible."""
-    prompt = Prompt((Message("user", words),))
+    prompt = Prompt((Message.of_text("user", words),))
     assert choices(prompt.messages) == offered
     assert not offered or answer_text(prompt, bytes(16)) in offered
 
 
 def test_every_offered_word_is_chosen_by_some_request() -> None:
     """The seed and the request decide among the words, and none is out of reach."""
-    prompt = Prompt((Message("system", "One of: billing, bug, question."), Message("user", "It broke.")))
+    prompt = Prompt(
+        (Message.of_text("system", "One of: billing, bug, question."), Message.of_text("user", "It broke."))
+    )
     assert {answer_text(prompt, bytes([row] * 16)) for row in range(30)} == {"billing", "bug", "question"}
 
 
 def test_without_words_to_choose_from_the_answer_echoes_the_question() -> None:
     """The answer is a short sentence that begins from the user's own words."""
-    prompt = Prompt((Message("system", "Be brief."), Message("user", "Why is   the sky\nblue? " + "Tell me. " * 50)))
+    prompt = Prompt(
+        (Message.of_text("system", "Be brief."), Message.of_text("user", "Why is   the sky\nblue? " + "Tell me. " * 50))
+    )
     text = answer_text(prompt, bytes(16))
     assert "Why is the sky blue? Tell me. Tell" in text
     assert len(text) < 150
@@ -81,7 +85,7 @@ def test_without_words_to_choose_from_the_answer_echoes_the_question() -> None:
 )
 def test_json_is_answered_where_json_is_asked_for(extra: dict[str, object]) -> None:
     """A request for JSON output gets an object, in whichever way its format asks."""
-    prompt = Prompt((Message("user", 'Say "hello"'),), GenerationParams(extra=extra))
+    prompt = Prompt((Message.of_text("user", 'Say "hello"'),), GenerationParams(extra=extra))
     assert 'Say "hello"' in json.loads(answer_text(prompt, bytes(16)))["answer"]
 
 
@@ -103,7 +107,7 @@ def test_no_answer_is_longer_than_its_cap(prompt: Prompt, digest: bytes, model: 
 def test_input_is_counted_as_the_documentation_estimates(prompt: Prompt, digest: bytes, model: Model) -> None:
     """Input tokens are a quarter of the characters, rounded up; cached ones are among them, on caching models only."""
     usage = answer(model, prompt, digest).usage
-    assert usage.input_tokens == tokens_in(sum(len(message.content) for message in prompt.messages))
+    assert usage.input_tokens == tokens_in(sum(len(message.text) for message in prompt.messages))
     assert 0 <= (usage.cache_read_input_tokens or 0) <= usage.input_tokens
     assert model.caching or usage.cache_read_input_tokens == 0
 

@@ -6,7 +6,17 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from cometbatch.records import Completion, ErrorDetail, FinishReason, GenerationParams, Message, Prompt, Role, Usage
+from cometbatch.records import (
+    Completion,
+    ErrorDetail,
+    FinishReason,
+    GenerationParams,
+    Message,
+    Prompt,
+    Role,
+    TextPart,
+    Usage,
+)
 from cometbatch.wire import WireFormat
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -43,8 +53,15 @@ def prompts(draw: st.DrawFn, wire: WireFormat) -> Prompt:
         later += ["system", "developer"]
     roles: list[Role] = draw(st.lists(st.just("system"), max_size=3))
     roles += [*draw(st.lists(st.sampled_from(later), max_size=3)), "user"]
-    messages = tuple(Message(role, draw(WORDS)) for role in roles)
+    messages = tuple(Message(role, draw(_contents(wire, role))) for role in roles)
     return Prompt(messages, draw(params(wire)))
+
+
+def _contents(wire: WireFormat, role: Role) -> st.SearchStrategy[tuple[TextPart, ...]]:
+    """A message's parts. A format that keeps system messages apart reads each block as a message of a single part."""
+    one_only = role == "system" and wire.name in {"messages", "gemini"}
+    texts = st.lists(WORDS, min_size=one_only, max_size=1 if one_only else 3)
+    return texts.map(lambda words: tuple(map(TextPart, words)))
 
 
 @st.composite

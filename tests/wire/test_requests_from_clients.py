@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cometbatch.records import ErrorDetail, HttpRequest, ModelRequest
+from cometbatch.records import ErrorDetail, HttpRequest, Message, ModelRequest, TextPart
 from cometbatch.wire import FORMATS
 
 PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages": "/v1/messages",
@@ -30,10 +30,25 @@ def _understood(name: str, **changes: object) -> ModelRequest:
 
 
 def _turns(request: ModelRequest) -> list[tuple[str, str]]:
-    return [(message.role, message.content) for message in request.prompt.messages]
+    return [(message.role, message.text) for message in request.prompt.messages]
 
 
 PARTS = [{"type": "text", "text": "U"}, {"type": "text", "text": "V"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "turn"),
+    [
+        ("chat", "messages", {"role": "user", "content": PARTS}),
+        ("responses", "input", {"role": "user", "content": PARTS}),
+        ("messages", "messages", {"role": "user", "content": PARTS}),
+        ("gemini", "contents", {"parts": [{"text": "U"}, {"text": "V"}]}),
+    ],
+)
+def test_typed_parts_stay_apart(name: str, key: str, turn: object) -> None:
+    """A message has the parts that the client sent, in their order."""
+    (message,) = _understood(name, **{key: [turn]}).prompt.messages
+    assert message == Message("user", (TextPart("U"), TextPart("V")))
 
 
 @pytest.mark.parametrize(

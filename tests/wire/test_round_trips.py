@@ -17,6 +17,8 @@ from cometbatch.records import (
     Message,
     ModelRequest,
     Prompt,
+    Role,
+    TextPart,
     Usage,
 )
 from cometbatch.wire import FORMATS, WireFormat, format_for_path
@@ -149,16 +151,40 @@ EXACT_BODIES = {
 def test_the_bytes_of_a_request_are_these(wire: WireFormat) -> None:
     """Compact, in a fixed order: a request hash made today is the hash of tomorrow."""
     params = GenerationParams(max_output_tokens=9, temperature=0.5, top_p=0.9, extra={"deep": {"a": 1}})
-    request = wire.build_request("m", Prompt((Message("system", "S"), Message("user", "U")), params))
+    request = wire.build_request("m", Prompt((Message.of_text("system", "S"), Message.of_text("user", "U")), params))
     assert request.body == EXACT_BODIES[wire.name]
     assert request.headers["content-type"] == "application/json"
     assert ("anthropic-version" in request.headers) == (wire.name == "messages")
 
 
+EXACT_PARTS = {
+    "chat": b'{"model":"m","messages":['
+    b'{"role":"system","content":[{"type":"text","text":"S"},{"type":"text","text":"T"}]},'
+    b'{"role":"user","content":[{"type":"text","text":"U"},{"type":"text","text":"V"}]}],"max_completion_tokens":9}',
+    "responses": b'{"model":"m","input":['
+    b'{"role":"system","content":[{"type":"input_text","text":"S"},{"type":"input_text","text":"T"}]},'
+    b'{"role":"user","content":[{"type":"input_text","text":"U"},{"type":"input_text","text":"V"}]}],'
+    b'"max_output_tokens":9}',
+    "messages": b'{"model":"m","max_tokens":9,"system":[{"type":"text","text":"S"},{"type":"text","text":"T"}],'
+    b'"messages":[{"role":"user","content":[{"type":"text","text":"U"},{"type":"text","text":"V"}]}]}',
+    "gemini": b'{"systemInstruction":{"parts":[{"text":"S"},{"text":"T"}]},"contents":[{"role":"user",'
+    b'"parts":[{"text":"U"},{"text":"V"}]}],"generationConfig":{"maxOutputTokens":9}}',
+}
+
+
+@every_format
+def test_several_parts_are_sent_as_a_list(wire: WireFormat) -> None:
+    """Each text part of a message is a part of its own in the format's own list."""
+    turns: tuple[tuple[Role, str], ...] = (("system", "ST"), ("user", "UV"))
+    messages = tuple(Message(role, tuple(map(TextPart, texts))) for role, texts in turns)
+    prompt = Prompt(messages, GenerationParams(max_output_tokens=9))
+    assert wire.build_request("m", prompt).body == EXACT_PARTS[wire.name]
+
+
 @every_format
 def test_what_a_format_writes_is_never_overwritten_by_extra(wire: WireFormat) -> None:
     """Should job validation be left out, a clash in extra still changes nothing."""
-    prompt = Prompt((Message("user", "U"),), GenerationParams(max_output_tokens=9))
+    prompt = Prompt((Message.of_text("user", "U"),), GenerationParams(max_output_tokens=9))
     body: dict[str, Any] = msgspec.json.decode(wire.build_request("m", prompt).body)
     clash = dict.fromkeys(body, "theirs")
     clashing = Prompt(prompt.messages, GenerationParams(max_output_tokens=9, extra=clash))
@@ -168,21 +194,21 @@ def test_what_a_format_writes_is_never_overwritten_by_extra(wire: WireFormat) ->
 @every_format
 def test_half_a_surrogate_pair_does_not_stop_a_request(wire: WireFormat) -> None:
     """A text that can't be written as UTF-8 goes out with U+FFFD in that place, and nothing else changed."""
-    prompt = Prompt((Message("user", "a\ud800b é"),), GenerationParams(max_output_tokens=9))
+    prompt = Prompt((Message.of_text("user", "a\ud800b é"),), GenerationParams(max_output_tokens=9))
     request = wire.parse_request(wire.build_request("m", prompt))
     assert isinstance(request, ModelRequest)
-    assert request.prompt.messages[0].content == "a\ufffdb é"
+    assert request.prompt.messages[0].text == "a\ufffdb é"
 
 
 def test_messages_sends_a_cap_even_when_none_is_set() -> None:
     """The format requires max_tokens, so a prompt without a cap goes out with the documented default."""
-    request = FORMATS["messages"].build_request("m", Prompt((Message("user", "U"),)))
+    request = FORMATS["messages"].build_request("m", Prompt((Message.of_text("user", "U"),)))
     assert msgspec.json.decode(request.body)["max_tokens"] == 4096
 
 
 def test_the_gemini_model_is_in_the_path_alone_and_wholly_encoded() -> None:
     """Slashes, colons, spaces and letters beyond ASCII are percent-encoded (contract sheet, section 1)."""
-    request = FORMATS["gemini"].build_request("vendor/mo del:é", Prompt((Message("user", "U"),)))
+    request = FORMATS["gemini"].build_request("vendor/mo del:é", Prompt((Message.of_text("user", "U"),)))
     assert request.path == "/v1beta/models/vendor%2Fmo%20del%3A%C3%A9:generateContent"
     assert "model" not in msgspec.json.decode(request.body)
 

@@ -16,7 +16,7 @@ from cometbatch.records import (
 from cometbatch.wire import FORMATS, format_for_path
 from cometbatch.wire.envelope import parse_error
 
-ASKED = (Message("system", "Answer in one word."), Message("user", "Two plus two?"))
+ASKED = (Message.of_text("system", "Answer in one word."), Message.of_text("user", "Two plus two?"))
 
 SHEET_REPLIES = {
     "chat": (
