@@ -13,6 +13,7 @@ A map of the package, a folder for each concern, imports running downwards only:
     commands/                  one file for each command; the progress line
     engines/                   a run's session on an event loop
     runner/, simulator/        the loop; a service as awkward as the real one
+    service/                   what the service tells of itself: the catalog
     transport/, limiting/      over the wire, the only place that knows the key; the only owner of aiolimiter
     run_state/                 what a run knows of itself: directory, manifest, journals, partitions
     job/                       what is asked: job.yaml and mappings

@@ -117,7 +117,7 @@ def test_prices_and_costs_are_exact(
 ) -> None:
     """A cost is its counts times its rates; what is likely is that times the ratio, to a cost's last decimal."""
     with context():
-        book, _ = price_book("m", settings=PriceSettings(input=input_price, output=output_price), catalog=None)
+        book, _ = price_book("m", settings=PriceSettings(input=input_price, output=output_price))
         due = pricing.cost(usage, book.rates)
         most = pricing.meter(book.rates).max_cost(usage.input_tokens or 0, usage.output_tokens)
         likely = likely_cost(due, PriceBook("m", "catalog", book.rates, ratio))

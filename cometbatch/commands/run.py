@@ -15,20 +15,9 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.preflight import (
-    Checked,
-    api_key,
-    check,
-    check_budget,
-    now,
-    price_book,
-    refuse_clashes,
-    run_directory,
-    simulator_behaviour,
-    suggested_rows,
-    trust,
-    way,
-)
+from cometbatch.commands.checks import Checked, check, check_budget, refuse_clashes
+from cometbatch.commands.clock import now
+from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.progress_line import Progress
 from cometbatch.control import retry_table as retries
 from cometbatch.control.budget import Budget
@@ -52,13 +41,14 @@ from cometbatch.results.summary import (
 )
 from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import reopen, resume
-from cometbatch.run_state.directory import Reopened, RunDirectory, Session, write_aside
+from cometbatch.run_state.directory import Reopened, RunDirectory, Session, run_directory, write_aside
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.reopen import Matching
 from cometbatch.run_state.resume import Found, Progressed
 from cometbatch.runner.reply_reader import Reader
 from cometbatch.runner.turns import Policy, Runner, Service, Stop
+from cometbatch.service.catalog import find_prices
 from cometbatch.simulator.process import SimulatorProcess
 from cometbatch.transport import Transport
 from cometbatch.version import VERSION
@@ -114,7 +104,7 @@ async def run_async(
     """The same as `run`, for callers that have an event loop already."""
     words = _retry_words(retry, fresh=fresh)
     checked = check(job)
-    directory = run_directory(job)
+    directory = run_directory(job.output.path, is_dataset=job.output.is_dataset)
     identity: source.Identity | None = None
     if fresh or directory.read_manifest() is None:  # told before a folder is made
         _check_start(checked, directory, fresh=fresh, http=http)
@@ -207,7 +197,7 @@ def _check_start(
     job = checked.job
     if http is None:
         api_key(job)
-    way(job, http)
+    describe_connection(job, http)
     path = job.output.path
     exists = any(path.glob("*.parquet")) if job.output.is_dataset else path.exists()
     if exists and not fresh and _replaces(job, directory) is None:
@@ -255,8 +245,8 @@ async def _begin(
 ) -> Manifest:
     """Whatever can be refused is refused first; then what an earlier run left makes place for the new one."""
     job = checked.job
-    book, warnings = await price_book(job, transport)
-    check_budget(job, book, warnings)
+    book, warnings = await find_prices(checked.target.model, job.prices, transport)
+    check_budget(job, checked.target, book)
     replaces = parts.file_stamp(job.output.path) if fresh else _replaces(job, directory)
     manifest = Manifest(
         version=manifests.MANIFEST_VERSION,
@@ -265,7 +255,8 @@ async def _begin(
         created_at=now().isoformat(timespec="seconds"),
         fingerprint=job.fingerprint(),
         input=identity,
-        partition_rows=job.output.partition_rows or suggested_rows(identity, job.params.max_output_tokens),
+        partition_rows=job.output.partition_rows
+        or source.suggest_partition_rows(identity, checked.target.answer_bytes),
         prices=book,
         columns=tuple(column.name for column in output.COLUMNS),
         job=job.describe(),
@@ -285,7 +276,7 @@ async def _priced(
     is_complete = len(progressed.committed) == resume.partition_count(manifest)
     if manifest.prices.rates is not None or is_complete:
         return manifest
-    book, warnings = await price_book(checked.job, transport)
+    book, warnings = await find_prices(checked.target.model, checked.job.prices, transport)
     if book.rates is None:
         return manifest
     late = f"prices were found after {progressed.rows:,} rows were recorded: those without a cost stay so"
@@ -311,14 +302,14 @@ def _clear(job: Job, directory: RunDirectory, *, forget: bool) -> None:
 @contextlib.asynccontextmanager
 async def _connected(job: Job, http: "httpx.AsyncBaseTransport | None") -> AsyncIterator[Transport]:
     """The way to the service: over the network, through `http`, or to a simulator started for the length of the run."""
-    way(job, http)
+    describe_connection(job, http)
     with contextlib.ExitStack() as stack:
-        base_url, key = job.target.base_url, api_key(job) if http is None else "sk-not-needed-here"
+        base_url, key = job.target.base_url, api_key(job) if http is None else NO_KEY
         if job.target.is_simulator:
             base_url = "http://127.0.0.1"
             if http is None:
                 base_url = stack.enter_context(SimulatorProcess.start(simulator_behaviour(job))).base_url
-        transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http, trust=trust(job))
+        transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http, trust=tls_settings(job))
         try:
             yield transport
         finally:
@@ -340,7 +331,7 @@ class _Session(Struct, frozen=True):
 
     async def carry_out(self, progress: bool | None) -> RunSummary:
         """Carry the missing rows to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
-        check_budget(self.checked.job, self.manifest.prices, self.manifest.warnings)
+        check_budget(self.checked.job, self.checked.target, self.manifest.prices)
         started = time.monotonic()
         self.directory.sign_lock()
         resume.tidy(self.directory, self.progressed)

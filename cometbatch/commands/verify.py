@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from cometbatch.commands.preflight import row_maker, run_directory
+from cometbatch.commands.row_maker import row_maker
 from cometbatch.commands.status import find_run, manifest_content
 from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
 from cometbatch.input import table as source
@@ -29,7 +29,7 @@ from cometbatch.results import row_checks as evidence
 from cometbatch.results import tally as tallies
 from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import resume
-from cometbatch.run_state.directory import RunDirectory
+from cometbatch.run_state.directory import RunDirectory, run_directory
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.partition import RowMaker
 
@@ -151,7 +151,11 @@ def verify(job: Job | str | Path) -> Verification:
     Changes nothing and sends nothing. Raises `UsageError` where there is no run, or one that is not finished.
     """
     asked = job if isinstance(job, Job) else None
-    directory, path = find_run(job) if not isinstance(job, Job) else (run_directory(job), job.output.path)
+    directory, path = (
+        find_run(job)
+        if not isinstance(job, Job)
+        else (run_directory(job.output.path, is_dataset=job.output.is_dataset), job.output.path)
+    )
     content = manifest_content(directory)
     notes = _Notes()
     try:
@@ -244,13 +248,14 @@ class _Proof:
 
     def _maker(self, job: Job) -> RowMaker | None:
         try:
-            template = job.prompt_template()
+            (target,) = job.targets()
+            template = target.prompt_template()
             template.check(self._manifest.input.columns)
         except TemplateError as error:
             self._notes.found("job", str(error), where="manifest.json")
             self._notes.skip("the manifest's templates can't be used", "ids", "requests")
             return None
-        return row_maker(job, template, self._manifest.input.columns)
+        return row_maker(target, template, self._manifest.input.columns, job.input.id)
 
     def _input(self, job: Job | None) -> Source | None:
         """The input, if it is still there and the same."""

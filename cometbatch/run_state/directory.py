@@ -671,6 +671,11 @@ def _sync(path: Path) -> None:
             os.close(descriptor)
 
 
+def run_directory(result: Path, *, is_dataset: bool) -> RunDirectory:
+    """The run directory of a result, beside it."""
+    return RunDirectory(result.with_name(result.name + ".run"), parts=result if is_dataset else None)
+
+
 def remove(path: Path) -> None:
     """Remove a file of ours, should it be there. Raises `CheckpointError` where the disk won't have it."""
     with _naming(path, "can't be removed"):
