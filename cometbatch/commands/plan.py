@@ -22,7 +22,7 @@ from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, GenerationParams, PriceBook
 from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import resume
-from cometbatch.run_state.directory import run_directory
+from cometbatch.run_state.directory import directory_of
 from cometbatch.run_state.partition import ASSUMED_OUTPUT_TOKENS
 from cometbatch.run_state.resume import Found, Progressed
 from cometbatch.service.catalog import find_prices
@@ -163,7 +163,7 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
 def _known_run(checked: Checked) -> Found | None:
     """The run that this job would resume. Raises `UsageError` where neither it nor a new one can run."""
     path = checked.job.output.path
-    found = resume.find(run_directory(path, is_dataset=checked.job.output.is_dataset), path)
+    found = resume.find(directory_of(path, is_dataset=checked.job.output.is_dataset), path)
     if found is None or not found.is_begun:
         refuse_clashes(checked)
         return None

@@ -41,7 +41,7 @@ from cometbatch.results.summary import (
 )
 from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import reopen, resume
-from cometbatch.run_state.directory import Reopened, RunDirectory, Session, run_directory, write_aside
+from cometbatch.run_state.directory import Reopened, RunDirectory, Session, directory_of, write_aside
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.reopen import Matching
@@ -104,7 +104,7 @@ async def run_async(
     """The same as `run`, for callers that have an event loop already."""
     words = _retry_words(retry, fresh=fresh)
     checked = check(job)
-    directory = run_directory(job.output.path, is_dataset=job.output.is_dataset)
+    directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     identity: source.Identity | None = None
     if fresh or directory.read_manifest() is None:  # told before a folder is made
         _check_start(checked, directory, fresh=fresh, http=http)

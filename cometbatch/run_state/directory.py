@@ -671,7 +671,7 @@ def _sync(path: Path) -> None:
             os.close(descriptor)
 
 
-def run_directory(result: Path, *, is_dataset: bool) -> RunDirectory:
+def directory_of(result: Path, *, is_dataset: bool) -> RunDirectory:
     """The run directory of a result, beside it."""
     return RunDirectory(result.with_name(result.name + ".run"), parts=result if is_dataset else None)
 
