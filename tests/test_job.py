@@ -332,12 +332,6 @@ def test_a_target_is_all_that_is_asked_apart_from_the_row() -> None:
     assert msgspec.json.decode(msgspec.json.encode(target), type=Target) == target
 
 
-@pytest.mark.parametrize(("cap", "answer_bytes"), [({"max_output_tokens": 100}, 400), ({}, 32 << 10)])
-def test_an_answer_without_a_cap_is_given_32_kib(cap: dict[str, Any], answer_bytes: int) -> None:
-    """Four bytes for each token that it may have."""
-    assert load_job(small(params=cap)).targets()[0].answer_bytes == answer_bytes
-
-
 # --- what a job says of itself ----------------------------------------------------------------------------------------
 
 

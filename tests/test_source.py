@@ -806,17 +806,6 @@ def test_the_suggested_partition_is_bounded_in_rows_and_bytes(row_count: int, si
     assert suggest_partition_rows(Identity("t.parquet", 1, "", row_count, ("a",), decoded_size=size)) == expected
 
 
-@pytest.mark.parametrize(("answer_bytes", "expected"), [(0, 2_048), (32 << 10, 1_024), (4 << 20, 64), (1 << 40, 64)])
-def test_long_answers_make_smaller_partitions(answer_bytes: int, expected: int) -> None:
-    """About 32 MiB of answers, but at least 64 rows."""
-    assert suggest_partition_rows(Identity("t.csv", 10_000, "", 100, ("a",)), answer_bytes) == expected
-
-
-def test_long_rows_bound_a_partition_before_long_answers_do() -> None:
-    """The smaller of the two bounds counts, also below the 64 rows that answers alone leave."""
-    assert suggest_partition_rows(Identity("t.csv", 300_000_000_000, "", 10, ("a",)), 1 << 40) == 1
-
-
 @pytest.fixture(params=["csv", "parquet"])
 def numbered(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Source:
     """Thirty rows that hold their own ordinals, in either format."""

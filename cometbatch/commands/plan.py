@@ -24,6 +24,7 @@ from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import resume
 from cometbatch.run_state.directory import directory_of
 from cometbatch.run_state.partition import ASSUMED_OUTPUT_TOKENS
+from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.resume import Found, Progressed
 from cometbatch.service.catalog import find_prices
 from cometbatch.transport import Transport
@@ -131,9 +132,8 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         _refuse_unwritable(job.output.path.parent)
     if known is None:
         book, warnings = _prices_now(checked, http)
-        partition_rows = job.output.partition_rows or source.suggest_partition_rows(
-            identity, checked.target.answer_bytes
-        )
+        suggested = suggest_partition_rows(identity, checked.target.params.max_output_tokens)
+        partition_rows = job.output.partition_rows or suggested
         progressed = Progressed()
     else:
         book, warnings = known.manifest.prices, []

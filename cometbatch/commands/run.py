@@ -44,6 +44,7 @@ from cometbatch.run_state import reopen, resume
 from cometbatch.run_state.directory import Reopened, RunDirectory, Session, directory_of, write_aside
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.partition import Partitions
+from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.reopen import Matching
 from cometbatch.run_state.resume import Found, Progressed
 from cometbatch.runner.reply_reader import Reader
@@ -256,7 +257,7 @@ async def _begin(
         fingerprint=job.fingerprint(),
         input=identity,
         partition_rows=job.output.partition_rows
-        or source.suggest_partition_rows(identity, checked.target.answer_bytes),
+        or suggest_partition_rows(identity, checked.target.params.max_output_tokens),
         prices=book,
         columns=tuple(column.name for column in output.COLUMNS),
         job=job.describe(),

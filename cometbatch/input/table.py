@@ -46,8 +46,6 @@ MAX_HEADER_SIZE = 1 << 20  # bytes; a longer header line is a mistake, such as a
 MAX_ROW_SIZE = 1 << 30  # bytes of CSV; Arrow's text columns end at 2 GiB
 MOST_SUGGESTED_ROWS = 2_048  # to a partition: more take no less CPU a row, and more memory
 PARTITION_SIZE = 8 << 20  # bytes of input that a partition should hold at most
-PARTITION_ANSWER_BYTES = 32 << 20  # bytes of answers of one partition: all are in memory when its part is written
-LEAST_ROWS_BY_ANSWERS = 64  # rows of a partition, however long its answers: smaller parts are slow to write and read
 CHECK_ROWS = 256  # rows decoded at a time before the size of a row is known: a long text repeated is small only on disk
 SLICE_ROWS = 256  # rows turned into Python values at a time
 SHOWN = 80  # characters of foreign text in a message
@@ -175,15 +173,10 @@ def partitions(row_count: int, partition_rows: int) -> list[Partition]:
     return [Partition(index, first, min(partition_rows, row_count - first)) for index, first in enumerate(starts)]
 
 
-def suggest_partition_rows(identity: Identity, answer_bytes: int = 0) -> int:
-    """Rows to a partition: about 8 MiB of input, at least 1 row and at most 2,048; the same for the same input.
-
-    `answer_bytes` is what a row's answer may take: fewer rows where all answers of a partition come to above 32 MiB.
-    """
+def suggest_partition_rows(identity: Identity) -> int:
+    """Rows to a partition: about 8 MiB of input, at least 1 row and at most 2,048; the same for the same input."""
     size = max(1, identity.size, identity.decoded_size)
-    by_input = PARTITION_SIZE * max(1, identity.rows) // size
-    by_answers = max(LEAST_ROWS_BY_ANSWERS, PARTITION_ANSWER_BYTES // max(1, answer_bytes))
-    return max(1, min(MOST_SUGGESTED_ROWS, by_input, by_answers))
+    return max(1, min(MOST_SUGGESTED_ROWS, PARTITION_SIZE * max(1, identity.rows) // size))
 
 
 def rows(table: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, object]]:

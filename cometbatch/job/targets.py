@@ -3,7 +3,7 @@
 A run's manifest keeps its targets in a table, each with the price book that was found for it when the run began.
 """
 
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
@@ -12,12 +12,6 @@ from cometbatch.job.secrets import printable
 from cometbatch.prompt.template import PromptTemplate, compile_prompt
 from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FormatName
-
-BYTES_PER_TOKEN: Final = 4
-"""Bytes of an answer's text for each of its tokens, about; the service's estimates take the same number."""
-
-UNCAPPED_ANSWER_TOKENS: Final = 8_192
-"""Tokens to make room for where an answer has no cap."""
 
 
 class MessageTemplate(Struct, frozen=True):
@@ -34,11 +28,6 @@ class Target(Struct, frozen=True):
     model: str
     messages: tuple[MessageTemplate, ...]
     params: GenerationParams = GenerationParams()
-
-    @property
-    def answer_bytes(self) -> int:
-        """Bytes to make room for in memory for one answer."""
-        return BYTES_PER_TOKEN * (self.params.max_output_tokens or UNCAPPED_ANSWER_TOKENS)
 
     def prompt_template(self) -> PromptTemplate:
         """The compiled prompt. Compiles anew at each call."""
