@@ -13,6 +13,7 @@ A map of the package, a folder for each concern, imports running downwards only:
     commands/                  one file for each command; the progress line
     engines/                   a run's session on an event loop
     runner/, simulator/        the loop; a service as awkward as the real one
+    service/                   what the service tells of itself: the catalog
     transport/, limiting/      over the wire, the only place that knows the key; the only owner of aiolimiter
     run_state/                 what a run knows of itself: directory, manifest, journals, partitions
     job/                       what is asked: job.yaml and mappings
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from cometbatch.commands.run import run_async as run_async
     from cometbatch.commands.status import RunStatus as RunStatus
     from cometbatch.commands.status import status as status
-    from cometbatch.commands.verify import Verification as Verification
     from cometbatch.commands.verify import verify as verify
+    from cometbatch.commands.verify_report import Verification as Verification
     from cometbatch.errors import CheckpointError as CheckpointError
     from cometbatch.errors import CometbatchError as CometbatchError
     from cometbatch.errors import DriftError as DriftError
@@ -73,7 +74,8 @@ _HOMES = {
     "simulator.behaviour": ("FAULTS", "Behaviour", "parse_fault", "parse_latency"),
     "simulator.server": ("serve",),
     "results.summary": ("RunStoppedError", "RunSummary"),
-    "commands.verify": ("Verification", "verify"),
+    "commands.verify": ("verify",),
+    "commands.verify_report": ("Verification",),
 }  # fmt: skip
 _HOME_OF = {name: (module, name) for module, names in _HOMES.items() for name in names}
 _HOME_OF["simulate"] = _HOME_OF.pop("serve")  # named like its command

@@ -355,13 +355,15 @@ class PriceBook(Struct, frozen=True):
     """The prices that a run uses from its first row to its last, and where they come from.
 
     `rates` is None where the model has no known price. `ratio` is the catalog's own factor from list to charged
-    price, shown as the likely figure and never used for a ceiling.
+    price, shown as the likely figure and never used for a ceiling. `unread_catalog`: why the catalog could not be
+    read, where the prices had to come from it.
     """
 
     model: str
     source: str
     rates: Rates | None = None
     ratio: Decimal | None = None
+    unread_catalog: str | None = None
 
 
 class Tally(Struct, frozen=True):

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from cometbatch.control.budget import Budget
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.input.table import Identity
+from cometbatch.job import Target
 from cometbatch.limiting.limits import Limits
 from cometbatch.records import CallRequest, Failed, Partition, PriceBook, Record
 from cometbatch.results import codec
@@ -21,7 +22,7 @@ from cometbatch.results.columns import OUTPUT_SCHEMA
 from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state.begin import first_session, next_session
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest, Target
+from cometbatch.run_state.manifest import Manifest, PricedTarget
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.progress import Progress, journaled, look
 from cometbatch.run_state.run import Run
@@ -52,7 +53,7 @@ class RunOnDisk:
             input=Identity("table.csv", 1, "0" * 64, rows, ("n",)),
             partition_rows=partition_rows,
             columns=tuple(OUTPUT_SCHEMA.names),
-            targets=(Target("chat", MODEL, [], {}, PriceBook(MODEL, "none")),),
+            targets=(PricedTarget(Target("chat", MODEL, ()), PriceBook(MODEL, "none")),),
             job={},
         )
         self._unsendable = frozenset(unsendable)

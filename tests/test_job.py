@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cometbatch.errors import JobError
-from cometbatch.job import Job, MessageTemplate, SimulatorSettings, job_keys, job_keys_markdown, load_job
+from cometbatch.job import Job, MessageTemplate, SimulatorSettings, Target, job_keys, job_keys_markdown, load_job
 from cometbatch.job.keys import SECTIONS
 from cometbatch.money.prices import PriceSettings
-from cometbatch.prompt.template import RENDERING
+from cometbatch.prompt.template import RENDERING, PromptTemplate
 from cometbatch.records import GenerationParams
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 
@@ -292,10 +292,16 @@ def test_one_latency_is_both_bounds() -> None:
     assert load_job(small(target=simulated)).simulator == SimulatorSettings()
 
 
+def compiled(job: Job, *columns: str) -> PromptTemplate:
+    """The prompt of a job's only target, for a table with these columns."""
+    (target,) = job.targets()
+    return job.prompt_template_for(target, columns)
+
+
 def test_a_missing_column_is_named_by_file_and_line(here: Path) -> None:
     """A table that lacks a column is refused with the line of the job file, or the `--set`, that asks for it."""
     path = written(here, SMALL_TEXT.replace('{user: "Classify: {{ body }}"}', "\n  user: |\n    a\n    {{ body }}\n"))
-    assert load_job("job.yaml").prompt_template_for(["id", "body"]).columns_needed == {"body"}
+    assert compiled(load_job("job.yaml"), "id", "body").columns_needed == {"body"}
     for job, words in (
         (
             load_job("job.yaml"),
@@ -306,15 +312,24 @@ def test_a_missing_column_is_named_by_file_and_line(here: Path) -> None:
         (Job.from_description(load_job(small()).describe()), "prompt.messages[0]: line 1 of the template: no column"),
     ):
         with pytest.raises(JobError) as caught:
-            job.prompt_template_for(["id", "bdy"])
+            compiled(job, "id", "bdy")
         assert str(caught.value).startswith(words)
         assert "the columns are 'id', 'bdy'" in str(caught.value)
 
 
 def test_templates_are_compiled_from_the_job() -> None:
     """The job gives the prompt template that its messages and params say."""
-    template = load_job(small(params={"seed": 1})).prompt_template()
+    template = load_job(small(params={"seed": 1})).targets()[0].prompt_template()
     assert template.columns_needed == {"body"}
+
+
+def test_a_target_is_all_that_is_asked_apart_from_the_row() -> None:
+    """A job without a matrix has one; format, model, messages and parameters are in it, and it survives JSON."""
+    (target,) = load_job(small(params={"stop": ["."], "extra": {"a": [1, None]}})).targets()
+    messages = (MessageTemplate("user", "Classify: {{ body }}"),)
+    params = GenerationParams(stop=(".",), extra={"a": [1, None]})
+    assert target == Target(target.format, target.model, messages, params)
+    assert msgspec.json.decode(msgspec.json.encode(target), type=Target) == target
 
 
 # --- what a job says of itself ----------------------------------------------------------------------------------------
@@ -871,7 +886,7 @@ def loads_or_is_refused(source: Path | Mapping[str, Any], *overrides: str) -> No
         str(error).encode()  # can be printed
         return
     assert json.loads(json.dumps([job.describe(), job.fingerprint()])) == [job.describe(), job.fingerprint()]
-    assert isinstance(job.prompt_template().columns_needed, frozenset)
+    assert isinstance(job.targets()[0].prompt_template().columns_needed, frozenset)
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

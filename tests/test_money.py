@@ -19,7 +19,7 @@ from cometbatch.control.budget import Budget
 from cometbatch.money import prices as pricing
 from cometbatch.money.prices import PriceSettings, likely_cost, price_book
 from cometbatch.records import Completion, Outcome, PossibleCharge, PriceBook, Rates, Tally, Usage
-from cometbatch.results import row_checks as evidence
+from cometbatch.results import row_checks
 from cometbatch.results.codec import decode_record, encode_record
 from cometbatch.results.columns import (
     OUTPUT_SCHEMA,
@@ -117,7 +117,7 @@ def test_prices_and_costs_are_exact(
 ) -> None:
     """A cost is its counts times its rates; what is likely is that times the ratio, to a cost's last decimal."""
     with context():
-        book, _ = price_book("m", settings=PriceSettings(input=input_price, output=output_price), catalog=None)
+        book, _ = price_book("m", settings=PriceSettings(input=input_price, output=output_price))
         due = pricing.cost(usage, book.rates)
         most = pricing.meter(book.rates).max_cost(usage.input_tokens or 0, usage.output_tokens)
         likely = likely_cost(due, PriceBook("m", "catalog", book.rates, ratio))
@@ -173,7 +173,7 @@ def test_what_is_shown_of_a_bill_is_all_of_it(context: Any) -> None:
         summary = RunSummary("r", Path("out"), 1, thrown, PriceBook("m", "none"), finished=True, replaced=thrown)
         said = summary.to_dict(), summary.describe()
         cells = outcomes_table([paid(LONG)]).to_pylist()[0]
-        wrong = evidence.wrong_cost(cells, None)
+        wrong = row_checks.wrong_cost(cells, None)
     assert "$12345678901234567890.1236," in stream.getvalue()
     assert said[0]["thrown_cost_usd"] == "24691357802469135780.246913578024691356"
     assert "at most $24691357802469135780.246913578024691356" in said[1]

@@ -15,18 +15,16 @@ from cometbatch.money.prices import (
     MAX_RATE,
     MAX_TOKENS,
     RATE_DECIMALS,
-    Catalog,
     CatalogEntry,
-    CatalogProblem,
     PriceSettings,
     cost,
     estimate_cost,
     estimate_tokens,
     meter,
-    parse_catalog,
     price_book,
 )
 from cometbatch.records import PriceBook, Rates, Usage
+from cometbatch.service.catalog import Catalog, CatalogProblem, parse_catalog, prices_in
 
 # By hand from the contract sheet, section 8.1.
 SHEET_CATALOG = rb"""{
@@ -231,7 +229,7 @@ def test_text_from_the_catalog_can_be_written_anywhere() -> None:
 
 def book(settings: PriceSettings, *records: object, model: str = "m-1.5") -> tuple[PriceBook, list[str]]:
     """The book for a model with these settings and this catalog."""
-    return price_book(model, settings=settings, catalog=catalog_of(*records) if records else None)
+    return prices_in(catalog_of(*records) if records else None, model, settings)
 
 
 CATALOG_PRICES = PriceSettings()
@@ -342,7 +340,7 @@ def test_a_catalog_that_came_short_is_warned_of() -> None:
     """What is odd about the list reaches the person who pays."""
     catalog = parse_catalog(SHEET_CATALOG)
     assert isinstance(catalog, Catalog)
-    _, warnings = price_book("vendor-model-4.5", settings=CATALOG_PRICES, catalog=catalog)
+    _, warnings = prices_in(catalog, "vendor-model-4.5", CATALOG_PRICES)
     assert warnings == ["the catalog came short: 1 of 302 models"]
 
 
@@ -351,6 +349,14 @@ def test_without_a_catalog_prices_are_unknown() -> None:
     found, warnings = book(CATALOG_PRICES)
     assert found.rates is None
     assert warnings == ["no known price for 'm-1.5': the catalog gives none; costs will be unknown"]
+
+
+def test_a_catalog_that_can_t_be_read_is_told_by_a_field_that_the_manifest_keeps() -> None:
+    """The reason is in the book, so that a later session knows it without a warning's words."""
+    found, warnings = prices_in(CatalogProblem("HTTP 502"), "m-1.5", CATALOG_PRICES)
+    assert (found.rates, found.unread_catalog) == (None, "HTTP 502")
+    assert warnings == ["no prices: the catalog can't be read (HTTP 502); costs stay unknown. Set prices."]
+    assert msgspec.json.decode(msgspec.json.encode(found), type=PriceBook) == found
 
 
 @pytest.mark.parametrize(
@@ -393,7 +399,7 @@ def books(draw: st.DrawFn) -> PriceBook:
         cache_write=draw(st.none() | st.just(Decimal(2))),
         cache_write_multiplier=Decimal(1),
     )
-    return price_book("m", settings=own, catalog=None)[0]
+    return price_book("m", settings=own)[0]
 
 
 @st.composite
@@ -456,7 +462,7 @@ def test_a_book_survives_the_manifest(found: PriceBook) -> None:
 @settings(max_examples=50)
 def test_every_rate_of_a_book_fits_its_decimals(settings_: PriceSettings) -> None:
     """Whatever multipliers do, no rate has more than RATE_DECIMALS decimals."""
-    rates = price_book("m", settings=settings_, catalog=None)[0].rates
+    rates = price_book("m", settings=settings_)[0].rates
     for rate in () if rates is None else (rates.input, rates.output, rates.cache_read, rates.cache_write):
         assert (exact_rate(rate) * 10**RATE_DECIMALS).denominator == 1
 

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from cometbatch.errors import UsageError
 from cometbatch.job.urls import is_loopback
 from cometbatch.records import HttpRequest, HttpResponse, TransportFailure
-from cometbatch.transport import Reply, Transport, check_key
+from cometbatch.transport import Reply, Transport
 from cometbatch.transport.backends import PoolBackend
 from cometbatch.transport.http1 import connection, pool
+from cometbatch.transport.key import check_key
 from tests.scripted_server import (
     KEY,
     LONG_S,

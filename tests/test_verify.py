@@ -18,11 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
-from cometbatch.commands.verify import CHECKS, PLACES_SHOWN, Verification
+from cometbatch.commands.verify_report import CHECKS, PLACES_SHOWN, Verification
 from cometbatch.input import table as source
 from cometbatch.records import CallRequest, Completion, Rates
-from cometbatch.results import parts
-from cometbatch.results import row_checks as evidence
+from cometbatch.results import parts, row_checks
 from cometbatch.wire import chat
 from tests.workbench import FORMATS, MODEL, Network, Workbench, carry_out, files, peak_bytes, simulator
 
@@ -187,6 +186,24 @@ def test_an_unfinished_run_is_refused(finished: Workbench) -> None:
     part(finished, 1).unlink()
     with pytest.raises(cometbatch.UsageError, match="2 of 3 partitions are done"):
         cometbatch.verify(finished.output)
+
+
+# -- rendering by other rules ------------------------------------------------------------------------------------------
+
+
+def test_requests_are_not_compared_where_prompts_are_rendered_by_other_rules(finished: Workbench) -> None:
+    """A run of a program with another number of the rules: the check is skipped with the reason, all others are made.
+
+    The number is the program's, so the job file is no other one.
+    """
+    manifest(lambda document: document["fingerprint"].update({"prompt.rendering": -1}))(finished)
+    everywhere(cell("custom_id", "9999"))(finished)
+    everywhere(cell("request_hash", "0" * 64))(finished)
+    for subject in (finished.output, finished.job(**EVERY_KIND)):
+        found = cometbatch.verify(subject)
+        assert (failed(found), skipped(found)) == ({"ids"}, {"requests"})
+        (check,) = (each for each in found.checks if each.name == "requests")
+        assert check.reason == "this version of cometbatch renders prompts by other rules than the run's"
 
 
 # -- tampering ---------------------------------------------------------------------------------------------------------
@@ -591,9 +608,9 @@ def test_another_job_than_the_runs_is_told(finished: Workbench) -> None:
 def test_numbers_are_compared_by_their_bits(kind: pa.DataType) -> None:
     """-0.0 is not 0.0, in whatever company it is read; NaN is like NaN."""
     one, other = (pa.table({"x": pa.chunked_array([[0.0, float("nan")], [zero, None]], kind)}) for zero in (0.0, -0.0))
-    assert list(evidence.differences(one, one.combine_chunks(), ["x"])) == []
-    assert list(evidence.differences(one, other, ["x"])) == [(2, "x")]
-    assert list(evidence.differences(one.slice(2), other.slice(2), ["x"])) == [(0, "x")]
+    assert list(row_checks.differences(one, one.combine_chunks(), ["x"])) == []
+    assert list(row_checks.differences(one, other, ["x"])) == [(2, "x")]
+    assert list(row_checks.differences(one.slice(2), other.slice(2), ["x"])) == [(0, "x")]
 
 
 # -- single rows -------------------------------------------------------------------------------------------------------
@@ -626,7 +643,7 @@ def test_a_cost_is_null_exactly_where_it_is_unknown() -> None:
         ({**known, "output_tokens": None, "cost_usd": Decimal(0)}, rates, False),
     ]
     for cells, prices, holds in cases:
-        assert (evidence.wrong_cost(cells, prices) is None) == holds
+        assert (row_checks.wrong_cost(cells, prices) is None) == holds
 
 
 def test_an_answer_to_an_unrenderable_row_is_impossible() -> None:
@@ -637,8 +654,8 @@ def test_an_answer_to_an_unrenderable_row_is_impossible() -> None:
          "finished_at": "2026-01-01T00:00:00Z",
          "request_hash": None, "failure": failure}, cometbatch.Failed)  # fmt: skip
     assert not isinstance(made, CallRequest)
-    assert evidence.wrong_request({"error_kind": None, "request_hash": "0" * 64}, made)
-    assert evidence.wrong_request({"error_kind": "template", "request_hash": None}, made) is None
+    assert row_checks.wrong_request({"error_kind": None, "request_hash": "0" * 64}, made)
+    assert row_checks.wrong_request({"error_kind": "template", "request_hash": None}, made) is None
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

@@ -5,48 +5,41 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.preflight import (
-    Checked,
-    check,
-    check_budget,
-    price_book,
-    refuse_clashes,
-    refuse_unwritable,
-    simulator_behaviour,
-    suggested_rows,
-    trust,
-    way,
-)
+from cometbatch.commands.checks import Checked, check, check_budget, refuse_clashes
+from cometbatch.commands.connection import NO_KEY, describe_connection, simulator_behaviour, tls_settings
+from cometbatch.errors import UsageError
 from cometbatch.input import table as source
 from cometbatch.input.table import Identity
 from cometbatch.job import Job
-from cometbatch.money import prices as pricing
 from cometbatch.money.exact import format_amount
-from cometbatch.records import CallRequest, Failed, GenerationParams, Partition, PriceBook
+from cometbatch.money.prices import estimate_cost, likely_cost
+from cometbatch.records import CallRequest, Failed, GenerationParams, PriceBook
 from cometbatch.run_state import manifest as manifests
+from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.progress import Progress
 from cometbatch.run_state.run import Run, directory_of, find
-from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS, RowMaker
+from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
+from cometbatch.service.catalog import find_prices
 from cometbatch.transport import Transport
 
 if TYPE_CHECKING:
     import httpx
 
-NO_KEY = "sk-not-needed-here"
-
 
 class RunPlan(Struct, frozen=True):
-    """What a run of this job would be.
+    """What a run of this job would do and cost.
 
-    `first_request` is the next row's, without the key; `None` where none is left or can be rendered. Token counts are
-    the documented estimate (contract sheet, section 8.3): a quarter of the characters in, `max_output_tokens` out.
-    `cost_usd` is a ceiling under that estimate, at list price; `None` where there is no price. `done` rows have
-    outcomes from earlier sessions; the estimates are for the others. `way` says how requests get to the service.
+    `first_request` is that of the first row without an outcome, without the key; None where no row is left or none can
+    be rendered. Token counts are the documented estimate (contract sheet, section 8.3): a quarter of the characters
+    in, `max_output_tokens` out. `cost_usd` is in US dollars at list price and a ceiling under that estimate; None where
+    there is no price. `done` counts the rows that have outcomes already; the estimates are for the others. `way` says
+    how requests get to the service.
     """
 
     job: Job
@@ -131,41 +124,45 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
 
     Raises `UsageError` for whatever `run` would refuse before its first request, but for a missing key.
     """
-    checked, way_words = check(job), way(job, http)
+    checked, connection = check(job), describe_connection(job, http)
     identity = checked.source.check()
     known = _known_run(checked)
     if known is None or not known.is_finished:
-        refuse_unwritable(job)
-    book, warnings = (known.manifest.prices, []) if known else _prices_now(job, http)
-    check_budget(job, book, warnings)
-    rows = job.output.partition_rows or suggested_rows(identity, job.params.max_output_tokens)
-    rows = known.manifest.partition_rows if known else rows
-    survey = _survey(checked, identity, rows, known.progress if known else Progress())
-    input_tokens, output_tokens = survey.input_tokens, survey.requests * _output_tokens(job.params)
-    cost = pricing.estimate_cost(input_tokens, output_tokens, survey.requests, book.rates)
+        _refuse_unwritable(job.output.path.parent)
+    if known is None:
+        book, warnings = _prices_now(checked, http)
+        suggested = suggest_partition_rows(identity, checked.target.params.max_output_tokens)
+        partition_rows = job.output.partition_rows or suggested
+        progress = Progress()
+    else:
+        book, warnings = known.manifest.prices, []
+        partition_rows, progress = known.manifest.partition_rows, known.progress
+    check_budget(job, checked.target, book)
+    survey = _survey(checked, identity, partition_rows, progress)
+    output_tokens = survey.requests * _output_tokens(checked.target.params)
+    cost = estimate_cost(survey.input_tokens, output_tokens, survey.requests, book.rates)
     return RunPlan(
         job=job,
         input=identity,
-        partition_rows=rows,
+        partition_rows=partition_rows,
         first_request=_shown(job, survey.first),
         unrenderable=survey.unrenderable,
         first_problem=survey.first_problem,
-        input_tokens=input_tokens,
+        input_tokens=survey.input_tokens,
         output_tokens=output_tokens,
         cost_usd=cost,
-        likely_cost_usd=pricing.likely_cost(cost, book),
+        likely_cost_usd=likely_cost(cost, book),
         prices=book,
-        done=known.progress.calls if known else 0,
-        way=way_words,
+        done=progress.calls,
+        way=connection,
         warnings=(*checked.source.warnings, *warnings, *_missing_key(job)),
     )
 
 
 def _known_run(checked: Checked) -> Run | None:
-    """The run that this job would carry on. Raises `DriftError` or `UsageError` where it, or a new one, can't be."""
-    found = find(
-        directory_of(checked.job.output.path, is_dataset=checked.job.output.is_dataset), checked.job.output.path
-    )
+    """The run that this job would resume. Raises `UsageError` where neither it nor a new one can run."""
+    path = checked.job.output.path
+    found = find(directory_of(path, is_dataset=checked.job.output.is_dataset), path)
     if found is None or not found.is_begun:
         refuse_clashes(checked)
         return None
@@ -174,39 +171,52 @@ def _known_run(checked: Checked) -> Run | None:
     return found
 
 
+def _refuse_unwritable(folder: Path) -> None:
+    """Raise `UsageError` where a run could not make its files; nothing is written to find out."""
+    place = folder
+    try:
+        while not place.exists():
+            place = place.parent
+        is_open = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    except OSError:  # a folder above it that may not be looked into
+        is_open = False
+    if not is_open:
+        raise UsageError(f"output.path: can't write to {folder}: {place} is no folder, or not ours to write to.")
+
+
 def _missing_key(job: Job) -> Iterator[str]:
     if not job.target.is_simulator and job.target.key_env not in os.environ:
         yield f"the environment variable {job.target.key_env} is not set: a run needs the API key in it"
 
 
-def _prices_now(job: Job, http: "httpx.AsyncBaseTransport | None") -> tuple[PriceBook, list[str]]:
-    """In a thread, because an event loop may be running here (a notebook) and can't be entered twice."""
+def _prices_now(checked: Checked, http: "httpx.AsyncBaseTransport | None") -> tuple[PriceBook, list[str]]:
+    """The prices, fetched in a thread: the caller's event loop (a notebook has one) can't be entered twice."""
     with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(asyncio.run, _prices(job, http)).result()
+        return thread.submit(asyncio.run, _prices(checked, http)).result()
+
+
+async def _prices(checked: Checked, http: "httpx.AsyncBaseTransport | None") -> tuple[PriceBook, list[str]]:
+    job, base_url = checked.job, checked.job.target.base_url
+    if job.target.is_simulator:
+        base_url = "http://127.0.0.1"
+        http = http or _simulated(job)
+    transport = Transport(base_url, NO_KEY, timeout_s=job.limits.timeout_s, http=http, trust=tls_settings(job))
+    try:
+        return await find_prices(checked.target.model, job.prices, transport)
+    finally:
+        await transport.aclose()
 
 
 def _simulated(job: Job) -> "httpx.AsyncBaseTransport":
-    import httpx  # noqa: PLC0415 - takes long to load, and is for the simulator alone
+    import httpx  # noqa: PLC0415 - takes long to load, and only the simulator needs it
 
     from cometbatch.simulator.app import create_app  # noqa: PLC0415 - the same
 
     return httpx.ASGITransport(create_app(simulator_behaviour(job)))
 
 
-async def _prices(job: Job, http: "httpx.AsyncBaseTransport | None") -> tuple[PriceBook, list[str]]:
-    base_url = job.target.base_url
-    if job.target.is_simulator:
-        base_url = "http://127.0.0.1"
-        http = http or _simulated(job)
-    transport = Transport(base_url, NO_KEY, timeout_s=job.limits.timeout_s, http=http, trust=trust(job))
-    try:
-        return await price_book(job, transport)
-    finally:
-        await transport.aclose()
-
-
 class _Survey(Struct):
-    """Sums over every row's request."""
+    """Sums over the requests of all rows that have no outcome yet. `input_tokens` is the estimate."""
 
     requests: int = 0
     input_tokens: int = 0
@@ -216,30 +226,23 @@ class _Survey(Struct):
 
 
 def _survey(checked: Checked, identity: Identity, partition_rows: int, progress: Progress) -> _Survey:
-    """What remains to be sent."""
     survey, maker = _Survey(), checked.row_maker()
-    assumed = _output_tokens(checked.job.params)
+    reserved = _output_tokens(checked.target.params)  # for the answer, in each request's estimate
     committed = set(progress.committed)
     partitions = [each for each in source.partitions(identity.rows, partition_rows) if each.index not in committed]
-    for made in _made(checked, identity, partitions, maker):
-        if made.ordinal in progress.recorded:
-            continue
-        if isinstance(made, Failed):
-            survey.unrenderable += 1
-            survey.first_problem = survey.first_problem or f"row {made.ordinal}: {made.failure.message}"
-        else:
-            survey.requests += 1
-            survey.input_tokens += made.estimated_tokens - assumed
-            survey.first = survey.first or made
-    return survey
-
-
-def _made(
-    checked: Checked, identity: Identity, partitions: list[Partition], maker: RowMaker
-) -> Iterator[CallRequest | Failed]:
     for partition, table in zip(partitions, checked.source.tables(identity, partitions), strict=True):
         for row, values in enumerate(source.rows(table, maker.columns), partition.first_row):
-            yield maker.make(row, values)
+            if row in progress.recorded:
+                continue
+            made = maker.make(row, values)
+            if isinstance(made, Failed):
+                survey.unrenderable += 1
+                survey.first_problem = survey.first_problem or f"row {row}: {made.failure.message}"
+            else:
+                survey.requests += 1
+                survey.input_tokens += made.estimated_tokens - reserved
+                survey.first = survey.first or made
+    return survey
 
 
 def _output_tokens(params: GenerationParams) -> int:

@@ -16,19 +16,9 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.preflight import (
-    Checked,
-    api_key,
-    check,
-    check_budget,
-    now,
-    price_book,
-    refuse_clashes,
-    simulator_behaviour,
-    suggested_rows,
-    trust,
-    way,
-)
+from cometbatch.commands.checks import Checked, check, check_budget, refuse_clashes
+from cometbatch.commands.clock import now
+from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.progress_line import Progress
 from cometbatch.control.budget import Budget
 from cometbatch.control.retry_table import classify
@@ -55,8 +45,9 @@ from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest, Target
+from cometbatch.run_state.manifest import Manifest, PricedTarget
 from cometbatch.run_state.partition import SLOW_SYNC_S, Partitions
+from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.reopen import Matching
 from cometbatch.run_state.run import Run, directory_of, find
@@ -64,6 +55,7 @@ from cometbatch.run_state.sessions import Who
 from cometbatch.runner.ports import Policy, Service, Stop
 from cometbatch.runner.reply_reader import Reader
 from cometbatch.runner.turns import Runner
+from cometbatch.service.catalog import find_prices
 from cometbatch.simulator.process import SimulatorProcess
 from cometbatch.store.local import write_aside
 from cometbatch.transport import Transport
@@ -239,7 +231,7 @@ def _check_start(
     job = checked.job
     if http is None:
         api_key(job)
-    way(job, http)
+    describe_connection(job, http)
     path = job.output.path
     exists = any(path.glob("*.parquet")) if job.output.is_dataset else path.exists()
     if exists and not fresh and _replaces(job, directory) is None:
@@ -281,11 +273,10 @@ async def _new_manifest(
     turn: _Turn, found: Run | None, identity: source.Identity, transport: Transport, *, fresh: bool
 ) -> Manifest:
     """What the run will be. Whatever can be refused is refused here, before anything is written."""
-    job = turn.checked.job
-    book, warnings = await price_book(job, transport)
-    check_budget(job, book, warnings)
+    job, target = turn.checked.job, turn.checked.target
+    book, warnings = await find_prices(target.model, job.prices, transport)
+    check_budget(job, target, book)
     replaces = parts.file_stamp(job.output.path) if fresh else _replaces(job, turn.directory)
-    described = job.describe()
     return Manifest(
         version=manifests.MANIFEST_VERSION,
         cometbatch=VERSION,
@@ -293,12 +284,10 @@ async def _new_manifest(
         created_at=now().isoformat(timespec="seconds"),
         fingerprint=job.fingerprint(),
         input=identity,
-        partition_rows=job.output.partition_rows or suggested_rows(identity, job.params.max_output_tokens),
+        partition_rows=job.output.partition_rows or suggest_partition_rows(identity, target.params.max_output_tokens),
         columns=tuple(column.name for column in output.COLUMNS),
-        targets=(
-            Target(job.target.format, job.target.model, described["messages"], described["params"], book),  # type: ignore[arg-type] # JSON-ready
-        ),
-        job=described,
+        targets=(PricedTarget(target, book),),
+        job=job.describe(),
         warnings=(*turn.checked.source.warnings, *warnings),
         replaces=None if job.output.is_dataset else replaces,
     )
@@ -308,7 +297,7 @@ async def _priced(checked: Checked, run: Run, transport: Transport) -> Run:
     """The run, with prices where it had none so far and they can be had now."""
     if run.manifest.prices.rates is not None or run.is_complete:
         return run
-    book, warnings = await price_book(checked.job, transport)
+    book, warnings = await find_prices(checked.target.model, checked.job.prices, transport)
     if book.rates is None:
         return run
     late = f"prices were found after {run.progress.calls:,} rows were recorded: those without a cost stay so"
@@ -321,14 +310,14 @@ async def _priced(checked: Checked, run: Run, transport: Transport) -> Run:
 @contextlib.asynccontextmanager
 async def _connected(job: Job, http: "httpx.AsyncBaseTransport | None") -> AsyncIterator[Transport]:
     """The way to the service: over the network, through `http`, or to a simulator started for the length of the run."""
-    way(job, http)
+    describe_connection(job, http)
     with contextlib.ExitStack() as stack:
-        base_url, key = job.target.base_url, api_key(job) if http is None else "sk-not-needed-here"
+        base_url, key = job.target.base_url, api_key(job) if http is None else NO_KEY
         if job.target.is_simulator:
             base_url = "http://127.0.0.1"
             if http is None:
                 base_url = stack.enter_context(SimulatorProcess.start(simulator_behaviour(job))).base_url
-        transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http, trust=trust(job))
+        transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http, trust=tls_settings(job))
         try:
             yield transport
         finally:
@@ -349,7 +338,7 @@ class _Session(Struct, frozen=True):
     async def carry_out(self, progress: bool | None) -> RunSummary:
         """Carry the missing calls to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
         run, job = self.run, self.turn.checked.job
-        check_budget(job, run.manifest.prices, run.manifest.warnings)
+        check_budget(job, self.turn.checked.target, run.manifest.prices)
         started = time.monotonic()
         run.directory.lock.sign()
         shown = Progress(run.rows, run.progress.tally, on=progress)

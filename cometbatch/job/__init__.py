@@ -13,6 +13,7 @@ A map, imports running downwards only:
     sources     a file or a mapping, with --set over it -> tree
     document    YAML -> tree, and YAML's traps
     settings    Job and its parts
+    targets     what is asked: format, model, prompt, parameters
     urls        base URLs
     secrets     what looks like a key, and how values are shown
     tree        the nodes, their bounds, and the list of problems
@@ -24,12 +25,12 @@ from cometbatch.job.settings import (
     InputSettings,
     Job,
     LimitSettings,
-    MessageTemplate,
     OutputSettings,
     RetrySettings,
     SimulatorSettings,
     TargetSettings,
 )
+from cometbatch.job.targets import MessageTemplate, Target
 
 __all__ = [
     "InputSettings",
@@ -40,6 +41,7 @@ __all__ = [
     "OutputSettings",
     "RetrySettings",
     "SimulatorSettings",
+    "Target",
     "TargetSettings",
     "job_keys",
     "job_keys_markdown",

@@ -16,8 +16,9 @@ from cometbatch.job.keys import KEYS, MESSAGE_KEYS, PRICES, REQUIRED, SECTIONS, 
 from cometbatch.job.kinds import Kind, did_you_mean, expected
 from cometbatch.job.paths import absolute, given, place_result
 from cometbatch.job.secrets import join, refuse_secrets
-from cometbatch.job.settings import DELIMITERS, Job, MessageTemplate, template_words
+from cometbatch.job.settings import DELIMITERS, Job, template_words
 from cometbatch.job.sources import read_tree
+from cometbatch.job.targets import MessageTemplate
 from cometbatch.job.tree import List, Map, Node, Problems, Scalar, WrongError, is_null, place
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings

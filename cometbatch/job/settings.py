@@ -6,17 +6,17 @@ Guards that what is said of a job, in a fingerprint, a description or a `repr`, 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Self
 
 import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import JobError
-from cometbatch.job.secrets import printable
+from cometbatch.job.targets import MessageTemplate, Target, plain
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
-from cometbatch.prompt.template import RENDERING, PromptTemplate, TemplateError, compile_prompt
-from cometbatch.records import GenerationParams, Role
+from cometbatch.prompt.template import RENDERING, PromptTemplate, TemplateError
+from cometbatch.records import GenerationParams
 from cometbatch.wire import FormatName
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".parquet": None}
@@ -65,13 +65,6 @@ class TargetSettings(Struct, frozen=True):
     def service(self) -> str:
         """Who answers, as far as answers depend on it: "simulator", "loopback" whatever the port, or the base URL."""
         return "loopback" if is_loopback(self.base_url) else self.base_url
-
-
-class MessageTemplate(Struct, frozen=True):
-    """One message of the prompt, before a row fills it in."""
-
-    role: Role
-    template: str
 
 
 class LimitSettings(Struct, frozen=True):
@@ -138,13 +131,13 @@ class Job(Struct, frozen=True):
     simulator: SimulatorSettings | None = None
     source_path: Path | None = None
 
-    def prompt_template(self) -> PromptTemplate:
-        """The compiled prompt. Compiles anew at each call."""
-        return compile_prompt([(message.role, message.template) for message in self.messages])
+    def targets(self) -> tuple[Target, ...]:
+        """What is asked of each row."""
+        return (Target(self.target.format, self.target.model, self.messages, self.params),)
 
-    def prompt_template_for(self, columns: Sequence[str]) -> PromptTemplate:
-        """The compiled prompt, for a table with these columns. Raises `JobError` where it needs others."""
-        template = self.prompt_template()
+    def prompt_template_for(self, target: Target, columns: Sequence[str]) -> PromptTemplate:
+        """The compiled prompt of a target, for a table with these columns. Raises `JobError` where it needs others."""
+        template = target.prompt_template()
         try:
             template.check(columns)
         except TemplateError as error:
@@ -154,20 +147,19 @@ class Job(Struct, frozen=True):
 
     def fingerprint(self) -> dict[str, object]:
         """What in the job changes answers, as JSON-ready values by key path: two runs that differ here don't mix."""
-        target = {"format": self.target.format, "model": self.target.model, "service": self.target.service}
-        source = {"id": self.input.id, "encoding": self.input.encoding, "delimiter": self.input.delimiter}
-        fields: dict[str, object] = {f"target.{name}": value for name, value in target.items()}
-        fields |= {f"input.{name}": value for name, value in source.items()}
-        fields["output.prefix"] = self.output.prefix
-        fields["prompt.rendering"] = RENDERING
-        for index, message in enumerate(self.messages):
-            fields[f"prompt.messages[{index}].role"] = message.role
-            fields[f"prompt.messages[{index}].content"] = message.template
-        return fields | {f"params.{name}": value for name, value in _plain(self.params).items()}
+        (target,) = self.targets()
+        return target.fingerprint() | {
+            "target.service": self.target.service,
+            "input.id": self.input.id,
+            "input.encoding": self.input.encoding,
+            "input.delimiter": self.input.delimiter,
+            "output.prefix": self.output.prefix,
+            "prompt.rendering": RENDERING,
+        }
 
     def describe(self) -> dict[str, object]:
         """The whole job as JSON-ready values, for manifests and metadata; `places` are left out."""
-        return {name: value for name, value in _plain(self).items() if name != "places"}
+        return {name: value for name, value in plain(self).items() if name != "places"}
 
     @classmethod
     def from_description(cls, description: Mapping[str, object]) -> Self:
@@ -189,8 +181,3 @@ def _path(kind: type, value: object) -> object:
     if kind is not Path or not isinstance(value, str):
         raise msgspec.ValidationError(f"{value!r} is no {kind.__name__}")
     return Path(value)
-
-
-def _plain(value: Struct) -> dict[str, Any]:
-    """A Struct as JSON would give it back: Decimals and paths are strings, tuples are lists."""
-    return cast("dict[str, Any]", msgspec.json.decode(msgspec.json.encode(value, enc_hook=printable)))

@@ -1,16 +1,12 @@
-"""What a row costs, exactly: the catalog's prices or the job's own, frozen into a book that a whole run uses.
+"""What an answer costs, exactly: the catalog's prices or the job's own, frozen into a book that a whole run uses.
 
-Hides the many shapes of the public catalog and its two traps: prices that must not pass through floats, and codes
-that look like ids. Guards: money is exact `Decimal`; an unknown price or count is `None`, never 0; the rows' costs
-add up to the total to the last digit, because a rate has at most `RATE_DECIMALS` decimals and a rate is per million
-tokens, so that every cost is a whole number of 1e-18 US dollars (`COST_SCALE`).
+Guards: money is exact `Decimal`; an unknown price or count is `None`, never 0; the costs of the rows add up to the
+total to the last digit. That holds because a rate has at most `RATE_DECIMALS` decimals and is per million tokens, so
+that every cost is a whole number of 1e-18 US dollars (`COST_SCALE`).
 """
 
 import functools
-import json
-import re
-from collections.abc import Iterable, Iterator
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Final
 
 from msgspec import Struct
@@ -35,11 +31,8 @@ CHARACTERS_PER_TOKEN: Final = 4
 
 _RATE_UNIT: Final = Decimal(1).scaleb(-RATE_DECIMALS)
 _COST_UNIT: Final = Decimal(1).scaleb(-COST_SCALE)
-_NUMBER: Final = re.compile(r"[0-9]{1,30}(?:\.[0-9]{0,60})?(?:[eE][+-]?[0-9]{1,2})?")
-_MAX_MODELS: Final = 10**6  # a catalog that claims more than this claims nothing
-_MAX_SHOWN_CHARS: Final = 80
+_MAX_QUOTED_CHARS: Final = 80
 _NO_RATES: Final = Rates()
-_NOTHING = Decimal(0)
 _ONE = Decimal(1)
 
 
@@ -87,58 +80,26 @@ class CatalogEntry(Struct, frozen=True):
     upcoming: bool = False
 
 
-class Catalog(Struct, frozen=True):
-    """The models by id, and what was odd about the list."""
-
-    entries: dict[str, CatalogEntry]
-    warnings: tuple[str, ...] = ()
-
-    def find(self, model: str) -> CatalogEntry | None:
-        """The entry with this id; a code finds nothing, because it can't be called (contract sheet, section 8.1)."""
-        return self.entries.get(model)
-
-    def id_for_code(self, code: str) -> str | None:
-        """The id of the first model that has this code."""
-        return next((entry.id for entry in self.entries.values() if entry.code == code), None)
-
-
-class CatalogProblem(Struct, frozen=True):
-    """Why a body is no catalog."""
-
-    reason: str
-
-
-def parse_catalog(body: bytes) -> Catalog | CatalogProblem:
-    """The catalog in a reply of `GET /api/models`, in any of its shapes (contract sheet, sections 8.1 and 8.2).
-
-    Total: any bytes whatever get an answer. What can't be read of one model is unknown for that model only.
-    """
-    document = _decoded(body)
-    if isinstance(document, dict) and document.get("success") is False:
-        return CatalogProblem(_shown(document.get("message") or "the service refused to list its models"))
-    records = document.get("data") if isinstance(document, dict) else document
-    if not isinstance(records, list):
-        return CatalogProblem("the reply holds no list of models" if document is not None else "the reply is not JSON")
-    entries = [entry for entry in map(_entry, records) if entry is not None]
-    return Catalog(_by_id(entries), tuple(_oddities(document, records, entries)))
-
-
-def price_book(model: str, *, settings: PriceSettings, catalog: Catalog | None) -> tuple[PriceBook, list[str]]:
+def price_book(
+    model: str, *, settings: PriceSettings, entry: CatalogEntry | None = None
+) -> tuple[PriceBook, list[str]]:
     """The prices for a run with this model, and warnings for the person who pays.
 
-    Prices in `settings` win over the catalog's; `catalog` is None where it was not read. A price per request wins over
-    prices per token; a model priced per second has no known price for text (contract sheet, section 8.3). Rates are
-    rounded half-even to `RATE_DECIMALS`. The catalog's `ratio` is kept in the book but changes no rate.
+    Prices in `settings` win over those of `entry`, which is None where the catalog was not read or lists no such model.
+    A price per request wins over prices per token; a model priced per second has no known price for text (contract
+    sheet, section 8.3). Rates are rounded half-even to `RATE_DECIMALS`. The `ratio` of the entry is kept in the book
+    but changes no rate.
     """
-    entry = catalog.find(model) if settings.catalog and catalog is not None else None
+    if not settings.catalog:
+        entry = None
     own = settings.per_request is not None or settings.input is not None or settings.output is not None
     base = _own_basis(settings, entry) if own else _listed_basis(entry)
     rates = _with_cache_rates(base, settings)
-    warnings = list(_model_warnings(model, catalog)) if settings.catalog else []
+    warnings = []
     if rates is None and (settings.catalog or own):
         warnings.append(_why_unknown(model, entry, own=own))
     if rates is not None and not own and not any((rates.input, rates.output, rates.per_request)):
-        warnings.append(f"the catalog lists {_shown(model)} at no cost")
+        warnings.append(f"the catalog lists {quoted(model)} at no cost")
     source = _source(settings, base, own=own) if rates is not None else "none"
     ratio = entry.ratio if entry is not None and rates is not None and not own else None
     return PriceBook(model, source, rates, ratio), warnings
@@ -283,7 +244,7 @@ def _with_cache_rates(base: Rates, settings: PriceSettings) -> Rates | None:
 
 def _rate(price: Decimal) -> Decimal | None:
     """A price with at most `RATE_DECIMALS` decimals, otherwise as it was written; None if it can't be a price."""
-    if _price(price) is None:
+    if not is_price(price):
         return None
     rounded = ROUNDING.quantize(price, _RATE_UNIT)
     return price if rounded == price else rounded
@@ -306,104 +267,15 @@ def _why_unknown(model: str, entry: CatalogEntry | None, *, own: bool) -> str:
         reason = "the catalog prices it per second of media"
     else:
         reason = "the catalog's entry has no price for text"
-    return f"no known price for {_shown(model)}: {reason}; costs will be unknown"
+    return f"no known price for {quoted(model)}: {reason}; costs will be unknown"
 
 
-def _model_warnings(model: str, catalog: Catalog | None) -> Iterator[str]:
-    """What the catalog says about the list and the model, whether or not its prices are used."""
-    if catalog is None:
-        return
-    yield from catalog.warnings
-    entry = catalog.find(model)
-    if entry is None:
-        yield _not_listed(model, catalog.id_for_code(model))
-    elif entry.upcoming:
-        yield f"the catalog lists {_shown(model)} as upcoming: it may not be callable yet"
+def is_price(amount: Decimal) -> bool:
+    """Whether an amount can be a price: finite, from 0 to `MAX_RATE`."""
+    return amount.is_finite() and 0 <= amount <= MAX_RATE
 
 
-def _not_listed(model: str, right_id: str | None) -> str:
-    if right_id is not None:
-        return f"{_shown(model)} is a catalog code, not a model id: use {_shown(right_id)} as target.model"
-    return f"{_shown(model)} is not in the catalog: check target.model (some models can be called without being listed)"
-
-
-def _decoded(text: bytes) -> object:
-    """The JSON value, numbers as `Decimal`; None for what is not JSON."""
-    try:
-        return json.loads(text, parse_float=_decimal, parse_int=_decimal, parse_constant=_decimal)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _decimal(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation:  # an exponent of many digits
-        return Decimal("NaN")
-
-
-def _entry(record: object) -> CatalogEntry | None:
-    if not isinstance(record, dict) or not (model := _text(record.get("id"))):
-        return None
-    pricing = record.get("pricing")
-    prices = pricing if isinstance(pricing, dict) and _in_dollars(pricing.get("currency")) else {}
-    return CatalogEntry(
-        id=model,
-        code=_text(record.get("code")) or None,
-        input=_price(prices.get("input")),
-        output=_price(prices.get("output")),
-        per_request=_price(prices.get("per_request")),
-        per_second=_price(prices.get("per_second")),
-        ratio=_price(prices.get("ratio")),
-        upcoming=record.get("upcoming") is True,
-    )
-
-
-def _by_id(entries: Iterable[CatalogEntry]) -> dict[str, CatalogEntry]:
-    by_id: dict[str, CatalogEntry] = {}
-    for entry in entries:
-        by_id.setdefault(entry.id, entry)
-    return by_id
-
-
-def _oddities(document: object, records: list[object], entries: list[CatalogEntry]) -> Iterator[str]:
-    """What makes the list less than it should be, in words."""
-    total = document.get("total") if isinstance(document, dict) else None
-    if isinstance(total, Decimal) and total.is_finite() and len(records) < total <= _MAX_MODELS:
-        yield f"the catalog came short: {len(records)} of {int(total)} models"
-    if len(entries) < len(records):
-        yield f"{len(records) - len(entries)} records of the catalog are not models and were skipped"
-    counts = _by_id(entries)
-    if len(counts) < len(entries):
-        yield f"{len(entries) - len(counts)} models are in the catalog more than once; the first of each counts"
-    if not any(_is_priced(entry) for entry in entries):
-        yield "the catalog lists no prices"
-
-
-def _is_priced(entry: CatalogEntry) -> bool:
-    return any(price is not None for price in (entry.input, entry.output, entry.per_request, entry.per_second))
-
-
-def _price(value: object) -> Decimal | None:
-    """A price from 0 to `MAX_RATE`, given as a number or a numeric string; None for anything else."""
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-        value = Decimal(value.strip())
-    if not isinstance(value, Decimal) or not value.is_finite() or not 0 <= value <= MAX_RATE:
-        return None
-    return value.copy_abs()
-
-
-def _in_dollars(currency: object) -> bool:
-    """Whether the prices are US dollars. Other money is no price at all; no word on it means dollars."""
-    return currency is None or (isinstance(currency, str) and currency.strip().upper().startswith(("USD", "$")))
-
-
-def _text(value: object) -> str:
-    """A string that can be written anywhere: lone surrogates become question marks; "" for what is no string."""
-    return value.encode("utf-8", "replace").decode().strip() if isinstance(value, str) else ""
-
-
-def _shown(value: object) -> str:
-    """Foreign text in a message: cut, and with control characters escaped."""
-    text = _text(value) if isinstance(value, str) else str(value)
-    return repr(text if len(text) <= _MAX_SHOWN_CHARS else text[:_MAX_SHOWN_CHARS] + "…")
+def quoted(text: str) -> str:
+    """Foreign text for a message: in quotes, cut, with control characters escaped and lone surrogates replaced."""
+    text = text.encode("utf-8", "replace").decode().strip()
+    return repr(text if len(text) <= _MAX_QUOTED_CHARS else text[:_MAX_QUOTED_CHARS] + "…")

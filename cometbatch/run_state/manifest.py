@@ -9,6 +9,7 @@ from msgspec import Struct
 from cometbatch.errors import CheckpointError, DriftError
 from cometbatch.input import table as source
 from cometbatch.input.table import Identity
+from cometbatch.job import Target
 from cometbatch.records import Partition, PriceBook
 
 MANIFEST_VERSION: Final = 3
@@ -20,13 +21,10 @@ _SPOKEN: Final = {"prompt.rendering": "how prompts are rendered"}
 """Fields of a fingerprint that are no key of a job, in words."""
 
 
-class Target(Struct, frozen=True):
-    """What is asked, and at what price: wire format, model, message templates, generation parameters, price book."""
+class PricedTarget(Struct, frozen=True):
+    """What is asked, and at what price."""
 
-    format: str
-    model: str
-    prompt: list[Any]
-    params: dict[str, Any]
+    target: Target
     prices: PriceBook
 
 
@@ -55,7 +53,7 @@ class Manifest(Struct, frozen=True):
     input: Identity
     partition_rows: int
     columns: tuple[str, ...]
-    targets: tuple[Target, ...]
+    targets: tuple[PricedTarget, ...]
     job: dict[str, Any]
     slices: tuple[Slice, ...] = (Slice(),)
     needs: tuple[str, ...] = ()

@@ -21,7 +21,8 @@ from cometbatch.store import local
 Place: TypeAlias = Literal["free", "ours", "foreign"]
 """What stands where the result goes: nothing (or what the run was told to replace), its result, another file."""
 
-STATE_KEYS: Final = ("cometbatch.rounds", "cometbatch.slices", "cometbatch.bill")
+ROUNDS_KEY: Final = "cometbatch.rounds"
+STATE_KEYS: Final = (ROUNDS_KEY, "cometbatch.slices", "cometbatch.bill")
 """What a result says of the state of the run that it was published from: one that says another is published again."""
 
 

@@ -11,6 +11,7 @@ from cometbatch.errors import UsageError
 from cometbatch.records import HttpRequest, HttpResponse, PoolStats, TransportFailure
 from cometbatch.transport.backends import PoolBackend, Post
 from cometbatch.transport.http1.connection import NoReplyError
+from cometbatch.transport.key import check_key
 from cometbatch.transport.route import route_to
 from cometbatch.transport.tls import USUAL, tls_context
 from cometbatch.transport.tls import TlsSettings as TlsSettings
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from cometbatch.transport.httpx_backend import HttpxBackend
 
 REDACTED = "[key]"
-NOT_IN_KEYS = frozenset(" \"'`")  # what comes along when a key is copied with its surroundings
 MIN_KEY_CHARS = 11  # of any key of the service (contract sheet, section 1); shorter ones are placeholders like "none"
 DETAIL_CHARS = 300  # of a failure's words, which may quote what a broken server sent
 CATALOG_TIMEOUT_S = 30.0  # the official limit (contract sheet, section 1)
@@ -144,13 +144,3 @@ def describe_route(base_url: str, trust: TlsSettings = USUAL) -> str:
     if route.service.tls_name is not None and not trust.is_usual:
         tls_context(trust)
     return route.words + trust.words
-
-
-def check_key(key: str) -> str:
-    """The key as it can be sent, without surrounding white space or BOM. Raises `UsageError`, never quoting it."""
-    trimmed = key.strip().strip("\ufeff").strip()
-    if not trimmed:
-        raise UsageError("The API key is empty. Set its environment variable to the key itself.")
-    if not trimmed.isascii() or not trimmed.isprintable() or not NOT_IN_KEYS.isdisjoint(trimmed):
-        raise UsageError("The API key holds characters that no key has. Copy it again, without quotes or line breaks.")
-    return trimmed

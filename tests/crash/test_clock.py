@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 import cometbatch
-from cometbatch.commands import preflight
+from cometbatch.commands import row_maker
 from cometbatch.commands import run as batch
 from tests import virtual_time
 from tests.crash.test_power_cut import row_of
@@ -48,7 +48,7 @@ def test_a_clock_that_jumps_delays_and_loses_nothing(
 ) -> None:
     """Each look at the clock finds another day; a pause until a date is counted from the reply's own date."""
     clock = itertools.cycle(JUMPS[jumps])
-    for module in (batch, preflight):
+    for module in (batch, row_maker):
         monkeypatch.setattr(module, "now", lambda: next(clock))
     bench = Workbench(tmp_path)
     bench.write_rows(ROWS)

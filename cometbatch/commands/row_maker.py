@@ -1,0 +1,27 @@
+"""Puts a row maker together: the prompt's templates, the wire format, and what identifies a request."""
+
+import hashlib
+from collections.abc import Sequence
+
+from cometbatch import wire
+from cometbatch.commands.clock import now
+from cometbatch.job import Target
+from cometbatch.prompt.template import PromptTemplate
+from cometbatch.runner.row_maker import RowMaker
+
+
+def row_maker(target: Target, template: PromptTemplate, columns: Sequence[str], id_column: str | None) -> RowMaker:
+    """How rows of a table with these columns become requests to a target, whose compiled prompt is `template`.
+
+    Only the columns that are needed become Python values.
+    """
+    needed = set(columns) if template.needs_all_columns else set(template.columns_needed)
+    return RowMaker(
+        columns=tuple(name for name in columns if name in needed or name == id_column),
+        id_column=id_column,
+        render=template.render,
+        build=wire.FORMATS[target.format].request_builder(target.model, target.params),
+        hash_start=hashlib.sha256(f"{target.format}\n{target.model}\n".encode()),
+        now=now,
+        max_output_tokens=target.params.max_output_tokens,
+    )

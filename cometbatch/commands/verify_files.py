@@ -1,0 +1,84 @@
+"""`verify`, of each file as a whole: which files there are, whose they are, whether they can be read."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from cometbatch.commands.verify_report import Findings
+from cometbatch.errors import CheckpointError
+from cometbatch.input.table import Source
+from cometbatch.records import Partition
+from cometbatch.results import columns as output
+from cometbatch.results import parts
+from cometbatch.run_state import manifest as manifests
+from cometbatch.run_state.directory import RunDirectory
+from cometbatch.run_state.manifest import Manifest
+
+
+class FileChecks:
+    """Looks at the files of one run, each by its footer, its metadata and its pages."""
+
+    def __init__(self, directory: RunDirectory, manifest: Manifest, findings: Findings) -> None:
+        self._directory = directory
+        self._manifest = manifest
+        self._findings = findings
+        self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
+        self._columns = output.columns_of(manifest.columns)
+        self._metadata = manifests.metadata(manifest)
+        if manifest.priced_late:  # files written before say that there were no prices
+            self._metadata.pop(manifests.PRICES_KEY)
+
+    def check_strays(self, partitions: list[Partition]) -> None:
+        """Parts of no partition, which a reader of the data set would take in, and what a killed process left."""
+        files, known = self._directory.parts, {each.index for each in partitions}
+        ending = ".parquet" if files.is_dataset else ".part"
+        for path in sorted(files.folder.glob(f"*{ending}")):
+            if files.index(path.name) not in known:
+                self._findings.add("parts", "this file is no part of the run", where=path.name)
+        for path in self._directory.leftovers(known, self._directory.last_session()):
+            self._findings.add("leftovers", "left by a process that was killed", where=path.name)
+
+    def check_part(self, partition: Partition, opened: Source | None) -> pa.Schema | None:
+        """A part's schema; None where the part can't be read, or where its columns are not those of the run."""
+        path = self._directory.parts.path(partition.index)
+        if not path.exists():
+            self._findings.add("parts", "this part is missing", where=path.name)
+            return None
+        try:
+            info = parts.read_info(path, self._manifest.run_id, partition.index)
+        except CheckpointError as error:
+            self._findings.add("parts", str(error))
+            return None
+        if info.partition != partition:
+            self._findings.add("parts", f"these are other rows than {rows_of(partition)}", where=path.name)
+            return None
+        try:
+            schema = parts.check_part(path)
+        except CheckpointError as error:
+            self._findings.add("pages", str(error))
+            return None
+        self.check_metadata(path, schema.metadata or {})
+        return schema if self._has_columns(schema, path, opened) else None
+
+    def check_metadata(self, path: Path, found: dict[bytes, bytes]) -> None:
+        """A file's metadata name the run, the job and the prices of the manifest."""
+        for key, value in self._metadata.items():
+            if found.get(key.encode()) != value.encode():
+                self._findings.add("metadata", f"{key} is not the manifest's", where=path.name)
+
+    def _has_columns(self, schema: pa.Schema, path: Path, opened: Source | None) -> bool:
+        names = [*self._manifest.input.columns, *(self._prefix + column.name for column in self._columns)]
+        if schema.names != names:
+            self._findings.add("columns", "other columns, or in another order", where=path.name)
+            return False
+        expected = opened.schema if opened is not None else pa.schema(list(schema)[: -len(self._columns)])
+        types = output.joined_schema(expected, self._prefix, {}, self._columns).types
+        wrong = [name for name, one, two in zip(names, schema.types, types, strict=True) if one != two]
+        if wrong:
+            self._findings.add("columns", f"of another type: {', '.join(wrong)}", where=path.name)
+        return not wrong
+
+
+def rows_of(partition: Partition) -> str:
+    """The rows of a partition, in words."""
+    return f"rows {partition.first_row} to {partition.first_row + partition.row_count - 1}"

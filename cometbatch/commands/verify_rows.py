@@ -1,0 +1,222 @@
+"""`verify`, row by row: each part against the input, the published result, the job's prompts and the frozen prices."""
+
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from cometbatch.commands.verify_files import rows_of
+from cometbatch.commands.verify_report import Findings
+from cometbatch.input import table as source
+from cometbatch.records import Partition, Tally
+from cometbatch.results import columns as output
+from cometbatch.results import parts, row_checks
+from cometbatch.results import tally as tallies
+from cometbatch.run_state.manifest import Manifest
+from cometbatch.runner.row_maker import RowMaker
+
+NOT_IN_COLUMNS: Final = (
+    "charges",
+    "charges_usd",
+    "charges_unknown",
+    "charges_in_flight",
+    "rejected",
+    "rejected_cost_usd",
+    "largest_input_above_bytes",
+)
+"""Fields of a part's tally that its rows can't tell."""
+
+
+class RowChecks:
+    """Looks at the rows of one run's parts, some in memory at a time.
+
+    `maker` makes each row's request again; None where that can't be done. `same_rendering`: whether this program
+    renders prompts by the rules that the run was made with, so that the requests can be compared.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        published: "PublishedResult",
+        maker: RowMaker | None,
+        findings: Findings,
+        *,
+        same_rendering: bool,
+    ) -> None:
+        self._manifest = manifest
+        self._published = published
+        self._maker = maker
+        self._findings = findings
+        self._same_rendering = same_rendering
+        self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
+        self._columns = output.columns_of(manifest.columns)
+        unknown = set(NOT_IN_COLUMNS)
+        if not any(column.name == "reported_cost_usd" for column in self._columns):
+            unknown |= {name for name in Tally.__struct_fields__ if name.startswith(("reported", "differing"))}
+        self._no_tally = {name: getattr(Tally(), name) for name in unknown}
+
+    def check_part(self, path: Path, partition: Partition, schema: pa.Schema, original: pa.Table | None) -> None:
+        """One part. `original` are the input's own rows; None where they can't be had.
+
+        Raises `CheckpointError` where a page was damaged after its file was checked.
+        """
+        from_input, from_result = _Differences(self._manifest.input.columns), _Differences(schema.names)
+        totals = _Totals()
+        row = partition.first_row
+        for piece in parts.read_pieces(path):
+            if original is not None:
+                from_input.add(row, piece, original.slice(row - partition.first_row, piece.num_rows))
+            from_result.add(row, piece, self._published.take(piece.num_rows))
+            self._check_outcomes(path.name, row, piece, totals)
+            if self._maker is not None:
+                self._check_requests(path.name, row, piece, self._maker)
+            row += piece.num_rows
+        self._note_rows(path.name, from_input)
+        self._note_result(path.name, partition, from_result)
+        self._check_sums(path, partition, totals)
+
+    def _check_outcomes(self, place: str, first_row: int, piece: pa.Table, totals: "_Totals") -> None:
+        rates = self._manifest.prices.rates
+        for row, cells in enumerate(self._cells(piece), first_row):
+            where, contradiction = f"{place}, row {row}", row_checks.contradiction(cells)
+            totals.fit = totals.fit and contradiction is None
+            self._findings.add("outcomes", contradiction, where=where)
+            if cells["cost_usd"] is not None or not self._manifest.priced_late:
+                self._findings.add("costs", row_checks.wrong_cost(cells, rates), where=where)
+        if totals.fit:
+            outcomes = output.read_outcomes(piece, first_row, self._prefix, self._columns)
+            totals.tally = tallies.add(totals.tally, tallies.tally(outcomes))
+
+    def _check_requests(self, place: str, first_row: int, piece: pa.Table, maker: RowMaker) -> None:
+        rows = source.rows(piece, maker.columns)
+        for row, (cells, values) in enumerate(zip(self._cells(piece), rows, strict=True), first_row):
+            made, where = maker.make(row, values), f"{place}, row {row}"
+            self._findings.add("ids", row_checks.wrong_id(cells, made), where=where)
+            if self._same_rendering:
+                self._findings.add("requests", row_checks.wrong_request(cells, made), where=where)
+
+    def _cells(self, part: pa.Table) -> Iterator[dict[str, object]]:
+        """The output columns of each row, by their names without prefix."""
+        names = [column.name for column in self._columns]
+        chosen = part.select([self._prefix + name for name in names]).rename_columns(names)
+        return source.rows(chosen, names)
+
+    def _note_rows(self, place: str, differences: "_Differences") -> None:
+        if differences.other_columns:
+            self._findings.add("rows", "other columns than the input has", where=place)
+        else:
+            self._note_cells("rows", place, differences, words="is not the input's")
+
+    def _note_result(self, place: str, partition: Partition, differences: "_Differences") -> None:
+        if differences.are_unknown:
+            return
+        if differences.other_columns:
+            self._findings.add("result", "other columns than the parts have", where=self._published.path.name)
+        elif differences.lacks_rows:
+            self._findings.add("result", f"lacks rows of {rows_of(partition)}", where=self._published.path.name)
+        else:
+            self._note_cells("result", place, differences, words="is not the published result's")
+
+    def _note_cells(self, name: str, place: str, differences: "_Differences", *, words: str) -> None:
+        for row, column in differences.cells():
+            self._findings.add(name, f"{column} {words}", where=f"{place}, row {row}")
+
+    def _check_sums(self, path: Path, partition: Partition, totals: "_Totals") -> None:
+        if not totals.fit:
+            return
+        recorded = parts.read_info(path, self._manifest.run_id, partition.index).tally
+        if totals.tally != msgspec.structs.replace(recorded, **self._no_tally):
+            self._findings.add("sums", "its rows do not add up to the totals in its footer", where=path.name)
+
+
+class _Totals(Struct):
+    """What a part's rows add up to so far. `fit`: no row contradicts itself; only then is there a tally."""
+
+    fit: bool = True
+    tally: Tally = Tally()
+
+
+class _Differences:
+    """In what a part differs from another table: found piece by piece, told column by column."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._rows = {column: array("q") for column in columns}
+        self.are_unknown = self.other_columns = self.lacks_rows = False
+
+    def add(self, first_row: int, piece: pa.Table, other: pa.Table | None) -> None:
+        """Compare the next rows; `other` is `None` where they can't be had."""
+        columns = list(self._rows)
+        if other is None:
+            self.are_unknown = True
+        elif other.column_names != columns or other.schema.types != piece.select(columns).schema.types:
+            self.other_columns = True
+        elif other.num_rows != piece.num_rows:
+            self.lacks_rows = True
+        else:
+            for offset, column in row_checks.differences(piece, other, columns):
+                self._rows[column].append(first_row + offset)
+
+    def cells(self) -> Iterator[tuple[int, str]]:
+        """The row and the column of each cell that differs."""
+        for column, rows in self._rows.items():
+            yield from ((row, column) for row in rows)
+
+
+class PublishedResult:
+    """The published result, read once, some rows in memory at a time; what is wrong with the file is noted.
+
+    `check_metadata` is called with the file's metadata.
+    """
+
+    def __init__(
+        self, path: Path, findings: Findings, check_metadata: Callable[[Path, dict[bytes, bytes]], None]
+    ) -> None:
+        self.path = path
+        self._findings = findings
+        self._check_metadata = check_metadata
+        self._row_count: int | None = None  # by its footer; None before the first read, and once it can't be read
+        self._pieces = self._read()
+        self._held: pa.Table | None = None
+
+    def take(self, count: int) -> pa.Table | None:
+        """The next rows, `count` of them, or fewer where the file ends; `None` where they can't be had."""
+        while self._held is None or self._held.num_rows < count:
+            piece = next(self._pieces, None)
+            if piece is None:
+                break
+            self._held = piece if self._held is None else pa.concat_tables([self._held, piece])
+        if self._held is None or self._row_count is None:
+            return None
+        taken, self._held = self._held.slice(0, count), self._held.slice(count)
+        return taken
+
+    def skip(self, count: int) -> None:
+        """Pass over the next rows, one by one: together they can take much memory."""
+        for _ in range(count):
+            self.take(1)
+
+    def check_row_count(self, due: int) -> None:
+        """Call this after the last partition. It also opens the result of a table without rows."""
+        self.take(0)
+        rows = self._row_count
+        if rows is not None and rows != due:
+            self._findings.add("result", f"{rows:,} rows, the run has {due:,}", where=self.path.name)
+
+    def _read(self) -> Iterator[pa.Table]:
+        """Its rows in pieces, the first of which has none."""
+        if self.path.is_dir():
+            self._findings.skip("the parts themselves are the result", "result")
+            return
+        try:
+            with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=parts.READ_BYTES) as file:
+                self._check_metadata(self.path, file.metadata.metadata or {})
+                self._row_count = file.metadata.num_rows
+                yield from parts.pieces(file)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            self._row_count = None
+            self._findings.add("result", f"can't be read ({' '.join(str(error).split())})", where=self.path.name)

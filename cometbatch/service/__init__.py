@@ -1,0 +1,1 @@
+"""What the service tells of itself: its catalog of models and prices."""
