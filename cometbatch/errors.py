@@ -7,6 +7,8 @@ beside what it carries: a run that stopped has a summary (`results.summary`), a 
 
 from typing import Any, ClassVar
 
+WRONG_SYSTEM = "cometbatch runs on Linux, macOS and WSL. On Windows, install WSL and run cometbatch inside it."
+
 
 class CometbatchError(Exception):
     """Anything that this package raises on purpose. `exit_code` is what the command line ends with."""

@@ -68,7 +68,7 @@ WINDOWS_TO_DOUBT_PATH = 2  # windows of requests that only a wrong path explains
 Reply: TypeAlias = HttpResponse | TransportFailure
 ExchangeResult: TypeAlias = HttpResponse | TransportFailure | Exception
 """What an exchange calls back with: as the network has it, still to be read."""
-StopKind: TypeAlias = Literal["interrupted", "terminated", "refused", "budget"]
+StopKind: TypeAlias = Literal["interrupted", "terminated", "hung_up", "refused", "budget"]
 
 
 class Stop(Struct, frozen=True):
