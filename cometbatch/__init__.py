@@ -59,7 +59,11 @@ if TYPE_CHECKING:
 
     simulate = serve
 
+from cometbatch.errors import WRONG_SYSTEM as _WRONG_SYSTEM
+from cometbatch.errors import UsageError as _UsageError
 from cometbatch.version import VERSION as __version__  # noqa: N811
+
+_ONLY_ON_UNIX = ("fcntl", "resource")  # modules of Python that a run needs
 
 # Loaded at first use: `cometbatch --help` and code that needs one name should not pay for pyarrow and httpx.
 _HOMES = {
@@ -87,6 +91,11 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _HOME_OF[name]
-    value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    except ModuleNotFoundError as error:
+        if error.name in _ONLY_ON_UNIX:
+            raise _UsageError(_WRONG_SYSTEM) from error
+        raise
     globals()[name] = value
     return value

@@ -1,12 +1,10 @@
 """The command line: each command parses, calls the library function of the same name, and ends with an exit code."""
 
 import contextlib
-import ctypes
-import gc
+import errno
 import json
 import os
 import shlex
-import signal
 import sys
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, NoReturn, Protocol
 import click
 
 import cometbatch
+from cometbatch import process
 from cometbatch.errors import CometbatchError
 
 ALL_SUCCEEDED = 0
@@ -23,10 +22,8 @@ WRONG_USAGE = 2
 SOME_ROWS_FAILED = 3
 INTERRUPTED = 130
 TERMINATED = 143
+HUNG_UP = 129
 CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
-GC_EVERY_OBJECTS = 20_000
-M_MMAP_THRESHOLD = -3  # glibc's malloc.h
-MAPPED_BYTES = 1280 * 1024  # more than is read or written at a time, which comes and goes all the time
 CORRECTED_IN_THE_JOB = ("target.model", "target.base_url", "budget.max_cost_usd", "prompt, params and target")
 TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 
@@ -38,6 +35,7 @@ EXIT_CODES = (
     (4, "stopped at the budget; resumable with a higher one"),
     (5, "the service refuses the job (key, credit, model, address); resumable"),
     (6, "another process has the run"),
+    (HUNG_UP, "hung up (SIGHUP: the terminal was closed); resumable"),
     (INTERRUPTED, "interrupted (Ctrl-C); resumable"),
     (TERMINATED, "terminated (SIGTERM); resumable"),
 )
@@ -78,7 +76,6 @@ def run(
 ) -> None:
     """Run a job, or carry on with one that was interrupted."""
     job = cometbatch.load_job(job_file, overrides)
-    gc.freeze()  # what is loaded by now stays
     try:
         kinds = () if retry is None else retry.split(",")
         summary = cometbatch.run(job, fresh=fresh, retry=kinds, progress=False if quiet else None)
@@ -179,9 +176,9 @@ def _behaviour(
 
 def main() -> NoReturn:
     """The entry point: whatever happens becomes a sentence on standard error and an exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
-    _settle_memory()
+    process.prepare(_end_by_signal)
     try:
+        process.check_system()
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
         _end(INTERRUPTED, f"Interrupted. Carry on with: {_same_command()}")
@@ -200,18 +197,26 @@ def main() -> NoReturn:
     sys.exit(ALL_SUCCEEDED)
 
 
-def _terminate(_signal: int, _frame: object) -> NoReturn:
-    _end(TERMINATED, f"Terminated. Carry on with: {_same_command()}")
+def _end_by_signal(code: int) -> NoReturn:
+    _end(code, f"{'Hung up' if code == HUNG_UP else 'Terminated'}. Carry on with: {_same_command()}")
 
 
 def _report(report: Report, *, as_json: bool, warn: bool = True) -> None:
     for warning in report.to_dict().get("warnings", ()) if warn else ():
         _say(f"Warning: {warning}")
     try:
-        click.echo(json.dumps(report.to_dict(), ensure_ascii=False) if as_json else report.describe())
-    except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
-        sys.exit(CLOSED_PIPE)
+        click.echo(_json(report.to_dict()) if as_json else report.describe())
+    except OSError as error:
+        process.discard_output()
+        if error.errno == errno.EPIPE:  # whoever read the output has seen enough
+            sys.exit(CLOSED_PIPE)
+        if error.errno != errno.EIO:  # EIO: the terminal is gone, and the exit code says how the run ended
+            raise
+
+
+def _json(said: dict[str, Any]) -> bytes:
+    """One line of JSON. A byte of a file's name that is no text becomes an escape, from which Python gets it back."""
+    return json.dumps(said, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def _way_on(said: str) -> str:
@@ -233,33 +238,9 @@ def _same_command() -> str:
     return shlex.join(["cometbatch", *kept])
 
 
-def _settle_memory() -> None:
-    """How this process holds memory. For the command alone: a program that calls `cometbatch.run` has its own ways.
-
-    Imports and runs make many objects and hardly a cycle: to look for these each 700 objects takes 5 % of the time. And
-    Arrow reads when it is loaded which allocator to take: with the system's, which Python has its memory from as well,
-    a run needs 20 MB less than with the next best, since what the one gives back is there for the other.
-    """
-    gc.set_threshold(GC_EVERY_OBJECTS, *gc.get_threshold()[1:])
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    tunables = os.environ.get("GLIBC_TUNABLES", "")
-    if "MALLOC_MMAP_THRESHOLD_" not in os.environ and "glibc.malloc.mmap_threshold" not in tunables:
-        _map_large_blocks()
-
-
-def _map_large_blocks() -> None:
-    """Give a large block of memory back when it is freed, from the first row to the last.
-
-    glibc maps such a block by itself, but each time that one is freed it takes the next of its size from a heap
-    instead, and what stands between them keeps the heap: a run of 1,000,000 rows ended with 8 MB more than it began
-    with. Other C libraries have no such setting, and do not need it.
-    """
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
-
-
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    with contextlib.suppress(OSError):  # standard error may be gone; the exit code still says how it ended
+        click.echo(line, err=True)
 
 
 def _end(code: int, line: str) -> NoReturn:

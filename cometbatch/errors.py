@@ -1,15 +1,30 @@
 """Exceptions are for the run: each says what happened, where, and what to do about it.
 
-A row's failure is a value (`records.Failure`), never an exception.
+A row's failure is a value (`records.Failure`), never an exception. An error that carries more than words is defined
+beside what it carries: a run that stopped has a summary (`results.summary`), a template has places
+(`prompt.template`), a simulator has a process (`simulator.process`).
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+WRONG_SYSTEM = "cometbatch runs on Linux, macOS and WSL. On Windows, install WSL and run cometbatch inside it."
 
 
 class CometbatchError(Exception):
     """Anything that this package raises on purpose. `exit_code` is what the command line ends with."""
 
     exit_code: ClassVar[int] = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it is pickled and copied: class, `args` and attributes are restored, and `__init__` does not run.
+
+        Python's own way calls `__init__` with `args`, and breaks for a child whose `__init__` takes something else.
+        """
+        return _restored, (type(self), *self.args), self.__dict__
+
+
+def _restored(kind: type[CometbatchError], *args: object) -> CometbatchError:
+    return kind.__new__(kind, *args)
 
 
 class UsageError(CometbatchError):
@@ -19,7 +34,7 @@ class UsageError(CometbatchError):
 
 
 class JobError(UsageError):
-    """The job file can't be read or says something that can't be carried out."""
+    """The job file can't be read, or no run can do what it says."""
 
 
 class InputError(UsageError):
@@ -39,6 +54,6 @@ class CheckpointError(CometbatchError):
 
 
 class RunLockedError(CometbatchError):
-    """Another process is carrying out the same run."""
+    """Another process works on the same run."""
 
     exit_code: ClassVar[int] = 6

@@ -5,7 +5,6 @@ import fcntl
 import io
 import json
 import os
-import platform
 import pty
 import re
 import shlex
@@ -374,32 +373,6 @@ def test_help_and_version_load_nothing_heavy() -> None:
         )
         assert done.stdout.splitlines()[-1] == "loaded: []", arguments
     assert cometbatch.__version__ in done.stdout
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such heap")
-def test_a_large_block_is_given_back_when_it_is_freed() -> None:
-    """Also the second of a size, which glibc by itself takes from a heap that grows with the length of a run."""
-    program = (
-        "import contextlib, ctypes, sys\n"
-        "from pathlib import Path\n"
-        "from cometbatch.cli import main\n"
-        "sys.argv = ['cometbatch', '--version']\n"
-        "with contextlib.suppress(SystemExit):\n"
-        "    main()\n"
-        "libc = ctypes.CDLL(None)\n"
-        "libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]\n"
-        "def is_mapped(block):\n"
-        "    maps = Path('/proc/self/maps').read_text().splitlines()\n"
-        "    ranges = [[int(end, 16) for end in line.split()[0].split('-')] for line in maps if '[heap]' in line]\n"
-        "    return not any(start <= block < end for start, end in ranges)\n"
-        "for _ in range(2):\n"
-        "    block = libc.malloc(2_000_000)\n"
-        "    print('mapped' if is_mapped(block) else 'from the heap')\n"
-        "    libc.free(block)\n"
-    )
-    arguments = [sys.executable, "-c", program]
-    done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[1:] == ["mapped", "mapped"]
 
 
 def test_the_exit_codes_of_errors_are_in_the_table() -> None:

@@ -35,6 +35,7 @@ from cometbatch.results import parts
 from cometbatch.results import tally as tallies
 from cometbatch.results.summary import (
     BudgetReachedError,
+    HungUpRunError,
     InterruptedRunError,
     RunSummary,
     ServiceRefusedError,
@@ -71,6 +72,7 @@ WAITING_SHOWN_EVERY_S = 1.0
 STOPPED = {
     "budget": BudgetReachedError,
     "refused": ServiceRefusedError,
+    "hung_up": HungUpRunError,
     "interrupted": InterruptedRunError,
     "terminated": TerminatedRunError,
 }
@@ -481,12 +483,14 @@ async def _show_waiting(runner: Runner, partitions: Partitions, shown: Progress)
 
 @contextlib.contextmanager
 def _signals(runner: Runner, shown: Progress) -> Iterator[None]:
-    """First Ctrl-C or SIGTERM: finish what is in flight; a second: stop now. Only where signals reach us."""
+    """First Ctrl-C, SIGTERM or SIGHUP: finish what is in flight; a second: stop now. Only where signals reach us."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     loop = asyncio.get_running_loop()
     kinds = {signal.SIGINT: Stop("interrupted", "Interrupted."), signal.SIGTERM: Stop("terminated", "Terminated.")}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored: `nohup`, to outlive the terminal
+        kinds[signal.SIGHUP] = Stop("hung_up", "Hung up.")
     asked: list[Stop] = []
 
     def handle(stop: Stop) -> None:

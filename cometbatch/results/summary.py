@@ -227,6 +227,12 @@ class BudgetReachedError(RunStoppedError):
     exit_code = 4
 
 
+class HungUpRunError(RunStoppedError):
+    """SIGHUP, as when a terminal is closed: what was in flight is finished."""
+
+    exit_code = 129
+
+
 class InterruptedRunError(RunStoppedError):
     """Ctrl-C (SIGINT): what was in flight is finished."""
 

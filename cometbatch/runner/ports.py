@@ -27,7 +27,7 @@ from cometbatch.records import (
 Reply: TypeAlias = HttpResponse | TransportFailure
 ExchangeResult: TypeAlias = HttpResponse | TransportFailure | Exception
 """What an exchange calls back with: as the network has it, still to be read."""
-StopKind: TypeAlias = Literal["interrupted", "terminated", "refused", "budget"]
+StopKind: TypeAlias = Literal["interrupted", "terminated", "hung_up", "refused", "budget"]
 
 
 class Stop(Struct, frozen=True):
