@@ -178,7 +178,7 @@ def test_a_refused_key_ends_with_5_and_the_way_to_carry_on(bench: Workbench) -> 
     assert "target.key_env" in done.stderr
     last = done.stderr.splitlines()[-1]
     expected = shlex.join(["cometbatch", "run", str(job), "--json", "--set", "limits.concurrency=3"])
-    assert last == f"Carry on with: {expected}"
+    assert last == f"stopped at 0 of 12 rows; continue with: {expected}"
 
 
 def test_a_second_process_ends_with_6(bench: Workbench, server: StubServer) -> None:
@@ -266,7 +266,8 @@ def test_a_first_signal_finishes_what_is_in_flight(bench: Workbench, number: sig
             stdout, stderr = process.communicate(timeout=LIMIT_S)
         assert process.returncode == code
         assert re.search(r"finishing \d requests in flight", stderr)
-        assert stderr.splitlines()[-1] == f"Carry on with: {shlex.join(['cometbatch', 'run', str(job)])}"
+        line = f"stopped at {server.requests} of 100 rows; continue with: {shlex.join(['cometbatch', 'run', str(job)])}"
+        assert stderr.splitlines()[-1] == line
         assert "Traceback" not in stderr
         assert f"{server.requests} of 100 rows" in stdout
         status = cometbatch.status(bench.output)
@@ -349,13 +350,27 @@ def test_simulate_lists_its_faults() -> None:
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(cometbatch.FAULTS)
 
 
+def test_status_of_a_stopped_run_ends_with_the_command_that_resumes_it(bench: Workbench) -> None:
+    """With the job file and what was set over it, where these were given; the same command works when pasted."""
+    with StubServer(Trouble(refuse_key=True)) as server:
+        job = bench.write_job(target={**target(server), "model": "none"})
+        override = ("--set", f"target.model={MODEL}")
+        assert command("run", job, *override).returncode == 5
+    said = command("status", job, *override).stdout.splitlines()
+    assert "stopped" in said[0]
+    expected = shlex.join(["cometbatch", "run", str(job), *override])
+    assert said[-1] == f"stopped at 0 of 12 rows; continue with: {expected}"
+    assert command("status", bench.output).stdout.endswith("continue with: cometbatch run JOB_FILE\n")
+
+
 def test_every_command_and_option_is_documented() -> None:
-    """`--help` names each command with a sentence, and each option has its words."""
+    """`--help` names each command with a sentence and an example, and each option has its words."""
     page = command("--help")
     assert (page.returncode, page.stderr) == (0, "")
     for name, each in cli.commands.items():
         assert re.search(rf"^  {name} +\w", page.stdout, re.MULTILINE)
         assert each.help
+        assert f"Example: cometbatch {name} " in command(name, "--help").stdout
         options = [parameter for parameter in each.params if isinstance(parameter, click.Option)]
         assert all(option.help for option in options), name
 
@@ -568,9 +583,9 @@ def test_quiet_means_quiet() -> None:
 @pytest.mark.parametrize(
     ("fault", "way"),
     [
-        ("credit", "Carry on with: cometbatch run"),
-        ("model-not-found", "Correct the job, then run it again: cometbatch run"),
-        ("html-200", "Correct the job, then run it again: cometbatch run"),
+        ("credit", "stopped at 0 of 12 rows; continue with: cometbatch run"),
+        ("model-not-found", "stopped at 0 of 12 rows; correct the job, then continue with: cometbatch run"),
+        ("html-200", "stopped at 0 of 12 rows; correct the job, then continue with: cometbatch run"),
     ],
 )
 def test_just_the_same_command_is_advised_only_where_it_can_help(bench: Workbench, fault: str, way: str) -> None:

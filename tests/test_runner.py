@@ -960,7 +960,7 @@ def test_a_run_ends_with_its_last_answer_whatever_the_pace(cap: Decimal | None) 
 
 
 def test_the_loop_says_what_it_is_waiting_for() -> None:
-    """A pause that the service asks for with the seconds left, the rate limit, a service that answers nothing, the budget; else nothing."""
+    """A pause with the seconds left, the rate limit, a service that answers nothing, the budget; else nothing."""
 
     async def words(script: Script, at: float, max_cost_usd: Decimal | None = None, **options: Any) -> str:
         service = ScriptedService(script)

@@ -65,7 +65,7 @@ class Progress:
             self._update()
 
     def redraw(self, in_flight: int, waiting_for: str) -> None:
-        """Show the line again, also where nothing was recorded. `waiting_for`: what holds the next request back, or ""."""
+        """Show the line, also where nothing was recorded. `waiting_for`: what holds back the next request, or ""."""
         if self._bar.disable:
             return
         self._in_flight, self._waiting_for = in_flight, waiting_for
@@ -76,7 +76,7 @@ class Progress:
         self.retries += 1
 
     def pushed_back(self, wait_s: float) -> None:
-        """Count that the service asks to slow down. `wait_s`: seconds that everyone waits; 0: it is asked more slowly."""
+        """Count that the service asks to slow down. `wait_s`: seconds that all rows wait; 0: the rate falls instead."""
         self.pushbacks += 1
         if wait_s and not self._bar.disable:
             self._waiting_for = f"service asks to wait {math.ceil(wait_s)} s"

@@ -1,4 +1,4 @@
-"""`status`: what a run directory holds, while the run goes on or after, read without taking part in it."""
+"""`status`: what a run directory holds, during the run or after it. Only reads, and takes no lock."""
 
 from pathlib import Path
 from typing import Any
@@ -7,15 +7,20 @@ import polars as pl
 from msgspec import Struct
 
 from cometbatch.errors import UsageError
-from cometbatch.results.summary import RunSummary, late_warnings
+from cometbatch.results.summary import RunSummary, count, late_warnings
 from cometbatch.run_state import resume
 from cometbatch.run_state.directory import RunDirectory
 
 RUN_SUFFIX = ".run"
+RESUME_COMMAND = "cometbatch run JOB_FILE"
 
 
 class RunStatus(Struct, frozen=True):
-    """A run as its files tell it. `latency_s` are quantiles over committed rows; `None` before the first part."""
+    """A run as its files tell it.
+
+    `latency_s`: quantiles over committed rows, in seconds; `None` before the first part. `resume_command`: what a
+    person runs to continue, as far as it is known.
+    """
 
     summary: RunSummary
     running: bool
@@ -23,6 +28,7 @@ class RunStatus(Struct, frozen=True):
     partitions: int
     committed: int
     latency_s: dict[str, float] | None
+    resume_command: str = RESUME_COMMAND
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the summary's fields and the state of the run."""
@@ -37,19 +43,23 @@ class RunStatus(Struct, frozen=True):
 
     def describe(self) -> str:
         """A few lines for a person."""
-        state = "finished" if self.summary.finished else "running" if self.running else "stopped; run it to carry on"
+        summary = self.summary
+        state = "finished" if summary.finished else "running" if self.running else "stopped"
         lines = [
-            f"run {self.summary.run_id}, begun {self.created_at}: {state}",
+            f"run {summary.run_id}, begun {self.created_at}: {state}",
             f"partitions: {self.committed:,} of {self.partitions:,} committed",
-            self.summary.describe(),
+            summary.describe(),
         ]
         if self.latency_s:
             lines.append("latency: " + ", ".join(f"{name} {value:.2f} s" for name, value in self.latency_s.items()))
+        if state == "stopped":
+            place = f"stopped at {summary.tally.calls:,} of {count(summary.rows, 'row')}"
+            lines.append(f"{place}; continue with: {self.resume_command}")
         return "\n".join(lines)
 
 
-def status(path: str | Path) -> RunStatus:
-    """The status of the run at `path`: a run directory or the output beside it.
+def status(path: str | Path, *, resume_command: str = RESUME_COMMAND) -> RunStatus:
+    """The status of the run at `path`: a run directory or the output beside it. `resume_command` is for its words.
 
     Raises `UsageError` where there is no run, `CheckpointError` where its files are damaged.
     """
@@ -75,6 +85,7 @@ def status(path: str | Path) -> RunStatus:
         partitions=resume.partition_count(manifest),
         committed=len(progressed.committed),
         latency_s=_latency([directory.part_path(index) for index in progressed.committed], f"{prefix}latency_s"),
+        resume_command=resume_command,
     )
 
 

@@ -36,4 +36,4 @@ def format_rounded(amount: Decimal, *, up: bool = False) -> str:
     size = amount.copy_abs()
     decimals = 2 if size >= 1 else 4 if size >= HUNDREDTH_OF_A_CENT else 1 - size.adjusted()
     rounding = ROUND_CEILING if up else ROUND_HALF_EVEN
-    return f"${amount.quantize(Decimal(1).scaleb(-decimals), rounding, ROUNDING):,f}"
+    return f"${amount.quantize(Decimal((0, (1,), -decimals)), rounding, ROUNDING):,f}"
