@@ -51,71 +51,108 @@ class Report(Protocol):
         """The same, JSON-ready."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Example: cometbatch plan job.yaml && cometbatch run job.yaml",
+)
 @click.version_option(cometbatch.__version__, prog_name="cometbatch")
 def cli() -> None:
     """Run every row of a table through a language model, and get a table back."""
 
 
 job_file = click.argument("job_file", type=click.Path(path_type=Path))
-overrides = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the job.")
+overrides = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a value of the job file; repeatable."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 
-@cli.command()
+@cli.command(
+    short_help="Run a job, or resume one that was interrupted.",
+    epilog="Example: cometbatch run job.yaml --set limits.concurrency=64",
+)
 @job_file
 @overrides
 @as_json
-@click.option("--fresh", is_flag=True, help="Forget an earlier run of the same output, answers included.")
 @click.option(
-    "--retry", metavar="KIND[,KIND]", help="Answer again: failed, incomplete, an error kind or a finish reason."
+    "--fresh", is_flag=True, help="Delete an earlier run of the same output, with its answers, and start over."
 )
-@click.option("--quiet", is_flag=True, help="No progress line.")
+@click.option(
+    "--retry",
+    metavar="KIND[,KIND]",
+    help="Answer these rows again: failed, incomplete, an error kind or a finish reason.",
+)
+@click.option("--quiet", is_flag=True, help="Show no progress line.")
 def run(
     job_file: Path, overrides: tuple[str, ...], *, as_json: bool, fresh: bool, retry: str | None, quiet: bool
 ) -> None:
-    """Run a job, or carry on with one that was interrupted."""
+    """Run a job, or resume one that was interrupted. Rows that have an answer are not sent again.
+
+    JOB_FILE: the job, in YAML. The result is written where its output.path says. The summary goes to standard output;
+    the progress line, warnings and errors go to standard error.
+    """
     job = cometbatch.load_job(job_file, overrides)
     try:
         kinds = () if retry is None else retry.split(",")
         summary = cometbatch.run(job, fresh=fresh, retry=kinds, progress=False if quiet else None)
     except cometbatch.RunStoppedError as stopped:
         _report(stopped.summary, as_json=as_json, warn=False)
-        _say(f"{stopped}\n{_way_on(str(stopped))}")
+        _say(f"{stopped}\n{_way_on(str(stopped), stopped.summary)}")
         sys.exit(stopped.exit_code)
     _report(summary, as_json=as_json, warn=not summary.had_work)  # a session with work says them at its start
     sys.exit(ALL_SUCCEEDED if summary.all_succeeded else SOME_ROWS_FAILED)
 
 
-@cli.command(short_help="Check a job and show what it would send and cost.")
+@cli.command(
+    short_help="Check a job and show what it would send and cost.",
+    epilog="Example: cometbatch plan job.yaml",
+)
 @job_file
 @overrides
 @as_json
 def plan(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Check everything and show the first request, the row count and the estimated cost; sends no prompt."""
+    """Check a job and its input. Show the first request, the number of rows and the estimated cost.
+
+    Sends no prompt and writes no file. Prices are read from the service's public catalog unless the job has them.
+    """
     _report(cometbatch.plan(cometbatch.load_job(job_file, overrides)), as_json=as_json)
 
 
-@cli.command(short_help="Tell how a run stands.")
+@cli.command(
+    short_help="Show how far a run is and what it has cost.",
+    epilog="Example: cometbatch status job.yaml",
+)
 @click.argument("path", type=click.Path(path_type=Path))
 @overrides
 @as_json
 def status(path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Tell how a run stands, while it goes on or after. PATH: its job file, output or run directory."""
+    """Show how far a run is and what it has cost, during the run or after it. Sends nothing.
+
+    PATH: its job file, its output or its run directory.
+    """
     if path.suffix in (".yaml", ".yml"):
-        path = cometbatch.load_job(path, overrides).output.path
+        found = cometbatch.status(
+            cometbatch.load_job(path, overrides).output.path, resume_command=_run_command(path, overrides)
+        )
     elif overrides:
-        raise click.UsageError("--set is for a job file; an output or a run directory is looked at as it is.")
-    _report(cometbatch.status(path), as_json=as_json)
+        raise click.UsageError("--set is for a job file. Give the job file, or leave out --set.")
+    else:
+        found = cometbatch.status(path)
+    _report(found, as_json=as_json)
 
 
-@cli.command(short_help="Prove a finished run from its files.")
+@cli.command(
+    short_help="Check a finished run against its files.",
+    epilog="Example: cometbatch verify job.yaml",
+)
 @click.argument("path", type=click.Path(path_type=Path))
 @as_json
 def verify(path: Path, as_json: bool) -> None:
-    """Prove a finished run from its files: each row once, its own answer, the right cost. Changes and sends nothing.
+    """Check a finished run against its files: each row is there once, with its own answer and the right cost.
 
-    PATH: its job file, output or run directory.
+    Reads every file of the run; changes and sends nothing. Ends with exit code 3 where a check fails.
+
+    PATH: its job file, its output or its run directory.
     """
     is_job = path.suffix in (".yaml", ".yml")
     found = cometbatch.verify(cometbatch.load_job(path) if is_job else path)
@@ -123,23 +160,36 @@ def verify(path: Path, as_json: bool) -> None:
     sys.exit(ALL_SUCCEEDED if found.ok else SOME_ROWS_FAILED)
 
 
-@cli.command(short_help="Serve a simulated CometAPI on 127.0.0.1.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
-@click.option("--seed", default=0, show_default=True, help="The same seed and request give the same reply.")
-@click.option("--latency", default="0.5-1.5", show_default=True, metavar="S or MIN-MAX", help="Seconds to an answer.")
-@click.option("--rps", type=float, help="Requests admitted per second; beyond that comes 429.")
-@click.option("--fault", "faults", multiple=True, metavar="NAME:SHARE", help="For example 429:0.05; repeatable.")
-@click.option("--faults", "list_faults", is_flag=True, help="List the faults and end.")
-@click.option("--retry-after", is_flag=True, help="A 429 says how long to wait.")
-@click.option("--credit", metavar="USD", help="The balance; when it is spent comes 403.")
-@click.option("--catalog", default="full", show_default=True, help="Which shape of /api/models to answer.")
-@click.option("--no-quirks", is_flag=True, help="Replies without extra or missing fields.")
-@click.option("--until-stdin-closes", is_flag=True, help="End when standard input does.")
+@cli.command(
+    short_help="Serve a simulated CometAPI on 127.0.0.1.",
+    epilog="Example: cometbatch simulate --port 8000 --rps 50 --fault 429:0.05",
+)
+@click.option(
+    "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on; 0: any free one."
+)
+@click.option("--seed", default=0, show_default=True, help="The same seed and request get the same reply.")
+@click.option(
+    "--latency", default="0.5-1.5", show_default=True, metavar="S or MIN-MAX", help="Seconds that an answer takes."
+)
+@click.option("--rps", type=float, help="Requests per second; those above get 429.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME:SHARE",
+    help="A fault for a share of requests, such as 429:0.05; repeatable.",
+)
+@click.option("--faults", "list_faults", is_flag=True, help="List the names of all faults and exit.")
+@click.option("--retry-after", is_flag=True, help="Each 429 says how long to wait.")
+@click.option("--credit", metavar="USD", help="The account's balance; requests get 403 when it is spent.")
+@click.option("--catalog", default="full", show_default=True, help="Which form of /api/models to serve.")
+@click.option("--no-quirks", is_flag=True, help="Serve replies without extra or missing fields.")
+@click.option("--until-stdin-closes", is_flag=True, help="Exit when standard input is closed.")
 def simulate(list_faults: bool, port: int, until_stdin_closes: bool, **options: Any) -> None:
     """Serve a simulated CometAPI on 127.0.0.1, to try a job before paying for it.
 
-    Set target.base_url to the address that it prints, and the key's environment variable to anything of the shape
-    sk-0123456789.
+    Set target.base_url in the job to the address that it prints, and the environment variable COMETAPI_KEY to any text
+    such as sk-0123456789. For a job that needs no server of its own, target.base_url: simulator is enough.
     """
     if list_faults:
         for name, meaning in cometbatch.FAULTS.items():
@@ -181,9 +231,9 @@ def main() -> NoReturn:
         process.check_system()
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
-        _end(INTERRUPTED, f"Interrupted. Carry on with: {_same_command()}")
+        _end(INTERRUPTED, f"Interrupted. Continue with: {_same_command()}")
     except KeyboardInterrupt:
-        _end(INTERRUPTED, f"Interrupted. Carry on with: {_same_command()}")
+        _end(INTERRUPTED, f"Interrupted. Continue with: {_same_command()}")
     except click.ClickException as error:
         error.show()
         sys.exit(WRONG_USAGE)
@@ -198,7 +248,7 @@ def main() -> NoReturn:
 
 
 def _end_by_signal(code: int) -> NoReturn:
-    _end(code, f"{'Hung up' if code == HUNG_UP else 'Terminated'}. Carry on with: {_same_command()}")
+    _end(code, f"{'Hung up' if code == HUNG_UP else 'Terminated'}. Continue with: {_same_command()}")
 
 
 def _report(report: Report, *, as_json: bool, warn: bool = True) -> None:
@@ -219,15 +269,20 @@ def _json(said: dict[str, Any]) -> bytes:
     return json.dumps(said, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
-def _way_on(said: str) -> str:
-    """The same command, but where the job has to be corrected first, so that just the same would stop the same."""
-    if any(key in said for key in CORRECTED_IN_THE_JOB):
-        return f"Correct the job, then run it again: {_same_command()}"
-    return f"Carry on with: {_same_command()}"
+def _way_on(said: str, summary: "cometbatch.RunSummary") -> str:
+    """Where the run stopped and the command that resumes it, after a correction where it would stop again without."""
+    place = f"stopped at {summary.tally.calls:,} of {summary.rows:,} {'row' if summary.rows == 1 else 'rows'}"
+    correct = "correct the job, then " if any(key in said for key in CORRECTED_IN_THE_JOB) else ""
+    return f"{place}; {correct}continue with: {_same_command()}"
+
+
+def _run_command(path: Path, overrides: tuple[str, ...]) -> str:
+    """The command that runs this job with these values."""
+    return shlex.join(["cometbatch", "run", str(path), *(part for each in overrides for part in ("--set", each))])
 
 
 def _same_command() -> str:
-    """The command that was given, but for what would forget, or take back once more, what is done since."""
+    """The command that was given, without `--fresh` and `--retry`: these would reset what is done since."""
     arguments = iter(sys.argv[1:])
     kept: list[str] = []
     for argument in arguments:

@@ -1,4 +1,4 @@
-"""The README's tables that the code owns. `python -m tests.readme_tables` writes them; a test checks them."""
+"""The tables of README and docs/ that the code owns. `python -m tests.readme_tables` writes them; a test checks them."""
 
 import re
 from collections.abc import Iterable
@@ -9,7 +9,8 @@ from cometbatch.control import retry_table as retry
 from cometbatch.results import columns as output
 from tests.benchmarks import compare, model, report
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MEASURED = Path(__file__).parent / "benchmarks/results/raw.jsonl"
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
@@ -31,7 +32,7 @@ def tables() -> dict[str, str]:
 
 
 def renewed(text: str) -> str:
-    """A README's text with its tables as the code has them now."""
+    """A page's text with its tables as the code has them now."""
     known = tables()
     return MARKED.sub(lambda found: f"{found[1]}{known[found[2]].strip()}\n{found[4]}", text)
 
@@ -47,4 +48,5 @@ def _code(default: str) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(renewed(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")

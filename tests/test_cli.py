@@ -26,8 +26,9 @@ import pytest
 
 import cometbatch
 from cometbatch.cli import EXIT_CODES, cli
+from cometbatch.commands import progress_line
 from cometbatch.commands.progress_line import Progress
-from cometbatch.records import Answered, Completion, Tally, Usage
+from cometbatch.records import Answered, Completion, Failed, Failure, Tally, Usage
 from cometbatch.run_state.directory import RunDirectory
 from tests.stub_server import MODEL, StubServer, Trouble, wait_until
 from tests.workbench import KEY, KEY_ENV, Workbench, files
@@ -176,7 +177,7 @@ def test_a_refused_key_ends_with_5_and_the_way_to_carry_on(bench: Workbench) -> 
     assert "target.key_env" in done.stderr
     last = done.stderr.splitlines()[-1]
     expected = shlex.join(["cometbatch", "run", str(job), "--json", "--set", "limits.concurrency=3"])
-    assert last == f"Carry on with: {expected}"
+    assert last == f"stopped at 0 of 12 rows; continue with: {expected}"
 
 
 def test_a_second_process_ends_with_6(bench: Workbench, server: StubServer) -> None:
@@ -264,7 +265,8 @@ def test_a_first_signal_finishes_what_is_in_flight(bench: Workbench, number: sig
             stdout, stderr = process.communicate(timeout=LIMIT_S)
         assert process.returncode == code
         assert re.search(r"finishing \d requests in flight", stderr)
-        assert stderr.splitlines()[-1] == f"Carry on with: {shlex.join(['cometbatch', 'run', str(job)])}"
+        line = f"stopped at {server.requests} of 100 rows; continue with: {shlex.join(['cometbatch', 'run', str(job)])}"
+        assert stderr.splitlines()[-1] == line
         assert "Traceback" not in stderr
         assert f"{server.requests} of 100 rows" in stdout
         status = cometbatch.status(bench.output)
@@ -347,13 +349,27 @@ def test_simulate_lists_its_faults() -> None:
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(cometbatch.FAULTS)
 
 
+def test_status_of_a_stopped_run_ends_with_the_command_that_resumes_it(bench: Workbench) -> None:
+    """With the job file and what was set over it, where these were given; the same command works when pasted."""
+    with StubServer(Trouble(refuse_key=True)) as server:
+        job = bench.write_job(target={**target(server), "model": "none"})
+        override = ("--set", f"target.model={MODEL}")
+        assert command("run", job, *override).returncode == 5
+    said = command("status", job, *override).stdout.splitlines()
+    assert "stopped" in said[0]
+    expected = shlex.join(["cometbatch", "run", str(job), *override])
+    assert said[-1] == f"stopped at 0 of 12 rows; continue with: {expected}"
+    assert command("status", bench.output).stdout.endswith("continue with: cometbatch run JOB_FILE\n")
+
+
 def test_every_command_and_option_is_documented() -> None:
-    """`--help` names each command with a sentence, and each option has its words."""
+    """`--help` names each command with a sentence and an example, and each option has its words."""
     page = command("--help")
     assert (page.returncode, page.stderr) == (0, "")
     for name, each in cli.commands.items():
         assert re.search(rf"^  {name} +\w", page.stdout, re.MULTILINE)
         assert each.help
+        assert f"Example: cometbatch {name} " in command(name, "--help").stdout
         options = [parameter for parameter in each.params if isinstance(parameter, click.Option)]
         assert all(option.help for option in options), name
 
@@ -403,7 +419,7 @@ def on_a_terminal(arguments: list[str], columns: int) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("columns", [80, 0])
-def test_the_progress_line_tells_rows_endings_tokens_and_cost(bench: Workbench, columns: int) -> None:
+def test_the_progress_line_tells_rows_time_rate_cost_and_requests_in_flight(bench: Workbench, columns: int) -> None:
     """On a terminal of the usual width, and on one that doesn't know its width, the bill so far can be read."""
     bench.write_rows(60)
     with StubServer(latency_s=(0.1, 0.2)) as server:
@@ -412,12 +428,11 @@ def test_the_progress_line_tells_rows_endings_tokens_and_cost(bench: Workbench, 
     assert code == 0
     lines = [line for line in re.split(r"[\r\n]+", shown) if "%" in line]
     assert all(len(line) <= 80 for line in lines)
-    pattern = r" *(\d+)% (\d+)/60, (\d+) ok/0 incomplete/0 failed, ([\d,]+) tokens, \$(\d+\.\d{4}), (\d+) in flight"
-    states = [found for line in lines if (found := re.match(pattern, line))]
+    pattern = r" *(\d+)% (\d+)/60 · \d+:\d\d (?:left|elapsed) · [\d.]+/s · \$([\d.]+) · (\d+) in flight *"
+    states = [found for line in lines if (found := re.fullmatch(pattern, line))]
     assert len(states) >= 3
-    assert all(state[2] == state[3] for state in states)
-    assert [int(states[0][2]), int(states[-1][2]), int(states[-1][6])] == [0, 60, 0]
-    costs = [Decimal(state[5]) for state in states]
+    assert [int(states[0][2]), int(states[-1][2]), int(states[-1][4])] == [0, 60, 0]
+    costs = [Decimal(state[3]) for state in states]
     assert costs == sorted(costs)
     assert costs[-1] == cometbatch.status(bench.output).summary.tally.cost_usd.quantize(Decimal("0.0001"))
     assert "60 of 60 rows" in shown
@@ -456,9 +471,9 @@ def test_a_terminal_that_is_gone_is_no_reason_to_fail(writes: int) -> None:
 @pytest.mark.parametrize(
     ("costs", "words"),
     [
-        ([None, None], "14 tokens, cost unknown"),
-        ([None, Decimal("0.1")], "$0.1000 and 1 rows unpriced"),
-        ([Decimal("0.1"), Decimal("0.2")], "$0.3000, "),
+        ([None, None], " · cost unknown · "),
+        ([None, Decimal("0.1")], " · $0.1000 (1 unpriced) · "),
+        ([Decimal("0.1"), Decimal("0.2")], " · $0.3000 · "),
     ],
 )
 def test_an_unknown_cost_is_not_shown_as_nothing(costs: list[Decimal | None], words: str) -> None:
@@ -471,11 +486,66 @@ def test_an_unknown_cost_is_not_shown_as_nothing(costs: list[Decimal | None], wo
     assert words in stream.getvalue()
 
 
+def drawn(stream: io.StringIO) -> str:
+    """The line as it was drawn last."""
+    return re.split(r"[\r\n]+", stream.getvalue().rstrip())[-1].rstrip()
+
+
+def test_the_progress_line_is_redrawn_before_the_first_answer() -> None:
+    """Nothing has come yet, and still a person sees that requests are in flight and what the next one waits for."""
+    stream = io.StringIO()
+    progress = Progress(100, Tally(), on=True, stream=stream)
+    progress.redraw(9, "rate limit")
+    assert re.fullmatch(r"  0% 0/100 · 0:0\d elapsed · 0/s · \$0 · 9 in flight · waiting: rate limit", drawn(stream))
+    progress.redraw(8, "")
+    assert drawn(stream).endswith(" · 8 in flight")
+    progress.close()
+
+
+def test_the_progress_line_shows_rows_that_fell_short_when_there_are_some() -> None:
+    """Failed and incomplete rows of earlier sessions and of this one are counted; none is not worth a word."""
+    stream = io.StringIO()
+    progress = Progress(100, Tally(succeeded=20, incomplete=1), on=True, stream=stream)
+    assert drawn(stream).endswith(" · 0 in flight · 1 incomplete")
+    failure = Failure("timeout", "no answer")
+    progress.recorded([Failed(0, None, 1, 0.1, datetime.now(UTC), "", failure)], 5)
+    progress.redraw(5, "")
+    assert drawn(stream).startswith(" 22% 22/100 · ")
+    assert drawn(stream).endswith(" · 5 in flight · 1 incomplete · 1 failed")
+    progress.close()
+
+
+@pytest.mark.parametrize("columns", [100, 60, 40, 20, 5])
+def test_the_progress_line_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """What matters less leaves the line first, so that it never wraps; rows and failures stay the longest."""
+    monkeypatch.setattr(progress_line, "USUAL_TERMINAL", (columns, 24))
+    stream = io.StringIO()
+    progress = Progress(100_000, Tally(succeeded=23_000, failed=2, cost_usd=Decimal("1.5")), on=True, stream=stream)
+    progress.redraw(256, "service asks to wait 30 s")
+    line = drawn(stream)
+    assert len(line) < columns
+    assert line.startswith(" 23% 23,002/100,000"[: columns - 1])
+    assert ("2 failed" in line) is (columns > 30)
+    assert ("waiting" in line) is (columns == 100)
+    progress.close()
+
+
+def test_a_terminal_without_the_dot_gets_another_separator() -> None:
+    """A line for a terminal whose encoding is ASCII holds ASCII alone."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    progress = Progress(100, Tally(), on=True, stream=stream)
+    progress.redraw(9, "")
+    progress.close()
+    stream.seek(0)
+    assert " | 9 in flight" in stream.read()
+
+
 def test_quiet_means_quiet() -> None:
     """With the line off, nothing is drawn, but what must be said still is."""
     stream = io.StringIO()
     progress = Progress(2, Tally(), on=False, stream=stream)
     progress.recorded([succeeded(None)], 1)
+    progress.redraw(1, "rate limit")
     progress.pushed_back(1)
     assert stream.getvalue() == ""
     progress.say("Stopping.")
@@ -486,9 +556,9 @@ def test_quiet_means_quiet() -> None:
 @pytest.mark.parametrize(
     ("fault", "way"),
     [
-        ("credit", "Carry on with: cometbatch run"),
-        ("model-not-found", "Correct the job, then run it again: cometbatch run"),
-        ("html-200", "Correct the job, then run it again: cometbatch run"),
+        ("credit", "stopped at 0 of 12 rows; continue with: cometbatch run"),
+        ("model-not-found", "stopped at 0 of 12 rows; correct the job, then continue with: cometbatch run"),
+        ("html-200", "stopped at 0 of 12 rows; correct the job, then continue with: cometbatch run"),
     ],
 )
 def test_just_the_same_command_is_advised_only_where_it_can_help(bench: Workbench, fault: str, way: str) -> None:

@@ -17,6 +17,7 @@ import cometbatch
 from cometbatch.commands.progress_line import Progress
 from cometbatch.control.budget import Budget
 from cometbatch.money import prices as pricing
+from cometbatch.money.exact import format_rounded
 from cometbatch.money.prices import PriceSettings, likely_cost, price_book
 from cometbatch.records import Completion, Outcome, PossibleCharge, PriceBook, Rates, Tally, Usage
 from cometbatch.results import row_checks
@@ -161,9 +162,35 @@ def paid(cost: Decimal) -> Outcome:
     return answered(Completion("x", "stop"), cost)
 
 
+@given(st.decimals(min_value="1e-18", max_value="1e20", places=18))
+def test_an_amount_for_a_person_is_rounded_and_never_to_nothing(amount: Decimal) -> None:
+    """It is close to the amount, not $0 where something was spent, and no less than the amount where it is a bound."""
+    shown, bound = (Decimal(format_rounded(amount, up=up).strip("$").replace(",", "")) for up in (False, True))
+    assert abs(shown - amount) <= max(amount / 20, Decimal("0.00005"))
+    assert shown > 0
+    assert amount <= bound
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        ("0", "$0"),
+        ("0.00055", "$0.0006"),
+        ("0.0123", "$0.0123"),
+        ("0.3", "$0.3000"),
+        ("0.0000254", "$0.000025"),
+        ("12.345", "$12.34"),
+        ("1234.5", "$1,234.50"),
+    ],
+)
+def test_how_amounts_are_shown(amount: str, shown: str) -> None:
+    """Cents from a dollar on, four decimals below, two digits below a hundredth of a cent."""
+    assert format_rounded(Decimal(amount)) == shown
+
+
 @CONTEXTS
-def test_what_is_shown_of_a_bill_is_all_of_it(context: Any) -> None:
-    """On the progress line, in the summary, and in a proof's words against a row."""
+def test_what_is_shown_of_a_bill_is_right_to_the_cent_and_exact_in_json(context: Any) -> None:
+    """On the progress line, in the summary, and to the last digit in JSON and in a proof's words against a row."""
     stream = io.StringIO()
     with context():
         progress = Progress(2, Tally(cost_usd=LONG), on=True, stream=stream)
@@ -174,9 +201,9 @@ def test_what_is_shown_of_a_bill_is_all_of_it(context: Any) -> None:
         said = summary.to_dict(), summary.describe()
         cells = outcomes_table([paid(LONG)]).to_pylist()[0]
         wrong = row_checks.wrong_cost(cells, None)
-    assert "$12345678901234567890.1236," in stream.getvalue()
+    assert "$12,345,678,901,234,567,890.12 · " in stream.getvalue()
     assert said[0]["thrown_cost_usd"] == "24691357802469135780.246913578024691356"
-    assert "at most $24691357802469135780.246913578024691356" in said[1]
+    assert "up to $24,691,357,802,469,135,780.25 for" in said[1]
     assert wrong is not None
     assert str(LONG) in wrong
 

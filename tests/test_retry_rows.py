@@ -231,7 +231,10 @@ def test_what_was_taken_back_stays_on_the_bill(finished: Workbench) -> None:
         assert (summary.replaced.calls, summary.replaced.incomplete, summary.replaced.failed) == (4, 2, 2)
         assert summary.replaced.cost_usd == 2 * CUT_COST
         assert summary.cost_usd == sum(finished.result()["cost_usd"].to_pylist())
-        assert "replaced answers: 4, $0.000025, on top of the cost above" in summary.describe()
+        assert (
+            "4 rows were answered again; their earlier answers cost $0.000025 (not in the cost above)"
+            in summary.describe()
+        )
         assert summary.to_dict()["replaced"] == {"rows": 4, "cost_usd": "0.000025", "unpriced": 0}
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, TypeGuard
@@ -959,7 +960,7 @@ def test_a_run_ends_with_its_last_answer_whatever_the_pace(cap: Decimal | None) 
 
 
 def test_the_loop_says_what_it_is_waiting_for() -> None:
-    """Pushback with its end on the clock, the rate limit, a service that answers nothing, the budget; else nothing."""
+    """A pause with the seconds left, the rate limit, a service that answers nothing, the budget; else nothing."""
 
     async def words(script: Script, at: float, max_cost_usd: Decimal | None = None, **options: Any) -> str:
         service = ScriptedService(script)
@@ -972,12 +973,15 @@ def test_the_loop_says_what_it_is_waiting_for() -> None:
         await running
         return said
 
-    assert run(words(always(refused(429, retry_after="90")), 30.0)).startswith("pushback until 1")
-    assert run(words(always(answer(), latency=0.1), 5.0, limits=Limits(requests_per_minute=6))) == "the rate limit"
+    said = run(words(always(refused(429, retry_after="90")), 30.0))
+    found = re.fullmatch(r"service asks to wait (\d+) s", said)
+    assert found
+    assert 55 <= int(found[1]) <= 65
+    assert run(words(always(answer(), latency=0.1), 5.0, limits=Limits(requests_per_minute=6))) == "rate limit"
     dying = when(lambda now: answer() if now < 1 else refused(503), latency=0.05)
     assert "probing" in run(words(dying, 20.0, adaptive=True))
     assert run(words(always(answer(), latency=9.0), 3.0)) == ""
-    assert "budget" in run(words(always(answer(), latency=9.0), 3.0, Decimal(1), budget=Budget(Decimal(2), Decimal(0))))
+    assert run(words(always(answer(), latency=9.0), 3.0, Decimal(1), budget=Budget(Decimal(2), Decimal(0)))) == "budget"
 
 
 # -- room ------------------------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def test_a_job_that_changed_before_its_first_answer_still_counts_what_was_in_fli
     stopped_after(bench.job(), 0)
     RunDirectory(bench.run_directory).write_marks([3, 7])
     summary = carry_out(bench.job(prompt={"system": "Be long."}), Network())
-    assert (summary.all_succeeded, summary.resent, summary.all_thrown.charges) == (True, 2, 2)
+    assert (summary.all_succeeded, summary.resent, summary.possible_charges.charges) == (True, 2, 2)
 
 
 def test_a_job_that_changed_before_its_first_answer_keeps_the_bill(bench: Workbench) -> None:
@@ -145,10 +145,19 @@ def test_a_job_that_changed_before_its_first_answer_keeps_the_bill(bench: Workbe
     asked: list[httpx.Request] = []
     with pytest.raises(cometbatch.RunStoppedError) as caught:
         carry_out(bench.job(limits={"concurrency": 1}), Network(answer=answer))
-    thrown = caught.value.summary.all_thrown
+    thrown = caught.value.summary.possible_charges
     assert thrown.charges == 1
     summary = carry_out(bench.job(prompt={"system": "Be long."}), Network())
-    assert summary.all_thrown == thrown
+    assert summary.possible_charges == thrown
+
+
+def test_a_stopped_run_that_was_moved_is_resumed(bench: Workbench) -> None:
+    """Job, input, output and run directory in another folder: only the rows that are missing are sent."""
+    stopped_after(bench.job(), 5)
+    elsewhere = Workbench(bench.folder.rename(bench.folder.with_name("elsewhere")))
+    network = Network()
+    assert carry_out(elsewhere.job(), network).all_succeeded
+    assert network.posts == 12 - 5
 
 
 # -- fresh -------------------------------------------------------------------------------------------------------------

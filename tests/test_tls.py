@@ -739,5 +739,5 @@ def test_a_run_shows_its_certificate_and_counts_its_connections(
     counted = summary.to_dict()["pool"]
     assert summary.all_succeeded
     assert (counted["requests"], counted["most_open"] <= counted["opened"] <= 12) == (12, True)
-    assert f"this session: connections: 12 requests over {counted['opened']}, at most " in summary.describe()
+    assert f"this session: 12 requests over {counted['opened']} connection" in summary.describe()
     assert cometbatch.status(bench.output).to_dict()["pool"] is None

@@ -1,87 +1,86 @@
 """How the run goes, on one line of standard error; silent where that is no terminal. Never why a run fails."""
 
 import functools
+import math
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, NoReturn, TextIO, TypeAlias
 
 from tqdm import tqdm
 
-from cometbatch.money.exact import EXACT
+from cometbatch.money.exact import EXACT, format_rounded
 from cometbatch.records import Answered, Outcome, Tally
 from cometbatch.results.columns import answered_in
 
 Bar: TypeAlias = "tqdm[NoReturn]"  # it counts; it iterates over nothing
 
-# What a person asks first comes first, since a narrow terminal cuts the line; what is left over is the bar.
-LINE = "{percentage:3.0f}% {n_fmt}/{total_fmt}{postfix}, {remaining} left, {rate_fmt} {bar}"
-DRAWN_EVERY_S = 0.1
+DRAWN_EVERY_S = 0.1  # seconds between two drawings while outcomes come; more often is faster than an eye
+SAMPLE_EVERY_S = 1.0  # seconds between two samples of the row count
+SAMPLES = 300  # the rate is that of the later half of them: at most the last 2.5 minutes
 USUAL_TERMINAL = (80, 24)  # columns and lines, for terminals that do not know their size
+SEPARATOR, ASCII_SEPARATOR = " · ", " | "
+LEAVES_FIRST = ("rate", "in_flight", "waiting", "time", "cost", "incomplete", "failed")
+"""The pieces of the line in the order in which they leave it where the terminal is too narrow for all."""
 
 
 class Progress:
-    """Counts what is recorded and shows it: rows, rate, in flight, how rows ended, tokens, cost so far, time left.
+    """Counts what is recorded and shows it: rows, time left, rate, cost, requests in flight, rows that fell short.
 
     `done` is what earlier sessions recorded. `on` forces the line on or off; by default it follows the terminal.
     """
 
     def __init__(self, rows: int, done: Tally, *, on: bool | None = None, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
-        self._ok, self._incomplete, self._failed = done.succeeded, done.incomplete, done.failed
-        self._tokens = done.input_tokens + done.output_tokens
+        self._rows, self._done = rows, done.calls
+        self._incomplete, self._failed = done.incomplete, done.failed
         self._cost: Decimal = done.cost_usd
         self._unpriced = done.unpriced
         self._in_flight = 0
-        self._undrawn = 0
+        self._waiting_for = ""
+        self._started = time.monotonic()
+        self._samples = deque([(self._started, self._done)], maxlen=SAMPLES)
         self._next_draw = 0.0
         self.retries = 0
         self.pushbacks = 0
         shown = self._stream.isatty() if on is None else on
         self._bar: Bar = tqdm(disable=True)
         if shown:
-            self._draw(lambda: self._show(rows, done.calls))
+            self._draw(self._show)
 
     def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:
         """Count outcomes, and show it if the last time that it was shown is long enough ago for an eye."""
         if self._bar.disable:
             return
         self._in_flight = in_flight
-        self._undrawn += len(outcomes)
         answered = answered_in(outcomes)
-        succeeded = sum([outcome.status == "succeeded" for outcome in answered])
-        self._ok += succeeded
-        self._incomplete += len(answered) - succeeded
+        self._done += len(outcomes)
+        self._incomplete += sum([outcome.status == "incomplete" for outcome in answered])
         self._failed += len(outcomes) - len(answered)
         self._add(answered)
-        if (now := time.monotonic()) >= self._next_draw:
-            self._next_draw = now + DRAWN_EVERY_S
+        if time.monotonic() >= self._next_draw:
             self._update()
 
-    def _update(self) -> None:
-        self._bar.set_postfix_str(self._words(), refresh=False)
-        undrawn, self._undrawn = self._undrawn, 0
-        self._draw(lambda: self._bar.update(undrawn))
+    def redraw(self, in_flight: int, waiting_for: str) -> None:
+        """Show the line, also where nothing was recorded. `waiting_for`: what holds back the next request, or ""."""
+        if self._bar.disable:
+            return
+        self._in_flight, self._waiting_for = in_flight, waiting_for
+        self._update()
 
     def retried(self) -> None:
         """Count one more attempt."""
         self.retries += 1
 
     def pushed_back(self, wait_s: float) -> None:
-        """Say that everyone waits because the service pushes back; 0 s: it is only asked more slowly."""
+        """Count that the service asks to slow down. `wait_s`: seconds that all rows wait; 0: the rate falls instead."""
         self.pushbacks += 1
-        if not wait_s:
-            return
-        self._bar.set_postfix_str(f"waiting {wait_s:.1f} s for the service, {self._words()}", refresh=False)
-        self._draw(self._bar.refresh)
-
-    def waiting(self, reason: str) -> None:
-        """Say what keeps the next request back, in a few words; "" where nothing does."""
-        if reason and not self._bar.disable:
-            self._bar.set_postfix_str(f"waiting for {reason}, {self._words()}", refresh=False)
-            self._draw(self._bar.refresh)
+        if wait_s and not self._bar.disable:
+            self._waiting_for = f"service asks to wait {math.ceil(wait_s)} s"
+            self._update()
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
@@ -91,23 +90,21 @@ class Progress:
 
     def close(self) -> None:
         """Draw the last state and leave it standing."""
-        self._in_flight = 0
-        self._update()
-        self._draw(self._bar.refresh)
+        self._in_flight, self._waiting_for = 0, ""
+        if not self._bar.disable:
+            self._update()
         self._draw(self._bar.close)
 
-    def _show(self, rows: int, done: int) -> None:
-        self._bar = tqdm(
-            total=rows,
-            initial=done,
-            unit="row",
-            file=self._stream,
-            bar_format=LINE,
-            **_shape(self._stream),
-            mininterval=0.2,
-            smoothing=0.1,
-            postfix=self._words(),
-        )
+    def _show(self) -> None:
+        self._bar = tqdm(total=self._rows, file=self._stream, bar_format="{desc}", **_shape(self._stream))
+        self._update()
+
+    def _update(self) -> None:
+        now = time.monotonic()
+        self._next_draw = now + DRAWN_EVERY_S
+        if now - self._samples[-1][0] >= SAMPLE_EVERY_S:
+            self._samples.append((now, self._done))
+        self._draw(lambda: self._bar.set_description_str(self._line(now)))
 
     def _draw(self, draw: Callable[[], object]) -> None:
         """A terminal that is gone ends the line, not the run."""
@@ -117,23 +114,67 @@ class Progress:
             self._bar.disable = True
 
     def _add(self, answered: Sequence[Answered]) -> None:
-        usages = [outcome.completion.usage for outcome in answered]
-        self._tokens += sum([(usage.input_tokens or 0) + (usage.output_tokens or 0) for usage in usages])
         costs = [outcome.cost_usd for outcome in answered]
         known = [cost for cost in costs if cost is not None]
         self._unpriced += len(costs) - len(known)
         self._cost = functools.reduce(EXACT.add, known, self._cost)
 
-    def _words(self) -> str:
-        return (
-            f"{self._ok} ok/{self._incomplete} incomplete/{self._failed} failed, "
-            f"{self._tokens:,} tokens, {self._bill()}, {self._in_flight} in flight"
-        )
+    def _line(self, now: float) -> str:
+        """The pieces that there is room for. The last column stays free, where some terminals begin a new line."""
+        room = (self._bar.format_dict["ncols"] or USUAL_TERMINAL[0]) - 1
+        separator = SEPARATOR if _can_say(self._stream, SEPARATOR) else ASCII_SEPARATOR
+        pieces = self._pieces(now)
+        leaving = iter(LEAVES_FIRST)
+        while len(line := separator.join(filter(None, pieces.values()))) > room:
+            if (name := next(leaving, None)) is None:
+                return line[: max(0, room)]
+            pieces.pop(name)
+        return line
+
+    def _pieces(self, now: float) -> dict[str, str]:
+        """The line's pieces by name, in their order; "" where there is nothing to tell."""
+        then, done_then = self._samples[len(self._samples) // 2]
+        rate = (self._done - done_then) / (now - then) if now > then else 0.0
+        left = self._rows - self._done
+        share = 100 * self._done // self._rows if self._rows else 100
+        return {
+            "rows": f"{share:3d}% {self._done:,}/{self._rows:,}",
+            "time": f"{_clock(left / rate)} left" if rate and left else f"{_clock(now - self._started)} elapsed",
+            "rate": _rate(rate),
+            "cost": self._bill(),
+            "in_flight": f"{self._in_flight:,} in flight",
+            "incomplete": f"{self._incomplete:,} incomplete" if self._incomplete else "",
+            "failed": f"{self._failed:,} failed" if self._failed else "",
+            "waiting": f"waiting: {self._waiting_for}" if self._waiting_for else "",
+        }
 
     def _bill(self) -> str:
         if self._unpriced and not self._cost:
             return "cost unknown"
-        return f"${self._cost:.4f}" + (f" and {self._unpriced:,} rows unpriced" if self._unpriced else "")
+        return format_rounded(self._cost) + (f" ({self._unpriced:,} unpriced)" if self._unpriced else "")
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds, as 0:04; hours before them where there are some."""
+    minutes, second = divmod(math.ceil(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours:,}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def _rate(rate: float) -> str:
+    """Rows a second, or a minute where there are few."""
+    if rate and rate < 0.1:  # noqa: PLR2004 - what one decimal can show
+        return f"{60 * rate:.1f}/min"
+    return f"{rate:,.0f}/s" if rate >= 10 or not rate else f"{rate:.1f}/s"  # noqa: PLR2004 - two digits are enough
+
+
+def _can_say(stream: TextIO, text: str) -> bool:
+    """Whether the terminal's encoding has these characters."""
+    try:
+        text.encode(stream.encoding or "utf-8")
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True
 
 
 def _shape(stream: TextIO) -> dict[str, Any]:

@@ -472,7 +472,7 @@ async def _show_waiting(runner: Runner, partitions: Partitions, shown: Progress)
     is_told = is_slow = False
     while True:
         await asyncio.sleep(WAITING_SHOWN_EVERY_S)
-        shown.waiting(runner.waiting_for())
+        shown.redraw(runner.in_flight, runner.waiting_for())
         if (silence := runner.silence()) and not is_told:
             shown.say(f"Warning: {silence}")
         is_told = bool(silence)

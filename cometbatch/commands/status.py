@@ -1,4 +1,4 @@
-"""`status`: what a run directory holds, while the run goes on or after, read without taking part in it."""
+"""`status`: what a run directory holds, during the run or after it. Only reads, and takes no lock."""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +7,19 @@ import polars as pl
 from msgspec import Struct
 
 from cometbatch.errors import UsageError
-from cometbatch.results.summary import RunSummary, late_warnings
+from cometbatch.results.summary import RunSummary, count, late_warnings
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.run import directory_at, find
 
+RESUME_COMMAND = "cometbatch run JOB_FILE"
+
 
 class RunStatus(Struct, frozen=True):
-    """A run as its files tell it. `latency_s` are quantiles over committed rows; `None` before the first part."""
+    """A run as its files tell it.
+
+    `latency_s`: quantiles over committed rows, in seconds; `None` before the first part. `resume_command`: what a
+    person runs to continue, as far as it is known.
+    """
 
     summary: RunSummary
     running: bool
@@ -22,6 +28,7 @@ class RunStatus(Struct, frozen=True):
     partitions: int
     committed: int
     latency_s: dict[str, float] | None
+    resume_command: str = RESUME_COMMAND
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the summary's fields and the state of the run."""
@@ -37,20 +44,24 @@ class RunStatus(Struct, frozen=True):
 
     def describe(self) -> str:
         """A few lines for a person."""
-        state = "finished" if self.summary.finished else "running" if self.running else "stopped; run it to carry on"
-        in_flight = f", {self.in_flight:,} requests in flight" if self.running else ""
+        summary = self.summary
+        state = "finished" if summary.finished else "running" if self.running else "stopped"
+        in_flight = f", {count(self.in_flight, 'request')} in flight" if self.running else ""
         lines = [
-            f"run {self.summary.run_id}, begun {self.created_at}: {state}{in_flight}",
+            f"run {summary.run_id}, begun {self.created_at}: {state}{in_flight}",
             f"partitions: {self.committed:,} of {self.partitions:,} committed",
-            self.summary.describe(),
+            summary.describe(),
         ]
         if self.latency_s:
             lines.append("latency: " + ", ".join(f"{name} {value:.2f} s" for name, value in self.latency_s.items()))
+        if state == "stopped":
+            place = f"stopped at {summary.tally.calls:,} of {count(summary.rows, 'row')}"
+            lines.append(f"{place}; continue with: {self.resume_command}")
         return "\n".join(lines)
 
 
-def status(path: str | Path) -> RunStatus:
-    """The status of the run at `path`: a run directory or the output beside it.
+def status(path: str | Path, *, resume_command: str = RESUME_COMMAND) -> RunStatus:
+    """The status of the run at `path`: a run directory or the output beside it. `resume_command` is for its words.
 
     Raises `UsageError` where there is no run, `CheckpointError` where its files are damaged.
     """
@@ -80,6 +91,7 @@ def status(path: str | Path) -> RunStatus:
         partitions=found.partition_count,
         committed=len(progress.committed),
         latency_s=_latency(paths, f"{found.prefix}latency_s"),
+        resume_command=resume_command,
     )
 
 

@@ -4,7 +4,7 @@
 have. Comparing, negating a sign by `copy_abs` and formatting do not ask that context, so operators may do those.
 """
 
-from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
 from typing import Final
 
 DIGITS: Final = 100
@@ -12,6 +12,8 @@ DIGITS: Final = 100
 
 EXACT: Final = Context(prec=DIGITS, rounding=ROUND_HALF_EVEN, traps=[Inexact, InvalidOperation])
 """For what must not be rounded: a rounded cost is a bug, not a cost."""
+
+HUNDREDTH_OF_A_CENT: Final = Decimal("0.0001")  # US dollars
 
 ROUNDING: Final = Context(prec=DIGITS, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
 """For what is rounded on purpose: to a column's decimals, and estimates."""
@@ -21,3 +23,17 @@ def format_amount(amount: Decimal) -> str:
     """An amount in full, without exponent or trailing zeros."""
     text = f"{amount:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def format_rounded(amount: Decimal, *, up: bool = False) -> str:
+    """An amount in US dollars for a person: $12.35, $0.0123, $0.000025; $0 is exactly nothing.
+
+    Cents from a dollar on, four decimals below it, two digits below a hundredth of a cent. `up`: never less than the
+    amount, for what is a bound.
+    """
+    if not amount:
+        return "$0"
+    size = amount.copy_abs()
+    decimals = 2 if size >= 1 else 4 if size >= HUNDREDTH_OF_A_CENT else 1 - size.adjusted()
+    rounding = ROUND_CEILING if up else ROUND_HALF_EVEN
+    return f"${amount.quantize(Decimal((0, (1,), -decimals)), rounding, ROUNDING):,f}"

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import CometbatchError
-from cometbatch.money.exact import EXACT, format_amount
+from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.records import PoolStats, PriceBook, Tally, Usage
 
 
@@ -17,10 +17,10 @@ class RunSummary(Struct, frozen=True):
     """The state of a run after a session: what every row so far came to, whoever recorded it.
 
     `finished`: every row has an outcome and the result is published. `had_work`: False where that was so before this
-    session, so that it sent and changed nothing. `elapsed_s`, `retries`, `pushbacks` and `pool` are of this session
-    alone; `pool` counts the request for prices, too, and is `None` where nothing was sent, or not over our connections.
-    `replaced`: what was taken back to be answered again, over all sessions; it may have been billed too. `reopened`:
-    how many rows this session took back; `None` where that was not asked for.
+    session, so that it sent and changed nothing. `elapsed_s` (seconds), `retries`, `pushbacks` (times that the service
+    asked to slow down) and `pool` are of this session alone; `pool` counts the request for prices, too, and is `None`
+    where nothing was sent, or not over our connections. `replaced`: earlier outcomes of rows that `--retry` reset, over
+    all sessions; they may have been billed. `reopened`: how many rows this session reset; `None` without `--retry`.
     """
 
     run_id: str
@@ -57,12 +57,12 @@ class RunSummary(Struct, frozen=True):
     def cost_usd(self) -> Decimal | None:
         """The exact sum over the priced rows; `None` where no row that was, or may have been, billed has a price."""
         billed = self.succeeded + self.incomplete
-        is_unknown = self.tally.unpriced == billed if billed else self.all_thrown.charges > 0
+        is_unknown = self.tally.unpriced == billed if billed else self.possible_charges.charges > 0
         return None if is_unknown else self.tally.cost_usd
 
     @property
-    def all_thrown(self) -> Tally:
-        """The attempts that may have been billed beyond the rows' cost, those before a `--retry` included."""
+    def possible_charges(self) -> Tally:
+        """Possible charges beyond the rows' cost, those from before a `--retry` included."""
         now, before = self.tally, self.replaced
         return Tally(
             charges=now.charges + before.charges,
@@ -73,8 +73,8 @@ class RunSummary(Struct, frozen=True):
 
     @property
     def resent(self) -> int:
-        """Rows sent again after a crash, over all sessions: what came of them before is not known."""
-        return self.all_thrown.charges_in_flight
+        """Rows sent again after a crash, over all sessions. Whether they were answered before it is not known."""
+        return self.possible_charges.charges_in_flight
 
     @property
     def is_uncounted(self) -> bool:
@@ -111,9 +111,9 @@ class RunSummary(Struct, frozen=True):
                 "differing_cost_usd": format_amount(tally.differing_reported_usd),
                 "differing_priced_usd": format_amount(tally.differing_cost_usd),
             },
-            "thrown": self.all_thrown.charges,
-            "thrown_cost_usd": format_amount(self.all_thrown.charges_usd),
-            "thrown_unpriced": self.all_thrown.charges_unknown,
+            "thrown": self.possible_charges.charges,
+            "thrown_cost_usd": format_amount(self.possible_charges.charges_usd),
+            "thrown_unpriced": self.possible_charges.charges_unknown,
             "price_source": self.prices.source,
             "resent": self.resent,
             "replaced": {
@@ -130,55 +130,20 @@ class RunSummary(Struct, frozen=True):
         }
 
     def describe(self) -> str:
-        """A few lines for a person."""
-        lines = [self._rows(), self._tokens(), self._bill(), *self._reported()]
+        """A few lines for a person. Amounts are rounded; `to_dict` has the exact ones."""
+        lines = [self._rows(), self._tokens(), self._bill(), *self._reported(), *self._charges(), *self._replaced()]
         if session := "; ".join(self._session()):
             lines.append(f"this session: {session}")
-        lines.extend(self._replaced())
-        lines.extend(self._thrown())
         lines.append(f"result: {self.output}" if self.finished else "no result yet: the run is not finished")
         if not self.had_work:
-            lines.append("it was finished before: nothing was sent, nothing was changed")
+            lines.append("Already complete; nothing was sent.")
         return "\n".join(lines)
-
-    def _session(self) -> Iterator[str]:
-        if self.retries or self.pushbacks:
-            yield f"{self.retries:,} retries, {self.pushbacks:,} times the service pushed back"
-        if (pool := self.pool) is not None:
-            most = f"at most {pool.most_open:,} open at once"
-            yield f"connections: {pool.requests:,} requests over {pool.opened:,}, {most}"
-
-    def _replaced(self) -> Iterator[str]:
-        if self.replaced.calls:
-            unpriced = f", {self.replaced.unpriced:,} without a price" if self.replaced.unpriced else ""
-            spent = f"${format_amount(self.replaced.cost_usd)}{unpriced}, on top of the cost above"
-            yield f"replaced answers: {self.replaced.calls:,}, {spent}"
-        if self.reopened is not None:
-            yield f"taken back by --retry: {self.reopened:,} rows" if self.reopened else "no row matches --retry"
-
-    def _reported(self) -> Iterator[str]:
-        """What the service itself says; the currency is presumed, so it is told apart and never added."""
-        tally = self.tally
-        if tally.reported:
-            yield f"the service's own word: ${format_amount(tally.reported_cost_usd)} for {tally.reported:,} answers"
-
-    def _thrown(self) -> Iterator[str]:
-        """What may have been billed beyond the rows' cost, and why."""
-        tally = self.all_thrown
-        if not tally.charges:
-            return
-        unknown = f", {tally.charges_unknown:,} of them without a price" if tally.charges_unknown else ""
-        resent = f", {self.resent:,} of them rows in flight when an earlier session died" if self.resent else ""
-        yield (
-            f"besides: {tally.charges:,} attempts may be billed that brought no answer{resent}: "
-            f"at most ${format_amount(tally.charges_usd)}{unknown}"
-        )
 
     def _rows(self) -> str:
         tally = self.tally
         return (
-            f"{tally.calls:,} of {self.rows:,} rows: {tally.succeeded:,} succeeded, {tally.incomplete:,} incomplete, "
-            f"{tally.failed:,} failed{_kinds(tally.failures)}"
+            f"{tally.calls:,} of {count(self.rows, 'row')}: {tally.succeeded:,} succeeded, "
+            f"{tally.incomplete:,} incomplete, {tally.failed:,} failed{_kinds(tally.failures)}"
         )
 
     def _tokens(self) -> str:
@@ -190,25 +155,77 @@ class RunSummary(Struct, frozen=True):
         return f"tokens: {tally.input_tokens:,} in{cached}, {tally.output_tokens:,} out{reasoning}"
 
     def _bill(self) -> str:
-        cost = self.cost_usd
-        known = "cost: unknown" if cost is None else f"cost: ${format_amount(cost)} (prices: {self.prices.source})"
-        uncounted = min(self.tally.uncounted, self.tally.unpriced) if self.prices.rates is not None else 0
-        rest = self.tally.unpriced - uncounted
-        return known + _rows_without(uncounted, "token counts") + _rows_without(rest, "a price")
+        cost, tally = self.cost_usd, self.tally
+        bound = "at least " if tally.unpriced else ""
+        known = "unknown" if cost is None else f"{bound}{format_rounded(cost)} (prices: {self.prices.source})"
+        uncounted = min(tally.uncounted, tally.unpriced) if self.prices.rates is not None else 0
+        rest = tally.unpriced - uncounted
+        return f"cost: {known}" + _rows_without(uncounted, "token counts") + _rows_without(rest, "a price")
+
+    def _reported(self) -> Iterator[str]:
+        """What the service itself says; the currency is presumed, so it is told apart and never added."""
+        tally = self.tally
+        if tally.reported:
+            reported = format_rounded(tally.reported_cost_usd)
+            yield f"cost that the service reported: {reported} for {count(tally.reported, 'answer')}"
+
+    def _charges(self) -> Iterator[str]:
+        """What may have been billed beyond the rows' cost, and why."""
+        tally = self.possible_charges
+        if not tally.charges:
+            return
+        bounded, unbounded = tally.charges - tally.charges_unknown, tally.charges_unknown
+        amounts = (
+            [f"up to {format_rounded(tally.charges_usd, up=True)} for {count(bounded, 'request')}"] if bounded else []
+        )
+        amounts += [f"an unknown amount for {count(unbounded, 'request')}"] if unbounded else []
+        is_uncounted = self.tally.uncounted or self.replaced.uncounted
+        reason = "that got no answer or no token counts" if is_uncounted else "that got no answer"
+        resent = f" ({self.resent:,} in flight when an earlier session ended)" if self.resent else ""
+        yield f"possible extra charge: {' and '.join(amounts)} {reason}{resent}"
+
+    def _replaced(self) -> Iterator[str]:
+        if self.reopened is not None:
+            yield f"--retry reset {count(self.reopened, 'row')}" if self.reopened else "no row matches --retry"
+        replaced = self.replaced
+        if replaced.calls:
+            again = "answered again" if self.finished else "reset to be answered again"
+            bound, unpriced = (
+                ("at least ", f", {replaced.unpriced:,} without a price") if replaced.unpriced else ("", "")
+            )
+            spent = f"{bound}{format_rounded(replaced.cost_usd)}{unpriced} (not in the cost above)"
+            were = "row was" if replaced.calls == 1 else "rows were"
+            yield f"{replaced.calls:,} {were} {again}; their earlier answers cost {spent}"
+
+    def _session(self) -> Iterator[str]:
+        if self.retries:
+            yield f"{self.retries:,} {'retry' if self.retries == 1 else 'retries'}"
+        if self.pushbacks:
+            yield f"the service asked to slow down {count(self.pushbacks, 'time')}"
+        if (pool := self.pool) is not None:
+            used = f"{count(pool.requests, 'request')} over {count(pool.opened, 'connection')}"
+            yield f"{used}, at most {pool.most_open:,} open at once"
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things: 1 row, 2,000 rows."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def late_warnings(tally: Tally, prices: PriceBook) -> Iterator[str]:
     """What only the answers could show."""
     if tally.uncounted:
         what = "token use" if prices.rates is not None and prices.rates.per_request is not None else "cost"
-        yield f"{tally.uncounted:,} answers came without token counts: their {what} is unknown"
+        whose = "its" if tally.uncounted == 1 else "their"
+        yield f"{count(tally.uncounted, 'answer')} came without token counts: {whose} {what} is unknown"
     if tally.differing:
         theirs, ours = format_amount(tally.differing_reported_usd), format_amount(tally.differing_cost_usd)
-        yield f"the service reported ${theirs} for {tally.differing:,} answers; at this run's prices they cost ${ours}"
+        answers = count(tally.differing, "answer")
+        yield f"the service reported ${theirs} for {answers}; at this run's prices they cost ${ours}"
 
 
 class RunStoppedError(CometbatchError):
-    """The run ended before its last row and can be carried on; `summary` holds what it came to so far."""
+    """The run ended before its last row and can be resumed; `summary` holds what it came to so far."""
 
     def __init__(self, message: str, summary: RunSummary) -> None:
         super().__init__(message)
@@ -216,7 +233,7 @@ class RunStoppedError(CometbatchError):
 
 
 class ServiceRefusedError(RunStoppedError):
-    """The service refuses the job: key, credit, model, path, or nothing but pushback."""
+    """The service refuses the job (key, credit, model, path), or answers nothing."""
 
     exit_code = 5
 
@@ -246,11 +263,11 @@ class TerminatedRunError(RunStoppedError):
 
 
 def _kinds(failures: dict[str, int]) -> str:
-    return f" ({', '.join(f'{count:,} {kind}' for kind, count in sorted(failures.items()))})" if failures else ""
+    return f" ({', '.join(f'{rows:,} {kind}' for kind, rows in sorted(failures.items()))})" if failures else ""
 
 
-def _rows_without(count: int, what: str) -> str:
-    return f"; {count:,} rows without {what}" if count else ""
+def _rows_without(rows: int, what: str) -> str:
+    return f"; {count(rows, 'row')} without {what}" if rows else ""
 
 
 def _part(tokens: int, words: str) -> str:

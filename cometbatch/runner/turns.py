@@ -17,7 +17,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import assert_never
 
@@ -203,12 +203,12 @@ class Runner:
         """What keeps the next request back, in a few words for a person; "" where nothing does."""
         pause_s = self._limits.paused_until - self._time()
         if pause_s > 0:
-            return f"pushback until {self._now() + timedelta(seconds=pause_s):%H:%M:%S} UTC"
+            return f"service asks to wait {math.ceil(pause_s)} s"
         if self._pace is not None and self._pace.is_probing:
-            return "the service: nothing answers, probing"
+            return "no answers, probing"
         if self._waits_for_budget:
-            return "the budget: what is in flight may use up the rest"
-        return "the rate limit" if self._is_limited else ""
+            return "budget"
+        return "rate limit" if self._is_limited else ""
 
     def silence(self) -> str:
         """What a person should know who waits for answers in vain; "" as long as there is nothing to tell."""
