@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from cometbatch.control import retry_table as retry
 from cometbatch.control.budget import Budget
-from cometbatch.input.table import Identity
+from cometbatch.input.files import Identity
 from cometbatch.limiting.limits import Limits
 from cometbatch.records import (
     Answered,

@@ -19,12 +19,12 @@ from cometbatch.commands.preflight import (
     refuse_unwritable,
     run_directory,
     simulator_behaviour,
-    suggested_rows,
     trust,
     way,
 )
 from cometbatch.input import table as source
-from cometbatch.input.table import Identity
+from cometbatch.input.files import Identity
+from cometbatch.input.values import row_values
 from cometbatch.job import Job
 from cometbatch.money import prices as pricing
 from cometbatch.money.exact import format_amount
@@ -32,6 +32,7 @@ from cometbatch.records import CallRequest, Failed, GenerationParams, Partition,
 from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import resume
 from cometbatch.run_state.partition import ASSUMED_OUTPUT_TOKENS, RowMaker
+from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.resume import Found, Progressed
 from cometbatch.transport import Transport
 
@@ -139,7 +140,7 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         refuse_unwritable(job)
     book, warnings = (known.manifest.prices, []) if known else _prices_now(job, http)
     check_budget(job, book, warnings)
-    rows = job.output.partition_rows or suggested_rows(identity, job.params.max_output_tokens)
+    rows = job.output.partition_rows or suggest_partition_rows(identity, job.params.max_output_tokens)
     rows = known.manifest.partition_rows if known else rows
     survey = _survey(checked, identity, rows, known.progressed if known else Progressed())
     input_tokens, output_tokens = survey.input_tokens, survey.requests * _output_tokens(job.params)
@@ -237,7 +238,7 @@ def _made(
     checked: Checked, identity: Identity, partitions: list[Partition], maker: RowMaker
 ) -> Iterator[CallRequest | Failed]:
     for partition, table in zip(partitions, checked.source.tables(identity, partitions), strict=True):
-        for row, values in enumerate(source.rows(table, maker.columns), partition.first_row):
+        for row, values in enumerate(row_values(table, maker.columns), partition.first_row):
             yield maker.make(row, values)
 
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from cometbatch import wire
 from cometbatch.errors import JobError, UsageError
 from cometbatch.input import table as source
-from cometbatch.input.table import Identity, Source
+from cometbatch.input.table import Source
 from cometbatch.job import Job
 from cometbatch.money import prices as pricing
 from cometbatch.prompt.template import PromptTemplate
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 SIMULATOR_KEY = "sk-simulator-needs-no-key"
 CATALOG_PATH = "/api/models"  # public, no key (contract sheet, section 8.1)
 
-PARTITION_ANSWER_BYTES = 32 * 2**20  # answers of one partition, all in memory when its part is written
-BYTES_PER_TOKEN = 4  # of an answer's text, about: as many as the estimates take for a token
-LEAST_BOUND_ROWS = 64  # however long answers may be: a part for each handful of rows would be slow to write and read
-UNCAPPED_PARTITION_ROWS = 1024  # where answers have no cap: at 8,000 tokens each they still fill just those 32 MiB
 SHORTEST_KEY = 8  # characters; shorter ones are no keys, and can stand in any text by chance
 UNREAD_CATALOG = "no prices: the catalog can't be read"
 CATALOG_WAITS_S = (0.5, 1.5)  # before each further attempt: one that fails makes a whole run's cost unknown
@@ -158,15 +154,6 @@ def run_directory(job: Job) -> RunDirectory:
     path = job.output.path
     beside = path.with_name(path.name + ".run")
     return RunDirectory(beside, parts=path if job.output.is_dataset else None)
-
-
-def suggested_rows(identity: Identity, max_output_tokens: int | None) -> int:
-    """Rows to a partition: what suits the input, and few enough that their answers fit into memory at the commit."""
-    if max_output_tokens is None:
-        most = UNCAPPED_PARTITION_ROWS
-    else:
-        most = max(LEAST_BOUND_ROWS, PARTITION_ANSWER_BYTES // (BYTES_PER_TOKEN * max_output_tokens))
-    return min(source.suggest_partition_rows(identity), most)
 
 
 def api_key(job: Job) -> str:

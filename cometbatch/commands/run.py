@@ -25,7 +25,6 @@ from cometbatch.commands.preflight import (
     refuse_clashes,
     run_directory,
     simulator_behaviour,
-    suggested_rows,
     trust,
     way,
 )
@@ -34,7 +33,7 @@ from cometbatch.control import retry_table as retries
 from cometbatch.control.budget import Budget
 from cometbatch.engines import event_loop as loop
 from cometbatch.errors import InputError, InputLostError, UsageError
-from cometbatch.input import table as source
+from cometbatch.input.files import Identity
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money import prices as pricing
@@ -55,6 +54,7 @@ from cometbatch.run_state import reopen, resume
 from cometbatch.run_state.directory import Reopened, RunDirectory, Session, write_aside
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.partition import Partitions
+from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.reopen import Matching
 from cometbatch.run_state.resume import Found, Progressed
 from cometbatch.runner.reply_reader import Reader
@@ -115,7 +115,7 @@ async def run_async(
     words = _retry_words(retry, fresh=fresh)
     checked = check(job)
     directory = run_directory(job)
-    identity: source.Identity | None = None
+    identity: Identity | None = None
     if fresh or directory.read_manifest() is None:  # told before a folder is made
         _check_start(checked, directory, fresh=fresh, http=http)
         identity = await asyncio.to_thread(checked.source.check)
@@ -130,7 +130,7 @@ async def run_async(
 async def _start(
     checked: Checked,
     directory: RunDirectory,
-    identity: source.Identity | None,
+    identity: Identity | None,
     asked: int | None,
     *,
     fresh: bool,
@@ -251,7 +251,7 @@ def _replaces(job: Job, directory: RunDirectory) -> str | None:
 
 
 async def _begin(
-    checked: Checked, identity: source.Identity, directory: RunDirectory, transport: Transport, *, fresh: bool
+    checked: Checked, identity: Identity, directory: RunDirectory, transport: Transport, *, fresh: bool
 ) -> Manifest:
     """Whatever can be refused is refused first; then what an earlier run left makes place for the new one."""
     job = checked.job
@@ -265,7 +265,7 @@ async def _begin(
         created_at=now().isoformat(timespec="seconds"),
         fingerprint=job.fingerprint(),
         input=identity,
-        partition_rows=job.output.partition_rows or suggested_rows(identity, job.params.max_output_tokens),
+        partition_rows=job.output.partition_rows or suggest_partition_rows(identity, job.params.max_output_tokens),
         prices=book,
         columns=tuple(column.name for column in output.COLUMNS),
         job=job.describe(),

@@ -20,6 +20,7 @@ from cometbatch.commands.status import find_run, manifest_content
 from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
 from cometbatch.input import table as source
 from cometbatch.input.table import Source
+from cometbatch.input.values import row_values
 from cometbatch.job import Job
 from cometbatch.prompt.template import TemplateError
 from cometbatch.records import Partition, Tally
@@ -400,7 +401,7 @@ class _Proof:
             totals.tally = tallies.add(totals.tally, tallies.tally(outcomes))
 
     def _check_requests(self, index: int, first_row: int, piece: pa.Table, maker: RowMaker) -> None:
-        rows = source.rows(piece, maker.columns)
+        rows = row_values(piece, maker.columns)
         for row, (cells, values) in enumerate(zip(self._cells(piece), rows, strict=True), first_row):
             made, where = maker.make(row, values), self._row(index, row)
             self._notes.found("ids", evidence.wrong_id(cells, made), where=where)
@@ -418,7 +419,7 @@ class _Proof:
         """The output columns of each row, by their names without prefix."""
         names = [column.name for column in self._columns]
         chosen = part.select([self._prefix + name for name in names]).rename_columns(names)
-        return source.rows(chosen, names)
+        return row_values(chosen, names)
 
     def _row(self, index: int, row: int) -> str:
         return f"{self._directory.part_path(index).name}, row {row}"

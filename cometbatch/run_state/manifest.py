@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import CheckpointError, DriftError
-from cometbatch.input.table import Identity
+from cometbatch.input.files import Identity
 from cometbatch.records import PriceBook
 
 MANIFEST_VERSION = 3

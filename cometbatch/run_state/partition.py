@@ -16,7 +16,7 @@ from typing import IO, Any
 import pyarrow as pa
 from msgspec import Struct
 
-from cometbatch.input import table as source
+from cometbatch.input.values import row_values
 from cometbatch.money.prices import estimate_tokens
 from cometbatch.records import CallRequest, Failed, Failure, HttpRequest, Outcome, Partition, Record, Tally
 from cometbatch.results import codec, parts
@@ -319,7 +319,7 @@ class Partitions:
 
     def _make_rows(self, opened: _Open) -> Iterator[list[CallRequest | Failed]]:
         """Some at a time, the last of them first."""
-        values = source.rows(opened.table, self._maker.columns)
+        values = row_values(opened.table, self._maker.columns)
         rows: Iterator[tuple[int, dict[str, object]]] = enumerate(values, opened.partition.first_row)
         if done := frozenset(opened.recorded):
             rows = ((row, values) for row, values in rows if row not in done)
