@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from cometbatch.control.budget import Budget
 from cometbatch.engines.session import Ports, run_partitions
-from cometbatch.input.table import Identity
+from cometbatch.input.files import Identity
 from cometbatch.job import Target
 from cometbatch.limiting.limits import Limits
 from cometbatch.records import CallRequest, Failed, Partition, PriceBook, Record

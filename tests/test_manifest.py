@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cometbatch.errors import CheckpointError, DriftError
-from cometbatch.input.table import Identity
+from cometbatch.input.files import Identity
 from cometbatch.records import PriceBook, Rates
 from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state.manifest import Manifest

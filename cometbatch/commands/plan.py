@@ -15,7 +15,8 @@ from cometbatch.commands.checks import Checked, check, check_budget, refuse_clas
 from cometbatch.commands.connection import NO_KEY, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.errors import UsageError
 from cometbatch.input import table as source
-from cometbatch.input.table import Identity
+from cometbatch.input.files import Identity
+from cometbatch.input.values import row_values
 from cometbatch.job import Job
 from cometbatch.money.exact import format_amount
 from cometbatch.money.prices import estimate_cost, likely_cost
@@ -231,7 +232,7 @@ def _survey(checked: Checked, identity: Identity, partition_rows: int, progress:
     committed = set(progress.committed)
     partitions = [each for each in source.partitions(identity.rows, partition_rows) if each.index not in committed]
     for partition, table in zip(partitions, checked.source.tables(identity, partitions), strict=True):
-        for row, values in enumerate(source.rows(table, maker.columns), partition.first_row):
+        for row, values in enumerate(row_values(table, maker.columns), partition.first_row):
             if row in progress.recorded:
                 continue
             made = maker.make(row, values)

@@ -25,7 +25,7 @@ from cometbatch.control.retry_table import classify
 from cometbatch.engines import event_loop as loop
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.errors import InputError, InputLostError, UsageError
-from cometbatch.input import table as source
+from cometbatch.input.files import Identity
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money import prices as pricing
@@ -117,7 +117,7 @@ async def run_async(
     words = _retry_words(retry, fresh=fresh)
     checked = check(job)
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
-    identity: source.Identity | None = None
+    identity: Identity | None = None
     if fresh or directory.read_manifest() is None:  # told before a folder is made
         _check_start(checked, directory, fresh=fresh, http=http)
         identity = await asyncio.to_thread(checked.source.check)
@@ -144,7 +144,7 @@ class _Turn(Struct, frozen=True):
 async def _start(
     turn: _Turn,
     found: Run | None,
-    identity: source.Identity | None,
+    identity: Identity | None,
     asked: int | None,
     *,
     fresh: bool,
@@ -272,7 +272,7 @@ def _replaces(job: Job, directory: RunDirectory) -> str | None:
 
 
 async def _new_manifest(
-    turn: _Turn, found: Run | None, identity: source.Identity, transport: Transport, *, fresh: bool
+    turn: _Turn, found: Run | None, identity: Identity, transport: Transport, *, fresh: bool
 ) -> Manifest:
     """What the run will be. Whatever can be refused is refused here, before anything is written."""
     job, target = turn.checked.job, turn.checked.target

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from cometbatch.commands.verify_files import rows_of
 from cometbatch.commands.verify_report import Findings
-from cometbatch.input import table as source
+from cometbatch.input.values import row_values
 from cometbatch.records import Partition, Tally
 from cometbatch.results import columns as output
 from cometbatch.results import parts, row_checks
@@ -93,7 +93,7 @@ class RowChecks:
             totals.tally = tallies.add(totals.tally, tallies.tally(outcomes))
 
     def _check_requests(self, place: str, first_row: int, piece: pa.Table, maker: RowMaker) -> None:
-        rows = source.rows(piece, maker.columns)
+        rows = row_values(piece, maker.columns)
         for row, (cells, values) in enumerate(zip(self._cells(piece), rows, strict=True), first_row):
             made, where = maker.make(row, values), f"{place}, row {row}"
             self._findings.add("ids", row_checks.wrong_id(cells, made), where=where)
@@ -104,7 +104,7 @@ class RowChecks:
         """The output columns of each row, by their names without prefix."""
         names = [column.name for column in self._columns]
         chosen = part.select([self._prefix + name for name in names]).rename_columns(names)
-        return source.rows(chosen, names)
+        return row_values(chosen, names)
 
     def _note_rows(self, place: str, differences: "_Differences") -> None:
         if differences.other_columns:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias, get_args
 
 import pyarrow as pa
 
-from cometbatch.input import table as source
+from cometbatch.input.values import row_values
 from cometbatch.money import prices as pricing
 from cometbatch.money.exact import format_amount
 from cometbatch.records import CallRequest, Completion, Failed, FailureKind, FinishReason, Rates, Usage
@@ -124,7 +124,7 @@ def differences(left: pa.Table, right: pa.Table, names: Sequence[str]) -> Iterat
     for name in names:
         if _bits(left.column(name)).equals(_bits(right.column(name))):
             continue
-        pairs = zip(source.rows(left, [name]), source.rows(right, [name]), strict=True)
+        pairs = zip(row_values(left, [name]), row_values(right, [name]), strict=True)
         yield from ((offset, name) for offset, (one, other) in enumerate(pairs) if repr(one) != repr(other))
 
 

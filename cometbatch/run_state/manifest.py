@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from cometbatch.errors import CheckpointError, DriftError
 from cometbatch.input import table as source
-from cometbatch.input.table import Identity
+from cometbatch.input.files import Identity
 from cometbatch.job import Target
 from cometbatch.records import Partition, PriceBook
 

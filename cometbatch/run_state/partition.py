@@ -13,7 +13,7 @@ from typing import IO, Any, TypeAlias
 
 import pyarrow as pa
 
-from cometbatch.input import table as source
+from cometbatch.input.values import row_values
 from cometbatch.records import CallRequest, Failed, Partition, Record, Tally
 from cometbatch.results import columns as output
 from cometbatch.results import parts
@@ -211,7 +211,7 @@ class Partitions:
 
     def _make_calls(self, opened: OpenPartition) -> Iterator[list[CallRequest | Failed]]:
         """Some at a time, the last of them first."""
-        values = source.rows(opened.table, self._columns)
+        values = row_values(opened.table, self._columns)
         calls: Iterator[tuple[int, dict[str, object]]] = enumerate(values, opened.partition.first_row)
         if done := frozenset(opened.recorded):
             calls = ((ordinal, values) for ordinal, values in calls if ordinal not in done)

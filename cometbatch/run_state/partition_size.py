@@ -1,8 +1,9 @@
 """How many rows a partition has: enough to be worth a file, few enough that its rows and answers fit into memory."""
 
-from cometbatch.input import table
-from cometbatch.input.table import Identity
+from cometbatch.input.files import Identity
 
+INPUT_BYTES = 8 * 2**20  # of the rows of one partition: several partitions are open at a time
+MAX_ROWS = 2_048  # more rows take no less CPU a row, and more memory
 ANSWER_BYTES = 32 * 2**20  # of the answers of one partition, all in memory when its part is written
 BYTES_PER_TOKEN = 4  # of an answer's text, about; the estimates of tokens use the same number
 MIN_ROWS_FOR_ANSWERS = 64  # with long answers, too: many parts of a few rows are slow to write and to read
@@ -18,4 +19,4 @@ def suggest_partition_rows(identity: Identity, max_output_tokens: int | None) ->
         most = MAX_ROWS_UNCAPPED
     else:
         most = max(MIN_ROWS_FOR_ANSWERS, ANSWER_BYTES // (BYTES_PER_TOKEN * max_output_tokens))
-    return min(table.suggest_partition_rows(identity), most)
+    return min(identity.rows_within(INPUT_BYTES), MAX_ROWS, most)

@@ -1,0 +1,162 @@
+"""The input as a file: what is no table is refused, and so is a file that changes while it is read.
+
+Guards: only a regular file is opened, because a pipe can be read only once. Whatever fails becomes an `InputError`
+that names the file. The file is opened here, once for each pass, and handed on as a file object, so that its name may
+be any bytes.
+"""
+
+import hashlib
+import io
+import os
+import pathlib
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
+
+import pyarrow as pa
+from msgspec import Struct
+
+from cometbatch.errors import InputError
+
+KNOWN_ENDINGS = ".csv, .tsv or .parquet"
+PACKED_ENDINGS = frozenset({".gz", ".zst", ".bz2", ".xz", ".zip"})
+PACKED_MARKS = (  # the first bytes of a file
+    (b"\x1f\x8b", "gzip"),
+    (b"PK\x03\x04", "a zip archive or an Excel workbook"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"BZh9", "bzip2"),
+    (b"\xfd7zXZ\x00", "xz"),
+)
+MAX_SHOWN = 80  # characters of foreign text in a message; the rest is cut off
+MAX_PATH_SHOWN = 1_000  # characters of a path in a message
+CHANGED = "changed while it was read; start again when nothing writes to it any more"
+
+
+class Identity(Struct, frozen=True):
+    """What tells this input from every other, and how it was read.
+
+    `size` is that of the file. `decoded_size` is that of its rows in memory, which compression and repetition hide;
+    for CSV it is the file's own. Both are in bytes.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    rows: int
+    columns: tuple[str, ...]
+    decoded_size: int = 0
+
+    def rows_within(self, size: int) -> int:
+        """How many rows of average length fit into `size` bytes; at least 1."""
+        return max(1, size * max(1, self.rows) // max(1, self.size, self.decoded_size))
+
+
+class Measured(Struct, frozen=True):
+    """What one pass over the whole file finds out; the sizes are as in `Identity`."""
+
+    rows: int
+    size: int
+    sha256: str
+    decoded_size: int
+
+
+class OpenFile:
+    """A file held open. `raw` is at its start; `size` is in bytes, as the file was opened."""
+
+    def __init__(self, path: pathlib.Path, raw: io.BufferedReader) -> None:
+        self.path = path
+        self.raw = raw
+        status = os.fstat(raw.fileno())
+        self.size = status.st_size
+        self._written_ns = status.st_mtime_ns
+
+    def refuse_changes(self) -> None:
+        """Raise `InputError` if somebody has written to the file since it was opened."""
+        status = os.fstat(self.raw.fileno())
+        if (status.st_size, status.st_mtime_ns) != (self.size, self._written_ns):
+            refuse(self.path, CHANGED)
+
+    def edges(self) -> tuple[bytes, bytes]:
+        """The first 8 and the last 4 bytes, where formats leave their marks."""
+        head = self.raw.read(8)
+        self.raw.seek(max(0, self.size - 4))
+        tail = self.raw.read(4)
+        self.raw.seek(0)
+        return head, tail
+
+
+@contextmanager
+def opened(path: pathlib.Path) -> Iterator[OpenFile]:
+    """The file, open for reading. Raises `InputError` for what is no regular file, or can't be opened."""
+    with refusing(path):
+        _refuse_irregular(path)
+        raw = path.open("rb")
+    with raw:
+        yield OpenFile(path, raw)
+
+
+def digest(raw: io.BufferedReader) -> tuple[int, str]:
+    """Size in bytes and SHA-256 (hex) of the whole file."""
+    raw.seek(0)
+    sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
+    return raw.tell(), sha256
+
+
+# ---------------------------------------------------------------- refusing
+
+
+def refuse(path: pathlib.Path, what: str, line: int | None = None) -> NoReturn:
+    """Raise an `InputError` that says where and what; lines count from 1."""
+    where = "" if line is None else f", line {line}"
+    raise InputError(f"{shown(str(path), limit=MAX_PATH_SHOWN)}{where}: {what}")
+
+
+@contextmanager
+def refusing(path: pathlib.Path) -> Iterator[None]:
+    """Turn the errors of the system and of pyarrow into an `InputError`."""
+    try:
+        yield
+    except OSError as exc:
+        reason = exc.strerror or shown(str(exc))
+        raise InputError(f"{shown(str(path), limit=MAX_PATH_SHOWN)}: can't be read: {reason}") from exc
+    except (pa.ArrowException, UnicodeError) as exc:
+        reason = shown(str(exc), limit=300)
+        raise InputError(
+            f"{shown(str(path), limit=MAX_PATH_SHOWN)}: can't be read: {reason}; "
+            "if the file is damaged, write or copy it again"
+        ) from exc
+
+
+def shown(text: str, *, limit: int = MAX_SHOWN) -> str:
+    """Foreign text fit for a message: one line, no control or direction characters, at most `limit` characters."""
+    cut = text if len(text) <= limit else text[:limit] + "…"
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut)
+
+
+def refuse_packed(path: pathlib.Path, head: bytes) -> None:
+    """Raise `InputError` where the first bytes are those of a compressed file or an archive."""
+    for mark, kind in PACKED_MARKS:
+        if head.startswith(mark):
+            refuse(path, f"is {kind}, not text; unpack or export it to {KNOWN_ENDINGS} first")
+
+
+def refuse_duplicates(path: pathlib.Path, columns: Sequence[str]) -> None:
+    """Raise `InputError` where two columns have the same name."""
+    places: dict[str, list[int]] = {}
+    for position, name in enumerate(columns, start=1):
+        places.setdefault(name, []).append(position)
+    same = [f'"{shown(name)}" (columns {", ".join(map(str, at))})' for name, at in places.items() if len(at) > 1]
+    if same:
+        refuse(path, f"column names must differ, but these come more than once: {'; '.join(same[:10])}; rename them")
+
+
+def _refuse_irregular(path: pathlib.Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except ValueError as exc:  # a NUL in the path
+        raise InputError(f"{shown(str(path))}: is no possible file name") from exc
+    if stat.S_ISDIR(mode):
+        refuse(path, f"is a directory; name one {KNOWN_ENDINGS} file")
+    if not stat.S_ISREG(mode):  # opening a pipe would wait, and it can't be read twice
+        refuse(path, "is not a regular file but a pipe or device, which can't be read twice; save it as a file first")
