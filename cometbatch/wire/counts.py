@@ -15,7 +15,7 @@ COST_DECIMALS = Decimal("1e-18")
 
 def count(value: object) -> int | None:
     """A count of tokens, or None for anything else: negative, fractional, boolean, text, or beyond 64 bits."""
-    if isinstance(value, float) and value.is_integer():
+    if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is int and 0 <= value <= MAX_COUNT:  # a bool is an int to isinstance, and no count
         return value
@@ -29,7 +29,7 @@ def reported_cost(usage: Mapping[str, object]) -> Decimal | None:
     float's shortest digits, not its binary expansion.
     """
     value = usage.get("cost")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_COST:
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_COST:
         return None
     return ROUNDING.quantize(Decimal(repr(value)), COST_DECIMALS)
 

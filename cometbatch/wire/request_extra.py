@@ -59,7 +59,10 @@ def unsupported_roles(roles: Sequence[Role], format_name: str, *, system_apart: 
 
 def leading_system(roles: Sequence[Role]) -> int:
     """How many system messages come before anything else."""
-    return next((index for index, role in enumerate(roles) if role != "system"), len(roles))
+    for index, role in enumerate(roles):
+        if role != "system":
+            return index
+    return len(roles)
 
 
 def _at(extra: Mapping[str, Any], path: str) -> object:
