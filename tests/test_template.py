@@ -350,8 +350,9 @@ RENDERED_BY = {1: "9ccce1824658f413379a6e87f5ad7dd3b54bf77e5e23bc3267f6ba477707d
 def test_other_rules_of_rendering_have_another_number() -> None:
     """Whoever changes what a row becomes raises `RENDERING`, and adds the new digest here."""
     row = {
-        "text": "é {{ x }} <b>&\r\n", "none": None, "yes": True, "number": 1.5, "large": 10**20, "exact": Decimal("1.10"),
-        "day": date(2026, 1, 2), "moment": NOON, "hour": time(1, 2), "span": timedelta(hours=1), "raw": b"\x00a",
+        "text": "é {{ x }} <b>&\r\n", "none": None, "yes": True, "number": 1.5, "large": 10**20,
+        "exact": Decimal("1.10"), "day": date(2026, 1, 2), "moment": NOON,
+        "hour": time(1, 2), "span": timedelta(hours=1), "raw": b"\x00a",
         "list": [1, None, "a", [True]], "struct": {"z": 1.0, "a": None},
     }  # fmt: skip
     sources = [f"\n{name}: {{{{ {name} }}}}|{{{{ {name}|string|trim }}}}|{{{{ {name}|tojson }}}}\n" for name in row]

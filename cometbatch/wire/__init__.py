@@ -1,7 +1,7 @@
 """The four wire formats as symmetric pure functions: a client half for a run, a server half for the simulator.
 
-Laws: what one half writes the other reads back; nothing is mutated; any bytes whatever get an answer. No format knows
-a host, a key, a retry, a price, a row or the time. Error bodies of every shape are `envelope`'s.
+Laws: each half reads what the other writes; arguments are never changed; any bytes get an answer. A format knows no
+host, key, retry, price, row or time. Errors look the same in all formats: `envelope` reads and writes them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,12 +29,12 @@ FormatName: TypeAlias = Literal["chat", "responses", "messages", "gemini"]
 
 
 class WireFormat(Struct, frozen=True):
-    """One request and reply shape.
+    """The shape of requests and replies on one route.
 
-    `build_request(model, prompt)` and `parse_response(response)` are the client half, `parse_request(request)` and
-    `build_response(model, completion)` the server half. `request_builder(model, params)` is for many requests with the
-    same parameters. `unsupported_params(params)` and
-    `unsupported_messages(roles)` say in a sentence why something can't be asked in this format, or None.
+    Client half: `build_request(model, prompt)` and `parse_response(response)`; `request_builder(model, params)` gives a
+    function that builds many requests with the same parameters. Server half: `parse_request(request)` and
+    `build_response(model, completion)`. `unsupported_params(params)` and `unsupported_messages(roles)` return the
+    reason why this format can't ask for something, as a sentence, or None.
     """
 
     name: FormatName
@@ -72,9 +72,9 @@ _BY_PATH: Mapping[str, WireFormat] = {
 
 
 def format_for_path(path: str) -> WireFormat | None:
-    """The format whose route this is, given the path as sent (still percent-encoded; a query is left aside).
+    """The format that is served at a path, or None. The path is as sent: percent-encoded, with or without a query.
 
-    None for any other path, which the service answers with a redirect to a page (contract sheet, section 7.2).
+    The service answers any other path with a redirect to a page (contract sheet, section 7.2).
     """
     if gemini.model_in(path) is not None:
         return FORMATS[gemini.NAME]

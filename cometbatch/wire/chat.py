@@ -1,7 +1,7 @@
 """Chat Completions, both halves (contract sheet, section 2).
 
-Hides that an answer's absence has many signatures: a null content, a refusal beside it, a cap that reasoning ate.
-Guards that `reasoning_content` never reaches the answer, and that totals are never added up twice.
+An answer without text comes in several ways: its content is null, a refusal stands in its place, or reasoning used up
+the cap. This module hides them. Law: `reasoning_content` is never part of the answer, and no token is counted twice.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,8 @@ _FINISH: Mapping[str, FinishReason] = {
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",  # the older word
 }
-# `max_tokens` is free for older models, which know no other name for the cap (contract sheet, section 2).
+# What the format writes itself, by its path in the body: the setting that it comes from. `max_tokens` is left to
+# `params.extra`, because older models know the cap by no other name (contract sheet, section 2).
 _WRITTEN: Mapping[str, str] = {
     "model": "target.model",
     "messages": "prompt",
@@ -47,9 +48,9 @@ _WRITTEN: Mapping[str, str] = {
     "stop": "params.stop",
     "seed": "params.seed",
 }
-# Claude's cache writes as they show on this endpoint, by how long the cache lives.
+# Tokens that Claude wrote to its caches, as this endpoint reports them: one count for each lifetime of a cache.
 _CACHE_WRITES: Final = ("claude_cache_creation_5_m_tokens", "claude_cache_creation_1_h_tokens")
-NO_CHOICES: Final = "no choices"  # detail of an answer that lacks them, and was billed
+NO_CHOICES: Final = "no choices"  # detail of an answer that was billed and has no choices
 _SAMPLE_CALL: Mapping[str, Any] = {
     "id": "call_1",
     "type": "function",
@@ -59,7 +60,7 @@ _REFUSAL_WORDS: Final = "I can't help with that."
 
 
 def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
-    """What makes requests with this model and these parameters: of the same messages the same bytes every time."""
+    """A function that builds requests with this model and these parameters. The same messages give the same bytes."""
     fixed = encoding.known(
         {
             "max_completion_tokens": params.max_output_tokens,
@@ -80,12 +81,12 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
-    """What a client asks, or the error to answer with. Total over any request."""
+    """What a client asks, or the error to answer with. Any request gets one of the two."""
     return request_reading.read_or_refuse(_read_request, request)
 
 
 def build_response(model: str, completion: Completion) -> HttpResponse:
-    """The reply that says this completion, in the full documented shape."""
+    """The reply that holds this completion, with all documented fields."""
     origin = encoding.origin_of(model, completion, "chatcmpl-")
     body = {
         "id": origin.response_id,
@@ -108,20 +109,20 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
 
 
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
-    """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
+    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
     body = mapping(decode_json(response.body)) if is_success(response.status) else {}
     return _read_completion(body) or parse_error(response)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
-    """Why these settings can't be used in this format, in a sentence; None when they can."""
+    """Why this format can't send these settings, as a sentence; None if it can."""
     if params.max_output_tokens is not None and "max_tokens" in params.extra:
         return "params.extra.max_tokens and params.max_output_tokens set the same cap; leave one out"
     return request_extra.unsupported_extra(params.extra, NAME, _WRITTEN)
 
 
 def unsupported_messages(roles: Sequence[Role]) -> str | None:
-    """Why messages in these roles can't be asked in this format, in a sentence; None when they can."""
+    """Why this format can't send messages in these roles, as a sentence; None if it can."""
     return request_extra.unsupported_roles(roles, NAME, system_apart=False)
 
 
@@ -180,9 +181,9 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
 
 
 def _read_completion(body: dict[str, Any]) -> Completion | None:
-    """None where the body is no chat completion: no choice, no message, or a content that is neither text nor parts.
+    """None if the body is no chat completion: no choice, no message, or a content that is neither text nor parts.
 
-    An empty list of choices beside token counts is an answer without words: it was billed.
+    An empty list of choices with token counts is an answer without text, because it was billed.
     """
     choice, usage = first(body.get("choices")), mapping(body.get("usage"))
     message = choice.get("message")
@@ -218,7 +219,7 @@ def _content_text(content: object) -> str | None:
 
 
 def _ending(word: object, message: dict[str, Any], words: str) -> tuple[FinishReason, str | None]:
-    """The finish reason and its detail. A refusal counts only where there is no content."""
+    """The finish reason and its detail. A refusal counts only if there is no text."""
     refusal = text(message.get("refusal"))
     if refusal and not words:
         return "refusal", refusal

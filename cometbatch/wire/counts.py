@@ -1,4 +1,4 @@
-"""Counts and amounts as services report them, made lawful: what is none is unknown, no part exceeds its total."""
+"""Token counts and amounts as services report them. What is no count is unknown, and no part exceeds its total."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -6,16 +6,14 @@ from decimal import Decimal
 from cometbatch.money.exact import ROUNDING
 from cometbatch.records import Usage
 
-# A 64-bit integer is what a table's column holds; no real count comes near it.
-MAX_COUNT = 2**63 - 1
-# US dollars for one answer, and decimals: what fits the table's column; no real amount comes near either.
-MAX_COST = 10**9
-COST_DECIMALS = Decimal("1e-18")
+MAX_COUNT = 2**63 - 1  # tokens: the largest integer of the output column; a larger count is unknown
+MAX_COST = 10**9  # US dollars of one answer, as the output column holds them; a cost from here on is unknown
+COST_DECIMALS = Decimal("1e-18")  # US dollars: the smallest step of the output column; costs are rounded to it
 
 
 def count(value: object) -> int | None:
-    """A count of tokens, or None for anything else: negative, fractional, boolean, text, or beyond 64 bits."""
-    if isinstance(value, float) and value.is_integer():
+    """A count of tokens, or None for anything else: negative, fractional, boolean, text, or above `MAX_COUNT`."""
+    if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is int and 0 <= value <= MAX_COUNT:  # a bool is an int to isinstance, and no count
         return value
@@ -23,19 +21,19 @@ def count(value: object) -> int | None:
 
 
 def reported_cost(usage: Mapping[str, object]) -> Decimal | None:
-    """What a reply's own usage says that it cost, `usage.cost`; None for anything but a finite number from 0.
+    """`usage.cost`: what the service says the answer cost, presumably in US dollars. None if it is no number from 0.
 
-    Seen for some models, presumably in US dollars (contract sheet, sections 2 and 8.3). As the number is written: a
-    float's shortest digits, not its binary expansion.
+    Some models report it (contract sheet, sections 2 and 8.3). The digits are those of the reply, not those of the
+    float's binary value.
     """
     value = usage.get("cost")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_COST:
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_COST:
         return None
     return ROUNDING.quantize(Decimal(repr(value)), COST_DECIMALS)
 
 
 def total(*counts: int | None) -> int | None:
-    """The sum; None as soon as one of them is unknown."""
+    """The sum; None if one of them is unknown, or if the sum is above `MAX_COUNT`."""
     known = [number for number in counts if number is not None]
     return count(sum(known)) if len(known) == len(counts) else None
 
@@ -48,9 +46,9 @@ def consistent_usage(
     cache_write: int | None = None,
     reasoning: int | None = None,
 ) -> Usage:
-    """Usage from inclusive totals; a part that contradicts its total is unknown.
+    """Usage from inclusive totals. A part larger than its total is unknown.
 
-    Where cache reads and writes exceed the input only together, the reads go: they would make the bill smaller.
+    If cache reads and writes together exceed the input, the reads are unknown, because they make the bill smaller.
     """
     if not cache_read and not cache_write and not reasoning:  # nothing that could contradict its total
         return Usage(input_tokens, output_tokens, cache_read, cache_write, reasoning)

@@ -1,7 +1,7 @@
-"""Bodies on their way out: compact, free of unset keys, and with ids and times that come from no clock.
+"""Writing bodies: compact JSON, without unset keys.
 
-Hides how a server half invents what a real service draws at random: the same completion gets the same id and the
-same time of creation, always.
+A real service draws ids at random and reads a clock. The server halves do neither: the same completion always gets the
+same id and the same time of creation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,14 +14,13 @@ from cometbatch.records import Completion, HttpRequest, HttpResponse, TextPart
 from cometbatch.wire.tolerant_json import decode_json, encode_json, mappings
 
 JSON_HEADERS: dict[str, str] = {"content-type": "application/json"}
-# Unix seconds: invented times of creation lie in the 30 days from here.
-_EARLIEST_CREATED = 1_772_323_200
-_CREATED_SPREAD_S = 30 * 24 * 3600
-_DIGEST_BYTES = 12
+_EARLIEST_CREATED = 1_772_323_200  # Unix seconds: invented times of creation begin here
+_CREATED_SPREAD_S = 30 * 24 * 3600  # seconds over which invented times of creation are spread
+_DIGEST_BYTES = 12  # of an invented id
 
 
 class Origin(Struct, frozen=True):
-    """What a reply says of where it comes from: `created` in Unix seconds, `tag` a digest in hexadecimal."""
+    """The fields of a reply that identify it. `created` is in Unix seconds, `tag` a digest in hexadecimal."""
 
     response_id: str
     model: str
@@ -30,7 +29,7 @@ class Origin(Struct, frozen=True):
 
 
 def origin_of(model: str, completion: Completion, prefix: str) -> Origin:
-    """The completion's own id and model where it has them; otherwise the model asked and an id made of a digest."""
+    """The completion's own id and model if it has them; else the model asked, and an id made from a digest."""
     known = completion.response_id
     digest = blake2b(encode_json([model, completion]), digest_size=_DIGEST_BYTES)
     return Origin(
@@ -42,12 +41,12 @@ def origin_of(model: str, completion: Completion, prefix: str) -> Origin:
 
 
 def json_request(path: str, body: object, headers: dict[str, str] = JSON_HEADERS) -> HttpRequest:
-    """A POST of this body. All requests share their headers, which nobody changes."""
+    """A POST of this body. All requests share one mapping of headers, which is never changed."""
     return HttpRequest(path, headers, encode_json(body))
 
 
 def json_reply(body: object) -> HttpResponse:
-    """A 200 with this body."""
+    """A reply with status 200 and this body."""
     return HttpResponse(200, dict(JSON_HEADERS), encode_json(body))
 
 
@@ -59,13 +58,13 @@ def text_or_parts(parts: Sequence[TextPart]) -> str | list[dict[str, str]]:
 
 
 def known(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values without those that are None: unset, or not known."""
+    """The values that are not None."""
     return {key: value for key, value in values.items() if value is not None}
 
 
 def calls_in(
     detail: str | None, is_call: Callable[[dict[str, Any]], bool], sample: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """The tool calls that a completion's detail holds in the format's own shape; the sample where it holds none."""
+    """The tool calls in a completion's detail that have the format's shape; the sample if there are none."""
     value = decode_json((detail or "").encode(errors="replace"))
     return [call for call in mappings(value) if is_call(call)] or [dict(sample)]

@@ -1,7 +1,7 @@
-"""Every error body on any path, to and from `ErrorDetail` (contract sheet, section 7.1).
+"""Error replies of any path, read into `ErrorDetail` and written from it (contract sheet, section 7.1).
 
-Hides that one service speaks in five JSON shapes, HTML pages and silence, whatever path was asked. Guards that what
-comes out is one bounded printable line which never repeats anything of an API key's shape.
+One service answers in five JSON shapes, HTML pages and empty bodies, whatever path was asked; this module hides that.
+Law: a message is one printable line of bounded length, and never repeats anything that looks like an API key.
 """
 
 import html
@@ -16,19 +16,17 @@ __all__ = ["ErrorShape", "NotJson", "build_error", "decode_json", "is_success", 
 ErrorShape: TypeAlias = Literal["openai", "openai_numeric", "anthropic", "google", "flat", "html", "empty"]
 
 REQUEST_ID_HEADER: Final = "x-cometapi-request-id"
-MAX_MESSAGE_CHARS: Final = 2_000
-MAX_WORD_CHARS: Final = 200  # of a code, a type or a request id
-# How much of a body that is no JSON is looked at for something readable.
-_EXCERPT_BYTES: Final = 8_192
-# How much of a message's end is searched for a request id, which stands there (contract sheet, section 1).
-_SIGNATURE_CHARS: Final = 8_192
+MAX_MESSAGE_CHARS: Final = 2_000  # of an error's message; the rest is cut off
+MAX_WORD_CHARS: Final = 200  # of a code, a type or a request id; the rest is cut off
+_EXCERPT_BYTES: Final = 8_192  # of the start of a body that holds no envelope: readable words are taken from these
+_SIGNATURE_CHARS: Final = 8_192  # of a message's end: the request id is looked for here (contract sheet, section 1)
 
 _REQUEST_ID = re.compile(r"\(request id: ([^)]{1,200})\)")
 _KEY_SHAPE = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}")  # contract sheet, section 1
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
 _UNREAD_ELEMENT = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^<>]*>?")
-# Google's words for HTTP statuses; its own envelope carries both.
+# Google's word for each HTTP status; its envelope holds both.
 _GOOGLE_STATUS: Final = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -42,10 +40,11 @@ _GOOGLE_STATUS: Final = {
 
 
 def parse_error(response: HttpResponse) -> ErrorDetail:
-    """What a reply that is no completion says of itself, in the sheet's parse order. Total over any reply.
+    """The error that a reply without a completion stands for. Raises nothing, whatever the reply is.
 
-    A success status is a problem of its own: html (a page, nothing, or anything declared to be no JSON, as a wrong path
-    is answered: contract sheet, section 7.2), not_json, error (it holds an error envelope) or not_understood.
+    The shapes are tried in the order of the contract sheet, section 7.1. Under a success status, `problem` is one of:
+    html (a page, an empty body, or a content type that is not JSON, which is how a wrong path is answered: section
+    7.2), not_json, error (there is an error envelope), not_understood.
     """
     body = decode_json(response.body)
     code, kind, message = _said(body)
@@ -60,16 +59,18 @@ def parse_error(response: HttpResponse) -> ErrorDetail:
 
 
 def request_id_of(response: HttpResponse) -> str | None:
-    """The id that finds this exchange in the service's log: from the header, else from an error's message."""
+    """The id of this exchange in the service's log: from the header, else from an error's message."""
     named = response.headers.get(REQUEST_ID_HEADER, "")
-    if named.isascii() and named.encode().isalnum() and len(named) <= MAX_WORD_CHARS:  # hides no key, needs no cleaning
+    if (
+        named.isascii() and named.encode().isalnum() and len(named) <= MAX_WORD_CHARS
+    ):  # can't hold a key and needs no cleaning
         return named
     message = "" if is_success(response.status) else _said(decode_json(response.body))[2]
     return _request_id(response, message)
 
 
 def is_success(status: int) -> bool:
-    """Whether an HTTP status says that all went well."""
+    """Whether an HTTP status is a success (2xx)."""
     return 200 <= status < 300  # noqa: PLR2004 - the bounds are what 2xx means
 
 
@@ -78,9 +79,9 @@ def _is_redirect(status: int) -> bool:
 
 
 def build_error(detail: ErrorDetail, shape: ErrorShape) -> HttpResponse:
-    """The server half: this error in one of the shapes; the request id in the header and, in JSON, in the message.
+    """The server half: an error in one of the shapes. The request id is in the header and, in JSON, in the message.
 
-    An openai body without a code also lacks `param`, as in the sheet's second example.
+    An openai body without a code has no `param`, as in the sheet's second example.
     """
     headers = {} if detail.request_id is None else {REQUEST_ID_HEADER: detail.request_id}
     if shape == "empty":
@@ -109,7 +110,7 @@ def _envelope(detail: ErrorDetail, shape: ErrorShape, message: str) -> dict[str,
 
 
 def _signed(detail: ErrorDetail) -> str:
-    """The message with the request id at its end, once."""
+    """The message with the request id at its end, where it is not there already."""
     signature = f"(request id: {detail.request_id})"
     if detail.request_id is None or signature in detail.message:
         return detail.message
@@ -121,7 +122,7 @@ def _numeric(detail: ErrorDetail) -> int:
 
 
 def _said(body: object) -> tuple[str, str, str]:
-    """Code, type and message of an envelope in any shape; "" for what it does not say."""
+    """Code, type and message of an envelope in any shape; "" for what it does not have."""
     outer = mapping(body)
     error = outer.get("error")
     if isinstance(error, str) and error:
@@ -150,7 +151,10 @@ def _is_envelope(body: dict[str, Any]) -> bool:
 
 
 def _is_no_answer(response: HttpResponse) -> bool:
-    """Whether this was never meant as JSON. JSON that was cut on its way has a byte, and no other kind declared."""
+    """Whether the body was never meant as JSON: it is empty, a page, or of another content type.
+
+    JSON that was cut off in transit has at least a byte, and no other content type.
+    """
     kind = response.headers.get("content-type", "").strip().lower()
     return not response.body or (kind != "" and "json" not in kind) or _is_html(response)
 
@@ -161,7 +165,7 @@ def _is_html(response: HttpResponse) -> bool:
 
 
 def _readable(response: HttpResponse, body: object) -> str:
-    """Something to read where no envelope says anything: where a redirect leads, a page's words, the first bytes."""
+    """Readable words of a reply without an envelope: the target of a redirect, a page's text, or the first bytes."""
     if _is_redirect(response.status) and "location" in response.headers:
         return f"redirected to {response.headers['location'].partition('?')[0]}"  # a query can hold a key
     excerpt = response.body[:_EXCERPT_BYTES].decode("utf-8-sig", "replace")
@@ -173,7 +177,7 @@ def _readable(response: HttpResponse, body: object) -> str:
 
 
 def _page_words(page: str) -> str:
-    """A page's title, or its text without tags."""
+    """A page's title, else its text without tags."""
     title = _TITLE.search(page)
     if title and title[1].strip():
         return " ".join(html.unescape(title[1]).split())
@@ -187,7 +191,7 @@ def _request_id(response: HttpResponse, message: str) -> str | None:
 
 
 def _word(value: object) -> str:
-    """A code or a type as text: gateways send numbers and nulls too."""
+    """A code or a type as text, because gateways also send numbers and null."""
     if isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -196,14 +200,14 @@ def _word(value: object) -> str:
 
 
 def _words(value: object) -> str:
-    """A message as text; one that is itself JSON is kept as compact JSON."""
+    """A message as text. A message that is a JSON object or list becomes compact JSON."""
     if isinstance(value, str):
         return value
     return compact_text(value) or "" if isinstance(value, dict | list) and value else ""
 
 
 def _line(words: str, longest: int) -> str:
-    """One printable line of bounded length, without anything of a key's shape."""
+    """One printable line of at most `longest` characters, without anything that looks like a key."""
     words = well_formed(words[: 4 * longest])
     words = words if words.isprintable() else "".join(map(_printable, words))
     words = _KEY_SHAPE.sub("sk-...", words)

@@ -1,7 +1,7 @@
 """Gemini generateContent, both halves (contract sheet, section 5).
 
-Hides that the model is in the path, that a blocked prompt is a 200 without candidates, that thoughts are counted
-beside the answer, and that clients spell keys in two ways. Guards that thoughts never reach the answer.
+The model is in the path, a blocked prompt is a 200 without candidates, thoughts are counted apart from the answer, and
+clients spell keys in two ways. This module hides all four. Law: thoughts are never part of the answer.
 """
 
 import re
@@ -29,8 +29,8 @@ from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.tolerant_json import compact_text, decode_json, first, mapping, mappings, text
 
 NAME: Final = "gemini"
-NO_CANDIDATES: Final = "no candidates"  # detail of an answer that lacks them, and any reason too
-PROMPT_BLOCKED: Final = "prompt blocked: "  # detail of a blocked prompt, before the service's word for why
+NO_CANDIDATES: Final = "no candidates"  # detail of an answer that has neither candidates nor a reason for that
+PROMPT_BLOCKED: Final = "prompt blocked: "  # how the detail of a blocked prompt begins; the service's reason follows
 
 _PATH: Final = re.compile(r"/v1beta/models/([^/?]+):generateContent(?:\?.*)?")
 _ROLES: Mapping[str, Role] = {"user": "user", "model": "assistant"}
@@ -78,13 +78,13 @@ def path_of(model: str) -> str:
 
 
 def model_in(path: str) -> str | None:
-    """The model that a path (as sent, still percent-encoded) asks for; None where it is no such route."""
+    """The model that a path asks for, or None if it is another route. The path is as sent: percent-encoded."""
     found = _PATH.fullmatch(path)
     return unquote(found[1]) if found else None
 
 
 def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
-    """What makes requests with this model and these parameters: of the same messages the same bytes every time.
+    """A function that builds requests with this model and these parameters. The same messages give the same bytes.
 
     System messages at the start are `systemInstruction`.
     """
@@ -97,7 +97,7 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
             body["systemInstruction"] = {"parts": [part for each in messages[:apart] for part in _parts(each)]}
         body["contents"] = [_content(message) for message in messages[apart:]]
         if config:
-            body[_CONFIG] = dict(config)  # its own: what is merged below goes into it
+            body[_CONFIG] = dict(config)  # a copy, because the merge below changes it
         request_extra.merge(body, params.extra)
         return encoding.json_request(path, body)
 
@@ -105,12 +105,12 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
-    """What a client asks, or the error to answer with. Total over any request."""
+    """What a client asks, or the error to answer with. Any request gets one of the two."""
     return request_reading.read_or_refuse(_read_request, request)
 
 
 def build_response(model: str, completion: Completion) -> HttpResponse:
-    """The reply that says this completion, in the full documented shape."""
+    """The reply that holds this completion, with all documented fields."""
     origin = encoding.origin_of(model, completion, "")
     body: dict[str, Any] = {} if _is_blocked(completion) else {"candidates": _candidates(completion)}
     body["promptFeedback"] = _feedback(completion)
@@ -120,20 +120,20 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
 
 
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
-    """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
+    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
     body = mapping(decode_json(response.body)) if is_success(response.status) else {}
     return _read_completion(body) or parse_error(response)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
-    """Why these settings can't be used in this format, in a sentence; None when they can."""
+    """Why this format can't send these settings, as a sentence; None if it can."""
     if not isinstance(params.extra.get(_CONFIG, {}), dict):
         return "params.extra.generationConfig must be a mapping"
     return request_extra.unsupported_extra(params.extra, NAME, _WRITTEN)
 
 
 def unsupported_messages(roles: Sequence[Role]) -> str | None:
-    """Why messages in these roles can't be asked in this format, in a sentence; None when they can."""
+    """Why this format can't send messages in these roles, as a sentence; None if it can."""
     return request_extra.unsupported_roles(roles, NAME, system_apart=True)
 
 
@@ -169,13 +169,13 @@ def _read_request(request: HttpRequest) -> ModelRequest:
 
 
 def _take_either(body: dict[str, Any], camel: str, snake: str) -> object:
-    """Google reads both spellings of a key; where a client sends both, the first is read."""
+    """Google reads both spellings of a key. If a client sends both, the camel case counts."""
     values = [value for value in (body.pop(camel, None), body.pop(snake, None)) if value is not None]
     return values[0] if values else None
 
 
 def _read_params(body: dict[str, Any]) -> GenerationParams:
-    """Settings from `generationConfig`; what is not known there stays in `extra`, under that name."""
+    """Settings from `generationConfig`. Keys in it that have no common name stay in `extra`, under that name."""
     sent = _take_either(body, _CONFIG, "generation_config")
     if not isinstance(sent, dict | None):
         raise request_reading.RequestMistake(f"{_CONFIG} must be an object")
@@ -194,7 +194,7 @@ def _read_params(body: dict[str, Any]) -> GenerationParams:
 
 
 def _read_content(turn: object, where: str) -> Message:
-    """One content; without a role it is the user's (contract sheet, section 5)."""
+    """One content. A content without a role is the user's (contract sheet, section 5)."""
     if not isinstance(turn, dict):
         raise request_reading.RequestMistake(f"{where} must be an object with role and parts")
     role = request_reading.role_of(turn.get("role") or "user", _ROLES, where)
@@ -211,7 +211,7 @@ def _read_system(instruction: object) -> list[Message]:
 
 
 def _read_parts(parts: object, where: str) -> list[TextPart]:
-    """Parts as clients send them: in a list, or one without."""
+    """Parts as clients send them: a list, or a single part without a list."""
     listed = parts if isinstance(parts, list) else [] if parts is None else [parts]
     texts = [text(mapping(part).get("text")) for part in listed]
     if None in texts:
@@ -236,7 +236,7 @@ def _candidates(completion: Completion) -> list[dict[str, Any]]:
 
 
 def _finish_word(completion: Completion) -> str | None:
-    """Calls end as STOP, and the format has no refusal: it blocks."""
+    """A tool call ends as STOP. The format has no word for a refusal, so that one goes out as a block."""
     match completion.finish_reason:
         case "stop" | "tool_calls":
             return "STOP"
@@ -257,7 +257,7 @@ def _feedback(completion: Completion) -> dict[str, Any]:
 
 
 def _usage_body(usage: Usage) -> dict[str, Any]:
-    """Thoughts beside the candidates' tokens, not in them: the format's own reckoning."""
+    """Token counts as the format has them: the candidates' count leaves out thoughts."""
     thoughts, output = usage.reasoning_output_tokens, usage.output_tokens
     return encoding.known(
         {
@@ -271,7 +271,7 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
 
 
 def _read_completion(body: dict[str, Any]) -> Completion | None:
-    """None where the body has neither candidates nor anything that explains their absence."""
+    """None if the body has no candidates and nothing that explains why."""
     candidate, usage = first(body.get("candidates")), mapping(body.get("usageMetadata"))
     if not candidate and not _explains_absence(body):
         return None
@@ -288,7 +288,7 @@ def _read_completion(body: dict[str, Any]) -> Completion | None:
 
 
 def _explains_absence(body: dict[str, Any]) -> bool:
-    """Whether this is a reply that has no candidates, and not an error or something else altogether."""
+    """Whether a body without candidates is still an answer, and not an error or something unknown."""
     candidates = body.get("candidates")
     if body.get("error") or candidates not in (None, []):
         return False
@@ -301,7 +301,7 @@ def _blocked(feedback: dict[str, Any]) -> tuple[str, FinishReason, str | None]:
 
 
 def _answer(candidate: dict[str, Any]) -> tuple[str, FinishReason, str | None]:
-    """Text, finish reason and detail. A call ends as STOP here: it counts as one where there is no text."""
+    """Text, finish reason and detail. An answer that ends as STOP with a call and no text is a tool call."""
     parts = mappings(mapping(candidate.get("content")).get("parts"))
     words = "".join([text(part.get("text")) or "" for part in parts if part.get("thought") is not True])
     word = text(candidate.get("finishReason"))
@@ -317,9 +317,10 @@ def _is_call(part: dict[str, Any]) -> bool:
 
 
 def _read_usage(usage: dict[str, Any]) -> Usage:
-    """Output = candidates + thoughts; a counter left out or null is 0, unless all are (contract sheet, section 5).
+    """Output = candidates + thoughts (contract sheet, section 5).
 
-    What else may stand there, a cost for one, is no counter: without any, the counts are unknown, and not free.
+    A counter that is missing or null is 0. If all four are, nothing is known: other fields, such as a cost, count
+    nothing.
     """
     found = [usage.get(name) for name in _COUNTERS]
     if found == [None] * len(_COUNTERS):

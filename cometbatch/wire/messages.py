@@ -1,7 +1,7 @@
 """Anthropic Messages, both halves (contract sheet, section 4).
 
-Hides that its input count leaves out what the cache served or stored, that a cap is required, and that system
-messages stand apart. Guards that thinking never reaches the answer.
+The format counts input without cached tokens, requires a cap on the answer, and keeps system messages apart. This
+module hides all three. Law: thinking is never part of the answer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ from cometbatch.wire.tolerant_json import compact_text, decode_json, mapping, ma
 
 NAME: Final = "messages"
 PATH: Final = "/v1/messages"
-DEFAULT_MAX_TOKENS: Final = 4096  # output tokens; the format requires a cap, so a prompt without one gets this
+DEFAULT_MAX_TOKENS: Final = 4096  # output tokens: the cap of a prompt that has none, because the format requires one
 HEADERS: dict[str, str] = {"content-type": "application/json", "anthropic-version": "2023-06-01"}
 
 _ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant"}
@@ -40,7 +40,7 @@ _FINISH: Mapping[str, FinishReason] = {
     "tool_use": "tool_calls",
     "refusal": "refusal",
 }
-# The format has no word of its own for a filtered answer: it refuses.
+# The format has no word for a filtered answer, so that one goes out as a refusal.
 _STOP_WORD: Mapping[FinishReason, str] = {
     "stop": "end_turn",
     "length": "max_tokens",
@@ -61,7 +61,7 @@ _SAMPLE_CALL: Mapping[str, Any] = {"type": "tool_use", "id": "toolu_1", "name": 
 
 
 def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
-    """What makes requests with this model and these parameters: of the same messages the same bytes every time.
+    """A function that builds requests with this model and these parameters. The same messages give the same bytes.
 
     System messages at the start are `system`: a list with a block for each of their parts, where there are several.
     """
@@ -86,12 +86,12 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
-    """What a client asks, or the error to answer with. Total over any request."""
+    """What a client asks, or the error to answer with. Any request gets one of the two."""
     return request_reading.read_or_refuse(_read_request, request)
 
 
 def build_response(model: str, completion: Completion) -> HttpResponse:
-    """The reply that says this completion, in the full documented shape."""
+    """The reply that holds this completion, with all documented fields."""
     origin = encoding.origin_of(model, completion, "msg_")
     body = {
         "id": origin.response_id,
@@ -107,20 +107,20 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
 
 
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
-    """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
+    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
     body = mapping(decode_json(response.body)) if is_success(response.status) else {}
     return _read_completion(body) or parse_error(response)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
-    """Why these settings can't be used in this format, in a sentence; None when they can."""
+    """Why this format can't send these settings, as a sentence; None if it can."""
     if params.seed is not None:
         return "params.seed has no place in the messages format; leave it out or use the chat format"
     return request_extra.unsupported_extra(params.extra, NAME, _WRITTEN)
 
 
 def unsupported_messages(roles: Sequence[Role]) -> str | None:
-    """Why messages in these roles can't be asked in this format, in a sentence; None when they can."""
+    """Why this format can't send messages in these roles, as a sentence; None if it can."""
     return request_extra.unsupported_roles(roles, NAME, system_apart=True)
 
 
@@ -160,7 +160,7 @@ def _blocks(completion: Completion) -> list[dict[str, Any]]:
 
 
 def _usage_body(usage: Usage) -> dict[str, Any]:
-    """The input count without what the cache served or stored: the format's own reckoning."""
+    """Token counts as the format has them: its input count leaves out what was read from or written to the cache."""
     read, written = usage.cache_read_input_tokens, usage.cache_write_input_tokens
     uncached = None if usage.input_tokens is None else usage.input_tokens - (read or 0) - (written or 0)
     return encoding.known(
@@ -177,7 +177,7 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
 
 
 def _read_completion(body: dict[str, Any]) -> Completion | None:
-    """None where the body is no message: it has no list of content blocks."""
+    """None if the body is no message: it has no list of content blocks."""
     content = body.get("content")
     if not isinstance(content, list):
         return None

@@ -1,7 +1,7 @@
-"""What a job adds to the request body by itself, and what a format can't say.
+"""`params.extra`: what a job adds to the request body, and the reasons why a format can't send something.
 
-Guards that `params.extra` never overwrites what a format writes: job validation hears of a clash in words, and
-should nobody have asked, the format's own value stays.
+Law: `params.extra` never replaces what the format writes. Checking a job reports such a clash; a job that was not
+checked keeps the format's value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import msgspec
 
 from cometbatch.records import Role
 
-# Dotted path in `params.extra` -> the values that a request for one whole answer can carry.
+# Dotted path in `params.extra` -> the values with which a request still asks for one whole answer.
 _ONE_WHOLE_ANSWER: Mapping[str, tuple[object, ...]] = {
     "stream": (None, False),
     "background": (None, False),
@@ -22,7 +22,7 @@ _MISSING = object()
 
 
 def merge(body: dict[str, Any], extra: Mapping[str, Any]) -> None:
-    """Add `extra` to a body of our own making, deeply; nothing in `extra` is changed, nothing of ours replaced."""
+    """Add `extra` to a body, deeply. Nothing in `extra` is changed, and nothing in the body is replaced."""
     for key, value in extra.items():
         ours = body.setdefault(key, value)
         if ours is not value and isinstance(ours, dict) and isinstance(value, dict):
@@ -30,9 +30,9 @@ def merge(body: dict[str, Any], extra: Mapping[str, Any]) -> None:
 
 
 def unsupported_extra(extra: Mapping[str, Any], format_name: str, written: Mapping[str, str]) -> str | None:
-    """Why `extra` can't be merged, in a sentence.
+    """Why `extra` can't be merged, as a sentence; None if it can.
 
-    `written` holds the dotted paths that the format fills itself, each with the setting to use instead.
+    `written` maps the dotted paths that the format writes itself to the settings to use instead.
     """
     for path, instead in written.items():
         if _at(extra, path) is not _MISSING:
@@ -44,7 +44,7 @@ def unsupported_extra(extra: Mapping[str, Any], format_name: str, written: Mappi
 
 
 def unsupported_roles(roles: Sequence[Role], format_name: str, *, system_apart: bool) -> str | None:
-    """Why messages in these roles can't be asked, in a sentence.
+    """Why messages in these roles can't be sent, as a sentence; None if they can.
 
     `system_apart`: the format keeps system messages apart from the conversation, and knows no developer role.
     """
@@ -59,7 +59,10 @@ def unsupported_roles(roles: Sequence[Role], format_name: str, *, system_apart: 
 
 def leading_system(roles: Sequence[Role]) -> int:
     """How many system messages come before anything else."""
-    return next((index for index, role in enumerate(roles) if role != "system"), len(roles))
+    for index, role in enumerate(roles):
+        if role != "system":
+            return index
+    return len(roles)
 
 
 def _at(extra: Mapping[str, Any], path: str) -> object:
@@ -70,7 +73,7 @@ def _at(extra: Mapping[str, Any], path: str) -> object:
 
 
 def _is_plain_json(extra: Mapping[str, Any]) -> bool:
-    """Whether it reads back from JSON as it is: no NaN, date, tuple, or key that is not text."""
+    """Whether it is the same after a trip through JSON: no NaN, date, tuple, or key that is not text."""
     try:
         return bool(msgspec.json.decode(msgspec.json.encode(extra)) == extra)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):

@@ -1,6 +1,6 @@
-"""Requests as real clients send them, for the server halves: several spellings in, one `ModelRequest` out.
+"""Reading requests in the server halves: clients spell one thing in several ways, a `ModelRequest` has one.
 
-Guards that a client's mistake is answered in the service's own words and status (contract sheet, section 10, item 3).
+Law: a client's mistake gets the message and the status of the service (contract sheet, section 10, item 3).
 """
 
 from collections.abc import Callable, Mapping
@@ -10,12 +10,11 @@ from cometbatch.records import ErrorDetail, HttpRequest, Message, ModelRequest, 
 from cometbatch.wire.counts import count
 from cometbatch.wire.tolerant_json import NotJson, decode_json
 
-# Beyond this a number is no setting of any service; it also keeps infinities and endless integers out of floats.
-_LARGEST_SETTING = 1e9
+_LARGEST_SETTING = 1e9  # numbers from here on are refused: no service has such a setting, and some fit no float
 
 
-class RequestMistake(Exception):  # noqa: N818 - not an error of ours: a client's mistake on its way to a reply
-    """What the client did wrong, as the error to answer with."""
+class RequestMistake(Exception):  # noqa: N818 - no error of ours: it becomes a reply
+    """A client's mistake. `detail` is the error to answer with."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -23,7 +22,7 @@ class RequestMistake(Exception):  # noqa: N818 - not an error of ours: a client'
 
 
 def read_or_refuse(read: Callable[[HttpRequest], ModelRequest], request: HttpRequest) -> ModelRequest | ErrorDetail:
-    """What `read` finds, or the error that its `RequestMistake` stands for."""
+    """The request that `read` returns, or the error of the `RequestMistake` that it raises."""
     try:
         return read(request)
     except RequestMistake as mistake:
@@ -31,7 +30,7 @@ def read_or_refuse(read: Callable[[HttpRequest], ModelRequest], request: HttpReq
 
 
 def body_of(request: HttpRequest) -> dict[str, Any]:
-    """The request's JSON object, the reader's own to take from."""
+    """The request's JSON object. The caller may change it."""
     body = decode_json(request.body)
     if isinstance(body, NotJson):
         raise RequestMistake(f"the request body is not JSON: {body.reason}")
@@ -41,7 +40,7 @@ def body_of(request: HttpRequest) -> dict[str, Any]:
 
 
 def take_model(body: dict[str, Any]) -> str:
-    """The model asked; its absence is a 400 (contract sheet, sections 7.1 and 10)."""
+    """The model asked. Without one, the reply is a 400 (contract sheet, sections 7.1 and 10)."""
     model = body.pop("model", None)
     if not isinstance(model, str) or not model:
         raise RequestMistake("model name is required")
@@ -49,9 +48,9 @@ def take_model(body: dict[str, Any]) -> str:
 
 
 def take_turns(body: dict[str, Any], key: str, complaint: str, *, alone: type = list) -> list[Any]:
-    """The conversation; its absence is a 500, the service's way (contract sheet, sections 7.1 and 10).
+    """The conversation. Without one, the reply is a 500, as the service does it (contract sheet, sections 7.1 and 10).
 
-    `alone`: what may stand for a list of one.
+    `alone`: the type of a single turn that may come without a list around it.
     """
     turns = body.pop(key, None)
     if not turns:
@@ -64,7 +63,7 @@ def take_turns(body: dict[str, Any], key: str, complaint: str, *, alone: type = 
 
 
 def take_cap(body: dict[str, Any], key: str) -> int | None:
-    """The most tokens to answer with: a whole number from 1, or None where the client set none."""
+    """The cap on the answer in tokens: a whole number from 1, or None if the client set none."""
     value = body.pop(key, None)
     if value is None:
         return None
@@ -85,7 +84,7 @@ def take_number(body: dict[str, Any], key: str) -> float | None:
 
 
 def take_seed(body: dict[str, Any], key: str) -> int | None:
-    """A whole number of any size, or None where the client set none."""
+    """A whole number of any size, or None if the client set none."""
     value = body.pop(key, None)
     if value is not None and type(value) is not int:
         raise RequestMistake(f"{key} must be a whole number")

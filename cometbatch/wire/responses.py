@@ -1,7 +1,7 @@
 """Responses, both halves (contract sheet, section 3).
 
-Hides that an answer lies in parts of items of a list, beside reasoning and tool calls, and that `status` and not the
-HTTP status says how it ended. Guards that reasoning never reaches the answer.
+The answer is spread over parts of items in a list that also holds reasoning and tool calls. How it ended is in the
+field `status`, not in the HTTP status. This module hides both. Law: reasoning is never part of the answer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +53,7 @@ _SAMPLE_CALL: Mapping[str, Any] = {
 
 
 def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
-    """What makes requests with this model and these parameters: of the same messages the same bytes every time.
+    """A function that builds requests with this model and these parameters. The same messages give the same bytes.
 
     A system message at the start is `instructions`, which is text; one of several parts stays an item of the input.
     """
@@ -78,12 +78,12 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
-    """What a client asks, or the error to answer with. Total over any request."""
+    """What a client asks, or the error to answer with. Any request gets one of the two."""
     return request_reading.read_or_refuse(_read_request, request)
 
 
 def build_response(model: str, completion: Completion) -> HttpResponse:
-    """The reply that says this completion, in the full documented shape."""
+    """The reply that holds this completion, with all documented fields."""
     origin = encoding.origin_of(model, completion, "resp_")
     complete = completion.finish_reason in {"stop", "refusal", "tool_calls"}
     reason = _INCOMPLETE_WORD.get(completion.finish_reason, completion.detail)
@@ -119,7 +119,7 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
 
 
 def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
-    """The completion in this reply, or what it says instead. Total: any status, headers and bytes get an answer."""
+    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
     body = mapping(decode_json(response.body)) if is_success(response.status) else {}
     if text(body.get("status")) in _FAILED:
         return _failed_generation(response, body)
@@ -127,7 +127,7 @@ def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
-    """Why these settings can't be used in this format, in a sentence; None when they can."""
+    """Why this format can't send these settings, as a sentence; None if it can."""
     if params.seed is not None:
         return "params.seed has no place in the responses format; leave it out or use the chat format"
     if params.stop:
@@ -136,7 +136,7 @@ def unsupported_params(params: GenerationParams) -> str | None:
 
 
 def unsupported_messages(roles: Sequence[Role]) -> str | None:
-    """Why messages in these roles can't be asked in this format, in a sentence; None when they can."""
+    """Why this format can't send messages in these roles, as a sentence; None if it can."""
     return request_extra.unsupported_roles(roles, NAME, system_apart=False)
 
 
@@ -163,7 +163,7 @@ def _read_request(request: HttpRequest) -> ModelRequest:
 
 
 def _read_item(turn: object, where: str) -> Message:
-    """An input item; text alone is what the user says."""
+    """One item of the input. An item that is plain text is a user message."""
     return (
         Message.of_text("user", turn)
         if isinstance(turn, str)
@@ -172,7 +172,7 @@ def _read_item(turn: object, where: str) -> Message:
 
 
 def _output(completion: Completion, tag: str) -> list[dict[str, Any]]:
-    """Reasoning comes first, as in the documented example; a message only where it has something to hold."""
+    """Reasoning comes first, as in the documented example. A message is there only if it has parts."""
     items: list[dict[str, Any]] = [{"id": f"rs_{tag}", "type": "reasoning", "summary": []}]
     parts = _parts(completion)
     if parts:
@@ -219,7 +219,7 @@ def _failed_generation(response: HttpResponse, body: dict[str, Any]) -> ErrorDet
 
 
 def _read_completion(body: dict[str, Any]) -> Completion | None:
-    """None where the body is no finished response: no output list, or a status that promises one for later."""
+    """None if the body is no finished response: it has no output list, or its status says that work goes on."""
     if not isinstance(body.get("output"), list) or text(body.get("status")) in _UNFINISHED:
         return None
     items, usage = mappings(body["output"]), mapping(body.get("usage"))

@@ -1,8 +1,8 @@
-"""JSON from strangers: any bytes get a value or a reason, and every text in that value can be written as UTF-8.
+"""Tolerant JSON: any bytes become a value or a reason, and every text in the value can be written as UTF-8.
 
-Hides two decoders. The fast one refuses some of what services really send (a byte order mark, half a surrogate
-pair, NaN, endless digits, one bad byte in a long answer); the patient one then reads it, because an answer that is
-paid for should not be lost to a byte.
+There are two decoders. The fast one refuses some of what services really send: a byte order mark, half a surrogate
+pair, NaN, endless digits, one bad byte in a long answer. The patient one reads it, because a paid answer must not be
+lost to one byte.
 """
 
 import json
@@ -11,24 +11,25 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-MAX_VALUES = 200_000  # by its brackets and commas; more than one for each token of the longest answers
-MAX_PATIENT_BYTES = 512 * 1024  # the patient decoder takes ten times as long
+MAX_VALUES = 200_000  # values in a body, counted by brackets and commas; a body with more is refused unread
+MAX_PATIENT_BYTES = 512 * 1024  # of a body for the patient decoder, which is ten times slower; a larger one is refused
 
 _fast_decode = msgspec.json.Decoder().decode
 _fast_encode = msgspec.json.Encoder().encode
 
 
 class NotJson(Struct, frozen=True):
-    """The bytes are no JSON document, whole and readable; `reason` is a few words without the bytes themselves."""
+    """The bytes are no whole, readable JSON document. `reason` is a few words and repeats none of the bytes."""
 
     reason: str
 
 
 def decode_json(body: bytes) -> Any:
-    """The value in these bytes, or `NotJson`. Total: any bytes whatever get an answer, never an exception.
+    """The value in these bytes, or `NotJson`. Raises nothing, whatever the bytes are.
 
-    And soon, in little memory: whoever decodes holds up everyone, and a value takes thirty times the bytes it is made
-    of. So what has more than `MAX_VALUES` is not read, and beyond `MAX_PATIENT_BYTES` a bad byte is a bad reply.
+    Time and memory are bounded, because decoding holds up all other requests and a value takes up to thirty times its
+    bytes: a body of more than `MAX_VALUES` is not read, and one above `MAX_PATIENT_BYTES` is read by the fast decoder
+    alone.
     """
     if len(body) > MAX_VALUES and sum(map(body.count, (b"[", b"{", b","))) > MAX_VALUES:
         return NotJson("more values than any answer has")
@@ -39,7 +40,7 @@ def decode_json(body: bytes) -> Any:
 
 
 def encode_json(value: object) -> bytes:
-    """Compact JSON, the same bytes each time; half a surrogate pair becomes U+FFFD."""
+    """Compact JSON. The same value gives the same bytes; half a surrogate pair becomes U+FFFD."""
     try:
         return _fast_encode(value)
     except UnicodeEncodeError:
@@ -48,7 +49,7 @@ def encode_json(value: object) -> bytes:
 
 
 def compact_text(value: object) -> str | None:
-    """Decoded JSON as compact text again; None where it is nested too deeply to be written."""
+    """Decoded JSON as compact text; None if it is nested too deeply to be written."""
     try:
         return _fast_encode(value).decode()
     except RecursionError:
@@ -56,32 +57,32 @@ def compact_text(value: object) -> str | None:
 
 
 def well_formed(text: str) -> str:
-    """The text with each half of a surrogate pair that stands alone as U+FFFD, so that it can be written as UTF-8."""
+    """The text with U+FFFD for each lone half of a surrogate pair, so that it can be written as UTF-8."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def mapping(value: object) -> dict[str, Any]:
-    """The value where it is a JSON object, and an empty one where it is anything else."""
+    """The value if it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def mappings(value: object) -> list[dict[str, Any]]:
-    """The JSON objects of a list; nothing where it is no list."""
+    """The JSON objects in a list; none if the value is no list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def first(value: object) -> dict[str, Any]:
-    """The JSON object that a list begins with; an empty one where there is none."""
+    """The JSON object that a list begins with, else an empty one."""
     return mapping(value[0]) if isinstance(value, list) and value else {}
 
 
 def text(value: object) -> str | None:
-    """The value where it is text, else None."""
+    """The value if it is text, else None."""
     return value if isinstance(value, str) else None
 
 
 def _patient_decode(body: bytes) -> Any:
-    """What the standard library reads, after bad bytes became U+FFFD; written and read again to mend its texts."""
+    """Bad bytes become U+FFFD, then the standard library reads. Writing and reading again mends lone surrogates."""
     try:
         value = json.loads(body.decode("utf-8-sig", "replace"), parse_int=_whole_number)
         return json.loads(well_formed(json.dumps(value, ensure_ascii=False)), parse_int=_whole_number)
@@ -92,7 +93,7 @@ def _patient_decode(body: bytes) -> Any:
 
 
 def _whole_number(digits: str) -> int | float:
-    """Digits as a number; beyond what Python turns into an int, a float (infinity, in the end)."""
+    """Digits as an int; as a float, which may be infinite, if there are more than Python turns into an int."""
     try:
         return int(digits)
     except ValueError:
