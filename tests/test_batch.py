@@ -792,7 +792,7 @@ def test_a_run_that_another_process_has_is_left_alone(bench: Workbench) -> None:
     """One writer at a time: the second is told so, sends nothing and changes nothing."""
     stopped_after(bench.job(), 5)
     network = Network()
-    with RunDirectory(bench.run_directory):
+    with RunDirectory(bench.run_directory).locked():
         before = files(bench.folder)
         with pytest.raises(cometbatch.RunLockedError) as caught:
             carry_out(bench.job(), network)

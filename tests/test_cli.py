@@ -183,10 +183,10 @@ def test_a_refused_key_ends_with_5_and_the_way_to_carry_on(bench: Workbench) -> 
 def test_a_second_process_ends_with_6(bench: Workbench, server: StubServer) -> None:
     """One writer at a time."""
     job = bench.write_job(target=target(server))
-    with RunDirectory(bench.run_directory):
+    with RunDirectory(bench.run_directory).locked():
         done = command("run", job)
     assert (done.returncode, done.stdout, server.requests) == (6, "", 0)
-    assert "is carrying out this run" in done.stderr
+    assert "is running this job" in done.stderr
 
 
 def test_a_damaged_run_directory_ends_with_1(bench: Workbench, server: StubServer) -> None:

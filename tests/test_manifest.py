@@ -10,12 +10,17 @@ from hypothesis import strategies as st
 
 from cometbatch.errors import CheckpointError, DriftError
 from cometbatch.input.files import Identity
+from cometbatch.job import MessageTemplate, Target
 from cometbatch.records import PriceBook, Rates
 from cometbatch.run_state import manifest as manifests
-from cometbatch.run_state.manifest import Manifest
+from cometbatch.run_state.manifest import Manifest, PricedTarget
 
 SHA256 = "ab" * 32
 FINGERPRINT: dict[str, Any] = {"model": "vendor-model-4.5", "format": "chat", "params": {"temperature": 0.2}}
+
+
+BOOK = PriceBook("vendor-model-4.5", "job", Rates(input=Decimal("0.50"), output=Decimal("1.5000000001")))
+TARGET = Target("chat", "vendor-model-4.5", (MessageTemplate("user", "Say {{ text }}"),))
 
 
 def manifest_of(fingerprint: dict[str, Any], **changes: Any) -> Manifest:
@@ -28,7 +33,7 @@ def manifest_of(fingerprint: dict[str, Any], **changes: Any) -> Manifest:
         "fingerprint": fingerprint,
         "input": Identity("table.csv", 1234567, SHA256, 10, ("id", "text")),
         "partition_rows": 8,
-        "prices": PriceBook("vendor-model-4.5", "job", Rates(input=Decimal("0.50"), output=Decimal("1.5000000001"))),
+        "targets": (PricedTarget(TARGET, BOOK),),
         "columns": ("response",),
         "job": {"prompt": {"user": "Say {{ text }}\nin one word — 一言で"}},
         "warnings": ("no header",),
@@ -90,7 +95,7 @@ def test_no_bytes_crash_the_reader(content: bytes) -> None:
 
 def test_another_version_is_named() -> None:
     """A manifest of a later program says so, even if nothing else in it is known."""
-    with pytest.raises(CheckpointError, match=r"version 9, this one knows 3.*--fresh"):
+    with pytest.raises(CheckpointError, match=r"version 9, this one knows 3\).*--fresh"):
         manifests.decode(b'{"version": 9, "shape": "unheard of"}', "run/manifest.json")
 
 

@@ -94,7 +94,7 @@ def merged(paths: list[Path] | Iterator[Path], metadata: dict[str, str] | None =
 def test_a_part_says_of_itself_what_was_said_when_it_was_written(tmp_path: Path, count: int) -> None:
     """Run, rows and exact sums survive in the footer, so that nobody has to read the rows again."""
     path = write(tmp_path, 3, 1_500, count)
-    assert parts.read_info(path, RUN) == info(3, 1_500, count)
+    assert parts.read_info(path, RUN, 3) == info(3, 1_500, count)
     assert pq.read_table(path).equals(table(1_500, count))
 
 
@@ -104,7 +104,7 @@ def test_a_part_has_a_row_group_for_each_piece(tmp_path: Path) -> None:
     with path.open("wb") as file:
         parts.write_part(file, SCHEMA, (table(first, 100) for first in (0, 100, 200)), lambda: info(0, 0, 300))
     assert pq.read_metadata(path).num_row_groups == 3
-    assert parts.read_info(path, RUN) == info(0, 0, 300)
+    assert parts.read_info(path, RUN, 0) == info(0, 0, 300)
     assert read(path).equals(table(0, 300))
     assert merged([path]).read().equals(table(0, 300))
 
@@ -177,7 +177,7 @@ def test_a_file_that_is_not_this_part_is_refused_by_name(tmp_path: Path, make: o
     assert callable(make)
     make(path)
     with pytest.raises(CheckpointError) as refused:
-        parts.read_info(path, RUN)
+        parts.read_info(path, RUN, 4)
     assert str(path) in str(refused.value)
 
 
@@ -188,7 +188,7 @@ def test_a_part_cut_short_anywhere_is_refused_by_name(tmp_path: Path) -> None:
     for length in range(0, len(whole), 23):
         path.write_bytes(whole[:length])
         with pytest.raises(CheckpointError, match=r"00000\.parquet"):
-            parts.read_info(path, RUN)
+            parts.read_info(path, RUN, 0)
         with pytest.raises(CheckpointError, match=r"00000\.parquet"):
             merged([path])
 
@@ -382,7 +382,7 @@ def test_a_result_says_which_run_wrote_it(tmp_path: Path) -> None:
     path = tmp_path / "answers.parquet"
     with path.open("wb") as file:
         parts.merge(file, [write(tmp_path, 0, 0, 3)], SCHEMA, {"cometbatch.run_id": RUN}, rows=3)
-    assert parts.result_run_id(path) == RUN
+    assert (parts.result_metadata(path) or {})["cometbatch.run_id"] == RUN
 
 
 @pytest.mark.parametrize("make", [foreign, empty, no_parquet, missing, folder])
@@ -391,4 +391,4 @@ def test_a_file_that_no_run_wrote_has_no_run(tmp_path: Path, make: object) -> No
     path = tmp_path / "answers.parquet"
     assert callable(make)
     make(path)
-    assert parts.result_run_id(path) is None
+    assert "cometbatch.run_id" not in (parts.result_metadata(path) or {})

@@ -20,7 +20,7 @@ import msgspec
 import pytest
 
 import cometbatch
-from cometbatch.commands.verify import Check
+from cometbatch.commands.verify_report import Check
 from cometbatch.errors import CometbatchError
 from cometbatch.prompt.template import TemplateError
 from cometbatch.records import Answered, Completion, Failed, Failure, PoolStats, PriceBook, Rates, Tally, Usage

@@ -22,12 +22,12 @@ import cometbatch
 from cometbatch import cli
 from cometbatch.records import Completion, FailureKind, FinishReason, Usage
 from cometbatch.results import parts
-from cometbatch.run_state import directory as checkpoint
-from cometbatch.run_state import reopen, resume
-from cometbatch.run_state.directory import RunDirectory
+from cometbatch.run_state import reopen
+from cometbatch.run_state.directory import REOPENED, RunDirectory
+from cometbatch.run_state.run import find
 from cometbatch.wire import chat
 from tests import virtual_time
-from tests.workbench import MODEL, Network, Workbench, carry_out, files, peak_bytes
+from tests.workbench import MODEL, Network, Workbench, carry_out, files, leave_in_flight, peak_bytes
 
 ROWS, PARTITION_ROWS = 12, 4
 SETTINGS: dict[str, Any] = {"output": {"partition_rows": PARTITION_ROWS}, "retry": {"max_attempts": 1}}
@@ -306,7 +306,7 @@ def test_a_retry_that_is_stopped_is_carried_on_without_being_asked_again(finishe
 
 def test_a_row_that_an_old_crash_left_in_flight_is_not_counted_as_sent_again(finished: Workbench) -> None:
     """It was answered since; being taken back on purpose is not being lost."""
-    (finished.run_directory / "in_flight").write_bytes(b"%20d\n%20d\n" % (6, 3))
+    leave_in_flight(finished, [6, 3])
     assert retried(finished.job(**SETTINGS), Network(), "failed").resent == 0
 
 
@@ -314,7 +314,7 @@ def test_a_damaged_note_is_named(finished: Workbench) -> None:
     """It is not taken for none: answers would come back that were replaced. --fresh is the way out."""
     job = finished.job(**SETTINGS)
     retried(job, Network(), "failed")
-    note = finished.run_directory / checkpoint.REOPENED
+    note = finished.run_directory / REOPENED
     note.write_bytes(note.read_bytes()[:-9])
     for look in (lambda: carry_out(job, Network()), lambda: cometbatch.status(finished.output)):
         with pytest.raises(cometbatch.CheckpointError, match=r"reopened\.json: this file is damaged.*--fresh"):
@@ -406,39 +406,37 @@ def test_a_crash_at_any_step_leaves_the_old_or_what_leads_to_the_new(
         assert [row for row, status in enumerate(result["status"].to_pylist()) if status != "succeeded"] == (
             [] if was_decided else sorted(taken_back)
         )
-        left = [file.name for file in folder.rglob("*") if file.suffix in (".tmp", ".jsonl")]
-        assert left == ["sessions.jsonl"]
+        assert [file.name for file in folder.rglob("*") if file.suffix in (".tmp", ".jsonl")] == []
     assert 0 < decided < len(snapshots.taken)
 
 
-def test_a_journal_is_durable_before_it_is_superseded(finished: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A power cut may undo its removal; it counts then, and must not have lost what the new part holds."""
-    directory, synced = RunDirectory(finished.run_directory), dict[int, int]()
+def test_what_is_kept_is_durable_before_it_counts(finished: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kept outcomes are on the disk, whole, before the rename that makes them count."""
+    synced, steps = dict[int, int](), list[tuple[str, bool]]()
     sync, replace = os.fsync, Path.replace
-    lengths: list[tuple[int | None, int]] = []
 
     def syncing(file: int) -> None:
         synced[os.fstat(file).st_ino] = os.fstat(file).st_size
         sync(file)
 
     def replacing(path: Path, target: Path) -> Path:
-        if target.parent == directory.parts:
-            journal = directory.journal_path(int(target.stem)).stat()
-            lengths.append((synced.get(journal.st_ino), journal.st_size))
+        found = path.stat()
+        steps.append((target.name, synced.get(found.st_ino) == found.st_size))
         return replace(path, target)
 
     monkeypatch.setattr(os, "fsync", syncing)
     monkeypatch.setattr(Path, "replace", replacing)
     retried(finished.job(**SETTINGS), Network(), "incomplete")
-    assert [on_disk for on_disk, written in lengths] == [written for on_disk, written in lengths]
-    assert len(lengths) == 2
+    names = [name for name, _ in steps]
+    assert all(is_whole for _, is_whole in steps)
+    assert names.index(REOPENED) > max(index for index, name in enumerate(names) if ".kept" in name)
 
 
 def test_what_comes_back_after_the_end_is_removed(finished: Workbench) -> None:
     """A journal of a round that is over counts for nothing: nothing is sent, and the next session clears it away."""
     job = finished.job(**SETTINGS)
     retried(job, Network(), "incomplete")
-    stray = finished.run_directory / "journal" / "00001.retry1.jsonl"
+    stray = finished.run_directory / "journal" / "00001.kept1.jsonl"
     before, network = files(finished.folder), Network()
     stray.write_bytes(b"whatever")
     assert carry_out(job, network).had_work is False
@@ -463,32 +461,32 @@ def test_long_answers_are_taken_back_a_few_at_a_time(bench: Workbench, *, is_ope
     job = bench.job(output={"partition_rows": LONG_ROWS}, limits={"concurrency": 8})
     with pytest.raises(cometbatch.RunStoppedError) if is_open else contextlib.nullcontext():
         carry_out(job, Network(answer=no_credit_after(LONG_ROWS - 10 if is_open else LONG_ROWS, long)))
-    directory = RunDirectory(bench.run_directory)
-    found = resume.find(directory, bench.output)
+    found = find(RunDirectory(bench.run_directory), bench.output)
     assert found is not None
-    known, words = (directory, found.manifest, found.progressed), reopen.read_words("incomplete")
+    words = reopen.read_words("incomplete")
 
     def take_back() -> None:
-        matching = reopen.find(*known, words, "")
-        assert (matching.partitions, matching.tally.calls) == ((0,), 1)
-        progressed = reopen.take_back(*known, words, found=matching, prefix="")
-        assert progressed.journal_rows == set(range(1, found.progressed.rows))
+        matching = reopen.find(found, words)
+        assert (matching.partitions, matching.calls) == ((0,), 1)
+        reopen.take_back(found, words, matching)
+        assert found.looked_at_again().progress.recorded == set(range(1, found.progress.calls))
 
     assert peak_bytes(take_back) < LONG_ROWS * LONG_BYTES
 
 
 def test_a_part_whose_end_is_damaged_leaves_all_as_it_was(finished: Workbench) -> None:
     """Also one of an older version, where the checksum of the last page alone tells it: nothing is taken back."""
-    path = finished.run_directory / "parts" / "00001.parquet"
-    table, words = pq.read_table(path), pq.read_metadata(path).metadata
+    path = finished.run_directory / "parts" / "00001.part"
+    content = pa.BufferReader(path.read_bytes())
+    table, words = pq.read_table(content), pq.read_metadata(content).metadata
     with pq.ParquetWriter(path, table.schema, write_page_checksum=True) as writer:
         writer.write_table(table, row_group_size=1)
         writer.add_key_value_metadata({parts.PART_KEY: words[parts.PART_KEY]})
-    content = bytearray(path.read_bytes())
-    content[int.from_bytes(content[-8:-4], "little") * -1 - 12] ^= 1  # before the footer and its length
-    path.write_bytes(content)
+    damaged = bytearray(path.read_bytes())
+    damaged[int.from_bytes(damaged[-8:-4], "little") * -1 - 12] ^= 1  # before the footer and its length
+    path.write_bytes(damaged)
     before, network = files(finished.folder), Network()
-    with pytest.raises(cometbatch.CheckpointError, match=r"00001\.parquet: this part can't be read"):
+    with pytest.raises(cometbatch.CheckpointError, match=r"00001\.part: this part can't be read"):
         retried(finished.job(**SETTINGS), network, "failed")
     assert (network.posts, files(finished.folder)) == (0, before)
 

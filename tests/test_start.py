@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
-from cometbatch.run_state.directory import RunDirectory
 from tests import virtual_time
-from tests.workbench import Network, Workbench, carry_out, files, simulator
+from tests.workbench import Network, Workbench, carry_out, files, leave_in_flight, simulator
 
 SERVICE = "https://service.example"
 Answer = Callable[[httpx.Request], httpx.Response | None]
@@ -126,7 +125,7 @@ def test_a_job_that_changed_before_its_first_answer_overwrites_nothing(bench: Wo
 def test_a_job_that_changed_before_its_first_answer_still_counts_what_was_in_flight(bench: Workbench) -> None:
     """A process that died with requests on the way may have been billed, whatever the prompt says by now."""
     stopped_after(bench.job(), 0)
-    RunDirectory(bench.run_directory).write_marks([3, 7])
+    leave_in_flight(bench, [3, 7])
     summary = carry_out(bench.job(prompt={"system": "Be long."}), Network())
     assert (summary.all_succeeded, summary.resent, summary.possible_charges.charges) == (True, 2, 2)
 
@@ -301,7 +300,7 @@ def test_answers_without_token_counts_are_named_as_such(bench: Workbench, share:
 def test_rows_count_as_sent_again_only_once_they_are(bench: Workbench) -> None:
     """A session that finds rows in flight but sends none of them counts none, however often that happens."""
     stopped_after(bench.job(limits={"concurrency": 1}), 5)
-    RunDirectory(bench.run_directory).write_marks([10, 11])
+    leave_in_flight(bench, [10, 11])
     for _ in range(3):
         assert stopped_after(bench.job(limits={"concurrency": 1}), 0).summary.resent == 0
     assert carry_out(bench.job(), Network()).resent == 2

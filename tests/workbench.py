@@ -2,7 +2,8 @@
 
 import json
 import tracemalloc
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cometbatch
+from cometbatch.run_state.in_flight import mark_bytes
 from cometbatch.simulator.app import Simulator, create_app
 from cometbatch.simulator.behaviour import Behaviour
 from tests import virtual_time
@@ -109,6 +111,13 @@ class Workbench:
     def result(self) -> pa.Table:
         """The result as it stands on the disk."""
         return pq.read_table(self.output)
+
+
+def leave_in_flight(bench: Workbench, rows: Iterable[int], amount: Decimal | None = Decimal("0.01")) -> None:
+    """Mark rows as a process does that was killed with their requests on the way."""
+    (newest,) = bench.run_directory.glob("in_flight.*")
+    marks = b"".join(mark_bytes(row, 1, 1, amount) for row in rows)
+    newest.write_bytes(newest.read_bytes() + marks)
 
 
 def simulator(*faults: str, **settings: Any) -> Network:

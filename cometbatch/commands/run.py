@@ -44,7 +44,7 @@ from cometbatch.results.summary import (
 )
 from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import reopen
-from cometbatch.run_state.begin import begin_anew, first_session, next_session
+from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest, PricedTarget
 from cometbatch.run_state.partition import SLOW_SYNC_S, Partitions
@@ -178,6 +178,7 @@ async def _resume(turn: _Turn, found: Run, words: frozenset[str], progress: bool
     matching = await _in_thread(turn.files, reopen.find, found, words) if words else Matching()
     asked = matching.calls if words else None
     if found.is_finished and not matching.partitions:
+        await _in_thread(turn.files, remove_leftovers, found)
         return _summary(turn.checked.job, found, finished=True, had_work=False, reopened=asked)
     turn.directory.create()  # ways to copy a run leave out folders with nothing in them
     async with _connected(turn.checked.job, turn.http) as transport:

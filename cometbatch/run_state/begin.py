@@ -26,7 +26,7 @@ def next_session(run: Run, who: Who) -> Run:
 
     Raises `CheckpointError` where the disk fails.
     """
-    _remove_leftovers(run)
+    remove_leftovers(run)
     journals = run.directory.journals
     journals.sync()
     whole = {file.name: run.progress.whole.get(file.name, 0) for file in journals.all()}
@@ -41,7 +41,7 @@ def begin_anew(run: Run, who: Who, manifest: Manifest) -> Run:
     Its journals hold money alone: this goes into the session's file, and the journals count for nothing from there on.
     Raises `CheckpointError` where the disk fails.
     """
-    _remove_leftovers(run)
+    remove_leftovers(run)
     in_journals = tallies.beside_outcomes(run.progress.records)
     session = _write(run, who, {}, tallies.add(run.progress.charges, in_journals))
     for file in run.directory.journals.all():
@@ -66,6 +66,7 @@ def _write(run: Run, who: Who, counted: dict[str, int], charges: Tally) -> Sessi
     return session
 
 
-def _remove_leftovers(run: Run) -> None:
+def remove_leftovers(run: Run) -> None:
+    """Remove files of a killed process that count for nothing. Raises `CheckpointError` where the disk fails."""
     for path in run.directory.leftovers(run.progress.committed, run.progress.last):
         local.remove(path)

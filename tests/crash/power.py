@@ -131,6 +131,7 @@ class Recorder:
             patch.setattr(mmap, "mmap", self._map_class())
             for name, step in (("replace", self._replacing), ("unlink", self._unlinking), ("mkdir", self._making)):
                 patch.setattr(os, name, step(getattr(os, name)))
+            patch.setattr(os, "pwrite", self._placing(os.pwrite))
             for name in ("fsync", "fdatasync"):
                 patch.setattr(os, name, self._syncing(getattr(os, name)))
             yield
@@ -189,6 +190,16 @@ class Recorder:
                     recorder._note(Wrote(self.node, where.start, bytes(data)))
 
         return RecordedMap
+
+    def _placing(self, step: Callable[[int, bytes, int], int]) -> Callable[[int, bytes, int], int]:
+        def placed(file: int, data: bytes, at: int) -> int:
+            with self._lock:
+                written = step(file, data, at)
+                if os.fstat(file).st_ino in self._numbers:
+                    self._note(Wrote(self._number(file), at, bytes(data)[:written]))
+                return written
+
+        return placed
 
     def _replacing(self, step: Callable[..., Any]) -> Callable[..., Any]:
         def replaced(source: Any, target: Any) -> None:

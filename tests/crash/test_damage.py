@@ -16,7 +16,8 @@ from tests.workbench import ANSWER_COLUMNS, Network, Workbench, carry_out, files
 ROWS, PARTITION_ROWS, ANSWERS = 12, 4, 6
 COMMITTED, JOURNALED = range(4), range(4, 6)
 SETTINGS = {"output": {"partition_rows": PARTITION_ROWS}, "limits": {"concurrency": 1}}
-PART, JOURNAL = "parts/00000.parquet", "journal/00001.jsonl"
+PART, JOURNAL = "parts/00000.part", "journal/00001.1.jsonl"
+SESSION, MARKS = "sessions/1.json", "in_flight.1"
 
 Damage = Callable[[Path], object]
 
@@ -115,8 +116,8 @@ RECOVERED: list[tuple[str, Damage, set[int]]] = [
     (JOURNAL, removed, {4, 5}),
     (JOURNAL, appended, set()),
     (PART, removed, set(COMMITTED)),
-    *(("sessions.jsonl", damage, set()) for damage in (torn, flipped, zeroed, emptied, noise, removed, appended)),
-    *(("in_flight", damage, set()) for damage in (torn, emptied, zeroed, noise, removed, appended)),
+    (SESSION, removed, set()),
+    *((MARKS, damage, set()) for damage in (torn, flipped, emptied, zeroed, noise, removed, appended)),
     *(("lock", damage, set()) for damage in (torn, emptied, zeroed, noise, removed)),
 ]
 
@@ -143,6 +144,7 @@ def test_damage_that_is_recovered_from(
 REFUSED: list[tuple[str, Damage, set[int]]] = [
     *((JOURNAL, damage, set(JOURNALED)) for damage in (flipped_at_the_start, foreign, noise)),
     *((PART, damage, set(COMMITTED)) for damage in (torn, emptied, zeroed, noise, foreign)),
+    *((SESSION, damage, set()) for damage in (torn, emptied, zeroed, noise, appended)),
 ]
 
 
@@ -189,7 +191,7 @@ def test_what_a_run_is_cannot_be_guessed(stopped: Workbench, name: str, damage: 
     assert sent(network) == list(range(ANSWERS, ROWS))
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "reopened.json", "sessions.jsonl", "in_flight", JOURNAL, PART])
+@pytest.mark.parametrize("name", ["manifest.json", "reopened.json", SESSION, MARKS, JOURNAL, PART])
 def test_a_folder_in_a_files_place_is_told_by_name(stopped: Workbench, calm: Workbench, name: str) -> None:
     """A file that can't be read is none that is missing: nothing is sent; with the file back, nothing is sent twice."""
     path, aside, network = stopped.run_directory / name, stopped.folder / "aside", Network()

@@ -8,7 +8,6 @@ import errno
 import io
 import mmap
 import os
-import re
 import resource
 import subprocess
 import sys
@@ -19,8 +18,7 @@ from typing import Any, TypeAlias
 import pytest
 
 import cometbatch
-from cometbatch.errors import CheckpointError
-from cometbatch.run_state.directory import Journal, JournalHeader
+from cometbatch.run_state.journal import Header, Journal, JournalReader
 from tests.crash.test_power_cut import CONCURRENCY, REFUSED, ROWS, Case, Clock, Service, refuse_one, row_of
 from tests.workbench import ANSWER_COLUMNS, Network, Workbench
 
@@ -226,16 +224,15 @@ def carries_on(case: Case, calm: Case, play: object) -> None:
     assert case.strays() == []
 
 
-def test_a_torn_end_that_cannot_be_cut_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was appended behind it would make it look damaged."""
-    path = tmp_path / "00000.jsonl"
-    path.write_bytes(b"torn")
-    FailingDisk(tmp_path, errno.EIO, frozenset({"cut"}), 1, once=True).install(monkeypatch)
-    journal = Journal(path, JournalHeader("run-a", 0))
-    with pytest.raises(CheckpointError, match=re.escape(f"{path}: can't write the journal")):
-        list(journal.replay())
-    assert list(journal.replay()) == []
+def test_a_torn_end_that_cannot_be_cut_off_costs_its_own_line_alone(tmp_path: Path) -> None:
+    """Nothing is written behind it any more: the journal that could not write the whole line ends the run."""
+    path = tmp_path / "00000.1.jsonl"
+    journal = Journal(path, Header("run-a", 0, 1))
+    journal.append([b"{}"])
     journal.close()
+    with path.open("ab") as file:
+        file.write(b'01234567 {"record":"answ')
+    assert [line for _, line in JournalReader(path, "run-a", 0)] == [b"{}"]
 
 
 RUN = """

@@ -1,4 +1,8 @@
-"""The power fails between any two steps of a run: what was recorded a second ago is there, and the run carries on."""
+"""The power fails between any two steps of a run: the same command resumes it, and what is lost is on the bill.
+
+Shown by order, not by clock: nothing is lost that was written before the sync before last began, and an answer that is
+lost is charged if its mark was written before that, too.
+"""
 
 import asyncio
 import itertools
@@ -16,20 +20,21 @@ import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
-from cometbatch.run_state import manifest as manifests
-from cometbatch.run_state import resume
 from cometbatch.run_state.directory import RunDirectory
+from cometbatch.run_state.partition import Partitions
+from cometbatch.run_state.run import Run, directory_of, find
 from tests import virtual_time
 from tests.crash import power
 from tests.crash.power import Disk, Recorder, State
 from tests.workbench import ANSWER_COLUMNS, Network, Workbench
 
 ROWS, PARTITION_ROWS, CONCURRENCY = 12, 4, 3
-LOST_AT_MOST_S = 1.0  # README, "What survives what"
 REFUSED = 6  # this row, the first time
 SEED = 20
 CUTS = int(os.environ.get("CUTS", "30"))  # for each case; there are up to two hundred
-SPARED = {"lock", "in_flight", "sessions.jsonl", "manifest.json", "reopened.json"}
+SPARED = re.compile(r"lock|manifest\.json|reopened\.json|in_flight\.\d+|\d+\.json|\d+(\.r\d+)?\.part")
+OUTCOME = re.compile(rb'"record":"(?:answered|failed)","ordinal":(\d+)')
+MARK = re.compile(rb" *(\d+) +\d+ +\d+ +[0-9.a-z]+ [0-9a-f]{8}\n")
 
 
 def row_of(request: httpx.Request) -> int | None:
@@ -44,13 +49,13 @@ class Service(Network):
     def __init__(self, clock: "Clock", answer: Callable[[httpx.Request], httpx.Response | None] | None = None) -> None:
         super().__init__(answer=answer)
         self._clock = clock
-        self.answered: list[tuple[float, int]] = []
+        self.answered: list[tuple[int, int]] = []  # how many steps there were, and which row
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self._clock.loop = asyncio.get_running_loop()
         response = await super().handle_async_request(request)
         if (row := row_of(request)) is not None and response.status_code == 200:
-            self.answered.append((self._clock(), row))
+            self.answered.append((self._clock.steps(), row))
         return response
 
 
@@ -60,6 +65,7 @@ class Clock:
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._before = 0.0
+        self.steps: Callable[[], int] = lambda: 0  # of the disk, so far
 
     def __call__(self) -> float:
         return self._before + (self.loop.time() if self.loop is not None else 0.0)
@@ -105,17 +111,19 @@ class Case:
 
     @property
     def directory(self) -> RunDirectory:
-        is_dataset = self.job.output.is_dataset
-        return RunDirectory(self.output.with_name(self.output.name + ".run"), parts=self.output if is_dataset else None)
+        return directory_of(self.output, is_dataset=self.job.output.is_dataset)
+
+    def found(self) -> Run | None:
+        """The run that is on the disk."""
+        return find(self.directory, self.output)
 
     def recorded(self) -> set[int]:
         """The rows that have an outcome, as parts and journals tell."""
-        content = self.directory.read_manifest()
-        if content is None:
+        found = self.found()
+        if found is None:
             return set()
-        manifest = manifests.decode(content, "manifest")
-        seen = resume.look(self.directory, manifest)
-        return set(range(ROWS)) - set(resume.unrecorded(range(ROWS), manifest, seen))
+        committed = {row for row in range(ROWS) if row // PARTITION_ROWS in found.progress.committed}
+        return committed | found.progress.recorded
 
     def result(self) -> pa.Table:
         paths = sorted(self.output.glob("*.parquet")) if self.output.is_dir() else [self.output]
@@ -124,7 +132,7 @@ class Case:
     def strays(self) -> list[str]:
         """Files that a finished run has no use for."""
         found = (path for path in self.folder.rglob("*") if path.is_file() and path.suffix != ".parquet")
-        return [path.name for path in found if path.name not in SPARED]
+        return [path.name for path in found if not SPARED.fullmatch(path.name)]
 
 
 def simply(case: Case, clock: Clock) -> list[Service]:
@@ -160,10 +168,10 @@ def again(case: Case, clock: Clock) -> list[Service]:
 
 @pytest.mark.parametrize("ending", ["out/deep/table.parquet", "out/"], ids=["file", "data set"])
 @pytest.mark.parametrize("play", [simply, in_two_sessions, afresh, again])
-def test_a_power_cut_at_any_step_loses_at_most_a_second(
+def test_a_power_cut_at_any_step_loses_only_what_was_written_since_the_sync_before_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, play: Callable[[Case, Clock], list[Service]], ending: str
 ) -> None:
-    """Whatever of the unsynced is there, the run carries on to the right table and sends just what is not recorded."""
+    """Whatever of the unsynced is there, the same command ends with the right table and sends just what is not recorded."""
     bench = Workbench(tmp_path)
     bench.write_rows(ROWS)
     calm = Case(tmp_path / "calm", bench.input, ending)
@@ -173,40 +181,65 @@ def test_a_power_cut_at_any_step_loses_at_most_a_second(
     if play in (afresh, again):
         live.run(Network(answer=refuse_one if play is again else None))
     before = live.recorded() - {REFUSED} if play is again else set()
-    recorder = Recorder(live.folder, clock)
-    with recorder.watching(monkeypatch):
-        answered = [each for service in play(live, clock) for each in service.answered]
+    recorder, passes = Recorder(live.folder, clock), list[int]()
+    clock.steps = lambda: len(recorder.steps)
+    really = Partitions._sync
 
-    states = list(after_power_cuts(recorder, answered, before))
+    def noting(partitions: Partitions, files: Any) -> None:
+        passes.append(len(recorder.steps))
+        really(partitions, files)
+
+    with recorder.watching(monkeypatch), monkeypatch.context() as patch:
+        patch.setattr(Partitions, "_sync", noting)
+        answered = [each for service in play(live, clock) for each in service.answered]
+    assert len(passes) > (0 if play is again else 2)
+
+    states = list(after_power_cuts(recorder, passes, answered, before))
     assert Disk(recorder, to_the_end=True).left(power.everything, power.all_names) == power.state_of(live.folder)
     monkeypatch.setattr(os, "fsync", lambda _file: None)  # from here on the power stays
     monkeypatch.setattr(os, "fdatasync", lambda _file: None)
-    for number, (state, kept) in enumerate(random.Random(SEED).sample(states, min(CUTS, len(states)))):
+    for number, (state, kept, paid) in enumerate(random.Random(SEED).sample(states, min(CUTS, len(states)))):
         power.make(state, tmp_path / f"{number:04d}")
-        carries_on(Case(tmp_path / f"{number:04d}", bench.input, ending), calm, kept, play)
+        resumes(Case(tmp_path / f"{number:04d}", bench.input, ending), calm, kept, paid, play)
         shutil.rmtree(tmp_path / f"{number:04d}")
 
 
 def after_power_cuts(
-    recorder: Recorder, answered: list[tuple[float, int]], before: set[int]
-) -> Iterator[tuple[State, set[int]]]:
-    """Each state that a power cut between two steps may leave, and the rows that have to be recorded in it."""
+    recorder: Recorder, passes: list[int], answered: list[tuple[int, int]], before: set[int]
+) -> Iterator[tuple[State, set[int], list[int]]]:
+    """Each state that a power cut between two steps may leave, with what has to be known in it.
+
+    That is: the rows that have to be recorded, and for each answer whose mark has to be there, its row.
+    """
     disk, chance, seen = Disk(recorder), random.Random(SEED), set[int]()
-    for now, step in recorder.steps:
-        kept = before | {row for at, row in answered if at <= now - LOST_AT_MOST_S}
+    written, marked = list[tuple[int, int]](), list[tuple[int, int]]()
+    for number, (_, step) in enumerate(recorder.steps):
+        begun = [each for each in passes if each <= number]
+        safe = begun[-2] if len(begun) > 1 else 0
+        kept = before | {row for at, row in written if at < safe}
+        safe_marks = {row for at, row in marked if at < safe}
+        paid = [row for at, row in answered if at <= number and row in safe_marks]
         for file_left, names_left in power.outcomes(chance):
             state = disk.left(file_left, names_left)
-            mark = hash((frozenset(state.items()), frozenset(kept)))
+            mark = hash((frozenset(state.items()), frozenset(kept), tuple(paid)))
             if mark not in seen:
                 seen.add(mark)
-                yield state, kept
+                yield state, kept, paid
         disk.take(step)
+        if isinstance(step, power.Wrote):
+            written += [(number, int(found)) for found in OUTCOME.findall(step.data)]
+            marked += [(number, int(found)) for found in MARK.findall(step.data)]
 
 
-def carries_on(crashed: Case, calm: Case, kept: set[int], play: object) -> None:
-    """The same command leads from here to the right end."""
+def resumes(crashed: Case, calm: Case, kept: set[int], paid: list[int], play: object) -> None:
+    """The same command leads from here to the right end, with every answer that is lost on the bill."""
     recorded, service = crashed.recorded(), Network()
     assert kept <= recorded
+    if play is not afresh:  # which forgets the bill of the run before
+        found = crashed.found()
+        lost = [row for row in paid if row not in recorded]
+        charges = 0 if found is None else found.progress.with_charges.charges_in_flight
+        assert len(lost) <= charges
     is_void = crashed.directory.read_manifest() is None
     summary = crashed.run(service, fresh=play is afresh and is_void)
     sent = sorted(row for row in map(row_of, service.requests) if row is not None)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cometbatch.commands.preflight import row_maker
+from cometbatch.commands.row_maker import row_maker
 from cometbatch.job import load_job
 from cometbatch.records import CallRequest, GenerationParams, Message, Prompt, Role
 from cometbatch.wire import FORMATS
@@ -81,7 +81,8 @@ def test_a_job_makes_the_same_request_of_its_row(name: str) -> None:
         }
     )
     columns = ["id", "size"]
-    maker = row_maker(job, job.prompt_template_for(columns), columns)
+    (target,) = job.targets()
+    maker = row_maker(target, job.prompt_template_for(target, columns), columns, None)
     size = USER.removeprefix("Größe: ").removesuffix(" ünïcode")
     request = maker.make(0, {"id": "a", "size": size})
     assert isinstance(request, CallRequest)
