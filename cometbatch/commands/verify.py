@@ -494,7 +494,10 @@ class _Published:
             self._notes.skip("the parts themselves are the result", "result")
             return
         try:
-            with pq.ParquetFile(self._path, pre_buffer=False, buffer_size=parts.READ_BYTES) as file:
+            with (
+                self._path.open("rb") as raw,  # Arrow opens no file whose name is no UTF-8
+                pq.ParquetFile(raw, pre_buffer=False, buffer_size=parts.READ_BYTES) as file,
+            ):
                 self._check_metadata(self._path, file.metadata.metadata or {})
                 self.row_count = file.metadata.num_rows
                 yield from parts.pieces(file)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import JobError
-from cometbatch.job.secrets import printable
+from cometbatch.job.secrets import printable, unprinted
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.template import PromptTemplate, TemplateError, compile_prompt
@@ -187,7 +187,7 @@ def _path(kind: type, value: object) -> object:
     """What JSON has no type of its own for: paths alone."""
     if kind is not Path or not isinstance(value, str):
         raise msgspec.ValidationError(f"{value!r} is no {kind.__name__}")
-    return Path(value)
+    return Path(unprinted(value))
 
 
 def _plain(value: Struct) -> dict[str, Any]:
