@@ -4,7 +4,7 @@ import datetime as dt
 import io
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import IO
@@ -179,6 +179,31 @@ def test_a_file_that_is_not_this_part_is_refused_by_name(tmp_path: Path, make: o
     with pytest.raises(CheckpointError) as refused:
         parts.read_info(path, RUN, 4)
     assert str(path) in str(refused.value)
+
+
+def loop_of_links(path: Path) -> None:
+    """A name that leads to itself."""
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("make", [missing, folder, loop_of_links])
+def test_what_the_system_can_not_read_is_not_to_be_removed(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """The part may be whole, and its answers are paid for: only a damaged one is to be removed and sent again."""
+    path = tmp_path / "00004.parquet"
+    make(path)
+    for look in (lambda: parts.read_info(path, RUN), lambda: parts.check_part(path)):
+        with pytest.raises(CheckpointError, match="do not remove it") as refused:
+            look()
+        assert "send its rows again" not in str(refused.value)
+
+
+@pytest.mark.parametrize("make", [empty, no_parquet])
+def test_a_damaged_part_may_be_removed(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """There is nothing in it that could be read."""
+    path = tmp_path / "00004.parquet"
+    make(path)
+    with pytest.raises(CheckpointError, match="remove it to send its rows again"):
+        parts.read_info(path, RUN)
 
 
 def test_a_part_cut_short_anywhere_is_refused_by_name(tmp_path: Path) -> None:

@@ -72,7 +72,9 @@ RESULTS: tuple[msgspec.Struct, ...] = (
     FAILED,
     FAILED.failure,
     SUMMARY,
-    cometbatch.RunStatus(SUMMARY, running=True, created_at="2025", partitions=2, committed=1, latency_s={"max": 1.0}),
+    cometbatch.RunStatus(
+        SUMMARY, running=True, in_flight=3, created_at="2025", partitions=2, committed=1, latency_s={"max": 1.0}
+    ),
     cometbatch.Verification(
         Path("/data/out.parquet"), "0123", 2, (Check("rows", "each row once", "failed", 1, ("row 3",)),)
     ),

@@ -7,6 +7,7 @@ import polars as pl
 from msgspec import Struct
 
 from cometbatch.errors import UsageError
+from cometbatch.results import parts
 from cometbatch.results.summary import RunSummary, count, late_warnings
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.run import directory_at, find
@@ -116,12 +117,13 @@ def no_run(directory: RunDirectory) -> UsageError:
 
 
 def _latency(paths: list[Path], column: str) -> dict[str, float] | None:
+    """Quantiles over all parts. Raises `CheckpointError` where one can't be read."""
     if not paths:
         return None
-    latency = pl.scan_parquet(paths).select(
-        pl.col(column).median().alias("median"),
-        pl.col(column).quantile(0.95).alias("p95"),
-        pl.col(column).max().alias("max"),
+    values = [pl.DataFrame({"latency_s": parts.read_column(path, column)}) for path in paths]
+    latency = pl.col("latency_s")
+    found = pl.concat(values).select(
+        latency.median().alias("median"), latency.quantile(0.95).alias("p95"), latency.max().alias("max")
     )
-    found = latency.collect().row(0, named=True)
-    return None if found["median"] is None else dict(found)
+    row = found.row(0, named=True)
+    return None if row["median"] is None else row

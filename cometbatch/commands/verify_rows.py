@@ -213,7 +213,10 @@ class PublishedResult:
             self._findings.skip("the parts themselves are the result", "result")
             return
         try:
-            with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=parts.READ_BYTES) as file:
+            with (
+                self.path.open("rb") as raw,  # Arrow opens no file whose name is no UTF-8
+                pq.ParquetFile(raw, pre_buffer=False, buffer_size=parts.READ_BYTES) as file,
+            ):
                 self._check_metadata(self.path, file.metadata.metadata or {})
                 self._row_count = file.metadata.num_rows
                 yield from parts.pieces(file)

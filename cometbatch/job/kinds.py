@@ -28,6 +28,7 @@ INT64_MAX = (1 << 63) - 1
 _T = TypeVar("_T")
 _N = TypeVar("_N", int, float, Decimal)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_BYTES = "".join(map(chr, range(0xDC80, 0xDD00)))  # stand for bytes of a file's name that are no UTF-8
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"[-+]?(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,4})?")
 _ODD_NUMBERS = (
@@ -83,11 +84,15 @@ def text(
     odd: Callable[[str], str | None] = lambda _: None,
     is_filled: Callable[[str], object] = str.strip,
     max_length: int = 4_096,
+    may_hold: str = "",
 ) -> Kind[str]:
-    """Text in one line; `odd` gives a hint, which may be empty, for what is refused all the same."""
+    """Text in one line; `odd` gives a hint, which may be empty, for what is refused all the same.
+
+    `may_hold`: halves of surrogate pairs that are allowed.
+    """
 
     def read(node: Node) -> str:
-        found = _filled(node, words, is_filled)
+        found = _filled(node, words, is_filled, may_hold)
         if _CONTROL.search(found):
             raise WrongError(f"expected {words}, found a line break or control character in it")
         if len(found) > max_length:
@@ -99,7 +104,7 @@ def text(
     return Kind(words, read)
 
 
-def _filled(node: Node, words: str, is_filled: Callable[[str], object] = str.strip) -> str:
+def _filled(node: Node, words: str, is_filled: Callable[[str], object] = str.strip, may_hold: str = "") -> str:
     """Text with something in it: more than spaces, if the caller doesn't take that for something."""
     if not isinstance(node, Scalar) or node.tag in {"null", "other"}:
         raise expected(words, node, BRACES_HINT if isinstance(node, Map) else "")
@@ -107,7 +112,7 @@ def _filled(node: Node, words: str, is_filled: Callable[[str], object] = str.str
         raise expected(words, node, f"YAML reads it as {_NOT_TEXT[node.tag]}; put it in quotes")
     if not is_filled(node.text):
         raise WrongError(f"expected {words}, found nothing in it")
-    refuse_surrogates(node.text, words)
+    refuse_surrogates(node.text.translate(dict.fromkeys(map(ord, may_hold))), words)
     return node.text
 
 
@@ -274,9 +279,10 @@ def _read_base_url(node: Node) -> str:
 
 
 FLAG = Kind("true or false", _read_flag)
-PATH = text("a path", odd=_odd_path)
+PATH = text("a path", odd=_odd_path, may_hold=_BYTES)
 PEM_FILE = Kind("a path", _read_pem_path)
-INPUT_PATH = Kind("a path", text("the path of a file that ends in .csv, .tsv or .parquet", odd=_odd_input_path).read)
+_INPUT_WORDS = "the path of a file that ends in .csv, .tsv or .parquet"
+INPUT_PATH = Kind("a path", text(_INPUT_WORDS, odd=_odd_input_path, may_hold=_BYTES).read)
 ENCODING = Kind("an encoding", _read_encoding)
 DELIMITER = Kind("one character", _read_delimiter)
 KEY_ENV = Kind("the name of an environment variable", _read_key_env)

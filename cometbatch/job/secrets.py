@@ -18,6 +18,7 @@ _SECRET_NAME = re.compile(
 _SECRET = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}|AIza[\w-]{10,}|\bbearer\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 _SECRET_IN_PROSE = re.compile(r"(?<![A-Za-z0-9])sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}")
 _LONG_MIXED = re.compile(r"(?=\S*[0-9])(?=\S*[A-Za-z])\S{20,}")
+_NO_TEXT = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # how `printable` writes a byte from 0x80 on
 _KEY_AS_NAME = re.compile(r"sk.*|(?=.*[0-9])[^_]{20,}|.{101,}", re.DOTALL)
 
 
@@ -32,6 +33,11 @@ def shown(text: str) -> str:
 def printable(path: object) -> str:
     """A file's name with its bytes that are no text written out."""
     return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def unprinted(text: str) -> str:
+    """The file's name that `printable` wrote out."""
+    return _NO_TEXT.sub(lambda found: chr(int(found[1], 16)), text)
 
 
 def join(path: str, key: str) -> str:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import JobError
+from cometbatch.job.secrets import unprinted
 from cometbatch.job.targets import MessageTemplate, Target, plain
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
@@ -180,4 +181,4 @@ def _path(kind: type, value: object) -> object:
     """What JSON has no type of its own for: paths alone."""
     if kind is not Path or not isinstance(value, str):
         raise msgspec.ValidationError(f"{value!r} is no {kind.__name__}")
-    return Path(value)
+    return Path(unprinted(value))

@@ -1,6 +1,8 @@
 """Parquet parts: how a finished partition is written, trusted again later, and merged into the one result.
 
 Guards: a part says which run and rows it holds, in its footer, so a foreign or damaged file is never taken for one.
+Arrow gets open files, never names: it can't open a file whose name, or whose folder's name, is no UTF-8. And it gives
+its own errors no number, so that they can be told from the system's: advice to remove a part is for damage alone.
 """
 
 import contextlib
@@ -140,7 +142,8 @@ def _is_part(path: Path) -> bool:
 def result_metadata(path: Path) -> dict[str, str] | None:
     """What a result file says of its run; `None` where there is no such file, or no Parquet file."""
     try:
-        metadata = pq.read_metadata(path).metadata or {}
+        with path.open("rb") as file:
+            metadata = pq.read_metadata(file).metadata or {}
     except (OSError, pa.ArrowException):
         return None
     return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in metadata.items()}
@@ -165,6 +168,12 @@ def check_part(path: Path) -> pa.Schema:
     for _ in rest:
         pass
     return schema
+
+
+def read_column(path: Path, name: str) -> pa.ChunkedArray:
+    """One column of a part. Raises `CheckpointError` where it can't be read."""
+    with _reading(path) as part:
+        return part.read([name], use_threads=False).column(name)
 
 
 def read_pieces(path: Path) -> Iterator[pa.Table]:
@@ -306,15 +315,21 @@ def _check_sum(path: Path, part: pq.ParquetFile) -> None:
 
 @contextlib.contextmanager
 def _reading(path: Path, *, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
-    """Open a part. Whatever reading meets inside the block is a damaged part; pyarrow has many words for it.
+    """Open a part. Raises `CheckpointError` where the system can't read it, and where it is damaged.
 
-    `buffer_size`: bytes of a column that are read at a time; 0 for all that a row group has of it.
+    Whatever else reading meets inside the block is damage; Arrow has many words for it. `buffer_size`: bytes of a
+    column that are read at a time; 0 for all that a row group has of it.
     """
     options: dict[str, Any] = {"pre_buffer": False, "page_checksum_verification": True}
     try:
-        with pq.ParquetFile(path, buffer_size=buffer_size, **options) as file:
+        with path.open("rb") as raw, pq.ParquetFile(raw, buffer_size=buffer_size, **options) as file:
             yield file
     except (OSError, ValueError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise CheckpointError(
+                f"{path}: the system can't read this part ({error.strerror}). It may be whole: do not remove it, put this "
+                "right, then run the same command again."
+            ) from error
         words = " ".join(str(error).split())
         raise CheckpointError(
             f"{path}: this part can't be read ({words}). Restore it from a copy, or remove it to send its rows again."
