@@ -1,10 +1,35 @@
-"""Fixtures of the end-to-end tests. No test finds a key in the environment that it did not put there itself."""
+"""Fixtures of the end-to-end tests. No test finds a key in the environment that it did not put there itself.
 
+`HYPOTHESIS_PROFILE=heavy` gives each property twenty times as many examples, for `.ci/weekly`.
+"""
+
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.workbench import KEY_ENV, Workbench
+
+HEAVY = "heavy"
+TIMES_AS_MANY = 20
+OWN_SETTINGS = "_hypothesis_internal_use_settings"  # where hypothesis keeps what the decorator of a test says
+
+settings.register_profile(HEAVY, max_examples=TIMES_AS_MANY * settings().max_examples, deadline=None)
+if os.environ.get("HYPOTHESIS_PROFILE") == HEAVY:
+    settings.load_profile(HEAVY)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A profile leaves alone how many examples a test asks for itself, so these are raised here."""
+    if settings.get_current_profile_name() != HEAVY:
+        return
+    holders = {(getattr(item, "obj", None), OWN_SETTINGS) for item in items}
+    holders |= {(getattr(item, "cls", None), "settings") for item in items}  # of a state machine
+    for holder, name in holders:
+        own = getattr(holder, name, None)
+        if isinstance(own, settings) and own.max_examples < settings().max_examples:
+            setattr(holder, name, settings(own, max_examples=TIMES_AS_MANY * own.max_examples, deadline=None))
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The tables of README and docs/ that the code owns. `python -m tests.readme_tables` writes them; a test checks them."""
+"""The tables of README and docs/ made from code. `python -m tests.readme_tables` writes them, a test checks them."""
 
 import re
 from collections.abc import Iterable
