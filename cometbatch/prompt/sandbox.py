@@ -53,11 +53,11 @@ _TOO_WIDE = f"too wide: a width or count is at most {MAX_REPEATS}"
 
 
 class Row(dict[str, object]):
-    """The whole row in a template; a column comes before a dict method of the same name."""
+    """The whole row in a template. A column hides a method of dict of the same name."""
 
 
 class _Method:
-    """A method that can be called but not printed: its printed form is a memory address, new in every process."""
+    """A method that can be called but not printed, because it prints as a memory address, new in every process."""
 
     def __init__(self, method: Callable[..., Any]) -> None:
         self._method = method
@@ -73,9 +73,9 @@ class _Method:
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja2's sandbox, without clock, local time zone, memory addresses and room for more than a message takes."""
+    """Jinja2's sandbox without clock, local time zone and memory addresses, and with bounds on size."""
 
-    intercepted_binops = frozenset({"*", "**", "+", "%"})  # which Jinja2 then does not work out while compiling, either
+    intercepted_binops = frozenset({"*", "**", "+", "%"})  # Jinja2 also leaves these uncomputed while compiling
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """`left operator right` in a template."""
@@ -118,7 +118,7 @@ def _bounded(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def _refuse_growth(operator: str, left: object, right: object) -> None:
-    """Raise `TemplateRuntimeError` for an operation whose result would be far larger than what goes into it."""
+    """Raise `TemplateRuntimeError` for an operation whose result is larger than a message or list may be."""
     match operator, left, right:
         case "*", str() | bytes() | list() | tuple(), int():
             _refuse_repeats(left, right)
@@ -145,7 +145,7 @@ def _refuse_sizes(*sizes: object) -> None:
 
 
 def _sized(function: Callable[..., object]) -> Callable[..., object]:
-    """The same filter, for widths and counts within bounds; what it is used on is no width."""
+    """The same filter, with bounds on its widths and counts: all arguments but the value that it is used on."""
 
     @functools.wraps(function)  # also copies Jinja2's own marks on the function
     def sized(*args: Any, **kwargs: Any) -> object:
@@ -156,13 +156,13 @@ def _sized(function: Callable[..., object]) -> Callable[..., object]:
 
 
 def _format(value: object, *args: object, **kwargs: object) -> object:
-    """The filter `format`, which is the operator `%`."""
+    """The filter `format`, which does what the operator `%` does."""
     _refuse_growth("%", str(value), args)
     return FILTERS["format"](value, *args, **kwargs)
 
 
 _PRINTABLE = (str, int, float, Decimal, date, time, timedelta, list, tuple, dict, bytes, UUID, Undefined, _Method)
-"""Data, and two that raise their own words when they are printed."""
+"""Types of data, and two types that raise an error of their own when they are printed."""
 
 
 def _callable_only(value: object) -> object:
@@ -170,7 +170,7 @@ def _callable_only(value: object) -> object:
 
 
 def _listed(lazy: Callable[..., Iterable[object]]) -> Callable[..., list[object]]:
-    """The same filter with a list as its result, which prints as what it holds."""
+    """The same filter with a list as its result, which prints its items."""
 
     @functools.wraps(lazy)  # also copies Jinja2's own marks on the function
     def as_list(*args: Any, **kwargs: Any) -> list[object]:
@@ -180,7 +180,7 @@ def _listed(lazy: Callable[..., Iterable[object]]) -> Callable[..., list[object]
 
 
 def _to_json(value: object, indent: int | None = None) -> str:
-    """A value as JSON, as it would stand in a file: nothing escaped for HTML, key order kept.
+    """A value as JSON in the form that a file has: nothing escaped for HTML, keys in their order.
 
     Decimals and times become strings, NaN and infinities null.
     """
@@ -189,7 +189,7 @@ def _to_json(value: object, indent: int | None = None) -> str:
 
 
 def printed(value: object) -> object:
-    """What to print for a value (always through `str`): nothing for null; no objects that are no data."""
+    """What is printed for a value, through `str`: nothing for null. Raises for an object that is no data."""
     if value is None:
         return ""
     if isinstance(value, _PRINTABLE):
@@ -199,7 +199,7 @@ def printed(value: object) -> object:
 
 def _new_environment() -> _Sandbox:
     environment = _Sandbox(undefined=StrictUndefined, finalize=printed, keep_trailing_newline=True, autoescape=False)
-    environment.globals.clear()  # functions are given by `_Jinja.render` alone, so that columns may have their names
+    environment.globals.clear()  # FUNCTIONS go to templates that call them alone: a column may have such a name
     environment.filters.update({name: _listed(FILTERS[name]) for name in _LAZY_FILTERS})
     environment.filters |= {"tojson": _to_json, "format": _format}
     environment.filters.update({name: _sized(environment.filters[name]) for name in _SIZED_FILTERS})

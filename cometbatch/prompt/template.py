@@ -37,13 +37,13 @@ _NO_RANDOM_HINT = "prompts must come out the same each time, so nothing random i
 
 
 class TemplateError(UsageError):
-    """A prompt's template can't be used: its syntax is wrong, or it asks for columns that the table lacks.
+    """The template of a message can't be used: its syntax is wrong, or it names a column that the table lacks.
 
     `index` is the message's 0-based position in the prompt, `line` the 1-based line within that message's template.
     """
 
     def __init__(self, reason: str, *, index: int, role: Role, line: int | None = None, hint: str | None = None):
-        """Keep the parts, so that a caller who knows the job file can say where in it they are."""
+        """Keep the parts, so that a caller who knows the job file can name the place in it."""
         super().__init__(f"{_place(index, role, line)}: {reason}" + (f" ({hint})" if hint else ""))
         self.index = index
         self.role = role
@@ -53,7 +53,7 @@ class TemplateError(UsageError):
 
 
 class _RefusedError(TemplateSyntaxError):
-    """Jinja2 would take this template; we don't."""
+    """A template that Jinja2 accepts and this module refuses."""
 
     def __init__(self, reason: str, line: int, hint: str | None = None) -> None:
         super().__init__(reason, line)
@@ -61,7 +61,7 @@ class _RefusedError(TemplateSyntaxError):
 
 
 class _Constant:
-    """A template with nothing in it to fill."""
+    """A template that is the same for all rows."""
 
     def __init__(self, text: str) -> None:
         self._text = _encodable(text)
@@ -71,7 +71,7 @@ class _Constant:
 
 
 class _Jinja:
-    """Any other template."""
+    """A template that Jinja2 renders."""
 
     def __init__(self, tree: nodes.Template, uses: "_Uses") -> None:
         self._template = ENVIRONMENT.from_string(tree)
@@ -87,9 +87,9 @@ class _Jinja:
 
 
 class _Join:
-    """A template of plain text and `{{ column }}` alone, at a third of Jinja2's price and with the same result.
+    """A template of plain text and `{{ column }}` alone, joined here at a third of Jinja2's price with the same result.
 
-    Where the short way fails, Jinja2 does it again and says why.
+    If joining fails, Jinja2 renders the row again and raises the error that names the reason.
     """
 
     def __init__(self, pieces: Sequence[nodes.TemplateData | nodes.Name], jinja: _Jinja) -> None:
@@ -101,7 +101,7 @@ class _Join:
     def render(self, values: Mapping[str, object]) -> str:
         try:
             cells: list[str] = []
-            for name in self._columns:  # a comprehension would be a function made and called for each row
+            for name in self._columns:  # a comprehension makes and calls a function for each row
                 cell = values[name]
                 cells.append(cell if type(cell) is str else str(printed(cell)))
         except Exception:  # noqa: BLE001 - a missing column, or a value whose `str` fails in any way it likes
@@ -116,15 +116,15 @@ _Renderer: TypeAlias = _Constant | _Join | _Jinja
 
 
 def _encodable(text: str) -> str:
-    """The text without lone surrogates, which no request could carry."""
+    """The text with U+FFFD for lone surrogates, which no request can hold."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 class _Uses:
-    """What one template takes from outside itself, read off its syntax tree.
+    """What a template needs from outside, found in its syntax tree.
 
-    `lines` maps each column needed to the first line that names it; `names` are those reached as plain names;
-    `row` says whether the template has `row`, `all_columns` whether it uses more of it than columns named outright.
+    `lines` maps each column that is needed to the first line that names it; `names` are the columns reached as plain
+    names. `row`: the template uses `row`. `all_columns`: it uses `row` for more than columns that it names.
     """
 
     def __init__(self, tree: nodes.Template) -> None:
@@ -146,7 +146,7 @@ class _Uses:
 
 
 def _row_columns(tree: nodes.Template, called: set[int]) -> Iterator[tuple[str, int]]:
-    """Columns named outright, as `row.name` or `row["name"]`, with their lines."""
+    """Columns that are named as `row.name` or `row["name"]`, with their lines."""
     for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
         match node:
             case nodes.Getattr(node=nodes.Name(name="row"), attr=name) if id(node) not in called:
@@ -173,7 +173,7 @@ def _refuse_other_templates(tree: nodes.Template) -> None:
 
 
 def _pieces(tree: nodes.Template, columns: Container[str]) -> Sequence[nodes.TemplateData | nodes.Name] | None:
-    """Plain text and plain columns, if the template has nothing else."""
+    """The template's plain texts and plain columns in order; None if it holds anything else."""
     pieces = []
     for output in tree.body:
         for piece in output.nodes if isinstance(output, nodes.Output) else [output]:
@@ -193,7 +193,7 @@ def _renderer(tree: nodes.Template, uses: _Uses) -> _Renderer:
 
 
 class _Part:
-    """One message: its role, its renderer, and what that needs."""
+    """One message: its role, its renderer, and the columns that it needs."""
 
     def __init__(self, index: int, role: Role, source: str) -> None:
         self.index = index
@@ -208,7 +208,7 @@ class _Part:
         except Exception as error:  # noqa: BLE001 - Jinja2 and Python's compiler fail in many ways on a hostile template
             raise self._error(f"can't be compiled: {_words(error)}", None, None) from None
         self.constant = Message.of_text(role, renderer.render({})) if isinstance(renderer, _Constant) else None
-        """The message, where it is the same for all rows."""
+        """The message, if it is the same for all rows."""
         self.render = renderer.render
 
     def _error(self, reason: str, line: int | None, hint: str | None) -> TemplateError:
@@ -227,14 +227,14 @@ class _Part:
 
 
 class PromptTemplate:
-    """A prompt to be filled from a row. Made by `compile_prompt`; never changed after."""
+    """A compiled prompt, which turns rows into messages. `compile_prompt` makes it; nothing changes it."""
 
     def __init__(self, messages: Sequence[tuple[Role, str]]) -> None:
         self._parts = tuple(_Part(index, role, source) for index, (role, source) in enumerate(messages))
         self.columns_needed = frozenset(name for part in self._parts for name in part.uses.lines)
         """The columns that the templates name."""
         self.needs_all_columns = any(part.uses.all_columns for part in self._parts)
-        """Whether a template goes over the row as a whole, so that `render` must get every column."""
+        """Whether a template uses the row as a whole, so that `render` needs every column."""
 
     def check(self, columns: Sequence[str]) -> None:
         """Raise `TemplateError` for a table with these columns, if a template names one that is not among them."""
@@ -242,17 +242,16 @@ class PromptTemplate:
             part.check(columns)
 
     def render(self, values: Mapping[str, object]) -> tuple[Message, ...] | Failure:
-        """The messages for a row, which is given as column -> value.
+        """The messages for a row, given as column -> value; a `Failure` of kind "template" if it can't be rendered.
 
-        A `Failure` of kind "template" where the row can't be rendered. Values print as `str` has them, null as nothing.
-        Lone surrogates become U+FFFD. Raises nothing.
+        Values print as `str` writes them, null prints nothing, lone surrogates become U+FFFD. Raises nothing.
         """
         messages: list[Message] = []
         try:
             for part in self._parts:
                 message = part.constant or Message(part.role, (TextPart(part.render(values)),))
-                messages.append(message)  # in a loop: how many there are tells which one failed
-        except Exception as error:  # noqa: BLE001 - whatever a template does with a row is that row's failure alone
+                messages.append(message)  # in a loop, because their number tells which one failed
+        except Exception as error:  # noqa: BLE001 - any error of a template is its row's failure alone
             return self._parts[len(messages)].failure(error)
         return tuple(messages)
 
@@ -260,7 +259,7 @@ class PromptTemplate:
 def compile_prompt(messages: Sequence[tuple[Role, str]]) -> PromptTemplate:
     """Compile (role, template) pairs.
 
-    The text of a template is sent as it is written, a last line break included. Raises `TemplateError`.
+    Text in a template is sent as it is written, including a line break at its end. Raises `TemplateError`.
     """
     return PromptTemplate(messages)
 
@@ -276,7 +275,7 @@ def _words(error: Exception) -> str:
 
 
 def _line_of(error: Exception) -> int | None:
-    """The template line of an error while rendering; Jinja2 rewrites tracebacks so that they have it."""
+    """The template line of an error while rendering, which Jinja2 writes into the traceback."""
     line, trace = None, error.__traceback__
     while trace:
         line = trace.tb_lineno if "__jinja_exception__" in trace.tb_frame.f_globals else line

@@ -1,7 +1,7 @@
-"""What a simulated model says and how many tokens that takes: hides that nobody thinks about the prompt.
+"""What a simulated model answers, and how many tokens that takes.
 
-An answer derives from the request alone, never from the attempt: however a run stumbles, its table comes out the same.
-Guards the token cap: no answer is longer than what the request allows.
+Laws: an answer depends on the request alone, never on the attempt, so that a run with failures gives the same table as
+one without; no answer is longer than the request's token cap.
 """
 
 import re
@@ -14,13 +14,13 @@ from cometbatch.simulator.behaviour import number
 from cometbatch.simulator.catalog import Model
 
 CHARACTERS_PER_TOKEN = 4  # the documentation's own estimate (contract sheet, section 8.3)
-DEFAULT_CAP = 1024  # tokens that reasoning eats where the request has no cap of its own
-MAX_THINKING = 256  # tokens
-ECHO_WORDS = 8
-ECHO_CHARACTERS = 80
-MAX_CHOICE_WORDS = 4  # "not a bug report" is a choice, half a sentence is none
+DEFAULT_CAP = 1024  # tokens that reasoning uses up if the request has no cap
+MAX_THINKING = 256  # tokens of reasoning in an answer, at most
+ECHO_WORDS = 8  # words of the prompt that an answer repeats, at most
+ECHO_CHARACTERS = 80  # characters of the prompt that an answer repeats, at most
+MAX_CHOICE_WORDS = 4  # words of one choice: "not a bug report" is a choice, half a sentence is none
 
-_OFFERED = re.compile(  # after a colon or in brackets; looked for at every position, as one may begin inside another
+_OFFERED = re.compile(  # choices after a colon or in brackets; at every position, because one may begin inside another
     r"\b(?=(?:one of|either|choose|pick|options|(?:answer|reply|respond)\b)[^:.(\n]{0,40}[:(]([^.;:?!\n)]+))",
     re.IGNORECASE,
 )
@@ -43,12 +43,12 @@ _TOOL_CALL_TOKENS = 12
 
 
 def tokens_in(characters: int) -> int:
-    """How many tokens that many characters take, rounded up."""
+    """How many tokens a text of this many characters takes, rounded up."""
     return -(-characters // CHARACTERS_PER_TOKEN)
 
 
 def answer(model: Model, prompt: Prompt, digest: bytes) -> Completion:
-    """A whole answer, or as much of it as the request's token cap allows."""
+    """A whole answer, cut at the request's token cap."""
     text = _stopped(answer_text(prompt, digest), prompt.params.stop)
     thinking = 1 + number(digest, "thinking", MAX_THINKING) if model.reasoning else 0
     cap = prompt.params.max_output_tokens
@@ -61,14 +61,14 @@ def answer(model: Model, prompt: Prompt, digest: bytes) -> Completion:
 
 
 def answer_text(prompt: Prompt, digest: bytes) -> str:
-    """One of the words that the prompt offers, or else a sentence about it; as JSON where that is asked for."""
+    """One of the choices in the prompt, else a sentence about it; as JSON if the request asks for that."""
     offered = choices(prompt.messages)
     text = offered[number(digest, "choice", len(offered))] if offered else _sentence(prompt.messages, digest)
     return msgspec.json.encode({"answer": text}).decode() if _wants_json(prompt.params.extra) else text
 
 
 def choices(messages: Iterable[Message]) -> list[str]:
-    """The words to choose from, as in "one of: billing, bug, question"; empty where nothing of the kind is there."""
+    """The choices that the prompt offers, as in "one of: billing, bug, question"; empty if it offers none."""
     for message in messages:
         text = _BULLET.sub(", ", message.text)
         found = _listed(_OFFERED, text, MAX_CHOICE_WORDS) or _listed(_OFFERED_IN_PASSING, text, 1)
@@ -78,42 +78,42 @@ def choices(messages: Iterable[Message]) -> list[str]:
 
 
 def cut_short(whole: Completion) -> Completion:
-    """The first half of an answer, as if the token cap had come in the middle."""
+    """The first half of an answer, ended by the token cap."""
     kept = whole.text[: -(-len(whole.text) // 2)]
     return _ended(whole, "length", text=kept, said=tokens_in(len(kept)))
 
 
 def eaten_by_reasoning(whole: Completion, cap: int | None) -> Completion:
-    """No text, and the whole cap billed: contract sheet, section 2, "Reasoning ate the cap"."""
+    """No text, and the whole cap billed as reasoning (contract sheet, section 2, "Reasoning ate the cap")."""
     eaten = DEFAULT_CAP if cap is None else cap
     usage = msgspec.structs.replace(whole.usage, output_tokens=eaten, reasoning_output_tokens=eaten)
     return msgspec.structs.replace(whole, text="", finish_reason="length", usage=usage)
 
 
 def emptied(whole: Completion) -> Completion:
-    """A finished answer that says nothing."""
+    """A finished answer without text."""
     return _ended(whole, "stop")
 
 
 def filtered(whole: Completion, detail: str) -> Completion:
-    """An answer that a content filter took away; `detail` is the reason word."""
+    """An answer that a content filter removed; `detail` is the service's word for the reason."""
     return _ended(whole, "content_filter", detail=detail)
 
 
 def refused(whole: Completion) -> Completion:
-    """The model's own no."""
+    """A refusal by the model."""
     return _ended(whole, "refusal", detail=_REFUSAL, said=tokens_in(len(_REFUSAL)))
 
 
 def called_a_tool(whole: Completion) -> Completion:
-    """A tool call where an answer was expected; which one is left to the wire format."""
+    """A tool call in place of an answer; the wire format writes its sample call."""
     return _ended(whole, "tool_calls", said=_TOOL_CALL_TOKENS)
 
 
 def _ended(
     whole: Completion, finish_reason: FinishReason, *, text: str = "", detail: str | None = None, said: int = 0
 ) -> Completion:
-    """The same exchange with another end; `said` is how many tokens the model spoke, beside its reasoning."""
+    """The same exchange with another end. `said`: output tokens in addition to reasoning."""
     usage = msgspec.structs.replace(whole.usage, output_tokens=said + (whole.usage.reasoning_output_tokens or 0))
     return msgspec.structs.replace(whole, text=text, finish_reason=finish_reason, detail=detail, usage=usage)
 

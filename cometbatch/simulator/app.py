@@ -1,8 +1,7 @@
-"""The simulator as a bare ASGI application: hides how a decision becomes bytes, late, in drips, or cut off.
+"""The simulator as an ASGI application, which sends replies late, in small pieces, or cut off.
 
-Runs under any ASGI server and under `httpx.ASGITransport`. A connection can only be cut by whoever holds it, so a
-server may offer the ASGI extension `RESET`, a callable; without it a cut is a `ConnectionResetError` from the
-application.
+It runs under any ASGI server and under `httpx.ASGITransport`. Only the server can cut a connection, so it may offer the
+ASGI extension `RESET`, a callable. Without the extension, a cut is a `ConnectionResetError` from the application.
 """
 
 import asyncio
@@ -15,8 +14,8 @@ from cometbatch.simulator.behaviour import Behaviour
 from cometbatch.simulator.service import MAX_BODY_BYTES, Delivery, Incoming, Service
 
 RESET = "cometbatch.reset"
-DRIPS = 30
-DRIP_PAUSE_S = 1.0
+DRIPS = 30  # pieces of a body that is delivered slowly
+DRIP_PAUSE_S = 1.0  # seconds before each piece
 
 Scope = MutableMapping[str, Any]
 ASGIMessage = MutableMapping[str, Any]
@@ -25,12 +24,12 @@ Send = Callable[[ASGIMessage], Awaitable[None]]
 
 
 def loop_time() -> float:
-    """Seconds on the running loop's clock, so that a test which moves that clock moves the rate limit too."""
+    """Seconds on the running loop's clock: a test that moves this clock also moves the rate limit."""
     return asyncio.get_running_loop().time()
 
 
 class Simulator:
-    """The application: an instance is one service with its own counts."""
+    """The application. Each instance is a service with counts of its own."""
 
     def __init__(
         self, behaviour: Behaviour, *, sleep: Callable[[float], Awaitable[None]], now: Callable[[], float]
@@ -39,7 +38,7 @@ class Simulator:
         self._sleep = sleep
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One ASGI conversation. Decisions are counted before the wait, so a client that leaves changes nothing."""
+        """One ASGI conversation. The reply is counted before the wait, so that a client that leaves changes nothing."""
         if scope["type"] == "lifespan":
             await _live(receive, send)
             return
@@ -81,12 +80,12 @@ def create_app(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     now: Callable[[], float] = loop_time,
 ) -> Simulator:
-    """A simulator that behaves so. `sleep` waits for seconds and `now` tells them: virtual ones in tests."""
+    """A simulator with this behaviour. `sleep` waits for seconds, `now` gives seconds; in tests both are virtual."""
     return Simulator(behaviour, sleep=sleep, now=now)
 
 
 async def _live(receive: Receive, send: Send) -> None:
-    """The lifespan protocol: nothing to prepare, nothing to put away."""
+    """The lifespan protocol. There is nothing to prepare and nothing to close."""
     while True:
         phase = (await receive())["type"]
         await send({"type": f"{phase}.complete"})
@@ -95,7 +94,7 @@ async def _live(receive: Receive, send: Send) -> None:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The whole body, cut a little beyond the bound; None if the client left before it was whole."""
+    """The whole body, cut a little above the bound; None if the client left before its end."""
     body = bytearray()
     while True:
         message = await receive()

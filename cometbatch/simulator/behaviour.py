@@ -1,7 +1,7 @@
-"""How the simulator behaves, and every dice roll of it: hides that its "randomness" is a digest.
+"""How the simulator behaves, and all of its chance, which comes from digests.
 
-The same seed, request and attempt always give the same reply, in any order and in any process. Only a rate limit and
-a balance depend on what else was asked, because that is what they are.
+Law: the same seed, request and attempt give the same reply, in any order and in any process. Only the rate limit and
+the balance depend on other requests, because that is their meaning.
 """
 
 import difflib
@@ -17,12 +17,12 @@ from msgspec import Struct
 
 from cometbatch.simulator.catalog import CATALOG_SHAPES
 
-MAX_LATENCY_S = 3600.0
-DEFAULT_LATENCY_S = (0.5, 1.5)
-LONG_TAIL_S = (100.0, 200.0)  # contract sheet, section 10 item 12: "to beyond 100 s"
-_MANTISSA_BITS = 53  # a float holds no more: a larger numerator could round up to 1.0
-_UNIT_BYTES = 8
-_NUMBER_BYTES = 16  # so many more than any bound asked for that no remainder is likelier than another
+MAX_LATENCY_S = 3600.0  # seconds: the largest latency that may be asked for
+DEFAULT_LATENCY_S = (0.5, 1.5)  # seconds: the shortest and the longest time to an answer
+LONG_TAIL_S = (100.0, 200.0)  # seconds to an answer of the long tail (contract sheet, section 10 item 12)
+_MANTISSA_BITS = 53  # of a float: a larger numerator could round up to 1.0
+_UNIT_BYTES = 8  # of a digest for a number from 0 to 1
+_NUMBER_BYTES = 16  # of a digest for a whole number: far above any bound in use, so that all remainders are as likely
 _LATENCY = re.compile(r"(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?", re.ASCII)
 _SHARE = re.compile(r"\d+(?:\.\d+)?|\.\d+", re.ASCII)
 
@@ -30,8 +30,8 @@ _SHARE = re.compile(r"\d+(?:\.\d+)?|\.\d+", re.ASCII)
 class FaultKind(Struct, frozen=True):
     """One thing that can go wrong.
 
-    `strikes` says what decides it: "attempt" (a later attempt is decided anew, so it gets through), "request" (every
-    attempt of that request ends the same way) or "job" (as "request", but the service means all requests of its kind).
+    `strikes` is what it depends on: "attempt" (a later attempt is decided anew and may get through), "request" (every
+    attempt of the request ends the same way) or "job" (as "request", but the service refuses all requests of the job).
     """
 
     name: str
@@ -81,13 +81,17 @@ FAULTS: Mapping[str, str] = MappingProxyType(
     {k.name: f"{k.what} [{_STRIKES_IN_WORDS[k.strikes]}]" for k in FAULT_KINDS}
 )
 _STRIKES = {kind.name: kind.strikes for kind in FAULT_KINDS}
-_ORDER = {"job": 0, "attempt": 1, "request": 2}  # a gateway refuses the caller first, then stumbles, then reads
+_ORDER = {
+    "job": 0,
+    "attempt": 1,
+    "request": 2,
+}  # a gateway first checks the caller, then fails by itself, then looks at the request
 
 
 class Fault(Struct, frozen=True):
-    """A fault and the share of requests (or attempts, see `FAULT_KINDS`) that it strikes, from 0 to 1.
+    """A fault, and its share of requests (or of attempts, see `FAULT_KINDS`) from 0 to 1.
 
-    Raises `ValueError` for a name that is not in `FAULTS` or a share outside of 0 to 1.
+    Raises `ValueError` for a name that is not in `FAULTS`, or a share outside of 0 to 1.
     """
 
     name: str
@@ -101,13 +105,13 @@ class Fault(Struct, frozen=True):
 
 
 class Behaviour(Struct, frozen=True):
-    """What the simulator does beyond answering. Raises `ValueError` where a field makes no sense.
+    """The settings of a simulator. Raises `ValueError` if a value makes no sense.
 
-    `latency_s`: shortest and longest time to an answer, in seconds; the long tail is the fault "long-tail".
-    `rps`: requests admitted per second, beyond which comes 429; None is no limit. `retry_after`: a 429 says how long
-    to wait (by default it does not, contract sheet, section 7.3). `credit_usd`: the balance in US dollars; what it
-    cannot pay for is 403 insufficient_user_quota. `quirks`: replies vary as in section 10 item 9 of the sheet.
-    `catalog`: which shape of `GET /api/models`, a name in `catalog.CATALOG_SHAPES`.
+    `latency_s`: shortest and longest time to an answer, in seconds; the fault "long-tail" adds longer ones. `rps`:
+    requests per second that are admitted, others get 429; None is no limit. `retry_after`: a 429 names a wait (by
+    default it does not: contract sheet, section 7.3). `credit_usd`: the balance in US dollars; when it is spent,
+    requests get 403 insufficient_user_quota. `quirks`: replies vary as in section 10 item 9 of the sheet. `catalog`:
+    the shape of `GET /api/models`, a name in `catalog.CATALOG_SHAPES`.
     """
 
     seed: int = 0
@@ -131,7 +135,7 @@ class Behaviour(Struct, frozen=True):
             raise ValueError(f"unknown catalog shape {self.catalog!r}; known: {', '.join(CATALOG_SHAPES)}")
 
     def to_options(self) -> list[str]:
-        """The same behaviour as options of `cometbatch simulate`; rarely used ones only where they differ."""
+        """The settings as options of `cometbatch simulate`; rarely used ones only if they differ from the default."""
         options = [f"--seed={self.seed}", f"--latency={'-'.join(_plain(bound) for bound in self.latency_s)}"]
         options += [f"--fault={fault.name}:{_plain(fault.share)}" for fault in self.faults]
         options += [f"--rps={_plain(self.rps)}"] if self.rps is not None else []
@@ -163,7 +167,7 @@ def parse_latency(text: str) -> tuple[float, float]:
 
 
 def request_digest(seed: int, path: str, body: bytes) -> bytes:
-    """What every decision about a request derives from: 16 bytes."""
+    """The digest of a request, 16 bytes: all decisions about the request come from it."""
     return hashlib.blake2b(f"{seed}\n{path}\n".encode() + body, digest_size=16).digest()
 
 
@@ -180,7 +184,7 @@ def unit(digest: bytes, label: str) -> float:
 
 
 def strike(faults: Iterable[Fault], digest: bytes, attempt: int) -> str | None:
-    """The fault that this attempt meets, or None. Each fault rolls for itself, so adding one moves no other."""
+    """The fault of this attempt, or None. Each fault is decided by itself, so that adding one changes no other."""
     struck = (fault.name for fault in faults if unit(digest, _roll(fault.name, attempt)) < fault.share)
     return min(struck, key=lambda name: _ORDER[_STRIKES[name]], default=None)
 
@@ -191,7 +195,7 @@ def latency_s(behaviour: Behaviour, digest: bytes, attempt: int) -> float:
 
 
 def long_tail_s(digest: bytes, attempt: int) -> float:
-    """Seconds until an answer that the fault "long-tail" struck."""
+    """Seconds until an answer that has the fault "long-tail"."""
     return _between(LONG_TAIL_S, unit(digest, f"long-tail {attempt}"))
 
 
@@ -214,4 +218,4 @@ def _unknown_fault(name: str) -> str:
 
 
 def _plain(value: float) -> str:
-    return f"{Decimal(repr(value)):f}"  # exact, and never as 1e-05: its dash would read as a range
+    return f"{Decimal(repr(value)):f}"  # exact, and never as 1e-05, whose dash reads as a range

@@ -1,6 +1,6 @@
-"""The models on offer, all of them fictional, and the shapes in which the service lists them.
+"""The models of the simulator, all fictional, and the shapes in which the service lists them.
 
-Guards that every shape of `GET /api/models` in the contract sheet (section 8.1 and section 10 item 11) can be met.
+Law: each shape of `GET /api/models` in the contract sheet (section 8.1 and section 10 item 11) is here.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,9 +15,9 @@ from cometbatch.records import Usage
 
 CREATED = 1773798949  # Unix seconds, the sheet's own example: the simulator has no clock
 LIST_CREATED = 1626777600  # Unix seconds; /v1/models gives every model this same time (section 8.2)
-FULL_RATIO = Decimal("0.8")  # charged price / list price of most models, where a shape tells it (section 8.3)
-SHORT_PAGE_ROWS = 6
-SHORT_PAGE_TOTAL = 302
+FULL_RATIO = Decimal("0.8")  # charged price / list price of most models, in shapes with a ratio (section 8.3)
+SHORT_PAGE_ROWS = 6  # models on a page of a catalog that comes in pages
+SHORT_PAGE_TOTAL = 302  # models that such a catalog says it has
 CACHE_WRITE_FACTOR = Decimal("1.25")  # of the input rate (section 8.3); cache reads cost the full input rate
 _MILLION = 1_000_000
 _TEXT_PATHS = {
@@ -32,10 +32,10 @@ Endpoints = Literal["string", "object", "null", "double"]
 
 
 class Model(Struct, frozen=True):
-    """One model. Prices are US dollars per million tokens, per request or per second; None: not on that basis.
+    """One model. Prices are US dollars per million tokens, per request or per second; None if it has no such price.
 
-    `reasoning`: spends output tokens on thinking; `caching`: reports cached input; `listed`: False for a model that
-    can be called but is missing from the catalog; `upcoming`: the other way round.
+    `reasoning`: spends output tokens on thinking. `caching`: reports cached input. `listed`: False for a model that can
+    be called but is not in the catalog. `upcoming`: in the catalog, but can't be called yet.
     """
 
     id: str
@@ -55,7 +55,7 @@ class Model(Struct, frozen=True):
 
 
 class CatalogShape(Struct, frozen=True):
-    """One way in which the service has been seen to list its models."""
+    """One shape in which the service was seen to list its models."""
 
     short_page: bool = False
     ratio: bool = False
@@ -104,18 +104,18 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number")  # prices are JSON numb
 
 
 def callable_model(model_id: str) -> Model | None:
-    """The model that answers to this id, if any: an upcoming one does not yet."""
+    """The model that can be called by this id, or None; an upcoming one can't be called yet."""
     model = MODEL_BY_ID.get(model_id)
     return None if model is None or model.upcoming else model
 
 
 def is_code_only(name: str) -> bool:
-    """Whether this is some model's `code` and nobody's id: good for the detail page, not for a call (section 8.1)."""
+    """Whether this is a model's `code` and no id: it has a detail page and can't be called (section 8.1)."""
     return name in _BY_CODE and name not in MODEL_BY_ID
 
 
 def cost(model: Model, usage: Usage) -> Decimal | None:
-    """US dollars at list price, exactly; None where the model has no price for text. Unknown counts count as 0."""
+    """The exact cost in US dollars at list price; None if the model has no price for text. Unknown counts are 0."""
     if model.per_request is not None:
         return model.per_request
     if model.input is None or model.output is None:
@@ -126,7 +126,7 @@ def cost(model: Model, usage: Usage) -> Decimal | None:
 
 
 def catalog_page(variant: str, models: Iterable[Model] = MODELS) -> bytes:
-    """The body of `GET /api/models` in the shape of that name. Raises `KeyError` for a name not in CATALOG_SHAPES."""
+    """The body of `GET /api/models`. `variant` is a name in CATALOG_SHAPES; raises `KeyError` for another one."""
     shape = CATALOG_SHAPES[variant]
     rows = [catalog_row(model, shape) for model in models if model.listed]
     if shape.short_page:
@@ -136,7 +136,7 @@ def catalog_page(variant: str, models: Iterable[Model] = MODELS) -> bytes:
 
 
 def model_page(code: str) -> bytes | None:
-    """The body of `GET /api/model/{code}`; None where no listed model has that code."""
+    """The body of `GET /api/model/{code}`; None if no listed model has this code."""
     model = _BY_CODE.get(code)
     if model is None or not model.listed:
         return None
@@ -144,7 +144,7 @@ def model_page(code: str) -> bytes | None:
 
 
 def model_list() -> bytes:
-    """The body of `GET /v1/models`: what a key can call, with what the catalog lacks, without what is upcoming."""
+    """The body of `GET /v1/models`: all models that can be called, also those that the catalog lacks."""
     rows = [
         {
             "id": m.id,

@@ -1,6 +1,6 @@
-"""Every reply that is no answer, in the service's own awkward words: hides which envelope an error comes in.
+"""Replies that are no answer, in the service's own words; the shape of an error's envelope is hidden here.
 
-Sources: contract sheet, sections 7.1 (envelopes), 7.2 (statuses and codes) and 10 (what must be met).
+Sources: contract sheet, sections 7.1 (envelopes), 7.2 (statuses and codes) and 10 (the checklist).
 """
 
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ from cometbatch.wire.envelope import ErrorShape, build_error
 
 GATEWAY_TYPE = "comet_api_error"
 STREAM_REFUSED = "the simulator does not stream: leave stream out, or set it to false"
-ELSEWHERE = "/docs/not-found"  # where a wrong path is sent to
+ELSEWHERE = "/docs/not-found"  # the page that a wrong path is redirected to
 _HTML = "text/html; charset=utf-8"
 
 
 class Refusal(Struct, frozen=True):
     """One reply that is no answer.
 
-    `routed`: the request got past the gateway, so the reply takes time. `varies`: nothing hangs on the code, so the
-    envelope varies, and if routed may be that of the provider whose format it is (section 7.1).
+    `routed`: the request got past the gateway, so that the reply takes time. `varies`: the code means nothing, so that
+    the envelope varies; if the request was routed, it may be the provider's own (section 7.1).
     """
 
     status: int
@@ -77,13 +77,13 @@ _GATEWAY_SHAPES: tuple[ErrorShape, ...] = ("openai", "openai", "openai", "openai
 
 
 def refuse(name: str, *, subject: str, wire_name: str, request_id: str, digest: bytes) -> HttpResponse:
-    """The reply of that name. `subject` is the model (or what else it names) in the message."""
+    """The refusal with this name as a reply. `subject` is the model or path that its message names."""
     refusal = REFUSALS[name]
     shape = _shape(refusal, wire_name, digest)
     detail = ErrorDetail(
         status=refusal.status,
         code=refusal.code,
-        type="" if shape == "google" else refusal.type,  # Google's own words take the place of a type
+        type="" if shape == "google" else refusal.type,  # Google's word for the status is the type
         message=refusal.message.format(subject=subject),
         request_id=request_id,
     )
@@ -91,13 +91,13 @@ def refuse(name: str, *, subject: str, wire_name: str, request_id: str, digest: 
 
 
 def html_page(status: int, title: str) -> HttpResponse:
-    """A page for people, where a client expected JSON."""
+    """An HTML page in place of JSON."""
     page = f"<!DOCTYPE html><html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
     return HttpResponse(status, {"content-type": _HTML}, page.encode())
 
 
 def redirect() -> HttpResponse:
-    """What a wrong path gets (section 10 item 8)."""
+    """The reply to a wrong path (section 10 item 8)."""
     page = html_page(301, "Moved Permanently")
     return HttpResponse(301, {**page.headers, "location": ELSEWHERE}, page.body)
 

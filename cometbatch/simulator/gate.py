@@ -1,13 +1,13 @@
-"""Admission at a rate: hides the bucket behind one question."""
+"""Admission of requests at a rate."""
 
 import math
 from collections.abc import Callable
 
 
 class Gate:
-    """Lets `rate` requests a second pass on average, and up to a second's worth at once (one at least).
+    """A token bucket: `rate` requests a second pass on average, and up to those of one second (at least 1) at once.
 
-    `now` gives seconds from any start, and is first asked when the first request comes.
+    `now` gives seconds from any start; the first request asks it first.
     """
 
     def __init__(self, rate: float, now: Callable[[], float]) -> None:
@@ -18,7 +18,7 @@ class Gate:
         self._last: float | None = None
 
     def admit(self) -> bool:
-        """Take one place, if there is one."""
+        """Let a request pass, if the rate allows it now."""
         now = self._now()
         self._level += self._rate * (now - (now if self._last is None else self._last))
         self._level = min(self._capacity, self._level)
@@ -28,5 +28,5 @@ class Gate:
         return admitted
 
     def retry_after_s(self) -> int:
-        """Whole seconds, one at least, until the next place is free, as far as the gate can know."""
+        """Whole seconds, at least 1, until the next request can pass, if no other one comes before."""
         return max(1, math.ceil((1 - self._level) / self._rate))

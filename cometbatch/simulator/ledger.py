@@ -1,7 +1,7 @@
-"""What the server itself counted: the witness for tests of "never pay twice". Hides how repeats are remembered.
+"""The server's own counts, which tests of "never pay twice" rely on.
 
-An answer counts from the moment at which the server decides to give it, whether or not anyone is left to read it.
-Memory is bounded: the least recently seen requests are forgotten, and a repeat is noticed within that bound only.
+An answer counts when the server decides to give it, even if the client has left. Memory is bounded: the least recently
+seen requests are forgotten, and a repeat of a forgotten one is not noticed.
 """
 
 from collections import Counter, OrderedDict
@@ -12,11 +12,11 @@ from msgspec import Struct
 
 from cometbatch.records import Usage
 
-MAX_REMEMBERED = 100_000  # requests
+MAX_REMEMBERED = 100_000  # requests whose repeats are noticed; older ones are forgotten
 
 
 class Seen(Struct):
-    """How often one request came, was answered (billed), and was answered whole."""
+    """How often one request came, was answered (and billed), and was answered whole."""
 
     attempts: int = 0
     answered: int = 0
@@ -24,7 +24,7 @@ class Seen(Struct):
 
 
 class ModelSums(Struct):
-    """What one model's answers add up to."""
+    """Sums over the answers of one model."""
 
     answered: int = 0
     input_tokens: int = 0
@@ -34,7 +34,7 @@ class ModelSums(Struct):
 
 
 class Ledger:
-    """Counts of one simulator. `requests` is always answered + all rejected + cut before the reply."""
+    """Counts of one simulator. Law: requests = answered + all rejected + cut before the reply."""
 
     def __init__(self, max_remembered: int = MAX_REMEMBERED) -> None:
         self._max_remembered = max_remembered
@@ -46,7 +46,7 @@ class Ledger:
         self.spent_usd = Decimal(0)
 
     def next_attempt(self, digest: bytes) -> int:
-        """The number, from 1, of the attempt of this request that begins now."""
+        """The number of the attempt of a request that begins now, from 1."""
         seen = self._seen.setdefault(digest, Seen())
         self._seen.move_to_end(digest)
         if len(self._seen) > self._max_remembered:
@@ -55,7 +55,7 @@ class Ledger:
         return seen.attempts
 
     def answered(self, digest: bytes, model: str, usage: Usage, cost_usd: Decimal | None, *, whole: bool) -> None:
-        """The server decided on an answer. `whole`: the server means all of it to arrive."""
+        """Count an answer. `whole`: all of it is to arrive."""
         seen = self._seen.setdefault(digest, Seen())
         self._repeats["answered"] += seen.answered == 1
         self._repeats["delivered"] += whole and seen.delivered == 1
@@ -65,15 +65,15 @@ class Ledger:
         self._bill(model, usage, cost_usd)
 
     def rejected(self, status: int) -> None:
-        """The server decided on a reply with that status which is no answer, so not billed."""
+        """Count a reply that is no answer and is not billed."""
         self._rejected[status] += 1
 
     def cut_before_reply(self) -> None:
-        """The server cut the connection and did no work."""
+        """Count a connection that was cut before any work was done."""
         self._cut_before_reply += 1
 
     def snapshot(self) -> Mapping[str, object]:
-        """The counts, ready for JSON; money as decimal strings."""
+        """The counts as JSON-ready values; money as decimal text."""
         answered = sum(sums.answered for sums in self._models.values())
         return {
             "requests": answered + self._rejected.total() + self._cut_before_reply,

@@ -1,7 +1,7 @@
-"""The simulator as a child process: hides its start, its announcement and its end.
+"""The simulator as a child process: its start, its announcement and its end.
 
-Guards that no child is left behind (its stdin is a pipe from here, and it ends when that closes, however we end) and
-that Ctrl-C in a terminal does not end it before the run has drained.
+Laws: no child is left behind, because its stdin is a pipe from this process, and the child ends when the pipe closes,
+however this process ends; Ctrl-C in a terminal does not end the child before the run has drained.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ from cometbatch.simulator.behaviour import Behaviour
 
 COMMAND = (sys.executable, "-m", "cometbatch", "simulate", "--port", "0", "--until-stdin-closes")
 KEY_SHAPE = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}")  # contract sheet, section 1
-START_LIMIT_S = 30.0
-END_LIMIT_S = 10.0
+START_LIMIT_S = 30.0  # seconds in which the child must say where it listens
+END_LIMIT_S = 10.0  # seconds that the child gets to end before it is killed
 _ANNOUNCED = re.compile(r"listening on (http://127\.0\.0\.1:\d+)")
-_COMPLAINT_BYTES = 2_000
+_COMPLAINT_BYTES = 2_000  # of the end of the child's stderr, for the error's message
 _READ_BYTES = 4096
-_LAST_WORDS_S = 1.0  # for a child that has just closed its stdout to end, too
+_LAST_WORDS_S = 1.0  # seconds that a child gets to end after it has closed its stdout
 
 
 class SimulatorError(CometbatchError):
@@ -34,9 +34,9 @@ class SimulatorError(CometbatchError):
 
 
 class SimulatorProcess:
-    """A simulator that runs for the length of a `with` block. `base_url` is where it listens, from entry on.
+    """A simulator that runs during a `with` block. `base_url` is its address, from entry on.
 
-    Entry raises `SimulatorError` if it does not listen within `start_limit_s` seconds.
+    Entry raises `SimulatorError` if the simulator does not listen within `start_limit_s` seconds.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class SimulatorProcess:
 
     @classmethod
     def start(cls, behaviour: Behaviour) -> Self:
-        """One that already runs; the caller ends it with `close`, or by using it in a `with` block."""
+        """A simulator that already runs. The caller ends it with `close`, or uses it in a `with` block."""
         return cls(behaviour).__enter__()
 
     def __enter__(self) -> Self:
@@ -63,14 +63,14 @@ class SimulatorProcess:
         self.close()
 
     def close(self) -> None:
-        """End it: ask by closing its stdin, and kill it if it does not listen. Again is harmless."""
+        """End the child by closing its stdin; kill it if it does not end. A second call does nothing."""
         if self._child is not None:
             _end(self._child)
             self._child = None
 
 
 def _started(command: Sequence[str], limit_s: float) -> tuple[subprocess.Popen[bytes], str]:
-    with tempfile.TemporaryFile() as complaints:  # not a pipe, which a talkative child could fill and wait on
+    with tempfile.TemporaryFile() as complaints:  # no pipe: a child that writes much fills it and waits
         child = _spawn(command, complaints)
         try:
             return child, _announced(child, limit_s) or _complain(child, complaints, limit_s)
@@ -94,12 +94,12 @@ def _spawn(command: Sequence[str], complaints: IO[bytes]) -> subprocess.Popen[by
 
 
 def _without_keys(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what looks like an API key: a child that needs none should not hold one."""
+    """The environment without variables that look like an API key, because the child needs none."""
     return {name: value for name, value in environment.items() if not KEY_SHAPE.search(value)}
 
 
 def _announced(child: subprocess.Popen[bytes], limit_s: float) -> str | None:
-    """The URL in the child's first line; None if the child ended, said something else, or took too long."""
+    """The URL in the child's first line; None if the child ended, wrote something else, or took too long."""
     first_line: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_listen_to, args=(child.stdout, first_line), daemon=True).start()
     try:
@@ -111,7 +111,7 @@ def _announced(child: subprocess.Popen[bytes], limit_s: float) -> str | None:
 
 
 def _listen_to(stdout: IO[bytes], first_line: queue.Queue[bytes]) -> None:
-    """Read to the end, so that the child never waits for a reader."""
+    """Read stdout to its end, so that the child never waits for a reader."""
     with stdout:
         first_line.put(stdout.readline())
         while stdout.read(_READ_BYTES):

@@ -1,6 +1,6 @@
-"""What real replies hold beyond the documented body: hides where in each format's JSON the oddities sit.
+"""Oddities of real replies beyond the documented body (contract sheet, section 10 item 9).
 
-Contract sheet, section 10 item 9. No quirk changes an answer's text or the token counts that are billed.
+Law: no quirk changes an answer's text or the token counts that are billed.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ import msgspec
 from cometbatch.records import HttpResponse, Usage
 from cometbatch.simulator.catalog import Model, Quirk, cost
 
-SNAPSHOT_SUFFIX = "-2026-03-17"  # a reply may name a dated snapshot in place of the id that was asked
+SNAPSHOT_SUFFIX = "-2026-03-17"  # a reply may name a dated snapshot of the model that was asked
 _THOUGHTS = "The simulator thought about this, and that is no part of its answer."
 _DECODER = msgspec.json.Decoder(dict[str, Any])
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
@@ -32,7 +32,7 @@ _OPTIONAL_TOP = frozenset({"service_tier", "system_fingerprint"})
 
 
 def response_model(model: Model, *, quirks: bool) -> str:
-    """The model's name as the reply has it."""
+    """The model's name in the reply."""
     return model.id + SNAPSHOT_SUFFIX if quirks and "snapshot" in model.quirks else model.id
 
 
@@ -54,7 +54,7 @@ def _extra_usage(body: dict[str, Any], _model: Model, _usage: Usage) -> None:
 def _bare_usage(body: dict[str, Any], _model: Model, _usage: Usage) -> None:
     counts = _counts(body)
     for name in _OPTIONAL_USAGE & counts.keys():
-        if not counts[name] or isinstance(counts[name], dict):  # a plain count above 0 is part of a total
+        if not counts[name] or isinstance(counts[name], dict):  # a count above 0 stays, because it is part of a total
             del counts[name]
     for name in _OPTIONAL_TOP & body.keys():
         del body[name]
@@ -70,7 +70,7 @@ def _cost(body: dict[str, Any], model: Model, usage: Usage) -> None:
 
 
 def _counts(body: dict[str, Any]) -> dict[str, Any]:
-    """The usage object; a throw-away one where the reply has none, as it must stay without."""
+    """The usage object of a reply; one that is thrown away if the reply has none, because it must stay without."""
     found = body.get("usageMetadata" if "usageMetadata" in body else "usage")
     return found if isinstance(found, dict) else {}
 

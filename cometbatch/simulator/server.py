@@ -1,6 +1,6 @@
-"""The simulator on a socket of the local machine: hides uvicorn, and how a connection is really cut.
+"""The simulator on a socket of this machine; uvicorn is known here alone, and so is the way to cut a connection.
 
-Guards that nothing is announced before it listens, and that a server whose parent died does not stay behind.
+Laws: the server listens before it is announced; a server whose parent has died ends.
 """
 
 import asyncio
@@ -20,15 +20,15 @@ from cometbatch.simulator.app import RESET, Receive, Scope, Send, Simulator, cre
 from cometbatch.simulator.behaviour import Behaviour
 
 LOOPBACK_HOST = "127.0.0.1"
-BACKLOG = 2048  # connections waiting to be accepted
-KEEP_ALIVE_S = 75  # longer than clients keep idle connections: only faults are to cut one
-SHUTDOWN_S = 1  # for replies under way; who asked for them has left
+BACKLOG = 2048  # connections that may wait to be accepted
+KEEP_ALIVE_S = 75  # seconds that an idle connection stays open, longer than at clients: only faults cut connections
+SHUTDOWN_S = 1  # seconds that unfinished replies get at the end; their clients have left
 _STDIN = 0
 _READ_BYTES = 4096
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # linger for 0 seconds: close with RST, not with FIN
 
 Address: TypeAlias = tuple[str, int]
-Transports: TypeAlias = dict[Address, asyncio.Transport]  # the other end's address is unique while it is connected
+Transports: TypeAlias = dict[Address, asyncio.Transport]  # by the client's address, unique while connected
 
 
 def serve(
@@ -39,9 +39,9 @@ def serve(
     *,
     until_stdin_closes: bool = False,
 ) -> None:
-    """Serve until interrupted, or until stdin reaches its end; `announce` gets the base URL once it listens.
+    """Serve until interrupted or, if asked, until stdin ends. `announce` gets the base URL when the server listens.
 
-    Port 0 is any free one. Raises `UsageError` if the host is not 127.0.0.1 or the port is taken.
+    Port 0 takes any free port. Raises `UsageError` if the host is not 127.0.0.1 or the port is taken.
     """
     listener = _listen(host, port)
     transports: Transports = {}
@@ -65,7 +65,7 @@ def serve(
 
 
 class _AnnouncingServer(uvicorn.Server):
-    """Uvicorn, and a word when it listens."""
+    """Uvicorn's server, which calls `announce` when it listens."""
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
         super().__init__(config)
@@ -77,7 +77,7 @@ class _AnnouncingServer(uvicorn.Server):
 
 
 class _Resettable:
-    """The application, and the ASGI extension that cuts the connection which a request came by."""
+    """The application with the ASGI extension that cuts the connection of a request."""
 
     def __init__(self, app: Simulator, transports: Transports) -> None:
         self._app = app
@@ -96,7 +96,7 @@ class _Resettable:
 
 
 def _remembering_protocol(transports: Transports) -> type[asyncio.Protocol]:
-    """Uvicorn's protocol, which also keeps open connections findable by the other end's address."""
+    """Uvicorn's protocol, which also keeps open connections by the client's address."""
 
     class Remembering(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # which class it is depends on what is installed
         def connection_made(self, transport: asyncio.Transport) -> None:
@@ -125,8 +125,11 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _end_with_stdin(server: uvicorn.Server) -> None:
-    """Read stdin to its end, past its buffer, whose lock in this thread's hands would break the interpreter's exit."""
-    with contextlib.suppress(OSError):  # no stdin at all is one that is closed
+    """Read stdin to its end, then end the server.
+
+    It is read without its buffer: a thread that holds the buffer's lock breaks the interpreter's exit.
+    """
+    with contextlib.suppress(OSError):  # a missing stdin counts as closed
         while os.read(_STDIN, _READ_BYTES):
             pass
     server.should_exit = True

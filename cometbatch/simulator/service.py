@@ -1,7 +1,7 @@
-"""The service as a decision: a whole request in, a reply and how it is to be delivered out; no I/O.
+"""The service without I/O: a whole request becomes a reply and the way in which it is delivered.
 
-Hides the order in which a gateway looks at a request, and guards that the ledger knows of every decision before
-anyone waits for it.
+This module hides the order in which a gateway checks a request. Law: the ledger has counted a decision before anyone
+waits for it.
 """
 
 import re
@@ -30,18 +30,18 @@ LIST_PATH = "/v1/models"
 LEDGER_PATH = "/simulator/ledger"
 STREAM_OPERATOR = ":streamGenerateContent"
 REQUEST_ID_HEADER = "x-cometapi-request-id"
-_RETRY_AFTER_S = 1  # where no rate explains the 429
-MAX_BODY_BYTES = 64 << 20  # so that a runaway client can't take the simulator's memory
+_RETRY_AFTER_S = 1  # seconds that a 429 names if there is no rate limit to compute them from
+MAX_BODY_BYTES = 64 << 20  # of a request; a larger one is refused, so that no client can fill the simulator's memory
 _KEY = re.compile(r"sk-[A-Za-z0-9_-]{8,250}", re.ASCII)  # contract sheet, section 1
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RESPONSE_ID_PREFIXES = {"chat": "chatcmpl-", "responses": "resp_", "messages": "msg_"}
 DELIVERIES: Mapping[str, Delivery] = {"reset": "cut", "slow-body": "dripping"}
 _JSON = {"content-type": "application/json"}
-ENDANGERED = frozenset({"reset", "cut-json", "slow-body", "long-tail"})  # an answer may be decided on and never arrive
+ENDANGERED = frozenset({"reset", "cut-json", "slow-body", "long-tail"})  # answers that are billed and may never arrive
 
 
 class Incoming(Struct, frozen=True):
-    """A request as it came in. `path` is as sent, still percent-encoded; header names are lower case."""
+    """A request as it came in. `path` is as sent: percent-encoded. Header names are lower case."""
 
     method: str
     path: str
@@ -53,7 +53,8 @@ class Incoming(Struct, frozen=True):
 class Reply(Struct, frozen=True):
     """What is sent back, after how many seconds, and how.
 
-    cut: the connection breaks in the middle of the body; none: it breaks before the first byte.
+    Deliveries: whole; dripping (in small pieces); cut (the connection breaks in the middle of the body); none (it
+    breaks before the first byte).
     """
 
     response: HttpResponse
@@ -62,7 +63,11 @@ class Reply(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True):
-    """One POST on its way through the service. `attempt` is 0 until it is admitted; `wire_name` is "" astray."""
+    """One request on its way through the service.
+
+    `attempt` is 0 until the request is admitted. `wire_name` is "" for a path of no format. `subject`: the model or
+    path that an error message names.
+    """
 
     wire_name: str
     digest: bytes
@@ -85,7 +90,7 @@ ENDINGS: Mapping[str, Callable[[Completion, GenerationParams], Completion]] = {
 
 
 class Service:
-    """All that the server knows and counts. `now` gives seconds from any start; it serves the rate limit alone."""
+    """All that the server knows and counts. `now` gives seconds from any start, for the rate limit alone."""
 
     def __init__(self, behaviour: Behaviour, now: Callable[[], float]) -> None:
         self._behaviour = behaviour
@@ -94,7 +99,7 @@ class Service:
         self._requests = 0
 
     def reply(self, incoming: Incoming) -> Reply:
-        """Decide on one request, whatever it holds. Every reply carries a request id."""
+        """The reply to a request, whatever it holds. Every reply has a request id."""
         self._requests += 1
         digest = request_digest(self._behaviour.seed, incoming.path, incoming.body)
         wire = format_for_path(incoming.path)
@@ -105,7 +110,7 @@ class Service:
         return self._astray(incoming, call) if page is None else Reply(identified(page, call.request_id))
 
     def _page(self, incoming: Incoming, call: Call) -> HttpResponse | None:
-        """What a GET finds; None where there is nothing to find."""
+        """The page at the path of a GET, or None."""
         path = incoming.path
         if incoming.method != "GET":
             return None
@@ -120,7 +125,7 @@ class Service:
         return _detail_page(path.removeprefix(DETAIL_PATH)) if path.startswith(DETAIL_PATH) else None
 
     def _astray(self, incoming: Incoming, call: Call) -> Reply:
-        """A path that leads nowhere (contract sheet, section 10 item 8), or one asked with the wrong method."""
+        """The reply to an unknown path (contract sheet, section 10 item 8) or a wrong method."""
         if incoming.path.endswith(STREAM_OPERATOR):
             return self._refuse("stream", call)
         if call.wire_name or incoming.path in {CATALOG_PATH, LIST_PATH, LEDGER_PATH}:
@@ -141,7 +146,7 @@ class Service:
         return self._admitted(asked, wire, call)
 
     def _gatekeeper(self, incoming: Incoming, asked: ModelRequest | ErrorDetail) -> str | None:
-        """What a gateway refuses before it looks for a provider. None of it counts as an attempt."""
+        """The name of a refusal that comes before any provider is asked, or None. It counts as no attempt."""
         if not has_key(incoming):
             return "bad-key"
         if len(incoming.body) > MAX_BODY_BYTES:
@@ -187,7 +192,7 @@ class Service:
         return Reply(response, wait_s, DELIVERIES.get(fault, "whole"))
 
     def _spoken(self, completion: Completion, model: Model, wire: WireFormat, call: Call, fault: str) -> HttpResponse:
-        """The answer in the words of its format, with the model's quirks."""
+        """The answer as a reply in its format, with the model's quirks."""
         told = msgspec.structs.replace(
             completion,
             usage=Usage() if fault == "no-usage" else completion.usage,
@@ -198,7 +203,7 @@ class Service:
         return quirky(response, model, completion.usage) if self._behaviour.quirks else response
 
     def _refuse(self, name: str, call: Call) -> Reply:
-        """A reply that is no answer, with the wait that goes with it."""
+        """A reply that is no answer, with its wait."""
         response = _refusal(name, call)
         if name == "429" and self._behaviour.retry_after:
             wait = _RETRY_AFTER_S if self._gate is None else self._gate.retry_after_s()
@@ -214,7 +219,7 @@ class Service:
 
 
 def has_key(incoming: Incoming) -> bool:
-    """Whether the request brings a key of the right shape, in any of the places of section 1 of the sheet."""
+    """Whether the request has a key of the right shape, in any place that section 1 of the sheet names."""
     headers = incoming.headers
     offered = headers.get("authorization") or headers.get("x-api-key") or headers.get("x-goog-api-key")
     if not offered and incoming.path.startswith("/v1beta/"):
@@ -223,7 +228,7 @@ def has_key(incoming: Incoming) -> bool:
 
 
 def request_id_for(digest: bytes, label: str) -> str:
-    """An id in the sheet's format (section 1, "Request id"); its time is invented, as there is no clock."""
+    """An id in the sheet's format (section 1, "Request id"). Its time is invented, because there is no clock."""
     rest, second = divmod(number(digest, f"request id {label}", 1 << 127), 24 * 3600)
     rest, fraction = divmod(rest, 10**9)
     letters = "".join(_BASE62[rest // 62**place % 62] for place in range(8))
@@ -231,7 +236,7 @@ def request_id_for(digest: bytes, label: str) -> str:
 
 
 def response_id_for(wire_name: str, call: Call) -> str:
-    """Another one for each attempt: a repeated request is a new generation."""
+    """The id of a reply, another one for each attempt, because a repeated request is a new generation."""
     return f"{_RESPONSE_ID_PREFIXES.get(wire_name, '')}{call.digest.hex()[:20]}{call.attempt:04}"
 
 
