@@ -82,9 +82,22 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
     metavar="KIND[,KIND]",
     help="Answer these rows again: failed, incomplete, an error kind or a finish reason.",
 )
+@click.option(
+    "--set-aside",
+    multiple=True,
+    metavar="JOURNAL",
+    help="Count the damaged lines of this journal as charges, and send their rows again; repeatable.",
+)
 @click.option("--quiet", is_flag=True, help="Show no progress line.")
 def run(
-    job_file: Path, overrides: tuple[str, ...], *, as_json: bool, fresh: bool, retry: str | None, quiet: bool
+    job_file: Path,
+    overrides: tuple[str, ...],
+    *,
+    as_json: bool,
+    fresh: bool,
+    retry: str | None,
+    set_aside: tuple[str, ...],
+    quiet: bool,
 ) -> None:
     """Run a job, or resume one that was interrupted. Rows that have an answer are not sent again.
 
@@ -94,7 +107,7 @@ def run(
     job = cometbatch.load_job(job_file, overrides)
     try:
         kinds = () if retry is None else retry.split(",")
-        summary = cometbatch.run(job, fresh=fresh, retry=kinds, progress=False if quiet else None)
+        summary = cometbatch.run(job, fresh=fresh, retry=kinds, set_aside=set_aside, progress=False if quiet else None)
     except cometbatch.RunStoppedError as stopped:
         _report(stopped.summary, as_json=as_json, warn=False)
         _say(f"{stopped}\n{_way_on(stopped)}")

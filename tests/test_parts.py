@@ -191,7 +191,7 @@ def test_what_the_system_can_not_read_is_not_to_be_removed(tmp_path: Path, make:
     """The part may be whole, and its answers are paid for: only a damaged one is to be removed and sent again."""
     path = tmp_path / "00004.parquet"
     make(path)
-    for look in (lambda: parts.read_info(path, RUN), lambda: parts.check_part(path)):
+    for look in (lambda: parts.read_info(path, RUN, 0), lambda: parts.check_part(path)):
         with pytest.raises(CheckpointError, match="do not remove it") as refused:
             look()
         assert "send its rows again" not in str(refused.value)
@@ -203,7 +203,7 @@ def test_a_damaged_part_may_be_removed(tmp_path: Path, make: Callable[[Path], No
     path = tmp_path / "00004.parquet"
     make(path)
     with pytest.raises(CheckpointError, match="remove it to send its rows again"):
-        parts.read_info(path, RUN)
+        parts.read_info(path, RUN, 0)
 
 
 def test_a_part_cut_short_anywhere_is_refused_by_name(tmp_path: Path) -> None:

@@ -87,15 +87,15 @@ def run(
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
-    """Carry out a job, or carry on with one that was interrupted, to its last row.
+    """Run a job, or resume one that was interrupted, to its last row.
 
-    `fresh` forgets an earlier run of the same output. `retry` names kinds of rows (`failed`, `incomplete`, an error
-    kind or a finish reason) that are to be answered again; every other row stays as it is. `progress` forces the
-    progress line on or off (by default it follows the terminal). `http` replaces the network: any httpx transport will
-    do.
+    `fresh` deletes an earlier run of the same output. `retry` names kinds of rows (`failed`, `incomplete`, an error
+    kind or a finish reason) that are to be answered again; every other row stays as it is. `set_aside` names damaged
+    journals whose lost lines are to count as charges. `progress` forces the progress line on or off (by default it
+    follows the terminal). `http` replaces the network: any httpx transport will do.
 
     Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
-    process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be carried on.
+    process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be resumed.
     """
     try:
         asyncio.get_running_loop()

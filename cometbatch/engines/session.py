@@ -70,5 +70,6 @@ async def run_partitions(
         syncing.cancel()
         try:
             await partitions.finish()
+            marks.free(marks.take_recorded())  # all records are synced by now
         finally:
             marks.close()

@@ -111,12 +111,13 @@ def _accepting(
     if last is None:
         return last, accepted
     for name in names:
-        reader = directory.journals.reader_of(name, manifest.run_id)
+        before = last.set_aside.get(name, ())
+        reader = directory.journals.reader_of(name, manifest.run_id, set_aside=before)
         offsets = tuple(each.offset for each in reader.damage())
-        last = msgspec.structs.replace(last, set_aside=last.set_aside | {name: offsets})
-        again = directory.journals.reader_of(name, manifest.run_id, set_aside=offsets)
-        most = recorded.largest_amount(again)
-        lost = (PossibleCharge(-1, _EPOCH, "damaged", most) for _ in offsets)
+        last = msgspec.structs.replace(last, set_aside=last.set_aside | {name: before + offsets})
+        whole = directory.journals.reader_of(name, manifest.run_id, set_aside=before + offsets)
+        most = recorded.largest_amount(whole)
+        lost = [PossibleCharge(-1, _EPOCH, "damaged", most)] * len(offsets)
         accepted = tallies.add(accepted, tallies.tally(lost))
     return last, accepted
 

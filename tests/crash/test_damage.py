@@ -11,6 +11,7 @@ import pytest
 
 import cometbatch
 from cometbatch.errors import CheckpointError
+from tests import virtual_time
 from tests.workbench import ANSWER_COLUMNS, Network, Workbench, carry_out, files
 
 ROWS, PARTITION_ROWS, ANSWERS = 12, 4, 6
@@ -167,6 +168,33 @@ def test_damage_that_is_refused(
     carry_out(stopped.job(**SETTINGS), network)
     assert sent(network) == sorted(again | set(range(ANSWERS, ROWS)))
     assert stopped.result().select(ANSWER_COLUMNS).equals(calm.result().select(ANSWER_COLUMNS))
+
+
+def test_damaged_lines_can_be_set_aside_as_charges(stopped: Workbench, calm: Workbench) -> None:
+    """The error names line, row and command; the command counts the lost answer at its most and sends its row again."""
+    path = stopped.run_directory / JOURNAL
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"ordinal":4', b'"ordinal":4 ', 1))
+    job, network = stopped.job(**SETTINGS), Network()
+    with pytest.raises(CheckpointError, match=rf"row 4 is damaged.*--set-aside {path.name}") as refused:
+        carry_out(job, network)
+    assert f"{path}:2" in str(refused.value) or f"{path}:3" in str(refused.value)
+    summary = virtual_time.run(cometbatch.run_async(job, set_aside=[path.name], progress=False, http=network))
+    assert sent(network) == [4, *range(ANSWERS, ROWS)]
+    assert stopped.result().select(ANSWER_COLUMNS).equals(calm.result().select(ANSWER_COLUMNS))
+    assert (summary.possible_charges.charges, summary.possible_charges.charges_unknown) == (1, 0)
+    again = virtual_time.run(cometbatch.run_async(job, set_aside=[], progress=False, http=network))
+    assert (again.had_work, again.possible_charges) == (False, summary.possible_charges)
+
+
+def test_a_journal_that_is_not_there_can_not_be_set_aside(stopped: Workbench) -> None:
+    """A name that is no journal's is a mistake of the call, and nothing is sent."""
+    network = Network()
+    with pytest.raises(cometbatch.UsageError, match="--set-aside"):
+        virtual_time.run(
+            cometbatch.run_async(stopped.job(**SETTINGS), set_aside=["x.jsonl"], progress=False, http=network)
+        )
+    assert network.requests == []
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "reopened.json"])
