@@ -234,7 +234,7 @@ def _counts(name: str, round_: Round, last: Session | None) -> bool:
 def _read_reopened(path: Path) -> Reopened:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Reopened)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # the latter is msgspec's too
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # the last two are msgspec's too
         raise CheckpointError(
             f"{path}: this file is damaged ({error}). Restore it from a copy, or start over with --fresh."
         ) from error

@@ -6,6 +6,7 @@ mark that a dead session left, and that no record settles, is a possible charge.
 Guards: a mark is there before its request leaves, and until a sync has covered the record of what came of it.
 """
 
+import errno
 import itertools
 import mmap
 import os
@@ -27,10 +28,12 @@ EMPTY: Final = b" " * (CELL_BYTES - 1) + b"\n"
 UNKNOWN: Final = "unknown"  # the amount of an attempt that has no highest cost
 AMOUNT_UNIT: Final = Decimal("1e-9")  # US dollars: an amount is rounded up to it
 AMOUNT_CHARACTERS: Final = 21  # of an amount in a mark; a longer one is unknown
+MAX_ASK: Final = 9_999  # of a mark, which has four digits for it
+MAX_ATTEMPT: Final = 999_999  # of a mark, which has six digits for it
 CHECKSUM_AND_END: Final = 9  # bytes: a CRC-32 in hexadecimal, and the line break
 _FIELDS: Final = b"%20d %4d %6d %21b "  # 55 bytes, then a checksum of 8 digits and a line break
 _HEADER: Final = b"run %-59b\n"
-_MARK: Final = re.compile(rb" *(\d{1,20}) +(\d{1,4}) +(\d{1,6}) +(unknown|[0-9.]{1,21}) ([0-9a-f]{8})\n")
+_MARK: Final = re.compile(rb" *(\d{1,20}) +(\d{1,4}) +(\d{1,6}) +(unknown|\d{1,11}\.\d{9}) ([0-9a-f]{8})\n")
 
 
 class Mark(Struct, frozen=True):
@@ -53,14 +56,18 @@ class InFlightMarks:
         with local.naming(path, "can't be opened"):
             self._file: IO[bytes] = path.open("r+b", buffering=0)
         self._cells = cells
-        self._map = self._mapped()
+        try:
+            self._map = self._mapped(cells)
+        except CheckpointError:
+            self._file.close()
+            raise
         self._free = list(range(cells, 0, -1))  # cell 0 is the header
         self._recorded: list[int] = []  # cells whose record no sync has covered yet
         self._is_dirty = False
 
-    def _mapped(self) -> mmap.mmap:
+    def _mapped(self, cells: int) -> mmap.mmap:
         with local.naming(self._path, "can't be mapped into memory"):
-            return mmap.mmap(self._file.fileno(), (self._cells + 1) * CELL_BYTES)
+            return mmap.mmap(self._file.fileno(), (cells + 1) * CELL_BYTES)
 
     def begin(self, ordinal: int, ask: int, attempt: int, amount: Decimal | None) -> int:
         """Mark an attempt that is about to be sent; returns the cell that holds the mark."""
@@ -94,12 +101,18 @@ class InFlightMarks:
         self._free.append(cell)
 
     def _grow(self) -> None:
-        """Twice as many cells, where records wait for a sync longer than usual."""
-        before, self._cells = self._cells, max(1, 2 * self._cells)
+        """Twice as many cells, where records wait for a sync longer than usual.
+
+        Where the disk refuses, the marks stay as they are: those of requests in flight are ended later.
+        """
+        before, added = self._cells, max(1, self._cells)
+        empty = EMPTY * added
         with local.naming(self._path, "can't be written"):
-            self._map.close()
-            os.pwrite(self._file.fileno(), EMPTY * (self._cells - before), (before + 1) * CELL_BYTES)
-        self._map = self._mapped()
+            if os.pwrite(self._file.fileno(), empty, (before + 1) * CELL_BYTES) < len(empty):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        larger = self._mapped(before + added)
+        self._map.close()
+        self._map, self._cells = larger, before + added
         self._free += range(self._cells, before, -1)
 
     def syncs(self) -> list[Callable[[], None]]:
@@ -120,8 +133,9 @@ class InFlightMarks:
 
 
 def mark_bytes(ordinal: int, ask: int, attempt: int, amount: Decimal | None) -> bytes:
-    """A mark as it stands in its cell."""
-    fields = _FIELDS % (ordinal, ask, attempt, UNKNOWN.encode() if amount is None else _amount(amount))
+    """A mark as it stands in its cell. Asks and attempts beyond the room for them stay at the most that it holds."""
+    told = UNKNOWN.encode() if amount is None else _amount(amount)
+    fields = _FIELDS % (ordinal, min(ask, MAX_ASK), min(attempt, MAX_ATTEMPT), told)
     return b"%b%08x\n" % (fields, zlib.crc32(fields))
 
 

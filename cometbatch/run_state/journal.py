@@ -24,6 +24,7 @@ from cometbatch.store import local
 CHECKSUM_DIGITS: Final = 8  # of a CRC-32 in hexadecimal
 LINE_EXTRA_BYTES: Final = CHECKSUM_DIGITS + 2  # around a record: checksum, space, line break
 ORDINAL = re.compile(rb'"ordinal":(\d{1,18})\b')
+_OURS = re.compile(rb'"record":|\0')  # a damaged first line that has neither is another program's
 
 
 class Header(Struct, frozen=True, tag="journal", tag_field="record"):
@@ -49,9 +50,12 @@ _CONTROL_STARTS: Final = (b'{"record":"journal"', b'{"record":"synced"')
 
 
 class Damage(Struct, frozen=True):
-    """A line that can't be read. `number` counts from 1; `ordinal` is None where the line does not show its call."""
+    """A line that can't be read. `number` counts from 1; None where the line was not reached from the file's start.
 
-    number: int
+    `ordinal` is None where the line does not show its call.
+    """
+
+    number: int | None
     offset: int
     ordinal: int | None
 
@@ -62,8 +66,11 @@ class DamagedJournalError(CheckpointError):
     def __init__(self, path: Path, damage: Damage) -> None:
         """Name the file, the line, and where it shows one, the call."""
         call = "" if damage.ordinal is None else f" of row {damage.ordinal}"
+        place, line = f"{path}:{damage.number}", "the line"
+        if damage.number is None:
+            place, line = str(path), f"the line at byte {damage.offset:,}"
         super().__init__(
-            f"{path}:{damage.number}: the line{call} is damaged (its checksum differs), and no power cut explains it. "
+            f"{place}: {line}{call} is damaged (its checksum differs), and no power cut explains it. "
             f"Restore the file from a copy; or count its damaged lines as charges and send their rows again: run the "
             f"same command with --set-aside {path.name}"
         )
@@ -102,9 +109,9 @@ class Journal:
 
         Raises `CheckpointError` when the disk won't take all of them; those before the first that it won't are written.
         """
-        if self._noted < self._synced:
-            note, self._noted = Synced(self._synced), self._synced
-            self._write([msgspec.json.encode(note)])
+        if self._noted < (synced := self._synced):  # read once: another thread moves it on
+            self._write([msgspec.json.encode(Synced(synced))])
+            self._noted = synced
         offset = self._written
         self._write(records)
         return offset
@@ -137,7 +144,7 @@ class Journal:
 
     @property
     def is_dirty(self) -> bool:
-        """Whether something was appended since the last sync began."""
+        """Whether something was appended that no sync has covered."""
         return self._written != self._synced
 
     def sync(self) -> None:
@@ -178,7 +185,7 @@ def read_at(path: Path, descriptor: int, offset: int, size: int) -> bytes:
         line = os.pread(descriptor, size + LINE_EXTRA_BYTES, offset)
     record = _checked(line)
     if record is None:
-        raise DamagedJournalError(path, Damage(0, offset, _ordinal(line)))
+        raise DamagedJournalError(path, Damage(None, offset, _ordinal(line)))
     return record
 
 
@@ -212,6 +219,43 @@ class JournalReader:
         Raises `DamagedJournalError`, and `CheckpointError` where the file is another run's, is no journal, is shorter
         than it was, or can't be read.
         """
+        yield from self._records(None)
+
+    def damage(self) -> list[Damage]:
+        """The damaged lines that no power cut explains. Raises `CheckpointError` as reading does."""
+        found: list[Damage] = []
+        for _ in self._records(found):
+            pass
+        return found
+
+    def _records(self, found: list[Damage] | None) -> Iterator[tuple[int, bytes]]:
+        """Damage that no power cut explains goes to `found`, or is raised where there is none."""
+        self.whole_bytes = 0
+        torn: list[Damage] = []  # that the next note may show to have been synced
+        is_strange = False
+        for number, offset, line in self._lines():
+            record = _checked(line)
+            if record is None:
+                torn.append(Damage(number, offset, _ordinal(line)))
+                is_strange = is_strange or (number == 1 and line.endswith(b"\n") and not _OURS.search(line))
+                if self._is_whole:
+                    torn = self._tell(torn, found)
+                continue
+            if record.startswith(_CONTROL_STARTS):
+                torn = self._take_control(record, number, torn, found)
+            elif number == 1:
+                raise self._stranger()
+            else:
+                yield offset, record
+            self.whole_bytes = offset + len(line)
+        if is_strange and not self.whole_bytes:
+            raise self._stranger()
+
+    def _lines(self) -> Iterator[tuple[int, int, bytes]]:
+        """Each line that counts, with its number and offset.
+
+        A line without an end is the last: its writer may be about to complete it, and what follows is read next time.
+        """
         with local.naming(self._path, "can't be read"):
             try:
                 file = self._path.open("rb")
@@ -219,15 +263,14 @@ class JournalReader:
                 return
             with file:
                 self._check_size(os.fstat(file.fileno()).st_size)
-                yield from self._records(file)
-
-    def damage(self) -> list[Damage]:
-        """The damaged lines that no power cut explains. Raises `CheckpointError` as reading does."""
-        found: list[Damage] = []
-        with local.naming(self._path, "can't be read"), self._path.open("rb") as file:
-            for _ in self._records(file, found):
-                pass
-        return found
+                offset = 0
+                for number, line in enumerate(file, start=1):
+                    counting = line if self._limit is None else line[: self._limit - offset]
+                    if counting:
+                        yield number, offset, counting
+                    offset += len(counting)
+                    if not counting.endswith(b"\n"):
+                        break
 
     def _check_size(self, size: int) -> None:
         if self._limit is not None and size < self._limit:
@@ -236,53 +279,33 @@ class JournalReader:
                 "copy."
             )
 
-    def _records(self, file: Iterable[bytes], found: list[Damage] | None = None) -> Iterator[tuple[int, bytes]]:
-        """Damage that is not to be explained goes to `found`, or is raised where there is none."""
-        torn: list[Damage] = []  # that the next note may show to have been synced
-        offset, is_any_whole = 0, False
-        for number, line in enumerate(file, start=1):
-            if self._limit is not None and offset >= self._limit:
-                break
-            record = _checked(line)
-            if record is None:
-                torn.append(Damage(number, offset, _ordinal(line)))
-                self._refuse_stranger(line, is_any_whole=is_any_whole)
-                if self._is_whole:
-                    self._tell(torn, found)
-            elif record.startswith(_CONTROL_STARTS):
-                torn = self._take_control(record, number, torn, found)
-            elif number == 1:
-                raise self._stranger()
-            else:
-                yield offset, record
-            offset += len(line)
-            if record is not None:
-                is_any_whole, self.whole_bytes = True, offset
-
     def _take_control(self, record: bytes, number: int, torn: list[Damage], found: list[Damage] | None) -> list[Damage]:
         """Returns the damage that is still to be explained."""
-        match _CONTROL.decode(record):
-            case Header() as header if number == 1 and (header.run_id, header.range) != self._belongs:
+        try:
+            control = _CONTROL.decode(record)
+        except msgspec.MsgspecError:
+            raise self._stranger() from None
+        match control:
+            case Header(run_id=run_id, range=range_) if (run_id, range_) != self._belongs:
                 raise CheckpointError(
-                    f"{self._path}:1: this journal belongs to run {header.run_id}, range {header.range}, not to run "
+                    f"{self._path}:{number}: this journal belongs to run {run_id}, range {range_}, not to run "
                     f"{self._belongs[0]}, range {self._belongs[1]}. Move it away and run again."
                 )
+            case Synced() if number == 1:
+                raise self._stranger()
             case Synced(bytes=synced):
                 self._tell([each for each in torn if each.offset < synced], found)
                 return [each for each in torn if each.offset >= synced]
         return torn
 
-    def _tell(self, damaged: list[Damage], found: list[Damage] | None) -> None:
+    def _tell(self, damaged: list[Damage], found: list[Damage] | None) -> list[Damage]:
+        """Returns what is still to be told: nothing."""
         unexpected = [each for each in damaged if each.offset not in self._set_aside]
         if unexpected and found is None:
             raise DamagedJournalError(self._path, unexpected[0])
         if found is not None:
             found += unexpected
-
-    def _refuse_stranger(self, line: bytes, *, is_any_whole: bool) -> None:
-        """A first line with an end and no zeros in it is not what a power cut leaves of a journal."""
-        if not is_any_whole and line.endswith(b"\n") and b"\0" not in line and not ORDINAL.search(line):
-            raise self._stranger()
+        return []
 
     def _stranger(self) -> CheckpointError:
         return CheckpointError(f"{self._path}:1: this is no journal that cometbatch wrote. Move it away and run again.")

@@ -1,6 +1,6 @@
 """The folder of a run's journals: which file holds what, and what of it counts."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
@@ -31,21 +31,23 @@ class JournalFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def all(self) -> list[JournalFile]:
-        """Every session's journals, by range, then session, then worker; files with other names are nobody's."""
+    def all(self, range_: int | None = None) -> list[JournalFile]:
+        """Every session's journals, by range, then session, then worker; `range_`: of this range alone.
+
+        Files with other names are nobody's.
+        """
+        start = "" if range_ is None else name_of(range_) + "."
         found = []
         for name in local.entries(self.folder):
-            match = JOURNAL.fullmatch(name)
-            if match and (range_ := index_in(match)) is not None:
-                found.append(JournalFile(range_, int(match[2]), int(match[3] or 0), name))
+            match = JOURNAL.fullmatch(name) if name.startswith(start) else None
+            if match and (index := index_in(match)) is not None:
+                found.append(JournalFile(index, int(match[2]), int(match[3] or 0), name))
         return sorted(found)
 
     def of_range(self, range_: int) -> list[Path]:
         """Every file of a range: journals of all sessions, and what rounds kept."""
-        names = local.entries(self.folder)
-        return [
-            self.folder / name for name in names if index_in(JOURNAL.fullmatch(name) or KEPT.fullmatch(name)) == range_
-        ]
+        names = (name for name in local.entries(self.folder) if name.startswith(name_of(range_) + "."))
+        return [self.folder / name for name in names if JOURNAL.fullmatch(name) or KEPT.fullmatch(name)]
 
     def begin(self, run_id: str, range_: int, session: int) -> Journal:
         """A new journal, of the session that runs. Raises `CheckpointError` where the disk won't have it."""
@@ -53,19 +55,18 @@ class JournalFiles:
 
     def read(self, file: JournalFile, run_id: str, last: Session | None) -> JournalReader:
         """A reader of what counts in a journal."""
-        is_earlier = last is not None and file.session < last.number
-        limit = last.counted.get(file.name, 0) if last is not None and is_earlier else None
-        aside = () if last is None else last.set_aside.get(file.name, ())
-        return JournalReader(self.folder / file.name, run_id, file.range, limit=limit, set_aside=frozenset(aside))
+        limit, aside = _limit(file.name, file.session, last), _set_aside(file.name, last)
+        return JournalReader(self.folder / file.name, run_id, file.range, limit=limit, set_aside=aside)
 
-    def reader_of(self, name: str, run_id: str, *, set_aside: Collection[int] = ()) -> JournalReader:
-        """A reader of all of a file with this name. Raises `UsageError` where no journal has such a name."""
+    def reader_of(self, name: str, run_id: str, last: Session | None) -> JournalReader:
+        """A reader of what counts in the file of this name. Raises `UsageError` where no journal has such a name."""
         match = JOURNAL.fullmatch(name) or KEPT.fullmatch(name)
         index = index_in(match)
         if match is None or index is None or name not in local.entries(self.folder):
             raise UsageError(f"--set-aside: {self.folder} has no journal named {name!r}.")
-        is_whole = match.re is KEPT
-        return JournalReader(self.folder / name, run_id, index, set_aside=set_aside, is_whole=is_whole)
+        is_kept = match.re is KEPT
+        limit, aside = None if is_kept else _limit(name, int(match[2]), last), _set_aside(name, last)
+        return JournalReader(self.folder / name, run_id, index, limit=limit, set_aside=aside, is_whole=is_kept)
 
     def kept(self, index: int, round_: int) -> Path:
         """Where the outcomes are that a round of `--retry` keeps of a partition."""
@@ -74,8 +75,7 @@ class JournalFiles:
     def read_kept(self, index: int, round_: int, run_id: str, last: Session | None) -> JournalReader:
         """A reader of what a round keeps of a partition."""
         path = self.kept(index, round_)
-        aside = () if last is None else last.set_aside.get(path.name, ())
-        return JournalReader(path, run_id, index, set_aside=frozenset(aside), is_whole=True)
+        return JournalReader(path, run_id, index, set_aside=_set_aside(path.name, last), is_whole=True)
 
     def write_kept(self, run_id: str, index: int, round_: int, records: Iterable[bytes]) -> None:
         """Write what a round keeps, which counts for nothing until the note of rounds names it.
@@ -90,3 +90,12 @@ class JournalFiles:
             local.sync(self.folder / file.name)
         if self.folder.is_dir():
             local.sync(self.folder)
+
+
+def _limit(name: str, session: int, last: Session | None) -> int | None:
+    """How many bytes of a journal count: all of the newest session's, of earlier ones' what that session noted."""
+    return last.counted.get(name, 0) if last is not None and session < last.number else None
+
+
+def _set_aside(name: str, last: Session | None) -> frozenset[int]:
+    return frozenset() if last is None else frozenset(last.set_aside.get(name, ()))

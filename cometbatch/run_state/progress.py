@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Struct
 
+from cometbatch.errors import CheckpointError
 from cometbatch.records import Outcome, PossibleCharge, Record, RejectedAsk, Tally
 from cometbatch.results import parts
 from cometbatch.results import tally as tallies
@@ -14,6 +15,7 @@ from cometbatch.results.columns import outcomes_in
 from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.in_flight import Mark, read_marks
+from cometbatch.run_state.journal_files import JournalFile
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.sessions import Session
 
@@ -76,13 +78,10 @@ def look(directory: RunDirectory, manifest: Manifest, accept: Collection[str] = 
     # In this order: a call that is recorded, or a partition that is committed meanwhile, is found in a later place.
     last, accepted = _accepting(directory, manifest, directory.last_session(), accept)
     marks = _marks(directory, manifest, last)
-    journals = _OpenPartitions(directory, manifest, last)
-    committed, tally = [], Tally()
-    for index in directory.parts.there():
-        info = parts.read_info(directory.parts.path(index), manifest.run_id, index)
-        if info.round == directory.reopened().round_of(index).round:
-            committed.append(index)
-            tally = tallies.add(tally, info.tally)
+    committed: set[int] = set()
+    tally = _see_parts(directory, manifest, committed)  # whose journals, if any are left, are not read at all
+    journals = _OpenPartitions(directory, manifest, last, committed)
+    tally = tallies.add(tally, _see_parts(directory, manifest, committed))
     done = frozenset(committed)
     for index, opened in journals.found.items():
         if index not in done:
@@ -90,7 +89,7 @@ def look(directory: RunDirectory, manifest: Manifest, accept: Collection[str] = 
     open_ones = {index: opened for index, opened in journals.found.items() if index not in done}
     settled = {ordinal: at for opened in open_ones.values() for ordinal, at in opened.settled.items()}
     return Progress(
-        committed=tuple(committed),
+        committed=tuple(sorted(committed)),
         records=tally,
         recorded=frozenset(itertools.chain.from_iterable(opened.outcomes for opened in open_ones.values())),
         unsettled=tuple(mark for mark in marks if not _is_settled(mark, manifest, done, settled)),
@@ -98,6 +97,18 @@ def look(directory: RunDirectory, manifest: Manifest, accept: Collection[str] = 
         whole=journals.whole,
         accepted=accepted,
     )
+
+
+def _see_parts(directory: RunDirectory, manifest: Manifest, committed: set[int]) -> Tally:
+    """Add the partitions that have a part by now, in their present round; returns the tally of those added."""
+    tally = Tally()
+    for index in directory.parts.there():
+        if index not in committed:
+            info = parts.read_info(directory.parts.path(index), manifest.run_id, index)
+            if info.round == directory.reopened().round_of(index).round:
+                committed.add(index)
+                tally = tallies.add(tally, info.tally)
+    return tally
 
 
 def _accepting(
@@ -110,14 +121,17 @@ def _accepting(
     accepted = Tally()
     if last is None:
         return last, accepted
+    if last.run_id != manifest.run_id:
+        raise CheckpointError(
+            f"{directory.path}: session {last.number} belongs to run {last.run_id}, not to run {manifest.run_id}. "
+            "Restore its file from a copy, or start over with --fresh."
+        )
     for name in names:
-        before = last.set_aside.get(name, ())
-        reader = directory.journals.reader_of(name, manifest.run_id, set_aside=before)
-        offsets = tuple(each.offset for each in reader.damage())
-        last = msgspec.structs.replace(last, set_aside=last.set_aside | {name: before + offsets})
-        whole = directory.journals.reader_of(name, manifest.run_id, set_aside=before + offsets)
-        most = recorded.largest_amount(whole)
-        lost = [PossibleCharge(-1, _EPOCH, "damaged", most)] * len(offsets)
+        offsets = tuple(each.offset for each in directory.journals.reader_of(name, manifest.run_id, last).damage())
+        together = (*last.set_aside.get(name, ()), *offsets)  # those before were charged when they were accepted
+        last = msgspec.structs.replace(last, set_aside=last.set_aside | {name: together})
+        most = recorded.largest_amount(directory.journals.reader_of(name, manifest.run_id, last))
+        lost = (PossibleCharge(-1, _EPOCH, "damaged", most) for _ in offsets)
         accepted = tallies.add(accepted, tallies.tally(lost))
     return last, accepted
 
@@ -148,15 +162,17 @@ class _Opened(Struct):
 
 
 class _OpenPartitions:
-    """What journals and kept outcomes hold, partition by partition."""
+    """What journals and kept outcomes hold, partition by partition, but for those that are committed."""
 
-    def __init__(self, directory: RunDirectory, manifest: Manifest, last: Session | None) -> None:
+    def __init__(self, directory: RunDirectory, manifest: Manifest, last: Session | None, committed: set[int]) -> None:
         self.whole: dict[str, int] = {}
         self.found: dict[int, _Opened] = {}
         newest = None if last is None else last.number
-        reopened = set(directory.reopened().partitions)
-        for index in sorted({file.range for file in directory.journals.all()} | reopened):
-            files = recorded.sources(directory, manifest.run_id, index, last)
+        by_range: dict[int, list[JournalFile]] = {index: [] for index in directory.reopened().partitions}
+        for file in directory.journals.all():
+            by_range.setdefault(file.range, []).append(file)
+        for index in sorted(by_range.keys() - committed):
+            files = recorded.sources(directory, manifest.run_id, index, last, by_range[index])
             if files:
                 self.found[index] = _opened(files, newest)
             self.whole |= {file.path.name: file.reader.whole_bytes for file in files}

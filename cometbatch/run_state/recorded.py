@@ -8,14 +8,16 @@ call: an outcome's sums hold the asks of its session.
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
+from cometbatch.errors import CheckpointError
 from cometbatch.records import Answered, Failed, Outcome, PossibleCharge, Record, RejectedAsk
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.journal import JournalReader
+from cometbatch.run_state.journal_files import JournalFile
 from cometbatch.run_state.sessions import Session
 
 KEPT_BY_A_ROUND = -1  # in place of a session's number: a file of kept outcomes comes before every session's
@@ -29,7 +31,7 @@ class OpenCall(Struct, frozen=True, tag="open", tag_field="record"):
 
 
 _Line: TypeAlias = Answered | Failed | RejectedAsk | PossibleCharge | OpenCall
-_decode = msgspec.json.Decoder(_Line).decode
+_DECODER: Final = msgspec.json.Decoder(_Line)
 encode_open = msgspec.json.Encoder().encode
 
 
@@ -51,15 +53,20 @@ class Entry(Struct, frozen=True, gc=False):
     is_duplicate: bool = False
 
 
-def sources(directory: RunDirectory, run_id: str, index: int, last: Session | None) -> list[Source]:
-    """The files whose records of a partition count, in the order in which they count."""
+def sources(
+    directory: RunDirectory, run_id: str, index: int, last: Session | None, files: Iterable[JournalFile] | None = None
+) -> list[Source]:
+    """The files whose records of a partition count, in the order in which they count.
+
+    `files`: the partition's journals, for a caller that has listed the folder already.
+    """
     round_ = directory.reopened().round_of(index)
     journals = directory.journals
     found = []
     if round_.round:
         kept = journals.read_kept(index, round_.round, run_id, last)
         found.append(Source(journals.kept(index, round_.round), KEPT_BY_A_ROUND, kept))
-    counting = (file for file in journals.all() if file.range == index and file.session >= round_.since)
+    counting = [file for file in (journals.all(index) if files is None else files) if file.session >= round_.since]
     found += [Source(journals.folder / file.name, file.session, journals.read(file, run_id, last)) for file in counting]
     return found
 
@@ -69,11 +76,12 @@ def entries(files: Iterable[Source]) -> Iterator[Entry]:
 
     Raises what a `JournalReader` raises.
     """
-    done: dict[int, int] = {}  # which session has a call's outcome
+    done: set[int] = set()
+    ended: set[tuple[int, int]] = set()  # sessions and calls: this session has an outcome of this call
     asks: dict[tuple[int, int], list[Entry]] = {}  # by session and call
     for number, file in enumerate(files):
         for offset, line in file.reader:
-            record = _decode(line)
+            record = _decode(line, file.path, offset)
             if isinstance(record, OpenCall):
                 continue
             entry = Entry(record, number, offset, len(line))
@@ -81,15 +89,27 @@ def entries(files: Iterable[Source]) -> Iterator[Entry]:
                 asks.setdefault((file.session, record.ordinal), []).append(entry)
             elif isinstance(record, PossibleCharge):
                 yield entry
-            elif record.ordinal in done:
-                if isinstance(record, Answered):
-                    yield Entry(duplicate(record), number, offset, len(line), is_duplicate=True)
             else:
-                done[record.ordinal] = file.session
-                asks.pop((file.session, record.ordinal), None)
-                yield entry
-    for some in asks.values():
-        yield from some
+                ended.add((file.session, record.ordinal))
+                if record.ordinal not in done:
+                    done.add(record.ordinal)
+                    yield entry
+                elif isinstance(record, Answered):
+                    yield Entry(duplicate(record), number, offset, len(line), is_duplicate=True)
+    for asked, some in asks.items():
+        if asked not in ended:
+            yield from some
+
+
+def _decode(line: bytes, path: Path, offset: int) -> _Line:
+    """Raises `CheckpointError` where a whole line is no record: a newer program may have written it."""
+    try:
+        return _DECODER.decode(line)
+    except msgspec.MsgspecError as error:
+        raise CheckpointError(
+            f"{path}: the line at byte {offset:,} is whole, and this version of cometbatch does not understand it "
+            f"({error}). Continue with the version that wrote it."
+        ) from error
 
 
 def duplicate(outcome: Outcome) -> PossibleCharge:
@@ -100,17 +120,18 @@ def duplicate(outcome: Outcome) -> PossibleCharge:
 
 def read_again(line: bytes, *, is_duplicate: bool) -> Record:
     """The record of a line that `entries` found before."""
-    record = _decode(line)
+    record = _DECODER.decode(line)
     if isinstance(record, OpenCall):
         raise TypeError("this line is no record of what a call came to")
     return duplicate(record) if is_duplicate and isinstance(record, Answered | Failed) else record
 
 
 def largest_amount(reader: JournalReader) -> Decimal | None:
-    """The largest amount in US dollars that a record in this file names; None where none names one."""
+    """The largest amount in US dollars that a record in this file names; None where one of them is unknown."""
     amounts: list[Decimal | None] = []
     for _, line in reader:
-        match _decode(line):
+        match _DECODER.decode(line):
             case Answered(cost_usd=amount) | RejectedAsk(cost_usd=amount) | PossibleCharge(max_cost_usd=amount):
                 amounts.append(amount)
-    return max((amount for amount in amounts if amount is not None), default=None)
+    known = [amount for amount in amounts if amount is not None]
+    return max(known, default=None) if len(known) == len(amounts) else None

@@ -75,7 +75,7 @@ def find(run: Run, words: frozenset[str]) -> Matching:
 
 
 def take_back(run: Run, words: frozenset[str], found: Matching) -> None:
-    """Open the matching calls again, in a round that begins with the newest session; on return, it has happened.
+    """Open the matching calls again, in a round that begins with the newest session; on return it has happened.
 
     Raises `CheckpointError`; then it has not.
     """

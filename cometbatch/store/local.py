@@ -13,9 +13,9 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 from cometbatch.errors import CheckpointError, RunLockedError
 
@@ -133,6 +133,30 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+class _WritingThread(ThreadPoolExecutor):
+    """A thread of which it is known what it has under way.
+
+    To join it would not do: before Python 3.13 a thread counts as ended once a Ctrl-C has interrupted who joins it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._under_way: set[Future[Any]] = set()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Have the thread do this."""
+        future = super().submit(fn, *args, **kwargs)
+        self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
+        return future
+
+    def end(self) -> None:
+        """Wait for what is under way; what has not begun never does."""
+        self.shutdown(wait=False, cancel_futures=True)
+        wait(tuple(self._under_way))
+        self.shutdown()
+
+
 class Lock:
     """One writer at a time, held from `acquire` until `release`, which waits for every thread that may write.
 
@@ -143,7 +167,7 @@ class Lock:
         self._path = path
         self._holder_of = holder_of
         self._file: io.FileIO | None = None
-        self._threads: list[ThreadPoolExecutor] = []
+        self._threads: list[_WritingThread] = []
 
     def acquire(self) -> None:
         """Become the one writer; a dead process holds nothing.
@@ -176,17 +200,27 @@ class Lock:
 
     def thread(self) -> ThreadPoolExecutor:
         """A thread that may write under this lock: `release` waits for its end."""
-        executor = ThreadPoolExecutor(1)
-        self._threads.append(executor)
-        return executor
+        self._threads.append(_WritingThread())
+        return self._threads[-1]
 
     def release(self) -> None:
-        """Let the next process in, once no thread of ours can write any more."""
+        """Let the next process in, once no thread of ours can write any more.
+
+        A Ctrl-C meanwhile is raised afterwards: the lock would be free under a thread that writes.
+        """
+        interrupt: BaseException | None = None
         while self._threads:
-            self._threads.pop().shutdown(wait=True, cancel_futures=True)
+            try:
+                self._threads[-1].end()
+            except BaseException as error:  # noqa: BLE001 - raised below
+                interrupt = error
+            else:
+                self._threads.pop()
         if self._file is not None:
             self._file.close()
             self._file = None
+        if interrupt is not None:
+            raise interrupt
 
     def is_held(self) -> bool:
         """Whether a live process holds the lock, asked without taking part."""
