@@ -190,21 +190,48 @@ class Retry(Struct, frozen=True, gc=False):
 
 
 class GiveUp(Struct, frozen=True):
-    """The same row would be refused again. `path_mistake`: so would every row, if no request has worked yet."""
+    """The same request would be refused again: the call fails.
+
+    `path_mistake`: every request would be, if none has worked yet.
+    """
 
     failure: Failure
     path_mistake: bool = False
 
 
+Fix: TypeAlias = Literal["nothing", "wait", "account", "job", "budget"]
+"""What a person has to do before a stopped run can go on.
+
+nothing: the same command resumes it; wait: the service needs time, or the network; account: the key or the credit;
+job: the job file; budget: the budget in the job file.
+"""
+
+
 class Abort(Struct, frozen=True):
-    """So would every row: the run stops, resumable. `hint` says what to do before carrying on."""
+    """Every request would be refused: the run stops, resumable.
+
+    `hint` says in a sentence what to do before it is resumed, `fix` in one word.
+    """
 
     failure: Failure
     hint: str
+    fix: Fix = "job"
 
 
-Verdict: TypeAlias = Retry | GiveUp | Abort
-"""What is to become of an attempt that brought no completion; one that did is done, however the answer ended."""
+class Done(Struct, frozen=True):
+    """The completion is accepted: the call has its outcome."""
+
+
+class AskAgain(Struct, frozen=True):
+    """The completion is billed and not accepted: the call is asked again, with this request of the same ordinal."""
+
+    request: CallRequest
+
+
+Acceptance: TypeAlias = Done | AskAgain
+"""What a completion means for its call."""
+Verdict: TypeAlias = Done | AskAgain | Retry | GiveUp | Abort
+"""What an attempt means for its call and for the run."""
 
 
 AnsweredStatus: TypeAlias = Literal["succeeded", "incomplete"]

@@ -1,0 +1,146 @@
+"""What the loop needs of others and tells them: protocols for those that have a state, values and functions else."""
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Literal, Protocol, TypeAlias
+
+from msgspec import Struct
+
+from cometbatch.records import (
+    Abort,
+    Acceptance,
+    CallRequest,
+    Completion,
+    ErrorDetail,
+    Failed,
+    Fix,
+    GiveUp,
+    HttpRequest,
+    HttpResponse,
+    Outcome,
+    Record,
+    Retry,
+    TransportFailure,
+    Usage,
+)
+
+Reply: TypeAlias = HttpResponse | TransportFailure
+ExchangeResult: TypeAlias = HttpResponse | TransportFailure | Exception
+"""What an exchange calls back with: as the network has it, still to be read."""
+StopKind: TypeAlias = Literal["interrupted", "terminated", "refused", "budget"]
+
+
+class Stop(Struct, frozen=True):
+    """Why a run ended before its last call.
+
+    `hint` says in a sentence what to do before the run is resumed; `fix` says the same as one word, for programs.
+    """
+
+    kind: StopKind
+    message: str
+    hint: str = ""
+    fix: Fix = "nothing"
+
+
+class Calls(Protocol):
+    """Where calls come from and records go to."""
+
+    on_room: Callable[[], None]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another call may be asked for. Where it may not, `on_room` is called as soon as it may."""
+
+    def ready_call(self) -> CallRequest | Failed | None:
+        """The same as `next_call` where the call can be had without waiting; `None` where it can't."""
+
+    async def next_call(self) -> CallRequest | Failed | None:
+        """The next call to send, or one that failed before it was sent; `None` after the last.
+
+        Raises what reading the input, or writing an earlier record, raised.
+        """
+
+    def record(self, records: Sequence[Record]) -> None:
+        """Write records down. When this returns, a killed process can't lose them. Raises where they can't be written.
+
+        The asks and possible charges of a call come before its outcome, in one sequence or in an earlier one.
+        """
+
+
+class Marks(Protocol):
+    """Which attempts are in flight, for the session that follows a crash. Each has a cell from its send to its end."""
+
+    def begin(self, ordinal: int, ask: int, attempt: int, amount: Decimal | None) -> int:
+        """Mark an attempt as in flight, before it is sent; returns its cell.
+
+        `ask` and `attempt` count from 1, attempts within their ask. `amount`: US dollars that the attempt can cost at
+        most; `None` is unknown.
+        """
+
+    def end(self, cell: int, *, recorded: bool) -> None:
+        """The attempt is dealt with. Not called for one of which it is unknown whether its records were written.
+
+        `recorded`: a record of its call that tells of this attempt (outcome, ask or possible charge) was written, so
+        the cell is free once a sync has covered that record. False: the attempt can't have been billed, and the cell
+        is free at once.
+        """
+
+
+class Observer(Protocol):
+    """Who is told how the run goes; never the reason that it fails."""
+
+    def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:
+        """Outcomes were written down, at least one."""
+
+    def pushed_back(self, wait_s: float) -> None:
+        """The service asks to slow down; nobody sends for `wait_s` seconds."""
+
+    def retried(self) -> None:
+        """A call will be sent again."""
+
+
+class Sending(Protocol):
+    """An exchange under way."""
+
+    def cancel(self) -> None:
+        """Give it up: nobody is called back any more."""
+
+
+class Service(Struct, frozen=True):
+    """The model service as the loop sees it: each function knows one thing, and none keeps a state of the run.
+
+    `send` begins an exchange, and calls back once. `read` makes a reply of what came, with what it says (`None` where
+    there is no reply), and raises what is a mistake of ours. `classify`: what an attempt means that brought no
+    completion. `accept`: whether the completion that this ask of a call (from 1) brought is taken. `price`: US dollars
+    that a call's answer cost; `None` is unknown. `max_cost`: US dollars that an attempt of a call costs at most, with
+    this many tokens of input and at most this many of output (`None`: no bound); `None` is unknown. `request_id`: the
+    service's name for an exchange. `is_reached`: whether a connection was ever made.
+    """
+
+    send: Callable[[HttpRequest, Callable[[ExchangeResult], None]], Sending]
+    read: Callable[[ExchangeResult], tuple[Reply, Completion | ErrorDetail | None]]
+    classify: Callable[[Reply, ErrorDetail | None], Retry | GiveUp | Abort]
+    accept: Callable[[CallRequest, Completion, int], Acceptance]
+    price: Callable[[CallRequest, Usage], Decimal | None]
+    max_cost: Callable[[CallRequest, int, int | None], Decimal | None]
+    request_id: Callable[[HttpResponse], str | None]
+    is_reached: Callable[[], bool]
+
+
+class Policy(Struct, frozen=True):
+    """How much the loop does at once, and how long it bears with failures; times in seconds.
+
+    `concurrency`: the most requests in flight; with `adaptive`, a ceiling below which the loop finds what the service
+    sustains. `max_attempts`: attempts of one ask that count against it before its call fails. `max_wait_s`: the longest
+    wait before another attempt, unless the service asks for a longer one. `max_pushback_s`: the longest time without any
+    answer before the run stops. `max_alike`: this many calls refused for good with the same error, before any answer,
+    stop the run. `max_row_s`: a call that was begun longer ago fails at its next failure.
+    """
+
+    concurrency: int = 16
+    max_attempts: int = 5
+    max_wait_s: float = 30.0
+    max_pushback_s: float = 900.0
+    adaptive: bool = False
+    max_alike: int = 100
+    max_row_s: float = 3600.0
