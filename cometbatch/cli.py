@@ -27,7 +27,7 @@ CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 GC_EVERY_OBJECTS = 20_000
 M_MMAP_THRESHOLD = -3  # glibc's malloc.h
 MAPPED_BYTES = 1280 * 1024  # more than is read or written at a time, which comes and goes all the time
-CORRECTED_IN_THE_JOB = ("target.model", "target.base_url", "budget.max_cost_usd", "prompt, params and target")
+CORRECTED_IN_THE_JOB = {"job", "budget"}  # of `RunStoppedError.fix`
 TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 
 EXIT_CODES = (
@@ -84,7 +84,7 @@ def run(
         summary = cometbatch.run(job, fresh=fresh, retry=kinds, progress=False if quiet else None)
     except cometbatch.RunStoppedError as stopped:
         _report(stopped.summary, as_json=as_json, warn=False)
-        _say(f"{stopped}\n{_way_on(str(stopped))}")
+        _say(f"{stopped}\n{_way_on(stopped)}")
         sys.exit(stopped.exit_code)
     _report(summary, as_json=as_json, warn=not summary.had_work)  # a session with work says them at its start
     sys.exit(ALL_SUCCEEDED if summary.all_succeeded else SOME_ROWS_FAILED)
@@ -214,9 +214,9 @@ def _report(report: Report, *, as_json: bool, warn: bool = True) -> None:
         sys.exit(CLOSED_PIPE)
 
 
-def _way_on(said: str) -> str:
+def _way_on(stopped: cometbatch.RunStoppedError) -> str:
     """The same command, but where the job has to be corrected first, so that just the same would stop the same."""
-    if any(key in said for key in CORRECTED_IN_THE_JOB):
+    if stopped.fix in CORRECTED_IN_THE_JOB:
         return f"Correct the job, then run it again: {_same_command()}"
     return f"Carry on with: {_same_command()}"
 

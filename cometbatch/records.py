@@ -215,7 +215,7 @@ class Abort(Struct, frozen=True):
 
     failure: Failure
     hint: str
-    fix: Fix = "job"
+    fix: Fix
 
 
 class Done(Struct, frozen=True):
@@ -267,10 +267,11 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     input_above_bytes: int = 0
 
 
-class Failed(Struct, frozen=True, gc=False, tag="failed", tag_field="record"):
-    """The outcome of a call without an answer.
+class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", tag_field="record"):
+    """The outcome of a call without an answer that was accepted.
 
-    `attempts` is 0 and `latency_s`, `request_hash` are None where nothing was sent.
+    `attempts` is 0 and `latency_s`, `request_hash` are None where nothing was sent. `usage` and `cost_usd` are sums
+    over the asks that were rejected before the last one failed; where there were none, nothing is known of either.
     """
 
     ordinal: int
@@ -280,6 +281,9 @@ class Failed(Struct, frozen=True, gc=False, tag="failed", tag_field="record"):
     finished_at: datetime
     request_hash: str | None
     failure: Failure
+    asks: int = 1
+    usage: Usage = Usage()
+    cost_usd: Decimal | None = None
 
 
 class RejectedAsk(Struct, frozen=True, gc=False, omit_defaults=True, tag="ask", tag_field="record"):

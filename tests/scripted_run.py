@@ -14,12 +14,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cometbatch.control import retry_table as retry
+from cometbatch.control.acceptance import accept_all
 from cometbatch.control.budget import Budget
+from cometbatch.control.classify import classify
 from cometbatch.input.table import Identity
 from cometbatch.limiting.limits import Limits
 from cometbatch.records import (
-    Answered,
+    Acceptance,
     CallRequest,
     Completion,
     ErrorDetail,
@@ -36,6 +37,8 @@ from cometbatch.records import (
     PriceBook,
     Prompt,
     Record,
+    RejectedAsk,
+    Tally,
     TransportFailure,
     Usage,
 )
@@ -45,7 +48,8 @@ from cometbatch.run_state import resume
 from cometbatch.run_state.directory import InFlightMarks, RunDirectory
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.partition import Partitions, RowMaker
-from cometbatch.runner.turns import ExchangeResult, Marks, Observer, Policy, Reply, Rows, Runner, Service, Stop
+from cometbatch.runner.ports import Calls, ExchangeResult, Marks, Observer, Policy, Reply, Service, Stop
+from cometbatch.runner.turns import Runner
 from cometbatch.transport.backends import InTask
 from cometbatch.wire import FORMATS
 from cometbatch.wire.envelope import build_error, request_id_of
@@ -114,6 +118,7 @@ class ScriptedService:
     def __init__(self, script: Script) -> None:
         self.script = script
         self.max_cost_usd: Decimal | None = None  # of any row
+        self.accept: Callable[[CallRequest, Completion, int], Acceptance] = accept_all
         self.sent: list[tuple[float, int]] = []  # when, and which row
         self._times_sent = Counter[int]()
         self.ended: list[tuple[float, int]] = []
@@ -150,10 +155,11 @@ class ScriptedService:
         return Service(
             send=lambda request, done: InTask(lambda: self.exchange(request), done),
             read=read,
-            max_cost=lambda _request: self.max_cost_usd,
-            judge=lambda reply, parsed: retry.classify(reply, parsed, now=lambda: NOW),
+            max_cost=lambda _request, _input_tokens, _output_tokens: self.max_cost_usd,
+            classify=lambda reply, parsed: classify(reply, parsed, now=lambda: NOW),
+            accept=self.accept,
             request_id=request_id_of,
-            price=lambda _usage: PRICE_USD,
+            price=lambda _request, _usage: PRICE_USD,
             is_reached=lambda: self.is_reached,
         )
 
@@ -191,6 +197,7 @@ class RowsInMemory:
         self.asked = 0
         self.is_reading = False
         self.charges: list[PossibleCharge] = []
+        self.asks: list[RejectedAsk] = []
         self.recorded: list[Outcome] = []
         self.on_room: Callable[[], None] = lambda: None
 
@@ -198,14 +205,14 @@ class RowsInMemory:
     def has_room(self) -> bool:
         return self.room is None or self.handed_out < self.room
 
-    def ready_row(self) -> CallRequest | Failed | None:
+    def ready_call(self) -> CallRequest | Failed | None:
         """Every second time, so that both ways are taken; and not while a row is waited for."""
         self.asked += 1
         row = next(self._unread, None) if self.asked % 2 and self.has_room and not self.is_reading else None
         self.handed_out += row is not None
         return row
 
-    async def next_row(self) -> CallRequest | Failed | None:
+    async def next_call(self) -> CallRequest | Failed | None:
         self.is_reading = True
         await asyncio.sleep(0)
         self.is_reading = False
@@ -217,7 +224,9 @@ class RowsInMemory:
         for record in records:
             if isinstance(record, PossibleCharge):
                 self.charges.append(record)
-            elif isinstance(record, Answered | Failed):
+            elif isinstance(record, RejectedAsk):
+                self.asks.append(record)
+            else:
                 self.recorded.append(record)
 
     @property
@@ -227,16 +236,20 @@ class RowsInMemory:
 
 
 class MarksInMemory:
-    """Which slot is sending which row, or was: the next one takes the place of what was dealt with."""
+    """What is in flight, by cell; `began` and `ended` remember all that was told."""
 
     def __init__(self) -> None:
         self.rows: dict[int, int] = {}
+        self.began: list[tuple[int, int, int, Decimal | None]] = []
+        self.ended: list[tuple[int, bool]] = []  # the ordinal, and whether it was recorded
 
-    def begin(self, slot: int, row: int) -> None:
-        self.rows[slot] = row
+    def begin(self, ordinal: int, ask: int, attempt: int, amount: Decimal | None) -> int:
+        self.began.append((ordinal, ask, attempt, amount))
+        self.rows[len(self.began)] = ordinal
+        return len(self.began)
 
-    def end(self, slot: int) -> None:
-        del self.rows[slot]
+    def end(self, cell: int, *, recorded: bool) -> None:
+        self.ended.append((self.rows.pop(cell), recorded))
 
 
 class Watcher:
@@ -260,7 +273,7 @@ class Watcher:
 
 
 def make_runner(
-    rows: Rows,
+    rows: Calls,
     service: ScriptedService,
     *,
     concurrency: int = 4,
@@ -268,7 +281,8 @@ def make_runner(
     jitter: Callable[[], float] = lambda: HALF,
     marks: Marks | None = None,
     observer: Observer | None = None,
-    works: bool = False,
+    earlier: Tally = Tally(),  # noqa: B008 - frozen
+    rejected: Mapping[int, Sequence[RejectedAsk]] | None = None,
     budget: Budget | None = None,
     **policy: Any,
 ) -> Runner:
@@ -282,8 +296,9 @@ def make_runner(
         observer=observer or Watcher(),
         now=lambda: NOW,
         jitter=jitter,
-        works=works,
         budget=budget,
+        earlier=earlier,
+        rejected=rejected or {},
     )
 
 

@@ -597,12 +597,12 @@ import os, signal, sys
 from pathlib import Path
 from cometbatch.run_state.directory import InFlightMarks
 marks = InFlightMarks(Path(sys.argv[1]), 4)
-marks.begin(0, 10)
-marks.begin(1, 11)
-marks.begin(3, 18446744073709551615)
-marks.end(0)
-marks.begin(0, 12)
-marks.end(1)
+first = marks.begin(10, 1, 1, None)
+second = marks.begin(11, 1, 1, None)
+marks.begin(18446744073709551615, 1, 1, None)
+marks.end(first, recorded=True)
+marks.begin(12, 1, 1, None)
+marks.end(second, recorded=False)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 LARGEST = 18446744073709551615
@@ -622,11 +622,11 @@ def test_what_was_left_over_stays_marked_until_it_is_dealt_with(tmp_path: Path) 
     """A session that dies before it has sent the left-over rows again does not forget them."""
     directory = RunDirectory(tmp_path)
     first = directory.in_flight_marks(4)
-    for slot in range(4):
-        first.begin(slot, slot)
+    for row in range(4):
+        first.begin(row, 1, 1, None)
     first.close()
     second = directory.in_flight_marks(2)
-    second.begin(1, 99)
+    second.begin(99, 1, 1, None)
     second.close()
     third = directory.in_flight_marks(8)
     assert third.left_over == {0, 1, 2, 3, 99}
@@ -638,8 +638,7 @@ def test_a_run_that_ends_by_itself_leaves_no_marks(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     marks = directory.in_flight_marks(2)
     assert marks.left_over == frozenset()
-    marks.begin(1, 5)
-    marks.end(1)
+    marks.end(marks.begin(5, 1, 1, None), recorded=True)
     marks.close()
     again = directory.in_flight_marks(2)
     assert again.left_over == frozenset()

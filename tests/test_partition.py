@@ -151,7 +151,7 @@ def test_the_token_estimate_grows_with_prompt_and_cap() -> None:
 async def hand_out_all(rows: Partitions) -> list[int]:
     """Record every row as soon as it is handed out."""
     handed_out = []
-    while (row := await rows.next_row()) is not None:
+    while (row := await rows.next_call()) is not None:
         handed_out.append(row.ordinal)
         rows.record([row if isinstance(row, Failed) else outcome_of_row(row.ordinal)])
     await rows.finish()
@@ -429,13 +429,13 @@ def test_an_answer_is_kept_even_if_another_partition_is_broken(tmp_path: Path) -
         commit_ended = asyncio.Event()
         partitions.on_room = commit_ended.set
         for _ in range(8):
-            await partitions.next_row()
+            await partitions.next_call()
         for row in range(4):
             partitions.record([outcome_of_row(row)])
         await commit_ended.wait()
         partitions.record([outcome_of_row(6)])
         with pytest.raises(CheckpointError):
-            await partitions.next_row()
+            await partitions.next_call()
         with pytest.raises(CheckpointError):
             await partitions.finish()
 
@@ -493,7 +493,7 @@ def test_a_part_that_takes_long_to_write_holds_up_no_sync(tmp_path: Path, monkey
         partitions = run.partitions(8)
         syncing = asyncio.create_task(partitions.sync_forever())
         for _ in range(8):
-            await partitions.next_row()
+            await partitions.next_call()
         partitions.record([outcome_of_row(row) for row in range(4)])
         await asyncio.to_thread(writing.wait)
         monkeypatch.setattr(os, "fdatasync", lambda _descriptor: synced.set())
@@ -538,7 +538,7 @@ def test_outcomes_are_read_back_from_the_journal_in_row_order(tmp_path: Path) ->
     async def main() -> None:
         partitions = run.partitions(4)
         for _ in range(6):
-            await partitions.next_row()
+            await partitions.next_call()
         for row in (4, 0, 5, 2, 1, 3):
             partitions.record([outcome_of_row(row)])
         await partitions.finish()
@@ -557,7 +557,7 @@ def test_room_is_measured_in_partitions_and_in_rows_a_slot(tmp_path: Path) -> No
         partitions = run.partitions(slots)
         count = 0
         while partitions.has_room:
-            assert await partitions.next_row() is not None
+            assert await partitions.next_call() is not None
             count += 1
         await partitions.finish()
         return count
@@ -572,7 +572,7 @@ def test_an_unfinished_session_leaves_no_journal_open(tmp_path: Path) -> None:
 
     async def main() -> Partitions:
         partitions = run.partitions(4)
-        await partitions.next_row()
+        await partitions.next_call()
         partitions.record([outcome_of_row(0)])
         await partitions.finish()
         return partitions

@@ -21,7 +21,8 @@ from cometbatch.results import tally as tallies
 from cometbatch.run_state import resume
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.resume import Progressed
-from cometbatch.runner.turns import Reply, Runner, Stop
+from cometbatch.runner.ports import Reply, Stop
+from cometbatch.runner.turns import Runner
 from tests import virtual_time
 from tests.scripted_run import (
     RUN_ID,

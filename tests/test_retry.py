@@ -8,17 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch.control.retry_table import (
-    FITTING_STATUS,
-    MAX_MESSAGE_CHARS,
-    MAX_RETRY_AFTER_S,
-    RETRY_TABLE,
-    Action,
-    backoff,
-    classify,
-    retry_after_s,
-    retry_table_markdown,
-)
+from cometbatch.control.classify import MAX_MESSAGE_CHARS, classify
+from cometbatch.control.retry_table import FITTING_STATUS, RETRY_TABLE, Action, retry_table_markdown
+from cometbatch.control.waits import MAX_RETRY_AFTER_S, backoff, retry_after_s
 from cometbatch.records import (
     Abort,
     ErrorDetail,

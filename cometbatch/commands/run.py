@@ -30,8 +30,9 @@ from cometbatch.commands.preflight import (
     way,
 )
 from cometbatch.commands.progress_line import Progress
-from cometbatch.control import retry_table as retries
+from cometbatch.control.acceptance import accept_all
 from cometbatch.control.budget import Budget
+from cometbatch.control.classify import classify
 from cometbatch.engines import event_loop as loop
 from cometbatch.errors import InputError, InputLostError, UsageError
 from cometbatch.input import table as source
@@ -57,8 +58,9 @@ from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.reopen import Matching
 from cometbatch.run_state.resume import Found, Progressed
+from cometbatch.runner.ports import Policy, Service, Stop
 from cometbatch.runner.reply_reader import Reader
-from cometbatch.runner.turns import Policy, Runner, Service, Stop
+from cometbatch.runner.turns import Runner
 from cometbatch.simulator.process import SimulatorProcess
 from cometbatch.transport import Transport
 from cometbatch.version import VERSION
@@ -369,7 +371,7 @@ class _Session(Struct, frozen=True):
         for warning in late_warnings(summary.tally, summary.prices):
             shown.say(f"Warning: {warning}")
         if stop is not None:
-            raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary)
+            raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix)
         return summary
 
     async def _run_rows(self, shown: Progress) -> Stop | None:
@@ -387,8 +389,7 @@ class _Session(Struct, frozen=True):
             observer=shown,
             now=now,
             jitter=random.random,
-            works=self._has_answers,
-            resent=resent,
+            earlier=self.progressed.tally,
             budget=self._budget(),
         )
         syncing = asyncio.create_task(rows.sync_forever())
@@ -404,12 +405,6 @@ class _Session(Struct, frozen=True):
             await asyncio.wait([syncing, showing])
             await rows.finish()
             marks.close()
-
-    @property
-    def _has_answers(self) -> bool:
-        """Whether an earlier session was answered, so that the address can't be wrong."""
-        tally = self.progressed.tally
-        return tally.succeeded + tally.incomplete > 0
 
     def _partitions(self, slots: int) -> Partitions:
         committed = set(self.progressed.committed)
@@ -432,9 +427,10 @@ class _Session(Struct, frozen=True):
         return Service(
             send=self.transport.send,
             read=Reader(self.checked.format.parse_response, self.transport).read,
-            judge=functools.partial(retries.classify, now=now),
-            price=meter.cost,
-            max_cost=lambda request: meter.max_cost(len(request.http.body), request.max_output_tokens),
+            classify=functools.partial(classify, now=now),
+            accept=accept_all,
+            price=lambda _request, usage: meter.cost(usage),
+            max_cost=lambda _request, input_tokens, output_tokens: meter.max_cost(input_tokens, output_tokens),
             request_id=request_id_of,
             is_reached=self._is_reached,
         )

@@ -17,6 +17,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Self, TypeVar
 
@@ -289,14 +290,18 @@ class InFlightMarks:
         write_aside(path, lambda file: _write(file, b"".join(map(_mark, marks))))
         with _naming(path, "can't be mapped into memory"), path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), len(marks) * MARK_BYTES)
+        self._free = list(range(slots))
 
-    def begin(self, slot: int, row: int) -> None:
-        """Note that `slot` is sending `row`."""
-        self._map[slot * MARK_BYTES : (slot + 1) * MARK_BYTES] = _mark(row)
+    def begin(self, ordinal: int, ask: int, attempt: int, amount: Decimal | None) -> int:  # noqa: ARG002
+        """Note that a call is being sent; returns its cell."""
+        cell = self._free.pop()
+        self._map[cell * MARK_BYTES : (cell + 1) * MARK_BYTES] = _mark(ordinal)
+        return cell
 
-    def end(self, slot: int) -> None:
-        """Note that what `slot` sent has been answered and dealt with."""
-        self._map[slot * MARK_BYTES : (slot + 1) * MARK_BYTES] = NO_MARK
+    def end(self, cell: int, *, recorded: bool) -> None:  # noqa: ARG002
+        """Note that what was sent has been dealt with."""
+        self._map[cell * MARK_BYTES : (cell + 1) * MARK_BYTES] = NO_MARK
+        self._free.append(cell)
 
     def close(self) -> None:
         """Release the mapping; the marks stay in the file."""

@@ -217,7 +217,7 @@ class Partitions:
     def has_room(self) -> bool:
         """Whether a row of an open partition is left, or another partition may be opened.
 
-        Also where `next_row` has an error to raise: a run that waits for room would never hear of it.
+        Also where `next_call` has an error to raise: a run that waits for room would never hear of it.
         """
         if self._rows_left or self._broken is not None or not self._open:
             return True
@@ -227,8 +227,8 @@ class Partitions:
             return True
         return sum(opened.partition.row_count for opened in self._open.values()) < self._min_open_rows
 
-    def ready_row(self) -> CallRequest | Failed | None:
-        """The next row of the partition that is being handed out; `None` where `next_row` has more to do than that."""
+    def ready_call(self) -> CallRequest | Failed | None:
+        """The next row of the partition that is being handed out; `None` where `next_call` has more to do than that."""
         if not self._rows_left or self._broken is not None:
             return None
         self._rows_left -= 1
@@ -236,14 +236,14 @@ class Partitions:
             self._made = next(self._making)
         return self._made.pop()
 
-    async def next_row(self) -> CallRequest | Failed | None:
+    async def next_call(self) -> CallRequest | Failed | None:
         """The next row without an outcome, in input order; `None` after the last.
 
         Raises what reading the input or committing a part raised.
         """
         while True:
             self._raise_if_broken()
-            if (row := self.ready_row()) is not None:
+            if (row := self.ready_call()) is not None:
                 return row
             following = await self._read_next()
             if following is None:
