@@ -230,8 +230,9 @@ class AskAgain(Struct, frozen=True):
 
 Acceptance: TypeAlias = Done | AskAgain
 """What a completion means for its call."""
-Verdict: TypeAlias = Done | AskAgain | Retry | GiveUp | Abort
-"""What an attempt means for its call and for the run."""
+Refusal: TypeAlias = Retry | GiveUp | Abort
+"""What an attempt that brought no completion means for its call and for the run."""
+Verdict: TypeAlias = Acceptance | Refusal
 
 
 AnsweredStatus: TypeAlias = Literal["succeeded", "incomplete"]

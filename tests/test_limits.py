@@ -45,7 +45,7 @@ class Line:
 
     async def acquire(self, estimated_tokens: int) -> float:
         async with self._first:
-            while (charge := self._limits.take(estimated_tokens, clock())) is None:
+            while (charge := self._limits.take(estimated_tokens, clock())) is None:  # noqa: ASYNC110 - there is none
                 await asyncio.sleep(self._limits.wait_s)
             return charge
 

@@ -1064,6 +1064,7 @@ def test_replies_that_have_come_are_recorded_when_the_run_is_given_up() -> None:
     async def main() -> Stop | None:
         runner = make_runner(rows, service, concurrency=100)
         running = asyncio.create_task(runner.run())
+        await asyncio.sleep(1.0)
         while not service.ended:  # noqa: ASYNC110 - the very moment in which it ends is what this is about
             await asyncio.sleep(0)
         asyncio.get_running_loop().call_soon(runner.stop_now, TERMINATED)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from cometbatch import wire
+from cometbatch.control.bounds import describe_unbounded
 from cometbatch.errors import JobError, UsageError
 from cometbatch.input import table as source
 from cometbatch.input.table import Identity, Source
@@ -122,11 +123,18 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def check_budget(job: Job, prices: PriceBook, warnings: Iterable[str] = ()) -> None:
-    """Raises `UsageError` where the job's budget could not be held: no price, or no cap on an answer.
+    """Raises `UsageError` where the job's budget could not be held: no price, no cap on an answer, input not ours.
 
     `warnings`: what was doubtful about the prices, which may be why there are none.
     """
-    if job.budget.max_cost_usd is None or job.budget.allow_unpriced:
+    if job.budget.max_cost_usd is None:
+        return
+    if not job.budget.allow_unbounded and (added := describe_unbounded(job.params.extra)):
+        raise UsageError(
+            f"budget: the service may add input that is billed beyond what is sent, by {added}, so a budget can't be "
+            "held. Take it out, or set budget.allow_unbounded: true to run all the same."
+        )
+    if job.budget.allow_unpriced:
         return
     if prices.rates is None:
         unread = next((words.partition(";")[0] for words in warnings if words.startswith(UNREAD_CATALOG)), None)

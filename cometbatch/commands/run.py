@@ -31,6 +31,7 @@ from cometbatch.commands.preflight import (
 )
 from cometbatch.commands.progress_line import Progress
 from cometbatch.control.acceptance import accept_all
+from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
 from cometbatch.control.classify import classify
 from cometbatch.engines import event_loop as loop
@@ -554,6 +555,8 @@ def _summary(
 def _warnings(job: Job, manifest: Manifest) -> Iterator[str]:
     """What whoever pays should know before the first request."""
     yield from manifest.warnings
+    if job.budget.max_cost_usd is not None and (added := describe_unbounded(job.params.extra)):
+        yield f"the budget may be passed: the service may add input that is billed beyond what is sent, by {added}"
     if manifest.prices.rates is not None and not manifest.priced_late and _has_other_prices(job, manifest):
         yield "prices changed in the job; this run goes on with the ones that it began with"
 

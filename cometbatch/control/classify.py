@@ -20,6 +20,7 @@ from cometbatch.records import (
     GiveUp,
     HttpResponse,
     Problem,
+    Refusal,
     Retry,
     TransportFailure,
     TransportFailureKind,
@@ -49,7 +50,7 @@ class _Signal(Struct, frozen=True):
 
 def classify(
     reply: HttpResponse | TransportFailure, parsed: ErrorDetail | None, *, now: Callable[[], datetime]
-) -> Retry | GiveUp | Abort:
+) -> Refusal:
     """What an attempt that brought no completion means. Total: whatever the reply, there is a verdict.
 
     `parsed` is what a wire format made of the reply; None for a `TransportFailure`. `now` tells the time
@@ -107,7 +108,7 @@ def _fitting_status(codes: frozenset[str]) -> int:
     return max((numeric | named) - {_LOST_STATUS}, default=_LOST_STATUS)
 
 
-def _verdict(rule: Rule, signal: _Signal, detail: ErrorDetail, wait: float | None) -> Retry | GiveUp | Abort:
+def _verdict(rule: Rule, signal: _Signal, detail: ErrorDetail, wait: float | None) -> Refusal:
     failure = _failure(rule, signal, detail)
     match rule.action:
         case "retry":

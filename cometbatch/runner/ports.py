@@ -7,19 +7,17 @@ from typing import Literal, Protocol, TypeAlias
 from msgspec import Struct
 
 from cometbatch.records import (
-    Abort,
     Acceptance,
     CallRequest,
     Completion,
     ErrorDetail,
     Failed,
     Fix,
-    GiveUp,
     HttpRequest,
     HttpResponse,
     Outcome,
     Record,
-    Retry,
+    Refusal,
     TransportFailure,
     Usage,
 )
@@ -119,7 +117,7 @@ class Service(Struct, frozen=True):
 
     send: Callable[[HttpRequest, Callable[[ExchangeResult], None]], Sending]
     read: Callable[[ExchangeResult], tuple[Reply, Completion | ErrorDetail | None]]
-    classify: Callable[[Reply, ErrorDetail | None], Retry | GiveUp | Abort]
+    classify: Callable[[Reply, ErrorDetail | None], Refusal]
     accept: Callable[[CallRequest, Completion, int], Acceptance]
     price: Callable[[CallRequest, Usage], Decimal | None]
     max_cost: Callable[[CallRequest, int, int | None], Decimal | None]
