@@ -19,6 +19,7 @@ from cometbatch.control.budget import Budget
 from cometbatch.control.classify import classify
 from cometbatch.input.table import Identity
 from cometbatch.limiting.limits import Limits
+from cometbatch.money.prices import meter
 from cometbatch.records import (
     Acceptance,
     CallRequest,
@@ -36,6 +37,7 @@ from cometbatch.records import (
     PossibleCharge,
     PriceBook,
     Prompt,
+    Rates,
     Record,
     RejectedAsk,
     Tally,
@@ -97,9 +99,10 @@ def lost() -> TransportFailure:
     return TransportFailure("timeout", "no reply in time")
 
 
-def row_request(row: int, *, estimated_tokens: int = 1) -> CallRequest:
+def row_request(row: int, *, estimated_tokens: int = 1, max_output_tokens: int | None = None) -> CallRequest:
     """A row that asks its own number."""
-    return CallRequest(row, f"id-{row}", CHAT.build_request(MODEL, prompt_of(row)), f"hash-{row}", estimated_tokens)
+    http = CHAT.build_request(MODEL, prompt_of(row))
+    return CallRequest(row, f"id-{row}", http, f"hash-{row}", estimated_tokens, max_output_tokens)
 
 
 def unsendable(row: int) -> Failed:
@@ -117,7 +120,8 @@ class ScriptedService:
 
     def __init__(self, script: Script) -> None:
         self.script = script
-        self.max_cost_usd: Decimal | None = None  # of any row
+        self.max_cost_usd: Decimal | None = None  # of any row, where there are no rates
+        self.rates: Rates | None = None
         self.accept: Callable[[CallRequest, Completion, int], Acceptance] = accept_all
         self.sent: list[tuple[float, int]] = []  # when, and which row
         self._times_sent = Counter[int]()
@@ -151,15 +155,18 @@ class ScriptedService:
     def rows(self) -> list[int]:
         return [row for _, row in self.sent]
 
+    def _max_cost(self, _request: CallRequest, input_tokens: int, output_tokens: int | None) -> Decimal | None:
+        return self.max_cost_usd if self.rates is None else meter(self.rates).max_cost(input_tokens, output_tokens)
+
     def as_service(self) -> Service:
         return Service(
             send=lambda request, done: InTask(lambda: self.exchange(request), done),
             read=read,
-            max_cost=lambda _request, _input_tokens, _output_tokens: self.max_cost_usd,
+            max_cost=self._max_cost,
             classify=lambda reply, parsed: classify(reply, parsed, now=lambda: NOW),
             accept=self.accept,
             request_id=request_id_of,
-            price=lambda _request, _usage: PRICE_USD,
+            price=lambda _request, usage: PRICE_USD if self.rates is None else meter(self.rates).cost(usage),
             is_reached=lambda: self.is_reached,
         )
 
@@ -198,6 +205,7 @@ class RowsInMemory:
         self.is_reading = False
         self.charges: list[PossibleCharge] = []
         self.asks: list[RejectedAsk] = []
+        self.records: list[Record] = []  # all of them, in order
         self.recorded: list[Outcome] = []
         self.on_room: Callable[[], None] = lambda: None
 
@@ -228,6 +236,7 @@ class RowsInMemory:
                 self.asks.append(record)
             else:
                 self.recorded.append(record)
+            self.records.append(record)
 
     @property
     def by_row(self) -> dict[int, Outcome]:

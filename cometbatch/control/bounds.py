@@ -61,7 +61,7 @@ def unbounded(extra: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if (added := _KEYS.get(_plain(path))) is not None and value not in (None, False, []):
             yield path, added
     tools = extra.get("tools")
-    for number, tool in enumerate(tools if isinstance(tools, list) else ()):
+    for number, tool in enumerate(tools if isinstance(tools, list) else [tools]):
         if isinstance(tool, Mapping) and not _is_function(tool):
             yield f"tools[{number}]", _TOOLS
 
