@@ -24,7 +24,7 @@ INTERRUPTED = 130
 TERMINATED = 143
 HUNG_UP = 129
 CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
-CORRECTED_IN_THE_JOB = ("target.model", "target.base_url", "budget.max_cost_usd", "prompt, params and target")
+CORRECTED_IN_THE_JOB = {"job", "budget"}  # of `RunStoppedError.fix`
 TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 
 EXIT_CODES = (
@@ -286,7 +286,7 @@ def _way_on(stopped: "cometbatch.RunStoppedError") -> str:
     """Where the run stopped and the command that resumes it, after a correction where it would stop again without."""
     summary = stopped.summary
     place = f"stopped at {summary.tally.calls:,} of {summary.rows:,} {'row' if summary.rows == 1 else 'rows'}"
-    correct = "correct the job, then " if any(key in str(stopped) for key in CORRECTED_IN_THE_JOB) else ""
+    correct = "correct the job, then " if stopped.fix in CORRECTED_IN_THE_JOB else ""
     return f"{place}; {correct}continue with: {_same_command()}"
 
 

@@ -231,7 +231,7 @@ class Abort(Struct, frozen=True):
 
     failure: Failure
     hint: str
-    fix: Fix = "job"
+    fix: Fix
 
 
 class Done(Struct, frozen=True):
@@ -246,8 +246,9 @@ class AskAgain(Struct, frozen=True):
 
 Acceptance: TypeAlias = Done | AskAgain
 """What a completion means for its call."""
-Verdict: TypeAlias = Done | AskAgain | Retry | GiveUp | Abort
-"""What an attempt means for its call and for the run."""
+Refusal: TypeAlias = Retry | GiveUp | Abort
+"""What an attempt that brought no completion means for its call and for the run."""
+Verdict: TypeAlias = Acceptance | Refusal
 
 
 AnsweredStatus: TypeAlias = Literal["succeeded", "incomplete"]
@@ -283,10 +284,11 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     input_above_bytes: int = 0
 
 
-class Failed(Struct, frozen=True, gc=False, tag="failed", tag_field="record"):
-    """The outcome of a call without an answer.
+class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", tag_field="record"):
+    """The outcome of a call without an answer that was accepted.
 
-    `attempts` is 0 and `latency_s`, `request_hash` are None where nothing was sent.
+    `attempts` is 0 and `latency_s`, `request_hash` are None where nothing was sent. `usage` and `cost_usd` are sums
+    over the asks that were rejected before the last one failed; where there were none, nothing is known of either.
     """
 
     ordinal: int
@@ -296,6 +298,9 @@ class Failed(Struct, frozen=True, gc=False, tag="failed", tag_field="record"):
     finished_at: datetime
     request_hash: str | None
     failure: Failure
+    asks: int = 1
+    usage: Usage = Usage()
+    cost_usd: Decimal | None = None
 
 
 class RejectedAsk(Struct, frozen=True, gc=False, omit_defaults=True, tag="ask", tag_field="record"):

@@ -16,7 +16,7 @@ from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.input.files import Identity
 from cometbatch.job import Target
 from cometbatch.limiting.limits import Limits
-from cometbatch.records import CallRequest, Failed, Partition, PriceBook, Record
+from cometbatch.records import CallRequest, Failed, Partition, PriceBook, Record, Tally
 from cometbatch.results import codec
 from cometbatch.results.columns import OUTPUT_SCHEMA
 from cometbatch.run_state import manifest as manifests
@@ -145,7 +145,7 @@ async def carry_out(
     budget: Budget | None = None,
     observer: Observer | None = None,
     limits: Limits | None = None,
-    works: bool = False,
+    earlier: Tally | None = None,
     jitter: Callable[[], float] = lambda: HALF,
     watched: Callable[[Runner], AbstractContextManager[object]] = lambda _: contextlib.nullcontext(),
     **policy: Any,
@@ -161,6 +161,7 @@ async def carry_out(
         now=lambda: NOW,
         jitter=jitter,
         budget=budget,
-        works=works,
+        earlier=begun.progress.tally if earlier is None else earlier,
+        asks=begun.progress.asks,
     )
     return await run_partitions(partitions or run.partitions(concurrency, begun), marks, ports, watched=watched)

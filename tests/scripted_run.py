@@ -1,21 +1,21 @@
 """What the tests of a run are made of: a service that follows a script, rows in memory, and a run kept on disk."""
 
 import asyncio
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from cometbatch.control import retry_table as retry
+from cometbatch.control.acceptance import accept_all
 from cometbatch.control.budget import Budget
+from cometbatch.control.classify import classify
 from cometbatch.limiting.limits import Limits
+from cometbatch.money.prices import meter
 from cometbatch.records import (
-    Answered,
+    Acceptance,
     CallRequest,
     Completion,
-    Done,
     ErrorDetail,
     Failed,
     Failure,
@@ -26,7 +26,10 @@ from cometbatch.records import (
     Outcome,
     PossibleCharge,
     Prompt,
+    Rates,
     Record,
+    RejectedAsk,
+    Tally,
     TransportFailure,
     Usage,
 )
@@ -79,9 +82,10 @@ def lost() -> TransportFailure:
     return TransportFailure("timeout", "no reply in time")
 
 
-def row_request(row: int, *, estimated_tokens: int = 1) -> CallRequest:
+def row_request(row: int, *, estimated_tokens: int = 1, max_output_tokens: int | None = None) -> CallRequest:
     """A row that asks its own number."""
-    return CallRequest(row, f"id-{row}", CHAT.build_request(MODEL, prompt_of(row)), f"hash-{row}", estimated_tokens)
+    http = CHAT.build_request(MODEL, prompt_of(row))
+    return CallRequest(row, f"id-{row}", http, f"hash-{row}", estimated_tokens, max_output_tokens)
 
 
 def unsendable(row: int) -> Failed:
@@ -99,7 +103,9 @@ class ScriptedService:
 
     def __init__(self, script: Script) -> None:
         self.script = script
-        self.max_cost_usd: Decimal | None = None  # of any row
+        self.max_cost_usd: Decimal | None = None  # of any row, where there are no rates
+        self.rates: Rates | None = None
+        self.accept: Callable[[CallRequest, Completion, int], Acceptance] = accept_all
         self.sent: list[tuple[float, int]] = []  # when, and which row
         self._times_sent = Counter[int]()
         self.ended: list[tuple[float, int]] = []
@@ -132,15 +138,18 @@ class ScriptedService:
     def rows(self) -> list[int]:
         return [row for _, row in self.sent]
 
+    def _max_cost(self, _request: CallRequest, input_tokens: int, output_tokens: int | None) -> Decimal | None:
+        return self.max_cost_usd if self.rates is None else meter(self.rates).max_cost(input_tokens, output_tokens)
+
     def as_service(self) -> Service:
         return Service(
             send=lambda request, done: InTask(lambda: self.exchange(request), done),
             read=read,
-            max_cost=lambda _request, _input, _output: self.max_cost_usd,
-            classify=lambda reply, parsed: retry.classify(reply, parsed, now=lambda: NOW),
+            max_cost=self._max_cost,
+            classify=lambda reply, parsed: classify(reply, parsed, now=lambda: NOW),
+            accept=self.accept,
             request_id=request_id_of,
-            price=lambda _request, _usage: PRICE_USD,
-            accept=lambda _request, _completion, _ask: Done(),
+            price=lambda _request, usage: PRICE_USD if self.rates is None else meter(self.rates).cost(usage),
             is_reached=lambda: self.is_reached,
         )
 
@@ -178,6 +187,8 @@ class RowsInMemory:
         self.asked = 0
         self.is_reading = False
         self.charges: list[PossibleCharge] = []
+        self.asks: list[RejectedAsk] = []
+        self.records: list[Record] = []  # all of them, in order
         self.recorded: list[Outcome] = []
         self.on_room: Callable[[], None] = lambda: None
 
@@ -204,8 +215,11 @@ class RowsInMemory:
         for record in records:
             if isinstance(record, PossibleCharge):
                 self.charges.append(record)
-            elif isinstance(record, Answered | Failed):
+            elif isinstance(record, RejectedAsk):
+                self.asks.append(record)
+            else:
                 self.recorded.append(record)
+            self.records.append(record)
 
     @property
     def by_row(self) -> dict[int, Outcome]:
@@ -214,19 +228,20 @@ class RowsInMemory:
 
 
 class MarksInMemory:
-    """Which slot is sending which row, or was: the next one takes the place of what was dealt with."""
+    """What is in flight, by cell; `began` and `ended` remember all that was told."""
 
     def __init__(self) -> None:
         self.rows: dict[int, int] = {}
-        self._cells = itertools.count()
+        self.began: list[tuple[int, int, int, Decimal | None]] = []
+        self.ended: list[tuple[int, bool]] = []  # the ordinal, and whether it was recorded
 
     def begin(self, ordinal: int, ask: int, attempt: int, amount: Decimal | None) -> int:
-        cell = next(self._cells)
-        self.rows[cell] = ordinal
-        return cell
+        self.began.append((ordinal, ask, attempt, amount))
+        self.rows[len(self.began)] = ordinal
+        return len(self.began)
 
     def end(self, cell: int, *, recorded: bool) -> None:
-        del self.rows[cell]
+        self.ended.append((self.rows.pop(cell), recorded))
 
 
 class Watcher:
@@ -258,7 +273,8 @@ def make_runner(
     jitter: Callable[[], float] = lambda: HALF,
     marks: Marks | None = None,
     observer: Observer | None = None,
-    works: bool = False,
+    earlier: Tally = Tally(),  # noqa: B008 - frozen
+    rejected: Mapping[int, Sequence[RejectedAsk]] | None = None,
     budget: Budget | None = None,
     **policy: Any,
 ) -> Runner:
@@ -272,8 +288,9 @@ def make_runner(
         observer=observer or Watcher(),
         now=lambda: NOW,
         jitter=jitter,
-        works=works,
         budget=budget,
+        earlier=earlier,
+        rejected=rejected or {},
     )
 
 

@@ -11,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cometbatch
-from cometbatch.control.budget import Budget
-from cometbatch.money.exact import format_rounded
+from cometbatch.control.bounds import unbounded
+from cometbatch.control.budget import Budget, CostBounds
+from cometbatch.money.exact import format_amount, format_rounded
+from cometbatch.records import Answered, HttpResponse, Rates, Tally, Usage
 from cometbatch.results.summary import BudgetReachedError
+from cometbatch.results.tally import tally
+from cometbatch.runner.ports import Stop
+from tests import virtual_time
+from tests.scripted_run import RowsInMemory, ScriptedService, always, answer, make_runner, row_request
 from tests.workbench import Network, Workbench, carry_out, simulator
 
 ROWS = 60
@@ -170,3 +176,150 @@ def test_a_cost_that_a_reply_reports_of_itself_is_not_booked(bench: Workbench) -
     summary = carry_out(budgeted(bench, Decimal(1), prices={"input": 1, "output": 2}), Network(answer=absurd))
     assert (summary.succeeded, summary.cost_usd) == (12, Decimal("0.000156"))
     assert any("the service reported $11999999994 for 12 answers" in warning for warning in summary.warnings)
+
+
+# -- bills above their reservations ----------------------------------------------------------------------------------
+
+RATES = Rates(input=Decimal(1), output=Decimal(1))  # US dollars per million tokens
+SEARCHED = answer(input_tokens=10_000, output_tokens=5)  # a cent, where not a hundred bytes were sent
+LONG = answer(input_tokens=20, output_tokens=10_000)  # a cent, where the cap was ten tokens
+
+
+def spend(
+    reply: HttpResponse, cap: Decimal, *, concurrency: int, spent: Decimal = Decimal(0), earlier: Tally | None = None
+) -> tuple[Stop | None, RowsInMemory]:
+    """A session over many rows with a cap of ten tokens each, on a service that always gives this reply."""
+    service = ScriptedService(always(reply))
+    service.rates = RATES
+    rows = RowsInMemory([row_request(row, max_output_tokens=10) for row in range(400)])
+    budget = Budget(cap, spent)
+    runner = make_runner(rows, service, concurrency=concurrency, budget=budget, earlier=earlier or Tally())
+    return virtual_time.run(runner.run()), rows
+
+
+@pytest.mark.parametrize("reply", [SEARCHED, LONG], ids=["input of the service", "a cap that is ignored"])
+def test_a_bill_above_its_reservation_raises_those_that_follow(reply: HttpResponse) -> None:
+    """After the first such answer the cap is held again."""
+    stop, rows = spend(reply, Decimal("0.205"), concurrency=1)
+    assert stop is not None
+    assert len(rows.recorded) == 20
+    assert tally(rows.recorded).cost_usd <= Decimal("0.205")
+
+
+@pytest.mark.parametrize("reply", [SEARCHED, LONG], ids=["input of the service", "a cap that is ignored"])
+def test_what_bills_can_come_to_is_known_to_later_sessions(reply: HttpResponse) -> None:
+    """Whatever is in flight at once, the next session passes no cap."""
+    _, first = spend(reply, Decimal("0.05"), concurrency=1)
+    earlier = tally(first.recorded)
+    stop, rows = spend(reply, Decimal("0.205"), concurrency=50, spent=earlier.cost_usd, earlier=earlier)
+    assert stop is not None
+    total = tally([*first.recorded, *rows.recorded]).cost_usd
+    assert Decimal("0.15") < total <= Decimal("0.205")
+
+
+def test_an_overrun_is_said_as_it_is() -> None:
+    """What is in flight when the first such bill comes can't be held back: a person is told by how much it is."""
+    stop, rows = spend(SEARCHED, Decimal("0.2"), concurrency=50)
+    assert stop is not None
+    over = tally(rows.recorded).cost_usd - Decimal("0.2")
+    assert over > 0
+    assert f"the budget is passed by ${format_amount(over)} already" in stop.message
+    assert "$0 of the budget" not in stop.message
+
+
+def test_an_answer_says_by_how_much_its_input_passed_what_was_sent() -> None:
+    """The journal has it, so that later sessions reserve enough."""
+    _, rows = spend(SEARCHED, Decimal("0.01"), concurrency=1)
+    (outcome,) = rows.recorded
+    assert isinstance(outcome, Answered)
+    assert outcome.input_above_bytes == 10_000 - len(row_request(0).http.body)
+    assert tally(rows.recorded).largest_input_above_bytes == outcome.input_above_bytes
+
+
+def test_a_count_that_can_only_be_garbage_raises_no_reservation() -> None:
+    """Its cost is unknown, and one bad number must not end the run."""
+    request = row_request(0, max_output_tokens=10)
+    bounds = CostBounds(lambda _request, inputs, outputs: Decimal(inputs + (outputs or 0)))
+    before = bounds.max_cost(request)
+    assert bounds.learn(request, Usage(10**16, 10**16)) == 0
+    assert bounds.max_cost(request) == before
+
+
+# -- what lets the service add input ---------------------------------------------------------------------------------
+
+UNBOUNDED: list[tuple[str, dict[str, Any]]] = [
+    ("web_search_options", {"web_search_options": {}}),
+    ("tools[0]", {"tools": [{"type": "web_search_preview"}]}),
+    ("tools[1]", {"tools": [{"type": "function", "name": "f"}, {"type": "file_search", "vector_store_ids": ["v"]}]}),
+    ("tools[0]", {"tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]}),
+    ("tools[0]", {"tools": [{"type": "mcp", "server_url": "https://example.com"}]}),
+    ("prompt", {"prompt": {"id": "pmpt_1"}}),
+    ("previous_response_id", {"previous_response_id": "resp_1"}),
+    ("conversation", {"conversation": "conv_1"}),
+    ("context_management", {"context_management": [{"type": "compaction"}]}),
+    ("tools[0]", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+    ("tools[0]", {"tools": [{"type": "web_fetch_20250910", "name": "web_fetch"}]}),
+    ("container", {"container": "container_1"}),
+    ("mcp_servers", {"mcp_servers": [{"type": "url", "url": "https://example.com", "name": "x"}]}),
+    ("tools[0]", {"tools": [{"google_search": {}}]}),
+    ("tools[0]", {"tools": [{"googleSearchRetrieval": {}}]}),
+    ("tools[0]", {"tools": [{"urlContext": {}}]}),
+    ("tools[0]", {"tools": [{"functionDeclarations": [], "codeExecution": {}}]}),
+    ("tools[0]", {"tools": [{"type": "function", "function": {"name": "googleSearch"}}]}),
+    ("cachedContent", {"cachedContent": "cachedContents/1"}),
+    ("extra_body.google.cached_content", {"extra_body": {"google": {"cached_content": "cachedContents/1"}}}),
+    ("search_parameters", {"search_parameters": {"mode": "auto"}}),
+    ("enable_search", {"enable_search": True}),
+    ("prediction", {"prediction": {"type": "content", "content": "x"}}),
+]
+BOUNDED: list[dict[str, Any]] = [
+    {},
+    {"previous_response_id": None, "web_search_options": None, "enable_search": False, "tools": []},
+    {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
+    {"tools": [{"type": "custom", "name": "f"}]},
+    {"tools": [{"name": "f", "input_schema": {"type": "object"}}]},
+    {"tools": [{"functionDeclarations": [{"name": "f"}]}, {"function_declarations": []}]},
+    {"response_format": {"type": "json_schema", "json_schema": {"schema": {"properties": {"prompt": {}}}}}},
+    {"reasoning_effort": "low", "metadata": {"container": "a note"}},
+]
+
+
+@pytest.mark.parametrize(("path", "extra"), UNBOUNDED)
+def test_a_setting_that_lets_the_service_add_input_is_known(path: str, extra: dict[str, Any]) -> None:
+    """By its path, in the spelling that was used."""
+    assert [found for found, _ in unbounded(extra)] == [path]
+
+
+@pytest.mark.parametrize("extra", BOUNDED)
+def test_what_stands_in_the_request_whole_is_bounded(extra: dict[str, Any]) -> None:
+    """Function tools are run by the caller; a setting that is off, or a name with another meaning, adds nothing."""
+    assert list(unbounded(extra)) == []
+
+
+@pytest.mark.parametrize("step", ["run", "plan"])
+def test_a_budget_refuses_what_lets_the_service_add_input(bench: Workbench, step: str) -> None:
+    """It could not be held: $4.10 were billed under a cap of $0.20. Nothing is sent."""
+    network = simulator()
+    job = bench.job(budget={"max_cost_usd": 1}, params={"max_output_tokens": 64, "extra": {"web_search_options": {}}})
+    with pytest.raises(
+        cometbatch.UsageError, match=r"params\.extra\.web_search_options.*budget\.allow_unbounded"
+    ) as refused:
+        cometbatch.plan(job, http=network) if step == "plan" else carry_out(job, network)
+    assert refused.value.exit_code == 2
+    assert network.posts == 0
+
+
+def test_a_budget_that_may_be_passed_is_warned_of(bench: Workbench) -> None:
+    """`budget.allow_unbounded` runs all the same, and says before what may happen."""
+    extra: dict[str, Any] = {"web_search_options": {}}
+    job = bench.job(
+        budget={"max_cost_usd": 1, "allow_unbounded": True}, params={"max_output_tokens": 64, "extra": extra}
+    )
+    summary = carry_out(job, simulator())
+    assert summary.all_succeeded
+    assert any("budget may be passed" in words and "web_search_options" in words for words in summary.warnings)
+
+
+def test_without_a_budget_everything_is_allowed(bench: Workbench) -> None:
+    """There is nothing to hold."""
+    assert carry_out(bench.job(params={"extra": {"web_search_options": {}}}), simulator()).warnings == ()

@@ -36,21 +36,35 @@ def clock() -> float:
     return asyncio.get_running_loop().time()
 
 
+class Line:
+    """Callers in a line before one gate, as the loop has its calls: nobody is asked for before the first has passed."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._first = asyncio.Lock()
+
+    async def acquire(self, estimated_tokens: int) -> float:
+        async with self._first:
+            while (charge := self._limits.take(estimated_tokens, clock())) is None:  # noqa: ASYNC110 - there is none
+                await asyncio.sleep(self._limits.wait_s)
+            return charge
+
+
 async def depart(limits: Limits, arrivals: Sequence[Arrival], unit: float) -> list[Departure]:
     """Send requests as they arrive, all waiting at once, and say when each left."""
     departures: list[Departure] = []
 
     async def one(amount: int) -> None:
-        at_once = None if limits.must_wait(clock()) else limits.acquire_now(amount)
-        charge = await limits.acquire(amount) if at_once is None else at_once
+        charge = await line.acquire(amount)
         departures.append((clock(), charge))
 
+    line = Line(limits)
     async with asyncio.TaskGroup() as group:
         for gap, bursts, pause in arrivals:
             await asyncio.sleep(gap)
             group.create_task(one(int(bursts * unit)))
             if pause:
-                limits.pause(pause)
+                limits.pause(pause, clock())
     return departures
 
 
@@ -59,8 +73,9 @@ async def one_after_another(
 ) -> list[Departure]:
     """Send (estimated, real) requests, each settled before the next is sent; says when, and how much it was really."""
     departures: list[Departure] = []
+    line = Line(limits)
     for estimated, actual in sizes:
-        charge = await limits.acquire(estimated)
+        charge = await line.acquire(estimated)
         departures.append((clock(), actual))
         await asyncio.sleep(latency_s)
         limits.settle(charge, estimated, actual)
@@ -197,9 +212,12 @@ def test_a_charge_is_the_estimate_until_real_use_says_otherwise() -> None:
 
     async def charges() -> tuple[float, float]:
         limits = Limits(tokens_per_minute=1_000_000)
-        first = await limits.acquire(100)
+        first = limits.take(100, clock())
+        assert first is not None
         limits.settle(first, 100, 200)
-        return first, await limits.acquire(100)
+        second = limits.take(100, clock())
+        assert second is not None
+        return first, second
 
     first, second = virtual_time.run(charges())
     assert first == 100
@@ -209,10 +227,10 @@ def test_a_charge_is_the_estimate_until_real_use_says_otherwise() -> None:
 def test_a_row_without_tokens_teaches_nothing() -> None:
     """Estimates and real counts of 0 neither divide by zero nor change what others are charged."""
 
-    async def charge() -> float:
+    async def charge() -> float | None:
         limits = Limits(tokens_per_minute=1_000_000)
         limits.settle(0.0, 0, 0)
-        return await limits.acquire(100)
+        return limits.take(100, clock())
 
     assert virtual_time.run(charge()) == 100
 
@@ -220,9 +238,10 @@ def test_a_row_without_tokens_teaches_nothing() -> None:
 def timeline(script: Callable[[Limits], Awaitable[None]], limits: Limits, callers: int = 3) -> list[float]:
     """When each of the callers, all waiting from the start, was let through while the script ran."""
     left: list[float] = []
+    line = Line(limits)
 
     async def one() -> None:
-        await limits.acquire(1)
+        await line.acquire(1)
         left.append(clock())
 
     async def main() -> None:
@@ -239,7 +258,7 @@ def test_a_pause_holds_everyone() -> None:
     """Until it is over nobody leaves, and then everybody may."""
 
     async def script(limits: Limits) -> None:
-        limits.pause(7.0)
+        limits.pause(7.0, clock())
         assert limits.paused_until == 7.0
 
     assert timeline(script, Limits()) == pytest.approx([7.0] * 3)
@@ -249,8 +268,8 @@ def test_a_shorter_pause_does_not_cut_a_longer_one_short() -> None:
     """Two replies may ask for different waits in any order: the longer one stands."""
 
     async def script(limits: Limits) -> None:
-        limits.pause(7.0)
-        limits.pause(2.0)
+        limits.pause(7.0, clock())
+        limits.pause(2.0, clock())
 
     assert timeline(script, Limits()) == pytest.approx([7.0] * 3)
 
@@ -259,8 +278,8 @@ def test_a_pause_that_grows_is_outlasted_by_those_who_wait_already() -> None:
     """Who was waiting for the first end waits for the second one too."""
 
     async def script(limits: Limits) -> None:
-        limits.pause(5.0)
-        asyncio.get_running_loop().call_later(4.0, limits.pause, 6.0)
+        limits.pause(5.0, clock())
+        asyncio.get_running_loop().call_later(4.0, lambda: limits.pause(6.0, clock()))
 
     assert timeline(script, Limits()) == pytest.approx([10.0] * 3)
 
@@ -269,8 +288,8 @@ def test_a_pause_lets_no_crowd_out_at_its_end() -> None:
     """Who waited for the limit when the pause began does not leave together with the next one after it."""
 
     async def script(limits: Limits) -> None:
-        await limits.acquire(1)
-        asyncio.get_running_loop().call_later(0.5, limits.pause, 10.0)
+        assert limits.take(1, clock()) is not None
+        asyncio.get_running_loop().call_later(0.5, lambda: limits.pause(10.0, clock()))
 
     first, second, third = timeline(script, Limits(requests_per_minute=60))
     assert first == pytest.approx(10.5, abs=0.02)
@@ -279,13 +298,10 @@ def test_a_pause_lets_no_crowd_out_at_its_end() -> None:
 
 
 def test_without_limits_nobody_waits_at_all() -> None:
-    """`acquire` ends at once: it does not even give way to other tasks, and charges nothing."""
+    """Any request passes at once, and is charged nothing."""
 
-    async def main() -> object:
-        acquiring = Limits().acquire(10**9)
-        with pytest.raises(StopIteration) as ended:
-            acquiring.send(None)
-        return ended.value.value
+    async def main() -> float | None:
+        return Limits().take(10**9, clock())
 
     assert virtual_time.run(main()) == 0.0
 
@@ -294,20 +310,19 @@ def test_without_limits_nobody_waits_at_all() -> None:
 def test_who_fits_does_not_wait(limits: dict[str, float]) -> None:
     """The first request finds an empty bucket and passes in no time."""
 
-    async def main() -> float:
-        await Limits(**limits).acquire(1)
-        return clock()
+    async def main() -> float | None:
+        return Limits(**limits).take(1, clock())
 
-    assert virtual_time.run(main()) == 0.0
+    assert virtual_time.run(main()) is not None
 
 
 def test_a_caller_that_is_cancelled_leaves_the_line_and_its_payment_to_the_next() -> None:
     """Nobody waits behind the dead, and what a large prompt had paid already is not paid again."""
 
     async def main() -> float:
-        limits = Limits(tokens_per_minute=600)
-        large = asyncio.create_task(limits.acquire(1_000))
-        following = asyncio.create_task(limits.acquire(1_000))
+        line = Line(Limits(tokens_per_minute=600))
+        large = asyncio.create_task(line.acquire(1_000))
+        following = asyncio.create_task(line.acquire(1_000))
         await asyncio.sleep(50)
         large.cancel()
         await following

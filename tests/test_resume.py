@@ -140,7 +140,7 @@ def test_the_partitions_of_a_run_follow_from_its_manifest(tmp_path: Path, rows: 
 
 
 def test_a_session_begins_by_removing_only_what_is_of_no_use(tmp_path: Path) -> None:
-    """Half-written files, records beside their part and counted marks go; parts and open partitions stay as they are."""
+    """Half-written files, records beside their part and counted marks go; all else stays as it is."""
     run = half_way(tmp_path)
     before = files(tmp_path)
     (run.directory.parts.folder / ".00004.part.tmp").write_bytes(b"half a part")

@@ -8,17 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch.control.retry_table import (
-    FITTING_STATUS,
-    MAX_MESSAGE_CHARS,
-    MAX_RETRY_AFTER_S,
-    RETRY_TABLE,
-    Action,
-    backoff,
-    classify,
-    retry_after_s,
-    retry_table_markdown,
-)
+from cometbatch.control.classify import MAX_MESSAGE_CHARS, classify
+from cometbatch.control.retry_table import FITTING_STATUS, RETRY_TABLE, Action, retry_table_markdown
+from cometbatch.control.waits import MAX_RETRY_AFTER_S, backoff, retry_after_s
 from cometbatch.records import (
     Abort,
     ErrorDetail,
@@ -27,9 +19,9 @@ from cometbatch.records import (
     GiveUp,
     HttpResponse,
     Problem,
+    Refusal,
     Retry,
     TransportFailure,
-    Verdict,
 )
 
 NOW = datetime(2026, 9, 1, 12, 0, 0, tzinfo=UTC)
@@ -40,12 +32,12 @@ ACTIONS: tuple[str, ...] = get_args(Action)
 RETRY, SLOW_DOWN, SLOW_DOWN_COUNTED, GIVE_UP, STOP_IF_FIRST, ABORT = ACTIONS
 
 
-def verdict_on(detail: ErrorDetail, headers: dict[str, str] | None = None) -> Verdict:
+def verdict_on(detail: ErrorDetail, headers: dict[str, str] | None = None) -> Refusal:
     """The table's word on an error reply."""
     return classify(HttpResponse(detail.status, headers or {}, b""), detail, now=lambda: NOW)
 
 
-def action_of(verdict: Verdict) -> str:
+def action_of(verdict: Refusal) -> str:
     """The action word that stands behind a verdict."""
     match verdict:
         case Retry(slow_down=False, costs_attempt=True):
@@ -59,7 +51,7 @@ def action_of(verdict: Verdict) -> str:
     raise AssertionError(verdict)
 
 
-def failure_of(verdict: Verdict) -> Failure:
+def failure_of(verdict: Refusal) -> Failure:
     """The failure of a verdict that has one."""
     return verdict.failure
 

@@ -22,21 +22,13 @@ from cometbatch.records import (
     HttpResponse,
     Outcome,
     Record,
+    Tally,
     TransportFailure,
 )
-from cometbatch.runner.turns import (
-    BACKLOG_PER_SLOT,
-    FULL_TURN,
-    GATHER_S,
-    GATHER_SHARE,
-    GATHERED_FROM,
-    LARGE_BYTES,
-    TOLD_AFTER_S,
-    WINDOWS_TO_DOUBT_PATH,
-    Reply,
-    Runner,
-    Stop,
-)
+from cometbatch.runner.patience import TOLD_AFTER_S
+from cometbatch.runner.ports import Reply, Stop
+from cometbatch.runner.sending import BACKLOG_PER_SLOT
+from cometbatch.runner.turns import LARGE_BYTES, WINDOWS_TO_DOUBT_PATH, Runner
 from tests.scripted_run import (
     HALF,
     PRICE_USD,
@@ -270,7 +262,7 @@ def test_a_row_fails_with_its_last_failure_after_its_attempts() -> None:
     assert (outcome.failure.kind, outcome.failure.message, outcome.latency_s) == ("server_error", "the last words", 1.0)
 
 
-def test_real_token_use_is_paid_by_the_next_rows() -> None:
+def test_real_token_use_is_paid_by_the_next_calls() -> None:
     """What an answer says that it used reaches the limits: 100 tokens a row at 600 a minute is a row in 10 s."""
     rows = RowsInMemory(8)
     limits = Limits(tokens_per_minute=600)
@@ -365,7 +357,7 @@ def test_an_answer_from_before_a_pause_does_not_end_the_pushback() -> None:
     assert watcher.pauses == [0.5, 1.0, 2.0]  # the answer comes between the second and the third
 
 
-def test_what_an_answer_leaves_of_its_reservation_is_there_for_the_next_row() -> None:
+def test_what_an_answer_leaves_of_its_reservation_is_there_for_the_next_call() -> None:
     """Twenty rows that cost a tenth of what they may: a budget of three such bounds is enough for all."""
     service = ScriptedService(always(answer()))
     service.max_cost_usd = 10 * PRICE_USD
@@ -612,14 +604,19 @@ def test_what_was_not_billed_is_not_marked_when_the_disk_is_full() -> None:
 
 
 def test_a_run_whose_own_task_is_cancelled_by_somebody_ends() -> None:
-    """An error is better than to wait for ever; what was in flight stays marked."""
+    """An error is better than to wait for ever."""
+
+    class Slow(RowsInMemory):
+        async def next_call(self) -> CallRequest | Failed | None:
+            await asyncio.sleep(50.0)
+            return await super().next_call()
 
     async def main() -> None:
-        runner = make_runner(RowsInMemory(9), ScriptedService(always(answer())), limits=Limits(requests_per_minute=1))
-        running = asyncio.create_task(runner.run())
+        running = asyncio.create_task(make_runner(Slow(9), ScriptedService(always(answer()))).run())
+        before = asyncio.all_tasks()
         await asyncio.sleep(5.0)
-        assert runner._dispatcher is not None
-        runner._dispatcher.cancel()
+        (reading,) = asyncio.all_tasks() - before
+        reading.cancel()
         with pytest.raises(RuntimeError, match="cancelled by somebody else"):
             await running
 
@@ -646,13 +643,13 @@ def test_what_is_given_up_before_it_began_leaves_no_trace() -> None:
 class TornInput(RowsInMemory):
     """Can be read up to a row."""
 
-    def ready_row(self) -> CallRequest | Failed | None:
-        return None if self.handed_out == 6 else super().ready_row()
+    def ready_call(self) -> CallRequest | Failed | None:
+        return None if self.handed_out == 6 else super().ready_call()
 
-    async def next_row(self) -> CallRequest | Failed | None:
+    async def next_call(self) -> CallRequest | Failed | None:
         if self.handed_out == 6:
             raise InputError("the file changed")
-        return await super().next_row()
+        return await super().next_call()
 
 
 def test_an_input_that_cannot_be_read_on_ends_the_run() -> None:
@@ -673,13 +670,13 @@ def test_a_row_that_waits_for_its_next_attempt_is_not_sent_once_the_input_is_bro
     """No more is sent, whatever is due; the next session has it."""
 
     class SlowlyTorn(RowsInMemory):
-        async def next_row(self) -> CallRequest | Failed | None:
+        async def next_call(self) -> CallRequest | Failed | None:
             if self.handed_out:
                 await asyncio.sleep(50.0)
                 raise InputError("the file changed")
-            return await super().next_row()
+            return await super().next_call()
 
-    service = ScriptedService(always(refused(500)))
+    service = ScriptedService(always(refused(500, retry_after="60")))
     with pytest.raises(InputError):
         run(make_runner(SlowlyTorn(1), service, concurrency=2).run())
     assert service.sent == [(0.0, 0)]
@@ -804,7 +801,7 @@ def test_doubtful_rows_that_fill_all_room_do_not_stall_the_run() -> None:
 def test_a_known_path_is_not_doubted() -> None:
     """A session that carries on with answers of earlier ones knows that the path works: the odd row just fails."""
     rows = RowsInMemory(1)
-    stop, _ = carry(rows, always(PAGE), works=True)
+    stop, _ = carry(rows, always(PAGE), earlier=Tally(succeeded=1))
     assert stop is None
     assert failure_of(rows.by_row[0]) == "invalid_response"
 
@@ -1008,7 +1005,7 @@ def test_the_loop_waits_for_room_and_is_told_of_it() -> None:
 
 
 def test_no_task_is_made_for_a_row() -> None:
-    """A run has one task however many rows there are, so that memory does not grow with the table."""
+    """A run has no task for a row, however many there are, so that memory does not grow with the table."""
     seen = set()
 
     def script(row: int, attempt: int) -> tuple[float, Reply]:
@@ -1016,7 +1013,7 @@ def test_no_task_is_made_for_a_row() -> None:
         return 1.0, answer()
 
     carry(RowsInMemory(200), script, concurrency=5)
-    assert max(seen) == 1 + 1 + 5  # this one, the dispatcher, and one for each exchange of the scripted service
+    assert max(seen) == 1 + 5  # this one, and one for each exchange of the scripted service
 
 
 # -- turns -----------------------------------------------------------------------------------------------------------
@@ -1026,7 +1023,7 @@ SPREAD_S = 0.0002  # between a row's reply and the next one's
 
 
 class Turns(RowsInMemory):
-    """Rows that remember when so many were written down, in seconds after the first reply had come."""
+    """Rows that remember when how many were written down, in seconds after the first reply had come."""
 
     def __init__(self, rows: int) -> None:
         super().__init__(rows)
@@ -1045,60 +1042,37 @@ def turns(in_flight: int, replies: Callable[[int], tuple[float, Reply]]) -> list
     return rows.told
 
 
-def one_by_one(row: int) -> tuple[float, Reply]:
-    """Close together, but not at once."""
-    return FIRST_S + row * SPREAD_S, answer()
+def test_replies_that_come_at_once_are_dealt_with_together() -> None:
+    """A turn writes them with one call."""
+    assert turns(128, lambda _row: (FIRST_S, answer())) == [(0.0, 128)]
 
 
-def test_of_many_requests_in_flight_replies_that_come_close_together_are_dealt_with_at_once() -> None:
-    """They wait for one another, but for no longer than eight milliseconds."""
-    told = turns(4 * GATHERED_FROM, one_by_one)
-    assert told[0][0] == pytest.approx(GATHER_S)
-    assert max(count for _, count in told) >= GATHER_S / SPREAD_S
-
-
-def test_of_few_requests_in_flight_each_reply_is_dealt_with_as_it_comes() -> None:
-    """Where no others are likely to come, a reply does not wait for them."""
-    few = GATHERED_FROM - 1
-    whens, counts = zip(*turns(few, one_by_one), strict=True)
-    assert whens == pytest.approx([row * SPREAD_S for row in range(few)])
+def test_each_reply_is_dealt_with_as_it_comes() -> None:
+    """None waits for others that may come soon."""
+    whens, counts = zip(*turns(128, lambda row: (FIRST_S + row * SPREAD_S, answer())), strict=True)
+    assert whens == pytest.approx([row * SPREAD_S for row in range(128)])
     assert set(counts) == {1}
 
 
-def test_a_large_reply_does_not_wait_in_memory_for_others() -> None:
-    """It is dealt with at once, and so is what has come before it."""
+def test_large_replies_are_written_one_by_one() -> None:
+    """So that few of them are in memory at a time, also where they come at once."""
     long = answer("x" * LARGE_BYTES)
-    told = turns(2 * GATHERED_FROM, lambda row: (one_by_one(row)[0], long) if row == 5 else one_by_one(row))
-    whens, counts = zip(*told, strict=True)
-    assert whens[:6] == pytest.approx([5 * SPREAD_S] * 6)
-    assert counts[:6] == (1,) * 6  # so that large ones are gone one by one
-    assert max(counts) >= GATHER_S / SPREAD_S  # and what comes afterwards is gathered again
+    assert turns(6, lambda _row: (FIRST_S, long)) == [(0.0, 1)] * 6
 
 
-def test_replies_of_a_fast_service_do_not_wait_for_long() -> None:
-    """They would wait for longer than they took, and the service for the next requests."""
-    rows = Turns(100)
-    carry(rows, lambda row, _attempt: (0.005 + row * SPREAD_S, answer()), concurrency=100)
-    assert rows.told[0][0] == pytest.approx(0.005 * (1 + GATHER_SHARE) - FIRST_S)
-
-
-def test_what_an_answer_took_does_not_count_the_wait_for_others() -> None:
-    """The column tells of the service."""
-    rows = RowsInMemory(2 * GATHERED_FROM)
-    carry(rows, lambda row, _attempt: one_by_one(row), concurrency=2 * GATHERED_FROM)
-    took = [outcome.latency_s for _, outcome in sorted(rows.by_row.items())]
-    assert took == pytest.approx([one_by_one(row)[0] for row in range(2 * GATHERED_FROM)])
-
-
-def test_so_many_replies_at_once_wait_for_no_more() -> None:
-    """A turn that is worth its while begins."""
-    told = turns(2 * FULL_TURN, lambda row: (FIRST_S if row < FULL_TURN else 5.0, answer()))
-    assert told[0] == (0.0, FULL_TURN)
-
-
-def test_replies_that_wait_for_others_are_recorded_when_the_run_is_given_up() -> None:
-    """They are paid for."""
+def test_replies_that_have_come_are_recorded_when_the_run_is_given_up() -> None:
+    """They are paid for, though their turn has not come yet."""
     rows = RowsInMemory(100)
-    script = by_row({3: (1.0, answer())}, (9.0, answer()))
-    stopped_at(1.001, rows, script, then=lambda runner: runner.stop_now(TERMINATED), concurrency=100)
+    service = ScriptedService(by_row({3: (1.0, answer())}, (9.0, answer())))
+
+    async def main() -> Stop | None:
+        runner = make_runner(rows, service, concurrency=100)
+        running = asyncio.create_task(runner.run())
+        await asyncio.sleep(1.0)
+        while not service.ended:  # noqa: ASYNC110 - the very moment in which it ends is what this is about
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(runner.stop_now, TERMINATED)
+        return await running
+
+    assert run(main()) == TERMINATED
     assert set(rows.by_row) == {3}

@@ -5,6 +5,7 @@ from msgspec import Struct
 from cometbatch import wire
 from cometbatch.commands.connection import simulator_behaviour
 from cometbatch.commands.row_maker import row_maker
+from cometbatch.control.bounds import describe_unbounded
 from cometbatch.errors import UsageError
 from cometbatch.input import table as source
 from cometbatch.input.table import Source
@@ -70,8 +71,15 @@ def refuse_clashes(checked: Checked) -> None:
 
 
 def check_budget(job: Job, target: Target, prices: PriceBook) -> None:
-    """Raise `UsageError` where the job's budget could not be held: no price, or no cap on an answer."""
-    if job.budget.max_cost_usd is None or job.budget.allow_unpriced:
+    """Raise `UsageError` where the job's budget could not be held: no price, no cap on an answer, input not ours."""
+    if job.budget.max_cost_usd is None:
+        return
+    if not job.budget.allow_unbounded and (added := describe_unbounded(target.params.extra)):
+        raise UsageError(
+            f"budget: the service may add input that is billed beyond what is sent, by {added}, so a budget can't be "
+            "held. Take it out, or set budget.allow_unbounded: true to run all the same."
+        )
+    if job.budget.allow_unpriced:
         return
     if prices.rates is None:
         unread = prices.unread_catalog

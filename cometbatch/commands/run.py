@@ -20,8 +20,10 @@ from cometbatch.commands.checks import Checked, check, check_budget, refuse_clas
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.progress_line import Progress
+from cometbatch.control.acceptance import accept_all
+from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
-from cometbatch.control.retry_table import classify
+from cometbatch.control.classify import classify
 from cometbatch.engines import event_loop as loop
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.errors import InputError, InputLostError, UsageError
@@ -29,7 +31,6 @@ from cometbatch.input.files import Identity
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money import prices as pricing
-from cometbatch.records import Done
 from cometbatch.results import columns as output
 from cometbatch.results import parts
 from cometbatch.results import tally as tallies
@@ -367,7 +368,7 @@ class _Session(Struct, frozen=True):
         for warning in late_warnings(summary.tally, summary.prices):
             shown.say(f"Warning: {warning}")
         if stop is not None:
-            raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary)
+            raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix)
         return summary
 
     async def _run_calls(self, shown: Progress) -> Stop | None:
@@ -403,12 +404,12 @@ class _Session(Struct, frozen=True):
 
     def _ports(self, shown: Progress) -> Ports:
         run, limits, patience = self.run, self.turn.checked.job.limits, self.turn.checked.job.retry
-        tally, meter = run.progress.tally, pricing.meter(run.manifest.prices.rates)
+        meter = pricing.meter(run.manifest.prices.rates)
         service = Service(
             send=self.transport.send,
             read=Reader(self.turn.checked.format.parse_response, self.transport).read,
             classify=functools.partial(classify, now=now),
-            accept=lambda _call, _completion, _ask: Done(),
+            accept=accept_all,
             price=lambda _call, usage: meter.cost(usage),
             max_cost=lambda _call, input_tokens, output_tokens: meter.max_cost(input_tokens, output_tokens),
             request_id=request_id_of,
@@ -431,7 +432,8 @@ class _Session(Struct, frozen=True):
             now=now,
             jitter=random.random,
             budget=self._budget(),
-            works=tally.succeeded + tally.incomplete > 0,
+            earlier=run.progress.tally,
+            asks=run.progress.asks,
         )
 
     def _is_reached(self) -> bool:
@@ -532,6 +534,8 @@ def _summary(job: Job, run: Run, *, finished: bool, **session: Any) -> RunSummar
 def _warnings(job: Job, manifest: Manifest) -> Iterator[str]:
     """What whoever pays should know before the first request."""
     yield from manifest.warnings
+    if job.budget.max_cost_usd is not None and (added := describe_unbounded(job.params.extra)):
+        yield f"the budget may be passed: the service may add input that is billed beyond what is sent, by {added}"
     if manifest.prices.rates is not None and not manifest.priced_late and _has_other_prices(job, manifest):
         yield "prices changed in the job; this run goes on with the ones that it began with"
 

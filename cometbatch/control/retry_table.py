@@ -1,40 +1,15 @@
-"""Decides what one attempt means for its row and for the run: done, retry, give up, or abort.
+"""The retry table: what each failed attempt means for its call and for the run.
 
-Hides the service's misleading statuses (a wrong request arrives as 500, an unknown model as 503) behind one table,
-read from top to bottom: the first rule that matches decides. Guards: every reply gets a verdict, and no wait is
-longer than the cap or the service's own Retry-After, which is itself capped. Clock and chance are arguments.
+Hides the service's misleading statuses (a wrong request arrives as 500, an unknown model as 503) behind one table, read
+from top to bottom: the first rule that matches decides, and the last one always matches. `classify` applies it.
 """
 
 import re
-from collections.abc import Callable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Final, Literal, TypeAlias, assert_never
+from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from cometbatch.records import (
-    Abort,
-    ErrorDetail,
-    Failure,
-    FailureKind,
-    GiveUp,
-    HttpResponse,
-    Problem,
-    Retry,
-    TransportFailure,
-    TransportFailureKind,
-    Verdict,
-)
-
-MAX_RETRY_AFTER_S: Final = 3600.0
-"""A server that asks for more than an hour gets an hour: the run shall not sleep on one header's word."""
-
-MAX_MESSAGE_CHARS: Final = 2000
-"""Failure messages are kept once a row, so they are bounded."""
-
-FIRST_BACKOFF_S: Final = 1.0
-"""The ceiling of the first wait; each further failure doubles it (contract sheet, section 7.3)."""
+from cometbatch.records import FailureKind, Fix, Problem, TransportFailureKind
 
 Action: TypeAlias = Literal[
     "retry",  # counts against the row's attempts
@@ -58,6 +33,7 @@ class Rule(Struct, frozen=True, kw_only=True):
 
     `codes` are compared with both the code and the type of an error, because errors in Anthropic's shape carry the
     gateway's code as their type (contract sheet, section 7.1). `advice` is put before the service's own words.
+    `hint` and `fix` say what to do where the run stops.
     """
 
     action: Action
@@ -70,6 +46,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     wording: Wording | None = None
     advice: str = ""
     hint: str = ""
+    fix: Fix = "nothing"
 
     @property
     def when(self) -> str:
@@ -77,23 +54,13 @@ class Rule(Struct, frozen=True, kw_only=True):
         parts = [
             f"no reply: {self.transport}" if self.transport else "",
             f"status {_status_words(self.statuses)}" if self.statuses else "",
-            PROBLEM_WORDS[self.problem] if self.problem else "",
+            _PROBLEM_WORDS[self.problem] if self.problem else "",
             _signal_words(self.codes, self.wording),
         ]
         return ", ".join(part for part in parts if part) or "anything else"
 
 
-class _Signal(Struct, frozen=True):
-    """What the rules look at. `problem` is set only where a success status hides that there is no answer."""
-
-    message: str
-    status: int | None = None
-    codes: frozenset[str] = frozenset()
-    problem: Problem | None = None
-    transport: TransportFailureKind | None = None
-
-
-PROBLEM_WORDS: Final[dict[Problem, str]] = {
+_PROBLEM_WORDS: Final[dict[Problem, str]] = {
     "error": "2xx with an error",
     "redirect": "redirect",
     "not_json": "2xx with cut-off or invalid JSON",
@@ -123,8 +90,6 @@ _FITTING_WORDS: Final = (
 )
 _PATH_ADVICE: Final = "no answer at this address: check target.base_url, unless other rows are answered"
 
-_LOST_STATUS: Final = 500
-_SUCCESS: Final = range(200, 300)
 _REDIRECTS: Final = frozenset(range(300, 400))
 _CLIENT_ERRORS: Final = frozenset(range(400, 500))
 _SERVER_ERRORS: Final = frozenset(range(500, 600))
@@ -189,6 +154,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="abort",
         kind="auth",
         hint=_AUTH_HINT,
+        fix="account",
         reason="The key is refused, and so would every row be; a key out of its own quota may end here too.",
     ),
     Rule(
@@ -196,6 +162,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="abort",
         kind="credit",
         hint=_CREDIT_HINT,
+        fix="account",
         reason="Payment is required: the account is out of credit.",
     ),
     Rule(
@@ -203,6 +170,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="abort",
         kind="credit",
         hint=_CREDIT_HINT,
+        fix="account",
         reason="The balance or the key's quota is used up; finished rows are kept for after a top-up.",
     ),
     Rule(
@@ -218,6 +186,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="abort",
         kind="auth",
         hint=_AUTH_HINT,
+        fix="account",
         reason="The key's list of models or addresses does not allow this.",
     ),
     # The model: every row asks the same one.
@@ -227,6 +196,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="abort",
         kind="model_not_found",
         hint=_MODEL_ID_HINT,
+        fix="job",
         reason="The model can't be called as it is written: often a catalog code was used where the id belongs.",
     ),
     Rule(
@@ -235,6 +205,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="abort",
         kind="model_not_found",
         hint=_NO_ROUTE_HINT,
+        fix="job",
         reason="This is how an unknown model is answered; it can also mean that all routes of a model are down.",
     ),
     Rule(
@@ -293,6 +264,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="abort",
         kind="auth",
         hint=_AUTH_HINT,
+        fix="account",
         reason="The key is refused, by an error that lost its status.",
     ),
     Rule(
@@ -301,6 +273,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="abort",
         kind="credit",
         hint=_CREDIT_HINT,
+        fix="account",
         reason="The words say that the balance or the key's quota is used up.",
     ),
     Rule(
@@ -309,6 +282,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="abort",
         kind="auth",
         hint=_AUTH_HINT,
+        fix="account",
         reason="The words say that the key's list of models does not have this one.",
     ),
     Rule(
@@ -317,6 +291,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="abort",
         kind="model_not_found",
         hint=_MODEL_ID_HINT,
+        fix="job",
         reason="The words say that the model can't be called as it is written.",
     ),
     Rule(
@@ -325,6 +300,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="abort",
         kind="model_not_found",
         hint=_NO_ROUTE_HINT,
+        fix="job",
         reason="The words say that the model is unknown, or that all its routes are down.",
     ),
     # The path.
@@ -452,49 +428,6 @@ An error without a status of its own becomes 500 (contract sheet, section 7.1). 
 """
 
 
-def classify(
-    reply: HttpResponse | TransportFailure, parsed: ErrorDetail | None, *, now: Callable[[], datetime]
-) -> Verdict:
-    """What an attempt that brought no completion means. Total: whatever the reply, there is a verdict.
-
-    `parsed` is what a wire format made of the reply; None for a `TransportFailure`. `now` tells the time
-    (aware), the base for a Retry-After date when the reply has no Date of its own. Source: contract sheet, section 7.2.
-    """
-    if isinstance(reply, TransportFailure):
-        signal = _Signal(message=_words(reply.detail), transport=reply.kind)
-        return _verdict(_first_match(signal), signal, ErrorDetail(status=0), None)
-    detail = parsed or ErrorDetail(status=reply.status, problem="not_understood")
-    signal = _signal_of(detail)
-    return _verdict(_first_match(signal), signal, detail, retry_after_s(reply.headers, now=now()))
-
-
-def backoff(failures: int, *, jitter: float, cap_s: float) -> float:
-    """Seconds to wait after this many failures in a row (at least 1), with full jitter.
-
-    `jitter` in [0, 1) picks a point below the ceiling, which is 1 s at first, doubles with each failure, and never
-    passes `cap_s`. Spreading over the whole span keeps rows that failed together from coming back together.
-    """
-    doublings = min(failures - 1, 60)  # beyond that the cap has long decided: no overflow
-    return jitter * min(cap_s, FIRST_BACKOFF_S * 2.0**doublings)
-
-
-def retry_after_s(headers: dict[str, str], *, now: datetime) -> float | None:
-    """The wait that a reply asks for, in seconds from 0 to `MAX_RETRY_AFTER_S`; None if it asks for none we can read.
-
-    Reads `retry-after-ms`, then `retry-after` as seconds or as an HTTP date, taken relative to the reply's own Date
-    where it has one (our clock may be wrong). The service documents neither (contract sheet, section 7.3).
-    """
-    milliseconds = _number(headers.get("retry-after-ms", ""))
-    if milliseconds is not None:
-        return _capped(milliseconds / 1000)
-    asked = headers.get("retry-after", "")
-    seconds = _number(asked)
-    if seconds is None:
-        until = _http_date(asked)
-        seconds = None if until is None else (until - (_http_date(headers.get("date", "")) or now)).total_seconds()
-    return None if seconds is None else _capped(seconds)
-
-
 def retry_table_markdown() -> str:
     """`RETRY_TABLE` as a Markdown table, in order, with what comes before it, for the README."""
     lines = ["| when | then | kind | why |", "| --- | --- | --- | --- |"]
@@ -504,98 +437,7 @@ def retry_table_markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _first_match(signal: _Signal) -> Rule:
-    return next(rule for rule in RETRY_TABLE if _matches(rule, signal))
-
-
-def _matches(rule: Rule, signal: _Signal) -> bool:
-    return (
-        (rule.transport is None or rule.transport == signal.transport)
-        and (rule.problem is None or rule.problem == signal.problem)
-        and (rule.statuses is None or signal.status in rule.statuses)
-        and _says(rule, signal)
-    )
-
-
-def _says(rule: Rule, signal: _Signal) -> bool:
-    if not rule.codes and rule.wording is None:
-        return True
-    if not rule.codes.isdisjoint(signal.codes):
-        return True
-    return rule.wording is not None and rule.wording.pattern.search(signal.message) is not None
-
-
-def _signal_of(detail: ErrorDetail) -> _Signal:
-    codes = frozenset(word.strip().lower() for word in (detail.code, detail.type)) - {""}
-    message = _words(detail.message)
-    if detail.status == _LOST_STATUS or (detail.status in _SUCCESS and detail.problem == "error"):
-        return _Signal(message, status=_fitting_status(codes), codes=codes)
-    problem = detail.problem if detail.status in _SUCCESS else None
-    return _Signal(message, status=detail.status, codes=codes, problem=problem)
-
-
-def _fitting_status(codes: frozenset[str]) -> int:
-    """The status that an error should have had: the highest where code and type disagree, 500 for want of any."""
-    numeric = {int(code) for code in codes if re.fullmatch("[45][0-9]{2}", code)}
-    named = {FITTING_STATUS[code] for code in codes if code in FITTING_STATUS}
-    return max((numeric | named) - {_LOST_STATUS}, default=_LOST_STATUS)
-
-
-def _verdict(rule: Rule, signal: _Signal, detail: ErrorDetail, wait: float | None) -> Verdict:
-    failure = _failure(rule, signal, detail)
-    match rule.action:
-        case "retry":
-            return Retry(failure, retry_after_s=wait)
-        case "slow down":
-            return Retry(failure, retry_after_s=wait, slow_down=True, costs_attempt=False)
-        case "slow down, counted":
-            return Retry(failure, retry_after_s=wait, slow_down=True)
-        case "give up":
-            return GiveUp(failure)
-        case "give up, or stop":
-            return GiveUp(failure, path_mistake=True)
-        case "abort":
-            return Abort(failure, hint=rule.hint)
-        case _:
-            assert_never(rule.action)
-
-
-def _failure(rule: Rule, signal: _Signal, detail: ErrorDetail) -> Failure:
-    if signal.transport is not None:
-        return Failure(rule.kind, signal.message or f"no whole reply ({signal.transport})")
-    words = signal.message or f"HTTP {detail.status} without a message"
-    message = f"{rule.advice}: {words}" if rule.advice else words
-    return Failure(rule.kind, message[:MAX_MESSAGE_CHARS], detail.status, detail.code, detail.request_id)
-
-
-_KEY_SHAPE: Final = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}")  # contract sheet, section 1
-
-
-def _words(text: str) -> str:
-    """The service's own words, fit to keep: bounded, valid Unicode, and without a key that an error may quote."""
-    kept = text[: MAX_MESSAGE_CHARS * 2].encode("utf-8", "replace").decode()
-    return _KEY_SHAPE.sub("sk-…", kept).strip()[:MAX_MESSAGE_CHARS]
-
-
-_NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,40})?")
-_MAX_DATE_CHARS: Final = 64  # an HTTP date has 29
 _CENTURY: Final = 100  # statuses of one class, such as 4xx
-
-
-def _number(text: str) -> float | None:
-    return float(text) if _NUMBER.fullmatch(text := text.strip()) else None
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text[:_MAX_DATE_CHARS])
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-
-
-def _capped(seconds: float) -> float:
-    return max(0.0, min(seconds, MAX_RETRY_AFTER_S))
 
 
 def _status_words(statuses: frozenset[int]) -> str:

@@ -6,14 +6,16 @@ when it returns.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 
+import msgspec
 from msgspec import Struct
 
 from cometbatch.control.budget import Budget
 from cometbatch.limiting.limits import Limits
+from cometbatch.records import RejectedAsk, Tally
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.partition import Partitions
 from cometbatch.runner.ports import Observer, Policy, Service, Stop
@@ -24,8 +26,9 @@ class Ports(Struct, frozen=True):
     """What a session needs beside its partitions.
 
     `service`: how calls are sent, read, judged and priced. `limits`: requests and tokens per minute. `observer`: who is
-    told. `budget`: None is no cap; it holds already what earlier sessions may have spent. `works`: an earlier session
-    had answers from this service. `now`: the wall clock; `jitter`: a random number from 0 to 1.
+    told. `now`: the wall clock; `jitter`: a random number from 0 to 1. `budget`: None is no cap; it holds already what
+    earlier sessions may have spent. `earlier`: what these recorded. `asks`: their asks of calls that are open, by
+    ordinal.
     """
 
     service: Service
@@ -35,7 +38,8 @@ class Ports(Struct, frozen=True):
     now: Callable[[], datetime]
     jitter: Callable[[], float]
     budget: Budget | None = None
-    works: bool = False
+    earlier: Tally = Tally()
+    asks: Mapping[int, Sequence[RejectedAsk]] = msgspec.field(default_factory=dict)
 
 
 async def run_partitions(
@@ -59,8 +63,9 @@ async def run_partitions(
         observer=ports.observer,
         now=ports.now,
         jitter=ports.jitter,
-        works=ports.works,
         budget=ports.budget,
+        earlier=ports.earlier,
+        rejected=ports.asks,
     )
     syncing = asyncio.create_task(partitions.sync_forever(marks))
     try:

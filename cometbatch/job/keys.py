@@ -115,6 +115,7 @@ KEYS: dict[str, dict[str, Key]] = {
     "budget": {
         "max_cost_usd": Key(number(Decimal, 0, 1_000_000_000), "what the run may cost in US dollars, at most"),
         "allow_unpriced": Key(FLAG, "run even where no price is known, and the budget can't be held"),
+        "allow_unbounded": Key(FLAG, "run even where the service may add input of its own, and pass the budget"),
     },
     "simulator": {
         "seed": Key(number(int, 0, INT64_MAX), "another seed, other answers and faults"),

@@ -96,10 +96,15 @@ class RetrySettings(Struct, frozen=True):
 
 
 class BudgetSettings(Struct, frozen=True):
-    """What may be spent, in US dollars over all sessions of a run. `allow_unpriced`: even where no price is known."""
+    """What may be spent, in US dollars over all sessions of a run.
+
+    `allow_unpriced`: run even where no price is known. `allow_unbounded`: run even where `params.extra` lets the
+    service add input that no reservation bounds.
+    """
 
     max_cost_usd: Decimal | None = None
     allow_unpriced: bool = False
+    allow_unbounded: bool = False
 
 
 class SimulatorSettings(Struct, frozen=True):

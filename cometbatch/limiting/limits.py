@@ -1,21 +1,35 @@
-"""How fast requests may leave: one first-come gate over requests and tokens per minute, and a pause for everyone.
+"""How fast requests may leave: requests and tokens per minute, and a pause for everyone, behind one verb.
 
 Hides what aiolimiter does by default: it lets a whole period's quota out at once, serves the smallest waiter first,
 refuses amounts above its capacity and can't be corrected afterwards. So the buckets here are small (the stated
-burst), asked before they are entered, entered in slices, and only one caller is served at a time.
+burst), asked before they are entered, and entered in slices. There is one caller, who asks for one request at a time.
 
 The law: over any window of T seconds, no more than ``rate * T + burst`` leaves, requests and tokens alike. Of tokens
 there may be one request more where that request alone is larger than the burst: it leaves whole, once it is paid.
 """
 
-import asyncio
+BURST_S = 0.05
+"""Seconds. This much of the rate may leave at once, but at least one request or token. More would be a burst that a
+service may refuse; less would need a timer for each request of a fast run."""
 
-BURST_S = 0.05  # seconds' worth of the rate that may leave at once, but at least one request or token
-POLL_SHARE = 0.01  # how often a full bucket is asked again, as a share of the time in which it empties
-SPARE_SHARE = 0.1  # or in which so much of what is left beside one request leaks: it can't run empty meanwhile
-MIN_POLL_S = 0.001  # the resolution of the event loop's timers
-SLICE_POLLS = 20  # looks that may be left out between slices of half a burst: the bucket can't run empty meanwhile
-LEARNING_RATE = 0.1  # weight of the newest row in the running ratio of real to estimated tokens
+POLL_SHARE = 0.01
+"""Share of the time in which a full bucket empties, after which it is asked again. A larger share wastes as much of the
+rate; a smaller one wakes the loop more often."""
+
+SPARE_SHARE = 0.1
+"""Share of a burst beside one request. A bucket whose requests are all equal is asked again only when this much has
+leaked, since what is left keeps it from running empty meanwhile."""
+
+MIN_POLL_S = 0.001
+"""Seconds: the resolution of the event loop's timers. A bucket is never asked again sooner."""
+
+SLICE_POLLS = 20
+"""Polls between two slices of half a burst, in which a large request pays ahead. At 50 or more the bucket could run
+empty in between, and the rate would not be used."""
+
+LEARNING_RATE = 0.1
+"""Weight of the newest request in the running ratio of real to estimated tokens. A larger one follows noise; a smaller
+one takes longer to learn that the estimates are wrong."""
 
 
 class _Bucket:
@@ -48,62 +62,66 @@ class _Bucket:
 
 
 class Limits:
-    """Requests and tokens per minute, and the service's own pushback, behind one verb.
+    """Requests and tokens per minute, and the pause that the service asks for, behind one verb. For one caller.
 
     Tokens are charged by the caller's estimate times the ratio of real to estimated tokens seen so far, and settled
-    when the truth is known: what was charged too little is paid by the next rows, what was charged too much is
-    taken off the next row, and beyond that at most one burst of it is kept (more would leave at once after a lull).
+    when the truth is known: what was charged too little is paid by the next requests, what was charged too much is
+    taken off the next one, and beyond that at most one burst of it is kept (more would leave at once after a lull).
     """
 
     def __init__(self, *, requests_per_minute: float | None = None, tokens_per_minute: float | None = None) -> None:
         self._requests = None if requests_per_minute is None else _Bucket(requests_per_minute, has_equal_amounts=True)
         self._tokens = None if tokens_per_minute is None else _Bucket(tokens_per_minute)
         self._poll_s = min((bucket.poll_s for bucket in (self._requests, self._tokens) if bucket), default=0.0)
-        self._turn = asyncio.Lock()
         self._paused_until = 0.0
         self._debt = 0.0
         self._actual = 0.0
         self._estimated = 0.0
+        self.wait_s = 0.0
+        """Seconds after which to try again, for a request that `take` did not let pass."""
 
     @property
     def paused_until(self) -> float:
         """Event-loop time until which nobody may send."""
         return self._paused_until
 
-    def pause(self, seconds: float) -> None:
-        """Nobody sends for so long; a longer pause that is under way stays as it is."""
-        self._paused_until = max(self._paused_until, asyncio.get_running_loop().time() + seconds)
+    def pause(self, seconds: float, now: float) -> None:
+        """Nobody sends for this time; a longer pause that is under way stays as it is."""
+        self._paused_until = max(self._paused_until, now + seconds)
 
-    async def acquire(self, estimated_tokens: int) -> float:
-        """Wait until one more request of about so many tokens fits, and return what it was charged, in tokens.
+    def take(self, estimated_tokens: int, now: float) -> float | None:
+        """Let a request of about this many tokens pass, and return what it is charged, in tokens.
 
-        First come, first served: whoever waits here keeps everyone behind it waiting, so no size is ever starved.
-        What a caller had paid when it was cancelled is credited to the next one.
+        `None` where it does not fit yet: then `wait_s` says when to try again, with the same request, so that none of
+        any size is overtaken for ever. What a large one has paid ahead is kept, for whoever comes next.
         """
-        async with self._turn:
-            charge = self._charge_of(estimated_tokens)
-            while (wait_s := await self._try_to_pass(charge)) > 0:  # noqa: ASYNC110 - aiolimiter offers no event
-                await asyncio.sleep(wait_s)
-            return charge
-
-    def acquire_now(self, estimated_tokens: int) -> float | None:
-        """The same where it fits at once; None where it must be waited for. Not while anybody waits."""
-        charge = self._charge_of(estimated_tokens)
-        return charge if self._passes(charge) else None
+        if now < self._paused_until:
+            self.wait_s = self._paused_until - now
+            return None
+        self.wait_s = self._poll_s
+        tokens, requests = self._tokens, self._requests
+        charge = due = 0.0
+        if tokens is not None:
+            charge = estimated_tokens * self._ratio()
+            due = max(0.0, charge + self._debt)
+            if due > tokens.burst:
+                self._pay_ahead(tokens)
+                return None
+            if not tokens.fits(due):
+                return None
+        if requests is not None:
+            if not requests.fits(1.0):
+                return None
+            requests.enter(1.0)
+        if tokens is not None:
+            tokens.enter(due)
+            self._debt = max(min(0.0, charge + self._debt), -tokens.burst)
+        return charge
 
     @property
     def counts_tokens(self) -> bool:
         """Whether `settle` has anything to do."""
         return self._tokens is not None
-
-    @property
-    def any(self) -> bool:
-        """Whether there is a limit."""
-        return self._requests is not None or self._tokens is not None
-
-    def must_wait(self, now: float) -> bool:
-        """Whether at this time of the event loop there is a pause, or somebody waits who is to go first."""
-        return now < self._paused_until or self._turn.locked()
 
     def settle(self, charge: float, estimated_tokens: int, actual_tokens: int) -> None:
         """Correct a charge once the service has said how many tokens the request really took."""
@@ -119,39 +137,9 @@ class Limits:
         """Real to estimated tokens, of sums: a mean of ratios would let the smallest rows decide for the largest."""
         return self._actual / self._estimated if self._estimated else 1.0
 
-    def _charge_of(self, estimated_tokens: int) -> float:
-        return estimated_tokens * self._ratio() if self._tokens is not None else 0.0
-
-    async def _try_to_pass(self, charge: float) -> float:
-        """Let the request pass and return 0, or return after how many seconds to try again."""
-        await self._outlast_pause()
-        if self._tokens is not None and charge + self._debt > self._tokens.burst:
-            return self._pay_ahead(self._tokens)
-        return 0.0 if self._passes(charge) else self._poll_s
-
-    def _passes(self, charge: float) -> bool:
-        """Let the request pass, if all of it fits."""
-        due = max(0.0, charge + self._debt)
-        passes = [(bucket, amount) for bucket, amount in ((self._tokens, due), (self._requests, 1.0)) if bucket]
-        if not all(bucket.fits(amount) for bucket, amount in passes):
-            return False
-        for bucket, amount in passes:  # nothing else runs meanwhile
-            bucket.enter(amount)
-        self._book(charge)
-        return True
-
-    def _pay_ahead(self, bucket: _Bucket) -> float:
+    def _pay_ahead(self, bucket: _Bucket) -> None:
         """Pay half a burst of what is due, once that fits."""
         if bucket.fits(bucket.burst / 2):
             bucket.enter(bucket.burst / 2)
             self._debt -= bucket.burst / 2
-        return SLICE_POLLS * POLL_SHARE * bucket.period_s
-
-    def _book(self, charge: float) -> None:
-        credit = min(0.0, charge + self._debt)
-        self._debt = 0.0 if self._tokens is None else max(credit, -self._tokens.burst)
-
-    async def _outlast_pause(self) -> None:
-        loop = asyncio.get_running_loop()
-        while (left := self._paused_until - loop.time()) > 0:  # noqa: ASYNC110 - a pause may grow while it lasts
-            await asyncio.sleep(left)
+        self.wait_s = SLICE_POLLS * POLL_SHARE * bucket.period_s

@@ -327,8 +327,8 @@ def _reading(path: Path, *, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
     except (OSError, ValueError, pa.ArrowException) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise CheckpointError(
-                f"{path}: the system can't read this part ({error.strerror}). It may be whole: do not remove it, put this "
-                "right, then run the same command again."
+                f"{path}: the system can't read this part ({error.strerror}). It may be whole: do not remove it, put "
+                "this right, then run the same command again."
             ) from error
         words = " ".join(str(error).split())
         raise CheckpointError(

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from cometbatch.errors import CometbatchError
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
-from cometbatch.records import PoolStats, PriceBook, Tally, Usage
+from cometbatch.records import Fix, PoolStats, PriceBook, Tally, Usage
 
 
 class RunSummary(Struct, frozen=True):
@@ -225,11 +225,15 @@ def late_warnings(tally: Tally, prices: PriceBook) -> Iterator[str]:
 
 
 class RunStoppedError(CometbatchError):
-    """The run ended before its last row and can be resumed; `summary` holds what it came to so far."""
+    """The run ended before its last row and can be resumed; `summary` holds what it came to so far.
 
-    def __init__(self, message: str, summary: RunSummary) -> None:
+    `fix`: what has to be mended before (`records.Fix`).
+    """
+
+    def __init__(self, message: str, summary: RunSummary, fix: Fix = "nothing") -> None:
         super().__init__(message)
         self.summary = summary
+        self.fix = fix
 
 
 class ServiceRefusedError(RunStoppedError):

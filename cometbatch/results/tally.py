@@ -25,19 +25,20 @@ def tally(records: Iterable[Record]) -> Tally:
     for record in records:
         kinds[type(record)].append(record)
     failed: list[Failed] = kinds[Failed]
+    billed = [outcome for outcome in failed if outcome.asks > 1]  # for the asks that were rejected before
     return Tally(
         failed=len(failed),
         attempts=sum([outcome.attempts for outcome in kinds[Answered] + failed]),
         failures=dict(Counter([outcome.failure.kind for outcome in failed])),
-        **_answers(kinds[Answered]),
+        **_answers(kinds[Answered], billed),
         **_charges(kinds[PossibleCharge]),
         **_asks(kinds[RejectedAsk]),
     )
 
 
-def _answers(answered: list[Answered]) -> dict[str, Any]:
-    usages = [outcome.completion.usage for outcome in answered]
-    costs = [outcome.cost_usd for outcome in answered if outcome.cost_usd is not None]
+def _answers(answered: list[Answered], billed: list[Failed]) -> dict[str, Any]:
+    usages = [outcome.completion.usage for outcome in answered] + [outcome.usage for outcome in billed]
+    costs = [outcome.cost_usd for outcome in answered + billed if outcome.cost_usd is not None]
     told = [outcome for outcome in answered if outcome.completion.reported_cost_usd is not None]
     differing = [outcome for outcome in told if _differs(outcome)]
     counts = {name: int64s([getattr(usage, name) for usage in usages]) for name in _USAGE}
@@ -48,7 +49,7 @@ def _answers(answered: list[Answered]) -> dict[str, Any]:
         "incomplete": len(answered) - succeeded,
         **{name: sum(filter(None, counts[name])) for name in _USAGE},
         "cost_usd": _money(costs),
-        "unpriced": len(answered) - len(costs),
+        "unpriced": len(usages) - len(costs),
         "uncounted": sum([a is None or b is None for a, b in zip(inputs, outputs, strict=True)]),
         "reported": len(told),
         "reported_cost_usd": _money(outcome.completion.reported_cost_usd for outcome in told),

@@ -71,17 +71,15 @@ class PartitionRecords:
     def in_order(self, beside_bytes: int, piece_bytes: float) -> Iterator[list[Record]]:
         """All that count once each call has its outcome, by ordinal, about `piece_bytes` of lines at a time.
 
-        `beside_bytes`: of the input that will stand beside each. Asks of this session are left out: the outcomes of
-        their calls, which are this session's too, hold their sums.
+        `beside_bytes`: of the input that will stand beside each. Asks are left out: an outcome holds their sums.
         """
         some: list[Record] = []
         size = 0
-        own = len(self._files)
         with contextlib.ExitStack() as files:
             fetch = self._fetch(files)
             for number in sorted(range(len(self._ordinals)), key=self._ordinals.__getitem__):
                 record = fetch(number)
-                if isinstance(record, RejectedAsk) and self._sources[number] == own:
+                if isinstance(record, RejectedAsk):
                     continue
                 some.append(record)
                 size += self._sizes[number] + beside_bytes

@@ -30,6 +30,7 @@ class Progress(Struct, frozen=True):
     partitions that have an outcome. `unsettled`: the newest session's marks that no record settles: requests in flight
     while it lives, possible charges once it is dead. `last`: the newest session. `whole`: for each journal that was
     read, how many of its bytes are whole lines. `accepted`: damaged lines that a person accepts now, as charges.
+    `asks`: of calls that have no outcome.
     """
 
     committed: tuple[int, ...] = ()
@@ -39,6 +40,7 @@ class Progress(Struct, frozen=True):
     last: Session | None = None
     whole: dict[str, int] = msgspec.field(default_factory=dict)
     accepted: Tally = Tally()
+    asks: dict[int, list[RejectedAsk]] = msgspec.field(default_factory=dict)
 
     @property
     def calls(self) -> int:
@@ -96,6 +98,7 @@ def look(directory: RunDirectory, manifest: Manifest, accept: Collection[str] = 
         last=last,
         whole=journals.whole,
         accepted=accepted,
+        asks={ordinal: asks for opened in open_ones.values() for ordinal, asks in opened.asks.items()},
     )
 
 
@@ -159,6 +162,7 @@ class _Opened(Struct):
     tally: Tally
     outcomes: set[int]
     settled: dict[int, tuple[int, int]]
+    asks: dict[int, list[RejectedAsk]]
 
 
 class _OpenPartitions:
@@ -179,7 +183,7 @@ class _OpenPartitions:
 
 
 def _opened(files: list[recorded.Source], newest: int | None) -> _Opened:
-    opened = _Opened(Tally(), set(), {})
+    opened = _Opened(Tally(), set(), {}, {})
     found = recorded.entries(files)
     while some := list(itertools.islice(found, RECORDS_AT_ONCE)):
         records = [entry.record for entry in some]
@@ -187,6 +191,9 @@ def _opened(files: list[recorded.Source], newest: int | None) -> _Opened:
         opened.outcomes.update(outcome.ordinal for outcome in outcomes_in(records))
         of_newest = [entry.record for entry in some if files[entry.source].session == newest]
         _settle(opened.settled, of_newest)
+        for record in records:
+            if isinstance(record, RejectedAsk):
+                opened.asks.setdefault(record.ordinal, []).append(record)
     return opened
 
 

@@ -1,8 +1,8 @@
 """What is recorded of a partition that has no part yet: kept outcomes, then every session's journals, read as one.
 
 Guards: the first outcome of a call stands, in the order of sessions and workers; what it was paid a second time is a
-possible charge, never an error. An answer that was not accepted counts where its own session has no outcome of its
-call: an outcome's sums hold the asks of its session.
+possible charge, never an error. An answer that was not accepted counts by itself while its call has no outcome: the
+outcome's sums hold the call's asks, those of earlier sessions too.
 """
 
 from collections.abc import Iterable, Iterator
@@ -77,8 +77,7 @@ def entries(files: Iterable[Source]) -> Iterator[Entry]:
     Raises what a `JournalReader` raises.
     """
     done: set[int] = set()
-    ended: set[tuple[int, int]] = set()  # sessions and calls: this session has an outcome of this call
-    asks: dict[tuple[int, int], list[Entry]] = {}  # by session and call
+    asks: dict[int, list[Entry]] = {}  # by call
     for number, file in enumerate(files):
         for offset, line in file.reader:
             record = _decode(line, file.path, offset)
@@ -86,18 +85,16 @@ def entries(files: Iterable[Source]) -> Iterator[Entry]:
                 continue
             entry = Entry(record, number, offset, len(line))
             if isinstance(record, RejectedAsk):
-                asks.setdefault((file.session, record.ordinal), []).append(entry)
+                asks.setdefault(record.ordinal, []).append(entry)
             elif isinstance(record, PossibleCharge):
                 yield entry
-            else:
-                ended.add((file.session, record.ordinal))
-                if record.ordinal not in done:
-                    done.add(record.ordinal)
-                    yield entry
-                elif isinstance(record, Answered):
-                    yield Entry(duplicate(record), number, offset, len(line), is_duplicate=True)
-    for asked, some in asks.items():
-        if asked not in ended:
+            elif record.ordinal not in done:
+                done.add(record.ordinal)
+                yield entry
+            elif isinstance(record, Answered):
+                yield Entry(duplicate(record), number, offset, len(line), is_duplicate=True)
+    for ordinal, some in asks.items():
+        if ordinal not in done:
             yield from some
 
 

@@ -7,19 +7,17 @@ from typing import Literal, Protocol, TypeAlias
 from msgspec import Struct
 
 from cometbatch.records import (
-    Abort,
     Acceptance,
     CallRequest,
     Completion,
     ErrorDetail,
     Failed,
     Fix,
-    GiveUp,
     HttpRequest,
     HttpResponse,
     Outcome,
     Record,
-    Retry,
+    Refusal,
     TransportFailure,
     Usage,
 )
@@ -52,7 +50,7 @@ class Calls(Protocol):
         """Whether another call may be asked for. Where it may not, `on_room` is called as soon as it may."""
 
     def ready_call(self) -> CallRequest | Failed | None:
-        """The same as `next_call` where the call can be had without waiting; `None` where it can't."""
+        """The same as `next_call` where the call can be had at once; `None` where room or input must be waited for."""
 
     async def next_call(self) -> CallRequest | Failed | None:
         """The next call to send, or one that failed before it was sent; `None` after the last.
@@ -119,7 +117,7 @@ class Service(Struct, frozen=True):
 
     send: Callable[[HttpRequest, Callable[[ExchangeResult], None]], Sending]
     read: Callable[[ExchangeResult], tuple[Reply, Completion | ErrorDetail | None]]
-    classify: Callable[[Reply, ErrorDetail | None], Retry | GiveUp | Abort]
+    classify: Callable[[Reply, ErrorDetail | None], Refusal]
     accept: Callable[[CallRequest, Completion, int], Acceptance]
     price: Callable[[CallRequest, Usage], Decimal | None]
     max_cost: Callable[[CallRequest, int, int | None], Decimal | None]
@@ -132,9 +130,9 @@ class Policy(Struct, frozen=True):
 
     `concurrency`: the most requests in flight; with `adaptive`, a ceiling below which the loop finds what the service
     sustains. `max_attempts`: attempts of one ask that count against it before its call fails. `max_wait_s`: the longest
-    wait before another attempt, unless the service asks for a longer one. `max_pushback_s`: the longest time without any
-    answer before the run stops. `max_alike`: this many calls refused for good with the same error, before any answer,
-    stop the run. `max_row_s`: a call that was begun longer ago fails at its next failure.
+    wait before another attempt, unless the service asks for a longer one. `max_pushback_s`: the longest time without
+    any answer before the run stops. `max_alike`: this many calls refused for good, with the same error and before any
+    answer, stop the run. `max_row_s`: a call that was begun longer ago fails at its next failure.
     """
 
     concurrency: int = 16

@@ -171,7 +171,7 @@ def again(case: Case, clock: Clock) -> list[Service]:
 def test_a_power_cut_at_any_step_loses_only_what_was_written_since_the_sync_before_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, play: Callable[[Case, Clock], list[Service]], ending: str
 ) -> None:
-    """Whatever of the unsynced is there, the same command ends with the right table and sends just what is not recorded."""
+    """Whatever of the unsynced is there, the same command ends right and sends just what is not recorded."""
     bench = Workbench(tmp_path)
     bench.write_rows(ROWS)
     calm = Case(tmp_path / "calm", bench.input, ending)

@@ -1,0 +1,197 @@
+"""What an attempt means: each reply gets its verdict, and each verdict is carried out in one place."""
+
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import assert_never
+
+import msgspec
+
+from cometbatch.control.attribution import Cause, HeldFailure, HeldFailures
+from cometbatch.control.window import ConcurrencyWindow
+from cometbatch.records import (
+    Abort,
+    Answered,
+    AskAgain,
+    CallRequest,
+    Completion,
+    Failure,
+    FailureKind,
+    GiveUp,
+    HttpResponse,
+    RejectedAsk,
+    Retry,
+)
+from cometbatch.results.columns import status_of
+from cometbatch.runner.books import Books, sum_of
+from cometbatch.runner.patience import Patience
+from cometbatch.runner.ports import Observer, Service, Stop
+from cometbatch.runner.sending import Sender
+from cometbatch.runner.slots import OpenCall, Slot
+
+SLOW_DOWN_FAILURES: frozenset[FailureKind] = frozenset({"rate_limited", "overloaded"})  # sending less may end them
+
+
+class Attempts:
+    """Carries out what the service's replies mean for their calls and for the run."""
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        sender: Sender,
+        books: Books,
+        patience: Patience,
+        held: HeldFailures[OpenCall],
+        window: ConcurrencyWindow | None,
+        observer: Observer,
+        stop: Callable[[Stop], None],
+    ) -> None:
+        self._service = service
+        self._sender = sender
+        self._books = books
+        self._patience = patience
+        self._held = held
+        self._window = window
+        self._observer = observer
+        self._stop = stop
+
+    def conclude(self, slot: Slot, now: float, moment: datetime) -> None:
+        """Judge what came back to a slot. `now` is the loop's time, `moment` that of the wall clock."""
+        reply, parsed = self._service.read(slot.result)
+        if isinstance(parsed, Completion):
+            assert isinstance(reply, HttpResponse)  # noqa: S101 - a completion is parsed from a response alone
+            self._answered(slot, parsed, reply, now, moment)
+            return
+        verdict = self._service.classify(reply, parsed)
+        self._books.unanswered(slot, reply)
+        match verdict:
+            case Retry():
+                self._retry(slot, verdict, now)
+            case GiveUp(failure=failure, path_mistake=path_mistake):
+                self._give_up(slot, failure, "wrong_address" if path_mistake else "refusal")
+            case Abort(failure=failure) if failure.kind == "model_not_found" and self._held.works:
+                self._retry(slot, Retry(failure), now)  # the model was there: its routes come and go
+            case Abort(failure=failure, hint=hint, fix=fix):
+                self._stop(Stop("refused", failure.message, hint, fix))
+            case _:
+                assert_never(verdict)
+
+    def _answered(self, slot: Slot, completion: Completion, reply: HttpResponse, now: float, moment: datetime) -> None:
+        cost_usd = self._books.answered(slot, completion.usage)
+        is_any_held = self._held.answered(now)
+        self._patience.answered(slot.started)
+        if self._window is not None:
+            self._window.answered(now, slot.latency_s)
+        if is_any_held:
+            self._release_held(now)
+        call, asked = slot.call, slot.call.request
+        acceptance = self._service.accept(asked, completion, call.ask)
+        if isinstance(acceptance, AskAgain):
+            usage = completion.usage
+            ask = RejectedAsk(asked.ordinal, call.ask, call.attempt, moment, usage, cost_usd, asked.target)
+            self._ask_again(slot, ask, acceptance.request, now)
+        else:
+            self._finish(slot, completion, reply, cost_usd, moment)
+
+    def _finish(
+        self, slot: Slot, completion: Completion, reply: HttpResponse, cost_usd: Decimal | None, moment: datetime
+    ) -> None:
+        """The call's outcome, with the sums over its asks."""
+        call, request = slot.call, slot.call.request
+        if call.rejected:
+            usage, cost_usd = sum_of(call, completion.usage, cost_usd)
+            completion = msgspec.structs.replace(completion, usage=usage)
+        outcome = Answered(
+            request.ordinal,
+            status_of(completion),
+            request.custom_id,
+            call.earlier_attempts + call.attempt,
+            slot.latency_s,
+            moment,
+            request.request_hash,
+            reply.status,
+            self._service.request_id(reply),
+            completion,
+            cost_usd,
+            call.ask,
+            call.input_above_bytes,
+        )
+        self._books.add(outcome, slot.cell)
+
+    def _ask_again(self, slot: Slot, rejected: RejectedAsk, request: CallRequest, now: float) -> None:
+        """Record what the ask cost. Once that is written, the next one may be sent. The call keeps its first hash."""
+        call, asked = slot.call, slot.call.request
+        if request.ordinal != asked.ordinal:
+            raise ValueError(f"call {asked.ordinal} was to be asked again with the request of call {request.ordinal}")
+        self._books.add(rejected, slot.cell)
+        call.rejected += (rejected,)
+        call.request = msgspec.structs.replace(request, request_hash=asked.request_hash)
+        call.ask += 1
+        call.earlier_attempts += call.attempt
+        call.attempt = 0
+        call.begin_anew()
+        self._sender.put_back(call, now)
+
+    def _retry(self, slot: Slot, verdict: Retry, now: float) -> None:
+        call, failure, started, is_tail = slot.call, verdict.failure, slot.started, self._sender.is_exhausted
+        self._tell_window(verdict, now, started)
+        self._patience.count(call, verdict, now)
+        if (reason := self._patience.reason_to_stop(failure, now, is_tail=is_tail)) is not None:
+            self._stop(reason)
+        elif self._patience.is_used_up(call, failure, now, is_tail=is_tail):
+            is_there = self._held.works or self._service.is_reached()
+            self._give_up(slot, failure, "exhausted" if is_there else "unreached")
+        else:
+            wait_s = self._patience.wait_s(call, verdict, started, now, is_adaptive=self._window is not None)
+            self._observer.retried()
+            self._sender.put_back(call, now + wait_s)
+
+    def _tell_window(self, verdict: Retry, now: float, started: float) -> None:
+        if self._window is None:
+            return
+        if verdict.slow_down or verdict.failure.kind in SLOW_DOWN_FAILURES:
+            self._window.refused(now, started, verdict.retry_after_s or 0.0)
+        elif verdict.failure.kind == "timeout":
+            self._window.timed_out(now, started)
+        else:
+            self._window.failed(now, started)
+
+    # -- the call's own failure, or everyone's -----------------------------------------------------------------------
+
+    def _give_up(self, slot: Slot, failure: Failure, cause: Cause) -> None:
+        """The call fails, or is held until it is known whether the failure is its own."""
+        held = HeldFailure(slot.call, failure, slot.latency_s, cause, slot.call.unanswered_in_a_row)
+        certain = self._held.hold(held) if self._held.is_doubtful(held) else [held]
+        for each in certain:
+            self._fail(each)
+        self._stop_over_held()
+
+    def _fail(self, failed: HeldFailure[OpenCall]) -> None:
+        self._books.fail(failed.call, failed.failure, failed.latency_s)
+        self._patience.failed_for_good()
+
+    def _stop_over_held(self, *, is_over: bool = False) -> None:
+        reason = self._held.reason_to_stop(is_over=is_over)
+        if reason is not None:
+            self._stop(Stop("refused", reason.message, reason.hint, reason.fix))
+
+    def settle_held(self) -> None:
+        """There are no more calls: what is not everyone's failure is its call's own."""
+        self._stop_over_held(is_over=True)
+        if not self._sender.is_closed:
+            for held in self._held.release():
+                self._fail(held)
+
+    def _release_held(self, now: float) -> None:
+        """Somebody is answered: what was held is its call's own failure, or gets a second chance."""
+        if self._sender.is_closed:  # the next session sends them again: the stop has said that they are not recorded
+            return
+        for held in self._held.release():
+            call = held.call
+            if held.cause in {"exhausted", "unreached"} and not call.had_second_chance:
+                call.had_second_chance = True
+                call.begin_anew()
+                self._sender.put_back(call, now)
+            else:
+                self._fail(held)

@@ -1,0 +1,162 @@
+"""The one place where money and records are booked: what an attempt can cost, came to, or may have come to."""
+
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from functools import reduce
+
+from cometbatch.control.budget import Budget, CostBounds
+from cometbatch.control.classify import may_be_billed
+from cometbatch.limiting.limits import Limits
+from cometbatch.money.exact import EXACT
+from cometbatch.records import (
+    ChargeReason,
+    Failed,
+    Failure,
+    PossibleCharge,
+    Record,
+    Tally,
+    TransportFailure,
+    Usage,
+)
+from cometbatch.results.columns import outcomes_in
+from cometbatch.runner.ports import Calls, Marks, Observer, Reply, Service
+from cometbatch.runner.slots import OpenCall, Slot
+
+NOTHING = Decimal(0)  # US dollars
+
+
+class Books:
+    """Budget, possible charges, marks and the records of a turn until they are written."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        service: Service,
+        *,
+        limits: Limits,
+        marks: Marks,
+        observer: Observer,
+        now: Callable[[], datetime],
+        budget: Budget | None,
+        earlier: Tally,
+    ) -> None:
+        self._calls = calls
+        self._price = service.price
+        self._limits = limits
+        self._marks = marks
+        self._observer = observer
+        self._now = now
+        self._budget = budget
+        self._bounds = CostBounds(
+            service.max_cost,
+            largest_output_tokens=earlier.largest_output_tokens,
+            largest_input_above_bytes=earlier.largest_input_above_bytes,
+        )
+        self._unwritten: list[Record] = []
+        self._unwritten_cells: list[int] = []  # of the attempts that these records tell of
+
+    def reserve(self, call: OpenCall) -> bool:
+        """Set aside what the call's next attempt can cost, once; False where the budget has no room for it."""
+        if not call.is_reserved:
+            call.max_cost = self._bounds.max_cost(call.request)
+            call.is_reserved = self._budget is None or self._budget.reserve(call.max_cost or NOTHING)
+        return call.is_reserved
+
+    def describe_budget(self, call: OpenCall) -> str:
+        """Why there is no room for the call, in a sentence."""
+        return "" if self._budget is None else self._budget.describe(call.max_cost or NOTHING)
+
+    def begin(self, slot: Slot) -> None:
+        """Mark the slot's attempt as in flight, before it is sent."""
+        call = slot.call
+        slot.cell = self._marks.begin(call.request.ordinal, call.ask, call.attempt, call.max_cost)
+
+    def answered(self, slot: Slot, usage: Usage) -> Decimal | None:
+        """Book an answer, at its most where its cost is unknown. Returns its cost; `None` is unknown."""
+        call, request = slot.call, slot.call.request
+        cost_usd = booked = self._price(request, usage)
+        above = self._bounds.learn(request, usage)
+        if above:
+            call.input_above_bytes = max(call.input_above_bytes, above)
+        if cost_usd is None and (booked := self._bounds.max_cost(request)) is not None:
+            self.add(self._possible_charge(call, "no_token_counts", booked))
+        self._settle(call, booked or NOTHING)
+        if self._limits.counts_tokens and usage.input_tokens is not None and usage.output_tokens is not None:
+            self._limits.settle(call.charge, request.estimated_tokens, usage.input_tokens + usage.output_tokens)
+        return cost_usd
+
+    def unanswered(self, slot: Slot, reply: Reply) -> None:
+        """Book an attempt that brought no answer: as a possible charge where it may have been billed."""
+        call, booked = slot.call, NOTHING
+        if may_be_billed(reply):
+            max_cost = self._bounds.max_cost(call.request)
+            self.add(self._possible_charge(call, "no_answer", max_cost, _describe(reply)), slot.cell)
+            booked = max_cost or NOTHING
+        else:
+            self._marks.end(slot.cell, recorded=False)
+        self._settle(call, booked)
+
+    def _settle(self, call: OpenCall, booked: Decimal) -> None:
+        if self._budget is not None:
+            self._budget.settle(call.max_cost or NOTHING, booked)
+        call.is_reserved = False
+
+    def _possible_charge(
+        self, call: OpenCall, reason: ChargeReason, max_cost: Decimal | None, detail: str = ""
+    ) -> PossibleCharge:
+        ordinal = call.request.ordinal
+        return PossibleCharge(ordinal, self._now(), reason, max_cost, detail, call.ask, call.attempt)
+
+    def add(self, record: Record, cell: int | None = None) -> None:
+        """Have a record written before the turn is over; `cell`: of the attempt that it tells of."""
+        self._unwritten.append(record)
+        if cell is not None:
+            self._unwritten_cells.append(cell)
+
+    def fail(self, call: OpenCall, failure: Failure, latency_s: float) -> None:
+        """The call's outcome: no answer, at the cost of the asks that were rejected before."""
+        usage, cost_usd = sum_of(call, None, NOTHING) if call.rejected else (Usage(), None)
+        self.add(
+            Failed(
+                ordinal=call.request.ordinal,
+                custom_id=call.request.custom_id,
+                attempts=call.earlier_attempts + call.attempt,
+                latency_s=latency_s,
+                finished_at=self._now(),
+                request_hash=call.request.request_hash,
+                failure=failure,
+                asks=call.ask,
+                usage=usage,
+                cost_usd=cost_usd,
+            )
+        )
+
+    def write(self, in_flight: int) -> None:
+        """Write the records down, then tell of them and end their attempts' marks.
+
+        Where writing fails, these marks stay: nobody knows what was written.
+        """
+        if not self._unwritten:
+            return
+        records, self._unwritten = self._unwritten, []
+        cells, self._unwritten_cells = self._unwritten_cells, []
+        self._calls.record(records)
+        for cell in cells:
+            self._marks.end(cell, recorded=True)
+        if outcomes := outcomes_in(records):
+            self._observer.recorded(outcomes, in_flight)
+
+
+def sum_of(call: OpenCall, usage: Usage | None, cost_usd: Decimal | None) -> tuple[Usage, Decimal | None]:
+    """The usage and cost of a call's rejected asks and of its last one; what is unknown of one is unknown of all."""
+    usages = [ask.usage for ask in call.rejected] + ([] if usage is None else [usage])
+    counts = ([getattr(each, name) for each in usages] for name in Usage.__struct_fields__)
+    costs = [*(ask.cost_usd for ask in call.rejected), cost_usd]
+    known = [cost for cost in costs if cost is not None]
+    total = reduce(EXACT.add, known, NOTHING) if len(known) == len(costs) else None
+    return Usage(*(None if None in each else sum(each) for each in counts)), total
+
+
+def _describe(reply: Reply) -> str:
+    return f"{reply.kind}: {reply.detail}" if isinstance(reply, TransportFailure) else f"HTTP {reply.status}, no answer"

@@ -1,0 +1,76 @@
+"""What the loop keeps of each call and of each request in flight."""
+
+import functools
+import heapq
+import itertools
+from collections.abc import Callable
+from decimal import Decimal
+
+from msgspec import Struct
+
+from cometbatch.records import CallRequest, RejectedAsk
+from cometbatch.runner.ports import ExchangeResult, Sending
+
+
+class OpenCall(Struct, eq=False, gc=False):
+    """A call between being read and having an outcome. Counts of failures are those of the present ask."""
+
+    request: CallRequest
+    began: float  # seconds on the event loop's clock
+    ask: int = 1
+    attempt: int = 0  # exchanges of this ask that were begun
+    earlier_attempts: int = 0  # exchanges of the asks before, in this session
+    rejected: tuple[RejectedAsk, ...] = ()  # the asks before this one, those of earlier sessions included
+    charge: float = 0.0  # tokens, as the limits took it for the attempt under way
+    input_above_bytes: int = 0  # tokens: the most by which an ask's billed input passed the bytes that were sent
+    is_reserved: bool = False  # whether `max_cost` is set aside for the next attempt
+    max_cost: Decimal | None = None  # US dollars that the attempt under way can cost at most; None is unknown
+    counted_failures: int = 0  # those that count against the call
+    answers_seen: int = -1  # by everyone, when the last attempt failed
+    unanswered_in_a_row: int = 0  # failed attempts in a row with no answer to anyone in between
+    slow_downs_in_a_row: int = 0  # attempts in a row at which the service asked to slow down
+    had_second_chance: bool = False
+
+    def begin_anew(self) -> None:
+        """Forget the failures: they met a service that answered nobody, or belong to an ask that was answered."""
+        self.counted_failures = self.slow_downs_in_a_row = self.unanswered_in_a_row = 0
+
+
+class Slot:
+    """Room for one request in flight."""
+
+    __slots__ = ("arrive", "call", "cell", "latency_s", "result", "sending", "started")
+
+    call: OpenCall
+    cell: int  # of the marks
+    started: float  # seconds on the event loop's clock
+    latency_s: float  # from then to the end of the reply
+    sending: Sending
+    result: ExchangeResult
+
+    def __init__(self, arrive: Callable[["Slot", ExchangeResult], None]) -> None:
+        self.arrive = functools.partial(arrive, self)
+
+
+class Backlog:
+    """Calls that wait for another attempt, each until its time; times on the event loop's clock."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, OpenCall]] = []
+        self._order = itertools.count()  # of equal times the first to come goes first
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    @property
+    def next_due(self) -> float:
+        """The time of the first one. Only where there is one."""
+        return self._heap[0][0]
+
+    def add(self, call: OpenCall, due: float) -> None:
+        """Keep a call until this time."""
+        heapq.heappush(self._heap, (due, next(self._order), call))
+
+    def take(self) -> OpenCall:
+        """The first one, which leaves the backlog."""
+        return heapq.heappop(self._heap)[2]
