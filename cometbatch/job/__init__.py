@@ -5,7 +5,9 @@ neither an error, nor `repr(job)`, nor a fingerprint ever shows one.
 
 A map, imports running downwards only:
 
-    reading     tree -> Job, and whatever is wrong
+    reading     sections -> Job, once they are found to fit together
+    messages    the messages of the prompt
+    sections    tree -> values by section and key, and whatever is wrong
     keys        the table of keys
     extra       params.extra: YAML -> what JSON can say
     kinds       what a value of each kind must look like
