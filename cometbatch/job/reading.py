@@ -1,7 +1,7 @@
 """Tree -> `Job`, with every problem found on the way.
 
-Guards that a job that loads can be carried out, as far as the job alone can tell: no required key is missing, the
-settings fit together, the templates compile, and the chosen format can say it all.
+Guards that a job that loads can be run, as far as the job alone can tell: no required key is missing, the settings fit
+together, the templates compile, and the wire format has all messages and parameters.
 """
 
 import os
@@ -29,7 +29,7 @@ MAX_MINUTES_FOR_A_ROW = 60
 """Minutes that a row may wait for `limits.tokens_per_minute` to have room for its answer; a lower limit is refused."""
 TLS_FILES = ("ca_file", "client_cert", "client_key")
 TOKEN_PRICES = ("input", "output", "cache_read", "cache_write")
-"""Prices that mean nothing where a request has a price."""
+"""Prices that contradict a price per request."""
 
 
 def load_job(
