@@ -117,7 +117,7 @@ def test_a_run_that_moved_holds(finished: Workbench) -> None:
     away = finished.folder / "away"
     away.mkdir()
     finished.output.rename(away / "new.parquet")
-    finished.run_directory.rename(away / "new.parquet.run")
+    finished.run_directory.rename(away / "_new.parquet.run")
     found = cometbatch.verify(away / "new.parquet")
     assert (failed(found), skipped(found)) == (set(), set())
 
@@ -214,7 +214,7 @@ Change = Callable[[pa.Table], pa.Table]
 
 def part(bench: Workbench, index: int) -> Path:
     """Where a part is."""
-    return bench.run_directory / "parts" / f"{index:05d}.parquet"
+    return bench.run_directory / "parts" / f"{index:05d}.part"
 
 
 def rewrite(path: Path, change: Change) -> None:
@@ -394,7 +394,7 @@ def column_renamed_everywhere(bench: Workbench) -> None:
 
 def other_rates(document: dict[str, Any]) -> None:
     """A dearer answer."""
-    document["prices"]["rates"]["output"] = "1.6"
+    document["targets"][0]["prices"]["rates"]["output"] = "1.6"
 
 
 def other_prompt(document: dict[str, Any]) -> None:
@@ -458,8 +458,8 @@ TAMPERINGS: dict[str, tuple[Tampering, set[str]]] = {
     ),
     "part missing": (lambda bench: part(bench, 1).unlink(), {"parts"}),
     "part of another run": (lambda bench: foreign_run(bench, target="part"), {"parts"}),
-    "part under two names": (copied("parts/00001.parquet", "parts/00002.parquet"), {"parts"}),
-    "part too many": (copied("parts/00001.parquet", "parts/00007.parquet"), {"parts"}),
+    "part under two names": (copied("parts/00001.part", "parts/00002.part"), {"parts"}),
+    "part too many": (copied("parts/00001.part", "parts/00007.part"), {"parts"}),
     "part without a footer": (cut(lambda bench: part(bench, 1)), {"parts"}),
     "part with other rows": (footer(lambda info: info["partition"].update(first_row=8)), {"parts"}),
     "part with other sums": (footer(lambda info: info["tally"].update(cost_usd="5")), {"sums"}),
@@ -482,7 +482,7 @@ TAMPERINGS: dict[str, tuple[Tampering, set[str]]] = {
     "input cut short, manifest too": (shorter_input_in_the_manifest, {"rows"}),
     "prices edited": (manifest(other_rates), {"costs", "metadata"}),
     "prices too fine": (
-        manifest(lambda document: document["prices"]["rates"].update(output="0.00000000000001")),
+        manifest(lambda document: document["targets"][0]["prices"]["rates"].update(output="0.00000000000001")),
         {"costs", "metadata"},
     ),
     "prompt edited": (manifest(other_prompt), {"job", "requests", "metadata"}),
@@ -511,8 +511,8 @@ TAMPERINGS: dict[str, tuple[Tampering, set[str]]] = {
         lambda bench: (bench.run_directory / "manifest.json").write_bytes(b'{"version": 1,'),
         {"manifest"},
     ),
-    "journal left": (copied("sessions.jsonl", "journal/00001.jsonl"), {"leftovers"}),
-    "half a part left": (copied("parts/00001.parquet", "parts/.00001.parquet.tmp"), {"leftovers"}),
+    "journal left": (copied("sessions/1.json", "journal/00001.1.jsonl"), {"leftovers"}),
+    "half a part left": (copied("parts/00001.part", "parts/.00001.part.tmp"), {"leftovers"}),
 }
 
 
@@ -578,7 +578,7 @@ def test_a_place_is_a_file_and_a_row(finished: Workbench) -> None:
     row = PARTITION_ROWS + nth(pq.read_table(part(finished, 1)), "succeeded", 0)
     everywhere(change)(finished)
     words = places(cometbatch.verify(finished.output), "costs")
-    assert words.startswith(f"00001.parquet, row {row}: cost_usd is 7, but usage and the frozen prices give 0.000")
+    assert words.startswith(f"00001.part, row {row}: cost_usd is 7, but usage and the frozen prices give 0.000")
     finished.output.unlink()
     rewrite_all = pc.fill_null(pa.nulls(ROWS, pa.string()), "x")
     pq.write_table(pa.table({"response": rewrite_all}), finished.output)

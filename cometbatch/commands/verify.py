@@ -62,7 +62,9 @@ def _refuse_unfinished(directory: RunDirectory, result: Path, manifest: Manifest
     missing = {each.index for each in partitions} - set(_committed(directory, manifest))
     said = parts.result_metadata(result) or {}
     is_ours = said.get("cometbatch.run_id") == manifest.run_id
-    is_published = directory.parts.is_dataset or (is_ours and said.get(ROUNDS_KEY) == str(directory.reopened().rounds))
+    # Another file in the result's place, or a damaged one, is for the checks to tell.
+    is_stale = is_ours and said.get(ROUNDS_KEY) != str(directory.reopened().rounds)
+    is_published = directory.parts.is_dataset or (result.exists() and not is_stale)
     if missing and is_ours and not missing & {file.range for file in directory.journals.all()}:
         return
     if missing or not is_published:

@@ -1,21 +1,23 @@
 """The job: what `job.yaml` says, validated as a whole, with every problem found named by file, line and key.
 
-Guards two promises: a job that loads can be carried out as far as the job alone can tell, and no secret is in it:
-neither an error, nor `repr(job)`, nor a fingerprint ever shows one.
+Guards two promises: a job that loads can be run, as far as the job alone can tell; and no secret is in it, so that no
+error, `repr` or fingerprint shows one.
 
 A map, imports running downwards only:
 
-    reading     tree -> Job, and whatever is wrong
+    reading     sections -> Job, once they are found to fit together
+    messages    the messages of the prompt
+    sections    tree -> values by section and key, and whatever is wrong
     keys        the table of keys
-    extra       params.extra: YAML -> what JSON can say
-    kinds       what a value of each kind must look like
+    extra       params.extra: YAML -> values that JSON has
+    kinds       the kinds of values that keys take
     paths       where input and result are
     sources     a file or a mapping, with --set over it -> tree
     document    YAML -> tree, and YAML's traps
     settings    Job and its parts
     targets     what is asked: format, model, prompt, parameters
     urls        base URLs
-    secrets     what looks like a key, and how values are shown
+    secrets     how a key is recognised, and how values are shown
     tree        the nodes, their bounds, and the list of problems
 """
 

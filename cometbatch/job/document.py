@@ -1,7 +1,7 @@
 """YAML text -> our tree. Hides YAML and its traps.
 
-An alias can multiply and hold itself, a merge key adds what is not written, a key can be there twice or be a list, a
-tag can ask for code, nesting can be thousands deep, and PyYAML's own messages quote the text.
+An alias can multiply and hold itself; a merge key adds pairs from elsewhere; a key can be there twice or be a list; a
+tag can ask for code; nesting can be thousands deep; PyYAML's own messages quote the text, which may hold a secret.
 """
 
 import re
@@ -14,7 +14,7 @@ from cometbatch.job.secrets import join
 from cometbatch.job.tree import Bounds, BrokenError, List, Map, Node, Problems, Scalar
 
 BRACES_HINT = "a text that starts with {{ needs quotes around it"
-"""What is wrong where a template without quotes has become a mapping."""
+"""The hint where a template without quotes was read as a mapping."""
 
 _TAG = "tag:yaml.org,2002:"
 _SCALAR_TAGS = {f"{_TAG}{name}": name for name in ("str", "null", "bool", "int", "float", "timestamp")}
@@ -22,11 +22,11 @@ _SCALAR_TAGS[f"{_TAG}value"] = "str"  # a lone = sign, which YAML 1.1 gives a me
 _MERGE_TAG = f"{_TAG}merge"
 _NOT_YAML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FAILURES = (yaml.YAMLError, ArithmeticError, LookupError, ValueError, TypeError, RecursionError)
-"""PyYAML lets errors of Python's own escape: `"\\UFFFFFFFF"` overflows, deep nesting recurses."""
+"""All that PyYAML raises. Some are Python's own: `"\\UFFFFFFFF"` overflows, deep nesting recurses."""
 
 
 class Origin(Struct, frozen=True):
-    """Where a text is from, by a name for messages, and whether its lines tell a reader anything."""
+    """Where a text comes from: a name for messages, and whether messages give lines, too."""
 
     name: str
     has_lines: bool = True
@@ -43,7 +43,7 @@ def parse(text: str, origin: Origin, problems: Problems, path: str = "") -> Node
         where = origin.at(text.count("\n", 0, bad.start()))
         raise BrokenError(where, f"the control character U+{ord(bad[0]):04X} has no place in a job")
     node = _compose(text, origin)
-    return None if node is None else _Grower(origin, problems).grow(node, path)
+    return None if node is None else _TreeBuilder(origin, problems).build(node, path)
 
 
 def _compose(text: str, origin: Origin) -> yaml.Node | None:
@@ -74,7 +74,7 @@ def _without_names(quoted: re.Match[str]) -> str:
     return quoted[0] if is_sign else "…"
 
 
-class _Grower:
+class _TreeBuilder:
     """Makes our tree from YAML's nodes, within bounds."""
 
     def __init__(self, origin: Origin, problems: Problems) -> None:
@@ -82,7 +82,7 @@ class _Grower:
         self._problems = problems
         self._bounds = Bounds()
 
-    def grow(self, node: yaml.Node, path: str, depth: int = 0) -> Node:
+    def build(self, node: yaml.Node, path: str, depth: int = 0) -> Node:
         """The tree under a YAML node, aliases written out and merge keys merged."""
         self._bounds.spend(self._where(node), depth)
         match node:
@@ -91,7 +91,7 @@ class _Grower:
                 return self._map(node, path, depth)
             case yaml.SequenceNode():
                 self._check_tag(node, path, f"{_TAG}seq")
-                items = [self.grow(item, f"{path}[{at}]", depth + 1) for at, item in enumerate(node.value)]
+                items = [self.build(item, f"{path}[{at}]", depth + 1) for at, item in enumerate(node.value)]
                 return List(self._where(node), items)
         self._check_tag(node, path, *_SCALAR_TAGS)
         return self._scalar(node)
@@ -108,17 +108,17 @@ class _Grower:
             self._problems.add(self._where(node), path, "YAML tags (a word after !) have no place in a job")
 
     def _map(self, node: yaml.MappingNode, path: str, depth: int) -> Map:
-        grown = Map(self._where(node))
+        built = Map(self._where(node))
         for key, value, is_merged in self._pairs(node, path, depth):
             name = key.value
             if is_merged:
-                self._bounds.spend(grown.where, depth)  # even a pair that is there already took its time
-            if name not in grown.entries:
-                grown.put(self._scalar(key), self.grow(value, join(path, name), depth + 1))
+                self._bounds.spend(built.where, depth)  # even a pair that is there already took its time
+            if name not in built.entries:
+                built.put(self._scalar(key), self.build(value, join(path, name), depth + 1))
             elif not is_merged:
-                words = f"the key is there twice, first at {grown.keys[name].where}"
+                words = f"the key is there twice, first at {built.keys[name].where}"
                 self._problems.add(self._where(key), join(path, name), words)
-        return grown
+        return built
 
     def _pairs(
         self, node: yaml.MappingNode, path: str, depth: int

@@ -1,6 +1,6 @@
-"""What `params.extra` may hold: YAML -> what JSON can say, without surprises.
+"""`params.extra`: YAML -> values that JSON has, without surprises.
 
-Guards that what is sent is what was meant: `yes` and dates have to be put in quotes, `1e-3` is a number, infinity is
+Guards that a value is sent as the user means it: `yes` and dates must be in quotes, `1e-3` is a number, infinity is
 refused.
 """
 

@@ -1,6 +1,6 @@
-"""The table of keys: everything that a job file may say, what it takes, what counts without it and what it means.
+"""The table of keys: each key of a job file, the values that it takes, its default and its meaning.
 
-Reading and the README's table are both made from it, so that neither can say what the other doesn't.
+The reading of a job and the documentation's table are both made from it, so they can't differ.
 """
 
 from collections.abc import Iterator
@@ -18,18 +18,20 @@ from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FORMATS
 
 MAX_PARTITION_ROWS = 8_192
+"""The largest `output.partition_rows`: all answers of a partition are in memory when its part is written."""
 MAX_PUSHBACK_S = 86_400
+"""Seconds: the longest that a run may wait for a service that answers nothing, or a row for its answer. A day."""
 
 
 class Key(Struct, frozen=True):
-    """What a key takes, and what it means."""
+    """The kind of a key's value, and its meaning in words."""
 
     kind: Kind[Any]
     meaning: str
 
 
 class JobKey(Struct, frozen=True):
-    """One key of a job file, for documentation: its path, what it takes, what counts without it, what it means."""
+    """One key of a job file, for documentation: its path, the values that it takes, its default, its meaning."""
 
     path: str
     type: str
@@ -54,12 +56,14 @@ KEYS: dict[str, dict[str, Key]] = {
         "path": Key(kinds.INPUT_PATH, "the table: .csv, .tsv or .parquet"),
         "id": Key(text("the name of a column"), "the column that holds your own name for a row"),
         "encoding": Key(kinds.ENCODING, "how the text of a .csv or .tsv is encoded"),
-        "delimiter": Key(kinds.DELIMITER, "what parts the cells; a tab for .tsv"),
+        "delimiter": Key(kinds.DELIMITER, "the character between two cells; a tab for .tsv"),
     },
     "output": {
         "path": Key(kinds.PATH, "the result: a .parquet file, or a folder (with / at its end) for a data set"),
         "prefix": Key(kinds.PREFIX, "put before the name of each output column"),
-        "partition_rows": Key(number(int, 1, MAX_PARTITION_ROWS), "rows in one part; chosen from the input's size"),
+        "partition_rows": Key(
+            number(int, 1, MAX_PARTITION_ROWS), "rows in one part; by default chosen from the input's size"
+        ),
     },
     "target": {
         "base_url": Key(kinds.BASE_URL, "the service, without /v1"),
@@ -80,28 +84,32 @@ KEYS: dict[str, dict[str, Key]] = {
         "max_output_tokens": Key(
             number(int, 1, 10_000_000), "the most tokens that an answer may have, thinking included"
         ),
-        "temperature": Key(number(float, 0, 2), "how freely the model chooses"),
-        "top_p": Key(number(float, 0, 1), "the share of likely tokens that it chooses from"),
+        "temperature": Key(number(float, 0, 2), "how freely the model chooses its words"),
+        "top_p": Key(number(float, 0, 1), "the share of likely tokens that the model chooses from"),
         "stop": Key(kinds.STOP, "where an answer ends early"),
-        "seed": Key(number(int, -INT64_MAX, INT64_MAX), "asks for the same choices each time, where a model can"),
+        "seed": Key(number(int, -INT64_MAX, INT64_MAX), "asks for the same choices each time; not every model can"),
         "extra": Key(EXTRA, "merged into the request's body as it is"),
     },
     "limits": {
-        "concurrency": Key(number(int, 1, 10_000), "requests in flight at once, at most"),
-        "adaptive": Key(FLAG, "find what the service sustains, up to concurrency; false: always use all of it"),
+        "concurrency": Key(number(int, 1, 10_000), "the maximum number of requests in flight at once"),
+        "adaptive": Key(
+            FLAG, "raise and lower the number of parallel requests automatically; concurrency is the maximum"
+        ),
         "requests_per_minute": Key(_MINUTE, "requests sent in a minute"),
-        "tokens_per_minute": Key(_MINUTE, "tokens asked for in a minute, input and output"),
-        "timeout_s": Key(_SECONDS, "seconds that one exchange may take"),
+        "tokens_per_minute": Key(_MINUTE, "tokens of input and output that may be asked for in a minute"),
+        "timeout_s": Key(_SECONDS, "seconds that one request may take"),
     },
     "retry": {
         "max_attempts": Key(number(int, 1, 100), "attempts for a row before it counts as failed"),
         "max_wait_s": Key(_SECONDS, "the longest wait between two attempts, in seconds"),
         "max_pushback_s": Key(
             number(float, 0, MAX_PUSHBACK_S, above=True),
-            "how long the service may answer nothing before the run stops, in seconds",
+            "stop the run if the service answers nothing for this many seconds",
         ),
-        "max_alike": Key(number(int, 1, 1_000_000), "rows refused alike, before any answer, that stop the run"),
-        "max_row_s": Key(number(float, 0, MAX_PUSHBACK_S, above=True), "seconds after which a row is tried no more"),
+        "max_alike": Key(
+            number(int, 1, 1_000_000), "stop if this many rows fail with the same error before any row has succeeded"
+        ),
+        "max_row_s": Key(number(float, 0, MAX_PUSHBACK_S, above=True), "seconds after which a row is not tried again"),
     },
     "prices": {
         "input": Key(_MONEY, "US dollars per million input tokens"),
@@ -113,15 +121,15 @@ KEYS: dict[str, dict[str, Key]] = {
         "cache_write_multiplier": Key(_FACTOR, "price of cache writes as a multiple of the input price"),
     },
     "budget": {
-        "max_cost_usd": Key(number(Decimal, 0, 1_000_000_000), "what the run may cost in US dollars, at most"),
-        "allow_unpriced": Key(FLAG, "run even where no price is known, and the budget can't be held"),
-        "allow_unbounded": Key(FLAG, "run even where the service may add input of its own, and pass the budget"),
+        "max_cost_usd": Key(number(Decimal, 0, 1_000_000_000), "the maximum cost of the run in US dollars"),
+        "allow_unpriced": Key(FLAG, "run even where no price is known, so that the budget can't be held"),
+        "allow_unbounded": Key(FLAG, "run even where the service may add input, so that the budget can be passed"),
     },
     "simulator": {
         "seed": Key(number(int, 0, INT64_MAX), "another seed, other answers and faults"),
         "latency_s": Key(kinds.LATENCY, "how long the simulator takes for an answer"),
         "rps": Key(number(float, 0, 1_000_000, above=True), "requests per second beyond which it answers 429"),
-        "faults": Key(kinds.FAULTS, "which faults it has, and for what share of requests"),
+        "faults": Key(kinds.FAULTS, "its faults by name, each with its share of requests"),
         "retry_after": Key(FLAG, "say in a 429 how long to wait"),
     },
 }

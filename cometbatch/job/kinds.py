@@ -1,4 +1,4 @@
-"""What a value of each kind must look like.
+"""The kinds of values that keys take, and how each is read.
 
 Hides YAML 1.1's surprises: `no` is a truth value, `1e-3` is text, `010` is eight, `5:00` is three hundred, and an id
 like `4.5` or `2024-01-02` is no text at all.
@@ -20,9 +20,9 @@ from cometbatch.job.settings import DELIMITERS
 from cometbatch.job.tree import List, Map, Node, Scalar, WrongError, is_text
 from cometbatch.job.urls import normal_base_url
 
-MAX_NUMBER_CHARACTERS = 40
-MAX_STOPS = 16
-MAX_SECONDS = 3_600
+MAX_NUMBER_CHARACTERS = 40  # of a number as it is written; a longer one is refused
+MAX_STOPS = 16  # texts in `params.stop`
+MAX_SECONDS = 3_600  # the longest wait that a job can set, but for those that are given a bound of their own
 INT64_MAX = (1 << 63) - 1
 
 _T = TypeVar("_T")
@@ -40,19 +40,19 @@ _ODD_NUMBERS = (
 )
 _NOT_TEXT = {"bool": "a truth value", "int": "a number", "float": "a number", "timestamp": "a date"}
 _NOT_FOR_FILES = frozenset({"idna", "punycode", "utf-7", "unicode-escape", "raw-unicode-escape"})
-"""Codecs for names, mail and source code, by Python's names: as a table's encoding each is a mistake."""
+"""Codecs for host names, mail and source code, by their Python names. No table is encoded so."""
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Kind(Struct, Generic[_T], frozen=True):
-    """`words` say what is expected, for messages and for the README; `read` raises `WrongError`."""
+    """`words` say which values are expected, for messages and documentation; `read` raises `WrongError` for others."""
 
     words: str
     read: Callable[[Node], _T]
 
 
 def expected(words: str, node: Node, hint: str = "") -> WrongError:
-    """The error that says what was expected, and what is there."""
+    """The error that names the expected value and the one that was found."""
     return WrongError(f"expected {words}, found {_found(node)}" + (f": {hint}" if hint else ""))
 
 
@@ -86,7 +86,7 @@ def text(
     max_length: int = 4_096,
     may_hold: str = "",
 ) -> Kind[str]:
-    """Text in one line; `odd` gives a hint, which may be empty, for what is refused all the same.
+    """Text in one line. `odd` refuses a text by giving a hint, which may be empty; None accepts it.
 
     `may_hold`: halves of surrogate pairs that are allowed.
     """
@@ -105,7 +105,7 @@ def text(
 
 
 def _filled(node: Node, words: str, is_filled: Callable[[str], object] = str.strip, may_hold: str = "") -> str:
-    """Text with something in it: more than spaces, if the caller doesn't take that for something."""
+    """A text that is not empty. `is_filled` decides what counts as empty; by default spaces alone do."""
     if not isinstance(node, Scalar) or node.tag in {"null", "other"}:
         raise expected(words, node, BRACES_HINT if isinstance(node, Map) else "")
     if node.tag != "str":
@@ -137,7 +137,7 @@ def _read_stop(node: Node) -> tuple[str, ...]:
     items = node.items if isinstance(node, List) else [node]
     if len(items) > MAX_STOPS:
         raise WrongError(f"expected at most {MAX_STOPS} texts, found {len(items)}")
-    return tuple(_filled(item, STOP.words, bool) for item in items)  # a line break is the most common stop of all
+    return tuple(_filled(item, STOP.words, bool) for item in items)  # a line break is a common stop
 
 
 PROSE = Kind("a text", lambda node: _filled(node, "a text"))
@@ -150,7 +150,7 @@ PREFIX = text("a text", is_filled=lambda found: found.strip() or not found, max_
 
 
 def decimal(node: Node, words: str) -> Decimal:
-    """A number exactly as it is written. YAML 1.1 takes 1e-3 for text; we don't."""
+    """A number exactly as it is written. 1e-3 is a number here, which YAML 1.1 takes for text."""
     if not isinstance(node, Scalar) or not (node.tag in {"int", "float"} or (node.tag == "str" and node.plain)):
         quoted = is_text(node) and _NUMBER.fullmatch(node.text)
         raise expected(words, node, "take the quotes away" if quoted else "")
@@ -163,7 +163,7 @@ def decimal(node: Node, words: str) -> Decimal:
 
 
 def number(kind: type[_N], low: int, high: int, *, above: bool = False) -> Kind[_N]:
-    """A number within bounds, which an `int` must meet as a whole one; `above`: larger than `low` as this kind, too."""
+    """A number from `low` to `high`, without a fraction for `int`. `above`: larger than `low`, also once rounded."""
     is_whole = issubclass(kind, int)
     words = f"a {'whole ' * is_whole}number {'above' if above else 'from'} {low} {'up ' * above}to {high}"
 
@@ -234,7 +234,7 @@ def _odd_input_path(found: str) -> str | None:
 
 
 def _read_pem_path(node: Node) -> str:
-    """The path of a file. Never shown where it may be the key itself."""
+    """The path of a file. A text that may be the key itself is never shown."""
     if is_text(node) and "-----BEGIN" in node.text:
         raise WrongError("expected the path of a file; what it holds does not belong in a job file")
     return PATH.read(node)
@@ -261,7 +261,7 @@ def _read_delimiter(node: Node) -> str:
 
 
 def _read_key_env(node: Node) -> str:
-    """The name of a variable. Never shown where it is wrong: it may be the key itself."""
+    """The name of a variable. A wrong one is never shown: it may be the key itself."""
     words = "the name of an environment variable, such as COMETAPI_KEY"
     if not is_text(node):
         raise WrongError(f"expected {words}")

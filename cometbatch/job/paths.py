@@ -1,7 +1,6 @@
-"""Where input and result are. Hides the file system's ways to name one place twice.
+"""Where input and result are. Hides that one place can have several names.
 
-Guards that the result lands on nothing that is needed: not on the input, by whatever name, and not in a folder that
-holds other things.
+Guards that the result overwrites nothing: not the input, by whatever name, and no folder that holds other things.
 """
 
 import os
@@ -35,7 +34,7 @@ def place_result(text: str, folder: Path, source: Path | None, job_file: Path | 
 
 
 def _problem(output: Path, is_dataset: bool, source: Path | None, job_file: Path | None) -> str | None:
-    """Why the result can't go there, in words, or None. Raises `OSError` and `RuntimeError` from looking."""
+    """Why the result can't go there, in words, or None. Raises what looking at the files raises."""
     run = output.with_name(output.name + ".run")
     if source and (_is_same(output, source) or _is_in(source, run)):
         return "the input itself is there: choose another place"

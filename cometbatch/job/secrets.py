@@ -1,6 +1,6 @@
-"""What looks like a key, and how names and values are shown in messages without ever showing one.
+"""How a key is recognised, and how names and values are shown in messages without ever showing one.
 
-Guards the promise that no secret is in a job, nor in what is said about it.
+Guards that no secret is in a job, nor in a message about it.
 """
 
 import re
@@ -23,7 +23,7 @@ _KEY_AS_NAME = re.compile(r"sk.*|(?=.*[0-9])[^_]{20,}|.{101,}", re.DOTALL)
 
 
 def shown(text: str) -> str:
-    """A value as a message may show it: shortened, and not at all where it could be a secret."""
+    """A value for a message: shortened, and replaced by words where it could be a secret."""
     if _may_be_secret(text):
         return "a value that is not shown here"
     cut = text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
@@ -31,7 +31,7 @@ def shown(text: str) -> str:
 
 
 def printable(path: object) -> str:
-    """A file's name with its bytes that are no text written out."""
+    """A file's name, with escapes for its bytes that are no text."""
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
@@ -52,7 +52,7 @@ def is_key_for_a_name(name: str) -> bool:
 
 
 def refuse_secrets(node: Node, path: str, problems: Problems) -> None:
-    """Name the place of every key in the tree, never the key."""
+    """Note the place of every secret in the tree, never the secret itself."""
     match node:
         case Scalar(text=text):
             pattern = _SECRET_IN_PROSE if path.startswith("prompt.") else _SECRET
@@ -78,5 +78,5 @@ def _holds_secret(key: str, value: Node, path: str) -> bool:
 
 
 def _may_be_secret(text: str) -> bool:
-    """Whether to keep a value out of messages; wrong suspicion costs nothing here."""
+    """Whether to keep a value out of messages. A wrong yes does no harm: the message names the place all the same."""
     return bool(_SECRET.search(text) or _LONG_MIXED.search(text) or ("@" in text and "://" in text))

@@ -1,6 +1,6 @@
-"""The job and its settings, as the rest of the package knows them: frozen values, checked before they are made.
+"""The job and its settings: frozen values, checked before they are made.
 
-Guards that what is said of a job, in a fingerprint, a description or a `repr`, holds no secret, because no field does.
+Guards that no fingerprint, description or `repr` of a job holds a secret, because no field does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from cometbatch.records import GenerationParams
 from cometbatch.wire import FormatName
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".parquet": None}
-"""Endings of input files that can be read, and what parts the cells where the job does not say."""
+"""Endings of input files that can be read, and the delimiter of each where the job gives none."""
 
 
 class InputSettings(Struct, frozen=True):
@@ -69,9 +69,10 @@ class TargetSettings(Struct, frozen=True):
 
 
 class LimitSettings(Struct, frozen=True):
-    """How fast to go: requests in flight, per minute; tokens per minute; seconds for one exchange.
+    """How fast to go: requests in flight and per minute, tokens per minute, seconds for one request.
 
-    `adaptive`: find what the service sustains, with `concurrency` as a ceiling; else so many are always in flight.
+    `adaptive`: the number of parallel requests rises and falls automatically, with `concurrency` as the maximum;
+    without it, `concurrency` requests are always in flight.
     """
 
     concurrency: int = 256
@@ -82,10 +83,10 @@ class LimitSettings(Struct, frozen=True):
 
 
 class RetrySettings(Struct, frozen=True):
-    """How long to try: attempts for a row, seconds between two, seconds that the service may answer nothing.
+    """How long to try: attempts for a row, seconds between two of them, seconds that the service may answer nothing.
 
-    `max_alike`: rows refused for good, alike and before any answer, that stop the run. `max_row_s`: seconds after
-    which a row fails at its next failure.
+    `max_alike`: the run stops if this many rows fail with the same error before any row has succeeded. `max_row_s`:
+    after this many seconds a row is not tried again.
     """
 
     max_attempts: int = 5
@@ -118,10 +119,9 @@ class SimulatorSettings(Struct, frozen=True):
 
 
 class Job(Struct, frozen=True):
-    """What is to be done: made by `load_job`, which has checked it. Paths are absolute. Holds no secret.
+    """What a job file says, made by `load_job`, which has checked it. Paths are absolute. Holds no secret.
 
-    `places` says where the template of each message stands, as "FILE:LINE: KEY"; a job that comes from its description
-    has none.
+    `places`: where the template of each message stands, as "FILE:LINE: KEY". A job made from its description has none.
     """
 
     input: InputSettings
@@ -152,7 +152,7 @@ class Job(Struct, frozen=True):
         return template
 
     def fingerprint(self) -> dict[str, object]:
-        """What in the job changes answers, as JSON-ready values by key path: two runs that differ here don't mix."""
+        """Everything that changes answers, as JSON-ready values by key path. Runs that differ here don't mix."""
         (target,) = self.targets()
         return target.fingerprint() | {
             "target.service": self.target.service,
@@ -177,13 +177,13 @@ class Job(Struct, frozen=True):
 
 
 def template_words(error: TemplateError) -> str:
-    """What is wrong with a template, for a message that says itself where the template stands."""
+    """What is wrong with a template, for a message that names the template's place itself."""
     line = f"line {error.line} of the template: " if error.line else "in the template: "
     return line + error.reason + (f" ({error.hint})" if error.hint else "")
 
 
 def _path(kind: type, value: object) -> object:
-    """What JSON has no type of its own for: paths alone."""
+    """A path, the only type in a job that JSON lacks."""
     if kind is not Path or not isinstance(value, str):
         raise msgspec.ValidationError(f"{value!r} is no {kind.__name__}")
     return Path(unprinted(value))

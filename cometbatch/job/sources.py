@@ -1,7 +1,7 @@
 """A job file or a mapping, with `--set` strings put over it -> one tree.
 
-Hides where a job comes from: bytes in some encoding, which may be no file and no text at all; Python values, which
-may be of no kind that YAML knows; `key.sub=value` strings.
+Hides where a job comes from: bytes in some encoding, which may be no text; Python values, which may have a type that
+YAML lacks; `key.sub=value` strings.
 """
 
 import codecs
@@ -25,7 +25,7 @@ _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codec
 
 
 def read_tree(source: Path | Mapping[str, object], overrides: Sequence[str], problems: Problems) -> Map:
-    """The tree of a job, as far as there is one; what is wrong goes to `problems`."""
+    """The tree of a job. Problems are noted, and the parts that can't be read are left out."""
     tree = Map("job")
     with problems.noted():
         tree = _from_mapping(source) if isinstance(source, Mapping) else _from_file(source, problems)
@@ -63,7 +63,7 @@ def _read(path: Path, name: str) -> bytes:
 
 
 def _decode(data: bytes, name: str) -> str:
-    """UTF-8, or what a byte order mark says. Raises `BrokenError` with the line of what is no text."""
+    """The text in UTF-8, or in the encoding of its byte order mark. Raises `BrokenError` with the first wrong line."""
     encoding = next((encoding for bom, encoding in _BOMS if data.startswith(bom)), "utf-8")
     try:
         return data.decode(encoding)
@@ -76,21 +76,21 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _from_mapping(source: Mapping[str, object]) -> Map:
-    tree = _grown(source, Bounds())
-    assert isinstance(tree, Map)  # noqa: S101 - for the type checker: a mapping grows into one
+    tree = _built(source, Bounds())
+    assert isinstance(tree, Map)  # noqa: S101 - for the type checker: a mapping becomes one
     return tree
 
 
-def _grown(value: object, bounds: Bounds, depth: int = 0) -> Node:
+def _built(value: object, bounds: Bounds, depth: int = 0) -> Node:
     bounds.spend("job", depth)
     match value:
         case Mapping():
-            grown = Map("job")
+            built = Map("job")
             for key, item in value.items():
-                grown.put(_scalar(key), _grown(item, bounds, depth + 1))
-            return grown
+                built.put(_scalar(key), _built(item, bounds, depth + 1))
+            return built
         case list() | tuple():
-            return List("job", [_grown(item, bounds, depth + 1) for item in value])
+            return List("job", [_built(item, bounds, depth + 1) for item in value])
     return _scalar(value)
 
 
@@ -100,7 +100,7 @@ def _scalar(value: object) -> Scalar:
 
 
 def _tag_and_text(value: object) -> tuple[str, str]:
-    """What YAML would call a value of Python's own; "other" and its type's name for what it has no word for."""
+    """YAML's tag and text for a Python value; "other" and the name of its type where YAML has none."""
     match value:
         case None:
             found = "null", ""
@@ -137,7 +137,7 @@ def _set(tree: Map, override: str, problems: Problems) -> None:
 
 
 def _subsection(tree: Map, key: str, where: str) -> Map:
-    """The mapping under a key, made where there is none yet; `prices: catalog` makes way for one, too."""
+    """The mapping under a key, made where there is none yet; it replaces `prices: catalog`, too."""
     found = tree.entries.get(key)
     if isinstance(found, Map):
         return found

@@ -1,7 +1,7 @@
-"""The tree that a job is read into, whatever it was written in, and the list of what is wrong with it.
+"""The tree that a job is read into, from a file or a mapping, and the list of its problems.
 
-Guards that every value knows where it stands, and that no tree outgrows its bounds: an alias can multiply, and a
-Python mapping can hold itself.
+Guards that every value knows its place, and that each tree has bounds: an alias can multiply, and a Python mapping can
+hold itself.
 """
 
 from collections.abc import Iterator
@@ -16,14 +16,16 @@ from cometbatch.errors import JobError
 MAX_VALUES = 20_000
 """Values in a job once its aliases are written out."""
 MAX_DEPTH = 60
+"""Mappings and lists within each other."""
 MAX_PROBLEMS_SHOWN = 30
+"""Lines of one `JobError`; further problems are counted."""
 
 
 class Scalar(Struct):
     """A value that is no list and no mapping.
 
-    `where` is "FILE:LINE", `tag` is YAML's word for what it reads ("str", "int", …) or "other" for a Python value of
-    no kind, whose type `text` names; `plain` means that it had no quotes.
+    `where` is "FILE:LINE". `tag` is YAML's name of its type ("str", "int", …), or "other" for a Python value whose type
+    YAML lacks; `text` is then the name of that type. `plain`: it had no quotes.
     """
 
     where: str
@@ -40,7 +42,7 @@ class List(Struct):
 
 
 class Map(Struct):
-    """A mapping. `keys` are the keys of its entries as they were written."""
+    """A mapping. `keys`: the keys of its entries as they were written."""
 
     where: str
     entries: "dict[str, Node]" = msgspec.field(default_factory=dict)
@@ -55,7 +57,7 @@ Node: TypeAlias = Scalar | List | Map
 
 
 def is_null(node: Node | None) -> bool:
-    """Whether there is nothing, which in a job is the same as being left out."""
+    """Whether there is no value. In a job, null is the same as a key that is left out."""
     return node is None or (isinstance(node, Scalar) and node.tag == "null")
 
 
@@ -65,7 +67,7 @@ def is_text(node: Node | None) -> TypeGuard[Scalar]:
 
 
 class BrokenError(Exception):
-    """There is no tree to go on with. The words never hold a piece of the text, which could hold a secret."""
+    """The text can't be read into a tree. The words never quote the text, which could hold a secret."""
 
     def __init__(self, where: str, words: str) -> None:
         super().__init__(words)
@@ -73,11 +75,11 @@ class BrokenError(Exception):
 
 
 class WrongError(Exception):
-    """A value is not what it must be; the words say what was expected."""
+    """A value is wrong; the words name the expected one."""
 
 
 class Bounds:
-    """How much a tree may still grow."""
+    """How many more values a tree may have."""
 
     def __init__(self) -> None:
         self._left = MAX_VALUES
@@ -92,12 +94,12 @@ class Bounds:
 
 
 def place(where: str, path: str) -> str:
-    """Where a problem is: "FILE:LINE: KEY"; the key is left out where there is none, and after its own --set."""
+    """The place of a problem: "FILE:LINE: KEY". The key is left out where there is none, and after its own --set."""
     return where if path == "" or where == f"--set {path}" else f"{where}: {path}"
 
 
 class Problems:
-    """What is wrong with a job, one line each."""
+    """The problems of a job, one line each."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -108,7 +110,7 @@ class Problems:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Note a `BrokenError` and go on."""
+        """Note a `BrokenError` that is raised in this block; what follows the block is done all the same."""
         try:
             yield
         except BrokenError as error:

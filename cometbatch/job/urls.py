@@ -1,4 +1,4 @@
-"""Base URLs: the many ways to write the same one, and what has no place in one.
+"""Base URLs: one form for the many ways to write the same one, and refusal of everything that does not belong.
 
 No message shows the URL: it could hold a password.
 """
@@ -12,7 +12,7 @@ from cometbatch.job.tree import WrongError
 
 DEFAULT_BASE_URL = "https://api.cometapi.com"
 SIMULATOR = "simulator"
-"""The base URL that stands for the simulator that comes with this package."""
+"""The base URL that stands for the simulator of this package."""
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?|[0-9a-f.]*:[0-9a-f:.]*")
 _ROUTES = ("/chat/completions", "/responses", "/messages", ":generatecontent", "/models")

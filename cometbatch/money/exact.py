@@ -1,7 +1,7 @@
-"""How amounts of money are reckoned with: never in the caller's own decimal context, which may round, or refuse to.
+"""The decimal contexts that amounts of money are computed in: never the caller's own, which may round or raise.
 
-`a + b` on Decimals rounds to whatever precision the calling thread has set, 28 digits by default: fewer than a sum can
-have. Comparing, negating a sign by `copy_abs` and formatting do not ask that context, so operators may do those.
+`a + b` on Decimals rounds to the precision that the calling thread has set, 28 digits by default; a sum can have more.
+Comparing, `copy_abs` and formatting do not use that context.
 """
 
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
@@ -11,12 +11,12 @@ DIGITS: Final = 100
 """Enough for any sum: a row's cost stays below 1e20 US dollars and has 18 decimals."""
 
 EXACT: Final = Context(prec=DIGITS, rounding=ROUND_HALF_EVEN, traps=[Inexact, InvalidOperation])
-"""For what must not be rounded: a rounded cost is a bug, not a cost."""
+"""For costs and sums, which must not be rounded: rounding raises."""
 
 HUNDREDTH_OF_A_CENT: Final = Decimal("0.0001")  # US dollars
 
 ROUNDING: Final = Context(prec=DIGITS, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
-"""For what is rounded on purpose: to a column's decimals, and estimates."""
+"""For estimates, and for rounding to a column's decimals."""
 
 
 def format_amount(amount: Decimal) -> str:

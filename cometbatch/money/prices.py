@@ -122,7 +122,7 @@ def meter(rates: Rates | None) -> "Meter":
 
 
 class Meter:
-    """Prices made ready to be applied to one answer after another: whole numbers, which are exact, and fast."""
+    """Prices as whole numbers of their last decimal: exact, and fast to apply to one answer after another."""
 
     def __init__(self, rates: Rates | None) -> None:
         self._rates = rates
@@ -137,7 +137,7 @@ class Meter:
             self._units = (_units(rates.input), _units(read), _units(write), _units(rates.output))
 
     def cost(self, usage: Usage) -> Decimal | None:
-        """US dollars for one answer, as `pricing.cost` says."""
+        """US dollars for one answer, as the function `cost` says."""
         if self._units is None:
             return self._per_request
         inputs, outputs = usage.input_tokens, usage.output_tokens
@@ -152,10 +152,10 @@ class Meter:
         return _dollars(full_rate * rest + read_rate * read + write_rate * write + output_rate * outputs)
 
     def max_cost(self, body_bytes: int, max_output_tokens: int | None) -> Decimal | None:
-        """US dollars that one request can come to at most; None where there is no price or no cap on the answer.
+        """The largest cost of one request in US dollars; None where there is no price or no cap on the answer.
 
-        A token is at least one byte of what is sent, so the bytes of the request's body bound its input tokens, and
-        each of them is priced at the dearest input rate.
+        A token is at least one byte of the request's body, so its bytes bound its input tokens. Each is priced at the
+        highest input rate.
         """
         if self._units is None:
             return None if self._rates is None else self._rates.per_request
@@ -186,7 +186,7 @@ def estimate_cost(input_tokens: int, output_tokens: int | None, requests: int, r
 
 
 def likely_cost(cost: Decimal | None, book: PriceBook) -> Decimal | None:
-    """What an estimate comes to at charged prices, where the catalog tells their ratio to its own; None elsewhere."""
+    """An estimate times the catalog's ratio of charged to listed price; None where the catalog has no ratio."""
     if cost is None or book.ratio is None:
         return None
     return ROUNDING.quantize(ROUNDING.multiply(cost, book.ratio), _COST_UNIT)
@@ -198,7 +198,7 @@ def _dollars(units: int) -> Decimal:
 
 
 def _units(rate: Decimal) -> int:
-    """A rate in units of its last decimal. Raises `decimal.Inexact` for a finer one, `InvalidOperation` for none."""
+    """A rate in units of its last decimal. Raises `decimal.Inexact` where it is finer, `InvalidOperation` for NaN."""
     return int(EXACT.quantize(EXACT.scaleb(rate, RATE_DECIMALS), _ONE))
 
 
@@ -214,7 +214,7 @@ def _own_basis(settings: PriceSettings, entry: CatalogEntry | None) -> Rates:
 
 
 def _listed_basis(entry: CatalogEntry | None) -> Rates:
-    """The basis that the catalog charges by. A zero beside token prices is a blank, not a gift."""
+    """The basis that the catalog charges by. A zero per request or second beside token prices means "not used"."""
     if entry is None:
         return _NO_RATES
     by_tokens = entry.input is not None and entry.output is not None
@@ -243,7 +243,7 @@ def _with_cache_rates(base: Rates, settings: PriceSettings) -> Rates | None:
 
 
 def _rate(price: Decimal) -> Decimal | None:
-    """A price with at most `RATE_DECIMALS` decimals, otherwise as it was written; None if it can't be a price."""
+    """A price with at most `RATE_DECIMALS` decimals, else unchanged; None where it can't be a price."""
     if not is_price(price):
         return None
     rounded = ROUNDING.quantize(price, _RATE_UNIT)

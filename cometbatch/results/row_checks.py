@@ -1,6 +1,6 @@
-"""What a finished row says against itself, its prompt or its prices. Pure: columns in, words out.
+"""Whether a finished row fits together, and fits its prompt and its prices. Pure: columns in, words out.
 
-Guards: what a row claims is recomputed from other columns, never taken from the column in question.
+Guards: each value is computed again from other columns, never taken from the column that is checked.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,8 +65,8 @@ def _wrong_word(cells: Cells) -> str | None:
         return None if cells["error_kind"] in get_args(FailureKind) else f"error_kind is {cells['error_kind']!r:.80}"
     if cells["finish_reason"] not in get_args(FinishReason):
         return f"finish_reason is {cells['finish_reason']!r:.80}"
-    earned = output.status_of(Completion(cells["response"] or "", cells["finish_reason"]))
-    return None if earned == cells["status"] else f"status is {cells['status']}, but such an answer is {earned}"
+    due = output.status_of(Completion(cells["response"] or "", cells["finish_reason"]))
+    return None if due == cells["status"] else f"status is {cells['status']}, but such an answer is {due}"
 
 
 def _wrong_attempts(cells: Cells) -> str | None:
@@ -106,11 +106,11 @@ def wrong_id(cells: Cells, made: CallRequest | Failed) -> str | None:
 
 
 def wrong_request(cells: Cells, made: CallRequest | Failed) -> str | None:
-    """How a row's answer can't be to the prompt made of the row; `None` where it can."""
+    """Why a row's answer can't belong to the prompt made of the row; `None` where it can."""
     if isinstance(made, Failed):
         is_told = cells["error_kind"] == "template" and cells["request_hash"] is None
         return None if is_told else "no prompt can be made of this row, so nothing can have been answered"
-    if cells["request_hash"] is None:  # never sent, so there is nothing to belong to it
+    if cells["request_hash"] is None:  # nothing was sent
         return (
             "a prompt can be made of this row, but error_kind says not" if cells["error_kind"] == "template" else None
         )
@@ -120,7 +120,7 @@ def wrong_request(cells: Cells, made: CallRequest | Failed) -> str | None:
 
 
 def differences(left: pa.Table, right: pa.Table, names: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Rows (by offset) and columns in which two tables of the same length differ. NaN is like NaN."""
+    """Rows (by offset) and columns in which two tables of the same length differ. NaN equals NaN."""
     for name in names:
         if _bits(left.column(name)).equals(_bits(right.column(name))):
             continue
@@ -129,7 +129,7 @@ def differences(left: pa.Table, right: pa.Table, names: Sequence[str]) -> Iterat
 
 
 def _bits(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Floating numbers as integers: Arrow says that no NaN is like another, and that 0.0 is like -0.0."""
+    """Floating-point numbers as integers of the same bits: for Arrow no NaN equals another, and -0.0 equals 0.0."""
     kind = _BITS.get(column.type)
     return column if kind is None else pa.chunked_array([chunk.view(kind) for chunk in column.chunks], kind)
 

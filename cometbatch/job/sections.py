@@ -1,0 +1,81 @@
+"""The sections of a job: each value read by its kind, with every problem noted and its place remembered."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cometbatch.job.keys import KEYS, PRICES, Key
+from cometbatch.job.kinds import Kind, did_you_mean, expected
+from cometbatch.job.secrets import join
+from cometbatch.job.tree import Map, Node, Problems, Scalar, WrongError, is_null
+
+
+class Sections:
+    """One walk over the tree of a job.
+
+    `values`: by section and key; None for a value that is wrong, and no entry for a key that is left out or null.
+    """
+
+    def __init__(self, tree: Map, problems: Problems) -> None:
+        self.values: dict[str, dict[str, Any]] = {section: {} for section in KEYS}
+        self.problems = problems
+        self._tree = tree
+        self._where: dict[str, str] = {}
+        for section, node in tree.entries.items():
+            self._read_section(section, node)
+
+    def given(self, section: str) -> dict[str, Any]:
+        """The values of a section that are there and right."""
+        return {name: value for name, value in self.values[section].items() if value is not None}
+
+    def has(self, section: str) -> bool:
+        """Whether the section is written in the job."""
+        return not is_null(self._tree.entries.get(section))
+
+    def where(self, path: str) -> str:
+        """The place of a key; that of its section where the key is not there."""
+        return self._where.get(path) or self._where.get(path.partition(".")[0]) or self._tree.where
+
+    def refuse(self, path: str, words: str) -> None:
+        """Note a problem with a key."""
+        self.problems.add(self.where(path), path, words)
+
+    def read_map(self, path: str, node: Map, known: Mapping[str, Key]) -> dict[str, Any]:
+        """The values of a mapping with these keys."""
+        values: dict[str, Any] = {}
+        for name, value in node.entries.items():
+            self._where[f"{path}.{name}"] = node.keys[name].where
+            if name not in known:
+                self._refuse_unknown(node, path, name, known)
+            elif not is_null(value):
+                values[name] = self._read(f"{path}.{name}", known[name].kind, value)
+        return values
+
+    def note_place(self, path: str, node: Node) -> None:
+        """Remember where a node stands that is no key of a section: an item of a list."""
+        self._where[path] = node.where
+
+    def _read_section(self, section: str, node: Node) -> None:
+        self._where[section] = node.where
+        if section not in KEYS:
+            self._refuse_unknown(self._tree, "", section, KEYS)
+        elif isinstance(node, Map):
+            self.values[section] = self.read_map(section, node, KEYS[section])
+        elif section == "prices" and isinstance(node, Scalar) and not is_null(node):
+            self.values["prices"] = {"catalog": self._read("prices", PRICES, node) == "catalog"}
+        elif not is_null(node):
+            choice = f" or {PRICES.words}" if section == "prices" else ""
+            self.refuse(section, str(expected(f"a mapping{choice}", node)))
+            self.values[section] = dict.fromkeys(KEYS[section])
+
+    def _refuse_unknown(self, node: Map, path: str, name: str, known: Mapping[str, object]) -> None:
+        near = did_you_mean(name, known)
+        self.problems.add(node.keys[name].where, join(path, name), "unknown key" + (f"; {near}" if near else ""))
+
+    def _read(self, path: str, kind: Kind[Any], node: Node) -> Any:
+        """A value, or None, with the problem noted."""
+        self._where[path] = node.where
+        try:
+            return kind.read(node)
+        except WrongError as error:
+            self.refuse(path, str(error))
+            return None
