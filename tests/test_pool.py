@@ -355,9 +355,9 @@ def test_waiting_for_a_large_reply_s_turn_is_part_of_an_attempts_time(
         async with serving(in_halves, reply(body), timeout_s=3 * SHORT_S) as (_, client):
             slow = asyncio.create_task(client.fetch_public("/slow", timeout_s=LONG_S))
             await begun.wait()
-            assert isinstance(client._lane, PoolBackend)
-            assert client._lane._pool is not None
-            while not client._lane._pool.large.locked():  # noqa: ASYNC110 - the pool tells nobody
+            assert isinstance(client._backend, PoolBackend)
+            assert client._backend._pool is not None
+            while not client._backend._pool.large.locked():  # noqa: ASYNC110 - the pool tells nobody
                 await asyncio.sleep(0)
             late = await client.exchange(REQUEST)
             go_on.set()
@@ -374,15 +374,15 @@ def test_time_that_ends_just_after_a_packed_reply_costs_no_answer() -> None:
     async def main() -> Reply:
         async with serving(reply(b"", "Content-Encoding: gzip")) as (_, client):
             task = asyncio.create_task(client.exchange(REQUEST))
-            assert isinstance(client._lane, PoolBackend)
-            while not (sent := client._lane._pool._sent if client._lane._pool else {}):  # noqa: ASYNC110 # as above
+            assert isinstance(client._backend, PoolBackend)
+            while not (sent := client._backend._pool._sent if client._backend._pool else {}):  # noqa: ASYNC110 # as above
                 await asyncio.sleep(0)
-            assert client._lane._pool is not None
+            assert client._backend._pool is not None
             line = next(iter(sent)).connection
             while line is not None and not line.is_whole:  # noqa: ASYNC110 - one turn of the loop is what this is about
                 await asyncio.sleep(0)
-            client._lane._pool._next_end = float("inf")  # as if all time had passed, before the task has its turn
-            client._lane._pool._end_late()
+            client._backend._pool._next_end = float("inf")  # as if all time had passed, before the task has its turn
+            client._backend._pool._end_late()
             return await task
 
     assert answer(asyncio.run(main())).body == b""

@@ -481,7 +481,7 @@ def test_a_server_without_tls_is_a_connection_failure() -> None:
 def test_an_address_that_is_none_is_a_connection_failure(base_url: str) -> None:
     """Addresses are checked long before; one that slips through still raises nothing out of an exchange."""
     client = Transport("http://127.0.0.1", KEY, timeout_s=LONG_S)
-    client._lane._base_url = base_url
+    client._backend._base_url = base_url
 
     async def main() -> Reply:
         try:
@@ -625,9 +625,9 @@ def test_large_replies_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
             for _ in tasks:
                 await begun.acquire()
             small = await client.exchange(REQUEST)
-            assert isinstance(client._lane, PoolBackend)
-            assert client._lane._pool is not None
-            free = client._lane._pool.large._value
+            assert isinstance(client._backend, PoolBackend)
+            assert client._backend._pool is not None
+            free = client._backend._pool.large._value
             go_on.set()
             return list(await asyncio.gather(*tasks)), free, small
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from cometbatch.errors import UsageError
 from cometbatch.records import HttpRequest, HttpResponse, PoolStats, TransportFailure
 from cometbatch.transport.backends import PoolBackend, Post
-from cometbatch.transport.http1.connection import NoReplyError
+from cometbatch.transport.http1 import NoReplyError
 from cometbatch.transport.key import check_key
 from cometbatch.transport.route import route_to
 from cometbatch.transport.tls import USUAL, tls_context
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from cometbatch.transport.httpx_backend import HttpxBackend
 
 REDACTED = "[key]"
-MIN_KEY_CHARS = 11  # of any key of the service (contract sheet, section 1); shorter ones are placeholders like "none"
-DETAIL_CHARS = 300  # of a failure's words, which may quote what a broken server sent
-CATALOG_TIMEOUT_S = 30.0  # the official limit (contract sheet, section 1)
+MIN_KEY_CHARS = 11  # of a key of the service (contract sheet, section 1); a shorter one is a placeholder like "none"
+DETAIL_CHARS = 300  # of a failure's words at most; they may quote a broken server
+CATALOG_TIMEOUT_S = 30.0  # seconds for a request without the key; the official limit (contract sheet, section 1)
 SUCCESS = range(200, 300)
 
 Reply: TypeAlias = HttpResponse | TransportFailure
 
 
 class Transport:
-    """Adds address and key to a request, carries it out, and returns what came of it as a value.
+    """Adds address and key to a request, sends it, and gives the result as a value.
 
-    `base_url` has no trailing version (`/v1`); `timeout_s` bounds one whole attempt, from connecting to the last
-    byte. The key goes out as a Bearer header, which every route accepts (contract sheet, section 1), and is blanked
-    out of whatever comes back, since a service may quote it in its refusal. Only an answer is left as it is where
-    the key is too short to be one of the service's: blanking "none" or "test" would change what the model said.
+    `base_url` has no trailing version (`/v1`). `timeout_s`: seconds for one whole attempt, from connecting to the last
+    byte. The key goes out as a Bearer header, which every route accepts (contract sheet, section 1). It is blanked out
+    of every reply, since a service may quote it in its refusal. An answer stays as it is where the key is too short to
+    be one of the service's: blanking "none" or "test" would change the model's text.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Transport:
         self._key_bytes = self._key.encode()
         self._is_real_key = len(self._key) >= MIN_KEY_CHARS
         self._timeout_s = timeout_s
-        self._lane = PoolBackend(self._base_url, trust) if http is None else _httpx_lane(self._base_url, http)
-        self.send: Post = self._lane.poster(timeout_s, self._key)
-        """Begin to POST one request, with the key; call back once with what came of it, to be read by `read`.
+        self._backend = PoolBackend(self._base_url, trust) if http is None else _httpx_backend(self._base_url, http)
+        self.send: Post = self._backend.poster(timeout_s, self._key)
+        """Begin to POST one request, with the key; call back once with the result, which `read` makes a value of.
 
-        What is returned can be cancelled.
+        It returns something that can be cancelled.
         """
 
     def __repr__(self) -> str:
@@ -66,24 +66,24 @@ class Transport:
     @property
     def pool_stats(self) -> PoolStats | None:
         """How connections were used; None where the pool is not ours, or nothing was sent."""
-        return self._lane.stats
+        return self._backend.stats
 
-    def read(self, came: Reply | Exception) -> Reply:
-        """What came of an exchange, as a value without the key. Raises what is a mistake of ours."""
-        if isinstance(came, HttpResponse):
-            return self._clean(came)
-        if isinstance(came, NoReplyError):
-            return TransportFailure(came.kind, self._detail(str(came)), came.sent)
-        if isinstance(came, Exception):
-            raise came
-        return came
+    def read(self, result: Reply | Exception) -> Reply:
+        """The result of an exchange as a value without the key. Raises an exception that is a mistake of ours."""
+        if isinstance(result, HttpResponse):
+            return self._clean(result)
+        if isinstance(result, NoReplyError):
+            return TransportFailure(result.kind, self._detail(str(result)), result.sent)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def quotes_key(self, text: str) -> bool:
         """Whether the key is in it."""
         return self._key in text
 
     async def exchange(self, request: HttpRequest) -> Reply:
-        """POST one request, with the key, and wait for what comes of it."""
+        """POST one request, with the key, and wait for the result."""
         return await self._exchange("POST", request, self._timeout_s, self._key)
 
     async def fetch_public(self, path: str, *, timeout_s: float = CATALOG_TIMEOUT_S) -> Reply:
@@ -96,13 +96,13 @@ class Transport:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._lane.aclose()
+        await self._backend.aclose()
 
     async def _exchange(self, method: str, request: HttpRequest, timeout_s: float, key: str | None) -> Reply:
-        came: asyncio.Future[HttpResponse | Exception] = asyncio.get_running_loop().create_future()
-        sending = self._lane.send(method, request, timeout_s, key, functools.partial(_settle, came))
+        waiter: asyncio.Future[HttpResponse | Exception] = asyncio.get_running_loop().create_future()
+        sending = self._backend.send(method, request, timeout_s, key, functools.partial(_settle, waiter))
         try:
-            return self.read(await came)
+            return self.read(await waiter)
         except asyncio.CancelledError:
             sending.cancel()
             raise
@@ -124,23 +124,23 @@ class Transport:
         return text.replace(self._key, REDACTED)
 
 
-def _httpx_lane(base_url: str, http: "httpx.AsyncBaseTransport") -> "HttpxBackend":
+def _httpx_backend(base_url: str, http: "httpx.AsyncBaseTransport") -> "HttpxBackend":
     from cometbatch.transport.httpx_backend import HttpxBackend  # noqa: PLC0415 - httpx takes long to load
 
     return HttpxBackend(base_url, http)
 
 
-def _settle(waiter: "asyncio.Future[HttpResponse | Exception]", came: HttpResponse | Exception) -> None:
+def _settle(waiter: "asyncio.Future[HttpResponse | Exception]", result: HttpResponse | Exception) -> None:
     if not waiter.done():  # whoever waited may have been cancelled a moment ago
-        waiter.set_result(came)
+        waiter.set_result(result)
 
 
 def describe_route(base_url: str, trust: TlsSettings = USUAL) -> str:
-    """How to get there, in a few words without credentials. Raises `UsageError` where something bars the way."""
+    """How this address is reached, in a few words without credentials. Raises `UsageError` where it can't be."""
     try:
         route = route_to(base_url)
     except ValueError as error:
         raise UsageError(f"There is no way to the service: {error}.") from None
     if route.service.tls_name is not None and not trust.is_usual:
         tls_context(trust)
-    return route.words + trust.words
+    return route.description + trust.description

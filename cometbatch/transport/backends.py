@@ -1,8 +1,8 @@
-"""The usual way to the service: our own pool, bytes in and bytes out.
+"""The usual backend: our own pool, bytes in and bytes out.
 
-A request object, a response object and their headers take several times the time of all else. And httpx's own pool
-collapses from some sixteen requests in flight on (its bookkeeping is quadratic: encode/httpx #3215, encode/httpcore
-#929). The other way, which looks the same from above, is `httpx_lane`.
+httpx's request, response and header objects take several times the time of everything else, and its pool collapses from
+some sixteen requests in flight on (its bookkeeping is quadratic: encode/httpx #3215, encode/httpcore #929). The backend
+for a transport with httpx's interface, which has the same methods, is in `httpx_backend`.
 """
 
 import asyncio
@@ -11,8 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from cometbatch.records import HttpRequest, HttpResponse, PoolStats
-from cometbatch.transport.http1.connection import NoReplyError
-from cometbatch.transport.http1.pool import Done, Exchange, Pool, cancelled, ignore
+from cometbatch.transport.http1 import Done, Exchange, NoReplyError, Pool, cancelled, ignore
 from cometbatch.transport.route import Route, route_to, target_of
 from cometbatch.transport.tls import TlsSettings
 
@@ -20,7 +19,7 @@ T = TypeVar("T")
 
 
 class PoolBackend:
-    """Our own pool, along the way that the environment names."""
+    """Our own pool, along the route that the environment names."""
 
     def __init__(self, base_url: str, trust: TlsSettings) -> None:
         self._base_url = base_url
@@ -33,7 +32,7 @@ class PoolBackend:
         return None if self._pool is None else self._pool.stats
 
     def send(self, method: str, request: HttpRequest, timeout_s: float, key: str | None, done: Done) -> "Begun":
-        """Begin one exchange, with this key; call back once with the reply, or with why there is none."""
+        """Begin one exchange, with this key; call back once with the reply or a `NoReplyError`."""
         try:
             pool, head = self._pool or self._open_pool(), self._head_of(method, request, key)
         except ValueError as error:
@@ -41,7 +40,7 @@ class PoolBackend:
         return pool.send(_whole(head, request.body), timeout_s, done)
 
     def poster(self, timeout_s: float, key: str) -> "Post":
-        """What begins POSTs as `send` does. Where path and headers are those of the one before, so is the head."""
+        """A function that begins POSTs as `send` does, and keeps a head for the next request with the same headers."""
         head, path, headers = b"", "", dict[str, str]()
 
         def post(request: HttpRequest, done: Done) -> "Begun":
@@ -63,7 +62,7 @@ class PoolBackend:
 
     @functools.cached_property
     def _route(self) -> Route:
-        """The way, looked up once: pool and heads must not go different ways."""
+        """Looked up once: pool and heads must use the same route."""
         return route_to(self._base_url)
 
     def _open_pool(self) -> Pool:
@@ -71,7 +70,7 @@ class PoolBackend:
         return self._pool
 
     def _head_of(self, method: str, request: HttpRequest, key: str | None) -> bytes:
-        """A request up to the number that is its content-length: the same for all rows."""
+        """The head of a request up to the value of content-length: the same for all rows."""
         route = self._route
         target = route.target_prefix + target_of(self._base_url, request.path)
         named = {"host": route.address, **with_key(request.headers, key), **dict(route.headers)}
@@ -84,37 +83,37 @@ def _whole(head: bytes, body: bytes) -> bytes:
 
 
 class InTask(Generic[T]):
-    """An exchange that is a coroutine, carried out; its result, or what it raises, is called back with."""
+    """An exchange that is a coroutine, run in a task. `done` gets its result, or the exception that it raises."""
 
     def __init__(self, exchange: Callable[[], Coroutine[Any, Any, T]], done: Callable[[T | Exception], None]) -> None:
         self._done = done
-        self._task = asyncio.get_running_loop().create_task(self._carry_out(exchange))
+        self._task = asyncio.get_running_loop().create_task(self._run(exchange))
 
     def cancel(self) -> None:
-        """Give it up."""
+        """Give it up: nothing is called back."""
         self._done = ignore
         self._task.cancel()
 
-    async def _carry_out(self, exchange: Callable[[], Coroutine[Any, Any, T]]) -> None:
+    async def _run(self, exchange: Callable[[], Coroutine[Any, Any, T]]) -> None:
         try:
-            came = await exchange()
-        except Exception as error:  # noqa: BLE001 - whoever asked is told
+            result = await exchange()
+        except Exception as error:  # noqa: BLE001 - the caller is told
             self._done(error)
         except asyncio.CancelledError:
-            self._done(cancelled())  # which nobody hears where it was `cancel`
+            self._done(cancelled())  # `cancel` has set `_done` to `ignore`
             raise
         else:
-            self._done(came)
+            self._done(result)
 
 
 class Refused:
-    """An exchange that can't begin; which is told afterwards, as all others tell."""
+    """An exchange that can't begin. `done` is called in the next iteration of the loop, as for all others."""
 
     def __init__(self, error: NoReplyError, done: Done) -> None:
         self._handle = asyncio.get_running_loop().call_soon(done, error)
 
     def cancel(self) -> None:
-        """Say nothing of it."""
+        """Don't call back."""
         self._handle.cancel()
 
 
@@ -124,6 +123,6 @@ Post: TypeAlias = Callable[[HttpRequest, Done], Begun]
 
 
 def with_key(headers: Mapping[str, str], key: str | None) -> dict[str, str]:
-    """A request's own headers, and those that all have."""
+    """A request's own headers and those of all requests."""
     own = {"accept": "*/*", "accept-encoding": "identity"}
     return {**own, **headers, **({} if key is None else {"authorization": f"Bearer {key}"})}

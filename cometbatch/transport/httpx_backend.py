@@ -1,4 +1,4 @@
-"""The other way to the service: whatever transport with httpx's interface one hands in, for tests and odd networks."""
+"""The backend for a transport with httpx's interface, which a caller hands in: for tests and unusual networks."""
 
 import asyncio
 
@@ -6,10 +6,9 @@ import httpx
 
 from cometbatch.records import HttpRequest, HttpResponse, TransportFailureKind
 from cometbatch.transport.backends import InTask, Post, with_key
-from cometbatch.transport.http1.connection import NoReplyError
-from cometbatch.transport.http1.pool import Done, out_of_time
+from cometbatch.transport.http1 import Done, NoReplyError, out_of_time
 
-# Before a connection, nothing can be sent over it.
+# Errors from before there is a connection: nothing was sent.
 UNSENT_ERRORS = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -33,11 +32,11 @@ class HttpxBackend:
     def send(
         self, method: str, request: HttpRequest, timeout_s: float, key: str | None, done: Done
     ) -> InTask[HttpResponse]:
-        """Begin one exchange, with this key; call back once with the reply, or with why there is none."""
+        """Begin one exchange, with this key; call back once with the reply or a `NoReplyError`."""
         return InTask(lambda: self._exchange(method, request, timeout_s, key), done)
 
     def poster(self, timeout_s: float, key: str) -> Post:
-        """What begins POSTs as `send` does."""
+        """A function that begins POSTs as `send` does."""
         return lambda request, done: self.send("POST", request, timeout_s, key, done)
 
     async def _exchange(self, method: str, request: HttpRequest, timeout_s: float, key: str | None) -> HttpResponse:

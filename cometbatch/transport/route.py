@@ -1,7 +1,7 @@
-"""How to get to an address: directly, or through the proxy that the environment names.
+"""The route to an address: directly, or through the proxy that the environment names.
 
-Hides the two ways of proxies: what goes out in the clear is sent to them with its whole address, and for TLS they are
-asked for a tunnel. This machine's own address is never looked for behind one.
+Hides the two ways to use a proxy: a request without TLS goes to it with its whole address, and for TLS it is asked for
+a tunnel. This machine's own address is never behind a proxy.
 """
 
 import base64
@@ -45,11 +45,11 @@ class Route(Struct, frozen=True):
     tunnel_headers: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:
-        return f"Route({self.words!r})"
+        return f"Route({self.description!r})"
 
     @property
-    def words(self) -> str:
-        """The way in a few words for a person, without credentials."""
+    def description(self) -> str:
+        """The route in a few words for a person, without credentials."""
         return f"through the proxy {self.proxy}" if self.proxy is not None else "directly"
 
     @property
@@ -59,9 +59,9 @@ class Route(Struct, frozen=True):
 
 
 def route_to(base_url: str) -> Route:
-    """The way to a service that the environment names. Raises `ValueError` where there is none.
+    """The route to a service, by the environment's proxy where one is named. Raises `ValueError` where there is none.
 
-    httpx, which reads URLs more leniently, takes a twentieth of a second to load: a base URL is plain by now.
+    The URL is read without httpx, which takes a twentieth of a second to load: a base URL is plain by now.
     """
     url = urlsplit(base_url)
     if url.scheme not in _PORTS or not url.hostname or not url.netloc.isascii():
@@ -80,7 +80,7 @@ def route_to(base_url: str) -> Route:
 
 
 def target_of(base_url: str, path: str) -> str:
-    """What a request asks for: the base URL's own path, and the route's."""
+    """The target of a request line: the base URL's own path, then the request's."""
     return quote(urlsplit(base_url).path + path, safe=_SAFE)
 
 

@@ -1,6 +1,6 @@
-"""Whom to trust, and as whom to appear: what a run's TLS is made from.
+"""TLS settings: which authorities to trust, and which client certificate to show.
 
-Hides what ssl calls a file that is missing, that is none, or that is locked. Guards that such a file is told of before
+Hides how ssl reports a file that is missing, is no certificate or is locked. Guards that such a file is reported before
 anything is sent, that nothing of a private key gets into a message, and that nobody is asked for a password.
 """
 
@@ -15,7 +15,7 @@ from msgspec import Struct
 from cometbatch.errors import UsageError
 
 CA_FILE, CLIENT_CERT, CLIENT_KEY = "target.ca_file", "target.client_cert", "target.client_key"
-ENVIRONMENT = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # in the order in which they count
+ENVIRONMENT = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # variables; the first that is set counts
 
 
 class TlsSettings(Struct, frozen=True):
@@ -26,8 +26,8 @@ class TlsSettings(Struct, frozen=True):
     client_key: Path | None = None
 
     @property
-    def words(self) -> str:
-        """What is unusual, to follow other words; "" where nothing is."""
+    def description(self) -> str:
+        """Settings that are not the usual ones, to follow other words; "" where all are usual."""
         trusting = f", trusting {self.ca_file} alone" if self.ca_file is not None else ""
         appearing = f", with the client certificate {self.client_cert}" if self.client_cert is not None else ""
         return trusting + appearing

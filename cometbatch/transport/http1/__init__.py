@@ -1,1 +1,13 @@
-"""HTTP/1.1 over sockets of our own: a pool of connections that are not trusted."""
+"""HTTP/1.1 to one service: all that the rest of transport knows of it is named here, so that it can be replaced.
+
+`Pool(route, trust)` does exchanges. `send(request, timeout_s, done)` takes the bytes of a whole request and calls
+`done` once, with the whole reply or with a `NoReplyError`; it returns an exchange that can be cancelled.
+"""
+
+from cometbatch.transport.http1.connection import NoReplyError as NoReplyError
+from cometbatch.transport.http1.pool import Done as Done
+from cometbatch.transport.http1.pool import Exchange as Exchange
+from cometbatch.transport.http1.pool import Pool as Pool
+from cometbatch.transport.http1.pool import cancelled as cancelled
+from cometbatch.transport.http1.pool import ignore as ignore
+from cometbatch.transport.http1.pool import out_of_time as out_of_time

@@ -1,7 +1,7 @@
-"""One connection to a service that is not trusted: bytes out, one whole reply back, or the words why not.
+"""One connection to a service that is not trusted: bytes out, and one whole reply back or a `NoReplyError`.
 
-httptools (llhttp) reads HTTP strictly; what it has no bound for is bounded here: heads, interim replies, bodies. And
-a connection on which anything came that nobody asked for is dead, since the next row would take it for its answer.
+httptools (llhttp) reads HTTP strictly. It has no bound for heads, interim replies and bodies: they are bounded here. A
+connection on which bytes came unasked is dead, since the next row would take them for its answer.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ import httptools
 
 from cometbatch.records import TransportFailureKind
 
-# 128,000 tokens of five characters, each of them escaped in six; more is no text answer. What comes whole at once is
-# far below it, and is not looked at for its size.
+# A larger body fails: 4 MiB hold 128,000 tokens of five characters, each escaped in six bytes. A reply that comes whole
+# in one piece is far below it, so its size is not checked.
 MAX_BODY_BYTES = 4 * 1024 * 1024
-SMALL_BODY_BYTES = 256 * 1024  # of each reply, read at once; what is beyond it is read when it is asked for
-MAX_HEAD_BYTES = 1024 * 1024  # that come in a row and are no body; honest heads have some kilobytes
-MAX_HEADERS = 1000  # servers send twenty or so
-MAX_INTERIM_REPLIES = 16  # 1xx, ahead of one reply; servers send one or two
-RECEIVED_AT_ONCE_BYTES = 16 * 1024  # parsed in one go: thousands of the tiniest pieces fit, and take milliseconds
+SMALL_BODY_BYTES = 256 * 1024  # of a body that are read at once; reading of a larger one stops until it is its turn
+MAX_HEAD_BYTES = 1024 * 1024  # that come in a row and are no body; more fails, honest heads have some kilobytes
+MAX_HEADERS = 1000  # of a reply; more fails, servers send twenty or so
+MAX_INTERIM_REPLIES = 16  # 1xx, ahead of one reply; more fails, servers send one or two
+RECEIVED_AT_ONCE_BYTES = 16 * 1024  # parsed in one go: even if they are thousands of tiny pieces, it takes milliseconds
 
-MAX_NAMES_KEPT = 256  # of headers
-MAX_NAME_KEPT_BYTES = 64  # longer ones are no honest server's, and would be kept for ever
+MAX_NAMES_KEPT = 256  # header names that are kept in lower case for the next reply
+MAX_NAME_KEPT_BYTES = 64  # of a name that is kept; a longer one is no honest server's, and would stay in memory
 
 _INTERIM_FROM, _FINAL_FROM = 100, 200  # statuses
 _SWITCHING = 101
@@ -33,7 +33,7 @@ _REFUSED_US = re.compile("ALERT_(.*CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")  # a 
 
 
 class _Names(dict[bytes, str]):
-    """Headers' names in lower case, kept for the next reply: nearly all have the same ones."""
+    """Header names in lower case, kept for the next reply: nearly all replies have the same ones."""
 
     def __missing__(self, name: bytes) -> str:
         lowered = name.decode("latin-1").lower()
@@ -55,14 +55,14 @@ class NoReplyError(Exception):
 
 
 def receive_buffer() -> memoryview:
-    """Memory to receive into; one for all connections of an event loop: it is read before it is filled again."""
+    """Memory to receive into. One serves all connections of an event loop: it is parsed before it is filled again."""
     return memoryview(bytearray(RECEIVED_AT_ONCE_BYTES))
 
 
 class WriteBatch:
-    """Requests on their way to the system, all of a turn together; one for all connections of an event loop.
+    """Requests that are written together at the end of a turn. One serves all connections of an event loop.
 
-    The system's code for sending drives ours out of the processor's caches, so it runs once all of ours has.
+    The system's code for sending drives ours out of the processor's caches, so it runs after all of ours.
     """
 
     def __init__(self) -> None:
@@ -81,10 +81,10 @@ class WriteBatch:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Speaks HTTP/1.1 for one request at a time; the parts of the last reply are its attributes.
+    """HTTP/1.1 for one request at a time; the parts of the last reply are attributes.
 
-    `send` starts a request, and calls back once: when the reply is whole, or is not going to be (`error`), or has more
-    than `SMALL_BODY_BYTES` (`is_whole` is False; then reading has stopped until `rest`).
+    `send` starts a request and calls back once: when the reply is whole, when it failed (`error`), or when its body is
+    larger than `SMALL_BODY_BYTES` (`is_whole` is False; reading has stopped until `rest`).
     """
 
     __slots__ = (
@@ -95,13 +95,13 @@ class Connection(asyncio.BufferedProtocol):
         "_interim",
         "_is_large",
         "_on_end",
-        "_outbox",
         "_parser",
         "_pieces",
         "_raw_headers",
         "_request",
         "_transport",
         "_until_end",
+        "_write_batch",
         "error",
         "fileno",
         "headers",
@@ -114,24 +114,24 @@ class Connection(asyncio.BufferedProtocol):
         "status",
     )
 
-    def __init__(self, buffer: memoryview, outbox: WriteBatch) -> None:
+    def __init__(self, buffer: memoryview, write_batch: WriteBatch) -> None:
         self._buffer = buffer
-        self._outbox = outbox
-        self._raw_headers: dict[bytes, bytes] = {}  # those that were not looked at yet
-        self._pieces: list[bytes] = []  # of the body, as they came last
-        # Headers and pieces are many, and to put them aside by steps of ours would take more than all else does.
+        self._write_batch = write_batch
+        self._raw_headers: dict[bytes, bytes] = {}  # of the reply that is being read, undecoded
+        self._pieces: list[bytes] = []  # of the body, not yet joined to `_body`
+        # The parser calls these for each header and piece. Methods of ours would take more time than everything else.
         self.on_header = self._raw_headers.__setitem__
         self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._on_end: Callable[[], None] | None = None
-        self._request = b""  # that waits to be written
+        self._request = b""  # not written yet
         self.fileno = -1  # of its socket
         self.opened = True  # until the transport says that it is closed
-        self.is_dead = False  # whether it must not be used again
+        self.is_dead = False  # whether it must not be used for another request
         self.is_whole = True
         self.error: NoReplyError | None = None
-        self._body: bytes | bytearray = b""  # of a reply that does not come at once
+        self._body: bytes | bytearray = b""  # of a reply that comes in several reads
         self.headers: dict[str, str] = {}
         self._is_large = False
         self._head_bytes = self._interim = 0
@@ -139,13 +139,13 @@ class Connection(asyncio.BufferedProtocol):
         self.rested_since = 0.0
 
     def take_body(self) -> bytes:
-        """The last reply's body, as it came; it is not kept, since connections rest."""
+        """The last reply's body, as it came. It is not kept: connections rest, and would hold memory."""
         body = b"".join([self._body, *self._pieces] if self._body else self._pieces)
         self._forget()
         return body
 
     def send(self, request: bytes, on_end: Callable[[], None]) -> None:
-        """Send a request, all bytes of it, within this iteration of the loop. Nothing else may be under way."""
+        """Send a whole request within this iteration of the loop. No other may be in flight here."""
         self.is_whole = self._is_large = False
         self._head_bytes = self._interim = 0
         self._start_head()
@@ -155,16 +155,16 @@ class Connection(asyncio.BufferedProtocol):
             self.fail(NoReplyError("connection", "the connection was closed before anything was sent", sent=False))
         else:
             self._request = request
-            self._outbox.put(self)
+            self._write_batch.put(self)
 
     def write_out(self) -> None:
-        """Let the request go, unless all is over by now."""
+        """Write the request, unless the exchange is over by now."""
         if self._transport is None or not self._request or self._transport.is_closing():
             return
         try:
             self._transport.write(self._request)
             self._request = b""
-        except (OSError, RuntimeError) as error:  # the others' requests are to go all the same
+        except (OSError, RuntimeError) as error:  # the other connections' requests must be written all the same
             self.fail(NoReplyError("connection", str(error)))
 
     async def rest(self) -> None:
@@ -178,7 +178,7 @@ class Connection(asyncio.BufferedProtocol):
             raise self.error
 
     def fail(self, error: NoReplyError) -> None:
-        """Whatever is under way ends so, and the connection with it. What was not written yet was not sent."""
+        """End the exchange with this error and close the connection. A request that was not written was not sent."""
         self.abort()
         if not self.is_whole and self.error is None:
             self.error = error
@@ -194,21 +194,21 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def _start_head(self) -> None:
-        """Nothing that an earlier head said holds for the next one."""
+        """Forget what an earlier head said."""
         self._until_end = False
         self._head_lines = self.status = 0
 
     def _forget(self) -> None:
         self._body = b""
         self._pieces.clear()
-        self._raw_headers.clear()  # trailers, or what came of a head
+        self._raw_headers.clear()  # trailers, or part of a head
 
     def _wake(self) -> None:
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
 
-    # -- what asyncio calls --------------------------------------------------------------------------------------
+    # -- called by asyncio --------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is open."""
@@ -216,11 +216,11 @@ class Connection(asyncio.BufferedProtocol):
         self.fileno = transport.get_extra_info("socket").fileno()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Read little at a time, so that many connections at once do not hold up the loop."""
+        """Memory for the next bytes; little, so that many connections at once do not hold up the loop."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Something came."""
+        """Bytes came."""
         if self.is_whole or self._request:
             self.fail(NoReplyError("connection", "the server spoke before it was asked"))
             return
@@ -232,21 +232,26 @@ class Connection(asyncio.BufferedProtocol):
             self.is_whole = False
             self.fail(error)
         except httptools.HttpParserCallbackError as error:
-            self._fail_from_callback(error)
+            if not isinstance(error.__context__, NoReplyError):
+                raise  # a mistake of ours
+            self.fail(error.__context__)
         except httptools.HttpParserUpgrade:
             self.fail(NoReplyError("connection", "the server switches to another protocol, which was not asked for"))
         except httptools.HttpParserError as error:
             self.fail(NoReplyError("connection", f"the reply is no HTTP: {_words(error)}"))
         else:
-            if self.is_whole:  # told here rather than while the parser runs, which may find more after the reply's end
+            if self.is_whole:  # reported here, not while the parser runs, which may find more after the reply's end
                 self._wake()
             elif len(self._body) > SMALL_BODY_BYTES and not self._is_large:
-                self._pause()
+                self._is_large = True
+                if self._transport is not None:
+                    self._transport.pause_reading()
+                self._wake()
 
     def _put_together(self, nbytes: int) -> None:
-        """Part of a reply came, so many bytes. Raises `NoReplyError` where that is more than a reply may have.
+        """Join what came to the body. `nbytes`: how much came. Raises `NoReplyError` where a reply is too large.
 
-        One piece of memory, since a list of the tiniest pieces takes twenty times as much as they do.
+        The body is one piece of memory: a list of tiny pieces takes twenty times as much.
         """
         if self._pieces:
             self._head_bytes = self._head_lines = 0
@@ -261,39 +266,29 @@ class Connection(asyncio.BufferedProtocol):
             raise NoReplyError("connection", f"the reply's head is larger than {MAX_HEAD_BYTES:,} bytes")
         if len(self._body) > MAX_BODY_BYTES:
             raise NoReplyError("too_large", f"the reply's body is larger than {MAX_BODY_BYTES:,} bytes")
-        if self._head_lines > MAX_HEADERS + 2:  # its first and last lines; which go on and on, in it or after the body
+        if (
+            self._head_lines > MAX_HEADERS + 2
+        ):  # two more: its first and last lines. Lines without end come in the head or after the body
             raise _too_many_headers()
 
     def eof_received(self) -> None:
-        """The server says no more. That ends a body of no stated length, and cuts any other one short."""
+        """The server sends no more. That ends a body of no stated length, and cuts any other one short."""
         self.is_dead = True
         if self._until_end and not self.is_whole:
             self.on_message_complete()
         self.fail(NoReplyError("connection", "the server closed the connection before the end of its reply"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is closed, by whomever."""
+        """The connection is closed, by either side."""
         self.opened = False
         self.fail(_lost(exc, came=self.status > 0 or self._head_bytes > 0))
         self._transport = None
-        del self._parser  # which holds us in turn
+        del self._parser  # it refers to us: a cycle
 
-    def _fail_from_callback(self, error: httptools.HttpParserCallbackError) -> None:
-        cause = error.__context__
-        if not isinstance(cause, NoReplyError):
-            raise error  # a mistake of ours
-        self.fail(cause)
-
-    def _pause(self) -> None:
-        self._is_large = True
-        if self._transport is not None:
-            self._transport.pause_reading()
-        self._wake()
-
-    # -- what httptools calls ------------------------------------------------------------------------------------
+    # -- called by httptools ------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """A reply begins, or a second one: that stops the parser, and its words reach nobody."""
+        """A reply begins. A second one is refused, which stops the parser; the first one is whole already."""
         if self.is_whole:
             raise NoReplyError("connection", "a reply that nobody asked for")
 
@@ -311,22 +306,18 @@ class Connection(asyncio.BufferedProtocol):
             raise NoReplyError("connection", f"the reply is transferred as {coding[:40]!r}, which was not asked for")
 
     def on_message_complete(self) -> None:
-        """The reply is whole, unless it is an interim one."""
+        """A reply ends: the one that was asked for, or an interim one, which is passed over."""
+        if self.status == _SWITCHING:  # the parser itself reports it
+            return
         if _INTERIM_FROM <= self.status < _FINAL_FROM:
-            self._pass_over()
+            self._interim += 1
+            if self._interim > MAX_INTERIM_REPLIES:
+                raise NoReplyError("connection", f"more than {MAX_INTERIM_REPLIES} interim replies")
+            self._forget()
+            self._start_head()
         elif not self.is_whole:
             self.is_whole = True
             self.is_dead = self.is_dead or not self._parser.should_keep_alive()
-
-    def _pass_over(self) -> None:
-        """An interim reply; of one that switches protocols, the parser tells by itself."""
-        if self.status == _SWITCHING:
-            return
-        self._interim += 1
-        if self._interim > MAX_INTERIM_REPLIES:
-            raise NoReplyError("connection", f"more than {MAX_INTERIM_REPLIES} interim replies")
-        self._forget()
-        self._start_head()
 
 
 def _too_many_headers() -> NoReplyError:
@@ -339,23 +330,20 @@ def _finish(waiter: "asyncio.Future[None]") -> None:
 
 
 def _decoded(raw: dict[bytes, bytes]) -> dict[str, str]:
-    """Names and values. A billed answer must not be lost over a header that is not ASCII."""
-    headers: dict[str, str] = {}
+    """Names and values. A header that is not UTF-8 must not cost an answer that is billed."""
     try:
-        for name, value in raw.items():  # a comprehension would be a function made and called for each reply
-            headers[_names[name]] = value.decode().strip()
+        return {_names[name]: value.decode().strip() for name, value in raw.items()}
     except UnicodeDecodeError:
         return {_names[name]: value.decode("latin-1").strip() for name, value in raw.items()}
-    return headers
 
 
 def _lost(exc: Exception | None, *, came: bool) -> NoReplyError:
-    """Why a connection is gone. From TLS 1.3 on a server refuses our certificate after we have begun to speak."""
+    """Why a connection is gone. From TLS 1.3 on a server refuses our certificate after our first bytes."""
     words = "the connection was closed before the end of the reply" if exc is None else str(exc) or type(exc).__name__
     is_refusal = isinstance(exc, ssl.SSLError) and _REFUSED_US.search(exc.reason or "") is not None
     return NoReplyError("connection", words, sent=came or not is_refusal)
 
 
 def _words(error: Exception) -> str:
-    """What httptools says, which it may have taken apart into letters."""
+    """An error's words; httptools may have split them into letters."""
     return "".join(map(str, error.args))

@@ -1,6 +1,6 @@
 """Opening connections: names to addresses, sockets, tunnels through proxies, TLS.
 
-Hides that each of these takes time and fails in its own way; whatever fails here, nothing of a request has left.
+Hides that each of these takes time and fails in its own way. When one fails, nothing of a request was sent.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from cometbatch.transport.http1.connection import Connection, NoReplyError
 from cometbatch.transport.route import Hop, Route
 from cometbatch.transport.tls import TlsSettings, tls_context
 
-CONNECT_TIMEOUT_S = 30.0
-LOOKUP_KEPT_S = 10.0  # of a name's addresses: short, since services move
-HAPPY_EYEBALLS_S = 0.25  # after which the next address is tried, too (RFC 8305)
-MAX_TUNNEL_HEAD_BYTES = 16 * 1024
+CONNECT_TIMEOUT_S = 30.0  # seconds to a connection that can carry a request, tunnel and TLS included
+LOOKUP_KEPT_S = 10.0  # seconds for which the addresses of a name are kept: short, since services move
+HAPPY_EYEBALLS_S = 0.25  # seconds after which the next address is tried, too (RFC 8305)
+MAX_TUNNEL_HEAD_BYTES = 16 * 1024  # of a proxy's reply; a longer one is refused
 TUNNEL_CLOSED = "the proxy closed the tunnel"
 
 _OPENED = re.compile(rb"HTTP/1\.[01] 2[0-9][0-9][ \r]")  # any 2xx: then all that follows is the service's
-LENGTH_OF_IPV4 = 2  # of a socket's address: host and port; that of IPv6 has a scope, too
+LENGTH_OF_IPV4 = 2  # fields of an IPv4 socket address: host and port; IPv6 has four
 Speaker = TypeVar("Speaker", bound=asyncio.BaseProtocol)
 _Addresses: TypeAlias = "list[tuple[Any, ...]]"
 
@@ -72,7 +72,7 @@ class Dialler:
     async def _connect(
         self, hop: Hop, make: Callable[[], Speaker], tls: ssl.SSLContext | None
     ) -> tuple[asyncio.Transport, Speaker]:
-        """One address alone is not tried side by side with others: that takes as long as all the rest."""
+        """Connect to the first address that answers. A single IPv4 address needs no race: it doubles the work."""
         loop, addresses = asyncio.get_running_loop(), await self._lookup(hop)
         if len(addresses) == 1 and len(addresses[0][-1]) == LENGTH_OF_IPV4:
             host, port = addresses[0][-1]
@@ -81,7 +81,7 @@ class Dialler:
         return await loop.create_connection(make, sock=opened, ssl=tls, server_hostname=hop.tls_name)
 
     async def _secure(self, line: asyncio.Transport) -> Connection:
-        """TLS to the service, inside of the tunnel."""
+        """Begin TLS with the service inside the tunnel."""
         connection, service = self._make(), self._route.service
         if line.is_closing():  # TLS would wait for it in vain
             raise ConnectionError(TUNNEL_CLOSED)
@@ -100,7 +100,7 @@ class Dialler:
 
     async def _lookup(self, hop: Hop) -> _Addresses:
         asked_at = asyncio.get_running_loop().time()
-        async with self._looking:  # hundreds may ask at once, and what one is told, a failure too, serves them all
+        async with self._looking:  # hundreds may ask at once: one look-up serves all of them, a failed one too
             if self._not_found is not None and self._looked_at >= asked_at:
                 raise OSError(*self._not_found.args)
             if asked_at - self._looked_at > LOOKUP_KEPT_S or self._not_found is not None:
@@ -118,7 +118,7 @@ class Dialler:
 
 
 class _Tunnel(asyncio.Protocol):
-    """Asks a proxy for a tunnel; everything after its reply is the service's."""
+    """Asks a proxy for a tunnel; every byte after its reply is the service's."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -126,7 +126,7 @@ class _Tunnel(asyncio.Protocol):
         self._answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     async def dig(self, route: Route) -> None:
-        """Ask, and wait for leave. Raises `ConnectionError` where it is refused."""
+        """Ask for it and wait. Raises `ConnectionError` where the proxy refuses."""
         service = route.service
         headers = "".join(f"{name}: {value}\r\n" for name, value in route.tunnel_headers)
         assert self._transport is not None  # noqa: S101 - `create_connection` has seen to it
@@ -134,15 +134,15 @@ class _Tunnel(asyncio.Protocol):
         if not _OPENED.match(head := await self._answered):
             words = head.partition(b"\r\n")[0].decode("latin-1")[:100]
             raise ConnectionError(f"the proxy refuses a tunnel to {service} ({words})")
-        if self._head.partition(b"\r\n\r\n")[2]:  # a service waits for us to begin with TLS
+        if self._head.partition(b"\r\n\r\n")[2]:  # with TLS the service waits until we speak
             raise ConnectionError(f"the proxy grants a tunnel to {service} and speaks on")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The proxy is there."""
+        """The proxy is connected."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """The proxy speaks."""
+        """Bytes of the proxy's reply came."""
         self._head += data
         if b"\r\n\r\n" in self._head:
             self._answer(self._head)

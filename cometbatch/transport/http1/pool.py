@@ -1,10 +1,11 @@
 """Connections to one service: as many as there are requests in flight, used again, and none of them trusted.
 
-Guards that a hostile server costs its own attempt alone. Memory: of all replies together, only `LARGE_REPLIES` may be
-beyond `SMALL_BODY_BYTES` at a time, and the others wait unread, in the kernel and on the server's side; to wait
-rather than to fail, since an honest answer is paid for. Time: one attempt's limit covers all from connecting to the
-last byte, whoever waits for whom. Truth: a connection rests between two requests, so that what follows a reply unasked
-has come by then.
+Guards that a hostile server harms its own attempt alone.
+Memory: only `LARGE_REPLIES` replies may be larger than `SMALL_BODY_BYTES` at a time. The others wait unread, in the
+kernel and at the server. They wait and don't fail, since an honest answer is paid for.
+Time: an attempt's limit covers everything from connecting to the last byte, waiting for other replies included.
+Truth: a connection rests between two requests. Bytes that follow a reply unasked arrive in that time, and the
+connection is dropped, so that they are never taken for the next row's answer.
 """
 
 import asyncio
@@ -20,41 +21,43 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from cometbatch.records import HttpResponse, PoolStats
-from cometbatch.transport.http1 import decompression as unpacking
 from cometbatch.transport.http1.connection import Connection, NoReplyError, WriteBatch, receive_buffer
+from cometbatch.transport.http1.decompression import decompressed
 from cometbatch.transport.http1.dialling import Dialler
 from cometbatch.transport.route import Route
 from cometbatch.transport.tls import TlsSettings
 
-LARGE_REPLIES = 4  # at a time, whatever is in flight: 32 MiB while their pieces are put together
-LARGE_REPLY_S = 60.0  # for the rest of a large reply, so that a slow one does not keep the others waiting for ever
-# Of a connection between two requests: what follows a reply unasked arrives in this time, if it does. Less than 40 ms,
-# when the system acknowledges a reply by a packet of its own (RFC 1122, 4.2.3.2) rather than along with the next
-# request: that would be a twentieth of all CPU.
+LARGE_REPLIES = 4  # large replies that are read at a time: up to 32 MiB while their pieces are joined
+LARGE_REPLY_S = 60.0  # seconds for the rest of a large reply; then it fails, and another one gets its turn
+# Seconds that a connection rests between two requests. Bytes that follow a reply unasked arrive within them. From 40 ms
+# on the system acknowledges a reply by a packet of its own (RFC 1122, 4.2.3.2), not along with the next request, which
+# takes a twentieth of all CPU.
 REST_S = 0.03
-LOOKED_AT_ONCE = 32  # connections that have rested, by one system call,
-LOOK_S = 0.001  # which holds for so long
-IDLE_CONNECTION_S = 15.0  # below the usual keep-alive of servers, so that they rarely close one under a request
-CLOSE_S = 1.0  # for connections to be gone, at the end
-MAX_OPEN_FILES = 65_536  # that are asked for; each connection takes one
+LOOKED_AT_ONCE = 32  # rested connections that one system call checks for bytes that came
+LOOK_S = 0.001  # seconds for which such a check holds
+IDLE_CONNECTION_S = 15.0  # seconds after which an unused connection is closed: servers usually keep theirs longer
+CLOSE_S = 1.0  # seconds to wait for connections to close when the pool does
+MAX_OPEN_FILES = 65_536  # open files that the process asks the system for; each connection takes one
 
 Done: TypeAlias = Callable[[HttpResponse | Exception], None]
 
 
 class Pool:
-    """Carries out exchanges with one service. The caller bounds how many are in flight."""
+    """Exchanges with one service. The caller bounds how many are in flight."""
 
     def __init__(self, route: Route, trust: TlsSettings) -> None:
         self._dialler = Dialler(route, self._make, trust)
-        self._buffer, self._outbox = receive_buffer(), WriteBatch()
-        self._resting: deque[Connection] = deque()  # in the order in which they were let go
-        self._rested: deque[Connection] = deque()  # in the same order; the last one is used first
-        self._looked_at = 0  # of these, the last so many,
-        self._look_again = -math.inf  # until this time of the loop
+        self._buffer, self._write_batch = receive_buffer(), WriteBatch()
+        self._resting: deque[Connection] = deque()  # the one that rests longest first
+        self._rested: deque[Connection] = (
+            deque()
+        )  # the same; the last one is used first, so that the others may become idle
+        self._looked_at = 0  # how many at the end of `_rested` are checked and may be used
+        self._look_again = -math.inf  # the time of the loop at which that check ends
         self._open: set[Connection] = set()
-        self._sent: dict[Exchange, float] = {}  # what is in flight, and until when
+        self._sent: dict[Exchange, float] = {}  # exchanges in flight, with the time of the loop at which each ends
         self._sweep: asyncio.TimerHandle | None = None
-        self._next_end = math.inf  # of `_sweep`
+        self._next_end = math.inf  # the time of the loop at which `_sweep` fires
         self.large = asyncio.Semaphore(LARGE_REPLIES)
         self._requests = self._opened = self._most_open = 0
         self._is_closed = False
@@ -67,9 +70,9 @@ class Pool:
         return PoolStats(self._requests, self._opened, self._most_open)
 
     def send(self, request: bytes, timeout_s: float, done: Done) -> "Exchange":
-        """Send a whole request, and call back once with its whole reply, or with why there is none.
+        """Send a whole request; call back once with its whole reply or a `NoReplyError`.
 
-        The reply's headers tell of its body as it is handed on, unpacked and in one piece.
+        The reply's headers describe its body as it is handed on: decompressed and in one piece.
         """
         now = self._loop.time()
         exchange = Exchange(self, now + timeout_s, timeout_s, done)
@@ -98,10 +101,10 @@ class Pool:
     # -- connections ---------------------------------------------------------------------------------------------
 
     def _make(self) -> Connection:
-        return Connection(self._buffer, self._outbox)
+        return Connection(self._buffer, self._write_batch)
 
     def _take(self, now: float) -> Connection | None:
-        """A connection that has rested long enough, if nothing came meanwhile, and hardly longer."""
+        """A connection that has rested long enough and on which nothing came; the one that rested last. None: dial."""
         if now >= self._look_again:
             self._looked_at = 0
         while self._looked_at or self._look(now):
@@ -113,7 +116,7 @@ class Pool:
         return None
 
     def _look(self, now: float) -> bool:
-        """Look at some that have rested, whether anything came that the loop has not read yet."""
+        """Check some rested connections for bytes that the loop has not read yet. False: there is none."""
         self._move_on(now)
         looked_at = list(itertools.islice(reversed(self._rested), LOOKED_AT_ONCE))
         poll = select.poll()
@@ -126,7 +129,7 @@ class Pool:
         return bool(looked_at)
 
     def _move_on(self, now: float) -> None:
-        """From resting to rested, and from there to the end of those that nobody needed for long."""
+        """Move connections from resting to rested, and close those that were not needed for long."""
         resting, rested = self._resting, self._rested
         while resting and resting[0].rested_since <= now - REST_S:
             rested.append(resting.popleft())
@@ -148,7 +151,7 @@ class Pool:
         return connection
 
     def let_go(self, connection: Connection) -> None:
-        """It may be used again, if it can."""
+        """Keep it for another request, unless it is dead."""
         if connection.is_dead:
             self.drop(connection)
         else:
@@ -163,14 +166,14 @@ class Pool:
     # -- time ----------------------------------------------------------------------------------------------------
 
     def watch(self, exchange: "Exchange") -> None:
-        """Its request is being sent. One timer for all: a timer each would cost as much as the request."""
+        """End the exchange at its deadline. One timer for all: a timer each would cost as much as the request."""
         self._requests += 1
         self._sent[exchange] = exchange.deadline
         if exchange.deadline < self._next_end:
             self._sweep_at(exchange.deadline)
 
     def unwatch(self, exchange: "Exchange") -> None:
-        """It is over, or looks after its time by itself."""
+        """The exchange is over, or watches its deadline itself."""
         self._sent.pop(exchange, None)
 
     def _sweep_at(self, next_end: float) -> None:
@@ -189,9 +192,9 @@ class Pool:
 
 
 class Exchange(Struct, eq=False):
-    """One request and its reply, from the connection that it waits for to the last byte.
+    """One request and its reply, from waiting for a connection to the last byte.
 
-    `deadline` is a time of the event loop, and `timeout_s` what it was from the beginning.
+    `deadline`: a time of the event loop. `timeout_s`: seconds from the start to the deadline, for messages.
     """
 
     pool: Pool
@@ -218,7 +221,7 @@ class Exchange(Struct, eq=False):
             self.connection.fail(out_of_time(self.timeout_s))
 
     def cancel(self) -> None:
-        """Give it up: what is done is not called any more."""
+        """Give it up: `done` is not called any more."""
         self.done = ignore
         self.pool.unwatch(self)
         if self.task is not None:
@@ -229,16 +232,16 @@ class Exchange(Struct, eq=False):
     async def _dial(self, request: bytes) -> None:
         try:
             connection = await self.pool.dial(self.deadline, self.timeout_s)
-        except Exception as error:  # noqa: BLE001 - whoever asked is told, also of mistakes of ours
+        except Exception as error:  # noqa: BLE001 - the caller is told, also of mistakes of ours
             self.done(error)
         except asyncio.CancelledError:
-            self.done(cancelled(sent=False))  # which nobody hears where it was `cancel`
+            self.done(cancelled(sent=False))  # `cancel` has set `done` to `ignore`
             raise
         else:
             self.begin(connection, request)
 
     def _ended(self) -> None:
-        """The connection has a whole reply, or part of a large one, or none."""
+        """The connection has a whole reply, part of a large one, or none."""
         connection, pool = self.connection, self.pool
         assert connection is not None  # noqa: S101 - it calls back, once
         pool.unwatch(self)
@@ -257,13 +260,13 @@ class Exchange(Struct, eq=False):
         self.done(error)
 
     async def _read_large(self, connection: Connection) -> None:
-        """The rest of a reply that is large, or may be once it is unpacked; one of few at a time."""
+        """Read the rest of a reply that is large, or may be once it is decompressed; few at a time."""
         try:
             async with asyncio.timeout_at(self.deadline), self.pool.large:
                 body = await _read_rest(connection)
         except TimeoutError:
             self._fail(connection, out_of_time(self.timeout_s))
-        except Exception as error:  # noqa: BLE001 - whoever asked is told, also of mistakes of ours
+        except Exception as error:  # noqa: BLE001 - the caller is told, also of mistakes of ours
             self._fail(connection, error)
         except asyncio.CancelledError:
             self._fail(connection, cancelled())
@@ -274,7 +277,7 @@ class Exchange(Struct, eq=False):
 
 
 def ignore(_came: object) -> None:
-    """Nobody waits for it any more."""
+    """The callback of an exchange that nobody waits for any more."""
 
 
 async def _read_rest(connection: Connection) -> bytes:
@@ -285,7 +288,7 @@ async def _read_rest(connection: Connection) -> bytes:
             coding = connection.headers.get("content-encoding", "").lower() or "identity"
             body = connection.take_body()
             is_plain = coding == "identity" or not body
-            return body if is_plain else await unpacking.unpacked(body, coding)
+            return body if is_plain else await decompressed(body, coding)
     except TimeoutError:
         if not limit.expired():
             raise
@@ -293,21 +296,21 @@ async def _read_rest(connection: Connection) -> bytes:
 
 
 def raise_open_files() -> None:
-    """Let this process open as many files as it may; the limit that it starts with is often 1,024."""
+    """Let this process open as many files as it is allowed to; the limit at its start is often 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
-        with contextlib.suppress(OSError, ValueError):  # a system may refuse, and go on with what it has
+        with contextlib.suppress(OSError, ValueError):  # a system may refuse; then the limit stays
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def cancelled(*, sent: bool = True) -> NoReplyError:
-    """What an exchange comes to whose task was cancelled by somebody else."""
+    """The error of an exchange whose task was cancelled from outside."""
     return NoReplyError("connection", "the exchange was cancelled", sent=sent)
 
 
 def out_of_time(timeout_s: float, *, sent: bool = True) -> NoReplyError:
-    """What an exchange comes to that has had its time."""
+    """The error of an exchange whose time is up."""
     return NoReplyError("timeout", f"no whole reply within {timeout_s:g} s", sent=sent)
 
 
