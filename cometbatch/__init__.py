@@ -9,7 +9,7 @@
 
 A map of the package, a folder for each concern, imports running downwards only:
 
-    cli                        commands -> the functions of the same names -> exit codes
+    cli, process               commands -> the functions of the same names -> exit codes; settings of the command
     commands/                  one file for each command; the progress line
     engines/                   a run's session on an event loop
     runner/, simulator/        the loop; a service as awkward as the real one
