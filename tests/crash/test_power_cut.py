@@ -25,7 +25,7 @@ from tests.crash.power import Disk, Recorder, State
 from tests.workbench import ANSWER_COLUMNS, Network, Workbench
 
 ROWS, PARTITION_ROWS, CONCURRENCY = 12, 4, 3
-LOST_AT_MOST_S = 1.0  # README, "What survives what"
+LOST_AT_MOST_S = 1.0  # docs/durability.md
 REFUSED = 6  # this row, the first time
 SEED = 20
 CUTS = int(os.environ.get("CUTS", "30"))  # for each case; there are up to two hundred
