@@ -8,7 +8,7 @@ do. The machine is paid for as long as the run lasts. What the service charges, 
 
 import sys
 
-CPU_MS = 0.20  # a row, whole process, on the machine that docs/performance.md names: more than any case at full speed took
+CPU_MS = 0.20  # a row, whole process, on the machine of docs/performance.md: more than any case at full speed took
 MACHINE_USD = 0.05  # an hour of one core with 1 GiB of memory, about what cloud providers ask for
 ROWS = (1_000, 1_000_000, 100_000_000)
 LATENCIES_S = (1, 10, 60)

@@ -1,4 +1,4 @@
-"""The two pictures of docs/performance.md, drawn from raw results: CPU for each row beside the rivals', and memory against rows.
+"""The pictures of docs/performance.md, from raw results: CPU for each row beside the rivals', and memory against rows.
 
     .venv/bin/python -m tests.benchmarks.pictures tests/benchmarks/results/raw.jsonl
 
