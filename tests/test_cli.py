@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -512,6 +513,26 @@ def test_the_progress_line_shows_rows_that_fell_short_when_there_are_some() -> N
     progress.redraw(5, "")
     assert drawn(stream).startswith(" 22% 22/100 · ")
     assert drawn(stream).endswith(" · 5 in flight · 1 incomplete · 1 failed")
+    progress.close()
+
+
+def test_the_rate_is_that_of_the_last_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows a second and the time left follow the service, from the first answers on; an outage ends as no rate."""
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    progress = Progress(100_000, Tally(), on=True, stream=stream)
+    row, shown = succeeded(Decimal("0.001")), {}
+    for second in range(1, 1001):
+        clock[0] += 1.0
+        if second <= 600:
+            progress.recorded([row] * (10 if second <= 300 else 40), 9)
+        progress.redraw(9, "")
+        shown[second] = drawn(stream)
+    assert " · 2:46:39 left · 10/s · " in shown[1]
+    assert " · 2:45:00 left · 10/s · " in shown[100]
+    assert " · 35:25 left · 40/s · " in shown[600]
+    assert " · 16:40 elapsed · 0/s · " in shown[1000]
     progress.close()
 
 

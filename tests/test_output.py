@@ -150,7 +150,7 @@ def test_the_cost_column_holds_what_a_cost_is() -> None:
 
 
 def test_the_column_table_has_a_line_for_each_column() -> None:
-    """The README's table is made of the schema, in its order."""
+    """The table of the documentation is made of the schema, in its order."""
     lines = columns_markdown().splitlines()[2:]
     assert [line.split("`")[1] for line in lines] == OUTPUT_SCHEMA.names
     assert all(column.meaning and column.words for column in COLUMNS)

@@ -174,6 +174,18 @@ def test_the_recipes_run(job_folder: Path, line: str) -> None:
     assert '"succeeded": 2' in said if "--json" in line else "2 of 2 rows: 2 succeeded" in said
 
 
+def test_the_keys_of_the_summary_are_documented(job_folder: Path) -> None:
+    """Whoever reads `--json` finds each key and its meaning."""
+    summary = cometbatch.run(cometbatch.load_job(job_folder / "job.yaml", ON_SIMULATOR), progress=False)
+    table = PAGES["docs/exit-codes.md"].partition("| key | meaning |")[2]
+    named = {
+        name
+        for line in table.splitlines()
+        for name in re.findall(r"`(\w+)`", line.split("|")[1:2][0] if "|" in line else "")
+    }
+    assert named == summary.to_dict().keys()
+
+
 def ran(folder: Path, arguments: str, *overrides: str) -> str:
     """What a command says on standard output; it ends well."""
     line = [

@@ -467,7 +467,7 @@ def test_backoff_doubles_to_the_cap() -> None:
 
 
 def test_the_markdown_table_has_a_line_for_each_rule() -> None:
-    """The README's table is the table that decides: the same rules in the same order, four cells each."""
+    """The table of the documentation is the table that decides: the same rules in the same order, four cells each."""
     lines = retry_table_markdown().splitlines()
     for line, rule in zip(lines[2:-2], RETRY_TABLE, strict=True):
         cells = line.strip("| ").split(" | ")

@@ -686,7 +686,7 @@ def test_a_plan_names_the_way_to_the_service(
     unusual = cometbatch.plan(bench.job(target={"base_url": "https://service.test", **files}, prices="none"))
     assert usual.to_dict()["way"] == words
     trusting = f", trusting {authority.ca_file} alone, with the client certificate {authority.cert}"
-    assert f"\nway to the service: {words}{trusting}\n" in unusual.describe()
+    assert f"\nconnection: {words}{trusting}\n" in unusual.describe()
     assert "pass" not in usual.describe() + unusual.describe()
 
 

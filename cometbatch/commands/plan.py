@@ -18,7 +18,7 @@ from cometbatch.input import table as source
 from cometbatch.input.files import Identity
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
-from cometbatch.money.exact import format_amount
+from cometbatch.money.exact import format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, GenerationParams, PriceBook
 from cometbatch.run_state import manifest as manifests
@@ -88,7 +88,7 @@ class RunPlan(Struct, frozen=True):
         lines = [
             f"input: {self.job.input.path} ({self.rows:,} rows, {len(self.input.columns)} columns)",
             f"output: {self.job.output.path}",
-            f"way to the service: {self.way}",
+            f"connection: {self.way}",
             *self._state(),
             "first request:",
             *_indented(self.first_request),
@@ -99,7 +99,7 @@ class RunPlan(Struct, frozen=True):
 
     def _state(self) -> Iterator[str]:
         if self.done:
-            yield f"carries on: {self.done:,} rows are done, {self.rows - self.done:,} remain"
+            yield f"resumes: {self.done:,} rows are done, {self.rows - self.done:,} remain"
         if self.unrenderable:
             yield f"{self.unrenderable:,} rows can't be rendered and will fail; the first: {self.first_problem}"
 
@@ -115,9 +115,9 @@ class RunPlan(Struct, frozen=True):
     def _cost(self) -> str:
         if self.cost_usd is None:
             return "unknown: there is no price (set prices)"
-        likely = "" if self.likely_cost_usd is None else f", likely ${format_amount(self.likely_cost_usd)}"
+        likely = "" if self.likely_cost_usd is None else f", likely {format_rounded(self.likely_cost_usd)}"
         bound = "at most about" if self.job.params.max_output_tokens is not None else "about"
-        return f"{bound} ${format_amount(self.cost_usd)}{likely} (prices: {self.prices.source})"
+        return f"{bound} {format_rounded(self.cost_usd, up=True)}{likely} (prices: {self.prices.source})"
 
 
 def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan:

@@ -18,7 +18,7 @@ from cometbatch.results.columns import answered_in
 
 Bar: TypeAlias = "tqdm[NoReturn]"  # it counts; it iterates over nothing
 
-DRAWN_EVERY_S = 0.1  # seconds between two drawings while outcomes come; more often is faster than an eye
+DRAWN_EVERY_S = 0.2  # seconds between two drawings while outcomes come; more often is no use to an eye
 SAMPLE_EVERY_S = 1.0  # seconds between two samples of the row count
 SAMPLES = 300  # the rate is that of the later half of them: at most the last 2.5 minutes
 USUAL_TERMINAL = (80, 24)  # columns and lines, for terminals that do not know their size
@@ -35,12 +35,14 @@ class Progress:
 
     def __init__(self, rows: int, done: Tally, *, on: bool | None = None, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
+        self._separator = SEPARATOR if _can_say(self._stream, SEPARATOR) else ASCII_SEPARATOR
         self._rows, self._done = rows, done.calls
         self._incomplete, self._failed = done.incomplete, done.failed
         self._cost: Decimal = done.cost_usd
         self._unpriced = done.unpriced
         self._in_flight = 0
         self._waiting_for = ""
+        self._room = USUAL_TERMINAL[0]
         self._started = time.monotonic()
         self._samples = deque([(self._started, self._done)], maxlen=SAMPLES)
         self._next_draw = 0.0
@@ -97,6 +99,7 @@ class Progress:
 
     def _show(self) -> None:
         self._bar = tqdm(total=self._rows, file=self._stream, bar_format="{desc}", **_shape(self._stream))
+        self._room = self._columns()
         self._update()
 
     def _update(self) -> None:
@@ -104,6 +107,7 @@ class Progress:
         self._next_draw = now + DRAWN_EVERY_S
         if now - self._samples[-1][0] >= SAMPLE_EVERY_S:
             self._samples.append((now, self._done))
+            self._room = self._columns()
         self._draw(lambda: self._bar.set_description_str(self._line(now)))
 
     def _draw(self, draw: Callable[[], object]) -> None:
@@ -120,20 +124,22 @@ class Progress:
         self._cost = functools.reduce(EXACT.add, known, self._cost)
 
     def _line(self, now: float) -> str:
-        """The pieces that there is room for. The last column stays free, where some terminals begin a new line."""
-        room = (self._bar.format_dict["ncols"] or USUAL_TERMINAL[0]) - 1
-        separator = SEPARATOR if _can_say(self._stream, SEPARATOR) else ASCII_SEPARATOR
+        """The pieces that there is room for."""
         pieces = self._pieces(now)
         leaving = iter(LEAVES_FIRST)
-        while len(line := separator.join(filter(None, pieces.values()))) > room:
+        while len(line := self._separator.join(filter(None, pieces.values()))) > self._room:
             if (name := next(leaving, None)) is None:
-                return line[: max(0, room)]
+                return line[: self._room]
             pieces.pop(name)
         return line
 
+    def _columns(self) -> int:
+        """The terminal's width as it is now. The last column stays free: some terminals begin a new line there."""
+        return max(0, (self._bar.format_dict["ncols"] or USUAL_TERMINAL[0]) - 1)
+
     def _pieces(self, now: float) -> dict[str, str]:
         """The line's pieces by name, in their order; "" where there is nothing to tell."""
-        then, done_then = self._samples[len(self._samples) // 2]
+        then, done_then = self._samples[(len(self._samples) - 1) // 2]
         rate = (self._done - done_then) / (now - then) if now > then else 0.0
         left = self._rows - self._done
         share = 100 * self._done // self._rows if self._rows else 100

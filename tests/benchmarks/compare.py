@@ -1,4 +1,4 @@
-"""The benchmark: every figure that the README states, measured on this machine, and whether it meets its bar.
+"""The benchmark: every figure that docs/performance.md states, measured on this machine, and whether it meets its bar.
 
     .venv/bin/python -m tests.benchmarks.compare                      # every case; an hour or two, mostly the rivals
     .venv/bin/python -m tests.benchmarks.compare rivals --rounds 3    # one case
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Every figure of the README, on this machine.")
+    parser = argparse.ArgumentParser(description="Every figure of docs/performance.md, on this machine.")
     parser.add_argument("cases", nargs="*", metavar="case", help=", ".join(CASES))
     parser.add_argument(
         "--rows", type=_numbers, help="rows of every case that is measured; some take several: 100,1000"

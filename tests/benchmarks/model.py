@@ -1,4 +1,4 @@
-"""What a run takes: rows an hour and dollars of machine, from the measured figures; the README shows the table.
+"""What a run takes: rows an hour and dollars of machine, from the measured figures; docs/performance.md shows it.
 
     .venv/bin/python -m tests.benchmarks.model
 
@@ -8,7 +8,7 @@ do. The machine is paid for as long as the run lasts. What the service charges, 
 
 import sys
 
-CPU_MS = 0.20  # a row, whole process, on the machine that the README names: more than any case at full speed took
+CPU_MS = 0.20  # a row, whole process, on the machine of docs/performance.md: more than any case at full speed took
 MACHINE_USD = 0.05  # an hour of one core with 1 GiB of memory, about what cloud providers ask for
 ROWS = (1_000, 1_000_000, 100_000_000)
 LATENCIES_S = (1, 10, 60)
@@ -23,7 +23,7 @@ def rows_per_s(in_flight: int, latency_s: float) -> float:
 
 
 def markdown() -> str:
-    """The table for the README."""
+    """The table for docs/performance.md."""
     heads = ["answers take", "in flight", "rows an hour", *(f"{rows:,} rows" for rows in ROWS)]
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for latency_s in LATENCIES_S:

@@ -1,4 +1,4 @@
-"""The README's two pictures, drawn from raw results: CPU for each row beside the rivals', and memory against rows.
+"""The pictures of docs/performance.md, from raw results: CPU for each row beside the rivals', and memory against rows.
 
     .venv/bin/python -m tests.benchmarks.pictures tests/benchmarks/results/raw.jsonl
 
@@ -135,7 +135,7 @@ def _svg(height: float, title: str, said: str, parts: Iterable[str], note: str) 
 
 def main() -> None:
     """Draw what there are results for."""
-    parser = argparse.ArgumentParser(description="The README's two pictures.")
+    parser = argparse.ArgumentParser(description="The two pictures of docs/performance.md.")
     parser.add_argument("raw", type=Path, help="raw results of the benchmark")
     raw = parser.parse_args().raw
     records = Records(read(raw))
