@@ -327,7 +327,7 @@ from cometbatch.prompt.template import compile_prompt
 from cometbatch.records import GenerationParams
 import msgspec
 
-print(lib._pandas_api.have_pandas, file=sys.stderr)
+print("pandas:", lib._pandas_api.have_pandas, file=sys.stderr)
 template = compile_prompt([("user", "{{ a }}, {{ a|tojson }}")], GenerationParams())
 kinds = [pa.timestamp(unit, zone) for unit in ("s", "us", "ns") for zone in (None, "UTC", "Europe/Berlin", "+02:00")]
 kinds += [pa.duration("s"), pa.duration("ns"), pa.time64("us"), pa.time64("ns")]
@@ -347,25 +347,38 @@ for kind in kinds:
 """
 
 
-def prompts_beside(folder: pathlib.Path, modules: dict[str, str], **environment: str) -> tuple[str, bool]:
-    """The prompts of moments and spans in all places, beside these modules; and whether pyarrow takes pandas for there.
-
-    They are made in a process of its own, which finds these modules before any others of their names.
-    """
+def beside(folder: pathlib.Path, modules: dict[str, str], script: str, **environment: str) -> tuple[str, str]:
+    """What a script prints, on both streams, in a process that finds these modules before others of their names."""
     for name, content in modules.items():
         (folder / f"{name}.py").write_text(content)
     found = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT)))}
-    command = [sys.executable, "-c", PROMPTS_OF_ALL_TYPES]
-    done = subprocess.run(command, env=found, capture_output=True, text=True, check=True)
-    return done.stdout, done.stderr.strip() == "True"
+    done = subprocess.run([sys.executable, "-c", script], env=found, capture_output=True, text=True, check=True)
+    return done.stdout, done.stderr
+
+
+NOTHING_INSTALLED = dict.fromkeys(("pandas", "pytz", "tzdata"), "raise ImportError")
 
 
 def test_a_prompt_does_not_depend_on_what_is_installed(tmp_path_factory: pytest.TempPathFactory) -> None:
     """With and without pandas, pytz and a database of time zones, all prompts are the same to the last byte."""
-    nothing = dict.fromkeys(("pandas", "pytz", "tzdata"), "raise ImportError")
-    bare, has_pandas = prompts_beside(tmp_path_factory.mktemp("bare"), nothing, PYTHONTZPATH="")
-    assert not has_pandas
-    assert "1970-01-01 00:00:00.000001001" in bare
-    beside_pandas, has_pandas = prompts_beside(tmp_path_factory.mktemp("pandas"), {"pandas": STUB_OF_PANDAS})
-    assert has_pandas
-    assert beside_pandas == bare
+    bare = beside(tmp_path_factory.mktemp("bare"), NOTHING_INSTALLED, PROMPTS_OF_ALL_TYPES, PYTHONTZPATH="")
+    full = beside(tmp_path_factory.mktemp("pandas"), {"pandas": STUB_OF_PANDAS}, PROMPTS_OF_ALL_TYPES)
+    assert (bare[1], full[1]) == ("pandas: False\n", "pandas: True\n")
+    assert "1970-01-01 00:00:00.000001001" in bare[0]
+    assert bare[0] == full[0]
+
+
+ANSWERS_READ_BACK = """
+from datetime import UTC, datetime
+from cometbatch.records import Failed, Failure
+from cometbatch.results.columns import outcomes_table, read_outcomes
+
+moment = datetime(2026, 9, 1, 12, tzinfo=UTC)
+outcome = Failed(0, None, 0, None, moment, None, Failure("template", "no"))
+print(read_outcomes(outcomes_table([outcome]), 0)[0].finished_at == moment)
+"""
+
+
+def test_answers_are_read_back_without_a_database_of_time_zones(tmp_path: pathlib.Path) -> None:
+    """The moments in a result are in UTC, which needs no data of the machine."""
+    assert beside(tmp_path, NOTHING_INSTALLED, ANSWERS_READ_BACK, PYTHONTZPATH="") == ("True\n", "")

@@ -175,9 +175,12 @@ class _Rows:
         self._watch = watch
         self._columns: tuple[str, ...] = ()  # empty until the header is read
         self._size = 0  # bytes read since the last batch was complete
-        self._pending: list[str] = []  # lines of the row that is being read
+        self._line = 0  # on which the last row ended
+        self._blocks: list[tuple[int, str]] = []  # the text since then, in blocks, each with the line before it
         self._begun: list[str] = []  # pieces of a line that is being read
-        self._reader = csv.reader(self._lines(), delimiter=delimiter, strict=True)
+        lines = itertools.chain.from_iterable(io.StringIO(block, newline="") for block in self._whole_lines())
+        self._reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        self._rows = filter(None, self._reader)
 
     def header(self) -> tuple[str, ...]:
         """The cells of the first line that is not blank; empty where there is none."""
@@ -187,25 +190,23 @@ class _Rows:
 
     def take(self, count: int) -> list[list[str]]:
         """The next rows, `count` at most, and about a block of the file at most. Empty at the end."""
-        width = len(self._columns) or None
+        width = len(self._columns)
         rows: list[list[str]] = []
         try:
             with _cells_of_any_length():
-                for row in self._reader:
-                    if len(row) == width or (row and width is None):
-                        rows.append(row)
-                    elif row:
+                for row in itertools.islice(self._rows, count):
+                    if len(row) != width and width:
                         self._refuse_width(len(row))
-                    elif not rows:  # any number of blank lines makes no long row
+                    rows.append(row)
+                    self._line = self._reader.line_num
+                    if self._size:
                         self._size = 0
-                    self._pending.clear()
-                    if self._size or len(rows) == count:
+                        del self._blocks[:-1]
                         break
         except csv.Error:
             self._refuse_quote()
         except UnicodeError as exc:
             self._refuse_byte(exc)
-        self._size = 0
         return rows
 
     # -------------------------------------------------------- from bytes to lines
@@ -229,32 +230,29 @@ class _Rows:
             at_start = at_start and not text
             yield text
 
-    def _lines(self) -> Iterator[str]:
-        """The lines with their ends, as the csv module wants them; only the last one may lack an end."""
-        for block in self._text():
-            for line in io.StringIO(block, newline=""):
-                if not line.endswith(("\n", "\r")):  # the rest of it is in the next block
-                    self._begun.append(line)
-                elif self._begun:
-                    self._begun.append(line)
-                    yield self._whole_line()
-                else:
-                    self._pending.append(line)
-                    yield line
-        if self._begun:
-            yield self._whole_line()
+    def _whole_lines(self) -> Iterator[str]:
+        """The text in blocks that end where a line ends; only the last one may lack a line break."""
+        for text in self._text():
+            end = max(text.rfind("\n"), text.rfind("\r")) + 1
+            if end:
+                yield self._block(text[:end])
+            self._begun.append(text[end:])
+        yield self._block("")
 
-    def _whole_line(self) -> str:
-        line = "".join(self._begun)
+    def _block(self, end: str) -> str:
+        block = "".join((*self._begun, end))
         self._begun.clear()
-        self._pending.append(line)
-        return line
+        self._blocks.append((self._reader.line_num, block))
+        return block
 
     # -------------------------------------------------------- faults
 
-    def _first_line(self) -> int:
-        """The line on which the row in progress begins, as editors count."""
-        return self._reader.line_num - len(self._pending) + 1
+    def _row_lines(self) -> list[str]:
+        """The lines of the row in progress that the csv module has got, without blank lines before it."""
+        before = self._blocks[0][0] if self._blocks else 0
+        lines = io.StringIO("".join(block for _, block in self._blocks), newline="")
+        since = itertools.islice(lines, self._line - before, self._reader.line_num - before)
+        return list(itertools.dropwhile(lambda line: not line.strip("\r\n"), since))
 
     def _column(self, index: int) -> str:
         """A column as a reader would look for it."""
@@ -264,25 +262,26 @@ class _Rows:
     def _refuse_length(self) -> None:
         if self._columns and self._size >= MAX_ROW_SIZE:
             what = f"a row is longer than {MAX_ROW_SIZE:,} bytes; is a quote never closed there?"
-            refuse(self._path, what, self._first_line())
+            refuse(self._path, what, self._line + 1)
         if not self._columns and self._size >= MAX_HEADER_SIZE:
             what = f"the header is longer than {MAX_HEADER_SIZE:,} bytes; is a quote never closed there?"
-            refuse(self._path, what, self._first_line())
+            refuse(self._path, what, self._line + 1)
 
     def _refuse_width(self, found: int) -> NoReturn:
-        start = shown("".join(self._pending).rstrip("\r\n"))
+        lines = self._row_lines()
+        start = shown("".join(lines).rstrip("\r\n"))
         refuse(
             self._path,
             f"expected {len(self._columns)} cells as in the header, found {found}; the row begins {start}; "
             f"put quotes around cells that contain {self._delimiter!r}, quotes or line breaks",
-            self._first_line(),
+            self._reader.line_num - len(lines) + 1,
         )
 
     def _refuse_quote(self) -> NoReturn:
         """Say which quote is wrong: the csv module only says that one is."""
-        text = "".join(self._pending)
+        lines = self._row_lines()
+        text, first = "".join(lines), self._reader.line_num - len(lines) + 1
         column, opened, closed = _wrong_quote(text, self._delimiter)
-        first = self._first_line()
         if closed is None:
             what = 'the quote that opens here is never closed; close it, or double a quote that is text ("")'
         else:
@@ -296,7 +295,7 @@ class _Rows:
         """Say in which line and cell the byte lies that is not text."""
         begun = "".join(self._begun)
         with _cells_of_any_length():
-            cells = next(csv.reader([*self._pending, begun], delimiter=self._delimiter), [])
+            cells = next(csv.reader([*self._row_lines(), begun], delimiter=self._delimiter), [])
         place = self._column(max(len(cells), 1) - 1)
         found = "this"
         if isinstance(cause, UnicodeDecodeError) and cause.object:

@@ -115,7 +115,7 @@ class Source(Struct, frozen=True):
                 refuse(self.path, CHANGED)
             with self.layout.feed(file.raw, identity) as feed:
                 cursor = _Cursor(feed)
-                for partition in partitions:  # what fails in there is the caller's: not to be taken for the input's
+                for partition in partitions:  # an error raised in there is the caller's, not the input's
                     yield self._table(file, cursor, partition)
 
     def _table(self, file: OpenFile, cursor: "_Cursor", partition: Partition) -> pa.Table:

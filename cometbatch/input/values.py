@@ -34,13 +34,13 @@ def row_values(table: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, ob
     names = list(dict.fromkeys(columns))
     chosen = table.select(names)
     for start in range(0, table.num_rows, SLICE_ROWS):
-        converted = [values(column) for column in chosen.slice(start, SLICE_ROWS).columns]
+        converted = [python_values(column) for column in chosen.slice(start, SLICE_ROWS).columns]
         bare: Iterable[tuple[object, ...]] = itertools.repeat((), min(SLICE_ROWS, table.num_rows - start))
         cells = zip(*converted, strict=True) if converted else bare
-        yield from (dict(zip(names, row)) for row in cells)  # noqa: B905 - of one length as made; to ask takes half as long
+        yield from (dict(zip(names, row)) for row in cells)  # noqa: B905 - all have one length; strict adds half of the time
 
 
-def values(column: pa.ChunkedArray) -> list[object]:
+def python_values(column: pa.ChunkedArray) -> list[object]:
     """The values of a column as Python values; null is None."""
     if len(column.chunks) == 1:
         return _values(column.chunk(0))

@@ -14,6 +14,7 @@ import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
+from cometbatch.input.values import python_values
 from cometbatch.records import Answered, Completion, Failed, Failure, FinishReason, Outcome, Record
 
 Getter: TypeAlias = Callable[[Any], object]
@@ -360,7 +361,7 @@ def read_outcomes(
     code of an error (it is in the message), the detail of a succeeded answer.
     """
     names = [column.name for column in columns]
-    rows = zip(*(table.column(prefix + name).to_pylist() for name in names), strict=True)
+    rows = zip(*(python_values(table.column(prefix + name)) for name in names), strict=True)
     return [
         _outcome(ordinal, dict(zip(names, cells, strict=True)), columns)
         for ordinal, cells in enumerate(rows, first_ordinal)
