@@ -181,4 +181,4 @@ def test_the_manifest_is_plain_json() -> None:
     """Other programs can read it too."""
     plain = msgspec.json.decode(manifests.encode(manifest_of(FINGERPRINT)))
     assert plain["run_id"] == "0123abcd"
-    assert plain["prices"]["rates"]["input"] == "0.50"
+    assert plain["targets"][0]["prices"]["rates"]["input"] == "0.50"

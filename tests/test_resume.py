@@ -122,7 +122,7 @@ def test_a_foreign_part_is_refused(tmp_path: Path) -> None:
     """A part of another run is no row of this one."""
     run = half_way(tmp_path)
     run.manifest = msgspec.structs.replace(run.manifest, run_id="another")
-    for path in [*run.directory.journals.folder.iterdir(), *run.directory.marks_since(0)]:
+    for path in [*run.directory.journals.folder.iterdir(), *run.directory.path.glob("sessions/*")]:
         path.unlink()
     with pytest.raises(CheckpointError, match=r"00000\.part"):
         run.look()

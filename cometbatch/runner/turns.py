@@ -6,8 +6,9 @@ run runs several times as fast; and no call needs a task.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -139,12 +140,12 @@ class Runner:
         """What keeps the next request back, in a few words for a person; "" where nothing does."""
         pause_s = self._limits.paused_until - self._time()
         if pause_s > 0:
-            return f"pushback until {self._now() + timedelta(seconds=pause_s):%H:%M:%S} UTC"
+            return f"service asks to wait {math.ceil(pause_s)} s"
         if self._window is not None and self._window.is_probing:
-            return "the service: nothing answers, probing"
+            return "no answers, probing"
         if self._sender.blocked_by == "budget":
-            return "the budget: what is in flight may use up the rest"
-        return "the rate limit" if self._sender.blocked_by == "limit" else ""
+            return "budget"
+        return "rate limit" if self._sender.blocked_by == "limit" else ""
 
     def silence(self) -> str:
         """What a person should know who waits for answers in vain; "" where there is nothing to tell."""
