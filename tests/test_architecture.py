@@ -36,7 +36,7 @@ OWNERS = {
     "aiohappyeyeballs": {"transport"},
     "aiolimiter": {"limiting"},
     "click": {"cli"},
-    "fcntl": {"run_state"},
+    "fcntl": {"store"},
     "httptools": {"transport"},
     "jinja2": {"prompt"},
     "polars": {"commands"},
@@ -160,3 +160,30 @@ def test_no_import_hides_in_a_function(module: str) -> None:
 def test_no_module_is_a_drawer_for_odds_and_ends() -> None:
     """A helper lives with its owner."""
     assert not {path.stem for path in MODULES.values()} & {"utils", "helpers", "common", "base", "misc"}
+
+
+MAX_FILE_LINES, MAX_CLASS_LINES, MAX_METHODS, MAX_FUNCTION_LINES, MAX_ROOT_FILES = 600, 250, 20, 60, 8
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_nothing_is_too_large_to_be_read_at_once(module: str) -> None:
+    """Files, classes and functions stay within what a reader can hold: beyond that they have several tasks."""
+    text = MODULES[module].read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef):
+            methods = [each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+            assert len(methods) <= MAX_METHODS, f"{node.name} has {len(methods)} methods"
+            assert lines_of(node) <= MAX_CLASS_LINES, f"{node.name} has {lines_of(node)} lines"
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert lines_of(node) <= MAX_FUNCTION_LINES, f"{node.name} has {lines_of(node)} lines"
+
+
+def lines_of(node: ast.stmt) -> int:
+    """How many lines a definition takes."""
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_few_files_lie_beside_the_folders() -> None:
+    """A newcomer sees folders, each for one concern."""
+    assert len([path for path in PACKAGE.iterdir() if path.is_file()]) <= MAX_ROOT_FILES
