@@ -224,6 +224,7 @@ def _sentences(*said: str) -> str:
 
 
 def summary_of(job: Job, run: Run, *, finished: bool, **session: Any) -> RunSummary:
+    """What a run has come to by now; `session` holds what this session alone knows."""
     return RunSummary(
         run_id=run.manifest.run_id,
         output=job.output.path,
