@@ -214,7 +214,7 @@ def _report(report: Report, *, as_json: bool, warn: bool = True) -> None:
         sys.exit(CLOSED_PIPE)
 
 
-def _way_on(stopped: cometbatch.RunStoppedError) -> str:
+def _way_on(stopped: "cometbatch.RunStoppedError") -> str:
     """The same command, but where the job has to be corrected first, so that just the same would stop the same."""
     if stopped.fix in CORRECTED_IN_THE_JOB:
         return f"Correct the job, then run it again: {_same_command()}"

@@ -309,10 +309,8 @@ def test_a_budget_refuses_what_lets_the_service_add_input(bench: Workbench, step
 
 def test_a_budget_that_may_be_passed_is_warned_of(bench: Workbench) -> None:
     """`budget.allow_unbounded` runs all the same, and says before what may happen."""
-    extra = {"web_search_options": {}}
-    job = bench.job(
-        budget={"max_cost_usd": 1, "allow_unbounded": True}, params={"max_output_tokens": 64, "extra": extra}
-    )
+    params = {"max_output_tokens": 64, "extra": {"web_search_options": {}}}
+    job = bench.job(budget={"max_cost_usd": 1, "allow_unbounded": True}, params=params)
     summary = carry_out(job, simulator())
     assert summary.all_succeeded
     assert any("budget may be passed" in words and "web_search_options" in words for words in summary.warnings)
