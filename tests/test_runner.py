@@ -272,6 +272,14 @@ def test_real_token_use_is_paid_by_the_next_calls() -> None:
     assert service.sent[-1][0] == pytest.approx(7 * 10, rel=0.1)
 
 
+def test_a_large_prompt_is_not_overtaken_by_small_ones_under_a_limit() -> None:
+    """Calls leave in the order of the input, whatever their size: the one in hand is waited for."""
+    sizes = [3, 90, 1, 40, 2, 2, 75, 1]
+    rows = RowsInMemory([row_request(row, estimated_tokens=size) for row, size in enumerate(sizes)])
+    _, service = carry(rows, always(answer(), latency=0.0), limits=Limits(tokens_per_minute=600))
+    assert service.rows == list(range(len(sizes)))
+
+
 # -- pushback --------------------------------------------------------------------------------------------------------
 
 

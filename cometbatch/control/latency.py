@@ -1,19 +1,34 @@
 """How long answers take, and whether they take longer because of us. Pure.
 
-Latencies of models have long tails and differ from row to row, so that a mean says little: a slow service is told by
-the median of the last answers, and only as long as a smaller window is found to help.
+Latencies of models have long tails and differ from row to row, so a mean says little. A slow service is told by the
+median of the last answers, and only while a smaller window is found to help.
 """
 
 import math
 from collections import deque
 from collections.abc import Collection
+from typing import Final
 
-TICK_S = 0.001  # of uvloop's clock, which tells whole milliseconds
-SMOOTHING = 0.1  # weight of the newest answer in the running latency
-TYPICAL_OF = 32  # answers whose median is the typical latency: a mean would take every long answer for a slow service
-TYPICAL_EVERY = 8  # answers
-BASE_DRIFT = 1.016  # per look at the typical latency: the base forgets, since services change
-HELPED = 0.9  # of the latency before a cut: if it is not below that after it, it is no queue of ours
+TICK_S: Final = 0.001
+"""Seconds: the resolution of uvloop's clock. A shorter latency counts as one tick."""
+
+SMOOTHING: Final = 0.1
+"""Weight of the newest answer in the mean latency. A larger weight follows single answers; a smaller one is slower to
+notice a change."""
+
+TYPICAL_OF: Final = 32
+"""Answers whose median is the typical latency. Fewer jump about; more notice a slow service later."""
+
+TYPICAL_EVERY: Final = 8
+"""Answers from one look at the typical latency to the next. Fewer cost more CPU."""
+
+BASE_DRIFT: Final = 1.016
+"""Factor by which the base latency rises at each look, so that it is forgotten in time: services change. A larger one
+mistakes a long queue for the usual latency."""
+
+HELPED: Final = 0.9
+"""Share of the latency before a cut of the window. Where the latency stays above it, the cut has not helped: the
+service is slow for another reason than our requests."""
 
 
 class Latencies:
@@ -26,8 +41,8 @@ class Latencies:
         self._base = math.inf
         self._last: deque[float] = deque(maxlen=TYPICAL_OF)
         self._count = 0
-        self._noted: float | None = None  # the typical latency when it was last answered with a cut,
-        self._noted_at = -TYPICAL_OF  # and how many answers there had been
+        self._noted: float | None = None  # the typical latency at the last cut; None where its latency is accepted
+        self._noted_at = -TYPICAL_OF  # the number of answers at the last cut
 
     @property
     def any(self) -> bool:
@@ -36,12 +51,12 @@ class Latencies:
 
     @property
     def longest(self) -> float:
-        """Of the last answers."""
+        """The longest latency of the last answers, in seconds."""
         return max(self._last, default=self.mean or 0.0)
 
     @property
     def spread(self) -> float | None:
-        """Over which a window of sends is spread: a few long answers must not hold back the others."""
+        """Seconds over which a window of sends is spread: a few long answers must not hold back the others."""
         if self.mean is None or self._typical is None:
             return self.mean
         return min(self.mean, self._typical)
@@ -65,12 +80,12 @@ class Latencies:
         self._noted, self._base, self.inflation = None, self._typical or math.inf, 1.0
 
     def forget(self) -> None:
-        """What came last is no measure of what comes next; the base stays."""
+        """The last answers are no measure of the next ones; the base stays."""
         self._last.clear()
         self.inflation = 1.0
 
     def add(self, latency_s: float) -> None:
-        """One more answer. What took less time than the clock can tell took a tick: a base of 0 would tell nothing."""
+        """One more answer. A latency that the clock can't tell counts as a tick: a base of 0 would tell nothing."""
         latency_s = max(latency_s, TICK_S)
         known = latency_s if self.mean is None else self.mean
         self.mean = known + SMOOTHING * (latency_s - known)

@@ -1,43 +1,106 @@
 """How much may be in flight, and how fast it may leave: finds by itself what the service sustains. Pure, told the time.
 
-Three laws, one for each way in which a service says that it is enough. It refuses: then the rate of sending is cut to
-what passed (`sustained`). It gets slower, or lets requests time out: then the window of requests in flight is cut to
-what was really answered, at most once per round trip. It answers nothing any more: then a few probes at growing
-intervals take the place of both, and the first answer opens the window again, quickly up to where it was.
+There are three laws, one for each way in which a service shows its limit. It refuses: then the rate of sending is cut
+to what passed (`rate`). It gets slower, or lets requests time out: then the window of requests in flight is cut to what
+was really answered, at most once per round trip. It answers nothing any more: then a few probes at growing intervals
+take the place of both, and the first answer opens the window again, quickly up to where it was.
 
-Otherwise the window grows while it is used, and sends are spread over the round trip, so that a service which counts
-per second sees no bursts.
+Otherwise the window grows while it is used. Sends are spread over the round trip, so that a service that counts per
+second sees no bursts.
 """
 
 import math
+from typing import Final
 
 from cometbatch.control.latency import Latencies
 from cometbatch.control.rate import AdaptiveRate
 
-START = 8.0  # requests in flight before anything is known
-START_SPACING_S = 0.02  # between sends, before there was any answer
-LEAST_SPACING_S = 1e-6
-AHEAD_S = 0.005  # of its time a request may leave: thousands a second leave some at a time, and a timer each costs more
-RAMP_S = 0.5  # after which, before there was any reply, more may be in flight: it may take a minute to come
-RAMP = 2.0  # times as much,
-RAMP_TO = 64.0  # up to this
-FAST_GROWTH = 1.25  # per answer below the threshold: twice as much each round trip, and each second of a longer one
-LONGEST_ROUND_S = 8.0  # that growth makes up for
-SLOW_GROWTH = 0.02  # share of the window per round trip, times the round trips since the last cut
-MOST_GROWTH = 0.5  # share of the window per round trip, at most, above the threshold
-CUT = 0.9  # what a cut leaves of the window at most, and
-HARD_CUT = 0.7  # at least; in between it is what was answered in the last round trip
-INFLATED = 3.0  # times the base latency, from which the window grows no more,
-FAR_INFLATED = 6.0  # and from which it is cut
-OUTAGE_FAILURES = 4  # failures in a row that mean nothing answers, where they last for a round trip,
-SHORTEST_OUTAGE_S, LONGEST_OUTAGE_S = 0.2, 0.5  # within these bounds
-OUTAGE_PASSES = 0.1  # share of what is sent that may go without a reply in an outage: it was refused a moment later
-LATE = 2.0  # times as long as it took since the failures began: an answer that is none from before them
-STALL_S = 2.0  # without any reply while the window is full, at least, after which what is in flight is given up on:
-STALL_TIMES = 2.0  # as long as any of the last answers took
-REOPEN = 0.5  # share of the window before an outage that the first answer after it opens
-FIRST_PROBE_S = 0.25
-LAST_PROBE_S = 1.0  # probes this far apart notice soon enough that an outage is over
+# -- the start -------------------------------------------------------------------------------------------------------
+
+START: Final = 8.0
+"""Requests in flight before anything is known of the service. More may be refused at once; fewer start more slowly."""
+
+START_SPACING_S: Final = 0.02
+"""Seconds between two sends before the first answer."""
+
+RAMP_S: Final = 0.5
+"""Seconds without any reply, after which the window opens further: the first answer may take a minute to come."""
+
+RAMP: Final = 2.0
+"""Times the window, each time that it opens before the first answer."""
+
+RAMP_TO: Final = 64.0
+"""Requests in flight, at most, before the first answer. A higher bound risks more on an unknown service."""
+
+# -- sending ---------------------------------------------------------------------------------------------------------
+
+MIN_SPACING_S: Final = 1e-6
+"""Seconds between two sends, at least, so that a spacing is never 0."""
+
+AHEAD_S: Final = 0.005
+"""Seconds by which a request may leave ahead of its time. Thousands a second then leave some at a time; with less,
+each of them costs a timer, and with more, a service that counts sees bursts."""
+
+# -- growth and cuts -------------------------------------------------------------------------------------------------
+
+FAST_GROWTH: Final = 1.25
+"""Requests by which the window grows per answer, below the threshold: it doubles each round trip, and each second of a
+round trip that takes longer than one."""
+
+MAX_ROUND_S: Final = 8.0
+"""Seconds of a round trip that this growth makes up for. A longer one grows the window no faster."""
+
+SLOW_GROWTH: Final = 0.02
+"""Share of the window by which it grows per round trip above the threshold, for each round trip since the last cut."""
+
+MAX_GROWTH: Final = 0.5
+"""Share of the window by which it grows per round trip above the threshold, at most."""
+
+CUT: Final = 0.9
+"""Share of the window that a cut leaves at most: one that leaves more does not show whether it helps."""
+
+HARD_CUT: Final = 0.7
+"""Share of the window that a cut leaves at least. Between both, it leaves what was answered in the last round trip."""
+
+INFLATED: Final = 3.0
+"""Times the base latency. Above it, the window does not grow."""
+
+FAR_INFLATED: Final = 6.0
+"""Times the base latency. Above it, the window is cut: answers wait in a queue that we fill."""
+
+# -- outages ---------------------------------------------------------------------------------------------------------
+
+OUTAGE_FAILURES: Final = 4
+"""Failures in a row. From this many on, where they last for a round trip, nothing answers."""
+
+MIN_OUTAGE_S: Final = 0.2
+"""Seconds that these failures last at least, however short a round trip is."""
+
+MAX_OUTAGE_S: Final = 0.5
+"""Seconds after which they are an outage, however long a round trip is."""
+
+OUTAGE_PASSES: Final = 0.1
+"""Share of what was sent since the failures began that may be without a reply. Where more is, it may still be answered,
+and there is no outage: refusals come at once."""
+
+LATE: Final = 2.0
+"""Times as long as an answer took. Failures that began earlier than that before it are over: it was sent after them."""
+
+STALL_S: Final = 2.0
+"""Seconds without any reply while the window is full, at least, before what is in flight counts as stuck."""
+
+STALL_TIMES: Final = 2.0
+"""Times the longest of the last latencies, without any reply while the window is full, before what is in flight counts
+as stuck. Then it is probed around."""
+
+REOPEN: Final = 0.5
+"""Share of the window before an outage that the first answer after it opens again. The rest grows quickly."""
+
+FIRST_PROBE_S: Final = 0.25
+"""Seconds to the first probe of an outage; each further failure doubles the interval."""
+
+LAST_PROBE_S: Final = 1.0
+"""Seconds between probes, at most: so the end of an outage is noticed soon enough."""
 
 
 class ConcurrencyWindow:
@@ -61,7 +124,7 @@ class ConcurrencyWindow:
         self._probing_since = math.inf
         self._resumed_at = -math.inf  # the last time that probing ended
         self._replied_at = math.inf
-        self._stuck = 0  # in flight since before `_stuck_since`, and given up on
+        self._stuck = 0  # requests in flight since before `_stuck_since`, whose answers nobody expects any more
         self._stuck_since = math.inf
         self._round_began = -math.inf
         self._round_answers = 0
@@ -91,7 +154,7 @@ class ConcurrencyWindow:
         return 0.0
 
     def _wait_for_slot_s(self, now: float, in_flight: int) -> float:
-        """Until the window opens, or until what fills it is known to be stuck: then that is probed around."""
+        """Seconds until the window opens, or until the requests that fill it count as stuck, and are probed around."""
         if self._may_ramp():
             return self._ramped_at + RAMP_S - now
         left = self._replied_at + max(STALL_S, STALL_TIMES * self._latencies.longest) - now
@@ -111,11 +174,11 @@ class ConcurrencyWindow:
             return
         spread = START_SPACING_S if self._latencies.spread is None else self._latencies.spread / self._window
         self._is_rate_bound = 1 / self._rate.per_s > spread
-        self._spacing_s = max(spread, 1 / self._rate.per_s, LEAST_SPACING_S)
+        self._spacing_s = max(spread, 1 / self._rate.per_s, MIN_SPACING_S)
         self._next_send = max(now, self._next_send) + self._spacing_s
 
     def answered(self, now: float, latency_s: float) -> None:
-        """An answer came, after so many seconds."""
+        """An answer came, this many seconds after its request."""
         self._failures.was_answered = True
         self._replied(now, now - latency_s)
         if self._is_well_again(now, latency_s):
@@ -133,7 +196,7 @@ class ConcurrencyWindow:
             self._grow(now)
 
     def _answer_inflation(self, now: float) -> None:
-        """Cut, and see whether that helps: answers that take as long after it take long for another reason."""
+        """Cut, and see whether that helps: where answers take as long afterwards, they are slow for another reason."""
         if self._latencies.is_lasting:
             self._latencies.accept()
         elif self._latencies.is_fresh:
@@ -141,9 +204,9 @@ class ConcurrencyWindow:
             self._cut(now)
 
     def refused(self, now: float, sent_at: float, pause_s: float = 0.0) -> None:
-        """The service refused for lack of capacity; everyone waits so long for it."""
+        """The service refused for lack of capacity; everyone pauses for this time."""
         self.failed(now, sent_at)
-        # What was in flight together when a pause was asked for is one piece of news.
+        # Requests that were in flight together when a pause was asked for bring the news only once.
         is_news = sent_at >= self._rate.refused_at or not pause_s
         if is_news and not self.is_probing:
             self._rate.refused(now, pause_s, 1 / self._spacing_s)
@@ -181,7 +244,7 @@ class ConcurrencyWindow:
         return True
 
     def _is_well_again(self, now: float, latency_s: float) -> bool:
-        """Whether an answer says so, and is none that was under way when the failures began and comes as usual."""
+        """Whether an answer shows it: one that was under way when the failures began, and comes as usual, does not."""
         since = now - min(self._failures.since, self._probing_since)
         return latency_s <= since or since > LATE * latency_s
 
@@ -209,18 +272,18 @@ class ConcurrencyWindow:
 
     def _grow(self, now: float) -> None:
         latency = self._latencies.mean or 1.0
-        seconds = min(max(1.0, latency), LONGEST_ROUND_S)
+        seconds = min(max(1.0, latency), MAX_ROUND_S)
         if self._window < self._threshold:
             self._window += FAST_GROWTH * seconds
         else:
             round_trips = (now - self._last_cut) / latency
-            share = min(SLOW_GROWTH * round_trips * seconds, MOST_GROWTH * seconds)
+            share = min(SLOW_GROWTH * round_trips * seconds, MAX_GROWTH * seconds)
             self._window += max(1.0, self._window * share) / self._window
         self._window = min(self._window, self._ceiling)
         self._was_full = False
 
     def _cut(self, now: float) -> None:
-        """At most once per round trip: what was sent before a cut tells nothing of the window after it."""
+        """Cut the window, at most once per round trip: requests sent before a cut tell nothing of what comes after."""
         latency = self._latencies.mean or 0.0
         if now - self._last_cut < latency:
             return
@@ -232,13 +295,13 @@ class ConcurrencyWindow:
 
 
 class _Failures:
-    """Those in a row, without an answer that says that all is well; times in seconds."""
+    """Failures in a row, with no answer that shows that all is well; times in seconds."""
 
     def __init__(self) -> None:
         self.count = 0
         self.since = math.inf
         self.sent = 0  # requests since the first of them
-        self.was_answered = False  # by what was under way when they began
+        self.was_answered = False  # a request that was under way when they began
 
     def add(self, now: float) -> None:
         """One more."""
@@ -247,8 +310,8 @@ class _Failures:
         self.count += 1
 
     def are_outage(self, now: float, latency_s: float) -> bool:
-        """Whether nothing answers any more: not where some of what was sent since is still under way."""
-        round_trip = min(max(latency_s, SHORTEST_OUTAGE_S), LONGEST_OUTAGE_S)
+        """Whether nothing answers any more: not where some requests sent since are still under way."""
+        round_trip = min(max(latency_s, MIN_OUTAGE_S), MAX_OUTAGE_S)
         if self.count < OUTAGE_FAILURES or now - self.since < round_trip:
             return False
         return not self.was_answered or self.sent - self.count <= max(1.0, OUTAGE_PASSES * self.sent)

@@ -81,7 +81,9 @@ class Books:
             call.input_above_bytes = max(call.input_above_bytes, above)
         if cost_usd is None and (booked := self._bounds.max_cost(request)) is not None:
             self.add(self._possible_charge(call, "no_token_counts", booked))
-        self._settle(call, booked or NOTHING)
+        if self._budget is not None:
+            self._budget.settle(call.max_cost or NOTHING, booked or NOTHING)
+        call.is_reserved = False
         if self._limits.counts_tokens and usage.input_tokens is not None and usage.output_tokens is not None:
             self._limits.settle(call.charge, request.estimated_tokens, usage.input_tokens + usage.output_tokens)
         return cost_usd
@@ -95,9 +97,6 @@ class Books:
             booked = max_cost or NOTHING
         else:
             self._marks.end(slot.cell, recorded=False)
-        self._settle(call, booked)
-
-    def _settle(self, call: OpenCall, booked: Decimal) -> None:
         if self._budget is not None:
             self._budget.settle(call.max_cost or NOTHING, booked)
         call.is_reserved = False

@@ -6,6 +6,8 @@ task of its own, but for the one that reads the input.
 """
 
 import asyncio
+import heapq
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
@@ -16,7 +18,7 @@ from cometbatch.limiting.limits import Limits
 from cometbatch.records import CallRequest, Failed, RejectedAsk
 from cometbatch.runner.books import Books
 from cometbatch.runner.ports import Calls, ExchangeResult, Policy, Service, Stop
-from cometbatch.runner.slots import Backlog, OpenCall, Slot
+from cometbatch.runner.slots import OpenCall, Slot
 
 BACKLOG_PER_SLOT = 4  # calls waiting for another attempt, for each slot; where there are more, no fresh call is read
 
@@ -57,7 +59,8 @@ class Sender:
         self._advance = advance
         self._stop = stop
         self._free = [Slot(arrive) for _ in range(policy.concurrency)]
-        self._backlog = Backlog()
+        self._backlog: list[tuple[float, int, OpenCall]] = []  # a heap, by the time at which each is due
+        self._order = itertools.count()  # of those that are due at the same time, the first to come goes first
         self._max_backlog = BACKLOG_PER_SLOT * policy.concurrency
         self._in_hand: OpenCall | None = None  # the next to leave, whatever is due meanwhile: nobody overtakes it
         self._reading: asyncio.Task[CallRequest | Failed | None] | None = None
@@ -67,12 +70,12 @@ class Sender:
     @property
     def is_finished(self) -> bool:
         """Whether every call has been sent, and no attempt is to come."""
-        is_waiting = self._in_hand is not None or self._reading is not None or len(self._backlog) > 0
+        is_waiting = self._in_hand is not None or self._reading is not None or self._backlog
         return self.is_exhausted and not self.in_flight and not is_waiting
 
     def put_back(self, call: OpenCall, due: float) -> None:
         """Send the call again, not before this time."""
-        self._backlog.add(call, due)
+        heapq.heappush(self._backlog, (due, next(self._order), call))
 
     def give_back(self, slots: Sequence[Slot]) -> None:
         """What these slots sent is concluded."""
@@ -121,16 +124,16 @@ class Sender:
             call, self._in_hand = self._in_hand, None
             return call
         backlog = self._backlog
-        if backlog and backlog.next_due <= now:
-            return backlog.take()
+        if backlog and backlog[0][0] <= now:
+            return heapq.heappop(backlog)[2]
         if not self.is_exhausted and self._reading is None and len(backlog) < self._max_backlog:
             if (fresh := self._ready_call()) is not None:
-                return self._open(fresh, now)
+                return self._open(fresh, now) if self._rejected else OpenCall(fresh, now)
             if not self.is_closed and (self._calls.has_room or self._must_read()):
                 self._reading = asyncio.get_running_loop().create_task(_next_of(self._calls))
                 self._reading.add_done_callback(self._has_read)
         if backlog:
-            self._call_again(backlog.next_due - now)
+            self._call_again(backlog[0][0] - now)
         return None
 
     def _ready_call(self) -> CallRequest | None:
@@ -147,10 +150,8 @@ class Sender:
         return self._held.any and not self._backlog and not self.in_flight
 
     def _open(self, request: CallRequest, now: float) -> OpenCall:
-        call = OpenCall(request, now)
-        if self._rejected and (asks := self._rejected.get(request.ordinal)):
-            call.rejected, call.ask = tuple(asks), len(asks) + 1
-        return call
+        asks = self._rejected.get(request.ordinal, ())
+        return OpenCall(request, now, ask=len(asks) + 1, rejected=tuple(asks))
 
     def _has_read(self, reading: "asyncio.Task[CallRequest | Failed | None]") -> None:
         """The source has a call, or had no more, or is broken."""
@@ -171,7 +172,7 @@ class Sender:
             self._books.add(fresh)
         else:
             now = asyncio.get_running_loop().time()
-            self._backlog.add(self._open(fresh, now), now)
+            self.put_back(self._open(fresh, now), now)
 
     def _lose_calls(self, error: Exception) -> None:
         """No more calls can be had. What is in flight is paid for, and finished all the same."""

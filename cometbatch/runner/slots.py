@@ -1,8 +1,6 @@
 """What the loop keeps of each call and of each request in flight."""
 
 import functools
-import heapq
-import itertools
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -50,27 +48,3 @@ class Slot:
 
     def __init__(self, arrive: Callable[["Slot", ExchangeResult], None]) -> None:
         self.arrive = functools.partial(arrive, self)
-
-
-class Backlog:
-    """Calls that wait for another attempt, each until its time; times on the event loop's clock."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, OpenCall]] = []
-        self._order = itertools.count()  # of equal times the first to come goes first
-
-    def __len__(self) -> int:
-        return len(self._heap)
-
-    @property
-    def next_due(self) -> float:
-        """The time of the first one. Only where there is one."""
-        return self._heap[0][0]
-
-    def add(self, call: OpenCall, due: float) -> None:
-        """Keep a call until this time."""
-        heapq.heappush(self._heap, (due, next(self._order), call))
-
-    def take(self) -> OpenCall:
-        """The first one, which leaves the backlog."""
-        return heapq.heappop(self._heap)[2]

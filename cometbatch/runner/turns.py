@@ -94,7 +94,6 @@ class Runner:
         )
         self._arrived: list[Slot] = []
         self._turn: asyncio.Handle | None = None  # that is due
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._over: asyncio.Future[None] | None = None
         self._stop: Stop | None = None
 
@@ -103,8 +102,7 @@ class Runner:
 
         Raises what the source of calls raised; then nothing more is sent.
         """
-        self._loop = asyncio.get_running_loop()
-        self._over = self._loop.create_future()
+        self._over = asyncio.get_running_loop().create_future()
         try:
             self._advance()
             await self._over
@@ -138,7 +136,7 @@ class Runner:
 
     def waiting_for(self) -> str:
         """What keeps the next request back, in a few words for a person; "" where nothing does."""
-        pause_s = self._limits.paused_until - self._time()
+        pause_s = self._limits.paused_until - _time()
         if pause_s > 0:
             return f"service asks to wait {math.ceil(pause_s)} s"
         if self._window is not None and self._window.is_probing:
@@ -149,14 +147,14 @@ class Runner:
 
     def silence(self) -> str:
         """What a person should know who waits for answers in vain; "" where there is nothing to tell."""
-        return self._patience.describe_silence(self._time())
+        return self._patience.describe_silence(_time())
 
     # -- a turn ------------------------------------------------------------------------------------------------------
 
     def _arrive(self, slot: Slot, result: ExchangeResult) -> None:
         """A slot's exchange has come to its end."""
         slot.result = result
-        loop = self._running()
+        loop = asyncio.get_running_loop()
         slot.latency_s = loop.time() - slot.started
         self._arrived.append(slot)
         if self._turn is None:
@@ -176,7 +174,7 @@ class Runner:
 
     def _conclude(self, arrived: list[Slot]) -> None:
         """Judge all of them, whatever becomes of one, since they are paid for. Raises the first error then."""
-        now, moment = self._time(), self._now()
+        now, moment = _time(), self._now()
         first: Exception | None = None
         self._sender.give_back(arrived)
         for slot in arrived:
@@ -195,7 +193,7 @@ class Runner:
         """Send what may leave. Where there is nothing left to send, the run is over."""
         sender = self._sender
         try:
-            sender.fill(self._time())
+            sender.fill(_time())
             if sender.is_finished and not sender.is_closed:
                 self._attempts.settle_held()
                 self._books.write(self.in_flight)
@@ -221,8 +219,6 @@ class Runner:
         if self._sender.is_closed and not self.in_flight and over is not None and not over.done():
             over.set_result(None)
 
-    def _time(self) -> float:
-        return self._running().time()
 
-    def _running(self) -> asyncio.AbstractEventLoop:
-        return self._loop or asyncio.get_running_loop()
+def _time() -> float:
+    return asyncio.get_running_loop().time()
