@@ -69,15 +69,15 @@ class ReasonToStop(Struct, frozen=True):
 class HeldFailures(Generic[T]):
     """The failures that are held, and what has been seen of the service.
 
-    `works`: it has answered before this session. `max_alike`: this many held calls stop the run; `max_pages` of them
-    are enough where a wrong address explains all.
+    `works`: it has answered before this session. `max_alike`: this many held calls stop the run. `max_misdirected`:
+    this many are enough where a wrong address explains all of them.
     """
 
-    def __init__(self, *, works: bool, max_alike: int, max_pages: int) -> None:
+    def __init__(self, *, works: bool, max_alike: int, max_misdirected: int) -> None:
         self.works = works
         self.answers = 0
         self._max_alike = max_alike
-        self._max_pages = min(max_pages, max_alike)
+        self._max_misdirected = min(max_misdirected, max_alike)
         self._answered_at = 0.0  # seconds on the caller's clock
         self._failed: set[int] = set()  # calls that failed since the last answer; no more than show an outage
         self._held: list[HeldFailure[T]] = []
@@ -174,8 +174,8 @@ class HeldFailures(Generic[T]):
     def _enough(self, causes: set[Cause]) -> int:
         """How many held failures of these causes stop the run."""
         if causes == {"unreached"}:
-            return min(OUTAGE_ROWS, self._max_pages)  # each has used up its attempts already
-        return self._max_pages if causes <= _ADDRESS_CAUSES else self._max_alike
+            return min(OUTAGE_ROWS, self._max_misdirected)  # each has used up its attempts already
+        return self._max_misdirected if causes <= _ADDRESS_CAUSES else self._max_alike
 
 
 def _differ(one: HeldFailure[T], other: HeldFailure[T]) -> bool:

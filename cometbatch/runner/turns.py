@@ -63,7 +63,7 @@ class Runner:
         held = HeldFailures[OpenCall](
             works=earlier.succeeded + earlier.incomplete + earlier.rejected > 0,
             max_alike=policy.max_alike,
-            max_pages=WINDOWS_TO_DOUBT_PATH * policy.concurrency,
+            max_misdirected=WINDOWS_TO_DOUBT_PATH * policy.concurrency,
         )
         self._patience = Patience(policy, held, limits, observer, jitter=jitter, is_reached=service.is_reached)
         self._books = books = Books(

@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 import cometbatch
+from cometbatch.records import Completion, Usage
 from cometbatch.results import tally as tallies
 from cometbatch.run_state.run import Run, directory_of, find
+from cometbatch.wire import chat
 from tests import virtual_time
 from tests.crash import power
 from tests.crash.power import Disk, Recorder
-from tests.workbench import Network, Workbench
+from tests.workbench import MODEL, Network, Workbench
 
 ROWS, PARTITION_ROWS, CONCURRENCY = 10, 4, 3
 PRICE = Decimal("0.01")
@@ -53,6 +55,12 @@ STEPS = st.builds(
 )
 
 
+def cut_short() -> httpx.Response:
+    """An answer that is billed and incomplete."""
+    reply = chat.build_response(MODEL, Completion("Half an ans", "length", Usage(10, 5)))
+    return httpx.Response(reply.status, headers=reply.headers, content=reply.body)
+
+
 class Service(Network):
     """The simulator with a bad day; it notes at which step of the disk it got and answered each request."""
 
@@ -68,9 +76,10 @@ class Service(Network):
             return None
         if self._kind == "poor" and next(self._left) <= 0:
             return httpx.Response(403, json={"error": {"message": "no quota", "code": "insufficient_user_quota"}})
-        if self._kind == "uneven" and self._chance.random() < 0.3:
+        lot = self._chance.random() if self._kind == "uneven" else 1.0
+        if lot < 0.2:
             return httpx.Response(400, json={"error": {"message": "not this one", "code": "bad_row"}})
-        return None
+        return cut_short() if lot < 0.5 else None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         came = self._steps()
