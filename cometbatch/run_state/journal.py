@@ -132,6 +132,7 @@ class Journal:
 
     def _cut_off(self) -> None:
         """A half-written line must not stay: a later line behind it would look like a part of it."""
+        self._file.seek(self._written)
         with contextlib.suppress(OSError):
             self._file.truncate(self._written)
 
