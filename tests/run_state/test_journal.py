@@ -31,7 +31,8 @@ from tests.child_process import child, heard
 RUN = "0123456789abcdef"
 HEADER = Header(RUN, 7, 3)
 RECORDS = [b'{"record":"failed","ordinal":1}', b"", b"\xff\x01\r not JSON, not text", b'{"ordinal":3,"x":"' + b"x" * 30]
-records = st.lists(st.binary(max_size=40).map(lambda record: record.replace(b"\n", b"")), max_size=5)
+LINES = st.binary(max_size=40).map(lambda record: record.replace(b"\n", b""))
+records = st.lists(LINES.filter(lambda record: not record.startswith(b'{"record":')), max_size=5)
 on_disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
 
 
@@ -79,7 +80,7 @@ def path(tmp_path: Path) -> Path:
 @on_disk
 @given(written=records, syncs=st.lists(st.booleans(), min_size=5, max_size=5))
 def test_a_journal_gives_back_what_it_was_given(path: Path, written: list[bytes], syncs: list[bool]) -> None:
-    """Records of any bytes but a line break come back in order, from where `append` said, synced between or not."""
+    """Records without line breaks come back in order, from where `append` said, synced between or not."""
     path.unlink(missing_ok=True)
     journal, offsets = Journal(path, HEADER), list[int]()
     for record, is_synced in zip(written, syncs, strict=False):
@@ -412,6 +413,13 @@ def test_damage_of_a_file_that_was_synced_whole_is_never_explained(path: Path) -
     assert read(path, is_whole=True, set_aside=aside[:2]) == [RECORDS[1], RECORDS[3]]
     with pytest.raises(DamagedJournalError, match=":4: "):
         read(path, is_whole=True, set_aside=aside[:1])
+
+
+def test_a_whole_note_of_another_version_is_refused_by_its_line(path: Path) -> None:
+    """It is neither damage nor another program's file: to set it aside or to move it away would lose answers."""
+    path.write_bytes(UNSYNCED + line_of(b'{"record":"synced","up_to":7}'))
+    with pytest.raises(CheckpointError, match=r"00007\.3\.jsonl:6: the line is whole, and this version"):
+        read(path)
 
 
 def test_a_line_that_was_set_aside_costs_no_other(path: Path) -> None:
