@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec import Struct
 
 from cometbatch.errors import CheckpointError
-from cometbatch.input.table import Identity
+from cometbatch.input.files import Identity
+from cometbatch.job import Target
 from cometbatch.money.exact import EXACT
 from cometbatch.records import (
     Answered,
@@ -41,7 +42,7 @@ from cometbatch.run_state.begin import begin_anew, first_session, next_session
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.in_flight import Mark
 from cometbatch.run_state.journal import Header, Journal, line_of
-from cometbatch.run_state.manifest import Manifest, Target
+from cometbatch.run_state.manifest import Manifest, PricedTarget
 from cometbatch.run_state.open_partition import OpenPartition
 from cometbatch.run_state.partition import PartWriter
 from cometbatch.run_state.run import Run
@@ -61,7 +62,7 @@ MANIFEST = Manifest(
     input=Identity("table.csv", 1, "0" * 64, ROWS, ("n",)),
     partition_rows=PARTITION_ROWS,
     columns=tuple(column.name for column in output.COLUMNS),
-    targets=(Target("chat", "model", [], {}, PriceBook("model", "none")),),
+    targets=(PricedTarget(Target("chat", "model", ()), PriceBook("model", "none")),),
     job={},
 )
 CENT = Decimal("0.01")
@@ -76,9 +77,10 @@ def answered(ordinal: int, cost: Decimal | None, *, text: str = "", incomplete: 
     return Answered(ordinal, status, None, 1, 0.5, NOW, "hash", 200, None, completion, cost)
 
 
-def failed(ordinal: int) -> Failed:
-    """No answer."""
-    return Failed(ordinal, None, 1, 0.5, NOW, "hash", Failure("blocked", "no"))
+def failed(ordinal: int, cost: Decimal | None = None) -> Failed:
+    """No answer that was accepted; `cost`: of asks that were rejected before."""
+    asks = 1 if cost is None else 2
+    return Failed(ordinal, None, 1, 0.5, NOW, "hash", Failure("blocked", "no"), asks=asks, cost_usd=cost)
 
 
 def charge(ordinal: int, cost: Decimal | None, ask: int = 1, attempt: int = 1) -> PossibleCharge:
@@ -145,17 +147,20 @@ def test_the_first_outcome_stands_in_the_order_of_sessions_then_workers(tmp_path
     assert (tally.succeeded, tally.cost_usd, tally.charges, tally.charges_usd) == (2, 14 * CENT, 3, 9 * CENT)
 
 
-def test_an_ask_counts_where_its_own_session_has_no_outcome_of_its_call(tmp_path: Path) -> None:
-    """The outcome's sums hold the asks of its session, in whichever order and file the lines stand."""
+def test_an_ask_counts_by_itself_while_its_call_has_no_outcome(tmp_path: Path) -> None:
+    """The outcome's sums hold the call's asks, those of earlier sessions too, in whichever order the lines stand."""
     run = new_run(tmp_path)
     write(run, "1", [rejected(0, 1 * CENT), rejected(1, 2 * CENT)])
-    write(run, "2", [rejected(0, 4 * CENT), answered(0, 12 * CENT), rejected(0, 4 * CENT, 2)])
-    write(run, "3", [rejected(0, 16 * CENT), rejected(1, 32 * CENT)])
-    write(run, "3-1", [answered(0, 48 * CENT)])
-    tally = found(run.directory).progress.tally
+    asks = found(run.directory).progress.asks
+    assert asks == {0: [rejected(0, 1 * CENT)], 1: [rejected(1, 2 * CENT)]}
+    write(run, "2", [answered(0, 12 * CENT), rejected(0, 4 * CENT, 2), rejected(1, 32 * CENT, 2)])
+    write(run, "3-1", [answered(0, 48 * CENT), failed(0, 3 * CENT)])
+    progress = found(run.directory).progress
+    assert progress.asks == {1: [rejected(1, 2 * CENT), rejected(1, 32 * CENT, 2)]}
+    tally = progress.tally
     assert (tally.succeeded, tally.cost_usd) == (1, 12 * CENT)
-    assert (tally.charges, tally.charges_usd) == (1, 48 * CENT)
-    assert (tally.rejected, tally.rejected_cost_usd) == (3, 35 * CENT)
+    assert (tally.charges, tally.charges_usd) == (2, 51 * CENT)
+    assert (tally.rejected, tally.rejected_cost_usd) == (2, 34 * CENT)
 
 
 def test_a_committed_partition_is_its_part(tmp_path: Path) -> None:
@@ -317,7 +322,7 @@ class Sessions(RuleBasedStateMachine):
         self.unknown = 0  # possible charges without a bound
         self.done: set[int] = set()
         self.refusing: set[int] = set()  # of these, calls that failed
-        self.asks: dict[int, list[Decimal]] = {}  # of this session, by call
+        self.asks: dict[int, list[Decimal]] = {}  # of calls without an outcome
         self.flying: dict[int, Attempt] = {}
         self.last_attempt: dict[int, tuple[int, int]] = {}
         self.opened: dict[int, OpenPartition] = {}
@@ -363,7 +368,7 @@ class Sessions(RuleBasedStateMachine):
     def send(self, ordinal: int, amount: Decimal | None) -> None:
         """Mark an attempt of a call that is open, and has none in flight."""
         if ordinal not in self.done and ordinal not in self.flying:
-            ask, attempt = self.last_attempt.get(ordinal, (1, 0))
+            ask, attempt = self.last_attempt.get(ordinal, (1 + len(self.asks.get(ordinal, [])), 0))
             cell = self.marks.begin(ordinal, ask, attempt + 1, amount)
             self.flying[ordinal] = Attempt(cell, ask, attempt + 1, amount)
             self.last_attempt[ordinal] = (ask, attempt + 1)
@@ -382,16 +387,15 @@ class Sessions(RuleBasedStateMachine):
             self.asks[ordinal] = [*asks, cost]
             self.last_attempt[ordinal] = (at.ask + 1, 0)
             self.send(ordinal, at.amount)
-        elif what == "fail" and not asks:
+        elif what == "fail":
             cost = Decimal(0)
-            self.record(failed(ordinal), ends_mark=ends_mark)
-            self.refusing.add(ordinal)
+            self.record(failed(ordinal, sum(asks, cost) if asks else None), ends_mark=ends_mark)
         else:
-            total = sum(asks, cost)
-            self.record(answered(ordinal, total, incomplete=what == "cut"), ends_mark=ends_mark)
-            self.refusing |= {ordinal} if what == "cut" else set()
+            self.record(answered(ordinal, sum(asks, cost), incomplete=what == "cut"), ends_mark=ends_mark)
         if what not in ("charge", "ask"):
+            self.asks.pop(ordinal, None)
             self.done.add(ordinal)
+            self.refusing |= {ordinal} if what != "answer" else set()
         self.spent += cost
 
     @rule()
@@ -433,14 +437,15 @@ class Sessions(RuleBasedStateMachine):
             self.spent += at.amount or 0
             self.unknown += at.amount is None
         self.write_what_came_too_late(data)
-        self.flying, self.opened, self.asks, self.last_attempt = {}, {}, {}, {}
+        self.flying, self.opened, self.last_attempt = {}, {}, {}
         directory = self.run.directory
         for count in range(begins):
             before = {path: path.read_bytes() for path in directory.marks_since(0)}
             is_last = count == begins - 1
             run = found(directory)
             matching = reopen.find(run, frozenset(words)) if words and is_last else reopen.Matching()
-            run = begin_anew(run, WHO, MANIFEST) if self.is_anew(data) else next_session(run, WHO)
+            run = self.begun_anew(run) if self.is_anew(data) else next_session(run, WHO)
+            assert run.progress.with_charges == found(directory).progress.with_charges
             if is_half_begun:
                 for path, content in before.items():
                     path.write_bytes(content)
@@ -456,6 +461,11 @@ class Sessions(RuleBasedStateMachine):
         """Whether a run without outcomes begins anew."""
         return not self.done and data.draw(st.booleans())
 
+    def begun_anew(self, run: Run) -> Run:
+        """Asks of another job are money alone."""
+        self.asks = {}
+        return begin_anew(run, WHO, MANIFEST)
+
     def take_back(self, run: Run, words: frozenset[str], matching: reopen.Matching) -> None:
         """A round of --retry, and what it means for the model."""
         taken = {
@@ -470,6 +480,7 @@ class Sessions(RuleBasedStateMachine):
         self.done -= taken
         self.refusing -= taken
         self.committed -= set(matching.partitions)
+        self.asks = {key: asks for key, asks in self.asks.items() if key // PARTITION_ROWS not in matching.partitions}
 
     def standing(self, run: Run, index: int) -> list[Outcome]:
         """The outcomes of a partition."""
@@ -504,6 +515,7 @@ class Sessions(RuleBasedStateMachine):
         assert tally.charges_unknown + run.replaced.charges_unknown == unknown
         assert {mark.ordinal for mark in run.progress.unsettled} == set(self.flying)
         assert tally.calls == len(self.done)
+        assert {key: [ask.cost_usd for ask in asks] for key, asks in run.progress.asks.items()} == self.asks
         assert set(run.progress.committed) == self.committed
         assert run.progress.recorded == {each for each in self.done if each // PARTITION_ROWS not in self.committed}
 
