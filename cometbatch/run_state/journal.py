@@ -105,7 +105,7 @@ class Journal:
             raise
 
     def append(self, records: Sequence[bytes]) -> int:
-        """Write records (no line break inside) and return the offset of the first one's line.
+        """Write records (no line break inside, no notes) and return the offset of the first one's line.
 
         Raises `CheckpointError` when the disk won't take all of them; those before the first that it won't are written.
         """
@@ -132,6 +132,7 @@ class Journal:
 
     def _cut_off(self) -> None:
         """A half-written line must not stay: a later line behind it would look like a part of it."""
+        self._file.seek(self._written)
         with contextlib.suppress(OSError):
             self._file.truncate(self._written)
 
@@ -283,8 +284,13 @@ class JournalReader:
         """Returns the damage that is still to be explained."""
         try:
             control = _CONTROL.decode(record)
-        except msgspec.MsgspecError:
-            raise self._stranger() from None
+        except msgspec.MsgspecError as error:
+            if number == 1:
+                raise self._stranger() from error
+            raise CheckpointError(
+                f"{self._path}:{number}: the line is whole, and this version of cometbatch does not understand it "
+                f"({error}). Continue with the version that wrote it."
+            ) from error
         match control:
             case Header(run_id=run_id, range=range_) if (run_id, range_) != self._belongs:
                 raise CheckpointError(

@@ -91,7 +91,7 @@ def entries(files: Iterable[Source]) -> Iterator[Entry]:
             elif record.ordinal not in done:
                 done.add(record.ordinal)
                 yield entry
-            elif isinstance(record, Answered):
+            elif isinstance(record, Answered) or record.asks > 1:  # a call that failed at its first ask cost nothing
                 yield Entry(duplicate(record), number, offset, len(line), is_duplicate=True)
     for ordinal, some in asks.items():
         if ordinal not in done:
@@ -111,8 +111,7 @@ def _decode(line: bytes, path: Path, offset: int) -> _Line:
 
 def duplicate(outcome: Outcome) -> PossibleCharge:
     """What an outcome counts as whose call has one already."""
-    cost = outcome.cost_usd if isinstance(outcome, Answered) else None
-    return PossibleCharge(outcome.ordinal, outcome.finished_at, "duplicate", cost)
+    return PossibleCharge(outcome.ordinal, outcome.finished_at, "duplicate", outcome.cost_usd)
 
 
 def read_again(line: bytes, *, is_duplicate: bool) -> Record:
@@ -129,6 +128,8 @@ def largest_amount(reader: JournalReader) -> Decimal | None:
     for _, line in reader:
         match _DECODER.decode(line):
             case Answered(cost_usd=amount) | RejectedAsk(cost_usd=amount) | PossibleCharge(max_cost_usd=amount):
+                amounts.append(amount)
+            case Failed(asks=asks, cost_usd=amount) if asks > 1:
                 amounts.append(amount)
     known = [amount for amount in amounts if amount is not None]
     return max(known, default=None) if len(known) == len(amounts) else None
