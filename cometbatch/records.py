@@ -338,12 +338,16 @@ Record: TypeAlias = Answered | Failed | RejectedAsk | PossibleCharge
 """What a journal holds of a call."""
 
 
-class Partition(Struct, frozen=True):
-    """A fixed range of consecutive rows: the unit of commit, memory, resume and distribution."""
+class Partition(Struct, frozen=True, omit_defaults=True):
+    """A fixed range of consecutive rows of one slice: the unit of commit, memory, resume and distribution.
+
+    `index` counts through all slices. `slice` is the number of the slice.
+    """
 
     index: int
     first_row: int
     row_count: int
+    slice: int = 0
 
 
 class Rates(Struct, frozen=True):

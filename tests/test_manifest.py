@@ -13,7 +13,7 @@ from cometbatch.input.files import Identity
 from cometbatch.job import MessageTemplate, Target
 from cometbatch.records import PriceBook, Rates
 from cometbatch.run_state import manifest as manifests
-from cometbatch.run_state.manifest import Manifest, PricedTarget
+from cometbatch.run_state.manifest import Manifest, PricedTarget, Slice
 
 SHA256 = "ab" * 32
 FINGERPRINT: dict[str, Any] = {"model": "vendor-model-4.5", "format": "chat", "params": {"temperature": 0.2}}
@@ -182,3 +182,19 @@ def test_the_manifest_is_plain_json() -> None:
     plain = msgspec.json.decode(manifests.encode(manifest_of(FINGERPRINT)))
     assert plain["run_id"] == "0123abcd"
     assert plain["targets"][0]["prices"]["rates"]["input"] == "0.50"
+
+
+@given(rows=st.integers(0, 40), size=st.integers(1, 12), slices=st.integers(1, 3))
+def test_each_call_is_in_one_partition_of_one_slice(rows: int, size: int, slices: int) -> None:
+    """An ordinal is slice x rows + row; partitions cover them all, once, in order, and never two slices at a time."""
+    identity = Identity("table.csv", 1, SHA256, rows, ("id",))
+    manifest = manifest_of({}, input=identity, partition_rows=size, slices=(Slice(),) * slices)
+    ordinals: list[int] = []
+    for number, partition in enumerate(manifest.partitions()):
+        first = manifest.first_ordinal(partition)
+        calls = range(first, first + partition.row_count)
+        assert (partition.index, len(calls)) == (number, min(size, rows - partition.first_row))
+        assert {manifest.partition_of(ordinal) for ordinal in calls} == {number}
+        assert {ordinal // rows for ordinal in calls} == {partition.slice}
+        ordinals += calls
+    assert ordinals == list(range(manifest.calls))

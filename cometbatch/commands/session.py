@@ -185,7 +185,7 @@ class RunSession(Struct, frozen=True):
             now=now,
             jitter=random.random,
             budget=self._budget(),
-            earlier=run.progress.tally,
+            earlier=tallies.add(run.progress.tally, run.replaced),
             asks=run.progress.asks,
         )
 

@@ -44,8 +44,11 @@ def begin_anew(run: Run, who: Who, manifest: Manifest) -> Run:
     remove_leftovers(run)
     in_journals = tallies.beside_outcomes(run.progress.records)
     session = _write(run, who, {}, tallies.add(run.progress.charges, in_journals))
-    for file in run.directory.journals.all():
-        local.remove(run.directory.journals.folder / file.name)
+    journals, parts = run.directory.journals, run.directory.parts
+    useless = [journals.folder / file.name for file in journals.all()]
+    useless += [parts.folder / name for name in local.entries(parts.folder) if parts.index(name) is not None]
+    for path in useless:  # parts, too: all of their outcomes were taken back, and the new job may divide other rows
+        local.remove(path)
     return msgspec.structs.replace(run.with_manifest(manifest), progress=Progress(last=session))
 
 

@@ -76,13 +76,30 @@ class Manifest(Struct, frozen=True):
         first = msgspec.structs.replace(self.targets[0], prices=prices)
         return msgspec.structs.replace(self, targets=(first, *self.targets[1:]))
 
+    @property
+    def partitions_in_slice(self) -> int:
+        """How many partitions each slice has."""
+        return len(range(0, self.input.rows, self.partition_rows))
+
     def partitions(self) -> list[Partition]:
         """Every partition of the run, ascending: those of the first slice, then those of the next."""
-        return source.partitions(self.input.rows, self.partition_rows)
+        of_rows = source.partitions(self.input.rows, self.partition_rows)
+        return [
+            Partition(number * len(of_rows) + each.index, each.first_row, each.row_count, number)
+            for number in range(len(self.slices))
+            for each in of_rows
+        ]
+
+    def first_ordinal(self, partition: Partition) -> int:
+        """The ordinal of a partition's first call: slice x rows + row."""
+        return partition.slice * self.input.rows + partition.first_row
 
     def partition_of(self, ordinal: int) -> int:
-        """The partition of a call. An ordinal is slice x rows + row; with one slice it is the row."""
-        return ordinal // self.partition_rows
+        """The index of the partition that a call is in."""
+        if len(self.slices) == 1:
+            return ordinal // self.partition_rows
+        number, row = divmod(ordinal, self.input.rows)
+        return number * self.partitions_in_slice + row // self.partition_rows
 
 
 class _Version(Struct):

@@ -212,7 +212,9 @@ class Partitions:
     def _make_calls(self, opened: OpenPartition) -> Iterator[list[CallRequest | Failed]]:
         """Some at a time, the last of them first."""
         values = row_values(opened.table, self._columns)
-        calls: Iterator[tuple[int, dict[str, object]]] = enumerate(values, opened.partition.first_row)
+        calls: Iterator[tuple[int, dict[str, object]]] = enumerate(
+            values, self._run.manifest.first_ordinal(opened.partition)
+        )
         if done := frozenset(opened.recorded):
             calls = ((ordinal, values) for ordinal, values in calls if ordinal not in done)
         while some := list(itertools.islice(calls, MADE_AT_ONCE)):
@@ -260,6 +262,7 @@ class PartWriter:
         run, index = self._run, opened.partition.index
         schema = output.joined_schema(opened.table.schema, run.prefix, self._metadata, self._columns)
         round_, tally = run.directory.reopened().round_of(index).round, Tally()
+        first = run.manifest.first_ordinal(opened.partition)
 
         def tables() -> Iterator[pa.Table]:
             nonlocal tally
@@ -268,7 +271,7 @@ class PartWriter:
             for records in opened.records(piece_bytes):
                 if outcomes := outcomes_in(records):
                     rows = opened.table.slice(tally.calls, len(outcomes))
-                    if outcomes[0].ordinal != opened.partition.first_row + tally.calls:
+                    if outcomes[0].ordinal != first + tally.calls:
                         raise ValueError(f"an outcome of row {outcomes[0].ordinal} where another row's belongs")
                     yield output.join(rows, outcomes, run.prefix, self._metadata, self._columns)
                 tally = tallies.add(tally, tallies.tally(records))

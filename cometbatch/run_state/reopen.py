@@ -96,7 +96,8 @@ def take_back(run: Run, words: frozenset[str], found: Matching) -> None:
 def _kept_lines(run: Run, index: int, words: frozenset[str]) -> Iterator[bytes]:
     """The outcomes that stay, and after them every call of the partition that has none then."""
     partition = run.manifest.partitions()[index]
-    open_calls = set(range(partition.first_row, partition.first_row + partition.row_count))
+    first = run.manifest.first_ordinal(partition)
+    open_calls = set(range(first, first + partition.row_count))
     for records in _records(run, index):
         for outcome in outcomes_in(records):
             if not matches(outcome, words):
@@ -123,7 +124,7 @@ def _records(run: Run, index: int) -> Iterator[Sequence[Record]]:
         yield from journaled(run.directory, run.manifest, index, run.progress.last)
         return
     columns = columns_of(run.manifest.columns)
-    ordinal = run.manifest.partitions()[index].first_row
+    ordinal = run.manifest.first_ordinal(run.manifest.partitions()[index])
     for piece in parts.read_pieces(run.directory.parts.path(index)):
         yield read_outcomes(piece, ordinal, run.prefix, columns)
         ordinal += piece.num_rows

@@ -52,7 +52,7 @@ class Run(Struct, frozen=True):
     @property
     def partition_count(self) -> int:
         """How many partitions it has."""
-        return len(range(0, self.rows, self.manifest.partition_rows)) * len(self.manifest.slices)
+        return self.manifest.partitions_in_slice * len(self.manifest.slices)
 
     @property
     def missing(self) -> list[Partition]:
