@@ -1,0 +1,94 @@
+"""Runs that version 0.1.0 began are resumed, proven and answered again by every later program, and lose nothing.
+
+`tests/data/version_3` holds four runs as that version left them, with manifest version 3: ten rows in partitions of
+four. One is finished; one was stopped after six rows; one was stopped in the middle of a `--retry`; one is a finished
+data set. Row 3 failed and row 5 is incomplete, unless they were answered again.
+"""
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import cometbatch
+from tests.make_version_3 import BEGUN, CUT, REFUSED, ROWS, Answering, job_in
+from tests.workbench import carry_out, files
+
+NAMES = ("finished", "stopped", "retried", "dataset")
+
+
+@pytest.fixture
+def begun(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A copy of a run's folder. Not everything that copies takes folders with nothing in them."""
+    folder = Path(shutil.copytree(BEGUN / request.param, tmp_path / request.param))
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+    return folder
+
+
+def output_in(folder: Path) -> Path:
+    """The result, or the data set's folder."""
+    return folder / ("answers" if folder.name == "dataset" else "out.parquet")
+
+
+def result_in(folder: Path) -> pa.Table:
+    """The published rows."""
+    output = output_in(folder)
+    paths = sorted(output.glob("*.parquet")) if output.is_dir() else [output]
+    return pa.concat_tables([pq.read_table(path) for path in paths])
+
+
+@pytest.mark.parametrize("begun", NAMES, indirect=True)
+def test_a_run_is_resumed_and_only_what_is_missing_is_sent(begun: Path) -> None:
+    """Each row is there once, with its own answer; what was recorded is not sent again."""
+    missing = {"finished": [], "stopped": [6, 7, 8, 9], "retried": [CUT], "dataset": []}[begun.name]
+    network = Answering()
+    summary = carry_out(job_in(begun), network)
+    assert sorted(network.rows) == missing
+    table = result_in(begun)
+    assert table.column("custom_id").to_pylist() == [str(row) for row in range(ROWS)]
+    answered = set(range(ROWS)) - (set() if begun.name == "retried" else {REFUSED})
+    for row in answered:
+        assert table.column("response").to_pylist()[row] == f"re: Row {row}: word {row}"
+    assert summary.finished
+    assert cometbatch.verify(job_in(begun)).ok
+
+
+@pytest.mark.parametrize("begun", NAMES, indirect=True)
+def test_the_status_is_what_it_was(begun: Path) -> None:
+    """Rows, bill and what a retry replaced are read as they were written; looking changes no file."""
+    before = files(begun)
+    told = cometbatch.status(output_in(begun)).to_dict()
+    assert files(begun) == before
+    counts = (told["finished"], told["succeeded"], told["incomplete"], told["failed"], told["cost_usd"])
+    assert (
+        counts
+        == {
+            "finished": (True, 8, 1, 1, "0.0000765"),
+            "stopped": (False, 4, 1, 1, "0.0000425"),
+            "retried": (False, 9, 0, 0, "0.0000765"),
+            "dataset": (True, 8, 1, 1, "0.0000765"),
+        }[begun.name]
+    )
+    assert (told["replaced"]["rows"], told["thrown"]) == ((2, 0) if begun.name == "retried" else (0, 0))
+
+
+@pytest.mark.parametrize("begun", NAMES, indirect=True)
+def test_rows_are_answered_again(begun: Path) -> None:
+    """`--retry` finds failed and incomplete rows in parts and journals, beside the rows to come."""
+    network = Answering()
+    retry = {"finished": [3, 5], "stopped": [3, 5, 6, 7, 8, 9], "retried": [CUT], "dataset": [3, 5]}[begun.name]
+    summary = cometbatch.run(job_in(begun), retry="failed,incomplete", progress=False, http=network)
+    assert sorted(network.rows) == retry
+    assert (summary.succeeded, summary.finished) == (ROWS, True)
+    assert cometbatch.verify(job_in(begun)).ok
+
+
+@pytest.mark.parametrize("begun", ["stopped"], indirect=True)
+def test_other_words_in_the_job_are_refused(begun: Path) -> None:
+    """What the run was made with is known to the letter."""
+    with pytest.raises(cometbatch.DriftError, match="prompt"):
+        carry_out(job_in(begun, "prompt.user=Another {{ text }}"), Answering())
