@@ -128,6 +128,7 @@ class Meter:
         self._rates = rates
         self._per_request: Decimal | None = None
         self._units: tuple[int, int, int, int] | None = None
+        self._highest_input = 0  # of the rates for input, in units
         if rates is None:
             return
         if rates.per_request is not None:
@@ -135,6 +136,7 @@ class Meter:
         elif rates.input is not None and rates.output is not None:
             read, write = (rates.input if rate is None else rate for rate in (rates.cache_read, rates.cache_write))
             self._units = (_units(rates.input), _units(read), _units(write), _units(rates.output))
+            self._highest_input = max(self._units[:3])
 
     def cost(self, usage: Usage) -> Decimal | None:
         """US dollars for one answer, as the function `cost` says."""
@@ -161,7 +163,7 @@ class Meter:
             return None if self._rates is None else self._rates.per_request
         if max_output_tokens is None:
             return None
-        return _dollars(max(self._units[:3]) * body_bytes + self._units[3] * max_output_tokens)
+        return _dollars(self._highest_input * body_bytes + self._units[3] * max_output_tokens)
 
 
 def estimate_tokens(characters: int) -> int:

@@ -18,6 +18,7 @@ from cometbatch.input.values import python_values
 from cometbatch.records import Answered, Completion, Failed, Failure, FinishReason, Outcome, Record
 
 Getter: TypeAlias = Callable[[Any], object]
+OUTCOMES: Final = (Answered, Failed)  # types; a union of them is made anew wherever it is written in a loop
 
 # Texts of models and errors can be megabytes each, and a `string` column ends at 2 GiB; a `large_string` does not.
 _TEXT: Final = pa.string()
@@ -285,7 +286,7 @@ def status_of(completion: Completion) -> Literal["succeeded", "incomplete"]:
 
 def outcomes_in(records: Iterable[Record]) -> list[Outcome]:
     """The outcomes among these records, in their order."""
-    return [record for record in records if isinstance(record, Answered | Failed)]
+    return [record for record in records if isinstance(record, OUTCOMES)]
 
 
 def answered_in(records: Iterable[Record]) -> list[Answered]:

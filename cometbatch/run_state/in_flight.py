@@ -7,6 +7,7 @@ Guards: a mark is there before its request leaves, and until a sync has covered 
 """
 
 import errno
+import functools
 import itertools
 import mmap
 import os
@@ -139,6 +140,7 @@ def mark_bytes(ordinal: int, ask: int, attempt: int, amount: Decimal | None) -> 
     return b"%b%08x\n" % (fields, zlib.crc32(fields))
 
 
+@functools.lru_cache(maxsize=4096)  # prompts of the same length can cost the same
 def _amount(amount: Decimal) -> bytes:
     """Rounded up: a mark never says less than the attempt can cost."""
     text = f"{amount.quantize(AMOUNT_UNIT, ROUND_CEILING, ROUNDING):f}"

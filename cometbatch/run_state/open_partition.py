@@ -3,13 +3,13 @@
 import contextlib
 import itertools
 import os
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
-from cometbatch.records import Answered, Failed, Partition, Record, RejectedAsk
+from cometbatch.records import Partition, Record, RejectedAsk
 from cometbatch.results import codec
+from cometbatch.results.columns import OUTCOMES
 from cometbatch.run_state import recorded
 from cometbatch.run_state.journal import LINE_EXTRA_BYTES, Journal, read_at
 from cometbatch.run_state.recorded import Source
@@ -31,10 +31,9 @@ class PartitionRecords:
         self._journal = journal
         self._room = room
         self._in_memory: list[Record] | None = []
-        self._ordinals = array("q")
-        self._sizes = array("q")
-        self._offsets = array("q")
-        self._sources = array("q")
+        self._ordinals: list[int] = []
+        self._sizes: list[int] = []  # bytes of each record
+        self._batches: list[tuple[int, int, int]] = []  # source, offset of the first line, and how many records
         self._duplicates: set[int] = set()  # numbers of records whose line is an outcome that came too late
         for entry in recorded.entries(files):
             if entry.is_duplicate:
@@ -49,12 +48,9 @@ class PartitionRecords:
     def _keep(
         self, records: Sequence[Record], source: int, offset: int, sizes: Sequence[int], *, is_wide: bool
     ) -> None:
-        self._ordinals.extend([record.ordinal for record in records])
-        self._sizes.extend(sizes)
-        self._sources.extend([source] * len(sizes))
-        self._offsets.extend(
-            itertools.islice(itertools.accumulate((s + LINE_EXTRA_BYTES for s in sizes), initial=offset), len(sizes))
-        )
+        self._ordinals += [record.ordinal for record in records]
+        self._sizes += sizes
+        self._batches.append((source, offset, len(sizes)))
         if self._in_memory is not None:
             self._in_memory += records
             self._room -= sum(sizes) * (WIDEST_BYTES if is_wide else 1) + RECORD_BYTES * len(sizes)
@@ -66,7 +62,7 @@ class PartitionRecords:
         with contextlib.ExitStack() as files:
             fetch = self._fetch(files)
             records = (fetch(number) for number in range(len(self._ordinals)))
-            return {record.ordinal for record in records if isinstance(record, Answered | Failed)}
+            return {record.ordinal for record in records if isinstance(record, OUTCOMES)}
 
     def in_order(self, beside_bytes: int, piece_bytes: float) -> Iterator[list[Record]]:
         """All that count once each call has its outcome, by ordinal, about `piece_bytes` of lines at a time.
@@ -88,14 +84,24 @@ class PartitionRecords:
                     some, size = [], 0
             yield some
 
+    def _places(self) -> Iterator[tuple[int, int]]:
+        """Source and offset of each record, in the order in which they came."""
+        sizes = iter(self._sizes)
+        for source, first, count in self._batches:
+            offset = first
+            for size in itertools.islice(sizes, count):
+                yield source, offset
+                offset += size + LINE_EXTRA_BYTES
+
     def _fetch(self, files: contextlib.ExitStack) -> Callable[[int], Record]:
         """What finds a record by its number. `files` closes what it opens."""
         if self._in_memory is not None:
             return self._in_memory.__getitem__
         opened: dict[int, int] = {}
+        places = list(self._places())
 
         def fetch(number: int) -> Record:
-            source, offset, size = self._sources[number], self._offsets[number], self._sizes[number]
+            (source, offset), size = places[number], self._sizes[number]
             if source == len(self._files):
                 line = self._journal.read_again(offset, size)
             else:
@@ -133,7 +139,7 @@ class OpenPartition:
         lines = list(map(codec.encode_record, records))
         offset = self.journal.append(lines)
         self._records.add(records, lines, offset)
-        self.recorded.update([record.ordinal for record in records if isinstance(record, Answered | Failed)])
+        self.recorded.update([record.ordinal for record in records if isinstance(record, OUTCOMES)])
 
     def records(self, piece_bytes: float) -> Iterator[list[Record]]:
         """What was recorded, in the order of the calls, some megabytes at a time."""

@@ -31,6 +31,10 @@ are written together at the end of their turn."""
 WINDOWS_TO_DOUBT_PATH: Final = 2
 """Replies for each slot that only a wrong address explains, before the run stops over it."""
 
+COALESCE_S: Final = 0.008
+"""Seconds that a reply waits for others before its turn, but never more than a tenth of what it took. A turn for many
+replies takes a tenth less CPU a row; 0 handles each reply alone."""
+
 _NO_ASKS: Final[Mapping[int, Sequence[RejectedAsk]]] = MappingProxyType({})
 
 
@@ -158,7 +162,8 @@ class Runner:
         slot.latency_s = loop.time() - slot.started
         self._arrived.append(slot)
         if self._turn is None:
-            self._turn = loop.call_soon(self._take_turn)
+            wait_s = min(COALESCE_S, slot.latency_s / 10) if self.in_flight > 1 else 0.0
+            self._turn = loop.call_later(wait_s, self._take_turn)
 
     def _take_turn(self) -> None:
         """Deal with the replies that have come, then send."""
