@@ -410,11 +410,11 @@ def test_a_part_is_cut_only_where_no_dictionary_would_be_in_each_piece(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, dropped: tuple[str, ...], groups: int
 ) -> None:
     """A hundred thousand categories were written again with every few answers: a result of ten times the size."""
-    monkeypatch.setattr("cometbatch.run_state.partition.PIECE_BYTES", 1)
+    monkeypatch.setattr("cometbatch.run_state.open_partition.PIECE_BYTES", 1)
     given = colourful_table().drop_columns(list(dropped))
     bench.write_table(given)
     assert carry_out(bench.job(input={"id": "parcel"}), Network()).all_succeeded
-    assert pq.read_metadata(bench.run_directory / "parts" / "00000.parquet").num_row_groups == groups
+    assert pq.read_metadata(bench.run_directory / "parts" / "00000.part").num_row_groups == groups
     assert bench.result().select(given.column_names).combine_chunks().equals(given.combine_chunks())
     assert cometbatch.verify(bench.output).ok
 
@@ -426,7 +426,7 @@ def test_a_long_text_of_a_dictionary_is_stored_once_in_a_part(bench: Workbench) 
     bench.write_table(pa.table({"parcel": list(map(str, range(1500))), "text": texts}))
     job = bench.job(input={"id": "parcel"}, prompt={"user": "{{ parcel }}"}, output={"partition_rows": 1500})
     assert carry_out(job, Network()).all_succeeded
-    assert (bench.run_directory / "parts" / "00000.parquet").stat().st_size < 10 * len(shared)
+    assert (bench.run_directory / "parts" / "00000.part").stat().st_size < 10 * len(shared)
 
 
 @pytest.mark.parametrize("partition_rows", [1, 2, 100])

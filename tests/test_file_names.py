@@ -87,7 +87,7 @@ def test_a_run_lives_in_a_folder_whose_name_is_no_text(cafe: Workbench, output: 
         assert (verified.returncode, {check["state"] for check in checks} <= {"ok", "skipped"}) == (0, True)
         assert next(check for check in checks if check["name"] == "input")["state"] == "ok"
     assert command(cafe, "run", "job.yaml", "--set", "limits.speed=1").returncode == 2
-    shutil.rmtree(cafe.folder / f"{output.rstrip('/')}.run")
+    shutil.rmtree(cafe.folder / f"_{output.rstrip('/')}.run")
     assert b"caf\\udce9" in command(cafe, "run", "job.yaml").stderr
 
 

@@ -73,7 +73,7 @@ def test_a_terminal_that_is_closed_ends_a_run_with_129(bench: Workbench) -> None
             process.send_signal(signal.SIGHUP)
             _, stderr = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 129
-        assert stderr.splitlines()[-1] == f"Carry on with: {shlex.join(['cometbatch', 'run', str(job)])}"
+        assert stderr.splitlines()[-1].endswith(f"continue with: {shlex.join(['cometbatch', 'run', str(job)])}")
         assert cometbatch.status(bench.output).summary.tally.calls == server.answered.total() == server.requests < 100
         server.latency_s = (0.0, 0.0)
         assert command("run", job).returncode == 0
@@ -122,7 +122,7 @@ def test_a_signal_outside_a_run_ends_the_command_with_its_code(number: signal.Si
         [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=False, timeout=LIMIT_S
     )
     assert done.returncode == code
-    assert done.stderr.endswith(". Carry on with: cometbatch plan job.yaml\n")
+    assert done.stderr.endswith(". Continue with: cometbatch plan job.yaml\n")
 
 
 # -- other systems -----------------------------------------------------------------------------------------------------

@@ -23,8 +23,10 @@ from cometbatch import cli
 from cometbatch.records import Completion, FailureKind, FinishReason, Usage
 from cometbatch.results import parts
 from cometbatch.run_state import reopen
+from cometbatch.run_state.begin import next_session
 from cometbatch.run_state.directory import REOPENED, RunDirectory
 from cometbatch.run_state.run import find
+from cometbatch.run_state.sessions import Who
 from cometbatch.wire import chat
 from tests import virtual_time
 from tests.workbench import MODEL, Network, Workbench, carry_out, files, leave_in_flight, peak_bytes
@@ -463,13 +465,14 @@ def test_long_answers_are_taken_back_a_few_at_a_time(bench: Workbench, *, is_ope
         carry_out(job, Network(answer=no_credit_after(LONG_ROWS - 10 if is_open else LONG_ROWS, long)))
     found = find(RunDirectory(bench.run_directory), bench.output)
     assert found is not None
+    run = next_session(found, Who("2026-05-01T00:00:00+00:00", 42, "here", cometbatch.__version__))
     words = reopen.read_words("incomplete")
 
     def take_back() -> None:
-        matching = reopen.find(found, words)
+        matching = reopen.find(run, words)
         assert (matching.partitions, matching.calls) == ((0,), 1)
-        reopen.take_back(found, words, matching)
-        assert found.looked_at_again().progress.recorded == set(range(1, found.progress.calls))
+        reopen.take_back(run, words, matching)
+        assert run.looked_at_again().progress.recorded == set(range(1, run.progress.calls))
 
     assert peak_bytes(take_back) < LONG_ROWS * LONG_BYTES
 

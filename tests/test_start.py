@@ -297,12 +297,12 @@ def test_answers_without_token_counts_are_named_as_such(bench: Workbench, share:
     assert cometbatch.status(bench.output).summary.warnings == summary.warnings
 
 
-def test_rows_count_as_sent_again_only_once_they_are(bench: Workbench) -> None:
-    """A session that finds rows in flight but sends none of them counts none, however often that happens."""
+def test_rows_in_flight_at_a_crash_count_once(bench: Workbench) -> None:
+    """The next session counts them, whether or not it sends them itself; no later one counts them again."""
     stopped_after(bench.job(limits={"concurrency": 1}), 5)
     leave_in_flight(bench, [10, 11])
     for _ in range(3):
-        assert stopped_after(bench.job(limits={"concurrency": 1}), 0).summary.resent == 0
+        assert stopped_after(bench.job(limits={"concurrency": 1}), 0).summary.resent == 2
     assert carry_out(bench.job(), Network()).resent == 2
 
 

@@ -324,11 +324,10 @@ import pyarrow as pa
 from pyarrow import lib
 from cometbatch.input.values import row_values
 from cometbatch.prompt.template import compile_prompt
-from cometbatch.records import GenerationParams
 import msgspec
 
 print("pandas:", lib._pandas_api.have_pandas, file=sys.stderr)
-template = compile_prompt([("user", "{{ a }}, {{ a|tojson }}")], GenerationParams())
+template = compile_prompt([("user", "{{ a }}, {{ a|tojson }}")])
 kinds = [pa.timestamp(unit, zone) for unit in ("s", "us", "ns") for zone in (None, "UTC", "Europe/Berlin", "+02:00")]
 kinds += [pa.duration("s"), pa.duration("ns"), pa.time64("us"), pa.time64("ns")]
 for kind in kinds:

@@ -73,7 +73,7 @@ class RunSummary(Struct, frozen=True):
 
     @property
     def resent(self) -> int:
-        """Rows sent again after a crash, over all sessions. Whether they were answered before it is not known."""
+        """Rows in flight when a session ended, over all sessions. They are sent again; the service may charge twice."""
         return self.possible_charges.charges_in_flight
 
     @property

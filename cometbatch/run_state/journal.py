@@ -77,10 +77,6 @@ class DamagedJournalError(CheckpointError):
         self.path = path
         self.damage = damage
 
-    def __reduce__(self) -> tuple[type["DamagedJournalError"], tuple[Path, Damage]]:
-        """Pickled by what it is made from."""
-        return DamagedJournalError, (self.path, self.damage)
-
 
 class Journal:
     """A journal that this session writes, with unbuffered appends.

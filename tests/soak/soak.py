@@ -42,7 +42,7 @@ BLOWS: dict[str, tuple[int, ...]] = {
     "twice": (signal.SIGTERM, signal.SIGINT),
 }
 ENDS = {"kill": {-signal.SIGKILL}, "interrupt": {130}, "terminate": {143}, "twice": {130, 143}}
-KEPT = {"in.csv", "job.yaml", "lock", "in_flight", "sessions.jsonl", "manifest.json", "reopened.json", "out.parquet"}
+KEPT = {"in.csv", "job.yaml", "lock", "manifest.json", "reopened.json", "out.parquet"}
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,12 @@ class Round:
     def _check_rest(self, summary: dict[str, Any]) -> None:
         """The files prove the run, none is a stray, and carrying out a finished run sends and changes nothing."""
         assert (found := cometbatch.verify(self._output)).ok, found.describe()
-        strays = [path for path in self._bench.folder.rglob("*") if path.is_file() and path.name not in KEPT]
-        assert [path for path in strays if path.parent not in (self._output, self._run_folder / "parts")] == []
+        sessions = list((self._run_folder / "sessions").iterdir())
+        newest = max(int(path.stem) for path in sessions)
+        kept = {*sessions, self._run_folder / f"in_flight.{newest}"}
+        others = [path for path in self._bench.folder.rglob("*") if path.is_file() and path.name not in KEPT]
+        strays = [path for path in others if path.parent not in (self._output, self._run_folder / "parts")]
+        assert set(strays) == kept
         before, requests = files(self._bench.folder), self._server.requests
         again = self._to_the_end()
         assert (self._server.requests, again["had_work"], again["resent"]) == (requests, False, summary["resent"])
@@ -209,7 +213,7 @@ class Round:
 
     @property
     def _run_folder(self) -> Path:
-        return self._output.with_name(self._output.name + ".run")
+        return self._output.with_name(f"_{self._output.name}.run")
 
 
 def soak(seconds: float, seed: int, *, rounds: int | None = None) -> int:
