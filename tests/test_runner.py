@@ -28,7 +28,7 @@ from cometbatch.records import (
 from cometbatch.runner.patience import TOLD_AFTER_S
 from cometbatch.runner.ports import Reply, Stop
 from cometbatch.runner.sending import BACKLOG_PER_SLOT
-from cometbatch.runner.turns import LARGE_BYTES, WINDOWS_TO_DOUBT_PATH, Runner
+from cometbatch.runner.turns import COALESCE_S, COALESCED_FROM, LARGE_BYTES, WINDOWS_TO_DOUBT_PATH, Runner
 from tests.scripted_run import (
     HALF,
     PRICE_USD,
@@ -1052,14 +1052,30 @@ def turns(in_flight: int, replies: Callable[[int], tuple[float, Reply]]) -> list
 
 def test_replies_that_come_at_once_are_dealt_with_together() -> None:
     """A turn writes them with one call."""
-    assert turns(128, lambda _row: (FIRST_S, answer())) == [(0.0, 128)]
+    few = COALESCED_FROM - 1
+    assert turns(few, lambda _row: (FIRST_S, answer())) == [(0.0, few)]
 
 
-def test_each_reply_is_dealt_with_as_it_comes() -> None:
+def test_of_few_requests_in_flight_each_reply_is_dealt_with_as_it_comes() -> None:
     """None waits for others that may come soon."""
-    whens, counts = zip(*turns(128, lambda row: (FIRST_S + row * SPREAD_S, answer())), strict=True)
-    assert whens == pytest.approx([row * SPREAD_S for row in range(128)])
+    few = COALESCED_FROM - 1
+    whens, counts = zip(*turns(few, lambda row: (FIRST_S + row * SPREAD_S, answer())), strict=True)
+    assert whens == pytest.approx([row * SPREAD_S for row in range(few)])
     assert set(counts) == {1}
+
+
+def test_of_many_requests_in_flight_replies_that_come_close_together_are_dealt_with_at_once() -> None:
+    """They wait for one another, but for no longer than eight milliseconds."""
+    told = turns(4 * COALESCED_FROM, lambda row: (FIRST_S + row * SPREAD_S, answer()))
+    assert told[0][0] == pytest.approx(COALESCE_S)
+    assert max(count for _, count in told) >= COALESCE_S / SPREAD_S
+
+
+def test_replies_of_a_fast_service_wait_for_a_tenth_of_what_they_took() -> None:
+    """A longer wait would hold up the next requests."""
+    fast_s = 0.005
+    told = turns(128, lambda row: (fast_s + row * SPREAD_S, answer()))
+    assert told[0][0] == pytest.approx(fast_s * 1.1 - FIRST_S)
 
 
 def test_large_replies_are_written_one_by_one() -> None:

@@ -35,6 +35,9 @@ COALESCE_S: Final = 0.008
 """Seconds that a reply waits for others before its turn, but never more than a tenth of what it took. A turn for many
 replies takes a tenth less CPU a row; 0 handles each reply alone."""
 
+COALESCED_FROM: Final = 64
+"""Requests in flight from which a reply waits; fewer bring too few replies in that time, and would only run slower."""
+
 _NO_ASKS: Final[Mapping[int, Sequence[RejectedAsk]]] = MappingProxyType({})
 
 
@@ -162,7 +165,7 @@ class Runner:
         slot.latency_s = loop.time() - slot.started
         self._arrived.append(slot)
         if self._turn is None:
-            wait_s = min(COALESCE_S, slot.latency_s / 10) if self.in_flight > 1 else 0.0
+            wait_s = min(COALESCE_S, slot.latency_s / 10) if self.in_flight >= COALESCED_FROM else 0.0
             self._turn = loop.call_later(wait_s, self._take_turn)
 
     def _take_turn(self) -> None:
