@@ -744,7 +744,8 @@ def test_a_template_error_has_both_lines(here: Path) -> None:
     ("changes", "words"),
     [
         ({"output": {"path": "tickets.parquet"}, "input": {"path": "./tickets.parquet"}}, "the input itself is there"),
-        ({"output": {"path": "out.parquet"}, "input": {"path": "out.parquet.run/parts/0.parquet"}}, "input itself"),
+        ({"output": {"path": "out.parquet"}, "input": {"path": "_out.parquet.run/parts/0.parquet"}}, "input itself"),
+        ({"output": {"path": "/"}}, "the root of the file system"),
         ({"output": {"path": "data/"}, "input": {"path": "data/tickets.csv"}}, "the folder holds tickets.csv"),
         ({"output": {"path": "link.parquet"}, "input": {"path": "real.parquet"}}, "the input itself is there"),
         ({"output": {"path": "hard.parquet"}, "input": {"path": "real.parquet"}}, "the input itself is there"),

@@ -1,5 +1,6 @@
 """What a session finds when it starts, and what it must not lose, overwrite or pay for by mistake."""
 
+import functools
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -295,6 +296,21 @@ def test_answers_without_token_counts_are_named_as_such(bench: Workbench, share:
     assert ("tokens: unknown" in summary.describe()) == is_all
     assert all((count is None) == is_all for count in summary.to_dict()["usage"].values())
     assert cometbatch.status(bench.output).summary.warnings == summary.warnings
+
+
+def test_a_run_of_a_version_before_the_first_release_is_refused_by_name(bench: Workbench) -> None:
+    """By whoever is asked, and by whichever path: a new run beside it would pay for its answers again."""
+    older = bench.output.with_name("out.parquet.run")
+    older.mkdir()
+    (older / "manifest.json").write_bytes(b'{"version": 2}')
+    job = bench.job()
+    asked: list[Callable[[], object]] = [functools.partial(cometbatch.status, path) for path in (bench.output, older)]
+    asked += [functools.partial(cometbatch.verify, place) for place in (bench.output, older, job)]
+    asked += [functools.partial(cometbatch.plan, job), functools.partial(carry_out, job, Network())]
+    for ask in asked:
+        with pytest.raises(cometbatch.CheckpointError, match=r"out\.parquet\.run: a version of cometbatch before"):
+            ask()
+    assert not (bench.run_directory / "manifest.json").exists()
 
 
 def test_rows_in_flight_at_a_crash_count_once(bench: Workbench) -> None:

@@ -10,7 +10,7 @@ from cometbatch.errors import UsageError
 from cometbatch.results import parts
 from cometbatch.results.summary import RunSummary, count, late_warnings
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.run import directory_at, find
+from cometbatch.run_state.run import directory_at, find, refuse_unreleased
 
 RESUME_COMMAND = "cometbatch run JOB_FILE"
 
@@ -101,10 +101,11 @@ def find_run(path: str | Path) -> tuple[RunDirectory, Path]:
     return directory_at(Path(path))
 
 
-def manifest_content(directory: RunDirectory) -> bytes:
-    """The manifest's bytes. Raises `UsageError` where there is no run."""
+def manifest_content(directory: RunDirectory, result: Path) -> bytes:
+    """The manifest's bytes. Raises `UsageError` where there is no run, `CheckpointError` where it is too old."""
     content = directory.read_manifest()
     if content is None:
+        refuse_unreleased(result)
         raise no_run(directory)
     return content
 

@@ -43,7 +43,7 @@ def verify(job: Job | str | Path) -> Verification:
         directory, result = directory_of(job.output.path, is_dataset=job.output.is_dataset), job.output.path
     else:
         directory, result = find_run(job)
-    content, findings = manifest_content(directory), Findings()
+    content, findings = manifest_content(directory, result), Findings()
     try:
         manifest = manifests.decode(content, str(directory.path / "manifest.json"))
         partitions = manifest.partitions()

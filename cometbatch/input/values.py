@@ -26,6 +26,7 @@ NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}  # in 
 MILLISECONDS_OF_A_DAY = 86_400_000
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # a column without a zone has moments without one
 EPOCH_DAY = EPOCH.toordinal()
+UTC_END = "+00:00"  # of a moment that is written as text, as Python ends one in UTC
 FIXED_OFFSET = re.compile(r"([+-])([01]\d|2[0-3]):([0-5]\d)")
 
 
@@ -138,10 +139,10 @@ def _moment(unit: str, name: str | None, zone: timezone | None, tick: int) -> da
         moment = EPOCH + timedelta(microseconds=microseconds)
         local = moment if zone is None else moment.replace(tzinfo=UTC).astimezone(zone)
     except OverflowError:
-        return _far_away(tick, pa.timestamp(unit), "" if zone is None else "Z")
+        return _far_away(tick, pa.timestamp(unit), "" if zone is None else UTC_END)
     if not nanoseconds:
         return local
-    end = "" if name is None else "Z" if zone is UTC else name
+    end = "" if name is None else UTC_END if zone is UTC else name
     return f"{local.replace(microsecond=0, tzinfo=None)}.{local.microsecond:06}{nanoseconds:03}{end}"
 
 

@@ -1,13 +1,23 @@
-"""Where input and result are. Hides that one place can have several names.
+"""Where input, result and run directory are. Hides that one place can have several names.
 
 Guards that the result overwrites nothing: not the input, by whatever name, and no folder that holds other things.
 """
 
 import os
 from pathlib import Path
+from typing import Final
 
 from cometbatch.job.secrets import printable
 from cometbatch.job.tree import WrongError
+
+RUN_PREFIX: Final = "_"  # of a run directory's name: readers of a folder pass over names that begin so
+RUN_SUFFIX: Final = ".run"
+_ROOT: Final = "expected a folder or a file, found the root of the file system"
+
+
+def run_beside(result: Path) -> Path:
+    """Where the run of a result is kept: beside it."""
+    return result.with_name(f"{RUN_PREFIX}{result.name}{RUN_SUFFIX}")
 
 
 def given(folder: Path, path: str) -> Path:
@@ -25,7 +35,7 @@ def place_result(text: str, folder: Path, source: Path | None, job_file: Path | 
     output = given(folder, text)
     try:
         is_dataset = text.endswith("/") or output.is_dir()
-        problem = _problem(output, is_dataset, source, job_file)
+        problem = _problem(output, is_dataset, source, job_file) if output.name else _ROOT
     except (OSError, RuntimeError) as error:  # names too long, loops of links
         problem = f"can't be used: {getattr(error, 'strerror', None) or 'a loop of links'}"
     if problem:
@@ -35,8 +45,7 @@ def place_result(text: str, folder: Path, source: Path | None, job_file: Path | 
 
 def _problem(output: Path, is_dataset: bool, source: Path | None, job_file: Path | None) -> str | None:
     """Why the result can't go there, in words, or None. Raises what looking at the files raises."""
-    run = output.with_name(output.name + ".run")
-    if source and (_is_same(output, source) or _is_in(source, run)):
+    if source and (_is_same(output, source) or _is_in(source, run_beside(output))):
         return "the input itself is there: choose another place"
     if not is_dataset:
         if output.suffix != ".parquet":

@@ -35,7 +35,6 @@ from cometbatch.store.local import Lock
 
 MANIFEST: Final = "manifest.json"
 REOPENED: Final = "reopened.json"
-PREFIX, SUFFIX = "_", ".run"  # of a run directory's name: readers of a folder pass over names that begin with "_"
 
 
 class Round(Struct, frozen=True):
@@ -62,11 +61,6 @@ class Reopened(Struct, frozen=True):
 
 
 _FIRST: Final = Round(0, 0)
-
-
-def beside(result: Path) -> Path:
-    """Where the run of a result is kept: beside it."""
-    return result.with_name(f"{PREFIX}{result.name}{SUFFIX}")
 
 
 class RunDirectory:

@@ -8,12 +8,13 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import CheckpointError, UsageError
+from cometbatch.job.paths import RUN_PREFIX, RUN_SUFFIX, run_beside
 from cometbatch.money.exact import format_amount
 from cometbatch.records import Partition, Tally
 from cometbatch.results import parts
 from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import progress as progresses
-from cometbatch.run_state.directory import MANIFEST, PREFIX, SUFFIX, RunDirectory, beside
+from cometbatch.run_state.directory import MANIFEST, RunDirectory
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.progress import Progress
 from cometbatch.store import local
@@ -136,15 +137,15 @@ def find(directory: RunDirectory, result: Path, accept: Collection[str] = ()) ->
     """
     content = directory.read_manifest()
     if content is None:
-        _refuse_unreleased(result)
+        refuse_unreleased(result)
         return None
     manifest = manifests.decode(content, str(directory.path / MANIFEST))
     return Run(directory, manifest, progresses.look(directory, manifest, accept), result)
 
 
-def _refuse_unreleased(result: Path) -> None:
-    """Raises `CheckpointError` where only a run of a version before the first release stands beside the result."""
-    older = result.with_name(result.name + SUFFIX)
+def refuse_unreleased(result: Path) -> None:
+    """Raises `CheckpointError` where a run of a version before the first release stands beside the result."""
+    older = result.with_name(result.name + RUN_SUFFIX)
     if local.content(older / MANIFEST, None) is not None:
         raise CheckpointError(
             f"{older}: a version of cometbatch before the first release began this run, and this version can't go on "
@@ -155,13 +156,18 @@ def _refuse_unreleased(result: Path) -> None:
 
 def directory_of(result: Path, *, is_dataset: bool) -> RunDirectory:
     """Where the run of a result is kept."""
-    return RunDirectory(beside(result), parts=result if is_dataset else None)
+    return RunDirectory(run_beside(result), parts=result if is_dataset else None)
 
 
 def directory_at(path: Path) -> tuple[RunDirectory, Path]:
-    """The run directory that `path` is, or that stands beside it, and the result, wherever both were moved to."""
+    """The run directory that `path` is, or that stands beside it, and the result, wherever both were moved to.
+
+    Raises `CheckpointError` where `path` is a run directory of a version before the first release.
+    """
     path = path.absolute()
-    is_run = path.name.startswith(PREFIX) and path.name.endswith(SUFFIX)
-    result = path.with_name(path.name.removeprefix(PREFIX).removesuffix(SUFFIX)) if is_run else path
-    run_path = path if is_run else beside(path)
+    is_run = path.name.startswith(RUN_PREFIX) and path.name.endswith(RUN_SUFFIX)
+    if path.name.endswith(RUN_SUFFIX) and not is_run:
+        refuse_unreleased(path.with_name(path.name.removesuffix(RUN_SUFFIX)))
+    result = path.with_name(path.name.removeprefix(RUN_PREFIX).removesuffix(RUN_SUFFIX)) if is_run else path
+    run_path = path if is_run else run_beside(path)
     return RunDirectory(run_path, parts=result if result.is_dir() else None), result

@@ -175,7 +175,7 @@ def memory(shop: Workshop, rows: int) -> None:
 
 def _peaks(running: Running, output: Path) -> Record:
     """The peaks before and after the moment when something appears beside the run directory."""
-    known = set(output.parent.iterdir()) | {output.with_name(f"{output.name}.run")}
+    known = set(output.parent.iterdir()) | {output.with_name(f"_{output.name}.run")}
     before = during = 0.0
     is_publishing = False
     while running.is_running:
@@ -208,7 +208,7 @@ def resume(shop: Workshop, rows: int) -> None:
             with shop.bench() as folder, shop.stub(Service(256, FIRST_REQUEST_LATENCY_S)) as stub:
                 output = folder / "out.parquet"
                 if begun is not None:
-                    shutil.copytree(begun / "out.parquet.run", folder / "out.parquet.run")
+                    shutil.copytree(begun / "_out.parquet.run", folder / "_out.parquet.run")
                 command = SUBJECT.command(shop.python(SUBJECT), stub.base_url, source, output, USUAL.in_flight)
                 running = Running(command, folder / "stdout")
                 stub.wait_for("asked")
