@@ -3,7 +3,7 @@
     import cometbatch
 
     job = cometbatch.load_job("job.yaml")
-    print(cometbatch.plan(job).describe())      # checks everything, sends nothing
+    print(cometbatch.plan(job).describe())      # checks everything, sends no prompt
     summary = cometbatch.run(job)               # carries on where a killed run stopped
     print(summary.succeeded, summary.cost_usd)
 

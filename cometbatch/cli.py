@@ -24,12 +24,15 @@ INTERRUPTED = 130
 TERMINATED = 143
 HUNG_UP = 129
 CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
-CORRECTED_IN_THE_JOB = {"job", "budget"}  # of `RunStoppedError.fix`
+FIRST = {"job": "correct the job, then ", "budget": "raise budget.max_cost_usd, then "}  # by `RunStoppedError.fix`
 TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 
 EXIT_CODES = (
     (ALL_SUCCEEDED, "every row succeeded"),
-    (UNEXPECTED, "an unexpected error, or the disk would not take what was to be written; resumable"),
+    (
+        UNEXPECTED,
+        "an unexpected error or a failing disk (both resumable), or a damaged run directory",
+    ),
     (WRONG_USAGE, "the command, the job file or the input is wrong; nothing was sent"),
     (SOME_ROWS_FAILED, "finished, with failed or incomplete rows; the result is there (`verify`: a check failed)"),
     (4, "stopped at the budget; resumable with a higher one"),
@@ -286,8 +289,7 @@ def _way_on(stopped: "cometbatch.RunStoppedError") -> str:
     """Where the run stopped and the command that resumes it, after a correction where it would stop again without."""
     summary = stopped.summary
     place = f"stopped at {summary.tally.calls:,} of {summary.rows:,} {'row' if summary.rows == 1 else 'rows'}"
-    correct = "correct the job, then " if stopped.fix in CORRECTED_IN_THE_JOB else ""
-    return f"{place}; {correct}continue with: {_same_command()}"
+    return f"{place}; {FIRST.get(stopped.fix, '')}continue with: {_same_command()}"
 
 
 def _run_command(path: Path, overrides: tuple[str, ...]) -> str:
@@ -296,13 +298,15 @@ def _run_command(path: Path, overrides: tuple[str, ...]) -> str:
 
 
 def _same_command() -> str:
-    """The command that was given, without `--fresh` and `--retry`: these would reset what is done since."""
+    """The command that was given, without what is done by now, or would reset what is done since."""
     arguments = iter(sys.argv[1:])
     kept: list[str] = []
     for argument in arguments:
-        if argument == "--retry":
-            next(arguments, None)  # its value
-        elif argument != "--fresh" and not argument.startswith("--retry="):
+        name, equals, _ = argument.partition("=")
+        if name in {"--retry", "--set-aside"}:
+            if not equals:
+                next(arguments, None)  # its value
+        elif argument != "--fresh":
             kept.append(argument)
     return shlex.join(["cometbatch", *kept])
 

@@ -5,7 +5,7 @@ beside what it carries: a run that stopped has a summary (`results.summary`), a 
 (`prompt.template`), a simulator has a process (`simulator.process`).
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 WRONG_SYSTEM = "cometbatch runs on Linux, macOS and WSL. On Windows, install WSL and run cometbatch inside it."
 
@@ -47,6 +47,10 @@ class InputLostError(CometbatchError):
 
 class DriftError(UsageError):
     """The job or its input changed since the run began, so its answers would not fit together."""
+
+
+START_OVER: Final = "start over with --fresh, which forgets the answers so far."
+"""The end of a sentence that names the ways out of a run directory which can't be used."""
 
 
 class CheckpointError(CometbatchError):

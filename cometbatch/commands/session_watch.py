@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 from cometbatch.commands.progress_line import Progress
+from cometbatch.results.summary import count
 from cometbatch.run_state.partition import SLOW_SYNC_S, Partitions
 from cometbatch.runner.ports import Stop
 from cometbatch.runner.turns import Runner
@@ -45,7 +46,9 @@ def signals_handled(runner: Runner, shown: Progress) -> Iterator[None]:
             shown.say("Stopping now; what was in flight is not recorded and will be sent again.")
             runner.stop_now(stop)
         else:
-            shown.say(f"Stopping: finishing {runner.in_flight} requests in flight (once more: stop now).")
+            shown.say(
+                f"Stopping: finishing {count(runner.in_flight, 'request')} in flight (a second signal stops at once)."
+            )
             runner.stop(stop)
         asked.append(stop)
 

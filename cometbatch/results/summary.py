@@ -181,7 +181,7 @@ class RunSummary(Struct, frozen=True):
         amounts += [f"an unknown amount for {count(unbounded, 'request')}"] if unbounded else []
         is_uncounted = self.tally.uncounted or self.replaced.uncounted
         reason = "that got no answer or no token counts" if is_uncounted else "that got no answer"
-        resent = f" ({self.resent:,} in flight when an earlier session ended)" if self.resent else ""
+        resent = f" ({self.resent:,} in flight when a process ended)" if self.resent else ""
         yield f"possible extra charge: {' and '.join(amounts)} {reason}{resent}"
 
     def _replaced(self) -> Iterator[str]:

@@ -91,10 +91,20 @@ def _adder(name: str) -> Callable[[Any, Any], Any]:
     return int.__add__
 
 
-def beside_outcomes(tally: Tally) -> Tally:
-    """What a tally holds beside outcomes: possible charges, asks that were not accepted, and the largest of answers."""
-    names = [name for name in Tally.__struct_fields__ if name.startswith(("charges", "rejected", "largest_"))]
-    return Tally(**{name: getattr(tally, name) for name in names})
+def beyond(whole: Tally, part: Tally) -> Tally:
+    """What a tally holds beyond another that it includes: together they are the whole again."""
+    fields = Tally.__struct_fields__
+    return Tally(**{name: _subtractor(name)(getattr(whole, name), getattr(part, name)) for name in fields})
+
+
+def _subtractor(name: str) -> Callable[[Any, Any], Any]:
+    if name.startswith("largest_"):
+        return lambda whole, _part: whole
+    if name.endswith("_usd"):
+        return EXACT.subtract
+    if name == "failures":
+        return lambda whole, part: dict(Counter(whole) - Counter(part))
+    return int.__sub__
 
 
 def spent(tally: Tally) -> Decimal:

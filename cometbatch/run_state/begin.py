@@ -42,8 +42,7 @@ def begin_anew(run: Run, who: Who, manifest: Manifest) -> Run:
     Raises `CheckpointError` where the disk fails.
     """
     remove_leftovers(run)
-    in_journals = tallies.beside_outcomes(run.progress.records)
-    session = _write(run, who, {}, tallies.add(run.progress.charges, in_journals))
+    session = _write(run, who, {}, tallies.add(run.progress.charges, run.progress.records))  # no outcome is in these
     journals, parts = run.directory.journals, run.directory.parts
     useless = [journals.folder / file.name for file in journals.all()]
     useless += [parts.folder / name for name in local.entries(parts.folder) if parts.index(name) is not None]

@@ -22,7 +22,7 @@ from typing import IO, Final
 import msgspec
 from msgspec import Struct
 
-from cometbatch.errors import CheckpointError
+from cometbatch.errors import START_OVER, CheckpointError
 from cometbatch.records import Tally
 from cometbatch.run_state import sessions
 from cometbatch.run_state.in_flight import InFlightMarks
@@ -96,7 +96,7 @@ class RunDirectory:
     def clear(self) -> None:
         """Forget the run, answers included, and nothing that is not ours; the lock stays ours.
 
-        The manifest goes first: from then on there is no run, so that a crash half-way leaves nothing to resume. When
+        The manifest goes first, so that a crash half-way leaves nothing that could be resumed. When
         this returns, all of it is gone for good: what a power cut brought back would stand in the next run's way.
         """
         local.remove(self.path / MANIFEST)
@@ -127,6 +127,10 @@ class RunDirectory:
     def read_manifest(self) -> bytes | None:
         """The manifest's bytes, or None where no run was begun. Raises `CheckpointError` where it can't be read."""
         return local.content(self.path / MANIFEST, None)
+
+    def holds_answers(self) -> bool:
+        """Whether there are records or parts in the directory, whatever run they are of."""
+        return bool(self.journals.all() or (not self.parts.is_dataset and self.parts.there()))
 
     def write_manifest(self, content: bytes) -> None:
         """Write the manifest whole; from then on the run exists."""
@@ -230,5 +234,5 @@ def _read_reopened(path: Path) -> Reopened:
         return msgspec.json.decode(path.read_bytes(), type=Reopened)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # the last two are msgspec's too
         raise CheckpointError(
-            f"{path}: this file is damaged ({error}). Restore it from a copy, or start over with --fresh."
+            f"{path}: this file is damaged ({error}). Restore it from a copy, or {START_OVER}"
         ) from error

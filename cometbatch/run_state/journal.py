@@ -72,7 +72,7 @@ class DamagedJournalError(CheckpointError):
         super().__init__(
             f"{place}: {line}{call} is damaged (its checksum differs), and no power cut explains it. "
             f"Restore the file from a copy; or count its damaged lines as charges and send their rows again: run the "
-            f"same command with --set-aside {path.name}"
+            f"job with --set-aside {path.name}"
         )
         self.path = path
         self.damage = damage

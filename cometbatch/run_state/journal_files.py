@@ -63,7 +63,10 @@ class JournalFiles:
         match = JOURNAL.fullmatch(name) or KEPT.fullmatch(name)
         index = index_in(match)
         if match is None or index is None or name not in local.entries(self.folder):
-            raise UsageError(f"--set-aside: {self.folder} has no journal named {name!r}.")
+            raise UsageError(
+                f"--set-aside: {self.folder} has no journal named {name!r}. Where it was set aside already, run the "
+                "same command without --set-aside."
+            )
         is_kept = match.re is KEPT
         limit, aside = None if is_kept else _limit(name, int(match[2]), last), _set_aside(name, last)
         return JournalReader(self.folder / name, run_id, index, limit=limit, set_aside=aside, is_whole=is_kept)

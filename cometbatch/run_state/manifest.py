@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from cometbatch.errors import CheckpointError, DriftError
+from cometbatch.errors import START_OVER, CheckpointError, DriftError
 from cometbatch.input import table as source
 from cometbatch.input.files import Identity
 from cometbatch.job import Target
@@ -119,16 +119,18 @@ def decode(content: bytes, where: str) -> Manifest:
         if found.version != MANIFEST_VERSION:
             raise CheckpointError(
                 f"{where}: another version of cometbatch began this run (manifest version {found.version}, this one "
-                f"knows {MANIFEST_VERSION}). Finish it with that version, or start over with --fresh."
+                f"knows {MANIFEST_VERSION}). Finish it with that version, or {START_OVER}"
             )
         if unknown := sorted(set(found.needs) - KNOWN_NEEDS):
             raise CheckpointError(
                 f"{where}: this run needs what this version of cometbatch does not know: {', '.join(unknown)}. "
-                "Continue with a newer version, or start over with --fresh."
+                f"Continue with a newer version, or {START_OVER}"
             )
         return msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # the last two are msgspec's too
-        raise CheckpointError(f"{where}: the manifest is damaged ({error}). Restore it, or use --fresh.") from error
+        raise CheckpointError(
+            f"{where}: the manifest is damaged ({error}). Restore it from a copy, or {START_OVER}"
+        ) from error
 
 
 def metadata(manifest: Manifest) -> dict[str, str]:
@@ -165,8 +167,8 @@ def refuse_drift(manifest: Manifest, fingerprint: Mapping[str, Any], size: int, 
         raise DriftError(
             f"The job or its input changed since this run began ({manifest.created_at}):\n"
             + "\n".join(changes)
-            + "\nUndo the change to continue; or give output.path another name to keep both runs; or start over with "
-            "--fresh, which forgets the answers so far."
+            + "\nUndo the change to continue; or give output.path another name to keep both runs; or "
+            f"{START_OVER}"
         )
 
 

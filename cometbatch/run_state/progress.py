@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Struct
 
-from cometbatch.errors import CheckpointError
+from cometbatch.errors import START_OVER, CheckpointError
 from cometbatch.records import Outcome, PossibleCharge, Record, RejectedAsk, Tally
 from cometbatch.results import parts
 from cometbatch.results import tally as tallies
@@ -127,7 +127,7 @@ def _accepting(
     if last.run_id != manifest.run_id:
         raise CheckpointError(
             f"{directory.path}: session {last.number} belongs to run {last.run_id}, not to run {manifest.run_id}. "
-            "Restore its file from a copy, or start over with --fresh."
+            f"Restore its file from a copy, or {START_OVER}"
         )
     for name in names:
         offsets = tuple(each.offset for each in directory.journals.reader_of(name, manifest.run_id, last).damage())

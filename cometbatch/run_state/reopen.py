@@ -64,12 +64,13 @@ def find(run: Run, words: frozenset[str]) -> Matching:
     """Look which recorded calls match; changes nothing. Raises `CheckpointError` where a file is damaged."""
     found = Matching()
     for index in _candidates(run, words):
-        taken = Tally()
+        taken = whole = Tally()
         for records in _records(run, index):
-            matching = (outcome for outcome in outcomes_in(records) if matches(outcome, words))
-            taken = tallies.add(taken, tallies.tally(matching))
+            outcomes = outcomes_in(records)
+            taken = tallies.add(taken, tallies.tally(each for each in outcomes if matches(each, words)))
+            whole = tallies.add(whole, tallies.tally(outcomes))
         if taken.calls:
-            replaced = tallies.add(found.replaced, tallies.add(taken, _beside_outcomes(run, index)))
+            replaced = tallies.add(found.replaced, tallies.add(taken, _beside_outcomes(run, index, whole)))
             found = Matching((*found.partitions, index), found.calls + taken.calls, replaced)
     return found
 
@@ -130,10 +131,13 @@ def _records(run: Run, index: int) -> Iterator[Sequence[Record]]:
         ordinal += piece.num_rows
 
 
-def _beside_outcomes(run: Run, index: int) -> Tally:
-    """What a partition's possible charges and asks came to: the file of kept outcomes has no place for them."""
+def _beside_outcomes(run: Run, index: int, outcomes: Tally) -> Tally:
+    """What a partition came to beyond its outcomes as they are read back, for which a file of kept ones has no place.
+
+    These are possible charges, and of a part also the cost of asks before a failure, for which it has no column.
+    """
     if index in run.progress.committed:
-        return tallies.beside_outcomes(_info(run, index).tally)
+        return tallies.beyond(_info(run, index).tally, outcomes)
     records = itertools.chain.from_iterable(journaled(run.directory, run.manifest, index, run.progress.last))
     return tallies.tally(record for record in records if not isinstance(record, Answered | Failed))
 

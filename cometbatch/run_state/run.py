@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from cometbatch.errors import CheckpointError, UsageError
+from cometbatch.errors import START_OVER, CheckpointError, UsageError
 from cometbatch.job.paths import RUN_PREFIX, RUN_SUFFIX, run_beside
 from cometbatch.money.exact import format_amount
 from cometbatch.records import Partition, Tally
@@ -133,11 +133,16 @@ def find(directory: RunDirectory, result: Path, accept: Collection[str] = ()) ->
     """The run that the directory holds, if any; changes nothing.
 
     `accept`: names of damaged journals whose lost lines a person accepts as charges. Raises `CheckpointError` where it
-    is damaged, or where a version that was never released began it.
+    is damaged, where its answers are there without its manifest, or where a version that was never released began it.
     """
     content = directory.read_manifest()
     if content is None:
         refuse_unreleased(result)
+        if directory.holds_answers():
+            raise CheckpointError(
+                f"{directory.path}: {MANIFEST} is gone, but answers are here. Nothing was changed. Restore it from "
+                f"a copy, or {START_OVER} Where a run with --fresh was cut off, that is the way on."
+            )
         return None
     manifest = manifests.decode(content, str(directory.path / MANIFEST))
     return Run(directory, manifest, progresses.look(directory, manifest, accept), result)

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from cometbatch.errors import CheckpointError
+from cometbatch.errors import START_OVER, CheckpointError
 from cometbatch.records import Tally
 from cometbatch.run_state.in_flight import Mark
 
@@ -53,5 +53,5 @@ def decode(content: bytes, where: str) -> Session:
         return msgspec.json.decode(content, type=Session)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CheckpointError(
-            f"{where}: this file is damaged ({error}). Restore it from a copy, or start over with --fresh."
+            f"{where}: this file is damaged ({error}). Restore it from a copy, or {START_OVER}"
         ) from error
