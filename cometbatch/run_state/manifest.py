@@ -29,7 +29,7 @@ class PricedTarget(Struct, frozen=True):
 
 
 class Slice(Struct, frozen=True):
-    """One pass over the rows: which target is asked, for the how-many-th time (from 0)."""
+    """One pass over the rows: which target is asked. `sample`: how often it was asked before, so 0 is the first."""
 
     label: str = ""
     target: int = 0

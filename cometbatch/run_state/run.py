@@ -63,7 +63,7 @@ class Run(Struct, frozen=True):
 
     @property
     def replaced(self) -> Tally:
-        """What no longer counts, since `--retry` took it back, but stays in the bill."""
+        """What no longer counts, since `--retry` reset it, but stays in the bill."""
         return self.directory.reopened().replaced
 
     @property

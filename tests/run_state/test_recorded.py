@@ -504,7 +504,7 @@ class Sessions(RuleBasedStateMachine):
 
     @invariant()
     def each_dollar_and_each_call_counts_once(self) -> None:
-        """Whoever looks now finds what was recorded, and what was paid, whatever was taken back."""
+        """Whoever looks now finds what was recorded, and what was paid, whatever was reset."""
         if not hasattr(self, "run"):
             return
         run = found(self.run.directory)
