@@ -296,13 +296,16 @@ def _run_command(path: Path, overrides: tuple[str, ...]) -> str:
 
 
 def _same_command() -> str:
-    """The command that was given, without `--fresh` and `--retry`: these would reset what is done since."""
+    """The command that was given, without options that count once.
+
+    `--fresh` and `--retry` would reset what is done since. A journal that `--set-aside` names may be gone by now.
+    """
     arguments = iter(sys.argv[1:])
     kept: list[str] = []
     for argument in arguments:
-        if argument == "--retry":
+        if argument in ("--retry", "--set-aside"):
             next(arguments, None)  # its value
-        elif argument != "--fresh" and not argument.startswith("--retry="):
+        elif argument != "--fresh" and not argument.startswith(("--retry=", "--set-aside=")):
             kept.append(argument)
     return shlex.join(["cometbatch", *kept])
 
