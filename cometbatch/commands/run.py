@@ -20,11 +20,10 @@ from cometbatch.job import Job
 from cometbatch.results import columns as output
 from cometbatch.results import parts
 from cometbatch.results.summary import RunSummary
-from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest, PricedTarget
+from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.reopen import Matching
@@ -120,7 +119,7 @@ def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manif
     directory.clear()
     directory.create()
     first_session(directory, manifest.run_id, _who())
-    directory.write_manifest(manifests.encode(manifest))
+    directory.write_manifest(encode_manifest(manifest))
     return Run(directory, manifest, look(directory, manifest), job.output.path)
 
 
@@ -199,7 +198,7 @@ def _locked(directory: RunDirectory) -> Iterator[None]:
 
 
 def _refuse_drift(found: Run, checked: Checked) -> None:
-    manifests.refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
+    refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
 
 
 def _replaces(job: Job, directory: RunDirectory) -> str | None:
@@ -218,7 +217,7 @@ async def _new_manifest(
     check_budget(job, target, book)
     replaces = parts.file_stamp(job.output.path) if fresh else _replaces(job, turn.directory)
     return Manifest(
-        version=manifests.MANIFEST_VERSION,
+        version=MANIFEST_VERSION,
         cometbatch=VERSION,
         run_id=os.urandom(16).hex() if found is None else found.manifest.run_id,
         created_at=now().isoformat(timespec="seconds"),

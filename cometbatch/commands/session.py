@@ -36,9 +36,8 @@ from cometbatch.results.summary import (
     TerminatedRunError,
     late_warnings,
 )
-from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest
+from cometbatch.run_state.manifest import Manifest, metadata_of
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.run import Run
 from cometbatch.runner.ports import Policy, Service, Stop
@@ -212,7 +211,7 @@ def _publish(run: Run, checked: Checked) -> None:
 
     def write(file: IO[bytes]) -> None:
         repeated = output.repeated(schema, run.prefix)
-        metadata = manifests.metadata(run.manifest) | run.state()
+        metadata = metadata_of(run.manifest) | run.state()
         parts.merge(file, paths, schema, metadata, rows=run.manifest.calls, repeated=repeated)
 
     write_aside(run.result, write)
