@@ -4,7 +4,7 @@
 
     job = cometbatch.load_job("job.yaml")
     print(cometbatch.plan(job).describe())      # checks everything, sends no prompt
-    summary = cometbatch.run(job)               # carries on where a killed run stopped
+    summary = cometbatch.run(job)               # resumes where a killed run stopped
     print(summary.succeeded, summary.cost_usd)
 
 A map of the package, a folder for each concern, imports running downwards only:

@@ -298,15 +298,16 @@ def _run_command(path: Path, overrides: tuple[str, ...]) -> str:
 
 
 def _same_command() -> str:
-    """The command that was given, without what is done by now, or would reset what is done since."""
+    """The command that was given, without options that count once.
+
+    `--fresh` and `--retry` would reset what is done since. A journal that `--set-aside` names may be gone by now.
+    """
     arguments = iter(sys.argv[1:])
     kept: list[str] = []
     for argument in arguments:
-        name, equals, _ = argument.partition("=")
-        if name in {"--retry", "--set-aside"}:
-            if not equals:
-                next(arguments, None)  # its value
-        elif argument != "--fresh":
+        if argument in ("--retry", "--set-aside"):
+            next(arguments, None)  # its value
+        elif argument != "--fresh" and not argument.startswith(("--retry=", "--set-aside=")):
             kept.append(argument)
     return shlex.join(["cometbatch", *kept])
 

@@ -195,8 +195,8 @@ class Failure(Struct, frozen=True, gc=False):
 class Retry(Struct, frozen=True, gc=False):
     """Worth another attempt.
 
-    `retry_after_s` is the wait that the service asked for. `slow_down`: the service pushes back, everyone waits.
-    `costs_attempt`: False where the attempt must not count against the row (plain pushback).
+    `retry_after_s` is the wait that the service asked for. `slow_down`: the service asks everyone to wait.
+    `costs_attempt`: False where the attempt must not count against the row (the service only asks to slow down).
     """
 
     failure: Failure

@@ -19,10 +19,9 @@ from cometbatch.limiting.limits import Limits
 from cometbatch.records import CallRequest, Failed, Partition, PriceBook, Record, Tally
 from cometbatch.results import codec
 from cometbatch.results.columns import OUTPUT_SCHEMA
-from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state.begin import first_session, next_session
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest, PricedTarget
+from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.progress import Progress, journaled, look
 from cometbatch.run_state.run import Run
@@ -45,7 +44,7 @@ class RunOnDisk:
         self.directory.create()
         self.table = pa.table({"n": range(rows)})
         self.manifest = Manifest(
-            version=manifests.MANIFEST_VERSION,
+            version=MANIFEST_VERSION,
             cometbatch="0.1.0",
             run_id=RUN_ID,
             created_at="2026-09-01T12:00:00+00:00",

@@ -29,7 +29,7 @@ class Server:
     replies: list[bytes | Script]
     url: str = ""
     connections: int = 0
-    left: int = 0  # so many of them are over
+    left: int = 0  # this many of them are over
     received: list[bytes] = field(default_factory=list)
     gone: asyncio.Event = field(default_factory=asyncio.Event)  # a client has left
     tasks: set[asyncio.Task[None]] = field(default_factory=set)

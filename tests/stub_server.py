@@ -32,7 +32,7 @@ class Trouble:
     reset: float = 0.0
     pushback: float = 0.0  # 429
     overload: float = 0.0  # 503
-    slow: float = 0.0  # so many times the longest latency
+    slow: float = 0.0  # this many times the longest latency
     refuse_key: bool = False  # 401 for everyone
     credit: int | None = None  # answers that the balance pays for; beyond them comes 403
 

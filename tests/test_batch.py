@@ -48,7 +48,7 @@ def prompt(row: int) -> str:
 
 
 def credit_for(posts: int) -> Callable[[httpx.Request], httpx.Response | None]:
-    """A balance that pays for so many requests."""
+    """A balance that pays for this many requests."""
     left = posts
 
     def answer(request: httpx.Request) -> httpx.Response | None:
@@ -61,7 +61,7 @@ def credit_for(posts: int) -> Callable[[httpx.Request], httpx.Response | None]:
 
 
 def stopped_after(job: cometbatch.Job, answers: int) -> cometbatch.RunSummary:
-    """What a run came to whose credit was spent after so many answers."""
+    """What a run came to whose credit was spent after this many answers."""
     with pytest.raises(cometbatch.RunStoppedError) as caught:
         carry_out(job, Network(answer=credit_for(answers)))
     return caught.value.summary
@@ -187,7 +187,7 @@ def test_a_row_that_cannot_be_rendered_fails_alone(bench: Workbench) -> None:
     ],
 )
 def test_the_bill_is_the_servers_own(bench: Workbench, name: str, model: str, per_input: str, per_output: str) -> None:
-    """Where no answer was thrown away, the rows' costs add up to the server's tokens times its price, exactly."""
+    """Where each request got its answer, the rows' costs add up to the server's tokens times its price, exactly."""
     harmless = [f"{fault}:0.1" for fault in TRANSIENT if fault not in LOSES_ANSWERS]
     job = bench.job(target={"format": name, "model": model}, retry={"max_attempts": 20}, params={"temperature": 0})
     network = simulator(*harmless)
@@ -612,7 +612,7 @@ def test_a_model_that_cannot_be_called_stops_the_run(bench: Workbench, model: st
 @pytest.mark.parametrize("rows", [3, 100])
 @pytest.mark.parametrize("fault", ["html-200", "redirect"])
 def test_pages_everywhere_are_a_wrong_address(bench: Workbench, fault: str, rows: int) -> None:
-    """Where nothing but pages comes back the run stops, records nothing, and can be carried on."""
+    """Where nothing but pages comes back the run stops, records nothing, and can be resumed."""
     bench.write_rows(rows)
     job = bench.job(limits={"concurrency": 5})
     network = simulator(f"{fault}:1")
@@ -672,7 +672,7 @@ def test_a_changed_job_is_taken_while_nothing_is_recorded(bench: Workbench, fiel
 
 
 def test_a_changed_input_is_refused_once_rows_are_recorded(bench: Workbench) -> None:
-    """Even one byte at the same length is noticed; the old input carries on."""
+    """Even one byte at the same length is noticed; with the old input the run is resumed."""
     job = bench.job()
     stopped_after(job, 5)
     content = bench.input.read_bytes()

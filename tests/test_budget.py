@@ -1,4 +1,4 @@
-"""A budget is never passed, whatever the service does with what is in flight, and a run that met it carries on."""
+"""A budget is never passed, whatever the service does with what is in flight, and a run that met it can be resumed."""
 
 import re
 from decimal import Decimal
@@ -48,7 +48,7 @@ def test_spent_and_reserved_never_pass_the_cap(
 
 
 def budgeted(bench: Workbench, cap: Decimal, **more: Any) -> cometbatch.Job:
-    """A job that may cost so much."""
+    """A job that may cost this much."""
     return bench.job(budget={"max_cost_usd": float(cap)}, params={"max_output_tokens": 64}, **more)
 
 
@@ -139,7 +139,7 @@ def test_a_budget_without_a_cap_on_the_answer_is_refused(bench: Workbench) -> No
 
 
 def test_attempts_that_may_have_been_billed_are_counted_apart(bench: Workbench) -> None:
-    """The rows' cost and what may have been thrown away together are no less than the server's own count."""
+    """The rows' cost and the possible charges together are no less than the server's own count."""
     bench.write_rows(ROWS)
     network = simulator("reset:0.2", "cut-json:0.15", seed=2)
     summary = carry_out(bench.job(), network)
@@ -152,7 +152,7 @@ def test_attempts_that_may_have_been_billed_are_counted_apart(bench: Workbench) 
     assert said in summary.describe()
 
 
-def test_a_refused_request_is_not_counted_as_thrown_away(bench: Workbench) -> None:
+def test_a_refused_request_is_not_counted_as_a_possible_charge(bench: Workbench) -> None:
     """Errors that the gateway itself makes are not billed (contract sheet, section 12)."""
 
     def refuse_once(request: httpx.Request) -> httpx.Response | None:

@@ -256,7 +256,7 @@ def test_a_missing_key_ends_with_2_and_names_its_variable(bench: Workbench, serv
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_first_signal_finishes_what_is_in_flight(bench: Workbench, number: signal.Signals, code: int) -> None:
-    """Every answer that was asked for is recorded, nothing new is asked, and the way to carry on works."""
+    """Every answer that was asked for is recorded, nothing new is asked, and the command that resumes it works."""
     bench.write_rows(100)
     with StubServer(latency_s=(0.2, 0.3)) as server:
         job = bench.write_job(target=target(server), limits={"concurrency": 8})

@@ -12,8 +12,15 @@ from cometbatch.errors import CheckpointError, DriftError
 from cometbatch.input.files import Identity
 from cometbatch.job import MessageTemplate, Target
 from cometbatch.records import PriceBook, Rates
-from cometbatch.run_state import manifest as manifests
-from cometbatch.run_state.manifest import Manifest, PricedTarget, Slice
+from cometbatch.run_state.manifest import (
+    MANIFEST_VERSION,
+    Manifest,
+    PricedTarget,
+    Slice,
+    decode_manifest,
+    encode_manifest,
+    refuse_drift,
+)
 
 SHA256 = "ab" * 32
 FINGERPRINT: dict[str, Any] = {"model": "vendor-model-4.5", "format": "chat", "params": {"temperature": 0.2}}
@@ -26,7 +33,7 @@ TARGET = Target("chat", "vendor-model-4.5", (MessageTemplate("user", "Say {{ tex
 def manifest_of(fingerprint: dict[str, Any], **changes: Any) -> Manifest:
     """A manifest as a run writes it when it begins."""
     fields: dict[str, Any] = {
-        "version": manifests.MANIFEST_VERSION,
+        "version": MANIFEST_VERSION,
         "cometbatch": "0.1.0",
         "run_id": "0123abcd",
         "created_at": "2026-09-01T12:00:00+00:00",
@@ -43,7 +50,7 @@ def manifest_of(fingerprint: dict[str, Any], **changes: Any) -> Manifest:
 
 def reread(manifest: Manifest) -> Manifest:
     """The manifest as a later session finds it."""
-    return manifests.decode(manifests.encode(manifest), "run/manifest.json")
+    return decode_manifest(encode_manifest(manifest), "run/manifest.json")
 
 
 def test_a_manifest_reads_back_as_it_was_written() -> None:
@@ -54,7 +61,7 @@ def test_a_manifest_reads_back_as_it_was_written() -> None:
 
 def test_a_manifest_can_be_read_by_people() -> None:
     """It is indented JSON, with other alphabets as they are, and it ends with a line break."""
-    lines = manifests.encode(manifest_of(FINGERPRINT)).decode().split("\n")
+    lines = encode_manifest(manifest_of(FINGERPRINT)).decode().split("\n")
     assert len(lines) > 20
     assert lines[-1] == ""
     assert any("一言で" in line for line in lines)
@@ -73,16 +80,16 @@ def test_a_manifest_can_be_read_by_people() -> None:
         b'{"version": 3}',
         b'{"version": 3, "run_id": "\xff"}',
         b'{"version": 3, "x": ' + b"[" * 100_000,
-        manifests.encode(manifest_of(FINGERPRINT))[:-40],
-        manifests.encode(manifest_of(FINGERPRINT)).replace(b'"partition_rows"', b'"partition_raws"'),
-        manifests.encode(manifest_of(FINGERPRINT)).replace(b'"0.50"', b'"half"'),
+        encode_manifest(manifest_of(FINGERPRINT))[:-40],
+        encode_manifest(manifest_of(FINGERPRINT)).replace(b'"partition_rows"', b'"partition_raws"'),
+        encode_manifest(manifest_of(FINGERPRINT)).replace(b'"0.50"', b'"half"'),
     ],
     ids=lambda content: content[:30].decode("latin-1"),
 )
 def test_a_damaged_manifest_is_refused_with_the_way_out(content: bytes) -> None:
     """Damage is a `CheckpointError` that names the file and says how to go on."""
     with pytest.raises(CheckpointError, match=r"^run/manifest\.json: .*damaged.*--fresh"):
-        manifests.decode(content, "run/manifest.json")
+        decode_manifest(content, "run/manifest.json")
 
 
 @settings(max_examples=60, deadline=None)
@@ -90,18 +97,18 @@ def test_a_damaged_manifest_is_refused_with_the_way_out(content: bytes) -> None:
 def test_no_bytes_crash_the_reader(content: bytes) -> None:
     """Whatever a disk gives back is a manifest or a `CheckpointError`."""
     with pytest.raises(CheckpointError):
-        manifests.decode(content, "here")
+        decode_manifest(content, "here")
 
 
 def test_another_version_is_named() -> None:
     """A manifest of a later program says so, even if nothing else in it is known."""
     with pytest.raises(CheckpointError, match=r"version 9, this one knows 3\).*--fresh"):
-        manifests.decode(b'{"version": 9, "shape": "unheard of"}', "run/manifest.json")
+        decode_manifest(b'{"version": 9, "shape": "unheard of"}', "run/manifest.json")
 
 
 def test_an_unchanged_job_carries_on() -> None:
     """The same fingerprint and the same input are no drift."""
-    manifests.refuse_drift(reread(manifest_of(FINGERPRINT)), FINGERPRINT, 1234567, SHA256)
+    refuse_drift(reread(manifest_of(FINGERPRINT)), FINGERPRINT, 1234567, SHA256)
 
 
 VALUES = st.recursive(
@@ -115,7 +122,7 @@ VALUES = st.recursive(
 @given(fingerprint=st.dictionaries(st.text(), VALUES, max_size=4))
 def test_a_fingerprint_equals_itself_after_a_trip_through_the_file(fingerprint: dict[str, Any]) -> None:
     """Tuples, decimals and nested settings come back from JSON as other types, which is no drift."""
-    manifests.refuse_drift(reread(manifest_of(fingerprint)), fingerprint, 1234567, SHA256)
+    refuse_drift(reread(manifest_of(fingerprint)), fingerprint, 1234567, SHA256)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +138,7 @@ def test_a_fingerprint_equals_itself_after_a_trip_through_the_file(fingerprint: 
 def test_drift_names_the_field_its_values_and_the_way_out(field: str, value: object, words: str) -> None:
     """Whoever changed the job reads what they changed, and each way to go on."""
     with pytest.raises(DriftError) as refused:
-        manifests.refuse_drift(manifest_of(FINGERPRINT), FINGERPRINT | {field: value}, 1234567, SHA256)
+        refuse_drift(manifest_of(FINGERPRINT), FINGERPRINT | {field: value}, 1234567, SHA256)
     message = str(refused.value)
     assert f"\n  {words}\n" in message
     assert all(way in message for way in ("Undo the change", "output.path", "--fresh", "2026-09-01"))
@@ -141,14 +148,14 @@ def test_drift_names_the_field_its_values_and_the_way_out(field: str, value: obj
 def test_a_changed_input_is_drift(size: int, sha256: str) -> None:
     """The table is part of what a run is: by size, and by content where the size is the same."""
     with pytest.raises(DriftError, match=r"input: was 1,234,567 bytes, sha256 abababababab, is "):
-        manifests.refuse_drift(manifest_of(FINGERPRINT), FINGERPRINT, size, sha256)
+        refuse_drift(manifest_of(FINGERPRINT), FINGERPRINT, size, sha256)
 
 
 def test_every_changed_field_is_named() -> None:
     """All changes are told at once, not one a try; what did not change is not."""
     changed = {"model": "other", "format": "chat", "params": {}}
     with pytest.raises(DriftError) as refused:
-        manifests.refuse_drift(manifest_of(FINGERPRINT), changed, 1, SHA256)
+        refuse_drift(manifest_of(FINGERPRINT), changed, 1, SHA256)
     told = [line.split(":")[0].strip() for line in str(refused.value).splitlines()[1:-1]]
     assert told == ["model", "params", "input"]
 
@@ -156,7 +163,7 @@ def test_every_changed_field_is_named() -> None:
 def test_a_long_value_is_shown_in_short() -> None:
     """A prompt of many pages does not drown the message."""
     with pytest.raises(DriftError) as refused:
-        manifests.refuse_drift(manifest_of({"prompt": "a" * 9999}), {"prompt": "b" * 9999}, 1234567, SHA256)
+        refuse_drift(manifest_of({"prompt": "a" * 9999}), {"prompt": "b" * 9999}, 1234567, SHA256)
     assert max(map(len, str(refused.value).splitlines())) < 300
     assert "…" in str(refused.value)
 
@@ -172,14 +179,14 @@ def test_a_long_value_is_shown_in_short() -> None:
 def test_two_long_values_are_shown_where_they_differ(was: str, now: str, told: tuple[str, str]) -> None:
     """A changed word far into a prompt can be seen in the message."""
     with pytest.raises(DriftError) as refused:
-        manifests.refuse_drift(manifest_of({"prompt": was}), {"prompt": now}, 1234567, SHA256)
+        refuse_drift(manifest_of({"prompt": was}), {"prompt": now}, 1234567, SHA256)
     assert told[0] in str(refused.value)
     assert told[1] in str(refused.value)
 
 
 def test_the_manifest_is_plain_json() -> None:
     """Other programs can read it too."""
-    plain = msgspec.json.decode(manifests.encode(manifest_of(FINGERPRINT)))
+    plain = msgspec.json.decode(encode_manifest(manifest_of(FINGERPRINT)))
     assert plain["run_id"] == "0123abcd"
     assert plain["targets"][0]["prices"]["rates"]["input"] == "0.50"
 

@@ -158,7 +158,7 @@ def test_a_budget_is_not_passed_by_the_last_digit(context: Any) -> None:
 
 
 def paid(cost: Decimal) -> Outcome:
-    """A row that cost so much."""
+    """A row that cost this much."""
     return answered(Completion("x", "stop"), cost)
 
 
@@ -224,7 +224,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def seen(bench: Workbench) -> tuple[Any, ...]:
-    """All that a run of this table says of money, stopped once by its budget and carried on."""
+    """All that a run of this table says of money, stopped once by its budget and resumed."""
     with pytest.raises(BudgetReachedError) as stopped:
         carry_out(bench.job(budget={"max_cost_usd": 1.5}, **SETTINGS), Network(answer=absurd))
     plan = cometbatch.plan(bench.job(**SETTINGS), http=Network(answer=absurd))

@@ -33,7 +33,7 @@ class Service(Protocol):
 
 
 class Bucket:
-    """Refills at a rate, and holds so many requests."""
+    """Refills at a rate, and holds this many requests."""
 
     def __init__(self, rate: Rate, size: float) -> None:
         self._rate, self._size, self._level, self._at = rate, size, size, 0.0
@@ -90,7 +90,7 @@ class SlidingWindow:
 
 
 class Slots:
-    """Works on so many at once."""
+    """Works on this many at once."""
 
     def __init__(self, slots: int) -> None:
         self._slots = slots

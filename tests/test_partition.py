@@ -1,4 +1,4 @@
-"""Partitions: handed out row by row, recorded, committed as parts, and carried on with from what a disk holds."""
+"""Partitions: handed out row by row, recorded, committed as parts, and resumed from what a disk holds."""
 
 import asyncio
 import os
@@ -250,7 +250,7 @@ def test_a_complete_journal_is_committed_without_asking_anything(tmp_path: Path)
 
 
 def test_only_rows_without_an_outcome_are_sent_again(tmp_path: Path) -> None:
-    """A journal half full is carried on with; what it holds goes into the part as it was."""
+    """A journal half full is resumed; what it holds goes into the part as it was."""
     run = RunOnDisk(tmp_path, 8, 4)
     journal(run, 0, range(1, 3))
     service = ScriptedService(always(answer()))

@@ -123,7 +123,7 @@ def test_time_is_up_on_either_loop(loop: Loop, sent: bytes) -> None:
 
 
 def headers(count: int) -> bytes:
-    """A reply with so many headers."""
+    """A reply with this many headers."""
     return reply(b"x", *(f"X-{number}: y" for number in range(count - 1)))
 
 

@@ -451,7 +451,7 @@ def test_costs_add_up(found: PriceBook, parts: list[Usage]) -> None:
 @given(found=books())
 @settings(max_examples=50)
 def test_a_book_survives_the_manifest(found: PriceBook) -> None:
-    """A run that is carried on uses the very prices that it began with."""
+    """A run that is resumed uses the very prices that it began with."""
     text = msgspec.json.encode(found)
     assert msgspec.json.decode(text, type=PriceBook) == found
 

@@ -167,7 +167,7 @@ def test_a_missing_key_is_noticed_before_anything_is_taken_back(finished: Workbe
 
 
 def test_on_a_run_that_was_never_begun_it_just_runs(bench: Workbench) -> None:
-    """There is nothing to take back."""
+    """There is nothing to reset."""
     summary = retried(bench.job(**SETTINGS), Network(), "failed")
     assert (summary.finished, summary.reopened, summary.succeeded) == (True, 0, ROWS)
 
@@ -263,7 +263,7 @@ def test_fresh_forgets_what_was_replaced(finished: Workbench) -> None:
 
 
 def no_credit_after(posts: int, before: Callable[[httpx.Request], httpx.Response | None] | None = None) -> Any:
-    """A balance that pays for so many requests."""
+    """A balance that pays for this many requests."""
     left = posts
 
     def answer(request: httpx.Request) -> httpx.Response | None:
@@ -279,7 +279,7 @@ def no_credit_after(posts: int, before: Callable[[httpx.Request], httpx.Response
 
 @pytest.mark.parametrize("posts", [0, 5, 7, 8, 10, 11])
 def test_an_unfinished_run_takes_back_committed_and_open_rows_alike(bench: Workbench, posts: int) -> None:
-    """What matches so far is answered again, then the run carries on; what did not match is never sent twice."""
+    """What matches so far is answered again, then the run goes on; what did not match is never sent twice."""
     job = bench.job(**SETTINGS, limits={"concurrency": 1})
     with pytest.raises(cometbatch.RunStoppedError):
         carry_out(job, Network(answer=no_credit_after(posts, uneven)))
@@ -307,7 +307,7 @@ def test_a_retry_that_is_stopped_is_carried_on_without_being_asked_again(finishe
 
 
 def test_a_row_that_an_old_crash_left_in_flight_is_not_counted_as_sent_again(finished: Workbench) -> None:
-    """It was answered since; being taken back on purpose is not being lost."""
+    """It was answered since; being reset on purpose is not being lost."""
     leave_in_flight(finished, [6, 3])
     assert retried(finished.job(**SETTINGS), Network(), "failed").resent == 0
 
@@ -478,7 +478,7 @@ def test_long_answers_are_taken_back_a_few_at_a_time(bench: Workbench, *, is_ope
 
 
 def test_a_part_whose_end_is_damaged_leaves_all_as_it_was(finished: Workbench) -> None:
-    """Also one of an older version, where the checksum of the last page alone tells it: nothing is taken back."""
+    """Also one of an older version, where the checksum of the last page alone tells it: nothing is reset."""
     path = finished.run_directory / "parts" / "00001.part"
     content = pa.BufferReader(path.read_bytes())
     table, words = pq.read_table(content), pq.read_metadata(content).metadata
@@ -517,10 +517,11 @@ def test_the_command_takes_kinds_with_commas(finished: Workbench) -> None:
     assert json.loads(done.stdout)["replaced"]["rows"] == json.loads(done.stdout)["reopened"] == 4
 
 
-def test_the_hint_after_a_stop_does_not_take_rows_back_again(
+def test_the_hint_after_a_stop_leaves_out_what_counts_once(
     finished: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Carrying on with --retry would take back what failed in the retry itself."""
-    for given in (["--retry", "failed"], ["--retry=failed"], ["--fresh"]):
+    """Resuming with --retry would reset what failed in the retry itself; a journal that was set aside may be gone."""
+    once = (["--retry", "failed"], ["--retry=failed"], ["--fresh"], ["--set-aside", "00000.1.jsonl"])
+    for given in once:
         monkeypatch.setattr(sys, "argv", ["cometbatch", "run", "job.yaml", *given, "--json"])
         assert cli._same_command() == "cometbatch run job.yaml --json"

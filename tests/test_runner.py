@@ -28,7 +28,7 @@ from cometbatch.records import (
 from cometbatch.runner.patience import TOLD_AFTER_S
 from cometbatch.runner.ports import Reply, Stop
 from cometbatch.runner.sending import BACKLOG_PER_SLOT
-from cometbatch.runner.turns import COALESCE_S, COALESCED_FROM, LARGE_BYTES, WINDOWS_TO_DOUBT_PATH, Runner
+from cometbatch.runner.turns import COALESCE_S, COALESCED_FROM, LARGE_BYTES, MISDIRECTED_PER_SLOT, Runner
 from tests.scripted_run import (
     HALF,
     PRICE_USD,
@@ -225,7 +225,7 @@ def test_a_due_retry_goes_before_fresh_rows() -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 3, 8])
 def test_the_backlog_is_bounded_while_everything_fails(concurrency: int) -> None:
-    """A service that fails everything gets no more rows than backlog, slots and doubt hold, and ends the run."""
+    """A service that fails everything gets no more rows than backlog, slots and held failures take; it ends the run."""
     rows = RowsInMemory(500)
     admitted_unfinished = []
 
@@ -235,7 +235,7 @@ def test_the_backlog_is_bounded_while_everything_fails(concurrency: int) -> None
 
     stop, _ = carry(rows, script, concurrency=concurrency, jitter=lambda: 0.99, max_alike=20)
     assert stop is not None
-    assert "20 rows failed alike since the last answer" in stop.message
+    assert "20 rows failed with the same error since the last answer" in stop.message
     assert max(admitted_unfinished) <= (BACKLOG_PER_SLOT + 1) * concurrency + 20
 
 
@@ -546,7 +546,7 @@ def test_cancelling_a_run_leaves_no_task_behind(when: float) -> None:
 
 
 class FullDisk(RowsInMemory):
-    """Takes so many outcomes, then no more."""
+    """Takes this many outcomes, then no more."""
 
     def __init__(self, rows: int, fits: int) -> None:
         super().__init__(rows)
@@ -702,7 +702,7 @@ def test_a_wrong_path_stops_the_run_before_any_row_fails(reply: HttpResponse) ->
     assert stop.kind == "refused"
     assert "target.base_url" in stop.hint
     assert rows.recorded == []
-    assert len(service.sent) < WINDOWS_TO_DOUBT_PATH * 4 + 4
+    assert len(service.sent) < MISDIRECTED_PER_SLOT * 4 + 4
 
 
 @pytest.mark.parametrize("count", [1, 3, 8])
@@ -786,15 +786,15 @@ def test_doubts_about_the_path_stay_unrecorded_after_a_stop() -> None:
 
 
 class HeldOpen(RowsInMemory):
-    """Has room for so many rows beyond those that were recorded."""
+    """Has room for this many rows beyond those that were recorded."""
 
     @property
     def has_room(self) -> bool:
         return self.room is None or self.handed_out - len(self.recorded) < self.room
 
 
-def test_doubtful_rows_that_fill_all_room_do_not_stall_the_run() -> None:
-    """Rows whose failure is doubted hold their partitions open; the run goes on until the doubt is settled."""
+def test_held_rows_that_fill_all_room_do_not_stall_the_run() -> None:
+    """Rows whose failure is held keep their partitions open; the run goes on until their failures are decided."""
     rows = HeldOpen(40, room=3)
     script = by_row(dict.fromkeys(range(5), (1.0, PAGE)), (1.0, answer()))
     service = ScriptedService(script)
@@ -807,7 +807,7 @@ def test_doubtful_rows_that_fill_all_room_do_not_stall_the_run() -> None:
 
 
 def test_a_known_path_is_not_doubted() -> None:
-    """A session that carries on with answers of earlier ones knows that the path works: the odd row just fails."""
+    """A session that resumes a run with answers knows that the path works: the odd row just fails."""
     rows = RowsInMemory(1)
     stop, _ = carry(rows, always(PAGE), earlier=Tally(succeeded=1))
     assert stop is None
@@ -834,7 +834,7 @@ def test_a_maintenance_page_in_the_middle_of_a_run_stops_it_and_fails_no_row() -
     assert stop is not None
     assert "since the last answer" in stop.message
     assert all(is_success(outcome) for outcome in rows.recorded)
-    assert len(service.sent) <= len(rows.recorded) + 2 * WINDOWS_TO_DOUBT_PATH * 4
+    assert len(service.sent) <= len(rows.recorded) + 2 * MISDIRECTED_PER_SLOT * 4
 
 
 def test_a_short_maintenance_page_fails_only_what_met_it() -> None:
@@ -881,7 +881,7 @@ def test_a_refusal_of_every_row_stops_before_the_table_is_burnt() -> None:
     rows = RowsInMemory(500)
     stop, service = carry(rows, always(refused(400, message="no such parameter")), max_alike=20)
     assert stop is not None
-    assert "20 rows failed alike and no request has worked: no such parameter" in stop.message
+    assert "20 rows failed with the same error and no request has worked: no such parameter" in stop.message
     assert len(service.sent) < 20 + 4
     assert rows.recorded == []
 

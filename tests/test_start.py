@@ -21,7 +21,7 @@ Answer = Callable[[httpx.Request], httpx.Response | None]
 
 
 def credit_for(posts: int) -> Answer:
-    """A balance that pays for so many requests."""
+    """A balance that pays for this many requests."""
     left = posts
 
     def answer(request: httpx.Request) -> httpx.Response | None:
@@ -34,7 +34,7 @@ def credit_for(posts: int) -> Answer:
 
 
 def stopped_after(job: cometbatch.Job, answers: int, *, fresh: bool = False) -> cometbatch.RunStoppedError:
-    """How a run stopped whose credit was spent after so many answers."""
+    """How a run stopped whose credit was spent after this many answers."""
     with pytest.raises(cometbatch.RunStoppedError) as caught:
         carry_out(job, Network(answer=credit_for(answers)), fresh=fresh)
     return caught.value
@@ -216,7 +216,7 @@ def test_fresh_forgets_nothing_until_the_new_run_can_begin(
 
 
 def without_catalog(attempts: int, then: Answer | None = None) -> Answer:
-    """A service whose catalog fails so many times."""
+    """A service whose catalog fails this many times."""
     left = attempts
 
     def answer(request: httpx.Request) -> httpx.Response | None:

@@ -607,7 +607,7 @@ def test_a_body_that_cannot_be_unpacked_is_a_connection_failure(sent: bytes, wor
 
 @pytest.mark.usefixtures("_small_bound")
 def test_large_replies_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is for so many large replies at a time, whatever is in flight; small ones never wait."""
+    """Memory is for a few large replies at a time, whatever is in flight; small ones never wait."""
     monkeypatch.setattr(pool, "LARGE_REPLIES", 2)
     begun, go_on = asyncio.Semaphore(0), asyncio.Event()
     body = b"x" * BOUND

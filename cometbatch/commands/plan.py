@@ -21,7 +21,7 @@ from cometbatch.job import Job
 from cometbatch.money.exact import format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, GenerationParams, PriceBook
-from cometbatch.run_state import manifest as manifests
+from cometbatch.run_state.manifest import refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.progress import Progress
 from cometbatch.run_state.run import Run, directory_of, find
@@ -167,7 +167,7 @@ def _known_run(checked: Checked) -> Run | None:
     if found is None or not found.is_begun:
         refuse_clashes(checked)
         return None
-    manifests.refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
+    refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
     found.refuse_foreign()
     return found
 

@@ -1,4 +1,4 @@
-"""The composition root: `run` checks what can be checked, puts the pieces together and carries rows to a result."""
+"""The composition root: `run` checks what can be checked, puts the pieces together and starts a session."""
 
 import asyncio
 import contextlib
@@ -19,14 +19,11 @@ from cometbatch.input.files import Identity
 from cometbatch.job import Job
 from cometbatch.results import columns as output
 from cometbatch.results import parts
-from cometbatch.results.summary import (
-    RunSummary,
-)
-from cometbatch.run_state import manifest as manifests
+from cometbatch.results.summary import RunSummary
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest, PricedTarget
+from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.reopen import Matching
@@ -122,7 +119,7 @@ def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manif
     directory.clear()
     directory.create()
     first_session(directory, manifest.run_id, _who())
-    directory.write_manifest(manifests.encode(manifest))
+    directory.write_manifest(encode_manifest(manifest))
     return Run(directory, manifest, look(directory, manifest), job.output.path)
 
 
@@ -142,7 +139,7 @@ async def _resume(turn: Turn, found: Run, words: frozenset[str], progress: bool 
 
 
 def _next_session(found: Run, words: frozenset[str], matching: Matching) -> Run:
-    """Count what earlier sessions left, then take back what is to be answered again."""
+    """Count what earlier sessions left, then reset what is to be answered again."""
     run = next_session(found, _who())
     if not matching.partitions:
         return run
@@ -169,7 +166,7 @@ def _check_start(
 ) -> None:
     """Refuse what would be noticed late otherwise.
 
-    Two columns of a name, no key, no way to the service, a result that is not this run's.
+    That is two columns of the same name, no key, no connection to the service, or a result that is not this run's.
     """
     refuse_clashes(checked)
     job = checked.job
@@ -180,7 +177,7 @@ def _check_start(
     exists = any(path.glob("*.parquet")) if job.output.is_dataset else path.exists()
     if exists and not fresh and _replaces(job, directory) is None:
         raise UsageError(
-            f"output.path: {path} exists, and there is no run directory beside it to carry on from. Move it away, "
+            f"output.path: {path} exists, and there is no run directory beside it to resume. Move it away, "
             "choose another name, or replace it with --fresh."
         )
     if job.output.is_dataset and fresh and (foreign := parts.foreign(path)):
@@ -192,18 +189,16 @@ def _check_start(
 
 @contextlib.contextmanager
 def _locked(directory: RunDirectory) -> Iterator[None]:
-    try:
-        directory.lock.acquire()
-    except OSError as error:
-        raise UsageError(f"output.path: can't write to {directory.path.parent} ({error.strerror}).") from error
-    try:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(directory.locked())
+        except OSError as error:
+            raise UsageError(f"output.path: can't write to {directory.path.parent} ({error.strerror}).") from error
         yield
-    finally:
-        directory.lock.release()
 
 
 def _refuse_drift(found: Run, checked: Checked) -> None:
-    manifests.refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
+    refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
 
 
 def _replaces(job: Job, directory: RunDirectory) -> str | None:
@@ -222,7 +217,7 @@ async def _new_manifest(
     check_budget(job, target, book)
     replaces = parts.file_stamp(job.output.path) if fresh else _replaces(job, turn.directory)
     return Manifest(
-        version=manifests.MANIFEST_VERSION,
+        version=MANIFEST_VERSION,
         cometbatch=VERSION,
         run_id=os.urandom(16).hex() if found is None else found.manifest.run_id,
         created_at=now().isoformat(timespec="seconds"),
@@ -253,7 +248,7 @@ async def _priced(checked: Checked, run: Run, transport: Transport) -> Run:
 
 @contextlib.asynccontextmanager
 async def _connected(job: Job, http: "httpx.AsyncBaseTransport | None") -> AsyncIterator[Transport]:
-    """The way to the service: over the network, through `http`, or to a simulator started for the length of the run."""
+    """The connection to the service: the network, `http`, or a simulator that is started for the length of the run."""
     describe_connection(job, http)
     with contextlib.ExitStack() as stack:
         base_url, key = job.target.base_url, api_key(job) if http is None else NO_KEY

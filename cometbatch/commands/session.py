@@ -36,9 +36,8 @@ from cometbatch.results.summary import (
     TerminatedRunError,
     late_warnings,
 )
-from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest
+from cometbatch.run_state.manifest import Manifest, metadata_of
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.run import Run
 from cometbatch.runner.ports import Policy, Service, Stop
@@ -63,7 +62,7 @@ STOPPED = {
 
 
 class Turn(Struct, frozen=True):
-    """What a session has from its first step on: the job, the run's place, a thread for files, the way out."""
+    """What a session has from its start: job, run directory, a thread for files. `http` replaces the network."""
 
     checked: Checked
     directory: RunDirectory
@@ -85,7 +84,7 @@ async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *a
 
 
 class RunSession(Struct, frozen=True):
-    """One process's turn at a run, from what earlier ones left to the result. `reopened`: calls taken back by it."""
+    """The work of one process on a run, from what earlier ones left to the result. `reopened`: calls that it resets."""
 
     turn: Turn
     run: Run
@@ -93,7 +92,7 @@ class RunSession(Struct, frozen=True):
     reopened: int | None = None
 
     async def carry_out(self, progress: bool | None) -> RunSummary:
-        """Carry the missing calls to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
+        """Bring the missing calls to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
         run, job = self.run, self.turn.checked.job
         check_budget(job, self.turn.checked.target, run.manifest.prices)
         started = time.monotonic()
@@ -195,7 +194,7 @@ class RunSession(Struct, frozen=True):
         return stats is None or stats.opened > 0
 
     def _budget(self) -> Budget | None:
-        """The cap, less everything that may have been spent: what `--retry` took back was paid all the same."""
+        """The cap, less everything that may have been spent: what `--retry` reset was paid all the same."""
         cap = self.turn.checked.job.budget.max_cost_usd
         bill = tallies.add(self.run.progress.tally, self.run.replaced)
         return None if cap is None else Budget(cap, tallies.spent(bill))
@@ -212,7 +211,7 @@ def _publish(run: Run, checked: Checked) -> None:
 
     def write(file: IO[bytes]) -> None:
         repeated = output.repeated(schema, run.prefix)
-        metadata = manifests.metadata(run.manifest) | run.state()
+        metadata = metadata_of(run.manifest) | run.state()
         parts.merge(file, paths, schema, metadata, rows=run.manifest.calls, repeated=repeated)
 
     write_aside(run.result, write)

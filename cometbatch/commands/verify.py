@@ -23,9 +23,8 @@ from cometbatch.job import Job
 from cometbatch.prompt.template import TemplateError
 from cometbatch.records import Partition
 from cometbatch.results import parts
-from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest
+from cometbatch.run_state.manifest import Manifest, decode_manifest, drift
 from cometbatch.run_state.run import ROUNDS_KEY, directory_of
 from cometbatch.runner.row_maker import RowMaker
 
@@ -45,7 +44,7 @@ def verify(job: Job | str | Path) -> Verification:
         directory, result = find_run(job)
     content, findings = manifest_content(directory, result), Findings()
     try:
-        manifest = manifests.decode(content, str(directory.path / "manifest.json"))
+        manifest = decode_manifest(content, str(directory.path / "manifest.json"))
         partitions = manifest.partitions()
         directory.reopened()
     except (CheckpointError, ValueError) as error:  # ValueError: partitions of no rows
@@ -132,7 +131,7 @@ def _job(manifest: Manifest, asked: Job | None, findings: Findings) -> Job | Non
 
 
 def _check_fingerprint(manifest: Manifest, job: Job, whose: str, findings: Findings) -> None:
-    for key, _, _ in manifests.drift(manifest, job.fingerprint()):
+    for key, _, _ in drift(manifest, job.fingerprint()):
         if key != RENDERING:
             findings.add("job", f"{key} is not what the run began with", where=whose)
 

@@ -10,9 +10,8 @@ from cometbatch.input.table import Source
 from cometbatch.records import Partition
 from cometbatch.results import columns as output
 from cometbatch.results import parts
-from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest
+from cometbatch.run_state.manifest import PRICES_KEY, Manifest, metadata_of
 
 
 class FileChecks:
@@ -24,9 +23,9 @@ class FileChecks:
         self._findings = findings
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
         self._columns = output.columns_of(manifest.columns)
-        self._metadata = manifests.metadata(manifest)
+        self._metadata = metadata_of(manifest)
         if manifest.priced_late:  # files written before say that there were no prices
-            self._metadata.pop(manifests.PRICES_KEY)
+            self._metadata.pop(PRICES_KEY)
 
     def check_strays(self, partitions: list[Partition]) -> None:
         """Parts of no partition, which a reader of the data set would take in, and what a killed process left."""

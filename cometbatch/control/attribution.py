@@ -166,7 +166,7 @@ class HeldFailures(Generic[T]):
         since = "since the last answer" if self.works else "and no request has worked"
         to_check, fix = _TO_CHECK[last.cause]
         return ReasonToStop(
-            f"{len(self._held)} rows failed alike {since}: {last.failure.message}",
+            f"{len(self._held)} rows failed with the same error {since}: {last.failure.message}",
             f"Check {to_check}; none of these rows was recorded.",
             fix,
         )

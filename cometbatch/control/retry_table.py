@@ -345,7 +345,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         codes=frozenset({"rate_limit_exceeded"}),
         action="slow down, counted",
         kind="rate_limited",
-        reason="The provider pushed back after it had taken the request.",
+        reason="The provider asked to slow down after it had taken the request.",
     ),
     Rule(
         problem="failed_generation",
@@ -371,7 +371,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         statuses=_only(429),
         action="slow down",
         kind="rate_limited",
-        reason="The service pushes back: everyone waits, and the row's attempts are not used up.",
+        reason="The service asks to slow down: everyone waits, and the row's attempts are not used up.",
     ),
     Rule(
         statuses=_only(403),

@@ -1,4 +1,4 @@
-"""One session over the partitions of a run: journals, marks and budget are handed in, the loop carries the calls.
+"""One session over the partitions of a run: journals, marks and budget are handed in, the loop sends the calls.
 
 Guards: however the session ends, by its last call, a stop, an error or a cancel, every thread that can write has ended
 when it returns.
@@ -49,7 +49,7 @@ async def run_partitions(
     *,
     watched: Callable[[Runner], AbstractContextManager[object]] = lambda _: contextlib.nullcontext(),
 ) -> Stop | None:
-    """Carry every call of these partitions to its outcome; returns why it stopped before the last, if it did.
+    """Bring every call of these partitions to its outcome; returns why it stopped before the last, if it did.
 
     `watched`: what surrounds the loop while it runs, as the handling of signals does. Raises what reading the input or
     writing a record raised; what was in flight is recorded then.

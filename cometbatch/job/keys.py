@@ -41,7 +41,6 @@ class JobKey(Struct, frozen=True):
 
 _MONEY = number(Decimal, 0, 1_000_000)
 _FACTOR = number(Decimal, 0, 100)
-_TOKENS = number(int, 1, 10_000_000)
 _MINUTE = number(float, 0, 1_000_000_000, above=True)
 _SECONDS = number(float, 0, MAX_SECONDS, above=True)
 

@@ -47,7 +47,7 @@ class _Bucket:
         self._limiter = AsyncLimiter(self.burst, self.period_s)
 
     def fits(self, amount: float) -> bool:
-        """Whether so much may pass right now; more than one burst never does."""
+        """Whether this much may pass right now; more than one burst never does."""
         return self._limiter.has_capacity(amount)
 
     def enter(self, amount: float) -> None:

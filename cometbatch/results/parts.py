@@ -244,7 +244,7 @@ def _lasting(schema: pa.Schema) -> dict[str, Any]:
 
 
 def enough_bytes(groups: int, total_bytes: float) -> float:
-    """How large a row group is to be, in memory, after so many of them, in a result of so many bytes.
+    """How large a row group is to be, in memory, after this many of them, in a result of this many bytes.
 
     The group and the list of those before it take together what that list alone would take in the end, the least that
     is possible: it grows with the square root of the result. No group is less than a quarter of the first.

@@ -46,7 +46,7 @@ def begin_anew(run: Run, who: Who, manifest: Manifest) -> Run:
     journals, parts = run.directory.journals, run.directory.parts
     useless = [journals.folder / file.name for file in journals.all()]
     useless += [parts.folder / name for name in local.entries(parts.folder) if parts.index(name) is not None]
-    for path in useless:  # parts, too: all of their outcomes were taken back, and the new job may divide other rows
+    for path in useless:  # parts, too: all of their outcomes were reset, and the new job may divide other rows
         local.remove(path)
     return msgspec.structs.replace(run.with_manifest(manifest), progress=Progress(last=session))
 

@@ -146,7 +146,7 @@ class RunDirectory:
         return sessions.decode(local.content(path, b""), str(path))
 
     def write_session(self, session: Session) -> None:
-        """Note a turn at this run. Raises `CheckpointError` when the disk won't take it."""
+        """Write a session's file. Raises `CheckpointError` when the disk won't take it."""
         local.write_bytes(self._sessions / f"{session.number}.json", sessions.encode(session))
 
     def next_session(self) -> int:

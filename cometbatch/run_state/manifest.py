@@ -29,7 +29,7 @@ class PricedTarget(Struct, frozen=True):
 
 
 class Slice(Struct, frozen=True):
-    """One pass over the rows: which target is asked, for the how-many-th time (from 0)."""
+    """One pass over the rows: which target is asked. `sample`: how often it was asked before, so 0 is the first."""
 
     label: str = ""
     target: int = 0
@@ -107,12 +107,12 @@ class _Version(Struct):
     needs: tuple[str, ...] = ()
 
 
-def encode(manifest: Manifest) -> bytes:
+def encode_manifest(manifest: Manifest) -> bytes:
     """Readable JSON."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
 
 
-def decode(content: bytes, where: str) -> Manifest:
+def decode_manifest(content: bytes, where: str) -> Manifest:
     """Raises `CheckpointError` where the manifest is damaged, or the run is one that this program does not know."""
     try:
         found = msgspec.json.decode(content, type=_Version)
@@ -133,7 +133,7 @@ def decode(content: bytes, where: str) -> Manifest:
         ) from error
 
 
-def metadata(manifest: Manifest) -> dict[str, str]:
+def metadata_of(manifest: Manifest) -> dict[str, str]:
     """What every part and the result say of their run, in their own metadata."""
     return {
         "cometbatch.version": manifest.cometbatch,

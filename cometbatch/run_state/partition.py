@@ -19,9 +19,9 @@ from cometbatch.results import columns as output
 from cometbatch.results import parts
 from cometbatch.results import tally as tallies
 from cometbatch.results.columns import outcomes_in
-from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import open_partition, recorded
 from cometbatch.run_state.in_flight import InFlightMarks
+from cometbatch.run_state.manifest import metadata_of
 from cometbatch.run_state.open_partition import OpenPartition
 from cometbatch.run_state.run import Run
 
@@ -251,7 +251,7 @@ class PartWriter:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._columns = output.columns_of(run.manifest.columns)
-        self._metadata = manifests.metadata(run.manifest)
+        self._metadata = metadata_of(run.manifest)
         self._written = 0
 
     def write(self, opened: OpenPartition) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import START_OVER, CheckpointError
-from cometbatch.records import Outcome, PossibleCharge, Record, RejectedAsk, Tally
+from cometbatch.records import PossibleCharge, Record, RejectedAsk, Tally
 from cometbatch.results import parts
 from cometbatch.results import tally as tallies
 from cometbatch.results.columns import outcomes_in
@@ -209,8 +209,3 @@ def journaled(directory: RunDirectory, manifest: Manifest, index: int, last: Ses
     found = recorded.entries(recorded.sources(directory, manifest.run_id, index, last))
     while some := [entry.record for entry in itertools.islice(found, RECORDS_AT_ONCE)]:
         yield some
-
-
-def outcomes_of(records: Iterable[list[Record]]) -> Iterator[list[Outcome]]:
-    """The outcomes among records that come some at a time."""
-    return map(outcomes_in, records)

@@ -1,4 +1,4 @@
-"""`--retry`: takes outcomes back, so that their calls are answered again; every other outcome stays as it is.
+"""`--retry`: resets outcomes, so that their calls are answered again; every other outcome stays as it is.
 
 The rename of one file decides. For each partition with matching calls a file of what is kept is written under a name
 that counts for nothing yet (`journal/00042.kept1.jsonl`); then `reopened.json` is replaced by one that puts these
@@ -32,7 +32,7 @@ WORDS: Final = ("failed", "incomplete", *get_args(FailureKind), *get_args(Finish
 
 
 class Matching(Struct, frozen=True):
-    """What would be taken back: in which partitions, how many calls, and what of them would no longer count."""
+    """What would be reset: in which partitions, how many calls, and what of them would no longer count."""
 
     partitions: tuple[int, ...] = ()
     calls: int = 0

@@ -12,11 +12,9 @@ from cometbatch.job.paths import RUN_PREFIX, RUN_SUFFIX, run_beside
 from cometbatch.money.exact import format_amount
 from cometbatch.records import Partition, Tally
 from cometbatch.results import parts
-from cometbatch.run_state import manifest as manifests
-from cometbatch.run_state import progress as progresses
 from cometbatch.run_state.directory import MANIFEST, RunDirectory
-from cometbatch.run_state.manifest import Manifest
-from cometbatch.run_state.progress import Progress
+from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest
+from cometbatch.run_state.progress import Progress, look
 from cometbatch.store import local
 
 Place: TypeAlias = Literal["free", "ours", "foreign"]
@@ -63,7 +61,7 @@ class Run(Struct, frozen=True):
 
     @property
     def replaced(self) -> Tally:
-        """What no longer counts, since `--retry` took it back, but stays in the bill."""
+        """What no longer counts, since `--retry` reset it, but stays in the bill."""
         return self.directory.reopened().replaced
 
     @property
@@ -117,11 +115,11 @@ class Run(Struct, frozen=True):
 
     def looked_at_again(self) -> "Run":
         """The same run, with what is recorded of it by now. Raises `CheckpointError` as `progress.look` does."""
-        return msgspec.structs.replace(self, progress=progresses.look(self.directory, self.manifest))
+        return msgspec.structs.replace(self, progress=look(self.directory, self.manifest))
 
     def with_manifest(self, manifest: Manifest) -> "Run":
         """The same run, after its manifest was replaced on the disk."""
-        self.directory.write_manifest(manifests.encode(manifest))
+        self.directory.write_manifest(encode_manifest(manifest))
         return msgspec.structs.replace(self, manifest=manifest)
 
 
@@ -144,8 +142,8 @@ def find(directory: RunDirectory, result: Path, accept: Collection[str] = ()) ->
                 f"a copy, or {START_OVER} Where a run with --fresh was cut off, that is the way on."
             )
         return None
-    manifest = manifests.decode(content, str(directory.path / MANIFEST))
-    return Run(directory, manifest, progresses.look(directory, manifest, accept), result)
+    manifest = decode_manifest(content, str(directory.path / MANIFEST))
+    return Run(directory, manifest, look(directory, manifest, accept), result)
 
 
 def refuse_unreleased(result: Path) -> None:

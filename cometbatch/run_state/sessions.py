@@ -1,4 +1,4 @@
-"""Sessions: each process's turn at a run, numbered under the lock, never by time.
+"""Sessions: one for each process that works on a run, numbered under the lock, never by time.
 
 The last session's file alone says which charges earlier sessions left and how much of each earlier journal counts.
 """
@@ -16,7 +16,7 @@ MARKS_LISTED: Final = 1000  # charges that a session's file lists, for people; t
 
 
 class Who(Struct, frozen=True):
-    """The process that takes a turn. `version`: of the program."""
+    """The process of a session. `version`: of the program."""
 
     started_at: str
     pid: int
@@ -25,7 +25,7 @@ class Who(Struct, frozen=True):
 
 
 class Session(Struct, frozen=True):
-    """One process's turn at a run.
+    """The work of one process on a run.
 
     `found`: the marks that the session before left unsettled, the first of them. `total`: the possible charges that
     count without a journal, over all sessions so far. `counted`: for each journal of an earlier session, how many of

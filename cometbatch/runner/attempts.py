@@ -1,4 +1,4 @@
-"""What an attempt means: each reply gets its verdict, and each verdict is carried out in one place."""
+"""What an attempt means: each reply gets its verdict, and each verdict has one place that acts on it."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -33,7 +33,7 @@ SLOW_DOWN_FAILURES: frozenset[FailureKind] = frozenset({"rate_limited", "overloa
 
 
 class Attempts:
-    """Carries out what the service's replies mean for their calls and for the run."""
+    """Acts on what the service's replies mean for their calls and for the run."""
 
     def __init__(
         self,

@@ -83,7 +83,7 @@ class Patience:
         patience_s = self._policy.max_pushback_s
         if now - self._unanswered_since <= patience_s or not self._held.is_outage:
             return None
-        hint = "Carry on later, or lower limits.concurrency and limits.requests_per_minute."
+        hint = "Resume later, or lower limits.concurrency and limits.requests_per_minute."
         message = f"for {patience_s:g} s the service answered nothing: {failure.message}"
         return Stop("refused", message, hint, "wait")
 

@@ -28,7 +28,7 @@ LARGE_BYTES: Final = 64 * 1024
 """Bytes of a reply. A larger one is written as soon as it is judged, so that few are in memory at a time; smaller ones
 are written together at the end of their turn."""
 
-WINDOWS_TO_DOUBT_PATH: Final = 2
+MISDIRECTED_PER_SLOT: Final = 2
 """Replies for each slot that only a wrong address explains, before the run stops over it."""
 
 COALESCE_S: Final = 0.008
@@ -42,7 +42,7 @@ _NO_ASKS: Final[Mapping[int, Sequence[RejectedAsk]]] = MappingProxyType({})
 
 
 class Runner:
-    """Brings calls to their outcomes; one instance carries out one session, on one event loop.
+    """Brings calls to their outcomes; one instance runs one session, on one event loop.
 
     `earlier`: what earlier sessions recorded, from which this one learns whether the service answers, and how large
     bills can be. `rejected`: the asks of calls that are open still, by ordinal: they are part of the outcome's sums.
@@ -70,7 +70,7 @@ class Runner:
         held = HeldFailures[OpenCall](
             works=earlier.succeeded + earlier.incomplete + earlier.rejected > 0,
             max_alike=policy.max_alike,
-            max_misdirected=WINDOWS_TO_DOUBT_PATH * policy.concurrency,
+            max_misdirected=MISDIRECTED_PER_SLOT * policy.concurrency,
         )
         self._patience = Patience(policy, held, limits, observer, jitter=jitter, is_reached=service.is_reached)
         self._books = books = Books(

@@ -70,7 +70,7 @@ def _cost(body: dict[str, Any], model: Model, usage: Usage) -> None:
 
 
 def _counts(body: dict[str, Any]) -> dict[str, Any]:
-    """The usage object of a reply; one that is thrown away if the reply has none, because it must stay without."""
+    """The usage object of a reply; a copy that is not sent if the reply has none, because it must stay without."""
     found = body.get("usageMetadata" if "usageMetadata" in body else "usage")
     return found if isinstance(found, dict) else {}
 

@@ -56,7 +56,7 @@ class Workshop:
         self._folder = folder
 
     def rows(self, rows: int) -> Path:
-        """An input of so many rows."""
+        """An input of this many rows."""
         return write_rows(self._folder / "inputs", rows)
 
     def stub(self, service: Service, **more: Any) -> StubServer:
@@ -200,7 +200,7 @@ def _publish(shop: Workshop, command: list[str], output: Path, rows: int, each_r
 
 
 def resume(shop: Workshop, rows: int) -> None:
-    """To the first request: of a run that has so many rows done, and of one of the same table that has none."""
+    """To the first request: of a run that has this many rows done, and of one of the same table that has none."""
     source = shop.rows(rows + rows // 50)
     stopped = shop.kept(f"stopped-{rows}", lambda folder: _stop_after(shop, rows, source, folder))
     for each_round in range(shop.rounds):
@@ -219,7 +219,7 @@ def resume(shop: Workshop, rows: int) -> None:
 
 
 def _stop_after(shop: Workshop, rows: int, source: Path, folder: Path) -> None:
-    """Kill a run whose server answers so many rows and then falls silent."""
+    """Kill a run whose server answers this many rows and then falls silent."""
     with shop.stub(NO_WAIT, most=rows) as stub:
         command = SUBJECT.command(
             shop.python(SUBJECT), stub.base_url, source, folder / "out.parquet", NO_WAIT.in_flight

@@ -81,7 +81,7 @@ def _arguments() -> argparse.Namespace:
         "--rows", type=_numbers, help="rows of every case that is measured; some take several: 100,1000"
     )
     parser.add_argument("--only", type=_contenders, default=CONTENDERS, help="of the rivals: cometbatch,floor")
-    parser.add_argument("--slow-rows", type=int, default=5000, help="at most so many for slow rivals (5000)")
+    parser.add_argument("--slow-rows", type=int, default=5000, help="at most this many for slow rivals (5000)")
     parser.add_argument("--rounds", "--repeats", type=int, default=5, help="how often each is measured (5)")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="environments, inputs, work (build/benchmarks)")
     parser.add_argument("--results", type=Path, default=FOLDER / "results.jsonl", help="raw results are appended to it")

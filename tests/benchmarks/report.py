@@ -55,7 +55,7 @@ class Records:
         self._records = [record for kept in by_case.values() for record in kept]
 
     def of(self, case: str, who: str = COMETBATCH, **more: int) -> list[Record]:
-        """Those of one case and contender, and with so many rows, or in flight."""
+        """Those of one case and contender, and with this many rows, or in flight."""
         asked = {"case": case, "who": who, **more}
         return [record for record in self._records if asked.items() <= record.items()]
 

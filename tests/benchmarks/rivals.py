@@ -72,7 +72,7 @@ def write_job(base_url: str, source: Path, output: Path, concurrency: int, **lim
 
 
 def write_rows(folder: Path, rows: int) -> Path:
-    """A CSV file of so many rows, made once."""
+    """A CSV file of this many rows, made once."""
     path = folder / f"{rows}.csv"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ Measured = TypeVar("Measured")
 
 
 class Table:
-    """A job over so many rows, and the server that answers it."""
+    """A job over this many rows, and the server that answers it."""
 
     def __init__(self, folder: Path, rows: int, settings: Sequence[str] = ()) -> None:
         self._folder, self._rows, self._settings = folder, rows, settings

@@ -31,7 +31,7 @@ def bench(tmp_path: Path) -> Workbench:
 
 
 def job_file(bench: Workbench, server: StubServer, cap: float) -> Path:
-    """A job whose every request costs one cent, with so much to spend."""
+    """A job whose every request costs one cent, with this much to spend."""
     return bench.write_job(
         target={"base_url": server.base_url, "format": "chat", "model": MODEL},
         prices={"per_request": 0.01},

@@ -24,7 +24,7 @@ Damage = Callable[[Path], object]
 
 
 def no_credit_after(answers: int) -> Callable[[httpx.Request], httpx.Response | None]:
-    """A balance that pays for so many answers."""
+    """A balance that pays for this many answers."""
     left = itertools.count(answers, -1)
 
     def answer(request: httpx.Request) -> httpx.Response | None:
@@ -200,7 +200,7 @@ def test_a_journal_that_is_not_there_can_not_be_set_aside(stopped: Workbench) ->
 @pytest.mark.parametrize("name", ["manifest.json", "reopened.json"])
 @pytest.mark.parametrize("damage", [emptied, zeroed, noise])
 def test_what_a_run_is_cannot_be_guessed(stopped: Workbench, name: str, damage: Damage) -> None:
-    """Without its manifest, or the note of what was reopened, a run is refused by name; a copy put back carries on."""
+    """Without its manifest, or the note of what was reopened, a run is refused by name until it is put back."""
     path = stopped.run_directory / name
     whole = path.read_bytes() if path.exists() else None
     path.touch()

@@ -1,4 +1,4 @@
-"""The disk fails at any one thing that a run asks of it: the run stops in words, and the same command carries on.
+"""The disk fails at any one thing that a run asks of it: the run stops in words, and the same command resumes it.
 
 The injector stands where Python meets the operating system, as the power cut's recorder does, and refuses the n-th
 thing that is asked of the disk: once, or from then on.
@@ -214,7 +214,7 @@ def carries_on(case: Case, calm: Case, play: object) -> None:
     """The same command leads from here to the right end, and sends no recorded row again."""
     recorded, service = case.recorded(), Network()
     summary = case.run(service)
-    if recorded == set(range(ROWS)) and summary.failed:  # nothing had been taken back yet
+    if recorded == set(range(ROWS)) and summary.failed:  # nothing had been reset yet
         recorded -= {REFUSED}
         summary = case.run(service, retry="failed")
     sent = sorted(row for row in map(row_of, service.requests) if row is not None)
@@ -249,7 +249,7 @@ main()
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="this system has no limit on a file's size")
 @pytest.mark.parametrize("room", [20, 60, 600, 2_500, 3_900, 9_000, 14_000])
 def test_a_real_limit_on_space_ends_the_command_with_1_and_a_sentence(tmp_path: Path, room: int) -> None:
-    """No file may grow beyond a bound, as on a full disk: exit code 1, no traceback, and it carries on afterwards."""
+    """No file may grow beyond a bound, as on a full disk: exit code 1, no traceback, and it is resumed afterwards."""
     bench = Workbench(tmp_path)
     bench.write_rows(ROWS)
     job = bench.write_job(

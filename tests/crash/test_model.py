@@ -161,7 +161,7 @@ class Life:
 def test_no_kill_loses_pays_twice_or_counts_twice(steps: list[Step], *, is_dataset: bool) -> None:
     """After each crash the bill is what the service billed, and at most what may have been on its way beyond it.
 
-    Whatever was taken back stays in it. In the end each row is there once, and no recorded row was sent again.
+    Whatever was reset stays in it. In the end each row is there once, and no recorded row was sent again.
     """
     with tempfile.TemporaryDirectory() as folder:
         life = Life(Path(folder), is_dataset=is_dataset)

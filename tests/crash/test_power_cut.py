@@ -82,7 +82,7 @@ def refuse_one(request: httpx.Request) -> httpx.Response | None:
 
 
 def no_credit_after(answers: int) -> Callable[[httpx.Request], httpx.Response | None]:
-    """A balance that pays for so many answers."""
+    """A balance that pays for this many answers."""
     left = itertools.count(answers, -1)
 
     def answer(request: httpx.Request) -> httpx.Response | None:
@@ -143,7 +143,7 @@ def simply(case: Case, clock: Clock) -> list[Service]:
 
 
 def in_two_sessions(case: Case, clock: Clock) -> list[Service]:
-    """Stopped on the way, and carried on."""
+    """Stopped half-way, and resumed."""
     services = [Service(clock, no_credit_after(6)), Service(clock)]
     with pytest.raises(cometbatch.RunStoppedError):
         case.run(services[0])

@@ -91,7 +91,7 @@ def text(said: bytes) -> bytes:
 
 
 def in_pieces(size: int, total: int) -> bytes:
-    """A chunk of so many bytes, again and again."""
+    """A chunk of this many bytes, again and again."""
     return (b"%x\r\n%s\r\n" % (size, b"x" * size)) * (total // size)
 
 

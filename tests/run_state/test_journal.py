@@ -576,7 +576,7 @@ journal.close()
 @pytest.mark.parametrize("at_once", [1, 2])
 @pytest.mark.parametrize("room", [0, 29, 30, 45])
 def test_a_full_disk_is_an_error_and_the_journal_stays_readable(path: Path, room: int, at_once: int) -> None:
-    """A line that fits only in part is taken back, so that neither the file nor a later line is damaged by it."""
+    """A line that fits only in part is cut off, so that neither the file nor a later line is damaged by it."""
     with child(FILL, path, len(HEAD) + 4 * 30 + room, at_once) as filling:
         number, message = heard(filling).split(" ", 1)
         assert heard(filling) == "b'after'"

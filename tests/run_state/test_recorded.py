@@ -34,7 +34,6 @@ from cometbatch.records import (
 from cometbatch.results import codec
 from cometbatch.results import columns as output
 from cometbatch.results import tally as tallies
-from cometbatch.run_state import manifest as manifests
 from cometbatch.run_state import progress as progresses
 from cometbatch.run_state import recorded, reopen
 from cometbatch.run_state import run as runs
@@ -42,7 +41,7 @@ from cometbatch.run_state.begin import begin_anew, first_session, next_session
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.in_flight import Mark
 from cometbatch.run_state.journal import Header, Journal, line_of
-from cometbatch.run_state.manifest import Manifest, PricedTarget
+from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
 from cometbatch.run_state.open_partition import OpenPartition
 from cometbatch.run_state.partition import PartWriter
 from cometbatch.run_state.run import Run
@@ -54,7 +53,7 @@ NOW = datetime(2026, 5, 1, tzinfo=UTC)
 ROWS, PARTITION_ROWS = 5, 2
 TABLE = pa.table({"n": list(range(ROWS))})
 MANIFEST = Manifest(
-    version=manifests.MANIFEST_VERSION,
+    version=MANIFEST_VERSION,
     cometbatch="0.1.0",
     run_id=RUN,
     created_at="2026-05-01T00:00:00+00:00",
@@ -98,7 +97,7 @@ def new_run(folder: Path) -> Run:
     directory = RunDirectory(folder / "run")
     directory.create()
     first_session(directory, RUN, WHO)
-    directory.write_manifest(manifests.encode(MANIFEST))
+    directory.write_manifest(encode_manifest(MANIFEST))
     return found(directory)
 
 
@@ -504,7 +503,7 @@ class Sessions(RuleBasedStateMachine):
 
     @invariant()
     def each_dollar_and_each_call_counts_once(self) -> None:
-        """Whoever looks now finds what was recorded, and what was paid, whatever was taken back."""
+        """Whoever looks now finds what was recorded, and what was paid, whatever was reset."""
         if not hasattr(self, "run"):
             return
         run = found(self.run.directory)

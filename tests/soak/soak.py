@@ -47,7 +47,7 @@ KEPT = {"in.csv", "job.yaml", "lock", "manifest.json", "reopened.json", "out.par
 
 @dataclass(frozen=True)
 class Blow:
-    """One process's fate. `after`: so many more prompts the service has seen by then; `frozen_s`: stopped before."""
+    """One process's fate. `after`: how many more prompts the service has seen by then; `frozen_s`: stopped before."""
 
     kind: str
     after: int
@@ -120,7 +120,7 @@ class Round:
         self._errors = folder.with_suffix(".stderr")
 
     def play(self) -> int:
-        """Take every blow, then carry on to the end and check it; how many processes were struck."""
+        """Take every blow, then resume to the end and check it; how many processes were struck."""
         struck = [blow.kind for blow in self._plan.blows if self._take(blow)]
         summary = self._to_the_end()
         self._check_rows(summary)
