@@ -60,12 +60,17 @@ def _write(run: Run, who: Who, counted: dict[str, int], charges: Tally) -> Sessi
         found=run.progress.unsettled[:MARKS_LISTED],
         total=charges if last is None else tallies.add(last.total, charges),
         counted=counted,
-        set_aside={} if last is None else last.set_aside,
+        set_aside=_accepted({} if last is None else last.set_aside, run.progress.torn),
     )
     run.directory.write_session(session)
     for path in run.directory.marks_before(number):
         local.remove(path)
     return session
+
+
+def _accepted(before: dict[str, tuple[int, ...]], torn: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Damage that is known from now on: any other, in what is synced by then, no power cut explains."""
+    return before | {name: (*before.get(name, ()), *offsets) for name, offsets in torn.items()}
 
 
 def remove_leftovers(run: Run) -> None:

@@ -105,12 +105,19 @@ class Journal:
 
         Raises `CheckpointError` when the disk won't take all of them; those before the first that it won't are written.
         """
-        if self._noted < (synced := self._synced):  # read once: another thread moves it on
-            self._write([msgspec.json.encode(Synced(synced))])
-            self._noted = synced
+        self.note()
         offset = self._written
         self._write(records)
         return offset
+
+    def note(self) -> None:
+        """Note in the file how far it is synced, so that damage up to there is told from what a power cut leaves.
+
+        Raises `CheckpointError` when the disk won't take it.
+        """
+        if self._noted < (synced := self._synced):  # read once: another thread moves it on
+            self._write([msgspec.json.encode(Synced(synced))])
+            self._noted = synced
 
     def _write(self, records: Sequence[bytes]) -> None:
         lines = b"".join(map(line_of, records))
@@ -189,8 +196,9 @@ def read_at(path: Path, descriptor: int, offset: int, size: int) -> bytes:
 class JournalReader:
     """The records of a journal that this or another process wrote, without changing it.
 
-    `limit`: how many of its bytes count; None is all. `set_aside`: offsets of damaged lines that a person has accepted.
-    `is_whole`: the file was synced before it counted, so that damage anywhere in it is an error.
+    `limit`: how many of its bytes count, all of them synced; None is all there are. `set_aside`: offsets of damaged
+    lines that are accepted already. `is_whole`: the file was synced before it counted, so that damage anywhere in it is
+    an error.
     """
 
     def __init__(
@@ -209,6 +217,7 @@ class JournalReader:
         self._set_aside = set_aside
         self._is_whole = is_whole
         self.whole_bytes = 0  # up to the end of the last line that is whole
+        self.torn: tuple[int, ...] = ()  # offsets of damaged lines before it that a power cut explains
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Each record with the offset of its line; none where there is no such file.
@@ -247,6 +256,10 @@ class JournalReader:
             self.whole_bytes = offset + len(line)
         if is_strange and not self.whole_bytes:
             raise self._stranger()
+        if self._limit is not None:  # all of it was synced when the session after its own began
+            torn = self._tell(torn, found)
+        offsets = [each.offset for each in torn if each.offset < self.whole_bytes]
+        self.torn = tuple(offset for offset in offsets if offset not in self._set_aside)
 
     def _lines(self) -> Iterator[tuple[int, int, bytes]]:
         """Each line that counts, with its number and offset.

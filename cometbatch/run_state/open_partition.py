@@ -149,5 +149,6 @@ class OpenPartition:
         """Sync and close the journal, which stays for the next session."""
         try:
             self.journal.sync()
+            self.journal.note()
         finally:
             self.journal.close()

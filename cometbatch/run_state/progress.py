@@ -29,8 +29,8 @@ class Progress(Struct, frozen=True):
     `committed`: partitions with their part. `records`: the tally of parts and journals. `recorded`: calls of open
     partitions that have an outcome. `unsettled`: the newest session's marks that no record settles: requests in flight
     while it lives, possible charges once it is dead. `last`: the newest session. `whole`: for each journal that was
-    read, how many of its bytes are whole lines. `accepted`: damaged lines that a person accepts now, as charges.
-    `asks`: of calls that have no outcome.
+    read, how many of its bytes are whole lines, and `torn`: where damaged lines begin among them that a power cut left.
+    `accepted`: damaged lines that a person accepts now, as charges. `asks`: of calls that have no outcome.
     """
 
     committed: tuple[int, ...] = ()
@@ -39,6 +39,7 @@ class Progress(Struct, frozen=True):
     unsettled: tuple[Mark, ...] = ()
     last: Session | None = None
     whole: dict[str, int] = msgspec.field(default_factory=dict)
+    torn: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
     accepted: Tally = Tally()
     asks: dict[int, list[RejectedAsk]] = msgspec.field(default_factory=dict)
 
@@ -97,6 +98,7 @@ def look(directory: RunDirectory, manifest: Manifest, accept: Collection[str] = 
         unsettled=tuple(mark for mark in marks if not _is_settled(mark, manifest, done, settled)),
         last=last,
         whole=journals.whole,
+        torn=journals.torn,
         accepted=accepted,
         asks={ordinal: asks for opened in open_ones.values() for ordinal, asks in opened.asks.items()},
     )
@@ -170,6 +172,7 @@ class _OpenPartitions:
 
     def __init__(self, directory: RunDirectory, manifest: Manifest, last: Session | None, committed: set[int]) -> None:
         self.whole: dict[str, int] = {}
+        self.torn: dict[str, tuple[int, ...]] = {}
         self.found: dict[int, _Opened] = {}
         newest = None if last is None else last.number
         by_range: dict[int, list[JournalFile]] = {index: [] for index in directory.reopened().partitions}
@@ -180,6 +183,7 @@ class _OpenPartitions:
             if files:
                 self.found[index] = _opened(files, newest)
             self.whole |= {file.path.name: file.reader.whole_bytes for file in files}
+            self.torn |= {file.path.name: file.reader.torn for file in files if file.reader.torn}
 
 
 def _opened(files: list[recorded.Source], newest: int | None) -> _Opened:

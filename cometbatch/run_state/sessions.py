@@ -30,7 +30,7 @@ class Session(Struct, frozen=True):
     `found`: the marks that the session before left unsettled, the first of them. `total`: the possible charges that
     count without a journal, over all sessions so far. `counted`: for each journal of an earlier session, how many of
     its bytes count; a journal that is not in it counts for nothing. `set_aside`: for each damaged journal, the offsets
-    of the lines that a person has accepted as lost.
+    of the lines that are lost: a power cut explained them when a session began, or a person has accepted them.
     """
 
     number: int

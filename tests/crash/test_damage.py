@@ -65,6 +65,19 @@ def torn(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
 
 
+def torn_in_a_record(path: Path) -> None:
+    """What its writer said at the end is missing, and the end of the record before that."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1])[:-5])
+
+
+def flipped_at_the_end(path: Path) -> None:
+    """One bit in the last record is another."""
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"\n", 0, content.rindex(b"\n", 0, -1)) - 20] ^= 0x04
+    path.write_bytes(content)
+
+
 def flipped(path: Path) -> None:
     """One bit in the middle is another."""
     content = bytearray(path.read_bytes())
@@ -111,7 +124,8 @@ def foreign(path: Path) -> None:
 
 
 RECOVERED: list[tuple[str, Damage, set[int]]] = [
-    (JOURNAL, torn, {5}),
+    (JOURNAL, torn, set()),
+    (JOURNAL, torn_in_a_record, {5}),
     (JOURNAL, emptied, {4, 5}),
     (JOURNAL, zeroed, {4, 5}),
     (JOURNAL, removed, {4, 5}),
@@ -143,7 +157,7 @@ def test_damage_that_is_recovered_from(
 
 
 REFUSED: list[tuple[str, Damage, set[int]]] = [
-    *((JOURNAL, damage, set(JOURNALED)) for damage in (flipped_at_the_start, foreign, noise)),
+    *((JOURNAL, damage, set(JOURNALED)) for damage in (flipped_at_the_start, flipped_at_the_end, foreign, noise)),
     *((PART, damage, set(COMMITTED)) for damage in (torn, emptied, zeroed, noise, foreign)),
     *((SESSION, damage, set()) for damage in (torn, emptied, zeroed, noise, appended)),
 ]
@@ -251,4 +265,33 @@ def test_a_flipped_page_is_found_before_the_result_is_published(stopped: Workben
     path.unlink()
     carry_out(stopped.job(**SETTINGS), network)
     assert sent(network) == sorted([*COMMITTED, *range(ANSWERS, ROWS)])
+    assert stopped.result().select(ANSWER_COLUMNS).equals(calm.result().select(ANSWER_COLUMNS))
+
+
+def test_damage_after_a_session_has_counted_a_journal_is_refused(stopped: Workbench) -> None:
+    """What a killed session left unsaid, the start of the next one synced: no power cut explains it from then on."""
+    path = stopped.run_directory / JOURNAL
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))  # as a kill leaves it
+    with pytest.raises(cometbatch.RunStoppedError):
+        carry_out(stopped.job(**SETTINGS), Network(answer=no_credit_after(0)))
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 0x04
+    path.write_bytes(content)
+    network = Network()
+    with pytest.raises(CheckpointError, match="--set-aside"):
+        carry_out(stopped.job(**SETTINGS), network)
+    assert network.requests == []
+
+
+def test_damage_that_a_power_cut_explained_once_is_no_error_later(stopped: Workbench, calm: Workbench) -> None:
+    """The session that finds it notes where it is; those after it know it."""
+    path = stopped.run_directory / JOURNAL
+    header, note, first, _, second, _ = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(header + note + bytes(len(first) - 1) + b"\n" + second)
+    for _ in range(2):
+        with pytest.raises(cometbatch.RunStoppedError):
+            carry_out(stopped.job(**SETTINGS), Network(answer=no_credit_after(0)))
+    network = Network()
+    carry_out(stopped.job(**SETTINGS), network)
+    assert sent(network) == [4, *range(ANSWERS, ROWS)]
     assert stopped.result().select(ANSWER_COLUMNS).equals(calm.result().select(ANSWER_COLUMNS))
