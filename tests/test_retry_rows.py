@@ -29,7 +29,7 @@ from cometbatch.run_state.run import find
 from cometbatch.run_state.sessions import Who
 from cometbatch.wire import chat
 from tests import virtual_time
-from tests.workbench import MODEL, Network, Workbench, carry_out, files, leave_in_flight, peak_bytes
+from tests.workbench import MODEL, Network, Workbench, carry_out, files, leave_in_flight, peak_bytes, simulator
 
 ROWS, PARTITION_ROWS = 12, 4
 SETTINGS: dict[str, Any] = {"output": {"partition_rows": PARTITION_ROWS}, "retry": {"max_attempts": 1}}
@@ -304,6 +304,17 @@ def test_a_retry_that_is_stopped_is_carried_on_without_being_asked_again(finishe
     network = Network()
     summary = carry_out(job, network)
     assert (sent(network), summary.succeeded, summary.replaced.calls) == ([9, 10], ROWS, 4)
+
+
+def test_a_retry_that_took_all_outcomes_and_is_stopped_is_finished_by_the_plain_command(bench: Workbench) -> None:
+    """Nothing is recorded then, but the run is the same, its result stands, and what was paid stays in the bill."""
+    job = bench.job(**SETTINGS)
+    assert carry_out(job, simulator("prompt-blocked:1")).failed == ROWS
+    with pytest.raises(cometbatch.RunStoppedError):
+        retried(job, Network(answer=no_credit_after(0)), "failed")
+    summary = carry_out(job, Network())
+    assert (summary.succeeded, summary.replaced.failed) == (ROWS, ROWS)
+    assert cometbatch.verify(bench.output).ok
 
 
 def test_a_row_that_an_old_crash_left_in_flight_is_not_counted_as_sent_again(finished: Workbench) -> None:

@@ -653,6 +653,15 @@ def test_interim_replies_have_an_end() -> None:
     assert "interim" in failure(exchanged(interim * (most + 1) + reply(b"x"))).detail
 
 
+def test_a_refused_reply_is_told_also_where_another_error_is_being_handled() -> None:
+    """What the caller is handling is no part of it, and nothing is printed."""
+    flood = b"HTTP/1.1 103 Early Hints\r\n\r\n" * (connection.MAX_INTERIM_REPLIES + 1)
+    try:
+        next(iter(()))
+    except StopIteration:
+        assert "interim" in failure(exchanged(flood + reply(b"x"))).detail
+
+
 # -- whether anything was sent -----------------------------------------------------------------------------------
 
 

@@ -57,11 +57,10 @@ def run(
     Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
     process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be resumed.
     """
-    try:
+    with contextlib.suppress(RuntimeError):
         asyncio.get_running_loop()
-    except RuntimeError:
-        return loop.run(run_async(job, fresh=fresh, retry=retry, set_aside=set_aside, progress=progress, http=http))
-    raise UsageError("An event loop is running here (a notebook?): use `await cometbatch.run_async(job)`.")
+        raise UsageError("An event loop is running here (a notebook?): use `await cometbatch.run_async(job)`.")
+    return loop.run(run_async(job, fresh=fresh, retry=retry, set_aside=set_aside, progress=progress, http=http))
 
 
 async def run_async(

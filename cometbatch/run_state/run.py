@@ -66,8 +66,8 @@ class Run(Struct, frozen=True):
 
     @property
     def is_begun(self) -> bool:
-        """Whether something is recorded that must not be mixed with another job's answers."""
-        return self.is_complete or self.progress.calls > 0
+        """Whether outcomes are, or were before a `--retry`, that must not be mixed with another job's."""
+        return self.is_complete or self.progress.calls > 0 or self.directory.reopened().rounds > 0
 
     @property
     def is_finished(self) -> bool:

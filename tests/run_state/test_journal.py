@@ -470,15 +470,26 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(path: Path, content
 # -- how much of it counts ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", range(len(UNSYNCED) + 1))
-def test_bytes_beyond_the_limit_do_not_count(path: Path, limit: int) -> None:
+@pytest.mark.parametrize("lines", range(UNSYNCED.count(b"\n") + 1))
+def test_bytes_beyond_the_limit_do_not_count(path: Path, lines: int) -> None:
     """What a process wrote after a later session began is not looked at, whole, damaged or another run's."""
     content = journal_of(path, RECORDS)
+    limit = sum(map(len, io.BytesIO(content).readlines()[:lines]))
     whole = max(0, content[:limit].count(b"\n") - 1)
     assert read(path, limit=limit) == RECORDS[:whole]
     path.write_bytes(content[:limit] + b"#" * (len(content) - limit) + note(len(content)))
     assert read(path, limit=limit) == RECORDS[:whole]
     assert reader(path, limit=limit).damage() == []
+
+
+@pytest.mark.parametrize("offset", range(len(UNSYNCED)))
+def test_damage_within_the_limit_is_refused_by_line(path: Path, offset: int) -> None:
+    """All of it was synced when a later session began, so that no power cut explains it."""
+    content = bytearray(journal_of(path, RECORDS))
+    content[offset] ^= 0x01
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=re.escape(str(path))):
+        read(path, limit=len(content))
 
 
 def test_a_file_shorter_than_its_limit_is_refused(path: Path) -> None:

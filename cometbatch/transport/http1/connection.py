@@ -9,7 +9,7 @@ import functools
 import re
 import ssl
 from collections.abc import Callable
-from typing import cast
+from typing import NoReturn, cast
 
 import httptools
 
@@ -98,6 +98,7 @@ class Connection(asyncio.BufferedProtocol):
         "_parser",
         "_pieces",
         "_raw_headers",
+        "_refusal",
         "_request",
         "_transport",
         "_until_end",
@@ -131,6 +132,7 @@ class Connection(asyncio.BufferedProtocol):
         self.is_dead = False  # whether it must not be used for another request
         self.is_whole = True
         self.error: NoReplyError | None = None
+        self._refusal: NoReplyError | None = None  # why a callback of the parser has stopped it
         self._body: bytes | bytearray = b""  # of a reply that comes in several reads
         self.headers: dict[str, str] = {}
         self._is_large = False
@@ -231,10 +233,10 @@ class Connection(asyncio.BufferedProtocol):
         except NoReplyError as error:
             self.is_whole = False
             self.fail(error)
-        except httptools.HttpParserCallbackError as error:
-            if not isinstance(error.__context__, NoReplyError):
+        except httptools.HttpParserCallbackError:
+            if self._refusal is None:
                 raise  # a mistake of ours
-            self.fail(error.__context__)
+            self.fail(self._refusal)
         except httptools.HttpParserUpgrade:
             self.fail(NoReplyError("connection", "the server switches to another protocol, which was not asked for"))
         except httptools.HttpParserError as error:
@@ -290,20 +292,26 @@ class Connection(asyncio.BufferedProtocol):
     def on_message_begin(self) -> None:
         """A reply begins. A second one is refused, which stops the parser; the first one is whole already."""
         if self.is_whole:
-            raise NoReplyError("connection", "a reply that nobody asked for")
+            self._refuse(NoReplyError("connection", "a reply that nobody asked for"))
 
     def on_headers_complete(self) -> None:
         """The head is read."""
         raw = self._raw_headers
         if len(raw) > MAX_HEADERS:
-            raise _too_many_headers()
+            self._refuse(_too_many_headers())
         self.status = self._parser.get_status_code()
         headers = self.headers = _decoded(raw)
         raw.clear()
         coding = headers.get("transfer-encoding")
         self._until_end = coding is None and "content-length" not in headers
         if coding is not None and coding.lower() != "chunked":
-            raise NoReplyError("connection", f"the reply is transferred as {coding[:40]!r}, which was not asked for")
+            words = f"the reply is transferred as {coding[:40]!r}, which was not asked for"
+            self._refuse(NoReplyError("connection", words))
+
+    def _refuse(self, error: NoReplyError) -> NoReturn:
+        """Stop the parser. What it raises then need not show this error: its context is any that is being handled."""
+        self._refusal = error
+        raise error
 
     def on_message_complete(self) -> None:
         """A reply ends: the one that was asked for, or an interim one, which is passed over."""
@@ -312,7 +320,7 @@ class Connection(asyncio.BufferedProtocol):
         if _INTERIM_FROM <= self.status < _FINAL_FROM:
             self._interim += 1
             if self._interim > MAX_INTERIM_REPLIES:
-                raise NoReplyError("connection", f"more than {MAX_INTERIM_REPLIES} interim replies")
+                self._refuse(NoReplyError("connection", f"more than {MAX_INTERIM_REPLIES} interim replies"))
             self._forget()
             self._start_head()
         elif not self.is_whole:
