@@ -4,6 +4,7 @@
 """
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ OWN_SETTINGS = "_hypothesis_internal_use_settings"  # where hypothesis keeps wha
 settings.register_profile(HEAVY, max_examples=TIMES_AS_MANY * settings().max_examples, deadline=None)
 if os.environ.get("HYPOTHESIS_PROFILE") == HEAVY:
     settings.load_profile(HEAVY)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job: Ctrl-C would never reach a test
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
