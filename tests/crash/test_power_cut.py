@@ -114,8 +114,8 @@ class Case:
         return directory_of(self.output, is_dataset=self.job.output.is_dataset)
 
     def found(self) -> Run | None:
-        """The run that is on the disk."""
-        return find(self.directory, self.output)
+        """The run that is on the disk; none where --fresh was forgetting it."""
+        return None if self.directory.read_manifest() is None else find(self.directory, self.output)
 
     def recorded(self) -> set[int]:
         """The rows that have an outcome, as parts and journals tell."""
