@@ -423,6 +423,57 @@ def test_a_crash_at_any_step_leaves_the_old_or_what_leads_to_the_new(
     assert 0 < decided < len(snapshots.taken)
 
 
+def three_sessions(job: cometbatch.Job) -> Callable[[], object]:
+    """The open partition has a journal of each of two sessions; the third finishes it."""
+    for posts in (5, 1):
+        with pytest.raises(cometbatch.RunStoppedError):
+            carry_out(job, Network(answer=no_credit_after(posts)))
+    return lambda: carry_out(job, Network())
+
+
+def second_retry(job: cometbatch.Job) -> Callable[[], object]:
+    """A retry was stopped before it answered all of its rows; another one resets other rows."""
+    carry_out(job, Network(answer=uneven))
+    with pytest.raises(cometbatch.RunStoppedError):
+        retried(job, Network(answer=no_credit_after(1)), "failed")
+    return lambda: retried(job, Network(), "incomplete")
+
+
+@pytest.mark.parametrize("begin", [three_sessions, second_retry])
+@pytest.mark.parametrize("ending", ["out.parquet", "out/"])
+def test_a_crash_at_any_step_of_a_later_session_counts_every_row_and_dollar_once(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, begin: Callable[..., Any], ending: str
+) -> None:
+    """The plain command sends just what has no outcome, and what was paid before stays in the bill."""
+    (tmp_path / "live").mkdir()
+    (tmp_path / "crashed").mkdir()
+
+    def job_in(folder: Path) -> cometbatch.Job:
+        place = Workbench(folder)
+        place.input = bench.input
+        output = {"path": f"{folder}/{ending}", "partition_rows": PARTITION_ROWS}
+        return place.job(**SETTINGS | {"limits": {"concurrency": 1}, "output": output})
+
+    def paid(summary: cometbatch.RunSummary) -> Decimal:
+        return summary.tally.cost_usd + summary.replaced.cost_usd
+
+    finish = begin(job_in(tmp_path / "live"))
+    at_first = paid(cometbatch.status(tmp_path / "live" / ending.rstrip("/")).summary)
+    snapshots = Snapshots(tmp_path / "live", tmp_path / "crashed")
+    with snapshots.watching(monkeypatch):
+        finish()
+    assert len(snapshots.taken) > 5
+    for folder in snapshots.taken:
+        before, network = cometbatch.status(folder / ending.rstrip("/")).summary, Network()
+        summary = carry_out(job_in(folder), network)
+        rows = read(folder / ending.rstrip("/"))
+        assert (summary.finished, rows["parcel"].to_pylist()) == (True, [f"{row:04d}" for row in range(ROWS)])
+        assert len(sent(network)) == len(set(sent(network))) == ROWS - before.tally.calls
+        assert paid(before) >= at_first > 0
+        assert paid(summary) == paid(before) + sum(rows["cost_usd"].to_pylist()[row] for row in sent(network))
+        assert cometbatch.verify(folder / ending.rstrip("/")).ok
+
+
 def test_what_is_kept_is_durable_before_it_counts(finished: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kept outcomes are on the disk, whole, before the rename that makes them count."""
     synced, steps = dict[int, int](), list[tuple[str, bool]]()
