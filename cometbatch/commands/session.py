@@ -184,7 +184,7 @@ class RunSession(Struct, frozen=True):
             now=now,
             jitter=random.random,
             budget=self._budget(),
-            earlier=tallies.add(run.progress.tally, run.replaced),
+            earlier=run.bill,
             asks=run.progress.asks,
         )
 
@@ -196,8 +196,7 @@ class RunSession(Struct, frozen=True):
     def _budget(self) -> Budget | None:
         """The cap, less everything that may have been spent: what `--retry` reset was paid all the same."""
         cap = self.turn.checked.job.budget.max_cost_usd
-        bill = tallies.add(self.run.progress.tally, self.run.replaced)
-        return None if cap is None else Budget(cap, tallies.spent(bill))
+        return None if cap is None else Budget(cap, tallies.spent(self.run.bill))
 
 
 def _publish(run: Run, checked: Checked) -> None:

@@ -12,6 +12,7 @@ from cometbatch.job.paths import RUN_PREFIX, RUN_SUFFIX, run_beside
 from cometbatch.money.exact import format_amount
 from cometbatch.records import Partition, Tally
 from cometbatch.results import parts
+from cometbatch.results import tally as tallies
 from cometbatch.run_state.directory import MANIFEST, RunDirectory
 from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest
 from cometbatch.run_state.progress import Progress, look
@@ -63,6 +64,11 @@ class Run(Struct, frozen=True):
     def replaced(self) -> Tally:
         """What no longer counts, since `--retry` reset it, but stays in the bill."""
         return self.directory.reopened().replaced
+
+    @property
+    def bill(self) -> Tally:
+        """Everything that was paid so far, whether it still counts or not."""
+        return tallies.add(self.progress.tally, self.replaced)
 
     @property
     def is_begun(self) -> bool:
