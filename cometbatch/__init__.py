@@ -23,8 +23,10 @@ A map of the package, a folder for each concern, imports running downwards only:
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+from cometbatch.version import VERSION as __version__  # noqa: N811
+
+TYPE_CHECKING = False  # as in `typing`, which takes several milliseconds to load; type checkers know the name
 if TYPE_CHECKING:
     from cometbatch.commands.plan import RunPlan as RunPlan
     from cometbatch.commands.plan import plan as plan
@@ -59,10 +61,6 @@ if TYPE_CHECKING:
 
     simulate = serve
 
-from cometbatch.errors import WRONG_SYSTEM as _WRONG_SYSTEM
-from cometbatch.errors import UsageError as _UsageError
-from cometbatch.version import VERSION as __version__  # noqa: N811
-
 _ONLY_ON_UNIX = ("fcntl", "resource")  # modules of Python that a run needs
 
 # Loaded at first use: `cometbatch --help` and code that needs one name should not pay for pyarrow and httpx.
@@ -87,15 +85,16 @@ _HOME_OF["simulate"] = _HOME_OF.pop("serve")  # named like its command
 __all__ = [*sorted(_HOME_OF), "__version__"]  # noqa: PLE0604 - the names are strings, made from the table above
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _HOME_OF[name]
     try:
         value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
     except ModuleNotFoundError as error:
-        if error.name in _ONLY_ON_UNIX:
-            raise _UsageError(_WRONG_SYSTEM) from error
-        raise
+        if error.name not in _ONLY_ON_UNIX:
+            raise
+        errors = importlib.import_module(f"{__name__}.errors")
+        raise errors.UsageError(errors.WRONG_SYSTEM) from error
     globals()[name] = value
     return value
