@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from cometbatch.commands.checks import Checked, check, check_budget, refuse_clashes
 from cometbatch.commands.connection import NO_KEY, describe_connection, simulator_behaviour, tls_settings
+from cometbatch.commands.open_files import fit
 from cometbatch.errors import UsageError
 from cometbatch.input import table as source
 from cometbatch.input.files import Identity
@@ -139,6 +140,7 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         book, warnings = known.manifest.prices, []
         partition_rows, progress = known.manifest.partition_rows, known.progress
     check_budget(job, checked.target, book)
+    _, _, lowered = fit(job.limits.concurrency, partition_rows)
     survey = _survey(checked, identity, partition_rows, progress)
     output_tokens = survey.requests * _output_tokens(checked.target.params)
     cost = estimate_cost(survey.input_tokens, output_tokens, survey.requests, book.rates)
@@ -156,7 +158,7 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         prices=book,
         done=progress.calls,
         way=connection,
-        warnings=(*checked.source.warnings, *warnings, *_missing_key(job)),
+        warnings=(*checked.source.warnings, *warnings, *_missing_key(job), *filter(None, [lowered])),
     )
 
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from cometbatch.commands.checks import Checked, check_budget
 from cometbatch.commands.clock import now
+from cometbatch.commands.open_files import fit
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.session_watch import show_waiting, signals_handled
 from cometbatch.control.acceptance import accept_all
@@ -95,13 +96,15 @@ class RunSession(Struct, frozen=True):
         """Bring the missing calls to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
         run, job = self.run, self.turn.checked.job
         check_budget(job, self.turn.checked.target, run.manifest.prices)
+        concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
+        self.transport.limit_connections(connections)
         started = time.monotonic()
         run.directory.lock.sign()
         shown = Progress(run.rows, run.progress.tally, on=progress)
-        for warning in _warnings(job, run.manifest):
+        for warning in filter(None, (*_warnings(job, run.manifest), lowered)):
             shown.say(f"Warning: {warning}")
         try:
-            stop = await self._run_calls(shown)
+            stop = await self._run_calls(shown, concurrency)
         finally:
             shown.close()
         ended = await in_thread(self.turn.files, run.looked_at_again)
@@ -123,9 +126,9 @@ class RunSession(Struct, frozen=True):
             raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix)
         return summary
 
-    async def _run_calls(self, shown: Progress) -> Stop | None:
+    async def _run_calls(self, shown: Progress, slots: int) -> Stop | None:
         run, checked = self.run, self.turn.checked
-        slots, session = checked.job.limits.concurrency, run.progress.last
+        session = run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
         maker = checked.row_maker()
         partitions = Partitions(
@@ -147,14 +150,14 @@ class RunSession(Struct, frozen=True):
                 yield
 
         try:
-            return await run_partitions(partitions, marks, self._ports(shown), watched=watched)
+            return await run_partitions(partitions, marks, self._ports(shown, slots), watched=watched)
         except InputError as error:
             raise InputLostError(f"{error} What was in flight is recorded; nothing more was sent.") from error
         finally:
             if showing is not None:
                 showing.cancel()
 
-    def _ports(self, shown: Progress) -> Ports:
+    def _ports(self, shown: Progress, slots: int) -> Ports:
         run, limits, patience = self.run, self.turn.checked.job.limits, self.turn.checked.job.retry
         meter = pricing.meter(run.manifest.prices.rates)
         service = Service(
@@ -168,7 +171,7 @@ class RunSession(Struct, frozen=True):
             is_reached=self._is_reached,
         )
         policy = Policy(
-            concurrency=limits.concurrency,
+            concurrency=slots,
             max_attempts=patience.max_attempts,
             max_wait_s=patience.max_wait_s,
             max_pushback_s=patience.max_pushback_s,

@@ -46,6 +46,8 @@ class Pool:
     """Exchanges with one service. The caller bounds how many are in flight."""
 
     def __init__(self, route: Route, trust: TlsSettings) -> None:
+        self.most_connections = MAX_OPEN_FILES  # above it, resting connections are closed before another one is opened
+        self.dialling: set[Exchange] = set()  # exchanges for which a connection is being opened
         self._dialler = Dialler(route, self._make, trust)
         self._buffer, self._write_batch = receive_buffer(), WriteBatch()
         self._resting: deque[Connection] = deque()  # the one that rests longest first
@@ -77,6 +79,7 @@ class Pool:
         now = self._loop.time()
         exchange = Exchange(self, now + timeout_s, timeout_s, done)
         if (connection := self._take(now)) is None:
+            self._make_room()
             exchange.dial(request)
         else:
             exchange.begin(connection, request)
@@ -135,6 +138,12 @@ class Pool:
             rested.append(resting.popleft())
         while rested and rested[0].rested_since <= now - IDLE_CONNECTION_S:
             self.drop(rested.popleft())
+
+    def _make_room(self) -> None:
+        """Close the connection that rests longest where one more would be too many for the process's open files."""
+        if len(self._open) + len(self.dialling) >= self.most_connections and (idle := self._rested or self._resting):
+            self.drop(idle.popleft())
+            self._looked_at = 0
 
     async def dial(self, deadline: float, timeout_s: float) -> Connection:
         """A new connection. Raises `NoReplyError`."""
@@ -206,6 +215,7 @@ class Exchange(Struct, eq=False):
 
     def dial(self, request: bytes) -> None:
         """Send the request on a new connection."""
+        self.pool.dialling.add(self)
         self.task = asyncio.get_running_loop().create_task(self._dial(request))
 
     def begin(self, connection: Connection, request: bytes) -> None:
@@ -224,6 +234,7 @@ class Exchange(Struct, eq=False):
         """Give it up: `done` is not called any more."""
         self.done = ignore
         self.pool.unwatch(self)
+        self.pool.dialling.discard(self)
         if self.task is not None:
             self.task.cancel()
         if self.connection is not None:
@@ -239,6 +250,8 @@ class Exchange(Struct, eq=False):
             raise
         else:
             self.begin(connection, request)
+        finally:
+            self.pool.dialling.discard(self)
 
     def _ended(self) -> None:
         """The connection has a whole reply, part of a large one, or none."""
@@ -295,13 +308,20 @@ async def _read_rest(connection: Connection) -> bytes:
         raise NoReplyError("timeout", f"a large reply did not end within {LARGE_REPLY_S:g} s") from None
 
 
-def raise_open_files() -> None:
-    """Let this process open as many files as it is allowed to; the limit at its start is often 1,024."""
+def raise_open_files() -> int:
+    """Let this process open as many files as it is allowed to, and return how many that are.
+
+    The limit at its start is often 1,024. Without any limit, `MAX_OPEN_FILES` is returned.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        with contextlib.suppress(OSError, ValueError):  # a system may refuse; then the limit stays
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return MAX_OPEN_FILES if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):  # a system may refuse; then the limit stays
+        return soft
+    return most
 
 
 def cancelled(*, sent: bool = True) -> NoReplyError:
