@@ -102,10 +102,11 @@ class Dialler:
         """Begin TLS with the service inside the tunnel."""
         if line.is_closing():  # TLS would wait for it in vain
             raise ConnectionError(TUNNEL_CLOSED)
-        layer = self._layer(self._route.service, connection)
-        line.set_protocol(layer)
-        layer.connection_made(cast("asyncio.BaseTransport", line))
-        await layer.secured
+        async with self._handshakes:
+            layer = self._layer(self._route.service, connection)
+            line.set_protocol(layer)
+            layer.connection_made(cast("asyncio.BaseTransport", line))
+            await layer.secured
 
     def _layer(self, hop: Hop, speaker: asyncio.BufferedProtocol) -> TlsLayer:
         return TlsLayer(self._tls_context(hop), hop.tls_name, speaker)

@@ -78,7 +78,7 @@ class TlsLayer(asyncio.BufferedProtocol):
         if self._is_open:
             self._read()
         if not self._is_closed:
-            self._lose(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, CUT))
+            self._lose(ConnectionError(CUT))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed, by either side."""
