@@ -100,9 +100,9 @@ class Dialler:
 
     async def _secure(self, line: Line, connection: Connection) -> None:
         """Begin TLS with the service inside the tunnel."""
-        if line.is_closing():  # TLS would wait for it in vain
-            raise ConnectionError(TUNNEL_CLOSED)
         async with self._handshakes:
+            if line.is_closing():  # TLS would wait for it in vain
+                raise ConnectionError(TUNNEL_CLOSED)
             layer = self._layer(self._route.service, connection)
             line.set_protocol(layer)
             layer.connection_made(cast("asyncio.BaseTransport", line))
