@@ -376,7 +376,7 @@ class PriceBook(Struct, frozen=True):
 
 
 class Tally(Struct, frozen=True):
-    """Counts and sums over records; `results.tally` adds two of different calls up to the tally of all of them.
+    """Counts and sums over records; `results.tallies` adds two of different calls up to the tally of all of them.
 
     `charges` are possible charges beyond `cost_usd`; `charges_usd` is what those with a known bound can have come to at
     most, `charges_unknown` counts the others, and `charges_in_flight` those whose request was on its way when a process

@@ -154,11 +154,11 @@ class ScriptedService:
         )
 
 
-def read(came: ExchangeResult) -> tuple[Reply, Completion | ErrorDetail | None]:
+def read(result: ExchangeResult) -> tuple[Reply, Completion | ErrorDetail | None]:
     """What came, and what it says."""
-    if isinstance(came, Exception):
-        raise came
-    return came, CHAT.parse_response(came) if isinstance(came, HttpResponse) else None
+    if isinstance(result, Exception):
+        raise result
+    return result, CHAT.parse_response(result) if isinstance(result, HttpResponse) else None
 
 
 def always(reply: Reply, latency: float = 1.0) -> Script:
@@ -257,7 +257,7 @@ class Watcher:
         self.outcomes += outcomes
         self.in_flight += [in_flight] * len(outcomes)
 
-    def pushed_back(self, wait_s: float) -> None:
+    def asked_to_slow_down(self, wait_s: float) -> None:
         self.pauses.append(wait_s)
 
     def retried(self) -> None:

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 import cometbatch
 from cometbatch.commands.progress_line import Progress
 from cometbatch.control.budget import Budget
-from cometbatch.money import prices as pricing
 from cometbatch.money.exact import format_rounded
-from cometbatch.money.prices import PriceSettings, likely_cost, price_book
+from cometbatch.money.prices import PriceSettings, cost, likely_cost, meter, price_book
 from cometbatch.records import Completion, Outcome, PossibleCharge, PriceBook, Rates, Tally, Usage
 from cometbatch.results import row_checks
 from cometbatch.results.codec import decode_record, encode_record
@@ -29,7 +28,7 @@ from cometbatch.results.columns import (
     read_outcomes,
 )
 from cometbatch.results.summary import BudgetReachedError, RunSummary
-from cometbatch.results.tally import add, tally
+from cometbatch.results.tallies import add, tally
 from cometbatch.wire.counts import MAX_COST, reported_cost
 from tests.test_output import NOW, answered, outcome_lists
 from tests.workbench import Network, Workbench, carry_out
@@ -119,8 +118,8 @@ def test_prices_and_costs_are_exact(
     """A cost is its counts times its rates; what is likely is that times the ratio, to a cost's last decimal."""
     with context():
         book, _ = price_book("m", settings=PriceSettings(input=input_price, output=output_price))
-        due = pricing.cost(usage, book.rates)
-        most = pricing.meter(book.rates).max_cost(usage.input_tokens or 0, usage.output_tokens)
+        due = cost(usage, book.rates)
+        most = meter(book.rates).max_cost(usage.input_tokens or 0, usage.output_tokens)
         likely = likely_cost(due, PriceBook("m", "catalog", book.rates, ratio))
         odd = likely_cost(due, PriceBook("m", "catalog", book.rates, Decimal(f"0.{digits:060d}")))
     exact = (

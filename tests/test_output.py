@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch.money import prices as pricing
+from cometbatch.money.prices import COST_SCALE, MAX_RATE, MAX_TOKENS, cost
 from cometbatch.records import (
     Answered,
     Completion,
@@ -37,7 +37,7 @@ from cometbatch.results.columns import (
     read_outcomes,
     status_of,
 )
-from cometbatch.results.tally import add, tally
+from cometbatch.results.tallies import add, tally
 
 NOW = datetime(2026, 9, 1, 12, 0, 0, 123456, tzinfo=UTC)
 REASONS = get_args(FinishReason)
@@ -144,8 +144,8 @@ def test_the_schema_is_fixed() -> None:
 
 def test_the_cost_column_holds_what_a_cost_is() -> None:
     """Column and prices agree on the scale, and the largest cost fits."""
-    assert OUTPUT_SCHEMA.field("cost_usd").type.scale == pricing.COST_SCALE
-    dearest = pricing.cost(Usage(pricing.MAX_TOKENS, pricing.MAX_TOKENS), Rates(pricing.MAX_RATE, pricing.MAX_RATE))
+    assert OUTPUT_SCHEMA.field("cost_usd").type.scale == COST_SCALE
+    dearest = cost(Usage(MAX_TOKENS, MAX_TOKENS), Rates(MAX_RATE, MAX_RATE))
     assert only_row(answered(Completion("yes", "stop"), dearest))["cost_usd"] == dearest
 
 

@@ -17,8 +17,7 @@ from cometbatch.commands.verify_files import FileChecks
 from cometbatch.commands.verify_report import CHECKS, Findings, Verification
 from cometbatch.commands.verify_rows import PublishedResult, RowChecks
 from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
-from cometbatch.input import table as source
-from cometbatch.input.table import Source
+from cometbatch.input.table import Source, open_source
 from cometbatch.job import Job
 from cometbatch.prompt.template import TemplateError
 from cometbatch.records import Partition
@@ -159,7 +158,7 @@ def _input(manifest: Manifest, job: Job | None, findings: Findings) -> Source | 
         findings.skip(reason, "input", "rows")
         return None
     try:
-        opened = source.open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
+        opened = open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
         if opened.digest() == (manifest.input.size, manifest.input.sha256):
             return opened
         findings.add("input", f"{job.input.path}: its content changed since the run began")

@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import START_OVER, CheckpointError, DriftError
-from cometbatch.input import table as source
 from cometbatch.input.files import Identity
+from cometbatch.input.table import partitions
 from cometbatch.job import Target
 from cometbatch.records import Partition, PriceBook
 
@@ -83,7 +83,7 @@ class Manifest(Struct, frozen=True):
 
     def partitions(self) -> list[Partition]:
         """Every partition of the run, ascending: those of the first slice, then those of the next."""
-        of_rows = source.partitions(self.input.rows, self.partition_rows)
+        of_rows = partitions(self.input.rows, self.partition_rows)
         return [
             Partition(number * len(of_rows) + each.index, each.first_row, each.row_count, number)
             for number in range(len(self.slices))

@@ -19,8 +19,7 @@ from msgspec import Struct
 
 from cometbatch.errors import UsageError
 from cometbatch.records import Answered, Failed, FailureKind, FinishReason, Outcome, Record, Tally
-from cometbatch.results import codec, parts
-from cometbatch.results import tally as tallies
+from cometbatch.results import codec, parts, tallies
 from cometbatch.results.columns import columns_of, outcomes_in, read_outcomes
 from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import Reopened, Round

@@ -31,12 +31,8 @@ from cometbatch.records import (
     RejectedAsk,
     Usage,
 )
-from cometbatch.results import codec
-from cometbatch.results import columns as output
-from cometbatch.results import tally as tallies
-from cometbatch.run_state import progress as progresses
+from cometbatch.results import codec, columns, tallies
 from cometbatch.run_state import recorded, reopen
-from cometbatch.run_state import run as runs
 from cometbatch.run_state.begin import begin_anew, first_session, next_session
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.in_flight import Mark
@@ -44,7 +40,8 @@ from cometbatch.run_state.journal import Header, Journal, line_of
 from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
 from cometbatch.run_state.open_partition import OpenPartition
 from cometbatch.run_state.partition import PartWriter
-from cometbatch.run_state.run import Run
+from cometbatch.run_state.progress import journaled
+from cometbatch.run_state.run import Run, find
 from cometbatch.run_state.sessions import Session, Who
 
 RUN = "0123456789abcdef" * 2
@@ -60,7 +57,7 @@ MANIFEST = Manifest(
     fingerprint={},
     input=Identity("table.csv", 1, "0" * 64, ROWS, ("n",)),
     partition_rows=PARTITION_ROWS,
-    columns=tuple(column.name for column in output.COLUMNS),
+    columns=tuple(column.name for column in columns.COLUMNS),
     targets=(PricedTarget(Target("chat", "model", ()), PriceBook("model", "none")),),
     job={},
 )
@@ -103,7 +100,7 @@ def new_run(folder: Path) -> Run:
 
 def found(directory: RunDirectory, accept: tuple[str, ...] = ()) -> Run:
     """The run as a new process finds it."""
-    run = runs.find(RunDirectory(directory.path), directory.path.parent / "out.parquet", accept)
+    run = find(RunDirectory(directory.path), directory.path.parent / "out.parquet", accept)
     assert run is not None
     return run
 
@@ -121,8 +118,8 @@ def write(run: Run, session: str, records: list[Record], index: int = 0) -> Path
 
 def outcomes(run: Run, index: int = 0) -> dict[int, Outcome]:
     """The outcomes that stand in an open partition."""
-    records = progresses.journaled(run.directory, run.manifest, index, run.progress.last)
-    some = list(itertools.chain.from_iterable(map(output.outcomes_in, records)))
+    records = journaled(run.directory, run.manifest, index, run.progress.last)
+    some = list(itertools.chain.from_iterable(map(columns.outcomes_in, records)))
     assert len({outcome.ordinal for outcome in some}) == len(some)
     return {outcome.ordinal: outcome for outcome in some}
 
@@ -483,7 +480,7 @@ class Sessions(RuleBasedStateMachine):
 
     def standing(self, run: Run, index: int) -> list[Outcome]:
         """The outcomes of a partition."""
-        return [*itertools.chain.from_iterable(map(output.outcomes_in, reopen._records(run, index)))]
+        return [*itertools.chain.from_iterable(map(columns.outcomes_in, reopen._records(run, index)))]
 
     def write_what_came_too_late(self, data: st.DataObject) -> None:
         """A second outcome in another worker's file; torn lines; lines that a writer of a dead session adds."""
