@@ -38,6 +38,7 @@ from cometbatch.runner.turns import Runner
 from cometbatch.transport.backends import InTask
 from cometbatch.wire import FORMATS
 from cometbatch.wire.envelope import build_error, request_id_of
+from tests.wire.strategies import request_of
 
 CHAT = FORMATS["chat"]
 MODEL = "vendor-model-4.5"
@@ -84,7 +85,7 @@ def lost() -> TransportFailure:
 
 def row_request(row: int, *, estimated_tokens: int = 1, max_output_tokens: int | None = None) -> CallRequest:
     """A row that asks its own number."""
-    http = CHAT.build_request(MODEL, prompt_of(row))
+    http = request_of(CHAT, MODEL, prompt_of(row))
     return CallRequest(row, f"id-{row}", http, f"hash-{row}", estimated_tokens, max_output_tokens)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,14 +19,14 @@ from cometbatch.commands.progress_line import Progress
 from cometbatch.control.budget import Budget
 from cometbatch.money.exact import format_rounded
 from cometbatch.money.prices import PriceSettings, cost, likely_cost, meter, price_book
-from cometbatch.records import Completion, Outcome, PossibleCharge, PriceBook, Rates, Tally, Usage
+from cometbatch.records import Completion, Outcome, PossibleCharge, PriceBook, Rates, Record, Tally, Usage
 from cometbatch.results import row_checks
-from cometbatch.results.codec import decode_record, encode_record
+from cometbatch.results.codec import encode_record
 from cometbatch.results.columns import (
-    OUTPUT_SCHEMA,
     columns_of,
     outcomes_table,
     read_outcomes,
+    schema_of,
 )
 from cometbatch.results.summary import BudgetReachedError, RunSummary
 from cometbatch.results.tallies import add, tally
@@ -82,14 +83,14 @@ def test_totals_are_exact(context: Any, left: list[Outcome], right: list[Outcome
 @settings(max_examples=50)
 def test_columns_and_journal_lines_hold_every_digit(context: Any, outcomes: list[Outcome]) -> None:
     """Written and read under that context, an outcome is the one that was written."""
-    names = [name for name in OUTPUT_SCHEMA.names if name != "reported_cost_usd"]
+    names = [name for name in schema_of().names if name != "reported_cost_usd"]
     columns = columns_of(names)
     ordinary = outcomes_table(outcomes).select(names)
     with context():
         table = outcomes_table(outcomes).select(names)
         read = read_outcomes(table, outcomes[0].ordinal if outcomes else 0, columns=columns)
         again = outcomes_table(read, columns)
-        lines = [decode_record(encode_record(outcome)) for outcome in outcomes]
+        lines = [msgspec.json.decode(encode_record(outcome), type=Record) for outcome in outcomes]
     assert table.equals(ordinary)
     assert again.equals(ordinary)
     assert lines == outcomes

@@ -12,7 +12,7 @@ from typing import Final
 import pyarrow as pa
 
 from cometbatch.commands.row_maker import row_maker
-from cometbatch.commands.status import find_run, manifest_content
+from cometbatch.commands.status import manifest_content
 from cometbatch.commands.verify_files import FileChecks
 from cometbatch.commands.verify_report import CHECKS, Findings, Verification
 from cometbatch.commands.verify_rows import PublishedResult, RowChecks
@@ -24,7 +24,7 @@ from cometbatch.records import Partition
 from cometbatch.results import parts
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest, decode_manifest, drift
-from cometbatch.run_state.run import ROUNDS_KEY, directory_of
+from cometbatch.run_state.run import ROUNDS_KEY, directory_at, directory_of
 from cometbatch.runner.row_maker import RowMaker
 
 RENDERING: Final = "prompt.rendering"
@@ -40,7 +40,7 @@ def verify(job: Job | str | Path) -> Verification:
     if isinstance(job, Job):
         directory, result = directory_of(job.output.path, is_dataset=job.output.is_dataset), job.output.path
     else:
-        directory, result = find_run(job)
+        directory, result = directory_at(Path(job))
     content, findings = manifest_content(directory, result), Findings()
     try:
         manifest = decode_manifest(content, str(directory.path / "manifest.json"))
