@@ -18,6 +18,7 @@ from cometbatch.errors import UsageError
 from cometbatch.input.files import Identity
 from cometbatch.job import Job
 from cometbatch.results import columns, parts
+from cometbatch.results.retry_words import RetryWords, read_words
 from cometbatch.results.summary import RunSummary
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
@@ -72,7 +73,7 @@ async def run_async(
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already."""
-    words = _retry_words(retry, fresh=fresh)
+    again = _retry_words(retry, fresh=fresh)
     checked = check(job)
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     identity: Identity | None = None
@@ -85,8 +86,8 @@ async def run_async(
         start = SessionStart(checked, directory, files, http)
         if found is not None and found.is_begun:
             await in_thread(files, _refuse_drift, found, checked)
-            return await _resume(start, found, words, progress)
-        asked = 0 if words else None  # there is nothing that could match
+            return await _resume(start, found, again, progress)
+        asked = 0 if again.words else None  # there is nothing that could match
         return await _start(start, found, identity, asked, fresh=fresh, progress=progress)
 
 
@@ -121,27 +122,27 @@ def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manif
     return Run(directory, manifest, look(directory, manifest), job.output.path)
 
 
-async def _resume(start: SessionStart, found: Run, words: frozenset[str], progress: bool | None) -> RunSummary:
-    """A run that has outcomes: the calls that are missing, and those that match `words`."""
+async def _resume(start: SessionStart, found: Run, again: RetryWords, progress: bool | None) -> RunSummary:
+    """A run that has outcomes: the calls that are missing, and those that match `again`."""
     found.refuse_foreign()
-    matching = await in_thread(start.files, reopen.find, found, words) if words else Matching()
-    asked = matching.calls if words else None
+    matching = await in_thread(start.files, reopen.find, found, again) if again.words else Matching()
+    asked = matching.calls if again.words else None
     if found.is_finished and not matching.partitions:
         await in_thread(start.files, remove_leftovers, found)
         return summary_of(start.checked.job, found, finished=True, had_work=False, reopened=asked)
     start.directory.create()  # ways to copy a run leave out folders with nothing in them
     async with _connected(start.checked.job, start.http) as transport:
-        run = await in_thread(start.files, _next_session, found, words, matching)
+        run = await in_thread(start.files, _next_session, found, again, matching)
         run = await _priced(start.checked, run, transport)
         return await RunSession(start, run, transport, asked).carry_out(progress)
 
 
-def _next_session(found: Run, words: frozenset[str], matching: Matching) -> Run:
+def _next_session(found: Run, again: RetryWords, matching: Matching) -> Run:
     """Count what earlier sessions left, then reset what is to be answered again."""
     run = next_session(found, _who())
     if not matching.partitions:
         return run
-    reopen.take_back(run, words, matching)
+    reopen.take_back(run, again, matching)
     return run.looked_at_again()
 
 
@@ -152,11 +153,11 @@ def _who() -> Who:
 # -- before the first request ------------------------------------------------------------------------------------
 
 
-def _retry_words(retry: str | Iterable[str], *, fresh: bool) -> frozenset[str]:
-    words = reopen.read_words(retry) if retry else frozenset[str]()
-    if words and fresh:
+def _retry_words(retry: str | Iterable[str], *, fresh: bool) -> RetryWords:
+    again = read_words(retry) if retry else RetryWords()
+    if again.words and fresh:
         raise UsageError("--retry and --fresh exclude each other: a fresh start leaves nothing to answer again.")
-    return words
+    return again
 
 
 def _check_start(

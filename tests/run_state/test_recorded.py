@@ -32,6 +32,7 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.results import codec, columns, tallies
+from cometbatch.results.retry_words import RetryWords, read_words
 from cometbatch.run_state import recorded, reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session
 from cometbatch.run_state.directory import RunDirectory
@@ -62,6 +63,7 @@ MANIFEST = Manifest(
     job={},
 )
 CENT = Decimal("0.01")
+FAILED = read_words("failed")
 WHATS = st.sampled_from(["answer", "cut", "fail", "ask", "charge"])
 CENTS = st.integers(0, 999).map(lambda cents: EXACT.multiply(CENT, Decimal(cents)))
 
@@ -284,9 +286,9 @@ def test_a_damaged_file_of_kept_outcomes_is_set_aside_line_by_line(tmp_path: Pat
     commit(run, 0, [answered(0, CENT), failed(1)])
     commit(run, 1, [answered(2, 2 * CENT), failed(3)])
     run = found(run.directory)
-    matching = reopen.find(run, frozenset({"failed"}))
+    matching = reopen.find(run, FAILED)
     run = next_session(run, WHO)
-    reopen.take_back(run, frozenset({"failed"}), matching)
+    reopen.take_back(run, FAILED, matching)
     path = run.directory.journals.kept(0, 1)
     path.write_bytes(path.read_bytes().replace(b'"ordinal":', b'"cardinal":'))
     with pytest.raises(CheckpointError, match=r"--set-aside 00000\.kept1\.jsonl"):
@@ -439,7 +441,7 @@ class Sessions(RuleBasedStateMachine):
             before = {path: path.read_bytes() for path in directory.marks_since(0)}
             is_last = count == begins - 1
             run = found(directory)
-            matching = reopen.find(run, frozenset(words)) if words and is_last else reopen.Matching()
+            matching = reopen.find(run, RetryWords(frozenset(words))) if words and is_last else reopen.Matching()
             run = self.begun_anew(run) if self.is_anew(data) else next_session(run, WHO)
             assert run.progress.with_charges == found(directory).progress.with_charges
             if is_half_begun:
@@ -449,7 +451,7 @@ class Sessions(RuleBasedStateMachine):
                 if dies_before_the_note:
                     directory.journals.write_kept(RUN, matching.partitions[0], directory.reopened().rounds + 1, [])
                     run = next_session(found(directory), WHO)
-                self.take_back(run, frozenset(words), matching)
+                self.take_back(run, RetryWords(frozenset(words)), matching)
                 run = run.looked_at_again()
         self.start(run)
 
@@ -462,17 +464,17 @@ class Sessions(RuleBasedStateMachine):
         self.asks = {}
         return begin_anew(run, WHO, MANIFEST)
 
-    def take_back(self, run: Run, words: frozenset[str], matching: reopen.Matching) -> None:
+    def take_back(self, run: Run, again: RetryWords, matching: reopen.Matching) -> None:
         """A round of --retry, and what it means for the model."""
         taken = {
             outcome.ordinal
             for index in matching.partitions
             for outcome in self.standing(run, index)
-            if reopen.matches(outcome, words)
+            if again.match(outcome)
         }
         assert taken <= self.refusing
         assert matching.calls == len(taken)
-        reopen.take_back(run, words, matching)
+        reopen.take_back(run, again, matching)
         self.done -= taken
         self.refusing -= taken
         self.committed -= set(matching.partitions)
