@@ -24,7 +24,7 @@ import pytest
 
 import cometbatch
 from cometbatch.records import Tally
-from cometbatch.results import tally as tallies
+from cometbatch.results import tallies
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.run import Run, directory_of, find
