@@ -45,10 +45,10 @@ Done: TypeAlias = Callable[[HttpResponse | Exception], None]
 class Pool:
     """Exchanges with one service. The caller bounds how many are in flight."""
 
-    def __init__(self, route: Route, trust: TlsSettings) -> None:
+    def __init__(self, route: Route, tls: TlsSettings) -> None:
         self.most_connections = MAX_OPEN_FILES  # above it, resting connections are closed before another one is opened
         self.dialling: set[Exchange] = set()  # exchanges for which a connection is being opened
-        self._dialler = Dialler(route, self._make, trust)
+        self._dialler = Dialler(route, self._make, tls)
         self._buffer, self._write_batch = receive_buffer(), WriteBatch()
         self._resting: deque[Connection] = deque()  # the one that rests longest first
         self._rested: deque[Connection] = (
