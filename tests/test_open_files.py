@@ -1,6 +1,7 @@
 """Few open files: told before a run, with the number that it needs, and then no row fails for it."""
 
 import asyncio
+import json
 import resource
 import shlex
 import subprocess
@@ -81,6 +82,19 @@ def test_a_run_with_too_few_files_is_refused_before_anything_is_sent(bench: Work
             assert "this process may open 40 files" in done.stderr
             assert "a run needs at least " in done.stderr
         assert server.requests == 0
+
+
+def test_the_simulator_may_open_as_many_files_as_the_run(bench: Workbench) -> None:
+    """It is a process of its own with a file for each connection: where it has too few, requests wait for nothing."""
+    bench.write_rows(300)
+    limits = {"concurrency": 300, "adaptive": False}
+    job = bench.write_job(target={"base_url": "simulator"}, simulator={"latency_s": 0.5}, limits=limits)
+    line = f"ulimit -Sn 128; exec {shlex.join([*COMMAND, 'run', str(job), '--json'])}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", line], env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["elapsed_s"] < pool.IDLE_CONNECTION_S
 
 
 def test_enough_files_are_worth_no_word(bench: Workbench) -> None:

@@ -31,7 +31,7 @@ from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.run_state.sessions import Who
 from cometbatch.service.catalog import find_prices
 from cometbatch.simulator.process import SimulatorProcess
-from cometbatch.transport import Transport
+from cometbatch.transport import Transport, raise_open_files
 from cometbatch.version import VERSION
 
 if TYPE_CHECKING:
@@ -255,6 +255,7 @@ async def _connected(job: Job, http: "httpx.AsyncBaseTransport | None") -> Async
         if job.target.is_simulator:
             base_url = "http://127.0.0.1"
             if http is None:
+                raise_open_files()  # the simulator has this process's limit, and takes a file for each connection, too
                 base_url = stack.enter_context(SimulatorProcess.start(simulator_behaviour(job))).base_url
         transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http, tls=tls_settings(job))
         try:
