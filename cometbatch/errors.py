@@ -41,6 +41,18 @@ class InputError(UsageError):
     """The input table can't be read as it stands; the message names file, line and reason."""
 
 
+class InputChangedError(InputError):
+    """The input's content changed while it was read.
+
+    `what` says so without advice. `as_it_was`: of a file that only grew, the size in bytes that it had.
+    """
+
+    def __init__(self, where: str, as_it_was: int | None = None) -> None:
+        self.what = f"{where}: changed while it was read"
+        self.as_it_was = as_it_was
+        super().__init__(f"{self.what}. Run the same command again once nothing writes to it.")
+
+
 class InputLostError(CometbatchError):
     """The input changed or vanished while a run was reading it; what was answered is recorded."""
 

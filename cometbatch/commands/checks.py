@@ -1,5 +1,8 @@
 """What `plan` and `run` refuse before the first request: a job whose input, templates, names and budget do not fit."""
 
+import shlex
+from pathlib import Path
+
 from msgspec import Struct
 
 from cometbatch import wire
@@ -10,9 +13,11 @@ from cometbatch.errors import UsageError
 from cometbatch.input import table as source
 from cometbatch.input.table import Source
 from cometbatch.job import Job, Target
+from cometbatch.job.secrets import printable
 from cometbatch.prompt.template import PromptTemplate
 from cometbatch.records import PriceBook
 from cometbatch.results import columns as output
+from cometbatch.run_state.manifest import Manifest, refuse_drift
 from cometbatch.runner.row_maker import RowMaker
 from cometbatch.service.catalog import CatalogProblem
 from cometbatch.transport.key import holds_key
@@ -68,6 +73,25 @@ def refuse_clashes(checked: Checked) -> None:
             f"{job.input.path}: the input has columns named like the output's: {', '.join(clashes)}. "
             "Set output.prefix (for example to out_) to tell them apart."
         )
+
+
+def refuse_other_job(manifest: Manifest, checked: Checked) -> None:
+    """Raise `DriftError` where the job or its input is not what the run began with."""
+    was, (size, sha256) = manifest.input, checked.source.digest()
+    has_grown = size > was.size and checked.source.begins_with(was.size, was.sha256)
+    advice = describe_growth(checked.job.input.path, was.size) if has_grown else ""
+    refuse_drift(manifest, checked.job.fingerprint(), size, sha256, input_advice=advice)
+
+
+def describe_growth(path: Path, size: int) -> str:
+    """How a run is finished whose input has only grown: by a copy of the bytes that it had."""
+    copy = path.with_name(f"{path.stem}.before{path.suffix}")
+    make = f"head -c {size} {shlex.quote(printable(path))} > {shlex.quote(printable(copy))}"
+    return (
+        f"It has only grown: its first {size:,} bytes are the table as it was. To finish this run, copy these with "
+        f"`{make}`, and run the same command with {shlex.quote(f'--set=input.path={printable(copy)}')}; for the new "
+        "rows, give a table that holds only these and another output.path."
+    )
 
 
 def check_budget(job: Job, target: Target, prices: PriceBook) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.checks import Checked, check, check_budget, refuse_clashes
+from cometbatch.commands.checks import Checked, check, check_budget, refuse_clashes, refuse_other_job
 from cometbatch.commands.connection import NO_KEY, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.errors import UsageError
 from cometbatch.input import table as source
@@ -21,7 +21,6 @@ from cometbatch.job import Job
 from cometbatch.money.exact import format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, GenerationParams, PriceBook
-from cometbatch.run_state.manifest import refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.progress import Progress
 from cometbatch.run_state.run import Run, directory_of, find
@@ -167,7 +166,7 @@ def _known_run(checked: Checked) -> Run | None:
     if found is None or not found.is_begun:
         refuse_clashes(checked)
         return None
-    refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
+    refuse_other_job(found.manifest, checked)
     found.refuse_foreign()
     return found
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cometbatch.commands.checks import Checked, check, check_budget, refuse_clashes
+from cometbatch.commands.checks import Checked, check, check_budget, refuse_clashes, refuse_other_job
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.session import RunSession, Turn, in_thread, summary_of
@@ -23,7 +23,7 @@ from cometbatch.results.summary import RunSummary
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest, refuse_drift
+from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.reopen import Matching
@@ -85,7 +85,7 @@ async def run_async(
         found = None if fresh else await in_thread(files, find, directory, job.output.path, set_aside)
         turn = Turn(checked, directory, files, http)
         if found is not None and found.is_begun:
-            await in_thread(files, _refuse_drift, found, checked)
+            await in_thread(files, refuse_other_job, found.manifest, checked)
             return await _resume(turn, found, words, progress)
         asked = 0 if words else None  # there is nothing that could match
         return await _start(turn, found, identity, asked, fresh=fresh, progress=progress)
@@ -194,10 +194,6 @@ def _locked(directory: RunDirectory) -> Iterator[None]:
         except OSError as error:
             raise UsageError(f"output.path: can't write to {directory.path.parent} ({error.strerror}).") from error
         yield
-
-
-def _refuse_drift(found: Run, checked: Checked) -> None:
-    refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
 
 
 def _replaces(job: Job, directory: RunDirectory) -> str | None:

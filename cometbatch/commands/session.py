@@ -7,11 +7,12 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
-from cometbatch.commands.checks import Checked, check_budget
+from cometbatch.commands.checks import Checked, check_budget, describe_growth
 from cometbatch.commands.clock import now
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.session_watch import show_waiting, signals_handled
@@ -20,7 +21,7 @@ from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
 from cometbatch.control.classify import classify
 from cometbatch.engines.session import Ports, run_partitions
-from cometbatch.errors import InputError, InputLostError
+from cometbatch.errors import InputChangedError, InputError, InputLostError
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money import prices as pricing
@@ -149,7 +150,7 @@ class RunSession(Struct, frozen=True):
         try:
             return await run_partitions(partitions, marks, self._ports(shown), watched=watched)
         except InputError as error:
-            raise InputLostError(f"{error} What was in flight is recorded; nothing more was sent.") from error
+            raise InputLostError(input_lost(checked.job.input.path, error)) from error
         finally:
             if showing is not None:
                 showing.cancel()
@@ -214,6 +215,17 @@ def _publish(run: Run, checked: Checked) -> None:
         parts.merge(file, paths, schema, metadata, rows=run.manifest.calls, repeated=repeated)
 
     write_aside(run.result, write)
+
+
+def input_lost(path: Path, error: InputError) -> str:
+    """What happened to the input while it was read, and how the run is finished all the same."""
+    what = error.what if isinstance(error, InputChangedError) else str(error)
+    safe = "What was answered is recorded, and nothing more was sent."
+    if not isinstance(error, InputChangedError) or error.as_it_was is None:
+        way = "Put the table back as it was and run the same command again."
+    else:
+        way = describe_growth(path, error.as_it_was)
+    return _sentences(what, safe, way)
 
 
 def _sentences(*said: str) -> str:

@@ -24,7 +24,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from cometbatch.input import files
-from cometbatch.input.files import CHANGED, Identity, Measured, OpenFile, refuse, shown
+from cometbatch.input.files import Identity, Measured, OpenFile, refuse, shown
 from cometbatch.input.parquet import is_parquet
 
 READ_SIZE = 1 << 20  # bytes read from the file at a time; a batch is about as large
@@ -74,7 +74,7 @@ class CsvLayout(Struct, frozen=True):
     ) -> Iterator[list[list[str]]]:
         rows = _Rows(self.path, raw, self.encoding, self.delimiter, watch)
         if rows.header() != self.columns:
-            refuse(self.path, CHANGED)
+            raise files.changed(self.path)
         while batch := rows.take(BATCH_ROWS):
             yield batch
 
