@@ -5,9 +5,10 @@ do, because outcomes are made and written once a row and a Struct is several tim
 a row holds nothing that could hold it in turn, so the garbage collector need not look at it (`gc=False`).
 """
 
+import re
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -31,6 +32,9 @@ FailureKind: TypeAlias = Literal[
 ]
 TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large"]
 Problem: TypeAlias = Literal["error", "redirect", "not_json", "html", "not_understood", "failed_generation"]
+
+KEY_SHAPE: Final = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}")
+"""What an API key looks like within a text (contract sheet, section 1). No text that is kept or shown has one."""
 
 
 class TextPart(Struct, frozen=True, gc=False):
@@ -376,7 +380,7 @@ class PriceBook(Struct, frozen=True):
 
 
 class Tally(Struct, frozen=True):
-    """Counts and sums over records; `results.tally` adds two of different calls up to the tally of all of them.
+    """Counts and sums over records; `results.tallies` adds two of different calls up to the tally of all of them.
 
     `charges` are possible charges beyond `cost_usd`; `charges_usd` is what those with a known bound can have come to at
     most, `charges_unknown` counts the others, and `charges_in_flight` those whose request was on its way when a process

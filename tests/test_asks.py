@@ -24,7 +24,7 @@ from cometbatch.records import (
     TransportFailure,
     Usage,
 )
-from cometbatch.results.tally import tally
+from cometbatch.results.tallies import tally
 from cometbatch.runner.ports import Reply, Stop
 from tests.scripted_run import (
     CHAT,

@@ -1,4 +1,4 @@
-"""An input that is written to during a run: its content decides, not its times, and each message has a way that works."""
+"""An input that is written to during a run: its content decides, not its times; each message has a way that works."""
 
 import os
 import re

@@ -22,9 +22,8 @@ from typing import IO, Final
 import msgspec
 from msgspec import Struct
 
-from cometbatch.errors import START_OVER, CheckpointError
 from cometbatch.records import Tally
-from cometbatch.run_state import sessions
+from cometbatch.run_state import json_files, sessions
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.journal_files import JournalFiles
 from cometbatch.run_state.names import JOURNAL, KEPT, MARKS, SESSION, STAGED, index_in
@@ -181,7 +180,8 @@ class RunDirectory:
                 file = path.stat()
                 stamp = (file.st_ino, file.st_mtime_ns, file.st_size)
                 if stamp != self._reopened_stamp:
-                    self._reopened, self._reopened_stamp = _read_reopened(path), stamp
+                    self._reopened = json_files.decode(path.read_bytes(), Reopened, str(path))
+                    self._reopened_stamp = stamp
             except (FileNotFoundError, NotADirectoryError):
                 return Reopened()
         return self._reopened
@@ -227,12 +227,3 @@ def _counts(name: str, round_: Round, last: Session | None) -> bool:
     session = int(found[2]) if found else 0
     is_counted = last is None or session >= last.number or last.counted.get(name, 0) > 0
     return session >= round_.since and is_counted
-
-
-def _read_reopened(path: Path) -> Reopened:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Reopened)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # the last two are msgspec's too
-        raise CheckpointError(
-            f"{path}: this file is damaged ({error}). Restore it from a copy, or {START_OVER}"
-        ) from error

@@ -9,8 +9,7 @@ from msgspec import Struct
 
 from cometbatch.errors import START_OVER, CheckpointError
 from cometbatch.records import PossibleCharge, Record, RejectedAsk, Tally
-from cometbatch.results import parts
-from cometbatch.results import tally as tallies
+from cometbatch.results import parts, tallies
 from cometbatch.results.columns import outcomes_in
 from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import RunDirectory

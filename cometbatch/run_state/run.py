@@ -11,8 +11,7 @@ from cometbatch.errors import START_OVER, CheckpointError, UsageError
 from cometbatch.job.paths import RUN_PREFIX, RUN_SUFFIX, run_beside
 from cometbatch.money.exact import format_amount
 from cometbatch.records import Partition, Tally
-from cometbatch.results import parts
-from cometbatch.results import tally as tallies
+from cometbatch.results import parts, tallies
 from cometbatch.run_state.directory import MANIFEST, RunDirectory
 from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest
 from cometbatch.run_state.progress import Progress, look

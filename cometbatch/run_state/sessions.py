@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from cometbatch.errors import START_OVER, CheckpointError
 from cometbatch.records import Tally
+from cometbatch.run_state import json_files
 from cometbatch.run_state.in_flight import Mark
 
 MARKS_LISTED: Final = 1000  # charges that a session's file lists, for people; the sum has all of them
@@ -49,9 +49,4 @@ def encode(session: Session) -> bytes:
 
 def decode(content: bytes, where: str) -> Session:
     """Raises `CheckpointError` where the file is damaged: it holds money, so that nobody may guess it."""
-    try:
-        return msgspec.json.decode(content, type=Session)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{where}: this file is damaged ({error}). Restore it from a copy, or {START_OVER}"
-        ) from error
+    return json_files.decode(content, Session, where)

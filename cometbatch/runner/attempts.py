@@ -162,7 +162,7 @@ class Attempts:
     def _give_up(self, slot: Slot, failure: Failure, cause: Cause) -> None:
         """The call fails, or is held until it is known whether the failure is its own."""
         held = HeldFailure(slot.call, failure, slot.latency_s, cause, slot.call.unanswered_in_a_row)
-        certain = self._held.hold(held) if self._held.is_doubtful(held) else [held]
+        certain = self._held.hold(held) if self._held.should_hold(held) else [held]
         for each in certain:
             self._fail(each)
         self._stop_over_held()

@@ -31,12 +31,9 @@ from cometbatch.records import (
     RejectedAsk,
     Usage,
 )
-from cometbatch.results import codec
-from cometbatch.results import columns as output
-from cometbatch.results import tally as tallies
-from cometbatch.run_state import progress as progresses
+from cometbatch.results import codec, columns, tallies
+from cometbatch.results.retry_words import RetryWords, read_words
 from cometbatch.run_state import recorded, reopen
-from cometbatch.run_state import run as runs
 from cometbatch.run_state.begin import begin_anew, first_session, next_session
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.in_flight import Mark
@@ -44,7 +41,8 @@ from cometbatch.run_state.journal import Header, Journal, line_of
 from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
 from cometbatch.run_state.open_partition import OpenPartition
 from cometbatch.run_state.partition import PartWriter
-from cometbatch.run_state.run import Run
+from cometbatch.run_state.progress import journaled
+from cometbatch.run_state.run import Run, find
 from cometbatch.run_state.sessions import Session, Who
 
 RUN = "0123456789abcdef" * 2
@@ -60,11 +58,12 @@ MANIFEST = Manifest(
     fingerprint={},
     input=Identity("table.csv", 1, "0" * 64, ROWS, ("n",)),
     partition_rows=PARTITION_ROWS,
-    columns=tuple(column.name for column in output.COLUMNS),
+    columns=tuple(column.name for column in columns.COLUMNS),
     targets=(PricedTarget(Target("chat", "model", ()), PriceBook("model", "none")),),
     job={},
 )
 CENT = Decimal("0.01")
+FAILED = read_words("failed")
 WHATS = st.sampled_from(["answer", "cut", "fail", "ask", "charge"])
 CENTS = st.integers(0, 999).map(lambda cents: EXACT.multiply(CENT, Decimal(cents)))
 
@@ -103,7 +102,7 @@ def new_run(folder: Path) -> Run:
 
 def found(directory: RunDirectory, accept: tuple[str, ...] = ()) -> Run:
     """The run as a new process finds it."""
-    run = runs.find(RunDirectory(directory.path), directory.path.parent / "out.parquet", accept)
+    run = find(RunDirectory(directory.path), directory.path.parent / "out.parquet", accept)
     assert run is not None
     return run
 
@@ -121,8 +120,8 @@ def write(run: Run, session: str, records: list[Record], index: int = 0) -> Path
 
 def outcomes(run: Run, index: int = 0) -> dict[int, Outcome]:
     """The outcomes that stand in an open partition."""
-    records = progresses.journaled(run.directory, run.manifest, index, run.progress.last)
-    some = list(itertools.chain.from_iterable(map(output.outcomes_in, records)))
+    records = journaled(run.directory, run.manifest, index, run.progress.last)
+    some = list(itertools.chain.from_iterable(map(columns.outcomes_in, records)))
     assert len({outcome.ordinal for outcome in some}) == len(some)
     return {outcome.ordinal: outcome for outcome in some}
 
@@ -287,9 +286,9 @@ def test_a_damaged_file_of_kept_outcomes_is_set_aside_line_by_line(tmp_path: Pat
     commit(run, 0, [answered(0, CENT), failed(1)])
     commit(run, 1, [answered(2, 2 * CENT), failed(3)])
     run = found(run.directory)
-    matching = reopen.find(run, frozenset({"failed"}))
+    matching = reopen.find(run, FAILED)
     run = next_session(run, WHO)
-    reopen.take_back(run, frozenset({"failed"}), matching)
+    reopen.take_back(run, FAILED, matching)
     path = run.directory.journals.kept(0, 1)
     path.write_bytes(path.read_bytes().replace(b'"ordinal":', b'"cardinal":'))
     with pytest.raises(CheckpointError, match=r"--set-aside 00000\.kept1\.jsonl"):
@@ -442,7 +441,7 @@ class Sessions(RuleBasedStateMachine):
             before = {path: path.read_bytes() for path in directory.marks_since(0)}
             is_last = count == begins - 1
             run = found(directory)
-            matching = reopen.find(run, frozenset(words)) if words and is_last else reopen.Matching()
+            matching = reopen.find(run, RetryWords(frozenset(words))) if words and is_last else reopen.Matching()
             run = self.begun_anew(run) if self.is_anew(data) else next_session(run, WHO)
             assert run.progress.with_charges == found(directory).progress.with_charges
             if is_half_begun:
@@ -452,7 +451,7 @@ class Sessions(RuleBasedStateMachine):
                 if dies_before_the_note:
                     directory.journals.write_kept(RUN, matching.partitions[0], directory.reopened().rounds + 1, [])
                     run = next_session(found(directory), WHO)
-                self.take_back(run, frozenset(words), matching)
+                self.take_back(run, RetryWords(frozenset(words)), matching)
                 run = run.looked_at_again()
         self.start(run)
 
@@ -465,17 +464,17 @@ class Sessions(RuleBasedStateMachine):
         self.asks = {}
         return begin_anew(run, WHO, MANIFEST)
 
-    def take_back(self, run: Run, words: frozenset[str], matching: reopen.Matching) -> None:
+    def take_back(self, run: Run, again: RetryWords, matching: reopen.Matching) -> None:
         """A round of --retry, and what it means for the model."""
         taken = {
             outcome.ordinal
             for index in matching.partitions
             for outcome in self.standing(run, index)
-            if reopen.matches(outcome, words)
+            if again.match(outcome)
         }
         assert taken <= self.refusing
         assert matching.calls == len(taken)
-        reopen.take_back(run, words, matching)
+        reopen.take_back(run, again, matching)
         self.done -= taken
         self.refusing -= taken
         self.committed -= set(matching.partitions)
@@ -483,7 +482,7 @@ class Sessions(RuleBasedStateMachine):
 
     def standing(self, run: Run, index: int) -> list[Outcome]:
         """The outcomes of a partition."""
-        return [*itertools.chain.from_iterable(map(output.outcomes_in, reopen._records(run, index)))]
+        return [*itertools.chain.from_iterable(map(columns.outcomes_in, reopen._records(run, index)))]
 
     def write_what_came_too_late(self, data: st.DataObject) -> None:
         """A second outcome in another worker's file; torn lines; lines that a writer of a dead session adds."""
