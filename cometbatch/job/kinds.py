@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 
 from cometbatch.job.document import BRACES_HINT
+from cometbatch.job.paths import mark_in
 from cometbatch.job.secrets import is_key_for_a_name, shown
 from cometbatch.job.settings import DELIMITERS
 from cometbatch.job.tree import List, Map, Node, Scalar, WrongError, is_text
@@ -229,8 +230,11 @@ def _odd_path(found: str) -> str | None:
 
 
 def _odd_input_path(found: str) -> str | None:
-    is_known = Path(found).suffix.lower() in DELIMITERS
-    return _odd_path(found) or (None if is_known else "")
+    if (odd := _odd_path(found)) or Path(found).suffix.lower() in DELIMITERS:
+        return odd
+    if (mark := mark_in(found)) is None:
+        return "a name is missing before the ending" if Path(found).name.lower() in DELIMITERS else ""
+    return f'nothing here replaces {shown(mark)}: give the path on the command line, --set input.path="…"'
 
 
 def _read_pem_path(node: Node) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from cometbatch.job.keys import REQUIRED, SECTIONS
 from cometbatch.job.messages import PlacedMessage, read_messages
-from cometbatch.job.paths import absolute, given, place_result
+from cometbatch.job.paths import absolute, given, place_result, refuse_marks
 from cometbatch.job.secrets import refuse_secrets
 from cometbatch.job.sections import Sections
 from cometbatch.job.settings import DELIMITERS, Job
@@ -104,14 +104,25 @@ class _Reading:
         if "client_key" in named and "client_cert" not in target:
             self._sections.refuse("target.client_key", "has a meaning only with target.client_cert")
         for name in named:
+            self._check_marks(f"target.{name}", target[name])
             target[name] = given(self._folder, target[name])
+
+    def _check_marks(self, key: str, path: str) -> bool:
+        """Whether a path is one of this machine's, and not one that another program was to fill in."""
+        try:
+            refuse_marks(key, path, self._folder)
+        except WrongError as error:
+            self._sections.refuse(key, str(error))
+            return False
+        return True
 
     def _check_paths(self) -> None:
         source, output = self._values["input"], self._values["output"]
         if source.get("path"):
+            self._check_marks("input.path", source["path"])
             source["path"] = given(self._folder, source["path"])
             source.setdefault("delimiter", DELIMITERS[source["path"].suffix.lower()])
-        if output.get("path"):
+        if output.get("path") and self._check_marks("output.path", output["path"]):
             place = (self._folder, source.get("path"), self._source_path)
             try:
                 output["path"], output["is_dataset"] = place_result(output["path"], *place)
