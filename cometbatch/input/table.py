@@ -55,6 +55,10 @@ class Layout(Protocol):
     def warnings(self) -> tuple[str, ...]:
         """Sentences on what is readable but surely not meant."""
 
+    @property
+    def hint(self) -> str:
+        """A sentence for whoever misses a column: why the header may be read otherwise than meant; "" for no reason."""
+
     def measure(self, raw: io.BufferedReader) -> Measured:
         """Read the whole file once: after this, every row is known to be readable."""
 
