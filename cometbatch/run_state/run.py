@@ -94,6 +94,11 @@ class Run(Struct, frozen=True):
         stamp = parts.file_stamp(self.result)
         return "free" if stamp is None or stamp == self.manifest.replaces else "foreign"
 
+    @property
+    def has_earlier_result(self) -> bool:
+        """Whether a result that was published before a `--retry` stands there."""
+        return self.directory.reopened().rounds > 0 and self.result.exists() and self.place == "ours"
+
     def state(self) -> dict[str, str]:
         """What the result says of this state of the run: rounds, slices with labels, and the whole bill."""
         now, before = self.progress.with_charges, self.replaced
