@@ -401,7 +401,7 @@ def first_names(chance: random.Random) -> NamesLeft:
 
 
 def outcomes(chance: random.Random) -> Iterator[tuple[FileLeft, NamesLeft]]:
-    """What a power cut may leave: the two extremes of names with no byte, one choice among all, some of single writes."""
+    """What a power cut may leave: the two extremes of names with no byte, one of all, some of single writes."""
     yield nothing, no_names
     yield nothing, all_names
     for bytes_left in (
