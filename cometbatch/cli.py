@@ -108,8 +108,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 @click.option(
     "--set-aside",
     multiple=True,
-    metavar="JOURNAL",
-    help="Count the damaged lines of this journal as charges, and send their rows again; repeatable.",
+    metavar="FILE",
+    help="Go on without what this damaged or lost file of the run knew, and count that as charges; repeatable.",
 )
 @click.option("--yes", "-y", is_flag=True, help="Let --fresh delete paid answers of an unfinished run without asking.")
 @click.option("--quiet", is_flag=True, help="Show no progress line.")

@@ -51,9 +51,9 @@ def run(
     """Run a job, or resume one that was interrupted, to its last row.
 
     `fresh` deletes an earlier run of the same output. `retry` names kinds of rows (`failed`, `incomplete`, an error
-    kind or a finish reason) that are to be answered again; every other row stays as it is. `set_aside` names damaged
-    journals whose lost lines are to count as charges. `progress` forces the progress line on or off (by default it
-    follows the terminal). `http` replaces the network: any httpx transport will do.
+    kind or a finish reason) that are to be answered again; every other row stays as it is. `set_aside` names damaged or
+    lost files of the run whose losses are to count as charges. `progress` forces the progress line on or off (by
+    default it follows the terminal). `http` replaces the network: any httpx transport will do.
 
     Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
     process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be resumed.

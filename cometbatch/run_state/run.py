@@ -77,7 +77,7 @@ class Run(Struct, frozen=True):
     @property
     def is_finished(self) -> bool:
         """Whether there is nothing left to do: the result is that of the parts, and says so."""
-        if not self.is_complete or self.place != "ours":
+        if not self.is_complete or self.place != "ours" or self.progress.accepted.charges:
             return False
         return self.directory.parts.is_dataset or self._is_published()
 
