@@ -46,7 +46,7 @@ def half_way(path: Path) -> RunOnDisk:
     replies: dict[int, tuple[float, Reply]] = {
         1: (1.0, cut_short()),
         4: (1.0, refused(400)),
-        8: (2.5, refused(401)),
+        8: (2.5, refused(401, message="Invalid token")),
     }
     stop = virtual_time.run(carry_out(run, ScriptedService(by_row(replies, (1.0, answer()))), concurrency=3))
     assert stop is not None
