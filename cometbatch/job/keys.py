@@ -112,8 +112,8 @@ KEYS: dict[str, dict[str, Key]] = {
         ),
         "max_row_s": Key(
             number(float, 0, MAX_PUSHBACK_S, above=True),
-            "seconds after which a row is not tried again; a wait that the service asks for and that ends later is left "
-            "to a later session",
+            "seconds after which a row is not tried again; a row that the service asks to wait for longer is left to "
+            "a later session",
         ),
     },
     "prices": {

@@ -7,8 +7,8 @@
 compared with the bars. What is counted begins 5 s after the first request, and ends with the first attempt of the last
 row, at least a minute later: rows that have their own answer, requests that the server took on as a share of what it
 could have, the share of requests refused. Of an outage: what was sent during it, and what was answered from five
-seconds after its end on, both as a share of the healthy rate. Exits with 1 where a bar is missed. No limits are configured; the
-machine must not be busy with anything else.
+seconds after its end on, both as a share of the healthy rate. Exits with 1 where a bar is missed. No limits are
+configured; the machine must not be busy with anything else.
 """
 
 import argparse
