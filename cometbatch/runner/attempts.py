@@ -164,12 +164,14 @@ class Attempts:
             is_in_doubt = is_of_account and patience.met_no_answer(call)
             self._give_up(slot, failure, "account" if is_in_doubt else "exhausted" if is_there else "unreached")
         else:
-            due = now + patience.wait_s(call, verdict, started, now, is_adaptive=self._window is not None)
-            if patience.is_left(call, due, is_asked=bool(verdict.retry_after_s)):
+            wait_s = patience.wait_s(call, verdict, started, now, is_adaptive=self._window is not None)
+            is_asked = bool(verdict.retry_after_s)
+            if is_asked and patience.is_left(call, now + wait_s):
                 self._books.leave(call)
-                return
-            self._observer.retried()
-            self._sender.backlog.put(call, due, is_asked=bool(verdict.retry_after_s))
+            else:
+                self._observer.retried()
+                is_long = is_asked and patience.is_long(wait_s)
+                self._sender.backlog.put(call, now + wait_s, is_asked=is_asked, is_long=is_long)
 
     def _tell_window(self, verdict: Retry, now: float, started: float) -> None:
         if self._window is None:

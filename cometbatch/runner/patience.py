@@ -17,6 +17,7 @@ from cometbatch.runner.ports import Observer, Policy, Stop
 from cometbatch.runner.sending import Sender
 from cometbatch.runner.slots import OpenCall
 
+MAX_BREATH_S = 1.0  # seconds that all rows wait, at most, for one row's `Retry-After` where no window slows them down
 MAX_SLOW_DOWNS = 50  # in a row: a call that the service asks to slow down this often fails, after `max_pushback_s`
 TOLD_AFTER_S = 10.0  # seconds without any answer, after which a person is told
 
@@ -50,6 +51,7 @@ class Patience:
         self._unanswered_since: float | None = None
         self._silent_since: float | None = None  # the same, with the last calls that time out
         self._silent_failure: Failure | None = None  # the last failure since then
+        self._is_free = False  # whether the last failure cost no attempt
         self._left = 0  # calls that are not waited for
         self._left_until = math.inf  # when the first of them may be sent again
 
@@ -71,6 +73,7 @@ class Patience:
         kind, held = verdict.failure.kind, self._held
         held.failed(call.request.ordinal, kind)
         costs_attempt = verdict.costs_attempt and not held.is_crowded(kind, now)
+        self._is_free = not costs_attempt
         call.slow_downs_in_a_row = 0 if costs_attempt else call.slow_downs_in_a_row + 1
         is_unanswered = call.answers_seen == held.answers
         call.answers_seen = held.answers
@@ -129,34 +132,46 @@ class Patience:
         `started`: when the failed attempt began. `is_adaptive`: a window slows everyone down where the service only
         asks to slow down; else all wait for that, too.
         """
-        if verdict.retry_after_s:  # "after 0 s" names no wait: asked at once and for ever, it would be a flood
-            return self._asked_wait_s(verdict.retry_after_s, started, now)
+        asked_s = verdict.retry_after_s  # "after 0 s" names no wait: asked at once and for ever, it would be a flood
+        if asked_s and self._pauses_everyone(asked_s, started, now):
+            return asked_s
         if not verdict.slow_down:
-            return self._backoff_s(call.counted_failures)
+            return asked_s or self._backoff_s(call.counted_failures)
         if is_adaptive:
             self._observer.pushed_back(0.0)
-            return self._backoff_s(call.slow_downs_in_a_row)
+            return asked_s or self._backoff_s(call.slow_downs_in_a_row)
+        if asked_s:  # one row's wait; but refusals come at once, and without a window the next ones would be a flood
+            self._pause(min(asked_s, MAX_BREATH_S), now)
+            return asked_s
         if started >= self._paused_at:  # an attempt from before the pause tells nothing of what came after it
             self._slow_down_rounds += 1
         wait_s = self._backoff_s(self._slow_down_rounds)
+        self._pause(wait_s, now)
+        return wait_s
+
+    def _pause(self, wait_s: float, now: float) -> None:
         self._paused_at = now
         self._limits.pause(wait_s, now)
         self._observer.pushed_back(wait_s)
-        return wait_s
 
-    def _asked_wait_s(self, wait_s: float, started: float, now: float) -> float:
+    def _pauses_everyone(self, asked_s: float, started: float, now: float) -> bool:
+        """Whether everybody waits, since refusals that ask for a wait come without answers in between."""
         refused, pause = self._asked_to_wait, self._shared_pause
         refused.add(started, now)
-        is_everyone = pause.is_on(now) or refused.are_everyones(now, self._sender.in_flight_from)
-        if is_everyone:
-            since = now if self._unanswered_since is None else self._unanswered_since
-            pause.extend(now, wait_s, since + self._policy.max_pushback_s)
-        self._observer.pushed_back(wait_s if is_everyone else 0.0)
-        return wait_s
+        if not pause.is_on(now) and not refused.are_everyones(now, self._sender.in_flight_from):
+            return False
+        since = now if self._unanswered_since is None else self._unanswered_since
+        pause.extend(now, asked_s, since + self._policy.max_pushback_s)
+        self._observer.pushed_back(asked_s)
+        return True
 
-    def is_left(self, call: OpenCall, due: float, *, is_asked: bool) -> bool:
-        """Whether the call is not waited for: its wait, which the service asked for, ends after its `max_row_s`."""
-        if not is_asked or due - call.began <= self._policy.max_row_s:
+    def is_long(self, wait_s: float) -> bool:
+        """Whether a call that waits so long must not keep others from being read."""
+        return wait_s > self._policy.max_wait_s
+
+    def is_left(self, call: OpenCall, due: float) -> bool:
+        """Whether the call is not waited for: the wait that the service asked for ends after its `max_row_s`."""
+        if due - call.began <= self._policy.max_row_s:
             return False
         self._left += 1
         self._left_until = min(self._left_until, due)
@@ -175,28 +190,37 @@ class Patience:
 
     def describe_wait(self, now: float) -> str:
         """Whom the service asks to wait, and how long; "" where it does not."""
-        backlog, sender = self._sender.backlog, self._sender
-        if (until := max(self._limits.paused_until, sender.pause.until)) > now:
+        if (until := max(self._limits.paused_until, self._shared_pause.until)) > now:
             return f"service asks to wait {math.ceil(until - now)} s"
-        if not sender.in_flight and 0 < len(backlog) == backlog.asked_to_wait and backlog.due > now:
-            return f"service asks the last rows to wait {math.ceil(backlog.due - now)} s"
-        return ""
+        wait_s = self._last_calls_wait_s(now)
+        return f"service asks the last rows to wait {math.ceil(wait_s)} s" if wait_s else ""
+
+    def _last_calls_wait_s(self, now: float) -> float:
+        """Seconds until the first call is due, where all that are left wait as the service asked them to; else 0."""
+        sender = self._sender
+        is_waiting = sender.is_exhausted and not sender.in_flight and sender.backlog.is_asked_to_wait
+        return max(0.0, sender.backlog.due - now) if is_waiting else 0.0
 
     def describe_silence(self, now: float) -> str:
         """What a person should know who waits for answers in vain; "" where there is nothing to tell.
 
-        Where no further calls are left to be read, calls fail once their attempts are used up, and only refusals that
-        cost no attempt stop the run.
+        Where no further calls are left to be read, calls fail by themselves, and only refusals that cost no attempt
+        stop the run.
         """
         since, failure, policy = self._silent_since, self._silent_failure, self._policy
         if since is None or failure is None or now - since < TOLD_AFTER_S:
             return ""
         why = f"for {TOLD_AFTER_S:g} s nothing was answered ({failure.message})"
-        if self._sender.is_exhausted and not (failure.kind == "rate_limited" and self._held.is_outage):
-            return (
-                f"{why}; where that goes on, each of the last rows fails after its attempts (retry.max_attempts), or "
-                f"at its first failure after {policy.max_row_s:g} s (retry.max_row_s)."
-            )
-        sooner = "" if self._is_reached() else ", or once rows have used up their attempts: no connection was made"
+        if (wait_s := self._last_calls_wait_s(now)) and not self._shared_pause.is_on(now):
+            return f"{why}; the service asks the last rows to wait {describe_wait(wait_s)} more."
         seconds = f"{policy.max_pushback_s:g} s (retry.max_pushback_s)"
-        return f"{why}; where that goes on, the run stops after {seconds}{sooner}."
+        if not self._sender.is_exhausted or (self._is_free and self._held.is_outage):
+            sooner = "" if self._is_reached() else ", or once rows have used up their attempts: no connection was made"
+            return f"{why}; where that goes on, the run stops after {seconds}{sooner}."
+        bound = (
+            f"after {MAX_SLOW_DOWNS} refusals and {seconds}"
+            if self._is_free
+            else "after its attempts (retry.max_attempts)"
+        )
+        latest = f"at its first failure after {policy.max_row_s:g} s (retry.max_row_s)"
+        return f"{why}; where that goes on, each of the last rows fails {bound}, or {latest}."

@@ -136,7 +136,7 @@ class Sender:
 
     def _next_fresh(self, now: float) -> OpenCall | None:
         """A call that was not sent yet; `None` where it has to be read first, or where enough wait already."""
-        waiting = len(self.backlog) - self.backlog.asked_to_wait
+        waiting = len(self.backlog) - self.backlog.long_waits
         if self.is_exhausted or self._reading is not None or waiting >= self._max_backlog:
             return None
         if (fresh := self._ready_call()) is not None:
@@ -175,8 +175,8 @@ class Sender:
 
         Only further calls can explain what is held, and calls that wait for long shall not hold up the others.
         """
-        asked = self.backlog.asked_to_wait
-        return (self._held.any or asked > 0) and len(self.backlog) == asked and not self.in_flight
+        long_waits = self.backlog.long_waits
+        return (self._held.any or long_waits > 0) and len(self.backlog) == long_waits and not self.in_flight
 
     def _open(self, request: CallRequest, now: float) -> OpenCall:
         asks = self._rejected.get(request.ordinal, ())
