@@ -454,6 +454,19 @@ def test_one_round_trip_cuts_the_window_once() -> None:
     assert before * 0.6 <= pace.window < before
 
 
+def test_slow_answers_that_come_right_after_a_cut_cut_no_further() -> None:
+    """They were sent before it, and tell nothing of what it has changed."""
+    pace = ConcurrencyWindow(256)
+    for at in range(100):
+        pace.wait_s(at / 10, 200)
+        pace.answered(at / 10, 0.2)
+    pace.timed_out(10.0, 9.9)
+    after = pace.window
+    for _ in range(100):
+        pace.answered(10.001, 3.0)
+    assert pace.window == after
+
+
 def test_latency_that_grows_several_fold_stops_growth_and_then_cuts() -> None:
     """A service that queues instead of refusing is heard too."""
     pace, now = ConcurrencyWindow(256), 0.0

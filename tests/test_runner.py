@@ -1236,6 +1236,27 @@ def test_the_last_rows_whose_requests_break_the_connection_get_their_attempts_an
     assert [service.times_sent(row) for row in range(60 - last, 60)] == [3] * last
 
 
+def test_attempts_that_met_a_service_that_answered_nobody_are_forgotten_once_it_answers() -> None:
+    """The last rows can't connect for a while; then one failure of the service itself is the first that counts."""
+    rows, failed = RowsInMemory(12), list[int]()
+
+    def script(row: int, attempt: int) -> tuple[float, Reply]:
+        if row == 10:
+            return 5.0, answer()
+        if row < 10 or failed:
+            return 0.1, answer()
+        if asyncio.get_running_loop().time() < 6.0:
+            return 0.1, UNREACHED
+        failed.append(attempt)
+        return 0.1, BROKEN
+
+    stop, service = carry(rows, script, concurrency=2, max_attempts=2, max_wait_s=1.0)
+    assert stop is None
+    assert is_success(rows.by_row[11])
+    assert failed[0] > 2
+    assert rows.by_row[11].attempts == service.times_sent(11)
+
+
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
