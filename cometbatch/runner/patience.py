@@ -138,7 +138,7 @@ class Patience:
         if not verdict.slow_down:
             return asked_s or self._backoff_s(call.counted_failures)
         if is_adaptive:
-            self._observer.pushed_back(0.0)
+            self._observer.asked_to_slow_down(0.0)
             return asked_s or self._backoff_s(call.slow_downs_in_a_row)
         if asked_s:  # one row's wait; but refusals come at once, and without a window the next ones would be a flood
             self._pause(min(asked_s, MAX_BREATH_S), now)
@@ -152,7 +152,7 @@ class Patience:
     def _pause(self, wait_s: float, now: float) -> None:
         self._paused_at = now
         self._limits.pause(wait_s, now)
-        self._observer.pushed_back(wait_s)
+        self._observer.asked_to_slow_down(wait_s)
 
     def _pauses_everyone(self, asked_s: float, started: float, now: float) -> bool:
         """Whether everybody waits, since refusals that ask for a wait come without answers in between."""
@@ -162,7 +162,7 @@ class Patience:
             return False
         since = now if self._unanswered_since is None else self._unanswered_since
         pause.extend(now, asked_s, since + self._policy.max_pushback_s)
-        self._observer.pushed_back(asked_s)
+        self._observer.asked_to_slow_down(asked_s)
         return True
 
     def is_long(self, wait_s: float) -> bool:
