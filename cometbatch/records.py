@@ -30,7 +30,7 @@ FailureKind: TypeAlias = Literal[
     "invalid_response",
     "template",
 ]
-TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large"]
+TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large", "proxy"]
 Problem: TypeAlias = Literal["error", "redirect", "not_json", "html", "not_understood", "failed_generation"]
 
 KEY_SHAPE: Final = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}")
@@ -117,7 +117,8 @@ class HttpResponse(Struct, frozen=True, gc=False):
 class TransportFailure(Struct, frozen=True, gc=False):
     """An exchange that brought no whole reply: what the network did to us, as a value.
 
-    timeout: no whole reply in time; connection: refused, reset or cut short; too_large: the body passed the bound.
+    timeout: no whole reply in time; connection: refused, reset or cut short; too_large: the body passed the bound;
+    proxy: the proxy wants another user name or password.
     The service may have finished, and billed, the work all the same, unless nothing can have been `sent`.
     """
 
@@ -230,12 +231,15 @@ job: the job file; budget: the budget in the job file.
 class Abort(Struct, frozen=True):
     """Every request would be refused: the run stops, resumable.
 
-    `hint` says in a sentence what to do before it is resumed, `fix` in one word.
+    `hint` says in a sentence what to do before it is resumed, `fix` in one word. `is_certain`: False where other rows
+    may be answered all the same; then `retry_after_s` is the wait that the service asked this row for.
     """
 
     failure: Failure
     hint: str
     fix: Fix
+    is_certain: bool = True
+    retry_after_s: float | None = None
 
 
 class Done(Struct, frozen=True):

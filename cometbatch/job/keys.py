@@ -108,7 +108,9 @@ KEYS: dict[str, dict[str, Key]] = {
     },
     "retry": {
         "max_attempts": Key(number(int, 1, 100), "attempts for a row before it counts as failed"),
-        "max_wait_s": Key(_SECONDS, "the longest wait between two attempts, in seconds"),
+        "max_wait_s": Key(
+            _SECONDS, "the longest wait between two attempts, in seconds, unless the service asks for a longer one"
+        ),
         "max_pushback_s": Key(
             number(float, 0, MAX_PUSHBACK_S, above=True),
             "stop the run if the service answers nothing for this many seconds",
@@ -116,7 +118,11 @@ KEYS: dict[str, dict[str, Key]] = {
         "max_alike": Key(
             number(int, 1, 1_000_000), "stop if this many rows fail with the same error before any row has succeeded"
         ),
-        "max_row_s": Key(number(float, 0, MAX_PUSHBACK_S, above=True), "seconds after which a row is not tried again"),
+        "max_row_s": Key(
+            number(float, 0, MAX_PUSHBACK_S, above=True),
+            "seconds after which a row is not tried again; a row that the service asks to wait for longer is left to "
+            "a later session",
+        ),
     },
     "prices": {
         "input": Key(_MONEY, "US dollars per million input tokens"),

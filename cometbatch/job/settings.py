@@ -86,7 +86,8 @@ class RetrySettings(Struct, frozen=True):
     """How long to try: attempts for a row, seconds between two of them, seconds that the service may answer nothing.
 
     `max_alike`: the run stops if this many rows fail with the same error before any row has succeeded. `max_row_s`:
-    after this many seconds a row is not tried again.
+    after this many seconds a row is not tried again, and it is left to a later session where the service asks for a
+    wait that ends later.
     """
 
     max_attempts: int = 5

@@ -54,6 +54,7 @@ class Books:
         )
         self._unwritten: list[Record] = []
         self._unwritten_cells: list[int] = []  # of the attempts that these records tell of
+        self._left: list[int] = []  # ordinals of calls that get no outcome in this session
 
     def reserve(self, call: OpenCall) -> bool:
         """Set aside what the call's next attempt can cost, once; False where the budget has no room for it."""
@@ -87,10 +88,10 @@ class Books:
             self._limits.settle(call.charge, request.estimated_tokens, usage.input_tokens + usage.output_tokens)
         return cost_usd, booked if cost_usd is None else None
 
-    def unanswered(self, slot: Slot, reply: Reply) -> None:
-        """Book an attempt that brought no answer: as a possible charge where it may have been billed."""
-        call, booked = slot.call, NOTHING
-        if may_be_billed(reply):
+    def unanswered(self, slot: Slot, reply: Reply) -> bool:
+        """Book an attempt without an answer: as a possible charge where it may have been billed, which is returned."""
+        call, booked, is_charge = slot.call, NOTHING, may_be_billed(reply)
+        if is_charge:
             max_cost = self._bounds.max_cost(call.request)
             ordinal, now = call.request.ordinal, self._now()
             charge = PossibleCharge(
@@ -103,6 +104,7 @@ class Books:
         if self._budget is not None:
             self._budget.settle(call.max_cost or NOTHING, booked)
         call.is_reserved = False
+        return is_charge
 
     def add(self, record: Record, cell: int | None = None) -> None:
         """Have a record written before the turn is over; `cell`: of the attempt that it tells of."""
@@ -130,13 +132,23 @@ class Books:
             )
         )
 
+    def leave(self, call: OpenCall) -> None:
+        """The call gets no outcome in this session. Nobody is told before what was recorded of it is written."""
+        self._left.append(call.request.ordinal)
+
     def write(self, in_flight: int) -> None:
         """Write the records down, then tell of them and end their attempts' marks.
 
         Where writing fails, these marks stay: nobody knows what was written.
         """
-        if not self._unwritten:
-            return
+        if self._unwritten:
+            self._write_records(in_flight)
+        if self._left:
+            left, self._left = self._left, []
+            for ordinal in left:
+                self._calls.leave(ordinal)
+
+    def _write_records(self, in_flight: int) -> None:
         records, self._unwritten = self._unwritten, []
         cells, self._unwritten_cells = self._unwritten_cells, []
         self._calls.record(records)

@@ -17,6 +17,15 @@ REFUSED = {  # name -> status, and the code that a client may rely on ("" where 
     "key-quota": (403, "pre_consume_token_quota_failed"),
     "model-not-found": (503, "model_not_found"),
     "not-priced": (400, None),
+    "proxy-password": (407, ""),
+    "provider-key": (401, "invalid_api_key"),
+    "provider-credit": (402, ""),
+    "409": (409, None),
+    "423": (423, None),
+    "424": (424, None),
+    "425": (425, None),
+    "499": (499, None),
+    "days-429": (429, None),
     "429": (429, None),
     "500": (500, ""),
     "502": (502, None),
@@ -69,6 +78,11 @@ def test_a_refusal_has_its_status_and_code_and_costs_nothing(name: str, wire: st
     assert reply.error.code in {code or "", "", str(status)}
     told = client.ledger()
     assert (told["requests"], told["answered"], told["rejected"]) == (1, 0, {str(status): 1})
+
+
+def test_a_wait_of_days_is_named_in_any_case() -> None:
+    """Whether or not the service's other 429 name a wait."""
+    assert int(struck_by("days-429").ask().headers["retry-after"]) > 5 * 86_400
 
 
 @every_format
