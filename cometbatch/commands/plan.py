@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from cometbatch.commands.checks import Checked, check, check_budget, refuse_clashes
 from cometbatch.commands.connection import NO_KEY, describe_connection, simulator_behaviour, tls_settings
+from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
 from cometbatch.errors import UsageError
 from cometbatch.input import table as source
 from cometbatch.input.files import Identity
@@ -139,7 +140,8 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         book, warnings = known.manifest.prices, []
         partition_rows, progress = known.manifest.partition_rows, known.progress
     check_budget(job, checked.target, book)
-    survey = _survey(checked, identity, partition_rows, progress)
+    looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
+    survey = _survey(checked, identity, partition_rows, progress, looks)
     output_tokens = survey.requests * _output_tokens(checked.target.params)
     cost = estimate_cost(survey.input_tokens, output_tokens, survey.requests, book.rates)
     return RunPlan(
@@ -156,7 +158,7 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         prices=book,
         done=progress.calls,
         way=connection,
-        warnings=(*checked.source.warnings, *warnings, *_missing_key(job)),
+        warnings=(*checked.source.warnings, *warnings, *describe_texts(checked), *looks.warnings(), *_missing_key(job)),
     )
 
 
@@ -226,7 +228,7 @@ class _Survey(Struct):
     first_problem: str | None = None
 
 
-def _survey(checked: Checked, identity: Identity, partition_rows: int, progress: Progress) -> _Survey:
+def _survey(checked: Checked, identity: Identity, partition_rows: int, progress: Progress, looks: Looks) -> _Survey:
     survey, maker = _Survey(), checked.row_maker()
     reserved = _output_tokens(checked.target.params)  # for the answer, in each request's estimate
     committed = set(progress.committed)
@@ -236,6 +238,7 @@ def _survey(checked: Checked, identity: Identity, partition_rows: int, progress:
             if row in progress.recorded:
                 continue
             made = maker.make(row, values)
+            looks.note_made(row, values, made)
             if isinstance(made, Failed):
                 survey.unrenderable += 1
                 survey.first_problem = survey.first_problem or f"row {row}: {made.failure.message}"

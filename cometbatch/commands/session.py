@@ -5,7 +5,7 @@ import contextlib
 import functools
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from cometbatch.commands.checks import Checked, check_budget
 from cometbatch.commands.clock import now
+from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.session_watch import show_waiting, signals_handled
 from cometbatch.control.acceptance import accept_all
@@ -95,21 +96,25 @@ class RunSession(Struct, frozen=True):
         """Bring the missing calls to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
         run, job = self.run, self.turn.checked.job
         check_budget(job, self.turn.checked.target, run.manifest.prices)
+        told = await in_thread(self.turn.files, tell_before, self.turn.checked, run)
+        looks = rest_of(self.turn.checked, run)
         started = time.monotonic()
         run.directory.lock.sign()
         shown = Progress(run.rows, run.progress.tally, on=progress)
-        for warning in _warnings(job, run.manifest):
+        for warning in (*_warnings(job, run.manifest), *told):
             shown.say(f"Warning: {warning}")
         try:
-            stop = await self._run_calls(shown)
+            stop = await self._run_calls(shown, looks)
         finally:
             shown.close()
         ended = await in_thread(self.turn.files, run.looked_at_again)
         if stop is None:
             await in_thread(self.turn.files, _publish, ended, self.turn.checked)
+        found = () if looks is None else tuple(words for words in looks.warnings() if words not in told)
         summary = summary_of(
             job,
             ended,
+            (*told, *found),
             finished=stop is None,
             elapsed_s=time.monotonic() - started,
             retries=shown.retries,
@@ -117,13 +122,13 @@ class RunSession(Struct, frozen=True):
             reopened=self.reopened,
             pool=self.transport.pool_stats,
         )
-        for warning in late_warnings(summary.tally, summary.prices):
+        for warning in (*late_warnings(summary.tally, summary.prices), *found):
             shown.say(f"Warning: {warning}")
         if stop is not None:
             raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix)
         return summary
 
-    async def _run_calls(self, shown: Progress) -> Stop | None:
+    async def _run_calls(self, shown: Progress, looks: Looks | None) -> Stop | None:
         run, checked = self.run, self.turn.checked
         slots, session = checked.job.limits.concurrency, run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
@@ -132,7 +137,7 @@ class RunSession(Struct, frozen=True):
             run,
             session.number,
             lambda wanted: checked.source.tables(run.manifest.input, wanted),
-            maker.make,
+            maker.make if looks is None else looks.watching(maker.make),
             maker.columns,
             slots=slots,
         )
@@ -221,8 +226,8 @@ def _sentences(*said: str) -> str:
     return " ".join(words if words.endswith((".", "!", "?")) else f"{words}." for words in said if words)
 
 
-def summary_of(job: Job, run: Run, *, finished: bool, **session: Any) -> RunSummary:
-    """What a run has come to by now; `session` holds what this session alone knows."""
+def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool, **session: Any) -> RunSummary:
+    """What a run has come to by now; `session` holds what this session alone knows, `looked` what its rows showed."""
     return RunSummary(
         run_id=run.manifest.run_id,
         output=job.output.path,
@@ -231,7 +236,7 @@ def summary_of(job: Job, run: Run, *, finished: bool, **session: Any) -> RunSumm
         prices=run.manifest.prices,
         finished=finished,
         replaced=run.replaced,
-        warnings=(*_warnings(job, run.manifest), *late_warnings(run.progress.tally, run.manifest.prices)),
+        warnings=(*_warnings(job, run.manifest), *looked, *late_warnings(run.progress.tally, run.manifest.prices)),
         **session,
     )
 

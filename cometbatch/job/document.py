@@ -21,6 +21,7 @@ _SCALAR_TAGS = {f"{_TAG}{name}": name for name in ("str", "null", "bool", "int",
 _SCALAR_TAGS[f"{_TAG}value"] = "str"  # a lone = sign, which YAML 1.1 gives a meaning of its own
 _MERGE_TAG = f"{_TAG}merge"
 _NOT_YAML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_COMMENT = re.compile(r"[ \t]*(#[^\0\r\n]*)")  # PyYAML puts a NUL at the end of the text
 _FAILURES = (yaml.YAMLError, ArithmeticError, LookupError, ValueError, TypeError, RecursionError)
 """All that PyYAML raises. Some are Python's own: `"\\UFFFFFFFF"` overflows, deep nesting recurses."""
 
@@ -100,8 +101,10 @@ class _TreeBuilder:
         return self._origin.at(node.start_mark.line)
 
     def _scalar(self, node: yaml.Node) -> Scalar:
-        tag = _SCALAR_TAGS.get(node.tag, "str")
-        return Scalar(self._where(node), tag, node.value, plain=getattr(node, "style", None) is None)
+        tag, mark = _SCALAR_TAGS.get(node.tag, "str"), node.end_mark
+        plain = getattr(node, "style", None) is None
+        found = _COMMENT.match(mark.buffer or "", mark.pointer) if plain else None
+        return Scalar(self._where(node), tag, node.value, plain=plain, comment=found[1].strip() if found else "")
 
     def _check_tag(self, node: yaml.Node, path: str, *known: str) -> None:
         if node.tag not in known:

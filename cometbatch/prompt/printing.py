@@ -26,6 +26,10 @@ _SECONDS_OF_AN_HOUR = 3_600
 _PYTHONS_OWN = re.compile(r"%(?:\([^)]*\))?[-+ #0-9.]*[ra]")
 
 
+class UnprintableError(TemplateRuntimeError):
+    """A value that is no data, or data that is no text."""
+
+
 class Method:
     """A method that can be called but not printed, because it prints as a memory address, new in every process.
 
@@ -53,7 +57,7 @@ METHODS = (BuiltinMethodType, MethodType, FunctionType)
 def text_of(value: object) -> str:
     """A value as a prompt shows it: nothing for null, JSON for truth values, lists and structures.
 
-    Raises `TemplateRuntimeError` for what is no data or no text, and whatever `str` raises.
+    Raises `UnprintableError` for what is no data or no text, and whatever `str` raises.
     """
     if isinstance(value, str):
         return value
@@ -73,14 +77,14 @@ def _text_of_scalar(value: object) -> str:
         return _text_of_bytes(value)
     if isinstance(value, int | float | date | time | UUID | Undefined | Method):  # the last two raise an error
         return str(value)
-    raise TemplateRuntimeError(f"{type(value).__name__!r} is not a value that can be printed: try |list or |join")
+    raise UnprintableError(f"{type(value).__name__!r} is not a value that can be printed: try |list or |join")
 
 
 def _text_of_bytes(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        raise TemplateRuntimeError(
+        raise UnprintableError(
             f"binary data that is not UTF-8 text (byte 0x{value[error.start]:02X} at {error.start})"
         ) from None
 

@@ -43,6 +43,7 @@ _BRACES_HINT = (
     "for braces as plain text write {% raw %} … {% endraw %}; "
     'a column whose name has spaces or signs in it is row["its name"]'
 )
+_EMPTY_HINT = "prompt.allow_empty: true sends it"
 _BLANK = re.compile(r"[\s\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*")  # nothing that can be seen
 _ONE_TEMPLATE_HINT = "a prompt is one template: put its whole text in the job"
 _NO_RANDOM_HINT = "prompts must come out the same each time, so nothing random is at hand"
@@ -222,6 +223,7 @@ class _Part:
             tree = ENVIRONMENT.parse(source)
             _refuse_other_templates(tree)
             self.uses = _Uses(tree, alias_names(tree))
+            self.text = "".join(piece.data for piece in tree.find_all(nodes.TemplateData))
             renderer = _renderer(tree, self.uses)
         except TemplateSyntaxError as error:
             raise self._error(str(error.message).rstrip("."), error.lineno, _hint(error, source)) from None
@@ -256,12 +258,24 @@ class _Part:
 class PromptTemplate:
     """A compiled prompt, which turns rows into messages. `compile_prompt` makes it; nothing changes it."""
 
-    def __init__(self, messages: Sequence[tuple[Role, str]]) -> None:
+    def __init__(self, messages: Sequence[tuple[Role, str]], *, refuse_empty: bool) -> None:
         self._parts = tuple(_Part(index, role, source) for index, (role, source) in enumerate(messages))
         self.columns_needed = frozenset(name for part in self._parts for name in part.uses.lines)
         """The columns that the templates name."""
         self.needs_all_columns = any(part.uses.all_columns for part in self._parts)
         """Whether a template uses the row as a whole, so that `render` needs every column."""
+        self.texts = tuple(part.text for part in self._parts)
+        """The plain text of each message's template, what stands between braces left out."""
+        asked = [part.index for part in self._parts if part.role == "user"] or [len(self._parts) - 1]
+        self._question = asked[-1] if refuse_empty else None
+        place = _place(asked[-1], self._parts[asked[-1]].role, None)
+        self.empty = Failure("template", f"{place}: empty or blank, so nothing was sent ({_EMPTY_HINT})")
+        """What `render` gives for a row whose prompt is empty."""
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether no message uses a column, so that all rows get the same prompt."""
+        return not self.columns_needed and not self.needs_all_columns
 
     def check(self, columns: Sequence[str]) -> None:
         """Raise `TemplateError` for a table with these columns, if a template names one that is not among them."""
@@ -271,7 +285,8 @@ class PromptTemplate:
     def render(self, values: Mapping[str, object]) -> tuple[Message, ...] | Failure:
         """The messages for a row, given as column -> value; a `Failure` of kind "template" if it can't be rendered.
 
-        Values print as `str` writes them, null prints nothing, lone surrogates become U+FFFD. Raises nothing.
+        Values print as `printing.text_of` writes them, lone surrogates become U+FFFD. A prompt whose last message of a
+        user shows nothing is refused with `empty`, where it is to be. Raises nothing.
         """
         messages: list[Message] = []
         try:
@@ -280,15 +295,18 @@ class PromptTemplate:
                 messages.append(message)  # in a loop, because their number tells which one failed
         except Exception as error:  # noqa: BLE001 - any error of a template is its row's failure alone
             return self._parts[len(messages)].failure(error)
+        if self._question is not None and _BLANK.fullmatch(messages[self._question].content[0].text):
+            return self.empty
         return tuple(messages)
 
 
-def compile_prompt(messages: Sequence[tuple[Role, str]]) -> PromptTemplate:
+def compile_prompt(messages: Sequence[tuple[Role, str]], *, refuse_empty: bool = False) -> PromptTemplate:
     """Compile (role, template) pairs.
 
-    Text in a template is sent as it is written, including a line break at its end. Raises `TemplateError`.
+    Text in a template is sent as it is written, including a line break at its end. `refuse_empty`: a row whose prompt
+    is empty or blank can't be rendered. Raises `TemplateError`.
     """
-    return PromptTemplate(messages)
+    return PromptTemplate(messages, refuse_empty=refuse_empty)
 
 
 def _place(index: int, role: Role, line: int | None) -> str:
