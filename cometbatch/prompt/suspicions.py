@@ -1,4 +1,4 @@
-"""What is surely not meant in a prompt, seen in its text alone: other tools' placeholders, escapes, no column at all."""
+"""What is surely not meant in a prompt, seen in its text: other tools' placeholders, escapes, no column at all."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
