@@ -21,6 +21,7 @@ MAX_NAME_SHOWN: Final = 80  # characters of a name in a message; the rest is cut
 _ALIAS = "column_"  # and the name in hexadecimal digits
 _PLAIN = re.compile(r"[^\W\d]\w*")  # what a template can name as it is
 _PARTED = re.compile(r"\w+(?:[.\-/]\w+)+")  # what a template takes for a field of something, or for a sum
+_FLOAT = re.compile(r"-?[0-9]+(\.[0-9]+([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)")
 _NO_BRACES = "if the column is not meant: write the text without braces"
 _SPACES = "if the column is not meant: put spaces around the sign"
 
@@ -152,7 +153,7 @@ def _spells(name: str, value: object) -> bool:
         return name.lower() == str(value).lower()
     if not isinstance(value, float):
         return name == str(value)
-    return re.fullmatch(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", name) is not None and float(name) == value
+    return _FLOAT.fullmatch(name) is not None and float(name) == value
 
 
 # ---------------------------------------------------------------- words
