@@ -165,6 +165,8 @@ def test_names_of_methods_and_of_nothing_else_are_columns_and_fields(
         ("{{ a*b }}", ["a*b", "x"], 'row["a*b"]'),
         ("{{ größe-1|trim }}", ["größe-1"], 'row["größe-1"]'),
         ("{{ order id }}", ["order id"], 'here row["order id"]'),
+        ("{{ a }} {{ order id }} {{ b }}", ["a", "b", "order id"], 'here row["order id"]'),
+        ("{{ a }}{% if order id %}{% endif %}", ["a", "order id"], 'is row["its name"]'),
         ("a\n{{ 02 }}", ["02"], 'here row["02"]'),
         ("{{ größe in % }}", ["größe in %"], 'here row["größe in %"]'),
     ],

@@ -165,6 +165,7 @@ def test_what_can_not_be_text_fails_its_row(source: str, value: object, words: s
         ("{{ '%.2f|%5d|%s' % (x, y, z) }}", {"x": Decimal("1.005"), "y": 7, "z": "a"}, "1.00|    7|a"),
         ("{{ '%d' % x }}", {"x": Decimal("7.9")}, "7"),
         ("{{ '%5.1f' % x }}", {"x": 2.25}, "  2.2"),
+        ("{{ '%s' % x }}{{ '%(a)s' % x }}", {"x": {"a": None}}, '{"a":null}'),
         ("{{ '%(a)05d' % row }}", {"a": 7, "b": None}, "00007"),
         ("{{ '100%%|%s' % x }}", {"x": "r"}, "100%|r"),
         ("{{ 7 % x }}", {"x": 4}, "3"),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cometbatch.prompt import bounds
 from cometbatch.prompt import template as template_module
 from cometbatch.prompt.template import RENDERING, PromptTemplate, TemplateError, compile_prompt
 from cometbatch.records import Failure, Message, Role
@@ -244,6 +245,14 @@ def test_a_small_template_does_not_take_all_memory(source: str) -> None:
     assert "too " in found.message
 
 
+def test_columns_that_are_too_long_together_fail_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message has its bound however it is put together, and the failure says so."""
+    for module in (bounds, template_module):
+        monkeypatch.setattr(module, "MAX_MESSAGE_CHARACTERS", 10)
+    assert rendered("{{ x }}{{ y }}", x="a" * 5, y="b" * 5) == "aaaaabbbbb"
+    assert "too long" in failure("{{ x }}{{ y }}", x="a" * 5, y="b" * 6).message
+
+
 def test_repeats_and_padding_of_a_usual_size_work() -> None:
     """The bounds are far from what anyone means."""
     assert rendered("{{ '=' * 20 }}{{ x.center(5) }}{{ '%5.1f' % 2 }}{{ 2**10 }}{{ 'a' + 'b' }}", x="a") == (
@@ -343,7 +352,10 @@ def test_nothing_random_or_timed_is_at_hand(name: str) -> None:
     assert f"{name!r} is undefined" in failure("{{ " + name + "() }}").message
 
 
-RENDERED_BY = {1: "9ccce1824658f413379a6e87f5ad7dd3b54bf77e5e23bc3267f6ba477707d697"}
+RENDERED_BY = {
+    1: "9ccce1824658f413379a6e87f5ad7dd3b54bf77e5e23bc3267f6ba477707d697",
+    2: "32713b38f2f8953e0438b4b69e0cadccd9f8b13f44fa2e57bdfa13482e93989c",
+}
 """A digest of what each number of the rendering rules makes of the row below."""
 
 

@@ -120,17 +120,10 @@ def _bare_constants(tree: nodes.Template) -> Iterator[tuple[object, int]]:
     Texts only where they are all that is printed: joined to others they are meant.
     """
     for node in tree.find_all((nodes.Output, nodes.Concat, nodes.If, nodes.For)):
-        values: list[nodes.Node] = []
-        match node:
-            case nodes.If(test=value) | nodes.For(iter=value):
-                values = [value]
-            case nodes.Output(nodes=several) | nodes.Concat(nodes=several):
-                values = [*several]
-        for value in values:
+        is_printed = isinstance(node, nodes.Output)
+        for value in _values_of(node):
             match _head(value):
-                case nodes.Const(value=str()) if not (
-                    isinstance(node, nodes.Output) and isinstance(value, nodes.Const)
-                ):
+                case nodes.Const(value=str()) if not (is_printed and isinstance(value, nodes.Const)):
                     pass
                 case nodes.Const(value=constant):
                     yield constant, value.lineno
@@ -138,11 +131,17 @@ def _bare_constants(tree: nodes.Template) -> Iterator[tuple[object, int]]:
                     yield -number, value.lineno
 
 
-def _head(node: nodes.Node) -> nodes.Node | None:
+def _values_of(node: Any) -> Sequence[nodes.Node]:
+    """What is printed or joined, asked for, or gone through."""
+    if isinstance(node, nodes.If):
+        return [node.test]
+    found: Sequence[nodes.Node] = [node.iter] if isinstance(node, nodes.For) else node.nodes
+    return found
+
+
+def _head(node: nodes.Node) -> nodes.Node:
     """What is looked into, filtered or tested."""
-    while isinstance(node, nodes.Filter | nodes.Test | nodes.Getattr | nodes.Getitem | nodes.Not):
-        if node.node is None:  # {% filter %}
-            return None
+    while isinstance(node, nodes.Filter | nodes.Test | nodes.Getattr | nodes.Getitem | nodes.Not) and node.node:
         node = node.node
     return node
 
