@@ -166,6 +166,7 @@ def test_names_of_methods_and_of_nothing_else_are_columns_and_fields(
         ("{{ größe-1|trim }}", ["größe-1"], 'row["größe-1"]'),
         ("{{ order id }}", ["order id"], 'here row["order id"]'),
         ("{{ a }} {{ order id }} {{ b }}", ["a", "b", "order id"], 'here row["order id"]'),
+        ("{{ a }}\n{{- order id -}}\n{{ b }}", ["a", "b", "order id"], 'here row["order id"]'),
         ("{{ a }}{% if order id %}{% endif %}", ["a", "order id"], 'is row["its name"]'),
         ("a\n{{ 02 }}", ["02"], 'here row["02"]'),
         ("{{ größe in % }}", ["größe in %"], 'here row["größe in %"]'),
@@ -192,6 +193,12 @@ def test_what_looks_like_a_column_and_is_none_is_refused(source: str, columns: l
 def test_what_can_be_meant_is_not_refused(source: str, columns: list[str]) -> None:
     """Texts in quotes, fields of other things, plain text and comments name no column."""
     compile_prompt([("user", source)]).check(columns)
+
+
+def test_a_hostile_template_is_refused_in_time() -> None:
+    """Tens of thousands of open braces are looked at once."""
+    with pytest.raises(TemplateError):
+        compile_prompt([("user", "{{ a b " + "{{" * 100_000)])
 
 
 # ---------------------------------------------------------------- words

@@ -5,8 +5,8 @@ goes. What has been seen is kept as a hash in a table of fixed size; beyond what
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -173,8 +173,11 @@ def tell_before(checked: Checked, run: Run) -> list[str]:
     """What is told before a run sends anything: the job's texts, and the first rows that remain."""
     maker = checked.row_maker()
     looks = Looks(checked, maker, _remain(run), RUN_BYTES)
-    for row, values in itertools.islice(_remaining(checked, run, maker), FIRST_ROWS):
-        looks.note(row, values, maker.id_of(values), maker.render(values))
+    remaining = itertools.chain.from_iterable(_remaining(checked, run, maker.columns))
+    for row, values in itertools.islice(remaining, FIRST_ROWS):
+        custom_id: Any = None if maker.id_column is None else values[maker.id_column]
+        is_text = custom_id is None or type(custom_id) is str
+        looks.note(row, values, custom_id if is_text else maker.id_of(values), maker.render(values))
     return [*describe_texts(checked), *looks.warnings()]
 
 
@@ -188,8 +191,11 @@ def _remain(run: Run) -> int:
     return run.rows - run.progress.calls
 
 
-def _remaining(checked: Checked, run: Run, maker: RowMaker) -> Iterator[tuple[int, Mapping[str, object]]]:
+def _remaining(
+    checked: Checked, run: Run, columns: Sequence[str]
+) -> Iterator[Iterable[tuple[int, Mapping[str, object]]]]:
+    """The rows that have no outcome yet, with their numbers, partition by partition."""
+    recorded = run.progress.recorded
     for partition, table in zip(run.missing, checked.source.tables(run.manifest.input, run.missing), strict=True):
-        for row, values in enumerate(row_values(table, maker.columns), partition.first_row):
-            if row not in run.progress.recorded:
-                yield row, values
+        rows = enumerate(row_values(table, columns), partition.first_row)
+        yield ((row, values) for row, values in rows if row not in recorded) if recorded else rows

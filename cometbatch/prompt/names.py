@@ -90,13 +90,14 @@ def written_columns(source: str, columns: Sequence[str], *, all_signs: bool) -> 
 
 def typed_expression(source: str, line: int) -> str | None:
     """What stands between braces at a line of a template that can't be parsed, if that is what can't be."""
-    for found in re.finditer(r"\{\{[-+]?(.*?)[-+]?\}\}", source, re.DOTALL):
-        first = source.count("\n", 0, found.start()) + 1
-        if first <= line <= first + found[0].count("\n"):
+    end = 0
+    while (start := source.find("{{", end)) >= 0 and (end := source.find("}}", start) + 2) > 1:
+        first = source.count("\n", 0, start) + 1
+        if first <= line <= first + source.count("\n", start, end):
             try:
-                ENVIRONMENT.parse(found[0])
+                ENVIRONMENT.parse(source[start:end])
             except TemplateSyntaxError:
-                return found[1].strip()
+                return source[start + 2 : end - 2].strip("-+ \t\r\n")
     return None
 
 

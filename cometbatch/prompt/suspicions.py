@@ -10,12 +10,12 @@ from cometbatch.prompt.template import PromptTemplate
 MAX_PLACEHOLDERS: Final = 5  # that are named; one is enough to see what is wrong
 _PLACEHOLDERS = re.compile(
     r"""
-    \$?\{\s*([^{}\n]{1,200}?)\s*\}      # {name}  ${name}
-    | \$(\w+)                           # $name
-    | %\(([^()\n]{1,200})\)s            # %(name)s
-    | %(\w+)%                           # %name%
-    | \[\[\s*([^\[\]\n]{1,200}?)\s*\]\] # [[name]]
-    | <<?\s*([^<>\n]{1,200}?)\s*>>?     # <name>  <<name>>
+    \$?\{([^{}\n]{1,200})\}           # {name}  ${name}
+    | \$(\w+)                         # $name
+    | %\(([^()\n]{1,200})\)s          # %(name)s
+    | %(\w{1,200})%                   # %name%
+    | \[\[([^\[\]\n]{1,200})\]\]      # [[name]]
+    | <<?([^<>\n]{1,200})>>?          # <name>  <<name>>
     """,
     re.VERBOSE,
 )
@@ -50,7 +50,8 @@ def _unused_placeholders(template: PromptTemplate, columns: Sequence[str]) -> It
     told = set()
     for text in template.texts:
         for found in _PLACEHOLDERS.finditer(text):
-            name = unused.get(next(inner for inner in found.groups() if inner is not None).casefold())
+            inner = next(group for group in found.groups() if group is not None)
+            name = unused.get(inner.strip().casefold())
             if name is not None and name not in told and (template.is_constant or not found[0].startswith("<")):
                 told.add(name)
                 yield found[0], name
