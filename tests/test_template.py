@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cometbatch.prompt import bounds
-from cometbatch.prompt import template as template_module
-from cometbatch.prompt.template import RENDERING, PromptTemplate, TemplateError, compile_prompt
+from cometbatch.prompt import template as template_file
+from cometbatch.prompt.template import MAX_FAILURE_CHARACTERS, RENDERING, PromptTemplate, TemplateError, compile_prompt
 from cometbatch.records import Failure, Message, Role
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -137,7 +137,7 @@ def test_whatever_goes_wrong_in_a_row_is_its_failure(source: str, values: Mappin
 def test_a_failure_message_is_bounded_and_can_be_stored() -> None:
     """However long or odd the cause, the message is short and encodable."""
     found = failure("{{ x[y] }}", x={}, y="\ud800" * 10_000)
-    assert len(found.message) == template_module.MAX_FAILURE_CHARACTERS
+    assert len(found.message) == MAX_FAILURE_CHARACTERS
     assert found.message.encode()
 
 
@@ -247,7 +247,7 @@ def test_a_small_template_does_not_take_all_memory(source: str) -> None:
 
 def test_columns_that_are_too_long_together_fail_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message has its bound however it is put together, and the failure says so."""
-    for module in (bounds, template_module):
+    for module in (bounds, template_file):
         monkeypatch.setattr(module, "MAX_MESSAGE_CHARACTERS", 10)
     assert rendered("{{ x }}{{ y }}", x="a" * 5, y="b" * 5) == "aaaaabbbbb"
     assert "too long" in failure("{{ x }}{{ y }}", x="a" * 5, y="b" * 6).message
