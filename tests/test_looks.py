@@ -299,7 +299,7 @@ def test_a_prompt_that_yaml_cuts_is_told_with_its_line(tmp_path: Path, prompt: s
 @given(values=st.lists(st.integers(0, 40).map(str), max_size=60))
 def test_what_was_seen_is_seen_again(values: list[str]) -> None:
     """As a set would say it."""
-    seen, before = Seen(60, 1 << 20), set[str]()
+    seen, before = Seen(60, 8 * 81), set[str]()
     for value in values:
         assert seen.add(value) is (value in before)
         before.add(value)
@@ -317,14 +317,14 @@ def test_beyond_what_fits_only_the_first_rows_count(tmp_path: Path, monkeypatch:
 
 
 def test_what_was_seen_has_a_fixed_size() -> None:
-    """Two tables of 32 MiB at most, however many rows there are; small ones for few rows."""
+    """Two tables of 31 MB at most, however many rows there are; small ones for few rows."""
     tracemalloc.start()
     try:
         large = Seen(10**9, looks.PLAN_BYTES)
-        assert looks.PLAN_BYTES * 2 <= 64 << 20
+        assert looks.PLAN_BYTES * 2 <= 64_000_000
         assert tracemalloc.get_traced_memory()[1] <= looks.PLAN_BYTES + 10_000
         small = Seen(100, looks.PLAN_BYTES)
         assert tracemalloc.get_traced_memory()[1] <= looks.PLAN_BYTES + 20_000
     finally:
         tracemalloc.stop()
-    assert (large.room, small.room) == (3 * looks.PLAN_BYTES // 32, 768)
+    assert (large.room, small.room) == (3 * (looks.PLAN_BYTES // 8) // 4, 768)

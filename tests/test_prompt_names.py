@@ -160,6 +160,8 @@ def test_names_of_methods_and_of_nothing_else_are_columns_and_fields(
         ("{{ user.name }}", ["user", "user.name"], "put spaces around the sign"),
         ("{{ order-id }}", ["order-id", "order", "id"], 'row["order-id"]'),
         ("{% if order-id %}x{% endif %}", ["order-id"], 'row["order-id"]'),
+        ("{{ row.order-id }}", ["order-id"], 'row["order-id"]'),
+        ("{{ row[2024] }}", ["2024"], 'row["2024"]'),
         ("{{ a/b }}", ["a/b"], 'row["a/b"]'),
         ("{{ price (EUR) }}", ["price (EUR)"], 'row["price (EUR)"]'),
         ("{{ a*b }}", ["a*b", "x"], 'row["a*b"]'),
@@ -181,7 +183,7 @@ def test_what_looks_like_a_column_and_is_none_is_refused(source: str, columns: l
     ("source", "columns"),
     [
         ("{{ 'a.b' }}{{ x }}", ["a.b.c", "x"]),
-        ("{{ x['a-b'] }}", ["x", "a-b"]),
+        ("{{ x['a-b'] }}{{ x[0] }}{{ row['0'] }}", ["x", "a-b", "0"]),
         ("{{ x.a.b }}", ["x", "a.b"]),
         ("{{ x }}{% raw %}{{ a-b }}{% endraw %} a-b", ["x", "a-b"]),
         ("{# a-b 2024 #}{{ x }}", ["x", "a-b", "2024"]),

@@ -19,8 +19,8 @@ from cometbatch.run_state.partition import Make
 from cometbatch.run_state.run import Run
 from cometbatch.runner.row_maker import RowMaker
 
-PLAN_BYTES: Final = 32 << 20  # bytes of each of the two tables of what was seen, while a job is planned
-RUN_BYTES: Final = 8 << 20  # the same while it runs: some 780,000 rows
+PLAN_BYTES: Final = 31_000_000  # of each of the two tables of what was seen, while a job is planned: 2.9 million rows
+RUN_BYTES: Final = 8_000_000  # the same while it runs: 750,000 rows
 FIRST_ROWS: Final = 10_000  # rows that remain at which `run` looks before it sends the first request
 PLACES_SHOWN: Final = 3
 _MIN_SLOTS = 1 << 10
@@ -60,12 +60,9 @@ class Seen:
     """A set of hashes in memory of a fixed size. `room`: how many more it takes; `values`: how many were compared."""
 
     def __init__(self, rows: int, max_bytes: int) -> None:
-        slots = _MIN_SLOTS
-        while 3 * slots < 4 * rows and 16 * slots <= max_bytes:
-            slots *= 2
-        self._slots = memoryview(bytearray(8 * slots)).cast("Q")
-        self._mask = slots - 1
-        self.room = 3 * slots // 4
+        self._size = min(max(_MIN_SLOTS, 4 * rows // 3), max_bytes // 8)
+        self._slots = memoryview(bytearray(8 * self._size)).cast("Q")
+        self.room = 3 * self._size // 4
         self.values = 0
 
     def add(self, value: object) -> bool:
@@ -74,14 +71,14 @@ class Seen:
             return False
         self.values += 1
         key = hash(value) & _HASH_BITS or 1
-        slots, mask = self._slots, self._mask
-        at = key & mask
+        slots, size = self._slots, self._size
+        at = key % size
         while (found := slots[at]) != key:
             if not found:
                 slots[at] = key
                 self.room -= 1
                 return False
-            at = (at + 1) & mask
+            at = (at + 1) % size
         return True
 
 
@@ -172,7 +169,7 @@ class Looks:
 def tell_before(checked: Checked, run: Run) -> list[str]:
     """What is told before a run sends anything: the job's texts, and the first rows that remain."""
     maker = checked.row_maker()
-    looks = Looks(checked, maker, _remain(run), RUN_BYTES)
+    looks = Looks(checked, maker, _remain(run), 8 * 2 * FIRST_ROWS)
     remaining = itertools.chain.from_iterable(_remaining(checked, run, maker.columns))
     for row, values in itertools.islice(remaining, FIRST_ROWS):
         custom_id: Any = None if maker.id_column is None else values[maker.id_column]

@@ -84,7 +84,7 @@ def written_columns(source: str, columns: Sequence[str], *, all_signs: bool) -> 
     if odd:
         for line, code in _code(source):
             for name in odd:
-                if name in code and re.search(rf"(?<![\w.\-]){re.escape(name)}(?![\w\-])", code):
+                if name in code and re.search(rf"(?:(?<![\w.\-])|(?<=row\.)){re.escape(name)}(?![\w\-])", code):
                     yield Written(name, line, _SPACES)
 
 
@@ -116,11 +116,11 @@ def _code(source: str) -> Iterator[tuple[int, str]]:
 
 
 def _bare_constants(tree: nodes.Template) -> Iterator[tuple[object, int]]:
-    """Constants that are printed, joined, filtered, asked for or gone through as they are, with their lines.
+    """Constants that are printed, joined, filtered, asked for, gone through or looked up in the row, with their lines.
 
     Texts only where they are all that is printed: joined to others they are meant.
     """
-    for node in tree.find_all((nodes.Output, nodes.Concat, nodes.If, nodes.For)):
+    for node in tree.find_all((nodes.Output, nodes.Concat, nodes.If, nodes.For, nodes.Getitem)):
         is_printed = isinstance(node, nodes.Output)
         for value in _values_of(node):
             match _head(value):
@@ -133,10 +133,13 @@ def _bare_constants(tree: nodes.Template) -> Iterator[tuple[object, int]]:
 
 
 def _values_of(node: Any) -> Sequence[nodes.Node]:
-    """What is printed or joined, asked for, or gone through."""
-    if isinstance(node, nodes.If):
-        return [node.test]
-    found: Sequence[nodes.Node] = [node.iter] if isinstance(node, nodes.For) else node.nodes
+    """What is printed or joined, asked for, gone through, or looked up in the row."""
+    match node:
+        case nodes.If(test=value) | nodes.For(iter=value) | nodes.Getitem(node=nodes.Name(name="row"), arg=value):
+            return [value]
+        case nodes.Getitem():
+            return []
+    found: Sequence[nodes.Node] = node.nodes
     return found
 
 

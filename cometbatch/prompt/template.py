@@ -223,7 +223,7 @@ class _Part:
             tree = ENVIRONMENT.parse(source)
             _refuse_other_templates(tree)
             self.uses = _Uses(tree, alias_names(tree))
-            self.text = "".join(piece.data for piece in tree.find_all(nodes.TemplateData))
+            self.text = "\n".join(piece.data for piece in tree.find_all(nodes.TemplateData))
             renderer = _renderer(tree, self.uses)
         except TemplateSyntaxError as error:
             raise self._error(str(error.message).rstrip("."), error.lineno, _hint(error, source)) from None
@@ -265,7 +265,7 @@ class PromptTemplate:
         self.needs_all_columns = any(part.uses.all_columns for part in self._parts)
         """Whether a template uses the row as a whole, so that `render` needs every column."""
         self.texts = tuple(part.text for part in self._parts)
-        """The plain text of each message's template, what stands between braces left out."""
+        """The plain text of each message's template, with a line break for what stands between braces."""
         asked = [part.index for part in self._parts if part.role == "user"] or [len(self._parts) - 1]
         self._question = asked[-1] if refuse_empty else None
         place = _place(asked[-1], self._parts[asked[-1]].role, None)
