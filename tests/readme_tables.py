@@ -7,6 +7,7 @@ from pathlib import Path
 from cometbatch import cli, job
 from cometbatch.control import retry_table
 from cometbatch.results import columns
+from tests import prompt_tables
 from tests.benchmarks import compare, model, report
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +29,10 @@ def tables() -> dict[str, str]:
         "exit_codes": table(("exit code", "meaning"), codes),
         "bars": table(("case", "bar", "measured", "met"), bars),
         "model": model.markdown(),
+        "cells": table(("in the file", "the value", "in the prompt"), prompt_tables.cells()),
+        "nulls": table(("template", "in the prompt, where `note` is null"), prompt_tables.nulls()),
+        "written": table(("template", "columns", "refused with"), prompt_tables.written()),
+        "told": table(("template", "warning"), prompt_tables.told()),
     }
 
 

@@ -16,6 +16,7 @@ from cometbatch.input.files import shown
 from cometbatch.input.table import Source, open_source
 from cometbatch.job import Job, Target
 from cometbatch.job.secrets import printable
+from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.prompt.template import PromptTemplate
 from cometbatch.records import PriceBook
 from cometbatch.results import columns, parts
@@ -75,7 +76,8 @@ def _fitted(job: Job, opened: Source) -> Checked:
     (target,) = job.targets()
     template = job.prompt_template_for(target, opened.columns)
     if job.input.id is not None and job.input.id not in opened.columns:
-        raise UsageError(f"input.id: there is no column {job.input.id!r}; there are {', '.join(opened.columns)}.")
+        words = no_column(job.input.id, opened.columns)
+        raise UsageError(f"input.id: {words} (the columns are {shown_columns(opened.columns)})")
     return Checked(job, opened, target, template, wire.FORMATS[target.format])
 
 

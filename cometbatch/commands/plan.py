@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from cometbatch.commands.checks import Checked, check, check_budget, check_session
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
+from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
 from cometbatch.commands.open_files import fit
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
@@ -156,7 +157,8 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         check_budget(job, checked.target, book)
         _, _, lowered = fit(job.limits.concurrency, partition_rows)
         warnings = [*warnings, *filter(None, [lowered])]
-    survey = _survey(checked, identity, partition_rows, progress)
+    looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
+    survey = _survey(checked, identity, partition_rows, progress, looks)
     output_tokens = survey.requests * _output_tokens(checked.target.params)
     cost = estimate_cost(survey.input_tokens, output_tokens, survey.requests, book.rates)
     return RunPlan(
@@ -175,7 +177,13 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         connection=connection,
         finished=is_finished,
         running=directory.lock.is_held(),
-        warnings=(*checked.warnings, *warnings, *([_missing_key(job)] if is_keyless else [])),
+        warnings=(
+            *checked.warnings,
+            *warnings,
+            *describe_texts(checked),
+            *looks.warnings(),
+            *([_missing_key(job)] if is_keyless else []),
+        ),
     )
 
 
@@ -227,7 +235,7 @@ class _Survey(Struct):
     first_problem: str | None = None
 
 
-def _survey(checked: Checked, identity: Identity, partition_rows: int, progress: Progress) -> _Survey:
+def _survey(checked: Checked, identity: Identity, partition_rows: int, progress: Progress, looks: Looks) -> _Survey:
     survey, maker = _Survey(), checked.row_maker()
     reserved = _output_tokens(checked.target.params)  # for the answer, in each request's estimate
     committed = set(progress.committed)
@@ -237,6 +245,7 @@ def _survey(checked: Checked, identity: Identity, partition_rows: int, progress:
             if row in progress.recorded:
                 continue
             made = maker.make(row, values)
+            looks.note_made(row, values, made)
             if isinstance(made, Failed):
                 survey.unrenderable += 1
                 survey.first_problem = survey.first_problem or f"row {row}: {made.failure.message}"

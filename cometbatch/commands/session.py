@@ -5,7 +5,7 @@ import contextlib
 import functools
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from cometbatch.commands.checks import Checked, check_budget, describe_growth
 from cometbatch.commands.clock import now
+from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.session_watch import show_waiting, signals_handled
@@ -99,21 +100,25 @@ class RunSession(Struct, frozen=True):
         check_budget(job, self.start.checked.target, run.manifest.prices)
         concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
         self.transport.limit_connections(connections)
+        told = await in_thread(self.start.files, tell_before, self.start.checked, run)
+        looks = rest_of(self.start.checked, run)
         started = time.monotonic()
         run.directory.lock.sign()
         shown = Progress(run.rows, run.progress.tally, on=progress)
-        for warning in filter(None, (*_warnings(job, run.manifest), lowered)):
+        for warning in filter(None, (*_warnings(job, run.manifest), lowered, *told)):
             shown.say(f"Warning: {warning}")
         try:
-            stop = await self._run_calls(shown, concurrency)
+            stop = await self._run_calls(shown, concurrency, looks)
         finally:
             shown.close()
         ended = await in_thread(self.start.files, run.looked_at_again)
         if stop is None:
             await in_thread(self.start.files, _publish, ended, self.start.checked)
+        found = () if looks is None else tuple(words for words in looks.warnings() if words not in told)
         summary = summary_of(
             job,
             ended,
+            (*told, *found),
             finished=stop is None,
             elapsed_s=time.monotonic() - started,
             retries=shown.retries,
@@ -121,14 +126,14 @@ class RunSession(Struct, frozen=True):
             reopened=self.reopened,
             pool=self.transport.pool_stats,
         )
-        for warning in late_warnings(summary.tally, summary.prices):
+        for warning in (*late_warnings(summary.tally, summary.prices), *found):
             shown.say(f"Warning: {warning}")
         if stop is not None:
             needed = budget_to_finish(ended, stop.next_usd) if stop.kind == "budget" else None
             raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix, needed)
         return summary
 
-    async def _run_calls(self, shown: Progress, slots: int) -> Stop | None:
+    async def _run_calls(self, shown: Progress, slots: int, looks: Looks | None) -> Stop | None:
         run, checked = self.run, self.start.checked
         session = run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
@@ -137,7 +142,7 @@ class RunSession(Struct, frozen=True):
             run,
             session.number,
             lambda wanted: checked.source.tables(run.manifest.input, wanted),
-            maker.make,
+            maker.make if looks is None else looks.watching(maker.make),
             maker.columns,
             slots=slots,
         )
@@ -254,8 +259,8 @@ def _sentences(*said: str) -> str:
     return " ".join(words if words.endswith((".", "!", "?")) else f"{words}." for words in said if words)
 
 
-def summary_of(job: Job, run: Run, *, finished: bool, **session: Any) -> RunSummary:
-    """What a run has come to by now; `session` holds what this session alone knows."""
+def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool, **session: Any) -> RunSummary:
+    """What a run has come to by now; `session` holds what this session alone knows, `looked` what its rows showed."""
     return RunSummary(
         run_id=run.manifest.run_id,
         output=job.output.path,
@@ -266,7 +271,7 @@ def summary_of(job: Job, run: Run, *, finished: bool, **session: Any) -> RunSumm
         replaced=run.replaced,
         max_output_tokens=run.manifest.targets[0].target.params.max_output_tokens,
         has_earlier_result=not finished and run.has_earlier_result,
-        warnings=(*_warnings(job, run.manifest), *late_warnings(run.progress.tally, run.manifest.prices)),
+        warnings=(*_warnings(job, run.manifest), *looked, *late_warnings(run.progress.tally, run.manifest.prices)),
         **session,
     )
 

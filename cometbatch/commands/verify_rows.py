@@ -13,7 +13,7 @@ from msgspec import Struct
 from cometbatch.commands.verify_files import rows_of
 from cometbatch.commands.verify_report import Findings
 from cometbatch.input.values import row_values
-from cometbatch.records import Partition, Tally
+from cometbatch.records import Failed, Partition, Tally
 from cometbatch.results import columns, parts, row_checks, tallies
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.runner.row_maker import RowMaker
@@ -33,22 +33,23 @@ NOT_IN_COLUMNS: Final = (
 class RowChecks:
     """Looks at the rows of one run's parts, some in memory at a time.
 
-    `maker` makes each row's request again; None where that can't be done. `same_rendering`: whether this program
-    renders prompts by the rules that the run was made with, so that the requests can be compared.
+    `makers` make each row's request again, the first none of an empty prompt, the second even then: a job's
+    `prompt.allow_empty` may change. None where that can't be done. `same_rendering`: whether this program renders
+    prompts by the rules that the run was made with, so that the requests can be compared.
     """
 
     def __init__(
         self,
         manifest: Manifest,
         published: "PublishedResult",
-        maker: RowMaker | None,
+        makers: tuple[RowMaker, RowMaker] | None,
         findings: Findings,
         *,
         same_rendering: bool,
     ) -> None:
         self._manifest = manifest
         self._published = published
-        self._maker = maker
+        self._makers = makers
         self._findings = findings
         self._same_rendering = same_rendering
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
@@ -71,8 +72,8 @@ class RowChecks:
                 from_input.add(row, piece, original.slice(row - partition.first_row, piece.num_rows))
             from_result.add(row, piece, self._published.take(piece.num_rows))
             self._check_outcomes(path.name, row, piece, totals)
-            if self._maker is not None:
-                self._check_requests(path.name, row, piece, self._maker)
+            if self._makers is not None:
+                self._check_requests(path.name, row, piece, *self._makers)
             row += piece.num_rows
         self._note_rows(path.name, from_input)
         self._note_result(path.name, partition, from_result)
@@ -90,11 +91,15 @@ class RowChecks:
             outcomes = columns.read_outcomes(piece, first_row, self._prefix, self._columns)
             totals.tally = tallies.add(totals.tally, tallies.tally(outcomes))
 
-    def _check_requests(self, place: str, first_row: int, piece: pa.Table, maker: RowMaker) -> None:
+    def _check_requests(self, place: str, first_row: int, piece: pa.Table, maker: RowMaker, lenient: RowMaker) -> None:
         rows = row_values(piece, maker.columns)
+        same_ids = self._same_rendering or _prints_the_same(piece, maker.id_column)
         for row, (cells, values) in enumerate(zip(self._cells(piece), rows, strict=True), first_row):
             made, where = maker.make(row, values), f"{place}, row {row}"
-            self._findings.add("ids", row_checks.wrong_id(cells, made), where=where)
+            if type(made) is Failed and cells["request_hash"] is not None:
+                made = lenient.make(row, values)
+            if same_ids:
+                self._findings.add("ids", row_checks.wrong_id(cells, made), where=where)
             if self._same_rendering:
                 self._findings.add("requests", row_checks.wrong_request(cells, made), where=where)
 
@@ -133,6 +138,12 @@ class RowChecks:
             found = msgspec.structs.replace(found, incompletes={})
         if found != msgspec.structs.replace(recorded, **self._no_tally):
             self._findings.add("sums", "its rows do not add up to the totals in its footer", where=path.name)
+
+
+def _prints_the_same(table: pa.Table, column: str | None) -> bool:
+    """Whether values of a column are the same text by all rules of rendering."""
+    kind = pa.null() if column is None else table.schema.field(column).type
+    return any(is_kind(kind) for is_kind in (pa.types.is_null, pa.types.is_string, pa.types.is_integer))
 
 
 class _Totals(Struct):

@@ -54,6 +54,8 @@ FORMATS_KNOWN_AS = {
 """What people call the wire formats."""
 PRICES = choice("catalog", "none")
 """What `prices` may be instead of a mapping."""
+PROMPT_TEXTS = ("system", "user", "messages")
+"""The keys of `prompt` that hold its messages; the others are settings."""
 MESSAGE_KEYS = {
     "role": Key(choice(*get_args(Role)), "whose message it is"),
     "content": Key(PROSE, "template of the message"),
@@ -86,6 +88,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "system": Key(PROSE, "template of the system message"),
         "user": Key(PROSE, "template of the user message; {{ column }} stands for a cell"),
         "messages": Key(Kind("a list of role and content", lambda node: node), "the messages, if two are not enough"),
+        "allow_empty": Key(FLAG, "send prompts that are empty or blank, too; without it their rows fail unsent"),
     },
     "params": {
         "max_output_tokens": Key(
@@ -150,6 +153,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "input": settings.InputSettings,
     "output": settings.OutputSettings,
     "target": settings.TargetSettings,
+    "prompt": settings.PromptSettings,
     "params": GenerationParams,
     "limits": settings.LimitSettings,
     "retry": settings.RetrySettings,
@@ -157,7 +161,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "budget": settings.BudgetSettings,
     "simulator": settings.SimulatorSettings,
 }
-"""The sections that become settings as they are: all but the prompt."""
+"""The sections that become settings; of the prompt, what is no message."""
 REQUIRED = (("input", "path"), ("output", "path"), ("target", "format"), ("target", "model"))
 
 
@@ -239,8 +243,10 @@ def job_keys_markdown() -> str:
 def _default_words(section: str, name: str) -> str:
     if (section, name) in REQUIRED:
         return "required"
-    if section == "prompt":
-        return "required without messages" if name == "user" else ""
+    if (section, name) == ("prompt", "user"):
+        return "required without messages"
+    if section == "prompt" and name in PROMPT_TEXTS:
+        return ""
     default = {field.name: field.default for field in msgspec.structs.fields(SECTIONS[section])}[name]
     return "" if default in (msgspec.NODEFAULT, None, "", ()) else _yaml_like(default)
 

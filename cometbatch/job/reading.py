@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from cometbatch.job.keys import REQUIRED, SECTIONS, takes_text
+from cometbatch.job.keys import PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
 from cometbatch.job.messages import PlacedMessage, read_messages
 from cometbatch.job.paths import absolute, given, place_result, refuse_marks
 from cometbatch.job.secrets import refuse_secrets
@@ -164,14 +164,23 @@ class _Reading:
         prices = PriceSettings(**self._sections.given("prices"))
         return msgspec.structs.replace(prices, catalog=prices.needs_catalog)
 
+    def _is_cut(self, placed: PlacedMessage) -> bool:
+        """Whether the comment after a template looks like a part of it: it has braces, or the template has none."""
+        comment = self._sections.comment(placed.path)
+        return "{{" in comment or (comment != "" and "{{" not in placed.message.template)
+
     def _built(self, messages: Sequence[PlacedMessage]) -> Job:
-        settings: dict[str, Any] = {name: kind(**self._sections.given(name)) for name, kind in SECTIONS.items()}
+        settings: dict[str, Any] = {
+            name: kind(**{key: value for key, value in self._sections.given(name).items() if key not in PROMPT_TEXTS})
+            for name, kind in SECTIONS.items()
+        }
         settings |= {"params": self._params(), "prices": self._prices()}
         if not settings["target"].is_simulator:
             settings["simulator"] = None
         return Job(
             messages=tuple(placed.message for placed in messages),
             places=tuple(place(self._sections.where(placed.path), placed.path) for placed in messages),
+            cut=tuple(self._is_cut(placed) for placed in messages),
             source_path=self._source_path,
             **settings,
         )

@@ -68,6 +68,15 @@ class TargetSettings(Struct, frozen=True):
         return "loopback" if is_loopback(self.base_url) else self.base_url
 
 
+class PromptSettings(Struct, frozen=True):
+    """Which prompts are sent. `allow_empty`: also those that are empty or blank, whose rows else fail unsent.
+
+    It may change between the sessions of a run: what was answered stays the answer to its prompt.
+    """
+
+    allow_empty: bool = False
+
+
 class LimitSettings(Struct, frozen=True):
     """How fast to go: requests in flight and per minute, tokens per minute, seconds for one request.
 
@@ -122,7 +131,8 @@ class SimulatorSettings(Struct, frozen=True):
 class Job(Struct, frozen=True):
     """What a job file says, made by `load_job`, which has checked it. Paths are absolute. Holds no secret.
 
-    `places`: where the template of each message stands, as "FILE:LINE: KEY". A job made from its description has none.
+    `places`: where the template of each message stands, as "FILE:LINE: KEY". `cut`: whether YAML
+    seems to have taken the end of a template for a comment. A job made from its description has neither.
     """
 
     input: InputSettings
@@ -137,6 +147,8 @@ class Job(Struct, frozen=True):
     budget: BudgetSettings = BudgetSettings()
     simulator: SimulatorSettings | None = None
     source_path: Path | None = None
+    prompt: PromptSettings = PromptSettings()
+    cut: tuple[bool, ...] = ()
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
@@ -144,7 +156,7 @@ class Job(Struct, frozen=True):
 
     def prompt_template_for(self, target: Target, columns: Sequence[str]) -> PromptTemplate:
         """The compiled prompt of a target, for a table with these columns. Raises `JobError` where it needs others."""
-        template = target.prompt_template()
+        template = target.prompt_template(refuse_empty=not self.prompt.allow_empty)
         try:
             template.check(columns)
         except TemplateError as error:
@@ -165,8 +177,8 @@ class Job(Struct, frozen=True):
         }
 
     def describe(self) -> dict[str, object]:
-        """The whole job as JSON-ready values, for manifests and metadata; `places` are left out."""
-        return {name: value for name, value in plain(self).items() if name != "places"}
+        """The whole job as JSON-ready values, for manifests and metadata; `places` and `cut` are left out."""
+        return {name: value for name, value in plain(self).items() if name not in ("places", "cut")}
 
     @classmethod
     def from_description(cls, description: Mapping[str, object]) -> Self:

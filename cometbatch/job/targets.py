@@ -29,9 +29,10 @@ class Target(Struct, frozen=True):
     messages: tuple[MessageTemplate, ...]
     params: GenerationParams = GenerationParams()
 
-    def prompt_template(self) -> PromptTemplate:
-        """The compiled prompt. Compiles anew at each call."""
-        return compile_prompt([(message.role, message.template) for message in self.messages])
+    def prompt_template(self, *, refuse_empty: bool = False) -> PromptTemplate:
+        """The compiled prompt. Compiles anew at each call. `refuse_empty`: no empty prompt is sent."""
+        pairs = [(message.role, message.template) for message in self.messages]
+        return compile_prompt(pairs, refuse_empty=refuse_empty)
 
     def fingerprint(self) -> dict[str, object]:
         """Everything in it, since all of it changes answers: JSON-ready values by their key path in a job file."""
