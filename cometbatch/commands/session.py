@@ -195,8 +195,10 @@ class RunSession(Struct, frozen=True):
 
     def _budget(self) -> Budget | None:
         """The cap, less everything that may have been spent: what `--retry` reset was paid all the same."""
-        cap = self.turn.checked.job.budget.max_cost_usd
-        return None if cap is None else Budget(cap, tallies.spent(self.run.bill))
+        cap, bill, rates = self.turn.checked.job.budget.max_cost_usd, self.run.bill, self.run.manifest.prices.rates
+        is_exact = rates is not None and rates.per_request is not None
+        answers = bill.succeeded + bill.incomplete
+        return None if cap is None else Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact)
 
 
 def _publish(run: Run, checked: Checked) -> None:
