@@ -155,8 +155,8 @@ def test_a_fault_for_good_ends_as_it_says(bench: Workbench, name: str, fault: st
 
 
 def test_every_fault_for_good_is_in_the_table() -> None:
-    """A fault that the simulator learns must be specified here (no-usage ends well, but unpriced: see below)."""
-    assert {kind.name for kind in FAULT_KINDS if kind.strikes == "request"} == {*ENDINGS, "no-usage"}
+    """A fault that the simulator learns must be specified here (two end well: see below, and in `test_budget`)."""
+    assert {kind.name for kind in FAULT_KINDS if kind.strikes == "request"} == {*ENDINGS, "no-usage", "cap-ignored"}
 
 
 def test_a_row_that_cannot_be_rendered_fails_alone(bench: Workbench) -> None:

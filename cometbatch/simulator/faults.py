@@ -43,6 +43,20 @@ REFUSALS: Mapping[str, Refusal] = MappingProxyType(
             503, "no available channel for group default and model {subject} (distributor)", "model_not_found"
         ),
         "not-priced": Refusal(400, "model {subject} has not been priced by the administrator", varies=True),
+        "no-max-tokens": Refusal(
+            400,
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+            "'max_completion_tokens' instead.",
+            "unsupported_parameter",
+            "invalid_request_error",
+            routed=True,
+        ),
+        "no-max-completion-tokens": Refusal(
+            400,
+            "Unrecognized request argument supplied: max_completion_tokens",
+            type="invalid_request_error",
+            routed=True,
+        ),
         "429": Refusal(429, "too many requests, please try again later", varies=True),
         "500": Refusal(500, "upstream request failed", routed=True),
         "502": Refusal(502, "bad gateway", routed=True, varies=True),

@@ -66,7 +66,7 @@ class Call(Struct, frozen=True):
     """One request on its way through the service.
 
     `attempt` is 0 until the request is admitted. `wire_name` is "" for a path of no format. `subject`: the model or
-    path that an error message names.
+    path that an error message names. `spared`: faults that this request can't have.
     """
 
     wire_name: str
@@ -74,8 +74,14 @@ class Call(Struct, frozen=True):
     request_id: str
     subject: str = ""
     attempt: int = 0
+    spared: frozenset[str] = frozenset()
 
 
+CAP_FIELDS: Mapping[str, bytes] = {
+    "no-max-tokens": b'"max_tokens":',
+    "no-max-completion-tokens": b'"max_completion_tokens":',
+}
+"""Faults of a field of chat requests, and how a body has it; within a text its quotes would be escaped."""
 PAGES: Mapping[str, HttpResponse] = {"html-200": faults.html_page(200, "Welcome"), "redirect": faults.redirect()}
 _NOTHING = HttpResponse(502, {}, b"")  # never sent
 ENDINGS: Mapping[str, Callable[[Completion, GenerationParams], Completion]] = {
@@ -136,7 +142,9 @@ class Service:
     def _generate(self, incoming: Incoming, wire: WireFormat, call: Call) -> Reply:
         asked = wire.parse_request(HttpRequest(incoming.path, incoming.headers, incoming.body))
         if isinstance(asked, ModelRequest):
-            call = msgspec.structs.replace(call, subject=asked.model)
+            is_chat = wire.name == "chat"
+            spared = {fault for fault, field in CAP_FIELDS.items() if not (is_chat and field in incoming.body)}
+            call = msgspec.structs.replace(call, subject=asked.model, spared=frozenset(spared))
         refusal = self._gatekeeper(incoming, asked)
         if refusal is not None:
             return self._refuse(refusal, call)
@@ -166,7 +174,8 @@ class Service:
     def _admitted(self, asked: ModelRequest, wire: WireFormat, call: Call) -> Reply:
         attempt = self._ledger.next_attempt(call.digest)
         call = msgspec.structs.replace(call, attempt=attempt, request_id=request_id_for(call.digest, f"{attempt}"))
-        fault = strike(self._behaviour.faults, call.digest, attempt) or ""
+        possible = (fault for fault in self._behaviour.faults if fault.name not in call.spared)
+        fault = strike(possible, call.digest, attempt) or ""
         if fault == "empty-candidates" and wire.name != "gemini":
             fault = "empty-response"
         if fault in faults.REFUSALS:
@@ -180,7 +189,8 @@ class Service:
 
     def _answered(self, asked: ModelRequest, wire: WireFormat, call: Call, fault: str) -> Reply:
         model = catalog.MODEL_BY_ID[asked.model]
-        completion = answers.answer(model, asked.prompt, call.digest)
+        answered = answers.overlong if fault == "cap-ignored" else answers.answer
+        completion = answered(model, asked.prompt, call.digest)
         if fault in ENDINGS:
             completion = ENDINGS[fault](completion, asked.prompt.params)
         cost_usd, whole = catalog.cost(model, completion.usage), fault not in ENDANGERED
