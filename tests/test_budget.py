@@ -175,7 +175,7 @@ def test_a_cost_that_a_reply_reports_of_itself_is_not_booked(bench: Workbench) -
 
     summary = carry_out(budgeted(bench, Decimal(1), prices={"input": 1, "output": 2}), Network(answer=absurd))
     assert (summary.succeeded, summary.cost_usd) == (12, Decimal("0.000156"))
-    assert any("the service reported $11999999994 for 12 answers" in warning for warning in summary.warnings)
+    assert any("the service reported $11,999,999,994.00 for 12 answers" in warning for warning in summary.warnings)
 
 
 # -- bills above their reservations ----------------------------------------------------------------------------------

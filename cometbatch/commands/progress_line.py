@@ -48,6 +48,7 @@ class Progress:
         self._next_draw = 0.0
         self.retries = 0
         self.pushbacks = 0
+        self._is_warned_of_cap = False
         shown = self._stream.isatty() if on is None else on
         self._bar: Bar = tqdm(disable=True)
         if shown:
@@ -89,6 +90,12 @@ class Progress:
         self._draw(self._bar.clear)
         self._draw(lambda: print(line, file=self._stream, flush=True))
         self._draw(self._bar.refresh)
+
+    def warn_of_cap(self, words: str) -> None:
+        """Say once that the service does not keep the token cap; "" is nothing to say."""
+        if words and not self._is_warned_of_cap:
+            self._is_warned_of_cap = True
+            self.say(f"Warning: {words}")
 
     def close(self) -> None:
         """Draw the last state and leave it standing."""

@@ -34,6 +34,7 @@ from cometbatch.results.summary import (
     RunSummary,
     ServiceRefusedError,
     TerminatedRunError,
+    cap_warning,
     late_warnings,
 )
 from cometbatch.run_state.directory import RunDirectory
@@ -100,6 +101,8 @@ class RunSession(Struct, frozen=True):
         shown = Progress(run.rows, run.progress.tally, on=progress)
         for warning in _warnings(job, run.manifest):
             shown.say(f"Warning: {warning}")
+        cap = run.manifest.token_cap
+        shown.warn_of_cap(cap_warning(run.bill.largest_output_tokens, cap))
         try:
             stop = await self._run_calls(shown)
         finally:
@@ -117,6 +120,7 @@ class RunSession(Struct, frozen=True):
             reopened=self.reopened,
             pool=self.transport.pool_stats,
         )
+        shown.warn_of_cap(cap_warning(summary.tally.largest_output_tokens, cap))
         for warning in late_warnings(summary.tally, summary.prices):
             shown.say(f"Warning: {warning}")
         if stop is not None:
@@ -142,7 +146,7 @@ class RunSession(Struct, frozen=True):
         @contextlib.contextmanager
         def watched(runner: Runner) -> Iterator[None]:
             nonlocal showing
-            showing = asyncio.create_task(show_waiting(runner, partitions, shown))
+            showing = asyncio.create_task(show_waiting(runner, partitions, shown, run.manifest.token_cap))
             with signals_handled(runner, shown):
                 yield
 
@@ -233,7 +237,10 @@ def summary_of(job: Job, run: Run, *, finished: bool, **session: Any) -> RunSumm
         prices=run.manifest.prices,
         finished=finished,
         replaced=run.replaced,
-        warnings=(*_warnings(job, run.manifest), *late_warnings(run.progress.tally, run.manifest.prices)),
+        warnings=(
+            *_warnings(job, run.manifest),
+            *late_warnings(run.progress.tally, run.manifest.prices, run.manifest.token_cap),
+        ),
         **session,
     )
 

@@ -84,7 +84,7 @@ def status(path: str | Path, *, resume_command: str = RESUME_COMMAND) -> RunStat
             prices=manifest.prices,
             finished=found.is_finished,
             replaced=found.replaced,
-            warnings=(*manifest.warnings, *late_warnings(tally, manifest.prices)),
+            warnings=(*manifest.warnings, *late_warnings(tally, manifest.prices, manifest.token_cap)),
         ),
         running=is_running,
         in_flight=len(progress.unsettled) if is_running else 0,

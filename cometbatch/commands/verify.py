@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import pyarrow as pa
 
 from cometbatch.commands.row_maker import row_maker
@@ -21,7 +22,7 @@ from cometbatch.input import table as source
 from cometbatch.input.table import Source
 from cometbatch.job import Job
 from cometbatch.prompt.template import TemplateError
-from cometbatch.records import Partition
+from cometbatch.records import MaxTokensField, Partition
 from cometbatch.results import parts
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest, decode_manifest, drift
@@ -97,7 +98,7 @@ def _check_run(
 ) -> None:
     """Every check but the manifest's own. `asked`: the job that the run is compared with, where one was given."""
     job = _job(manifest, asked, findings)
-    maker = None if job is None else _maker(manifest, job, findings)
+    makers = [] if job is None else _makers(manifest, job, findings)
     opened = _input(manifest, asked or job, findings)
     files = FileChecks(directory, manifest, findings)
     files.check_strays(partitions)
@@ -105,7 +106,7 @@ def _check_run(
     same_rendering = job is None or _has_same_rendering(manifest, job)
     if not same_rendering:
         findings.skip("this version of cometbatch renders prompts by other rules than the run's", "requests")
-    rows = RowChecks(manifest, published, maker, findings, same_rendering=same_rendering)
+    rows = RowChecks(manifest, published, makers, findings, same_rendering=same_rendering)
     originals = _originals(manifest, partitions, opened, findings)
     for partition in partitions:
         schema, original = files.check_part(partition, opened), next(originals)
@@ -140,7 +141,8 @@ def _has_same_rendering(manifest: Manifest, job: Job) -> bool:
     return manifest.fingerprint.get(RENDERING) == job.fingerprint().get(RENDERING)
 
 
-def _maker(manifest: Manifest, job: Job, findings: Findings) -> RowMaker | None:
+def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[RowMaker]:
+    """How requests are made again: as the job says, then by the other names that its sessions may have used."""
     (target,) = job.targets()
     try:
         template = target.prompt_template()
@@ -148,8 +150,11 @@ def _maker(manifest: Manifest, job: Job, findings: Findings) -> RowMaker | None:
     except TemplateError as error:
         findings.add("job", str(error), where="manifest.json")
         findings.skip("the manifest's templates can't be used", "ids", "requests")
-        return None
-    return row_maker(target, template, manifest.input.columns, job.input.id)
+        return []
+    names: tuple[MaxTokensField, ...] = ("max_completion_tokens", "max_tokens") if target.format == "chat" else ()
+    spelt = [msgspec.structs.replace(target.params, max_tokens_field=name) for name in names]
+    targets = [target, *(msgspec.structs.replace(target, params=params) for params in spelt)]
+    return [row_maker(each, template, manifest.input.columns, job.input.id) for each in targets]
 
 
 def _input(manifest: Manifest, job: Job | None, findings: Findings) -> Source | None:

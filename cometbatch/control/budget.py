@@ -107,15 +107,15 @@ class CostBounds:
     ) -> None:
         """`max_cost`: US dollars for a call with at most these tokens of input and output; `None` is unknown."""
         self._max_cost = max_cost
-        self._output_tokens = largest_output_tokens
+        self.largest_output_tokens = largest_output_tokens
         self._input_above_bytes = largest_input_above_bytes
         self.are_raised = False  # since the reader of this last set it back
 
     def max_cost(self, request: CallRequest) -> Decimal | None:
         """US dollars that an attempt can cost at most; `None` where there is no price, or no cap on the answer."""
         cap = request.max_output_tokens
-        if cap is not None and cap < self._output_tokens:
-            cap = self._output_tokens
+        if cap is not None and cap < self.largest_output_tokens:
+            cap = self.largest_output_tokens
         return self._max_cost(request, len(request.http.body) + self._input_above_bytes, cap)
 
     def learn(self, request: CallRequest, usage: Usage) -> int:
@@ -124,8 +124,8 @@ class CostBounds:
         An output above `MAX_TOKENS` is garbage, and bounds nothing.
         """
         inputs, outputs = usage.input_tokens, usage.output_tokens
-        if outputs is not None and self._output_tokens < outputs <= MAX_TOKENS:
-            self._output_tokens = outputs
+        if outputs is not None and self.largest_output_tokens < outputs <= MAX_TOKENS:
+            self.largest_output_tokens = outputs
             self.are_raised = True
         above = 0 if inputs is None or inputs > MAX_TOKENS else inputs - len(request.http.body)
         if above > self._input_above_bytes:

@@ -56,6 +56,11 @@ class Books:
         self._unwritten: list[Record] = []
         self._unwritten_cells: list[int] = []  # of the attempts that these records tell of
 
+    @property
+    def largest_output_tokens(self) -> int:
+        """The most tokens of any answer so far."""
+        return self._bounds.largest_output_tokens
+
     def reserve(self, call: OpenCall, in_flight: int) -> bool:
         """Set aside what the call's next attempt can cost, once; False where the budget has no room for it yet.
 
