@@ -4,6 +4,7 @@ This module hides the order in which a gateway checks a request. Law: the ledger
 waits for it.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -96,12 +97,14 @@ ENDINGS: Mapping[str, Callable[[Completion, GenerationParams], Completion]] = {
 
 
 class Service:
-    """All that the server knows and counts. `now` gives seconds from any start, for the rate limit alone."""
+    """All that the server knows and counts. `now` gives seconds from any start, for what is refused for a time."""
 
     def __init__(self, behaviour: Behaviour, now: Callable[[], float]) -> None:
         self._behaviour = behaviour
         self._ledger = Ledger()
         self._gate = None if behaviour.rps is None else Gate(behaviour.rps, now)
+        self._now = now
+        self._catalog_ready: float | None = None  # when a busy catalog will answer, once it was asked
         self._requests = 0
 
     def reply(self, incoming: Incoming) -> Reply:
@@ -121,7 +124,7 @@ class Service:
         if incoming.method != "GET":
             return None
         if path == CATALOG_PATH:
-            return HttpResponse(200, _JSON, catalog.catalog_page(self._behaviour.catalog))
+            return self._catalog(incoming, call)
         if path == LEDGER_PATH:
             return HttpResponse(200, _JSON, msgspec.json.encode(self._ledger.snapshot()))
         if path == LIST_PATH:
@@ -129,6 +132,17 @@ class Service:
         if path == faults.ELSEWHERE:
             return faults.html_page(200, "Not found")
         return _detail_page(path.removeprefix(DETAIL_PATH)) if path.startswith(DETAIL_PATH) else None
+
+    def _catalog(self, incoming: Incoming, call: Call) -> HttpResponse:
+        shape, now = catalog.CATALOG_SHAPES[self._behaviour.catalog], self._now()
+        if shape.busy:
+            if self._catalog_ready is None:
+                self._catalog_ready = now + catalog.BUSY_S
+            if (left := self._catalog_ready - now) > 0:
+                refusal = _refusal("429", call)
+                return HttpResponse(429, {**refusal.headers, "retry-after": f"{math.ceil(left)}"}, refusal.body)
+        query = {name: values[0] for name, values in parse_qs(incoming.query).items()}
+        return HttpResponse(200, _JSON, catalog.catalog_page(self._behaviour.catalog, query=query))
 
     def _astray(self, incoming: Incoming, call: Call) -> Reply:
         """The reply to an unknown path (contract sheet, section 10 item 8) or a wrong method."""
