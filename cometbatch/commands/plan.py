@@ -13,14 +13,19 @@ from msgspec import Struct
 
 from cometbatch.commands.checks import Checked, check, check_budget, refuse_clashes
 from cometbatch.commands.connection import NO_KEY, describe_connection, simulator_behaviour, tls_settings
+from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk
+from cometbatch.control.budget import CostBounds
 from cometbatch.errors import UsageError
 from cometbatch.input import table as source
 from cometbatch.input.files import Identity
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
+from cometbatch.money import prices as pricing
 from cometbatch.money.exact import format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
-from cometbatch.records import CallRequest, Failed, GenerationParams, PriceBook
+from cometbatch.records import CallRequest, Failed, PriceBook, Tally
+from cometbatch.results import tally as tallies
+from cometbatch.results.summary import cap_warning
 from cometbatch.run_state.manifest import refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.progress import Progress
@@ -39,8 +44,9 @@ class RunPlan(Struct, frozen=True):
     `first_request` is that of the first row without an outcome, without the key; None where no row is left or none can
     be rendered. Token counts are the documented estimate (contract sheet, section 8.3): a quarter of the characters
     in, `max_output_tokens` out. `cost_usd` is in US dollars at list price and a ceiling under that estimate; None where
-    there is no price. `done` counts the rows that have outcomes already; the estimates are for the others. `way` says
-    how requests get to the service.
+    there is no price. Where an earlier answer of the run was longer than the cap, all are estimated as long as it.
+    `done` counts the rows that have outcomes already; the estimates are for the others. `way` says how requests get to
+    the service. `budget`: None where the job has none.
     """
 
     job: Job
@@ -57,6 +63,7 @@ class RunPlan(Struct, frozen=True):
     done: int
     way: str
     warnings: tuple[str, ...] = ()
+    budget: BudgetPlan | None = None
 
     @property
     def rows(self) -> int:
@@ -79,6 +86,7 @@ class RunPlan(Struct, frozen=True):
             "estimated_output_tokens": self.output_tokens,
             "estimated_cost_usd": _amount(self.cost_usd),
             "likely_cost_usd": _amount(self.likely_cost_usd),
+            "budget": None if self.budget is None else self.budget.to_dict(),
             "price_source": self.prices.source,
             "warnings": list(self.warnings),
         }
@@ -94,6 +102,7 @@ class RunPlan(Struct, frozen=True):
             *_indented(self.first_request),
             f"{self._estimated()}: {self.input_tokens:,} tokens in, {self._out()}",
             f"cost: {self._cost()}",
+            *(self.budget.describe() if self.budget is not None else ()),
         ]
         return "\n".join(lines)
 
@@ -108,15 +117,19 @@ class RunPlan(Struct, frozen=True):
 
     def _out(self) -> str:
         tokens = f"{self.output_tokens:,} tokens out"
-        if self.job.params.max_output_tokens is not None:
+        if self._is_capped:
             return f"{tokens} at most"
         return f"{tokens} ({ASSUMED_OUTPUT_TOKENS} a row assumed: params.max_output_tokens is not set)"
+
+    @property
+    def _is_capped(self) -> bool:
+        return all(target.max_output_tokens is not None for target in self.job.targets())
 
     def _cost(self) -> str:
         if self.cost_usd is None:
             return "unknown: there is no price (set prices)"
         likely = "" if self.likely_cost_usd is None else f", likely {format_rounded(self.likely_cost_usd)}"
-        bound = "at most about" if self.job.params.max_output_tokens is not None else "about"
+        bound = "at most about" if self._is_capped else "about"
         return f"{bound} {format_rounded(self.cost_usd, up=True)}{likely} (prices: {self.prices.source})"
 
 
@@ -132,15 +145,19 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         _refuse_unwritable(job.output.path.parent)
     if known is None:
         book, warnings = _prices_now(checked, http)
-        suggested = suggest_partition_rows(identity, checked.target.params.max_output_tokens)
+        suggested = suggest_partition_rows(identity, checked.target.max_output_tokens)
         partition_rows = job.output.partition_rows or suggested
-        progress = Progress()
+        progress, bill = Progress(), Tally()
     else:
         book, warnings = known.manifest.prices, []
         partition_rows, progress = known.manifest.partition_rows, known.progress
+        bill = tallies.add(known.bill, progress.charges)
     check_budget(job, checked.target, book)
-    survey = _survey(checked, identity, partition_rows, progress)
-    output_tokens = survey.requests * _output_tokens(checked.target.params)
+    cap = checked.target.max_output_tokens
+    expected = ASSUMED_OUTPUT_TOKENS if cap is None else max(cap, bill.largest_output_tokens)
+    walk = _budget_walk(job, book, bill, expected)
+    survey = _survey(checked, identity, partition_rows, progress, walk)
+    output_tokens = survey.requests * expected
     cost = estimate_cost(survey.input_tokens, output_tokens, survey.requests, book.rates)
     return RunPlan(
         job=job,
@@ -156,8 +173,27 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         prices=book,
         done=progress.calls,
         way=connection,
-        warnings=(*checked.source.warnings, *warnings, *_missing_key(job)),
+        warnings=(*checked.source.warnings, *warnings, *_learnt(checked, bill), *_missing_key(job)),
+        budget=None if walk is None else walk.plan(),
     )
+
+
+def _budget_walk(job: Job, prices: PriceBook, bill: Tally, output_tokens: int) -> BudgetWalk | None:
+    """Where the job has a budget: a walk that begins with what was spent, and bounds rows by what was learnt."""
+    if job.budget.max_cost_usd is None:
+        return None
+    meter = pricing.meter(prices.rates)
+    bounds = CostBounds(
+        lambda _request, inputs, outputs: meter.max_cost(inputs, outputs),
+        largest_output_tokens=bill.largest_output_tokens,
+        largest_input_above_bytes=bill.largest_input_above_bytes,
+    )
+    return BudgetWalk(job.budget.max_cost_usd, tallies.spent(bill), prices.rates, bounds, output_tokens)
+
+
+def _learnt(checked: Checked, bill: Tally) -> Iterator[str]:
+    if words := cap_warning(bill.largest_output_tokens, checked.target.max_output_tokens):
+        yield words
 
 
 def _known_run(checked: Checked) -> Run | None:
@@ -226,9 +262,11 @@ class _Survey(Struct):
     first_problem: str | None = None
 
 
-def _survey(checked: Checked, identity: Identity, partition_rows: int, progress: Progress) -> _Survey:
+def _survey(
+    checked: Checked, identity: Identity, partition_rows: int, progress: Progress, walk: BudgetWalk | None
+) -> _Survey:
     survey, maker = _Survey(), checked.row_maker()
-    reserved = _output_tokens(checked.target.params)  # for the answer, in each request's estimate
+    reserved = checked.target.max_output_tokens or ASSUMED_OUTPUT_TOKENS  # for the answer, in each request's estimate
     committed = set(progress.committed)
     partitions = [each for each in source.partitions(identity.rows, partition_rows) if each.index not in committed]
     for partition, table in zip(partitions, checked.source.tables(identity, partitions), strict=True):
@@ -243,11 +281,9 @@ def _survey(checked: Checked, identity: Identity, partition_rows: int, progress:
                 survey.requests += 1
                 survey.input_tokens += made.estimated_tokens - reserved
                 survey.first = survey.first or made
+                if walk is not None:
+                    walk.add(made, made.estimated_tokens - reserved)
     return survey
-
-
-def _output_tokens(params: GenerationParams) -> int:
-    return params.max_output_tokens or ASSUMED_OUTPUT_TOKENS
 
 
 def _shown(job: Job, request: CallRequest | None) -> dict[str, Any] | None:
