@@ -14,7 +14,7 @@ from cometbatch.control.budget import FAR_ABOVE, FIRST_IN_FLIGHT, MORE_PER_ANSWE
 from cometbatch.money.exact import format_rounded
 from cometbatch.records import Answered, Completion, Rates, RejectedAsk, Tally, Usage
 from cometbatch.results.summary import BudgetReachedError, ServiceRefusedError
-from cometbatch.results.tally import add, cost_step, median_cost, tally
+from cometbatch.results.tallies import add, cost_step, median_cost, tally
 from cometbatch.runner.ports import Reply, Stop
 from cometbatch.simulator.answers import OVERLONG_TOKENS
 from tests import virtual_time

@@ -11,7 +11,7 @@ from msgspec import Struct
 from cometbatch.errors import CometbatchError
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.records import Fix, PoolStats, PriceBook, Tally, Usage
-from cometbatch.results.tally import median_cost
+from cometbatch.results.tallies import median_cost
 
 
 class RunSummary(Struct, frozen=True):
