@@ -54,7 +54,8 @@ class BudgetPlan(Struct, frozen=True):
             yield begin + f"enough for {count(self.remaining, 'row')}"
         else:
             needed = format_rounded(self.needed_usd, up=True)
-            rows = f"enough for about {self.rows:,} of {count(self.remaining, 'row')}"
+            some = f"about {self.rows:,}" if self.rows else "none"
+            rows = f"enough for {some} of {count(self.remaining, 'row')}"
             yield f"{begin}{rows}; to finish, budget.max_cost_usd has to be about {needed}"
 
 
