@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from cometbatch.errors import CometbatchError as CometbatchError
     from cometbatch.errors import DriftError as DriftError
     from cometbatch.errors import InputError as InputError
+    from cometbatch.errors import InputLostError as InputLostError
     from cometbatch.errors import JobError as JobError
     from cometbatch.errors import RunLockedError as RunLockedError
     from cometbatch.errors import UsageError as UsageError
@@ -49,8 +50,13 @@ if TYPE_CHECKING:
     from cometbatch.records import Failure as Failure
     from cometbatch.records import Outcome as Outcome
     from cometbatch.records import Usage as Usage
+    from cometbatch.results.summary import BudgetReachedError as BudgetReachedError
+    from cometbatch.results.summary import HungUpRunError as HungUpRunError
+    from cometbatch.results.summary import InterruptedRunError as InterruptedRunError
     from cometbatch.results.summary import RunStoppedError as RunStoppedError
     from cometbatch.results.summary import RunSummary as RunSummary
+    from cometbatch.results.summary import ServiceRefusedError as ServiceRefusedError
+    from cometbatch.results.summary import TerminatedRunError as TerminatedRunError
     from cometbatch.simulator.behaviour import FAULTS as FAULTS
     from cometbatch.simulator.behaviour import Behaviour as Behaviour
     from cometbatch.simulator.behaviour import parse_fault as parse_fault
@@ -69,7 +75,8 @@ _ONLY_ON_UNIX = ("fcntl", "resource")  # modules of Python that a run needs
 _HOMES = {
     "commands.run": ("run", "run_async"),
     "errors": (
-        "CheckpointError", "CometbatchError", "DriftError", "InputError", "JobError", "RunLockedError", "UsageError",
+        "CheckpointError", "CometbatchError", "DriftError", "InputError", "InputLostError", "JobError",
+        "RunLockedError", "UsageError",
     ),
     "job": ("Job", "load_job"),
     "commands.plan": ("RunPlan", "plan"),
@@ -77,7 +84,10 @@ _HOMES = {
     "commands.status": ("RunStatus", "status"),
     "simulator.behaviour": ("FAULTS", "Behaviour", "parse_fault", "parse_latency"),
     "simulator.server": ("serve",),
-    "results.summary": ("RunStoppedError", "RunSummary"),
+    "results.summary": (
+        "BudgetReachedError", "HungUpRunError", "InterruptedRunError", "RunStoppedError", "RunSummary",
+        "ServiceRefusedError", "TerminatedRunError",
+    ),
     "commands.verify": ("verify",),
     "commands.verify_report": ("Verification",),
 }  # fmt: skip

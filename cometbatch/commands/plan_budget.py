@@ -8,8 +8,9 @@ from msgspec import Struct
 
 from cometbatch.control.budget import CostBounds
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
-from cometbatch.money.prices import estimate_cost
-from cometbatch.records import CallRequest, Rates
+from cometbatch.money.prices import estimate_cost, meter
+from cometbatch.records import CallRequest, Rates, Tally
+from cometbatch.results import tallies
 from cometbatch.results.summary import count
 
 NOTHING = Decimal(0)  # US dollars
@@ -88,3 +89,20 @@ class BudgetWalk:
         is_known = self._rates is not None
         rows, needed = (self._rows, self._needed) if is_known else (None, None)
         return BudgetPlan(self._cap, self._spent, self._remaining, rows, needed)
+
+
+def budget_walk(
+    max_cost_usd: Decimal | None, rates: Rates | None, bill: Tally, output_tokens: int
+) -> BudgetWalk | None:
+    """A walk that begins with what was spent, and bounds rows by what was learnt; None where there is no budget.
+
+    `bill`: what all sessions so far paid, or may have paid.
+    """
+    if max_cost_usd is None:
+        return None
+    bounds = CostBounds(
+        lambda _request, inputs, outputs: meter(rates).max_cost(inputs, outputs),
+        largest_output_tokens=bill.largest_output_tokens,
+        largest_input_above_bytes=bill.largest_input_above_bytes,
+    )
+    return BudgetWalk(max_cost_usd, tallies.spent(bill), rates, bounds, output_tokens)

@@ -7,11 +7,13 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import ROUND_CEILING, Decimal
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
-from cometbatch.commands.checks import Checked, check_budget
+from cometbatch.commands.checks import Checked, check_budget, describe_growth
 from cometbatch.commands.clock import now
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.session_watch import show_waiting, signals_handled
@@ -20,9 +22,10 @@ from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
 from cometbatch.control.classify import classify
 from cometbatch.engines.session import Ports, run_partitions
-from cometbatch.errors import InputError, InputLostError
+from cometbatch.errors import InputChangedError, InputError, InputLostError
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
+from cometbatch.money.exact import ROUNDING
 from cometbatch.money.prices import meter
 from cometbatch.results import columns, parts, tallies
 from cometbatch.results.summary import (
@@ -122,7 +125,8 @@ class RunSession(Struct, frozen=True):
         for warning in late_warnings(summary.tally, summary.prices):
             shown.say(f"Warning: {warning}")
         if stop is not None:
-            raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix)
+            needed = budget_to_finish(ended, stop.next_usd) if stop.kind == "budget" else None
+            raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix, needed)
         return summary
 
     async def _run_calls(self, shown: Progress) -> Stop | None:
@@ -151,7 +155,7 @@ class RunSession(Struct, frozen=True):
         try:
             return await run_partitions(partitions, marks, self._ports(shown), watched=watched)
         except InputError as error:
-            raise InputLostError(f"{error} What was in flight is recorded; nothing more was sent.") from error
+            raise InputLostError(input_lost(checked.job.input.path, error)) from error
         finally:
             if showing is not None:
                 showing.cancel()
@@ -220,6 +224,34 @@ def _publish(run: Run, checked: Checked) -> None:
     write_aside(run.result, write)
 
 
+def budget_to_finish(run: Run, next_usd: Decimal | None) -> Decimal | None:
+    """About the budget, in US dollars, with which a run gets to its last row; None where nothing is known of costs.
+
+    The rows that are missing are taken to cost what those with an answer did, and a fifth more; before the first
+    answer, what the next one can cost at most. There is room for what is set aside for the next call.
+    """
+    if next_usd is None:
+        return None
+    tally, left = run.progress.tally, run.manifest.calls - run.progress.calls
+    priced = tally.succeeded + tally.incomplete - tally.unpriced
+    mean = ROUNDING.divide(tally.cost_usd, Decimal(priced)) if priced > 0 else None
+    each = next_usd if mean is None else ROUNDING.multiply(mean, Decimal("1.2"))
+    rest = ROUNDING.add(ROUNDING.multiply(each, Decimal(left)), next_usd)
+    total = ROUNDING.add(tallies.spent(run.bill), rest)
+    return total.quantize(Decimal((0, (1,), total.adjusted() - 1)), ROUND_CEILING, ROUNDING)
+
+
+def input_lost(path: Path, error: InputError) -> str:
+    """What happened to the input while it was read, and how the run is finished all the same."""
+    what = error.what if isinstance(error, InputChangedError) else str(error)
+    safe = "What was answered is recorded, and nothing more was sent."
+    if not isinstance(error, InputChangedError) or error.as_it_was is None:
+        way = "Put the table back as it was and run the same command again."
+    else:
+        way = describe_growth(path, error.as_it_was)
+    return _sentences(what, safe, way)
+
+
 def _sentences(*said: str) -> str:
     """What several said, one after the other; a service's words often have no full stop."""
     return " ".join(words if words.endswith((".", "!", "?")) else f"{words}." for words in said if words)
@@ -235,6 +267,8 @@ def summary_of(job: Job, run: Run, *, finished: bool, **session: Any) -> RunSumm
         prices=run.manifest.prices,
         finished=finished,
         replaced=run.replaced,
+        max_output_tokens=run.manifest.token_cap,
+        has_earlier_result=not finished and run.has_earlier_result,
         warnings=(
             *_warnings(job, run.manifest),
             *late_warnings(run.progress.tally, run.manifest.prices, run.manifest.token_cap),

@@ -22,7 +22,7 @@ FREE: Final = -1_000_000
 """The step of a cost of exactly nothing, far below that of the smallest cost (1e-18 US dollars, step -960)."""
 
 _USAGE: Final = Usage.__struct_fields__
-_COUNTERS: Final = ("failures", "row_costs")
+_COUNTERS: Final = ("failures", "incompletes", "row_costs")
 
 
 def tally(records: Iterable[Record]) -> Tally:
@@ -61,6 +61,7 @@ def _answers(answered: list[Answered], billed: list[Failed]) -> dict[str, Any]:
     return {
         "succeeded": succeeded,
         "incomplete": len(answered) - succeeded,
+        "incompletes": {} if succeeded == len(answered) else _reasons(answered),
         **{name: sum(filter(None, counts[name])) for name in _USAGE},
         "cost_usd": _money(costs),
         "unpriced": len(usages) - len(costs),
@@ -75,6 +76,11 @@ def _answers(answered: list[Answered], billed: list[Failed]) -> dict[str, Any]:
         "largest_cost_usd": max(costs, default=Decimal(0)),
         "row_costs": dict(Counter([cost_step(cost) for cost in costs])),
     }
+
+
+def _reasons(answered: list[Answered]) -> dict[str, int]:
+    """Incomplete answers by finish reason."""
+    return dict(Counter([each.completion.finish_reason for each in answered if each.status == "incomplete"]))
 
 
 def _charges(kinds: dict[type, list[Any]]) -> dict[str, Any]:
