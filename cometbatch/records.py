@@ -30,6 +30,7 @@ FailureKind: TypeAlias = Literal[
     "invalid_response",
     "template",
 ]
+MaxTokensField: TypeAlias = Literal["auto", "max_completion_tokens", "max_tokens"]
 TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large", "proxy"]
 Problem: TypeAlias = Literal["error", "redirect", "not_json", "html", "not_understood", "failed_generation"]
 
@@ -63,7 +64,8 @@ class Message(Struct, frozen=True, gc=False):
 class GenerationParams(Struct, frozen=True):
     """How to generate, in common names; each wire format maps them to its own.
 
-    `extra` is merged into the request body as it is (deeply, where both sides are mappings).
+    `extra` is merged into the request body as it is (deeply, where both sides are mappings). `max_tokens_field`: the
+    name by which a chat request sets the cap; models differ in which of both they know.
     """
 
     max_output_tokens: int | None = None
@@ -72,6 +74,7 @@ class GenerationParams(Struct, frozen=True):
     stop: tuple[str, ...] = ()
     seed: int | None = None
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
+    max_tokens_field: MaxTokensField = "auto"
 
 
 class Prompt(Struct, frozen=True, gc=False):
@@ -403,6 +406,8 @@ class Tally(Struct, frozen=True):
     cost of the service's own, `reported_cost_usd` in sum; `differing` of them say something else than our prices, and
     these came to `differing_reported_usd` by its word and to `differing_cost_usd` by ours. `largest_output_tokens`
     and `largest_input_above_bytes` are the largest of any answer: they bound what the next one can cost.
+    `largest_cost_usd` is the cost of the row that cost most, and `row_costs` counts rows by what they cost, in steps
+    (`results.tallies.cost_step`).
     """
 
     succeeded: int = 0
@@ -432,6 +437,8 @@ class Tally(Struct, frozen=True):
     differing_cost_usd: Decimal = Decimal(0)
     largest_output_tokens: int = 0
     largest_input_above_bytes: int = 0
+    largest_cost_usd: Decimal = Decimal(0)
+    row_costs: dict[int, int] = msgspec.field(default_factory=dict)
 
     @property
     def calls(self) -> int:

@@ -157,8 +157,8 @@ def test_a_fault_for_good_ends_as_it_says(bench: Workbench, name: str, fault: st
 
 
 def test_every_fault_for_good_is_in_the_table() -> None:
-    """A fault that the simulator learns must be specified here (no-usage ends well, but unpriced: see below)."""
-    elsewhere = {"no-usage", "days-429"}
+    """A fault that the simulator learns must be specified here (three end well: see below, and in `test_budget`)."""
+    elsewhere = {"no-usage", "cap-ignored", "days-429"}
     assert {kind.name for kind in FAULT_KINDS if kind.strikes == "request"} == {*ENDINGS, *elsewhere}
 
 

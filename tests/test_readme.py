@@ -20,7 +20,18 @@ from tests import readme_commands, readme_tables
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in readme_tables.PAGES}
-DOCS = ("columns", "contributing", "durability", "exit-codes", "how-it-works", "input", "job", "performance", "retry")
+DOCS = (
+    "columns",
+    "contributing",
+    "durability",
+    "exit-codes",
+    "how-it-works",
+    "input",
+    "job",
+    "performance",
+    "replies",
+    "retry",
+)
 ALL_TABLES = {"job_keys", "columns", "retry", "exit_codes", "bars", "model", "cells", "nulls", "written", "told"}
 MAX_LINES = 200
 FIRST_SCREEN_LINES = 20

@@ -204,5 +204,5 @@ def check_budget(job: Job, target: Target, prices: PriceBook) -> None:
         raise UsageError(
             f"budget: {reason}, so a budget can't be held. Set prices, or budget.allow_unpriced: true to go without."
         )
-    if target.params.max_output_tokens is None and prices.rates.per_request is None:
+    if target.max_output_tokens is None and prices.rates.per_request is None:
         raise UsageError("budget: without params.max_output_tokens an answer has no highest cost. Set it.")

@@ -23,5 +23,5 @@ def row_maker(target: Target, template: PromptTemplate, columns: Sequence[str], 
         build=wire.FORMATS[target.format].request_builder(target.model, target.params),
         hash_start=hashlib.sha256(f"{target.format}\n{target.model}\n".encode()),
         now=now,
-        max_output_tokens=target.params.max_output_tokens,
+        max_output_tokens=target.max_output_tokens,
     )

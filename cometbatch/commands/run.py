@@ -193,7 +193,7 @@ async def _new_manifest(
         created_at=now().isoformat(timespec="seconds"),
         fingerprint=job.fingerprint(),
         input=identity,
-        partition_rows=job.output.partition_rows or suggest_partition_rows(identity, target.params.max_output_tokens),
+        partition_rows=job.output.partition_rows or suggest_partition_rows(identity, target.max_output_tokens),
         columns=tuple(column.name for column in columns.COLUMNS),
         targets=(PricedTarget(target, book),),
         job=job.describe(),

@@ -37,6 +37,7 @@ from cometbatch.results.summary import (
     RunSummary,
     ServiceRefusedError,
     TerminatedRunError,
+    cap_warning,
     late_warnings,
 )
 from cometbatch.run_state.directory import RunDirectory
@@ -107,6 +108,8 @@ class RunSession(Struct, frozen=True):
         shown = Progress(run.rows, run.progress.tally, on=progress)
         for warning in filter(None, (*_warnings(job, run.manifest), lowered, *told)):
             shown.say(f"Warning: {warning}")
+        cap = run.manifest.token_cap
+        shown.warn_of_cap(cap_warning(run.bill.largest_output_tokens, cap))
         try:
             stop = await self._run_calls(shown, concurrency, looks)
         finally:
@@ -126,6 +129,7 @@ class RunSession(Struct, frozen=True):
             reopened=self.reopened,
             pool=self.transport.pool_stats,
         )
+        shown.warn_of_cap(cap_warning(summary.tally.largest_output_tokens, cap))
         for warning in (*late_warnings(summary.tally, summary.prices), *found):
             shown.say(f"Warning: {warning}")
         if stop is not None:
@@ -152,7 +156,7 @@ class RunSession(Struct, frozen=True):
         @contextlib.contextmanager
         def watched(runner: Runner) -> Iterator[None]:
             nonlocal showing
-            showing = asyncio.create_task(show_waiting(runner, partitions, shown))
+            showing = asyncio.create_task(show_waiting(runner, partitions, shown, run.manifest.token_cap))
             with signals_handled(runner, shown):
                 yield
 
@@ -205,8 +209,10 @@ class RunSession(Struct, frozen=True):
 
     def _budget(self) -> Budget | None:
         """The cap, less everything that may have been spent: what `--retry` reset was paid all the same."""
-        cap = self.start.checked.job.budget.max_cost_usd
-        return None if cap is None else Budget(cap, tallies.spent(self.run.bill))
+        cap, bill, rates = self.start.checked.job.budget.max_cost_usd, self.run.bill, self.run.manifest.prices.rates
+        is_exact = rates is not None and rates.per_request is not None
+        answers = bill.succeeded + bill.incomplete
+        return None if cap is None else Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact)
 
 
 def _publish(run: Run, checked: Checked) -> None:
@@ -269,9 +275,13 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         prices=run.manifest.prices,
         finished=finished,
         replaced=run.replaced,
-        max_output_tokens=run.manifest.targets[0].target.params.max_output_tokens,
+        max_output_tokens=run.manifest.token_cap,
         has_earlier_result=not finished and run.has_earlier_result,
-        warnings=(*_warnings(job, run.manifest), *looked, *late_warnings(run.progress.tally, run.manifest.prices)),
+        warnings=(
+            *_warnings(job, run.manifest),
+            *looked,
+            *late_warnings(run.progress.tally, run.manifest.prices, run.manifest.token_cap),
+        ),
         **session,
     )
 

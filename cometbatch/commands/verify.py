@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 
 from cometbatch.commands.locate import Located, locate
@@ -19,7 +20,7 @@ from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
 from cometbatch.input.table import Source, open_source
 from cometbatch.job import Job
 from cometbatch.prompt.template import TemplateError
-from cometbatch.records import Partition
+from cometbatch.records import MaxTokensField, Partition
 from cometbatch.results import parts
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import RENDERING_KEY, Manifest, decode_manifest, drift
@@ -100,7 +101,7 @@ def _check_run(
 ) -> None:
     """Every check but the manifest's own. `asked`: the job that the run is compared with, where one was given."""
     job = _job(manifest, asked, findings)
-    makers = None if job is None else _makers(manifest, job, findings)
+    makers = [] if job is None else _makers(manifest, job, findings)
     opened = _input(manifest, asked or job, findings)
     files = FileChecks(directory, manifest, findings)
     files.check_strays(partitions)
@@ -143,8 +144,11 @@ def _has_same_rendering(manifest: Manifest, job: Job) -> bool:
     return manifest.fingerprint.get(RENDERING_KEY) == job.fingerprint().get(RENDERING_KEY)
 
 
-def _makers(manifest: Manifest, job: Job, findings: Findings) -> tuple[RowMaker, RowMaker] | None:
-    """How rows become requests, without and with empty prompts."""
+def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[RowMaker]:
+    """How requests are made again: as the job says, then in the other ways that its sessions may have used.
+
+    These are other names of the token cap, and empty prompts that are sent.
+    """
     (target,) = job.targets()
     try:
         templates = target.prompt_template(refuse_empty=True), target.prompt_template()
@@ -153,9 +157,12 @@ def _makers(manifest: Manifest, job: Job, findings: Findings) -> tuple[RowMaker,
         if _has_same_rendering(manifest, job):
             findings.add("job", str(error), where="manifest.json")
         findings.skip("the manifest's templates can't be used", "ids", "requests")
-        return None
-    strict, lenient = (row_maker(target, each, manifest.input.columns, job.input.id) for each in templates)
-    return strict, lenient
+        return []
+    names: tuple[MaxTokensField, ...] = ("max_completion_tokens", "max_tokens") if target.format == "chat" else ()
+    spelt = [msgspec.structs.replace(target.params, max_tokens_field=name) for name in names]
+    targets = [target, *(msgspec.structs.replace(target, params=params) for params in spelt)]
+    pairs = itertools.product(templates, targets)
+    return [row_maker(each, template, manifest.input.columns, job.input.id) for template, each in pairs]
 
 
 def _input(manifest: Manifest, job: Job | None, findings: Findings) -> Source | None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from cometbatch.commands.verify_files import rows_of
 from cometbatch.commands.verify_report import Findings
 from cometbatch.input.values import row_values
-from cometbatch.records import Failed, Partition, Tally
+from cometbatch.records import Partition, Tally
 from cometbatch.results import columns, parts, row_checks, tallies
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.runner.row_maker import RowMaker
@@ -33,16 +33,16 @@ NOT_IN_COLUMNS: Final = (
 class RowChecks:
     """Looks at the rows of one run's parts, some in memory at a time.
 
-    `makers` make each row's request again, the first none of an empty prompt, the second even then: a job's
-    `prompt.allow_empty` may change. None where that can't be done. `same_rendering`: whether this program renders
-    prompts by the rules that the run was made with, so that the requests can be compared.
+    `makers` make each row's request again, one for each way in which sessions of the run may have said the same; none
+    where that can't be done. `same_rendering`: whether this program renders prompts by the rules that the run was made
+    with, so that the requests can be compared.
     """
 
     def __init__(
         self,
         manifest: Manifest,
         published: "PublishedResult",
-        makers: tuple[RowMaker, RowMaker] | None,
+        makers: Sequence[RowMaker],
         findings: Findings,
         *,
         same_rendering: bool,
@@ -72,7 +72,7 @@ class RowChecks:
                 from_input.add(row, piece, original.slice(row - partition.first_row, piece.num_rows))
             from_result.add(row, piece, self._published.take(piece.num_rows))
             self._check_outcomes(path.name, row, piece, totals)
-            if self._makers is not None:
+            if self._makers:
                 self._check_requests(path.name, row, piece, *self._makers)
             row += piece.num_rows
         self._note_rows(path.name, from_input)
@@ -91,13 +91,14 @@ class RowChecks:
             outcomes = columns.read_outcomes(piece, first_row, self._prefix, self._columns)
             totals.tally = tallies.add(totals.tally, tallies.tally(outcomes))
 
-    def _check_requests(self, place: str, first_row: int, piece: pa.Table, maker: RowMaker, lenient: RowMaker) -> None:
+    def _check_requests(self, place: str, first_row: int, piece: pa.Table, maker: RowMaker, *others: RowMaker) -> None:
         rows = row_values(piece, maker.columns)
         same_ids = self._same_rendering or _prints_the_same(piece, maker.id_column)
         for row, (cells, values) in enumerate(zip(self._cells(piece), rows, strict=True), first_row):
             made, where = maker.make(row, values), f"{place}, row {row}"
-            if type(made) is Failed and cells["request_hash"] is not None:
-                made = lenient.make(row, values)
+            if row_checks.wrong_request(cells, made):
+                in_other_ways = (each.make(row, values) for each in others)
+                made = next((each for each in in_other_ways if row_checks.wrong_request(cells, each) is None), made)
             if same_ids:
                 self._findings.add("ids", row_checks.wrong_id(cells, made), where=where)
             if self._same_rendering:
@@ -134,6 +135,8 @@ class RowChecks:
             return
         recorded = parts.read_info(path, self._manifest.run_id, partition.index).tally
         found = totals.tally
+        if not recorded.row_costs:  # a version that did not count them wrote this part
+            found = msgspec.structs.replace(found, row_costs={}, largest_cost_usd=recorded.largest_cost_usd)
         if recorded.incomplete and not recorded.incompletes:  # written before reasons were counted
             found = msgspec.structs.replace(found, incompletes={})
         if found != msgspec.structs.replace(recorded, **self._no_tally):

@@ -89,6 +89,10 @@ _PROXY_HINT: Final = (
     "A proxy between this machine and the service wants a user name and a password, or refuses those it was given: "
     "set them in the proxy's address (HTTPS_PROXY=http://user:password@host:port), then run the same command again."
 )
+_CAP_FIELD_HINT: Final = (
+    "Set params.max_tokens_field: {}, with the cap in params.max_output_tokens, and run the same command again; "
+    "finished rows are kept."
+)
 _FITTING_WORDS: Final = (
     "A 2xx with an error in its body, and a 500, count in this table as the status that the error's code or type "
     "belongs to:"
@@ -121,6 +125,35 @@ _BLOCKED: Final = _wording(
 _INVALID_TOKEN: Final = _wording("Invalid token, alone", r"^invalid token\W*(?:\(request id|$)")
 _QUOTA_CODES: Final = frozenset({"insufficient_user_quota", "pre_consume_token_quota_failed"})
 """The gateway's own codes for a balance, or a key's quota, that is used up (contract sheet, section 13)."""
+_REFUSED: Final = (
+    r"(?:un(?:supported|recognized|recognised|known|expected)|invalid (?:parameter|argument|field)|no longer supported"
+    r"|(?:is |are )?not (?:supported|recognized|recognised|allowed|permitted|accepted|available|a valid)"
+    r"|does ?n[o']t support|deprecated)"
+)
+"""Words that refuse a field, and not its value: "too large" is a row's, or a number's, trouble."""
+
+
+def _refuses_field(field: str, other: str) -> re.Pattern[str]:
+    """Words that refuse this name of the token cap: at the message's start, where it is not the row that is quoted.
+
+    Where both names are said, the one to use instead is the other, or the one refused is the first.
+    """
+    named, instead = (rf"(?<![A-Za-z_]){name}(?![A-Za-z_])" for name in (field, other))
+    near = r"(?:(?!\.\s).){0,60}"  # in the same sentence
+    use = r"(?<![A-Za-z])(?:use|try|using)\W{1,4}(?:the\W+)?(?:(?:parameter|field|argument)\W+)?"
+    first = rf"(?:(?!{instead}).){{0,200}}?(?:{_REFUSED}{near}{named}|{named}{near}{_REFUSED})"
+    pattern = rf"^(?=.{{0,300}}{named})(?:.{{0,300}}{use}{instead}|{first})"
+    return re.compile(pattern, re.IGNORECASE | re.DOTALL)
+
+
+_NO_MAX_COMPLETION_TOKENS: Final = Wording(
+    "Unrecognized request argument supplied: max_completion_tokens",
+    _refuses_field("max_completion_tokens", "max_tokens"),
+)
+_NO_MAX_TOKENS: Final = Wording(
+    "'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead",
+    _refuses_field("max_tokens", "max_completion_tokens"),
+)
 _REQUEST_CODES: Final = frozenset(
     {
         "invalid_request",
@@ -292,6 +325,25 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="give up",
         kind="too_large",
         reason="The service could not read the request to its end; the row has to shrink.",
+    ),
+    # The name by which the token cap is set: every row sets it.
+    Rule(
+        statuses=_only(400, 422, 500),
+        wording=_NO_MAX_COMPLETION_TOKENS,
+        action="abort",
+        kind="invalid_request",
+        hint=_CAP_FIELD_HINT.format("max_tokens"),
+        fix="job",
+        reason="The model knows the token cap by its older name alone, so every row would be refused.",
+    ),
+    Rule(
+        statuses=_only(400, 422, 500),
+        wording=_NO_MAX_TOKENS,
+        action="abort",
+        kind="invalid_request",
+        hint=_CAP_FIELD_HINT.format("max_completion_tokens"),
+        fix="job",
+        reason="The model knows the token cap by its newer name alone, so every row would be refused.",
     ),
     # A request that is wrong in itself. Before all words that stop the run: such a message may quote the row's text.
     Rule(

@@ -16,7 +16,7 @@ from cometbatch.job import kinds, settings
 from cometbatch.job.extra import EXTRA
 from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, text, word
 from cometbatch.money.prices import PriceSettings
-from cometbatch.records import GenerationParams, Role
+from cometbatch.records import GenerationParams, MaxTokensField, Role
 from cometbatch.wire import FORMATS
 
 MAX_PARTITION_ROWS = 8_192
@@ -98,6 +98,10 @@ KEYS: dict[str, dict[str, Key]] = {
         "top_p": Key(number(float, 0, 1), "the share of likely tokens that the model chooses from"),
         "stop": Key(kinds.STOP, "where an answer ends early"),
         "seed": Key(number(int, -INT64_MAX, INT64_MAX), "asks for the same choices each time; not every model can"),
+        "max_tokens_field": Key(
+            choice(*get_args(MaxTokensField)),
+            "the name by which a chat request sets that cap; auto is max_completion_tokens",
+        ),
         "extra": Key(EXTRA, "merged into the request's body as it is"),
     },
     "limits": {

@@ -22,7 +22,7 @@ from cometbatch.job.tree import Problems, WrongError, place
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
 from cometbatch.records import GenerationParams, Role
-from cometbatch.wire import FORMATS
+from cometbatch.wire import FORMATS, output_cap
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 
 MAX_MINUTES_FOR_A_ROW = 60
@@ -139,9 +139,11 @@ class _Reading:
             self._sections.refuse("prices.per_request", words)
 
     def _check_token_limit(self) -> None:
-        limit, cap = self._sections.given("limits").get("tokens_per_minute"), self._params().max_output_tokens
+        limit, params = self._sections.given("limits").get("tokens_per_minute"), self._params()
+        cap = output_cap(self._values["target"].get("format") or "chat", params)
         if limit is not None and cap is not None and limit * MAX_MINUTES_FOR_A_ROW < cap:
-            words = f"one answer of params.max_output_tokens ({cap}) would take more than an hour"
+            key = "params.max_output_tokens" if params.max_output_tokens is not None else "params.extra.max_tokens"
+            words = f"one answer of {key} ({cap}) would take more than an hour"
             self._sections.refuse("limits.tokens_per_minute", f"{words}: raise this or lower that")
 
     def _check_format(self, roles: Sequence[Role]) -> None:
@@ -150,6 +152,8 @@ class _Reading:
             self._sections.refuse("prompt", words)
         if words := wire.unsupported_params(self._params()):
             self._sections.refuse("params", words)
+        if self._params().max_tokens_field != "auto" and wire.name != "chat":
+            self._sections.refuse("params.max_tokens_field", "has a meaning only with target.format: chat")
 
     # --- the result ---
 

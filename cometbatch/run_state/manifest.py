@@ -72,6 +72,11 @@ class Manifest(Struct, frozen=True):
         return self.targets[0].prices
 
     @property
+    def token_cap(self) -> int | None:
+        """The most tokens that an answer of the first target was to have; None where there is no cap."""
+        return self.targets[0].target.max_output_tokens
+
+    @property
     def calls(self) -> int:
         """How many calls the run has: each row in each slice."""
         return self.input.rows * len(self.slices)

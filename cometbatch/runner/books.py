@@ -56,11 +56,26 @@ class Books:
         self._unwritten_cells: list[int] = []  # of the attempts that these records tell of
         self._left: list[int] = []  # ordinals of calls that get no outcome in this session
 
-    def reserve(self, call: OpenCall) -> bool:
-        """Set aside what the call's next attempt can cost, once; False where the budget has no room for it."""
-        if not call.is_reserved:
-            call.max_cost = self._bounds.max_cost(call.request)
-            call.is_reserved = self._budget is None or self._budget.reserve(call.max_cost or NOTHING)
+    @property
+    def largest_output_tokens(self) -> int:
+        """The most tokens of any answer so far."""
+        return self._bounds.largest_output_tokens
+
+    def reserve(self, call: OpenCall, in_flight: int) -> bool:
+        """Set aside what the call's next attempt can cost, once; False where the budget has no room for it yet.
+
+        A call that waits for something else is set aside anew where an answer has raised what attempts can cost.
+        """
+        if call.is_reserved and not self._bounds.are_raised:
+            return True
+        self._bounds.are_raised = False
+        budget = self._budget
+        if budget is not None and call.is_reserved:
+            budget.settle(call.max_cost or NOTHING, NOTHING)
+        call.max_cost = cost = self._bounds.max_cost(call.request)
+        call.is_reserved = budget is None or (
+            (cost is None or budget.admits(in_flight)) and budget.reserve(cost or NOTHING)
+        )
         return call.is_reserved
 
     def describe_budget(self, call: OpenCall) -> str:
@@ -83,6 +98,8 @@ class Books:
             booked = self._bounds.max_cost(request)
         if self._budget is not None:
             self._budget.settle(call.max_cost or NOTHING, booked or NOTHING)
+            if call.max_cost is not None and booked is not None:
+                self._budget.answered(call.max_cost, booked)
         call.is_reserved = False
         if self._limits.counts_tokens and usage.input_tokens is not None and usage.output_tokens is not None:
             self._limits.settle(call.charge, request.estimated_tokens, usage.input_tokens + usage.output_tokens)

@@ -213,7 +213,7 @@ class Sender:
 
         Infinite: until something in flight is answered.
         """
-        if not self._books.reserve(call):
+        if not self._books.reserve(call, len(self.in_flight)):
             self.blocked_by = "budget"
             if not self.in_flight:
                 words = self._books.describe_budget(call)

@@ -142,6 +142,11 @@ class Runner:
         """How many requests are being sent right now."""
         return len(self._sender.in_flight)
 
+    @property
+    def largest_output_tokens(self) -> int:
+        """The most tokens of any answer so far, those of earlier sessions included."""
+        return self._books.largest_output_tokens
+
     def waiting_for(self) -> str:
         """What keeps the next request back, in a few words for a person; "" where nothing does."""
         if wait := self._patience.describe_wait(_time()):

@@ -54,6 +54,8 @@ FAULT_KINDS = (
     FaultKind("425", "attempt", "too early: not now"),
     FaultKind("499", "attempt", "the gateway's own connection was given up"),
     FaultKind("days-429", "request", "429 with a Retry-After of a week"),
+    FaultKind("no-max-tokens", "job", "400: the model does not take max_tokens, but max_completion_tokens (chat)"),
+    FaultKind("no-max-completion-tokens", "job", "400: the model knows the token cap as max_tokens alone (chat)"),
     FaultKind("429", "attempt", "too many requests"),
     FaultKind("500", "attempt", "the service failed, with an empty error code"),
     FaultKind("502", "attempt", "bad gateway"),
@@ -79,6 +81,7 @@ FAULT_KINDS = (
     FaultKind("refusal", "request", "the model declines to answer"),
     FaultKind("tool-calls", "request", "a tool call in place of an answer"),
     FaultKind("no-usage", "request", "a whole answer (billed) without token counts"),
+    FaultKind("cap-ignored", "request", "a whole answer (billed) of many more tokens than the cap allows"),
     FaultKind("empty-candidates", "request", "gemini: a 200 without candidates; elsewhere: 500 empty_response"),
 )
 _STRIKES_IN_WORDS = {

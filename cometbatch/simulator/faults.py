@@ -54,6 +54,20 @@ REFUSALS: Mapping[str, Refusal] = MappingProxyType(
         "425": Refusal(425, "too early", routed=True, varies=True),
         "499": Refusal(499, "client closed request", routed=True, varies=True),
         "days-429": Refusal(429, "the quota of this week is used up", varies=True, retry_after_s=581_981),
+        "no-max-tokens": Refusal(
+            400,
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+            "'max_completion_tokens' instead.",
+            "unsupported_parameter",
+            "invalid_request_error",
+            routed=True,
+        ),
+        "no-max-completion-tokens": Refusal(
+            400,
+            "Unrecognized request argument supplied: max_completion_tokens",
+            type="invalid_request_error",
+            routed=True,
+        ),
         "429": Refusal(429, "too many requests, please try again later", varies=True),
         "500": Refusal(500, "upstream request failed", routed=True),
         "502": Refusal(502, "bad gateway", routed=True, varies=True),

@@ -22,7 +22,7 @@ from cometbatch.records import (
 )
 from cometbatch.wire import chat, gemini, messages, responses
 
-__all__ = ["FORMATS", "FormatName", "ModelRequest", "WireFormat", "format_for_path"]
+__all__ = ["FORMATS", "FormatName", "ModelRequest", "WireFormat", "format_for_path", "output_cap"]
 
 FormatName: TypeAlias = Literal["chat", "responses", "messages", "gemini"]
 
@@ -64,6 +64,13 @@ _BY_PATH: Mapping[str, WireFormat] = {
     responses.PATH: FORMATS[responses.NAME],
     messages.PATH: FORMATS[messages.NAME],
 }
+
+
+def output_cap(format_name: FormatName, params: GenerationParams) -> int | None:
+    """The cap on an answer in tokens, by whichever setting a request of this format gets it; None where it has none."""
+    if params.max_output_tokens is None and format_name == chat.NAME:
+        return chat.cap_in_extra(params)
+    return params.max_output_tokens
 
 
 def format_for_path(path: str) -> WireFormat | None:

@@ -37,8 +37,8 @@ _FINISH: Mapping[str, FinishReason] = {
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",  # the older word
 }
-# What the format writes itself, by its path in the body: the setting that it comes from. `max_tokens` is left to
-# `params.extra`, because older models know the cap by no other name (contract sheet, section 2).
+# What the format writes itself, by its path in the body: the setting that it comes from. `max_tokens` may stand in
+# `params.extra`, too, because older models know the cap by no other name (contract sheet, section 2).
 _WRITTEN: Mapping[str, str] = {
     "model": "target.model",
     "messages": "prompt",
@@ -61,9 +61,10 @@ _REFUSAL_WORDS: Final = "I can't help with that."
 
 def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
     """A function that builds requests with this model and these parameters. The same messages give the same bytes."""
+    cap_field = "max_tokens" if params.max_tokens_field == "max_tokens" else "max_completion_tokens"
     fixed = encoding.known(
         {
-            "max_completion_tokens": params.max_output_tokens,
+            cap_field: params.max_output_tokens,
             "temperature": params.temperature,
             "top_p": params.top_p,
             "stop": params.stop or None,
@@ -112,6 +113,11 @@ def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
     """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
     body = mapping(decode_json(response.body)) if is_success(response.status) else {}
     return _read_completion(body) or parse_error(response)
+
+
+def cap_in_extra(params: GenerationParams) -> int | None:
+    """The cap on the answer in tokens that `params.extra` sets by the older name; None where it sets none from 1."""
+    return count(params.extra.get("max_tokens")) or None
 
 
 def unsupported_params(params: GenerationParams) -> str | None:

@@ -6,6 +6,7 @@ from cometbatch.records import FinishReason
 from cometbatch.simulator import FAULTS, Fault
 from cometbatch.simulator.app import DRIP_PAUSE_S, DRIPS
 from cometbatch.simulator.behaviour import FAULT_KINDS
+from cometbatch.simulator.service import CAP_FIELDS
 from cometbatch.wire import FORMATS
 from tests.simulator.client import Client
 
@@ -51,8 +52,8 @@ SAID_OTHERWISE: dict[tuple[str, str], FinishReason] = {  # a format without that
     ("content-filter", "messages"): "refusal",
     ("refusal", "gemini"): "content_filter",
 }
-WHOLE = {"no-usage", "slow-body", "long-tail"}
-ELSEWHERE = {"reset", "cut-json", "html-200", "redirect", "empty-candidates"}
+WHOLE = {"no-usage", "slow-body", "long-tail", "cap-ignored"}
+ELSEWHERE = {"reset", "cut-json", "html-200", "redirect", "empty-candidates", *CAP_FIELDS}
 
 
 def struck_by(name: str) -> Client:
@@ -112,6 +113,27 @@ def test_no_usage_is_unknown_to_the_client_and_known_to_the_ledger(wire: str) ->
     completion = client.ask(wire=wire).completion
     assert (completion.text != "", completion.usage.input_tokens, completion.usage.output_tokens) == (True, None, None)
     assert client.ledger()["models"]["comet-sim-1"]["input_tokens"] > 0
+
+
+@every_format
+def test_an_ignored_cap_is_a_whole_answer_far_above_it(wire: str) -> None:
+    """The text is not cut at the cap, and client and ledger count the same tokens."""
+    client = struck_by("cap-ignored")
+    completion = client.ask(wire=wire, max_output_tokens=5).completion
+    assert (completion.finish_reason, completion.text.endswith(".")) == ("stop", True)
+    assert completion.usage.output_tokens == client.ledger()["models"]["comet-sim-1"]["output_tokens"] > 5_000
+
+
+@pytest.mark.parametrize("name", CAP_FIELDS)
+def test_a_name_of_the_cap_that_the_model_does_not_know_is_refused(name: str) -> None:
+    """In chat, and only where the request has that field; a prompt that quotes it is answered."""
+    client, word = struck_by(name), CAP_FIELDS[name].decode().strip('":')
+    extra = {"max_tokens": 9} if word == "max_tokens" else {}
+    refused = client.ask(max_output_tokens=None if extra else 9, extra=extra)
+    assert (refused.status, word in refused.error.message) == (400, True)
+    assert client.ask(max_output_tokens=9 if extra else None, extra={} if extra else {"max_tokens": 9}).status == 200
+    assert client.ask(f'What is {{"{word}": 9}}?').status == 200
+    assert client.ask(wire="messages", max_output_tokens=9).status == 200
 
 
 def test_empty_candidates_is_a_blocked_prompt_on_gemini_and_an_empty_response_elsewhere() -> None:
