@@ -154,7 +154,7 @@ class ScriptedService:
         )
 
 
-def read(came: ExchangeResult) -> tuple[Reply, Completion | ErrorDetail | None]:
+def read(came: ExchangeResult, _sent_bytes: int) -> tuple[Reply, Completion | ErrorDetail | None]:
     """What came, and what it says."""
     if isinstance(came, Exception):
         raise came

@@ -31,9 +31,9 @@ FormatName: TypeAlias = Literal["chat", "responses", "messages", "gemini"]
 class WireFormat(Struct, frozen=True):
     """The shape of requests and replies on one route.
 
-    Client half: `build_request(model, prompt)` and `parse_response(response)`; `request_builder(model, params)` gives a
-    function that builds many requests with the same parameters. Server half: `parse_request(request)` and
-    `build_response(model, completion)`. `unsupported_params(params)` and `unsupported_messages(roles)` return the
+    Client half: `build_request(model, prompt)` and `parse_response(response, sent_bytes)`; `request_builder(model,
+    params)` gives a function that builds many requests with the same parameters. Server half: `parse_request(request)`
+    and `build_response(model, completion)`. `unsupported_params(params)` and `unsupported_messages(roles)` return the
     reason why this format can't ask for something, as a sentence, or None.
     """
 
@@ -41,13 +41,17 @@ class WireFormat(Struct, frozen=True):
     request_builder: Callable[[str, GenerationParams], Callable[[Sequence[Message]], HttpRequest]]
     parse_request: Callable[[HttpRequest], ModelRequest | ErrorDetail]
     build_response: Callable[[str, Completion], HttpResponse]
-    parse_response: Callable[[HttpResponse], Completion | ErrorDetail]
+    response_parser: Callable[[HttpResponse, int | None], Completion | ErrorDetail]
     unsupported_params: Callable[[GenerationParams], str | None]
     unsupported_messages: Callable[[Sequence[Role]], str | None]
 
     def build_request(self, model: str, prompt: Prompt) -> HttpRequest:
         """The request for this prompt: the same bytes every time."""
         return self.request_builder(model, prompt.params)(prompt.messages)
+
+    def parse_response(self, response: HttpResponse, sent_bytes: int | None = None) -> Completion | ErrorDetail:
+        """What a reply says. `sent_bytes`: of the request's body, where that is known."""
+        return self.response_parser(response, sent_bytes)
 
 
 FORMATS: Mapping[str, WireFormat] = MappingProxyType(
@@ -57,7 +61,7 @@ FORMATS: Mapping[str, WireFormat] = MappingProxyType(
             request_builder=module.request_builder,
             parse_request=module.parse_request,
             build_response=module.build_response,
-            parse_response=module.parse_response,
+            response_parser=module.parse_response,
             unsupported_params=module.unsupported_params,
             unsupported_messages=module.unsupported_messages,
         )
