@@ -163,7 +163,7 @@ class RunSession(Struct, frozen=True):
             classify=functools.partial(classify, now=now),
             accept=accept_all,
             price=lambda _call, usage: meter.cost(usage),
-            max_cost=lambda _call, input_tokens, output_tokens: meter.max_cost(input_tokens, output_tokens),
+            max_cost=lambda _call, inputs, outputs, hour: meter.max_cost(inputs, outputs, writes_for_an_hour=hour),
             request_id=request_id_of,
             is_reached=self._is_reached,
         )
@@ -246,4 +246,10 @@ def _warnings(job: Job, manifest: Manifest) -> Iterator[str]:
 
 
 def _has_other_prices(job: Job, manifest: Manifest) -> bool:
-    return job.describe().get("prices") != manifest.job.get("prices")
+    """Whether the job says something else of prices than when the run began, in keys that are set."""
+    now, then = job.describe().get("prices"), manifest.job.get("prices")
+    return _set(now) != _set(then)
+
+
+def _set(prices: object) -> object:
+    return {key: value for key, value in prices.items() if value is not None} if isinstance(prices, dict) else prices

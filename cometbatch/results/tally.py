@@ -1,5 +1,6 @@
 """Totals over records. Guards: totals of two sets of calls add up to the total of both, whatever fields there are."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -7,13 +8,24 @@ from functools import reduce
 from typing import Any, Final
 
 from cometbatch.money.exact import EXACT
-from cometbatch.records import Answered, Failed, PossibleCharge, Record, RejectedAsk, Tally, Usage
+from cometbatch.records import (
+    CONTRADICTION,
+    LONG_INPUT_TOKENS,
+    Answered,
+    Failed,
+    PossibleCharge,
+    Record,
+    RejectedAsk,
+    Tally,
+    Usage,
+)
 from cometbatch.results.columns import int64s
 
 ROUNDED_TO_USD: Final = Decimal("0.000001")  # US dollars: services round the cost of an answer to about this
 ROUNDED_SHARE: Final = Decimal("0.001")  # share of a cost: or they round it to some digits
 
 _USAGE: Final = Usage.__struct_fields__
+_BY_WORD: Final = frozenset({"failures", "excluded"})  # fields of a tally that count by words
 
 
 def tally(records: Iterable[Record]) -> Tally:
@@ -43,6 +55,8 @@ def _answers(answered: list[Answered], billed: list[Failed]) -> dict[str, Any]:
     differing = [outcome for outcome in told if _differs(outcome)]
     counts = {name: int64s([getattr(usage, name) for usage in usages]) for name in _USAGE}
     inputs, outputs = counts["input_tokens"], counts["output_tokens"]
+    left_out = [outcome.completion.cost_excludes for outcome in answered if outcome.completion.cost_excludes]
+    excludes = [words.split(", ") for words in left_out if not words.startswith(CONTRADICTION)]
     succeeded = sum([outcome.status == "succeeded" for outcome in answered])
     return {
         "succeeded": succeeded,
@@ -56,6 +70,12 @@ def _answers(answered: list[Answered], billed: list[Failed]) -> dict[str, Any]:
         "differing": len(differing),
         "differing_reported_usd": _money(outcome.completion.reported_cost_usd for outcome in differing),
         "differing_cost_usd": _money(outcome.cost_usd for outcome in differing),
+        "excluding": len(excludes),
+        "excluded": dict(
+            Counter(itertools.chain.from_iterable({each.split("=")[0] for each in row} for row in excludes))
+        ),
+        "contradictory": len(left_out) - len(excludes),
+        "long_inputs": sum([number is not None and number > LONG_INPUT_TOKENS for number in inputs]),
         "largest_output_tokens": max(filter(None, outputs), default=0),
         "largest_input_above_bytes": max([outcome.input_above_bytes for outcome in answered], default=0),
     }
@@ -86,7 +106,7 @@ def _adder(name: str) -> Callable[[Any, Any], Any]:
         return max
     if name.endswith("_usd"):
         return EXACT.add
-    if name == "failures":
+    if name in _BY_WORD:
         return lambda left, right: dict(Counter(left) + Counter(right))
     return int.__add__
 
@@ -102,7 +122,7 @@ def _subtractor(name: str) -> Callable[[Any, Any], Any]:
         return lambda whole, _part: whole
     if name.endswith("_usd"):
         return EXACT.subtract
-    if name == "failures":
+    if name in _BY_WORD:
         return lambda whole, part: dict(Counter(whole) - Counter(part))
     return int.__sub__
 
