@@ -276,7 +276,9 @@ def test_the_jobs_prices_win_and_then_the_first_basis_that_applies(
     """The job's word first; in the catalog a price per request before prices per token."""
     found, warnings = book(settings, record(**pricing), record("other", input=1))
     given = (None if rate is None else Decimal(rate) for rate in rates)
-    fields: dict[str, Any] = dict(zip(("input", "output", "cache_read", "cache_write", "per_request"), given, strict=True))
+    fields: dict[str, Any] = dict(
+        zip(("input", "output", "cache_read", "cache_write", "per_request"), given, strict=True)
+    )
     assert found.rates == Rates(**fields, cache_write_1h=None if rates[0] is None else 2 * Decimal(rates[0]))
     assert found.source == source
     assert warnings == []
