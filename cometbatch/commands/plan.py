@@ -18,9 +18,9 @@ from cometbatch.input import table as source
 from cometbatch.input.files import Identity
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
-from cometbatch.money.exact import format_amount, format_rounded
+from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
-from cometbatch.records import CallRequest, Failed, GenerationParams, PriceBook
+from cometbatch.records import CallRequest, Failed, GenerationParams, PriceBook, Rates
 from cometbatch.run_state.manifest import refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.progress import Progress
@@ -139,9 +139,9 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         book, warnings = known.manifest.prices, []
         partition_rows, progress = known.manifest.partition_rows, known.progress
     check_budget(job, checked.target, book)
-    survey = _survey(checked, identity, partition_rows, progress)
+    survey = _survey(checked, identity, partition_rows, progress, book.rates)
     output_tokens = survey.requests * _output_tokens(checked.target.params)
-    cost = estimate_cost(survey.input_tokens, output_tokens, survey.requests, book.rates)
+    cost = _estimate(survey, _output_tokens(checked.target.params), book.rates)
     return RunPlan(
         job=job,
         input=identity,
@@ -217,16 +217,23 @@ def _simulated(job: Job) -> "httpx.AsyncBaseTransport":
 
 
 class _Survey(Struct):
-    """Sums over the requests of all rows that have no outcome yet. `input_tokens` is the estimate."""
+    """Sums over the requests of all rows that have no outcome yet. `input_tokens` is the estimate.
+
+    `long_requests`, `long_input_tokens`: of those whose input is above `prices.above.input_tokens`.
+    """
 
     requests: int = 0
     input_tokens: int = 0
+    long_requests: int = 0
+    long_input_tokens: int = 0
     unrenderable: int = 0
     first: CallRequest | None = None
     first_problem: str | None = None
 
 
-def _survey(checked: Checked, identity: Identity, partition_rows: int, progress: Progress) -> _Survey:
+def _survey(
+    checked: Checked, identity: Identity, partition_rows: int, progress: Progress, rates: Rates | None
+) -> _Survey:
     survey, maker = _Survey(), checked.row_maker()
     reserved = _output_tokens(checked.target.params)  # for the answer, in each request's estimate
     committed = set(progress.committed)
@@ -241,9 +248,24 @@ def _survey(checked: Checked, identity: Identity, partition_rows: int, progress:
                 survey.first_problem = survey.first_problem or f"row {row}: {made.failure.message}"
             else:
                 survey.requests += 1
-                survey.input_tokens += made.estimated_tokens - reserved
+                tokens = made.estimated_tokens - reserved
+                survey.input_tokens += tokens
+                if rates is not None and rates.above is not None and tokens > rates.above.input_tokens:
+                    survey.long_requests += 1
+                    survey.long_input_tokens += tokens
                 survey.first = survey.first or made
     return survey
+
+
+def _estimate(survey: _Survey, output_tokens: int, rates: Rates | None) -> Decimal | None:
+    """US dollars for all requests, those with much input at their own rates; `output_tokens`: of each answer."""
+    requests, tokens = survey.requests - survey.long_requests, survey.input_tokens - survey.long_input_tokens
+    cost = estimate_cost(tokens, requests * output_tokens, requests, rates)
+    if cost is None or rates is None or rates.above is None:
+        return cost
+    long_output = survey.long_requests * output_tokens
+    longer = estimate_cost(survey.long_input_tokens, long_output, survey.long_requests, rates.above.rates)
+    return None if longer is None else EXACT.add(cost, longer)
 
 
 def _output_tokens(params: GenerationParams) -> int:
