@@ -22,6 +22,18 @@ COST_DECIMALS = Decimal("1e-18")  # US dollars: the smallest step of the output 
 
 _WRITES: Final = ("cache_write_tokens", "cached_creation_tokens", "cache_creation_tokens")
 """Names of tokens written to a cache, among the parts of the input in OpenAI's formats: OpenAI's own comes first."""
+_ELSEWHERE: Final = frozenset(
+    {
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "cache_creation",
+        "prompt_cache_hit_tokens",
+        "cached_tokens",
+        "claude_cache_creation_5_m_tokens",
+        "claude_cache_creation_1_h_tokens",
+    }
+)
+"""Names that count cached input outside of OpenAI's own object. Most replies have none, and are read in less time."""
 _LIFETIMES: Final = (
     ("ephemeral_5m_input_tokens", "claude_cache_creation_5_m_tokens"),
     ("ephemeral_1h_input_tokens", "claude_cache_creation_1_h_tokens"),
@@ -95,19 +107,20 @@ def cache_counts(usage: Mapping[str, Any], details: str, *, details_first: bool 
     names, because a gateway writes 0 for what it does not know.
     """
     parts = mapping(usage.get(details))
+    if _ELSEWHERE.isdisjoint(usage):
+        read, is_read_clear = _first(parts.get("cached_tokens"))
+        written, is_write_clear = _first(*[parts[name] for name in _WRITES if name in parts])
+        return CacheCounts(read, written, None, is_read_clear and is_write_clear)
     own_read, own_write = usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")
-    reads = (parts.get("cached_tokens"), usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens"))
-    writes = [parts.get(name) for name in _WRITES] if parts else []
+    reads = [parts.get("cached_tokens"), usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens")]
+    writes = [parts[name] for name in _WRITES if name in parts]
     read, is_read_clear = _first(*reads, own_read) if details_first else _first(own_read, *reads)
     written, is_write_clear = _first(*writes, own_write) if details_first else _first(own_write, *writes)
-    split = mapping(usage.get("cache_creation"))
-    minutes, hour = (
-        usage.get(elsewhere) if (found := split.get(own)) is None else found for own, elsewhere in _LIFETIMES
-    )
+    minutes, hour = _lifetimes(usage)
     if minutes is None and hour is None:
         return CacheCounts(read, written, None, is_read_clear and is_write_clear)
-    together = total(*[count(each) for each in (minutes, hour) if each is not None])
     written_1h = None if hour is None else count(hour)
+    together = total(*[count(each) for each in (minutes, hour) if each is not None])
     if written is None or (together or 0) > written:
         written, is_write_clear = together, together is not None
     elif (written and together == 0) or (written_1h or 0) > written:  # not told apart, or the other can't be read
@@ -115,13 +128,22 @@ def cache_counts(usage: Mapping[str, Any], details: str, *, details_first: bool 
     return CacheCounts(read, written, None if written is None else written_1h, is_read_clear and is_write_clear)
 
 
+def _lifetimes(usage: Mapping[str, Any]) -> list[object]:
+    """What was written to be kept for five minutes and for an hour, as it came."""
+    split = mapping(usage.get("cache_creation"))
+    return [usage.get(elsewhere) if (own := split.get(name)) is None else own for name, elsewhere in _LIFETIMES]
+
+
 def _first(*values: object) -> tuple[int | None, bool]:
     """The first count above 0 of several names, else 0 if one says so; and whether all that are there can be read."""
-    found = [count(value) for value in values if value is not None]
-    for number in found:
-        if number:
-            return number, True
-    return (None, False) if None in found else (0 if found else None, True)
+    said, is_clear = None, True
+    for value in values:
+        if value is not None:
+            said = count(value)
+            if said:
+                return said, True
+            is_clear = is_clear and said is not None
+    return (said, True) if is_clear else (None, False)
 
 
 def consistent_usage(said: Counters, *, sent_bytes: int | None = None, has_text: bool = False) -> Usage | None:
@@ -146,6 +168,8 @@ def consistent_usage(said: Counters, *, sent_bytes: int | None = None, has_text:
 
 def _reading(said: Counters, sent_bytes: int | None) -> tuple[int | None, int | None] | None:
     """The likeliest reading of these counts; None where none fits their total. A total of 0 was not said."""
+    if (own := _own_reading(said)) is not None:
+        return own
     outputs = _outputs(said)
     if said.input is None:
         return None, outputs[0]
@@ -156,6 +180,21 @@ def _reading(said: Counters, sent_bytes: int | None) -> tuple[int | None, int | 
         fits = [(each, outputs[0]) for each in usual]
     bounded = [fit for fit in fits if fit[0] <= sent_bytes] if sent_bytes is not None and len(fits) > 1 else []
     return next(iter(bounded or fits), None)
+
+
+def _own_reading(said: Counters) -> _Reading | None:
+    """The format's own reading, where nothing speaks against it: as most replies are, so this is quick."""
+    prompt, output, reasoning = said.input, said.output, said.reasoning or 0
+    if prompt is None or output is None:
+        return None
+    cached = (said.cache_read or 0) + (said.cache_write or 0)
+    if (cached > prompt and not said.cache_beside) or (reasoning > output and not said.reasoning_beside):
+        return None
+    inputs = prompt + said.tool_use + (cached if said.cache_beside else 0)
+    outputs = output + (reasoning if said.reasoning_beside else 0)
+    if said.total:
+        return (inputs, outputs) if inputs + outputs == said.total else None
+    return None if said.cache_beside and 0 < cached <= prompt else (inputs, outputs)  # the cached part may lie inside
 
 
 def _outputs(said: Counters) -> list[int | None]:

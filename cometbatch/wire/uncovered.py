@@ -5,7 +5,7 @@ words are few and fixed, so that rows can be counted by them; only a tier's own 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from cometbatch.records import CONTRADICTION, Usage
@@ -28,21 +28,33 @@ _COUNTED: Final[Mapping[str, str]] = {
     "num_server_side_tools_used": TOOLS,
 }
 """Counters in the usage of other providers."""
-_TIERS: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
-    "service_tier": ("service_tier", frozenset({"default", "auto", "standard", "standard_only", "on_demand"})),
-    "serviceTier": ("service_tier", frozenset({"default", "auto", "standard", "unspecified"})),
-    "speed": ("speed", frozenset({"default", "standard", "normal"})),
-    "trafficType": ("traffic_type", frozenset({"on_demand", "traffic_type_unspecified"})),
+_TIERS: Final[Mapping[str, str]] = {
+    "service_tier": "service_tier",
+    "serviceTier": "service_tier",
+    "trafficType": "traffic_type",
+    "speed": "speed",
 }
-"""Keys that name a tier or speed, the word for each, and the values at which the usual prices hold."""
+"""Keys that name a tier or a speed: the word for each."""
+_USUAL: Final = frozenset(
+    {
+        "", "default", "auto", "standard", "standard_only", "normal", "on_demand", "unspecified",
+        "traffic_type_unspecified",
+    }
+)  # fmt: skip
+"""Tiers and speeds at which the usual prices hold."""
+_RARE: Final = frozenset({"server_tool_use", *_COUNTED, *_TIERS}) - {"service_tier"}
 _PLAIN: Final = re.compile(r"[\w.-]{1,40}", re.ASCII)
 
 
-def uncovered(body: Mapping[str, Any], usage: Mapping[str, Any], others: Iterable[str] = ()) -> str | None:
+def uncovered(body: Mapping[str, Any], usage: Mapping[str, Any], others: Sequence[str] = ()) -> str | None:
     """What was used beside tokens, or at other prices, with commas between; None where it is nothing.
 
     `others`: what the answer itself shows, as its format has it.
     """
+    if not others and _RARE.isdisjoint(usage) and "speed" not in body:
+        tier = usage.get("service_tier") or body.get("service_tier")
+        if tier is None or (isinstance(tier, str) and tier in _USUAL):  # as most replies are
+            return None
     found = dict.fromkeys(others)
     if served := mapping(usage.get("server_tool_use")):
         words = (_SERVED.get(name, TOOLS) for name, times in served.items() if count(times))
@@ -50,9 +62,9 @@ def uncovered(body: Mapping[str, Any], usage: Mapping[str, Any], others: Iterabl
     for name, word in _COUNTED.items():
         if name in usage and count(usage[name]):
             found[word] = None
-    for name, (word, usual) in _TIERS.items():
+    for name, word in _TIERS.items():
         said = usage.get(name) or body.get(name)
-        if said and isinstance(said, str) and said.lower() not in usual:
+        if isinstance(said, str) and said.lower() not in _USUAL:
             found[f"{word}={said if _PLAIN.fullmatch(said) else 'other'}"] = None
     return ", ".join(found) if found else None
 
@@ -63,7 +75,7 @@ def contradiction(usage: Mapping[str, Any]) -> str:
 
 
 def billed(
-    usage: Usage | None, body: Mapping[str, Any], counts: Mapping[str, Any], others: Iterable[str] = ()
+    usage: Usage | None, body: Mapping[str, Any], counts: Mapping[str, Any], others: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The fields of a completion that say what it took: its usage, and what its cost leaves out."""
     if usage is None:
