@@ -20,9 +20,9 @@ MAX_COUNT = 2**63 - 1  # tokens: the largest integer of the output column; a lar
 MAX_COST = 10**9  # US dollars of one answer, as the output column holds them; a cost from here on is unknown
 COST_DECIMALS = Decimal("1e-18")  # US dollars: the smallest step of the output column; costs are rounded to it
 
-_WRITES: Final = ("cache_write_tokens", "cached_creation_tokens", "cache_creation_tokens")
+WRITES: Final = ("cache_write_tokens", "cached_creation_tokens", "cache_creation_tokens")
 """Names of tokens written to a cache, among the parts of the input in OpenAI's formats: OpenAI's own comes first."""
-_ELSEWHERE: Final = frozenset(
+ELSEWHERE: Final = frozenset(
     {
         "cache_read_input_tokens",
         "cache_creation_input_tokens",
@@ -34,7 +34,7 @@ _ELSEWHERE: Final = frozenset(
     }
 )
 """Names that count cached input outside of OpenAI's own object. Most replies have none, and are read in less time."""
-_LIFETIMES: Final = (
+LIFETIMES: Final = (
     ("ephemeral_5m_input_tokens", "claude_cache_creation_5_m_tokens"),
     ("ephemeral_1h_input_tokens", "claude_cache_creation_1_h_tokens"),
 )
@@ -107,13 +107,13 @@ def cache_counts(usage: Mapping[str, Any], details: str, *, details_first: bool 
     names, because a gateway writes 0 for what it does not know.
     """
     parts = mapping(usage.get(details))
-    if _ELSEWHERE.isdisjoint(usage):
+    if ELSEWHERE.isdisjoint(usage):
         read, is_read_clear = _first(parts.get("cached_tokens"))
-        written, is_write_clear = _first(*[parts[name] for name in _WRITES if name in parts])
+        written, is_write_clear = _first(*[parts[name] for name in WRITES if name in parts])
         return CacheCounts(read, written, None, is_read_clear and is_write_clear)
     own_read, own_write = usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")
     reads = [parts.get("cached_tokens"), usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens")]
-    writes = [parts[name] for name in _WRITES if name in parts]
+    writes = [parts[name] for name in WRITES if name in parts]
     read, is_read_clear = _first(*reads, own_read) if details_first else _first(own_read, *reads)
     written, is_write_clear = _first(*writes, own_write) if details_first else _first(own_write, *writes)
     minutes, hour = _lifetimes(usage)
@@ -131,7 +131,7 @@ def cache_counts(usage: Mapping[str, Any], details: str, *, details_first: bool 
 def _lifetimes(usage: Mapping[str, Any]) -> list[object]:
     """What was written to be kept for five minutes and for an hour, as it came."""
     split = mapping(usage.get("cache_creation"))
-    return [usage.get(elsewhere) if (own := split.get(name)) is None else own for name, elsewhere in _LIFETIMES]
+    return [usage.get(elsewhere) if (own := split.get(name)) is None else own for name, elsewhere in LIFETIMES]
 
 
 def _first(*values: object) -> tuple[int | None, bool]:

@@ -34,7 +34,7 @@ _TEXT_PARTS: Final = frozenset({"input_text", "output_text", "text"})
 _INCOMPLETE: Mapping[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _INCOMPLETE_WORD: Mapping[FinishReason, str] = {reason: word for word, reason in _INCOMPLETE.items()}
 # Types of output items by which the service bills more than tokens: the word for each.
-_SERVED: Mapping[str, str] = {
+SERVED: Mapping[str, str] = {
     "web_search_call": SEARCH,
     "file_search_call": "file_search",
     "code_interpreter_call": "code_interpreter",
@@ -278,7 +278,7 @@ def _ending(
 
 def _served(items: list[dict[str, Any]]) -> list[str]:
     kinds = [item.get("type") for item in items]
-    return [_SERVED[kind] for kind in kinds if isinstance(kind, str) and kind in _SERVED]
+    return [SERVED[kind] for kind in kinds if isinstance(kind, str) and kind in SERVED]
 
 
 def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Usage | None:

@@ -16,19 +16,19 @@ KEPT_CHARACTERS: Final = 1_000  # of token counts that contradict each other, as
 
 SEARCH: Final = "web_search"
 TOOLS: Final = "server_tools"  # tools that the service ran, and that have no word here
-_SERVED: Final[Mapping[str, str | None]] = {
+SERVED: Final[Mapping[str, str | None]] = {
     "web_search_requests": SEARCH,
     "web_fetch_requests": None,  # billed by tokens alone
     "code_execution_requests": "code_execution",
 }
 """Counters in Anthropic's `server_tool_use`: the word for each; None where nothing but tokens is billed."""
-_COUNTED: Final[Mapping[str, str]] = {
+COUNTED: Final[Mapping[str, str]] = {
     "num_search_queries": SEARCH,
     "num_sources_used": SEARCH,
     "num_server_side_tools_used": TOOLS,
 }
 """Counters in the usage of other providers."""
-_TIERS: Final[Mapping[str, str]] = {
+TIERS: Final[Mapping[str, str]] = {
     "service_tier": "service_tier",
     "serviceTier": "service_tier",
     "trafficType": "traffic_type",
@@ -42,7 +42,7 @@ _USUAL: Final = frozenset(
     }
 )  # fmt: skip
 """Tiers and speeds at which the usual prices hold."""
-_RARE: Final = frozenset({"server_tool_use", *_COUNTED, *_TIERS}) - {"service_tier"}
+_RARE: Final = frozenset({"server_tool_use", *COUNTED, *TIERS}) - {"service_tier"}
 _PLAIN: Final = re.compile(r"[\w.-]{1,40}", re.ASCII)
 
 
@@ -57,12 +57,12 @@ def uncovered(body: Mapping[str, Any], usage: Mapping[str, Any], others: Sequenc
             return None
     found = dict.fromkeys(others)
     if served := mapping(usage.get("server_tool_use")):
-        words = (_SERVED.get(name, TOOLS) for name, times in served.items() if count(times))
+        words = (SERVED.get(name, TOOLS) for name, times in served.items() if count(times))
         found |= {word: None for word in words if word is not None}
-    for name, word in _COUNTED.items():
+    for name, word in COUNTED.items():
         if name in usage and count(usage[name]):
             found[word] = None
-    for name, word in _TIERS.items():
+    for name, word in TIERS.items():
         said = usage.get(name) or body.get(name)
         if isinstance(said, str) and said.lower() not in _USUAL:
             found[f"{word}={said if _PLAIN.fullmatch(said) else 'other'}"] = None
