@@ -88,8 +88,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 @click.option(
     "--set-aside",
     multiple=True,
-    metavar="JOURNAL",
-    help="Count the damaged lines of this journal as charges, and send their rows again; repeatable.",
+    metavar="FILE",
+    help="Go on without what this damaged or lost file of the run knew, and count that as charges; repeatable.",
 )
 @click.option("--quiet", is_flag=True, help="Show no progress line.")
 def run(
@@ -113,7 +113,7 @@ def run(
         summary = cometbatch.run(job, fresh=fresh, retry=kinds, set_aside=set_aside, progress=False if quiet else None)
     except cometbatch.RunStoppedError as stopped:
         _report(stopped.summary, as_json=as_json, warn=False)
-        _say(f"{stopped}\n{_way_on(stopped)}")
+        _say(f"{stopped}\n{_resume_advice(stopped)}")
         sys.exit(stopped.exit_code)
     _report(summary, as_json=as_json, warn=not summary.had_work)  # a session with work says them at its start
     sys.exit(ALL_SUCCEEDED if summary.all_succeeded else SOME_ROWS_FAILED)
@@ -285,7 +285,7 @@ def _json(said: dict[str, Any]) -> bytes:
     return json.dumps(said, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
-def _way_on(stopped: "cometbatch.RunStoppedError") -> str:
+def _resume_advice(stopped: "cometbatch.RunStoppedError") -> str:
     """Where the run stopped and the command that resumes it, after a correction where it would stop again without."""
     summary = stopped.summary
     place = f"stopped at {summary.tally.calls:,} of {summary.rows:,} {'row' if summary.rows == 1 else 'rows'}"

@@ -5,6 +5,7 @@ do, because outcomes are made and written once a row and a Struct is several tim
 a row holds nothing that could hold it in turn, so the garbage collector need not look at it (`gc=False`).
 """
 
+import re
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, Literal, Self, TypeAlias
@@ -31,6 +32,9 @@ FailureKind: TypeAlias = Literal[
 ]
 TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large"]
 Problem: TypeAlias = Literal["error", "redirect", "not_json", "html", "not_understood", "failed_generation"]
+
+KEY_SHAPE: Final = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}")
+"""What an API key looks like within a text (contract sheet, section 1). No text that is kept or shown has one."""
 
 
 class TextPart(Struct, frozen=True, gc=False):
@@ -261,12 +265,12 @@ Verdict: TypeAlias = Acceptance | Refusal
 
 
 AnsweredStatus: TypeAlias = Literal["succeeded", "incomplete"]
-ChargeReason: TypeAlias = Literal["no_answer", "no_token_counts", "in_flight", "duplicate", "damaged"]
+ChargeReason: TypeAlias = Literal["no_answer", "in_flight", "duplicate", "damaged"]
 """Why money may have been spent without an outcome to show for it.
 
-no_answer: an attempt ended without an answer that can be read, after its request had left; no_token_counts: an answer
-came that does not say how much it used; in_flight: the process ended while the request was on its way; duplicate: the
-call had an outcome already; damaged: a line of a journal can't be read any more.
+no_answer: an attempt ended without an answer that can be read, after its request had left; in_flight: the process ended
+while the request was on its way; duplicate: the call had an outcome already; damaged: a file of the run can't be read
+any more.
 """
 
 
@@ -276,6 +280,8 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     `status` is succeeded for a whole answer; incomplete for one that was billed, but is cut short, blocked, refused or
     empty. `attempts`, `cost_usd` and the usage of `completion` are sums over its `asks`.
     `input_above_bytes`: by how many tokens the input that was billed exceeds the bytes that were sent; 0 is usual.
+    `answered_attempts`: of each ask, which attempt was answered. `max_cost_usd`: where the cost is unknown, US dollars
+    that the asks came to at most, which is a possible charge; None is unknown, too.
     """
 
     ordinal: int
@@ -291,6 +297,8 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     cost_usd: Decimal | None
     asks: int = 1
     input_above_bytes: int = 0
+    answered_attempts: tuple[int, ...] = (1,)
+    max_cost_usd: Decimal | None = None
 
 
 class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", tag_field="record"):
@@ -298,6 +306,7 @@ class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", ta
 
     `attempts` is 0 and `latency_s`, `request_hash` are None where nothing was sent. `usage` and `cost_usd` are sums
     over the asks that were rejected before the last one failed; where there were none, nothing is known of either.
+    `answered_attempts` and `max_cost_usd`: as of an answer, of these asks.
     """
 
     ordinal: int
@@ -310,12 +319,15 @@ class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", ta
     asks: int = 1
     usage: Usage = Usage()
     cost_usd: Decimal | None = None
+    answered_attempts: tuple[int, ...] = ()
+    max_cost_usd: Decimal | None = None
 
 
 class RejectedAsk(Struct, frozen=True, gc=False, omit_defaults=True, tag="ask", tag_field="record"):
     """An ask whose answer was paid for and not accepted, so that the call is asked again.
 
-    It counts by itself only where its call has no outcome: an outcome's sums include it.
+    It counts by itself only where its call has no outcome: an outcome's sums include it. `max_cost_usd`: as of an
+    answer.
     """
 
     ordinal: int
@@ -325,6 +337,7 @@ class RejectedAsk(Struct, frozen=True, gc=False, omit_defaults=True, tag="ask", 
     usage: Usage
     cost_usd: Decimal | None
     target: int = 0
+    max_cost_usd: Decimal | None = None
 
 
 class PossibleCharge(Struct, frozen=True, gc=False, omit_defaults=True, tag="possible_charge", tag_field="record"):
@@ -402,7 +415,7 @@ LONG_INPUT_TOKENS: Final = 200_000
 
 
 class Tally(Struct, frozen=True):
-    """Counts and sums over records; `results.tally` adds two of different calls up to the tally of all of them.
+    """Counts and sums over records; `results.tallies` adds two of different calls up to the tally of all of them.
 
     `charges` are possible charges beyond `cost_usd`; `charges_usd` is what those with a known bound can have come to at
     most, `charges_unknown` counts the others, and `charges_in_flight` those whose request was on its way when a process

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cometbatch import cli, job
-from cometbatch.control import retry_table as retry
-from cometbatch.results import columns as output
+from cometbatch.control import retry_table
+from cometbatch.results import columns
 from tests.benchmarks import compare, model, report
 
 ROOT = Path(__file__).parent.parent
@@ -23,8 +23,8 @@ def tables() -> dict[str, str]:
     bars = ((each.case, each.bar, each.found, "yes" if each.is_met else "no") for each in report.verdicts(records))
     return {
         "job_keys": table(("key", "takes", "default", "meaning"), keys),
-        "columns": output.columns_markdown(),
-        "retry": retry.retry_table_markdown(),
+        "columns": columns.columns_markdown(),
+        "retry": retry_table.retry_table_markdown(),
         "exit_codes": table(("exit code", "meaning"), codes),
         "bars": table(("case", "bar", "measured", "met"), bars),
         "model": model.markdown(),

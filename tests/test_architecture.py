@@ -157,6 +157,15 @@ def test_no_import_hides_in_a_function(module: str) -> None:
             assert names <= LOADED_LATE, f"{module}.{node.name}"
 
 
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_module_goes_by_a_second_name(module: str) -> None:
+    """Who searches for a module's name finds all its users: where it would clash, one of them is renamed."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            renamed = [each for each in node.names if each.asname not in (None, each.name)]
+            assert not {f"{node.module}.{each.name}" for each in renamed} & MODULES.keys()
+
+
 def test_no_module_is_a_drawer_for_odds_and_ends() -> None:
     """A helper lives with its owner."""
     assert not {path.stem for path in MODULES.values()} & {"utils", "helpers", "common", "base", "misc"}

@@ -464,7 +464,7 @@ def test_a_terminal_that_is_gone_is_no_reason_to_fail(writes: int) -> None:
     """Whichever drawing it is that fails, the run never hears of it."""
     progress = Progress(2, Tally(), on=True, stream=BrokenTerminal(writes))
     progress.say("hello")
-    progress.pushed_back(1.5)
+    progress.asked_to_slow_down(1.5)
     progress.recorded([succeeded(Decimal("0.1"))], 1)
     progress.close()
 
@@ -567,7 +567,7 @@ def test_quiet_means_quiet() -> None:
     progress = Progress(2, Tally(), on=False, stream=stream)
     progress.recorded([succeeded(None)], 1)
     progress.redraw(1, "rate limit")
-    progress.pushed_back(1)
+    progress.asked_to_slow_down(1)
     assert stream.getvalue() == ""
     progress.say("Stopping.")
     progress.close()

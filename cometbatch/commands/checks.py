@@ -7,12 +7,11 @@ from cometbatch.commands.connection import simulator_behaviour
 from cometbatch.commands.row_maker import row_maker
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.errors import UsageError
-from cometbatch.input import table as source
-from cometbatch.input.table import Source
+from cometbatch.input.table import Source, open_source
 from cometbatch.job import Job, Target
 from cometbatch.prompt.template import PromptTemplate
 from cometbatch.records import PriceBook
-from cometbatch.results import columns as output
+from cometbatch.results import columns
 from cometbatch.runner.row_maker import RowMaker
 from cometbatch.service.catalog import CatalogProblem
 from cometbatch.transport.key import holds_key
@@ -37,7 +36,7 @@ def check(job: Job) -> Checked:
     refuse_key(job)
     if job.target.is_simulator:
         simulator_behaviour(job)
-    opened = source.open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
+    opened = open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
     (target,) = job.targets()
     template = job.prompt_template_for(target, opened.columns)
     if job.input.id is not None and job.input.id not in opened.columns:
@@ -63,7 +62,7 @@ def refuse_clashes(checked: Checked) -> None:
     adds are not held against it.
     """
     job = checked.job
-    if clashes := output.clashes(checked.source.columns, job.output.prefix):
+    if clashes := columns.clashes(checked.source.columns, job.output.prefix):
         raise UsageError(
             f"{job.input.path}: the input has columns named like the output's: {', '.join(clashes)}. "
             "Set output.prefix (for example to out_) to tell them apart."

@@ -14,8 +14,8 @@ from msgspec import Struct
 from cometbatch.commands.checks import Checked, check, check_budget, refuse_clashes
 from cometbatch.commands.connection import NO_KEY, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.errors import UsageError
-from cometbatch.input import table as source
 from cometbatch.input.files import Identity
+from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
@@ -39,8 +39,8 @@ class RunPlan(Struct, frozen=True):
     `first_request` is that of the first row without an outcome, without the key; None where no row is left or none can
     be rendered. Token counts are the documented estimate (contract sheet, section 8.3): a quarter of the characters
     in, `max_output_tokens` out. `cost_usd` is in US dollars at list price and a ceiling under that estimate; None where
-    there is no price. `done` counts the rows that have outcomes already; the estimates are for the others. `way` says
-    how requests get to the service.
+    there is no price. `done` counts the rows that have outcomes already; the estimates are for the others. `connection`
+    says how requests get to the service.
     """
 
     job: Job
@@ -55,7 +55,7 @@ class RunPlan(Struct, frozen=True):
     likely_cost_usd: Decimal | None
     prices: PriceBook
     done: int
-    way: str
+    connection: str
     warnings: tuple[str, ...] = ()
 
     @property
@@ -68,7 +68,7 @@ class RunPlan(Struct, frozen=True):
         return {
             "input": msgspec.to_builtins(self.input),
             "output": str(self.job.output.path),
-            "way": self.way,
+            "way": self.connection,
             "rows": self.rows,
             "done": self.done,
             "partition_rows": self.partition_rows,
@@ -88,7 +88,7 @@ class RunPlan(Struct, frozen=True):
         lines = [
             f"input: {self.job.input.path} ({self.rows:,} rows, {len(self.input.columns)} columns)",
             f"output: {self.job.output.path}",
-            f"connection: {self.way}",
+            f"connection: {self.connection}",
             *self._state(),
             "first request:",
             *_indented(self.first_request),
@@ -155,7 +155,7 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         likely_cost_usd=likely_cost(cost, book),
         prices=book,
         done=progress.calls,
-        way=connection,
+        connection=connection,
         warnings=(*checked.source.warnings, *warnings, *_missing_key(job)),
     )
 
@@ -201,7 +201,7 @@ async def _prices(checked: Checked, http: "httpx.AsyncBaseTransport | None") -> 
     if job.target.is_simulator:
         base_url = "http://127.0.0.1"
         http = http or _simulated(job)
-    transport = Transport(base_url, NO_KEY, timeout_s=job.limits.timeout_s, http=http, trust=tls_settings(job))
+    transport = Transport(base_url, NO_KEY, timeout_s=job.limits.timeout_s, http=http, tls=tls_settings(job))
     try:
         return await find_prices(checked.target.model, job.prices, transport)
     finally:
@@ -237,8 +237,8 @@ def _survey(
     survey, maker = _Survey(), checked.row_maker()
     reserved = _output_tokens(checked.target.params)  # for the answer, in each request's estimate
     committed = set(progress.committed)
-    partitions = [each for each in source.partitions(identity.rows, partition_rows) if each.index not in committed]
-    for partition, table in zip(partitions, checked.source.tables(identity, partitions), strict=True):
+    missing = [each for each in partitions(identity.rows, partition_rows) if each.index not in committed]
+    for partition, table in zip(missing, checked.source.tables(identity, missing), strict=True):
         for row, values in enumerate(row_values(table, maker.columns), partition.first_row):
             if row in progress.recorded:
                 continue

@@ -77,7 +77,7 @@ class Progress:
         """Count one more attempt."""
         self.retries += 1
 
-    def pushed_back(self, wait_s: float) -> None:
+    def asked_to_slow_down(self, wait_s: float) -> None:
         """Count that the service asks to slow down. `wait_s`: seconds that all rows wait; 0: the rate falls instead."""
         self.pushbacks += 1
         if wait_s and not self._bar.disable:

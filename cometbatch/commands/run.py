@@ -12,13 +12,13 @@ import msgspec
 from cometbatch.commands.checks import Checked, check, check_budget, refuse_clashes
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
-from cometbatch.commands.session import RunSession, Turn, in_thread, summary_of
-from cometbatch.engines import event_loop as loop
+from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
+from cometbatch.engines import event_loop
 from cometbatch.errors import UsageError
 from cometbatch.input.files import Identity
 from cometbatch.job import Job
-from cometbatch.results import columns as output
-from cometbatch.results import parts
+from cometbatch.results import columns, parts
+from cometbatch.results.retry_words import RetryWords, read_words
 from cometbatch.results.summary import RunSummary
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
@@ -50,9 +50,9 @@ def run(
     """Run a job, or resume one that was interrupted, to its last row.
 
     `fresh` deletes an earlier run of the same output. `retry` names kinds of rows (`failed`, `incomplete`, an error
-    kind or a finish reason) that are to be answered again; every other row stays as it is. `set_aside` names damaged
-    journals whose lost lines are to count as charges. `progress` forces the progress line on or off (by default it
-    follows the terminal). `http` replaces the network: any httpx transport will do.
+    kind or a finish reason) that are to be answered again; every other row stays as it is. `set_aside` names damaged or
+    lost files of the run whose losses are to count as charges. `progress` forces the progress line on or off (by
+    default it follows the terminal). `http` replaces the network: any httpx transport will do.
 
     Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
     process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be resumed.
@@ -60,7 +60,7 @@ def run(
     with contextlib.suppress(RuntimeError):
         asyncio.get_running_loop()
         raise UsageError("An event loop is running here (a notebook?): use `await cometbatch.run_async(job)`.")
-    return loop.run(run_async(job, fresh=fresh, retry=retry, set_aside=set_aside, progress=progress, http=http))
+    return event_loop.run(run_async(job, fresh=fresh, retry=retry, set_aside=set_aside, progress=progress, http=http))
 
 
 async def run_async(
@@ -73,7 +73,7 @@ async def run_async(
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already."""
-    words = _retry_words(retry, fresh=fresh)
+    again = _retry_words(retry, fresh=fresh)
     checked = check(job)
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     identity: Identity | None = None
@@ -83,16 +83,16 @@ async def run_async(
     with _locked(directory):
         files = directory.lock.thread()
         found = None if fresh else await in_thread(files, find, directory, job.output.path, set_aside)
-        turn = Turn(checked, directory, files, http)
+        start = SessionStart(checked, directory, files, http)
         if found is not None and found.is_begun:
             await in_thread(files, _refuse_drift, found, checked)
-            return await _resume(turn, found, words, progress)
-        asked = 0 if words else None  # there is nothing that could match
-        return await _start(turn, found, identity, asked, fresh=fresh, progress=progress)
+            return await _resume(start, found, again, progress)
+        asked = 0 if again.words else None  # there is nothing that could match
+        return await _start(start, found, identity, asked, fresh=fresh, progress=progress)
 
 
 async def _start(
-    turn: Turn,
+    start: SessionStart,
     found: Run | None,
     identity: Identity | None,
     asked: int | None,
@@ -101,13 +101,13 @@ async def _start(
     progress: bool | None,
 ) -> RunSummary:
     """A new run, also where an earlier one recorded no outcome: prices and partitions are as the job has them now."""
-    checked = turn.checked
-    _check_start(checked, turn.directory, fresh=fresh, http=turn.http)
-    measured = await in_thread(turn.files, checked.source.check) if identity is None else identity
-    async with _connected(checked.job, turn.http) as transport:
-        manifest = await _new_manifest(turn, found, measured, transport, fresh=fresh)
-        run = await in_thread(turn.files, _begin, turn.directory, checked.job, found, manifest)
-        return await RunSession(turn, run, transport, asked).carry_out(progress)
+    checked = start.checked
+    _check_start(checked, start.directory, fresh=fresh, http=start.http)
+    measured = await in_thread(start.files, checked.source.check) if identity is None else identity
+    async with _connected(checked.job, start.http) as transport:
+        manifest = await _new_manifest(start, found, measured, transport, fresh=fresh)
+        run = await in_thread(start.files, _begin, start.directory, checked.job, found, manifest)
+        return await RunSession(start, run, transport, asked).carry_out(progress)
 
 
 def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manifest) -> Run:
@@ -122,27 +122,27 @@ def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manif
     return Run(directory, manifest, look(directory, manifest), job.output.path)
 
 
-async def _resume(turn: Turn, found: Run, words: frozenset[str], progress: bool | None) -> RunSummary:
-    """A run that has outcomes: the calls that are missing, and those that match `words`."""
+async def _resume(start: SessionStart, found: Run, again: RetryWords, progress: bool | None) -> RunSummary:
+    """A run that has outcomes: the calls that are missing, and those that match `again`."""
     found.refuse_foreign()
-    matching = await in_thread(turn.files, reopen.find, found, words) if words else Matching()
-    asked = matching.calls if words else None
+    matching = await in_thread(start.files, reopen.find, found, again) if again.words else Matching()
+    asked = matching.calls if again.words else None
     if found.is_finished and not matching.partitions:
-        await in_thread(turn.files, remove_leftovers, found)
-        return summary_of(turn.checked.job, found, finished=True, had_work=False, reopened=asked)
-    turn.directory.create()  # ways to copy a run leave out folders with nothing in them
-    async with _connected(turn.checked.job, turn.http) as transport:
-        run = await in_thread(turn.files, _next_session, found, words, matching)
-        run = await _priced(turn.checked, run, transport)
-        return await RunSession(turn, run, transport, asked).carry_out(progress)
+        await in_thread(start.files, remove_leftovers, found)
+        return summary_of(start.checked.job, found, finished=True, had_work=False, reopened=asked)
+    start.directory.create()  # ways to copy a run leave out folders with nothing in them
+    async with _connected(start.checked.job, start.http) as transport:
+        run = await in_thread(start.files, _next_session, found, again, matching)
+        run = await _priced(start.checked, run, transport)
+        return await RunSession(start, run, transport, asked).carry_out(progress)
 
 
-def _next_session(found: Run, words: frozenset[str], matching: Matching) -> Run:
+def _next_session(found: Run, again: RetryWords, matching: Matching) -> Run:
     """Count what earlier sessions left, then reset what is to be answered again."""
     run = next_session(found, _who())
     if not matching.partitions:
         return run
-    reopen.take_back(run, words, matching)
+    reopen.take_back(run, again, matching)
     return run.looked_at_again()
 
 
@@ -153,11 +153,11 @@ def _who() -> Who:
 # -- before the first request ------------------------------------------------------------------------------------
 
 
-def _retry_words(retry: str | Iterable[str], *, fresh: bool) -> frozenset[str]:
-    words = reopen.read_words(retry) if retry else frozenset[str]()
-    if words and fresh:
+def _retry_words(retry: str | Iterable[str], *, fresh: bool) -> RetryWords:
+    again = read_words(retry) if retry else RetryWords()
+    if again.words and fresh:
         raise UsageError("--retry and --fresh exclude each other: a fresh start leaves nothing to answer again.")
-    return words
+    return again
 
 
 def _check_start(
@@ -208,13 +208,13 @@ def _replaces(job: Job, directory: RunDirectory) -> str | None:
 
 
 async def _new_manifest(
-    turn: Turn, found: Run | None, identity: Identity, transport: Transport, *, fresh: bool
+    start: SessionStart, found: Run | None, identity: Identity, transport: Transport, *, fresh: bool
 ) -> Manifest:
     """What the run will be. Whatever can be refused is refused here, before anything is written."""
-    job, target = turn.checked.job, turn.checked.target
+    job, target = start.checked.job, start.checked.target
     book, warnings = await find_prices(target.model, job.prices, transport)
     check_budget(job, target, book)
-    replaces = parts.file_stamp(job.output.path) if fresh else _replaces(job, turn.directory)
+    replaces = parts.file_stamp(job.output.path) if fresh else _replaces(job, start.directory)
     return Manifest(
         version=MANIFEST_VERSION,
         cometbatch=VERSION,
@@ -223,10 +223,10 @@ async def _new_manifest(
         fingerprint=job.fingerprint(),
         input=identity,
         partition_rows=job.output.partition_rows or suggest_partition_rows(identity, target.params.max_output_tokens),
-        columns=tuple(column.name for column in output.COLUMNS),
+        columns=tuple(column.name for column in columns.COLUMNS),
         targets=(PricedTarget(target, book),),
         job=job.describe(),
-        warnings=(*turn.checked.source.warnings, *warnings),
+        warnings=(*start.checked.source.warnings, *warnings),
         replaces=None if job.output.is_dataset else replaces,
     )
 
@@ -255,7 +255,7 @@ async def _connected(job: Job, http: "httpx.AsyncBaseTransport | None") -> Async
             base_url = "http://127.0.0.1"
             if http is None:
                 base_url = stack.enter_context(SimulatorProcess.start(simulator_behaviour(job))).base_url
-        transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http, trust=tls_settings(job))
+        transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http, tls=tls_settings(job))
         try:
             yield transport
         finally:

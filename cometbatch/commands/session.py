@@ -23,10 +23,8 @@ from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.errors import InputError, InputLostError
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
-from cometbatch.money import prices as pricing
-from cometbatch.results import columns as output
-from cometbatch.results import parts
-from cometbatch.results import tally as tallies
+from cometbatch.money.prices import meter
+from cometbatch.results import columns, parts, tallies
 from cometbatch.results.summary import (
     BudgetReachedError,
     HungUpRunError,
@@ -61,7 +59,7 @@ STOPPED = {
 }
 
 
-class Turn(Struct, frozen=True):
+class SessionStart(Struct, frozen=True):
     """What a session has from its start: job, run directory, a thread for files. `http` replaces the network."""
 
     checked: Checked
@@ -86,15 +84,15 @@ async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *a
 class RunSession(Struct, frozen=True):
     """The work of one process on a run, from what earlier ones left to the result. `reopened`: calls that it resets."""
 
-    turn: Turn
+    start: SessionStart
     run: Run
     transport: Transport
     reopened: int | None = None
 
     async def carry_out(self, progress: bool | None) -> RunSummary:
         """Bring the missing calls to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
-        run, job = self.run, self.turn.checked.job
-        check_budget(job, self.turn.checked.target, run.manifest.prices)
+        run, job = self.run, self.start.checked.job
+        check_budget(job, self.start.checked.target, run.manifest.prices)
         started = time.monotonic()
         run.directory.lock.sign()
         shown = Progress(run.rows, run.progress.tally, on=progress)
@@ -104,9 +102,9 @@ class RunSession(Struct, frozen=True):
             stop = await self._run_calls(shown)
         finally:
             shown.close()
-        ended = await in_thread(self.turn.files, run.looked_at_again)
+        ended = await in_thread(self.start.files, run.looked_at_again)
         if stop is None:
-            await in_thread(self.turn.files, _publish, ended, self.turn.checked)
+            await in_thread(self.start.files, _publish, ended, self.start.checked)
         summary = summary_of(
             job,
             ended,
@@ -124,7 +122,7 @@ class RunSession(Struct, frozen=True):
         return summary
 
     async def _run_calls(self, shown: Progress) -> Stop | None:
-        run, checked = self.run, self.turn.checked
+        run, checked = self.run, self.start.checked
         slots, session = checked.job.limits.concurrency, run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
         maker = checked.row_maker()
@@ -155,15 +153,15 @@ class RunSession(Struct, frozen=True):
                 showing.cancel()
 
     def _ports(self, shown: Progress) -> Ports:
-        run, limits, patience = self.run, self.turn.checked.job.limits, self.turn.checked.job.retry
-        meter = pricing.meter(run.manifest.prices.rates)
+        run, limits, patience = self.run, self.start.checked.job.limits, self.start.checked.job.retry
+        prices = meter(run.manifest.prices.rates)
         service = Service(
             send=self.transport.send,
-            read=Reader(self.turn.checked.format.parse_response, self.transport).read,
+            read=Reader(self.start.checked.format.parse_response, self.transport).read,
             classify=functools.partial(classify, now=now),
             accept=accept_all,
-            price=lambda _call, usage: meter.cost(usage),
-            max_cost=lambda _call, inputs, outputs, hour: meter.max_cost(inputs, outputs, writes_for_an_hour=hour),
+            price=lambda _call, usage: prices.cost(usage),
+            max_cost=lambda _call, inputs, outputs, hour: prices.max_cost(inputs, outputs, writes_for_an_hour=hour),
             request_id=request_id_of,
             is_reached=self._is_reached,
         )
@@ -195,7 +193,7 @@ class RunSession(Struct, frozen=True):
 
     def _budget(self) -> Budget | None:
         """The cap, less everything that may have been spent: what `--retry` reset was paid all the same."""
-        cap = self.turn.checked.job.budget.max_cost_usd
+        cap = self.start.checked.job.budget.max_cost_usd
         return None if cap is None else Budget(cap, tallies.spent(self.run.bill))
 
 
@@ -204,12 +202,12 @@ def _publish(run: Run, checked: Checked) -> None:
     if run.directory.parts.is_dataset:
         return
     run.refuse_foreign()
-    columns = output.columns_of(run.manifest.columns)
-    schema = output.joined_schema(checked.source.schema, run.prefix, {}, columns)
+    of_run = columns.columns_of(run.manifest.columns)
+    schema = columns.joined_schema(checked.source.schema, run.prefix, {}, of_run)
     paths = (run.directory.parts.path(index) for index in range(run.partition_count))
 
     def write(file: IO[bytes]) -> None:
-        repeated = output.repeated(schema, run.prefix)
+        repeated = columns.repeated(schema, run.prefix)
         metadata = metadata_of(run.manifest) | run.state()
         parts.merge(file, paths, schema, metadata, rows=run.manifest.calls, repeated=repeated)
 

@@ -66,7 +66,7 @@ def status(path: str | Path, *, resume_command: str = RESUME_COMMAND) -> RunStat
 
     Raises `UsageError` where there is no run, `CheckpointError` where its files are damaged.
     """
-    directory, output = find_run(path)
+    directory, output = directory_at(Path(path))
     is_running = directory.lock.is_held()
     found = find(directory, output)
     if found is None:
@@ -94,11 +94,6 @@ def status(path: str | Path, *, resume_command: str = RESUME_COMMAND) -> RunStat
         latency_s=_latency(paths, f"{found.prefix}latency_s"),
         resume_command=resume_command,
     )
-
-
-def find_run(path: str | Path) -> tuple[RunDirectory, Path]:
-    """The run directory that `path` is, or that stands beside it, and its output, wherever both were moved to."""
-    return directory_at(Path(path))
 
 
 def manifest_content(directory: RunDirectory, result: Path) -> bytes:

@@ -12,20 +12,19 @@ from typing import Final
 import pyarrow as pa
 
 from cometbatch.commands.row_maker import row_maker
-from cometbatch.commands.status import find_run, manifest_content
+from cometbatch.commands.status import manifest_content
 from cometbatch.commands.verify_files import FileChecks
 from cometbatch.commands.verify_report import CHECKS, Findings, Verification
 from cometbatch.commands.verify_rows import PublishedResult, RowChecks
 from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
-from cometbatch.input import table as source
-from cometbatch.input.table import Source
+from cometbatch.input.table import Source, open_source
 from cometbatch.job import Job
 from cometbatch.prompt.template import TemplateError
 from cometbatch.records import Partition
 from cometbatch.results import parts
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest, decode_manifest, drift
-from cometbatch.run_state.run import ROUNDS_KEY, directory_of
+from cometbatch.run_state.run import ROUNDS_KEY, directory_at, directory_of
 from cometbatch.runner.row_maker import RowMaker
 
 RENDERING: Final = "prompt.rendering"
@@ -41,7 +40,7 @@ def verify(job: Job | str | Path) -> Verification:
     if isinstance(job, Job):
         directory, result = directory_of(job.output.path, is_dataset=job.output.is_dataset), job.output.path
     else:
-        directory, result = find_run(job)
+        directory, result = directory_at(Path(job))
     content, findings = manifest_content(directory, result), Findings()
     try:
         manifest = decode_manifest(content, str(directory.path / "manifest.json"))
@@ -159,7 +158,7 @@ def _input(manifest: Manifest, job: Job | None, findings: Findings) -> Source | 
         findings.skip(reason, "input", "rows")
         return None
     try:
-        opened = source.open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
+        opened = open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
         if opened.digest() == (manifest.input.size, manifest.input.sha256):
             return opened
         findings.add("input", f"{job.input.path}: its content changed since the run began")

@@ -263,10 +263,6 @@ def schema_of(columns: Sequence[Column] = COLUMNS) -> pa.Schema:
     return pa.schema([pa.field(column.name, column.type) for column in columns])
 
 
-OUTPUT_SCHEMA: Final = schema_of()
-"""What every part of a run that begins now has after its input columns, before any prefix."""
-
-
 def columns_of(names: Sequence[str]) -> tuple[Column, ...]:
     """The output columns of a run that has these: it keeps them, so that its parts fit. Raises `KeyError`."""
     return tuple(_BY_NAME[name] for name in names)

@@ -10,10 +10,10 @@ from typing import Any, Final, TypeAlias, get_args
 import pyarrow as pa
 
 from cometbatch.input.values import row_values
-from cometbatch.money import prices as pricing
 from cometbatch.money.exact import format_amount
+from cometbatch.money.prices import cost
 from cometbatch.records import CONTRADICTION, CallRequest, Completion, Failed, FailureKind, FinishReason, Rates, Usage
-from cometbatch.results import columns as output
+from cometbatch.results import columns
 
 Cells: TypeAlias = Mapping[str, Any]
 """One row's output columns, by their names without prefix."""
@@ -67,7 +67,7 @@ def _wrong_word(cells: Cells) -> str | None:
         return None if cells["error_kind"] in get_args(FailureKind) else f"error_kind is {cells['error_kind']!r:.80}"
     if cells["finish_reason"] not in get_args(FinishReason):
         return f"finish_reason is {cells['finish_reason']!r:.80}"
-    due = output.status_of(Completion(cells["response"] or "", cells["finish_reason"]))
+    due = columns.status_of(Completion(cells["response"] or "", cells["finish_reason"]))
     return None if due == cells["status"] else f"status is {cells['status']}, but such an answer is {due}"
 
 
@@ -95,9 +95,7 @@ def _wrong_counts(cells: Cells) -> str | None:
 def wrong_cost(cells: Cells, rates: Rates | None) -> str | None:
     """How a row's cost differs from its usage times these prices; `None` where it does not."""
     try:
-        due = (
-            None if cells["status"] == "failed" else pricing.cost(Usage(*(cells.get(name) for name in _COUNTS)), rates)
-        )
+        due = None if cells["status"] == "failed" else cost(Usage(*(cells.get(name) for name in _COUNTS)), rates)
     except DecimalException:
         return "the frozen prices have more decimals than a price can have"
     if cells["cost_usd"] == due:

@@ -7,10 +7,11 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import START_OVER, CheckpointError, DriftError
-from cometbatch.input import table as source
 from cometbatch.input.files import Identity
+from cometbatch.input.table import partitions
 from cometbatch.job import Target
 from cometbatch.records import Partition, PriceBook
+from cometbatch.run_state import json_files
 
 MANIFEST_VERSION: Final = 3
 KNOWN_NEEDS: Final = frozenset[str]()
@@ -83,7 +84,7 @@ class Manifest(Struct, frozen=True):
 
     def partitions(self) -> list[Partition]:
         """Every partition of the run, ascending: those of the first slice, then those of the next."""
-        of_rows = source.partitions(self.input.rows, self.partition_rows)
+        of_rows = partitions(self.input.rows, self.partition_rows)
         return [
             Partition(number * len(of_rows) + each.index, each.first_row, each.row_count, number)
             for number in range(len(self.slices))
@@ -114,23 +115,18 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def decode_manifest(content: bytes, where: str) -> Manifest:
     """Raises `CheckpointError` where the manifest is damaged, or the run is one that this program does not know."""
-    try:
-        found = msgspec.json.decode(content, type=_Version)
-        if found.version != MANIFEST_VERSION:
-            raise CheckpointError(
-                f"{where}: another version of cometbatch began this run (manifest version {found.version}, this one "
-                f"knows {MANIFEST_VERSION}). Finish it with that version, or {START_OVER}"
-            )
-        if unknown := sorted(set(found.needs) - KNOWN_NEEDS):
-            raise CheckpointError(
-                f"{where}: this run needs what this version of cometbatch does not know: {', '.join(unknown)}. "
-                f"Continue with a newer version, or {START_OVER}"
-            )
-        return msgspec.json.decode(content, type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # the last two are msgspec's too
+    found = json_files.decode(content, _Version, where)
+    if found.version != MANIFEST_VERSION:
         raise CheckpointError(
-            f"{where}: the manifest is damaged ({error}). Restore it from a copy, or {START_OVER}"
-        ) from error
+            f"{where}: another version of cometbatch began this run (manifest version {found.version}, this one "
+            f"knows {MANIFEST_VERSION}). Finish it with that version, or {START_OVER}"
+        )
+    if unknown := sorted(set(found.needs) - KNOWN_NEEDS):
+        raise CheckpointError(
+            f"{where}: this run needs what this version of cometbatch does not know: {', '.join(unknown)}. "
+            f"Continue with a newer version, or {START_OVER}"
+        )
+    return json_files.decode(content, Manifest, where)
 
 
 def metadata_of(manifest: Manifest) -> dict[str, str]:

@@ -11,8 +11,7 @@ from cometbatch.errors import START_OVER, CheckpointError, UsageError
 from cometbatch.job.paths import RUN_PREFIX, RUN_SUFFIX, run_beside
 from cometbatch.money.exact import format_amount
 from cometbatch.records import Partition, Tally
-from cometbatch.results import parts
-from cometbatch.results import tally as tallies
+from cometbatch.results import parts, tallies
 from cometbatch.run_state.directory import MANIFEST, RunDirectory
 from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest
 from cometbatch.run_state.progress import Progress, look
@@ -78,7 +77,7 @@ class Run(Struct, frozen=True):
     @property
     def is_finished(self) -> bool:
         """Whether there is nothing left to do: the result is that of the parts, and says so."""
-        if not self.is_complete or self.place != "ours":
+        if not self.is_complete or self.place != "ours" or self.progress.accepted.charges:
             return False
         return self.directory.parts.is_dataset or self._is_published()
 

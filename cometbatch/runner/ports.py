@@ -90,7 +90,7 @@ class Observer(Protocol):
     def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:
         """Outcomes were written down, at least one."""
 
-    def pushed_back(self, wait_s: float) -> None:
+    def asked_to_slow_down(self, wait_s: float) -> None:
         """The service asks to slow down; nobody sends for `wait_s` seconds."""
 
     def retried(self) -> None:

@@ -46,14 +46,14 @@ class Transport:
         *,
         timeout_s: float,
         http: "httpx.AsyncBaseTransport | None" = None,
-        trust: TlsSettings = USUAL,
+        tls: TlsSettings = USUAL,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._key = check_key(key)
         self._key_bytes = self._key.encode()
         self._is_real_key = len(self._key) >= MIN_KEY_CHARS
         self._timeout_s = timeout_s
-        self._backend = PoolBackend(self._base_url, trust) if http is None else _httpx_backend(self._base_url, http)
+        self._backend = PoolBackend(self._base_url, tls) if http is None else _httpx_backend(self._base_url, http)
         self.send: Post = self._backend.poster(timeout_s, self._key)
         """Begin to POST one request, with the key; call back once with the result, which `read` makes a value of.
 
@@ -135,12 +135,12 @@ def _settle(waiter: "asyncio.Future[HttpResponse | Exception]", result: HttpResp
         waiter.set_result(result)
 
 
-def describe_route(base_url: str, trust: TlsSettings = USUAL) -> str:
+def describe_route(base_url: str, tls: TlsSettings = USUAL) -> str:
     """How this address is reached, in a few words without credentials. Raises `UsageError` where it can't be."""
     try:
         route = route_to(base_url)
     except ValueError as error:
         raise UsageError(f"There is no way to the service: {error}.") from None
-    if route.service.tls_name is not None and not trust.is_usual:
-        tls_context(trust)
-    return route.description + trust.description
+    if route.service.tls_name is not None and not tls.is_usual:
+        tls_context(tls)
+    return route.description + tls.description

@@ -21,9 +21,9 @@ T = TypeVar("T")
 class PoolBackend:
     """Our own pool, along the route that the environment names."""
 
-    def __init__(self, base_url: str, trust: TlsSettings) -> None:
+    def __init__(self, base_url: str, tls: TlsSettings) -> None:
         self._base_url = base_url
-        self._trust = trust
+        self._tls = tls
         self._pool: Pool | None = None
 
     @property
@@ -66,7 +66,7 @@ class PoolBackend:
         return route_to(self._base_url)
 
     def _open_pool(self) -> Pool:
-        self._pool = Pool(self._route, self._trust)
+        self._pool = Pool(self._route, self._tls)
         return self._pool
 
     def _head_of(self, method: str, request: HttpRequest, key: str | None) -> bytes:

@@ -18,7 +18,6 @@ from cometbatch.records import (
     HttpResponse,
     Message,
     ModelRequest,
-    Prompt,
     Role,
 )
 from cometbatch.wire import chat, gemini, messages, responses
@@ -31,9 +30,9 @@ FormatName: TypeAlias = Literal["chat", "responses", "messages", "gemini"]
 class WireFormat(Struct, frozen=True):
     """The shape of requests and replies on one route.
 
-    Client half: `build_request(model, prompt)` and `parse_response(response, sent_bytes)`; `request_builder(model,
-    params)` gives a function that builds many requests with the same parameters. Server half: `parse_request(request)`
-    and `build_response(model, completion)`. `unsupported_params(params)` and `unsupported_messages(roles)` return the
+    Client half: `request_builder(model, params)` gives a function that builds requests with these parameters, the same
+    bytes for the same messages; `parse_response(response, sent_bytes)`. Server half: `parse_request(request)` and
+    `build_response(model, completion)`. `unsupported_params(params)` and `unsupported_messages(roles)` return the
     reason why this format can't ask for something, as a sentence, or None.
     """
 
@@ -44,10 +43,6 @@ class WireFormat(Struct, frozen=True):
     response_parser: Callable[[HttpResponse, int | None], Completion | ErrorDetail]
     unsupported_params: Callable[[GenerationParams], str | None]
     unsupported_messages: Callable[[Sequence[Role]], str | None]
-
-    def build_request(self, model: str, prompt: Prompt) -> HttpRequest:
-        """The request for this prompt: the same bytes every time."""
-        return self.request_builder(model, prompt.params)(prompt.messages)
 
     def parse_response(self, response: HttpResponse, sent_bytes: int | None = None) -> Completion | ErrorDetail:
         """What a reply says. `sent_bytes`: of the request's body, where that is known."""

@@ -9,6 +9,7 @@ from cometbatch.commands.row_maker import row_maker
 from cometbatch.job import load_job
 from cometbatch.records import CallRequest, GenerationParams, Message, Prompt, Role
 from cometbatch.wire import FORMATS
+from tests.wire.strategies import request_of
 
 MODEL = "vendor/modèle-1"
 SYSTEM = 'Réponds en un mot. "Ja" oder „nein“. 只用一个词\n'
@@ -49,7 +50,7 @@ def params(name: str) -> GenerationParams:
 def test_the_hash_of_a_request_never_changes(name: str) -> None:
     """A release that sends other bytes for the same prompt would break reuse and checks of what was paid before."""
     prompt = Prompt((Message.of_text("system", SYSTEM), Message.of_text("user", USER)), params(name))
-    body = FORMATS[name].build_request(MODEL, prompt).body
+    body = request_of(FORMATS[name], MODEL, prompt).body
     assert hashlib.sha256(f"{name}\n{MODEL}\n".encode() + body).hexdigest() == HASHES[name]
 
 
@@ -63,7 +64,7 @@ def test_the_hash_of_a_conversation_never_changes(name: str) -> None:
         ("assistant", "Größe 5"),
         ("user", ""),
     )
-    body = FORMATS[name].build_request(MODEL, Prompt(tuple(Message.of_text(role, text) for role, text in turns))).body
+    body = request_of(FORMATS[name], MODEL, Prompt(tuple(Message.of_text(role, text) for role, text in turns))).body
     assert hashlib.sha256(f"{name}\n{MODEL}\n".encode() + body).hexdigest() == CONVERSATION_HASHES[name]
 
 

@@ -1,6 +1,6 @@
 """HTTP/1.1 to one service: all that the rest of transport knows of it is named here, so that it can be replaced.
 
-`Pool(route, trust)` does exchanges. `send(request, timeout_s, done)` takes the bytes of a whole request and calls
+`Pool(route, tls)` does exchanges. `send(request, timeout_s, done)` takes the bytes of a whole request and calls
 `done` once, with the whole reply or with a `NoReplyError`; it returns an exchange that can be cancelled.
 """
 

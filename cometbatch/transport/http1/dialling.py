@@ -31,10 +31,10 @@ _Addresses: TypeAlias = "list[tuple[Any, ...]]"
 class Dialler:
     """Opens connections along one route."""
 
-    def __init__(self, route: Route, make: Callable[[], Connection], trust: TlsSettings) -> None:
+    def __init__(self, route: Route, make: Callable[[], Connection], tls: TlsSettings) -> None:
         self._route = route
         self._make = make
-        self._trust = trust
+        self._tls = tls
         self._contexts: dict[Hop, ssl.SSLContext] = {}
         self._looking = asyncio.Lock()
         self._addresses: _Addresses = []
@@ -95,7 +95,7 @@ class Dialler:
 
     def _tls_context(self, hop: Hop) -> ssl.SSLContext:
         if hop not in self._contexts:
-            self._contexts[hop] = tls_context(self._trust, as_client=hop is self._route.service)
+            self._contexts[hop] = tls_context(self._tls, as_client=hop is self._route.service)
         return self._contexts[hop]
 
     async def _lookup(self, hop: Hop) -> _Addresses:

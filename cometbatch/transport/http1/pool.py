@@ -45,8 +45,8 @@ Done: TypeAlias = Callable[[HttpResponse | Exception], None]
 class Pool:
     """Exchanges with one service. The caller bounds how many are in flight."""
 
-    def __init__(self, route: Route, trust: TlsSettings) -> None:
-        self._dialler = Dialler(route, self._make, trust)
+    def __init__(self, route: Route, tls: TlsSettings) -> None:
+        self._dialler = Dialler(route, self._make, tls)
         self._buffer, self._write_batch = receive_buffer(), WriteBatch()
         self._resting: deque[Connection] = deque()  # the one that rests longest first
         self._rested: deque[Connection] = (

@@ -43,7 +43,7 @@ def tally(records: Iterable[Record]) -> Tally:
         attempts=sum([outcome.attempts for outcome in kinds[Answered] + failed]),
         failures=dict(Counter([outcome.failure.kind for outcome in failed])),
         **_answers(kinds[Answered], billed),
-        **_charges(kinds[PossibleCharge]),
+        **_charges(kinds),
         **_asks(kinds[RejectedAsk]),
     )
 
@@ -81,12 +81,16 @@ def _answers(answered: list[Answered], billed: list[Failed]) -> dict[str, Any]:
     }
 
 
-def _charges(charges: list[PossibleCharge]) -> dict[str, Any]:
-    bounds = [charge.max_cost_usd for charge in charges if charge.max_cost_usd is not None]
+def _charges(kinds: dict[type, list[Any]]) -> dict[str, Any]:
+    """Of charges by themselves, and of answers whose cost is unknown and bounded."""
+    charges: list[PossibleCharge] = kinds[PossibleCharge]
+    unpriced = [record for kind in (Answered, Failed, RejectedAsk) for record in kinds[kind] if record.cost_usd is None]
+    bounds = [record.max_cost_usd for record in unpriced + charges if record.max_cost_usd is not None]
+    unknown = sum([charge.max_cost_usd is None for charge in charges])
     return {
-        "charges": len(charges),
+        "charges": len(bounds) + unknown,
         "charges_usd": _money(bounds),
-        "charges_unknown": len(charges) - len(bounds),
+        "charges_unknown": unknown,
         "charges_in_flight": sum([charge.reason == "in_flight" for charge in charges]),
     }
 
