@@ -157,7 +157,7 @@ class RunSession(Struct, frozen=True):
         prices = meter(run.manifest.prices.rates)
         service = Service(
             send=self.transport.send,
-            read=Reader(self.start.checked.format.parse_response, self.transport).read,
+            read=Reader(self.start.checked.format.response_parser, self.transport).read,
             classify=functools.partial(classify, now=now),
             accept=accept_all,
             price=lambda _call, usage: prices.cost(usage),

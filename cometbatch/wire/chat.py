@@ -200,7 +200,7 @@ def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Completion
     return Completion(
         text=words,
         finish_reason=reason,
-        **billed(_read_usage(usage, words, sent_bytes), body, usage, _searched(mapping(message))),
+        **billed(_read_usage(usage, words, sent_bytes), body, usage, _searched(message)),
         reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
@@ -233,9 +233,9 @@ def _ending(word: object, message: dict[str, Any], words: str) -> tuple[FinishRe
     return reason, (raw or None) if reason == "other" else None
 
 
-def _searched(message: dict[str, Any]) -> list[str]:
+def _searched(message: object) -> list[str]:
     """An answer that cites addresses has searched for them."""
-    notes = message.get("annotations")
+    notes = message.get("annotations") if isinstance(message, dict) else None
     return [SEARCH] if notes and any(note.get("type") == "url_citation" for note in mappings(notes)) else []
 
 

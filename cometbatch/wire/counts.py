@@ -107,10 +107,10 @@ def cache_counts(usage: Mapping[str, Any], details: str, *, details_first: bool 
     names, because a gateway writes 0 for what it does not know.
     """
     parts = mapping(usage.get(details))
-    if ELSEWHERE.isdisjoint(usage):
-        read, is_read_clear = _first(parts.get("cached_tokens"))
-        written, is_write_clear = _first(*[parts[name] for name in WRITES if name in parts])
-        return CacheCounts(read, written, None, is_read_clear and is_write_clear)
+    if ELSEWHERE.isdisjoint(usage) and parts.keys().isdisjoint(WRITES):
+        said = parts.get("cached_tokens")
+        read = None if said is None else count(said)
+        return CacheCounts(read, None, None, said is None or read is not None)
     own_read, own_write = usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")
     reads = [parts.get("cached_tokens"), usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens")]
     writes = [parts[name] for name in WRITES if name in parts]
@@ -154,7 +154,7 @@ def consistent_usage(said: Counters, *, sent_bytes: int | None = None, has_text:
     the service has added input, and the format's own reading counts. An input of 0 can't be true, nor can an output of
     0 beside a text (`has_text`): these are unknown, and so are their parts.
     """
-    reading = _reading(said, sent_bytes)
+    reading = _own_reading(said) or _reading(said, sent_bytes)
     if reading is None:
         return None
     inputs, outputs = reading
@@ -167,9 +167,7 @@ def consistent_usage(said: Counters, *, sent_bytes: int | None = None, has_text:
 
 
 def _reading(said: Counters, sent_bytes: int | None) -> tuple[int | None, int | None] | None:
-    """The likeliest reading of these counts; None where none fits their total. A total of 0 was not said."""
-    if (own := _own_reading(said)) is not None:
-        return own
+    """The likeliest of all readings of these counts; None where none fits their total. A total of 0 was not said."""
     outputs = _outputs(said)
     if said.input is None:
         return None, outputs[0]
