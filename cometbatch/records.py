@@ -420,10 +420,11 @@ class Tally(Struct, frozen=True):
     `charges` are possible charges beyond `cost_usd`; `charges_usd` is what those with a known bound can have come to at
     most, `charges_unknown` counts the others, and `charges_in_flight` those whose request was on its way when a process
     ended. `rejected` asks were paid for, and their call has no outcome yet; they came to `rejected_cost_usd`.
-    `uncounted` answers came without token counts. `reported` answers came with a cost of the service's own,
-    `reported_cost_usd` in sum; `differing` of them say something else than our prices, and these came to
-    `differing_reported_usd` by its word and to `differing_cost_usd` by ours. `largest_output_tokens` and
-    `largest_input_above_bytes` are the largest of any answer: they bound what the next one can cost. `excluding`
+    `failures` counts failed calls by kind, `incompletes` incomplete ones by finish reason; a part that an earlier
+    program wrote has none of these. `uncounted` answers came without token counts. `reported` answers came with a
+    cost of the service's own, `reported_cost_usd` in sum; `differing` of them say something else than our prices, and
+    these came to `differing_reported_usd` by its word and to `differing_cost_usd` by ours. `largest_output_tokens`
+    and `largest_input_above_bytes` are the largest of any answer: they bound what the next one can cost. `excluding`
     answers have a cost that leaves something out; `excluded` counts them by what that is. Of `contradictory` answers
     the token counts fit no reading. `long_inputs` had an input above `LONG_INPUT_TOKENS`.
     """
@@ -440,6 +441,7 @@ class Tally(Struct, frozen=True):
     cost_usd: Decimal = Decimal(0)
     unpriced: int = 0
     failures: dict[str, int] = msgspec.field(default_factory=dict)
+    incompletes: dict[str, int] = msgspec.field(default_factory=dict)
     charges: int = 0
     charges_usd: Decimal = Decimal(0)
     charges_unknown: int = 0

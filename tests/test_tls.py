@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives import serialization
 
 import cometbatch
 from cometbatch.errors import UsageError
-from cometbatch.records import PoolStats, TransportFailure
+from cometbatch.records import HttpRequest, PoolStats, TransportFailure
 from cometbatch.transport import Reply, TlsSettings, Transport, describe_route
-from cometbatch.transport.http1 import pool
+from cometbatch.transport.http1 import dialling, pool
 from cometbatch.transport.http1.connection import SMALL_BODY_BYTES
 from cometbatch.transport.tls import tls_context
 from tests.scripted_server import (
@@ -209,6 +209,98 @@ def test_time_is_up_over_tls_as_well(authority: Authority, loop: Loop, sent: byt
     """The handshake is part of an attempt's time, and so is the last byte."""
     result = failure(loop(asked(authority.server(), authority.settings, sent, timeout_s=3 * SHORT_S)))
     assert result == TransportFailure("timeout", f"no whole reply within {3 * SHORT_S:g} s")
+
+
+def sending(listening: socket.socket, tls: ssl.SSLContext, sent: bytes, *, ends_tls: bool) -> None:
+    """Answer one request with these bytes, and end the connection: with TLS's own end before it, or without."""
+    line, _ = listening.accept()
+    with tls.wrap_socket(line, server_side=True) as secure:
+        secure.recv(65536)
+        secure.sendall(sent)
+        with socket.socket(fileno=os.dup(secure.fileno())) as raw, contextlib.suppress(OSError):
+            if ends_tls:
+                secure.unwrap()
+            raw.shutdown(socket.SHUT_WR)
+            while raw.recv(4096):
+                pass
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    ("sent", "ends_tls", "is_whole"),
+    [
+        pytest.param(OK + b"\r\nhalf or whole", True, True, id="no length, ended"),
+        pytest.param(OK + b"\r\nhalf or whole", False, False, id="no length, cut"),
+        pytest.param(OK + b"\r\n", False, False, id="no length, cut before the body"),
+        pytest.param(OK + b"\r\n" + LARGE, True, True, id="no length, large, ended"),
+        pytest.param(OK + b"\r\n" + LARGE, False, False, id="no length, large, cut"),
+        pytest.param(reply(b"whole"), False, True, id="length, cut afterwards"),
+        pytest.param(reply(LARGE), False, True, id="length, large, cut afterwards"),
+        pytest.param(chunked(b"whole"), False, True, id="chunks, cut afterwards"),
+        pytest.param(reply(b"whole")[:-1], False, False, id="length, cut"),
+        pytest.param(reply(b"whole")[:-1], True, False, id="length, ended too early"),
+        pytest.param(chunked(b"whole")[:-5], True, False, id="chunks, ended too early"),
+    ],
+)
+def test_a_reply_of_no_stated_length_is_whole_only_where_tls_has_ended(
+    authority: Authority, loop: Loop, version: ssl.TLSVersion, sent: bytes, *, ends_tls: bool, is_whole: bool
+) -> None:
+    """Whoever is on the way can end a connection; only the server can end TLS (RFC 8446, 6.1)."""
+    tls = authority.server()
+    tls.minimum_version = tls.maximum_version = version
+
+    async def main() -> Reply:
+        with socket.create_server((HERE, 0)) as listening:
+            done = asyncio.create_task(asyncio.to_thread(sending, listening, tls, sent, ends_tls=ends_tls))
+            came = await once(f"https://{HERE}:{listening.getsockname()[1]}", tls=authority.settings)
+            await done
+            return came
+
+    came = loop(main())
+    if is_whole:
+        assert answer(came).body
+        assert sent.endswith(answer(came).body) or answer(came).body == b"whole"
+    else:
+        assert (failure(came).kind, failure(came).sent) == ("connection", True)
+        assert ("close_notify" in failure(came).detail) is not ends_tls
+
+
+def test_a_large_request_goes_out_whole_over_tls(authority: Authority, loop: Loop) -> None:
+    """It is encrypted piece by piece; none is lost or sent twice."""
+    body = os.urandom(1_000_003)
+
+    async def main() -> bytes:
+        async with serving(reply(), server_tls=authority.server(), tls=authority.settings) as (server, client):
+            answer(await client.exchange(HttpRequest("/v1/chat/completions", {}, body)))
+            return server.received[0].partition(b"\r\n\r\n")[2]
+
+    assert loop(main()) == body
+
+
+def test_few_handshakes_are_under_way_at_a_time(
+    authority: Authority, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes memory until it is done; a server that never answers them holds up no more than their attempts."""
+    monkeypatch.setattr(dialling, "HANDSHAKES_AT_ONCE", 2)
+    seen: list[int] = []
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(1)
+        with contextlib.suppress(OSError):
+            await reader.read()
+        writer.close()
+
+    async def main() -> list[Reply]:
+        async with await asyncio.start_server(mute, HERE, 0) as listening:
+            url = f"https://{HERE}:{listening.sockets[0].getsockname()[1]}"
+            client = Transport(url, KEY, timeout_s=SHORT_S, tls=authority.settings)
+            came = list(await asyncio.gather(*(client.exchange(REQUEST) for _ in range(6))))
+            await client.aclose()
+            return came
+
+    came = loop(main())
+    assert came == [TransportFailure("timeout", f"no whole reply within {SHORT_S:g} s", sent=False)] * 6
+    assert len(seen) == 2
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")

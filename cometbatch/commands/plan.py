@@ -5,15 +5,14 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.checks import Checked, check, check_budget, refuse_clashes
-from cometbatch.commands.connection import NO_KEY, describe_connection, simulator_behaviour, tls_settings
-from cometbatch.errors import UsageError
+from cometbatch.commands.checks import Checked, check, check_budget, check_session
+from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
+from cometbatch.commands.open_files import fit
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
@@ -21,10 +20,10 @@ from cometbatch.job import Job
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, GenerationParams, PriceBook, Rates
-from cometbatch.run_state.manifest import refuse_drift
+from cometbatch.results.summary import count
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.progress import Progress
-from cometbatch.run_state.run import Run, directory_of, find
+from cometbatch.run_state.run import directory_of, find
 from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
 from cometbatch.service.catalog import find_prices
 from cometbatch.transport import Transport
@@ -40,7 +39,8 @@ class RunPlan(Struct, frozen=True):
     be rendered. Token counts are the documented estimate (contract sheet, section 8.3): a quarter of the characters
     in, `max_output_tokens` out. `cost_usd` is in US dollars at list price and a ceiling under that estimate; None where
     there is no price. `done` counts the rows that have outcomes already; the estimates are for the others. `connection`
-    says how requests get to the service.
+    says how requests get to the service. `finished`: every row has its outcome and the result is there. `running`: a
+    run of this job is going on.
     """
 
     job: Job
@@ -56,6 +56,8 @@ class RunPlan(Struct, frozen=True):
     prices: PriceBook
     done: int
     connection: str
+    finished: bool = False
+    running: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
@@ -71,6 +73,8 @@ class RunPlan(Struct, frozen=True):
             "way": self.connection,
             "rows": self.rows,
             "done": self.done,
+            "finished": self.finished,
+            "running": self.running,
             "partition_rows": self.partition_rows,
             "first_request": self.first_request,
             "unrenderable": self.unrenderable,
@@ -98,7 +102,11 @@ class RunPlan(Struct, frozen=True):
         return "\n".join(lines)
 
     def _state(self) -> Iterator[str]:
-        if self.done:
+        if self.running:
+            yield f"running: a run of this job is going on; {self.done:,} of {count(self.rows, 'row')} are done"
+        elif self.finished:
+            yield f"finished: {self.done:,} of {count(self.rows, 'row')} have an outcome; a run would send nothing"
+        elif self.done:
             yield f"resumes: {self.done:,} rows are done, {self.rows - self.done:,} remain"
         if self.unrenderable:
             yield f"{self.unrenderable:,} rows can't be rendered and will fail; the first: {self.first_problem}"
@@ -123,22 +131,31 @@ class RunPlan(Struct, frozen=True):
 def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan:
     """Check everything about a job and say what it would do and cost; sends no prompt and writes no file.
 
-    Raises `UsageError` for whatever `run` would refuse before its first request, but for a missing key.
+    Raises `UsageError` for whatever `run` would refuse before its first request, but for a missing key and a run that
+    is going on: `running` tells of that.
     """
     checked, connection = check(job), describe_connection(job, http)
+    directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
+    found = find(directory, job.output.path)
+    check_session(checked, directory, found, http=http)
     identity = checked.source.check()
-    known = _known_run(checked)
-    if known is None or not known.is_finished:
-        _refuse_unwritable(job.output.path.parent)
+    known = found if found is not None and found.is_begun else None
+    is_finished = known is not None and known.is_finished
+    is_keyless = not is_finished and _lacks_key(job)
     if known is None:
         book, warnings = _prices_now(checked, http)
         suggested = suggest_partition_rows(identity, checked.target.params.max_output_tokens)
         partition_rows = job.output.partition_rows or suggested
         progress = Progress()
     else:
-        book, warnings = known.manifest.prices, []
         partition_rows, progress = known.manifest.partition_rows, known.progress
-    check_budget(job, checked.target, book)
+        book, warnings = known.manifest.prices, []
+        if book.rates is None and not known.is_complete:
+            book, warnings = _prices_now(checked, http)  # which the next session looks for, too
+    if not is_finished:
+        check_budget(job, checked.target, book)
+        _, _, lowered = fit(job.limits.concurrency, partition_rows)
+        warnings = [*warnings, *filter(None, [lowered])]
     survey = _survey(checked, identity, partition_rows, progress, book.rates)
     output_tokens = survey.requests * _output_tokens(checked.target.params)
     cost = _estimate(survey, _output_tokens(checked.target.params), book.rates)
@@ -156,38 +173,22 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         prices=book,
         done=progress.calls,
         connection=connection,
-        warnings=(*checked.source.warnings, *warnings, *_missing_key(job)),
+        finished=is_finished,
+        running=directory.lock.is_held(),
+        warnings=(*checked.warnings, *warnings, *([_missing_key(job)] if is_keyless else [])),
     )
 
 
-def _known_run(checked: Checked) -> Run | None:
-    """The run that this job would resume. Raises `UsageError` where neither it nor a new one can run."""
-    path = checked.job.output.path
-    found = find(directory_of(path, is_dataset=checked.job.output.is_dataset), path)
-    if found is None or not found.is_begun:
-        refuse_clashes(checked)
-        return None
-    refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
-    found.refuse_foreign()
-    return found
-
-
-def _refuse_unwritable(folder: Path) -> None:
-    """Raise `UsageError` where a run could not make its files; nothing is written to find out."""
-    place = folder
-    try:
-        while not place.exists():
-            place = place.parent
-        is_open = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
-    except OSError:  # a folder above it that may not be looked into
-        is_open = False
-    if not is_open:
-        raise UsageError(f"output.path: can't write to {folder}: {place} is no folder, or not ours to write to.")
-
-
-def _missing_key(job: Job) -> Iterator[str]:
+def _lacks_key(job: Job) -> bool:
+    """Whether the variable of the key is not set. Raises `UsageError` where it is, and what it holds is no key."""
     if not job.target.is_simulator and job.target.key_env not in os.environ:
-        yield f"the environment variable {job.target.key_env} is not set: a run needs the API key in it"
+        return True
+    api_key(job)
+    return False
+
+
+def _missing_key(job: Job) -> str:
+    return f"the environment variable {job.target.key_env} is not set: a run needs the API key in it"
 
 
 def _prices_now(checked: Checked, http: "httpx.AsyncBaseTransport | None") -> tuple[PriceBook, list[str]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cometbatch.commands.checks import Checked, check, check_budget, refuse_clashes
+from cometbatch.commands.checks import Checked, check, check_budget, check_session, to_replace
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
@@ -23,7 +24,7 @@ from cometbatch.results.summary import RunSummary
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest, refuse_drift
+from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.reopen import Matching
@@ -31,7 +32,7 @@ from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.run_state.sessions import Who
 from cometbatch.service.catalog import find_prices
 from cometbatch.simulator.process import SimulatorProcess
-from cometbatch.transport import Transport
+from cometbatch.transport import Transport, raise_open_files
 from cometbatch.version import VERSION
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ def run(
 
     `fresh` deletes an earlier run of the same output. `retry` names kinds of rows (`failed`, `incomplete`, an error
     kind or a finish reason) that are to be answered again; every other row stays as it is. `set_aside` names damaged or
-    lost files of the run whose losses are to count as charges. `progress` forces the progress line on or off (by
-    default it follows the terminal). `http` replaces the network: any httpx transport will do.
+    lost files of the run whose losses are to count as charges. `progress` forces the progress line on or off; by
+    default it follows the terminal, and where there is none a line is printed at 10 s and at each minute. `http`
+    replaces the network: any httpx transport will do.
 
     Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
     process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be resumed.
@@ -78,14 +80,15 @@ async def run_async(
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     identity: Identity | None = None
     if fresh or directory.read_manifest() is None:  # told before a folder is made
-        _check_start(checked, directory, fresh=fresh, http=http)
+        _check_key(job, http)
+        check_session(checked, directory, None, fresh=fresh, http=http)
         identity = await asyncio.to_thread(checked.source.check)
     with _locked(directory):
         files = directory.lock.thread()
         found = None if fresh else await in_thread(files, find, directory, job.output.path, set_aside)
         start = SessionStart(checked, directory, files, http)
+        await in_thread(files, functools.partial(check_session, checked, directory, found, fresh=fresh, http=http))
         if found is not None and found.is_begun:
-            await in_thread(files, _refuse_drift, found, checked)
             return await _resume(start, found, again, progress)
         asked = 0 if again.words else None  # there is nothing that could match
         return await _start(start, found, identity, asked, fresh=fresh, progress=progress)
@@ -102,7 +105,7 @@ async def _start(
 ) -> RunSummary:
     """A new run, also where an earlier one recorded no outcome: prices and partitions are as the job has them now."""
     checked = start.checked
-    _check_start(checked, start.directory, fresh=fresh, http=start.http)
+    _check_key(checked.job, start.http)
     measured = await in_thread(start.files, checked.source.check) if identity is None else identity
     async with _connected(checked.job, start.http) as transport:
         manifest = await _new_manifest(start, found, measured, transport, fresh=fresh)
@@ -124,7 +127,6 @@ def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manif
 
 async def _resume(start: SessionStart, found: Run, again: RetryWords, progress: bool | None) -> RunSummary:
     """A run that has outcomes: the calls that are missing, and those that match `again`."""
-    found.refuse_foreign()
     matching = await in_thread(start.files, reopen.find, found, again) if again.words else Matching()
     asked = matching.calls if again.words else None
     if found.is_finished and not matching.partitions:
@@ -160,30 +162,10 @@ def _retry_words(retry: str | Iterable[str], *, fresh: bool) -> RetryWords:
     return again
 
 
-def _check_start(
-    checked: Checked, directory: RunDirectory, *, fresh: bool, http: "httpx.AsyncBaseTransport | None"
-) -> None:
-    """Refuse what would be noticed late otherwise.
-
-    That is two columns of the same name, no key, no connection to the service, or a result that is not this run's.
-    """
-    refuse_clashes(checked)
-    job = checked.job
+def _check_key(job: Job, http: "httpx.AsyncBaseTransport | None") -> None:
+    """Raise `UsageError` where a run could not send its requests for want of a key."""
     if http is None:
         api_key(job)
-    describe_connection(job, http)
-    path = job.output.path
-    exists = any(path.glob("*.parquet")) if job.output.is_dataset else path.exists()
-    if exists and not fresh and _replaces(job, directory) is None:
-        raise UsageError(
-            f"output.path: {path} exists, and there is no run directory beside it to resume. Move it away, "
-            "choose another name, or replace it with --fresh."
-        )
-    if job.output.is_dataset and fresh and (foreign := parts.foreign(path)):
-        raise UsageError(
-            f"output.path: {foreign[0]} is not a part that cometbatch wrote under this name, so --fresh does not "
-            "remove it, and it would be read as answers. Move it away, or choose another folder."
-        )
 
 
 @contextlib.contextmanager
@@ -196,17 +178,6 @@ def _locked(directory: RunDirectory) -> Iterator[None]:
         yield
 
 
-def _refuse_drift(found: Run, checked: Checked) -> None:
-    refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
-
-
-def _replaces(job: Job, directory: RunDirectory) -> str | None:
-    """The stamp of the file that --fresh told an earlier session to replace, if that still stands there."""
-    found = find(directory, job.output.path)
-    is_it = found is not None and found.manifest.replaces is not None and found.place == "free"
-    return parts.file_stamp(job.output.path) if is_it else None
-
-
 async def _new_manifest(
     start: SessionStart, found: Run | None, identity: Identity, transport: Transport, *, fresh: bool
 ) -> Manifest:
@@ -214,7 +185,7 @@ async def _new_manifest(
     job, target = start.checked.job, start.checked.target
     book, warnings = await find_prices(target.model, job.prices, transport)
     check_budget(job, target, book)
-    replaces = parts.file_stamp(job.output.path) if fresh else _replaces(job, start.directory)
+    replaces = parts.file_stamp(job.output.path) if fresh else to_replace(job, found)
     return Manifest(
         version=MANIFEST_VERSION,
         cometbatch=VERSION,
@@ -226,7 +197,7 @@ async def _new_manifest(
         columns=tuple(column.name for column in columns.COLUMNS),
         targets=(PricedTarget(target, book),),
         job=job.describe(),
-        warnings=(*start.checked.source.warnings, *warnings),
+        warnings=(*start.checked.warnings, *warnings),
         replaces=None if job.output.is_dataset else replaces,
     )
 
@@ -240,7 +211,7 @@ async def _priced(checked: Checked, run: Run, transport: Transport) -> Run:
         return run
     late = f"prices were found after {run.progress.calls:,} rows were recorded: those without a cost stay so"
     priced = msgspec.structs.replace(
-        run.manifest.with_prices(book), priced_late=True, warnings=(*checked.source.warnings, *warnings, late)
+        run.manifest.with_prices(book), priced_late=True, warnings=(*checked.warnings, *warnings, late)
     )
     return run.with_manifest(priced)
 
@@ -254,6 +225,7 @@ async def _connected(job: Job, http: "httpx.AsyncBaseTransport | None") -> Async
         if job.target.is_simulator:
             base_url = "http://127.0.0.1"
             if http is None:
+                raise_open_files()  # the simulator has this process's limit, and takes a file for each connection, too
                 base_url = stack.enter_context(SimulatorProcess.start(simulator_behaviour(job))).base_url
         transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http, tls=tls_settings(job))
         try:

@@ -7,12 +7,15 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import ROUND_CEILING, Decimal
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
-from cometbatch.commands.checks import Checked, check_budget
+from cometbatch.commands.checks import Checked, check_budget, describe_growth
 from cometbatch.commands.clock import now
+from cometbatch.commands.open_files import fit
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.session_watch import show_waiting, signals_handled
 from cometbatch.control.acceptance import accept_all
@@ -20,9 +23,10 @@ from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
 from cometbatch.control.classify import classify
 from cometbatch.engines.session import Ports, run_partitions
-from cometbatch.errors import InputError, InputLostError
+from cometbatch.errors import InputChangedError, InputError, InputLostError
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
+from cometbatch.money.exact import ROUNDING
 from cometbatch.money.prices import meter
 from cometbatch.results import columns, parts, tallies
 from cometbatch.results.summary import (
@@ -93,13 +97,15 @@ class RunSession(Struct, frozen=True):
         """Bring the missing calls to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
         run, job = self.run, self.start.checked.job
         check_budget(job, self.start.checked.target, run.manifest.prices)
+        concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
+        self.transport.limit_connections(connections)
         started = time.monotonic()
         run.directory.lock.sign()
         shown = Progress(run.rows, run.progress.tally, on=progress)
-        for warning in _warnings(job, run.manifest):
+        for warning in filter(None, (*_warnings(job, run.manifest), lowered)):
             shown.say(f"Warning: {warning}")
         try:
-            stop = await self._run_calls(shown)
+            stop = await self._run_calls(shown, concurrency)
         finally:
             shown.close()
         ended = await in_thread(self.start.files, run.looked_at_again)
@@ -118,12 +124,13 @@ class RunSession(Struct, frozen=True):
         for warning in late_warnings(summary.tally, summary.prices):
             shown.say(f"Warning: {warning}")
         if stop is not None:
-            raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix)
+            needed = budget_to_finish(ended, stop.next_usd) if stop.kind == "budget" else None
+            raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix, needed)
         return summary
 
-    async def _run_calls(self, shown: Progress) -> Stop | None:
+    async def _run_calls(self, shown: Progress, slots: int) -> Stop | None:
         run, checked = self.run, self.start.checked
-        slots, session = checked.job.limits.concurrency, run.progress.last
+        session = run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
         maker = checked.row_maker()
         partitions = Partitions(
@@ -145,14 +152,14 @@ class RunSession(Struct, frozen=True):
                 yield
 
         try:
-            return await run_partitions(partitions, marks, self._ports(shown), watched=watched)
+            return await run_partitions(partitions, marks, self._ports(shown, slots), watched=watched)
         except InputError as error:
-            raise InputLostError(f"{error} What was in flight is recorded; nothing more was sent.") from error
+            raise InputLostError(input_lost(checked.job.input.path, error)) from error
         finally:
             if showing is not None:
                 showing.cancel()
 
-    def _ports(self, shown: Progress) -> Ports:
+    def _ports(self, shown: Progress, slots: int) -> Ports:
         run, limits, patience = self.run, self.start.checked.job.limits, self.start.checked.job.retry
         prices = meter(run.manifest.prices.rates)
         service = Service(
@@ -166,7 +173,7 @@ class RunSession(Struct, frozen=True):
             is_reached=self._is_reached,
         )
         policy = Policy(
-            concurrency=limits.concurrency,
+            concurrency=slots,
             max_attempts=patience.max_attempts,
             max_wait_s=patience.max_wait_s,
             max_pushback_s=patience.max_pushback_s,
@@ -214,6 +221,34 @@ def _publish(run: Run, checked: Checked) -> None:
     write_aside(run.result, write)
 
 
+def budget_to_finish(run: Run, next_usd: Decimal | None) -> Decimal | None:
+    """About the budget, in US dollars, with which a run gets to its last row; None where nothing is known of costs.
+
+    The rows that are missing are taken to cost what those with an answer did, and a fifth more; before the first
+    answer, what the next one can cost at most. There is room for what is set aside for the next call.
+    """
+    if next_usd is None:
+        return None
+    tally, left = run.progress.tally, run.manifest.calls - run.progress.calls
+    priced = tally.succeeded + tally.incomplete - tally.unpriced
+    mean = ROUNDING.divide(tally.cost_usd, Decimal(priced)) if priced > 0 else None
+    each = next_usd if mean is None else ROUNDING.multiply(mean, Decimal("1.2"))
+    rest = ROUNDING.add(ROUNDING.multiply(each, Decimal(left)), next_usd)
+    total = ROUNDING.add(tallies.spent(run.bill), rest)
+    return total.quantize(Decimal((0, (1,), total.adjusted() - 1)), ROUND_CEILING, ROUNDING)
+
+
+def input_lost(path: Path, error: InputError) -> str:
+    """What happened to the input while it was read, and how the run is finished all the same."""
+    what = error.what if isinstance(error, InputChangedError) else str(error)
+    safe = "What was answered is recorded, and nothing more was sent."
+    if not isinstance(error, InputChangedError) or error.as_it_was is None:
+        way = "Put the table back as it was and run the same command again."
+    else:
+        way = describe_growth(path, error.as_it_was)
+    return _sentences(what, safe, way)
+
+
 def _sentences(*said: str) -> str:
     """What several said, one after the other; a service's words often have no full stop."""
     return " ".join(words if words.endswith((".", "!", "?")) else f"{words}." for words in said if words)
@@ -229,6 +264,8 @@ def summary_of(job: Job, run: Run, *, finished: bool, **session: Any) -> RunSumm
         prices=run.manifest.prices,
         finished=finished,
         replaced=run.replaced,
+        max_output_tokens=run.manifest.targets[0].target.params.max_output_tokens,
+        has_earlier_result=not finished and run.has_earlier_result,
         warnings=(*_warnings(job, run.manifest), *late_warnings(run.progress.tally, run.manifest.prices)),
         **session,
     )

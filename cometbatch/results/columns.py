@@ -308,6 +308,13 @@ def clashes(input_columns: Iterable[str], prefix: str) -> list[str]:
     return [name for column in COLUMNS if (name := prefix + column.name) in taken]
 
 
+def case_clashes(input_columns: Iterable[str], prefix: str) -> list[tuple[str, str]]:
+    """Columns of the input, each with the output column from which it differs by case alone: (theirs, ours)."""
+    ours = {(prefix + column.name).casefold(): prefix + column.name for column in COLUMNS}
+    pairs = [(name, ours.get(name.casefold())) for name in input_columns]
+    return [(theirs, own) for theirs, own in pairs if own is not None and own != theirs]
+
+
 def joined_schema(
     input_schema: pa.Schema, prefix: str, metadata: Mapping[str, str], columns: Sequence[Column] = COLUMNS
 ) -> pa.Schema:

@@ -25,7 +25,7 @@ ROUNDED_TO_USD: Final = Decimal("0.000001")  # US dollars: services round the co
 ROUNDED_SHARE: Final = Decimal("0.001")  # share of a cost: or they round it to some digits
 
 _USAGE: Final = Usage.__struct_fields__
-_BY_WORD: Final = frozenset({"failures", "excluded"})  # fields of a tally that count by words
+_COUNTERS: Final = ("failures", "incompletes", "excluded")
 
 
 def tally(records: Iterable[Record]) -> Tally:
@@ -61,6 +61,7 @@ def _answers(answered: list[Answered], billed: list[Failed]) -> dict[str, Any]:
     return {
         "succeeded": succeeded,
         "incomplete": len(answered) - succeeded,
+        "incompletes": {} if succeeded == len(answered) else _reasons(answered),
         **{name: sum(filter(None, counts[name])) for name in _USAGE},
         "cost_usd": _money(costs),
         "unpriced": len(usages) - len(costs),
@@ -79,6 +80,11 @@ def _answers(answered: list[Answered], billed: list[Failed]) -> dict[str, Any]:
         "largest_output_tokens": max(filter(None, outputs), default=0),
         "largest_input_above_bytes": max([outcome.input_above_bytes for outcome in answered], default=0),
     }
+
+
+def _reasons(answered: list[Answered]) -> dict[str, int]:
+    """Incomplete answers by finish reason."""
+    return dict(Counter([each.completion.finish_reason for each in answered if each.status == "incomplete"]))
 
 
 def _charges(kinds: dict[type, list[Any]]) -> dict[str, Any]:
@@ -110,7 +116,7 @@ def _adder(name: str) -> Callable[[Any, Any], Any]:
         return max
     if name.endswith("_usd"):
         return EXACT.add
-    if name in _BY_WORD:
+    if name in _COUNTERS:
         return lambda left, right: dict(Counter(left) + Counter(right))
     return int.__add__
 
@@ -126,7 +132,7 @@ def _subtractor(name: str) -> Callable[[Any, Any], Any]:
         return lambda whole, _part: whole
     if name.endswith("_usd"):
         return EXACT.subtract
-    if name in _BY_WORD:
+    if name in _COUNTERS:
         return lambda whole, part: dict(Counter(whole) - Counter(part))
     return int.__sub__
 

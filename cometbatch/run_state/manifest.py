@@ -18,8 +18,10 @@ KNOWN_NEEDS: Final = frozenset[str]()
 """Words for what a program must know to go on with a run. A manifest that has others is refused by name."""
 PRICES_KEY: Final = "cometbatch.prices"
 SHOWN_CHARACTERS: Final = 60  # of a changed value, in the message
-_SPOKEN: Final = {"prompt.rendering": "how prompts are rendered"}
+_SPOKEN: Final = {"prompt.rendering": "how prompts are rendered", "target.service": "target.base_url"}
 """Fields of a fingerprint that are no key of a job, in words."""
+_THIS_MACHINE: Final = "a server on this machine"
+"""What a fingerprint calls "loopback", whatever the port."""
 
 
 class PricedTarget(Struct, frozen=True):
@@ -148,12 +150,17 @@ def drift(manifest: Manifest, fingerprint: Mapping[str, Any]) -> list[tuple[str,
     return [(key, was, now) for key, was, now in pairs if was != now]
 
 
-def refuse_drift(manifest: Manifest, fingerprint: Mapping[str, Any], size: int, sha256: str) -> None:
-    """Raises `DriftError` naming every field whose change would mix answers that don't fit together."""
-    changes = [
-        f"  {_SPOKEN.get(key, key)}: was {_shown(was, now)}, is {_shown(now, was)}"
-        for key, was, now in drift(manifest, fingerprint)
-    ]
+def refuse_drift(
+    manifest: Manifest, fingerprint: Mapping[str, Any], size: int, sha256: str, *, input_advice: str = ""
+) -> None:
+    """Raises `DriftError` naming every field whose change would mix answers that don't fit together.
+
+    `input_advice`: what to do about an input that changed, in sentences.
+    """
+    changes = []
+    for key, *values in drift(manifest, fingerprint):
+        was, now = (_THIS_MACHINE if key == "target.service" and value == "loopback" else value for value in values)
+        changes.append(f"  {_SPOKEN.get(key, key)}: was {_shown(was, now)}, is {_shown(now, was)}")
     if (size, sha256) != (manifest.input.size, manifest.input.sha256):
         changes.append(
             f"  input: was {manifest.input.size:,} bytes, sha256 {manifest.input.sha256[:12]}, "
@@ -163,6 +170,7 @@ def refuse_drift(manifest: Manifest, fingerprint: Mapping[str, Any], size: int, 
         raise DriftError(
             f"The job or its input changed since this run began ({manifest.created_at}):\n"
             + "\n".join(changes)
+            + (f"\n{input_advice}" if input_advice else "")
             + "\nUndo the change to continue; or give output.path another name to keep both runs; or "
             f"{START_OVER}"
         )

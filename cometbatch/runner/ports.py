@@ -32,12 +32,14 @@ class Stop(Struct, frozen=True):
     """Why a run ended before its last call.
 
     `hint` says in a sentence what to do before the run is resumed; `fix` says the same as one word, for programs.
+    `next_usd`: at a budget, what the next call can cost at most, in US dollars; None is unknown.
     """
 
     kind: StopKind
     message: str
     hint: str = ""
     fix: Fix = "nothing"
+    next_usd: Decimal | None = None
 
 
 class Calls(Protocol):

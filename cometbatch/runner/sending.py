@@ -188,7 +188,7 @@ class Sender:
             self.blocked_by = "budget"
             if not self.in_flight:
                 words = self._books.describe_budget(call)
-                self._stop(Stop("budget", words, "Raise budget.max_cost_usd to resume.", "budget"))
+                self._stop(Stop("budget", words, "Raise budget.max_cost_usd to resume.", "budget", call.max_cost))
             return math.inf
         if self._window is not None and (wait_s := self._window.wait_s(now, len(self.in_flight))) > 0:
             return wait_s

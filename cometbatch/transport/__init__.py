@@ -11,6 +11,7 @@ from cometbatch.errors import UsageError
 from cometbatch.records import HttpRequest, HttpResponse, PoolStats, TransportFailure
 from cometbatch.transport.backends import PoolBackend, Post
 from cometbatch.transport.http1 import NoReplyError
+from cometbatch.transport.http1 import raise_open_files as raise_open_files
 from cometbatch.transport.key import check_key
 from cometbatch.transport.route import route_to
 from cometbatch.transport.tls import USUAL, tls_context
@@ -67,6 +68,10 @@ class Transport:
     def pool_stats(self) -> PoolStats | None:
         """How connections were used; None where the pool is not ours, or nothing was sent."""
         return self._backend.stats
+
+    def limit_connections(self, most: int) -> None:
+        """Keep at most this many connections open, those that rest between two requests included."""
+        self._backend.limit_connections(most)
 
     def read(self, result: Reply | Exception) -> Reply:
         """The result of an exchange as a value without the key. Raises an exception that is a mistake of ours."""

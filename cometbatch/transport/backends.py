@@ -25,6 +25,13 @@ class PoolBackend:
         self._base_url = base_url
         self._tls = tls
         self._pool: Pool | None = None
+        self._most_connections: int | None = None
+
+    def limit_connections(self, most: int) -> None:
+        """Keep at most this many connections open. The caller keeps fewer requests than that in flight."""
+        self._most_connections = most
+        if self._pool is not None:
+            self._pool.most_connections = most
 
     @property
     def stats(self) -> PoolStats | None:
@@ -67,6 +74,8 @@ class PoolBackend:
 
     def _open_pool(self) -> Pool:
         self._pool = Pool(self._route, self._tls)
+        if self._most_connections is not None:
+            self._pool.most_connections = self._most_connections
         return self._pool
 
     def _head_of(self, method: str, request: HttpRequest, key: str | None) -> bytes:

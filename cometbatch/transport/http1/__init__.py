@@ -11,3 +11,4 @@ from cometbatch.transport.http1.pool import Pool as Pool
 from cometbatch.transport.http1.pool import cancelled as cancelled
 from cometbatch.transport.http1.pool import ignore as ignore
 from cometbatch.transport.http1.pool import out_of_time as out_of_time
+from cometbatch.transport.http1.pool import raise_open_files as raise_open_files
