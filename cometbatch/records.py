@@ -148,7 +148,8 @@ class ModelRequest(Struct, frozen=True):
 class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
     """Token counts as inclusive totals (OpenTelemetry GenAI names): input includes cache, output includes reasoning.
 
-    `None` is "the service did not say", which is not 0. Cache counts never exceed input, reasoning never output.
+    `None` is "the service did not say", which is not 0. Cache counts never exceed input, reasoning never output, and
+    what was written to be kept for an hour never what was written at all.
     """
 
     input_tokens: int | None = None
@@ -156,13 +157,20 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
     cache_read_input_tokens: int | None = None
     cache_write_input_tokens: int | None = None
     reasoning_output_tokens: int | None = None
+    cache_write_1h_input_tokens: int | None = None
+
+
+CONTRADICTION: Final = "usage="
+"""How `Completion.cost_excludes` begins where a reply's token counts contradict each other; the counts follow."""
 
 
 class Completion(Struct, frozen=True, gc=False, omit_defaults=True):
     """What a model answered. `detail` says why there is less than an answer: refusal, block reason, tool calls.
 
     `reported_cost_usd` is what the service itself says that the answer cost; few models' replies do (contract sheet,
-    section 8.3), and the currency is presumed.
+    section 8.3), and the currency is presumed. `cost_excludes` names what was used that no price for tokens covers, as
+    in "web_search, service_tier=priority"; where the token counts contradict each other, it is `CONTRADICTION` and
+    these counts as they came.
     """
 
     text: str
@@ -172,6 +180,7 @@ class Completion(Struct, frozen=True, gc=False, omit_defaults=True):
     response_model: str | None = None
     detail: str | None = None
     reported_cost_usd: Decimal | None = None
+    cost_excludes: str | None = None
 
 
 class ErrorDetail(Struct, frozen=True, gc=False):
@@ -371,13 +380,26 @@ class Partition(Struct, frozen=True, omit_defaults=True):
 
 
 class Rates(Struct, frozen=True):
-    """US dollars per million tokens, or per request where that is set; `None` where that basis does not apply."""
+    """US dollars per million tokens, or per request where that is set; `None` where that basis does not apply.
+
+    `cache_write_1h`: of tokens kept in a cache for an hour; where it is `None`, as in runs begun before it was there,
+    they cost `cache_write`. `above`: other rates for answers with much input.
+    """
 
     input: Decimal | None = None
     output: Decimal | None = None
     cache_read: Decimal | None = None
     cache_write: Decimal | None = None
     per_request: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+    above: "RatesAbove | None" = None
+
+
+class RatesAbove(Struct, frozen=True):
+    """The rates of an answer, for all of its tokens, whose input is above `input_tokens`."""
+
+    input_tokens: int
+    rates: Rates
 
 
 class PriceBook(Struct, frozen=True):
@@ -395,6 +417,10 @@ class PriceBook(Struct, frozen=True):
     unread_catalog: str | None = None
 
 
+LONG_INPUT_TOKENS: Final = 200_000
+"""Input tokens of one answer above which many models have other prices; for some it is 272,000."""
+
+
 class Tally(Struct, frozen=True):
     """Counts and sums over records; `results.tallies` adds two of different calls up to the tally of all of them.
 
@@ -407,7 +433,9 @@ class Tally(Struct, frozen=True):
     these came to `differing_reported_usd` by its word and to `differing_cost_usd` by ours. `largest_output_tokens`
     and `largest_input_above_bytes` are the largest of any answer: they bound what the next one can cost.
     `largest_cost_usd` is the cost of the row that cost most, and `row_costs` counts rows by what they cost, in steps
-    (`results.tallies.cost_step`).
+    (`results.tallies.cost_step`). `excluding` answers have a cost that leaves something out; `excluded` counts them by
+    what that is. Of `contradictory` answers the token counts fit no reading. `long_inputs` had an input above
+    `LONG_INPUT_TOKENS`.
     """
 
     succeeded: int = 0
@@ -439,6 +467,11 @@ class Tally(Struct, frozen=True):
     largest_input_above_bytes: int = 0
     largest_cost_usd: Decimal = Decimal(0)
     row_costs: dict[int, int] = msgspec.field(default_factory=dict)
+    cache_write_1h_input_tokens: int = 0
+    excluding: int = 0
+    excluded: dict[str, int] = msgspec.field(default_factory=dict)
+    contradictory: int = 0
+    long_inputs: int = 0
 
     @property
     def calls(self) -> int:

@@ -139,8 +139,10 @@ class ScriptedService:
     def rows(self) -> list[int]:
         return [row for _, row in self.sent]
 
-    def _max_cost(self, _request: CallRequest, input_tokens: int, output_tokens: int | None) -> Decimal | None:
-        return self.max_cost_usd if self.rates is None else meter(self.rates).max_cost(input_tokens, output_tokens)
+    def _max_cost(self, _request: CallRequest, inputs: int, outputs: int | None, hour: bool) -> Decimal | None:
+        if self.rates is None:
+            return self.max_cost_usd
+        return meter(self.rates).max_cost(inputs, outputs, writes_for_an_hour=hour)
 
     def as_service(self) -> Service:
         return Service(
@@ -155,7 +157,7 @@ class ScriptedService:
         )
 
 
-def read(result: ExchangeResult) -> tuple[Reply, Completion | ErrorDetail | None]:
+def read(result: ExchangeResult, _sent_bytes: int) -> tuple[Reply, Completion | ErrorDetail | None]:
     """What came, and what it says."""
     if isinstance(result, Exception):
         raise result

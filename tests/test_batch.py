@@ -20,7 +20,7 @@ from cometbatch.money.exact import format_rounded
 from cometbatch.results.columns import schema_of
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.simulator.behaviour import FAULT_KINDS
-from cometbatch.simulator.catalog import CATALOG_SHAPES
+from cometbatch.simulator.catalog import CATALOG_SHAPES, SEARCH_FEE
 from tests import virtual_time
 from tests.workbench import (
     ANSWER_COLUMNS,
@@ -157,8 +157,8 @@ def test_a_fault_for_good_ends_as_it_says(bench: Workbench, name: str, fault: st
 
 
 def test_every_fault_for_good_is_in_the_table() -> None:
-    """A fault that the simulator learns must be specified here (three end well: see below, and in `test_budget`)."""
-    elsewhere = {"no-usage", "cap-ignored", "days-429"}
+    """A fault that the simulator learns must be specified here (these end well: see below, and in `test_budget`)."""
+    elsewhere = {"no-usage", "zero-usage", "wrong-total", "cap-ignored", "days-429"}
     assert {kind.name for kind in FAULT_KINDS if kind.strikes == "request"} == {*ENDINGS, *elsewhere}
 
 
@@ -220,6 +220,41 @@ def test_the_bill_is_the_servers_own(bench: Workbench, name: str, model: str, pe
         counted["input_tokens"],
         counted["output_tokens"],
     )
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("model", ["comet-sim-parts", "comet-sim-parts-beside", "comet-sim-parts-inside"])
+def test_the_bill_is_the_servers_own_whatever_a_count_includes(bench: Workbench, name: str, model: str) -> None:
+    """Cached, written (for five minutes and an hour), reasoning and tool-use tokens, told inside or beside.
+
+    Each row's cost is exact, and the proof agrees.
+    """
+    bench.write_rows(40)
+    job = bench.job(target={"format": name, "model": model}, prices={"cache_read_multiplier": 0.1})
+    network = simulator()
+    summary = carry_out(job, network)
+    counted = network.ledger["models"][model]
+    assert counted["answered"] == summary.succeeded + summary.incomplete == 40
+    assert summary.cost_usd == sum(bench.result()["cost_usd"].to_pylist()) == Decimal(counted["cost_usd"])
+    tally = summary.tally
+    assert (tally.input_tokens, tally.output_tokens) == (counted["input_tokens"], counted["output_tokens"])
+    assert tally.cache_read_input_tokens > 0
+    assert (tally.cache_write_input_tokens > tally.cache_write_1h_input_tokens > 0) == (name != "gemini")
+    assert (tally.reasoning_output_tokens > 0) == (name != "messages")
+    assert summary.warnings == ()
+    assert cometbatch.verify(job).ok
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_no_price_covers_is_what_the_servers_bill_has_more(bench: Workbench, name: str) -> None:
+    """A search in each answer: the rows' costs are the tokens' part, exactly, and never shown as the whole."""
+    job = bench.job(target={"format": name, "model": "comet-sim-search"})
+    network = simulator()
+    summary = carry_out(job, network)
+    assert summary.cost_usd == Decimal(network.ledger["cost_usd"]) - 12 * SEARCH_FEE
+    assert set(bench.result()["cost_excludes"].to_pylist()) == {"web_search, service_tier=priority"}
+    assert "cost: at least $" in summary.describe()
+    assert cometbatch.verify(job).ok
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -285,9 +320,10 @@ def test_prices_of_the_job_go_before_the_catalogs(bench: Workbench) -> None:
     assert summary.prices.source == "job file"
 
 
-def test_answers_without_token_counts_are_unpriced_not_free(bench: Workbench) -> None:
+@pytest.mark.parametrize("fault", ["no-usage", "zero-usage", "wrong-total"])
+def test_answers_without_token_counts_are_unpriced_not_free(bench: Workbench, fault: str) -> None:
     """A row whose usage is unknown has no cost, is counted as unpriced, and adds nothing to the sum."""
-    summary = carry_out(bench.job(), simulator("no-usage:0.5"))
+    summary = carry_out(bench.job(), simulator(f"{fault}:0.5"))
     rows = bench.result().to_pylist()
     unknown = [row for row in rows if row["input_tokens"] is None]
     assert 0 < len(unknown) < 12

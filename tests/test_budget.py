@@ -239,7 +239,7 @@ def test_an_answer_says_by_how_much_its_input_passed_what_was_sent() -> None:
 def test_a_count_that_can_only_be_garbage_raises_no_reservation() -> None:
     """Its cost is unknown, and one bad number must not end the run."""
     request = row_request(0, max_output_tokens=10)
-    bounds = CostBounds(lambda _request, inputs, outputs: Decimal(inputs + (outputs or 0)))
+    bounds = CostBounds(lambda _request, inputs, outputs, _hour: Decimal(inputs + (outputs or 0)))
     before = bounds.max_cost(request)
     assert bounds.learn(request, Usage(10**16, 10**16)) == 0
     assert bounds.max_cost(request) == before

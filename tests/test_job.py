@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cometbatch.errors import JobError
 from cometbatch.job import Job, MessageTemplate, SimulatorSettings, Target, job_keys, job_keys_markdown, load_job
 from cometbatch.job.keys import SECTIONS
-from cometbatch.money.prices import PriceSettings
+from cometbatch.money.prices import PricesAbove, PriceSettings
 from cometbatch.prompt.template import RENDERING, PromptTemplate
 from cometbatch.records import GenerationParams
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
@@ -409,6 +409,7 @@ def test_a_job_describes_itself_in_json(tmp_path: Path) -> None:
     assert job.describe()["prices"] == {
         "catalog": False, "input": "0.1", "output": "1.50", "cache_read": None, "cache_write": None,
         "per_request": None, "cache_read_multiplier": "0.1", "cache_write_multiplier": "1.25",
+        "cache_write_1h": None, "above": None,
     }  # fmt: skip
 
 
@@ -429,6 +430,7 @@ def test_the_table_of_keys_is_the_schema() -> None:
             assert (path := f"{section}.{field.name}") in listed | not_keys, path
     assert listed - {f"{s}.{f.name}" for s, k in SECTIONS.items() for f in msgspec.structs.fields(k)} == {
         "prices", "prompt.system", "prompt.user", "prompt.messages",
+        *(f"prices.above.{field.name}" for field in msgspec.structs.fields(PricesAbove)),
     }  # fmt: skip
     defaults = {key.path: key.default for key in job_keys()}
     assert defaults["limits.concurrency"] == "256"

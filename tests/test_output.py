@@ -133,8 +133,10 @@ def test_the_schema_is_fixed() -> None:
         ("output_tokens", "int64"),
         ("cache_read_input_tokens", "int64"),
         ("cache_write_input_tokens", "int64"),
+        ("cache_write_1h_input_tokens", "int64"),
         ("reasoning_output_tokens", "int64"),
         ("cost_usd", "decimal128(38, 18)"),
+        ("cost_excludes", "string"),
         ("reported_cost_usd", "decimal128(38, 18)"),
         ("attempts", "int32"),
         ("latency_s", "double"),
@@ -179,8 +181,8 @@ def test_success_is_a_model_that_stopped_by_itself_and_said_something(
 
 def test_a_succeeded_row_by_hand() -> None:
     """An answer with all that is known of it."""
-    usage, reported = Usage(29, 2, 8, 4, 1), Decimal("0.000025")
-    completion = Completion("Four", "stop", usage, "resp-1", "model-2026-03-17", None, reported)
+    usage, reported = Usage(29, 2, 8, 4, 1, 3), Decimal("0.000025")
+    completion = Completion("Four", "stop", usage, "resp-1", "model-2026-03-17", None, reported, "web_search")
     assert only_row(answered(completion, Decimal("0.000031"))) == {
         "custom_id": "id-1",
         "status": "succeeded",
@@ -196,8 +198,10 @@ def test_a_succeeded_row_by_hand() -> None:
         "output_tokens": 2,
         "cache_read_input_tokens": 8,
         "cache_write_input_tokens": 4,
+        "cache_write_1h_input_tokens": 3,
         "reasoning_output_tokens": 1,
         "cost_usd": Decimal("0.000031"),
+        "cost_excludes": "web_search",
         "reported_cost_usd": Decimal("0.000025"),
         "attempts": 1,
         "latency_s": 0.5,

@@ -239,7 +239,7 @@ NO_PRICES = PriceSettings(catalog=False)
 def test_token_prices_come_with_cache_rates() -> None:
     """Cached input costs as much as any other, cache writes a quarter more; the ratio changes no rate."""
     found, warnings = book(CATALOG_PRICES, record(input=0.5, output=1.5, ratio=0.8))
-    rates = Rates(Decimal("0.5"), Decimal("1.5"), cache_read=Decimal("0.5"), cache_write=Decimal("0.625"))
+    rates = Rates(Decimal("0.5"), Decimal("1.5"), Decimal("0.5"), Decimal("0.625"), cache_write_1h=Decimal(1))
     assert found == PriceBook("m-1.5", "catalog", rates, ratio=Decimal("0.8"))
     assert warnings == []
 
@@ -275,7 +275,11 @@ def test_the_jobs_prices_win_and_then_the_first_basis_that_applies(
 ) -> None:
     """The job's word first; in the catalog a price per request before prices per token."""
     found, warnings = book(settings, record(**pricing), record("other", input=1))
-    assert found.rates == Rates(*(None if rate is None else Decimal(rate) for rate in rates))
+    given = (None if rate is None else Decimal(rate) for rate in rates)
+    fields: dict[str, Any] = dict(
+        zip(("input", "output", "cache_read", "cache_write", "per_request"), given, strict=True)
+    )
+    assert found.rates == Rates(**fields, cache_write_1h=None if rates[0] is None else 2 * Decimal(rates[0]))
     assert found.source == source
     assert warnings == []
 
@@ -305,7 +309,7 @@ def test_an_unknown_price_is_said_and_not_guessed(settings: PriceSettings, prici
 def test_prices_of_zero_are_taken_with_a_warning() -> None:
     """A free model may be free; the person who pays should know that the catalog says so."""
     found, warnings = book(CATALOG_PRICES, record(input=0, output=0))
-    assert found.rates == Rates(*[Decimal(0)] * 4)
+    assert found.rates == Rates(Decimal(0), Decimal(0), Decimal(0), Decimal(0), cache_write_1h=Decimal(0))
     assert warnings == ["the catalog lists 'm-1.5' at no cost"]
 
 

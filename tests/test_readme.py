@@ -1,5 +1,6 @@
 """What README and docs/ say is what the code does."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 import cometbatch
 from cometbatch import cli
 from cometbatch.simulator import catalog
+from cometbatch.wire import counts as counters
+from cometbatch.wire import responses, uncovered
 from tests import readme_commands, readme_tables
 
 ROOT = Path(__file__).parent.parent
@@ -241,6 +244,17 @@ def test_every_line_of_what_survives_what_is_held_by_a_test_that_is_there(page: 
         held = re.fullmatch(r'\| .* \| \[test\]\(\.\./(tests/[\w/]+\.py) "(test_\w+)"\) \|', line)
         assert held, line
         assert f"def {held[2]}(" in (ROOT / held[1]).read_text(encoding="utf-8"), line
+
+
+def test_every_count_and_use_that_is_read_is_named() -> None:
+    """Each name by which the code finds a count, and each word of `cost_excludes`, is in the tables of replies."""
+    page = PAGES["docs/replies.md"]
+    places = {"cache_creation"}  # objects around counts
+    counts = {*counters.WRITES, *counters.ELSEWHERE, *itertools.chain.from_iterable(counters.LIFETIMES)} - places
+    used = {*uncovered.SERVED, *uncovered.COUNTED, *uncovered.TIERS, *responses.SERVED, *responses.SERVED.values()}
+    words = {*uncovered.SERVED.values(), *uncovered.COUNTED.values()} - {None}
+    for name in counts | (used - {"web_fetch_requests"}) | words:
+        assert f"`{name}`" in page, name
 
 
 def test_the_models_that_it_names_are_the_simulator_s() -> None:

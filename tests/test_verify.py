@@ -343,14 +343,14 @@ def foreign_run(bench: Workbench, *, target: str) -> None:
     shutil.copy(its_file, our_file)
 
 
-def result_of_another_job(bench: Workbench) -> None:
+def result_of_another_job(bench: Workbench, key: bytes = b"cometbatch.job") -> None:
     """The same rows, said to come from another job."""
-    words = {**pq.read_metadata(bench.output).metadata, b"cometbatch.job": b"{}"}
+    words = {**pq.read_metadata(bench.output).metadata, key: b"{}"}
     table = bench.result()
     with pq.ParquetWriter(bench.output, table.schema.remove_metadata()) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata(
-            {key: value for key, value in words.items() if key not in (b"ARROW:schema", parts.SUM_KEY)}
+            {name: value for name, value in words.items() if name not in (b"ARROW:schema", parts.SUM_KEY)}
         )
 
 
@@ -432,6 +432,17 @@ TAMPERINGS: dict[str, tuple[Tampering, set[str]]] = {
     ),
     "usage altered": (everywhere(cell("output_tokens", 7)), {"costs", "sums"}),
     "usage negative": (everywhere(cell("output_tokens", -7)), {"costs", "outcomes"}),
+    "writes for an hour beyond all writes": (
+        everywhere(lambda table: cell("cache_write_1h_input_tokens", 3)(cell("cache_write_input_tokens", 2)(table))),
+        {"costs", "outcomes"},
+    ),
+    "writes for an hour altered": (everywhere(cell("cache_write_1h_input_tokens", 3)), {"sums"}),
+    "use beside tokens added": (everywhere(cell("cost_excludes", "web_search")), {"sums"}),
+    "use beside tokens of a failed row": (
+        everywhere(cell("cost_excludes", "web_search", status="failed")),
+        {"outcomes"},
+    ),
+    "counts called contradictory": (everywhere(cell("cost_excludes", "usage={}")), {"outcomes"}),
     "reasoning beyond the output": (everywhere(cell("reasoning_output_tokens", 10**6)), {"outcomes"}),
     "status unknown": (everywhere(cell("status", "fine")), {"outcomes"}),
     "failure called a success": (
@@ -476,6 +487,7 @@ TAMPERINGS: dict[str, tuple[Tampering, set[str]]] = {
     "rows of the result reversed": (in_result(lambda table: table.take(list(range(ROWS))[::-1])), {"result"}),
     "result of another run": (lambda bench: foreign_run(bench, target="result"), {"result", "metadata"}),
     "result that says other things": (result_of_another_job, {"metadata"}),
+    "result that says no prices": (lambda bench: result_of_another_job(bench, b"cometbatch.prices"), {"metadata"}),
     "input edited": (edited_input, {"input"}),
     "input emptied": (lambda bench: bench.input.write_bytes(b""), {"input"}),
     "input edited, manifest too": (other_input_in_the_manifest, {"rows"}),

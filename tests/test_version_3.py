@@ -10,8 +10,10 @@ resumed, a test gives them the number of today's rules.
 
 import json
 import shutil
+from decimal import Decimal
 from pathlib import Path
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -105,6 +107,44 @@ def test_rows_are_answered_again(begun: Path) -> None:
     summary = cometbatch.run(job_in(begun), retry="failed,incomplete", progress=False, http=network)
     assert sorted(network.rows) == retry
     assert (summary.succeeded, summary.finished) == (ROWS, True)
+    assert cometbatch.verify(job_in(begun)).ok
+
+
+class TellingMore(Answering):
+    """Answers with counts and uses that the version which began the run did not know of."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        reply = await super().handle_async_request(request)
+        body = reply.json()
+        body["usage"] |= {
+            6: {"prompt_tokens": 100, "claude_cache_creation_1_h_tokens": 80},
+            7: {"server_tool_use": {"web_search_requests": 1}},
+            8: {"total_tokens": 1},
+            9: {"prompt_tokens": 300_000},
+        }[self.rows[-1]]
+        return httpx.Response(200, json=body)
+
+
+@pytest.mark.parametrize("begun", ["stopped"], indirect=True)
+def test_a_run_keeps_its_columns_and_its_prices(begun: Path) -> None:
+    """What is new since then is told in warnings; the table has the columns that the run began with, and is proven.
+
+    All that is written to a cache has one price there: 20 tokens at 0.5, 80 at 0.625, 4 of output at 1.5 dollars.
+    """
+    before = cometbatch.verify(BEGUN / "finished" / "out.parquet").ok
+    by_todays_rules(begun)
+    summary = carry_out(job_in(begun), TellingMore())
+    table = result_in(begun)
+    assert before
+    assert table.column_names == result_in(BEGUN / "finished").column_names
+    costs = table.column("cost_usd").to_pylist()
+    assert costs[6] == Decimal("0.000066")
+    assert (costs[7], costs[8]) == (costs[0], None)
+    said = " / ".join(summary.warnings)
+    for words in ("web_search (1)", "contradict each other", "more than 200,000 input tokens", "adds input"):
+        assert words in said
+    assert "prices changed" not in said
+    assert summary.tally.cache_write_1h_input_tokens == 80
     assert cometbatch.verify(job_in(begun)).ok
 
 

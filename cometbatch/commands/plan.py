@@ -19,9 +19,9 @@ from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
-from cometbatch.money.exact import format_amount, format_rounded
+from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
-from cometbatch.records import CallRequest, Failed, PriceBook, Tally
+from cometbatch.records import CallRequest, Failed, PriceBook, Rates, Tally
 from cometbatch.results import tallies
 from cometbatch.results.summary import cap_warning, count
 from cometbatch.run_state.partition_size import suggest_partition_rows
@@ -184,9 +184,9 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
     expected = ASSUMED_OUTPUT_TOKENS if cap is None else max(cap, bill.largest_output_tokens)
     walk = None if is_finished else budget_walk(job.budget.max_cost_usd, book.rates, bill, expected)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
-    survey = _survey(checked, identity, begin.partition_rows, progress, looks=looks, walk=walk)
+    survey = _survey(checked, identity, begin, looks=looks, walk=walk)
     output_tokens = survey.requests * expected
-    cost = estimate_cost(survey.input_tokens, output_tokens, survey.requests, book.rates)
+    cost = _estimate(survey, expected, book.rates)
     return RunPlan(
         job=job,
         input=identity,
@@ -254,28 +254,26 @@ def _simulated(job: Job) -> "httpx.AsyncBaseTransport":
 
 
 class _Survey(Struct):
-    """Sums over the requests of all rows that have no outcome yet. `input_tokens` is the estimate."""
+    """Sums over the requests of all rows that have no outcome yet. `input_tokens` is the estimate.
+
+    `long_requests`, `long_input_tokens`: of those whose input is above `prices.above.input_tokens`.
+    """
 
     requests: int = 0
     input_tokens: int = 0
+    long_requests: int = 0
+    long_input_tokens: int = 0
     unrenderable: int = 0
     first: CallRequest | None = None
     first_problem: str | None = None
 
 
-def _survey(
-    checked: Checked,
-    identity: Identity,
-    partition_rows: int,
-    progress: Progress,
-    *,
-    looks: Looks,
-    walk: BudgetWalk | None,
-) -> _Survey:
+def _survey(checked: Checked, identity: Identity, begin: _Begin, *, looks: Looks, walk: BudgetWalk | None) -> _Survey:
     survey, maker = _Survey(), checked.row_maker()
+    progress, rates = begin.progress, begin.book.rates
     reserved = checked.target.max_output_tokens or ASSUMED_OUTPUT_TOKENS  # for the answer, in each request's estimate
     committed = set(progress.committed)
-    missing = [each for each in partitions(identity.rows, partition_rows) if each.index not in committed]
+    missing = [each for each in partitions(identity.rows, begin.partition_rows) if each.index not in committed]
     for partition, table in zip(missing, checked.source.tables(identity, missing), strict=True):
         for row, values in enumerate(row_values(table, maker.columns), partition.first_row):
             if row in progress.recorded:
@@ -285,13 +283,28 @@ def _survey(
             if isinstance(made, Failed):
                 survey.unrenderable += 1
                 survey.first_problem = survey.first_problem or f"row {row}: {made.failure.message}"
-            else:
-                survey.requests += 1
-                survey.input_tokens += made.estimated_tokens - reserved
-                survey.first = survey.first or made
-                if walk is not None:
-                    walk.add(made, made.estimated_tokens - reserved)
+                continue
+            tokens = made.estimated_tokens - reserved
+            survey.requests += 1
+            survey.input_tokens += tokens
+            if rates is not None and rates.above is not None and tokens > rates.above.input_tokens:
+                survey.long_requests += 1
+                survey.long_input_tokens += tokens
+            survey.first = survey.first or made
+            if walk is not None:
+                walk.add(made, tokens)
     return survey
+
+
+def _estimate(survey: _Survey, output_tokens: int, rates: Rates | None) -> Decimal | None:
+    """US dollars for all requests, those with much input at their own rates; `output_tokens`: of each answer."""
+    requests, tokens = survey.requests - survey.long_requests, survey.input_tokens - survey.long_input_tokens
+    cost = estimate_cost(tokens, requests * output_tokens, requests, rates)
+    if cost is None or rates is None or rates.above is None:
+        return cost
+    long_output = survey.long_requests * output_tokens
+    longer = estimate_cost(survey.long_input_tokens, long_output, survey.long_requests, rates.above.rates)
+    return None if longer is None else EXACT.add(cost, longer)
 
 
 def _shown(job: Job, request: CallRequest | None) -> dict[str, Any] | None:

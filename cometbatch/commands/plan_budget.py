@@ -76,7 +76,10 @@ class BudgetWalk:
 
     def add(self, request: CallRequest, input_tokens: int) -> None:
         """The next row, with its estimate. It is sent where there is room for the most that it can cost."""
-        estimate = estimate_cost(input_tokens, self._output_tokens, 1, self._rates) or NOTHING
+        rates = self._rates
+        if rates is not None and rates.above is not None and input_tokens > rates.above.input_tokens:
+            rates = rates.above.rates
+        estimate = estimate_cost(input_tokens, self._output_tokens, 1, rates) or NOTHING
         bound = EXACT.add(self._taken, max(estimate, self._bounds.max_cost(request) or NOTHING))
         self._needed = max(self._needed, bound)
         if self._rows == self._remaining and bound <= self._cap:
@@ -101,8 +104,9 @@ def budget_walk(
     if max_cost_usd is None:
         return None
     bounds = CostBounds(
-        lambda _request, inputs, outputs: meter(rates).max_cost(inputs, outputs),
+        lambda _call, inputs, outputs, hour: meter(rates).max_cost(inputs, outputs, writes_for_an_hour=hour),
         largest_output_tokens=bill.largest_output_tokens,
         largest_input_above_bytes=bill.largest_input_above_bytes,
+        writes_for_an_hour=bill.cache_write_1h_input_tokens > 0,
     )
     return BudgetWalk(max_cost_usd, tallies.spent(bill), rates, bounds, output_tokens)

@@ -45,7 +45,7 @@ class Progress:
         self._rows, self._done = rows, done.calls
         self._incomplete, self._failed = done.incomplete, done.failed
         self._cost: Decimal = done.cost_usd
-        self._unpriced = done.unpriced
+        self._unpriced, self._excluding = done.unpriced, done.excluding
         self._in_flight = 0
         self._waiting_for = ""
         self._room = USUAL_TERMINAL[0]
@@ -146,6 +146,9 @@ class Progress:
         costs = [outcome.cost_usd for outcome in answered]
         known = [cost for cost in costs if cost is not None]
         self._unpriced += len(costs) - len(known)
+        self._excluding += sum(
+            outcome.cost_usd is not None and outcome.completion.cost_excludes is not None for outcome in answered
+        )
         self._cost = functools.reduce(EXACT.add, known, self._cost)
 
     def _line(self, now: float) -> str:
@@ -182,7 +185,8 @@ class Progress:
     def _bill(self) -> str:
         if self._unpriced and not self._cost:
             return "cost unknown"
-        return format_rounded(self._cost) + (f" ({self._unpriced:,} unpriced)" if self._unpriced else "")
+        bound = "at least " if self._excluding else ""
+        return f"{bound}{format_rounded(self._cost)}" + (f" ({self._unpriced:,} unpriced)" if self._unpriced else "")
 
 
 def _clock(seconds: float) -> str:

@@ -173,11 +173,11 @@ class RunSession(Struct, frozen=True):
         prices = meter(run.manifest.prices.rates)
         service = Service(
             send=self.transport.send,
-            read=Reader(self.start.checked.format.parse_response, self.transport).read,
+            read=Reader(self.start.checked.format.response_parser, self.transport).read,
             classify=functools.partial(classify, now=now),
             accept=accept_all,
             price=lambda _call, usage: prices.cost(usage),
-            max_cost=lambda _call, input_tokens, output_tokens: prices.max_cost(input_tokens, output_tokens),
+            max_cost=lambda _call, inputs, outputs, hour: prices.max_cost(inputs, outputs, writes_for_an_hour=hour),
             request_id=request_id_of,
             is_reached=self._is_reached,
         )
@@ -296,4 +296,10 @@ def _warnings(job: Job, manifest: Manifest) -> Iterator[str]:
 
 
 def _has_other_prices(job: Job, manifest: Manifest) -> bool:
-    return job.describe().get("prices") != manifest.job.get("prices")
+    """Whether the job says something else of prices than when the run began, in keys that are set."""
+    now, then = job.describe().get("prices"), manifest.job.get("prices")
+    return _set(now) != _set(then)
+
+
+def _set(prices: object) -> object:
+    return {key: value for key, value in prices.items() if value is not None} if isinstance(prices, dict) else prices

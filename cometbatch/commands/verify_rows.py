@@ -28,6 +28,11 @@ NOT_IN_COLUMNS: Final = (
     "largest_input_above_bytes",
 )
 """Fields of a part's tally that its rows can't tell."""
+NEWER_COLUMNS: Final = frozenset({"cache_write_1h_input_tokens", "cost_excludes"})
+NEWER_FIELDS: Final = frozenset(
+    {"cache_write_1h_input_tokens", "excluding", "excluded", "contradictory", "long_inputs"}
+)
+"""Fields of a tally that the programs did not sum up which began runs without the newer columns."""
 
 
 class RowChecks:
@@ -57,6 +62,9 @@ class RowChecks:
         unknown = set(NOT_IN_COLUMNS)
         if not any(column.name == "reported_cost_usd" for column in self._columns):
             unknown |= {name for name in Tally.__struct_fields__ if name.startswith(("reported", "differing"))}
+        known = {column.name for column in self._columns}
+        if not known >= NEWER_COLUMNS:
+            unknown |= NEWER_FIELDS
         self._no_tally = {name: getattr(Tally(), name) for name in unknown}
 
     def check_part(self, path: Path, partition: Partition, schema: pa.Schema, original: pa.Table | None) -> None:
@@ -134,12 +142,13 @@ class RowChecks:
         if not totals.fit:
             return
         recorded = parts.read_info(path, self._manifest.run_id, partition.index).tally
-        found = totals.tally
+        unknown = self._no_tally
         if not recorded.row_costs:  # a version that did not count them wrote this part
-            found = msgspec.structs.replace(found, row_costs={}, largest_cost_usd=recorded.largest_cost_usd)
+            unknown = unknown | {"row_costs": {}, "largest_cost_usd": recorded.largest_cost_usd}
+        found = msgspec.structs.replace(totals.tally, **unknown)
         if recorded.incomplete and not recorded.incompletes:  # written before reasons were counted
             found = msgspec.structs.replace(found, incompletes={})
-        if found != msgspec.structs.replace(recorded, **self._no_tally):
+        if found != msgspec.structs.replace(recorded, **unknown):
             self._findings.add("sums", "its rows do not add up to the totals in its footer", where=path.name)
 
 

@@ -35,6 +35,9 @@ FAR_ABOVE: Final = 2
 """Times its reservation. A bill above that shows that the reservations were no bounds, and few are in flight again; one
 that is less above (some tokens more than the cap) can at most double what is set aside."""
 
+_ASKS_FOR_AN_HOUR = b'"ttl":"1h"'
+"""In a body, which is compact JSON: a cache is to keep what is written for an hour. Texts have their quotes escaped."""
+
 
 class Budget:
     """US dollars under one cap. `spent`: by earlier sessions, rejected asks and possible charges included.
@@ -96,27 +99,36 @@ class CostBounds:
 
     The bytes that are sent bound its input tokens, and the cap bounds its output tokens, until a bill says otherwise:
     the largest output seen, and the largest input above the bytes that were sent, count for all attempts that follow.
+    Cache writes that are kept for an hour cost more than others: they count where a request asks for them, and for all
+    attempts once an answer has shown them.
     """
 
     def __init__(
         self,
-        max_cost: Callable[[CallRequest, int, int | None], Decimal | None],
+        max_cost: Callable[[CallRequest, int, int | None, bool], Decimal | None],
         *,
         largest_output_tokens: int = 0,
         largest_input_above_bytes: int = 0,
+        writes_for_an_hour: bool = False,
     ) -> None:
-        """`max_cost`: US dollars for a call with at most these tokens of input and output; `None` is unknown."""
+        """`max_cost`: US dollars for a call with at most these tokens of input and output; `None` is unknown.
+
+        Its last argument says whether cache writes can be such that are kept for an hour.
+        """
         self._max_cost = max_cost
         self.largest_output_tokens = largest_output_tokens
         self._input_above_bytes = largest_input_above_bytes
         self.are_raised = False  # since the reader of this last set it back
+        self._writes_for_an_hour = writes_for_an_hour
 
     def max_cost(self, request: CallRequest) -> Decimal | None:
         """US dollars that an attempt can cost at most; `None` where there is no price, or no cap on the answer."""
         cap = request.max_output_tokens
         if cap is not None and cap < self.largest_output_tokens:
             cap = self.largest_output_tokens
-        return self._max_cost(request, len(request.http.body) + self._input_above_bytes, cap)
+        body = request.http.body
+        hour = self._writes_for_an_hour or _ASKS_FOR_AN_HOUR in body
+        return self._max_cost(request, len(body) + self._input_above_bytes, cap, hour)
 
     def learn(self, request: CallRequest, usage: Usage) -> int:
         """Look at a bill. Returns by how many tokens its input passed the bytes that were sent; 0 is usual.
@@ -127,6 +139,8 @@ class CostBounds:
         if outputs is not None and self.largest_output_tokens < outputs <= MAX_TOKENS:
             self.largest_output_tokens = outputs
             self.are_raised = True
+        if usage.cache_write_1h_input_tokens and not self._writes_for_an_hour:
+            self._writes_for_an_hour = self.are_raised = True
         above = 0 if inputs is None or inputs > MAX_TOKENS else inputs - len(request.http.body)
         if above > self._input_above_bytes:
             self._input_above_bytes = above

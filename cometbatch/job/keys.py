@@ -60,6 +60,17 @@ MESSAGE_KEYS = {
     "role": Key(choice(*get_args(Role)), "whose message it is"),
     "content": Key(PROSE, "template of the message"),
 }
+ABOVE_KEYS = {
+    "input_tokens": Key(
+        number(int, 1, 1_000_000_000), "the prices in prices.above are for answers whose input is above so many tokens"
+    ),
+    "input": Key(_MONEY, "US dollars per million input tokens of such an answer; prices.input if not set"),
+    "output": Key(_MONEY, "US dollars per million output tokens of such an answer; prices.output if not set"),
+    "cache_read": Key(_MONEY, "the same for cache reads; if not set, they cost as much of the input price as below"),
+    "cache_write": Key(_MONEY, "the same for cache writes; if not set, they cost as much of the input price as below"),
+    "cache_write_1h": Key(_MONEY, "the same for cache writes that are kept for an hour"),
+}
+"""The keys of `prices.above`."""
 KEYS: dict[str, dict[str, Key]] = {
     "input": {
         "path": Key(kinds.INPUT_PATH, "the table: .csv, .tsv or .parquet"),
@@ -136,9 +147,14 @@ KEYS: dict[str, dict[str, Key]] = {
         "output": Key(_MONEY, "US dollars per million output tokens"),
         "cache_read": Key(_MONEY, "US dollars per million input tokens that were read from a cache"),
         "cache_write": Key(_MONEY, "US dollars per million input tokens that were written to a cache"),
+        "cache_write_1h": Key(
+            _MONEY,
+            "US dollars per million input tokens written to a cache for an hour; twice the input price if not set",
+        ),
         "per_request": Key(_MONEY, "US dollars per request, instead of prices for tokens"),
         "cache_read_multiplier": Key(_FACTOR, "price of cache reads as a multiple of the input price"),
         "cache_write_multiplier": Key(_FACTOR, "price of cache writes as a multiple of the input price"),
+        "above": Key(Kind("a mapping", lambda node: node), "other prices for answers with much input"),
     },
     "budget": {
         "max_cost_usd": Key(number(Decimal, 0, 1_000_000_000), "the maximum cost of the run in US dollars"),
@@ -236,6 +252,10 @@ def _job_keys() -> Iterator[JobKey]:
             yield JobKey("prices", words, "catalog", "where prices come from; none: costs stay unknown")
         for name, key in keys.items():
             yield JobKey(f"{section}.{name}", key.kind.words, _default_words(section, name), key.meaning)
+            if (section, name) == ("prices", "above"):
+                for inner, each in ABOVE_KEYS.items():
+                    needed = "required in above" if inner == "input_tokens" else ""
+                    yield JobKey(f"prices.above.{inner}", each.kind.words, needed, each.meaning)
 
 
 def job_keys_markdown() -> str:

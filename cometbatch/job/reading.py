@@ -11,16 +11,17 @@ from typing import Any
 
 import msgspec
 
-from cometbatch.job.keys import PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
+from cometbatch.job.keys import ABOVE_KEYS, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
+from cometbatch.job.kinds import expected
 from cometbatch.job.messages import PlacedMessage, read_messages
 from cometbatch.job.paths import absolute, given, place_result, refuse_marks
 from cometbatch.job.secrets import refuse_secrets
 from cometbatch.job.sections import Sections
 from cometbatch.job.settings import DELIMITERS, Job
 from cometbatch.job.sources import is_piped, read_tree
-from cometbatch.job.tree import Problems, WrongError, place
+from cometbatch.job.tree import Map, Node, Problems, WrongError, place
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
-from cometbatch.money.prices import PriceSettings
+from cometbatch.money.prices import PricesAbove, PriceSettings
 from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FORMATS, output_cap
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
@@ -28,7 +29,7 @@ from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 MAX_MINUTES_FOR_A_ROW = 60
 """Minutes that a row may wait for `limits.tokens_per_minute` to have room for its answer; a lower limit is refused."""
 TLS_FILES = ("ca_file", "client_cert", "client_key")
-TOKEN_PRICES = ("input", "output", "cache_read", "cache_write")
+TOKEN_PRICES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "above")
 """Prices that contradict a price per request."""
 
 
@@ -132,11 +133,24 @@ class _Reading:
                 self._sections.refuse("output.path", str(error))
 
     def _check_prices(self) -> None:
+        if (above := self._values["prices"].get("above")) is not None:
+            self._values["prices"]["above"] = self._prices_above(above)
         prices = self._sections.given("prices")
         others = [name for name in prices if name in TOKEN_PRICES]
         if others and "per_request" in prices:
             words = f"contradicts prices.{others[0]}: requests or tokens are paid for"
             self._sections.refuse("prices.per_request", words)
+
+    def _prices_above(self, node: Node) -> PricesAbove | None:
+        if not isinstance(node, Map):
+            self._sections.refuse("prices.above", str(expected("a mapping with input_tokens and prices", node)))
+            return None
+        values = self._sections.read_map("prices.above", node, ABOVE_KEYS)
+        if "input_tokens" not in values:
+            self._sections.refuse("prices.above", "input_tokens is missing: above how many these prices are paid")
+        elif len(values) == 1:
+            self._sections.refuse("prices.above", "there is no price in it")
+        return None if None in values.values() or "input_tokens" not in values else PricesAbove(**values)
 
     def _check_token_limit(self) -> None:
         limit, params = self._sections.given("limits").get("tokens_per_minute"), self._params()

@@ -7,12 +7,13 @@ that every cost is a whole number of 1e-18 US dollars (`COST_SCALE`).
 
 import functools
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
 from cometbatch.money.exact import EXACT, ROUNDING
-from cometbatch.records import PriceBook, Rates, Usage
+from cometbatch.records import PriceBook, Rates, RatesAbove, Usage
 
 RATE_DECIMALS: Final = 12
 """Decimals of a rate in US dollars (per million tokens, or per request); finer prices are rounded half-even."""
@@ -33,7 +34,10 @@ _RATE_UNIT: Final = Decimal(1).scaleb(-RATE_DECIMALS)
 _COST_UNIT: Final = Decimal(1).scaleb(-COST_SCALE)
 _MAX_QUOTED_CHARS: Final = 80
 _NO_RATES: Final = Rates()
+_PER_TOKEN: Final = {"input": 1, "output": 1, "cache_read": 1, "cache_write": 1, "cache_write_1h": 2}
+"""Rates per token, and how many times `MAX_RATE` each may be: writes for an hour cost twice the highest input price."""
 _ONE = Decimal(1)
+_WRITE_1H_MULTIPLIER: Final = Decimal(2)  # of the input price, as Anthropic has it (contract sheet, section 8.3)
 
 
 class PriceSettings(Struct, frozen=True):
@@ -41,7 +45,8 @@ class PriceSettings(Struct, frozen=True):
 
     `catalog`: whether prices not given here may come from the public catalog. The multipliers make the cache rates
     from the input rate where these are not given. Cached input costs as much as any other by default, because the
-    catalog has no price for it (contract sheet, section 8.3).
+    catalog has no price for it (contract sheet, section 8.3). `cache_write_1h`, of tokens kept for an hour, is twice
+    the input price where it is not given. `above`: other prices for answers with much input.
     """
 
     catalog: bool = True
@@ -52,6 +57,8 @@ class PriceSettings(Struct, frozen=True):
     per_request: Decimal | None = None
     cache_read_multiplier: Decimal = Decimal(1)
     cache_write_multiplier: Decimal = Decimal("1.25")
+    cache_write_1h: Decimal | None = None
+    above: "PricesAbove | None" = None
 
     @property
     def is_complete(self) -> bool:
@@ -62,6 +69,21 @@ class PriceSettings(Struct, frozen=True):
     def needs_catalog(self) -> bool:
         """Whether some price has to come from the catalog."""
         return self.catalog and not self.is_complete
+
+
+class PricesAbove(Struct, frozen=True):
+    """Prices in US dollars per million tokens of an answer, for all of its tokens, whose input is above `input_tokens`.
+
+    Those of input and output are as below where they are not given; those of the cache keep their relation to that of
+    the input.
+    """
+
+    input_tokens: int
+    input: Decimal | None = None
+    output: Decimal | None = None
+    cache_read: Decimal | None = None
+    cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
 
 
 class CatalogEntry(Struct, frozen=True):
@@ -100,6 +122,8 @@ def price_book(
         warnings.append(_why_unknown(model, entry, own=own))
     if rates is not None and not own and not any((rates.input, rates.output, rates.per_request)):
         warnings.append(f"the catalog lists {quoted(model)} at no cost")
+    if rates is not None and rates.per_request is not None and settings.above is not None:
+        warnings.append(f"prices.above is not used: the catalog prices {quoted(model)} per request")
     source = _source(settings, base, own=own) if rates is not None else "none"
     ratio = entry.ratio if entry is not None and rates is not None and not own else None
     return PriceBook(model, source, rates, ratio), warnings
@@ -127,16 +151,19 @@ class Meter:
     def __init__(self, rates: Rates | None) -> None:
         self._rates = rates
         self._per_request: Decimal | None = None
-        self._units: tuple[int, int, int, int] | None = None
-        self._highest_input = 0  # of the rates for input, in units
+        self._units: tuple[int, int, int, int, int] | None = None  # input, cache read, cache write, for an hour, output
+        self._above: Meter | None = None
+        self._above_input_tokens = MAX_TOKENS  # the most input at which `_above` does not apply
         if rates is None:
             return
         if rates.per_request is not None:
             self._per_request = EXACT.quantize(rates.per_request, _COST_UNIT)
         elif rates.input is not None and rates.output is not None:
             read, write = (rates.input if rate is None else rate for rate in (rates.cache_read, rates.cache_write))
-            self._units = (_units(rates.input), _units(read), _units(write), _units(rates.output))
-            self._highest_input = max(self._units[:3])
+            hour = write if rates.cache_write_1h is None else rates.cache_write_1h
+            self._units = (_units(rates.input), _units(read), _units(write), _units(hour), _units(rates.output))
+            if rates.above is not None:
+                self._above, self._above_input_tokens = Meter(rates.above.rates), rates.above.input_tokens
 
     def cost(self, usage: Usage) -> Decimal | None:
         """US dollars for one answer, as the function `cost` says."""
@@ -145,25 +172,36 @@ class Meter:
         inputs, outputs = usage.input_tokens, usage.output_tokens
         if inputs is None or outputs is None or inputs > MAX_TOKENS or outputs > MAX_TOKENS:
             return None
-        full_rate, read_rate, write_rate, output_rate = self._units
+        if self._above is not None and inputs > self._above_input_tokens:
+            return self._above.cost(usage)
+        full_rate, read_rate, write_rate, hour_rate, output_rate = self._units
         read, write = usage.cache_read_input_tokens, usage.cache_write_input_tokens
         if not read and not write:
             return _dollars(full_rate * inputs + output_rate * outputs)
         read, write = read or 0, write or 0
+        hour = min(usage.cache_write_1h_input_tokens or 0, write)
         rest = max(0, inputs - read - write)  # counts of cached tokens never make it negative
-        return _dollars(full_rate * rest + read_rate * read + write_rate * write + output_rate * outputs)
+        cached = read_rate * read + write_rate * (write - hour) + hour_rate * hour
+        return _dollars(full_rate * rest + cached + output_rate * outputs)
 
-    def max_cost(self, body_bytes: int, max_output_tokens: int | None) -> Decimal | None:
+    def max_cost(
+        self, body_bytes: int, max_output_tokens: int | None, *, writes_for_an_hour: bool = False
+    ) -> Decimal | None:
         """The largest cost of one request in US dollars; None where there is no price or no cap on the answer.
 
         A token is at least one byte of the request's body, so its bytes bound its input tokens. Each is priced at the
-        highest input rate.
+        highest input rate: that of tokens kept for an hour is among them only if `writes_for_an_hour`.
         """
         if self._units is None:
             return None if self._rates is None else self._rates.per_request
         if max_output_tokens is None:
             return None
-        return _dollars(self._highest_input * body_bytes + self._units[3] * max_output_tokens)
+        highest = max(self._units[: 4 if writes_for_an_hour else 3])
+        below = _dollars(highest * body_bytes + self._units[4] * max_output_tokens)
+        if self._above is None or body_bytes <= self._above_input_tokens:
+            return below
+        above = self._above.max_cost(body_bytes, max_output_tokens, writes_for_an_hour=writes_for_an_hour)
+        return below if above is None else max(below, above)
 
 
 def estimate_tokens(characters: int) -> int:
@@ -234,19 +272,53 @@ def _with_cache_rates(base: Rates, settings: PriceSettings) -> Rates | None:
         return None if per_request is None else Rates(per_request=per_request)
     if base.input is None or base.output is None:
         return None
-    read, write = settings.cache_read, settings.cache_write
-    rates = [
-        _rate(base.input),
-        _rate(base.output),
-        _rate(ROUNDING.multiply(base.input, settings.cache_read_multiplier) if read is None else read),
-        _rate(ROUNDING.multiply(base.input, settings.cache_write_multiplier) if write is None else write),
-    ]
-    return None if None in rates else Rates(*rates)
+    read, write, hour = settings.cache_read, settings.cache_write, settings.cache_write_1h
+    whole = Rates(
+        input=base.input,
+        output=base.output,
+        cache_read=ROUNDING.multiply(base.input, settings.cache_read_multiplier) if read is None else read,
+        cache_write=ROUNDING.multiply(base.input, settings.cache_write_multiplier) if write is None else write,
+        cache_write_1h=ROUNDING.multiply(base.input, _WRITE_1H_MULTIPLIER) if hour is None else hour,
+    )
+    rates = _rounded(whole)
+    if rates is None or settings.above is None:
+        return rates
+    above = _rounded(_rates_above(whole, settings, settings.above))
+    return (
+        None if above is None else msgspec.structs.replace(rates, above=RatesAbove(settings.above.input_tokens, above))
+    )
 
 
-def _rate(price: Decimal) -> Decimal | None:
-    """A price with at most `RATE_DECIMALS` decimals, else unchanged; None where it can't be a price."""
-    if not is_price(price):
+def _rates_above(below: Rates, settings: PriceSettings, given: PricesAbove) -> Rates:
+    """The rates for much input: what is not given for the cache keeps its relation to the input price."""
+    low, high = below.input or Decimal(0), (below.input if given.input is None else given.input) or Decimal(0)
+
+    def related(price: Decimal | None, rate: Decimal | None, multiplier: Decimal) -> Decimal:
+        if price is not None:
+            return price
+        return ROUNDING.divide(ROUNDING.multiply(rate or 0, high), low) if low else ROUNDING.multiply(high, multiplier)
+
+    return Rates(
+        input=high,
+        output=below.output if given.output is None else given.output,
+        cache_read=related(given.cache_read, below.cache_read, settings.cache_read_multiplier),
+        cache_write=related(given.cache_write, below.cache_write, settings.cache_write_multiplier),
+        cache_write_1h=related(given.cache_write_1h, below.cache_write_1h, _WRITE_1H_MULTIPLIER),
+    )
+
+
+def _rounded(rates: Rates) -> Rates | None:
+    """Rates per token that a cost can be computed from exactly; None where one of them is no price."""
+    found: dict[str, Any] = {name: _rate(getattr(rates, name), times) for name, times in _PER_TOKEN.items()}
+    return None if None in found.values() else Rates(**found)
+
+
+def _rate(price: Decimal, times: int = 1) -> Decimal | None:
+    """A price with at most `RATE_DECIMALS` decimals, else unchanged; None where it can't be a price.
+
+    It may be so many `times` `MAX_RATE`.
+    """
+    if not is_price(price, times):
         return None
     rounded = ROUNDING.quantize(price, _RATE_UNIT)
     return price if rounded == price else rounded
@@ -272,9 +344,9 @@ def _why_unknown(model: str, entry: CatalogEntry | None, *, own: bool) -> str:
     return f"no known price for {quoted(model)}: {reason}; costs will be unknown"
 
 
-def is_price(amount: Decimal) -> bool:
-    """Whether an amount can be a price: finite, from 0 to `MAX_RATE`."""
-    return amount.is_finite() and 0 <= amount <= MAX_RATE
+def is_price(amount: Decimal, times: int = 1) -> bool:
+    """Whether an amount can be a price: finite, from 0 to `MAX_RATE`, or to so many times that."""
+    return amount.is_finite() and 0 <= amount <= ROUNDING.multiply(MAX_RATE, times)
 
 
 def quoted(text: str) -> str:

@@ -193,6 +193,7 @@ COLUMNS: Final = (
     _usage("output_tokens", "tokens of the answer, reasoning included; null is unknown"),
     _usage("cache_read_input_tokens", "input tokens that came from a cache"),
     _usage("cache_write_input_tokens", "input tokens that were written to a cache"),
+    _usage("cache_write_1h_input_tokens", "those of them that are kept in the cache for an hour"),
     _usage("reasoning_output_tokens", "output tokens spent on reasoning"),
     Column(
         "cost_usd",
@@ -200,6 +201,14 @@ COLUMNS: Final = (
         "decimal(38, 18)",
         "cost in US dollars, exact; null is unknown, which is not free",
         answered="cost_usd",
+    ),
+    Column(
+        "cost_excludes",
+        _TEXT,
+        "text",
+        "what was used that no price covers, so that `cost_usd` is a part of the cost: `web_search`, "
+        "`service_tier=priority`; or `usage=` and the reply's token counts, where they contradict each other",
+        answered="completion.cost_excludes",
     ),
     Column(
         "reported_cost_usd",

@@ -12,7 +12,7 @@ import pyarrow as pa
 from cometbatch.input.values import row_values
 from cometbatch.money.exact import format_amount
 from cometbatch.money.prices import cost
-from cometbatch.records import CallRequest, Completion, Failed, FailureKind, FinishReason, Rates, Usage
+from cometbatch.records import CONTRADICTION, CallRequest, Completion, Failed, FailureKind, FinishReason, Rates, Usage
 from cometbatch.results import columns
 
 Cells: TypeAlias = Mapping[str, Any]
@@ -35,6 +35,7 @@ _EMPTY: Final = {
         "response_model",
         "cost_usd",
         "reported_cost_usd",
+        "cost_excludes",
         *_COUNTS,
     ),
 }
@@ -42,6 +43,7 @@ _BITS: Final = {pa.float16(): pa.int16(), pa.float32(): pa.int32(), pa.float64()
 _PARTS_OF: Final = {
     "cache_read_input_tokens": "input_tokens",
     "cache_write_input_tokens": "input_tokens",
+    "cache_write_1h_input_tokens": "cache_write_input_tokens",
     "reasoning_output_tokens": "output_tokens",
 }
 
@@ -82,15 +84,18 @@ def _wrong_counts(cells: Cells) -> str | None:
         if (found := cells.get(name)) is not None and found < 0:
             return f"{name} is {found}"
     for name, whole in _PARTS_OF.items():
-        if cells[name] is not None and cells[whole] is not None and cells[name] > cells[whole]:
-            return f"{name} is {cells[name]}, more than {whole}"
+        part = cells.get(name)  # an older run lacks newer columns
+        if part is not None and cells[whole] is not None and part > cells[whole]:
+            return f"{name} is {part}, more than {whole}"
+    if (cells.get("cost_excludes") or "").startswith(CONTRADICTION) and cells["input_tokens"] is not None:
+        return f"cost_excludes says that the counts contradict each other, but input_tokens is {cells['input_tokens']}"
     return None
 
 
 def wrong_cost(cells: Cells, rates: Rates | None) -> str | None:
     """How a row's cost differs from its usage times these prices; `None` where it does not."""
     try:
-        due = None if cells["status"] == "failed" else cost(Usage(*(cells[name] for name in _COUNTS)), rates)
+        due = None if cells["status"] == "failed" else cost(Usage(*(cells.get(name) for name in _COUNTS)), rates)
     except DecimalException:
         return "the frozen prices have more decimals than a price can have"
     if cells["cost_usd"] == due:

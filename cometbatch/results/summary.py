@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from cometbatch.errors import CometbatchError
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
-from cometbatch.records import Fix, PoolStats, PriceBook, Tally, Usage
+from cometbatch.records import LONG_INPUT_TOKENS, Fix, PoolStats, PriceBook, Tally, Usage
 from cometbatch.results.tallies import median_cost
 
 _REASONS: Final = {
@@ -119,6 +119,7 @@ class RunSummary(Struct, frozen=True):
             "usage": {name: None if self.is_uncounted else getattr(tally, name) for name in Usage.__struct_fields__},
             "cost_usd": None if cost is None else format_amount(cost),
             "unpriced": tally.unpriced,
+            "cost_excludes": {"rows": tally.excluding, "kinds": dict(sorted(tally.excluded.items()))},
             "reported": {
                 "answers": tally.reported,
                 "cost_usd": format_amount(tally.reported_cost_usd),
@@ -205,11 +206,13 @@ class RunSummary(Struct, frozen=True):
 
     def _bill(self) -> str:
         cost, tally = self.cost_usd, self.tally
-        bound = "at least " if tally.unpriced else ""
+        bound = "at least " if tally.unpriced or tally.excluding else ""
         known = "unknown" if cost is None else f"{bound}{format_rounded(cost)} (prices: {self.prices.source})"
         uncounted = min(tally.uncounted, tally.unpriced) if self.prices.rates is not None else 0
         rest = tally.unpriced - uncounted
-        return f"cost: {known}" + _rows_without(uncounted, "token counts") + _rows_without(rest, "a price")
+        without = _rows_without(uncounted, "token counts") + _rows_without(rest, "a price")
+        more = f"; {count(tally.excluding, 'row')} with more in use than is priced" if tally.excluding else ""
+        return f"cost: {known}{without}{more}"
 
     def _row_cost(self) -> Iterator[str]:
         """At a stop: what the rows that are missing may cost."""
@@ -246,9 +249,8 @@ class RunSummary(Struct, frozen=True):
         replaced = self.replaced
         if replaced.calls:
             again = "answered again" if self.finished else "reset to be answered again"
-            bound, unpriced = (
-                ("at least ", f", {replaced.unpriced:,} without a price") if replaced.unpriced else ("", "")
-            )
+            bound = "at least " if replaced.unpriced or replaced.excluding else ""
+            unpriced = f", {replaced.unpriced:,} without a price" if replaced.unpriced else ""
             spent = f"{bound}{format_rounded(replaced.cost_usd)}{unpriced} (not in the cost above)"
             were = "row was" if replaced.calls == 1 else "rows were"
             yield f"{replaced.calls:,} {were} {again}; their earlier answers cost {spent}"
@@ -283,10 +285,28 @@ def late_warnings(tally: Tally, prices: PriceBook, cap: int | None = None) -> It
     """What only the answers could show. `cap`: the most tokens that an answer was to have."""
     if words := cap_warning(tally.largest_output_tokens, cap):
         yield words
-    if tally.uncounted:
-        what = "token use" if prices.rates is not None and prices.rates.per_request is not None else "cost"
-        whose = "its" if tally.uncounted == 1 else "their"
-        yield f"{count(tally.uncounted, 'answer')} came without token counts: {whose} {what} is unknown"
+    what = "token use" if prices.rates is not None and prices.rates.per_request is not None else "cost"
+    if (uncounted := tally.uncounted - tally.contradictory) > 0:
+        yield f"{count(uncounted, 'answer')} came without token counts: {_whose(uncounted)} {what} is unknown"
+    if tally.contradictory:
+        answers, whose = count(tally.contradictory, "answer"), _whose(tally.contradictory)
+        yield (
+            f"{answers} came with token counts that contradict each other: {whose} {what} is unknown, and the column "
+            "cost_excludes holds the counts as they came"
+        )
+    if tally.excluding:
+        kinds = ", ".join(f"{kind} ({rows:,})" for kind, rows in sorted(tally.excluded.items()))
+        answers, whose = count(tally.excluding, "answer"), _whose(tally.excluding)
+        yield f"{answers} used what no price covers: {kinds}. {whose.capitalize()} cost is at least what is shown"
+    rates = prices.rates
+    if tally.long_inputs and rates is not None and rates.per_request is None and rates.above is None:
+        yield (
+            f"{count(tally.long_inputs, 'answer')} took more than {LONG_INPUT_TOKENS:,} input tokens, above which many "
+            "models cost more; prices.above sets what they cost then"
+        )
+    if above := tally.largest_input_above_bytes:
+        tokens = count(above, "token")
+        yield f"the service adds input: an answer was billed for {tokens} more than its request has bytes"
     if tally.differing:
         sums = tally.differing_reported_usd, tally.differing_cost_usd
         theirs, ours = map(format_rounded, sums)
@@ -344,6 +364,10 @@ class TerminatedRunError(RunStoppedError):
 
 def _kinds(failures: dict[str, int]) -> str:
     return f" ({', '.join(f'{rows:,} {kind}' for kind, rows in sorted(failures.items()))})" if failures else ""
+
+
+def _whose(answers: int) -> str:
+    return "its" if answers == 1 else "their"
 
 
 def _rows_without(rows: int, what: str) -> str:

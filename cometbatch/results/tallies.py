@@ -1,5 +1,6 @@
 """Totals over records. Guards: totals of two sets of calls add up to the total of both, whatever fields there are."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -8,7 +9,17 @@ from functools import reduce
 from typing import Any, Final
 
 from cometbatch.money.exact import EXACT
-from cometbatch.records import Answered, Failed, PossibleCharge, Record, RejectedAsk, Tally, Usage
+from cometbatch.records import (
+    CONTRADICTION,
+    LONG_INPUT_TOKENS,
+    Answered,
+    Failed,
+    PossibleCharge,
+    Record,
+    RejectedAsk,
+    Tally,
+    Usage,
+)
 from cometbatch.results.columns import int64s
 
 ROUNDED_TO_USD: Final = Decimal("0.000001")  # US dollars: services round the cost of an answer to about this
@@ -22,7 +33,7 @@ FREE: Final = -1_000_000
 """The step of a cost of exactly nothing, far below that of the smallest cost (1e-18 US dollars, step -960)."""
 
 _USAGE: Final = Usage.__struct_fields__
-_COUNTERS: Final = ("failures", "incompletes", "row_costs")
+_COUNTERS: Final = ("failures", "incompletes", "row_costs", "excluded")
 
 
 def tally(records: Iterable[Record]) -> Tally:
@@ -57,6 +68,8 @@ def _answers(answered: list[Answered], billed: list[Failed]) -> dict[str, Any]:
     differing = [outcome for outcome in told if _differs(outcome)]
     counts = {name: int64s([getattr(usage, name) for usage in usages]) for name in _USAGE}
     inputs, outputs = counts["input_tokens"], counts["output_tokens"]
+    left_out = [outcome.completion.cost_excludes for outcome in answered if outcome.completion.cost_excludes]
+    excludes = [words.split(", ") for words in left_out if not words.startswith(CONTRADICTION)]
     succeeded = sum([outcome.status == "succeeded" for outcome in answered])
     return {
         "succeeded": succeeded,
@@ -71,6 +84,12 @@ def _answers(answered: list[Answered], billed: list[Failed]) -> dict[str, Any]:
         "differing": len(differing),
         "differing_reported_usd": _money(outcome.completion.reported_cost_usd for outcome in differing),
         "differing_cost_usd": _money(outcome.cost_usd for outcome in differing),
+        "excluding": len(excludes),
+        "excluded": dict(
+            Counter(itertools.chain.from_iterable({each.split("=")[0] for each in row} for row in excludes))
+        ),
+        "contradictory": len(left_out) - len(excludes),
+        "long_inputs": sum([number is not None and number > LONG_INPUT_TOKENS for number in inputs]),
         "largest_output_tokens": max(filter(None, outputs), default=0),
         "largest_input_above_bytes": max([outcome.input_above_bytes for outcome in answered], default=0),
         "largest_cost_usd": max(costs, default=Decimal(0)),

@@ -51,6 +51,7 @@ class Books:
             service.max_cost,
             largest_output_tokens=earlier.largest_output_tokens,
             largest_input_above_bytes=earlier.largest_input_above_bytes,
+            writes_for_an_hour=earlier.cache_write_1h_input_tokens > 0,
         )
         self._unwritten: list[Record] = []
         self._unwritten_cells: list[int] = []  # of the attempts that these records tell of

@@ -113,19 +113,21 @@ class Service(Struct, frozen=True):
     """The model service as the loop sees it: each function knows one thing, and none keeps a state of the run.
 
     `send` begins an exchange, and calls back once. `read` makes a reply of an exchange's result, with what the
-    reply says (`None` where there is none), and raises an exception that is a mistake of ours. `classify`: what an
-    attempt means that brought no completion. `accept`: whether the completion that this ask of a call (from 1) brought
-    is taken. `price`: US dollars that a call's answer cost; `None` is unknown. `max_cost`: US dollars that an attempt
-    of a call costs at most, with this many tokens of input and at most this many of output (`None`: no bound); `None`
-    is unknown. `request_id`: the service's name for an exchange. `is_reached`: whether a connection was ever made.
+    reply says (`None` where there is none), and raises an exception that is a mistake of ours; it is told how many
+    bytes of body were sent. `classify`: what an attempt means that brought no completion. `accept`: whether the
+    completion that this ask of a call (from 1) brought is taken. `price`: US dollars that a call's answer cost; `None`
+    is unknown. `max_cost`: US dollars that an attempt of a call costs at most, with this many tokens of input and at
+    most this many of output (`None`: no bound), and with cache writes that are kept for an hour if the last argument
+    says so; `None` is unknown. `request_id`: the service's name for an exchange. `is_reached`: whether a connection was
+    ever made.
     """
 
     send: Callable[[HttpRequest, Callable[[ExchangeResult], None]], Sending]
-    read: Callable[[ExchangeResult], tuple[Reply, Completion | ErrorDetail | None]]
+    read: Callable[[ExchangeResult, int], tuple[Reply, Completion | ErrorDetail | None]]
     classify: Callable[[Reply, ErrorDetail | None], Refusal]
     accept: Callable[[CallRequest, Completion, int], Acceptance]
     price: Callable[[CallRequest, Usage], Decimal | None]
-    max_cost: Callable[[CallRequest, int, int | None], Decimal | None]
+    max_cost: Callable[[CallRequest, int, int | None, bool], Decimal | None]
     request_id: Callable[[HttpResponse], str | None]
     is_reached: Callable[[], bool]
 

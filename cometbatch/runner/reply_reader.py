@@ -16,30 +16,32 @@ Parsed: TypeAlias = Completion | ErrorDetail
 class Reader:
     """Reads replies in one format. `parse` is that of the format, `transport` the one that received the replies."""
 
-    def __init__(self, parse: Callable[[HttpResponse], Parsed], transport: Transport) -> None:
+    def __init__(self, parse: Callable[[HttpResponse, int], Parsed], transport: Transport) -> None:
         self._parse = parse
         self._transport = transport
         self._quotes_key = transport.quotes_key
 
-    def read(self, result: ExchangeResult) -> tuple[Reply, Parsed | None]:
+    def read(self, result: ExchangeResult, sent_bytes: int) -> tuple[Reply, Parsed | None]:
         """The reply, and what it says; None where there is no reply. Raises an exception that is a mistake of ours.
 
-        Only what an answer says is kept of it, so only that is searched for the key.
+        `sent_bytes`: of the request's body. Only what an answer says is kept of it, so only that is searched for the
+        key.
         """
         if not isinstance(result, HttpResponse):
             return self._transport.read(result), None
-        said = self._parse(result)
+        said = self._parse(result, sent_bytes)
         if isinstance(said, Completion):
             named = result.headers.get(REQUEST_ID_HEADER)
-            if not self._quotes_key(f"{said.text}\n{said.response_id}\n{said.response_model}\n{said.detail}\n{named}"):
+            ids = f"{said.response_id}\n{said.response_model}\n{named}"
+            if not self._quotes_key(f"{said.text}\n{said.detail}\n{said.cost_excludes}\n{ids}"):
                 return result, said
-        return self._read_clean(result, said)
+        return self._read_clean(result, said, sent_bytes)
 
-    def _read_clean(self, response: HttpResponse, said: Parsed) -> tuple[Reply, Parsed]:
+    def _read_clean(self, response: HttpResponse, said: Parsed, sent_bytes: int) -> tuple[Reply, Parsed]:
         """As it is, or read once more in the rare case that the key had to be blanked out."""
         reply = self._transport.read(response)
         if isinstance(reply, HttpResponse) and reply is not response:
-            said = self._parse(reply)
+            said = self._parse(reply, sent_bytes)
         texts = {name: value for name in said.__struct_fields__ if isinstance(value := getattr(said, name), str)}
         clean = {name: self._transport.blank_out(text) for name, text in texts.items()}  # it may be quoted in escapes
         return reply, said if clean == texts else msgspec.structs.replace(said, **clean)

@@ -128,13 +128,16 @@ def _ended(
 
 
 def _usage(model: Model, prompt: Prompt, digest: bytes, *, text: str, thinking: int) -> Usage:
-    total = tokens_in(sum(len(message.text) for message in prompt.messages))
+    total = max(1, tokens_in(sum(len(message.text) for message in prompt.messages)))  # no prompt has 0 tokens
     cached = total * number(digest, "cached", 4) // 4 if model.caching else 0
+    written = (total - cached) * number(digest, "written", 4) // 4 if model.writes else None
     return Usage(
         input_tokens=total,
         output_tokens=tokens_in(len(text)) + thinking,
         cache_read_input_tokens=cached,
+        cache_write_input_tokens=written,
         reasoning_output_tokens=thinking,
+        cache_write_1h_input_tokens=None if written is None else written * number(digest, "hour", 3) // 2,
     )
 
 

@@ -82,6 +82,8 @@ FAULT_KINDS = (
     FaultKind("tool-calls", "request", "a tool call in place of an answer"),
     FaultKind("no-usage", "request", "a whole answer (billed) without token counts"),
     FaultKind("cap-ignored", "request", "a whole answer (billed) of many more tokens than the cap allows"),
+    FaultKind("zero-usage", "request", "a whole answer (billed) whose token counts are all 0"),
+    FaultKind("wrong-total", "request", "a whole answer (billed) whose token counts contradict each other"),
     FaultKind("empty-candidates", "request", "gemini: a 200 without candidates; elsewhere: 500 empty_response"),
 )
 _STRIKES_IN_WORDS = {

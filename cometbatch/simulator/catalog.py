@@ -20,7 +20,9 @@ SHORT_PAGE_ROWS = 6  # models on a page of a catalog that comes in pages
 SHORT_PAGE_TOTAL = 302  # models that such a catalog says it has
 PAGE_ROWS = 5  # models on a page of a catalog whose other pages can be had
 BUSY_S = 1  # seconds from the first request on in which a busy catalog answers 429
-CACHE_WRITE_FACTOR = Decimal("1.25")  # of the input rate (section 8.3); cache reads cost the full input rate
+CACHE_WRITE_FACTOR = Decimal("1.25")  # of the input rate (section 8.3); cache reads mostly cost the full input rate
+CACHE_WRITE_1H_FACTOR = Decimal(2)  # of the input rate, for what is kept for an hour
+SEARCH_FEE = Decimal("0.01")  # US dollars for the searches of one answer, beside its tokens
 _MILLION = 1_000_000
 _TEXT_PATHS = {
     "openai-chat": "/v1/chat/completions",
@@ -29,15 +31,27 @@ _TEXT_PATHS = {
     "gemini": "/v1beta/models/{model}:generateContent",
 }
 
-Quirk = Literal["snapshot", "extra-usage", "bare-usage", "reasoning-content", "cost"]
+Quirk = Literal[
+    "snapshot",
+    "extra-usage",
+    "bare-usage",
+    "reasoning-content",
+    "cost",
+    "tool-use",
+    "parts-beside",
+    "parts-inside",
+    "search",
+]
 Endpoints = Literal["string", "object", "null", "double"]
 
 
 class Model(Struct, frozen=True):
     """One model. Prices are US dollars per million tokens, per request or per second; None if it has no such price.
 
-    `reasoning`: spends output tokens on thinking. `caching`: reports cached input. `listed`: False for a model that can
-    be called but is not in the catalog. `upcoming`: in the catalog, but can't be called yet.
+    `reasoning`: spends output tokens on thinking. `caching`: reports cached input; `writes`: also what it wrote to a
+    cache, for five minutes and for an hour. `cache_read`: the price of cached input as a share of the input price.
+    `listed`: False for a model that can be called but is not in the catalog. `upcoming`: in the catalog, but can't be
+    called yet.
     """
 
     id: str
@@ -51,6 +65,8 @@ class Model(Struct, frozen=True):
     max_completion_tokens: str | int | None = "8K"
     reasoning: bool = False
     caching: bool = False
+    writes: bool = False
+    cache_read: Decimal = Decimal(1)
     listed: bool = True
     upcoming: bool = False
     quirks: tuple[Quirk, ...] = ()
@@ -74,6 +90,12 @@ def _tokens(input_price: str, output_price: str) -> tuple[Decimal, Decimal]:
     return Decimal(input_price), Decimal(output_price)
 
 
+def _with_parts(name: str, *quirks: Quirk) -> Model:
+    """A model whose tokens are of every kind that has a price of its own."""
+    prices, tenth = _tokens("3", "15"), Decimal("0.1")
+    return Model(name, name, *prices, reasoning=True, caching=True, writes=True, cache_read=tenth, quirks=quirks)
+
+
 MODELS: tuple[Model, ...] = (
     Model("comet-sim-1", "comet-sim-1", *_tokens("0.5", "1.5"), quirks=("snapshot",)),
     Model("comet-sim-1-mini", "comet-sim-1-mini", *_tokens("0.1", "0.4"), quirks=("bare-usage",)),
@@ -87,6 +109,10 @@ MODELS: tuple[Model, ...] = (
     ),
     Model("comet-sim.2.5", "comet-sim-2-5", *_tokens("1.25", "10"), context_length="1M", quirks=("cost",)),
     Model("comet-sim-cache", "comet-sim-cache", *_tokens("3", "15"), caching=True),
+    _with_parts("comet-sim-parts", "tool-use"),
+    _with_parts("comet-sim-parts-beside", "tool-use", "parts-beside"),
+    _with_parts("comet-sim-parts-inside", "tool-use", "parts-inside"),
+    Model("comet-sim-search", "comet-sim-search", *_tokens("0.5", "1.5"), quirks=("search",)),
     Model("comet-sim-flat", "comet-sim-flat", per_request=Decimal("0.002")),
     Model("comet-sim-edge-20260317", "comet-sim-edge", *_tokens("0.037", "0.15"), context_length=None),
     Model("open-comets/comet-sim-8b", "open-comets-comet-sim-8b", *_tokens("0.02", "0.02"), quirks=("extra-usage",)),
@@ -131,9 +157,12 @@ def cost(model: Model, usage: Usage) -> Decimal | None:
         return model.per_request
     if model.input is None or model.output is None:
         return None
-    written = usage.cache_write_input_tokens or 0
-    weighted_input = (usage.input_tokens or 0) - written + written * CACHE_WRITE_FACTOR
-    return (weighted_input * model.input + (usage.output_tokens or 0) * model.output) / _MILLION
+    read, written = usage.cache_read_input_tokens or 0, usage.cache_write_input_tokens or 0
+    hour = usage.cache_write_1h_input_tokens or 0
+    weighted_input = (usage.input_tokens or 0) - read - written + read * model.cache_read
+    weighted_input += (written - hour) * CACHE_WRITE_FACTOR + hour * CACHE_WRITE_1H_FACTOR
+    fee = SEARCH_FEE if "search" in model.quirks else Decimal(0)
+    return (weighted_input * model.input + (usage.output_tokens or 0) * model.output) / _MILLION + fee
 
 
 def catalog_page(

@@ -19,7 +19,7 @@ from cometbatch.simulator.behaviour import Behaviour, latency_s, long_tail_s, nu
 from cometbatch.simulator.catalog import Model
 from cometbatch.simulator.gate import Gate
 from cometbatch.simulator.ledger import Ledger
-from cometbatch.simulator.quirks import quirky, response_model
+from cometbatch.simulator.quirks import MISCOUNTS, miscounted, quirky, response_model
 from cometbatch.wire import WireFormat, format_for_path
 from cometbatch.wire.envelope import build_error
 
@@ -207,6 +207,11 @@ class Service:
         completion = answered(model, asked.prompt, call.digest)
         if fault in ENDINGS:
             completion = ENDINGS[fault](completion, asked.prompt.params)
+        if wire.name == "gemini":  # it has no name for what is written to a cache, so that is not billed as such
+            counted = msgspec.structs.replace(
+                completion.usage, cache_write_input_tokens=None, cache_write_1h_input_tokens=None
+            )
+            completion = msgspec.structs.replace(completion, usage=counted)
         cost_usd, whole = catalog.cost(model, completion.usage), fault not in ENDANGERED
         self._ledger.answered(call.digest, model.id, completion.usage, cost_usd, whole=whole)
         response = identified(self._spoken(completion, model, wire, call, fault), call.request_id)
@@ -224,7 +229,9 @@ class Service:
             response_model=response_model(model, quirks=self._behaviour.quirks),
         )
         response = wire.build_response(model.id, told)
-        return quirky(response, model, completion.usage) if self._behaviour.quirks else response
+        if self._behaviour.quirks:
+            response = quirky(response, model, completion.usage)
+        return miscounted(response, fault) if fault in MISCOUNTS else response
 
     def _refuse(self, name: str, call: Call) -> Reply:
         """A reply that is no answer, with its wait."""

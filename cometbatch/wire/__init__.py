@@ -31,7 +31,7 @@ class WireFormat(Struct, frozen=True):
     """The shape of requests and replies on one route.
 
     Client half: `request_builder(model, params)` gives a function that builds requests with these parameters, the same
-    bytes for the same messages; `parse_response(response)`. Server half: `parse_request(request)` and
+    bytes for the same messages; `parse_response(response, sent_bytes)`. Server half: `parse_request(request)` and
     `build_response(model, completion)`. `unsupported_params(params)` and `unsupported_messages(roles)` return the
     reason why this format can't ask for something, as a sentence, or None.
     """
@@ -40,9 +40,13 @@ class WireFormat(Struct, frozen=True):
     request_builder: Callable[[str, GenerationParams], Callable[[Sequence[Message]], HttpRequest]]
     parse_request: Callable[[HttpRequest], ModelRequest | ErrorDetail]
     build_response: Callable[[str, Completion], HttpResponse]
-    parse_response: Callable[[HttpResponse], Completion | ErrorDetail]
+    response_parser: Callable[[HttpResponse, int | None], Completion | ErrorDetail]
     unsupported_params: Callable[[GenerationParams], str | None]
     unsupported_messages: Callable[[Sequence[Role]], str | None]
+
+    def parse_response(self, response: HttpResponse, sent_bytes: int | None = None) -> Completion | ErrorDetail:
+        """What a reply says. `sent_bytes`: of the request's body, where that is known."""
+        return self.response_parser(response, sent_bytes)
 
 
 FORMATS: Mapping[str, WireFormat] = MappingProxyType(
@@ -52,7 +56,7 @@ FORMATS: Mapping[str, WireFormat] = MappingProxyType(
             request_builder=module.request_builder,
             parse_request=module.parse_request,
             build_response=module.build_response,
-            parse_response=module.parse_response,
+            response_parser=module.parse_response,
             unsupported_params=module.unsupported_params,
             unsupported_messages=module.unsupported_messages,
         )

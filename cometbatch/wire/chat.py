@@ -21,9 +21,10 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.wire import encoding, request_extra, request_reading
-from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
+from cometbatch.wire.counts import Counters, cache_counts, consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.tolerant_json import compact_text, decode_json, first, mapping, mappings, text
+from cometbatch.wire.uncovered import SEARCH, billed
 
 NAME: Final = "chat"
 PATH: Final = "/v1/chat/completions"
@@ -48,8 +49,6 @@ _WRITTEN: Mapping[str, str] = {
     "stop": "params.stop",
     "seed": "params.seed",
 }
-# Tokens that Claude wrote to its caches, as this endpoint reports them: one count for each lifetime of a cache.
-_CACHE_WRITES: Final = ("claude_cache_creation_5_m_tokens", "claude_cache_creation_1_h_tokens")
 NO_CHOICES: Final = "no choices"  # detail of an answer that was billed and has no choices
 _SAMPLE_CALL: Mapping[str, Any] = {
     "id": "call_1",
@@ -109,10 +108,13 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return encoding.json_reply(body)
 
 
-def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
-    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
+def parse_response(response: HttpResponse, sent_bytes: int | None = None) -> Completion | ErrorDetail:
+    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two.
+
+    `sent_bytes`: of the request's body; they choose between readings of the token counts that both fit.
+    """
     body = mapping(decode_json(response.body)) if is_success(response.status) else {}
-    return _read_completion(body) or parse_error(response)
+    return _read_completion(body, sent_bytes) or parse_error(response)
 
 
 def cap_in_extra(params: GenerationParams) -> int | None:
@@ -181,12 +183,12 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
             "completion_tokens_details": (
                 None if reasoning is None else {"reasoning_tokens": reasoning} | output_details
             ),
-            _CACHE_WRITES[0]: usage.cache_write_input_tokens,
+            **encoding.claude_cache_writes(usage),
         }
     )
 
 
-def _read_completion(body: dict[str, Any]) -> Completion | None:
+def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Completion | None:
     """None if the body is no chat completion: no choice, no message, or a content that is neither text nor parts.
 
     An empty list of choices with token counts is an answer without text, because it was billed.
@@ -204,7 +206,7 @@ def _read_completion(body: dict[str, Any]) -> Completion | None:
     return Completion(
         text=words,
         finish_reason=reason,
-        usage=_read_usage(usage),
+        **billed(_read_usage(usage, words, sent_bytes), body, usage, _searched(message)),
         reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
@@ -237,13 +239,25 @@ def _ending(word: object, message: dict[str, Any], words: str) -> tuple[FinishRe
     return reason, (raw or None) if reason == "other" else None
 
 
-def _read_usage(usage: dict[str, Any]) -> Usage:
-    """`prompt_tokens` includes cached tokens, `completion_tokens` includes reasoning: never added again."""
-    writes = [count(usage[key]) for key in _CACHE_WRITES if key in usage]
-    return consistent_usage(
-        input_tokens=count(usage.get("prompt_tokens")),
-        output_tokens=count(usage.get("completion_tokens")),
-        cache_read=count(mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
-        cache_write=total(*writes) if writes else None,
-        reasoning=count(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens")),
+def _searched(message: object) -> list[str]:
+    """An answer that cites addresses has searched for them."""
+    notes = message.get("annotations") if isinstance(message, dict) else None
+    return [SEARCH] if notes and any(note.get("type") == "url_citation" for note in mappings(notes)) else []
+
+
+def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Usage | None:
+    """`prompt_tokens` includes cached tokens, `completion_tokens` includes reasoning, unless the counts say otherwise.
+
+    None where they contradict each other.
+    """
+    cached = cache_counts(usage, "prompt_tokens_details")
+    said = Counters(
+        count(usage.get("prompt_tokens")),
+        count(usage.get("completion_tokens")),
+        count(usage.get("total_tokens")),
+        cached.read,
+        cached.written,
+        cached.written_1h,
+        count(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens")),
     )
+    return consistent_usage(said, sent_bytes=sent_bytes, has_text=bool(words))

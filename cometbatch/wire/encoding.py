@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from cometbatch.records import Completion, HttpRequest, HttpResponse, TextPart
+from cometbatch.records import Completion, HttpRequest, HttpResponse, TextPart, Usage
 from cometbatch.wire.tolerant_json import decode_json, encode_json, mappings
 
 JSON_HEADERS: dict[str, str] = {"content-type": "application/json"}
@@ -60,6 +60,13 @@ def text_or_parts(parts: Sequence[TextPart]) -> str | list[dict[str, str]]:
 def known(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values that are not None."""
     return {key: value for key, value in values.items() if value is not None}
+
+
+def claude_cache_writes(usage: Usage) -> dict[str, int]:
+    """Tokens that Claude wrote to its caches, as other formats report them: one count for each lifetime of a cache."""
+    written, hour = usage.cache_write_input_tokens, usage.cache_write_1h_input_tokens
+    minutes = None if written is None else written - (hour or 0)
+    return known({"claude_cache_creation_5_m_tokens": minutes, "claude_cache_creation_1_h_tokens": hour})
 
 
 def calls_in(

@@ -24,9 +24,10 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.wire import encoding, request_extra, request_reading
-from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
+from cometbatch.wire.counts import Counters, consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.tolerant_json import compact_text, decode_json, first, mapping, mappings, text
+from cometbatch.wire.uncovered import SEARCH, billed
 
 NAME: Final = "gemini"
 NO_CANDIDATES: Final = "no candidates"  # detail of an answer that has neither candidates nor a reason for that
@@ -48,7 +49,13 @@ _FINISH: Mapping[str, FinishReason] = {
 }
 _DEFAULT_BLOCK: Final = "SAFETY"
 _CONFIG: Final = "generationConfig"
-_COUNTERS: Final = ("promptTokenCount", "cachedContentTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
+_COUNTERS: Final = (
+    "promptTokenCount",
+    "toolUsePromptTokenCount",
+    "cachedContentTokenCount",
+    "candidatesTokenCount",
+    "thoughtsTokenCount",
+)
 _CAMEL: Mapping[str, str] = {
     "max_output_tokens": "maxOutputTokens",
     "top_p": "topP",
@@ -119,10 +126,13 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return encoding.json_reply(body | {"modelVersion": origin.model, "responseId": origin.response_id})
 
 
-def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
-    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
+def parse_response(response: HttpResponse, sent_bytes: int | None = None) -> Completion | ErrorDetail:
+    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two.
+
+    `sent_bytes`: of the request's body; they choose between readings of the token counts that both fit.
+    """
     body = mapping(decode_json(response.body)) if is_success(response.status) else {}
-    return _read_completion(body) or parse_error(response)
+    return _read_completion(body, sent_bytes) or parse_error(response)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -270,7 +280,7 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
     )
 
 
-def _read_completion(body: dict[str, Any]) -> Completion | None:
+def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Completion | None:
     """None if the body has no candidates and nothing that explains why."""
     candidate, usage = first(body.get("candidates")), mapping(body.get("usageMetadata"))
     if not candidate and not _explains_absence(body):
@@ -279,7 +289,7 @@ def _read_completion(body: dict[str, Any]) -> Completion | None:
     return Completion(
         text=words,
         finish_reason=reason,
-        usage=_read_usage(usage),
+        **billed(_read_usage(usage, words, sent_bytes), body, usage, _searched(candidate)),
         reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("responseId")),
         response_model=text(body.get("modelVersion")),
@@ -316,19 +326,28 @@ def _is_call(part: dict[str, Any]) -> bool:
     return "functionCall" in part
 
 
-def _read_usage(usage: dict[str, Any]) -> Usage:
-    """Output = candidates + thoughts (contract sheet, section 5).
+def _searched(candidate: dict[str, Any]) -> list[str]:
+    grounding = candidate.get("groundingMetadata")
+    return [SEARCH] if grounding and mapping(grounding).get("webSearchQueries") else []
 
-    A counter that is missing or null is 0. If all four are, nothing is known: other fields, such as a cost, count
-    nothing.
+
+def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Usage | None:
+    """Input = prompt + tool use, output = candidates + thoughts (contract sheet, sections 5 and 13), if the total fits.
+
+    A counter that is missing or null is 0. If all of them are, nothing is known: other fields, such as a cost, count
+    nothing. None where the counts contradict each other.
     """
     found = [usage.get(name) for name in _COUNTERS]
     if found == [None] * len(_COUNTERS):
         return Usage()
-    prompt, cached, candidates, thoughts = (0 if number is None else count(number) for number in found)
-    return consistent_usage(
-        input_tokens=prompt,
-        output_tokens=total(candidates, thoughts),
-        cache_read=cached,
+    prompt, tool_use, cached, candidates, thoughts = [0 if number is None else count(number) for number in found]
+    said = Counters(
+        None if tool_use is None else prompt,
+        None if thoughts is None else candidates,
+        count(usage.get("totalTokenCount")),
+        cached,
         reasoning=thoughts,
+        tool_use=tool_use or 0,
+        reasoning_beside=True,
     )
+    return consistent_usage(said, sent_bytes=sent_bytes, has_text=bool(words))

@@ -21,9 +21,10 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.wire import encoding, request_extra, request_reading
-from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
+from cometbatch.wire.counts import Counters, cache_counts, consistent_usage, count, reported_cost
 from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.tolerant_json import compact_text, decode_json, mapping, mappings, text
+from cometbatch.wire.uncovered import SEARCH, TOOLS, billed
 
 NAME: Final = "messages"
 PATH: Final = "/v1/messages"
@@ -57,6 +58,8 @@ _WRITTEN: Mapping[str, str] = {
     "top_p": "params.top_p",
     "stop_sequences": "params.stop",
 }
+# Tools that the service ran, by their names in blocks of type server_tool_use: the word for each.
+_SERVED: Mapping[str, str] = {"web_search": SEARCH, "code_execution": "code_execution"}
 _SAMPLE_CALL: Mapping[str, Any] = {"type": "tool_use", "id": "toolu_1", "name": "lookup", "input": {}}
 
 
@@ -106,10 +109,13 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return encoding.json_reply(body)
 
 
-def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
-    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
+def parse_response(response: HttpResponse, sent_bytes: int | None = None) -> Completion | ErrorDetail:
+    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two.
+
+    `sent_bytes`: of the request's body; they choose between readings of the token counts that both fit.
+    """
     body = mapping(decode_json(response.body)) if is_success(response.status) else {}
-    return _read_completion(body) or parse_error(response)
+    return _read_completion(body, sent_bytes) or parse_error(response)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -162,6 +168,7 @@ def _blocks(completion: Completion) -> list[dict[str, Any]]:
 def _usage_body(usage: Usage) -> dict[str, Any]:
     """Token counts as the format has them: its input count leaves out what was read from or written to the cache."""
     read, written = usage.cache_read_input_tokens, usage.cache_write_input_tokens
+    hour = usage.cache_write_1h_input_tokens
     uncached = None if usage.input_tokens is None else usage.input_tokens - (read or 0) - (written or 0)
     return encoding.known(
         {
@@ -170,23 +177,26 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
             "cache_creation_input_tokens": written,
             "cache_read_input_tokens": read,
             "cache_creation": (
-                None if written is None else {"ephemeral_5m_input_tokens": written, "ephemeral_1h_input_tokens": 0}
+                None
+                if written is None or hour is None
+                else {"ephemeral_5m_input_tokens": written - hour, "ephemeral_1h_input_tokens": hour}
             ),
         }
     )
 
 
-def _read_completion(body: dict[str, Any]) -> Completion | None:
+def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Completion | None:
     """None if the body is no message: it has no list of content blocks."""
     content = body.get("content")
     if not isinstance(content, list):
         return None
     blocks, usage = mappings(content), mapping(body.get("usage"))
     reason, detail = _ending(text(body.get("stop_reason")), blocks)
+    words = "".join([text(block.get("text")) or "" for block in blocks if block.get("type") == "text"])
     return Completion(
-        text="".join([text(block.get("text")) or "" for block in blocks if block.get("type") == "text"]),
+        text=words,
         finish_reason=reason,
-        usage=_read_usage(usage),
+        **billed(_read_usage(usage, words, sent_bytes), body, usage, _served(blocks)),
         reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
@@ -206,13 +216,27 @@ def _is_call(block: dict[str, Any]) -> bool:
     return block.get("type") == "tool_use"
 
 
-def _read_usage(usage: dict[str, Any]) -> Usage:
-    """Total input = uncached + written to the cache + read from it (contract sheet, section 4)."""
-    written, read = usage.get("cache_creation_input_tokens"), usage.get("cache_read_input_tokens")
-    counted_apart = (0 if part is None else count(part) for part in (written, read))
-    return consistent_usage(
-        input_tokens=total(count(usage.get("input_tokens")), *counted_apart),
-        output_tokens=count(usage.get("output_tokens")),
-        cache_read=count(read),
-        cache_write=count(written),
+def _served(blocks: list[dict[str, Any]]) -> list[str]:
+    """The words of the tools that the service ran. What it fetches is billed by tokens alone."""
+    names = [block.get("name") for block in blocks if block.get("type") == "server_tool_use"]
+    return [_SERVED.get(str(name), TOOLS) for name in names if name != "web_fetch"]
+
+
+def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Usage | None:
+    """Total input = uncached + written to the cache + read from it (contract sheet, section 4).
+
+    Other models behind this format count the cached part inside of the input: a total, or the bytes, tell. None where
+    the counts contradict each other.
+    """
+    cached = cache_counts(usage, "prompt_tokens_details", details_first=False)
+    said = Counters(
+        count(usage.get("input_tokens")) if cached.is_clear else None,
+        count(usage.get("output_tokens")),
+        count(usage.get("total_tokens")),
+        cached.read,
+        cached.written,
+        cached.written_1h,
+        count(mapping(usage.get("output_tokens_details")).get("reasoning_tokens")),
+        cache_beside=True,
     )
+    return consistent_usage(said, sent_bytes=sent_bytes, has_text=bool(words))

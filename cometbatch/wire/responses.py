@@ -21,9 +21,10 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.wire import encoding, request_extra, request_reading
-from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
+from cometbatch.wire.counts import Counters, cache_counts, consistent_usage, count, reported_cost, total
 from cometbatch.wire.envelope import is_success, parse_error
 from cometbatch.wire.tolerant_json import compact_text, decode_json, mapping, mappings, text
+from cometbatch.wire.uncovered import SEARCH, billed
 
 NAME: Final = "responses"
 PATH: Final = "/v1/responses"
@@ -32,6 +33,13 @@ _ROLES: Mapping[str, Role] = {"system": "system", "developer": "developer", "use
 _TEXT_PARTS: Final = frozenset({"input_text", "output_text", "text"})
 _INCOMPLETE: Mapping[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _INCOMPLETE_WORD: Mapping[FinishReason, str] = {reason: word for word, reason in _INCOMPLETE.items()}
+# Types of output items by which the service bills more than tokens: the word for each.
+SERVED: Mapping[str, str] = {
+    "web_search_call": SEARCH,
+    "file_search_call": "file_search",
+    "code_interpreter_call": "code_interpreter",
+    "image_generation_call": "image_generation",
+}
 _UNFINISHED: Final = frozenset({"in_progress", "queued"})
 _FAILED: Final = frozenset({"failed", "cancelled"})
 _WRITTEN: Mapping[str, str] = {
@@ -118,12 +126,15 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return encoding.json_reply(body)
 
 
-def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
-    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
+def parse_response(response: HttpResponse, sent_bytes: int | None = None) -> Completion | ErrorDetail:
+    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two.
+
+    `sent_bytes`: of the request's body; they choose between readings of the token counts that both fit.
+    """
     body = mapping(decode_json(response.body)) if is_success(response.status) else {}
     if text(body.get("status")) in _FAILED:
         return _failed_generation(response, body)
-    return _read_completion(body) or parse_error(response)
+    return _read_completion(body, sent_bytes) or parse_error(response)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -198,10 +209,14 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
     return encoding.known(
         {
             "input_tokens": usage.input_tokens,
-            "input_tokens_details": None if cached is None else {"cached_tokens": cached},
+            "input_tokens_details": encoding.known(
+                {"cached_tokens": cached, "cache_write_tokens": usage.cache_write_input_tokens}
+            )
+            or None,
             "output_tokens": usage.output_tokens,
             "output_tokens_details": None if reasoning is None else {"reasoning_tokens": reasoning},
             "total_tokens": total(usage.input_tokens, usage.output_tokens),
+            **({} if usage.cache_write_1h_input_tokens is None else encoding.claude_cache_writes(usage)),
         }
     )
 
@@ -218,7 +233,7 @@ def _failed_generation(response: HttpResponse, body: dict[str, Any]) -> ErrorDet
     )
 
 
-def _read_completion(body: dict[str, Any]) -> Completion | None:
+def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Completion | None:
     """None if the body is no finished response: it has no output list, or its status says that work goes on."""
     if not isinstance(body.get("output"), list) or text(body.get("status")) in _UNFINISHED:
         return None
@@ -229,7 +244,7 @@ def _read_completion(body: dict[str, Any]) -> Completion | None:
     return Completion(
         text=words,
         finish_reason=reason,
-        usage=_read_usage(usage),
+        **billed(_read_usage(usage, words, sent_bytes), body, usage, _served(items)),
         reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
@@ -261,11 +276,24 @@ def _ending(
     return ("tool_calls", compact_text(calls)) if calls and not words else ("stop", None)
 
 
-def _read_usage(usage: dict[str, Any]) -> Usage:
-    """`input_tokens` includes cached tokens, `output_tokens` includes reasoning: never added again."""
-    return consistent_usage(
-        input_tokens=count(usage.get("input_tokens")),
-        output_tokens=count(usage.get("output_tokens")),
-        cache_read=count(mapping(usage.get("input_tokens_details")).get("cached_tokens")),
-        reasoning=count(mapping(usage.get("output_tokens_details")).get("reasoning_tokens")),
+def _served(items: list[dict[str, Any]]) -> list[str]:
+    kinds = [item.get("type") for item in items]
+    return [SERVED[kind] for kind in kinds if isinstance(kind, str) and kind in SERVED]
+
+
+def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Usage | None:
+    """`input_tokens` includes cached tokens, `output_tokens` includes reasoning, unless the counts say otherwise.
+
+    None where they contradict each other.
+    """
+    cached = cache_counts(usage, "input_tokens_details")
+    said = Counters(
+        count(usage.get("input_tokens")),
+        count(usage.get("output_tokens")),
+        count(usage.get("total_tokens")),
+        cached.read,
+        cached.written,
+        cached.written_1h,
+        count(mapping(usage.get("output_tokens_details")).get("reasoning_tokens")),
     )
+    return consistent_usage(said, sent_bytes=sent_bytes, has_text=bool(words))

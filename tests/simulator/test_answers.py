@@ -105,11 +105,17 @@ def test_no_answer_is_longer_than_its_cap(prompt: Prompt, digest: bytes, model: 
 @moderate
 @given(prompt=prompts(), digest=DIGESTS, model=st.sampled_from(MODELS))
 def test_input_is_counted_as_the_documentation_estimates(prompt: Prompt, digest: bytes, model: Model) -> None:
-    """Input tokens are a quarter of the characters, rounded up; cached ones are among them, on caching models only."""
+    """Input tokens are a quarter of the characters, rounded up; cached ones are among them, on caching models only.
+
+    No prompt has 0 tokens: a service that says so is not believed (contract sheet, section 13).
+    """
     usage = answer(model, prompt, digest).usage
-    assert usage.input_tokens == tokens_in(sum(len(message.text) for message in prompt.messages))
-    assert 0 <= (usage.cache_read_input_tokens or 0) <= usage.input_tokens
+    assert usage.input_tokens == max(1, tokens_in(sum(len(message.text) for message in prompt.messages)))
+    read, written = usage.cache_read_input_tokens or 0, usage.cache_write_input_tokens or 0
+    assert 0 <= read + written <= usage.input_tokens
+    assert 0 <= (usage.cache_write_1h_input_tokens or 0) <= written
     assert model.caching or usage.cache_read_input_tokens == 0
+    assert model.writes == (usage.cache_write_input_tokens is not None)
 
 
 @moderate

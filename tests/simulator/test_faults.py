@@ -52,7 +52,7 @@ SAID_OTHERWISE: dict[tuple[str, str], FinishReason] = {  # a format without that
     ("content-filter", "messages"): "refusal",
     ("refusal", "gemini"): "content_filter",
 }
-WHOLE = {"no-usage", "slow-body", "long-tail", "cap-ignored"}
+WHOLE = {"no-usage", "zero-usage", "wrong-total", "slow-body", "long-tail", "cap-ignored"}
 ELSEWHERE = {"reset", "cut-json", "html-200", "redirect", "empty-candidates", *CAP_FIELDS}
 
 
@@ -107,12 +107,14 @@ def test_length_empty_bills_the_whole_cap(wire: str) -> None:
 
 
 @every_format
-def test_no_usage_is_unknown_to_the_client_and_known_to_the_ledger(wire: str) -> None:
-    """A whole answer without counts is billed all the same."""
-    client = struck_by("no-usage")
+@pytest.mark.parametrize("name", ["no-usage", "zero-usage", "wrong-total"])
+def test_no_usage_is_unknown_to_the_client_and_known_to_the_ledger(wire: str, name: str) -> None:
+    """A whole answer without counts, or with counts that can't be true, is billed all the same."""
+    client = struck_by(name)
     completion = client.ask(wire=wire).completion
     assert (completion.text != "", completion.usage.input_tokens, completion.usage.output_tokens) == (True, None, None)
     assert client.ledger()["models"]["comet-sim-1"]["input_tokens"] > 0
+    assert (completion.cost_excludes or "").startswith("usage=") == (name == "wrong-total")
 
 
 @every_format

@@ -21,7 +21,7 @@ from cometbatch.records import (
 from cometbatch.wire import WireFormat
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-COUNTS = st.integers(0, 10**12)
+COUNTS = st.integers(1, 10**12)  # no prompt has 0 tokens, and no text has
 COSTS: st.SearchStrategy[Decimal] = st.builds(
     lambda digits, decimals: Decimal(digits).scaleb(-decimals), st.integers(0, 10**15 - 1), st.integers(6, 18)
 )
@@ -91,14 +91,16 @@ def usages(draw: st.DrawFn, wire: WireFormat) -> Usage:
     read = draw(st.integers(0, input_tokens))
     written = draw(st.integers(0, input_tokens - read))
     reasoning = draw(st.integers(0, output_tokens))
+    hour = draw(st.none() | st.integers(0, written))
+    if hour == 0 < written:  # two zeros beside writes would mean that they were not told apart
+        hour = None
     match wire.name:
         case "gemini":  # a counter left out means 0 there, so all are known or none
             return draw(st.sampled_from([Usage(), Usage(input_tokens, output_tokens, read, None, reasoning)]))
         case "messages":
             optional = draw(st.sampled_from([(read, written), (read, None), (None, written), (None, None)]))
-            return draw(st.sampled_from([Usage(), Usage(input_tokens, output_tokens, *optional)]))
-        case "responses":
-            written_or_none = None
+            apart = None if optional[1] is None else hour
+            return draw(st.sampled_from([Usage(), Usage(input_tokens, output_tokens, *optional, None, apart)]))
         case _:
             written_or_none = draw(st.sampled_from([None, written]))
     unknown = draw(st.sets(st.sampled_from(["input_tokens", "output_tokens", "reasoning_output_tokens"])))
@@ -108,6 +110,7 @@ def usages(draw: st.DrawFn, wire: WireFormat) -> Usage:
         "cache_read_input_tokens": draw(st.sampled_from([None, read])),
         "cache_write_input_tokens": written_or_none,
         "reasoning_output_tokens": reasoning,
+        "cache_write_1h_input_tokens": None if written_or_none is None else hour,
     }
     return Usage(**{name: None if name in unknown else value for name, value in values.items()})
 

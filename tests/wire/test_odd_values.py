@@ -147,8 +147,8 @@ USUAL = {
 }
 # What is read from these places alone, and from no other.
 FIELDS_AT = {
-    ("usage",): {"usage", "reported_cost_usd"},
-    ("usageMetadata",): {"usage", "reported_cost_usd"},
+    ("usage",): {"usage", "reported_cost_usd", "cost_excludes"},
+    ("usageMetadata",): {"usage", "reported_cost_usd", "cost_excludes"},
     ("id",): {"response_id"},
     ("responseId",): {"response_id"},
     ("model",): {"response_model"},

@@ -78,7 +78,7 @@ SHEET_REPLIES = {
     "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0}
   }
 }""",
-        Completion("Four", "stop", Usage(18018, 9, 18003, 0, None), "msg_01AbC", "claude-model-id"),
+        Completion("Four", "stop", Usage(18018, 9, 18003, 0, None, 0), "msg_01AbC", "claude-model-id"),
     ),
     "gemini": (
         """{

@@ -4,13 +4,15 @@ import json
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch.records import Completion, HttpResponse, Usage
+from cometbatch.records import CONTRADICTION, Completion, HttpResponse, Usage
 from cometbatch.wire import FORMATS
-from cometbatch.wire.counts import consistent_usage, count, total
+from cometbatch.wire.counts import Counters, consistent_usage, count, total
+from cometbatch.wire.uncovered import KEPT_CHARACTERS
 from tests.wire.strategies import JSON_VALUES
 
 ANSWERS: dict[str, dict[str, Any]] = {
@@ -45,9 +47,9 @@ def _usage_of(name: str, usage: object) -> Usage:
                 "latency_checkpoint": {"total_ms": 12.5},
                 "cost": 0.25,
             },
-            Usage(9, None, None, 5),
+            Usage(9, None, None, 5, None, 3),
         ),
-        ("chat", {"prompt_tokens": 9, "claude_cache_creation_1_h_tokens": 3}, Usage(9, None, None, 3)),
+        ("chat", {"prompt_tokens": 9, "claude_cache_creation_1_h_tokens": 3}, Usage(9, None, None, 3, None, 3)),
         (
             "chat",
             {"prompt_tokens": 9, "claude_cache_creation_5_m_tokens": 3, "claude_cache_creation_1_h_tokens": "x"},
@@ -74,7 +76,7 @@ def _usage_of(name: str, usage: object) -> Usage:
         ("gemini", {}, Usage()),
         ("gemini", {"cost": 0.25, "trafficType": "ON_DEMAND"}, Usage()),
         ("gemini", {"promptTokenCount": None, "totalTokenCount": 9}, Usage()),
-        ("gemini", {"promptTokenCount": 0}, Usage(0, 0, 0, None, 0)),
+        ("gemini", {"promptTokenCount": 0}, Usage()),
         *((name, broken, Usage()) for name in ANSWERS for broken in NO_USAGE),
     ],
 )  # fmt: skip
@@ -102,21 +104,259 @@ def test_a_sum_with_an_unknown_part_is_unknown() -> None:
     assert (total(1, 2), total(1, None), total(), total(2**62, 2**62)) == (3, None, 0, None)
 
 
+CONTRADICTORY = None  # in place of a usage
+
+READINGS: list[tuple[str, Counters, Usage | None]] = [
+    ("cached in the prompt", Counters(50, 9, 59, 30, 10), Usage(50, 9, 30, 10)),
+    ("cached beside the prompt, by the total", Counters(50, 9, 99, 30, 10), Usage(90, 9, 30, 10)),
+    ("read in it, written beside it, by the total", Counters(50, 9, 69, 30, 10), Usage(60, 9, 30, 10)),
+    ("cached larger than the prompt, no total", Counters(5, 9, None, 6), Usage(11, 9, 6)),
+    ("read and written together larger than the prompt", Counters(5, 9, None, 3, 3), Usage(11, 9, 3, 3)),
+    ("cached larger than the prompt, and no part of the total", Counters(5, 9, 14, 30, 10), Usage(45, 9, 30, 10)),
+    ("a prompt of nothing but cached", Counters(0, 9, None, 30), Usage(30, 9, 30)),
+    ("reasoning in the output", Counters(5, 9, 14, reasoning=4), Usage(5, 9, None, None, 4)),
+    ("reasoning beside the output, by the total", Counters(5, 9, 18, reasoning=4), Usage(5, 13, None, None, 4)),
+    ("reasoning larger than the output, no total", Counters(5, 9, reasoning=10), Usage(5, 19, None, None, 10)),
+    ("reasoning larger than the output, by the total", Counters(5, 9, 24, reasoning=10), Usage(5, 19, None, None, 10)),
+    ("both beside, by the total", Counters(50, 9, 93, 30, reasoning=4), Usage(80, 13, 30, None, 4)),
+    ("thoughts in the total alone", Counters(5, 9, 100), Usage(5, 95)),
+    (
+        "thoughts in the total alone, some of them counted",
+        Counters(5, 9, 100, reasoning=40),
+        Usage(5, 95, None, None, 40),
+    ),
+    ("no output, but a total", Counters(5, None, 100), Usage(5, 95)),
+    ("no output, a total, and reasoning", Counters(5, None, 100, reasoning=95), Usage(5, 95, None, None, 95)),
+    ("no prompt, but a total", Counters(None, 9, 100, 4, reasoning=2), Usage(None, 9, 4, None, 2)),
+    ("no prompt and no total", Counters(None, 9, reasoning=10), Usage(None, 19, None, None, 10)),
+    ("nothing but a total", Counters(None, None, 100), Usage()),
+    ("no total but a zero", Counters(5, 9, 0, 4), Usage(5, 9, 4)),
+    ("a total below the counts", Counters(50, 9, 30), CONTRADICTORY),
+    ("a total below the counts, with parts", Counters(50, 9, 58, 30, reasoning=4), CONTRADICTORY),
+    ("a total below the prompt, and no output", Counters(50, None, 30), CONTRADICTORY),
+    ("a total between the readings", Counters(50, 9, 60, reasoning=20), CONTRADICTORY),
+    ("all zero", Counters(0, 0, 0, 0, 0, 0, 0), Usage()),
+    ("no prompt has 0 tokens", Counters(0, 9, 9), Usage(None, 9)),
+    ("no text has 0 tokens", Counters(5, 0, 5, 4, reasoning=0), Usage(5, None, 4)),
+    ("a sum that is no count", Counters(2**63 - 1, 9, None, 2**63 - 1, 1), Usage(None, 9, 2**63 - 1, 1)),
+]
+BESIDE = {"cache_beside": True}
+GEMINI = {"reasoning_beside": True}
+READINGS += [
+    ("messages: cached beside the prompt", Counters(50, 9, None, 30, 10, **BESIDE), Usage(90, 9, 30, 10)),
+    ("messages: cached in the prompt, by the total", Counters(50, 9, 59, 30, 10, **BESIDE), Usage(50, 9, 30, 10)),
+    ("messages: cached beside it, by the total", Counters(50, 9, 99, 30, 10, **BESIDE), Usage(90, 9, 30, 10)),
+    ("messages: the total leaves the cached part out", Counters(5, 9, 14, 30, **BESIDE), Usage(35, 9, 30)),
+    ("messages: a total below the counts", Counters(50, 9, 10, 30, **BESIDE), CONTRADICTORY),
+    ("gemini: thoughts beside candidates", Counters(5, 9, None, 0, reasoning=4, **GEMINI), Usage(5, 13, 0, None, 4)),
+    ("gemini: thoughts in candidates", Counters(5, 9, 14, 0, reasoning=4, **GEMINI), Usage(5, 9, 0, None, 4)),
+    ("gemini: tools beside the prompt", Counters(5, 9, 34, 0, tool_use=20, **GEMINI), Usage(25, 9, 0)),
+    ("gemini: tools, no total", Counters(5, 9, None, 0, tool_use=20, **GEMINI), Usage(25, 9, 0)),
+    ("gemini: tools in the prompt, by the total", Counters(50, 9, 59, 0, tool_use=20, **GEMINI), Usage(50, 9, 0)),
+    ("gemini: tools are no part of the total", Counters(5, 9, 18, 0, reasoning=4, tool_use=20, **GEMINI),
+     Usage(25, 13, 0, None, 4)),
+    ("gemini: cached larger than all input", Counters(5, 9, None, 40, tool_use=20, **GEMINI), Usage(65, 9, 40)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "expected"), [each[1:] for each in READINGS], ids=[each[0] for each in READINGS])
+def test_counts_are_read_so_that_they_fit(said: Counters, expected: Usage | None) -> None:
+    """Section 13: the total decides; a part larger than its whole stands beside it; what fits nothing is unknown."""
+    assert consistent_usage(said, has_text=True) == expected
+
+
 @pytest.mark.parametrize(
-    ("usage", "expected"),
+    ("said", "sent_bytes", "input_tokens"),
     [
-        ({"input_tokens": 5, "cache_read": 6}, Usage(5, 9, None, None, None)),
-        ({"input_tokens": 5, "cache_write": 6}, Usage(5, 9, None, None, None)),
-        ({"input_tokens": 5, "cache_read": 3, "cache_write": 2}, Usage(5, 9, 3, 2, None)),
-        ({"input_tokens": 5, "cache_read": 3, "cache_write": 3}, Usage(5, 9, None, 3, None)),
-        ({"input_tokens": None, "cache_read": 3}, Usage(None, 9, 3, None, None)),
-        ({"input_tokens": 5, "reasoning": 10}, Usage(5, 9, None, None, None)),
-        ({"input_tokens": 5, "reasoning": 9}, Usage(5, 9, None, None, 9)),
+        (Counters(50, 9, None, 30, **BESIDE), None, 80),
+        (Counters(50, 9, None, 30, **BESIDE), 80, 80),
+        (Counters(50, 9, None, 30, **BESIDE), 79, 50),
+        (Counters(50, 9, None, 30, **BESIDE), 50, 50),
+        (Counters(50, 9, None, 30, **BESIDE), 49, 80),  # the service has added input: the format's own reading
+        (Counters(20, 9, None, 30, **BESIDE), 10, 50),  # one reading alone fits the reply
+        (Counters(50, 9, 89, 30, **BESIDE), 60, 80),  # the total tells
+        (Counters(50, 9, 59, 30, **BESIDE), 1000, 50),
+        (Counters(50, 9, None, 30), 10, 50),
+        (Counters(50, 9, None, 30), 1000, 50),
+        (Counters(50, None, None, 30, **BESIDE), 60, 50),
     ],
 )
-def test_a_part_that_contradicts_its_total_is_unknown(usage: dict[str, int | None], expected: Usage) -> None:
-    """Cache beyond input and reasoning beyond output become None; both caches together never exceed the input."""
-    assert consistent_usage(**({"output_tokens": 9} | usage)) == expected
+def test_the_bytes_that_were_sent_choose_between_readings_that_both_fit(
+    said: Counters, sent_bytes: int | None, input_tokens: int
+) -> None:
+    """No token is less than a byte: the reading that is not above the bytes counts. They make nothing unknown."""
+    usage = consistent_usage(said, sent_bytes=sent_bytes)
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens) == (input_tokens, said.output)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_each_format_hands_the_bytes_on(name: str) -> None:
+    """Only where the format counts cached input beside the prompt, and gives no total, do they change anything."""
+    usage = {"input_tokens": 500, "cache_read_input_tokens": 400, "output_tokens": 7, "promptTokenCount": 500}
+    body = json.dumps(ANSWERS[name] | {"usageMetadata" if name == "gemini" else "usage": usage}).encode()
+    read = [FORMATS[name].parse_response(HttpResponse(200, {}, body), sent_bytes) for sent_bytes in (None, 600)]
+    inputs = [each.usage.input_tokens for each in read if isinstance(each, Completion)]
+    assert inputs == {"messages": [900, 500], "chat": [None, None]}.get(name, [500, 500])
+
+
+COUNT_OR_NONE = st.none() | st.integers(0, 60)
+COUNTERS = st.builds(
+    lambda hour, **counts: Counters(cache_write_1h=min(hour, counts["cache_write"] or 0), **counts),
+    st.integers(0, 20),
+    input=COUNT_OR_NONE,
+    output=COUNT_OR_NONE,
+    total=st.none() | st.integers(0, 200),
+    cache_read=COUNT_OR_NONE,
+    cache_write=COUNT_OR_NONE,
+    reasoning=COUNT_OR_NONE,
+    tool_use=st.integers(0, 60),
+    cache_beside=st.booleans(),
+    reasoning_beside=st.booleans(),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(said=COUNTERS, sent_bytes=st.none() | st.integers(0, 200), has_text=st.booleans())
+def test_no_reading_contradicts_itself_or_lies_below_the_replys_own_counts(
+    said: Counters, sent_bytes: int | None, has_text: bool
+) -> None:
+    """No part exceeds its whole, nothing is less than the reply says, and the total is met where there is one.
+
+    A total may only leave out parts that are larger than their wholes. Nothing is contradictory without a total.
+    """
+    usage = consistent_usage(said, sent_bytes=sent_bytes, has_text=has_text)
+    if usage is None:
+        assert said.total
+        assert said.input is not None
+        return
+    inputs, outputs = usage.input_tokens, usage.output_tokens
+    read, written = usage.cache_read_input_tokens or 0, usage.cache_write_input_tokens or 0
+    assert inputs is None or inputs >= max(1, read + written, said.input or 0)
+    assert outputs is None or outputs >= max(has_text, usage.reasoning_output_tokens or 0, said.output or 0)
+    assert (usage.cache_write_1h_input_tokens or 0) <= written
+    if said.total and inputs is not None and outputs is not None and said.input is not None:
+        cached = (said.cache_read or 0) + (said.cache_write or 0)
+        left_out_of_input = {0, inputs - said.input} if cached + said.tool_use > said.input else {0}
+        is_beside = said.output is not None and (said.reasoning or 0) > said.output
+        left_out_of_output = {0, said.reasoning or 0} if is_beside else {0}
+        missing = inputs + outputs - said.total
+        assert missing in {one + two for one in left_out_of_input for two in left_out_of_output}
+
+
+@settings(max_examples=200, deadline=None)
+@given(said=COUNTERS, sent_bytes=st.integers(0, 200))
+def test_the_bytes_only_choose(said: Counters, sent_bytes: int) -> None:
+    """With or without them the same counts are known, and with them the input is never the larger for it."""
+    without, with_bytes = consistent_usage(said), consistent_usage(said, sent_bytes=sent_bytes)
+    assert (without is None) == (with_bytes is None)
+    if without is None or with_bytes is None:
+        return
+    known = [[count is None for count in msgspec.structs.astuple(each)] for each in (without, with_bytes)]
+    assert known[0] == known[1]
+    if without.input_tokens != with_bytes.input_tokens:
+        assert (with_bytes.input_tokens or 0) <= sent_bytes < (without.input_tokens or 0)
+
+
+@st.composite
+def told(draw: st.DrawFn) -> tuple[Counters, Usage]:
+    """Counts as some gateway tells them with their true total, and what is true.
+
+    Parts have digits of their own, so that no two readings come to the same total.
+    """
+    digit = st.integers(1, 9)
+    read, written = draw(digit), draw(digit) * 10
+    reasoning, tool_use = draw(digit) * 100, draw(st.just(0) | digit.map(lambda number: number * 1000))
+    hour = draw(st.none() | st.integers(1, written))
+    apart = {part: draw(st.booleans()) for part in (read, written, tool_use, reasoning)}
+    prompt, completion = 20_000 + draw(st.integers(0, 9)), 1_000 + draw(st.integers(0, 9))
+    inputs = prompt + sum(part for part in (read, written, tool_use) if apart[part])
+    outputs = completion + (reasoning if apart[reasoning] else 0)
+    said = Counters(
+        prompt,
+        completion,
+        inputs + outputs,
+        read,
+        written,
+        hour,
+        reasoning,
+        tool_use,
+        draw(st.booleans()),
+        draw(st.booleans()),
+    )
+    return said, Usage(inputs, outputs, read, written, reasoning, hour)
+
+
+@settings(max_examples=300, deadline=None)
+@given(told(), st.none() | st.integers(0, 50_000))
+def test_a_true_total_tells_which_parts_stand_beside_their_wholes(
+    case: tuple[Counters, Usage], sent_bytes: int | None
+) -> None:
+    """Whatever convention a gateway has, and whatever the format's own is, what is true is read."""
+    said, true = case
+    assert consistent_usage(said, sent_bytes=sent_bytes, has_text=True) == true
+
+
+CACHE_NAMES: list[tuple[str, dict[str, Any], Usage]] = [
+    ("chat", {"prompt_tokens_details": {"cached_tokens": 4}}, Usage(90, 5, 4)),
+    ("chat", {"prompt_cache_hit_tokens": 4, "prompt_cache_miss_tokens": 86}, Usage(90, 5, 4)),
+    ("chat", {"cached_tokens": 4}, Usage(90, 5, 4)),
+    ("chat", {"cache_read_input_tokens": 4, "cache_creation_input_tokens": 6}, Usage(90, 5, 4, 6)),
+    ("chat", {"prompt_tokens_details": {"cached_tokens": 0}, "prompt_cache_hit_tokens": 4}, Usage(90, 5, 4)),
+    ("chat", {"prompt_tokens_details": {"cached_tokens": 4}, "prompt_cache_hit_tokens": 9}, Usage(90, 5, 4)),
+    ("chat", {"prompt_tokens_details": {"cached_tokens": 0}}, Usage(90, 5, 0)),
+    ("chat", {"prompt_tokens_details": {"cached_tokens": "4"}}, Usage(90, 5)),
+    ("chat", {"prompt_tokens_details": {"cached_tokens": "4"}, "cached_tokens": 0}, Usage(90, 5)),
+    ("chat", {"prompt_tokens_details": {"cached_tokens": "4"}, "cached_tokens": 3}, Usage(90, 5, 3)),
+    ("chat", {"prompt_tokens_details": {"cache_write_tokens": 6}}, Usage(90, 5, None, 6)),
+    ("chat", {"prompt_tokens_details": {"cached_creation_tokens": 6}}, Usage(90, 5, None, 6)),
+    ("chat", {"prompt_tokens_details": {"cache_creation_tokens": 6}}, Usage(90, 5, None, 6)),
+    ("chat", {"prompt_tokens_details": {"cache_write_tokens": 6, "cached_creation_tokens": 8}}, Usage(90, 5, None, 6)),
+    ("chat", {"prompt_tokens_details": {"cached_creation_tokens": 6}, "claude_cache_creation_5_m_tokens": 6},
+     Usage(90, 5, None, 6)),
+    ("chat", {"prompt_tokens_details": {"cached_creation_tokens": 6}, "claude_cache_creation_1_h_tokens": 6},
+     Usage(90, 5, None, 6, None, 6)),
+    ("responses", {"input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 6}}, Usage(90, 5, 4, 6)),
+    ("responses", {"cache_read_input_tokens": 4, "claude_cache_creation_1_h_tokens": 6}, Usage(90, 5, 4, 6, None, 6)),
+    ("messages", {"prompt_tokens_details": {"cached_tokens": 4}}, Usage(94, 5, 4)),
+    ("messages", {"cache_read_input_tokens": 4, "prompt_tokens_details": {"cached_tokens": 9}}, Usage(94, 5, 4)),
+    ("messages", {"cache_creation_input_tokens": 6, "cache_creation": {"ephemeral_1h_input_tokens": 2}},
+     Usage(96, 5, None, 6, None, 2)),
+    ("messages", {"cache_creation": {"ephemeral_5m_input_tokens": 4, "ephemeral_1h_input_tokens": 2}},
+     Usage(96, 5, None, 6, None, 2)),
+    ("messages", {"cache_creation_input_tokens": 6,
+                  "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0}},
+     Usage(96, 5, None, 6)),
+    ("messages", {"cache_creation_input_tokens": 3,
+                  "cache_creation": {"ephemeral_5m_input_tokens": 4, "ephemeral_1h_input_tokens": 2}},
+     Usage(96, 5, None, 6, None, 2)),
+    ("messages", {"cache_creation_input_tokens": 6,
+                  "cache_creation": {"ephemeral_5m_input_tokens": "x", "ephemeral_1h_input_tokens": 8}},
+     Usage(96, 5, None, 6)),
+    ("messages", {"cache_creation": {"ephemeral_1h_input_tokens": "x"}}, Usage(None, 5)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "cached", "expected"), CACHE_NAMES)
+def test_cached_input_is_found_under_every_name(name: str, cached: dict[str, Any], expected: Usage) -> None:
+    """Section 13: of names for one count the vendor's own stands; a 0 says nothing beside another's count."""
+    own = {"prompt_tokens": 90, "completion_tokens": 5, "input_tokens": 90, "output_tokens": 5}
+    assert _usage_of(name, own | cached) == expected
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_counts_that_fit_no_reading_are_kept_as_they_came(name: str) -> None:
+    """A person can see what the service said, in a text of bounded length."""
+    usage = {"prompt_tokens": 90, "completion_tokens": 5, "input_tokens": 90, "output_tokens": 5, "total_tokens": 7}
+    usage |= {"promptTokenCount": 90, "candidatesTokenCount": 5, "totalTokenCount": 7}
+    for padding in ("", "x" * 5_000):
+        counts = usage | {"note": padding}
+        body = json.dumps(ANSWERS[name] | {"usageMetadata" if name == "gemini" else "usage": counts}).encode()
+        completion = FORMATS[name].parse_response(HttpResponse(200, {}, body))
+        assert isinstance(completion, Completion)
+        assert completion.usage == Usage()
+        kept = completion.cost_excludes or ""
+        assert kept == CONTRADICTION + json.dumps(counts, separators=(",", ":"))[:KEPT_CHARACTERS]
 
 
 KEYS = st.sampled_from(
@@ -124,9 +364,13 @@ KEYS = st.sampled_from(
         "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "promptTokenCount",
         "candidatesTokenCount", "thoughtsTokenCount", "cachedContentTokenCount", "cache_creation_input_tokens",
         "cache_read_input_tokens", "claude_cache_creation_5_m_tokens", "claude_cache_creation_1_h_tokens",
+        "total_tokens", "totalTokenCount", "toolUsePromptTokenCount", "prompt_cache_hit_tokens", "cached_tokens",
     ]
 )  # fmt: skip
-DETAILS = st.dictionaries(st.sampled_from(["cached_tokens", "reasoning_tokens"]), st.integers(0, 20) | JSON_VALUES)
+DETAILS = st.dictionaries(
+    st.sampled_from(["cached_tokens", "reasoning_tokens", "cache_write_tokens", "cached_creation_tokens"]),
+    st.integers(0, 20) | JSON_VALUES,
+)
 DETAIL_KEYS = st.sampled_from(
     ["prompt_tokens_details", "completion_tokens_details", "input_tokens_details", "output_tokens_details"]
 )
@@ -144,6 +388,8 @@ def test_the_laws_of_usage_hold_whatever_is_reported(name: str, flat: dict[str, 
         assert (usage.cache_read_input_tokens or 0) + (usage.cache_write_input_tokens or 0) <= usage.input_tokens
     if usage.output_tokens is not None:
         assert (usage.reasoning_output_tokens or 0) <= usage.output_tokens
+    if usage.cache_write_input_tokens is not None:
+        assert (usage.cache_write_1h_input_tokens or 0) <= usage.cache_write_input_tokens
 
 
 @pytest.mark.parametrize("name", ANSWERS)
