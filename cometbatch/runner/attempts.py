@@ -126,7 +126,7 @@ class Attempts:
             cost_usd,
             call.ask,
             call.input_above_bytes,
-            (*(ask.attempt for ask in call.rejected), call.attempt),
+            (*[ask.attempt for ask in call.rejected], call.attempt) if call.rejected else (call.attempt,),
             max_cost_usd,
         )
         self._books.add(outcome, slot.cell)
