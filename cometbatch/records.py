@@ -30,7 +30,9 @@ FailureKind: TypeAlias = Literal[
     "template",
 ]
 TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large"]
-Problem: TypeAlias = Literal["error", "redirect", "not_json", "html", "not_understood", "failed_generation"]
+Problem: TypeAlias = Literal[
+    "error", "redirect", "not_json", "unreadable", "html", "not_understood", "failed_generation"
+]
 
 
 class TextPart(Struct, frozen=True, gc=False):
@@ -154,7 +156,8 @@ class Completion(Struct, frozen=True, gc=False, omit_defaults=True):
     """What a model answered. `detail` says why there is less than an answer: refusal, block reason, tool calls.
 
     `reported_cost_usd` is what the service itself says that the answer cost; few models' replies do (contract sheet,
-    section 8.3), and the currency is presumed.
+    section 8.3), and the currency is presumed. `raw` (the reply's JSON) and `reasoning` (what the model thought) are
+    kept only where the run has columns for them.
     """
 
     text: str
@@ -164,14 +167,18 @@ class Completion(Struct, frozen=True, gc=False, omit_defaults=True):
     response_model: str | None = None
     detail: str | None = None
     reported_cost_usd: Decimal | None = None
+    raw: str | None = None
+    reasoning: str | None = None
 
 
 class ErrorDetail(Struct, frozen=True, gc=False):
     """What a reply that is no completion says of itself, whatever its shape.
 
-    `problem` is how it failed to be an answer: error (an error status), redirect (3xx), html or not_json (a success
-    status without JSON), not_understood (JSON of no known shape), failed_generation (a success status whose JSON
-    says that generation failed). `code`, `type` and `message` are "" where the reply has none.
+    `problem` is how it failed to be an answer: error (an error status, or an error in a success), redirect (3xx), html
+    (a success that is a page, empty, or of another type), not_json (a success that is cut off), unreadable (a success
+    that is whole, and no JSON), not_understood (JSON of no known shape), failed_generation (a success status whose JSON
+    says that generation failed). `code`, `type` and `message` are "" where the reply has none. `usage`: token counts
+    that a success names beside its error; they may have been billed.
     """
 
     status: int
@@ -180,6 +187,7 @@ class ErrorDetail(Struct, frozen=True, gc=False):
     type: str = ""
     message: str = ""
     request_id: str | None = None
+    usage: Usage = Usage()
 
 
 class Failure(Struct, frozen=True, gc=False):

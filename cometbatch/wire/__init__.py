@@ -6,7 +6,7 @@ host, key, retry, price, row or time. Errors look the same in all formats: `enve
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -22,10 +22,18 @@ from cometbatch.records import (
     Role,
 )
 from cometbatch.wire import chat, gemini, messages, responses
+from cometbatch.wire.reply_reading import Keep
 
-__all__ = ["FORMATS", "FormatName", "ModelRequest", "WireFormat", "format_for_path"]
+__all__ = ["FORMATS", "FormatName", "Keep", "ModelRequest", "WireFormat", "format_for_path"]
 
 FormatName: TypeAlias = Literal["chat", "responses", "messages", "gemini"]
+
+
+class ReplyParser(Protocol):
+    """Reads a reply: the completion in it, or the error that it stands for. `keep`: what is kept beside the answer."""
+
+    def __call__(self, response: HttpResponse, keep: Keep = ...) -> Completion | ErrorDetail:
+        """Any status, headers and bytes get one of the two."""
 
 
 class WireFormat(Struct, frozen=True):
@@ -41,7 +49,7 @@ class WireFormat(Struct, frozen=True):
     request_builder: Callable[[str, GenerationParams], Callable[[Sequence[Message]], HttpRequest]]
     parse_request: Callable[[HttpRequest], ModelRequest | ErrorDetail]
     build_response: Callable[[str, Completion], HttpResponse]
-    parse_response: Callable[[HttpResponse], Completion | ErrorDetail]
+    parse_response: ReplyParser
     unsupported_params: Callable[[GenerationParams], str | None]
     unsupported_messages: Callable[[Sequence[Role]], str | None]
 

@@ -20,23 +20,17 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import encoding, request_extra, request_reading
+from cometbatch.wire import encoding, payload, request_extra, request_reading
+from cometbatch.wire.chunks import ChatChunks
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
-from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.tolerant_json import compact_text, decode_json, first, mapping, mappings, text
+from cometbatch.wire.reply_reading import KEEP_NOTHING, Found, Keep, NoAnswer, ReplyShape, read_reply
+from cometbatch.wire.tolerant_json import first, mapping, mappings, text
 
 NAME: Final = "chat"
 PATH: Final = "/v1/chat/completions"
 
 _ROLES: Mapping[str, Role] = {"system": "system", "developer": "developer", "user": "user", "assistant": "assistant"}
 _TEXT_PARTS: Final = frozenset({"text"})
-_FINISH: Mapping[str, FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "content_filter": "content_filter",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",  # the older word
-}
 # What the format writes itself, by its path in the body: the setting that it comes from. `max_tokens` is left to
 # `params.extra`, because older models know the cap by no other name (contract sheet, section 2).
 _WRITTEN: Mapping[str, str] = {
@@ -108,10 +102,9 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return encoding.json_reply(body)
 
 
-def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
+def parse_response(response: HttpResponse, keep: Keep = KEEP_NOTHING) -> Completion | ErrorDetail:
     """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
-    body = mapping(decode_json(response.body)) if is_success(response.status) else {}
-    return _read_completion(body) or parse_error(response)
+    return read_reply(response, _REPLY, keep)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -180,17 +173,20 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
     )
 
 
-def _read_completion(body: dict[str, Any]) -> Completion | None:
+def _read_completion(body: dict[str, Any]) -> Found:
     """None if the body is no chat completion: no choice, no message, or a content that is neither text nor parts.
 
     An empty list of choices with token counts is an answer without text, because it was billed.
     """
     choice, usage = first(body.get("choices")), mapping(body.get("usage"))
-    message = choice.get("message")
-    words = _content_text(message.get("content")) if isinstance(message, dict) else None
+    word, message = text(choice.get("finish_reason")), _message_of(choice)
+    if choice.get("error") or payload.is_failure_word(word):
+        return NoAnswer({"error": choice.get("error") or {"message": f"generation ended as {word}"}})
+    words = payload.text_in(message.get("content")) if message is not None else None
+    counts = _read_usage(usage)
     reason: FinishReason
-    if words is not None:
-        reason, detail = _ending(choice.get("finish_reason"), mapping(message), words)
+    if words is not None and message is not None:
+        reason, detail = _ending(word, message, words, counts)
     elif body.get("choices") == [] and usage and not body.get("error"):
         words, reason, detail = "", "other", NO_CHOICES
     else:
@@ -198,7 +194,7 @@ def _read_completion(body: dict[str, Any]) -> Completion | None:
     return Completion(
         text=words,
         finish_reason=reason,
-        usage=_read_usage(usage),
+        usage=counts,
         reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
@@ -206,29 +202,35 @@ def _read_completion(body: dict[str, Any]) -> Completion | None:
     )
 
 
+def _message_of(choice: dict[str, Any]) -> dict[str, Any] | None:
+    """The message; that of the older completions, which have a text in its place."""
+    message = choice.get("message")
+    if isinstance(message, dict):
+        return message
+    return {"content": choice["text"]} if message is None and isinstance(choice.get("text"), str) else None
+
+
 def _is_call(call: dict[str, Any]) -> bool:
     return bool(call)
 
 
-def _content_text(content: object) -> str | None:
-    if content is None or isinstance(content, str):
-        return content or ""
-    if not isinstance(content, list):
-        return None
-    return "".join([text(part.get("text")) or "" for part in mappings(content) if part.get("type") == "text"])
-
-
-def _ending(word: object, message: dict[str, Any], words: str) -> tuple[FinishReason, str | None]:
+def _ending(word: str | None, message: dict[str, Any], words: str, usage: Usage) -> tuple[FinishReason, str | None]:
     """The finish reason and its detail. A refusal counts only if there is no text."""
-    refusal = text(message.get("refusal"))
-    if refusal and not words:
+    calls = mappings(message.get("tool_calls")) or mappings([message.get("function_call")])
+    refusal = text(message.get("refusal")) or payload.refusal_in(message.get("content"))
+    if refusal and not words and not calls:
         return "refusal", refusal
-    raw = text(word)
-    reason = _FINISH.get(raw or "", "other")
-    if reason == "tool_calls":
-        calls = mappings(message.get("tool_calls")) or mappings([message.get("function_call")])
-        return reason, compact_text(calls) if calls else None
-    return reason, (raw or None) if reason == "other" else None
+    reason = payload.decided(payload.finish_of(word), has_calls=bool(calls))
+    return reason, payload.detail_of(reason, word, calls, is_empty=not words, usage=usage, held=message)
+
+
+def _reasoning(body: dict[str, Any]) -> str | None:
+    message = _message_of(first(body.get("choices"))) or {}
+    told = text(message.get("reasoning_content")) or text(message.get("reasoning"))
+    details = [
+        text(part.get("text")) or text(part.get("summary")) or "" for part in mappings(message.get("reasoning_details"))
+    ]
+    return payload.lines_of([told] if told else [*details, *payload.thinking_in(message.get("content"))])
 
 
 def _read_usage(usage: dict[str, Any]) -> Usage:
@@ -241,3 +243,11 @@ def _read_usage(usage: dict[str, Any]) -> Usage:
         cache_write=total(*writes) if writes else None,
         reasoning=count(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens")),
     )
+
+
+_REPLY: Final = ReplyShape(
+    read=_read_completion,
+    usage=lambda body: _read_usage(mapping(body.get("usage"))),
+    reasoning=_reasoning,
+    chunks=ChatChunks,
+)

@@ -23,10 +23,11 @@ from cometbatch.records import (
     TextPart,
     Usage,
 )
-from cometbatch.wire import encoding, request_extra, request_reading
+from cometbatch.wire import encoding, payload, request_extra, request_reading
+from cometbatch.wire.chunks import GeminiChunks
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
-from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.tolerant_json import compact_text, decode_json, first, mapping, mappings, text
+from cometbatch.wire.reply_reading import KEEP_NOTHING, Found, Keep, NoAnswer, ReplyShape, read_reply
+from cometbatch.wire.tolerant_json import first, mapping, mappings, text
 
 NAME: Final = "gemini"
 NO_CANDIDATES: Final = "no candidates"  # detail of an answer that has neither candidates nor a reason for that
@@ -35,17 +36,7 @@ PROMPT_BLOCKED: Final = "prompt blocked: "  # how the detail of a blocked prompt
 _PATH: Final = re.compile(r"/v1beta/models/([^/?]+):generateContent(?:\?.*)?")
 _ROLES: Mapping[str, Role] = {"user": "user", "model": "assistant"}
 _ROLE_WORD: Mapping[Role, str] = {"assistant": "model"}
-_FINISH: Mapping[str, FinishReason] = {
-    "STOP": "stop",
-    "MAX_TOKENS": "length",
-    "SAFETY": "content_filter",
-    "RECITATION": "content_filter",
-    "PROHIBITED_CONTENT": "content_filter",
-    "BLOCKLIST": "content_filter",
-    "SPII": "content_filter",
-    "LANGUAGE": "content_filter",
-    "OTHER": "content_filter",
-}
+_BLOCKED_WORDS: Final = frozenset({"LANGUAGE", "OTHER"})  # that mean a filter here, and nothing in other formats
 _DEFAULT_BLOCK: Final = "SAFETY"
 _CONFIG: Final = "generationConfig"
 _COUNTERS: Final = ("promptTokenCount", "cachedContentTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
@@ -119,10 +110,9 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return encoding.json_reply(body | {"modelVersion": origin.model, "responseId": origin.response_id})
 
 
-def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
+def parse_response(response: HttpResponse, keep: Keep = KEEP_NOTHING) -> Completion | ErrorDetail:
     """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
-    body = mapping(decode_json(response.body)) if is_success(response.status) else {}
-    return _read_completion(body) or parse_error(response)
+    return read_reply(response, _REPLY, keep)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -246,7 +236,7 @@ def _finish_word(completion: Completion) -> str | None:
             return completion.detail
         case _:
             word = completion.detail or ""
-            return word if _FINISH.get(word) == "content_filter" else _DEFAULT_BLOCK
+            return word if _reason_of(word) == "content_filter" else _DEFAULT_BLOCK
 
 
 def _feedback(completion: Completion) -> dict[str, Any]:
@@ -270,16 +260,22 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
     )
 
 
-def _read_completion(body: dict[str, Any]) -> Completion | None:
+def _read_completion(body: dict[str, Any]) -> Found:
     """None if the body has no candidates and nothing that explains why."""
     candidate, usage = first(body.get("candidates")), mapping(body.get("usageMetadata"))
     if not candidate and not _explains_absence(body):
         return None
-    words, reason, detail = _answer(candidate) if candidate else _blocked(mapping(body.get("promptFeedback")))
+    word = text(candidate.get("finishReason"))
+    if payload.is_failure_word(word):
+        return NoAnswer({"error": {"message": text(candidate.get("finishMessage")) or f"generation ended as {word}"}})
+    counts = _read_usage(usage)
+    words, reason, detail = (
+        _answer(candidate, word, counts) if candidate else _blocked(mapping(body.get("promptFeedback")))
+    )
     return Completion(
         text=words,
         finish_reason=reason,
-        usage=_read_usage(usage),
+        usage=counts,
         reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("responseId")),
         response_model=text(body.get("modelVersion")),
@@ -300,16 +296,35 @@ def _blocked(feedback: dict[str, Any]) -> tuple[str, FinishReason, str | None]:
     return ("", "content_filter", PROMPT_BLOCKED + why) if why else ("", "other", NO_CANDIDATES)
 
 
-def _answer(candidate: dict[str, Any]) -> tuple[str, FinishReason, str | None]:
-    """Text, finish reason and detail. An answer that ends as STOP with a call and no text is a tool call."""
-    parts = mappings(mapping(candidate.get("content")).get("parts"))
-    words = "".join([text(part.get("text")) or "" for part in parts if part.get("thought") is not True])
-    word = text(candidate.get("finishReason"))
-    reason = _FINISH.get(word or "", "other")
-    calls = [part for part in parts if _is_call(part)]
-    if reason == "stop" and calls and not words:
-        return words, "tool_calls", compact_text(calls)
-    return words, reason, (word or None) if reason in {"content_filter", "other"} else None
+def _answer(candidate: dict[str, Any], word: str | None, usage: Usage) -> tuple[str, FinishReason, str | None]:
+    """Text, finish reason and detail."""
+    content = candidate.get("content")
+    parts = _parts_in(content)
+    words = "".join([payload.text_of(part) for part in parts if not _is_thought(part)])
+    calls = [part for part in mappings(parts) if _is_call(part)]
+    reason = payload.decided(_reason_of(word), has_calls=bool(calls))
+    if reason == "content_filter" and not calls:
+        return words, reason, word
+    return words, reason, payload.detail_of(reason, word, calls, is_empty=not words, usage=usage, held=candidate)
+
+
+def _reason_of(word: str | None) -> FinishReason:
+    return "content_filter" if word in _BLOCKED_WORDS else payload.finish_of(word)
+
+
+def _parts_in(content: object) -> list[Any]:
+    """The parts of a content: a list, a single one, or text in their place."""
+    parts = content.get("parts") if isinstance(content, dict) else content
+    return parts if isinstance(parts, list) else [] if parts is None else [parts]
+
+
+def _is_thought(part: object) -> bool:
+    return isinstance(part, dict) and part.get("thought") is True
+
+
+def _reasoning(body: dict[str, Any]) -> str | None:
+    parts = _parts_in(first(body.get("candidates")).get("content"))
+    return payload.lines_of([payload.text_of(part) for part in parts if _is_thought(part)])
 
 
 def _is_call(part: dict[str, Any]) -> bool:
@@ -332,3 +347,11 @@ def _read_usage(usage: dict[str, Any]) -> Usage:
         cache_read=cached,
         reasoning=thoughts,
     )
+
+
+_REPLY: Final = ReplyShape(
+    read=_read_completion,
+    usage=lambda body: _read_usage(mapping(body.get("usageMetadata"))),
+    reasoning=_reasoning,
+    chunks=GeminiChunks,
+)

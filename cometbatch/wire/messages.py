@@ -20,10 +20,11 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import encoding, request_extra, request_reading
+from cometbatch.wire import encoding, payload, request_extra, request_reading
+from cometbatch.wire.chunks import MessagesChunks
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
-from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.tolerant_json import compact_text, decode_json, mapping, mappings, text
+from cometbatch.wire.reply_reading import KEEP_NOTHING, Found, Keep, NoAnswer, ReplyShape, read_reply
+from cometbatch.wire.tolerant_json import mapping, mappings, text
 
 NAME: Final = "messages"
 PATH: Final = "/v1/messages"
@@ -32,14 +33,6 @@ HEADERS: dict[str, str] = {"content-type": "application/json", "anthropic-versio
 
 _ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant"}
 _TEXT_PARTS: Final = frozenset({"text"})
-_FINISH: Mapping[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "refusal",
-}
 # The format has no word for a filtered answer, so that one goes out as a refusal.
 _STOP_WORD: Mapping[FinishReason, str] = {
     "stop": "end_turn",
@@ -106,10 +99,9 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     return encoding.json_reply(body)
 
 
-def parse_response(response: HttpResponse) -> Completion | ErrorDetail:
+def parse_response(response: HttpResponse, keep: Keep = KEEP_NOTHING) -> Completion | ErrorDetail:
     """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
-    body = mapping(decode_json(response.body)) if is_success(response.status) else {}
-    return _read_completion(body) or parse_error(response)
+    return read_reply(response, _REPLY, keep)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -176,30 +168,27 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
     )
 
 
-def _read_completion(body: dict[str, Any]) -> Completion | None:
-    """None if the body is no message: it has no list of content blocks."""
-    content = body.get("content")
-    if not isinstance(content, list):
+def _read_completion(body: dict[str, Any]) -> Found:
+    """None if the body is no message: it has no list of content blocks, and no text where its type says message."""
+    content, word = body.get("content"), text(body.get("stop_reason"))
+    if not isinstance(content, list) and not (isinstance(content, str) and (word or body.get("type") == "message")):
         return None
-    blocks, usage = mappings(content), mapping(body.get("usage"))
-    reason, detail = _ending(text(body.get("stop_reason")), blocks)
+    if payload.is_failure_word(word):
+        return NoAnswer({"error": {"message": f"generation ended as {word}"}})
+    usage = mapping(body.get("usage"))
+    blocks = mappings(content)
+    counts, words = _read_usage(usage), content if isinstance(content, str) else payload.text_in(blocks) or ""
+    calls = [block for block in blocks if _is_call(block)]
+    reason = payload.decided(payload.finish_of(word), has_calls=bool(calls))
     return Completion(
-        text="".join([text(block.get("text")) or "" for block in blocks if block.get("type") == "text"]),
+        text=words,
         finish_reason=reason,
-        usage=_read_usage(usage),
+        usage=counts,
         reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
-        detail=detail,
+        detail=payload.detail_of(reason, word, calls, is_empty=not words, usage=counts, held=content),
     )
-
-
-def _ending(word: str | None, blocks: list[dict[str, Any]]) -> tuple[FinishReason, str | None]:
-    reason = _FINISH.get(word or "", "other")
-    if reason == "tool_calls":
-        calls = [block for block in blocks if _is_call(block)]
-        return reason, compact_text(calls) if calls else None
-    return reason, (word or None) if reason == "other" else None
 
 
 def _is_call(block: dict[str, Any]) -> bool:
@@ -216,3 +205,11 @@ def _read_usage(usage: dict[str, Any]) -> Usage:
         cache_read=count(read),
         cache_write=count(written),
     )
+
+
+_REPLY: Final = ReplyShape(
+    read=_read_completion,
+    usage=lambda body: _read_usage(mapping(body.get("usage"))),
+    reasoning=lambda body: payload.lines_of(payload.thinking_in(body.get("content"))),
+    chunks=MessagesChunks,
+)
