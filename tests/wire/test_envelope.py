@@ -135,7 +135,7 @@ def test_the_server_half_writes_the_sheets_shapes() -> None:
         ({"error": {"message": "", "code": None}, "message": "outer"}, "", "", "outer"),
         ({"code": 7, "msg": "m"}, "7", "", "m"),
         ({"status": 429, "detail": "slowly"}, "429", "", "slowly"),
-        ({"base_resp": {"status_code": 1008, "status_msg": "no balance"}}, "insufficient_balance", "", "no balance (1008)"),
+        ({"base_resp": {"status_code": 1008, "status_msg": "m"}}, "insufficient_balance", "", "m (1008)"),
         ({"base_resp": {"status_code": 5, "status_msg": "m"}}, "5", "", "m (5)"),
         (b'event: error\ndata: {"error": {"message": "m", "code": "c"}}\n\n', "c", "", "m"),
         (b"upstream connect error\n", "", "", "upstream connect error "),
