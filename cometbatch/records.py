@@ -88,7 +88,7 @@ class HttpRequest(Struct, frozen=True, gc=False):
 
 
 class CallRequest(Struct, frozen=True, gc=False):
-    """A call made ready to be sent. `request_hash` is a SHA-256 over format, model and body, in hex.
+    """A call made ready to be sent. `request_hash` is a SHA-256 over format, model and body without `stream`, in hex.
 
     `ordinal` is the call's place in the result, and its identity. `target`: its number in the run's table of targets.
     `estimated_tokens`: what the call may take of a tokens-per-minute limit, input and output. `max_output_tokens`: the

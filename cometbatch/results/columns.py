@@ -238,7 +238,7 @@ COLUMNS: Final = (
         "request_hash",
         _TEXT,
         "text",
-        "SHA-256 over format, model and request body, in hex",
+        "SHA-256 over format, model and request body (without `stream`, which is always false), in hex",
         answered="request_hash",
         failed="request_hash",
         is_unique=True,

@@ -23,6 +23,7 @@ LONG_TAIL_S = (100.0, 200.0)  # seconds to an answer of the long tail (contract 
 _MANTISSA_BITS = 53  # of a float: a larger numerator could round up to 1.0
 _UNIT_BYTES = 8  # of a digest for a number from 0 to 1
 _NUMBER_BYTES = 16  # of a digest for a whole number: far above any bound in use, so that all remainders are as likely
+_NO_STREAM = b',"stream":false}'  # how a body of our own client ends
 _LATENCY = re.compile(r"(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?", re.ASCII)
 _SHARE = re.compile(r"\d+(?:\.\d+)?|\.\d+", re.ASCII)
 
@@ -167,7 +168,12 @@ def parse_latency(text: str) -> tuple[float, float]:
 
 
 def request_digest(seed: int, path: str, body: bytes) -> bytes:
-    """The digest of a request, 16 bytes: all decisions about the request come from it."""
+    """The digest of a request, 16 bytes: all decisions about the request come from it.
+
+    A request that says at its end that it wants no stream is the same as one that leaves that out.
+    """
+    if body.endswith(_NO_STREAM):
+        body = body.removesuffix(_NO_STREAM) + b"}"
     return hashlib.blake2b(f"{seed}\n{path}\n".encode() + body, digest_size=16).digest()
 
 

@@ -40,7 +40,8 @@ class WireFormat(Struct, frozen=True):
     """The shape of requests and replies on one route.
 
     Client half: `build_request(model, prompt)` and `parse_response(response)`; `request_builder(model, params)` gives a
-    function that builds many requests with the same parameters. Server half: `parse_request(request)` and
+    function that builds many requests with the same parameters. `as_sent(request)` is a request that was built, with
+    what is said of its delivery: that is no part of what identifies it. Server half: `parse_request(request)` and
     `build_response(model, completion)`. `unsupported_params(params)` and `unsupported_messages(roles)` return the
     reason why this format can't ask for something, as a sentence, or None.
     """
@@ -52,6 +53,7 @@ class WireFormat(Struct, frozen=True):
     parse_response: ReplyParser
     unsupported_params: Callable[[GenerationParams], str | None]
     unsupported_messages: Callable[[Sequence[Role]], str | None]
+    as_sent: Callable[[HttpRequest], HttpRequest]
 
     def build_request(self, model: str, prompt: Prompt) -> HttpRequest:
         """The request for this prompt: the same bytes every time."""
@@ -68,6 +70,7 @@ FORMATS: Mapping[str, WireFormat] = MappingProxyType(
             parse_response=module.parse_response,
             unsupported_params=module.unsupported_params,
             unsupported_messages=module.unsupported_messages,
+            as_sent=module.as_sent,
         )
         for module in (chat, responses, messages, gemini)
     }

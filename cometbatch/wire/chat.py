@@ -65,13 +65,18 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
         }
     )
 
+    extra = request_extra.unstreamed(params.extra)
+
     def build(messages: Sequence[Message]) -> HttpRequest:
         turns = [{"role": each.role, "content": encoding.text_or_parts(each.content)} for each in messages]
         body: dict[str, Any] = {"model": model, "messages": turns, **fixed}
-        request_extra.merge(body, params.extra)
+        request_extra.merge(body, extra)
         return encoding.json_request(PATH, body)
 
     return build
+
+
+as_sent = encoding.unstreamed
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:

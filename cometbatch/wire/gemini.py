@@ -95,6 +95,11 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
     return build
 
 
+def as_sent(request: HttpRequest) -> HttpRequest:
+    """The request as it is: whether an answer is streamed stands in the path."""
+    return request
+
+
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
     """What a client asks, or the error to answer with. Any request gets one of the two."""
     return request_reading.read_or_refuse(_read_request, request)

@@ -63,6 +63,8 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
         {"temperature": params.temperature, "top_p": params.top_p, "stop_sequences": params.stop or None}
     )
 
+    extra = request_extra.unstreamed(params.extra)
+
     def build(messages: Sequence[Message]) -> HttpRequest:
         apart = request_extra.leading_system([message.role for message in messages])
         body: dict[str, Any] = {"model": model, "max_tokens": cap}
@@ -72,10 +74,13 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
             {"role": each.role, "content": encoding.text_or_parts(each.content)} for each in messages[apart:]
         ]
         body |= fixed
-        request_extra.merge(body, params.extra)
+        request_extra.merge(body, extra)
         return encoding.json_request(PATH, body, HEADERS)
 
     return build
+
+
+as_sent = encoding.unstreamed
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:

@@ -21,6 +21,11 @@ _ONE_WHOLE_ANSWER: Mapping[str, tuple[object, ...]] = {
 _MISSING = object()
 
 
+def unstreamed(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`extra` without `stream`, which says no more than what every request says (`encoding.unstreamed`)."""
+    return {key: value for key, value in extra.items() if key != "stream"}
+
+
 def merge(body: dict[str, Any], extra: Mapping[str, Any]) -> None:
     """Add `extra` to a body, deeply. Nothing in `extra` is changed, and nothing in the body is replaced."""
     for key, value in extra.items():

@@ -68,16 +68,21 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
         }
     )
 
+    extra = request_extra.unstreamed(params.extra)
+
     def build(messages: Sequence[Message]) -> HttpRequest:
         led = bool(messages) and messages[0].role == "system" and len(messages[0].content) == 1
         body: dict[str, Any] = {"model": model, "input": [_item(message) for message in messages[led:]]}
         if led:
             body["instructions"] = messages[0].text
         body |= fixed
-        request_extra.merge(body, params.extra)
+        request_extra.merge(body, extra)
         return encoding.json_request(PATH, body)
 
     return build
+
+
+as_sent = encoding.unstreamed
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
