@@ -275,6 +275,7 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     `status` is succeeded for a whole answer; incomplete for one that was billed, but is cut short, blocked, refused or
     empty. `attempts`, `cost_usd` and the usage of `completion` are sums over its `asks`.
     `input_above_bytes`: by how many tokens the input that was billed exceeds the bytes that were sent; 0 is usual.
+    `at_cap`: the answer took all tokens that it may have, and says that it ended by itself.
     """
 
     ordinal: int
@@ -290,6 +291,7 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     cost_usd: Decimal | None
     asks: int = 1
     input_above_bytes: int = 0
+    at_cap: bool = False
 
 
 class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", tag_field="record"):
@@ -389,7 +391,8 @@ class Tally(Struct, frozen=True):
     `charges` are possible charges beyond `cost_usd`; `charges_usd` is what those with a known bound can have come to at
     most, `charges_unknown` counts the others, and `charges_in_flight` those whose request was on its way when a process
     ended. `rejected` asks were paid for, and their call has no outcome yet; they came to `rejected_cost_usd`.
-    `uncounted` answers came without token counts. `reported` answers came with a cost of the service's own,
+    `uncounted` answers came without token counts. `at_cap` answers took all tokens that they may have, and say that
+    they ended by themselves. `reported` answers came with a cost of the service's own,
     `reported_cost_usd` in sum; `differing` of them say something else than our prices, and these came to
     `differing_reported_usd` by its word and to `differing_cost_usd` by ours. `largest_output_tokens` and
     `largest_input_above_bytes` are the largest of any answer: they bound what the next one can cost.
@@ -414,6 +417,7 @@ class Tally(Struct, frozen=True):
     rejected: int = 0
     rejected_cost_usd: Decimal = Decimal(0)
     uncounted: int = 0
+    at_cap: int = 0
     reported: int = 0
     reported_cost_usd: Decimal = Decimal(0)
     differing: int = 0

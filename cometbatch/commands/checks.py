@@ -1,5 +1,7 @@
 """What `plan` and `run` refuse before the first request: a job whose input, templates, names and budget do not fit."""
 
+from collections.abc import Collection, Iterator
+
 from msgspec import Struct
 
 from cometbatch import wire
@@ -8,14 +10,17 @@ from cometbatch.commands.row_maker import row_maker
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.errors import UsageError
 from cometbatch.input import table as source
+from cometbatch.input.files import Identity
 from cometbatch.input.table import Source
 from cometbatch.job import Job, Target
 from cometbatch.prompt.template import PromptTemplate
 from cometbatch.records import PriceBook
 from cometbatch.results import columns as output
+from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.runner.row_maker import RowMaker
 from cometbatch.service.catalog import CatalogProblem
 from cometbatch.transport.key import holds_key
+from cometbatch.wire.request_extra import template_marks, unkept
 
 
 class Checked(Struct, frozen=True):
@@ -63,7 +68,8 @@ def refuse_clashes(checked: Checked) -> None:
     adds are not held against it.
     """
     job = checked.job
-    if clashes := output.clashes(checked.source.columns, job.output.prefix):
+    columns = output.columns_for(job.asked_columns)
+    if clashes := output.clashes(checked.source.columns, job.output.prefix, columns):
         raise UsageError(
             f"{job.input.path}: the input has columns named like the output's: {', '.join(clashes)}. "
             "Set output.prefix (for example to out_) to tell them apart."
@@ -89,3 +95,28 @@ def check_budget(job: Job, target: Target, prices: PriceBook) -> None:
         )
     if target.params.max_output_tokens is None and prices.rates.per_request is None:
         raise UsageError("budget: without params.max_output_tokens an answer has no highest cost. Set it.")
+
+
+def partition_rows(checked: Checked, identity: Identity) -> int:
+    """How many rows a partition of a new run has: fewer where whole replies are kept beside the answers."""
+    output_settings, cap = checked.job.output, checked.target.params.max_output_tokens
+    kept = 1 + output_settings.raw + output_settings.reasoning
+    return output_settings.partition_rows or suggest_partition_rows(identity, None if cap is None else cap * kept)
+
+
+def describe_extra(job: Job) -> Iterator[str]:
+    """What whoever pays should know of `params.extra`: marks that are no template there, and what is not kept."""
+    for path, shown in template_marks(job.params.extra):
+        yield f"params.extra.{path} holds {shown}: params.extra is no template, so it is sent as it stands"
+    for path, setting in unkept(job.params.extra):
+        if not job.output.raw and not (setting == "reasoning" and job.output.reasoning):
+            yield (
+                f"params.extra.{path} is asked for and paid, but not kept: set output.{setting}: true to have it in a "
+                f"column `{setting}`"
+            )
+
+
+def describe_missing_columns(job: Job, columns: Collection[str]) -> Iterator[str]:
+    """Which columns the job asks for that a run has not: it keeps those that it began with."""
+    for name in sorted(job.asked_columns.difference(columns)):
+        yield f"the run began without a column `{name}`, so it has none; to have it, begin anew with --fresh"

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.checks import Checked, check, check_budget, refuse_clashes
+from cometbatch.commands.checks import (
+    Checked,
+    check,
+    check_budget,
+    describe_extra,
+    describe_missing_columns,
+    partition_rows,
+    refuse_clashes,
+)
 from cometbatch.commands.connection import NO_KEY, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.errors import UsageError
 from cometbatch.input import table as source
@@ -22,7 +30,6 @@ from cometbatch.money.exact import format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, GenerationParams, PriceBook
 from cometbatch.run_state.manifest import refuse_drift
-from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.progress import Progress
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
@@ -132,20 +139,18 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         _refuse_unwritable(job.output.path.parent)
     if known is None:
         book, warnings = _prices_now(checked, http)
-        suggested = suggest_partition_rows(identity, checked.target.params.max_output_tokens)
-        partition_rows = job.output.partition_rows or suggested
-        progress = Progress()
+        rows, progress = partition_rows(checked, identity), Progress()
     else:
         book, warnings = known.manifest.prices, []
-        partition_rows, progress = known.manifest.partition_rows, known.progress
+        rows, progress = known.manifest.partition_rows, known.progress
     check_budget(job, checked.target, book)
-    survey = _survey(checked, identity, partition_rows, progress)
+    survey = _survey(checked, identity, rows, progress)
     output_tokens = survey.requests * _output_tokens(checked.target.params)
     cost = estimate_cost(survey.input_tokens, output_tokens, survey.requests, book.rates)
     return RunPlan(
         job=job,
         input=identity,
-        partition_rows=partition_rows,
+        partition_rows=rows,
         first_request=_shown(job, survey.first),
         unrenderable=survey.unrenderable,
         first_problem=survey.first_problem,
@@ -156,7 +161,13 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         prices=book,
         done=progress.calls,
         way=connection,
-        warnings=(*checked.source.warnings, *warnings, *_missing_key(job)),
+        warnings=(
+            *checked.source.warnings,
+            *warnings,
+            *describe_extra(job),
+            *(() if known is None else describe_missing_columns(job, known.manifest.columns)),
+            *_missing_key(job),
+        ),
     )
 
 

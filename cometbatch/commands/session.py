@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
-from cometbatch.commands.checks import Checked, check_budget
+from cometbatch.commands.checks import Checked, check_budget, describe_extra, describe_missing_columns
 from cometbatch.commands.clock import now
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.session_watch import show_waiting, signals_handled
@@ -45,6 +45,7 @@ from cometbatch.runner.reply_reader import Reader
 from cometbatch.runner.turns import Runner
 from cometbatch.store.local import write_aside
 from cometbatch.transport import Transport
+from cometbatch.wire import Keep
 from cometbatch.wire.envelope import request_id_of
 
 if TYPE_CHECKING:
@@ -156,16 +157,18 @@ class RunSession(Struct, frozen=True):
 
     def _ports(self, shown: Progress) -> Ports:
         run, limits, patience = self.run, self.turn.checked.job.limits, self.turn.checked.job.retry
-        meter = pricing.meter(run.manifest.prices.rates)
+        meter, columns = pricing.meter(run.manifest.prices.rates), run.manifest.columns
+        keep = Keep(raw="raw" in columns, reasoning="reasoning" in columns)
         service = Service(
             send=self.transport.send,
-            read=Reader(self.turn.checked.format.parse_response, self.transport).read,
+            read=Reader(functools.partial(self.turn.checked.format.parse_response, keep=keep), self.transport).read,
             classify=functools.partial(classify, now=now),
             accept=accept_all,
             price=lambda _call, usage: meter.cost(usage),
             max_cost=lambda _call, input_tokens, output_tokens: meter.max_cost(input_tokens, output_tokens),
             request_id=request_id_of,
             is_reached=self._is_reached,
+            status=functools.partial(output.status_of, keeps_calls=output.TOOL_CALLS in columns),
         )
         policy = Policy(
             concurrency=limits.concurrency,
@@ -239,6 +242,8 @@ def summary_of(job: Job, run: Run, *, finished: bool, **session: Any) -> RunSumm
 def _warnings(job: Job, manifest: Manifest) -> Iterator[str]:
     """What whoever pays should know before the first request."""
     yield from manifest.warnings
+    yield from describe_extra(job)
+    yield from describe_missing_columns(job, manifest.columns)
     if job.budget.max_cost_usd is not None and (added := describe_unbounded(job.params.extra)):
         yield f"the budget may be passed: the service may add input that is billed beyond what is sent, by {added}"
     if manifest.prices.rates is not None and not manifest.priced_late and _has_other_prices(job, manifest):

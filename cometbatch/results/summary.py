@@ -218,6 +218,16 @@ def late_warnings(tally: Tally, prices: PriceBook) -> Iterator[str]:
         what = "token use" if prices.rates is not None and prices.rates.per_request is not None else "cost"
         whose = "its" if tally.uncounted == 1 else "their"
         yield f"{count(tally.uncounted, 'answer')} came without token counts: {whose} {what} is unknown"
+    if tally.at_cap:
+        were = (
+            "says that it ended by itself and was"
+            if tally.at_cap == 1
+            else "say that they ended by themselves and were"
+        )
+        yield (
+            f"{count(tally.at_cap, 'answer')} took exactly params.max_output_tokens: what {were} probably cut there. "
+            "Raise params.max_output_tokens"
+        )
     if tally.differing:
         theirs, ours = format_amount(tally.differing_reported_usd), format_amount(tally.differing_cost_usd)
         answers = count(tally.differing, "answer")

@@ -22,7 +22,7 @@ from cometbatch.records import (
     RejectedAsk,
     Retry,
 )
-from cometbatch.results.columns import status_of
+from cometbatch.results.columns import is_at_cap
 from cometbatch.runner.books import Books, sum_of
 from cometbatch.runner.patience import Patience
 from cometbatch.runner.ports import Observer, Service, Stop
@@ -64,7 +64,7 @@ class Attempts:
             self._answered(slot, parsed, reply, now, moment)
             return
         verdict = self._service.classify(reply, parsed)
-        self._books.unanswered(slot, reply)
+        self._books.unanswered(slot, reply, None if parsed is None else parsed.usage)
         match verdict:
             case Retry():
                 self._retry(slot, verdict, now)
@@ -99,12 +99,13 @@ class Attempts:
     ) -> None:
         """The call's outcome, with the sums over its asks."""
         call, request = slot.call, slot.call.request
+        at_cap = is_at_cap(completion, request.max_output_tokens)
         if call.rejected:
             usage, cost_usd = sum_of(call, completion.usage, cost_usd)
             completion = msgspec.structs.replace(completion, usage=usage)
         outcome = Answered(
             request.ordinal,
-            status_of(completion),
+            self._service.status(completion),
             request.custom_id,
             call.earlier_attempts + call.attempt,
             slot.latency_s,
@@ -116,6 +117,7 @@ class Attempts:
             cost_usd,
             call.ask,
             call.input_above_bytes,
+            at_cap,
         )
         self._books.add(outcome, slot.cell)
 

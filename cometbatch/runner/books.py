@@ -88,11 +88,15 @@ class Books:
             self._limits.settle(call.charge, request.estimated_tokens, usage.input_tokens + usage.output_tokens)
         return cost_usd
 
-    def unanswered(self, slot: Slot, reply: Reply) -> None:
-        """Book an attempt that brought no answer: as a possible charge where it may have been billed."""
+    def unanswered(self, slot: Slot, reply: Reply, usage: Usage | None = None) -> None:
+        """Book an attempt that brought no answer: as a possible charge where it may have been billed.
+
+        `usage`: token counts that stand beside its error. They say what it came to, where they say all of it.
+        """
         call, booked = slot.call, NOTHING
         if may_be_billed(reply):
-            max_cost = self._bounds.max_cost(call.request)
+            counted = None if usage is None else self._price(call.request, usage)
+            max_cost = self._bounds.max_cost(call.request) if counted is None else counted
             self.add(self._possible_charge(call, "no_answer", max_cost, _describe(reply)), slot.cell)
             booked = max_cost or NOTHING
         else:

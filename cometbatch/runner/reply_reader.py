@@ -31,7 +31,10 @@ class Reader:
         said = self._parse(result)
         if isinstance(said, Completion):
             named = result.headers.get(REQUEST_ID_HEADER)
-            if not self._quotes_key(f"{said.text}\n{said.response_id}\n{said.response_model}\n{said.detail}\n{named}"):
+            words = f"{said.text}\n{said.response_id}\n{said.response_model}\n{said.detail}\n{named}"
+            if said.raw is not None or said.reasoning is not None:
+                words = f"{words}\n{said.raw}\n{said.reasoning}"
+            if not self._quotes_key(words):
                 return result, said
         return self._read_clean(result, said)
 
