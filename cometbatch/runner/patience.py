@@ -51,7 +51,8 @@ class Patience:
         """Count a failure. One that only asks to slow down does not count against its call."""
         kind, held = verdict.failure.kind, self._held
         held.failed(call.request.ordinal, kind)
-        costs_attempt = verdict.costs_attempt and not held.is_crowded(kind, now)
+        is_excused = held.is_crowded(kind, now) and not _may_be_paid_for(verdict.failure)
+        costs_attempt = verdict.costs_attempt and not is_excused
         call.slow_downs_in_a_row = 0 if costs_attempt else call.slow_downs_in_a_row + 1
         is_unanswered = call.answers_seen == held.answers
         call.answers_seen = held.answers
@@ -62,7 +63,7 @@ class Patience:
 
     def is_used_up(self, call: OpenCall, failure: Failure, now: float, *, is_tail: bool) -> bool:
         """Whether the call fails. `is_tail`: no further calls are left to be read."""
-        if self._held.is_excused(failure.kind, now, is_tail=is_tail):
+        if self._held.is_excused(failure.kind, now, is_tail=is_tail) and not _may_be_paid_for(failure):
             return False
         seconds, policy = now - call.began, self._policy
         is_slowed_for_good = call.slow_downs_in_a_row >= MAX_SLOW_DOWNS and seconds > policy.max_pushback_s
@@ -122,3 +123,8 @@ class Patience:
         why = f"for {TOLD_AFTER_S:g} s nothing was answered ({self._unanswered_why})"
         sooner = "" if self._is_reached() else ", or once rows have used up their attempts: no connection was made"
         return f"{why}; where that goes on, the run stops after {patience_s:g} s (retry.max_pushback_s){sooner}."
+
+
+def _may_be_paid_for(failure: Failure) -> bool:
+    """Whether it came with a success status: each such attempt may be billed, so none is made for nothing."""
+    return failure.status is not None and failure.status < 300  # noqa: PLR2004 - HTTP's successes

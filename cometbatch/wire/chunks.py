@@ -41,7 +41,7 @@ class ChatChunks:
 
     def add(self, chunk: dict[str, Any]) -> None:
         """Take in the next chunk."""
-        self._top |= {key: value for key, value in chunk.items() if key not in ("choices", "type") and value}
+        _take_over(self._top, chunk, "choices")
         for choice in mappings(chunk.get("choices")):
             if not choice.get("index"):  # others were not asked for
                 self._add_choice(choice)
@@ -190,7 +190,7 @@ class GeminiChunks:
 
     def add(self, chunk: dict[str, Any]) -> None:
         """Take in the next chunk."""
-        self._top |= {key: value for key, value in chunk.items() if key not in ("candidates", "type") and value}
+        _take_over(self._top, chunk, "candidates")
         candidates = chunk.get("candidates")
         self._is_any = self._is_any or isinstance(candidates, list) or "promptFeedback" in chunk
         for candidate in mappings(candidates):
@@ -198,7 +198,7 @@ class GeminiChunks:
                 continue
             parts = mapping(candidate.get("content")).get("parts")
             self._parts += parts if isinstance(parts, list) else [] if parts is None else [parts]
-            self._candidate |= {key: value for key, value in candidate.items() if key != "content" and value}
+            _take_over(self._candidate, candidate, "content")
         is_blocked = bool(mapping(self._top.get("promptFeedback")).get("blockReason"))
         self.is_ended = bool(self._candidate.get("finishReason")) or is_blocked
 
@@ -209,6 +209,13 @@ class GeminiChunks:
         if not self._candidate and not self._parts:
             return self._top
         return {**self._top, "candidates": [{**self._candidate, "content": {"role": "model", "parts": self._parts}}]}
+
+
+def _take_over(known: dict[str, Any], chunk: dict[str, Any], apart: str) -> None:
+    """Add what a chunk says, all but what is put together. Empty values replace nothing; a type is the event's."""
+    for key, value in chunk.items():
+        if key not in (apart, "type") and (value or key not in known):
+            known[key] = value
 
 
 def _place(value: object, otherwise: int) -> int:

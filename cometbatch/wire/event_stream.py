@@ -10,6 +10,7 @@ from typing import Any, Final
 from cometbatch.wire.tolerant_json import MAX_PATIENT_BYTES, NotJson, decode_json
 
 MAX_LINES = 200_000  # of a stream; one with more is not read. A token takes up to three, and 4 MiB hold some 90,000
+MAX_END_MARKS = 4  # behind one value; what has more is read line by line
 DONE: Final = object()
 """Stands for the end mark of a stream, `[DONE]`."""
 
@@ -31,19 +32,25 @@ def values_in(body: bytes) -> Iterator[Any]:
     if alone is not None:
         yield from alone
         return
-    is_patient = len(body) <= MAX_PATIENT_BYTES
+    is_patient, is_open = len(body) <= MAX_PATIENT_BYTES, not body.endswith((b"\n", b"\r"))
+    is_first = True
     for name, lines in _events(body):
         for value in _read(name, lines, is_patient=is_patient):
-            yield value
             if isinstance(value, NotJson):
+                # Part of a line at the end: of a stream, the rest of it did not come.
+                is_cut = value.is_cut or (not is_first and is_open and body.endswith(lines[-1]))
+                yield NotJson(value.reason, is_cut)
                 return
+            is_first = False
+            yield value
 
 
 def _value_alone(body: bytes) -> list[Any] | None:
     """One value between comments, `data:` and an end mark; None where the body is something else."""
     text, tail = _without_comments(body.removeprefix(_BYTE_ORDER_MARK).strip()), []
-    while text.endswith(_DONE):
-        text, tail = text.removesuffix(_DONE).rstrip().removesuffix(_DATA).rstrip(), [DONE]
+    for _ in range(MAX_END_MARKS):
+        if text.endswith(_DONE):
+            text, tail = text.removesuffix(_DONE).rstrip().removesuffix(_DATA).rstrip(), [DONE]
     text = text.removeprefix(_DATA).lstrip()
     value = decode_json(text) if text[:1] in (b"{", b"[") else NotJson("")
     if isinstance(value, NotJson):

@@ -77,10 +77,10 @@ def _read_chunks(text: bytes, value: Any, shape: ReplyShape) -> tuple[Any, Found
         body = value
     else:
         body = _put_together(value, text, chunks)
-    if type(body) is not dict or holds_failure(body):
+    if type(body) is not dict:
         return body, None
     found = None if body is value else shape.read(body)
-    if found is None and (whole := chunks.body()) is not None:
+    if found is None and not holds_failure(body) and (whole := chunks.body()) is not None:
         if chunks.is_ended:
             return whole, shape.read(whole)
         return (body, None) if body is value else (STREAM_CUT, None)
@@ -101,7 +101,9 @@ def _put_together(value: Any, body: bytes, chunks: Chunks) -> Any:
         elif isinstance(each, NotJson) and not chunks.is_ended:
             return STREAM_CUT if each.is_cut and not value.is_cut else each if count else value
         elif isinstance(each, dict):
-            if not chunks.is_ended and (error := _failure_in(each)) is not None:
+            if (error := _failure_in(each)) is not None:
+                if chunks.is_ended:
+                    continue
                 return error
             first, count = first if count else each, count + 1
             chunks.add(each)

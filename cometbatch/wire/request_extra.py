@@ -73,8 +73,8 @@ _MISSING = object()
 
 
 def unstreamed(extra: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`extra` without `stream`, which says no more than what every request says (`encoding.unstreamed`)."""
-    return {key: value for key, value in extra.items() if key != "stream"}
+    """`extra` without a `stream` that says no more than what every request says (`encoding.unstreamed`)."""
+    return {key: value for key, value in extra.items() if key != "stream" or value not in (None, False)}
 
 
 def merge(body: dict[str, Any], extra: Mapping[str, Any]) -> None:
