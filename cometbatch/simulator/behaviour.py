@@ -57,6 +57,8 @@ FAULT_KINDS = (
     FaultKind("slow-body", "attempt", "a whole reply (billed) whose body drips for half a minute"),
     FaultKind("long-tail", "attempt", "a whole reply (billed), but only after 100 to 200 seconds"),
     FaultKind("cut-json", "attempt", "200 (billed) whose JSON is cut off"),
+    FaultKind("cut-stream", "attempt", "200 (billed) with the beginning of a stream that nobody asked for"),
+    FaultKind("failed-200", "attempt", "200 (billed) that holds the failure of a provider"),
     FaultKind("400", "request", "the model refuses the request"),
     FaultKind("403-html", "request", "a firewall's HTML page"),
     FaultKind("500-invalid-request", "request", "500 that is really a mistake in the request (code invalid_request)"),
@@ -71,6 +73,11 @@ FAULT_KINDS = (
     FaultKind("refusal", "request", "the model declines to answer"),
     FaultKind("tool-calls", "request", "a tool call in place of an answer"),
     FaultKind("no-usage", "request", "a whole answer (billed) without token counts"),
+    FaultKind("streamed", "request", "a whole answer (billed) as a stream, which nobody asked for"),
+    FaultKind("wrapped", "request", "a whole answer (billed) with comments, data: or an end mark around its JSON"),
+    FaultKind("miscoded", "request", "a whole answer (billed) under a foreign or a false content coding"),
+    FaultKind("dialect", "request", "a whole answer (billed) with finish words and parts of another format"),
+    FaultKind("unreadable", "request", "200 (billed) that comes whole and is no JSON"),
     FaultKind("empty-candidates", "request", "gemini: a 200 without candidates; elsewhere: 500 empty_response"),
 )
 _STRIKES_IN_WORDS = {
