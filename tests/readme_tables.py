@@ -7,6 +7,7 @@ from pathlib import Path
 from cometbatch import cli, job
 from cometbatch.control import retry_table as retry
 from cometbatch.results import columns as output
+from cometbatch.wire import payload
 from tests.benchmarks import compare, model, report
 
 ROOT = Path(__file__).parent.parent
@@ -24,11 +25,20 @@ def tables() -> dict[str, str]:
     return {
         "job_keys": table(("key", "takes", "default", "meaning"), keys),
         "columns": output.columns_markdown(),
+        "asked_columns": output.columns_markdown(output.ASKED_COLUMNS),
+        "finish_words": table(("finish reason", "words"), _finish_words()),
         "retry": retry.retry_table_markdown(),
         "exit_codes": table(("exit code", "meaning"), codes),
         "bars": table(("case", "bar", "measured", "met"), bars),
         "model": model.markdown(),
     }
+
+
+def _finish_words() -> Iterable[tuple[str, str]]:
+    known = payload.finish_words()
+    for reason in dict.fromkeys(known.values()):
+        yield f"`{reason}`", ", ".join(f"`{word}`" for word, meaning in known.items() if meaning == reason)
+    yield "(generation failed: retried)", ", ".join(f"`{word}`" for word in sorted(payload.failure_words()))
 
 
 def renewed(text: str) -> str:

@@ -20,8 +20,8 @@ from tests import readme_commands, readme_tables
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in readme_tables.PAGES}
-DOCS = ("columns", "contributing", "durability", "exit-codes", "how-it-works", "job", "performance", "retry")
-ALL_TABLES = {"job_keys", "columns", "retry", "exit_codes", "bars", "model"}
+DOCS = ("columns", "contributing", "durability", "exit-codes", "how-it-works", "job", "performance", "replies", "retry")
+ALL_TABLES = {"job_keys", "columns", "asked_columns", "finish_words", "retry", "exit_codes", "bars", "model"}
 MAX_LINES = 200
 FIRST_SCREEN_LINES = 20
 ON_SIMULATOR = ["target.base_url=simulator", "target.model=comet-sim-1", "simulator.latency_s=[0, 0]"]
