@@ -20,7 +20,7 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 def values_in(body: bytes) -> Iterator[Any]:
-    """The JSON values of a body that is no JSON document itself, in order.
+    """The JSON values of a body that is no JSON document itself, in order; none where it is one line of something else.
 
     An end mark is `DONE`. A value that can't be read is a `NotJson`, and the last one. An event's name is the `type`
     of its value where that has none.
@@ -28,7 +28,11 @@ def values_in(body: bytes) -> Iterator[Any]:
     if body.count(b"\n") + body.count(b"\r") > MAX_LINES:
         yield NotJson("more lines than any answer has")
         return
-    alone = _value_alone(body)
+    text = body.removeprefix(_BYTE_ORDER_MARK).strip()
+    is_line = b"\n" not in text and b"\r" not in text
+    if is_line and not text.startswith((_DATA, b"event:", b":")) and not text.endswith(_DONE):
+        return
+    alone = _value_alone(text)
     if alone is not None:
         yield from alone
         return
@@ -45,9 +49,9 @@ def values_in(body: bytes) -> Iterator[Any]:
             yield value
 
 
-def _value_alone(body: bytes) -> list[Any] | None:
+def _value_alone(stripped: bytes) -> list[Any] | None:
     """One value between comments, `data:` and an end mark; None where the body is something else."""
-    text, tail = _without_comments(body.removeprefix(_BYTE_ORDER_MARK).strip()), []
+    text, tail = _without_comments(stripped), []
     for _ in range(MAX_END_MARKS):
         if text.endswith(_DONE):
             text, tail = text.removesuffix(_DONE).rstrip().removesuffix(_DATA).rstrip(), [DONE]

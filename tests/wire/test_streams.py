@@ -305,3 +305,10 @@ def test_a_long_streamed_answer_is_read() -> None:
     told = FORMATS["chat"].parse_response(HttpResponse(200, {}, body))
     assert isinstance(told, Completion)
     assert told.text == "word, " * 20_000
+
+
+def test_an_error_status_with_more_lines_than_any_stream_has_says_its_first_bytes() -> None:
+    """What is too long to be looked through is told like any other page."""
+    told = FORMATS["chat"].parse_response(HttpResponse(500, {}, b"data: 1\n" * 300_000))
+    assert isinstance(told, ErrorDetail)
+    assert told.message.startswith("data: 1 data: 1")
