@@ -23,8 +23,10 @@ A map of the package, a folder for each concern, imports running downwards only:
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+from cometbatch.version import VERSION as __version__  # noqa: N811
+
+TYPE_CHECKING = False  # as in `typing`, which takes several milliseconds to load; type checkers know the name
 if TYPE_CHECKING:
     from cometbatch.commands.plan import RunPlan as RunPlan
     from cometbatch.commands.plan import plan as plan
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from cometbatch.errors import CometbatchError as CometbatchError
     from cometbatch.errors import DriftError as DriftError
     from cometbatch.errors import InputError as InputError
+    from cometbatch.errors import InputLostError as InputLostError
     from cometbatch.errors import JobError as JobError
     from cometbatch.errors import RunLockedError as RunLockedError
     from cometbatch.errors import UsageError as UsageError
@@ -49,8 +52,13 @@ if TYPE_CHECKING:
     from cometbatch.records import Failure as Failure
     from cometbatch.records import Outcome as Outcome
     from cometbatch.records import Usage as Usage
+    from cometbatch.results.summary import BudgetReachedError as BudgetReachedError
+    from cometbatch.results.summary import HungUpRunError as HungUpRunError
+    from cometbatch.results.summary import InterruptedRunError as InterruptedRunError
     from cometbatch.results.summary import RunStoppedError as RunStoppedError
     from cometbatch.results.summary import RunSummary as RunSummary
+    from cometbatch.results.summary import ServiceRefusedError as ServiceRefusedError
+    from cometbatch.results.summary import TerminatedRunError as TerminatedRunError
     from cometbatch.simulator.behaviour import FAULTS as FAULTS
     from cometbatch.simulator.behaviour import Behaviour as Behaviour
     from cometbatch.simulator.behaviour import parse_fault as parse_fault
@@ -59,17 +67,14 @@ if TYPE_CHECKING:
 
     simulate = serve
 
-from cometbatch.errors import WRONG_SYSTEM as _WRONG_SYSTEM
-from cometbatch.errors import UsageError as _UsageError
-from cometbatch.version import VERSION as __version__  # noqa: N811
-
 _ONLY_ON_UNIX = ("fcntl", "resource")  # modules of Python that a run needs
 
 # Loaded at first use: `cometbatch --help` and code that needs one name should not pay for pyarrow and httpx.
 _HOMES = {
     "commands.run": ("run", "run_async"),
     "errors": (
-        "CheckpointError", "CometbatchError", "DriftError", "InputError", "JobError", "RunLockedError", "UsageError",
+        "CheckpointError", "CometbatchError", "DriftError", "InputError", "InputLostError", "JobError",
+        "RunLockedError", "UsageError",
     ),
     "job": ("Job", "load_job"),
     "commands.plan": ("RunPlan", "plan"),
@@ -77,7 +82,10 @@ _HOMES = {
     "commands.status": ("RunStatus", "status"),
     "simulator.behaviour": ("FAULTS", "Behaviour", "parse_fault", "parse_latency"),
     "simulator.server": ("serve",),
-    "results.summary": ("RunStoppedError", "RunSummary"),
+    "results.summary": (
+        "BudgetReachedError", "HungUpRunError", "InterruptedRunError", "RunStoppedError", "RunSummary",
+        "ServiceRefusedError", "TerminatedRunError",
+    ),
     "commands.verify": ("verify",),
     "commands.verify_report": ("Verification",),
 }  # fmt: skip
@@ -87,15 +95,16 @@ _HOME_OF["simulate"] = _HOME_OF.pop("serve")  # named like its command
 __all__ = [*sorted(_HOME_OF), "__version__"]  # noqa: PLE0604 - the names are strings, made from the table above
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _HOME_OF[name]
     try:
         value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
     except ModuleNotFoundError as error:
-        if error.name in _ONLY_ON_UNIX:
-            raise _UsageError(_WRONG_SYSTEM) from error
-        raise
+        if error.name not in _ONLY_ON_UNIX:
+            raise
+        errors = importlib.import_module(f"{__name__}.errors")
+        raise errors.UsageError(errors.WRONG_SYSTEM) from error
     globals()[name] = value
     return value

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -15,6 +16,7 @@ import click
 import cometbatch
 from cometbatch import process
 from cometbatch.errors import CometbatchError
+from cometbatch.money.exact import format_amount, format_rounded
 
 ALL_SUCCEEDED = 0
 UNEXPECTED = 1
@@ -24,7 +26,24 @@ INTERRUPTED = 130
 TERMINATED = 143
 HUNG_UP = 129
 CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
-FIRST = {"job": "correct the job, then ", "budget": "raise budget.max_cost_usd, then "}  # by `RunStoppedError.fix`
+BUDGET = "budget.max_cost_usd"
+INSTEAD = {
+    "--dry-run": "`cometbatch plan JOB_FILE` checks a job and sends no prompt",
+    "--check": "`cometbatch plan JOB_FILE` checks a job and sends no prompt",
+    "--validate": "`cometbatch plan JOB_FILE` checks a job and sends no prompt",
+    "--estimate": "`cometbatch plan JOB_FILE` estimates the cost and sends no prompt",
+    "--resume": "a run is resumed by the plain command, without an option",
+    "--continue": "a run is resumed by the plain command, without an option",
+    "--input": "write --set input.path=PATH",
+    "--output": "write --set output.path=PATH",
+    "--model": "write --set target.model=MODEL",
+    "--concurrency": "write --set limits.concurrency=NUMBER",
+    "--budget": f"write --set {BUDGET}=AMOUNT",
+    "--max-cost": f"write --set {BUDGET}=AMOUNT",
+}
+"""What to use in place of options that other programs have."""
+ONCE = ("--fresh", "--yes", "-y")  # options that the command which resumes a run must not have
+ONCE_WITH_VALUE = ("--retry", "--set-aside")  # the same, each with a value
 TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 
 EXIT_CODES = (
@@ -64,6 +83,7 @@ def cli() -> None:
 
 
 job_file = click.argument("job_file", type=click.Path(path_type=Path))
+any_path = click.argument("path", type=click.Path(path_type=Path))
 overrides = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a value of the job file; repeatable."
 )
@@ -88,10 +108,12 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 @click.option(
     "--set-aside",
     multiple=True,
-    metavar="JOURNAL",
-    help="Count the damaged lines of this journal as charges, and send their rows again; repeatable.",
+    metavar="FILE",
+    help="Go on without what this damaged or lost file of the run knew, and count that as charges; repeatable.",
 )
+@click.option("--yes", "-y", is_flag=True, help="Let --fresh delete paid answers of an unfinished run without asking.")
 @click.option("--quiet", is_flag=True, help="Show no progress line.")
+@click.option("--verbose", is_flag=True, help="Show in the summary how connections were used.")
 def run(
     job_file: Path,
     overrides: tuple[str, ...],
@@ -100,22 +122,27 @@ def run(
     fresh: bool,
     retry: str | None,
     set_aside: tuple[str, ...],
+    yes: bool,
     quiet: bool,
+    verbose: bool,
 ) -> None:
     """Run a job, or resume one that was interrupted. Rows that have an answer are not sent again.
 
-    JOB_FILE: the job, in YAML. The result is written where its output.path says. The summary goes to standard output;
-    the progress line, warnings and errors go to standard error.
+    JOB_FILE: the job, in YAML; - for standard input. The result is written where its output.path says. The summary goes
+    to standard output; the progress line, warnings and errors go to standard error.
     """
     job = cometbatch.load_job(job_file, overrides)
+    if fresh and retry is None:
+        _confirm_fresh(job, yes=yes)
     try:
         kinds = () if retry is None else retry.split(",")
         summary = cometbatch.run(job, fresh=fresh, retry=kinds, set_aside=set_aside, progress=False if quiet else None)
     except cometbatch.RunStoppedError as stopped:
-        _report(stopped.summary, as_json=as_json, warn=False)
-        _say(f"{stopped}\n{_way_on(stopped)}")
+        _report(stopped.summary, as_json=as_json, warn=False, words=stopped.summary.describe(verbose=verbose))
+        _say(f"{stopped}\n{_resume_advice(stopped)}")
         sys.exit(stopped.exit_code)
-    _report(summary, as_json=as_json, warn=not summary.had_work)  # a session with work says them at its start
+    had_work = summary.had_work  # a session with work says its warnings at its start
+    _report(summary, as_json=as_json, warn=not had_work, words=summary.describe(verbose=verbose))
     sys.exit(ALL_SUCCEEDED if summary.all_succeeded else SOME_ROWS_FAILED)
 
 
@@ -138,40 +165,32 @@ def plan(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     short_help="Show how far a run is and what it has cost.",
     epilog="Example: cometbatch status job.yaml",
 )
-@click.argument("path", type=click.Path(path_type=Path))
+@any_path
 @overrides
 @as_json
 def status(path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show how far a run is and what it has cost, during the run or after it. Sends nothing.
 
-    PATH: its job file, its output or its run directory.
+    PATH: its job file (of any name; - for standard input), its output or its run directory.
     """
-    if path.suffix in (".yaml", ".yml"):
-        found = cometbatch.status(
-            cometbatch.load_job(path, overrides).output.path, resume_command=_run_command(path, overrides)
-        )
-    elif overrides:
-        raise click.UsageError("--set is for a job file. Give the job file, or leave out --set.")
-    else:
-        found = cometbatch.status(path)
-    _report(found, as_json=as_json)
+    _report(cometbatch.status(path, overrides), as_json=as_json)
 
 
 @cli.command(
     short_help="Check a finished run against its files.",
     epilog="Example: cometbatch verify job.yaml",
 )
-@click.argument("path", type=click.Path(path_type=Path))
+@any_path
+@overrides
 @as_json
-def verify(path: Path, as_json: bool) -> None:
+def verify(path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check a finished run against its files: each row is there once, with its own answer and the right cost.
 
     Reads every file of the run; changes and sends nothing. Ends with exit code 3 where a check fails.
 
-    PATH: its job file, its output or its run directory.
+    PATH: its job file (of any name; - for standard input), its output or its run directory.
     """
-    is_job = path.suffix in (".yaml", ".yml")
-    found = cometbatch.verify(cometbatch.load_job(path) if is_job else path)
+    found = cometbatch.verify(path, overrides)
     _report(found, as_json=as_json)
     sys.exit(ALL_SUCCEEDED if found.ok else SOME_ROWS_FAILED)
 
@@ -218,9 +237,16 @@ def simulate(list_faults: bool, port: int, until_stdin_closes: bool, **options: 
     cometbatch.simulate(
         behaviour,
         port=port,
-        announce=lambda base_url: click.echo(f"listening on {base_url}"),
+        announce=_announce,
         until_stdin_closes=until_stdin_closes,
     )
+
+
+def _announce(base_url: str) -> None:
+    """Say where the simulator listens, and how to use it: its address goes to programs, the hint to people."""
+    click.echo(f"listening on {base_url}")
+    values = f"--set target.base_url={base_url} --set target.model=comet-sim-1"
+    _say(f"Try it in another terminal: COMETAPI_KEY=sk-0123456789 cometbatch run JOB_FILE {values}")
 
 
 def _behaviour(
@@ -251,7 +277,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         _end(INTERRUPTED, f"Interrupted. Continue with: {_same_command()}")
     except click.ClickException as error:
-        error.show()
+        _with_hint(error).show()
         sys.exit(WRONG_USAGE)
     except CometbatchError as error:
         _end(error.exit_code, f"Error: {error}")
@@ -267,11 +293,49 @@ def _end_by_signal(code: int) -> NoReturn:
     _end(code, f"{'Hung up' if code == HUNG_UP else 'Terminated'}. Continue with: {_same_command()}")
 
 
-def _report(report: Report, *, as_json: bool, warn: bool = True) -> None:
+def _with_hint(error: click.ClickException) -> click.ClickException:
+    """The same error, with what to use instead. A slip of the pen never leads to `--fresh`, which deletes answers."""
+    if not isinstance(error, click.NoSuchOption):
+        return error
+    name = error.option_name
+    words = f"No such option {name!r}." + (f" Instead, {INSTEAD[name]}." if name in INSTEAD else "")
+    near = [] if name in INSTEAD else [each for each in error.possibilities or () if each not in ONCE]
+    return click.NoSuchOption(name, words, near, error.ctx)
+
+
+def _confirm_fresh(job: "cometbatch.Job", *, yes: bool) -> None:
+    """Say what `--fresh` deletes. Ends the process where that is paid, not finished, and nobody agrees to it."""
+    try:
+        found = cometbatch.status(job)
+    except cometbatch.UsageError:
+        return  # there is no run
+    except CometbatchError as error:
+        forgets, is_dear = f"a run that can't be read, and so what it cost ({error})", True
+    else:
+        summary = found.summary
+        if found.running or not summary.tally.calls:
+            return  # `run` refuses the one, and the other holds nothing
+        cost = "at an unknown cost" if summary.cost_usd is None else f"which cost {format_rounded(summary.cost_usd)}"
+        rows = f"{summary.tally.calls:,} of {summary.rows:,} {'row' if summary.rows == 1 else 'rows'}"
+        forgets = f"the answers of {rows}, {cost}"
+        is_paid = summary.succeeded + summary.incomplete > 0 and summary.cost_usd != 0
+        is_dear = is_paid and not summary.finished
+    if not is_dear or yes:
+        _say(f"--fresh deletes {forgets}.")
+    elif sys.stdin.isatty() and sys.stderr.isatty():
+        if not click.confirm(f"--fresh deletes {forgets}, of a run that is not finished. Delete them?", err=True):
+            _end(WRONG_USAGE, f"Nothing was deleted. Continue the run with: {_same_command()}")
+    else:
+        words = f"Error: --fresh would delete {forgets}, of a run that is not finished. Nothing was deleted."
+        _end(WRONG_USAGE, f"{words}\nContinue the run with: {_same_command()}\nTo delete it, add --yes.")
+
+
+def _report(report: Report, *, as_json: bool, warn: bool = True, words: str | None = None) -> None:
+    """Print a report. `words`: its lines for a person, where they are not the usual ones."""
     for warning in report.to_dict().get("warnings", ()) if warn else ():
         _say(f"Warning: {warning}")
     try:
-        click.echo(_json(report.to_dict()) if as_json else report.describe())
+        click.echo(_json(report.to_dict()) if as_json else words or report.describe())
     except OSError as error:
         process.discard_output()
         if error.errno == errno.EPIPE:  # whoever read the output has seen enough
@@ -285,31 +349,42 @@ def _json(said: dict[str, Any]) -> bytes:
     return json.dumps(said, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
-def _way_on(stopped: "cometbatch.RunStoppedError") -> str:
-    """Where the run stopped and the command that resumes it, after a correction where it would stop again without."""
-    summary = stopped.summary
+def _resume_advice(stopped: "cometbatch.RunStoppedError") -> str:
+    """Where the run stopped and the command that resumes it, with what has to be other than it was."""
+    summary, fix = stopped.summary, stopped.fix
     place = f"stopped at {summary.tally.calls:,} of {summary.rows:,} {'row' if summary.rows == 1 else 'rows'}"
-    return f"{place}; {FIRST.get(stopped.fix, '')}continue with: {_same_command()}"
+    if fix == "budget" and stopped.budget_to_finish is not None:
+        command = _same_command({BUDGET: format_amount(stopped.budget_to_finish)})
+        return f"{place}; to finish, about this budget is needed: {command}"
+    if fix == "job" and not summary.tally.calls:
+        command = _same_command({"target.model": "MODEL", "target.base_url": "URL"}, add=False)
+        return f"{place}; correct the job, then continue with: {command}"
+    if fix == "job":  # other settings would be drift
+        return f"{place}; continue later with: {_same_command()}\n(a job with other settings needs another output.path)"
+    return f"{place}; continue with: {_same_command()}"
 
 
-def _run_command(path: Path, overrides: tuple[str, ...]) -> str:
-    """The command that runs this job with these values."""
-    return shlex.join(["cometbatch", "run", str(path), *(part for each in overrides for part in ("--set", each))])
-
-
-def _same_command() -> str:
-    """The command that was given, without options that count once.
+def _same_command(values: Mapping[str, str] | None = None, *, add: bool = True) -> str:
+    """The command that was given, without options that count once, and with these values in `--set`.
 
     `--fresh` and `--retry` would reset what is done since. A journal that `--set-aside` names may be gone by now.
+    `add`: give values also where the command gave none.
     """
-    arguments = iter(sys.argv[1:])
+    arguments, open_values = iter(sys.argv[1:]), dict(values or {})
     kept: list[str] = []
     for argument in arguments:
-        if argument in ("--retry", "--set-aside"):
-            next(arguments, None)  # its value
-        elif argument != "--fresh" and not argument.startswith(("--retry=", "--set-aside=")):
+        name, _, text = argument.partition("=")
+        if argument in ONCE_WITH_VALUE:
+            next(arguments, None)
+        elif argument == "--set" or name == "--set":
+            key, _, value = (next(arguments, "") if argument == "--set" else text).partition("=")
+            kept += ["--set", f"{key}={open_values.pop(key, value) if values and key in values else value}"]
+        elif argument not in ONCE and name not in ONCE_WITH_VALUE:
             kept.append(argument)
-    return shlex.join(["cometbatch", *kept])
+    if add:
+        kept += [part for key, value in open_values.items() for part in ("--set", f"{key}={value}")]
+    words = shlex.join(["cometbatch", *kept])
+    return f"{words}  (with the same job on standard input)" if "-" in kept else words
 
 
 def _say(line: str) -> None:

@@ -5,9 +5,24 @@ beside what it carries: a run that stopped has a summary (`results.summary`), a 
 (`prompt.template`), a simulator has a process (`simulator.process`).
 """
 
+import difflib
+from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 
 WRONG_SYSTEM = "cometbatch runs on Linux, macOS and WSL. On Windows, install WSL and run cometbatch inside it."
+
+
+def nearest(found: str, known: Iterable[str]) -> str | None:
+    """The nearest of the known words, whatever its case; None where none is near."""
+    by_letters = {word.casefold(): word for word in known}
+    near = difflib.get_close_matches(found.casefold(), by_letters, n=1)
+    return by_letters[near[0]] if near else None
+
+
+def did_you_mean(found: str, known: Iterable[str]) -> str:
+    """A hint at the nearest of the known words; "" where none is near."""
+    near = nearest(found, known)
+    return "" if near is None else f"did you mean {near!r}?"
 
 
 class CometbatchError(Exception):
@@ -39,6 +54,18 @@ class JobError(UsageError):
 
 class InputError(UsageError):
     """The input table can't be read as it stands; the message names file, line and reason."""
+
+
+class InputChangedError(InputError):
+    """The input's content changed while it was read.
+
+    `what` says so without advice. `as_it_was`: of a file that only grew, the size in bytes that it had.
+    """
+
+    def __init__(self, where: str, as_it_was: int | None = None) -> None:
+        self.what = f"{where}: changed while it was read"
+        self.as_it_was = as_it_was
+        super().__init__(f"{self.what}. Run the same command again once nothing writes to it.")
 
 
 class InputLostError(CometbatchError):

@@ -19,10 +19,13 @@ ENDING_SIGNALS = ("SIGTERM", "SIGHUP")
 def prepare(end: Callable[[int], object]) -> None:
     """Settle everything that must be settled before the command opens a file or loads a library.
 
-    `end` is called with the exit code when SIGTERM or SIGHUP comes while no run handles signals itself. A process that
-    was started to ignore SIGHUP (`nohup`) goes on ignoring it.
+    `end` is called with the exit code when SIGTERM or SIGHUP comes while no run handles signals itself; Ctrl-C raises
+    `KeyboardInterrupt`. A signal that the process was started to ignore (by `nohup`, or as a shell's background job)
+    stays ignored.
     """
     _open_standard_descriptors()
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in ENDING_SIGNALS:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:

@@ -5,9 +5,10 @@ do, because outcomes are made and written once a row and a Struct is several tim
 a row holds nothing that could hold it in turn, so the garbage collector need not look at it (`gc=False`).
 """
 
+import re
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -33,6 +34,9 @@ TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large"]
 Problem: TypeAlias = Literal[
     "error", "redirect", "not_json", "unreadable", "html", "not_understood", "failed_generation"
 ]
+
+KEY_SHAPE: Final = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}")
+"""What an API key looks like within a text (contract sheet, section 1). No text that is kept or shown has one."""
 
 
 class TextPart(Struct, frozen=True, gc=False):
@@ -260,12 +264,12 @@ Verdict: TypeAlias = Acceptance | Refusal
 
 
 AnsweredStatus: TypeAlias = Literal["succeeded", "incomplete"]
-ChargeReason: TypeAlias = Literal["no_answer", "no_token_counts", "in_flight", "duplicate", "damaged"]
+ChargeReason: TypeAlias = Literal["no_answer", "in_flight", "duplicate", "damaged"]
 """Why money may have been spent without an outcome to show for it.
 
-no_answer: an attempt ended without an answer that can be read, after its request had left; no_token_counts: an answer
-came that does not say how much it used; in_flight: the process ended while the request was on its way; duplicate: the
-call had an outcome already; damaged: a line of a journal can't be read any more.
+no_answer: an attempt ended without an answer that can be read, after its request had left; in_flight: the process ended
+while the request was on its way; duplicate: the call had an outcome already; damaged: a file of the run can't be read
+any more.
 """
 
 
@@ -275,6 +279,8 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     `status` is succeeded for a whole answer; incomplete for one that was billed, but is cut short, blocked, refused or
     empty. `attempts`, `cost_usd` and the usage of `completion` are sums over its `asks`.
     `input_above_bytes`: by how many tokens the input that was billed exceeds the bytes that were sent; 0 is usual.
+    `answered_attempts`: of each ask, which attempt was answered. `max_cost_usd`: where the cost is unknown, US dollars
+    that the asks came to at most, which is a possible charge; None is unknown, too.
     `at_cap`: the answer took all tokens that it may have, and says that it ended by itself.
     """
 
@@ -291,6 +297,8 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     cost_usd: Decimal | None
     asks: int = 1
     input_above_bytes: int = 0
+    answered_attempts: tuple[int, ...] = (1,)
+    max_cost_usd: Decimal | None = None
     at_cap: bool = False
 
 
@@ -299,6 +307,7 @@ class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", ta
 
     `attempts` is 0 and `latency_s`, `request_hash` are None where nothing was sent. `usage` and `cost_usd` are sums
     over the asks that were rejected before the last one failed; where there were none, nothing is known of either.
+    `answered_attempts` and `max_cost_usd`: as of an answer, of these asks.
     """
 
     ordinal: int
@@ -311,12 +320,15 @@ class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", ta
     asks: int = 1
     usage: Usage = Usage()
     cost_usd: Decimal | None = None
+    answered_attempts: tuple[int, ...] = ()
+    max_cost_usd: Decimal | None = None
 
 
 class RejectedAsk(Struct, frozen=True, gc=False, omit_defaults=True, tag="ask", tag_field="record"):
     """An ask whose answer was paid for and not accepted, so that the call is asked again.
 
-    It counts by itself only where its call has no outcome: an outcome's sums include it.
+    It counts by itself only where its call has no outcome: an outcome's sums include it. `max_cost_usd`: as of an
+    answer.
     """
 
     ordinal: int
@@ -326,6 +338,7 @@ class RejectedAsk(Struct, frozen=True, gc=False, omit_defaults=True, tag="ask", 
     usage: Usage
     cost_usd: Decimal | None
     target: int = 0
+    max_cost_usd: Decimal | None = None
 
 
 class PossibleCharge(Struct, frozen=True, gc=False, omit_defaults=True, tag="possible_charge", tag_field="record"):
@@ -386,13 +399,14 @@ class PriceBook(Struct, frozen=True):
 
 
 class Tally(Struct, frozen=True):
-    """Counts and sums over records; `results.tally` adds two of different calls up to the tally of all of them.
+    """Counts and sums over records; `results.tallies` adds two of different calls up to the tally of all of them.
 
     `charges` are possible charges beyond `cost_usd`; `charges_usd` is what those with a known bound can have come to at
     most, `charges_unknown` counts the others, and `charges_in_flight` those whose request was on its way when a process
     ended. `rejected` asks were paid for, and their call has no outcome yet; they came to `rejected_cost_usd`.
-    `uncounted` answers came without token counts. `at_cap` answers took all tokens that they may have, and say that
-    they ended by themselves. `reported` answers came with a cost of the service's own,
+    `failures` counts failed calls by kind, `incompletes` incomplete ones by finish reason; a part that an earlier
+    program wrote has none of these. `uncounted` answers came without token counts. `at_cap` answers took all tokens
+    that they may have, and say that they ended by themselves. `reported` answers came with a cost of the service's own,
     `reported_cost_usd` in sum; `differing` of them say something else than our prices, and these came to
     `differing_reported_usd` by its word and to `differing_cost_usd` by ours. `largest_output_tokens` and
     `largest_input_above_bytes` are the largest of any answer: they bound what the next one can cost.
@@ -410,6 +424,7 @@ class Tally(Struct, frozen=True):
     cost_usd: Decimal = Decimal(0)
     unpriced: int = 0
     failures: dict[str, int] = msgspec.field(default_factory=dict)
+    incompletes: dict[str, int] = msgspec.field(default_factory=dict)
     charges: int = 0
     charges_usd: Decimal = Decimal(0)
     charges_unknown: int = 0

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cometbatch import cli, job
-from cometbatch.control import retry_table as retry
-from cometbatch.results import columns as output
+from cometbatch.control import retry_table
+from cometbatch.results import columns
 from cometbatch.wire import payload
 from tests.benchmarks import compare, model, report
 
@@ -24,10 +24,10 @@ def tables() -> dict[str, str]:
     bars = ((each.case, each.bar, each.found, "yes" if each.is_met else "no") for each in report.verdicts(records))
     return {
         "job_keys": table(("key", "takes", "default", "meaning"), keys),
-        "columns": output.columns_markdown(),
-        "asked_columns": output.columns_markdown(output.ASKED_COLUMNS),
+        "columns": columns.columns_markdown(),
+        "asked_columns": columns.columns_markdown(columns.ASKED_COLUMNS),
         "finish_words": table(("finish reason", "words"), _finish_words()),
-        "retry": retry.retry_table_markdown(),
+        "retry": retry_table.retry_table_markdown(),
         "exit_codes": table(("exit code", "meaning"), codes),
         "bars": table(("case", "bar", "measured", "met"), bars),
         "model": model.markdown(),

@@ -18,7 +18,7 @@ from cometbatch.job import Target
 from cometbatch.limiting.limits import Limits
 from cometbatch.records import CallRequest, Failed, Partition, PriceBook, Record, Tally
 from cometbatch.results import codec
-from cometbatch.results.columns import OUTPUT_SCHEMA
+from cometbatch.results.columns import schema_of
 from cometbatch.run_state.begin import first_session, next_session
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget
@@ -51,7 +51,7 @@ class RunOnDisk:
             fingerprint={},
             input=Identity("table.csv", 1, "0" * 64, rows, ("n",)),
             partition_rows=partition_rows,
-            columns=tuple(OUTPUT_SCHEMA.names),
+            columns=tuple(schema_of().names),
             targets=(PricedTarget(Target("chat", MODEL, ()), PriceBook(MODEL, "none")),),
             job={},
         )

@@ -38,6 +38,7 @@ from cometbatch.runner.turns import Runner
 from cometbatch.transport.backends import InTask
 from cometbatch.wire import FORMATS
 from cometbatch.wire.envelope import build_error, request_id_of
+from tests.wire.strategies import request_of
 
 CHAT = FORMATS["chat"]
 MODEL = "vendor-model-4.5"
@@ -84,7 +85,7 @@ def lost() -> TransportFailure:
 
 def row_request(row: int, *, estimated_tokens: int = 1, max_output_tokens: int | None = None) -> CallRequest:
     """A row that asks its own number."""
-    http = CHAT.build_request(MODEL, prompt_of(row))
+    http = request_of(CHAT, MODEL, prompt_of(row))
     return CallRequest(row, f"id-{row}", http, f"hash-{row}", estimated_tokens, max_output_tokens)
 
 
@@ -154,11 +155,11 @@ class ScriptedService:
         )
 
 
-def read(came: ExchangeResult) -> tuple[Reply, Completion | ErrorDetail | None]:
+def read(result: ExchangeResult) -> tuple[Reply, Completion | ErrorDetail | None]:
     """What came, and what it says."""
-    if isinstance(came, Exception):
-        raise came
-    return came, CHAT.parse_response(came) if isinstance(came, HttpResponse) else None
+    if isinstance(result, Exception):
+        raise result
+    return result, CHAT.parse_response(result) if isinstance(result, HttpResponse) else None
 
 
 def always(reply: Reply, latency: float = 1.0) -> Script:
@@ -257,7 +258,7 @@ class Watcher:
         self.outcomes += outcomes
         self.in_flight += [in_flight] * len(outcomes)
 
-    def pushed_back(self, wait_s: float) -> None:
+    def asked_to_slow_down(self, wait_s: float) -> None:
         self.pauses.append(wait_s)
 
     def retried(self) -> None:

@@ -73,9 +73,9 @@ class Server:
 
 @asynccontextmanager
 async def serving(*replies: bytes | Script, **options: Any) -> AsyncIterator[tuple[Server, Transport]]:
-    """A server with these replies, and a transport that knows its address. `tls`, `host` are the server's."""
+    """A server with these replies, and a transport that knows its address. `server_tls`, `host` are the server's."""
     server = Server(list(replies))
-    tls, host = options.pop("tls", None), options.pop("host", "127.0.0.1")
+    tls, host = options.pop("server_tls", None), options.pop("host", "127.0.0.1")
     listening = await asyncio.start_server(server.serve, host, 0, ssl=tls)
     named = f"[{host}]" if ":" in host else host
     server.url = f"http{'s' * bool(tls)}://{named}:{listening.sockets[0].getsockname()[1]}"
@@ -165,16 +165,16 @@ def chunked(*chunks: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + coded
 
 
-def failure(came: Reply) -> TransportFailure:
+def failure(result: Reply) -> TransportFailure:
     """The failure that was expected."""
-    assert isinstance(came, TransportFailure)
-    return came
+    assert isinstance(result, TransportFailure)
+    return result
 
 
-def answer(came: Reply) -> HttpResponse:
+def answer(result: Reply) -> HttpResponse:
     """The whole reply that was expected."""
-    assert isinstance(came, HttpResponse)
-    return came
+    assert isinstance(result, HttpResponse)
+    return result
 
 
 async def once(base_url: str, **options: Any) -> Reply:

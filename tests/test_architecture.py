@@ -149,12 +149,25 @@ def test_only_engines_and_commands_start_the_simulator() -> None:
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_no_import_hides_in_a_function(module: str) -> None:
-    """A module's imports stand at its top, except those that take long to load and that most runs do not need."""
+    """A module's imports stand at its top, except those that take long to load and that most runs do not need.
+
+    The command's first module loads the rest only when Ctrl-C is handled.
+    """
+    loaded_late = LOADED_LATE | ({"cometbatch.cli"} if module == "cometbatch.__main__" else set())
     for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             nested = [child for child in ast.walk(node) if isinstance(child, ast.Import | ast.ImportFrom)]
             names = {each.module if isinstance(each, ast.ImportFrom) else each.names[0].name for each in nested}
-            assert names <= LOADED_LATE, f"{module}.{node.name}"
+            assert names <= loaded_late, f"{module}.{node.name}"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_module_goes_by_a_second_name(module: str) -> None:
+    """Who searches for a module's name finds all its users: where it would clash, one of them is renamed."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            renamed = [each for each in node.names if each.asname not in (None, each.name)]
+            assert not {f"{node.module}.{each.name}" for each in renamed} & MODULES.keys()
 
 
 def test_no_module_is_a_drawer_for_odds_and_ends() -> None:

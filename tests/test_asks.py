@@ -24,7 +24,7 @@ from cometbatch.records import (
     TransportFailure,
     Usage,
 )
-from cometbatch.results.tally import tally
+from cometbatch.results.tallies import tally
 from cometbatch.runner.ports import Reply, Stop
 from tests.scripted_run import (
     CHAT,
@@ -168,15 +168,18 @@ def test_a_call_that_fails_keeps_what_its_rejected_asks_cost() -> None:
 
 def test_what_is_unknown_of_one_ask_is_unknown_of_the_call() -> None:
     """A sum over a part of the asks would be too small; what it can have come to is a possible charge."""
-    rows = RowsInMemory([row_request(0, max_output_tokens=10)])
-    asked = service(in_turn(answer_without_counts(), answer()), at_ask(2))
+    request = row_request(0, max_output_tokens=10)
+    rows = RowsInMemory([request])
+    asked = service(in_turn(answer_without_counts(), answer(input_tokens=5, output_tokens=7)), at_ask(2))
     asked.rates = Rates(input=Decimal(1), output=Decimal(1))
     run(make_runner(rows, asked).run())
     (outcome,) = rows.recorded
     assert isinstance(outcome, Answered)
     assert (outcome.completion.usage.input_tokens, outcome.completion.usage.output_tokens) == (None, None)
     assert outcome.cost_usd is None
-    assert [(charge.reason, charge.ask) for charge in rows.charges] == [("no_token_counts", 1)]
+    total = tally(rows.recorded)
+    assert (total.unpriced, total.charges, total.charges_usd) == (1, 1, outcome.max_cost_usd)
+    assert outcome.max_cost_usd == Decimal(len(request.http.body) + 10 + 5 + 7) / 10**6
 
 
 def test_failures_of_an_earlier_ask_do_not_count_against_the_next() -> None:

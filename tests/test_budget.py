@@ -16,7 +16,7 @@ from cometbatch.control.budget import Budget, CostBounds
 from cometbatch.money.exact import format_amount, format_rounded
 from cometbatch.records import Answered, HttpResponse, Rates, Tally, Usage
 from cometbatch.results.summary import BudgetReachedError
-from cometbatch.results.tally import tally
+from cometbatch.results.tallies import tally
 from cometbatch.runner.ports import Stop
 from tests import virtual_time
 from tests.scripted_run import RowsInMemory, ScriptedService, always, answer, make_runner, row_request

@@ -27,7 +27,7 @@ import pytest
 
 import cometbatch
 from cometbatch.cli import EXIT_CODES, cli
-from cometbatch.commands import progress_line
+from cometbatch.commands import progress_line, session_watch
 from cometbatch.commands.progress_line import Progress
 from cometbatch.records import Answered, Completion, Failed, Failure, Tally, Usage
 from cometbatch.run_state.directory import RunDirectory
@@ -464,7 +464,7 @@ def test_a_terminal_that_is_gone_is_no_reason_to_fail(writes: int) -> None:
     """Whichever drawing it is that fails, the run never hears of it."""
     progress = Progress(2, Tally(), on=True, stream=BrokenTerminal(writes))
     progress.say("hello")
-    progress.pushed_back(1.5)
+    progress.asked_to_slow_down(1.5)
     progress.recorded([succeeded(Decimal("0.1"))], 1)
     progress.close()
 
@@ -536,6 +536,70 @@ def test_the_rate_is_that_of_the_last_minutes(monkeypatch: pytest.MonkeyPatch) -
     progress.close()
 
 
+def test_without_a_terminal_a_line_tells_how_the_run_goes_at_10_s_and_each_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A log shows rows, time left, rate, cost and what is waited for, in whole lines of which none is redrawn."""
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    progress = Progress(1_000, Tally(), stream=stream)
+    shown: list[tuple[int, str]] = []
+    for second in range(1, 190):
+        clock[0] += 1.0
+        progress.recorded([succeeded(Decimal("0.001"))] * 2, 9)
+        progress.redraw(9, "rate limit" if second > 100 else "")
+        shown += [(second, line) for line in stream.getvalue().splitlines()[len(shown) :]]
+    progress.close()
+    assert [second for second, _ in shown] == [10, 60, 120, 180]
+    assert shown[0][1] == "2% 20/1,000 · 8:10 left · 2.0/s · $0.0200 · 9 in flight"
+    assert shown[2][1] == "24% 240/1,000 · 6:20 left · 2.0/s · $0.2400 · 9 in flight · waiting: rate limit"
+    assert "\r" not in stream.getvalue()
+    assert len(stream.getvalue().splitlines()) == 4
+
+
+def test_a_late_line_does_not_move_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines come at whole minutes from the start: a machine that slept prints one line, not all that it missed."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    progress = Progress(10, Tally(), stream=stream)
+    lines = []
+    for moment in (9.9, 10.5, 59.0, 60.5, 330.0, 359.0, 361.0):
+        clock[0] = moment
+        progress.redraw(1, "")
+        lines.append(len(stream.getvalue().splitlines()))
+    assert lines == [0, 1, 1, 2, 3, 3, 4]
+
+
+@pytest.mark.parametrize("on", [None, False])
+def test_a_log_that_is_full_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch, *, on: bool | None) -> None:
+    """The lines end, and the run goes on."""
+    monkeypatch.setattr(progress_line, "FIRST_LINE_S", 0.0)
+    progress = Progress(2, Tally(), on=on, stream=BrokenTerminal(0))
+    progress.redraw(1, "")
+    progress.asked_to_slow_down(1.5)
+    progress.recorded([succeeded(Decimal("0.1"))], 1)
+    progress.redraw(1, "")
+    progress.close()
+
+
+def test_a_run_without_a_terminal_prints_its_lines(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also before the first answer; with `progress=False` (`--quiet`) there is no line."""
+    monkeypatch.setattr(progress_line, "FIRST_LINE_S", 0.1)
+    monkeypatch.setattr(session_watch, "WAITING_SHOWN_EVERY_S", 0.05)
+    for progress, lines in ((None, 1), (False, 0)):
+        job = bench.job(target={"base_url": "simulator", "model": "comet-sim-1"}, simulator={"latency_s": 0.5})
+        cometbatch.run(job, progress=progress, fresh=True)
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == lines
+        assert all(
+            re.fullmatch(r"\d+% \d+/12 · 0:\d\d \w+ · [\d.]+/s · \$[\d.]+ · \d+ in flight", line) for line in said
+        )
+
+
 @pytest.mark.parametrize("columns", [100, 60, 40, 20, 5])
 def test_the_progress_line_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     """What matters less leaves the line first, so that it never wraps; rows and failures stay the longest."""
@@ -567,7 +631,7 @@ def test_quiet_means_quiet() -> None:
     progress = Progress(2, Tally(), on=False, stream=stream)
     progress.recorded([succeeded(None)], 1)
     progress.redraw(1, "rate limit")
-    progress.pushed_back(1)
+    progress.asked_to_slow_down(1)
     assert stream.getvalue() == ""
     progress.say("Stopping.")
     progress.close()

@@ -797,10 +797,10 @@ def test_what_a_format_cannot_say_is_refused(format_name: str, changes: dict[str
         ("limits={concurrency: 0}", "--set limits: limits.concurrency: expected a whole number"),
         ("limits.speed=1", "--set limits.speed: unknown key"),
         ("speed.limit=1", "--set speed.limit: speed: unknown key"),
-        ("prompt.user={{ body }}", "needs quotes"),
-        ("prompt.user=[", "--set prompt.user: not valid YAML"),
+        ("params.extra={{ body }}", "needs quotes"),
+        ("limits.concurrency=[", "--set limits.concurrency: not valid YAML"),
         ("prompt.user=a\x00", "control character U+0000"),
-        ("prompt.user=!x a", "--set prompt.user: YAML tags"),
+        ("limits.concurrency=!x a", "--set limits.concurrency: YAML tags"),
         ("params.stop.a=1", "--set params.stop.a: "),
         ("prompt.user.a=1", "nothing can be set in it"),
         (PLANTED, "expected key.sub=value"),
@@ -808,7 +808,8 @@ def test_what_a_format_cannot_say_is_refused(format_name: str, changes: dict[str
         (f"{PLANTED}=!x 1", "YAML tags"),
         (f"target.api_key={PLANTED}", "--set target.api_key: keys do not belong in job files"),
         (f"target.model={PLANTED}", "--set target.model: this looks like a key"),
-        (f"target.model=[{PLANTED}", "--set target.model: not valid YAML"),
+        (f"target.model=[{PLANTED}", "--set target.model: this looks like a key"),
+        (f"params.extra=[{PLANTED}", "--set params.extra: not valid YAML"),
     ],
 )
 def test_a_bad_override_is_named(override: str, words: str) -> None:

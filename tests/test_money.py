@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,20 +17,19 @@ from hypothesis import strategies as st
 import cometbatch
 from cometbatch.commands.progress_line import Progress
 from cometbatch.control.budget import Budget
-from cometbatch.money import prices as pricing
 from cometbatch.money.exact import format_rounded
-from cometbatch.money.prices import PriceSettings, likely_cost, price_book
-from cometbatch.records import Completion, Outcome, PossibleCharge, PriceBook, Rates, Tally, Usage
+from cometbatch.money.prices import PriceSettings, cost, likely_cost, meter, price_book
+from cometbatch.records import Completion, Outcome, PossibleCharge, PriceBook, Rates, Record, Tally, Usage
 from cometbatch.results import row_checks
-from cometbatch.results.codec import decode_record, encode_record
+from cometbatch.results.codec import encode_record
 from cometbatch.results.columns import (
-    OUTPUT_SCHEMA,
     columns_of,
     outcomes_table,
     read_outcomes,
+    schema_of,
 )
 from cometbatch.results.summary import BudgetReachedError, RunSummary
-from cometbatch.results.tally import add, tally
+from cometbatch.results.tallies import add, tally
 from cometbatch.wire.counts import MAX_COST, reported_cost
 from tests.test_output import NOW, answered, outcome_lists
 from tests.workbench import Network, Workbench, carry_out
@@ -83,14 +83,14 @@ def test_totals_are_exact(context: Any, left: list[Outcome], right: list[Outcome
 @settings(max_examples=50)
 def test_columns_and_journal_lines_hold_every_digit(context: Any, outcomes: list[Outcome]) -> None:
     """Written and read under that context, an outcome is the one that was written."""
-    names = [name for name in OUTPUT_SCHEMA.names if name != "reported_cost_usd"]
+    names = [name for name in schema_of().names if name != "reported_cost_usd"]
     columns = columns_of(names)
     ordinary = outcomes_table(outcomes).select(names)
     with context():
         table = outcomes_table(outcomes).select(names)
         read = read_outcomes(table, outcomes[0].ordinal if outcomes else 0, columns=columns)
         again = outcomes_table(read, columns)
-        lines = [decode_record(encode_record(outcome)) for outcome in outcomes]
+        lines = [msgspec.json.decode(encode_record(outcome), type=Record) for outcome in outcomes]
     assert table.equals(ordinary)
     assert again.equals(ordinary)
     assert lines == outcomes
@@ -119,8 +119,8 @@ def test_prices_and_costs_are_exact(
     """A cost is its counts times its rates; what is likely is that times the ratio, to a cost's last decimal."""
     with context():
         book, _ = price_book("m", settings=PriceSettings(input=input_price, output=output_price))
-        due = pricing.cost(usage, book.rates)
-        most = pricing.meter(book.rates).max_cost(usage.input_tokens or 0, usage.output_tokens)
+        due = cost(usage, book.rates)
+        most = meter(book.rates).max_cost(usage.input_tokens or 0, usage.output_tokens)
         likely = likely_cost(due, PriceBook("m", "catalog", book.rates, ratio))
         odd = likely_cost(due, PriceBook("m", "catalog", book.rates, Decimal(f"0.{digits:060d}")))
     exact = (

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch.money import prices as pricing
+from cometbatch.money.prices import COST_SCALE, MAX_RATE, MAX_TOKENS, cost
 from cometbatch.records import (
     Answered,
     Completion,
@@ -21,23 +21,24 @@ from cometbatch.records import (
     FinishReason,
     Outcome,
     Rates,
+    Record,
     Tally,
     Usage,
 )
-from cometbatch.results.codec import decode_record, encode_record
+from cometbatch.results.codec import encode_record
 from cometbatch.results.columns import (
     COLUMNS,
     FULL_SCHEMA_KEYS,
-    OUTPUT_SCHEMA,
     clashes,
     columns_markdown,
     join,
     joined_schema,
     outcomes_table,
     read_outcomes,
+    schema_of,
     status_of,
 )
-from cometbatch.results.tally import add, tally
+from cometbatch.results.tallies import add, tally
 
 NOW = datetime(2026, 9, 1, 12, 0, 0, 123456, tzinfo=UTC)
 REASONS = get_args(FinishReason)
@@ -117,7 +118,7 @@ def only_row(outcome: Outcome) -> dict[str, Any]:
 
 def test_the_schema_is_fixed() -> None:
     """Names, order and types are what readers of results build on: a change here breaks them."""
-    assert [(field.name, str(field.type)) for field in OUTPUT_SCHEMA] == [
+    assert [(field.name, str(field.type)) for field in schema_of()] == [
         ("custom_id", "string"),
         ("status", "string"),
         ("response", "large_string"),
@@ -144,15 +145,15 @@ def test_the_schema_is_fixed() -> None:
 
 def test_the_cost_column_holds_what_a_cost_is() -> None:
     """Column and prices agree on the scale, and the largest cost fits."""
-    assert OUTPUT_SCHEMA.field("cost_usd").type.scale == pricing.COST_SCALE
-    dearest = pricing.cost(Usage(pricing.MAX_TOKENS, pricing.MAX_TOKENS), Rates(pricing.MAX_RATE, pricing.MAX_RATE))
+    assert schema_of().field("cost_usd").type.scale == COST_SCALE
+    dearest = cost(Usage(MAX_TOKENS, MAX_TOKENS), Rates(MAX_RATE, MAX_RATE))
     assert only_row(answered(Completion("yes", "stop"), dearest))["cost_usd"] == dearest
 
 
 def test_the_column_table_has_a_line_for_each_column() -> None:
     """The table of the documentation is made of the schema, in its order."""
     lines = columns_markdown().splitlines()[2:]
-    assert [line.split("`")[1] for line in lines] == OUTPUT_SCHEMA.names
+    assert [line.split("`")[1] for line in lines] == schema_of().names
     assert all(column.meaning and column.words for column in COLUMNS)
 
 
@@ -297,7 +298,7 @@ def test_any_two_parts_concatenate(left: list[Outcome], right: list[Outcome]) ->
     """Parts of all nulls, of no rows, of any outcomes: one schema, and Parquet keeps it."""
     tables = [outcomes_table(left), outcomes_table(right)]
     both = pa.concat_tables(tables)
-    assert both.schema == OUTPUT_SCHEMA
+    assert both.schema == schema_of()
     sink = pa.BufferOutputStream()
     pq.write_table(both, sink)
     assert pq.read_table(sink.getvalue()).equals(both)
@@ -331,7 +332,7 @@ def test_the_inputs_columns_come_first_and_as_they_were() -> None:
     assert joined.select(INPUT.column_names).equals(INPUT)
     assert joined.field("channel").equals(INPUT.field("channel"), check_metadata=True)
     assert joined.column("out_response").to_pylist() == ["A", "B"]
-    assert joined.column_names == ["channel", "amount", *("out_" + name for name in OUTPUT_SCHEMA.names)]
+    assert joined.column_names == ["channel", "amount", *("out_" + name for name in schema_of().names)]
     assert joined.schema.equals(joined_schema(INPUT.schema, "out_", {"run": "ours"}), check_metadata=True)
     joined.validate(full=True)
 
@@ -341,7 +342,7 @@ def test_metadata_that_lists_every_column_does_not_outlive_the_join() -> None:
     kept = joined_schema(INPUT.schema, "", {"run": "ours"}).metadata
     assert kept == {b"pandas": b"{}", b"run": b"ours"}
     assert b"huggingface" in FULL_SCHEMA_KEYS
-    assert joined_schema(pa.schema([]), "", {}) == OUTPUT_SCHEMA
+    assert joined_schema(pa.schema([]), "", {}) == schema_of()
 
 
 @pytest.mark.parametrize("rows", [[], [7], [7, 8, 9], [8, 7], [7, 7], [7, 9]])
@@ -382,7 +383,7 @@ def test_columns_that_clash_are_named(columns: list[str], prefix: str, expected:
 def test_a_journal_line_gives_back_the_very_outcome(outcome: Outcome) -> None:
     """Encoding loses nothing, to the last digit of the cost, and is one line."""
     line = encode_record(outcome)
-    assert decode_record(line) == outcome
+    assert msgspec.json.decode(line, type=Record) == outcome
     assert b"\n" not in line
     assert b"\r" not in line
 
@@ -391,7 +392,7 @@ def test_a_journal_line_gives_back_the_very_outcome(outcome: Outcome) -> None:
 def test_a_line_that_is_no_outcome_is_an_error(line: bytes) -> None:
     """A journal never gives back a guess."""
     with pytest.raises(msgspec.DecodeError):
-        decode_record(line)
+        msgspec.json.decode(line, type=Record)
 
 
 @pytest.mark.parametrize(

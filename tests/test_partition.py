@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cometbatch.errors import CheckpointError
 from cometbatch.records import Failed, Failure, Outcome, Partition
-from cometbatch.results import columns as output
+from cometbatch.results import columns
 from cometbatch.run_state import open_partition, partition
 from cometbatch.run_state.journal import Journal
 from cometbatch.run_state.partition import OPEN_PARTITIONS, ROWS_PER_SLOT, SYNC_INTERVAL_S, Partitions
@@ -394,7 +394,7 @@ def test_what_is_recorded_is_synced_within_the_interval(tmp_path: Path, monkeypa
 def test_a_part_that_takes_long_to_write_holds_up_no_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the other partitions record meanwhile is not to wait for it."""
     run = RunOnDisk(tmp_path, 8, 4)
-    writing, synced, really = threading.Event(), threading.Event(), output.join
+    writing, synced, really = threading.Event(), threading.Event(), columns.join
     held_up: list[bool] = []
 
     def slowly(*arguments: Any) -> pa.Table:
@@ -417,7 +417,7 @@ def test_a_part_that_takes_long_to_write_holds_up_no_sync(tmp_path: Path, monkey
         marks.close()
 
     monkeypatch.setattr(partition, "SYNC_INTERVAL_S", 0.001)
-    monkeypatch.setattr(output, "join", slowly)
+    monkeypatch.setattr(columns, "join", slowly)
     asyncio.run(main())
     assert held_up
     assert not any(held_up)
@@ -459,7 +459,7 @@ def test_outcomes_are_read_back_from_the_journal_in_row_order(tmp_path: Path) ->
         await partitions.finish()
 
     virtual_time.run(main())
-    outcomes: list[Outcome] = output.read_outcomes(run.parts(), 0)
+    outcomes: list[Outcome] = columns.read_outcomes(run.parts(), 0)
     assert [outcome.ordinal for outcome in outcomes] == list(range(6))
     assert outcomes == [outcome_of_row(row) for row in range(6)]
 

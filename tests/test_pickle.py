@@ -26,6 +26,7 @@ from cometbatch.prompt.template import TemplateError
 from cometbatch.records import Answered, Completion, Failed, Failure, PoolStats, PriceBook, Rates, Tally, Usage
 from cometbatch.results.summary import RunStoppedError, RunSummary
 from cometbatch.run_state.journal import Damage, DamagedJournalError
+from cometbatch.run_state.names import LostFileError
 from tests.workbench import Network, Workbench
 
 for found in pkgutil.walk_packages(cometbatch.__path__, "cometbatch."):
@@ -100,6 +101,8 @@ def example(kind: type[CometbatchError]) -> CometbatchError:
         return kind("Stopped. Add credit.", SUMMARY)
     if issubclass(kind, TemplateError):
         return kind("no column 'x'", index=1, role="user", line=7, hint="the columns are a, b")
+    if issubclass(kind, LostFileError):
+        return kind(Path("caf\udce9.run/sessions/1.json"), "this file is gone")
     if issubclass(kind, DamagedJournalError):
         return kind(Path("caf\udce9.run/journal/00000.s001.jsonl"), Damage(120, 3, 7))
     return kind("caf\udce9: what happened. What to do.")

@@ -103,20 +103,20 @@ def test_a_connection_that_ends_while_rows_are_made_is_not_used(loop: Loop, monk
             for end in ends:
                 with socket.socket(fileno=os.dup(end)) as ended:  # uvloop's own has no such method
                     ended.shutdown(socket.SHUT_WR)
-            came = asyncio.get_running_loop().create_future()
-            client.send(REQUEST, came.set_result)
-            return await came, server.connections
+            result = asyncio.get_running_loop().create_future()
+            client.send(REQUEST, result.set_result)
+            return await result, server.connections
 
-    came, connections = loop(main())
-    assert isinstance(came, HttpResponse)
+    result, connections = loop(main())
+    assert isinstance(result, HttpResponse)
     assert connections == 4
 
 
 @pytest.mark.parametrize("sent", [b"", OK, OK + b"Content-Length: 9\r\n\r\nabc", OK + b"\r\nabc"])
 def test_time_is_up_on_either_loop(loop: Loop, sent: bytes) -> None:
     """Wherever the server has stopped."""
-    came = failure(loop(asked(sent, timeout_s=SHORT_S)))
-    assert came == TransportFailure("timeout", f"no whole reply within {SHORT_S:g} s")
+    result = failure(loop(asked(sent, timeout_s=SHORT_S)))
+    assert result == TransportFailure("timeout", f"no whole reply within {SHORT_S:g} s")
 
 
 # -- what one reply may be ---------------------------------------------------------------------------------------
@@ -160,9 +160,9 @@ def test_what_has_no_end_or_was_not_asked_for_is_a_connection_failure(
     loop: Loop, sent: bytes | Script, words: str
 ) -> None:
     """Each has its own words, and comes long before the time limit."""
-    came = failure(loop(asked(sent, timeout_s=LONG_S)))
-    assert (came.kind, came.sent) == ("connection", True)
-    assert words in came.detail
+    result = failure(loop(asked(sent, timeout_s=LONG_S)))
+    assert (result.kind, result.sent) == ("connection", True)
+    assert words in result.detail
 
 
 def test_trailers_are_nobodys_headers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,24 +174,24 @@ def test_trailers_are_nobodys_headers(monkeypatch: pytest.MonkeyPatch) -> None:
         async with serving(trailing, reply()) as (server, client):
             return [await client.exchange(REQUEST), await client.exchange(REQUEST)], server.connections
 
-    came, connections = asyncio.run(main())
+    result, connections = asyncio.run(main())
     assert connections == 1
-    assert not any({"x-trailer", "retry-after"} & answer(each).headers.keys() for each in came)
+    assert not any({"x-trailer", "retry-after"} & answer(each).headers.keys() for each in result)
 
 
 def test_a_status_below_100_is_no_interim_reply() -> None:
     """Llhttp lets it have a body, which must not run together with the next reply's."""
     odd = b"HTTP/1.1 099 X\r\nContent-Length: 5\r\n\r\nHELLO"
-    came = answer(asyncio.run(asked(odd + reply(b"{}"))))
-    assert (came.status, came.body) == (99, b"HELLO")
+    result = answer(asyncio.run(asked(odd + reply(b"{}"))))
+    assert (result.status, result.body) == (99, b"HELLO")
 
 
 @pytest.mark.parametrize("body", [b"HELLO", b"H" * 100_000], ids=["small", "large"])
 def test_what_an_interim_reply_says_is_no_part_of_the_reply(body: bytes) -> None:
     """It has no body by the standard; llhttp lets those of unknown statuses have one."""
     interim = b"HTTP/1.1 199 Odd\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-    came = answer(asyncio.run(asked(interim + reply(b"{}"))))
-    assert (came.status, came.body) == (200, b"{}")
+    result = answer(asyncio.run(asked(interim + reply(b"{}"))))
+    assert (result.status, result.body) == (200, b"{}")
 
 
 INTERIM = b"HTTP/1.1 103 Early Hints\r\nretry-after: 5\r\n\r\n"
@@ -204,9 +204,9 @@ INTERIM = b"HTTP/1.1 103 Early Hints\r\nretry-after: 5\r\n\r\n"
 )
 def test_an_interim_reply_and_the_end_are_no_reply(loop: Loop, sent: bytes) -> None:
     """A head without a length, of whatever came before, once made a reply of status 0 of what was cut after it."""
-    came = failure(loop(asked(closing(sent))))
-    assert (came.kind, came.sent) == ("connection", True)
-    assert "before the end of its reply" in came.detail
+    result = failure(loop(asked(closing(sent))))
+    assert (result.kind, result.sent) == ("connection", True)
+    assert "before the end of its reply" in result.detail
 
 
 def test_a_reply_without_a_length_does_not_end_the_next_one(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,16 +421,16 @@ def test_a_name_that_is_not_found_is_looked_up_once_for_all_who_ask(monkeypatch:
 
     async def main() -> list[Reply]:
         client = Transport("http://service.test", KEY, timeout_s=LONG_S)
-        came = await asyncio.gather(*(client.exchange(REQUEST) for _ in range(100)))
+        result = await asyncio.gather(*(client.exchange(REQUEST) for _ in range(100)))
         await client.aclose()
-        return list(came)
+        return list(result)
 
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    came = asyncio.run(main())
-    assert {(failure(each).kind, failure(each).sent) for each in came} == {("connection", False)}
-    assert "Temporary failure in name resolution" in failure(came[-1]).detail
+    result = asyncio.run(main())
+    assert {(failure(each).kind, failure(each).sent) for each in result} == {("connection", False)}
+    assert "Temporary failure in name resolution" in failure(result[-1]).detail
     assert asked_for == ["service.test"]
 
 
@@ -487,5 +487,5 @@ def test_a_process_without_a_free_file_sends_nothing() -> None:
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
-    came = failure(asyncio.run(main()))
-    assert (came.kind, came.sent) == ("connection", False)
+    result = failure(asyncio.run(main()))
+    assert (result.kind, result.sent) == ("connection", False)

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -95,17 +96,77 @@ def test_the_code_is_129_also_where_the_terminal_is_gone(bench: Workbench) -> No
     assert cometbatch.status(bench.output).summary.tally.calls == server.requests
 
 
-def test_nohup_is_respected(bench: Workbench) -> None:
-    """A run that was started to outlive its terminal ignores the signal and finishes."""
+IGNORABLE = ["HUP", "INT", "TERM"]  # `nohup`; a shell's background job; a supervisor of its own mind
+
+
+def ignoring(name: str, *arguments: str | Path) -> list[str]:
+    """A command that a shell starts with this signal ignored."""
+    return ["/bin/sh", "-c", f"trap '' {name}; exec {shlex.join([*COMMAND, *map(str, arguments)])}"]
+
+
+@pytest.mark.parametrize("name", IGNORABLE)
+def test_a_signal_that_is_ignored_at_the_start_stays_ignored(bench: Workbench, name: str) -> None:
+    """A run that was started to outlive its terminal, or in a shell's background, goes on to its last row."""
     bench.write_rows(40)
     with StubServer(latency_s=(0.1, 0.1)) as server:
-        job = bench.write_job(target=target(server), limits={"concurrency": 4})
-        line = f"trap '' HUP; exec {shlex.join([*COMMAND, 'run', str(job)])}"
-        with subprocess.Popen(["/bin/sh", "-c", line], env=environment(), stdout=subprocess.DEVNULL) as process:
+        line = ignoring(name, "run", bench.write_job(target=target(server), limits={"concurrency": 4}))
+        with subprocess.Popen(line, env=environment(), stdout=subprocess.DEVNULL) as process:
             wait_until(lambda: server.requests >= 4, "some requests")
-            process.send_signal(signal.SIGHUP)
+            process.send_signal(getattr(signal, f"SIG{name}"))
             assert process.wait(timeout=LIMIT_S) == 0
     assert bench.result().num_rows == 40
+
+
+@pytest.mark.parametrize("name", IGNORABLE)
+def test_a_simulator_ignores_what_it_was_started_to_ignore(name: str) -> None:
+    """As a run does; it ends with its standard input all the same."""
+    line = ignoring(name, "simulate", "--port", "0", "--latency", "0", "--until-stdin-closes")
+    with subprocess.Popen(line, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[-1]
+        process.send_signal(getattr(signal, f"SIG{name}"))
+        with urllib.request.urlopen(f"{address}/api/models", timeout=LIMIT_S) as reply:
+            assert reply.status == 200
+        process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0
+
+
+IGNORING_INT = "trap '' INT; "
+LOADED = ["cometbatch.cli", "click", "cometbatch.process", "json"]
+INTERRUPTED_AT = """
+import os, signal, sys
+from cometbatch.__main__ import main
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+sys.modules.pop({name!r}, None)
+sys.argv = ["cometbatch", "--version"]
+main()
+"""
+
+
+@pytest.mark.parametrize("is_ignored", [False, True])
+@pytest.mark.parametrize("name", LOADED)
+def test_ctrl_c_while_the_command_loads_is_a_line(name: str, *, is_ignored: bool) -> None:
+    """Exit code 130 and no traceback, whichever module is loading; where it is ignored, the command goes on."""
+    line = shlex.join([sys.executable, "-c", INTERRUPTED_AT.format(name=name)])
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{IGNORING_INT if is_ignored else ''}exec {line}"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+    if is_ignored:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert cometbatch.__version__ in done.stdout
+    else:
+        assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143)])

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from cometbatch.errors import CheckpointError
 from cometbatch.records import HttpResponse, Outcome, Partition, Tally
-from cometbatch.results import columns as output
-from cometbatch.results import tally as tallies
+from cometbatch.results import columns, tallies
 from cometbatch.results.columns import outcomes_in
 from cometbatch.run_state.progress import Progress
 from cometbatch.runner.ports import Reply, Stop
@@ -58,7 +57,7 @@ def half_way(path: Path) -> RunOnDisk:
 def recorded_outcomes(run: RunOnDisk) -> Iterator[Outcome]:
     """Everything that parts and journals hold."""
     for index in run.directory.parts.there():
-        yield from output.read_outcomes(run.part(index), index * run.manifest.partition_rows)
+        yield from columns.read_outcomes(run.part(index), index * run.manifest.partition_rows)
     yield from outcomes_in(run.journaled())
 
 

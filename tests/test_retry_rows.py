@@ -22,6 +22,7 @@ import cometbatch
 from cometbatch import cli
 from cometbatch.records import Completion, FailureKind, FinishReason, Usage
 from cometbatch.results import parts
+from cometbatch.results.retry_words import read_words
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import next_session
 from cometbatch.run_state.directory import REOPENED, RunDirectory
@@ -142,7 +143,7 @@ def test_an_unknown_word_is_refused_with_the_list(finished: Workbench, words: st
 
 def test_text_is_split_at_its_commas() -> None:
     """The command's form works in Python too."""
-    assert reopen.read_words("failed, length") == {"failed", "length"} == reopen.read_words(["length", "failed"])
+    assert read_words("failed, length").words == {"failed", "length"} == read_words(["length", "failed"]).words
 
 
 def test_retry_and_fresh_exclude_each_other(finished: Workbench) -> None:
@@ -528,12 +529,12 @@ def test_long_answers_are_taken_back_a_few_at_a_time(bench: Workbench, *, is_ope
     found = find(RunDirectory(bench.run_directory), bench.output)
     assert found is not None
     run = next_session(found, Who("2026-05-01T00:00:00+00:00", 42, "here", cometbatch.__version__))
-    words = reopen.read_words("incomplete")
+    again = read_words("incomplete")
 
     def take_back() -> None:
-        matching = reopen.find(run, words)
+        matching = reopen.find(run, again)
         assert (matching.partitions, matching.calls) == ((0,), 1)
-        reopen.take_back(run, words, matching)
+        reopen.take_back(run, again, matching)
         assert run.looked_at_again().progress.recorded == set(range(1, run.progress.calls))
 
     assert peak_bytes(take_back) < LONG_ROWS * LONG_BYTES

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch.prompt import template as template_module
-from cometbatch.prompt.template import RENDERING, PromptTemplate, TemplateError, compile_prompt
+from cometbatch.prompt.template import MAX_FAILURE_CHARACTERS, RENDERING, PromptTemplate, TemplateError, compile_prompt
 from cometbatch.records import Failure, Message, Role
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -136,7 +135,7 @@ def test_whatever_goes_wrong_in_a_row_is_its_failure(source: str, values: Mappin
 def test_a_failure_message_is_bounded_and_can_be_stored() -> None:
     """However long or odd the cause, the message is short and encodable."""
     found = failure("{{ x[y] }}", x={}, y="\ud800" * 10_000)
-    assert len(found.message) == template_module.MAX_FAILURE_CHARACTERS
+    assert len(found.message) == MAX_FAILURE_CHARACTERS
     assert found.message.encode()
 
 

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives import serialization
 
 import cometbatch
 from cometbatch.errors import UsageError
-from cometbatch.records import PoolStats, TransportFailure
+from cometbatch.records import HttpRequest, PoolStats, TransportFailure
 from cometbatch.transport import Reply, TlsSettings, Transport, describe_route
-from cometbatch.transport.http1 import pool
+from cometbatch.transport.http1 import dialling, pool
 from cometbatch.transport.http1.connection import SMALL_BODY_BYTES
 from cometbatch.transport.tls import tls_context
 from tests.scripted_server import (
@@ -62,7 +62,7 @@ class Authority:
         self.cert = self._written("cert.pem", b"".join(each.bytes() for each in self.me.cert_chain_pems))
         self.key = self._written("key.pem", self.me.private_key_pem.bytes())
         self.both = self._written("both.pem", self.me.private_key_and_cert_chain_pem.bytes())
-        self.trust = TlsSettings(ca_file=self.ca_file)
+        self.settings = TlsSettings(ca_file=self.ca_file)
         self.as_me = TlsSettings(self.ca_file, self.cert, self.key)
 
     def server(self, *names: str, needs_client: bool = False, **issued: Any) -> ssl.SSLContext:
@@ -107,9 +107,9 @@ def _restless(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "REST_S", 0.0)
 
 
-async def asked(tls: ssl.SSLContext, trust: TlsSettings, *replies: bytes | Script, **options: Any) -> Reply:
+async def asked(tls: ssl.SSLContext, settings: TlsSettings, *replies: bytes | Script, **options: Any) -> Reply:
     """What comes of one request to a server with this TLS."""
-    async with serving(*replies, tls=tls, trust=trust, **options) as (_, client):
+    async with serving(*replies, server_tls=tls, tls=settings, **options) as (_, client):
         return await client.exchange(REQUEST)
 
 
@@ -128,9 +128,9 @@ async def asked(tls: ssl.SSLContext, trust: TlsSettings, *replies: bytes | Scrip
 )
 def test_a_reply_over_tls_comes_whole(authority: Authority, loop: Loop, sent: bytes | Script) -> None:
     """Also one whose reading is paused half-way, while bytes are already decrypted."""
-    came = answer(loop(asked(authority.server(), authority.trust, sent)))
-    assert set(came.body) == set(b"x")
-    assert len(came.body) in {1, len(LARGE), 1_000_000}
+    result = answer(loop(asked(authority.server(), authority.settings, sent)))
+    assert set(result.body) == set(b"x")
+    assert len(result.body) in {1, len(LARGE), 1_000_000}
 
 
 @pytest.mark.usefixtures("_restless")
@@ -138,7 +138,7 @@ def test_a_tls_connection_is_used_again(authority: Authority, loop: Loop) -> Non
     """A handshake costs more than a request: four one after the other need one, and the pool counts them."""
 
     async def main() -> tuple[int, PoolStats | None]:
-        async with serving(reply(), tls=authority.server(), trust=authority.trust) as (server, client):
+        async with serving(reply(), server_tls=authority.server(), tls=authority.settings) as (server, client):
             for _ in range(4):
                 answer(await client.exchange(REQUEST))
             return server.connections, client.pool_stats
@@ -150,7 +150,7 @@ def test_many_large_replies_over_tls_come_whole(authority: Authority, loop: Loop
     """They take turns, paused in the middle of what TLS has decrypted."""
 
     async def main() -> list[Reply]:
-        async with serving(reply(LARGE), tls=authority.server(), trust=authority.trust) as (_, client):
+        async with serving(reply(LARGE), server_tls=authority.server(), tls=authority.settings) as (_, client):
             return list(await asyncio.gather(*(client.exchange(REQUEST) for _ in range(3 * pool.LARGE_REPLIES))))
 
     assert {len(answer(each).body) for each in loop(main())} == {len(LARGE)}
@@ -166,13 +166,16 @@ def test_what_follows_a_reply_over_tls_is_nobodys_answer(
 
     async def main() -> tuple[Reply, Reply]:
         tls = authority.server()
-        async with serving(reply(first) + surplus, reply(b"true"), tls=tls, trust=authority.trust) as (_, client):
-            came = await client.exchange(REQUEST)
+        async with serving(reply(first) + surplus, reply(b"true"), server_tls=tls, tls=authority.settings) as (
+            _,
+            client,
+        ):
+            result = await client.exchange(REQUEST)
             await asyncio.sleep(SHORT_S / 5)
-            return came, await client.exchange(REQUEST)
+            return result, await client.exchange(REQUEST)
 
-    came, then = loop(main())
-    assert answer(came).body == first
+    result, then = loop(main())
+    assert answer(result).body == first
     assert answer(then).body == b"true"
 
 
@@ -190,8 +193,8 @@ def test_a_server_that_misbehaves_over_tls_is_a_connection_failure(
     authority: Authority, loop: Loop, sent: Script
 ) -> None:
     """As over a plain connection."""
-    came = failure(loop(asked(authority.server(), authority.trust, sent)))
-    assert (came.kind, came.sent, bool(came.detail.strip())) == ("connection", True, True)
+    result = failure(loop(asked(authority.server(), authority.settings, sent)))
+    assert (result.kind, result.sent, bool(result.detail.strip())) == ("connection", True, True)
 
 
 @pytest.mark.parametrize(
@@ -204,8 +207,100 @@ def test_a_server_that_misbehaves_over_tls_is_a_connection_failure(
 )
 def test_time_is_up_over_tls_as_well(authority: Authority, loop: Loop, sent: bytes | Script) -> None:
     """The handshake is part of an attempt's time, and so is the last byte."""
-    came = failure(loop(asked(authority.server(), authority.trust, sent, timeout_s=3 * SHORT_S)))
-    assert came == TransportFailure("timeout", f"no whole reply within {3 * SHORT_S:g} s")
+    result = failure(loop(asked(authority.server(), authority.settings, sent, timeout_s=3 * SHORT_S)))
+    assert result == TransportFailure("timeout", f"no whole reply within {3 * SHORT_S:g} s")
+
+
+def sending(listening: socket.socket, tls: ssl.SSLContext, sent: bytes, *, ends_tls: bool) -> None:
+    """Answer one request with these bytes, and end the connection: with TLS's own end before it, or without."""
+    line, _ = listening.accept()
+    with tls.wrap_socket(line, server_side=True) as secure:
+        secure.recv(65536)
+        secure.sendall(sent)
+        with socket.socket(fileno=os.dup(secure.fileno())) as raw, contextlib.suppress(OSError):
+            if ends_tls:
+                secure.unwrap()
+            raw.shutdown(socket.SHUT_WR)
+            while raw.recv(4096):
+                pass
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    ("sent", "ends_tls", "is_whole"),
+    [
+        pytest.param(OK + b"\r\nhalf or whole", True, True, id="no length, ended"),
+        pytest.param(OK + b"\r\nhalf or whole", False, False, id="no length, cut"),
+        pytest.param(OK + b"\r\n", False, False, id="no length, cut before the body"),
+        pytest.param(OK + b"\r\n" + LARGE, True, True, id="no length, large, ended"),
+        pytest.param(OK + b"\r\n" + LARGE, False, False, id="no length, large, cut"),
+        pytest.param(reply(b"whole"), False, True, id="length, cut afterwards"),
+        pytest.param(reply(LARGE), False, True, id="length, large, cut afterwards"),
+        pytest.param(chunked(b"whole"), False, True, id="chunks, cut afterwards"),
+        pytest.param(reply(b"whole")[:-1], False, False, id="length, cut"),
+        pytest.param(reply(b"whole")[:-1], True, False, id="length, ended too early"),
+        pytest.param(chunked(b"whole")[:-5], True, False, id="chunks, ended too early"),
+    ],
+)
+def test_a_reply_of_no_stated_length_is_whole_only_where_tls_has_ended(
+    authority: Authority, loop: Loop, version: ssl.TLSVersion, sent: bytes, *, ends_tls: bool, is_whole: bool
+) -> None:
+    """Whoever is on the way can end a connection; only the server can end TLS (RFC 8446, 6.1)."""
+    tls = authority.server()
+    tls.minimum_version = tls.maximum_version = version
+
+    async def main() -> Reply:
+        with socket.create_server((HERE, 0)) as listening:
+            done = asyncio.create_task(asyncio.to_thread(sending, listening, tls, sent, ends_tls=ends_tls))
+            came = await once(f"https://{HERE}:{listening.getsockname()[1]}", tls=authority.settings)
+            await done
+            return came
+
+    came = loop(main())
+    if is_whole:
+        assert answer(came).body
+        assert sent.endswith(answer(came).body) or answer(came).body == b"whole"
+    else:
+        assert (failure(came).kind, failure(came).sent) == ("connection", True)
+        assert ("close_notify" in failure(came).detail) is not ends_tls
+
+
+def test_a_large_request_goes_out_whole_over_tls(authority: Authority, loop: Loop) -> None:
+    """It is encrypted piece by piece; none is lost or sent twice."""
+    body = os.urandom(1_000_003)
+
+    async def main() -> bytes:
+        async with serving(reply(), server_tls=authority.server(), tls=authority.settings) as (server, client):
+            answer(await client.exchange(HttpRequest("/v1/chat/completions", {}, body)))
+            return server.received[0].partition(b"\r\n\r\n")[2]
+
+    assert loop(main()) == body
+
+
+def test_few_handshakes_are_under_way_at_a_time(
+    authority: Authority, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes memory until it is done; a server that never answers them holds up no more than their attempts."""
+    monkeypatch.setattr(dialling, "HANDSHAKES_AT_ONCE", 2)
+    seen: list[int] = []
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(1)
+        with contextlib.suppress(OSError):
+            await reader.read()
+        writer.close()
+
+    async def main() -> list[Reply]:
+        async with await asyncio.start_server(mute, HERE, 0) as listening:
+            url = f"https://{HERE}:{listening.sockets[0].getsockname()[1]}"
+            client = Transport(url, KEY, timeout_s=SHORT_S, tls=authority.settings)
+            came = list(await asyncio.gather(*(client.exchange(REQUEST) for _ in range(6))))
+            await client.aclose()
+            return came
+
+    came = loop(main())
+    assert came == [TransportFailure("timeout", f"no whole reply within {SHORT_S:g} s", sent=False)] * 6
+    assert len(seen) == 2
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
@@ -215,7 +310,7 @@ def test_an_ipv6_address_is_reached(authority: Authority, loop: Loop, *, is_tls:
 
     async def main() -> tuple[Reply, list[str]]:
         tls = authority.server("::1") if is_tls else None
-        async with serving(reply(b"six"), tls=tls, trust=authority.trust, host="::1") as (server, client):
+        async with serving(reply(b"six"), server_tls=tls, tls=authority.settings, host="::1") as (server, client):
             return await client.exchange(REQUEST), server.heads[0]
 
     with contextlib.closing(socket.socket(socket.AF_INET6)) as probe:
@@ -223,8 +318,8 @@ def test_an_ipv6_address_is_reached(authority: Authority, loop: Loop, *, is_tls:
             probe.bind(("::1", 0))
         except OSError:
             pytest.skip("this machine has no ::1")
-    came, head = loop(main())
-    assert answer(came).body == b"six"
+    result, head = loop(main())
+    assert answer(result).body == b"six"
     assert any(line.startswith("host: [::1]:") for line in head)
 
 
@@ -254,13 +349,13 @@ def test_a_server_that_is_not_the_one_gets_nothing(
     """Whoever can't prove to be the service is told neither key nor prompt, and the failure says why."""
 
     async def main() -> tuple[Reply, list[bytes]]:
-        tls, trust = authority.server(*names, **issued), authority.trust if is_trusted else TlsSettings()
-        async with serving(reply(), tls=tls, trust=trust) as (server, client):
+        tls, settings = authority.server(*names, **issued), authority.settings if is_trusted else TlsSettings()
+        async with serving(reply(), server_tls=tls, tls=settings) as (server, client):
             return await client.exchange(REQUEST), server.received
 
-    came, received = loop(main())
-    assert (failure(came).kind, failure(came).sent, received) == ("connection", False, [])
-    assert words in failure(came).detail
+    result, received = loop(main())
+    assert (failure(result).kind, failure(result).sent, received) == ("connection", False, [])
+    assert words in failure(result).detail
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
@@ -287,10 +382,10 @@ def test_a_server_that_asks_for_a_certificate_gets_it(
     authority: Authority, loop: Loop, version: ssl.TLSVersion, *, is_one_file: bool
 ) -> None:
     """Certificate and key may be in one file or in two."""
-    trust = TlsSettings(authority.ca_file, authority.both) if is_one_file else authority.as_me
+    settings = TlsSettings(authority.ca_file, authority.both) if is_one_file else authority.as_me
     tls = authority.server(needs_client=True)
     tls.maximum_version = version
-    assert answer(loop(asked(tls, trust, reply(b"known")))).body == b"known"
+    assert answer(loop(asked(tls, settings, reply(b"known")))).body == b"known"
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -300,7 +395,7 @@ def test_without_a_certificate_a_server_that_needs_one_refuses(
     """A connection failure, whatever the version of TLS makes of it."""
     tls = authority.server(needs_client=True)
     tls.maximum_version = version
-    assert failure(loop(asked(tls, authority.trust, reply(b"unknown")))).kind == "connection"
+    assert failure(loop(asked(tls, authority.settings, reply(b"unknown")))).kind == "connection"
 
 
 def refusing(listening: socket.socket, tls: ssl.SSLContext) -> None:
@@ -324,13 +419,13 @@ def test_a_refused_certificate_sent_nothing(authority: Authority, loop: Loop, ve
     async def main() -> Reply:
         with socket.create_server((HERE, 0)) as listening:
             refused = asyncio.create_task(asyncio.to_thread(refusing, listening, tls))
-            came = await once(f"https://{HERE}:{listening.getsockname()[1]}", trust=authority.trust)
+            result = await once(f"https://{HERE}:{listening.getsockname()[1]}", tls=authority.settings)
             await refused
-            return came
+            return result
 
-    came = failure(loop(main()))
-    assert (came.kind, came.sent) == ("connection", False)
-    assert "ALERT" in came.detail
+    result = failure(loop(main()))
+    assert (result.kind, result.sent) == ("connection", False)
+    assert "ALERT" in result.detail
 
 
 # -- files that are wrong ----------------------------------------------------------------------------------------
@@ -485,16 +580,16 @@ def test_a_tunnel_hides_everything_from_the_proxy(
 
     async def main() -> tuple[list[Reply], Proxy, PoolStats | None]:
         tls = authority.server("service.test")
-        async with serving(reply(body), tls=tls) as (server, _), Proxy().running() as proxy:
+        async with serving(reply(body), server_tls=tls) as (server, _), Proxy().running() as proxy:
             proxy.service = port_of(server.url)
             through(proxy, "http://me:p%40ss@")
-            client = Transport("https://service.test", KEY, timeout_s=LONG_S, trust=authority.trust)
-            came = [await client.exchange(REQUEST) for _ in range(3)]
+            client = Transport("https://service.test", KEY, timeout_s=LONG_S, tls=authority.settings)
+            result = [await client.exchange(REQUEST) for _ in range(3)]
             await client.aclose()
-            return came, proxy, client.pool_stats
+            return result, proxy, client.pool_stats
 
-    came, proxy, stats = loop(main())
-    assert [answer(each).body for each in came] == [body] * 3
+    result, proxy, stats = loop(main())
+    assert [answer(each).body for each in result] == [body] * 3
     assert proxy.asked[0].split(b"\r\n") == [
         b"CONNECT service.test:443 HTTP/1.1",
         b"host: service.test:443",
@@ -513,14 +608,17 @@ def test_a_tunnel_to_a_server_that_is_not_the_one_gets_nothing(
     """A proxy may lead where it likes: the certificate is checked inside of the tunnel."""
 
     async def main() -> tuple[Reply, list[bytes]]:
-        async with serving(reply(), tls=authority.server("evil.test")) as (server, _), Proxy().running() as proxy:
+        async with (
+            serving(reply(), server_tls=authority.server("evil.test")) as (server, _),
+            Proxy().running() as proxy,
+        ):
             proxy.service = port_of(server.url)
             through(proxy)
-            return await once("https://service.test", trust=authority.trust), server.received
+            return await once("https://service.test", tls=authority.settings), server.received
 
-    came, received = loop(main())
-    assert (failure(came).kind, failure(came).sent, received) == ("connection", False, [])
-    assert "not valid for 'service.test'" in failure(came).detail
+    result, received = loop(main())
+    assert (failure(result).kind, failure(result).sent, received) == ("connection", False, [])
+    assert "not valid for 'service.test'" in failure(result).detail
 
 
 async def _mute(_: asyncio.StreamWriter) -> None:
@@ -553,12 +651,12 @@ def test_a_proxy_that_opens_no_tunnel_is_a_connection_failure(
         async with Proxy(said).running() as proxy:
             through(proxy)
             started = asyncio.get_running_loop().time()
-            came = await once("https://service.test", trust=authority.trust, timeout_s=3.0)
-            return came, proxy, asyncio.get_running_loop().time() - started
+            result = await once("https://service.test", tls=authority.settings, timeout_s=3.0)
+            return result, proxy, asyncio.get_running_loop().time() - started
 
-    came, proxy, took_s = loop(main())
-    assert (failure(came).kind, failure(came).sent) == ("connection", False)
-    assert words in failure(came).detail
+    result, proxy, took_s = loop(main())
+    assert (failure(result).kind, failure(result).sent) == ("connection", False)
+    assert words in failure(result).detail
     assert KEY.encode() not in b"".join(proxy.asked) + proxy.passed
     assert took_s < 2.0
 
@@ -572,7 +670,7 @@ def test_a_silent_proxy_does_not_outlast_an_attempt(
     async def main() -> Reply:
         async with Proxy(said).running() as proxy:
             through(proxy)
-            return await once("https://service.test", trust=authority.trust, timeout_s=SHORT_S)
+            return await once("https://service.test", tls=authority.settings, timeout_s=SHORT_S)
 
     assert loop(main()) == TransportFailure("timeout", f"no whole reply within {SHORT_S:g} s", sent=False)
 
@@ -585,13 +683,13 @@ def test_a_proxy_may_speak_tls_itself(authority: Authority, loop: Loop, through:
         front = authority.server(HERE)
         front.verify_mode = ssl.CERT_OPTIONAL
         authority.ca.configure_trust(front)
-        async with serving(reply(LARGE), tls=service) as (server, _), Proxy().running(front) as proxy:
+        async with serving(reply(LARGE), server_tls=service) as (server, _), Proxy().running(front) as proxy:
             proxy.service = port_of(server.url)
             through(proxy, "https://me:pass@")
-            return await once("https://service.test", trust=authority.as_me), proxy
+            return await once("https://service.test", tls=authority.as_me), proxy
 
-    came, proxy = loop(main())
-    assert answer(came).body == LARGE
+    result, proxy = loop(main())
+    assert answer(result).body == LARGE
     assert KEY.encode() not in proxy.passed
 
 
@@ -603,10 +701,10 @@ def test_a_proxy_that_is_not_the_one_is_told_nothing(
     async def main() -> tuple[Reply, Proxy]:
         async with Proxy().running(authority.server("evil.test")) as proxy:
             through(proxy, "https://me:pass@")
-            return await once("https://service.test", trust=authority.trust), proxy
+            return await once("https://service.test", tls=authority.settings), proxy
 
-    came, proxy = loop(main())
-    assert (failure(came).kind, failure(came).sent, proxy.asked) == ("connection", False, [])
+    result, proxy = loop(main())
+    assert (failure(result).kind, failure(result).sent, proxy.asked) == ("connection", False, [])
 
 
 # -- who leaves early --------------------------------------------------------------------------------------------
@@ -616,7 +714,7 @@ def test_requests_that_are_cancelled_while_they_connect_leave_nothing_open(autho
     """Whichever step of the handshake they are in, the server sees each of them leave."""
 
     async def main() -> None:
-        async with serving(reply(), tls=authority.server(), trust=authority.trust) as (server, client):
+        async with serving(reply(), server_tls=authority.server(), tls=authority.settings) as (server, client):
             for turns in range(40):
                 task = asyncio.create_task(client.exchange(REQUEST))
                 for _ in range(turns):
@@ -645,18 +743,18 @@ def test_a_request_that_is_still_connecting_when_the_pool_closes_is_not_sent(
             writer.write(GRANTED)
 
         tls = authority.server("service.test")
-        async with serving(reply(), tls=tls) as (server, _), Proxy(late).running() as proxy:
+        async with serving(reply(), server_tls=tls) as (server, _), Proxy(late).running() as proxy:
             proxy.service = port_of(server.url)
             through(proxy)
-            client = Transport("https://service.test", KEY, timeout_s=LONG_S, trust=authority.trust)
+            client = Transport("https://service.test", KEY, timeout_s=LONG_S, tls=authority.settings)
             task = asyncio.create_task(client.exchange(REQUEST))
             await asked.wait()
             await client.aclose()
             go_on.set()
             return await task, server.received
 
-    came, received = loop(main())
-    assert (failure(came).kind, failure(came).sent, received) == ("connection", False, [])
+    result, received = loop(main())
+    assert (failure(result).kind, failure(result).sent, received) == ("connection", False, [])
 
 
 # -- what plan and run say of it ---------------------------------------------------------------------------------
@@ -729,7 +827,7 @@ def test_a_run_shows_its_certificate_and_counts_its_connections(
 
     async def main() -> cometbatch.RunSummary:
         tls = authority.server(needs_client=True)
-        async with serving(reply(said, "Content-Type: application/json"), tls=tls) as (server, _):
+        async with serving(reply(said, "Content-Type: application/json"), server_tls=tls) as (server, _):
             files = {"ca_file": authority.ca_file, "client_cert": authority.cert, "client_key": authority.key}
             target = {"base_url": server.url, **{name: str(path) for name, path in files.items()}}
             job = bench.job(target=target, prices="none", limits={"concurrency": 2})

@@ -19,7 +19,7 @@ import pytest
 
 import cometbatch
 from cometbatch.commands.verify_report import CHECKS, PLACES_SHOWN, Verification
-from cometbatch.input import table as source
+from cometbatch.input.table import open_source
 from cometbatch.records import CallRequest, Completion, Rates
 from cometbatch.results import parts, row_checks
 from cometbatch.wire import chat
@@ -363,7 +363,7 @@ def vouched_for(bench: Workbench) -> None:
     """A manifest that says that the input was always so."""
 
     def change(document: dict[str, Any]) -> None:
-        document["input"]["size"], document["input"]["sha256"] = source.open_source(bench.input).digest()
+        document["input"]["size"], document["input"]["sha256"] = open_source(bench.input).digest()
 
     manifest(change)(bench)
 

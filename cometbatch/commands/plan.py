@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,23 +14,22 @@ from cometbatch.commands.checks import (
     Checked,
     check,
     check_budget,
-    describe_extra,
+    check_session,
     describe_missing_columns,
     partition_rows,
-    refuse_clashes,
 )
-from cometbatch.commands.connection import NO_KEY, describe_connection, simulator_behaviour, tls_settings
-from cometbatch.errors import UsageError
-from cometbatch.input import table as source
+from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
+from cometbatch.commands.open_files import fit
 from cometbatch.input.files import Identity
+from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
 from cometbatch.money.exact import format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, GenerationParams, PriceBook
-from cometbatch.run_state.manifest import refuse_drift
+from cometbatch.results.summary import count
 from cometbatch.run_state.progress import Progress
-from cometbatch.run_state.run import Run, directory_of, find
+from cometbatch.run_state.run import directory_of, find
 from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
 from cometbatch.service.catalog import find_prices
 from cometbatch.transport import Transport
@@ -46,8 +44,9 @@ class RunPlan(Struct, frozen=True):
     `first_request` is that of the first row without an outcome, without the key; None where no row is left or none can
     be rendered. Token counts are the documented estimate (contract sheet, section 8.3): a quarter of the characters
     in, `max_output_tokens` out. `cost_usd` is in US dollars at list price and a ceiling under that estimate; None where
-    there is no price. `done` counts the rows that have outcomes already; the estimates are for the others. `way` says
-    how requests get to the service.
+    there is no price. `done` counts the rows that have outcomes already; the estimates are for the others. `connection`
+    says how requests get to the service. `finished`: every row has its outcome and the result is there. `running`: a
+    run of this job is going on.
     """
 
     job: Job
@@ -62,7 +61,9 @@ class RunPlan(Struct, frozen=True):
     likely_cost_usd: Decimal | None
     prices: PriceBook
     done: int
-    way: str
+    connection: str
+    finished: bool = False
+    running: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
@@ -75,9 +76,11 @@ class RunPlan(Struct, frozen=True):
         return {
             "input": msgspec.to_builtins(self.input),
             "output": str(self.job.output.path),
-            "way": self.way,
+            "way": self.connection,
             "rows": self.rows,
             "done": self.done,
+            "finished": self.finished,
+            "running": self.running,
             "partition_rows": self.partition_rows,
             "first_request": self.first_request,
             "unrenderable": self.unrenderable,
@@ -95,7 +98,7 @@ class RunPlan(Struct, frozen=True):
         lines = [
             f"input: {self.job.input.path} ({self.rows:,} rows, {len(self.input.columns)} columns)",
             f"output: {self.job.output.path}",
-            f"connection: {self.way}",
+            f"connection: {self.connection}",
             *self._state(),
             "first request:",
             *_indented(self.first_request),
@@ -105,7 +108,11 @@ class RunPlan(Struct, frozen=True):
         return "\n".join(lines)
 
     def _state(self) -> Iterator[str]:
-        if self.done:
+        if self.running:
+            yield f"running: a run of this job is going on; {self.done:,} of {count(self.rows, 'row')} are done"
+        elif self.finished:
+            yield f"finished: {self.done:,} of {count(self.rows, 'row')} have an outcome; a run would send nothing"
+        elif self.done:
             yield f"resumes: {self.done:,} rows are done, {self.rows - self.done:,} remain"
         if self.unrenderable:
             yield f"{self.unrenderable:,} rows can't be rendered and will fail; the first: {self.first_problem}"
@@ -130,20 +137,29 @@ class RunPlan(Struct, frozen=True):
 def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan:
     """Check everything about a job and say what it would do and cost; sends no prompt and writes no file.
 
-    Raises `UsageError` for whatever `run` would refuse before its first request, but for a missing key.
+    Raises `UsageError` for whatever `run` would refuse before its first request, but for a missing key and a run that
+    is going on: `running` tells of that.
     """
     checked, connection = check(job), describe_connection(job, http)
+    directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
+    found = find(directory, job.output.path)
+    check_session(checked, directory, found, http=http)
     identity = checked.source.check()
-    known = _known_run(checked)
-    if known is None or not known.is_finished:
-        _refuse_unwritable(job.output.path.parent)
+    known = found if found is not None and found.is_begun else None
+    is_finished = known is not None and known.is_finished
+    is_keyless = not is_finished and _lacks_key(job)
     if known is None:
         book, warnings = _prices_now(checked, http)
         rows, progress = partition_rows(checked, identity), Progress()
     else:
-        book, warnings = known.manifest.prices, []
         rows, progress = known.manifest.partition_rows, known.progress
-    check_budget(job, checked.target, book)
+        book, warnings = known.manifest.prices, []
+        if book.rates is None and not known.is_complete:
+            book, warnings = _prices_now(checked, http)  # which the next session looks for, too
+    if not is_finished:
+        check_budget(job, checked.target, book)
+        _, _, lowered = fit(job.limits.concurrency, rows)
+        warnings = [*warnings, *filter(None, [lowered])]
     survey = _survey(checked, identity, rows, progress)
     output_tokens = survey.requests * _output_tokens(checked.target.params)
     cost = estimate_cost(survey.input_tokens, output_tokens, survey.requests, book.rates)
@@ -160,45 +176,28 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         likely_cost_usd=likely_cost(cost, book),
         prices=book,
         done=progress.calls,
-        way=connection,
+        connection=connection,
+        finished=is_finished,
+        running=directory.lock.is_held(),
         warnings=(
-            *checked.source.warnings,
+            *checked.warnings,
             *warnings,
-            *describe_extra(job),
             *(() if known is None else describe_missing_columns(job, known.manifest.columns)),
-            *_missing_key(job),
+            *([_missing_key(job)] if is_keyless else []),
         ),
     )
 
 
-def _known_run(checked: Checked) -> Run | None:
-    """The run that this job would resume. Raises `UsageError` where neither it nor a new one can run."""
-    path = checked.job.output.path
-    found = find(directory_of(path, is_dataset=checked.job.output.is_dataset), path)
-    if found is None or not found.is_begun:
-        refuse_clashes(checked)
-        return None
-    refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
-    found.refuse_foreign()
-    return found
-
-
-def _refuse_unwritable(folder: Path) -> None:
-    """Raise `UsageError` where a run could not make its files; nothing is written to find out."""
-    place = folder
-    try:
-        while not place.exists():
-            place = place.parent
-        is_open = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
-    except OSError:  # a folder above it that may not be looked into
-        is_open = False
-    if not is_open:
-        raise UsageError(f"output.path: can't write to {folder}: {place} is no folder, or not ours to write to.")
-
-
-def _missing_key(job: Job) -> Iterator[str]:
+def _lacks_key(job: Job) -> bool:
+    """Whether the variable of the key is not set. Raises `UsageError` where it is, and what it holds is no key."""
     if not job.target.is_simulator and job.target.key_env not in os.environ:
-        yield f"the environment variable {job.target.key_env} is not set: a run needs the API key in it"
+        return True
+    api_key(job)
+    return False
+
+
+def _missing_key(job: Job) -> str:
+    return f"the environment variable {job.target.key_env} is not set: a run needs the API key in it"
 
 
 def _prices_now(checked: Checked, http: "httpx.AsyncBaseTransport | None") -> tuple[PriceBook, list[str]]:
@@ -212,7 +211,7 @@ async def _prices(checked: Checked, http: "httpx.AsyncBaseTransport | None") -> 
     if job.target.is_simulator:
         base_url = "http://127.0.0.1"
         http = http or _simulated(job)
-    transport = Transport(base_url, NO_KEY, timeout_s=job.limits.timeout_s, http=http, trust=tls_settings(job))
+    transport = Transport(base_url, NO_KEY, timeout_s=job.limits.timeout_s, http=http, tls=tls_settings(job))
     try:
         return await find_prices(checked.target.model, job.prices, transport)
     finally:
@@ -241,8 +240,8 @@ def _survey(checked: Checked, identity: Identity, partition_rows: int, progress:
     survey, maker = _Survey(), checked.row_maker()
     reserved = _output_tokens(checked.target.params)  # for the answer, in each request's estimate
     committed = set(progress.committed)
-    partitions = [each for each in source.partitions(identity.rows, partition_rows) if each.index not in committed]
-    for partition, table in zip(partitions, checked.source.tables(identity, partitions), strict=True):
+    missing = [each for each in partitions(identity.rows, partition_rows) if each.index not in committed]
+    for partition, table in zip(missing, checked.source.tables(identity, missing), strict=True):
         for row, values in enumerate(row_values(table, maker.columns), partition.first_row):
             if row in progress.recorded:
                 continue

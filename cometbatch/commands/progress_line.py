@@ -1,4 +1,7 @@
-"""How the run goes, on one line of standard error; silent where that is no terminal. Never why a run fails."""
+"""How the run goes, on standard error: one line that is redrawn, or a line a minute where that is no terminal.
+
+Never the reason that a run fails.
+"""
 
 import functools
 import math
@@ -19,6 +22,8 @@ from cometbatch.results.columns import answered_in
 Bar: TypeAlias = "tqdm[NoReturn]"  # it counts; it iterates over nothing
 
 DRAWN_EVERY_S = 0.2  # seconds between two drawings while outcomes come; more often is no use to an eye
+FIRST_LINE_S = 10.0  # seconds from the start to the first line where there is no terminal; shorter runs print none
+LINE_EVERY_S = 60.0  # seconds between two later lines; they come at whole minutes from the start
 SAMPLE_EVERY_S = 1.0  # seconds between two samples of the row count
 SAMPLES = 300  # the rate is that of the later half of them: at most the last 2.5 minutes
 USUAL_TERMINAL = (80, 24)  # columns and lines, for terminals that do not know their size
@@ -30,7 +35,8 @@ LEAVES_FIRST = ("rate", "in_flight", "waiting", "time", "cost", "incomplete", "f
 class Progress:
     """Counts what is recorded and shows it: rows, time left, rate, cost, requests in flight, rows that fell short.
 
-    `done` is what earlier sessions recorded. `on` forces the line on or off; by default it follows the terminal.
+    `done` is what earlier sessions recorded. `on` forces the redrawn line on, or both kinds of line off. By default it
+    follows the terminal: where there is none (a log file, a scheduler), a line is printed at 10 s and each minute.
     """
 
     def __init__(self, rows: int, done: Tally, *, on: bool | None = None, stream: TextIO | None = None) -> None:
@@ -46,16 +52,18 @@ class Progress:
         self._started = time.monotonic()
         self._samples = deque([(self._started, self._done)], maxlen=SAMPLES)
         self._next_draw = 0.0
+        self._next_line = math.inf  # where there is no terminal: when a line is due, by the monotonic clock
         self.retries = 0
         self.pushbacks = 0
-        shown = self._stream.isatty() if on is None else on
         self._bar: Bar = tqdm(disable=True)
-        if shown:
+        if self._stream.isatty() if on is None else on:
             self._draw(self._show)
+        elif on is None:
+            self._next_line = self._started + FIRST_LINE_S
 
     def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:
         """Count outcomes, and show it if the last time that it was shown is long enough ago for an eye."""
-        if self._bar.disable:
+        if not self._is_shown:
             return
         self._in_flight = in_flight
         answered = answered_in(outcomes)
@@ -68,7 +76,7 @@ class Progress:
 
     def redraw(self, in_flight: int, waiting_for: str) -> None:
         """Show the line, also where nothing was recorded. `waiting_for`: what holds back the next request, or ""."""
-        if self._bar.disable:
+        if not self._is_shown:
             return
         self._in_flight, self._waiting_for = in_flight, waiting_for
         self._update()
@@ -77,10 +85,10 @@ class Progress:
         """Count one more attempt."""
         self.retries += 1
 
-    def pushed_back(self, wait_s: float) -> None:
+    def asked_to_slow_down(self, wait_s: float) -> None:
         """Count that the service asks to slow down. `wait_s`: seconds that all rows wait; 0: the rate falls instead."""
         self.pushbacks += 1
-        if wait_s and not self._bar.disable:
+        if wait_s and self._is_shown:
             self._waiting_for = f"service asks to wait {math.ceil(wait_s)} s"
             self._update()
 
@@ -97,6 +105,11 @@ class Progress:
             self._update()
         self._draw(self._bar.close)
 
+    @property
+    def _is_shown(self) -> bool:
+        """Whether anything of it is shown, now or later."""
+        return not self._bar.disable or self._next_line < math.inf
+
     def _show(self) -> None:
         self._bar = tqdm(total=self._rows, file=self._stream, bar_format="{desc}", **_shape(self._stream))
         self._room = self._columns()
@@ -108,14 +121,19 @@ class Progress:
         if now - self._samples[-1][0] >= SAMPLE_EVERY_S:
             self._samples.append((now, self._done))
             self._room = self._columns()
-        self._draw(lambda: self._bar.set_description_str(self._line(now)))
+        if not self._bar.disable:
+            self._draw(lambda: self._bar.set_description_str(self._line(now)))
+        elif now >= self._next_line:
+            self._next_line = self._started + LINE_EVERY_S * ((now - self._started) // LINE_EVERY_S + 1)
+            line = self._separator.join(filter(None, self._pieces(now).values())).lstrip()
+            self._draw(lambda: print(line, file=self._stream, flush=True))
 
     def _draw(self, draw: Callable[[], object]) -> None:
         """A terminal that is gone ends the line, not the run."""
         try:
             draw()
         except (OSError, ValueError):  # ValueError: the stream is closed
-            self._bar.disable = True
+            self._bar.disable, self._next_line = True, math.inf
 
     def _add(self, answered: Sequence[Answered]) -> None:
         costs = [outcome.cost_usd for outcome in answered]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
@@ -9,28 +10,28 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cometbatch.commands.checks import Checked, check, check_budget, partition_rows, refuse_clashes
+from cometbatch.commands.checks import Checked, check, check_budget, check_session, partition_rows, to_replace
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
-from cometbatch.commands.session import RunSession, Turn, in_thread, summary_of
-from cometbatch.engines import event_loop as loop
+from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
+from cometbatch.engines import event_loop
 from cometbatch.errors import UsageError
 from cometbatch.input.files import Identity
 from cometbatch.job import Job
-from cometbatch.results import columns as output
-from cometbatch.results import parts
+from cometbatch.results import columns, parts
+from cometbatch.results.retry_words import RetryWords, read_words
 from cometbatch.results.summary import RunSummary
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest, refuse_drift
+from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.reopen import Matching
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.run_state.sessions import Who
 from cometbatch.service.catalog import find_prices
 from cometbatch.simulator.process import SimulatorProcess
-from cometbatch.transport import Transport
+from cometbatch.transport import Transport, raise_open_files
 from cometbatch.version import VERSION
 
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ def run(
     """Run a job, or resume one that was interrupted, to its last row.
 
     `fresh` deletes an earlier run of the same output. `retry` names kinds of rows (`failed`, `incomplete`, an error
-    kind or a finish reason) that are to be answered again; every other row stays as it is. `set_aside` names damaged
-    journals whose lost lines are to count as charges. `progress` forces the progress line on or off (by default it
-    follows the terminal). `http` replaces the network: any httpx transport will do.
+    kind or a finish reason) that are to be answered again; every other row stays as it is. `set_aside` names damaged or
+    lost files of the run whose losses are to count as charges. `progress` forces the progress line on or off; by
+    default it follows the terminal, and where there is none a line is printed at 10 s and at each minute. `http`
+    replaces the network: any httpx transport will do.
 
     Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
     process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be resumed.
@@ -59,7 +61,7 @@ def run(
     with contextlib.suppress(RuntimeError):
         asyncio.get_running_loop()
         raise UsageError("An event loop is running here (a notebook?): use `await cometbatch.run_async(job)`.")
-    return loop.run(run_async(job, fresh=fresh, retry=retry, set_aside=set_aside, progress=progress, http=http))
+    return event_loop.run(run_async(job, fresh=fresh, retry=retry, set_aside=set_aside, progress=progress, http=http))
 
 
 async def run_async(
@@ -72,26 +74,27 @@ async def run_async(
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already."""
-    words = _retry_words(retry, fresh=fresh)
+    again = _retry_words(retry, fresh=fresh)
     checked = check(job)
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     identity: Identity | None = None
     if fresh or directory.read_manifest() is None:  # told before a folder is made
-        _check_start(checked, directory, fresh=fresh, http=http)
+        _check_key(job, http)
+        check_session(checked, directory, None, fresh=fresh, http=http)
         identity = await asyncio.to_thread(checked.source.check)
     with _locked(directory):
         files = directory.lock.thread()
         found = None if fresh else await in_thread(files, find, directory, job.output.path, set_aside)
-        turn = Turn(checked, directory, files, http)
+        start = SessionStart(checked, directory, files, http)
+        await in_thread(files, functools.partial(check_session, checked, directory, found, fresh=fresh, http=http))
         if found is not None and found.is_begun:
-            await in_thread(files, _refuse_drift, found, checked)
-            return await _resume(turn, found, words, progress)
-        asked = 0 if words else None  # there is nothing that could match
-        return await _start(turn, found, identity, asked, fresh=fresh, progress=progress)
+            return await _resume(start, found, again, progress)
+        asked = 0 if again.words else None  # there is nothing that could match
+        return await _start(start, found, identity, asked, fresh=fresh, progress=progress)
 
 
 async def _start(
-    turn: Turn,
+    start: SessionStart,
     found: Run | None,
     identity: Identity | None,
     asked: int | None,
@@ -100,13 +103,13 @@ async def _start(
     progress: bool | None,
 ) -> RunSummary:
     """A new run, also where an earlier one recorded no outcome: prices and partitions are as the job has them now."""
-    checked = turn.checked
-    _check_start(checked, turn.directory, fresh=fresh, http=turn.http)
-    measured = await in_thread(turn.files, checked.source.check) if identity is None else identity
-    async with _connected(checked.job, turn.http) as transport:
-        manifest = await _new_manifest(turn, found, measured, transport, fresh=fresh)
-        run = await in_thread(turn.files, _begin, turn.directory, checked.job, found, manifest)
-        return await RunSession(turn, run, transport, asked).carry_out(progress)
+    checked = start.checked
+    _check_key(checked.job, start.http)
+    measured = await in_thread(start.files, checked.source.check) if identity is None else identity
+    async with _connected(checked.job, start.http) as transport:
+        manifest = await _new_manifest(start, found, measured, transport, fresh=fresh)
+        run = await in_thread(start.files, _begin, start.directory, checked.job, found, manifest)
+        return await RunSession(start, run, transport, asked).carry_out(progress)
 
 
 def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manifest) -> Run:
@@ -121,27 +124,26 @@ def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manif
     return Run(directory, manifest, look(directory, manifest), job.output.path)
 
 
-async def _resume(turn: Turn, found: Run, words: frozenset[str], progress: bool | None) -> RunSummary:
-    """A run that has outcomes: the calls that are missing, and those that match `words`."""
-    found.refuse_foreign()
-    matching = await in_thread(turn.files, reopen.find, found, words) if words else Matching()
-    asked = matching.calls if words else None
+async def _resume(start: SessionStart, found: Run, again: RetryWords, progress: bool | None) -> RunSummary:
+    """A run that has outcomes: the calls that are missing, and those that match `again`."""
+    matching = await in_thread(start.files, reopen.find, found, again) if again.words else Matching()
+    asked = matching.calls if again.words else None
     if found.is_finished and not matching.partitions:
-        await in_thread(turn.files, remove_leftovers, found)
-        return summary_of(turn.checked.job, found, finished=True, had_work=False, reopened=asked)
-    turn.directory.create()  # ways to copy a run leave out folders with nothing in them
-    async with _connected(turn.checked.job, turn.http) as transport:
-        run = await in_thread(turn.files, _next_session, found, words, matching)
-        run = await _priced(turn.checked, run, transport)
-        return await RunSession(turn, run, transport, asked).carry_out(progress)
+        await in_thread(start.files, remove_leftovers, found)
+        return summary_of(start.checked.job, found, finished=True, had_work=False, reopened=asked)
+    start.directory.create()  # ways to copy a run leave out folders with nothing in them
+    async with _connected(start.checked.job, start.http) as transport:
+        run = await in_thread(start.files, _next_session, found, again, matching)
+        run = await _priced(start.checked, run, transport)
+        return await RunSession(start, run, transport, asked).carry_out(progress)
 
 
-def _next_session(found: Run, words: frozenset[str], matching: Matching) -> Run:
+def _next_session(found: Run, again: RetryWords, matching: Matching) -> Run:
     """Count what earlier sessions left, then reset what is to be answered again."""
     run = next_session(found, _who())
     if not matching.partitions:
         return run
-    reopen.take_back(run, words, matching)
+    reopen.take_back(run, again, matching)
     return run.looked_at_again()
 
 
@@ -152,37 +154,17 @@ def _who() -> Who:
 # -- before the first request ------------------------------------------------------------------------------------
 
 
-def _retry_words(retry: str | Iterable[str], *, fresh: bool) -> frozenset[str]:
-    words = reopen.read_words(retry) if retry else frozenset[str]()
-    if words and fresh:
+def _retry_words(retry: str | Iterable[str], *, fresh: bool) -> RetryWords:
+    again = read_words(retry) if retry else RetryWords()
+    if again.words and fresh:
         raise UsageError("--retry and --fresh exclude each other: a fresh start leaves nothing to answer again.")
-    return words
+    return again
 
 
-def _check_start(
-    checked: Checked, directory: RunDirectory, *, fresh: bool, http: "httpx.AsyncBaseTransport | None"
-) -> None:
-    """Refuse what would be noticed late otherwise.
-
-    That is two columns of the same name, no key, no connection to the service, or a result that is not this run's.
-    """
-    refuse_clashes(checked)
-    job = checked.job
+def _check_key(job: Job, http: "httpx.AsyncBaseTransport | None") -> None:
+    """Raise `UsageError` where a run could not send its requests for want of a key."""
     if http is None:
         api_key(job)
-    describe_connection(job, http)
-    path = job.output.path
-    exists = any(path.glob("*.parquet")) if job.output.is_dataset else path.exists()
-    if exists and not fresh and _replaces(job, directory) is None:
-        raise UsageError(
-            f"output.path: {path} exists, and there is no run directory beside it to resume. Move it away, "
-            "choose another name, or replace it with --fresh."
-        )
-    if job.output.is_dataset and fresh and (foreign := parts.foreign(path)):
-        raise UsageError(
-            f"output.path: {foreign[0]} is not a part that cometbatch wrote under this name, so --fresh does not "
-            "remove it, and it would be read as answers. Move it away, or choose another folder."
-        )
 
 
 @contextlib.contextmanager
@@ -195,25 +177,14 @@ def _locked(directory: RunDirectory) -> Iterator[None]:
         yield
 
 
-def _refuse_drift(found: Run, checked: Checked) -> None:
-    refuse_drift(found.manifest, checked.job.fingerprint(), *checked.source.digest())
-
-
-def _replaces(job: Job, directory: RunDirectory) -> str | None:
-    """The stamp of the file that --fresh told an earlier session to replace, if that still stands there."""
-    found = find(directory, job.output.path)
-    is_it = found is not None and found.manifest.replaces is not None and found.place == "free"
-    return parts.file_stamp(job.output.path) if is_it else None
-
-
 async def _new_manifest(
-    turn: Turn, found: Run | None, identity: Identity, transport: Transport, *, fresh: bool
+    start: SessionStart, found: Run | None, identity: Identity, transport: Transport, *, fresh: bool
 ) -> Manifest:
     """What the run will be. Whatever can be refused is refused here, before anything is written."""
-    job, target = turn.checked.job, turn.checked.target
+    job, target = start.checked.job, start.checked.target
     book, warnings = await find_prices(target.model, job.prices, transport)
     check_budget(job, target, book)
-    replaces = parts.file_stamp(job.output.path) if fresh else _replaces(job, turn.directory)
+    replaces = parts.file_stamp(job.output.path) if fresh else to_replace(job, found)
     return Manifest(
         version=MANIFEST_VERSION,
         cometbatch=VERSION,
@@ -221,11 +192,11 @@ async def _new_manifest(
         created_at=now().isoformat(timespec="seconds"),
         fingerprint=job.fingerprint(),
         input=identity,
-        partition_rows=partition_rows(turn.checked, identity),
-        columns=tuple(column.name for column in output.columns_for(job.asked_columns)),
+        partition_rows=partition_rows(start.checked, identity),
+        columns=tuple(column.name for column in columns.columns_for(job.asked_columns)),
         targets=(PricedTarget(target, book),),
         job=job.describe(),
-        warnings=(*turn.checked.source.warnings, *warnings),
+        warnings=(*start.checked.warnings, *warnings),
         replaces=None if job.output.is_dataset else replaces,
     )
 
@@ -239,7 +210,7 @@ async def _priced(checked: Checked, run: Run, transport: Transport) -> Run:
         return run
     late = f"prices were found after {run.progress.calls:,} rows were recorded: those without a cost stay so"
     priced = msgspec.structs.replace(
-        run.manifest.with_prices(book), priced_late=True, warnings=(*checked.source.warnings, *warnings, late)
+        run.manifest.with_prices(book), priced_late=True, warnings=(*checked.warnings, *warnings, late)
     )
     return run.with_manifest(priced)
 
@@ -253,8 +224,9 @@ async def _connected(job: Job, http: "httpx.AsyncBaseTransport | None") -> Async
         if job.target.is_simulator:
             base_url = "http://127.0.0.1"
             if http is None:
+                raise_open_files()  # the simulator has this process's limit, and takes a file for each connection, too
                 base_url = stack.enter_context(SimulatorProcess.start(simulator_behaviour(job))).base_url
-        transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http, trust=tls_settings(job))
+        transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http, tls=tls_settings(job))
         try:
             yield transport
         finally:

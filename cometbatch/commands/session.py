@@ -7,12 +7,15 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import ROUND_CEILING, Decimal
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
-from cometbatch.commands.checks import Checked, check_budget, describe_extra, describe_missing_columns
+from cometbatch.commands.checks import Checked, check_budget, describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
+from cometbatch.commands.open_files import fit
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.session_watch import show_waiting, signals_handled
 from cometbatch.control.acceptance import accept_all
@@ -20,13 +23,12 @@ from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
 from cometbatch.control.classify import classify
 from cometbatch.engines.session import Ports, run_partitions
-from cometbatch.errors import InputError, InputLostError
+from cometbatch.errors import InputChangedError, InputError, InputLostError
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
-from cometbatch.money import prices as pricing
-from cometbatch.results import columns as output
-from cometbatch.results import parts
-from cometbatch.results import tally as tallies
+from cometbatch.money.exact import ROUNDING
+from cometbatch.money.prices import meter
+from cometbatch.results import columns, parts, tallies
 from cometbatch.results.summary import (
     BudgetReachedError,
     HungUpRunError,
@@ -62,7 +64,7 @@ STOPPED = {
 }
 
 
-class Turn(Struct, frozen=True):
+class SessionStart(Struct, frozen=True):
     """What a session has from its start: job, run directory, a thread for files. `http` replaces the network."""
 
     checked: Checked
@@ -87,27 +89,29 @@ async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *a
 class RunSession(Struct, frozen=True):
     """The work of one process on a run, from what earlier ones left to the result. `reopened`: calls that it resets."""
 
-    turn: Turn
+    start: SessionStart
     run: Run
     transport: Transport
     reopened: int | None = None
 
     async def carry_out(self, progress: bool | None) -> RunSummary:
         """Bring the missing calls to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
-        run, job = self.run, self.turn.checked.job
-        check_budget(job, self.turn.checked.target, run.manifest.prices)
+        run, job = self.run, self.start.checked.job
+        check_budget(job, self.start.checked.target, run.manifest.prices)
+        concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
+        self.transport.limit_connections(connections)
         started = time.monotonic()
         run.directory.lock.sign()
         shown = Progress(run.rows, run.progress.tally, on=progress)
-        for warning in _warnings(job, run.manifest):
+        for warning in filter(None, (*_warnings(job, run.manifest), lowered)):
             shown.say(f"Warning: {warning}")
         try:
-            stop = await self._run_calls(shown)
+            stop = await self._run_calls(shown, concurrency)
         finally:
             shown.close()
-        ended = await in_thread(self.turn.files, run.looked_at_again)
+        ended = await in_thread(self.start.files, run.looked_at_again)
         if stop is None:
-            await in_thread(self.turn.files, _publish, ended, self.turn.checked)
+            await in_thread(self.start.files, _publish, ended, self.start.checked)
         summary = summary_of(
             job,
             ended,
@@ -121,12 +125,13 @@ class RunSession(Struct, frozen=True):
         for warning in late_warnings(summary.tally, summary.prices):
             shown.say(f"Warning: {warning}")
         if stop is not None:
-            raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix)
+            needed = budget_to_finish(ended, stop.next_usd) if stop.kind == "budget" else None
+            raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix, needed)
         return summary
 
-    async def _run_calls(self, shown: Progress) -> Stop | None:
-        run, checked = self.run, self.turn.checked
-        slots, session = checked.job.limits.concurrency, run.progress.last
+    async def _run_calls(self, shown: Progress, slots: int) -> Stop | None:
+        run, checked = self.run, self.start.checked
+        session = run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
         maker = checked.row_maker()
         partitions = Partitions(
@@ -148,30 +153,31 @@ class RunSession(Struct, frozen=True):
                 yield
 
         try:
-            return await run_partitions(partitions, marks, self._ports(shown), watched=watched)
+            return await run_partitions(partitions, marks, self._ports(shown, slots), watched=watched)
         except InputError as error:
-            raise InputLostError(f"{error} What was in flight is recorded; nothing more was sent.") from error
+            raise InputLostError(input_lost(checked.job.input.path, error)) from error
         finally:
             if showing is not None:
                 showing.cancel()
 
-    def _ports(self, shown: Progress) -> Ports:
-        run, limits, patience = self.run, self.turn.checked.job.limits, self.turn.checked.job.retry
-        meter, columns = pricing.meter(run.manifest.prices.rates), run.manifest.columns
-        keep = Keep(raw="raw" in columns, reasoning="reasoning" in columns)
+    def _ports(self, shown: Progress, slots: int) -> Ports:
+        run, limits, patience = self.run, self.start.checked.job.limits, self.start.checked.job.retry
+        prices, names = meter(run.manifest.prices.rates), run.manifest.columns
+        keep = Keep(raw="raw" in names, reasoning="reasoning" in names)
+        read = functools.partial(self.start.checked.format.parse_response, keep=keep)
         service = Service(
             send=self.transport.send,
-            read=Reader(functools.partial(self.turn.checked.format.parse_response, keep=keep), self.transport).read,
+            read=Reader(read, self.transport).read,
             classify=functools.partial(classify, now=now),
             accept=accept_all,
-            price=lambda _call, usage: meter.cost(usage),
-            max_cost=lambda _call, input_tokens, output_tokens: meter.max_cost(input_tokens, output_tokens),
+            price=lambda _call, usage: prices.cost(usage),
+            max_cost=lambda _call, input_tokens, output_tokens: prices.max_cost(input_tokens, output_tokens),
             request_id=request_id_of,
             is_reached=self._is_reached,
-            status=functools.partial(output.status_of, keeps_calls=output.TOOL_CALLS in columns),
+            status=functools.partial(columns.status_of, keeps_calls=columns.TOOL_CALLS in names),
         )
         policy = Policy(
-            concurrency=limits.concurrency,
+            concurrency=slots,
             max_attempts=patience.max_attempts,
             max_wait_s=patience.max_wait_s,
             max_pushback_s=patience.max_pushback_s,
@@ -198,7 +204,7 @@ class RunSession(Struct, frozen=True):
 
     def _budget(self) -> Budget | None:
         """The cap, less everything that may have been spent: what `--retry` reset was paid all the same."""
-        cap = self.turn.checked.job.budget.max_cost_usd
+        cap = self.start.checked.job.budget.max_cost_usd
         return None if cap is None else Budget(cap, tallies.spent(self.run.bill))
 
 
@@ -207,16 +213,44 @@ def _publish(run: Run, checked: Checked) -> None:
     if run.directory.parts.is_dataset:
         return
     run.refuse_foreign()
-    columns = output.columns_of(run.manifest.columns)
-    schema = output.joined_schema(checked.source.schema, run.prefix, {}, columns)
+    of_run = columns.columns_of(run.manifest.columns)
+    schema = columns.joined_schema(checked.source.schema, run.prefix, {}, of_run)
     paths = (run.directory.parts.path(index) for index in range(run.partition_count))
 
     def write(file: IO[bytes]) -> None:
-        repeated = output.repeated(schema, run.prefix)
+        repeated = columns.repeated(schema, run.prefix)
         metadata = metadata_of(run.manifest) | run.state()
         parts.merge(file, paths, schema, metadata, rows=run.manifest.calls, repeated=repeated)
 
     write_aside(run.result, write)
+
+
+def budget_to_finish(run: Run, next_usd: Decimal | None) -> Decimal | None:
+    """About the budget, in US dollars, with which a run gets to its last row; None where nothing is known of costs.
+
+    The rows that are missing are taken to cost what those with an answer did, and a fifth more; before the first
+    answer, what the next one can cost at most. There is room for what is set aside for the next call.
+    """
+    if next_usd is None:
+        return None
+    tally, left = run.progress.tally, run.manifest.calls - run.progress.calls
+    priced = tally.succeeded + tally.incomplete - tally.unpriced
+    mean = ROUNDING.divide(tally.cost_usd, Decimal(priced)) if priced > 0 else None
+    each = next_usd if mean is None else ROUNDING.multiply(mean, Decimal("1.2"))
+    rest = ROUNDING.add(ROUNDING.multiply(each, Decimal(left)), next_usd)
+    total = ROUNDING.add(tallies.spent(run.bill), rest)
+    return total.quantize(Decimal((0, (1,), total.adjusted() - 1)), ROUND_CEILING, ROUNDING)
+
+
+def input_lost(path: Path, error: InputError) -> str:
+    """What happened to the input while it was read, and how the run is finished all the same."""
+    what = error.what if isinstance(error, InputChangedError) else str(error)
+    safe = "What was answered is recorded, and nothing more was sent."
+    if not isinstance(error, InputChangedError) or error.as_it_was is None:
+        way = "Put the table back as it was and run the same command again."
+    else:
+        way = describe_growth(path, error.as_it_was)
+    return _sentences(what, safe, way)
 
 
 def _sentences(*said: str) -> str:
@@ -234,6 +268,8 @@ def summary_of(job: Job, run: Run, *, finished: bool, **session: Any) -> RunSumm
         prices=run.manifest.prices,
         finished=finished,
         replaced=run.replaced,
+        max_output_tokens=run.manifest.targets[0].target.params.max_output_tokens,
+        has_earlier_result=not finished and run.has_earlier_result,
         warnings=(*_warnings(job, run.manifest), *late_warnings(run.progress.tally, run.manifest.prices)),
         **session,
     )
@@ -242,7 +278,6 @@ def summary_of(job: Job, run: Run, *, finished: bool, **session: Any) -> RunSumm
 def _warnings(job: Job, manifest: Manifest) -> Iterator[str]:
     """What whoever pays should know before the first request."""
     yield from manifest.warnings
-    yield from describe_extra(job)
     yield from describe_missing_columns(job, manifest.columns)
     if job.budget.max_cost_usd is not None and (added := describe_unbounded(job.params.extra)):
         yield f"the budget may be passed: the service may add input that is billed beyond what is sent, by {added}"

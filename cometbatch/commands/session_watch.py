@@ -13,6 +13,11 @@ from cometbatch.runner.ports import Stop
 from cometbatch.runner.turns import Runner
 
 WAITING_SHOWN_EVERY_S = 1.0
+STOPS = {
+    signal.SIGINT: Stop("interrupted", "Interrupted."),
+    signal.SIGTERM: Stop("terminated", "Terminated."),
+    signal.SIGHUP: Stop("hung_up", "Hung up."),
+}
 
 
 async def show_waiting(runner: Runner, partitions: Partitions, shown: Progress) -> None:
@@ -31,14 +36,16 @@ async def show_waiting(runner: Runner, partitions: Partitions, shown: Progress) 
 
 @contextlib.contextmanager
 def signals_handled(runner: Runner, shown: Progress) -> Iterator[None]:
-    """First Ctrl-C, SIGTERM or SIGHUP: finish what is in flight; a second: stop now. Only where signals reach us."""
+    """First Ctrl-C, SIGTERM or SIGHUP: finish what is in flight; a second: stop now. Only where signals reach us.
+
+    A signal that the process ignores (`nohup`, a shell's background job) stays ignored.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     loop = asyncio.get_running_loop()
-    kinds = {signal.SIGINT: Stop("interrupted", "Interrupted."), signal.SIGTERM: Stop("terminated", "Terminated.")}
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored: `nohup`, to outlive the terminal
-        kinds[signal.SIGHUP] = Stop("hung_up", "Hung up.")
+    before = {number: signal.getsignal(number) for number in STOPS}
+    kinds = {number: stop for number, stop in STOPS.items() if before[number] is not signal.SIG_IGN}
     asked: list[Stop] = []
 
     def handle(stop: Stop) -> None:
@@ -52,13 +59,13 @@ def signals_handled(runner: Runner, shown: Progress) -> Iterator[None]:
             runner.stop(stop)
         asked.append(stop)
 
-    before = {number: signal.getsignal(number) for number in kinds}
     for number, stop in kinds.items():
         loop.add_signal_handler(number, handle, stop)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number in kinds:
             loop.remove_signal_handler(number)
+            handler = before[number]
             if handler is not None:  # None: installed by no Python code, and so not ours to bring back
                 signal.signal(number, handler)

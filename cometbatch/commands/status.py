@@ -1,18 +1,17 @@
 """`status`: what a run directory holds, during the run or after it. Only reads, and takes no lock."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 from msgspec import Struct
 
-from cometbatch.errors import UsageError
+from cometbatch.commands.locate import UNKNOWN_COMMAND, locate
+from cometbatch.job import Job
 from cometbatch.results import parts
 from cometbatch.results.summary import RunSummary, count, late_warnings
-from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.run import directory_at, find, refuse_unreleased
-
-RESUME_COMMAND = "cometbatch run JOB_FILE"
+from cometbatch.run_state.run import find
 
 
 class RunStatus(Struct, frozen=True):
@@ -29,7 +28,7 @@ class RunStatus(Struct, frozen=True):
     partitions: int
     committed: int
     latency_s: dict[str, float] | None
-    resume_command: str = RESUME_COMMAND
+    resume_command: str = UNKNOWN_COMMAND
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the summary's fields and the state of the run."""
@@ -61,16 +60,18 @@ class RunStatus(Struct, frozen=True):
         return "\n".join(lines)
 
 
-def status(path: str | Path, *, resume_command: str = RESUME_COMMAND) -> RunStatus:
-    """The status of the run at `path`: a run directory or the output beside it. `resume_command` is for its words.
+def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
+    """The status of a run: of a job, of a job file (with `--set` strings put over it), of an output or a run directory.
 
-    Raises `UsageError` where there is no run, `CheckpointError` where its files are damaged.
+    Raises `UsageError` where there is no run, which for a job says how it begins, `CheckpointError` where its files are
+    damaged.
     """
-    directory, output = find_run(path)
+    located = locate(job, overrides)
+    directory, output = located.directory, located.result
     is_running = directory.lock.is_held()
     found = find(directory, output)
     if found is None:
-        raise no_run(directory)
+        raise located.no_run()
     manifest, progress = found.manifest, found.progress
     # While a session lives, its marks are requests in flight; once it is dead, they are possible charges.
     tally = progress.tally if is_running else progress.with_charges
@@ -84,6 +85,8 @@ def status(path: str | Path, *, resume_command: str = RESUME_COMMAND) -> RunStat
             prices=manifest.prices,
             finished=found.is_finished,
             replaced=found.replaced,
+            max_output_tokens=manifest.targets[0].target.params.max_output_tokens,
+            has_earlier_result=not found.is_finished and found.has_earlier_result,
             warnings=(*manifest.warnings, *late_warnings(tally, manifest.prices)),
         ),
         running=is_running,
@@ -92,28 +95,7 @@ def status(path: str | Path, *, resume_command: str = RESUME_COMMAND) -> RunStat
         partitions=found.partition_count,
         committed=len(progress.committed),
         latency_s=_latency(paths, f"{found.prefix}latency_s"),
-        resume_command=resume_command,
-    )
-
-
-def find_run(path: str | Path) -> tuple[RunDirectory, Path]:
-    """The run directory that `path` is, or that stands beside it, and its output, wherever both were moved to."""
-    return directory_at(Path(path))
-
-
-def manifest_content(directory: RunDirectory, result: Path) -> bytes:
-    """The manifest's bytes. Raises `UsageError` where there is no run, `CheckpointError` where it is too old."""
-    content = directory.read_manifest()
-    if content is None:
-        refuse_unreleased(result)
-        raise no_run(directory)
-    return content
-
-
-def no_run(directory: RunDirectory) -> UsageError:
-    """What to say where there is none."""
-    return UsageError(
-        f"{directory.path}: there is no run here. Give the run directory, or the output that it stands beside."
+        resume_command=located.command,
     )
 
 

@@ -5,44 +5,41 @@ an answer that was changed in the same way in every file that holds it: no file 
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 
+from cometbatch.commands.locate import Located, locate
 from cometbatch.commands.row_maker import row_maker
-from cometbatch.commands.status import find_run, manifest_content
 from cometbatch.commands.verify_files import FileChecks
 from cometbatch.commands.verify_report import CHECKS, Findings, Verification
 from cometbatch.commands.verify_rows import PublishedResult, RowChecks
 from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
-from cometbatch.input import table as source
-from cometbatch.input.table import Source
+from cometbatch.input.table import Source, open_source
 from cometbatch.job import Job
 from cometbatch.prompt.template import TemplateError
 from cometbatch.records import Partition
 from cometbatch.results import parts
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest, decode_manifest, drift
-from cometbatch.run_state.run import ROUNDS_KEY, directory_of
+from cometbatch.run_state.run import ROUNDS_KEY, refuse_unreleased
 from cometbatch.runner.row_maker import RowMaker
 
 RENDERING: Final = "prompt.rendering"
 """The field of a fingerprint that numbers the rules by which prompts are rendered. It belongs to the program."""
 
 
-def verify(job: Job | str | Path) -> Verification:
+def verify(job: Job | str | Path, overrides: Sequence[str] = ()) -> Verification:
     """Prove a finished run from its files: a job's, or that of an output or run directory, wherever they were moved.
 
-    Changes nothing and sends nothing. Raises `UsageError` where there is no run, or one that is not finished.
+    A job may be given as its file, with `--set` strings to put over it. Changes nothing and sends nothing. Raises
+    `UsageError` where there is no run, or one that is not finished, and says how it begins or goes on.
     """
-    asked = job if isinstance(job, Job) else None
-    if isinstance(job, Job):
-        directory, result = directory_of(job.output.path, is_dataset=job.output.is_dataset), job.output.path
-    else:
-        directory, result = find_run(job)
-    content, findings = manifest_content(directory, result), Findings()
+    located = locate(job, overrides)
+    directory, result, asked = located.directory, located.result, located.job
+    content, findings = _manifest_content(located), Findings()
     try:
         manifest = decode_manifest(content, str(directory.path / "manifest.json"))
         partitions = manifest.partitions()
@@ -51,13 +48,23 @@ def verify(job: Job | str | Path) -> Verification:
         findings.add("manifest", str(error))
         findings.skip("the manifest can't be read", *CHECKS)
         return Verification(result, None, None, findings.checks())
-    _refuse_unfinished(directory, result, manifest, partitions)
+    _refuse_unfinished(located, manifest, partitions)
     _check_run(directory, result, manifest, partitions, asked=asked, findings=findings)
     return Verification(result, manifest.run_id, manifest.input.rows, findings.checks())
 
 
-def _refuse_unfinished(directory: RunDirectory, result: Path, manifest: Manifest, partitions: list[Partition]) -> None:
+def _manifest_content(located: Located) -> bytes:
+    """The manifest's bytes. Raises `UsageError` where there is no run, `CheckpointError` where it is too old."""
+    content = located.directory.read_manifest()
+    if content is None:
+        refuse_unreleased(located.result)
+        raise located.no_run()
+    return content
+
+
+def _refuse_unfinished(located: Located, manifest: Manifest, partitions: list[Partition]) -> None:
     """A run with gaps is unfinished. But where its result is there and no journal can fill them, a part was lost."""
+    directory, result = located.directory, located.result
     missing = {each.index for each in partitions} - set(_committed(directory, manifest))
     said = parts.result_metadata(result) or {}
     is_ours = said.get("cometbatch.run_id") == manifest.run_id
@@ -70,7 +77,7 @@ def _refuse_unfinished(directory: RunDirectory, result: Path, manifest: Manifest
         done = len(partitions) - len(missing)
         raise UsageError(
             f"{directory.path}: this run is not finished ({done:,} of {len(partitions):,} partitions are done"
-            f"{'' if missing else ', the result is not published'}). Run its job to finish it, then verify."
+            f"{'' if missing else ', the result is not published'}). Finish it with: {located.command}"
         )
 
 
@@ -159,7 +166,7 @@ def _input(manifest: Manifest, job: Job | None, findings: Findings) -> Source | 
         findings.skip(reason, "input", "rows")
         return None
     try:
-        opened = source.open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
+        opened = open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
         if opened.digest() == (manifest.input.size, manifest.input.sha256):
             return opened
         findings.add("input", f"{job.input.path}: its content changed since the run began")

@@ -8,8 +8,7 @@ from cometbatch.commands.verify_report import Findings
 from cometbatch.errors import CheckpointError
 from cometbatch.input.table import Source
 from cometbatch.records import Partition
-from cometbatch.results import columns as output
-from cometbatch.results import parts
+from cometbatch.results import columns, parts
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import PRICES_KEY, Manifest, metadata_of
 
@@ -22,7 +21,7 @@ class FileChecks:
         self._manifest = manifest
         self._findings = findings
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
-        self._columns = output.columns_of(manifest.columns)
+        self._columns = columns.columns_of(manifest.columns)
         self._metadata = metadata_of(manifest)
         if manifest.priced_late:  # files written before say that there were no prices
             self._metadata.pop(PRICES_KEY)
@@ -71,7 +70,7 @@ class FileChecks:
             self._findings.add("columns", "other columns, or in another order", where=path.name)
             return False
         expected = opened.schema if opened is not None else pa.schema(list(schema)[: -len(self._columns)])
-        types = output.joined_schema(expected, self._prefix, {}, self._columns).types
+        types = columns.joined_schema(expected, self._prefix, {}, self._columns).types
         wrong = [name for name, one, two in zip(names, schema.types, types, strict=True) if one != two]
         if wrong:
             self._findings.add("columns", f"of another type: {', '.join(wrong)}", where=path.name)

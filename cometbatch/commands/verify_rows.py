@@ -14,9 +14,7 @@ from cometbatch.commands.verify_files import rows_of
 from cometbatch.commands.verify_report import Findings
 from cometbatch.input.values import row_values
 from cometbatch.records import Partition, Tally
-from cometbatch.results import columns as output
-from cometbatch.results import parts, row_checks
-from cometbatch.results import tally as tallies
+from cometbatch.results import columns, parts, row_checks, tallies
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.runner.row_maker import RowMaker
 
@@ -55,7 +53,7 @@ class RowChecks:
         self._findings = findings
         self._same_rendering = same_rendering
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
-        self._columns = output.columns_of(manifest.columns)
+        self._columns = columns.columns_of(manifest.columns)
         unknown = set(NOT_IN_COLUMNS)
         if not any(column.name == "reported_cost_usd" for column in self._columns):
             unknown |= {name for name in Tally.__struct_fields__ if name.startswith(("reported", "differing"))}
@@ -90,7 +88,7 @@ class RowChecks:
             if cells["cost_usd"] is not None or not self._manifest.priced_late:
                 self._findings.add("costs", row_checks.wrong_cost(cells, rates), where=where)
         if totals.fit:
-            outcomes = output.read_outcomes(piece, first_row, self._prefix, self._columns)
+            outcomes = columns.read_outcomes(piece, first_row, self._prefix, self._columns)
             totals.tally = tallies.add(totals.tally, tallies.tally(outcomes))
 
     def _check_requests(self, place: str, first_row: int, piece: pa.Table, maker: RowMaker) -> None:
@@ -131,7 +129,10 @@ class RowChecks:
         if not totals.fit:
             return
         recorded = parts.read_info(path, self._manifest.run_id, partition.index).tally
-        if totals.tally != msgspec.structs.replace(recorded, **self._no_tally):
+        found = totals.tally
+        if recorded.incomplete and not recorded.incompletes:  # written before reasons were counted
+            found = msgspec.structs.replace(found, incompletes={})
+        if found != msgspec.structs.replace(recorded, **self._no_tally):
             self._findings.add("sums", "its rows do not add up to the totals in its footer", where=path.name)
 
 

@@ -123,7 +123,7 @@ class HeldFailures(Generic[T]):
         is_recent = self.answers > 0 and now - self._answered_at < OUTAGE_S
         return is_recent and (self.is_outage or is_tail) and kind in OUTAGE_FAILURES
 
-    def is_doubtful(self, held: HeldFailure[T]) -> bool:
+    def should_hold(self, held: HeldFailure[T]) -> bool:
         """Whether to wait for the next answer before the call fails.
 
         A page tells nothing of its call at any time, nor does a service that is not there. Attempts used up tell

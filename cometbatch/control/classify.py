@@ -14,6 +14,7 @@ from msgspec import Struct
 from cometbatch.control.retry_table import FITTING_STATUS, RETRY_TABLE, Rule
 from cometbatch.control.waits import retry_after_s
 from cometbatch.records import (
+    KEY_SHAPE,
     Abort,
     ErrorDetail,
     Failure,
@@ -35,7 +36,6 @@ _BILLED_BELOW: Final = 300
 """An HTTP status. Below it, a reply that can't be read was generated, and billed."""
 _GATEWAY_TIMEOUTS: Final = (504, 524)
 """HTTP statuses. The provider behind the gateway may finish the work, and bill it, all the same."""
-_KEY_SHAPE: Final = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}")  # contract sheet, section 1
 
 
 class _Signal(Struct, frozen=True):
@@ -138,4 +138,4 @@ def _failure(rule: Rule, signal: _Signal, detail: ErrorDetail) -> Failure:
 def _words(text: str) -> str:
     """The service's own words, fit to keep: bounded, valid Unicode, and without a key that an error may quote."""
     kept = text[: MAX_MESSAGE_CHARS * 2].encode("utf-8", "replace").decode()
-    return _KEY_SHAPE.sub("sk-…", kept).strip()[:MAX_MESSAGE_CHARS]
+    return KEY_SHAPE.sub("sk-…", kept).strip()[:MAX_MESSAGE_CHARS]

@@ -184,7 +184,7 @@ class AdaptiveRate:
 
     def refused(self, now: float, pause_s: float, sending_per_s: float) -> None:
         """A request did not pass, and everyone pauses for it; `sending_per_s`: how fast requests were sent of late."""
-        self._sends.take_back()
+        self._sends.count_refusal()
         self._passed_since -= 1
         self._first_refusal_s = min(self._first_refusal_s, self._sends.seconds)
         is_long_pause, was_forgiving = pause_s > LONG_PAUSE_S, self._background.are_forgiven
@@ -320,7 +320,7 @@ class _Sends:
         last.passed += 1
         return seconds
 
-    def take_back(self) -> None:
+    def count_refusal(self) -> None:
         """A request that was sent lately did not pass: refusals come within milliseconds."""
         if self._bins:
             self._bins[-1].passed -= 1

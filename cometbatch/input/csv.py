@@ -24,7 +24,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from cometbatch.input import files
-from cometbatch.input.files import CHANGED, Identity, Measured, OpenFile, refuse, shown
+from cometbatch.input.files import Identity, Measured, OpenFile, refuse, shown
 from cometbatch.input.parquet import is_parquet
 
 READ_SIZE = 1 << 20  # bytes read from the file at a time; a batch is about as large
@@ -51,6 +51,7 @@ class CsvLayout(Struct, frozen=True):
     encoding: str
     delimiter: str
     warnings: tuple[str, ...]
+    hint: str = ""
 
     @property
     def schema(self) -> pa.Schema:
@@ -74,7 +75,7 @@ class CsvLayout(Struct, frozen=True):
     ) -> Iterator[list[list[str]]]:
         rows = _Rows(self.path, raw, self.encoding, self.delimiter, watch)
         if rows.header() != self.columns:
-            refuse(self.path, CHANGED)
+            raise files.changed(self.path)
         while batch := rows.take(BATCH_ROWS):
             yield batch
 
@@ -115,7 +116,8 @@ def open_csv(file: OpenFile, encoding: str, delimiter: str) -> CsvLayout:
         refuse(path, "has no header line: it holds nothing but blank lines")
     if any("\0" in name for name in columns):
         refuse(path, "the header holds NUL characters; is it utf-16 text? Then set input.encoding: utf-16-le", 1)
-    return CsvLayout(path, columns, encoding, delimiter, tuple(_warnings(columns, encoding, delimiter, head)))
+    warnings = tuple(_warnings(columns, encoding, delimiter, head))
+    return CsvLayout(path, columns, encoding, delimiter, warnings, _delimiter_hint(columns, delimiter))
 
 
 def _refuse_unlike_text(path: pathlib.Path, head: bytes, tail: bytes, encoding: str) -> None:
@@ -138,6 +140,20 @@ def _warnings(columns: Sequence[str], encoding: str, delimiter: str, head: bytes
         )
     if head.startswith(UTF8_BOM) and not codecs.lookup(encoding).name.startswith("utf-8"):
         yield f"the file says that it is utf-8 (byte order mark) but is read as {shown(encoding)}"
+
+
+def _delimiter_hint(columns: Sequence[str], delimiter: str) -> str:
+    """Why a header may lack a column that is meant: another delimiter, by its marks or by Excel's own first line."""
+    first = columns[0]
+    if first.casefold().startswith("sep="):
+        mark = first[len("sep=") :][:1] or delimiter
+        setting = "" if mark == delimiter else f" and set input.delimiter: {mark!r}"
+        return f"The first line, sep={shown(mark)}, is Excel's note of the delimiter and no header: delete it{setting}."
+    counts = {mark: sum(name.count(mark) for name in columns) for mark in ";\t|," if mark != delimiter}
+    mark = max(counts, key=counts.__getitem__)
+    if not counts[mark]:
+        return ""
+    return f"The header has {shown(mark)} in it: if that separates the columns, set input.delimiter: {mark!r}."
 
 
 # ---------------------------------------------------------------- rows

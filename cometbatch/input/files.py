@@ -1,4 +1,4 @@
-"""The input as a file: what is no table is refused, and so is a file that changes while it is read.
+"""The input as a file: what is no table is refused, and so is a file whose content changes while it is read.
 
 Guards: only a regular file is opened, because a pipe can be read only once. Whatever fails becomes an `InputError`
 that names the file. The file is opened here, once for each pass, and handed on as a file object, so that its name may
@@ -12,12 +12,12 @@ import pathlib
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 import pyarrow as pa
 from msgspec import Struct
 
-from cometbatch.errors import InputError
+from cometbatch.errors import InputChangedError, InputError
 
 KNOWN_ENDINGS = ".csv, .tsv or .parquet"
 PACKED_ENDINGS = frozenset({".gz", ".zst", ".bz2", ".xz", ".zip"})
@@ -30,7 +30,7 @@ PACKED_MARKS = (  # the first bytes of a file
 )
 MAX_SHOWN = 80  # characters of foreign text in a message; the rest is cut off
 MAX_PATH_SHOWN = 1_000  # characters of a path in a message
-CHANGED = "changed while it was read; start again when nothing writes to it any more"
+READ_BYTES = 1 << 20  # of a file at a time, to sum up its content
 
 
 class Identity(Struct, frozen=True):
@@ -61,21 +61,35 @@ class Measured(Struct, frozen=True):
     decoded_size: int
 
 
+Stamp: TypeAlias = tuple[int, int, int, int, int]
+"""What tells that a file may have changed: device, inode, size, and the times of the last write and of any change."""
+
+
 class OpenFile:
     """A file held open. `raw` is at its start; `size` is in bytes, as the file was opened."""
 
     def __init__(self, path: pathlib.Path, raw: io.BufferedReader) -> None:
         self.path = path
         self.raw = raw
-        status = os.fstat(raw.fileno())
-        self.size = status.st_size
-        self._written_ns = status.st_mtime_ns
+        self.size = self.stamp()[2]
 
-    def refuse_changes(self) -> None:
-        """Raise `InputError` if somebody has written to the file since it was opened."""
+    def stamp(self) -> Stamp:
+        """The file's stamp as it is now: one system call, whatever its size."""
         status = os.fstat(self.raw.fileno())
-        if (status.st_size, status.st_mtime_ns) != (self.size, self._written_ns):
-            refuse(self.path, CHANGED)
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def content(self, limit: int | None = None) -> tuple[int, str]:
+        """Size in bytes and SHA-256 (hex) of what the file holds now, or of its first `limit` bytes.
+
+        It is read past the buffer of `raw`, whose place stays: somebody may be reading there.
+        """
+        sha256, size = hashlib.sha256(), 0
+        while block := os.pread(
+            self.raw.fileno(), READ_BYTES if limit is None else min(READ_BYTES, limit - size), size
+        ):
+            sha256.update(block)
+            size += len(block)
+        return size, sha256.hexdigest()
 
     def edges(self) -> tuple[bytes, bytes]:
         """The first 8 and the last 4 bytes, where formats leave their marks."""
@@ -84,6 +98,37 @@ class OpenFile:
         tail = self.raw.read(4)
         self.raw.seek(0)
         return head, tail
+
+
+class Content:
+    """What a file was found to hold, by its stamp at that time.
+
+    Guards: content decides whether an input is still the same. A stamp only saves to read it again: a file that was
+    touched, copied back or written anew with the same bytes has not changed.
+    """
+
+    def __init__(self) -> None:
+        self._sha256 = ""
+        self._stamp: Stamp | None = None
+
+    def note(self, sha256: str, stamp: Stamp) -> None:
+        """Remember the content of a file whose stamp was this before it was read."""
+        self._sha256, self._stamp = sha256, stamp
+
+    def refuse_other(self, file: OpenFile, size: int, sha256: str) -> None:
+        """Raise `InputChangedError` where the file does not hold these bytes any more.
+
+        Without an earlier look at the same content, the file is taken at its size.
+        """
+        stamp = file.stamp()
+        if self._sha256 != sha256 and stamp[2] == size:
+            self.note(sha256, stamp)
+        if stamp == self._stamp:
+            return
+        if (stamp[2], file.content()[1]) != (size, sha256):
+            is_longer = stamp[2] > size and file.content(size)[1] == sha256
+            raise changed(file.path, as_it_was=size if is_longer else None)
+        self.note(sha256, stamp)
 
 
 @contextmanager
@@ -101,6 +146,11 @@ def digest(raw: io.BufferedReader) -> tuple[int, str]:
     raw.seek(0)
     sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
     return raw.tell(), sha256
+
+
+def changed(path: pathlib.Path, as_it_was: int | None = None) -> InputChangedError:
+    """The error where a file is not what it was. `as_it_was`: of a file that only grew, the bytes that it had."""
+    return InputChangedError(shown(str(path), limit=MAX_PATH_SHOWN), as_it_was)
 
 
 # ---------------------------------------------------------------- refusing

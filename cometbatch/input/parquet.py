@@ -30,6 +30,7 @@ class ParquetLayout(Struct, frozen=True):
     path: pathlib.Path
     schema: pa.Schema
     warnings: tuple[str, ...]
+    hint: str = ""
 
     def measure(self, raw: io.BufferedReader) -> Measured:
         """Decode every page. Raises `InputError` or pyarrow's own errors at the first that can't be."""

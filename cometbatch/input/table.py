@@ -12,12 +12,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
+from cometbatch.errors import InputError
 from cometbatch.input import files
 from cometbatch.input.csv import open_csv
-from cometbatch.input.files import CHANGED, Identity, Measured, OpenFile, refuse
+from cometbatch.input.files import Content, Identity, Measured, OpenFile, refuse
 from cometbatch.input.parquet import open_parquet
 from cometbatch.records import Partition
 
@@ -53,6 +55,10 @@ class Layout(Protocol):
     def warnings(self) -> tuple[str, ...]:
         """Sentences on what is readable but surely not meant."""
 
+    @property
+    def hint(self) -> str:
+        """A sentence for whoever misses a column: why the header may be read otherwise than meant; "" for no reason."""
+
     def measure(self, raw: io.BufferedReader) -> Measured:
         """Read the whole file once: after this, every row is known to be readable."""
 
@@ -63,11 +69,13 @@ class Layout(Protocol):
 class Source(Struct, frozen=True):
     """An input table whose header (or footer) has been read, and nothing more.
 
-    Every CSV column is text; Parquet columns are of the types that the file says.
+    Every CSV column is text; Parquet columns are of the types that the file says. `content`: what the file was found to
+    hold when it was last read as a whole.
     """
 
     path: pathlib.Path
     layout: Layout
+    content: Content = msgspec.field(default_factory=Content)
 
     @property
     def schema(self) -> pa.Schema:
@@ -90,8 +98,15 @@ class Source(Struct, frozen=True):
         Raises `InputError` at the first row that is not.
         """
         with files.refusing(self.path), files.opened(self.path) as file:
-            found = self.layout.measure(file.raw)
-            file.refuse_changes()
+            stamp = file.stamp()
+            try:
+                found = self.layout.measure(file.raw)
+            except (InputError, OSError, pa.ArrowException):
+                if file.stamp() != stamp:  # half of one table and half of another can't be read
+                    raise files.changed(self.path) from None
+                raise
+            self.content.note(found.sha256, stamp)
+            self.content.refuse_other(file, found.size, found.sha256)
         name = files.shown(self.path.name)
         return Identity(name, found.size, found.sha256, found.rows, self.columns, found.decoded_size)
 
@@ -101,7 +116,15 @@ class Source(Struct, frozen=True):
         Raises `InputError` where the file can't be read.
         """
         with files.refusing(self.path), files.opened(self.path) as file:
-            return files.digest(file.raw)
+            stamp = file.stamp()
+            size, sha256 = files.digest(file.raw)
+            self.content.note(sha256, stamp)
+            return size, sha256
+
+    def begins_with(self, size: int, sha256: str) -> bool:
+        """Whether the file's first `size` bytes have this SHA-256 (hex). Raises `InputError` where it can't be read."""
+        with files.refusing(self.path), files.opened(self.path) as file:
+            return file.content(size) == (size, sha256)
 
     def tables(self, identity: Identity, partitions: Iterable[Partition]) -> Iterator[pa.Table]:
         """One table for each partition, with exactly its rows; partitions come ascending and don't overlap.
@@ -111,19 +134,22 @@ class Source(Struct, frozen=True):
         Raises `InputError` where the file is not, or is no longer, what `identity` says.
         """
         with files.opened(self.path) as file:
-            if file.size != identity.size:
-                refuse(self.path, CHANGED)
+            self.content.refuse_other(file, identity.size, identity.sha256)
             with self.layout.feed(file.raw, identity) as feed:
                 cursor = _Cursor(feed)
                 for partition in partitions:  # an error raised in there is the caller's, not the input's
-                    yield self._table(file, cursor, partition)
+                    yield self._table(file, identity, cursor, partition)
 
-    def _table(self, file: OpenFile, cursor: "_Cursor", partition: Partition) -> pa.Table:
+    def _table(self, file: OpenFile, identity: Identity, cursor: "_Cursor", partition: Partition) -> pa.Table:
         with files.refusing(self.path):
-            pieces = cursor.take(partition.first_row, partition.row_count)
-            file.refuse_changes()
+            try:
+                pieces = cursor.take(partition.first_row, partition.row_count)
+            except (InputError, OSError, pa.ArrowException):
+                self.content.refuse_other(file, identity.size, identity.sha256)  # which explains it
+                raise
+            self.content.refuse_other(file, identity.size, identity.sha256)
             if sum(piece.num_rows for piece in pieces) != partition.row_count:
-                refuse(self.path, CHANGED)
+                raise files.changed(self.path)
             table = pa.Table.from_batches(pieces, schema=self.schema)
             # Each batch brings its own dictionary; some readers of a table expect one for a column.
             has_dictionary = any(pa.types.is_dictionary(kind) for kind in self.schema.types)

@@ -4,6 +4,7 @@ An alias can multiply and hold itself; a merge key adds pairs from elsewhere; a 
 tag can ask for code; nesting can be thousands deep; PyYAML's own messages quote the text, which may hold a secret.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator
 
@@ -21,6 +22,7 @@ _SCALAR_TAGS = {f"{_TAG}{name}": name for name in ("str", "null", "bool", "int",
 _SCALAR_TAGS[f"{_TAG}value"] = "str"  # a lone = sign, which YAML 1.1 gives a meaning of its own
 _MERGE_TAG = f"{_TAG}merge"
 _NOT_YAML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _FAILURES = (yaml.YAMLError, ArithmeticError, LookupError, ValueError, TypeError, RecursionError)
 """All that PyYAML raises. Some are Python's own: `"\\UFFFFFFFF"` overflows, deep nesting recurses."""
 
@@ -38,12 +40,34 @@ class Origin(Struct, frozen=True):
 
 def parse(text: str, origin: Origin, problems: Problems, path: str = "") -> Node | None:
     """The tree of a YAML document that stands at a key path; None for an empty one. Raises `BrokenError`."""
+    _refuse_control_characters(text, origin)
+    node = _compose(text, origin)
+    if not origin.has_lines and text[0 if node is None else node.end_mark.index :].lstrip().startswith("#"):
+        raise BrokenError(origin.name, "a # begins a comment in YAML, which ends the value: put quotes around it")
+    return None if node is None else _TreeBuilder(origin, problems).build(node, path)
+
+
+def plain_text(text: str, origin: Origin) -> Scalar:
+    """A text as a person types it; one that is wholly in quotes is read as YAML reads it. Raises `BrokenError`."""
+    _refuse_control_characters(text, origin)
+    quoted, node = text.strip(), None
+    if quoted[:1] in ('"', "'") and len(quoted) > 1 and quoted[0] == quoted[-1]:
+        with contextlib.suppress(*_FAILURES):
+            node = yaml.compose(quoted, Loader=yaml.SafeLoader)
+    is_whole = isinstance(node, yaml.ScalarNode) and node.end_mark.index == len(quoted)
+    return Scalar(origin.name, "str", _with_whole_pairs(node.value) if is_whole and node else text, plain=False)
+
+
+def _refuse_control_characters(text: str, origin: Origin) -> None:
     bad = _NOT_YAML.search(text)
     if bad:
         where = origin.at(text.count("\n", 0, bad.start()))
         raise BrokenError(where, f"the control character U+{ord(bad[0]):04X} has no place in a job")
-    node = _compose(text, origin)
-    return None if node is None else _TreeBuilder(origin, problems).build(node, path)
+
+
+def _with_whole_pairs(text: str) -> str:
+    """The text with one character for each pair of surrogates: JSON writes an emoji so, and YAML has no such pairs."""
+    return _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
 
 
 def _compose(text: str, origin: Origin) -> yaml.Node | None:
@@ -101,7 +125,7 @@ class _TreeBuilder:
 
     def _scalar(self, node: yaml.Node) -> Scalar:
         tag = _SCALAR_TAGS.get(node.tag, "str")
-        return Scalar(self._where(node), tag, node.value, plain=getattr(node, "style", None) is None)
+        return Scalar(self._where(node), tag, _with_whole_pairs(node.value), plain=getattr(node, "style", None) is None)
 
     def _check_tag(self, node: yaml.Node, path: str, *known: str) -> None:
         if node.tag not in known:
@@ -110,7 +134,7 @@ class _TreeBuilder:
     def _map(self, node: yaml.MappingNode, path: str, depth: int) -> Map:
         built = Map(self._where(node))
         for key, value, is_merged in self._pairs(node, path, depth):
-            name = key.value
+            name = _with_whole_pairs(key.value)
             if is_merged:
                 self._bounds.spend(built.where, depth)  # even a pair that is there already took its time
             if name not in built.entries:

@@ -3,13 +3,15 @@
 The reading of a job and the documentation's table are both made from it, so they can't differ.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from decimal import Decimal
 from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
 
+from cometbatch.errors import did_you_mean, nearest
 from cometbatch.job import kinds, settings
 from cometbatch.job.extra import EXTRA
 from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, text, word
@@ -44,6 +46,12 @@ _FACTOR = number(Decimal, 0, 100)
 _MINUTE = number(float, 0, 1_000_000_000, above=True)
 _SECONDS = number(float, 0, MAX_SECONDS, above=True)
 
+FORMATS_KNOWN_AS = {
+    **dict.fromkeys(("openai", "completions", "chat_completions", "chat-completions", "chat/completions"), "chat"),
+    **dict.fromkeys(("anthropic", "claude"), "messages"),
+    **dict.fromkeys(("google", "generatecontent", "vertex", "vertexai"), "gemini"),
+}
+"""What people call the wire formats."""
 PRICES = choice("catalog", "none")
 """What `prices` may be instead of a mapping."""
 MESSAGE_KEYS = {
@@ -69,7 +77,7 @@ KEYS: dict[str, dict[str, Key]] = {
     "target": {
         "base_url": Key(kinds.BASE_URL, "the service, without /v1"),
         "key_env": Key(kinds.KEY_ENV, "where the API key is found"),
-        "format": Key(choice(*FORMATS), "which request format is spoken"),
+        "format": Key(choice(*FORMATS, known_as=FORMATS_KNOWN_AS), "which request format is spoken"),
         "model": Key(word("the id of a model"), "the model's id as the catalog has it"),
         "allow_http": Key(FLAG, "send the key without encryption to a host that is not this machine"),
         "ca_file": Key(kinds.PEM_FILE, "certificates of the authorities to trust, instead of the usual ones"),
@@ -147,6 +155,61 @@ SECTIONS: dict[str, type[Struct]] = {
 }
 """The sections that become settings as they are: all but the prompt."""
 REQUIRED = (("input", "path"), ("output", "path"), ("target", "format"), ("target", "model"))
+
+
+KNOWN_AS = {
+    "max_tokens": "params.max_output_tokens",
+    "max_completion_tokens": "params.max_output_tokens",
+    "system_prompt": "prompt.system",
+    "user_prompt": "prompt.user",
+    "template": "prompt.user",
+    "workers": "limits.concurrency",
+    "parallel": "limits.concurrency",
+    "max_concurrency": "limits.concurrency",
+    "rpm": "limits.requests_per_minute",
+    "tpm": "limits.tokens_per_minute",
+    "timeout": "limits.timeout_s",
+    "retries": "retry.max_attempts",
+    "max_retries": "retry.max_attempts",
+    "max_cost": "budget.max_cost_usd",
+    "url": "target.base_url",
+    "provider": "target.format",
+    "file": "input.path",
+    "source": "input.path",
+    "destination": "output.path",
+}
+"""What other programs call our keys, for hints."""
+
+
+def takes_text(path: str, value: str) -> bool:
+    """Whether a `--set` of this key gives a text as it stands, and no YAML."""
+    section, _, name = path.partition(".")
+    key = KEYS.get(section, {}).get(name)
+    if key is None or not key.kind.takes_text:
+        return False
+    is_list = re.fullmatch(r"\s*\[.*\]\s*", value, re.DOTALL) is not None
+    return not (is_list and key.kind is kinds.STOP)
+
+
+def key_meant(name: str, section: str, known: Collection[str]) -> str:
+    """A hint at the key that an unknown name stands for; "" where there is none.
+
+    `section`: where it is, "" at the top; `known`: what could be there. The right word in the wrong place comes first,
+    then what others call it, then the nearest word.
+    """
+    paths = {f"{other}.{key}": key for other, keys in KEYS.items() for key in keys if other != section}
+    elsewhere = [path for path, key in paths.items() if key == name]
+    if len(elsewhere) == 1 or name in KNOWN_AS:
+        return f"did you mean {KNOWN_AS.get(name, *elsewhere[:1])!r}?"
+    if elsewhere:
+        return f"did you mean one of {', '.join(elsewhere)}?"
+    if near := did_you_mean(name, known):
+        return near
+    if section == "params":
+        return "what the service takes beyond these goes into params.extra"
+    by_name = {key: path for path, key in paths.items()}
+    meant = nearest(name, by_name)
+    return f"did you mean {by_name[meant]!r}?" if meant else ""
 
 
 def job_keys() -> list[JobKey]:

@@ -5,16 +5,18 @@ like `4.5` or `2024-01-02` is no text at all.
 """
 
 import codecs
-import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from msgspec import Struct
 
+from cometbatch.errors import did_you_mean
 from cometbatch.job.document import BRACES_HINT
+from cometbatch.job.paths import mark_in
 from cometbatch.job.secrets import is_key_for_a_name, shown
 from cometbatch.job.settings import DELIMITERS
 from cometbatch.job.tree import List, Map, Node, Scalar, WrongError, is_text
@@ -45,10 +47,14 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Kind(Struct, Generic[_T], frozen=True):
-    """`words` say which values are expected, for messages and documentation; `read` raises `WrongError` for others."""
+    """`words` say which values are expected, for messages and documentation; `read` raises `WrongError` for others.
+
+    `takes_text`: a value may be any text, so that a `--set` needs no quotes around it.
+    """
 
     words: str
     read: Callable[[Node], _T]
+    takes_text: bool = False
 
 
 def expected(words: str, node: Node, hint: str = "") -> WrongError:
@@ -67,12 +73,6 @@ def _found(node: Node) -> str:
         case Scalar(tag="other", text=text):
             return f"a Python {text}"
     return shown(node.text)
-
-
-def did_you_mean(found: str, known: Iterable[str]) -> str:
-    """The nearest of the known words, if one is near."""
-    near = difflib.get_close_matches(found, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else ""
 
 
 # --- texts ---
@@ -101,7 +101,7 @@ def text(
             raise expected(words, node, hint)
         return found
 
-    return Kind(words, read)
+    return Kind(words, read, takes_text=True)
 
 
 def _filled(node: Node, words: str, is_filled: Callable[[str], object] = str.strip, may_hold: str = "") -> str:
@@ -127,10 +127,16 @@ def word(words: str) -> Kind[str]:
     return text(words, odd=lambda found: None if found.split() == [found] else "there are spaces in it", max_length=256)
 
 
-def choice(*options: str) -> Kind[str]:
-    """One of some words."""
-    words = "one of " + ", ".join(options)
-    return text(words, odd=lambda found: None if found in options else did_you_mean(found, options))
+def choice(*options: str, known_as: Mapping[str, str] = MappingProxyType({})) -> Kind[str]:
+    """One of some words. `known_as`: what others call them, in small letters, for hints."""
+
+    def odd(found: str) -> str | None:
+        if found in options:
+            return None
+        meant = known_as.get(found.casefold())
+        return f"did you mean {meant!r}?" if meant else did_you_mean(found, options)
+
+    return text("one of " + ", ".join(options), odd=odd)
 
 
 def _read_stop(node: Node) -> tuple[str, ...]:
@@ -140,9 +146,9 @@ def _read_stop(node: Node) -> tuple[str, ...]:
     return tuple(_filled(item, STOP.words, bool) for item in items)  # a line break is a common stop
 
 
-PROSE = Kind("a text", lambda node: _filled(node, "a text"))
+PROSE = Kind("a text", lambda node: _filled(node, "a text"), takes_text=True)
 """Text of any length, in any number of lines."""
-STOP = Kind("a text or a list of texts", _read_stop)
+STOP = Kind("a text or a list of texts", _read_stop, takes_text=True)
 PREFIX = text("a text", is_filled=lambda found: found.strip() or not found, max_length=64)
 
 
@@ -229,8 +235,11 @@ def _odd_path(found: str) -> str | None:
 
 
 def _odd_input_path(found: str) -> str | None:
-    is_known = Path(found).suffix.lower() in DELIMITERS
-    return _odd_path(found) or (None if is_known else "")
+    if (odd := _odd_path(found)) or Path(found).suffix.lower() in DELIMITERS:
+        return odd
+    if (mark := mark_in(found)) is None:
+        return "a name is missing before the ending" if Path(found).name.lower() in DELIMITERS else ""
+    return f'nothing here replaces {shown(mark)}: give the path on the command line, --set input.path="…"'
 
 
 def _read_pem_path(node: Node) -> str:
@@ -253,7 +262,10 @@ def _read_encoding(node: Node) -> str:
 
 
 def _read_delimiter(node: Node) -> str:
+    """The delimiter. A tab may be written as an escape whatever the quotes are, as in `--set` and in our own hints."""
     words = 'one character other than a quote or line break (a tab is "\\t")'
+    if is_text(node) and node.text == r"\t":
+        return "\t"
     if not is_text(node) or len(node.text) != 1 or node.text in '"\r\n\0':
         raise expected(words, node)
     refuse_surrogates(node.text, words)
@@ -280,10 +292,10 @@ def _read_base_url(node: Node) -> str:
 
 FLAG = Kind("true or false", _read_flag)
 PATH = text("a path", odd=_odd_path, may_hold=_BYTES)
-PEM_FILE = Kind("a path", _read_pem_path)
+PEM_FILE = Kind("a path", _read_pem_path, takes_text=True)
 _INPUT_WORDS = "the path of a file that ends in .csv, .tsv or .parquet"
-INPUT_PATH = Kind("a path", text(_INPUT_WORDS, odd=_odd_input_path, may_hold=_BYTES).read)
-ENCODING = Kind("an encoding", _read_encoding)
-DELIMITER = Kind("one character", _read_delimiter)
-KEY_ENV = Kind("the name of an environment variable", _read_key_env)
-BASE_URL = Kind("a URL, or simulator", _read_base_url)
+INPUT_PATH = Kind("a path", text(_INPUT_WORDS, odd=_odd_input_path, may_hold=_BYTES).read, takes_text=True)
+ENCODING = Kind("an encoding", _read_encoding, takes_text=True)
+DELIMITER = Kind("one character", _read_delimiter, takes_text=True)
+KEY_ENV = Kind("the name of an environment variable", _read_key_env, takes_text=True)
+BASE_URL = Kind("a URL, or simulator", _read_base_url, takes_text=True)

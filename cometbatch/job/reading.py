@@ -11,13 +11,13 @@ from typing import Any
 
 import msgspec
 
-from cometbatch.job.keys import REQUIRED, SECTIONS
+from cometbatch.job.keys import REQUIRED, SECTIONS, takes_text
 from cometbatch.job.messages import PlacedMessage, read_messages
-from cometbatch.job.paths import absolute, given, place_result
+from cometbatch.job.paths import absolute, given, place_result, refuse_marks
 from cometbatch.job.secrets import refuse_secrets
 from cometbatch.job.sections import Sections
 from cometbatch.job.settings import DELIMITERS, Job
-from cometbatch.job.sources import read_tree
+from cometbatch.job.sources import is_piped, read_tree
 from cometbatch.job.tree import Problems, WrongError, place
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
@@ -40,13 +40,14 @@ def load_job(
 ) -> Job:
     """The job in a file, or in a mapping of the same shape, with `--set key.sub=value` strings put over it.
 
-    Relative paths start at `base_dir`, which by default is the job file's folder, or for a mapping the current one.
+    Relative paths start at `base_dir`, which by default is the job file's folder; for a mapping, a pipe and `-`, which
+    is standard input, it is the current one.
     Raises `JobError` with every problem found, one a line: file and line, key, what was expected and what was found.
     """
     problems = Problems()
     source = source if isinstance(source, Mapping) else Path(source)
-    path = source if isinstance(source, Path) else None
-    tree = read_tree(source, overrides, problems)
+    path = source if isinstance(source, Path) and not is_piped(source) else None
+    tree = read_tree(source, overrides, problems, takes_text)
     problems.stop_if_any()
     refuse_secrets(tree, "", problems)
     problems.stop_if_any()  # before anything else could quote from near a secret
@@ -75,7 +76,8 @@ class _Reading:
         self._check_token_limit()
         before = len(self._sections.problems.lines)
         messages = read_messages(self._sections)
-        if len(self._sections.problems.lines) == before and self._values["target"].get("format"):
+        is_whole = len(self._sections.problems.lines) == before and None not in self._values["prompt"].values()
+        if is_whole and self._values["target"].get("format"):
             self._check_format([placed.message.role for placed in messages])
         self._sections.problems.stop_if_any()
         return self._built(messages)
@@ -104,14 +106,25 @@ class _Reading:
         if "client_key" in named and "client_cert" not in target:
             self._sections.refuse("target.client_key", "has a meaning only with target.client_cert")
         for name in named:
+            self._check_marks(f"target.{name}", target[name])
             target[name] = given(self._folder, target[name])
+
+    def _check_marks(self, key: str, path: str) -> bool:
+        """Whether a path is one of this machine's, and not one that another program was to fill in."""
+        try:
+            refuse_marks(key, path, self._folder)
+        except WrongError as error:
+            self._sections.refuse(key, str(error))
+            return False
+        return True
 
     def _check_paths(self) -> None:
         source, output = self._values["input"], self._values["output"]
         if source.get("path"):
+            self._check_marks("input.path", source["path"])
             source["path"] = given(self._folder, source["path"])
             source.setdefault("delimiter", DELIMITERS[source["path"].suffix.lower()])
-        if output.get("path"):
+        if output.get("path") and self._check_marks("output.path", output["path"]):
             place = (self._folder, source.get("path"), self._source_path)
             try:
                 output["path"], output["is_dataset"] = place_result(output["path"], *place)

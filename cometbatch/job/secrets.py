@@ -6,6 +6,7 @@ Guards that no secret is in a job, nor in a message about it.
 import re
 
 from cometbatch.job.tree import List, Map, Node, Problems, Scalar, is_text
+from cometbatch.records import KEY_SHAPE
 
 MAX_SHOWN_CHARACTERS = 40
 KEYS_DO_NOT_BELONG = (
@@ -15,7 +16,7 @@ KEYS_DO_NOT_BELONG = (
 _SECRET_NAME = re.compile(
     "(x_|goog_|comet_?|api_?|access_?|secret_?|auth_?)*(key|token)|auth(orization)?|bearer|credentials?|passw(or)?d|secret"
 )
-_SECRET = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}|AIza[\w-]{10,}|\bbearer\s+[\w.~+/=-]{8,}", re.IGNORECASE)
+_SECRET = re.compile(KEY_SHAPE.pattern + r"|AIza[\w-]{10,}|\bbearer\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 _SECRET_IN_PROSE = re.compile(r"(?<![A-Za-z0-9])sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}")
 _LONG_MIXED = re.compile(r"(?=\S*[0-9])(?=\S*[A-Za-z])\S{20,}")
 _NO_TEXT = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # how `printable` writes a byte from 0x80 on

@@ -1,10 +1,10 @@
 """The sections of a job: each value read by its kind, with every problem noted and its place remembered."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from cometbatch.job.keys import KEYS, PRICES, Key
-from cometbatch.job.kinds import Kind, did_you_mean, expected
+from cometbatch.job.keys import KEYS, PRICES, Key, key_meant
+from cometbatch.job.kinds import Kind, expected
 from cometbatch.job.secrets import join
 from cometbatch.job.tree import Map, Node, Problems, Scalar, WrongError, is_null
 
@@ -67,8 +67,8 @@ class Sections:
             self.refuse(section, str(expected(f"a mapping{choice}", node)))
             self.values[section] = dict.fromkeys(KEYS[section])
 
-    def _refuse_unknown(self, node: Map, path: str, name: str, known: Mapping[str, object]) -> None:
-        near = did_you_mean(name, known)
+    def _refuse_unknown(self, node: Map, path: str, name: str, known: Collection[str]) -> None:
+        near = key_meant(name, path, known)
         self.problems.add(node.keys[name].where, join(path, name), "unknown key" + (f"; {near}" if near else ""))
 
     def _read(self, path: str, kind: Kind[Any], node: Node) -> Any:

@@ -5,14 +5,17 @@ YAML lacks; `key.sub=value` strings.
 """
 
 import codecs
+import contextlib
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
-from cometbatch.job.document import Origin, parse
+from cometbatch.errors import did_you_mean
+from cometbatch.job.document import Origin, parse, plain_text
 from cometbatch.job.secrets import join, printable, shown
 from cometbatch.job.tree import Bounds, BrokenError, List, Map, Node, Problems, Scalar, is_null
 
@@ -21,17 +24,29 @@ MAX_FILE_BYTES = 256 << 10
 MAX_INT_BITS = 1_000
 """Python refuses to print an integer of many thousand bits; no key takes one of a thousand."""
 
+STANDARD_INPUT = "-"
+"""The job file's name that stands for standard input."""
+_DESCRIPTORS = tuple(map(Path, ("/dev", "/dev/fd", "/proc/self/fd")))
+
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
-def read_tree(source: Path | Mapping[str, object], overrides: Sequence[str], problems: Problems) -> Map:
-    """The tree of a job. Problems are noted, and the parts that can't be read are left out."""
+def read_tree(
+    source: Path | Mapping[str, object],
+    overrides: Sequence[str],
+    problems: Problems,
+    takes_text: Callable[[str, str], bool],
+) -> Map:
+    """The tree of a job. Problems are noted, and the parts that can't be read are left out.
+
+    `takes_text`: whether a key, given as its path, is given this value as a text, and not as YAML.
+    """
     tree = Map("job")
     with problems.noted():
         tree = _from_mapping(source) if isinstance(source, Mapping) else _from_file(source, problems)
     for override in overrides:
         with problems.noted():
-            _set(tree, override, problems)
+            _set(tree, override, problems, takes_text)
     return tree
 
 
@@ -50,16 +65,36 @@ def _from_file(path: Path, problems: Problems) -> Map:
 
 def _read(path: Path, name: str) -> bytes:
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            raise BrokenError(name, "is a folder, not a file" if stat.S_ISDIR(mode) else "is not a plain file")
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        if name == STANDARD_INPUT:
+            data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        else:
+            mode = path.stat().st_mode
+            if not (
+                stat.S_ISREG(mode) or (stat.S_ISFIFO(mode) and is_piped(path))
+            ):  # another pipe may never be written
+                raise BrokenError(name, "is a folder, not a file" if stat.S_ISDIR(mode) else "is not a plain file")
+            with path.open("rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise BrokenError(name, f"can't be read: {error.strerror}{_names_near(path)}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise BrokenError(name, f"can't be read: {getattr(error, 'strerror', None) or 'not a file name'}") from None
     if len(data) > MAX_FILE_BYTES:
         raise BrokenError(name, f"more than {MAX_FILE_BYTES >> 10} KiB: this is hardly a job file")
     return data
+
+
+def is_piped(path: Path) -> bool:
+    """Whether a job comes from standard input or a pipe that is open already, and so from no folder."""
+    return str(path) == STANDARD_INPUT or path.parent in _DESCRIPTORS
+
+
+def _names_near(path: Path) -> str:
+    """A hint at a file of nearly this name."""
+    with contextlib.suppress(OSError):
+        near = did_you_mean(path.name, (each.name for each in path.parent.iterdir() if each.is_file()))
+        return f"; {near}" if near else ""
+    return ""
 
 
 def _decode(data: bytes, name: str) -> str:
@@ -122,15 +157,24 @@ def _tag_and_text(value: object) -> tuple[str, str]:
 # --- a --set ---
 
 
-def _set(tree: Map, override: str, problems: Problems) -> None:
-    """Put one `--set key.sub=value` into the tree."""
+def _set(tree: Map, override: str, problems: Problems, takes_text: Callable[[str, str], bool]) -> None:
+    """Put one `--set key.sub=value` into the tree.
+
+    Nothing and `null` leave the key out. A person types a text as it is: `#`, `: ` and `{{` mean nothing in it. Only a
+    text that is wholly in quotes is YAML.
+    """
     path, equals, text = override.partition("=")
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", path):
         raise BrokenError(f"--set {shown(path)}", "expected key.sub=value")
     *sections, key = path.split(".")
     safe_path = ".".join(join("", part) for part in (*sections, key))
     where = f"--set {safe_path}"
-    value = parse(text, Origin(where, has_lines=False), problems, safe_path) or Scalar(where, "null", "")
+    origin = Origin(where, has_lines=False)
+    value: Node | None = None
+    if text not in ("", "null"):
+        is_text = takes_text(path, text)
+        value = plain_text(text, origin) if is_text else parse(text, origin, problems, safe_path)
+    value = value or Scalar(where, "null", "")
     for section in sections:
         tree = _subsection(tree, section, where)
     tree.put(Scalar(where, "str", key), value)

@@ -291,10 +291,6 @@ def schema_of(columns: Sequence[Column] = COLUMNS) -> pa.Schema:
     return pa.schema([pa.field(column.name, column.type) for column in columns])
 
 
-OUTPUT_SCHEMA: Final = schema_of()
-"""What every part of a run that begins now has after its input columns, before any prefix."""
-
-
 def columns_of(names: Sequence[str]) -> tuple[Column, ...]:
     """The output columns of a run that has these: it keeps them, so that its parts fit. Raises `KeyError`."""
     return tuple(_BY_NAME[name] for name in names)
@@ -356,6 +352,15 @@ def clashes(input_columns: Iterable[str], prefix: str, columns: Sequence[Column]
     """The output columns that the input has already, under this prefix."""
     taken = set(input_columns)
     return [name for column in columns if (name := prefix + column.name) in taken]
+
+
+def case_clashes(
+    input_columns: Iterable[str], prefix: str, columns: Sequence[Column] = COLUMNS
+) -> list[tuple[str, str]]:
+    """Columns of the input, each with the output column from which it differs by case alone: (theirs, ours)."""
+    ours = {(prefix + column.name).casefold(): prefix + column.name for column in columns}
+    pairs = [(name, ours.get(name.casefold())) for name in input_columns]
+    return [(theirs, own) for theirs, own in pairs if own is not None and own != theirs]
 
 
 def joined_schema(

@@ -10,10 +10,10 @@ from typing import Any, Final, TypeAlias, get_args
 import pyarrow as pa
 
 from cometbatch.input.values import row_values
-from cometbatch.money import prices as pricing
 from cometbatch.money.exact import format_amount
+from cometbatch.money.prices import cost
 from cometbatch.records import CallRequest, Completion, Failed, FailureKind, FinishReason, Rates, Usage
-from cometbatch.results import columns as output
+from cometbatch.results import columns
 
 Cells: TypeAlias = Mapping[str, Any]
 """One row's output columns, by their names without prefix."""
@@ -36,7 +36,7 @@ _EMPTY: Final = {
         "cost_usd",
         "reported_cost_usd",
         *_COUNTS,
-        *(column.name for column in output.ASKED_COLUMNS),
+        *(column.name for column in columns.ASKED_COLUMNS),
     ),
 }
 _BITS: Final = {pa.float16(): pa.int16(), pa.float32(): pa.int32(), pa.float64(): pa.int64()}
@@ -55,7 +55,7 @@ def contradiction(cells: Cells) -> str | None:
     for name in _FILLED[status]:
         if cells[name] is None:
             return f"the row {status}, but {name} is empty"
-    if status == "succeeded" and cells["response"] is None and cells.get(output.TOOL_CALLS) is None:
+    if status == "succeeded" and cells["response"] is None and cells.get(columns.TOOL_CALLS) is None:
         return "the row succeeded, but response is empty"
     for name in _EMPTY[status]:
         if cells.get(name) is not None:  # an older run lacks newer columns
@@ -68,8 +68,8 @@ def _wrong_word(cells: Cells) -> str | None:
         return None if cells["error_kind"] in get_args(FailureKind) else f"error_kind is {cells['error_kind']!r:.80}"
     if cells["finish_reason"] not in get_args(FinishReason):
         return f"finish_reason is {cells['finish_reason']!r:.80}"
-    said = Completion(cells["response"] or "", cells["finish_reason"], detail=cells.get(output.TOOL_CALLS))
-    due = output.status_of(said, keeps_calls=output.TOOL_CALLS in cells)
+    said = Completion(cells["response"] or "", cells["finish_reason"], detail=cells.get(columns.TOOL_CALLS))
+    due = columns.status_of(said, keeps_calls=columns.TOOL_CALLS in cells)
     return None if due == cells["status"] else f"status is {cells['status']}, but such an answer is {due}"
 
 
@@ -94,7 +94,7 @@ def _wrong_counts(cells: Cells) -> str | None:
 def wrong_cost(cells: Cells, rates: Rates | None) -> str | None:
     """How a row's cost differs from its usage times these prices; `None` where it does not."""
     try:
-        due = None if cells["status"] == "failed" else pricing.cost(Usage(*(cells[name] for name in _COUNTS)), rates)
+        due = None if cells["status"] == "failed" else cost(Usage(*(cells[name] for name in _COUNTS)), rates)
     except DecimalException:
         return "the frozen prices have more decimals than a price can have"
     if cells["cost_usd"] == due:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -11,6 +11,15 @@ from msgspec import Struct
 from cometbatch.errors import CometbatchError
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.records import Fix, PoolStats, PriceBook, Tally, Usage
+
+_REASONS: Final = {
+    "stop": "empty",
+    "content_filter": "blocked by a content filter",
+    "refusal": "refused by the model",
+    "tool_calls": "with tool calls in place of an answer",
+    "other": "ended for a reason of the service's own",
+}
+"""Why an answer is incomplete, by its finish reason; where it was cut is said by `RunSummary`."""
 
 
 class RunSummary(Struct, frozen=True):
@@ -21,6 +30,8 @@ class RunSummary(Struct, frozen=True):
     asked to slow down) and `pool` are of this session alone; `pool` counts the request for prices, too, and is `None`
     where nothing was sent, or not over our connections. `replaced`: earlier outcomes of rows that `--retry` reset, over
     all sessions; they may have been billed. `reopened`: how many rows this session reset; `None` without `--retry`.
+    `max_output_tokens`: the cap on an answer that the job sets. `has_earlier_result`: not finished, and the result that
+    was published before a `--retry` still stands.
     """
 
     run_id: str
@@ -36,6 +47,8 @@ class RunSummary(Struct, frozen=True):
     replaced: Tally = Tally()
     reopened: int | None = None
     pool: PoolStats | None = None
+    max_output_tokens: int | None = None
+    has_earlier_result: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
@@ -100,6 +113,7 @@ class RunSummary(Struct, frozen=True):
             "failed": tally.failed,
             "remaining": self.rows - tally.calls,
             "failures": dict(sorted(tally.failures.items())),
+            "incompletes": dict(sorted(tally.incompletes.items())),
             "attempts": tally.attempts,
             "usage": {name: None if self.is_uncounted else getattr(tally, name) for name in Usage.__struct_fields__},
             "cost_usd": None if cost is None else format_amount(cost),
@@ -129,12 +143,20 @@ class RunSummary(Struct, frozen=True):
             "warnings": list(self.warnings),
         }
 
-    def describe(self) -> str:
-        """A few lines for a person. Amounts are rounded; `to_dict` has the exact ones."""
-        lines = [self._rows(), self._tokens(), self._bill(), *self._reported(), *self._charges(), *self._replaced()]
-        if session := "; ".join(self._session()):
+    def describe(self, *, verbose: bool = False) -> str:
+        """A few lines for a person. Amounts are rounded; `to_dict` has the exact ones. `verbose`: connections, too."""
+        lines = [
+            self._rows(),
+            *self._incomplete(),
+            self._tokens(),
+            self._bill(),
+            *self._reported(),
+            *self._charges(),
+            *self._replaced(),
+        ]
+        if session := "; ".join(self._session(verbose=verbose)):
             lines.append(f"this session: {session}")
-        lines.append(f"result: {self.output}" if self.finished else "no result yet: the run is not finished")
+        lines.append(self._result())
         if not self.had_work:
             lines.append("Already complete; nothing was sent.")
         return "\n".join(lines)
@@ -145,6 +167,27 @@ class RunSummary(Struct, frozen=True):
             f"{tally.calls:,} of {count(self.rows, 'row')}: {tally.succeeded:,} succeeded, "
             f"{tally.incomplete:,} incomplete, {tally.failed:,} failed{_kinds(tally.failures)}"
         )
+
+    def _incomplete(self) -> Iterator[str]:
+        """Why rows are incomplete, and what can be done about it."""
+        reasons = self.tally.incompletes
+        if not reasons:
+            return
+        cap = self.max_output_tokens
+        cut = "cut at the model's own token limit" if cap is None else f"cut at params.max_output_tokens={cap}"
+        words = {"length": cut, **_REASONS}
+        yield "incomplete: " + ", ".join(f"{rows:,} {words.get(reason, reason)}" for reason, rows in reasons.items())
+        if "length" in reasons and cap is not None:
+            yield "  to get whole answers, set params.max_output_tokens higher and give another output.path"
+        if again := sorted(set(reasons) - {"length"}):
+            yield f"  to ask these rows again, run with --retry {','.join(again)}"
+
+    def _result(self) -> str:
+        if self.finished:
+            return f"result: {self.output}"
+        if self.has_earlier_result:
+            return f"result: {self.output} (as it was before --retry: the run is not finished)"
+        return "no result yet: the run is not finished"
 
     def _tokens(self) -> str:
         tally = self.tally
@@ -197,12 +240,12 @@ class RunSummary(Struct, frozen=True):
             were = "row was" if replaced.calls == 1 else "rows were"
             yield f"{replaced.calls:,} {were} {again}; their earlier answers cost {spent}"
 
-    def _session(self) -> Iterator[str]:
+    def _session(self, *, verbose: bool) -> Iterator[str]:
         if self.retries:
             yield f"{self.retries:,} {'retry' if self.retries == 1 else 'retries'}"
         if self.pushbacks:
             yield f"the service asked to slow down {count(self.pushbacks, 'time')}"
-        if (pool := self.pool) is not None:
+        if verbose and (pool := self.pool) is not None:
             used = f"{count(pool.requests, 'request')} over {count(pool.opened, 'connection')}"
             yield f"{used}, at most {pool.most_open:,} open at once"
 
@@ -237,13 +280,17 @@ def late_warnings(tally: Tally, prices: PriceBook) -> Iterator[str]:
 class RunStoppedError(CometbatchError):
     """The run ended before its last row and can be resumed; `summary` holds what it came to so far.
 
-    `fix`: what has to be mended before (`records.Fix`).
+    `fix`: what has to be mended before (`records.Fix`). `budget_to_finish`: where that is the budget, about the one in
+    US dollars with which the run gets to its last row; None where nobody can tell.
     """
 
-    def __init__(self, message: str, summary: RunSummary, fix: Fix = "nothing") -> None:
+    def __init__(
+        self, message: str, summary: RunSummary, fix: Fix = "nothing", budget_to_finish: Decimal | None = None
+    ) -> None:
         super().__init__(message)
         self.summary = summary
         self.fix = fix
+        self.budget_to_finish = budget_to_finish
 
 
 class ServiceRefusedError(RunStoppedError):

@@ -7,7 +7,7 @@ charges of all marks that no record settles; then marks that it has counted go.
 import msgspec
 
 from cometbatch.records import Tally
-from cometbatch.results import tally as tallies
+from cometbatch.results import tallies
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.progress import Progress

@@ -15,19 +15,18 @@ A data set keeps its parts as the result, named <partition>.parquet in every rou
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
 import msgspec
 from msgspec import Struct
 
-from cometbatch.errors import START_OVER, CheckpointError
 from cometbatch.records import Tally
-from cometbatch.run_state import sessions
+from cometbatch.run_state import json_files, sessions
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.journal_files import JournalFiles
-from cometbatch.run_state.names import JOURNAL, KEPT, MARKS, SESSION, STAGED, index_in
+from cometbatch.run_state.names import JOURNAL, KEPT, MARKS, SESSION, STAGED, LostFileError, index_in
 from cometbatch.run_state.part_files import PartFiles
 from cometbatch.run_state.sessions import Session
 from cometbatch.store import local
@@ -136,14 +135,27 @@ class RunDirectory:
         """Write the manifest whole; from then on the run exists."""
         local.write_bytes(self.path / MANIFEST, content)
 
-    def last_session(self) -> Session | None:
-        """The newest session's file. Raises `CheckpointError` where it is damaged or can't be read."""
-        found = (SESSION.fullmatch(name) for name in local.entries(self._sessions))
-        numbers = [int(match[1]) for match in found if match]
-        if not numbers:
-            return None
-        path = self._sessions / f"{max(numbers)}.json"
-        return sessions.decode(local.content(path, b""), str(path))
+    def last_session(self, accept: Collection[str] = ()) -> Session | None:
+        """The newest session, but for those whose file is lost, which a person accepts by name.
+
+        Raises `LostFileError` where another one is lost: also one that has no file, where a journal or marks tell of
+        it, since its file was synced before these were made.
+        """
+        for number in range(self.newest_number(), 0, -1):
+            path = self._sessions / f"{number}.json"
+            try:
+                return sessions.decode(local.content(path, None), path)
+            except LostFileError:
+                if path.name not in accept:
+                    raise
+        return None
+
+    def newest_number(self) -> int:
+        """The highest number of a session in any file's name; 0 before the first."""
+        names = [*local.entries(self.path), *local.entries(self._sessions)]
+        found = [MARKS.fullmatch(name) or SESSION.fullmatch(name) for name in names]
+        numbers = [int(match[1]) for match in found if match] + [file.session for file in self.journals.all()]
+        return max(numbers, default=0)
 
     def write_session(self, session: Session) -> None:
         """Write a session's file. Raises `CheckpointError` when the disk won't take it."""
@@ -151,10 +163,7 @@ class RunDirectory:
 
     def next_session(self) -> int:
         """One more than the number in any file's name, so that no session ever writes into another's file."""
-        last = self.last_session()
-        of_marks = (MARKS.fullmatch(name) for name in local.entries(self.path))
-        numbers = [file.session for file in self.journals.all()] + [int(match[1]) for match in of_marks if match]
-        return 1 + max([0 if last is None else last.number, *numbers])
+        return 1 + self.newest_number()
 
     def new_marks(self, run_id: str, session: int, cells: int) -> InFlightMarks:
         """The marks of a session that begins."""
@@ -165,10 +174,16 @@ class RunDirectory:
         found = ((name, MARKS.fullmatch(name)) for name in local.entries(self.path))
         return [self.path / name for name, match in found if match and int(match[1]) < session]
 
-    def marks_since(self, session: int) -> list[Path]:
-        """The files of marks of this session and of later ones, their workers' included."""
-        found = ((name, MARKS.fullmatch(name)) for name in local.entries(self.path))
-        return [self.path / name for name, match in found if match and int(match[1]) >= session]
+    def marks_since(self, session: int) -> dict[Path, int]:
+        """The files of marks of this session and of later ones, their workers' included, each with its session.
+
+        Those of the newest session are named, too, where they are gone and its journals tell that they were there.
+        """
+        newest = self.newest_number()
+        found = [name for name in local.entries(self.path) if MARKS.fullmatch(name)]
+        found += [file.marks for file in self.journals.all() if file.session == newest]
+        numbers = {self.path / name: int(match[1]) for name in found if (match := MARKS.fullmatch(name))}
+        return {path: number for path, number in numbers.items() if number >= session}
 
     def reopened(self) -> Reopened:
         """What was opened again. Raises `CheckpointError` where the note of it is damaged.
@@ -181,7 +196,8 @@ class RunDirectory:
                 file = path.stat()
                 stamp = (file.st_ino, file.st_mtime_ns, file.st_size)
                 if stamp != self._reopened_stamp:
-                    self._reopened, self._reopened_stamp = _read_reopened(path), stamp
+                    self._reopened = json_files.decode(path.read_bytes(), Reopened, str(path))
+                    self._reopened_stamp = stamp
             except (FileNotFoundError, NotADirectoryError):
                 return Reopened()
         return self._reopened
@@ -227,12 +243,3 @@ def _counts(name: str, round_: Round, last: Session | None) -> bool:
     session = int(found[2]) if found else 0
     is_counted = last is None or session >= last.number or last.counted.get(name, 0) > 0
     return session >= round_.since and is_counted
-
-
-def _read_reopened(path: Path) -> Reopened:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Reopened)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # the last two are msgspec's too
-        raise CheckpointError(
-            f"{path}: this file is damaged ({error}). Restore it from a copy, or {START_OVER}"
-        ) from error

@@ -3,7 +3,8 @@
 A mark says which attempt is on its way and what it can cost at most. It costs a memory write, not a system call. A
 mark that a dead session left, and that no record settles, is a possible charge.
 
-Guards: a mark is there before its request leaves, and until a sync has covered the record of what came of it.
+Guards: a mark is there before its request leaves, and until a sync has covered the record of what came of it. The
+first cell says of how many cells the file is sure, so that one that was cut is no file without marks.
 """
 
 import errno
@@ -22,6 +23,7 @@ from msgspec import Struct
 
 from cometbatch.errors import CheckpointError
 from cometbatch.money.exact import ROUNDING
+from cometbatch.run_state.names import LostFileError
 from cometbatch.store import local
 
 CELL_BYTES: Final = 64  # of a mark: ordinal, ask, attempt, amount, checksum, line break
@@ -33,7 +35,8 @@ MAX_ASK: Final = 9_999  # of a mark, which has four digits for it
 MAX_ATTEMPT: Final = 999_999  # of a mark, which has six digits for it
 CHECKSUM_AND_END: Final = 9  # bytes: a CRC-32 in hexadecimal, and the line break
 _FIELDS: Final = b"%20d %4d %6d %21b "  # 55 bytes, then a checksum of 8 digits and a line break
-_HEADER: Final = b"run %-59b\n"
+_HEADER: Final = b"run %-32b %10d cells "  # 54 bytes, then a checksum of 8 digits, a blank and a line break
+_HEADER_READ: Final = re.compile(rb"run ([0-9a-f]+) +(\d+) cells ([0-9a-f]{8}) \n")
 _MARK: Final = re.compile(rb" *(\d{1,20}) +(\d{1,4}) +(\d{1,6}) +(unknown|\d{1,11}\.\d{9}) ([0-9a-f]{8})\n")
 
 
@@ -53,7 +56,8 @@ class InFlightMarks:
     def __init__(self, path: Path, run_id: str, cells: int) -> None:
         """Make the file with room for `cells` marks; it grows. Raises `CheckpointError` where the disk refuses."""
         self._path = path
-        local.write_bytes(path, _HEADER % run_id.encode() + EMPTY * cells)
+        self._run_id = run_id
+        local.write_bytes(path, header_bytes(run_id, cells) + EMPTY * cells)
         with local.naming(path, "can't be opened"):
             self._file: IO[bytes] = path.open("r+b", buffering=0)
         self._cells = cells
@@ -104,16 +108,19 @@ class InFlightMarks:
     def _grow(self) -> None:
         """Twice as many cells, where records wait for a sync longer than usual.
 
-        Where the disk refuses, the marks stay as they are: those of requests in flight are ended later.
+        Where the disk refuses, the marks stay as they are: those of requests in flight are ended later. The file is
+        sure of the new cells only once they are synced.
         """
         before, added = self._cells, max(1, self._cells)
         empty = EMPTY * added
         with local.naming(self._path, "can't be written"):
             if os.pwrite(self._file.fileno(), empty, (before + 1) * CELL_BYTES) < len(empty):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._sync()
         larger = self._mapped(before + added)
         self._map.close()
         self._map, self._cells = larger, before + added
+        self._map[0:CELL_BYTES] = header_bytes(self._run_id, self._cells)
         self._free += range(self._cells, before, -1)
 
     def syncs(self) -> list[Callable[[], None]]:
@@ -133,6 +140,12 @@ class InFlightMarks:
         self._file.close()
 
 
+def header_bytes(run_id: str, cells: int) -> bytes:
+    """The first cell: the run's id, and how many cells follow at least."""
+    fields = _HEADER % (run_id.encode(), cells)
+    return b"%b%08x \n" % (fields, zlib.crc32(fields))
+
+
 def mark_bytes(ordinal: int, ask: int, attempt: int, amount: Decimal | None) -> bytes:
     """A mark as it stands in its cell. Asks and attempts beyond the room for them stay at the most that it holds."""
     told = UNKNOWN.encode() if amount is None else _amount(amount)
@@ -147,17 +160,29 @@ def _amount(amount: Decimal) -> bytes:
     return (text if len(text) <= AMOUNT_CHARACTERS else UNKNOWN).encode()
 
 
-def read_marks(path: Path, run_id: str) -> list[Mark]:
-    """The marks in a file; none where there is no file.
+def read_marks(path: Path, run_id: str, *, is_loss_accepted: bool = False) -> list[Mark]:
+    """The marks in a file.
 
     A cell that is neither empty nor whole is a mark of an unknown call. It counts at the largest amount in the file.
-    Raises `CheckpointError` where the file is another run's, or can't be read.
+    Raises `CheckpointError` where the file is another run's, or can't be read. Unless `is_loss_accepted`, raises
+    `LostFileError` where it is gone, was cut, or does not say how many cells it has: no power cut explains that.
     """
-    data = local.content(path, b"")
-    header = data[:CELL_BYTES]
-    if header and header != _HEADER % run_id.encode() and re.fullmatch(rb"run [0-9a-f]+ *\n", header):
+    data = local.content(path, None)
+    header = None if data is None else _header(data[:CELL_BYTES])
+    if header is not None and header[0] != run_id.encode():
         raise CheckpointError(f"{path}: these marks belong to another run. Move the file away and run again.")
-    return list(_marks(data[CELL_BYTES:]))
+    if not is_loss_accepted and (data is None or header is None or len(data) < (header[1] + 1) * CELL_BYTES):
+        what = "is gone" if data is None else "was cut, or is damaged"
+        raise LostFileError(path, f"this file {what}; it told which requests were on their way")
+    return list(_marks((data or b"")[CELL_BYTES:]))
+
+
+def _header(cell: bytes) -> tuple[bytes, int] | None:
+    """The run's id and the number of cells; None where the cell is damaged."""
+    found = _HEADER_READ.fullmatch(cell)
+    if found is None or int(found[3], 16) != zlib.crc32(cell[: found.start(3)]):
+        return None
+    return found[1], int(found[2])
 
 
 def _marks(cells: bytes) -> Iterator[Mark]:

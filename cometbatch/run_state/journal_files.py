@@ -21,6 +21,11 @@ class JournalFile(Struct, frozen=True, order=True):
     worker: int
     name: str
 
+    @property
+    def marks(self) -> str:
+        """The name of the file of marks that was there before this journal was."""
+        return f"in_flight.{self.session}-{self.worker}" if self.worker else f"in_flight.{self.session}"
+
 
 class JournalFiles:
     """Journals of all sessions, and the files of outcomes that rounds of `--retry` keep.
@@ -64,8 +69,8 @@ class JournalFiles:
         index = index_in(match)
         if match is None or index is None or name not in local.entries(self.folder):
             raise UsageError(
-                f"--set-aside: {self.folder} has no journal named {name!r}. Where it was set aside already, run the "
-                "same command without --set-aside."
+                f"--set-aside: {name!r} is no journal in {self.folder}, and no file that this run has lost. Where it "
+                "was set aside already, run the same command without --set-aside."
             )
         is_kept = match.re is KEPT
         limit, aside = None if is_kept else _limit(name, int(match[2]), last), _set_aside(name, last)

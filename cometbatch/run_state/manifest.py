@@ -7,18 +7,21 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import START_OVER, CheckpointError, DriftError
-from cometbatch.input import table as source
 from cometbatch.input.files import Identity
+from cometbatch.input.table import partitions
 from cometbatch.job import Target
 from cometbatch.records import Partition, PriceBook
+from cometbatch.run_state import json_files
 
 MANIFEST_VERSION: Final = 3
 KNOWN_NEEDS: Final = frozenset[str]()
 """Words for what a program must know to go on with a run. A manifest that has others is refused by name."""
 PRICES_KEY: Final = "cometbatch.prices"
 SHOWN_CHARACTERS: Final = 60  # of a changed value, in the message
-_SPOKEN: Final = {"prompt.rendering": "how prompts are rendered"}
+_SPOKEN: Final = {"prompt.rendering": "how prompts are rendered", "target.service": "target.base_url"}
 """Fields of a fingerprint that are no key of a job, in words."""
+_THIS_MACHINE: Final = "a server on this machine"
+"""What a fingerprint calls "loopback", whatever the port."""
 
 
 class PricedTarget(Struct, frozen=True):
@@ -83,7 +86,7 @@ class Manifest(Struct, frozen=True):
 
     def partitions(self) -> list[Partition]:
         """Every partition of the run, ascending: those of the first slice, then those of the next."""
-        of_rows = source.partitions(self.input.rows, self.partition_rows)
+        of_rows = partitions(self.input.rows, self.partition_rows)
         return [
             Partition(number * len(of_rows) + each.index, each.first_row, each.row_count, number)
             for number in range(len(self.slices))
@@ -114,23 +117,18 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def decode_manifest(content: bytes, where: str) -> Manifest:
     """Raises `CheckpointError` where the manifest is damaged, or the run is one that this program does not know."""
-    try:
-        found = msgspec.json.decode(content, type=_Version)
-        if found.version != MANIFEST_VERSION:
-            raise CheckpointError(
-                f"{where}: another version of cometbatch began this run (manifest version {found.version}, this one "
-                f"knows {MANIFEST_VERSION}). Finish it with that version, or {START_OVER}"
-            )
-        if unknown := sorted(set(found.needs) - KNOWN_NEEDS):
-            raise CheckpointError(
-                f"{where}: this run needs what this version of cometbatch does not know: {', '.join(unknown)}. "
-                f"Continue with a newer version, or {START_OVER}"
-            )
-        return msgspec.json.decode(content, type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # the last two are msgspec's too
+    found = json_files.decode(content, _Version, where)
+    if found.version != MANIFEST_VERSION:
         raise CheckpointError(
-            f"{where}: the manifest is damaged ({error}). Restore it from a copy, or {START_OVER}"
-        ) from error
+            f"{where}: another version of cometbatch began this run (manifest version {found.version}, this one "
+            f"knows {MANIFEST_VERSION}). Finish it with that version, or {START_OVER}"
+        )
+    if unknown := sorted(set(found.needs) - KNOWN_NEEDS):
+        raise CheckpointError(
+            f"{where}: this run needs what this version of cometbatch does not know: {', '.join(unknown)}. "
+            f"Continue with a newer version, or {START_OVER}"
+        )
+    return json_files.decode(content, Manifest, where)
 
 
 def metadata_of(manifest: Manifest) -> dict[str, str]:
@@ -152,12 +150,17 @@ def drift(manifest: Manifest, fingerprint: Mapping[str, Any]) -> list[tuple[str,
     return [(key, was, now) for key, was, now in pairs if was != now]
 
 
-def refuse_drift(manifest: Manifest, fingerprint: Mapping[str, Any], size: int, sha256: str) -> None:
-    """Raises `DriftError` naming every field whose change would mix answers that don't fit together."""
-    changes = [
-        f"  {_SPOKEN.get(key, key)}: was {_shown(was, now)}, is {_shown(now, was)}"
-        for key, was, now in drift(manifest, fingerprint)
-    ]
+def refuse_drift(
+    manifest: Manifest, fingerprint: Mapping[str, Any], size: int, sha256: str, *, input_advice: str = ""
+) -> None:
+    """Raises `DriftError` naming every field whose change would mix answers that don't fit together.
+
+    `input_advice`: what to do about an input that changed, in sentences.
+    """
+    changes = []
+    for key, *values in drift(manifest, fingerprint):
+        was, now = (_THIS_MACHINE if key == "target.service" and value == "loopback" else value for value in values)
+        changes.append(f"  {_SPOKEN.get(key, key)}: was {_shown(was, now)}, is {_shown(now, was)}")
     if (size, sha256) != (manifest.input.size, manifest.input.sha256):
         changes.append(
             f"  input: was {manifest.input.size:,} bytes, sha256 {manifest.input.sha256[:12]}, "
@@ -167,6 +170,7 @@ def refuse_drift(manifest: Manifest, fingerprint: Mapping[str, Any], size: int, 
         raise DriftError(
             f"The job or its input changed since this run began ({manifest.created_at}):\n"
             + "\n".join(changes)
+            + (f"\n{input_advice}" if input_advice else "")
             + "\nUndo the change to continue; or give output.path another name to keep both runs; or "
             f"{START_OVER}"
         )

@@ -1,8 +1,10 @@
-"""How the files of a run are named, and the numbers in their names."""
+"""How the files of a run are named, the numbers in their names, and the error for one that is lost."""
 
 import re
+from pathlib import Path
 from typing import Final
 
+from cometbatch.errors import CheckpointError
 from cometbatch.store import local
 
 INDEX_DIGITS: Final = 5  # of a partition or range in a file's name, at least
@@ -14,6 +16,17 @@ DATASET_PART: Final = re.compile(r"([0-9]{5,18})\.parquet")
 SESSION: Final = re.compile(r"([0-9]{1,9})\.json")
 MARKS: Final = re.compile(r"in_flight\.([0-9]{1,9})(?:-([0-9]{1,9}))?")
 STAGED: Final = re.compile(r"\.(.+)" + re.escape(local.STAGED))
+
+
+class LostFileError(CheckpointError):
+    """A file that knows of money is gone or damaged, and nothing else tells what it knew."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        """Name the file, and the ways on."""
+        super().__init__(
+            f"{path}: {what}. Restore it from a copy; or count what it knew as a possible charge of unknown amount: "
+            f"run the job with --set-aside {path.name}"
+        )
 
 
 def name_of(index: int) -> str:

@@ -15,9 +15,7 @@ import pyarrow as pa
 
 from cometbatch.input.values import row_values
 from cometbatch.records import CallRequest, Failed, Partition, Record, Tally
-from cometbatch.results import columns as output
-from cometbatch.results import parts
-from cometbatch.results import tally as tallies
+from cometbatch.results import columns, parts, tallies
 from cometbatch.results.columns import outcomes_in
 from cometbatch.run_state import open_partition, recorded
 from cometbatch.run_state.in_flight import InFlightMarks
@@ -250,7 +248,7 @@ class PartWriter:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._columns = output.columns_of(run.manifest.columns)
+        self._columns = columns.columns_of(run.manifest.columns)
         self._metadata = metadata_of(run.manifest)
         self._written = 0
 
@@ -260,7 +258,7 @@ class PartWriter:
         if self._written % RELEASE_EVERY == 0:
             parts.release_memory()  # what the parts before this one have taken
         run, index = self._run, opened.partition.index
-        schema = output.joined_schema(opened.table.schema, run.prefix, self._metadata, self._columns)
+        schema = columns.joined_schema(opened.table.schema, run.prefix, self._metadata, self._columns)
         round_, tally = run.directory.reopened().round_of(index).round, Tally()
         first = run.manifest.first_ordinal(opened.partition)
 
@@ -273,7 +271,7 @@ class PartWriter:
                     rows = opened.table.slice(tally.calls, len(outcomes))
                     if outcomes[0].ordinal != first + tally.calls:
                         raise ValueError(f"an outcome of row {outcomes[0].ordinal} where another row's belongs")
-                    yield output.join(rows, outcomes, run.prefix, self._metadata, self._columns)
+                    yield columns.join(rows, outcomes, run.prefix, self._metadata, self._columns)
                 tally = tallies.add(tally, tallies.tally(records))
 
         def write(file: IO[bytes]) -> None:
@@ -295,7 +293,7 @@ class PartWriter:
 
         All of them where some are dictionaries already: these are small in memory, and would be immense without.
         """
-        repeated = output.repeated(schema, self._run.prefix)
+        repeated = columns.repeated(schema, self._run.prefix)
         if self._run.directory.parts.is_dataset or isinstance(repeated, bool) or _has_dictionary(table):
             return repeated
         return [name for name in table.column_names if table[name].nbytes > LONG_BYTES * table.num_rows]

@@ -3,21 +3,22 @@
 import itertools
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import START_OVER, CheckpointError
 from cometbatch.records import PossibleCharge, Record, RejectedAsk, Tally
-from cometbatch.results import parts
-from cometbatch.results import tally as tallies
+from cometbatch.results import parts, tallies
 from cometbatch.results.columns import outcomes_in
 from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.in_flight import Mark, read_marks
 from cometbatch.run_state.journal_files import JournalFile
 from cometbatch.run_state.manifest import Manifest
-from cometbatch.run_state.sessions import Session
+from cometbatch.run_state.names import LostFileError
+from cometbatch.run_state.sessions import Session, Who
 
 RECORDS_AT_ONCE = 64  # of a journal, in memory: answers can be long
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,7 +31,7 @@ class Progress(Struct, frozen=True):
     partitions that have an outcome. `unsettled`: the newest session's marks that no record settles: requests in flight
     while it lives, possible charges once it is dead. `last`: the newest session. `whole`: for each journal that was
     read, how many of its bytes are whole lines, and `torn`: where damaged lines begin among them that a power cut left.
-    `accepted`: damaged lines that a person accepts now, as charges. `asks`: of calls that have no outcome.
+    `accepted`: damaged lines and lost files that a person accepts now, as charges. `asks`: of calls without an outcome.
     """
 
     committed: tuple[int, ...] = ()
@@ -55,7 +56,7 @@ class Progress(Struct, frozen=True):
 
     @property
     def charges(self) -> Tally:
-        """What no session's file has yet: marks that a dead session left, and damaged lines that a person accepts."""
+        """What no session's file has yet: marks that a dead session left, and losses that a person accepts."""
         return tallies.add(charged(self.unsettled), self.accepted)
 
     @property
@@ -75,31 +76,49 @@ def charged(marks: Iterable[Mark]) -> Tally:
 def look(directory: RunDirectory, manifest: Manifest, accept: Collection[str] = ()) -> Progress:
     """Read journals, marks and the parts' footers; changes nothing, so that it may look at a run that goes on.
 
-    `accept`: names of damaged journals whose lost lines a person accepts. Raises `CheckpointError` where a file is
-    damaged, or another run's.
+    `accept`: names of damaged files whose losses a person accepts. Raises `CheckpointError` where a file is damaged, or
+    another run's, and `UsageError` where a file that is accepted is not lost.
     """
+    while True:
+        newest = directory.newest_number()
+        try:
+            return _look(directory, manifest, accept)
+        except LostFileError:
+            if directory.newest_number() == newest:  # else a session began meanwhile, and removed what it has counted
+                raise
+
+
+def _look(directory: RunDirectory, manifest: Manifest, accept: Collection[str]) -> Progress:
     # In this order: a call that is recorded, or a partition that is committed meanwhile, is found in a later place.
-    last, accepted = _accepting(directory, manifest, directory.last_session(), accept)
-    marks = _marks(directory, manifest, last)
+    last, lost = _last_session(directory, manifest.run_id, accept)
+    marks, lost_marks = _marks(directory, manifest.run_id, last, accept)
+    lost += lost_marks
+    last, accepted = _set_aside(directory, manifest.run_id, last, set(accept).difference(lost))
+    unknown = tallies.tally(PossibleCharge(-1, _EPOCH, "damaged", None) for _ in lost)
     committed: set[int] = set()
     tally = _see_parts(directory, manifest, committed)  # whose journals, if any are left, are not read at all
-    journals = _OpenPartitions(directory, manifest, last, committed)
+    wanted = {_attempt(session, mark) for session, mark in marks}
+    journals = _OpenPartitions(directory, manifest, last, committed, wanted)
     tally = tallies.add(tally, _see_parts(directory, manifest, committed))
     done = frozenset(committed)
     for index, opened in journals.found.items():
         if index not in done:
             tally = tallies.add(tally, opened.tally)
     open_ones = {index: opened for index, opened in journals.found.items() if index not in done}
-    settled = {ordinal: at for opened in open_ones.values() for ordinal, at in opened.settled.items()}
     return Progress(
         committed=tuple(sorted(committed)),
         records=tally,
         recorded=frozenset(itertools.chain.from_iterable(opened.outcomes for opened in open_ones.values())),
-        unsettled=tuple(mark for mark in marks if not _is_settled(mark, manifest, done, settled)),
+        unsettled=tuple(
+            mark
+            for (session, mark) in marks
+            if not mark.is_whole
+            or (manifest.partition_of(mark.ordinal) not in done and _attempt(session, mark) not in journals.settled)
+        ),
         last=last,
         whole=journals.whole,
         torn=journals.torn,
-        accepted=accepted,
+        accepted=tallies.add(accepted, unknown),
         asks={ordinal: asks for opened in open_ones.values() for ordinal, asks in opened.asks.items()},
     )
 
@@ -116,96 +135,116 @@ def _see_parts(directory: RunDirectory, manifest: Manifest, committed: set[int])
     return tally
 
 
-def _accepting(
-    directory: RunDirectory, manifest: Manifest, last: Session | None, names: Collection[str]
+def _last_session(directory: RunDirectory, run_id: str, accept: Collection[str]) -> tuple[Session | None, list[str]]:
+    """The newest session that has a file, and the names of the files of later ones, whose loss is accepted."""
+    last = directory.last_session(accept)
+    if last is not None and last.run_id != run_id:
+        raise CheckpointError(
+            f"{directory.path}: session {last.number} belongs to run {last.run_id}, not to run {run_id}. "
+            f"Restore its file from a copy, or {START_OVER}"
+        )
+    number = 0 if last is None else last.number
+    lost = [f"{later}.json" for later in range(number + 1, directory.newest_number() + 1)]
+    return Session(0, run_id, Who("", 0, "", "")) if last is None and lost else last, lost
+
+
+def _marks(
+    directory: RunDirectory, run_id: str, last: Session | None, accept: Collection[str]
+) -> tuple[list[tuple[int, Mark]], list[str]]:
+    """The marks that no later session has counted, each with its session, and the files whose loss is accepted."""
+    marks, lost = list[tuple[int, Mark]](), list[str]()
+    for path, session in ({} if last is None else directory.marks_since(last.number)).items():
+        try:
+            found = read_marks(path, run_id)
+        except LostFileError:
+            if path.name not in accept:
+                raise
+            lost.append(path.name)
+            found = read_marks(path, run_id, is_loss_accepted=True)
+        marks += [(session, mark) for mark in found]
+    return marks, lost
+
+
+def _set_aside(
+    directory: RunDirectory, run_id: str, last: Session | None, names: Collection[str]
 ) -> tuple[Session | None, Tally]:
     """The newest session as it would be with these journals' damage set aside, and what the lost lines come to.
 
     Each is a charge at the largest amount that a line of its file names; the file does not tell more.
     """
     accepted = Tally()
-    if last is None:
-        return last, accepted
-    if last.run_id != manifest.run_id:
-        raise CheckpointError(
-            f"{directory.path}: session {last.number} belongs to run {last.run_id}, not to run {manifest.run_id}. "
-            f"Restore its file from a copy, or {START_OVER}"
-        )
     for name in names:
-        offsets = tuple(each.offset for each in directory.journals.reader_of(name, manifest.run_id, last).damage())
+        offsets = tuple(each.offset for each in directory.journals.reader_of(name, run_id, last).damage())
+        if last is None:
+            continue
         together = (*last.set_aside.get(name, ()), *offsets)  # those before were charged when they were accepted
         last = msgspec.structs.replace(last, set_aside=last.set_aside | {name: together})
-        most = recorded.largest_amount(directory.journals.reader_of(name, manifest.run_id, last))
+        most = recorded.largest_amount(directory.journals.reader_of(name, run_id, last))
         lost = (PossibleCharge(-1, _EPOCH, "damaged", most) for _ in offsets)
         accepted = tallies.add(accepted, tallies.tally(lost))
     return last, accepted
 
 
-def _marks(directory: RunDirectory, manifest: Manifest, last: Session | None) -> list[Mark]:
-    """The marks that no later session has counted: those of the newest session and its workers."""
-    paths = [] if last is None else directory.marks_since(last.number)
-    return [mark for path in paths for mark in read_marks(path, manifest.run_id)]
+_Attempt: TypeAlias = tuple[int, int, int, int]
+"""Session, ordinal, ask, attempt."""
 
 
-_ANY_ATTEMPT = (2**63, 2**63)  # later than each ask and attempt
-
-
-def _is_settled(mark: Mark, manifest: Manifest, done: frozenset[int], settled: dict[int, tuple[int, int]]) -> bool:
-    """Whether a record tells what came of an attempt: of this one or a later one, in its own session's journals."""
-    if not mark.is_whole:
-        return False
-    is_committed = manifest.partition_of(mark.ordinal) in done
-    return is_committed or settled.get(mark.ordinal, (0, 0)) >= (mark.ask, mark.attempt)
+def _attempt(session: int, mark: Mark) -> _Attempt:
+    return (session, mark.ordinal, mark.ask, mark.attempt)
 
 
 class _Opened(Struct):
-    """What is recorded of one partition. `settled`: the newest session's last ask and attempt with a record."""
+    """What is recorded of one partition."""
 
     tally: Tally
     outcomes: set[int]
-    settled: dict[int, tuple[int, int]]
     asks: dict[int, list[RejectedAsk]]
 
 
 class _OpenPartitions:
-    """What journals and kept outcomes hold, partition by partition, but for those that are committed."""
+    """What journals and kept outcomes hold, partition by partition, but for those that are committed.
 
-    def __init__(self, directory: RunDirectory, manifest: Manifest, last: Session | None, committed: set[int]) -> None:
+    `settled`: of the attempts that are `wanted`, those of which a journal of their own session tells what came of them.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        manifest: Manifest,
+        last: Session | None,
+        committed: set[int],
+        wanted: set[_Attempt],
+    ) -> None:
         self.whole: dict[str, int] = {}
         self.torn: dict[str, tuple[int, ...]] = {}
         self.found: dict[int, _Opened] = {}
-        newest = None if last is None else last.number
+        self.settled: set[_Attempt] = set()
+        self._wanted = wanted
         by_range: dict[int, list[JournalFile]] = {index: [] for index in directory.reopened().partitions}
         for file in directory.journals.all():
             by_range.setdefault(file.range, []).append(file)
         for index in sorted(by_range.keys() - committed):
             files = recorded.sources(directory, manifest.run_id, index, last, by_range[index])
             if files:
-                self.found[index] = _opened(files, newest)
+                self.found[index] = self._opened(files)
             self.whole |= {file.path.name: file.reader.whole_bytes for file in files}
             self.torn |= {file.path.name: file.reader.torn for file in files if file.reader.torn}
 
-
-def _opened(files: list[recorded.Source], newest: int | None) -> _Opened:
-    opened = _Opened(Tally(), set(), {}, {})
-    found = recorded.entries(files)
-    while some := list(itertools.islice(found, RECORDS_AT_ONCE)):
-        records = [entry.record for entry in some]
-        opened.tally = tallies.add(opened.tally, tallies.tally(records))
-        opened.outcomes.update(outcome.ordinal for outcome in outcomes_in(records))
-        of_newest = [entry.record for entry in some if files[entry.source].session == newest]
-        _settle(opened.settled, of_newest)
-        for record in records:
-            if isinstance(record, RejectedAsk):
-                opened.asks.setdefault(record.ordinal, []).append(record)
-    return opened
-
-
-def _settle(settled: dict[int, tuple[int, int]], records: list[Record]) -> None:
-    for record in records:
-        is_partial = isinstance(record, RejectedAsk | PossibleCharge) and getattr(record, "reason", "") != "duplicate"
-        at = (record.ask, record.attempt) if isinstance(record, RejectedAsk | PossibleCharge) else _ANY_ATTEMPT
-        settled[record.ordinal] = max(settled.get(record.ordinal, (0, 0)), at if is_partial else _ANY_ATTEMPT)
+    def _opened(self, files: list[recorded.Source]) -> _Opened:
+        opened = _Opened(Tally(), set(), {})
+        found = recorded.entries(files)
+        while some := list(itertools.islice(found, RECORDS_AT_ONCE)):
+            records = [entry.record for entry in some]
+            opened.tally = tallies.add(opened.tally, tallies.tally(records))
+            opened.outcomes.update(outcome.ordinal for outcome in outcomes_in(records))
+            for entry in some:
+                session, ordinal = files[entry.source].session, entry.record.ordinal
+                told = {(session, ordinal, ask, attempt) for ask, attempt in entry.settled}
+                self.settled |= told & self._wanted
+            for record in records:
+                if isinstance(record, RejectedAsk):
+                    opened.asks.setdefault(record.ordinal, []).append(record)
+        return opened
 
 
 def journaled(directory: RunDirectory, manifest: Manifest, index: int, last: Session | None) -> Iterator[list[Record]]:

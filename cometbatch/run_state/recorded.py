@@ -44,12 +44,16 @@ class Source(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True, gc=False):
-    """A record as it counts, and where it stands. `is_duplicate`: the line is an outcome that came too late."""
+    """A record as it counts, and where it stands. `is_duplicate`: the line is an outcome that came too late.
+
+    `settled`: the asks, and of each the attempt, of which the line tells what came of them.
+    """
 
     record: Record
     source: int
     offset: int
     size: int
+    settled: tuple[tuple[int, int], ...]
     is_duplicate: bool = False
 
 
@@ -83,7 +87,7 @@ def entries(files: Iterable[Source]) -> Iterator[Entry]:
             record = _decode(line, file.path, offset)
             if isinstance(record, OpenCall):
                 continue
-            entry = Entry(record, number, offset, len(line))
+            entry = Entry(record, number, offset, len(line), _settled(record))
             if isinstance(record, RejectedAsk):
                 asks.setdefault(record.ordinal, []).append(entry)
             elif isinstance(record, PossibleCharge):
@@ -92,10 +96,20 @@ def entries(files: Iterable[Source]) -> Iterator[Entry]:
                 done.add(record.ordinal)
                 yield entry
             elif isinstance(record, Answered) or record.asks > 1:  # a call that failed at its first ask cost nothing
-                yield Entry(duplicate(record), number, offset, len(line), is_duplicate=True)
+                yield Entry(duplicate(record), number, offset, len(line), _settled(record), is_duplicate=True)
     for ordinal, some in asks.items():
         if ordinal not in done:
             yield from some
+
+
+def _settled(record: Record) -> tuple[tuple[int, int], ...]:
+    """A record settles the attempts that it tells of, and no other: one attempt's record can be lost without another's.
+
+    An attempt without an answer that may be billed has a record of its own, a possible charge.
+    """
+    if isinstance(record, RejectedAsk | PossibleCharge):
+        return ((record.ask, record.attempt),)
+    return tuple(enumerate(record.answered_attempts, start=1))
 
 
 def _decode(line: bytes, path: Path, offset: int) -> _Line:
@@ -111,7 +125,8 @@ def _decode(line: bytes, path: Path, offset: int) -> _Line:
 
 def duplicate(outcome: Outcome) -> PossibleCharge:
     """What an outcome counts as whose call has one already."""
-    return PossibleCharge(outcome.ordinal, outcome.finished_at, "duplicate", outcome.cost_usd)
+    amount = outcome.max_cost_usd if outcome.cost_usd is None else outcome.cost_usd
+    return PossibleCharge(outcome.ordinal, outcome.finished_at, "duplicate", amount)
 
 
 def read_again(line: bytes, *, is_duplicate: bool) -> Record:
@@ -126,10 +141,12 @@ def largest_amount(reader: JournalReader) -> Decimal | None:
     """The largest amount in US dollars that a record in this file names; None where one of them is unknown."""
     amounts: list[Decimal | None] = []
     for _, line in reader:
-        match _DECODER.decode(line):
-            case Answered(cost_usd=amount) | RejectedAsk(cost_usd=amount) | PossibleCharge(max_cost_usd=amount):
-                amounts.append(amount)
-            case Failed(asks=asks, cost_usd=amount) if asks > 1:
-                amounts.append(amount)
+        match record := _DECODER.decode(line):
+            case PossibleCharge():
+                amounts.append(record.max_cost_usd)
+            case Answered() | RejectedAsk():
+                amounts.append(record.max_cost_usd if record.cost_usd is None else record.cost_usd)
+            case Failed() if record.asks > 1:
+                amounts.append(record.max_cost_usd if record.cost_usd is None else record.cost_usd)
     known = [amount for amount in amounts if amount is not None]
     return max(known, default=None) if len(known) == len(amounts) else None

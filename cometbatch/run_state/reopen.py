@@ -12,23 +12,18 @@ rename, and what they came to is added to what was replaced: it stays in the bil
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, assert_never, get_args
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-from cometbatch.errors import UsageError
-from cometbatch.records import Answered, Failed, FailureKind, FinishReason, Outcome, Record, Tally
-from cometbatch.results import codec, parts
-from cometbatch.results import tally as tallies
+from cometbatch.records import Answered, Failed, Record, Tally
+from cometbatch.results import codec, parts, tallies
 from cometbatch.results.columns import columns_of, outcomes_in, read_outcomes
+from cometbatch.results.retry_words import RetryWords
 from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import Reopened, Round
 from cometbatch.run_state.progress import journaled
 from cometbatch.run_state.run import Run
-
-WORDS: Final = ("failed", "incomplete", *get_args(FailureKind), *get_args(FinishReason))
-"""What `--retry` understands. A finish reason stands for incomplete rows alone (`stop`: an empty answer)."""
 
 
 class Matching(Struct, frozen=True):
@@ -39,35 +34,14 @@ class Matching(Struct, frozen=True):
     replaced: Tally = Tally()
 
 
-def read_words(wanted: str | Iterable[str]) -> frozenset[str]:
-    """The kinds of rows that are meant; text is split at its commas. Raises `UsageError` with the list of them all."""
-    words = frozenset(word.strip() for word in (wanted.split(",") if isinstance(wanted, str) else wanted))
-    if unknown := sorted(words - set(WORDS)):
-        raise UsageError(f"--retry: {', '.join(map(repr, unknown))} is no kind of row. There are: {', '.join(WORDS)}.")
-    return words
-
-
-def matches(outcome: Outcome, words: frozenset[str]) -> bool:
-    """Whether the call is to be answered again; one with a whole answer never is."""
-    match outcome:
-        case Answered(status="succeeded"):
-            return False
-        case Answered(completion=completion):
-            return "incomplete" in words or completion.finish_reason in words
-        case Failed(failure=failure):
-            return "failed" in words or failure.kind in words
-        case _:
-            assert_never(outcome)
-
-
-def find(run: Run, words: frozenset[str]) -> Matching:
+def find(run: Run, retry: RetryWords) -> Matching:
     """Look which recorded calls match; changes nothing. Raises `CheckpointError` where a file is damaged."""
     found = Matching()
-    for index in _candidates(run, words):
+    for index in _candidates(run, retry):
         taken = whole = Tally()
         for records in _records(run, index):
             outcomes = outcomes_in(records)
-            taken = tallies.add(taken, tallies.tally(each for each in outcomes if matches(each, words)))
+            taken = tallies.add(taken, tallies.tally(each for each in outcomes if retry.match(each)))
             whole = tallies.add(whole, tallies.tally(outcomes))
         if taken.calls:
             replaced = tallies.add(found.replaced, tallies.add(taken, _beside_outcomes(run, index, whole)))
@@ -75,7 +49,7 @@ def find(run: Run, words: frozenset[str]) -> Matching:
     return found
 
 
-def take_back(run: Run, words: frozenset[str], found: Matching) -> None:
+def take_back(run: Run, retry: RetryWords, found: Matching) -> None:
     """Open the matching calls again, in a round that begins with the newest session; on return it has happened.
 
     Raises `CheckpointError`; then it has not.
@@ -83,7 +57,7 @@ def take_back(run: Run, words: frozenset[str], found: Matching) -> None:
     directory, before = run.directory, run.directory.reopened()
     this_round, session = before.rounds + 1, run.progress.last.number if run.progress.last is not None else 0
     for index in found.partitions:
-        lines = _kept_lines(run, index, words)
+        lines = _kept_lines(run, index, retry)
         directory.journals.write_kept(run.manifest.run_id, index, this_round, lines)
     directory.write_reopened(
         Reopened(
@@ -94,26 +68,23 @@ def take_back(run: Run, words: frozenset[str], found: Matching) -> None:
     )
 
 
-def _kept_lines(run: Run, index: int, words: frozenset[str]) -> Iterator[bytes]:
+def _kept_lines(run: Run, index: int, retry: RetryWords) -> Iterator[bytes]:
     """The outcomes that stay, and after them every call of the partition that has none then."""
     partition = run.manifest.partitions()[index]
     first = run.manifest.first_ordinal(partition)
     open_calls = set(range(first, first + partition.row_count))
     for records in _records(run, index):
         for outcome in outcomes_in(records):
-            if not matches(outcome, words):
+            if not retry.match(outcome):
                 open_calls.discard(outcome.ordinal)
                 yield codec.encode_record(outcome)
     yield from (recorded.encode_open(recorded.OpenCall(ordinal)) for ordinal in sorted(open_calls))
 
 
-def _candidates(run: Run, words: frozenset[str]) -> Iterator[int]:
+def _candidates(run: Run, retry: RetryWords) -> Iterator[int]:
     """The partitions worth reading: a part's footer tells that it has no such row, if it has none."""
     for index in run.progress.committed:
-        tally = _info(run, index).tally
-        kinds = set(tally.failures) | ({"failed"} if tally.failed else set())
-        reasons = {"incomplete", *get_args(FinishReason)} if tally.incomplete else set()
-        if words & (kinds | reasons):
+        if retry.may_match_in(_info(run, index).tally):
             yield index
     in_journals = {file.range for file in run.directory.journals.all()} | run.directory.reopened().partitions.keys()
     yield from sorted(in_journals - set(run.progress.committed))

@@ -8,11 +8,10 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import START_OVER, CheckpointError, UsageError
-from cometbatch.job.paths import RUN_PREFIX, RUN_SUFFIX, run_beside
+from cometbatch.job.paths import RUN_PREFIX, RUN_SUFFIX, absolute, linked, run_beside
 from cometbatch.money.exact import format_amount
 from cometbatch.records import Partition, Tally
-from cometbatch.results import parts
-from cometbatch.results import tally as tallies
+from cometbatch.results import parts, tallies
 from cometbatch.run_state.directory import MANIFEST, RunDirectory
 from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest
 from cometbatch.run_state.progress import Progress, look
@@ -78,7 +77,7 @@ class Run(Struct, frozen=True):
     @property
     def is_finished(self) -> bool:
         """Whether there is nothing left to do: the result is that of the parts, and says so."""
-        if not self.is_complete or self.place != "ours":
+        if not self.is_complete or self.place != "ours" or self.progress.accepted.charges:
             return False
         return self.directory.parts.is_dataset or self._is_published()
 
@@ -94,6 +93,11 @@ class Run(Struct, frozen=True):
             return "ours"
         stamp = parts.file_stamp(self.result)
         return "free" if stamp is None or stamp == self.manifest.replaces else "foreign"
+
+    @property
+    def has_earlier_result(self) -> bool:
+        """Whether a result that was published before a `--retry` stands there."""
+        return self.directory.reopened().rounds > 0 and self.result.exists() and self.place == "ours"
 
     def state(self) -> dict[str, str]:
         """What the result says of this state of the run: rounds, slices with labels, and the whole bill."""
@@ -171,9 +175,15 @@ def directory_of(result: Path, *, is_dataset: bool) -> RunDirectory:
 def directory_at(path: Path) -> tuple[RunDirectory, Path]:
     """The run directory that `path` is, or that stands beside it, and the result, wherever both were moved to.
 
-    Raises `CheckpointError` where `path` is a run directory of a version before the first release.
+    A link at its end is followed, as a job does. Raises `UsageError` where that leads nowhere, `CheckpointError` where
+    `path` is a run directory of a version before the first release.
     """
-    path = path.absolute()
+    try:
+        path = linked(absolute(Path(), path))
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"{path}: can't be used: {getattr(error, 'strerror', None) or 'a loop of links'}.") from error
+    if not path.name:
+        raise UsageError(f"{path}: this is the root of the file system. Give a job file, an output or a run directory.")
     is_run = path.name.startswith(RUN_PREFIX) and path.name.endswith(RUN_SUFFIX)
     if path.name.endswith(RUN_SUFFIX) and not is_run:
         refuse_unreleased(path.with_name(path.name.removesuffix(RUN_SUFFIX)))

@@ -3,14 +3,15 @@
 The last session's file alone says which charges earlier sessions left and how much of each earlier journal counts.
 """
 
+from pathlib import Path
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-from cometbatch.errors import START_OVER, CheckpointError
 from cometbatch.records import Tally
 from cometbatch.run_state.in_flight import Mark
+from cometbatch.run_state.names import LostFileError
 
 MARKS_LISTED: Final = 1000  # charges that a session's file lists, for people; the sum has all of them
 
@@ -47,11 +48,11 @@ def encode(session: Session) -> bytes:
     return msgspec.json.format(msgspec.json.encode(session), indent=1) + b"\n"
 
 
-def decode(content: bytes, where: str) -> Session:
-    """Raises `CheckpointError` where the file is damaged: it holds money, so that nobody may guess it."""
+def decode(content: bytes | None, path: Path) -> Session:
+    """Raises `LostFileError` where the file is gone or damaged: it holds money, so that nobody may guess it."""
+    if content is None:
+        raise LostFileError(path, "this file is gone; it told what earlier sessions may have spent")
     try:
         return msgspec.json.decode(content, type=Session)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{where}: this file is damaged ({error}). Restore it from a copy, or {START_OVER}"
-        ) from error
+        raise LostFileError(path, f"this file is damaged ({error})") from error

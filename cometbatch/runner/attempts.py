@@ -78,7 +78,7 @@ class Attempts:
                 assert_never(verdict)
 
     def _answered(self, slot: Slot, completion: Completion, reply: HttpResponse, now: float, moment: datetime) -> None:
-        cost_usd = self._books.answered(slot, completion.usage)
+        cost_usd, max_cost_usd = self._books.answered(slot, completion.usage)
         is_any_held = self._held.answered(now)
         self._patience.answered(slot.started)
         if self._window is not None:
@@ -89,19 +89,27 @@ class Attempts:
         acceptance = self._service.accept(asked, completion, call.ask)
         if isinstance(acceptance, AskAgain):
             usage = completion.usage
-            ask = RejectedAsk(asked.ordinal, call.ask, call.attempt, moment, usage, cost_usd, asked.target)
+            ask = RejectedAsk(
+                asked.ordinal, call.ask, call.attempt, moment, usage, cost_usd, asked.target, max_cost_usd
+            )
             self._ask_again(slot, ask, acceptance.request, now)
         else:
-            self._finish(slot, completion, reply, cost_usd, moment)
+            self._finish(slot, completion, reply, (cost_usd, max_cost_usd), moment)
 
     def _finish(
-        self, slot: Slot, completion: Completion, reply: HttpResponse, cost_usd: Decimal | None, moment: datetime
+        self,
+        slot: Slot,
+        completion: Completion,
+        reply: HttpResponse,
+        cost: tuple[Decimal | None, Decimal | None],
+        moment: datetime,
     ) -> None:
-        """The call's outcome, with the sums over its asks."""
+        """The call's outcome, with the sums over its asks. `cost`: of the last, and its bound where it is None."""
         call, request = slot.call, slot.call.request
         at_cap = is_at_cap(completion, request.max_output_tokens)
+        cost_usd, max_cost_usd = cost
         if call.rejected:
-            usage, cost_usd = sum_of(call, completion.usage, cost_usd)
+            usage, cost_usd, max_cost_usd = sum_of(call, completion.usage, *cost)
             completion = msgspec.structs.replace(completion, usage=usage)
         outcome = Answered(
             request.ordinal,
@@ -117,6 +125,8 @@ class Attempts:
             cost_usd,
             call.ask,
             call.input_above_bytes,
+            (*(ask.attempt for ask in call.rejected), call.attempt),
+            max_cost_usd,
             at_cap,
         )
         self._books.add(outcome, slot.cell)
@@ -164,7 +174,7 @@ class Attempts:
     def _give_up(self, slot: Slot, failure: Failure, cause: Cause) -> None:
         """The call fails, or is held until it is known whether the failure is its own."""
         held = HeldFailure(slot.call, failure, slot.latency_s, cause, slot.call.unanswered_in_a_row)
-        certain = self._held.hold(held) if self._held.is_doubtful(held) else [held]
+        certain = self._held.hold(held) if self._held.should_hold(held) else [held]
         for each in certain:
             self._fail(each)
         self._stop_over_held()

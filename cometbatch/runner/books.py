@@ -1,6 +1,6 @@
 """The one place where money and records are booked: what an attempt can cost, came to, or may have come to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import reduce
@@ -10,7 +10,6 @@ from cometbatch.control.classify import may_be_billed
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import EXACT
 from cometbatch.records import (
-    ChargeReason,
     Failed,
     Failure,
     PossibleCharge,
@@ -72,21 +71,21 @@ class Books:
         call = slot.call
         slot.cell = self._marks.begin(call.request.ordinal, call.ask, call.attempt, call.max_cost)
 
-    def answered(self, slot: Slot, usage: Usage) -> Decimal | None:
-        """Book an answer, at its most where its cost is unknown. Returns its cost; `None` is unknown."""
+    def answered(self, slot: Slot, usage: Usage) -> tuple[Decimal | None, Decimal | None]:
+        """Book an answer, at its most where its cost is unknown. Returns cost and, where that is None, its bound."""
         call, request = slot.call, slot.call.request
         cost_usd = booked = self._price(request, usage)
         above = self._bounds.learn(request, usage)
         if above:
             call.input_above_bytes = max(call.input_above_bytes, above)
-        if cost_usd is None and (booked := self._bounds.max_cost(request)) is not None:
-            self.add(self._possible_charge(call, "no_token_counts", booked))
+        if cost_usd is None:
+            booked = self._bounds.max_cost(request)
         if self._budget is not None:
             self._budget.settle(call.max_cost or NOTHING, booked or NOTHING)
         call.is_reserved = False
         if self._limits.counts_tokens and usage.input_tokens is not None and usage.output_tokens is not None:
             self._limits.settle(call.charge, request.estimated_tokens, usage.input_tokens + usage.output_tokens)
-        return cost_usd
+        return cost_usd, booked if cost_usd is None else None
 
     def unanswered(self, slot: Slot, reply: Reply, usage: Usage | None = None) -> None:
         """Book an attempt that brought no answer: as a possible charge where it may have been billed.
@@ -97,19 +96,17 @@ class Books:
         if may_be_billed(reply):
             counted = None if usage is None else self._price(call.request, usage)
             max_cost = self._bounds.max_cost(call.request) if counted is None else counted
-            self.add(self._possible_charge(call, "no_answer", max_cost, _describe(reply)), slot.cell)
+            ordinal, now = call.request.ordinal, self._now()
+            charge = PossibleCharge(
+                ordinal, now, "no_answer", max_cost, _describe(reply), ask=call.ask, attempt=call.attempt
+            )
+            self.add(charge, slot.cell)
             booked = max_cost or NOTHING
         else:
             self._marks.end(slot.cell, recorded=False)
         if self._budget is not None:
             self._budget.settle(call.max_cost or NOTHING, booked)
         call.is_reserved = False
-
-    def _possible_charge(
-        self, call: OpenCall, reason: ChargeReason, max_cost: Decimal | None, detail: str = ""
-    ) -> PossibleCharge:
-        ordinal = call.request.ordinal
-        return PossibleCharge(ordinal, self._now(), reason, max_cost, detail, call.ask, call.attempt)
 
     def add(self, record: Record, cell: int | None = None) -> None:
         """Have a record written before the turn is over; `cell`: of the attempt that it tells of."""
@@ -119,7 +116,7 @@ class Books:
 
     def fail(self, call: OpenCall, failure: Failure, latency_s: float) -> None:
         """The call's outcome: no answer, at the cost of the asks that were rejected before."""
-        usage, cost_usd = sum_of(call, None, NOTHING) if call.rejected else (Usage(), None)
+        usage, cost_usd, max_cost_usd = sum_of(call, None, NOTHING, None) if call.rejected else (Usage(), None, None)
         self.add(
             Failed(
                 ordinal=call.request.ordinal,
@@ -132,6 +129,8 @@ class Books:
                 asks=call.ask,
                 usage=usage,
                 cost_usd=cost_usd,
+                answered_attempts=tuple([ask.attempt for ask in call.rejected]),
+                max_cost_usd=max_cost_usd,
             )
         )
 
@@ -151,14 +150,24 @@ class Books:
             self._observer.recorded(outcomes, in_flight)
 
 
-def sum_of(call: OpenCall, usage: Usage | None, cost_usd: Decimal | None) -> tuple[Usage, Decimal | None]:
-    """The usage and cost of a call's rejected asks and of its last one; what is unknown of one is unknown of all."""
+def sum_of(
+    call: OpenCall, usage: Usage | None, cost_usd: Decimal | None, max_cost_usd: Decimal | None
+) -> tuple[Usage, Decimal | None, Decimal | None]:
+    """The usage, cost and, where that is None, its bound, of a call's rejected asks and of its last one.
+
+    What is unknown of one is unknown of all.
+    """
     usages = [ask.usage for ask in call.rejected] + ([] if usage is None else [usage])
     counts = ([getattr(each, name) for each in usages] for name in Usage.__struct_fields__)
-    costs = [*(ask.cost_usd for ask in call.rejected), cost_usd]
-    known = [cost for cost in costs if cost is not None]
-    total = reduce(EXACT.add, known, NOTHING) if len(known) == len(costs) else None
-    return Usage(*(None if None in each else sum(each) for each in counts)), total
+    costs = [*((ask.cost_usd, ask.max_cost_usd) for ask in call.rejected), (cost_usd, max_cost_usd)]
+    total = _sum([cost for cost, _ in costs])
+    bound = None if total is not None else _sum([most if cost is None else cost for cost, most in costs])
+    return Usage(*(None if None in each else sum(each) for each in counts)), total, bound
+
+
+def _sum(amounts: Sequence[Decimal | None]) -> Decimal | None:
+    known = [amount for amount in amounts if amount is not None]
+    return reduce(EXACT.add, known, NOTHING) if len(known) == len(amounts) else None
 
 
 def _describe(reply: Reply) -> str:

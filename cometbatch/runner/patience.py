@@ -99,7 +99,7 @@ class Patience:
         if not verdict.slow_down:
             return self._backoff_s(call.counted_failures)
         if is_adaptive:
-            self._observer.pushed_back(0.0)
+            self._observer.asked_to_slow_down(0.0)
             return self._backoff_s(call.slow_downs_in_a_row)
         if started >= self._paused_at:  # an attempt from before the pause tells nothing of what came after it
             self._slow_down_rounds += 1
@@ -113,7 +113,7 @@ class Patience:
     def _pause(self, wait_s: float, now: float) -> None:
         self._paused_at = now
         self._limits.pause(wait_s, now)
-        self._observer.pushed_back(wait_s)
+        self._observer.asked_to_slow_down(wait_s)
 
     def describe_silence(self, now: float) -> str:
         """What a person should know who waits for answers in vain; "" where there is nothing to tell."""

@@ -34,12 +34,14 @@ class Stop(Struct, frozen=True):
     """Why a run ended before its last call.
 
     `hint` says in a sentence what to do before the run is resumed; `fix` says the same as one word, for programs.
+    `next_usd`: at a budget, what the next call can cost at most, in US dollars; None is unknown.
     """
 
     kind: StopKind
     message: str
     hint: str = ""
     fix: Fix = "nothing"
+    next_usd: Decimal | None = None
 
 
 class Calls(Protocol):
@@ -92,7 +94,7 @@ class Observer(Protocol):
     def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:
         """Outcomes were written down, at least one."""
 
-    def pushed_back(self, wait_s: float) -> None:
+    def asked_to_slow_down(self, wait_s: float) -> None:
         """The service asks to slow down; nobody sends for `wait_s` seconds."""
 
     def retried(self) -> None:

@@ -1,8 +1,8 @@
 """What leaves, and when: one way to get a call, one way to let it pass, one way to send it.
 
-`fill` sends until something has to be waited for: a slot, the window, the budget, a limit, a call that is due, room,
-or the input. Whatever it waits for calls it again: a turn, a timer, or the source of calls. So nothing here waits in a
-task of its own, but for the one that reads the input.
+`send_ready` sends until something has to be waited for: a slot, the window, the budget, a limit, a call that is due,
+room, or the input. Whatever it waits for calls it again: a turn, a timer, or the source of calls. So nothing here waits
+in a task of its own, but for the one that reads the input.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ BACKLOG_PER_SLOT = 4  # calls waiting for another attempt, for each slot; where 
 class Sender:
     """Slots, the backlog, and what a call has to pass before it leaves.
 
-    `advance` is called when what was waited for is there, and has to call `fill`.
+    `advance` is called when what was waited for is there, and has to call `send_ready`.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Sender:
         self.in_flight.difference_update(slots)
         self._free += slots
 
-    def fill(self, now: float) -> None:
+    def send_ready(self, now: float) -> None:
         """Send what may leave now."""
         if self.is_closed:
             return
@@ -188,7 +188,7 @@ class Sender:
             self.blocked_by = "budget"
             if not self.in_flight:
                 words = self._books.describe_budget(call)
-                self._stop(Stop("budget", words, "Raise budget.max_cost_usd to resume.", "budget"))
+                self._stop(Stop("budget", words, "Raise budget.max_cost_usd to resume.", "budget", call.max_cost))
             return math.inf
         if self._window is not None and (wait_s := self._window.wait_s(now, len(self.in_flight))) > 0:
             return wait_s

@@ -201,7 +201,7 @@ class Runner:
         """Send what may leave. Where there is nothing left to send, the run is over."""
         sender = self._sender
         try:
-            sender.fill(_time())
+            sender.send_ready(_time())
             if sender.is_finished and not sender.is_closed:
                 self._attempts.settle_held()
                 self._books.write(self.in_flight)

@@ -14,6 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from cometbatch.errors import nearest
 from cometbatch.money.prices import CatalogEntry, PriceSettings, is_price, price_book, quoted
 from cometbatch.records import HttpResponse, PriceBook
 from cometbatch.transport import Transport
@@ -55,8 +56,10 @@ class Catalog(Struct, frozen=True):
         elif (right_id := self.id_for_code(model)) is not None:
             yield f"{quoted(model)} is a catalog code, not a model id: use {quoted(right_id)} as target.model"
         else:
+            near = nearest(model, self.entries)
+            hint = "" if near is None else f"did you mean {quoted(near)}? "
             yield (
-                f"{quoted(model)} is not in the catalog: check target.model "
+                f"{quoted(model)} is not in the catalog: {hint}check target.model "
                 "(some models can be called without being listed)"
             )
 

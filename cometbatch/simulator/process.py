@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import IO, NoReturn, Self
 
 from cometbatch.errors import CometbatchError
+from cometbatch.records import KEY_SHAPE
 from cometbatch.simulator.behaviour import Behaviour
 
 COMMAND = (sys.executable, "-m", "cometbatch", "simulate", "--port", "0", "--until-stdin-closes")
-KEY_SHAPE = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}")  # contract sheet, section 1
 START_LIMIT_S = 30.0  # seconds in which the child must say where it listens
 END_LIMIT_S = 10.0  # seconds that the child gets to end before it is killed
 _ANNOUNCED = re.compile(r"listening on (http://127\.0\.0\.1:\d+)")

@@ -6,14 +6,16 @@ Laws: the server listens before it is announced; a server whose parent has died 
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.server import HANDLED_SIGNALS
 
 from cometbatch.errors import UsageError
 from cometbatch.simulator.app import RESET, Receive, Scope, Send, Simulator, create_app
@@ -74,6 +76,16 @@ class _AnnouncingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._announce()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End at a signal, but at none that the process was started to ignore (a shell's background job)."""
+        ignored = [number for number in HANDLED_SIGNALS if signal.getsignal(number) is signal.SIG_IGN]
+        with super().capture_signals():
+            if threading.current_thread() is threading.main_thread():
+                for number in ignored:
+                    signal.signal(number, signal.SIG_IGN)
+            yield
 
 
 class _Resettable:

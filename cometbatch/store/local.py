@@ -72,8 +72,11 @@ def staged(final: Path) -> Path:
 def write_aside(final: Path, write: Callable[[IO[bytes]], None]) -> None:
     """Write a file so that a reader finds all of it or none of it, whenever the power fails.
 
-    Raises `CheckpointError` when the disk won't take it, and whatever `write` raised; then the old file stands.
+    A symbolic link at `final` stays, and the file that it leads to is written. Raises `CheckpointError` when the disk
+    won't take it, and whatever `write` raised; then the old file stands.
     """
+    if final.is_symlink():
+        final = Path(os.path.realpath(final))
     aside = staged(final)
     with naming(final, "can't be written"):
         try:

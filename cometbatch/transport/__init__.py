@@ -11,6 +11,7 @@ from cometbatch.errors import UsageError
 from cometbatch.records import HttpRequest, HttpResponse, PoolStats, TransportFailure
 from cometbatch.transport.backends import PoolBackend, Post
 from cometbatch.transport.http1 import NoReplyError
+from cometbatch.transport.http1 import raise_open_files as raise_open_files
 from cometbatch.transport.key import check_key
 from cometbatch.transport.route import route_to
 from cometbatch.transport.tls import USUAL, tls_context
@@ -46,14 +47,14 @@ class Transport:
         *,
         timeout_s: float,
         http: "httpx.AsyncBaseTransport | None" = None,
-        trust: TlsSettings = USUAL,
+        tls: TlsSettings = USUAL,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._key = check_key(key)
         self._key_bytes = self._key.encode()
         self._is_real_key = len(self._key) >= MIN_KEY_CHARS
         self._timeout_s = timeout_s
-        self._backend = PoolBackend(self._base_url, trust) if http is None else _httpx_backend(self._base_url, http)
+        self._backend = PoolBackend(self._base_url, tls) if http is None else _httpx_backend(self._base_url, http)
         self.send: Post = self._backend.poster(timeout_s, self._key)
         """Begin to POST one request, with the key; call back once with the result, which `read` makes a value of.
 
@@ -67,6 +68,10 @@ class Transport:
     def pool_stats(self) -> PoolStats | None:
         """How connections were used; None where the pool is not ours, or nothing was sent."""
         return self._backend.stats
+
+    def limit_connections(self, most: int) -> None:
+        """Keep at most this many connections open, those that rest between two requests included."""
+        self._backend.limit_connections(most)
 
     def read(self, result: Reply | Exception) -> Reply:
         """The result of an exchange as a value without the key. Raises an exception that is a mistake of ours."""
@@ -135,12 +140,12 @@ def _settle(waiter: "asyncio.Future[HttpResponse | Exception]", result: HttpResp
         waiter.set_result(result)
 
 
-def describe_route(base_url: str, trust: TlsSettings = USUAL) -> str:
+def describe_route(base_url: str, tls: TlsSettings = USUAL) -> str:
     """How this address is reached, in a few words without credentials. Raises `UsageError` where it can't be."""
     try:
         route = route_to(base_url)
     except ValueError as error:
         raise UsageError(f"There is no way to the service: {error}.") from None
-    if route.service.tls_name is not None and not trust.is_usual:
-        tls_context(trust)
-    return route.description + trust.description
+    if route.service.tls_name is not None and not tls.is_usual:
+        tls_context(tls)
+    return route.description + tls.description

@@ -21,10 +21,17 @@ T = TypeVar("T")
 class PoolBackend:
     """Our own pool, along the route that the environment names."""
 
-    def __init__(self, base_url: str, trust: TlsSettings) -> None:
+    def __init__(self, base_url: str, tls: TlsSettings) -> None:
         self._base_url = base_url
-        self._trust = trust
+        self._tls = tls
         self._pool: Pool | None = None
+        self._most_connections: int | None = None
+
+    def limit_connections(self, most: int) -> None:
+        """Keep at most this many connections open. The caller keeps fewer requests than that in flight."""
+        self._most_connections = most
+        if self._pool is not None:
+            self._pool.most_connections = most
 
     @property
     def stats(self) -> PoolStats | None:
@@ -66,7 +73,9 @@ class PoolBackend:
         return route_to(self._base_url)
 
     def _open_pool(self) -> Pool:
-        self._pool = Pool(self._route, self._trust)
+        self._pool = Pool(self._route, self._tls)
+        if self._most_connections is not None:
+            self._pool.most_connections = self._most_connections
         return self._pool
 
     def _head_of(self, method: str, request: HttpRequest, key: str | None) -> bytes:

@@ -30,6 +30,9 @@ class HttpxBackend:
         self._base_url = base_url
         self._http = http
 
+    def limit_connections(self, most: int) -> None:
+        """Nothing: connections are the transport's own."""
+
     def send(
         self, method: str, request: HttpRequest, timeout_s: float, key: str | None, done: Done
     ) -> InTask[HttpResponse]:

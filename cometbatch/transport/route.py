@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from msgspec import Struct
 
 from cometbatch.job.urls import is_loopback
+from cometbatch.transport.no_proxy import is_exempt
 
 if TYPE_CHECKING:
     import httpx
@@ -70,7 +71,7 @@ def route_to(base_url: str) -> Route:
     service = Hop(host, url.port or usual, host if url.scheme == "https" else None)
     written = f"[{host}]" if ":" in host else host
     address = written if service.port == usual else f"{written}:{service.port}"
-    proxy = None if is_loopback(base_url) else _environment_proxy(url.scheme, host)
+    proxy = None if is_loopback(base_url) else _environment_proxy(url.scheme, host, service.port)
     if proxy is None:
         return Route(address, service)
     headers = _credentials(proxy)
@@ -89,13 +90,15 @@ def _hop(url: "httpx.URL") -> Hop:
     return Hop(host, url.port or _PORTS.get(url.scheme, 80), host if url.scheme == "https" else None)
 
 
-def _environment_proxy(scheme: str, host: str) -> "httpx.URL | None":
+def _environment_proxy(scheme: str, host: str, port: int) -> "httpx.URL | None":
     """Raises `ValueError` in words that never quote it, since it may hold a password."""
     import urllib.request  # noqa: PLC0415 - loads a mail parser, which no run on this machine needs
 
-    known = urllib.request.getproxies()
+    environment = urllib.request.getproxies_environment()
+    known = environment or urllib.request.getproxies()  # where no variable is set, macOS has settings of its own
     named = known.get(scheme) or known.get("all")
-    if not named or urllib.request.proxy_bypass(host):
+    is_direct = is_exempt(host, port, environment.get("no", "")) if environment else urllib.request.proxy_bypass(host)
+    if not named or is_direct:
         return None
     import httpx  # noqa: PLC0415 - as above
 

@@ -41,14 +41,14 @@ class TlsSettings(Struct, frozen=True):
 USUAL = TlsSettings()
 
 
-def tls_context(trust: TlsSettings, *, as_client: bool = True) -> ssl.SSLContext:
+def tls_context(settings: TlsSettings, *, as_client: bool = True) -> ssl.SSLContext:
     """The context for the service, or for a proxy, which is not shown our certificate (`as_client`: False).
 
     Raises `UsageError` that names the job key, or the environment variable, and the file.
     """
-    context = _usual() if trust.ca_file is None else _trusting(CA_FILE, trust.ca_file)
-    if as_client and trust.client_cert is not None:
-        _appear(context, trust.client_cert, trust.client_key)
+    context = _usual() if settings.ca_file is None else _trusting(CA_FILE, settings.ca_file)
+    if as_client and settings.client_cert is not None:
+        _appear(context, settings.client_cert, settings.client_key)
     return context
 
 

@@ -18,7 +18,6 @@ from cometbatch.records import (
     HttpResponse,
     Message,
     ModelRequest,
-    Prompt,
     Role,
 )
 from cometbatch.wire import chat, gemini, messages, responses
@@ -39,11 +38,11 @@ class ReplyParser(Protocol):
 class WireFormat(Struct, frozen=True):
     """The shape of requests and replies on one route.
 
-    Client half: `build_request(model, prompt)` and `parse_response(response)`; `request_builder(model, params)` gives a
-    function that builds many requests with the same parameters. `as_sent(request)` is a request that was built, with
-    what is said of its delivery: that is no part of what identifies it. Server half: `parse_request(request)` and
-    `build_response(model, completion)`. `unsupported_params(params)` and `unsupported_messages(roles)` return the
-    reason why this format can't ask for something, as a sentence, or None.
+    Client half: `request_builder(model, params)` gives a function that builds requests with these parameters, the same
+    bytes for the same messages; `as_sent(request)` is such a request with what is said of its delivery, which does not
+    identify it; `parse_response(response)`. Server half: `parse_request(request)` and `build_response(model,
+    completion)`. `unsupported_params(params)` and `unsupported_messages(roles)` return the reason why this format can't
+    ask for something, as a sentence, or None.
     """
 
     name: FormatName
@@ -54,10 +53,6 @@ class WireFormat(Struct, frozen=True):
     unsupported_params: Callable[[GenerationParams], str | None]
     unsupported_messages: Callable[[Sequence[Role]], str | None]
     as_sent: Callable[[HttpRequest], HttpRequest]
-
-    def build_request(self, model: str, prompt: Prompt) -> HttpRequest:
-        """The request for this prompt: the same bytes every time."""
-        return self.request_builder(model, prompt.params)(prompt.messages)
 
 
 FORMATS: Mapping[str, WireFormat] = MappingProxyType(

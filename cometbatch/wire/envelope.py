@@ -8,7 +8,7 @@ import html
 import re
 from typing import Any, Final, Literal, TypeAlias
 
-from cometbatch.records import ErrorDetail, HttpResponse, Problem
+from cometbatch.records import KEY_SHAPE, ErrorDetail, HttpResponse, Problem
 from cometbatch.wire.event_stream import values_in
 from cometbatch.wire.tolerant_json import NotJson, compact_text, decode_json, encode_json, first, mapping, well_formed
 
@@ -33,7 +33,6 @@ _EXCERPT_BYTES: Final = 8_192  # of the start of a body that holds no envelope: 
 _SIGNATURE_CHARS: Final = 8_192  # of a message's end: the request id is looked for here (contract sheet, section 1)
 
 _REQUEST_ID = re.compile(r"\(request id: ([^)]{1,200})\)")
-_KEY_SHAPE = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}")  # contract sheet, section 1
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
 _UNREAD_ELEMENT = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^<>]*>?")
@@ -286,7 +285,7 @@ def _line(words: str, longest: int) -> str:
     """One printable line of at most `longest` characters, without anything that looks like a key."""
     words = well_formed(words[: 4 * longest])
     words = words if words.isprintable() else "".join(map(_printable, words))
-    words = _KEY_SHAPE.sub("sk-...", words)
+    words = KEY_SHAPE.sub("sk-...", words)
     return words if len(words) <= longest else words[: longest - 3] + "..."
 
 

@@ -35,7 +35,7 @@ def cpu_picture(records: Records) -> str:
     height = HEAD + len(costs) * (BAR + GAP) + FOOT
     longest_ms = max(cost.above_start_ms for cost in costs)
     bars = (part for place, cost in enumerate(costs) for part in _bar(place, cost, longest_ms))
-    said = f"256 in flight, answers after 50 ± 25 ms, {_where(records)}"
+    said = f"256 in flight, answers after 50 ± 25 ms, {_where(records, 'rivals')}"
     return _svg(height, "CPU for each row, in milliseconds: less is better", said, bars, _note(records))
 
 
@@ -62,7 +62,7 @@ def memory_picture(records: Records) -> str:
         under = top + height + 52
         parts.append(f'<line x1="{beside}" y1="{under - 4}" x2="{beside + 24}" y2="{under - 4}" {_stroke(colour, 3)}/>')
         parts.append(_text(beside + 32, under, title))
-    said = f"256 in flight, answers at once, {_where(records)}"
+    said = f"256 in flight, answers at once, {_where(records, 'memory')}"
     return _svg(top + height + 68, "Peak memory, in MB, against rows of the table", said, parts, "")
 
 
@@ -101,8 +101,8 @@ def _up(level_mb: float) -> float:
     return top + height - level_mb / MOST_MB * height
 
 
-def _where(records: Records) -> str:
-    machine = records.machine
+def _where(records: Records, case: str) -> str:
+    machine = records.machine(case)
     return f"{machine['machine']}, {machine['cores']} cores, Python {machine['python']}, {machine['at'][:10]}"
 
 

@@ -35,40 +35,46 @@ class Verdict(Struct, frozen=True):
 
 
 class Records:
-    """Records to be asked for medians: of each case those of the last session that measured it, and no older ones.
+    """Records to be asked for medians: of each figure those of the last session that measured it, and no older ones.
 
-    A session begins with the record of its machine.
+    A session begins with the record of its machine. On a machine that is shared, memory is a figure and CPU is none:
+    the records of such a session lack `cpu_s`.
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self.machine: Record = {}
-        by_case: dict[str, list[Record]] = {}
-        session: set[str] = set()
+        self._sessions: dict[str, list[list[Record]]] = {}  # of each case; each begins with its machine
+        machine: Record = {}
         for record in records:
             if "machine" in record:
-                self.machine, session = record, set()
+                machine = record
             elif (case := record.get("case")) is not None:
-                if case not in session:
-                    by_case[case] = []
-                session.add(case)
-                by_case[case].append(record)
-        self._records = [record for kept in by_case.values() for record in kept]
+                sessions = self._sessions.setdefault(case, [])
+                if not sessions or sessions[-1][0] is not machine:
+                    sessions.append([machine])
+                sessions[-1].append(record)
 
-    def of(self, case: str, who: str = COMETBATCH, **more: int) -> list[Record]:
-        """Those of one case and contender, and with this many rows, or in flight."""
+    def machine(self, case: str) -> Record:
+        """On what a case was measured the last time, and when."""
+        return self._sessions[case][-1][0]
+
+    def of(self, case: str, who: str = COMETBATCH, *, field: str = "case", **more: int) -> list[Record]:
+        """Those of one case and contender that have this field, and with this many rows, or in flight."""
         asked = {"case": case, "who": who, **more}
-        return [record for record in self._records if asked.items() <= record.items()]
+        for session in reversed(self._sessions.get(case, [])):
+            if found := [record for record in session if asked.items() <= record.items() and field in record]:
+                return found
+        return []
 
     def median(self, field: str, case: str, who: str = COMETBATCH, **more: int) -> float:
         """The middle one."""
-        return median(float(record[field]) for record in self.of(case, who, **more))
+        return median(float(record[field]) for record in self.of(case, who, field=field, **more))
 
     def rows(self, case: str, who: str = COMETBATCH) -> list[int]:
         """Every length of table that was measured."""
         return sorted({record["rows"] for record in self.of(case, who)})
 
     def costs(self) -> list[Cost]:
-        """Every contender, the leanest first."""
+        """Every contender, the leanest first. The floor is an anchor to compare sessions by, and no bar."""
         names = [who.name for who in CONTENDERS if self.of("rivals", who.name)]
         return sorted(map(self._cost, names), key=lambda cost: cost.above_start_ms)
 
@@ -233,9 +239,6 @@ def _against_others(records: Records) -> Iterable[Verdict]:
         if theirs is not None:
             ratio = theirs / cost[COMETBATCH]
             yield Verdict(f"CPU a row, {title}", f"{times} times less", f"{ratio:.1f} times less", ratio >= times)
-    if "floor" in cost:
-        ratio = cost[COMETBATCH] / cost["floor"]
-        yield Verdict("CPU a row, the floor", "at most 3.5 times", f"{ratio:.2f} times", ratio <= 3.5)
 
 
 def _at_speed(records: Records) -> Iterable[Verdict]:

@@ -56,11 +56,11 @@ class Cometbatch(Contender, frozen=True):
 
 def write_job(base_url: str, source: Path, output: Path, concurrency: int, **limits: object) -> Path:
     """A job file beside the output: no limits but these, a price for every row; TLS by the authority beside it."""
-    trust = {"ca_file": str(output.with_name(CA_FILE))} if base_url.startswith("https:") else {}
+    tls = {"ca_file": str(output.with_name(CA_FILE))} if base_url.startswith("https:") else {}
     job = {
         "input": {"path": str(source), "id": "id"},
         "output": {"path": str(output)},
-        "target": {"base_url": base_url, "format": "chat", "model": "m", **trust},
+        "target": {"base_url": base_url, "format": "chat", "model": "m", **tls},
         "prompt": {"system": SYSTEM, "user": "{{ q }}"},
         "params": {"max_output_tokens": 64},
         "limits": {"concurrency": concurrency, "adaptive": False, **limits},

@@ -370,6 +370,16 @@ def holes(chance: random.Random) -> FileLeft:
     return left
 
 
+def writes(chance: random.Random) -> FileLeft:
+    """The length did, and some writes did, in no order; zeros are where the others were."""
+
+    def left(file: File) -> bytes:
+        some = [step for step in file.pending if isinstance(step, Cut) or chance.random() < 0.5]
+        return _content(file.durable, some).ljust(len(everything(file)), b"\0")
+
+    return left
+
+
 def no_names(_steps: list[Named]) -> list[Named]:
     """No name was made, replaced or removed."""
     return []
@@ -391,8 +401,11 @@ def first_names(chance: random.Random) -> NamesLeft:
 
 
 def outcomes(chance: random.Random) -> Iterator[tuple[FileLeft, NamesLeft]]:
-    """What a power cut may leave: the two extremes of names with no byte, and one choice among all."""
+    """What a power cut may leave: the two extremes of names with no byte, one of all, some of single writes."""
     yield nothing, no_names
     yield nothing, all_names
-    bytes_left = chance.choice((everything, torn(chance), zeros(chance), holes(chance)))
-    yield bytes_left, chance.choice((no_names, all_names, some_names(chance), first_names(chance)))
+    for bytes_left in (
+        chance.choice((everything, torn(chance), zeros(chance), holes(chance))),
+        *([writes(chance)] * 4),
+    ):
+        yield bytes_left, chance.choice((no_names, all_names, some_names(chance), first_names(chance)))

@@ -11,8 +11,7 @@ import httpx
 import pytest
 
 import cometbatch
-from cometbatch.commands import row_maker
-from cometbatch.commands import run as batch
+from cometbatch.commands import row_maker, run
 from tests import virtual_time
 from tests.crash.test_power_cut import row_of
 from tests.workbench import Network, Workbench, started
@@ -48,7 +47,7 @@ def test_a_clock_that_jumps_delays_and_loses_nothing(
 ) -> None:
     """Each look at the clock finds another day; a pause until a date is counted from the reply's own date."""
     clock = itertools.cycle(JUMPS[jumps])
-    for module in (batch, row_maker):
+    for module in (run, row_maker):
         monkeypatch.setattr(module, "now", lambda: next(clock))
     bench = Workbench(tmp_path)
     bench.write_rows(ROWS)
@@ -77,7 +76,7 @@ def test_a_pause_until_a_date_without_a_clock_of_the_services_own_has_an_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Our clock is a year behind, so the date is a year ahead: no pause is longer than an hour all the same."""
-    monkeypatch.setattr(batch, "now", lambda: NOON - 365 * DAY)
+    monkeypatch.setattr(run, "now", lambda: NOON - 365 * DAY)
     bench = Workbench(tmp_path)
     bench.write_rows(ROWS)
     network = pushing_back(lambda: {"retry-after": format_datetime(NOON, usegmt=True)})

@@ -131,8 +131,7 @@ RECOVERED: list[tuple[str, Damage, set[int]]] = [
     (JOURNAL, removed, {4, 5}),
     (JOURNAL, appended, set()),
     (PART, removed, set(COMMITTED)),
-    (SESSION, removed, set()),
-    *((MARKS, damage, set()) for damage in (torn, flipped, emptied, zeroed, noise, removed, appended)),
+    *((MARKS, damage, set()) for damage in (flipped, appended)),
     *(("lock", damage, set()) for damage in (torn, emptied, zeroed, noise, removed)),
 ]
 
@@ -159,7 +158,10 @@ def test_damage_that_is_recovered_from(
 REFUSED: list[tuple[str, Damage, set[int]]] = [
     *((JOURNAL, damage, set(JOURNALED)) for damage in (flipped_at_the_start, flipped_at_the_end, foreign, noise)),
     *((PART, damage, set(COMMITTED)) for damage in (torn, emptied, zeroed, noise, foreign)),
-    *((SESSION, damage, set()) for damage in (torn, emptied, zeroed, noise, appended)),
+]
+LOST: list[tuple[str, Damage]] = [
+    *((SESSION, damage) for damage in (torn, emptied, zeroed, noise, appended, removed)),
+    *((MARKS, damage) for damage in (torn, emptied, zeroed, noise, removed, flipped_at_the_start)),
 ]
 
 
@@ -182,6 +184,43 @@ def test_damage_that_is_refused(
     carry_out(stopped.job(**SETTINGS), network)
     assert sent(network) == sorted(again | set(range(ANSWERS, ROWS)))
     assert stopped.result().select(ANSWER_COLUMNS).equals(calm.result().select(ANSWER_COLUMNS))
+
+
+@pytest.mark.parametrize(("name", "damage"), LOST, ids=name_of)
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_a_lost_file_that_knew_of_money_is_accepted_by_name(
+    stopped: Workbench, calm: Workbench, name: str, damage: Damage, *, is_finished: bool
+) -> None:
+    """Nothing is sent until then; then no answer is paid for again, and charges of unknown amount are on the bill."""
+    job = stopped.job(**SETTINGS)
+    if is_finished:
+        carry_out(job, Network())
+        name = name.replace("1", "2")
+    path, network = stopped.run_directory / name, Network()
+    damage(path)
+    if is_finished and name.startswith("in_flight") and damage is removed:  # without journals, nothing tells of it
+        assert (carry_out(job, network).possible_charges.charges, network.requests) == (0, [])
+        return
+    for act in (lambda: carry_out(job, network), lambda: cometbatch.status(stopped.output)):
+        with pytest.raises(CheckpointError, match=rf"^{re.escape(str(path))}: .* --set-aside {path.name}$"):
+            act()
+    assert network.requests == []
+    summary = virtual_time.run(cometbatch.run_async(job, set_aside=[path.name], progress=False, http=network))
+    assert sent(network) == ([] if is_finished else list(range(ANSWERS, ROWS)))
+    assert summary.possible_charges.charges == summary.possible_charges.charges_unknown >= 1
+    assert stopped.result().select(ANSWER_COLUMNS).equals(calm.result().select(ANSWER_COLUMNS))
+    assert carry_out(job, network).possible_charges == summary.possible_charges
+    assert cometbatch.verify(stopped.output).ok
+
+
+@pytest.mark.parametrize("name", [SESSION, MARKS])
+def test_a_file_that_is_not_lost_is_not_set_aside(stopped: Workbench, name: str) -> None:
+    """What it knows would be forgotten for nothing; the same command without the option goes on."""
+    name, network = Path(name).name, Network()
+    job = stopped.job(**SETTINGS)
+    with pytest.raises(cometbatch.UsageError, match=rf"'{name}' is no .* without --set-aside"):
+        virtual_time.run(cometbatch.run_async(job, set_aside=[name], progress=False, http=network))
+    assert network.requests == []
 
 
 def test_damaged_lines_can_be_set_aside_as_charges(stopped: Workbench, calm: Workbench) -> None:

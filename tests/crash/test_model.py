@@ -21,7 +21,7 @@ from msgspec import Struct
 
 import cometbatch
 from cometbatch.records import Completion, Usage
-from cometbatch.results import tally as tallies
+from cometbatch.results import tallies
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.wire import chat
 from tests import virtual_time
@@ -82,12 +82,12 @@ class Service(Network):
         return cut_short() if lot < 0.5 else None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        came = self._steps()
+        step = self._steps()
         if request.method == "POST":
-            self.sent.append(came)
+            self.sent.append(step)
         response = await super().handle_async_request(request)
         if request.method == "POST" and response.status_code == 200:
-            self.billed.append((came, self._steps()))
+            self.billed.append((step, self._steps()))
         return response
 
 
@@ -143,7 +143,7 @@ class Life:
             left = chance.choice(list(power.outcomes(chance)))
         self.place = self._folder / f"{next(self._numbers):02d}"
         power.make(disk.left(*left), self.place)
-        self.billed += sum(came < cut for came, _ in service.billed)
+        self.billed += sum(step < cut for step, _ in service.billed)
         self.unheard += min(CONCURRENCY, len(service.sent)) if cut < len(recorder.steps) else 0
 
     def run(self, service: Network, words: str = "") -> cometbatch.RunSummary | None:

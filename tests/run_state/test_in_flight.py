@@ -4,6 +4,7 @@ import mmap
 import os
 import re
 import signal
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cometbatch.errors import CheckpointError
-from cometbatch.run_state.in_flight import CELL_BYTES, EMPTY, InFlightMarks, Mark, mark_bytes, read_marks
+from cometbatch.run_state.in_flight import CELL_BYTES, EMPTY, InFlightMarks, Mark, header_bytes, mark_bytes, read_marks
+from cometbatch.run_state.names import LostFileError
 from tests.child_process import child
 
 RUN = "0123456789abcdef" * 2
@@ -31,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 def write_cells(path: Path, cells: bytes, run_id: str = RUN) -> None:
     """A file of marks with these cells behind its header."""
-    path.write_bytes(b"run %-59b\n" % run_id.encode() + cells)
+    path.write_bytes(header_bytes(run_id, len(cells) // CELL_BYTES) + cells)
 
 
 # -- a mark --------------------------------------------------------------------------------------------------------
@@ -75,12 +77,12 @@ def test_an_amount_that_has_no_room_is_unknown(path: Path, amount: Decimal) -> N
 
 
 def test_marks_are_lines_that_a_person_can_read(path: Path) -> None:
-    """Run, then ordinal, ask, attempt, amount in US dollars, checksum: the format, byte for byte."""
+    """Run and cells, then ordinal, ask, attempt, amount in US dollars; checksums: the format, byte for byte."""
     marks = InFlightMarks(path, RUN, 2)
     marks.begin(12, 1, 3, Decimal("0.0123"))
     marks.close()
     assert path.read_bytes().decode().splitlines() == [
-        f"run {RUN}".ljust(63),
+        f"run {RUN}          2 cells 1ebd796c ",
         "                  12    1      3           0.012300000 ff5ca738",
         " " * 63,
     ]
@@ -226,9 +228,54 @@ def test_marks_that_cannot_be_mapped_are_an_error_that_names_them(path: Path, mo
 # -- read after a crash --------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_is_not_there_has_no_marks(path: Path) -> None:
-    """A session that sent nothing leaves nothing."""
-    assert read_marks(path, RUN) == []
+def gone(path: Path) -> None:
+    """Somebody tidied up."""
+    path.unlink()
+
+
+def empty(path: Path) -> None:
+    """No byte is left."""
+    path.write_bytes(b"")
+
+
+def zeroed(path: Path) -> None:
+    """As long as before, and nothing but zeros."""
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def cut(path: Path) -> None:
+    """The last byte is missing."""
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flipped(path: Path) -> None:
+    """It says that it has another number of cells."""
+    path.write_bytes(path.read_bytes().replace(b" 4 cells", b" 1 cells"))
+
+
+@pytest.mark.parametrize("lose", [gone, empty, zeroed, cut, flipped])
+def test_a_file_that_lost_cells_is_refused_until_a_person_accepts_it(path: Path, lose: Callable[[Path], None]) -> None:
+    """Marks that are not there are no proof that nothing was on its way; the error tells the ways on."""
+    marks = InFlightMarks(path, RUN, 2)
+    for number in range(3):
+        marks.begin(number, 1, 1, CENT)
+    marks.close()
+    whole = read_marks(path, RUN)
+    lose(path)
+    with pytest.raises(LostFileError, match=r"in_flight\.3: this file .* --set-aside in_flight\.3$"):
+        read_marks(path, RUN)
+    assert {*read_marks(path, RUN, is_loss_accepted=True)} <= {*whole}
+
+
+def test_the_file_is_sure_of_new_cells_only_once_they_are_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut may cut off cells that were not synced, and such a file is whole all the same."""
+    marks = InFlightMarks(path, RUN, 1)
+    monkeypatch.setattr(os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    marks.begin(1, 1, 1, CENT)
+    with pytest.raises(CheckpointError, match="can't be synced"):
+        marks.begin(2, 1, 1, CENT)
+    assert path.read_bytes()[:CELL_BYTES] == header_bytes(RUN, 1)
+    marks.close()
 
 
 @pytest.mark.parametrize("cell", [b"", EMPTY, b"\0" * 64, b" " * 64, b"\n" * 64, b" \0\n" + b"\0" * 61])
@@ -276,7 +323,7 @@ def test_any_damage_is_read_and_counts_no_less(path: Path, data: st.DataObject) 
 def test_whatever_stands_in_a_file_of_marks_is_read(path: Path, content: bytes) -> None:
     """A damaged file must not stop a run."""
     path.write_bytes(content)
-    assert all(not mark.is_whole for mark in read_marks(path, RUN))
+    assert all(not mark.is_whole for mark in read_marks(path, RUN, is_loss_accepted=True))
 
 
 def test_marks_of_another_run_are_refused_by_name(path: Path) -> None:

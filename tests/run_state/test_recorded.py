@@ -31,20 +31,18 @@ from cometbatch.records import (
     RejectedAsk,
     Usage,
 )
-from cometbatch.results import codec
-from cometbatch.results import columns as output
-from cometbatch.results import tally as tallies
-from cometbatch.run_state import progress as progresses
+from cometbatch.results import codec, columns, tallies
+from cometbatch.results.retry_words import RetryWords, read_words
 from cometbatch.run_state import recorded, reopen
-from cometbatch.run_state import run as runs
 from cometbatch.run_state.begin import begin_anew, first_session, next_session
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.in_flight import Mark
+from cometbatch.run_state.in_flight import InFlightMarks, Mark
 from cometbatch.run_state.journal import Header, Journal, line_of
 from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
 from cometbatch.run_state.open_partition import OpenPartition
 from cometbatch.run_state.partition import PartWriter
-from cometbatch.run_state.run import Run
+from cometbatch.run_state.progress import journaled
+from cometbatch.run_state.run import Run, find
 from cometbatch.run_state.sessions import Session, Who
 
 RUN = "0123456789abcdef" * 2
@@ -60,26 +58,32 @@ MANIFEST = Manifest(
     fingerprint={},
     input=Identity("table.csv", 1, "0" * 64, ROWS, ("n",)),
     partition_rows=PARTITION_ROWS,
-    columns=tuple(column.name for column in output.COLUMNS),
+    columns=tuple(column.name for column in columns.COLUMNS),
     targets=(PricedTarget(Target("chat", "model", ()), PriceBook("model", "none")),),
     job={},
 )
 CENT = Decimal("0.01")
+FAILED = read_words("failed")
 WHATS = st.sampled_from(["answer", "cut", "fail", "ask", "charge"])
 CENTS = st.integers(0, 999).map(lambda cents: EXACT.multiply(CENT, Decimal(cents)))
 
 
-def answered(ordinal: int, cost: Decimal | None, *, text: str = "", incomplete: bool = False) -> Answered:
-    """An answer at this cost."""
+def answered(
+    ordinal: int, cost: Decimal | None, *, text: str = "", incomplete: bool = False, attempts: tuple[int, ...] = (1,)
+) -> Answered:
+    """An answer at this cost; `attempts`: of each ask, which was answered."""
     status: AnsweredStatus = "incomplete" if incomplete else "succeeded"
     completion = Completion(text, "length" if incomplete else "stop", Usage(1, 10 * ordinal + 1))
-    return Answered(ordinal, status, None, 1, 0.5, NOW, "hash", 200, None, completion, cost)
+    asks = len(attempts)
+    return Answered(
+        ordinal, status, None, 1, 0.5, NOW, "hash", 200, None, completion, cost, asks, answered_attempts=attempts
+    )
 
 
-def failed(ordinal: int, cost: Decimal | None = None) -> Failed:
-    """No answer that was accepted; `cost`: of asks that were rejected before."""
-    asks = 1 if cost is None else 2
-    return Failed(ordinal, None, 1, 0.5, NOW, "hash", Failure("blocked", "no"), asks=asks, cost_usd=cost)
+def failed(ordinal: int, cost: Decimal | None = None, attempts: tuple[int, ...] = ()) -> Failed:
+    """No answer that was accepted; `cost`: of asks rejected before; `attempts`: of each of these, the answered one."""
+    asks, failure = (1 if cost is None else 2), Failure("blocked", "no")
+    return Failed(ordinal, None, 1, 0.5, NOW, "hash", failure, asks, cost_usd=cost, answered_attempts=attempts)
 
 
 def charge(ordinal: int, cost: Decimal | None, ask: int = 1, attempt: int = 1) -> PossibleCharge:
@@ -103,7 +107,7 @@ def new_run(folder: Path) -> Run:
 
 def found(directory: RunDirectory, accept: tuple[str, ...] = ()) -> Run:
     """The run as a new process finds it."""
-    run = runs.find(RunDirectory(directory.path), directory.path.parent / "out.parquet", accept)
+    run = find(RunDirectory(directory.path), directory.path.parent / "out.parquet", accept)
     assert run is not None
     return run
 
@@ -119,10 +123,22 @@ def write(run: Run, session: str, records: list[Record], index: int = 0) -> Path
     return path
 
 
+def noted(run: Run, number: int) -> Run:
+    """The run once this is its newest session, to which all of the journals of earlier ones count."""
+    run.directory.new_marks(RUN, number, 1).close()
+    sizes = {
+        file.name: path.read_bytes().rindex(b"\n") + 1
+        for file in run.directory.journals.all()
+        if file.session < number and (path := run.directory.journals.folder / file.name)
+    }
+    run.directory.write_session(Session(number, RUN, WHO, counted=sizes))
+    return found(run.directory)
+
+
 def outcomes(run: Run, index: int = 0) -> dict[int, Outcome]:
     """The outcomes that stand in an open partition."""
-    records = progresses.journaled(run.directory, run.manifest, index, run.progress.last)
-    some = list(itertools.chain.from_iterable(map(output.outcomes_in, records)))
+    records = journaled(run.directory, run.manifest, index, run.progress.last)
+    some = list(itertools.chain.from_iterable(map(columns.outcomes_in, records)))
     assert len({outcome.ordinal for outcome in some}) == len(some)
     return {outcome.ordinal: outcome for outcome in some}
 
@@ -138,7 +154,7 @@ def test_the_first_outcome_stands_in_the_order_of_sessions_then_workers(tmp_path
             write(run, session, [failed(0), answered(1, 9 * CENT)])
         else:
             write(run, session, [answered(0, number * CENT, text=session)])
-    run = found(run.directory)
+    run = noted(run, 10)
     standing = outcomes(run)
     assert isinstance(standing[0], Answered)
     assert (standing[0].completion.text, standing[0].cost_usd) == ("1-2", 5 * CENT)
@@ -150,11 +166,12 @@ def test_an_ask_counts_by_itself_while_its_call_has_no_outcome(tmp_path: Path) -
     """The outcome's sums hold the call's asks, those of earlier sessions too, in whichever order the lines stand."""
     run = new_run(tmp_path)
     write(run, "1", [rejected(0, 1 * CENT), rejected(1, 2 * CENT)])
-    asks = found(run.directory).progress.asks
+    asks = noted(run, 2).progress.asks
     assert asks == {0: [rejected(0, 1 * CENT)], 1: [rejected(1, 2 * CENT)]}
     write(run, "2", [answered(0, 12 * CENT), rejected(0, 4 * CENT, 2), rejected(1, 32 * CENT, 2)])
     write(run, "3-1", [answered(0, 48 * CENT), failed(0, 3 * CENT)])
-    progress = found(run.directory).progress
+    InFlightMarks(run.directory.path / "in_flight.3-1", RUN, 1).close()
+    progress = noted(run, 3).progress
     assert progress.asks == {1: [rejected(1, 2 * CENT), rejected(1, 32 * CENT, 2)]}
     tally = progress.tally
     assert (tally.succeeded, tally.cost_usd) == (1, 12 * CENT)
@@ -198,21 +215,25 @@ def commit(run: Run, index: int, records: list[Record]) -> None:
 @pytest.mark.parametrize(
     ("record", "settled"),
     [
-        (answered(0, CENT), True),
-        (failed(0), True),
+        (answered(0, CENT, attempts=(1, 3)), True),
+        (answered(0, CENT, attempts=(1, 3, 1)), True),
+        (answered(0, CENT, attempts=(3,)), False),
+        (answered(0, CENT, attempts=(1, 4)), False),
+        (failed(0), False),
+        (failed(0, CENT), False),
         (charge(0, CENT, 2, 3), True),
-        (charge(0, CENT, 2, 4), True),
-        (charge(0, CENT, 3, 1), True),
+        (charge(0, CENT, 2, 4), False),
+        (charge(0, CENT, 3, 1), False),
         (charge(0, CENT, 2, 2), False),
         (charge(0, CENT, 1, 9), False),
         (rejected(0, CENT, 2, 3), True),
         (rejected(0, CENT, 1, 3), False),
-        (answered(1, CENT), False),
+        (answered(1, CENT, attempts=(1, 3)), False),
     ],
 )
 @pytest.mark.parametrize("session", ["1", "2"])
 def test_a_mark_is_settled_by_its_own_session(tmp_path: Path, record: Record, *, settled: bool, session: str) -> None:
-    """By an outcome of its call, or by an ask or possible charge with its ask and attempt, or a later one."""
+    """By the record of this very attempt: that of a later one may be there, and its own be lost, after a power cut."""
     run = new_run(tmp_path)
     run.directory.write_session(Session(2, RUN, WHO, counted={"00000.1.jsonl": 10**3}))
     write(run, session, [record])
@@ -241,6 +262,7 @@ def test_a_session_of_another_run_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_whole_line_of_another_version_is_refused_by_its_place(tmp_path: Path) -> None:
     """It is no damage: to pass it over would lose what it holds."""
     run = new_run(tmp_path)
+    run.directory.new_marks(RUN, 1, 1).close()
     path = write(run, "1", [])
     with path.open("ab") as file:
         file.write(b"\n" + line_of(b'{"record":"judged","ordinal":1}'))
@@ -254,6 +276,7 @@ def test_a_whole_line_of_another_version_is_refused_by_its_place(tmp_path: Path)
 def damaged_run(tmp_path: Path, costs: list[Decimal | None]) -> Run:
     """A run whose journal has two damaged lines before its last note, and these costs beside."""
     run = new_run(tmp_path)
+    run.directory.new_marks(RUN, 1, 1).close()
     journal = run.directory.journals.begin(RUN, 0, 1)
     journal.append([codec.encode_record(answered(0, 7 * CENT)), codec.encode_record(charge(0, 7 * CENT))])
     journal.append([codec.encode_record(charge(1, cost)) for cost in costs])
@@ -287,9 +310,9 @@ def test_a_damaged_file_of_kept_outcomes_is_set_aside_line_by_line(tmp_path: Pat
     commit(run, 0, [answered(0, CENT), failed(1)])
     commit(run, 1, [answered(2, 2 * CENT), failed(3)])
     run = found(run.directory)
-    matching = reopen.find(run, frozenset({"failed"}))
+    matching = reopen.find(run, FAILED)
     run = next_session(run, WHO)
-    reopen.take_back(run, frozenset({"failed"}), matching)
+    reopen.take_back(run, FAILED, matching)
     path = run.directory.journals.kept(0, 1)
     path.write_bytes(path.read_bytes().replace(b'"ordinal":', b'"cardinal":'))
     with pytest.raises(CheckpointError, match=r"--set-aside 00000\.kept1\.jsonl"):
@@ -322,6 +345,7 @@ class Sessions(RuleBasedStateMachine):
         self.done: set[int] = set()
         self.refusing: set[int] = set()  # of these, calls that failed
         self.asks: dict[int, list[Decimal]] = {}  # of calls without an outcome
+        self.answered_at: dict[int, tuple[int, ...]] = {}  # by call, of each of its asks, which attempt was answered
         self.flying: dict[int, Attempt] = {}
         self.last_attempt: dict[int, tuple[int, int]] = {}
         self.opened: dict[int, OpenPartition] = {}
@@ -384,15 +408,21 @@ class Sessions(RuleBasedStateMachine):
         elif what == "ask":
             self.record(rejected(ordinal, cost, at.ask, at.attempt), ends_mark=ends_mark)
             self.asks[ordinal] = [*asks, cost]
+            self.answered_at[ordinal] = (*self.answered_at.get(ordinal, ()), at.attempt)
             self.last_attempt[ordinal] = (at.ask + 1, 0)
             self.send(ordinal, at.amount)
         elif what == "fail":
             cost = Decimal(0)
-            self.record(failed(ordinal, sum(asks, cost) if asks else None), ends_mark=ends_mark)
+            self.marks.end(self.flying.pop(ordinal).cell, recorded=False)  # what is refused costs nothing
+            failure = failed(ordinal, sum(asks, cost) if asks else None, self.answered_at.get(ordinal, ()))
+            self.record(failure, ends_mark=ends_mark)
         else:
-            self.record(answered(ordinal, sum(asks, cost), incomplete=what == "cut"), ends_mark=ends_mark)
+            attempts = (*self.answered_at.get(ordinal, ()), at.attempt)
+            outcome = answered(ordinal, sum(asks, cost), incomplete=what == "cut", attempts=attempts)
+            self.record(outcome, ends_mark=ends_mark)
         if what not in ("charge", "ask"):
             self.asks.pop(ordinal, None)
+            self.answered_at.pop(ordinal, None)
             self.done.add(ordinal)
             self.refusing |= {ordinal} if what != "answer" else set()
         self.spent += cost
@@ -442,7 +472,7 @@ class Sessions(RuleBasedStateMachine):
             before = {path: path.read_bytes() for path in directory.marks_since(0)}
             is_last = count == begins - 1
             run = found(directory)
-            matching = reopen.find(run, frozenset(words)) if words and is_last else reopen.Matching()
+            matching = reopen.find(run, RetryWords(frozenset(words))) if words and is_last else reopen.Matching()
             run = self.begun_anew(run) if self.is_anew(data) else next_session(run, WHO)
             assert run.progress.with_charges == found(directory).progress.with_charges
             if is_half_begun:
@@ -452,7 +482,7 @@ class Sessions(RuleBasedStateMachine):
                 if dies_before_the_note:
                     directory.journals.write_kept(RUN, matching.partitions[0], directory.reopened().rounds + 1, [])
                     run = next_session(found(directory), WHO)
-                self.take_back(run, frozenset(words), matching)
+                self.take_back(run, RetryWords(frozenset(words)), matching)
                 run = run.looked_at_again()
         self.start(run)
 
@@ -462,20 +492,20 @@ class Sessions(RuleBasedStateMachine):
 
     def begun_anew(self, run: Run) -> Run:
         """Asks of another job are money alone."""
-        self.asks = {}
+        self.asks, self.answered_at = {}, {}
         return begin_anew(run, WHO, MANIFEST)
 
-    def take_back(self, run: Run, words: frozenset[str], matching: reopen.Matching) -> None:
+    def take_back(self, run: Run, again: RetryWords, matching: reopen.Matching) -> None:
         """A round of --retry, and what it means for the model."""
         taken = {
             outcome.ordinal
             for index in matching.partitions
             for outcome in self.standing(run, index)
-            if reopen.matches(outcome, words)
+            if again.match(outcome)
         }
         assert taken <= self.refusing
         assert matching.calls == len(taken)
-        reopen.take_back(run, words, matching)
+        reopen.take_back(run, again, matching)
         self.done -= taken
         self.refusing -= taken
         self.committed -= set(matching.partitions)
@@ -483,7 +513,7 @@ class Sessions(RuleBasedStateMachine):
 
     def standing(self, run: Run, index: int) -> list[Outcome]:
         """The outcomes of a partition."""
-        return [*itertools.chain.from_iterable(map(output.outcomes_in, reopen._records(run, index)))]
+        return [*itertools.chain.from_iterable(map(columns.outcomes_in, reopen._records(run, index)))]
 
     def write_what_came_too_late(self, data: st.DataObject) -> None:
         """A second outcome in another worker's file; torn lines; lines that a writer of a dead session adds."""
@@ -498,6 +528,7 @@ class Sessions(RuleBasedStateMachine):
         late = sorted(ordinal for ordinal in self.done if ordinal // PARTITION_ROWS not in self.committed)
         if data.draw(st.booleans()) and late:
             ordinal, cost = data.draw(st.sampled_from(late)), data.draw(CENTS)
+            InFlightMarks(self.run.directory.path / f"in_flight.{self.number}-1", RUN, 1).close()
             write(self.run, f"{self.number}-1", [answered(ordinal, cost)], ordinal // PARTITION_ROWS)
             self.spent += cost
 

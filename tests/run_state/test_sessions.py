@@ -10,6 +10,7 @@ from cometbatch.records import Tally
 from cometbatch.run_state import sessions
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.in_flight import Mark
+from cometbatch.run_state.names import LostFileError
 from cometbatch.run_state.sessions import Session, Who
 
 RUN = "0123456789abcdef" * 2
@@ -37,7 +38,7 @@ def test_a_session_comes_back_as_it_was_written(directory: RunDirectory) -> None
     """Money to the last digit, and what is unknown as unknown."""
     directory.write_session(FULL)
     assert directory.last_session() == FULL
-    assert sessions.decode(sessions.encode(FULL), "here") == FULL
+    assert sessions.decode(sessions.encode(FULL), Path("here")) == FULL
 
 
 def test_the_last_session_is_the_one_with_the_highest_number(directory: RunDirectory) -> None:
@@ -67,9 +68,20 @@ def test_a_damaged_session_is_refused_by_name(directory: RunDirectory, content: 
     """It holds money: nobody may guess it, and no earlier session's file stands in for it."""
     directory.write_session(Session(1, RUN, WHO))
     (directory.path / "sessions" / "2.json").write_bytes(content)
-    for look in (directory.last_session, directory.next_session):
-        with pytest.raises(CheckpointError, match=r"2\.json: this file is damaged .*Restore it from a copy"):
-            look()
+    with pytest.raises(LostFileError, match=r"2\.json: this file is damaged .*Restore it .* --set-aside 2\.json$"):
+        directory.last_session()
+    assert directory.last_session(["2.json"]) == Session(1, RUN, WHO)
+    assert directory.next_session() == 3
+
+
+@pytest.mark.parametrize("name", ["in_flight.3", "in_flight.3-1", "journal/00004.3.jsonl", "journal/00004.3-1.jsonl"])
+def test_a_session_whose_file_is_gone_is_missed(directory: RunDirectory, name: str) -> None:
+    """What it left tells of it; the file of an earlier session does not stand in for it unless a person says so."""
+    directory.write_session(Session(2, RUN, WHO))
+    (directory.path / name).write_bytes(b"")
+    with pytest.raises(LostFileError, match=r"3\.json: this file is gone; .* --set-aside 3\.json$"):
+        directory.last_session()
+    assert directory.last_session(["3.json"]) == Session(2, RUN, WHO)
 
 
 def test_a_session_is_noted_whole_or_not_at_all(directory: RunDirectory) -> None:

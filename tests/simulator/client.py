@@ -11,6 +11,7 @@ from cometbatch.records import Completion, ErrorDetail, GenerationParams, HttpRe
 from cometbatch.simulator.app import Simulator, create_app
 from cometbatch.simulator.behaviour import Behaviour
 from cometbatch.wire import FORMATS
+from tests.wire.strategies import request_of
 
 KEY = "sk-0123456789"
 BEARER = {"authorization": f"Bearer {KEY}"}
@@ -86,7 +87,7 @@ def asked(words: str, *, wire: str = "chat", model: str = "comet-sim-1", **param
     prompt = Prompt(
         (Message.of_text("system", "Be brief."), Message.of_text("user", words)), GenerationParams(**params)
     )
-    return FORMATS[wire].build_request(model, prompt)
+    return request_of(FORMATS[wire], model, prompt)
 
 
 def heard(wire: str, response: HttpResponse) -> Heard:

@@ -11,6 +11,7 @@ from cometbatch.records import (
     ErrorDetail,
     FinishReason,
     GenerationParams,
+    HttpRequest,
     Message,
     Prompt,
     Role,
@@ -171,3 +172,8 @@ def errors(**fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[ErrorDetail]:
         "request_id": st.none() | st.from_regex(r"[A-Za-z0-9]{1,30}", fullmatch=True),
     }
     return st.builds(ErrorDetail, **(fields | fixed))
+
+
+def request_of(wire: WireFormat, model: str, prompt: Prompt) -> HttpRequest:
+    """The request that asks this of a model."""
+    return wire.request_builder(model, prompt.params)(prompt.messages)

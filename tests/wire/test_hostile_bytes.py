@@ -13,7 +13,7 @@ from cometbatch.records import Completion, ErrorDetail, HttpRequest, HttpRespons
 from cometbatch.wire import FORMATS, WireFormat
 from cometbatch.wire.envelope import parse_error, request_id_of
 from cometbatch.wire.tolerant_json import NotJson, compact_text, decode_json
-from tests.wire.strategies import JSON_VALUES, any_completions, prompts
+from tests.wire.strategies import JSON_VALUES, any_completions, prompts, request_of
 
 every_format = pytest.mark.parametrize("wire", FORMATS.values(), ids=lambda wire: wire.name)
 moderate = settings(max_examples=80, deadline=None)
@@ -104,7 +104,7 @@ def test_a_request_with_one_wrong_value_is_read_or_refused(
     wire: WireFormat, data: st.DataObject, key: str, value: Any
 ) -> None:
     """A valid request in which any one key holds anything."""
-    request = wire.build_request("m", data.draw(prompts(wire)))
+    request = request_of(wire, "m", data.draw(prompts(wire)))
     body = json.dumps(json.loads(request.body) | {key: value}).encode()
     told = wire.parse_request(HttpRequest(request.path, {}, body))
     assert isinstance(told, ModelRequest | ErrorDetail)

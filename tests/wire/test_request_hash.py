@@ -11,6 +11,7 @@ from cometbatch.job import load_job
 from cometbatch.records import CallRequest, GenerationParams, Message, ModelRequest, Prompt, Role
 from cometbatch.wire import FORMATS
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
+from tests.wire.strategies import request_of
 
 MODEL = "vendor/modèle-1"
 SYSTEM = 'Réponds en un mot. "Ja" oder „nein“. 只用一个词\n'
@@ -51,7 +52,7 @@ def params(name: str) -> GenerationParams:
 def test_the_hash_of_a_request_never_changes(name: str) -> None:
     """A release that sends other bytes for the same prompt would break reuse and checks of what was paid before."""
     prompt = Prompt((Message.of_text("system", SYSTEM), Message.of_text("user", USER)), params(name))
-    body = FORMATS[name].build_request(MODEL, prompt).body
+    body = request_of(FORMATS[name], MODEL, prompt).body
     assert hashlib.sha256(f"{name}\n{MODEL}\n".encode() + body).hexdigest() == HASHES[name]
 
 
@@ -65,7 +66,7 @@ def test_the_hash_of_a_conversation_never_changes(name: str) -> None:
         ("assistant", "Größe 5"),
         ("user", ""),
     )
-    body = FORMATS[name].build_request(MODEL, Prompt(tuple(Message.of_text(role, text) for role, text in turns))).body
+    body = request_of(FORMATS[name], MODEL, Prompt(tuple(Message.of_text(role, text) for role, text in turns))).body
     assert hashlib.sha256(f"{name}\n{MODEL}\n".encode() + body).hexdigest() == CONVERSATION_HASHES[name]
 
 
@@ -114,7 +115,7 @@ def test_a_request_says_that_no_stream_is_wanted_and_its_hash_does_not(name: str
     request, wire = made(name, {}), FORMATS[name]
     body = json.loads(request.http.body)
     assert body.pop("stream", None) is (None if name == "gemini" else False)
-    identified = wire.build_request(MODEL, Prompt((Message.of_text("user", "5"),), job_params(name)))
+    identified = request_of(wire, MODEL, Prompt((Message.of_text("user", "5"),), job_params(name)))
     assert body == json.loads(identified.body)
     assert request.request_hash == hashlib.sha256(f"{name}\n{MODEL}\n".encode() + identified.body).hexdigest()
     read = wire.parse_request(request.http)

@@ -23,7 +23,7 @@ from cometbatch.records import (
 )
 from cometbatch.wire import FORMATS, WireFormat, format_for_path
 from cometbatch.wire.counts import COST_DECIMALS, MAX_COST
-from tests.wire.strategies import COSTS, JSON_VALUES, MODELS, any_completions, completions, prompts
+from tests.wire.strategies import COSTS, JSON_VALUES, MODELS, any_completions, completions, prompts, request_of
 
 every_format = pytest.mark.parametrize("wire", FORMATS.values(), ids=lambda wire: wire.name)
 moderate = settings(max_examples=60, deadline=None)
@@ -39,7 +39,7 @@ def test_the_server_half_reads_the_prompt_that_the_client_half_wrote(
     prompt = data.draw(prompts(wire))
     assert wire.unsupported_params(prompt.params) is None
     assert wire.unsupported_messages([message.role for message in prompt.messages]) is None
-    request = wire.build_request(model, prompt)
+    request = request_of(wire, model, prompt)
     assert wire.parse_request(request) == ModelRequest(model, prompt)
     assert format_for_path(request.path) is wire
 
@@ -108,9 +108,9 @@ def test_building_leaves_the_prompt_as_it_was(wire: WireFormat, data: st.DataObj
     """The prompt and its extra mappings are the same before and after, and so are the bytes built from them."""
     prompt = data.draw(prompts(wire))
     before = copy.deepcopy(prompt)
-    first = wire.build_request("m", prompt)
+    first = request_of(wire, "m", prompt)
     assert prompt == before
-    assert wire.build_request("m", before) == first
+    assert request_of(wire, "m", before) == first
 
 
 @every_format
@@ -151,7 +151,7 @@ EXACT_BODIES = {
 def test_the_bytes_of_a_request_are_these(wire: WireFormat) -> None:
     """Compact, in a fixed order: a request hash made today is the hash of tomorrow."""
     params = GenerationParams(max_output_tokens=9, temperature=0.5, top_p=0.9, extra={"deep": {"a": 1}})
-    request = wire.build_request("m", Prompt((Message.of_text("system", "S"), Message.of_text("user", "U")), params))
+    request = request_of(wire, "m", Prompt((Message.of_text("system", "S"), Message.of_text("user", "U")), params))
     assert request.body == EXACT_BODIES[wire.name]
     assert request.headers["content-type"] == "application/json"
     assert ("anthropic-version" in request.headers) == (wire.name == "messages")
@@ -178,37 +178,37 @@ def test_several_parts_are_sent_as_a_list(wire: WireFormat) -> None:
     turns: tuple[tuple[Role, str], ...] = (("system", "ST"), ("user", "UV"))
     messages = tuple(Message(role, tuple(map(TextPart, texts))) for role, texts in turns)
     prompt = Prompt(messages, GenerationParams(max_output_tokens=9))
-    assert wire.build_request("m", prompt).body == EXACT_PARTS[wire.name]
+    assert request_of(wire, "m", prompt).body == EXACT_PARTS[wire.name]
 
 
 @every_format
 def test_what_a_format_writes_is_never_overwritten_by_extra(wire: WireFormat) -> None:
     """Should job validation be left out, a clash in extra still changes nothing."""
     prompt = Prompt((Message.of_text("user", "U"),), GenerationParams(max_output_tokens=9))
-    body: dict[str, Any] = msgspec.json.decode(wire.build_request("m", prompt).body)
+    body: dict[str, Any] = msgspec.json.decode(request_of(wire, "m", prompt).body)
     clash = dict.fromkeys(body, "theirs")
     clashing = Prompt(prompt.messages, GenerationParams(max_output_tokens=9, extra=clash))
-    assert wire.build_request("m", clashing).body == wire.build_request("m", prompt).body
+    assert request_of(wire, "m", clashing).body == request_of(wire, "m", prompt).body
 
 
 @every_format
 def test_half_a_surrogate_pair_does_not_stop_a_request(wire: WireFormat) -> None:
     """A text that can't be written as UTF-8 goes out with U+FFFD in that place, and nothing else changed."""
     prompt = Prompt((Message.of_text("user", "a\ud800b é"),), GenerationParams(max_output_tokens=9))
-    request = wire.parse_request(wire.build_request("m", prompt))
+    request = wire.parse_request(request_of(wire, "m", prompt))
     assert isinstance(request, ModelRequest)
     assert request.prompt.messages[0].text == "a\ufffdb é"
 
 
 def test_messages_sends_a_cap_even_when_none_is_set() -> None:
     """The format requires max_tokens, so a prompt without a cap goes out with the documented default."""
-    request = FORMATS["messages"].build_request("m", Prompt((Message.of_text("user", "U"),)))
+    request = request_of(FORMATS["messages"], "m", Prompt((Message.of_text("user", "U"),)))
     assert msgspec.json.decode(request.body)["max_tokens"] == 4096
 
 
 def test_the_gemini_model_is_in_the_path_alone_and_wholly_encoded() -> None:
     """Slashes, colons, spaces and letters beyond ASCII are percent-encoded (contract sheet, section 1)."""
-    request = FORMATS["gemini"].build_request("vendor/mo del:é", Prompt((Message.of_text("user", "U"),)))
+    request = request_of(FORMATS["gemini"], "vendor/mo del:é", Prompt((Message.of_text("user", "U"),)))
     assert request.path == "/v1beta/models/vendor%2Fmo%20del%3A%C3%A9:generateContent"
     assert "model" not in msgspec.json.decode(request.body)
 

@@ -1,6 +1,6 @@
 """HTTP/1.1 to one service: all that the rest of transport knows of it is named here, so that it can be replaced.
 
-`Pool(route, trust)` does exchanges. `send(request, timeout_s, done)` takes the bytes of a whole request and calls
+`Pool(route, tls)` does exchanges. `send(request, timeout_s, done)` takes the bytes of a whole request and calls
 `done` once, with the whole reply or with a `NoReplyError`; it returns an exchange that can be cancelled. `whole_reply`
 decodes a body within the bound of plain ones, for replies that came another way.
 """
@@ -15,3 +15,4 @@ from cometbatch.transport.http1.pool import Pool as Pool
 from cometbatch.transport.http1.pool import cancelled as cancelled
 from cometbatch.transport.http1.pool import ignore as ignore
 from cometbatch.transport.http1.pool import out_of_time as out_of_time
+from cometbatch.transport.http1.pool import raise_open_files as raise_open_files

@@ -15,21 +15,22 @@ import httptools
 
 from cometbatch.records import TransportFailureKind
 
-# A larger body fails: 4 MiB hold 128,000 tokens of five characters, each escaped in six bytes. A reply that comes whole
-# in one piece is far below it, so its size is not checked.
+# Bytes of a reply's body; a larger one fails. 128,000 tokens of five characters, each character escaped in six bytes,
+# fit. A reply that arrives in one piece is not checked: RECEIVED_AT_ONCE_BYTES are far fewer.
 MAX_BODY_BYTES = 4 * 1024 * 1024
-SMALL_BODY_BYTES = 256 * 1024  # of a body that are read at once; reading of a larger one stops until it is its turn
-MAX_HEAD_BYTES = 1024 * 1024  # that come in a row and are no body; more fails, honest heads have some kilobytes
-MAX_HEADERS = 1000  # of a reply; more fails, servers send twenty or so
-MAX_INTERIM_REPLIES = 16  # 1xx, ahead of one reply; more fails, servers send one or two
-RECEIVED_AT_ONCE_BYTES = 16 * 1024  # parsed in one go: even if they are thousands of tiny pieces, it takes milliseconds
+SMALL_BODY_BYTES = 256 * 1024  # bytes of a body; reading a larger one stops there until the pool has room for it
+MAX_HEAD_BYTES = 1024 * 1024  # bytes in a row that are no body; more fail. Usual heads have some kilobytes
+MAX_HEADERS = 1000  # headers of a reply; more fail. Servers send about twenty
+MAX_INTERIM_REPLIES = 16  # replies with a status of 1xx before the reply; more fail. Servers send one or two
+RECEIVED_AT_ONCE_BYTES = 16 * 1024  # bytes parsed before other connections get their turn: milliseconds at the worst
 
-MAX_NAMES_KEPT = 256  # header names that are kept in lower case for the next reply
-MAX_NAME_KEPT_BYTES = 64  # of a name that is kept; a longer one is no honest server's, and would stay in memory
+MAX_NAMES_KEPT = 256  # names of headers that are kept in lower case, so that the next reply need not convert them
+MAX_NAME_KEPT_BYTES = 64  # bytes of such a name; a longer one is not kept, so that a server can't fill our memory
 
 _INTERIM_FROM, _FINAL_FROM = 100, 200  # statuses
 _SWITCHING = 101
-_REFUSED_US = re.compile("ALERT_(.*CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")  # a TLS server, of our certificate
+# OpenSSL's word for a server's refusal of our client certificate.
+_REFUSED_US = re.compile("ALERT_(.*CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
 
 
 class _Names(dict[bytes, str]):
@@ -268,9 +269,9 @@ class Connection(asyncio.BufferedProtocol):
             raise NoReplyError("connection", f"the reply's head is larger than {MAX_HEAD_BYTES:,} bytes")
         if len(self._body) > MAX_BODY_BYTES:
             raise too_large()
-        if (
-            self._head_lines > MAX_HEADERS + 2
-        ):  # two more: its first and last lines. Lines without end come in the head or after the body
+        # A head has two lines more than headers: the status line and an empty one. Lines without end may come in the
+        # head, or after the last chunk of the body.
+        if self._head_lines > MAX_HEADERS + 2:
             raise _too_many_headers()
 
     def eof_received(self) -> None:

@@ -8,15 +8,17 @@ import re
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, cast
 
 import aiohappyeyeballs
 
-from cometbatch.transport.http1.connection import Connection, NoReplyError
+from cometbatch.transport.http1.connection import Connection, NoReplyError, receive_buffer
+from cometbatch.transport.http1.tls_layer import TlsLayer
 from cometbatch.transport.route import Hop, Route
 from cometbatch.transport.tls import TlsSettings, tls_context
 
 CONNECT_TIMEOUT_S = 30.0  # seconds to a connection that can carry a request, tunnel and TLS included
+HANDSHAKES_AT_ONCE = 256  # of TLS; OpenSSL takes 40 kB for each under way, and 16 kB for each that is done
 LOOKUP_KEPT_S = 10.0  # seconds for which the addresses of a name are kept: short, since services move
 HAPPY_EYEBALLS_S = 0.25  # seconds after which the next address is tried, too (RFC 8305)
 MAX_TUNNEL_HEAD_BYTES = 16 * 1024  # of a proxy's reply; a longer one is refused
@@ -24,18 +26,19 @@ TUNNEL_CLOSED = "the proxy closed the tunnel"
 
 _OPENED = re.compile(rb"HTTP/1\.[01] 2[0-9][0-9][ \r]")  # any 2xx: then all that follows is the service's
 LENGTH_OF_IPV4 = 2  # fields of an IPv4 socket address: host and port; IPv6 has four
-Speaker = TypeVar("Speaker", bound=asyncio.BaseProtocol)
+Line: TypeAlias = asyncio.Transport | TlsLayer
 _Addresses: TypeAlias = "list[tuple[Any, ...]]"
 
 
 class Dialler:
     """Opens connections along one route."""
 
-    def __init__(self, route: Route, make: Callable[[], Connection], trust: TlsSettings) -> None:
+    def __init__(self, route: Route, make: Callable[[], Connection], tls: TlsSettings) -> None:
         self._route = route
         self._make = make
-        self._trust = trust
+        self._tls = tls
         self._contexts: dict[Hop, ssl.SSLContext] = {}
+        self._handshakes = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
         self._looking = asyncio.Lock()
         self._addresses: _Addresses = []
         self._looked_at = float("-inf")
@@ -58,44 +61,59 @@ class Dialler:
             raise NoReplyError("connection", words, sent=False) from error
 
     async def _open(self, hop: Hop) -> Connection:
-        tls = None if hop.tls_name is None else self._tls_context(hop)
+        connection = self._make()
         if not self._route.has_tunnel:
-            return (await self._connect(hop, self._make, tls))[1]
-        line, tunnel = await self._connect(hop, _Tunnel, tls)
+            await self._connect(hop, connection)
+            return connection
+        tunnel = _Tunnel()
+        line = await self._connect(hop, tunnel)
         try:
             await tunnel.dig(self._route)
-            return await self._secure(line)
+            await self._secure(line, connection)
         except BaseException:
             line.abort()
             raise
+        return connection
 
-    async def _connect(
-        self, hop: Hop, make: Callable[[], Speaker], tls: ssl.SSLContext | None
-    ) -> tuple[asyncio.Transport, Speaker]:
-        """Connect to the first address that answers. A single IPv4 address needs no race: it doubles the work."""
+    async def _connect(self, hop: Hop, speaker: asyncio.BufferedProtocol) -> Line:
+        """Connect to the first address that answers, with TLS where the hop speaks it."""
+        if hop.tls_name is None:
+            return await self._connect_plain(hop, speaker)
+        async with self._handshakes:
+            layer = self._layer(hop, speaker)
+            line = await self._connect_plain(hop, layer)
+            try:
+                await layer.secured
+            except BaseException:
+                line.abort()
+                raise
+        return layer
+
+    async def _connect_plain(self, hop: Hop, speaker: asyncio.BufferedProtocol) -> asyncio.Transport:
+        """A single IPv4 address needs no race: it doubles the work."""
         loop, addresses = asyncio.get_running_loop(), await self._lookup(hop)
         if len(addresses) == 1 and len(addresses[0][-1]) == LENGTH_OF_IPV4:
             host, port = addresses[0][-1]
-            return await loop.create_connection(make, host, port, ssl=tls, server_hostname=hop.tls_name)
+            return (await loop.create_connection(lambda: speaker, host, port))[0]
         opened = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_S, loop=loop)
-        return await loop.create_connection(make, sock=opened, ssl=tls, server_hostname=hop.tls_name)
+        return (await loop.create_connection(lambda: speaker, sock=opened))[0]
 
-    async def _secure(self, line: asyncio.Transport) -> Connection:
+    async def _secure(self, line: Line, connection: Connection) -> None:
         """Begin TLS with the service inside the tunnel."""
-        connection, service = self._make(), self._route.service
-        if line.is_closing():  # TLS would wait for it in vain
-            raise ConnectionError(TUNNEL_CLOSED)
-        secured = await asyncio.get_running_loop().start_tls(
-            line, connection, self._tls_context(service), server_hostname=service.tls_name
-        )
-        if secured is None:
-            raise ConnectionError(TUNNEL_CLOSED)
-        connection.connection_made(secured)
-        return connection
+        async with self._handshakes:
+            if line.is_closing():  # TLS would wait for it in vain
+                raise ConnectionError(TUNNEL_CLOSED)
+            layer = self._layer(self._route.service, connection)
+            line.set_protocol(layer)
+            layer.connection_made(cast("asyncio.BaseTransport", line))
+            await layer.secured
+
+    def _layer(self, hop: Hop, speaker: asyncio.BufferedProtocol) -> TlsLayer:
+        return TlsLayer(self._tls_context(hop), hop.tls_name, speaker)
 
     def _tls_context(self, hop: Hop) -> ssl.SSLContext:
         if hop not in self._contexts:
-            self._contexts[hop] = tls_context(self._trust, as_client=hop is self._route.service)
+            self._contexts[hop] = tls_context(self._tls, as_client=hop is self._route.service)
         return self._contexts[hop]
 
     async def _lookup(self, hop: Hop) -> _Addresses:
@@ -117,10 +135,11 @@ class Dialler:
         self._not_found, self._looked_at = None, loop.time()
 
 
-class _Tunnel(asyncio.Protocol):
+class _Tunnel(asyncio.BufferedProtocol):
     """Asks a proxy for a tunnel; every byte after its reply is the service's."""
 
     def __init__(self) -> None:
+        self._buffer = receive_buffer()
         self._transport: asyncio.Transport | None = None
         self._head = b""
         self._answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -141,9 +160,13 @@ class _Tunnel(asyncio.Protocol):
         """The proxy is connected."""
         self._transport = cast("asyncio.Transport", transport)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Memory for the next bytes."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Bytes of the proxy's reply came."""
-        self._head += data
+        self._head += self._buffer[:nbytes]
         if b"\r\n\r\n" in self._head:
             self._answer(self._head)
         elif len(self._head) > MAX_TUNNEL_HEAD_BYTES:

@@ -27,14 +27,15 @@ from cometbatch.transport.http1.dialling import Dialler
 from cometbatch.transport.route import Route
 from cometbatch.transport.tls import TlsSettings
 
-LARGE_REPLIES = 4  # large replies that are read at a time: up to 32 MiB while their pieces are joined
-LARGE_REPLY_S = 60.0  # seconds for the rest of a large reply; then it fails, and another one gets its turn
-# Seconds that a connection rests between two requests. Bytes that follow a reply unasked arrive within them. From 40 ms
-# on the system acknowledges a reply by a packet of its own (RFC 1122, 4.2.3.2), not along with the next request, which
-# takes a twentieth of all CPU.
+LARGE_REPLIES = 4  # large replies that are read at the same time; more need more memory (4 need up to 32 MiB)
+LARGE_REPLY_S = 60.0  # seconds to read the rest of a large reply; above it the reply fails and the next one is read
+# Seconds that a connection stays unused between two requests. Below it, bytes that a server sends unasked after a reply
+# may arrive only after the next request, and be taken for its reply. From 0.04 s on, the system sends a packet of its
+# own to acknowledge the reply (RFC 1122, 4.2.3.2); below it, the next request carries the acknowledgement, which saves
+# a twentieth of all CPU.
 REST_S = 0.03
-LOOKED_AT_ONCE = 32  # rested connections that one system call checks for bytes that came
-LOOK_S = 0.001  # seconds for which such a check holds
+LOOKED_AT_ONCE = 32  # connections that one system call checks for unasked bytes before they are used again
+LOOK_S = 0.001  # seconds for which the result of such a check is used; above it the connections are checked again
 IDLE_CONNECTION_S = 15.0  # seconds after which an unused connection is closed: servers usually keep theirs longer
 CLOSE_S = 1.0  # seconds to wait for connections to close when the pool does
 MAX_OPEN_FILES = 65_536  # open files that the process asks the system for; each connection takes one
@@ -45,15 +46,18 @@ Done: TypeAlias = Callable[[HttpResponse | Exception], None]
 class Pool:
     """Exchanges with one service. The caller bounds how many are in flight."""
 
-    def __init__(self, route: Route, trust: TlsSettings) -> None:
-        self._dialler = Dialler(route, self._make, trust)
+    def __init__(self, route: Route, tls: TlsSettings) -> None:
+        self.most_connections = MAX_OPEN_FILES  # above it, resting connections are closed before another one is opened
+        self.dialling: set[Exchange] = set()  # exchanges for which a connection is being opened
+        self._dialler = Dialler(route, self._make, tls)
         self._buffer, self._write_batch = receive_buffer(), WriteBatch()
-        self._resting: deque[Connection] = deque()  # the one that rests longest first
-        self._rested: deque[Connection] = (
-            deque()
-        )  # the same; the last one is used first, so that the others may become idle
-        self._looked_at = 0  # how many at the end of `_rested` are checked and may be used
-        self._look_again = -math.inf  # the time of the loop at which that check ends
+        # Connections that were used less than REST_S ago; the one used longest ago is first.
+        self._resting: deque[Connection] = deque()
+        # Connections that may be used again, in the same order. The last one is used first: then the first ones stay
+        # unused, and are closed after IDLE_CONNECTION_S.
+        self._rested: deque[Connection] = deque()
+        self._looked_at = 0  # number of connections at the end of `_rested` that were checked and may be used
+        self._look_again = -math.inf  # the time of the loop from which on they must be checked again
         self._open: set[Connection] = set()
         self._sent: dict[Exchange, float] = {}  # exchanges in flight, with the time of the loop at which each ends
         self._sweep: asyncio.TimerHandle | None = None
@@ -77,6 +81,7 @@ class Pool:
         now = self._loop.time()
         exchange = Exchange(self, now + timeout_s, timeout_s, done)
         if (connection := self._take(now)) is None:
+            self._make_room()
             exchange.dial(request)
         else:
             exchange.begin(connection, request)
@@ -135,6 +140,12 @@ class Pool:
             rested.append(resting.popleft())
         while rested and rested[0].rested_since <= now - IDLE_CONNECTION_S:
             self.drop(rested.popleft())
+
+    def _make_room(self) -> None:
+        """Close the connection that rests longest where one more would be too many for the process's open files."""
+        if len(self._open) + len(self.dialling) >= self.most_connections and (idle := self._rested or self._resting):
+            self.drop(idle.popleft())
+            self._looked_at = 0
 
     async def dial(self, deadline: float, timeout_s: float) -> Connection:
         """A new connection. Raises `NoReplyError`."""
@@ -206,6 +217,7 @@ class Exchange(Struct, eq=False):
 
     def dial(self, request: bytes) -> None:
         """Send the request on a new connection."""
+        self.pool.dialling.add(self)
         self.task = asyncio.get_running_loop().create_task(self._dial(request))
 
     def begin(self, connection: Connection, request: bytes) -> None:
@@ -224,6 +236,7 @@ class Exchange(Struct, eq=False):
         """Give it up: `done` is not called any more."""
         self.done = ignore
         self.pool.unwatch(self)
+        self.pool.dialling.discard(self)
         if self.task is not None:
             self.task.cancel()
         if self.connection is not None:
@@ -239,6 +252,8 @@ class Exchange(Struct, eq=False):
             raise
         else:
             self.begin(connection, request)
+        finally:
+            self.pool.dialling.discard(self)
 
     def _ended(self) -> None:
         """The connection has a whole reply, part of a large one, or none."""
@@ -292,13 +307,20 @@ async def _read_rest(connection: Connection) -> HttpResponse:
         raise NoReplyError("timeout", f"a large reply did not end within {LARGE_REPLY_S:g} s") from None
 
 
-def raise_open_files() -> None:
-    """Let this process open as many files as it is allowed to; the limit at its start is often 1,024."""
+def raise_open_files() -> int:
+    """Let this process open as many files as it is allowed to, and return how many that are.
+
+    The limit at its start is often 1,024. Without any limit, `MAX_OPEN_FILES` is returned.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        with contextlib.suppress(OSError, ValueError):  # a system may refuse; then the limit stays
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return MAX_OPEN_FILES if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):  # a system may refuse; then the limit stays
+        return soft
+    return most
 
 
 def cancelled(*, sent: bool = True) -> NoReplyError:

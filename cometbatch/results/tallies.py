@@ -14,6 +14,7 @@ ROUNDED_TO_USD: Final = Decimal("0.000001")  # US dollars: services round the co
 ROUNDED_SHARE: Final = Decimal("0.001")  # share of a cost: or they round it to some digits
 
 _USAGE: Final = Usage.__struct_fields__
+_COUNTERS: Final = ("failures", "incompletes")
 
 
 def tally(records: Iterable[Record]) -> Tally:
@@ -31,7 +32,7 @@ def tally(records: Iterable[Record]) -> Tally:
         attempts=sum([outcome.attempts for outcome in kinds[Answered] + failed]),
         failures=dict(Counter([outcome.failure.kind for outcome in failed])),
         **_answers(kinds[Answered], billed),
-        **_charges(kinds[PossibleCharge]),
+        **_charges(kinds),
         **_asks(kinds[RejectedAsk]),
     )
 
@@ -47,6 +48,7 @@ def _answers(answered: list[Answered], billed: list[Failed]) -> dict[str, Any]:
     return {
         "succeeded": succeeded,
         "incomplete": len(answered) - succeeded,
+        "incompletes": {} if succeeded == len(answered) else _reasons(answered),
         **{name: sum(filter(None, counts[name])) for name in _USAGE},
         "cost_usd": _money(costs),
         "unpriced": len(usages) - len(costs),
@@ -62,12 +64,21 @@ def _answers(answered: list[Answered], billed: list[Failed]) -> dict[str, Any]:
     }
 
 
-def _charges(charges: list[PossibleCharge]) -> dict[str, Any]:
-    bounds = [charge.max_cost_usd for charge in charges if charge.max_cost_usd is not None]
+def _reasons(answered: list[Answered]) -> dict[str, int]:
+    """Incomplete answers by finish reason."""
+    return dict(Counter([each.completion.finish_reason for each in answered if each.status == "incomplete"]))
+
+
+def _charges(kinds: dict[type, list[Any]]) -> dict[str, Any]:
+    """Of charges by themselves, and of answers whose cost is unknown and bounded."""
+    charges: list[PossibleCharge] = kinds[PossibleCharge]
+    unpriced = [record for kind in (Answered, Failed, RejectedAsk) for record in kinds[kind] if record.cost_usd is None]
+    bounds = [record.max_cost_usd for record in unpriced + charges if record.max_cost_usd is not None]
+    unknown = sum([charge.max_cost_usd is None for charge in charges])
     return {
-        "charges": len(charges),
+        "charges": len(bounds) + unknown,
         "charges_usd": _money(bounds),
-        "charges_unknown": len(charges) - len(bounds),
+        "charges_unknown": unknown,
         "charges_in_flight": sum([charge.reason == "in_flight" for charge in charges]),
     }
 
@@ -87,7 +98,7 @@ def _adder(name: str) -> Callable[[Any, Any], Any]:
         return max
     if name.endswith("_usd"):
         return EXACT.add
-    if name == "failures":
+    if name in _COUNTERS:
         return lambda left, right: dict(Counter(left) + Counter(right))
     return int.__add__
 
@@ -103,7 +114,7 @@ def _subtractor(name: str) -> Callable[[Any, Any], Any]:
         return lambda whole, _part: whole
     if name.endswith("_usd"):
         return EXACT.subtract
-    if name == "failures":
+    if name in _COUNTERS:
         return lambda whole, part: dict(Counter(whole) - Counter(part))
     return int.__sub__
 
