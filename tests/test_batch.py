@@ -19,6 +19,7 @@ import cometbatch
 from cometbatch.money.exact import format_rounded
 from cometbatch.results.columns import schema_of
 from cometbatch.run_state.directory import RunDirectory
+from cometbatch.simulator.awkward import READABLE
 from cometbatch.simulator.behaviour import FAULT_KINDS
 from cometbatch.simulator.catalog import CATALOG_SHAPES
 from tests import virtual_time
@@ -37,7 +38,8 @@ from tests.workbench import (
 )
 
 TRANSIENT = tuple(kind.name for kind in FAULT_KINDS if kind.strikes == "attempt")
-LOSES_ANSWERS = {"reset", "slow-body", "long-tail", "cut-json"}  # billed by the server, and maybe never read
+# Billed by the server, and maybe never read.
+LOSES_ANSWERS = {"reset", "slow-body", "long-tail", "cut-json", "cut-stream", "failed-200"}
 MILLION = 1_000_000
 SERVICE = "https://service.example"
 
@@ -120,6 +122,7 @@ ENDINGS = {
     "prompt-blocked": ("failed", "blocked", None, 400),
     "sensitive-words": ("failed", "blocked", None, 500),
     "html-200": ("failed", "invalid_response", None, 200),
+    "unreadable": ("failed", "invalid_response", None, 200),
     "redirect": ("failed", "invalid_request", None, 301),
     "length": ("incomplete", None, "length", 200),
     "length-empty": ("incomplete", None, "length", 200),
@@ -155,8 +158,11 @@ def test_a_fault_for_good_ends_as_it_says(bench: Workbench, name: str, fault: st
 
 
 def test_every_fault_for_good_is_in_the_table() -> None:
-    """A fault that the simulator learns must be specified here (no-usage ends well, but unpriced: see below)."""
-    assert {kind.name for kind in FAULT_KINDS if kind.strikes == "request"} == {*ENDINGS, "no-usage"}
+    """A fault that the simulator learns must be specified here.
+
+    no-usage ends well, but unpriced: see below. What is said otherwise and read all the same: tests/test_replies.py.
+    """
+    assert {kind.name for kind in FAULT_KINDS if kind.strikes == "request"} == {*ENDINGS, "no-usage", *READABLE}
 
 
 def test_a_row_that_cannot_be_rendered_fails_alone(bench: Workbench) -> None:
