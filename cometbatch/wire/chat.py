@@ -221,11 +221,17 @@ def _is_call(call: dict[str, Any]) -> bool:
 
 def _ending(word: str | None, message: dict[str, Any], words: str, usage: Usage) -> tuple[FinishReason, str | None]:
     """The finish reason and its detail. A refusal counts only if there is no text."""
-    calls = mappings(message.get("tool_calls")) or mappings([message.get("function_call")])
-    refusal = text(message.get("refusal")) or payload.refusal_in(message.get("content"))
-    if refusal and not words and not calls:
-        return "refusal", refusal
-    reason = payload.decided(payload.finish_of(word), has_calls=bool(calls))
+    calls = mappings(message.get("tool_calls"))
+    if not calls and message.get("function_call"):
+        calls = mappings([message["function_call"]])
+    reason = payload.finish_of(word)
+    if not calls:
+        if words and reason == "stop":
+            return reason, None
+        refusal = text(message.get("refusal")) or payload.refusal_in(message.get("content"))
+        if refusal and not words:
+            return "refusal", refusal
+    reason = payload.decided(reason, has_calls=bool(calls))
     return reason, payload.detail_of(reason, word, calls, is_empty=not words, usage=usage, held=message)
 
 

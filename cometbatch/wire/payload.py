@@ -55,7 +55,7 @@ def finish_of(word: str | None) -> FinishReason:
 
 def is_failure_word(word: str | None) -> bool:
     """Whether a finish word says that generation failed."""
-    return word is not None and _plain(word) in _FAILURE_WORDS
+    return word is not None and word not in _FINISH and _plain(word) in _FAILURE_WORDS
 
 
 def finish_words() -> Mapping[str, FinishReason]:
