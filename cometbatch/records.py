@@ -30,7 +30,8 @@ FailureKind: TypeAlias = Literal[
     "invalid_response",
     "template",
 ]
-TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large"]
+MaxTokensField: TypeAlias = Literal["auto", "max_completion_tokens", "max_tokens"]
+TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large", "proxy"]
 Problem: TypeAlias = Literal[
     "error", "redirect", "not_json", "unreadable", "html", "not_understood", "failed_generation"
 ]
@@ -65,7 +66,8 @@ class Message(Struct, frozen=True, gc=False):
 class GenerationParams(Struct, frozen=True):
     """How to generate, in common names; each wire format maps them to its own.
 
-    `extra` is merged into the request body as it is (deeply, where both sides are mappings).
+    `extra` is merged into the request body as it is (deeply, where both sides are mappings). `max_tokens_field`: the
+    name by which a chat request sets the cap; models differ in which of both they know.
     """
 
     max_output_tokens: int | None = None
@@ -74,6 +76,7 @@ class GenerationParams(Struct, frozen=True):
     stop: tuple[str, ...] = ()
     seed: int | None = None
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
+    max_tokens_field: MaxTokensField = "auto"
 
 
 class Prompt(Struct, frozen=True, gc=False):
@@ -119,7 +122,8 @@ class HttpResponse(Struct, frozen=True, gc=False):
 class TransportFailure(Struct, frozen=True, gc=False):
     """An exchange that brought no whole reply: what the network did to us, as a value.
 
-    timeout: no whole reply in time; connection: refused, reset or cut short; too_large: the body passed the bound.
+    timeout: no whole reply in time; connection: refused, reset or cut short; too_large: the body passed the bound;
+    proxy: the proxy wants another user name or password.
     The service may have finished, and billed, the work all the same, unless nothing can have been `sent`.
     """
 
@@ -238,12 +242,15 @@ job: the job file; budget: the budget in the job file.
 class Abort(Struct, frozen=True):
     """Every request would be refused: the run stops, resumable.
 
-    `hint` says in a sentence what to do before it is resumed, `fix` in one word.
+    `hint` says in a sentence what to do before it is resumed, `fix` in one word. `is_certain`: False where other rows
+    may be answered all the same; then `retry_after_s` is the wait that the service asked this row for.
     """
 
     failure: Failure
     hint: str
     fix: Fix
+    is_certain: bool = True
+    retry_after_s: float | None = None
 
 
 class Done(Struct, frozen=True):
@@ -410,6 +417,8 @@ class Tally(Struct, frozen=True):
     `reported_cost_usd` in sum; `differing` of them say something else than our prices, and these came to
     `differing_reported_usd` by its word and to `differing_cost_usd` by ours. `largest_output_tokens` and
     `largest_input_above_bytes` are the largest of any answer: they bound what the next one can cost.
+    `largest_cost_usd` is the cost of the row that cost most, and `row_costs` counts rows by what they cost, in steps
+    (`results.tallies.cost_step`).
     """
 
     succeeded: int = 0
@@ -440,6 +449,8 @@ class Tally(Struct, frozen=True):
     differing_cost_usd: Decimal = Decimal(0)
     largest_output_tokens: int = 0
     largest_input_above_bytes: int = 0
+    largest_cost_usd: Decimal = Decimal(0)
+    row_costs: dict[int, int] = msgspec.field(default_factory=dict)
 
     @property
     def calls(self) -> int:

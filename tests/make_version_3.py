@@ -47,7 +47,7 @@ class Answering(httpx.AsyncBaseTransport):
         assert found
         row = int(found[1])
         if len(self.rows) >= self._credit:
-            return httpx.Response(401, json={"error": {"message": "Incorrect API key", "code": "invalid_api_key"}})
+            return httpx.Response(401, json={"error": {"message": "Invalid token", "code": ""}})
         self.rows.append(row)
         if self._uneven and row == REFUSED:
             return httpx.Response(400, json={"error": {"message": "not this one", "code": "bad_row"}})

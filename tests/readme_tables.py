@@ -8,6 +8,7 @@ from cometbatch import cli, job
 from cometbatch.control import retry_table
 from cometbatch.results import columns
 from cometbatch.wire import payload
+from tests import prompt_tables
 from tests.benchmarks import compare, model, report
 
 ROOT = Path(__file__).parent.parent
@@ -31,11 +32,15 @@ def tables() -> dict[str, str]:
         "exit_codes": table(("exit code", "meaning"), codes),
         "bars": table(("case", "bar", "measured", "met"), bars),
         "model": model.markdown(),
+        "cells": table(("in the file", "the value", "in the prompt"), prompt_tables.cells()),
+        "nulls": table(("template", "in the prompt, where `note` is null"), prompt_tables.nulls()),
+        "written": table(("template", "columns", "refused with"), prompt_tables.written()),
+        "told": table(("template", "warning"), prompt_tables.told()),
     }
 
 
 def _finish_words() -> Iterable[tuple[str, str]]:
-    known = payload.finish_words()
+    known = payload.FINISH
     for reason in dict.fromkeys(known.values()):
         yield f"`{reason}`", ", ".join(f"`{word}`" for word, meaning in known.items() if meaning == reason)
     yield "(generation failed: retried)", ", ".join(f"`{word}`" for word in sorted(payload.failure_words()))

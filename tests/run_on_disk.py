@@ -25,7 +25,7 @@ from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarg
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.progress import Progress, journaled, look
 from cometbatch.run_state.run import Run
-from cometbatch.run_state.sessions import Who
+from cometbatch.run_state.sessions import Session, Who
 from cometbatch.runner.ports import Observer, Policy, Stop
 from cometbatch.runner.turns import Runner
 from tests.scripted_run import HALF, MODEL, NOW, RUN_ID, ScriptedService, Watcher, row_request, unsendable
@@ -76,6 +76,7 @@ class RunOnDisk:
     def partitions(self, slots: int, run: Run | None = None) -> Partitions:
         """The partitions without a part, in a session that begins now unless it is given."""
         begun = self.begin() if run is None else run
+        self.directory.new_marks(RUN_ID, session_of(begun), slots).close()
         return Partitions(begun, session_of(begun), self.tables, self.make, ("n",), slots=slots)
 
     def tables(self, wanted: Iterable[Partition]) -> Iterator[pa.Table]:
@@ -89,10 +90,15 @@ class RunOnDisk:
 
     def write_journal(self, index: int, records: Sequence[Record], *, session: int | None = None) -> Path:
         """Leave a journal behind, as a process that died with these records written."""
-        number = session or self.directory.next_session()
-        if self.directory.last_session() is None:
-            first_session(self.directory, RUN_ID, WHO)
-            number = 1
+        last = self.directory.last_session()
+        number = session or (1 if last is None else last.number + 1)
+        if last is None or number > last.number:
+            journals = {
+                file.name: (self.directory.journals.folder / file.name) for file in self.directory.journals.all()
+            }
+            counted = {name: path.stat().st_size for name, path in journals.items()}
+            self.directory.write_session(Session(number, RUN_ID, WHO, counted=counted))
+            self.directory.new_marks(RUN_ID, number, 1).close()
         journal = self.directory.journals.begin(RUN_ID, index, number)
         journal.append([codec.encode_record(record) for record in records])
         journal.close()

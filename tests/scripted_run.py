@@ -191,6 +191,7 @@ class RowsInMemory:
         self.asks: list[RejectedAsk] = []
         self.records: list[Record] = []  # all of them, in order
         self.recorded: list[Outcome] = []
+        self.left: list[int] = []
         self.on_room: Callable[[], None] = lambda: None
 
     @property
@@ -221,6 +222,9 @@ class RowsInMemory:
             else:
                 self.recorded.append(record)
             self.records.append(record)
+
+    def leave(self, ordinal: int) -> None:
+        self.left.append(ordinal)
 
     @property
     def by_row(self) -> dict[int, Outcome]:

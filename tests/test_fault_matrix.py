@@ -1,6 +1,6 @@
 """Every fault, in every format, at the first attempt and at a later one: how its row ends; no other row minds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import httpx
 import pytest
@@ -27,6 +27,11 @@ def html(status: int) -> httpx.Response:
 
 PASSING = {
     "408": lambda: error(408),
+    "409": lambda: error(409),
+    "423": lambda: error(423),
+    "424": lambda: error(424),
+    "425": lambda: error(425),
+    "499": lambda: error(499),
     "429": lambda: error(429),
     "429 with a wait": lambda: error(429, retry_after="7"),
     "429 of a provider's account": lambda: error(429, code="insufficient_quota"),
@@ -40,6 +45,11 @@ PASSING = {
     "529": lambda: error(529),
     "cut JSON": lambda: httpx.Response(200, headers={"content-type": "application/json"}, content=b'{"id": "x", "cho'),
 }
+OF_A_PROVIDER = {
+    "401 of its key": lambda: error(401, "Incorrect API key", "invalid_api_key"),
+    "402 of its account": lambda: error(402),
+    "403 of its quota": lambda: error(403, "Insufficient quota", "insufficient_quota"),
+}
 FINAL = {
     "400": (lambda: error(400, "temperature is not allowed"), "invalid_request"),
     "403": (lambda: error(403, "not for you"), "invalid_request"),
@@ -52,7 +62,8 @@ FINAL = {
 }
 STOPPING = {
     "401": lambda: error(401, "Invalid token"),
-    "402": lambda: error(402),
+    "402": lambda: error(402, code="insufficient_user_quota"),
+    "407": lambda: error(407),
     "403 credit": lambda: error(403, "user quota is not enough", "insufficient_user_quota"),
     "403 key quota": lambda: error(403, code="pre_consume_token_quota_failed"),
     "flat credit": lambda: httpx.Response(403, json={"code": None, "message": "user quota is not enough"}),
@@ -75,10 +86,10 @@ class Struck:
         return self._fault() if self._at in (0, self.attempts) else None
 
 
-def run(bench: Workbench, name: str, struck: Struck) -> dict[str, object]:
+def run(bench: Workbench, name: str, struck: Struck, **job: Mapping[str, object]) -> dict[str, object]:
     """The struck row of a run in which every other row succeeds."""
     bench.write_rows(ROWS)
-    summary = carry_out(bench.job(target={"format": name}), Network(answer=struck))
+    summary = carry_out(bench.job(target={"format": name}, **job), Network(answer=struck))
     rows = bench.result().to_pylist()
     assert summary.finished
     assert [row["status"] for row in rows if row["custom_id"] != STRUCK] == ["succeeded"] * (ROWS - 1)
@@ -91,6 +102,17 @@ def run(bench: Workbench, name: str, struck: Struck) -> dict[str, object]:
 def test_a_passing_fault_is_outlived(bench: Workbench, name: str, fault: str, attempt: int) -> None:
     """The row succeeds at its next attempt, whichever attempt was struck."""
     row = run(bench, name, Struck(PASSING[fault], attempt))
+    assert (row["status"], row["attempts"], row["error_kind"]) == ("succeeded", attempt + 1, None)
+
+
+@pytest.mark.parametrize("attempt", [1, 3])
+@pytest.mark.parametrize("fault", OF_A_PROVIDER)
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_providers_own_account_is_no_ones_fault_while_others_are_answered(
+    bench: Workbench, name: str, fault: str, attempt: int
+) -> None:
+    """It costs the row an attempt, and the run goes on: the same key was accepted just before."""
+    row = run(bench, name, Struck(OF_A_PROVIDER[fault], attempt), limits={"concurrency": 1})
     assert (row["status"], row["attempts"], row["error_kind"]) == ("succeeded", attempt + 1, None)
 
 

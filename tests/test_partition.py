@@ -220,6 +220,21 @@ def test_a_row_in_the_backlog_does_not_lock_up_the_room(tmp_path: Path) -> None:
     assert all_rows(run) == list(range(40))
 
 
+@pytest.mark.parametrize("left", [1, 3])
+def test_partitions_of_which_only_rows_are_left_that_nobody_waits_for_make_room(tmp_path: Path, left: int) -> None:
+    """They are closed, with what they hold in their journals, and the next session sends those rows and no others."""
+    run = RunOnDisk(tmp_path, 200, 4)
+    days = refused(429, retry_after="581981")
+    service = ScriptedService(lambda row, _: (1.0, days if row % 4 < left else answer()))
+    assert virtual_time.run(carry_out(run, service, concurrency=2)) is not None
+    assert run.look().calls == 200 - 50 * left
+    assert len(run.open_indexes()) == 50
+    healthy = ScriptedService(always(answer()))
+    assert virtual_time.run(carry_out(run, healthy)) is None
+    assert len(healthy.sent) == 50 * left
+    assert all_rows(run) == list(range(200))
+
+
 async def carry_out_later(run: RunOnDisk, service: ScriptedService, **options: Any) -> object:
     """The same as `carry_out`, made outside a loop."""
     return await carry_out(run, service, **options)
@@ -262,7 +277,7 @@ def test_only_rows_without_an_outcome_are_sent_again(tmp_path: Path) -> None:
 def test_a_stopped_run_keeps_its_journals(tmp_path: Path) -> None:
     """What was recorded before a stop is there afterwards, and the next session sends the rest."""
     run = RunOnDisk(tmp_path, 20, 20)
-    stopping = ScriptedService(by_row({9: (1.0, refused(401))}, (1.0, answer())))
+    stopping = ScriptedService(by_row({9: (1.0, refused(401, message="Invalid token"))}, (1.0, answer())))
     stop = virtual_time.run(carry_out(run, stopping))
     assert stop is not None
     recorded = run.look().calls

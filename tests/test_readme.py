@@ -20,8 +20,32 @@ from tests import readme_commands, readme_tables
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in readme_tables.PAGES}
-DOCS = ("columns", "contributing", "durability", "exit-codes", "how-it-works", "job", "performance", "replies", "retry")
-ALL_TABLES = {"job_keys", "columns", "asked_columns", "finish_words", "retry", "exit_codes", "bars", "model"}
+DOCS = (
+    "columns",
+    "contributing",
+    "durability",
+    "exit-codes",
+    "how-it-works",
+    "input",
+    "job",
+    "performance",
+    "replies",
+    "retry",
+)
+ALL_TABLES = {
+    "job_keys",
+    "columns",
+    "asked_columns",
+    "finish_words",
+    "retry",
+    "exit_codes",
+    "bars",
+    "model",
+    "cells",
+    "nulls",
+    "written",
+    "told",
+}
 MAX_LINES = 200
 FIRST_SCREEN_LINES = 20
 ON_SIMULATOR = ["target.base_url=simulator", "target.model=comet-sim-1", "simulator.latency_s=[0, 0]"]
@@ -218,10 +242,13 @@ def test_every_job_that_ships_can_be_planned(job_file: Path, tmp_path: Path) -> 
     assert plan.cost_usd is not None
 
 
-def test_every_line_of_what_survives_what_is_held_by_a_test_that_is_there() -> None:
+@pytest.mark.parametrize(
+    ("page", "heading"), [("durability", "# What survives what"), ("retry", "## Whose failure, and how long the wait")]
+)
+def test_every_line_of_what_survives_what_is_held_by_a_test_that_is_there(page: str, heading: str) -> None:
     """Each promise names the file and, in the link's title, the test that would fail if it were not so."""
-    page = PAGES["docs/durability.md"].partition("\n## ")[0]
-    lines = [line for line in page.splitlines() if line.startswith("| ")][2:]
+    table = PAGES[f"docs/{page}.md"].partition(f"{heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in table.splitlines() if line.startswith("| ")][2:]
     assert len(lines) > 10
     for line in lines:
         held = re.fullmatch(r'\| .* \| \[test\]\(\.\./(tests/[\w/]+\.py) "(test_\w+)"\) \|', line)

@@ -45,7 +45,7 @@ def half_way(path: Path) -> RunOnDisk:
     replies: dict[int, tuple[float, Reply]] = {
         1: (1.0, cut_short()),
         4: (1.0, refused(400)),
-        8: (2.5, refused(401)),
+        8: (2.5, refused(401, message="Invalid token")),
     }
     stop = virtual_time.run(carry_out(run, ScriptedService(by_row(replies, (1.0, answer()))), concurrency=3))
     assert stop is not None
@@ -121,7 +121,11 @@ def test_a_foreign_part_is_refused(tmp_path: Path) -> None:
     """A part of another run is no row of this one."""
     run = half_way(tmp_path)
     run.manifest = msgspec.structs.replace(run.manifest, run_id="another")
-    for path in [*run.directory.journals.folder.iterdir(), *run.directory.path.glob("sessions/*")]:
+    for path in [
+        *run.directory.journals.folder.iterdir(),
+        *run.directory.path.glob("sessions/*"),
+        *run.directory.path.glob("in_*"),
+    ]:
         path.unlink()
     with pytest.raises(CheckpointError, match=r"00000\.part"):
         run.look()

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cometbatch.control.classify import MAX_MESSAGE_CHARS, classify
+from cometbatch.control.classify import MAX_MESSAGE_CHARS, classify, may_be_billed
 from cometbatch.control.retry_table import FITTING_STATUS, RETRY_TABLE, Action, retry_table_markdown
-from cometbatch.control.waits import MAX_RETRY_AFTER_S, backoff, retry_after_s
+from cometbatch.control.waits import MAX_RETRY_AFTER_S, backoff, describe_wait, retry_after_s
 from cometbatch.records import (
     Abort,
     ErrorDetail,
@@ -29,7 +29,7 @@ NOW = datetime(2026, 9, 1, 12, 0, 0, tzinfo=UTC)
 KNOWN_CODES = sorted({code for rule in RETRY_TABLE for code in rule.codes} | set(FITTING_STATUS))
 PROBLEMS = get_args(Problem)
 ACTIONS: tuple[str, ...] = get_args(Action)
-RETRY, SLOW_DOWN, SLOW_DOWN_COUNTED, GIVE_UP, STOP_IF_FIRST, ABORT = ACTIONS
+RETRY, SLOW_DOWN, SLOW_DOWN_COUNTED, GIVE_UP, STOP_IF_FIRST, DOUBTFUL_ABORT, ABORT = ACTIONS
 
 
 def verdict_on(detail: ErrorDetail, headers: dict[str, str] | None = None) -> Refusal:
@@ -46,8 +46,8 @@ def action_of(verdict: Refusal) -> str:
             return SLOW_DOWN_COUNTED if costs_attempt else SLOW_DOWN
         case GiveUp(path_mistake=path_mistake):
             return STOP_IF_FIRST if path_mistake else GIVE_UP
-        case Abort():
-            return ABORT
+        case Abort(is_certain=is_certain):
+            return ABORT if is_certain else DOUBTFUL_ABORT
     raise AssertionError(verdict)
 
 
@@ -61,8 +61,8 @@ def failure_of(verdict: Refusal) -> Failure:
     [
         (400, "", "model name is required", GIVE_UP, "invalid_request"),
         (400, "invalid_request", "", GIVE_UP, "invalid_request"),
-        (400, "", "Model x has not been priced by the administrator", ABORT, "model_not_found"),
-        (500, "model_price_error", "", ABORT, "model_not_found"),
+        (400, "", "Model x has not been priced by the administrator", DOUBTFUL_ABORT, "model_not_found"),
+        (500, "model_price_error", "", DOUBTFUL_ABORT, "model_not_found"),
         (400, "prompt_blocked", "request blocked by Gemini API: SAFETY", GIVE_UP, "blocked"),
         (400, "", "This goes against our Content Policy", GIVE_UP, "blocked"),
         (400, "", "filtered by Azure's content management policy", GIVE_UP, "blocked"),
@@ -70,27 +70,41 @@ def failure_of(verdict: Refusal) -> Failure:
         (400, "model_not_found", "", STOP_IF_FIRST, "model_not_found"),
         (401, "", "Invalid token", ABORT, "auth"),
         (401, "insufficient_user_quota", "", ABORT, "auth"),
-        (402, "", "", ABORT, "credit"),
+        (401, "invalid_api_key", "Incorrect API key", DOUBTFUL_ABORT, "auth"),
+        (401, "", "", DOUBTFUL_ABORT, "auth"),
+        (401, "", "the text says: Invalid token", DOUBTFUL_ABORT, "auth"),
+        (402, "", "", DOUBTFUL_ABORT, "credit"),
+        (402, "", "Insufficient Balance", DOUBTFUL_ABORT, "credit"),
+        (402, "insufficient_user_quota", "", ABORT, "credit"),
+        (403, "insufficient_quota", "You exceeded your quota", DOUBTFUL_ABORT, "credit"),
         (403, "", "", STOP_IF_FIRST, "invalid_request"),
         (403, "", "Attention Required! | Firewall", STOP_IF_FIRST, "invalid_request"),
         (403, "invalid_request", "no such field", GIVE_UP, "invalid_request"),
         (403, "insufficient_user_quota", "", ABORT, "credit"),
         (403, "pre_consume_token_quota_failed", "", ABORT, "credit"),
         (403, "", "user quota is not enough", ABORT, "credit"),
-        (403, "", "Insufficient user quota, remaining: 0", ABORT, "credit"),
+        (403, "", "Insufficient user quota, remaining: 0", DOUBTFUL_ABORT, "credit"),
         (403, "", "用户额度不足", ABORT, "credit"),
         (500, "", "user quota is not enough", ABORT, "credit"),
         (400, "", 'can\'t parse "the quota is not enough"', GIVE_UP, "invalid_request"),
         (429, "", "insufficient quota", SLOW_DOWN, "rate_limited"),
         (429, "insufficient_quota", "You exceeded your quota", SLOW_DOWN_COUNTED, "rate_limited"),
-        (403, "access_denied", "", ABORT, "auth"),
-        (403, "", "This token has no access to model x", ABORT, "auth"),
+        (403, "access_denied", "", DOUBTFUL_ABORT, "auth"),
+        (403, "", "This token has no access to model x", DOUBTFUL_ABORT, "auth"),
         (404, "", "Invalid URL (POST /v1/x)", STOP_IF_FIRST, "invalid_request"),
         (404, "model_not_found", "", STOP_IF_FIRST, "model_not_found"),
         (405, "", "", STOP_IF_FIRST, "invalid_request"),
         (301, "", "", STOP_IF_FIRST, "invalid_request"),
         (302, "", "", STOP_IF_FIRST, "invalid_request"),
+        (407, "", "", ABORT, "connection"),
         (408, "", "", RETRY, "timeout"),
+        (409, "", "Conflict", RETRY, "server_error"),
+        (409, "content_filter", "", GIVE_UP, "blocked"),
+        (423, "", "", RETRY, "server_error"),
+        (424, "", "", RETRY, "server_error"),
+        (425, "", "", RETRY, "server_error"),
+        (426, "", "", GIVE_UP, "invalid_request"),
+        (499, "", "", RETRY, "timeout"),
         (413, "", "", GIVE_UP, "too_large"),
         (500, "read_request_body_failed", "", GIVE_UP, "too_large"),
         (418, "", "", GIVE_UP, "invalid_request"),
@@ -117,13 +131,16 @@ def failure_of(verdict: Refusal) -> Failure:
             503,
             "model_not_found",
             "no available channel for group g and model m (distributor)",
-            ABORT,
+            DOUBTFUL_ABORT,
             "model_not_found",
         ),
-        (503, "", "No available channel for model m under group g", ABORT, "model_not_found"),
+        (503, "", "No available channel for model m under group g", DOUBTFUL_ABORT, "model_not_found"),
         (529, "", "Overloaded", RETRY, "overloaded"),
         (504, "", "", RETRY, "timeout"),
+        (520, "", "", RETRY, "server_error"),
         (524, "", "", RETRY, "timeout"),
+        (530, "", "", RETRY, "server_error"),
+        (598, "", "", RETRY, "timeout"),
         (0, "", "", GIVE_UP, "invalid_response"),
         (101, "", "", GIVE_UP, "invalid_response"),
         (999, "", "", GIVE_UP, "invalid_response"),
@@ -169,8 +186,8 @@ def test_a_rows_text_that_an_error_quotes_does_not_stop_the_run(
         ("", "overloaded_error", "", RETRY),
         ("503", "overloaded_error", "", RETRY),
         ("504", "", "", RETRY),
-        ("401", "", "", ABORT),
-        ("invalid_api_key", "invalid_request_error", "", ABORT),
+        ("401", "", "", DOUBTFUL_ABORT),
+        ("invalid_api_key", "invalid_request_error", "", DOUBTFUL_ABORT),
         ("", "comet_api_error", "Invalid token", ABORT),
         ("", "", "Invalid token (request id: 2026)", ABORT),
         ("500", "", "", RETRY),
@@ -209,14 +226,14 @@ def test_the_gateways_own_words_stop_the_run_without_a_code(code: str, kind_of_e
         ("error", "something_new", RETRY, "server_error"),
         ("error", "invalid_request", GIVE_UP, "invalid_request"),
         ("error", "insufficient_user_quota", ABORT, "credit"),
-        ("error", "model_not_found", ABORT, "model_not_found"),
-        ("error", "access_denied", ABORT, "auth"),
-        ("error", "invalid_api_key", ABORT, "auth"),
+        ("error", "model_not_found", DOUBTFUL_ABORT, "model_not_found"),
+        ("error", "access_denied", DOUBTFUL_ABORT, "auth"),
+        ("error", "invalid_api_key", DOUBTFUL_ABORT, "auth"),
         ("error", "rate_limit_exceeded", SLOW_DOWN, "rate_limited"),
         ("error", "insufficient_quota", SLOW_DOWN_COUNTED, "rate_limited"),
         ("error", "overloaded_error", RETRY, "overloaded"),
         ("error", "400", GIVE_UP, "invalid_request"),
-        ("error", "401", ABORT, "auth"),
+        ("error", "401", DOUBTFUL_ABORT, "auth"),
         ("error", "503", RETRY, "overloaded"),
         ("error", "200", RETRY, "server_error"),
     ],
@@ -244,12 +261,13 @@ def test_the_words_of_a_failed_generation_can_say_that_it_was_blocked() -> None:
         (TransportFailure("timeout", "no reply within 300 s"), RETRY, "timeout"),
         (TransportFailure("connection", "reset by peer"), RETRY, "connection"),
         (TransportFailure("too_large", "more than 64 MiB"), GIVE_UP, "invalid_response"),
+        (TransportFailure("proxy", "the proxy refuses a tunnel", sent=False), ABORT, "connection"),
     ],
 )
 def test_a_failed_exchange_is_retried_unless_it_would_fail_again(
     failure: TransportFailure, action: str, kind: FailureKind
 ) -> None:
-    """The network is given another chance, an endless reply is not; neither has a status."""
+    """The network is given another chance, an endless reply is not, a proxy's refusal is final; none has a status."""
     verdict = classify(failure, None, now=lambda: NOW)
     assert action_of(verdict) == action
     assert failure_of(verdict) == Failure(kind, failure.detail)
@@ -363,12 +381,13 @@ def test_every_reply_gets_a_verdict(detail: ErrorDetail, headers: dict[str, str]
 
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_every_status_gets_a_verdict_and_only_failures_of_the_service_are_retried(problem: Problem) -> None:
-    """Of the statuses alone, 408, 429 and 5xx are retried, and only 401 and 402 stop the run."""
+    """Of the statuses alone, those that say "not now" and 5xx are retried, and only 401, 402 and 407 stop the run."""
+    not_now = {408, 409, 423, 424, 425, 429, 499}
     for status in range(1000):
         verdict = verdict_on(ErrorDetail(status, problem))
         if not 200 <= status <= 299:
-            assert isinstance(verdict, Retry) == (status in {408, 429} or 500 <= status <= 599)
-        assert isinstance(verdict, Abort) == (status in {401, 402})
+            assert isinstance(verdict, Retry) == (status in not_now or 500 <= status <= 599)
+        assert isinstance(verdict, Abort) == (status in {401, 402, 407})
 
 
 def test_only_plain_pushback_is_free_of_charge() -> None:
@@ -385,7 +404,46 @@ def test_the_last_rule_alone_matches_everything() -> None:
 def test_aborts_and_only_aborts_have_a_hint() -> None:
     """A run that stops says what to do; for a row that fails there is nothing to do in between."""
     for rule in RETRY_TABLE:
-        assert bool(rule.hint) == (rule.action == ABORT), rule.when
+        assert bool(rule.hint) == (rule.action in {ABORT, DOUBTFUL_ABORT}), rule.when
+
+
+@pytest.mark.parametrize(
+    ("reply", "may_be"),
+    [
+        (HttpResponse(200, {}, b""), True),
+        *[
+            (HttpResponse(status, {}, b""), False)
+            for status in (400, 401, 407, 408, 409, 423, 424, 425, 429, 500, 502, 503, 520, 529)
+        ],
+        *[(HttpResponse(status, {}, b""), True) for status in (499, 504, 524, 598)],
+        (TransportFailure("connection", "reset"), True),
+        (TransportFailure("connection", "refused", sent=False), False),
+        (TransportFailure("proxy", "407", sent=False), False),
+    ],
+)
+def test_what_may_have_been_billed_is_told_by_whether_work_may_have_been_done(
+    reply: HttpResponse | TransportFailure, may_be: bool
+) -> None:
+    """Where somebody on the way gave up waiting, the provider may finish; a refusal costs nothing."""
+    assert may_be_billed(reply) is may_be
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "1 s"),
+        (59.5, "60 s"),
+        (60, "1 min"),
+        (1801, "31 min"),
+        (3600, "1 hour"),
+        (20_000, "5.6 hours"),
+        (86_400, "1 day"),
+        (581_981, "6.8 days"),
+    ],
+)
+def test_a_wait_is_told_in_the_unit_that_a_person_plans_by(seconds: float, words: str) -> None:
+    """Rounded up, so that nobody comes back too early."""
+    assert describe_wait(seconds) == words
 
 
 @pytest.mark.parametrize(

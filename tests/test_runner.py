@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cometbatch.control.attribution import ACCOUNT_REFUSALS, ASKED_TO_WAIT
 from cometbatch.control.budget import Budget
+from cometbatch.control.pause import MAX_PROBE_S
 from cometbatch.errors import CheckpointError, InputError
 from cometbatch.limiting.limits import Limits
 from cometbatch.records import (
@@ -302,21 +305,25 @@ def test_pushback_pauses_everyone_and_costs_no_attempt() -> None:
     assert not [at for at, _ in service.sent if first_pushback < at < first_pushback + pause]
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("status", [429, 500, 503])
 @pytest.mark.parametrize("asked", ["12", "3000"])
-def test_a_retry_after_is_kept_to_the_letter_and_by_everyone(status: int, asked: str) -> None:
-    """Where the service names the wait, exactly that is waited, whatever jitter and cap say."""
-    rows = RowsInMemory(6)
+def test_a_retry_after_is_its_rows_own_and_kept_to_the_letter(status: int, asked: str, *, adaptive: bool) -> None:
+    """Where the service names the wait, exactly that is waited, whatever jitter and cap say; the others go on."""
+    rows = RowsInMemory(60)
     pushback = refused(status, retry_after=asked)
 
     def script(row: int, attempt: int) -> tuple[float, Reply]:
         return (1.0, pushback) if (row, attempt) == (0, 1) else (1.0, answer())
 
-    stop, service = carry(rows, script, concurrency=2, max_wait_s=5.0, max_pushback_s=5000.0)
+    stop, service = carry(rows, script, concurrency=2, max_wait_s=5.0, adaptive=adaptive)
     assert stop is None
-    resumed = 1.0 + float(asked)
-    assert next(at for at, _ in service.sent if at > 1.0) == resumed
-    assert (resumed, 0) in service.sent
+    assert all_succeeded(rows, 60)
+    first, again = [at for at, row in service.sent if not row]
+    assert 1.0 + float(asked) <= first + again < 2.0 + float(asked)  # when a slot is free
+    others = [at for at, row in service.ended if row]
+    assert len(others) == 59
+    assert max(others) < 45
 
 
 def test_a_retry_after_of_zero_is_no_licence_to_hammer() -> None:
@@ -482,7 +489,7 @@ def test_a_stop_is_heard_while_waiting(what: str, options: dict[str, Any], scrip
     rows = RowsInMemory(10, room=room)
     stop, service, ended = stopped_at(20.0, rows, script, concurrency=2, **options)
     assert (stop, ended) == (INTERRUPTED, 20.0)
-    assert 1 <= len(service.sent) <= 2
+    assert 1 <= len(service.sent) <= (ASKED_TO_WAIT if "3000" in str(script(0, 1)) else 2)
 
 
 def test_the_first_reason_to_stop_stands() -> None:
@@ -987,6 +994,315 @@ def test_the_loop_says_what_it_is_waiting_for() -> None:
     assert "probing" in run(words(dying, 20.0, adaptive=True))
     assert run(words(always(answer(), latency=9.0), 3.0)) == ""
     assert run(words(always(answer(), latency=9.0), 3.0, Decimal(1), budget=Budget(Decimal(2), Decimal(0)))) == "budget"
+
+
+# -- a wait that the service asks for --------------------------------------------------------------------------------
+
+
+def asked_to_wait(seconds: float, status: int = 429) -> HttpResponse:
+    """A refusal that says how long."""
+    return refused(status, message="the quota is used up", retry_after=f"{seconds:g}")
+
+
+def pauses_of(service: ScriptedService, after: float) -> list[float]:
+    """Seconds between sends from this time on."""
+    times = [at for at, _ in service.sent if at >= after]
+    return [later - earlier for earlier, later in itertools.pairwise(times)]
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_everyone_pauses_where_nobody_is_answered_and_a_probe_ends_the_pause(*, adaptive: bool) -> None:
+    """All are asked to wait an hour, and are answered after two minutes: nobody sleeps on one header's word."""
+    rows = RowsInMemory(400)
+    stop, service = carry(
+        rows,
+        when(lambda now: asked_to_wait(1800) if 5 <= now < 130 else answer()),
+        adaptive=adaptive,
+        max_wait_s=10.0,
+    )
+    assert stop is None
+    assert all_succeeded(rows, 400)
+    during = [at for at, _ in service.sent if 7 <= at < 130]
+    assert len(during) <= 5
+    assert max(pauses_of(service, 7)[:5]) <= MAX_PROBE_S + 1
+    refused_rows = {row for at, row in service.sent if 5 <= at < 130}
+    assert min(at for at, row in service.ended if at > 130 and row not in refused_rows) < 200
+
+
+def test_probes_of_a_pause_come_after_max_wait_s_then_at_double_the_wait_up_to_a_minute() -> None:
+    """One request at a time, of rows that were not refused yet; where none is left, the one whose wait ends first."""
+    rows = RowsInMemory(6)
+    stop, service = carry(
+        rows, always(asked_to_wait(3000), latency=0.25), concurrency=1, max_wait_s=7.0, max_pushback_s=400.0
+    )
+    assert stop is not None
+    assert [row for _, row in service.sent[:6]] == list(range(6))
+    began = service.sent[3][0] + 0.25
+    probes = [at - began for at, _ in service.sent[4:]]
+    assert probes == pytest.approx([7, 21, 49, 105, 165, 225, 285, 345, 400.25 - began])
+    assert service.rows[6:] == [0, 1, 2, 3, 4, 5, 0]
+    assert (stop.kind, stop.fix, rows.recorded) == ("refused", "wait", [])
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("max_pushback_s", [5.0, 100.0, 900.0])
+def test_a_wait_of_days_for_everyone_ends_the_run_after_max_pushback_s(
+    max_pushback_s: float, *, adaptive: bool
+) -> None:
+    """A far `Retry-After` holds nobody in silence for longer than the service may answer nothing."""
+    rows = RowsInMemory(1000)
+    script = when(lambda now: answer() if now < 2 else asked_to_wait(581_981))
+    stop, service = carry(rows, script, adaptive=adaptive, concurrency=16, max_pushback_s=max_pushback_s)
+    assert stop is not None
+    assert (stop.kind, stop.fix) == ("refused", "wait")
+    assert all(is_success(outcome) for outcome in rows.recorded)
+    assert max_pushback_s < service.ended[-1][0] < max_pushback_s + 5
+    assert len(service.sent) <= len(rows.recorded) + 80
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("bad", [(0,), (17,), (59,), (0, 1, 2, 58, 59), tuple(range(0, 60, 7))])
+def test_a_row_whose_wait_ends_after_its_time_is_left_for_a_later_session(
+    bad: tuple[int, ...], *, adaptive: bool
+) -> None:
+    """All others are answered at once; then the run ends, resumable, and says in words how long the wait is."""
+    rows = RowsInMemory(60)
+    script = by_row(dict.fromkeys(bad, (0.1, asked_to_wait(581_981))), (0.1, answer()))
+    stop, service = carry(rows, script, concurrency=2, adaptive=adaptive, max_wait_s=0.1, max_row_s=8.0)
+    assert stop is not None
+    assert (stop.kind, stop.fix) == ("refused", "wait")
+    assert "6.8 days" in stop.message
+    assert f"{len(bad)} row" in stop.message
+    assert sorted(rows.by_row) == [row for row in range(60) if row not in bad]
+    assert sorted(rows.left) == list(bad)
+    assert all(service.times_sent(row) == 1 for row in bad)
+    assert service.ended[-1][0] < 20
+
+
+def test_rows_that_wait_as_they_were_asked_do_not_hold_up_the_others() -> None:
+    """However many wait, and however little room there is: every other row is answered before the waits end."""
+    rows = HeldOpen(300, room=30)
+    script = lambda row, attempt: (0.1, asked_to_wait(600) if row % 5 == 0 and attempt == 1 else answer())  # noqa: E731
+    stop, service = carry(rows, script, concurrency=2)
+    assert stop is None
+    assert all_succeeded(rows, 300)
+    assert max(at for at, row in service.ended if row % 5) < 300
+    waits = {row: [at for at, each in service.sent if each == row] for row in range(0, 300, 5)}
+    assert all(again - first == pytest.approx(600.1, abs=0.2) for first, again in waits.values())
+
+
+def test_the_words_for_a_wait_tell_who_is_asked_to_wait() -> None:
+    """Everybody, or the last rows alone."""
+
+    async def words(script: Script, at: float) -> str:
+        runner = make_runner(RowsInMemory(8), ScriptedService(script))
+        running = asyncio.create_task(runner.run())
+        await asyncio.sleep(at)
+        said = runner.waiting_for()
+        runner.stop_now(INTERRUPTED)
+        await running
+        return said
+
+    assert re.fullmatch(r"service asks to wait 8\d s", run(words(always(asked_to_wait(90)), 8.0)))
+    alone = by_row({2: (1.0, asked_to_wait(90))}, (1.0, answer()))
+    assert run(words(alone, 8.0)) == "service asks the last rows to wait 83 s"
+    assert run(words(alone, 2.5)) == ""
+
+
+# -- one route's account, or everyone's ------------------------------------------------------------------------------
+
+NO_KEY = refused(401, code="invalid_api_key", message="Incorrect API key")
+NO_MONEY = refused(402, message="Insufficient Balance")
+NO_QUOTA = refused(403, code="insufficient_quota", message="You exceeded your quota")
+OF_AN_ACCOUNT = pytest.mark.parametrize("reply", [NO_KEY, NO_MONEY, NO_QUOTA], ids=["401", "402", "403"])
+
+
+@OF_AN_ACCOUNT
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("latency", [0.1, 20.0])
+def test_a_route_that_refuses_one_request_in_ten_stops_nothing(reply: Reply, latency: float, *, adaptive: bool) -> None:
+    """The same key is answered elsewhere: each refusal costs its row an attempt, however long answers take."""
+    chance = random.Random(7)
+    rows = RowsInMemory(3000)
+
+    def script(_row: int, _attempt: int) -> tuple[float, Reply]:
+        is_answered = asyncio.get_running_loop().time() > 2 * latency
+        return (0.02, reply) if is_answered and chance.random() < 0.1 else (latency, answer())
+
+    stop, _ = carry(rows, script, concurrency=64, adaptive=adaptive, max_attempts=9)
+    assert stop is None
+    assert all_succeeded(rows, 3000)
+
+
+@OF_AN_ACCOUNT
+def test_a_row_that_one_route_refuses_fails_after_its_attempts(reply: Reply) -> None:
+    """While others are answered with the same key in between."""
+    rows = RowsInMemory(300)
+    stop, service = carry(rows, by_row({30: (0.1, reply)}, (0.1, answer())), concurrency=2, max_attempts=3)
+    assert stop is None
+    assert service.times_sent(30) == 3
+    assert failure_of(rows.by_row[30]) == ("auth" if reply is NO_KEY else "credit")
+    assert len(rows.by_row) == 300
+
+
+@OF_AN_ACCOUNT
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize(("concurrency", "most"), [(1, 14), (16, 2 * 16 + ACCOUNT_REFUSALS)])
+def test_an_account_that_is_closed_in_the_middle_of_a_run_stops_it(
+    reply: Reply, concurrency: int, most: int, *, adaptive: bool
+) -> None:
+    """Several refusals in a row met no answer in between; no row fails for it."""
+    rows = RowsInMemory(1000)
+    script = when(lambda now: answer() if now < 3 else reply)
+    stop, service = carry(rows, script, concurrency=concurrency, adaptive=adaptive)
+    assert stop is not None
+    assert (stop.kind, stop.fix) == ("refused", "account")
+    assert all(is_success(outcome) for outcome in rows.recorded)
+    assert len(service.sent) - len(rows.recorded) <= most
+
+
+@OF_AN_ACCOUNT
+def test_the_last_row_of_a_table_whose_account_is_refused_stops_the_run(reply: Reply) -> None:
+    """Its attempts met no answer in between, so nobody knows whose failure it is: the next session asks again."""
+    rows = RowsInMemory(30)
+    stop, service = carry(rows, by_row({29: (0.1, reply)}, (0.1, answer())), concurrency=1, max_attempts=3)
+    assert stop is not None
+    assert stop.fix == "account"
+    assert (len(rows.by_row), service.times_sent(29)) == (29, 3)
+
+
+@OF_AN_ACCOUNT
+def test_a_row_whose_attempts_ran_out_while_answers_were_under_way_waits_for_them(reply: Reply) -> None:
+    """They then show that the failure is its own, and it was asked no more than its attempts."""
+    rows = RowsInMemory(10)
+    script = by_row({3: (0.1, reply), 0: (0.05, answer())}, (60.0, answer()))
+    stop, service = carry(rows, script, concurrency=10, max_attempts=3)
+    assert stop is None
+    assert service.times_sent(3) == 3
+    assert failure_of(rows.by_row[3]) in {"auth", "credit"}
+    assert len(rows.by_row) == 10
+
+
+@OF_AN_ACCOUNT
+@pytest.mark.parametrize("earlier", [Tally(), Tally(succeeded=50)], ids=["first session", "resumed"])
+def test_before_any_answer_a_refused_account_stops_the_run_at_once(reply: Reply, earlier: Tally) -> None:
+    """Answers of an earlier session are no evidence: the key may be another one since."""
+    rows = RowsInMemory(100)
+    stop, service = carry(rows, always(reply), concurrency=1, earlier=earlier)
+    assert stop is not None
+    assert (stop.fix, len(service.sent), rows.recorded) == ("account", 1, [])
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        refused(401, message="Invalid token (request id: 2026)"),
+        refused(403, code="insufficient_user_quota"),
+        refused(403, code="pre_consume_token_quota_failed"),
+        refused(403, message="user quota is not enough"),
+        refused(407),
+        TransportFailure("proxy", "the proxy refuses a tunnel (407)", sent=False),
+    ],
+)
+def test_words_that_leave_no_doubt_stop_the_run_at_once(reply: Reply) -> None:
+    """Also while others are answered: they are the gateway's own, or the proxy's."""
+    rows = RowsInMemory(100)
+    stop, service = carry(rows, by_row({30: (0.1, reply)}, (0.1, answer())), concurrency=1)
+    assert stop is not None
+    assert (len(service.sent), len(rows.by_row)) == (31, 30)
+    assert stop.hint
+
+
+# -- the end of a table ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("max_wait_s", [0.2, 30.0])
+@pytest.mark.parametrize("last", [1, 4, 12])
+def test_the_last_rows_whose_requests_break_the_connection_get_their_attempts_and_no_more(
+    last: int, max_wait_s: float, *, adaptive: bool
+) -> None:
+    """Each such request may have been billed."""
+    rows = RowsInMemory(60)
+    broken = TransportFailure("connection", "reset by peer")
+    stop, service = carry(
+        rows,
+        lambda row, _: (0.05, broken if row >= 60 - last else answer()),
+        adaptive=adaptive,
+        max_attempts=3,
+        max_wait_s=max_wait_s,
+    )
+    assert stop is None
+    assert [service.times_sent(row) for row in range(60 - last, 60)] == [3] * last
+
+
+def test_attempts_that_met_a_service_that_answered_nobody_are_forgotten_once_it_answers() -> None:
+    """The last rows can't connect for a while; then one failure of the service itself is the first that counts."""
+    rows, failed = RowsInMemory(12), list[int]()
+
+    def script(row: int, attempt: int) -> tuple[float, Reply]:
+        if row == 10:
+            return 5.0, answer()
+        if row < 10 or failed:
+            return 0.1, answer()
+        if asyncio.get_running_loop().time() < 5.6:
+            return 0.1, UNREACHED
+        failed.append(attempt)
+        return 0.1, BROKEN
+
+    stop, service = carry(rows, script, concurrency=2, max_attempts=3, max_wait_s=1.0)
+    assert stop is None
+    assert is_success(rows.by_row[11])
+    assert failed[0] > 3
+    assert rows.by_row[11].attempts == service.times_sent(11)
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (TransportFailure("timeout", "no reply within 2 s"), "each of the last rows fails after its attempts"),
+        (refused(429), "each of the last rows fails after 50 refusals and 900 s"),
+        (asked_to_wait(500), "the service asks the last rows to wait 9 min more"),
+    ],
+    ids=["timeout", "429", "429 with a wait"],
+)
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_near_the_end_of_a_table_a_person_is_told_what_becomes_of_the_last_rows(
+    reply: Reply, words: str, *, adaptive: bool
+) -> None:
+    """They fail by themselves, or wait as they were asked to; that the run would stop is not true any more."""
+    said: list[str] = []
+
+    async def main() -> Stop | None:
+        script = by_row({9: (2.0, reply)}, (0.5, answer()))
+        runner = make_runner(RowsInMemory(10), ScriptedService(script), adaptive=adaptive)
+        running = asyncio.create_task(runner.run())
+        await asyncio.sleep(5.0 + TOLD_AFTER_S)
+        said.append(runner.silence())
+        runner.stop_now(INTERRUPTED)
+        return await running
+
+    run(main())
+    assert words in said[0]
+    assert "the run stops" not in said[0]
+
+
+def test_a_fixed_number_of_requests_is_no_flood_where_refusals_name_a_short_wait() -> None:
+    """Refusals come in milliseconds, and each asks for a second: without a window all slots wait for a while, too."""
+    rows, answered = RowsInMemory(1000), list[float]()
+
+    def script(_row: int, _attempt: int) -> tuple[float, Reply]:
+        now = asyncio.get_running_loop().time()
+        if sum(at > now - 1 for at in answered[-10:]) >= 10:
+            return 0.004, asked_to_wait(1)
+        answered.append(now)
+        return 0.2, answer()
+
+    stop, service = carry(rows, script, concurrency=64, jitter=random.Random(3).random)
+    assert stop is None
+    assert all_succeeded(rows, 1000)
+    assert service.ended[-1][0] < 130
+    assert len(service.sent) < 130 * 64
 
 
 # -- room ------------------------------------------------------------------------------------------------------------

@@ -72,7 +72,12 @@ READABLE: dict[str, tuple[bytes, list[list[object]]]] = {
     "lone CR": (b"a,b\r1,2\r3,4", [["1", "2"], ["3", "4"]]),
     "mixed line ends": (b"a,b\r\n1,2\n3,4\r5,6", [["1", "2"], ["3", "4"], ["5", "6"]]),
     "blank lines are skipped": (b"\n\r\na,b\n\n1,2\r\n\r\n3,4\n\n", [["1", "2"], ["3", "4"]]),
-    "a blank line in one column is skipped": (b"a\n1\n\n2\n", [["1"], ["2"]]),
+    "a blank line in one column is a row": (b"a\n1\n\n2\n", [["1"], [""], ["2"]]),
+    "blank lines in one column are rows": (b"\n\na\r\n\r\n\r\n1\r\n\r\n\r\n2", [[""], [""], ["1"], [""], [""], ["2"]]),
+    "the last blank line in one column is no row": (b"a\n1\n\n", [["1"]]),
+    "of several last blank lines in one column one is no row": (b"a\n1\n\n\n\n", [["1"], [""], [""]]),
+    "one column of one blank line": (b"a\n\n", []),
+    "a blank line in a cell of one column": (b'a\n"1\n\n2"\n\n3\n', [["1\n\n2"], [""], ["3"]]),
     "an empty cell in one column": (b'a\n""\n1\n', [[""], ["1"]]),
     "line breaks in cells": (b'a,b\n"1\n\n2","3\r\n4"\n', [["1\n\n2", "3\r\n4"]]),
     "delimiter in a cell": (b'a,b\n"1,2",3\n', [["1,2", "3"]]),
@@ -168,6 +173,23 @@ DIALECTS: tuple[tuple[str, Literal[0, 1]], ...] = (
     ("\r", csv.QUOTE_ALL),
 )
 cell_text = st.text(st.sampled_from('a,"\n\r;\t é😀\ufeff\0') | st.characters(exclude_categories=["Cs"]), max_size=6)
+
+
+@moderate
+@given(
+    lines=st.lists(st.text("ab", max_size=3), min_size=1, max_size=12),
+    read_size=st.integers(1, 12),
+    partition_rows=st.integers(1, 5),
+)
+def test_one_column_has_a_row_for_each_line(
+    tmp_path: pathlib.Path, lines: list[str], read_size: int, partition_rows: int
+) -> None:
+    """A writer puts the null of a one-column table as an empty line: a row too, unless it is the very last."""
+    opened = open_source(written(tmp_path, "".join(f"{line}\n" for line in ["head", *lines]).encode()))
+    due = lines if lines[-1] else lines[:-1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_layout, "READ_SIZE", read_size)
+        assert cells(opened, opened.check(), partition_rows) == [[line] for line in due]
 
 
 @moderate
@@ -355,6 +377,10 @@ BAD_TEXT: dict[str, tuple[bytes, dict[str, str], list[str]]] = {
     "ragged after a cell of three lines": (b'a,b\n"1\r\n2\n3",4\n5\n', {}, ["line 5", "found 1", "begins 5"]),
     "ragged row that begins lines before it ends": (b'a,b\n1,2\n"x\ny",2,3\n', {}, ["line 3:", 'begins "x\\ny",2,3']),
     "ragged after blank lines": (b"a,b\r\n\r\n\r\n1\r\n", {}, ["line 4", "found 1"]),
+    "ragged after blank lines in one column": (b"a\n1\n\n\n2,3\n", {}, ["line 5", "found 2", "begins 2,3"]),
+    "ragged rows of several lines after blank ones": (b'a\n\n"x\ny",2\n', {}, ["line 3", "found 2"]),
+    "an unclosed quote after blank lines in one column": (b'a\n1\n\n\n"2\n', {}, ["line 5", "never closed"]),
+    "not UTF-8 after blank lines in one column": (b"a\n\n\n\xff\n", {}, ["line 4", "0xFF"]),
     "ragged with lone CR": (b"a,b\r1,2\r3\r", {}, ["line 3", "found 1"]),
     "a very long ragged row": (b"a,b\n" + b"x" * 500_000, {}, ["line 2", "found 1", "xxx…"]),
     "control characters in a ragged row": (b"a,b\n\x1b[31m\x00\n", {}, ["line 2", "\\x1b[31m\\x00"]),

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cometbatch.prompt import bounds
+from cometbatch.prompt import template as template_file
 from cometbatch.prompt.template import MAX_FAILURE_CHARACTERS, RENDERING, PromptTemplate, TemplateError, compile_prompt
 from cometbatch.records import Failure, Message, Role
 
@@ -56,10 +58,10 @@ def test_a_prompt_has_its_roles_and_texts() -> None:
         ("no template at all\n", {}, "no template at all\n"),
         ("{{ x }}", {"x": None}, ""),
         ("{{ x|trim }}-", {"x": " a "}, "a-"),
-        ("{{ x is none }}", {"x": None}, "True"),
+        ("{{ x is none }}", {"x": None}, "true"),
         ("{{ x }}", {"x": Decimal("1.10")}, "1.10"),
-        ("{{ x }}", {"x": True}, "True"),
-        ("{{ x }}", {"x": [1, None]}, "[1, None]"),
+        ("{{ x }}", {"x": True}, "true"),
+        ("{{ x }}", {"x": [1, None]}, "[1,null]"),
         ("{{ x }}", {"x": NOON}, "2026-05-04 12:00:00+00:00"),
         ("{{ x.year }}/{{ x.timestamp()|int }}", {"x": NOON}, "2026/1777896000"),
         ("{{ x }}", {"x": "<b>&"}, "<b>&"),
@@ -72,8 +74,8 @@ def test_a_prompt_has_its_roles_and_texts() -> None:
         ("{{ row|tojson }}", {"a": "é<", "b": None, "c": Decimal("0.10")}, '{"a":"é<","b":null,"c":"0.10"}'),
         ("{{ x|tojson(indent=1) }}", {"x": {"z": date(2026, 1, 2)}}, '{\n "z": "2026-01-02"\n}'),
         ("{{ x|tojson }}", {"x": [math.nan, math.inf]}, "[null,null]"),
-        ("{{ x|map('upper') }}", {"x": ["a"]}, "['A']"),
-        ("{{ x|reverse }}{{ x|unique|join }}", {"x": [1, 2]}, "[2, 1]12"),
+        ("{{ x|map('upper') }}", {"x": ["a"]}, '["A"]'),
+        ("{{ x|reverse }}{{ x|unique|join }}", {"x": [1, 2]}, "[2,1]12"),
         ("{{ x|selectattr('a')|map(attribute='a')|join(', ') }}", {"x": [{"a": 1}, {"a": 0}, {"a": 2}]}, "1, 2"),
         ("{{ range }} {{ dict }}", {"range": 3, "dict": 4}, "3 4"),
         ("{% for i in range(3) %}{{ loop.index }}{% endfor %}", {}, "123"),
@@ -88,7 +90,7 @@ def test_a_prompt_has_its_roles_and_texts() -> None:
     ],
 )  # fmt: skip
 def test_what_is_printed(source: str, values: Mapping[str, object], wanted: str) -> None:
-    """Values print as `str` has them, null as nothing; no cell is rendered, escaped or changed."""
+    """Values print in one form each, null as nothing; no cell is rendered, escaped or changed."""
     assert rendered(source, **values) == wanted
 
 
@@ -119,7 +121,7 @@ def test_what_is_printed(source: str, values: Mapping[str, object], wanted: str)
         ("{{ 'a' ~ x['strip'] }}", {"x": "a"}, "'strip' is a method"),
         ("{{ [x.strip] }}", {"x": "a"}, "'strip' is a method"),
         ("{{ x.items() }}", {"x": {}}, "not a value that can be printed: try |list"),
-        ("{{ self }}", {}, "not a value that can be printed"),
+        ("{{ self }}{% block a %}{% endblock %}", {}, "not a value that can be printed"),
         ("{{ namespace() }}", {}, "'Namespace' is not a value"),
         ("{% if x %}{{ x|nope }}{% endif %}", {"x": 1}, "No filter named 'nope'"),
     ],
@@ -243,6 +245,14 @@ def test_a_small_template_does_not_take_all_memory(source: str) -> None:
     assert "too " in found.message
 
 
+def test_columns_that_are_too_long_together_fail_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message has its bound however it is put together, and the failure says so."""
+    for module in (bounds, template_file):
+        monkeypatch.setattr(module, "MAX_MESSAGE_CHARACTERS", 10)
+    assert rendered("{{ x }}{{ y }}", x="a" * 5, y="b" * 5) == "aaaaabbbbb"
+    assert "too long" in failure("{{ x }}{{ y }}", x="a" * 5, y="b" * 6).message
+
+
 def test_repeats_and_padding_of_a_usual_size_work() -> None:
     """The bounds are far from what anyone means."""
     assert rendered("{{ '=' * 20 }}{{ x.center(5) }}{{ '%5.1f' % 2 }}{{ 2**10 }}{{ 'a' + 'b' }}", x="a") == (
@@ -342,7 +352,10 @@ def test_nothing_random_or_timed_is_at_hand(name: str) -> None:
     assert f"{name!r} is undefined" in failure("{{ " + name + "() }}").message
 
 
-RENDERED_BY = {1: "9ccce1824658f413379a6e87f5ad7dd3b54bf77e5e23bc3267f6ba477707d697"}
+RENDERED_BY = {
+    1: "9ccce1824658f413379a6e87f5ad7dd3b54bf77e5e23bc3267f6ba477707d697",
+    2: "32713b38f2f8953e0438b4b69e0cadccd9f8b13f44fa2e57bdfa13482e93989c",
+}
 """A digest of what each number of the rendering rules makes of the row below."""
 
 

@@ -3,8 +3,12 @@
 `tests/data/version_3` holds four runs as that version left them, with manifest version 3: ten rows in partitions of
 four. One is finished; one was stopped after six rows; one was stopped in the middle of a `--retry`; one is a finished
 data set. Row 3 failed and row 5 is incomplete, unless they were answered again.
+
+They were begun by the first rules of rendering, by which their prompts come out as they do now. So that they can be
+resumed, a test gives them the number of today's rules.
 """
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
+from cometbatch.prompt.template import RENDERING
 from tests.make_version_3 import BEGUN, CUT, REFUSED, ROWS, Answering, job_in
 from tests.workbench import carry_out, files
 
@@ -27,6 +32,20 @@ def begun(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
     return folder
+
+
+def by_todays_rules(folder: Path) -> Path:
+    """The same run as if it had been begun by today's rules of rendering."""
+    (path,) = folder.glob("*.run/manifest.json")
+    manifest = json.loads(path.read_bytes())
+    manifest["fingerprint"]["prompt.rendering"] = RENDERING
+    path.write_text(json.dumps(manifest))
+    return folder
+
+
+def without_lock(folder: Path) -> dict[str, object]:
+    """Every file but the lock, which names the last process that looked."""
+    return {path: content for path, content in files(folder).items() if not path.endswith("lock")}
 
 
 def output_in(folder: Path) -> Path:
@@ -46,6 +65,7 @@ def test_a_run_is_resumed_and_only_what_is_missing_is_sent(begun: Path) -> None:
     """Each row is there once, with its own answer; what was recorded is not sent again."""
     missing = {"finished": [], "stopped": [6, 7, 8, 9], "retried": [CUT], "dataset": []}[begun.name]
     network = Answering()
+    by_todays_rules(begun)
     summary = carry_out(job_in(begun), network)
     assert sorted(network.rows) == missing
     table = result_in(begun)
@@ -80,6 +100,7 @@ def test_the_status_is_what_it_was(begun: Path) -> None:
 def test_rows_are_answered_again(begun: Path) -> None:
     """`--retry` finds failed and incomplete rows in parts and journals, beside the rows to come."""
     network = Answering()
+    by_todays_rules(begun)
     retry = {"finished": [3, 5], "stopped": [3, 5, 6, 7, 8, 9], "retried": [CUT], "dataset": [3, 5]}[begun.name]
     summary = cometbatch.run(job_in(begun), retry="failed,incomplete", progress=False, http=network)
     assert sorted(network.rows) == retry
@@ -90,5 +111,34 @@ def test_rows_are_answered_again(begun: Path) -> None:
 @pytest.mark.parametrize("begun", ["stopped"], indirect=True)
 def test_other_words_in_the_job_are_refused(begun: Path) -> None:
     """What the run was made with is known to the letter."""
-    with pytest.raises(cometbatch.DriftError, match="prompt"):
+    by_todays_rules(begun)
+    with pytest.raises(cometbatch.DriftError, match=r"prompt\.messages\[0\]\.content: was .*Row .*, is .*Another"):
         carry_out(job_in(begun, "prompt.user=Another {{ text }}"), Answering())
+
+
+@pytest.mark.parametrize("begun", NAMES, indirect=True)
+def test_other_rules_of_rendering_are_drift_and_said_as_such(begun: Path) -> None:
+    """Neither resuming nor a retry mixes prompts of two rules: nothing is sent or changed, the ways out are named."""
+    before, network = without_lock(begun), Answering()
+    with pytest.raises(cometbatch.DriftError) as caught:
+        carry_out(job_in(begun), network)
+    with pytest.raises(cometbatch.DriftError):
+        cometbatch.run(job_in(begun), retry="failed,incomplete", progress=False, http=network)
+    with pytest.raises(cometbatch.DriftError):
+        cometbatch.plan(job_in(begun), http=network)
+    words = str(caught.value)
+    assert f"how prompts are rendered: was 1, is {RENDERING}" in words
+    assert [way for way in ("Finish it with that version", "output.path", "--fresh") if way not in words] == []
+    assert "Undo the change" not in words
+    assert network.rows == []
+    assert without_lock(begun) == before
+
+
+@pytest.mark.parametrize("begun", ["finished", "dataset"], indirect=True)
+def test_verify_skips_the_requests_of_other_rules(begun: Path) -> None:
+    """Everything else is proven, and the report says why the requests are not."""
+    report = cometbatch.verify(output_in(begun))
+    assert report.ok
+    skipped = {check.name: check.reason for check in report.checks if check.state == "skipped"}
+    assert "renders prompts by other rules" in str(skipped["requests"])
+    assert {check.name for check in report.checks if check.state == "ok"} >= {"ids", "costs", "outcomes", "sums"}

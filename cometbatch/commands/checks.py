@@ -17,6 +17,7 @@ from cometbatch.input.files import Identity, shown
 from cometbatch.input.table import Source, open_source
 from cometbatch.job import Job, Target
 from cometbatch.job.secrets import printable
+from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.prompt.template import PromptTemplate
 from cometbatch.records import PriceBook
 from cometbatch.results import columns, parts
@@ -80,7 +81,8 @@ def _fitted(job: Job, opened: Source) -> Checked:
     (target,) = job.targets()
     template = job.prompt_template_for(target, opened.columns)
     if job.input.id is not None and job.input.id not in opened.columns:
-        raise UsageError(f"input.id: there is no column {job.input.id!r}; there are {', '.join(opened.columns)}.")
+        words = no_column(job.input.id, opened.columns)
+        raise UsageError(f"input.id: {words} (the columns are {shown_columns(opened.columns)})")
     return Checked(job, opened, target, template, wire.FORMATS[target.format])
 
 
@@ -208,13 +210,13 @@ def check_budget(job: Job, target: Target, prices: PriceBook) -> None:
         raise UsageError(
             f"budget: {reason}, so a budget can't be held. Set prices, or budget.allow_unpriced: true to go without."
         )
-    if target.params.max_output_tokens is None and prices.rates.per_request is None:
+    if target.max_output_tokens is None and prices.rates.per_request is None:
         raise UsageError("budget: without params.max_output_tokens an answer has no highest cost. Set it.")
 
 
 def partition_rows(checked: Checked, identity: Identity) -> int:
     """How many rows a partition of a new run has: fewer where whole replies are kept beside the answers."""
-    settings, cap = checked.job.output, checked.target.params.max_output_tokens
+    settings, cap = checked.job.output, checked.target.max_output_tokens
     kept = 1 + settings.raw + settings.reasoning
     return settings.partition_rows or suggest_partition_rows(identity, None if cap is None else cap * kept)
 

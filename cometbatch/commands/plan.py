@@ -19,17 +19,20 @@ from cometbatch.commands.checks import (
     partition_rows,
 )
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
+from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
 from cometbatch.commands.open_files import fit
+from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk, budget_walk
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
 from cometbatch.money.exact import format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
-from cometbatch.records import CallRequest, Failed, GenerationParams, PriceBook
-from cometbatch.results.summary import count
+from cometbatch.records import CallRequest, Failed, PriceBook, Tally
+from cometbatch.results import tallies
+from cometbatch.results.summary import cap_warning, count
 from cometbatch.run_state.progress import Progress
-from cometbatch.run_state.run import directory_of, find
+from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
 from cometbatch.service.catalog import find_prices
 from cometbatch.transport import Transport
@@ -44,9 +47,10 @@ class RunPlan(Struct, frozen=True):
     `first_request` is that of the first row without an outcome, without the key; None where no row is left or none can
     be rendered. Token counts are the documented estimate (contract sheet, section 8.3): a quarter of the characters
     in, `max_output_tokens` out. `cost_usd` is in US dollars at list price and a ceiling under that estimate; None where
-    there is no price. `done` counts the rows that have outcomes already; the estimates are for the others. `connection`
-    says how requests get to the service. `finished`: every row has its outcome and the result is there. `running`: a
-    run of this job is going on.
+    there is no price. Where an earlier answer of the run was longer than the cap, all are estimated as long as it.
+    `done` counts the rows that have outcomes already; the estimates are for the others. `connection` says how requests
+    get to the service. `finished`: every row has its outcome and the result is there. `running`: a run of this job is
+    going on. `budget`: None where the job has none, or nothing remains.
     """
 
     job: Job
@@ -65,6 +69,7 @@ class RunPlan(Struct, frozen=True):
     finished: bool = False
     running: bool = False
     warnings: tuple[str, ...] = ()
+    budget: BudgetPlan | None = None
 
     @property
     def rows(self) -> int:
@@ -89,6 +94,7 @@ class RunPlan(Struct, frozen=True):
             "estimated_output_tokens": self.output_tokens,
             "estimated_cost_usd": _amount(self.cost_usd),
             "likely_cost_usd": _amount(self.likely_cost_usd),
+            "budget": None if self.budget is None else self.budget.to_dict(),
             "price_source": self.prices.source,
             "warnings": list(self.warnings),
         }
@@ -104,6 +110,7 @@ class RunPlan(Struct, frozen=True):
             *_indented(self.first_request),
             f"{self._estimated()}: {self.input_tokens:,} tokens in, {self._out()}",
             f"cost: {self._cost()}",
+            *(self.budget.describe() if self.budget is not None else ()),
         ]
         return "\n".join(lines)
 
@@ -122,16 +129,41 @@ class RunPlan(Struct, frozen=True):
 
     def _out(self) -> str:
         tokens = f"{self.output_tokens:,} tokens out"
-        if self.job.params.max_output_tokens is not None:
+        if self._is_capped:
             return f"{tokens} at most"
         return f"{tokens} ({ASSUMED_OUTPUT_TOKENS} a row assumed: params.max_output_tokens is not set)"
+
+    @property
+    def _is_capped(self) -> bool:
+        return all(target.max_output_tokens is not None for target in self.job.targets())
 
     def _cost(self) -> str:
         if self.cost_usd is None:
             return "unknown: there is no price (set prices)"
         likely = "" if self.likely_cost_usd is None else f", likely {format_rounded(self.likely_cost_usd)}"
-        bound = "at most about" if self.job.params.max_output_tokens is not None else "about"
+        bound = "at most about" if self._is_capped else "about"
         return f"{bound} {format_rounded(self.cost_usd, up=True)}{likely} (prices: {self.prices.source})"
+
+
+class _Begin(Struct):
+    """What the next session would begin with: prices, what is recorded, and what was paid so far."""
+
+    book: PriceBook
+    warnings: list[str]
+    partition_rows: int
+    progress: Progress = Progress()
+    bill: Tally = Tally()
+
+
+def _begin(checked: Checked, identity: Identity, known: Run | None, http: "httpx.AsyncBaseTransport | None") -> _Begin:
+    if known is None:
+        book, warnings = _prices_now(checked, http)
+        return _Begin(book, list(warnings), partition_rows(checked, identity))
+    book, warnings = known.manifest.prices, []
+    if book.rates is None and not known.is_complete:
+        book, warnings = _prices_now(checked, http)  # which the next session looks for, too
+    bill = tallies.add(known.bill, known.progress.charges)
+    return _Begin(book, list(warnings), known.manifest.partition_rows, known.progress, bill)
 
 
 def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan:
@@ -148,25 +180,22 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
     known = found if found is not None and found.is_begun else None
     is_finished = known is not None and known.is_finished
     is_keyless = not is_finished and _lacks_key(job)
-    if known is None:
-        book, warnings = _prices_now(checked, http)
-        rows, progress = partition_rows(checked, identity), Progress()
-    else:
-        rows, progress = known.manifest.partition_rows, known.progress
-        book, warnings = known.manifest.prices, []
-        if book.rates is None and not known.is_complete:
-            book, warnings = _prices_now(checked, http)  # which the next session looks for, too
+    begin = _begin(checked, identity, known, http)
+    book, progress, bill, warnings = begin.book, begin.progress, begin.bill, begin.warnings
     if not is_finished:
         check_budget(job, checked.target, book)
-        _, _, lowered = fit(job.limits.concurrency, rows)
-        warnings = [*warnings, *filter(None, [lowered])]
-    survey = _survey(checked, identity, rows, progress)
-    output_tokens = survey.requests * _output_tokens(checked.target.params)
+        warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows)[2]])
+    cap = checked.target.max_output_tokens
+    expected = ASSUMED_OUTPUT_TOKENS if cap is None else max(cap, bill.largest_output_tokens)
+    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, book.rates, bill, expected)
+    looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
+    survey = _survey(checked, identity, begin.partition_rows, progress, looks=looks, walk=walk)
+    output_tokens = survey.requests * expected
     cost = estimate_cost(survey.input_tokens, output_tokens, survey.requests, book.rates)
     return RunPlan(
         job=job,
         input=identity,
-        partition_rows=rows,
+        partition_rows=begin.partition_rows,
         first_request=_shown(job, survey.first),
         unrenderable=survey.unrenderable,
         first_problem=survey.first_problem,
@@ -182,9 +211,13 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         warnings=(
             *checked.warnings,
             *warnings,
+            *filter(None, [cap_warning(bill.largest_output_tokens, cap)]),
+            *describe_texts(checked),
             *(() if known is None else describe_missing_columns(job, known.manifest.columns)),
+            *looks.warnings(),
             *([_missing_key(job)] if is_keyless else []),
         ),
+        budget=None if walk is None else walk.plan(),
     )
 
 
@@ -236,9 +269,17 @@ class _Survey(Struct):
     first_problem: str | None = None
 
 
-def _survey(checked: Checked, identity: Identity, partition_rows: int, progress: Progress) -> _Survey:
+def _survey(
+    checked: Checked,
+    identity: Identity,
+    partition_rows: int,
+    progress: Progress,
+    *,
+    looks: Looks,
+    walk: BudgetWalk | None,
+) -> _Survey:
     survey, maker = _Survey(), checked.row_maker()
-    reserved = _output_tokens(checked.target.params)  # for the answer, in each request's estimate
+    reserved = checked.target.max_output_tokens or ASSUMED_OUTPUT_TOKENS  # for the answer, in each request's estimate
     committed = set(progress.committed)
     missing = [each for each in partitions(identity.rows, partition_rows) if each.index not in committed]
     for partition, table in zip(missing, checked.source.tables(identity, missing), strict=True):
@@ -246,6 +287,7 @@ def _survey(checked: Checked, identity: Identity, partition_rows: int, progress:
             if row in progress.recorded:
                 continue
             made = maker.make(row, values)
+            looks.note_made(row, values, made)
             if isinstance(made, Failed):
                 survey.unrenderable += 1
                 survey.first_problem = survey.first_problem or f"row {row}: {made.failure.message}"
@@ -253,11 +295,9 @@ def _survey(checked: Checked, identity: Identity, partition_rows: int, progress:
                 survey.requests += 1
                 survey.input_tokens += made.estimated_tokens - reserved
                 survey.first = survey.first or made
+                if walk is not None:
+                    walk.add(made, made.estimated_tokens - reserved)
     return survey
-
-
-def _output_tokens(params: GenerationParams) -> int:
-    return params.max_output_tokens or ASSUMED_OUTPUT_TOKENS
 
 
 def _shown(job: Job, request: CallRequest | None) -> dict[str, Any] | None:

@@ -55,6 +55,7 @@ class Progress:
         self._next_line = math.inf  # where there is no terminal: when a line is due, by the monotonic clock
         self.retries = 0
         self.pushbacks = 0
+        self._is_warned_of_cap = False
         self._bar: Bar = tqdm(disable=True)
         if self._stream.isatty() if on is None else on:
             self._draw(self._show)
@@ -97,6 +98,12 @@ class Progress:
         self._draw(self._bar.clear)
         self._draw(lambda: print(line, file=self._stream, flush=True))
         self._draw(self._bar.refresh)
+
+    def warn_of_cap(self, words: str) -> None:
+        """Say once that the service does not keep the token cap; "" is nothing to say."""
+        if words and not self._is_warned_of_cap:
+            self._is_warned_of_cap = True
+            self.say(f"Warning: {words}")
 
     def close(self) -> None:
         """Draw the last state and leave it standing."""

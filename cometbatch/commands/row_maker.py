@@ -25,5 +25,5 @@ def row_maker(target: Target, template: PromptTemplate, columns: Sequence[str], 
         as_sent=wire_format.as_sent,
         hash_start=hashlib.sha256(f"{target.format}\n{target.model}\n".encode()),
         now=now,
-        max_output_tokens=target.params.max_output_tokens,
+        max_output_tokens=target.max_output_tokens,
     )

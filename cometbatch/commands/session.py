@@ -5,7 +5,7 @@ import contextlib
 import functools
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from cometbatch.commands.checks import Checked, check_budget, describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
+from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.session_watch import show_waiting, signals_handled
@@ -36,6 +37,7 @@ from cometbatch.results.summary import (
     RunSummary,
     ServiceRefusedError,
     TerminatedRunError,
+    cap_warning,
     late_warnings,
 )
 from cometbatch.run_state.directory import RunDirectory
@@ -100,21 +102,27 @@ class RunSession(Struct, frozen=True):
         check_budget(job, self.start.checked.target, run.manifest.prices)
         concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
         self.transport.limit_connections(connections)
+        told = await in_thread(self.start.files, tell_before, self.start.checked, run)
+        looks = rest_of(self.start.checked, run)
         started = time.monotonic()
         run.directory.lock.sign()
         shown = Progress(run.rows, run.progress.tally, on=progress)
-        for warning in filter(None, (*_warnings(job, run.manifest), lowered)):
+        for warning in filter(None, (*_warnings(job, run.manifest), lowered, *told)):
             shown.say(f"Warning: {warning}")
+        cap = run.manifest.token_cap
+        shown.warn_of_cap(cap_warning(run.bill.largest_output_tokens, cap))
         try:
-            stop = await self._run_calls(shown, concurrency)
+            stop = await self._run_calls(shown, concurrency, looks)
         finally:
             shown.close()
         ended = await in_thread(self.start.files, run.looked_at_again)
         if stop is None:
             await in_thread(self.start.files, _publish, ended, self.start.checked)
+        found = () if looks is None else tuple(words for words in looks.warnings() if words not in told)
         summary = summary_of(
             job,
             ended,
+            (*told, *found),
             finished=stop is None,
             elapsed_s=time.monotonic() - started,
             retries=shown.retries,
@@ -122,14 +130,15 @@ class RunSession(Struct, frozen=True):
             reopened=self.reopened,
             pool=self.transport.pool_stats,
         )
-        for warning in late_warnings(summary.tally, summary.prices):
+        shown.warn_of_cap(cap_warning(summary.tally.largest_output_tokens, cap))
+        for warning in (*late_warnings(summary.tally, summary.prices), *found):
             shown.say(f"Warning: {warning}")
         if stop is not None:
             needed = budget_to_finish(ended, stop.next_usd) if stop.kind == "budget" else None
             raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix, needed)
         return summary
 
-    async def _run_calls(self, shown: Progress, slots: int) -> Stop | None:
+    async def _run_calls(self, shown: Progress, slots: int, looks: Looks | None) -> Stop | None:
         run, checked = self.run, self.start.checked
         session = run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
@@ -138,7 +147,7 @@ class RunSession(Struct, frozen=True):
             run,
             session.number,
             lambda wanted: checked.source.tables(run.manifest.input, wanted),
-            maker.make,
+            maker.make if looks is None else looks.watching(maker.make),
             maker.columns,
             slots=slots,
         )
@@ -148,7 +157,7 @@ class RunSession(Struct, frozen=True):
         @contextlib.contextmanager
         def watched(runner: Runner) -> Iterator[None]:
             nonlocal showing
-            showing = asyncio.create_task(show_waiting(runner, partitions, shown))
+            showing = asyncio.create_task(show_waiting(runner, partitions, shown, run.manifest.token_cap))
             with signals_handled(runner, shown):
                 yield
 
@@ -204,8 +213,10 @@ class RunSession(Struct, frozen=True):
 
     def _budget(self) -> Budget | None:
         """The cap, less everything that may have been spent: what `--retry` reset was paid all the same."""
-        cap = self.start.checked.job.budget.max_cost_usd
-        return None if cap is None else Budget(cap, tallies.spent(self.run.bill))
+        cap, bill, rates = self.start.checked.job.budget.max_cost_usd, self.run.bill, self.run.manifest.prices.rates
+        is_exact = rates is not None and rates.per_request is not None
+        answers = bill.succeeded + bill.incomplete
+        return None if cap is None else Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact)
 
 
 def _publish(run: Run, checked: Checked) -> None:
@@ -258,8 +269,8 @@ def _sentences(*said: str) -> str:
     return " ".join(words if words.endswith((".", "!", "?")) else f"{words}." for words in said if words)
 
 
-def summary_of(job: Job, run: Run, *, finished: bool, **session: Any) -> RunSummary:
-    """What a run has come to by now; `session` holds what this session alone knows."""
+def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool, **session: Any) -> RunSummary:
+    """What a run has come to by now; `session` holds what this session alone knows, `looked` what its rows showed."""
     return RunSummary(
         run_id=run.manifest.run_id,
         output=job.output.path,
@@ -268,9 +279,13 @@ def summary_of(job: Job, run: Run, *, finished: bool, **session: Any) -> RunSumm
         prices=run.manifest.prices,
         finished=finished,
         replaced=run.replaced,
-        max_output_tokens=run.manifest.targets[0].target.params.max_output_tokens,
+        max_output_tokens=run.manifest.token_cap,
         has_earlier_result=not finished and run.has_earlier_result,
-        warnings=(*_warnings(job, run.manifest), *late_warnings(run.progress.tally, run.manifest.prices)),
+        warnings=(
+            *_warnings(job, run.manifest),
+            *looked,
+            *late_warnings(run.progress.tally, run.manifest.prices, run.manifest.token_cap),
+        ),
         **session,
     )
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 
 from cometbatch.commands.progress_line import Progress
-from cometbatch.results.summary import count
+from cometbatch.results.summary import cap_warning, count
 from cometbatch.run_state.partition import SLOW_SYNC_S, Partitions
 from cometbatch.runner.ports import Stop
 from cometbatch.runner.turns import Runner
@@ -20,12 +20,13 @@ STOPS = {
 }
 
 
-async def show_waiting(runner: Runner, partitions: Partitions, shown: Progress) -> None:
-    """Say each second what is waited for, and once that the disk is slow."""
+async def show_waiting(runner: Runner, partitions: Partitions, shown: Progress, cap: int | None) -> None:
+    """Say each second what is waited for, and once that the disk is slow, or that answers pass their cap (tokens)."""
     is_told = is_slow = False
     while True:
         await asyncio.sleep(WAITING_SHOWN_EVERY_S)
         shown.redraw(runner.in_flight, runner.waiting_for())
+        shown.warn_of_cap(cap_warning(runner.largest_output_tokens, cap))
         if (silence := runner.silence()) and not is_told:
             shown.say(f"Warning: {silence}")
         is_told = bool(silence)

@@ -7,8 +7,8 @@ an answer that was changed in the same way in every file that holds it: no file 
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
 
+import msgspec
 import pyarrow as pa
 
 from cometbatch.commands.locate import Located, locate
@@ -20,15 +20,12 @@ from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
 from cometbatch.input.table import Source, open_source
 from cometbatch.job import Job
 from cometbatch.prompt.template import TemplateError
-from cometbatch.records import Partition
+from cometbatch.records import MaxTokensField, Partition
 from cometbatch.results import parts
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest, decode_manifest, drift
+from cometbatch.run_state.manifest import RENDERING_KEY, Manifest, decode_manifest, drift
 from cometbatch.run_state.run import ROUNDS_KEY, refuse_unreleased
 from cometbatch.runner.row_maker import RowMaker
-
-RENDERING: Final = "prompt.rendering"
-"""The field of a fingerprint that numbers the rules by which prompts are rendered. It belongs to the program."""
 
 
 def verify(job: Job | str | Path, overrides: Sequence[str] = ()) -> Verification:
@@ -104,7 +101,7 @@ def _check_run(
 ) -> None:
     """Every check but the manifest's own. `asked`: the job that the run is compared with, where one was given."""
     job = _job(manifest, asked, findings)
-    maker = None if job is None else _maker(manifest, job, findings)
+    makers = [] if job is None else _makers(manifest, job, findings)
     opened = _input(manifest, asked or job, findings)
     files = FileChecks(directory, manifest, findings)
     files.check_strays(partitions)
@@ -112,7 +109,7 @@ def _check_run(
     same_rendering = job is None or _has_same_rendering(manifest, job)
     if not same_rendering:
         findings.skip("this version of cometbatch renders prompts by other rules than the run's", "requests")
-    rows = RowChecks(manifest, published, maker, findings, same_rendering=same_rendering)
+    rows = RowChecks(manifest, published, makers, findings, same_rendering=same_rendering)
     originals = _originals(manifest, partitions, opened, findings)
     for partition in partitions:
         schema, original = files.check_part(partition, opened), next(originals)
@@ -139,24 +136,33 @@ def _job(manifest: Manifest, asked: Job | None, findings: Findings) -> Job | Non
 
 def _check_fingerprint(manifest: Manifest, job: Job, whose: str, findings: Findings) -> None:
     for key, _, _ in drift(manifest, job.fingerprint()):
-        if key != RENDERING:
+        if key != RENDERING_KEY:
             findings.add("job", f"{key} is not what the run began with", where=whose)
 
 
 def _has_same_rendering(manifest: Manifest, job: Job) -> bool:
-    return manifest.fingerprint.get(RENDERING) == job.fingerprint().get(RENDERING)
+    return manifest.fingerprint.get(RENDERING_KEY) == job.fingerprint().get(RENDERING_KEY)
 
 
-def _maker(manifest: Manifest, job: Job, findings: Findings) -> RowMaker | None:
+def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[RowMaker]:
+    """How requests are made again: as the job says, then in the other ways that its sessions may have used.
+
+    These are other names of the token cap, and empty prompts that are sent.
+    """
     (target,) = job.targets()
     try:
-        template = target.prompt_template()
-        template.check(manifest.input.columns)
+        templates = target.prompt_template(refuse_empty=True), target.prompt_template()
+        templates[0].check(manifest.input.columns)
     except TemplateError as error:
-        findings.add("job", str(error), where="manifest.json")
+        if _has_same_rendering(manifest, job):
+            findings.add("job", str(error), where="manifest.json")
         findings.skip("the manifest's templates can't be used", "ids", "requests")
-        return None
-    return row_maker(target, template, manifest.input.columns, job.input.id)
+        return []
+    names: tuple[MaxTokensField, ...] = ("max_completion_tokens", "max_tokens") if target.format == "chat" else ()
+    spelt = [msgspec.structs.replace(target.params, max_tokens_field=name) for name in names]
+    targets = [target, *(msgspec.structs.replace(target, params=params) for params in spelt)]
+    pairs = itertools.product(templates, targets)
+    return [row_maker(each, template, manifest.input.columns, job.input.id) for template, each in pairs]
 
 
 def _input(manifest: Manifest, job: Job | None, findings: Findings) -> Source | None:
@@ -168,7 +174,10 @@ def _input(manifest: Manifest, job: Job | None, findings: Findings) -> Source | 
     try:
         opened = open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
         if opened.digest() == (manifest.input.size, manifest.input.sha256):
-            return opened
+            if _has_same_rendering(manifest, job) or opened.check().rows == manifest.input.rows:
+                return opened
+            findings.skip("this version reads the input's blank lines as rows, and the run's did not", "rows")
+            return None
         findings.add("input", f"{job.input.path}: its content changed since the run began")
     except InputError as error:
         findings.add("input", str(error))

@@ -34,22 +34,23 @@ NOT_IN_COLUMNS: Final = (
 class RowChecks:
     """Looks at the rows of one run's parts, some in memory at a time.
 
-    `maker` makes each row's request again; None where that can't be done. `same_rendering`: whether this program
-    renders prompts by the rules that the run was made with, so that the requests can be compared.
+    `makers` make each row's request again, one for each way in which sessions of the run may have said the same; none
+    where that can't be done. `same_rendering`: whether this program renders prompts by the rules that the run was made
+    with, so that the requests can be compared.
     """
 
     def __init__(
         self,
         manifest: Manifest,
         published: "PublishedResult",
-        maker: RowMaker | None,
+        makers: Sequence[RowMaker],
         findings: Findings,
         *,
         same_rendering: bool,
     ) -> None:
         self._manifest = manifest
         self._published = published
-        self._maker = maker
+        self._makers = makers
         self._findings = findings
         self._same_rendering = same_rendering
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
@@ -72,8 +73,8 @@ class RowChecks:
                 from_input.add(row, piece, original.slice(row - partition.first_row, piece.num_rows))
             from_result.add(row, piece, self._published.take(piece.num_rows))
             self._check_outcomes(path.name, row, piece, totals)
-            if self._maker is not None:
-                self._check_requests(path.name, row, piece, self._maker)
+            if self._makers:
+                self._check_requests(path.name, row, piece, *self._makers)
             row += piece.num_rows
         self._note_rows(path.name, from_input)
         self._note_result(path.name, partition, from_result)
@@ -91,11 +92,16 @@ class RowChecks:
             outcomes = columns.read_outcomes(piece, first_row, self._prefix, self._columns)
             totals.tally = tallies.add(totals.tally, tallies.tally(outcomes))
 
-    def _check_requests(self, place: str, first_row: int, piece: pa.Table, maker: RowMaker) -> None:
+    def _check_requests(self, place: str, first_row: int, piece: pa.Table, maker: RowMaker, *others: RowMaker) -> None:
         rows = row_values(piece, maker.columns)
+        same_ids = self._same_rendering or _prints_the_same(piece, maker.id_column)
         for row, (cells, values) in enumerate(zip(self._cells(piece), rows, strict=True), first_row):
             made, where = maker.make(row, values), f"{place}, row {row}"
-            self._findings.add("ids", row_checks.wrong_id(cells, made), where=where)
+            if row_checks.wrong_request(cells, made):
+                in_other_ways = (each.make(row, values) for each in others)
+                made = next((each for each in in_other_ways if row_checks.wrong_request(cells, each) is None), made)
+            if same_ids:
+                self._findings.add("ids", row_checks.wrong_id(cells, made), where=where)
             if self._same_rendering:
                 self._findings.add("requests", row_checks.wrong_request(cells, made), where=where)
 
@@ -130,10 +136,18 @@ class RowChecks:
             return
         recorded = parts.read_info(path, self._manifest.run_id, partition.index).tally
         found = totals.tally
+        if not recorded.row_costs:  # a version that did not count them wrote this part
+            found = msgspec.structs.replace(found, row_costs={}, largest_cost_usd=recorded.largest_cost_usd)
         if recorded.incomplete and not recorded.incompletes:  # written before reasons were counted
             found = msgspec.structs.replace(found, incompletes={})
         if found != msgspec.structs.replace(recorded, **self._no_tally):
             self._findings.add("sums", "its rows do not add up to the totals in its footer", where=path.name)
+
+
+def _prints_the_same(table: pa.Table, column: str | None) -> bool:
+    """Whether values of a column are the same text by all rules of rendering."""
+    kind = pa.null() if column is None else table.schema.field(column).type
+    return any(is_kind(kind) for is_kind in (pa.types.is_null, pa.types.is_string, pa.types.is_integer))
 
 
 class _Totals(Struct):

@@ -4,7 +4,9 @@ While others are answered, a call's failure is its own. While nobody is, a failu
 held until the next answer. Where no answer comes, the run stops, and the calls that were held stay unrecorded.
 """
 
+import math
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
@@ -12,16 +14,31 @@ from msgspec import Struct
 from cometbatch.records import Failure, FailureKind, Fix
 
 T = TypeVar("T")
-Cause: TypeAlias = Literal["wrong_address", "unreached", "refusal", "exhausted"]
+Cause: TypeAlias = Literal["wrong_address", "unreached", "refusal", "account", "exhausted"]
 """Why a call can't be answered.
 
 wrong_address: a page or a redirect came in place of an answer; unreached: its attempts are used up, and no connection
-was ever made; refusal: the service refused it for good; exhausted: its attempts are used up.
+was ever made; refusal: the service refused it for good; account: at each of its attempts the key or the account was
+refused, and nobody was answered in between; exhausted: its attempts are used up.
 """
 
 OUTAGE_ROWS: Final = 4
 """Calls that fail one after the other without an answer in between. Fewer are the calls' own failures; from this many
 on, it is an outage, and their attempts do not count."""
+
+ACCOUNT_REFUSALS: Final = 8
+"""Refusals of the key or the account in a row, after which the run stops. Fewer may be one route's: where one request
+of ten meets such a route, four in a row come once in ten thousand requests, eight hardly ever."""
+
+ASKED_TO_WAIT: Final = 4
+"""Refusals with `Retry-After` in a row, after which nobody sends. Fewer may be one route's."""
+
+ASKED_TO_WAIT_S: Final = 0.2
+"""Seconds that these refusals last at least. Sooner, a service that still answers a few has had no time to."""
+
+UNDER_WAY: Final = 0.1
+"""Share of the requests sent since the first refusal that may be under way for longer than refusals take. Where more
+are, they may yet be answered, and the refusals are not everyone's."""
 
 OUTAGE_S: Final = 30.0
 """Seconds since the last answer. Up to this, calls that meet an outage get further attempts; after it, they fail."""
@@ -41,6 +58,7 @@ _TO_CHECK: Final[dict[Cause, tuple[str, Fix]]] = {
     "wrong_address": ("target.base_url, target.model, the service", "job"),
     "unreached": ("the service's address and the network", "wait"),
     "refusal": ("prompt, params and target", "job"),
+    "account": ("the API key and the account's balance", "account"),
     "exhausted": ("target.base_url, target.model, the service", "job"),
 }
 
@@ -81,7 +99,8 @@ class HeldFailures(Generic[T]):
         self._answered_at = 0.0  # seconds on the caller's clock
         self._failed: set[int] = set()  # calls that failed since the last answer; no more than show an outage
         self._held: list[HeldFailure[T]] = []
-        self._recent: deque[int | None] = deque(maxlen=CROWD_REPLIES)  # calls refused of late; None for an answer
+        self._recent: deque[int | None] = deque(maxlen=CROWD_REPLIES)  # the last replies: a refused call's ordinal, or
+        # None for an answer
 
     @property
     def any(self) -> bool:
@@ -115,13 +134,14 @@ class HeldFailures(Generic[T]):
             return False
         return len(set(self._recent) - {None}) >= OUTAGE_ROWS
 
-    def is_excused(self, kind: FailureKind, now: float, *, is_tail: bool = False) -> bool:
+    def is_excused(self, kind: FailureKind, now: float, *, may_be_billed: bool, is_tail: bool = False) -> bool:
         """Whether a call that has used up its attempts gets more of them, because nobody is answered just now.
 
-        `is_tail`: no further calls are left that could show an outage.
+        A failure that may have been billed is never excused: each further attempt may be, too. `is_tail`: no further
+        calls are left that could show an outage.
         """
         is_recent = self.answers > 0 and now - self._answered_at < OUTAGE_S
-        return is_recent and (self.is_outage or is_tail) and kind in OUTAGE_FAILURES
+        return is_recent and not may_be_billed and (self.is_outage or is_tail) and kind in OUTAGE_FAILURES
 
     def should_hold(self, held: HeldFailure[T]) -> bool:
         """Whether to wait for the next answer before the call fails.
@@ -131,7 +151,7 @@ class HeldFailures(Generic[T]):
         may follow each other. A timeout may have been billed each time, so its call is not tried over and over.
         """
         match held.cause:
-            case "wrong_address" | "unreached":
+            case "wrong_address" | "unreached" | "account":
                 return True
             case "exhausted":
                 return self.is_outage and held.unanswered_in_a_row > 1 and held.failure.kind != "timeout"
@@ -154,13 +174,14 @@ class HeldFailures(Generic[T]):
     def reason_to_stop(self, *, is_over: bool = False) -> ReasonToStop | None:
         """Why the run stops, where too many failures are held, or where there are no more calls (`is_over`).
 
-        At the end only a wrong address stops the run: other failures are the calls' own.
+        At the end only a wrong address, or a refused account, stops the run: other failures are the calls' own.
         """
         if not self._held:
             return None
         causes = {held.cause for held in self._held}
-        is_wrong_address = is_over and causes <= _ADDRESS_CAUSES and not self.works
-        if len(self._held) < self._enough(causes) and not is_wrong_address:
+        is_wrong_address = causes <= _ADDRESS_CAUSES and not self.works
+        stops_at_end = is_over and (is_wrong_address or "account" in causes)
+        if len(self._held) < self._enough(causes) and not stops_at_end:
             return None
         last = self._held[-1]
         since = "since the last answer" if self.works else "and no request has worked"
@@ -173,9 +194,47 @@ class HeldFailures(Generic[T]):
 
     def _enough(self, causes: set[Cause]) -> int:
         """How many held failures of these causes stop the run."""
-        if causes == {"unreached"}:
-            return min(OUTAGE_ROWS, self._max_misdirected)  # each has used up its attempts already
+        if causes == {"unreached"}:  # few are enough: each of these calls has used up all of its attempts
+            return min(OUTAGE_ROWS, self._max_misdirected)
         return self._max_misdirected if causes <= _ADDRESS_CAUSES else self._max_alike
+
+
+class RefusalsInARow:
+    """Refusals of one kind, with no answer in between to a request that was sent after the first of them.
+
+    `enough`: this many can be everyone's. `min_s`: seconds that they last at least before they can be.
+    """
+
+    def __init__(self, enough: int, min_s: float = 0.0) -> None:
+        self._enough = enough
+        self._min_s = min_s
+        self._count = 0
+        self._first_sent_at = math.inf  # when the first refused request was sent
+        self._since = math.inf  # when its refusal came
+        self._longest_s = 0.0  # that a refusal took
+
+    def answered(self, sent_at: float) -> None:
+        """A request that was sent at this time was answered."""
+        if sent_at >= self._first_sent_at:
+            self._count, self._first_sent_at, self._longest_s = 0, math.inf, 0.0
+
+    def add(self, sent_at: float, now: float) -> None:
+        """One more; its request was sent at `sent_at`."""
+        if not self._count:
+            self._first_sent_at, self._since = sent_at, now
+        self._count += 1
+        self._longest_s = max(self._longest_s, now - sent_at)
+
+    def are_everyones(self, now: float, in_flight: Callable[[float, float], int]) -> bool:
+        """Whether everybody is refused. `in_flight`: how many requests are, that were sent from one time to another."""
+        if self._count < self._enough or now - self._since < self._min_s:
+            return False
+        under_way = self.under_way(now, in_flight)
+        return under_way <= max(1.0, UNDER_WAY * (self._count + under_way))
+
+    def under_way(self, now: float, in_flight: Callable[[float, float], int]) -> int:
+        """How many requests that were sent since the first refusal take longer than a refusal does."""
+        return in_flight(self._first_sent_at, now - self._longest_s)
 
 
 def _differ(one: HeldFailure[T], other: HeldFailure[T]) -> bool:

@@ -4,6 +4,11 @@ The law: spent + reserved <= cap, whatever happens to what is in flight, as long
 reservation. Where one is (a service that ignores the token cap, or adds input of its own), the reservations that follow
 are raised to what was seen, and the overrun is said as it is.
 
+Whether the service keeps the token cap is not known before it answers, so a run begins with few requests in flight, and
+each answer that keeps to its reservation lets some more be. In flight are never more than `FIRST_IN_FLIGHT`, and
+`MORE_PER_ANSWER` for each such answer: where a share p of the answers is far above its reservation, about
+`MORE_PER_ANSWER` of them are expected in flight when the first of them comes, whatever p is and however large the run.
+
 A cost that a reply reports of itself is not booked, even where it is the higher one: nothing documents its currency,
 and it may pass every reservation, so that one bad number would end the run, where it may spoil no more than its row.
 Where the two differ, the summary says so.
@@ -11,18 +16,38 @@ Where the two differ, the summary says so.
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Final
 
-from cometbatch.money.exact import EXACT, ROUNDING, format_amount
+from cometbatch.money.exact import EXACT, ROUNDING, format_rounded
 from cometbatch.money.prices import MAX_TOKENS
 from cometbatch.records import CallRequest, Usage
 
+FIRST_IN_FLIGHT: Final = 2
+"""Requests in flight under a budget before the first answer. With 1, one request that hangs would hold up the run; each
+more is one more answer that can be paid for before it is known that the service ignores the token cap."""
+
+MORE_PER_ANSWER: Final = 2
+"""Requests that may be in flight in addition for each answer that kept to its reservation: three times as many each
+round trip, so that a run at 256 in flight starts five round trips later than it would. More pays for more answers where
+some of them do not keep to it."""
+
+FAR_ABOVE: Final = 2
+"""Times its reservation. A bill above that shows that the reservations were no bounds, and few are in flight again; one
+that is less above (some tokens more than the cap) can at most double what is set aside."""
+
 
 class Budget:
-    """US dollars under one cap. `spent`: by earlier sessions, rejected asks and possible charges included."""
+    """US dollars under one cap. `spent`: by earlier sessions, rejected asks and possible charges included.
 
-    def __init__(self, cap: Decimal, spent: Decimal) -> None:
+    `answers`: how many answers of earlier sessions are known. `is_exact`: every bill is what was reserved for it, as
+    with a price per request, so that nothing has to be shown first.
+    """
+
+    def __init__(self, cap: Decimal, spent: Decimal, *, answers: int = 0, is_exact: bool = False) -> None:
         self._cap = cap
         self._taken = spent  # or set aside
+        self._is_exact = is_exact
+        self._may_be_in_flight = FIRST_IN_FLIGHT + MORE_PER_ANSWER * answers
 
     @property
     def left(self) -> Decimal:
@@ -41,15 +66,29 @@ class Budget:
         """Give back a reservation and book what it really came to."""
         self._taken = EXACT.add(EXACT.subtract(self._taken, reserved), actual)
 
+    def admits(self, in_flight: int) -> bool:
+        """Whether one more request may be in flight beside these, by what answers have shown so far."""
+        return in_flight < self._may_be_in_flight or self._is_exact
+
+    def answered(self, reserved: Decimal, actual: Decimal) -> None:
+        """Take an answer's bill as evidence of whether reservations are bounds. It is settled apart."""
+        if actual > reserved and actual > EXACT.multiply(FAR_ABOVE, reserved):
+            self._may_be_in_flight = FIRST_IN_FLIGHT
+        else:
+            self._may_be_in_flight += MORE_PER_ANSWER
+
     def describe(self, next_cost: Decimal) -> str:
-        """In a sentence: what the next call can cost, and what is left, or by how much the budget is passed."""
+        """In a sentence: what the next call can cost, and what is left, or by how much the budget is passed.
+
+        A cost is rounded up and what is left is rounded down, so that both together never look like room.
+        """
         left = self.left
         state = (
-            f"${format_amount(left)} of the budget is left"
+            f"{format_rounded(left, down=True)} of the budget is left"
             if left >= 0
-            else f"the budget is passed by ${format_amount(left.copy_abs())} already"
+            else f"the budget is passed by {format_rounded(left.copy_abs(), up=True)} already"
         )
-        return f"the next row can cost up to ${format_amount(next_cost)}, and {state}."
+        return f"the next row can cost up to {format_rounded(next_cost, up=True)}, and {state}."
 
 
 class CostBounds:
@@ -68,21 +107,28 @@ class CostBounds:
     ) -> None:
         """`max_cost`: US dollars for a call with at most these tokens of input and output; `None` is unknown."""
         self._max_cost = max_cost
-        self._output_tokens = largest_output_tokens
+        self.largest_output_tokens = largest_output_tokens
         self._input_above_bytes = largest_input_above_bytes
+        self.are_raised = False  # since the reader of this last set it back
 
     def max_cost(self, request: CallRequest) -> Decimal | None:
         """US dollars that an attempt can cost at most; `None` where there is no price, or no cap on the answer."""
         cap = request.max_output_tokens
-        if cap is not None and cap < self._output_tokens:
-            cap = self._output_tokens
+        if cap is not None and cap < self.largest_output_tokens:
+            cap = self.largest_output_tokens
         return self._max_cost(request, len(request.http.body) + self._input_above_bytes, cap)
 
     def learn(self, request: CallRequest, usage: Usage) -> int:
-        """Look at a bill. Returns by how many tokens its input passed the bytes that were sent; 0 is usual."""
+        """Look at a bill. Returns by how many tokens its input passed the bytes that were sent; 0 is usual.
+
+        An output above `MAX_TOKENS` is garbage, and bounds nothing.
+        """
         inputs, outputs = usage.input_tokens, usage.output_tokens
-        if outputs is not None and self._output_tokens < outputs <= MAX_TOKENS:
-            self._output_tokens = outputs
+        if outputs is not None and self.largest_output_tokens < outputs <= MAX_TOKENS:
+            self.largest_output_tokens = outputs
+            self.are_raised = True
         above = 0 if inputs is None or inputs > MAX_TOKENS else inputs - len(request.http.body)
-        self._input_above_bytes = max(self._input_above_bytes, above)
+        if above > self._input_above_bytes:
+            self._input_above_bytes = above
+            self.are_raised = True
         return max(0, above)

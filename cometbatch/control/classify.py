@@ -34,7 +34,7 @@ _LOST_STATUS: Final = 500
 _SUCCESS: Final = range(200, 300)
 _BILLED_BELOW: Final = 300
 """An HTTP status. Below it, a reply that can't be read was generated, and billed."""
-_GATEWAY_TIMEOUTS: Final = (504, 524)
+_GAVE_UP_WAITING: Final = (499, 504, 524, 598)
 """HTTP statuses. The provider behind the gateway may finish the work, and bill it, all the same."""
 
 
@@ -68,7 +68,7 @@ def may_be_billed(reply: HttpResponse | TransportFailure) -> bool:
     """Whether an attempt without an answer may have been billed (contract sheet, section 12: what is inferred)."""
     if isinstance(reply, TransportFailure):
         return reply.sent
-    return reply.status < _BILLED_BELOW or reply.status in _GATEWAY_TIMEOUTS
+    return reply.status < _BILLED_BELOW or reply.status in _GAVE_UP_WAITING
 
 
 def _first_match(signal: _Signal) -> Rule:
@@ -121,8 +121,9 @@ def _verdict(rule: Rule, signal: _Signal, detail: ErrorDetail, wait: float | Non
             return GiveUp(failure)
         case "give up, or stop":
             return GiveUp(failure, path_mistake=True)
-        case "abort":
-            return Abort(failure, hint=rule.hint, fix=rule.fix)
+        case "abort" | "abort, or retry":
+            is_certain = rule.action == "abort"
+            return Abort(failure, rule.hint, rule.fix, is_certain=is_certain, retry_after_s=wait)
         case _:
             assert_never(rule.action)
 

@@ -10,9 +10,6 @@ not help. A limit refuses a share that rises steeply with the rate. So as long a
 quickly, refusals are forgiven: at the start, and again after some time, which is short where refusals went on although
 they had cost much of the rate.
 
-A refusal that asks for a long pause stops everyone. Then the rate is cut to less than what passed, and grows so slowly
-that the pauses stay a small part of the time.
-
 All times are seconds of sending, which leave out pauses: a service is not slow because nobody asked it.
 """
 
@@ -29,24 +26,12 @@ refused before the rate is right."""
 MARGIN: Final = 0.97
 """Share of what passed lately. A refusal never cuts below it: it may be the end of a used-up window."""
 
-LONG_PAUSE_S: Final = 0.5
-"""Seconds of pause that a refusal asks for. Above it, the pause is long: it costs more than the refusal itself, and the
-rate is kept below the limit instead of around it."""
+FAR_ABOVE: Final = 0.5
+"""Share of the rate. Where less than this passed lately, the rate is far above the limit."""
 
-LONG_PAUSE_CUT: Final = 0.96
-"""Share of the rate that a refusal with a long pause leaves, at most."""
-
-LONG_PAUSE_MARGIN: Final = 0.95
-"""Share of what passed lately that a refusal with a long pause leaves, if that is less than `LONG_PAUSE_CUT`."""
-
-MAX_CUT: Final = 0.3
-"""Share of the rate that is left by any one refusal with a long pause, at least: what passed lately may be a lull."""
-
-SOON_S: Final = 1.2
-"""Seconds between two refusals with a long pause. Below it, the rate is far too high, and does not grow in between."""
-
-SOON_CUT: Final = 0.9
-"""Share of the rate that is left by a refusal with a long pause that comes sooner than `SOON_S`."""
+FAR_ABOVE_CUT: Final = 0.93
+"""Share of the rate that a refusal leaves far above the limit. A larger one lets many more be refused before the rate
+is right, above all where few are sent."""
 
 FIRST_CUT: Final = 0.9
 """Share that the first refusal leaves of the rate of sending, which until then nothing had bounded."""
@@ -72,7 +57,8 @@ STRICT_S: Final = 15.0
 """Seconds after the rate was found too high, in which every refusal counts."""
 
 MIN_STRICT_S: Final = 2.0
-"""The same, where refusals have cost much of the rate meanwhile: those of a limit would have ended before."""
+"""Seconds after the rate was found too high, in which every refusal counts, where the rate has fallen much since then.
+It is shorter than `STRICT_S`, because at so much lower a rate a limit would refuse no more."""
 
 FELL: Final = 0.85
 """Share of the rate a second after it was found too high. At or below it, refusals have cost much of the rate."""
@@ -97,7 +83,7 @@ BIN_S: Final = 0.05
 # -- growth ----------------------------------------------------------------------------------------------------------
 
 CALM_S: Final = 1.0
-"""Seconds after a refusal in which the rate grows least. After it, the growth rises by as much each second."""
+"""Seconds after a refusal in which the rate grows by `GROWTH`. After them growth rises by as much each second."""
 
 GROWTH: Final = 0.03
 """Growth of the rate per second in the calm, as a share of it. More is refused more often; less takes longer to use
@@ -106,18 +92,12 @@ what a service can do."""
 MAX_GROWTH: Final = 1.0
 """Growth of the rate per second, at most, as a share of it: a service that came back is found within seconds."""
 
-CALM_PER_PAUSE: Final = 18.0
-"""Seconds of calm for each second of a long pause: so pauses cost about a twentieth of the time."""
-
-LONG_PAUSE_GROWTH: Final = 0.05
-"""Growth of the rate over the whole calm after a long pause, as a share of it."""
-
-SAME_BOUND: Final = 0.85
-"""Share of the rate after the cut before. A long pause asked for at or above it met the same limit twice, which is
-believed; one asked for below it may have met a lull."""
+FEW_PER_S: Final = 40.0
+"""Requests a second. Below it, the calm lasts longer and the growth in it is smaller, both in proportion: else a
+service that can do little would refuse a large share of what is sent."""
 
 EAGER: Final = 7.0
-"""Times the growth, where a limit is not believed yet, or the rate is far below the best one."""
+"""Times the growth after the calm, where the rate is far below the best one: the service may have come back."""
 
 FAR_BELOW: Final = 0.7
 """Share of the best rate lately. Below it, the rate grows `EAGER` times as fast."""
@@ -134,14 +114,14 @@ BACK_TO: Final = 0.9
 """Share of the best rate at which sending is taken up again after an outage that told nothing of what is sustained."""
 
 SHORT_OUTAGE_S: Final = 2.0
-"""Seconds. A shorter outage may well be a quota that was used up; a longer one rather not."""
+"""Seconds. An outage below it is short: a quota for some seconds that was used up looks so."""
 
 SHORT_TIMES: Final = 8.0
-"""Times as long as a short outage. Where the service was well for less than that before it, the outage is a quota."""
+"""Multiple of a short outage's length. An outage is a quota where the service answered for less than this before it."""
 
 LONG_TIMES: Final = 0.5
-"""Times as long as a longer outage. Where the service was well for less than that before it, twice in a row, the
-outage is a quota."""
+"""Multiple of a long outage's length. An outage is a quota where the service answered for less than this before it, and
+before the outage before it: a single one may be chance."""
 
 
 class AdaptiveRate:
@@ -152,17 +132,11 @@ class AdaptiveRate:
 
     def __init__(self) -> None:
         self.per_s = math.inf
-        self.refused_at = -math.inf  # the last time
         self._sends = _Sends()
         self._background = BackgroundErrors()
         self._best = 0.0
-        self._last_cut = math.inf
         self._first_refusal_s = math.inf  # in seconds of sending
         self._since_refusal = 0.0
-        self._calm_s = CALM_S
-        self._calm_growth = GROWTH
-        self._is_believed = True
-        self._had_long_pause = False
         self._well_since = self._outage_at = math.inf
         self._passed_since = 0
         self._quotas_met = 0
@@ -182,27 +156,15 @@ class AdaptiveRate:
         if is_binding:
             self.per_s *= 1 + min(MAX_GROWTH, self._growth()) * seconds
 
-    def refused(self, now: float, pause_s: float, sending_per_s: float) -> None:
-        """A request did not pass, and everyone pauses for it; `sending_per_s`: how fast requests were sent of late."""
+    def refused(self, sending_per_s: float) -> None:
+        """A request did not pass; `sending_per_s`: how fast requests were sent of late."""
         self._sends.count_refusal()
         self._passed_since -= 1
         self._first_refusal_s = min(self._first_refusal_s, self._sends.seconds)
-        is_long_pause, was_forgiving = pause_s > LONG_PAUSE_S, self._background.are_forgiven
-        if not self._background.forgive(self.per_s, is_paused=pause_s > 0):
-            rate = self._cut(sending_per_s, is_long_pause=is_long_pause, was_forgiving=was_forgiving)
-            self._lower(max(MIN_PER_S, rate), pause_s if is_long_pause else 0.0)
+        was_forgiving = self._background.are_forgiven
+        if not self._background.forgive(self.per_s):
+            self.per_s = max(MIN_PER_S, self._cut(sending_per_s, was_forgiving=was_forgiving))
         self._since_refusal = 0.0
-        self.refused_at = now
-
-    def _lower(self, per_s: float, long_pause_s: float) -> None:
-        self.per_s = per_s
-        self._had_long_pause = long_pause_s > 0
-        self._is_believed = not self._had_long_pause or per_s >= SAME_BOUND * self._last_cut
-        self._last_cut = per_s
-        self._calm_s, self._calm_growth = CALM_S, GROWTH
-        if self._had_long_pause and self._is_believed:
-            self._calm_s = self._calm_after(long_pause_s)
-            self._calm_growth = LONG_PAUSE_GROWTH / self._calm_s
 
     def outage_began(self, now: float) -> None:
         """Nothing passes any more."""
@@ -221,37 +183,25 @@ class AdaptiveRate:
             self.per_s = max(self.per_s, BACK_TO * self._best)
         self._well_since, self._passed_since = now, 0
 
-    def _cut(self, sending_per_s: float, *, is_long_pause: bool, was_forgiving: bool) -> float:
-        passed = self._sends.passed_per_s()
+    def _cut(self, sending_per_s: float, *, was_forgiving: bool) -> float:
         if self.per_s == math.inf:
-            rate = min(sending_per_s, FIRST_TIMES * self._sends.mean_per_s())
-            return LONG_PAUSE_MARGIN * passed if is_long_pause else FIRST_CUT * rate
-        if is_long_pause:
-            share = LONG_PAUSE_CUT if self._since_refusal > SOON_S else SOON_CUT
-            return max(MAX_CUT * self.per_s, min(share * self.per_s, LONG_PAUSE_MARGIN * passed))
+            return FIRST_CUT * min(sending_per_s, FIRST_TIMES * self._sends.mean_per_s())
+        passed = self._sends.passed_per_s()
         if was_forgiving:  # the rate has grown quickly, and is far above what passes
             return min(self.per_s, MARGIN * passed)
         # Requests that passed while the rate was still being found show how large a burst may be, not the rate.
         is_known = self._sends.seconds > self._first_refusal_s + SPAN_S
-        return max(CUT * self.per_s, min(self.per_s, MARGIN * passed if is_known else 0.0))
-
-    def _calm_after(self, pause_s: float) -> float:
-        """Seconds of calm after a long pause: fewer, the further the rate is below what was sustained lately.
-
-        There, a refusal costs little beside what may be gained.
-        """
-        share = min(1.0, self.per_s / self._best) if self._best else 1.0
-        return max(CALM_S, CALM_PER_PAUSE * pause_s * share**2)
+        share = FAR_ABOVE_CUT if passed < FAR_ABOVE * self.per_s else CUT
+        return max(share * self.per_s, min(self.per_s, MARGIN * passed if is_known else 0.0))
 
     def _growth(self) -> float:
         if self._background.are_forgiven:
             return FORGIVING_GROWTH
-        if self._had_long_pause and self._since_refusal < SOON_S:
-            return 0.0
-        beyond = self._since_refusal - self._calm_s
-        growth = self._calm_growth if beyond < 0 else GROWTH * (1 + beyond)
-        is_eager = not self._is_believed or self.per_s < FAR_BELOW * self._best
-        return growth * EAGER if is_eager else growth
+        slower = max(1.0, FEW_PER_S / self.per_s)
+        beyond = self._since_refusal - CALM_S * slower
+        if beyond < 0:
+            return GROWTH / slower
+        return GROWTH * (1 + beyond) * (EAGER if self.per_s < FAR_BELOW * self._best else 1.0)
 
 
 class BackgroundErrors:
@@ -270,11 +220,11 @@ class BackgroundErrors:
         if self._strict_s < SPAN_S:
             self._settled_per_s = per_s
 
-    def forgive(self, per_s: float, *, is_paused: bool) -> bool:
+    def forgive(self, per_s: float) -> bool:
         """Whether one more refusal is forgiven, at this rate."""
         self._excess += 1
         fell = per_s < FELL * self._settled_per_s
-        if is_paused or self._excess > BACKGROUND_BURST:
+        if self._excess > BACKGROUND_BURST:
             self.be_strict()
         elif self._strict_s > (MIN_STRICT_S if fell else STRICT_S):
             self.are_forgiven = True

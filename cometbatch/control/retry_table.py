@@ -13,10 +13,11 @@ from cometbatch.records import FailureKind, Fix, Problem, TransportFailureKind
 
 Action: TypeAlias = Literal[
     "retry",  # counts against the row's attempts
-    "slow down",  # everyone waits; does not count against the row's attempts
-    "slow down, counted",  # everyone waits; counts
+    "slow down",  # requests leave more slowly; does not count against the row's attempts
+    "slow down, counted",  # requests leave more slowly; counts
     "give up",  # this row fails
     "give up, or stop",  # this row fails; the run stops if no request has worked yet, for then every row would
+    "abort, or retry",  # the run stops; where other rows are answered, the row is tried again and it counts
     "abort",  # the run stops, resumable
 ]
 
@@ -85,6 +86,14 @@ _NO_ROUTE_HINT: Final = (
     "Check target.model against the catalog's ids. If it is right, all routes of the model may be down: run the same "
     "command again later."
 )
+_PROXY_HINT: Final = (
+    "A proxy between this machine and the service wants a user name and a password, or refuses those it was given: "
+    "set them in the proxy's address (HTTPS_PROXY=http://user:password@host:port), then run the same command again."
+)
+_CAP_FIELD_HINT: Final = (
+    "Set params.max_tokens_field: {}, with the cap in params.max_output_tokens, and run the same command again; "
+    "finished rows are kept."
+)
 _FITTING_WORDS: Final = (
     "A 2xx with an error in its body, and a 500, count in this table as the status that the error's code or type "
     "belongs to:"
@@ -104,9 +113,8 @@ def _wording(shown: str, pattern: str) -> Wording:
     return Wording(shown, re.compile(pattern, re.IGNORECASE))
 
 
-_OUT_OF_CREDIT: Final = _wording(
-    "quota is not enough, insufficient … quota, 额度不足", r"quota is not enough|insufficient\b.{0,60}\bquota|额度不足"
-)
+_OUT_OF_CREDIT: Final = _wording("quota is not enough, 额度不足", r"quota is not enough|额度不足")
+_SHORT_OF_QUOTA: Final = _wording("insufficient … quota", r"insufficient\b.{0,60}\bquota")
 _NO_ACCESS: Final = _wording("no access to model", r"\bno access to (?:the |this )?model|无权访问模型")
 _NOT_PRICED: Final = _wording("has not been priced by the administrator", r"has not been priced by the administrator")
 _NO_CHANNEL: Final = _wording("no available channel for …", r"no available channel for\b")
@@ -116,6 +124,37 @@ _BLOCKED: Final = _wording(
     r"|(?:request|prompt) (?:was |is )?blocked|sensitive words",
 )
 _INVALID_TOKEN: Final = _wording("Invalid token, alone", r"^invalid token\W*(?:\(request id|$)")
+_QUOTA_CODES: Final = frozenset({"insufficient_user_quota", "pre_consume_token_quota_failed"})
+"""The gateway's own codes for a balance, or a key's quota, that is used up (contract sheet, section 13)."""
+_REFUSED: Final = (
+    r"(?:un(?:supported|recognized|recognised|known|expected)|invalid (?:parameter|argument|field)|no longer supported"
+    r"|(?:is |are )?not (?:supported|recognized|recognised|allowed|permitted|accepted|available|a valid)"
+    r"|does ?n[o']t support|deprecated)"
+)
+"""Words that refuse a field, and not its value: "too large" is a row's, or a number's, trouble."""
+
+
+def _refuses_field(field: str, other: str) -> re.Pattern[str]:
+    """Words that refuse this name of the token cap: at the message's start, where it is not the row that is quoted.
+
+    Where both names are said, the one to use instead is the other, or the one refused is the first.
+    """
+    named, instead = (rf"(?<![A-Za-z_]){name}(?![A-Za-z_])" for name in (field, other))
+    near = r"(?:(?!\.\s).){0,60}"  # in the same sentence
+    use = r"(?<![A-Za-z])(?:use|try|using)\W{1,4}(?:the\W+)?(?:(?:parameter|field|argument)\W+)?"
+    first = rf"(?:(?!{instead}).){{0,200}}?(?:{_REFUSED}{near}{named}|{named}{near}{_REFUSED})"
+    pattern = rf"^(?=.{{0,300}}{named})(?:.{{0,300}}{use}{instead}|{first})"
+    return re.compile(pattern, re.IGNORECASE | re.DOTALL)
+
+
+_NO_MAX_COMPLETION_TOKENS: Final = Wording(
+    "Unrecognized request argument supplied: max_completion_tokens",
+    _refuses_field("max_completion_tokens", "max_tokens"),
+)
+_NO_MAX_TOKENS: Final = Wording(
+    "'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead",
+    _refuses_field("max_tokens", "max_completion_tokens"),
+)
 _REQUEST_CODES: Final = frozenset(
     {
         "invalid_request",
@@ -149,30 +188,59 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         kind="invalid_response",
         reason="The reply is longer than the bound, and would be again.",
     ),
-    # The key and the account: every row would be refused.
+    # The proxy: no row's failure.
+    Rule(
+        transport="proxy",
+        action="abort",
+        kind="connection",
+        hint=_PROXY_HINT,
+        fix="wait",
+        reason="The proxy opens no tunnel without another user name or password, for any row.",
+    ),
+    Rule(
+        statuses=_only(407),
+        action="abort",
+        kind="connection",
+        advice="the proxy refuses the request",
+        hint=_PROXY_HINT,
+        fix="wait",
+        reason="The proxy passes nothing on without another user name or password, for any row.",
+    ),
+    # The key and the account: every row would be refused. The gateway's own words leave no doubt; all others may be
+    # about one provider's account behind it.
     Rule(
         statuses=_only(401),
+        codes=_QUOTA_CODES,
+        wording=_INVALID_TOKEN,
         action="abort",
         kind="auth",
         hint=_AUTH_HINT,
         fix="account",
-        reason="The key is refused, and so would every row be; a key out of its own quota may end here too.",
+        reason="The gateway refuses the key; a key out of its own quota may end here too.",
     ),
     Rule(
-        statuses=_only(402),
-        action="abort",
-        kind="credit",
-        hint=_CREDIT_HINT,
+        statuses=_only(401),
+        action="abort, or retry",
+        kind="auth",
+        hint=_AUTH_HINT,
         fix="account",
-        reason="Payment is required: the account is out of credit.",
+        reason="The key is refused; where it is accepted for other rows, a provider's own key behind the service is.",
     ),
     Rule(
-        codes=frozenset({"insufficient_user_quota", "pre_consume_token_quota_failed"}),
+        codes=_QUOTA_CODES,
         action="abort",
         kind="credit",
         hint=_CREDIT_HINT,
         fix="account",
         reason="The balance or the key's quota is used up; finished rows are kept for after a top-up.",
+    ),
+    Rule(
+        statuses=_only(402),
+        action="abort, or retry",
+        kind="credit",
+        hint=_CREDIT_HINT,
+        fix="account",
+        reason="Payment is required: of the account, or of a provider's account behind the service.",
     ),
     Rule(
         statuses=_only(429),
@@ -183,18 +251,27 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         statuses=_only(403),
+        codes=frozenset({"insufficient_quota"}),
+        action="abort, or retry",
+        kind="credit",
+        hint=_CREDIT_HINT,
+        fix="account",
+        reason="The balance is used up, or that of a provider's account behind the service.",
+    ),
+    Rule(
+        statuses=_only(403),
         codes=frozenset({"access_denied"}),
-        action="abort",
+        action="abort, or retry",
         kind="auth",
         hint=_AUTH_HINT,
         fix="account",
-        reason="The key's list of models or addresses does not allow this.",
+        reason="The key's list of models or addresses does not allow this, or that of a provider's key.",
     ),
     # The model: every row asks the same one.
     Rule(
         statuses=_only(400, 500),
         codes=frozenset({"model_price_error"}),
-        action="abort",
+        action="abort, or retry",
         kind="model_not_found",
         hint=_MODEL_ID_HINT,
         fix="job",
@@ -203,7 +280,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
     Rule(
         statuses=_only(500, 503),
         codes=frozenset({"model_not_found"}),
-        action="abort",
+        action="abort, or retry",
         kind="model_not_found",
         hint=_NO_ROUTE_HINT,
         fix="job",
@@ -250,6 +327,25 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         kind="too_large",
         reason="The service could not read the request to its end; the row has to shrink.",
     ),
+    # The name by which the token cap is set: every row sets it.
+    Rule(
+        statuses=_only(400, 422, 500),
+        wording=_NO_MAX_COMPLETION_TOKENS,
+        action="abort",
+        kind="invalid_request",
+        hint=_CAP_FIELD_HINT.format("max_tokens"),
+        fix="job",
+        reason="The model knows the token cap by its older name alone, so every row would be refused.",
+    ),
+    Rule(
+        statuses=_only(400, 422, 500),
+        wording=_NO_MAX_TOKENS,
+        action="abort",
+        kind="invalid_request",
+        hint=_CAP_FIELD_HINT.format("max_completion_tokens"),
+        fix="job",
+        reason="The model knows the token cap by its newer name alone, so every row would be refused.",
+    ),
     # A request that is wrong in itself. Before all words that stop the run: such a message may quote the row's text.
     Rule(
         statuses=_only(400, 403, 500, 503),
@@ -278,9 +374,18 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         reason="The words say that the balance or the key's quota is used up.",
     ),
     Rule(
+        statuses=_only(403, 500),
+        wording=_SHORT_OF_QUOTA,
+        action="abort, or retry",
+        kind="credit",
+        hint=_CREDIT_HINT,
+        fix="account",
+        reason="The words say that a quota is used up: the account's, or a provider's behind the service.",
+    ),
+    Rule(
         statuses=_only(403),
         wording=_NO_ACCESS,
-        action="abort",
+        action="abort, or retry",
         kind="auth",
         hint=_AUTH_HINT,
         fix="account",
@@ -289,7 +394,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
     Rule(
         statuses=_only(400, 500),
         wording=_NOT_PRICED,
-        action="abort",
+        action="abort, or retry",
         kind="model_not_found",
         hint=_MODEL_ID_HINT,
         fix="job",
@@ -298,7 +403,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
     Rule(
         statuses=_only(500, 503),
         wording=_NO_CHANNEL,
-        action="abort",
+        action="abort, or retry",
         kind="model_not_found",
         hint=_NO_ROUTE_HINT,
         fix="job",
@@ -383,10 +488,22 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         reason="The service waited too long.",
     ),
     Rule(
+        statuses=_only(409, 423, 424, 425),
+        action="retry",
+        kind="server_error",
+        reason="A conflict, a lock, a step before it that failed, or too early: not now, which is no fault of the row.",
+    ),
+    Rule(
+        statuses=_only(499),
+        action="retry",
+        kind="timeout",
+        reason="The gateway's own connection was given up; the work may have been billed all the same.",
+    ),
+    Rule(
         statuses=_only(429),
         action="slow down",
         kind="rate_limited",
-        reason="The service asks to slow down: everyone waits, and the row's attempts are not used up.",
+        reason="The service asks to slow down: requests leave more slowly, and the row's attempts are not used up.",
     ),
     Rule(
         statuses=_only(403),
@@ -408,7 +525,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         reason="The service or a provider behind it is overloaded.",
     ),
     Rule(
-        statuses=_only(504, 524),
+        statuses=_only(504, 524, 598),
         action="retry",
         kind="timeout",
         reason="A proxy had no answer in time; the work may have been billed all the same.",

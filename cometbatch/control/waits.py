@@ -1,16 +1,18 @@
 """How long to wait before another attempt: what the service asks for, or a backoff of our own. Pure."""
 
+import math
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-MAX_RETRY_AFTER_S: Final = 3600.0
-"""Seconds. A service that asks for a longer wait gets this one: the run shall not sleep on one header's word."""
+MAX_RETRY_AFTER_S: Final = 366 * 86_400.0
+"""Seconds. A longer wait that a service asks for counts as this one, which no run waits for either."""
 
 FIRST_BACKOFF_S: Final = 1.0
 """Seconds: the ceiling of the first wait. Each further failure doubles it (contract sheet, section 7.3)."""
 
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
 _NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,40})?")
 _MAX_DATE_CHARS: Final = 64  # an HTTP date has 29
 
@@ -40,6 +42,17 @@ def retry_after_s(headers: dict[str, str], *, now: datetime) -> float | None:
         until = _http_date(asked)
         seconds = None if until is None else (until - (_http_date(headers.get("date", "")) or now)).total_seconds()
     return None if seconds is None else _capped(seconds)
+
+
+def describe_wait(seconds: float) -> str:
+    """A wait in words, rounded up to what a person plans by: `40 s`, `12 min`, `5.5 hours`, `6.8 days`."""
+    if seconds < _MINUTE_S:
+        return f"{math.ceil(seconds)} s"
+    if seconds < _HOUR_S:
+        return f"{math.ceil(seconds / _MINUTE_S)} min"
+    unit_s, unit = (_HOUR_S, "hour") if seconds < _DAY_S else (_DAY_S, "day")
+    number = math.ceil(10 * seconds / unit_s) / 10
+    return f"{number:g} {unit}" + ("" if number == 1 else "s")
 
 
 def _number(text: str) -> float | None:

@@ -84,7 +84,8 @@ OUTAGE_PASSES: Final = 0.1
 and there is no outage: refusals come at once."""
 
 LATE: Final = 2.0
-"""Times as long as an answer took. Failures that began earlier than that before it are over: it was sent after them."""
+"""Multiple of an answer's latency. An answer shows that failures are over where they began longer than this before it:
+its request was sent after they began."""
 
 STALL_S: Final = 2.0
 """Seconds without any reply while the window is full, at least, before what is in flight counts as stuck."""
@@ -203,13 +204,11 @@ class ConcurrencyWindow:
             self._latencies.note()
             self._cut(now)
 
-    def refused(self, now: float, sent_at: float, pause_s: float = 0.0) -> None:
-        """The service refused for lack of capacity; everyone pauses for this time."""
+    def refused(self, now: float, sent_at: float) -> None:
+        """The service refused for lack of capacity."""
         self.failed(now, sent_at)
-        # Requests that were in flight together when a pause was asked for bring the news only once.
-        is_news = sent_at >= self._rate.refused_at or not pause_s
-        if is_news and not self.is_probing:
-            self._rate.refused(now, pause_s, 1 / self._spacing_s)
+        if not self.is_probing:
+            self._rate.refused(1 / self._spacing_s)
 
     def timed_out(self, now: float, sent_at: float) -> None:
         """No answer came in time."""

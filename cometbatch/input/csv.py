@@ -1,8 +1,9 @@
 """CSV and TSV: rows by the standard library's `csv.reader` in its strict mode, in bounded memory.
 
 The dialect is RFC 4180's: cells may be quoted with `"`, a quote within a quoted cell is doubled, lines end with LF,
-CR LF or CR. A quote inside an unquoted cell (5" pipe) is ordinary text. A line without a single character is skipped,
-also in a table of one column (write `""` for an empty cell there). Byte order marks at the start are skipped.
+CR LF or CR. A quote inside an unquoted cell (5" pipe) is ordinary text. A line without a single character is skipped;
+but in a table of one column it is a row with an empty cell, as polars and pandas write it, unless it is the last line.
+Byte order marks at the start are skipped.
 
 Guards: text stays text (`007` stays `007`, `NULL` stays `NULL`, an empty cell is ""), line breaks within cells
 included; every row has as many cells as the header; a fault is reported with line and column, and a quote that is
@@ -171,7 +172,7 @@ def _cells_of_any_length() -> Iterator[None]:
 
 
 class _Rows:
-    """The rows of a text in order, each a list of its cells; blank lines are left out.
+    """The rows of a text in order, each a list of its cells; blank lines are left out where they are no rows.
 
     `watch` sees each block of bytes as it is read. Raises `InputError` with line and column at the first fault.
     """
@@ -192,17 +193,34 @@ class _Rows:
         self._columns: tuple[str, ...] = ()  # empty until the header is read
         self._size = 0  # bytes read since the last batch was complete
         self._line = 0  # on which the last row ended
+        self._blank_line = 0  # the line of the row that is being handed out, if that is blank: a further one was read
         self._blocks: list[tuple[int, str]] = []  # the text since then, in blocks, each with the line before it
         self._begun: list[str] = []  # pieces of a line that is being read
         lines = itertools.chain.from_iterable(io.StringIO(block, newline="") for block in self._whole_lines())
         self._reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        self._rows = filter(None, self._reader)
+        self._rows: Iterator[list[str]] = filter(None, self._reader)
 
     def header(self) -> tuple[str, ...]:
         """The cells of the first line that is not blank; empty where there is none."""
         for row in self.take(1):
             self._columns = tuple(row)
+        if len(self._columns) == 1:
+            self._rows = self._with_blank_lines()
         return self._columns
+
+    def _with_blank_lines(self) -> Iterator[list[str]]:
+        """The rows of a table of one column. A blank line is a row when another line follows."""
+        blank = 0
+        for row in self._reader:
+            if blank:
+                self._blank_line = blank
+                yield [""]
+                self._blank_line = 0
+            if row:
+                blank = 0
+                yield row
+            else:
+                blank = self._reader.line_num
 
     def take(self, count: int) -> list[list[str]]:
         """The next rows, `count` at most, and about a block of the file at most. Empty at the end."""
@@ -214,8 +232,8 @@ class _Rows:
                     if len(row) != width and width:
                         self._refuse_width(len(row))
                     rows.append(row)
-                    self._line = self._reader.line_num
-                    if self._size:
+                    self._line = self._blank_line or self._reader.line_num
+                    if self._size and not self._blank_line:
                         self._size = 0
                         del self._blocks[:-1]
                         break

@@ -4,20 +4,24 @@ Hides that pyarrow's own conversion depends on its surroundings: nanoseconds bec
 installed and fail where it is not, and a time zone comes from pytz, from the system or from nowhere.
 
 - A moment, date, time of day or span is Python's own `datetime`, `date`, `time` or `timedelta`.
-- One with a fraction of a microsecond is text with nine digits of a second: `2023-11-14 22:13:20.000000001`.
+- Where Python's own can't hold it (a fraction of a microsecond, a year outside of 1 to 9999), it is text in the form in
+  which a prompt prints the others: `2023-11-14 22:13:20.000000001`, `20000-01-01`, `-26:00:00.000000001`.
 - A moment with a zone keeps a fixed offset, such as +02:00. With any other zone it is in UTC: the rules of a named
   zone are data of the machine, and they change. Arrow stores such moments in UTC, too.
-- A moment or date outside of the years 1 to 9999 is text (in UTC), beyond the year 32,767 a number: units since 1970.
+- Binary data is text where it is UTF-8; the rest stays `bytes`, which no prompt can print.
+- A 32-bit or 16-bit number has the digits that tell it from its neighbours of the same type: 0.1, not 0.10000000149.
 - An extension type is what it is stored as, but a UUID is a `UUID` and bool8 a `bool`.
 - Of two members of a structure with the same name, the last counts.
 """
 
+import contextlib
 import functools
 import itertools
 import re
+import struct
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 
 import pyarrow as pa
 
@@ -26,7 +30,9 @@ NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}  # in 
 MILLISECONDS_OF_A_DAY = 86_400_000
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # a column without a zone has moments without one
 EPOCH_DAY = EPOCH.toordinal()
-UTC_END = "+00:00"  # of a moment that is written as text, as Python ends one in UTC
+NANOSECONDS_OF_A_DAY = 86_400 * 1_000_000_000
+DAYS_OF_400_YEARS = 146_097  # the calendar repeats itself after them
+HALF_DIGITS = 5  # of a number of 16 bits; as many always tell it from its neighbours
 FIXED_OFFSET = re.compile(r"([+-])([01]\d|2[0-3]):([0-5]\d)")
 
 
@@ -59,11 +65,9 @@ def _values(column: pa.Array) -> list[object]:
         return _values(column.dictionary.take(column.indices))
     if pa.types.is_nested(kind) or pa.types.is_run_end_encoded(kind):
         return _nested(column)
-    if pa.types.is_float16(kind):
-        return _values(column.cast(pa.float32()))
-    convert = _converter(kind)
-    ticks = column.view(pa.int32() if kind.bit_width == pa.int32().bit_width else pa.int64())
-    return [None if tick is None else convert(tick) for tick in ticks.to_pylist()]
+    if _is_binary(kind):
+        return [None if value is None else _text_or_bytes(value) for value in column.to_pylist()]
+    return _shortest(column) if pa.types.is_floating(kind) else _moments(column)
 
 
 def _is_plain(kind: pa.DataType) -> bool:
@@ -73,20 +77,56 @@ def _is_plain(kind: pa.DataType) -> bool:
         (pa.types.is_temporal(kind) and not pa.types.is_interval(kind))
         or isinstance(kind, pa.BaseExtensionType)
         or pa.types.is_dictionary(kind)
-        or pa.types.is_float16(kind)  # numpy's own type in older versions of pyarrow
+        or pa.types.is_float16(kind)
+        or pa.types.is_float32(kind)
+        or _is_binary(kind)
         or (pa.types.is_struct(kind) and len({field.name for field in inner}) < len(inner))
         or not all(_is_plain(field.type) for field in inner)
     )
 
 
+def _is_binary(kind: pa.DataType) -> bool:
+    return any(
+        is_kind(kind)
+        for is_kind in (
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+            pa.types.is_fixed_size_binary,
+            getattr(pa.types, "is_binary_view", lambda _: False),
+        )
+    )
+
+
+def _text_or_bytes(value: bytes) -> str | bytes:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def _shortest(column: pa.Array) -> list[object]:
+    """Numbers of 32 or 16 bits, each as the shortest decimal number that stands for no other of its type."""
+    if pa.types.is_float32(column.type):
+        return [None if digits is None else float(digits) for digits in column.cast(pa.string()).to_pylist()]
+    return [None if value is None else _fewest_digits(value) for value in column.cast(pa.float32()).to_pylist()]
+
+
+def _fewest_digits(half: float) -> float:
+    bits = struct.pack("e", half)
+    for digits in range(1, HALF_DIGITS):
+        with contextlib.suppress(OverflowError):  # rounded up beyond the largest
+            if struct.pack("e", short := float(f"{half:.{digits}g}")) == bits:
+                return short
+    return float(f"{half:.{HALF_DIGITS}g}")
+
+
 def _extension(column: pa.Array) -> list[object]:
-    stored = _values(column.storage)
     match column.type.extension_name:
         case "arrow.uuid":
-            return [None if value is None else uuid.UUID(bytes=value) for value in stored]  # type: ignore[arg-type]
+            return [None if value is None else uuid.UUID(bytes=value) for value in column.storage.to_pylist()]
         case "arrow.bool8":
-            return [None if value is None else value != 0 for value in stored]
-    return stored
+            return [None if value is None else value != 0 for value in _values(column.storage)]
+    return _values(column.storage)
 
 
 def _nested(column: pa.Array) -> list[object]:
@@ -112,6 +152,12 @@ def _pairs(entries: pa.StructArray) -> list[object]:
 # ---------------------------------------------------------------- moments, dates, times of day, spans
 
 
+def _moments(column: pa.Array) -> list[object]:
+    convert = _converter(column.type)
+    ticks = column.view(pa.int32() if column.type.bit_width == pa.int32().bit_width else pa.int64())
+    return [None if tick is None else convert(tick) for tick in ticks.to_pylist()]
+
+
 def _converter(kind: pa.DataType) -> Callable[[int], object]:
     """How the number that a file holds for a value of this type becomes a Python value."""
     if pa.types.is_date(kind):
@@ -134,16 +180,17 @@ def _zone(name: str | None) -> timezone | None:
 
 
 def _moment(unit: str, name: str | None, zone: timezone | None, tick: int) -> datetime | str:
-    microseconds, nanoseconds = divmod(tick * NANOSECONDS[unit], 1_000)
-    try:
-        moment = EPOCH + timedelta(microseconds=microseconds)
-        local = moment if zone is None else moment.replace(tzinfo=UTC).astimezone(zone)
-    except OverflowError:
-        return _far_away(tick, pa.timestamp(unit), "" if zone is None else UTC_END)
-    if not nanoseconds:
-        return local
-    end = "" if name is None else UTC_END if zone is UTC else name
-    return f"{local.replace(microsecond=0, tzinfo=None)}.{local.microsecond:06}{nanoseconds:03}{end}"
+    nanoseconds = tick * NANOSECONDS[unit]
+    if not nanoseconds % 1_000:
+        try:
+            moment = EPOCH + timedelta(microseconds=nanoseconds // 1_000)
+            return moment if zone is None else moment.replace(tzinfo=UTC).astimezone(zone)
+        except OverflowError:
+            pass
+    offset = timedelta(0) if zone is None else zone.utcoffset(None)
+    days, rest = divmod(nanoseconds + offset // timedelta(microseconds=1) * 1_000, NANOSECONDS_OF_A_DAY)
+    end = "" if name is None else "+00:00" if zone is UTC else name
+    return f"{_day(days)} {_time_of_day(rest)}{end}"
 
 
 def _date(per_day: int, tick: int) -> date | str:
@@ -151,30 +198,40 @@ def _date(per_day: int, tick: int) -> date | str:
     try:
         return date.fromordinal(EPOCH_DAY + days)
     except (ValueError, OverflowError):
-        return _far_away(days, pa.date32())
+        return _day(days)
 
 
-def _time(unit: int, tick: int) -> object:
+def _time(unit: int, tick: int) -> time | str:
     microseconds, nanoseconds = divmod(tick * unit, 1_000)
-    clock = (EPOCH + timedelta(microseconds=microseconds)).time()
-    return f"{clock.replace(microsecond=0)}.{clock.microsecond:06}{nanoseconds:03}" if nanoseconds else clock
+    return _time_of_day(tick * unit) if nanoseconds else (EPOCH + timedelta(microseconds=microseconds)).time()
 
 
 def _span(unit: int, tick: int) -> timedelta | str:
     microseconds, nanoseconds = divmod(tick * unit, 1_000)
-    try:
-        span = timedelta(microseconds=microseconds)
-    except OverflowError:
-        return str(tick)
     if not nanoseconds:
-        return span
-    return f"{span - timedelta(microseconds=span.microseconds)}.{span.microseconds:06}{nanoseconds:03}"
+        try:
+            return timedelta(microseconds=microseconds)
+        except OverflowError:
+            pass
+    return ("-" if tick < 0 else "") + _clock(abs(tick * unit))
 
 
-def _far_away(tick: int, kind: pa.DataType, end: str = "") -> str:
-    """A moment or date that Python has no value for, as Arrow prints it."""
-    try:
-        text = str(pa.scalar(tick, kind).cast(pa.string()).as_py())
-    except (pa.ArrowInvalid, OverflowError):  # more days than 32 bits hold
-        return str(tick)
-    return str(tick) if text.startswith("<") else text + end  # "<value out of range: …>"
+def _day(days: int) -> str:
+    """A day, given as days since 1970, in the calendar that Python has for the years 1 to 9999; year 0 is before 1."""
+    periods, day = divmod(EPOCH_DAY - 1 + days, DAYS_OF_400_YEARS)
+    found = date.fromordinal(day + 1)
+    year = found.year + 400 * periods
+    return f"{'-' if year < 0 else ''}{abs(year):04}-{found.month:02}-{found.day:02}"
+
+
+def _time_of_day(nanoseconds: int) -> str:
+    clock = _clock(nanoseconds)
+    return clock if clock[1] != ":" else f"0{clock}"
+
+
+def _clock(nanoseconds: int) -> str:
+    """Hours, minutes and seconds, with as many digits of a fraction as Python writes, or nine."""
+    seconds, fraction = divmod(nanoseconds, NANOSECONDS["s"])
+    microseconds, rest = divmod(fraction, 1_000)
+    digits = f".{fraction:09}" if rest else f".{microseconds:06}" if microseconds else ""
+    return f"{seconds // 3_600}:{seconds // 60 % 60:02}:{seconds % 60:02}{digits}"

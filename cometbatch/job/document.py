@@ -23,6 +23,7 @@ _SCALAR_TAGS[f"{_TAG}value"] = "str"  # a lone = sign, which YAML 1.1 gives a me
 _MERGE_TAG = f"{_TAG}merge"
 _NOT_YAML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_COMMENT = re.compile(r"[ \t]*(#[^\0\r\n]*)")  # PyYAML puts a NUL at the end of the text
 _FAILURES = (yaml.YAMLError, ArithmeticError, LookupError, ValueError, TypeError, RecursionError)
 """All that PyYAML raises. Some are Python's own: `"\\UFFFFFFFF"` overflows, deep nesting recurses."""
 
@@ -124,8 +125,11 @@ class _TreeBuilder:
         return self._origin.at(node.start_mark.line)
 
     def _scalar(self, node: yaml.Node) -> Scalar:
-        tag = _SCALAR_TAGS.get(node.tag, "str")
-        return Scalar(self._where(node), tag, _with_whole_pairs(node.value), plain=getattr(node, "style", None) is None)
+        tag, mark = _SCALAR_TAGS.get(node.tag, "str"), node.end_mark
+        plain = getattr(node, "style", None) is None
+        found = _COMMENT.match(mark.buffer or "", mark.pointer) if plain else None
+        comment = found[1].strip() if found else ""
+        return Scalar(self._where(node), tag, _with_whole_pairs(node.value), plain=plain, comment=comment)
 
     def _check_tag(self, node: yaml.Node, path: str, *known: str) -> None:
         if node.tag not in known:

@@ -16,7 +16,7 @@ from cometbatch.job import kinds, settings
 from cometbatch.job.extra import EXTRA
 from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, text, word
 from cometbatch.money.prices import PriceSettings
-from cometbatch.records import GenerationParams, Role
+from cometbatch.records import GenerationParams, MaxTokensField, Role
 from cometbatch.wire import FORMATS
 
 MAX_PARTITION_ROWS = 8_192
@@ -54,6 +54,8 @@ FORMATS_KNOWN_AS = {
 """What people call the wire formats."""
 PRICES = choice("catalog", "none")
 """What `prices` may be instead of a mapping."""
+PROMPT_TEXTS = ("system", "user", "messages")
+"""The keys of `prompt` that hold its messages; the others are settings."""
 MESSAGE_KEYS = {
     "role": Key(choice(*get_args(Role)), "whose message it is"),
     "content": Key(PROSE, "template of the message"),
@@ -88,6 +90,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "system": Key(PROSE, "template of the system message"),
         "user": Key(PROSE, "template of the user message; {{ column }} stands for a cell"),
         "messages": Key(Kind("a list of role and content", lambda node: node), "the messages, if two are not enough"),
+        "allow_empty": Key(FLAG, "send prompts that are empty or blank, too; without it their rows fail unsent"),
     },
     "params": {
         "max_output_tokens": Key(
@@ -97,6 +100,10 @@ KEYS: dict[str, dict[str, Key]] = {
         "top_p": Key(number(float, 0, 1), "the share of likely tokens that the model chooses from"),
         "stop": Key(kinds.STOP, "where an answer ends early"),
         "seed": Key(number(int, -INT64_MAX, INT64_MAX), "asks for the same choices each time; not every model can"),
+        "max_tokens_field": Key(
+            choice(*get_args(MaxTokensField)),
+            "the name by which a chat request sets that cap; auto is max_completion_tokens",
+        ),
         "extra": Key(EXTRA, "merged into the request's body as it is"),
     },
     "limits": {
@@ -110,7 +117,9 @@ KEYS: dict[str, dict[str, Key]] = {
     },
     "retry": {
         "max_attempts": Key(number(int, 1, 100), "attempts for a row before it counts as failed"),
-        "max_wait_s": Key(_SECONDS, "the longest wait between two attempts, in seconds"),
+        "max_wait_s": Key(
+            _SECONDS, "the longest wait between two attempts, in seconds, unless the service asks for a longer one"
+        ),
         "max_pushback_s": Key(
             number(float, 0, MAX_PUSHBACK_S, above=True),
             "stop the run if the service answers nothing for this many seconds",
@@ -118,7 +127,11 @@ KEYS: dict[str, dict[str, Key]] = {
         "max_alike": Key(
             number(int, 1, 1_000_000), "stop if this many rows fail with the same error before any row has succeeded"
         ),
-        "max_row_s": Key(number(float, 0, MAX_PUSHBACK_S, above=True), "seconds after which a row is not tried again"),
+        "max_row_s": Key(
+            number(float, 0, MAX_PUSHBACK_S, above=True),
+            "seconds after which a row is not tried again; a row that the service asks to wait for longer is left to "
+            "a later session",
+        ),
     },
     "prices": {
         "input": Key(_MONEY, "US dollars per million input tokens"),
@@ -146,6 +159,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "input": settings.InputSettings,
     "output": settings.OutputSettings,
     "target": settings.TargetSettings,
+    "prompt": settings.PromptSettings,
     "params": GenerationParams,
     "limits": settings.LimitSettings,
     "retry": settings.RetrySettings,
@@ -153,7 +167,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "budget": settings.BudgetSettings,
     "simulator": settings.SimulatorSettings,
 }
-"""The sections that become settings as they are: all but the prompt."""
+"""The sections that become settings; of the prompt, what is no message."""
 REQUIRED = (("input", "path"), ("output", "path"), ("target", "format"), ("target", "model"))
 
 
@@ -235,8 +249,10 @@ def job_keys_markdown() -> str:
 def _default_words(section: str, name: str) -> str:
     if (section, name) in REQUIRED:
         return "required"
-    if section == "prompt":
-        return "required without messages" if name == "user" else ""
+    if (section, name) == ("prompt", "user"):
+        return "required without messages"
+    if section == "prompt" and name in PROMPT_TEXTS:
+        return ""
     default = {field.name: field.default for field in msgspec.structs.fields(SECTIONS[section])}[name]
     return "" if default in (msgspec.NODEFAULT, None, "", ()) else _yaml_like(default)
 

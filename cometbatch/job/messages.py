@@ -1,8 +1,10 @@
 """The messages of a job's prompt, written as `system` and `user` or as a list, checked to compile."""
 
+from typing import Any
+
 from msgspec import Struct
 
-from cometbatch.job.keys import MESSAGE_KEYS
+from cometbatch.job.keys import MESSAGE_KEYS, PROMPT_TEXTS
 from cometbatch.job.kinds import expected
 from cometbatch.job.sections import Sections
 from cometbatch.job.settings import template_words
@@ -33,16 +35,20 @@ def read_messages(sections: Sections) -> list[PlacedMessage]:
     return messages
 
 
+def _given(sections: Sections) -> dict[str, Any]:
+    return {name: value for name, value in sections.given("prompt").items() if name in PROMPT_TEXTS}
+
+
 def _system_and_user(sections: Sections) -> list[PlacedMessage]:
     if "user" not in sections.values["prompt"]:
         sections.refuse("prompt.user", "is missing")
     roles: tuple[Role, ...] = ("system", "user")
-    given = sections.given("prompt")
+    given = _given(sections)
     return [PlacedMessage(MessageTemplate(role, given[role]), f"prompt.{role}") for role in roles if role in given]
 
 
 def _listed(sections: Sections) -> list[PlacedMessage]:
-    given = sections.given("prompt")
+    given = _given(sections)
     node = given.pop("messages", None)
     for name in given:
         sections.refuse(f"prompt.{name}", "can't be there beside prompt.messages: use one of the two")

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from cometbatch.job.keys import REQUIRED, SECTIONS, takes_text
+from cometbatch.job.keys import PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
 from cometbatch.job.messages import PlacedMessage, read_messages
 from cometbatch.job.paths import absolute, given, place_result, refuse_marks
 from cometbatch.job.secrets import refuse_secrets
@@ -22,7 +22,7 @@ from cometbatch.job.tree import Problems, WrongError, place
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
 from cometbatch.records import GenerationParams, Role
-from cometbatch.wire import FORMATS
+from cometbatch.wire import FORMATS, output_cap
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 
 MAX_MINUTES_FOR_A_ROW = 60
@@ -139,9 +139,11 @@ class _Reading:
             self._sections.refuse("prices.per_request", words)
 
     def _check_token_limit(self) -> None:
-        limit, cap = self._sections.given("limits").get("tokens_per_minute"), self._params().max_output_tokens
+        limit, params = self._sections.given("limits").get("tokens_per_minute"), self._params()
+        cap = output_cap(self._values["target"].get("format") or "chat", params)
         if limit is not None and cap is not None and limit * MAX_MINUTES_FOR_A_ROW < cap:
-            words = f"one answer of params.max_output_tokens ({cap}) would take more than an hour"
+            key = "params.max_output_tokens" if params.max_output_tokens is not None else "params.extra.max_tokens"
+            words = f"one answer of {key} ({cap}) would take more than an hour"
             self._sections.refuse("limits.tokens_per_minute", f"{words}: raise this or lower that")
 
     def _check_format(self, roles: Sequence[Role]) -> None:
@@ -150,6 +152,8 @@ class _Reading:
             self._sections.refuse("prompt", words)
         if words := wire.unsupported_params(self._params()):
             self._sections.refuse("params", words)
+        if self._params().max_tokens_field != "auto" and wire.name != "chat":
+            self._sections.refuse("params.max_tokens_field", "has a meaning only with target.format: chat")
 
     # --- the result ---
 
@@ -164,14 +168,23 @@ class _Reading:
         prices = PriceSettings(**self._sections.given("prices"))
         return msgspec.structs.replace(prices, catalog=prices.needs_catalog)
 
+    def _is_cut(self, placed: PlacedMessage) -> bool:
+        """Whether the comment after a template looks like a part of it: it has braces, or the template has none."""
+        comment = self._sections.comment(placed.path)
+        return "{{" in comment or (comment != "" and "{{" not in placed.message.template)
+
     def _built(self, messages: Sequence[PlacedMessage]) -> Job:
-        settings: dict[str, Any] = {name: kind(**self._sections.given(name)) for name, kind in SECTIONS.items()}
+        settings: dict[str, Any] = {
+            name: kind(**{key: value for key, value in self._sections.given(name).items() if key not in PROMPT_TEXTS})
+            for name, kind in SECTIONS.items()
+        }
         settings |= {"params": self._params(), "prices": self._prices()}
         if not settings["target"].is_simulator:
             settings["simulator"] = None
         return Job(
             messages=tuple(placed.message for placed in messages),
             places=tuple(place(self._sections.where(placed.path), placed.path) for placed in messages),
+            cut=tuple(self._is_cut(placed) for placed in messages),
             source_path=self._source_path,
             **settings,
         )

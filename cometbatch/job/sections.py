@@ -20,6 +20,7 @@ class Sections:
         self.problems = problems
         self._tree = tree
         self._where: dict[str, str] = {}
+        self._comments: dict[str, str] = {}
         for section, node in tree.entries.items():
             self._read_section(section, node)
 
@@ -34,6 +35,10 @@ class Sections:
     def where(self, path: str) -> str:
         """The place of a key; that of its section where the key is not there."""
         return self._where.get(path) or self._where.get(path.partition(".")[0]) or self._tree.where
+
+    def comment(self, path: str) -> str:
+        """The comment that YAML sees on the line where a key's value ends; "" for none."""
+        return self._comments.get(path, "")
 
     def refuse(self, path: str, words: str) -> None:
         """Note a problem with a key."""
@@ -74,6 +79,8 @@ class Sections:
     def _read(self, path: str, kind: Kind[Any], node: Node) -> Any:
         """A value, or None, with the problem noted."""
         self._where[path] = node.where
+        if isinstance(node, Scalar):
+            self._comments[path] = node.comment
         try:
             return kind.read(node)
         except WrongError as error:

@@ -74,6 +74,15 @@ class TargetSettings(Struct, frozen=True):
         return "loopback" if is_loopback(self.base_url) else self.base_url
 
 
+class PromptSettings(Struct, frozen=True):
+    """Which prompts are sent. `allow_empty`: also those that are empty or blank, whose rows else fail unsent.
+
+    It may change between the sessions of a run: what was answered stays the answer to its prompt.
+    """
+
+    allow_empty: bool = False
+
+
 class LimitSettings(Struct, frozen=True):
     """How fast to go: requests in flight and per minute, tokens per minute, seconds for one request.
 
@@ -92,7 +101,8 @@ class RetrySettings(Struct, frozen=True):
     """How long to try: attempts for a row, seconds between two of them, seconds that the service may answer nothing.
 
     `max_alike`: the run stops if this many rows fail with the same error before any row has succeeded. `max_row_s`:
-    after this many seconds a row is not tried again.
+    after this many seconds a row is not tried again, and it is left to a later session where the service asks for a
+    wait that ends later.
     """
 
     max_attempts: int = 5
@@ -127,7 +137,8 @@ class SimulatorSettings(Struct, frozen=True):
 class Job(Struct, frozen=True):
     """What a job file says, made by `load_job`, which has checked it. Paths are absolute. Holds no secret.
 
-    `places`: where the template of each message stands, as "FILE:LINE: KEY". A job made from its description has none.
+    `places`: where the template of each message stands, as "FILE:LINE: KEY". `cut`: whether YAML
+    seems to have taken the end of a template for a comment. A job made from its description has neither.
     """
 
     input: InputSettings
@@ -142,6 +153,8 @@ class Job(Struct, frozen=True):
     budget: BudgetSettings = BudgetSettings()
     simulator: SimulatorSettings | None = None
     source_path: Path | None = None
+    prompt: PromptSettings = PromptSettings()
+    cut: tuple[bool, ...] = ()
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
@@ -159,7 +172,7 @@ class Job(Struct, frozen=True):
 
     def prompt_template_for(self, target: Target, columns: Sequence[str]) -> PromptTemplate:
         """The compiled prompt of a target, for a table with these columns. Raises `JobError` where it needs others."""
-        template = target.prompt_template()
+        template = target.prompt_template(refuse_empty=not self.prompt.allow_empty)
         try:
             template.check(columns)
         except TemplateError as error:
@@ -180,8 +193,8 @@ class Job(Struct, frozen=True):
         }
 
     def describe(self) -> dict[str, object]:
-        """The whole job as JSON-ready values, for manifests and metadata; `places` are left out."""
-        return {name: value for name, value in plain(self).items() if name != "places"}
+        """The whole job as JSON-ready values, for manifests and metadata; `places` and `cut` are left out."""
+        return {name: value for name, value in plain(self).items() if name not in ("places", "cut")}
 
     @classmethod
     def from_description(cls, description: Mapping[str, object]) -> Self:

@@ -11,7 +11,11 @@ from msgspec import Struct
 from cometbatch.job.secrets import printable
 from cometbatch.prompt.template import PromptTemplate, compile_prompt
 from cometbatch.records import GenerationParams, Role
-from cometbatch.wire import FormatName
+from cometbatch.wire import FormatName, output_cap
+
+NOT_IN_FINGERPRINT = frozenset({"max_tokens_field"})
+"""Generation parameters that say the same thing in another way. A run may go on with another value of them: it would
+not help a run that a refused name stopped to be begun anew, and paid again."""
 
 
 class MessageTemplate(Struct, frozen=True):
@@ -29,17 +33,24 @@ class Target(Struct, frozen=True):
     messages: tuple[MessageTemplate, ...]
     params: GenerationParams = GenerationParams()
 
-    def prompt_template(self) -> PromptTemplate:
-        """The compiled prompt. Compiles anew at each call."""
-        return compile_prompt([(message.role, message.template) for message in self.messages])
+    def prompt_template(self, *, refuse_empty: bool = False) -> PromptTemplate:
+        """The compiled prompt. Compiles anew at each call. `refuse_empty`: no empty prompt is sent."""
+        pairs = [(message.role, message.template) for message in self.messages]
+        return compile_prompt(pairs, refuse_empty=refuse_empty)
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """The cap on an answer in tokens, `params.extra.max_tokens` included; None where there is none."""
+        return output_cap(self.format, self.params)
 
     def fingerprint(self) -> dict[str, object]:
-        """Everything in it, since all of it changes answers: JSON-ready values by their key path in a job file."""
+        """What changes answers, which is nearly all of it: JSON-ready values by their key path in a job file."""
         fields: dict[str, object] = {"target.format": self.format, "target.model": self.model}
         for index, message in enumerate(self.messages):
             fields[f"prompt.messages[{index}].role"] = message.role
             fields[f"prompt.messages[{index}].content"] = message.template
-        return fields | {f"params.{name}": value for name, value in plain(self.params).items()}
+        params = {name: value for name, value in plain(self.params).items() if name not in NOT_IN_FINGERPRINT}
+        return fields | {f"params.{name}": value for name, value in params.items()}
 
 
 def plain(value: Struct) -> dict[str, Any]:

@@ -25,13 +25,15 @@ class Scalar(Struct):
     """A value that is no list and no mapping.
 
     `where` is "FILE:LINE". `tag` is YAML's name of its type ("str", "int", …), or "other" for a Python value whose type
-    YAML lacks; `text` is then the name of that type. `plain`: it had no quotes.
+    YAML lacks; `text` is then the name of that type. `plain`: it had no quotes. `comment`: what stands after it in its
+    line as a comment.
     """
 
     where: str
     tag: str
     text: str
     plain: bool = True
+    comment: str = ""
 
 
 class List(Struct):

@@ -13,25 +13,38 @@ from jinja2 import TemplateSyntaxError, meta, nodes
 from jinja2.exceptions import TemplateError as JinjaError
 
 from cometbatch.errors import UsageError
-from cometbatch.prompt.sandbox import ENVIRONMENT, FUNCTIONS, MAX_MESSAGE_CHARACTERS, Row, printed
+from cometbatch.prompt.bounds import MAX_MESSAGE_CHARACTERS
+from cometbatch.prompt.names import (
+    alias_names,
+    no_column,
+    reach,
+    shown,
+    shown_columns,
+    typed_expression,
+    written_columns,
+)
+from cometbatch.prompt.printing import text_of
+from cometbatch.prompt.sandbox import ENVIRONMENT, FUNCTIONS, Row, null_is_nothing
 from cometbatch.records import Failure, Message, Role, TextPart
 
-RENDERING: Final = 1
+RENDERING: Final = 2
 """The number of the rules by which a row becomes messages. It is part of a job's fingerprint.
 
-Raise it with every change after which some row and job give another prompt than before: how values print, what a
-filter does, how messages are put together. Runs begun under another number are then refused, not mixed.
+Raise it with every change after which some row and job give another prompt than before, or no prompt: how values
+print, what a filter does, how messages are put together, which rows a file has. Runs begun under another number are
+then refused, not mixed.
 """
 WHOLE_ROW = "row"
 """The name that stands for the whole row in a template: `row["order id"]`, `row|tojson`."""
 MAX_FAILURE_CHARACTERS = 500  # of a failure's message; the rest is cut off
-MAX_COLUMNS_SHOWN = 30  # column names in the message about a missing column; of the others, the number is said
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BRACES_HINT = (
     "for braces as plain text write {% raw %} … {% endraw %}; "
     'a column whose name has spaces or signs in it is row["its name"]'
 )
+_EMPTY_HINT = "prompt.allow_empty: true sends it"
+_BLANK = re.compile(r"[\s\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*")  # nothing that can be seen
 _ONE_TEMPLATE_HINT = "a prompt is one template: put its whole text in the job"
 _NO_RANDOM_HINT = "prompts must come out the same each time, so nothing random is at hand"
 
@@ -74,13 +87,15 @@ class _Jinja:
     """A template that Jinja2 renders."""
 
     def __init__(self, tree: nodes.Template, uses: "_Uses") -> None:
+        null_is_nothing(tree)
         self._template = ENVIRONMENT.from_string(tree)
         self._functions = {name: FUNCTIONS[name] for name in uses.functions}
-        self._names = tuple(uses.names)
+        self._names = {name: uses.aliases.get(name, name) for name in uses.names}
         self._row = uses.row
 
     def render(self, values: Mapping[str, object]) -> str:
-        context = {**self._functions, **{name: values[name] for name in self._names if name in values}}
+        columns = {alias: values[name] for name, alias in self._names.items() if name in values}
+        context = {**self._functions, **columns}
         if self._row:
             context[WHOLE_ROW] = Row(values)
         return _encodable(self._template.render(context))
@@ -92,10 +107,12 @@ class _Join:
     If joining fails, Jinja2 renders the row again and raises the error that names the reason.
     """
 
-    def __init__(self, pieces: Sequence[nodes.TemplateData | nodes.Name], jinja: _Jinja) -> None:
+    def __init__(
+        self, pieces: Sequence[nodes.TemplateData | nodes.Name], jinja: _Jinja, names: Mapping[str, str]
+    ) -> None:
         texts = (piece.data.replace("%", "%%") if isinstance(piece, nodes.TemplateData) else "%s" for piece in pieces)
         self._frame = "".join(texts)
-        self._columns = [piece.name for piece in pieces if isinstance(piece, nodes.Name)]
+        self._columns = [names.get(piece.name, piece.name) for piece in pieces if isinstance(piece, nodes.Name)]
         self._jinja = jinja
 
     def render(self, values: Mapping[str, object]) -> str:
@@ -103,7 +120,7 @@ class _Join:
             cells: list[str] = []
             for name in self._columns:  # a comprehension makes and calls a function for each row
                 cell = values[name]
-                cells.append(cell if type(cell) is str else str(printed(cell)))
+                cells.append(cell if type(cell) is str else text_of(cell))
         except Exception:  # noqa: BLE001 - a missing column, or a value whose `str` fails in any way it likes
             return self._jinja.render(values)
         whole = self._frame % tuple(cells)
@@ -124,10 +141,11 @@ class _Uses:
     """What a template needs from outside, found in its syntax tree.
 
     `lines` maps each column that is needed to the first line that names it; `names` are the columns reached as plain
-    names. `row`: the template uses `row`. `all_columns`: it uses `row` for more than columns that it names.
+    names. `row`: the template uses `row`. `all_columns`: it uses `row` for more than columns that it names. `aliased`:
+    names by the alias that stands for them in the tree; `aliases` the other way round.
     """
 
-    def __init__(self, tree: nodes.Template) -> None:
+    def __init__(self, tree: nodes.Template, aliased: Mapping[str, str]) -> None:
         undeclared = meta.find_undeclared_variables(tree)
         called = {id(call.node) for call in tree.find_all(nodes.Call)}
         free = [node for node in tree.find_all(nodes.Name) if node.name in undeclared]
@@ -138,7 +156,9 @@ class _Uses:
         whole = [node for node in free if node.name == WHOLE_ROW]
         parts = list(_row_columns(tree, called)) if whole else []
         self.functions = functions
-        self.names = {node.name: node.lineno for node in reversed(columns)}
+        self.aliased = aliased
+        self.aliases = {name: alias for alias, name in aliased.items()}
+        self.names = {aliased.get(node.name, node.name): node.lineno for node in reversed(columns)}
         self.row = bool(whole)
         self.all_columns = len(whole) > len(parts)
         self.lines = dict(reversed(parts)) | self.names
@@ -162,7 +182,7 @@ def _refuse_two_meanings(whole: Sequence[nodes.Name], columns: Sequence[nodes.Na
     for node in columns:
         if node.name in functions:
             raise _RefusedError(
-                f'{node.name!r} is a function here: reach the column as row["{node.name}"]', node.lineno
+                f"{node.name!r} is a function here: reach the column as {reach(node.name)}", node.lineno
             )
 
 
@@ -185,11 +205,11 @@ def _pieces(tree: nodes.Template, columns: Container[str]) -> Sequence[nodes.Tem
 
 
 def _renderer(tree: nodes.Template, uses: _Uses) -> _Renderer:
-    pieces = _pieces(tree, uses.names)
+    pieces = _pieces(tree, {uses.aliases.get(name, name) for name in uses.names})
     if pieces is None:
         return _Jinja(tree, uses)
     texts = [piece.data for piece in pieces if isinstance(piece, nodes.TemplateData)]
-    return _Constant("".join(texts)) if len(texts) == len(pieces) else _Join(pieces, _Jinja(tree, uses))
+    return _Constant("".join(texts)) if len(texts) == len(pieces) else _Join(pieces, _Jinja(tree, uses), uses.aliased)
 
 
 class _Part:
@@ -198,13 +218,15 @@ class _Part:
     def __init__(self, index: int, role: Role, source: str) -> None:
         self.index = index
         self.role = role
+        self._source = source
         try:
             tree = ENVIRONMENT.parse(source)
             _refuse_other_templates(tree)
-            self.uses = _Uses(tree)
+            self.uses = _Uses(tree, alias_names(tree))
+            self.text = "\n".join(piece.data for piece in tree.find_all(nodes.TemplateData))
             renderer = _renderer(tree, self.uses)
         except TemplateSyntaxError as error:
-            raise self._error(str(error.message).rstrip("."), error.lineno, _hint(error)) from None
+            raise self._error(str(error.message).rstrip("."), error.lineno, _hint(error, source)) from None
         except Exception as error:  # noqa: BLE001 - Jinja2 and Python's compiler fail in many ways on a hostile template
             raise self._error(f"can't be compiled: {_words(error)}", None, None) from None
         self.constant = Message.of_text(role, renderer.render({})) if isinstance(renderer, _Constant) else None
@@ -215,26 +237,45 @@ class _Part:
         return TemplateError(reason, index=self.index, role=self.role, line=line, hint=hint)
 
     def check(self, columns: Sequence[str]) -> None:
-        """Raise `TemplateError` if the template names a column that is not among these."""
+        """Raise `TemplateError` if the template names a column that is not among these, or means one by other words."""
         missing = sorted(self.uses.lines.keys() - set(columns), key=lambda name: (self.uses.lines[name], name))
+        for written in written_columns(self._source, columns, all_signs=bool(missing)):
+            words = f"this does not reach the column {shown(written.name)}: write {reach(written.name)}"
+            raise self._error(words, written.line, written.otherwise)
         if missing:
-            reason = "; ".join(_no_column(name, columns) for name in missing)
-            raise self._error(reason, self.uses.lines[missing[0]], f"the columns are {_shown_columns(columns)}")
+            reason = "; ".join(no_column(name, columns) for name in missing)
+            raise self._error(reason, self.uses.lines[missing[0]], f"the columns are {shown_columns(columns)}")
 
     def failure(self, error: Exception) -> Failure:
+        """What went wrong with a row, with the names that the template has."""
+        words = _words(error)
+        for alias, name in self.uses.aliased.items():
+            words = words.replace(alias, name)
         place = _place(self.index, self.role, _line_of(error))
-        return Failure("template", _encodable(f"{place}: {_words(error)}")[:MAX_FAILURE_CHARACTERS])
+        return Failure("template", _encodable(f"{place}: {words}")[:MAX_FAILURE_CHARACTERS])
 
 
 class PromptTemplate:
     """A compiled prompt, which turns rows into messages. `compile_prompt` makes it; nothing changes it."""
 
-    def __init__(self, messages: Sequence[tuple[Role, str]]) -> None:
+    def __init__(self, messages: Sequence[tuple[Role, str]], *, refuse_empty: bool) -> None:
         self._parts = tuple(_Part(index, role, source) for index, (role, source) in enumerate(messages))
         self.columns_needed = frozenset(name for part in self._parts for name in part.uses.lines)
         """The columns that the templates name."""
         self.needs_all_columns = any(part.uses.all_columns for part in self._parts)
         """Whether a template uses the row as a whole, so that `render` needs every column."""
+        self.texts = tuple(part.text for part in self._parts)
+        """The plain text of each message's template, with a line break for what stands between braces."""
+        asked = [part.index for part in self._parts if part.role == "user"] or [len(self._parts) - 1]
+        self._question = asked[-1] if refuse_empty else None
+        place = _place(asked[-1], self._parts[asked[-1]].role, None)
+        self.empty = Failure("template", f"{place}: empty or blank, so nothing was sent ({_EMPTY_HINT})")
+        """What `render` gives for a row whose prompt is empty."""
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether no message uses a column, so that all rows get the same prompt."""
+        return not self.columns_needed and not self.needs_all_columns
 
     def check(self, columns: Sequence[str]) -> None:
         """Raise `TemplateError` for a table with these columns, if a template names one that is not among them."""
@@ -244,7 +285,8 @@ class PromptTemplate:
     def render(self, values: Mapping[str, object]) -> tuple[Message, ...] | Failure:
         """The messages for a row, given as column -> value; a `Failure` of kind "template" if it can't be rendered.
 
-        Values print as `str` writes them, null prints nothing, lone surrogates become U+FFFD. Raises nothing.
+        Values print as `printing.text_of` writes them, lone surrogates become U+FFFD. A prompt whose last message of a
+        user shows nothing is refused with `empty`, where it is to be. Raises nothing.
         """
         messages: list[Message] = []
         try:
@@ -253,15 +295,18 @@ class PromptTemplate:
                 messages.append(message)  # in a loop, because their number tells which one failed
         except Exception as error:  # noqa: BLE001 - any error of a template is its row's failure alone
             return self._parts[len(messages)].failure(error)
+        if self._question is not None and _BLANK.fullmatch(messages[self._question].content[0].text):
+            return self.empty
         return tuple(messages)
 
 
-def compile_prompt(messages: Sequence[tuple[Role, str]]) -> PromptTemplate:
+def compile_prompt(messages: Sequence[tuple[Role, str]], *, refuse_empty: bool = False) -> PromptTemplate:
     """Compile (role, template) pairs.
 
-    Text in a template is sent as it is written, including a line break at its end. Raises `TemplateError`.
+    Text in a template is sent as it is written, including a line break at its end. `refuse_empty`: a row whose prompt
+    is empty or blank can't be rendered. Raises `TemplateError`.
     """
-    return PromptTemplate(messages)
+    return PromptTemplate(messages, refuse_empty=refuse_empty)
 
 
 def _place(index: int, role: Role, line: int | None) -> str:
@@ -283,11 +328,14 @@ def _line_of(error: Exception) -> int | None:
     return line
 
 
-def _hint(error: TemplateSyntaxError) -> str | None:
+def _hint(error: TemplateSyntaxError, source: str) -> str | None:
     if isinstance(error, _RefusedError):
         return error.hint
     unknown = re.fullmatch(r"No (filter|test) named '(\w+)'\.", str(error.message))
-    return _unknown_name_hint(unknown[1], unknown[2]) if unknown else _BRACES_HINT
+    if unknown:
+        return _unknown_name_hint(unknown[1], unknown[2])
+    typed = typed_expression(source, error.lineno)
+    return _BRACES_HINT + (f", here {reach(typed)}" if typed else "")
 
 
 def _unknown_name_hint(kind: str, name: str) -> str | None:
@@ -296,13 +344,3 @@ def _unknown_name_hint(kind: str, name: str) -> str | None:
     known = ENVIRONMENT.filters if kind == "filter" else ENVIRONMENT.tests
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {near[0]!r}?" if near else None
-
-
-def _no_column(name: str, columns: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, columns, n=1)
-    return f"no column {name!r} in the input" + (f", did you mean {near[0]!r}?" if near else "")
-
-
-def _shown_columns(columns: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in columns[:MAX_COLUMNS_SHOWN])
-    return shown + (f" and {len(columns) - MAX_COLUMNS_SHOWN} more" if len(columns) > MAX_COLUMNS_SHOWN else "")

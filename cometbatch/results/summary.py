@@ -11,6 +11,7 @@ from msgspec import Struct
 from cometbatch.errors import CometbatchError
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.records import Fix, PoolStats, PriceBook, Tally, Usage
+from cometbatch.results.tallies import median_cost
 
 _REASONS: Final = {
     "stop": "empty",
@@ -128,6 +129,10 @@ class RunSummary(Struct, frozen=True):
             "thrown": self.possible_charges.charges,
             "thrown_cost_usd": format_amount(self.possible_charges.charges_usd),
             "thrown_unpriced": self.possible_charges.charges_unknown,
+            "row_cost": {
+                "median_usd": None if (median := median_cost(tally)) is None else format_amount(median),
+                "highest_usd": None if median is None else format_amount(tally.largest_cost_usd),
+            },
             "price_source": self.prices.source,
             "resent": self.resent,
             "replaced": {
@@ -150,6 +155,7 @@ class RunSummary(Struct, frozen=True):
             *self._incomplete(),
             self._tokens(),
             self._bill(),
+            *self._row_cost(),
             *self._reported(),
             *self._charges(),
             *self._replaced(),
@@ -205,6 +211,13 @@ class RunSummary(Struct, frozen=True):
         rest = tally.unpriced - uncounted
         return f"cost: {known}" + _rows_without(uncounted, "token counts") + _rows_without(rest, "a price")
 
+    def _row_cost(self) -> Iterator[str]:
+        """At a stop: what the rows that are missing may cost."""
+        median = median_cost(self.tally)
+        if not self.finished and median is not None:
+            most = format_rounded(self.tally.largest_cost_usd, up=True)
+            yield f"cost of a row so far: about {format_rounded(median)} in the median, {most} at most"
+
     def _reported(self) -> Iterator[str]:
         """What the service itself says; the currency is presumed, so it is told apart and never added."""
         tally = self.tally
@@ -255,8 +268,21 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def late_warnings(tally: Tally, prices: PriceBook) -> Iterator[str]:
-    """What only the answers could show."""
+def cap_warning(largest_output_tokens: int, cap: int | None) -> str:
+    """What to say where an answer has more tokens than its cap; "" where none has."""
+    if cap is None or largest_output_tokens <= cap:
+        return ""
+    return (
+        f"an answer has {largest_output_tokens:,} output tokens, more than the token cap ({cap:,}): the service does "
+        "not keep the cap. From now on a budget sets aside the largest answer seen for each row. In chat, another "
+        "params.max_tokens_field may be obeyed."
+    )
+
+
+def late_warnings(tally: Tally, prices: PriceBook, cap: int | None = None) -> Iterator[str]:
+    """What only the answers could show. `cap`: the most tokens that an answer was to have."""
+    if words := cap_warning(tally.largest_output_tokens, cap):
+        yield words
     if tally.uncounted:
         what = "token use" if prices.rates is not None and prices.rates.per_request is not None else "cost"
         whose = "its" if tally.uncounted == 1 else "their"
@@ -272,9 +298,12 @@ def late_warnings(tally: Tally, prices: PriceBook) -> Iterator[str]:
             "Raise params.max_output_tokens"
         )
     if tally.differing:
-        theirs, ours = format_amount(tally.differing_reported_usd), format_amount(tally.differing_cost_usd)
+        sums = tally.differing_reported_usd, tally.differing_cost_usd
+        theirs, ours = map(format_rounded, sums)
+        if theirs == ours:  # they differ by less than is shown
+            theirs, ours = (f"${format_amount(amount)}" for amount in sums)
         answers = count(tally.differing, "answer")
-        yield f"the service reported ${theirs} for {answers}; at this run's prices they cost ${ours}"
+        yield f"the service reported {theirs} for {answers}; at this run's prices they cost {ours}"
 
 
 class RunStoppedError(CometbatchError):

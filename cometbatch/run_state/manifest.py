@@ -18,7 +18,9 @@ KNOWN_NEEDS: Final = frozenset[str]()
 """Words for what a program must know to go on with a run. A manifest that has others is refused by name."""
 PRICES_KEY: Final = "cometbatch.prices"
 SHOWN_CHARACTERS: Final = 60  # of a changed value, in the message
-_SPOKEN: Final = {"prompt.rendering": "how prompts are rendered", "target.service": "target.base_url"}
+RENDERING_KEY: Final = "prompt.rendering"
+"""The field of a fingerprint that numbers the rules by which prompts are rendered. It belongs to the program."""
+_SPOKEN: Final = {RENDERING_KEY: "how prompts are rendered", "target.service": "target.base_url"}
 """Fields of a fingerprint that are no key of a job, in words."""
 _THIS_MACHINE: Final = "a server on this machine"
 """What a fingerprint calls "loopback", whatever the port."""
@@ -68,6 +70,11 @@ class Manifest(Struct, frozen=True):
     def prices(self) -> PriceBook:
         """The price book of the first target."""
         return self.targets[0].prices
+
+    @property
+    def token_cap(self) -> int | None:
+        """The most tokens that an answer of the first target was to have; None where there is no cap."""
+        return self.targets[0].target.max_output_tokens
 
     @property
     def calls(self) -> int:
@@ -166,14 +173,20 @@ def refuse_drift(
             f"  input: was {manifest.input.size:,} bytes, sha256 {manifest.input.sha256[:12]}, "
             f"is {size:,} bytes, sha256 {sha256[:12]}"
         )
-    if changes:
-        raise DriftError(
-            f"The job or its input changed since this run began ({manifest.created_at}):\n"
-            + "\n".join(changes)
-            + (f"\n{input_advice}" if input_advice else "")
-            + "\nUndo the change to continue; or give output.path another name to keep both runs; or "
-            f"{START_OVER}"
+    if not changes:
+        return
+    way = "Undo the change to continue"
+    if RENDERING_KEY in [key for key, _, _ in drift(manifest, fingerprint)]:
+        way = (
+            "This version of cometbatch makes other prompts of some rows than the one that began the run "
+            f"({manifest.cometbatch}), and no run mixes the two. What is answered stays. Finish it with that version"
         )
+    raise DriftError(
+        f"The job or its input changed since this run began ({manifest.created_at}):\n"
+        + "\n".join(changes)
+        + (f"\n{input_advice}" if input_advice else "")
+        + f"\n{way}; or give output.path another name to keep both runs; or {START_OVER}"
+    )
 
 
 def _shown(value: object, other: object) -> str:

@@ -128,6 +128,7 @@ class OpenPartition:
         self.journal = journal
         self._records = PartitionRecords(files, journal, room)
         self.recorded = self._records.outcomes()
+        self.left = 0  # calls that get no outcome in this session
 
     @property
     def is_complete(self) -> bool:

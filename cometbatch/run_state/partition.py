@@ -127,8 +127,23 @@ class Partitions:
         for index, some in by_partition.items():
             opened = self._open[index]
             opened.record(some)
-            if opened.is_complete:
-                self._commit_soon(opened)
+            self._close_if_settled(opened)
+
+    def leave(self, ordinal: int) -> None:
+        """The call gets no outcome in this session. A partition of which only such calls are left is closed."""
+        opened = self._open[self._run.manifest.partition_of(ordinal)]
+        opened.left += 1
+        self._close_if_settled(opened)
+
+    async def _set_aside(self, opened: OpenPartition) -> None:
+        """Close the journal, which stays for the next session, in the thread that syncs it."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._syncer, opened.close)
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
+            self._break(error)
+        else:
+            del self._open[opened.partition.index]
+            self.on_room()
 
     async def sync_forever(self, marks: InFlightMarks) -> None:
         """Group commit: every so often make records and marks survive a power cut, off the event loop.
@@ -202,7 +217,7 @@ class Partitions:
             raise
         self._open[partition.index] = opened
         if opened.is_complete:  # the last session died between its last outcome and its commit
-            self._commit_soon(opened)
+            self._close_if_settled(opened)
             return iter(())
         self._calls_left = partition.row_count - len(opened.recorded)
         return self._make_calls(opened)
@@ -220,8 +235,12 @@ class Partitions:
             made.reverse()
             yield made
 
-    def _commit_soon(self, opened: OpenPartition) -> None:
-        task = asyncio.get_running_loop().create_task(self._commit(opened))
+    def _close_if_settled(self, opened: OpenPartition) -> None:
+        """Commit the partition once each call has its outcome; set it aside where only calls are left that get none."""
+        if len(opened.recorded) + opened.left < opened.partition.row_count:
+            return
+        work = self._commit(opened) if opened.is_complete else self._set_aside(opened)
+        task = asyncio.get_running_loop().create_task(work)
         self._commits.add(task)
         task.add_done_callback(self._commits.discard)
 

@@ -29,6 +29,7 @@ from cometbatch.runner.ports import Observer, Service, Stop
 from cometbatch.runner.sending import Sender
 from cometbatch.runner.slots import OpenCall, Slot
 
+ACCOUNT_FAILURES: frozenset[FailureKind] = frozenset({"auth", "credit"})  # of the key or the account
 SLOW_DOWN_FAILURES: frozenset[FailureKind] = frozenset({"rate_limited", "overloaded"})  # sending less may end them
 
 
@@ -64,16 +65,17 @@ class Attempts:
             self._answered(slot, parsed, reply, now, moment)
             return
         verdict = self._service.classify(reply, parsed)
-        self._books.unanswered(slot, reply, None if parsed is None else parsed.usage)
+        may_be_billed = self._books.unanswered(slot, reply, None if parsed is None else parsed.usage)
         match verdict:
             case Retry():
-                self._retry(slot, verdict, now)
+                self._retry(slot, verdict, now, may_be_billed=may_be_billed)
             case GiveUp(failure=failure, path_mistake=path_mistake):
                 self._give_up(slot, failure, "wrong_address" if path_mistake else "refusal")
-            case Abort(failure=failure) if failure.kind == "model_not_found" and self._held.works:
-                self._retry(slot, Retry(failure), now)  # the model was there: its routes come and go
-            case Abort(failure=failure, hint=hint, fix=fix):
-                self._stop(Stop("refused", failure.message, hint, fix))
+            case Abort() if self._is_doubtful(verdict):
+                retry = Retry(verdict.failure, retry_after_s=verdict.retry_after_s)
+                self._retry(slot, retry, now, may_be_billed=may_be_billed, abort=verdict)
+            case Abort():
+                self._abort(verdict)
             case _:
                 assert_never(verdict)
 
@@ -106,7 +108,8 @@ class Attempts:
     ) -> None:
         """The call's outcome, with the sums over its asks. `cost`: of the last, and its bound where it is None."""
         call, request = slot.call, slot.call.request
-        at_cap = is_at_cap(completion, request.max_output_tokens)
+        cap = request.max_output_tokens
+        at_cap = completion.usage.output_tokens == cap and is_at_cap(completion, cap)
         cost_usd, max_cost_usd = cost
         if call.rejected:
             usage, cost_usd, max_cost_usd = sum_of(call, completion.usage, *cost)
@@ -143,27 +146,51 @@ class Attempts:
         call.earlier_attempts += call.attempt
         call.attempt = 0
         call.begin_anew()
-        self._sender.put_back(call, now)
+        self._sender.backlog.put(call, now)
 
-    def _retry(self, slot: Slot, verdict: Retry, now: float) -> None:
+    def _is_doubtful(self, abort: Abort) -> bool:
+        """Whether a refusal of everyone may be one route's, since others were answered with the same key and model.
+
+        A model may have been there in an earlier session, but a key may be another one since.
+        """
+        is_answered = self._held.works if abort.failure.kind == "model_not_found" else self._held.answers > 0
+        return is_answered and not abort.is_certain
+
+    def _abort(self, abort: Abort) -> None:
+        self._stop(Stop("refused", abort.failure.message, abort.hint, abort.fix))
+
+    def _retry(
+        self, slot: Slot, verdict: Retry, now: float, *, may_be_billed: bool, abort: Abort | None = None
+    ) -> None:
+        """Try again, or fail. `abort`: what it means where everybody is refused, and not this call alone."""
         call, failure, started, is_tail = slot.call, verdict.failure, slot.started, self._sender.is_exhausted
+        patience = self._patience
+        is_of_account = abort is not None and failure.kind in ACCOUNT_FAILURES
         self._tell_window(verdict, now, started)
-        self._patience.count(call, verdict, now)
-        if (reason := self._patience.reason_to_stop(failure, now, is_tail=is_tail)) is not None:
+        patience.count(call, verdict, now)
+        if abort is not None and is_of_account and patience.account_refused(call, started, now):
+            self._abort(abort)
+        elif (reason := patience.reason_to_stop(failure, now, is_tail=is_tail)) is not None:
             self._stop(reason)
-        elif self._patience.is_used_up(call, failure, now, is_tail=is_tail):
+        elif patience.is_used_up(call, failure, now, may_be_billed=may_be_billed, is_tail=is_tail):
             is_there = self._held.works or self._service.is_reached()
-            self._give_up(slot, failure, "exhausted" if is_there else "unreached")
+            is_in_doubt = is_of_account and patience.met_no_answer(call)
+            self._give_up(slot, failure, "account" if is_in_doubt else "exhausted" if is_there else "unreached")
         else:
-            wait_s = self._patience.wait_s(call, verdict, started, now, is_adaptive=self._window is not None)
-            self._observer.retried()
-            self._sender.put_back(call, now + wait_s)
+            wait_s = patience.wait_s(call, verdict, started, now, is_adaptive=self._window is not None)
+            is_asked = bool(verdict.retry_after_s)
+            if is_asked and patience.is_left(call, now + wait_s):
+                self._books.leave(call)
+            else:
+                self._observer.retried()
+                is_long = is_asked and patience.is_long(wait_s)
+                self._sender.backlog.put(call, now + wait_s, is_asked=is_asked, is_long=is_long)
 
     def _tell_window(self, verdict: Retry, now: float, started: float) -> None:
         if self._window is None:
             return
         if verdict.slow_down or verdict.failure.kind in SLOW_DOWN_FAILURES:
-            self._window.refused(now, started, verdict.retry_after_s or 0.0)
+            self._window.refused(now, started)
         elif verdict.failure.kind == "timeout":
             self._window.timed_out(now, started)
         else:
@@ -188,12 +215,14 @@ class Attempts:
         if reason is not None:
             self._stop(Stop("refused", reason.message, reason.hint, reason.fix))
 
-    def settle_held(self) -> None:
-        """There are no more calls: what is not everyone's failure is its call's own."""
+    def settle_held(self, now: float) -> None:
+        """There are no more calls: what is not everyone's failure is its call's own, but for calls not waited for."""
         self._stop_over_held(is_over=True)
         if not self._sender.is_closed:
             for held in self._held.release():
                 self._fail(held)
+            if (reason := self._patience.reason_to_end(now)) is not None:
+                self._stop(reason)
 
     def _release_held(self, now: float) -> None:
         """Somebody is answered: what was held is its call's own failure, or gets a second chance."""
@@ -204,6 +233,6 @@ class Attempts:
             if held.cause in {"exhausted", "unreached"} and not call.had_second_chance:
                 call.had_second_chance = True
                 call.begin_anew()
-                self._sender.put_back(call, now)
+                self._sender.backlog.put(call, now)
             else:
                 self._fail(held)

@@ -54,12 +54,28 @@ class Books:
         )
         self._unwritten: list[Record] = []
         self._unwritten_cells: list[int] = []  # of the attempts that these records tell of
+        self._left: list[int] = []  # ordinals of calls that get no outcome in this session
 
-    def reserve(self, call: OpenCall) -> bool:
-        """Set aside what the call's next attempt can cost, once; False where the budget has no room for it."""
-        if not call.is_reserved:
-            call.max_cost = self._bounds.max_cost(call.request)
-            call.is_reserved = self._budget is None or self._budget.reserve(call.max_cost or NOTHING)
+    @property
+    def largest_output_tokens(self) -> int:
+        """The most tokens of any answer so far."""
+        return self._bounds.largest_output_tokens
+
+    def reserve(self, call: OpenCall, in_flight: int) -> bool:
+        """Set aside what the call's next attempt can cost, once; False where the budget has no room for it yet.
+
+        A call that waits for something else is set aside anew where an answer has raised what attempts can cost.
+        """
+        if call.is_reserved and not self._bounds.are_raised:
+            return True
+        self._bounds.are_raised = False
+        budget = self._budget
+        if budget is not None and call.is_reserved:
+            budget.settle(call.max_cost or NOTHING, NOTHING)
+        call.max_cost = cost = self._bounds.max_cost(call.request)
+        call.is_reserved = budget is None or (
+            (cost is None or budget.admits(in_flight)) and budget.reserve(cost or NOTHING)
+        )
         return call.is_reserved
 
     def describe_budget(self, call: OpenCall) -> str:
@@ -82,18 +98,20 @@ class Books:
             booked = self._bounds.max_cost(request)
         if self._budget is not None:
             self._budget.settle(call.max_cost or NOTHING, booked or NOTHING)
+            if call.max_cost is not None and booked is not None:
+                self._budget.answered(call.max_cost, booked)
         call.is_reserved = False
         if self._limits.counts_tokens and usage.input_tokens is not None and usage.output_tokens is not None:
             self._limits.settle(call.charge, request.estimated_tokens, usage.input_tokens + usage.output_tokens)
         return cost_usd, booked if cost_usd is None else None
 
-    def unanswered(self, slot: Slot, reply: Reply, usage: Usage | None = None) -> None:
-        """Book an attempt that brought no answer: as a possible charge where it may have been billed.
+    def unanswered(self, slot: Slot, reply: Reply, usage: Usage | None = None) -> bool:
+        """Book an attempt without an answer: as a possible charge where it may have been billed, which is returned.
 
         `usage`: token counts that stand beside its error. They say what it came to, where they say all of it.
         """
-        call, booked = slot.call, NOTHING
-        if may_be_billed(reply):
+        call, booked, is_charge = slot.call, NOTHING, may_be_billed(reply)
+        if is_charge:
             counted = None if usage is None else self._price(call.request, usage)
             max_cost = self._bounds.max_cost(call.request) if counted is None else counted
             ordinal, now = call.request.ordinal, self._now()
@@ -107,6 +125,7 @@ class Books:
         if self._budget is not None:
             self._budget.settle(call.max_cost or NOTHING, booked)
         call.is_reserved = False
+        return is_charge
 
     def add(self, record: Record, cell: int | None = None) -> None:
         """Have a record written before the turn is over; `cell`: of the attempt that it tells of."""
@@ -134,13 +153,23 @@ class Books:
             )
         )
 
+    def leave(self, call: OpenCall) -> None:
+        """The call gets no outcome in this session. Nobody is told before what was recorded of it is written."""
+        self._left.append(call.request.ordinal)
+
     def write(self, in_flight: int) -> None:
         """Write the records down, then tell of them and end their attempts' marks.
 
         Where writing fails, these marks stay: nobody knows what was written.
         """
-        if not self._unwritten:
-            return
+        if self._unwritten:
+            self._write_records(in_flight)
+        if self._left:
+            left, self._left = self._left, []
+            for ordinal in left:
+                self._calls.leave(ordinal)
+
+    def _write_records(self, in_flight: int) -> None:
         records, self._unwritten = self._unwritten, []
         cells, self._unwritten_cells = self._unwritten_cells, []
         self._calls.record(records)

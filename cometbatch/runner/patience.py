@@ -1,14 +1,23 @@
 """How long is waited: before a call's next attempt, before the call fails, before the run stops."""
 
+import math
 from collections.abc import Callable
 
-from cometbatch.control.attribution import HeldFailures
-from cometbatch.control.waits import backoff
+from cometbatch.control.attribution import (
+    ACCOUNT_REFUSALS,
+    ASKED_TO_WAIT,
+    ASKED_TO_WAIT_S,
+    HeldFailures,
+    RefusalsInARow,
+)
+from cometbatch.control.waits import backoff, describe_wait
 from cometbatch.limiting.limits import Limits
 from cometbatch.records import Failure, Retry
 from cometbatch.runner.ports import Observer, Policy, Stop
+from cometbatch.runner.sending import Sender
 from cometbatch.runner.slots import OpenCall
 
+MAX_BREATH_S = 1.0  # seconds that all rows wait, at most, for one row's `Retry-After` where no window slows them down
 MAX_SLOW_DOWNS = 50  # in a row: a call that the service asks to slow down this often fails, after `max_pushback_s`
 TOLD_AFTER_S = 10.0  # seconds without any answer, after which a person is told
 
@@ -22,6 +31,7 @@ class Patience:
         held: HeldFailures[OpenCall],
         limits: Limits,
         observer: Observer,
+        sender: Sender,
         *,
         jitter: Callable[[], float],
         is_reached: Callable[[], bool],
@@ -30,22 +40,33 @@ class Patience:
         self._held = held
         self._limits = limits
         self._observer = observer
+        self._shared_pause = sender.pause
+        self._sender = sender
         self._jitter = jitter
         self._is_reached = is_reached
         self._slow_down_rounds = 0  # pauses in a row, each of them asked for after the one before
         self._paused_at = float("-inf")  # when the last pause began
+        self._asked_to_wait = RefusalsInARow(ASKED_TO_WAIT, ASKED_TO_WAIT_S)
+        self._account_refused = RefusalsInARow(ACCOUNT_REFUSALS)
         self._unanswered_since: float | None = None
-        self._unanswered_why = ""
+        self._silent_since: float | None = None  # the same, with the last calls that time out
+        self._silent_failure: Failure | None = None  # the last failure since then
+        self._is_free = False  # whether the last failure cost no attempt
+        self._left = 0  # calls that are not waited for
+        self._left_until = math.inf  # when the first of them may be sent again
 
     def answered(self, started: float) -> None:
         """An attempt that began at this time was answered."""
         if started >= self._paused_at:
             self._slow_down_rounds = 0
-        self._unanswered_since = None
+        self._unanswered_since = self._silent_since = None
+        self._account_refused.answered(started)
+        self._asked_to_wait.answered(started)
+        self._shared_pause.answered(started)
 
     def failed_for_good(self) -> None:
         """A call has failed: then the service is there, and time counts from the next failure."""
-        self._unanswered_since = None
+        self._unanswered_since = self._silent_since = None
 
     def count(self, call: OpenCall, verdict: Retry, now: float) -> None:
         """Count a failure. One that only asks to slow down does not count against its call."""
@@ -53,6 +74,7 @@ class Patience:
         held.failed(call.request.ordinal, kind)
         is_excused = held.is_crowded(kind, now) and not _may_be_paid_for(verdict.failure)
         costs_attempt = verdict.costs_attempt and not is_excused
+        self._is_free = not costs_attempt
         call.slow_downs_in_a_row = 0 if costs_attempt else call.slow_downs_in_a_row + 1
         is_unanswered = call.answers_seen == held.answers
         call.answers_seen = held.answers
@@ -61,9 +83,9 @@ class Patience:
             call.counted_failures = 0  # they met a service that answered nobody; now it answers
         call.counted_failures += costs_attempt
 
-    def is_used_up(self, call: OpenCall, failure: Failure, now: float, *, is_tail: bool) -> bool:
+    def is_used_up(self, call: OpenCall, failure: Failure, now: float, *, may_be_billed: bool, is_tail: bool) -> bool:
         """Whether the call fails. `is_tail`: no further calls are left to be read."""
-        if self._held.is_excused(failure.kind, now, is_tail=is_tail) and not _may_be_paid_for(failure):
+        if self._held.is_excused(failure.kind, now, may_be_billed=may_be_billed, is_tail=is_tail):
             return False
         seconds, policy = now - call.began, self._policy
         is_slowed_for_good = call.slow_downs_in_a_row >= MAX_SLOW_DOWNS and seconds > policy.max_pushback_s
@@ -76,11 +98,13 @@ class Patience:
         their own. So have the last calls that time out: together they may take longer than `max_pushback_s`, and the
         table would never end.
         """
+        self._silent_failure = failure
+        if self._silent_since is None:
+            self._silent_since = now
         if failure.kind == "timeout" and is_tail:
             return None
         if self._unanswered_since is None:
             self._unanswered_since = now
-        self._unanswered_why = failure.message
         patience_s = self._policy.max_pushback_s
         if now - self._unanswered_since <= patience_s or not self._held.is_outage:
             return None
@@ -88,41 +112,119 @@ class Patience:
         message = f"for {patience_s:g} s the service answered nothing: {failure.message}"
         return Stop("refused", message, hint, "wait")
 
-    def wait_s(self, call: OpenCall, verdict: Retry, started: float, now: float, *, is_adaptive: bool) -> float:
-        """Seconds until the call's next attempt. Being asked to slow down makes everyone wait, or sends more slowly.
+    def account_refused(self, call: OpenCall, started: float, now: float) -> bool:
+        """The key or the account was refused, though it was accepted before. Returns whether it is for everybody.
 
-        `started`: when the failed attempt began. `is_adaptive`: a window slows everyone down, so no pause is needed.
+        So it is where several refusals in a row, or all attempts of a call, met no answer in between.
         """
-        if verdict.retry_after_s:  # "after 0 s" names no wait: asked at once and for ever, it would be a flood
-            self._pause(verdict.retry_after_s, now)
-            return verdict.retry_after_s
+        refused = self._account_refused
+        refused.add(started, now)
+        if self.met_no_answer(call):
+            return not refused.under_way(now, self._sender.in_flight_from)
+        return refused.are_everyones(now, self._sender.in_flight_from)
+
+    def met_no_answer(self, call: OpenCall) -> bool:
+        """Whether all attempts of the call are used up, and nobody was answered between the first and the last."""
+        return 1 < self._policy.max_attempts <= min(call.counted_failures, call.unanswered_in_a_row)
+
+    def wait_s(self, call: OpenCall, verdict: Retry, started: float, now: float, *, is_adaptive: bool) -> float:
+        """Seconds until the call's next attempt. A `Retry-After` is the call's own; where everybody gets one, all wait.
+
+        `started`: when the failed attempt began. `is_adaptive`: a window slows everyone down where the service only
+        asks to slow down; else all wait for that, too.
+        """
+        asked_s = verdict.retry_after_s  # "after 0 s" names no wait: asked at once and for ever, it would be a flood
+        if asked_s and self._pauses_everyone(asked_s, started, now):
+            return asked_s
         if not verdict.slow_down:
-            return self._backoff_s(call.counted_failures)
+            return asked_s or self._backoff_s(call.counted_failures)
         if is_adaptive:
             self._observer.asked_to_slow_down(0.0)
-            return self._backoff_s(call.slow_downs_in_a_row)
+            return asked_s or self._backoff_s(call.slow_downs_in_a_row)
+        if asked_s:  # one row's wait; but refusals come at once, and without a window the next ones would be a flood
+            self._pause(min(asked_s, MAX_BREATH_S), now)
+            return asked_s
         if started >= self._paused_at:  # an attempt from before the pause tells nothing of what came after it
             self._slow_down_rounds += 1
         wait_s = self._backoff_s(self._slow_down_rounds)
         self._pause(wait_s, now)
         return wait_s
 
-    def _backoff_s(self, failures: int) -> float:
-        return backoff(max(1, failures), jitter=self._jitter(), cap_s=self._policy.max_wait_s)
-
     def _pause(self, wait_s: float, now: float) -> None:
         self._paused_at = now
         self._limits.pause(wait_s, now)
         self._observer.asked_to_slow_down(wait_s)
 
+    def _pauses_everyone(self, asked_s: float, started: float, now: float) -> bool:
+        """Whether everybody waits, since refusals that ask for a wait come without answers in between."""
+        refused, pause = self._asked_to_wait, self._shared_pause
+        refused.add(started, now)
+        if not pause.is_on(now) and not refused.are_everyones(now, self._sender.in_flight_from):
+            return False
+        since = now if self._unanswered_since is None else self._unanswered_since
+        pause.extend(now, asked_s, since + self._policy.max_pushback_s)
+        self._observer.asked_to_slow_down(asked_s)
+        return True
+
+    def is_long(self, wait_s: float) -> bool:
+        """Whether a call that waits so long must not keep others from being read."""
+        return wait_s > self._policy.max_wait_s
+
+    def is_left(self, call: OpenCall, due: float) -> bool:
+        """Whether the call is not waited for: the wait that the service asked for ends after its `max_row_s`."""
+        if due - call.began <= self._policy.max_row_s:
+            return False
+        self._left += 1
+        self._left_until = min(self._left_until, due)
+        return True
+
+    def reason_to_end(self, now: float) -> Stop | None:
+        """Why the run is not finished although there is nothing left to send: calls that are not waited for."""
+        if not self._left:
+            return None
+        rows, wait = ("1 row" if self._left == 1 else f"{self._left:,} rows"), describe_wait(self._left_until - now)
+        message = f"{rows} not answered: the service asks to wait {wait} (Retry-After), longer than retry.max_row_s"
+        return Stop("refused", message, f"All other rows are done. Resume in {wait}.", "wait")
+
+    def _backoff_s(self, failures: int) -> float:
+        return backoff(max(1, failures), jitter=self._jitter(), cap_s=self._policy.max_wait_s)
+
+    def describe_wait(self, now: float) -> str:
+        """Whom the service asks to wait, and how long; "" where it does not."""
+        if (until := max(self._limits.paused_until, self._shared_pause.until)) > now:
+            return f"service asks to wait {math.ceil(until - now)} s"
+        wait_s = self._last_calls_wait_s(now)
+        return f"service asks the last rows to wait {math.ceil(wait_s)} s" if wait_s else ""
+
+    def _last_calls_wait_s(self, now: float) -> float:
+        """Seconds until the first call is due, where all that are left wait as the service asked them to; else 0."""
+        sender = self._sender
+        is_waiting = sender.is_exhausted and not sender.in_flight and sender.backlog.is_asked_to_wait
+        return max(0.0, sender.backlog.due - now) if is_waiting else 0.0
+
     def describe_silence(self, now: float) -> str:
-        """What a person should know who waits for answers in vain; "" where there is nothing to tell."""
-        since, patience_s = self._unanswered_since, self._policy.max_pushback_s
-        if since is None or now - since < TOLD_AFTER_S:
+        """What a person should know who waits for answers in vain; "" where there is nothing to tell.
+
+        Where no further calls are left to be read, calls fail by themselves, and only refusals that cost no attempt
+        stop the run.
+        """
+        since, failure, policy = self._silent_since, self._silent_failure, self._policy
+        if since is None or failure is None or now - since < TOLD_AFTER_S:
             return ""
-        why = f"for {TOLD_AFTER_S:g} s nothing was answered ({self._unanswered_why})"
-        sooner = "" if self._is_reached() else ", or once rows have used up their attempts: no connection was made"
-        return f"{why}; where that goes on, the run stops after {patience_s:g} s (retry.max_pushback_s){sooner}."
+        why = f"for {TOLD_AFTER_S:g} s nothing was answered ({failure.message})"
+        if (wait_s := self._last_calls_wait_s(now)) and not self._shared_pause.is_on(now):
+            return f"{why}; the service asks the last rows to wait {describe_wait(wait_s)} more."
+        seconds = f"{policy.max_pushback_s:g} s (retry.max_pushback_s)"
+        if not self._sender.is_exhausted or (self._is_free and self._held.is_outage):
+            sooner = "" if self._is_reached() else ", or once rows have used up their attempts: no connection was made"
+            return f"{why}; where that goes on, the run stops after {seconds}{sooner}."
+        bound = (
+            f"after {MAX_SLOW_DOWNS} refusals and {seconds}"
+            if self._is_free
+            else "after its attempts (retry.max_attempts)"
+        )
+        latest = f"at its first failure after {policy.max_row_s:g} s (retry.max_row_s)"
+        return f"{why}; where that goes on, each of the last rows fails {bound}, or {latest}."
 
 
 def _may_be_paid_for(failure: Failure) -> bool:

@@ -68,6 +68,9 @@ class Calls(Protocol):
         The asks and possible charges of a call come before its outcome, in one sequence or in an earlier one.
         """
 
+    def leave(self, ordinal: int) -> None:
+        """The call gets no outcome in this session: it need not be kept in memory. All its records are written."""
+
 
 class Marks(Protocol):
     """Which attempts are in flight, for the session that follows a crash. Each has a cell from its send to its end."""
@@ -138,7 +141,8 @@ class Policy(Struct, frozen=True):
     sustains. `max_attempts`: attempts of one ask that count against it before its call fails. `max_wait_s`: the longest
     wait before another attempt, unless the service asks for a longer one. `max_pushback_s`: the longest time without
     any answer before the run stops. `max_alike`: this many calls refused for good, with the same error and before any
-    answer, stop the run. `max_row_s`: a call that was begun longer ago fails at its next failure.
+    answer, stop the run. `max_row_s`: a call that was begun longer ago fails at its next failure, and is not waited for
+    where the service asks for a wait that ends later.
     """
 
     concurrency: int = 16

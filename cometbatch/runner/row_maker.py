@@ -7,10 +7,13 @@ from typing import Any
 from msgspec import Struct
 
 from cometbatch.money.prices import estimate_tokens
+from cometbatch.prompt.printing import UnprintableError, text_of
 from cometbatch.records import CallRequest, Failed, Failure, HttpRequest, Message
 
 # Output tokens in the tokens-per-minute estimate of a row without a cap; the usage of its answer corrects the estimate.
 ASSUMED_OUTPUT_TOKENS = 256
+NAMELESS = Failure("template", "input.id: binary data that is not UTF-8 text names no row")
+"""Why a row with such an id is not sent."""
 
 
 class RowMaker(Struct, frozen=True):
@@ -33,8 +36,11 @@ class RowMaker(Struct, frozen=True):
 
     def make(self, ordinal: int, values: Mapping[str, object]) -> CallRequest | Failed:
         """The request of one call, from the values of its row by column."""
-        custom_id = None if self.id_column is None or (value := values[self.id_column]) is None else str(value)
+        custom_id: Any = None if self.id_column is None else values[self.id_column]
         messages = self.render(values)
+        if custom_id is not None and type(custom_id) is not str:
+            custom_id = self.id_of(values)
+            messages = messages if custom_id is not None else NAMELESS
         if not isinstance(messages, tuple):  # isinstance with a Struct takes long for a value that is none
             return Failed(ordinal, custom_id, 0, None, self.now(), None, messages)
         http = self.build(messages)
@@ -44,3 +50,11 @@ class RowMaker(Struct, frozen=True):
         characters = sum([len(part.text) for message in messages for part in message.content])
         tokens = estimate_tokens(characters) + (cap or ASSUMED_OUTPUT_TOKENS)
         return CallRequest(ordinal, custom_id, self.as_sent(http), digest.hexdigest(), tokens, cap)
+
+    def id_of(self, values: Mapping[str, object]) -> str | None:
+        """The user's own name for a row, as text; None where there is none, or none that is text."""
+        value = None if self.id_column is None else values[self.id_column]
+        try:
+            return None if value is None else text_of(value)
+        except UnprintableError:
+            return None

@@ -6,16 +6,16 @@ in a task of its own, but for the one that reads the input.
 """
 
 import asyncio
-import heapq
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from cometbatch.control.attribution import HeldFailures
+from cometbatch.control.pause import SharedPause
 from cometbatch.control.window import ConcurrencyWindow
 from cometbatch.limiting.limits import Limits
 from cometbatch.records import CallRequest, Failed, RejectedAsk
+from cometbatch.runner.backlog import Backlog
 from cometbatch.runner.books import Books
 from cometbatch.runner.ports import Calls, ExchangeResult, Policy, Service, Stop
 from cometbatch.runner.slots import OpenCall, Slot
@@ -44,6 +44,8 @@ class Sender:
         advance: Callable[[], None],
         stop: Callable[[Stop], None],
     ) -> None:
+        self.backlog = Backlog()
+        self.pause = SharedPause(policy.max_wait_s)
         self.in_flight: set[Slot] = set()
         self.is_exhausted = False  # the source of calls has no more
         self.is_closed = False
@@ -59,8 +61,6 @@ class Sender:
         self._advance = advance
         self._stop = stop
         self._free = [Slot(arrive) for _ in range(policy.concurrency)]
-        self._backlog: list[tuple[float, int, OpenCall]] = []  # a heap, by the time at which each is due
-        self._order = itertools.count()  # of those that are due at the same time, the first to come goes first
         self._max_backlog = BACKLOG_PER_SLOT * policy.concurrency
         self._in_hand: OpenCall | None = None  # the next to leave, whatever is due meanwhile: nobody overtakes it
         self._reading: asyncio.Task[CallRequest | Failed | None] | None = None
@@ -70,12 +70,12 @@ class Sender:
     @property
     def is_finished(self) -> bool:
         """Whether every call has been sent, and no attempt is to come."""
-        is_waiting = self._in_hand is not None or self._reading is not None or self._backlog
+        is_waiting = self._in_hand is not None or self._reading is not None or self.backlog
         return self.is_exhausted and not self.in_flight and not is_waiting
 
-    def put_back(self, call: OpenCall, due: float) -> None:
-        """Send the call again, not before this time."""
-        heapq.heappush(self._backlog, (due, next(self._order), call))
+    def in_flight_from(self, start: float, end: float) -> int:
+        """How many requests are in flight that were sent within this time."""
+        return sum(start <= slot.started <= end for slot in self.in_flight)
 
     def give_back(self, slots: Sequence[Slot]) -> None:
         """What these slots sent is concluded."""
@@ -120,21 +120,46 @@ class Sender:
 
     def _next_call(self, now: float) -> OpenCall | None:
         """The call in hand, one that is due, or a fresh one; `None` where it has to be waited for."""
+        if self.pause.is_on(now):
+            return self._next_probe(now)
         if self._in_hand is not None:
             call, self._in_hand = self._in_hand, None
             return call
-        backlog = self._backlog
-        if backlog and backlog[0][0] <= now:
-            return heapq.heappop(backlog)[2]
-        if not self.is_exhausted and self._reading is None and len(backlog) < self._max_backlog:
-            if (fresh := self._ready_call()) is not None:
-                return self._open(fresh, now) if self._rejected else OpenCall(fresh, now)
-            if not self.is_closed and (self._calls.has_room or self._must_read()):
-                self._reading = asyncio.get_running_loop().create_task(_next_of(self._calls))
-                self._reading.add_done_callback(self._has_read)
+        backlog = self.backlog
+        if backlog and backlog.due <= now:
+            return backlog.pop()
+        if (fresh := self._next_fresh(now)) is not None:
+            return fresh
         if backlog:
-            self._call_again(backlog[0][0] - now)
+            self._call_again(backlog.due - now)
         return None
+
+    def _next_fresh(self, now: float) -> OpenCall | None:
+        """A call that was not sent yet; `None` where it has to be read first, or where enough wait already."""
+        waiting = len(self.backlog) - self.backlog.long_waits
+        if self.is_exhausted or self._reading is not None or waiting >= self._max_backlog:
+            return None
+        if (fresh := self._ready_call()) is not None:
+            return self._open(fresh, now) if self._rejected else OpenCall(fresh, now)
+        if not self.is_closed and (self._calls.has_room or self._must_read()):
+            self._reading = asyncio.get_running_loop().create_task(_next_of(self._calls))
+            self._reading.add_done_callback(self._has_read)
+        return None
+
+    def _next_probe(self, now: float) -> OpenCall | None:
+        """The call that probes while everybody waits: one that was not refused yet, else the one that is due first."""
+        if (wait_s := self.pause.wait_s(now)) > 0:
+            self._call_again(wait_s)
+            return None
+        in_hand, self._in_hand = self._in_hand, None
+        if in_hand is not None and not in_hand.is_asked_to_wait:
+            return in_hand
+        if in_hand is not None:
+            self.backlog.put(in_hand, now, is_asked=True)
+        if (fresh := self._next_fresh(now)) is not None:
+            return fresh
+        # What is being read calls again.
+        return self.backlog.pop() if self.backlog and self._reading is None else None
 
     def _ready_call(self) -> CallRequest | None:
         try:
@@ -146,8 +171,12 @@ class Sender:
         return fresh
 
     def _must_read(self) -> bool:
-        """Whether the missing room may be held by calls whose failure only further calls can explain."""
-        return self._held.any and not self._backlog and not self.in_flight
+        """Whether nothing goes on until more is read, since calls that are held, or asked to wait, take all the room.
+
+        Only further calls can explain what is held, and calls that wait for long shall not hold up the others.
+        """
+        long_waits = self.backlog.long_waits
+        return (self._held.any or long_waits > 0) and len(self.backlog) == long_waits and not self.in_flight
 
     def _open(self, request: CallRequest, now: float) -> OpenCall:
         asks = self._rejected.get(request.ordinal, ())
@@ -172,7 +201,7 @@ class Sender:
             self._books.add(fresh)
         else:
             now = asyncio.get_running_loop().time()
-            self.put_back(self._open(fresh, now), now)
+            self.backlog.put(self._open(fresh, now), now)
 
     def _lose_calls(self, error: Exception) -> None:
         """No more calls can be had. What is in flight is paid for, and finished all the same."""
@@ -184,7 +213,7 @@ class Sender:
 
         Infinite: until something in flight is answered.
         """
-        if not self._books.reserve(call):
+        if not self._books.reserve(call, len(self.in_flight)):
             self.blocked_by = "budget"
             if not self.in_flight:
                 words = self._books.describe_budget(call)
@@ -202,6 +231,8 @@ class Sender:
         slot = self._free.pop()
         slot.call, slot.started = call, now
         call.attempt += 1
+        if self.pause.is_on(now):
+            self.pause.sent(now)
         if self._window is not None:
             self._window.sent(now)
         self._books.begin(slot)

@@ -28,6 +28,7 @@ class OpenCall(Struct, eq=False, gc=False):
     unanswered_in_a_row: int = 0  # failed attempts in a row with no answer to anyone in between
     slow_downs_in_a_row: int = 0  # attempts in a row at which the service asked to slow down
     had_second_chance: bool = False
+    is_asked_to_wait: bool = False  # whether the service asked for its present wait
 
     def begin_anew(self) -> None:
         """Forget the failures: they met a service that answered nobody, or belong to an ask that was answered."""

@@ -6,7 +6,6 @@ run runs several times as fast; and no call needs a task.
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
@@ -72,7 +71,6 @@ class Runner:
             max_alike=policy.max_alike,
             max_misdirected=MISDIRECTED_PER_SLOT * policy.concurrency,
         )
-        self._patience = Patience(policy, held, limits, observer, jitter=jitter, is_reached=service.is_reached)
         self._books = books = Books(
             calls, service, limits=limits, marks=marks, observer=observer, now=now, budget=budget, earlier=earlier
         )
@@ -88,6 +86,9 @@ class Runner:
             arrive=self._arrive,
             advance=self._advance,
             stop=self.stop,
+        )
+        self._patience = Patience(
+            policy, held, limits, observer, self._sender, jitter=jitter, is_reached=service.is_reached
         )
         self._attempts = Attempts(
             service,
@@ -141,11 +142,15 @@ class Runner:
         """How many requests are being sent right now."""
         return len(self._sender.in_flight)
 
+    @property
+    def largest_output_tokens(self) -> int:
+        """The most tokens of any answer so far, those of earlier sessions included."""
+        return self._books.largest_output_tokens
+
     def waiting_for(self) -> str:
         """What keeps the next request back, in a few words for a person; "" where nothing does."""
-        pause_s = self._limits.paused_until - _time()
-        if pause_s > 0:
-            return f"service asks to wait {math.ceil(pause_s)} s"
+        if wait := self._patience.describe_wait(_time()):
+            return wait
         if self._window is not None and self._window.is_probing:
             return "no answers, probing"
         if self._sender.blocked_by == "budget":
@@ -203,7 +208,7 @@ class Runner:
         try:
             sender.send_ready(_time())
             if sender.is_finished and not sender.is_closed:
-                self._attempts.settle_held()
+                self._attempts.settle_held(_time())
                 self._books.write(self.in_flight)
                 sender.close()
         except Exception as error:  # noqa: BLE001 - raised by `run`, which waits for this

@@ -1,29 +1,46 @@
-"""The public catalog: fetched, read, and turned into the prices of one model.
+"""The public catalog: fetched page by page, read, and turned into the prices of one model.
 
-Hides the many shapes of the catalog and its two traps: prices must not pass through floats, and a code looks like an
-id but can't be called. Reading stands here because only this room knows the service's JSON. `money` lies below and gets
-one model's entry as a value.
+Hides the many shapes of the catalog and its traps: it may come in pages, prices must not pass through floats, and a
+code looks like an id but can't be called. Reading stands here because only this room knows the service's JSON. `money`
+lies below and gets one model's entry as a value.
 """
 
 import asyncio
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from msgspec import Struct
 
+from cometbatch.control.waits import retry_after_s
 from cometbatch.errors import nearest
 from cometbatch.money.prices import CatalogEntry, PriceSettings, is_price, price_book, quoted
-from cometbatch.records import HttpResponse, PriceBook
+from cometbatch.records import HttpResponse, PriceBook, TransportFailure
 from cometbatch.transport import Transport
 
 CATALOG_PATH: Final = "/api/models"
 """The catalog's address below the base URL. It is public: no key is sent (contract sheet, section 8.1)."""
 
 CATALOG_WAITS_S: Final = (0.5, 1.5)
-"""Seconds to wait before each further attempt. Without a catalog the cost of the whole run stays unknown."""
+"""Seconds to wait before each further attempt at a page, where the service names no wait. Without a catalog the cost of
+the whole run stays unknown."""
+
+MIN_ASKED_WAIT_S: Final = 1.0
+"""Seconds to wait at least where the service names a wait: with `Retry-After: 0` it would be asked without end."""
+
+MAX_WAITS_S: Final = 60.0
+"""Seconds of waiting for all pages together. Where the service asks for more, it is not asked again, and the run begins
+with what there is."""
+
+PAGE_NAMES: Final[tuple[str, ...]] = ("page", "p")
+"""What the service may call the number of a page in a query: the envelope's own name, then that of other endpoints."""
+
+MAX_PAGES: Final = 1000
+"""The most pages that are asked for, whatever `total` says."""
 
 MAX_MODELS: Final = 10**6
 """The largest believable `total` of a catalog; a larger one is ignored."""
@@ -76,18 +93,11 @@ class CatalogProblem(Struct, frozen=True):
 async def find_prices(model: str, settings: PriceSettings, transport: Transport) -> tuple[PriceBook, list[str]]:
     """The prices of a model, and warnings for the person who pays.
 
-    The catalog is fetched only where the settings leave a price open, and once more after each of `CATALOG_WAITS_S`
-    while it can't be read.
+    The catalog is fetched only where the settings leave a price open.
     """
     if not settings.needs_catalog:
         return prices_in(None, model, settings)
-    catalog = await _fetched(transport)
-    for wait_s in CATALOG_WAITS_S:
-        if isinstance(catalog, Catalog):
-            break
-        await asyncio.sleep(wait_s)
-        catalog = await _fetched(transport)
-    return prices_in(catalog, model, settings)
+    return prices_in(await _Fetching(transport).catalog(), model, settings)
 
 
 def prices_in(
@@ -103,31 +113,110 @@ def prices_in(
     return book, [*catalog.warnings_about(model), *warnings]
 
 
-async def _fetched(transport: Transport) -> Catalog | CatalogProblem:
-    reply = await transport.fetch_public(CATALOG_PATH)
-    if not isinstance(reply, HttpResponse):
+# --- fetching ---
+
+
+class _Page(Struct, frozen=True):
+    """One page of the list. `number`, `size` and `total` are what the envelope says of it; None where it does not."""
+
+    records: list[object]
+    number: int | None
+    size: int | None
+    total: int | None
+
+
+class _Fetching:
+    """One reading of the whole list: each page asked for until it is there, or cannot be had."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._waited_s = 0.0
+
+    async def catalog(self) -> Catalog | CatalogProblem:
+        """The catalog of all pages. Where later ones can't be had, that of those before, with a warning."""
+        first = await self._page(CATALOG_PATH)
+        if isinstance(first, CatalogProblem):
+            return first
+        records, known, problem = list(first.records), _ids(first.records), ""
+        size, last, names = first.size or len(records), 1 if first.number is None else first.number, PAGE_NAMES
+        for _ in range(MAX_PAGES):
+            if first.total is None or len(records) >= first.total or not size:
+                break
+            steps = (1, 2) if last == 0 else (1,)  # an envelope may count from 0 where a query counts from 1
+            for name, number in itertools.product(names, (last + step for step in steps)):
+                page = await self._page(f"{CATALOG_PATH}?{name}={number}&page_size={size}")
+                if isinstance(page, CatalogProblem):
+                    problem = f"page {number}: {page.reason}"
+                elif not (ids := _ids(page.records)) <= known:
+                    records += page.records
+                    known |= ids
+                    last, names, problem = number, (name,), ""
+                    break
+            else:
+                break
+        return _catalog(records, first.total, problem)
+
+    async def _page(self, path: str) -> _Page | CatalogProblem:
+        """One page, asked for again after each of `CATALOG_WAITS_S`, or whenever the service says to ask again."""
+        own_waits = iter(CATALOG_WAITS_S)
+        while True:
+            reply = await self._transport.fetch_public(path)
+            page, asked_s = _page_in(reply), None
+            if isinstance(page, _Page):
+                return page
+            if isinstance(reply, HttpResponse):
+                asked_s = retry_after_s(reply.headers, now=datetime.now(UTC))
+            wait_s = next(own_waits, None) if asked_s is None else max(asked_s, MIN_ASKED_WAIT_S)
+            if wait_s is None or self._waited_s + wait_s > MAX_WAITS_S:
+                asks = "" if asked_s is None else f", and the service asks to wait {asked_s:,.0f} s"
+                return CatalogProblem(page.reason + asks)
+            await asyncio.sleep(wait_s)
+            self._waited_s += wait_s
+
+
+def _page_in(reply: HttpResponse | TransportFailure) -> _Page | CatalogProblem:
+    if isinstance(reply, TransportFailure):
         return CatalogProblem(reply.detail)
-    if reply.status != _OK:
-        return CatalogProblem(f"HTTP {reply.status}")
-    return parse_catalog(reply.body)
+    return CatalogProblem(f"HTTP {reply.status}") if reply.status != _OK else _read_page(reply.body)
+
+
+def _ids(records: Iterable[object]) -> set[str]:
+    return {_text(record.get("id")) for record in records if isinstance(record, dict)} - {""}
 
 
 # --- reading ---
 
 
 def parse_catalog(body: bytes) -> Catalog | CatalogProblem:
-    """The catalog in a reply of `GET /api/models`, in any of its shapes (contract sheet, sections 8.1 and 8.2).
+    """The catalog in one reply of `GET /api/models`, in any of its shapes (contract sheet, sections 8.1 and 8.2).
 
     Any bytes get an answer. A field that can't be read is unknown for its own model only.
     """
+    page = _read_page(body)
+    return page if isinstance(page, CatalogProblem) else _catalog(page.records, page.total)
+
+
+def _read_page(body: bytes) -> _Page | CatalogProblem:
     document = _decoded(body)
     if isinstance(document, dict) and document.get("success") is False:
         return CatalogProblem(quoted(str(document.get("message") or "the service refused to list its models")))
     records = document.get("data") if isinstance(document, dict) else document
     if not isinstance(records, list):
         return CatalogProblem("the reply holds no list of models" if document is not None else "the reply is not JSON")
+    said = document if isinstance(document, dict) else {}
+    return _Page(records, _number(said.get("page")), _number(said.get("page_size")), _number(said.get("total")))
+
+
+def _catalog(records: list[object], total: int | None, problem: str = "") -> Catalog:
+    """The models in these records. `total`: how many there should be; `problem`: why there are no more."""
     entries = [entry for entry in map(_entry, records) if entry is not None]
-    return Catalog(_by_id(entries), tuple(_oddities(document, records, entries)))
+    return Catalog(_by_id(entries), tuple(_oddities(total, problem, records, entries)))
+
+
+def _number(value: object) -> int | None:
+    """A whole number from 0 to `MAX_MODELS`; None for anything else."""
+    is_one = isinstance(value, Decimal) and value.is_finite() and 0 <= value <= MAX_MODELS
+    return int(value) if isinstance(value, Decimal) and is_one else None
 
 
 def _decoded(text: bytes) -> object:
@@ -169,11 +258,10 @@ def _by_id(entries: Iterable[CatalogEntry]) -> dict[str, CatalogEntry]:
     return by_id
 
 
-def _oddities(document: object, records: list[object], entries: list[CatalogEntry]) -> Iterator[str]:
+def _oddities(total: int | None, problem: str, records: list[object], entries: list[CatalogEntry]) -> Iterator[str]:
     """What makes the list less than it should be, in words."""
-    total = document.get("total") if isinstance(document, dict) else None
-    if isinstance(total, Decimal) and total.is_finite() and len(records) < total <= MAX_MODELS:
-        yield f"the catalog came short: {len(records)} of {int(total)} models"
+    if total is not None and len(records) < total:
+        yield f"the catalog came short: {len(records)} of {total} models" + (f" ({problem})" if problem else "")
     if len(entries) < len(records):
         yield f"{len(records) - len(entries)} records of the catalog are not models and were skipped"
     counts = _by_id(entries)

@@ -1,7 +1,7 @@
 """What a simulated model answers, and how many tokens that takes.
 
 Laws: an answer depends on the request alone, never on the attempt, so that a run with failures gives the same table as
-one without; no answer is longer than the request's token cap.
+one without; no answer is longer than the request's token cap, unless the fault "cap-ignored" is asked for.
 """
 
 import re
@@ -16,6 +16,7 @@ from cometbatch.simulator.catalog import Model
 CHARACTERS_PER_TOKEN = 4  # the documentation's own estimate (contract sheet, section 8.3)
 DEFAULT_CAP = 1024  # tokens that reasoning uses up if the request has no cap
 MAX_THINKING = 256  # tokens of reasoning in an answer, at most
+OVERLONG_TOKENS = 30_000  # tokens of an answer that ignores the cap, beyond its text
 ECHO_WORDS = 8  # words of the prompt that an answer repeats, at most
 ECHO_CHARACTERS = 80  # characters of the prompt that an answer repeats, at most
 MAX_CHOICE_WORDS = 4  # words of one choice: "not a bug report" is a choice, half a sentence is none
@@ -93,6 +94,14 @@ def eaten_by_reasoning(whole: Completion, cap: int | None) -> Completion:
 def emptied(whole: Completion) -> Completion:
     """A finished answer without text."""
     return _ended(whole, "stop")
+
+
+def overlong(model: Model, prompt: Prompt, digest: bytes) -> Completion:
+    """A whole answer to a request whose token cap is ignored, billed `OVERLONG_TOKENS` more than its text has."""
+    params = msgspec.structs.replace(prompt.params, max_output_tokens=None)
+    whole = answer(model, msgspec.structs.replace(prompt, params=params), digest)
+    usage = msgspec.structs.replace(whole.usage, output_tokens=(whole.usage.output_tokens or 0) + OVERLONG_TOKENS)
+    return msgspec.structs.replace(whole, usage=usage)
 
 
 def filtered(whole: Completion, detail: str) -> Completion:

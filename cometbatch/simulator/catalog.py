@@ -18,6 +18,8 @@ LIST_CREATED = 1626777600  # Unix seconds; /v1/models gives every model this sam
 FULL_RATIO = Decimal("0.8")  # charged price / list price of most models, in shapes with a ratio (section 8.3)
 SHORT_PAGE_ROWS = 6  # models on a page of a catalog that comes in pages
 SHORT_PAGE_TOTAL = 302  # models that such a catalog says it has
+PAGE_ROWS = 5  # models on a page of a catalog whose other pages can be had
+BUSY_S = 1  # seconds from the first request on in which a busy catalog answers 429
 CACHE_WRITE_FACTOR = Decimal("1.25")  # of the input rate (section 8.3); cache reads cost the full input rate
 _MILLION = 1_000_000
 _TEXT_PATHS = {
@@ -55,9 +57,15 @@ class Model(Struct, frozen=True):
 
 
 class CatalogShape(Struct, frozen=True):
-    """One shape in which the service was seen to list its models."""
+    """One shape in which the service was seen to list its models.
+
+    `page_name`: the name in a query by which other pages can be had; "" where all is on one. `busy`: the first requests
+    are answered 429 with `Retry-After`.
+    """
 
     short_page: bool = False
+    page_name: str = ""
+    busy: bool = False
     ratio: bool = False
     endpoints: Endpoints = "string"
 
@@ -92,6 +100,9 @@ CATALOG_SHAPES: Mapping[str, CatalogShape] = MappingProxyType(
     {
         "full": CatalogShape(),
         "short-page": CatalogShape(short_page=True),
+        "pages": CatalogShape(page_name="page"),
+        "pages-by-p": CatalogShape(page_name="p"),
+        "busy": CatalogShape(busy=True),
         "ratio": CatalogShape(ratio=True),
         "endpoints-object": CatalogShape(endpoints="object"),
         "endpoints-null": CatalogShape(endpoints="null"),
@@ -125,13 +136,24 @@ def cost(model: Model, usage: Usage) -> Decimal | None:
     return (weighted_input * model.input + (usage.output_tokens or 0) * model.output) / _MILLION
 
 
-def catalog_page(variant: str, models: Iterable[Model] = MODELS) -> bytes:
-    """The body of `GET /api/models`. `variant` is a name in CATALOG_SHAPES; raises `KeyError` for another one."""
+def catalog_page(
+    variant: str, models: Iterable[Model] = MODELS, *, query: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
+    """The body of `GET /api/models`. `variant` is a name in CATALOG_SHAPES; raises `KeyError` for another one.
+
+    `query`: what the request asks for; a page that is no number from 1 is the first.
+    """
     shape = CATALOG_SHAPES[variant]
     rows = [catalog_row(model, shape) for model in models if model.listed]
     if shape.short_page:
         paging = {"page": 1, "page_size": 20, "total": SHORT_PAGE_TOTAL}
         return _ENCODER.encode({"success": True, **paging, "data": rows[:SHORT_PAGE_ROWS]})
+    if shape.page_name:
+        asked = query.get(shape.page_name, "")
+        number = max(1, int(asked)) if asked.isascii() and asked.isdigit() else 1
+        paging = {"page": number, "page_size": PAGE_ROWS, "total": len(rows)}
+        some = rows[(number - 1) * PAGE_ROWS : number * PAGE_ROWS]
+        return _ENCODER.encode({"success": True, **paging, "data": some})
     return _ENCODER.encode({"success": True, "page": 0, "page_size": 0, "total": len(rows), "data": rows})
 
 

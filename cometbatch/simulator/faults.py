@@ -22,7 +22,8 @@ class Refusal(Struct, frozen=True):
     """One reply that is no answer.
 
     `routed`: the request got past the gateway, so that the reply takes time. `varies`: the code means nothing, so that
-    the envelope varies; if the request was routed, it may be the provider's own (section 7.1).
+    the envelope varies; if the request was routed, it may be the provider's own (section 7.1). `retry_after_s`: the
+    wait in seconds that the reply names in any case; 0: none.
     """
 
     status: int
@@ -32,6 +33,7 @@ class Refusal(Struct, frozen=True):
     routed: bool = False
     varies: bool = False
     html: bool = False
+    retry_after_s: int = 0
 
 
 REFUSALS: Mapping[str, Refusal] = MappingProxyType(
@@ -43,6 +45,29 @@ REFUSALS: Mapping[str, Refusal] = MappingProxyType(
             503, "no available channel for group default and model {subject} (distributor)", "model_not_found"
         ),
         "not-priced": Refusal(400, "model {subject} has not been priced by the administrator", varies=True),
+        "proxy-password": Refusal(407, "the proxy wants a user name and a password"),
+        "provider-key": Refusal(401, "Incorrect API key provided", "invalid_api_key", "invalid_request_error"),
+        "provider-credit": Refusal(402, "Insufficient Balance"),
+        "409": Refusal(409, "conflict", routed=True, varies=True),
+        "423": Refusal(423, "locked", routed=True, varies=True),
+        "424": Refusal(424, "failed dependency", routed=True, varies=True),
+        "425": Refusal(425, "too early", routed=True, varies=True),
+        "499": Refusal(499, "client closed request", routed=True, varies=True),
+        "days-429": Refusal(429, "the quota of this week is used up", varies=True, retry_after_s=581_981),
+        "no-max-tokens": Refusal(
+            400,
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+            "'max_completion_tokens' instead.",
+            "unsupported_parameter",
+            "invalid_request_error",
+            routed=True,
+        ),
+        "no-max-completion-tokens": Refusal(
+            400,
+            "Unrecognized request argument supplied: max_completion_tokens",
+            type="invalid_request_error",
+            routed=True,
+        ),
         "429": Refusal(429, "too many requests, please try again later", varies=True),
         "500": Refusal(500, "upstream request failed", routed=True),
         "502": Refusal(502, "bad gateway", routed=True, varies=True),
@@ -87,7 +112,10 @@ def refuse(name: str, *, subject: str, wire_name: str, request_id: str, digest: 
         message=refusal.message.format(subject=subject),
         request_id=request_id,
     )
-    return build_error(detail, shape)
+    reply = build_error(detail, shape)
+    if refusal.retry_after_s:
+        reply.headers["retry-after"] = str(refusal.retry_after_s)
+    return reply
 
 
 def html_page(status: int, title: str) -> HttpResponse:

@@ -4,6 +4,7 @@ This module hides the order in which a gateway checks a request. Law: the ledger
 waits for it.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -68,7 +69,7 @@ class Call(Struct, frozen=True):
     """One request on its way through the service.
 
     `attempt` is 0 until the request is admitted. `wire_name` is "" for a path of no format. `subject`: the model or
-    path that an error message names.
+    path that an error message names. `spared`: faults that this request can't have.
     """
 
     wire_name: str
@@ -76,8 +77,14 @@ class Call(Struct, frozen=True):
     request_id: str
     subject: str = ""
     attempt: int = 0
+    spared: frozenset[str] = frozenset()
 
 
+CAP_FIELDS: Mapping[str, bytes] = {
+    "no-max-tokens": b'"max_tokens":',
+    "no-max-completion-tokens": b'"max_completion_tokens":',
+}
+"""Faults of a field of chat requests, and how a body has it; within a text its quotes would be escaped."""
 PAGES: Mapping[str, HttpResponse] = {"html-200": faults.html_page(200, "Welcome"), "redirect": faults.redirect()}
 _NOTHING = HttpResponse(502, {}, b"")  # never sent
 ENDINGS: Mapping[str, Callable[[Completion, GenerationParams], Completion]] = {
@@ -92,12 +99,14 @@ ENDINGS: Mapping[str, Callable[[Completion, GenerationParams], Completion]] = {
 
 
 class Service:
-    """All that the server knows and counts. `now` gives seconds from any start, for the rate limit alone."""
+    """All that the server knows and counts. `now` gives seconds from any start, for what is refused for a time."""
 
     def __init__(self, behaviour: Behaviour, now: Callable[[], float]) -> None:
         self._behaviour = behaviour
         self._ledger = Ledger()
         self._gate = None if behaviour.rps is None else Gate(behaviour.rps, now)
+        self._now = now
+        self._catalog_ready: float | None = None  # when a busy catalog will answer, once it was asked
         self._requests = 0
 
     def reply(self, incoming: Incoming) -> Reply:
@@ -117,7 +126,7 @@ class Service:
         if incoming.method != "GET":
             return None
         if path == CATALOG_PATH:
-            return HttpResponse(200, _JSON, catalog.catalog_page(self._behaviour.catalog))
+            return self._catalog(incoming, call)
         if path == LEDGER_PATH:
             return HttpResponse(200, _JSON, msgspec.json.encode(self._ledger.snapshot()))
         if path == LIST_PATH:
@@ -125,6 +134,17 @@ class Service:
         if path == faults.ELSEWHERE:
             return faults.html_page(200, "Not found")
         return _detail_page(path.removeprefix(DETAIL_PATH)) if path.startswith(DETAIL_PATH) else None
+
+    def _catalog(self, incoming: Incoming, call: Call) -> HttpResponse:
+        shape, now = catalog.CATALOG_SHAPES[self._behaviour.catalog], self._now()
+        if shape.busy:
+            if self._catalog_ready is None:
+                self._catalog_ready = now + catalog.BUSY_S
+            if (left := self._catalog_ready - now) > 0:
+                refusal = _refusal("429", call)
+                return HttpResponse(429, {**refusal.headers, "retry-after": f"{math.ceil(left)}"}, refusal.body)
+        query = {name: values[0] for name, values in parse_qs(incoming.query).items()}
+        return HttpResponse(200, _JSON, catalog.catalog_page(self._behaviour.catalog, query=query))
 
     def _astray(self, incoming: Incoming, call: Call) -> Reply:
         """The reply to an unknown path (contract sheet, section 10 item 8) or a wrong method."""
@@ -138,7 +158,9 @@ class Service:
     def _generate(self, incoming: Incoming, wire: WireFormat, call: Call) -> Reply:
         asked = wire.parse_request(HttpRequest(incoming.path, incoming.headers, incoming.body))
         if isinstance(asked, ModelRequest):
-            call = msgspec.structs.replace(call, subject=asked.model)
+            is_chat = wire.name == "chat"
+            spared = {fault for fault, field in CAP_FIELDS.items() if not (is_chat and field in incoming.body)}
+            call = msgspec.structs.replace(call, subject=asked.model, spared=frozenset(spared))
         refusal = self._gatekeeper(incoming, asked)
         if refusal is not None:
             return self._refuse(refusal, call)
@@ -168,7 +190,8 @@ class Service:
     def _admitted(self, asked: ModelRequest, wire: WireFormat, call: Call) -> Reply:
         attempt = self._ledger.next_attempt(call.digest)
         call = msgspec.structs.replace(call, attempt=attempt, request_id=request_id_for(call.digest, f"{attempt}"))
-        fault = strike(self._behaviour.faults, call.digest, attempt) or ""
+        possible = (fault for fault in self._behaviour.faults if fault.name not in call.spared)
+        fault = strike(possible, call.digest, attempt) or ""
         if fault == "empty-candidates" and wire.name != "gemini":
             fault = "empty-response"
         if fault in faults.REFUSALS:
@@ -182,7 +205,8 @@ class Service:
 
     def _answered(self, asked: ModelRequest, wire: WireFormat, call: Call, fault: str) -> Reply:
         model = catalog.MODEL_BY_ID[asked.model]
-        completion = answers.answer(model, asked.prompt, call.digest)
+        answered = answers.overlong if fault == "cap-ignored" else answers.answer
+        completion = answered(model, asked.prompt, call.digest)
         if fault in ENDINGS:
             completion = ENDINGS[fault](completion, asked.prompt.params)
         cost_usd, whole = catalog.cost(model, completion.usage), fault not in ENDANGERED

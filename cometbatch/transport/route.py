@@ -16,7 +16,7 @@ from cometbatch.transport.no_proxy import is_exempt
 if TYPE_CHECKING:
     import httpx
 
-_SAFE = "/%:@!$&+'(),;=~*"  # in a path, beside letters, digits and -._
+_SAFE = "/%:@!$&+'(),;=~*?"  # in a path and its query, beside letters, digits and -._
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -81,7 +81,7 @@ def route_to(base_url: str) -> Route:
 
 
 def target_of(base_url: str, path: str) -> str:
-    """The target of a request line: the base URL's own path, then the request's."""
+    """The target of a request line: the base URL's own path, then the request's, with its query if it has one."""
     return quote(urlsplit(base_url).path + path, safe=_SAFE)
 
 

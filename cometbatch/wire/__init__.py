@@ -23,7 +23,7 @@ from cometbatch.records import (
 from cometbatch.wire import chat, gemini, messages, responses
 from cometbatch.wire.reply_reading import Keep
 
-__all__ = ["FORMATS", "FormatName", "Keep", "ModelRequest", "WireFormat", "format_for_path"]
+__all__ = ["FORMATS", "FormatName", "Keep", "ModelRequest", "WireFormat", "format_for_path", "output_cap"]
 
 FormatName: TypeAlias = Literal["chat", "responses", "messages", "gemini"]
 
@@ -75,6 +75,13 @@ _BY_PATH: Mapping[str, WireFormat] = {
     responses.PATH: FORMATS[responses.NAME],
     messages.PATH: FORMATS[messages.NAME],
 }
+
+
+def output_cap(format_name: FormatName, params: GenerationParams) -> int | None:
+    """The cap on an answer in tokens, by whichever setting a request of this format gets it; None where it has none."""
+    if params.max_output_tokens is None and format_name == chat.NAME:
+        return chat.cap_in_extra(params)
+    return params.max_output_tokens
 
 
 def format_for_path(path: str) -> WireFormat | None:

@@ -4,6 +4,7 @@ An answer without text comes in several ways: its content is null, a refusal sta
 the cap. This module hides them. Law: `reasoning_content` is never part of the answer, and no token is counted twice.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from cometbatch.records import (
 from cometbatch.wire import encoding, payload, request_extra, request_reading
 from cometbatch.wire.chunks import ChatChunks
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
-from cometbatch.wire.reply_reading import KEEP_NOTHING, Found, Keep, NoAnswer, ReplyShape, read_reply
+from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
 from cometbatch.wire.tolerant_json import first, mapping, mappings, text
 
 NAME: Final = "chat"
@@ -31,8 +32,8 @@ PATH: Final = "/v1/chat/completions"
 
 _ROLES: Mapping[str, Role] = {"system": "system", "developer": "developer", "user": "user", "assistant": "assistant"}
 _TEXT_PARTS: Final = frozenset({"text"})
-# What the format writes itself, by its path in the body: the setting that it comes from. `max_tokens` is left to
-# `params.extra`, because older models know the cap by no other name (contract sheet, section 2).
+# What the format writes itself, by its path in the body: the setting that it comes from. `max_tokens` may stand in
+# `params.extra`, too, because older models know the cap by no other name (contract sheet, section 2).
 _WRITTEN: Mapping[str, str] = {
     "model": "target.model",
     "messages": "prompt",
@@ -44,6 +45,7 @@ _WRITTEN: Mapping[str, str] = {
 }
 # Tokens that Claude wrote to its caches, as this endpoint reports them: one count for each lifetime of a cache.
 _CACHE_WRITES: Final = ("claude_cache_creation_5_m_tokens", "claude_cache_creation_1_h_tokens")
+_NO_MESSAGE: Final[dict[str, Any]] = {"content": 0}  # which is no content
 NO_CHOICES: Final = "no choices"  # detail of an answer that was billed and has no choices
 _SAMPLE_CALL: Mapping[str, Any] = {
     "id": "call_1",
@@ -55,9 +57,10 @@ _REFUSAL_WORDS: Final = "I can't help with that."
 
 def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[Message]], HttpRequest]:
     """A function that builds requests with this model and these parameters. The same messages give the same bytes."""
+    cap_field = "max_tokens" if params.max_tokens_field == "max_tokens" else "max_completion_tokens"
     fixed = encoding.known(
         {
-            "max_completion_tokens": params.max_output_tokens,
+            cap_field: params.max_output_tokens,
             "temperature": params.temperature,
             "top_p": params.top_p,
             "stop": params.stop or None,
@@ -105,11 +108,6 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
         "system_fingerprint": f"fp_{origin.tag[:10]}",
     }
     return encoding.json_reply(body)
-
-
-def parse_response(response: HttpResponse, keep: Keep = KEEP_NOTHING) -> Completion | ErrorDetail:
-    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
-    return read_reply(response, _REPLY, keep)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -184,14 +182,19 @@ def _read_completion(body: dict[str, Any]) -> Found:
     An empty list of choices with token counts is an answer without text, because it was billed.
     """
     choice, usage = first(body.get("choices")), mapping(body.get("usage"))
-    word, message = text(choice.get("finish_reason")), _message_of(choice)
-    if choice.get("error") or payload.is_failure_word(word):
+    word = text(choice.get("finish_reason"))
+    finish = payload.FINISH.get(word or "") or payload.finish_of(word)
+    if choice.get("error") or (finish == "other" and payload.is_failure_word(word)):
         return NoAnswer({"error": choice.get("error") or {"message": f"generation ended as {word}"}})
-    words = payload.text_in(message.get("content")) if message is not None else None
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        message = _older_message(choice)
+    content = message.get("content")
+    words = content if isinstance(content, str) else payload.text_in(content)
     counts = _read_usage(usage)
     reason: FinishReason
-    if words is not None and message is not None:
-        reason, detail = _ending(word, message, words, counts)
+    if words is not None:
+        reason, detail = _ending(finish, word, message, words, counts)
     elif body.get("choices") == [] and usage and not body.get("error"):
         words, reason, detail = "", "other", NO_CHOICES
     else:
@@ -207,24 +210,23 @@ def _read_completion(body: dict[str, Any]) -> Found:
     )
 
 
-def _message_of(choice: dict[str, Any]) -> dict[str, Any] | None:
-    """The message; that of the older completions, which have a text in its place."""
-    message = choice.get("message")
-    if isinstance(message, dict):
-        return message
-    return {"content": choice["text"]} if message is None and isinstance(choice.get("text"), str) else None
+def _older_message(choice: dict[str, Any]) -> dict[str, Any]:
+    """The message of the older completions, which have a text in its place."""
+    is_older = "message" not in choice and isinstance(choice.get("text"), str)
+    return {"content": choice["text"]} if is_older else _NO_MESSAGE
 
 
 def _is_call(call: dict[str, Any]) -> bool:
     return bool(call)
 
 
-def _ending(word: str | None, message: dict[str, Any], words: str, usage: Usage) -> tuple[FinishReason, str | None]:
+def _ending(
+    reason: FinishReason, word: str | None, message: dict[str, Any], words: str, usage: Usage
+) -> tuple[FinishReason, str | None]:
     """The finish reason and its detail. A refusal counts only if there is no text."""
     calls = mappings(message.get("tool_calls"))
     if not calls and message.get("function_call"):
         calls = mappings([message["function_call"]])
-    reason = payload.finish_of(word)
     if not calls:
         if words and reason == "stop":
             return reason, None
@@ -236,7 +238,7 @@ def _ending(word: str | None, message: dict[str, Any], words: str, usage: Usage)
 
 
 def _reasoning(body: dict[str, Any]) -> str | None:
-    message = _message_of(first(body.get("choices"))) or {}
+    message = mapping(first(body.get("choices")).get("message"))
     told = text(message.get("reasoning_content")) or text(message.get("reasoning"))
     details = [
         text(part.get("text")) or text(part.get("summary")) or "" for part in mappings(message.get("reasoning_details"))
@@ -262,3 +264,5 @@ _REPLY: Final = ReplyShape(
     reasoning=_reasoning,
     chunks=ChatChunks,
 )
+parse_response: Final = functools.partial(read_reply, _REPLY)
+"""The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""

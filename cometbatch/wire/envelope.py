@@ -26,6 +26,8 @@ __all__ = [
 
 ErrorShape: TypeAlias = Literal["openai", "openai_numeric", "anthropic", "google", "flat", "html", "empty"]
 
+SUCCESS: Final = range(200, 300)  # HTTP statuses
+FAILURE_KEYS: Final = frozenset({"error", "errors", "base_resp", "success"})  # where a body says that something failed
 REQUEST_ID_HEADER: Final = "x-cometapi-request-id"
 MAX_MESSAGE_CHARS: Final = 2_000  # of an error's message; the rest is cut off
 MAX_WORD_CHARS: Final = 200  # of a code, a type or a request id; the rest is cut off
@@ -114,7 +116,7 @@ def request_id_of(response: HttpResponse) -> str | None:
 
 def is_success(status: int) -> bool:
     """Whether an HTTP status is a success (2xx)."""
-    return 200 <= status < 300  # noqa: PLR2004 - the bounds are what 2xx means
+    return status in SUCCESS
 
 
 def _is_redirect(status: int) -> bool:

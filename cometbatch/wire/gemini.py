@@ -4,6 +4,7 @@ The model is in the path, a blocked prompt is a 200 without candidates, thoughts
 clients spell keys in two ways. This module hides all four. Law: thoughts are never part of the answer.
 """
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -26,7 +27,7 @@ from cometbatch.records import (
 from cometbatch.wire import encoding, payload, request_extra, request_reading
 from cometbatch.wire.chunks import GeminiChunks
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
-from cometbatch.wire.reply_reading import KEEP_NOTHING, Found, Keep, NoAnswer, ReplyShape, read_reply
+from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
 from cometbatch.wire.tolerant_json import first, mapping, mappings, text
 
 NAME: Final = "gemini"
@@ -113,11 +114,6 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     if completion.usage != Usage():
         body["usageMetadata"] = _usage_body(completion.usage)
     return encoding.json_reply(body | {"modelVersion": origin.model, "responseId": origin.response_id})
-
-
-def parse_response(response: HttpResponse, keep: Keep = KEEP_NOTHING) -> Completion | ErrorDetail:
-    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
-    return read_reply(response, _REPLY, keep)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -360,3 +356,5 @@ _REPLY: Final = ReplyShape(
     reasoning=_reasoning,
     chunks=GeminiChunks,
 )
+parse_response: Final = functools.partial(read_reply, _REPLY)
+"""The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""

@@ -4,6 +4,7 @@ The format counts input without cached tokens, requires a cap on the answer, and
 module hides all three. Law: thinking is never part of the answer.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from cometbatch.records import (
 from cometbatch.wire import encoding, payload, request_extra, request_reading
 from cometbatch.wire.chunks import MessagesChunks
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
-from cometbatch.wire.reply_reading import KEEP_NOTHING, Found, Keep, NoAnswer, ReplyShape, read_reply
+from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
 from cometbatch.wire.tolerant_json import mapping, mappings, text
 
 NAME: Final = "messages"
@@ -102,11 +103,6 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
         **({} if completion.usage == Usage() else {"usage": _usage_body(completion.usage)}),
     }
     return encoding.json_reply(body)
-
-
-def parse_response(response: HttpResponse, keep: Keep = KEEP_NOTHING) -> Completion | ErrorDetail:
-    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
-    return read_reply(response, _REPLY, keep)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -218,3 +214,5 @@ _REPLY: Final = ReplyShape(
     reasoning=lambda body: payload.lines_of(payload.thinking_in(body.get("content"))),
     chunks=MessagesChunks,
 )
+parse_response: Final = functools.partial(read_reply, _REPLY)
+"""The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""

@@ -14,7 +14,7 @@ MAX_EXCERPT_CHARS: Final = 500  # of what an empty answer held, in its detail
 
 _TEXT_TYPES: Final = frozenset({"text", "output_text", "input_text", None})
 _THINKING_TYPES: Final = frozenset({"thinking", "reasoning", "reasoning_text"})
-_FINISH: Final[Mapping[str, FinishReason]] = {
+FINISH: Final[Mapping[str, FinishReason]] = {
     "stop": "stop",
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -43,6 +43,7 @@ _FINISH: Final[Mapping[str, FinishReason]] = {
     "tool_use": "tool_calls",
     "function_call": "tool_calls",
 }
+"""Each known finish word in lower case, with what it stands for."""
 _FAILURE_WORDS: Final = frozenset(
     {"error", "failed", "network_error", "server_error", "internal_error", "insufficient_system_resource"}
 )
@@ -50,17 +51,12 @@ _FAILURE_WORDS: Final = frozenset(
 
 def finish_of(word: str | None) -> FinishReason:
     """The finish reason that a word of any dialect stands for, in whatever case; "other" for an unknown word."""
-    return _FINISH.get(word or "") or _FINISH.get(_plain(word or ""), "other")
+    return FINISH.get(word or "") or FINISH.get(_plain(word or ""), "other")
 
 
 def is_failure_word(word: str | None) -> bool:
     """Whether a finish word says that generation failed."""
-    return word is not None and word not in _FINISH and _plain(word) in _FAILURE_WORDS
-
-
-def finish_words() -> Mapping[str, FinishReason]:
-    """Each known finish word in lower case, with what it stands for."""
-    return _FINISH
+    return word is not None and word not in FINISH and _plain(word) in _FAILURE_WORDS
 
 
 def failure_words() -> frozenset[str]:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from cometbatch.records import Completion, ErrorDetail, HttpResponse, Problem, Usage
 from cometbatch.wire.chunks import Chunks
-from cometbatch.wire.envelope import error_of, holds_failure, is_success, parse_error
+from cometbatch.wire.envelope import FAILURE_KEYS, SUCCESS, error_of, holds_failure, parse_error
 from cometbatch.wire.event_stream import DONE, values_in
 from cometbatch.wire.tolerant_json import NotJson, compact_text, decode_json
 
@@ -53,15 +53,15 @@ class ReplyShape(Struct, frozen=True):
     chunks: Callable[[], Chunks]
 
 
-def read_reply(response: HttpResponse, shape: ReplyShape, keep: Keep) -> Completion | ErrorDetail:
+def read_reply(shape: ReplyShape, response: HttpResponse, keep: Keep = KEEP_NOTHING) -> Completion | ErrorDetail:
     """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
-    if not is_success(response.status):
+    if response.status not in SUCCESS:
         return parse_error(response)
     value = decode_json(response.body)
     body, found = (value, shape.read(value)) if type(value) is dict else (value, None)
     if found is None and not holds_failure(body):
         body, found = _read_chunks(response.body, value, shape)
-    if isinstance(found, Completion) and not holds_failure(body):
+    if isinstance(found, Completion) and (FAILURE_KEYS.isdisjoint(body) or not holds_failure(body)):
         return _kept(found, body, shape, keep) if keep.raw or keep.reasoning else found
     said, problem = (found.said, found.problem) if isinstance(found, NoAnswer) else (body, None)
     usage = shape.usage(body) if type(body) is dict else Usage()

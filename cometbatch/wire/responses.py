@@ -4,6 +4,7 @@ The answer is spread over parts of items in a list that also holds reasoning and
 field `status`, not in the HTTP status. This module hides both. Law: reasoning is never part of the answer.
 """
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -24,7 +25,7 @@ from cometbatch.records import (
 from cometbatch.wire import encoding, payload, request_extra, request_reading
 from cometbatch.wire.chunks import ResponsesChunks
 from cometbatch.wire.counts import consistent_usage, count, reported_cost, total
-from cometbatch.wire.reply_reading import KEEP_NOTHING, Found, Keep, NoAnswer, ReplyShape, read_reply
+from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
 from cometbatch.wire.tolerant_json import mapping, mappings, text
 
 NAME: Final = "responses"
@@ -124,11 +125,6 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
         "metadata": {},
     }
     return encoding.json_reply(body)
-
-
-def parse_response(response: HttpResponse, keep: Keep = KEEP_NOTHING) -> Completion | ErrorDetail:
-    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""
-    return read_reply(response, _REPLY, keep)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -284,3 +280,5 @@ _REPLY: Final = ReplyShape(
     reasoning=_reasoning,
     chunks=ResponsesChunks,
 )
+parse_response: Final = functools.partial(read_reply, _REPLY)
+"""The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""

@@ -84,7 +84,7 @@ def mappings(value: object) -> list[dict[str, Any]]:
 
 def first(value: object) -> dict[str, Any]:
     """The JSON object that a list begins with, else an empty one."""
-    return mapping(value[0]) if isinstance(value, list) and value else {}
+    return value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else {}
 
 
 def text(value: object) -> str | None:

@@ -19,6 +19,7 @@ from cometbatch.simulator.catalog import (
     model_list,
     model_page,
 )
+from tests.simulator.client import Client
 
 LISTED = [model for model in MODELS if model.listed]
 COUNTS = st.none() | st.integers(0, 10**9)
@@ -138,3 +139,24 @@ def test_costs_add_up_exactly(one: tuple[int | None, int | None], two: tuple[int
     total = Usage((one[0] or 0) + (two[0] or 0), (one[1] or 0) + (two[1] or 0))
     apart = (cost(model, Usage(*one)) or 0) + (cost(model, Usage(*two)) or 0)
     assert apart == cost(model, total)
+
+
+@pytest.mark.parametrize(("shape", "name"), [("pages", "page"), ("pages-by-p", "p")])
+def test_pages_together_are_the_whole_list(shape: str, name: str) -> None:
+    """Section 13: by one name of the page's number, and by the other it is always the first page."""
+    other = {"page": "p", "p": "page"}[name]
+    pages = [json.loads(catalog_page(shape, query={name: f"{number}"})) for number in range(1, 5)]
+    assert [row["id"] for page in pages for row in page["data"]] == [model.id for model in LISTED]
+    assert {page["total"] for page in pages} == {len(LISTED)}
+    for asked in ({}, {other: "2"}, {name: "0"}, {name: "two"}, {name: ""}):
+        assert json.loads(catalog_page(shape, query=asked)) == pages[0]
+
+
+def test_a_busy_catalog_names_its_wait_and_keeps_to_it() -> None:
+    """Section 13: who asks again too soon is refused again."""
+    client = Client(catalog="busy")
+    for wait_s in (0.5, 0.4, 0.2):
+        refused = client.send("GET", "/api/models")
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        client.time.seconds += wait_s
+    assert client.send("GET", "/api/models").json()["total"] == len(LISTED)

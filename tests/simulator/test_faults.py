@@ -7,6 +7,7 @@ from cometbatch.simulator import FAULTS, Fault
 from cometbatch.simulator.app import DRIP_PAUSE_S, DRIPS
 from cometbatch.simulator.awkward import READABLE
 from cometbatch.simulator.behaviour import FAULT_KINDS
+from cometbatch.simulator.service import CAP_FIELDS
 from cometbatch.wire import FORMATS
 from tests.simulator.client import Client
 
@@ -18,6 +19,15 @@ REFUSED = {  # name -> status, and the code that a client may rely on ("" where 
     "key-quota": (403, "pre_consume_token_quota_failed"),
     "model-not-found": (503, "model_not_found"),
     "not-priced": (400, None),
+    "proxy-password": (407, ""),
+    "provider-key": (401, "invalid_api_key"),
+    "provider-credit": (402, ""),
+    "409": (409, None),
+    "423": (423, None),
+    "424": (424, None),
+    "425": (425, None),
+    "499": (499, None),
+    "days-429": (429, None),
     "429": (429, None),
     "500": (500, ""),
     "502": (502, None),
@@ -43,8 +53,8 @@ SAID_OTHERWISE: dict[tuple[str, str], FinishReason] = {  # a format without that
     ("content-filter", "messages"): "refusal",
     ("refusal", "gemini"): "content_filter",
 }
-WHOLE = {"no-usage", "slow-body", "long-tail"}
-ELSEWHERE = {"reset", "cut-json", "html-200", "redirect", "empty-candidates"}
+WHOLE = {"no-usage", "slow-body", "long-tail", "cap-ignored"}
+ELSEWHERE = {"reset", "cut-json", "html-200", "redirect", "empty-candidates", *CAP_FIELDS}
 OTHERWISE = {"streamed", "wrapped", "dialect", "miscoded"}  # the same answer, said otherwise
 LOST = {"cut-stream": "not_json", "failed-200": "error", "unreadable": "unreadable"}  # billed, and no answer
 
@@ -95,6 +105,11 @@ def test_a_refusal_has_its_status_and_code_and_costs_nothing(name: str, wire: st
     assert (told["requests"], told["answered"], told["rejected"]) == (1, 0, {str(status): 1})
 
 
+def test_a_wait_of_days_is_named_in_any_case() -> None:
+    """Whether or not the service's other 429 name a wait."""
+    assert int(struck_by("days-429").ask().headers["retry-after"]) > 5 * 86_400
+
+
 @every_format
 @pytest.mark.parametrize("name", ENDED)
 def test_an_unusual_ending_is_a_billed_answer(name: str, wire: str) -> None:
@@ -122,6 +137,27 @@ def test_no_usage_is_unknown_to_the_client_and_known_to_the_ledger(wire: str) ->
     completion = client.ask(wire=wire).completion
     assert (completion.text != "", completion.usage.input_tokens, completion.usage.output_tokens) == (True, None, None)
     assert client.ledger()["models"]["comet-sim-1"]["input_tokens"] > 0
+
+
+@every_format
+def test_an_ignored_cap_is_a_whole_answer_far_above_it(wire: str) -> None:
+    """The text is not cut at the cap, and client and ledger count the same tokens."""
+    client = struck_by("cap-ignored")
+    completion = client.ask(wire=wire, max_output_tokens=5).completion
+    assert (completion.finish_reason, completion.text.endswith(".")) == ("stop", True)
+    assert completion.usage.output_tokens == client.ledger()["models"]["comet-sim-1"]["output_tokens"] > 5_000
+
+
+@pytest.mark.parametrize("name", CAP_FIELDS)
+def test_a_name_of_the_cap_that_the_model_does_not_know_is_refused(name: str) -> None:
+    """In chat, and only where the request has that field; a prompt that quotes it is answered."""
+    client, word = struck_by(name), CAP_FIELDS[name].decode().strip('":')
+    extra = {"max_tokens": 9} if word == "max_tokens" else {}
+    refused = client.ask(max_output_tokens=None if extra else 9, extra=extra)
+    assert (refused.status, word in refused.error.message) == (400, True)
+    assert client.ask(max_output_tokens=9 if extra else None, extra={} if extra else {"max_tokens": 9}).status == 200
+    assert client.ask(f'What is {{"{word}": 9}}?').status == 200
+    assert client.ask(wire="messages", max_output_tokens=9).status == 200
 
 
 def test_empty_candidates_is_a_blocked_prompt_on_gemini_and_an_empty_response_elsewhere() -> None:

@@ -32,13 +32,13 @@ def ended(name: str, word: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("word", payload.finish_words())
+@pytest.mark.parametrize("word", payload.FINISH)
 def test_finish_words_of_any_dialect_are_known_in_each_format(name: str, word: str) -> None:
     """In small letters, capitals, and with dashes."""
     for spelt in (word, word.upper(), word.replace("_", "-"), f" {word} "):
         told = read(name, ended(name, spelt))
         assert isinstance(told, Completion)
-        assert (told.text, told.finish_reason) == ("yes", payload.finish_words()[word])
+        assert (told.text, told.finish_reason) == ("yes", payload.FINISH[word])
 
 
 @pytest.mark.parametrize("name", ["chat", "messages", "gemini"])

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, cast
 
 import aiohappyeyeballs
 
+from cometbatch.records import TransportFailureKind
 from cometbatch.transport.http1.connection import Connection, NoReplyError, receive_buffer
 from cometbatch.transport.http1.tls_layer import TlsLayer
 from cometbatch.transport.route import Hop, Route
@@ -25,6 +26,7 @@ MAX_TUNNEL_HEAD_BYTES = 16 * 1024  # of a proxy's reply; a longer one is refused
 TUNNEL_CLOSED = "the proxy closed the tunnel"
 
 _OPENED = re.compile(rb"HTTP/1\.[01] 2[0-9][0-9][ \r]")  # any 2xx: then all that follows is the service's
+_WANTS_PASSWORD = re.compile(rb"HTTP/1\.[01] 407[ \r]")
 LENGTH_OF_IPV4 = 2  # fields of an IPv4 socket address: host and port; IPv6 has four
 Line: TypeAlias = asyncio.Transport | TlsLayer
 _Addresses: TypeAlias = "list[tuple[Any, ...]]"
@@ -58,7 +60,8 @@ class Dialler:
             raise NoReplyError("timeout", words, sent=False) from error
         except (OSError, ValueError) as error:  # ValueError: of names and numbers that no network has
             words = f"can't connect to {hop}: {str(error) or type(error).__name__}"
-            raise NoReplyError("connection", words, sent=False) from error
+            kind: TransportFailureKind = "proxy" if isinstance(error, _ProxyWantsPasswordError) else "connection"
+            raise NoReplyError(kind, words, sent=False) from error
 
     async def _open(self, hop: Hop) -> Connection:
         connection = self._make()
@@ -135,6 +138,10 @@ class Dialler:
         self._not_found, self._looked_at = None, loop.time()
 
 
+class _ProxyWantsPasswordError(ConnectionError):
+    """The proxy answers 407."""
+
+
 class _Tunnel(asyncio.BufferedProtocol):
     """Asks a proxy for a tunnel; every byte after its reply is the service's."""
 
@@ -152,7 +159,9 @@ class _Tunnel(asyncio.BufferedProtocol):
         self._transport.write(f"CONNECT {service} HTTP/1.1\r\nhost: {service}\r\n{headers}\r\n".encode())
         if not _OPENED.match(head := await self._answered):
             words = head.partition(b"\r\n")[0].decode("latin-1")[:100]
-            raise ConnectionError(f"the proxy refuses a tunnel to {service} ({words})")
+            wants_password = _WANTS_PASSWORD.match(head) is not None
+            refusal = _ProxyWantsPasswordError if wants_password else ConnectionError
+            raise refusal(f"the proxy refuses a tunnel to {service} ({words})")
         if self._head.partition(b"\r\n\r\n")[2]:  # with TLS the service waits until we speak
             raise ConnectionError(f"the proxy grants a tunnel to {service} and speaks on")
 

@@ -1,0 +1,108 @@
+"""What the budget of a job is enough for: a walk over the rows that remain, as a run would send them."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+from msgspec import Struct
+
+from cometbatch.control.budget import CostBounds
+from cometbatch.money.exact import EXACT, format_amount, format_rounded
+from cometbatch.money.prices import estimate_cost, meter
+from cometbatch.records import CallRequest, Rates, Tally
+from cometbatch.results import tallies
+from cometbatch.results.summary import count
+
+NOTHING = Decimal(0)  # US dollars
+
+
+class BudgetPlan(Struct, frozen=True):
+    """What a budget is enough for, in US dollars, if each answer costs what `plan` estimates.
+
+    `spent_usd`: by all sessions so far, possible charges included. `rows`: of the `remaining` ones, those that are sent
+    before the run stops. `needed_usd`: the lowest budget with which it would not stop. Both are None where there is no
+    price.
+    """
+
+    max_cost_usd: Decimal
+    spent_usd: Decimal
+    remaining: int
+    rows: int | None
+    needed_usd: Decimal | None
+
+    @property
+    def is_enough(self) -> bool | None:
+        """Whether no row is left out; None where there is no price."""
+        return None if self.rows is None else self.rows == self.remaining
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; amounts of money are strings, so that they stay exact."""
+        return {
+            "max_cost_usd": format_amount(self.max_cost_usd),
+            "spent_usd": format_amount(self.spent_usd),
+            "is_enough": self.is_enough,
+            "rows": self.rows,
+            "needed_usd": None if self.needed_usd is None else format_amount(self.needed_usd),
+        }
+
+    def describe(self) -> Iterator[str]:
+        """A line for a person."""
+        spent = f", {format_rounded(self.spent_usd, up=True)} of it spent" if self.spent_usd else ""
+        begin = f"budget: {format_rounded(self.max_cost_usd, down=True)}{spent}: "
+        if self.rows is None or self.needed_usd is None:
+            yield begin + "can't be held, since there is no price"
+        elif self.is_enough:
+            yield begin + f"enough for {count(self.remaining, 'row')}"
+        else:
+            needed = format_rounded(self.needed_usd, up=True)
+            some = f"about {self.rows:,}" if self.rows else "none"
+            rows = f"enough for {some} of {count(self.remaining, 'row')}"
+            yield f"{begin}{rows}; to finish, budget.max_cost_usd has to be about {needed}"
+
+
+class BudgetWalk:
+    """Sums over the rows in the order in which they are sent. `output_tokens`: the estimate of each answer."""
+
+    def __init__(
+        self, max_cost_usd: Decimal, spent_usd: Decimal, rates: Rates | None, bounds: CostBounds, output_tokens: int
+    ) -> None:
+        self._cap, self._spent = max_cost_usd, spent_usd
+        self._rates = rates
+        self._bounds = bounds
+        self._output_tokens = output_tokens
+        self._taken = spent_usd
+        self._needed = spent_usd
+        self._remaining = self._rows = 0
+
+    def add(self, request: CallRequest, input_tokens: int) -> None:
+        """The next row, with its estimate. It is sent where there is room for the most that it can cost."""
+        estimate = estimate_cost(input_tokens, self._output_tokens, 1, self._rates) or NOTHING
+        bound = EXACT.add(self._taken, max(estimate, self._bounds.max_cost(request) or NOTHING))
+        self._needed = max(self._needed, bound)
+        if self._rows == self._remaining and bound <= self._cap:
+            self._rows += 1
+        self._remaining += 1
+        self._taken = EXACT.add(self._taken, estimate)
+
+    def plan(self) -> BudgetPlan:
+        """What it comes to."""
+        is_known = self._rates is not None
+        rows, needed = (self._rows, self._needed) if is_known else (None, None)
+        return BudgetPlan(self._cap, self._spent, self._remaining, rows, needed)
+
+
+def budget_walk(
+    max_cost_usd: Decimal | None, rates: Rates | None, bill: Tally, output_tokens: int
+) -> BudgetWalk | None:
+    """A walk that begins with what was spent, and bounds rows by what was learnt; None where there is no budget.
+
+    `bill`: what all sessions so far paid, or may have paid.
+    """
+    if max_cost_usd is None:
+        return None
+    bounds = CostBounds(
+        lambda _request, inputs, outputs: meter(rates).max_cost(inputs, outputs),
+        largest_output_tokens=bill.largest_output_tokens,
+        largest_input_above_bytes=bill.largest_input_above_bytes,
+    )
+    return BudgetWalk(max_cost_usd, tallies.spent(bill), rates, bounds, output_tokens)
