@@ -244,7 +244,7 @@ def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Completion
     return Completion(
         text=words,
         finish_reason=reason,
-        **billed(_read_usage(usage, words, sent_bytes), body, usage, _served(items)),
+        **billed(_read_usage(usage, words, sent_bytes), body, usage, _served(items) + _cited(parts)),
         reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
@@ -279,6 +279,12 @@ def _ending(
 def _served(items: list[dict[str, Any]]) -> list[str]:
     kinds = [item.get("type") for item in items]
     return [SERVED[kind] for kind in kinds if isinstance(kind, str) and kind in SERVED]
+
+
+def _cited(parts: list[dict[str, Any]]) -> list[str]:
+    """An answer that cites addresses has searched for them; a gateway may leave the search itself out."""
+    notes = [note for part in parts if (found := part.get("annotations")) for note in mappings(found)]
+    return [SEARCH] if any(note.get("type") == "url_citation" for note in notes) else []
 
 
 def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Usage | None:
