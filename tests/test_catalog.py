@@ -102,6 +102,20 @@ def test_the_documented_example_is_read_to_its_end() -> None:
     assert asked.queries == [{}, *({"page": f"{page}", "page_size": "20"} for page in range(2, 17))]
 
 
+@pytest.mark.parametrize("pages", [1, 3])
+def test_an_envelope_inside_of_data_is_read_like_one_around_it(pages: int) -> None:
+    """As the service's other lists come: `data.items`, with page, page_size and total beside it."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        number = int(request.url.params.get("page", 1))
+        items = rows(2 * number - 2, 2 * number)
+        return httpx.Response(200, json={"data": {"items": items, "page": number, "page_size": 2, "total": 2 * pages}})
+
+    asked = Asked(answer)
+    book, warnings = asked.prices(f"m{2 * pages - 1}")
+    assert (book.rates is not None, warnings, len(asked.queries)) == (True, [], pages)
+
+
 def test_a_list_that_has_no_further_pages_is_taken_as_it_is() -> None:
     """Both names are tried once; then the run goes on with what there is, and says so."""
     asked = Asked(lambda _: httpx.Response(200, json={"page": 1, "page_size": 20, "total": 302, "data": rows(0, 20)}))

@@ -79,6 +79,8 @@ async def run_async(
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     identity: Identity | None = None
     if fresh or directory.read_manifest() is None:  # told before a folder is made
+        if not fresh:
+            find(directory, job.output.path)  # refuses what is left of a run without its manifest
         _check_key(job, http)
         check_session(checked, directory, None, fresh=fresh, http=http)
         identity = await asyncio.to_thread(checked.source.check)

@@ -332,5 +332,6 @@ def _reading(path: Path, *, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
             ) from error
         words = " ".join(str(error).split())
         raise CheckpointError(
-            f"{path}: this part can't be read ({words}). Restore it from a copy, or remove it to send its rows again."
+            f"{path}: this part can't be read ({words}). Restore it from a copy, or remove it to send its rows again: "
+            "what they have cost is no longer in the bill then."
         ) from error

@@ -61,6 +61,7 @@ def _write(run: Run, who: Who, counted: dict[str, int], charges: Tally) -> Sessi
         total=charges if last is None else tallies.add(last.total, charges),
         counted=counted,
         set_aside=_accepted({} if last is None else last.set_aside, run.progress.torn),
+        rounds=run.directory.reopened().rounds,
     )
     run.directory.write_session(session)
     for path in run.directory.marks_before(number):

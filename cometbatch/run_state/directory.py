@@ -128,8 +128,13 @@ class RunDirectory:
         return local.content(self.path / MANIFEST, None)
 
     def holds_answers(self) -> bool:
-        """Whether there are records or parts in the directory, whatever run they are of."""
-        return bool(self.journals.all() or (not self.parts.is_dataset and self.parts.there()))
+        """Whether there are records, parts, marks or a second session here, whatever run they are of.
+
+        A first session's file alone is what a crash before the manifest leaves.
+        """
+        if self.journals.all() or self.newest_number() > 1 or (not self.parts.is_dataset and self.parts.there()):
+            return True
+        return any(MARKS.fullmatch(name) for name in local.entries(self.path))
 
     def write_manifest(self, content: bytes) -> None:
         """Write the manifest whole; from then on the run exists."""

@@ -1,6 +1,7 @@
 """How the files of a run are named, the numbers in their names, and the error for one that is lost."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +22,13 @@ STAGED: Final = re.compile(r"\.(.+)" + re.escape(local.STAGED))
 class LostFileError(CheckpointError):
     """A file that knows of money is gone or damaged, and nothing else tells what it knew."""
 
-    def __init__(self, path: Path, what: str) -> None:
-        """Name the file, and the ways on."""
+    def __init__(self, path: Path, what: str, others: Sequence[str] = ()) -> None:
+        """Name the file, and the ways on. `others`: names of further files that are lost in the same way."""
+        also = f" The same holds for {', '.join(others)}." if others else ""
+        names = " ".join(f"--set-aside {name}" for name in (path.name, *others))
         super().__init__(
-            f"{path}: {what}. Restore it from a copy; or count what it knew as a possible charge of unknown amount: "
-            f"run the job with --set-aside {path.name}"
+            f"{path}: {what}.{also} Restore it from a copy; or count what it knew as a possible charge of unknown "
+            f"amount: run the job with {names}"
         )
 
 

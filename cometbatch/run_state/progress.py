@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
@@ -13,9 +14,10 @@ from cometbatch.records import PossibleCharge, Record, RejectedAsk, Tally
 from cometbatch.results import parts, tallies
 from cometbatch.results.columns import outcomes_in
 from cometbatch.run_state import recorded
-from cometbatch.run_state.directory import RunDirectory
+from cometbatch.run_state.directory import REOPENED, RunDirectory
 from cometbatch.run_state.in_flight import Mark, read_marks
 from cometbatch.run_state.journal_files import JournalFile
+from cometbatch.run_state.losses import lost_journals, without
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.names import LostFileError
 from cometbatch.run_state.sessions import Session, Who
@@ -93,10 +95,14 @@ def _look(directory: RunDirectory, manifest: Manifest, accept: Collection[str]) 
     last, lost = _last_session(directory, manifest.run_id, accept)
     marks, lost_marks = _marks(directory, manifest.run_id, last, accept)
     lost += lost_marks
-    last, accepted = _set_aside(directory, manifest.run_id, last, set(accept).difference(lost))
-    unknown = tallies.tally(PossibleCharge(-1, _EPOCH, "damaged", None) for _ in lost)
     committed: set[int] = set()
     tally = _see_parts(directory, manifest, committed)  # whose journals, if any are left, are not read at all
+    gone = lost_journals(directory, manifest, last, committed)
+    tally = tallies.add(tally, _see_parts(directory, manifest, committed))
+    last, lost_names = _without_lost(last, [path for path, index in gone.items() if index not in committed], accept)
+    unknown = tallies.tally(PossibleCharge(-1, _EPOCH, "damaged", None) for _ in [*lost, *lost_names])
+    there = {name for name in lost_names if (directory.journals.folder / name).exists()}
+    last, accepted = _set_aside(directory, manifest.run_id, last, set(accept).difference(lost, lost_names) | there)
     wanted = {_attempt(session, mark) for session, mark in marks}
     journals = _OpenPartitions(directory, manifest, last, committed, wanted)
     tally = tallies.add(tally, _see_parts(directory, manifest, committed))
@@ -143,6 +149,11 @@ def _last_session(directory: RunDirectory, run_id: str, accept: Collection[str])
             f"{directory.path}: session {last.number} belongs to run {last.run_id}, not to run {run_id}. "
             f"Restore its file from a copy, or {START_OVER}"
         )
+    if last is not None and last.rounds > directory.reopened().rounds:
+        raise CheckpointError(
+            f"{directory.path / REOPENED}: this file is gone, or older than the run; it told which rows --retry reset, "
+            f"and what that had cost. Restore it from a copy, or {START_OVER}"
+        )
     number = 0 if last is None else last.number
     lost = [f"{later}.json" for later in range(number + 1, directory.newest_number() + 1)]
     return Session(0, run_id, Who("", 0, "", "")) if last is None and lost else last, lost
@@ -163,6 +174,21 @@ def _marks(
             found = read_marks(path, run_id, is_loss_accepted=True)
         marks += [(session, mark) for mark in found]
     return marks, lost
+
+
+def _without_lost(last: Session | None, lost: list[Path], accept: Collection[str]) -> tuple[Session | None, list[str]]:
+    """The newest session without these journals, and their names, whose loss is accepted.
+
+    Raises `LostFileError` where one is not.
+    """
+    refused = [path for path in lost if path.name not in accept]
+    if refused:
+        what = "this file was cut" if refused[0].exists() else "this file is gone, and no part has its rows"
+        names = [path.name for path in refused[1:]]
+        raise LostFileError(refused[0], f"{what}; it told what was answered, and what that cost", names)
+    for path in lost:
+        last = without(last, path)
+    return last, [path.name for path in lost]
 
 
 def _set_aside(

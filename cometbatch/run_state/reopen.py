@@ -6,7 +6,8 @@ partitions into the new round. Records of earlier sessions, and the parts of ear
 rename, and what they came to is added to what was replaced: it stays in the bill. What a crash leaves:
 
     before reopened.json    files that nothing names: the run is as it was, and the next session removes them
-    after it                partitions of the new round without a part: they are open, and the next session goes on
+    after it                partitions of the new round without a part: they are open, and the next session goes on;
+                            then the session's file says that there is this round, so that no loss of it goes unseen
     a new part is there     it is a commit, since it has the round of its partition
     all are committed       the result names fewer rounds than there are: the next session publishes again
 """
@@ -14,6 +15,7 @@ rename, and what they came to is added to what was replaced: it stays in the bil
 import itertools
 from collections.abc import Iterator, Sequence
 
+import msgspec
 from msgspec import Struct
 
 from cometbatch.records import Answered, Failed, Record, Tally
@@ -66,6 +68,8 @@ def take_back(run: Run, retry: RetryWords, found: Matching) -> None:
             replaced=tallies.add(before.replaced, found.replaced),
         )
     )
+    if run.progress.last is not None:
+        directory.write_session(msgspec.structs.replace(run.progress.last, rounds=this_round))
 
 
 def _kept_lines(run: Run, index: int, retry: RetryWords) -> Iterator[bytes]:

@@ -41,6 +41,7 @@ class Session(Struct, frozen=True):
     total: Tally = Tally()
     counted: dict[str, int] = msgspec.field(default_factory=dict)
     set_aside: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
+    rounds: int = 0
 
 
 def encode(session: Session) -> bytes:

@@ -200,10 +200,12 @@ def _read_page(body: bytes) -> _Page | CatalogProblem:
     document = _decoded(body)
     if isinstance(document, dict) and document.get("success") is False:
         return CatalogProblem(quoted(str(document.get("message") or "the service refused to list its models")))
-    records = document.get("data") if isinstance(document, dict) else document
+    said = document if isinstance(document, dict) else {}
+    records = said.get("data") if isinstance(document, dict) else document
+    if isinstance(records, dict):  # as the lists of the account come: the envelope inside of `data`
+        said, records = records, records.get("items")
     if not isinstance(records, list):
         return CatalogProblem("the reply holds no list of models" if document is not None else "the reply is not JSON")
-    said = document if isinstance(document, dict) else {}
     return _Page(records, _number(said.get("page")), _number(said.get("page_size")), _number(said.get("total")))
 
 

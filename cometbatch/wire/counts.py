@@ -235,7 +235,10 @@ def _exact(said: Counters, inputs: list[int], outputs: list[int | None]) -> list
 
 
 def _with_rest(said: Counters, total_tokens: int, inputs: list[int], outputs: list[int | None]) -> list[_Reading]:
-    """The readings in which the output is more than was counted for it: thoughts that are in the total alone."""
+    """The readings in which the output is more than was counted for it: thoughts that are in the total alone.
+
+    Where the input is counted as 0, which can't be true, the rest of the total may as well be input: nothing fits.
+    """
     known = [each for each in outputs if each is not None]
     least = min(known) + 1 if known else said.reasoning or 0
-    return [(each, total_tokens - each) for each in inputs if total_tokens - each >= least]
+    return [(each, total_tokens - each) for each in inputs if each and total_tokens - each >= least]

@@ -343,7 +343,11 @@ def _is_call(part: dict[str, Any]) -> bool:
 
 def _searched(candidate: dict[str, Any]) -> list[str]:
     grounding = candidate.get("groundingMetadata")
-    return [SEARCH] if grounding and mapping(grounding).get("webSearchQueries") else []
+    if not grounding:
+        return []
+    told = mapping(grounding)
+    is_found = any("web" in chunk or "maps" in chunk for chunk in mappings(told.get("groundingChunks")))
+    return [SEARCH] if is_found or told.get("webSearchQueries") or told.get("imageSearchQueries") else []
 
 
 def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Usage | None:

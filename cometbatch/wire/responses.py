@@ -247,7 +247,7 @@ def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Found:
     return Completion(
         text=words,
         finish_reason=reason,
-        **billed(counts, body, usage, _served(items)),
+        **billed(counts, body, usage, _served(items) + _cited(contents)),
         reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
@@ -279,6 +279,13 @@ def _reasoning(body: dict[str, Any]) -> str | None:
 def _served(items: list[dict[str, Any]]) -> list[str]:
     kinds = [item.get("type") for item in items]
     return [SERVED[kind] for kind in kinds if isinstance(kind, str) and kind in SERVED]
+
+
+def _cited(contents: Sequence[object]) -> list[str]:
+    """An answer that cites addresses has searched for them; a gateway may leave the search itself out."""
+    parts = [part for content in contents for part in mappings(content)]
+    notes = [note for part in parts if (found := part.get("annotations")) for note in mappings(found)]
+    return [SEARCH] if any(note.get("type") == "url_citation" for note in notes) else []
 
 
 def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Usage | None:

@@ -15,6 +15,7 @@ from cometbatch.wire.tolerant_json import compact_text, mapping
 KEPT_CHARACTERS: Final = 1_000  # of token counts that contradict each other, as they came; the rest is cut
 
 SEARCH: Final = "web_search"
+_SIDE_TOOLS: Final = "server_side_tool_usage_details"
 TOOLS: Final = "server_tools"  # tools that the service ran, and that have no word here
 SERVED: Final[Mapping[str, str | None]] = {
     "web_search_requests": SEARCH,
@@ -22,6 +23,15 @@ SERVED: Final[Mapping[str, str | None]] = {
     "code_execution_requests": "code_execution",
 }
 """Counters in Anthropic's `server_tool_use`: the word for each; None where nothing but tokens is billed."""
+SIDE: Final[Mapping[str, str]] = {
+    "web_search_calls": SEARCH,
+    "x_search_calls": SEARCH,
+    "code_interpreter_calls": "code_interpreter",
+    "file_search_calls": "file_search",
+}
+"""Counters in xAI's `server_side_tool_usage_details`; any other one there is a tool that has no word here."""
+SHOWN: Final = frozenset({"citations", "search_results", "web_search"})
+"""Lists beside an answer that tell what a search has found."""
 COUNTED: Final[Mapping[str, str]] = {
     "num_search_queries": SEARCH,
     "num_sources_used": SEARCH,
@@ -33,16 +43,18 @@ TIERS: Final[Mapping[str, str]] = {
     "serviceTier": "service_tier",
     "trafficType": "traffic_type",
     "speed": "speed",
+    "inference_geo": "inference_geo",
 }
-"""Keys that name a tier or a speed: the word for each."""
+"""Keys that name a tier, a speed or a region: the word for each."""
 _USUAL: Final = frozenset(
     {
         "", "default", "auto", "standard", "standard_only", "normal", "on_demand", "unspecified",
-        "traffic_type_unspecified",
+        "traffic_type_unspecified", "global", "not_available",
     }
 )  # fmt: skip
-"""Tiers and speeds at which the usual prices hold."""
-_RARE: Final = frozenset({"server_tool_use", *COUNTED, *TIERS}) - {"service_tier"}
+"""Tiers, speeds and regions at which the usual prices hold."""
+_RARE: Final = frozenset({"server_tool_use", _SIDE_TOOLS, *COUNTED, *TIERS}) - {"service_tier"}
+_RARE_BESIDE: Final = (frozenset(TIERS) | SHOWN) - {"service_tier"}
 _PLAIN: Final = re.compile(r"[\w.-]{1,40}", re.ASCII)
 
 
@@ -51,21 +63,28 @@ def uncovered(body: Mapping[str, Any], usage: Mapping[str, Any], others: Sequenc
 
     `others`: what the answer itself shows, as its format has it.
     """
-    if not others and _RARE.isdisjoint(usage) and "speed" not in body:
-        tier = usage.get("service_tier") or body.get("service_tier")
-        if tier is None or (isinstance(tier, str) and tier in _USUAL):  # as most replies are
+    if not others and _RARE.isdisjoint(usage) and _RARE_BESIDE.isdisjoint(body):
+        tiers = (usage.get("service_tier"), body.get("service_tier"))
+        if all(tier is None or (isinstance(tier, str) and tier in _USUAL) for tier in tiers):  # as most replies are
             return None
     found = dict.fromkeys(others)
     if served := mapping(usage.get("server_tool_use")):
         words = (SERVED.get(name, TOOLS) for name, times in served.items() if count(times))
         found |= {word: None for word in words if word is not None}
+    if side := mapping(usage.get(_SIDE_TOOLS)):
+        found |= {SIDE.get(name, TOOLS): None for name, times in side.items() if count(times)}
+    if any(isinstance(listed := body.get(name), list) and listed for name in SHOWN):
+        found[SEARCH] = None
     for name, word in COUNTED.items():
         if name in usage and count(usage[name]):
             found[word] = None
     for name, word in TIERS.items():
-        said = usage.get(name) or body.get(name)
-        if isinstance(said, str) and said.lower() not in _USUAL:
-            found[f"{word}={said if _PLAIN.fullmatch(said) else 'other'}"] = None
+        for said in (
+            usage.get(name),
+            body.get(name),
+        ):  # the two can differ: what a gateway asked for, and what was used
+            if isinstance(said, str) and said.lower() not in _USUAL:
+                found[f"{word}={said if _PLAIN.fullmatch(said) else 'other'}"] = None
     return ", ".join(found) if found else None
 
 

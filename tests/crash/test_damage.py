@@ -334,3 +334,130 @@ def test_damage_that_a_power_cut_explained_once_is_no_error_later(stopped: Workb
     carry_out(stopped.job(**SETTINGS), network)
     assert sent(network) == [4, *range(ANSWERS, ROWS)]
     assert stopped.result().select(ANSWER_COLUMNS).equals(calm.result().select(ANSWER_COLUMNS))
+
+
+@pytest.fixture
+def stopped_twice(stopped: Workbench) -> Workbench:
+    """A second session began, noted how much of the first one's journal counts, and was refused at once."""
+    with pytest.raises(cometbatch.RunStoppedError):
+        carry_out(stopped.job(**SETTINGS), Network(answer=no_credit_after(0)))
+    return stopped
+
+
+def cut_at_a_line(path: Path) -> None:
+    """Its last lines are missing, whole."""
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-3]))
+
+
+@pytest.mark.parametrize(
+    ("damage", "again"),
+    [(removed, {4, 5}), (emptied, {4, 5}), (torn, set()), (torn_in_a_record, {5}), (cut_at_a_line, {5})],
+    ids=name_of,
+)
+def test_a_journal_that_a_later_session_has_counted_can_not_go_unseen(
+    stopped_twice: Workbench, calm: Workbench, damage: Damage, again: set[int]
+) -> None:
+    """Nothing is sent until it is set aside by name; then a charge of unknown amount stands for what it held, once."""
+    path, job, network = stopped_twice.run_directory / JOURNAL, stopped_twice.job(**SETTINGS), Network()
+    damage(path)
+    for act in (lambda: carry_out(job, network), lambda: cometbatch.status(stopped_twice.output)):
+        with pytest.raises(CheckpointError, match=rf"^{re.escape(str(path))}: .* --set-aside {path.name}$"):
+            act()
+    assert network.requests == []
+    refused = Network(answer=no_credit_after(0))
+    with pytest.raises(cometbatch.RunStoppedError):  # what was accepted is not asked again
+        virtual_time.run(cometbatch.run_async(job, set_aside=[path.name], progress=False, http=refused))
+    summary = carry_out(job, network)
+    assert sent(network) == sorted(again | set(range(ANSWERS, ROWS)))
+    assert (summary.possible_charges.charges, summary.possible_charges.charges_unknown) == (1, 1)
+    assert stopped_twice.result().select(ANSWER_COLUMNS).equals(calm.result().select(ANSWER_COLUMNS))
+    assert cometbatch.verify(stopped_twice.output).ok
+
+
+def test_several_lost_journals_are_named_at_once(bench: Workbench, calm: Workbench) -> None:
+    """One command accepts them all."""
+    job = bench.job(**SETTINGS)
+    for answers in (5, 1, 0):
+        with pytest.raises(cometbatch.RunStoppedError):
+            carry_out(job, Network(answer=no_credit_after(answers)))
+    lost = ["00001.1.jsonl", "00001.2.jsonl"]
+    for name in lost:
+        removed(bench.run_directory / "journal" / name)
+    with pytest.raises(CheckpointError, match=" ".join(f"--set-aside {re.escape(name)}" for name in lost) + "$"):
+        cometbatch.status(bench.output)
+    network = Network()
+    summary = virtual_time.run(cometbatch.run_async(job, set_aside=lost, progress=False, http=network))
+    assert (len(lost), summary.possible_charges.charges_unknown) == (2, 2)
+    assert sent(network) == list(range(4, ROWS))
+    assert bench.result().select(ANSWER_COLUMNS).equals(calm.result().select(ANSWER_COLUMNS))
+
+
+@pytest.fixture
+def retried(bench: Workbench) -> Workbench:
+    """A finished run of which two rows had failed, and a --retry of them that was refused at once."""
+    bad = re.compile(rb"Parcel 000[57]")
+
+    def answer(request: httpx.Request) -> httpx.Response | None:
+        is_bad = request.method == "POST" and bad.search(request.content)
+        return httpx.Response(400, json={"error": {"message": "not this one", "code": "bad_row"}}) if is_bad else None
+
+    job, refused = bench.job(**SETTINGS), Network(answer=no_credit_after(0))
+    carry_out(job, Network(answer=answer))
+    with pytest.raises(cometbatch.RunStoppedError):
+        virtual_time.run(cometbatch.run_async(job, retry=["failed"], progress=False, http=refused))
+    return bench
+
+
+@pytest.mark.parametrize("damage", [removed, emptied, cut_at_a_line], ids=name_of)
+def test_what_a_retry_keeps_can_not_be_lost_unseen(retried: Workbench, calm: Workbench, damage: Damage) -> None:
+    """Rows that were paid are sent again only once the file that kept them is set aside, and then they are charged."""
+    path, job, network = retried.run_directory / "journal/00001.kept1.jsonl", retried.job(**SETTINGS), Network()
+    assert answered_calls(retried) == ROWS - 2
+    damage(path)
+    with pytest.raises(CheckpointError, match=rf"^{re.escape(str(path))}: .* --set-aside {path.name}$"):
+        carry_out(job, network)
+    assert network.requests == []
+    refused = Network(answer=no_credit_after(0))
+    with pytest.raises(cometbatch.RunStoppedError):
+        virtual_time.run(cometbatch.run_async(job, set_aside=[path.name], progress=False, http=refused))
+    summary = carry_out(job, network)
+    assert set(sent(network)) <= {4, 5, 6, 7}
+    assert summary.possible_charges.charges_unknown == 1
+    assert retried.result().select(ANSWER_COLUMNS).equals(calm.result().select(ANSWER_COLUMNS))
+
+
+def answered_calls(bench: Workbench) -> int:
+    """How many calls have an outcome."""
+    return cometbatch.status(bench.output).summary.tally.calls
+
+
+def test_the_note_of_what_was_reset_can_not_be_lost_unseen(retried: Workbench) -> None:
+    """Without it, parts of later rounds would count for nothing and be paid again: refused by name, nothing sent."""
+    path, job = retried.run_directory / "reopened.json", retried.job(**SETTINGS)
+    whole, network = path.read_bytes(), Network()
+    removed(path)
+    for act in (lambda: carry_out(job, network), lambda: cometbatch.status(retried.output)):
+        with pytest.raises(CheckpointError, match=rf"^{re.escape(str(path))}: .*Restore it from a copy.*--fresh"):
+            act()
+    assert network.requests == []
+    path.write_bytes(whole)
+    carry_out(job, network)
+    assert sent(network) == [5, 7]
+    removed(path)
+    with pytest.raises(CheckpointError, match=re.escape(str(path))):
+        carry_out(job, Network())
+
+
+@pytest.mark.parametrize("name", ["in_flight.1", "sessions/2.json"])
+def test_marks_without_a_manifest_are_what_is_left_of_a_run(bench: Workbench, name: str) -> None:
+    """A run whose manifest is gone before its first answer may have paid all the same: it is not begun anew unasked."""
+    with pytest.raises(cometbatch.RunStoppedError):
+        carry_out(bench.job(**SETTINGS), Network(answer=no_credit_after(0)))
+    for path in (bench.run_directory / "journal").iterdir():
+        path.unlink()
+    (bench.run_directory / name).touch()
+    removed(bench.run_directory / "manifest.json")
+    network = Network()
+    with pytest.raises(CheckpointError, match=r"manifest\.json is gone.*--fresh"):
+        carry_out(bench.job(**SETTINGS), network)
+    assert network.requests == []

@@ -78,6 +78,26 @@ def grounded(grounding: object) -> dict[str, Any]:
         ("gemini", grounded({"webSearchQueries": ["moon"]}), {}, "web_search"),
         ("gemini", grounded({"webSearchQueries": []}), {}, None),
         ("gemini", grounded("nothing"), {}, None),
+        ("responses", {"output": [{"type": "message", "content": [
+            {"type": "output_text", "text": "x", "annotations": [{"type": "url_citation"}]}]}]}, {}, "web_search"),
+        ("responses", {"output": [{"type": "message", "content": [
+            {"type": "output_text", "text": "x", "annotations": [{"type": "file_citation"}]}]}]}, {}, None),
+        ("responses", {}, {"server_side_tool_usage_details": {"x_search_calls": 2}}, "web_search"),
+        ("responses", {}, {"server_side_tool_usage_details": {"x_search_calls": 0, "moon_calls": 1}}, "server_tools"),
+        ("chat", {"citations": ["https://moon.test"]}, {}, "web_search"),
+        ("chat", {"search_results": [{"url": "https://moon.test"}]}, {}, "web_search"),
+        ("chat", {"web_search": [{"link": "https://moon.test"}]}, {}, "web_search"),
+        ("chat", {"citations": [], "search_results": None, "web_search": "no"}, {}, None),
+        ("chat", {"service_tier": "flex"}, {"service_tier": "standard"}, "service_tier=flex"),
+        ("chat", {"service_tier": "default"}, {"service_tier": "priority"}, "service_tier=priority"),
+        ("chat", {"serviceTier": "PRIORITY"}, {}, "service_tier=PRIORITY"),
+        ("messages", {}, {"inference_geo": "us"}, "inference_geo=us"),
+        ("messages", {}, {"inference_geo": "global", "service_tier": "standard"}, None),
+        ("messages", {}, {"inference_geo": "not_available"}, None),
+        ("gemini", grounded({"groundingChunks": [{"maps": {"uri": "https://moon.test"}}]}), {}, "web_search"),
+        ("gemini", grounded({"groundingChunks": [{"web": {}}]}), {}, "web_search"),
+        ("gemini", grounded({"groundingChunks": [{"retrievedContext": {}}]}), {}, None),
+        ("gemini", grounded({"imageSearchQueries": ["moon"]}), {}, "web_search"),
         ("gemini", {}, {"trafficType": "ON_DEMAND"}, None),
         ("gemini", {}, {"trafficType": "ON_DEMAND_PRIORITY"}, "traffic_type=ON_DEMAND_PRIORITY"),
         ("gemini", {}, {"serviceTier": "flex"}, "service_tier=flex"),
@@ -91,7 +111,19 @@ def test_what_was_used_beside_tokens_is_named(
 
 
 PLACES = st.sampled_from(
-    ["server_tool_use", "service_tier", "serviceTier", "speed", "trafficType", "num_search_queries", "num_sources_used"]
+    [
+        "server_tool_use",
+        "service_tier",
+        "serviceTier",
+        "speed",
+        "trafficType",
+        "num_search_queries",
+        "num_sources_used",
+        "inference_geo",
+        "server_side_tool_usage_details",
+        "citations",
+        "web_search",
+    ]
 )
 
 

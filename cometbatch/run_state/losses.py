@@ -1,0 +1,77 @@
+"""Journals that counted when the newest session began, and that are gone or shorter by now.
+
+They were synced by then, so no power cut explains it: what they held was paid, and would leave the bill without a word.
+A journal of the newest session itself is told of nowhere, and its loss can't be seen.
+"""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from cometbatch.run_state.directory import RunDirectory
+from cometbatch.run_state.manifest import Manifest
+from cometbatch.run_state.names import JOURNAL, index_in
+from cometbatch.run_state.sessions import Session
+from cometbatch.store import local
+
+_READ_BYTES: Final = 2**20
+
+
+def lost_journals(
+    directory: RunDirectory, manifest: Manifest, last: Session | None, committed: Collection[int]
+) -> dict[Path, int]:
+    """Each lost journal of a partition that is not committed, or what a round kept of one, with its partition.
+
+    A part that is committed takes the journals of its partition with it: the caller looks at the parts again.
+    """
+    found: dict[Path, int] = {}
+    journals, reopened = directory.journals, directory.reopened()
+    for name, counted in ({} if last is None else last.counted).items():
+        match = JOURNAL.fullmatch(name)
+        index = index_in(match)
+        if match is None or index is None or index in committed or int(match[2]) < reopened.round_of(index).since:
+            continue
+        if _size(journals.folder / name) < counted:
+            found[journals.folder / name] = index
+    partitions = {each.index: each for each in manifest.partitions()} if reopened.partitions else {}
+    for index, round_ in reopened.partitions.items():
+        path = journals.kept(index, round_.round)
+        is_accepted = last is not None and path.name in last.set_aside
+        if index in committed or is_accepted or index not in partitions:
+            continue
+        if sum(_line_breaks(path)) <= partitions[index].row_count:  # a header, and a line for each call
+            found[path] = index
+    return found
+
+
+def without(last: Session | None, path: Path) -> Session | None:
+    """The newest session as it would be if no more had counted of this journal than the whole lines that are left."""
+    if last is None:
+        return None
+    left = (local.content(path, None) or b"").rfind(b"\n") + 1
+    counted = {name: size for name, size in last.counted.items() if name != path.name or left}
+    if path.name in counted:
+        counted[path.name] = left
+    return msgspec.structs.replace(last, counted=counted, set_aside={path.name: ()} | last.set_aside)
+
+
+def _size(path: Path) -> int:
+    """In bytes; -1 where there is no such file."""
+    with local.naming(path, "can't be read"):
+        try:
+            return path.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return -1
+
+
+def _line_breaks(path: Path) -> Iterator[int]:
+    with local.naming(path, "can't be read"):
+        try:
+            file = path.open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        with file:
+            while piece := file.read(_READ_BYTES):
+                yield piece.count(b"\n")
