@@ -50,7 +50,8 @@ class Checked(Struct, frozen=True):
         words = (
             f"columns of the input and of the result differ by case alone ({pairs}), and some programs take them for"
         )
-        return *self.source.warnings, f"{words} one; set output.prefix (for example to out_) to tell them apart"
+        prefix = columns.working_prefix(self.source.columns)
+        return *self.source.warnings, f"{words} one; set output.prefix (for example to {prefix}) to tell them apart"
 
     def row_maker(self) -> RowMaker:
         """How rows of this job become requests."""
@@ -129,7 +130,7 @@ def _refuse_clashes(checked: Checked) -> None:
     if clashes := columns.clashes(checked.source.columns, job.output.prefix):
         raise UsageError(
             f"{job.input.path}: the input has columns named like the output's: {', '.join(clashes)}. "
-            "Set output.prefix (for example to out_) to tell them apart."
+            f"Set output.prefix (for example to {columns.working_prefix(checked.source.columns)}) to tell them apart."
         )
 
 

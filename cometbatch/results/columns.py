@@ -315,6 +315,12 @@ def case_clashes(input_columns: Iterable[str], prefix: str) -> list[tuple[str, s
     return [(theirs, own) for theirs, own in pairs if own is not None and own != theirs]
 
 
+def working_prefix(input_columns: Sequence[str]) -> str:
+    """A prefix under which no output column has a name of the input's, whatever its case."""
+    prefixes = (f"out{number or ''}_" for number in itertools.chain([0], itertools.count(2)))
+    return next(each for each in prefixes if not (clashes(input_columns, each) or case_clashes(input_columns, each)))
+
+
 def joined_schema(
     input_schema: pa.Schema, prefix: str, metadata: Mapping[str, str], columns: Sequence[Column] = COLUMNS
 ) -> pa.Schema:
