@@ -178,6 +178,7 @@ def test_names_of_methods_and_of_nothing_else_are_columns_and_fields(
         ("{% if row %}{{ x }}{% endif %}", ["row", "x"], 'write row["row"]'),
         ("{% for cell in row %}{{ cell }}{% endfor %}", ["row"], 'write row["row"]'),
         ("{{ text }}", ["", "x"], "no column 'text' in the input"),
+        ("{{ text }}", ["text "], 'write row["text "] (its name begins or ends with a blank)'),
         ("{{ a - text }}", ["-", " ", "a"], "no column 'text' in the input"),
     ],
 )  # fmt: skip

@@ -32,6 +32,7 @@ PACKED_MARKS = (  # the first bytes of a file
 )
 MAX_SHOWN = 80  # characters of foreign text in a message; the rest is cut off
 MAX_PATH_SHOWN = 1_000  # characters of a path in a message
+MAX_NUMBERS = 10  # of columns in a message; of the others, the number is said
 MAX_NAMES = 1_000  # of files in a folder that are compared with the name of one that is not there
 READ_BYTES = 1 << 20  # of a file at a time, to sum up its content
 
@@ -211,9 +212,15 @@ def refuse_duplicates(path: pathlib.Path, columns: Sequence[str]) -> None:
     places: dict[str, list[int]] = {}
     for position, name in enumerate(columns, start=1):
         places.setdefault(name, []).append(position)
-    same = [f'"{shown(name)}" (columns {", ".join(map(str, at))})' for name, at in places.items() if len(at) > 1]
+    same = [f'"{shown(name)}" (columns {_numbers(at)})' for name, at in places.items() if len(at) > 1]
     if same:
         refuse(path, f"column names must differ, but these come more than once: {'; '.join(same[:10])}; rename them")
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    """The first of some numbers, and how many more there are."""
+    words = ", ".join(map(str, numbers[:MAX_NUMBERS]))
+    return words + (f" and {len(numbers) - MAX_NUMBERS:,} more" if len(numbers) > MAX_NUMBERS else "")
 
 
 def _refuse_irregular(path: pathlib.Path) -> None:

@@ -65,6 +65,8 @@ def _refuse_control_characters(text: str, origin: Origin) -> None:
     bad = _NOT_YAML.search(text)
     if bad:
         where = origin.at(text.count("\n", 0, bad.start()))
+        if "\udc80" <= bad[0] <= "\udcff":  # how Python shows a byte of the command line that is no UTF-8
+            raise BrokenError(where, f"the byte 0x{ord(bad[0]) & 0xFF:02X} is not UTF-8 text; use a name in UTF-8")
         raise BrokenError(where, f"the control character U+{ord(bad[0]):04X} has no place in a job")
 
 

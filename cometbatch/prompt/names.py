@@ -24,6 +24,7 @@ _PARTED = re.compile(r"\w+(?:[.\-/]\w+)+")  # what a template takes for a field 
 _FLOAT = re.compile(r"-?[0-9]+(\.[0-9]+([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)")
 _NO_BRACES = "if the column is not meant: write the text without braces"
 _SPACES = "if the column is not meant: put spaces around the sign"
+_BLANKS = "its name begins or ends with a blank"
 _WHOLE = "if the whole row is meant: write row|tojson"
 _OF_MAPPINGS = frozenset({"tojson", "pprint", "dictsort", "items", "list", "length", "count", "xmlattr"})
 """Filters by which a template that applies them to `row` says that it means the whole row."""
@@ -95,7 +96,7 @@ def written_columns(source: str, columns: Sequence[str], *, all_signs: bool) -> 
         for line, code in _code(source):
             for name in odd:
                 if name in code and re.search(rf"(?:(?<![\w.\-])|(?<=row\.)){re.escape(name)}(?![\w\-])", code):
-                    yield Written(name, line, _SPACES)
+                    yield Written(name, line, _BLANKS if _PLAIN.fullmatch(name.strip()) else _SPACES)
 
 
 def typed_expression(source: str, line: int) -> str | None:
