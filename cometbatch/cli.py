@@ -305,6 +305,7 @@ def _with_hint(error: click.ClickException) -> click.ClickException:
 
 def _confirm_fresh(job: "cometbatch.Job", *, yes: bool) -> None:
     """Say what `--fresh` deletes. Ends the process where that is paid, not finished, and nobody agrees to it."""
+    way = f"Continue the run with: {_same_command()}"
     try:
         found = cometbatch.status(job)
     except cometbatch.UsageError:
@@ -318,16 +319,18 @@ def _confirm_fresh(job: "cometbatch.Job", *, yes: bool) -> None:
         cost = "at an unknown cost" if summary.cost_usd is None else f"which cost {format_rounded(summary.cost_usd)}"
         rows = f"{summary.tally.calls:,} of {summary.rows:,} {'row' if summary.rows == 1 else 'rows'}"
         forgets = f"the answers of {rows}, {cost}"
+        if found.changed:
+            way = f"To keep it, give output.path another name; or {found.advice}continue the run without --fresh."
         is_paid = summary.succeeded + summary.incomplete > 0 and summary.cost_usd != 0
         is_dear = is_paid and not summary.finished
     if not is_dear or yes:
         _say(f"--fresh deletes {forgets}.")
     elif sys.stdin.isatty() and sys.stderr.isatty():
         if not click.confirm(f"--fresh deletes {forgets}, of a run that is not finished. Delete them?", err=True):
-            _end(WRONG_USAGE, f"Nothing was deleted. Continue the run with: {_same_command()}")
+            _end(WRONG_USAGE, f"Nothing was deleted. {way}")
     else:
         words = f"Error: --fresh would delete {forgets}, of a run that is not finished. Nothing was deleted."
-        _end(WRONG_USAGE, f"{words}\nContinue the run with: {_same_command()}\nTo delete it, add --yes.")
+        _end(WRONG_USAGE, f"{words}\n{way}\nTo delete it, add --yes.")
 
 
 def _report(report: Report, *, as_json: bool, warn: bool = True, words: str | None = None) -> None:

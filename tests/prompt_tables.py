@@ -54,6 +54,7 @@ WRITTEN = (
     ("{{ order-id }}", ("city", "order-id")),
     ("{{ user.name }}", ("city", "user.name")),
     ("{{ order id }}", ("city", "order id")),
+    ("{{ row }}", ("city", "row")),
     ("{{ City }}", ("city",)),
     ("{{ prénom }}", ("city", "pre\u0301nom")),
 )

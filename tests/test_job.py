@@ -802,6 +802,7 @@ def test_what_a_format_cannot_say_is_refused(format_name: str, changes: dict[str
         ("params.extra={{ body }}", "needs quotes"),
         ("limits.concurrency=[", "--set limits.concurrency: not valid YAML"),
         ("prompt.user=a\x00", "control character U+0000"),
+        ("output.path=caf\udce9/r.parquet", "the byte 0xE9 is not UTF-8 text; use a name in UTF-8"),
         ("limits.concurrency=!x a", "--set limits.concurrency: YAML tags"),
         ("params.stop.a=1", "--set params.stop.a: "),
         ("prompt.user.a=1", "nothing can be set in it"),

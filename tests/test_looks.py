@@ -293,6 +293,63 @@ def test_a_prompt_that_yaml_cuts_is_told_with_its_line(tmp_path: Path, prompt: s
     assert any(r"params.stop has \n" in words for words in found)
 
 
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("prompt:\n  user: #1 {{ text }}\n", "prompt.user"),
+        ("prompt:\n  system: # Rules\n  user: '{{ text }}'\n", "prompt.system"),
+        ("prompt:\n  messages:\n  - role: user\n    content: #2\n", "prompt.messages[0].content"),
+        ("prompt: {user: '{{ text }}'}\nparams:\n  stop: ###\n", "params.stop"),
+    ],
+)  # fmt: skip
+def test_a_text_that_is_all_comment_is_refused_once(tmp_path: Path, section: str, key: str) -> None:
+    """Where a # leaves nothing of a text that a request carries, the job is refused for that, and for nothing else."""
+    head = "input: {path: in.csv}\noutput: {path: o.parquet}\ntarget: {format: chat, model: m}\n"
+    (tmp_path / "job.yaml").write_text(head + section, encoding="utf-8")
+    with pytest.raises(cometbatch.UsageError) as refused:
+        cometbatch.load_job(tmp_path / "job.yaml")
+    assert f"{key}: found nothing: a # begins a comment in YAML" in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_text_that_is_left_out_on_purpose_is_left_out(tmp_path: Path) -> None:
+    """Null and an empty value need no word, also with a comment in the next line."""
+    head = "input: {path: in.csv}\noutput: {path: o.parquet}\ntarget: {format: chat, model: m}\n"
+    prompt = "prompt:\n  system:\n  # the question\n  user: '{{ text }}'\nparams:\n  stop: null # none\n"
+    (tmp_path / "job.yaml").write_text(head + prompt, encoding="utf-8")
+    job = cometbatch.load_job(tmp_path / "job.yaml")
+    assert ([each.role for each in job.messages], job.params.stop) == (["user"], ())
+
+
+@pytest.mark.parametrize(
+    ("stop", "told"),
+    [(r"\n", [r"\n"]), (r"\t", [r"\t"]), (r"\r\n", [r"\n", r"\r"]), (r"\textbf", []), ("END", []), ("\n", [])],
+)
+def test_escapes_in_a_stop_text_are_told(stop: str, told: list[str]) -> None:
+    """A stop text that nobody means can never be found; the beginning of a word is meant."""
+    assert [sentence.split()[2] for sentence in describe_stop([stop])] == told
+
+
+@pytest.mark.parametrize(
+    ("typed", "way"),
+    [
+        ("{text!r}", "{{ text }}"),
+        ("{text:>8.2f}", "{{ text }}"),
+        ("{row[text]}", "{{ text }}"),
+        ("{row['city name']}", '{{ row["city name"] }}'),
+        ("{x:y}", '{{ row["x:y"] }}'),
+        ("{text: string}", None),
+        ('{"text": 1}', None),
+    ],
+)
+def test_placeholders_of_python_formats_are_told(typed: str, way: str | None) -> None:
+    """With what `str.format` takes after a name or around it; a field of JSON is none."""
+    prompt = compile_prompt([("user", f"{{{{ id }}}} {typed}")])
+    words = "the prompt sends these as they stand, not the cells of the columns: "
+    due = [] if way is None else [f"{words}for {typed!r} write {way}"]
+    assert list(suspicions(prompt, ["id", "text", "city name", "x:y"])) == due
+
+
 # ---------------------------------------------------------------- memory
 
 

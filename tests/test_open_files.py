@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import resource
 import shlex
 import subprocess
@@ -81,7 +82,19 @@ def test_a_run_with_too_few_files_is_refused_before_anything_is_sent(bench: Work
             assert done.returncode == 2
             assert "this process may open 40 files" in done.stderr
             assert "a run needs at least " in done.stderr
+            assert "lower limits.concurrency" not in done.stderr
         assert server.requests == 0
+
+
+def test_plan_and_run_tell_the_same_number(bench: Workbench) -> None:
+    """What a session opens later is counted by plan already: with the files that it asks for, both go through."""
+    bench.write_rows(2)
+    with StubServer() as server:
+        job = bench.write_job(target=target(server))
+        told = [re.findall(r"needs (?:at least )?(\d+)", limited(40, name, job).stderr) for name in ("plan", "run")]
+        assert told[0] == told[1]
+        for name in ("plan", "run"):
+            assert limited(int(told[0][1]), name, job).returncode == 0
 
 
 def test_the_simulator_may_open_as_many_files_as_the_run(bench: Workbench) -> None:

@@ -121,6 +121,7 @@ MARKED = {
     "$OUT/r.parquet": "$OUT",
     "${OUT_DIR}/r.parquet": "${OUT_DIR}",
     "out/$(date +%F).parquet": "$(date +%F)",
+    "out/`date +%F`.parquet": "`date +%F`",
     "out/{{ ds }}/r.parquet": "{{ ds }}",
     "out/{{ds_nodash}}.parquet": "{{ds_nodash}}",
     "out/{% if x %}a.parquet": "{% if x %}",
@@ -146,7 +147,9 @@ def test_a_mark_that_nothing_replaces_is_refused_with_the_way_out(bench: Workben
     assert sorted(bench.folder.iterdir()) == [bench.input]
 
 
-@pytest.mark.parametrize("path", ["$SOME_DIR/r.parquet", "out/${SOME_DIR}.parquet", "%Y/r.parquet"])
+@pytest.mark.parametrize(
+    "path", ["$SOME_DIR/r.parquet", "out/${SOME_DIR}.parquet", "%Y/r.parquet", "`echo x`/r.parquet"]
+)
 def test_the_way_out_is_one(tmp_path: Path, path: str) -> None:
     """Pasted into a shell, the option that the message gives holds a path without marks."""
     bench = Workbench(tmp_path)

@@ -172,6 +172,14 @@ def test_names_of_methods_and_of_nothing_else_are_columns_and_fields(
         ("{{ a }}{% if order id %}{% endif %}", ["a", "order id"], 'is row["its name"]'),
         ("a\n{{ 02 }}", ["02"], 'here row["02"]'),
         ("{{ größe in % }}", ["größe in %"], 'here row["größe in %"]'),
+        ("{{ row }}", ["row", "x"], 'write row["row"] (if the whole row is meant: write row|tojson)'),
+        ("{{ x }}{{ row|trim|upper }}", ["row", "x"], 'write row["row"]'),
+        ("{{ 'No. ' ~ row }}", ["row"], 'write row["row"]'),
+        ("{% if row %}{{ x }}{% endif %}", ["row", "x"], 'write row["row"]'),
+        ("{% for cell in row %}{{ cell }}{% endfor %}", ["row"], 'write row["row"]'),
+        ("{{ text }}", ["", "x"], "no column 'text' in the input"),
+        ("{{ text }}", ["text "], 'write row["text "] (its name begins or ends with a blank)'),
+        ("{{ a - text }}", ["-", " ", "a"], "no column 'text' in the input"),
     ],
 )  # fmt: skip
 def test_what_looks_like_a_column_and_is_none_is_refused(source: str, columns: list[str], words: str) -> None:
@@ -190,6 +198,8 @@ def test_what_looks_like_a_column_and_is_none_is_refused(source: str, columns: l
         ("{{ [2024, none] }}{{ x|round(2) }}", ["x", "2024", "none", "2"]),
         ("{% filter upper %}a{% endfilter %}{{ x }}", ["x", "a"]),
         ("{{ 2 }}{{ 2.0 }}{{ x }}", ["x", "2.00.0", "two", "02"]),
+        ("{{ row }}{{ row|upper }}", ["x"]),
+        ("{{ row|tojson }}{{ row|length }}{{ row|dictsort }}{{ row.x }}{{ row['row'] }}{{ row.row }}", ["x", "row"]),
     ],
 )
 def test_what_can_be_meant_is_not_refused(source: str, columns: list[str]) -> None:

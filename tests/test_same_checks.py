@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -160,6 +161,24 @@ def test_plan_of_a_run_that_is_going_on_shows_its_state(bench: Workbench) -> Non
     planned = cometbatch.plan(bench.job(), http=Network())
     assert (planned.running, planned.to_dict()["running"]) == (True, True)
     assert "running: a run of this job is going on; 12 of 12 rows are done" in planned.describe()
+
+
+@pytest.mark.usefixtures("_running")
+def test_verify_of_a_run_that_is_going_on_says_so(bench: Workbench) -> None:
+    """A command that finishes it would be refused while another process has the run."""
+    with pytest.raises(UsageError, match="It is going on: wait for its end"):
+        cometbatch.verify(bench.job())
+
+
+@pytest.mark.parametrize("header", ["out_status", "Out_Status", "OUT2_response,out_status"])
+def test_the_prefix_that_a_clash_suggests_is_free(bench: Workbench, header: str) -> None:
+    """Also where the usual one is taken: the job with it has no clash, not even by case."""
+    bench.input.write_text(f"parcel,note,status,{header}\n1,a,b,{header}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="output's: status") as refused:
+        cometbatch.plan(bench.job(), http=Network())
+    found = re.search(r"for example to (\w+)\)", str(refused.value))
+    assert found
+    assert cometbatch.plan(bench.job(output={"prefix": found[1]}), http=Network()).warnings == ()
 
 
 @pytest.mark.parametrize(("header", "told"), [("Status", "Status"), ("STATUS", "STATUS"), ("Cost_USD", "Cost_USD")])

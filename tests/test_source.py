@@ -447,6 +447,7 @@ BAD_TEXT: dict[str, tuple[bytes, dict[str, str], list[str]]] = {
     "NUL as delimiter": (b"a,b\n", {"delimiter": "\0"}, ["input.delimiter"]),
     "two delimiters": (b"a,b\n", {"delimiter": "||"}, ["one ASCII character", "||"]),
     "no delimiter": (b"a,b\n", {"delimiter": ""}, ["input.delimiter", "nothing"]),
+    "a name hundreds of times": (b",".join([b"a"] * 300) + b"\n", {}, ["(columns 1, 2", "9, 10 and 290 more)"]),
     "a delimiter beyond ASCII": (b"a,b\n", {"delimiter": "§"}, ["one ASCII character", "§"]),
 }
 

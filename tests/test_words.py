@@ -113,6 +113,34 @@ def test_a_file_of_nearly_this_name_is_named(bench: Workbench) -> None:
         assert "did you mean 'job.yaml'?" in command(name, bench.folder / "jbo.yaml").stderr
 
 
+def test_a_table_of_nearly_this_name_is_named(bench: Workbench) -> None:
+    """A slip in the input's name is told by the table that is there, one in a folder's name by the folder."""
+    job = bench.write_job()
+    (bench.folder / "notes.txt").write_text("")
+    near = command("plan", job, "--set", f"input.path={bench.input.with_name(bench.input.stem + 's.csv')}").stderr
+    assert f"No such file or directory; did you mean {bench.input.name!r}?" in near
+    assert "did you mean" not in command("plan", job, "--set", "input.path=quarterly_report.csv").stderr
+    assert (
+        f"; there is no folder {bench.folder / 'dta'}\n" in command("plan", job, "--set", "input.path=dta/a.csv").stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompt", "is_told"),
+    [
+        ("prompt:\n  user: {{ note }} please\n", True),
+        ("prompt: {user: Hello {{ note }} }\n", True),
+        ("prompt:\n  user: 'a' b\n", False),
+    ],
+)
+def test_braces_without_quotes_are_told_where_yaml_can_t_be_read(tmp_path: Path, prompt: str, is_told: bool) -> None:
+    """Whatever YAML makes of {{ in a place where it means something, the message says to put the text in quotes."""
+    (tmp_path / "job.yaml").write_text(f"input: {{path: a.csv}}\n{prompt}", encoding="utf-8")
+    with pytest.raises(UsageError, match="not valid YAML") as refused_job:
+        load_job(tmp_path / "job.yaml")
+    assert ("a text with {{ at its start, or within braces, needs quotes" in str(refused_job.value)) is is_told
+
+
 # -- delimiters ------------------------------------------------------------------------------------------------------
 
 HEADERS = {
@@ -377,6 +405,23 @@ def test_fresh_over_an_unfinished_run_wants_a_yes(bench: Workbench, damaged: boo
     agreed = command("run", job, "--fresh", "--yes")
     assert agreed.returncode == 0
     assert agreed.stderr.startswith("--fresh deletes ")
+
+
+def test_fresh_of_a_changed_job_names_what_keeps_the_run(bench: Workbench) -> None:
+    """The same command without --fresh would be refused, so it is not named; `status` says what to undo, too."""
+    job = bench.write_job(simulator={"latency_s": 0}, limits={"concurrency": 2})
+    assert command("run", job, "--set", "budget.max_cost_usd=0.0005").returncode == 4
+    changes = ("--set", "params.temperature=1", "--set", "prompt.system=Say little.")
+    done = command("run", job, "--fresh", *changes)
+    assert done.returncode == 2
+    assert (
+        "To keep it, give output.path another name; or undo the change of params.temperature, prompt, " in done.stderr
+    )
+    assert "Continue the run with" not in done.stderr
+    assert (
+        "undo the change of params.temperature, prompt, then continue with" in command("status", job, *changes).stdout
+    )
+    assert "undo" not in command("status", job).stdout
 
 
 def test_fresh_without_paid_answers_asks_nobody(bench: Workbench) -> None:

@@ -55,7 +55,8 @@ class Checked(Struct, frozen=True):
         words = (
             f"columns of the input and of the result differ by case alone ({pairs}), and some programs take them for"
         )
-        return *told, f"{words} one; set output.prefix (for example to out_) to tell them apart"
+        prefix = columns.working_prefix(self.source.columns)
+        return *told, f"{words} one; set output.prefix (for example to {prefix}) to tell them apart"
 
     def row_maker(self) -> RowMaker:
         """How rows of this job become requests."""
@@ -135,7 +136,7 @@ def _refuse_clashes(checked: Checked) -> None:
     if clashes := columns.clashes(checked.source.columns, job.output.prefix, asked):
         raise UsageError(
             f"{job.input.path}: the input has columns named like the output's: {', '.join(clashes)}. "
-            "Set output.prefix (for example to out_) to tell them apart."
+            f"Set output.prefix (for example to {columns.working_prefix(checked.source.columns)}) to tell them apart."
         )
 
 

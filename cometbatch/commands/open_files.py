@@ -11,7 +11,7 @@ from cometbatch.run_state.partition import OPEN_PARTITIONS, ROWS_PER_SLOT
 from cometbatch.transport import raise_open_files
 
 OPEN_FILES = Path("/dev/fd")
-USUALLY_OPEN = 16  # files, where the system does not tell
+OPEN_IN_SESSION = 24  # files that are open before the first request, and not all yet when `plan` counts them
 SPARE_FILES = 32  # beside what is open before, connections and journals: input, parts, marks, pipes, look-ups of names
 RESTING_SHARE = 8  # one connection more for each so many requests in flight: connections rest between two requests
 WAYS_TO_RAISE = "ulimit -Hn as root, LimitNOFILE= of a systemd unit, --ulimit nofile= of a container"
@@ -34,9 +34,15 @@ def fit(concurrency: int, partition_rows: int) -> tuple[int, int, str]:
     needed = opened + files_for(concurrency, partition_rows)
     words = f"this process may open {limit:,} files, and limits.concurrency: {concurrency} needs {needed:,}"
     if not most:
-        raise UsageError(f"{words}; a run needs at least {opened + files_for(1, partition_rows):,}. {_raise_it()}")
+        least = opened + files_for(1, partition_rows)
+        raise UsageError(f"{words}; a run needs at least {least:,}. Raise the limit ({WAYS_TO_RAISE}).")
     connections = limit - opened - SPARE_FILES - _journals(most, partition_rows)
-    lowered = f"{words}: at most {most:,} requests will be in flight. {_raise_it()}" if most < concurrency else ""
+    lowered = (
+        f"{words}: at most {most:,} requests will be in flight. Raise the limit ({WAYS_TO_RAISE}), or set a "
+        "lower limits.concurrency."
+        if most < concurrency
+        else ""
+    )
     return most, connections, lowered
 
 
@@ -50,11 +56,7 @@ def _journals(concurrency: int, partition_rows: int) -> int:
 
 
 def _open_now() -> int:
-    """How many files are open in this process, by the folder that Linux and macOS have for it."""
+    """How many files a session has open in this process, by the folder that Linux and macOS have for it."""
     with contextlib.suppress(OSError):
-        return sum(1 for _ in OPEN_FILES.iterdir())
-    return USUALLY_OPEN
-
-
-def _raise_it() -> str:
-    return f"Raise the limit ({WAYS_TO_RAISE}), or set a lower limits.concurrency."
+        return max(OPEN_IN_SESSION, sum(1 for _ in OPEN_FILES.iterdir()))
+    return OPEN_IN_SESSION

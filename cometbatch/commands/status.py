@@ -11,6 +11,7 @@ from cometbatch.commands.locate import UNKNOWN_COMMAND, locate
 from cometbatch.job import Job
 from cometbatch.results import parts
 from cometbatch.results.summary import RunSummary, count, late_warnings
+from cometbatch.run_state.manifest import changed_keys
 from cometbatch.run_state.run import find
 
 
@@ -18,7 +19,8 @@ class RunStatus(Struct, frozen=True):
     """A run as its files tell it.
 
     `latency_s`: quantiles over committed rows, in seconds; `None` before the first part. `resume_command`: what a
-    person runs to continue, as far as it is known.
+    person runs to continue, as far as it is known. `changed`: keys of the job that are not what the run began with, so
+    that it can't be continued by that job.
     """
 
     summary: RunSummary
@@ -29,6 +31,7 @@ class RunStatus(Struct, frozen=True):
     committed: int
     latency_s: dict[str, float] | None
     resume_command: str = UNKNOWN_COMMAND
+    changed: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the summary's fields and the state of the run."""
@@ -41,6 +44,11 @@ class RunStatus(Struct, frozen=True):
             "committed_partitions": self.committed,
             "latency_s": self.latency_s,
         }
+
+    @property
+    def advice(self) -> str:
+        """What comes before the command that continues the run: nothing, or to undo what was changed."""
+        return f"undo the change of {', '.join(self.changed)}, then " if self.changed else ""
 
     def describe(self) -> str:
         """A few lines for a person."""
@@ -56,7 +64,7 @@ class RunStatus(Struct, frozen=True):
             lines.append("latency: " + ", ".join(f"{name} {value:.2f} s" for name, value in self.latency_s.items()))
         if state == "stopped":
             place = f"stopped at {summary.tally.calls:,} of {count(summary.rows, 'row')}"
-            lines.append(f"{place}; continue with: {self.resume_command}")
+            lines.append(f"{place}; {self.advice}continue with: {self.resume_command}")
         return "\n".join(lines)
 
 
@@ -96,6 +104,7 @@ def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
         committed=len(progress.committed),
         latency_s=_latency(paths, f"{found.prefix}latency_s"),
         resume_command=located.command,
+        changed=() if located.job is None else changed_keys(manifest, located.job.fingerprint()),
     )
 
 

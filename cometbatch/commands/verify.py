@@ -72,9 +72,10 @@ def _refuse_unfinished(located: Located, manifest: Manifest, partitions: list[Pa
         return
     if missing or not is_published:
         done = len(partitions) - len(missing)
+        way = "It is going on: wait for its end." if directory.lock.is_held() else f"Finish it with: {located.command}"
         raise UsageError(
             f"{directory.path}: this run is not finished ({done:,} of {len(partitions):,} partitions are done"
-            f"{'' if missing else ', the result is not published'}). Finish it with: {located.command}"
+            f"{'' if missing else ', the result is not published'}). {way}"
         )
 
 

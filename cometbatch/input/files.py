@@ -7,18 +7,20 @@ be any bytes.
 
 import hashlib
 import io
+import itertools
 import os
 import pathlib
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn, TypeAlias
 
 import pyarrow as pa
 from msgspec import Struct
 
-from cometbatch.errors import InputChangedError, InputError
+from cometbatch.errors import InputChangedError, InputError, did_you_mean
 
+ENDINGS = frozenset({".csv", ".tsv", ".parquet"})
 KNOWN_ENDINGS = ".csv, .tsv or .parquet"
 PACKED_ENDINGS = frozenset({".gz", ".zst", ".bz2", ".xz", ".zip"})
 PACKED_MARKS = (  # the first bytes of a file
@@ -30,6 +32,8 @@ PACKED_MARKS = (  # the first bytes of a file
 )
 MAX_SHOWN = 80  # characters of foreign text in a message; the rest is cut off
 MAX_PATH_SHOWN = 1_000  # characters of a path in a message
+MAX_NUMBERS = 10  # of columns in a message; of the others, the number is said
+MAX_NAMES = 1_000  # of files in a folder that are compared with the name of one that is not there
 READ_BYTES = 1 << 20  # of a file at a time, to sum up its content
 
 
@@ -169,13 +173,25 @@ def refusing(path: pathlib.Path) -> Iterator[None]:
         yield
     except OSError as exc:
         reason = exc.strerror or shown(str(exc))
-        raise InputError(f"{shown(str(path), limit=MAX_PATH_SHOWN)}: can't be read: {reason}") from exc
+        near = _names_near(path) if isinstance(exc, FileNotFoundError) else ""
+        raise InputError(f"{shown(str(path), limit=MAX_PATH_SHOWN)}: can't be read: {reason}{near}") from exc
     except (pa.ArrowException, UnicodeError) as exc:
         reason = shown(str(exc), limit=300)
         raise InputError(
             f"{shown(str(path), limit=MAX_PATH_SHOWN)}: can't be read: {reason}; "
             "if the file is damaged, write or copy it again"
         ) from exc
+
+
+def _names_near(path: pathlib.Path) -> str:
+    """A hint at a table of nearly this name beside it, or at the folder that is not there either."""
+    if not path.parent.is_dir():
+        return f"; there is no folder {shown(str(path.parent), limit=MAX_PATH_SHOWN)}"
+    with suppress(OSError):
+        names = (each.name for each in itertools.islice(path.parent.iterdir(), MAX_NAMES))
+        near = did_you_mean(path.name, (name for name in names if pathlib.Path(name).suffix.lower() in ENDINGS))
+        return f"; {near}" if near else ""
+    return ""
 
 
 def shown(text: str, *, limit: int = MAX_SHOWN) -> str:
@@ -196,9 +212,15 @@ def refuse_duplicates(path: pathlib.Path, columns: Sequence[str]) -> None:
     places: dict[str, list[int]] = {}
     for position, name in enumerate(columns, start=1):
         places.setdefault(name, []).append(position)
-    same = [f'"{shown(name)}" (columns {", ".join(map(str, at))})' for name, at in places.items() if len(at) > 1]
+    same = [f'"{shown(name)}" (columns {_numbers(at)})' for name, at in places.items() if len(at) > 1]
     if same:
         refuse(path, f"column names must differ, but these come more than once: {'; '.join(same[:10])}; rename them")
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    """The first of some numbers, and how many more there are."""
+    words = ", ".join(map(str, numbers[:MAX_NUMBERS]))
+    return words + (f" and {len(numbers) - MAX_NUMBERS:,} more" if len(numbers) > MAX_NUMBERS else "")
 
 
 def _refuse_irregular(path: pathlib.Path) -> None:

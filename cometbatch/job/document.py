@@ -17,6 +17,8 @@ from cometbatch.job.tree import Bounds, BrokenError, List, Map, Node, Problems, 
 BRACES_HINT = "a text that starts with {{ needs quotes around it"
 """The hint where a template without quotes was read as a mapping."""
 
+_INSIDE_HINT = "a text with {{ at its start, or within braces, needs quotes around it"
+
 _TAG = "tag:yaml.org,2002:"
 _SCALAR_TAGS = {f"{_TAG}{name}": name for name in ("str", "null", "bool", "int", "float", "timestamp")}
 _SCALAR_TAGS[f"{_TAG}value"] = "str"  # a lone = sign, which YAML 1.1 gives a meaning of its own
@@ -63,6 +65,8 @@ def _refuse_control_characters(text: str, origin: Origin) -> None:
     bad = _NOT_YAML.search(text)
     if bad:
         where = origin.at(text.count("\n", 0, bad.start()))
+        if "\udc80" <= bad[0] <= "\udcff":  # how Python shows a byte of the command line that is no UTF-8
+            raise BrokenError(where, f"the byte 0x{ord(bad[0]) & 0xFF:02X} is not UTF-8 text; use a name in UTF-8")
         raise BrokenError(where, f"the control character U+{ord(bad[0]):04X} has no place in a job")
 
 
@@ -76,7 +80,15 @@ def _compose(text: str, origin: Origin) -> yaml.Node | None:
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except _FAILURES as error:
         mark = getattr(error, "problem_mark", None)
-        raise BrokenError(origin.at(mark.line) if mark else origin.name, f"not valid YAML: {_words(error)}") from None
+        has_braces = mark is not None and "{{" in _line(text, mark.index)
+        words = f"not valid YAML: {_words(error)}" + (f"; {_INSIDE_HINT}" if has_braces else "")
+        raise BrokenError(origin.at(mark.line) if mark else origin.name, words) from None
+
+
+def _line(text: str, index: int) -> str:
+    """The line that holds this place of a text."""
+    end = text.find("\n", index)
+    return text[text.rfind("\n", 0, index) + 1 : None if end < 0 else end]
 
 
 def _words(error: Exception) -> str:

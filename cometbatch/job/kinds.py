@@ -149,6 +149,8 @@ def _read_stop(node: Node) -> tuple[str, ...]:
 PROSE = Kind("a text", lambda node: _filled(node, "a text"), takes_text=True)
 """Text of any length, in any number of lines."""
 STOP = Kind("a text or a list of texts", _read_stop, takes_text=True)
+SENT_TEXTS = (PROSE, STOP)
+"""Texts that a request carries. That one of them is missing is seen by nobody."""
 PREFIX = text("a text", is_filled=lambda found: found.strip() or not found, max_length=64)
 
 

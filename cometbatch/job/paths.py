@@ -20,7 +20,7 @@ _NO_NAME: Final = "expected a path that ends in the name of a file or folder, fo
 _NO_STEM: Final = f"expected a path that ends in {_ENDING}, with a name before that"
 _STRFTIME: Final = re.compile(r"%[-_0^#]?[aAbBcCdDeFgGhHIjklmMnNpPrRsStTuUVwWxXyYzZ](?![a-z])")
 _MARKS: Final = (
-    re.compile(r"\$(?:[A-Za-z_]\w*|\{[^{}]*\}|\([^()]*\))"),  # a shell's $NAME, ${NAME}, $(command)
+    re.compile(r"\$(?:[A-Za-z_]\w*|\{[^{}]*\}|\([^()]*\))|`[^`]+`"),  # a shell's $NAME, ${NAME}, $(command), `command`
     re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|<%.*?%>"),  # a template's {{ ds }}
     re.compile(r"\{[A-Za-z_]\w*(?:[.:!\[][^{}/]*)?\}"),  # a Python format's {date}
     re.compile(r"%\([^()]*\)[#0 +-]*\d*[a-z]|%\{[^{}]*\}|%[A-Za-z_]\w+%"),  # %(date)s, %{date}, %DATE%
@@ -73,7 +73,7 @@ def refuse_marks(key: str, text: str, folder: Path) -> None:
     path = text if shown(text) == repr(text) else "PATH"
     is_clock = _STRFTIME.fullmatch(mark)
     way = f"\"$(date '+{path}')\"" if is_clock else f'"{path}"'
-    fills = "the shell" if is_clock or mark.startswith("$") else "what fills in the rest of the command"
+    fills = "the shell" if is_clock or mark.startswith(("$", "`")) else "what fills in the rest of the command"
     words = f"{shown(mark)} stands in this path, and nothing here replaces it: give the path on the command line, where"
     raise WrongError(f"{words} {fills} does: --set {key}={way}")
 

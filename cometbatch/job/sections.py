@@ -4,9 +4,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from cometbatch.job.keys import KEYS, PRICES, Key, key_meant
-from cometbatch.job.kinds import Kind, expected
+from cometbatch.job.kinds import SENT_TEXTS, Kind, expected
 from cometbatch.job.secrets import join
 from cometbatch.job.tree import Map, Node, Problems, Scalar, WrongError, is_null
+
+_EMPTIED = "found nothing: a # begins a comment in YAML; put the text in quotes, or leave the key out"
 
 
 class Sections:
@@ -53,6 +55,9 @@ class Sections:
                 self._refuse_unknown(node, path, name, known)
             elif not is_null(value):
                 values[name] = self._read(f"{path}.{name}", known[name].kind, value)
+            elif known[name].kind in SENT_TEXTS and isinstance(value, Scalar) and value.comment and not value.text:
+                self.refuse(f"{path}.{name}", _EMPTIED)
+                values[name] = None
         return values
 
     def note_place(self, path: str, node: Node) -> None:

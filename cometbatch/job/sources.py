@@ -6,6 +6,7 @@ YAML lacks; `key.sub=value` strings.
 
 import codecs
 import contextlib
+import itertools
 import os
 import re
 import stat
@@ -21,6 +22,8 @@ from cometbatch.job.tree import Bounds, BrokenError, List, Map, Node, Problems, 
 
 MAX_FILE_BYTES = 256 << 10
 """A larger file is hardly a job, and a hostile one of this size is refused in a few seconds."""
+MAX_NAMES = 1_000
+"""Files of a folder that are compared with the name of one that is not there."""
 MAX_INT_BITS = 1_000
 """Python refuses to print an integer of many thousand bits; no key takes one of a thousand."""
 
@@ -92,7 +95,8 @@ def is_piped(path: Path) -> bool:
 def _names_near(path: Path) -> str:
     """A hint at a file of nearly this name."""
     with contextlib.suppress(OSError):
-        near = did_you_mean(path.name, (each.name for each in path.parent.iterdir() if each.is_file()))
+        beside = itertools.islice(path.parent.iterdir(), MAX_NAMES)
+        near = did_you_mean(path.name, (each.name for each in beside if each.is_file()))
         return f"; {near}" if near else ""
     return ""
 

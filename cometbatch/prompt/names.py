@@ -24,6 +24,10 @@ _PARTED = re.compile(r"\w+(?:[.\-/]\w+)+")  # what a template takes for a field 
 _FLOAT = re.compile(r"-?[0-9]+(\.[0-9]+([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)")
 _NO_BRACES = "if the column is not meant: write the text without braces"
 _SPACES = "if the column is not meant: put spaces around the sign"
+_BLANKS = "its name begins or ends with a blank"
+_WHOLE = "if the whole row is meant: write row|tojson"
+_OF_MAPPINGS = frozenset({"tojson", "pprint", "dictsort", "items", "list", "length", "count", "xmlattr"})
+"""Filters by which a template that applies them to `row` says that it means the whole row."""
 
 
 # ---------------------------------------------------------------- aliases
@@ -78,14 +82,21 @@ def written_columns(source: str, columns: Sequence[str], *, all_signs: bool) -> 
     `source` is a template that can be parsed. `all_signs`: look for names with any signs in them, `price (EUR)` too;
     else for those with dots, dashes and slashes alone.
     """
-    for value, line in _bare_constants(ENVIRONMENT.parse(source)):
+    tree = ENVIRONMENT.parse(source)
+    for value, line in _bare_constants(tree):
         yield from (Written(name, line, _NO_BRACES) for name in columns if _spells(name, value))
-    odd = [name for name in columns if (not _PLAIN.fullmatch(name) if all_signs else _PARTED.fullmatch(name))]
+    if "row" in columns:
+        yield from (Written("row", line, _WHOLE) for line in _bare_rows(tree))
+    odd = [
+        name
+        for name in columns
+        if (re.search(r"\w", name) and not _PLAIN.fullmatch(name) if all_signs else _PARTED.fullmatch(name))
+    ]
     if odd:
         for line, code in _code(source):
             for name in odd:
                 if name in code and re.search(rf"(?:(?<![\w.\-])|(?<=row\.)){re.escape(name)}(?![\w\-])", code):
-                    yield Written(name, line, _SPACES)
+                    yield Written(name, line, _BLANKS if _PLAIN.fullmatch(name.strip()) else _SPACES)
 
 
 def typed_expression(source: str, line: int) -> str | None:
@@ -130,6 +141,17 @@ def _bare_constants(tree: nodes.Template) -> Iterator[tuple[object, int]]:
                     yield constant, value.lineno
                 case nodes.Neg(node=nodes.Const(value=int() | float() as number)):
                     yield -number, value.lineno
+
+
+def _bare_rows(tree: nodes.Template) -> Iterator[int]:
+    """Lines where `row`, the whole row, is printed, joined, asked for or gone through like a column of that name."""
+    for node in tree.find_all((nodes.Output, nodes.Concat, nodes.If, nodes.For)):
+        for value in _values_of(node):
+            bare = value
+            while isinstance(bare, nodes.Filter) and bare.name not in _OF_MAPPINGS and bare.node:
+                bare = bare.node
+            if isinstance(bare, nodes.Name) and bare.name == "row":
+                yield value.lineno
 
 
 def _values_of(node: Any) -> Sequence[nodes.Node]:

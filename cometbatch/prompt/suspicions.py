@@ -19,8 +19,13 @@ _PLACEHOLDERS = re.compile(
     """,
     re.VERBOSE,
 )
+_OF_FORMAT = re.compile(r"(![ras])?(:.?[<>=^]?[-+ ]?#?0?\d*[,_]?(\.\d+)?[bcdeEfFgGnosxX%]?)?$")
+"""What Python's `str.format` takes after a name: `{name!r}`, `{name:>8.2f}`."""
+_OF_ROW = re.compile(r"row(?:\.|\[['\"]?)(.*?)['\"]?\]?")
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _LINE_BREAK = r"\n"
+_ESCAPES: Final = {_LINE_BREAK: "line break", r"\r": "carriage return", r"\t": "tab"}
+"""What nobody means as two characters in a stop text, but where a command of TeX begins so, as in \\text."""
 
 
 def suspicions(template: PromptTemplate, columns: Sequence[str]) -> Iterator[str]:
@@ -37,8 +42,10 @@ def suspicions(template: PromptTemplate, columns: Sequence[str]) -> Iterator[str
 
 def describe_stop(stop: Sequence[str]) -> Iterator[str]:
     """A sentence where a stop text is written so that it can never be found."""
-    if any(_LINE_BREAK in text for text in stop):
-        yield r'params.stop has \n as two characters; for a line break write it in double quotes: "\n"'
+    for escape, meaning in _ESCAPES.items():
+        end = "" if escape == _LINE_BREAK else "(?![a-z])"
+        if any(re.search(re.escape(escape) + end, text) for text in stop):
+            yield f'params.stop has {escape} as two characters; for a {meaning} write it in double quotes: "{escape}"'
 
 
 def _unused_placeholders(template: PromptTemplate, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -50,8 +57,10 @@ def _unused_placeholders(template: PromptTemplate, columns: Sequence[str]) -> It
     told = set()
     for text in template.texts:
         for found in _PLACEHOLDERS.finditer(text):
-            inner = next(group for group in found.groups() if group is not None)
-            name = unused.get(inner.strip().casefold())
+            inner = next(group for group in found.groups() if group is not None).strip()
+            in_row = _OF_ROW.fullmatch(inner)
+            meant = (inner, _OF_FORMAT.sub("", inner, count=1), in_row[1] if in_row else inner)
+            name = next((unused[each.casefold()] for each in meant if each.casefold() in unused), None)
             if name is not None and name not in told and (template.is_constant or not found[0].startswith("<")):
                 told.add(name)
                 yield found[0], name

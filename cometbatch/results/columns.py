@@ -372,6 +372,13 @@ def case_clashes(
     return [(theirs, own) for theirs, own in pairs if own is not None and own != theirs]
 
 
+def working_prefix(input_columns: Sequence[str]) -> str:
+    """A prefix that no column of the input begins with, whatever its case."""
+    taken = tuple(name.casefold() for name in input_columns)
+    prefixes = (f"out{number or ''}_" for number in itertools.chain([0], itertools.count(2)))
+    return next(prefix for prefix in prefixes if not any(name.startswith(prefix) for name in taken))
+
+
 def joined_schema(
     input_schema: pa.Schema, prefix: str, metadata: Mapping[str, str], columns: Sequence[Column] = COLUMNS
 ) -> pa.Schema:

@@ -157,6 +157,12 @@ def drift(manifest: Manifest, fingerprint: Mapping[str, Any]) -> list[tuple[str,
     return [(key, was, now) for key, was, now in pairs if was != now]
 
 
+def changed_keys(manifest: Manifest, fingerprint: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys of a job that a person would have to set back to resume the run; how prompts are rendered is none."""
+    keys = [_SPOKEN.get(key, key) for key, _, _ in drift(manifest, fingerprint) if key != RENDERING_KEY]
+    return tuple(dict.fromkeys("prompt" if key.startswith("prompt.messages") else key for key in keys))
+
+
 def refuse_drift(
     manifest: Manifest, fingerprint: Mapping[str, Any], size: int, sha256: str, *, input_advice: str = ""
 ) -> None:

@@ -19,16 +19,16 @@ def read_key(variable: str) -> str:
         raise UsageError(
             f"The environment variable {variable} is not set. It should hold the API key (target.key_env)."
         )
-    return check_key(os.environ[variable])
+    return check_key(os.environ[variable], f"The API key in {variable}")
 
 
-def check_key(key: str) -> str:
-    """The key as it can be sent, without surrounding white space or BOM. Raises `UsageError`."""
+def check_key(key: str, name: str = "The API key") -> str:
+    """The key as it can be sent, without surrounding white space or BOM. Raises `UsageError` with `name` in it."""
     trimmed = key.strip().strip("\ufeff").strip()
     if not trimmed:
-        raise UsageError("The API key is empty. Set its environment variable to the key itself.")
+        raise UsageError(f"{name} is empty. Set its environment variable to the key itself.")
     if not trimmed.isascii() or not trimmed.isprintable() or not NOT_IN_KEYS.isdisjoint(trimmed):
-        raise UsageError("The API key holds characters that no key has. Copy it again, without quotes or line breaks.")
+        raise UsageError(f"{name} holds characters that no key has. Copy it again, without quotes or line breaks.")
     return trimmed
 
 
