@@ -165,6 +165,24 @@ def test_a_catalogs_price_per_request_is_not_mixed_with_prices_above() -> None:
     assert warnings == ["prices.above is not used: the catalog prices 'm' per request"]
 
 
+@pytest.mark.parametrize(
+    ("above", "body_bytes", "most"),
+    [
+        (Rates(Decimal(4), Decimal(18)), 999, "0.002118"),
+        (Rates(Decimal(4), Decimal(18)), 1000, "0.002120"),
+        (Rates(Decimal(4), Decimal(18)), 1001, "0.004184"),
+        (Rates(Decimal(1), Decimal(6)), 1001, "0.002122"),
+        (Rates(Decimal(1), Decimal(200)), 1001, "0.003001"),
+    ],
+)
+def test_a_request_that_may_pass_the_threshold_is_bounded_by_the_dearer_side(
+    above: Rates, body_bytes: int, most: str
+) -> None:
+    """Its bytes bound its tokens: which side it comes to lie on is not known before."""
+    rates = Rates(Decimal(2), Decimal(12), above=RatesAbove(1000, above))
+    assert Meter(rates).max_cost(body_bytes, 10) == Decimal(most)
+
+
 def test_prices_above_go_with_the_catalogs() -> None:
     """Below them the catalog's hold, and the source says both."""
     book, _ = price_book(
