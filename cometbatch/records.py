@@ -32,7 +32,9 @@ FailureKind: TypeAlias = Literal[
 ]
 MaxTokensField: TypeAlias = Literal["auto", "max_completion_tokens", "max_tokens"]
 TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large", "proxy"]
-Problem: TypeAlias = Literal["error", "redirect", "not_json", "html", "not_understood", "failed_generation"]
+Problem: TypeAlias = Literal[
+    "error", "redirect", "not_json", "unreadable", "html", "not_understood", "failed_generation"
+]
 
 KEY_SHAPE: Final = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}")
 """What an API key looks like within a text (contract sheet, section 1). No text that is kept or shown has one."""
@@ -93,7 +95,7 @@ class HttpRequest(Struct, frozen=True, gc=False):
 
 
 class CallRequest(Struct, frozen=True, gc=False):
-    """A call made ready to be sent. `request_hash` is a SHA-256 over format, model and body, in hex.
+    """A call made ready to be sent. `request_hash` is a SHA-256 over format, model and body without `stream`, in hex.
 
     `ordinal` is the call's place in the result, and its identity. `target`: its number in the run's table of targets.
     `estimated_tokens`: what the call may take of a tokens-per-minute limit, input and output. `max_output_tokens`: the
@@ -170,7 +172,8 @@ class Completion(Struct, frozen=True, gc=False, omit_defaults=True):
     `reported_cost_usd` is what the service itself says that the answer cost; few models' replies do (contract sheet,
     section 8.3), and the currency is presumed. `cost_excludes` names what was used that no price for tokens covers, as
     in "web_search, service_tier=priority"; where the token counts contradict each other, it is `CONTRADICTION` and
-    these counts as they came.
+    these counts as they came. `raw` (the reply's JSON) and `reasoning` (what the model thought) are kept only where the
+    run has columns for them.
     """
 
     text: str
@@ -181,14 +184,18 @@ class Completion(Struct, frozen=True, gc=False, omit_defaults=True):
     detail: str | None = None
     reported_cost_usd: Decimal | None = None
     cost_excludes: str | None = None
+    raw: str | None = None
+    reasoning: str | None = None
 
 
 class ErrorDetail(Struct, frozen=True, gc=False):
     """What a reply that is no completion says of itself, whatever its shape.
 
-    `problem` is how it failed to be an answer: error (an error status), redirect (3xx), html or not_json (a success
-    status without JSON), not_understood (JSON of no known shape), failed_generation (a success status whose JSON
-    says that generation failed). `code`, `type` and `message` are "" where the reply has none.
+    `problem` is how it failed to be an answer: error (an error status, or an error in a success), redirect (3xx), html
+    (a success that is a page, empty, or of another type), not_json (a success that is cut off), unreadable (a success
+    that is whole, and no JSON), not_understood (JSON of no known shape), failed_generation (a success status whose JSON
+    says that generation failed). `code`, `type` and `message` are "" where the reply has none. `usage`: token counts
+    that a success names beside its error; they may have been billed.
     """
 
     status: int
@@ -197,6 +204,7 @@ class ErrorDetail(Struct, frozen=True, gc=False):
     type: str = ""
     message: str = ""
     request_id: str | None = None
+    usage: Usage = Usage()
 
 
 class Failure(Struct, frozen=True, gc=False):
@@ -289,6 +297,7 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     `input_above_bytes`: by how many tokens the input that was billed exceeds the bytes that were sent; 0 is usual.
     `answered_attempts`: of each ask, which attempt was answered. `max_cost_usd`: where the cost is unknown, US dollars
     that the asks came to at most, which is a possible charge; None is unknown, too.
+    `at_cap`: the answer took all tokens that it may have, and says that it ended by itself.
     """
 
     ordinal: int
@@ -306,6 +315,7 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     input_above_bytes: int = 0
     answered_attempts: tuple[int, ...] = (1,)
     max_cost_usd: Decimal | None = None
+    at_cap: bool = False
 
 
 class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", tag_field="record"):
@@ -428,10 +438,11 @@ class Tally(Struct, frozen=True):
     most, `charges_unknown` counts the others, and `charges_in_flight` those whose request was on its way when a process
     ended. `rejected` asks were paid for, and their call has no outcome yet; they came to `rejected_cost_usd`.
     `failures` counts failed calls by kind, `incompletes` incomplete ones by finish reason; a part that an earlier
-    program wrote has none of these. `uncounted` answers came without token counts. `reported` answers came with a
-    cost of the service's own, `reported_cost_usd` in sum; `differing` of them say something else than our prices, and
-    these came to `differing_reported_usd` by its word and to `differing_cost_usd` by ours. `largest_output_tokens`
-    and `largest_input_above_bytes` are the largest of any answer: they bound what the next one can cost.
+    program wrote has none of these. `uncounted` answers came without token counts. `at_cap` answers took all tokens
+    that they may have, and say that they ended by themselves. `reported` answers came with a cost of the service's own,
+    `reported_cost_usd` in sum; `differing` of them say something else than our prices, and these came to
+    `differing_reported_usd` by its word and to `differing_cost_usd` by ours. `largest_output_tokens` and
+    `largest_input_above_bytes` are the largest of any answer: they bound what the next one can cost.
     `largest_cost_usd` is the cost of the row that cost most, and `row_costs` counts rows by what they cost, in steps
     (`results.tallies.cost_step`). `excluding` answers have a cost that leaves something out; `excluded` counts them by
     what that is. Of `contradictory` answers the token counts fit no reading. `long_inputs` had an input above
@@ -458,6 +469,7 @@ class Tally(Struct, frozen=True):
     rejected: int = 0
     rejected_cost_usd: Decimal = Decimal(0)
     uncounted: int = 0
+    at_cap: int = 0
     reported: int = 0
     reported_cost_usd: Decimal = Decimal(0)
     differing: int = 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from cometbatch import cli, job
 from cometbatch.control import retry_table
 from cometbatch.results import columns
+from cometbatch.wire import payload
 from tests import prompt_tables
 from tests.benchmarks import compare, model, report
 
@@ -25,6 +26,8 @@ def tables() -> dict[str, str]:
     return {
         "job_keys": table(("key", "takes", "default", "meaning"), keys),
         "columns": columns.columns_markdown(),
+        "asked_columns": columns.columns_markdown(columns.ASKED_COLUMNS),
+        "finish_words": table(("finish reason", "words"), _finish_words()),
         "retry": retry_table.retry_table_markdown(),
         "exit_codes": table(("exit code", "meaning"), codes),
         "bars": table(("case", "bar", "measured", "met"), bars),
@@ -34,6 +37,13 @@ def tables() -> dict[str, str]:
         "written": table(("template", "columns", "refused with"), prompt_tables.written()),
         "told": table(("template", "warning"), prompt_tables.told()),
     }
+
+
+def _finish_words() -> Iterable[tuple[str, str]]:
+    known = payload.FINISH
+    for reason in dict.fromkeys(known.values()):
+        yield f"`{reason}`", ", ".join(f"`{word}`" for word, meaning in known.items() if meaning == reason)
+    yield "(generation failed: retried)", ", ".join(f"`{word}`" for word in sorted(payload.failure_words()))
 
 
 def renewed(text: str) -> str:

@@ -76,7 +76,8 @@ class RunOnDisk:
     def partitions(self, slots: int, run: Run | None = None) -> Partitions:
         """The partitions without a part, in a session that begins now unless it is given."""
         begun = self.begin() if run is None else run
-        self.directory.new_marks(RUN_ID, session_of(begun), slots).close()
+        if not (self.directory.path / f"in_flight.{session_of(begun)}").exists():
+            self.directory.new_marks(RUN_ID, session_of(begun), slots).close()
         return Partitions(begun, session_of(begun), self.tables, self.make, ("n",), slots=slots)
 
     def tables(self, wanted: Iterable[Partition]) -> Iterator[pa.Table]:

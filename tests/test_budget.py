@@ -322,4 +322,7 @@ def test_a_budget_that_may_be_passed_is_warned_of(bench: Workbench) -> None:
 
 def test_without_a_budget_everything_is_allowed(bench: Workbench) -> None:
     """There is nothing to hold."""
-    assert carry_out(bench.job(params={"extra": {"web_search_options": {}}}), simulator()).warnings == ()
+    assert (
+        carry_out(bench.job(params={"extra": {"web_search_options": {}}}, output={"raw": True}), simulator()).warnings
+        == ()
+    )

@@ -262,6 +262,7 @@ def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
     job = load_job(SMALL, base_dir=tmp_path / "caf\udce9")
     assert job.describe()["output"] == {
         "path": f"{tmp_path}/caf\\udce9/out.parquet", "prefix": "", "partition_rows": None, "is_dataset": False,
+        "raw": False, "reasoning": False,
     }  # fmt: skip
 
 

@@ -35,7 +35,20 @@ DOCS = (
     "replies",
     "retry",
 )
-ALL_TABLES = {"job_keys", "columns", "retry", "exit_codes", "bars", "model", "cells", "nulls", "written", "told"}
+ALL_TABLES = {
+    "job_keys",
+    "columns",
+    "asked_columns",
+    "finish_words",
+    "retry",
+    "exit_codes",
+    "bars",
+    "model",
+    "cells",
+    "nulls",
+    "written",
+    "told",
+}
 MAX_LINES = 200
 FIRST_SCREEN_LINES = 20
 ON_SIMULATOR = ["target.base_url=simulator", "target.model=comet-sim-1", "simulator.latency_s=[0, 0]"]

@@ -215,6 +215,7 @@ def test_the_gateways_own_words_stop_the_run_without_a_code(code: str, kind_of_e
     [
         ("html", "", STOP_IF_FIRST, "invalid_response"),
         ("not_json", "", RETRY, "invalid_response"),
+        ("unreadable", "", STOP_IF_FIRST, "invalid_response"),
         ("not_understood", "", STOP_IF_FIRST, "invalid_response"),
         ("failed_generation", "server_error", RETRY, "server_error"),
         ("failed_generation", "rate_limit_exceeded", SLOW_DOWN_COUNTED, "rate_limited"),

@@ -19,6 +19,7 @@ def maker(**changes: Any) -> RowMaker:
         "id_column": "id",
         "render": lambda values: (Message.of_text("user", str(values["n"])),),
         "build": BUILD,
+        "as_sent": CHAT.as_sent,
         "hash_start": hashlib.sha256(b"chat\nmodel\n"),
         "now": lambda: NOW,
         "max_output_tokens": None,

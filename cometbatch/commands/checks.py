@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from cometbatch.commands.connection import describe_connection, simulator_behavi
 from cometbatch.commands.row_maker import row_maker
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.errors import JobError, UsageError
-from cometbatch.input.files import shown
+from cometbatch.input.files import Identity, shown
 from cometbatch.input.table import Source, open_source
 from cometbatch.job import Job, Target
 from cometbatch.job.secrets import printable
@@ -22,10 +23,12 @@ from cometbatch.records import PriceBook
 from cometbatch.results import columns, parts
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest, refuse_drift
+from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.run import Run
 from cometbatch.runner.row_maker import RowMaker
 from cometbatch.service.catalog import CatalogProblem
 from cometbatch.transport.key import holds_key
+from cometbatch.wire.request_extra import template_marks, unkept
 
 if TYPE_CHECKING:
     import httpx
@@ -43,14 +46,16 @@ class Checked(Struct, frozen=True):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences on what can be run but is surely not meant, as far as the columns tell."""
-        clashes = columns.case_clashes(self.source.columns, self.job.output.prefix)
+        told = *self.source.warnings, *describe_extra(self.job)
+        asked = columns.columns_for(self.job.asked_columns)
+        clashes = columns.case_clashes(self.source.columns, self.job.output.prefix, asked)
         if not clashes:
-            return self.source.warnings
+            return told
         pairs = ", ".join(f'"{shown(theirs)}" and {ours}' for theirs, ours in clashes)
         words = (
             f"columns of the input and of the result differ by case alone ({pairs}), and some programs take them for"
         )
-        return *self.source.warnings, f"{words} one; set output.prefix (for example to out_) to tell them apart"
+        return *told, f"{words} one; set output.prefix (for example to out_) to tell them apart"
 
     def row_maker(self) -> RowMaker:
         """How rows of this job become requests."""
@@ -126,7 +131,8 @@ def _refuse_clashes(checked: Checked) -> None:
     adds are not held against it.
     """
     job = checked.job
-    if clashes := columns.clashes(checked.source.columns, job.output.prefix):
+    asked = columns.columns_for(job.asked_columns)
+    if clashes := columns.clashes(checked.source.columns, job.output.prefix, asked):
         raise UsageError(
             f"{job.input.path}: the input has columns named like the output's: {', '.join(clashes)}. "
             "Set output.prefix (for example to out_) to tell them apart."
@@ -206,3 +212,28 @@ def check_budget(job: Job, target: Target, prices: PriceBook) -> None:
         )
     if target.max_output_tokens is None and prices.rates.per_request is None:
         raise UsageError("budget: without params.max_output_tokens an answer has no highest cost. Set it.")
+
+
+def partition_rows(checked: Checked, identity: Identity) -> int:
+    """How many rows a partition of a new run has: fewer where whole replies are kept beside the answers."""
+    settings, cap = checked.job.output, checked.target.max_output_tokens
+    kept = 1 + settings.raw + settings.reasoning
+    return settings.partition_rows or suggest_partition_rows(identity, None if cap is None else cap * kept)
+
+
+def describe_extra(job: Job) -> Iterator[str]:
+    """What whoever pays should know of `params.extra`: marks that are no template there, and what is not kept."""
+    for path, mark in template_marks(job.params.extra):
+        yield f"params.extra.{path} holds {mark}: params.extra is no template, so it is sent as it stands"
+    for path, setting in unkept(job.params.extra):
+        if not job.output.raw and not (setting == "reasoning" and job.output.reasoning):
+            yield (
+                f"params.extra.{path} is asked for and paid, but not kept: set output.{setting}: true to have it in a "
+                f"column `{setting}`"
+            )
+
+
+def describe_missing_columns(job: Job, names: Collection[str]) -> Iterator[str]:
+    """Which columns the job asks for that a run has not: it keeps those that it began with."""
+    for name in sorted(job.asked_columns.difference(names)):
+        yield f"the run began without a column `{name}`, so it has none; to have it, begin anew with --fresh"

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.checks import Checked, check, check_budget, check_session
+from cometbatch.commands.checks import (
+    Checked,
+    check,
+    check_budget,
+    check_session,
+    describe_missing_columns,
+    partition_rows,
+)
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
 from cometbatch.commands.open_files import fit
@@ -24,7 +31,6 @@ from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, PriceBook, Rates, Tally
 from cometbatch.results import tallies
 from cometbatch.results.summary import cap_warning, count
-from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.progress import Progress
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
@@ -152,8 +158,7 @@ class _Begin(Struct):
 def _begin(checked: Checked, identity: Identity, known: Run | None, http: "httpx.AsyncBaseTransport | None") -> _Begin:
     if known is None:
         book, warnings = _prices_now(checked, http)
-        suggested = suggest_partition_rows(identity, checked.target.max_output_tokens)
-        return _Begin(book, list(warnings), checked.job.output.partition_rows or suggested)
+        return _Begin(book, list(warnings), partition_rows(checked, identity))
     book, warnings = known.manifest.prices, []
     if book.rates is None and not known.is_complete:
         book, warnings = _prices_now(checked, http)  # which the next session looks for, too
@@ -208,6 +213,7 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
             *warnings,
             *filter(None, [cap_warning(bill.largest_output_tokens, cap)]),
             *describe_texts(checked),
+            *(() if known is None else describe_missing_columns(job, known.manifest.columns)),
             *looks.warnings(),
             *([_missing_key(job)] if is_keyless else []),
         ),

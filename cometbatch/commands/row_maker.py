@@ -15,12 +15,14 @@ def row_maker(target: Target, template: PromptTemplate, columns: Sequence[str], 
 
     Only the columns that are needed become Python values.
     """
+    wire_format = wire.FORMATS[target.format]
     needed = set(columns) if template.needs_all_columns else set(template.columns_needed)
     return RowMaker(
         columns=tuple(name for name in columns if name in needed or name == id_column),
         id_column=id_column,
         render=template.render,
-        build=wire.FORMATS[target.format].request_builder(target.model, target.params),
+        build=wire_format.request_builder(target.model, target.params),
+        as_sent=wire_format.as_sent,
         hash_start=hashlib.sha256(f"{target.format}\n{target.model}\n".encode()),
         now=now,
         max_output_tokens=target.max_output_tokens,

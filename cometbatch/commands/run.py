@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cometbatch.commands.checks import Checked, check, check_budget, check_session, to_replace
+from cometbatch.commands.checks import Checked, check, check_budget, check_session, partition_rows, to_replace
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
@@ -25,7 +25,6 @@ from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
-from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.reopen import Matching
 from cometbatch.run_state.run import Run, directory_of, find
@@ -193,8 +192,8 @@ async def _new_manifest(
         created_at=now().isoformat(timespec="seconds"),
         fingerprint=job.fingerprint(),
         input=identity,
-        partition_rows=job.output.partition_rows or suggest_partition_rows(identity, target.max_output_tokens),
-        columns=tuple(column.name for column in columns.COLUMNS),
+        partition_rows=partition_rows(start.checked, identity),
+        columns=tuple(column.name for column in columns.columns_for(job.asked_columns)),
         targets=(PricedTarget(target, book),),
         job=job.describe(),
         warnings=(*start.checked.warnings, *warnings),

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
-from cometbatch.commands.checks import Checked, check_budget, describe_growth
+from cometbatch.commands.checks import Checked, check_budget, describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
 from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fit
@@ -49,6 +49,7 @@ from cometbatch.runner.reply_reader import Reader
 from cometbatch.runner.turns import Runner
 from cometbatch.store.local import write_aside
 from cometbatch.transport import Transport
+from cometbatch.wire import Keep
 from cometbatch.wire.envelope import request_id_of
 
 if TYPE_CHECKING:
@@ -170,16 +171,19 @@ class RunSession(Struct, frozen=True):
 
     def _ports(self, shown: Progress, slots: int) -> Ports:
         run, limits, patience = self.run, self.start.checked.job.limits, self.start.checked.job.retry
-        prices = meter(run.manifest.prices.rates)
+        prices, names = meter(run.manifest.prices.rates), run.manifest.columns
+        keep = Keep(raw="raw" in names, reasoning="reasoning" in names)
+        read = functools.partial(self.start.checked.format.parse_response, keep=keep)
         service = Service(
             send=self.transport.send,
-            read=Reader(self.start.checked.format.response_parser, self.transport).read,
+            read=Reader(read, self.transport).read,
             classify=functools.partial(classify, now=now),
             accept=accept_all,
             price=lambda _call, usage: prices.cost(usage),
             max_cost=lambda _call, inputs, outputs, hour: prices.max_cost(inputs, outputs, writes_for_an_hour=hour),
             request_id=request_id_of,
             is_reached=self._is_reached,
+            status=functools.partial(columns.status_of, keeps_calls=columns.TOOL_CALLS in names),
         )
         policy = Policy(
             concurrency=slots,
@@ -289,6 +293,7 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
 def _warnings(job: Job, manifest: Manifest) -> Iterator[str]:
     """What whoever pays should know before the first request."""
     yield from manifest.warnings
+    yield from describe_missing_columns(job, manifest.columns)
     if job.budget.max_cost_usd is not None and (added := describe_unbounded(job.params.extra)):
         yield f"the budget may be passed: the service may add input that is billed beyond what is sent, by {added}"
     if manifest.prices.rates is not None and not manifest.priced_late and _has_other_prices(job, manifest):

@@ -26,6 +26,7 @@ NOT_IN_COLUMNS: Final = (
     "rejected",
     "rejected_cost_usd",
     "largest_input_above_bytes",
+    "at_cap",
 )
 """Fields of a part's tally that its rows can't tell."""
 NEWER_COLUMNS: Final = frozenset({"cache_write_1h_input_tokens", "cost_excludes"})

@@ -64,7 +64,8 @@ class Rule(Struct, frozen=True, kw_only=True):
 _PROBLEM_WORDS: Final[dict[Problem, str]] = {
     "error": "2xx with an error",
     "redirect": "redirect",
-    "not_json": "2xx with cut-off or invalid JSON",
+    "not_json": "2xx with JSON, or a stream, that is cut off",
+    "unreadable": "2xx with a whole body that is no JSON",
     "html": "2xx with a page, of a declared type other than JSON, or empty",
     "not_understood": "2xx with JSON of an unknown shape",
     "failed_generation": "2xx with a `responses` body of status failed or cancelled",
@@ -439,6 +440,13 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         reason="The reply was cut on its way, which is of a kind with a timeout.",
     ),
     Rule(
+        problem="unreadable",
+        action="give up, or stop",
+        kind="invalid_response",
+        advice="the reply came whole and can't be read",
+        reason="The same reply would come again, and be billed again.",
+    ),
+    Rule(
         problem="not_understood",
         action="give up, or stop",
         kind="invalid_response",
@@ -454,10 +462,17 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         problem="failed_generation",
-        codes=frozenset({"server_error"}),
+        codes=frozenset({"server_error", "internal_error", "internal_server_error", "upstream_error"}),
         action="retry",
         kind="server_error",
         reason="The provider failed, not the row.",
+    ),
+    Rule(
+        problem="failed_generation",
+        codes=frozenset({"overloaded_error", "overloaded", "server_overloaded"}),
+        action="retry",
+        kind="overloaded",
+        reason="The provider is overloaded.",
     ),
     Rule(
         problem="failed_generation",
@@ -533,6 +548,7 @@ FITTING_STATUS: Final[dict[str, int]] = {
     "authentication_error": 401,
     "invalid_api_key": 401,
     "access_denied": 403,
+    "insufficient_balance": 402,
     "insufficient_quota": 429,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,

@@ -84,6 +84,8 @@ KEYS: dict[str, dict[str, Key]] = {
         "partition_rows": Key(
             number(int, 1, MAX_PARTITION_ROWS), "rows in one part; by default chosen from the input's size"
         ),
+        "raw": Key(FLAG, "keep the whole JSON of each answer's reply, in a column `raw`"),
+        "reasoning": Key(FLAG, "keep what the model thought, where the reply carries it, in a column `reasoning`"),
     },
     "target": {
         "base_url": Key(kinds.BASE_URL, "the service, without /v1"),

@@ -19,6 +19,7 @@ from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.template import RENDERING, PromptTemplate, TemplateError
 from cometbatch.records import GenerationParams
 from cometbatch.wire import FormatName
+from cometbatch.wire.request_extra import asks_for_tools
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".parquet": None}
 """Endings of input files that can be read, and the delimiter of each where the job gives none."""
@@ -34,12 +35,17 @@ class InputSettings(Struct, frozen=True):
 
 
 class OutputSettings(Struct, frozen=True):
-    """Where the answers go. `is_dataset`: `path` is a folder whose parts are the result, not one file."""
+    """Where the answers go. `is_dataset`: `path` is a folder whose parts are the result, not one file.
+
+    `raw`, `reasoning`: columns for the whole reply, and for what the model thought.
+    """
 
     path: Path
     prefix: str = ""
     partition_rows: int | None = None
     is_dataset: bool = False
+    raw: bool = False
+    reasoning: bool = False
 
 
 class TargetSettings(Struct, frozen=True):
@@ -153,6 +159,16 @@ class Job(Struct, frozen=True):
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
         return (Target(self.target.format, self.target.model, self.messages, self.params),)
+
+    @property
+    def asked_columns(self) -> frozenset[str]:
+        """The names of the columns that a run has only where its job asks for them."""
+        asked = {
+            "tool_calls": asks_for_tools(self.params.extra),
+            "reasoning": self.output.reasoning,
+            "raw": self.output.raw,
+        }
+        return frozenset(name for name, is_asked in asked.items() if is_asked)
 
     def prompt_template_for(self, target: Target, columns: Sequence[str]) -> PromptTemplate:
         """The compiled prompt of a target, for a table with these columns. Raises `JobError` where it needs others."""

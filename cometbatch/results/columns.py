@@ -5,7 +5,7 @@ Guards: a table's output columns read back as outcomes that make the same column
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final, Literal, TypeAlias
@@ -15,7 +15,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from cometbatch.input.values import python_values
-from cometbatch.records import Answered, Completion, Failed, Failure, FinishReason, Outcome, Record
+from cometbatch.records import Answered, AnsweredStatus, Completion, Failed, Failure, FinishReason, Outcome, Record
 
 Getter: TypeAlias = Callable[[Any], object]
 OUTCOMES: Final = (Answered, Failed)  # types; a union of them is made anew wherever it is written in a loop
@@ -51,6 +51,15 @@ _INCOMPLETE_WORDS: Final[dict[FinishReason, str]] = {
 }
 
 
+TOOL_CALLS: Final = "tool_calls"
+"""The column of calls, and the finish reason of an answer that has some."""
+
+
+def _calls(outcome: Answered) -> str | None:
+    """The calls of an answer that ended with them."""
+    return outcome.completion.detail if outcome.completion.finish_reason == TOOL_CALLS else None
+
+
 def _incomplete_message(outcome: Answered) -> str | None:
     """Why an answer is incomplete, in a few words, then the detail that the reply gave; None for a whole answer."""
     if outcome.status == "succeeded":
@@ -60,7 +69,9 @@ def _incomplete_message(outcome: Answered) -> str | None:
 
 
 def _detail(cells: Mapping[str, Any]) -> str | None:
-    """The detail that `_incomplete_message` put into the message."""
+    """The detail that `_incomplete_message` put into the message, or `_calls` into a column of its own."""
+    if cells.get(TOOL_CALLS) is not None:
+        return str(cells[TOOL_CALLS])
     message, words = cells["error_message"], _INCOMPLETE_WORDS[cells["finish_reason"]]
     return None if message is None or message == words else message.removeprefix(f"{words}: ")
 
@@ -247,7 +258,7 @@ COLUMNS: Final = (
         "request_hash",
         _TEXT,
         "text",
-        "SHA-256 over format, model and request body, in hex",
+        "SHA-256 over format, model and request body (without `stream`, which is always false), in hex",
         answered="request_hash",
         failed="request_hash",
         is_unique=True,
@@ -255,7 +266,33 @@ COLUMNS: Final = (
 )
 """The output columns in order, with what they mean."""
 
-_BY_NAME: Final = {column.name: column for column in COLUMNS}
+ASKED_COLUMNS: Final = (
+    Column(
+        TOOL_CALLS,
+        _LONG_TEXT,
+        "text (JSON)",
+        "where `params.extra` asks for tools: the answer's calls, as the format has them; such a row has succeeded",
+        get_answered=_calls,
+    ),
+    Column(
+        "reasoning",
+        _LONG_TEXT,
+        "text",
+        "with `output.reasoning: true`: what the model thought, where the reply carries it",
+        answered="completion.reasoning",
+    ),
+    Column(
+        "raw",
+        _LONG_TEXT,
+        "text (JSON)",
+        "with `output.raw: true`: the whole reply; of a stream, what its chunks make together",
+        answered="completion.raw",
+        is_unique=True,
+    ),
+)
+"""Output columns that a run has only where its job asks for them, after all others."""
+
+_BY_NAME: Final = {column.name: column for column in (*COLUMNS, *ASKED_COLUMNS)}
 
 
 def schema_of(columns: Sequence[Column] = COLUMNS) -> pa.Schema:
@@ -268,25 +305,43 @@ def columns_of(names: Sequence[str]) -> tuple[Column, ...]:
     return tuple(_BY_NAME[name] for name in names)
 
 
+def columns_for(asked: Collection[str]) -> tuple[Column, ...]:
+    """The output columns of a run that begins now, with those that its job asks for by name."""
+    return (*COLUMNS, *(column for column in ASKED_COLUMNS if column.name in asked))
+
+
 def repeated(schema: pa.Schema, prefix: str) -> list[str] | bool:
     """The columns of a joined table in which values may repeat, as pyarrow's `use_dictionary` has it: names, or all."""
     if any(pa.types.is_nested(column.type) for column in schema):  # whose parts have names of their own
         return True
-    unique = {prefix + column.name for column in COLUMNS if column.is_unique}
+    unique = {prefix + column.name for column in _BY_NAME.values() if column.is_unique}
     return [name for name in schema.names if name not in unique]
 
 
-def columns_markdown() -> str:
-    """`COLUMNS` as a Markdown table, for the documentation."""
+def columns_markdown(columns: Sequence[Column] = COLUMNS) -> str:
+    """Columns as a Markdown table, for the documentation."""
     lines = ["| column | type | meaning |", "| --- | --- | --- |"]
-    lines += [f"| `{column.name}` | {column.words} | {column.meaning} |" for column in COLUMNS]
+    lines += [f"| `{column.name}` | {column.words} | {column.meaning} |" for column in columns]
     return "\n".join(lines) + "\n"
 
 
-def status_of(completion: Completion) -> Literal["succeeded", "incomplete"]:
-    """Succeeded is a model that stopped by itself with something to say; everything else is incomplete."""
-    is_blank = not completion.text or completion.text.isspace()
-    return "succeeded" if completion.finish_reason == "stop" and not is_blank else "incomplete"
+def status_of(completion: Completion, *, keeps_calls: bool = False) -> AnsweredStatus:
+    """Succeeded is a model that stopped by itself with something to say; everything else is incomplete.
+
+    `keeps_calls`: the run has a column for calls, because its job asks for tools. Then calls are an answer.
+    """
+    if completion.finish_reason == "stop":
+        return "incomplete" if not completion.text or completion.text.isspace() else "succeeded"
+    is_called = keeps_calls and completion.finish_reason == TOOL_CALLS and completion.detail is not None
+    return "succeeded" if is_called else "incomplete"
+
+
+def is_at_cap(completion: Completion, cap: int | None) -> bool:
+    """Whether an answer says that it ended by itself and took exactly the tokens that it may have.
+
+    Some servers never say "length": the answer is probably cut (contract sheet, section 13).
+    """
+    return cap is not None and completion.usage.output_tokens == cap and completion.finish_reason == "stop"
 
 
 def outcomes_in(records: Iterable[Record]) -> list[Outcome]:
@@ -302,15 +357,17 @@ def answered_in(records: Iterable[Record]) -> list[Answered]:
 # Tables
 
 
-def clashes(input_columns: Iterable[str], prefix: str) -> list[str]:
+def clashes(input_columns: Iterable[str], prefix: str, columns: Sequence[Column] = COLUMNS) -> list[str]:
     """The output columns that the input has already, under this prefix."""
     taken = set(input_columns)
-    return [name for column in COLUMNS if (name := prefix + column.name) in taken]
+    return [name for column in columns if (name := prefix + column.name) in taken]
 
 
-def case_clashes(input_columns: Iterable[str], prefix: str) -> list[tuple[str, str]]:
+def case_clashes(
+    input_columns: Iterable[str], prefix: str, columns: Sequence[Column] = COLUMNS
+) -> list[tuple[str, str]]:
     """Columns of the input, each with the output column from which it differs by case alone: (theirs, ours)."""
-    ours = {(prefix + column.name).casefold(): prefix + column.name for column in COLUMNS}
+    ours = {(prefix + column.name).casefold(): prefix + column.name for column in columns}
     pairs = [(name, ours.get(name.casefold())) for name in input_columns]
     return [(theirs, own) for theirs, own in pairs if own is not None and own != theirs]
 
@@ -366,22 +423,27 @@ def _table(outcomes: Sequence[Outcome], kind: Literal["answered", "failed"], col
 
 
 def read_outcomes(
-    table: pa.Table, first_ordinal: int, prefix: str = "", columns: Sequence[Column] = COLUMNS
+    table: pa.Table,
+    first_ordinal: int,
+    prefix: str = "",
+    columns: Sequence[Column] = COLUMNS,
+    *,
+    cap: int | None = None,
 ) -> list[Outcome]:
     """The outcomes in a table's output columns, its first row being `first_ordinal`; other columns are passed over.
 
-    They make the same columns again. `columns` are the run's own (`columns_of`). A value without a column is gone: the
-    code of an error (it is in the message), the detail of a succeeded answer.
+    They make the same columns again. `columns` are the run's own (`columns_of`), `cap` is that on an answer. A value
+    without a column is gone: the code of an error (it is in the message), the detail of a succeeded answer.
     """
     names = [column.name for column in columns]
     rows = zip(*(python_values(table.column(prefix + name)) for name in names), strict=True)
     return [
-        _outcome(ordinal, dict(zip(names, cells, strict=True)), columns)
+        _outcome(ordinal, dict(zip(names, cells, strict=True)), columns, cap)
         for ordinal, cells in enumerate(rows, first_ordinal)
     ]
 
 
-def _outcome(ordinal: int, cells: dict[str, Any], columns: Sequence[Column]) -> Outcome:
+def _outcome(ordinal: int, cells: dict[str, Any], columns: Sequence[Column], cap: int | None) -> Outcome:
     kind: type[Outcome] = Failed if cells["status"] == "failed" else Answered
     fields: dict[str, Any] = {"record": "failed" if kind is Failed else "answered", "ordinal": ordinal}
     for column in columns:
@@ -392,7 +454,9 @@ def _outcome(ordinal: int, cells: dict[str, Any], columns: Sequence[Column]) -> 
         completion = fields["completion"]
         completion["text"] = completion["text"] or ""
         completion["detail"] = _detail(cells)
-    return msgspec.convert(fields, kind)
+    outcome = msgspec.convert(fields, kind)
+    is_marked = isinstance(outcome, Answered) and is_at_cap(outcome.completion, cap)
+    return msgspec.structs.replace(outcome, at_cap=True) if is_marked else outcome
 
 
 def _put(fields: dict[str, Any], path: Sequence[str], value: object) -> None:

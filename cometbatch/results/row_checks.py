@@ -21,7 +21,7 @@ Cells: TypeAlias = Mapping[str, Any]
 _COUNTS: Final = Usage.__struct_fields__
 _SENT: Final = ("http_status", "latency_s", "request_hash")
 _FILLED: Final = {
-    "succeeded": ("response", "finish_reason", "attempts", "finished_at", *_SENT),
+    "succeeded": ("finish_reason", "attempts", "finished_at", *_SENT),
     "incomplete": ("finish_reason", "error_message", "attempts", "finished_at", *_SENT),
     "failed": ("error_kind", "error_message", "attempts", "finished_at"),
 }
@@ -37,6 +37,7 @@ _EMPTY: Final = {
         "reported_cost_usd",
         "cost_excludes",
         *_COUNTS,
+        *(column.name for column in columns.ASKED_COLUMNS),
     ),
 }
 _BITS: Final = {pa.float16(): pa.int16(), pa.float32(): pa.int32(), pa.float64(): pa.int64()}
@@ -56,6 +57,8 @@ def contradiction(cells: Cells) -> str | None:
     for name in _FILLED[status]:
         if cells[name] is None:
             return f"the row {status}, but {name} is empty"
+    if status == "succeeded" and cells["response"] is None and cells.get(columns.TOOL_CALLS) is None:
+        return "the row succeeded, but response is empty"
     for name in _EMPTY[status]:
         if cells.get(name) is not None:  # an older run lacks newer columns
             return f"the row {status}, but {name} is {cells[name]!r:.80}"
@@ -67,7 +70,8 @@ def _wrong_word(cells: Cells) -> str | None:
         return None if cells["error_kind"] in get_args(FailureKind) else f"error_kind is {cells['error_kind']!r:.80}"
     if cells["finish_reason"] not in get_args(FinishReason):
         return f"finish_reason is {cells['finish_reason']!r:.80}"
-    due = columns.status_of(Completion(cells["response"] or "", cells["finish_reason"]))
+    said = Completion(cells["response"] or "", cells["finish_reason"], detail=cells.get(columns.TOOL_CALLS))
+    due = columns.status_of(said, keeps_calls=columns.TOOL_CALLS in cells)
     return None if due == cells["status"] else f"status is {cells['status']}, but such an answer is {due}"
 
 

@@ -307,6 +307,16 @@ def late_warnings(tally: Tally, prices: PriceBook, cap: int | None = None) -> It
     if above := tally.largest_input_above_bytes:
         tokens = count(above, "token")
         yield f"the service adds input: an answer was billed for {tokens} more than its request has bytes"
+    if tally.at_cap:
+        were = (
+            "says that it ended by itself and was"
+            if tally.at_cap == 1
+            else "say that they ended by themselves and were"
+        )
+        yield (
+            f"{count(tally.at_cap, 'answer')} took exactly params.max_output_tokens: what {were} probably cut there. "
+            "Raise params.max_output_tokens"
+        )
     if tally.differing:
         sums = tally.differing_reported_usd, tally.differing_cost_usd
         theirs, ours = map(format_rounded, sums)

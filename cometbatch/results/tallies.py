@@ -79,6 +79,7 @@ def _answers(answered: list[Answered], billed: list[Failed]) -> dict[str, Any]:
         "cost_usd": _money(costs),
         "unpriced": len(usages) - len(costs),
         "uncounted": sum([a is None or b is None for a, b in zip(inputs, outputs, strict=True)]),
+        "at_cap": sum([outcome.at_cap for outcome in answered]),
         "reported": len(told),
         "reported_cost_usd": _money(outcome.completion.reported_cost_usd for outcome in told),
         "differing": len(differing),

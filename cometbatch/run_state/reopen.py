@@ -98,7 +98,7 @@ def _records(run: Run, index: int) -> Iterator[Sequence[Record]]:
     columns = columns_of(run.manifest.columns)
     ordinal = run.manifest.first_ordinal(run.manifest.partitions()[index])
     for piece in parts.read_pieces(run.directory.parts.path(index)):
-        yield read_outcomes(piece, ordinal, run.prefix, columns)
+        yield read_outcomes(piece, ordinal, run.prefix, columns, cap=run.manifest.targets[0].target.max_output_tokens)
         ordinal += piece.num_rows
 
 

@@ -22,7 +22,7 @@ from cometbatch.records import (
     RejectedAsk,
     Retry,
 )
-from cometbatch.results.columns import status_of
+from cometbatch.results.columns import is_at_cap
 from cometbatch.runner.books import Books, sum_of
 from cometbatch.runner.patience import Patience
 from cometbatch.runner.ports import Observer, Service, Stop
@@ -65,7 +65,7 @@ class Attempts:
             self._answered(slot, parsed, reply, now, moment)
             return
         verdict = self._service.classify(reply, parsed)
-        may_be_billed = self._books.unanswered(slot, reply)
+        may_be_billed = self._books.unanswered(slot, reply, None if parsed is None else parsed.usage)
         match verdict:
             case Retry():
                 self._retry(slot, verdict, now, may_be_billed=may_be_billed)
@@ -108,13 +108,15 @@ class Attempts:
     ) -> None:
         """The call's outcome, with the sums over its asks. `cost`: of the last, and its bound where it is None."""
         call, request = slot.call, slot.call.request
+        cap = request.max_output_tokens
+        at_cap = completion.usage.output_tokens == cap and is_at_cap(completion, cap)
         cost_usd, max_cost_usd = cost
         if call.rejected:
             usage, cost_usd, max_cost_usd = sum_of(call, completion.usage, *cost)
             completion = msgspec.structs.replace(completion, usage=usage)
         outcome = Answered(
             request.ordinal,
-            status_of(completion),
+            self._service.status(completion),
             request.custom_id,
             call.earlier_attempts + call.attempt,
             slot.latency_s,
@@ -128,6 +130,7 @@ class Attempts:
             call.input_above_bytes,
             (*[ask.attempt for ask in call.rejected], call.attempt) if call.rejected else (call.attempt,),
             max_cost_usd,
+            at_cap,
         )
         self._books.add(outcome, slot.cell)
 

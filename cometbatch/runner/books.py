@@ -106,11 +106,15 @@ class Books:
             self._limits.settle(call.charge, request.estimated_tokens, usage.input_tokens + usage.output_tokens)
         return cost_usd, booked if cost_usd is None else None
 
-    def unanswered(self, slot: Slot, reply: Reply) -> bool:
-        """Book an attempt without an answer: as a possible charge where it may have been billed, which is returned."""
+    def unanswered(self, slot: Slot, reply: Reply, usage: Usage | None = None) -> bool:
+        """Book an attempt without an answer: as a possible charge where it may have been billed, which is returned.
+
+        `usage`: token counts that stand beside its error. They say what it came to, where they say all of it.
+        """
         call, booked, is_charge = slot.call, NOTHING, may_be_billed(reply)
         if is_charge:
-            max_cost = self._bounds.max_cost(call.request)
+            counted = None if usage is None else self._price(call.request, usage)
+            max_cost = self._bounds.max_cost(call.request) if counted is None else counted
             ordinal, now = call.request.ordinal, self._now()
             charge = PossibleCharge(
                 ordinal, now, "no_answer", max_cost, _describe(reply), ask=call.ask, attempt=call.attempt

@@ -72,7 +72,8 @@ class Patience:
         """Count a failure. One that only asks to slow down does not count against its call."""
         kind, held = verdict.failure.kind, self._held
         held.failed(call.request.ordinal, kind)
-        costs_attempt = verdict.costs_attempt and not held.is_crowded(kind, now)
+        is_excused = held.is_crowded(kind, now) and not _may_be_paid_for(verdict.failure)
+        costs_attempt = verdict.costs_attempt and not is_excused
         self._is_free = not costs_attempt
         call.slow_downs_in_a_row = 0 if costs_attempt else call.slow_downs_in_a_row + 1
         is_unanswered = call.answers_seen == held.answers
@@ -224,3 +225,8 @@ class Patience:
         )
         latest = f"at its first failure after {policy.max_row_s:g} s (retry.max_row_s)"
         return f"{why}; where that goes on, each of the last rows fails {bound}, or {latest}."
+
+
+def _may_be_paid_for(failure: Failure) -> bool:
+    """Whether it came with a success status: each such attempt may be billed, so none is made for nothing."""
+    return failure.status is not None and failure.status < 300  # noqa: PLR2004 - HTTP's successes

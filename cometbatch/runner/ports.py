@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from cometbatch.records import (
     Acceptance,
+    AnsweredStatus,
     CallRequest,
     Completion,
     ErrorDetail,
@@ -21,6 +22,7 @@ from cometbatch.records import (
     TransportFailure,
     Usage,
 )
+from cometbatch.results.columns import status_of
 
 Reply: TypeAlias = HttpResponse | TransportFailure
 ExchangeResult: TypeAlias = HttpResponse | TransportFailure | Exception
@@ -120,6 +122,7 @@ class Service(Struct, frozen=True):
     most this many of output (`None`: no bound), and with cache writes that are kept for an hour if the last argument
     says so; `None` is unknown. `request_id`: the service's name for an exchange. `is_reached`: whether a connection was
     ever made.
+    `status`: whether an answer that is taken has succeeded.
     """
 
     send: Callable[[HttpRequest, Callable[[ExchangeResult], None]], Sending]
@@ -130,6 +133,7 @@ class Service(Struct, frozen=True):
     max_cost: Callable[[CallRequest, int, int | None, bool], Decimal | None]
     request_id: Callable[[HttpResponse], str | None]
     is_reached: Callable[[], bool]
+    status: Callable[[Completion], AnsweredStatus] = status_of
 
 
 class Policy(Struct, frozen=True):

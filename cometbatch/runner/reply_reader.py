@@ -33,7 +33,10 @@ class Reader:
         if isinstance(said, Completion):
             named = result.headers.get(REQUEST_ID_HEADER)
             ids = f"{said.response_id}\n{said.response_model}\n{named}"
-            if not self._quotes_key(f"{said.text}\n{said.detail}\n{said.cost_excludes}\n{ids}"):
+            words = f"{said.text}\n{said.detail}\n{said.cost_excludes}\n{ids}"
+            if said.raw is not None or said.reasoning is not None:
+                words = f"{words}\n{said.raw}\n{said.reasoning}"
+            if not self._quotes_key(words):
                 return result, said
         return self._read_clean(result, said, sent_bytes)
 

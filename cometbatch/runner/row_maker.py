@@ -20,14 +20,16 @@ class RowMaker(Struct, frozen=True):
     """Makes requests of rows. The same row always gives the same bytes.
 
     `columns`: those that `make` needs of a row; `id_column` is the one with the user's own name for it. `render` gives
-    the messages of a row, `build` the request that holds them. `hash_start`: a hash of hashlib's that has seen what all
-    requests have in common; each request goes on with a copy. `max_output_tokens`: the cap on an answer, if any.
+    the messages of a row, `build` the request that holds them, which is hashed, `as_sent` that request as it leaves.
+    `hash_start`: a hash of hashlib's that has seen what all requests have in common; each request goes on with a copy.
+    `max_output_tokens`: the cap on an answer, if any.
     """
 
     columns: tuple[str, ...]
     id_column: str | None
     render: Callable[[Mapping[str, object]], tuple[Message, ...] | Failure]
     build: Callable[[Sequence[Message]], HttpRequest]
+    as_sent: Callable[[HttpRequest], HttpRequest]
     hash_start: Any
     now: Callable[[], datetime]
     max_output_tokens: int | None
@@ -47,7 +49,7 @@ class RowMaker(Struct, frozen=True):
         cap = self.max_output_tokens
         characters = sum([len(part.text) for message in messages for part in message.content])
         tokens = estimate_tokens(characters) + (cap or ASSUMED_OUTPUT_TOKENS)
-        return CallRequest(ordinal, custom_id, http, digest.hexdigest(), tokens, cap)
+        return CallRequest(ordinal, custom_id, self.as_sent(http), digest.hexdigest(), tokens, cap)
 
     def id_of(self, values: Mapping[str, object]) -> str | None:
         """The user's own name for a row, as text; None where there is none, or none that is text."""

@@ -23,6 +23,7 @@ LONG_TAIL_S = (100.0, 200.0)  # seconds to an answer of the long tail (contract 
 _MANTISSA_BITS = 53  # of a float: a larger numerator could round up to 1.0
 _UNIT_BYTES = 8  # of a digest for a number from 0 to 1
 _NUMBER_BYTES = 16  # of a digest for a whole number: far above any bound in use, so that all remainders are as likely
+_NO_STREAM = b',"stream":false}'  # how a body of our own client ends
 _LATENCY = re.compile(r"(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?", re.ASCII)
 _SHARE = re.compile(r"\d+(?:\.\d+)?|\.\d+", re.ASCII)
 
@@ -67,6 +68,8 @@ FAULT_KINDS = (
     FaultKind("slow-body", "attempt", "a whole reply (billed) whose body drips for half a minute"),
     FaultKind("long-tail", "attempt", "a whole reply (billed), but only after 100 to 200 seconds"),
     FaultKind("cut-json", "attempt", "200 (billed) whose JSON is cut off"),
+    FaultKind("cut-stream", "attempt", "200 (billed) with the beginning of a stream that nobody asked for"),
+    FaultKind("failed-200", "attempt", "200 (billed) that holds the failure of a provider"),
     FaultKind("400", "request", "the model refuses the request"),
     FaultKind("403-html", "request", "a firewall's HTML page"),
     FaultKind("500-invalid-request", "request", "500 that is really a mistake in the request (code invalid_request)"),
@@ -81,6 +84,11 @@ FAULT_KINDS = (
     FaultKind("refusal", "request", "the model declines to answer"),
     FaultKind("tool-calls", "request", "a tool call in place of an answer"),
     FaultKind("no-usage", "request", "a whole answer (billed) without token counts"),
+    FaultKind("streamed", "request", "a whole answer (billed) as a stream, which nobody asked for"),
+    FaultKind("wrapped", "request", "a whole answer (billed) with comments, data: or an end mark around its JSON"),
+    FaultKind("miscoded", "request", "a whole answer (billed) under a foreign or a false content coding"),
+    FaultKind("dialect", "request", "a whole answer (billed) with finish words and parts of another format"),
+    FaultKind("unreadable", "request", "200 (billed) that comes whole and is no JSON"),
     FaultKind("cap-ignored", "request", "a whole answer (billed) of many more tokens than the cap allows"),
     FaultKind("zero-usage", "request", "a whole answer (billed) whose token counts are all 0"),
     FaultKind("wrong-total", "request", "a whole answer (billed) whose token counts contradict each other"),
@@ -181,7 +189,12 @@ def parse_latency(text: str) -> tuple[float, float]:
 
 
 def request_digest(seed: int, path: str, body: bytes) -> bytes:
-    """The digest of a request, 16 bytes: all decisions about the request come from it."""
+    """The digest of a request, 16 bytes: all decisions about the request come from it.
+
+    A request that says at its end that it wants no stream is the same as one that leaves that out.
+    """
+    if body.endswith(_NO_STREAM):
+        body = body.removesuffix(_NO_STREAM) + b"}"
     return hashlib.blake2b(f"{seed}\n{path}\n".encode() + body, digest_size=16).digest()
 
 

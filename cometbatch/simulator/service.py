@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from cometbatch.records import Completion, ErrorDetail, GenerationParams, HttpRequest, HttpResponse, ModelRequest, Usage
 from cometbatch.simulator import answers, catalog, faults
+from cometbatch.simulator.awkward import awkward
 from cometbatch.simulator.behaviour import Behaviour, latency_s, long_tail_s, number, request_digest, strike
 from cometbatch.simulator.catalog import Model
 from cometbatch.simulator.gate import Gate
@@ -38,7 +39,8 @@ _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RESPONSE_ID_PREFIXES = {"chat": "chatcmpl-", "responses": "resp_", "messages": "msg_"}
 DELIVERIES: Mapping[str, Delivery] = {"reset": "cut", "slow-body": "dripping"}
 _JSON = {"content-type": "application/json"}
-ENDANGERED = frozenset({"reset", "cut-json", "slow-body", "long-tail"})  # answers that are billed and may never arrive
+# Answers that are billed and may never arrive.
+ENDANGERED = frozenset({"reset", "cut-json", "cut-stream", "failed-200", "unreadable", "slow-body", "long-tail"})
 
 
 class Incoming(Struct, frozen=True):
@@ -214,7 +216,8 @@ class Service:
             completion = msgspec.structs.replace(completion, usage=counted)
         cost_usd, whole = catalog.cost(model, completion.usage), fault not in ENDANGERED
         self._ledger.answered(call.digest, model.id, completion.usage, cost_usd, whole=whole)
-        response = identified(self._spoken(completion, model, wire, call, fault), call.request_id)
+        spoken = awkward(fault, self._spoken(completion, model, wire, call, fault), wire.name, call.digest)
+        response = identified(spoken, call.request_id)
         if fault == "cut-json":
             response = HttpResponse(response.status, response.headers, response.body[: len(response.body) // 2])
         wait_s = long_tail_s(call.digest, call.attempt) if fault == "long-tail" else self._latency_s(call)

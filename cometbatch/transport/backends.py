@@ -133,5 +133,5 @@ Post: TypeAlias = Callable[[HttpRequest, Done], Begun]
 
 def with_key(headers: Mapping[str, str], key: str | None) -> dict[str, str]:
     """A request's own headers and those of all requests."""
-    own = {"accept": "*/*", "accept-encoding": "identity"}
+    own = {"accept": "application/json", "accept-encoding": "identity"}
     return {**own, **headers, **({} if key is None else {"authorization": f"Bearer {key}"})}

@@ -1,12 +1,13 @@
 """The backend for a transport with httpx's interface, which a caller hands in: for tests and unusual networks."""
 
 import asyncio
+from typing import cast
 
 import httpx
 
 from cometbatch.records import HttpRequest, HttpResponse, TransportFailureKind
 from cometbatch.transport.backends import InTask, Post, with_key
-from cometbatch.transport.http1 import Done, NoReplyError, out_of_time
+from cometbatch.transport.http1 import MAX_BODY_BYTES, Done, NoReplyError, out_of_time, too_large, whole_reply
 
 # Errors from before there is a connection: nothing was sent.
 UNSENT_ERRORS = (
@@ -48,17 +49,13 @@ class HttpxBackend:
             async with asyncio.timeout(timeout_s):
                 asked = self._request(method, request, key)
                 is_sent = True  # a transport that is not ours does not say
-                response = await self._http.handle_async_request(asked)
-                content = await response.aread()
-                await response.aclose()
+                return await _read(await self._http.handle_async_request(asked))
         except TimeoutError:
             raise out_of_time(timeout_s, sent=is_sent) from None
         except HTTPX_ERRORS as error:
             kind: TransportFailureKind = "timeout" if isinstance(error, httpx.TimeoutException) else "connection"
             may_be_sent = is_sent and not isinstance(error, UNSENT_ERRORS)
             raise NoReplyError(kind, str(error) or type(error).__name__, sent=may_be_sent) from error
-        headers = {name.lower(): value for name, value in response.headers.multi_items()}
-        return HttpResponse(response.status_code, headers, content)
 
     async def aclose(self) -> None:
         """Close what was handed to us."""
@@ -67,3 +64,20 @@ class HttpxBackend:
     def _request(self, method: str, request: HttpRequest, key: str | None) -> httpx.Request:
         headers = with_key(request.headers, key)
         return httpx.Request(method, self._base_url + request.path, headers=headers, content=request.body)
+
+
+async def _read(response: httpx.Response) -> HttpResponse:
+    """The whole reply, as our own pool gives it. httpx itself decodes what it knows, without a bound, and fails else.
+
+    Raises `NoReplyError`.
+    """
+    body = bytearray()
+    try:
+        async for piece in cast("httpx.AsyncByteStream", response.stream):
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                raise too_large()
+    finally:
+        await response.aclose()
+    headers = {name.lower(): value for name, value in response.headers.multi_items()}
+    return await whole_reply(response.status_code, headers, bytes(body))

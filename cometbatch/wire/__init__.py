@@ -6,7 +6,7 @@ host, key, retry, price, row or time. Errors look the same in all formats: `enve
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -21,17 +21,32 @@ from cometbatch.records import (
     Role,
 )
 from cometbatch.wire import chat, gemini, messages, responses
+from cometbatch.wire.reply_reading import Keep
 
-__all__ = ["FORMATS", "FormatName", "ModelRequest", "WireFormat", "format_for_path", "output_cap"]
+__all__ = ["FORMATS", "FormatName", "Keep", "ModelRequest", "WireFormat", "format_for_path", "output_cap"]
 
 FormatName: TypeAlias = Literal["chat", "responses", "messages", "gemini"]
+
+
+class ReplyParser(Protocol):
+    """Reads a reply: the completion in it, or the error that it stands for.
+
+    `sent_bytes`: of the request's body, where that is known; they choose between readings of the token counts that both
+    fit. `keep`: what is kept beside the answer.
+    """
+
+    def __call__(
+        self, response: HttpResponse, sent_bytes: int | None = None, *, keep: Keep = ...
+    ) -> Completion | ErrorDetail:
+        """Any status, headers and bytes get one of the two."""
 
 
 class WireFormat(Struct, frozen=True):
     """The shape of requests and replies on one route.
 
     Client half: `request_builder(model, params)` gives a function that builds requests with these parameters, the same
-    bytes for the same messages; `parse_response(response, sent_bytes)`. Server half: `parse_request(request)` and
+    bytes for the same messages; `as_sent(request)` is such a request with what is said of its delivery, which does not
+    identify it; `parse_response(response, sent_bytes)`. Server half: `parse_request(request)` and
     `build_response(model, completion)`. `unsupported_params(params)` and `unsupported_messages(roles)` return the
     reason why this format can't ask for something, as a sentence, or None.
     """
@@ -40,13 +55,10 @@ class WireFormat(Struct, frozen=True):
     request_builder: Callable[[str, GenerationParams], Callable[[Sequence[Message]], HttpRequest]]
     parse_request: Callable[[HttpRequest], ModelRequest | ErrorDetail]
     build_response: Callable[[str, Completion], HttpResponse]
-    response_parser: Callable[[HttpResponse, int | None], Completion | ErrorDetail]
+    parse_response: ReplyParser
     unsupported_params: Callable[[GenerationParams], str | None]
     unsupported_messages: Callable[[Sequence[Role]], str | None]
-
-    def parse_response(self, response: HttpResponse, sent_bytes: int | None = None) -> Completion | ErrorDetail:
-        """What a reply says. `sent_bytes`: of the request's body, where that is known."""
-        return self.response_parser(response, sent_bytes)
+    as_sent: Callable[[HttpRequest], HttpRequest]
 
 
 FORMATS: Mapping[str, WireFormat] = MappingProxyType(
@@ -56,9 +68,10 @@ FORMATS: Mapping[str, WireFormat] = MappingProxyType(
             request_builder=module.request_builder,
             parse_request=module.parse_request,
             build_response=module.build_response,
-            response_parser=module.parse_response,
+            parse_response=module.parse_response,
             unsupported_params=module.unsupported_params,
             unsupported_messages=module.unsupported_messages,
+            as_sent=module.as_sent,
         )
         for module in (chat, responses, messages, gemini)
     }

@@ -4,6 +4,7 @@ An answer without text comes in several ways: its content is null, a refusal sta
 the cap. This module hides them. Law: `reasoning_content` is never part of the answer, and no token is counted twice.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -20,10 +21,11 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import encoding, request_extra, request_reading
+from cometbatch.wire import encoding, payload, request_extra, request_reading
+from cometbatch.wire.chunks import ChatChunks
 from cometbatch.wire.counts import Counters, cache_counts, consistent_usage, count, reported_cost, total
-from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.tolerant_json import compact_text, decode_json, first, mapping, mappings, text
+from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
+from cometbatch.wire.tolerant_json import first, mapping, mappings, text
 from cometbatch.wire.uncovered import SEARCH, billed
 
 NAME: Final = "chat"
@@ -31,13 +33,6 @@ PATH: Final = "/v1/chat/completions"
 
 _ROLES: Mapping[str, Role] = {"system": "system", "developer": "developer", "user": "user", "assistant": "assistant"}
 _TEXT_PARTS: Final = frozenset({"text"})
-_FINISH: Mapping[str, FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "content_filter": "content_filter",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",  # the older word
-}
 # What the format writes itself, by its path in the body: the setting that it comes from. `max_tokens` may stand in
 # `params.extra`, too, because older models know the cap by no other name (contract sheet, section 2).
 _WRITTEN: Mapping[str, str] = {
@@ -49,6 +44,7 @@ _WRITTEN: Mapping[str, str] = {
     "stop": "params.stop",
     "seed": "params.seed",
 }
+_NO_MESSAGE: Final[dict[str, Any]] = {"content": 0}  # which is no content
 NO_CHOICES: Final = "no choices"  # detail of an answer that was billed and has no choices
 _SAMPLE_CALL: Mapping[str, Any] = {
     "id": "call_1",
@@ -71,13 +67,18 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
         }
     )
 
+    extra = request_extra.unstreamed(params.extra)
+
     def build(messages: Sequence[Message]) -> HttpRequest:
         turns = [{"role": each.role, "content": encoding.text_or_parts(each.content)} for each in messages]
         body: dict[str, Any] = {"model": model, "messages": turns, **fixed}
-        request_extra.merge(body, params.extra)
+        request_extra.merge(body, extra)
         return encoding.json_request(PATH, body)
 
     return build
+
+
+as_sent = encoding.unstreamed
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
@@ -106,15 +107,6 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
         "system_fingerprint": f"fp_{origin.tag[:10]}",
     }
     return encoding.json_reply(body)
-
-
-def parse_response(response: HttpResponse, sent_bytes: int | None = None) -> Completion | ErrorDetail:
-    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two.
-
-    `sent_bytes`: of the request's body; they choose between readings of the token counts that both fit.
-    """
-    body = mapping(decode_json(response.body)) if is_success(response.status) else {}
-    return _read_completion(body, sent_bytes) or parse_error(response)
 
 
 def cap_in_extra(params: GenerationParams) -> int | None:
@@ -188,17 +180,25 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
     )
 
 
-def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Completion | None:
+def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Found:
     """None if the body is no chat completion: no choice, no message, or a content that is neither text nor parts.
 
     An empty list of choices with token counts is an answer without text, because it was billed.
     """
     choice, usage = first(body.get("choices")), mapping(body.get("usage"))
+    word = text(choice.get("finish_reason"))
+    finish = payload.FINISH.get(word or "") or payload.finish_of(word)
+    if choice.get("error") or (finish == "other" and payload.is_failure_word(word)):
+        return NoAnswer({"error": choice.get("error") or {"message": f"generation ended as {word}"}})
     message = choice.get("message")
-    words = _content_text(message.get("content")) if isinstance(message, dict) else None
+    if not isinstance(message, dict):
+        message = _older_message(choice)
+    content = message.get("content")
+    words = content if isinstance(content, str) else payload.text_in(content)
+    counts = _read_usage(usage, words or "", sent_bytes)
     reason: FinishReason
     if words is not None:
-        reason, detail = _ending(choice.get("finish_reason"), mapping(message), words)
+        reason, detail = _ending(finish, word, message, words, counts)
     elif body.get("choices") == [] and usage and not body.get("error"):
         words, reason, detail = "", "other", NO_CHOICES
     else:
@@ -206,7 +206,7 @@ def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Completion
     return Completion(
         text=words,
         finish_reason=reason,
-        **billed(_read_usage(usage, words, sent_bytes), body, usage, _searched(message)),
+        **billed(counts, body, usage, _searched(message)),
         reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
@@ -214,29 +214,40 @@ def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Completion
     )
 
 
+def _older_message(choice: dict[str, Any]) -> dict[str, Any]:
+    """The message of the older completions, which have a text in its place."""
+    is_older = "message" not in choice and isinstance(choice.get("text"), str)
+    return {"content": choice["text"]} if is_older else _NO_MESSAGE
+
+
 def _is_call(call: dict[str, Any]) -> bool:
     return bool(call)
 
 
-def _content_text(content: object) -> str | None:
-    if content is None or isinstance(content, str):
-        return content or ""
-    if not isinstance(content, list):
-        return None
-    return "".join([text(part.get("text")) or "" for part in mappings(content) if part.get("type") == "text"])
-
-
-def _ending(word: object, message: dict[str, Any], words: str) -> tuple[FinishReason, str | None]:
+def _ending(
+    reason: FinishReason, word: str | None, message: dict[str, Any], words: str, usage: Usage | None
+) -> tuple[FinishReason, str | None]:
     """The finish reason and its detail. A refusal counts only if there is no text."""
-    refusal = text(message.get("refusal"))
-    if refusal and not words:
-        return "refusal", refusal
-    raw = text(word)
-    reason = _FINISH.get(raw or "", "other")
-    if reason == "tool_calls":
-        calls = mappings(message.get("tool_calls")) or mappings([message.get("function_call")])
-        return reason, compact_text(calls) if calls else None
-    return reason, (raw or None) if reason == "other" else None
+    calls = mappings(message.get("tool_calls"))
+    if not calls and message.get("function_call"):
+        calls = mappings([message["function_call"]])
+    if not calls:
+        if words and reason == "stop":
+            return reason, None
+        refusal = text(message.get("refusal")) or payload.refusal_in(message.get("content"))
+        if refusal and not words:
+            return "refusal", refusal
+    reason = payload.decided(reason, has_calls=bool(calls))
+    return reason, payload.detail_of(reason, word, calls, is_empty=not words, usage=usage, held=message)
+
+
+def _reasoning(body: dict[str, Any]) -> str | None:
+    message = mapping(first(body.get("choices")).get("message"))
+    told = text(message.get("reasoning_content")) or text(message.get("reasoning"))
+    details = [
+        text(part.get("text")) or text(part.get("summary")) or "" for part in mappings(message.get("reasoning_details"))
+    ]
+    return payload.lines_of([told] if told else [*details, *payload.thinking_in(message.get("content"))])
 
 
 def _searched(message: object) -> list[str]:
@@ -261,3 +272,13 @@ def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Us
         count(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens")),
     )
     return consistent_usage(said, sent_bytes=sent_bytes, has_text=bool(words))
+
+
+_REPLY: Final = ReplyShape(
+    read=_read_completion,
+    usage=lambda body: _read_usage(mapping(body.get("usage")), "", None) or Usage(),
+    reasoning=_reasoning,
+    chunks=ChatChunks,
+)
+parse_response: Final = functools.partial(read_reply, _REPLY)
+"""The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""

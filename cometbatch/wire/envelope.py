@@ -9,12 +9,25 @@ import re
 from typing import Any, Final, Literal, TypeAlias
 
 from cometbatch.records import KEY_SHAPE, ErrorDetail, HttpResponse, Problem
-from cometbatch.wire.tolerant_json import NotJson, compact_text, decode_json, encode_json, mapping, well_formed
+from cometbatch.wire.event_stream import values_in
+from cometbatch.wire.tolerant_json import NotJson, compact_text, decode_json, encode_json, first, mapping, well_formed
 
-__all__ = ["ErrorShape", "NotJson", "build_error", "decode_json", "is_success", "parse_error", "request_id_of"]
+__all__ = [
+    "ErrorShape",
+    "NotJson",
+    "build_error",
+    "decode_json",
+    "error_of",
+    "holds_failure",
+    "is_success",
+    "parse_error",
+    "request_id_of",
+]
 
 ErrorShape: TypeAlias = Literal["openai", "openai_numeric", "anthropic", "google", "flat", "html", "empty"]
 
+SUCCESS: Final = range(200, 300)  # HTTP statuses
+FAILURE_KEYS: Final = frozenset({"error", "errors", "base_resp", "success"})  # where a body says that something failed
 REQUEST_ID_HEADER: Final = "x-cometapi-request-id"
 MAX_MESSAGE_CHARS: Final = 2_000  # of an error's message; the rest is cut off
 MAX_WORD_CHARS: Final = 200  # of a code, a type or a request id; the rest is cut off
@@ -25,6 +38,17 @@ _REQUEST_ID = re.compile(r"\(request id: ([^)]{1,200})\)")
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
 _UNREAD_ELEMENT = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^<>]*>?")
+# Names under which gateways put an error's words.
+_MESSAGE_NAMES: Final = ("message", "msg", "error_msg", "error_message")
+# MiniMax's codes, as the words that others have for them (contract sheet, section 13, "Bodies").
+_MINIMAX_CODES: Final = {
+    "1002": "rate_limit_exceeded",
+    "1004": "invalid_api_key",
+    "1008": "insufficient_balance",
+    "1026": "content_filter",
+    "1027": "content_filter",
+    "1039": "rate_limit_exceeded",
+}
 # Google's word for each HTTP status; its envelope holds both.
 _GOOGLE_STATUS: Final = {
     400: "INVALID_ARGUMENT",
@@ -41,20 +65,42 @@ _GOOGLE_STATUS: Final = {
 def parse_error(response: HttpResponse) -> ErrorDetail:
     """The error that a reply without a completion stands for. Raises nothing, whatever the reply is.
 
-    The shapes are tried in the order of the contract sheet, section 7.1. Under a success status, `problem` is one of:
-    html (a page, an empty body, or a content type that is not JSON, which is how a wrong path is answered: section
-    7.2), not_json, error (there is an error envelope), not_understood.
+    An error may be in a list, or be the event of a stream: what gateways did not mean to send is read all the same.
     """
     body = decode_json(response.body)
+    if isinstance(body, NotJson):
+        held = next((each for each in values_in(response.body) if holds_failure(each)), body)
+    else:
+        held = first(body) if isinstance(body, list) and holds_failure(first(body)) else body
+    return error_of(response, held)
+
+
+def error_of(response: HttpResponse, body: object, problem: Problem | None = None) -> ErrorDetail:
+    """The error that a reply with this body stands for: a JSON value, or a `NotJson`.
+
+    The shapes are tried in the order of the contract sheet, section 7.1. Under a success status, `problem` is one of
+    these where it is not known before: html (a page, an empty body, or a content type that is not JSON, which is how a
+    wrong path is answered: section 7.2), not_json (it is cut off), unreadable (it is whole, and no JSON), error (there
+    is an error envelope), not_understood.
+    """
     code, kind, message = _said(body)
     return ErrorDetail(
         status=response.status,
-        problem=_problem(response, body),
+        problem=problem or _problem(response, body),
         code=_line(code, MAX_WORD_CHARS),
         type=_line(kind, MAX_WORD_CHARS),
         message=_line(message if code or kind or message else _readable(response, body), MAX_MESSAGE_CHARS),
         request_id=_request_id(response, message),
     )
+
+
+def holds_failure(body: object) -> bool:
+    """Whether a body says that something failed, whatever else it holds (contract sheet, section 13, "Bodies")."""
+    if not isinstance(body, dict):
+        return False
+    if body.get("error") or "base_resp" in body or body.get("success") is False or body.get("errors"):
+        return bool(_inner_error(body)) or body.get("success") is False
+    return False
 
 
 def request_id_of(response: HttpResponse) -> str | None:
@@ -70,7 +116,7 @@ def request_id_of(response: HttpResponse) -> str | None:
 
 def is_success(status: int) -> bool:
     """Whether an HTTP status is a success (2xx)."""
-    return 200 <= status < 300  # noqa: PLR2004 - the bounds are what 2xx means
+    return status in SUCCESS
 
 
 def _is_redirect(status: int) -> bool:
@@ -123,14 +169,42 @@ def _numeric(detail: ErrorDetail) -> int:
 def _said(body: object) -> tuple[str, str, str]:
     """Code, type and message of an envelope in any shape; "" for what it does not have."""
     outer = mapping(body)
-    error = outer.get("error")
-    if isinstance(error, str) and error:
+    error = _inner_error(outer)
+    if isinstance(error, str):
         return _word(outer.get("code")), _word(outer.get("type")), error
-    if isinstance(error, dict) and error:
+    if error:
         kind = error.get("type") if error.get("type") is not None else error.get("status")
-        return _word(error.get("code")), _word(kind), _words(error.get("message"))
-    code, message = _word(outer.get("code")), _words(outer.get("message"))
+        return _word(error.get("code")), _word(kind), _message_in(error)
+    code, message = _word(outer.get("code")) or _error_status(outer), _message_in(outer)
+    if code and not message:
+        message = _words(outer.get("detail"))
     return code, _word(outer.get("type")) if code or message else "", message
+
+
+def _inner_error(outer: dict[str, Any]) -> dict[str, Any] | str:
+    """The error within an envelope: an object or words; empty where it has none."""
+    error = outer.get("error") or outer.get("errors")
+    if isinstance(error, list):
+        error = error[0] if error else None
+    if isinstance(error, str) and error:
+        return error
+    if isinstance(error, dict) and any(error.values()):  # some send an empty one beside each answer
+        return error
+    status = mapping(outer.get("base_resp"))
+    if status.get("status_code") not in (None, 0, "0", ""):
+        code = _word(status.get("status_code"))
+        return {"code": _MINIMAX_CODES.get(code, code), "message": f"{_words(status.get('status_msg'))} ({code})"}
+    return {"message": _message_in(outer) or "error"} if error is True else {}
+
+
+def _message_in(error: dict[str, Any]) -> str:
+    return next((words for name in _MESSAGE_NAMES if (words := _words(error.get(name)))), "")
+
+
+def _error_status(outer: dict[str, Any]) -> str:
+    """A status in the body, where it is one of an error."""
+    status = outer.get("status")
+    return f"{status}" if type(status) is int and 400 <= status < 600 else ""  # noqa: PLR2004 - HTTP's errors
 
 
 def _problem(response: HttpResponse, body: object) -> Problem:
@@ -139,23 +213,25 @@ def _problem(response: HttpResponse, body: object) -> Problem:
     if not is_success(response.status):
         return "error"
     if isinstance(body, NotJson):
-        return "html" if _is_no_answer(response) else "not_json"
+        if body.is_cut and not _is_html(response):
+            return "not_json"
+        return "html" if _is_no_answer(response) else "unreadable"
     return "error" if _is_envelope(mapping(body)) else "not_understood"
 
 
 def _is_envelope(body: dict[str, Any]) -> bool:
-    error = body.get("error")
-    flat = "code" in body and isinstance(body.get("message"), str)
-    return flat or (isinstance(error, dict | str) and bool(error))
+    is_flat = "code" in body and any(isinstance(body.get(name), str) for name in _MESSAGE_NAMES)
+    return is_flat or holds_failure(body) or bool(body.get("detail"))
 
 
 def _is_no_answer(response: HttpResponse) -> bool:
-    """Whether the body was never meant as JSON: it is empty, a page, or of another content type.
+    """Whether the body was never meant as an answer: it is empty, a page, or of another content type.
 
-    JSON that was cut off in transit has at least a byte, and no other content type.
+    A stream is an answer, and so is what is still encoded: its type tells of the bytes before that.
     """
     kind = response.headers.get("content-type", "").strip().lower()
-    return not response.body or (kind != "" and "json" not in kind) or _is_html(response)
+    is_other = kind != "" and "json" not in kind and "event-stream" not in kind
+    return not response.body or _is_html(response) or (is_other and "content-encoding" not in response.headers)
 
 
 def _is_html(response: HttpResponse) -> bool:
@@ -170,6 +246,8 @@ def _readable(response: HttpResponse, body: object) -> str:
     excerpt = response.body[:_EXCERPT_BYTES].decode("utf-8-sig", "replace")
     if not isinstance(body, NotJson):
         return excerpt
+    if (coding := response.headers.get("content-encoding")) is not None:
+        return f"{body.reason}: it is encoded as {coding[:40]!r}, which was not asked for and can't be read"
     if _is_html(response):
         return _page_words(excerpt)
     return f"{body.reason}: {excerpt}" if is_success(response.status) else excerpt

@@ -4,6 +4,7 @@ The model is in the path, a blocked prompt is a 200 without candidates, thoughts
 clients spell keys in two ways. This module hides all four. Law: thoughts are never part of the answer.
 """
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -23,10 +24,11 @@ from cometbatch.records import (
     TextPart,
     Usage,
 )
-from cometbatch.wire import encoding, request_extra, request_reading
+from cometbatch.wire import encoding, payload, request_extra, request_reading
+from cometbatch.wire.chunks import GeminiChunks
 from cometbatch.wire.counts import Counters, consistent_usage, count, reported_cost, total
-from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.tolerant_json import compact_text, decode_json, first, mapping, mappings, text
+from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
+from cometbatch.wire.tolerant_json import first, mapping, mappings, text
 from cometbatch.wire.uncovered import SEARCH, billed
 
 NAME: Final = "gemini"
@@ -36,17 +38,7 @@ PROMPT_BLOCKED: Final = "prompt blocked: "  # how the detail of a blocked prompt
 _PATH: Final = re.compile(r"/v1beta/models/([^/?]+):generateContent(?:\?.*)?")
 _ROLES: Mapping[str, Role] = {"user": "user", "model": "assistant"}
 _ROLE_WORD: Mapping[Role, str] = {"assistant": "model"}
-_FINISH: Mapping[str, FinishReason] = {
-    "STOP": "stop",
-    "MAX_TOKENS": "length",
-    "SAFETY": "content_filter",
-    "RECITATION": "content_filter",
-    "PROHIBITED_CONTENT": "content_filter",
-    "BLOCKLIST": "content_filter",
-    "SPII": "content_filter",
-    "LANGUAGE": "content_filter",
-    "OTHER": "content_filter",
-}
+_BLOCKED_WORDS: Final = frozenset({"LANGUAGE", "OTHER"})  # that mean a filter here, and nothing in other formats
 _DEFAULT_BLOCK: Final = "SAFETY"
 _CONFIG: Final = "generationConfig"
 _COUNTERS: Final = (
@@ -111,6 +103,11 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
     return build
 
 
+def as_sent(request: HttpRequest) -> HttpRequest:
+    """The request as it is: whether an answer is streamed stands in the path."""
+    return request
+
+
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
     """What a client asks, or the error to answer with. Any request gets one of the two."""
     return request_reading.read_or_refuse(_read_request, request)
@@ -124,15 +121,6 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
     if completion.usage != Usage():
         body["usageMetadata"] = _usage_body(completion.usage)
     return encoding.json_reply(body | {"modelVersion": origin.model, "responseId": origin.response_id})
-
-
-def parse_response(response: HttpResponse, sent_bytes: int | None = None) -> Completion | ErrorDetail:
-    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two.
-
-    `sent_bytes`: of the request's body; they choose between readings of the token counts that both fit.
-    """
-    body = mapping(decode_json(response.body)) if is_success(response.status) else {}
-    return _read_completion(body, sent_bytes) or parse_error(response)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -256,7 +244,7 @@ def _finish_word(completion: Completion) -> str | None:
             return completion.detail
         case _:
             word = completion.detail or ""
-            return word if _FINISH.get(word) == "content_filter" else _DEFAULT_BLOCK
+            return word if _reason_of(word) == "content_filter" else _DEFAULT_BLOCK
 
 
 def _feedback(completion: Completion) -> dict[str, Any]:
@@ -280,16 +268,26 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
     )
 
 
-def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Completion | None:
+def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Found:
     """None if the body has no candidates and nothing that explains why."""
     candidate, usage = first(body.get("candidates")), mapping(body.get("usageMetadata"))
     if not candidate and not _explains_absence(body):
         return None
-    words, reason, detail = _answer(candidate) if candidate else _blocked(mapping(body.get("promptFeedback")))
+    word = text(candidate.get("finishReason"))
+    if payload.is_failure_word(word):
+        return NoAnswer({"error": {"message": text(candidate.get("finishMessage")) or f"generation ended as {word}"}})
+    parts = _parts_in(candidate.get("content"))
+    words = "".join([payload.text_of(part) for part in parts if not _is_thought(part)])
+    counts = _read_usage(usage, words, sent_bytes)
+    if candidate:
+        calls = [part for part in mappings(parts) if _is_call(part)]
+        reason, detail = _ending(candidate, word, calls, is_empty=not words, usage=counts)
+    else:
+        reason, detail = _blocked(mapping(body.get("promptFeedback")))
     return Completion(
         text=words,
         finish_reason=reason,
-        **billed(_read_usage(usage, words, sent_bytes), body, usage, _searched(candidate)),
+        **billed(counts, body, usage, _searched(candidate)),
         reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("responseId")),
         response_model=text(body.get("modelVersion")),
@@ -305,21 +303,38 @@ def _explains_absence(body: dict[str, Any]) -> bool:
     return candidates == [] or any(isinstance(body.get(key), dict) for key in ("promptFeedback", "usageMetadata"))
 
 
-def _blocked(feedback: dict[str, Any]) -> tuple[str, FinishReason, str | None]:
+def _blocked(feedback: dict[str, Any]) -> tuple[FinishReason, str | None]:
     why = text(feedback.get("blockReason"))
-    return ("", "content_filter", PROMPT_BLOCKED + why) if why else ("", "other", NO_CANDIDATES)
+    return ("content_filter", PROMPT_BLOCKED + why) if why else ("other", NO_CANDIDATES)
 
 
-def _answer(candidate: dict[str, Any]) -> tuple[str, FinishReason, str | None]:
-    """Text, finish reason and detail. An answer that ends as STOP with a call and no text is a tool call."""
-    parts = mappings(mapping(candidate.get("content")).get("parts"))
-    words = "".join([text(part.get("text")) or "" for part in parts if part.get("thought") is not True])
-    word = text(candidate.get("finishReason"))
-    reason = _FINISH.get(word or "", "other")
-    calls = [part for part in parts if _is_call(part)]
-    if reason == "stop" and calls and not words:
-        return words, "tool_calls", compact_text(calls)
-    return words, reason, (word or None) if reason in {"content_filter", "other"} else None
+def _ending(
+    candidate: dict[str, Any], word: str | None, calls: list[dict[str, Any]], *, is_empty: bool, usage: Usage | None
+) -> tuple[FinishReason, str | None]:
+    """The finish reason and its detail."""
+    reason = payload.decided(_reason_of(word), has_calls=bool(calls))
+    if reason == "content_filter" and not calls:
+        return reason, word
+    return reason, payload.detail_of(reason, word, calls, is_empty=is_empty, usage=usage, held=candidate)
+
+
+def _reason_of(word: str | None) -> FinishReason:
+    return "content_filter" if word in _BLOCKED_WORDS else payload.finish_of(word)
+
+
+def _parts_in(content: object) -> list[Any]:
+    """The parts of a content: a list, a single one, or text in their place."""
+    parts = content.get("parts") if isinstance(content, dict) else content
+    return parts if isinstance(parts, list) else [] if parts is None else [parts]
+
+
+def _is_thought(part: object) -> bool:
+    return isinstance(part, dict) and part.get("thought") is True
+
+
+def _reasoning(body: dict[str, Any]) -> str | None:
+    parts = _parts_in(first(body.get("candidates")).get("content"))
+    return payload.lines_of([payload.text_of(part) for part in parts if _is_thought(part)])
 
 
 def _is_call(part: dict[str, Any]) -> bool:
@@ -351,3 +366,13 @@ def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Us
         reasoning_beside=True,
     )
     return consistent_usage(said, sent_bytes=sent_bytes, has_text=bool(words))
+
+
+_REPLY: Final = ReplyShape(
+    read=_read_completion,
+    usage=lambda body: _read_usage(mapping(body.get("usageMetadata")), "", None) or Usage(),
+    reasoning=_reasoning,
+    chunks=GeminiChunks,
+)
+parse_response: Final = functools.partial(read_reply, _REPLY)
+"""The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""

@@ -4,6 +4,7 @@ The format counts input without cached tokens, requires a cap on the answer, and
 module hides all three. Law: thinking is never part of the answer.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -20,10 +21,11 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import encoding, request_extra, request_reading
+from cometbatch.wire import encoding, payload, request_extra, request_reading
+from cometbatch.wire.chunks import MessagesChunks
 from cometbatch.wire.counts import Counters, cache_counts, consistent_usage, count, reported_cost
-from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.tolerant_json import compact_text, decode_json, mapping, mappings, text
+from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
+from cometbatch.wire.tolerant_json import mapping, mappings, text
 from cometbatch.wire.uncovered import SEARCH, TOOLS, billed
 
 NAME: Final = "messages"
@@ -33,14 +35,6 @@ HEADERS: dict[str, str] = {"content-type": "application/json", "anthropic-versio
 
 _ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant"}
 _TEXT_PARTS: Final = frozenset({"text"})
-_FINISH: Mapping[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "refusal",
-}
 # The format has no word for a filtered answer, so that one goes out as a refusal.
 _STOP_WORD: Mapping[FinishReason, str] = {
     "stop": "end_turn",
@@ -73,6 +67,8 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
         {"temperature": params.temperature, "top_p": params.top_p, "stop_sequences": params.stop or None}
     )
 
+    extra = request_extra.unstreamed(params.extra)
+
     def build(messages: Sequence[Message]) -> HttpRequest:
         apart = request_extra.leading_system([message.role for message in messages])
         body: dict[str, Any] = {"model": model, "max_tokens": cap}
@@ -82,10 +78,13 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
             {"role": each.role, "content": encoding.text_or_parts(each.content)} for each in messages[apart:]
         ]
         body |= fixed
-        request_extra.merge(body, params.extra)
+        request_extra.merge(body, extra)
         return encoding.json_request(PATH, body, HEADERS)
 
     return build
+
+
+as_sent = encoding.unstreamed
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
@@ -107,15 +106,6 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
         **({} if completion.usage == Usage() else {"usage": _usage_body(completion.usage)}),
     }
     return encoding.json_reply(body)
-
-
-def parse_response(response: HttpResponse, sent_bytes: int | None = None) -> Completion | ErrorDetail:
-    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two.
-
-    `sent_bytes`: of the request's body; they choose between readings of the token counts that both fit.
-    """
-    body = mapping(decode_json(response.body)) if is_success(response.status) else {}
-    return _read_completion(body, sent_bytes) or parse_error(response)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -185,31 +175,28 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
     )
 
 
-def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Completion | None:
-    """None if the body is no message: it has no list of content blocks."""
-    content = body.get("content")
-    if not isinstance(content, list):
+def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Found:
+    """None if the body is no message: it has no list of content blocks, and no text where its type says message."""
+    content, word = body.get("content"), text(body.get("stop_reason"))
+    if not isinstance(content, list) and not (isinstance(content, str) and (word or body.get("type") == "message")):
         return None
-    blocks, usage = mappings(content), mapping(body.get("usage"))
-    reason, detail = _ending(text(body.get("stop_reason")), blocks)
-    words = "".join([text(block.get("text")) or "" for block in blocks if block.get("type") == "text"])
+    if payload.is_failure_word(word):
+        return NoAnswer({"error": {"message": f"generation ended as {word}"}})
+    usage = mapping(body.get("usage"))
+    blocks = mappings(content)
+    words = content if isinstance(content, str) else payload.text_in(blocks) or ""
+    counts = _read_usage(usage, words, sent_bytes)
+    calls = [block for block in blocks if _is_call(block)]
+    reason = payload.decided(payload.finish_of(word), has_calls=bool(calls))
     return Completion(
         text=words,
         finish_reason=reason,
-        **billed(_read_usage(usage, words, sent_bytes), body, usage, _served(blocks)),
+        **billed(counts, body, usage, _served(blocks)),
         reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
-        detail=detail,
+        detail=payload.detail_of(reason, word, calls, is_empty=not words, usage=counts, held=content),
     )
-
-
-def _ending(word: str | None, blocks: list[dict[str, Any]]) -> tuple[FinishReason, str | None]:
-    reason = _FINISH.get(word or "", "other")
-    if reason == "tool_calls":
-        calls = [block for block in blocks if _is_call(block)]
-        return reason, compact_text(calls) if calls else None
-    return reason, (word or None) if reason == "other" else None
 
 
 def _is_call(block: dict[str, Any]) -> bool:
@@ -240,3 +227,13 @@ def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Us
         cache_beside=True,
     )
     return consistent_usage(said, sent_bytes=sent_bytes, has_text=bool(words))
+
+
+_REPLY: Final = ReplyShape(
+    read=_read_completion,
+    usage=lambda body: _read_usage(mapping(body.get("usage")), "", None) or Usage(),
+    reasoning=lambda body: payload.lines_of(payload.thinking_in(body.get("content"))),
+    chunks=MessagesChunks,
+)
+parse_response: Final = functools.partial(read_reply, _REPLY)
+"""The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""

@@ -4,6 +4,8 @@ The answer is spread over parts of items in a list that also holds reasoning and
 field `status`, not in the HTTP status. This module hides both. Law: reasoning is never part of the answer.
 """
 
+import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -20,10 +22,11 @@ from cometbatch.records import (
     Role,
     Usage,
 )
-from cometbatch.wire import encoding, request_extra, request_reading
+from cometbatch.wire import encoding, payload, request_extra, request_reading
+from cometbatch.wire.chunks import ResponsesChunks
 from cometbatch.wire.counts import Counters, cache_counts, consistent_usage, count, reported_cost, total
-from cometbatch.wire.envelope import is_success, parse_error
-from cometbatch.wire.tolerant_json import compact_text, decode_json, mapping, mappings, text
+from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
+from cometbatch.wire.tolerant_json import mapping, mappings, text
 from cometbatch.wire.uncovered import SEARCH, billed
 
 NAME: Final = "responses"
@@ -31,8 +34,7 @@ PATH: Final = "/v1/responses"
 
 _ROLES: Mapping[str, Role] = {"system": "system", "developer": "developer", "user": "user", "assistant": "assistant"}
 _TEXT_PARTS: Final = frozenset({"input_text", "output_text", "text"})
-_INCOMPLETE: Mapping[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
-_INCOMPLETE_WORD: Mapping[FinishReason, str] = {reason: word for word, reason in _INCOMPLETE.items()}
+_INCOMPLETE_WORD: Mapping[FinishReason, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
 # Types of output items by which the service bills more than tokens: the word for each.
 SERVED: Mapping[str, str] = {
     "web_search_call": SEARCH,
@@ -42,6 +44,8 @@ SERVED: Mapping[str, str] = {
 }
 _UNFINISHED: Final = frozenset({"in_progress", "queued"})
 _FAILED: Final = frozenset({"failed", "cancelled"})
+_CALLS: Final = frozenset({"function_call", "custom_tool_call", "tool_call"})
+_HTTP_ERROR: Final = re.compile("[45][0-9]{2}")
 _WRITTEN: Mapping[str, str] = {
     "model": "target.model",
     "input": "prompt",
@@ -73,16 +77,21 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
         }
     )
 
+    extra = request_extra.unstreamed(params.extra)
+
     def build(messages: Sequence[Message]) -> HttpRequest:
         led = bool(messages) and messages[0].role == "system" and len(messages[0].content) == 1
         body: dict[str, Any] = {"model": model, "input": [_item(message) for message in messages[led:]]}
         if led:
             body["instructions"] = messages[0].text
         body |= fixed
-        request_extra.merge(body, params.extra)
+        request_extra.merge(body, extra)
         return encoding.json_request(PATH, body)
 
     return build
+
+
+as_sent = encoding.unstreamed
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
@@ -124,17 +133,6 @@ def build_response(model: str, completion: Completion) -> HttpResponse:
         "metadata": {},
     }
     return encoding.json_reply(body)
-
-
-def parse_response(response: HttpResponse, sent_bytes: int | None = None) -> Completion | ErrorDetail:
-    """The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two.
-
-    `sent_bytes`: of the request's body; they choose between readings of the token counts that both fit.
-    """
-    body = mapping(decode_json(response.body)) if is_success(response.status) else {}
-    if text(body.get("status")) in _FAILED:
-        return _failed_generation(response, body)
-    return _read_completion(body, sent_bytes) or parse_error(response)
 
 
 def unsupported_params(params: GenerationParams) -> str | None:
@@ -221,59 +219,61 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
     )
 
 
-def _failed_generation(response: HttpResponse, body: dict[str, Any]) -> ErrorDetail:
-    said = parse_error(response)
-    return ErrorDetail(
-        status=said.status,
-        problem="failed_generation",
-        code=said.code,
-        type=said.type,
-        message=said.message if mapping(body.get("error")) else f"generation ended as {body['status']}",
-        request_id=said.request_id,
-    )
+def _failed_generation(status: str, error: dict[str, Any]) -> NoAnswer:
+    """Why generation failed. A number that is an HTTP status decides like the status itself."""
+    code = str(error.get("code"))
+    said = error or {"message": f"generation ended as {status}"}
+    return NoAnswer({"error": said}, "error" if _HTTP_ERROR.fullmatch(code) else "failed_generation")
 
 
-def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Completion | None:
-    """None if the body is no finished response: it has no output list, or its status says that work goes on."""
-    if not isinstance(body.get("output"), list) or text(body.get("status")) in _UNFINISHED:
+def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Found:
+    """None if the body is no finished response: it has no output, or its status says that work goes on."""
+    status, output, alone = text(body.get("status")), body.get("output"), text(body.get("output_text"))
+    if status in _FAILED:
+        return _failed_generation(status, mapping(body.get("error")))
+    if not isinstance(output, list) and (alone is None or output is not None):
         return None
-    items, usage = mappings(body["output"]), mapping(body.get("usage"))
-    parts = [part for item in items if item.get("type") == "message" for part in mappings(item.get("content"))]
-    words = _joined(parts, "output_text", "text")
-    reason, detail = _ending(body, items, parts, words)
+    if status in _UNFINISHED:
+        return None
+    items, usage = mappings(output), mapping(body.get("usage"))
+    contents = [item.get("content") for item in items if item.get("type", "message") == "message"]
+    words = "".join([payload.text_in(content) or "" for content in contents]) or alone or ""
+    counts = _read_usage(usage, words, sent_bytes)
+    reason, word = _ending(body, status, contents)
+    calls = [item for item in items if _is_call(item)]
+    reason = payload.decided(reason, has_calls=bool(calls))
+    refusal = "".join([payload.refusal_in(content) or "" for content in contents]) or None
+    detail = payload.detail_of(reason, word, calls, is_empty=not words, usage=counts, held=output)
     return Completion(
         text=words,
         finish_reason=reason,
-        **billed(_read_usage(usage, words, sent_bytes), body, usage, _served(items)),
+        **billed(counts, body, usage, _served(items)),
         reported_cost_usd=reported_cost(usage),
         response_id=text(body.get("id")),
         response_model=text(body.get("model")),
-        detail=detail,
+        detail=refusal if reason == "refusal" else detail,
     )
 
 
 def _is_call(item: dict[str, Any]) -> bool:
-    return item.get("type") == "function_call"
+    return item.get("type") in list(_CALLS)
 
 
-def _joined(parts: list[dict[str, Any]], kind: str, key: str) -> str:
-    return "".join([text(part.get(key)) or "" for part in parts if part.get("type") == kind])
-
-
-def _ending(
-    body: dict[str, Any], items: list[dict[str, Any]], parts: list[dict[str, Any]], words: str
-) -> tuple[FinishReason, str | None]:
-    status = text(body.get("status"))
+def _ending(body: dict[str, Any], status: str | None, contents: Sequence[object]) -> tuple[FinishReason, str | None]:
+    """The finish reason, and the reply's own word where that is unknown. A body without a status is a whole answer."""
     if status == "incomplete":
-        raw = text(mapping(body.get("incomplete_details")).get("reason"))
-        reason = _INCOMPLETE.get(raw or "", "other")
-        return reason, (raw or None) if reason == "other" else None
-    if status != "completed":
-        return "other", status or None
-    if "refusal" in [part.get("type") for part in parts]:
-        return "refusal", _joined(parts, "refusal", "refusal") or None
-    calls = [item for item in items if _is_call(item)]
-    return ("tool_calls", compact_text(calls)) if calls and not words else ("stop", None)
+        word = text(mapping(body.get("incomplete_details")).get("reason"))
+        return payload.finish_of(word), word
+    if status != "completed" and "status" in body:
+        return "other", status
+    is_refusal = any(part.get("type") == "refusal" for content in contents for part in mappings(content))
+    return ("refusal", None) if is_refusal else ("stop", None)
+
+
+def _reasoning(body: dict[str, Any]) -> str | None:
+    items = [item for item in mappings(body.get("output")) if item.get("type") == "reasoning"]
+    parts = [part for item in items for key in ("summary", "content") for part in mappings(item.get(key))]
+    return payload.lines_of([text(part.get("text")) or "" for part in parts])
 
 
 def _served(items: list[dict[str, Any]]) -> list[str]:
@@ -297,3 +297,13 @@ def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Us
         count(mapping(usage.get("output_tokens_details")).get("reasoning_tokens")),
     )
     return consistent_usage(said, sent_bytes=sent_bytes, has_text=bool(words))
+
+
+_REPLY: Final = ReplyShape(
+    read=_read_completion,
+    usage=lambda body: _read_usage(mapping(body.get("usage")), "", None) or Usage(),
+    reasoning=_reasoning,
+    chunks=ResponsesChunks,
+)
+parse_response: Final = functools.partial(read_reply, _REPLY)
+"""The completion in a reply, or the error that it stands for. Any status, headers and bytes get one of the two."""

@@ -6,7 +6,8 @@ lost to one byte.
 """
 
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -18,25 +19,35 @@ _fast_decode = msgspec.json.Decoder().decode
 _fast_encode = msgspec.json.Encoder().encode
 
 
+# A text in JSON, to its end or to the end of the bytes. It never goes back, so it takes linear time on any bytes.
+_TEXT: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_BLANKS: Final = b"\xef\xbb\xbf \t\r\n"  # that may stand before a JSON document, a byte order mark included
+
+
 class NotJson(Struct, frozen=True):
-    """The bytes are no whole, readable JSON document. `reason` is a few words and repeats none of the bytes."""
+    """The bytes are no whole, readable JSON document. `reason` is a few words and repeats none of the bytes.
+
+    `is_cut`: more bytes belong to it, which did not come. Otherwise the same bytes would come again.
+    """
 
     reason: str
+    is_cut: bool = False
 
 
-def decode_json(body: bytes) -> Any:
+def decode_json(body: bytes, *, is_patient: bool = True) -> Any:
     """The value in these bytes, or `NotJson`. Raises nothing, whatever the bytes are.
 
     Time and memory are bounded, because decoding holds up all other requests and a value takes up to thirty times its
-    bytes: a body of more than `MAX_VALUES` is not read, and one above `MAX_PATIENT_BYTES` is read by the fast decoder
-    alone.
+    bytes: a body of more than `MAX_VALUES` is not read, and one above `MAX_PATIENT_BYTES`, or one that is part of such
+    a body (`is_patient` is False), is read by the fast decoder alone.
     """
     if len(body) > MAX_VALUES and sum(map(body.count, (b"[", b"{", b","))) > MAX_VALUES:
         return NotJson("more values than any answer has")
     try:
         return _fast_decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _patient_decode(body) if len(body) <= MAX_PATIENT_BYTES else NotJson("large, and no JSON, or cut off")
+        is_patient = is_patient and len(body) <= MAX_PATIENT_BYTES
+        return _patient_decode(body) if is_patient else _no_json(body, "large, and ")
 
 
 def encode_json(value: object) -> bytes:
@@ -73,7 +84,7 @@ def mappings(value: object) -> list[dict[str, Any]]:
 
 def first(value: object) -> dict[str, Any]:
     """The JSON object that a list begins with, else an empty one."""
-    return mapping(value[0]) if isinstance(value, list) and value else {}
+    return value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else {}
 
 
 def text(value: object) -> str | None:
@@ -87,9 +98,25 @@ def _patient_decode(body: bytes) -> Any:
         value = json.loads(body.decode("utf-8-sig", "replace"), parse_int=_whole_number)
         return json.loads(well_formed(json.dumps(value, ensure_ascii=False)), parse_int=_whole_number)
     except ValueError:
-        return NotJson("empty body" if not body.strip() else "no JSON, or cut off")
+        return _no_json(body)
     except RecursionError:
-        return NotJson("nested too deeply")
+        return NotJson("nested too deeply", is_cut=_is_cut(body))
+
+
+def _no_json(body: bytes, how: str = "") -> NotJson:
+    """Why these bytes are no JSON. Blanks alone are cut: some gateways send them until the answer is there."""
+    if not body.strip():
+        return NotJson("empty body", is_cut=bool(body))
+    is_cut = _is_cut(body)
+    return NotJson(f"{how}no JSON, or cut off" if is_cut else f"{how}no JSON", is_cut)
+
+
+def _is_cut(body: bytes) -> bool:
+    """Whether a bracket that opens in the JSON never closes."""
+    if body.lstrip(_BLANKS)[:1] not in (b"{", b"["):
+        return False
+    rest = _TEXT.sub(b"", body)
+    return rest.count(b"{") + rest.count(b"[") > rest.count(b"}") + rest.count(b"]")
 
 
 def _whole_number(digits: str) -> int | float:

@@ -5,6 +5,7 @@ import pytest
 from cometbatch.records import FinishReason
 from cometbatch.simulator import FAULTS, Fault
 from cometbatch.simulator.app import DRIP_PAUSE_S, DRIPS
+from cometbatch.simulator.awkward import READABLE
 from cometbatch.simulator.behaviour import FAULT_KINDS
 from cometbatch.simulator.service import CAP_FIELDS
 from cometbatch.wire import FORMATS
@@ -54,6 +55,8 @@ SAID_OTHERWISE: dict[tuple[str, str], FinishReason] = {  # a format without that
 }
 WHOLE = {"no-usage", "zero-usage", "wrong-total", "slow-body", "long-tail", "cap-ignored"}
 ELSEWHERE = {"reset", "cut-json", "html-200", "redirect", "empty-candidates", *CAP_FIELDS}
+OTHERWISE = {"streamed", "wrapped", "dialect", "miscoded"}  # the same answer, said otherwise
+LOST = {"cut-stream": "not_json", "failed-200": "error", "unreadable": "unreadable"}  # billed, and no answer
 
 
 def struck_by(name: str) -> Client:
@@ -63,7 +66,28 @@ def struck_by(name: str) -> Client:
 
 def test_every_fault_is_specified_here() -> None:
     """No fault is without a test in this file."""
-    assert REFUSED.keys() | ENDED.keys() | WHOLE | ELSEWHERE == FAULTS.keys()
+    assert REFUSED.keys() | ENDED.keys() | WHOLE | ELSEWHERE | OTHERWISE | LOST.keys() == FAULTS.keys()
+    assert OTHERWISE == READABLE
+
+
+@every_format
+@pytest.mark.parametrize("name", sorted(OTHERWISE - {"miscoded"}))  # httpx can't read that one: tests/test_replies.py
+def test_an_answer_that_is_said_otherwise_is_the_same_answer(name: str, wire: str) -> None:
+    """It is billed like the plain one, and its body is another."""
+    plain, client = Client(latency_s=(0, 0)).ask(wire=wire), struck_by(name)
+    reply = client.ask(wire=wire)
+    assert reply.completion == plain.completion
+    assert reply.body != plain.body
+    assert client.ledger()["answered"] == 1
+
+
+@every_format
+@pytest.mark.parametrize("name", LOST)
+def test_an_answer_that_is_lost_is_billed(name: str, wire: str) -> None:
+    """The ledger counts it; the client sees what kind of reply it was."""
+    client = struck_by(name)
+    assert client.ask(wire=wire).error.problem == LOST[name]
+    assert client.ledger()["answered"] == 1
 
 
 @every_format

@@ -122,7 +122,7 @@ def endings(wire: WireFormat) -> st.SearchStrategy[tuple[FinishReason, str, str 
         st.tuples(st.just("stop"), WORDS, st.none()),
         st.tuples(st.just("length"), WORDS, st.none()),
         st.tuples(st.just("other"), WORDS, _FOREIGN_WORDS),
-        st.tuples(st.just("tool_calls"), _call_texts(wire), st.just(_CALLS[wire.name])),
+        st.tuples(st.just("tool_calls"), WORDS, st.just(_CALLS[wire.name])),
     ]
     match wire.name:
         case "chat":
@@ -146,16 +146,12 @@ def endings(wire: WireFormat) -> st.SearchStrategy[tuple[FinishReason, str, str 
     return st.one_of(plain)
 
 
-def _call_texts(wire: WireFormat) -> st.SearchStrategy[str]:
-    """Words beside a call: where the format has no finish reason for calls, words make it a plain answer."""
-    return st.just("") if wire.name in {"responses", "gemini"} else WORDS
-
-
 @st.composite
 def completions(draw: st.DrawFn, wire: WireFormat) -> Completion:
-    """Every completion that the format can say without loss."""
+    """Every completion that the format can say without loss: an empty answer that was billed gets an excerpt."""
     reason, text, detail = draw(endings(wire))
-    return Completion(text, reason, draw(usages(wire)), draw(WORDS), draw(WORDS), detail)
+    usage = draw(usages(wire).filter(lambda drawn: text or reason != "stop" or not drawn.output_tokens))
+    return Completion(text, reason, usage, draw(WORDS), draw(WORDS), detail)
 
 
 def any_completions() -> st.SearchStrategy[Completion]:

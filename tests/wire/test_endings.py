@@ -50,7 +50,7 @@ CALL_TEXT = '{"id":"c","type":"function","function":{"name":"f","arguments":"{}"
         ),
         (_chat("stop", content=[{"type": "thinking", "text": "hm"}, {"type": "text"}, 7]), ("stop", "", None)),
         (_chat("stop", content="Four", reasoning_content="notes"), ("stop", "Four", None)),
-        (_chat("eos", content="Four"), ("other", "Four", "eos")),
+        (_chat("done_it", content="Four"), ("other", "Four", "done_it")),
         (_chat(None, content="Four"), ("other", "Four", None)),
         (_chat(["stop"], content="Four"), ("other", "Four", None)),
         (_chat("", content="Four"), ("other", "Four", None)),
@@ -98,7 +98,10 @@ def _reason(word: object) -> dict[str, Any]:
             _response("completed", items=[{"type": "function_call", "name": "f"}]),
             ("tool_calls", "", '[{"type":"function_call","name":"f"}]'),
         ),
-        (_response("completed", _words("Four"), items=[{"type": "function_call"}]), ("stop", "Four", None)),
+        (
+            _response("completed", _words("Four"), items=[{"type": "function_call"}]),
+            ("tool_calls", "Four", '[{"type":"function_call"}]'),
+        ),
         (_response("paused", _words("Four")), ("other", "Four", "paused")),
         (_response(None, _words("Four")), ("other", "Four", None)),
         (_response("completed", {"type": "output_text", "text": None}, 7), ("stop", "", None)),
@@ -183,7 +186,10 @@ def _candidate(finish: object, *parts: object) -> dict[str, Any]:
         (_candidate("MALFORMED_FUNCTION_CALL"), ("other", "", "MALFORMED_FUNCTION_CALL")),
         (_candidate(None, {"text": "Four"}), ("other", "Four", None)),
         (_candidate("STOP", {"functionCall": {"name": "f"}}), ("tool_calls", "", '[{"functionCall":{"name":"f"}}]')),
-        (_candidate("STOP", {"text": "Four"}, {"functionCall": {"name": "f"}}), ("stop", "Four", None)),
+        (
+            _candidate("STOP", {"text": "Four"}, {"functionCall": {"name": "f"}}),
+            ("tool_calls", "Four", '[{"functionCall":{"name":"f"}}]'),
+        ),
         (_candidate("STOP"), ("stop", "", None)),
         ({"promptFeedback": {"blockReason": "SAFETY"}}, ("content_filter", "", "prompt blocked: SAFETY")),
         (

@@ -111,28 +111,58 @@ def test_a_request_with_one_wrong_value_is_read_or_refused(
 
 
 DEEP = 200_000
-NOT_JSON = {
+CUT_OFF = {
     "deep array": b"[" * DEEP,
     "deep object": b'{"a":' * DEEP,
-    "deep and closed": b"[" * DEEP + b"]" * DEEP,
-    "deep in a place that is read": b'{"choices":' + b"[" * DEEP + b"]" * DEEP + b"}",
     "blank": b" \n",
     "cut off": b'{"choices": [{"message": {"content": "Fo',
     "cut in a letter": '{"id": "é'.encode()[:-1],
+    "cut in an escape": b'{"id": "\\',
+    "cut where much is read": b'["' + b"\\" * 600_000,
+    "a stream that is cut": b'data: {"choices": [{"del',
+    "a stream of comments": b": waiting\n\n: waiting\n\n",
+}
+UNREADABLE = {
+    "deep and closed": b"[" * DEEP + b"]" * DEEP,
+    "deep in a place that is read": b'{"choices":' + b"[" * DEEP + b"]" * DEEP + b"}",
     "plain words": b"upstream connect error",
+    "broken in the middle": b'{"choices": [nothing]}',
+    "an end mark alone": b"data: [DONE]\n\n",
+    "events that are no JSON": b"data: one\n\ndata: two\n\n",
     "two documents": b"{}{}",
-    "a stream": b'data: {"choices": []}\n\ndata: [DONE]\n',
+    "an event without a value": b"data: []",
+    "lines without end": b"data: 1\n" * 300_000,
 }
 
 
 @every_format
-@pytest.mark.parametrize("body", NOT_JSON.values(), ids=NOT_JSON)
-def test_what_is_no_json_is_said_so(wire: WireFormat, body: bytes) -> None:
+@pytest.mark.parametrize("body", CUT_OFF.values(), ids=CUT_OFF)
+def test_what_is_cut_off_is_said_so(wire: WireFormat, body: bytes) -> None:
     """Under a success status such a body is not_json: the work may be done and billed, the answer is lost."""
     told = wire.parse_response(HttpResponse(200, {"content-type": "application/json"}, body))
     assert isinstance(told, ErrorDetail)
     assert told.problem == "not_json"
     assert told.message
+
+
+@every_format
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+def test_what_is_whole_and_no_json_is_not_called_cut_off(wire: WireFormat, body: bytes) -> None:
+    """The same bytes would come again, and be paid for again."""
+    told = wire.parse_response(HttpResponse(200, {"content-type": "application/json"}, body))
+    assert isinstance(told, ErrorDetail)
+    assert told.problem == "unreadable"
+    assert told.message
+    assert "cut off" not in told.message
+
+
+@every_format
+@pytest.mark.parametrize("body", [b"{}\n{}", b'data: {"choices": []}\n\ndata: [DONE]\n', b"data: {}"])
+def test_json_without_an_answer_is_not_understood(wire: WireFormat, body: bytes) -> None:
+    """Several values, or a stream, of no known shape."""
+    told = wire.parse_response(HttpResponse(200, {"content-type": "application/json"}, body))
+    assert isinstance(told, ErrorDetail)
+    assert told.problem == "not_understood"
 
 
 @every_format
@@ -161,8 +191,10 @@ def test_an_answer_is_not_lost_to_a_byte(wire: WireFormat) -> None:
         (b'["\\u0000", -0, 1.5, null]', ["\0", 0, 1.5, None]),
         (b"\xef\xbb\xbf[]", []),
         (b"", NotJson("empty body")),
-        (b"nul", NotJson("no JSON, or cut off")),
-        (b"[" * DEEP, NotJson("nested too deeply")),
+        (b"nul", NotJson("no JSON")),
+        (b'{"nul', NotJson("no JSON, or cut off", is_cut=True)),
+        (b"[" * DEEP, NotJson("nested too deeply", is_cut=True)),
+        (b"[" * DEEP + b"]" * DEEP, NotJson("nested too deeply")),
     ],
 )
 def test_decoding_gives_a_value_or_a_reason(body: bytes, expected: object) -> None:

@@ -1,14 +1,16 @@
 """The hash of a request is written into results and journals, so it stays what it is: these are literals."""
 
 import hashlib
+import json
 from typing import Any
 
 import pytest
 
 from cometbatch.commands.row_maker import row_maker
 from cometbatch.job import load_job
-from cometbatch.records import CallRequest, GenerationParams, Message, Prompt, Role
+from cometbatch.records import CallRequest, GenerationParams, Message, ModelRequest, Prompt, Role
 from cometbatch.wire import FORMATS
+from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 from tests.wire.strategies import request_of
 
 MODEL = "vendor/modèle-1"
@@ -88,3 +90,46 @@ def test_a_job_makes_the_same_request_of_its_row(name: str) -> None:
     request = maker.make(0, {"id": "a", "size": size})
     assert isinstance(request, CallRequest)
     assert request.request_hash == HASHES[name]
+
+
+def made(name: str, extra: dict[str, Any]) -> CallRequest:
+    """The request of a row of a job with this `params.extra`."""
+    job = load_job(
+        {
+            "input": {"path": "tickets.csv"},
+            "output": {"path": "out.parquet"},
+            "target": {"format": name, "model": MODEL},
+            "prompt": {"user": "{{ size }}"},
+            "params": {"extra": extra},
+        }
+    )
+    (target,) = job.targets()
+    request = row_maker(target, job.prompt_template_for(target, ["size"]), ["size"], None).make(0, {"size": "5"})
+    assert isinstance(request, CallRequest)
+    return request
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_request_says_that_no_stream_is_wanted_and_its_hash_does_not(name: str) -> None:
+    """Some gateways stream where nothing is said. Gemini has no such field: there the path says it."""
+    request, wire = made(name, {}), FORMATS[name]
+    body = json.loads(request.http.body)
+    assert body.pop("stream", None) is (None if name == "gemini" else False)
+    identified = request_of(wire, MODEL, Prompt((Message.of_text("user", "5"),), job_params(name)))
+    assert body == json.loads(identified.body)
+    assert request.request_hash == hashlib.sha256(f"{name}\n{MODEL}\n".encode() + identified.body).hexdigest()
+    read = wire.parse_request(request.http)
+    assert isinstance(read, ModelRequest)
+    assert not read.prompt.params.extra.get("stream")
+
+
+def job_params(name: str) -> GenerationParams:
+    """What a job without settings asks for: the messages format requires a cap."""
+    return GenerationParams(max_output_tokens=DEFAULT_MAX_TOKENS if name == "messages" else None)
+
+
+@pytest.mark.parametrize("name", ["chat", "responses", "messages"])
+@pytest.mark.parametrize("said", [False, None])
+def test_a_job_that_wants_no_stream_itself_sends_the_same_request(name: str, said: object) -> None:
+    """The field stands there once, as false, and the hash is that of a job that leaves it out."""
+    assert made(name, {"stream": said}) == made(name, {})

@@ -7,6 +7,7 @@ import pytest
 
 from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FORMATS
+from cometbatch.wire.request_extra import leading_system
 
 PLAIN = GenerationParams(max_output_tokens=9, temperature=0.5, top_p=0.9)
 
@@ -119,3 +120,9 @@ def test_roles_are_judged_by_what_the_format_can_hold(roles: list[Role], fine_in
     sentences = {name: wire.unsupported_messages(roles) for name, wire in FORMATS.items()}
     assert {name for name, sentence in sentences.items() if sentence is None} == fine_in
     assert all(sentence is None or len(sentence) > 20 for sentence in sentences.values())
+
+
+def test_system_messages_before_all_others_are_counted() -> None:
+    """All of them, where there is nothing else."""
+    assert leading_system([]) == 0
+    assert leading_system(["system"]) == leading_system(["system", "user", "system"]) == 1

@@ -268,7 +268,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._head_bytes > MAX_HEAD_BYTES:
             raise NoReplyError("connection", f"the reply's head is larger than {MAX_HEAD_BYTES:,} bytes")
         if len(self._body) > MAX_BODY_BYTES:
-            raise NoReplyError("too_large", f"the reply's body is larger than {MAX_BODY_BYTES:,} bytes")
+            raise too_large()
         # A head has two lines more than headers: the status line and an empty one. Lines without end may come in the
         # head, or after the last chunk of the body.
         if self._head_lines > MAX_HEADERS + 2:
@@ -327,6 +327,11 @@ class Connection(asyncio.BufferedProtocol):
         elif not self.is_whole:
             self.is_whole = True
             self.is_dead = self.is_dead or not self._parser.should_keep_alive()
+
+
+def too_large() -> NoReplyError:
+    """The error of a reply whose body passes the bound."""
+    return NoReplyError("too_large", f"the reply's body is larger than {MAX_BODY_BYTES:,} bytes")
 
 
 def _too_many_headers() -> NoReplyError:

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from cometbatch.records import HttpResponse, PoolStats
 from cometbatch.transport.http1.connection import Connection, NoReplyError, WriteBatch, receive_buffer
-from cometbatch.transport.http1.decompression import decompressed
+from cometbatch.transport.http1.decompression import described, whole_reply
 from cometbatch.transport.http1.dialling import Dialler
 from cometbatch.transport.route import Route
 from cometbatch.transport.tls import TlsSettings
@@ -266,7 +266,7 @@ class Exchange(Struct, eq=False):
         elif connection.is_whole and "content-encoding" not in connection.headers:
             self.connection = None
             pool.let_go(connection)
-            self.done(_reply(connection, connection.take_body()))
+            self.done(described(connection.status, connection.headers, connection.take_body()))
         else:
             self.task = asyncio.get_running_loop().create_task(self._read_large(connection))
 
@@ -278,7 +278,7 @@ class Exchange(Struct, eq=False):
         """Read the rest of a reply that is large, or may be once it is decompressed; few at a time."""
         try:
             async with asyncio.timeout_at(self.deadline), self.pool.large:
-                body = await _read_rest(connection)
+                reply = await _read_rest(connection)
         except TimeoutError:
             self._fail(connection, out_of_time(self.timeout_s))
         except Exception as error:  # noqa: BLE001 - the caller is told, also of mistakes of ours
@@ -288,22 +288,19 @@ class Exchange(Struct, eq=False):
             raise
         else:
             self.pool.let_go(connection)
-            self.done(_reply(connection, body))
+            self.done(reply)
 
 
 def ignore(_came: object) -> None:
     """The callback of an exchange that nobody waits for any more."""
 
 
-async def _read_rest(connection: Connection) -> bytes:
+async def _read_rest(connection: Connection) -> HttpResponse:
     limit = asyncio.timeout(LARGE_REPLY_S)
     try:
         async with limit:
             await connection.rest()
-            coding = connection.headers.get("content-encoding", "").lower() or "identity"
-            body = connection.take_body()
-            is_plain = coding == "identity" or not body
-            return body if is_plain else await decompressed(body, coding)
+            return await whole_reply(connection.status, connection.headers, connection.take_body())
     except TimeoutError:
         if not limit.expired():
             raise
@@ -334,12 +331,3 @@ def cancelled(*, sent: bool = True) -> NoReplyError:
 def out_of_time(timeout_s: float, *, sent: bool = True) -> NoReplyError:
     """The error of an exchange whose time is up."""
     return NoReplyError("timeout", f"no whole reply within {timeout_s:g} s", sent=sent)
-
-
-def _reply(connection: Connection, body: bytes) -> HttpResponse:
-    headers = connection.headers
-    if "content-encoding" in headers or "transfer-encoding" in headers:
-        headers.pop("content-encoding", None)
-        headers.pop("transfer-encoding", None)
-        headers["content-length"] = str(len(body))
-    return HttpResponse(connection.status, headers, body)
