@@ -312,10 +312,19 @@ def test_an_unknown_price_is_said_and_not_guessed(settings: PriceSettings, prici
     assert "costs will be unknown" in warnings[0]
 
 
-def test_prices_of_zero_are_taken_with_a_warning() -> None:
+@pytest.mark.parametrize(
+    ("pricing", "rates"),
+    [
+        ({"input": 0, "output": 0}, Rates(Decimal(0), Decimal(0), Decimal(0), Decimal(0), cache_write_1h=Decimal(0))),
+        ({"per_request": 0}, Rates(per_request=Decimal(0))),
+        ({"per_request": 0, "input": 1}, Rates(per_request=Decimal(0))),
+        ({"per_request": 0, "output": 1}, Rates(per_request=Decimal(0))),
+    ],
+)
+def test_prices_of_zero_are_taken_with_a_warning(pricing: dict[str, Any], rates: Rates) -> None:
     """A free model may be free; the person who pays should know that the catalog says so."""
-    found, warnings = book(CATALOG_PRICES, record(input=0, output=0))
-    assert found.rates == Rates(Decimal(0), Decimal(0), Decimal(0), Decimal(0), cache_write_1h=Decimal(0))
+    found, warnings = book(CATALOG_PRICES, record(**pricing))
+    assert found.rates == rates
     assert warnings == ["the catalog lists 'm-1.5' at no cost"]
 
 
