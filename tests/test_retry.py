@@ -501,7 +501,7 @@ def test_a_date_is_read_by_the_clock_that_wrote_it(wait: int, skew: int) -> None
 
 @pytest.fixture(params=["UTC0", "XYZ-5:45", "XYZ9"])
 def _local_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process runs in another time zone: of Greenwich, to the east of it, to the west."""
+    """The process runs in a time zone: that of Greenwich, one to the east of it, one to the west."""
     with monkeypatch.context() as patch:
         patch.setenv("TZ", request.param)
         time.tzset()
