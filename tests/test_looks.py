@@ -222,7 +222,7 @@ def test_an_id_that_is_no_text_fails_its_row(tmp_path: Path) -> None:
         ("[[text]] <<id>>", "for '[[text]]' write {{ text }}; for '<<id>>' write {{ id }}"),
         ("<text>", "for '<text>' write {{ text }}"),
         ("{order id}", "for '{order id}' write {{ row[\"order id\"] }}"),
-        ("{% raw %}{{ text }}{% endraw %}", "every row gets the same prompt"),
+        ("{% raw %}{{ text }}{% endraw %}", "every row gets the same prompt: for '{ text }' write {{ text }}"),
         ("Say hello.", "no message of the prompt uses a column of the input, so every row gets the same prompt"),
         ("{text}: ${text}, $text", "so every row gets the same prompt: for '{text}' write {{ text }}"),
         (

@@ -195,7 +195,7 @@ def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Found:
         message = _older_message(choice)
     content = message.get("content")
     words = content if isinstance(content, str) else payload.text_in(content)
-    counts = _read_usage(usage, words or "", sent_bytes)
+    counts = _read_usage(usage, words or payload.billed_for(message.get("tool_calls")), sent_bytes)
     reason: FinishReason
     if words is not None:
         reason, detail = _ending(finish, word, message, words, counts)

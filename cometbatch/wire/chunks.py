@@ -38,6 +38,7 @@ class ChatChunks:
         self._calls: dict[Any, dict[str, Any]] = {}
         self._choice: dict[str, Any] = {}
         self._logprobs: list[Any] = []
+        self._notes: list[Any] = []
 
     def add(self, chunk: dict[str, Any]) -> None:
         """Take in the next chunk."""
@@ -54,6 +55,8 @@ class ChatChunks:
         message |= {name: "".join(pieces) for name, pieces in self._pieces.items() if pieces}
         if self._calls:
             message["tool_calls"] = list(self._calls.values())
+        if self._notes:
+            message["annotations"] = self._notes
         choice = {"index": 0, "message": message, **self._choice}
         if self._logprobs:
             choice["logprobs"] = {"content": self._logprobs}
@@ -73,6 +76,7 @@ class ChatChunks:
             self._add_call(place, call)
         if call := mapping(delta.get("function_call")):
             self._add_call("function_call", {"function": call})
+        self._notes += mappings(delta.get("annotations"))
         self._logprobs += mappings(mapping(choice.get("logprobs")).get("content"))
         self._choice |= {key: choice[key] for key in ("finish_reason", "error") if choice.get(key)}
         self.is_ended = self.is_ended or bool(self._choice)

@@ -278,9 +278,9 @@ def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Found:
         return NoAnswer({"error": {"message": text(candidate.get("finishMessage")) or f"generation ended as {word}"}})
     parts = _parts_in(candidate.get("content"))
     words = "".join([payload.text_of(part) for part in parts if not _is_thought(part)])
-    counts = _read_usage(usage, words, sent_bytes)
+    calls = [part for part in mappings(parts) if _is_call(part)]
+    counts = _read_usage(usage, words or payload.billed_for(calls), sent_bytes)
     if candidate:
-        calls = [part for part in mappings(parts) if _is_call(part)]
         reason, detail = _ending(candidate, word, calls, is_empty=not words, usage=counts)
     else:
         reason, detail = _blocked(mapping(body.get("promptFeedback")))

@@ -185,8 +185,8 @@ def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Found:
     usage = mapping(body.get("usage"))
     blocks = mappings(content)
     words = content if isinstance(content, str) else payload.text_in(blocks) or ""
-    counts = _read_usage(usage, words, sent_bytes)
     calls = [block for block in blocks if _is_call(block)]
+    counts = _read_usage(usage, words or payload.billed_for(calls), sent_bytes)
     reason = payload.decided(payload.finish_of(word), has_calls=bool(calls))
     return Completion(
         text=words,

@@ -101,6 +101,11 @@ def lines_of(texts: Iterable[str]) -> str | None:
     return "\n".join([words for words in texts if words]) or None
 
 
+def billed_for(calls: object) -> str:
+    """What tokens were billed for where an answer has no text: words for calls, "" where there are none either."""
+    return "calls" if calls else ""
+
+
 def refusal_in(content: object) -> str | None:
     """The words of refusal parts in a content; None where there are none."""
     refusals = [text(part.get("refusal")) or "" for part in mappings(content) if part.get("type") == "refusal"]

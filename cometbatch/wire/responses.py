@@ -238,9 +238,9 @@ def _read_completion(body: dict[str, Any], sent_bytes: int | None) -> Found:
     items, usage = mappings(output), mapping(body.get("usage"))
     contents = [item.get("content") for item in items if item.get("type", "message") == "message"]
     words = "".join([payload.text_in(content) or "" for content in contents]) or alone or ""
-    counts = _read_usage(usage, words, sent_bytes)
     reason, word = _ending(body, status, contents)
     calls = [item for item in items if _is_call(item)]
+    counts = _read_usage(usage, words or payload.billed_for(calls), sent_bytes)
     reason = payload.decided(reason, has_calls=bool(calls))
     refusal = "".join([payload.refusal_in(content) or "" for content in contents]) or None
     detail = payload.detail_of(reason, word, calls, is_empty=not words, usage=counts, held=output)

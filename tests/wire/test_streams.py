@@ -325,3 +325,55 @@ def test_an_error_status_with_more_lines_than_any_stream_has_says_its_first_byte
     told = FORMATS["chat"].parse_response(HttpResponse(500, {}, b"data: 1\n" * 300_000))
     assert isinstance(told, ErrorDetail)
     assert told.message.startswith("data: 1 data: 1")
+
+
+def test_what_a_streamed_answer_cites_is_kept() -> None:
+    """An answer that cites addresses has searched for them, which is billed beside the tokens."""
+    chunks: list[dict[str, Any]] = [
+        {"choices": [{"delta": {"content": "yes", "annotations": [{"type": "url_citation"}]}}]},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+    ]
+    told = FORMATS["chat"].parse_response(HttpResponse(200, {}, event_stream(chunks, end_mark=True)))
+    assert isinstance(told, Completion)
+    assert told.cost_excludes == "web_search"
+
+
+def test_counts_of_zero_beside_a_call_were_not_said() -> None:
+    """As beside a text: a call is an answer, too."""
+    zeros = {"prompt_tokens": 0, "completion_tokens": 0, "input_tokens": 0, "output_tokens": 0}
+    bodies: dict[str, dict[str, Any]] = {
+        "chat": {"choices": [{"message": {"tool_calls": [{"id": "c"}]}}], "usage": zeros},
+        "responses": {"output": [{"type": "function_call"}], "usage": zeros},
+        "messages": {"content": [{"type": "tool_use"}], "usage": zeros},
+        "gemini": {"candidates": [{"content": {"parts": [{"functionCall": {}}]}}],
+                   "usageMetadata": {"promptTokenCount": 0, "candidatesTokenCount": 0}},
+    }  # fmt: skip
+    for name, body in bodies.items():
+        told = FORMATS[name].parse_response(HttpResponse(200, {}, dumped(body)))
+        assert isinstance(told, Completion)
+        assert (told.usage, told.finish_reason) == (Usage(), "tool_calls")
+
+
+@pytest.mark.parametrize(
+    ("name", "chunk"),
+    [
+        ("chat", {"choices": [{"delta": {"content": "yes"}, "finish_reason": "stop"}]}),
+        ("responses", {"type": "response.completed", "response": {"status": "completed", "output": ["x"]}}),
+        ("gemini", {"candidates": [{"content": {"parts": [{"text": "yes"}]}, "finishReason": "STOP"}]}),
+    ],
+)
+def test_a_stream_of_one_chunk_that_ends_the_answer_is_whole(name: str, chunk: dict[str, Any]) -> None:
+    """Whether it stands in an event, in a list, or alone."""
+    for body in (b"data: " + dumped(chunk) + b"\n\n", dumped([chunk]), dumped(chunk)):
+        told = FORMATS[name].parse_response(HttpResponse(200, {}, body))
+        assert isinstance(told, Completion)
+        assert told.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("body", [b'data: {"candidates": [{"content": {"parts": [{"text": "ye"}]}}]}\n\n',
+                                  b'[{"candidates": [{"content": {"parts": [{"text": "ye"}]}}]}]'])  # fmt: skip
+def test_a_stream_of_one_chunk_that_does_not_end_the_answer_is_cut(body: bytes) -> None:
+    """Gemini's chunks look like whole replies; alone, outside of a stream, such a body is one without a finish word."""
+    told = FORMATS["gemini"].parse_response(HttpResponse(200, {}, body))
+    assert isinstance(told, ErrorDetail)
+    assert told.problem == "not_json"
