@@ -222,17 +222,24 @@ def test_an_id_that_is_no_text_fails_its_row(tmp_path: Path) -> None:
         ("[[text]] <<id>>", "for '[[text]]' write {{ text }}; for '<<id>>' write {{ id }}"),
         ("<text>", "for '<text>' write {{ text }}"),
         ("{order id}", "for '{order id}' write {{ row[\"order id\"] }}"),
-        ("{% raw %}{{ text }}{% endraw %}", "every row gets the same prompt"),
+        ("{% raw %}{{ text }}{% endraw %}", "every row gets the same prompt: for '{ text }' write {{ text }}"),
         ("Say hello.", "no message of the prompt uses a column of the input, so every row gets the same prompt"),
-        ("{{ id }}: {text}", "the prompt sends these as they stand, not the cells of the columns: for '{text}' write"),
-        (r"Sum up:\n{{ text }}", r"the prompt has \n as two characters"),
+        ("{text}: ${text}, $text", "so every row gets the same prompt: for '{text}' write {{ text }}"),
+        (
+            "{{ id }}: {text}",
+            "the prompt sends these as they stand, not the cells of the columns: for '{text}' write {{ text }}",
+        ),
+        (
+            r"Sum up:\n{{ text }}",
+            r"the prompt has \n as two characters; for a line break write the text in double quotes, or after a |",
+        ),
     ],
 )
 def test_texts_that_are_surely_not_meant_are_told(template: str, words: str) -> None:
-    """Other tools' placeholders, no column at all, a line break that is none: with what to write."""
+    """Other tools' placeholders, no column at all, a line break that is none: with what to write, once for each."""
     found = list(suspicions(compile_prompt([("system", "Be brief."), ("user", template)]), ["text", "id", "order id"]))
     assert len(found) == 1
-    assert words in found[0]
+    assert found[0].endswith(words)
 
 
 @pytest.mark.parametrize(

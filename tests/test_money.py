@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import cometbatch
 from cometbatch.commands.progress_line import Progress
 from cometbatch.control.budget import Budget
-from cometbatch.money.exact import format_rounded
+from cometbatch.money.exact import format_amount, format_rounded
 from cometbatch.money.prices import PriceSettings, cost, likely_cost, meter, price_book
 from cometbatch.records import Completion, Outcome, PossibleCharge, PriceBook, Rates, Record, Tally, Usage
 from cometbatch.results import row_checks
@@ -171,6 +171,27 @@ def test_an_amount_for_a_person_is_rounded_and_never_to_nothing(amount: Decimal)
     assert amount <= bound
 
 
+@given(amount=st.decimals(min_value="-1e20", max_value="1e20", places=18))
+def test_an_amount_that_is_rounded_up_or_down_is_the_next_one_that_is_shown(amount: Decimal) -> None:
+    """Nothing that can be shown lies between: both are the amount itself, or one step apart around it."""
+    texts = (format_rounded(amount, up=True), format_rounded(amount, down=True))
+    most, least = (Decimal(text.replace("$", "").replace(",", "")) for text in texts)
+    size = abs(amount)
+    step = Decimal("0.01") if size >= 1 else max(Decimal(1).scaleb(size.adjusted() - 1), Decimal("1e-19"))
+    assert least <= amount <= most
+    assert most - least <= (step if size >= 1 or size < Decimal("0.0001") else Decimal("0.0001"))
+    assert (most == least) == (most == amount)
+
+
+@given(amount=st.decimals(min_value="-1e20", max_value="1e20", places=18) | st.decimals(-1000, 1000, places=0))
+def test_an_amount_in_full_keeps_each_digit_and_none_that_says_nothing(amount: Decimal) -> None:
+    """It reads back as the same amount: no exponent, no zeros at the end of its decimals."""
+    text = format_amount(amount)
+    assert Decimal(text) == amount
+    assert not set(text) - set("-.0123456789")
+    assert "." not in text or text[-1] in "123456789"
+
+
 @pytest.mark.parametrize(
     ("amount", "shown"),
     [
@@ -181,6 +202,10 @@ def test_an_amount_for_a_person_is_rounded_and_never_to_nothing(amount: Decimal)
         ("0.0000254", "$0.000025"),
         ("12.345", "$12.34"),
         ("1234.5", "$1,234.50"),
+        ("1", "$1.00"),
+        ("0.99996", "$1.0000"),
+        ("0.0001", "$0.0001"),
+        ("0.00009996", "$0.000100"),
     ],
 )
 def test_how_amounts_are_shown(amount: str, shown: str) -> None:

@@ -46,6 +46,24 @@ def test_a_pause_is_probed_at_double_the_wait_and_at_least_each_minute(
         assert end + pause.wait_s(end) == pytest.approx(wait_s)
 
 
+@pytest.mark.parametrize(
+    ("first_s", "wait_s", "deadline_s", "times"),
+    [
+        (10, 100, 9e9, [10, 30, 70]),
+        (10, 100, 15, [10, 15, 55]),
+        (10, 100, 10, [10, 30, 70]),
+        (10, 100, -5, [10, 30, 70]),
+        (10, 10, 9e9, []),
+        (100, 200, 9e9, [60, 120, 180]),
+    ],
+)
+def test_when_the_probes_of_a_pause_leave(first_s: float, wait_s: float, deadline_s: float, times: list[float]) -> None:
+    """A deadline that has passed before the pause brings no probe, one within it brings one."""
+    pause = SharedPause(first_s)
+    pause.extend(0.0, wait_s, deadline_s)
+    assert probes(pause, 0.0, 9) == times
+
+
 @FAST
 @given(waits=st.lists(st.floats(0.1, 1e6), min_size=1, max_size=9))
 def test_the_last_word_on_a_pause_counts(waits: list[float]) -> None:

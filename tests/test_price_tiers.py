@@ -104,6 +104,13 @@ def test_the_bound_counts_an_hours_price_where_the_request_asks_for_it(
     assert bounds().max_cost(request) == len(request.http.body) * Decimal(factor)
 
 
+@pytest.mark.parametrize(("hour", "most"), [(False, "0.00135"), (True, "0.0021")])
+def test_the_dearest_token_of_the_input_bounds_it_whatever_the_output_costs(most: str, *, hour: bool) -> None:
+    """A thousand bytes at the highest rate that input can have here, and one token of output at its own."""
+    rates = Rates(Decimal(1), Decimal(100), cache_write=Decimal("1.25"), cache_write_1h=Decimal(2))
+    assert Meter(rates).max_cost(1000, 1, writes_for_an_hour=hour) == Decimal(most)
+
+
 def test_an_answer_that_shows_such_writes_raises_the_bounds_that_follow() -> None:
     """In this session, and in a later one, which knows it from the tally."""
     learning, request = bounds(), asking(b"x" * 100)
@@ -150,9 +157,11 @@ def test_where_input_is_free_below_the_relation_is_the_usual_one() -> None:
     assert above.rates == Rates(Decimal(4), Decimal(12), Decimal(4), Decimal(5), cache_write_1h=Decimal(8))
 
 
-def test_a_price_above_that_is_none_makes_all_prices_unknown() -> None:
+@pytest.mark.parametrize(("low", "high"), [("2", "1e10"), ("1e10", "2"), ("1e10", "1e10")])
+def test_a_price_on_either_side_that_is_none_makes_all_prices_unknown(low: str, high: str) -> None:
     """Half a price is no price."""
-    book, warnings = price_book("m", settings=replaced(OWN, above=PricesAbove(1, input=Decimal(10**10))))
+    own = replaced(OWN, input=Decimal(low), above=PricesAbove(1, input=Decimal(high)))
+    book, warnings = price_book("m", settings=own)
     assert book.rates is None
     assert len(warnings) == 1
 
@@ -163,6 +172,24 @@ def test_a_catalogs_price_per_request_is_not_mixed_with_prices_above() -> None:
     book, warnings = price_book("m", settings=own, entry=CatalogEntry("m", per_request=Decimal(1)))
     assert book.rates == Rates(per_request=Decimal(1))
     assert warnings == ["prices.above is not used: the catalog prices 'm' per request"]
+
+
+@pytest.mark.parametrize(
+    ("above", "body_bytes", "most"),
+    [
+        (Rates(Decimal(4), Decimal(18)), 999, "0.002118"),
+        (Rates(Decimal(4), Decimal(18)), 1000, "0.002120"),
+        (Rates(Decimal(4), Decimal(18)), 1001, "0.004184"),
+        (Rates(Decimal(1), Decimal(6)), 1001, "0.002122"),
+        (Rates(Decimal(1), Decimal(200)), 1001, "0.003001"),
+    ],
+)
+def test_a_request_that_may_pass_the_threshold_is_bounded_by_the_dearer_side(
+    above: Rates, body_bytes: int, most: str
+) -> None:
+    """Its bytes bound its tokens: which side it comes to lie on is not known before."""
+    rates = Rates(Decimal(2), Decimal(12), above=RatesAbove(1000, above))
+    assert Meter(rates).max_cost(body_bytes, 10) == Decimal(most)
 
 
 def test_prices_above_go_with_the_catalogs() -> None:

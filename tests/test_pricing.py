@@ -273,14 +273,20 @@ def test_token_prices_come_with_cache_rates() -> None:
 def test_the_jobs_prices_win_and_then_the_first_basis_that_applies(
     settings: PriceSettings, pricing: dict[str, Any], rates: tuple[Any, ...], source: str
 ) -> None:
-    """The job's word first; in the catalog a price per request before prices per token."""
-    found, warnings = book(settings, record(**pricing), record("other", input=1))
+    """The job's word first; in the catalog a price per request before prices per token.
+
+    What the catalog says of charged and listed prices holds for its own prices alone.
+    """
+    found, warnings = book(settings, record(**pricing, ratio=0.8), record("other", input=1))
     given = (None if rate is None else Decimal(rate) for rate in rates)
     fields: dict[str, Any] = dict(
         zip(("input", "output", "cache_read", "cache_write", "per_request"), given, strict=True)
     )
     assert found.rates == Rates(**fields, cache_write_1h=None if rates[0] is None else 2 * Decimal(rates[0]))
     assert found.source == source
+    assert found.ratio == (
+        Decimal("0.8") if {settings.input, settings.output, settings.per_request} == {None} else None
+    )
     assert warnings == []
 
 
@@ -299,17 +305,26 @@ def test_the_jobs_prices_win_and_then_the_first_basis_that_applies(
 )
 def test_an_unknown_price_is_said_and_not_guessed(settings: PriceSettings, pricing: dict[str, Any], words: str) -> None:
     """Half a price is no price: rates are None and the warning says why."""
-    found, warnings = book(settings, record(**pricing), record("other", input=1))
+    found, warnings = book(settings, record(**pricing, ratio=0.8), record("other", input=1))
     assert found == PriceBook("m-1.5", "none")
     assert len(warnings) == 1
     assert words in warnings[0]
     assert "costs will be unknown" in warnings[0]
 
 
-def test_prices_of_zero_are_taken_with_a_warning() -> None:
+@pytest.mark.parametrize(
+    ("pricing", "rates"),
+    [
+        ({"input": 0, "output": 0}, Rates(Decimal(0), Decimal(0), Decimal(0), Decimal(0), cache_write_1h=Decimal(0))),
+        ({"per_request": 0}, Rates(per_request=Decimal(0))),
+        ({"per_request": 0, "input": 1}, Rates(per_request=Decimal(0))),
+        ({"per_request": 0, "output": 1}, Rates(per_request=Decimal(0))),
+    ],
+)
+def test_prices_of_zero_are_taken_with_a_warning(pricing: dict[str, Any], rates: Rates) -> None:
     """A free model may be free; the person who pays should know that the catalog says so."""
-    found, warnings = book(CATALOG_PRICES, record(input=0, output=0))
-    assert found.rates == Rates(Decimal(0), Decimal(0), Decimal(0), Decimal(0), cache_write_1h=Decimal(0))
+    found, warnings = book(CATALOG_PRICES, record(**pricing))
+    assert found.rates == rates
     assert warnings == ["the catalog lists 'm-1.5' at no cost"]
 
 
@@ -472,6 +487,7 @@ def test_every_rate_of_a_book_fits_its_decimals(settings_: PriceSettings) -> Non
 
 
 RATES = Rates(Decimal(1), Decimal(10), cache_read=Decimal("0.1"), cache_write=Decimal("1.25"))
+HOUR_RATES = Rates(Decimal(1), Decimal(10), cache_write=Decimal("1.25"), cache_write_1h=Decimal(2))
 
 
 @pytest.mark.parametrize(
@@ -484,6 +500,9 @@ RATES = Rates(Decimal(1), Decimal(10), cache_read=Decimal("0.1"), cache_write=De
         (Usage(0, 0), RATES, "0"),
         (Usage(100, 0, 80, 60), RATES, "0.000083"),
         (Usage(10, 10, 5, 5), Rates(Decimal(1), Decimal(1)), "0.00002"),
+        (Usage(100, 0, 0, 40, None, 30), HOUR_RATES, "0.0001325"),
+        (Usage(100, 0, 0, 40, None, 50), HOUR_RATES, "0.00014"),
+        (Usage(MAX_TOKENS, MAX_TOKENS), Rates(Decimal(1), Decimal(1)), "2e9"),
         (Usage(), Rates(per_request=Decimal("0.03")), "0.03"),
         (Usage(5, 5), None, None),
         (Usage(5, 5), Rates(), None),
@@ -491,7 +510,9 @@ RATES = Rates(Decimal(1), Decimal(10), cache_read=Decimal("0.1"), cache_write=De
         (Usage(None, 5), RATES, None),
         (Usage(5, None), RATES, None),
         (Usage(MAX_TOKENS + 1, 5), RATES, None),
+        (Usage(5, MAX_TOKENS + 1), RATES, None),
         (Usage(5, 10**500), RATES, None),
+        (Usage(5, 5), Rates(output=Decimal(1)), None),
     ],
 )
 def test_a_cost_by_hand(usage: Usage, rates: Rates | None, expected: str | None) -> None:
@@ -539,6 +560,7 @@ def test_the_estimate_of_a_table(
         (Rates(per_request=Decimal("0.002")), None, "0.002"),
         (Rates(input=Decimal(1), output=Decimal(2)), None, None),
         (Rates(input=Decimal(1)), 64, None),
+        (Rates(output=Decimal(1)), 64, None),
         (Rates(input=Decimal(1), output=Decimal(2)), 64, "0.001128"),
         (Rates(input=Decimal(1), output=Decimal(2), cache_write=Decimal("1.25")), 64, "0.001378"),
     ],

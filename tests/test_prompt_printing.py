@@ -57,7 +57,7 @@ FORMS: dict[str, tuple[object, str]] = {
     "exact ones in a list": ([Decimal("0E-8")], '["0.00000000"]'),
     "pairs": ([("k", 1)], '[["k",1]]'),
     "structure": ({"z": timedelta(days=-1), "a": {"b": b"x"}}, '{"z":"-24:00:00","a":{"b":"x"}}'),
-    "odd numbers": ([math.nan, {"x": -math.inf}], '[null,{"x":null}]'),
+    "odd numbers": ([math.nan, {"x": -math.inf}, 1.5, "NaN", None], '[null,{"x":null},1.5,"NaN",null]'),
 }  # fmt: skip
 WAYS = [
     "{{ x }}",

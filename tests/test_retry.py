@@ -1,5 +1,7 @@
 """The retry table: what each reply means for its row and for the run (contract sheet, section 7.2)."""
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import get_args
@@ -495,6 +497,24 @@ def test_a_date_is_read_by_the_clock_that_wrote_it(wait: int, skew: int) -> None
     theirs = NOW + timedelta(seconds=skew)
     headers = {"date": format_datetime(theirs), "retry-after": format_datetime(theirs + timedelta(seconds=wait))}
     assert retry_after_s(headers, now=NOW) == min(wait, MAX_RETRY_AFTER_S)
+
+
+@pytest.fixture(params=["UTC0", "XYZ-5:45", "XYZ9"])
+def _local_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The process runs in a time zone: that of Greenwich, one to the east of it, one to the west."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_local_zone")
+def test_a_date_without_a_zone_is_the_same_moment_on_any_machine() -> None:
+    """It is Greenwich's time, not that of the machine."""
+    assert retry_after_s({"retry-after": "Tue, 01 Sep 2026 12:00:30 -0000"}, now=NOW) == 30
+    dates = {"retry-after": "Tue, 01 Sep 2026 09:00:20 -0000", "date": "Tue, 01 Sep 2026 09:00:00 GMT"}
+    assert retry_after_s(dates, now=NOW) == 20
 
 
 def test_the_wait_goes_with_every_retry() -> None:

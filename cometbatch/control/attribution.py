@@ -7,7 +7,7 @@ held until the next answer. Where no answer comes, the run stops, and the calls 
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Generic, Literal, TypeAlias, TypeVar
+from typing import Final, Generic, Literal, TypeAlias, TypeVar, assert_never
 
 from msgspec import Struct
 
@@ -157,6 +157,8 @@ class HeldFailures(Generic[T]):
                 return self.is_outage and held.unanswered_in_a_row > 1 and held.failure.kind != "timeout"
             case "refusal":
                 return not self.works and (held.failure.status or 0) >= BAD_REQUEST
+            case _:
+                assert_never(held.cause)
 
     def hold(self, doubtful: HeldFailure[T]) -> list[HeldFailure[T]]:
         """Hold a failure. Returns those that are certain now: refusals that differ are the calls' own."""

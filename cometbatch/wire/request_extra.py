@@ -116,10 +116,7 @@ def unsupported_roles(roles: Sequence[Role], format_name: str, *, system_apart: 
 
 def leading_system(roles: Sequence[Role]) -> int:
     """How many system messages come before anything else."""
-    for index, role in enumerate(roles):
-        if role != "system":
-            return index
-    return len(roles)
+    return next((index for index, role in enumerate(roles) if role != "system"), len(roles))
 
 
 def asks_for_tools(extra: Mapping[str, Any]) -> bool:

@@ -111,17 +111,28 @@ def test_one_value_is_read_whatever_stands_around_it(
 
 
 @every_format
-@moderate
-@given(data=st.data())
-def test_a_stream_without_its_end_is_cut(wire: WireFormat, data: st.DataObject) -> None:
-    """Cut between two chunks or within one: half an answer is never taken for a whole one."""
+def test_a_stream_without_its_end_is_cut(wire: WireFormat) -> None:
+    """At each byte, between two chunks or within one: half an answer is never taken for a whole one."""
     completion = Completion("a text of some length", "stop", Usage(9, 4))
     chunks = streamed(wire, completion)
     last = next(n for n, chunk in enumerate(chunks) if b'"stop"' in dumped(chunk) or b"STOP" in dumped(chunk)
                 or b"end_turn" in dumped(chunk) or chunk.get("type") == "response.completed")  # fmt: skip
     body = event_stream(chunks[:last], end_mark=False)
-    end = data.draw(st.integers(len(b"data: {"), len(body)))
-    told = wire.parse_response(HttpResponse(200, {"content-type": "text/event-stream"}, body[:end]))
+    for end in range(len(b"data: {"), len(body) + 1):
+        told = wire.parse_response(HttpResponse(200, {"content-type": "text/event-stream"}, body[:end]))
+        assert isinstance(told, ErrorDetail)
+        assert told.problem == "not_json"
+
+
+@every_format
+def test_one_chunk_is_an_answer_only_if_it_says_how_the_answer_ended(wire: WireFormat) -> None:
+    """Else it is the first of several: an end mark, or a reply that is no stream, says that there are no more."""
+    body = wire.build_response("m", Completion("half", "other", Usage(9, 4))).body
+    assert isinstance(wire.parse_response(HttpResponse(200, {}, body)), Completion)
+    assert isinstance(
+        wire.parse_response(HttpResponse(200, {}, b"data: " + body + b"\n\ndata: [DONE]\n\n")), Completion
+    )
+    told = wire.parse_response(HttpResponse(200, {}, b"data: " + body + b"\n\n"))
     assert isinstance(told, ErrorDetail)
     assert told.problem == "not_json"
 
