@@ -7,6 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cometbatch.prompt import names
+from cometbatch.prompt.names import shown_columns, typed_expression, written_columns
 from cometbatch.prompt.template import TemplateError, compile_prompt
 from cometbatch.records import Failure
 
@@ -244,3 +245,36 @@ def test_many_columns_are_not_listed_whole() -> None:
     """The message stays short for a table of thousands of columns, or of very long names."""
     assert names.shown_columns([f"c{number}" for number in range(5_000)]).endswith("'c29' and 4970 more")
     assert len(names.shown_columns(["x" * 10_000] * 5_000)) < 3_000
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "typed"),
+    [
+        ("{{ order id }}", 1, "order id"),
+        ("{{x y}}", 1, "x y"),
+        ("a\n{{- order id -}}\n", 2, "order id"),
+        ("{{ ok }}\n{{ order id }}", 2, "order id"),
+        ("{{ ok }}\n{{ order id }}", 1, None),
+        ("{{ order id }}\n{{ ok }}", 2, None),
+        ("{{\n order id\n}}", 3, "order id"),
+        ("{{ order id }", 1, None),
+    ],
+)
+def test_what_was_typed_at_a_line_is_what_can_t_be_read_there(source: str, line: int, typed: str | None) -> None:
+    """Without the braces and the signs of blanks; nothing where the line's braces are not at fault."""
+    assert typed_expression(source, line) == typed
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "is_written"),
+    [("{{ 1.50 }}", "1.5", True), ("{{ 1.5 }}", "1.50", True), ("{{ 1.5 }}", "2.5", False), ("{{ 1.5 }}", "a", False)],
+)
+def test_a_number_is_a_columns_name_however_it_is_written(source: str, name: str, *, is_written: bool) -> None:
+    """By its value, and by no other."""
+    assert bool(list(written_columns(source, [name], all_signs=False))) == is_written
+
+
+@pytest.mark.parametrize(("number", "ending"), [(30, "'c29'"), (31, "'c29' and 1 more"), (99, "'c29' and 69 more")])
+def test_many_columns_are_named_in_part(number: int, ending: str) -> None:
+    """The first, and the number of the others."""
+    assert shown_columns([f"c{index}" for index in range(number)]).endswith(ending)
