@@ -359,6 +359,8 @@ def _resume_advice(stopped: "cometbatch.RunStoppedError") -> str:
     if fix == "budget" and stopped.budget_to_finish is not None:
         command = _same_command({BUDGET: format_amount(stopped.budget_to_finish)})
         return f"{place}; to finish, about this budget is needed: {command}"
+    if fix in ("max_tokens", "max_completion_tokens"):
+        return f"{place}; continue with: {_same_command({'params.max_tokens_field': fix})}"
     if fix == "job" and not summary.tally.calls:
         command = _same_command({"target.model": "MODEL", "target.base_url": "URL"}, add=False)
         return f"{place}; correct the job, then continue with: {command}"

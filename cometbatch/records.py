@@ -240,11 +240,12 @@ class GiveUp(Struct, frozen=True):
     path_mistake: bool = False
 
 
-Fix: TypeAlias = Literal["nothing", "wait", "account", "job", "budget"]
+Fix: TypeAlias = Literal["nothing", "wait", "account", "job", "budget", "max_tokens", "max_completion_tokens"]
 """What a person has to do before a stopped run can go on.
 
 nothing: the same command resumes it; wait: the service needs time, or the network; account: the key or the credit;
-job: the job file; budget: the budget in the job file.
+job: the job file; budget: the budget in the job file; max_tokens, max_completion_tokens: `params.max_tokens_field`, to
+this name.
 """
 
 

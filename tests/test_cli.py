@@ -654,6 +654,17 @@ def test_just_the_same_command_is_advised_only_where_it_can_help(bench: Workbenc
     assert done.stderr.splitlines()[-1].startswith(way)
 
 
+@pytest.mark.parametrize(("fault", "field"), [("no-max-completion-tokens", "auto"), ("no-max-tokens", "max_tokens")])
+def test_the_command_after_a_refused_field_sets_the_other_name(bench: Workbench, fault: str, field: str) -> None:
+    """It finishes the run as it is pasted."""
+    simulated = {"faults": {fault: 1}, "latency_s": 0.01}
+    job = bench.write_job(simulator=simulated, params={"max_tokens_field": field}, limits={"concurrency": 2})
+    stopped = command("run", job)
+    assert stopped.returncode == 5
+    advised = shlex.split(stopped.stderr.splitlines()[-1].partition("continue with: cometbatch ")[2])
+    assert command(*advised).returncode == 0
+
+
 def test_status_takes_the_overrides_of_the_run(bench: Workbench) -> None:
     """A run that was given another output is found by the same command line."""
     job, other = bench.write_job(simulator={"latency_s": 0}), f"output.path={bench.folder}/other.parquet"

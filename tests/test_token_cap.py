@@ -361,7 +361,7 @@ def test_a_refusal_that_names_the_field_stops_the_run_with_the_key_to_set(
     network = Network(answer=lambda request: posts(request, httpx.Response(status, json={"error": error})))
     with pytest.raises(ServiceRefusedError, match=f"Set params.max_tokens_field: {name}, ") as stopped:
         carry_out(bench.job(limits={"concurrency": 1}), network)
-    assert (stopped.value.fix, stopped.value.summary.tally.calls, network.posts) == ("job", 0, 1)
+    assert (stopped.value.fix, stopped.value.summary.tally.calls, network.posts) == (name, 0, 1)
 
 
 @pytest.mark.parametrize("words", OF_THE_ROW)

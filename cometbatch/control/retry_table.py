@@ -334,7 +334,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="abort",
         kind="invalid_request",
         hint=_CAP_FIELD_HINT.format("max_tokens"),
-        fix="job",
+        fix="max_tokens",
         reason="The model knows the token cap by its older name alone, so every row would be refused.",
     ),
     Rule(
@@ -343,7 +343,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         action="abort",
         kind="invalid_request",
         hint=_CAP_FIELD_HINT.format("max_completion_tokens"),
-        fix="job",
+        fix="max_completion_tokens",
         reason="The model knows the token cap by its newer name alone, so every row would be refused.",
     ),
     # A request that is wrong in itself. Before all words that stop the run: such a message may quote the row's text.
