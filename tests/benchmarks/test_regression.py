@@ -111,12 +111,12 @@ def test_a_row_needs_few_calls(tmp_path: Path, settings: tuple[str, ...], most_c
 
 
 def test_a_row_that_is_done_holds_no_memory(tmp_path: Path) -> None:
-    """The peak of eleven times as many rows is the same, but for what is known of each partition.
+    """The peak of 31 times as many rows is the same, but for what is known of each partition.
 
     So many that what is in memory by chance does not count: reading, writing and waiting for a slow disk meet in the
-    longer run more often, and were seen to come to 0.7 MB when they do.
+    longer run more often, and were seen to come to 2.7 MB when they do.
     """
-    rows = 1000, 11000
+    rows = 1000, 31000
     few, more = both(tmp_path, rows, most_held)
     held = (more - few) / (rows[1] - rows[0])
     assert held <= MOST_BYTES_HELD, held
