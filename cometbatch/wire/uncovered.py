@@ -64,8 +64,11 @@ def uncovered(body: Mapping[str, Any], usage: Mapping[str, Any], others: Sequenc
     `others`: what the answer itself shows, as its format has it.
     """
     if not others and _RARE.isdisjoint(usage) and _RARE_BESIDE.isdisjoint(body):
-        tiers = (usage.get("service_tier"), body.get("service_tier"))
-        if all(tier is None or (isinstance(tier, str) and tier in _USUAL) for tier in tiers):  # as most replies are
+        inner, outer = usage.get("service_tier"), body.get("service_tier")
+        is_usual = (inner is None or (type(inner) is str and inner in _USUAL)) and (
+            outer is None or (type(outer) is str and outer in _USUAL)
+        )
+        if is_usual:  # as most replies are
             return None
     found = dict.fromkeys(others)
     if served := mapping(usage.get("server_tool_use")):
@@ -79,10 +82,7 @@ def uncovered(body: Mapping[str, Any], usage: Mapping[str, Any], others: Sequenc
         if name in usage and count(usage[name]):
             found[word] = None
     for name, word in TIERS.items():
-        for said in (
-            usage.get(name),
-            body.get(name),
-        ):  # the two can differ: what a gateway asked for, and what was used
+        for said in (usage.get(name), body.get(name)):  # they differ where a gateway asked for another than was used
             if isinstance(said, str) and said.lower() not in _USUAL:
                 found[f"{word}={said if _PLAIN.fullmatch(said) else 'other'}"] = None
     return ", ".join(found) if found else None
