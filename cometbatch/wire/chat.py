@@ -23,7 +23,7 @@ from cometbatch.records import (
 )
 from cometbatch.wire import encoding, payload, request_extra, request_reading
 from cometbatch.wire.chunks import ChatChunks
-from cometbatch.wire.counts import Counters, cache_counts, consistent_usage, count, reported_cost, total
+from cometbatch.wire.counts import Wholes, cache_counts, consistent_usage, count, counters, reported_cost, total
 from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
 from cometbatch.wire.tolerant_json import first, mapping, mappings, text
 from cometbatch.wire.uncovered import SEARCH, billed
@@ -256,21 +256,16 @@ def _searched(message: object) -> list[str]:
     return [SEARCH] if notes and any(note.get("type") == "url_citation" for note in mappings(notes)) else []
 
 
+_WHOLES: Final = Wholes("prompt_tokens", "completion_tokens", "completion_tokens_details")
+
+
 def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Usage | None:
     """`prompt_tokens` includes cached tokens, `completion_tokens` includes reasoning, unless the counts say otherwise.
 
     None where they contradict each other.
     """
     cached = cache_counts(usage, "prompt_tokens_details")
-    said = Counters(
-        count(usage.get("prompt_tokens")),
-        count(usage.get("completion_tokens")),
-        count(usage.get("total_tokens")),
-        cached.read,
-        cached.written,
-        cached.written_1h,
-        count(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens")),
-    )
+    said = counters(usage, _WHOLES, cached)
     return consistent_usage(said, sent_bytes=sent_bytes, has_text=bool(words))
 
 

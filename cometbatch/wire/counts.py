@@ -8,7 +8,7 @@ beside it. Where nothing fits the total, nothing is known: the smaller of two re
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
@@ -97,6 +97,31 @@ def total(*counts: int | None) -> int | None:
     """The sum; None if one of them is unknown, or if the sum is above `MAX_COUNT`."""
     known = [number for number in counts if number is not None]
     return count(sum(known)) if len(known) == len(counts) else None
+
+
+class Wholes(NamedTuple):
+    """Under which names a format counts input and output, and the object in which it counts parts of the output."""
+
+    input: str
+    output: str
+    output_details: str
+
+
+INPUT_AND_OUTPUT: Final = Wholes("input_tokens", "output_tokens", "output_tokens_details")
+
+
+def counters(usage: Mapping[str, Any], wholes: Wholes, cached: CacheCounts, *, cache_beside: bool = False) -> Counters:
+    """What a reply counts under these names. Where the cached part stands beside the input, it has to be clear."""
+    return Counters(
+        count(usage.get(wholes.input)) if cached.is_clear or not cache_beside else None,
+        count(usage.get(wholes.output)),
+        count(usage.get("total_tokens")),
+        cached.read,
+        cached.written,
+        cached.written_1h,
+        count(mapping(usage.get(wholes.output_details)).get("reasoning_tokens")),
+        cache_beside=cache_beside,
+    )
 
 
 def cache_counts(usage: Mapping[str, Any], details: str, *, details_first: bool = True) -> CacheCounts:

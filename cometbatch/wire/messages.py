@@ -23,7 +23,7 @@ from cometbatch.records import (
 )
 from cometbatch.wire import encoding, payload, request_extra, request_reading
 from cometbatch.wire.chunks import MessagesChunks
-from cometbatch.wire.counts import Counters, cache_counts, consistent_usage, count, reported_cost
+from cometbatch.wire.counts import INPUT_AND_OUTPUT, cache_counts, consistent_usage, counters, reported_cost
 from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
 from cometbatch.wire.tolerant_json import mapping, mappings, text
 from cometbatch.wire.uncovered import SEARCH, TOOLS, billed
@@ -216,16 +216,7 @@ def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Us
     the counts contradict each other.
     """
     cached = cache_counts(usage, "prompt_tokens_details", details_first=False)
-    said = Counters(
-        count(usage.get("input_tokens")) if cached.is_clear else None,
-        count(usage.get("output_tokens")),
-        count(usage.get("total_tokens")),
-        cached.read,
-        cached.written,
-        cached.written_1h,
-        count(mapping(usage.get("output_tokens_details")).get("reasoning_tokens")),
-        cache_beside=True,
-    )
+    said = counters(usage, INPUT_AND_OUTPUT, cached, cache_beside=True)
     return consistent_usage(said, sent_bytes=sent_bytes, has_text=bool(words))
 
 

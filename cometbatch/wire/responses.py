@@ -24,7 +24,7 @@ from cometbatch.records import (
 )
 from cometbatch.wire import encoding, payload, request_extra, request_reading
 from cometbatch.wire.chunks import ResponsesChunks
-from cometbatch.wire.counts import Counters, cache_counts, consistent_usage, count, reported_cost, total
+from cometbatch.wire.counts import INPUT_AND_OUTPUT, cache_counts, consistent_usage, counters, reported_cost, total
 from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
 from cometbatch.wire.tolerant_json import mapping, mappings, text
 from cometbatch.wire.uncovered import SEARCH, billed
@@ -294,15 +294,7 @@ def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Us
     None where they contradict each other.
     """
     cached = cache_counts(usage, "input_tokens_details")
-    said = Counters(
-        count(usage.get("input_tokens")),
-        count(usage.get("output_tokens")),
-        count(usage.get("total_tokens")),
-        cached.read,
-        cached.written,
-        cached.written_1h,
-        count(mapping(usage.get("output_tokens_details")).get("reasoning_tokens")),
-    )
+    said = counters(usage, INPUT_AND_OUTPUT, cached)
     return consistent_usage(said, sent_bytes=sent_bytes, has_text=bool(words))
 
 
