@@ -62,7 +62,7 @@ MESSAGE_KEYS = {
 }
 ABOVE_KEYS = {
     "input_tokens": Key(
-        number(int, 1, 1_000_000_000), "the prices in prices.above are for answers whose input is above so many tokens"
+        number(int, 1, 1_000_000_000), "the prices in prices.above are for answers with more input tokens than this"
     ),
     "input": Key(_MONEY, "US dollars per million input tokens of such an answer; prices.input if not set"),
     "output": Key(_MONEY, "US dollars per million output tokens of such an answer; prices.output if not set"),
