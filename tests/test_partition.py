@@ -511,3 +511,32 @@ def test_an_unfinished_session_leaves_no_journal_open(tmp_path: Path) -> None:
     with pytest.raises((ValueError, CheckpointError)):
         partitions.record([outcome_of_row(1)])
     assert run.look().calls == 1
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_signal_that_ends_the_loop_while_a_partition_closes_is_no_error(tmp_path: Path, left: int) -> None:
+    """The thread has closed the journal, and the task that waits for it is cancelled before it can say so.
+
+    A signal that raises in the event loop does that: its runner cancels every task. With `left` the partition is set
+    aside, without it committed.
+    """
+    run = RunOnDisk(tmp_path, 4, 4)
+
+    async def main() -> Partitions:
+        partitions = run.partitions(4)
+        await partitions.next_call()
+        (opened,) = partitions._open.values()
+        partitions.record([outcome_of_row(row) for row in range(4 - left)])
+        for row in range(4 - left, 4):
+            partitions.leave(row)
+        await asyncio.sleep(0)  # the task hands its work to the thread
+        while not opened.journal.is_closed:
+            os.sched_yield()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await partitions.finish()
+        return partitions
+
+    virtual_time.run(main())
+    assert run.look().calls == 4 - left

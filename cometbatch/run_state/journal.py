@@ -151,6 +151,11 @@ class Journal:
         """Whether something was appended that no sync has covered."""
         return self._written != self._synced
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` has come to its end."""
+        return self._file.closed
+
     def sync(self) -> None:
         """Make what was appended survive a power cut; no work if nothing was. For any thread."""
         with self._syncing, local.naming(self.path, "can't sync the journal"):

@@ -147,7 +147,12 @@ class OpenPartition:
         return self._records.in_order(self.size // self.partition.row_count, piece_bytes)
 
     def close(self) -> None:
-        """Sync and close the journal, which stays for the next session."""
+        """Sync and close the journal, which stays for the next session; no work where it is closed already.
+
+        So it is where a commit came to its end and the task that waited for it was cancelled before it could say so.
+        """
+        if self.journal.is_closed:
+            return
         try:
             self.journal.sync()
             self.journal.note()
