@@ -88,6 +88,12 @@ any_path = click.argument("path", type=click.Path(path_type=Path))
 overrides = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a value of the job file; repeatable."
 )
+first_rows = click.option(
+    LIMIT,
+    type=click.IntRange(min=1),
+    metavar="ROWS",
+    help="Only the first rows, to try a job; a later run goes on from there.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 
@@ -112,12 +118,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
     metavar="FILE",
     help="Go on without what this damaged or lost file of the run knew, and count that as charges; repeatable.",
 )
-@click.option(
-    LIMIT,
-    type=click.IntRange(min=1),
-    metavar="ROWS",
-    help="Answer only the first rows, to try a job; a later run goes on from there.",
-)
+@first_rows
 @click.option("--yes", "-y", is_flag=True, help="Let --fresh delete paid answers of an unfinished run without asking.")
 @click.option("--quiet", is_flag=True, help="Show no progress line.")
 @click.option("--verbose", is_flag=True, help="Show in the summary how connections were used.")
@@ -162,13 +163,14 @@ def run(
 )
 @job_file
 @overrides
+@first_rows
 @as_json
-def plan(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Check a job and its input. Show the first request, the number of rows and the estimated cost.
+def plan(job_file: Path, overrides: tuple[str, ...], limit: int | None, as_json: bool) -> None:
+    """Check a job and its input. Show the first request, the number of rows and the estimated cost, of the first too.
 
     Sends no prompt and writes no file. Prices are read from the service's public catalog unless the job has them.
     """
-    _report(cometbatch.plan(cometbatch.load_job(job_file, overrides)), as_json=as_json)
+    _report(cometbatch.plan(cometbatch.load_job(job_file, overrides), limit=limit), as_json=as_json)
 
 
 @cli.command(

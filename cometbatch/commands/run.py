@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cometbatch.commands.checks import Checked, check, check_budget, check_session, partition_rows, to_replace
+from cometbatch.commands.checks import (
+    Checked,
+    check,
+    check_budget,
+    check_session,
+    partition_rows,
+    refuse_limit,
+    to_replace,
+)
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
@@ -182,8 +190,7 @@ def _who(limit: int | None) -> Who:
 
 
 def _retry_words(retry: str | Iterable[str], *, fresh: bool, limit: int | None) -> RetryWords:
-    if limit is not None and (type(limit) is not int or limit < 1):
-        raise UsageError(f"--limit: {limit!r} is no number of rows; write a whole number from 1.")
+    refuse_limit(limit)
     again = read_words(retry) if retry else RetryWords()
     if again.words and fresh:
         raise UsageError("--retry and --fresh exclude each other: a fresh start leaves nothing to answer again.")

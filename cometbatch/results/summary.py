@@ -38,6 +38,11 @@ class Limited(Struct, frozen=True):
     done: int
     succeeded: int
 
+    def describe(self) -> str:
+        """That each of these rows has its outcome."""
+        first = "first row has" if self.limit == 1 else f"first {self.limit:,} rows have"
+        return f"The {first} an outcome already"
+
     @property
     def is_reached(self) -> bool:
         """Whether each of these rows has its outcome."""
@@ -188,7 +193,7 @@ class RunSummary(Struct, frozen=True):
             self._tokens(),
             self._bill(),
             *self._row_cost(),
-            *self._reported(),
+            *_reported(self.tally),
             *self._charges(),
             *self._replaced(),
         ]
@@ -196,15 +201,11 @@ class RunSummary(Struct, frozen=True):
             lines.append(f"this session: {session}")
         lines.append(self._result())
         if not self.had_work:
-            what = "Already complete" if self.limited is None or self.finished else self._first_rows()
+            what = "Already complete" if self.limited is None or self.finished else self.limited.describe()
             lines.append(f"{what}; nothing was sent.")
         if self.limited is not None and self.limited.is_reached and not self.finished:
             lines.append(f"{self.tally.calls:,} of {count(self.rows, 'row')}; all of them: {command}")
         return "\n".join(lines)
-
-    def _first_rows(self) -> str:
-        limit = 0 if self.limited is None else self.limited.limit
-        return f"The first {count(limit, 'row')} {'has' if limit == 1 else 'have'} an outcome already"
 
     def _rows(self) -> str:
         tally = self.tally
@@ -258,13 +259,6 @@ class RunSummary(Struct, frozen=True):
         if not self.finished and median is not None:
             most = format_rounded(self.tally.largest_cost_usd, up=True)
             yield f"cost of a row so far: about {format_rounded(median)} in the median, {most} at most"
-
-    def _reported(self) -> Iterator[str]:
-        """What the service itself says; the currency is presumed, so it is told apart and never added."""
-        tally = self.tally
-        if tally.reported:
-            reported = format_rounded(tally.reported_cost_usd)
-            yield f"cost that the service reported: {reported} for {count(tally.reported, 'answer')}"
 
     def _charges(self) -> Iterator[str]:
         """What may have been billed beyond the rows' cost, and why."""
@@ -408,6 +402,13 @@ class TerminatedRunError(RunStoppedError):
     """SIGTERM: what was in flight is finished."""
 
     exit_code = 143
+
+
+def _reported(tally: Tally) -> Iterator[str]:
+    """What the service itself says; the currency is presumed, so it is told apart and never added."""
+    if tally.reported:
+        reported = format_rounded(tally.reported_cost_usd)
+        yield f"cost that the service reported: {reported} for {count(tally.reported, 'answer')}"
 
 
 def _kinds(failures: dict[str, int]) -> str:
