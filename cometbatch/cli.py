@@ -38,6 +38,7 @@ INSTEAD = {
     "--estimate": "`cometbatch plan JOB_FILE` estimates the cost and sends no prompt",
     "--resume": "a run is resumed by the plain command, without an option",
     "--continue": "a run is resumed by the plain command, without an option",
+    **dict.fromkeys(("--head", "--rows", "--max-rows", "--sample"), "`--limit ROWS` is for the first rows alone"),
     "--input": "write --set input.path=PATH",
     "--output": "write --set output.path=PATH",
     "--model": "write --set target.model=MODEL",

@@ -20,7 +20,10 @@ from cometbatch.results.columns import ASKED_COLUMNS, COLUMNS, Column, read_outc
 from cometbatch.results.retry_words import RetryWords
 
 SUCCEEDED: Final = "succeeded"
-_TOLD_BY: Final = ("request_hash", "status", "response")
+_TOLD_BY: Final = (
+    "request_hash", "status", "response", "custom_id", "finish_reason", "error_kind", "error_message", "http_status",
+    "request_id", "attempts", "latency_s", "finished_at",
+)  # fmt: skip
 """Columns that every result has: they tell which columns are the output's, and what stands before their names."""
 
 
@@ -86,7 +89,9 @@ def rows_of_files(files: Sequence[Path], where: Path) -> Rows:
         names = tuple(file.schema_arrow.names)
     found = _prefix(names)
     if found is None:
-        raise InputError(f"{where}: this is no result of cometbatch: it has no columns {', '.join(_TOLD_BY)}.")
+        raise InputError(
+            f"{where}: this is no result of cometbatch, which would have the columns {', '.join(_TOLD_BY)}."
+        )
     columns = tuple(column for column in (*COLUMNS, *ASKED_COLUMNS) if found + column.name in names)
     return Rows(names, found, columns, lambda: _pieces(files), files=tuple(files))
 
@@ -102,7 +107,7 @@ def data_set_files(folder: Path) -> list[Path]:
 
 def _prefix(names: Sequence[str]) -> str | None:
     """What stands before the output's names; of a table that went through several runs, the last one's."""
-    last, *others = _TOLD_BY
+    last, *others = _TOLD_BY  # of them, one that no other table is likely to have
     ends = [name.removesuffix(last) for name in names if name.endswith(last)]
     whole = [prefix for prefix in ends if all(prefix + name in names for name in others)]
     return whole[-1] if whole else None
