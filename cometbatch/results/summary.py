@@ -233,7 +233,8 @@ class RunSummary(Struct, frozen=True):
             return f"result: {self.output}"
         if self.has_earlier_result:
             return f"result: {self.output} (as it was before --retry: the run is not finished)"
-        return "no result yet: the run is not finished"
+        seen = "" if self.limited is None else "; `cometbatch show` and `export` read its rows"
+        return f"no result yet: the run is not finished{seen}"
 
     def _tokens(self) -> str:
         tally = self.tally
