@@ -300,6 +300,11 @@ def schema_of(columns: Sequence[Column] = COLUMNS) -> pa.Schema:
     return pa.schema([pa.field(column.name, column.type) for column in columns])
 
 
+def is_known(name: str) -> bool:
+    """Whether there is an output column of this name, without a prefix."""
+    return name in _BY_NAME
+
+
 def columns_of(names: Sequence[str]) -> tuple[Column, ...]:
     """The output columns of a run that has these: it keeps them, so that its parts fit. Raises `KeyError`."""
     return tuple(_BY_NAME[name] for name in names)
@@ -407,6 +412,17 @@ def join(
     first = outcomes[0].ordinal if outcomes else 0
     if [outcome.ordinal for outcome in outcomes] != list(range(first, first + input_table.num_rows)):
         raise ValueError(f"{len(outcomes)} outcomes do not fit {input_table.num_rows} rows one to one, in order")
+    return beside(input_table, outcomes, prefix, metadata, columns)
+
+
+def beside(
+    input_table: pa.Table,
+    outcomes: Sequence[Outcome],
+    prefix: str,
+    metadata: Mapping[str, str],
+    columns: Sequence[Column] = COLUMNS,
+) -> pa.Table:
+    """Rows of the input, not all of a part perhaps, each beside its outcome: the caller has brought them together."""
     added = outcomes_table(outcomes, columns)
     schema = joined_schema(input_table.schema, prefix, metadata, columns)
     return pa.Table.from_arrays([*input_table.columns, *added.columns], schema=schema)
