@@ -28,6 +28,7 @@ from cometbatch.version import VERSION as __version__  # noqa: N811
 
 TYPE_CHECKING = False  # as in `typing`, which takes several milliseconds to load; type checkers know the name
 if TYPE_CHECKING:
+    from cometbatch.commands.map import map as map  # noqa: A004
     from cometbatch.commands.plan import RunPlan as RunPlan
     from cometbatch.commands.plan import plan as plan
     from cometbatch.commands.run import run as run
@@ -77,6 +78,7 @@ _HOMES = {
         "RunLockedError", "UsageError",
     ),
     "job": ("Job", "load_job"),
+    "commands.map": ("map",),
     "commands.plan": ("RunPlan", "plan"),
     "records": ("Answered", "Completion", "Failed", "Failure", "Outcome", "Usage"),
     "commands.status": ("RunStatus", "status"),

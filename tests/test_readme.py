@@ -32,6 +32,7 @@ DOCS = (
     "input",
     "job",
     "performance",
+    "python",
     "replies",
     "retry",
 )

@@ -1,7 +1,11 @@
 """Which rows a command reads: those of a result file, of a data set, or of a run that goes on or has stopped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import polars as pl
+from msgspec import Struct
 
 from cometbatch.commands.locate import Located, locate
 from cometbatch.errors import InputError, UsageError
@@ -32,6 +36,22 @@ def open_rows(target: Job | str | Path, overrides: Sequence[str] = ()) -> Rows:
     if not result.exists():
         raise located.no_run()
     return rows_of_files([result], result)
+
+
+class RowsOf(Struct, frozen=True):
+    """Reads the rows of a job's run, as `results.summary.RowReader`: `target` and `overrides` as `open_rows` has them."""
+
+    target: Job | str | Path
+    overrides: Sequence[str] = ()
+
+    def iter_rows(self) -> Iterator[dict[str, Any]]:
+        """Each row that has an outcome, as column -> value; some in memory at a time. Raises as `open_rows` does."""
+        for piece in open_rows(self.target, self.overrides).pieces():
+            yield from piece.table.to_pylist()
+
+    def to_polars(self) -> pl.DataFrame:
+        """The same in a frame. Raises as `open_rows` does."""
+        return pl.DataFrame(open_rows(self.target, self.overrides).table())
 
 
 def _rows_of_run(run: Run, located: Located) -> Rows:

@@ -22,6 +22,7 @@ from cometbatch.commands.connection import NO_KEY, api_key, describe_connection,
 from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk, budget_walk
+from cometbatch.commands.tables import JobSource, as_job, looked_at
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
@@ -30,6 +31,7 @@ from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, PriceBook, Rates, Tally
 from cometbatch.results import tallies
+from cometbatch.results.notebook import html_of
 from cometbatch.results.summary import cap_warning, count
 from cometbatch.run_state.progress import Progress
 from cometbatch.run_state.run import Run, directory_of, find
@@ -99,6 +101,12 @@ class RunPlan(Struct, frozen=True):
             "warnings": list(self.warnings),
         }
 
+    def __str__(self) -> str:
+        return self.describe()
+
+    def _repr_html_(self) -> str:
+        return html_of(self.describe())
+
     def describe(self) -> str:
         """A page for a person."""
         lines = [
@@ -166,12 +174,23 @@ def _begin(checked: Checked, identity: Identity, known: Run | None, http: "httpx
     return _Begin(book, list(warnings), known.manifest.partition_rows, known.progress, bill)
 
 
-def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan:
+def plan(
+    job: JobSource,
+    *,
+    input: object | None = None,  # noqa: A002 - the section of a job that it stands for
+    http: "httpx.AsyncBaseTransport | None" = None,
+) -> RunPlan:
     """Check everything about a job and say what it would do and cost; sends no prompt and writes no file.
 
+    `job`: a job, or what `load_job` takes. `input`: a table (polars, pandas, Arrow) in place of `input.path`.
     Raises `UsageError` for whatever `run` would refuse before its first request, but for a missing key and a run that
     is going on: `running` tells of that.
     """
+    with looked_at(as_job(job, input), input) as over:
+        return _plan(over, http)
+
+
+def _plan(job: Job, http: "httpx.AsyncBaseTransport | None") -> RunPlan:
     checked, connection = check(job), describe_connection(job, http)
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     found = find(directory, job.output.path)

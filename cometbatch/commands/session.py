@@ -17,6 +17,7 @@ from cometbatch.commands.checks import Checked, check_budget, describe_growth, d
 from cometbatch.commands.clock import now
 from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fit
+from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.session_watch import Interrupts, show_waiting, signals_handled
 from cometbatch.control.acceptance import accept_all
@@ -305,6 +306,7 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
             *looked,
             *late_warnings(run.progress.tally, run.manifest.prices, run.manifest.token_cap),
         ),
+        reader=RowsOf(job),
         **session,
     )
 

@@ -5,14 +5,16 @@ content decides, so the same table finds its run again and another table never r
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar, cast
 
 import msgspec
 import polars as pl
@@ -22,7 +24,6 @@ import pyarrow.parquet as pq
 from cometbatch.errors import UsageError
 from cometbatch.job import Job, load_job
 from cometbatch.job.paths import input_beside
-from cometbatch.results import parts
 from cometbatch.store.local import write_aside
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def kept(job: Job, table: object | None) -> Iterator[Job]:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"output.path: can't write to {path.parent} ({error.strerror}).") from error
-        write_aside(path, lambda file: file.write(content))
+        write_aside(path, functools.partial(_write, content))
     try:
         yield over(job, path)
     except UsageError:  # the table is not that of the run, or can't be used: nothing was sent
@@ -75,6 +76,18 @@ def kept(job: Job, table: object | None) -> Iterator[Job]:
     for other in _kept_beside(job.output.path):
         if other != path:
             other.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def looked_at(job: Job, table: object | None) -> Iterator[Job]:
+    """The job over a table, for the length of the block: nothing is left of it. Raises `UsageError`."""
+    if table is None:
+        yield job
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "table.parquet"
+        path.write_bytes(_parquet(to_arrow(table)))
+        yield over(job, path)
 
 
 def over(job: Job, path: Path) -> Job:
@@ -113,13 +126,8 @@ def kind_of(table: object) -> Kind:
     raise UsageError(f"input: expected {ACCEPTED}, found {type(table).__name__}.")
 
 
-def with_answers(table: Table, result: Path) -> Table:
-    """The caller's table with the output columns of a result behind its own: a new one of the same kind.
-
-    Raises `UsageError` where the result can't be read.
-    """
-    answers, width = parts.read_result(result), to_arrow(table).num_columns
-    answers = answers.select(range(width, answers.num_columns))
+def with_answers(table: Table, answers: pa.Table) -> Table:
+    """The caller's table with these output columns behind its own: a new one of the same kind, row by row."""
     kind = kind_of(table)
     if kind == "polars":
         frame = cast("pl.DataFrame", table)
@@ -137,13 +145,17 @@ def _with_columns(frame: "pd.DataFrame", answers: pa.Table) -> "pd.DataFrame":
     import pandas as pd  # noqa: PLC0415 - not needed by the package, and there where the caller has a frame of it
 
     nullable = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
-    columns = answers.to_pandas(types_mapper=nullable.get)
+    columns: pd.DataFrame = answers.to_pandas(types_mapper=nullable.get)
     return pd.concat([frame, columns.set_index(frame.index)], axis=1)
 
 
 def _kept_beside(result: Path) -> Collection[Path]:
     names = re.compile(re.escape(input_beside(result, "*").name).replace(r"\*", rf"[0-9a-f]{{{_DIGITS}}}"))
     return [path for path in result.parent.iterdir() if names.fullmatch(path.name)]
+
+
+def _write(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -154,9 +166,3 @@ def _parquet(table: pa.Table) -> bytes:
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise UsageError(f"input: the table can't be kept as Parquet: {error}") from error
     return file.getvalue()
-
-
-def job_of(prompt: str | Mapping[str, object], out: str | os.PathLike[str], sections: Mapping[str, Any]) -> Job:
-    """The job of `map`. Raises `JobError`."""
-    said = {"user": prompt} if isinstance(prompt, str) else dict(prompt)
-    return load_job({**sections, "prompt": said, "output": {"path": os.fspath(out), **sections.get("output", {})}}, (_NO_PATH,))
