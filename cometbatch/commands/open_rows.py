@@ -39,7 +39,7 @@ def open_rows(target: Job | str | Path, overrides: Sequence[str] = ()) -> Rows:
 
 
 class RowsOf(Struct, frozen=True):
-    """Reads the rows of a job's run, as `results.summary.RowReader`: `target` and `overrides` as `open_rows` has them."""
+    """Reads a run's rows, as `results.summary.RowReader` has it. `target`, `overrides`: as `open_rows` has them."""
 
     target: Job | str | Path
     overrides: Sequence[str] = ()

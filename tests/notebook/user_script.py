@@ -30,7 +30,7 @@ def run_job(job_file: Path) -> Decimal:
     """A job file, its plan, its run, and its rows."""
     job = cometbatch.load_job(job_file, ["limits.concurrency=64"])
     planned = cometbatch.plan(job)
-    assert planned.rows and planned.cost_usd, str(planned)
+    assert planned.rows, str(planned)
     try:
         summary = cometbatch.run(job, retry=["failed", "length"], progress=False)
     except cometbatch.RunStoppedError as stopped:
