@@ -30,6 +30,7 @@ TYPE_CHECKING = False  # as in `typing`, which takes several milliseconds to loa
 if TYPE_CHECKING:
     from cometbatch.commands.export import Export as Export
     from cometbatch.commands.export import export as export
+    from cometbatch.commands.map import map as map  # noqa: A004
     from cometbatch.commands.plan import RunPlan as RunPlan
     from cometbatch.commands.plan import plan as plan
     from cometbatch.commands.run import run as run
@@ -83,6 +84,7 @@ _HOMES = {
         "RunLockedError", "UsageError",
     ),
     "job": ("Job", "load_job"),
+    "commands.map": ("map",),
     "commands.plan": ("RunPlan", "plan"),
     "records": ("Answered", "Completion", "Failed", "Failure", "Outcome", "Usage"),
     "commands.status": ("RunStatus", "status"),

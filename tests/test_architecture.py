@@ -48,6 +48,8 @@ OWNERS = {
 LOADED_LATE = {  # a twentieth of a second together, of the third that a start takes
     "aiolimiter",
     "httpx",
+    "pandas",
+    "tqdm.notebook",
     "urllib.request",
     "cometbatch.transport.httpx_backend",
     "cometbatch.simulator.app",

@@ -33,6 +33,7 @@ DOCS = (
     "input",
     "job",
     "performance",
+    "python",
     "replies",
     "retry",
 )

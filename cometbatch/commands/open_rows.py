@@ -4,8 +4,11 @@ import contextlib
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import polars as pl
+from msgspec import Struct
 
 from cometbatch.commands.locate import Located, locate
 from cometbatch.errors import CometbatchError, InputError, UsageError, did_you_mean
@@ -49,6 +52,22 @@ def _older_than_run(located: Located) -> Iterator[str]:
         if run is not None and not run.is_finished:
             run_path = shlex.quote(printable(located.directory.path))
             yield f"this is the result as it was; a run of this output is not finished: cometbatch show {run_path}"
+
+
+class RowsOf(Struct, frozen=True):
+    """Reads a run's rows, as `results.summary.RowReader` has it. `target`, `overrides`: as `open_rows` has them."""
+
+    target: Job | str | Path
+    overrides: Sequence[str] = ()
+
+    def iter_rows(self) -> Iterator[dict[str, Any]]:
+        """Each row that has an outcome, as column -> value; some in memory at a time. Raises as `open_rows` does."""
+        for piece in open_rows(self.target, self.overrides).pieces():
+            yield from piece.table.to_pylist()
+
+    def to_polars(self) -> pl.DataFrame:
+        """The same in a frame. Raises as `open_rows` does."""
+        return pl.DataFrame(open_rows(self.target, self.overrides).table())
 
 
 def _rows_of_run(run: Run, located: Located) -> Rows:

@@ -23,6 +23,7 @@ from cometbatch.commands.connection import NO_KEY, api_key, describe_connection,
 from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk, budget_walk
+from cometbatch.commands.tables import JobSource, as_job, looked_at
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
@@ -31,6 +32,7 @@ from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, PriceBook, Rates, Tally
 from cometbatch.results import tallies
+from cometbatch.results.notebook import html_of
 from cometbatch.results.summary import cap_warning, count
 from cometbatch.results.terminal import visible
 from cometbatch.run_state.progress import Progress
@@ -121,6 +123,12 @@ class RunPlan(Struct, frozen=True):
             "warnings": list(self.warnings),
         }
 
+    def __str__(self) -> str:
+        return self.describe()
+
+    def _repr_html_(self) -> str:
+        return html_of(self.describe())
+
     def describe(self) -> str:
         """A page for a person, in which no character of a cell is hidden or does anything on a terminal."""
         lines = [
@@ -198,14 +206,25 @@ def _begin(checked: Checked, identity: Identity, known: Run | None, http: "httpx
     return _Begin(book, list(warnings), known.manifest.partition_rows, known.progress, bill)
 
 
-def plan(job: Job, *, limit: int | None = None, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan:
+def plan(
+    job: JobSource,
+    *,
+    input: object | None = None,  # noqa: A002 - the section of a job that it stands for
+    limit: int | None = None,
+    http: "httpx.AsyncBaseTransport | None" = None,
+) -> RunPlan:
     """Check everything about a job and say what it would do and cost; sends no prompt and writes no file.
 
-    `limit`: of so many first rows it says the cost by itself, too; 20 where nobody says. Raises `UsageError` for
-    whatever `run` would refuse before its first request, but for a missing key and a run that is going on: `running`
-    tells of that.
+    `job`: a job, or what `load_job` takes. `input`: a table (polars, pandas, Arrow) in place of `input.path`. `limit`:
+    of so many first rows it says the cost by itself, too; 20 where nobody says. Raises `UsageError` for whatever `run`
+    would refuse before its first request, but for a missing key and a run that is going on: `running` tells of that.
     """
     refuse_limit(limit)
+    with looked_at(as_job(job, input), input) as over:
+        return _plan(over, limit, http)
+
+
+def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") -> RunPlan:
     checked, connection = check(job), describe_connection(job, http)
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     found = find(directory, job.output.path)

@@ -5,8 +5,9 @@ import contextlib
 import functools
 import os
 import socket
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,6 +23,8 @@ from cometbatch.commands.checks import (
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
+from cometbatch.commands.session_watch import Interrupts
+from cometbatch.commands.tables import JobSource, as_job, kept
 from cometbatch.engines import event_loop
 from cometbatch.errors import UsageError
 from cometbatch.input.files import Identity
@@ -48,8 +51,9 @@ if TYPE_CHECKING:
 
 
 def run(
-    job: Job,
+    job: JobSource,
     *,
+    input: object | None = None,  # noqa: A002 - the section of a job that it stands for
     fresh: bool = False,
     retry: str | Iterable[str] = (),
     set_aside: Collection[str] = (),
@@ -59,26 +63,35 @@ def run(
 ) -> RunSummary:
     """Run a job, or resume one that was interrupted, to its last row.
 
-    `fresh` deletes an earlier run of the same output. `retry` names kinds of rows (`failed`, `incomplete`, an error
-    kind or a finish reason) that are to be answered again; every other row stays as it is. `set_aside` names damaged or
-    lost files of the run whose losses are to count as charges. `limit`: answer only the first rows of the input, this
-    many; nothing is published then, and a later run goes on from there. `progress` forces the progress line on or off;
-    by default it follows the terminal, and where there is none a line is printed at 10 s and at each minute. `http`
-    replaces the network: any httpx transport will do.
+    `job`: a job, or what `load_job` takes. `input`: a table (polars, pandas, Arrow) in place of `input.path`. It is
+    kept beside the run, so that the same call resumes it. `fresh` deletes an earlier run of the same output. `retry`
+    names kinds of rows (`failed`, `incomplete`, an error kind or a finish reason) that are to be answered again; every
+    other row stays as it is. `set_aside` names damaged or lost files of the run whose losses are to count as charges.
+    `limit`: answer only the first rows of the input, this many; nothing is published then, and a later run goes on from
+    there. `progress` forces the progress line on or off; by default it follows the terminal or the notebook, and where
+    there is none a line is printed at 10 s and at each minute. `http` replaces the network: any httpx transport does.
+
+    Where an event loop is running already (a notebook), the run has a thread of its own, and a Ctrl-C or a notebook's
+    stop button stops it as it stops the command: the first finishes what is in flight.
 
     Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
     process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be resumed.
     """
-    with contextlib.suppress(RuntimeError):
-        asyncio.get_running_loop()
-        raise UsageError("An event loop is running here (a notebook?): use `await cometbatch.run_async(job)`.")
-    session = run_async(job, fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http)
-    return event_loop.run(session)
+    with kept(as_job(job, input), input) as over:
+        carry_out = functools.partial(
+            _run, over, fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http
+        )
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return event_loop.run(carry_out())
+        return _beside_a_loop(carry_out)
 
 
 async def run_async(
-    job: Job,
+    job: JobSource,
     *,
+    input: object | None = None,  # noqa: A002
     fresh: bool = False,
     retry: str | Iterable[str] = (),
     set_aside: Collection[str] = (),
@@ -87,6 +100,42 @@ async def run_async(
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already."""
+    with kept(as_job(job, input), input) as over:
+        return await _run(
+            over, fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http
+        )
+
+
+def _beside_a_loop(carry_out: Callable[..., Coroutine[Any, Any, RunSummary]]) -> RunSummary:
+    """Carry out a run in a thread, while the caller, whose own event loop stands still, waits for its end."""
+    interrupts = Interrupts()
+
+    async def main() -> RunSummary:
+        with interrupts.of_task():
+            return await carry_out(interrupts=interrupts)
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        done = thread.submit(event_loop.run, main())
+        while True:
+            try:
+                return done.result()
+            except KeyboardInterrupt:
+                interrupts.interrupt()
+            except asyncio.CancelledError:
+                raise KeyboardInterrupt from None  # it came before the first request, or after the last
+
+
+async def _run(
+    job: Job,
+    *,
+    fresh: bool,
+    retry: str | Iterable[str],
+    set_aside: Collection[str],
+    limit: int | None,
+    progress: bool | None,
+    http: "httpx.AsyncBaseTransport | None",
+    interrupts: Interrupts | None = None,
+) -> RunSummary:
     again = _retry_words(retry, fresh=fresh, limit=limit)
     checked = check(job)
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
@@ -100,7 +149,7 @@ async def run_async(
     with _locked(directory):
         files = directory.lock.thread()
         found = None if fresh else await in_thread(files, find, directory, job.output.path, set_aside)
-        start = SessionStart(checked, directory, files, http)
+        start = SessionStart(checked, directory, files, http, interrupts)
         await in_thread(files, functools.partial(check_session, checked, directory, found, fresh=fresh, http=http))
         if found is not None and found.is_begun:
             return await _resume(start, found, again, progress, limit)

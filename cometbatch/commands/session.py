@@ -17,8 +17,9 @@ from cometbatch.commands.checks import Checked, check_budget, describe_growth, d
 from cometbatch.commands.clock import now
 from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fit
+from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.progress_line import Progress
-from cometbatch.commands.session_watch import show_waiting, signals_handled
+from cometbatch.commands.session_watch import Interrupts, show_waiting, signals_handled
 from cometbatch.control.acceptance import accept_all
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
@@ -68,12 +69,16 @@ STOPPED = {
 
 
 class SessionStart(Struct, frozen=True):
-    """What a session has from its start: job, run directory, a thread for files. `http` replaces the network."""
+    """What a session has from its start: job, run directory, a thread for files.
+
+    `http` replaces the network. `interrupts` stands for Ctrl-C where no signal arrives.
+    """
 
     checked: Checked
     directory: RunDirectory
     files: ThreadPoolExecutor
     http: "httpx.AsyncBaseTransport | None"
+    interrupts: Interrupts | None = None
 
 
 async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *arguments: object) -> Returned:
@@ -171,7 +176,7 @@ class RunSession(Struct, frozen=True):
         def watched(runner: Runner) -> Iterator[None]:
             nonlocal showing
             showing = asyncio.create_task(show_waiting(runner, partitions, shown, run.manifest.token_cap))
-            with signals_handled(runner, shown):
+            with signals_handled(runner, shown, self.start.interrupts):
                 yield
 
         try:
@@ -301,6 +306,7 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
             *looked,
             *late_warnings(run.progress.tally, run.manifest.prices, run.manifest.token_cap),
         ),
+        reader=RowsOf(job),
         **session,
     )
 

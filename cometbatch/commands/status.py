@@ -8,8 +8,10 @@ import polars as pl
 from msgspec import Struct
 
 from cometbatch.commands.locate import UNKNOWN_COMMAND, locate
+from cometbatch.commands.open_rows import RowsOf
 from cometbatch.job import Job
 from cometbatch.results import parts
+from cometbatch.results.notebook import html_of
 from cometbatch.results.summary import RunSummary, count, late_warnings
 from cometbatch.run_state.manifest import changed_keys
 from cometbatch.run_state.recorded_rows import look_below
@@ -50,6 +52,12 @@ class RunStatus(Struct, frozen=True):
     def advice(self) -> str:
         """What comes before the command that continues the run: nothing, or to undo what was changed."""
         return f"undo the change of {', '.join(self.changed)}, then " if self.changed else ""
+
+    def __str__(self) -> str:
+        return self.describe()
+
+    def _repr_html_(self) -> str:
+        return html_of(self.describe())
 
     def describe(self) -> str:
         """A few lines for a person."""
@@ -104,6 +112,7 @@ def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
             limited=look_below(found, limit),
             has_earlier_result=not found.is_finished and found.has_earlier_result,
             warnings=(*manifest.warnings, *late_warnings(tally, manifest.prices, manifest.token_cap)),
+            reader=RowsOf(job, overrides),
         ),
         running=is_running,
         in_flight=len(progress.unsettled) if is_running else 0,

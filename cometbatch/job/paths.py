@@ -34,6 +34,11 @@ def run_beside(result: Path) -> Path:
     return result.with_name(f"{RUN_PREFIX}{result.name}{RUN_SUFFIX}")
 
 
+def input_beside(result: Path, content: str) -> Path:
+    """Where a table that a caller handed in is kept: beside the result. `content`: what tells it from other tables."""
+    return result.with_name(f"{RUN_PREFIX}{result.name}.input-{content}{_ENDING}")
+
+
 def given(folder: Path, path: str) -> Path:
     """A path that a job gives, absolute; `~` at its start is the home folder, as in a shell."""
     return absolute(folder, os.path.expanduser(path))  # noqa: PTH111 - pathlib raises where there is no such home

@@ -77,6 +77,17 @@ class Rows(Struct, frozen=True):
         pairs = zip(piece.ordinals, found, strict=True)
         return [msgspec.structs.replace(outcome, ordinal=ordinal) for ordinal, outcome in pairs]
 
+    def table(self) -> pa.Table:
+        """All of these rows, in memory; where there are none, a table that has the output's columns alone."""
+        if tables := [piece.table for piece in self.pieces()]:
+            return pa.concat_tables(tables)
+        return pa.schema([(self.prefix + column.name, column.type) for column in self.columns]).empty_table()
+
+    def output(self) -> pa.Table:
+        """The output columns of all of these rows."""
+        table = self.table()
+        return table.select(range(table.num_columns - len(self.columns), table.num_columns))
+
 
 def rows_of_files(files: Sequence[Path], where: Path) -> Rows:
     """The rows of a result, in one file or in the parts of a data set; `where`: the name of all of it.

@@ -3,15 +3,19 @@
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 from msgspec import Struct
 
-from cometbatch.errors import CometbatchError
+from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.records import LONG_INPUT_TOKENS, Fix, PoolStats, PriceBook, Tally, Usage
+from cometbatch.results.notebook import html_of
 from cometbatch.results.tallies import median_cost
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _REASONS: Final = {
     "stop": "empty",
@@ -49,6 +53,16 @@ class Limited(Struct, frozen=True):
         return self.done == self.rows
 
 
+class RowReader(Protocol):
+    """What reads the rows of a run."""
+
+    def iter_rows(self) -> Iterator[dict[str, Any]]:
+        """Each row that has an outcome, as column -> value."""
+
+    def to_polars(self) -> "pl.DataFrame":
+        """The same in a frame."""
+
+
 class RunSummary(Struct, frozen=True):
     """The state of a run after a session: what every row so far came to, whoever recorded it.
 
@@ -58,7 +72,8 @@ class RunSummary(Struct, frozen=True):
     where nothing was sent, or not over our connections. `replaced`: earlier outcomes of rows that `--retry` reset, over
     all sessions; they may have been billed. `reopened`: how many rows this session reset; `None` without `--retry`.
     `max_output_tokens`: the cap on an answer that the job sets. `has_earlier_result`: not finished, and the result that
-    was published before a `--retry` still stands. `limited`: None where the session was for all rows.
+    was published before a `--retry` still stands. `limited`: None where the session was for all rows. `reader`: what
+    reads the run's rows; None where nobody can.
     """
 
     run_id: str
@@ -78,6 +93,30 @@ class RunSummary(Struct, frozen=True):
     has_earlier_result: bool = False
     limited: Limited | None = None
     warnings: tuple[str, ...] = ()
+    reader: RowReader | None = None
+
+    def iter_rows(self) -> Iterator[dict[str, Any]]:
+        """Each row that has an outcome, in the order of the result, as column -> value; some in memory at a time.
+
+        Raises `UsageError` where there is nothing to read, `CheckpointError` where a file of the run is damaged.
+        """
+        return self._reader().iter_rows()
+
+    def to_polars(self) -> "pl.DataFrame":
+        """The rows that have an outcome, in the order of the result, all in memory. Raises as `iter_rows` does."""
+        return self._reader().to_polars()
+
+    def _reader(self) -> RowReader:
+        if self.reader is None:
+            raise UsageError(f"{self.output}: the rows of this summary can't be read from here.")
+        return self.reader
+
+    def __str__(self) -> str:
+        return self.describe()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows. Nothing in it is a link or a script, whatever stands in cells and messages."""
+        return html_of(self.describe())
 
     @property
     def succeeded(self) -> int:
