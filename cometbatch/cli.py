@@ -322,7 +322,7 @@ def _confirm_fresh(job: "cometbatch.Job", *, yes: bool) -> None:
         if found.changed:
             way = f"To keep it, give output.path another name; or {found.advice}continue the run without --fresh."
         is_paid = summary.succeeded + summary.incomplete > 0 and summary.cost_usd != 0
-        is_dear = is_paid and not summary.finished
+        is_dear = is_paid and not summary.finished and not found.gives_way
     if not is_dear or yes:
         _say(f"--fresh deletes {forgets}.")
     elif sys.stdin.isatty() and sys.stderr.isatty():

@@ -293,6 +293,12 @@ def test_one_latency_is_both_bounds() -> None:
     assert load_job(small(target=simulated)).simulator == SimulatorSettings()
 
 
+def test_a_simulator_section_is_unused_with_a_service() -> None:
+    """Whoever names a service after a first try leaves the section where it is; it is read, and changes nothing."""
+    assert load_job(small(simulator={"seed": 1, "rps": 5})) == load_job(small())
+    assert "simulator.sed: unknown key" in refused(small(simulator={"sed": 1}))
+
+
 def compiled(job: Job, *columns: str) -> PromptTemplate:
     """The prompt of a job's only target, for a table with these columns."""
     (target,) = job.targets()
@@ -580,7 +586,6 @@ BAD_VALUES = [
     ("prices: no", "prices", "put it in quotes"),
     ("prices: catalogue", "prices", "did you mean 'catalog'?"),
     ("prices: [1]", "prices", "a mapping or one of catalog, none"),
-    ("simulator: {seed: 1}", "simulator", "only with target.base_url: simulator"),
     ("simulator: {latency_s: [2, 1]}", "simulator.latency_s", "larger one first"),
     ("simulator: {latency_s: [1]}", "simulator.latency_s", "the least and the most"),
     ("simulator: {faults: [a]}", "simulator.faults", "a mapping"),

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cometbatch.commands.checks import Checked, check, check_budget, check_session, partition_rows, to_replace
+from cometbatch.commands.checks import (
+    Checked,
+    check,
+    check_budget,
+    check_session,
+    describe_replaced,
+    partition_rows,
+    to_replace,
+)
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
@@ -87,7 +95,10 @@ async def run_async(
     with _locked(directory):
         files = directory.lock.thread()
         found = None if fresh else await in_thread(files, find, directory, job.output.path, set_aside)
-        start = SessionStart(checked, directory, files, http)
+        replaced = await in_thread(files, _replaced, found, job, again)
+        if replaced is not None:
+            found, fresh = None, True
+        start = SessionStart(checked, directory, files, http, () if replaced is None else (replaced,))
         await in_thread(files, functools.partial(check_session, checked, directory, found, fresh=fresh, http=http))
         if found is not None and found.is_begun:
             return await _resume(start, found, again, progress)
@@ -161,6 +172,17 @@ def _retry_words(retry: str | Iterable[str], *, fresh: bool) -> RetryWords:
     if again.words and fresh:
         raise UsageError("--retry and --fresh exclude each other: a fresh start leaves nothing to answer again.")
     return again
+
+
+def _replaced(found: Run | None, job: Job, again: RetryWords) -> str | None:
+    """What is said of a run that the simulator answered and that the job's own replaces; None for any other."""
+    said = describe_replaced(found, job)
+    if said is not None and again.words:
+        raise UsageError(
+            "--retry: the run that is here asked the simulator, and this job names a service, which has answered "
+            "nothing yet. Leave --retry out: all rows are then sent, and the simulator's answers are replaced."
+        )
+    return said
 
 
 def _check_key(job: Job, http: "httpx.AsyncBaseTransport | None") -> None:

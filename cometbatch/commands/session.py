@@ -67,12 +67,16 @@ STOPPED = {
 
 
 class SessionStart(Struct, frozen=True):
-    """What a session has from its start: job, run directory, a thread for files. `http` replaces the network."""
+    """What a session has from its start: job, run directory, a thread for files. `http` replaces the network.
+
+    `told`: sentences for whoever pays that are for this session alone.
+    """
 
     checked: Checked
     directory: RunDirectory
     files: ThreadPoolExecutor
     http: "httpx.AsyncBaseTransport | None"
+    told: tuple[str, ...] = ()
 
 
 async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *arguments: object) -> Returned:
@@ -102,7 +106,7 @@ class RunSession(Struct, frozen=True):
         check_budget(job, self.start.checked.target, run.manifest.prices)
         concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
         self.transport.limit_connections(connections)
-        told = await in_thread(self.start.files, tell_before, self.start.checked, run)
+        told = [*self.start.told, *await in_thread(self.start.files, tell_before, self.start.checked, run)]
         looks = rest_of(self.start.checked, run)
         started = time.monotonic()
         run.directory.lock.sign()
