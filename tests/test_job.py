@@ -609,9 +609,8 @@ BAD_VALUES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("line", "path", "words"), BAD_VALUES, ids=[line[:50] for line, _, _ in BAD_VALUES])
-def test_a_bad_value_is_named_by_file_line_and_key(here: Path, line: str, path: str, words: str) -> None:
-    """Each problem has the file, the line, the key path, and what to do about it; a comment is never quoted."""
+def with_line(line: str) -> tuple[str, str]:
+    """The smallest job with another line for a section, and that line with the keys of the section that it lacks."""
     section = re.match(r"\w+", line)
     assert section
     rest = "".join(text for text in SMALL_TEXT.splitlines(keepends=True) if not text.startswith(section[0] + ":"))
@@ -619,7 +618,13 @@ def test_a_bad_value_is_named_by_file_line_and_key(here: Path, line: str, path: 
     if in_section and line.startswith(f"{section[0]}: {{") and not line.startswith("prompt: {{"):
         own = [pair for pair in in_section[1].split(", ") if not re.search(rf"[{{ ]{pair.split(':')[0]}:", line)]
         line = line[:-1] + "".join(f", {pair}" for pair in own) + "}"
-    text = f"{COMMENT}{rest}{COMMENT}{line} {COMMENT}"
+    return f"{COMMENT}{rest}{COMMENT}{line} {COMMENT}", line
+
+
+@pytest.mark.parametrize(("line", "path", "words"), BAD_VALUES, ids=[line[:50] for line, _, _ in BAD_VALUES])
+def test_a_bad_value_is_named_by_file_line_and_key(here: Path, line: str, path: str, words: str) -> None:
+    """Each problem has the file, the line, the key path, and what to do about it; a comment is never quoted."""
+    text, line = with_line(line)
     (here / "job.yaml").write_text(text, encoding="utf-8")
     problems = refused("job.yaml").splitlines()
     at = text[: text.index(line)].count("\n") + 1
