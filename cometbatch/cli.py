@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib
 import json
 import os
 import shlex
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import click
+from click.shell_completion import get_completion_class
 
 import cometbatch
 from cometbatch import process
@@ -26,6 +28,8 @@ INTERRUPTED = 130
 TERMINATED = 143
 HUNG_UP = 129
 CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
+NAME = "cometbatch"
+FORMATS = ("chat", "responses", "messages", "gemini")  # as `wire` has them, which --help does not load
 BUDGET = "budget.max_cost_usd"
 INSTEAD = {
     "--dry-run": "`cometbatch plan JOB_FILE` checks a job and sends no prompt",
@@ -50,7 +54,7 @@ EXIT_CODES = (
     (ALL_SUCCEEDED, "every row succeeded"),
     (
         UNEXPECTED,
-        "an unexpected error or a failing disk (both resumable), or a damaged run directory",
+        "an unexpected error or a failing disk (both resumable), a damaged run directory, or no catalog (`models`)",
     ),
     (WRONG_USAGE, "the command, the job file or the input is wrong; nothing was sent"),
     (SOME_ROWS_FAILED, "finished, with failed or incomplete rows; the result is there (`verify`: a check failed)"),
@@ -73,9 +77,14 @@ class Report(Protocol):
         """The same, JSON-ready."""
 
 
+def examples(*commands: str) -> str:
+    """The end of a help page: a command to paste in each line."""
+    return "\b\n" + "\n".join(f"Example: {command}" for command in commands)
+
+
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Example: cometbatch plan job.yaml && cometbatch run job.yaml",
+    epilog=examples("cometbatch init tickets.csv && cometbatch run job.yaml"),
 )
 @click.version_option(cometbatch.__version__, prog_name="cometbatch")
 def cli() -> None:
@@ -84,15 +93,56 @@ def cli() -> None:
 
 job_file = click.argument("job_file", type=click.Path(path_type=Path))
 any_path = click.argument("path", type=click.Path(path_type=Path))
+
+
+def _keys_like(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """What a shell completes after --set: the keys of a job file."""
+    jobs = importlib.import_module("cometbatch.job")  # loaded when a shell asks, and not for --help
+    return [f"{key.path}=" for key in jobs.job_keys() if key.path.startswith(begun)]
+
+
 overrides = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a value of the job file; repeatable."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace a value of the job file; repeatable.",
+    shell_complete=_keys_like,
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 
 @cli.command(
+    short_help="Write a job file for a table; its first run is free.",
+    epilog=examples(
+        "cometbatch init tickets.csv", "cometbatch init tickets.csv --job my_job.yaml --model your-model-id"
+    ),
+)
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--model", metavar="ID", help="The model for real answers; it goes into a comment.")
+@click.option(
+    "--job", "job_file", default="job.yaml", show_default=True, metavar="NAME", help="The job file to write.",
+    type=click.Path(path_type=Path),
+)  # fmt: skip
+@click.option("--encoding", metavar="NAME", help="How the text of a CSV is encoded, such as cp1252; utf-8 by default.")
+@click.option("--delimiter", metavar="MARK", help="What stands between two cells of a CSV; found by its header.")
+@as_json
+def init(data: Path, *, as_json: bool, **options: Any) -> None:
+    """Write a commented job file for a table, and beside it a schema for editors. Overwrites nothing, asks nothing.
+
+    DATA: the table. The job asks the built-in simulator, so that its first run costs nothing; comments say what to
+    write for real answers.
+    """
+    _report(cometbatch.init(data, **options), as_json=as_json, warn=False)
+
+
+@cli.command(
     short_help="Run a job, or resume one that was interrupted.",
-    epilog="Example: cometbatch run job.yaml --set limits.concurrency=64",
+    epilog=examples(
+        "cometbatch run job.yaml",
+        "cometbatch run job.yaml --set limits.concurrency=64",
+        "cometbatch run job.yaml --retry failed,length",
+    ),
 )
 @job_file
 @overrides
@@ -148,7 +198,7 @@ def run(
 
 @cli.command(
     short_help="Check a job and show what it would send and cost.",
-    epilog="Example: cometbatch plan job.yaml",
+    epilog=examples("cometbatch plan job.yaml", "cometbatch plan job.yaml --set target.model=your-model-id"),
 )
 @job_file
 @overrides
@@ -163,7 +213,7 @@ def plan(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 @cli.command(
     short_help="Show how far a run is and what it has cost.",
-    epilog="Example: cometbatch status job.yaml",
+    epilog=examples("cometbatch status job.yaml", "cometbatch status out/triage.parquet --json"),
 )
 @any_path
 @overrides
@@ -178,7 +228,7 @@ def status(path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 @cli.command(
     short_help="Check a finished run against its files.",
-    epilog="Example: cometbatch verify job.yaml",
+    epilog=examples("cometbatch verify job.yaml"),
 )
 @any_path
 @overrides
@@ -196,8 +246,58 @@ def verify(path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 @cli.command(
+    short_help="List the models of the service with their prices.",
+    epilog=examples("cometbatch models --search mini", "cometbatch models --format messages --json"),
+)
+@click.option("--search", default="", metavar="WORDS", help="Only models with these words in id, name or maker.")
+@click.option("--format", type=click.Choice(FORMATS), help="Only models that speak this request format.")
+@click.option("--base-url", metavar="URL", help="Ask another service, or `simulator`.")
+@click.option("--refresh", is_flag=True, help="Ask the service again, also within an hour.")
+@as_json
+def models(*, as_json: bool, base_url: str | None, **options: Any) -> None:
+    """List the models of the service's public catalog, with prices in US dollars per million tokens. Needs no key.
+
+    The list is kept for an hour, and its age is shown.
+    """
+    if base_url is not None:
+        options["base_url"] = base_url
+    _report(cometbatch.models(**options), as_json=as_json)
+
+
+@cli.command(
+    short_help="Print the JSON Schema of a job file, for editors.",
+    epilog=examples("cometbatch schema > cometbatch.schema.json"),
+)
+def schema() -> None:
+    """Print the JSON Schema of a job file. `init` writes it beside the job file.
+
+    An editor with a YAML language server reads it where the first line of a job file is
+    `# yaml-language-server: $schema=cometbatch.schema.json`.
+    """
+    _write(json.dumps(cometbatch.schema(), indent=2, ensure_ascii=False))
+
+
+@cli.command(
+    short_help="Print what makes a shell complete commands and options.",
+    epilog=examples("cometbatch completion bash", 'eval "$(cometbatch completion bash)"'),
+)
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    r"""Print a script by which a shell completes commands, options and keys of the job file.
+
+    \b
+    bash: put this into ~/.bashrc:  eval "$(cometbatch completion bash)"
+    zsh:  put this into ~/.zshrc:   eval "$(cometbatch completion zsh)"
+    fish: cometbatch completion fish > ~/.config/fish/completions/cometbatch.fish
+    """
+    scripts = get_completion_class(shell)
+    assert scripts is not None  # noqa: S101 - for the type checker: click has these three
+    _write(scripts(cli, {}, NAME, f"_{NAME.upper()}_COMPLETE").source())
+
+
+@cli.command(
     short_help="Serve a simulated CometAPI on 127.0.0.1.",
-    epilog="Example: cometbatch simulate --port 8000 --rps 50 --fault 429:0.05",
+    epilog=examples("cometbatch simulate --port 8000 --rps 50 --fault 429:0.05", "cometbatch simulate --faults"),
 )
 @click.option(
     "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on; 0: any free one."
@@ -337,8 +437,13 @@ def _report(report: Report, *, as_json: bool, warn: bool = True, words: str | No
     """Print a report. `words`: its lines for a person, where they are not the usual ones."""
     for warning in report.to_dict().get("warnings", ()) if warn else ():
         _say(f"Warning: {warning}")
+    _write(_json(report.to_dict()) if as_json else words or report.describe())
+
+
+def _write(text: str | bytes) -> None:
+    """Write what was asked for on standard output."""
     try:
-        click.echo(_json(report.to_dict()) if as_json else words or report.describe())
+        click.echo(text)
     except OSError as error:
         process.discard_output()
         if error.errno == errno.EPIPE:  # whoever read the output has seen enough

@@ -1,0 +1,135 @@
+"""The text of a new job file: its values, and the comments that tell a beginner what they are for."""
+
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from cometbatch.commands.first_look import FirstLook
+from cometbatch.job.urls import DEFAULT_BASE_URL
+from cometbatch.prompt.names import reach
+from cometbatch.prompt.template import TemplateError, compile_prompt
+
+WIDTH: Final = 80
+"""Columns of the terminal that a beginner has."""
+MAX_PLACEHOLDERS: Final = 30  # further columns that the comment at the prompt lists
+_BARE: Final = re.compile(r"[A-Za-z_](?:[\w./-]*\w)?", re.ASCII)
+_NO_TEXT: Final = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
+"""Words that YAML reads as something other than text."""
+
+
+def placeholder(name: str) -> str:
+    """What stands in a template for a column of any name."""
+    try:
+        is_name = name.isidentifier() and compile_prompt([("user", f"{{{{ {name} }}}}")]).columns_needed == {name}
+    except TemplateError:
+        is_name = False
+    return f"{{{{ {name if is_name and name.isascii() else reach(name)} }}}}"
+
+
+def job_text(
+    settings: Mapping[str, Mapping[str, Any]],
+    look: FirstLook,
+    *,
+    table: str,
+    job_file: str,
+    schema: str,
+    model: str | None,
+) -> str:
+    """The text that reads as these settings. `table`, `job_file`: as a person types them. `schema`: the file beside."""
+    given = settings["input"], settings["output"], settings["target"], settings["prompt"], settings["simulator"]
+    source, output, target, prompt, simulator = given
+    real = model or "the id of a model; `cometbatch models` lists them"
+    head = (
+        f"# yaml-language-server: $schema={schema}",
+        "#",
+        *_comment(f"Asks a language model about each row of {table}."),
+        f"#   cometbatch plan {job_file}   checks this file and estimates the cost",
+        f"#   cometbatch run {job_file}    runs it, or resumes it where it stopped",
+        "#",
+        *_comment(
+            "The first run is free: the built-in simulator answers, with words at random and a bill that nobody pays. "
+            "For real answers, write the address and the model that stand in the two comments below, put your API key "
+            "into the environment variable COMETAPI_KEY, and run it again: the simulator's answers are replaced."
+        ),
+        "#",
+        f"# The first rows of {table}:" if look.rows else f"# {table} has no rows yet.",
+        *(f"#   {line}".rstrip() for line in look.lines(WIDTH - 4)),
+        "",
+    )
+    named = (
+        f"  id: {quoted(source['id'])}  # your own name for each row"
+        if "id" in source
+        else ("  # id: COLUMN  # a column that names each row, if there is one")
+    )
+    return "\n".join(
+        [
+            *head,
+            "input:",
+            f"  path: {quoted(source['path'])}",
+            named,
+            *(f"  {key}: {quoted(source[key])}" for key in ("encoding", "delimiter") if key in source),
+            "",
+            "output:",
+            f"  path: {quoted(output['path'])}",
+            *(
+                [f"  prefix: {quoted(output['prefix'])}  # the table has columns named like ours"]
+                if "prefix" in output
+                else ()
+            ),
+            "",
+            "target:",
+            f"  base_url: {target['base_url']}  # for real: {DEFAULT_BASE_URL}",
+            f"  model: {target['model']}  # for real: {real}",
+            f"  format: {target['format']}  # or responses, messages, gemini",
+            "",
+            "prompt:",
+            "  # What to do with each row:",
+            f"  system: {quoted(prompt['system'])}",
+            "  user: |-",
+            *(f"    {line}" for line in prompt["user"].split("\n")),
+            *_others(look),
+            "",
+            "params:",
+            f"  max_output_tokens: {settings['params']['max_output_tokens']}  # of one answer, thinking included",
+            "",
+            "# budget: {max_cost_usd: 5}  # the run stops before it could cost more",
+            "",
+            "simulator:  # unused once a service is named",
+            f"  latency_s: {json.dumps(simulator['latency_s'])}",
+            "",
+        ]
+    )
+
+
+def quoted(text: str) -> str:
+    """A text as YAML reads it: as it is where that is plain, else in double quotes."""
+    if _BARE.fullmatch(text) and text.casefold() not in _NO_TEXT:
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(char if char.isprintable() else _escape(char) for char in escaped) + '"'
+
+
+def _escape(char: str) -> str:
+    return f"\\u{ord(char):04x}" if ord(char) <= 0xFFFF else f"\\U{ord(char):08x}"  # noqa: PLR2004 - four digits' worth
+
+
+def _comment(text: str) -> Iterator[str]:
+    yield from (f"# {line}" for line in textwrap.wrap(text, WIDTH - 2, break_long_words=False, break_on_hyphens=False))
+
+
+def _others(look: FirstLook) -> Iterator[str]:
+    """A comment that lists what stands for the other columns."""
+    names: Sequence[str] = [name for name in look.columns if name != look.text_column]
+    if not names:
+        return
+    rest = len(names) - MAX_PLACEHOLDERS
+    words = [placeholder(name) for name in names[:MAX_PLACEHOLDERS]] + ([f"and {rest:,} more"] if rest > 0 else [])
+    line = "  # Other columns:"
+    for word in words:
+        if len(line) + 1 + len(word) > WIDTH and line.strip(" #"):
+            yield line
+            line = "  #"
+        line += f" {word}"
+    yield line
