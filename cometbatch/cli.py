@@ -283,12 +283,10 @@ def schema() -> None:
 )
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion(shell: str) -> None:
-    r"""Print a script by which a shell completes commands, options and keys of the job file.
+    """Print a script by which a shell completes commands, options and keys of the job file.
 
-    \b
-    bash: put this into ~/.bashrc:  eval "$(cometbatch completion bash)"
-    zsh:  put this into ~/.zshrc:   eval "$(cometbatch completion zsh)"
-    fish: cometbatch completion fish > ~/.config/fish/completions/cometbatch.fish
+    For bash and zsh, put the second example into ~/.bashrc or ~/.zshrc, with the shell's name in it; for fish, write
+    the script to ~/.config/fish/completions/cometbatch.fish.
     """
     scripts = get_completion_class(shell)
     assert scripts is not None  # noqa: S101 - for the type checker: click has these three
@@ -371,7 +369,7 @@ def main() -> NoReturn:
     process.prepare(_end_by_signal)
     try:
         process.check_system()
-        cli.main(standalone_mode=False)
+        cli.main(prog_name=NAME, standalone_mode=False)
     except click.exceptions.Abort:
         _end(INTERRUPTED, f"Interrupted. Continue with: {_same_command()}")
     except KeyboardInterrupt:

@@ -67,7 +67,7 @@ def look_at(source: Source, identity: Identity) -> FirstLook:
             lengths[name] += pc.sum(pc.utf8_length(table.column(name).cast(pa.large_string()))).as_py() or 0
         for row in row_values(table, [*seen]) if seen else ():
             for name, value in row.items():
-                if name in seen and (value in (None, "") or seen[name].add(value)):
+                if name in seen and (value in (None, "") or seen[name].add(str(value))):
                     del seen[name]
     named = next(iter(seen), None)
     others = [name for name in source.columns if name != named] or [*source.columns]

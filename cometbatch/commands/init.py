@@ -3,6 +3,7 @@
 Guards: nothing is overwritten; nothing is asked; a job that is written can be planned and run as it stands.
 """
 
+import contextlib
 import itertools
 import os
 import re
@@ -23,6 +24,7 @@ from cometbatch.input.table import DELIMITERS, Source, open_source
 from cometbatch.job import load_job
 from cometbatch.job.paths import run_beside
 from cometbatch.job.secrets import printable
+from cometbatch.job.sources import STANDARD_INPUT
 from cometbatch.job.urls import SIMULATOR
 from cometbatch.results.columns import working_prefix
 from cometbatch.results.summary import count
@@ -156,12 +158,11 @@ def _opened(table: Path, encoding: str | None, delimiter: str | None) -> tuple[S
         if first.casefold().startswith("sep="):
             raise UsageError(f"{printable(table)}: {source.layout.hint}")
         marks = [] if others or delimiter is not None else [mark for mark in ";\t|," if mark in first]
-        for mark in sorted(marks, key=first.count, reverse=True)[:1]:
-            split = open_source(table, encoding=encoding or "utf-8", delimiter=mark)
-            try:
-                return split, split.check(), mark
-            except InputError:
-                break  # not every row is split so: it is a mark of the text
+        for mark in sorted(marks, key=first.count, reverse=True):
+            with contextlib.suppress(InputError):  # not every row can be split there: it is a mark of the text
+                split = open_source(table, encoding=encoding or "utf-8", delimiter=mark)
+                if len(split.columns) > 1:
+                    return split, split.check(), mark
         return source, source.check(), delimiter
     except InputError as error:
         if table.suffix.lower() not in DELIMITERS or not table.is_file():
@@ -226,6 +227,10 @@ def _fitting(settings: Settings, path: Path, model: str | None) -> Settings:
 
 
 def _refuse_taken(path: Path) -> None:
+    if str(path) in (STANDARD_INPUT, "") or path.name in (SCHEMA_FILE, ""):
+        raise UsageError(f"--job: {printable(path)} can't be the name of a job file.")
+    if not path.parent.is_dir():
+        raise UsageError(f"{printable(path)}: can't be written: there is no folder {printable(path.parent)}.")
     if os.path.lexists(path):
         raise UsageError(
             f"{printable(path)} is there already, and nothing is overwritten. Give the new job file another name, "

@@ -40,7 +40,7 @@ def job_text(
     """The text that reads as these settings. `table`, `job_file`: as a person types them. `schema`: the file beside."""
     given = settings["input"], settings["output"], settings["target"], settings["prompt"], settings["simulator"]
     source, output, target, prompt, simulator = given
-    real = model or "the id of a model; `cometbatch models` lists them"
+    real = model or "an id that `cometbatch models` lists"
     head = (
         f"# yaml-language-server: $schema={schema}",
         "#",
