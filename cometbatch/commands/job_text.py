@@ -38,69 +38,66 @@ def job_text(
     model: str | None,
 ) -> str:
     """The text that reads as these settings. `table`, `job_file`: as a person types them. `schema`: the file beside."""
-    given = settings["input"], settings["output"], settings["target"], settings["prompt"], settings["simulator"]
-    source, output, target, prompt, simulator = given
     real = model or "an id that `cometbatch models` lists"
-    head = (
-        f"# yaml-language-server: $schema={schema}",
-        "#",
-        *_comment(f"Asks a language model about each row of {table}."),
-        f"#   cometbatch plan {job_file}   checks this file and estimates the cost",
-        f"#   cometbatch run {job_file}    runs it, or resumes it where it stopped",
-        "#",
-        *_comment(
-            "The first run is free: the built-in simulator answers, with words at random and a bill that nobody pays. "
-            "For real answers, write the address and the model that stand in the two comments below, put your API key "
-            "into the environment variable COMETAPI_KEY, and run it again: the simulator's answers are replaced."
-        ),
-        "#",
-        f"# The first rows of {table}:" if look.rows else f"# {table} has no rows yet.",
-        *(f"#   {line}".rstrip() for line in look.lines(WIDTH - 4)),
+    output, target, prompt = settings["output"], settings["target"], settings["prompt"]
+    prefix = [f"  prefix: {quoted(output['prefix'])}  # the table has columns like ours"] if "prefix" in output else []
+    lines = [
+        *_head(look, table, job_file, schema),
+        "input:",
+        *_input(settings["input"]),
         "",
+        "output:",
+        f"  path: {quoted(output['path'])}",
+        *prefix,
+        "",
+        "target:",
+        f"  base_url: {target['base_url']}  # for real: {DEFAULT_BASE_URL}",
+        f"  model: {target['model']}  # for real: {real}",
+        f"  format: {target['format']}  # or responses, messages, gemini",
+        "",
+        "prompt:",
+        "  # What to do with each row:",
+        f"  system: {quoted(prompt['system'])}",
+        "  user: |-",
+        *(f"    {line}" for line in prompt["user"].split("\n")),
+        *_others(look),
+        "",
+        "params:",
+        f"  max_output_tokens: {settings['params']['max_output_tokens']}  # of one answer, thinking included",
+        "",
+        "# budget: {max_cost_usd: 5}  # the run stops before it could cost more",
+        "",
+        "simulator:  # unused once a service is named",
+        f"  latency_s: {json.dumps(settings['simulator']['latency_s'])}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _head(look: FirstLook, table: str, job_file: str, schema: str) -> Iterator[str]:
+    yield f"# yaml-language-server: $schema={schema}"
+    yield "#"
+    yield from _comment(f"Asks a language model about each row of {table}.")
+    yield f"#   cometbatch plan {job_file}   checks this file and estimates the cost"
+    yield f"#   cometbatch run {job_file}    runs it, or resumes it where it stopped"
+    yield "#"
+    yield from _comment(
+        "The first run is free: the built-in simulator answers, with words at random and a bill that nobody pays. For "
+        "real answers, write the address and the model that stand in the two comments below, put your API key into the "
+        "environment variable COMETAPI_KEY, and run it again: the simulator's answers are replaced."
     )
-    named = (
-        f"  id: {quoted(source['id'])}  # your own name for each row"
-        if "id" in source
-        else ("  # id: COLUMN  # a column that names each row, if there is one")
-    )
-    return "\n".join(
-        [
-            *head,
-            "input:",
-            f"  path: {quoted(source['path'])}",
-            named,
-            *(f"  {key}: {quoted(source[key])}" for key in ("encoding", "delimiter") if key in source),
-            "",
-            "output:",
-            f"  path: {quoted(output['path'])}",
-            *(
-                [f"  prefix: {quoted(output['prefix'])}  # the table has columns named like ours"]
-                if "prefix" in output
-                else ()
-            ),
-            "",
-            "target:",
-            f"  base_url: {target['base_url']}  # for real: {DEFAULT_BASE_URL}",
-            f"  model: {target['model']}  # for real: {real}",
-            f"  format: {target['format']}  # or responses, messages, gemini",
-            "",
-            "prompt:",
-            "  # What to do with each row:",
-            f"  system: {quoted(prompt['system'])}",
-            "  user: |-",
-            *(f"    {line}" for line in prompt["user"].split("\n")),
-            *_others(look),
-            "",
-            "params:",
-            f"  max_output_tokens: {settings['params']['max_output_tokens']}  # of one answer, thinking included",
-            "",
-            "# budget: {max_cost_usd: 5}  # the run stops before it could cost more",
-            "",
-            "simulator:  # unused once a service is named",
-            f"  latency_s: {json.dumps(simulator['latency_s'])}",
-            "",
-        ]
-    )
+    yield "#"
+    yield from _comment(f"The first rows of {table}:" if look.rows else f"{table} has no rows yet.")
+    yield from (f"#   {line}".rstrip() for line in look.lines(WIDTH - 4))
+    yield ""
+
+
+def _input(source: Mapping[str, str]) -> Iterator[str]:
+    yield f"  path: {quoted(source['path'])}"
+    if "id" in source:
+        yield f"  id: {quoted(source['id'])}  # your own name for each row"
+    else:
+        yield "  # id: COLUMN  # a column that names each row, if there is one"
+    yield from (f"  {key}: {quoted(source[key])}" for key in ("encoding", "delimiter") if key in source)
 
 
 def quoted(text: str) -> str:
