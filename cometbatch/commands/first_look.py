@@ -18,6 +18,7 @@ from cometbatch.job.secrets import is_secret
 
 ROWS_SHOWN: Final = 3
 COLUMNS_SHOWN: Final = 8  # of a row; the id and the longest texts are always among them
+MAX_CHARACTERS: Final = 400  # of a cell that are looked at for a line of a terminal
 MAX_CANDIDATES: Final = 4  # columns looked at whether they name each row: what was seen of each takes up to 31 MB
 READ_BYTES: Final = 8 << 20  # of the table in memory at a time
 READ_ROWS: Final = 8_192  # the same in rows, at most
@@ -97,17 +98,19 @@ def _is_whole(kind: pa.DataType) -> bool:
 
 
 def as_shown(value: object) -> str:
-    """A cell for a person, in one line, without control characters, and without what looks like an API key."""
+    """A cell for a person: one line, blanks as single spaces, no control characters, nothing that looks like a key."""
     match value:
-        case None | "":
-            return "(null)" if value is None else "(empty)"
+        case None:
+            return "(null)"
         case bytes():
             return f"({len(value):,} bytes)"
         case dict() | list():
             text = json.dumps(value, ensure_ascii=False, default=str)
         case _:
             text = str(value)
-    return "(looks like a key, so it is not shown)" if is_secret(text) else shown(text, limit=200)
+    if is_secret(text):
+        return "(looks like a key, so it is not shown)"
+    return shown(" ".join(text[:MAX_CHARACTERS].split()), limit=MAX_CHARACTERS) or "(empty)"
 
 
 def cut(text: str, width: int) -> str:

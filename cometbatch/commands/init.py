@@ -76,6 +76,7 @@ class JobBegun(Struct, frozen=True):
 
     def describe(self) -> str:
         """Some lines for a person, the next command last."""
+        job, schema = (shown(printable(path), limit=1_000) for path in (self.job_file, self.schema_file))
         named = "none: no column is named like an id and has another value in each row"
         notes = [line for note in self.notes for line in textwrap.wrap(f"note: {note}", WIDTH, subsequent_indent="  ")]
         lines = [
@@ -83,11 +84,11 @@ class JobBegun(Struct, frozen=True):
             *(f"  {line}" for line in self.first_rows),
             f"id: {named if self.id_column is None else shown(self.id_column)}",
             f"prompt: {shown(self.prompt_column)}, the column with the longest texts",
-            f"written: {printable(self.job_file)}",
-            f"beside it, for editors: {printable(self.schema_file)}",
+            f"written: {job}",
+            f"beside it, for editors: {schema}",
             *notes,
             "The first run is free: the built-in simulator answers, with words at random",
-            f"and a bill that nobody pays. {printable(self.job_file)} says what to change for real answers.",
+            f"and a bill that nobody pays. {job} says what to change for real answers.",
             f"Next: {self.next_command}",
         ]
         return "\n".join(lines)

@@ -246,7 +246,9 @@ def _formats(model: ListedModel) -> str:
     if model.formats is None:
         return "unknown"
     return (
-        "all" if len(model.formats) == len(wire.FORMATS) else ",".join(model.formats) or f"none ({shown(model.type)})"
+        "all"
+        if len(model.formats) == len(wire.FORMATS)
+        else ",".join(model.formats) or f"none ({shown(model.type) or 'of ours'})"
     )
 
 
