@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import importlib
 import itertools
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 import click
+from click.shell_completion import get_completion_class
 
 import cometbatch
 from cometbatch import process
@@ -30,6 +32,8 @@ INTERRUPTED = 130
 TERMINATED = 143
 HUNG_UP = 129
 CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
+NAME = "cometbatch"
+FORMATS = ("chat", "responses", "messages", "gemini")  # as `wire` has them, which --help does not load
 BUDGET = "budget.max_cost_usd"
 INSTEAD = {
     "--dry-run": "`cometbatch plan JOB_FILE` checks a job and sends no prompt",
@@ -56,7 +60,7 @@ EXIT_CODES = (
     (ALL_SUCCEEDED, "every row succeeded"),
     (
         UNEXPECTED,
-        "an unexpected error or a failing disk (both resumable), or a damaged run directory",
+        "an unexpected error or a failing disk (both resumable), a damaged run directory, or no catalog (`models`)",
     ),
     (WRONG_USAGE, "the command, the job file or the input is wrong; nothing was sent"),
     (
@@ -85,9 +89,14 @@ class Report(Protocol):
         """The same, JSON-ready."""
 
 
+def examples(*commands: str) -> str:
+    """The end of a help page: a command to paste in each line."""
+    return "\b\n" + "\n".join(f"Example: {command}" for command in commands)
+
+
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Example: cometbatch plan job.yaml && cometbatch run job.yaml",
+    epilog=examples("cometbatch init tickets.csv && cometbatch run job.yaml"),
 )
 @click.version_option(cometbatch.__version__, prog_name="cometbatch")
 def cli() -> None:
@@ -96,8 +105,21 @@ def cli() -> None:
 
 job_file = click.argument("job_file", type=click.Path(path_type=Path))
 any_path = click.argument("path", type=click.Path(path_type=Path))
+
+
+def _keys_like(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """What a shell completes after --set: the keys of a job file."""
+    jobs = importlib.import_module("cometbatch.job")  # loaded when a shell asks, and not for --help
+    return [f"{key.path}=" for key in jobs.job_keys() if key.path.startswith(begun)]
+
+
 overrides = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a value of the job file; repeatable."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace a value of the job file; repeatable.",
+    shell_complete=_keys_like,
 )
 first_rows = click.option(
     LIMIT,
@@ -109,8 +131,36 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 
 
 @cli.command(
+    short_help="Write a job file for a table; its first run is free.",
+    epilog=examples(
+        "cometbatch init tickets.csv", "cometbatch init tickets.csv --job my_job.yaml --model your-model-id"
+    ),
+)
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--model", metavar="ID", help="The model for real answers; it goes into a comment.")
+@click.option(
+    "--job", "job_file", default="job.yaml", show_default=True, metavar="NAME", help="The job file to write.",
+    type=click.Path(path_type=Path),
+)  # fmt: skip
+@click.option("--encoding", metavar="NAME", help="How the text of a CSV is encoded, such as cp1252; utf-8 by default.")
+@click.option("--delimiter", metavar="MARK", help="What stands between two cells of a CSV; found by its header.")
+@as_json
+def init(data: Path, *, as_json: bool, **options: Any) -> None:
+    """Write a commented job file for a table, and beside it a schema for editors. Overwrites nothing, asks nothing.
+
+    DATA: the table. The job asks the built-in simulator, so that its first run costs nothing; comments say what to
+    write for real answers.
+    """
+    _report(cometbatch.init(data, **options), as_json=as_json, warn=False)
+
+
+@cli.command(
     short_help="Run a job, or resume one that was interrupted.",
-    epilog="Example: cometbatch run job.yaml --set limits.concurrency=64",
+    epilog=examples(
+        "cometbatch run job.yaml",
+        "cometbatch run job.yaml --set limits.concurrency=64",
+        "cometbatch run job.yaml --retry failed,length",
+    ),
 )
 @job_file
 @overrides
@@ -170,7 +220,7 @@ def run(
 
 @cli.command(
     short_help="Check a job and show what it would send and cost.",
-    epilog="Example: cometbatch plan job.yaml",
+    epilog=examples("cometbatch plan job.yaml", "cometbatch plan job.yaml --set target.model=your-model-id"),
 )
 @job_file
 @overrides
@@ -186,7 +236,7 @@ def plan(job_file: Path, overrides: tuple[str, ...], limit: int | None, as_json:
 
 @cli.command(
     short_help="Show how far a run is and what it has cost.",
-    epilog="Example: cometbatch status job.yaml",
+    epilog=examples("cometbatch status job.yaml", "cometbatch status out/triage.parquet --json"),
 )
 @any_path
 @overrides
@@ -217,7 +267,7 @@ def choosing_rows(command: Command) -> Command:
 
 @cli.command(
     short_help="Show answers of a run, finished or not.",
-    epilog="Example: cometbatch show job.yaml --failed",
+    epilog=examples("cometbatch show job.yaml --failed"),
 )
 @any_path
 @overrides
@@ -242,7 +292,7 @@ def show(path: Path, limit: int, full: bool, **chosen: Any) -> None:
 
 @cli.command(
     short_help="Write the rows of a run as CSV or JSONL.",
-    epilog="Example: cometbatch export job.yaml --to csv -o answers.csv",
+    epilog=examples("cometbatch export job.yaml --to csv -o answers.csv"),
 )
 @any_path
 @overrides
@@ -261,7 +311,6 @@ def export(path: Path, to: str | None, output: Path | None, overwrite: bool, **c
 
     PATH: its job file (of any name; - for standard input), its output or its run directory.
     """
-    file = None if output is None or str(output) == "-" else output
     file = None if output is None or str(output) == "-" else output
     found = cometbatch.export(path, **_chosen(**chosen), to=to, output=file)
     if file is not None:
@@ -287,7 +336,7 @@ def _chosen(*, failed: bool, where: str | None, **options: Any) -> dict[str, Any
 
 @cli.command(
     short_help="Check a finished run against its files.",
-    epilog="Example: cometbatch verify job.yaml",
+    epilog=examples("cometbatch verify job.yaml"),
 )
 @any_path
 @overrides
@@ -305,8 +354,56 @@ def verify(path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 @cli.command(
+    short_help="List the models of the service with their prices.",
+    epilog=examples("cometbatch models --search mini", "cometbatch models --format messages --json"),
+)
+@click.option("--search", default="", metavar="WORDS", help="Only models with these words in id, name or maker.")
+@click.option("--format", type=click.Choice(FORMATS), help="Only models that speak this request format.")
+@click.option("--base-url", metavar="URL", help="Ask another service, or `simulator`.")
+@click.option("--refresh", is_flag=True, help="Ask the service again, also within an hour.")
+@as_json
+def models(*, as_json: bool, base_url: str | None, **options: Any) -> None:
+    """List the models of the service's public catalog, with prices in US dollars per million tokens. Needs no key.
+
+    The list is kept for an hour, and its age is shown.
+    """
+    if base_url is not None:
+        options["base_url"] = base_url
+    _report(cometbatch.models(**options), as_json=as_json)
+
+
+@cli.command(
+    short_help="Print the JSON Schema of a job file, for editors.",
+    epilog=examples("cometbatch schema > cometbatch.schema.json"),
+)
+def schema() -> None:
+    """Print the JSON Schema of a job file. `init` writes it beside the job file.
+
+    An editor with a YAML language server reads it where the first line of a job file is
+    `# yaml-language-server: $schema=cometbatch.schema.json`.
+    """
+    _write(json.dumps(cometbatch.schema(), indent=2, ensure_ascii=False))
+
+
+@cli.command(
+    short_help="Print what makes a shell complete commands and options.",
+    epilog=examples("cometbatch completion bash", 'eval "$(cometbatch completion bash)"'),
+)
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    """Print a script by which a shell completes commands, options and keys of the job file.
+
+    For bash and zsh, put the second example into ~/.bashrc or ~/.zshrc, with the shell's name in it; for fish, write
+    the script to ~/.config/fish/completions/cometbatch.fish.
+    """
+    scripts = get_completion_class(shell)
+    assert scripts is not None  # noqa: S101 - for the type checker: click has these three
+    _write(scripts(cli, {}, NAME, f"_{NAME.upper()}_COMPLETE").source())
+
+
+@cli.command(
     short_help="Serve a simulated CometAPI on 127.0.0.1.",
-    epilog="Example: cometbatch simulate --port 8000 --rps 50 --fault 429:0.05",
+    epilog=examples("cometbatch simulate --port 8000 --rps 50 --fault 429:0.05", "cometbatch simulate --faults"),
 )
 @click.option(
     "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on; 0: any free one."
@@ -380,7 +477,7 @@ def main() -> NoReturn:
     process.prepare(_end_by_signal)
     try:
         process.check_system()
-        cli.main(standalone_mode=False)
+        cli.main(prog_name=NAME, standalone_mode=False)
     except click.exceptions.Abort:
         _end(INTERRUPTED, f"Interrupted. Continue with: {_same_command()}")
     except KeyboardInterrupt:
@@ -431,7 +528,7 @@ def _confirm_fresh(job: "cometbatch.Job", *, yes: bool) -> None:
         if found.changed:
             way = f"To keep it, give output.path another name; or {found.advice}continue the run without --fresh."
         is_paid = summary.succeeded + summary.incomplete > 0 and summary.cost_usd != 0
-        is_dear = is_paid and not summary.finished
+        is_dear = is_paid and not summary.finished and not found.gives_way
     if not is_dear or yes:
         _say(f"--fresh deletes {forgets}.")
     elif sys.stdin.isatty() and sys.stderr.isatty():
@@ -446,6 +543,12 @@ def _terminal_width() -> int | None:
     """Columns of the terminal that standard output is; None where it is none, and COLUMNS does not say how wide."""
     is_known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
     return shutil.get_terminal_size().columns if is_known else None
+
+
+def _write(text: str | bytes) -> None:
+    """Write what was asked for on standard output."""
+    with _writing():
+        click.echo(text)
 
 
 @contextlib.contextmanager
@@ -466,8 +569,7 @@ def _report(report: Report, *, as_json: bool, warn: bool = True, words: str | No
     """Print a report. `words`: its lines for a person, where they are not the usual ones."""
     for warning in report.to_dict().get("warnings", ()) if warn else ():
         _say(f"Warning: {warning}")
-    with _writing():
-        click.echo(_json(report.to_dict()) if as_json else visible(words or report.describe()))
+    _write(_json(report.to_dict()) if as_json else visible(words or report.describe()))
 
 
 def _json(said: dict[str, Any]) -> bytes:

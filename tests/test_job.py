@@ -293,6 +293,12 @@ def test_one_latency_is_both_bounds() -> None:
     assert load_job(small(target=simulated)).simulator == SimulatorSettings()
 
 
+def test_a_simulator_section_is_unused_with_a_service() -> None:
+    """Whoever names a service after a first try leaves the section where it is; it is read, and changes nothing."""
+    assert load_job(small(simulator={"seed": 1, "rps": 5})) == load_job(small())
+    assert "simulator.sed: unknown key" in refused(small(simulator={"sed": 1}))
+
+
 def compiled(job: Job, *columns: str) -> PromptTemplate:
     """The prompt of a job's only target, for a table with these columns."""
     (target,) = job.targets()
@@ -580,7 +586,6 @@ BAD_VALUES = [
     ("prices: no", "prices", "put it in quotes"),
     ("prices: catalogue", "prices", "did you mean 'catalog'?"),
     ("prices: [1]", "prices", "a mapping or one of catalog, none"),
-    ("simulator: {seed: 1}", "simulator", "only with target.base_url: simulator"),
     ("simulator: {latency_s: [2, 1]}", "simulator.latency_s", "larger one first"),
     ("simulator: {latency_s: [1]}", "simulator.latency_s", "the least and the most"),
     ("simulator: {faults: [a]}", "simulator.faults", "a mapping"),
@@ -604,9 +609,8 @@ BAD_VALUES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("line", "path", "words"), BAD_VALUES, ids=[line[:50] for line, _, _ in BAD_VALUES])
-def test_a_bad_value_is_named_by_file_line_and_key(here: Path, line: str, path: str, words: str) -> None:
-    """Each problem has the file, the line, the key path, and what to do about it; a comment is never quoted."""
+def with_line(line: str) -> tuple[str, str]:
+    """The smallest job with another line for a section, and that line with the keys of the section that it lacks."""
     section = re.match(r"\w+", line)
     assert section
     rest = "".join(text for text in SMALL_TEXT.splitlines(keepends=True) if not text.startswith(section[0] + ":"))
@@ -614,7 +618,13 @@ def test_a_bad_value_is_named_by_file_line_and_key(here: Path, line: str, path: 
     if in_section and line.startswith(f"{section[0]}: {{") and not line.startswith("prompt: {{"):
         own = [pair for pair in in_section[1].split(", ") if not re.search(rf"[{{ ]{pair.split(':')[0]}:", line)]
         line = line[:-1] + "".join(f", {pair}" for pair in own) + "}"
-    text = f"{COMMENT}{rest}{COMMENT}{line} {COMMENT}"
+    return f"{COMMENT}{rest}{COMMENT}{line} {COMMENT}", line
+
+
+@pytest.mark.parametrize(("line", "path", "words"), BAD_VALUES, ids=[line[:50] for line, _, _ in BAD_VALUES])
+def test_a_bad_value_is_named_by_file_line_and_key(here: Path, line: str, path: str, words: str) -> None:
+    """Each problem has the file, the line, the key path, and what to do about it; a comment is never quoted."""
+    text, line = with_line(line)
     (here / "job.yaml").write_text(text, encoding="utf-8")
     problems = refused("job.yaml").splitlines()
     at = text[: text.index(line)].count("\n") + 1

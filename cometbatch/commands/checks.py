@@ -21,6 +21,7 @@ from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.prompt.template import PromptTemplate
 from cometbatch.records import PriceBook
 from cometbatch.results import columns, parts
+from cometbatch.results.summary import count
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
@@ -125,13 +126,33 @@ def check_session(
         if found.is_finished:
             return
     else:
-        _refuse_clashes(checked)
+        refuse_clashes(checked)
         _refuse_taken(job, found, fresh=fresh)
     _refuse_unwritable(directory.path)
     _refuse_unwritable(job.output.path if job.output.is_dataset else job.output.path.parent)
 
 
-def _refuse_clashes(checked: Checked) -> None:
+def gives_way(found: Run | None, job: Job) -> bool:
+    """Whether a run that the simulator answered stands where the job, which names a real service, puts its own."""
+    return found is not None and found.manifest.is_simulated and not job.target.is_simulator
+
+
+def describe_replaced(found: Run | None, job: Job) -> str | None:
+    """What is said of a run that gives way to the job's own without `--fresh`; None where there is no such run.
+
+    Its answers cost nothing, so nothing is lost. Raises `UsageError` where its result is not the one that it wrote.
+    """
+    if found is None or not gives_way(found, job):
+        return None
+    found.refuse_foreign()
+    rows = f"{found.progress.calls:,} of {count(found.rows, 'row')}"
+    return (
+        f"an earlier run of this output ({rows}) asked the simulator and cost nothing; the job names a service by now, "
+        "so a new run replaces it"
+    )
+
+
+def refuse_clashes(checked: Checked) -> None:
     """Raise `UsageError` where a new run's columns would be named like the input's.
 
     A run that is resumed was checked when it began. Its prefix can't be changed any more, so columns that this program

@@ -16,6 +16,7 @@ from cometbatch.commands.checks import (
     check_budget,
     check_session,
     describe_missing_columns,
+    describe_replaced,
     partition_rows,
     refuse_limit,
 )
@@ -228,7 +229,10 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
     checked, connection = check(job), describe_connection(job, http)
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     found = find(directory, job.output.path)
-    check_session(checked, directory, found, http=http)
+    replaced = describe_replaced(found, job)
+    if replaced is not None:
+        found = None
+    check_session(checked, directory, found, fresh=replaced is not None, http=http)
     identity = checked.source.check()
     known = found if found is not None and found.is_begun else None
     is_finished = known is not None and known.is_finished
@@ -262,6 +266,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
         finished=is_finished,
         running=directory.lock.is_held(),
         warnings=(
+            *filter(None, [replaced]),
             *checked.warnings,
             *warnings,
             *filter(None, [cap_warning(bill.largest_output_tokens, cap)]),

@@ -16,6 +16,7 @@ from cometbatch.commands.checks import (
     check,
     check_budget,
     check_session,
+    describe_replaced,
     partition_rows,
     refuse_limit,
     to_replace,
@@ -149,7 +150,11 @@ async def _run(
     with _locked(directory):
         files = directory.lock.thread()
         found = None if fresh else await in_thread(files, find, directory, job.output.path, set_aside)
-        start = SessionStart(checked, directory, files, http, interrupts)
+        replaced = await in_thread(files, _replaced, found, job, again)
+        if replaced is not None:
+            found, fresh = None, True
+        told = () if replaced is None else (replaced,)
+        start = SessionStart(checked, directory, files, http, interrupts, told)
         await in_thread(files, functools.partial(check_session, checked, directory, found, fresh=fresh, http=http))
         if found is not None and found.is_begun:
             return await _resume(start, found, again, progress, limit)
@@ -249,6 +254,17 @@ def _retry_words(retry: str | Iterable[str], *, fresh: bool, limit: int | None) 
             "--limit sends only the first rows. Run --retry alone."
         )
     return again
+
+
+def _replaced(found: Run | None, job: Job, again: RetryWords) -> str | None:
+    """What is said of a run that the simulator answered and that the job's own replaces; None for any other."""
+    said = describe_replaced(found, job)
+    if said is not None and again.words:
+        raise UsageError(
+            "--retry: the run that is here asked the simulator, and this job names a service, which has answered "
+            "nothing yet. Leave --retry out: all rows are then sent, and the simulator's answers are replaced."
+        )
+    return said
 
 
 def _check_key(job: Job, http: "httpx.AsyncBaseTransport | None") -> None:

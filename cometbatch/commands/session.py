@@ -71,7 +71,8 @@ STOPPED = {
 class SessionStart(Struct, frozen=True):
     """What a session has from its start: job, run directory, a thread for files.
 
-    `http` replaces the network. `interrupts` stands for Ctrl-C where no signal arrives.
+    `http` replaces the network. `interrupts` stands for Ctrl-C where no signal arrives. `told`: sentences for whoever
+    pays that are for this session alone.
     """
 
     checked: Checked
@@ -79,6 +80,7 @@ class SessionStart(Struct, frozen=True):
     files: ThreadPoolExecutor
     http: "httpx.AsyncBaseTransport | None"
     interrupts: Interrupts | None = None
+    told: tuple[str, ...] = ()
 
 
 async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *arguments: object) -> Returned:
@@ -115,7 +117,8 @@ class RunSession(Struct, frozen=True):
         check_budget(job, self.start.checked.target, run.manifest.prices)
         concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
         self.transport.limit_connections(connections)
-        told = await in_thread(self.start.files, tell_before, self.start.checked, run, self.limit)
+        before = await in_thread(self.start.files, tell_before, self.start.checked, run, self.limit)
+        told = [*self.start.told, *before]
         looks = rest_of(self.start.checked, run, self.limit)
         started = time.monotonic()
         run.directory.lock.sign()

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 from msgspec import Struct
 
+from cometbatch.commands.checks import gives_way
 from cometbatch.commands.locate import UNKNOWN_COMMAND, locate
 from cometbatch.commands.open_rows import RowsOf
 from cometbatch.job import Job
@@ -23,7 +24,8 @@ class RunStatus(Struct, frozen=True):
 
     `latency_s`: quantiles over committed rows, in seconds; `None` before the first part. `resume_command`: what a
     person runs to continue, as far as it is known. `changed`: keys of the job that are not what the run began with, so
-    that it can't be continued by that job.
+    that it can't be continued by that job. `gives_way`: the simulator answered, and the job names a service by now, so
+    that its own run replaces this one.
     """
 
     summary: RunSummary
@@ -35,6 +37,7 @@ class RunStatus(Struct, frozen=True):
     latency_s: dict[str, float] | None
     resume_command: str = UNKNOWN_COMMAND
     changed: tuple[str, ...] = ()
+    gives_way: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the summary's fields and the state of the run."""
@@ -76,7 +79,9 @@ class RunStatus(Struct, frozen=True):
         ]
         if self.latency_s:
             lines.append("latency: " + ", ".join(f"{name} {value:.2f} s" for name, value in self.latency_s.items()))
-        if is_stopped:
+        if self.gives_way:
+            lines.append(f"the simulator answered this; to ask the job's service in its place: {self.resume_command}")
+        elif is_stopped:
             place = f"stopped at {summary.tally.calls:,} of {count(summary.rows, 'row')}"
             lines.append(f"{place}; {self.advice}continue with: {self.resume_command}")
         return "\n".join(lines)
@@ -122,6 +127,7 @@ def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
         latency_s=_latency(paths, f"{found.prefix}latency_s"),
         resume_command=located.command,
         changed=() if located.job is None else changed_keys(manifest, located.job.fingerprint()),
+        gives_way=located.job is not None and gives_way(found, located.job),
     )
 
 

@@ -63,4 +63,4 @@ def _number(node: Scalar) -> int | float:
     return float(found)
 
 
-EXTRA = Kind("a mapping", _read_extra)
+EXTRA = Kind("a mapping", _read_extra, schema={"type": "object"})

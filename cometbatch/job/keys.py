@@ -4,7 +4,7 @@ The reading of a job and the documentation's table are both made from it, so the
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, get_args
 
@@ -30,6 +30,27 @@ class Key(Struct, frozen=True):
 
     kind: Kind[Any]
     meaning: str
+
+
+def object_schema(keys: Mapping[str, Key], *, required: Collection[str] = ()) -> dict[str, Any]:
+    """JSON Schema of a mapping with these keys: null is a key that is left out, where it may be."""
+    each = {
+        name: {**(key.kind.schema if name in required else nullable(key.kind.schema)), "description": key.meaning}
+        for name, key in keys.items()
+    }
+    return {"type": "object", "additionalProperties": False, "properties": each, "required": list(required)}
+
+
+def nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON Schema of the same values and null."""
+    found = dict(schema)
+    if "enum" in found:
+        found["enum"] = [*found["enum"], None]
+    elif "type" in found:
+        found["type"] = [found["type"], "null"]
+    elif "anyOf" in found:
+        found["anyOf"] = [*found["anyOf"], {"type": "null"}]
+    return found
 
 
 class JobKey(Struct, frozen=True):
@@ -71,6 +92,14 @@ ABOVE_KEYS = {
     "cache_write_1h": Key(_MONEY, "the same for cache writes that are kept for an hour"),
 }
 """The keys of `prices.above`."""
+MAX_MESSAGES = 1_000  # of a prompt
+MESSAGES_SCHEMA = {
+    "type": "array",
+    "items": object_schema(MESSAGE_KEYS, required=MESSAGE_KEYS),
+    "minItems": 1,
+    "maxItems": MAX_MESSAGES,
+}
+ABOVE_SCHEMA = object_schema(ABOVE_KEYS, required=["input_tokens"]) | {"minProperties": 2}
 KEYS: dict[str, dict[str, Key]] = {
     "input": {
         "path": Key(kinds.INPUT_PATH, "the table: .csv, .tsv or .parquet"),
@@ -100,7 +129,10 @@ KEYS: dict[str, dict[str, Key]] = {
     "prompt": {
         "system": Key(PROSE, "template of the system message"),
         "user": Key(PROSE, "template of the user message; {{ column }} stands for a cell"),
-        "messages": Key(Kind("a list of role and content", lambda node: node), "the messages, if two are not enough"),
+        "messages": Key(
+            Kind("a list of role and content", lambda node: node, schema=MESSAGES_SCHEMA),
+            "the messages, if two are not enough",
+        ),
         "allow_empty": Key(FLAG, "send prompts that are empty or blank, too; without it their rows fail unsent"),
     },
     "params": {
@@ -156,7 +188,9 @@ KEYS: dict[str, dict[str, Key]] = {
         "per_request": Key(_MONEY, "US dollars per request, instead of prices for tokens"),
         "cache_read_multiplier": Key(_FACTOR, "price of cache reads as a multiple of the input price"),
         "cache_write_multiplier": Key(_FACTOR, "price of cache writes as a multiple of the input price"),
-        "above": Key(Kind("a mapping", lambda node: node), "other prices for answers with much input"),
+        "above": Key(
+            Kind("a mapping", lambda node: node, schema=ABOVE_SCHEMA), "other prices for answers with much input"
+        ),
     },
     "budget": {
         "max_cost_usd": Key(number(Decimal, 0, 1_000_000_000), "the maximum cost of the run in US dollars"),

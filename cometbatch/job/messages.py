@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from cometbatch.job.keys import MESSAGE_KEYS, PROMPT_TEXTS
+from cometbatch.job.keys import MAX_MESSAGES, MESSAGE_KEYS, PROMPT_TEXTS
 from cometbatch.job.kinds import expected
 from cometbatch.job.sections import Sections
 from cometbatch.job.settings import template_words
@@ -12,8 +12,6 @@ from cometbatch.job.targets import MessageTemplate
 from cometbatch.job.tree import List, Map, Node
 from cometbatch.prompt.template import TemplateError, compile_prompt
 from cometbatch.records import Role
-
-MAX_MESSAGES = 1_000
 
 
 class PlacedMessage(Struct, frozen=True):

@@ -20,7 +20,7 @@ from cometbatch.job.sections import Sections
 from cometbatch.job.settings import DELIMITERS, Job
 from cometbatch.job.sources import is_piped, read_tree
 from cometbatch.job.tree import Map, Node, Problems, WrongError, place
-from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
+from cometbatch.job.urls import DEFAULT_BASE_URL, is_loopback
 from cometbatch.money.prices import PricesAbove, PriceSettings
 from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FORMATS, output_cap
@@ -89,8 +89,6 @@ class _Reading:
         base_url = self._values["target"].get("base_url", DEFAULT_BASE_URL)
         if base_url is None:
             return
-        if base_url != SIMULATOR and self._sections.has("simulator"):
-            self._sections.refuse("simulator", f"has a meaning only with target.base_url: {SIMULATOR}")
         is_open = base_url.startswith("http://") and not is_loopback(base_url)
         if is_open and not self._values["target"].get("allow_http"):
             words = "http:// would send the key and all texts without encryption: use https://"

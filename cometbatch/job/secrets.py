@@ -78,6 +78,11 @@ def _holds_secret(key: str, value: Node, path: str) -> bool:
     return is_named_so is not None and (is_text(value) or not is_free)
 
 
+def is_secret(text: str) -> bool:
+    """Whether an API key, of one of the known shapes, stands in a text."""
+    return _SECRET.search(text) is not None
+
+
 def _may_be_secret(text: str) -> bool:
     """Whether to keep a value out of messages. A wrong yes does no harm: the message names the place all the same."""
     return bool(_SECRET.search(text) or _LONG_MIXED.search(text) or ("@" in text and "://" in text))

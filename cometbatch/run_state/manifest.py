@@ -10,6 +10,7 @@ from cometbatch.errors import START_OVER, CheckpointError, DriftError
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.job import Target
+from cometbatch.job.urls import SIMULATOR
 from cometbatch.records import Partition, PriceBook
 from cometbatch.results import columns
 from cometbatch.run_state import json_files
@@ -76,6 +77,11 @@ class Manifest(Struct, frozen=True):
     def token_cap(self) -> int | None:
         """The most tokens that an answer of the first target was to have; None where there is no cap."""
         return self.targets[0].target.max_output_tokens
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the simulator of this package answers, so that nothing of it is paid for."""
+        return self.fingerprint.get("target.service") == SIMULATOR
 
     @property
     def calls(self) -> int:
