@@ -540,9 +540,13 @@ def _confirm_fresh(job: "cometbatch.Job", *, yes: bool) -> None:
 
 
 def _terminal_width() -> int | None:
-    """Columns of the terminal that standard output is; None where it is none, and COLUMNS does not say how wide."""
-    is_known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
-    return shutil.get_terminal_size().columns if is_known else None
+    """Columns of the terminal that standard output is, by its own word if it has one; None where it is no terminal."""
+    if not sys.stdout.isatty():
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        if columns := os.get_terminal_size(sys.stdout.fileno()).columns:
+            return columns
+    return shutil.get_terminal_size().columns
 
 
 def _write(text: str | bytes) -> None:
