@@ -50,7 +50,7 @@ class Checked(Struct, frozen=True):
     def warnings(self) -> tuple[str, ...]:
         """Sentences on what can be run but is surely not meant, as far as the columns tell."""
         told = *self.source.warnings, *describe_extra(self.job)
-        asked = columns.columns_for(self.job.asked_columns)
+        asked = columns.columns_for(self.job.asked_columns, self.job.columns_there)
         clashes = columns.case_clashes(self.source.columns, self.job.output.prefix, asked)
         if not clashes:
             return told
@@ -135,11 +135,13 @@ def _refuse_clashes(checked: Checked) -> None:
     adds are not held against it.
     """
     job = checked.job
-    asked = columns.columns_for(job.asked_columns)
+    asked = columns.columns_for(job.asked_columns, job.columns_there)
     if clashes := columns.clashes(checked.source.columns, job.output.prefix, asked):
+        is_id = clashes == [job.output.prefix + columns.CUSTOM_ID]
+        ids = f"If that column names the rows, set input.id: {clashes[0]}. Else set" if is_id else "Set"
         raise UsageError(
             f"{job.input.path}: the input has columns named like the output's: {', '.join(clashes)}. "
-            f"Set output.prefix (for example to {columns.working_prefix(checked.source.columns)}) to tell them apart."
+            f"{ids} output.prefix (for example to {columns.working_prefix(checked.source.columns)}) to tell them apart."
         )
 
 
