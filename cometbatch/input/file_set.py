@@ -72,10 +72,10 @@ class FileSet(Struct, frozen=True):
         return _digest(self._listed())
 
     def changes(self, was: Identity) -> list[str]:
-        """What became of the files that a run began with, in words: which one changed, came or went."""
+        """What became of the files that a run began with, in words: which one changed, is new or is gone."""
         before, now = {each.name: each for each in was.files}, {each.name: each for each in self._listed()}
-        told = [f"{name} went" for name in before if name not in now]
-        told += [f"{name} came" for name in now if name not in before]
+        told = [f"{name} is gone" for name in before if name not in now]
+        told += [f"{name} is new" for name in now if name not in before]
         both = [(before[name], now[name]) for name in before if name in now]
         told += [
             f"{one.name} changed (was {one.size:,} bytes, sha256 {one.sha256[:12]}, is {other.size:,} bytes, sha256 "
@@ -176,6 +176,8 @@ def open_input(path: pathlib.Path, *, encoding: str = "utf-8", delimiter: str | 
     and where the files are not of one kind and one schema.
     """
     if not is_several(path):
+        if not files.ending_of(path.name) and not os.path.lexists(path):
+            refuse(path, "there is no such folder")
         return open_source(path, encoding=encoding, delimiter=delimiter)
     found = _files_of(path)
     kind = _kind_of(path, found.paths)
