@@ -98,6 +98,51 @@ def write_parts(bench: Workbench) -> None:
         (bench.input / f"{part}.csv").write_text("parcel,note\n" + "".join(lines), encoding="utf-8")
 
 
+def test_a_file_of_a_folder_that_grew_has_no_way_that_fits_one_file_alone(bench: Workbench) -> None:
+    """The first bytes of one file are no table: the files have to come back."""
+    write_parts(bench)
+    job = bench.job(output={"partition_rows": 3}, limits={"concurrency": 1, "adaptive": False})
+    network = Network()
+
+    def grow(_request: httpx.Request) -> None:
+        if network.posts == 1:
+            with (bench.input / "1.csv").open("a", encoding="utf-8") as file:
+                file.write("0099,more\n")
+
+    network._answer = grow
+    with pytest.raises(InputLostError, match=r"Put the table back") as lost:
+        carry_out(job, network)
+    assert "head -c" not in str(lost.value)
+    with pytest.raises(DriftError, match=r"\n  1\.csv changed") as drift:
+        carry_out(job, Network())
+    assert "head -c" not in str(drift.value)
+
+
+def test_json_lines_that_grew_have_a_way_that_works(bench: Workbench) -> None:
+    """As CSV has: a copy of the bytes that it had, under a name with the same ending."""
+    write_lines(bench, "in.jsonl")
+    job = bench.job(prompt=NESTED, output={"partition_rows": 2}, limits={"concurrency": 1, "adaptive": False})
+    network = Network()
+
+    def grow(_request: httpx.Request) -> None:
+        if network.posts == 2:
+            with bench.input.open("a", encoding="utf-8") as file:
+                file.write('{"new": [1]}\n')
+
+    network._answer = grow
+    with pytest.raises(InputLostError) as lost:
+        carry_out(job, network)
+    with pytest.raises(DriftError) as drift:
+        carry_out(job, Network())
+    for words in (str(lost.value), str(drift.value)):
+        made, option = re.search(r"`(head .*?)`.* with --set=(\S*before\.jsonl);", words).groups()  # type: ignore[union-attr]
+    subprocess.run(made, shell=True, check=True)
+    settings = bench.settings(prompt=NESTED, output={"partition_rows": 2}, limits={"concurrency": 1, "adaptive": False})
+    second = Network()
+    assert carry_out(cometbatch.load_job(settings, [option]), second).succeeded == ROWS
+    assert network.posts + second.posts == ROWS
+
+
 def test_a_folder_is_run_as_one_table_and_a_changed_file_is_named(bench: Workbench) -> None:
     """While it runs and afterwards; put back as it was, the run goes on, and nothing is paid for twice."""
     write_parts(bench)

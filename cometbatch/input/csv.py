@@ -160,8 +160,10 @@ def _warnings(columns: Sequence[str], encoding: str, delimiter: str, head: bytes
 
 
 def _delimiter_hint(columns: Sequence[str], delimiter: str) -> str:
-    """Why a header may lack a column that is meant: another delimiter, by its marks or by Excel's own first line."""
+    """Why a header may lack a column that is meant: JSON, or another delimiter, by its marks or Excel's first line."""
     first = columns[0]
+    if first.startswith(('{"', "{'")):
+        return "The first line looks like JSON and no header: a file with one JSON object a line must end in .jsonl."
     if first.casefold().startswith("sep="):
         mark = first[len("sep=") :][:1] or delimiter
         setting = "" if mark == delimiter else f" and set input.delimiter: {mark!r}"

@@ -20,6 +20,7 @@ import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
+from cometbatch.errors import InputChangedError
 from cometbatch.input import files
 from cometbatch.input.files import FileIdentity, Identity, refuse, shown
 from cometbatch.input.jsonl import JsonlLayout, schema_of
@@ -144,7 +145,12 @@ class _Reader:
             one = Identity(file.name, file.size, file.sha256, file.rows, self._of.columns, self._decoded_size(file))
             self._tables = self._of.sources[number].tables(one, iter(self._asked.popleft, None))
         self._asked.append(wanted)
-        table = next(self._tables)  # type: ignore[arg-type]  # opened above
+        try:
+            table = next(self._tables)  # type: ignore[arg-type]  # opened above
+        except InputChangedError as error:
+            if error.as_it_was is None:
+                raise
+            raise files.changed(self._of.sources[number].path) from None  # the first bytes of one file are no table
         columns = [
             pa.nulls(table.num_rows, field.type) if pa.types.is_null(column.type) else column
             for column, field in zip(table.columns, self._of.schema, strict=True)

@@ -188,6 +188,12 @@ def test_what_is_no_line_of_json_is_refused_with_its_place(
     assert len(message) < len(str(path)) + 350
 
 
+def test_json_under_another_name_is_told_where_a_column_is_missed(tmp_path: pathlib.Path) -> None:
+    """As CSV it has a header that nobody means."""
+    opened = open_source(written(tmp_path, '{"a": "x"}\n', "in.csv"))
+    assert "one JSON object a line must end in .jsonl" in opened.hint
+
+
 def test_names_without_end_are_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names that are data would fill the memory: the bound is told with the line."""
     monkeypatch.setattr(jsonl, "MAX_COLUMNS", 3)
