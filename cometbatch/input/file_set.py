@@ -2,12 +2,11 @@
 
 Guards: the same files in the same order on every machine; a name that begins with `_` or `.` is passed over, so that a
 run's directory and files that are being written count for nothing. What a run has begun with is a list of files with
-sizes and digests: one that changed, came or went is named.
+sizes and digests: one that changed, is new or is gone is named.
 """
 
 import collections
 import fnmatch
-import glob
 import hashlib
 import itertools
 import os
@@ -31,6 +30,7 @@ from cometbatch.records import Partition
 HIDDEN: Final = ("_", ".")
 """How names begin that are passed over."""
 MAX_FILES: Final = 100_000  # of a table; their list is in memory and in the run's manifest
+_HIDDEN_WORDS: Final = ", and names that begin with _ or . are passed over"
 _MAGIC: Final = re.compile(r"[*?\[]")
 
 
@@ -212,8 +212,11 @@ def is_several(path: pathlib.Path) -> bool:
 
 
 def is_there(path: pathlib.Path) -> bool:
-    """Whether an input is there: a file, a folder, or a file that fits a pattern."""
-    return os.path.lexists(path) or (_pattern_of(path) is not None and next(_matching(path), None) is not None)
+    """Whether an input is there: a file, a folder, or a file that fits a pattern; also one that can't be looked at."""
+    try:
+        return os.path.lexists(path) or next(_matching(path), None) is not None
+    except OSError:
+        return True
 
 
 def would_take(path: pathlib.Path, other: pathlib.Path) -> bool:
@@ -253,15 +256,27 @@ def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
 
 
 def _matching(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The files that a pattern names, in any order."""
+    """The files that a pattern names, in any order. Raises `OSError` where a folder can't be read: it is not empty."""
     found = _pattern_of(path)
-    if found is None:
-        return
-    root, parts = found
-    for name in glob.iglob("/".join(parts), root_dir=root, recursive=True):  # noqa: PTH207 - passes over hidden names
-        names = pathlib.PurePath(name).parts
-        if names and not any(each.startswith(HIDDEN) for each in names) and not (root / name).is_dir():
-            yield root / name
+    if found is not None and found[0].is_dir():
+        yield from _below(*found)
+
+
+def _below(folder: pathlib.Path, parts: Sequence[str]) -> Iterator[pathlib.Path]:
+    """The files below a folder that these parts of a pattern name. `**` passes through no link, which may be a loop."""
+    first, rest = parts[0], parts[1:]
+    if first == "**" and rest:
+        yield from _below(folder, rest)
+    for path in folder.iterdir():
+        if path.name.startswith(HIDDEN) or not (first == "**" or fnmatch.fnmatchcase(path.name, first)):
+            continue
+        if not path.is_dir():
+            if not rest:
+                yield path
+        elif first == "**" and not path.is_symlink():
+            yield from _below(path, parts)
+        elif first != "**" and rest:
+            yield from _below(path, rest)
 
 
 def _files_of(path: pathlib.Path) -> _Found:
@@ -285,9 +300,6 @@ def _in_folder(folder: pathlib.Path) -> _Found:
         hint = f"; for the files of its folders write {shown(str(folder))}/**/*.parquet, or the like" if folders else ""
         refuse(folder, f"is a folder without a table: its files must end in {files.KNOWN_ENDINGS}{_HIDDEN_WORDS}{hint}")
     return _Found(folder, [folder / name for name in tables], warnings)
-
-
-_HIDDEN_WORDS: Final = ", and names that begin with _ or . are passed over"
 
 
 def _passed_over(folder: pathlib.Path, names: Sequence[str], what: str) -> str:

@@ -1,7 +1,9 @@
 """Several files as one table: the same rows as of one file, in the order of the names, and which file is at fault."""
 
+import errno
 import gzip
 import json
+import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -123,6 +125,24 @@ def test_a_pattern_names_files(tmp_path: pathlib.Path, pattern: str, due: list[i
     assert rows(open_input(tmp_path / pattern)) == due
     assert is_there(tmp_path / pattern)
     assert not is_there(tmp_path / "gone" / "*.csv")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_can_not_be_read_is_not_empty(tmp_path: pathlib.Path) -> None:
+    """Its rows would be missing without a word."""
+    write(tmp_path / "x" / "a.csv", [1])
+    write(tmp_path / "y" / "b.csv", [1])
+    (tmp_path / "y").chmod(0)
+    assert os.strerror(errno.EACCES) in refusal(tmp_path / "**" / "*.csv")
+    (tmp_path / "y").chmod(0o700)
+
+
+def test_a_link_to_a_folder_is_no_loop(tmp_path: pathlib.Path) -> None:
+    """`**` passes through none, `*` does."""
+    write(tmp_path / "x" / "a.csv", [1])
+    (tmp_path / "x" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    assert rows(open_input(tmp_path / "**" / "*.csv")) == [1]
+    assert rows(open_input(tmp_path / "x" / "*" / "*" / "*.csv")) == [1]
 
 
 NAMES = st.sampled_from(["a", "b", "_a", ".a", "ab", "[a]"])
