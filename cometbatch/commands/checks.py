@@ -1,10 +1,11 @@
 """What `plan` and `run` refuse before the first request: a job whose input, templates, names and budget do not fit."""
 
+import contextlib
 import os
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
@@ -12,10 +13,11 @@ from cometbatch import wire
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
 from cometbatch.commands.row_maker import row_maker
 from cometbatch.control.bounds import describe_unbounded
-from cometbatch.errors import JobError, UsageError
-from cometbatch.input.files import Identity, shown
-from cometbatch.input.table import Source, open_source
+from cometbatch.errors import CheckpointError, JobError, UsageError
+from cometbatch.input.file_set import AnySource, FileSet, open_input
+from cometbatch.input.files import Identity, ending_of, shown
 from cometbatch.job import Job, Target
+from cometbatch.job.paths import run_beside
 from cometbatch.job.secrets import printable
 from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.prompt.template import PromptTemplate
@@ -25,7 +27,7 @@ from cometbatch.results.summary import count
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
-from cometbatch.run_state.run import Run
+from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.runner.row_maker import RowMaker
 from cometbatch.service.catalog import CatalogProblem
 from cometbatch.transport.key import holds_key
@@ -35,11 +37,14 @@ if TYPE_CHECKING:
     import httpx
 
 
+FILES_SHOWN: Final = 10  # that changed, in a message; of the others, the number is said
+
+
 class Checked(Struct, frozen=True):
     """A job whose input, templates and names have been found to fit together."""
 
     job: Job
-    source: Source
+    source: AnySource
     target: Target
     template: PromptTemplate
     format: wire.WireFormat
@@ -48,7 +53,7 @@ class Checked(Struct, frozen=True):
     def warnings(self) -> tuple[str, ...]:
         """Sentences on what can be run but is surely not meant, as far as the columns tell."""
         told = *self.source.warnings, *describe_extra(self.job)
-        asked = columns.columns_for(self.job.asked_columns)
+        asked = columns.columns_for(self.job.asked_columns, self.job.columns_there)
         clashes = columns.case_clashes(self.source.columns, self.job.output.prefix, asked)
         if not clashes:
             return told
@@ -69,16 +74,34 @@ def check(job: Job) -> Checked:
     refuse_key(job)
     if job.target.is_simulator:
         simulator_behaviour(job)
-    opened = open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
+    opened = open_input(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
+    _refuse_unfinished(opened)
     try:
         return _fitted(job, opened)
     except UsageError as error:
-        if opened.layout.hint:
-            raise JobError(f"{error}\n{opened.layout.hint}") from error
+        if opened.hint:
+            raise JobError(f"{error}\n{opened.hint}") from error
         raise
 
 
-def _fitted(job: Job, opened: Source) -> Checked:
+def _refuse_unfinished(opened: AnySource) -> None:
+    """Raise `UsageError` where the input is a data set of which a run has not written all parts yet."""
+    if not isinstance(opened, FileSet):
+        return
+    for folder in {source.path.parent for source in opened.sources}:
+        run = None
+        if run_beside(folder).is_dir():
+            with contextlib.suppress(CheckpointError):  # whatever is wrong with that run, its files are a table
+                run = find(directory_of(folder, is_dataset=True), folder)
+        if run is not None and not run.is_complete:
+            done = f"{len(run.progress.committed):,} of {run.partition_count:,} partitions are there"
+            raise UsageError(
+                f"input.path: {folder} is the data set of a run that is not finished ({done}), so rows are missing. "
+                "Finish that run first, or copy the files to another folder."
+            )
+
+
+def _fitted(job: Job, opened: AnySource) -> Checked:
     """The job with its input. Raises `UsageError` where a template or the id needs a column that is not there."""
     (target,) = job.targets()
     template = job.prompt_template_for(target, opened.columns)
@@ -159,11 +182,13 @@ def refuse_clashes(checked: Checked) -> None:
     adds are not held against it.
     """
     job = checked.job
-    asked = columns.columns_for(job.asked_columns)
+    asked = columns.columns_for(job.asked_columns, job.columns_there)
     if clashes := columns.clashes(checked.source.columns, job.output.prefix, asked):
+        is_id = clashes == [job.output.prefix + columns.CUSTOM_ID]
+        ids = f"If that column names the rows, set input.id: {clashes[0]}. Else set" if is_id else "Set"
         raise UsageError(
             f"{job.input.path}: the input has columns named like the output's: {', '.join(clashes)}. "
-            f"Set output.prefix (for example to {columns.working_prefix(checked.source.columns)}) to tell them apart."
+            f"{ids} output.prefix (for example to {columns.working_prefix(checked.source.columns)}) to tell them apart."
         )
 
 
@@ -207,12 +232,27 @@ def _refuse_other_job(manifest: Manifest, checked: Checked) -> None:
     was, (size, sha256) = manifest.input, checked.source.digest()
     has_grown = size > was.size and checked.source.begins_with(was.size, was.sha256)
     advice = describe_growth(checked.job.input.path, was.size) if has_grown else ""
+    if (size, sha256) != (was.size, was.sha256) and (was.files or checked.source.path.is_dir()):
+        advice = describe_changes(checked.source.changes(was))
     refuse_drift(manifest, checked.job.fingerprint(), size, sha256, input_advice=advice)
+
+
+def describe_changes(changes: Sequence[str]) -> str:
+    """Which files of an input changed, are new or are gone since a run began, and how it is finished all the same."""
+    told = [f"  {words}" for words in changes[:FILES_SHOWN]]
+    if len(changes) > FILES_SHOWN:
+        told.append(f"  and {len(changes) - FILES_SHOWN:,} more")
+    way = (
+        "To finish this run, put its files back as they were and move away the new ones; for new rows, give a table "
+        "that holds only these and another output.path."
+    )
+    return "\n".join(["Of the input's files:", *told, way])
 
 
 def describe_growth(path: Path, size: int) -> str:
     """How a run is finished whose input has only grown: by a copy of the bytes that it had."""
-    copy = path.with_name(f"{path.stem}.before{path.suffix}")
+    end = len(ending_of(path.name))
+    copy = path.with_name(f"{path.name[:-end]}.before{path.name[-end:]}")
     make = f"head -c {size} {shlex.quote(printable(path))} > {shlex.quote(printable(copy))}"
     return (
         f"It has only grown: its first {size:,} bytes are the table as it was. To finish this run, copy these with "

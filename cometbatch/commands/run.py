@@ -138,7 +138,7 @@ async def _run(
     interrupts: Interrupts | None = None,
 ) -> RunSummary:
     again = _retry_words(retry, fresh=fresh, limit=limit)
-    checked = check(job)
+    checked = await asyncio.to_thread(check, job)  # every line of JSON Lines is read here
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     identity: Identity | None = None
     if fresh or directory.read_manifest() is None:  # told before a folder is made
@@ -299,7 +299,7 @@ async def _new_manifest(
         fingerprint=job.fingerprint(),
         input=identity,
         partition_rows=partition_rows(start.checked, identity),
-        columns=tuple(column.name for column in columns.columns_for(job.asked_columns)),
+        columns=tuple(each.name for each in columns.columns_for(job.asked_columns, job.columns_there)),
         targets=(PricedTarget(target, book),),
         job=job.describe(),
         warnings=(*start.checked.warnings, *warnings),

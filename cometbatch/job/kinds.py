@@ -6,19 +6,17 @@ like `4.5` or `2024-01-02` is no text at all.
 
 import codecs
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
 from cometbatch.errors import did_you_mean
+from cometbatch.input.files import KNOWN_ENDINGS
 from cometbatch.job.document import BRACES_HINT
-from cometbatch.job.paths import mark_in
 from cometbatch.job.secrets import is_key_for_a_name, shown
-from cometbatch.job.settings import DELIMITERS
 from cometbatch.job.tree import List, Map, Node, Scalar, WrongError, is_text
 from cometbatch.job.urls import normal_base_url
 
@@ -272,23 +270,9 @@ def _odd_path(found: str) -> str | None:
     return "only files on this machine can be used" if re.match(_ADDRESS, found) else None
 
 
-def _odd_input_path(found: str) -> str | None:
-    if (odd := _odd_path(found)) or Path(found).suffix.lower() in DELIMITERS:
-        return odd
-    if (mark := mark_in(found)) is None:
-        return "a name is missing before the ending" if Path(found).name.lower() in DELIMITERS else ""
-    return f'nothing here replaces {shown(mark)}: give the path on the command line, --set input.path="…"'
-
-
 def _no_text_like(pattern: str) -> dict[str, Any]:
     """JSON Schema that refuses texts which begin so."""
     return {"not": {"type": "string", "pattern": f"^(?:{pattern})"}}
-
-
-def _with_ending(endings: Sequence[str]) -> str:
-    """A pattern of a file's name with one of these endings, in any case."""
-    either_case = ("".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else re.escape(c) for c in e) for e in endings)
-    return f"(?:{_INK}{_ANY_CHAR}*)?[^/\\x00-\\x1f\\x7f-\\x9f](?:{'|'.join(either_case)})"
 
 
 def _read_pem_path(node: Node) -> str:
@@ -347,12 +331,12 @@ _PATH_SCHEMA = string(_UNPADDED, maxLength=4_096) | _no_text_like(_ADDRESS)
 _PATH_TEXT = text("a path", odd=_odd_path, may_hold=_BYTES)
 PATH = Kind("a path", _PATH_TEXT.read, takes_text=True, schema=_PATH_SCHEMA)
 PEM_FILE = Kind("a path", _read_pem_path, takes_text=True, schema=_PATH_SCHEMA)
-_INPUT_WORDS = "the path of a file that ends in .csv, .tsv or .parquet"
+INPUT_WORDS = (
+    f"the path of a file that ends in {KNOWN_ENDINGS} (text also with .gz or .zst after that), of a folder with such "
+    "files, or a pattern for them"
+)
 INPUT_PATH = Kind(
-    "a path",
-    text(_INPUT_WORDS, odd=_odd_input_path, may_hold=_BYTES).read,
-    takes_text=True,
-    schema=_PATH_SCHEMA | string(_with_ending([*DELIMITERS]), maxLength=4_096),
+    "a path", text(INPUT_WORDS, odd=_odd_path, may_hold=_BYTES).read, takes_text=True, schema=_PATH_SCHEMA
 )
 ENCODING = Kind(
     "an encoding",

@@ -18,15 +18,19 @@ from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.template import RENDERING, PromptTemplate, TemplateError
 from cometbatch.records import GenerationParams
+from cometbatch.results.columns import CUSTOM_ID
 from cometbatch.wire import FormatName
 from cometbatch.wire.request_extra import asks_for_tools
 
-DELIMITERS = {".csv": ",", ".tsv": "\t", ".parquet": None}
-"""Endings of input files that can be read, and the delimiter of each where the job gives none."""
+DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": None, ".parquet": None}
+"""Kinds of input files that can be read, and the delimiter of each where the job gives none."""
 
 
 class InputSettings(Struct, frozen=True):
-    """Where the rows come from. `delimiter` is None for Parquet, where it means nothing."""
+    """Where the rows come from: a file, a folder, or a pattern for files.
+
+    `delimiter` is None where it means nothing, as for Parquet, and where it follows from the files of a folder.
+    """
 
     path: Path
     id: str | None = None
@@ -169,6 +173,11 @@ class Job(Struct, frozen=True):
             "raw": self.output.raw,
         }
         return frozenset(name for name, is_asked in asked.items() if is_asked)
+
+    @property
+    def columns_there(self) -> frozenset[str]:
+        """The names of the columns that a run leaves out because its input has them as they are: the user's own ids."""
+        return frozenset({CUSTOM_ID} if self.input.id == self.output.prefix + CUSTOM_ID else ())
 
     def prompt_template_for(self, target: Target, columns: Sequence[str]) -> PromptTemplate:
         """The compiled prompt of a target, for a table with these columns. Raises `JobError` where it needs others."""
