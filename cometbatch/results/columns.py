@@ -407,6 +407,17 @@ def join(
     first = outcomes[0].ordinal if outcomes else 0
     if [outcome.ordinal for outcome in outcomes] != list(range(first, first + input_table.num_rows)):
         raise ValueError(f"{len(outcomes)} outcomes do not fit {input_table.num_rows} rows one to one, in order")
+    return beside(input_table, outcomes, prefix, metadata, columns)
+
+
+def beside(
+    input_table: pa.Table,
+    outcomes: Sequence[Outcome],
+    prefix: str,
+    metadata: Mapping[str, str],
+    columns: Sequence[Column] = COLUMNS,
+) -> pa.Table:
+    """Rows of the input, not all of a part perhaps, each beside its outcome: the caller has brought them together."""
     added = outcomes_table(outcomes, columns)
     schema = joined_schema(input_table.schema, prefix, metadata, columns)
     return pa.Table.from_arrays([*input_table.columns, *added.columns], schema=schema)

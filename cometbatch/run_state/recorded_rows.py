@@ -1,0 +1,117 @@
+"""The rows of a run that have an outcome by now, from parts and journals, in the order of the result; changes nothing.
+
+Guards: also while another process goes on with the run. A partition whose journals go while they are read has its part
+then, and the rest comes from there.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import pyarrow as pa
+
+from cometbatch.errors import CheckpointError
+from cometbatch.records import Outcome, Partition
+from cometbatch.results import columns, parts
+from cometbatch.results.columns import outcomes_in
+from cometbatch.results.rows import Piece, Rows
+from cometbatch.run_state import recorded
+from cometbatch.run_state.open_partition import PIECE_BYTES, PartitionRecords
+from cometbatch.run_state.run import Run
+
+MAX_KEPT_BYTES = 16 * 1024 * 1024  # bytes of records of a partition that are kept in memory; the rest is read again
+
+Tables = Callable[[Iterable[Partition]], Iterator[pa.Table]]
+"""Reads partitions of the input, in the order given."""
+
+
+def recorded_rows(run: Run, tables: Tables | None, notes: tuple[str, ...] = ()) -> Rows:
+    """The rows of a run that have an outcome.
+
+    `tables`: None where the input can't be had; then the input columns of rows without a part are null. Reading raises
+    `CheckpointError` where a file of the run is damaged, and what `tables` raises.
+    """
+    output = columns.columns_of(run.manifest.columns)
+    names = (*run.manifest.input.columns, *(run.prefix + column.name for column in output))
+    return Rows(names, run.prefix, output, lambda: _pieces(run, tables), notes)
+
+
+def recorded_outcomes(run: Run, partition: Partition) -> Iterator[list[Outcome]]:
+    """The outcomes of a partition by now, in order, some in memory at a time. Raises `CheckpointError`."""
+    rows = recorded_rows(run, None)
+    for piece in _partition(run, partition, lambda _: None):
+        yield rows.outcomes(piece)
+
+
+def _pieces(run: Run, tables: Tables | None) -> Iterator[Piece]:
+    inputs = None if tables is None else _Inputs(tables)
+    for partition in run.manifest.partitions():
+        yield from _partition(run, partition, lambda each: None if inputs is None else inputs.table(each))
+
+
+class _Inputs:
+    """The input's rows, for partitions that are asked for one by one, ascending within each slice."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._wanted: Partition | None = None
+        self._read: Iterator[pa.Table] = iter(())
+
+    def table(self, partition: Partition) -> pa.Table:
+        """The rows of a partition. Raises `InputError` where they are not there any more."""
+        is_new_slice = self._wanted is None or partition.slice != self._wanted.slice
+        self._wanted = partition
+        if is_new_slice:
+            self._read = self._tables(self._asked())
+        return next(self._read)
+
+    def _asked(self) -> Iterator[Partition]:
+        while self._wanted is not None:
+            yield self._wanted
+
+
+def _partition(run: Run, partition: Partition, table_of: Callable[[Partition], pa.Table | None]) -> Iterator[Piece]:
+    due = first = run.manifest.first_ordinal(partition)
+    if partition.index not in run.progress.committed:
+        try:
+            files = recorded.sources(run.directory, run.manifest.run_id, partition.index, run.progress.last)
+            records = PartitionRecords(files, None, MAX_KEPT_BYTES)
+            if not _is_committed(run, partition):
+                if records.outcomes():
+                    for piece in _open_pieces(run, records, partition, table_of(partition)):
+                        yield piece
+                        due = piece.ordinals[-1] + 1
+                return
+        except CheckpointError:
+            if not _is_committed(run, partition):
+                raise
+    path, ordinal = run.directory.parts.path(partition.index), first
+    for table in parts.read_pieces(path):
+        rest = table.slice(max(0, due - ordinal))
+        if rest.num_rows:
+            end = ordinal + table.num_rows
+            yield Piece(range(end - rest.num_rows, end), rest)
+        ordinal += table.num_rows
+
+
+def _is_committed(run: Run, partition: Partition) -> bool:
+    """Whether the partition has its part by now."""
+    path = run.directory.parts.path(partition.index)
+    if not path.exists():
+        return False
+    round_ = parts.read_info(path, run.manifest.run_id, partition.index).round
+    return round_ == run.directory.reopened().round_of(partition.index).round
+
+
+def _open_pieces(run: Run, records: PartitionRecords, partition: Partition, table: pa.Table | None) -> Iterator[Piece]:
+    """The rows of an open partition that have an outcome, each beside it."""
+    output, first = columns.columns_of(run.manifest.columns), run.manifest.first_ordinal(partition)
+    beside = 0 if table is None else table.nbytes // max(1, table.num_rows)
+    for some in records.in_order(beside, PIECE_BYTES):
+        if not (outcomes := outcomes_in(some)):
+            continue
+        ordinals = [outcome.ordinal for outcome in outcomes]
+        if table is None:
+            names = run.manifest.input.columns
+            rows = pa.table({name: pa.nulls(len(ordinals)) for name in names})
+        else:
+            rows = table.take([ordinal - first for ordinal in ordinals])
+        yield Piece(ordinals, columns.beside(rows, outcomes, run.prefix, {}, output))
