@@ -50,7 +50,7 @@ class RunPlan(Struct, frozen=True):
     there is no price. Where an earlier answer of the run was longer than the cap, all are estimated as long as it.
     `done` counts the rows that have outcomes already; the estimates are for the others. `connection` says how requests
     get to the service. `finished`: every row has its outcome and the result is there. `running`: a run of this job is
-    going on. `budget`: None where the job has none, or nothing remains.
+    going on. `budget`: None where the job has none, or nothing remains. `uncapped`: requests whose answer has no cap.
     """
 
     job: Job
@@ -70,6 +70,7 @@ class RunPlan(Struct, frozen=True):
     running: bool = False
     warnings: tuple[str, ...] = ()
     budget: BudgetPlan | None = None
+    uncapped: int = 0
 
     @property
     def rows(self) -> int:
@@ -131,10 +132,14 @@ class RunPlan(Struct, frozen=True):
         tokens = f"{self.output_tokens:,} tokens out"
         if self._is_capped:
             return f"{tokens} at most"
+        if self.job.batch is not None:
+            return f"{tokens} ({ASSUMED_OUTPUT_TOKENS} for each of {self.uncapped:,} without a cap)"
         return f"{tokens} ({ASSUMED_OUTPUT_TOKENS} a row assumed: params.max_output_tokens is not set)"
 
     @property
     def _is_capped(self) -> bool:
+        if self.job.batch is not None:
+            return not self.uncapped
         return all(target.max_output_tokens is not None for target in self.job.targets())
 
     def _cost(self) -> str:
@@ -183,15 +188,13 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
     begin = _begin(checked, identity, known, http)
     book, progress, bill, warnings = begin.book, begin.progress, begin.bill, begin.warnings
     if not is_finished:
-        check_budget(job, checked.target, book)
+        check_budget(checked, book)
         warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows)[2]])
     cap = checked.target.max_output_tokens
-    expected = ASSUMED_OUTPUT_TOKENS if cap is None else max(cap, bill.largest_output_tokens)
-    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, book.rates, bill, expected)
+    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, book.rates, bill)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
     survey = _survey(checked, identity, begin, looks=looks, walk=walk)
-    output_tokens = survey.requests * expected
-    cost = _estimate(survey, expected, book.rates)
+    cost = _estimate(survey, book.rates)
     return RunPlan(
         job=job,
         input=identity,
@@ -200,7 +203,8 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         unrenderable=survey.unrenderable,
         first_problem=survey.first_problem,
         input_tokens=survey.input_tokens,
-        output_tokens=output_tokens,
+        output_tokens=survey.output_tokens,
+        uncapped=survey.uncapped,
         cost_usd=cost,
         likely_cost_usd=likely_cost(cost, book),
         prices=book,
@@ -262,13 +266,17 @@ def _simulated(job: Job) -> "httpx.AsyncBaseTransport":
 class _Survey(Struct):
     """Sums over the requests of all rows that have no outcome yet. `input_tokens` is the estimate.
 
-    `long_requests`, `long_input_tokens`: of those whose input is above `prices.above.input_tokens`.
+    `long_requests`, `long_input_tokens`, `long_output_tokens`: of those whose input is above
+    `prices.above.input_tokens`. `uncapped`: of those whose answer has no cap.
     """
 
     requests: int = 0
     input_tokens: int = 0
+    output_tokens: int = 0
     long_requests: int = 0
     long_input_tokens: int = 0
+    long_output_tokens: int = 0
+    uncapped: int = 0
     unrenderable: int = 0
     first: CallRequest | None = None
     first_problem: str | None = None
@@ -277,7 +285,6 @@ class _Survey(Struct):
 def _survey(checked: Checked, identity: Identity, begin: _Begin, *, looks: Looks, walk: BudgetWalk | None) -> _Survey:
     survey, maker = _Survey(), checked.row_maker()
     progress, rates = begin.progress, begin.book.rates
-    reserved = checked.target.max_output_tokens or ASSUMED_OUTPUT_TOKENS  # for the answer, in each request's estimate
     committed = set(progress.committed)
     missing = [each for each in partitions(identity.rows, begin.partition_rows) if each.index not in committed]
     for partition, table in zip(missing, checked.source.tables(identity, missing), strict=True):
@@ -290,26 +297,31 @@ def _survey(checked: Checked, identity: Identity, begin: _Begin, *, looks: Looks
                 survey.unrenderable += 1
                 survey.first_problem = survey.first_problem or f"row {row}: {made.failure.message}"
                 continue
-            tokens = made.estimated_tokens - reserved
+            cap = made.max_output_tokens
+            tokens = made.estimated_tokens - (cap or ASSUMED_OUTPUT_TOKENS)  # which is set aside for the answer
+            output_tokens = ASSUMED_OUTPUT_TOKENS if cap is None else max(cap, begin.bill.largest_output_tokens)
             survey.requests += 1
+            survey.uncapped += cap is None
             survey.input_tokens += tokens
+            survey.output_tokens += output_tokens
             if rates is not None and rates.above is not None and tokens > rates.above.input_tokens:
                 survey.long_requests += 1
                 survey.long_input_tokens += tokens
+                survey.long_output_tokens += output_tokens
             survey.first = survey.first or made
             if walk is not None:
-                walk.add(made, tokens)
+                walk.add(made, tokens, output_tokens)
     return survey
 
 
-def _estimate(survey: _Survey, output_tokens: int, rates: Rates | None) -> Decimal | None:
-    """US dollars for all requests, those with much input at their own rates; `output_tokens`: of each answer."""
+def _estimate(survey: _Survey, rates: Rates | None) -> Decimal | None:
+    """US dollars for all requests, those with much input at their own rates."""
     requests, tokens = survey.requests - survey.long_requests, survey.input_tokens - survey.long_input_tokens
-    cost = estimate_cost(tokens, requests * output_tokens, requests, rates)
+    cost = estimate_cost(tokens, survey.output_tokens - survey.long_output_tokens, requests, rates)
     if cost is None or rates is None or rates.above is None:
         return cost
-    long_output = survey.long_requests * output_tokens
-    longer = estimate_cost(survey.long_input_tokens, long_output, survey.long_requests, rates.above.rates)
+    many, longest = survey.long_requests, survey.long_output_tokens
+    longer = estimate_cost(survey.long_input_tokens, longest, many, rates.above.rates)
     return None if longer is None else EXACT.add(cost, longer)
 
 

@@ -99,7 +99,7 @@ class RunSession(Struct, frozen=True):
     async def carry_out(self, progress: bool | None) -> RunSummary:
         """Bring the missing calls to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
         run, job = self.run, self.start.checked.job
-        check_budget(job, self.start.checked.target, run.manifest.prices)
+        check_budget(self.start.checked, run.manifest.prices)
         concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
         self.transport.limit_connections(connections)
         told = await in_thread(self.start.files, tell_before, self.start.checked, run)

@@ -12,20 +12,20 @@ import msgspec
 import pyarrow as pa
 
 from cometbatch.commands.locate import Located, locate
-from cometbatch.commands.row_maker import row_maker
+from cometbatch.commands.row_maker import Maker, row_maker, whole_row_maker
 from cometbatch.commands.verify_files import FileChecks
 from cometbatch.commands.verify_report import CHECKS, Findings, Verification
 from cometbatch.commands.verify_rows import PublishedResult, RowChecks
 from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
-from cometbatch.input.table import Source, open_source
+from cometbatch.input.table import Source
 from cometbatch.job import Job
+from cometbatch.job.batch_lines import open_input
 from cometbatch.prompt.template import TemplateError
 from cometbatch.records import MaxTokensField, Partition
 from cometbatch.results import parts
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import RENDERING_KEY, Manifest, decode_manifest, drift
 from cometbatch.run_state.run import ROUNDS_KEY, refuse_unreleased
-from cometbatch.runner.row_maker import RowMaker
 
 
 def verify(job: Job | str | Path, overrides: Sequence[str] = ()) -> Verification:
@@ -145,7 +145,7 @@ def _has_same_rendering(manifest: Manifest, job: Job) -> bool:
     return manifest.fingerprint.get(RENDERING_KEY) == job.fingerprint().get(RENDERING_KEY)
 
 
-def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[RowMaker]:
+def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[Maker]:
     """How requests are made again: as the job says, then in the other ways that its sessions may have used.
 
     These are other names of the token cap, and empty prompts that are sent.
@@ -162,6 +162,8 @@ def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[RowMaker]:
     names: tuple[MaxTokensField, ...] = ("max_completion_tokens", "max_tokens") if target.format == "chat" else ()
     spelt = [msgspec.structs.replace(target.params, max_tokens_field=name) for name in names]
     targets = [target, *(msgspec.structs.replace(target, params=params) for params in spelt)]
+    if job.batch is not None:
+        return [whole_row_maker(each, job.batch) for each in targets]
     pairs = itertools.product(templates, targets)
     return [row_maker(each, template, manifest.input.columns, job.input.id) for template, each in pairs]
 
@@ -173,7 +175,7 @@ def _input(manifest: Manifest, job: Job | None, findings: Findings) -> Source | 
         findings.skip(reason, "input", "rows")
         return None
     try:
-        opened = open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
+        opened = open_input(job)
         if opened.digest() == (manifest.input.size, manifest.input.sha256):
             if _has_same_rendering(manifest, job) or opened.check().rows == manifest.input.rows:
                 return opened

@@ -6,7 +6,7 @@ Guards that no fingerprint, description or `repr` of a job holds a secret, becau
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -21,7 +21,9 @@ from cometbatch.records import GenerationParams
 from cometbatch.wire import FormatName
 from cometbatch.wire.request_extra import asks_for_tools
 
-DELIMITERS = {".csv": ",", ".tsv": "\t", ".parquet": None}
+VendorName: TypeAlias = Literal["openai", "anthropic", "gemini"]
+"""Whose batch files are known."""
+DELIMITERS = {".csv": ",", ".tsv": "\t", ".parquet": None, ".jsonl": None, ".gz": None, ".zst": None}
 """Endings of input files that can be read, and the delimiter of each where the job gives none."""
 
 
@@ -138,7 +140,8 @@ class Job(Struct, frozen=True):
     """What a job file says, made by `load_job`, which has checked it. Paths are absolute. Holds no secret.
 
     `places`: where the template of each message stands, as "FILE:LINE: KEY". `cut`: whether YAML
-    seems to have taken the end of a template for a comment. A job made from its description has neither.
+    seems to have taken the end of a template for a comment. A job made from its description has neither. `batch`: whose
+    batch file the input is, whose bodies are the requests; None for a table.
     """
 
     input: InputSettings
@@ -155,6 +158,7 @@ class Job(Struct, frozen=True):
     source_path: Path | None = None
     prompt: PromptSettings = PromptSettings()
     cut: tuple[bool, ...] = ()
+    batch: VendorName | None = None
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
@@ -164,7 +168,7 @@ class Job(Struct, frozen=True):
     def asked_columns(self) -> frozenset[str]:
         """The names of the columns that a run has only where its job asks for them."""
         asked = {
-            "tool_calls": asks_for_tools(self.params.extra),
+            "tool_calls": asks_for_tools(self.params.extra) or self.batch is not None,
             "reasoning": self.output.reasoning,
             "raw": self.output.raw,
         }

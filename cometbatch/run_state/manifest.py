@@ -14,7 +14,9 @@ from cometbatch.records import Partition, PriceBook
 from cometbatch.run_state import json_files
 
 MANIFEST_VERSION: Final = 3
-KNOWN_NEEDS: Final = frozenset[str]()
+WHOLE_REQUESTS: Final = "requests in the input"
+"""The need of a run whose rows bring their requests: what a program without it would send is another thing."""
+KNOWN_NEEDS: Final = frozenset({WHOLE_REQUESTS})
 """Words for what a program must know to go on with a run. A manifest that has others is refused by name."""
 PRICES_KEY: Final = "cometbatch.prices"
 SHOWN_CHARACTERS: Final = 60  # of a changed value, in the message

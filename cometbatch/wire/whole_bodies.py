@@ -26,8 +26,8 @@ _CAPS: Mapping[str, tuple[str, ...]] = {
 _CONVERSATION: Final = frozenset({"model", "messages", "input", "instructions", "system", "contents"})
 _STREAMED: Final = frozenset({"stream", "stream_options"})
 """What asks for a stream, and what only a stream may have: a service refuses it where there is none."""
-_DATA: Final = frozenset({"data", "file_data", "fileData"})
-"""Keys of texts that are encoded bytes, and no text for the model."""
+_NO_WORDS: Final = frozenset({"model", "role", "type", "data", "file_data", "fileData"})
+"""Keys of texts that are no words for the model: names of the format, and encoded bytes."""
 
 
 class WholeRequest(Struct, frozen=True):
@@ -90,7 +90,7 @@ def request_reader(format_name: FormatName, model: str, params: GenerationParams
     over = {name: value for name, value in decoded(empty.body).items() if name not in _CONVERSATION}
     if format_name == "messages" and params.max_output_tokens is None:
         over.pop("max_tokens")  # the default of a prompt, and not of a body
-    names = {name: params.max_tokens_field for name in _CAPS["chat"]} if params.max_tokens_field != "auto" else {}
+    names = dict.fromkeys(_CAPS["chat"], params.max_tokens_field) if params.max_tokens_field != "auto" else {}
 
     def read(body: bytes) -> WholeRequest:
         if format_name == "gemini":
@@ -118,7 +118,7 @@ def _lengths(value: object) -> Iterator[int]:
         yield 0 if value.startswith("data:") else len(value)
     elif isinstance(value, dict):
         for key, inner in value.items():
-            if key not in _DATA or not isinstance(inner, str):
+            if key not in _NO_WORDS or not isinstance(inner, str):
                 yield from _lengths(inner)
     elif isinstance(value, list):
         for inner in value:

@@ -1,0 +1,274 @@
+"""The lines of a vendor's batch file as a table: one row a line, the body as it is written, each line checked.
+
+Law: what `measure` lets pass is made into a request without an error, and as the file has it.
+"""
+
+import io
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+from msgspec import Struct
+
+from cometbatch.control.bounds import remote_parts, unbounded
+from cometbatch.input import files
+from cometbatch.input.files import Identity, Measured, refuse, shown
+from cometbatch.input.lines import Line, lines
+from cometbatch.input.packed import unpacked
+from cometbatch.input.seen import Seen
+from cometbatch.input.table import Source, open_source
+from cometbatch.job.settings import Job
+from cometbatch.job.vendor_batch import (
+    VENDORS,
+    Vendor,
+    WrongLineError,
+    body_of,
+    format_of,
+    line_members,
+    refuse_shape,
+    text_of,
+)
+from cometbatch.wire import FormatName
+from cometbatch.wire.gemini_keys import TwiceError
+from cometbatch.wire.request_extra import unkept
+from cometbatch.wire.whole_bodies import WholeRequest, is_streamed, request_reader, second_answer
+
+BATCH_BYTES = 1 << 20  # of lines in one batch of rows; a longer line is a batch by itself
+BATCH_ROWS = 4_096  # lines in one batch at most
+IDS_BYTES: Final = 31_000_000  # of the table of ids: 2.9 million are compared
+_MIN_LINE = 32  # bytes of a line at least; a line with less has no request in it
+_CONVERSATION: Final[dict[FormatName, tuple[str, ...]]] = {
+    "chat": ("messages",),
+    "responses": ("input", "prompt"),
+    "messages": ("messages",),
+    "gemini": ("contents",),
+}
+"""Where a body has what is asked; one of them must be there."""
+
+
+class Lines(Struct):
+    """How many lines have something, and the number of the first. `words`: what it has."""
+
+    count: int = 0
+    first: int = 0
+    words: str = ""
+
+    def add(self, number: int, words: str = "") -> None:
+        """One more."""
+        if not self.count:
+            self.first, self.words = number, words
+        self.count += 1
+
+    def __str__(self) -> str:
+        return f"line {self.first:,}" + (f" and {self.count - 1:,} more" if self.count > 1 else "")
+
+
+class Survey(Struct):
+    """What all lines of a file have that matters to whoever pays.
+
+    `streamed` ask for a stream; `uncapped` set no cap on the answer; to `unbounded` the service adds input of unknown
+    size; of `unkept` a part of the reply is paid and not kept. `uncompared`: there was no room to compare the ids of
+    all lines, but of this many. `max_cap`: the largest cap.
+    """
+
+    streamed: Lines = msgspec.field(default_factory=Lines)
+    uncapped: Lines = msgspec.field(default_factory=Lines)
+    unbounded: Lines = msgspec.field(default_factory=Lines)
+    unkept: dict[str, Lines] = msgspec.field(default_factory=dict)
+    compared: int | None = None
+    max_cap: int = 0
+
+    def notes(self) -> Iterator[str]:
+        """Sentences for whoever runs the file."""
+        if self.streamed.count:
+            yield f"stream: true is taken out ({self.streamed}): each answer comes whole"
+        for setting, found in self.unkept.items():
+            yield (
+                f"{found.words} is asked for and paid, but not kept ({found}): set output.{setting}: true to have it "
+                f"in a column `{setting}`"
+            )
+        if self.compared is not None:
+            yield f"the ids of the first {self.compared:,} lines alone were compared with each other"
+
+
+class LineReader(Struct, frozen=True):
+    """What a line has to be, for one job: each line's cells, and what its request is."""
+
+    vendor: Vendor
+    format: FormatName
+    model: str
+    request: Callable[[bytes], WholeRequest]
+    keeps: tuple[str, ...]
+    """The settings of `output` that are on, which keep what is asked for beside the answer."""
+
+    def cells(self, line: bytes) -> tuple[str, ...]:
+        """The cells of a line: id, other texts, body. Raises `WrongLineError` for a line of another shape."""
+        found = line_members(line)
+        refuse_shape(self.vendor, found)
+        texts = [text_of(found[key], key) for key in self.vendor.keys[:-1]]
+        if found[self.vendor.body][:1] != b"{":
+            raise WrongLineError(f"{self.vendor.body} must be a JSON object")
+        return *texts, found[self.vendor.body].decode()
+
+    def check(self, number: int, line: bytes, survey: Survey) -> str:
+        """The id of a line, once all of it was looked at. Raises `WrongLineError` for one that is not to be sent."""
+        found = line_members(line)
+        refuse_shape(self.vendor, found)
+        row_id, body = text_of(found[self.vendor.id], self.vendor.id), body_of(self.vendor, found)
+        self._check_target(found, body)
+        if (path := second_answer(body)) is not None:
+            raise WrongLineError(f"{path} asks for something else than one whole answer; take it out")
+        try:
+            request = self.request(found[self.vendor.body])
+        except TwiceError as error:
+            raise WrongLineError(f"{error} stands there in both spellings; leave one out") from None
+        self._note(number, body, request, survey)
+        return row_id
+
+    def _check_target(self, found: dict[str, bytes], body: dict[str, Any]) -> None:
+        if "method" in found and (method := text_of(found["method"], "method")) != "POST":
+            raise WrongLineError(f"method must be POST, not {shown(method)}")
+        if (other := format_of(self.vendor, found)) != self.format:
+            raise WrongLineError(f"asks the {other} format, and lines before it {self.format}: split the file by url")
+        model = body.get("model", self.model if self.vendor.name == "gemini" else None)
+        if not isinstance(model, str):
+            raise WrongLineError(f"{self.vendor.body} names no model")
+        if model.removeprefix("models/") != self.model and model != self.model:
+            words = f"asks for the model {shown(model)}, and others for {shown(self.model)}"
+            raise WrongLineError(f"{words}: a run has one model, so split the file by model")
+        keys = _CONVERSATION[self.format]
+        if not any(key in body for key in keys):
+            raise WrongLineError(f"{self.vendor.body} asks nothing: it has no {' or '.join(keys)}")
+
+    def _note(self, number: int, body: dict[str, Any], request: WholeRequest, survey: Survey) -> None:
+        if is_streamed(body):
+            survey.streamed.add(number)
+        if request.cap is None:
+            survey.uncapped.add(number)
+        survey.max_cap = max(survey.max_cap, request.cap or 0)
+        if (added := next(_added(body), None)) is not None:
+            survey.unbounded.add(number, added)
+        for path, setting in unkept(body):
+            if "raw" not in self.keeps and setting not in self.keeps:
+                survey.unkept.setdefault(setting, Lines()).add(number, path)
+
+
+def _added(body: dict[str, Any]) -> Iterator[str]:
+    """In words: by what the service may add input beyond the bytes of a body."""
+    yield from (f"{path} ({what})" for path, what in unbounded(body))
+    yield from (f"{part} (what it names is fetched)" for part in remote_parts(body))
+
+
+class BatchLayout(Struct, frozen=True):
+    """A vendor's batch file: a column for each key of a line, all of them text."""
+
+    path: pathlib.Path
+    reader: LineReader
+    survey: Survey
+    hint: str = ""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The vendor's keys."""
+        return pa.schema([(key, pa.string()) for key in self.reader.vendor.keys])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the last look at all lines found."""
+        return tuple(self.survey.notes())
+
+    def measure(self, raw: io.BufferedReader) -> Measured:
+        """Look at every line. Raises `InputError` with the number of the first that can't be sent."""
+        fresh = Survey()
+        for name in Survey.__struct_fields__:
+            setattr(self.survey, name, getattr(fresh, name))
+        size, sha256 = files.digest(raw)
+        ids, rows, decoded_size = Seen(size // _MIN_LINE, IDS_BYTES), 0, 0
+        with unpacked(self.path, raw) as stream:
+            for line in _filled(lines(self.path, stream)):
+                try:
+                    row_id = self.reader.check(line.number, line.data, self.survey)
+                except WrongLineError as error:
+                    refuse(self.path, str(error), line.number)
+                if ids.add(row_id):
+                    self._refuse_twice(row_id, line.number)
+                rows, decoded_size = rows + 1, decoded_size + len(line.data)
+        if ids.values < rows:
+            self.survey.compared = ids.values
+        return Measured(rows, size, sha256, decoded_size)
+
+    def _refuse_twice(self, row_id: str, number: int) -> None:
+        """Raise `InputError` where an earlier line really has the same id: the table of ids knows hashes alone."""
+        with files.opened(self.path) as file, unpacked(self.path, file.raw) as stream:
+            for line in _filled(lines(self.path, stream)):
+                if line.number >= number:
+                    return
+                if self.reader.cells(line.data)[0] == row_id:
+                    words = f"has the same {self.reader.vendor.id} as line {line.number:,}: {shown(row_id)}"
+                    refuse(self.path, words, number)
+
+    @contextmanager
+    def feed(self, raw: io.BufferedReader, identity: Identity) -> Iterator["BatchFeed"]:  # noqa: ARG002  # Parquet needs it
+        """Batches of about 1 MiB of lines."""
+        with unpacked(self.path, raw) as stream:
+            yield BatchFeed(self, _batches(_filled(lines(self.path, stream))))
+
+
+class BatchFeed:
+    """Lines can't be skipped: those before a wanted one are read and dropped."""
+
+    def __init__(self, layout: BatchLayout, batches: Iterator[list[Line]]) -> None:
+        self._layout = layout
+        self._batches = batches
+        self._next = 0  # ordinal of the next row
+
+    def next_batch(self, wanted: int) -> tuple[int, pa.RecordBatch] | None:
+        """The next batch that reaches row `wanted`, with the ordinal of its first row; None at the end."""
+        for batch in self._batches:
+            first, self._next = self._next, self._next + len(batch)
+            if wanted < self._next:
+                columns = zip(*map(self._cells, batch), strict=True)
+                arrays = [pa.array(cells, pa.string()) for cells in columns]
+                return first, pa.RecordBatch.from_arrays(arrays, schema=self._layout.schema)
+        return None
+
+    def _cells(self, line: Line) -> tuple[str, ...]:
+        try:
+            return self._layout.reader.cells(line.data)
+        except WrongLineError as error:
+            refuse(self._layout.path, str(error), line.number)
+
+
+def _filled(every: Iterable[Line]) -> Iterator[Line]:
+    """The lines that are not blank."""
+    return (line for line in every if line.data.strip())
+
+
+def _batches(every: Iterable[Line]) -> Iterator[list[Line]]:
+    batch: list[Line] = []
+    size = 0
+    for line in every:
+        batch.append(line)
+        size += len(line.data)
+        if size >= BATCH_BYTES or len(batch) >= BATCH_ROWS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def open_input(job: Job) -> Source:
+    """The table that a job's input is: cheap, whatever its size. Raises `InputError` where it can't be read."""
+    path, (target,) = job.input.path, job.targets()
+    if job.batch is None:
+        return open_source(path, encoding=job.input.encoding, delimiter=job.input.delimiter)
+    with files.opened(path) as file:
+        if file.size == 0:
+            refuse(path, "is empty")
+    keeps = tuple(name for name in ("raw", "reasoning") if getattr(job.output, name))
+    request = request_reader(target.format, target.model, target.params)
+    reader = LineReader(VENDORS[job.batch], target.format, target.model, request, keeps)
+    return Source(path, BatchLayout(path, reader, Survey()))
