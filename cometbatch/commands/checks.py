@@ -2,9 +2,9 @@
 
 import os
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
@@ -13,10 +13,11 @@ from cometbatch.commands.connection import describe_connection, simulator_behavi
 from cometbatch.commands.row_maker import Maker, row_maker, whole_row_maker
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.errors import JobError, UsageError
-from cometbatch.input.files import Identity, shown
+from cometbatch.input.file_set import AnySource
+from cometbatch.input.files import Identity, ending_of, shown
 from cometbatch.input.table import Source
 from cometbatch.job import Job, Target
-from cometbatch.job.batch_lines import BatchLayout, Survey, open_input
+from cometbatch.job.batch_lines import BatchLayout, Survey, open_table
 from cometbatch.job.secrets import printable
 from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.prompt.template import PromptTemplate
@@ -35,11 +36,14 @@ if TYPE_CHECKING:
     import httpx
 
 
+FILES_SHOWN: Final = 10  # that changed, in a message; of the others, the number is said
+
+
 class Checked(Struct, frozen=True):
     """A job whose input, templates and names have been found to fit together."""
 
     job: Job
-    source: Source
+    source: AnySource
     target: Target
     template: PromptTemplate
     format: wire.WireFormat
@@ -64,7 +68,7 @@ class Checked(Struct, frozen=True):
     @property
     def survey(self) -> Survey | None:
         """What all lines of a vendor's batch file have, once they were looked at; None for every other input."""
-        layout = self.source.layout
+        layout = self.source.layout if isinstance(self.source, Source) else None
         return layout.survey if isinstance(layout, BatchLayout) else None
 
     def row_maker(self) -> Maker:
@@ -79,16 +83,16 @@ def check(job: Job) -> Checked:
     refuse_key(job)
     if job.target.is_simulator:
         simulator_behaviour(job)
-    opened = open_input(job)
+    opened = open_table(job)
     try:
         return _fitted(job, opened)
     except UsageError as error:
-        if opened.layout.hint:
-            raise JobError(f"{error}\n{opened.layout.hint}") from error
+        if opened.hint:
+            raise JobError(f"{error}\n{opened.hint}") from error
         raise
 
 
-def _fitted(job: Job, opened: Source) -> Checked:
+def _fitted(job: Job, opened: AnySource) -> Checked:
     """The job with its input. Raises `UsageError` where a template or the id needs a column that is not there."""
     (target,) = job.targets()
     template = job.prompt_template_for(target, opened.columns)
@@ -193,12 +197,27 @@ def _refuse_other_job(manifest: Manifest, checked: Checked) -> None:
     was, (size, sha256) = manifest.input, checked.source.digest()
     has_grown = size > was.size and checked.source.begins_with(was.size, was.sha256)
     advice = describe_growth(checked.job.input.path, was.size) if has_grown else ""
+    if (size, sha256) != (was.size, was.sha256) and (was.files or checked.source.path.is_dir()):
+        advice = describe_changes(checked.source.changes(was))
     refuse_drift(manifest, checked.job.fingerprint(), size, sha256, input_advice=advice)
+
+
+def describe_changes(changes: Sequence[str]) -> str:
+    """Which files of an input changed, came or went since a run began, and how it is finished all the same."""
+    told = [f"  {words}" for words in changes[:FILES_SHOWN]]
+    if len(changes) > FILES_SHOWN:
+        told.append(f"  and {len(changes) - FILES_SHOWN:,} more")
+    way = (
+        "To finish this run, put its files back as they were and move away those that came; for new rows, give a table "
+        "that holds only these and another output.path."
+    )
+    return "\n".join(["Of the input's files:", *told, way])
 
 
 def describe_growth(path: Path, size: int) -> str:
     """How a run is finished whose input has only grown: by a copy of the bytes that it had."""
-    copy = path.with_name(f"{path.stem}.before{path.suffix}")
+    end = len(ending_of(path.name))
+    copy = path.with_name(f"{path.name[:-end]}.before{path.name[-end:]}")
     make = f"head -c {size} {shlex.quote(printable(path))} > {shlex.quote(printable(copy))}"
     return (
         f"It has only grown: its first {size:,} bytes are the table as it was. To finish this run, copy these with "

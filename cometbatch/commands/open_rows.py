@@ -6,7 +6,7 @@ from pathlib import Path
 from cometbatch.commands.locate import Located, locate
 from cometbatch.errors import InputError, UsageError
 from cometbatch.job import Job
-from cometbatch.job.batch_lines import open_input
+from cometbatch.job.batch_lines import open_table
 from cometbatch.results.rows import Rows, data_set_files, rows_of_files
 from cometbatch.results.summary import count
 from cometbatch.run_state.recorded_rows import Tables, recorded_rows
@@ -53,7 +53,7 @@ def _input_of(run: Run, job: Job | None) -> Tables:
     """What reads the input's rows. Raises `UsageError` where it is not there, or not what the run began with."""
     described = job or Job.from_description(run.manifest.job)
     settings, identity = described.input, run.manifest.input
-    source = open_input(described)
+    source = open_table(described)
     if source.digest() != (identity.size, identity.sha256):
         raise InputError(f"{settings.path}: it is not what it was when the run began.")
     return lambda wanted: source.tables(identity, wanted)

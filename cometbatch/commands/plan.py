@@ -103,7 +103,7 @@ class RunPlan(Struct, frozen=True):
     def describe(self) -> str:
         """A page for a person."""
         lines = [
-            f"input: {self.job.input.path} ({self.rows:,} rows, {len(self.input.columns)} columns)",
+            f"input: {self.job.input.path} ({self.rows:,} rows, {len(self.input.columns)} columns{self._files()})",
             f"output: {self.job.output.path}",
             f"connection: {self.connection}",
             *self._state(),
@@ -114,6 +114,9 @@ class RunPlan(Struct, frozen=True):
             *(self.budget.describe() if self.budget is not None else ()),
         ]
         return "\n".join(lines)
+
+    def _files(self) -> str:
+        return f", {count(len(self.input.files), 'file')}" if self.input.files else ""
 
     def _state(self) -> Iterator[str]:
         if self.running:

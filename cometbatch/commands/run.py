@@ -75,7 +75,7 @@ async def run_async(
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already."""
     again = _retry_words(retry, fresh=fresh)
-    checked = check(job)
+    checked = await asyncio.to_thread(check, job)  # every line of JSON Lines is read here
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     identity: Identity | None = None
     if fresh or directory.read_manifest() is None:  # told before a folder is made

@@ -11,15 +11,16 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from cometbatch.commands.checks import FILES_SHOWN
 from cometbatch.commands.locate import Located, locate
 from cometbatch.commands.row_maker import Maker, row_maker, whole_row_maker
 from cometbatch.commands.verify_files import FileChecks
 from cometbatch.commands.verify_report import CHECKS, Findings, Verification
 from cometbatch.commands.verify_rows import PublishedResult, RowChecks
 from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
-from cometbatch.input.table import Source
+from cometbatch.input.file_set import AnySource, is_there
 from cometbatch.job import Job
-from cometbatch.job.batch_lines import open_input
+from cometbatch.job.batch_lines import open_table
 from cometbatch.prompt.template import TemplateError
 from cometbatch.records import MaxTokensField, Partition
 from cometbatch.results import parts
@@ -168,20 +169,22 @@ def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[Maker]:
     return [row_maker(each, template, manifest.input.columns, job.input.id) for template, each in pairs]
 
 
-def _input(manifest: Manifest, job: Job | None, findings: Findings) -> Source | None:
+def _input(manifest: Manifest, job: Job | None, findings: Findings) -> AnySource | None:
     """The input, if it is still there and the same."""
-    if job is None or not job.input.path.exists():
+    if job is None or not is_there(job.input.path):
         reason = "the input is not known" if job is None else f"{job.input.path} is gone"
         findings.skip(reason, "input", "rows")
         return None
     try:
-        opened = open_input(job)
+        opened = open_table(job)
         if opened.digest() == (manifest.input.size, manifest.input.sha256):
             if _has_same_rendering(manifest, job) or opened.check().rows == manifest.input.rows:
                 return opened
             findings.skip("this version reads the input's blank lines as rows, and the run's did not", "rows")
             return None
-        findings.add("input", f"{job.input.path}: its content changed since the run began")
+        told = "; ".join(opened.changes(manifest.input)[:FILES_SHOWN])
+        words = f"its content changed since the run began{f': {told}' if told else ''}"
+        findings.add("input", f"{job.input.path}: {words}")
     except InputError as error:
         findings.add("input", str(error))
     findings.skip("the input is not the one that was read", "rows")
@@ -189,7 +192,7 @@ def _input(manifest: Manifest, job: Job | None, findings: Findings) -> Source | 
 
 
 def _originals(
-    manifest: Manifest, partitions: list[Partition], opened: Source | None, findings: Findings
+    manifest: Manifest, partitions: list[Partition], opened: AnySource | None, findings: Findings
 ) -> Iterator[pa.Table | None]:
     """The input's own rows for each partition; `None` from where they can't be had."""
     if opened is not None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from cometbatch.commands.verify_report import Findings
 from cometbatch.errors import CheckpointError
-from cometbatch.input.table import Source
+from cometbatch.input.file_set import AnySource
 from cometbatch.records import Partition, PriceBook
 from cometbatch.results import columns, parts
 from cometbatch.run_state.directory import RunDirectory
@@ -37,7 +37,7 @@ class FileChecks:
         for path in self._directory.leftovers(known, self._directory.last_session()):
             self._findings.add("leftovers", "left by a process that was killed", where=path.name)
 
-    def check_part(self, partition: Partition, opened: Source | None) -> pa.Schema | None:
+    def check_part(self, partition: Partition, opened: AnySource | None) -> pa.Schema | None:
         """A part's schema; None where the part can't be read, or where its columns are not those of the run."""
         path = self._directory.parts.path(partition.index)
         if not path.exists():
@@ -73,7 +73,7 @@ class FileChecks:
         except msgspec.MsgspecError:
             return False
 
-    def _has_columns(self, schema: pa.Schema, path: Path, opened: Source | None) -> bool:
+    def _has_columns(self, schema: pa.Schema, path: Path, opened: AnySource | None) -> bool:
         names = [*self._manifest.input.columns, *(self._prefix + column.name for column in self._columns)]
         if schema.names != names:
             self._findings.add("columns", "other columns, or in another order", where=path.name)

@@ -15,8 +15,6 @@ import pyarrow as pa
 
 from cometbatch.input.files import refuse
 
-ENDINGS: Final = (".gz", ".zst")
-"""What compressed files are called, after the ending of what they hold."""
 _MARKS: Final = ((b"\x1f\x8b\x08", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
 _SKIPPED: Final = (
     b"\x2a\x4d\x18"  # after one byte, 0x50 to 0x5F: a frame of zstd that holds no data, as pzstd writes it

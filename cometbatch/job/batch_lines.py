@@ -15,11 +15,12 @@ from msgspec import Struct
 
 from cometbatch.control.bounds import remote_parts, unbounded
 from cometbatch.input import files
+from cometbatch.input.file_set import AnySource, open_input
 from cometbatch.input.files import Identity, Measured, refuse, shown
 from cometbatch.input.lines import Line, lines
 from cometbatch.input.packed import unpacked
 from cometbatch.input.seen import Seen
-from cometbatch.input.table import Source, open_source
+from cometbatch.input.table import Source
 from cometbatch.job.settings import Job
 from cometbatch.job.vendor_batch import (
     VENDORS,
@@ -260,11 +261,11 @@ def _batches(every: Iterable[Line]) -> Iterator[list[Line]]:
         yield batch
 
 
-def open_input(job: Job) -> Source:
+def open_table(job: Job) -> AnySource:
     """The table that a job's input is: cheap, whatever its size. Raises `InputError` where it can't be read."""
     path, (target,) = job.input.path, job.targets()
     if job.batch is None:
-        return open_source(path, encoding=job.input.encoding, delimiter=job.input.delimiter)
+        return open_input(path, encoding=job.input.encoding, delimiter=job.input.delimiter)
     with files.opened(path) as file:
         if file.size == 0:
             refuse(path, "is empty")

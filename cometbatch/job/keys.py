@@ -75,7 +75,7 @@ ABOVE_KEYS = {
 """The keys of `prices.above`."""
 KEYS: dict[str, dict[str, Key]] = {
     "input": {
-        "path": Key(kinds.INPUT_PATH, "the table: .csv, .tsv or .parquet"),
+        "path": Key(kinds.INPUT_PATH, "the table: a file, a folder of files, or a pattern for files"),
         "id": Key(text("the name of a column"), "the column that holds your own name for a row"),
         "encoding": Key(kinds.ENCODING, "how the text of a .csv or .tsv is encoded"),
         "delimiter": Key(kinds.DELIMITER, "the character between two cells; a tab for .tsv"),

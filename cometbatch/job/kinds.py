@@ -8,17 +8,15 @@ import codecs
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from pathlib import Path
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from msgspec import Struct
 
 from cometbatch.errors import did_you_mean
+from cometbatch.input.files import KNOWN_ENDINGS
 from cometbatch.job.document import BRACES_HINT
-from cometbatch.job.paths import mark_in
 from cometbatch.job.secrets import is_key_for_a_name, shown
-from cometbatch.job.settings import DELIMITERS
 from cometbatch.job.tree import List, Map, Node, Scalar, WrongError, is_text
 from cometbatch.job.urls import normal_base_url
 
@@ -236,14 +234,6 @@ def _odd_path(found: str) -> str | None:
     return "only files on this machine can be used" if re.match(r"[A-Za-z][\w+.-]+://", found) else None
 
 
-def _odd_input_path(found: str) -> str | None:
-    if (odd := _odd_path(found)) or Path(found).suffix.lower() in DELIMITERS:
-        return odd
-    if (mark := mark_in(found)) is None:
-        return "a name is missing before the ending" if Path(found).name.lower() in DELIMITERS else ""
-    return f'nothing here replaces {shown(mark)}: give the path on the command line, --set input.path="…"'
-
-
 def _read_pem_path(node: Node) -> str:
     """The path of a file. A text that may be the key itself is never shown."""
     if is_text(node) and "-----BEGIN" in node.text:
@@ -295,8 +285,8 @@ def _read_base_url(node: Node) -> str:
 FLAG = Kind("true or false", _read_flag)
 PATH = text("a path", odd=_odd_path, may_hold=_BYTES)
 PEM_FILE = Kind("a path", _read_pem_path, takes_text=True)
-_INPUT_WORDS = "the path of a file that ends in .csv, .tsv or .parquet"
-INPUT_PATH = Kind("a path", text(_INPUT_WORDS, odd=_odd_input_path, may_hold=_BYTES).read, takes_text=True)
+INPUT_WORDS = f"the path of a file that ends in {KNOWN_ENDINGS}, of a folder with such files, or a pattern for them"
+INPUT_PATH = Kind("a path", text(INPUT_WORDS, odd=_odd_path, may_hold=_BYTES).read, takes_text=True)
 ENCODING = Kind("an encoding", _read_encoding, takes_text=True)
 DELIMITER = Kind("one character", _read_delimiter, takes_text=True)
 KEY_ENV = Kind("the name of an environment variable", _read_key_env, takes_text=True)

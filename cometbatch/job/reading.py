@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
+from cometbatch.input.files import kind_of
 from cometbatch.job.keys import ABOVE_KEYS, OVERRIDE, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
-from cometbatch.job.kinds import expected
+from cometbatch.job.kinds import INPUT_WORDS, expected
 from cometbatch.job.messages import PlacedMessage, read_messages
-from cometbatch.job.paths import absolute, given, place_result, refuse_marks
+from cometbatch.job.paths import absolute, given, place_result, refuse_marks, refuse_no_table
 from cometbatch.job.secrets import refuse_secrets
 from cometbatch.job.sections import Sections
 from cometbatch.job.settings import DELIMITERS, Job
@@ -133,9 +134,13 @@ class _Reading:
     def _check_paths(self) -> None:
         source, output = self._values["input"], self._values["output"]
         if source.get("path"):
-            self._check_marks("input.path", source["path"])
-            source["path"] = given(self._folder, source["path"])
-            source.setdefault("delimiter", DELIMITERS[source["path"].suffix.lower()])
+            text, source["path"] = source["path"], given(self._folder, source["path"])
+            try:
+                refuse_no_table(text, source["path"], INPUT_WORDS)
+                refuse_marks("input.path", text, self._folder)
+            except WrongError as error:
+                self._sections.refuse("input.path", str(error))
+            source.setdefault("delimiter", DELIMITERS.get(kind_of(source["path"].name)))
         if output.get("path") and self._check_marks("output.path", output["path"]):
             place = (self._folder, source.get("path"), self._source_path)
             try:

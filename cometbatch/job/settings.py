@@ -23,12 +23,15 @@ from cometbatch.wire.request_extra import asks_for_tools
 
 VendorName: TypeAlias = Literal["openai", "anthropic", "gemini"]
 """Whose batch files are known."""
-DELIMITERS = {".csv": ",", ".tsv": "\t", ".parquet": None, ".jsonl": None, ".gz": None, ".zst": None}
-"""Endings of input files that can be read, and the delimiter of each where the job gives none."""
+DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": None, ".parquet": None}
+"""Kinds of input files that can be read, and the delimiter of each where the job gives none."""
 
 
 class InputSettings(Struct, frozen=True):
-    """Where the rows come from. `delimiter` is None for Parquet, where it means nothing."""
+    """Where the rows come from: a file, a folder, or a pattern for files.
+
+    `delimiter` is None where it means nothing, as for Parquet, and where it follows from the files of a folder.
+    """
 
     path: Path
     id: str | None = None

@@ -17,7 +17,8 @@ from cometbatch.errors import InputError
 from cometbatch.input import files
 from cometbatch.input.files import shown
 from cometbatch.input.lines import lines
-from cometbatch.input.packed import ENDINGS, unpacked
+from cometbatch.input.packed import unpacked
+from cometbatch.input.table import JSONL_KIND
 from cometbatch.job.keys import OVERRIDE
 from cometbatch.job.sections import Sections
 from cometbatch.job.settings import VendorName
@@ -29,7 +30,6 @@ URLS: Final[Mapping[str, FormatName]] = MappingProxyType({chat.PATH: "chat", res
 """The routes that OpenAI's lines may name."""
 SPELLING: Final = "max_tokens_field"
 """The key of `params` that only spells the cap of a body, and changes no answer."""
-_ENDING: Final = ".jsonl"
 _BOM: Final = b"\xef\xbb\xbf"
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -84,7 +84,7 @@ def told_by(path: Path, *, has_prompt: bool) -> BatchStart | None:
     `has_prompt`: the job has prompts of its own. Then a line with further keys is a row of a table.
     Raises `InputError` where the line is a vendor's and can't be used, or the file can't be read.
     """
-    if not path.name.lower().endswith((_ENDING, *(_ENDING + ending for ending in ENDINGS))):
+    if files.kind_of(path.name) != JSONL_KIND or not path.is_file():
         return None
     with files.refusing(path), files.opened(path) as file, unpacked(path, file.raw) as stream:
         first = next((line for line in lines(path, stream) if line.data.strip()), None)
