@@ -280,6 +280,7 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         finished=finished,
         replaced=run.replaced,
         max_output_tokens=run.manifest.token_cap,
+        has_own_caps=run.manifest.has_whole_requests,
         has_earlier_result=not finished and run.has_earlier_result,
         warnings=(
             *_warnings(job, run.manifest),

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from cometbatch.errors import InputError
 from cometbatch.input import files
+from cometbatch.input.file_set import is_several
 from cometbatch.input.files import shown
 from cometbatch.input.lines import lines
 from cometbatch.input.packed import unpacked
@@ -84,7 +85,7 @@ def told_by(path: Path, *, has_prompt: bool) -> BatchStart | None:
     `has_prompt`: the job has prompts of its own. Then a line with further keys is a row of a table.
     Raises `InputError` where the line is a vendor's and can't be used, or the file can't be read.
     """
-    if files.kind_of(path.name) != JSONL_KIND or not path.is_file():
+    if files.kind_of(path.name) != JSONL_KIND or is_several(path):
         return None
     with files.refusing(path), files.opened(path) as file, unpacked(path, file.raw) as stream:
         first = next((line for line in lines(path, stream) if line.data.strip()), None)

@@ -79,6 +79,11 @@ class Manifest(Struct, frozen=True):
         return self.targets[0].target.max_output_tokens
 
     @property
+    def has_whole_requests(self) -> bool:
+        """Whether rows bring their requests, as the lines of a vendor's batch file do."""
+        return WHOLE_REQUESTS in self.needs
+
+    @property
     def calls(self) -> int:
         """How many calls the run has: each row in each slice."""
         return self.input.rows * len(self.slices)

@@ -13,9 +13,7 @@ from cometbatch.wire.json_spans import TOKEN, key_of
 
 _SNAKE: Final = re.compile(r"_?[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
 _JOINT: Final = re.compile(r"(?<=[a-z0-9])_([a-z0-9])")
-_OF_USERS: Final = frozenset(
-    {"args", "env", "headers", "labels", "metadata", "parameters", "partMetadata", "properties", "response"}
-)
+_OF_USERS: Final = frozenset({"args", "headers", "labels", "metadata", "parameters", "partMetadata", "response"})
 """Keys of objects whose own keys a user chose. So are those of what ends in `schema`: `responseSchema`."""
 
 
