@@ -54,7 +54,7 @@ class Checked(Struct, frozen=True):
         told = *self.source.warnings, *describe_extra(self.job)
         if self.survey is not None and self.survey.unbounded.count and self.job.budget.max_cost_usd is not None:
             told = *told, f"the budget may be passed: the service may add input, by {_unbounded(self)}"
-        asked = columns.columns_for(self.job.asked_columns)
+        asked = columns.columns_for(self.job.asked_columns, self.job.columns_there)
         clashes = columns.case_clashes(self.source.columns, self.job.output.prefix, asked)
         if not clashes:
             return told
@@ -149,11 +149,13 @@ def _refuse_clashes(checked: Checked) -> None:
     adds are not held against it.
     """
     job = checked.job
-    asked = columns.columns_for(job.asked_columns)
+    asked = columns.columns_for(job.asked_columns, job.columns_there)
     if clashes := columns.clashes(checked.source.columns, job.output.prefix, asked):
+        is_id = clashes == [job.output.prefix + columns.CUSTOM_ID]
+        ids = f"If that column names the rows, set input.id: {clashes[0]}. Else set" if is_id else "Set"
         raise UsageError(
             f"{job.input.path}: the input has columns named like the output's: {', '.join(clashes)}. "
-            f"Set output.prefix (for example to {columns.working_prefix(checked.source.columns)}) to tell them apart."
+            f"{ids} output.prefix (for example to {columns.working_prefix(checked.source.columns)}) to tell them apart."
         )
 
 

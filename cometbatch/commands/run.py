@@ -195,7 +195,7 @@ async def _new_manifest(
         fingerprint=job.fingerprint(),
         input=identity,
         partition_rows=partition_rows(start.checked, identity),
-        columns=tuple(column.name for column in columns.columns_for(job.asked_columns)),
+        columns=tuple(each.name for each in columns.columns_for(job.asked_columns, job.columns_there)),
         targets=(PricedTarget(target, book),),
         job=job.describe(),
         needs=() if job.batch is None else (WHOLE_REQUESTS,),

@@ -108,7 +108,7 @@ class RowChecks:
             if row_checks.wrong_request(cells, made):
                 in_other_ways = (each.make(row, values) for each in others)
                 made = next((each for each in in_other_ways if row_checks.wrong_request(cells, each) is None), made)
-            if same_ids:
+            if same_ids and columns.CUSTOM_ID in cells:  # else the input's column is that of the ids
                 self._findings.add("ids", row_checks.wrong_id(cells, made), where=where)
             if self._same_rendering:
                 self._findings.add("requests", row_checks.wrong_request(cells, made), where=where)

@@ -18,6 +18,7 @@ from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.template import RENDERING, PromptTemplate, TemplateError
 from cometbatch.records import GenerationParams
+from cometbatch.results.columns import CUSTOM_ID
 from cometbatch.wire import FormatName
 from cometbatch.wire.request_extra import asks_for_tools
 
@@ -176,6 +177,11 @@ class Job(Struct, frozen=True):
             "raw": self.output.raw,
         }
         return frozenset(name for name, is_asked in asked.items() if is_asked)
+
+    @property
+    def columns_there(self) -> frozenset[str]:
+        """The names of the columns that a run leaves out because its input has them as they are: the user's own ids."""
+        return frozenset({CUSTOM_ID} if self.input.id == self.output.prefix + CUSTOM_ID else ())
 
     def prompt_template_for(self, target: Target, columns: Sequence[str]) -> PromptTemplate:
         """The compiled prompt of a target, for a table with these columns. Raises `JobError` where it needs others."""

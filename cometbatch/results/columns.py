@@ -14,7 +14,8 @@ import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
-from cometbatch.input.values import python_values
+from cometbatch.input.values import python_values, row_values
+from cometbatch.prompt.printing import text_of
 from cometbatch.records import Answered, AnsweredStatus, Completion, Failed, Failure, FinishReason, Outcome, Record
 
 Getter: TypeAlias = Callable[[Any], object]
@@ -40,6 +41,9 @@ FULL_SCHEMA_KEYS: Final = frozenset(
     }
 )
 """Schema metadata that other programs believe to list every column: it would hide the output's columns from them."""
+
+_OF_A_RUN: Final = b"cometbatch."
+"""How the schema metadata begin that a run writes of itself."""
 
 _INCOMPLETE_WORDS: Final[dict[FinishReason, str]] = {
     "stop": "empty answer",
@@ -119,12 +123,16 @@ def _usage(name: str, meaning: str) -> Column:
     return Column(name, _COUNT, "integer", meaning, answered=f"completion.usage.{name}")
 
 
+CUSTOM_ID: Final = "custom_id"
+"""The column of names. A run has none where the input's own column of names is called so already."""
+
 COLUMNS: Final = (
     Column(
-        "custom_id",
+        CUSTOM_ID,
         _TEXT,
         "text",
-        "your own name for the row, from the column that `input.id` names",
+        "your own name for the row, from the column that `input.id` names; where that is called `custom_id`, it "
+        "is simply that column, in its own place and type",
         answered="custom_id",
         failed="custom_id",
         is_unique=True,
@@ -305,9 +313,13 @@ def columns_of(names: Sequence[str]) -> tuple[Column, ...]:
     return tuple(_BY_NAME[name] for name in names)
 
 
-def columns_for(asked: Collection[str]) -> tuple[Column, ...]:
-    """The output columns of a run that begins now, with those that its job asks for by name."""
-    return (*COLUMNS, *(column for column in ASKED_COLUMNS if column.name in asked))
+def columns_for(asked: Collection[str], there: Collection[str] = ()) -> tuple[Column, ...]:
+    """The output columns of a run that begins now, with those that its job asks for by name.
+
+    `there`: those that the input has as they are.
+    """
+    all_columns = (*COLUMNS, *(column for column in ASKED_COLUMNS if column.name in asked))
+    return tuple(column for column in all_columns if column.name not in there)
 
 
 def repeated(schema: pa.Schema, prefix: str) -> list[str] | bool:
@@ -384,10 +396,14 @@ def joined_schema(
 ) -> pa.Schema:
     """The input's columns as they were, then the output's with their prefix.
 
-    The input's own schema metadata stays (pandas' notes on types and index, for one) but for `FULL_SCHEMA_KEYS`;
-    `metadata` comes on top.
+    The input's own schema metadata stays (pandas' notes on types and index, for one) but for `FULL_SCHEMA_KEYS`, and
+    for what an earlier run wrote of itself; `metadata` comes on top.
     """
-    kept = {key: value for key, value in (input_schema.metadata or {}).items() if key not in FULL_SCHEMA_KEYS}
+    kept = {
+        key: value
+        for key, value in (input_schema.metadata or {}).items()
+        if key not in FULL_SCHEMA_KEYS and not key.startswith(_OF_A_RUN)
+    }
     added = {key.encode(): value.encode() for key, value in metadata.items()}
     fields = [pa.field(prefix + column.name, column.type) for column in columns]
     return pa.schema([*input_schema, *fields], kept | added)
@@ -451,10 +467,15 @@ def read_outcomes(
     """The outcomes in a table's output columns, its first row being `first_ordinal`; other columns are passed over.
 
     They make the same columns again. `columns` are the run's own (`columns_of`), `cap` is that on an answer. A value
-    without a column is gone: the code of an error (it is in the message), the detail of a succeeded answer.
+    without a column is gone: the code of an error (it is in the message), the detail of a succeeded answer. Names that
+    the input has in a column of this name are as texts in the outcomes.
     """
     names = [column.name for column in columns]
-    rows = zip(*(python_values(table.column(prefix + name)) for name in names), strict=True)
+    cells_of = [python_values(table.column(prefix + name)) for name in names]
+    if CUSTOM_ID not in names:
+        names.append(CUSTOM_ID)
+        cells_of.append(_own_names(table, prefix + CUSTOM_ID))
+    rows = zip(*cells_of, strict=True)
     return [
         _outcome(ordinal, dict(zip(names, cells, strict=True)), columns, cap)
         for ordinal, cells in enumerate(rows, first_ordinal)
@@ -464,6 +485,7 @@ def read_outcomes(
 def _outcome(ordinal: int, cells: dict[str, Any], columns: Sequence[Column], cap: int | None) -> Outcome:
     kind: type[Outcome] = Failed if cells["status"] == "failed" else Answered
     fields: dict[str, Any] = {"record": "failed" if kind is Failed else "answered", "ordinal": ordinal}
+    fields[CUSTOM_ID] = cells[CUSTOM_ID]
     for column in columns:
         path = column.failed if kind is Failed else column.answered
         if path:
@@ -475,6 +497,12 @@ def _outcome(ordinal: int, cells: dict[str, Any], columns: Sequence[Column], cap
     outcome = msgspec.convert(fields, kind)
     is_marked = isinstance(outcome, Answered) and is_at_cap(outcome.completion, cap)
     return msgspec.structs.replace(outcome, at_cap=True) if is_marked else outcome
+
+
+def _own_names(table: pa.Table, name: str) -> list[object]:
+    """The cells of the input's own column of names, as texts; binary data that is no text names nothing."""
+    values = (row[name] for row in row_values(table, [name]))
+    return [None if value is None or isinstance(value, bytes) else text_of(value) for value in values]
 
 
 def _put(fields: dict[str, Any], path: Sequence[str], value: object) -> None:
