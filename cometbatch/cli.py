@@ -44,6 +44,7 @@ INSTEAD = {
 """What to use in place of options that other programs have."""
 ONCE = ("--fresh", "--yes", "-y")  # options that the command which resumes a run must not have
 ONCE_WITH_VALUE = ("--retry", "--set-aside")  # the same, each with a value
+LIMIT = "--limit"
 TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 
 EXIT_CODES = (
@@ -87,6 +88,12 @@ any_path = click.argument("path", type=click.Path(path_type=Path))
 overrides = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a value of the job file; repeatable."
 )
+first_rows = click.option(
+    LIMIT,
+    type=click.IntRange(min=1),
+    metavar="ROWS",
+    help="Only the first rows, to try a job; a later run goes on from there.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 
@@ -111,6 +118,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
     metavar="FILE",
     help="Go on without what this damaged or lost file of the run knew, and count that as charges; repeatable.",
 )
+@first_rows
 @click.option("--yes", "-y", is_flag=True, help="Let --fresh delete paid answers of an unfinished run without asking.")
 @click.option("--quiet", is_flag=True, help="Show no progress line.")
 @click.option("--verbose", is_flag=True, help="Show in the summary how connections were used.")
@@ -122,6 +130,7 @@ def run(
     fresh: bool,
     retry: str | None,
     set_aside: tuple[str, ...],
+    limit: int | None,
     yes: bool,
     quiet: bool,
     verbose: bool,
@@ -136,14 +145,16 @@ def run(
         _confirm_fresh(job, yes=yes)
     try:
         kinds = () if retry is None else retry.split(",")
-        summary = cometbatch.run(job, fresh=fresh, retry=kinds, set_aside=set_aside, progress=False if quiet else None)
+        shown = False if quiet else None
+        summary = cometbatch.run(job, fresh=fresh, retry=kinds, set_aside=set_aside, limit=limit, progress=shown)
     except cometbatch.RunStoppedError as stopped:
         _report(stopped.summary, as_json=as_json, warn=False, words=stopped.summary.describe(verbose=verbose))
         _say(f"{stopped}\n{_resume_advice(stopped)}")
         sys.exit(stopped.exit_code)
     had_work = summary.had_work  # a session with work says its warnings at its start
-    _report(summary, as_json=as_json, warn=not had_work, words=summary.describe(verbose=verbose))
-    sys.exit(ALL_SUCCEEDED if summary.all_succeeded else SOME_ROWS_FAILED)
+    words = summary.describe(verbose=verbose, command=_same_command(without=LIMIT))
+    _report(summary, as_json=as_json, warn=not had_work, words=words)
+    sys.exit(ALL_SUCCEEDED if summary.ended_well else SOME_ROWS_FAILED)
 
 
 @cli.command(
@@ -152,13 +163,14 @@ def run(
 )
 @job_file
 @overrides
+@first_rows
 @as_json
-def plan(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Check a job and its input. Show the first request, the number of rows and the estimated cost.
+def plan(job_file: Path, overrides: tuple[str, ...], limit: int | None, as_json: bool) -> None:
+    """Check a job and its input. Show the first request, the number of rows and the estimated cost, of the first too.
 
     Sends no prompt and writes no file. Prices are read from the service's public catalog unless the job has them.
     """
-    _report(cometbatch.plan(cometbatch.load_job(job_file, overrides)), as_json=as_json)
+    _report(cometbatch.plan(cometbatch.load_job(job_file, overrides), limit=limit), as_json=as_json)
 
 
 @cli.command(
@@ -369,22 +381,23 @@ def _resume_advice(stopped: "cometbatch.RunStoppedError") -> str:
     return f"{place}; continue with: {_same_command()}"
 
 
-def _same_command(values: Mapping[str, str] | None = None, *, add: bool = True) -> str:
+def _same_command(values: Mapping[str, str] | None = None, *, add: bool = True, without: str = "") -> str:
     """The command that was given, without options that count once, and with these values in `--set`.
 
     `--fresh` and `--retry` would reset what is done since. A journal that `--set-aside` names may be gone by now.
-    `add`: give values also where the command gave none.
+    `add`: give values also where the command gave none. `without`: a further option, with a value, that is left out.
     """
     arguments, open_values = iter(sys.argv[1:]), dict(values or {})
+    left_out = (*ONCE_WITH_VALUE, without)
     kept: list[str] = []
     for argument in arguments:
         name, _, text = argument.partition("=")
-        if argument in ONCE_WITH_VALUE:
+        if argument in left_out:
             next(arguments, None)
         elif argument == "--set" or name == "--set":
             key, _, value = (next(arguments, "") if argument == "--set" else text).partition("=")
             kept += ["--set", f"{key}={open_values.pop(key, value) if values and key in values else value}"]
-        elif argument not in ONCE and name not in ONCE_WITH_VALUE:
+        elif argument not in ONCE and name not in left_out:
             kept.append(argument)
     if add:
         kept += [part for key, value in open_values.items() for part in ("--set", f"{key}={value}")]

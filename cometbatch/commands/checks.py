@@ -102,6 +102,12 @@ def _fitted(job: Job, opened: AnySource) -> Checked:
     return Checked(job, opened, target, template, wire.FORMATS[target.format])
 
 
+def refuse_limit(limit: int | None) -> None:
+    """Raise `UsageError` where a limit is no number of rows."""
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise UsageError(f"--limit: {limit!r} is no number of rows; write a whole number from 1.")
+
+
 def refuse_key(job: Job) -> None:
     """Raise `UsageError` where a text of the job holds the very key, which would go into files and messages."""
     for section, value in job.describe().items():

@@ -139,11 +139,11 @@ class Looks:
         return f"{places.count:,} of {scope} {'has' if places.count == 1 else 'have'}"
 
 
-def tell_before(checked: Checked, run: Run) -> list[str]:
-    """What is told before a run sends anything: the job's texts, and the first rows that remain."""
+def tell_before(checked: Checked, run: Run, limit: int | None = None) -> list[str]:
+    """What is told before a run sends anything: the job's texts, and the first rows that remain, of those it sends."""
     maker = checked.row_maker()
-    looks = Looks(checked, maker, _remain(run), 8 * 2 * FIRST_ROWS)
-    remaining = itertools.chain.from_iterable(_remaining(checked, run, maker.columns))
+    looks = Looks(checked, maker, run.calls_due(limit), 8 * 2 * FIRST_ROWS)
+    remaining = itertools.chain.from_iterable(_remaining(checked, run, maker.columns, limit))
     for row, values in itertools.islice(remaining, FIRST_ROWS):
         custom_id: Any = None if maker.id_column is None else values[maker.id_column]
         is_text = custom_id is None or type(custom_id) is str
@@ -151,21 +151,18 @@ def tell_before(checked: Checked, run: Run) -> list[str]:
     return [*describe_texts(checked), *looks.warnings()]
 
 
-def rest_of(checked: Checked, run: Run) -> Looks | None:
+def rest_of(checked: Checked, run: Run, limit: int | None = None) -> Looks | None:
     """For a look at all rows while they are sent; None where the first look saw them all."""
-    remain = _remain(run)
+    remain = run.calls_due(limit)
     return Looks(checked, checked.row_maker(), remain, RUN_BYTES) if remain > FIRST_ROWS else None
 
 
-def _remain(run: Run) -> int:
-    return run.rows - run.progress.calls
-
-
 def _remaining(
-    checked: Checked, run: Run, columns: Sequence[str]
+    checked: Checked, run: Run, columns: Sequence[str], limit: int | None
 ) -> Iterator[Iterable[tuple[int, Mapping[str, object]]]]:
-    """The rows that have no outcome yet, with their numbers, partition by partition."""
-    recorded = run.progress.recorded
-    for partition, table in zip(run.missing, checked.source.tables(run.manifest.input, run.missing), strict=True):
-        rows = enumerate(row_values(table, columns), partition.first_row)
+    """The rows that have no outcome yet and are sent, with their numbers, partition by partition."""
+    recorded, due = run.progress.recorded, run.due(limit)
+    for partition, table in zip(due, checked.source.tables(run.manifest.input, due), strict=True):
+        sent = table if limit is None else table.slice(0, limit - partition.first_row)
+        rows = enumerate(row_values(sent, columns), partition.first_row)
         yield ((row, values) for row, values in rows if row not in recorded) if recorded else rows

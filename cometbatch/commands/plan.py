@@ -17,6 +17,7 @@ from cometbatch.commands.checks import (
     check_session,
     describe_missing_columns,
     partition_rows,
+    refuse_limit,
 )
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
@@ -36,9 +37,27 @@ from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
 from cometbatch.service.catalog import find_prices
 from cometbatch.transport import Transport
+from cometbatch.wire.tolerant_json import decode_json
 
 if TYPE_CHECKING:
     import httpx
+
+
+TRY_ROWS = 20  # that `plan` estimates by themselves where nobody says how many: enough to see whether a prompt works
+
+
+class LimitedPlan(Struct, frozen=True):
+    """What `run --limit` would send and cost: of the first rows of the input, those that have no outcome yet.
+
+    The numbers are estimates as of all rows (`RunPlan`).
+    """
+
+    limit: int
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal | None
+    likely_cost_usd: Decimal | None
 
 
 class RunPlan(Struct, frozen=True):
@@ -50,7 +69,8 @@ class RunPlan(Struct, frozen=True):
     there is no price. Where an earlier answer of the run was longer than the cap, all are estimated as long as it.
     `done` counts the rows that have outcomes already; the estimates are for the others. `connection` says how requests
     get to the service. `finished`: every row has its outcome and the result is there. `running`: a run of this job is
-    going on. `budget`: None where the job has none, or nothing remains. `uncapped`: requests whose answer has no cap.
+    going on. `budget`: None where the job has none, or nothing remains. `limited`: the first rows alone; None where
+    these are all that remain. `uncapped`: requests whose answer has no cap.
     """
 
     job: Job
@@ -70,6 +90,7 @@ class RunPlan(Struct, frozen=True):
     running: bool = False
     warnings: tuple[str, ...] = ()
     budget: BudgetPlan | None = None
+    limited: LimitedPlan | None = None
     uncapped: int = 0
 
     @property
@@ -95,6 +116,7 @@ class RunPlan(Struct, frozen=True):
             "estimated_output_tokens": self.output_tokens,
             "estimated_cost_usd": _amount(self.cost_usd),
             "likely_cost_usd": _amount(self.likely_cost_usd),
+            "limited": _limited_dict(self.limited),
             "budget": None if self.budget is None else self.budget.to_dict(),
             "price_source": self.prices.source,
             "warnings": list(self.warnings),
@@ -110,7 +132,8 @@ class RunPlan(Struct, frozen=True):
             "first request:",
             *_indented(self.first_request),
             f"{self._estimated()}: {self.input_tokens:,} tokens in, {self._out()}",
-            f"cost: {self._cost()}",
+            f"cost: {self._cost(self.cost_usd, self.likely_cost_usd)}{self._prices()}",
+            *self._limited(),
             *(self.budget.describe() if self.budget is not None else ()),
         ]
         return "\n".join(lines)
@@ -145,12 +168,21 @@ class RunPlan(Struct, frozen=True):
             return not self.uncapped
         return all(target.max_output_tokens is not None for target in self.job.targets())
 
-    def _cost(self) -> str:
-        if self.cost_usd is None:
-            return "unknown: there is no price (set prices)"
-        likely = "" if self.likely_cost_usd is None else f", likely {format_rounded(self.likely_cost_usd)}"
+    def _cost(self, cost_usd: Decimal | None, likely_usd: Decimal | None) -> str:
+        if cost_usd is None:
+            return "unknown"
+        likely = "" if likely_usd is None else f", likely {format_rounded(likely_usd)}"
         bound = "at most about" if self._is_capped else "about"
-        return f"{bound} {format_rounded(self.cost_usd, up=True)}{likely} (prices: {self.prices.source})"
+        return f"{bound} {format_rounded(cost_usd, up=True)}{likely}"
+
+    def _prices(self) -> str:
+        return ": there is no price (set prices)" if self.cost_usd is None else f" (prices: {self.prices.source})"
+
+    def _limited(self) -> Iterator[str]:
+        if (first := self.limited) is not None:
+            cost = self._cost(first.cost_usd, first.likely_cost_usd)
+            told = f"costs {cost}" if first.requests else "would send nothing: each of these rows has its outcome"
+            yield f"a try of the first {count(first.limit, 'row')} (run --limit {first.limit}) {told}"
 
 
 class _Begin(Struct):
@@ -174,12 +206,14 @@ def _begin(checked: Checked, identity: Identity, known: Run | None, http: "httpx
     return _Begin(book, list(warnings), known.manifest.partition_rows, known.progress, bill)
 
 
-def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan:
+def plan(job: Job, *, limit: int | None = None, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan:
     """Check everything about a job and say what it would do and cost; sends no prompt and writes no file.
 
-    Raises `UsageError` for whatever `run` would refuse before its first request, but for a missing key and a run that
-    is going on: `running` tells of that.
+    `limit`: of so many first rows it says the cost by itself, too; 20 where nobody says. Raises `UsageError` for
+    whatever `run` would refuse before its first request, but for a missing key and a run that is going on: `running`
+    tells of that.
     """
+    refuse_limit(limit)
     checked, connection = check(job), describe_connection(job, http)
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     found = find(directory, job.output.path)
@@ -196,7 +230,7 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
     cap = checked.target.max_output_tokens
     walk = None if is_finished else budget_walk(job.budget.max_cost_usd, book.rates, bill)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
-    survey = _survey(checked, identity, begin, looks=looks, walk=walk)
+    survey = _survey(checked, identity, begin, looks=looks, walk=walk, limit=limit or TRY_ROWS)
     cost = _estimate(survey, book.rates)
     return RunPlan(
         job=job,
@@ -225,7 +259,31 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
             *([_missing_key(job)] if is_keyless else []),
         ),
         budget=None if walk is None else walk.plan(),
+        limited=_limited_plan(limit, survey, book),
     )
+
+
+def _limited_plan(limit: int | None, survey: "_Survey", book: PriceBook) -> LimitedPlan | None:
+    """None where the first rows are all that remain, or nobody asked and none of them remains."""
+    first = survey.first_rows
+    if first is None or first.requests == survey.requests or (limit is None and not first.requests):
+        return None
+    cost = _estimate(first, book.rates)
+    tokens = first.input_tokens, first.output_tokens
+    return LimitedPlan(limit or TRY_ROWS, first.requests, *tokens, cost, likely_cost(cost, book))
+
+
+def _limited_dict(limited: LimitedPlan | None) -> dict[str, Any] | None:
+    if limited is None:
+        return None
+    return {
+        "limit": limited.limit,
+        "requests": limited.requests,
+        "estimated_input_tokens": limited.input_tokens,
+        "estimated_output_tokens": limited.output_tokens,
+        "estimated_cost_usd": _amount(limited.cost_usd),
+        "likely_cost_usd": _amount(limited.likely_cost_usd),
+    }
 
 
 def _lacks_key(job: Job) -> bool:
@@ -270,7 +328,8 @@ class _Survey(Struct):
     """Sums over the requests of all rows that have no outcome yet. `input_tokens` is the estimate.
 
     `long_requests`, `long_input_tokens`, `long_output_tokens`: of those whose input is above
-    `prices.above.input_tokens`. `uncapped`: of those whose answer has no cap.
+    `prices.above.input_tokens`. `uncapped`: of those whose answer has no cap. `first_rows`: of those below a limit, by
+    themselves.
     """
 
     requests: int = 0
@@ -283,10 +342,30 @@ class _Survey(Struct):
     unrenderable: int = 0
     first: CallRequest | None = None
     first_problem: str | None = None
+    first_rows: "_Survey | None" = None
+
+    def add(self, tokens: int, output_tokens: int, rates: Rates | None) -> None:
+        """One more request, with this much input and output by the estimate."""
+        self.requests += 1
+        self.input_tokens += tokens
+        self.output_tokens += output_tokens
+        if rates is not None and rates.above is not None and tokens > rates.above.input_tokens:
+            self.long_requests += 1
+            self.long_input_tokens += tokens
+            self.long_output_tokens += output_tokens
 
 
-def _survey(checked: Checked, identity: Identity, begin: _Begin, *, looks: Looks, walk: BudgetWalk | None) -> _Survey:
-    survey, maker = _Survey(), checked.row_maker()
+def _survey(
+    checked: Checked,
+    identity: Identity,
+    begin: _Begin,
+    *,
+    looks: Looks,
+    walk: BudgetWalk | None,
+    limit: int,
+) -> _Survey:
+    first_rows = _Survey()
+    survey, maker = _Survey(first_rows=first_rows), checked.row_maker()
     progress, rates = begin.progress, begin.book.rates
     committed = set(progress.committed)
     missing = [each for each in partitions(identity.rows, begin.partition_rows) if each.index not in committed]
@@ -303,14 +382,10 @@ def _survey(checked: Checked, identity: Identity, begin: _Begin, *, looks: Looks
             cap = made.max_output_tokens
             tokens = made.estimated_tokens - (cap or ASSUMED_OUTPUT_TOKENS)  # which is set aside for the answer
             output_tokens = ASSUMED_OUTPUT_TOKENS if cap is None else max(cap, begin.bill.largest_output_tokens)
-            survey.requests += 1
             survey.uncapped += cap is None
-            survey.input_tokens += tokens
-            survey.output_tokens += output_tokens
-            if rates is not None and rates.above is not None and tokens > rates.above.input_tokens:
-                survey.long_requests += 1
-                survey.long_input_tokens += tokens
-                survey.long_output_tokens += output_tokens
+            survey.add(tokens, output_tokens, rates)
+            if row < limit:
+                first_rows.add(tokens, output_tokens, rates)
             survey.first = survey.first or made
             if walk is not None:
                 walk.add(made, tokens, output_tokens)
@@ -336,7 +411,7 @@ def _shown(job: Job, request: CallRequest | None) -> dict[str, Any] | None:
         "method": "POST",
         "url": base_url + request.http.path,
         "headers": dict(request.http.headers),
-        "body": msgspec.json.decode(request.http.body),
+        "body": decode_json(request.http.body),
     }
 
 

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cometbatch.commands.checks import Checked, check, check_budget, check_session, partition_rows, to_replace
+from cometbatch.commands.checks import (
+    Checked,
+    check,
+    check_budget,
+    check_session,
+    partition_rows,
+    refuse_limit,
+    to_replace,
+)
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
@@ -26,6 +34,7 @@ from cometbatch.run_state.begin import begin_anew, first_session, next_session, 
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import MANIFEST_VERSION, WHOLE_REQUESTS, Manifest, PricedTarget, encode_manifest
 from cometbatch.run_state.progress import look
+from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.reopen import Matching
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.run_state.sessions import Who
@@ -44,6 +53,7 @@ def run(
     fresh: bool = False,
     retry: str | Iterable[str] = (),
     set_aside: Collection[str] = (),
+    limit: int | None = None,
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
@@ -51,8 +61,9 @@ def run(
 
     `fresh` deletes an earlier run of the same output. `retry` names kinds of rows (`failed`, `incomplete`, an error
     kind or a finish reason) that are to be answered again; every other row stays as it is. `set_aside` names damaged or
-    lost files of the run whose losses are to count as charges. `progress` forces the progress line on or off; by
-    default it follows the terminal, and where there is none a line is printed at 10 s and at each minute. `http`
+    lost files of the run whose losses are to count as charges. `limit`: answer only the first rows of the input, this
+    many; nothing is published then, and a later run goes on from there. `progress` forces the progress line on or off;
+    by default it follows the terminal, and where there is none a line is printed at 10 s and at each minute. `http`
     replaces the network: any httpx transport will do.
 
     Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
@@ -61,7 +72,8 @@ def run(
     with contextlib.suppress(RuntimeError):
         asyncio.get_running_loop()
         raise UsageError("An event loop is running here (a notebook?): use `await cometbatch.run_async(job)`.")
-    return event_loop.run(run_async(job, fresh=fresh, retry=retry, set_aside=set_aside, progress=progress, http=http))
+    session = run_async(job, fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http)
+    return event_loop.run(session)
 
 
 async def run_async(
@@ -70,11 +82,12 @@ async def run_async(
     fresh: bool = False,
     retry: str | Iterable[str] = (),
     set_aside: Collection[str] = (),
+    limit: int | None = None,
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already."""
-    again = _retry_words(retry, fresh=fresh)
+    again = _retry_words(retry, fresh=fresh, limit=limit)
     checked = await asyncio.to_thread(check, job)  # every line of JSON Lines is read here
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     identity: Identity | None = None
@@ -90,9 +103,9 @@ async def run_async(
         start = SessionStart(checked, directory, files, http)
         await in_thread(files, functools.partial(check_session, checked, directory, found, fresh=fresh, http=http))
         if found is not None and found.is_begun:
-            return await _resume(start, found, again, progress)
+            return await _resume(start, found, again, progress, limit)
         asked = 0 if again.words else None  # there is nothing that could match
-        return await _start(start, found, identity, asked, fresh=fresh, progress=progress)
+        return await _start(start, found, identity, asked, fresh=fresh, progress=progress, limit=limit)
 
 
 async def _start(
@@ -103,6 +116,7 @@ async def _start(
     *,
     fresh: bool,
     progress: bool | None,
+    limit: int | None,
 ) -> RunSummary:
     """A new run, also where an earlier one recorded no outcome: prices and partitions are as the job has them now."""
     checked = start.checked
@@ -110,56 +124,81 @@ async def _start(
     measured = await in_thread(start.files, checked.source.check) if identity is None else identity
     async with _connected(checked.job, start.http) as transport:
         manifest = await _new_manifest(start, found, measured, transport, fresh=fresh)
-        run = await in_thread(start.files, _begin, start.directory, checked.job, found, manifest)
-        return await RunSession(start, run, transport, asked).carry_out(progress)
+        limit = _limit_within(limit, measured.rows)
+        run = await in_thread(start.files, _begin, start.directory, checked.job, found, manifest, limit)
+        return await RunSession(start, run, transport, asked, limit).carry_out(progress)
 
 
-def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manifest) -> Run:
+def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manifest, limit: int | None) -> Run:
     """Make place for a new run, and begin its first session; of a run without outcomes, its next one."""
     if found is not None:
         directory.create()
-        return begin_anew(found, _who(), manifest)
+        return begin_anew(found, _who(limit), manifest)
     directory.clear()
     directory.create()
-    first_session(directory, manifest.run_id, _who())
+    first_session(directory, manifest.run_id, _who(limit))
     directory.write_manifest(encode_manifest(manifest))
     return Run(directory, manifest, look(directory, manifest), job.output.path)
 
 
-async def _resume(start: SessionStart, found: Run, again: RetryWords, progress: bool | None) -> RunSummary:
+async def _resume(
+    start: SessionStart, found: Run, again: RetryWords, progress: bool | None, limit: int | None
+) -> RunSummary:
     """A run that has outcomes: the calls that are missing, and those that match `again`."""
+    limit = _limit_within(limit, found.rows)
     matching = await in_thread(start.files, reopen.find, found, again) if again.words else Matching()
     asked = matching.calls if again.words else None
-    if found.is_finished and not matching.partitions:
+    is_finished = found.is_finished and not matching.partitions
+    if is_finished:
         await in_thread(start.files, remove_leftovers, found)
-        return summary_of(start.checked.job, found, finished=True, had_work=False, reopened=asked)
+    if is_finished or _has_no_work(found, limit):
+        limited = await in_thread(start.files, look_below, found, limit)
+        return summary_of(
+            start.checked.job, found, finished=is_finished, had_work=False, reopened=asked, limited=limited
+        )
     start.directory.create()  # ways to copy a run leave out folders with nothing in them
     async with _connected(start.checked.job, start.http) as transport:
-        run = await in_thread(start.files, _next_session, found, again, matching)
+        run = await in_thread(start.files, _next_session, found, again, matching, limit)
         run = await _priced(start.checked, run, transport)
-        return await RunSession(start, run, transport, asked).carry_out(progress)
+        return await RunSession(start, run, transport, asked, limit).carry_out(progress)
 
 
-def _next_session(found: Run, again: RetryWords, matching: Matching) -> Run:
+def _limit_within(limit: int | None, rows: int) -> int | None:
+    """None where a run is for all rows, because it has no limit or not more rows than that."""
+    return None if limit is None or limit >= rows else limit
+
+
+def _has_no_work(found: Run, limit: int | None) -> bool:
+    """Whether each row below the limit has its outcome, and there is nothing to publish or to note either."""
+    return limit is not None and not (found.calls_due(limit) or found.is_complete or found.progress.accepted.charges)
+
+
+def _next_session(found: Run, again: RetryWords, matching: Matching, limit: int | None) -> Run:
     """Count what earlier sessions left, then reset what is to be answered again."""
-    run = next_session(found, _who())
+    run = next_session(found, _who(limit))
     if not matching.partitions:
         return run
     reopen.take_back(run, again, matching)
     return run.looked_at_again()
 
 
-def _who() -> Who:
-    return Who(now().isoformat(timespec="seconds"), os.getpid(), socket.gethostname(), VERSION)
+def _who(limit: int | None) -> Who:
+    return Who(now().isoformat(timespec="seconds"), os.getpid(), socket.gethostname(), VERSION, limit)
 
 
 # -- before the first request ------------------------------------------------------------------------------------
 
 
-def _retry_words(retry: str | Iterable[str], *, fresh: bool) -> RetryWords:
+def _retry_words(retry: str | Iterable[str], *, fresh: bool, limit: int | None) -> RetryWords:
+    refuse_limit(limit)
     again = read_words(retry) if retry else RetryWords()
     if again.words and fresh:
         raise UsageError("--retry and --fresh exclude each other: a fresh start leaves nothing to answer again.")
+    if again.words and limit is not None:
+        raise UsageError(
+            "--retry and --limit exclude each other: --retry resets the rows of its kind wherever they are, and "
+            "--limit sends only the first rows. Run --retry alone."
+        )
     return again
 
 

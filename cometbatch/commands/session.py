@@ -43,6 +43,7 @@ from cometbatch.results.summary import (
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest, metadata_of
 from cometbatch.run_state.partition import Partitions
+from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run
 from cometbatch.runner.ports import Policy, Service, Stop
 from cometbatch.runner.reply_reader import Reader
@@ -89,24 +90,32 @@ async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *a
 
 
 class RunSession(Struct, frozen=True):
-    """The work of one process on a run, from what earlier ones left to the result. `reopened`: calls that it resets."""
+    """The work of one process on a run, from what earlier ones left to the result.
+
+    `reopened`: calls that it resets. `limit`: it answers only the rows below, in each slice; None for all.
+    """
 
     start: SessionStart
     run: Run
     transport: Transport
     reopened: int | None = None
+    limit: int | None = None
 
     async def carry_out(self, progress: bool | None) -> RunSummary:
-        """Bring the missing calls to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
+        """Bring the missing calls to their outcomes, and publish once all have one.
+
+        Raises a `RunStoppedError` where that ends early.
+        """
         run, job = self.run, self.start.checked.job
         check_budget(self.start.checked, run.manifest.prices)
         concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
         self.transport.limit_connections(connections)
-        told = await in_thread(self.start.files, tell_before, self.start.checked, run)
-        looks = rest_of(self.start.checked, run)
+        told = await in_thread(self.start.files, tell_before, self.start.checked, run, self.limit)
+        looks = rest_of(self.start.checked, run, self.limit)
         started = time.monotonic()
         run.directory.lock.sign()
-        shown = Progress(run.rows, run.progress.tally, on=progress)
+        rows = run.rows if self.limit is None else run.progress.calls + run.calls_due(self.limit)
+        shown = Progress(rows, run.progress.tally, on=progress)
         for warning in filter(None, (*_warnings(job, run.manifest), lowered, *told)):
             shown.say(f"Warning: {warning}")
         cap = run.manifest.token_cap
@@ -116,14 +125,17 @@ class RunSession(Struct, frozen=True):
         finally:
             shown.close()
         ended = await in_thread(self.start.files, run.looked_at_again)
-        if stop is None:
+        is_finished = stop is None and ended.is_complete  # also where rows beyond the limit were answered before
+        if is_finished:
             await in_thread(self.start.files, _publish, ended, self.start.checked)
+        limited = await in_thread(self.start.files, look_below, ended, self.limit)
         found = () if looks is None else tuple(words for words in looks.warnings() if words not in told)
         summary = summary_of(
             job,
             ended,
             (*told, *found),
-            finished=stop is None,
+            finished=is_finished,
+            limited=limited,
             elapsed_s=time.monotonic() - started,
             retries=shown.retries,
             pushbacks=shown.pushbacks,
@@ -134,7 +146,7 @@ class RunSession(Struct, frozen=True):
         for warning in (*late_warnings(summary.tally, summary.prices), *found):
             shown.say(f"Warning: {warning}")
         if stop is not None:
-            needed = budget_to_finish(ended, stop.next_usd) if stop.kind == "budget" else None
+            needed = budget_to_finish(ended, stop.next_usd, self.limit) if stop.kind == "budget" else None
             raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix, needed)
         return summary
 
@@ -150,6 +162,7 @@ class RunSession(Struct, frozen=True):
             maker.make if looks is None else looks.watching(maker.make),
             maker.columns,
             slots=slots,
+            limit=self.limit,
         )
         marks = run.directory.new_marks(run.manifest.run_id, session.number, 2 * slots)
         showing: asyncio.Task[None] | None = None
@@ -236,15 +249,17 @@ def _publish(run: Run, checked: Checked) -> None:
     write_aside(run.result, write)
 
 
-def budget_to_finish(run: Run, next_usd: Decimal | None) -> Decimal | None:
+def budget_to_finish(run: Run, next_usd: Decimal | None, limit: int | None = None) -> Decimal | None:
     """About the budget, in US dollars, with which a run gets to its last row; None where nothing is known of costs.
+
+    With a `limit`, to the last row below it.
 
     The rows that are missing are taken to cost what those with an answer did, and a fifth more; before the first
     answer, what the next one can cost at most. There is room for what is set aside for the next call.
     """
     if next_usd is None:
         return None
-    tally, left = run.progress.tally, run.manifest.calls - run.progress.calls
+    tally, left = run.progress.tally, run.calls_due(limit)
     priced = tally.succeeded + tally.incomplete - tally.unpriced
     mean = ROUNDING.divide(tally.cost_usd, Decimal(priced)) if priced > 0 else None
     each = next_usd if mean is None else ROUNDING.multiply(mean, Decimal("1.2"))

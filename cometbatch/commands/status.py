@@ -12,6 +12,7 @@ from cometbatch.job import Job
 from cometbatch.results import parts
 from cometbatch.results.summary import RunSummary, count, late_warnings
 from cometbatch.run_state.manifest import changed_keys
+from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import find
 
 
@@ -53,16 +54,21 @@ class RunStatus(Struct, frozen=True):
     def describe(self) -> str:
         """A few lines for a person."""
         summary = self.summary
+        limited = summary.limited
+        is_stopped = not (summary.finished or self.running or (limited is not None and limited.is_reached))
         state = "finished" if summary.finished else "running" if self.running else "stopped"
+        if limited is not None:
+            first = f"the first {count(limited.limit, 'row')} of the input alone (--limit)"
+            state = f"{state}, {first}" if self.running or is_stopped else f"done with {first}"
         in_flight = f", {count(self.in_flight, 'request')} in flight" if self.running else ""
         lines = [
             f"run {summary.run_id}, begun {self.created_at}: {state}{in_flight}",
             f"partitions: {self.committed:,} of {self.partitions:,} committed",
-            summary.describe(),
+            summary.describe(command=f"{self.advice}{self.resume_command}"),
         ]
         if self.latency_s:
             lines.append("latency: " + ", ".join(f"{name} {value:.2f} s" for name, value in self.latency_s.items()))
-        if state == "stopped":
+        if is_stopped:
             place = f"stopped at {summary.tally.calls:,} of {count(summary.rows, 'row')}"
             lines.append(f"{place}; {self.advice}continue with: {self.resume_command}")
         return "\n".join(lines)
@@ -83,6 +89,7 @@ def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
     manifest, progress = found.manifest, found.progress
     # While a session lives, its marks are requests in flight; once it is dead, they are possible charges.
     tally = progress.tally if is_running else progress.with_charges
+    limit = None if found.is_finished or progress.last is None else progress.last.who.limit
     paths = [directory.parts.path(index) for index in progress.committed]
     return RunStatus(
         summary=RunSummary(
@@ -95,6 +102,7 @@ def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
             replaced=found.replaced,
             max_output_tokens=manifest.token_cap,
             has_own_caps=manifest.has_whole_requests,
+            limited=look_below(found, limit),
             has_earlier_result=not found.is_finished and found.has_earlier_result,
             warnings=(*manifest.warnings, *late_warnings(tally, manifest.prices, manifest.token_cap)),
         ),

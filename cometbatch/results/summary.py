@@ -23,6 +23,32 @@ _REASONS: Final = {
 """Why an answer is incomplete, by its finish reason; where it was cut is said by `RunSummary`."""
 
 
+RUN_ALL: Final = "run the job without a limit"
+
+
+class Limited(Struct, frozen=True):
+    """What a session did that was to answer only the first rows of each slice, `limit` of them.
+
+    `rows`: how many these are in all slices. `done`: those of them with an outcome, whoever recorded it, and
+    `succeeded`: with a whole answer.
+    """
+
+    limit: int
+    rows: int
+    done: int
+    succeeded: int
+
+    def describe(self) -> str:
+        """That each of these rows has its outcome."""
+        first = "first row has" if self.limit == 1 else f"first {self.limit:,} rows have"
+        return f"The {first} an outcome already"
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether each of these rows has its outcome."""
+        return self.done == self.rows
+
+
 class RunSummary(Struct, frozen=True):
     """The state of a run after a session: what every row so far came to, whoever recorded it.
 
@@ -32,8 +58,8 @@ class RunSummary(Struct, frozen=True):
     where nothing was sent, or not over our connections. `replaced`: earlier outcomes of rows that `--retry` reset, over
     all sessions; they may have been billed. `reopened`: how many rows this session reset; `None` without `--retry`.
     `max_output_tokens`: the cap on an answer that the job sets. `has_own_caps`: rows bring their requests, and may have
-    caps in them. `has_earlier_result`: not finished, and the result that
-    was published before a `--retry` still stands.
+    caps in them. `has_earlier_result`: not finished, and the result that was published before a `--retry` still stands.
+    `limited`: None where the session was for all rows.
     """
 
     run_id: str
@@ -52,6 +78,7 @@ class RunSummary(Struct, frozen=True):
     max_output_tokens: int | None = None
     has_own_caps: bool = False
     has_earlier_result: bool = False
+    limited: Limited | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -102,6 +129,11 @@ class RunSummary(Struct, frozen=True):
         """Whether there is a whole answer for every row."""
         return self.finished and self.succeeded == self.rows
 
+    @property
+    def ended_well(self) -> bool:
+        """Whether there is a whole answer for every row that the session was for."""
+        return self.all_succeeded if self.limited is None else self.limited.succeeded == self.limited.rows
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; amounts of money are strings, so that they stay exact."""
         tally, cost = self.tally, self.cost_usd
@@ -111,6 +143,7 @@ class RunSummary(Struct, frozen=True):
             "finished": self.finished,
             "had_work": self.had_work,
             "rows": self.rows,
+            "limit": None if self.limited is None else self.limited.limit,
             "succeeded": tally.succeeded,
             "incomplete": tally.incomplete,
             "failed": tally.failed,
@@ -151,15 +184,18 @@ class RunSummary(Struct, frozen=True):
             "warnings": list(self.warnings),
         }
 
-    def describe(self, *, verbose: bool = False) -> str:
-        """A few lines for a person. Amounts are rounded; `to_dict` has the exact ones. `verbose`: connections, too."""
+    def describe(self, *, verbose: bool = False, command: str = RUN_ALL) -> str:
+        """A few lines for a person. Amounts are rounded; `to_dict` has the exact ones.
+
+        `verbose`: connections, too. `command`: what runs all rows, for a session that was not for all.
+        """
         lines = [
             self._rows(),
             *self._incomplete(),
             self._tokens(),
             self._bill(),
             *self._row_cost(),
-            *self._reported(),
+            *_reported(self.tally),
             *self._charges(),
             *self._replaced(),
         ]
@@ -167,7 +203,10 @@ class RunSummary(Struct, frozen=True):
             lines.append(f"this session: {session}")
         lines.append(self._result())
         if not self.had_work:
-            lines.append("Already complete; nothing was sent.")
+            what = "Already complete" if self.limited is None or self.finished else self.limited.describe()
+            lines.append(f"{what}; nothing was sent.")
+        if self.limited is not None and self.limited.is_reached and not self.finished:
+            lines.append(f"{self.tally.calls:,} of {count(self.rows, 'row')}; all of them: {command}")
         return "\n".join(lines)
 
     def _rows(self) -> str:
@@ -223,13 +262,6 @@ class RunSummary(Struct, frozen=True):
         if not self.finished and median is not None:
             most = format_rounded(self.tally.largest_cost_usd, up=True)
             yield f"cost of a row so far: about {format_rounded(median)} in the median, {most} at most"
-
-    def _reported(self) -> Iterator[str]:
-        """What the service itself says; the currency is presumed, so it is told apart and never added."""
-        tally = self.tally
-        if tally.reported:
-            reported = format_rounded(tally.reported_cost_usd)
-            yield f"cost that the service reported: {reported} for {count(tally.reported, 'answer')}"
 
     def _charges(self) -> Iterator[str]:
         """What may have been billed beyond the rows' cost, and why."""
@@ -373,6 +405,13 @@ class TerminatedRunError(RunStoppedError):
     """SIGTERM: what was in flight is finished."""
 
     exit_code = 143
+
+
+def _reported(tally: Tally) -> Iterator[str]:
+    """What the service itself says; the currency is presumed, so it is told apart and never added."""
+    if tally.reported:
+        reported = format_rounded(tally.reported_cost_usd)
+        yield f"cost that the service reported: {reported} for {count(tally.reported, 'answer')}"
 
 
 def _kinds(failures: dict[str, int]) -> str:

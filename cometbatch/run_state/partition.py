@@ -41,7 +41,8 @@ class Partitions:
     """The partitions of a run without a part: hands out their calls, takes their records, commits them.
 
     `tables` reads partitions in the order given. `make` makes requests of rows, of which it needs `columns`. `slots` is
-    how many requests may be in flight. `session`: the number of the session that writes.
+    how many requests may be in flight. `session`: the number of the session that writes. `limit`: only rows below it
+    are handed out, in each slice.
     """
 
     def __init__(
@@ -53,15 +54,17 @@ class Partitions:
         columns: Sequence[str],
         *,
         slots: int,
+        limit: int | None = None,
     ) -> None:
         self._run = run
+        self._limit = limit
         self._session = session
         self._make = make
         self._columns = columns
         self._min_open_rows = slots * ROWS_PER_SLOT
         size = run.manifest.partition_rows
         self._room_each = MAX_KEPT_BYTES // max(OPEN_PARTITIONS, -(-self._min_open_rows // size))
-        todo = run.missing
+        todo = run.due(limit)
         self._tables = tables(todo)
         self._unopened = zip(todo, self._tables, strict=True)
         self._reading: asyncio.Future[tuple[Partition, pa.Table] | None] | None = None
@@ -216,15 +219,21 @@ class Partitions:
             journal.close()
             raise
         self._open[partition.index] = opened
-        if opened.is_complete:  # the last session died between its last outcome and its commit
+        rows = partition.row_count
+        if self._limit is not None:
+            rows = min(rows, self._limit - partition.first_row)
+            first = run.manifest.first_ordinal(partition)
+            beyond = range(first + rows, first + partition.row_count)
+            opened.left = sum(ordinal not in opened.recorded for ordinal in beyond)
+        self._calls_left = partition.row_count - len(opened.recorded) - opened.left
+        if not self._calls_left:  # the last session died between its last outcome and its commit
             self._close_if_settled(opened)
             return iter(())
-        self._calls_left = partition.row_count - len(opened.recorded)
-        return self._make_calls(opened)
+        return self._make_calls(opened, rows)
 
-    def _make_calls(self, opened: OpenPartition) -> Iterator[list[CallRequest | Failed]]:
-        """Some at a time, the last of them first."""
-        values = row_values(opened.table, self._columns)
+    def _make_calls(self, opened: OpenPartition, rows: int) -> Iterator[list[CallRequest | Failed]]:
+        """The calls of the first `rows` that have no outcome, some at a time, the last of them first."""
+        values = row_values(opened.table.slice(0, rows), self._columns)
         calls: Iterator[tuple[int, dict[str, object]]] = enumerate(
             values, self._run.manifest.first_ordinal(opened.partition)
         )

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 import pyarrow as pa
 
 from cometbatch.errors import CheckpointError
-from cometbatch.records import Outcome, Partition
+from cometbatch.records import Partition
 from cometbatch.results import columns, parts
 from cometbatch.results.columns import outcomes_in
 from cometbatch.results.rows import Piece, Rows
+from cometbatch.results.summary import Limited
 from cometbatch.run_state import recorded
 from cometbatch.run_state.open_partition import PIECE_BYTES, PartitionRecords
 from cometbatch.run_state.run import Run
@@ -34,11 +35,32 @@ def recorded_rows(run: Run, tables: Tables | None, notes: tuple[str, ...] = ()) 
     return Rows(names, run.prefix, output, lambda: _pieces(run, tables), notes)
 
 
-def recorded_outcomes(run: Run, partition: Partition) -> Iterator[list[Outcome]]:
-    """The outcomes of a partition by now, in order, some in memory at a time. Raises `CheckpointError`."""
-    rows = recorded_rows(run, None)
+def look_below(run: Run, limit: int | None) -> Limited | None:
+    """What became of the rows below a limit, in each slice; None without one. Raises `CheckpointError`."""
+    if limit is None:
+        return None
+    rows, tally = min(limit, run.rows) * len(run.manifest.slices), run.progress.tally
+    done = rows - run.calls_due(limit)
+    if not tally.incomplete and not tally.failed:
+        return Limited(limit, rows, done, succeeded=done)
+    partitions = [each for each in run.manifest.partitions() if each.first_row < limit]
+    return Limited(limit, rows, done, sum(_succeeded(run, each, limit) for each in partitions))
+
+
+def _succeeded(run: Run, partition: Partition, limit: int) -> int:
+    """How many rows of a partition below the limit have a whole answer."""
+    if partition.index in run.progress.committed and partition.first_row + partition.row_count <= limit:
+        path = run.directory.parts.path(partition.index)
+        return parts.read_info(path, run.manifest.run_id, partition.index).tally.succeeded
+    end = run.manifest.first_ordinal(partition) + limit - partition.first_row
+    status = f"{run.prefix}status"
+    found = 0
     for piece in _partition(run, partition, lambda _: None):
-        yield rows.outcomes(piece)
+        statuses = piece.table.column(status).to_pylist()
+        found += sum(
+            word == "succeeded" and ordinal < end for ordinal, word in zip(piece.ordinals, statuses, strict=True)
+        )
+    return found
 
 
 def _pieces(run: Run, tables: Tables | None) -> Iterator[Piece]:
