@@ -22,10 +22,13 @@ class TwiceError(ValueError):
 
 
 class _Open(Struct):
-    """An object or a list that is open. `keys`: those that an object has so far; None where a user chose them."""
+    """An object or a list that is open. `keys`: those that an object has so far, in camel case; None for a user's own.
+
+    Each says whether it was in snake case.
+    """
 
     is_object: bool
-    keys: set[str] | None
+    keys: dict[str, bool] | None
 
 
 def camel_key(name: str) -> str:
@@ -45,7 +48,7 @@ def camel_cased(body: bytes) -> bytes:
         mark = token[0]
         if mark in b"{[":
             of_user = of_user or (bool(opened) and opened[-1].keys is None)
-            opened.append(_Open(mark == b"{", None if of_user else set()))
+            opened.append(_Open(mark == b"{", None if of_user else {}))
             is_key, of_user = mark == b"{", False
         elif mark in b"}]":
             opened.pop()
@@ -57,9 +60,9 @@ def camel_cased(body: bytes) -> bytes:
         elif is_key and (keys := opened[-1].keys) is not None:
             name = key_of(mark)
             camel = camel_key(name)
-            if camel in keys:
+            if camel in keys and (camel != name or keys[camel]):
                 raise TwiceError(camel)
-            keys.add(camel)
+            keys[camel] = camel != name
             of_user = camel in _OF_USERS or camel.lower().endswith("schema")
             if camel != name:
                 pieces += [body[done : token.start()], b'"%b"' % camel.encode()]

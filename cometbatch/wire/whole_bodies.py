@@ -90,7 +90,7 @@ def request_reader(format_name: FormatName, model: str, params: GenerationParams
     over = {name: value for name, value in decoded(empty.body).items() if name not in _CONVERSATION}
     if format_name == "messages" and params.max_output_tokens is None:
         over.pop("max_tokens")  # the default of a prompt, and not of a body
-    names = dict.fromkeys(_CAPS["chat"], params.max_tokens_field) if params.max_tokens_field != "auto" else {}
+    is_changed = params != GenerationParams()
 
     def read(body: bytes) -> WholeRequest:
         if format_name == "gemini":
@@ -98,18 +98,28 @@ def request_reader(format_name: FormatName, model: str, params: GenerationParams
         values = decoded(body)
         if is_streamed(values):
             body = json_spans.without(body, _STREAMED)
-        if format_name == "chat" and params.max_output_tokens is not None:
-            body = json_spans.without(body, _CAPS["chat"])
-        elif names.keys() & values.keys():
-            body = json_spans.renamed(body, names)
-        if over:
-            body = json_spans.laid_over(body, over)
+        if is_changed:
+            if format_name == "chat":
+                body = _with_one_cap(body, values, params)
+            body = json_spans.laid_over(body, over) if over else body
             values = decoded(body)
         identity = json_spans.without(body, ("stream",)) if "stream" in values else body
         http = HttpRequest(empty.path, empty.headers, body)
         return WholeRequest(http, identity, cap_of(format_name, values), sum(_lengths(values)))
 
     return read
+
+
+def _with_one_cap(body: bytes, values: Mapping[str, Any], params: GenerationParams) -> bytes:
+    """A chat body without its caps where `params` set one, else with its cap by the name that they ask for."""
+    wanted, names = params.max_tokens_field, _CAPS["chat"]
+    if params.max_output_tokens is not None:
+        return json_spans.without(body, names)
+    if wanted == "auto":
+        return body
+    if wanted in values:
+        return json_spans.without(body, [name for name in names if name != wanted])
+    return json_spans.renamed(body, dict.fromkeys(names, wanted))
 
 
 def _lengths(value: object) -> Iterator[int]:
