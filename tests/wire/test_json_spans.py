@@ -30,17 +30,23 @@ LAYOUTS = st.fixed_dictionaries(
 def objects(draw: st.DrawFn) -> bytes:
     """An object as some program writes it; keys may come twice."""
     members = draw(st.lists(st.tuples(KEYS, VALUES), max_size=5))
-    layout = draw(LAYOUTS)
+    layout: dict[str, Any] = draw(LAYOUTS)
     comma, colon = layout["separators"]
     texts = [json.dumps(key) + colon + json.dumps(value, **layout) for key, value in members]
-    return (draw(st.sampled_from(["", " \r\n"])) + "{ " + comma.join(texts) + "\n}").encode("utf-8", "replace")
+    start: str = draw(st.sampled_from(["", " \r\n"]))
+    return f"{start}{{ {comma.join(texts)}\n}}".encode("utf-8", "replace")
 
 
 def pairs(text: bytes) -> list[tuple[str, Any]]:
     """The members of an object in order, those that come twice included."""
-    found: list[list[tuple[str, Any]]] = []
-    json.loads(text, object_pairs_hook=lambda members: found.append(members) or dict(members))
-    return found[-1]
+    found: list[tuple[str, Any]] = []
+
+    def keep(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        found[:] = members  # the outer object is the last that is read
+        return dict(members)
+
+    json.loads(text, object_pairs_hook=keep)
+    return found
 
 
 @given(text=objects())
@@ -169,6 +175,6 @@ def test_a_key_in_both_spellings_is_refused(body: bytes) -> None:
 
 
 def test_keys_written_with_escapes_are_read() -> None:
-    """`\\u0073tream` is stream, and `top\\u005fp` is top_p."""
+    """A letter may be written by its number."""
     assert json_spans.without(b'{"\\u0073tream":true,"a":1}', {"stream"}) == b'{"a":1}'
     assert camel_cased(b'{"top\\u005fp":1}') == b'{"topP":1}'
