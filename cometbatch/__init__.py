@@ -28,10 +28,14 @@ from cometbatch.version import VERSION as __version__  # noqa: N811
 
 TYPE_CHECKING = False  # as in `typing`, which takes several milliseconds to load; type checkers know the name
 if TYPE_CHECKING:
+    from cometbatch.commands.export import Export as Export
+    from cometbatch.commands.export import export as export
     from cometbatch.commands.plan import RunPlan as RunPlan
     from cometbatch.commands.plan import plan as plan
     from cometbatch.commands.run import run as run
     from cometbatch.commands.run import run_async as run_async
+    from cometbatch.commands.show import Shown as Shown
+    from cometbatch.commands.show import show as show
     from cometbatch.commands.status import RunStatus as RunStatus
     from cometbatch.commands.status import status as status
     from cometbatch.commands.verify import verify as verify
@@ -71,7 +75,9 @@ _ONLY_ON_UNIX = ("fcntl", "resource")  # modules of Python that a run needs
 
 # Loaded at first use: `cometbatch --help` and code that needs one name should not pay for pyarrow and httpx.
 _HOMES = {
+    "commands.export": ("Export", "export"),
     "commands.run": ("run", "run_async"),
+    "commands.show": ("Shown", "show"),
     "errors": (
         "CheckpointError", "CometbatchError", "DriftError", "InputError", "InputLostError", "JobError",
         "RunLockedError", "UsageError",

@@ -2,14 +2,17 @@
 
 import contextlib
 import errno
+import functools
+import itertools
 import json
 import os
 import shlex
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import click
 
@@ -17,6 +20,7 @@ import cometbatch
 from cometbatch import process
 from cometbatch.errors import CometbatchError
 from cometbatch.money.exact import format_amount, format_rounded
+from cometbatch.results.terminal import escaped_json, visible
 
 ALL_SUCCEEDED = 0
 UNEXPECTED = 1
@@ -62,6 +66,9 @@ EXIT_CODES = (
     (INTERRUPTED, "interrupted (Ctrl-C); resumable"),
     (TERMINATED, "terminated (SIGTERM); resumable"),
 )
+
+
+Command: TypeAlias = Callable[..., None]
 
 
 class Report(Protocol):
@@ -186,6 +193,93 @@ def status(path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     PATH: its job file (of any name; - for standard input), its output or its run directory.
     """
     _report(cometbatch.status(path, overrides), as_json=as_json)
+
+
+choice = (
+    click.option("--failed", is_flag=True, help="Only failed rows; the same as --where failed."),
+    click.option(
+        "--where",
+        metavar="KIND[,KIND]",
+        help="Only these rows: succeeded, failed, incomplete, an error kind or a finish reason.",
+    ),
+    click.option("--columns", multiple=True, metavar="NAME[,NAME]", help="Only these columns, in this order."),
+)
+
+
+def choosing_rows(command: Command) -> Command:
+    """Give a command the options that choose rows and columns."""
+    return functools.reduce(lambda made, option: option(made), reversed(choice), command)
+
+
+@cli.command(
+    short_help="Show answers of a run, finished or not.",
+    epilog="Example: cometbatch show job.yaml --failed",
+)
+@any_path
+@overrides
+@choosing_rows
+@click.option("-n", "limit", default=10, show_default=True, type=click.IntRange(min=1), help="How many rows at most.")
+@click.option("--full", is_flag=True, help="Show one row at a time, with all of its cells whole.")
+def show(path: Path, limit: int, full: bool, **chosen: Any) -> None:
+    """Show rows with their answers, of a run that is finished, goes on or has stopped. Sends nothing.
+
+    A line for each row, cut to the terminal's width. Control characters, and others that could hide text or turn it
+    around, are shown as escapes.
+
+    PATH: its job file (of any name; - for standard input), its output or its run directory.
+    """
+    found = cometbatch.show(path, **_chosen(**chosen), limit=limit, full=full, width=_terminal_width())
+    with _writing():
+        for line in found.lines():
+            click.echo(line)
+    for note in found.notes:
+        _say(f"Note: {note}")
+
+
+@cli.command(
+    short_help="Write the rows of a run as CSV, JSONL or a vendor's batch results.",
+    epilog="Example: cometbatch export job.yaml --to csv -o answers.csv",
+)
+@any_path
+@overrides
+@choosing_rows
+@click.option("--to", metavar="csv|jsonl", help="The form to write; with -o, the file's ending says it.")
+@click.option("--as", "shape", metavar="openai|anthropic|gemini", help="Write this vendor's batch results instead.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The file to write; default: standard output.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+def export(path: Path, to: str | None, shape: str | None, output: Path | None, overwrite: bool, **chosen: Any) -> None:
+    """Write the rows of a run that have an outcome as CSV or JSONL, with whole cells; of an unfinished run, too.
+
+    PATH: its job file (of any name; - for standard input), its output or its run directory.
+    """
+    file = None if output is None or str(output) == "-" else output
+    file = None if output is None or str(output) == "-" else output
+    found = cometbatch.export(path, **_chosen(**chosen), to=to, shape=shape, output=file)
+    if file is not None:
+        rows = found.save(overwrite=overwrite)
+        _say(f"{rows:,} {'row' if rows == 1 else 'rows'} written to {file}")
+    else:
+        with _writing():
+            for lines in itertools.chain([[found.head]], found.lines()):
+                _print_bytes(b"".join(lines))
+    for note in found.notes:
+        _say(f"Note: {note}")
+
+
+def _print_bytes(text: bytes) -> None:
+    """Print it as it is, but on a terminal with escapes for characters that could do something there."""
+    click.echo(visible(text.decode()) if sys.stdout.isatty() else text, nl=False)
+
+
+def _chosen(*, failed: bool, where: str | None, **options: Any) -> dict[str, Any]:
+    words = [*(["failed"] if failed else []), *(where.split(",") if where else [])]
+    return {"where": words, **options}
 
 
 @cli.command(
@@ -345,23 +439,40 @@ def _confirm_fresh(job: "cometbatch.Job", *, yes: bool) -> None:
         _end(WRONG_USAGE, f"{words}\n{way}\nTo delete it, add --yes.")
 
 
-def _report(report: Report, *, as_json: bool, warn: bool = True, words: str | None = None) -> None:
-    """Print a report. `words`: its lines for a person, where they are not the usual ones."""
-    for warning in report.to_dict().get("warnings", ()) if warn else ():
-        _say(f"Warning: {warning}")
+def _terminal_width() -> int | None:
+    """Columns of the terminal that standard output is; None where it is none, and COLUMNS does not say how wide."""
+    is_known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+    return shutil.get_terminal_size().columns if is_known else None
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Whoever reads standard output may have seen enough, and a terminal may be gone: neither is an error of ours."""
     try:
-        click.echo(_json(report.to_dict()) if as_json else words or report.describe())
+        yield
+        sys.stdout.flush()
     except OSError as error:
         process.discard_output()
-        if error.errno == errno.EPIPE:  # whoever read the output has seen enough
+        if error.errno == errno.EPIPE:
             sys.exit(CLOSED_PIPE)
         if error.errno != errno.EIO:  # EIO: the terminal is gone, and the exit code says how the run ended
             raise
 
 
+def _report(report: Report, *, as_json: bool, warn: bool = True, words: str | None = None) -> None:
+    """Print a report. `words`: its lines for a person, where they are not the usual ones."""
+    for warning in report.to_dict().get("warnings", ()) if warn else ():
+        _say(f"Warning: {warning}")
+    with _writing():
+        click.echo(_json(report.to_dict()) if as_json else visible(words or report.describe()))
+
+
 def _json(said: dict[str, Any]) -> bytes:
-    """One line of JSON. A byte of a file's name that is no text becomes an escape, from which Python gets it back."""
-    return json.dumps(said, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    """One line of JSON. A byte of a file's name that is no text becomes an escape, from which Python gets it back.
+
+    So does a character that could do something on a terminal.
+    """
+    return escaped_json(json.dumps(said, ensure_ascii=False)).encode("utf-8", "backslashreplace")
 
 
 def _resume_advice(stopped: "cometbatch.RunStoppedError") -> str:
@@ -407,7 +518,7 @@ def _same_command(values: Mapping[str, str] | None = None, *, add: bool = True, 
 
 def _say(line: str) -> None:
     with contextlib.suppress(OSError):  # standard error may be gone; the exit code still says how it ended
-        click.echo(line, err=True)
+        click.echo(visible(line), err=True)
 
 
 def _end(code: int, line: str) -> NoReturn:

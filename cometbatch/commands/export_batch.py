@@ -4,16 +4,14 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from msgspec import Struct
-
 from cometbatch.commands.locate import locate
-from cometbatch.commands.open_rows import open_rows
 from cometbatch.errors import UsageError
 from cometbatch.job import Job
 from cometbatch.records import Completion
 from cometbatch.results import parts
 from cometbatch.results.batch_results import SHAPES, Reply, Shape, result_line
-from cometbatch.results.rows import Rows
+from cometbatch.results.export import Encoder
+from cometbatch.results.rows import Piece, Rows
 from cometbatch.run_state.run import find
 from cometbatch.wire import FORMATS, WireFormat
 from cometbatch.wire.encoding import holds_calls
@@ -22,38 +20,22 @@ _FORMAT: dict[Shape, str] = {"openai": "chat", "anthropic": "messages", "gemini"
 """The format of a vendor's replies, where the run has another one."""
 
 
-class BatchResults(Struct, frozen=True):
-    """The lines of a vendor's result file. `notes`: sentences for a person on what is missing."""
+def batch_encoder(target: Job | str | Path, shape: str, overrides: Sequence[str], rows: Rows) -> Encoder:
+    """The form of a vendor's batch results, for the rows of a job, a job file, a result or a run directory.
 
-    rows: Rows
-    shape: Shape
-    reply: Reply
-    run_id: str
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What is not there."""
-        return self.rows.notes
-
-    def lines(self) -> Iterator[bytes]:
-        """A line for each row with an outcome, in the order of the rows, without line feeds."""
-        for piece in self.rows.pieces():
-            for outcome in self.rows.outcomes(piece):
-                yield result_line(self.shape, outcome, self.reply, self.run_id)
-
-
-def batch_results(target: Job | str | Path, shape: str, overrides: Sequence[str] = ()) -> BatchResults:
-    """The outcomes of a job, a job file, a result or a run directory as a vendor's batch results.
-
-    `shape`: `openai`, `anthropic` or `gemini`. Raises `UsageError` for another word, and what `open_rows` raises.
+    `shape`: `openai`, `anthropic` or `gemini`. Raises `UsageError` for another word.
     """
     if shape not in SHAPES:
-        raise UsageError(f"--as: expected one of {', '.join(SHAPES)}, not {shape!r}.")
-    rows = open_rows(target, overrides)
+        raise UsageError(f"--as: write one of {', '.join(SHAPES)}, the vendor whose batch results are written.")
     run_id, asked, model = _asked(target, overrides)
     name = SHAPES[shape]
     spoken = "responses" if name == "openai" and asked == "responses" else _FORMAT[name]
-    return BatchResults(rows, name, _replying(FORMATS[spoken], model, is_same=spoken == asked), run_id)
+    reply = _replying(FORMATS[spoken], model, is_same=spoken == asked)
+
+    def lines(piece: Piece) -> Iterator[bytes]:
+        return (result_line(name, outcome, reply, run_id) + b"\n" for outcome in rows.outcomes(piece))
+
+    return Encoder(b"", lines)
 
 
 def _replying(wire: WireFormat, model: str, *, is_same: bool) -> Reply:

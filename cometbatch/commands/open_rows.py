@@ -1,13 +1,15 @@
 """Which rows a command reads: those of a result file, of a data set, or of a run that goes on or has stopped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cometbatch.commands.locate import Located, locate
-from cometbatch.errors import InputError, UsageError
+from cometbatch.errors import InputError, UsageError, did_you_mean
+from cometbatch.input.files import shown
 from cometbatch.job import Job
 from cometbatch.job.batch_lines import open_table
-from cometbatch.results.rows import Rows, data_set_files, rows_of_files
+from cometbatch.results.retry_words import WORDS, RetryWords, read_words
+from cometbatch.results.rows import SUCCEEDED, Rows, data_set_files, rows_of_files
 from cometbatch.results.summary import count
 from cometbatch.run_state.recorded_rows import Tables, recorded_rows
 from cometbatch.run_state.run import Run, find
@@ -40,20 +42,44 @@ def _rows_of_run(run: Run, located: Located) -> Rows:
         state = "going on" if located.directory.lock.is_held() else "not finished"
         done = f"{run.progress.calls:,} of {count(run.manifest.calls, 'row')}"
         notes.append(f"this run is {state}: {done} have an outcome so far")
+    job = located.job or Job.from_description(run.manifest.job)
     tables: Tables | None = None
     if run.progress.recorded:
         try:
-            tables = _input_of(run, located.job)
+            tables = _tables(run, job)
         except UsageError as error:
             notes.append(f"the input can't be read, so some rows are without its columns ({error})")
-    return recorded_rows(run, tables, tuple(notes))
+    return recorded_rows(run, tables, tuple(notes), (job.input.path,))
 
 
-def _input_of(run: Run, job: Job | None) -> Tables:
+def _tables(run: Run, job: Job) -> Tables:
     """What reads the input's rows. Raises `UsageError` where it is not there, or not what the run began with."""
-    described = job or Job.from_description(run.manifest.job)
-    settings, identity = described.input, run.manifest.input
-    source = open_table(described)
+    identity = run.manifest.input
+    source = open_table(job)
     if source.digest() != (identity.size, identity.sha256):
-        raise InputError(f"{settings.path}: it is not what it was when the run began.")
+        raise InputError(f"{job.input.path}: it is not what it was when the run began.")
     return lambda wanted: source.tables(identity, wanted)
+
+
+def chosen_names(rows: Rows, wanted: Iterable[str]) -> tuple[str, ...]:
+    """The columns of these names, in the order given; all of them where none is given. Texts are split at commas.
+
+    Output columns are found without their prefix, too. Raises `UsageError` for a name that no column has.
+    """
+    given = [name for text in wanted for name in ([text] if text in rows.names else text.split(","))]
+    chosen = []
+    for name in given:
+        ours = rows.prefix + name
+        if name not in rows.names and ours not in rows.names:
+            near = did_you_mean(name, rows.names)
+            raise UsageError(
+                f"--columns: there is no column {shown(name)}{', ' + near if near else '.'} "
+                f"The columns are: {', '.join(map(shown, rows.names))}"
+            )
+        chosen.append(name if name in rows.names else ours)
+    return tuple(dict.fromkeys(chosen)) or rows.names
+
+
+def chosen_kinds(where: str | Iterable[str]) -> RetryWords:
+    """The kinds of rows that are wanted, none for all. Raises `UsageError` for a word that is no kind."""
+    return read_words(where, option="--where", known=(SUCCEEDED, *WORDS)) if where else RetryWords()

@@ -32,6 +32,7 @@ from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, PriceBook, Rates, Tally
 from cometbatch.results import tallies
 from cometbatch.results.summary import cap_warning, count
+from cometbatch.results.terminal import visible
 from cometbatch.run_state.progress import Progress
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
@@ -123,7 +124,7 @@ class RunPlan(Struct, frozen=True):
         }
 
     def describe(self) -> str:
-        """A page for a person."""
+        """A page for a person, in which no character of a cell is hidden or does anything on a terminal."""
         lines = [
             f"input: {self.job.input.path} ({self.rows:,} rows, {len(self.input.columns)} columns{self._files()})",
             f"output: {self.job.output.path}",
@@ -136,7 +137,7 @@ class RunPlan(Struct, frozen=True):
             *self._limited(),
             *(self.budget.describe() if self.budget is not None else ()),
         ]
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
     def _files(self) -> str:
         return f", {count(len(self.input.files), 'file')}" if self.input.files else ""

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from cometbatch.money.exact import EXACT, format_rounded
 from cometbatch.records import Answered, Outcome, Tally
 from cometbatch.results.columns import answered_in
+from cometbatch.results.terminal import visible
 
 Bar: TypeAlias = "tqdm[NoReturn]"  # it counts; it iterates over nothing
 
@@ -96,7 +97,7 @@ class Progress:
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         self._draw(self._bar.clear)
-        self._draw(lambda: print(line, file=self._stream, flush=True))
+        self._draw(lambda: print(visible(line), file=self._stream, flush=True))
         self._draw(self._bar.refresh)
 
     def warn_of_cap(self, words: str) -> None:

@@ -17,7 +17,9 @@ from cometbatch.errors import InputError
 from cometbatch.records import Outcome
 from cometbatch.results import parts
 from cometbatch.results.columns import ASKED_COLUMNS, COLUMNS, Column, read_outcomes
+from cometbatch.results.retry_words import RetryWords
 
+SUCCEEDED: Final = "succeeded"
 _TOLD_BY: Final = ("request_hash", "status", "response")
 """Columns that every result has: they tell which columns are the output's, and what stands before their names."""
 
@@ -28,12 +30,17 @@ class Piece(Struct, frozen=True):
     ordinals: Sequence[int]
     table: pa.Table
 
+    def only(self, places: Sequence[int]) -> "Piece":
+        """The rows at these places."""
+        return Piece([self.ordinals[at] for at in places], self.table.take(pa.array(places, pa.int64())))
+
 
 class Rows(Struct, frozen=True):
     """The rows of a run that have an outcome.
 
     `names`: of all columns, in order. `prefix`: what stands before the names of `columns`, the output's. `pieces`: the
-    rows, from the first, at each call. `notes`: sentences for a person on what is missing.
+    rows, from the first, at each call. `notes`: sentences for a person on what is missing. `files`: that hold the
+    result and the input, and that nobody who reads rows may overwrite.
     """
 
     names: tuple[str, ...]
@@ -41,6 +48,25 @@ class Rows(Struct, frozen=True):
     columns: tuple[Column, ...]
     pieces: Callable[[], Iterator[Piece]]
     notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    def matching(self, words: RetryWords) -> Iterator[Piece]:
+        """The rows of these kinds; without words, all of them. `succeeded` is a kind, too."""
+        for piece in self.pieces():
+            if not words.words:
+                yield piece
+            elif found := self._matching(piece, words):
+                yield piece.only(found)
+
+    def _matching(self, piece: Piece, words: RetryWords) -> list[int]:
+        """Only what has not succeeded becomes an outcome: that takes long, and there are few."""
+        statuses = piece.table.column(f"{self.prefix}status").to_pylist()
+        others = [at for at, status in enumerate(statuses) if status != SUCCEEDED]
+        outcomes = self.outcomes(piece.only(others))
+        found = {at for at, outcome in zip(others, outcomes, strict=True) if words.match(outcome)}
+        if SUCCEEDED in words.words:
+            found.update(set(range(len(statuses))).difference(others))
+        return sorted(found)
 
     def outcomes(self, piece: Piece) -> list[Outcome]:
         """The outcomes of these rows, as far as columns tell them, each with the ordinal of its call."""
@@ -62,7 +88,7 @@ def rows_of_files(files: Sequence[Path], where: Path) -> Rows:
     if found is None:
         raise InputError(f"{where}: this is no result of cometbatch: it has no columns {', '.join(_TOLD_BY)}.")
     columns = tuple(column for column in (*COLUMNS, *ASKED_COLUMNS) if found + column.name in names)
-    return Rows(names, found, columns, lambda: _pieces(files))
+    return Rows(names, found, columns, lambda: _pieces(files), files=tuple(files))
 
 
 def data_set_files(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ then, and the rest comes from there.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -24,7 +25,7 @@ Tables = Callable[[Iterable[Partition]], Iterator[pa.Table]]
 """Reads partitions of the input, in the order given."""
 
 
-def recorded_rows(run: Run, tables: Tables | None, notes: tuple[str, ...] = ()) -> Rows:
+def recorded_rows(run: Run, tables: Tables | None, notes: tuple[str, ...] = (), files: tuple[Path, ...] = ()) -> Rows:
     """The rows of a run that have an outcome.
 
     `tables`: None where the input can't be had; then the input columns of rows without a part are null. Reading raises
@@ -32,7 +33,7 @@ def recorded_rows(run: Run, tables: Tables | None, notes: tuple[str, ...] = ()) 
     """
     output = columns.columns_of(run.manifest.columns)
     names = (*run.manifest.input.columns, *(run.prefix + column.name for column in output))
-    return Rows(names, run.prefix, output, lambda: _pieces(run, tables), notes)
+    return Rows(names, run.prefix, output, lambda: _pieces(run, tables), notes, (run.result, *files))
 
 
 def look_below(run: Run, limit: int | None) -> Limited | None:
