@@ -255,12 +255,13 @@ LINES: list[tuple[str, Any, str]] = [
     ("anthropic", anthropic(1) | {"custom_id": " "}, "custom_id must be a text that is not empty"),
     ("anthropic", anthropic(1) | {"params": [1]}, "params must be a JSON object"),
     ("anthropic", {"custom_id": "b", "params": {"model": MODEL}}, "params asks nothing: it has no messages"),
-    ("gemini", gemini(1, generationConfig={}), "generationConfig stands there in both spellings"),
+    ("gemini", gemini(1, generationConfig={}), "generationConfig is there in both spellings"),
     ("gemini", b'{"key": "a", "request": {', "is no JSON"),
     ("gemini", b'["key"]', "is no JSON object"),
     ("gemini", b'{"key":"a","request":{"contents":[{"parts":[{"text":"\xff"}]}]}}', "is no UTF-8 text"),
     ("gemini", b'{"key":"a","request":{"contents":[NaN]}}', "NaN is no number"),
     ("gemini", b'{"key":"a","request":{"contents":' + b"[" * 99_999 + b"]" * 99_999 + b"}}", "can't be read as JSON"),
+    ("gemini", b'{"key":"a","request":{"contents":' + b"[" * 700 + b"]" * 700 + b"}}", "nested too deeply"),
 ]
 
 

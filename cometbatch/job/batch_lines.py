@@ -27,13 +27,10 @@ from cometbatch.job.vendor_batch import (
     Vendor,
     WrongLineError,
     body_of,
+    cells_of,
     format_of,
-    line_members,
-    refuse_shape,
-    text_of,
 )
 from cometbatch.wire import FormatName
-from cometbatch.wire.gemini_keys import TwiceError
 from cometbatch.wire.request_extra import unkept
 from cometbatch.wire.whole_bodies import WholeRequest, is_streamed, request_reader, second_answer
 
@@ -107,37 +104,29 @@ class LineReader(Struct, frozen=True):
 
     def cells(self, line: bytes) -> tuple[str, ...]:
         """The cells of a line: id, other texts, body. Raises `WrongLineError` for a line of another shape."""
-        found = line_members(line)
-        refuse_shape(self.vendor, found)
-        texts = [text_of(found[key], key) for key in self.vendor.keys[:-1]]
-        if found[self.vendor.body][:1] != b"{":
-            raise WrongLineError(f"{self.vendor.body} must be a JSON object")
-        return *texts, found[self.vendor.body].decode()
+        return cells_of(self.vendor, line)
 
     def check(self, number: int, line: bytes, survey: Survey) -> str:
         """The id of a line, once all of it was looked at. Raises `WrongLineError` for one that is not to be sent."""
-        found = line_members(line)
-        refuse_shape(self.vendor, found)
-        row_id, body = text_of(found[self.vendor.id], self.vendor.id), body_of(self.vendor, found)
-        self._check_target(found, body)
+        cells = self.cells(line)
+        body = body_of(self.vendor, cells[-1])
+        self._check_target(cells, body)
         if (path := second_answer(body)) is not None:
             raise WrongLineError(f"{path} asks for something else than one whole answer; take it out")
         try:
-            request = self.request(found[self.vendor.body])
-        except TwiceError as error:
-            raise WrongLineError(f"{error} stands there in both spellings; leave one out") from None
-        self._note(number, body, request, survey)
-        return row_id
+            request = self.request(cells[-1].encode())
+            self._note(number, body, request, survey)
+        except (ValueError, RecursionError) as error:
+            raise WrongLineError(f"{self.vendor.body} can't be sent ({error})") from None
+        return cells[0]
 
-    def _check_target(self, found: dict[str, bytes], body: dict[str, Any]) -> None:
-        if "method" in found and (method := text_of(found["method"], "method")) != "POST":
-            raise WrongLineError(f"method must be POST, not {shown(method)}")
-        if (other := format_of(self.vendor, found)) != self.format:
+    def _check_target(self, cells: tuple[str, ...], body: dict[str, Any]) -> None:
+        if (other := format_of(self.vendor, cells)) != self.format:
             raise WrongLineError(f"asks the {other} format, and lines before it {self.format}: split the file by url")
         model = body.get("model", self.model if self.vendor.name == "gemini" else None)
         if not isinstance(model, str):
             raise WrongLineError(f"{self.vendor.body} names no model")
-        if model.removeprefix("models/") != self.model and model != self.model:
+        if model not in (self.model, f"models/{self.model}"):
             words = f"asks for the model {shown(model)}, and others for {shown(self.model)}"
             raise WrongLineError(f"{words}: a run has one model, so split the file by model")
         keys = _CONVERSATION[self.format]

@@ -65,6 +65,14 @@ VENDORS: Final[Mapping[VendorName, Vendor]] = MappingProxyType(
         "gemini": Vendor("gemini", "Gemini", "key", "request"),
     }
 )
+_DECODERS: Final = {
+    name: msgspec.json.Decoder(
+        msgspec.defstruct("Line", [*((key, str) for key in each.keys[:-1]), (each.body, msgspec.Raw)],
+                          forbid_unknown_fields=True)
+    ).decode
+    for name, each in VENDORS.items()
+}  # fmt: skip
+"""What reads a line of the vendor's shape at once; why it can't read another line is told apart."""
 
 
 class WrongLineError(ValueError):
@@ -92,9 +100,8 @@ def told_by(path: Path, *, has_prompt: bool) -> BatchStart | None:
     if first is None:
         return None
     try:
-        found = line_members(first.data)
-        vendor = _vendor_of(found, has_prompt=has_prompt)
-        return None if vendor is None else _start(vendor, found)
+        vendor = _vendor_of(line_members(first.data), has_prompt=has_prompt)
+        return None if vendor is None else _start(vendor, first.data)
     except WrongLineError as error:
         files.refuse(path, str(error), first.number)
 
@@ -125,7 +132,47 @@ def _refuse_constant(word: str) -> None:
     raise ValueError(f"{word} is no number in JSON")
 
 
-def text_of(raw: bytes, key: str) -> str:
+def cells_of(vendor: Vendor, data: bytes) -> tuple[str, ...]:
+    """The values of a line in the order of the vendor's keys, its body as it is written.
+
+    Raises `WrongLineError` for a line of another shape.
+    """
+    try:
+        line = _DECODERS[vendor.name](data)
+        cells = *(getattr(line, key) for key in vendor.keys[:-1]), bytes(getattr(line, vendor.body)).decode()
+        if cells[-1][0] == "{" and not any(cell.isspace() or not cell for cell in cells):
+            return cells
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
+    found = line_members(data)
+    _refuse_shape(vendor, found)
+    if found[vendor.body][:1] != b"{":
+        raise WrongLineError(f"{vendor.body} must be a JSON object")
+    return *(_text_of(found[key], key) for key in vendor.keys[:-1]), found[vendor.body].decode()
+
+
+def body_of(vendor: Vendor, body: str) -> dict[str, Any]:
+    """A body as values. Raises `WrongLineError` where it is none."""
+    try:
+        return decoded(body.encode())
+    except ValueError as error:
+        raise WrongLineError(f"{vendor.body} must be a JSON object ({error})") from None
+
+
+def format_of(vendor: Vendor, cells: tuple[str, ...]) -> FormatName:
+    """Which format a line's body is in. Raises `WrongLineError` for an address that answers no prompt."""
+    if vendor.name != "openai":
+        return "messages" if vendor.name == "anthropic" else "gemini"
+    _, method, url, _ = cells
+    if method != "POST":
+        raise WrongLineError(f"method must be POST, not {shown(method)}")
+    if url not in URLS:
+        known = " and ".join(URLS)
+        raise WrongLineError(f"url {shown(url)} is none that can be asked here; those that can are {known}")
+    return URLS[url]
+
+
+def _text_of(raw: bytes, key: str) -> str:
     """A value that has to be a text and not empty. Raises `WrongLineError`."""
     value = json.loads(raw)
     if not isinstance(value, str) or not value.strip():
@@ -137,26 +184,7 @@ def text_of(raw: bytes, key: str) -> str:
     return value
 
 
-def format_of(vendor: Vendor, found: Mapping[str, bytes]) -> FormatName:
-    """Which format a line's body is in. Raises `WrongLineError` for an address that answers no prompt."""
-    if vendor.name != "openai":
-        return "messages" if vendor.name == "anthropic" else "gemini"
-    url = text_of(found["url"], "url")
-    if url not in URLS:
-        known = " and ".join(URLS)
-        raise WrongLineError(f"url {shown(url)} is none that can be asked here; those that can are {known}")
-    return URLS[url]
-
-
-def body_of(vendor: Vendor, found: Mapping[str, bytes]) -> dict[str, Any]:
-    """A line's body as values. Raises `WrongLineError` where it is none."""
-    try:
-        return decoded(found[vendor.body])
-    except ValueError as error:
-        raise WrongLineError(f"{vendor.body} must be a JSON object ({error})") from None
-
-
-def refuse_shape(vendor: Vendor, found: Mapping[str, bytes]) -> None:
+def _refuse_shape(vendor: Vendor, found: Mapping[str, bytes]) -> None:
     """Raise `WrongLineError` for a line with other keys than the vendor's."""
     missing = [key for key in vendor.keys if key not in found]
     unknown = [key for key in found if key not in vendor.keys]
@@ -175,14 +203,14 @@ def _vendor_of(found: Mapping[str, bytes], *, has_prompt: bool) -> Vendor | None
     return None
 
 
-def _start(vendor: Vendor, found: Mapping[str, bytes]) -> BatchStart:
-    refuse_shape(vendor, found)
-    model = body_of(vendor, found).get("model")
+def _start(vendor: Vendor, data: bytes) -> BatchStart:
+    cells = cells_of(vendor, data)
+    model = body_of(vendor, cells[-1]).get("model")
     if vendor.name == "gemini":
         return BatchStart(vendor, "gemini", None)
     if not isinstance(model, str) or not model.strip():
         raise WrongLineError(f"{vendor.body} names no model")
-    return BatchStart(vendor, format_of(vendor, found), model)
+    return BatchStart(vendor, format_of(vendor, cells), model)
 
 
 def settle(sections: Sections, start: BatchStart) -> None:

@@ -18,7 +18,7 @@ _OF_USERS: Final = frozenset({"args", "headers", "labels", "metadata", "paramete
 
 
 class TwiceError(ValueError):
-    """An object has one key in both spellings. The text is the key in camel case."""
+    """An object has one key in both spellings. The text says which."""
 
 
 class _Open(Struct):
@@ -61,7 +61,7 @@ def camel_cased(body: bytes) -> bytes:
             name = key_of(mark)
             camel = camel_key(name)
             if camel in keys and (camel != name or keys[camel]):
-                raise TwiceError(camel)
+                raise TwiceError(f"{camel} is there in both spellings; leave one out")
             keys[camel] = camel != name
             of_user = camel in _OF_USERS or camel.lower().endswith("schema")
             if camel != name:

@@ -4,7 +4,7 @@ Law: a body goes out byte for byte, but for what is laid over it, `stream: true`
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +26,7 @@ _CAPS: Mapping[str, tuple[str, ...]] = {
 _CONVERSATION: Final = frozenset({"model", "messages", "input", "instructions", "system", "contents"})
 _STREAMED: Final = frozenset({"stream", "stream_options"})
 """What asks for a stream, and what only a stream may have: a service refuses it where there is none."""
+_TOO_DEEP: Final = "nested too deeply"
 _NO_WORDS: Final = frozenset({"model", "role", "type", "data", "file_data", "fileData"})
 """Keys of texts that are no words for the model: names of the format, and encoded bytes."""
 
@@ -52,7 +53,7 @@ def decoded(body: bytes) -> dict[str, Any]:
     except msgspec.DecodeError:
         value = json.loads(body)
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise ValueError(_TOO_DEEP) from error
     if not isinstance(value, dict):
         raise ValueError("no JSON object")  # noqa: TRY004 - as for all other bodies that can't be used
     return value
@@ -105,7 +106,10 @@ def request_reader(format_name: FormatName, model: str, params: GenerationParams
             values = decoded(body)
         identity = json_spans.without(body, ("stream",)) if "stream" in values else body
         http = HttpRequest(empty.path, empty.headers, body)
-        return WholeRequest(http, identity, cap_of(format_name, values), sum(_lengths(values)))
+        try:
+            return WholeRequest(http, identity, cap_of(format_name, values), _characters(values))
+        except RecursionError as error:
+            raise ValueError(_TOO_DEEP) from error
 
     return read
 
@@ -122,14 +126,13 @@ def _with_one_cap(body: bytes, values: Mapping[str, Any], params: GenerationPara
     return json_spans.renamed(body, dict.fromkeys(names, wanted))
 
 
-def _lengths(value: object) -> Iterator[int]:
-    """The lengths of all texts in a value; bytes in a text's place are passed over."""
-    if isinstance(value, str):
-        yield 0 if value.startswith("data:") else len(value)
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            if key not in _NO_WORDS or not isinstance(inner, str):
-                yield from _lengths(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _lengths(inner)
+def _characters(value: Any) -> int:
+    """The length of all texts in a value together; bytes in a text's place are passed over."""
+    kind = type(value)
+    if kind is str:
+        return 0 if value.startswith("data:") else len(value)
+    if kind is dict:
+        return sum(
+            [_characters(inner) for key, inner in value.items() if key not in _NO_WORDS or type(inner) is not str]
+        )
+    return sum(map(_characters, value)) if kind is list else 0
