@@ -116,7 +116,7 @@ class LineReader(Struct, frozen=True):
         try:
             request = self.request(cells[-1].encode())
             self._note(number, body, request, survey)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise WrongLineError(f"{self.vendor.body} can't be sent ({error})") from None
         return cells[0]
 

@@ -26,6 +26,7 @@ _CAPS: Mapping[str, tuple[str, ...]] = {
 _CONVERSATION: Final = frozenset({"model", "messages", "input", "instructions", "system", "contents"})
 _STREAMED: Final = frozenset({"stream", "stream_options"})
 """What asks for a stream, and what only a stream may have: a service refuses it where there is none."""
+MAX_DEPTH: Final = 200  # of objects and lists within each other in a body; a deeper one is refused
 _TOO_DEEP: Final = "nested too deeply"
 _NO_WORDS: Final = frozenset({"model", "role", "type", "data", "file_data", "fileData"})
 """Keys of texts that are no words for the model: names of the format, and encoded bytes."""
@@ -106,10 +107,7 @@ def request_reader(format_name: FormatName, model: str, params: GenerationParams
             values = decoded(body)
         identity = json_spans.without(body, ("stream",)) if "stream" in values else body
         http = HttpRequest(empty.path, empty.headers, body)
-        try:
-            return WholeRequest(http, identity, cap_of(format_name, values), _characters(values))
-        except RecursionError as error:
-            raise ValueError(_TOO_DEEP) from error
+        return WholeRequest(http, identity, cap_of(format_name, values), _characters(values))
 
     return read
 
@@ -126,13 +124,19 @@ def _with_one_cap(body: bytes, values: Mapping[str, Any], params: GenerationPara
     return json_spans.renamed(body, dict.fromkeys(names, wanted))
 
 
-def _characters(value: Any) -> int:
-    """The length of all texts in a value together; bytes in a text's place are passed over."""
+def _characters(value: Any, room: int = MAX_DEPTH) -> int:
+    """The length of all texts in a value together; bytes in a text's place are passed over.
+
+    Raises `ValueError` for a value that is nested deeper than `room`.
+    """
     kind = type(value)
     if kind is str:
         return 0 if value.startswith("data:") else len(value)
+    if kind is not dict and kind is not list:
+        return 0
+    if not room:
+        raise ValueError(_TOO_DEEP)
+    inside = value
     if kind is dict:
-        return sum(
-            [_characters(inner) for key, inner in value.items() if key not in _NO_WORDS or type(inner) is not str]
-        )
-    return sum(map(_characters, value)) if kind is list else 0
+        inside = [inner for key, inner in value.items() if key not in _NO_WORDS or type(inner) is not str]
+    return sum([_characters(inner, room - 1) for inner in inside])
