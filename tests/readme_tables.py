@@ -35,6 +35,8 @@ def tables() -> dict[str, str]:
         "cells": table(("in the file", "the value", "in the prompt"), prompt_tables.cells()),
         "nulls": table(("template", "in the prompt, where `note` is null"), prompt_tables.nulls()),
         "written": table(("template", "columns", "refused with"), prompt_tables.written()),
+        "lines": table(("`x` in the lines", "the result's column", "`{{ x }}` in the prompts"), prompt_tables.lines()),
+        "fromjson": table(("the cell `x`", "template", "in the prompt"), prompt_tables.from_json()),
         "told": table(("template", "warning"), prompt_tables.told()),
     }
 

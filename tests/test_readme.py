@@ -48,6 +48,8 @@ ALL_TABLES = {
     "nulls",
     "written",
     "told",
+    "lines",
+    "fromjson",
 }
 MAX_LINES = 200
 FIRST_SCREEN_LINES = 20

@@ -211,12 +211,12 @@ def _refuse_other_job(manifest: Manifest, checked: Checked) -> None:
 
 
 def describe_changes(changes: Sequence[str]) -> str:
-    """Which files of an input changed, came or went since a run began, and how it is finished all the same."""
+    """Which files of an input changed, are new or are gone since a run began, and how it is finished all the same."""
     told = [f"  {words}" for words in changes[:FILES_SHOWN]]
     if len(changes) > FILES_SHOWN:
         told.append(f"  and {len(changes) - FILES_SHOWN:,} more")
     way = (
-        "To finish this run, put its files back as they were and move away those that came; for new rows, give a table "
+        "To finish this run, put its files back as they were and move away the new ones; for new rows, give a table "
         "that holds only these and another output.path."
     )
     return "\n".join(["Of the input's files:", *told, way])

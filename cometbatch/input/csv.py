@@ -251,7 +251,7 @@ class _Rows:
                 for row in itertools.islice(self._rows, count):
                     if len(row) != width and width:
                         self._refuse_width(len(row))
-                    if self._is_packed and self._size >= MAX_RECORD_SIZE:
+                    if self._is_packed and self._size + READ_SIZE > MAX_RECORD_SIZE:
                         self._refuse_long_record()
                     rows.append(row)
                     self._line = self._blank_line or self._reader.line_num
@@ -316,16 +316,16 @@ class _Rows:
         return f"column {index + 1}{name}"
 
     def _refuse_length(self) -> None:
-        """Before a further block is read; the first and the last block of a row hold others, too."""
-        most = min(MAX_ROW_SIZE, MAX_RECORD_SIZE + 2 * READ_SIZE) if self._is_packed else MAX_ROW_SIZE
-        if self._columns and self._size >= most:
-            self._refuse_long_row(min(most, MAX_RECORD_SIZE) if self._is_packed else most)
+        """Before a further block is read: those since the row began, but for the first one, are all of that row."""
+        most = MAX_RECORD_SIZE if self._is_packed else MAX_ROW_SIZE
+        if self._columns and self._size > most:
+            self._refuse_long_row(most)
         if not self._columns and self._size >= MAX_HEADER_SIZE:
             what = f"the header is longer than {MAX_HEADER_SIZE:,} bytes; is a quote never closed there?"
             refuse(self._path, what, self._line + 1)
 
     def _refuse_long_record(self) -> None:
-        """Look at the length of a row that began many blocks ago."""
+        """Look at the exact length of a row that began many blocks ago."""
         if len("".join(self._row_lines()).rstrip("\r\n").encode(self._encoding)) > MAX_RECORD_SIZE:
             self._refuse_long_row(MAX_RECORD_SIZE)
 

@@ -72,10 +72,10 @@ class FileSet(Struct, frozen=True):
         return _digest(self._listed())
 
     def changes(self, was: Identity) -> list[str]:
-        """What became of the files that a run began with, in words: which one changed, came or went."""
+        """What became of the files that a run began with, in words: which one changed, is new or is gone."""
         before, now = {each.name: each for each in was.files}, {each.name: each for each in self._listed()}
-        told = [f"{name} went" for name in before if name not in now]
-        told += [f"{name} came" for name in now if name not in before]
+        told = [f"{name} is gone" for name in before if name not in now]
+        told += [f"{name} is new" for name in now if name not in before]
         both = [(before[name], now[name]) for name in before if name in now]
         told += [
             f"{one.name} changed (was {one.size:,} bytes, sha256 {one.sha256[:12]}, is {other.size:,} bytes, sha256 "
@@ -145,7 +145,11 @@ class _Reader:
             self._tables = self._of.sources[number].tables(one, iter(self._asked.popleft, None))
         self._asked.append(wanted)
         table = next(self._tables)  # type: ignore[arg-type]  # opened above
-        return pa.Table.from_arrays(table.columns, schema=self._of.schema)
+        columns = [
+            pa.nulls(table.num_rows, field.type) if pa.types.is_null(column.type) else column
+            for column, field in zip(table.columns, self._of.schema, strict=True)
+        ]
+        return pa.Table.from_arrays(columns, schema=self._of.schema)
 
     def _decoded_size(self, file: FileIdentity) -> int:
         """Of a file, as large as its share of all rows."""
@@ -176,6 +180,8 @@ def open_input(path: pathlib.Path, *, encoding: str = "utf-8", delimiter: str | 
     and where the files are not of one kind and one schema.
     """
     if not is_several(path):
+        if not files.ending_of(path.name) and not os.path.lexists(path):
+            refuse(path, "there is no such folder")
         return open_source(path, encoding=encoding, delimiter=delimiter)
     found = _files_of(path)
     kind = _kind_of(path, found.paths)
@@ -314,19 +320,25 @@ def _opened(path: pathlib.Path, kind: str, encoding: str, delimiter: str | None)
 
 
 def _common_schema(paths: Sequence[pathlib.Path], layouts: Sequence[Layout]) -> pa.Schema:
-    """The schema of the first file, which all must have. Raises `InputError` with the first file and column not."""
+    """The schema of the first file, which all must have. Raises `InputError` with the first file and column not.
+
+    A column that has no type in a file, since all its cells are null, has that of the first file where it has one.
+    """
     first = layouts[0].schema
+    fields = list(first)
     for path, layout in zip(paths[1:], layouts[1:], strict=True):
-        if words := _difference(first, layout.schema):
+        if words := _difference(fields, layout.schema):
             refuse(path, f"{words}; all files of a table must have the columns of the first, {shown(paths[0].name)}")
-    fields = [pa.field(each.name, each.type, nullable=True, metadata=each.metadata) for each in first]
+        fields = [two if pa.types.is_null(one.type) else one for one, two in zip(fields, layout.schema, strict=True)]
+    fields = [pa.field(each.name, each.type, nullable=True, metadata=each.metadata) for each in fields]
     return pa.schema(fields, first.metadata)
 
 
-def _difference(first: pa.Schema, other: pa.Schema) -> str:
+def _difference(first: Sequence[pa.Field], other: pa.Schema) -> str:
     """In which column another file differs, in words; "" where it does not."""
-    lacks = [name for name in first.names if name not in set(other.names)]
-    more = [name for name in other.names if name not in set(first.names)]
+    names = {field.name for field in first}
+    lacks = [field.name for field in first if field.name not in set(other.names)]
+    more = [name for name in other.names if name not in names]
     if lacks or more:
         told = [f'column "{shown(name)}" is missing' for name in lacks[:1]]
         told += [f'column "{shown(name)}" is not in the first file' for name in more[:1]]
@@ -334,6 +346,8 @@ def _difference(first: pa.Schema, other: pa.Schema) -> str:
     for position, (one, two) in enumerate(zip(first, other, strict=True), start=1):
         if one.name != two.name:
             return f'column {position} is "{shown(two.name)}", not "{shown(one.name)}"'
+        if pa.types.is_null(one.type) or pa.types.is_null(two.type):
+            continue
         if one.type != two.type or is_json(one) != is_json(two):
             is_of = [f"{each.type}{' (JSON)' if is_json(each) else ''}" for each in (two, one)]
             return f'column "{shown(two.name)}" is {shown(is_of[0])}, not {shown(is_of[1])}'

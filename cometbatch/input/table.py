@@ -100,7 +100,7 @@ class Source(Struct, frozen=True):
 
     def changes(self, was: Identity) -> list[str]:
         """What became of the files of an input in several; of one file there is nothing to list."""
-        return [f"{each.name} went" for each in was.files]
+        return [f"{each.name} is gone" for each in was.files]
 
     def check(self) -> Identity:
         """Read the whole input once: after this, every row is known to be readable.

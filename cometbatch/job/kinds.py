@@ -285,7 +285,10 @@ def _read_base_url(node: Node) -> str:
 FLAG = Kind("true or false", _read_flag)
 PATH = text("a path", odd=_odd_path, may_hold=_BYTES)
 PEM_FILE = Kind("a path", _read_pem_path, takes_text=True)
-INPUT_WORDS = f"the path of a file that ends in {KNOWN_ENDINGS}, of a folder with such files, or a pattern for them"
+INPUT_WORDS = (
+    f"the path of a file that ends in {KNOWN_ENDINGS} (text also with .gz or .zst after that), of a folder with such "
+    "files, or a pattern for them"
+)
 INPUT_PATH = Kind("a path", text(INPUT_WORDS, odd=_odd_path, may_hold=_BYTES).read, takes_text=True)
 ENCODING = Kind("an encoding", _read_encoding, takes_text=True)
 DELIMITER = Kind("one character", _read_delimiter, takes_text=True)

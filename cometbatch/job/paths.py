@@ -94,6 +94,8 @@ def refuse_no_table(text: str, path: Path, words: str) -> None:
         hint = ": a name is missing before the ending"
     elif path.suffix.lower() == ".json":
         hint = ": JSON must be one object a line, in a file that ends in .jsonl"
+    elif not path.suffix and not os.path.lexists(path):
+        hint = ": there is no such folder"
     raise WrongError(f"expected {words}, found {shown(text)}{hint}")
 
 
