@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in readme_tables.PAGES}
 DOCS = (
+    "answers",
     "columns",
     "contributing",
     "durability",
@@ -45,6 +46,7 @@ ALL_TABLES = {
     "bars",
     "model",
     "cells",
+    "exported",
     "nulls",
     "written",
     "told",

@@ -31,10 +31,11 @@ Row: TypeAlias = tuple[int, list[str | None]]
 """The ordinal of a call, and its cells."""
 
 
-class Shown(Struct, frozen=True):
+class Shown(Struct):
     """Rows to be shown to a person. `limit`: how many at most; `width`: columns of the terminal, None where it is none.
 
-    `names`: the columns that were chosen; None for a few of our own choice. `full`: one row below the other.
+    `names`: the columns that were chosen; None for a few of our own choice. `full`: one row below the other. `notes`:
+    sentences on what is missing, all of them once the lines have been read.
     """
 
     rows: Rows
@@ -43,11 +44,7 @@ class Shown(Struct, frozen=True):
     limit: int
     full: bool
     width: int | None
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences for a person on what is missing."""
-        return self.rows.notes
+    notes: list[str]
 
     def lines(self) -> Iterator[str]:
         """The lines, without line ends, in which no character of a cell is hidden or does anything.
@@ -66,10 +63,23 @@ class Shown(Struct, frozen=True):
             used = [at for at in range(len(self._headings)) if self.names or any(cells[at] for _, cells in first)]
             head = ["row", *(self._headings[at] for at in used)]
             lines = ([str(ordinal), *(cells[at] or "" for at in used)] for ordinal, cells in rows)
-            yield from _tabbed(head, lines) if self.width is None else _table(head, lines, len(first), self.width)
+            yield from _tabbed(head, lines) if self.width is None else self._table(head, lines, len(first), self.width)
         if next(found, None) is not None:
-            more = f"-n {10 * self.limit} shows more" + ("" if self.full else ", --full whole cells")
-            yield f"({count(self.limit, 'row')}, there are others: {more})"
+            whole = "" if self.full else ", and --full whole cells"
+            self.notes.append(f"there are more rows; -n {10 * self.limit} shows more of them{whole}")
+
+    def _table(self, head: Sequence[str], lines: Iterator[Sequence[str]], measured: int, width: int) -> Iterator[str]:
+        """Cells cut to their share of the width, which the first lines decide."""
+        room = max(1, width - 1)  # some terminals begin a new line after the last column
+        first = [head, *itertools.islice(lines, measured)]
+        wanted = [max(columns_of(cut(line[at], room)) for line in first) for at in range(len(head))]
+        sizes = fitting(wanted, room, LEAST_WIDTH, len(BETWEEN))
+        for line in itertools.chain(first, lines):
+            cells = [cut(cell, size) for cell, size in zip(line, sizes, strict=False)]
+            padded = [cell + " " * (size - columns_of(cell)) for cell, size in zip(cells, sizes, strict=True)]
+            yield BETWEEN.join(padded).rstrip()
+        if left_out := head[len(sizes) :]:
+            self.notes.append(f"there was no room for {count(len(left_out), 'column')}: {', '.join(left_out)}")
 
     def _found(self) -> Iterator[Row]:
         for piece in self.rows.matching(self.kinds):
@@ -116,20 +126,6 @@ def _tabbed(head: Sequence[str], lines: Iterable[Sequence[str]]) -> Iterator[str
     return ("\t".join(cut(cell, math.inf) for cell in line) for line in itertools.chain([head], lines))
 
 
-def _table(head: Sequence[str], lines: Iterator[Sequence[str]], measured: int, width: int) -> Iterator[str]:
-    """Cells cut to their share of the width, which the first lines decide."""
-    room = max(1, width - 1)  # some terminals begin a new line after the last column
-    first = [head, *itertools.islice(lines, measured)]
-    wanted = [max(columns_of(cut(line[at], room)) for line in first) for at in range(len(head))]
-    sizes = fitting(wanted, room, LEAST_WIDTH, len(BETWEEN))
-    for line in itertools.chain(first, lines):
-        cells = [cut(cell, size) for cell, size in zip(line, sizes, strict=False)]
-        padded = [cell + " " * (size - columns_of(cell)) for cell, size in zip(cells, sizes, strict=True)]
-        yield BETWEEN.join(padded).rstrip()
-    if left_out := [cut(name, room) for name in head[len(sizes) :]]:
-        yield cut(f"({count(len(left_out), 'column')} more: {', '.join(left_out)})", room)
-
-
 def show(
     target: Job | str | Path,
     overrides: Sequence[str] = (),
@@ -151,4 +147,4 @@ def show(
         raise UsageError(f"-n: {limit} is no number of rows; write a whole number from 1.")
     kinds, wanted = chosen_kinds(where), tuple(columns)
     rows = open_rows(target, overrides)
-    return Shown(rows, chosen_names(rows, wanted) if wanted else None, kinds, limit, full, width)
+    return Shown(rows, chosen_names(rows, wanted) if wanted else None, kinds, limit, full, width, list(rows.notes))
