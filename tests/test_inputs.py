@@ -148,6 +148,27 @@ def test_a_data_set_feeds_the_next_job(bench: Workbench) -> None:
     assert b"cometbatch.part" not in result.schema.metadata
 
 
+def test_a_data_set_that_is_not_finished_is_no_input(bench: Workbench) -> None:
+    """Half of its rows would pass for all of them; a copy of the files is a table like any other."""
+    first = bench.job(output={"path": f"{bench.folder}/set/", "partition_rows": 2}, limits={"concurrency": 1})
+    content, network = bench.input.read_bytes(), Network()
+
+    def cut(_request: httpx.Request) -> None:
+        if network.posts == ROWS // 2:
+            bench.input.write_bytes(content[:-3])
+
+    network._answer = cut
+    with pytest.raises(InputLostError):
+        carry_out(first, network)
+    for path in ("set", "set/*.parquet"):
+        second = bench.job(input={"path": f"{bench.folder}/{path}"}, output={"prefix": "second_"})
+        with pytest.raises(UsageError, match=r"set is the data set of a run that is not finished \(\d of 6 partitions"):
+            cometbatch.plan(second, http=Network())
+    shutil.copytree(bench.folder / "set", bench.folder / "copy")
+    copied = bench.job(input={"path": f"{bench.folder}/copy"}, output={"prefix": "second_"})
+    assert 0 < cometbatch.plan(copied, http=Network()).rows < ROWS
+
+
 @pytest.mark.parametrize(
     ("source", "output"),
     [

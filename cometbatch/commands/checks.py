@@ -1,5 +1,6 @@
 """What `plan` and `run` refuse before the first request: a job whose input, templates, names and budget do not fit."""
 
+import contextlib
 import os
 import shlex
 from collections.abc import Collection, Iterator, Sequence
@@ -12,12 +13,13 @@ from cometbatch import wire
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
 from cometbatch.commands.row_maker import Maker, row_maker, whole_row_maker
 from cometbatch.control.bounds import describe_unbounded
-from cometbatch.errors import JobError, UsageError
-from cometbatch.input.file_set import AnySource
+from cometbatch.errors import CheckpointError, JobError, UsageError
+from cometbatch.input.file_set import AnySource, FileSet
 from cometbatch.input.files import Identity, ending_of, shown
 from cometbatch.input.table import Source
 from cometbatch.job import Job, Target
 from cometbatch.job.batch_lines import BatchLayout, Survey, open_table
+from cometbatch.job.paths import run_beside
 from cometbatch.job.secrets import printable
 from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.prompt.template import PromptTemplate
@@ -26,7 +28,7 @@ from cometbatch.results import columns, parts
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
-from cometbatch.run_state.run import Run
+from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.service.catalog import CatalogProblem
 from cometbatch.transport.key import holds_key
 from cometbatch.wire.request_extra import template_marks, unkept
@@ -84,12 +86,30 @@ def check(job: Job) -> Checked:
     if job.target.is_simulator:
         simulator_behaviour(job)
     opened = open_table(job)
+    _refuse_unfinished(opened)
     try:
         return _fitted(job, opened)
     except UsageError as error:
         if opened.hint:
             raise JobError(f"{error}\n{opened.hint}") from error
         raise
+
+
+def _refuse_unfinished(opened: AnySource) -> None:
+    """Raise `UsageError` where the input is a data set of which a run has not written all parts yet."""
+    if not isinstance(opened, FileSet):
+        return
+    for folder in {source.path.parent for source in opened.sources}:
+        run = None
+        if run_beside(folder).is_dir():
+            with contextlib.suppress(CheckpointError):  # whatever is wrong with that run, its files are a table
+                run = find(directory_of(folder, is_dataset=True), folder)
+        if run is not None and not run.is_complete:
+            done = f"{len(run.progress.committed):,} of {run.partition_count:,} partitions are there"
+            raise UsageError(
+                f"input.path: {folder} is the data set of a run that is not finished ({done}), so rows are missing. "
+                "Finish that run first, or copy the files to another folder."
+            )
 
 
 def _fitted(job: Job, opened: AnySource) -> Checked:

@@ -122,7 +122,7 @@ def open_csv(file: OpenFile, encoding: str, delimiter: str) -> CsvLayout:
     except (LookupError, ValueError):
         refuse(path, f"unknown input.encoding {shown(encoding)}; known are utf-8, utf-16, cp1252, latin-1 and others")
     head, tail = file.edges()
-    is_packed = coding_of(head) is not None
+    is_packed = coding_of(path.name, head[:4]) is not None
     if is_packed:
         with unpacked(path, file.raw) as stream:
             head, tail = stream.read(len(head)), b""

@@ -17,6 +17,7 @@ import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
+from cometbatch.errors import InputError
 from cometbatch.input import files
 from cometbatch.input.files import Identity, Measured, OpenFile, Stamp, refuse, shown
 from cometbatch.input.lines import Line, lines
@@ -26,6 +27,8 @@ from cometbatch.input.values import JSON_MARK, is_json
 
 BATCH_BYTES: Final = 1 << 20  # of the lines of a batch, about
 BATCH_ROWS: Final = 4_096  # rows of a batch at most
+BATCH_CELLS: Final = 1 << 18  # of a batch at most, or one row: lines may lack most of many columns
+CELL_BYTES: Final = 8  # that a cell takes in memory at least, also where its line lacks it
 MAX_COLUMNS: Final = 10_000  # names in all lines together; above it names are surely data, and would fill the memory
 _UTF8_BOM: Final = b"\xef\xbb\xbf"
 _WIDE_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
@@ -74,7 +77,8 @@ class JsonlLayout(Struct, frozen=True):
         size, sha256 = files.digest(raw)
         if OpenFile(self.path, raw).stamp() != self.stamp and _scan(self.path, raw) != self.scan:
             raise files.changed(self.path)
-        return Measured(self.scan.rows, size, sha256, self.scan.size)
+        decoded = max(self.scan.size, self.scan.rows * len(self.schema) * CELL_BYTES)
+        return Measured(self.scan.rows, size, sha256, decoded)
 
     @contextmanager
     def feed(self, raw: io.BufferedReader, identity: Identity) -> Iterator["JsonlFeed"]:  # noqa: ARG002  # Parquet needs it
@@ -91,6 +95,7 @@ class JsonlFeed:
         self._records = enumerate(records)
         self._schema = schema
         self._has_json = any(map(is_json, schema))
+        self._most_rows = max(1, min(BATCH_ROWS, BATCH_CELLS // len(schema)))
 
     def next_batch(self, wanted: int) -> tuple[int, pa.RecordBatch] | None:
         """The next batch, from row `wanted` on, with the ordinal of its first row; None at the end."""
@@ -102,7 +107,7 @@ class JsonlFeed:
             first = first if rows else ordinal
             rows.append(line)
             size += len(line.data)
-            if len(rows) >= BATCH_ROWS or size >= BATCH_BYTES:
+            if len(rows) >= self._most_rows or size >= BATCH_BYTES:
                 break
         return (first, self._batch(rows)) if rows else None
 
@@ -127,7 +132,12 @@ def open_jsonl(file: OpenFile, encoding: str, delimiter: str | None) -> JsonlLay
     `encoding` and `delimiter` are for other text: where they are set, there is a warning that they are not used.
     """
     stamp = file.stamp()
-    scan = _scan(file.path, file.raw)
+    try:
+        scan = _scan(file.path, file.raw)
+    except InputError:
+        if file.stamp() != stamp:  # half of a line that is being written is no fault of the file
+            raise files.changed(file.path) from None
+        raise
     unused = files.unused(encoding, delimiter)
     warnings = tuple(f"{key} has no meaning for JSON Lines and is not used" for key in unused)
     return JsonlLayout(file.path, schema_of([scan]), scan, stamp, warnings)

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import pyarrow as pa
 
-from cometbatch.input.files import refuse
+from cometbatch.input.files import UNPACKED_ENDINGS, refuse
 
 _MARKS: Final = ((b"\x1f\x8b\x08", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
 _SKIPPED: Final = (
@@ -29,18 +29,25 @@ class Stream(Protocol):
         """The next bytes, `size` at most; none at the end. Raises `InputError` where they can't be unpacked."""
 
 
-def coding_of(head: bytes) -> str | None:
-    """How a file with these first bytes is compressed, "gzip" or "zstd"; None where it is not, or otherwise."""
+def coding_of(name: str, head: bytes) -> str | None:
+    """How a file is compressed, by its first 4 bytes: "gzip" or "zstd"; None where it is not, or otherwise.
+
+    Its name decides only where it holds no more than the begin of a mark: then it was cut short.
+    """
     if head[1:4] == _SKIPPED and head[0] in _SKIPPED_FIRST:
         return "zstd"
-    return next((coding for mark, coding in _MARKS if head.startswith(mark)), None)
+    is_named = name.lower().endswith(UNPACKED_ENDINGS)
+    return next(
+        (coding for mark, coding in _MARKS if head.startswith(mark) or (is_named and head and mark.startswith(head))),
+        None,
+    )
 
 
 @contextmanager
 def unpacked(path: pathlib.Path, raw: io.BufferedReader) -> Iterator[Stream]:
     """What a file holds, from its start. `raw` stays open; it is the stream itself where nothing is compressed."""
     raw.seek(0)
-    coding = coding_of(raw.read(4))
+    coding = coding_of(path.name, raw.read(4))
     raw.seek(0)
     if coding is None:
         yield raw

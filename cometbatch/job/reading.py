@@ -75,7 +75,7 @@ class _Reading:
         path = self._values["input"].get("path")
         self._batch = None if path is None else batch_of(self._sections, given(self._folder, path))
         for section, name in REQUIRED:
-            if name not in self._values[section]:
+            if name not in self._values[section] and not self._sections.is_misspelt(f"{section}.{name}"):
                 self._sections.refuse(f"{section}.{name}", "is missing")
         self._check_address()
         self._check_tls()

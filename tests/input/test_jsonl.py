@@ -1,6 +1,7 @@
 """JSON Lines: what a line says is what a template gets, exactly; types, places of faults, compressed files."""
 
 import gzip
+import io
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from cometbatch.input import jsonl
 from cometbatch.input import lines as line_reading
 from cometbatch.input.table import Source, open_source, partitions
 from cometbatch.input.values import is_json, row_values
+from tests.workbench import peak_bytes
 
 
 def pack_zstd(content: bytes) -> bytes:
@@ -244,3 +246,32 @@ def test_lines_before_a_wanted_row_are_not_decoded(tmp_path: pathlib.Path, monke
     (table,) = opened.tables(identity, partitions(100, 10)[-1:])
     assert table["a"].to_pylist() == list(range(90, 100))
     assert decoded == list(range(91, 101))
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: pathlib.Path) -> None:
+    """Some MiB, whatever a compressed file unpacks to, also where each line has a name of its own."""
+    text = b"".join(b'{"a":"%d","b":[%d],"n%d":null}\n' % (number, number, number % 300) for number in range(4_000))
+    path = written(tmp_path, pack_zstd(text * 4), "in.jsonl.zst")
+
+    def read() -> None:
+        opened = open_source(path)
+        identity = opened.check()
+        size = identity.rows_within(1 << 18)
+        for _ in opened.tables(identity, partitions(identity.rows, size)[:9]):
+            pass
+
+    assert peak_bytes(read) < 12 << 20
+
+
+def test_a_line_that_is_being_written_is_a_change(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a line at the end of a file that somebody writes to is no fault to be mended."""
+    path = written(tmp_path, '{"a":1}\n{"a":')
+    real = jsonl._scan
+
+    def meanwhile(path: pathlib.Path, raw: io.BufferedReader) -> jsonl.Scan:
+        path.write_text('{"a":1}\n{"a":', encoding="utf-8")
+        return real(path, raw)
+
+    monkeypatch.setattr(jsonl, "_scan", meanwhile)
+    with pytest.raises(InputChangedError, match="Run the same command again once nothing writes to it"):
+        open_source(path)

@@ -90,10 +90,15 @@ def test_what_can_not_be_unpacked_is_refused_by_name(tmp_path: pathlib.Path, cod
 
 
 def test_a_coding_is_told_by_the_first_bytes() -> None:
-    """Text, however short, is none."""
-    assert [coding_of(head) for head in (b"", b"\x1f", b"\x1f\x8b", b"a,b\n", b"P*M\x17", b"(\xb5/")] == [None] * 6
-    assert (coding_of(b"\x1f\x8b\x08\0"), coding_of(b"\x28\xb5\x2f\xfd"), coding_of(b"P*M\x18")) == (
+    """Text, however short, is none; the name decides only of a file that ends within its mark."""
+    assert [coding_of("a.csv", head) for head in (b"", b"\x1f", b"\x1f\x8b", b"a,b\n", b"P*M\x17", b"(\xb5/")] == [
+        None
+    ] * 6
+    assert [coding_of("a.csv.gz", head) for head in (b"", b"\x1f", b"\x1f\x8b", b"a,b\n")] == [
+        None,
         "gzip",
-        "zstd",
-        "zstd",
-    )
+        "gzip",
+        None,
+    ]
+    heads = (b"\x1f\x8b\x08\0", b"\x28\xb5\x2f\xfd", b"P*M\x18")
+    assert [coding_of("a.csv", head) for head in heads] == ["gzip", "zstd", "zstd"]
