@@ -58,7 +58,10 @@ EXIT_CODES = (
         "an unexpected error or a failing disk (both resumable), or a damaged run directory",
     ),
     (WRONG_USAGE, "the command, the job file or the input is wrong; nothing was sent"),
-    (SOME_ROWS_FAILED, "finished, with failed or incomplete rows; the result is there (`verify`: a check failed)"),
+    (
+        SOME_ROWS_FAILED,
+        "finished, with failed or incomplete rows; the result is there, but after --limit (`verify`: a check failed)",
+    ),
     (4, "stopped at the budget; resumable with a higher one"),
     (5, "the service refuses the job (key, credit, model, address); resumable"),
     (6, "another process has the run"),

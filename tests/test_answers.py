@@ -153,6 +153,17 @@ def test_without_its_input_a_run_still_shows_its_answers(bench: Workbench) -> No
         bench.input.unlink(missing_ok=True)
 
 
+def test_a_result_that_is_about_to_be_replaced_says_so(bench: Workbench) -> None:
+    """It is read as it stands; the note names the command that shows the run."""
+    carry_out(bench.job(), simulator())
+    assert cometbatch.show(bench.output).notes == []
+    limited(bench.job(params={"max_output_tokens": 5}), simulator(), 2, fresh=True)
+    found = cometbatch.show(bench.output, limit=100)
+    assert len(list(found.lines())) == 1 + ROWS
+    assert found.notes[0].endswith(f"a run of this output is not finished: cometbatch show {bench.run_directory}")
+    assert len(shown(bench.run_directory)) == 2
+
+
 def test_what_is_no_result_is_refused_by_name(bench: Workbench) -> None:
     """A table, an empty folder, a job without a run, a damaged file: a sentence each, and exit code 2."""
     job = bench.write_job()

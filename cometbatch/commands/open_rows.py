@@ -1,13 +1,18 @@
 """Which rows a command reads: those of a result file, of a data set, or of a run that goes on or has stopped."""
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from cometbatch.commands.locate import Located, locate
-from cometbatch.errors import InputError, UsageError, did_you_mean
+from cometbatch.errors import CometbatchError, InputError, UsageError, did_you_mean
 from cometbatch.input.files import shown
 from cometbatch.job import Job
 from cometbatch.job.batch_lines import open_table
+from cometbatch.job.secrets import printable
 from cometbatch.results.retry_words import WORDS, RetryWords, read_words
 from cometbatch.results.rows import SUCCEEDED, Rows, data_set_files, rows_of_files
 from cometbatch.results.summary import count
@@ -25,7 +30,7 @@ def open_rows(target: Job | str | Path, overrides: Sequence[str] = ()) -> Rows:
     located = locate(target, overrides)
     result = located.result
     if located.job is None and Path(target).is_file():  # type: ignore[arg-type]  # a job has been located as one
-        return rows_of_files([result], result)
+        return msgspec.structs.replace(rows_of_files([result], result), notes=tuple(_older_than_run(located)))
     found = find(located.directory, result)
     if found is not None:
         return _rows_of_run(found, located)
@@ -34,6 +39,15 @@ def open_rows(target: Job | str | Path, overrides: Sequence[str] = ()) -> Rows:
     if not result.exists():
         raise located.no_run()
     return rows_of_files([result], result)
+
+
+def _older_than_run(located: Located) -> Iterator[str]:
+    """What to say where a result is read, and a run of the same output is not finished."""
+    with contextlib.suppress(CometbatchError):  # a damaged run is no reason not to read the result
+        run = find(located.directory, located.result)
+        if run is not None and not run.is_finished:
+            run_path = shlex.quote(printable(located.directory.path))
+            yield f"this is the result as it was; a run of this output is not finished: cometbatch show {run_path}"
 
 
 def _rows_of_run(run: Run, located: Located) -> Rows:

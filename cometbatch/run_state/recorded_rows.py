@@ -98,10 +98,9 @@ def _partition(run: Run, partition: Partition, table_of: Callable[[Partition], p
             files = recorded.sources(run.directory, run.manifest.run_id, partition.index, run.progress.last)
             records = PartitionRecords(files, None, MAX_KEPT_BYTES)
             if not _is_committed(run, partition):
-                if records.outcomes():
-                    for piece in _open_pieces(run, records, partition, table_of(partition)):
-                        yield piece
-                        due = piece.ordinals[-1] + 1
+                for piece in _open_pieces(run, records, partition, table_of):
+                    yield piece
+                    due = piece.ordinals[-1] + 1
                 return
         except CheckpointError:
             if not _is_committed(run, partition):
@@ -124,17 +123,19 @@ def _is_committed(run: Run, partition: Partition) -> bool:
     return round_ == run.directory.reopened().round_of(partition.index).round
 
 
-def _open_pieces(run: Run, records: PartitionRecords, partition: Partition, table: pa.Table | None) -> Iterator[Piece]:
-    """The rows of an open partition that have an outcome, each beside it."""
+def _open_pieces(
+    run: Run, records: PartitionRecords, partition: Partition, table_of: Callable[[Partition], pa.Table | None]
+) -> Iterator[Piece]:
+    """The rows of an open partition that have an outcome, each beside it. The input is read where there are some."""
     output, first = columns.columns_of(run.manifest.columns), run.manifest.first_ordinal(partition)
-    beside = 0 if table is None else table.nbytes // max(1, table.num_rows)
-    for some in records.in_order(beside, PIECE_BYTES):
-        if not (outcomes := outcomes_in(some)):
-            continue
-        ordinals = [outcome.ordinal for outcome in outcomes]
+    identity = run.manifest.input
+    row_bytes = max(identity.size, identity.decoded_size) // max(1, identity.rows)
+    table: pa.Table | None = None
+    for number, some in enumerate(filter(None, map(outcomes_in, records.in_order(row_bytes, PIECE_BYTES)))):
+        table = table_of(partition) if number == 0 else table
+        ordinals = [outcome.ordinal for outcome in some]
         if table is None:
-            names = run.manifest.input.columns
-            rows = pa.table({name: pa.nulls(len(ordinals)) for name in names})
+            rows = pa.table({name: pa.nulls(len(ordinals)) for name in identity.columns})
         else:
             rows = table.take([ordinal - first for ordinal in ordinals])
-        yield Piece(ordinals, columns.beside(rows, outcomes, run.prefix, {}, output))
+        yield Piece(ordinals, columns.beside(rows, some, run.prefix, {}, output))
