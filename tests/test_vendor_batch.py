@@ -135,7 +135,7 @@ def test_plan_shows_what_a_file_asks_and_costs(tmp_path: Path) -> None:
     assert found.first_request["body"] == {k: v for k, v in lines[0]["body"].items() if k != "stream"}
     assert (found.rows, found.output_tokens, found.uncapped) == (3, 100, 0)
     assert found.input_tokens == sum(-(-len(line["body"]["messages"][0]["content"]) // 4) for line in lines)
-    assert any("stream: true is taken out (line 1 and 1 more)" in words for words in found.warnings)
+    assert any("stream: true is taken out (openai.jsonl, line 1 and 1 more)" in words for words in found.warnings)
     assert "100 tokens out at most" in found.describe()
     bare = [openai(0), {**openai(1), "body": {k: v for k, v in openai(1)["body"].items() if k != "max_tokens"}}]
     found = cometbatch.plan(job(write(tmp_path / "openai.jsonl", bare)), http=Network())
@@ -294,6 +294,35 @@ def test_a_first_line_that_can_not_be_sent_is_refused_when_the_job_is_read(
     with pytest.raises(JobError) as caught:
         job(write(tmp_path / "openai.jsonl", [line]))
     assert words in str(caught.value)
+
+
+def test_several_files_are_one_batch(tmp_path: Path) -> None:
+    """A vendor takes so many lines a file: a folder or a pattern of such files is one run, and ids differ over all."""
+    folder = tmp_path / "batches"
+    folder.mkdir()
+    for number in range(3):
+        write(folder / f"part-{number}.jsonl", [openai(row) for row in range(number * 4, number * 4 + 4)])
+    network, out = Network(), {"path": str(tmp_path / "out.parquet")}
+    made = job(folder, output=out)
+    assert carry_out(made, network).succeeded == 12
+    assert sorted(bodies(network)) == sorted(json.dumps(openai(row)["body"]).encode() for row in range(12))
+    assert pq.read_table(made.output.path).column("custom_id").to_pylist() == [f"r-{row}" for row in range(12)]
+    assert cometbatch.verify(made).ok
+    assert job(folder / "part-*.jsonl", output=out).fingerprint() == made.fingerprint()
+    again = {"path": str(tmp_path / "again.parquet")}
+    write(folder / "part-2.jsonl", [openai(20), openai(5)])
+    with pytest.raises(
+        UsageError, match=r"part-2.jsonl, line 2: has the same custom_id as line 2 of part-1.jsonl: r-5"
+    ):
+        carry_out(job(folder, output=again), Network())
+    write(folder / "part-2.jsonl", [openai(20, stream=True), uncapped(21)])
+    plan = cometbatch.plan(job(folder, output=again), http=Network())
+    assert any("(part-2.jsonl, line 1)" in words for words in plan.warnings)
+    with pytest.raises(UsageError, match=r"part-2.jsonl, line 2: without max_completion_tokens"):
+        carry_out(job(folder, output=again, budget={"max_cost_usd": 1}), Network())
+    write(folder / "part-2.jsonl", [openai(20, model="m-2")])
+    with pytest.raises(UsageError, match=r"part-2.jsonl, line 1: asks for the model m-2"):
+        carry_out(job(folder, output=again), Network())
 
 
 # --- money ------------------------------------------------------------------------------------------------------------

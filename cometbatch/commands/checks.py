@@ -16,7 +16,6 @@ from cometbatch.control.bounds import describe_unbounded
 from cometbatch.errors import CheckpointError, JobError, UsageError
 from cometbatch.input.file_set import AnySource, FileSet
 from cometbatch.input.files import Identity, ending_of, shown
-from cometbatch.input.table import Source
 from cometbatch.job import Job, Target
 from cometbatch.job.batch_lines import BatchLayout, Survey, open_table
 from cometbatch.job.paths import run_beside
@@ -53,7 +52,8 @@ class Checked(Struct, frozen=True):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences on what can be run but is surely not meant, as far as the columns tell."""
-        told = *self.source.warnings, *describe_extra(self.job)
+        notes = () if self.survey is None else self.survey.notes()
+        told = *self.source.warnings, *notes, *describe_extra(self.job)
         if self.survey is not None and self.survey.unbounded.count and self.job.budget.max_cost_usd is not None:
             told = *told, f"the budget may be passed: the service may add input, by {_unbounded(self)}"
         asked = columns.columns_for(self.job.asked_columns, self.job.columns_there)
@@ -70,8 +70,8 @@ class Checked(Struct, frozen=True):
     @property
     def survey(self) -> Survey | None:
         """What all lines of a vendor's batch file have, once they were looked at; None for every other input."""
-        layout = self.source.layout if isinstance(self.source, Source) else None
-        return layout.survey if isinstance(layout, BatchLayout) else None
+        layout = (self.source.sources[0] if isinstance(self.source, FileSet) else self.source).layout
+        return layout.look.survey if isinstance(layout, BatchLayout) else None
 
     def row_maker(self) -> Maker:
         """How rows of this job become requests."""
@@ -281,7 +281,7 @@ def check_budget(checked: Checked, prices: PriceBook) -> None:
         raise UsageError("budget: without params.max_output_tokens an answer has no highest cost. Set it.")
     if checked.survey is not None and checked.survey.uncapped.count:
         raise UsageError(
-            f"budget: {job.input.path}, {checked.survey.uncapped}: without {cap_words(target.format)} in the body an "
+            f"budget: {checked.survey.uncapped}: without {cap_words(target.format)} in the body an "
             "answer has no highest cost. Set it there, or set params.max_output_tokens with params.override: true, "
             "which lays it over every body."
         )
@@ -292,7 +292,7 @@ def _unbounded(checked: Checked) -> str:
     found = None if checked.survey is None else checked.survey.unbounded
     if found is None or not found.count:
         return describe_unbounded(checked.target.params.extra)
-    return f"{found.words} in {checked.job.input.path}, {found}"
+    return f"{found.words} in {found}"
 
 
 def partition_rows(checked: Checked, identity: Identity) -> int:

@@ -4,6 +4,7 @@ Law: what `measure` lets pass is made into a request without an error, and as th
 """
 
 import io
+import itertools
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,9 +19,8 @@ from cometbatch.input import files
 from cometbatch.input.file_set import AnySource, open_input
 from cometbatch.input.files import Identity, Measured, refuse, shown
 from cometbatch.input.lines import Line, lines
-from cometbatch.input.packed import unpacked
+from cometbatch.input.packed import coding_of, unpacked
 from cometbatch.input.seen import Seen
-from cometbatch.input.table import Source
 from cometbatch.job.settings import Job
 from cometbatch.job.vendor_batch import (
     VENDORS,
@@ -48,35 +48,36 @@ _CONVERSATION: Final[dict[FormatName, tuple[str, ...]]] = {
 
 
 class Lines(Struct):
-    """How many lines have something, and the number of the first. `words`: what it has."""
+    """How many lines have something, and where the first is. `words`: what it has."""
 
     count: int = 0
-    first: int = 0
+    first: str = ""
     words: str = ""
 
-    def add(self, number: int, words: str = "") -> None:
+    def add(self, place: str, words: str = "") -> None:
         """One more."""
         if not self.count:
-            self.first, self.words = number, words
+            self.first, self.words = place, words
         self.count += 1
 
     def __str__(self) -> str:
-        return f"line {self.first:,}" + (f" and {self.count - 1:,} more" if self.count > 1 else "")
+        return self.first + (f" and {self.count - 1:,} more" if self.count > 1 else "")
 
 
 class Survey(Struct):
-    """What all lines of a file have that matters to whoever pays.
+    """What all lines have that matters to whoever pays.
 
     `streamed` ask for a stream; `uncapped` set no cap on the answer; to `unbounded` the service adds input of unknown
-    size; of `unkept` a part of the reply is paid and not kept. `uncompared`: there was no room to compare the ids of
-    all lines, but of this many. `max_cap`: the largest cap.
+    size; of `unkept` a part of the reply is paid and not kept. `max_cap`: the largest cap. `lines` were looked at, and
+    the ids of `compared` of them compared with each other, which is all unless there was no room for more.
     """
 
     streamed: Lines = msgspec.field(default_factory=Lines)
     uncapped: Lines = msgspec.field(default_factory=Lines)
     unbounded: Lines = msgspec.field(default_factory=Lines)
     unkept: dict[str, Lines] = msgspec.field(default_factory=dict)
-    compared: int | None = None
+    lines: int = 0
+    compared: int = 0
     max_cap: int = 0
 
     def notes(self) -> Iterator[str]:
@@ -88,8 +89,35 @@ class Survey(Struct):
                 f"{found.words} is asked for and paid, but not kept ({found}): set output.{setting}: true to have it "
                 f"in a column `{setting}`"
             )
-        if self.compared is not None:
+        if self.compared < self.lines:
             yield f"the ids of the first {self.compared:,} lines alone were compared with each other"
+
+
+class LookAtLines:
+    """One look at all lines of a file, or of several one after the other; each look begins anew.
+
+    `survey`: what the last one found. `paths`: the files that it has seen so far, in the order of the rows.
+    `max_lines`: more than all files can have.
+    """
+
+    def __init__(self) -> None:
+        self.survey = Survey()
+        self.paths: list[pathlib.Path] = []
+        self.max_lines = 0
+        self._ids = Seen(0, IDS_BYTES)
+
+    def begin(self, path: pathlib.Path, *, is_first: bool) -> None:
+        """Look at a file."""
+        if is_first:
+            self.survey, self.paths, self._ids = Survey(), [], Seen(self.max_lines, IDS_BYTES)
+        self.paths.append(path)
+
+    def is_new(self, row_id: str) -> bool:
+        """Whether no earlier line can have this id: hashes are compared."""
+        is_seen = self._ids.add(row_id)
+        self.survey.lines += 1
+        self.survey.compared = self._ids.values
+        return not is_seen
 
 
 class LineReader(Struct, frozen=True):
@@ -106,7 +134,7 @@ class LineReader(Struct, frozen=True):
         """The cells of a line: id, other texts, body. Raises `WrongLineError` for a line of another shape."""
         return cells_of(self.vendor, line)
 
-    def check(self, number: int, line: bytes, survey: Survey) -> str:
+    def check(self, place: str, line: bytes, survey: Survey) -> str:
         """The id of a line, once all of it was looked at. Raises `WrongLineError` for one that is not to be sent."""
         cells = self.cells(line)
         body = body_of(self.vendor, cells[-1])
@@ -115,7 +143,7 @@ class LineReader(Struct, frozen=True):
             raise WrongLineError(f"{path} asks for something else than one whole answer; take it out")
         try:
             request = self.request(cells[-1].encode())
-            self._note(number, body, request, survey)
+            self._note(place, body, request, survey)
         except ValueError as error:
             raise WrongLineError(f"{self.vendor.body} can't be sent ({error})") from None
         return cells[0]
@@ -133,17 +161,17 @@ class LineReader(Struct, frozen=True):
         if not any(key in body for key in keys):
             raise WrongLineError(f"{self.vendor.body} asks nothing: it has no {' or '.join(keys)}")
 
-    def _note(self, number: int, body: dict[str, Any], request: WholeRequest, survey: Survey) -> None:
+    def _note(self, place: str, body: dict[str, Any], request: WholeRequest, survey: Survey) -> None:
         if is_streamed(body):
-            survey.streamed.add(number)
+            survey.streamed.add(place)
         if request.cap is None:
-            survey.uncapped.add(number)
+            survey.uncapped.add(place)
         survey.max_cap = max(survey.max_cap, request.cap or 0)
         if (added := next(_added(body), None)) is not None:
-            survey.unbounded.add(number, added)
+            survey.unbounded.add(place, added)
         for path, setting in unkept(body):
             if "raw" not in self.keeps and setting not in self.keeps:
-                survey.unkept.setdefault(setting, Lines()).add(number, path)
+                survey.unkept.setdefault(setting, Lines()).add(place, path)
 
 
 def _added(body: dict[str, Any]) -> Iterator[str]:
@@ -153,52 +181,50 @@ def _added(body: dict[str, Any]) -> Iterator[str]:
 
 
 class BatchLayout(Struct, frozen=True):
-    """A vendor's batch file: a column for each key of a line, all of them text."""
+    """A vendor's batch file: a column for each key of a line, all of them text.
+
+    `look`: shared by all files of an input, of which this one `is_first`, or is the only one.
+    """
 
     path: pathlib.Path
     reader: LineReader
-    survey: Survey
+    look: LookAtLines
+    is_first: bool = True
     hint: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def schema(self) -> pa.Schema:
         """The vendor's keys."""
         return pa.schema([(key, pa.string()) for key in self.reader.vendor.keys])
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the last look at all lines found."""
-        return tuple(self.survey.notes())
-
     def measure(self, raw: io.BufferedReader) -> Measured:
         """Look at every line. Raises `InputError` with the number of the first that can't be sent."""
-        fresh = Survey()
-        for name in Survey.__struct_fields__:
-            setattr(self.survey, name, getattr(fresh, name))
         size, sha256 = files.digest(raw)
-        ids, rows, decoded_size = Seen(size // _MIN_LINE, IDS_BYTES), 0, 0
+        self.look.begin(self.path, is_first=self.is_first)
+        rows = decoded_size = 0
         with unpacked(self.path, raw) as stream:
             for line in _filled(lines(self.path, stream)):
+                place = f"{shown(self.path.name)}, line {line.number:,}"
                 try:
-                    row_id = self.reader.check(line.number, line.data, self.survey)
+                    row_id = self.reader.check(place, line.data, self.look.survey)
                 except WrongLineError as error:
                     refuse(self.path, str(error), line.number)
-                if ids.add(row_id):
+                if not self.look.is_new(row_id):
                     self._refuse_twice(row_id, line.number)
                 rows, decoded_size = rows + 1, decoded_size + len(line.data)
-        if ids.values < rows:
-            self.survey.compared = ids.values
         return Measured(rows, size, sha256, decoded_size)
 
     def _refuse_twice(self, row_id: str, number: int) -> None:
-        """Raise `InputError` where an earlier line really has the same id: the table of ids knows hashes alone."""
-        with files.opened(self.path) as file, unpacked(self.path, file.raw) as stream:
-            for line in _filled(lines(self.path, stream)):
-                if line.number >= number:
-                    return
-                if self.reader.cells(line.data)[0] == row_id:
-                    words = f"has the same {self.reader.vendor.id} as line {line.number:,}: {shown(row_id)}"
-                    refuse(self.path, words, number)
+        """Raise `InputError` where an earlier line really has the same id: hashes alone may be the same by chance."""
+        for path in self.look.paths:
+            with files.opened(path) as file, unpacked(path, file.raw) as stream:
+                for line in _filled(lines(path, stream)):
+                    if path == self.path and line.number >= number:
+                        return
+                    if self.reader.cells(line.data)[0] == row_id:
+                        place = f"line {line.number:,}" + ("" if path == self.path else f" of {shown(path.name)}")
+                        refuse(self.path, f"has the same {self.reader.vendor.id} as {place}: {shown(row_id)}", number)
 
     @contextmanager
     def feed(self, raw: io.BufferedReader, identity: Identity) -> Iterator["BatchFeed"]:  # noqa: ARG002  # Parquet needs it
@@ -252,13 +278,18 @@ def _batches(every: Iterable[Line]) -> Iterator[list[Line]]:
 
 def open_table(job: Job) -> AnySource:
     """The table that a job's input is: cheap, whatever its size. Raises `InputError` where it can't be read."""
-    path, (target,) = job.input.path, job.targets()
+    (target,) = job.targets()
     if job.batch is None:
-        return open_input(path, encoding=job.input.encoding, delimiter=job.input.delimiter)
-    with files.opened(path) as file:
-        if file.size == 0:
-            refuse(path, "is empty")
+        return open_input(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
     keeps = tuple(name for name in ("raw", "reasoning") if getattr(job.output, name))
     request = request_reader(target.format, target.model, target.params)
     reader = LineReader(VENDORS[job.batch], target.format, target.model, request, keeps)
-    return Source(path, BatchLayout(path, reader, Survey()))
+    look, is_first = LookAtLines(), itertools.chain([True], itertools.repeat(False))
+
+    def layout_of(path: pathlib.Path) -> BatchLayout:
+        with files.opened(path) as file:
+            is_packed = coding_of(path.name, file.raw.read(4)) is not None
+            look.max_lines += file.size if is_packed else file.size // _MIN_LINE
+            return BatchLayout(path, reader, look, next(is_first))
+
+    return open_input(job.input.path, layout_of=layout_of)

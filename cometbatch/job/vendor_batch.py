@@ -4,6 +4,7 @@ Guards: a job never says something else than the file does. Format, model and bo
 of them agrees, or is refused with the reason.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from msgspec import Struct
 
 from cometbatch.errors import InputError
 from cometbatch.input import files
-from cometbatch.input.file_set import is_several
+from cometbatch.input.file_set import first_file, is_several
 from cometbatch.input.files import shown
 from cometbatch.input.lines import lines
 from cometbatch.input.packed import unpacked
@@ -88,12 +89,15 @@ class BatchStart(Struct, frozen=True):
 
 
 def told_by(path: Path, *, has_prompt: bool) -> BatchStart | None:
-    """What the first line of a file says, if it is a vendor's batch file; None for every other file.
+    """What the first line of an input says, if it is a vendor's batch file or several; None for every other input.
 
     `has_prompt`: the job has prompts of its own. Then a line with further keys is a row of a table.
     Raises `InputError` where the line is a vendor's and can't be used, or the file can't be read.
     """
-    if files.kind_of(path.name) != JSONL_KIND or is_several(path):
+    if is_several(path):
+        with contextlib.suppress(InputError):  # which the opening of the input tells
+            path = first_file(path)
+    if files.kind_of(path.name) != JSONL_KIND or path.is_dir():
         return None
     with files.refusing(path), files.opened(path) as file, unpacked(path, file.raw) as stream:
         first = next((line for line in lines(path, stream) if line.data.strip()), None)
