@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
+from cometbatch.control.budget import CostBounds
 from cometbatch.errors import JobError, UsageError
+from cometbatch.records import CallRequest, HttpRequest
 from tests import virtual_time
 from tests.workbench import MODEL, Network, Workbench, carry_out, simulator
 
@@ -397,6 +399,20 @@ def test_the_cap_of_each_body_bounds_its_cost(tmp_path: Path) -> None:
     with pytest.raises(cometbatch.BudgetReachedError) as caught:
         carry_out(job(path, budget={"max_cost_usd": 1}), Network())
     assert caught.value.summary.tally.calls == 4
+
+
+@pytest.mark.parametrize("colon", [":", ": ", " :\n"])
+def test_a_cache_for_an_hour_is_seen_however_a_body_is_laid_out(colon: str) -> None:
+    """What is written to it costs more, so it raises what a request can cost; within a text it means nothing."""
+    asked: list[bool] = []
+
+    def max_cost(_call: CallRequest, _inputs: int, _outputs: int | None, hour: bool) -> None:
+        asked.append(hour)
+
+    for body in (f'{{"cache_control":{{"ttl"{colon}"1h"}}}}', json.dumps({"text": f'"ttl"{colon}"1h"'})):
+        http = HttpRequest("/", {}, body.encode())
+        CostBounds(max_cost).max_cost(CallRequest(0, None, http, "", 1))
+    assert asked == [True, False]
 
 
 # --- later sessions ---------------------------------------------------------------------------------------------------

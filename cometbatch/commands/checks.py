@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from cometbatch import wire
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
-from cometbatch.commands.row_maker import Maker, row_maker, whole_row_maker
+from cometbatch.commands.row_maker import Maker, row_maker
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.errors import CheckpointError, JobError, UsageError
 from cometbatch.input.file_set import AnySource, FileSet
@@ -75,8 +75,6 @@ class Checked(Struct, frozen=True):
 
     def row_maker(self) -> Maker:
         """How rows of this job become requests."""
-        if self.job.batch is not None:
-            return whole_row_maker(self.target, self.job.batch)
         return row_maker(self.target, self.template, self.source.columns, self.job.input.id)
 
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from cometbatch import wire
 from cometbatch.commands.clock import now
 from cometbatch.job import Target
-from cometbatch.job.settings import VendorName
+from cometbatch.job.targets import VendorName
 from cometbatch.job.vendor_batch import VENDORS
 from cometbatch.prompt.template import PromptTemplate
 from cometbatch.runner.row_maker import RowMaker
@@ -18,23 +18,13 @@ Maker: TypeAlias = RowMaker | WholeRowMaker
 """What makes requests of rows: by a prompt's templates, or as the row has them."""
 
 
-def whole_row_maker(target: Target, batch: VendorName) -> WholeRowMaker:
-    """How the lines of a vendor's batch file become requests to a target."""
-    vendor = VENDORS[batch]
-    return WholeRowMaker(
-        body=vendor.body,
-        id_column=vendor.id,
-        read=request_reader(target.format, target.model, target.params),
-        hash_start=_hash_start(target),
-        now=now,
-    )
-
-
-def row_maker(target: Target, template: PromptTemplate, columns: Sequence[str], id_column: str | None) -> RowMaker:
+def row_maker(target: Target, template: PromptTemplate, columns: Sequence[str], id_column: str | None) -> Maker:
     """How rows of a table with these columns become requests to a target, whose compiled prompt is `template`.
 
     Only the columns that are needed become Python values.
     """
+    if target.batch is not None:
+        return _whole_row_maker(target, target.batch)
     wire_format = wire.FORMATS[target.format]
     needed = set(columns) if template.needs_all_columns else set(template.columns_needed)
     return RowMaker(
@@ -46,6 +36,18 @@ def row_maker(target: Target, template: PromptTemplate, columns: Sequence[str], 
         hash_start=_hash_start(target),
         now=now,
         max_output_tokens=target.max_output_tokens,
+    )
+
+
+def _whole_row_maker(target: Target, batch: VendorName) -> WholeRowMaker:
+    """How the lines of a vendor's batch file become requests to a target."""
+    vendor = VENDORS[batch]
+    return WholeRowMaker(
+        body=vendor.body,
+        id_column=vendor.id,
+        read=request_reader(target.format, target.model, target.params),
+        hash_start=_hash_start(target),
+        now=now,
     )
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from cometbatch.commands.checks import FILES_SHOWN
 from cometbatch.commands.locate import Located, locate
-from cometbatch.commands.row_maker import Maker, row_maker, whole_row_maker
+from cometbatch.commands.row_maker import Maker, row_maker
 from cometbatch.commands.verify_files import FileChecks
 from cometbatch.commands.verify_report import CHECKS, Findings, Verification
 from cometbatch.commands.verify_rows import PublishedResult, RowChecks
@@ -163,8 +163,6 @@ def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[Maker]:
     names: tuple[MaxTokensField, ...] = ("max_completion_tokens", "max_tokens") if target.format == "chat" else ()
     spelt = [msgspec.structs.replace(target.params, max_tokens_field=name) for name in names]
     targets = [target, *(msgspec.structs.replace(target, params=params) for params in spelt)]
-    if job.batch is not None:
-        return [whole_row_maker(each, job.batch) for each in targets]
     pairs = itertools.product(templates, targets)
     return [row_maker(each, template, manifest.input.columns, job.input.id) for template, each in pairs]
 

@@ -6,14 +6,14 @@ Guards that no fingerprint, description or `repr` of a job holds a secret, becau
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal, Self, TypeAlias
+from typing import Self
 
 import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import JobError
 from cometbatch.job.secrets import unprinted
-from cometbatch.job.targets import MessageTemplate, Target, plain
+from cometbatch.job.targets import MessageTemplate, Target, VendorName, plain
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.template import RENDERING, PromptTemplate, TemplateError
@@ -22,8 +22,6 @@ from cometbatch.results.columns import CUSTOM_ID
 from cometbatch.wire import FormatName
 from cometbatch.wire.request_extra import asks_for_tools
 
-VendorName: TypeAlias = Literal["openai", "anthropic", "gemini"]
-"""Whose batch files are known."""
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": None, ".parquet": None}
 """Kinds of input files that can be read, and the delimiter of each where the job gives none."""
 
@@ -166,7 +164,7 @@ class Job(Struct, frozen=True):
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
-        return (Target(self.target.format, self.target.model, self.messages, self.params),)
+        return (Target(self.target.format, self.target.model, self.messages, self.params, self.batch),)
 
     @property
     def asked_columns(self) -> frozenset[str]:

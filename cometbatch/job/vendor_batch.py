@@ -23,13 +23,14 @@ from cometbatch.input.packed import unpacked
 from cometbatch.input.table import JSONL_KIND
 from cometbatch.job.keys import OVERRIDE
 from cometbatch.job.sections import Sections
-from cometbatch.job.settings import VendorName
-from cometbatch.job.targets import MessageTemplate
+from cometbatch.job.targets import MessageTemplate, VendorName
 from cometbatch.wire import FormatName, chat, json_spans, responses
 from cometbatch.wire.whole_bodies import decoded
 
 URLS: Final[Mapping[str, FormatName]] = MappingProxyType({chat.PATH: "chat", responses.PATH: "responses"})
 """The routes that OpenAI's lines may name."""
+_OF_TABLES: Final = (("target", "model_column"), ("params", "columns"))
+"""Keys that name columns of a table."""
 SPELLING: Final = "max_tokens_field"
 """The key of `params` that only spells the cap of a body, and changes no answer."""
 _BOM: Final = b"\xef\xbb\xbf"
@@ -231,6 +232,9 @@ def settle(sections: Sections, start: BatchStart) -> None:
             sections.refuse(f"target.{name}", f"the batch file's first line says {shown(said)}: leave this out")
     if start.model is None and "model" not in target:
         sections.refuse("target.model", f"is missing: {title}'s batch file does not name the model")
+    for section, name in _OF_TABLES:
+        if sections.values[section].get(name) is not None:
+            sections.refuse(f"{section}.{name}", f"{whole}: leave this out")
     laid_over = params.keys() - {OVERRIDE, SPELLING}
     if laid_over and not params.get(OVERRIDE):
         words = f"{whole}; params.{OVERRIDE}: true lays params over each of them"
