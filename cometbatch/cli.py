@@ -291,13 +291,14 @@ def show(path: Path, limit: int, full: bool, **chosen: Any) -> None:
 
 
 @cli.command(
-    short_help="Write the rows of a run as CSV or JSONL.",
+    short_help="Write the rows of a run as CSV, JSONL or a vendor's batch results.",
     epilog=examples("cometbatch export job.yaml --to csv -o answers.csv"),
 )
 @any_path
 @overrides
 @choosing_rows
 @click.option("--to", metavar="csv|jsonl", help="The form to write; with -o, the file's ending says it.")
+@click.option("--as", "shape", metavar="openai|anthropic|gemini", help="Write this vendor's batch results instead.")
 @click.option(
     "--output",
     "-o",
@@ -306,13 +307,13 @@ def show(path: Path, limit: int, full: bool, **chosen: Any) -> None:
     help="The file to write; default: standard output.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
-def export(path: Path, to: str | None, output: Path | None, overwrite: bool, **chosen: Any) -> None:
+def export(path: Path, to: str | None, shape: str | None, output: Path | None, overwrite: bool, **chosen: Any) -> None:
     """Write the rows of a run that have an outcome as CSV or JSONL, with whole cells; of an unfinished run, too.
 
     PATH: its job file (of any name; - for standard input), its output or its run directory.
     """
     file = None if output is None or str(output) == "-" else output
-    found = cometbatch.export(path, **_chosen(**chosen), to=to, output=file)
+    found = cometbatch.export(path, **_chosen(**chosen), to=to, shape=shape, output=file)
     if file is not None:
         rows = found.save(overwrite=overwrite)
         _say(f"{rows:,} {'row' if rows == 1 else 'rows'} written to {file}")

@@ -41,7 +41,8 @@ BEYOND_A_SCHEMA = {
     "names that Python knows": r"expected the name of an encoding, such as",
     "the parts of a URL": r"expected the base URL alone|a name and password|expected a base URL alone"
     r"|expected a URL that starts|expected a URL such as .* found one that can't be read",
-    "files and folders": r"output\.path: (?!expected a path,)",
+    "files and folders": r"output\.path: (?!expected a path,)|input\.path: expected the path of a file that ends in",
+    "what is in the input": r"(prompt\.user|target\.(format|model)): is missing",
     "marks that a shell replaces": r"nothing here replaces",
     "YAML's own": r"YAML tags|the key is there twice|expected a word as key|expected a mapping to merge"
     r"|found half of a surrogate pair",

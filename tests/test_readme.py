@@ -25,6 +25,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in readme_tables.PAGES}
 DOCS = (
     "answers",
+    "batch-files",
     "columns",
     "contributing",
     "durability",

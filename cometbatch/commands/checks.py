@@ -11,12 +11,13 @@ from msgspec import Struct
 
 from cometbatch import wire
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
-from cometbatch.commands.row_maker import row_maker
+from cometbatch.commands.row_maker import Maker, row_maker
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.errors import CheckpointError, JobError, UsageError
-from cometbatch.input.file_set import AnySource, FileSet, open_input
+from cometbatch.input.file_set import AnySource, FileSet
 from cometbatch.input.files import Identity, ending_of, shown
 from cometbatch.job import Job, Target
+from cometbatch.job.batch_lines import BatchLayout, Survey, open_table
 from cometbatch.job.paths import run_beside
 from cometbatch.job.secrets import printable
 from cometbatch.prompt.names import no_column, shown_columns
@@ -28,10 +29,10 @@ from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.run import Run, directory_of, find
-from cometbatch.runner.row_maker import RowMaker
 from cometbatch.service.catalog import CatalogProblem
 from cometbatch.transport.key import holds_key
 from cometbatch.wire.request_extra import template_marks, unkept
+from cometbatch.wire.whole_bodies import cap_words
 
 if TYPE_CHECKING:
     import httpx
@@ -52,7 +53,10 @@ class Checked(Struct, frozen=True):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences on what can be run but is surely not meant, as far as the columns tell."""
-        told = *self.source.warnings, *describe_extra(self.job)
+        notes = () if self.survey is None else self.survey.notes()
+        told = *self.source.warnings, *notes, *describe_extra(self.job)
+        if self.survey is not None and self.survey.unbounded.count and self.job.budget.max_cost_usd is not None:
+            told = *told, f"the budget may be passed: the service may add input, by {_unbounded(self)}"
         asked = columns.columns_for(self.job.asked_columns, self.job.columns_there)
         clashes = columns.case_clashes(self.source.columns, self.job.output.prefix, asked)
         if not clashes:
@@ -64,7 +68,13 @@ class Checked(Struct, frozen=True):
         prefix = columns.working_prefix(self.source.columns)
         return *told, f"{words} one; set output.prefix (for example to {prefix}) to tell them apart"
 
-    def row_maker(self) -> RowMaker:
+    @property
+    def survey(self) -> Survey | None:
+        """What all lines of a vendor's batch file have, once they were looked at; None for every other input."""
+        layout = (self.source.sources[0] if isinstance(self.source, FileSet) else self.source).layout
+        return layout.look.survey if isinstance(layout, BatchLayout) else None
+
+    def row_maker(self) -> Maker:
         """How rows of this job become requests."""
         return row_maker(self.target, self.template, self.source.columns, self.job.input.id)
 
@@ -74,7 +84,7 @@ def check(job: Job) -> Checked:
     refuse_key(job)
     if job.target.is_simulator:
         simulator_behaviour(job)
-    opened = open_input(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
+    opened = open_table(job)
     _refuse_unfinished(opened)
     try:
         return _fitted(job, opened)
@@ -148,6 +158,8 @@ def check_session(
         found.refuse_foreign()
         if found.is_finished:
             return
+        if checked.survey is not None and job.budget.max_cost_usd is not None:
+            checked.source.check()  # a budget may be new, and each line decides whether it can be held
     else:
         refuse_clashes(checked)
         _refuse_taken(job, found, fresh=fresh)
@@ -261,11 +273,15 @@ def describe_growth(path: Path, size: int) -> str:
     )
 
 
-def check_budget(job: Job, target: Target, prices: PriceBook) -> None:
-    """Raise `UsageError` where the job's budget could not be held: no price, no cap on an answer, input not ours."""
+def check_budget(checked: Checked, prices: PriceBook) -> None:
+    """Raise `UsageError` where the job's budget could not be held: no price, no cap on an answer, input not ours.
+
+    The lines of a batch file have been looked at.
+    """
+    job, target = checked.job, checked.target
     if job.budget.max_cost_usd is None:
         return
-    if not job.budget.allow_unbounded and (added := describe_unbounded(target.params.extra)):
+    if not job.budget.allow_unbounded and (added := _unbounded(checked)):
         raise UsageError(
             f"budget: the service may add input that is billed beyond what is sent, by {added}, so a budget can't be "
             "held. Take it out, or set budget.allow_unbounded: true to run all the same."
@@ -278,13 +294,31 @@ def check_budget(job: Job, target: Target, prices: PriceBook) -> None:
         raise UsageError(
             f"budget: {reason}, so a budget can't be held. Set prices, or budget.allow_unpriced: true to go without."
         )
-    if target.max_output_tokens is None and prices.rates.per_request is None:
+    if prices.rates.per_request is not None:
+        return
+    if checked.survey is None and target.max_output_tokens is None:
         raise UsageError("budget: without params.max_output_tokens an answer has no highest cost. Set it.")
+    if checked.survey is not None and checked.survey.uncapped.count:
+        raise UsageError(
+            f"budget: {checked.survey.uncapped}: without {cap_words(target.format)} in the body an "
+            "answer has no highest cost. Set it there, or set params.max_output_tokens with params.override: true, "
+            "which lays it over every body."
+        )
+
+
+def _unbounded(checked: Checked) -> str:
+    """In words: by what the service may add input; "" where all of it is bounded."""
+    found = None if checked.survey is None else checked.survey.unbounded
+    if found is None or not found.count:
+        return describe_unbounded(checked.target.params.extra)
+    return f"{found.words} in {found}"
 
 
 def partition_rows(checked: Checked, identity: Identity) -> int:
     """How many rows a partition of a new run has: fewer where whole replies are kept beside the answers."""
     settings, cap = checked.job.output, checked.target.max_output_tokens
+    if checked.survey is not None and not checked.survey.uncapped.count:
+        cap = checked.survey.max_cap or None
     kept = 1 + settings.raw + settings.reasoning
     return settings.partition_rows or suggest_partition_rows(identity, None if cap is None else cap * kept)
 

@@ -7,6 +7,7 @@ from typing import IO, Final
 
 from msgspec import Struct
 
+from cometbatch.commands.export_batch import batch_encoder
 from cometbatch.commands.open_rows import chosen_kinds, chosen_names, open_rows
 from cometbatch.errors import UsageError
 from cometbatch.input.files import shown
@@ -99,17 +100,25 @@ def export(
     overrides: Sequence[str] = (),
     *,
     to: str | None = None,
+    shape: str | None = None,
     output: Path | None = None,
     where: str | Iterable[str] = (),
     columns: Iterable[str] = (),
 ) -> Export:
     """The rows with an outcome of a run, finished or not: of a job, a job file, its output or a run directory.
 
-    `to`: csv or jsonl; without it, the ending of `output` decides. `output`: the file to write. `where`: only rows of
+    `to`: csv or jsonl; without it, the ending of `output` decides. `shape`: openai, anthropic or gemini, whose batch
+    results are written instead, a line of JSON for each row. `output`: the file to write. `where`: only rows of
     these kinds: `succeeded`, `failed`, `incomplete`, an error kind or a finish reason. `columns`: only these.
     `Export.save` writes the file, `Export.lines` gives the lines. Raises `UsageError` where there is nothing to export,
     `CheckpointError` where a file of the run is damaged.
     """
-    form, kinds, wanted = _form(to, output), chosen_kinds(where), tuple(columns)
+    kinds, wanted = chosen_kinds(where), tuple(columns)
+    if shape is not None:
+        if to is not None or wanted:
+            raise UsageError("--as: a vendor's batch results have one form: leave out --to and --columns.")
+        rows = open_rows(target, overrides)
+        return Export(rows, kinds, batch_encoder(target, shape, overrides, rows), output)
+    form = _form(to, output)
     rows = open_rows(target, overrides)
     return Export(rows, kinds, ENCODERS[form](chosen_names(rows, wanted)), output)

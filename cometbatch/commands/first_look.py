@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
 
-from cometbatch.commands.looks import PLAN_BYTES, Seen
+from cometbatch.commands.looks import PLAN_BYTES
 from cometbatch.input.files import Identity, shown
+from cometbatch.input.seen import Seen
 from cometbatch.input.table import Source, partitions
 from cometbatch.input.values import row_values
 from cometbatch.job.secrets import is_secret

@@ -11,20 +11,19 @@ from typing import Any, Final
 from msgspec import Struct
 
 from cometbatch.commands.checks import Checked
+from cometbatch.commands.row_maker import Maker
+from cometbatch.input.seen import Seen
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
 from cometbatch.prompt.suspicions import describe_stop, suspicions
 from cometbatch.records import CallRequest, Failed, Failure
 from cometbatch.run_state.partition import Make
 from cometbatch.run_state.run import Run
-from cometbatch.runner.row_maker import RowMaker
 
 PLAN_BYTES: Final = 31_000_000  # of each of the two tables of what was seen, while a job is planned: 2.9 million rows
 RUN_BYTES: Final = 8_000_000  # the same while it runs: 750,000 rows
 FIRST_ROWS: Final = 10_000  # rows that remain at which `run` looks before it sends the first request
 PLACES_SHOWN: Final = 3
-_MIN_SLOTS = 1 << 10
-_HASH_BITS = (1 << 64) - 1
 
 
 def describe_texts(checked: Checked) -> list[str]:
@@ -56,39 +55,13 @@ class Places(Struct):
         return f"(first: {'row' if len(self.first) == 1 else 'rows'} {', '.join(f'{row:,}' for row in self.first)})"
 
 
-class Seen:
-    """A set of hashes in memory of a fixed size. `room`: how many more it takes; `values`: how many were compared."""
-
-    def __init__(self, rows: int, max_bytes: int) -> None:
-        self._size = min(max(_MIN_SLOTS, 4 * rows // 3), max_bytes // 8)
-        self._slots = memoryview(bytearray(8 * self._size)).cast("Q")
-        self.room = 3 * self._size // 4
-        self.values = 0
-
-    def add(self, value: object) -> bool:
-        """Whether a value was there before; False once there is no room."""
-        if not self.room:
-            return False
-        self.values += 1
-        key = hash(value) & _HASH_BITS or 1
-        slots, size = self._slots, self._size
-        at = key % size
-        while (found := slots[at]) != key:
-            if not found:
-                slots[at] = key
-                self.room -= 1
-                return False
-            at = (at + 1) % size
-        return True
-
-
 class Looks:
     """What was found in the rows that were looked at, one after the other.
 
     `total`: how many rows remain; `max_bytes`: of each of the two tables of what was seen.
     """
 
-    def __init__(self, checked: Checked, maker: RowMaker, total: int, max_bytes: int) -> None:
+    def __init__(self, checked: Checked, maker: Maker, total: int, max_bytes: int) -> None:
         self._template, self._total, self._rows = checked.template, total, 0
         needed = checked.template.columns_needed
         all_but_id = [name for name in maker.columns if name != maker.id_column]

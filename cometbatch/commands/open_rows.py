@@ -13,10 +13,9 @@ from msgspec import Struct
 from cometbatch.commands.locate import Located, locate
 from cometbatch.errors import CometbatchError, InputError, UsageError, did_you_mean
 from cometbatch.input.files import shown
-from cometbatch.input.table import open_source
 from cometbatch.job import Job
+from cometbatch.job.batch_lines import open_table
 from cometbatch.job.secrets import printable
-from cometbatch.job.settings import InputSettings
 from cometbatch.results.retry_words import WORDS, RetryWords, read_words
 from cometbatch.results.rows import SUCCEEDED, Rows, data_set_files, rows_of_files
 from cometbatch.results.summary import count
@@ -76,22 +75,22 @@ def _rows_of_run(run: Run, located: Located) -> Rows:
         state = "going on" if located.directory.lock.is_held() else "not finished"
         done = f"{run.progress.calls:,} of {count(run.manifest.calls, 'row')}"
         notes.append(f"this run is {state}: {done} have an outcome so far")
-    settings = (located.job or Job.from_description(run.manifest.job)).input
+    job = located.job or Job.from_description(run.manifest.job)
     tables: Tables | None = None
     if run.progress.recorded:
         try:
-            tables = _tables(run, settings)
+            tables = _tables(run, job)
         except UsageError as error:
             notes.append(f"the input can't be read, so some rows are without its columns ({error})")
-    return recorded_rows(run, tables, tuple(notes), (settings.path,))
+    return recorded_rows(run, tables, tuple(notes), (job.input.path,))
 
 
-def _tables(run: Run, settings: InputSettings) -> Tables:
+def _tables(run: Run, job: Job) -> Tables:
     """What reads the input's rows. Raises `UsageError` where it is not there, or not what the run began with."""
     identity = run.manifest.input
-    source = open_source(settings.path, encoding=settings.encoding, delimiter=settings.delimiter)
+    source = open_table(job)
     if source.digest() != (identity.size, identity.sha256):
-        raise InputError(f"{settings.path}: it is not what it was when the run began.")
+        raise InputError(f"{job.input.path}: it is not what it was when the run began.")
     return lambda wanted: source.tables(identity, wanted)
 
 

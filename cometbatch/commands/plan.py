@@ -41,6 +41,7 @@ from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
 from cometbatch.service.catalog import find_prices
 from cometbatch.transport import Transport
+from cometbatch.wire.tolerant_json import decode_json
 
 if TYPE_CHECKING:
     import httpx
@@ -73,7 +74,7 @@ class RunPlan(Struct, frozen=True):
     `done` counts the rows that have outcomes already; the estimates are for the others. `connection` says how requests
     get to the service. `finished`: every row has its outcome and the result is there. `running`: a run of this job is
     going on. `budget`: None where the job has none, or nothing remains. `limited`: the first rows alone; None where
-    these are all that remain.
+    these are all that remain. `uncapped`: requests whose answer has no cap.
     """
 
     job: Job
@@ -94,6 +95,7 @@ class RunPlan(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     budget: BudgetPlan | None = None
     limited: LimitedPlan | None = None
+    uncapped: int = 0
 
     @property
     def rows(self) -> int:
@@ -166,10 +168,14 @@ class RunPlan(Struct, frozen=True):
         tokens = f"{self.output_tokens:,} tokens out"
         if self._is_capped:
             return f"{tokens} at most"
+        if self.job.batch is not None:
+            return f"{tokens} ({ASSUMED_OUTPUT_TOKENS} for each of {self.uncapped:,} without a cap)"
         return f"{tokens} ({ASSUMED_OUTPUT_TOKENS} a row assumed: params.max_output_tokens is not set)"
 
     @property
     def _is_capped(self) -> bool:
+        if self.job.batch is not None:
+            return not self.uncapped
         return all(target.max_output_tokens is not None for target in self.job.targets())
 
     def _cost(self, cost_usd: Decimal | None, likely_usd: Decimal | None) -> str:
@@ -243,15 +249,13 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
     begin = _begin(checked, identity, known, http)
     book, progress, bill, warnings = begin.book, begin.progress, begin.bill, begin.warnings
     if not is_finished:
-        check_budget(job, checked.target, book)
+        check_budget(checked, book)
         warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows)[2]])
     cap = checked.target.max_output_tokens
-    expected = ASSUMED_OUTPUT_TOKENS if cap is None else max(cap, bill.largest_output_tokens)
-    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, book.rates, bill, expected)
+    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, book.rates, bill)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
     survey = _survey(checked, identity, begin, looks=looks, walk=walk, limit=limit or TRY_ROWS)
-    output_tokens = survey.requests * expected
-    cost = _estimate(survey, expected, book.rates)
+    cost = _estimate(survey, book.rates)
     return RunPlan(
         job=job,
         input=identity,
@@ -260,7 +264,8 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
         unrenderable=survey.unrenderable,
         first_problem=survey.first_problem,
         input_tokens=survey.input_tokens,
-        output_tokens=output_tokens,
+        output_tokens=survey.output_tokens,
+        uncapped=survey.uncapped,
         cost_usd=cost,
         likely_cost_usd=likely_cost(cost, book),
         prices=book,
@@ -279,17 +284,17 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
             *([_missing_key(job)] if is_keyless else []),
         ),
         budget=None if walk is None else walk.plan(),
-        limited=_limited_plan(limit, survey, expected, book),
+        limited=_limited_plan(limit, survey, book),
     )
 
 
-def _limited_plan(limit: int | None, survey: "_Survey", expected: int, book: PriceBook) -> LimitedPlan | None:
+def _limited_plan(limit: int | None, survey: "_Survey", book: PriceBook) -> LimitedPlan | None:
     """None where the first rows are all that remain, or nobody asked and none of them remains."""
     first = survey.first_rows
     if first is None or first.requests == survey.requests or (limit is None and not first.requests):
         return None
-    cost = _estimate(first, expected, book.rates)
-    tokens = first.input_tokens, first.requests * expected
+    cost = _estimate(first, book.rates)
+    tokens = first.input_tokens, first.output_tokens
     return LimitedPlan(limit or TRY_ROWS, first.requests, *tokens, cost, likely_cost(cost, book))
 
 
@@ -347,26 +352,32 @@ def _simulated(job: Job) -> "httpx.AsyncBaseTransport":
 class _Survey(Struct):
     """Sums over the requests of all rows that have no outcome yet. `input_tokens` is the estimate.
 
-    `long_requests`, `long_input_tokens`: of those whose input is above `prices.above.input_tokens`. `first_rows`: of
-    those below a limit, by themselves.
+    `long_requests`, `long_input_tokens`, `long_output_tokens`: of those whose input is above
+    `prices.above.input_tokens`. `uncapped`: of those whose answer has no cap. `first_rows`: of those below a limit, by
+    themselves.
     """
 
     requests: int = 0
     input_tokens: int = 0
+    output_tokens: int = 0
     long_requests: int = 0
     long_input_tokens: int = 0
+    long_output_tokens: int = 0
+    uncapped: int = 0
     unrenderable: int = 0
     first: CallRequest | None = None
     first_problem: str | None = None
     first_rows: "_Survey | None" = None
 
-    def add(self, tokens: int, rates: Rates | None) -> None:
-        """One more request, with this much input by the estimate."""
+    def add(self, tokens: int, output_tokens: int, rates: Rates | None) -> None:
+        """One more request, with this much input and output by the estimate."""
         self.requests += 1
         self.input_tokens += tokens
+        self.output_tokens += output_tokens
         if rates is not None and rates.above is not None and tokens > rates.above.input_tokens:
             self.long_requests += 1
             self.long_input_tokens += tokens
+            self.long_output_tokens += output_tokens
 
 
 def _survey(
@@ -381,7 +392,6 @@ def _survey(
     first_rows = _Survey()
     survey, maker = _Survey(first_rows=first_rows), checked.row_maker()
     progress, rates = begin.progress, begin.book.rates
-    reserved = checked.target.max_output_tokens or ASSUMED_OUTPUT_TOKENS  # for the answer, in each request's estimate
     committed = set(progress.committed)
     missing = [each for each in partitions(identity.rows, begin.partition_rows) if each.index not in committed]
     for partition, table in zip(missing, checked.source.tables(identity, missing), strict=True):
@@ -394,24 +404,27 @@ def _survey(
                 survey.unrenderable += 1
                 survey.first_problem = survey.first_problem or f"row {row}: {made.failure.message}"
                 continue
-            tokens = made.estimated_tokens - reserved
-            survey.add(tokens, rates)
+            cap = made.max_output_tokens
+            tokens = made.estimated_tokens - (cap or ASSUMED_OUTPUT_TOKENS)  # which is set aside for the answer
+            output_tokens = ASSUMED_OUTPUT_TOKENS if cap is None else max(cap, begin.bill.largest_output_tokens)
+            survey.uncapped += cap is None
+            survey.add(tokens, output_tokens, rates)
             if row < limit:
-                first_rows.add(tokens, rates)
+                first_rows.add(tokens, output_tokens, rates)
             survey.first = survey.first or made
             if walk is not None:
-                walk.add(made, tokens)
+                walk.add(made, tokens, output_tokens)
     return survey
 
 
-def _estimate(survey: _Survey, output_tokens: int, rates: Rates | None) -> Decimal | None:
-    """US dollars for all requests, those with much input at their own rates; `output_tokens`: of each answer."""
+def _estimate(survey: _Survey, rates: Rates | None) -> Decimal | None:
+    """US dollars for all requests, those with much input at their own rates."""
     requests, tokens = survey.requests - survey.long_requests, survey.input_tokens - survey.long_input_tokens
-    cost = estimate_cost(tokens, requests * output_tokens, requests, rates)
+    cost = estimate_cost(tokens, survey.output_tokens - survey.long_output_tokens, requests, rates)
     if cost is None or rates is None or rates.above is None:
         return cost
-    long_output = survey.long_requests * output_tokens
-    longer = estimate_cost(survey.long_input_tokens, long_output, survey.long_requests, rates.above.rates)
+    many, longest = survey.long_requests, survey.long_output_tokens
+    longer = estimate_cost(survey.long_input_tokens, longest, many, rates.above.rates)
     return None if longer is None else EXACT.add(cost, longer)
 
 
@@ -423,7 +436,7 @@ def _shown(job: Job, request: CallRequest | None) -> dict[str, Any] | None:
         "method": "POST",
         "url": base_url + request.http.path,
         "headers": dict(request.http.headers),
-        "body": msgspec.json.decode(request.http.body),
+        "body": decode_json(request.http.body),
     }
 
 

@@ -61,25 +61,22 @@ class BudgetPlan(Struct, frozen=True):
 
 
 class BudgetWalk:
-    """Sums over the rows in the order in which they are sent. `output_tokens`: the estimate of each answer."""
+    """Sums over the rows in the order in which they are sent."""
 
-    def __init__(
-        self, max_cost_usd: Decimal, spent_usd: Decimal, rates: Rates | None, bounds: CostBounds, output_tokens: int
-    ) -> None:
+    def __init__(self, max_cost_usd: Decimal, spent_usd: Decimal, rates: Rates | None, bounds: CostBounds) -> None:
         self._cap, self._spent = max_cost_usd, spent_usd
         self._rates = rates
         self._bounds = bounds
-        self._output_tokens = output_tokens
         self._taken = spent_usd
         self._needed = spent_usd
         self._remaining = self._rows = 0
 
-    def add(self, request: CallRequest, input_tokens: int) -> None:
-        """The next row, with its estimate. It is sent where there is room for the most that it can cost."""
+    def add(self, request: CallRequest, input_tokens: int, output_tokens: int) -> None:
+        """The next row, with its estimates. It is sent where there is room for the most that it can cost."""
         rates = self._rates
         if rates is not None and rates.above is not None and input_tokens > rates.above.input_tokens:
             rates = rates.above.rates
-        estimate = estimate_cost(input_tokens, self._output_tokens, 1, rates) or NOTHING
+        estimate = estimate_cost(input_tokens, output_tokens, 1, rates) or NOTHING
         bound = EXACT.add(self._taken, max(estimate, self._bounds.max_cost(request) or NOTHING))
         self._needed = max(self._needed, bound)
         if self._rows == self._remaining and bound <= self._cap:
@@ -94,9 +91,7 @@ class BudgetWalk:
         return BudgetPlan(self._cap, self._spent, self._remaining, rows, needed)
 
 
-def budget_walk(
-    max_cost_usd: Decimal | None, rates: Rates | None, bill: Tally, output_tokens: int
-) -> BudgetWalk | None:
+def budget_walk(max_cost_usd: Decimal | None, rates: Rates | None, bill: Tally) -> BudgetWalk | None:
     """A walk that begins with what was spent, and bounds rows by what was learnt; None where there is no budget.
 
     `bill`: what all sessions so far paid, or may have paid.
@@ -109,4 +104,4 @@ def budget_walk(
         largest_input_above_bytes=bill.largest_input_above_bytes,
         writes_for_an_hour=bill.cache_write_1h_input_tokens > 0,
     )
-    return BudgetWalk(max_cost_usd, tallies.spent(bill), rates, bounds, output_tokens)
+    return BudgetWalk(max_cost_usd, tallies.spent(bill), rates, bounds)

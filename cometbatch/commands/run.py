@@ -36,7 +36,7 @@ from cometbatch.results.summary import RunSummary
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
+from cometbatch.run_state.manifest import MANIFEST_VERSION, WHOLE_REQUESTS, Manifest, PricedTarget, encode_manifest
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.reopen import Matching
@@ -289,7 +289,7 @@ async def _new_manifest(
     """What the run will be. Whatever can be refused is refused here, before anything is written."""
     job, target = start.checked.job, start.checked.target
     book, warnings = await find_prices(target.model, job.prices, transport)
-    check_budget(job, target, book)
+    check_budget(start.checked, book)
     replaces = parts.file_stamp(job.output.path) if fresh else to_replace(job, found)
     return Manifest(
         version=MANIFEST_VERSION,
@@ -302,6 +302,7 @@ async def _new_manifest(
         columns=tuple(each.name for each in columns.columns_for(job.asked_columns, job.columns_there)),
         targets=(PricedTarget(target, book),),
         job=job.describe(),
+        needs=() if job.batch is None else (WHOLE_REQUESTS,),
         warnings=(*start.checked.warnings, *warnings),
         replaces=None if job.output.is_dataset else replaces,
     )

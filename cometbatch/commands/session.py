@@ -114,7 +114,7 @@ class RunSession(Struct, frozen=True):
         Raises a `RunStoppedError` where that ends early.
         """
         run, job = self.run, self.start.checked.job
-        check_budget(job, self.start.checked.target, run.manifest.prices)
+        check_budget(self.start.checked, run.manifest.prices)
         concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
         self.transport.limit_connections(connections)
         before = await in_thread(self.start.files, tell_before, self.start.checked, run, self.limit)
@@ -303,6 +303,7 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         finished=finished,
         replaced=run.replaced,
         max_output_tokens=run.manifest.token_cap,
+        has_own_caps=run.manifest.has_whole_requests,
         has_earlier_result=not finished and run.has_earlier_result,
         warnings=(
             *_warnings(job, run.manifest),

@@ -114,6 +114,7 @@ def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
             finished=found.is_finished,
             replaced=found.replaced,
             max_output_tokens=manifest.token_cap,
+            has_own_caps=manifest.has_whole_requests,
             limited=look_below(found, limit),
             has_earlier_result=not found.is_finished and found.has_earlier_result,
             warnings=(*manifest.warnings, *late_warnings(tally, manifest.prices, manifest.token_cap)),

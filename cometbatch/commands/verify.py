@@ -13,20 +13,20 @@ import pyarrow as pa
 
 from cometbatch.commands.checks import FILES_SHOWN
 from cometbatch.commands.locate import Located, locate
-from cometbatch.commands.row_maker import row_maker
+from cometbatch.commands.row_maker import Maker, row_maker
 from cometbatch.commands.verify_files import FileChecks
 from cometbatch.commands.verify_report import CHECKS, Findings, Verification
 from cometbatch.commands.verify_rows import PublishedResult, RowChecks
 from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
-from cometbatch.input.file_set import AnySource, is_there, open_input
+from cometbatch.input.file_set import AnySource, is_there
 from cometbatch.job import Job
+from cometbatch.job.batch_lines import open_table
 from cometbatch.prompt.template import TemplateError
 from cometbatch.records import MaxTokensField, Partition
 from cometbatch.results import parts
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import RENDERING_KEY, Manifest, decode_manifest, drift
 from cometbatch.run_state.run import ROUNDS_KEY, refuse_unreleased
-from cometbatch.runner.row_maker import RowMaker
 
 
 def verify(job: Job | str | Path, overrides: Sequence[str] = ()) -> Verification:
@@ -146,7 +146,7 @@ def _has_same_rendering(manifest: Manifest, job: Job) -> bool:
     return manifest.fingerprint.get(RENDERING_KEY) == job.fingerprint().get(RENDERING_KEY)
 
 
-def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[RowMaker]:
+def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[Maker]:
     """How requests are made again: as the job says, then in the other ways that its sessions may have used.
 
     These are other names of the token cap, and empty prompts that are sent.
@@ -174,7 +174,7 @@ def _input(manifest: Manifest, job: Job | None, findings: Findings) -> AnySource
         findings.skip(reason, "input", "rows")
         return None
     try:
-        opened = open_input(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
+        opened = open_table(job)
         if opened.digest() == (manifest.input.size, manifest.input.sha256):
             if _has_same_rendering(manifest, job) or opened.check().rows == manifest.input.rows:
                 return opened

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
+from cometbatch.commands.row_maker import Maker
 from cometbatch.commands.verify_files import rows_of
 from cometbatch.commands.verify_report import Findings
 from cometbatch.input.values import row_values
 from cometbatch.records import Partition, Tally
 from cometbatch.results import columns, parts, row_checks, tallies
 from cometbatch.run_state.manifest import Manifest
-from cometbatch.runner.row_maker import RowMaker
 
 NOT_IN_COLUMNS: Final = (
     "charges",
@@ -48,7 +48,7 @@ class RowChecks:
         self,
         manifest: Manifest,
         published: "PublishedResult",
-        makers: Sequence[RowMaker],
+        makers: Sequence[Maker],
         findings: Findings,
         *,
         same_rendering: bool,
@@ -100,7 +100,7 @@ class RowChecks:
             outcomes = columns.read_outcomes(piece, first_row, self._prefix, self._columns)
             totals.tally = tallies.add(totals.tally, tallies.tally(outcomes))
 
-    def _check_requests(self, place: str, first_row: int, piece: pa.Table, maker: RowMaker, *others: RowMaker) -> None:
+    def _check_requests(self, place: str, first_row: int, piece: pa.Table, maker: Maker, *others: Maker) -> None:
         rows = row_values(piece, maker.columns)
         same_ids = self._same_rendering or _prints_the_same(piece, maker.id_column)
         for row, (cells, values) in enumerate(zip(self._cells(piece), rows, strict=True), first_row):

@@ -14,6 +14,7 @@ and it may pass every reservation, so that one bad number would end the run, whe
 Where the two differ, the summary says so.
 """
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
@@ -35,8 +36,9 @@ FAR_ABOVE: Final = 2
 """Times its reservation. A bill above that shows that the reservations were no bounds, and few are in flight again; one
 that is less above (some tokens more than the cap) can at most double what is set aside."""
 
-_ASKS_FOR_AN_HOUR = b'"ttl":"1h"'
-"""In a body, which is compact JSON: a cache is to keep what is written for an hour. Texts have their quotes escaped."""
+_HOUR: Final = b'"1h"'
+_ASKS_FOR_AN_HOUR: Final = re.compile(rb'"ttl"\s*:\s*"1h"')
+"""In a body: a cache is to keep what is written for an hour. Texts have their quotes escaped."""
 
 
 class Budget:
@@ -127,7 +129,7 @@ class CostBounds:
         if cap is not None and cap < self.largest_output_tokens:
             cap = self.largest_output_tokens
         body = request.http.body
-        hour = self._writes_for_an_hour or _ASKS_FOR_AN_HOUR in body
+        hour = self._writes_for_an_hour or (_HOUR in body and _ASKS_FOR_AN_HOUR.search(body) is not None)
         return self._max_cost(request, len(body) + self._input_above_bytes, cap, hour)
 
     def learn(self, request: CallRequest, usage: Usage) -> int:

@@ -7,12 +7,13 @@ sizes and digests: one that changed, is new or is gone is named.
 
 import collections
 import fnmatch
+import functools
 import hashlib
 import itertools
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -179,19 +180,34 @@ def _digest(listed: Iterable[FileIdentity]) -> tuple[int, str]:
 # ---------------------------------------------------------------- opening
 
 
-def open_input(path: pathlib.Path, *, encoding: str = "utf-8", delimiter: str | None = None) -> AnySource:
+def first_file(path: pathlib.Path) -> pathlib.Path:
+    """The file of an input with which its rows begin. Raises `InputError` where there is none."""
+    return _files_of(path).paths[0] if is_several(path) else path
+
+
+def open_input(
+    path: pathlib.Path,
+    *,
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
+    layout_of: Callable[[pathlib.Path], Layout] | None = None,
+) -> AnySource:
     """Look at the columns of a file, of a folder's files, or of those that a pattern names.
 
-    `encoding` and `delimiter` are for CSV and TSV. Raises `InputError` as `open_source` does, where no file is found,
+    `encoding` and `delimiter` are for CSV and TSV. `layout_of`: how each file is read, where its ending does not say
+    it; called in the order of the rows. Raises `InputError` as `open_source` does, where no file is found,
     and where the files are not of one kind and one schema.
     """
     if not is_several(path):
+        if layout_of is not None:
+            return Source(path, layout_of(path))
         if not files.ending_of(path.name) and not os.path.lexists(path):
             refuse(path, "there is no such folder")
         return open_source(path, encoding=encoding, delimiter=delimiter)
     found = _files_of(path)
     kind = _kind_of(path, found.paths)
-    several = [_opened(each, kind, encoding, delimiter) for each in found.paths]
+    read = layout_of or functools.partial(_opened, kind=kind, encoding=encoding, delimiter=delimiter)
+    several = [read(each) for each in found.paths]
     layouts = [each for each in several if isinstance(each, JsonlLayout)]
     if layouts:
         schema = schema_of(layout.scan for layout in layouts)

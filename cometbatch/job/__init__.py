@@ -5,20 +5,22 @@ error, `repr` or fingerprint shows one.
 
 A map, imports running downwards only:
 
-    reading     sections -> Job, once they are found to fit together
-    messages    the messages of the prompt
-    sections    tree -> values by section and key, and whatever is wrong
-    keys        the table of keys
-    extra       params.extra: YAML -> values that JSON has
-    kinds       the kinds of values that keys take
-    paths       where input and result are
-    sources     a file or a mapping, with --set over it -> tree
-    document    YAML -> tree, and YAML's traps
-    settings    Job and its parts
-    targets     what is asked: format, model, prompt, parameters
-    urls        base URLs
-    secrets     how a key is recognised, and how values are shown
-    tree        the nodes, their bounds, and the list of problems
+    batch_lines     a vendor's batch file as a table, each line checked
+    reading         sections -> Job, once they are found to fit together
+    vendor_batch    what a batch file's first line says of the job
+    messages        the messages of the prompt
+    sections        tree -> values by section and key, and whatever is wrong
+    keys            the table of keys
+    extra           params.extra: YAML -> values that JSON has
+    kinds           the kinds of values that keys take
+    paths           where input and result are
+    sources         a file or a mapping, with --set over it -> tree
+    document        YAML -> tree, and YAML's traps
+    settings        Job and its parts
+    targets         what is asked: format, model, prompt, parameters
+    urls            base URLs
+    secrets         how a key is recognised, and how values are shown
+    tree            the nodes, their bounds, and the list of problems
 """
 
 from cometbatch.job.keys import JobKey, job_keys, job_keys_markdown

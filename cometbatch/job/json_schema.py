@@ -4,8 +4,9 @@ It says of each key by itself what the reading of a job says. Rules between keys
 a template that does not compile) are the reading's alone.
 """
 
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -30,32 +31,52 @@ MEANINGS = {
 """What a section is about. One that is not named here is shown without a word."""
 
 
+ALWAYS: Final = ("input", "output")
+TABLE: Final = r"\.(csv|tsv|parquet)(\.gz|\.zst)?$"
+"""An input that is surely a table of prompts. JSON lines may be whole requests: a job says less of these."""
+
+
 def job_schema() -> dict[str, Any]:
     """The JSON Schema (draft 7) of a job file. Null stands for a key that is left out."""
     sections = {section: _section(section) for section in KEYS}
-    needed = [section for section in sections if any(section == other for other, _ in REQUIRED) or section == "prompt"]
+    needed = {section: [name for other, name in REQUIRED if other == section] for section in sections}
     return {
         "$schema": DRAFT,
         "title": "A job of cometbatch",
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            name: (schema if name in needed else nullable(schema)) | {"description": MEANINGS.get(name, "")}
+            name: (schema if name in ALWAYS else nullable(schema)) | {"description": MEANINGS.get(name, "")}
             for name, schema in sections.items()
         },
-        "required": needed,
+        "required": [*ALWAYS],
+        "if": {"properties": {"input": {"properties": {"path": {"pattern": TABLE}}}}},
+        "then": {
+            "properties": {
+                "target": {"type": "object", "required": needed["target"], "properties": _given("target", needed)},
+                "prompt": {
+                    "anyOf": [
+                        {"required": [name], "properties": _given("prompt", {"prompt": [name]})} for name in PROMPT
+                    ]
+                },
+            },
+            "required": ["target", "prompt"],
+        },
     }
+
+
+def _given(section: str, names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Keys that are not to be null."""
+    return {name: KEYS[section][name].kind.schema for name in names[section]}
 
 
 def _section(section: str) -> dict[str, Any]:
     keys = KEYS[section]
-    schema = object_schema(keys, required=[name for other, name in REQUIRED if other == section])
+    schema = object_schema(keys, required=[name for other, name in REQUIRED if other == section and section in ALWAYS])
     defaults = {field.name: field.default for field in msgspec.structs.fields(SECTIONS[section])}
     for name, each in schema["properties"].items():
         if (default := defaults.get(name)) not in (msgspec.NODEFAULT, None, "", ()):
             each["default"] = _plain(default)
-    if section == "prompt":
-        schema["anyOf"] = [{"required": [name], "properties": {name: keys[name].kind.schema}} for name in PROMPT]
     return {"anyOf": [PRICES.schema, schema]} if section == "prices" else schema
 
 

@@ -77,6 +77,8 @@ PRICES = choice("catalog", "none")
 """What `prices` may be instead of a mapping."""
 PROMPT_TEXTS = ("system", "user", "messages")
 """The keys of `prompt` that hold its messages; the others are settings."""
+OVERRIDE = "override"
+"""The key of `params` by which the others are laid over bodies that the input brings; it is no parameter itself."""
 MESSAGE_KEYS = {
     "role": Key(choice(*get_args(Role)), "whose message it is"),
     "content": Key(PROSE, "template of the message"),
@@ -148,6 +150,7 @@ KEYS: dict[str, dict[str, Key]] = {
             "the name by which a chat request sets that cap; auto is max_completion_tokens",
         ),
         "extra": Key(EXTRA, "merged into the request's body as it is"),
+        OVERRIDE: Key(FLAG, "lay these over the bodies of a vendor's batch file, which else go out as they are"),
     },
     "limits": {
         "concurrency": Key(number(int, 1, 10_000), "the maximum number of requests in flight at once"),
@@ -307,6 +310,8 @@ def _default_words(section: str, name: str) -> str:
         return "required without messages"
     if section == "prompt" and name in PROMPT_TEXTS:
         return ""
+    if (section, name) == ("params", OVERRIDE):
+        return _yaml_like(False)
     default = {field.name: field.default for field in msgspec.structs.fields(SECTIONS[section])}[name]
     return "" if default in (msgspec.NODEFAULT, None, "", ()) else _yaml_like(default)
 

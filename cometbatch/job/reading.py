@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from cometbatch.input.files import kind_of
-from cometbatch.job.keys import ABOVE_KEYS, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
+from cometbatch.job.keys import ABOVE_KEYS, OVERRIDE, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
 from cometbatch.job.kinds import INPUT_WORDS, expected
 from cometbatch.job.messages import PlacedMessage, read_messages
 from cometbatch.job.paths import absolute, given, place_result, refuse_marks, refuse_no_table
@@ -22,6 +22,7 @@ from cometbatch.job.settings import DELIMITERS, Job
 from cometbatch.job.sources import is_piped, read_tree
 from cometbatch.job.tree import Map, Node, Problems, WrongError, place
 from cometbatch.job.urls import DEFAULT_BASE_URL, is_loopback
+from cometbatch.job.vendor_batch import BatchStart, batch_of
 from cometbatch.money.prices import PricesAbove, PriceSettings
 from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FORMATS, output_cap
@@ -29,6 +30,8 @@ from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 
 MAX_MINUTES_FOR_A_ROW = 60
 """Minutes that a row may wait for `limits.tokens_per_minute` to have room for its answer; a lower limit is refused."""
+NOT_SETTINGS = (*PROMPT_TEXTS, OVERRIDE)
+"""Keys of sections that are no fields of their settings."""
 TLS_FILES = ("ca_file", "client_cert", "client_key")
 TOKEN_PRICES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "above")
 """Prices that contradict a price per request."""
@@ -65,9 +68,12 @@ class _Reading:
         self._values = sections.values
         self._folder = folder
         self._source_path = source_path
+        self._batch: BatchStart | None = None
 
     def job(self) -> Job:
         """The job. Raises `JobError` where there are problems."""
+        path = self._values["input"].get("path")
+        self._batch = None if path is None else batch_of(self._sections, given(self._folder, path))
         for section, name in REQUIRED:
             if name not in self._values[section] and not self._sections.is_misspelt(f"{section}.{name}"):
                 self._sections.refuse(f"{section}.{name}", "is missing")
@@ -77,12 +83,17 @@ class _Reading:
         self._check_prices()
         self._check_token_limit()
         before = len(self._sections.problems.lines)
-        messages = read_messages(self._sections)
+        messages = self._messages()
         is_whole = len(self._sections.problems.lines) == before and None not in self._values["prompt"].values()
         if is_whole and self._values["target"].get("format"):
             self._check_format([placed.message.role for placed in messages])
         self._sections.problems.stop_if_any()
         return self._built(messages)
+
+    def _messages(self) -> list[PlacedMessage]:
+        if self._batch is None:
+            return read_messages(self._sections)
+        return [PlacedMessage(self._batch.vendor.message, "input.path")]
 
     # --- settings that have to fit together ---
 
@@ -176,7 +187,8 @@ class _Reading:
 
     def _params(self) -> GenerationParams:
         params = self._sections.given("params")
-        if self._values["target"].get("format") == "messages":
+        params.pop(OVERRIDE, None)
+        if self._values["target"].get("format") == "messages" and self._batch is None:
             params.setdefault("max_output_tokens", DEFAULT_MAX_TOKENS)
         return GenerationParams(**params)
 
@@ -192,7 +204,7 @@ class _Reading:
 
     def _built(self, messages: Sequence[PlacedMessage]) -> Job:
         settings: dict[str, Any] = {
-            name: kind(**{key: value for key, value in self._sections.given(name).items() if key not in PROMPT_TEXTS})
+            name: kind(**{key: value for key, value in self._sections.given(name).items() if key not in NOT_SETTINGS})
             for name, kind in SECTIONS.items()
         }
         settings |= {"params": self._params(), "prices": self._prices()}
@@ -203,5 +215,6 @@ class _Reading:
             places=tuple(place(self._sections.where(placed.path), placed.path) for placed in messages),
             cut=tuple(self._is_cut(placed) for placed in messages),
             source_path=self._source_path,
+            batch=None if self._batch is None else self._batch.vendor.name,
             **settings,
         )

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from cometbatch.errors import JobError
 from cometbatch.job.secrets import unprinted
-from cometbatch.job.targets import MessageTemplate, Target, plain
+from cometbatch.job.targets import MessageTemplate, Target, VendorName, plain
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.template import RENDERING, PromptTemplate, TemplateError
@@ -142,7 +142,8 @@ class Job(Struct, frozen=True):
     """What a job file says, made by `load_job`, which has checked it. Paths are absolute. Holds no secret.
 
     `places`: where the template of each message stands, as "FILE:LINE: KEY". `cut`: whether YAML
-    seems to have taken the end of a template for a comment. A job made from its description has neither.
+    seems to have taken the end of a template for a comment. A job made from its description has neither. `batch`: whose
+    batch file the input is, whose bodies are the requests; None for a table.
     """
 
     input: InputSettings
@@ -159,16 +160,17 @@ class Job(Struct, frozen=True):
     source_path: Path | None = None
     prompt: PromptSettings = PromptSettings()
     cut: tuple[bool, ...] = ()
+    batch: VendorName | None = None
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
-        return (Target(self.target.format, self.target.model, self.messages, self.params),)
+        return (Target(self.target.format, self.target.model, self.messages, self.params, self.batch),)
 
     @property
     def asked_columns(self) -> frozenset[str]:
         """The names of the columns that a run has only where its job asks for them."""
         asked = {
-            "tool_calls": asks_for_tools(self.params.extra),
+            "tool_calls": asks_for_tools(self.params.extra) or self.batch is not None,
             "reasoning": self.output.reasoning,
             "raw": self.output.raw,
         }

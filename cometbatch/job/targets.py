@@ -3,7 +3,7 @@
 A run's manifest keeps its targets in a table, each with the price book that was found for it when the run began.
 """
 
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 from msgspec import Struct
@@ -13,6 +13,8 @@ from cometbatch.prompt.template import PromptTemplate, compile_prompt
 from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FormatName, output_cap
 
+VendorName: TypeAlias = Literal["openai", "anthropic", "gemini"]
+"""Whose batch files are known."""
 NOT_IN_FINGERPRINT = frozenset({"max_tokens_field"})
 """Generation parameters that say the same thing in another way. A run may go on with another value of them: it would
 not help a run that a refused name stopped to be begun anew, and paid again."""
@@ -26,12 +28,16 @@ class MessageTemplate(Struct, frozen=True):
 
 
 class Target(Struct, frozen=True):
-    """What is asked, apart from the row: wire format, model, prompt and generation parameters."""
+    """What is asked, apart from the row: wire format, model, prompt and generation parameters.
+
+    `batch`: whose batch file the rows come from. Then each brings its whole request, over which `params` are laid.
+    """
 
     format: FormatName
     model: str
     messages: tuple[MessageTemplate, ...]
     params: GenerationParams = GenerationParams()
+    batch: VendorName | None = None
 
     def prompt_template(self, *, refuse_empty: bool = False) -> PromptTemplate:
         """The compiled prompt. Compiles anew at each call. `refuse_empty`: no empty prompt is sent."""

@@ -279,7 +279,8 @@ ASKED_COLUMNS: Final = (
         TOOL_CALLS,
         _LONG_TEXT,
         "text (JSON)",
-        "where `params.extra` asks for tools: the answer's calls, as the format has them; such a row has succeeded",
+        "where `params.extra` asks for tools, and of vendors' batch files: the answer's calls, as the format has them; "
+        "such a row has succeeded",
         get_answered=_calls,
     ),
     Column(

@@ -71,9 +71,9 @@ class RunSummary(Struct, frozen=True):
     asked to slow down) and `pool` are of this session alone; `pool` counts the request for prices, too, and is `None`
     where nothing was sent, or not over our connections. `replaced`: earlier outcomes of rows that `--retry` reset, over
     all sessions; they may have been billed. `reopened`: how many rows this session reset; `None` without `--retry`.
-    `max_output_tokens`: the cap on an answer that the job sets. `has_earlier_result`: not finished, and the result that
-    was published before a `--retry` still stands. `limited`: None where the session was for all rows. `reader`: what
-    reads the run's rows; None where nobody can.
+    `max_output_tokens`: the cap on an answer that the job sets. `has_own_caps`: rows bring their requests, and may have
+    caps in them. `has_earlier_result`: not finished, and the result that was published before a `--retry` still stands.
+    `limited`: None where the session was for all rows. `reader`: what reads the run's rows; None where nobody can.
     """
 
     run_id: str
@@ -90,6 +90,7 @@ class RunSummary(Struct, frozen=True):
     reopened: int | None = None
     pool: PoolStats | None = None
     max_output_tokens: int | None = None
+    has_own_caps: bool = False
     has_earlier_result: bool = False
     limited: Limited | None = None
     warnings: tuple[str, ...] = ()
@@ -259,7 +260,8 @@ class RunSummary(Struct, frozen=True):
         if not reasons:
             return
         cap = self.max_output_tokens
-        cut = "cut at the model's own token limit" if cap is None else f"cut at params.max_output_tokens={cap}"
+        limit = "the token limit of their own requests" if self.has_own_caps else "the model's own token limit"
+        cut = f"cut at {limit if cap is None else f'params.max_output_tokens={cap}'}"
         words = {"length": cut, **_REASONS}
         yield "incomplete: " + ", ".join(f"{rows:,} {words.get(reason, reason)}" for reason, rows in reasons.items())
         if "length" in reasons and cap is not None:

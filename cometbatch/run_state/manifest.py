@@ -16,7 +16,9 @@ from cometbatch.results import columns
 from cometbatch.run_state import json_files
 
 MANIFEST_VERSION: Final = 3
-KNOWN_NEEDS: Final = frozenset[str]()
+WHOLE_REQUESTS: Final = "requests in the input"
+"""The need of a run whose rows bring their requests: what a program without it would send is another thing."""
+KNOWN_NEEDS: Final = frozenset({WHOLE_REQUESTS})
 """Words for what a program must know to go on with a run. A manifest that has others is refused by name."""
 PRICES_KEY: Final = "cometbatch.prices"
 SHOWN_CHARACTERS: Final = 60  # of a changed value, in the message
@@ -82,6 +84,11 @@ class Manifest(Struct, frozen=True):
     def is_simulated(self) -> bool:
         """Whether the simulator of this package answers, so that nothing of it is paid for."""
         return self.fingerprint.get("target.service") == SIMULATOR
+
+    @property
+    def has_whole_requests(self) -> bool:
+        """Whether rows bring their requests, as the lines of a vendor's batch file do."""
+        return WHOLE_REQUESTS in self.needs
 
     @property
     def calls(self) -> int:

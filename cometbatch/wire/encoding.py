@@ -77,6 +77,11 @@ def claude_cache_writes(usage: Usage) -> dict[str, int]:
     return known({"claude_cache_creation_5_m_tokens": minutes, "claude_cache_creation_1_h_tokens": hour})
 
 
+def holds_calls(detail: str | None) -> bool:
+    """Whether a completion's detail is a list of tool calls, so that a reply with them needs no made-up one."""
+    return bool(mappings(decode_json((detail or "").encode(errors="replace"))))
+
+
 def calls_in(
     detail: str | None, is_call: Callable[[dict[str, Any]], bool], sample: Mapping[str, Any]
 ) -> list[dict[str, Any]]:

@@ -93,11 +93,17 @@ def unsupported_extra(extra: Mapping[str, Any], format_name: str, written: Mappi
     for path, instead in written.items():
         if _at(extra, path) is not _MISSING:
             return f"params.extra.{path} is written by the {format_name} format itself; use {instead}"
-    for path, value in _generation_settings(extra):
+    for path in not_one_answer(extra):
+        return f"params.extra.{path} asks for something else than one whole answer to each row; leave it out"
+    return None if _is_plain_json(extra) else "params.extra holds something that JSON can't say exactly"
+
+
+def not_one_answer(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The paths of settings by which a request asks for something else than one whole answer."""
+    for path, value in _generation_settings(settings):
         name = _plain(path.rpartition(".")[2])
         if name in _ONE_WHOLE_ANSWER and value not in _ONE_WHOLE_ANSWER[name]:
-            return f"params.extra.{path} asks for something else than one whole answer to each row; leave it out"
-    return None if _is_plain_json(extra) else "params.extra holds something that JSON can't say exactly"
+            yield path
 
 
 def unsupported_roles(roles: Sequence[Role], format_name: str, *, system_apart: bool) -> str | None:
