@@ -169,6 +169,7 @@ IDS: dict[str, tuple[dict[str, list[Any]], str | None]] = {
     "unique, but no id": ({"name": ["1", "2"], "a": ["x", "y"]}, None),
     "a word that ends so": ({"paid": ["1", "2"], "grid": ["x", "y"]}, None),
     "a fraction": ({"id": [0.5, 1.5], "a": ["x", "y"]}, None),
+    "a name with a line break": ({"a": ["x", "y"], "row\nrow_id": ["1", "2"]}, None),
     "custom_id": ({"id": ["1", "2"], "custom_id": ["x", "y"]}, "custom_id"),
 }
 

@@ -20,6 +20,7 @@ from cometbatch.job.secrets import is_secret
 ROWS_SHOWN: Final = 3
 COLUMNS_SHOWN: Final = 8  # of a row; the id and the longest texts are always among them
 MAX_CHARACTERS: Final = 400  # of a cell that are looked at for a line of a terminal
+MAX_ID_NAME: Final = 200  # characters; a job file could not name a column with line breaks or of thousands of letters
 MAX_CANDIDATES: Final = 4  # columns looked at whether they name each row: what was seen of each takes up to 31 MB
 READ_BYTES: Final = 8 << 20  # of the table in memory at a time
 READ_ROWS: Final = 8_192  # the same in rows, at most
@@ -81,6 +82,7 @@ def look_at(source: Source, identity: Identity) -> FirstLook:
 def _candidates(schema: pa.Schema) -> list[str]:
     """Columns that may name each row, by their names and types, the likeliest first."""
     able = [field.name for field in schema if _is_text(field.type) or _is_whole(field.type)]
+    able = [name for name in able if name.isprintable() and len(name) <= MAX_ID_NAME]
     exact = [name for known in _NAMED_ID for name in able if name.casefold() == known]
     alike = [name for name in able if _LIKE_ID.fullmatch(name) or _CAMEL_ID.fullmatch(name)]
     return list(dict.fromkeys([*exact, *alike]))[:MAX_CANDIDATES]
