@@ -30,6 +30,7 @@ DOCS = (
     "exit-codes",
     "how-it-works",
     "input",
+    "messages",
     "job",
     "performance",
     "replies",

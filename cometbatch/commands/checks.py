@@ -17,8 +17,8 @@ from cometbatch.input.files import Identity, shown
 from cometbatch.input.table import Source, open_source
 from cometbatch.job import Job, Target
 from cometbatch.job.secrets import printable
+from cometbatch.job.targets import Template
 from cometbatch.prompt.names import no_column, shown_columns
-from cometbatch.prompt.template import PromptTemplate
 from cometbatch.records import PriceBook
 from cometbatch.results import columns, parts
 from cometbatch.run_state.directory import RunDirectory
@@ -40,7 +40,7 @@ class Checked(Struct, frozen=True):
     job: Job
     source: Source
     target: Target
-    template: PromptTemplate
+    template: Template
     format: wire.WireFormat
 
     @property

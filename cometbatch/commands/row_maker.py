@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from cometbatch import wire
 from cometbatch.commands.clock import now
 from cometbatch.job import Target
-from cometbatch.prompt.template import PromptTemplate
+from cometbatch.job.targets import Template
 from cometbatch.runner.row_maker import RowMaker
 
 
-def row_maker(target: Target, template: PromptTemplate, columns: Sequence[str], id_column: str | None) -> RowMaker:
+def row_maker(target: Target, template: Template, columns: Sequence[str], id_column: str | None) -> RowMaker:
     """How rows of a table with these columns become requests to a target, whose compiled prompt is `template`.
 
     Only the columns that are needed become Python values.

@@ -148,8 +148,10 @@ def _read_stop(node: Node) -> tuple[str, ...]:
 
 PROSE = Kind("a text", lambda node: _filled(node, "a text"), takes_text=True)
 """Text of any length, in any number of lines."""
+CONTENT = Kind("a text or a list of parts", lambda node: node if isinstance(node, List) else PROSE.read(node))
+"""A template, or a list of parts that is read later."""
 STOP = Kind("a text or a list of texts", _read_stop, takes_text=True)
-SENT_TEXTS = (PROSE, STOP)
+SENT_TEXTS = (PROSE, STOP, CONTENT)
 """Texts that a request carries. That one of them is missing is seen by nobody."""
 PREFIX = text("a text", is_filled=lambda found: found.strip() or not found, max_length=64)
 

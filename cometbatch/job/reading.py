@@ -11,23 +11,26 @@ from typing import Any
 
 import msgspec
 
-from cometbatch.job.keys import ABOVE_KEYS, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
+from cometbatch.job.keys import ABOVE_KEYS, IMAGE_KEYS, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
 from cometbatch.job.kinds import expected
-from cometbatch.job.messages import PlacedMessage, read_messages
+from cometbatch.job.messages import PlacedMessage, read_conversation, read_messages
 from cometbatch.job.paths import absolute, given, place_result, refuse_marks
 from cometbatch.job.secrets import refuse_secrets
 from cometbatch.job.sections import Sections
-from cometbatch.job.settings import DELIMITERS, Job
+from cometbatch.job.settings import DELIMITERS, ImageSettings, Job
 from cometbatch.job.sources import is_piped, read_tree
 from cometbatch.job.tree import Map, Node, Problems, WrongError, place
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PricesAbove, PriceSettings
+from cometbatch.prompt.conversation import Conversation
 from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FORMATS, output_cap
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 
 MAX_MINUTES_FOR_A_ROW = 60
 """Minutes that a row may wait for `limits.tokens_per_minute` to have room for its answer; a lower limit is refused."""
+DETAILED = ("chat", "responses")
+"""Formats that can say how closely a model is to look at an image."""
 TLS_FILES = ("ca_file", "client_cert", "client_key")
 TOKEN_PRICES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "above")
 """Prices that contradict a price per request."""
@@ -77,11 +80,15 @@ class _Reading:
         self._check_token_limit()
         before = len(self._sections.problems.lines)
         messages = read_messages(self._sections)
+        conversation = read_conversation(self._sections, self._placed("prompt", "few_shot"))
+        images = self._images()
         is_whole = len(self._sections.problems.lines) == before and None not in self._values["prompt"].values()
         if is_whole and self._values["target"].get("format"):
-            self._check_format([placed.message.role for placed in messages])
+            asked: list[Role] = [placed.message.role for placed in messages]
+            self._check_format(asked if conversation is None else [*asked, "user"])
+            self._check_details(messages)
         self._sections.problems.stop_if_any()
-        return self._built(messages)
+        return self._built(messages, conversation, images)
 
     # --- settings that have to fit together ---
 
@@ -131,6 +138,32 @@ class _Reading:
                 output["path"], output["is_dataset"] = place_result(output["path"], *place)
             except WrongError as error:
                 self._sections.refuse("output.path", str(error))
+
+    def _placed(self, section: str, name: str) -> Path | None:
+        """The path that a key gives, absolute; None where there is none, or none of this machine's."""
+        path = self._values[section].get(name)
+        return given(self._folder, path) if path and self._check_marks(f"{section}.{name}", path) else None
+
+    def _images(self) -> ImageSettings:
+        node = self._values["prompt"].get("images")
+        if node is None:
+            return ImageSettings()
+        if not isinstance(node, Map):
+            self._sections.refuse("prompt.images", str(expected("a mapping", node)))
+            return ImageSettings()
+        values = self._sections.read_map("prompt.images", node, IMAGE_KEYS)
+        if None in values.values():
+            return ImageSettings()
+        if "root" in values and self._check_marks("prompt.images.root", values["root"]):
+            values["root"] = given(self._folder, values["root"])
+        return ImageSettings(**values)
+
+    def _check_details(self, messages: Sequence[PlacedMessage]) -> None:
+        name = self._values["target"]["format"]
+        for placed in messages:
+            if name not in DETAILED and any(part.detail for part in placed.message.parts):
+                words = f"the {name} format can't say how closely to look at an image: leave detail out"
+                self._sections.refuse(placed.path, words)
 
     def _check_prices(self) -> None:
         if (above := self._values["prices"].get("above")) is not None:
@@ -187,7 +220,9 @@ class _Reading:
         comment = self._sections.comment(placed.path)
         return "{{" in comment or (comment != "" and "{{" not in placed.message.template)
 
-    def _built(self, messages: Sequence[PlacedMessage]) -> Job:
+    def _built(
+        self, messages: Sequence[PlacedMessage], conversation: Conversation | None, images: ImageSettings
+    ) -> Job:
         settings: dict[str, Any] = {
             name: kind(**{key: value for key, value in self._sections.given(name).items() if key not in PROMPT_TEXTS})
             for name, kind in SECTIONS.items()
@@ -195,9 +230,12 @@ class _Reading:
         settings |= {"params": self._params(), "prices": self._prices()}
         if not settings["target"].is_simulator:
             settings["simulator"] = None
+        paths = [placed.path for placed in messages] + ["prompt.messages_column"] * (conversation is not None)
         return Job(
             messages=tuple(placed.message for placed in messages),
-            places=tuple(place(self._sections.where(placed.path), placed.path) for placed in messages),
+            conversation=conversation,
+            images=images,
+            places=tuple(place(self._sections.where(path), path) for path in paths),
             cut=tuple(self._is_cut(placed) for placed in messages),
             source_path=self._source_path,
             **settings,
