@@ -31,7 +31,7 @@ FailureKind: TypeAlias = Literal[
     "template",
 ]
 MaxTokensField: TypeAlias = Literal["auto", "max_completion_tokens", "max_tokens"]
-TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large", "proxy"]
+TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large", "proxy", "image"]
 Problem: TypeAlias = Literal[
     "error", "redirect", "not_json", "unreadable", "html", "not_understood", "failed_generation"
 ]
@@ -159,7 +159,7 @@ class TransportFailure(Struct, frozen=True, gc=False):
     """An exchange that brought no whole reply: what the network did to us, as a value.
 
     timeout: no whole reply in time; connection: refused, reset or cut short; too_large: the body passed the bound;
-    proxy: the proxy wants another user name or password.
+    proxy: the proxy wants another user name or password; image: an image of the request can't be had any more.
     The service may have finished, and billed, the work all the same, unless nothing can have been `sent`.
     """
 

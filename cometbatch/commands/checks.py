@@ -27,6 +27,7 @@ from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.run import Run
 from cometbatch.runner.row_maker import RowMaker
 from cometbatch.service.catalog import CatalogProblem
+from cometbatch.transport.image_fetch import proxy_in_the_way
 from cometbatch.transport.key import holds_key
 from cometbatch.wire.request_extra import template_marks, unkept
 
@@ -60,7 +61,7 @@ class Checked(Struct, frozen=True):
 
     def row_maker(self) -> RowMaker:
         """How rows of this job become requests."""
-        return row_maker(self.target, self.template, self.source.columns, self.job.input.id)
+        return row_maker(self.job, self.target, self.template, self.source.columns)
 
 
 def check(job: Job) -> Checked:
@@ -84,6 +85,13 @@ def _fitted(job: Job, opened: Source) -> Checked:
     if job.input.id is not None and job.input.id not in opened.columns:
         words = no_column(job.input.id, opened.columns)
         raise UsageError(f"input.id: {words} (the columns are {shown_columns(opened.columns)})")
+    if target.may_have_images and not job.image_root.is_dir():
+        raise UsageError(f"prompt.images.root: {printable(job.image_root)} is no folder, and images lie below it.")
+    if job.images.fetch and proxy_in_the_way():
+        raise UsageError(
+            "prompt.images.fetch: the environment names a proxy (HTTPS_PROXY or ALL_PROXY), and behind it no image's "
+            "address can be checked. Leave fetch out, so that the service fetches the images, or take the proxy out."
+        )
     return Checked(job, opened, target, template, wire.FORMATS[target.format])
 
 

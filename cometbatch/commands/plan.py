@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -36,9 +36,14 @@ from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
 from cometbatch.service.catalog import find_prices
 from cometbatch.transport import Transport
+from cometbatch.wire.images import by_reference
 
 if TYPE_CHECKING:
     import httpx
+
+
+IMAGES_LOOKED_AT: Final = 1_000
+"""Rows whose images `plan` opens; those of the rows after these are looked at when they are sent."""
 
 
 class RunPlan(Struct, frozen=True):
@@ -276,6 +281,7 @@ class _Survey(Struct):
 
 def _survey(checked: Checked, identity: Identity, begin: _Begin, *, looks: Looks, walk: BudgetWalk | None) -> _Survey:
     survey, maker = _Survey(), checked.row_maker()
+    counting = maker if maker.images is None else msgspec.structs.replace(maker, images=maker.images.blind())
     progress, rates = begin.progress, begin.book.rates
     reserved = checked.target.max_output_tokens or ASSUMED_OUTPUT_TOKENS  # for the answer, in each request's estimate
     committed = set(progress.committed)
@@ -284,7 +290,7 @@ def _survey(checked: Checked, identity: Identity, begin: _Begin, *, looks: Looks
         for row, values in enumerate(row_values(table, maker.columns), partition.first_row):
             if row in progress.recorded:
                 continue
-            made = maker.make(row, values)
+            made = (maker if survey.requests < IMAGES_LOOKED_AT else counting).make(row, values)
             looks.note_made(row, values, made)
             if isinstance(made, Failed):
                 survey.unrenderable += 1
@@ -321,7 +327,7 @@ def _shown(job: Job, request: CallRequest | None) -> dict[str, Any] | None:
         "method": "POST",
         "url": base_url + request.http.path,
         "headers": dict(request.http.headers),
-        "body": msgspec.json.decode(request.http.body),
+        "body": msgspec.json.decode(by_reference(request.http.body)),
     }
 
 

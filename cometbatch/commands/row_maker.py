@@ -1,20 +1,30 @@
 """Puts a row maker together: the prompt's templates, the wire format, and what identifies a request."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Final
 
 from cometbatch import wire
 from cometbatch.commands.clock import now
-from cometbatch.job import Target
+from cometbatch.input.image_files import ImageFolder
+from cometbatch.job import Job, Target
 from cometbatch.job.targets import Template
+from cometbatch.runner.images import ImageBounds, Images, ImageSender, Send
 from cometbatch.runner.row_maker import RowMaker
+from cometbatch.transport.image_fetch import ImageFetcher
+
+IMAGE_THREADS: Final = 4
+"""Threads that read images and put them into requests: few, since each may hold a request twice while it does."""
 
 
-def row_maker(target: Target, template: Template, columns: Sequence[str], id_column: str | None) -> RowMaker:
+def row_maker(job: Job, target: Target, template: Template, columns: Sequence[str]) -> RowMaker:
     """How rows of a table with these columns become requests to a target, whose compiled prompt is `template`.
 
     Only the columns that are needed become Python values.
     """
+    id_column = job.input.id
     wire_format = wire.FORMATS[target.format]
     needed = set(columns) if template.needs_all_columns else set(template.columns_needed)
     return RowMaker(
@@ -26,4 +36,30 @@ def row_maker(target: Target, template: Template, columns: Sequence[str], id_col
         hash_start=hashlib.sha256(f"{target.format}\n{target.model}\n".encode()),
         now=now,
         max_output_tokens=target.max_output_tokens,
+        images=images_for(job, target) if target.may_have_images else None,
     )
+
+
+@asynccontextmanager
+async def sending_images(send: Send, images: Images | None) -> AsyncIterator[Send]:
+    """How requests are sent whose prompts may have images: these are put in first, in threads of their own."""
+    if images is None:
+        yield send
+        return
+    fetcher = ImageFetcher() if images.is_fetching else None
+    threads = ThreadPoolExecutor(IMAGE_THREADS, thread_name_prefix="images")
+    try:
+        yield ImageSender(send, images, threads, fetcher.fetch if fetcher is not None else None).send
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # they only read
+        if fetcher is not None:
+            await fetcher.aclose()
+
+
+def images_for(job: Job, target: Target) -> Images:
+    """Where the images of a job's prompts come from, and how large they may be."""
+    settings = job.images
+    bounds = ImageBounds(settings.max_bytes, settings.max_request_bytes, settings.tokens)
+    unsupported = wire.FORMATS[target.format].unsupported_image
+    folder = ImageFolder(job.image_root, settings.max_bytes)
+    return Images(folder, bounds, unsupported, is_fetching=settings.fetch)

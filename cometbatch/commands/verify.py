@@ -151,6 +151,9 @@ def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[RowMaker]:
     These are other names of the token cap, and empty prompts that are sent.
     """
     (target,) = job.targets()
+    if target.may_have_images and not job.image_root.is_dir():
+        findings.skip(f"the folder of images {job.image_root} is gone", "ids", "requests")
+        return []
     try:
         templates = target.prompt_template(refuse_empty=True), target.prompt_template()
         templates[0].check(manifest.input.columns)
@@ -163,7 +166,7 @@ def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[RowMaker]:
     spelt = [msgspec.structs.replace(target.params, max_tokens_field=name) for name in names]
     targets = [target, *(msgspec.structs.replace(target, params=params) for params in spelt)]
     pairs = itertools.product(templates, targets)
-    return [row_maker(each, template, manifest.input.columns, job.input.id) for template, each in pairs]
+    return [row_maker(job, each, template, manifest.input.columns) for template, each in pairs]
 
 
 def _input(manifest: Manifest, job: Job | None, findings: Findings) -> Source | None:
