@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from cometbatch import wire
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
-from cometbatch.commands.row_maker import row_maker
+from cometbatch.commands.row_maker import images_for, row_maker
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.errors import JobError, UsageError
 from cometbatch.input.files import Identity, shown
@@ -61,7 +61,8 @@ class Checked(Struct, frozen=True):
 
     def row_maker(self) -> RowMaker:
         """How rows of this job become requests."""
-        return row_maker(self.job, self.target, self.template, self.source.columns)
+        images = images_for(self.job, self.target)
+        return row_maker(self.target, self.template, self.source.columns, self.job.input.id, images)
 
 
 def check(job: Job) -> Checked:

@@ -13,8 +13,9 @@ from msgspec import Struct
 from cometbatch.commands.checks import Checked
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
+from cometbatch.prompt.content import images_in
 from cometbatch.prompt.suspicions import describe_stop, suspicions
-from cometbatch.records import CallRequest, Failed, Failure
+from cometbatch.records import CallRequest, Failed, Failure, Message
 from cometbatch.run_state.partition import Make
 from cometbatch.run_state.run import Run
 from cometbatch.runner.row_maker import RowMaker
@@ -97,6 +98,8 @@ class Looks:
         self._prompts, self._ids = Seen(total, max_bytes), Seen(total if self._has_id else 0, max_bytes)
         self._empty, self._blank, self._same, self._failed = Places(), Places(), Places(), Places()
         self._no_id, self._same_id = Places(), Places()
+        self._images, self._bounds = Places(), None if maker.images is None else maker.images.bounds
+        self._has_budget = checked.job.budget.max_cost_usd is not None
         self._first_failure = ""
 
     def note(self, row: int, values: Mapping[str, object], custom_id: str | None, prompt: object) -> None:
@@ -121,7 +124,14 @@ class Looks:
 
     def note_made(self, row: int, values: Mapping[str, object], made: CallRequest | Failed) -> None:
         """Look at a row that was made into a request."""
+        if self._bounds is not None and isinstance(made, CallRequest) and made.image_tokens:
+            self._images.add(row)
         self.note(row, values, made.custom_id, made.failure if type(made) is Failed else made.request_hash)
+
+    def note_prompt(self, row: int, prompt: tuple[Message, ...] | Failure) -> None:
+        """Look for images in a prompt that was not made into a request."""
+        if self._bounds is not None and isinstance(prompt, tuple) and images_in(prompt):
+            self._images.add(row)
 
     def watching(self, make: Make) -> Make:
         """The same function, with a look at each row."""
@@ -147,6 +157,9 @@ class Looks:
             yield f"{self._who(self._same, self._prompts)} {what} {self._same.describe()}; each is sent and paid for"
         if self._blank.count:
             yield f"{self._who(self._blank)} nothing in the columns that the prompt uses {self._blank.describe()}"
+        if self._images.count and self._has_budget and self._bounds is not None:
+            tokens = f"{self._bounds.tokens:,} input tokens are set aside for each (prompt.images.tokens)"
+            yield f"budget: {self._who(self._images)} images; {tokens}, and a model that counts more can pass it"
         if self._empty.count:
             way = "they fail unsent, unless prompt.allow_empty is true"
             yield f"{self._who(self._empty)} an empty or blank prompt {self._empty.describe()}; {way}"
@@ -174,7 +187,9 @@ def tell_before(checked: Checked, run: Run) -> list[str]:
     for row, values in itertools.islice(remaining, FIRST_ROWS):
         custom_id: Any = None if maker.id_column is None else values[maker.id_column]
         is_text = custom_id is None or type(custom_id) is str
-        looks.note(row, values, custom_id if is_text else maker.id_of(values), maker.render(values))
+        prompt = maker.render(values)
+        looks.note(row, values, custom_id if is_text else maker.id_of(values), prompt)
+        looks.note_prompt(row, prompt)
     return [*describe_texts(checked), *looks.warnings()]
 
 

@@ -220,6 +220,7 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
             *describe_texts(checked),
             *(() if known is None else describe_missing_columns(job, known.manifest.columns)),
             *looks.warnings(),
+            *_unseen_images(checked, survey),
             *([_missing_key(job)] if is_keyless else []),
         ),
         budget=None if walk is None else walk.plan(),
@@ -306,6 +307,11 @@ def _survey(checked: Checked, identity: Identity, begin: _Begin, *, looks: Looks
             if walk is not None:
                 walk.add(made, tokens)
     return survey
+
+
+def _unseen_images(checked: Checked, survey: _Survey) -> Iterator[str]:
+    if checked.target.may_have_images and survey.requests > IMAGES_LOOKED_AT:
+        yield f"images were opened for {IMAGES_LOOKED_AT:,} rows; those of the others are looked at when they are sent"
 
 
 def _estimate(survey: _Survey, output_tokens: int, rates: Rates | None) -> Decimal | None:

@@ -19,12 +19,13 @@ IMAGE_THREADS: Final = 4
 """Threads that read images and put them into requests: few, since each may hold a request twice while it does."""
 
 
-def row_maker(job: Job, target: Target, template: Template, columns: Sequence[str]) -> RowMaker:
+def row_maker(
+    target: Target, template: Template, columns: Sequence[str], id_column: str | None, images: Images | None = None
+) -> RowMaker:
     """How rows of a table with these columns become requests to a target, whose compiled prompt is `template`.
 
-    Only the columns that are needed become Python values.
+    Only the columns that are needed become Python values. `images`: where those of prompts come from, if there are any.
     """
-    id_column = job.input.id
     wire_format = wire.FORMATS[target.format]
     needed = set(columns) if template.needs_all_columns else set(template.columns_needed)
     return RowMaker(
@@ -36,7 +37,7 @@ def row_maker(job: Job, target: Target, template: Template, columns: Sequence[st
         hash_start=hashlib.sha256(f"{target.format}\n{target.model}\n".encode()),
         now=now,
         max_output_tokens=target.max_output_tokens,
-        images=images_for(job, target) if target.may_have_images else None,
+        images=images,
     )
 
 
@@ -56,8 +57,10 @@ async def sending_images(send: Send, images: Images | None) -> AsyncIterator[Sen
             await fetcher.aclose()
 
 
-def images_for(job: Job, target: Target) -> Images:
-    """Where the images of a job's prompts come from, and how large they may be."""
+def images_for(job: Job, target: Target) -> Images | None:
+    """Where the images of a job's prompts come from, and how large they may be; None where prompts have none."""
+    if not target.may_have_images:
+        return None
     settings = job.images
     bounds = ImageBounds(settings.max_bytes, settings.max_request_bytes, settings.tokens)
     unsupported = wire.FORMATS[target.format].unsupported_image

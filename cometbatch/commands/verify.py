@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from cometbatch.commands.locate import Located, locate
-from cometbatch.commands.row_maker import row_maker
+from cometbatch.commands.row_maker import images_for, row_maker
 from cometbatch.commands.verify_files import FileChecks
 from cometbatch.commands.verify_report import CHECKS, Findings, Verification
 from cometbatch.commands.verify_rows import PublishedResult, RowChecks
@@ -166,7 +166,8 @@ def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[RowMaker]:
     spelt = [msgspec.structs.replace(target.params, max_tokens_field=name) for name in names]
     targets = [target, *(msgspec.structs.replace(target, params=params) for params in spelt)]
     pairs = itertools.product(templates, targets)
-    return [row_maker(job, each, template, manifest.input.columns) for template, each in pairs]
+    images, columns = images_for(job, target), manifest.input.columns
+    return [row_maker(each, template, columns, job.input.id, images) for template, each in pairs]
 
 
 def _input(manifest: Manifest, job: Job | None, findings: Findings) -> Source | None:

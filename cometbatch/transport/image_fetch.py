@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 
@@ -89,19 +89,31 @@ def proxy_in_the_way(host: str = "images.invalid", port: int = _HTTPS_PORT) -> b
 
 
 class ImageFetcher:
-    """Fetches images, some at a time. `is_allowed`: whether an address may be connected to."""
+    """Fetches images, some at a time.
 
-    def __init__(self, is_allowed: Callable[[str], bool] = is_public) -> None:
+    `is_allowed`: whether an address may be connected to. `timeout_s`: of one attempt. `pauses_s`: before each further
+    one.
+    """
+
+    def __init__(
+        self,
+        is_allowed: Callable[[str], bool] = is_public,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        pauses_s: Sequence[float] = PAUSES_S,
+    ) -> None:
         import httpx  # noqa: PLC0415 - takes long to load, and few runs fetch images
 
         self._is_allowed = is_allowed
+        self._timeout_s = timeout_s
+        self._pauses_s = (*pauses_s, 0.0)
         self._failures = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, UnicodeError)
         # Each image has a connection of its own: one that was kept could be used for another host at the same address.
         self._client = httpx.AsyncClient(
             verify=tls_context(USUAL, as_client=False),
             trust_env=False,
             follow_redirects=False,
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             limits=httpx.Limits(max_keepalive_connections=0),
         )
         self._room = asyncio.Semaphore(AT_ONCE)
@@ -109,9 +121,9 @@ class ImageFetcher:
     async def fetch(self, url: str, max_bytes: int) -> bytes:
         """What an https:// address gives, at most `max_bytes`. Raises `FetchError`."""
         async with self._room:
-            for pause_s in (*PAUSES_S, 0.0):
+            for pause_s in self._pauses_s:
                 try:
-                    async with asyncio.timeout(TIMEOUT_S):
+                    async with asyncio.timeout(self._timeout_s):
                         return await self._get(url, max_bytes)
                 except _BusyError as error:
                     words = str(error)
