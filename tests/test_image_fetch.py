@@ -75,15 +75,15 @@ def fetched(
 PRIVATE = [
     "127.0.0.1", "127.9.9.9", "0.0.0.0", "0.1.2.3", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1",
     "169.254.169.254", "100.64.0.1", "100.127.255.255", "192.0.0.1", "198.18.0.1", "224.0.0.1", "239.1.1.1",
-    "240.0.0.1", "255.255.255.255", "::", "::1", "::ffff:8.8.8.8", "::ffff:127.0.0.1", "::127.0.0.1", "fc00::1", "fdff::1",
-    "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "ff0e::1", "64:ff9b::7f00:1", "64:ff9b:1::1", "2002:7f00:1::", "2001::1",
-    "2001:db8::1", "100::1", "", "localhost", "8.8.8", "2606:4700::1111%eth0",
+    "240.0.0.1", "255.255.255.255", "::", "::1", "::ffff:8.8.8.8", "::ffff:127.0.0.1", "::127.0.0.1", "fc00::1",
+    "fdff::1", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "ff0e::1", "64:ff9b::7f00:1", "64:ff9b:1::1",
+    "2002:7f00:1::", "2001::1", "2001:db8::1", "100::1", "", "localhost", "8.8.8", "2606:4700::1111%eth0",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_an_address_that_is_not_of_the_public_internet_is_never_connected_to(address: str) -> None:
-    """Nor one of this machine, its networks, carriers' ones, multicast, and every way to write an IPv4 address in IPv6."""
+    """None of this machine, its networks or a carrier's, no multicast, and no IPv4 address that is written in IPv6."""
     assert not is_public(address)
 
 
