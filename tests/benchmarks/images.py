@@ -88,6 +88,15 @@ def write_job(folder: Path, port: int, rows: int, images: list[bytes], in_flight
     return folder / "job.json"
 
 
+def peak_mb(pid: int) -> float:
+    """The most memory that a process held so far; 0 of one that is ending."""
+    try:
+        found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace"))
+    except OSError:
+        return 0.0
+    return int(found[1]) * 1024 / 1e6 if found else 0.0
+
+
 async def measured(rows: int, size: int, in_flight: int, *, cells: bool) -> tuple[float, float, Server]:
     """The peak of the command's memory in MB, its seconds, and what the server saw."""
     images = [image("jpeg", size, seed) for seed in range(min(DISTINCT, rows))]
@@ -99,11 +108,9 @@ async def measured(rows: int, size: int, in_flight: int, *, cells: bool) -> tupl
         command = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "cometbatch", "run", str(job), env=ENVIRONMENT, stdout=sys.stderr
         )
-        status = Path(f"/proc/{command.pid}/status")
         peak = 0.0
         while command.returncode is None:
-            found = re.search(r"VmHWM:\s+(\d+)", status.read_text()) if status.exists() else None
-            peak = max(peak, int(found[1]) * 1024 / 1e6 if found else 0.0)
+            peak = max(peak, peak_mb(command.pid))
             await asyncio.wait([asyncio.ensure_future(command.wait())], timeout=0.2)
         listening.close()
         if command.returncode:
