@@ -23,6 +23,7 @@ from cometbatch.prompt.template import compile_prompt
 from cometbatch.records import GenerationParams, HttpRequest, ImagePart, Message, ModelRequest, TextPart
 from cometbatch.wire import FORMATS, WireFormat
 from cometbatch.wire.images import Loaded, by_reference, filled
+from tests import virtual_time
 from tests.images import HEADS, data_url, digest, image
 from tests.workbench import FORMATS as FORMAT_NAMES
 from tests.workbench import Network, Workbench, carry_out, simulator
@@ -98,7 +99,7 @@ NO_IMAGES: list[tuple[object, str]] = [
     (b"", "there is no image"),
     (7, "this is no image"),
     ({"bytes": None}, "this is no image"),
-    ("http://pictures.test/a.png", "must begin with https://"),
+    ("http://pictures.test/a.png?key=word", "must begin with https://, found 'http://'"),
     ("file:///etc/passwd", "must begin with https://"),
     ("ftp://a/b", "must begin with https://"),
     ("https://", "no address of an image"),
@@ -191,6 +192,29 @@ def test_a_request_is_identified_by_the_digests_of_its_images(wire: WireFormat) 
 
 
 @every_format
+def test_a_request_hash_is_over_this(bench: Workbench, wire: WireFormat) -> None:
+    """A SHA-256 over format, model and body, the last with the digest of the image: the same tomorrow as today."""
+    job = job_of(bench, [PNG], target={"format": wire.name}, params={"max_output_tokens": 9})
+    carry_out(job, simulator())
+    reference = digest(PNG)
+    bodies = {
+        "chat": '{"model":"comet-sim-1","messages":[{"role":"user","content":[{"type":"text","text":"What is row 0?"},'
+        f'{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{reference}"}}}}]}}],'
+        '"max_completion_tokens":9}',
+        "responses": '{"model":"comet-sim-1","input":[{"role":"user","content":[{"type":"input_text",'
+        f'"text":"What is row 0?"}},{{"type":"input_image","image_url":"data:image/png;base64,{reference}",'
+        '"detail":"auto"}]}],"max_output_tokens":9}',
+        "messages": '{"model":"comet-sim-1","max_tokens":9,"messages":[{"role":"user","content":[{"type":"text",'
+        '"text":"What is row 0?"},{"type":"image","source":{"type":"base64","media_type":"image/png",'
+        f'"data":"{reference}"}}}}]}}]}}',
+        "gemini": '{"contents":[{"role":"user","parts":[{"text":"What is row 0?"},{"inlineData":{"mimeType":"image/png",'
+        f'"data":"{reference}"}}}}]}}],"generationConfig":{{"maxOutputTokens":9}}}}',
+    }
+    said = f"{wire.name}\ncomet-sim-1\n{bodies[wire.name]}"
+    assert bench.result().column("request_hash").to_pylist() == [hashlib.sha256(said.encode()).hexdigest()]
+
+
+@every_format
 @pytest.mark.parametrize("damage", ["kind", "base64", "none"])
 def test_a_service_refuses_an_image_that_it_can_not_read(wire: WireFormat, damage: str) -> None:
     """Of another kind than it says, of no kind, or no base64."""
@@ -235,9 +259,9 @@ WAYS_OUT = [
     ("sub/../../secret.png", "lies outside"), ("../pipe", "lies outside"), ("zero", "lies outside"),
     ("/dev/zero", "lies outside"), ("..", "lies outside"), (".", "lies outside"), ("/", "lies outside"),
     ("../in-other/a.png", "lies outside"), ("pipe", "not a regular file"), ("socket", "not a regular file"),
-    ("sub", "not a regular file"), ("loop", "not a regular file"), ("none.png", "can't be read"),
+    ("sub", "not a regular file"), ("loop", "not a regular file"), ("none.png", "is not there"),
     ("a.png/b.png", "can't be read"), ("a\0.png", "no possible file name"), ("\ud800.png", "no possible file name"),
-    ("x" * 5000, "can't be read"), ("~/a.png", "can't be read"),
+    ("x" * 5000, "before an image in base64 write"), ("~/a.png", "is not there"),
 ]  # fmt: skip
 
 
@@ -372,7 +396,7 @@ FORMAT_REFUSES = [
     ("messages", image("bmp"), "and this is bmp"),
     ("chat", b"\xff<svg></svg>", "is no image of a known kind"),
     ("chat", image(size=5_000_001), "has 5,000,001 bytes, and an image may have 5,000,000 (prompt.images.max_bytes)"),
-    ("chat", "none.png", "the image 'none.png' can't be read: No such file or directory"),
+    ("chat", "none.png", "the image 'none.png' is not there, below the folder of images"),
 ]
 
 
@@ -420,7 +444,9 @@ def test_a_file_that_changes_before_it_is_sent_is_not_sent(bench: Workbench) -> 
     assert network.posts == 1
     messages = bench.result().column("error_message").to_pylist()
     assert messages[1] == "the image '1.png' has changed since its request was made"
-    assert messages[2].startswith("the image '2.png' can't be read")
+    assert messages[2].startswith("the image '2.png' is not there")
+    again = virtual_time.run(cometbatch.run_async(job, retry="template", progress=False, http=simulator()))
+    assert (again.succeeded, again.tally.failures) == (2, {"template": 1})
 
 
 def test_a_run_with_images_is_resumed(bench: Workbench) -> None:

@@ -242,6 +242,20 @@ def test_a_column_that_is_not_there_is_told_before_anything_is_sent(bench: Workb
         cometbatch.plan(job_of(bench, [CHAT], prompt={"messages_column": "chats"}))
 
 
+def test_a_conversation_that_ends_with_an_answer_is_told(bench: Workbench) -> None:
+    """Training data has the answer in it: what would be paid for is a text after that."""
+    job = job_of(bench, [CHAT, CHAT[:4]])
+    words = "1 of 2 rows has an answer as last message (first: row 1); it is sent"
+    assert any(words in each for each in cometbatch.plan(job).warnings)
+    assert any(words in each for each in carry_out(job, simulator()).warnings)
+
+
+def test_messages_that_a_template_prints_as_text_are_told(bench: Workbench) -> None:
+    """Where the column's type shows what it holds."""
+    job = job_of(bench, [CHAT], STRUCT, prompt={"messages_column": None, "user": "{{ chat }}"})
+    assert any("prompt.messages_column sends them as messages" in each for each in cometbatch.plan(job).warnings)
+
+
 def test_where_it_is_unused_the_job_says_no_more_than_before(bench: Workbench) -> None:
     """No key in the fingerprint, so that a run that was begun before goes on."""
     keys = bench.job().fingerprint()

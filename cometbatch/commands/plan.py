@@ -293,6 +293,8 @@ def _survey(checked: Checked, identity: Identity, begin: _Begin, *, looks: Looks
                 continue
             made = (maker if survey.requests < IMAGES_LOOKED_AT else counting).make(row, values)
             looks.note_made(row, values, made)
+            if checked.target.conversation is not None:
+                looks.note_end(row, maker.render(values))
             if isinstance(made, Failed):
                 survey.unrenderable += 1
                 survey.first_problem = survey.first_problem or f"row {row}: {made.failure.message}"

@@ -151,7 +151,7 @@ def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[RowMaker]:
     These are other names of the token cap, and empty prompts that are sent.
     """
     (target,) = job.targets()
-    if target.may_have_images and not job.image_root.is_dir():
+    if target.has_images and not job.image_root.is_dir():
         findings.skip(f"the folder of images {job.image_root} is gone", "ids", "requests")
         return []
     try:

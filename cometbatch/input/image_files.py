@@ -5,6 +5,7 @@ and the file, are then opened one below the other without following a link, so t
 can't lead outside. Only a regular file is read; its size is that of the open file, and no more than allowed is read.
 """
 
+import errno
 import os
 import stat
 from contextlib import ExitStack
@@ -30,8 +31,12 @@ class ImageFolder:
         """The whole file. Raises `ImageFileError`; for one outside of the folder before anything is opened."""
         try:
             return self._read(name)
+        except FileNotFoundError:
+            raise ImageFileError("is not there, below the folder of images (prompt.images.root)") from None
         except OSError as error:
-            raise ImageFileError(f"can't be read: {error.strerror or type(error).__name__}") from None
+            is_long = error.errno == errno.ENAMETOOLONG
+            hint = "; before an image in base64 write data:image/png;base64," if is_long else ""
+            raise ImageFileError(f"can't be read: {error.strerror or type(error).__name__}{hint}") from None
         except ValueError:  # a NUL in the name, or half of a surrogate pair
             raise ImageFileError("is no possible file name") from None
 

@@ -72,11 +72,14 @@ class Target(Struct, frozen=True):
         return fitted
 
     @property
+    def has_images(self) -> bool:
+        """Whether a template is one of an image."""
+        return any(part.kind == "image" for message in self.messages for part in message.parts)
+
+    @property
     def may_have_images(self) -> bool:
         """Whether some row's prompt can hold an image."""
-        return self.conversation is not None or any(
-            part.kind == "image" for message in self.messages for part in message.parts
-        )
+        return self.conversation is not None or self.has_images
 
     @property
     def max_output_tokens(self) -> int | None:

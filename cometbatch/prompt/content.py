@@ -113,7 +113,7 @@ def _source_of(text: str) -> str | bytes:
         return text.encode(errors="replace")
     if scheme := _SCHEME.match(text):
         if scheme[0].lower() != "https:":
-            raise ContentError(f"the address of an image must begin with https://, found {shown(text[:40])}")
+            raise ContentError(f"the address of an image must begin with https://, found {shown(scheme[0] + '//')}")
         place = _PLACE.fullmatch(text)
         if place is None or len(text) > MAX_ADDRESS_CHARACTERS:
             raise ContentError(f"this is no address of an image: {shown(text[:40])}")

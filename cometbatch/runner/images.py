@@ -130,8 +130,10 @@ def identified(part: ImagePart, data: bytes) -> ImagePart:
 
 
 def describe(part: ImagePart) -> str:
-    """What an image is called in a message."""
-    return "the image" if isinstance(part.source, bytes) else f"the image {shown(part.source)}"
+    """What an image is called in a message. The query of an address is left out: it may hold a signature."""
+    if isinstance(part.source, bytes):
+        return "the image"
+    return f"the image {shown(part.source.partition('?')[0] if _is_address(part.source) else part.source)}"
 
 
 def _is_address(source: str | bytes) -> bool:
