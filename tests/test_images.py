@@ -207,7 +207,8 @@ def test_a_request_hash_is_over_this(bench: Workbench, wire: WireFormat) -> None
         "messages": '{"model":"comet-sim-1","max_tokens":9,"messages":[{"role":"user","content":[{"type":"text",'
         '"text":"What is row 0?"},{"type":"image","source":{"type":"base64","media_type":"image/png",'
         f'"data":"{reference}"}}}}]}}]}}',
-        "gemini": '{"contents":[{"role":"user","parts":[{"text":"What is row 0?"},{"inlineData":{"mimeType":"image/png",'
+        "gemini": '{"contents":[{"role":"user","parts":[{"text":"What is row 0?"},{"inlineData":'
+        '{"mimeType":"image/png",'
         f'"data":"{reference}"}}}}]}}],"generationConfig":{{"maxOutputTokens":9}}}}',
     }
     said = f"{wire.name}\ncomet-sim-1\n{bodies[wire.name]}"
