@@ -8,7 +8,7 @@ a row holds nothing that could hold it in turn, so the garbage collector need no
 import re
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -31,7 +31,7 @@ FailureKind: TypeAlias = Literal[
     "template",
 ]
 MaxTokensField: TypeAlias = Literal["auto", "max_completion_tokens", "max_tokens"]
-TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large", "proxy"]
+TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large", "proxy", "image"]
 Problem: TypeAlias = Literal[
     "error", "redirect", "not_json", "unreadable", "html", "not_understood", "failed_generation"
 ]
@@ -46,11 +46,37 @@ class TextPart(Struct, frozen=True, gc=False):
     text: str
 
 
+class ImagePart(Struct, frozen=True, gc=False):
+    """A picture within a message.
+
+    `source`: its bytes, an https:// address, or a path below the folder of images. A picture that the service is to
+    fetch `is_linked`: its address goes out as text. Of every other one the bytes go out; they are put into the body
+    only when it is sent. `media_type`, `digest` (SHA-256 in hex) and `size` in bytes are known once these were read.
+    `detail`: how closely the model is to look, in OpenAI's words; "" leaves that to it.
+    """
+
+    source: str | bytes
+    is_linked: bool = False
+    detail: str = ""
+    media_type: str = ""
+    digest: str = ""
+    size: int = 0
+    text: ClassVar[str] = ""
+
+    @property
+    def reference(self) -> str:
+        """What stands for its bytes in a request's identity: their digest, or the address that they come from."""
+        return f"sha256:{self.digest}" if self.digest else str(self.source)
+
+
+Part: TypeAlias = TextPart | ImagePart
+
+
 class Message(Struct, frozen=True, gc=False):
-    """One turn of a conversation, made of parts in order; text is the one kind of part."""
+    """One turn of a conversation, made of parts in order."""
 
     role: Role
-    content: tuple[TextPart, ...]
+    content: tuple[Part, ...]
 
     @classmethod
     def of_text(cls, role: Role, text: str) -> Self:
@@ -59,7 +85,7 @@ class Message(Struct, frozen=True, gc=False):
 
     @property
     def text(self) -> str:
-        """The texts of all parts, with nothing between them."""
+        """The texts of all parts, with nothing between them; an image has none."""
         return "".join([part.text for part in self.content])
 
 
@@ -87,19 +113,28 @@ class Prompt(Struct, frozen=True, gc=False):
 
 
 class HttpRequest(Struct, frozen=True, gc=False):
-    """A POST that knows neither host nor key. Header names are lower case."""
+    """A POST that knows neither host nor key. Header names are lower case.
+
+    `images`: pictures whose bytes `body` lacks still. Marks stand for them (`wire.images`), so that only what is in
+    flight takes their memory.
+    """
 
     path: str
     headers: dict[str, str]
     body: bytes
+    images: tuple[ImagePart, ...] = ()
 
 
 class CallRequest(Struct, frozen=True, gc=False):
-    """A call made ready to be sent. `request_hash` is a SHA-256 over format, model and body without `stream`, in hex.
+    """A call made ready to be sent.
+
+    `request_hash` is a SHA-256 in hex over format, model and body without `stream`, with the digest of each image in
+    place of its bytes.
 
     `ordinal` is the call's place in the result, and its identity. `target`: its number in the run's table of targets.
     `estimated_tokens`: what the call may take of a tokens-per-minute limit, input and output. `max_output_tokens`: the
-    cap on its answer, if it has one.
+    cap on its answer, if it has one. `image_tokens`: what its images are taken to have at most, beside the bytes of
+    `http`.
     """
 
     ordinal: int
@@ -109,6 +144,7 @@ class CallRequest(Struct, frozen=True, gc=False):
     estimated_tokens: int
     max_output_tokens: int | None = None
     target: int = 0
+    image_tokens: int = 0
 
 
 class HttpResponse(Struct, frozen=True, gc=False):
@@ -123,7 +159,7 @@ class TransportFailure(Struct, frozen=True, gc=False):
     """An exchange that brought no whole reply: what the network did to us, as a value.
 
     timeout: no whole reply in time; connection: refused, reset or cut short; too_large: the body passed the bound;
-    proxy: the proxy wants another user name or password.
+    proxy: the proxy wants another user name or password; image: an image of the request can't be had any more.
     The service may have finished, and billed, the work all the same, unless nothing can have been `sent`.
     """
 

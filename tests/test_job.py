@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from cometbatch.errors import JobError
 from cometbatch.job import Job, MessageTemplate, SimulatorSettings, Target, job_keys, job_keys_markdown, load_job
 from cometbatch.job.keys import SECTIONS
+from cometbatch.job.settings import ImageSettings
+from cometbatch.job.targets import Template
 from cometbatch.money.prices import PricesAbove, PriceSettings
-from cometbatch.prompt.template import RENDERING, PromptTemplate
+from cometbatch.prompt.template import RENDERING
 from cometbatch.records import GenerationParams
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 
@@ -299,7 +301,7 @@ def test_a_simulator_section_is_unused_with_a_service() -> None:
     assert "simulator.sed: unknown key" in refused(small(simulator={"sed": 1}))
 
 
-def compiled(job: Job, *columns: str) -> PromptTemplate:
+def compiled(job: Job, *columns: str) -> Template:
     """The prompt of a job's only target, for a table with these columns."""
     (target,) = job.targets()
     return job.prompt_template_for(target, columns)
@@ -436,7 +438,9 @@ def test_the_table_of_keys_is_the_schema() -> None:
         for field in msgspec.structs.fields(kind):
             assert (path := f"{section}.{field.name}") in listed | not_keys, path
     assert listed - {f"{s}.{f.name}" for s, k in SECTIONS.items() for f in msgspec.structs.fields(k)} == {
-        "params.override", "prices", "prompt.system", "prompt.user", "prompt.messages",
+        "params.override", "prices", "prompt.system", "prompt.user", "prompt.messages", "prompt.messages_column",
+        "prompt.few_shot",
+        "prompt.images", *(f"prompt.images.{field.name}" for field in msgspec.structs.fields(ImageSettings)),
         *(f"prices.above.{field.name}" for field in msgspec.structs.fields(PricesAbove)),
     }  # fmt: skip
     defaults = {key.path: key.default for key in job_keys()}

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from cometbatch import wire
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
-from cometbatch.commands.row_maker import Maker, row_maker
+from cometbatch.commands.row_maker import Maker, images_for, row_maker
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.errors import CheckpointError, JobError, UsageError
 from cometbatch.input.file_set import AnySource, FileSet
@@ -20,8 +20,8 @@ from cometbatch.job import Job, Target
 from cometbatch.job.batch_lines import BatchLayout, Survey, open_table
 from cometbatch.job.paths import run_beside
 from cometbatch.job.secrets import printable
+from cometbatch.job.targets import Template
 from cometbatch.prompt.names import no_column, shown_columns
-from cometbatch.prompt.template import PromptTemplate
 from cometbatch.records import PriceBook
 from cometbatch.results import columns, parts
 from cometbatch.results.summary import count
@@ -30,6 +30,7 @@ from cometbatch.run_state.manifest import Manifest, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.service.catalog import CatalogProblem
+from cometbatch.transport.image_fetch import proxy_in_the_way
 from cometbatch.transport.key import holds_key
 from cometbatch.wire.request_extra import template_marks, unkept
 from cometbatch.wire.whole_bodies import cap_words
@@ -47,7 +48,7 @@ class Checked(Struct, frozen=True):
     job: Job
     source: AnySource
     target: Target
-    template: PromptTemplate
+    template: Template
     format: wire.WireFormat
 
     @property
@@ -76,7 +77,8 @@ class Checked(Struct, frozen=True):
 
     def row_maker(self) -> Maker:
         """How rows of this job become requests."""
-        return row_maker(self.target, self.template, self.source.columns, self.job.input.id)
+        images = images_for(self.job, self.target)
+        return row_maker(self.target, self.template, self.source.columns, self.job.input.id, images)
 
 
 def check(job: Job) -> Checked:
@@ -118,6 +120,13 @@ def _fitted(job: Job, opened: AnySource) -> Checked:
     if job.input.id is not None and job.input.id not in opened.columns:
         words = no_column(job.input.id, opened.columns)
         raise UsageError(f"input.id: {words} (the columns are {shown_columns(opened.columns)})")
+    if target.may_have_images and not job.image_root.is_dir():
+        raise UsageError(f"prompt.images.root: {printable(job.image_root)} is no folder, and images lie below it.")
+    if job.images.fetch and proxy_in_the_way():
+        raise UsageError(
+            "prompt.images.fetch: the environment names a proxy (HTTPS_PROXY or ALL_PROXY), and behind it no image's "
+            "address can be checked. Leave fetch out, so that the service fetches the images, or take the proxy out."
+        )
     return Checked(job, opened, target, template, wire.FORMATS[target.format])
 
 

@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import pyarrow as pa
 from msgspec import Struct
 
 from cometbatch.commands.checks import Checked
@@ -15,6 +16,8 @@ from cometbatch.commands.row_maker import Maker
 from cometbatch.input.seen import Seen
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
+from cometbatch.prompt.content import images_in
+from cometbatch.prompt.names import shown
 from cometbatch.prompt.suspicions import describe_stop, suspicions
 from cometbatch.records import CallRequest, Failed, Failure
 from cometbatch.run_state.partition import Make
@@ -29,11 +32,22 @@ PLACES_SHOWN: Final = 3
 def describe_texts(checked: Checked) -> list[str]:
     """What is surely not meant in the texts of a job, in sentences."""
     job = checked.job
-    return [*suspicions(checked.template, checked.source.columns), *_cut(job), *describe_stop(job.params.stop)]
+    told = [*suspicions(checked.template, checked.source.columns), *_cut(job), *describe_stop(job.params.stop)]
+    return [*told, *_printed_messages(checked)]
+
+
+def _printed_messages(checked: Checked) -> Iterator[str]:
+    """A column of messages that a template prints as text."""
+    for name in checked.template.columns_needed if checked.target.conversation is None else ():
+        kind = checked.source.schema.field(name).type
+        inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
+        if inner is not None and pa.types.is_struct(inner) and {"role", "content"} <= {field.name for field in inner}:
+            words = "which holds messages, and is printed as text; prompt.messages_column sends them as messages"
+            yield f"the prompt uses the column {shown(name)}, {words}"
 
 
 def _cut(job: Job) -> Iterator[str]:
-    for place, is_cut in zip(job.places, job.cut, strict=True):
+    for place, is_cut in zip(job.places, job.cut, strict=False):  # a column with messages has a place alone
         if is_cut:
             yield f"{place}: a # after a space begins a comment in YAML, and cuts this text: put it in quotes"
 
@@ -69,7 +83,9 @@ class Looks:
         self._has_id = maker.id_column is not None
         self._prompts, self._ids = Seen(total, max_bytes), Seen(total if self._has_id else 0, max_bytes)
         self._empty, self._blank, self._same, self._failed = Places(), Places(), Places(), Places()
-        self._no_id, self._same_id = Places(), Places()
+        self._no_id, self._same_id, self._answered = Places(), Places(), Places()
+        self._images, self._bounds = Places(), None if maker.images is None else maker.images.bounds
+        self._has_budget = checked.job.budget.max_cost_usd is not None
         self._first_failure = ""
 
     def note(self, row: int, values: Mapping[str, object], custom_id: str | None, prompt: object) -> None:
@@ -94,7 +110,19 @@ class Looks:
 
     def note_made(self, row: int, values: Mapping[str, object], made: CallRequest | Failed) -> None:
         """Look at a row that was made into a request."""
+        if self._bounds is not None and isinstance(made, CallRequest) and made.image_tokens:
+            self._images.add(row)
         self.note(row, values, made.custom_id, made.failure if type(made) is Failed else made.request_hash)
+
+    def note_images(self, row: int, prompt: object) -> None:
+        """Look for images in a prompt that is not made into a request."""
+        if self._bounds is not None and isinstance(prompt, tuple) and images_in(prompt):
+            self._images.add(row)
+
+    def note_end(self, row: int, prompt: object) -> None:
+        """Look at the last message of a conversation that is data."""
+        if isinstance(prompt, tuple) and prompt[-1].role == "assistant":
+            self._answered.add(row)
 
     def watching(self, make: Make) -> Make:
         """The same function, with a look at each row."""
@@ -120,6 +148,12 @@ class Looks:
             yield f"{self._who(self._same, self._prompts)} {what} {self._same.describe()}; each is sent and paid for"
         if self._blank.count:
             yield f"{self._who(self._blank)} nothing in the columns that the prompt uses {self._blank.describe()}"
+        if self._answered.count:
+            what = f"an answer as last message {self._answered.describe()}"
+            yield f"{self._who(self._answered)} {what}; it is sent, and the model goes on with it"
+        if self._images.count and self._has_budget and self._bounds is not None:
+            tokens = f"{self._bounds.tokens:,} input tokens are set aside for each (prompt.images.tokens)"
+            yield f"budget: {self._who(self._images)} images; {tokens}, and a model that counts more can pass it"
         if self._empty.count:
             way = "they fail unsent, unless prompt.allow_empty is true"
             yield f"{self._who(self._empty)} an empty or blank prompt {self._empty.describe()}; {way}"
@@ -147,7 +181,11 @@ def tell_before(checked: Checked, run: Run, limit: int | None = None) -> list[st
     for row, values in itertools.islice(remaining, FIRST_ROWS):
         custom_id: Any = None if maker.id_column is None else values[maker.id_column]
         is_text = custom_id is None or type(custom_id) is str
-        looks.note(row, values, custom_id if is_text else maker.id_of(values), maker.render(values))
+        prompt = maker.render(values)
+        looks.note(row, values, custom_id if is_text else maker.id_of(values), prompt)
+        looks.note_images(row, prompt)
+        if checked.target.conversation is not None:
+            looks.note_end(row, prompt)
     return [*describe_texts(checked), *looks.warnings()]
 
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -38,14 +38,18 @@ from cometbatch.results.summary import cap_warning, count
 from cometbatch.results.terminal import visible
 from cometbatch.run_state.progress import Progress
 from cometbatch.run_state.run import Run, directory_of, find
-from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
+from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS, RowMaker
 from cometbatch.service.catalog import find_prices
 from cometbatch.transport import Transport
+from cometbatch.wire.images import by_reference
 from cometbatch.wire.tolerant_json import decode_json
 
 if TYPE_CHECKING:
     import httpx
 
+
+IMAGES_LOOKED_AT: Final = 1_000
+"""Rows whose images `plan` opens; those of the rows after these are looked at when they are sent."""
 
 TRY_ROWS = 20  # that `plan` estimates by themselves where nobody says how many: enough to see whether a prompt works
 
@@ -281,6 +285,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
             *describe_texts(checked),
             *(() if known is None else describe_missing_columns(job, known.manifest.columns)),
             *looks.warnings(),
+            *_unseen_images(checked, survey),
             *([_missing_key(job)] if is_keyless else []),
         ),
         budget=None if walk is None else walk.plan(),
@@ -391,6 +396,9 @@ def _survey(
 ) -> _Survey:
     first_rows = _Survey()
     survey, maker = _Survey(first_rows=first_rows), checked.row_maker()
+    counting = maker
+    if isinstance(maker, RowMaker) and maker.images is not None:
+        counting = msgspec.structs.replace(maker, images=maker.images.blind())
     progress, rates = begin.progress, begin.book.rates
     committed = set(progress.committed)
     missing = [each for each in partitions(identity.rows, begin.partition_rows) if each.index not in committed]
@@ -398,8 +406,10 @@ def _survey(
         for row, values in enumerate(row_values(table, maker.columns), partition.first_row):
             if row in progress.recorded:
                 continue
-            made = maker.make(row, values)
+            made = (maker if survey.requests < IMAGES_LOOKED_AT else counting).make(row, values)
             looks.note_made(row, values, made)
+            if checked.target.conversation is not None:
+                looks.note_end(row, maker.render(values))
             if isinstance(made, Failed):
                 survey.unrenderable += 1
                 survey.first_problem = survey.first_problem or f"row {row}: {made.failure.message}"
@@ -415,6 +425,11 @@ def _survey(
             if walk is not None:
                 walk.add(made, tokens, output_tokens)
     return survey
+
+
+def _unseen_images(checked: Checked, survey: _Survey) -> Iterator[str]:
+    if checked.target.may_have_images and survey.requests > IMAGES_LOOKED_AT:
+        yield f"images were opened for {IMAGES_LOOKED_AT:,} rows; those of the others are looked at when they are sent"
 
 
 def _estimate(survey: _Survey, rates: Rates | None) -> Decimal | None:
@@ -436,7 +451,7 @@ def _shown(job: Job, request: CallRequest | None) -> dict[str, Any] | None:
         "method": "POST",
         "url": base_url + request.http.path,
         "headers": dict(request.http.headers),
-        "body": decode_json(request.http.body),
+        "body": decode_json(by_reference(request.http.body)),
     }
 
 

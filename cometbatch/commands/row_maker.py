@@ -1,27 +1,35 @@
 """Puts a row maker together: the prompt's templates, the wire format, and what identifies a request."""
 
 import hashlib
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Final, TypeAlias
 
 from cometbatch import wire
 from cometbatch.commands.clock import now
-from cometbatch.job import Target
-from cometbatch.job.targets import VendorName
+from cometbatch.input.image_files import ImageFolder
+from cometbatch.job import Job, Target
+from cometbatch.job.targets import Template, VendorName
 from cometbatch.job.vendor_batch import VENDORS
-from cometbatch.prompt.template import PromptTemplate
+from cometbatch.runner.images import ImageBounds, Images, ImageSender, Send
 from cometbatch.runner.row_maker import RowMaker
 from cometbatch.runner.whole_rows import WholeRowMaker
+from cometbatch.transport.image_fetch import ImageFetcher
 from cometbatch.wire.whole_bodies import request_reader
 
+IMAGE_THREADS: Final = 4
+"""Threads that read images and put them into requests: few, since each may hold a request twice while it does."""
 Maker: TypeAlias = RowMaker | WholeRowMaker
 """What makes requests of rows: by a prompt's templates, or as the row has them."""
 
 
-def row_maker(target: Target, template: PromptTemplate, columns: Sequence[str], id_column: str | None) -> Maker:
+def row_maker(
+    target: Target, template: Template, columns: Sequence[str], id_column: str | None, images: Images | None = None
+) -> Maker:
     """How rows of a table with these columns become requests to a target, whose compiled prompt is `template`.
 
-    Only the columns that are needed become Python values.
+    Only the columns that are needed become Python values. `images`: where those of prompts come from, if there are any.
     """
     if target.batch is not None:
         return _whole_row_maker(target, target.batch)
@@ -36,6 +44,7 @@ def row_maker(target: Target, template: PromptTemplate, columns: Sequence[str], 
         hash_start=_hash_start(target),
         now=now,
         max_output_tokens=target.max_output_tokens,
+        images=images,
     )
 
 
@@ -53,3 +62,30 @@ def _whole_row_maker(target: Target, batch: VendorName) -> WholeRowMaker:
 
 def _hash_start(target: Target) -> "hashlib._Hash":
     return hashlib.sha256(f"{target.format}\n{target.model}\n".encode())
+
+
+@asynccontextmanager
+async def sending_images(send: Send, images: Images | None) -> AsyncIterator[Send]:
+    """How requests are sent whose prompts may have images: these are put in first, in threads of their own."""
+    if images is None:
+        yield send
+        return
+    fetcher = ImageFetcher() if images.is_fetching else None
+    threads = ThreadPoolExecutor(IMAGE_THREADS, thread_name_prefix="images")
+    try:
+        yield ImageSender(send, images, threads, fetcher.fetch if fetcher is not None else None).send
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # they only read
+        if fetcher is not None:
+            await fetcher.aclose()
+
+
+def images_for(job: Job, target: Target) -> Images | None:
+    """Where the images of a job's prompts come from, and how large they may be; None where prompts have none."""
+    if not target.may_have_images:
+        return None
+    settings = job.images
+    bounds = ImageBounds(settings.max_bytes, settings.max_request_bytes, settings.tokens)
+    unsupported = wire.FORMATS[target.format].unsupported_image
+    folder = ImageFolder(job.image_root, settings.max_bytes)
+    return Images(folder, bounds, unsupported, is_fetching=settings.fetch)

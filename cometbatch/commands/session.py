@@ -19,6 +19,7 @@ from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.progress_line import Progress
+from cometbatch.commands.row_maker import sending_images
 from cometbatch.commands.session_watch import Interrupts, show_waiting, signals_handled
 from cometbatch.control.acceptance import accept_all
 from cometbatch.control.bounds import describe_unbounded
@@ -46,6 +47,7 @@ from cometbatch.run_state.manifest import Manifest, metadata_of
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run
+from cometbatch.runner.images import Send
 from cometbatch.runner.ports import Policy, Service, Stop
 from cometbatch.runner.reply_reader import Reader
 from cometbatch.runner.turns import Runner
@@ -171,6 +173,7 @@ class RunSession(Struct, frozen=True):
             maker.columns,
             slots=slots,
             limit=self.limit,
+            reads_files=maker.images is not None,
         )
         marks = run.directory.new_marks(run.manifest.run_id, session.number, 2 * slots)
         showing: asyncio.Task[None] | None = None
@@ -183,20 +186,21 @@ class RunSession(Struct, frozen=True):
                 yield
 
         try:
-            return await run_partitions(partitions, marks, self._ports(shown, slots), watched=watched)
+            async with sending_images(self.transport.send, maker.images) as send:
+                return await run_partitions(partitions, marks, self._ports(shown, slots, send), watched=watched)
         except InputError as error:
             raise InputLostError(input_lost(checked.job.input.path, error)) from error
         finally:
             if showing is not None:
                 showing.cancel()
 
-    def _ports(self, shown: Progress, slots: int) -> Ports:
+    def _ports(self, shown: Progress, slots: int, send: Send) -> Ports:
         run, limits, patience = self.run, self.start.checked.job.limits, self.start.checked.job.retry
         prices, names = meter(run.manifest.prices.rates), run.manifest.columns
         keep = Keep(raw="raw" in names, reasoning="reasoning" in names)
         read = functools.partial(self.start.checked.format.parse_response, keep=keep)
         service = Service(
-            send=self.transport.send,
+            send=send,
             read=Reader(read, self.transport).read,
             classify=functools.partial(classify, now=now),
             accept=accept_all,

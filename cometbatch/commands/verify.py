@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from cometbatch.commands.checks import FILES_SHOWN
 from cometbatch.commands.locate import Located, locate
-from cometbatch.commands.row_maker import Maker, row_maker
+from cometbatch.commands.row_maker import Maker, images_for, row_maker
 from cometbatch.commands.verify_files import FileChecks
 from cometbatch.commands.verify_report import CHECKS, Findings, Verification
 from cometbatch.commands.verify_rows import PublishedResult, RowChecks
@@ -152,6 +152,9 @@ def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[Maker]:
     These are other names of the token cap, and empty prompts that are sent.
     """
     (target,) = job.targets()
+    if target.has_images and not job.image_root.is_dir():
+        findings.skip(f"the folder of images {job.image_root} is gone", "ids", "requests")
+        return []
     try:
         templates = target.prompt_template(refuse_empty=True), target.prompt_template()
         templates[0].check(manifest.input.columns)
@@ -164,7 +167,8 @@ def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[Maker]:
     spelt = [msgspec.structs.replace(target.params, max_tokens_field=name) for name in names]
     targets = [target, *(msgspec.structs.replace(target, params=params) for params in spelt)]
     pairs = itertools.product(templates, targets)
-    return [row_maker(each, template, manifest.input.columns, job.input.id) for template, each in pairs]
+    images, columns = images_for(job, target), manifest.input.columns
+    return [row_maker(each, template, columns, job.input.id, images) for template, each in pairs]
 
 
 def _input(manifest: Manifest, job: Job | None, findings: Findings) -> AnySource | None:

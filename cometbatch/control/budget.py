@@ -101,6 +101,7 @@ class CostBounds:
 
     The bytes that are sent bound its input tokens, and the cap bounds its output tokens, until a bill says otherwise:
     the largest output seen, and the largest input above the bytes that were sent, count for all attempts that follow.
+    An image's bytes are no text: it counts as `image_tokens` of its call say, which not every model keeps to.
     Cache writes that are kept for an hour cost more than others: they count where a request asks for them, and for all
     attempts once an answer has shown them.
     """
@@ -130,7 +131,7 @@ class CostBounds:
             cap = self.largest_output_tokens
         body = request.http.body
         hour = self._writes_for_an_hour or (_HOUR in body and _ASKS_FOR_AN_HOUR.search(body) is not None)
-        return self._max_cost(request, len(body) + self._input_above_bytes, cap, hour)
+        return self._max_cost(request, len(body) + request.image_tokens + self._input_above_bytes, cap, hour)
 
     def learn(self, request: CallRequest, usage: Usage) -> int:
         """Look at a bill. Returns by how many tokens its input passed the bytes that were sent; 0 is usual.
@@ -143,7 +144,7 @@ class CostBounds:
             self.are_raised = True
         if usage.cache_write_1h_input_tokens and not self._writes_for_an_hour:
             self._writes_for_an_hour = self.are_raised = True
-        above = 0 if inputs is None or inputs > MAX_TOKENS else inputs - len(request.http.body)
+        above = 0 if inputs is None or inputs > MAX_TOKENS else inputs - len(request.http.body) - request.image_tokens
         if above > self._input_above_bytes:
             self._input_above_bytes = above
             self.are_raised = True

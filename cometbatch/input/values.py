@@ -29,6 +29,7 @@ import msgspec
 import pyarrow as pa
 
 SLICE_ROWS = 256  # rows converted at a time: the Python values of more would take memory for no gain in time
+SLICE_BYTES = 8 << 20  # bytes of cells converted at a time, about: fewer rows where they are long
 NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}  # in one unit of an Arrow type
 MILLISECONDS_OF_A_DAY = 86_400_000
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # a column without a zone has moments without one
@@ -46,11 +47,12 @@ def row_values(table: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, ob
     names = list(dict.fromkeys(columns))
     chosen = table.select(names)
     json_at = [index for index, field in enumerate(chosen.schema) if is_json(field)]
-    for start in range(0, table.num_rows, SLICE_ROWS):
-        converted = [python_values(column) for column in chosen.slice(start, SLICE_ROWS).columns]
+    rows = max(1, min(SLICE_ROWS, SLICE_BYTES * max(1, table.num_rows) // max(1, chosen.nbytes)))
+    for start in range(0, table.num_rows, rows):
+        converted = [python_values(column) for column in chosen.slice(start, rows).columns]
         for index in json_at:
             converted[index] = list(map(_json_value, converted[index]))
-        bare: Iterable[tuple[object, ...]] = itertools.repeat((), min(SLICE_ROWS, table.num_rows - start))
+        bare: Iterable[tuple[object, ...]] = itertools.repeat((), min(rows, table.num_rows - start))
         cells = zip(*converted, strict=True) if converted else bare
         yield from (dict(zip(names, row)) for row in cells)  # noqa: B905 - all have one length; strict adds half of the time
 

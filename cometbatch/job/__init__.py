@@ -9,6 +9,7 @@ A map, imports running downwards only:
     reading         sections -> Job, once they are found to fit together
     vendor_batch    what a batch file's first line says of the job
     messages        the messages of the prompt
+    few_shot        examples that go before the messages of a row
     sections        tree -> values by section and key, and whatever is wrong
     keys            the table of keys
     extra           params.extra: YAML -> values that JSON has

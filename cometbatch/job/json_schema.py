@@ -14,7 +14,7 @@ from cometbatch.job.keys import KEYS, PRICES, REQUIRED, SECTIONS, nullable, obje
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 """The newest draft that editors know in full."""
-PROMPT = ("user", "messages")
+PROMPT = ("user", "messages", "messages_column")
 """Of these keys of `prompt`, one is needed."""
 MEANINGS = {
     "input": "the table that is read",

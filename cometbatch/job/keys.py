@@ -16,6 +16,7 @@ from cometbatch.job import kinds, settings
 from cometbatch.job.extra import EXTRA
 from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, text, word
 from cometbatch.money.prices import PriceSettings
+from cometbatch.prompt.content import DETAILS
 from cometbatch.records import GenerationParams, MaxTokensField, Role
 from cometbatch.wire import FORMATS
 
@@ -75,14 +76,30 @@ FORMATS_KNOWN_AS = {
 """What people call the wire formats."""
 PRICES = choice("catalog", "none")
 """What `prices` may be instead of a mapping."""
-PROMPT_TEXTS = ("system", "user", "messages")
-"""The keys of `prompt` that hold its messages; the others are settings."""
+PROMPT_TEXTS = ("system", "user", "messages", "messages_column", "few_shot", "images")
+"""The keys of `prompt` that say what it holds; the others are settings."""
 OVERRIDE = "override"
 """The key of `params` by which the others are laid over bodies that the input brings; it is no parameter itself."""
 MESSAGE_KEYS = {
     "role": Key(choice(*get_args(Role)), "whose message it is"),
-    "content": Key(PROSE, "template of the message"),
+    "content": Key(kinds.CONTENT, "template of the message, or a list of its parts"),
 }
+PART_KEYS = {
+    "text": Key(PROSE, "template of a text"),
+    "image": Key(PROSE, "template of an image: a column with bytes, or a path, or an https:// address"),
+    "detail": Key(choice(*DETAILS), "how closely the model looks at the image; for the formats chat and responses"),
+}
+"""The keys of a part of a message."""
+IMAGE_KEYS = {
+    "root": Key(kinds.PATH, "the folder below which images lie; the input's folder if not set"),
+    "max_bytes": Key(number(int, 1, 50_000_000), "the most bytes that an image may have"),
+    "max_request_bytes": Key(number(int, 1, 50_000_000), "the most bytes that all images of a request may have"),
+    "fetch": Key(FLAG, "fetch the images of https:// addresses and send their bytes; else the service fetches them"),
+    "tokens": Key(
+        number(int, 1, 1_000_000), "input tokens that an image is taken to cost at most, where a budget is to be held"
+    ),
+}
+"""The keys of `prompt.images`."""
 ABOVE_KEYS = {
     "input_tokens": Key(
         number(int, 1, 1_000_000_000), "the prices in prices.above are for answers with more input tokens than this"
@@ -95,9 +112,18 @@ ABOVE_KEYS = {
 }
 """The keys of `prices.above`."""
 MAX_MESSAGES = 1_000  # of a prompt
+PARTS_SCHEMA = {"type": "array", "items": object_schema(PART_KEYS), "minItems": 1}
 MESSAGES_SCHEMA = {
     "type": "array",
-    "items": object_schema(MESSAGE_KEYS, required=MESSAGE_KEYS),
+    "items": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "role": MESSAGE_KEYS["role"].kind.schema | {"description": MESSAGE_KEYS["role"].meaning},
+            "content": {"anyOf": [PROSE.schema, PARTS_SCHEMA], "description": MESSAGE_KEYS["content"].meaning},
+        },
+        "required": [*MESSAGE_KEYS],
+    },
     "minItems": 1,
     "maxItems": MAX_MESSAGES,
 }
@@ -134,6 +160,15 @@ KEYS: dict[str, dict[str, Key]] = {
         "messages": Key(
             Kind("a list of role and content", lambda node: node, schema=MESSAGES_SCHEMA),
             "the messages, if two are not enough",
+        ),
+        "messages_column": Key(
+            text("the name of a column"),
+            "the column that holds each row's messages, as JSON or a list of structures",
+        ),
+        "few_shot": Key(kinds.PATH, "a JSON or JSONL file of messages that go before those of messages_column"),
+        "images": Key(
+            Kind("a mapping", lambda node: node, schema=object_schema(IMAGE_KEYS)),
+            "where images come from and how large they may be",
         ),
         "allow_empty": Key(FLAG, "send prompts that are empty or blank, too; without it their rows fail unsent"),
     },
@@ -295,6 +330,11 @@ def _job_keys() -> Iterator[JobKey]:
                 for inner, each in ABOVE_KEYS.items():
                     needed = "required in above" if inner == "input_tokens" else ""
                     yield JobKey(f"prices.above.{inner}", each.kind.words, needed, each.meaning)
+            if (section, name) == ("prompt", "images"):
+                for field in msgspec.structs.fields(settings.ImageSettings):
+                    each = IMAGE_KEYS[field.name]
+                    default = "" if field.default is None else _yaml_like(field.default)
+                    yield JobKey(f"prompt.images.{field.name}", each.kind.words, default, each.meaning)
 
 
 def job_keys_markdown() -> str:
@@ -307,7 +347,7 @@ def _default_words(section: str, name: str) -> str:
     if (section, name) in REQUIRED:
         return "required"
     if (section, name) == ("prompt", "user"):
-        return "required without messages"
+        return "required without messages or messages_column"
     if section == "prompt" and name in PROMPT_TEXTS:
         return ""
     if (section, name) == ("params", OVERRIDE):

@@ -167,6 +167,12 @@ PROSE = Kind(
     "a text", lambda node: _filled(node, "a text"), takes_text=True, schema={"type": "string", "pattern": r"\S"}
 )
 """Text of any length, in any number of lines."""
+CONTENT = Kind(
+    "a text or a list of parts",
+    lambda node: node if isinstance(node, List) else PROSE.read(node),
+    schema={},  # that of its place, which knows the parts
+)
+"""A template, or a list of parts that is read later."""
 _ONE_STOP = string(minLength=1)
 STOP = Kind(
     "a text or a list of texts",
@@ -174,7 +180,7 @@ STOP = Kind(
     takes_text=True,
     schema={"anyOf": [_ONE_STOP, {"type": "array", "items": _ONE_STOP, "maxItems": MAX_STOPS}]},
 )
-SENT_TEXTS = (PROSE, STOP)
+SENT_TEXTS = (PROSE, STOP, CONTENT)
 """Texts that a request carries. That one of them is missing is seen by nobody."""
 PREFIX = text("a text", is_filled=lambda found: found.strip() or not found, max_length=64, pattern=f"(?:{_ONE_LINE})?")
 

@@ -12,18 +12,19 @@ from typing import Any
 import msgspec
 
 from cometbatch.input.files import kind_of
-from cometbatch.job.keys import ABOVE_KEYS, OVERRIDE, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
+from cometbatch.job.keys import ABOVE_KEYS, IMAGE_KEYS, OVERRIDE, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
 from cometbatch.job.kinds import INPUT_WORDS, expected
-from cometbatch.job.messages import PlacedMessage, read_messages
+from cometbatch.job.messages import PlacedMessage, read_conversation, read_messages
 from cometbatch.job.paths import absolute, given, place_result, refuse_marks, refuse_no_table
 from cometbatch.job.secrets import refuse_secrets
 from cometbatch.job.sections import Sections
-from cometbatch.job.settings import DELIMITERS, Job
+from cometbatch.job.settings import DELIMITERS, ImageSettings, Job
 from cometbatch.job.sources import is_piped, read_tree
 from cometbatch.job.tree import Map, Node, Problems, WrongError, place
 from cometbatch.job.urls import DEFAULT_BASE_URL, is_loopback
 from cometbatch.job.vendor_batch import BatchStart, batch_of
 from cometbatch.money.prices import PricesAbove, PriceSettings
+from cometbatch.prompt.conversation import Conversation
 from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FORMATS, output_cap
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
@@ -32,6 +33,8 @@ MAX_MINUTES_FOR_A_ROW = 60
 """Minutes that a row may wait for `limits.tokens_per_minute` to have room for its answer; a lower limit is refused."""
 NOT_SETTINGS = (*PROMPT_TEXTS, OVERRIDE)
 """Keys of sections that are no fields of their settings."""
+DETAILED = ("chat", "responses")
+"""Formats that can say how closely a model is to look at an image."""
 TLS_FILES = ("ca_file", "client_cert", "client_key")
 TOKEN_PRICES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "above")
 """Prices that contradict a price per request."""
@@ -84,11 +87,15 @@ class _Reading:
         self._check_token_limit()
         before = len(self._sections.problems.lines)
         messages = self._messages()
+        conversation = read_conversation(self._sections, self._placed("prompt", "few_shot"))
+        images = self._images()
         is_whole = len(self._sections.problems.lines) == before and None not in self._values["prompt"].values()
         if is_whole and self._values["target"].get("format"):
-            self._check_format([placed.message.role for placed in messages])
+            asked: list[Role] = [placed.message.role for placed in messages]
+            self._check_format(asked if conversation is None else [*asked, "user"])
+            self._check_details(messages)
         self._sections.problems.stop_if_any()
-        return self._built(messages)
+        return self._built(messages, conversation, images)
 
     def _messages(self) -> list[PlacedMessage]:
         if self._batch is None:
@@ -146,6 +153,32 @@ class _Reading:
             except WrongError as error:
                 self._sections.refuse("output.path", str(error))
 
+    def _placed(self, section: str, name: str) -> Path | None:
+        """The path that a key gives, absolute; None where there is none, or none of this machine's."""
+        path = self._values[section].get(name)
+        return given(self._folder, path) if path and self._check_marks(f"{section}.{name}", path) else None
+
+    def _images(self) -> ImageSettings:
+        node = self._values["prompt"].get("images")
+        if node is None:
+            return ImageSettings()
+        if not isinstance(node, Map):
+            self._sections.refuse("prompt.images", str(expected("a mapping", node)))
+            return ImageSettings()
+        values = self._sections.read_map("prompt.images", node, IMAGE_KEYS)
+        if None in values.values():
+            return ImageSettings()
+        if "root" in values and self._check_marks("prompt.images.root", values["root"]):
+            values["root"] = given(self._folder, values["root"])
+        return ImageSettings(**values)
+
+    def _check_details(self, messages: Sequence[PlacedMessage]) -> None:
+        name = self._values["target"]["format"]
+        for placed in messages:
+            if name not in DETAILED and any(part.detail for part in placed.message.parts):
+                words = f"the {name} format can't say how closely to look at an image: leave detail out"
+                self._sections.refuse(placed.path, words)
+
     def _check_prices(self) -> None:
         if (above := self._values["prices"].get("above")) is not None:
             self._values["prices"]["above"] = self._prices_above(above)
@@ -202,7 +235,9 @@ class _Reading:
         comment = self._sections.comment(placed.path)
         return "{{" in comment or (comment != "" and "{{" not in placed.message.template)
 
-    def _built(self, messages: Sequence[PlacedMessage]) -> Job:
+    def _built(
+        self, messages: Sequence[PlacedMessage], conversation: Conversation | None, images: ImageSettings
+    ) -> Job:
         settings: dict[str, Any] = {
             name: kind(**{key: value for key, value in self._sections.given(name).items() if key not in NOT_SETTINGS})
             for name, kind in SECTIONS.items()
@@ -210,9 +245,12 @@ class _Reading:
         settings |= {"params": self._params(), "prices": self._prices()}
         if not settings["target"].is_simulator:
             settings["simulator"] = None
+        paths = [placed.path for placed in messages] + ["prompt.messages_column"] * (conversation is not None)
         return Job(
             messages=tuple(placed.message for placed in messages),
-            places=tuple(place(self._sections.where(placed.path), placed.path) for placed in messages),
+            conversation=conversation,
+            images=images,
+            places=tuple(place(self._sections.where(path), path) for path in paths),
             cut=tuple(self._is_cut(placed) for placed in messages),
             source_path=self._source_path,
             batch=None if self._batch is None else self._batch.vendor.name,

@@ -52,6 +52,11 @@ def is_key_for_a_name(name: str) -> bool:
     return _KEY_AS_NAME.fullmatch(name) is not None
 
 
+def holds_secret(prose: str) -> bool:
+    """Whether a text that goes to a model looks as if it held a key."""
+    return _SECRET_IN_PROSE.search(prose) is not None
+
+
 def refuse_secrets(node: Node, path: str, problems: Problems) -> None:
     """Note the place of every secret in the tree, never the secret itself."""
     match node:

@@ -3,6 +3,7 @@
 Guards that no fingerprint, description or `repr` of a job holds a secret, because no field does.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -12,11 +13,13 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import JobError
-from cometbatch.job.secrets import unprinted
-from cometbatch.job.targets import MessageTemplate, Target, VendorName, plain
+from cometbatch.job.secrets import printable, unprinted
+from cometbatch.job.targets import MessageTemplate, Target, Template, VendorName, plain
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
-from cometbatch.prompt.template import RENDERING, PromptTemplate, TemplateError
+from cometbatch.prompt.conversation import Conversation
+from cometbatch.prompt.names import no_column
+from cometbatch.prompt.template import RENDERING, TemplateError
 from cometbatch.records import GenerationParams
 from cometbatch.results.columns import CUSTOM_ID
 from cometbatch.wire import FormatName
@@ -87,6 +90,20 @@ class PromptSettings(Struct, frozen=True):
     allow_empty: bool = False
 
 
+class ImageSettings(Struct, frozen=True):
+    """Where images come from and how large they may be. `root`: None is the input's folder.
+
+    `fetch`: images of https:// addresses are fetched and sent as bytes, and not left to the service. `max_bytes` is for
+    one image, `max_request_bytes` for all of a request. `tokens`: what each is taken to have at most, under a budget.
+    """
+
+    root: Path | None = None
+    fetch: bool = False
+    max_bytes: int = 5_000_000
+    max_request_bytes: int = 20_000_000
+    tokens: int = 6_000
+
+
 class LimitSettings(Struct, frozen=True):
     """How fast to go: requests in flight and per minute, tokens per minute, seconds for one request.
 
@@ -141,9 +158,9 @@ class SimulatorSettings(Struct, frozen=True):
 class Job(Struct, frozen=True):
     """What a job file says, made by `load_job`, which has checked it. Paths are absolute. Holds no secret.
 
-    `places`: where the template of each message stands, as "FILE:LINE: KEY". `cut`: whether YAML
-    seems to have taken the end of a template for a comment. A job made from its description has neither. `batch`: whose
-    batch file the input is, whose bodies are the requests; None for a table.
+    `places`: where the template of each message stands, as "FILE:LINE: KEY", and after these the key of a column with
+    messages. `cut`: whether YAML seems to have taken the end of a template for a comment. A job made from its
+    description has neither. `batch`: whose batch file the input is, whose bodies are the requests; None for a table.
     """
 
     input: InputSettings
@@ -161,10 +178,18 @@ class Job(Struct, frozen=True):
     prompt: PromptSettings = PromptSettings()
     cut: tuple[bool, ...] = ()
     batch: VendorName | None = None
+    conversation: Conversation | None = None
+    images: ImageSettings = ImageSettings()
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
-        return (Target(self.target.format, self.target.model, self.messages, self.params, self.batch),)
+        target = self.target
+        return (Target(target.format, target.model, self.messages, self.params, self.batch, self.conversation),)
+
+    @property
+    def image_root(self) -> Path:
+        """The folder below which images lie."""
+        return self.images.root or self.input.path.parent
 
     @property
     def asked_columns(self) -> frozenset[str]:
@@ -181,8 +206,11 @@ class Job(Struct, frozen=True):
         """The names of the columns that a run leaves out because its input has them as they are: the user's own ids."""
         return frozenset({CUSTOM_ID} if self.input.id == self.output.prefix + CUSTOM_ID else ())
 
-    def prompt_template_for(self, target: Target, columns: Sequence[str]) -> PromptTemplate:
+    def prompt_template_for(self, target: Target, columns: Sequence[str]) -> Template:
         """The compiled prompt of a target, for a table with these columns. Raises `JobError` where it needs others."""
+        if target.conversation is not None and target.conversation.column not in columns:
+            place = self.places[-1] if self.places else "prompt.messages_column"
+            raise JobError(f"{place}: {no_column(target.conversation.column, columns)}")
         template = target.prompt_template(refuse_empty=not self.prompt.allow_empty)
         try:
             template.check(columns)
@@ -201,7 +229,15 @@ class Job(Struct, frozen=True):
             "input.delimiter": self.input.delimiter,
             "output.prefix": self.output.prefix,
             "prompt.rendering": RENDERING,
+            **self._image_fingerprint(),
         }
+
+    def _image_fingerprint(self) -> dict[str, object]:
+        """What decides which images are sent. Of the folder, its way from the input: both may be moved together."""
+        said: dict[str, object] = {"prompt.images.fetch": True} if self.images.fetch else {}
+        if self.images.root is not None:
+            said["prompt.images.root"] = os.path.relpath(printable(self.images.root), printable(self.input.path.parent))
+        return said
 
     def describe(self) -> dict[str, object]:
         """The whole job as JSON-ready values, for manifests and metadata; `places` and `cut` are left out."""

@@ -32,6 +32,7 @@ ROWS_PER_SLOT = 4  # calls of open partitions for each request in flight; below 
 MAX_KEPT_BYTES = 32 * 1024 * 1024  # bytes of records of all open partitions that are kept in memory beside the journals
 LONG_BYTES = 64  # bytes of a cell of the input, on average; shorter ones are written faster than found to be repeated
 MADE_AT_ONCE = 32  # rows made into requests one after the other: twice as fast as one at a time
+MADE_FROM_FILES = 8  # the same where files are read for it: the first is sent sooner
 RELEASE_EVERY = 4  # parts between two releases of memory; after each, the next part touches new memory
 SYNC_INTERVAL_S = 0.05  # seconds between two syncs: a power cut loses what was recorded since the sync before last
 SLOW_SYNC_S = 0.1  # seconds that a sync may take before the run says that the disk is slow
@@ -42,7 +43,8 @@ class Partitions:
 
     `tables` reads partitions in the order given. `make` makes requests of rows, of which it needs `columns`. `slots` is
     how many requests may be in flight. `session`: the number of the session that writes. `limit`: only rows below it
-    are handed out, in each slice.
+    are handed out, in each slice. `reads_files`: `make` opens files, which can take long, so a thread makes the
+    requests.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class Partitions:
         *,
         slots: int,
         limit: int | None = None,
+        reads_files: bool = False,
     ) -> None:
+        self._reads_files = reads_files
         self._run = run
         self._limit = limit
         self._session = session
@@ -67,7 +71,7 @@ class Partitions:
         todo = run.due(limit)
         self._tables = tables(todo)
         self._unopened = zip(todo, self._tables, strict=True)
-        self._reading: asyncio.Future[tuple[Partition, pa.Table] | None] | None = None
+        self._reading: asyncio.Future[Any] | None = None
         self._making: Iterator[list[CallRequest | Failed]] = iter(())
         self._made: list[CallRequest | Failed] = []  # the next call is the last
         self._calls_left = 0
@@ -100,9 +104,11 @@ class Partitions:
         """The next call of the partition that is being handed out; None where `next_call` has more to do than that."""
         if not self._calls_left or self._broken is not None:
             return None
-        self._calls_left -= 1
         if not self._made:
+            if self._reads_files:
+                return None
             self._made = next(self._making)
+        self._calls_left -= 1
         return self._made.pop()
 
     async def next_call(self) -> CallRequest | Failed | None:
@@ -114,6 +120,9 @@ class Partitions:
             self._raise_if_broken()
             if (call := self.ready_call()) is not None:
                 return call
+            if self._calls_left:
+                self._made = await self._in_reader(next, self._making)
+                continue
             following = await self._read_next()
             if following is None:
                 return None
@@ -199,7 +208,11 @@ class Partitions:
 
     async def _read_next(self) -> tuple[Partition, pa.Table] | None:
         """The next partition with its table. A thread that reads outlives a caller who is cancelled."""
-        self._reading = asyncio.get_running_loop().run_in_executor(self._reader, next, self._unopened, None)
+        following: tuple[Partition, pa.Table] | None = await self._in_reader(next, self._unopened, None)
+        return following
+
+    async def _in_reader(self, work: Callable[..., Any], *arguments: object) -> Any:
+        self._reading = asyncio.get_running_loop().run_in_executor(self._reader, work, *arguments)
         return await asyncio.shield(self._reading)
 
     def _close_input(self) -> None:
@@ -239,7 +252,8 @@ class Partitions:
         )
         if done := frozenset(opened.recorded):
             calls = ((ordinal, values) for ordinal, values in calls if ordinal not in done)
-        while some := list(itertools.islice(calls, MADE_AT_ONCE)):
+        size = MADE_FROM_FILES if self._reads_files else MADE_AT_ONCE
+        while some := list(itertools.islice(calls, size)):
             made = list(itertools.starmap(self._make, some))
             made.reverse()
             yield made

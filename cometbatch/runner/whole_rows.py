@@ -30,6 +30,11 @@ class WholeRowMaker(Struct, frozen=True):
         """The columns that `make` needs of a row."""
         return (self.body,) if self.id_column is None else (self.id_column, self.body)
 
+    @property
+    def images(self) -> None:
+        """Where images of prompts come from: nowhere, they are in the bodies."""
+        return
+
     def render(self, values: Mapping[str, object]) -> object:
         """A value that only the same request has, too."""
         return values[self.body]

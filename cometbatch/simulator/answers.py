@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from cometbatch.records import Completion, FinishReason, Message, Prompt, Usage
+from cometbatch.records import Completion, FinishReason, ImagePart, Message, Prompt, Usage
 from cometbatch.simulator.behaviour import number
 from cometbatch.simulator.catalog import Model
 
@@ -41,6 +41,7 @@ _SENTENCES = (
 )
 _REFUSAL = "I can't help with that."
 _TOOL_CALL_TOKENS = 12
+IMAGE_TOKENS = 800  # of each image in a prompt
 
 
 def tokens_in(characters: int) -> int:
@@ -62,9 +63,14 @@ def answer(model: Model, prompt: Prompt, digest: bytes) -> Completion:
 
 
 def answer_text(prompt: Prompt, digest: bytes) -> str:
-    """One of the choices in the prompt, else a sentence about it; as JSON if the request asks for that."""
+    """One of the choices in the prompt, else a sentence about it; as JSON if the request asks for that.
+
+    The sentence names each image by the digest of the bytes that came, or by its address.
+    """
     offered = choices(prompt.messages)
     text = offered[number(digest, "choice", len(offered))] if offered else _sentence(prompt.messages, digest)
+    if not offered and (images := _images(prompt.messages)):
+        text += "".join(f" [{image.reference}]" for image in images)
     return msgspec.json.encode({"answer": text}).decode() if _wants_json(prompt.params.extra) else text
 
 
@@ -128,7 +134,8 @@ def _ended(
 
 
 def _usage(model: Model, prompt: Prompt, digest: bytes, *, text: str, thinking: int) -> Usage:
-    total = max(1, tokens_in(sum(len(message.text) for message in prompt.messages)))  # no prompt has 0 tokens
+    words = tokens_in(sum(len(message.text) for message in prompt.messages))
+    total = max(1, words + IMAGE_TOKENS * len(_images(prompt.messages)))  # no prompt has 0 tokens
     cached = total * number(digest, "cached", 4) // 4 if model.caching else 0
     written = (total - cached) * number(digest, "written", 4) // 4 if model.writes else None
     return Usage(
@@ -139,6 +146,10 @@ def _usage(model: Model, prompt: Prompt, digest: bytes, *, text: str, thinking: 
         reasoning_output_tokens=thinking,
         cache_write_1h_input_tokens=None if written is None else written * number(digest, "hour", 3) // 2,
     )
+
+
+def _images(messages: Iterable[Message]) -> list[ImagePart]:
+    return [part for message in messages for part in message.content if isinstance(part, ImagePart)]
 
 
 def _listed(pattern: re.Pattern[str], text: str, most_words: int) -> list[str]:
