@@ -13,7 +13,7 @@ import pytest
 from cometbatch.errors import JobError
 from cometbatch.job import job_keys, load_job
 from cometbatch.job.json_schema import MEANINGS, job_schema
-from cometbatch.job.keys import ABOVE_KEYS, KEYS, MESSAGE_KEYS, Key, takes_text
+from cometbatch.job.keys import ABOVE_KEYS, IMAGE_KEYS, KEYS, MESSAGE_KEYS, PART_KEYS, Key, takes_text
 from cometbatch.job.sources import read_tree
 from cometbatch.job.tree import List, Map, Node, Problems, WrongError
 from tests.test_job import BAD_VALUES, FULL_TEXT, SMALL, SMALL_TEXT, merged, with_line
@@ -42,7 +42,7 @@ BEYOND_A_SCHEMA = {
     "the parts of a URL": r"expected the base URL alone|a name and password|expected a base URL alone"
     r"|expected a URL that starts|expected a URL such as .* found one that can't be read",
     "files and folders": r"output\.path: (?!expected a path,)|input\.path: expected the path of a file that ends in",
-    "what is in the input": r"(prompt\.user|target\.(format|model)): is missing",
+    "what is in another file": r"prompt\.few_shot: |(prompt\.user|target\.(format|model)): is missing",
     "marks that a shell replaces": r"nothing here replaces",
     "YAML's own": r"YAML tags|the key is there twice|expected a word as key|expected a mapping to merge"
     r"|found half of a surrogate pair",
@@ -203,7 +203,13 @@ def bounds(schema: object) -> Iterator[float]:
             yield from bounds(each)
 
 
-TABLES: dict[str, Mapping[str, Key]] = {**KEYS, "prompt.messages": MESSAGE_KEYS, "prices.above": ABOVE_KEYS}
+TABLES: dict[str, Mapping[str, Key]] = {
+    **KEYS,
+    "prompt.messages": MESSAGE_KEYS,
+    "prompt.messages.content": PART_KEYS,
+    "prompt.images": IMAGE_KEYS,
+    "prices.above": ABOVE_KEYS,
+}
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -170,7 +170,7 @@ PROSE = Kind(
 CONTENT = Kind(
     "a text or a list of parts",
     lambda node: node if isinstance(node, List) else PROSE.read(node),
-    schema={},  # that of its place, which knows the parts
+    schema={"anyOf": [PROSE.schema, {"type": "array"}]},
 )
 """A template, or a list of parts that is read later."""
 _ONE_STOP = string(minLength=1)
