@@ -46,7 +46,8 @@ class WireFormat(Struct, frozen=True):
 
     Client half: `request_builder(model, params)` gives a function that builds requests with these parameters, the same
     bytes for the same messages; `as_sent(request)` is such a request with what is said of its delivery, which does not
-    identify it; `parse_response(response, sent_bytes)`. Server half: `parse_request(request)` and
+    identify it; `with_turns(body, messages)` is any body of this format with more messages at its end, or None where it
+    has no place for them; `parse_response(response, sent_bytes)`. Server half: `parse_request(request)` and
     `build_response(model, completion)`. `unsupported_params(params)` and `unsupported_messages(roles)` return the
     reason why this format can't ask for something, as a sentence, or None.
     """
@@ -59,6 +60,7 @@ class WireFormat(Struct, frozen=True):
     unsupported_params: Callable[[GenerationParams], str | None]
     unsupported_messages: Callable[[Sequence[Role]], str | None]
     as_sent: Callable[[HttpRequest], HttpRequest]
+    with_turns: Callable[[bytes, Sequence[Message]], bytes | None]
 
 
 FORMATS: Mapping[str, WireFormat] = MappingProxyType(
@@ -72,6 +74,7 @@ FORMATS: Mapping[str, WireFormat] = MappingProxyType(
             unsupported_params=module.unsupported_params,
             unsupported_messages=module.unsupported_messages,
             as_sent=module.as_sent,
+            with_turns=module.with_turns,
         )
         for module in (chat, responses, messages, gemini)
     }

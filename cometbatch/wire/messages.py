@@ -22,6 +22,7 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.wire import encoding, payload, request_extra, request_reading
+from cometbatch.wire.appending import append_turns
 from cometbatch.wire.chunks import MessagesChunks
 from cometbatch.wire.counts import INPUT_AND_OUTPUT, cache_counts, consistent_usage, counters, reported_cost
 from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
@@ -85,6 +86,12 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
 
 
 as_sent = encoding.unstreamed
+
+
+def with_turns(body: bytes, messages: Sequence[Message]) -> bytes | None:
+    """The body with these messages at its end, and else as it was; None where it has no messages."""
+    turns = [{"role": each.role, "content": encoding.text_or_parts(each.content)} for each in messages]
+    return append_turns(body, "messages", turns)
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
