@@ -29,6 +29,8 @@ NOT_IN_COLUMNS: Final = (
     "at_cap",
 )
 """Fields of a part's tally that its rows can't tell."""
+OF_ONE_ANSWER: Final = ("largest_output_tokens", "long_inputs")
+"""Fields that the rows of a run with several asks can't tell either: their counts are sums."""
 NEWER_COLUMNS: Final = frozenset({"cache_write_1h_input_tokens", "cost_excludes"})
 NEWER_FIELDS: Final = frozenset(
     {"cache_write_1h_input_tokens", "excluding", "excluded", "contradictory", "long_inputs"}
@@ -64,6 +66,8 @@ class RowChecks:
         if not any(column.name == "reported_cost_usd" for column in self._columns):
             unknown |= {name for name in Tally.__struct_fields__ if name.startswith(("reported", "differing"))}
         known = {column.name for column in self._columns}
+        if columns.ASKS in known:
+            unknown |= set(OF_ONE_ANSWER)
         if not known >= NEWER_COLUMNS:
             unknown |= NEWER_FIELDS
         self._no_tally = {name: getattr(Tally(), name) for name in unknown}

@@ -48,6 +48,7 @@ _INCOMPLETE_WORDS: Final[dict[FinishReason, str]] = {
     "refusal": "refused by the model",
     "tool_calls": "tool calls instead of an answer",
     "other": "ended for an unknown reason",
+    "invalid": "does not fit the schema",
 }
 
 
@@ -116,7 +117,7 @@ class Column(Struct, frozen=True):
 
 
 def _usage(name: str, meaning: str) -> Column:
-    return Column(name, _COUNT, "integer", meaning, answered=f"completion.usage.{name}")
+    return Column(name, _COUNT, "integer", meaning, answered=f"completion.usage.{name}", failed=f"usage.{name}")
 
 
 COLUMNS: Final = (
@@ -149,7 +150,8 @@ COLUMNS: Final = (
         "finish_reason",
         _TEXT,
         "text",
-        "`stop`, `length`, `content_filter`, `refusal`, `tool_calls` or `other`; null for failed rows",
+        "`stop`, `length`, `content_filter`, `refusal`, `tool_calls`, `other`, or `invalid` (the answer does not fit "
+        "`response`); null for failed rows",
         answered="completion.finish_reason",
     ),
     Column(
@@ -212,6 +214,7 @@ COLUMNS: Final = (
         "decimal(38, 18)",
         "cost in US dollars, exact; null is unknown, which is not free",
         answered="cost_usd",
+        failed="cost_usd",
     ),
     Column(
         "cost_excludes",
@@ -266,6 +269,9 @@ COLUMNS: Final = (
 )
 """The output columns in order, with what they mean."""
 
+ASKS: Final = "asks"
+"""The column that counts asks: without it, each row was asked for once."""
+
 ASKED_COLUMNS: Final = (
     Column(
         TOOL_CALLS,
@@ -288,6 +294,22 @@ ASKED_COLUMNS: Final = (
         "with `output.raw: true`: the whole reply; of a stream, what its chunks make together",
         answered="completion.raw",
         is_unique=True,
+    ),
+    Column(
+        ASKS,
+        pa.int32(),
+        "integer",
+        "with `response`: how often the row was asked for; above 1, answers before the last one did not fit",
+        answered="asks",
+        failed="asks",
+    ),
+    Column(
+        "rejected_cost_usd",
+        _MONEY,
+        "decimal(38, 18)",
+        "with `response`: the part of `cost_usd` that asks before the last one cost; of a failed row, all of it",
+        answered="rejected_cost_usd",
+        get_failed=attrgetter("rejected_cost_usd"),
     ),
 )
 """Output columns that a run has only where its job asks for them, after all others."""

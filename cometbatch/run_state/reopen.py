@@ -109,7 +109,7 @@ def _records(run: Run, index: int) -> Iterator[Sequence[Record]]:
 def _beside_outcomes(run: Run, index: int, outcomes: Tally) -> Tally:
     """What a partition came to beyond its outcomes as they are read back, for which a file of kept ones has no place.
 
-    These are possible charges, and of a part also the cost of asks before a failure, for which it has no column.
+    These are possible charges, and of a part also what no column tells of asks before the last one.
     """
     if index in run.progress.committed:
         return tallies.beyond(_info(run, index).tally, outcomes)

@@ -13,10 +13,13 @@ from typing import Final
 
 from cometbatch.control.attribution import HeldFailures
 from cometbatch.control.budget import Budget
+from cometbatch.control.first_answers import FirstAnswers
 from cometbatch.control.window import ConcurrencyWindow
 from cometbatch.limiting.limits import Limits
 from cometbatch.records import HttpResponse, RejectedAsk, Tally
+from cometbatch.runner.asks import Asks
 from cometbatch.runner.attempts import Attempts
+from cometbatch.runner.backlog import Backlog
 from cometbatch.runner.books import Books
 from cometbatch.runner.patience import Patience
 from cometbatch.runner.ports import Calls, ExchangeResult, Marks, Observer, Policy, Service, Stop
@@ -45,6 +48,7 @@ class Runner:
 
     `earlier`: what earlier sessions recorded, from which this one learns whether the service answers, and how large
     bills can be. `rejected`: the asks of calls that are open still, by ordinal: they are part of the outcome's sums.
+    `first_answers`: where the run asks for JSON, and none of its answers was any yet; None else.
     `budget` has what was spent before booked already. `jitter` returns a random number in [0, 1).
     """
 
@@ -62,6 +66,7 @@ class Runner:
         budget: Budget | None = None,
         earlier: Tally = Tally(),  # noqa: B008 - frozen
         rejected: Mapping[int, Sequence[RejectedAsk]] = _NO_ASKS,
+        first_answers: FirstAnswers[OpenCall] | None = None,
     ) -> None:
         self._now = now
         self._limits = limits
@@ -74,6 +79,10 @@ class Runner:
         self._books = books = Books(
             calls, service, limits=limits, marks=marks, observer=observer, now=now, budget=budget, earlier=earlier
         )
+        backlog = Backlog()
+        self._asks = asks = Asks(
+            service, backlog=backlog, books=books, rejected=rejected, first=first_answers, stop=self.stop
+        )
         self._sender = Sender(
             calls,
             service,
@@ -82,7 +91,9 @@ class Runner:
             window=window,
             books=books,
             held=held,
-            rejected=rejected,
+            backlog=backlog,
+            asks=asks,
+            first=first_answers,
             arrive=self._arrive,
             advance=self._advance,
             stop=self.stop,
@@ -94,6 +105,7 @@ class Runner:
             service,
             sender=self._sender,
             books=books,
+            asks=asks,
             patience=self._patience,
             held=held,
             window=window,
@@ -155,7 +167,8 @@ class Runner:
             return "no answers, probing"
         if self._sender.blocked_by == "budget":
             return "budget"
-        return "rate limit" if self._sender.blocked_by == "limit" else ""
+        words = {"limit": "rate limit", "first answers": "the first JSON answer"}
+        return words.get(self._sender.blocked_by, "")
 
     def silence(self) -> str:
         """What a person should know who waits for answers in vain; "" where there is nothing to tell."""
@@ -207,6 +220,9 @@ class Runner:
         sender = self._sender
         try:
             sender.send_ready(_time())
+            if sender.is_finished and not sender.is_closed and self._asks.holds:
+                self._asks.judge_held()
+                sender.send_ready(_time())
             if sender.is_finished and not sender.is_closed:
                 self._attempts.settle_held(_time())
                 self._books.write(self.in_flight)

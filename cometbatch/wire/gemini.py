@@ -110,7 +110,7 @@ def as_sent(request: HttpRequest) -> HttpRequest:
 
 
 def with_turns(body: bytes, messages: Sequence[Message]) -> bytes | None:
-    """The body with these messages at its end, and else as it was; None where its contents are neither list nor turn."""
+    """The body with these messages at its end, else as it was; None where its contents are neither list nor turn."""
     return append_turns(body, "contents", [_content(message) for message in messages], alone=b"{")
 
 

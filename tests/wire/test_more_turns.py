@@ -16,7 +16,8 @@ ENDS = {
     "responses": b'{"role":"assistant","content":[{"type":"output_text","text":"Well: {\\n"}]},'
     b'{"role":"user","content":[{"type":"input_text","text":"No.\\n- $: not JSON"}]}',
     "messages": b'{"role":"assistant","content":"Well: {\\n"},{"role":"user","content":"No.\\n- $: not JSON"}',
-    "gemini": b'{"role":"model","parts":[{"text":"Well: {\\n"}]},{"role":"user","parts":[{"text":"No.\\n- $: not JSON"}]}',
+    "gemini": b'{"role":"model","parts":[{"text":"Well: {\\n"}]},'
+    b'{"role":"user","parts":[{"text":"No.\\n- $: not JSON"}]}',
 }
 KEYS = {"chat": "messages", "responses": "input", "messages": "messages", "gemini": "contents"}
 
@@ -50,10 +51,10 @@ def test_a_server_reads_the_first_turns_then_the_new_ones(
 def test_a_body_that_nobody_here_made_stays_as_it_is(name: str) -> None:
     """Its own fields, numbers and turns go out byte for byte, in their order."""
     key = KEYS[name].encode()
-    body = b'{"x":1.50,"big":123456789012345678901234567890,"%b":[{"odd":[1e3,"\\u00e9"]} , 7],"after":{"n":null}}' % key
+    body = b'{"x":1.50,"big":12345678901234567890123,"%b":[{"odd":[1e3,"\\u00e9"]} , 7],"after":{"n":null}}' % key
     found = FORMATS[name].with_turns(body, (ANSWER, WORDS))
     assert found == (
-        b'{"x":1.50,"big":123456789012345678901234567890,"%b":[{"odd":[1e3,"\\u00e9"]},7,%b],"after":{"n":null}}'
+        b'{"x":1.50,"big":12345678901234567890123,"%b":[{"odd":[1e3,"\\u00e9"]},7,%b],"after":{"n":null}}'
         % (key, ENDS[name])
     )
 
