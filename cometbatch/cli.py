@@ -361,10 +361,13 @@ def _resume_advice(stopped: "cometbatch.RunStoppedError") -> str:
         return f"{place}; to finish, about this budget is needed: {command}"
     if fix in ("max_tokens", "max_completion_tokens"):
         return f"{place}; continue with: {_same_command({'params.max_tokens_field': fix})}"
+    if fix == "response" and not summary.tally.calls:
+        command = _same_command({"response.mode": "prompt"})
+        return f"{place}; continue with {command} (or with another target.format)"
     if fix == "job" and not summary.tally.calls:
         command = _same_command({"target.model": "MODEL", "target.base_url": "URL"}, add=False)
         return f"{place}; correct the job, then continue with: {command}"
-    if fix == "job":  # other settings would be drift
+    if fix in ("job", "response"):  # other settings would be drift
         return f"{place}; continue later with: {_same_command()}\n(a job with other settings needs another output.path)"
     return f"{place}; continue with: {_same_command()}"
 

@@ -387,6 +387,13 @@ class RejectedAsk(Struct, frozen=True, gc=False, omit_defaults=True, tag="ask", 
     latency_s: float = 0.0
     input_above_bytes: int = 0
 
+    def without_text(self) -> Self:
+        """The same once its call was asked again: the text is needed no more. Texts can be long, and asks many."""
+        if self.completion is None:
+            return self
+        completion = msgspec.structs.replace(self.completion, text="", raw=None, reasoning=None)
+        return msgspec.structs.replace(self, completion=completion)
+
 
 class PossibleCharge(Struct, frozen=True, gc=False, omit_defaults=True, tag="possible_charge", tag_field="record"):
     """Money that may have been spent beyond what the outcomes cost.

@@ -22,7 +22,7 @@ from cometbatch.prompt.template import PromptTemplate
 from cometbatch.records import PriceBook
 from cometbatch.results import columns, parts
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest, refuse_drift
+from cometbatch.run_state.manifest import Manifest, drift, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.run import Run
 from cometbatch.runner.row_maker import RowMaker
@@ -181,6 +181,18 @@ def _refuse_other_job(manifest: Manifest, checked: Checked) -> None:
     has_grown = size > was.size and checked.source.begins_with(was.size, was.sha256)
     advice = describe_growth(checked.job.input.path, was.size) if has_grown else ""
     refuse_drift(manifest, checked.job.fingerprint(), size, sha256, input_advice=advice)
+
+
+def goes_on(found: Run, checked: Checked) -> bool:
+    """Whether a session goes on with what is recorded of a run: outcomes, or answers that were paid for and not taken.
+
+    The latter belong to the very job that they were given for. Before the first outcome the job may be changed; then
+    they are money alone. Raises `InputError` where the input can't be read.
+    """
+    if found.is_begun or not found.progress.asks:
+        return found.is_begun
+    was, (size, sha256) = found.manifest.input, checked.source.digest()
+    return not drift(found.manifest, checked.job.fingerprint()) and (size, sha256) == (was.size, was.sha256)
 
 
 def describe_growth(path: Path, size: int) -> str:

@@ -16,6 +16,7 @@ from cometbatch.commands.checks import (
     check_budget,
     check_session,
     describe_missing_columns,
+    goes_on,
     partition_rows,
 )
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
@@ -177,7 +178,7 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
     found = find(directory, job.output.path)
     check_session(checked, directory, found, http=http)
     identity = checked.source.check()
-    known = found if found is not None and found.is_begun else None
+    known = found if found is not None and goes_on(found, checked) else None
     is_finished = known is not None and known.is_finished
     is_keyless = not is_finished and _lacks_key(job)
     begin = _begin(checked, identity, known, http)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cometbatch.commands.checks import Checked, check, check_budget, check_session, partition_rows, to_replace
+from cometbatch.commands.checks import Checked, check, check_budget, check_session, goes_on, partition_rows, to_replace
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
@@ -89,7 +89,7 @@ async def run_async(
         found = None if fresh else await in_thread(files, find, directory, job.output.path, set_aside)
         start = SessionStart(checked, directory, files, http)
         await in_thread(files, functools.partial(check_session, checked, directory, found, fresh=fresh, http=http))
-        if found is not None and found.is_begun:
+        if found is not None and await in_thread(files, goes_on, found, checked):
             return await _resume(start, found, again, progress)
         asked = 0 if again.words else None  # there is nothing that could match
         return await _start(start, found, identity, asked, fresh=fresh, progress=progress)

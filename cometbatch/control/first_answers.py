@@ -8,6 +8,7 @@ but not judged. The first JSON releases them. Where `ENOUGH` come without it, th
 from typing import Final, Generic, TypeVar
 
 from cometbatch.control.attribution import ReasonToStop
+from cometbatch.records import Fix
 
 T = TypeVar("T")
 
@@ -18,11 +19,16 @@ ever at twenty in a row."""
 
 
 class FirstAnswers(Generic[T]):
-    """What is held, and how many calls may be in flight meanwhile. `others`: answers of earlier sessions, none JSON."""
+    """What is held, and how many calls may be in flight meanwhile.
 
-    def __init__(self, others: int = 0) -> None:
+    `others`: answers of earlier sessions, none JSON. `is_by_prompt`: the prompt alone asks for JSON, so that no setting
+    of the request can be ignored.
+    """
+
+    def __init__(self, others: int = 0, *, is_by_prompt: bool = False) -> None:
         self.is_over = False  # an answer was JSON
         self._others = others
+        self._is_by_prompt = is_by_prompt
         self._cut = 0  # of these, answers of this session that were cut at the token cap
         self._held: list[T] = []
 
@@ -55,10 +61,12 @@ class FirstAnswers(Generic[T]):
         if self.is_over or self._others < ENOUGH:
             return None
         cut = f" ({self._cut} were cut at the token cap)" if self._cut else ""
-        way = "Try the model's own format (target.format), or response.mode: prompt"
+        fix: Fix
+        if self._is_by_prompt:
+            hint, fix = "The model does not answer in JSON when the prompt asks for it. Try another model", "job"
+        else:
+            way = "Try the model's own format (target.format), or response.mode: prompt"
+            hint, fix = f"The service seems to ignore `response`. {way}", "response"
         more = ", or raise params.max_output_tokens" if self._cut else ""
-        return ReasonToStop(
-            f"{self._others} answers came, and none of them was JSON{cut}",
-            f"The service seems to ignore `response`. {way}{more}. The next session starts with one call.",
-            "response",
-        )
+        message = f"{self._others} answers came, and none of them was JSON{cut}"
+        return ReasonToStop(message, f"{hint}{more}. The next session starts with one call.", fix)

@@ -34,36 +34,35 @@ class Asks:
         self,
         service: Service,
         *,
-        backlog: Backlog,
         books: Books,
         rejected: Mapping[int, Sequence[RejectedAsk]],
         first: FirstAnswers[OpenCall] | None,
         stop: Callable[[Stop], None],
     ) -> None:
         self.recorded = dict(rejected)  # of calls that were not opened yet
+        self.backlog = Backlog()
+        self.first = first
         self._service = service
-        self._backlog = backlog
         self._books = books
-        self._first = first
         self._stop = stop
 
     @property
     def holds(self) -> bool:
         """Whether a call waits for the first JSON."""
-        return self._first is not None and self._first.holds
+        return self.first is not None and self.first.holds
 
     def open(self, request: CallRequest, now: float) -> OpenCall | None:
         """The call, ready for its next ask; None where it is held, or had its last ask already."""
         asks = tuple(self.recorded.pop(request.ordinal, ()))
         call = OpenCall(request, now, ask=max(1, len(asks)), rejected=asks)
-        if asks and self._first is not None and not self._first.is_over:
-            self._first.hold(call)
+        if asks and self.first is not None and not self.first.is_over:
+            self.first.hold(call)
             return None
         return call if not asks or self._goes_on(call) else None
 
     def answered(self, slot: Slot, completion: Completion, reply: HttpResponse, cost: Cost, moment: datetime) -> None:
         """Take an answer that was paid for. `moment` is that of the wall clock."""
-        call, first = slot.call, self._first
+        call, first = slot.call, self.first
         acceptance = self._service.accept(call.original or call.request, completion, call.ask)
         if first is not None and not first.is_over and acceptance.is_json is not None:
             if not acceptance.is_json:
@@ -75,7 +74,7 @@ class Asks:
         if isinstance(acceptance, AskAgain):
             self._record(slot, completion, reply, cost, moment)
             self._ask_again(call, acceptance.request)
-            self._backlog.put(call, asyncio.get_running_loop().time())
+            self.backlog.put(call, asyncio.get_running_loop().time())
         elif call.rejected or acceptance.misfit:
             call.rejected += (self._ask_of(slot, completion, reply, cost, moment),)
             self._books.add(self._outcome(call, acceptance.misfit), slot.cell)
@@ -84,9 +83,9 @@ class Asks:
 
     def judge_held(self) -> None:
         """Judge what was held: an answer was JSON, or no calls are left that could bring one."""
-        for call in [] if self._first is None else self._first.release():
+        for call in [] if self.first is None else self.first.release():
             if self._goes_on(call):
-                self._backlog.put(call, asyncio.get_running_loop().time())
+                self.backlog.put(call, asyncio.get_running_loop().time())
 
     def _hold(self, first: FirstAnswers[OpenCall], call: OpenCall, *, is_cut: bool) -> None:
         first.add(is_cut=is_cut)
@@ -113,7 +112,7 @@ class Asks:
             raise ValueError(words)
         call.original = original
         call.request = msgspec.structs.replace(request, request_hash=original.request_hash)
-        call.rejected = (*call.rejected[:-1], without_text(call.rejected[-1]))
+        call.rejected = (*call.rejected[:-1], call.rejected[-1].without_text())
         call.ask += 1
         call.earlier_attempts += call.attempt
         call.attempt = 0
@@ -201,11 +200,3 @@ class Asks:
             rejected_cost_usd=sum_of(asks[:-1]).cost_usd if len(asks) > 1 else Decimal(0),
             largest_tokens=sums.largest_tokens if len(asks) > 1 else (0, 0),
         )
-
-
-def without_text(ask: RejectedAsk) -> RejectedAsk:
-    """An ask whose text is needed no more: the call was asked again. Texts can be long, and asks many."""
-    if ask.completion is None:
-        return ask
-    completion = msgspec.structs.replace(ask.completion, text="", raw=None, reasoning=None)
-    return msgspec.structs.replace(ask, completion=completion)

@@ -11,13 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from cometbatch.control.attribution import HeldFailures
-from cometbatch.control.first_answers import FirstAnswers
 from cometbatch.control.pause import SharedPause
 from cometbatch.control.window import ConcurrencyWindow
 from cometbatch.limiting.limits import Limits
 from cometbatch.records import CallRequest, Failed
 from cometbatch.runner.asks import Asks
-from cometbatch.runner.backlog import Backlog
 from cometbatch.runner.books import Books
 from cometbatch.runner.ports import Calls, ExchangeResult, Policy, Service, Stop
 from cometbatch.runner.slots import OpenCall, Slot
@@ -41,14 +39,12 @@ class Sender:
         window: ConcurrencyWindow | None,
         books: Books,
         held: HeldFailures[OpenCall],
-        backlog: Backlog,
         asks: Asks,
-        first: FirstAnswers[OpenCall] | None,
         arrive: Callable[[Slot, ExchangeResult], None],
         advance: Callable[[], None],
         stop: Callable[[Stop], None],
     ) -> None:
-        self.backlog = backlog
+        self.backlog = asks.backlog
         self.pause = SharedPause(policy.max_wait_s)
         self.in_flight: set[Slot] = set()
         self.is_exhausted = False  # the source of calls has no more
@@ -62,7 +58,6 @@ class Sender:
         self._books = books
         self._held = held
         self._asks = asks
-        self._first = first
         self._advance = advance
         self._stop = stop
         self._free = [Slot(arrive) for _ in range(policy.concurrency)]
@@ -218,7 +213,7 @@ class Sender:
 
         Infinite: until something in flight is answered.
         """
-        first = self._first
+        first = self._asks.first
         if first is not None and not first.is_over and len(self.in_flight) >= first.room:
             self.blocked_by = "first answers"
             return math.inf

@@ -19,7 +19,6 @@ from cometbatch.limiting.limits import Limits
 from cometbatch.records import HttpResponse, RejectedAsk, Tally
 from cometbatch.runner.asks import Asks
 from cometbatch.runner.attempts import Attempts
-from cometbatch.runner.backlog import Backlog
 from cometbatch.runner.books import Books
 from cometbatch.runner.patience import Patience
 from cometbatch.runner.ports import Calls, ExchangeResult, Marks, Observer, Policy, Service, Stop
@@ -72,17 +71,14 @@ class Runner:
         self._limits = limits
         self._window = window = ConcurrencyWindow(policy.concurrency) if policy.adaptive else None
         held = HeldFailures[OpenCall](
-            works=earlier.succeeded + earlier.incomplete + earlier.rejected > 0,
+            works=earlier.succeeded + earlier.incomplete + len(rejected) > 0,
             max_alike=policy.max_alike,
             max_misdirected=MISDIRECTED_PER_SLOT * policy.concurrency,
         )
         self._books = books = Books(
             calls, service, limits=limits, marks=marks, observer=observer, now=now, budget=budget, earlier=earlier
         )
-        backlog = Backlog()
-        self._asks = asks = Asks(
-            service, backlog=backlog, books=books, rejected=rejected, first=first_answers, stop=self.stop
-        )
+        self._asks = asks = Asks(service, books=books, rejected=rejected, first=first_answers, stop=self.stop)
         self._sender = Sender(
             calls,
             service,
@@ -91,9 +87,7 @@ class Runner:
             window=window,
             books=books,
             held=held,
-            backlog=backlog,
             asks=asks,
-            first=first_answers,
             arrive=self._arrive,
             advance=self._advance,
             stop=self.stop,
