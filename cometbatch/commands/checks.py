@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from cometbatch import wire
+from cometbatch.commands.answers import answer_columns, checker_of, refuse_answer_clashes
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
 from cometbatch.commands.row_maker import row_maker
 from cometbatch.control.bounds import describe_unbounded
@@ -17,10 +18,12 @@ from cometbatch.input.files import Identity, shown
 from cometbatch.input.table import Source, open_source
 from cometbatch.job import Job, Target
 from cometbatch.job.secrets import printable
+from cometbatch.prompt.answers import Checker
 from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.prompt.template import PromptTemplate
 from cometbatch.records import PriceBook
 from cometbatch.results import columns, parts
+from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest, drift, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
@@ -35,13 +38,18 @@ if TYPE_CHECKING:
 
 
 class Checked(Struct, frozen=True):
-    """A job whose input, templates and names have been found to fit together."""
+    """A job whose input, templates and names have been found to fit together.
+
+    `checker`, `answers`: of what answers must be, and the columns that they get; None where the job does not say.
+    """
 
     job: Job
     source: Source
     target: Target
     template: PromptTemplate
     format: wire.WireFormat
+    checker: Checker | None = None
+    answers: AnswerColumns | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -84,7 +92,8 @@ def _fitted(job: Job, opened: Source) -> Checked:
     if job.input.id is not None and job.input.id not in opened.columns:
         words = no_column(job.input.id, opened.columns)
         raise UsageError(f"input.id: {words} (the columns are {shown_columns(opened.columns)})")
-    return Checked(job, opened, target, template, wire.FORMATS[target.format])
+    checker = checker_of(target)
+    return Checked(job, opened, target, template, wire.FORMATS[target.format], checker, answer_columns(target, checker))
 
 
 def refuse_key(job: Job) -> None:
@@ -138,6 +147,7 @@ def _refuse_clashes(checked: Checked) -> None:
             f"{job.input.path}: the input has columns named like the output's: {', '.join(clashes)}. "
             f"Set output.prefix (for example to {columns.working_prefix(checked.source.columns)}) to tell them apart."
         )
+    refuse_answer_clashes(checked.answers, checked.source.columns, job.output.prefix, asked)
 
 
 def _refuse_taken(job: Job, found: Run | None, *, fresh: bool) -> None:

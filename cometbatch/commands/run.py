@@ -24,7 +24,7 @@ from cometbatch.results.summary import RunSummary
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
+from cometbatch.run_state.manifest import MANIFEST_VERSION, NEEDS_RESPONSE, Manifest, PricedTarget, encode_manifest
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.reopen import Matching
 from cometbatch.run_state.run import Run, directory_of, find
@@ -199,6 +199,7 @@ async def _new_manifest(
         targets=(PricedTarget(target, book),),
         job=job.describe(),
         warnings=(*start.checked.warnings, *warnings),
+        needs=(NEEDS_RESPONSE,) if target.response.is_used else (),
         replaces=None if job.output.is_dataset else replaces,
     )
 

@@ -29,6 +29,7 @@ from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
 from cometbatch.money.prices import meter
+from cometbatch.records import Completion, ErrorDetail, HttpResponse
 from cometbatch.results import columns, parts, tallies
 from cometbatch.results.summary import (
     BudgetReachedError,
@@ -51,6 +52,7 @@ from cometbatch.store.local import write_aside
 from cometbatch.transport import Transport
 from cometbatch.wire import Keep
 from cometbatch.wire.envelope import request_id_of
+from cometbatch.wire.structured import answer_of_call
 
 if TYPE_CHECKING:
     import httpx
@@ -150,6 +152,7 @@ class RunSession(Struct, frozen=True):
             maker.make if looks is None else looks.watching(maker.make),
             maker.columns,
             slots=slots,
+            further=checked.answers,
         )
         marks = run.directory.new_marks(run.manifest.run_id, session.number, 2 * slots)
         showing: asyncio.Task[None] | None = None
@@ -174,6 +177,8 @@ class RunSession(Struct, frozen=True):
         prices, names = meter(run.manifest.prices.rates), run.manifest.columns
         keep = Keep(raw="raw" in names, reasoning="reasoning" in names)
         read = functools.partial(self.start.checked.format.parse_response, keep=keep)
+        if self.start.checked.target.response.mode == "tool":
+            read = functools.partial(_read_call, read)
         service = Service(
             send=self.transport.send,
             read=Reader(read, self.transport).read,
@@ -219,13 +224,21 @@ class RunSession(Struct, frozen=True):
         return None if cap is None else Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact)
 
 
+def _read_call(
+    parse: Callable[[HttpResponse, int | None], Completion | ErrorDetail], reply: HttpResponse, sent_bytes: int | None
+) -> Completion | ErrorDetail:
+    """A reply whose answer is in a call of a function: its arguments are the text."""
+    said = parse(reply, sent_bytes)
+    return answer_of_call(said) if isinstance(said, Completion) else said
+
+
 def _publish(run: Run, checked: Checked) -> None:
     """Make the result appear, whole. A data set needs nothing: its parts are the result."""
     if run.directory.parts.is_dataset:
         return
     run.refuse_foreign()
     of_run = columns.columns_of(run.manifest.columns)
-    schema = columns.joined_schema(checked.source.schema, run.prefix, {}, of_run)
+    schema = columns.joined_schema(checked.source.schema, run.prefix, {}, of_run, checked.answers)
     paths = (run.directory.parts.path(index) for index in range(run.partition_count))
 
     def write(file: IO[bytes]) -> None:

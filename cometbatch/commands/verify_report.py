@@ -21,6 +21,7 @@ CHECKS: Final = {
     "ids": "custom_id is the id column",
     "requests": "each answer belongs to the prompt that the job makes of its row",
     "outcomes": "each row's status and columns fit together",
+    "answers": "the columns of answers hold what the response says",
     "costs": "each cost is the row's usage times the frozen prices",
     "sums": "the rows add up to the parts' own totals",
     "result": "the published result is the parts, row for row",

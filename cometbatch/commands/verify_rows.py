@@ -15,6 +15,7 @@ from cometbatch.commands.verify_report import Findings
 from cometbatch.input.values import row_values
 from cometbatch.records import Partition, Tally
 from cometbatch.results import columns, parts, row_checks, tallies
+from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.runner.row_maker import RowMaker
 
@@ -43,7 +44,7 @@ class RowChecks:
 
     `makers` make each row's request again, one for each way in which sessions of the run may have said the same; none
     where that can't be done. `same_rendering`: whether this program renders prompts by the rules that the run was made
-    with, so that the requests can be compared.
+    with, so that the requests can be compared. `answers`: makes the columns of answers again, where there are any.
     """
 
     def __init__(
@@ -54,12 +55,14 @@ class RowChecks:
         findings: Findings,
         *,
         same_rendering: bool,
+        answers: AnswerColumns | None = None,
     ) -> None:
         self._manifest = manifest
         self._published = published
         self._makers = makers
         self._findings = findings
         self._same_rendering = same_rendering
+        self._answers = answers
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
         self._columns = columns.columns_of(manifest.columns)
         unknown = set(NOT_IN_COLUMNS)
@@ -85,6 +88,7 @@ class RowChecks:
                 from_input.add(row, piece, original.slice(row - partition.first_row, piece.num_rows))
             from_result.add(row, piece, self._published.take(piece.num_rows))
             self._check_outcomes(path.name, row, piece, totals)
+            self._check_answers(path.name, row, piece)
             if self._makers:
                 self._check_requests(path.name, row, piece, *self._makers)
             row += piece.num_rows
@@ -103,6 +107,19 @@ class RowChecks:
         if totals.fit:
             outcomes = columns.read_outcomes(piece, first_row, self._prefix, self._columns)
             totals.tally = tallies.add(totals.tally, tallies.tally(outcomes))
+
+    def _check_answers(self, place: str, first_row: int, piece: pa.Table) -> None:
+        """The columns of answers are made again of the text that was kept."""
+        if self._answers is None:
+            return
+        names = [column.name for column in self._columns]
+        outcomes = piece.select([self._prefix + name for name in names]).rename_columns(names)
+        found = piece.select(self._answers.names)
+        due = pa.Table.from_arrays(self._answers.cells(outcomes), schema=pa.schema(self._answers.fields))
+        for offset, column in row_checks.differences(found, due, self._answers.names):
+            self._findings.add(
+                "answers", f"{column} is not what response says", where=f"{place}, row {first_row + offset}"
+            )
 
     def _check_requests(self, place: str, first_row: int, piece: pa.Table, maker: RowMaker, *others: RowMaker) -> None:
         rows = row_values(piece, maker.columns)

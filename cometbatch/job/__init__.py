@@ -7,6 +7,7 @@ A map, imports running downwards only:
 
     reading     sections -> Job, once they are found to fit together
     messages    the messages of the prompt
+    response    what answers must be: the schema's file, and whether its format can ask for it
     sections    tree -> values by section and key, and whatever is wrong
     keys        the table of keys
     extra       params.extra: YAML -> values that JSON has
@@ -32,7 +33,7 @@ from cometbatch.job.settings import (
     SimulatorSettings,
     TargetSettings,
 )
-from cometbatch.job.targets import MessageTemplate, Target
+from cometbatch.job.targets import MessageTemplate, Response, Target
 
 __all__ = [
     "InputSettings",
@@ -41,6 +42,7 @@ __all__ = [
     "LimitSettings",
     "MessageTemplate",
     "OutputSettings",
+    "Response",
     "RetrySettings",
     "SimulatorSettings",
     "Target",

@@ -15,6 +15,7 @@ from cometbatch.job.keys import ABOVE_KEYS, PROMPT_TEXTS, REQUIRED, SECTIONS, ta
 from cometbatch.job.kinds import expected
 from cometbatch.job.messages import PlacedMessage, read_messages
 from cometbatch.job.paths import absolute, given, place_result, refuse_marks
+from cometbatch.job.response import check_response
 from cometbatch.job.secrets import refuse_secrets
 from cometbatch.job.sections import Sections
 from cometbatch.job.settings import DELIMITERS, Job
@@ -80,6 +81,7 @@ class _Reading:
         is_whole = len(self._sections.problems.lines) == before and None not in self._values["prompt"].values()
         if is_whole and self._values["target"].get("format"):
             self._check_format([placed.message.role for placed in messages])
+        check_response(self._sections, self._folder, self._params().extra)
         self._sections.problems.stop_if_any()
         return self._built(messages)
 

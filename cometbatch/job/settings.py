@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from cometbatch.errors import JobError
 from cometbatch.job.secrets import unprinted
-from cometbatch.job.targets import MessageTemplate, Target, plain
+from cometbatch.job.targets import MessageTemplate, Response, Target, plain
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.template import RENDERING, PromptTemplate, TemplateError
@@ -155,10 +155,11 @@ class Job(Struct, frozen=True):
     source_path: Path | None = None
     prompt: PromptSettings = PromptSettings()
     cut: tuple[bool, ...] = ()
+    response: Response = Response()
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
-        return (Target(self.target.format, self.target.model, self.messages, self.params),)
+        return (Target(self.target.format, self.target.model, self.messages, self.params, self.response),)
 
     @property
     def asked_columns(self) -> frozenset[str]:

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -401,10 +401,25 @@ def working_prefix(input_columns: Sequence[str]) -> str:
     return next(prefix for prefix in prefixes if not any(name.startswith(prefix) for name in taken))
 
 
+class Further(Protocol):
+    """Columns of a run's own beside the output's: what its answers hold."""
+
+    @property
+    def fields(self) -> Sequence[pa.Field]:
+        """Names and types, in order."""
+
+    def cells(self, outcomes: pa.Table) -> Sequence[pa.Array]:
+        """The columns of these outcomes, whose own columns are given without prefix."""
+
+
 def joined_schema(
-    input_schema: pa.Schema, prefix: str, metadata: Mapping[str, str], columns: Sequence[Column] = COLUMNS
+    input_schema: pa.Schema,
+    prefix: str,
+    metadata: Mapping[str, str],
+    columns: Sequence[Column] = COLUMNS,
+    further: Further | None = None,
 ) -> pa.Schema:
-    """The input's columns as they were, then the output's with their prefix.
+    """The input's columns as they were, then the output's with their prefix, then what a run has of its own.
 
     The input's own schema metadata stays (pandas' notes on types and index, for one) but for `FULL_SCHEMA_KEYS`;
     `metadata` comes on top.
@@ -412,7 +427,7 @@ def joined_schema(
     kept = {key: value for key, value in (input_schema.metadata or {}).items() if key not in FULL_SCHEMA_KEYS}
     added = {key.encode(): value.encode() for key, value in metadata.items()}
     fields = [pa.field(prefix + column.name, column.type) for column in columns]
-    return pa.schema([*input_schema, *fields], kept | added)
+    return pa.schema([*input_schema, *fields, *(further.fields if further is not None else ())], kept | added)
 
 
 def join(
@@ -421,6 +436,8 @@ def join(
     prefix: str,
     metadata: Mapping[str, str],
     columns: Sequence[Column] = COLUMNS,
+    *,
+    further: Further | None = None,
 ) -> pa.Table:
     """A part: the input's rows, each beside its outcome. `outcomes` are one for each row, in order.
 
@@ -430,8 +447,9 @@ def join(
     if [outcome.ordinal for outcome in outcomes] != list(range(first, first + input_table.num_rows)):
         raise ValueError(f"{len(outcomes)} outcomes do not fit {input_table.num_rows} rows one to one, in order")
     added = outcomes_table(outcomes, columns)
-    schema = joined_schema(input_table.schema, prefix, metadata, columns)
-    return pa.Table.from_arrays([*input_table.columns, *added.columns], schema=schema)
+    own = () if further is None else further.cells(added)
+    schema = joined_schema(input_table.schema, prefix, metadata, columns, further)
+    return pa.Table.from_arrays([*input_table.columns, *added.columns, *own], schema=schema)
 
 
 def outcomes_table(outcomes: Iterable[Outcome], columns: Sequence[Column] = COLUMNS) -> pa.Table:
