@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from cometbatch.commands.asking import acceptance, first_answers
 from cometbatch.control.budget import Budget
 from cometbatch.control.first_answers import ENOUGH
+from cometbatch.job import Response
 from cometbatch.prompt.answers import Fits, Misfit, Verdict
-from cometbatch.records import Answered, CallRequest, Completion, Failed, RejectedAsk, Tally, Usage
+from cometbatch.records import Answered, CallRequest, Completion, Failed, Record, RejectedAsk, Tally, Usage
 from cometbatch.results import tallies
 from cometbatch.runner.ports import Reply, Stop
 from tests.scripted_run import (
@@ -66,13 +67,13 @@ class Session:
             if isinstance(record, RejectedAsk) and record.ordinal not in done:
                 earlier = asks.get(record.ordinal, [])
                 asks[record.ordinal] = [*(each.without_text() for each in earlier), record]
-        counting = [*(record for record in records if not isinstance(record, RejectedAsk))]
+        counting: list[Record] = [record for record in records if not isinstance(record, RejectedAsk)]
         counting += [ask for some in asks.values() for ask in some]
         self.bill = tallies.tally(counting)
         self.rows: RowsInMemory = RowsInMemory([row_request(row) for row in range(table) if row not in done])
         self.service = ScriptedService(script)
-        self.service.accept = acceptance(OneNumber(), CHAT, max_asks)
-        self.first = first_answers(OneNumber(), self.bill, asks.values(), is_by_prompt=False)
+        self.service.accept = acceptance(OneNumber(), CHAT, Response(json=True, max_asks=max_asks))
+        self.first = first_answers(OneNumber(), Response(json=True), self.bill, asks.values())
         settings = {"concurrency": 50, "earlier": self.bill, "rejected": asks, "first_answers": self.first, **settings}
         self.stop: Stop | None = run(make_runner(self.rows, self.service, **settings).run())
 
@@ -151,7 +152,7 @@ def test_a_second_ask_shows_the_model_its_last_answer_alone() -> None:
     texts = iter(['{"n":"a"}', "b", GOOD])
     asked: list[list[tuple[str, str]]] = []
     service = ScriptedService(lambda _row, _attempt: (1.0, said(next(texts))))
-    judge = acceptance(OneNumber(), CHAT, 3)
+    judge = acceptance(OneNumber(), CHAT, Response(json=True, max_asks=3))
 
     def accept(request: CallRequest, completion: Completion, ask: int) -> Any:
         found = judge(request, completion, ask)
@@ -224,7 +225,7 @@ def test_budget_and_limits_count_each_ask_with_its_larger_input() -> None:
 
     service = ScriptedService(plan(ODD, GOOD))
     service.rates = Rates(input=Decimal(1), output=Decimal(0))
-    service.accept = acceptance(OneNumber(), CHAT, 2)
+    service.accept = acceptance(OneNumber(), CHAT, Response(json=True))
     rows = RowsInMemory([row_request(0, max_output_tokens=10)])
     run(make_runner(rows, service, budget=Watched(Decimal(1), Decimal(0))).run())
     first, second = reserved
@@ -290,8 +291,10 @@ def test_every_row_ends_once_and_no_answer_is_paid_for_nothing(
 
 def test_a_run_with_a_whole_answer_needs_no_proof() -> None:
     """Nor one whose answers did not fit, but were JSON."""
-    assert first_answers(OneNumber(), Tally(succeeded=1), [], is_by_prompt=False) is None
-    assert first_answers(OneNumber(), Tally(incomplete=1, incompletes={"invalid": 1}), [], is_by_prompt=False) is None
+    asked = Response(json=True)
+    assert first_answers(OneNumber(), asked, Tally(succeeded=1), []) is None
+    assert first_answers(OneNumber(), asked, Tally(incomplete=1, incompletes={"invalid": 1}), []) is None
+    assert first_answers(OneNumber(), Response(pattern="x"), Tally(), []) is None
     session = Session(1, plan(ODD), max_asks=1)
     ask = RejectedAsk(0, 1, 1, session.rows.recorded[0].finished_at, Usage(), None, completion=Completion(ODD, "stop"))
-    assert first_answers(OneNumber(), Tally(rejected=1), [[ask]], is_by_prompt=False) is None
+    assert first_answers(OneNumber(), asked, Tally(rejected=1), [[ask]]) is None

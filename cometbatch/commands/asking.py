@@ -7,6 +7,7 @@ import msgspec
 
 from cometbatch.control.acceptance import AcceptFitting, accept_all
 from cometbatch.control.first_answers import FirstAnswers
+from cometbatch.job import Response
 from cometbatch.money.prices import estimate_tokens
 from cometbatch.prompt.answers import MAX_LINE_CHARS, MAX_WORDS, Checker, Misfit
 from cometbatch.records import Acceptance, CallRequest, Completion, Message, RejectedAsk, Tally
@@ -18,12 +19,13 @@ WORDS_TOKENS = estimate_tokens(MAX_WORDS * MAX_LINE_CHARS)
 
 
 def acceptance(
-    checker: Checker | None, wire_format: WireFormat, max_asks: int, *, is_pattern: bool = False
+    checker: Checker | None, wire_format: WireFormat, response: Response
 ) -> Callable[[CallRequest, Completion, int], Acceptance]:
     """What judges answers. Without a checker all are taken."""
     if checker is None:
         return accept_all
-    return AcceptFitting(checker, functools.partial(following, wire_format), max_asks, is_pattern).accept
+    ask_again, is_pattern = functools.partial(following, wire_format), response.pattern is not None
+    return AcceptFitting(checker, ask_again, response.max_asks, is_pattern).accept
 
 
 def following(wire_format: WireFormat, request: CallRequest, text: str, words: str) -> CallRequest | None:
@@ -38,16 +40,18 @@ def following(wire_format: WireFormat, request: CallRequest, text: str, words: s
 
 
 def first_answers(
-    checker: Checker, bill: Tally, asks: Iterable[Sequence[RejectedAsk]], *, is_by_prompt: bool
+    checker: Checker | None, response: Response, bill: Tally, asks: Iterable[Sequence[RejectedAsk]]
 ) -> FirstAnswers[OpenCall] | None:
-    """What holds the first answers of a run; None where one was JSON already.
+    """What holds the first answers of a run; None where one was JSON already, or none has to be.
 
-    `bill`: what the run came to so far; `asks`: of its open calls. `is_by_prompt`: the prompt alone asks for JSON.
+    `bill`: what the run came to so far; `asks`: those of its open calls.
     """
+    if checker is None or response.pattern is not None:
+        return None
     is_known = bill.succeeded > 0 or "invalid" in bill.incompletes
     if is_known or any(_is_json(checker, some[-1]) for some in asks):
         return None
-    return FirstAnswers(bill.rejected, is_by_prompt=is_by_prompt)
+    return FirstAnswers(bill.rejected, is_by_prompt=response.mode == "prompt")
 
 
 def _is_json(checker: Checker, ask: RejectedAsk) -> bool:

@@ -13,13 +13,13 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
+from cometbatch.commands.asking import acceptance, first_answers
 from cometbatch.commands.checks import Checked, check_budget, describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
 from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.session_watch import show_waiting, signals_handled
-from cometbatch.control.acceptance import accept_all
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
 from cometbatch.control.classify import classify
@@ -175,15 +175,16 @@ class RunSession(Struct, frozen=True):
     def _ports(self, shown: Progress, slots: int) -> Ports:
         run, limits, patience = self.run, self.start.checked.job.limits, self.start.checked.job.retry
         prices, names = meter(run.manifest.prices.rates), run.manifest.columns
+        response = self.start.checked.target.response
         keep = Keep(raw="raw" in names, reasoning="reasoning" in names)
         read = functools.partial(self.start.checked.format.parse_response, keep=keep)
-        if self.start.checked.target.response.mode == "tool":
+        if response.mode == "tool":
             read = functools.partial(_read_call, read)
         service = Service(
             send=self.transport.send,
             read=Reader(read, self.transport).read,
             classify=functools.partial(classify, now=now),
-            accept=accept_all,
+            accept=acceptance(self.start.checked.checker, self.start.checked.format, response),
             price=lambda _call, usage: prices.cost(usage),
             max_cost=lambda _call, inputs, outputs, hour: prices.max_cost(inputs, outputs, writes_for_an_hour=hour),
             request_id=request_id_of,
@@ -209,6 +210,7 @@ class RunSession(Struct, frozen=True):
             budget=self._budget(),
             earlier=run.bill,
             asks=run.progress.asks,
+            first_answers=first_answers(self.start.checked.checker, response, run.bill, run.progress.asks.values()),
         )
 
     def _is_reached(self) -> bool:
@@ -220,7 +222,7 @@ class RunSession(Struct, frozen=True):
         """The cap, less everything that may have been spent: what `--retry` reset was paid all the same."""
         cap, bill, rates = self.start.checked.job.budget.max_cost_usd, self.run.bill, self.run.manifest.prices.rates
         is_exact = rates is not None and rates.per_request is not None
-        answers = bill.succeeded + bill.incomplete
+        answers = bill.succeeded + bill.incomplete + bill.rejected
         return None if cap is None else Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact)
 
 

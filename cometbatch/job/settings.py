@@ -168,6 +168,8 @@ class Job(Struct, frozen=True):
             "tool_calls": asks_for_tools(self.params.extra),
             "reasoning": self.output.reasoning,
             "raw": self.output.raw,
+            "asks": self.response.is_used,
+            "rejected_cost_usd": self.response.is_used,
         }
         return frozenset(name for name, is_asked in asked.items() if is_asked)
 
