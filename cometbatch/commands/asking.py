@@ -9,13 +9,14 @@ from cometbatch.control.acceptance import AcceptFitting, accept_all
 from cometbatch.control.first_answers import FirstAnswers
 from cometbatch.job import Response
 from cometbatch.money.prices import estimate_tokens
-from cometbatch.prompt.answers import MAX_LINE_CHARS, MAX_WORDS, Checker, Misfit
+from cometbatch.prompt.answers import Checker, Misfit
 from cometbatch.records import Acceptance, CallRequest, Completion, Message, RejectedAsk, Tally
 from cometbatch.runner.slots import OpenCall
 from cometbatch.wire import WireFormat
 
-WORDS_TOKENS = estimate_tokens(MAX_WORDS * MAX_LINE_CHARS)
-"""Tokens of what the model is told of an answer that does not fit, about and at most."""
+WORDS_TOKENS = 100
+"""Tokens of what the model is told of an answer that does not fit, about: two lines of the check and the words around
+them. A check has `MAX_WORDS` lines at most, and hardly ever more than a few."""
 
 
 def acceptance(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from cometbatch.commands.asking import WORDS_TOKENS
 from cometbatch.commands.checks import (
     Checked,
     check,
@@ -49,6 +50,8 @@ class RunPlan(Struct, frozen=True):
     be rendered. Token counts are the documented estimate (contract sheet, section 8.3): a quarter of the characters
     in, `max_output_tokens` out. `cost_usd` is in US dollars at list price and a ceiling under that estimate; None where
     there is no price. Where an earlier answer of the run was longer than the cap, all are estimated as long as it.
+    `worst_cost_usd`: the same where every row is asked `max_asks` times, with its last answer in each further ask;
+    equal to `cost_usd` where rows are asked once.
     `done` counts the rows that have outcomes already; the estimates are for the others. `connection` says how requests
     get to the service. `finished`: every row has its outcome and the result is there. `running`: a run of this job is
     going on. `budget`: None where the job has none, or nothing remains.
@@ -71,6 +74,8 @@ class RunPlan(Struct, frozen=True):
     running: bool = False
     warnings: tuple[str, ...] = ()
     budget: BudgetPlan | None = None
+    max_asks: int = 1
+    worst_cost_usd: Decimal | None = None
 
     @property
     def rows(self) -> int:
@@ -95,6 +100,8 @@ class RunPlan(Struct, frozen=True):
             "estimated_output_tokens": self.output_tokens,
             "estimated_cost_usd": _amount(self.cost_usd),
             "likely_cost_usd": _amount(self.likely_cost_usd),
+            "max_asks": self.max_asks,
+            "worst_cost_usd": _amount(self.worst_cost_usd),
             "budget": None if self.budget is None else self.budget.to_dict(),
             "price_source": self.prices.source,
             "warnings": list(self.warnings),
@@ -111,6 +118,7 @@ class RunPlan(Struct, frozen=True):
             *_indented(self.first_request),
             f"{self._estimated()}: {self.input_tokens:,} tokens in, {self._out()}",
             f"cost: {self._cost()}",
+            *self._worst_cost(),
             *(self.budget.describe() if self.budget is not None else ()),
         ]
         return "\n".join(lines)
@@ -144,6 +152,11 @@ class RunPlan(Struct, frozen=True):
         likely = "" if self.likely_cost_usd is None else f", likely {format_rounded(self.likely_cost_usd)}"
         bound = "at most about" if self._is_capped else "about"
         return f"{bound} {format_rounded(self.cost_usd, up=True)}{likely} (prices: {self.prices.source})"
+
+    def _worst_cost(self) -> Iterator[str]:
+        if self.max_asks > 1 and self.worst_cost_usd is not None:
+            worst = format_rounded(self.worst_cost_usd, up=True)
+            yield f"  if every row is asked {self.max_asks} times (response.max_asks): up to about {worst}"
 
 
 class _Begin(Struct):
@@ -188,11 +201,13 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows)[2]])
     cap = checked.target.max_output_tokens
     expected = ASSUMED_OUTPUT_TOKENS if cap is None else max(cap, bill.largest_output_tokens)
-    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, book.rates, bill, expected)
+    max_asks = checked.target.response.max_asks if checked.checker is not None else 1
+    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, book.rates, bill, expected, max_asks)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
     survey = _survey(checked, identity, begin, looks=looks, walk=walk)
     output_tokens = survey.requests * expected
     cost = _estimate(survey, expected, book.rates)
+    worst = _estimate(survey.asked(max_asks, expected), expected, book.rates)
     return RunPlan(
         job=job,
         input=identity,
@@ -219,6 +234,8 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
             *([_missing_key(job)] if is_keyless else []),
         ),
         budget=None if walk is None else walk.plan(),
+        max_asks=max_asks,
+        worst_cost_usd=worst,
     )
 
 
@@ -273,6 +290,16 @@ class _Survey(Struct):
     unrenderable: int = 0
     first: CallRequest | None = None
     first_problem: str | None = None
+
+    def asked(self, times: int, output_tokens: int) -> "_Survey":
+        """The same where each row is asked so often; `output_tokens`: of each answer, which the next ask holds."""
+        added = (times - 1) * (output_tokens + WORDS_TOKENS)
+        return _Survey(
+            requests=times * self.requests,
+            input_tokens=times * self.input_tokens + added * self.requests,
+            long_requests=times * self.long_requests,
+            long_input_tokens=times * self.long_input_tokens + added * self.long_requests,
+        )
 
 
 def _survey(checked: Checked, identity: Identity, begin: _Begin, *, looks: Looks, walk: BudgetWalk | None) -> _Survey:
