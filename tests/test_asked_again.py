@@ -158,6 +158,7 @@ def test_a_service_that_ignores_the_schema_stops_the_run_and_the_way_on_keeps_th
     assert summary.cost_usd == prose.cost_usd + heeding.cost_usd
     assert total(bench, "cost_usd") == heeding.cost_usd
     assert set(bench.result()["asks"].to_pylist()) == {1}
+    assert list(bench.run_directory.glob("journal/*")) == []
     assert cometbatch.verify(job).ok
     with pytest.raises(DriftError, match=r"response\.mode"):
         carry_out(bench.job(**settings(mode="json")), heeding)
@@ -178,6 +179,29 @@ def test_the_same_job_goes_on_from_the_answers_that_were_paid(tmp_path: Path) ->
     assert summary.all_succeeded
     assert Counter(ask for _, ask in good.asked) == {1: ROWS - 21, 2: 21}
     assert summary.cost_usd == total(bench, "cost_usd") == prose.cost_usd + again.cost_usd + good.cost_usd
+    assert cometbatch.verify(job).ok
+
+
+def test_a_row_that_fails_at_its_second_ask_keeps_the_cost_of_the_first(tmp_path: Path) -> None:
+    """It has no answer and a bill, in its own columns, in the sums and after `--retry`."""
+    bench, service = bench_of(tmp_path, 3), Ledger(PROSE, GOOD)
+
+    def refuse(request: httpx.Request) -> httpx.Response | None:
+        if b"note 1," in request.content and b"does not fit" in request.content:
+            return httpx.Response(400, json={"error": {"message": "too long for this one", "code": "bad"}})
+        return service.reply(request)
+
+    job = bench.job(**settings())
+    summary = carry_out(job, Network(answer=refuse))
+    row = bench.result().slice(1, 1).to_pylist()[0]
+    assert (row["status"], row["response"], row["asks"], row["attempts"]) == ("failed", None, 2, 2)
+    assert row["cost_usd"] == row["rejected_cost_usd"] > 0
+    assert row["input_tokens"] > 0
+    assert summary.cost_usd == total(bench, "cost_usd") == service.cost_usd
+    assert cometbatch.verify(job).ok
+    later: Any = cometbatch.run(job, retry="failed", progress=False, http=Ledger(GOOD))
+    assert later.all_succeeded
+    assert later.replaced.cost_usd == row["cost_usd"]
     assert cometbatch.verify(job).ok
 
 

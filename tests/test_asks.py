@@ -29,7 +29,6 @@ from cometbatch.runner.ports import Reply, Stop
 from tests.scripted_run import (
     CHAT,
     MODEL,
-    NOW,
     PRICE_USD,
     MarksInMemory,
     RowsInMemory,

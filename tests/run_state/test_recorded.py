@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import settings
@@ -191,6 +192,22 @@ def test_the_last_text_of_a_call_is_kept_and_no_earlier_one(tmp_path: Path) -> N
         for ordinal, asks in noted(run, 2).progress.asks.items()
     }
     assert texts == {0: ["", "last"], 1: ["other"]}
+
+
+def test_a_run_that_begins_anew_keeps_what_was_answered_to_be_read(tmp_path: Path) -> None:
+    """As money alone, over later sessions too, until its range is committed; a range that is no more goes at once."""
+    run = new_run(tmp_path)
+    path, beyond = write(run, "1", [rejected(0, CENT, 1, 1, "Surely.")]), write(run, "1", [rejected(4, CENT)], 2)
+    InFlightMarks(run.directory.path / "in_flight.1", RUN, 1).close()
+    other = msgspec.structs.replace(MANIFEST, partition_rows=3)
+    run = begin_anew(found(run.directory), WHO, other)
+    for _ in range(2):
+        assert (path.exists(), beyond.exists()) == (True, False)
+        progress = found(run.directory).progress
+        assert (progress.asks, progress.tally.rejected, progress.tally.rejected_cost_usd) == ({}, 2, 2 * CENT)
+        run = next_session(found(run.directory), WHO)
+    commit(run, 0, [failed(0), failed(1), failed(2)])
+    assert not path.exists()
 
 
 def test_a_committed_partition_is_its_part(tmp_path: Path) -> None:
