@@ -474,9 +474,9 @@ class Tally(Struct, frozen=True):
 
     `charges` are possible charges beyond `cost_usd`; `charges_usd` is what those with a known bound can have come to at
     most, `charges_unknown` counts the others, and `charges_in_flight` those whose request was on its way when a process
-    ended. `rejected` asks were paid for, and their call has no outcome yet; they came to `rejected_cost_usd`, and their
-    tokens are among the others. `reasked` asks of calls with an outcome were not the last: they came to
-    `reasked_cost_usd`, which is a part of `cost_usd`.
+    ended. `rejected` asks were paid for, and their call has no outcome yet, or was begun anew with another job; they
+    came to `rejected_cost_usd`, and their tokens are among the others. `reasked` asks of calls with an outcome were not
+    the last: they came to `reasked_cost_usd`, which is a part of `cost_usd`.
     `failures` counts failed calls by kind, `incompletes` incomplete ones by finish reason; a part that an earlier
     program wrote has none of these. `uncounted` answers came without token counts. `at_cap` answers took all tokens
     that they may have, and say that they ended by themselves. `reported` answers came with a cost of the service's own,

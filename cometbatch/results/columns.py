@@ -134,7 +134,7 @@ COLUMNS: Final = (
         "status",
         _TEXT,
         "text",
-        "`succeeded`, `incomplete` (billed, but cut short, blocked or empty) or `failed`",
+        "`succeeded`, `incomplete` (billed, but cut short, blocked, empty or not as asked for) or `failed`",
         answered="status",
         get_failed=lambda _: "failed",
     ),

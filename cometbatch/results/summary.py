@@ -388,7 +388,7 @@ def _rejected(tally: Tally) -> Iterator[str]:
         return
     cost = format_rounded(EXACT.add(tally.rejected_cost_usd, tally.reasked_cost_usd))
     answers = count(tally.rejected + tally.reasked, "answer")
-    rows = f" ({tally.rejected:,} of them of rows that have no outcome)" if tally.rejected else ""
+    rows = f" ({tally.rejected:,} of them in no row's cost)" if tally.rejected else ""
     yield f"  of it {cost} for {answers} that did not fit what was asked for{rows}"
 
 
