@@ -55,7 +55,7 @@ EXIT_CODES = (
     (WRONG_USAGE, "the command, the job file or the input is wrong; nothing was sent"),
     (SOME_ROWS_FAILED, "finished, with failed or incomplete rows; the result is there (`verify`: a check failed)"),
     (4, "stopped at the budget; resumable with a higher one"),
-    (5, "the service refuses the job (key, credit, model, address); resumable"),
+    (5, "the service refuses the job (key, credit, model, address) or ignores its `response`; resumable"),
     (6, "another process has the run"),
     (HUNG_UP, "hung up (SIGHUP: the terminal was closed); resumable"),
     (INTERRUPTED, "interrupted (Ctrl-C); resumable"),

@@ -353,7 +353,7 @@ class RunStoppedError(CometbatchError):
 
 
 class ServiceRefusedError(RunStoppedError):
-    """The service refuses the job (key, credit, model, path), or answers nothing."""
+    """The service refuses the job (key, credit, model, path), answers nothing, or ignores what `response` asks for."""
 
     exit_code = 5
 

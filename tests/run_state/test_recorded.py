@@ -543,7 +543,6 @@ class Sessions(RuleBasedStateMachine):
         self.done -= taken
         self.refusing -= taken
         self.committed -= set(matching.partitions)
-        self.asks = {key: asks for key, asks in self.asks.items() if key // PARTITION_ROWS not in matching.partitions}
 
     def standing(self, run: Run, index: int) -> list[Outcome]:
         """The outcomes of a partition."""
