@@ -46,7 +46,7 @@ class BudgetPlan(Struct, frozen=True):
             "is_enough": self.is_enough,
             "rows": self.rows,
             "needed_usd": None if self.needed_usd is None else format_amount(self.needed_usd),
-            "worst": None if self.worst is None else self.worst.to_dict(),
+            **({} if self.worst is None else {"worst": self.worst.to_dict()}),
         }
 
     def describe(self) -> Iterator[str]:
