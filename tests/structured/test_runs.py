@@ -139,7 +139,7 @@ def test_verify_sees_a_cell_that_is_not_the_answers(bench: Workbench, monkeypatc
     """Each cell is made again of the text that was kept."""
     made = job(bench)
     with monkeypatch.context() as patched:
-        patched.setitem(shape._CONVERTERS, "integer", lambda _: 9)  # type: ignore[index]  # as a damaged program would
+        patched.setitem(shape._CONVERTERS, "integer", lambda _: 9)  # as a damaged program would
         carry_out(made, simulator())
     (check,) = [each for each in cometbatch.verify(made).checks if each.name == "answers"]
     assert check.state == "failed"
