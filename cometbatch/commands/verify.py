@@ -141,14 +141,14 @@ def _job(manifest: Manifest, asked: Job | None, findings: Findings) -> Job | Non
 def _answers(manifest: Manifest, findings: Findings) -> AnswerColumns | None:
     """What makes the columns of answers again; None where the run has none, or where that can't be done."""
     target = manifest.targets[0].target
+    if target.response.schema is None:
+        return None
+    findings.use("answers")
     try:
-        found = answer_columns(target, checker_of(target))
+        return answer_columns(target, checker_of(target))
     except JobError as error:
         findings.skip(f"the job's {error}", "answers", "columns")
         return None
-    if found is None:
-        findings.skip("the job gives no response.schema", "answers")
-    return found
 
 
 def _check_fingerprint(manifest: Manifest, job: Job, whose: str, findings: Findings) -> None:

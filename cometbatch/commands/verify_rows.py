@@ -112,7 +112,7 @@ class RowChecks:
         """The columns of answers are made again of the text that was kept."""
         if self._answers is None:
             return
-        names = [column.name for column in self._columns]
+        names = list(columns.USED_BY_FURTHER)
         outcomes = piece.select([self._prefix + name for name in names]).rename_columns(names)
         found = piece.select(self._answers.names)
         due = pa.Table.from_arrays(self._answers.cells(outcomes), schema=pa.schema(self._answers.fields))

@@ -406,6 +406,10 @@ def working_prefix(input_columns: Sequence[str]) -> str:
     return next(prefix for prefix in prefixes if not any(name.startswith(prefix) for name in taken))
 
 
+USED_BY_FURTHER: Final = ("status", "response")
+"""The output columns that further ones are made of."""
+
+
 class Further(Protocol):
     """Columns of a run's own beside the output's: what its answers hold."""
 
@@ -414,7 +418,7 @@ class Further(Protocol):
         """Names and types, in order."""
 
     def cells(self, outcomes: pa.Table) -> Sequence[pa.Array]:
-        """The columns of these outcomes, whose own columns are given without prefix."""
+        """The columns of these outcomes, of which `USED_BY_FURTHER` are given, without prefix."""
 
 
 def joined_schema(
@@ -441,8 +445,6 @@ def join(
     prefix: str,
     metadata: Mapping[str, str],
     columns: Sequence[Column] = COLUMNS,
-    *,
-    further: Further | None = None,
 ) -> pa.Table:
     """A part: the input's rows, each beside its outcome. `outcomes` are one for each row, in order.
 
@@ -452,9 +454,15 @@ def join(
     if [outcome.ordinal for outcome in outcomes] != list(range(first, first + input_table.num_rows)):
         raise ValueError(f"{len(outcomes)} outcomes do not fit {input_table.num_rows} rows one to one, in order")
     added = outcomes_table(outcomes, columns)
-    own = () if further is None else further.cells(added)
-    schema = joined_schema(input_table.schema, prefix, metadata, columns, further)
-    return pa.Table.from_arrays([*input_table.columns, *added.columns, *own], schema=schema)
+    schema = joined_schema(input_table.schema, prefix, metadata, columns)
+    return pa.Table.from_arrays([*input_table.columns, *added.columns], schema=schema)
+
+
+def extended(part: pa.Table, prefix: str, further: Further) -> pa.Table:
+    """A joined table with the columns that a run has of its own after all others."""
+    outcomes = part.select([prefix + name for name in USED_BY_FURTHER]).rename_columns(list(USED_BY_FURTHER))
+    schema = pa.schema([*part.schema, *further.fields], part.schema.metadata)
+    return pa.Table.from_arrays([*part.columns, *further.cells(outcomes)], schema=schema)
 
 
 def outcomes_table(outcomes: Iterable[Outcome], columns: Sequence[Column] = COLUMNS) -> pa.Table:

@@ -294,7 +294,8 @@ class PartWriter:
                     rows = opened.table.slice(tally.calls, len(outcomes))
                     if outcomes[0].ordinal != first + tally.calls:
                         raise ValueError(f"an outcome of row {outcomes[0].ordinal} where another row's belongs")
-                    yield columns.join(rows, outcomes, run.prefix, self._metadata, self._columns, further=further)
+                    part = columns.join(rows, outcomes, run.prefix, self._metadata, self._columns)
+                    yield part if further is None else columns.extended(part, run.prefix, further)
                 tally = tallies.add(tally, tallies.tally(records))
 
         def write(file: IO[bytes]) -> None:

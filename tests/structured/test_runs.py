@@ -11,6 +11,7 @@ import pytest
 
 import cometbatch
 from cometbatch.errors import DriftError
+from cometbatch.prompt import shape
 from cometbatch.simulator.json_answers import JSON_FAULTS
 from cometbatch.wire import FORMATS
 from tests.workbench import Network, Workbench, carry_out, simulator
@@ -139,7 +140,7 @@ def test_verify_sees_a_cell_that_is_not_the_answers(bench: Workbench, monkeypatc
     """Each cell is made again of the text that was kept."""
     made = job(bench)
     with monkeypatch.context() as patched:
-        patched.setitem(cometbatch.prompt.shape._CONVERTERS, "integer", lambda _: 4)
+        patched.setitem(shape._CONVERTERS, "integer", lambda _: 9)  # as a damaged program would
         carry_out(made, simulator())
     (check,) = [each for each in cometbatch.verify(made).checks if each.name == "answers"]
     assert check.state == "failed"
