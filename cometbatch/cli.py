@@ -68,7 +68,7 @@ EXIT_CODES = (
         "finished, with failed or incomplete rows; the result is there, but after --limit (`verify`: a check failed)",
     ),
     (4, "stopped at the budget; resumable with a higher one"),
-    (5, "the service refuses the job (key, credit, model, address); resumable"),
+    (5, "the service refuses the job (key, credit, model, address) or ignores its `response`; resumable"),
     (6, "another process has the run"),
     (HUNG_UP, "hung up (SIGHUP: the terminal was closed); resumable"),
     (INTERRUPTED, "interrupted (Ctrl-C); resumable"),
@@ -594,10 +594,13 @@ def _resume_advice(stopped: "cometbatch.RunStoppedError") -> str:
         return f"{place}; to finish, about this budget is needed: {command}"
     if fix in ("max_tokens", "max_completion_tokens"):
         return f"{place}; continue with: {_same_command({'params.max_tokens_field': fix})}"
+    if fix == "response" and not summary.tally.calls:
+        command = _same_command({"response.mode": "prompt"})
+        return f"{place}; continue with {command} (or with another target.format)"
     if fix == "job" and not summary.tally.calls:
         command = _same_command({"target.model": "MODEL", "target.base_url": "URL"}, add=False)
         return f"{place}; correct the job, then continue with: {command}"
-    if fix == "job":  # other settings would be drift
+    if fix in ("job", "response"):  # other settings would be drift
         return f"{place}; continue later with: {_same_command()}\n(a job with other settings needs another output.path)"
     return f"{place}; continue with: {_same_command()}"
 

@@ -14,7 +14,9 @@ import msgspec
 from msgspec import Struct
 
 Role: TypeAlias = Literal["system", "developer", "user", "assistant"]
-FinishReason: TypeAlias = Literal["stop", "length", "content_filter", "refusal", "tool_calls", "other"]
+FinishReason: TypeAlias = Literal["stop", "length", "content_filter", "refusal", "tool_calls", "other", "invalid"]
+"""How an answer ended, in one word for all formats. `invalid` is ours: it ended by itself, and does not fit `response`,
+after as many asks as the job has."""
 FailureKind: TypeAlias = Literal[
     "rate_limited",
     "overloaded",
@@ -276,12 +278,14 @@ class GiveUp(Struct, frozen=True):
     path_mistake: bool = False
 
 
-Fix: TypeAlias = Literal["nothing", "wait", "account", "job", "budget", "max_tokens", "max_completion_tokens"]
+Fix: TypeAlias = Literal[
+    "nothing", "wait", "account", "job", "budget", "max_tokens", "max_completion_tokens", "response"
+]
 """What a person has to do before a stopped run can go on.
 
 nothing: the same command resumes it; wait: the service needs time, or the network; account: the key or the credit;
 job: the job file; budget: the budget in the job file; max_tokens, max_completion_tokens: `params.max_tokens_field`, to
-this name.
+this name; response: how answers in a given form are asked for, `response.mode` or `target.format`.
 """
 
 
@@ -300,13 +304,23 @@ class Abort(Struct, frozen=True):
 
 
 class Done(Struct, frozen=True):
-    """The completion is accepted: the call has its outcome."""
+    """The completion is the call's answer. `misfit`: why it is no whole one, in the checker's words; "" if it fits.
+
+    `is_json`: whether its text was JSON at all; None where that says nothing of the service.
+    """
+
+    misfit: str = ""
+    is_json: bool | None = None
 
 
 class AskAgain(Struct, frozen=True):
-    """The completion is billed and not accepted: the call is asked again, with this request of the same ordinal."""
+    """The completion is billed and not accepted: the call is asked again, with this request of the same ordinal.
+
+    `is_json`: as of `Done`.
+    """
 
     request: CallRequest
+    is_json: bool | None = None
 
 
 Acceptance: TypeAlias = Done | AskAgain
@@ -334,7 +348,9 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     `input_above_bytes`: by how many tokens the input that was billed exceeds the bytes that were sent; 0 is usual.
     `answered_attempts`: of each ask, which attempt was answered. `max_cost_usd`: where the cost is unknown, US dollars
     that the asks came to at most, which is a possible charge; None is unknown, too.
-    `at_cap`: the answer took all tokens that it may have, and says that it ended by itself.
+    `at_cap`: the answer took all tokens that it may have, and says that it ended by itself. `rejected_cost_usd`: the
+    part of the cost that asks before the last one came to. `largest_tokens`: of several asks, the most input and the
+    most output tokens of one.
     """
 
     ordinal: int
@@ -353,6 +369,8 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     answered_attempts: tuple[int, ...] = (1,)
     max_cost_usd: Decimal | None = None
     at_cap: bool = False
+    rejected_cost_usd: Decimal | None = Decimal(0)
+    largest_tokens: tuple[int, int] = (0, 0)
 
 
 class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", tag_field="record"):
@@ -360,7 +378,7 @@ class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", ta
 
     `attempts` is 0 and `latency_s`, `request_hash` are None where nothing was sent. `usage` and `cost_usd` are sums
     over the asks that were rejected before the last one failed; where there were none, nothing is known of either.
-    `answered_attempts` and `max_cost_usd`: as of an answer, of these asks.
+    `answered_attempts`, `max_cost_usd` and `largest_tokens`: as of an answer, of these asks.
     """
 
     ordinal: int
@@ -375,13 +393,20 @@ class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", ta
     cost_usd: Decimal | None = None
     answered_attempts: tuple[int, ...] = ()
     max_cost_usd: Decimal | None = None
+    largest_tokens: tuple[int, int] = (0, 0)
+
+    @property
+    def rejected_cost_usd(self) -> Decimal | None:
+        """US dollars: all that the call cost are its rejected asks."""
+        return self.cost_usd if self.asks > 1 else Decimal(0)
 
 
 class RejectedAsk(Struct, frozen=True, gc=False, omit_defaults=True, tag="ask", tag_field="record"):
-    """An ask whose answer was paid for and not accepted, so that the call is asked again.
+    """An ask whose answer was paid for and not accepted, so that the call is asked again, or its answer is held.
 
     It counts by itself only where its call has no outcome: an outcome's sums include it. `max_cost_usd`: as of an
-    answer.
+    answer. `completion`: what came, with which a later session goes on, or ends the call, without paying again; its
+    text is no longer kept once the call was asked again. The other fields are those of the outcome that it would be.
     """
 
     ordinal: int
@@ -392,6 +417,18 @@ class RejectedAsk(Struct, frozen=True, gc=False, omit_defaults=True, tag="ask", 
     cost_usd: Decimal | None
     target: int = 0
     max_cost_usd: Decimal | None = None
+    completion: Completion | None = None
+    http_status: int = 200
+    request_id: str | None = None
+    latency_s: float = 0.0
+    input_above_bytes: int = 0
+
+    def without_text(self) -> Self:
+        """The same once its call was asked again: the text is needed no more. Texts can be long, and asks many."""
+        if self.completion is None:
+            return self
+        completion = msgspec.structs.replace(self.completion, text="", raw=None, reasoning=None)
+        return msgspec.structs.replace(self, completion=completion)
 
 
 class PossibleCharge(Struct, frozen=True, gc=False, omit_defaults=True, tag="possible_charge", tag_field="record"):
@@ -473,7 +510,9 @@ class Tally(Struct, frozen=True):
 
     `charges` are possible charges beyond `cost_usd`; `charges_usd` is what those with a known bound can have come to at
     most, `charges_unknown` counts the others, and `charges_in_flight` those whose request was on its way when a process
-    ended. `rejected` asks were paid for, and their call has no outcome yet; they came to `rejected_cost_usd`.
+    ended. `rejected` asks were paid for, and their call has no outcome yet, or was begun anew with another job; they
+    came to `rejected_cost_usd`, and their tokens are among the others. `reasked` asks of calls with an outcome were not
+    the last: they came to `reasked_cost_usd`, which is a part of `cost_usd`.
     `failures` counts failed calls by kind, `incompletes` incomplete ones by finish reason; a part that an earlier
     program wrote has none of these. `uncounted` answers came without token counts. `at_cap` answers took all tokens
     that they may have, and say that they ended by themselves. `reported` answers came with a cost of the service's own,
@@ -521,6 +560,8 @@ class Tally(Struct, frozen=True):
     excluded: dict[str, int] = msgspec.field(default_factory=dict)
     contradictory: int = 0
     long_inputs: int = 0
+    reasked: int = 0
+    reasked_cost_usd: Decimal = Decimal(0)
 
     @property
     def calls(self) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from cometbatch import wire
+from cometbatch.commands.answers import answer_columns, checker_of, refuse_answer_clashes
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
 from cometbatch.control.bounds import describe_unbounded
@@ -21,12 +22,14 @@ from cometbatch.job.batch_lines import BatchLayout, Survey, open_table
 from cometbatch.job.paths import run_beside
 from cometbatch.job.secrets import printable
 from cometbatch.job.targets import Template
+from cometbatch.prompt.answers import Checker
 from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.records import PriceBook
 from cometbatch.results import columns, parts
+from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.summary import count
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest, refuse_drift
+from cometbatch.run_state.manifest import Manifest, drift, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.service.catalog import CatalogProblem
@@ -43,13 +46,18 @@ FILES_SHOWN: Final = 10  # that changed, in a message; of the others, the number
 
 
 class Checked(Struct, frozen=True):
-    """A job whose input, templates and names have been found to fit together."""
+    """A job whose input, templates and names have been found to fit together.
+
+    `checker`, `answers`: of what answers must be, and the columns that they get; None where the job does not say.
+    """
 
     job: Job
     source: AnySource
     target: Target
     template: Template
     format: wire.WireFormat
+    checker: Checker | None = None
+    answers: AnswerColumns | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -127,7 +135,8 @@ def _fitted(job: Job, opened: AnySource) -> Checked:
             "prompt.images.fetch: the environment names a proxy (HTTPS_PROXY or ALL_PROXY), and behind it no image's "
             "address can be checked. Leave fetch out, so that the service fetches the images, or take the proxy out."
         )
-    return Checked(job, opened, target, template, wire.FORMATS[target.format])
+    checker = checker_of(target)
+    return Checked(job, opened, target, template, wire.FORMATS[target.format], checker, answer_columns(target, checker))
 
 
 def refuse_limit(limit: int | None) -> None:
@@ -211,6 +220,7 @@ def refuse_clashes(checked: Checked) -> None:
             f"{job.input.path}: the input has columns named like the output's: {', '.join(clashes)}. "
             f"{ids} output.prefix (for example to {columns.working_prefix(checked.source.columns)}) to tell them apart."
         )
+    refuse_answer_clashes(checked.answers, checked.source.columns, job.output.prefix, asked)
 
 
 def _refuse_taken(job: Job, found: Run | None, *, fresh: bool) -> None:
@@ -268,6 +278,18 @@ def describe_changes(changes: Sequence[str]) -> str:
         "that holds only these and another output.path."
     )
     return "\n".join(["Of the input's files:", *told, way])
+
+
+def goes_on(found: Run, checked: Checked) -> bool:
+    """Whether a session goes on with what is recorded of a run: outcomes, or answers that were paid for and not taken.
+
+    The latter belong to the very job that they were given for. Before the first outcome the job may be changed; then
+    they are money alone. Raises `InputError` where the input can't be read.
+    """
+    if found.is_begun or not found.progress.asks:
+        return found.is_begun
+    was, (size, sha256) = found.manifest.input, checked.source.digest()
+    return not drift(found.manifest, checked.job.fingerprint()) and (size, sha256) == (was.size, was.sha256)
 
 
 def describe_growth(path: Path, size: int) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
+from cometbatch.commands.asking import WORDS_TOKENS
 from cometbatch.commands.checks import (
     Checked,
     check,
@@ -17,6 +18,7 @@ from cometbatch.commands.checks import (
     check_session,
     describe_missing_columns,
     describe_replaced,
+    goes_on,
     partition_rows,
     refuse_limit,
 )
@@ -75,6 +77,8 @@ class RunPlan(Struct, frozen=True):
     be rendered. Token counts are the documented estimate (contract sheet, section 8.3): a quarter of the characters
     in, `max_output_tokens` out. `cost_usd` is in US dollars at list price and a ceiling under that estimate; None where
     there is no price. Where an earlier answer of the run was longer than the cap, all are estimated as long as it.
+    `worst_cost_usd`: the same where every row is asked `max_asks` times, with its last answer in each further ask;
+    equal to `cost_usd` where rows are asked once.
     `done` counts the rows that have outcomes already; the estimates are for the others. `connection` says how requests
     get to the service. `finished`: every row has its outcome and the result is there. `running`: a run of this job is
     going on. `budget`: None where the job has none, or nothing remains. `limited`: the first rows alone; None where
@@ -100,6 +104,8 @@ class RunPlan(Struct, frozen=True):
     budget: BudgetPlan | None = None
     limited: LimitedPlan | None = None
     uncapped: int = 0
+    max_asks: int = 1
+    worst_cost_usd: Decimal | None = None
 
     @property
     def rows(self) -> int:
@@ -125,6 +131,8 @@ class RunPlan(Struct, frozen=True):
             "estimated_cost_usd": _amount(self.cost_usd),
             "likely_cost_usd": _amount(self.likely_cost_usd),
             "limited": _limited_dict(self.limited),
+            "max_asks": self.max_asks,
+            "worst_cost_usd": _amount(self.worst_cost_usd),
             "budget": None if self.budget is None else self.budget.to_dict(),
             "price_source": self.prices.source,
             "warnings": list(self.warnings),
@@ -147,6 +155,7 @@ class RunPlan(Struct, frozen=True):
             *_indented(self.first_request),
             f"{self._estimated()}: {self.input_tokens:,} tokens in, {self._out()}",
             f"cost: {self._cost(self.cost_usd, self.likely_cost_usd)}{self._prices()}",
+            *self._worst_cost(),
             *self._limited(),
             *(self.budget.describe() if self.budget is not None else ()),
         ]
@@ -198,6 +207,11 @@ class RunPlan(Struct, frozen=True):
             told = f"costs {cost}" if first.requests else "would send nothing: each of these rows has its outcome"
             yield f"a try of the first {count(first.limit, 'row')} (run --limit {first.limit}) {told}"
 
+    def _worst_cost(self) -> Iterator[str]:
+        if self.max_asks > 1 and self.worst_cost_usd is not None:
+            worst = format_rounded(self.worst_cost_usd, up=True)
+            yield f"  if every row is asked {self.max_asks} times (response.max_asks): up to about {worst}"
+
 
 class _Begin(Struct):
     """What the next session would begin with: prices, what is recorded, and what was paid so far."""
@@ -247,7 +261,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
         found = None
     check_session(checked, directory, found, fresh=replaced is not None, http=http)
     identity = checked.source.check()
-    known = found if found is not None and found.is_begun else None
+    known = found if found is not None and goes_on(found, checked) else None
     is_finished = known is not None and known.is_finished
     is_keyless = not is_finished and _lacks_key(job)
     begin = _begin(checked, identity, known, http)
@@ -256,10 +270,12 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
         check_budget(checked, book)
         warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows)[2]])
     cap = checked.target.max_output_tokens
-    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, book.rates, bill)
+    max_asks = checked.target.response.max_asks if checked.checker is not None else 1
+    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, book.rates, bill, max_asks)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
     survey = _survey(checked, identity, begin, looks=looks, walk=walk, limit=limit or TRY_ROWS)
     cost = _estimate(survey, book.rates)
+    worst = _estimate(survey.asked(max_asks), book.rates)
     return RunPlan(
         job=job,
         input=identity,
@@ -290,6 +306,8 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
         ),
         budget=None if walk is None else walk.plan(),
         limited=_limited_plan(limit, survey, book),
+        max_asks=max_asks,
+        worst_cost_usd=worst,
     )
 
 
@@ -383,6 +401,19 @@ class _Survey(Struct):
             self.long_requests += 1
             self.long_input_tokens += tokens
             self.long_output_tokens += output_tokens
+
+    def asked(self, times: int) -> "_Survey":
+        """The same where each row is asked so often: each further ask holds the answer before it."""
+        more = times - 1
+        return _Survey(
+            requests=times * self.requests,
+            input_tokens=times * self.input_tokens + more * (self.output_tokens + WORDS_TOKENS * self.requests),
+            output_tokens=times * self.output_tokens,
+            long_requests=times * self.long_requests,
+            long_input_tokens=times * self.long_input_tokens
+            + more * (self.long_output_tokens + WORDS_TOKENS * self.long_requests),
+            long_output_tokens=times * self.long_output_tokens,
+        )
 
 
 def _survey(

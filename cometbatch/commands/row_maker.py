@@ -1,7 +1,9 @@
 """Puts a row maker together: the prompt's templates, the wire format, and what identifies a request."""
 
+import functools
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
@@ -12,10 +14,13 @@ from cometbatch.input.image_files import ImageFolder
 from cometbatch.job import Job, Target
 from cometbatch.job.targets import Template, VendorName
 from cometbatch.job.vendor_batch import VENDORS
+from cometbatch.prompt.instruction import instructed
+from cometbatch.records import HttpRequest, Message
 from cometbatch.runner.images import ImageBounds, Images, ImageSender, Send
 from cometbatch.runner.row_maker import RowMaker
 from cometbatch.runner.whole_rows import WholeRowMaker
 from cometbatch.transport.image_fetch import ImageFetcher
+from cometbatch.wire.structured import with_part
 from cometbatch.wire.whole_bodies import request_reader
 
 IMAGE_THREADS: Final = 4
@@ -34,18 +39,28 @@ def row_maker(
     if target.batch is not None:
         return _whole_row_maker(target, target.batch)
     wire_format = wire.FORMATS[target.format]
+    part, words = target.response.body_part(target.format), target.response.instruction
+    build = wire_format.request_builder(target.model, with_part(target.params, part))
     needed = set(columns) if template.needs_all_columns else set(template.columns_needed)
     return RowMaker(
         columns=tuple(name for name in columns if name in needed or name == id_column),
         id_column=id_column,
         render=template.render,
-        build=wire_format.request_builder(target.model, target.params),
+        build=build if words is None else functools.partial(_build_instructed, build, words),
         as_sent=wire_format.as_sent,
         hash_start=_hash_start(target),
         now=now,
         max_output_tokens=target.max_output_tokens,
         images=images,
+        added_characters=len(words or "") + (len(json.dumps(part)) if part else 0),
     )
+
+
+def _build_instructed(
+    build: Callable[[Sequence[Message]], HttpRequest], words: str, messages: Sequence[Message]
+) -> HttpRequest:
+    """The request with words about the answer's form in its prompt."""
+    return build(instructed(messages, words))
 
 
 def _whole_row_maker(target: Target, batch: VendorName) -> WholeRowMaker:

@@ -17,6 +17,7 @@ from cometbatch.commands.checks import (
     check_budget,
     check_session,
     describe_replaced,
+    goes_on,
     partition_rows,
     refuse_limit,
     to_replace,
@@ -36,7 +37,14 @@ from cometbatch.results.summary import RunSummary
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import MANIFEST_VERSION, WHOLE_REQUESTS, Manifest, PricedTarget, encode_manifest
+from cometbatch.run_state.manifest import (
+    MANIFEST_VERSION,
+    NEEDS_RESPONSE,
+    WHOLE_REQUESTS,
+    Manifest,
+    PricedTarget,
+    encode_manifest,
+)
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.reopen import Matching
@@ -156,7 +164,7 @@ async def _run(
         told = () if replaced is None else (replaced,)
         start = SessionStart(checked, directory, files, http, interrupts, told)
         await in_thread(files, functools.partial(check_session, checked, directory, found, fresh=fresh, http=http))
-        if found is not None and found.is_begun:
+        if found is not None and await in_thread(files, goes_on, found, checked):
             return await _resume(start, found, again, progress, limit)
         asked = 0 if again.words else None  # there is nothing that could match
         return await _start(start, found, identity, asked, fresh=fresh, progress=progress, limit=limit)
@@ -302,7 +310,10 @@ async def _new_manifest(
         columns=tuple(each.name for each in columns.columns_for(job.asked_columns, job.columns_there)),
         targets=(PricedTarget(target, book),),
         job=job.describe(),
-        needs=() if job.batch is None else (WHOLE_REQUESTS,),
+        needs=(
+            *([] if job.batch is None else [WHOLE_REQUESTS]),
+            *([NEEDS_RESPONSE] if target.response.is_used else []),
+        ),
         warnings=(*start.checked.warnings, *warnings),
         replaces=None if job.output.is_dataset else replaces,
     )

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
+from cometbatch.commands.asking import acceptance, first_answers
 from cometbatch.commands.checks import Checked, check_budget, describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
 from cometbatch.commands.looks import Looks, rest_of, tell_before
@@ -21,7 +22,6 @@ from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.row_maker import sending_images
 from cometbatch.commands.session_watch import Interrupts, show_waiting, signals_handled
-from cometbatch.control.acceptance import accept_all
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
 from cometbatch.control.classify import classify
@@ -31,6 +31,7 @@ from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
 from cometbatch.money.prices import meter
+from cometbatch.records import Completion, ErrorDetail, HttpResponse
 from cometbatch.results import columns, parts, tallies
 from cometbatch.results.summary import (
     BudgetReachedError,
@@ -55,6 +56,7 @@ from cometbatch.store.local import write_aside
 from cometbatch.transport import Transport
 from cometbatch.wire import Keep
 from cometbatch.wire.envelope import request_id_of
+from cometbatch.wire.structured import answer_of_call
 
 if TYPE_CHECKING:
     import httpx
@@ -174,6 +176,7 @@ class RunSession(Struct, frozen=True):
             slots=slots,
             limit=self.limit,
             reads_files=maker.images is not None,
+            further=checked.answers,
         )
         marks = run.directory.new_marks(run.manifest.run_id, session.number, 2 * slots)
         showing: asyncio.Task[None] | None = None
@@ -197,13 +200,16 @@ class RunSession(Struct, frozen=True):
     def _ports(self, shown: Progress, slots: int, send: Send) -> Ports:
         run, limits, patience = self.run, self.start.checked.job.limits, self.start.checked.job.retry
         prices, names = meter(run.manifest.prices.rates), run.manifest.columns
+        response = self.start.checked.target.response
         keep = Keep(raw="raw" in names, reasoning="reasoning" in names)
         read = functools.partial(self.start.checked.format.parse_response, keep=keep)
+        if response.mode == "tool":
+            read = functools.partial(_read_call, read)
         service = Service(
             send=send,
             read=Reader(read, self.transport).read,
             classify=functools.partial(classify, now=now),
-            accept=accept_all,
+            accept=acceptance(self.start.checked.checker, self.start.checked.format, response),
             price=lambda _call, usage: prices.cost(usage),
             max_cost=lambda _call, inputs, outputs, hour: prices.max_cost(inputs, outputs, writes_for_an_hour=hour),
             request_id=request_id_of,
@@ -229,6 +235,7 @@ class RunSession(Struct, frozen=True):
             budget=self._budget(),
             earlier=run.bill,
             asks=run.progress.asks,
+            first_answers=first_answers(self.start.checked.checker, response, run.bill, run.progress.asks.values()),
         )
 
     def _is_reached(self) -> bool:
@@ -240,8 +247,16 @@ class RunSession(Struct, frozen=True):
         """The cap, less everything that may have been spent: what `--retry` reset was paid all the same."""
         cap, bill, rates = self.start.checked.job.budget.max_cost_usd, self.run.bill, self.run.manifest.prices.rates
         is_exact = rates is not None and rates.per_request is not None
-        answers = bill.succeeded + bill.incomplete
+        answers = bill.succeeded + bill.incomplete + bill.rejected
         return None if cap is None else Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact)
+
+
+def _read_call(
+    parse: Callable[[HttpResponse, int | None], Completion | ErrorDetail], reply: HttpResponse, sent_bytes: int | None
+) -> Completion | ErrorDetail:
+    """A reply whose answer is in a call of a function: its arguments are the text."""
+    said = parse(reply, sent_bytes)
+    return answer_of_call(said) if isinstance(said, Completion) else said
 
 
 def _publish(run: Run, checked: Checked) -> None:
@@ -250,7 +265,7 @@ def _publish(run: Run, checked: Checked) -> None:
         return
     run.refuse_foreign()
     of_run = columns.columns_of(run.manifest.columns)
-    schema = columns.joined_schema(checked.source.schema, run.prefix, {}, of_run)
+    schema = columns.joined_schema(checked.source.schema, run.prefix, {}, of_run, checked.answers)
     paths = (run.directory.parts.path(index) for index in range(run.partition_count))
 
     def write(file: IO[bytes]) -> None:

@@ -127,7 +127,7 @@ def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
         committed=len(progress.committed),
         latency_s=_latency(paths, f"{found.prefix}latency_s"),
         resume_command=located.command,
-        changed=() if located.job is None else changed_keys(manifest, located.job.fingerprint()),
+        changed=() if located.job is None or not found.is_begun else changed_keys(manifest, located.job.fingerprint()),
         gives_way=located.job is not None and gives_way(found, located.job),
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from cometbatch.commands.answers import answer_columns, checker_of
 from cometbatch.commands.checks import FILES_SHOWN
 from cometbatch.commands.locate import Located, locate
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
@@ -24,8 +25,9 @@ from cometbatch.job.batch_lines import open_table
 from cometbatch.prompt.template import TemplateError
 from cometbatch.records import MaxTokensField, Partition
 from cometbatch.results import parts
+from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import RENDERING_KEY, Manifest, decode_manifest, drift
+from cometbatch.run_state.manifest import OWN_RULES, Manifest, decode_manifest, drift
 from cometbatch.run_state.run import ROUNDS_KEY, refuse_unreleased
 
 
@@ -105,13 +107,14 @@ def _check_run(
     job = _job(manifest, asked, findings)
     makers = [] if job is None else _makers(manifest, job, findings)
     opened = _input(manifest, asked or job, findings)
-    files = FileChecks(directory, manifest, findings)
+    answers = _answers(manifest, findings)
+    files = FileChecks(directory, manifest, findings, answers)
     files.check_strays(partitions)
     published = PublishedResult(result, findings, files.check_metadata)
     same_rendering = job is None or _has_same_rendering(manifest, job)
     if not same_rendering:
         findings.skip("this version of cometbatch renders prompts by other rules than the run's", "requests")
-    rows = RowChecks(manifest, published, makers, findings, same_rendering=same_rendering)
+    rows = RowChecks(manifest, published, makers, findings, same_rendering=same_rendering, answers=answers)
     originals = _originals(manifest, partitions, opened, findings)
     for partition in partitions:
         schema, original = files.check_part(partition, opened), next(originals)
@@ -136,14 +139,28 @@ def _job(manifest: Manifest, asked: Job | None, findings: Findings) -> Job | Non
     return job
 
 
+def _answers(manifest: Manifest, findings: Findings) -> AnswerColumns | None:
+    """What makes the columns of answers again; None where the run has none, or where that can't be done."""
+    target = manifest.targets[0].target
+    if target.response.schema is None:
+        return None
+    findings.use("answers")
+    try:
+        return answer_columns(target, checker_of(target))
+    except JobError as error:
+        findings.skip(f"the job's {error}", "answers", "columns")
+        return None
+
+
 def _check_fingerprint(manifest: Manifest, job: Job, whose: str, findings: Findings) -> None:
     for key, _, _ in drift(manifest, job.fingerprint()):
-        if key != RENDERING_KEY:
+        if key not in OWN_RULES:
             findings.add("job", f"{key} is not what the run began with", where=whose)
 
 
 def _has_same_rendering(manifest: Manifest, job: Job) -> bool:
-    return manifest.fingerprint.get(RENDERING_KEY) == job.fingerprint().get(RENDERING_KEY)
+    now = job.fingerprint()
+    return all(manifest.fingerprint.get(key) == now.get(key) for key in OWN_RULES)
 
 
 def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[Maker]:

@@ -10,6 +10,7 @@ from cometbatch.errors import CheckpointError
 from cometbatch.input.file_set import AnySource
 from cometbatch.records import Partition, PriceBook
 from cometbatch.results import columns, parts
+from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import PRICES_KEY, Manifest, metadata_of
 
@@ -17,12 +18,19 @@ from cometbatch.run_state.manifest import PRICES_KEY, Manifest, metadata_of
 class FileChecks:
     """Looks at the files of one run, each by its footer, its metadata and its pages."""
 
-    def __init__(self, directory: RunDirectory, manifest: Manifest, findings: Findings) -> None:
+    def __init__(
+        self,
+        directory: RunDirectory,
+        manifest: Manifest,
+        findings: Findings,
+        answers: AnswerColumns | None = None,
+    ) -> None:
         self._directory = directory
         self._manifest = manifest
         self._findings = findings
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
         self._columns = columns.columns_of(manifest.columns)
+        self._answers = answers
         self._metadata = metadata_of(manifest)
         if manifest.priced_late:  # files written before say that there were no prices
             self._metadata.pop(PRICES_KEY)
@@ -75,11 +83,15 @@ class FileChecks:
 
     def _has_columns(self, schema: pa.Schema, path: Path, opened: AnySource | None) -> bool:
         names = [*self._manifest.input.columns, *(self._prefix + column.name for column in self._columns)]
+        if self._answers is not None:
+            names += self._answers.names
+        elif self._manifest.targets[0].target.response.schema is not None:  # what it gives can't be told here
+            return list(schema.names)[: len(names)] == names
         if schema.names != names:
             self._findings.add("columns", "other columns, or in another order", where=path.name)
             return False
-        expected = opened.schema if opened is not None else pa.schema(list(schema)[: -len(self._columns)])
-        types = columns.joined_schema(expected, self._prefix, {}, self._columns).types
+        expected = opened.schema if opened is not None else pa.schema(list(schema)[: len(self._manifest.input.columns)])
+        types = columns.joined_schema(expected, self._prefix, {}, self._columns, self._answers).types
         wrong = [name for name, one, two in zip(names, schema.types, types, strict=True) if one != two]
         if wrong:
             self._findings.add("columns", f"of another type: {', '.join(wrong)}", where=path.name)

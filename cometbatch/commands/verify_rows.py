@@ -16,6 +16,7 @@ from cometbatch.commands.verify_report import Findings
 from cometbatch.input.values import row_values
 from cometbatch.records import Partition, Tally
 from cometbatch.results import columns, parts, row_checks, tallies
+from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.run_state.manifest import Manifest
 
 NOT_IN_COLUMNS: Final = (
@@ -29,6 +30,8 @@ NOT_IN_COLUMNS: Final = (
     "at_cap",
 )
 """Fields of a part's tally that its rows can't tell."""
+OF_ONE_ANSWER: Final = ("largest_output_tokens", "long_inputs")
+"""Fields that the rows of a run with several asks can't tell either: their counts are sums."""
 NEWER_COLUMNS: Final = frozenset({"cache_write_1h_input_tokens", "cost_excludes"})
 NEWER_FIELDS: Final = frozenset(
     {"cache_write_1h_input_tokens", "excluding", "excluded", "contradictory", "long_inputs"}
@@ -41,7 +44,7 @@ class RowChecks:
 
     `makers` make each row's request again, one for each way in which sessions of the run may have said the same; none
     where that can't be done. `same_rendering`: whether this program renders prompts by the rules that the run was made
-    with, so that the requests can be compared.
+    with, so that the requests can be compared. `answers`: makes the columns of answers again, where there are any.
     """
 
     def __init__(
@@ -52,18 +55,22 @@ class RowChecks:
         findings: Findings,
         *,
         same_rendering: bool,
+        answers: AnswerColumns | None = None,
     ) -> None:
         self._manifest = manifest
         self._published = published
         self._makers = makers
         self._findings = findings
         self._same_rendering = same_rendering
+        self._answers = answers
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
         self._columns = columns.columns_of(manifest.columns)
         unknown = set(NOT_IN_COLUMNS)
         if not any(column.name == "reported_cost_usd" for column in self._columns):
             unknown |= {name for name in Tally.__struct_fields__ if name.startswith(("reported", "differing"))}
         known = {column.name for column in self._columns}
+        if columns.ASKS in known:
+            unknown |= set(OF_ONE_ANSWER)
         if not known >= NEWER_COLUMNS:
             unknown |= NEWER_FIELDS
         self._no_tally = {name: getattr(Tally(), name) for name in unknown}
@@ -81,6 +88,7 @@ class RowChecks:
                 from_input.add(row, piece, original.slice(row - partition.first_row, piece.num_rows))
             from_result.add(row, piece, self._published.take(piece.num_rows))
             self._check_outcomes(path.name, row, piece, totals)
+            self._check_answers(path.name, row, piece)
             if self._makers:
                 self._check_requests(path.name, row, piece, *self._makers)
             row += piece.num_rows
@@ -99,6 +107,19 @@ class RowChecks:
         if totals.fit:
             outcomes = columns.read_outcomes(piece, first_row, self._prefix, self._columns)
             totals.tally = tallies.add(totals.tally, tallies.tally(outcomes))
+
+    def _check_answers(self, place: str, first_row: int, piece: pa.Table) -> None:
+        """The columns of answers are made again of the text that was kept."""
+        if self._answers is None:
+            return
+        names = list(columns.USED_BY_FURTHER)
+        outcomes = piece.select([self._prefix + name for name in names]).rename_columns(names)
+        found = piece.select(self._answers.names)
+        due = pa.Table.from_arrays(self._answers.cells(outcomes), schema=pa.schema(self._answers.fields))
+        for offset, column in row_checks.differences(found, due, self._answers.names):
+            self._findings.add(
+                "answers", f"{column} is not what response says", where=f"{place}, row {first_row + offset}"
+            )
 
     def _check_requests(self, place: str, first_row: int, piece: pa.Table, maker: Maker, *others: Maker) -> None:
         rows = row_values(piece, maker.columns)

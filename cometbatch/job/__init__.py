@@ -10,6 +10,7 @@ A map, imports running downwards only:
     vendor_batch    what a batch file's first line says of the job
     messages        the messages of the prompt
     few_shot        examples that go before the messages of a row
+    response        what answers must be: the schema's file, and whether its format can ask for it
     sections        tree -> values by section and key, and whatever is wrong
     keys            the table of keys
     extra           params.extra: YAML -> values that JSON has
@@ -35,7 +36,7 @@ from cometbatch.job.settings import (
     SimulatorSettings,
     TargetSettings,
 )
-from cometbatch.job.targets import MessageTemplate, Target
+from cometbatch.job.targets import MessageTemplate, Response, Target
 
 __all__ = [
     "InputSettings",
@@ -44,6 +45,7 @@ __all__ = [
     "LimitSettings",
     "MessageTemplate",
     "OutputSettings",
+    "Response",
     "RetrySettings",
     "SimulatorSettings",
     "Target",

@@ -12,13 +12,14 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import did_you_mean, nearest
-from cometbatch.job import kinds, settings
-from cometbatch.job.extra import EXTRA
+from cometbatch.job import kinds, settings, targets
+from cometbatch.job.extra import EXTRA, SCHEMA
 from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, text, word
 from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.content import DETAILS
 from cometbatch.records import GenerationParams, MaxTokensField, Role
 from cometbatch.wire import FORMATS
+from cometbatch.wire.structured import Mode
 
 MAX_PARTITION_ROWS = 8_192
 """The largest `output.partition_rows`: all answers of a partition are in memory when its part is written."""
@@ -187,6 +188,26 @@ KEYS: dict[str, dict[str, Key]] = {
         "extra": Key(EXTRA, "merged into the request's body as it is"),
         OVERRIDE: Key(FLAG, "lay these over the bodies of a vendor's batch file, which else go out as they are"),
     },
+    "response": {
+        "schema": Key(
+            SCHEMA,
+            "the JSON Schema that answers must fit, written here or in a .json or .yaml file; its properties become "
+            "typed columns; needs the extra `schema`",
+        ),
+        "json": Key(FLAG, "answers must be JSON, whatever it holds"),
+        "pattern": Key(
+            PROSE, "a regular expression that answers must match as a whole, without look-around; needs the extra"
+        ),
+        "mode": Key(
+            choice(*get_args(Mode)),
+            "how such answers are asked for: by the format's own setting, by its JSON mode, as a call of a function, "
+            "or by the prompt alone",
+        ),
+        "prefix": Key(kinds.PREFIX, "put before the name of each column that comes from the schema"),
+        "max_asks": Key(
+            number(int, 1, 10), "how often a row is asked in all, where an answer is whole and does not fit"
+        ),
+    },
     "limits": {
         "concurrency": Key(number(int, 1, 10_000), "the maximum number of requests in flight at once"),
         "adaptive": Key(
@@ -249,6 +270,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "target": settings.TargetSettings,
     "prompt": settings.PromptSettings,
     "params": GenerationParams,
+    "response": targets.Response,
     "limits": settings.LimitSettings,
     "retry": settings.RetrySettings,
     "prices": PriceSettings,
@@ -278,6 +300,10 @@ KNOWN_AS = {
     "provider": "target.format",
     "file": "input.path",
     "source": "input.path",
+    "response_format": "response.schema",
+    "json_schema": "response.schema",
+    "output_schema": "response.schema",
+    "regex": "response.pattern",
     "destination": "output.path",
 }
 """What other programs call our keys, for hints."""

@@ -16,6 +16,7 @@ from cometbatch.job.keys import ABOVE_KEYS, IMAGE_KEYS, OVERRIDE, PROMPT_TEXTS, 
 from cometbatch.job.kinds import INPUT_WORDS, expected
 from cometbatch.job.messages import PlacedMessage, read_conversation, read_messages
 from cometbatch.job.paths import absolute, given, place_result, refuse_marks, refuse_no_table
+from cometbatch.job.response import check_response
 from cometbatch.job.secrets import refuse_secrets
 from cometbatch.job.sections import Sections
 from cometbatch.job.settings import DELIMITERS, ImageSettings, Job
@@ -94,6 +95,7 @@ class _Reading:
             asked: list[Role] = [placed.message.role for placed in messages]
             self._check_format(asked if conversation is None else [*asked, "user"])
             self._check_details(messages)
+        check_response(self._sections, self._folder, self._params().extra)
         self._sections.problems.stop_if_any()
         return self._built(messages, conversation, images)
 

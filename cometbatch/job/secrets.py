@@ -78,7 +78,8 @@ def refuse_secrets(node: Node, path: str, problems: Problems) -> None:
 def _holds_secret(key: str, value: Node, path: str) -> bool:
     if _SECRET.search(key):
         return True
-    is_free = path.startswith("params.extra")  # the service's own names: a JSON schema may have a property "token"
+    # The service's own names, and those of a schema: it may have a property "token".
+    is_free = path.startswith(("params.extra", "response.schema"))
     is_named_so = _SECRET_NAME.fullmatch(key.lower().replace("-", "_"))
     return is_named_so is not None and (is_text(value) or not is_free)
 

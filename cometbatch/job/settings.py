@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from cometbatch.errors import JobError
 from cometbatch.job.secrets import printable, unprinted
-from cometbatch.job.targets import MessageTemplate, Target, Template, VendorName, plain
+from cometbatch.job.targets import MessageTemplate, Response, Target, Template, VendorName, plain
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.conversation import Conversation
@@ -180,11 +180,21 @@ class Job(Struct, frozen=True):
     batch: VendorName | None = None
     conversation: Conversation | None = None
     images: ImageSettings = ImageSettings()
+    response: Response = Response()
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
-        target = self.target
-        return (Target(target.format, target.model, self.messages, self.params, self.batch, self.conversation),)
+        return (
+            Target(
+                self.target.format,
+                self.target.model,
+                self.messages,
+                self.params,
+                self.batch,
+                self.conversation,
+                self.response,
+            ),
+        )
 
     @property
     def image_root(self) -> Path:
@@ -198,6 +208,8 @@ class Job(Struct, frozen=True):
             "tool_calls": asks_for_tools(self.params.extra) or self.batch is not None,
             "reasoning": self.output.reasoning,
             "raw": self.output.raw,
+            "asks": self.response.is_used,
+            "rejected_cost_usd": self.response.is_used,
         }
         return frozenset(name for name, is_asked in asked.items() if is_asked)
 

@@ -3,18 +3,24 @@
 A run's manifest keeps its targets in a table, each with the price book that was found for it when the run began.
 """
 
-from typing import Any, Literal, TypeAlias, cast
+import json
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
 from msgspec import Struct
 
 from cometbatch.job.secrets import printable
+from cometbatch.prompt.answers import Checker
 from cometbatch.prompt.content import ContentError
 from cometbatch.prompt.conversation import Conversation, ConversationTemplate
+from cometbatch.prompt.instruction import instruction
+from cometbatch.prompt.schema import checker_for
 from cometbatch.prompt.template import PromptTemplate, compile_prompt
 from cometbatch.records import GenerationParams, Message, Role
 from cometbatch.wire import FORMATS, FormatName, output_cap
 from cometbatch.wire.request_extra import Misfit
+from cometbatch.wire.sent_schema import DIALECTS, sent_schema
+from cometbatch.wire.structured import Mode, body_part
 
 VendorName: TypeAlias = Literal["openai", "anthropic", "gemini"]
 """Whose batch files are known."""
@@ -23,6 +29,8 @@ NOT_IN_FINGERPRINT = frozenset({"max_tokens_field"})
 not help a run that a refused name stopped to be begun anew, and paid again."""
 
 
+RESPONSE_RULES: Final = 1
+"""Numbers the rules by which schemas are sent and answers become columns. It belongs to the program."""
 Template: TypeAlias = PromptTemplate | ConversationTemplate
 """A compiled prompt."""
 
@@ -47,8 +55,67 @@ class MessageTemplate(Struct, frozen=True, omit_defaults=True):
         return self.role, [(each.kind, each.template, each.detail) for each in self.parts] or self.template
 
 
+class Response(Struct, frozen=True):
+    """What answers must be: of a schema, JSON, or a text that a pattern matches; one of these, or none of them.
+
+    `mode`: how they are asked for. `prefix`: before the names of the columns that the schema gives. `max_asks`: how
+    often a row is asked in all, where an answer is whole and does not fit.
+    """
+
+    schema: dict[str, Any] | None = None
+    json: bool = False
+    pattern: str | None = None
+    mode: Mode = "native"
+    prefix: str = ""
+    max_asks: int = 2
+
+    @property
+    def is_used(self) -> bool:
+        """Whether answers are checked at all."""
+        return self.schema is not None or self.json or self.pattern is not None
+
+    @property
+    def instruction(self) -> str | None:
+        """The words that the prompt gets, where no setting of a request says how to answer, or not all of it."""
+        is_told = self.mode == "prompt" if self.pattern is not None else self.mode in {"json", "prompt"} or self.json
+        if not self.is_used or not is_told or (self.json and self.mode == "tool"):
+            return None
+        return instruction(schema=self.schema, pattern=self.pattern)
+
+    def sent_schema(self, format_name: str) -> dict[str, Any] | None:
+        """The schema that a request of this format holds, outside of its prompt."""
+        if self.schema is None or self.mode not in {"native", "tool"}:
+            return None
+        return sent_schema(format_name, self.schema, root_object=self.mode == "tool").schema
+
+    def body_part(self, format_name: str) -> dict[str, Any]:
+        """The part of a request's body that asks for such an answer."""
+        if self.schema is None and not self.json:
+            return {}
+        return body_part(format_name, self.mode, self.sent_schema(format_name))
+
+    def checker(self, format_name: str) -> Checker | None:
+        """What checks answers; None where any will do. Raises `SchemaError`, `MissingExtraError`."""
+        nulls_are_added = DIALECTS[format_name].is_strict and self.mode in {"native", "tool"}
+        return checker_for(schema=self.schema, pattern=self.pattern, json=self.json, nulls_are_added=nulls_are_added)
+
+    def fingerprint(self) -> dict[str, object]:
+        """What changes answers. A schema counts as text: the order of its properties is that of the answer's."""
+        if not self.is_used:
+            return {}
+        schema = None if self.schema is None else json.dumps(self.schema, ensure_ascii=False)
+        return {
+            "response.schema": schema,
+            "response.json": self.json or None,
+            "response.pattern": self.pattern,
+            "response.mode": self.mode,
+            "response.prefix": self.prefix,
+            "response.rules": RESPONSE_RULES,
+        }
+
+
 class Target(Struct, frozen=True):
-    """What is asked, apart from the row: wire format, model, prompt and generation parameters.
+    """What is asked, apart from the row: wire format, model, prompt, generation parameters, what answers must be.
 
     `batch`: whose batch file the rows come from. Then each brings its whole request, over which `params` are laid.
     `conversation`: where the row's own messages come from, if not from templates.
@@ -60,6 +127,7 @@ class Target(Struct, frozen=True):
     params: GenerationParams = GenerationParams()
     batch: VendorName | None = None
     conversation: Conversation | None = None
+    response: Response = Response()
 
     def prompt_template(self, *, refuse_empty: bool = False) -> Template:
         """The compiled prompt. Compiles anew at each call. `refuse_empty`: no empty prompt is sent."""
@@ -101,7 +169,7 @@ class Target(Struct, frozen=True):
             fields["prompt.messages_column"] = self.conversation.column
             fields["prompt.few_shot"] = [msgspec.to_builtins(each) for each in self.conversation.examples] or None
         params = {name: value for name, value in plain(self.params).items() if name not in NOT_IN_FINGERPRINT}
-        return fields | {f"params.{name}": value for name, value in params.items()}
+        return fields | {f"params.{name}": value for name, value in params.items()} | self.response.fingerprint()
 
 
 def plain(value: Struct) -> dict[str, Any]:

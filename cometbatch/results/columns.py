@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -52,6 +52,7 @@ _INCOMPLETE_WORDS: Final[dict[FinishReason, str]] = {
     "refusal": "refused by the model",
     "tool_calls": "tool calls instead of an answer",
     "other": "ended for an unknown reason",
+    "invalid": "does not fit the schema",
 }
 
 
@@ -120,7 +121,7 @@ class Column(Struct, frozen=True):
 
 
 def _usage(name: str, meaning: str) -> Column:
-    return Column(name, _COUNT, "integer", meaning, answered=f"completion.usage.{name}")
+    return Column(name, _COUNT, "integer", meaning, answered=f"completion.usage.{name}", failed=f"usage.{name}")
 
 
 CUSTOM_ID: Final = "custom_id"
@@ -141,7 +142,7 @@ COLUMNS: Final = (
         "status",
         _TEXT,
         "text",
-        "`succeeded`, `incomplete` (billed, but cut short, blocked or empty) or `failed`",
+        "`succeeded`, `incomplete` (billed, but cut short, blocked, empty or not as asked for) or `failed`",
         answered="status",
         get_failed=lambda _: "failed",
     ),
@@ -157,7 +158,8 @@ COLUMNS: Final = (
         "finish_reason",
         _TEXT,
         "text",
-        "`stop`, `length`, `content_filter`, `refusal`, `tool_calls` or `other`; null for failed rows",
+        "`stop`, `length`, `content_filter`, `refusal`, `tool_calls`, `other`, or `invalid` (the answer does not fit "
+        "`response`); null for failed rows",
         answered="completion.finish_reason",
     ),
     Column(
@@ -220,6 +222,7 @@ COLUMNS: Final = (
         "decimal(38, 18)",
         "cost in US dollars, exact; null is unknown, which is not free",
         answered="cost_usd",
+        failed="cost_usd",
     ),
     Column(
         "cost_excludes",
@@ -274,6 +277,9 @@ COLUMNS: Final = (
 )
 """The output columns in order, with what they mean."""
 
+ASKS: Final = "asks"
+"""The column that counts asks: without it, each row was asked for once."""
+
 ASKED_COLUMNS: Final = (
     Column(
         TOOL_CALLS,
@@ -297,6 +303,22 @@ ASKED_COLUMNS: Final = (
         "with `output.raw: true`: the whole reply; of a stream, what its chunks make together",
         answered="completion.raw",
         is_unique=True,
+    ),
+    Column(
+        ASKS,
+        pa.int32(),
+        "integer",
+        "with `response`: how often the row was asked for; above 1, answers before the last one did not fit",
+        answered="asks",
+        failed="asks",
+    ),
+    Column(
+        "rejected_cost_usd",
+        _MONEY,
+        "decimal(38, 18)",
+        "with `response`: the part of `cost_usd` that asks before the last one cost; of a failed row, all of it",
+        answered="rejected_cost_usd",
+        get_failed=attrgetter("rejected_cost_usd"),
     ),
 )
 """Output columns that a run has only where its job asks for them, after all others."""
@@ -397,10 +419,29 @@ def working_prefix(input_columns: Sequence[str]) -> str:
     return next(prefix for prefix in prefixes if not any(name.startswith(prefix) for name in taken))
 
 
+USED_BY_FURTHER: Final = ("status", "response")
+"""The output columns that further ones are made of."""
+
+
+class Further(Protocol):
+    """Columns of a run's own beside the output's: what its answers hold."""
+
+    @property
+    def fields(self) -> Sequence[pa.Field]:
+        """Names and types, in order."""
+
+    def cells(self, outcomes: pa.Table) -> Sequence[pa.Array]:
+        """The columns of these outcomes, of which `USED_BY_FURTHER` are given, without prefix."""
+
+
 def joined_schema(
-    input_schema: pa.Schema, prefix: str, metadata: Mapping[str, str], columns: Sequence[Column] = COLUMNS
+    input_schema: pa.Schema,
+    prefix: str,
+    metadata: Mapping[str, str],
+    columns: Sequence[Column] = COLUMNS,
+    further: Further | None = None,
 ) -> pa.Schema:
-    """The input's columns as they were, then the output's with their prefix.
+    """The input's columns as they were, then the output's with their prefix, then what a run has of its own.
 
     The input's own schema metadata stays (pandas' notes on types and index, for one) but for `FULL_SCHEMA_KEYS`, and
     for what an earlier run wrote of itself; `metadata` comes on top.
@@ -412,7 +453,7 @@ def joined_schema(
     }
     added = {key.encode(): value.encode() for key, value in metadata.items()}
     fields = [pa.field(prefix + column.name, column.type) for column in columns]
-    return pa.schema([*input_schema, *fields], kept | added)
+    return pa.schema([*input_schema, *fields, *(further.fields if further is not None else ())], kept | added)
 
 
 def join(
@@ -443,6 +484,13 @@ def beside(
     added = outcomes_table(outcomes, columns)
     schema = joined_schema(input_table.schema, prefix, metadata, columns)
     return pa.Table.from_arrays([*input_table.columns, *added.columns], schema=schema)
+
+
+def extended(part: pa.Table, prefix: str, further: Further) -> pa.Table:
+    """A joined table with the columns that a run has of its own after all others."""
+    outcomes = part.select([prefix + name for name in USED_BY_FURTHER]).rename_columns(list(USED_BY_FURTHER))
+    schema = pa.schema([*part.schema, *further.fields], part.schema.metadata)
+    return pa.Table.from_arrays([*part.columns, *further.cells(outcomes)], schema=schema)
 
 
 def outcomes_table(outcomes: Iterable[Outcome], columns: Sequence[Column] = COLUMNS) -> pa.Table:

@@ -23,6 +23,7 @@ _REASONS: Final = {
     "refusal": "refused by the model",
     "tool_calls": "with tool calls in place of an answer",
     "other": "ended for a reason of the service's own",
+    "invalid": "not of the form that was asked for",
 }
 """Why an answer is incomplete, by its finish reason; where it was cut is said by `RunSummary`."""
 
@@ -136,10 +137,13 @@ class RunSummary(Struct, frozen=True):
 
     @property
     def cost_usd(self) -> Decimal | None:
-        """The exact sum over the priced rows; `None` where no row that was, or may have been, billed has a price."""
-        billed = self.succeeded + self.incomplete
+        """The exact sum over all priced answers; `None` where none that was, or may have been, billed has a price.
+
+        Answers that did not fit are among them, also of rows that have no outcome yet.
+        """
+        billed = self.succeeded + self.incomplete + self.tally.rejected
         is_unknown = self.tally.unpriced == billed if billed else self.possible_charges.charges > 0
-        return None if is_unknown else self.tally.cost_usd
+        return None if is_unknown else EXACT.add(self.tally.cost_usd, self.tally.rejected_cost_usd)
 
     @property
     def possible_charges(self) -> Tally:
@@ -192,6 +196,10 @@ class RunSummary(Struct, frozen=True):
             "usage": {name: None if self.is_uncounted else getattr(tally, name) for name in Usage.__struct_fields__},
             "cost_usd": None if cost is None else format_amount(cost),
             "unpriced": tally.unpriced,
+            "rejected": {
+                "asks": tally.rejected + tally.reasked,
+                "cost_usd": format_amount(EXACT.add(tally.rejected_cost_usd, tally.reasked_cost_usd)),
+            },
             "cost_excludes": {"rows": tally.excluding, "kinds": dict(sorted(tally.excluded.items()))},
             "reported": {
                 "answers": tally.reported,
@@ -227,11 +235,13 @@ class RunSummary(Struct, frozen=True):
 
         `verbose`: connections, too. `command`: what runs all rows, for a session that was not for all.
         """
+        tally = self.tally
         lines = [
             self._rows(),
             *self._incomplete(),
             self._tokens(),
             self._bill(),
+            *_rejected(tally),
             *self._row_cost(),
             *_reported(self.tally),
             *self._charges(),
@@ -417,7 +427,7 @@ class RunStoppedError(CometbatchError):
 
 
 class ServiceRefusedError(RunStoppedError):
-    """The service refuses the job (key, credit, model, path), or answers nothing."""
+    """The service refuses the job (key, credit, model, path), answers nothing, or ignores what `response` asks for."""
 
     exit_code = 5
 
@@ -451,6 +461,16 @@ def _reported(tally: Tally) -> Iterator[str]:
     if tally.reported:
         reported = format_rounded(tally.reported_cost_usd)
         yield f"cost that the service reported: {reported} for {count(tally.reported, 'answer')}"
+
+
+def _rejected(tally: Tally) -> Iterator[str]:
+    """What answers cost that did not fit and were not their row's last."""
+    if not tally.rejected and not tally.reasked:
+        return
+    cost = format_rounded(EXACT.add(tally.rejected_cost_usd, tally.reasked_cost_usd))
+    answers = count(tally.rejected + tally.reasked, "answer")
+    rows = f" ({tally.rejected:,} of them in no row's cost)" if tally.rejected else ""
+    yield f"  of it {cost} for {answers} that did not fit what was asked for{rows}"
 
 
 def _kinds(failures: dict[str, int]) -> str:

@@ -18,13 +18,22 @@ from cometbatch.run_state import json_files
 MANIFEST_VERSION: Final = 3
 WHOLE_REQUESTS: Final = "requests in the input"
 """The need of a run whose rows bring their requests: what a program without it would send is another thing."""
-KNOWN_NEEDS: Final = frozenset({WHOLE_REQUESTS})
+NEEDS_RESPONSE: Final = "response"
+"""The word of a run whose job says what answers must be."""
+KNOWN_NEEDS: Final = frozenset({WHOLE_REQUESTS, NEEDS_RESPONSE})
 """Words for what a program must know to go on with a run. A manifest that has others is refused by name."""
 PRICES_KEY: Final = "cometbatch.prices"
 SHOWN_CHARACTERS: Final = 60  # of a changed value, in the message
 RENDERING_KEY: Final = "prompt.rendering"
 """The field of a fingerprint that numbers the rules by which prompts are rendered. It belongs to the program."""
-_SPOKEN: Final = {RENDERING_KEY: "how prompts are rendered", "target.service": "target.base_url"}
+RESPONSE_KEY: Final = "response.rules"
+"""The field that numbers the rules by which schemas are sent and answers become columns. It is the program's, too."""
+OWN_RULES: Final = frozenset({RENDERING_KEY, RESPONSE_KEY})
+_SPOKEN: Final = {
+    RESPONSE_KEY: "how schemas are sent and answers read",
+    RENDERING_KEY: "how prompts are rendered",
+    "target.service": "target.base_url",
+}
 """Fields of a fingerprint that are no key of a job, in words."""
 _THIS_MACHINE: Final = "a server on this machine"
 """What a fingerprint calls "loopback", whatever the port."""
@@ -174,12 +183,13 @@ def drift(manifest: Manifest, fingerprint: Mapping[str, Any]) -> list[tuple[str,
     known = msgspec.json.decode(msgspec.json.encode(fingerprint))  # through JSON, as the manifest's own went
     keys = sorted(manifest.fingerprint.keys() | known.keys())
     pairs = [(key, manifest.fingerprint.get(key), known.get(key)) for key in keys]
+    pairs = [(key, was, now) for key, was, now in pairs if key != RESPONSE_KEY or None not in (was, now)]
     return [(key, was, now) for key, was, now in pairs if was != now]
 
 
 def changed_keys(manifest: Manifest, fingerprint: Mapping[str, Any]) -> tuple[str, ...]:
-    """The keys of a job that a person would have to set back to resume the run; how prompts are rendered is none."""
-    keys = [_SPOKEN.get(key, key) for key, _, _ in drift(manifest, fingerprint) if key != RENDERING_KEY]
+    """The keys of a job that a person would have to set back to resume the run; the program's own rules are none."""
+    keys = [_SPOKEN.get(key, key) for key, _, _ in drift(manifest, fingerprint) if key not in OWN_RULES]
     return tuple(dict.fromkeys("prompt" if key.startswith("prompt.messages") else key for key in keys))
 
 
@@ -202,9 +212,9 @@ def refuse_drift(
     if not changes:
         return
     way = "Undo the change to continue"
-    if RENDERING_KEY in [key for key, _, _ in drift(manifest, fingerprint)]:
+    if OWN_RULES & {key for key, _, _ in drift(manifest, fingerprint)}:
         way = (
-            "This version of cometbatch makes other prompts of some rows than the one that began the run "
+            "This version of cometbatch makes other requests of some rows than the one that began the run "
             f"({manifest.cometbatch}), and no run mixes the two. What is answered stays. Finish it with that version"
         )
     raise DriftError(

@@ -44,7 +44,7 @@ class Partitions:
     `tables` reads partitions in the order given. `make` makes requests of rows, of which it needs `columns`. `slots` is
     how many requests may be in flight. `session`: the number of the session that writes. `limit`: only rows below it
     are handed out, in each slice. `reads_files`: `make` opens files, which can take long, so a thread makes the
-    requests.
+    requests. `further`: makes columns of the run's own.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Partitions:
         slots: int,
         limit: int | None = None,
         reads_files: bool = False,
+        further: columns.Further | None = None,
     ) -> None:
         self._reads_files = reads_files
         self._run = run
@@ -77,7 +78,7 @@ class Partitions:
         self._calls_left = 0
         self._open: dict[int, OpenPartition] = {}
         self._commits: set[asyncio.Task[None]] = set()
-        self._writer_of = PartWriter(run)
+        self._writer_of = PartWriter(run, further)
         # A thread each, kept: allocators keep megabytes for every thread that ever took memory, so work that wanders
         # through a pool's threads makes a process grow with the length of a run. No sync waits for a part.
         lock = run.directory.lock
@@ -288,8 +289,9 @@ class Partitions:
 class PartWriter:
     """Makes parts of open partitions, in a thread."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, further: columns.Further | None = None) -> None:
         self._run = run
+        self._further = further
         self._columns = columns.columns_of(run.manifest.columns)
         self._metadata = metadata_of(run.manifest)
         self._written = 0
@@ -300,7 +302,8 @@ class PartWriter:
         if self._written % RELEASE_EVERY == 0:
             parts.release_memory()  # what the parts before this one have taken
         run, index = self._run, opened.partition.index
-        schema = columns.joined_schema(opened.table.schema, run.prefix, self._metadata, self._columns)
+        further = self._further
+        schema = columns.joined_schema(opened.table.schema, run.prefix, self._metadata, self._columns, further)
         round_, tally = run.directory.reopened().round_of(index).round, Tally()
         first = run.manifest.first_ordinal(opened.partition)
 
@@ -313,7 +316,8 @@ class PartWriter:
                     rows = opened.table.slice(tally.calls, len(outcomes))
                     if outcomes[0].ordinal != first + tally.calls:
                         raise ValueError(f"an outcome of row {outcomes[0].ordinal} where another row's belongs")
-                    yield columns.join(rows, outcomes, run.prefix, self._metadata, self._columns)
+                    part = columns.join(rows, outcomes, run.prefix, self._metadata, self._columns)
+                    yield part if further is None else columns.extended(part, run.prefix, further)
                 tally = tallies.add(tally, tallies.tally(records))
 
         def write(file: IO[bytes]) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from msgspec import Struct
 
-from cometbatch.records import Answered, Failed, Record, Tally
+from cometbatch.records import PossibleCharge, Record, RejectedAsk, Tally
 from cometbatch.results import codec, parts, tallies
 from cometbatch.results.columns import columns_of, outcomes_in, read_outcomes
 from cometbatch.results.retry_words import RetryWords
@@ -73,7 +73,10 @@ def take_back(run: Run, retry: RetryWords, found: Matching) -> None:
 
 
 def _kept_lines(run: Run, index: int, retry: RetryWords) -> Iterator[bytes]:
-    """The outcomes that stay, and after them every call of the partition that has none then."""
+    """The outcomes that stay, and after them every call of the partition that has none then.
+
+    Asks of calls that were open stay, too: their answers were paid for, and the calls go on from them.
+    """
     partition = run.manifest.partitions()[index]
     first = run.manifest.first_ordinal(partition)
     open_calls = set(range(first, first + partition.row_count))
@@ -82,6 +85,7 @@ def _kept_lines(run: Run, index: int, retry: RetryWords) -> Iterator[bytes]:
             if not retry.match(outcome):
                 open_calls.discard(outcome.ordinal)
                 yield codec.encode_record(outcome)
+        yield from (codec.encode_record(record) for record in records if isinstance(record, RejectedAsk))
     yield from (recorded.encode_open(recorded.OpenCall(ordinal)) for ordinal in sorted(open_calls))
 
 
@@ -109,12 +113,13 @@ def _records(run: Run, index: int) -> Iterator[Sequence[Record]]:
 def _beside_outcomes(run: Run, index: int, outcomes: Tally) -> Tally:
     """What a partition came to beyond its outcomes as they are read back, for which a file of kept ones has no place.
 
-    These are possible charges, and of a part also the cost of asks before a failure, for which it has no column.
+    These are possible charges, and of a part also what no column tells of asks before the last one. Asks of open calls
+    stay, and count on.
     """
     if index in run.progress.committed:
         return tallies.beyond(_info(run, index).tally, outcomes)
     records = itertools.chain.from_iterable(journaled(run.directory, run.manifest, index, run.progress.last))
-    return tallies.tally(record for record in records if not isinstance(record, Answered | Failed))
+    return tallies.tally(record for record in records if isinstance(record, PossibleCharge))
 
 
 def _info(run: Run, index: int) -> parts.PartInfo:

@@ -26,6 +26,7 @@ class RowMaker(Struct, frozen=True):
     the messages of a row, `build` the request that holds them, which is hashed, `as_sent` that request as it leaves.
     `hash_start`: a hash of hashlib's that has seen what all requests have in common; each request goes on with a copy.
     `max_output_tokens`: the cap on an answer, if any. `images`: where those of prompts come from; None: there are none.
+    `added_characters`: of a schema that each request holds beside the row's messages.
     """
 
     columns: tuple[str, ...]
@@ -37,6 +38,7 @@ class RowMaker(Struct, frozen=True):
     now: Callable[[], datetime]
     max_output_tokens: int | None
     images: Images | None = None
+    added_characters: int = 0
 
     def make(self, ordinal: int, values: Mapping[str, object]) -> CallRequest | Failed:
         """The request of one call, from the values of its row by column."""
@@ -56,7 +58,7 @@ class RowMaker(Struct, frozen=True):
         digest.update(http.body)
         cap = self.max_output_tokens
         characters = sum([len(part.text) for message in messages for part in message.content])
-        tokens = estimate_tokens(characters) + (cap or ASSUMED_OUTPUT_TOKENS)
+        tokens = estimate_tokens(characters + self.added_characters) + (cap or ASSUMED_OUTPUT_TOKENS)
         return CallRequest(ordinal, custom_id, self.as_sent(http), digest.hexdigest(), tokens, cap)
 
     def _with_images(

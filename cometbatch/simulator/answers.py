@@ -49,9 +49,9 @@ def tokens_in(characters: int) -> int:
     return -(-characters // CHARACTERS_PER_TOKEN)
 
 
-def answer(model: Model, prompt: Prompt, digest: bytes) -> Completion:
-    """A whole answer, cut at the request's token cap."""
-    text = _stopped(answer_text(prompt, digest), prompt.params.stop)
+def answer(model: Model, prompt: Prompt, digest: bytes, said: str | None = None) -> Completion:
+    """A whole answer, cut at the request's token cap. `said`: its text, where it is not of the prompt's own making."""
+    text = _stopped(answer_text(prompt, digest) if said is None else said, prompt.params.stop)
     thinking = 1 + number(digest, "thinking", MAX_THINKING) if model.reasoning else 0
     cap = prompt.params.max_output_tokens
     fits = cap is None or thinking + tokens_in(len(text)) <= cap
@@ -62,15 +62,19 @@ def answer(model: Model, prompt: Prompt, digest: bytes) -> Completion:
     return Completion(text, "stop" if fits else "length", usage)
 
 
-def answer_text(prompt: Prompt, digest: bytes) -> str:
-    """One of the choices in the prompt, else a sentence about it; as JSON if the request asks for that.
+def plain_text(prompt: Prompt, digest: bytes) -> str:
+    """One of the choices in the prompt, else a sentence about it.
 
     The sentence names each image by the digest of the bytes that came, or by its address.
     """
-    offered = choices(prompt.messages)
-    text = offered[number(digest, "choice", len(offered))] if offered else _sentence(prompt.messages, digest)
-    if not offered and (images := _images(prompt.messages)):
-        text += "".join(f" [{image.reference}]" for image in images)
+    if offered := choices(prompt.messages):
+        return offered[number(digest, "choice", len(offered))]
+    return _sentence(prompt.messages, digest) + "".join(f" [{each.reference}]" for each in _images(prompt.messages))
+
+
+def answer_text(prompt: Prompt, digest: bytes) -> str:
+    """One of the choices in the prompt, else a sentence about it; as JSON if the request asks for that."""
+    text = plain_text(prompt, digest)
     return msgspec.json.encode({"answer": text}).decode() if _wants_json(prompt.params.extra) else text
 
 
@@ -102,10 +106,10 @@ def emptied(whole: Completion) -> Completion:
     return _ended(whole, "stop")
 
 
-def overlong(model: Model, prompt: Prompt, digest: bytes) -> Completion:
+def overlong(model: Model, prompt: Prompt, digest: bytes, said: str | None = None) -> Completion:
     """A whole answer to a request whose token cap is ignored, billed `OVERLONG_TOKENS` more than its text has."""
     params = msgspec.structs.replace(prompt.params, max_output_tokens=None)
-    whole = answer(model, msgspec.structs.replace(prompt, params=params), digest)
+    whole = answer(model, msgspec.structs.replace(prompt, params=params), digest, said)
     usage = msgspec.structs.replace(whole.usage, output_tokens=(whole.usage.output_tokens or 0) + OVERLONG_TOKENS)
     return msgspec.structs.replace(whole, usage=usage)
 

@@ -48,7 +48,8 @@ class WireFormat(Struct, frozen=True):
 
     Client half: `request_builder(model, params)` gives a function that builds requests with these parameters, the same
     bytes for the same messages; `as_sent(request)` is such a request with what is said of its delivery, which does not
-    identify it; `parse_response(response, sent_bytes)`. Server half: `parse_request(request)` and
+    identify it; `with_turns(body, messages)` is any body of this format with more messages at its end, or None where it
+    has no place for them; `parse_response(response, sent_bytes)`. Server half: `parse_request(request)` and
     `build_response(model, completion)`. `unsupported_params(params)` and `unsupported_messages(roles)` return the
     reason why this format can't ask for something, as a sentence, or None; so does `unsupported_image(part)`.
     `fitted(messages)`: messages of a table in this format's roles, or which of them it can't say.
@@ -64,6 +65,7 @@ class WireFormat(Struct, frozen=True):
     as_sent: Callable[[HttpRequest], HttpRequest]
     fitted: Callable[[Sequence[Message]], tuple[Message, ...] | Misfit]
     unsupported_image: Callable[[ImagePart], str | None]
+    with_turns: Callable[[bytes, Sequence[Message]], bytes | None]
 
 
 FORMATS: Mapping[str, WireFormat] = MappingProxyType(
@@ -79,6 +81,7 @@ FORMATS: Mapping[str, WireFormat] = MappingProxyType(
             as_sent=module.as_sent,
             fitted=module.fitted,
             unsupported_image=module.unsupported_image,
+            with_turns=module.with_turns,
         )
         for module in (chat, responses, messages, gemini)
     }

@@ -23,6 +23,7 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.wire import encoding, images, payload, request_extra, request_reading
+from cometbatch.wire.appending import append_turns
 from cometbatch.wire.chunks import ChatChunks
 from cometbatch.wire.counts import CHAT, count, read_usage, reported_cost, total
 from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
@@ -81,6 +82,12 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
 
 
 as_sent = encoding.unstreamed
+
+
+def with_turns(body: bytes, messages: Sequence[Message]) -> bytes | None:
+    """The body with these messages at its end, and else as it was; None where it has no messages."""
+    turns = [{"role": each.role, "content": encoding.text_or_parts(each.content, _image)} for each in messages]
+    return append_turns(body, "messages", turns)
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:

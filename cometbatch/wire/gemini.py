@@ -27,6 +27,7 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.wire import encoding, images, payload, request_extra, request_reading
+from cometbatch.wire.appending import append_turns
 from cometbatch.wire.chunks import GeminiChunks
 from cometbatch.wire.counts import Counters, consistent_usage, count, reported_cost, total
 from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
@@ -110,6 +111,11 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
 def as_sent(request: HttpRequest) -> HttpRequest:
     """The request as it is: whether an answer is streamed stands in the path."""
     return request
+
+
+def with_turns(body: bytes, messages: Sequence[Message]) -> bytes | None:
+    """The body with these messages at its end, else as it was; None where its contents are neither list nor turn."""
+    return append_turns(body, "contents", [_content(message) for message in messages], alone=b"{")
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:

@@ -25,6 +25,7 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.wire import encoding, images, payload, request_extra, request_reading
+from cometbatch.wire.appending import append_turns
 from cometbatch.wire.chunks import ResponsesChunks
 from cometbatch.wire.counts import RESPONSES, read_usage, reported_cost, total
 from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
@@ -95,6 +96,11 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
 
 
 as_sent = encoding.unstreamed
+
+
+def with_turns(body: bytes, messages: Sequence[Message]) -> bytes | None:
+    """The body with these messages at its end, and else as it was; None where its input is neither list nor text."""
+    return append_turns(body, "input", [_item(message) for message in messages], alone=b'"')
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
