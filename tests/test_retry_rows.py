@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
-from cometbatch import cli
+from cometbatch.cli import resuming
 from cometbatch.records import Completion, FailureKind, FinishReason, Usage
 from cometbatch.results import parts
 from cometbatch.results.retry_words import read_words
@@ -587,4 +587,4 @@ def test_the_hint_after_a_stop_leaves_out_what_counts_once(
     once = (["--retry", "failed"], ["--retry=failed"], ["--fresh"], ["--set-aside", "00000.1.jsonl"])
     for given in once:
         monkeypatch.setattr(sys, "argv", ["cometbatch", "run", "job.yaml", *given, "--json"])
-        assert cli._same_command() == "cometbatch run job.yaml --json"
+        assert resuming.same_command() == "cometbatch run job.yaml --json"

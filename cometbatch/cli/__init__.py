@@ -1,28 +1,26 @@
 """The command line: each command parses, calls the library function of the same name, and ends with an exit code."""
 
-import contextlib
-import errno
 import functools
 import importlib
 import itertools
 import json
 import os
-import shlex
-import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import click
 from click.shell_completion import get_completion_class
 
 import cometbatch
 from cometbatch import process
+from cometbatch.cli.printing import end, report, say, terminal_width, write, writing
+from cometbatch.cli.resuming import BUDGET, LIMIT, ONCE, resume_advice, same_command
 from cometbatch.errors import CometbatchError
-from cometbatch.money.exact import format_amount, format_rounded
-from cometbatch.results.terminal import escaped_json, visible
+from cometbatch.money.exact import format_rounded
+from cometbatch.results.terminal import visible
 
 ALL_SUCCEEDED = 0
 UNEXPECTED = 1
@@ -31,10 +29,8 @@ SOME_ROWS_FAILED = 3
 INTERRUPTED = 130
 TERMINATED = 143
 HUNG_UP = 129
-CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 NAME = "cometbatch"
 FORMATS = ("chat", "responses", "messages", "gemini")  # as `wire` has them, which --help does not load
-BUDGET = "budget.max_cost_usd"
 INSTEAD = {
     "--dry-run": "`cometbatch plan JOB_FILE` checks a job and sends no prompt",
     "--check": "`cometbatch plan JOB_FILE` checks a job and sends no prompt",
@@ -51,9 +47,6 @@ INSTEAD = {
     "--max-cost": f"write --set {BUDGET}=AMOUNT",
 }
 """What to use in place of options that other programs have."""
-ONCE = ("--fresh", "--yes", "-y")  # options that the command which resumes a run must not have
-ONCE_WITH_VALUE = ("--retry", "--set-aside")  # the same, each with a value
-LIMIT = "--limit"
 TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 
 EXIT_CODES = (
@@ -77,16 +70,6 @@ EXIT_CODES = (
 
 
 Command: TypeAlias = Callable[..., None]
-
-
-class Report(Protocol):
-    """What a command has to say, for a person and for a program."""
-
-    def describe(self) -> str:
-        """Some lines for a person."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same, JSON-ready."""
 
 
 def examples(*commands: str) -> str:
@@ -151,7 +134,7 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
     DATA: the table. The job asks the built-in simulator, so that its first run costs nothing; comments say what to
     write for real answers.
     """
-    _report(cometbatch.init(data, **options), as_json=as_json, warn=False)
+    report(cometbatch.init(data, **options), as_json=as_json, warn=False)
 
 
 @cli.command(
@@ -209,12 +192,12 @@ def run(
         shown = False if quiet else None
         summary = cometbatch.run(job, fresh=fresh, retry=kinds, set_aside=set_aside, limit=limit, progress=shown)
     except cometbatch.RunStoppedError as stopped:
-        _report(stopped.summary, as_json=as_json, warn=False, words=stopped.summary.describe(verbose=verbose))
-        _say(f"{stopped}\n{_resume_advice(stopped)}")
+        report(stopped.summary, as_json=as_json, warn=False, words=stopped.summary.describe(verbose=verbose))
+        say(f"{stopped}\n{resume_advice(stopped)}")
         sys.exit(stopped.exit_code)
     had_work = summary.had_work  # a session with work says its warnings at its start
-    words = summary.describe(verbose=verbose, command=_same_command(without=LIMIT))
-    _report(summary, as_json=as_json, warn=not had_work, words=words)
+    words = summary.describe(verbose=verbose, command=same_command(without=LIMIT))
+    report(summary, as_json=as_json, warn=not had_work, words=words)
     sys.exit(ALL_SUCCEEDED if summary.ended_well else SOME_ROWS_FAILED)
 
 
@@ -231,7 +214,7 @@ def plan(job_file: Path, overrides: tuple[str, ...], limit: int | None, as_json:
 
     Sends no prompt and writes no file. Prices are read from the service's public catalog unless the job has them.
     """
-    _report(cometbatch.plan(cometbatch.load_job(job_file, overrides), limit=limit), as_json=as_json)
+    report(cometbatch.plan(cometbatch.load_job(job_file, overrides), limit=limit), as_json=as_json)
 
 
 @cli.command(
@@ -246,7 +229,7 @@ def status(path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
     PATH: its job file (of any name; - for standard input), its output or its run directory.
     """
-    _report(cometbatch.status(path, overrides), as_json=as_json)
+    report(cometbatch.status(path, overrides), as_json=as_json)
 
 
 choice = (
@@ -282,12 +265,12 @@ def show(path: Path, limit: int, full: bool, **chosen: Any) -> None:
 
     PATH: its job file (of any name; - for standard input), its output or its run directory.
     """
-    found = cometbatch.show(path, **_chosen(**chosen), limit=limit, full=full, width=_terminal_width())
-    with _writing():
+    found = cometbatch.show(path, **_chosen(**chosen), limit=limit, full=full, width=terminal_width())
+    with writing():
         for line in found.lines():
             click.echo(line)
     for note in found.notes:
-        _say(f"Note: {note}")
+        say(f"Note: {note}")
 
 
 @cli.command(
@@ -316,13 +299,13 @@ def export(path: Path, to: str | None, shape: str | None, output: Path | None, o
     found = cometbatch.export(path, **_chosen(**chosen), to=to, shape=shape, output=file)
     if file is not None:
         rows = found.save(overwrite=overwrite)
-        _say(f"{rows:,} {'row' if rows == 1 else 'rows'} written to {file}")
+        say(f"{rows:,} {'row' if rows == 1 else 'rows'} written to {file}")
     else:
-        with _writing():
+        with writing():
             for lines in itertools.chain([[found.head]], found.lines()):
                 _print_bytes(b"".join(lines))
     for note in found.notes:
-        _say(f"Note: {note}")
+        say(f"Note: {note}")
 
 
 def _print_bytes(text: bytes) -> None:
@@ -350,7 +333,7 @@ def verify(path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     PATH: its job file (of any name; - for standard input), its output or its run directory.
     """
     found = cometbatch.verify(path, overrides)
-    _report(found, as_json=as_json)
+    report(found, as_json=as_json)
     sys.exit(ALL_SUCCEEDED if found.ok else SOME_ROWS_FAILED)
 
 
@@ -370,7 +353,7 @@ def models(*, as_json: bool, base_url: str | None, **options: Any) -> None:
     """
     if base_url is not None:
         options["base_url"] = base_url
-    _report(cometbatch.models(**options), as_json=as_json)
+    report(cometbatch.models(**options), as_json=as_json)
 
 
 @cli.command(
@@ -383,7 +366,7 @@ def schema() -> None:
     An editor with a YAML language server reads it where the first line of a job file is
     `# yaml-language-server: $schema=cometbatch.schema.json`.
     """
-    _write(json.dumps(cometbatch.schema(), indent=2, ensure_ascii=False))
+    write(json.dumps(cometbatch.schema(), indent=2, ensure_ascii=False))
 
 
 @cli.command(
@@ -399,7 +382,7 @@ def completion(shell: str) -> None:
     """
     scripts = get_completion_class(shell)
     assert scripts is not None  # noqa: S101 - for the type checker: click has these three
-    _write(scripts(cli, {}, NAME, f"_{NAME.upper()}_COMPLETE").source())
+    write(scripts(cli, {}, NAME, f"_{NAME.upper()}_COMPLETE").source())
 
 
 @cli.command(
@@ -453,7 +436,7 @@ def _announce(base_url: str) -> None:
     """Say where the simulator listens, and how to use it: its address goes to programs, the hint to people."""
     click.echo(f"listening on {base_url}")
     values = f"--set target.base_url={base_url} --set target.model=comet-sim-1"
-    _say(f"Try it in another terminal: COMETAPI_KEY=sk-0123456789 cometbatch run JOB_FILE {values}")
+    say(f"Try it in another terminal: COMETAPI_KEY=sk-0123456789 cometbatch run JOB_FILE {values}")
 
 
 def _behaviour(
@@ -480,24 +463,24 @@ def main() -> NoReturn:
         process.check_system()
         cli.main(prog_name=NAME, standalone_mode=False)
     except click.exceptions.Abort:
-        _end(INTERRUPTED, f"Interrupted. Continue with: {_same_command()}")
+        end(INTERRUPTED, f"Interrupted. Continue with: {same_command()}")
     except KeyboardInterrupt:
-        _end(INTERRUPTED, f"Interrupted. Continue with: {_same_command()}")
+        end(INTERRUPTED, f"Interrupted. Continue with: {same_command()}")
     except click.ClickException as error:
         _with_hint(error).show()
         sys.exit(WRONG_USAGE)
     except CometbatchError as error:
-        _end(error.exit_code, f"Error: {error}")
+        end(error.exit_code, f"Error: {error}")
     except Exception as error:
         if TRACEBACK in os.environ:
             raise
         words = f"{type(error).__name__}: {error}"
-        _end(UNEXPECTED, f"Unexpected error: {words}\nWhat is recorded is safe. Set {TRACEBACK}=1 to see where.")
+        end(UNEXPECTED, f"Unexpected error: {words}\nWhat is recorded is safe. Set {TRACEBACK}=1 to see where.")
     sys.exit(ALL_SUCCEEDED)
 
 
 def _end_by_signal(code: int) -> NoReturn:
-    _end(code, f"{'Hung up' if code == HUNG_UP else 'Terminated'}. Continue with: {_same_command()}")
+    end(code, f"{'Hung up' if code == HUNG_UP else 'Terminated'}. Continue with: {same_command()}")
 
 
 def _with_hint(error: click.ClickException) -> click.ClickException:
@@ -512,7 +495,7 @@ def _with_hint(error: click.ClickException) -> click.ClickException:
 
 def _confirm_fresh(job: "cometbatch.Job", *, yes: bool) -> None:
     """Say what `--fresh` deletes. Ends the process where that is paid, not finished, and nobody agrees to it."""
-    way = f"Continue the run with: {_same_command()}"
+    way = f"Continue the run with: {same_command()}"
     try:
         found = cometbatch.status(job)
     except cometbatch.UsageError:
@@ -531,109 +514,10 @@ def _confirm_fresh(job: "cometbatch.Job", *, yes: bool) -> None:
         is_paid = summary.succeeded + summary.incomplete > 0 and summary.cost_usd != 0
         is_dear = is_paid and not summary.finished and not found.gives_way
     if not is_dear or yes:
-        _say(f"--fresh deletes {forgets}.")
+        say(f"--fresh deletes {forgets}.")
     elif sys.stdin.isatty() and sys.stderr.isatty():
         if not click.confirm(f"--fresh deletes {forgets}, of a run that is not finished. Delete them?", err=True):
-            _end(WRONG_USAGE, f"Nothing was deleted. {way}")
+            end(WRONG_USAGE, f"Nothing was deleted. {way}")
     else:
         words = f"Error: --fresh would delete {forgets}, of a run that is not finished. Nothing was deleted."
-        _end(WRONG_USAGE, f"{words}\n{way}\nTo delete it, add --yes.")
-
-
-def _terminal_width() -> int | None:
-    """Columns of the terminal that standard output is, by its own word if it has one; None where it is no terminal."""
-    if not sys.stdout.isatty():
-        return None
-    with contextlib.suppress(OSError, ValueError):
-        if columns := os.get_terminal_size(sys.stdout.fileno()).columns:
-            return columns
-    return shutil.get_terminal_size().columns
-
-
-def _write(text: str | bytes) -> None:
-    """Write what was asked for on standard output."""
-    with _writing():
-        click.echo(text)
-
-
-@contextlib.contextmanager
-def _writing() -> Iterator[None]:
-    """Whoever reads standard output may have seen enough, and a terminal may be gone: neither is an error of ours."""
-    try:
-        yield
-        sys.stdout.flush()
-    except OSError as error:
-        process.discard_output()
-        if error.errno == errno.EPIPE:
-            sys.exit(CLOSED_PIPE)
-        if error.errno != errno.EIO:  # EIO: the terminal is gone, and the exit code says how the run ended
-            raise
-
-
-def _report(report: Report, *, as_json: bool, warn: bool = True, words: str | None = None) -> None:
-    """Print a report. `words`: its lines for a person, where they are not the usual ones."""
-    for warning in report.to_dict().get("warnings", ()) if warn else ():
-        _say(f"Warning: {warning}")
-    _write(_json(report.to_dict()) if as_json else visible(words or report.describe()))
-
-
-def _json(said: dict[str, Any]) -> bytes:
-    """One line of JSON. A byte of a file's name that is no text becomes an escape, from which Python gets it back.
-
-    So does a character that could do something on a terminal.
-    """
-    return escaped_json(json.dumps(said, ensure_ascii=False)).encode("utf-8", "backslashreplace")
-
-
-def _resume_advice(stopped: "cometbatch.RunStoppedError") -> str:
-    """Where the run stopped and the command that resumes it, with what has to be other than it was."""
-    summary, fix = stopped.summary, stopped.fix
-    place = f"stopped at {summary.tally.calls:,} of {summary.rows:,} {'row' if summary.rows == 1 else 'rows'}"
-    if fix == "budget" and stopped.budget_to_finish is not None:
-        command = _same_command({BUDGET: format_amount(stopped.budget_to_finish)})
-        return f"{place}; to finish, about this budget is needed: {command}"
-    if fix in ("max_tokens", "max_completion_tokens"):
-        return f"{place}; continue with: {_same_command({'params.max_tokens_field': fix})}"
-    if fix == "response" and not summary.tally.calls:
-        command = _same_command({"response.mode": "prompt"})
-        return f"{place}; continue with {command} (or with another target.format)"
-    if fix == "job" and not summary.tally.calls:
-        command = _same_command({"target.model": "MODEL", "target.base_url": "URL"}, add=False)
-        return f"{place}; correct the job, then continue with: {command}"
-    if fix in ("job", "response"):  # other settings would be drift
-        return f"{place}; continue later with: {_same_command()}\n(a job with other settings needs another output.path)"
-    return f"{place}; continue with: {_same_command()}"
-
-
-def _same_command(values: Mapping[str, str] | None = None, *, add: bool = True, without: str = "") -> str:
-    """The command that was given, without options that count once, and with these values in `--set`.
-
-    `--fresh` and `--retry` would reset what is done since. A journal that `--set-aside` names may be gone by now.
-    `add`: give values also where the command gave none. `without`: a further option, with a value, that is left out.
-    """
-    arguments, open_values = iter(sys.argv[1:]), dict(values or {})
-    left_out = (*ONCE_WITH_VALUE, without)
-    kept: list[str] = []
-    for argument in arguments:
-        name, _, text = argument.partition("=")
-        if argument in left_out:
-            next(arguments, None)
-        elif argument == "--set" or name == "--set":
-            key, _, value = (next(arguments, "") if argument == "--set" else text).partition("=")
-            kept += ["--set", f"{key}={open_values.pop(key, value) if values and key in values else value}"]
-        elif argument not in ONCE and name not in left_out:
-            kept.append(argument)
-    if add:
-        kept += [part for key, value in open_values.items() for part in ("--set", f"{key}={value}")]
-    words = shlex.join(["cometbatch", *kept])
-    return f"{words}  (with the same job on standard input)" if "-" in kept else words
-
-
-def _say(line: str) -> None:
-    with contextlib.suppress(OSError):  # standard error may be gone; the exit code still says how it ended
-        click.echo(visible(line), err=True)
-
-
-def _end(code: int, line: str) -> NoReturn:
-    _say(line)
-    sys.exit(code)
+        end(WRONG_USAGE, f"{words}\n{way}\nTo delete it, add --yes.")

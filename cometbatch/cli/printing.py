@@ -1,0 +1,84 @@
+"""What a command prints: what was asked for on standard output, everything else on standard error; and how it ends."""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn, Protocol
+
+import click
+
+from cometbatch import process
+from cometbatch.results.terminal import escaped_json, visible
+
+CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
+
+
+class Report(Protocol):
+    """What a command has to say, for a person and for a program."""
+
+    def describe(self) -> str:
+        """Some lines for a person."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same, JSON-ready."""
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that standard output is, by its own word if it has one; None where it is no terminal."""
+    if not sys.stdout.isatty():
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        if columns := os.get_terminal_size(sys.stdout.fileno()).columns:
+            return columns
+    return shutil.get_terminal_size().columns
+
+
+def write(text: str | bytes) -> None:
+    """Write what was asked for on standard output."""
+    with writing():
+        click.echo(text)
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Whoever reads standard output may have seen enough, and a terminal may be gone: neither is an error of ours."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        process.discard_output()
+        if error.errno == errno.EPIPE:
+            sys.exit(CLOSED_PIPE)
+        if error.errno != errno.EIO:  # EIO: the terminal is gone, and the exit code says how the run ended
+            raise
+
+
+def report(found: Report, *, as_json: bool, warn: bool = True, words: str | None = None) -> None:
+    """Print a report. `words`: its lines for a person, where they are not the usual ones."""
+    for warning in found.to_dict().get("warnings", ()) if warn else ():
+        say(f"Warning: {warning}")
+    write(as_line(found.to_dict()) if as_json else visible(words or found.describe()))
+
+
+def as_line(said: dict[str, Any]) -> bytes:
+    """One line of JSON. A byte of a file's name that is no text becomes an escape, from which Python gets it back.
+
+    So does a character that could do something on a terminal.
+    """
+    return escaped_json(json.dumps(said, ensure_ascii=False)).encode("utf-8", "backslashreplace")
+
+
+def say(line: str) -> None:
+    """Tell a person something, beside what was asked for."""
+    with contextlib.suppress(OSError):  # standard error may be gone; the exit code still says how it ended
+        click.echo(visible(line), err=True)
+
+
+def end(code: int, line: str) -> NoReturn:
+    """Say why, and end the process with this exit code."""
+    say(line)
+    sys.exit(code)
