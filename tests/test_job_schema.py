@@ -32,6 +32,8 @@ BETWEEN_KEYS = {
     "a limit below one answer": r"would take more than an hour",
     "a key over an open line": r"would send the key and all texts without encryption",
     "the least and the most": r"found the larger one first",
+    "one way to check answers": r"says nothing of what answers|contradicts response\.|is written by response",
+    "what a format or a mode can't ask for": r": response\.(schema|mode|json|pattern): (?!expected|unknown)",
     "a comment in the place of a text": r"a # begins a comment in YAML",
 }
 """What depends on several keys, in words of the reading."""

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -234,7 +235,7 @@ def ran(folder: Path, arguments: str, *overrides: str) -> str:
         sys.executable,
         "-m",
         "cometbatch",
-        *arguments.split(),
+        *shlex.split(arguments),
         *(part for key in overrides for part in ("--set", key)),
     ]
     environment = {**os.environ, "COMETAPI_KEY": "sk-0123456789", "PYTHONPATH": str(ROOT)}

@@ -77,5 +77,6 @@ SCHEMA: Kind[dict[str, Any] | str] = Kind(
     "a mapping, or the path of a file",
     _read_schema,
     takes_text=True,
+    brackets="{}",
     schema={"anyOf": [{"type": "object"}, PATH.schema]},
 )

@@ -3,7 +3,6 @@
 The reading of a job and the documentation's table are both made from it, so they can't differ.
 """
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, get_args
@@ -315,8 +314,8 @@ def takes_text(path: str, value: str) -> bool:
     key = KEYS.get(section, {}).get(name)
     if key is None or not key.kind.takes_text:
         return False
-    is_list = re.fullmatch(r"\s*\[.*\]\s*", value, re.DOTALL) is not None
-    return not (is_list and key.kind is kinds.STOP)
+    pair, bare = key.kind.brackets, value.strip()
+    return not pair or (bare[:1], bare[-1:]) != (pair[0], pair[1])
 
 
 def key_meant(name: str, section: str, known: Collection[str]) -> str:

@@ -53,13 +53,15 @@ class Kind(Struct, Generic[_T], frozen=True):
     """`words` say which values are expected, for messages and documentation; `read` raises `WrongError` for others.
 
     `takes_text`: a value may be any text, so that a `--set` needs no quotes around it. `schema`: JSON Schema of these
-    values, for editors; null is added to it where the key may be left out.
+    values, for editors; null is added to it where the key may be left out. `brackets`: a `--set` that stands in this
+    pair of signs is a list or a mapping all the same.
     """
 
     words: str
     read: Callable[[Node], _T]
     takes_text: bool = False
     schema: dict[str, Any] = {}
+    brackets: str = ""
 
 
 def expected(words: str, node: Node, hint: str = "") -> WrongError:
@@ -178,6 +180,7 @@ STOP = Kind(
     "a text or a list of texts",
     _read_stop,
     takes_text=True,
+    brackets="[]",
     schema={"anyOf": [_ONE_STOP, {"type": "array", "items": _ONE_STOP, "maxItems": MAX_STOPS}]},
 )
 SENT_TEXTS = (PROSE, STOP, CONTENT)
