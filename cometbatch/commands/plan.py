@@ -204,7 +204,8 @@ class RunPlan(Struct, frozen=True):
     def _limited(self) -> Iterator[str]:
         if (first := self.limited) is not None:
             cost = self._cost(first.cost_usd, first.likely_cost_usd)
-            told = f"costs {cost}" if first.requests else "would send nothing: each of these rows has its outcome"
+            told = f"costs {cost}" if first.cost_usd is not None else "has an unknown cost"
+            told = told if first.requests else "would send nothing: each of these rows has its outcome"
             yield f"a try of the first {count(first.limit, 'row')} (run --limit {first.limit}) {told}"
 
     def _worst_cost(self) -> Iterator[str]:

@@ -18,7 +18,7 @@ from cometbatch.results.columns import is_at_cap
 from cometbatch.runner.backlog import Backlog
 from cometbatch.runner.books import Books, sum_of
 from cometbatch.runner.ports import Service, Stop
-from cometbatch.runner.slots import OpenCall, Slot
+from cometbatch.runner.slots import LATENCY_DIGITS, OpenCall, Slot
 
 Cost: TypeAlias = tuple[Decimal | None, Decimal | None]
 """What an answer cost in US dollars, and, where that is unknown, the most that it can have cost."""
@@ -140,7 +140,7 @@ class Asks:
             completion,
             reply.status,
             self._service.request_id(reply),
-            slot.latency_s,
+            round(slot.latency_s, LATENCY_DIGITS),
             call.input_above_bytes,
         )
 
@@ -153,7 +153,7 @@ class Asks:
             self._service.status(completion),
             request.custom_id,
             call.attempt,
-            slot.latency_s,
+            round(slot.latency_s, LATENCY_DIGITS),
             moment,
             request.request_hash,
             reply.status,
