@@ -179,6 +179,12 @@ def test_what_is_no_result_is_refused_by_name(bench: Workbench) -> None:
             cometbatch.export(path, to="csv")
     with pytest.raises((UsageError, JobError)):
         cometbatch.show(bench.folder / "nothing.parquet")
+    for name, text in (("answers.csv", "id,note\n1,a\n"), ("answers.jsonl", '{"id": 1}\n{"id": 2}\n')):
+        (bench.folder / name).write_text(text, encoding="utf-8")
+        with pytest.raises(UsageError, match=r"this is a table, and no run .* Give the job file"):
+            cometbatch.show(bench.folder / name)
+        with pytest.raises(JobError, match=rf"This writes a job for it: cometbatch init '?.*{name}"):
+            cometbatch.load_job(bench.folder / name)
 
 
 def test_a_result_with_a_damaged_page_is_an_error_that_names_it(bench: Workbench) -> None:

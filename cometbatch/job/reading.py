@@ -5,19 +5,21 @@ together, the templates compile, and the wire format has all messages and parame
 """
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from cometbatch.errors import JobError
 from cometbatch.input.files import kind_of
 from cometbatch.job.keys import ABOVE_KEYS, IMAGE_KEYS, OVERRIDE, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
 from cometbatch.job.kinds import INPUT_WORDS, expected
 from cometbatch.job.messages import PlacedMessage, read_conversation, read_messages
 from cometbatch.job.paths import absolute, given, place_result, refuse_marks, refuse_no_table
 from cometbatch.job.response import check_response
-from cometbatch.job.secrets import refuse_secrets
+from cometbatch.job.secrets import printable, refuse_secrets
 from cometbatch.job.sections import Sections
 from cometbatch.job.settings import DELIMITERS, ImageSettings, Job
 from cometbatch.job.sources import is_piped, read_tree
@@ -56,8 +58,14 @@ def load_job(
     problems = Problems()
     source = source if isinstance(source, Mapping) else Path(source)
     path = source if isinstance(source, Path) and not is_piped(source) else None
-    tree = read_tree(source, overrides, problems, takes_text)
-    problems.stop_if_any()
+    try:
+        tree = read_tree(source, overrides, problems, takes_text)
+        problems.stop_if_any()
+    except JobError as error:
+        if path is None or not kind_of(path.name) or not path.is_file():
+            raise
+        command = f"cometbatch init {shlex.quote(printable(path))}"
+        raise JobError(f"{error}\nA table is no job file. This writes a job for it: {command}") from error
     refuse_secrets(tree, "", problems)
     problems.stop_if_any()  # before anything else could quote from near a secret
     folder = Path(base_dir) if base_dir is not None else path.parent if path else Path()
