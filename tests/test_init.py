@@ -231,6 +231,22 @@ def test_a_nested_value_of_a_line_is_asked_about_where_no_text_is(
     assert cometbatch.init("t.jsonl").prompt_column == wanted
 
 
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_a_conversation_in_a_column_is_sent_as_one(here: Path, ending: str) -> None:
+    """A table of chats has its prompts already; the text beside them is not asked about."""
+    rows = [{"source": "a web page", "messages": [{"role": "user", "content": f"Question {n}?"}]} for n in range(3)]
+    table = Path(f"chats{ending}")
+    if ending == ".jsonl":
+        table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), table)
+    begun = cometbatch.init(table)
+    assert begun.prompt_column == "messages"
+    first = cometbatch.plan(load_job("job.yaml")).first_request
+    assert first is not None
+    assert first["body"]["messages"] == rows[0]["messages"]
+
+
 def test_a_table_without_texts_is_not_said_to_have_some(here: Path) -> None:
     """The prompt has a number then, and a person has to look at it."""
     pq.write_table(pa.table({"n": [1, 2], "m": [2.5, 3.5]}), "t.parquet")
@@ -297,6 +313,8 @@ def test_the_model_of_a_batch_file_is_its_own(here: Path) -> None:
     """`--model` is for the comment of a file that names none."""
     with pytest.raises(cometbatch.UsageError, match=r"name their model, your-model-id\. Leave it out"):
         cometbatch.init(as_batch("OpenAI"), model="other-model-id")
+    with pytest.raises(cometbatch.UsageError, match=r"--encoding: .* is a batch file"):
+        cometbatch.init("batch.jsonl", encoding="latin-1")
     assert not Path("job.yaml").exists()
     cometbatch.init(as_batch("Gemini"), model="other-model-id")
     assert "# for real: other-model-id" in Path("job.yaml").read_text(encoding="utf-8")

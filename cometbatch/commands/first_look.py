@@ -46,6 +46,12 @@ class FirstLook(Struct, frozen=True):
     rows: tuple[Mapping[str, object], ...]
     has_texts: bool = True
 
+    @property
+    def messages_column(self) -> str | None:
+        """The first column that holds a conversation, a list of messages, in each of the first rows; None for none."""
+        every = self.columns if self.rows else ()
+        return next((name for name in every if all(_is_conversation(row[name]) for row in self.rows)), None)
+
     def lines(self, width: int) -> Iterator[str]:
         """The first rows, a line for each cell, cut to this many columns of a terminal."""
         first = [name for name in (self.id_column, self.text_column) if name is not None]
@@ -99,6 +105,14 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_whole(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or getattr(kind, "extension_name", "") == "arrow.uuid"
+
+
+def _is_conversation(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, dict) and {"role", "content"} <= each.keys() for each in value)
+    )
 
 
 # --- words ---

@@ -140,7 +140,7 @@ def init(
         rows=rows,
         columns=look.columns,
         id_column=look.id_column,
-        prompt_column=look.text_column if batch is None else None,
+        prompt_column=(look.messages_column or look.text_column) if batch is None else None,
         prompt_words=_prompt_words(look, batch),
         first_rows=tuple(look.lines(WIDTH - 2)),
         notes=tuple(notes),
@@ -154,6 +154,8 @@ def _prompt_words(look: FirstLook, batch: BatchStart | None) -> str:
         return (
             f"none: the lines are whole requests in {batch.vendor.title}'s batch shape{model}; they go out as they are"
         )
+    if look.messages_column is not None:
+        return f"{shown(look.messages_column)}, which holds a conversation in each row; it is sent as it is"
     if look.has_texts:
         return f"{shown(look.text_column)}, the column with the longest texts"
     return f"{shown(look.text_column)}; no column holds texts, so look at what the prompt says"
@@ -215,8 +217,10 @@ def _of_batch(batch: BatchStart, table: Path, path: Path, model: str | None, lay
         raise UsageError(
             f"--model: the lines of {printable(table)} name their model, {shown(batch.model)}. Leave it out."
         )
+    if layout:
+        raise UsageError(f"--{next(iter(layout))}: {printable(table)} is a batch file, which is JSON. Leave it out.")
     settings: Settings = {
-        "input": {"path": _from(path, table), **layout},
+        "input": {"path": _from(path, table)},
         "output": {"path": _free_result(table, path.parent)},
         "target": {"base_url": SIMULATOR, **({} if batch.model is not None else {"model": SIMULATED_MODEL})},
         "simulator": {"latency_s": list(LATENCY_S)},
@@ -246,7 +250,11 @@ def _settings(table: Path, path: Path, look: FirstLook, layout: Mapping[str, str
         "input": {"path": _from(path, table), **named, **layout},
         "output": {"path": _free_result(table, path.parent)},
         "target": {"base_url": SIMULATOR, "model": SIMULATED_MODEL, "format": "chat"},
-        "prompt": {"system": INSTRUCTION, "user": placeholder(look.text_column)},
+        "prompt": (
+            {"system": INSTRUCTION, "user": placeholder(look.text_column)}
+            if look.messages_column is None
+            else {"messages_column": look.messages_column}
+        ),
         "params": {"max_output_tokens": OUTPUT_TOKENS},
         "simulator": {"latency_s": list(LATENCY_S)},
     }

@@ -58,11 +58,7 @@ def job_text(
         f"  format: {target['format']}  # or responses, messages, gemini",
         "",
         "prompt:",
-        "  # What to do with each row:",
-        f"  system: {quoted(prompt['system'])}",
-        "  user: |-",
-        *(f"    {line}" for line in prompt["user"].split("\n")),
-        *_others(look),
+        *_prompt(prompt, look),
         "",
         "params:",
         f"  max_output_tokens: {settings['params']['max_output_tokens']}  # of one answer, thinking included",
@@ -138,6 +134,17 @@ def _input(source: Mapping[str, str]) -> Iterator[str]:
     else:
         yield "  # id: COLUMN  # a column that names each row, if there is one"
     yield from (f"  {key}: {quoted(source[key])}" for key in ("encoding", "delimiter") if key in source)
+
+
+def _prompt(prompt: Mapping[str, str], look: FirstLook) -> Iterator[str]:
+    if "messages_column" in prompt:
+        yield f"  messages_column: {quoted(prompt['messages_column'])}  # each row's own conversation"
+        return
+    yield "  # What to do with each row:"
+    yield f"  system: {quoted(prompt['system'])}"
+    yield "  user: |-"
+    yield from (f"    {line}" for line in prompt["user"].split("\n"))
+    yield from _others(look)
 
 
 def quoted(text: str) -> str:
