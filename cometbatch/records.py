@@ -298,7 +298,8 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     `input_above_bytes`: by how many tokens the input that was billed exceeds the bytes that were sent; 0 is usual.
     `answered_attempts`: of each ask, which attempt was answered. `max_cost_usd`: where the cost is unknown, US dollars
     that the asks came to at most, which is a possible charge; None is unknown, too.
-    `at_cap`: the answer took all tokens that it may have, and says that it ended by itself.
+    `at_cap`: the answer took all tokens that it may have, and says that it ended by itself. `target`: the number of the
+    target that was asked.
     """
 
     ordinal: int
@@ -317,6 +318,7 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     answered_attempts: tuple[int, ...] = (1,)
     max_cost_usd: Decimal | None = None
     at_cap: bool = False
+    target: int = 0
 
 
 class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", tag_field="record"):
@@ -324,7 +326,8 @@ class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", ta
 
     `attempts` is 0 and `latency_s`, `request_hash` are None where nothing was sent. `usage` and `cost_usd` are sums
     over the asks that were rejected before the last one failed; where there were none, nothing is known of either.
-    `answered_attempts` and `max_cost_usd`: as of an answer, of these asks.
+    `answered_attempts` and `max_cost_usd`: as of an answer, of these asks. `target`: the number of the target that was
+    asked, or was to be asked.
     """
 
     ordinal: int
@@ -339,6 +342,7 @@ class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", ta
     cost_usd: Decimal | None = None
     answered_attempts: tuple[int, ...] = ()
     max_cost_usd: Decimal | None = None
+    target: int = 0
 
 
 class RejectedAsk(Struct, frozen=True, gc=False, omit_defaults=True, tag="ask", tag_field="record"):

@@ -22,7 +22,7 @@ from cometbatch.prompt.template import PromptTemplate
 from cometbatch.records import PriceBook
 from cometbatch.results import columns, parts
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest, refuse_drift
+from cometbatch.run_state.manifest import refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.run import Run
 from cometbatch.runner.row_maker import RowMaker
@@ -104,17 +104,18 @@ def check_session(
     found: Run | None,
     *,
     fresh: bool = False,
+    retry: bool = False,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> None:
     """Raise `UsageError` for whatever refuses a session but the job itself, prices and key: `plan` and `run` ask this.
 
     `found`: the run that the directory holds. One that has begun must be this job's; before that, the result must have
-    its place and its names.
+    its place and its names. `retry`: rows are to be asked again, which may be done in another way.
     """
     job = checked.job
     describe_connection(job, http)
     if found is not None and found.is_begun:
-        _refuse_other_job(found.manifest, checked)
+        refuse_other_job(found, checked, retry=retry)
         found.refuse_foreign()
         if found.is_finished:
             return
@@ -175,12 +176,17 @@ def _refuse_unwritable(folder: Path) -> None:
         raise UsageError(f"output.path: can't write to {folder}: {place} is no folder, or not ours to write to.")
 
 
-def _refuse_other_job(manifest: Manifest, checked: Checked) -> None:
-    """Raise `DriftError` where the job or its input is not what the run began with."""
+def refuse_other_job(run: Run, checked: Checked, *, retry: bool) -> None:
+    """Raise `DriftError` where the job or its input is not what the run began with, nor what it was asked with since.
+
+    `retry`: rows are to be asked again. Model, parameters and prompt may be others for them.
+    """
+    manifest = run.manifest
     was, (size, sha256) = manifest.input, checked.source.digest()
     has_grown = size > was.size and checked.source.begins_with(was.size, was.sha256)
     advice = describe_growth(checked.job.input.path, was.size) if has_grown else ""
-    refuse_drift(manifest, checked.job.fingerprint(), size, sha256, input_advice=advice)
+    fingerprint = checked.job.fingerprint()
+    refuse_drift(manifest, fingerprint, size, sha256, input_advice=advice, targets=run.targets, other_target=retry)
 
 
 def describe_growth(path: Path, size: int) -> str:

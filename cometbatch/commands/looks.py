@@ -5,12 +5,13 @@ goes. What has been seen is kept as a hash in a table of fixed size; beyond what
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
 
 from cometbatch.commands.checks import Checked
+from cometbatch.commands.targets import row_makers
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
 from cometbatch.prompt.suspicions import describe_stop, suspicions
@@ -168,13 +169,16 @@ class Looks:
 
 def tell_before(checked: Checked, run: Run) -> list[str]:
     """What is told before a run sends anything: the job's texts, and the first rows that remain."""
-    maker = checked.row_maker()
-    looks = Looks(checked, maker, _remain(run), 8 * 2 * FIRST_ROWS)
-    remaining = itertools.chain.from_iterable(_remaining(checked, run, maker.columns))
-    for row, values in itertools.islice(remaining, FIRST_ROWS):
+    asked = row_makers(checked, run.manifest.targets)
+    looks = Looks(checked, checked.row_maker(), _remain(run), 8 * 2 * FIRST_ROWS)
+    remaining = itertools.chain.from_iterable(_remaining(checked, run, asked.columns))
+    for row, values, target in itertools.islice(remaining, FIRST_ROWS):
+        maker = asked.makers[target]
         custom_id: Any = None if maker.id_column is None else values[maker.id_column]
         is_text = custom_id is None or type(custom_id) is str
-        looks.note(row, values, custom_id if is_text else maker.id_of(values), maker.render(values))
+        prompt = maker.render(values)
+        alike = (target, prompt) if target and type(prompt) is not Failure else prompt
+        looks.note(row, values, custom_id if is_text else maker.id_of(values), alike)
     return [*describe_texts(checked), *looks.warnings()]
 
 
@@ -190,9 +194,14 @@ def _remain(run: Run) -> int:
 
 def _remaining(
     checked: Checked, run: Run, columns: Sequence[str]
-) -> Iterator[Iterable[tuple[int, Mapping[str, object]]]]:
-    """The rows that have no outcome yet, with their numbers, partition by partition."""
-    recorded = run.progress.recorded
+) -> Iterator[Iterator[tuple[int, Mapping[str, object], int]]]:
+    """The rows that have no outcome yet, with their numbers and targets, partition by partition."""
     for partition, table in zip(run.missing, checked.source.tables(run.manifest.input, run.missing), strict=True):
         rows = enumerate(row_values(table, columns), partition.first_row)
-        yield ((row, values) for row, values in rows if row not in recorded) if recorded else rows
+        yield _without_outcome(rows, run.progress.recorded, run.open_targets(partition.index))
+
+
+def _without_outcome(
+    rows: Iterable[tuple[int, Mapping[str, object]]], recorded: Collection[int], targets: Mapping[int, int]
+) -> Iterator[tuple[int, Mapping[str, object], int]]:
+    return ((row, values, targets.get(row, 0)) for row, values in rows if row not in recorded)

@@ -2,9 +2,10 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,6 +23,7 @@ from cometbatch.commands.connection import NO_KEY, api_key, describe_connection,
 from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk, budget_walk
+from cometbatch.commands.targets import row_makers
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
@@ -31,10 +33,11 @@ from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, PriceBook, Rates, Tally
 from cometbatch.results import tallies
 from cometbatch.results.summary import cap_warning, count
+from cometbatch.run_state.manifest import PricedTarget
 from cometbatch.run_state.progress import Progress
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
-from cometbatch.service.catalog import find_prices
+from cometbatch.service.catalog import find_books
 from cometbatch.transport import Transport
 
 if TYPE_CHECKING:
@@ -46,11 +49,12 @@ class RunPlan(Struct, frozen=True):
 
     `first_request` is that of the first row without an outcome, without the key; None where no row is left or none can
     be rendered. Token counts are the documented estimate (contract sheet, section 8.3): a quarter of the characters
-    in, `max_output_tokens` out. `cost_usd` is in US dollars at list price and a ceiling under that estimate; None where
-    there is no price. Where an earlier answer of the run was longer than the cap, all are estimated as long as it.
-    `done` counts the rows that have outcomes already; the estimates are for the others. `connection` says how requests
-    get to the service. `finished`: every row has its outcome and the result is there. `running`: a run of this job is
-    going on. `budget`: None where the job has none, or nothing remains.
+    in, `max_output_tokens` out. `cost_usd` is in US dollars at list price and a ceiling under that estimate, of what
+    has a price; None where nothing has. Where an earlier answer of the run was longer than the cap, all are estimated
+    as long as it. `done` counts the rows that have outcomes already; the estimates are for the others. `connection`
+    says how requests get to the service. `finished`: every row has its outcome and the result is there. `running`: a
+    run of this job is going on. `budget`: None where the job has none, or nothing remains. `prices` are those of the
+    first target, `other_prices` those of further ones.
     """
 
     job: Job
@@ -70,6 +74,12 @@ class RunPlan(Struct, frozen=True):
     running: bool = False
     warnings: tuple[str, ...] = ()
     budget: BudgetPlan | None = None
+    other_prices: tuple[PriceBook, ...] = ()
+
+    @property
+    def price_source(self) -> str:
+        """Where the prices come from, of all targets."""
+        return ", ".join(dict.fromkeys(book.source for book in (self.prices, *self.other_prices)))
 
     @property
     def rows(self) -> int:
@@ -95,7 +105,7 @@ class RunPlan(Struct, frozen=True):
             "estimated_cost_usd": _amount(self.cost_usd),
             "likely_cost_usd": _amount(self.likely_cost_usd),
             "budget": None if self.budget is None else self.budget.to_dict(),
-            "price_source": self.prices.source,
+            "price_source": self.price_source,
             "warnings": list(self.warnings),
         }
 
@@ -142,28 +152,46 @@ class RunPlan(Struct, frozen=True):
             return "unknown: there is no price (set prices)"
         likely = "" if self.likely_cost_usd is None else f", likely {format_rounded(self.likely_cost_usd)}"
         bound = "at most about" if self._is_capped else "about"
-        return f"{bound} {format_rounded(self.cost_usd, up=True)}{likely} (prices: {self.prices.source})"
+        return f"{bound} {format_rounded(self.cost_usd, up=True)}{likely} (prices: {self.price_source})"
 
 
 class _Begin(Struct):
     """What the next session would begin with: prices, what is recorded, and what was paid so far."""
 
-    book: PriceBook
+    targets: tuple[PricedTarget, ...]
     warnings: list[str]
     partition_rows: int
     progress: Progress = Progress()
     bill: Tally = Tally()
+    known: Run | None = None
+
+    @property
+    def books(self) -> tuple[PriceBook, ...]:
+        """The price book of each target."""
+        return tuple(each.prices for each in self.targets)
+
+    def expected_tokens(self, cap: int | None) -> int:
+        """What the answer to a call with this cap is taken to have: the cap, unless the service did not keep to it."""
+        if cap is None:
+            return ASSUMED_OUTPUT_TOKENS
+        most = cap if self.known is None else self.known.manifest.token_cap
+        is_passed = most is not None and self.bill.largest_output_tokens > most
+        return max(cap, self.bill.largest_output_tokens) if is_passed else cap
 
 
 def _begin(checked: Checked, identity: Identity, known: Run | None, http: "httpx.AsyncBaseTransport | None") -> _Begin:
     if known is None:
-        book, warnings = _prices_now(checked, http)
-        return _Begin(book, list(warnings), partition_rows(checked, identity))
-    book, warnings = known.manifest.prices, []
-    if book.rates is None and not known.is_complete:
-        book, warnings = _prices_now(checked, http)  # which the next session looks for, too
+        ((book, warnings),) = _prices_now(checked, [checked.target.model], http)
+        return _Begin((PricedTarget(checked.target, book),), list(warnings), partition_rows(checked, identity))
+    manifest, warnings = known.manifest, []
+    unpriced = sorted({book.model for book in manifest.books if book.rates is None})
+    if unpriced and not known.is_complete:  # which the next session looks for, too
+        found = _prices_now(checked, unpriced, http)
+        books = {book.model: book for book, _ in found}
+        manifest = manifest.with_prices([books.get(book.model, book) for book in manifest.books])
+        warnings = [words for _, some in found for words in some]
     bill = tallies.add(known.bill, known.progress.charges)
-    return _Begin(book, list(warnings), known.manifest.partition_rows, known.progress, bill)
+    return _Begin(manifest.targets, warnings, manifest.partition_rows, known.progress, bill, known)
 
 
 def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan:
@@ -181,17 +209,16 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
     is_finished = known is not None and known.is_finished
     is_keyless = not is_finished and _lacks_key(job)
     begin = _begin(checked, identity, known, http)
-    book, progress, bill, warnings = begin.book, begin.progress, begin.bill, begin.warnings
+    progress, bill, warnings = begin.progress, begin.bill, begin.warnings
     if not is_finished:
-        check_budget(job, checked.target, book)
+        for number in sorted(set((0,) if known is None else known.targets)):
+            check_budget(job, begin.targets[number].target, begin.targets[number].prices)
         warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows)[2]])
-    cap = checked.target.max_output_tokens
-    expected = ASSUMED_OUTPUT_TOKENS if cap is None else max(cap, bill.largest_output_tokens)
-    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, book.rates, bill, expected)
+    cap = checked.target.max_output_tokens if known is None else known.manifest.token_cap
+    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, begin.books, bill)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
     survey = _survey(checked, identity, begin, looks=looks, walk=walk)
-    output_tokens = survey.requests * expected
-    cost = _estimate(survey, expected, book.rates)
+    cost, likely = _estimate(survey, begin.books)
     return RunPlan(
         job=job,
         input=identity,
@@ -199,11 +226,12 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         first_request=_shown(job, survey.first),
         unrenderable=survey.unrenderable,
         first_problem=survey.first_problem,
-        input_tokens=survey.input_tokens,
-        output_tokens=output_tokens,
+        input_tokens=sum(sums.input_tokens for sums in survey.by_target.values()),
+        output_tokens=sum(sums.output_tokens for sums in survey.by_target.values()),
         cost_usd=cost,
-        likely_cost_usd=likely_cost(cost, book),
-        prices=book,
+        likely_cost_usd=likely,
+        prices=begin.books[0],
+        other_prices=begin.books[1:],
         done=progress.calls,
         connection=connection,
         finished=is_finished,
@@ -213,7 +241,7 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
             *warnings,
             *filter(None, [cap_warning(bill.largest_output_tokens, cap)]),
             *describe_texts(checked),
-            *(() if known is None else describe_missing_columns(job, known.manifest.columns)),
+            *(() if known is None else describe_missing_columns(job, known.columns)),
             *looks.warnings(),
             *([_missing_key(job)] if is_keyless else []),
         ),
@@ -233,20 +261,24 @@ def _missing_key(job: Job) -> str:
     return f"the environment variable {job.target.key_env} is not set: a run needs the API key in it"
 
 
-def _prices_now(checked: Checked, http: "httpx.AsyncBaseTransport | None") -> tuple[PriceBook, list[str]]:
+def _prices_now(
+    checked: Checked, models: Sequence[str], http: "httpx.AsyncBaseTransport | None"
+) -> list[tuple[PriceBook, list[str]]]:
     """The prices, fetched in a thread: the caller's event loop (a notebook has one) can't be entered twice."""
     with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(asyncio.run, _prices(checked, http)).result()
+        return thread.submit(asyncio.run, _prices(checked, models, http)).result()
 
 
-async def _prices(checked: Checked, http: "httpx.AsyncBaseTransport | None") -> tuple[PriceBook, list[str]]:
+async def _prices(
+    checked: Checked, models: Sequence[str], http: "httpx.AsyncBaseTransport | None"
+) -> list[tuple[PriceBook, list[str]]]:
     job, base_url = checked.job, checked.job.target.base_url
     if job.target.is_simulator:
         base_url = "http://127.0.0.1"
         http = http or _simulated(job)
     transport = Transport(base_url, NO_KEY, timeout_s=job.limits.timeout_s, http=http, tls=tls_settings(job))
     try:
-        return await find_prices(checked.target.model, job.prices, transport)
+        return await find_books([(model, job.prices_of(model)) for model in models], transport)
     finally:
         await transport.aclose()
 
@@ -259,58 +291,82 @@ def _simulated(job: Job) -> "httpx.AsyncBaseTransport":
     return httpx.ASGITransport(create_app(simulator_behaviour(job)))
 
 
-class _Survey(Struct):
-    """Sums over the requests of all rows that have no outcome yet. `input_tokens` is the estimate.
-
-    `long_requests`, `long_input_tokens`: of those whose input is above `prices.above.input_tokens`.
-    """
+class _Sums(Struct):
+    """Over the requests to one target. Tokens are the estimate."""
 
     requests: int = 0
     input_tokens: int = 0
-    long_requests: int = 0
-    long_input_tokens: int = 0
+    output_tokens: int = 0
+
+    def add(self, input_tokens: int, output_tokens: int) -> None:
+        """One more request."""
+        self.requests += 1
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
+
+
+class _Survey(Struct):
+    """Sums over the requests of all rows that have no outcome yet, by target.
+
+    `long_ones`: over those of them whose input is above `prices.above.input_tokens`.
+    """
+
+    by_target: dict[int, _Sums] = msgspec.field(default_factory=dict)
+    long_ones: dict[int, _Sums] = msgspec.field(default_factory=dict)
     unrenderable: int = 0
     first: CallRequest | None = None
     first_problem: str | None = None
 
 
 def _survey(checked: Checked, identity: Identity, begin: _Begin, *, looks: Looks, walk: BudgetWalk | None) -> _Survey:
-    survey, maker = _Survey(), checked.row_maker()
-    progress, rates = begin.progress, begin.book.rates
-    reserved = checked.target.max_output_tokens or ASSUMED_OUTPUT_TOKENS  # for the answer, in each request's estimate
+    survey, asked = _Survey(), row_makers(checked, begin.targets)
+    progress, books = begin.progress, begin.books
     committed = set(progress.committed)
     missing = [each for each in partitions(identity.rows, begin.partition_rows) if each.index not in committed]
     for partition, table in zip(missing, checked.source.tables(identity, missing), strict=True):
-        for row, values in enumerate(row_values(table, maker.columns), partition.first_row):
+        targets = {} if begin.known is None else begin.known.open_targets(partition.index)
+        for row, values in enumerate(row_values(table, asked.columns), partition.first_row):
             if row in progress.recorded:
                 continue
-            made = maker.make(row, values)
+            made = asked.makers[targets.get(row, 0)].make(row, values)
             looks.note_made(row, values, made)
             if isinstance(made, Failed):
                 survey.unrenderable += 1
                 survey.first_problem = survey.first_problem or f"row {row}: {made.failure.message}"
                 continue
-            tokens = made.estimated_tokens - reserved
-            survey.requests += 1
-            survey.input_tokens += tokens
+            # Each request's estimate has what is reserved for the answer.
+            tokens = made.estimated_tokens - (made.max_output_tokens or ASSUMED_OUTPUT_TOKENS)
+            expected, rates = begin.expected_tokens(made.max_output_tokens), books[made.target].rates
+            survey.by_target.setdefault(made.target, _Sums()).add(tokens, expected)
             if rates is not None and rates.above is not None and tokens > rates.above.input_tokens:
-                survey.long_requests += 1
-                survey.long_input_tokens += tokens
+                survey.long_ones.setdefault(made.target, _Sums()).add(tokens, expected)
             survey.first = survey.first or made
             if walk is not None:
-                walk.add(made, tokens)
+                walk.add(made, tokens, expected)
     return survey
 
 
-def _estimate(survey: _Survey, output_tokens: int, rates: Rates | None) -> Decimal | None:
-    """US dollars for all requests, those with much input at their own rates; `output_tokens`: of each answer."""
-    requests, tokens = survey.requests - survey.long_requests, survey.input_tokens - survey.long_input_tokens
-    cost = estimate_cost(tokens, requests * output_tokens, requests, rates)
+def _estimate(survey: _Survey, books: Sequence[PriceBook]) -> tuple[Decimal | None, Decimal | None]:
+    """US dollars for all requests to targets that have a price, and what they probably are; None where none has one."""
+    by_target = survey.by_target or {0: _Sums()}
+    costs = {
+        number: _cost_of(sums, survey.long_ones.get(number, _Sums()), books[number].rates)
+        for number, sums in by_target.items()
+    }
+    known = [(cost, likely_cost(cost, books[number])) for number, cost in costs.items() if cost is not None]
+    likely = [each for _, each in known if each is not None]
+    total = reduce(EXACT.add, (cost for cost, _ in known)) if known else None
+    return total, reduce(EXACT.add, likely) if known and len(likely) == len(known) else None
+
+
+def _cost_of(sums: _Sums, longer: _Sums, rates: Rates | None) -> Decimal | None:
+    """US dollars for requests to one target, those with much input at their own rates."""
+    requests, tokens = sums.requests - longer.requests, sums.input_tokens - longer.input_tokens
+    cost = estimate_cost(tokens, sums.output_tokens - longer.output_tokens, requests, rates)
     if cost is None or rates is None or rates.above is None:
         return cost
-    long_output = survey.long_requests * output_tokens
-    longer = estimate_cost(survey.long_input_tokens, long_output, survey.long_requests, rates.above.rates)
-    return None if longer is None else EXACT.add(cost, longer)
+    above = estimate_cost(longer.input_tokens, longer.output_tokens, longer.requests, rates.above.rates)
+    return None if above is None else EXACT.add(cost, above)
 
 
 def _shown(job: Job, request: CallRequest | None) -> dict[str, Any] | None:

@@ -1,15 +1,16 @@
 """What the budget of a job is enough for: a walk over the rows that remain, as a run would send them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct
 
+from cometbatch.commands.targets import prices_of
 from cometbatch.control.budget import CostBounds
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
-from cometbatch.money.prices import estimate_cost, meter
-from cometbatch.records import CallRequest, Rates, Tally
+from cometbatch.money.prices import estimate_cost
+from cometbatch.records import CallRequest, PriceBook, Tally
 from cometbatch.results import tallies
 from cometbatch.results.summary import count
 
@@ -61,25 +62,24 @@ class BudgetPlan(Struct, frozen=True):
 
 
 class BudgetWalk:
-    """Sums over the rows in the order in which they are sent. `output_tokens`: the estimate of each answer."""
+    """Sums over the rows in the order in which they are sent. `books`: the prices, by target."""
 
     def __init__(
-        self, max_cost_usd: Decimal, spent_usd: Decimal, rates: Rates | None, bounds: CostBounds, output_tokens: int
+        self, max_cost_usd: Decimal, spent_usd: Decimal, books: Sequence[PriceBook], bounds: CostBounds
     ) -> None:
         self._cap, self._spent = max_cost_usd, spent_usd
-        self._rates = rates
+        self._rates = [book.rates for book in books]
         self._bounds = bounds
-        self._output_tokens = output_tokens
         self._taken = spent_usd
         self._needed = spent_usd
         self._remaining = self._rows = 0
 
-    def add(self, request: CallRequest, input_tokens: int) -> None:
+    def add(self, request: CallRequest, input_tokens: int, output_tokens: int) -> None:
         """The next row, with its estimate. It is sent where there is room for the most that it can cost."""
-        rates = self._rates
+        rates = self._rates[request.target]
         if rates is not None and rates.above is not None and input_tokens > rates.above.input_tokens:
             rates = rates.above.rates
-        estimate = estimate_cost(input_tokens, self._output_tokens, 1, rates) or NOTHING
+        estimate = estimate_cost(input_tokens, output_tokens, 1, rates) or NOTHING
         bound = EXACT.add(self._taken, max(estimate, self._bounds.max_cost(request) or NOTHING))
         self._needed = max(self._needed, bound)
         if self._rows == self._remaining and bound <= self._cap:
@@ -89,14 +89,12 @@ class BudgetWalk:
 
     def plan(self) -> BudgetPlan:
         """What it comes to."""
-        is_known = self._rates is not None
+        is_known = any(rates is not None for rates in self._rates)
         rows, needed = (self._rows, self._needed) if is_known else (None, None)
         return BudgetPlan(self._cap, self._spent, self._remaining, rows, needed)
 
 
-def budget_walk(
-    max_cost_usd: Decimal | None, rates: Rates | None, bill: Tally, output_tokens: int
-) -> BudgetWalk | None:
+def budget_walk(max_cost_usd: Decimal | None, books: Sequence[PriceBook], bill: Tally) -> BudgetWalk | None:
     """A walk that begins with what was spent, and bounds rows by what was learnt; None where there is no budget.
 
     `bill`: what all sessions so far paid, or may have paid.
@@ -104,9 +102,9 @@ def budget_walk(
     if max_cost_usd is None:
         return None
     bounds = CostBounds(
-        lambda _call, inputs, outputs, hour: meter(rates).max_cost(inputs, outputs, writes_for_an_hour=hour),
+        prices_of(books)[1],
         largest_output_tokens=bill.largest_output_tokens,
         largest_input_above_bytes=bill.largest_input_above_bytes,
         writes_for_an_hour=bill.cache_write_1h_input_tokens > 0,
     )
-    return BudgetWalk(max_cost_usd, tallies.spent(bill), rates, bounds, output_tokens)
+    return BudgetWalk(max_cost_usd, tallies.spent(bill), books, bounds)

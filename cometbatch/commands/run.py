@@ -5,19 +5,28 @@ import contextlib
 import functools
 import os
 import socket
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cometbatch.commands.checks import Checked, check, check_budget, check_session, partition_rows, to_replace
+from cometbatch.commands.checks import (
+    Checked,
+    check,
+    check_budget,
+    check_session,
+    partition_rows,
+    refuse_other_job,
+    to_replace,
+)
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
+from cometbatch.commands.targets import added_targets
 from cometbatch.engines import event_loop
 from cometbatch.errors import UsageError
 from cometbatch.input.files import Identity
-from cometbatch.job import Job
+from cometbatch.job import Job, Target
 from cometbatch.results import columns, parts
 from cometbatch.results.retry_words import RetryWords, read_words
 from cometbatch.results.summary import RunSummary
@@ -29,7 +38,7 @@ from cometbatch.run_state.progress import look
 from cometbatch.run_state.reopen import Matching
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.run_state.sessions import Who
-from cometbatch.service.catalog import find_prices
+from cometbatch.service.catalog import find_books, find_prices
 from cometbatch.simulator.process import SimulatorProcess
 from cometbatch.transport import Transport, raise_open_files
 from cometbatch.version import VERSION
@@ -88,7 +97,8 @@ async def run_async(
         files = directory.lock.thread()
         found = None if fresh else await in_thread(files, find, directory, job.output.path, set_aside)
         start = SessionStart(checked, directory, files, http)
-        await in_thread(files, functools.partial(check_session, checked, directory, found, fresh=fresh, http=http))
+        options: dict[str, Any] = {"fresh": fresh, "retry": bool(again.words), "http": http}
+        await in_thread(files, functools.partial(check_session, checked, directory, found, **options))
         if found is not None and found.is_begun:
             return await _resume(start, found, again, progress)
         asked = 0 if again.words else None  # there is nothing that could match
@@ -128,25 +138,34 @@ def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manif
 
 async def _resume(start: SessionStart, found: Run, again: RetryWords, progress: bool | None) -> RunSummary:
     """A run that has outcomes: the calls that are missing, and those that match `again`."""
-    matching = await in_thread(start.files, reopen.find, found, again) if again.words else Matching()
+    number = found.manifest.number_of(start.checked.target)
+    matching = await in_thread(start.files, reopen.find, found, again, number) if again.words else Matching()
     asked = matching.calls if again.words else None
     if found.is_finished and not matching.partitions:
         await in_thread(start.files, remove_leftovers, found)
         return summary_of(start.checked.job, found, finished=True, had_work=False, reopened=asked)
+    if again.words and not matching.partitions:
+        await in_thread(start.files, functools.partial(refuse_other_job, found, start.checked, retry=False))
     start.directory.create()  # ways to copy a run leave out folders with nothing in them
     async with _connected(start.checked.job, start.http) as transport:
-        run = await in_thread(start.files, _next_session, found, again, matching)
+        added = await added_targets(start.checked, found.manifest, transport) if matching.partitions else []
+        run = await in_thread(start.files, _next_session, found, again, matching, start.checked.target, added)
         run = await _priced(start.checked, run, transport)
         return await RunSession(start, run, transport, asked).carry_out(progress)
 
 
-def _next_session(found: Run, again: RetryWords, matching: Matching) -> Run:
-    """Count what earlier sessions left, then reset what is to be answered again."""
+def _next_session(
+    found: Run, again: RetryWords, matching: Matching, target: Target, added: Sequence[PricedTarget]
+) -> Run:
+    """Count what earlier sessions left, then reset what is to be answered again, `added` being further targets."""
     run = next_session(found, _who())
-    if not matching.partitions:
-        return run
-    reopen.take_back(run, again, matching)
-    return run.looked_at_again()
+    if added:
+        run = run.with_manifest(run.manifest.with_targets(added))
+    if matching.partitions:
+        reopen.take_back(run, again, matching, run.manifest.number_of(target) or 0)
+        run = run.looked_at_again()
+    reopen.widen_parts(run)
+    return run
 
 
 def _who() -> Who:
@@ -205,14 +224,18 @@ async def _new_manifest(
 
 async def _priced(checked: Checked, run: Run, transport: Transport) -> Run:
     """The run, with prices where it had none so far and they can be had now."""
-    if run.manifest.prices.rates is not None or run.is_complete:
+    unpriced = {each.model for each in run.manifest.books if each.rates is None}
+    if not unpriced or run.is_complete:
         return run
-    book, warnings = await find_prices(checked.target.model, checked.job.prices, transport)
-    if book.rates is None:
+    wanted = [(model, checked.job.prices_of(model)) for model in sorted(unpriced)]
+    found = {book.model: (book, warnings) for book, warnings in await find_books(wanted, transport)}
+    if all(book.rates is None for book, _ in found.values()):
         return run
+    books = [found[each.model][0] if each.model in found else each for each in run.manifest.books]
+    warnings = [words for _, some in found.values() for words in some]
     late = f"prices were found after {run.progress.calls:,} rows were recorded: those without a cost stay so"
     priced = msgspec.structs.replace(
-        run.manifest.with_prices(book), priced_late=True, warnings=(*checked.warnings, *warnings, late)
+        run.manifest.with_prices(books), priced_late=True, warnings=(*checked.warnings, *warnings, late)
     )
     return run.with_manifest(priced)
 

@@ -11,6 +11,7 @@ from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from cometbatch.commands.checks import Checked, check_budget, describe_growth, describe_missing_columns
@@ -19,6 +20,7 @@ from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.session_watch import show_waiting, signals_handled
+from cometbatch.commands.targets import prices_of, row_makers
 from cometbatch.control.acceptance import accept_all
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
@@ -28,7 +30,7 @@ from cometbatch.errors import InputChangedError, InputError, InputLostError
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
-from cometbatch.money.prices import meter
+from cometbatch.records import Tally
 from cometbatch.results import columns, parts, tallies
 from cometbatch.results.summary import (
     BudgetReachedError,
@@ -41,7 +43,7 @@ from cometbatch.results.summary import (
     late_warnings,
 )
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest, metadata_of
+from cometbatch.run_state.manifest import Manifest, describe_targets, metadata_of
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.run import Run
 from cometbatch.runner.ports import Policy, Service, Stop
@@ -64,6 +66,9 @@ STOPPED = {
     "interrupted": InterruptedRunError,
     "terminated": TerminatedRunError,
 }
+
+NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "rejected": 0}
+"""The counts of a tally before the service has answered."""
 
 
 class SessionStart(Struct, frozen=True):
@@ -99,7 +104,9 @@ class RunSession(Struct, frozen=True):
     async def carry_out(self, progress: bool | None) -> RunSummary:
         """Bring the missing calls to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
         run, job = self.run, self.start.checked.job
-        check_budget(job, self.start.checked.target, run.manifest.prices)
+        for number in sorted(set(run.targets)):
+            asked = run.manifest.targets[number]
+            check_budget(job, asked.target, asked.prices)
         concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
         self.transport.limit_connections(connections)
         told = await in_thread(self.start.files, tell_before, self.start.checked, run)
@@ -107,7 +114,7 @@ class RunSession(Struct, frozen=True):
         started = time.monotonic()
         run.directory.lock.sign()
         shown = Progress(run.rows, run.progress.tally, on=progress)
-        for warning in filter(None, (*_warnings(job, run.manifest), lowered, *told)):
+        for warning in filter(None, (*_warnings(job, run), lowered, *told)):
             shown.say(f"Warning: {warning}")
         cap = run.manifest.token_cap
         shown.warn_of_cap(cap_warning(run.bill.largest_output_tokens, cap))
@@ -131,7 +138,7 @@ class RunSession(Struct, frozen=True):
             pool=self.transport.pool_stats,
         )
         shown.warn_of_cap(cap_warning(summary.tally.largest_output_tokens, cap))
-        for warning in (*late_warnings(summary.tally, summary.prices), *found):
+        for warning in (*late_warnings(summary.tally, summary.books), *found):
             shown.say(f"Warning: {warning}")
         if stop is not None:
             needed = budget_to_finish(ended, stop.next_usd) if stop.kind == "budget" else None
@@ -142,13 +149,13 @@ class RunSession(Struct, frozen=True):
         run, checked = self.run, self.start.checked
         session = run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
-        maker = checked.row_maker()
+        asked = row_makers(checked, run.manifest.targets)
         partitions = Partitions(
             run,
             session.number,
             lambda wanted: checked.source.tables(run.manifest.input, wanted),
-            maker.make if looks is None else looks.watching(maker.make),
-            maker.columns,
+            [maker.make if looks is None else looks.watching(maker.make) for maker in asked.makers],
+            asked.columns,
             slots=slots,
         )
         marks = run.directory.new_marks(run.manifest.run_id, session.number, 2 * slots)
@@ -171,7 +178,8 @@ class RunSession(Struct, frozen=True):
 
     def _ports(self, shown: Progress, slots: int) -> Ports:
         run, limits, patience = self.run, self.start.checked.job.limits, self.start.checked.job.retry
-        prices, names = meter(run.manifest.prices.rates), run.manifest.columns
+        names = run.columns
+        price, max_cost = prices_of(run.manifest.books)
         keep = Keep(raw="raw" in names, reasoning="reasoning" in names)
         read = functools.partial(self.start.checked.format.parse_response, keep=keep)
         service = Service(
@@ -179,8 +187,8 @@ class RunSession(Struct, frozen=True):
             read=Reader(read, self.transport).read,
             classify=functools.partial(classify, now=now),
             accept=accept_all,
-            price=lambda _call, usage: prices.cost(usage),
-            max_cost=lambda _call, inputs, outputs, hour: prices.max_cost(inputs, outputs, writes_for_an_hour=hour),
+            price=price,
+            max_cost=max_cost,
             request_id=request_id_of,
             is_reached=self._is_reached,
             status=functools.partial(columns.status_of, keeps_calls=columns.TOOL_CALLS in names),
@@ -202,9 +210,14 @@ class RunSession(Struct, frozen=True):
             now=now,
             jitter=random.random,
             budget=self._budget(),
-            earlier=run.bill,
+            earlier=self._earlier(),
             asks=run.progress.asks,
         )
+
+    def _earlier(self) -> Tally:
+        """What earlier sessions learnt. That a model is there was learnt of the first target, and of no later one."""
+        is_other = self.run.targets[1] != 0
+        return msgspec.structs.replace(self.run.bill, **NO_ANSWER) if is_other else self.run.bill
 
     def _is_reached(self) -> bool:
         """Whether a connection was ever made; taken for granted where that is not ours to know."""
@@ -213,8 +226,10 @@ class RunSession(Struct, frozen=True):
 
     def _budget(self) -> Budget | None:
         """The cap, less everything that may have been spent: what `--retry` reset was paid all the same."""
-        cap, bill, rates = self.start.checked.job.budget.max_cost_usd, self.run.bill, self.run.manifest.prices.rates
-        is_exact = rates is not None and rates.per_request is not None
+        cap, bill = self.start.checked.job.budget.max_cost_usd, self.run.bill
+        is_exact = all(
+            book.rates is not None and book.rates.per_request is not None for book in self.run.manifest.books
+        )
         answers = bill.succeeded + bill.incomplete
         return None if cap is None else Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact)
 
@@ -224,14 +239,16 @@ def _publish(run: Run, checked: Checked) -> None:
     if run.directory.parts.is_dataset:
         return
     run.refuse_foreign()
-    of_run = columns.columns_of(run.manifest.columns)
+    of_run = columns.columns_of(run.columns)
     schema = columns.joined_schema(checked.source.schema, run.prefix, {}, of_run)
     paths = (run.directory.parts.path(index) for index in range(run.partition_count))
 
     def write(file: IO[bytes]) -> None:
         repeated = columns.repeated(schema, run.prefix)
         metadata = metadata_of(run.manifest) | run.state()
-        parts.merge(file, paths, schema, metadata, rows=run.manifest.calls, repeated=repeated)
+        completed = functools.partial(columns.with_target, prefix=run.prefix, columns=of_run)
+        rows = run.manifest.calls
+        parts.merge(file, paths, schema, metadata, rows=rows, repeated=repeated, completed=completed)
 
     write_aside(run.result, write)
 
@@ -277,23 +294,26 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         rows=run.rows,
         tally=run.progress.with_charges,
         prices=run.manifest.prices,
+        books=run.manifest.books,
+        targets=tuple(describe_targets(run.manifest)),
         finished=finished,
         replaced=run.replaced,
         max_output_tokens=run.manifest.token_cap,
         has_earlier_result=not finished and run.has_earlier_result,
         warnings=(
-            *_warnings(job, run.manifest),
+            *_warnings(job, run),
             *looked,
-            *late_warnings(run.progress.tally, run.manifest.prices, run.manifest.token_cap),
+            *late_warnings(run.progress.tally, run.manifest.books, run.manifest.token_cap),
         ),
         **session,
     )
 
 
-def _warnings(job: Job, manifest: Manifest) -> Iterator[str]:
+def _warnings(job: Job, run: Run) -> Iterator[str]:
     """What whoever pays should know before the first request."""
+    manifest = run.manifest
     yield from manifest.warnings
-    yield from describe_missing_columns(job, manifest.columns)
+    yield from describe_missing_columns(job, run.columns)
     if job.budget.max_cost_usd is not None and (added := describe_unbounded(job.params.extra)):
         yield f"the budget may be passed: the service may add input that is billed beyond what is sent, by {added}"
     if manifest.prices.rates is not None and not manifest.priced_late and _has_other_prices(job, manifest):
@@ -302,6 +322,8 @@ def _warnings(job: Job, manifest: Manifest) -> Iterator[str]:
 
 def _has_other_prices(job: Job, manifest: Manifest) -> bool:
     """Whether the job says something else of prices than when the run began, in keys that are set."""
+    if job.target.model != manifest.targets[0].target.model:  # whose prices the job has no place for then
+        return False
     now, then = job.describe().get("prices"), manifest.job.get("prices")
     return _set(now) != _set(then)
 

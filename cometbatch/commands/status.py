@@ -11,7 +11,7 @@ from cometbatch.commands.locate import UNKNOWN_COMMAND, locate
 from cometbatch.job import Job
 from cometbatch.results import parts
 from cometbatch.results.summary import RunSummary, count, late_warnings
-from cometbatch.run_state.manifest import changed_keys
+from cometbatch.run_state.manifest import changed_keys, describe_targets
 from cometbatch.run_state.run import find
 
 
@@ -91,11 +91,13 @@ def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
             rows=found.rows,
             tally=tally,
             prices=manifest.prices,
+            books=manifest.books,
+            targets=tuple(describe_targets(manifest)),
             finished=found.is_finished,
             replaced=found.replaced,
             max_output_tokens=manifest.token_cap,
             has_earlier_result=not found.is_finished and found.has_earlier_result,
-            warnings=(*manifest.warnings, *late_warnings(tally, manifest.prices, manifest.token_cap)),
+            warnings=(*manifest.warnings, *late_warnings(tally, manifest.books, manifest.token_cap)),
         ),
         running=is_running,
         in_flight=len(progress.unsettled) if is_running else 0,
@@ -104,7 +106,7 @@ def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
         committed=len(progress.committed),
         latency_s=_latency(paths, f"{found.prefix}latency_s"),
         resume_command=located.command,
-        changed=() if located.job is None else changed_keys(manifest, located.job.fingerprint()),
+        changed=() if located.job is None else changed_keys(manifest, located.job.fingerprint(), found.targets),
     )
 
 

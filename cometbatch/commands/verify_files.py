@@ -1,5 +1,6 @@
 """`verify`, of each file as a whole: which files there are, whose they are, whether they can be read."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,14 +16,14 @@ from cometbatch.run_state.manifest import PRICES_KEY, Manifest, metadata_of
 
 
 class FileChecks:
-    """Looks at the files of one run, each by its footer, its metadata and its pages."""
+    """Looks at the files of one run, each by its footer, its metadata and its pages. `names`: of the output columns."""
 
-    def __init__(self, directory: RunDirectory, manifest: Manifest, findings: Findings) -> None:
+    def __init__(self, directory: RunDirectory, manifest: Manifest, names: Sequence[str], findings: Findings) -> None:
         self._directory = directory
         self._manifest = manifest
         self._findings = findings
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
-        self._columns = columns.columns_of(manifest.columns)
+        self._columns = columns.columns_of(names)
         self._metadata = metadata_of(manifest)
         if manifest.priced_late:  # files written before say that there were no prices
             self._metadata.pop(PRICES_KEY)
@@ -73,7 +74,10 @@ class FileChecks:
         except msgspec.MsgspecError:
             return False
 
-    def _has_columns(self, schema: pa.Schema, path: Path, opened: Source | None) -> bool:
+    def _has_columns(self, found: pa.Schema, path: Path, opened: Source | None) -> bool:
+        # A part that is to be merged may be older than the column of targets.
+        is_merged = not self._directory.parts.is_dataset
+        schema = columns.with_target(found.empty_table(), self._prefix, self._columns).schema if is_merged else found
         names = [*self._manifest.input.columns, *(self._prefix + column.name for column in self._columns)]
         if schema.names != names:
             self._findings.add("columns", "other columns, or in another order", where=path.name)

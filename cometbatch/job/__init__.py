@@ -7,6 +7,7 @@ A map, imports running downwards only:
 
     reading     sections -> Job, once they are found to fit together
     messages    the messages of the prompt
+    prices      the prices, by model
     sections    tree -> values by section and key, and whatever is wrong
     keys        the table of keys
     extra       params.extra: YAML -> values that JSON has

@@ -157,6 +157,10 @@ KEYS: dict[str, dict[str, Key]] = {
         "cache_read_multiplier": Key(_FACTOR, "price of cache reads as a multiple of the input price"),
         "cache_write_multiplier": Key(_FACTOR, "price of cache writes as a multiple of the input price"),
         "above": Key(Kind("a mapping", lambda node: node), "other prices for answers with much input"),
+        "models": Key(
+            Kind("a mapping of model ids", lambda node: node),
+            "to each model that is not target.model its prices, with the keys of this section",
+        ),
     },
     "budget": {
         "max_cost_usd": Key(number(Decimal, 0, 1_000_000_000), "the maximum cost of the run in US dollars"),
@@ -184,6 +188,8 @@ SECTIONS: dict[str, type[Struct]] = {
     "simulator": settings.SimulatorSettings,
 }
 """The sections that become settings; of the prompt, what is no message."""
+BESIDE_SETTINGS = {("prices", "models"), ("params", "columns")}
+"""Keys that the settings of their section don't hold: they say something for each row, or for each model."""
 REQUIRED = (("input", "path"), ("output", "path"), ("target", "format"), ("target", "model"))
 
 
@@ -271,7 +277,7 @@ def _default_words(section: str, name: str) -> str:
         return "required"
     if (section, name) == ("prompt", "user"):
         return "required without messages"
-    if section == "prompt" and name in PROMPT_TEXTS:
+    if (section == "prompt" and name in PROMPT_TEXTS) or (section, name) in BESIDE_SETTINGS:
         return ""
     default = {field.name: field.default for field in msgspec.structs.fields(SECTIONS[section])}[name]
     return "" if default in (msgspec.NODEFAULT, None, "", ()) else _yaml_like(default)

@@ -11,17 +11,17 @@ from typing import Any
 
 import msgspec
 
-from cometbatch.job.keys import ABOVE_KEYS, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
-from cometbatch.job.kinds import expected
+from cometbatch.job.keys import PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
 from cometbatch.job.messages import PlacedMessage, read_messages
 from cometbatch.job.paths import absolute, given, place_result, refuse_marks
+from cometbatch.job.prices import fit_prices
 from cometbatch.job.secrets import refuse_secrets
 from cometbatch.job.sections import Sections
 from cometbatch.job.settings import DELIMITERS, Job
 from cometbatch.job.sources import is_piped, read_tree
-from cometbatch.job.tree import Map, Node, Problems, WrongError, place
+from cometbatch.job.tree import Problems, WrongError, place
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
-from cometbatch.money.prices import PricesAbove, PriceSettings
+from cometbatch.money.prices import PriceSettings
 from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FORMATS, output_cap
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
@@ -29,8 +29,6 @@ from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 MAX_MINUTES_FOR_A_ROW = 60
 """Minutes that a row may wait for `limits.tokens_per_minute` to have room for its answer; a lower limit is refused."""
 TLS_FILES = ("ca_file", "client_cert", "client_key")
-TOKEN_PRICES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "above")
-"""Prices that contradict a price per request."""
 
 
 def load_job(
@@ -73,7 +71,7 @@ class _Reading:
         self._check_address()
         self._check_tls()
         self._check_paths()
-        self._check_prices()
+        model_prices = fit_prices(self._sections)
         self._check_token_limit()
         before = len(self._sections.problems.lines)
         messages = read_messages(self._sections)
@@ -81,7 +79,7 @@ class _Reading:
         if is_whole and self._values["target"].get("format"):
             self._check_format([placed.message.role for placed in messages])
         self._sections.problems.stop_if_any()
-        return self._built(messages)
+        return self._built(messages, model_prices)
 
     # --- settings that have to fit together ---
 
@@ -132,26 +130,6 @@ class _Reading:
             except WrongError as error:
                 self._sections.refuse("output.path", str(error))
 
-    def _check_prices(self) -> None:
-        if (above := self._values["prices"].get("above")) is not None:
-            self._values["prices"]["above"] = self._prices_above(above)
-        prices = self._sections.given("prices")
-        others = [name for name in prices if name in TOKEN_PRICES]
-        if others and "per_request" in prices:
-            words = f"contradicts prices.{others[0]}: requests or tokens are paid for"
-            self._sections.refuse("prices.per_request", words)
-
-    def _prices_above(self, node: Node) -> PricesAbove | None:
-        if not isinstance(node, Map):
-            self._sections.refuse("prices.above", str(expected("a mapping with input_tokens and prices", node)))
-            return None
-        values = self._sections.read_map("prices.above", node, ABOVE_KEYS)
-        if "input_tokens" not in values:
-            self._sections.refuse("prices.above", "input_tokens is missing: above how many these prices are paid")
-        elif len(values) == 1:
-            self._sections.refuse("prices.above", "there is no price in it")
-        return None if None in values.values() or "input_tokens" not in values else PricesAbove(**values)
-
     def _check_token_limit(self) -> None:
         limit, params = self._sections.given("limits").get("tokens_per_minute"), self._params()
         cap = output_cap(self._values["target"].get("format") or "chat", params)
@@ -187,7 +165,7 @@ class _Reading:
         comment = self._sections.comment(placed.path)
         return "{{" in comment or (comment != "" and "{{" not in placed.message.template)
 
-    def _built(self, messages: Sequence[PlacedMessage]) -> Job:
+    def _built(self, messages: Sequence[PlacedMessage], model_prices: dict[str, PriceSettings]) -> Job:
         settings: dict[str, Any] = {
             name: kind(**{key: value for key, value in self._sections.given(name).items() if key not in PROMPT_TEXTS})
             for name, kind in SECTIONS.items()
@@ -200,5 +178,6 @@ class _Reading:
             places=tuple(place(self._sections.where(placed.path), placed.path) for placed in messages),
             cut=tuple(self._is_cut(placed) for placed in messages),
             source_path=self._source_path,
+            model_prices=model_prices,
             **settings,
         )

@@ -139,6 +139,7 @@ class Job(Struct, frozen=True):
 
     `places`: where the template of each message stands, as "FILE:LINE: KEY". `cut`: whether YAML
     seems to have taken the end of a template for a comment. A job made from its description has neither.
+    `model_prices`: those of other models than `target.model`, by their ids.
     """
 
     input: InputSettings
@@ -155,10 +156,16 @@ class Job(Struct, frozen=True):
     source_path: Path | None = None
     prompt: PromptSettings = PromptSettings()
     cut: tuple[bool, ...] = ()
+    model_prices: dict[str, PriceSettings] = msgspec.field(default_factory=dict)
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
         return (Target(self.target.format, self.target.model, self.messages, self.params),)
+
+    def prices_of(self, model: str) -> PriceSettings:
+        """What the job says about the prices of a model."""
+        is_own = model == self.target.model
+        return self.prices if is_own else self.prices.of_another_model(self.model_prices.get(model))
 
     @property
     def asked_columns(self) -> frozenset[str]:

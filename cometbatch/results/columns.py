@@ -289,10 +289,24 @@ ASKED_COLUMNS: Final = (
         answered="completion.raw",
         is_unique=True,
     ),
+    Column(
+        "target",
+        _COUNT,
+        "integer",
+        "where rows were asked in several ways (other settings at a `--retry`, `target.model_column`): the number of "
+        "that way, as the summary and the metadata list them; 0 is the first",
+        answered="target",
+        failed="target",
+    ),
 )
 """Output columns that a run has only where its job asks for them, after all others."""
 
-_BY_NAME: Final = {column.name: column for column in (*COLUMNS, *ASKED_COLUMNS)}
+_LATE_TARGET: Final = Column(
+    "asked_target", _COUNT, "integer", "the same where the input has such a column", answered="target", failed="target"
+)
+TARGET_COLUMNS: Final = frozenset({"target", _LATE_TARGET.name})
+"""The names that the column of a call's target may have: a `--retry` can't ask for another prefix."""
+_BY_NAME: Final = {column.name: column for column in (*COLUMNS, *ASKED_COLUMNS, _LATE_TARGET)}
 
 
 def schema_of(columns: Sequence[Column] = COLUMNS) -> pa.Schema:
@@ -352,6 +366,24 @@ def outcomes_in(records: Iterable[Record]) -> list[Outcome]:
 def answered_in(records: Iterable[Record]) -> list[Answered]:
     """The outcomes with an answer among these records, in their order."""
     return [record for record in records if isinstance(record, Answered)]
+
+
+def target_column(prefix: str, input_columns: Collection[str]) -> str:
+    """The name of the column of a call's target in a run that has begun without one."""
+    return _LATE_TARGET.name if prefix + "target" in input_columns else "target"
+
+
+def target_in(cells: Mapping[str, Any]) -> int:
+    """The number of the target that a row was asked of, by its output columns."""
+    return int(next((cells[name] for name in TARGET_COLUMNS if name in cells), 0) or 0)
+
+
+def with_target(table: pa.Table, prefix: str, columns: Sequence[Column]) -> pa.Table:
+    """A part's table with the column of targets where `columns` end with it and the part was written before: all 0."""
+    last = columns[-1]
+    if last.name not in TARGET_COLUMNS or prefix + last.name in table.column_names:
+        return table
+    return table.append_column(pa.field(prefix + last.name, last.type), pa.repeat(pa.scalar(0, last.type), len(table)))
 
 
 # Tables
@@ -435,22 +467,22 @@ def read_outcomes(
     prefix: str = "",
     columns: Sequence[Column] = COLUMNS,
     *,
-    cap: int | None = None,
+    caps: Sequence[int | None] = (),
 ) -> list[Outcome]:
     """The outcomes in a table's output columns, its first row being `first_ordinal`; other columns are passed over.
 
-    They make the same columns again. `columns` are the run's own (`columns_of`), `cap` is that on an answer. A value
-    without a column is gone: the code of an error (it is in the message), the detail of a succeeded answer.
+    They make the same columns again. `columns` are the run's own (`columns_of`), `caps` those on an answer, by target.
+    A value without a column is gone: the code of an error (it is in the message), the detail of a succeeded answer.
     """
     names = [column.name for column in columns]
     rows = zip(*(python_values(table.column(prefix + name)) for name in names), strict=True)
     return [
-        _outcome(ordinal, dict(zip(names, cells, strict=True)), columns, cap)
+        _outcome(ordinal, dict(zip(names, cells, strict=True)), columns, caps)
         for ordinal, cells in enumerate(rows, first_ordinal)
     ]
 
 
-def _outcome(ordinal: int, cells: dict[str, Any], columns: Sequence[Column], cap: int | None) -> Outcome:
+def _outcome(ordinal: int, cells: dict[str, Any], columns: Sequence[Column], caps: Sequence[int | None]) -> Outcome:
     kind: type[Outcome] = Failed if cells["status"] == "failed" else Answered
     fields: dict[str, Any] = {"record": "failed" if kind is Failed else "answered", "ordinal": ordinal}
     for column in columns:
@@ -462,6 +494,7 @@ def _outcome(ordinal: int, cells: dict[str, Any], columns: Sequence[Column], cap
         completion["text"] = completion["text"] or ""
         completion["detail"] = _detail(cells)
     outcome = msgspec.convert(fields, kind)
+    cap = caps[outcome.target] if outcome.target < len(caps) else None
     is_marked = isinstance(outcome, Answered) and is_at_cap(outcome.completion, cap)
     return msgspec.structs.replace(outcome, at_cap=True) if is_marked else outcome
 

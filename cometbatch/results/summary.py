@@ -1,6 +1,6 @@
 """What a run came to, for a person and for a program. Pure: numbers in, words out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,8 @@ _REASONS: Final = {
 }
 """Why an answer is incomplete, by its finish reason; where it was cut is said by `RunSummary`."""
 
+TARGETS_SHOWN: Final = 5  # in the summary for a person
+
 
 class RunSummary(Struct, frozen=True):
     """The state of a run after a session: what every row so far came to, whoever recorded it.
@@ -31,6 +33,7 @@ class RunSummary(Struct, frozen=True):
     asked to slow down) and `pool` are of this session alone; `pool` counts the request for prices, too, and is `None`
     where nothing was sent, or not over our connections. `replaced`: earlier outcomes of rows that `--retry` reset, over
     all sessions; they may have been billed. `reopened`: how many rows this session reset; `None` without `--retry`.
+    `prices` are those of the first target, `books` those of all; `targets` tells of further ones in words.
     `max_output_tokens`: the cap on an answer that the job sets. `has_earlier_result`: not finished, and the result that
     was published before a `--retry` still stands.
     """
@@ -51,6 +54,8 @@ class RunSummary(Struct, frozen=True):
     max_output_tokens: int | None = None
     has_earlier_result: bool = False
     warnings: tuple[str, ...] = ()
+    books: tuple[PriceBook, ...] = ()
+    targets: tuple[str, ...] = ()
 
     @property
     def succeeded(self) -> int:
@@ -134,7 +139,8 @@ class RunSummary(Struct, frozen=True):
                 "median_usd": None if (median := median_cost(tally)) is None else format_amount(median),
                 "highest_usd": None if median is None else format_amount(tally.largest_cost_usd),
             },
-            "price_source": self.prices.source,
+            "price_source": _source(self),
+            **({"targets": list(self.targets)} if self.targets else {}),
             "resent": self.resent,
             "replaced": {
                 "rows": self.replaced.calls,
@@ -154,6 +160,7 @@ class RunSummary(Struct, frozen=True):
         lines = [
             self._rows(),
             *self._incomplete(),
+            *_some(self.targets),
             self._tokens(),
             self._bill(),
             *self._row_cost(),
@@ -185,7 +192,9 @@ class RunSummary(Struct, frozen=True):
         words = {"length": cut, **_REASONS}
         yield "incomplete: " + ", ".join(f"{rows:,} {words.get(reason, reason)}" for reason, rows in reasons.items())
         if "length" in reasons and cap is not None:
-            yield "  to get whole answers, set params.max_output_tokens higher and give another output.path"
+            higher = f"--retry length --set params.max_output_tokens={4 * cap}"
+            yield f"  to ask these rows again with more room, run with {higher}"
+            yield "  to ask all rows so, set params.max_output_tokens higher and give another output.path"
         if again := sorted(set(reasons) - {"length"}):
             yield f"  to ask these rows again, run with --retry {','.join(again)}"
 
@@ -207,8 +216,9 @@ class RunSummary(Struct, frozen=True):
     def _bill(self) -> str:
         cost, tally = self.cost_usd, self.tally
         bound = "at least " if tally.unpriced or tally.excluding else ""
-        known = "unknown" if cost is None else f"{bound}{format_rounded(cost)} (prices: {self.prices.source})"
-        uncounted = min(tally.uncounted, tally.unpriced) if self.prices.rates is not None else 0
+        known = "unknown" if cost is None else f"{bound}{format_rounded(cost)} (prices: {_source(self)})"
+        has_prices = any(book.rates is not None for book in (self.prices, *self.books))
+        uncounted = min(tally.uncounted, tally.unpriced) if has_prices else 0
         rest = tally.unpriced - uncounted
         without = _rows_without(uncounted, "token counts") + _rows_without(rest, "a price")
         more = f"; {count(tally.excluding, 'row')} with more in use than is priced" if tally.excluding else ""
@@ -281,11 +291,13 @@ def cap_warning(largest_output_tokens: int, cap: int | None) -> str:
     )
 
 
-def late_warnings(tally: Tally, prices: PriceBook, cap: int | None = None) -> Iterator[str]:
-    """What only the answers could show. `cap`: the most tokens that an answer was to have."""
+def late_warnings(tally: Tally, prices: PriceBook | Sequence[PriceBook], cap: int | None = None) -> Iterator[str]:
+    """What only the answers could show. `prices`: of each target. `cap`: the most tokens that an answer was to have."""
+    known = [book.rates for book in ([prices] if isinstance(prices, PriceBook) else prices) if book.rates is not None]
+    by_request = [rates.per_request is not None for rates in known]
     if words := cap_warning(tally.largest_output_tokens, cap):
         yield words
-    what = "token use" if prices.rates is not None and prices.rates.per_request is not None else "cost"
+    what = "token use" if by_request and all(by_request) else "cost"
     if (uncounted := tally.uncounted - tally.contradictory) > 0:
         yield f"{count(uncounted, 'answer')} came without token counts: {_whose(uncounted)} {what} is unknown"
     if tally.contradictory:
@@ -298,8 +310,7 @@ def late_warnings(tally: Tally, prices: PriceBook, cap: int | None = None) -> It
         kinds = ", ".join(f"{kind} ({rows:,})" for kind, rows in sorted(tally.excluded.items()))
         answers, whose = count(tally.excluding, "answer"), _whose(tally.excluding)
         yield f"{answers} used what no price covers: {kinds}. {whose.capitalize()} cost is at least what is shown"
-    rates = prices.rates
-    if tally.long_inputs and rates is not None and rates.per_request is None and rates.above is None:
+    if tally.long_inputs and any(rates.per_request is None and rates.above is None for rates in known):
         yield (
             f"{count(tally.long_inputs, 'answer')} took more than {LONG_INPUT_TOKENS:,} input tokens, above which many "
             "models cost more; prices.above sets what they cost then"
@@ -370,6 +381,18 @@ class TerminatedRunError(RunStoppedError):
     """SIGTERM: what was in flight is finished."""
 
     exit_code = 143
+
+
+def _source(summary: RunSummary) -> str:
+    """Where the prices of all targets come from."""
+    return ", ".join(dict.fromkeys(book.source for book in (summary.prices, *summary.books)))
+
+
+def _some(targets: Sequence[str]) -> Iterator[str]:
+    """In which other ways rows were asked, the first of them."""
+    yield from targets[:TARGETS_SHOWN]
+    if (more := len(targets) - TARGETS_SHOWN) > 0:
+        yield f"and {count(more, 'more target')}"
 
 
 def _kinds(failures: dict[str, int]) -> str:

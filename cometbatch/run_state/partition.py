@@ -40,8 +40,9 @@ SLOW_SYNC_S = 0.1  # seconds that a sync may take before the run says that the d
 class Partitions:
     """The partitions of a run without a part: hands out their calls, takes their records, commits them.
 
-    `tables` reads partitions in the order given. `make` makes requests of rows, of which it needs `columns`. `slots` is
-    how many requests may be in flight. `session`: the number of the session that writes.
+    `tables` reads partitions in the order given. `makers`: for each target of the run, what makes requests of rows, of
+    which all of them together need `columns`. `slots` is how many requests may be in flight. `session`: the number of
+    the session that writes.
     """
 
     def __init__(
@@ -49,14 +50,14 @@ class Partitions:
         run: Run,
         session: int,
         tables: Callable[[Iterable[Partition]], Iterator[pa.Table]],
-        make: Make,
+        makers: Sequence[Make],
         columns: Sequence[str],
         *,
         slots: int,
     ) -> None:
         self._run = run
         self._session = session
-        self._make = make
+        self._makers = makers
         self._columns = columns
         self._min_open_rows = slots * ROWS_PER_SLOT
         size = run.manifest.partition_rows
@@ -230,8 +231,13 @@ class Partitions:
         )
         if done := frozenset(opened.recorded):
             calls = ((ordinal, values) for ordinal, values in calls if ordinal not in done)
+        own = self._run.manifest.slices[opened.partition.slice].target
+        make, targets = self._makers[own], opened.targets
         while some := list(itertools.islice(calls, MADE_AT_ONCE)):
-            made = list(itertools.starmap(self._make, some))
+            if targets:
+                made = [self._makers[targets.get(ordinal, own)](ordinal, values) for ordinal, values in some]
+            else:
+                made = list(itertools.starmap(make, some))
             made.reverse()
             yield made
 
@@ -267,7 +273,7 @@ class PartWriter:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._columns = columns.columns_of(run.manifest.columns)
+        self._columns = columns.columns_of(run.columns)
         self._metadata = metadata_of(run.manifest)
         self._written = 0
 

@@ -12,6 +12,8 @@ from cometbatch.job.paths import RUN_PREFIX, RUN_SUFFIX, absolute, linked, run_b
 from cometbatch.money.exact import format_amount
 from cometbatch.records import Partition, Tally
 from cometbatch.results import parts, tallies
+from cometbatch.results.columns import TARGET_COLUMNS
+from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import MANIFEST, RunDirectory
 from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest
 from cometbatch.run_state.progress import Progress, look
@@ -22,6 +24,7 @@ Place: TypeAlias = Literal["free", "ours", "foreign"]
 
 ROUNDS_KEY: Final = "cometbatch.rounds"
 STATE_KEYS: Final = (ROUNDS_KEY, "cometbatch.slices", "cometbatch.bill")
+TARGETS_KEY: Final = "cometbatch.targets"
 """What a result says of the state of the run that it was published from: one that says another is published again."""
 
 
@@ -39,6 +42,17 @@ class Run(Struct, frozen=True):
         return str(self.manifest.fingerprint.get("output.prefix") or "")
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of its output columns: those that it began with, and what a `--retry` added."""
+        added = self.directory.reopened().target_column
+        return self.manifest.columns if added is None else (*self.manifest.columns, added)
+
+    @property
+    def targets(self) -> tuple[int, int]:
+        """The numbers of the targets that a job may ask without drift: the first, and that of the newest `--retry`."""
+        return 0, self.directory.reopened().target
+
+    @property
     def rows(self) -> int:
         """How many rows its input has."""
         return self.manifest.input.rows
@@ -52,6 +66,17 @@ class Run(Struct, frozen=True):
     def partition_count(self) -> int:
         """How many partitions it has."""
         return self.manifest.partitions_in_slice * len(self.manifest.slices)
+
+    def open_targets(self, index: int) -> dict[int, int]:
+        """The target of each call of a partition that a `--retry` left without an outcome, and that has none yet.
+
+        Raises `CheckpointError` where the file that tells them is damaged.
+        """
+        if index in self.progress.committed or not self.directory.reopened().round_of(index).round:
+            return {}
+        files = recorded.sources(self.directory, self.manifest.run_id, index, self.progress.last)
+        targets, done = recorded.open_targets(files), self.progress.recorded
+        return {ordinal: target for ordinal, target in targets.items() if ordinal not in done}
 
     @property
     def missing(self) -> list[Partition]:
@@ -100,7 +125,10 @@ class Run(Struct, frozen=True):
         return self.directory.reopened().rounds > 0 and self.result.exists() and self.place == "ours"
 
     def state(self) -> dict[str, str]:
-        """What the result says of this state of the run: rounds, slices with labels, and the whole bill."""
+        """What the result says of this state of the run: rounds, slices with labels, the whole bill.
+
+        Where rows were asked of several targets, also what these are, in the order of their numbers.
+        """
         now, before = self.progress.with_charges, self.replaced
         amounts = {
             "cost_usd": now.cost_usd,
@@ -112,7 +140,9 @@ class Run(Struct, frozen=True):
         bill: dict[str, Any] = {name: format_amount(amount) for name, amount in amounts.items()}
         bill |= {"unpriced": now.unpriced, "charges_unknown": now.charges_unknown}
         values = (str(self.directory.reopened().rounds), _json(self.manifest.slices), _json(bill))
-        return dict(zip(STATE_KEYS, values, strict=True))
+        has_targets = not TARGET_COLUMNS.isdisjoint(self.columns)
+        targets = {TARGETS_KEY: _json(self.manifest.targets)} if has_targets else {}
+        return dict(zip(STATE_KEYS, values, strict=True)) | targets
 
     def refuse_foreign(self) -> None:
         """Raises `UsageError` where publishing would overwrite a file that this run did not write."""

@@ -131,6 +131,7 @@ class Attempts:
             (*[ask.attempt for ask in call.rejected], call.attempt) if call.rejected else (call.attempt,),
             max_cost_usd,
             at_cap,
+            request.target,
         )
         self._books.add(outcome, slot.cell)
 
@@ -141,7 +142,7 @@ class Attempts:
             raise ValueError(f"call {asked.ordinal} was to be asked again with the request of call {request.ordinal}")
         self._books.add(rejected, slot.cell)
         call.rejected += (rejected,)
-        call.request = msgspec.structs.replace(request, request_hash=asked.request_hash)
+        call.request = msgspec.structs.replace(request, request_hash=asked.request_hash, target=asked.target)
         call.ask += 1
         call.earlier_attempts += call.attempt
         call.attempt = 0

@@ -151,6 +151,7 @@ class Books:
                 cost_usd=cost_usd,
                 answered_attempts=tuple([ask.attempt for ask in call.rejected]),
                 max_cost_usd=max_cost_usd,
+                target=call.request.target,
             )
         )
 

@@ -22,7 +22,7 @@ class RowMaker(Struct, frozen=True):
     `columns`: those that `make` needs of a row; `id_column` is the one with the user's own name for it. `render` gives
     the messages of a row, `build` the request that holds them, which is hashed, `as_sent` that request as it leaves.
     `hash_start`: a hash of hashlib's that has seen what all requests have in common; each request goes on with a copy.
-    `max_output_tokens`: the cap on an answer, if any.
+    `max_output_tokens`: the cap on an answer, if any. `target`: the number of the target that is asked.
     """
 
     columns: tuple[str, ...]
@@ -33,6 +33,7 @@ class RowMaker(Struct, frozen=True):
     hash_start: Any
     now: Callable[[], datetime]
     max_output_tokens: int | None
+    target: int = 0
 
     def make(self, ordinal: int, values: Mapping[str, object]) -> CallRequest | Failed:
         """The request of one call, from the values of its row by column."""
@@ -42,14 +43,14 @@ class RowMaker(Struct, frozen=True):
             custom_id = self.id_of(values)
             messages = messages if custom_id is not None else NAMELESS
         if not isinstance(messages, tuple):  # isinstance with a Struct takes long for a value that is none
-            return Failed(ordinal, custom_id, 0, None, self.now(), None, messages)
+            return Failed(ordinal, custom_id, 0, None, self.now(), None, messages, target=self.target)
         http = self.build(messages)
         digest = self.hash_start.copy()
         digest.update(http.body)
         cap = self.max_output_tokens
         characters = sum([len(part.text) for message in messages for part in message.content])
         tokens = estimate_tokens(characters) + (cap or ASSUMED_OUTPUT_TOKENS)
-        return CallRequest(ordinal, custom_id, self.as_sent(http), digest.hexdigest(), tokens, cap)
+        return CallRequest(ordinal, custom_id, self.as_sent(http), digest.hexdigest(), tokens, cap, self.target)
 
     def id_of(self, values: Mapping[str, object]) -> str | None:
         """The user's own name for a row, as text; None where there is none, or none that is text."""

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Final
@@ -95,9 +95,17 @@ async def find_prices(model: str, settings: PriceSettings, transport: Transport)
 
     The catalog is fetched only where the settings leave a price open.
     """
-    if not settings.needs_catalog:
-        return prices_in(None, model, settings)
-    return prices_in(await _Fetching(transport).catalog(), model, settings)
+    (found,) = await find_books([(model, settings)], transport)
+    return found
+
+
+async def find_books(
+    wanted: Sequence[tuple[str, PriceSettings]], transport: Transport
+) -> list[tuple[PriceBook, list[str]]]:
+    """The same for several models, with one reading of the catalog."""
+    needs_catalog = any(settings.needs_catalog for _, settings in wanted)
+    catalog = await _Fetching(transport).catalog() if needs_catalog else None
+    return [prices_in(catalog if each.needs_catalog else None, model, each) for model, each in wanted]
 
 
 def prices_in(
