@@ -224,8 +224,11 @@ def test_a_model_that_nobody_knows_stops_the_retry_and_can_be_replaced(finished:
         return httpx.Response(503, json=unknown) if is_unknown else cutting(request)
 
     mistaken = {"target": {"model": "typo"}, "prices": {"input": 3, "output": 3}}
-    for attempt in (lambda: again(job_of(finished, mistaken), Network(answer=answer), "length"),
-                    lambda: carry_out(job_of(finished), Network(answer=answer))):  # fmt: skip
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: again(job_of(finished, mistaken), Network(answer=answer), "length"),
+        lambda: carry_out(job_of(finished), Network(answer=answer)),
+    )
+    for attempt in attempts:
         with pytest.raises(cometbatch.RunStoppedError) as stopped:
             attempt()
         assert (stopped.value.exit_code, stopped.value.summary.tally.calls) == (5, ROWS - 3)
