@@ -430,7 +430,7 @@ def test_the_table_of_keys_is_the_schema() -> None:
         for field in msgspec.structs.fields(kind):
             assert (path := f"{section}.{field.name}") in listed | not_keys, path
     assert listed - {f"{s}.{f.name}" for s, k in SECTIONS.items() for f in msgspec.structs.fields(k)} == {
-        "prices", "prices.models", "prompt.system", "prompt.user", "prompt.messages",
+        "params.columns", "prices", "prices.models", "prompt.system", "prompt.user", "prompt.messages",
         *(f"prices.above.{field.name}" for field in msgspec.structs.fields(PricesAbove)),
     }  # fmt: skip
     defaults = {key.path: key.default for key in job_keys()}

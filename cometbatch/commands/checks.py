@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,9 +81,11 @@ def _fitted(job: Job, opened: Source) -> Checked:
     """The job with its input. Raises `UsageError` where a template or the id needs a column that is not there."""
     (target,) = job.targets()
     template = job.prompt_template_for(target, opened.columns)
-    if job.input.id is not None and job.input.id not in opened.columns:
-        words = no_column(job.input.id, opened.columns)
-        raise UsageError(f"input.id: {words} (the columns are {shown_columns(opened.columns)})")
+    named = {} if job.input.id is None else {"input.id": job.input.id}
+    for key, column in (named | target.columns).items():
+        if column not in opened.columns:
+            words = no_column(column, opened.columns)
+            raise UsageError(f"{key}: {words} (the columns are {shown_columns(opened.columns)})")
     return Checked(job, opened, target, template, wire.FORMATS[target.format])
 
 
@@ -200,8 +202,11 @@ def describe_growth(path: Path, size: int) -> str:
     )
 
 
-def check_budget(job: Job, target: Target, prices: PriceBook) -> None:
-    """Raise `UsageError` where the job's budget could not be held: no price, no cap on an answer, input not ours."""
+def check_budget(job: Job, target: Target, books: Sequence[PriceBook]) -> None:
+    """Raise `UsageError` where the job's budget could not be held: no price, no cap on an answer, input not ours.
+
+    `books`: of the target, and of the models that rows name themselves. Rows of a model without a price fail alone.
+    """
     if job.budget.max_cost_usd is None:
         return
     if not job.budget.allow_unbounded and (added := describe_unbounded(target.params.extra)):
@@ -211,13 +216,15 @@ def check_budget(job: Job, target: Target, prices: PriceBook) -> None:
         )
     if job.budget.allow_unpriced:
         return
-    if prices.rates is None:
-        unread = prices.unread_catalog
-        reason = f"there is no price for {prices.model}" if unread is None else str(CatalogProblem(unread))
+    known = [book.rates for book in books if book.rates is not None]
+    if not known:
+        unread = books[0].unread_catalog
+        reason = f"there is no price for {books[0].model}" if unread is None else str(CatalogProblem(unread))
         raise UsageError(
             f"budget: {reason}, so a budget can't be held. Set prices, or budget.allow_unpriced: true to go without."
         )
-    if target.max_output_tokens is None and prices.rates.per_request is None:
+    cap = wire.output_cap(target.format, target.params)
+    if cap is None and any(rates.per_request is None for rates in known):
         raise UsageError("budget: without params.max_output_tokens an answer has no highest cost. Set it.")
 
 

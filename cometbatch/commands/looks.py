@@ -176,7 +176,7 @@ def tell_before(checked: Checked, run: Run) -> list[str]:
         maker = asked.makers[target]
         custom_id: Any = None if maker.id_column is None else values[maker.id_column]
         is_text = custom_id is None or type(custom_id) is str
-        prompt = maker.render(values)
+        prompt = maker.prompt_of(values)
         alike = (target, prompt) if target and type(prompt) is not Failure else prompt
         looks.note(row, values, custom_id if is_text else maker.id_of(values), alike)
     return [*describe_texts(checked), *looks.warnings()]

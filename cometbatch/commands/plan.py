@@ -14,7 +14,6 @@ from msgspec import Struct
 from cometbatch.commands.checks import (
     Checked,
     check,
-    check_budget,
     check_session,
     describe_missing_columns,
     partition_rows,
@@ -23,7 +22,7 @@ from cometbatch.commands.connection import NO_KEY, api_key, describe_connection,
 from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk, budget_walk
-from cometbatch.commands.targets import row_makers
+from cometbatch.commands.targets import check_budgets, models_asked, price_warnings, priced_targets, row_makers
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
@@ -39,6 +38,7 @@ from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
 from cometbatch.service.catalog import find_books
 from cometbatch.transport import Transport
+from cometbatch.wire import output_cap
 
 if TYPE_CHECKING:
     import httpx
@@ -145,7 +145,7 @@ class RunPlan(Struct, frozen=True):
 
     @property
     def _is_capped(self) -> bool:
-        return all(target.max_output_tokens is not None for target in self.job.targets())
+        return all(output_cap(target.format, target.params) is not None for target in self.job.targets())
 
     def _cost(self) -> str:
         if self.cost_usd is None:
@@ -181,8 +181,10 @@ class _Begin(Struct):
 
 def _begin(checked: Checked, identity: Identity, known: Run | None, http: "httpx.AsyncBaseTransport | None") -> _Begin:
     if known is None:
-        ((book, warnings),) = _prices_now(checked, [checked.target.model], http)
-        return _Begin((PricedTarget(checked.target, book),), list(warnings), partition_rows(checked, identity))
+        models = models_asked(checked, identity)
+        found = _prices_now(checked, models, http)
+        targets = priced_targets(checked.target, models, {book.model: book for book, _ in found})
+        return _Begin(targets, price_warnings(found), partition_rows(checked, identity))
     manifest, warnings = known.manifest, []
     unpriced = sorted({book.model for book in manifest.books if book.rates is None})
     if unpriced and not known.is_complete:  # which the next session looks for, too
@@ -211,8 +213,7 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
     begin = _begin(checked, identity, known, http)
     progress, bill, warnings = begin.progress, begin.bill, begin.warnings
     if not is_finished:
-        for number in sorted(set((0,) if known is None else known.targets)):
-            check_budget(job, begin.targets[number].target, begin.targets[number].prices)
+        check_budgets(job, begin.targets, (0,) if known is None else known.targets)
         warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows)[2]])
     cap = checked.target.max_output_tokens if known is None else known.manifest.token_cap
     walk = None if is_finished else budget_walk(job.budget.max_cost_usd, begin.books, bill)

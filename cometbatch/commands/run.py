@@ -22,7 +22,7 @@ from cometbatch.commands.checks import (
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
-from cometbatch.commands.targets import added_targets
+from cometbatch.commands.targets import added_targets, models_asked, price_warnings, priced_targets
 from cometbatch.engines import event_loop
 from cometbatch.errors import UsageError
 from cometbatch.input.files import Identity
@@ -33,12 +33,12 @@ from cometbatch.results.summary import RunSummary
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
+from cometbatch.run_state.manifest import MANIFEST_VERSION, TARGETS_NEED, Manifest, PricedTarget, encode_manifest
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.reopen import Matching
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.run_state.sessions import Who
-from cometbatch.service.catalog import find_books, find_prices
+from cometbatch.service.catalog import find_books
 from cometbatch.simulator.process import SimulatorProcess
 from cometbatch.transport import Transport, raise_open_files
 from cometbatch.version import VERSION
@@ -203,8 +203,10 @@ async def _new_manifest(
 ) -> Manifest:
     """What the run will be. Whatever can be refused is refused here, before anything is written."""
     job, target = start.checked.job, start.checked.target
-    book, warnings = await find_prices(target.model, job.prices, transport)
-    check_budget(job, target, book)
+    models = await in_thread(start.files, models_asked, start.checked, identity)
+    found_books = await find_books([(model, job.prices_of(model)) for model in models], transport)
+    check_budget(job, target, [book for book, _ in found_books])
+    targets = priced_targets(target, models, {book.model: book for book, _ in found_books})
     replaces = parts.file_stamp(job.output.path) if fresh else to_replace(job, found)
     return Manifest(
         version=MANIFEST_VERSION,
@@ -215,9 +217,10 @@ async def _new_manifest(
         input=identity,
         partition_rows=partition_rows(start.checked, identity),
         columns=tuple(column.name for column in columns.columns_for(job.asked_columns)),
-        targets=(PricedTarget(target, book),),
+        targets=targets,
+        needs=(TARGETS_NEED,) if target.columns else (),
         job=job.describe(),
-        warnings=(*start.checked.warnings, *warnings),
+        warnings=(*start.checked.warnings, *price_warnings(found_books)),
         replaces=None if job.output.is_dataset else replaces,
     )
 

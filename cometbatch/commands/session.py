@@ -14,13 +14,13 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.checks import Checked, check_budget, describe_growth, describe_missing_columns
+from cometbatch.commands.checks import Checked, describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
 from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.session_watch import show_waiting, signals_handled
-from cometbatch.commands.targets import prices_of, row_makers
+from cometbatch.commands.targets import check_budgets, prices_of, row_makers, whose_model
 from cometbatch.control.acceptance import accept_all
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
@@ -104,9 +104,7 @@ class RunSession(Struct, frozen=True):
     async def carry_out(self, progress: bool | None) -> RunSummary:
         """Bring the missing calls to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
         run, job = self.run, self.start.checked.job
-        for number in sorted(set(run.targets)):
-            asked = run.manifest.targets[number]
-            check_budget(job, asked.target, asked.prices)
+        check_budgets(job, run.manifest.targets, run.targets)
         concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
         self.transport.limit_connections(connections)
         told = await in_thread(self.start.files, tell_before, self.start.checked, run)
@@ -191,6 +189,7 @@ class RunSession(Struct, frozen=True):
             max_cost=max_cost,
             request_id=request_id_of,
             is_reached=self._is_reached,
+            whose_model=whose_model(run.manifest.targets),
             status=functools.partial(columns.status_of, keeps_calls=columns.TOOL_CALLS in names),
         )
         policy = Policy(

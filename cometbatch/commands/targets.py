@@ -1,22 +1,33 @@
 """The targets of a run: which of them a job asks, at what price, and how rows become the requests of each."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
 
 from cometbatch.commands.checks import Checked, check_budget
 from cometbatch.commands.row_maker import row_maker
+from cometbatch.commands.row_variants import model_in
 from cometbatch.errors import UsageError
+from cometbatch.input.files import Identity
+from cometbatch.input.table import partitions
+from cometbatch.input.values import row_values
 from cometbatch.job import Job, Target
+from cometbatch.job.prices import MAX_MODELS
+from cometbatch.job.tree import WrongError
 from cometbatch.money.prices import meter
 from cometbatch.prompt.template import PromptTemplate
-from cometbatch.records import CallRequest, PriceBook, Usage
+from cometbatch.records import CallRequest, Failure, PriceBook, Usage
 from cometbatch.run_state.manifest import Manifest, PricedTarget
 from cometbatch.runner.row_maker import RowMaker
 from cometbatch.service.catalog import find_books
 from cometbatch.transport import Transport
+
+SCANNED_ROWS: Final = 2_048  # of the input, in memory at a time
+MODELS_TOLD: Final = 10  # warnings about prices of models that rows name; the others are counted
 
 
 class RowMakers(Struct, frozen=True):
@@ -26,15 +37,18 @@ class RowMakers(Struct, frozen=True):
     columns: tuple[str, ...]
 
 
-def row_makers(checked: Checked, targets: Sequence[PricedTarget] = ()) -> RowMakers:
-    """The row makers of a run with these targets; of one that has not begun, that of the job's own target."""
+def row_makers(checked: Checked, targets: Sequence[PricedTarget]) -> RowMakers:
+    """The row makers of a run with these targets."""
     templates = {checked.target.messages: checked.template}
-    asked = [_as_now(each.target, checked) for each in targets] or [checked.target]
+    refused = _refused(checked.job, targets)
     makers = []
-    for number, target in enumerate(asked):
+    for number, (each, numbers) in enumerate(zip(targets, _numbers(targets), strict=True)):
+        target = _as_now(each.target, checked)
         template = templates.get(target.messages) or _compiled(target, checked)
         templates[target.messages] = template
-        maker = row_maker(target, template, checked.source.columns, checked.job.input.id)
+        maker = row_maker(
+            target, template, checked.source.columns, checked.job.input.id, numbers=numbers, refused=refused
+        )
         makers.append(msgspec.structs.replace(maker, target=number))
     needed = {name for maker in (*makers, checked.row_maker()) for name in maker.columns}
     return RowMakers(tuple(makers), tuple(name for name in checked.source.columns if name in needed))
@@ -55,7 +69,69 @@ def _as_now(target: Target, checked: Checked) -> Target:
     return msgspec.structs.replace(target, params=msgspec.structs.replace(target.params, max_tokens_field=name))
 
 
-async def added_targets(checked: Checked, manifest: Manifest, transport: Transport) -> list[PricedTarget]:
+def _numbers(targets: Sequence[PricedTarget]) -> list[dict[str, int]]:
+    """For each target the numbers of those that differ from it by their model alone, by that; itself included.
+
+    Only where rows name their own models are there others.
+    """
+    families: dict[object, dict[str, int]] = {}
+    found = []
+    for number, each in enumerate(targets):
+        asked = each.target.fingerprint() | {"target.model": ""}
+        family = msgspec.json.encode(asked) if each.target.model_column is not None else number
+        found.append(families.setdefault(family, {}))
+        found[-1].setdefault(each.target.model, number)
+    return found
+
+
+def _refused(job: Job, targets: Sequence[PricedTarget]) -> dict[str, Failure]:
+    """Why rows that name these models are not sent: under a budget, no request without a price is."""
+    if job.budget.max_cost_usd is None or job.budget.allow_unpriced:
+        return {}
+    words = "no price is known for the model {}, and under budget.max_cost_usd nothing without a price is sent"
+    unpriced = [each.prices.model for each in targets if each.prices.rates is None]
+    return {model: Failure("model_not_found", words.format(model)) for model in unpriced}
+
+
+# -- which there are ---------------------------------------------------------------------------------------------------
+
+
+def models_asked(checked: Checked, identity: Identity) -> list[str]:
+    """The job's own model, then those that rows name themselves, in the order of the rows.
+
+    Reads the whole input where there are such. Raises `UsageError` where there are more than `MAX_MODELS`.
+    """
+    target, column = checked.target, checked.target.model_column
+    models = {target.model: None}
+    if column is None:
+        return list(models)
+    for table in checked.source.tables(identity, partitions(identity.rows, SCANNED_ROWS)):
+        for values in row_values(table, [column]):
+            try:
+                models.setdefault(model_in(values[column], target) or target.model)
+            except WrongError:
+                continue  # such a row fails by itself
+        if len(models) > MAX_MODELS:
+            raise UsageError(
+                f"target.model_column: there are more than {MAX_MODELS:,} different texts in column {column!r}, so "
+                "they are hardly models. Name another column."
+            )
+    return list(models)
+
+
+def priced_targets(target: Target, models: Sequence[str], books: Mapping[str, PriceBook]) -> tuple[PricedTarget, ...]:
+    """A target of each of these models, the first of which is its own."""
+    return tuple(PricedTarget(msgspec.structs.replace(target, model=model), books[model]) for model in models)
+
+
+def price_warnings(found: Sequence[tuple[PriceBook, list[str]]]) -> list[str]:
+    """What whoever pays should know of the prices of several models, each sentence once."""
+    told = list(dict.fromkeys(itertools.chain.from_iterable(warnings for _, warnings in found)))
+    more = len(told) - MODELS_TOLD
+    return told if more <= 0 else [*told[:MODELS_TOLD], f"and {more:,} more warnings about models and their prices"]
+
+
+async def added_targets(checked: Checked, manifest: Manifest, transport: Transport) -> tuple[PricedTarget, ...]:
     """What a run gets that is to ask some rows again as the job says now; nothing where it has that target already.
 
     A model that the run has asked keeps its prices. Raises `UsageError` where the target can't be asked: before
@@ -63,13 +139,16 @@ async def added_targets(checked: Checked, manifest: Manifest, transport: Transpo
     """
     job, target = checked.job, checked.target
     if manifest.number_of(target) is not None:
-        return []
-    books = {each.target.model: each.prices for each in manifest.targets}
-    if (book := books.get(target.model)) is None:
+        return ()
+    books = {book.model: book for book in manifest.books}
+    if target.model not in books:
         _refuse_other_models_prices(job, manifest)
-        ((book, _),) = await find_books([(target.model, job.prices_of(target.model))], transport)
-    check_budget(job, target, book)
-    return [PricedTarget(target, book)]
+    models = models_asked(checked, manifest.input)
+    wanted = [(model, job.prices_of(model)) for model in models if model not in books]
+    if wanted:
+        books |= {book.model: book for book, _ in await find_books(wanted, transport)}
+    check_budget(job, target, [books[model] for model in models])
+    return priced_targets(target, models, books)
 
 
 def _refuse_other_models_prices(job: Job, manifest: Manifest) -> None:
@@ -82,6 +161,17 @@ def _refuse_other_models_prices(job: Job, manifest: Manifest) -> None:
             f"{job.target.model} its own, with --set prices.input=… --set prices.output=…, or take them from the "
             "catalog, with --set prices=catalog."
         )
+
+
+def check_budgets(job: Job, targets: Sequence[PricedTarget], numbers: Sequence[int]) -> None:
+    """Raise `UsageError` where the budget could not be held while the targets of these numbers are asked."""
+    of_targets = _numbers(targets)
+    for number in sorted(set(numbers)):
+        others = [each for each in of_targets[number].values() if each != number]
+        check_budget(job, targets[number].target, [targets[each].prices for each in (number, *others)])
+
+
+# -- what they cost ----------------------------------------------------------------------------------------------------
 
 
 def prices_of(
@@ -101,3 +191,20 @@ def prices_of(
         lambda call, usage: meters[call.target].cost(usage),
         lambda call, inputs, outputs, hour: meters[call.target].max_cost(inputs, outputs, writes_for_an_hour=hour),
     )
+
+
+def whose_model(targets: Sequence[PricedTarget]) -> Callable[[CallRequest], Literal["run", "row", "nobody"]]:
+    """Whose mistake it is where the service does not know the model of a call: the run's, or its row's.
+
+    A model that a row names and that has no price either is nobody's.
+    """
+    if all(each.target.model_column is None for each in targets):
+        return lambda _call: "run"
+
+    def whose(call: CallRequest) -> Literal["run", "row", "nobody"]:
+        asked = targets[call.target]
+        if asked.target.model_column is None:
+            return "run"
+        return "nobody" if asked.prices.rates is None else "row"
+
+    return whose

@@ -92,6 +92,9 @@ KEYS: dict[str, dict[str, Key]] = {
         "key_env": Key(kinds.KEY_ENV, "where the API key is found"),
         "format": Key(choice(*FORMATS, known_as=FORMATS_KNOWN_AS), "which request format is spoken"),
         "model": Key(word("the id of a model"), "the model's id as the catalog has it"),
+        "model_column": Key(
+            text("the name of a column"), "the column in which a row names its own model; an empty cell is target.model"
+        ),
         "allow_http": Key(FLAG, "send the key without encryption to a host that is not this machine"),
         "ca_file": Key(kinds.PEM_FILE, "certificates of the authorities to trust, instead of the usual ones"),
         "client_cert": Key(kinds.PEM_FILE, "the certificate to show to the service"),
@@ -116,6 +119,10 @@ KEYS: dict[str, dict[str, Key]] = {
             "the name by which a chat request sets that cap; auto is max_completion_tokens",
         ),
         "extra": Key(EXTRA, "merged into the request's body as it is"),
+        "columns": Key(
+            kinds.PARAM_COLUMNS,
+            "columns in which a row has its own value: {temperature: t}; an empty cell is the job's own",
+        ),
     },
     "limits": {
         "concurrency": Key(number(int, 1, 10_000), "the maximum number of requests in flight at once"),
@@ -220,6 +227,8 @@ KNOWN_AS = {
 def takes_text(path: str, value: str) -> bool:
     """Whether a `--set` of this key gives a text as it stands, and no YAML."""
     section, _, name = path.partition(".")
+    if path.startswith("params.columns."):
+        return True
     key = KEYS.get(section, {}).get(name)
     if key is None or not key.kind.takes_text:
         return False

@@ -28,6 +28,8 @@ from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 
 MAX_MINUTES_FOR_A_ROW = 60
 """Minutes that a row may wait for `limits.tokens_per_minute` to have room for its answer; a lower limit is refused."""
+SAMPLES: dict[str, Any] = {"max_output_tokens": 1, "temperature": 1.0, "top_p": 0.5, "stop": ("x",), "seed": 1}
+"""A value of each parameter that a row may have, to see whether a format knows it."""
 TLS_FILES = ("ca_file", "client_cert", "client_key")
 
 
@@ -71,15 +73,16 @@ class _Reading:
         self._check_address()
         self._check_tls()
         self._check_paths()
-        model_prices = fit_prices(self._sections)
+        param_columns = self._values["params"].pop("columns", None) or {}
+        beside = {"model_prices": fit_prices(self._sections), "param_columns": param_columns}
         self._check_token_limit()
         before = len(self._sections.problems.lines)
         messages = read_messages(self._sections)
         is_whole = len(self._sections.problems.lines) == before and None not in self._values["prompt"].values()
         if is_whole and self._values["target"].get("format"):
-            self._check_format([placed.message.role for placed in messages])
+            self._check_format([placed.message.role for placed in messages], param_columns)
         self._sections.problems.stop_if_any()
-        return self._built(messages, model_prices)
+        return self._built(messages, beside)
 
     # --- settings that have to fit together ---
 
@@ -138,12 +141,16 @@ class _Reading:
             words = f"one answer of {key} ({cap}) would take more than an hour"
             self._sections.refuse("limits.tokens_per_minute", f"{words}: raise this or lower that")
 
-    def _check_format(self, roles: Sequence[Role]) -> None:
+    def _check_format(self, roles: Sequence[Role], param_columns: Mapping[str, str]) -> None:
         wire = FORMATS[self._values["target"]["format"]]
         if words := wire.unsupported_messages(roles):
             self._sections.refuse("prompt", words)
         if words := wire.unsupported_params(self._params()):
             self._sections.refuse("params", words)
+        for name in param_columns:
+            params = msgspec.structs.replace(self._params(), **{name: SAMPLES[name]})
+            if words := wire.unsupported_params(params):
+                self._sections.refuse(f"params.columns.{name}", words)
         if self._params().max_tokens_field != "auto" and wire.name != "chat":
             self._sections.refuse("params.max_tokens_field", "has a meaning only with target.format: chat")
 
@@ -165,7 +172,7 @@ class _Reading:
         comment = self._sections.comment(placed.path)
         return "{{" in comment or (comment != "" and "{{" not in placed.message.template)
 
-    def _built(self, messages: Sequence[PlacedMessage], model_prices: dict[str, PriceSettings]) -> Job:
+    def _built(self, messages: Sequence[PlacedMessage], beside: dict[str, Any]) -> Job:
         settings: dict[str, Any] = {
             name: kind(**{key: value for key, value in self._sections.given(name).items() if key not in PROMPT_TEXTS})
             for name, kind in SECTIONS.items()
@@ -178,6 +185,6 @@ class _Reading:
             places=tuple(place(self._sections.where(placed.path), placed.path) for placed in messages),
             cut=tuple(self._is_cut(placed) for placed in messages),
             source_path=self._source_path,
-            model_prices=model_prices,
             **settings,
+            **beside,
         )

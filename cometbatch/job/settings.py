@@ -51,7 +51,8 @@ class OutputSettings(Struct, frozen=True):
 class TargetSettings(Struct, frozen=True):
     """Which service and model are asked, and how. `base_url` has no `/v1` and no slash at its end.
 
-    `ca_file`, `client_cert` and `client_key` are paths of TLS files in PEM form; what they hold is no part of a job.
+    `model_column`: the column in which a row names its own model. `ca_file`, `client_cert` and `client_key` are paths
+    of TLS files in PEM form; what they hold is no part of a job.
     """
 
     format: FormatName
@@ -62,6 +63,7 @@ class TargetSettings(Struct, frozen=True):
     ca_file: Path | None = None
     client_cert: Path | None = None
     client_key: Path | None = None
+    model_column: str | None = None
 
     @property
     def is_simulator(self) -> bool:
@@ -139,7 +141,8 @@ class Job(Struct, frozen=True):
 
     `places`: where the template of each message stands, as "FILE:LINE: KEY". `cut`: whether YAML
     seems to have taken the end of a template for a comment. A job made from its description has neither.
-    `model_prices`: those of other models than `target.model`, by their ids.
+    `model_prices`: those of other models than `target.model`, by their ids. `param_columns`: the columns in which a row
+    has its own value of a parameter, by the parameter's name.
     """
 
     input: InputSettings
@@ -157,10 +160,12 @@ class Job(Struct, frozen=True):
     prompt: PromptSettings = PromptSettings()
     cut: tuple[bool, ...] = ()
     model_prices: dict[str, PriceSettings] = msgspec.field(default_factory=dict)
+    param_columns: dict[str, str] = msgspec.field(default_factory=dict)
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
-        return (Target(self.target.format, self.target.model, self.messages, self.params),)
+        asked = self.target
+        return (Target(asked.format, asked.model, self.messages, self.params, asked.model_column, self.param_columns),)
 
     def prices_of(self, model: str) -> PriceSettings:
         """What the job says about the prices of a model."""
@@ -174,6 +179,7 @@ class Job(Struct, frozen=True):
             "tool_calls": asks_for_tools(self.params.extra),
             "reasoning": self.output.reasoning,
             "raw": self.output.raw,
+            "target": self.target.model_column is not None,
         }
         return frozenset(name for name, is_asked in asked.items() if is_asked)
 

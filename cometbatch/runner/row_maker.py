@@ -22,7 +22,8 @@ class RowMaker(Struct, frozen=True):
     `columns`: those that `make` needs of a row; `id_column` is the one with the user's own name for it. `render` gives
     the messages of a row, `build` the request that holds them, which is hashed, `as_sent` that request as it leaves.
     `hash_start`: a hash of hashlib's that has seen what all requests have in common; each request goes on with a copy.
-    `max_output_tokens`: the cap on an answer, if any. `target`: the number of the target that is asked.
+    `max_output_tokens`: the cap on an answer, if any. `target`: the number of the target that is asked. `variant`:
+    where a row's own cells say how it is asked, what finds the maker of such requests, or why there is none.
     """
 
     columns: tuple[str, ...]
@@ -34,9 +35,12 @@ class RowMaker(Struct, frozen=True):
     now: Callable[[], datetime]
     max_output_tokens: int | None
     target: int = 0
+    variant: "Callable[[Mapping[str, object]], RowMaker | Failure] | None" = None
 
     def make(self, ordinal: int, values: Mapping[str, object]) -> CallRequest | Failed:
         """The request of one call, from the values of its row by column."""
+        if self.variant is not None:
+            return self._make_variant(ordinal, values, self.variant(values))
         custom_id: Any = None if self.id_column is None else values[self.id_column]
         messages = self.render(values)
         if custom_id is not None and type(custom_id) is not str:
@@ -51,6 +55,21 @@ class RowMaker(Struct, frozen=True):
         characters = sum([len(part.text) for message in messages for part in message.content])
         tokens = estimate_tokens(characters) + (cap or ASSUMED_OUTPUT_TOKENS)
         return CallRequest(ordinal, custom_id, self.as_sent(http), digest.hexdigest(), tokens, cap, self.target)
+
+    def _make_variant(
+        self, ordinal: int, values: Mapping[str, object], found: "RowMaker | Failure"
+    ) -> CallRequest | Failed:
+        if isinstance(found, RowMaker):
+            return found.make(ordinal, values)
+        return Failed(ordinal, self.id_of(values), 0, None, self.now(), None, found, target=self.target)
+
+    def prompt_of(self, values: Mapping[str, object]) -> object:
+        """A value that only a row with the same request has, or why there is none."""
+        messages = self.render(values)
+        if self.variant is None or not isinstance(messages, tuple):
+            return messages
+        found = self.variant(values)
+        return (id(found), messages) if isinstance(found, RowMaker) else found
 
     def id_of(self, values: Mapping[str, object]) -> str | None:
         """The user's own name for a row, as text; None where there is none, or none that is text."""
