@@ -16,6 +16,7 @@ from cometbatch.errors import JobError, UsageError
 from cometbatch.input.files import Identity, shown
 from cometbatch.input.table import Source, open_source
 from cometbatch.job import Job, Target
+from cometbatch.job.headers import variables_in
 from cometbatch.job.secrets import printable
 from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.prompt.template import PromptTemplate
@@ -27,6 +28,7 @@ from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.run import Run
 from cometbatch.runner.row_maker import RowMaker
 from cometbatch.service.catalog import CatalogProblem
+from cometbatch.transport.headers import looks_secret, read_values
 from cometbatch.transport.key import holds_key
 from cometbatch.wire.request_extra import template_marks, unkept
 
@@ -92,12 +94,18 @@ def _fitted(job: Job, opened: Source) -> Checked:
 def refuse_key(job: Job) -> None:
     """Raise `UsageError` where a text of the job holds the very key, which would go into files and messages."""
     for section, value in job.describe().items():
+        name = "prompt" if section == "messages" else section
         if holds_key(value, job.target.key_env):
-            name = "prompt" if section == "messages" else section
             raise UsageError(
                 f"{name}: this holds the API key that {job.target.key_env} is set to. Nothing was written or sent: "
                 "take it out, the key is read from the environment alone."
             )
+        for variable in variables_in(job.target.headers.values()):
+            if looks_secret(os.environ.get(variable, "")) and holds_key(value, variable):
+                raise UsageError(
+                    f"{name}: this holds what {variable} is set to. Nothing was written or sent: take it out, "
+                    "headers read it from the environment."
+                )
 
 
 def check_session(
@@ -121,7 +129,9 @@ def check_session(
         found.refuse_foreign()
         if found.is_finished:
             return
+        read_values(job.target.headers)
     else:
+        read_values(job.target.headers)
         _refuse_clashes(checked)
         _refuse_taken(job, found, fresh=fresh)
     _refuse_unwritable(directory.path)

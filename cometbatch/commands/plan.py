@@ -377,7 +377,7 @@ def _shown(job: Job, request: CallRequest | None) -> dict[str, Any] | None:
     return {
         "method": "POST",
         "url": base_url + request.http.path,
-        "headers": dict(request.http.headers),
+        "headers": request.http.headers | job.target.headers,
         "body": msgspec.json.decode(request.http.body),
     }
 

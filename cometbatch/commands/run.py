@@ -254,7 +254,8 @@ async def _connected(job: Job, http: "httpx.AsyncBaseTransport | None") -> Async
             if http is None:
                 raise_open_files()  # the simulator has this process's limit, and takes a file for each connection, too
                 base_url = stack.enter_context(SimulatorProcess.start(simulator_behaviour(job))).base_url
-        transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http, tls=tls_settings(job))
+        options: dict[str, Any] = {"timeout_s": job.limits.timeout_s, "http": http, "tls": tls_settings(job)}
+        transport = Transport(base_url, key, headers=job.target.headers, **options)
         try:
             yield transport
         finally:

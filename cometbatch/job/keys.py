@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import did_you_mean, nearest
-from cometbatch.job import kinds, settings
+from cometbatch.job import headers, kinds, settings
 from cometbatch.job.extra import EXTRA
 from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, text, word
 from cometbatch.money.prices import PriceSettings
@@ -94,6 +94,11 @@ KEYS: dict[str, dict[str, Key]] = {
         "model": Key(word("the id of a model"), "the model's id as the catalog has it"),
         "model_column": Key(
             text("the name of a column"), "the column in which a row names its own model; an empty cell is target.model"
+        ),
+        "headers": Key(
+            Kind(headers.WORDS, headers.read_headers),
+            "headers of your own for each request, as {x-team: ${TEAM}}: ${NAME} is an environment variable, which no "
+            "file and no message ever shows",
         ),
         "allow_http": Key(FLAG, "send the key without encryption to a host that is not this machine"),
         "ca_file": Key(kinds.PEM_FILE, "certificates of the authorities to trust, instead of the usual ones"),
@@ -227,7 +232,7 @@ KNOWN_AS = {
 def takes_text(path: str, value: str) -> bool:
     """Whether a `--set` of this key gives a text as it stands, and no YAML."""
     section, _, name = path.partition(".")
-    if path.startswith("params.columns."):
+    if path.startswith(("params.columns.", "target.headers.")):
         return True
     key = KEYS.get(section, {}).get(name)
     if key is None or not key.kind.takes_text:

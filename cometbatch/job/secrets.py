@@ -65,7 +65,8 @@ def refuse_secrets(node: Node, path: str, problems: Problems) -> None:
         case Map(entries=entries):
             for key, value in entries.items():
                 if _holds_secret(key, value, path):
-                    problems.add(node.keys[key].where, join(path, key), KEYS_DO_NOT_BELONG)
+                    way = "; in a header, write ${NAME} for a variable" if path == "target.headers" else ""
+                    problems.add(node.keys[key].where, join(path, key), KEYS_DO_NOT_BELONG + way)
                 else:
                     refuse_secrets(value, join(path, key), problems)
 
@@ -73,6 +74,8 @@ def refuse_secrets(node: Node, path: str, problems: Problems) -> None:
 def _holds_secret(key: str, value: Node, path: str) -> bool:
     if _SECRET.search(key):
         return True
+    if path == "target.headers" and is_text(value) and "${" in value.text:  # the variable holds it
+        return False
     is_free = path.startswith("params.extra")  # the service's own names: a JSON schema may have a property "token"
     is_named_so = _SECRET_NAME.fullmatch(key.lower().replace("-", "_"))
     return is_named_so is not None and (is_text(value) or not is_free)

@@ -52,7 +52,8 @@ class TargetSettings(Struct, frozen=True):
     """Which service and model are asked, and how. `base_url` has no `/v1` and no slash at its end.
 
     `model_column`: the column in which a row names its own model. `ca_file`, `client_cert` and `client_key` are paths
-    of TLS files in PEM form; what they hold is no part of a job.
+    of TLS files in PEM form; what they hold is no part of a job. `headers`: of one's own, with the names of environment
+    variables in place of their values.
     """
 
     format: FormatName
@@ -64,6 +65,7 @@ class TargetSettings(Struct, frozen=True):
     client_cert: Path | None = None
     client_key: Path | None = None
     model_column: str | None = None
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def is_simulator(self) -> bool:
@@ -196,14 +198,18 @@ class Job(Struct, frozen=True):
     def fingerprint(self) -> dict[str, object]:
         """Everything that changes answers, as JSON-ready values by key path. Runs that differ here don't mix."""
         (target,) = self.targets()
-        return target.fingerprint() | {
-            "target.service": self.target.service,
-            "input.id": self.input.id,
-            "input.encoding": self.input.encoding,
-            "input.delimiter": self.input.delimiter,
-            "output.prefix": self.output.prefix,
-            "prompt.rendering": RENDERING,
-        }
+        return (
+            target.fingerprint()
+            | {
+                "target.service": self.target.service,
+                "input.id": self.input.id,
+                "input.encoding": self.input.encoding,
+                "input.delimiter": self.input.delimiter,
+                "output.prefix": self.output.prefix,
+                "prompt.rendering": RENDERING,
+            }
+            | ({"target.headers": dict(self.target.headers)} if self.target.headers else {})
+        )
 
     def describe(self) -> dict[str, object]:
         """The whole job as JSON-ready values, for manifests and metadata; `places` and `cut` are left out."""
