@@ -103,7 +103,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 @click.option(
     "--retry",
     metavar="KIND[,KIND]",
-    help="Answer these rows again: failed, incomplete, an error kind or a finish reason.",
+    help="Answer these rows again: failed, incomplete, an error kind or a finish reason; with --set, in another way.",
 )
 @click.option(
     "--set-aside",

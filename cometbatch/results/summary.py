@@ -140,7 +140,7 @@ class RunSummary(Struct, frozen=True):
                 "highest_usd": None if median is None else format_amount(tally.largest_cost_usd),
             },
             "price_source": _source(self),
-            **({"targets": list(self.targets)} if self.targets else {}),
+            "targets": list(self.targets),
             "resent": self.resent,
             "replaced": {
                 "rows": self.replaced.calls,
