@@ -104,9 +104,7 @@ def test_a_run_asked_in_one_way_has_neither_the_column_nor_the_need(finished: Wo
 
 def test_another_model_is_paid_by_its_own_book(finished: Workbench) -> None:
     """Each answer at the price of who gave it, also in what the retry replaced; verify computes the same."""
-    summary = again(
-        job_of(finished, {"target": {"model": OTHER_MODEL}, **by_model()}), Network(answer=cutting), "length"
-    )
+    summary = again(job_of(finished, {"target": {"model": OTHER_MODEL}}), Network(answer=cutting), "length")
     first, other = Decimal("0.00002"), Decimal("0.0002")  # 10 tokens in and 5 out
     costs = finished.result()["cost_usd"].to_pylist()
     assert costs == [other if row in CUT_ROWS else first for row in range(ROWS)]
@@ -117,17 +115,14 @@ def test_another_model_is_paid_by_its_own_book(finished: Workbench) -> None:
     assert {check.name for check in cometbatch.verify(finished.output).checks if check.state == "failed"} >= {"costs"}
 
 
-def by_model() -> dict[str, Any]:
-    """The prices of a job that names the other model: its own at the top, and not those of the first."""
-    return {"prices": {"input": 10, "output": 20}}
-
-
 def test_the_first_models_prices_are_not_taken_for_anothers(finished: Workbench) -> None:
     """Silently wrong money is refused, with nothing changed and the ways out."""
     before = files(finished.folder)
     network = Network(answer=cutting)
-    with pytest.raises(cometbatch.UsageError, match=rf"prices of {MODEL}.*--set prices.input=.*prices=catalog"):
-        again(job_of(finished, {"target": {"model": OTHER_MODEL}}), network, "length")
+    with pytest.raises(
+        cometbatch.UsageError, match=rf"prices of {MODEL}.*prices.models.*--set prices.input=.*prices=catalog"
+    ):
+        again(job_of(finished, {"target": {"model": "another"}}), network, "length")
     assert (sent(network), without_sessions(files(finished.folder))) == ([], without_sessions(before))
 
 

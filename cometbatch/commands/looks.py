@@ -5,7 +5,7 @@ goes. What has been seen is kept as a hash in a table of fixed size; beyond what
 """
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -176,7 +176,7 @@ def tell_before(checked: Checked, run: Run) -> list[str]:
         maker = asked.makers[target]
         custom_id: Any = None if maker.id_column is None else values[maker.id_column]
         is_text = custom_id is None or type(custom_id) is str
-        prompt = maker.prompt_of(values)
+        prompt = maker.render(values) if maker.variant is None else maker.prompt_of(values)
         alike = (target, prompt) if target and type(prompt) is not Failure else prompt
         looks.note(row, values, custom_id if is_text else maker.id_of(values), alike)
     return [*describe_texts(checked), *looks.warnings()]
@@ -196,12 +196,10 @@ def _remaining(
     checked: Checked, run: Run, columns: Sequence[str]
 ) -> Iterator[Iterator[tuple[int, Mapping[str, object], int]]]:
     """The rows that have no outcome yet, with their numbers and targets, partition by partition."""
+    recorded = run.progress.recorded
     for partition, table in zip(run.missing, checked.source.tables(run.manifest.input, run.missing), strict=True):
-        rows = enumerate(row_values(table, columns), partition.first_row)
-        yield _without_outcome(rows, run.progress.recorded, run.open_targets(partition.index))
-
-
-def _without_outcome(
-    rows: Iterable[tuple[int, Mapping[str, object]]], recorded: Collection[int], targets: Mapping[int, int]
-) -> Iterator[tuple[int, Mapping[str, object], int]]:
-    return ((row, values, targets.get(row, 0)) for row, values in rows if row not in recorded)
+        numbers, targets = itertools.count(partition.first_row), run.open_targets(partition.index)
+        of_rows = range(partition.first_row, partition.first_row + partition.row_count)
+        asked = [targets.get(row, 0) for row in of_rows] if targets else itertools.repeat(0)
+        rows = zip(numbers, row_values(table, columns), asked, strict=False)
+        yield (each for each in rows if each[0] not in recorded) if recorded else rows

@@ -154,12 +154,12 @@ async def added_targets(checked: Checked, manifest: Manifest, transport: Transpo
 def _refuse_other_models_prices(job: Job, manifest: Manifest) -> None:
     """Raise `UsageError` where the job gives a further model the very prices that the run's first model has."""
     then, now = manifest.job.get("prices"), job.describe()["prices"]
-    if job.prices.is_own and then == now:
+    if job.prices.is_own and then == now and job.target.model not in job.model_prices:
         first = manifest.targets[0].target.model
         raise UsageError(
             f"prices: these are the prices of {first}, and the rows are to be asked of {job.target.model}. Give "
-            f"{job.target.model} its own, with --set prices.input=… --set prices.output=…, or take them from the "
-            "catalog, with --set prices=catalog."
+            f"{job.target.model} its own, below prices.models or with --set prices.input=… --set prices.output=…; or "
+            "take them from the catalog, with --set prices=catalog."
         )
 
 

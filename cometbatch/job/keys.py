@@ -171,7 +171,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "above": Key(Kind("a mapping", lambda node: node), "other prices for answers with much input"),
         "models": Key(
             Kind("a mapping of model ids", lambda node: node),
-            "to each model that is not target.model its prices, with the keys of this section",
+            "prices of models by their ids, with the keys of this section; those beside it are target.model's alone",
         ),
     },
     "budget": {

@@ -143,8 +143,8 @@ class Job(Struct, frozen=True):
 
     `places`: where the template of each message stands, as "FILE:LINE: KEY". `cut`: whether YAML
     seems to have taken the end of a template for a comment. A job made from its description has neither.
-    `model_prices`: those of other models than `target.model`, by their ids. `param_columns`: the columns in which a row
-    has its own value of a parameter, by the parameter's name.
+    `model_prices`: those of models by their ids; `prices` are those of `target.model` where it is not among them.
+    `param_columns`: the columns in which a row has its own value of a parameter, by the parameter's name.
     """
 
     input: InputSettings
@@ -171,8 +171,9 @@ class Job(Struct, frozen=True):
 
     def prices_of(self, model: str) -> PriceSettings:
         """What the job says about the prices of a model."""
-        is_own = model == self.target.model
-        return self.prices if is_own else self.prices.of_another_model(self.model_prices.get(model))
+        given = self.model_prices.get(model)
+        is_own = model == self.target.model and given is None
+        return self.prices if is_own else self.prices.of_another_model(given)
 
     @property
     def asked_columns(self) -> frozenset[str]:

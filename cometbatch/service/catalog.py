@@ -90,19 +90,13 @@ class CatalogProblem(Struct, frozen=True):
         return f"no prices: the catalog can't be read ({self.reason})"
 
 
-async def find_prices(model: str, settings: PriceSettings, transport: Transport) -> tuple[PriceBook, list[str]]:
-    """The prices of a model, and warnings for the person who pays.
-
-    The catalog is fetched only where the settings leave a price open.
-    """
-    (found,) = await find_books([(model, settings)], transport)
-    return found
-
-
 async def find_books(
     wanted: Sequence[tuple[str, PriceSettings]], transport: Transport
 ) -> list[tuple[PriceBook, list[str]]]:
-    """The same for several models, with one reading of the catalog."""
+    """The prices of each model, and warnings for the person who pays.
+
+    The catalog is fetched only where the settings leave a price open, and once for all of them.
+    """
     needs_catalog = any(settings.needs_catalog for _, settings in wanted)
     catalog = await _Fetching(transport).catalog() if needs_catalog else None
     return [prices_in(catalog if each.needs_catalog else None, model, each) for model, each in wanted]
