@@ -623,6 +623,17 @@ def test_a_bad_value_is_named_by_file_line_and_key(here: Path, line: str, path: 
     )
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("inputs:", "input:"), ("pth:", "path:"), ("targets:", "target:"), ("modle:", "model:")]
+)
+def test_a_misspelt_key_is_one_problem(here: Path, wrong: str, right: str) -> None:
+    """The key that it stands for is not said to be missing, nor what would be in its section."""
+    text = "input: {path: a.csv}\noutput: {path: a.parquet}\ntarget: {format: chat, model: m}\nprompt: {user: x}\n"
+    (here / "job.yaml").write_text(text.replace(right, wrong, 1), encoding="utf-8")
+    (problem,) = refused("job.yaml").splitlines()
+    assert f"did you mean {right.rstrip(':')!r}?" in problem
+
+
 @pytest.mark.parametrize("limit", [1, 16])
 def test_a_token_limit_that_one_answer_fills_for_an_hour_is_refused(limit: int) -> None:
     """A run that sends a row in an hour is a mistake, and would look as if it hung."""

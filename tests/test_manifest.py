@@ -106,6 +106,12 @@ def test_another_version_is_named() -> None:
         decode_manifest(b'{"version": 9, "shape": "unheard of"}', "run/manifest.json")
 
 
+def test_a_column_that_this_program_does_not_have_is_named() -> None:
+    """Another version may have it; a flipped bit in the file looks the same."""
+    with pytest.raises(CheckpointError, match=r"no output column 'statuz'.*--fresh"):
+        reread(manifest_of(FINGERPRINT, columns=("custom_id", "statuz")))
+
+
 def test_an_unchanged_job_carries_on() -> None:
     """The same fingerprint and the same input are no drift."""
     refuse_drift(reread(manifest_of(FINGERPRINT)), FINGERPRINT, 1234567, SHA256)

@@ -191,6 +191,7 @@ def test_a_name_that_is_there_is_meant(bench: Workbench, path: str) -> None:
     "path",
     [
         "100%sure/r.parquet",
+        "100%_x.parquet",
         "50% off.parquet",
         "a%20b.parquet",
         "cost$5.parquet",

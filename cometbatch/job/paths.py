@@ -18,7 +18,7 @@ _ENDING: Final = ".parquet"
 _ROOT: Final = "expected a folder or a file, found the root of the file system"
 _NO_NAME: Final = "expected a path that ends in the name of a file or folder, found none at its end"
 _NO_STEM: Final = f"expected a path that ends in {_ENDING}, with a name before that"
-_STRFTIME: Final = re.compile(r"%[-_0^#]?[aAbBcCdDeFgGhHIjklmMnNpPrRsStTuUVwWxXyYzZ](?![a-z])")
+_STRFTIME: Final = re.compile(r"%-?[aAbBcCdDeFgGhHIjklmMnNpPrRsStTuUVwWxXyYzZ](?![a-z])")
 _MARKS: Final = (
     re.compile(r"\$(?:[A-Za-z_]\w*|\{[^{}]*\}|\([^()]*\))|`[^`]+`"),  # a shell's $NAME, ${NAME}, $(command), `command`
     re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|<%.*?%>"),  # a template's {{ ds }}

@@ -68,7 +68,7 @@ class _Reading:
     def job(self) -> Job:
         """The job. Raises `JobError` where there are problems."""
         for section, name in REQUIRED:
-            if name not in self._values[section]:
+            if name not in self._values[section] and not self._sections.is_misspelt(f"{section}.{name}"):
                 self._sections.refuse(f"{section}.{name}", "is missing")
         self._check_address()
         self._check_tls()

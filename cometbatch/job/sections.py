@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from cometbatch.errors import nearest
 from cometbatch.job.keys import KEYS, PRICES, Key, key_meant
 from cometbatch.job.kinds import SENT_TEXTS, Kind, expected
 from cometbatch.job.secrets import join
@@ -23,6 +24,7 @@ class Sections:
         self._tree = tree
         self._where: dict[str, str] = {}
         self._comments: dict[str, str] = {}
+        self._meant: set[str] = set()  # keys that an unknown one is near to
         for section, node in tree.entries.items():
             self._read_section(section, node)
 
@@ -33,6 +35,10 @@ class Sections:
     def has(self, section: str) -> bool:
         """Whether the section is written in the job."""
         return not is_null(self._tree.entries.get(section))
+
+    def is_misspelt(self, path: str) -> bool:
+        """Whether a key, or its section, is there under an unknown name that is near to it."""
+        return path in self._meant or path.partition(".")[0] in self._meant
 
     def where(self, path: str) -> str:
         """The place of a key; that of its section where the key is not there."""
@@ -79,6 +85,8 @@ class Sections:
 
     def _refuse_unknown(self, node: Map, path: str, name: str, known: Collection[str]) -> None:
         near = key_meant(name, path, known)
+        if (meant := nearest(name, known)) is not None:
+            self._meant.add(join(path, meant))
         self.problems.add(node.keys[name].where, join(path, name), "unknown key" + (f"; {near}" if near else ""))
 
     def _read(self, path: str, kind: Kind[Any], node: Node) -> Any:

@@ -314,6 +314,11 @@ def schema_of(columns: Sequence[Column] = COLUMNS) -> pa.Schema:
     return pa.schema([pa.field(column.name, column.type) for column in columns])
 
 
+def is_known(name: str) -> bool:
+    """Whether there is an output column of this name, without a prefix."""
+    return name in _BY_NAME
+
+
 def columns_of(names: Sequence[str]) -> tuple[Column, ...]:
     """The output columns of a run that has these: it keeps them, so that its parts fit. Raises `KeyError`."""
     return tuple(_BY_NAME[name] for name in names)

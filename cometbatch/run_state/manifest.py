@@ -11,6 +11,7 @@ from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.job import Target
 from cometbatch.records import Partition, PriceBook
+from cometbatch.results import columns
 from cometbatch.run_state import json_files
 
 MANIFEST_VERSION: Final = 3
@@ -164,7 +165,13 @@ def decode_manifest(content: bytes, where: str) -> Manifest:
             f"{where}: this run needs what this version of cometbatch does not know: {', '.join(unknown)}. "
             f"Continue with a newer version, or {START_OVER}"
         )
-    return json_files.decode(content, Manifest, where)
+    manifest = json_files.decode(content, Manifest, where)
+    if strange := [name for name in manifest.columns if not columns.is_known(name)]:
+        raise CheckpointError(
+            f"{where}: this version of cometbatch has no output column {strange[0]!r}. Where another version began the "
+            f"run, continue with that; where the file is damaged, restore it from a copy; or {START_OVER}"
+        )
+    return manifest
 
 
 def metadata_of(manifest: Manifest) -> dict[str, str]:

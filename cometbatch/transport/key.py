@@ -17,7 +17,8 @@ def read_key(variable: str) -> str:
     """The key in this environment variable. Raises `UsageError`."""
     if variable not in os.environ:
         raise UsageError(
-            f"The environment variable {variable} is not set. It should hold the API key (target.key_env)."
+            f"The environment variable {variable} is not set. It should hold the API key (target.key_env): "
+            f"export {variable}=your-key, then run the same command again."
         )
     return check_key(os.environ[variable], f"The API key in {variable}")
 

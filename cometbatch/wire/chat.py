@@ -23,7 +23,7 @@ from cometbatch.records import (
 )
 from cometbatch.wire import encoding, payload, request_extra, request_reading
 from cometbatch.wire.chunks import ChatChunks
-from cometbatch.wire.counts import Wholes, cache_counts, consistent_usage, count, counters, reported_cost, total
+from cometbatch.wire.counts import CHAT, count, read_usage, reported_cost, total
 from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
 from cometbatch.wire.tolerant_json import first, mapping, mappings, text
 from cometbatch.wire.uncovered import SEARCH, billed
@@ -256,17 +256,8 @@ def _searched(message: object) -> list[str]:
     return [SEARCH] if notes and any(note.get("type") == "url_citation" for note in mappings(notes)) else []
 
 
-_WHOLES: Final = Wholes("prompt_tokens", "completion_tokens", "completion_tokens_details")
-
-
-def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Usage | None:
-    """`prompt_tokens` includes cached tokens, `completion_tokens` includes reasoning, unless the counts say otherwise.
-
-    None where they contradict each other.
-    """
-    cached = cache_counts(usage, "prompt_tokens_details")
-    said = counters(usage, _WHOLES, cached)
-    return consistent_usage(said, sent_bytes=sent_bytes, has_text=bool(words))
+_read_usage: Final = functools.partial(read_usage, CHAT)
+"""`prompt_tokens` includes cached tokens, `completion_tokens` includes reasoning, unless the counts say otherwise."""
 
 
 _REPLY: Final = ReplyShape(

@@ -40,6 +40,9 @@ LIFETIMES: Final = (
 )
 """Names of tokens written to a cache for five minutes and for an hour: Anthropic's own, and those in other formats."""
 
+MESSAGES_CACHE: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens"})
+"""Anthropic's own names of cached input."""
+
 _Reading: TypeAlias = tuple[int, int | None]
 """Input and output tokens, all parts included."""
 
@@ -99,28 +102,58 @@ def total(*counts: int | None) -> int | None:
     return count(sum(known)) if len(known) == len(counts) else None
 
 
-class Wholes(NamedTuple):
-    """Under which names a format counts input and output, and the object in which it counts parts of the output."""
+class Naming(NamedTuple):
+    """Under which names a format counts input and output, and the objects in which it counts parts of the two.
+
+    `cache_beside`: the cached part stands beside the input, under names of its own, and not inside of it.
+    """
 
     input: str
     output: str
+    input_details: str
     output_details: str
+    cache_beside: bool = False
 
 
-INPUT_AND_OUTPUT: Final = Wholes("input_tokens", "output_tokens", "output_tokens_details")
+CHAT: Final = Naming("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details")
+RESPONSES: Final = Naming("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details")
+MESSAGES: Final = Naming("input_tokens", "output_tokens", "prompt_tokens_details", "output_tokens_details", True)
 
 
-def counters(usage: Mapping[str, Any], wholes: Wholes, cached: CacheCounts, *, cache_beside: bool = False) -> Counters:
+def read_usage(own: Naming, usage: Mapping[str, Any], words: str, sent_bytes: int | None) -> Usage | None:
+    """The usage of a reply in a format that counts under its `own` names; None where the counts contradict each other.
+
+    `words`: what was answered, for `consistent_usage`. A gateway that translates replies may leave the counts under
+    another format's names: where none stands under the format's own, those count.
+    """
+    said = _counters(usage, own)
+    if said.input is None and said.output is None and (other := _other(usage, own)) is not None:
+        said = _counters(usage, other)
+    return consistent_usage(said, sent_bytes=sent_bytes, has_text=bool(words))
+
+
+def _other(usage: Mapping[str, Any], own: Naming) -> Naming | None:
+    """Whose names these counts have."""
+    if own is not CHAT:
+        return CHAT if CHAT.input in usage or CHAT.output in usage else None
+    if RESPONSES.input not in usage and RESPONSES.output not in usage:
+        return None
+    return RESPONSES if MESSAGES_CACHE.isdisjoint(usage) else MESSAGES
+
+
+def _counters(usage: Mapping[str, Any], names: Naming) -> Counters:
     """What a reply counts under these names. Where the cached part stands beside the input, it has to be clear."""
+    beside = names.cache_beside
+    cached = cache_counts(usage, names.input_details, details_first=not beside)
     return Counters(
-        count(usage.get(wholes.input)) if cached.is_clear or not cache_beside else None,
-        count(usage.get(wholes.output)),
+        count(usage.get(names.input)) if cached.is_clear or not beside else None,
+        count(usage.get(names.output)),
         count(usage.get("total_tokens")),
         cached.read,
         cached.written,
         cached.written_1h,
-        count(mapping(usage.get(wholes.output_details)).get("reasoning_tokens")),
-        cache_beside=cache_beside,
+        count(mapping(usage.get(names.output_details)).get("reasoning_tokens")),
+        cache_beside=beside,
     )
 
 

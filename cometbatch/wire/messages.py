@@ -23,7 +23,7 @@ from cometbatch.records import (
 )
 from cometbatch.wire import encoding, payload, request_extra, request_reading
 from cometbatch.wire.chunks import MessagesChunks
-from cometbatch.wire.counts import INPUT_AND_OUTPUT, cache_counts, consistent_usage, counters, reported_cost
+from cometbatch.wire.counts import MESSAGES, read_usage, reported_cost
 from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
 from cometbatch.wire.tolerant_json import mapping, mappings, text
 from cometbatch.wire.uncovered import SEARCH, TOOLS, billed
@@ -209,15 +209,11 @@ def _served(blocks: list[dict[str, Any]]) -> list[str]:
     return [_SERVED.get(str(name), TOOLS) for name in names if name != "web_fetch"]
 
 
-def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Usage | None:
-    """Total input = uncached + written to the cache + read from it (contract sheet, section 4).
+_read_usage: Final = functools.partial(read_usage, MESSAGES)
+"""Total input = uncached + written to the cache + read from it (contract sheet, section 4).
 
-    Other models behind this format count the cached part inside of the input: a total, or the bytes, tell. None where
-    the counts contradict each other.
-    """
-    cached = cache_counts(usage, "prompt_tokens_details", details_first=False)
-    said = counters(usage, INPUT_AND_OUTPUT, cached, cache_beside=True)
-    return consistent_usage(said, sent_bytes=sent_bytes, has_text=bool(words))
+Other models behind this format count the cached part inside of the input: a total, or the bytes, tell.
+"""
 
 
 _REPLY: Final = ReplyShape(

@@ -24,7 +24,7 @@ from cometbatch.records import (
 )
 from cometbatch.wire import encoding, payload, request_extra, request_reading
 from cometbatch.wire.chunks import ResponsesChunks
-from cometbatch.wire.counts import INPUT_AND_OUTPUT, cache_counts, consistent_usage, counters, reported_cost, total
+from cometbatch.wire.counts import RESPONSES, read_usage, reported_cost, total
 from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
 from cometbatch.wire.tolerant_json import mapping, mappings, text
 from cometbatch.wire.uncovered import SEARCH, billed
@@ -288,14 +288,8 @@ def _cited(contents: Sequence[object]) -> list[str]:
     return [SEARCH] if any(note.get("type") == "url_citation" for note in notes) else []
 
 
-def _read_usage(usage: dict[str, Any], words: str, sent_bytes: int | None) -> Usage | None:
-    """`input_tokens` includes cached tokens, `output_tokens` includes reasoning, unless the counts say otherwise.
-
-    None where they contradict each other.
-    """
-    cached = cache_counts(usage, "input_tokens_details")
-    said = counters(usage, INPUT_AND_OUTPUT, cached)
-    return consistent_usage(said, sent_bytes=sent_bytes, has_text=bool(words))
+_read_usage: Final = functools.partial(read_usage, RESPONSES)
+"""`input_tokens` includes cached tokens, `output_tokens` includes reasoning, unless the counts say otherwise."""
 
 
 _REPLY: Final = ReplyShape(

@@ -253,6 +253,7 @@ def test_a_dead_process_is_not_named_as_the_holder(tmp_path: Path) -> None:
         ("", "another process"),
         ("who knows\n", "another process"),
     ],
+    ids=["this process", "of another machine", "the first process", "no such process", "empty", "other words"],
 )
 def test_a_holder_is_named_where_it_can_be_alive(tmp_path: Path, signature: str, named: str) -> None:
     """A process of this machine can be asked for; one elsewhere is taken at its word; anything else is nobody."""

@@ -196,12 +196,18 @@ def test_the_bytes_that_were_sent_choose_between_readings_that_both_fit(
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_each_format_hands_the_bytes_on(name: str) -> None:
-    """Only where the format counts cached input beside the prompt, and gives no total, do they change anything."""
-    usage = {"input_tokens": 500, "cache_read_input_tokens": 400, "output_tokens": 7, "promptTokenCount": 500}
+    """Only where the cached input stands beside the prompt, and there is no total, do they change anything."""
+    usage = {
+        "input_tokens": 500,
+        "prompt_tokens": 500,
+        "cache_read_input_tokens": 400,
+        "output_tokens": 7,
+        "promptTokenCount": 500,
+    }
     body = json.dumps(ANSWERS[name] | {"usageMetadata" if name == "gemini" else "usage": usage}).encode()
     read = [FORMATS[name].parse_response(HttpResponse(200, {}, body), sent_bytes) for sent_bytes in (None, 600)]
     inputs = [each.usage.input_tokens for each in read if isinstance(each, Completion)]
-    assert inputs == {"messages": [900, 500], "chat": [None, None]}.get(name, [500, 500])
+    assert inputs == ([900, 500] if name == "messages" else [500, 500])
 
 
 COUNT_OR_NONE = st.none() | st.integers(0, 60)
@@ -346,6 +352,28 @@ def test_cached_input_is_found_under_every_name(name: str, cached: dict[str, Any
     """Section 13: of names for one count the vendor's own stands; a 0 says nothing beside another's count."""
     own = {"prompt_tokens": 90, "completion_tokens": 5, "input_tokens": 90, "output_tokens": 5}
     assert _usage_of(name, own | cached) == expected
+
+
+TRANSLATED: list[tuple[str, dict[str, Any], Usage]] = [
+    ("chat", {"input_tokens": 90, "output_tokens": 5, "total_tokens": 95}, Usage(90, 5)),
+    ("chat", {"prompt_tokens": None, "input_tokens": 90, "output_tokens": 5}, Usage(90, 5)),
+    ("chat", {"input_tokens": 90, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 4},
+              "output_tokens_details": {"reasoning_tokens": 3}}, Usage(90, 5, 4, None, 3)),
+    ("chat", {"input_tokens": 90, "output_tokens": 5, "cache_read_input_tokens": 100}, Usage(190, 5, 100)),
+    ("chat", {"prompt_tokens": 90, "input_tokens": 8, "output_tokens": 5}, Usage(90)),
+    ("responses", {"prompt_tokens": 90, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 3}},
+     Usage(90, 5, None, None, 3)),
+    ("messages", {"prompt_tokens": 90, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}},
+     Usage(90, 5, 4)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "usage", "expected"), TRANSLATED)
+def test_counts_under_another_format_s_names_count_where_none_stands_under_its_own(
+    name: str, usage: dict[str, Any], expected: Usage
+) -> None:
+    """A gateway that translates a reply may leave its counts as they were; what they include follows their names."""
+    assert _usage_of(name, usage) == expected
 
 
 @pytest.mark.parametrize("name", ANSWERS)
