@@ -31,7 +31,7 @@ from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, PriceBook, Rates, Tally
 from cometbatch.results import tallies
-from cometbatch.results.summary import cap_warning, count
+from cometbatch.results.summary import cap_warning, count, price_source
 from cometbatch.run_state.manifest import PricedTarget
 from cometbatch.run_state.progress import Progress
 from cometbatch.run_state.run import Run, directory_of, find
@@ -78,8 +78,8 @@ class RunPlan(Struct, frozen=True):
 
     @property
     def price_source(self) -> str:
-        """Where the prices come from, of all targets."""
-        return ", ".join(dict.fromkeys(book.source for book in (self.prices, *self.other_prices)))
+        """Where the prices come from, of all targets that have some."""
+        return price_source((self.prices, *self.other_prices))
 
     @property
     def rows(self) -> int:

@@ -139,7 +139,7 @@ class RunSummary(Struct, frozen=True):
                 "median_usd": None if (median := median_cost(tally)) is None else format_amount(median),
                 "highest_usd": None if median is None else format_amount(tally.largest_cost_usd),
             },
-            "price_source": _source(self),
+            "price_source": price_source((self.prices, *self.books)),
             "targets": list(self.targets),
             "resent": self.resent,
             "replaced": {
@@ -216,7 +216,11 @@ class RunSummary(Struct, frozen=True):
     def _bill(self) -> str:
         cost, tally = self.cost_usd, self.tally
         bound = "at least " if tally.unpriced or tally.excluding else ""
-        known = "unknown" if cost is None else f"{bound}{format_rounded(cost)} (prices: {_source(self)})"
+        known = (
+            "unknown"
+            if cost is None
+            else f"{bound}{format_rounded(cost)} (prices: {price_source((self.prices, *self.books))})"
+        )
         has_prices = any(book.rates is not None for book in (self.prices, *self.books))
         uncounted = min(tally.uncounted, tally.unpriced) if has_prices else 0
         rest = tally.unpriced - uncounted
@@ -383,9 +387,10 @@ class TerminatedRunError(RunStoppedError):
     exit_code = 143
 
 
-def _source(summary: RunSummary) -> str:
-    """Where the prices of all targets come from."""
-    return ", ".join(dict.fromkeys(book.source for book in (summary.prices, *summary.books)))
+def price_source(books: Sequence[PriceBook]) -> str:
+    """Where the prices come from, of all targets that have some."""
+    known = [book for book in books if book.rates is not None]
+    return ", ".join(dict.fromkeys(book.source for book in known or books[:1]))
 
 
 def _some(targets: Sequence[str]) -> Iterator[str]:
