@@ -192,9 +192,7 @@ class RunSummary(Struct, frozen=True):
         words = {"length": cut, **_REASONS}
         yield "incomplete: " + ", ".join(f"{rows:,} {words.get(reason, reason)}" for reason, rows in reasons.items())
         if "length" in reasons and cap is not None:
-            higher = f"--retry length --set params.max_output_tokens={4 * cap}"
-            yield f"  to ask these rows again with more room, run with {higher}"
-            yield "  to ask all rows so, set params.max_output_tokens higher and give another output.path"
+            yield from _more_room(cap)
         if again := sorted(set(reasons) - {"length"}):
             yield f"  to ask these rows again, run with --retry {','.join(again)}"
 
@@ -391,6 +389,13 @@ def price_source(books: Sequence[PriceBook]) -> str:
     """Where the prices come from, of all targets that have some."""
     known = [book for book in books if book.rates is not None]
     return ", ".join(dict.fromkeys(book.source for book in known or books[:1]))
+
+
+def _more_room(cap: int) -> Iterator[str]:
+    """What can be done about rows that were cut at this cap."""
+    higher = f"--retry length --set params.max_output_tokens={4 * cap}"
+    yield f"  to ask these rows again with more room, run with {higher}"
+    yield "  to ask all rows so, set params.max_output_tokens higher and give another output.path"
 
 
 def _some(targets: Sequence[str]) -> Iterator[str]:
