@@ -28,14 +28,25 @@ from cometbatch.version import VERSION as __version__  # noqa: N811
 
 TYPE_CHECKING = False  # as in `typing`, which takes several milliseconds to load; type checkers know the name
 if TYPE_CHECKING:
+    from cometbatch.commands.export import Export as Export
+    from cometbatch.commands.export import export as export
+    from cometbatch.commands.init import JobBegun as JobBegun
+    from cometbatch.commands.init import init as init
+    from cometbatch.commands.map import map as map  # noqa: A004
+    from cometbatch.commands.models import ModelList as ModelList
+    from cometbatch.commands.models import models as models
     from cometbatch.commands.plan import RunPlan as RunPlan
     from cometbatch.commands.plan import plan as plan
     from cometbatch.commands.run import run as run
     from cometbatch.commands.run import run_async as run_async
+    from cometbatch.commands.schema import schema as schema
+    from cometbatch.commands.show import Shown as Shown
+    from cometbatch.commands.show import show as show
     from cometbatch.commands.status import RunStatus as RunStatus
     from cometbatch.commands.status import status as status
     from cometbatch.commands.verify import verify as verify
     from cometbatch.commands.verify_report import Verification as Verification
+    from cometbatch.errors import CatalogError as CatalogError
     from cometbatch.errors import CheckpointError as CheckpointError
     from cometbatch.errors import CometbatchError as CometbatchError
     from cometbatch.errors import DriftError as DriftError
@@ -71,13 +82,19 @@ _ONLY_ON_UNIX = ("fcntl", "resource")  # modules of Python that a run needs
 
 # Loaded at first use: `cometbatch --help` and code that needs one name should not pay for pyarrow and httpx.
 _HOMES = {
+    "commands.export": ("Export", "export"),
     "commands.run": ("run", "run_async"),
+    "commands.show": ("Shown", "show"),
     "errors": (
-        "CheckpointError", "CometbatchError", "DriftError", "InputError", "InputLostError", "JobError",
+        "CatalogError", "CheckpointError", "CometbatchError", "DriftError", "InputError", "InputLostError", "JobError",
         "RunLockedError", "UsageError",
     ),
     "job": ("Job", "load_job"),
+    "commands.map": ("map",),
+    "commands.init": ("JobBegun", "init"),
+    "commands.models": ("ModelList", "models"),
     "commands.plan": ("RunPlan", "plan"),
+    "commands.schema": ("schema",),
     "records": ("Answered", "Completion", "Failed", "Failure", "Outcome", "Usage"),
     "commands.status": ("RunStatus", "status"),
     "simulator.behaviour": ("FAULTS", "Behaviour", "parse_fault", "parse_latency"),

@@ -2,21 +2,27 @@
 
 import contextlib
 import errno
+import functools
+import importlib
+import itertools
 import json
 import os
 import shlex
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import click
+from click.shell_completion import get_completion_class
 
 import cometbatch
 from cometbatch import process
 from cometbatch.errors import CometbatchError
 from cometbatch.money.exact import format_amount, format_rounded
+from cometbatch.results.terminal import escaped_json, visible
 
 ALL_SUCCEEDED = 0
 UNEXPECTED = 1
@@ -26,6 +32,8 @@ INTERRUPTED = 130
 TERMINATED = 143
 HUNG_UP = 129
 CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
+NAME = "cometbatch"
+FORMATS = ("chat", "responses", "messages", "gemini")  # as `wire` has them, which --help does not load
 BUDGET = "budget.max_cost_usd"
 INSTEAD = {
     "--dry-run": "`cometbatch plan JOB_FILE` checks a job and sends no prompt",
@@ -34,6 +42,7 @@ INSTEAD = {
     "--estimate": "`cometbatch plan JOB_FILE` estimates the cost and sends no prompt",
     "--resume": "a run is resumed by the plain command, without an option",
     "--continue": "a run is resumed by the plain command, without an option",
+    **dict.fromkeys(("--head", "--rows", "--max-rows", "--sample"), "`--limit ROWS` is for the first rows alone"),
     "--input": "write --set input.path=PATH",
     "--output": "write --set output.path=PATH",
     "--model": "write --set target.model=MODEL",
@@ -44,23 +53,30 @@ INSTEAD = {
 """What to use in place of options that other programs have."""
 ONCE = ("--fresh", "--yes", "-y")  # options that the command which resumes a run must not have
 ONCE_WITH_VALUE = ("--retry", "--set-aside")  # the same, each with a value
+LIMIT = "--limit"
 TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 
 EXIT_CODES = (
     (ALL_SUCCEEDED, "every row succeeded"),
     (
         UNEXPECTED,
-        "an unexpected error or a failing disk (both resumable), or a damaged run directory",
+        "an unexpected error or a failing disk (both resumable), a damaged run directory, or no catalog (`models`)",
     ),
     (WRONG_USAGE, "the command, the job file or the input is wrong; nothing was sent"),
-    (SOME_ROWS_FAILED, "finished, with failed or incomplete rows; the result is there (`verify`: a check failed)"),
+    (
+        SOME_ROWS_FAILED,
+        "finished, with failed or incomplete rows; the result is there, but after --limit (`verify`: a check failed)",
+    ),
     (4, "stopped at the budget; resumable with a higher one"),
-    (5, "the service refuses the job (key, credit, model, address); resumable"),
+    (5, "the service refuses the job (key, credit, model, address) or ignores its `response`; resumable"),
     (6, "another process has the run"),
     (HUNG_UP, "hung up (SIGHUP: the terminal was closed); resumable"),
     (INTERRUPTED, "interrupted (Ctrl-C); resumable"),
     (TERMINATED, "terminated (SIGTERM); resumable"),
 )
+
+
+Command: TypeAlias = Callable[..., None]
 
 
 class Report(Protocol):
@@ -73,9 +89,14 @@ class Report(Protocol):
         """The same, JSON-ready."""
 
 
+def examples(*commands: str) -> str:
+    """The end of a help page: a command to paste in each line."""
+    return "\b\n" + "\n".join(f"Example: {command}" for command in commands)
+
+
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Example: cometbatch plan job.yaml && cometbatch run job.yaml",
+    epilog=examples("cometbatch init tickets.csv && cometbatch run job.yaml"),
 )
 @click.version_option(cometbatch.__version__, prog_name="cometbatch")
 def cli() -> None:
@@ -84,15 +105,62 @@ def cli() -> None:
 
 job_file = click.argument("job_file", type=click.Path(path_type=Path))
 any_path = click.argument("path", type=click.Path(path_type=Path))
+
+
+def _keys_like(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """What a shell completes after --set: the keys of a job file."""
+    jobs = importlib.import_module("cometbatch.job")  # loaded when a shell asks, and not for --help
+    return [f"{key.path}=" for key in jobs.job_keys() if key.path.startswith(begun)]
+
+
 overrides = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a value of the job file; repeatable."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace a value of the job file; repeatable.",
+    shell_complete=_keys_like,
+)
+first_rows = click.option(
+    LIMIT,
+    type=click.IntRange(min=1),
+    metavar="ROWS",
+    help="Only the first rows, to try a job; a later run goes on from there.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 
 @cli.command(
+    short_help="Write a job file for a table; its first run is free.",
+    epilog=examples(
+        "cometbatch init tickets.csv", "cometbatch init tickets.csv --job my_job.yaml --model your-model-id"
+    ),
+)
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--model", metavar="ID", help="The model for real answers; it goes into a comment.")
+@click.option(
+    "--job", "job_file", default="job.yaml", show_default=True, metavar="NAME", help="The job file to write.",
+    type=click.Path(path_type=Path),
+)  # fmt: skip
+@click.option("--encoding", metavar="NAME", help="How the text of a CSV is encoded, such as cp1252; utf-8 by default.")
+@click.option("--delimiter", metavar="MARK", help="What stands between two cells of a CSV; found by its header.")
+@as_json
+def init(data: Path, *, as_json: bool, **options: Any) -> None:
+    """Write a commented job file for a table, and beside it a schema for editors. Overwrites nothing, asks nothing.
+
+    DATA: the table. The job asks the built-in simulator, so that its first run costs nothing; comments say what to
+    write for real answers.
+    """
+    _report(cometbatch.init(data, **options), as_json=as_json, warn=False)
+
+
+@cli.command(
     short_help="Run a job, or resume one that was interrupted.",
-    epilog="Example: cometbatch run job.yaml --set limits.concurrency=64",
+    epilog=examples(
+        "cometbatch run job.yaml",
+        "cometbatch run job.yaml --set limits.concurrency=64",
+        "cometbatch run job.yaml --retry failed,length",
+    ),
 )
 @job_file
 @overrides
@@ -111,6 +179,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
     metavar="FILE",
     help="Go on without what this damaged or lost file of the run knew, and count that as charges; repeatable.",
 )
+@first_rows
 @click.option("--yes", "-y", is_flag=True, help="Let --fresh delete paid answers of an unfinished run without asking.")
 @click.option("--quiet", is_flag=True, help="Show no progress line.")
 @click.option("--verbose", is_flag=True, help="Show in the summary how connections were used.")
@@ -122,6 +191,7 @@ def run(
     fresh: bool,
     retry: str | None,
     set_aside: tuple[str, ...],
+    limit: int | None,
     yes: bool,
     quiet: bool,
     verbose: bool,
@@ -136,34 +206,37 @@ def run(
         _confirm_fresh(job, yes=yes)
     try:
         kinds = () if retry is None else retry.split(",")
-        summary = cometbatch.run(job, fresh=fresh, retry=kinds, set_aside=set_aside, progress=False if quiet else None)
+        shown = False if quiet else None
+        summary = cometbatch.run(job, fresh=fresh, retry=kinds, set_aside=set_aside, limit=limit, progress=shown)
     except cometbatch.RunStoppedError as stopped:
         _report(stopped.summary, as_json=as_json, warn=False, words=stopped.summary.describe(verbose=verbose))
         _say(f"{stopped}\n{_resume_advice(stopped)}")
         sys.exit(stopped.exit_code)
     had_work = summary.had_work  # a session with work says its warnings at its start
-    _report(summary, as_json=as_json, warn=not had_work, words=summary.describe(verbose=verbose))
-    sys.exit(ALL_SUCCEEDED if summary.all_succeeded else SOME_ROWS_FAILED)
+    words = summary.describe(verbose=verbose, command=_same_command(without=LIMIT))
+    _report(summary, as_json=as_json, warn=not had_work, words=words)
+    sys.exit(ALL_SUCCEEDED if summary.ended_well else SOME_ROWS_FAILED)
 
 
 @cli.command(
     short_help="Check a job and show what it would send and cost.",
-    epilog="Example: cometbatch plan job.yaml",
+    epilog=examples("cometbatch plan job.yaml", "cometbatch plan job.yaml --set target.model=your-model-id"),
 )
 @job_file
 @overrides
+@first_rows
 @as_json
-def plan(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Check a job and its input. Show the first request, the number of rows and the estimated cost.
+def plan(job_file: Path, overrides: tuple[str, ...], limit: int | None, as_json: bool) -> None:
+    """Check a job and its input. Show the first request, the number of rows and the estimated cost, of the first too.
 
     Sends no prompt and writes no file. Prices are read from the service's public catalog unless the job has them.
     """
-    _report(cometbatch.plan(cometbatch.load_job(job_file, overrides)), as_json=as_json)
+    _report(cometbatch.plan(cometbatch.load_job(job_file, overrides), limit=limit), as_json=as_json)
 
 
 @cli.command(
     short_help="Show how far a run is and what it has cost.",
-    epilog="Example: cometbatch status job.yaml",
+    epilog=examples("cometbatch status job.yaml", "cometbatch status out/triage.parquet --json"),
 )
 @any_path
 @overrides
@@ -176,9 +249,95 @@ def status(path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     _report(cometbatch.status(path, overrides), as_json=as_json)
 
 
+choice = (
+    click.option("--failed", is_flag=True, help="Only failed rows; the same as --where failed."),
+    click.option(
+        "--where",
+        metavar="KIND[,KIND]",
+        help="Only these rows: succeeded, failed, incomplete, an error kind or a finish reason.",
+    ),
+    click.option("--columns", multiple=True, metavar="NAME[,NAME]", help="Only these columns, in this order."),
+)
+
+
+def choosing_rows(command: Command) -> Command:
+    """Give a command the options that choose rows and columns."""
+    return functools.reduce(lambda made, option: option(made), reversed(choice), command)
+
+
+@cli.command(
+    short_help="Show answers of a run, finished or not.",
+    epilog=examples("cometbatch show job.yaml --failed"),
+)
+@any_path
+@overrides
+@choosing_rows
+@click.option("-n", "limit", default=10, show_default=True, type=click.IntRange(min=1), help="How many rows at most.")
+@click.option("--full", is_flag=True, help="Show one row at a time, with all of its cells whole.")
+def show(path: Path, limit: int, full: bool, **chosen: Any) -> None:
+    """Show rows with their answers, of a run that is finished, goes on or has stopped. Sends nothing.
+
+    A line for each row, cut to the terminal's width. Control characters, and others that could hide text or turn it
+    around, are shown as escapes.
+
+    PATH: its job file (of any name; - for standard input), its output or its run directory.
+    """
+    found = cometbatch.show(path, **_chosen(**chosen), limit=limit, full=full, width=_terminal_width())
+    with _writing():
+        for line in found.lines():
+            click.echo(line)
+    for note in found.notes:
+        _say(f"Note: {note}")
+
+
+@cli.command(
+    short_help="Write the rows of a run as CSV, JSONL or a vendor's batch results.",
+    epilog=examples("cometbatch export job.yaml --to csv -o answers.csv"),
+)
+@any_path
+@overrides
+@choosing_rows
+@click.option("--to", metavar="csv|jsonl", help="The form to write; with -o, the file's ending says it.")
+@click.option("--as", "shape", metavar="openai|anthropic|gemini", help="Write this vendor's batch results instead.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The file to write; default: standard output.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+def export(path: Path, to: str | None, shape: str | None, output: Path | None, overwrite: bool, **chosen: Any) -> None:
+    """Write the rows of a run that have an outcome as CSV or JSONL, with whole cells; of an unfinished run, too.
+
+    PATH: its job file (of any name; - for standard input), its output or its run directory.
+    """
+    file = None if output is None or str(output) == "-" else output
+    found = cometbatch.export(path, **_chosen(**chosen), to=to, shape=shape, output=file)
+    if file is not None:
+        rows = found.save(overwrite=overwrite)
+        _say(f"{rows:,} {'row' if rows == 1 else 'rows'} written to {file}")
+    else:
+        with _writing():
+            for lines in itertools.chain([[found.head]], found.lines()):
+                _print_bytes(b"".join(lines))
+    for note in found.notes:
+        _say(f"Note: {note}")
+
+
+def _print_bytes(text: bytes) -> None:
+    """Print it as it is, but on a terminal with escapes for characters that could do something there."""
+    click.echo(visible(text.decode()) if sys.stdout.isatty() else text, nl=False)
+
+
+def _chosen(*, failed: bool, where: str | None, **options: Any) -> dict[str, Any]:
+    words = [*(["failed"] if failed else []), *(where.split(",") if where else [])]
+    return {"where": words, **options}
+
+
 @cli.command(
     short_help="Check a finished run against its files.",
-    epilog="Example: cometbatch verify job.yaml",
+    epilog=examples("cometbatch verify job.yaml"),
 )
 @any_path
 @overrides
@@ -196,8 +355,56 @@ def verify(path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 @cli.command(
+    short_help="List the models of the service with their prices.",
+    epilog=examples("cometbatch models --search mini", "cometbatch models --format messages --json"),
+)
+@click.option("--search", default="", metavar="WORDS", help="Only models with these words in id, name or maker.")
+@click.option("--format", type=click.Choice(FORMATS), help="Only models that speak this request format.")
+@click.option("--base-url", metavar="URL", help="Ask another service, or `simulator`.")
+@click.option("--refresh", is_flag=True, help="Ask the service again, also within an hour.")
+@as_json
+def models(*, as_json: bool, base_url: str | None, **options: Any) -> None:
+    """List the models of the service's public catalog, with prices in US dollars per million tokens. Needs no key.
+
+    The list is kept for an hour, and its age is shown.
+    """
+    if base_url is not None:
+        options["base_url"] = base_url
+    _report(cometbatch.models(**options), as_json=as_json)
+
+
+@cli.command(
+    short_help="Print the JSON Schema of a job file, for editors.",
+    epilog=examples("cometbatch schema > cometbatch.schema.json"),
+)
+def schema() -> None:
+    """Print the JSON Schema of a job file. `init` writes it beside the job file.
+
+    An editor with a YAML language server reads it where the first line of a job file is
+    `# yaml-language-server: $schema=cometbatch.schema.json`.
+    """
+    _write(json.dumps(cometbatch.schema(), indent=2, ensure_ascii=False))
+
+
+@cli.command(
+    short_help="Print what makes a shell complete commands and options.",
+    epilog=examples("cometbatch completion bash", 'eval "$(cometbatch completion bash)"'),
+)
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    """Print a script by which a shell completes commands, options and keys of the job file.
+
+    For bash and zsh, put the second example into ~/.bashrc or ~/.zshrc, with the shell's name in it; for fish, write
+    the script to ~/.config/fish/completions/cometbatch.fish.
+    """
+    scripts = get_completion_class(shell)
+    assert scripts is not None  # noqa: S101 - for the type checker: click has these three
+    _write(scripts(cli, {}, NAME, f"_{NAME.upper()}_COMPLETE").source())
+
+
+@cli.command(
     short_help="Serve a simulated CometAPI on 127.0.0.1.",
-    epilog="Example: cometbatch simulate --port 8000 --rps 50 --fault 429:0.05",
+    epilog=examples("cometbatch simulate --port 8000 --rps 50 --fault 429:0.05", "cometbatch simulate --faults"),
 )
 @click.option(
     "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on; 0: any free one."
@@ -271,7 +478,7 @@ def main() -> NoReturn:
     process.prepare(_end_by_signal)
     try:
         process.check_system()
-        cli.main(standalone_mode=False)
+        cli.main(prog_name=NAME, standalone_mode=False)
     except click.exceptions.Abort:
         _end(INTERRUPTED, f"Interrupted. Continue with: {_same_command()}")
     except KeyboardInterrupt:
@@ -322,7 +529,7 @@ def _confirm_fresh(job: "cometbatch.Job", *, yes: bool) -> None:
         if found.changed:
             way = f"To keep it, give output.path another name; or {found.advice}continue the run without --fresh."
         is_paid = summary.succeeded + summary.incomplete > 0 and summary.cost_usd != 0
-        is_dear = is_paid and not summary.finished
+        is_dear = is_paid and not summary.finished and not found.gives_way
     if not is_dear or yes:
         _say(f"--fresh deletes {forgets}.")
     elif sys.stdin.isatty() and sys.stderr.isatty():
@@ -333,23 +540,49 @@ def _confirm_fresh(job: "cometbatch.Job", *, yes: bool) -> None:
         _end(WRONG_USAGE, f"{words}\n{way}\nTo delete it, add --yes.")
 
 
-def _report(report: Report, *, as_json: bool, warn: bool = True, words: str | None = None) -> None:
-    """Print a report. `words`: its lines for a person, where they are not the usual ones."""
-    for warning in report.to_dict().get("warnings", ()) if warn else ():
-        _say(f"Warning: {warning}")
+def _terminal_width() -> int | None:
+    """Columns of the terminal that standard output is, by its own word if it has one; None where it is no terminal."""
+    if not sys.stdout.isatty():
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        if columns := os.get_terminal_size(sys.stdout.fileno()).columns:
+            return columns
+    return shutil.get_terminal_size().columns
+
+
+def _write(text: str | bytes) -> None:
+    """Write what was asked for on standard output."""
+    with _writing():
+        click.echo(text)
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Whoever reads standard output may have seen enough, and a terminal may be gone: neither is an error of ours."""
     try:
-        click.echo(_json(report.to_dict()) if as_json else words or report.describe())
+        yield
+        sys.stdout.flush()
     except OSError as error:
         process.discard_output()
-        if error.errno == errno.EPIPE:  # whoever read the output has seen enough
+        if error.errno == errno.EPIPE:
             sys.exit(CLOSED_PIPE)
         if error.errno != errno.EIO:  # EIO: the terminal is gone, and the exit code says how the run ended
             raise
 
 
+def _report(report: Report, *, as_json: bool, warn: bool = True, words: str | None = None) -> None:
+    """Print a report. `words`: its lines for a person, where they are not the usual ones."""
+    for warning in report.to_dict().get("warnings", ()) if warn else ():
+        _say(f"Warning: {warning}")
+    _write(_json(report.to_dict()) if as_json else visible(words or report.describe()))
+
+
 def _json(said: dict[str, Any]) -> bytes:
-    """One line of JSON. A byte of a file's name that is no text becomes an escape, from which Python gets it back."""
-    return json.dumps(said, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    """One line of JSON. A byte of a file's name that is no text becomes an escape, from which Python gets it back.
+
+    So does a character that could do something on a terminal.
+    """
+    return escaped_json(json.dumps(said, ensure_ascii=False)).encode("utf-8", "backslashreplace")
 
 
 def _resume_advice(stopped: "cometbatch.RunStoppedError") -> str:
@@ -361,10 +594,13 @@ def _resume_advice(stopped: "cometbatch.RunStoppedError") -> str:
         return f"{place}; to finish, about this budget is needed: {command}"
     if fix in ("max_tokens", "max_completion_tokens"):
         return f"{place}; continue with: {_same_command({'params.max_tokens_field': fix})}"
+    if fix == "response" and not summary.tally.calls:
+        command = _same_command({"response.mode": "prompt"})
+        return f"{place}; continue with {command} (or with another target.format)"
     if fix == "job" and not summary.tally.calls:
         command = _same_command({"target.model": "MODEL", "target.base_url": "URL"}, add=False)
         return f"{place}; correct the job, then continue with: {command}"
-    if fix == "job":  # other settings would be drift
+    if fix in ("job", "response"):  # other settings would be drift
         again = "rows that have ended can be asked in another way with --retry KIND --set KEY=VALUE"
         if summary.reopened is not None:
             again = "to ask the rows that are open in another way, give --retry again, with other settings"
@@ -374,22 +610,23 @@ def _resume_advice(stopped: "cometbatch.RunStoppedError") -> str:
     return f"{place}; continue with: {_same_command()}"
 
 
-def _same_command(values: Mapping[str, str] | None = None, *, add: bool = True) -> str:
+def _same_command(values: Mapping[str, str] | None = None, *, add: bool = True, without: str = "") -> str:
     """The command that was given, without options that count once, and with these values in `--set`.
 
     `--fresh` and `--retry` would reset what is done since. A journal that `--set-aside` names may be gone by now.
-    `add`: give values also where the command gave none.
+    `add`: give values also where the command gave none. `without`: a further option, with a value, that is left out.
     """
     arguments, open_values = iter(sys.argv[1:]), dict(values or {})
+    left_out = (*ONCE_WITH_VALUE, without)
     kept: list[str] = []
     for argument in arguments:
         name, _, text = argument.partition("=")
-        if argument in ONCE_WITH_VALUE:
+        if argument in left_out:
             next(arguments, None)
         elif argument == "--set" or name == "--set":
             key, _, value = (next(arguments, "") if argument == "--set" else text).partition("=")
             kept += ["--set", f"{key}={open_values.pop(key, value) if values and key in values else value}"]
-        elif argument not in ONCE and name not in ONCE_WITH_VALUE:
+        elif argument not in ONCE and name not in left_out:
             kept.append(argument)
     if add:
         kept += [part for key, value in open_values.items() for part in ("--set", f"{key}={value}")]
@@ -399,7 +636,7 @@ def _same_command(values: Mapping[str, str] | None = None, *, add: bool = True) 
 
 def _say(line: str) -> None:
     with contextlib.suppress(OSError):  # standard error may be gone; the exit code still says how it ended
-        click.echo(line, err=True)
+        click.echo(visible(line), err=True)
 
 
 def _end(code: int, line: str) -> NoReturn:

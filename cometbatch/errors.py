@@ -76,6 +76,10 @@ class DriftError(UsageError):
     """The job or its input changed since the run began, so its answers would not fit together."""
 
 
+class CatalogError(CometbatchError):
+    """The service's catalog can't be had: no connection, no answer, or one that is no list of models."""
+
+
 START_OVER: Final = "start over with --fresh, which forgets the answers so far."
 """The end of a sentence that names the ways out of a run directory which can't be used."""
 

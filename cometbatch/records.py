@@ -8,13 +8,15 @@ a row holds nothing that could hold it in turn, so the garbage collector need no
 import re
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 Role: TypeAlias = Literal["system", "developer", "user", "assistant"]
-FinishReason: TypeAlias = Literal["stop", "length", "content_filter", "refusal", "tool_calls", "other"]
+FinishReason: TypeAlias = Literal["stop", "length", "content_filter", "refusal", "tool_calls", "other", "invalid"]
+"""How an answer ended, in one word for all formats. `invalid` is ours: it ended by itself, and does not fit `response`,
+after as many asks as the job has."""
 FailureKind: TypeAlias = Literal[
     "rate_limited",
     "overloaded",
@@ -31,7 +33,7 @@ FailureKind: TypeAlias = Literal[
     "template",
 ]
 MaxTokensField: TypeAlias = Literal["auto", "max_completion_tokens", "max_tokens"]
-TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large", "proxy"]
+TransportFailureKind: TypeAlias = Literal["timeout", "connection", "too_large", "proxy", "image"]
 Problem: TypeAlias = Literal[
     "error", "redirect", "not_json", "unreadable", "html", "not_understood", "failed_generation"
 ]
@@ -46,11 +48,37 @@ class TextPart(Struct, frozen=True, gc=False):
     text: str
 
 
+class ImagePart(Struct, frozen=True, gc=False):
+    """A picture within a message.
+
+    `source`: its bytes, an https:// address, or a path below the folder of images. A picture that the service is to
+    fetch `is_linked`: its address goes out as text. Of every other one the bytes go out; they are put into the body
+    only when it is sent. `media_type`, `digest` (SHA-256 in hex) and `size` in bytes are known once these were read.
+    `detail`: how closely the model is to look, in OpenAI's words; "" leaves that to it.
+    """
+
+    source: str | bytes
+    is_linked: bool = False
+    detail: str = ""
+    media_type: str = ""
+    digest: str = ""
+    size: int = 0
+    text: ClassVar[str] = ""
+
+    @property
+    def reference(self) -> str:
+        """What stands for its bytes in a request's identity: their digest, or the address that they come from."""
+        return f"sha256:{self.digest}" if self.digest else str(self.source)
+
+
+Part: TypeAlias = TextPart | ImagePart
+
+
 class Message(Struct, frozen=True, gc=False):
-    """One turn of a conversation, made of parts in order; text is the one kind of part."""
+    """One turn of a conversation, made of parts in order."""
 
     role: Role
-    content: tuple[TextPart, ...]
+    content: tuple[Part, ...]
 
     @classmethod
     def of_text(cls, role: Role, text: str) -> Self:
@@ -59,7 +87,7 @@ class Message(Struct, frozen=True, gc=False):
 
     @property
     def text(self) -> str:
-        """The texts of all parts, with nothing between them."""
+        """The texts of all parts, with nothing between them; an image has none."""
         return "".join([part.text for part in self.content])
 
 
@@ -87,19 +115,28 @@ class Prompt(Struct, frozen=True, gc=False):
 
 
 class HttpRequest(Struct, frozen=True, gc=False):
-    """A POST that knows neither host nor key. Header names are lower case."""
+    """A POST that knows neither host nor key. Header names are lower case.
+
+    `images`: pictures whose bytes `body` lacks still. Marks stand for them (`wire.images`), so that only what is in
+    flight takes their memory.
+    """
 
     path: str
     headers: dict[str, str]
     body: bytes
+    images: tuple[ImagePart, ...] = ()
 
 
 class CallRequest(Struct, frozen=True, gc=False):
-    """A call made ready to be sent. `request_hash` is a SHA-256 over format, model and body without `stream`, in hex.
+    """A call made ready to be sent.
+
+    `request_hash` is a SHA-256 in hex over format, model and body without `stream`, with the digest of each image in
+    place of its bytes.
 
     `ordinal` is the call's place in the result, and its identity. `target`: its number in the run's table of targets.
     `estimated_tokens`: what the call may take of a tokens-per-minute limit, input and output. `max_output_tokens`: the
-    cap on its answer, if it has one.
+    cap on its answer, if it has one. `image_tokens`: what its images are taken to have at most, beside the bytes of
+    `http`.
     """
 
     ordinal: int
@@ -109,6 +146,7 @@ class CallRequest(Struct, frozen=True, gc=False):
     estimated_tokens: int
     max_output_tokens: int | None = None
     target: int = 0
+    image_tokens: int = 0
 
 
 class HttpResponse(Struct, frozen=True, gc=False):
@@ -123,7 +161,7 @@ class TransportFailure(Struct, frozen=True, gc=False):
     """An exchange that brought no whole reply: what the network did to us, as a value.
 
     timeout: no whole reply in time; connection: refused, reset or cut short; too_large: the body passed the bound;
-    proxy: the proxy wants another user name or password.
+    proxy: the proxy wants another user name or password; image: an image of the request can't be had any more.
     The service may have finished, and billed, the work all the same, unless nothing can have been `sent`.
     """
 
@@ -240,12 +278,14 @@ class GiveUp(Struct, frozen=True):
     path_mistake: bool = False
 
 
-Fix: TypeAlias = Literal["nothing", "wait", "account", "job", "budget", "max_tokens", "max_completion_tokens"]
+Fix: TypeAlias = Literal[
+    "nothing", "wait", "account", "job", "budget", "max_tokens", "max_completion_tokens", "response"
+]
 """What a person has to do before a stopped run can go on.
 
 nothing: the same command resumes it; wait: the service needs time, or the network; account: the key or the credit;
 job: the job file; budget: the budget in the job file; max_tokens, max_completion_tokens: `params.max_tokens_field`, to
-this name.
+this name; response: how answers in a given form are asked for, `response.mode` or `target.format`.
 """
 
 
@@ -264,13 +304,23 @@ class Abort(Struct, frozen=True):
 
 
 class Done(Struct, frozen=True):
-    """The completion is accepted: the call has its outcome."""
+    """The completion is the call's answer. `misfit`: why it is no whole one, in the checker's words; "" if it fits.
+
+    `is_json`: whether its text was JSON at all; None where that says nothing of the service.
+    """
+
+    misfit: str = ""
+    is_json: bool | None = None
 
 
 class AskAgain(Struct, frozen=True):
-    """The completion is billed and not accepted: the call is asked again, with this request of the same ordinal."""
+    """The completion is billed and not accepted: the call is asked again, with this request of the same ordinal.
+
+    `is_json`: as of `Done`.
+    """
 
     request: CallRequest
+    is_json: bool | None = None
 
 
 Acceptance: TypeAlias = Done | AskAgain
@@ -299,7 +349,8 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     `answered_attempts`: of each ask, which attempt was answered. `max_cost_usd`: where the cost is unknown, US dollars
     that the asks came to at most, which is a possible charge; None is unknown, too.
     `at_cap`: the answer took all tokens that it may have, and says that it ended by itself. `target`: the number of the
-    target that was asked.
+    target that was asked. `rejected_cost_usd`: the part of the cost that asks before the last one came to.
+    `largest_tokens`: of several asks, the most input and the most output tokens of one.
     """
 
     ordinal: int
@@ -319,6 +370,8 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     max_cost_usd: Decimal | None = None
     at_cap: bool = False
     target: int = 0
+    rejected_cost_usd: Decimal | None = Decimal(0)
+    largest_tokens: tuple[int, int] = (0, 0)
 
 
 class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", tag_field="record"):
@@ -326,8 +379,8 @@ class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", ta
 
     `attempts` is 0 and `latency_s`, `request_hash` are None where nothing was sent. `usage` and `cost_usd` are sums
     over the asks that were rejected before the last one failed; where there were none, nothing is known of either.
-    `answered_attempts` and `max_cost_usd`: as of an answer, of these asks. `target`: the number of the target that was
-    asked, or was to be asked.
+    `answered_attempts`, `max_cost_usd` and `largest_tokens`: as of an answer, of these asks. `target`: the number of
+    the target that was asked, or was to be asked.
     """
 
     ordinal: int
@@ -343,13 +396,20 @@ class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", ta
     answered_attempts: tuple[int, ...] = ()
     max_cost_usd: Decimal | None = None
     target: int = 0
+    largest_tokens: tuple[int, int] = (0, 0)
+
+    @property
+    def rejected_cost_usd(self) -> Decimal | None:
+        """US dollars: all that the call cost are its rejected asks."""
+        return self.cost_usd if self.asks > 1 else Decimal(0)
 
 
 class RejectedAsk(Struct, frozen=True, gc=False, omit_defaults=True, tag="ask", tag_field="record"):
-    """An ask whose answer was paid for and not accepted, so that the call is asked again.
+    """An ask whose answer was paid for and not accepted, so that the call is asked again, or its answer is held.
 
     It counts by itself only where its call has no outcome: an outcome's sums include it. `max_cost_usd`: as of an
-    answer.
+    answer. `completion`: what came, with which a later session goes on, or ends the call, without paying again; its
+    text is no longer kept once the call was asked again. The other fields are those of the outcome that it would be.
     """
 
     ordinal: int
@@ -360,6 +420,18 @@ class RejectedAsk(Struct, frozen=True, gc=False, omit_defaults=True, tag="ask", 
     cost_usd: Decimal | None
     target: int = 0
     max_cost_usd: Decimal | None = None
+    completion: Completion | None = None
+    http_status: int = 200
+    request_id: str | None = None
+    latency_s: float = 0.0
+    input_above_bytes: int = 0
+
+    def without_text(self) -> Self:
+        """The same once its call was asked again: the text is needed no more. Texts can be long, and asks many."""
+        if self.completion is None:
+            return self
+        completion = msgspec.structs.replace(self.completion, text="", raw=None, reasoning=None)
+        return msgspec.structs.replace(self, completion=completion)
 
 
 class PossibleCharge(Struct, frozen=True, gc=False, omit_defaults=True, tag="possible_charge", tag_field="record"):
@@ -441,7 +513,9 @@ class Tally(Struct, frozen=True):
 
     `charges` are possible charges beyond `cost_usd`; `charges_usd` is what those with a known bound can have come to at
     most, `charges_unknown` counts the others, and `charges_in_flight` those whose request was on its way when a process
-    ended. `rejected` asks were paid for, and their call has no outcome yet; they came to `rejected_cost_usd`.
+    ended. `rejected` asks were paid for, and their call has no outcome yet, or was begun anew with another job; they
+    came to `rejected_cost_usd`, and their tokens are among the others. `reasked` asks of calls with an outcome were not
+    the last: they came to `reasked_cost_usd`, which is a part of `cost_usd`.
     `failures` counts failed calls by kind, `incompletes` incomplete ones by finish reason; a part that an earlier
     program wrote has none of these. `uncounted` answers came without token counts. `at_cap` answers took all tokens
     that they may have, and say that they ended by themselves. `reported` answers came with a cost of the service's own,
@@ -489,6 +563,8 @@ class Tally(Struct, frozen=True):
     excluded: dict[str, int] = msgspec.field(default_factory=dict)
     contradictory: int = 0
     long_inputs: int = 0
+    reasked: int = 0
+    reasked_cost_usd: Decimal = Decimal(0)
 
     @property
     def calls(self) -> int:

@@ -1,12 +1,15 @@
 """The tables of docs/input.md, worked out by the code: what is in a cell or a template, and what goes out."""
 
+import tempfile
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 
-from cometbatch.input.values import row_values
+from cometbatch.input.table import open_source, partitions
+from cometbatch.input.values import is_json, row_values
 from cometbatch.prompt.suspicions import suspicions
 from cometbatch.prompt.template import TemplateError, compile_prompt
 from cometbatch.records import Failure
@@ -58,6 +61,26 @@ WRITTEN = (
     ("{{ City }}", ("city",)),
     ("{{ prénom }}", ("city", "pre\u0301nom")),
 )
+LINES = (
+    ('"2026-05-04T12:00:00Z"', '"007"'),
+    ("true", "null"),
+    ("1", "-7"),
+    ("12345678901234567890", "0"),
+    ("123456789012345678901234567890", "0"),
+    ("1.50", "2.0"),
+    ("1", "2.5"),
+    ("1", '"one"'),
+    ('{"a": [1.10, null]}', '["\\u00e9"]'),
+)
+FROM_JSON = (
+    ('{"label": "x", "tags": ["a", "b"]}', "{{ (x|fromjson).label }}"),
+    ('{"label": "x", "tags": ["a", "b"]}', "{{ (x|fromjson).tags|join(' ') }}"),
+    ("[1, 2.5, null]", "{{ x|fromjson }}"),
+    ("12", "{{ (x|fromjson) + 1 }}"),
+    (None, "{{ x|fromjson }}"),
+    ("", "{{ x|fromjson }}"),
+    ("{label: x}", "{{ (x|fromjson).label }}"),
+)
 TOLD = ("Where is {city}?", "Where is ${city}?", "Where is it?", r"Where is it?\n{{ city }}")
 
 
@@ -80,6 +103,29 @@ def written() -> Iterator[tuple[str, ...]]:
             compile_prompt([("user", source)]).check(columns)
         except TemplateError as error:
             yield _code(source), ", ".join(map(_code, columns)), f"{error.reason} ({error.hint})"
+
+
+def lines() -> Iterator[tuple[str, ...]]:
+    """Two cells of JSON Lines, the column that they make, and what `{{ x }}` prints of each."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "in.jsonl"
+        for cells_ in LINES:
+            path.write_text("".join(f'{{"x": {cell}}}\n' for cell in cells_), encoding="utf-8")
+            opened = open_source(path)
+            field, (table,) = opened.schema.field("x"), opened.tables(opened.check(), partitions(2, 2))
+            kind = "JSON text" if is_json(field) else str(field.type)
+            printed = ", ".join(_out("{{ x }}", row) for row in row_values(table, ["x"]))
+            yield ", ".join(map(_code, cells_)), kind, printed
+
+
+def from_json() -> Iterator[tuple[str, ...]]:
+    """A cell, a template with the filter, and what it gives."""
+    for cell, source in FROM_JSON:
+        yield (
+            "null" if cell is None else _code(cell) if cell else "an empty text",
+            _code(source),
+            _out(source, {"x": cell}),
+        )
 
 
 def told() -> Iterator[tuple[str, ...]]:

@@ -8,7 +8,7 @@ from cometbatch import cli, job
 from cometbatch.control import retry_table
 from cometbatch.results import columns
 from cometbatch.wire import payload
-from tests import prompt_tables
+from tests import export_tables, prompt_tables
 from tests.benchmarks import compare, model, report
 
 ROOT = Path(__file__).parent.parent
@@ -33,8 +33,11 @@ def tables() -> dict[str, str]:
         "bars": table(("case", "bar", "measured", "met"), bars),
         "model": model.markdown(),
         "cells": table(("in the file", "the value", "in the prompt"), prompt_tables.cells()),
+        "exported": table(("cell", "in CSV", "in JSONL"), export_tables.forms()),
         "nulls": table(("template", "in the prompt, where `note` is null"), prompt_tables.nulls()),
         "written": table(("template", "columns", "refused with"), prompt_tables.written()),
+        "lines": table(("`x` in the lines", "the result's column", "`{{ x }}` in the prompts"), prompt_tables.lines()),
+        "fromjson": table(("the cell `x`", "template", "in the prompt"), prompt_tables.from_json()),
         "told": table(("template", "warning"), prompt_tables.told()),
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 from cometbatch.control.acceptance import accept_all
 from cometbatch.control.budget import Budget
 from cometbatch.control.classify import classify
+from cometbatch.control.first_answers import FirstAnswers
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.prices import meter
 from cometbatch.records import (
@@ -34,6 +35,7 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.runner.ports import Calls, ExchangeResult, Marks, Observer, Policy, Reply, Service
+from cometbatch.runner.slots import OpenCall
 from cometbatch.runner.turns import Runner
 from cometbatch.transport.backends import InTask
 from cometbatch.wire import FORMATS
@@ -283,6 +285,7 @@ def make_runner(
     earlier: Tally = Tally(),  # noqa: B008 - frozen
     rejected: Mapping[int, Sequence[RejectedAsk]] | None = None,
     budget: Budget | None = None,
+    first_answers: FirstAnswers[OpenCall] | None = None,
     **policy: Any,
 ) -> Runner:
     """A runner over these rows and this service."""
@@ -298,6 +301,7 @@ def make_runner(
         budget=budget,
         earlier=earlier,
         rejected=rejected or {},
+        first_answers=first_answers,
     )
 
 

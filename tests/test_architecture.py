@@ -39,6 +39,7 @@ OWNERS = {
     "fcntl": {"store"},
     "httptools": {"transport"},
     "jinja2": {"prompt"},
+    "jsonschema_rs": {"prompt"},
     "polars": {"commands"},
     "tqdm": {"commands"},
     "uvicorn": {"simulator"},
@@ -48,6 +49,9 @@ OWNERS = {
 LOADED_LATE = {  # a twentieth of a second together, of the third that a start takes
     "aiolimiter",
     "httpx",
+    "jsonschema_rs",
+    "pandas",
+    "tqdm.notebook",
     "urllib.request",
     "cometbatch.transport.httpx_backend",
     "cometbatch.simulator.app",

@@ -29,7 +29,6 @@ from cometbatch.runner.ports import Reply, Stop
 from tests.scripted_run import (
     CHAT,
     MODEL,
-    NOW,
     PRICE_USD,
     MarksInMemory,
     RowsInMemory,
@@ -75,7 +74,10 @@ def test_an_outcome_has_the_sums_over_its_asks() -> None:
     assert (outcome.completion.text, outcome.asks, outcome.attempts) == ("yes", 2, 3)
     assert (outcome.completion.usage.input_tokens, outcome.completion.usage.output_tokens) == (16, 20)
     assert outcome.cost_usd == 2 * PRICE_USD
-    assert rows.asks == [RejectedAsk(0, 1, 1, NOW, Usage(5, 7), PRICE_USD)]
+    (ask,) = rows.asks
+    assert (ask.ask, ask.attempt, ask.usage, ask.cost_usd) == (1, 1, Usage(5, 7), PRICE_USD)
+    assert ask.completion is not None
+    assert ask.completion.text == "no"
     assert [began[:3] for began in marks.began] == [(0, 1, 1), (0, 2, 1), (0, 2, 2)]
     assert marks.ended == [(0, True), (0, False), (0, True)]
 

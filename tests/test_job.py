@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from cometbatch.errors import JobError
 from cometbatch.job import Job, MessageTemplate, SimulatorSettings, Target, job_keys, job_keys_markdown, load_job
 from cometbatch.job.keys import SECTIONS
+from cometbatch.job.settings import ImageSettings
+from cometbatch.job.targets import Template
 from cometbatch.money.prices import PricesAbove, PriceSettings
-from cometbatch.prompt.template import RENDERING, PromptTemplate
+from cometbatch.prompt.template import RENDERING
 from cometbatch.records import GenerationParams
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 
@@ -293,7 +295,13 @@ def test_one_latency_is_both_bounds() -> None:
     assert load_job(small(target=simulated)).simulator == SimulatorSettings()
 
 
-def compiled(job: Job, *columns: str) -> PromptTemplate:
+def test_a_simulator_section_is_unused_with_a_service() -> None:
+    """Whoever names a service after a first try leaves the section where it is; it is read, and changes nothing."""
+    assert load_job(small(simulator={"seed": 1, "rps": 5})) == load_job(small())
+    assert "simulator.sed: unknown key" in refused(small(simulator={"sed": 1}))
+
+
+def compiled(job: Job, *columns: str) -> Template:
     """The prompt of a job's only target, for a table with these columns."""
     (target,) = job.targets()
     return job.prompt_template_for(target, columns)
@@ -430,7 +438,10 @@ def test_the_table_of_keys_is_the_schema() -> None:
         for field in msgspec.structs.fields(kind):
             assert (path := f"{section}.{field.name}") in listed | not_keys, path
     assert listed - {f"{s}.{f.name}" for s, k in SECTIONS.items() for f in msgspec.structs.fields(k)} == {
-        "params.columns", "prices", "prices.models", "prompt.system", "prompt.user", "prompt.messages",
+        "params.columns", "params.override", "prices", "prices.models", "prompt.system", "prompt.user",
+        "prompt.messages", "prompt.messages_column",
+        "prompt.few_shot",
+        "prompt.images", *(f"prompt.images.{field.name}" for field in msgspec.structs.fields(ImageSettings)),
         *(f"prices.above.{field.name}" for field in msgspec.structs.fields(PricesAbove)),
     }  # fmt: skip
     defaults = {key.path: key.default for key in job_keys()}
@@ -487,8 +498,9 @@ BAD_VALUES = [
     ("target: {base_url: 5}", "target.base_url", "expected a URL"),
     ("target: chat", "target", "expected a mapping, found 'chat'"),
     ("input: tickets.csv", "input", "expected a mapping, found 'tickets.csv'"),
-    ("input: {path: tickets.txt}", "input.path", "ends in .csv, .tsv or .parquet"),
-    ("input: {path: tickets.csv.gz}", "input.path", "ends in .csv, .tsv or .parquet"),
+    ("input: {path: tickets.txt}", "input.path", "ends in .csv, .tsv, .jsonl or .parquet"),
+    ("input: {path: tickets.csv.bz2}", "input.path", "ends in .csv, .tsv, .jsonl or .parquet"),
+    ("input: {path: tickets.json}", "input.path", "one object a line"),
     ("input: {path: ' tickets.csv'}", "input.path", "space at its start or end"),
     ("input: {path: 's3://bucket/tickets.csv'}", "input.path", "only files on this machine"),
     ('input: {path: "a\\0.csv"}', "input.path", "control character"),
@@ -580,7 +592,6 @@ BAD_VALUES = [
     ("prices: no", "prices", "put it in quotes"),
     ("prices: catalogue", "prices", "did you mean 'catalog'?"),
     ("prices: [1]", "prices", "a mapping or one of catalog, none"),
-    ("simulator: {seed: 1}", "simulator", "only with target.base_url: simulator"),
     ("simulator: {latency_s: [2, 1]}", "simulator.latency_s", "larger one first"),
     ("simulator: {latency_s: [1]}", "simulator.latency_s", "the least and the most"),
     ("simulator: {faults: [a]}", "simulator.faults", "a mapping"),
@@ -604,9 +615,8 @@ BAD_VALUES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("line", "path", "words"), BAD_VALUES, ids=[line[:50] for line, _, _ in BAD_VALUES])
-def test_a_bad_value_is_named_by_file_line_and_key(here: Path, line: str, path: str, words: str) -> None:
-    """Each problem has the file, the line, the key path, and what to do about it; a comment is never quoted."""
+def with_line(line: str) -> tuple[str, str]:
+    """The smallest job with another line for a section, and that line with the keys of the section that it lacks."""
     section = re.match(r"\w+", line)
     assert section
     rest = "".join(text for text in SMALL_TEXT.splitlines(keepends=True) if not text.startswith(section[0] + ":"))
@@ -614,7 +624,13 @@ def test_a_bad_value_is_named_by_file_line_and_key(here: Path, line: str, path: 
     if in_section and line.startswith(f"{section[0]}: {{") and not line.startswith("prompt: {{"):
         own = [pair for pair in in_section[1].split(", ") if not re.search(rf"[{{ ]{pair.split(':')[0]}:", line)]
         line = line[:-1] + "".join(f", {pair}" for pair in own) + "}"
-    text = f"{COMMENT}{rest}{COMMENT}{line} {COMMENT}"
+    return f"{COMMENT}{rest}{COMMENT}{line} {COMMENT}", line
+
+
+@pytest.mark.parametrize(("line", "path", "words"), BAD_VALUES, ids=[line[:50] for line, _, _ in BAD_VALUES])
+def test_a_bad_value_is_named_by_file_line_and_key(here: Path, line: str, path: str, words: str) -> None:
+    """Each problem has the file, the line, the key path, and what to do about it; a comment is never quoted."""
+    text, line = with_line(line)
     (here / "job.yaml").write_text(text, encoding="utf-8")
     problems = refused("job.yaml").splitlines()
     at = text[: text.index(line)].count("\n") + 1

@@ -52,18 +52,26 @@ class Run:
         self._job.write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
         self._environment = {**os.environ, KEY_ENV: KEY}
 
-    def to_the_end(self) -> dict[str, Any]:
-        """Carry on to the last row; the summary."""
+    def to_the_end(self, *more: str) -> dict[str, Any]:
+        """Carry on to the last row; the summary. `more`: options of the command."""
         done = subprocess.run(
-            [*COMMAND, str(self._job)], env=self._environment, capture_output=True, text=True, timeout=120, check=False
+            [*COMMAND, str(self._job), *more],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
         return dict(json.loads(done.stdout))
 
-    def killed_when(self, is_time: Callable[[], bool]) -> bool:
+    def killed_when(self, is_time: Callable[[], bool], *more: str) -> bool:
         """Carry on until it is time, then kill -9. False where the run was over before that."""
         process = subprocess.Popen(
-            [*COMMAND, str(self._job)], env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*COMMAND, str(self._job), *more],
+            env=self._environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         try:
             wait_until(lambda: is_time() or process.poll() is not None, "progress of a run that is to be killed")
@@ -120,3 +128,22 @@ def test_a_killed_run_loses_nothing_and_pays_at_most_for_what_was_in_flight(
         assert (server.requests, again["had_work"]) == (requests, False)
         assert files(tmp_path) == before
         assert (again["cost_usd"], again["resent"]) == (summary["cost_usd"], summary["resent"])
+
+
+def test_a_killed_try_loses_nothing_and_asks_no_row_beyond_its_limit(tmp_path: Path) -> None:
+    """The rows above are asked by the full run alone, and nothing that is recorded is asked again."""
+    bench, rows, limit = Workbench(tmp_path), ROWS // 2, ROWS // 4
+    bench.write_rows(rows)
+    with StubServer(TROUBLE, LATENCY_S, seed=1) as server:
+        run = Run(bench, server, "chat", 25)
+        kills = sum(
+            run.killed_when(lambda point=point: server.requests >= point, "--limit", str(limit))  # type: ignore[misc]
+            for point in (limit // 4, limit // 2)
+        )
+        tried = run.to_the_end("--limit", str(limit))
+        assert (tried["succeeded"], tried["finished"], set(server.answered)) == (limit, False, set(range(limit)))
+        assert server.wasted <= kills * CONCURRENCY
+        summary = run.to_the_end()
+        assert (summary["succeeded"], summary["finished"]) == (rows, True)
+        assert Decimal(summary["cost_usd"]) == sum(cost_of(said_to(row)) for row in range(rows))
+        assert sum(count > 1 for count in server.answered.values()) <= summary["resent"]

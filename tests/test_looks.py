@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import cometbatch
 from cometbatch.commands import looks
-from cometbatch.commands.looks import Seen
+from cometbatch.input.seen import Seen
 from cometbatch.prompt.suspicions import describe_stop, suspicions
 from cometbatch.prompt.template import compile_prompt
 from tests.workbench import carry_out

@@ -412,10 +412,10 @@ def test_a_part_that_takes_long_to_write_holds_up_no_sync(tmp_path: Path, monkey
     writing, synced, really = threading.Event(), threading.Event(), columns.join
     held_up: list[bool] = []
 
-    def slowly(*arguments: Any) -> pa.Table:
+    def slowly(*arguments: Any, **named: Any) -> pa.Table:
         writing.set()
         held_up.append(not synced.wait(timeout=20))
-        return really(*arguments)
+        return really(*arguments, **named)
 
     async def main() -> None:
         partitions = run.partitions(8)

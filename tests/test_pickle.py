@@ -22,11 +22,13 @@ import pytest
 import cometbatch
 from cometbatch.commands.verify_report import Check
 from cometbatch.errors import CometbatchError
+from cometbatch.money.prices import CatalogEntry
 from cometbatch.prompt.template import TemplateError
 from cometbatch.records import Answered, Completion, Failed, Failure, PoolStats, PriceBook, Rates, Tally, Usage
 from cometbatch.results.summary import RunStoppedError, RunSummary
 from cometbatch.run_state.journal import Damage, DamagedJournalError
 from cometbatch.run_state.names import LostFileError
+from cometbatch.service.model_list import ListedModel
 from tests.workbench import Network, Workbench
 
 for found in pkgutil.walk_packages(cometbatch.__path__, "cometbatch."):
@@ -81,6 +83,21 @@ RESULTS: tuple[msgspec.Struct, ...] = (
         Path("/data/out.parquet"), "0123", 2, (Check("rows", "each row once", "failed", 1, ("row 3",)),)
     ),
     cometbatch.Behaviour(faults=(cometbatch.parse_fault("429:0.5"),), credit_usd=Decimal("0.5")),
+    cometbatch.JobBegun(
+        Path("job.yaml"),
+        Path("s.json"),
+        Path("t.csv"),
+        2,
+        ("id", "note"),
+        "id",
+        "note",
+        ("0  id: 1",),
+        ("one",),
+        "next",
+    ),
+    cometbatch.ModelList(
+        "simulator", (ListedModel(CatalogEntry("m", input=Decimal("0.1")), formats=("chat",)),), 1, WHEN
+    ),
 )
 
 
@@ -160,9 +177,13 @@ def test_a_job_and_its_plan_survive(bench: Workbench, copied: Callable[[Any], An
 
 
 def test_no_public_name_is_left_out() -> None:
-    """Every class among the package's public names is an error or has an example above."""
+    """Every class among the package's public names is an error or has an example above.
+
+    What reads a run's files row by row is opened where it is read.
+    """
     public = {value for name in cometbatch.__all__ if isinstance(value := getattr(cometbatch, name), type)}
     covered = {type(result) for result in RESULTS} | set(errors()) | {cometbatch.Job, cometbatch.RunPlan}
+    covered |= {cometbatch.Export, cometbatch.Shown}
     assert public <= covered
 
 

@@ -1,6 +1,7 @@
 """What README and docs/ say is what the code does."""
 
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -19,11 +20,14 @@ from cometbatch.simulator import catalog
 from cometbatch.wire import counts as counters
 from cometbatch.wire import responses, uncovered
 from tests import readme_commands, readme_tables
+from tests.images import image
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in readme_tables.PAGES}
 DOCS = (
+    "answers",
+    "batch-files",
     "columns",
     "contributing",
     "durability",
@@ -31,7 +35,9 @@ DOCS = (
     "how-it-works",
     "input",
     "job",
+    "messages",
     "performance",
+    "python",
     "replies",
     "retry",
 )
@@ -45,9 +51,12 @@ ALL_TABLES = {
     "bars",
     "model",
     "cells",
+    "exported",
     "nulls",
     "written",
     "told",
+    "lines",
+    "fromjson",
 }
 MAX_LINES = 200
 FIRST_SCREEN_LINES = 20
@@ -88,6 +97,12 @@ def job_folder(tmp_path: Path) -> Path:
     (tmp_path / "job.yaml").write_text(blocks(README, "yaml")[0], encoding="utf-8")
     table = "ticket_id,subject,body\n007,Kettle,My kettle broke\n008,Bill,Charged twice\n"
     (tmp_path / "tickets.csv").write_text(table, encoding="utf-8")
+    asked = [[{"role": "user", "content": words}] for words in ("Hi", "Bye")]
+    pq.write_table(pa.table({"messages": asked}), tmp_path / "chats.parquet")
+    (tmp_path / "examples.jsonl").write_text(json.dumps({"role": "user", "content": "Hi"}), encoding="utf-8")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/1.png").write_bytes(image())
+    (tmp_path / "products.csv").write_text("name,photo\ncup,1.png\nbox,1.png\n", encoding="utf-8")
     return tmp_path
 
 

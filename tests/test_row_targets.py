@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import cometbatch
 from cometbatch.commands.row_variants import RowVariants
 from cometbatch.job import MessageTemplate, Target
-from cometbatch.job.prices import MAX_MODELS
+from cometbatch.job.keys import MAX_MODELS
 from cometbatch.records import Completion, Failure, Usage
 from cometbatch.runner.row_maker import RowMaker
 from cometbatch.wire import chat

@@ -490,14 +490,14 @@ def test_a_row_beyond_all_bounds_is_refused(tmp_path: pathlib.Path, monkeypatch:
 @pytest.mark.parametrize(
     ("name", "phrases"),
     [
-        ("input.csv.gz", ["compressed (.gz)", "unpack"]),
+        ("input.csv.bz2", ["compressed (.bz2)", "unpack", "gzip or zstd"]),
         ("input.parquet.zst", ["compressed (.zst)"]),
         ("input.zip", ["compressed (.zip)"]),
-        ("input.txt", [".csv, .tsv or .parquet", "not .txt"]),
-        ("input.xlsx", [".csv, .tsv or .parquet"]),
-        ("input.jsonl", [".csv, .tsv or .parquet"]),
-        ("input", [".csv, .tsv or .parquet", "none at all"]),
-        (".csv", [".csv, .tsv or .parquet", "none at all"]),
+        ("input.txt", [".csv, .tsv, .jsonl or .parquet", "not .txt"]),
+        ("input.xlsx", [".csv, .tsv, .jsonl or .parquet"]),
+        ("input.json", [".csv, .tsv, .jsonl or .parquet", "one object a line"]),
+        ("input", [".csv, .tsv, .jsonl or .parquet", "none at all"]),
+        (".csv", [".csv, .tsv, .jsonl or .parquet", "none at all"]),
         ("input.parquet", ["is not a Parquet file", "CSV"]),
     ],
 )

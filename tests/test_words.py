@@ -16,6 +16,7 @@ import cometbatch
 from cometbatch.commands.session import budget_to_finish
 from cometbatch.errors import JobError, UsageError
 from cometbatch.job import load_job
+from cometbatch.job.secrets import is_secret
 from cometbatch.records import PriceBook, Tally
 from cometbatch.results.summary import RunSummary
 from cometbatch.run_state.run import directory_of, find
@@ -185,7 +186,7 @@ def test_no_delimiter_is_guessed_where_none_is_near(bench: Workbench) -> None:
 # -- --set -----------------------------------------------------------------------------------------------------------
 
 TEXTS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=30).filter(
-    lambda text: text.strip() and text != "null" and text.strip()[0] not in "\"'"
+    lambda text: text.strip() and text != "null" and text.strip()[0] not in "\"'" and not is_secret(text)
 )
 
 
@@ -199,7 +200,11 @@ def test_a_text_at_set_is_the_text(text: str) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=30).filter(str.strip))
+@given(
+    st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=30).filter(
+        lambda text: text.strip() and not is_secret(text)
+    )
+)
 def test_a_quoted_text_at_set_is_unquoted(text: str) -> None:
     """Law: one that is wholly in double or single quotes is what YAML, or JSON, reads in them."""
     single = "'" + text.replace("'", "''") + "'"

@@ -1,55 +1,74 @@
 """What `plan` and `run` refuse before the first request: a job whose input, templates, names and budget do not fit."""
 
+import contextlib
 import os
 import shlex
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from cometbatch import wire
+from cometbatch.commands.answers import answer_columns, checker_of, refuse_answer_clashes
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
-from cometbatch.commands.row_maker import row_maker
+from cometbatch.commands.row_maker import Maker, images_for, row_maker
 from cometbatch.control.bounds import describe_unbounded
-from cometbatch.errors import JobError, UsageError
-from cometbatch.input.files import Identity, shown
-from cometbatch.input.table import Source, open_source
+from cometbatch.errors import CheckpointError, JobError, UsageError
+from cometbatch.input.file_set import AnySource, FileSet
+from cometbatch.input.files import Identity, ending_of, shown
 from cometbatch.job import Job, Target
+from cometbatch.job.batch_lines import BatchLayout, Survey, open_table
 from cometbatch.job.headers import variables_in
+from cometbatch.job.paths import run_beside
 from cometbatch.job.secrets import printable
+from cometbatch.job.targets import Template
+from cometbatch.prompt.answers import Checker
 from cometbatch.prompt.names import no_column, shown_columns
-from cometbatch.prompt.template import PromptTemplate
 from cometbatch.records import PriceBook
 from cometbatch.results import columns, parts
+from cometbatch.results.answer_columns import AnswerColumns
+from cometbatch.results.summary import count
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import refuse_drift
+from cometbatch.run_state.manifest import drift, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
-from cometbatch.run_state.run import Run
-from cometbatch.runner.row_maker import RowMaker
+from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.service.catalog import CatalogProblem
 from cometbatch.transport.headers import looks_secret, read_values
+from cometbatch.transport.image_fetch import proxy_in_the_way
 from cometbatch.transport.key import holds_key
 from cometbatch.wire.request_extra import template_marks, unkept
+from cometbatch.wire.whole_bodies import cap_words
 
 if TYPE_CHECKING:
     import httpx
 
 
+FILES_SHOWN: Final = 10  # that changed, in a message; of the others, the number is said
+
+
 class Checked(Struct, frozen=True):
-    """A job whose input, templates and names have been found to fit together."""
+    """A job whose input, templates and names have been found to fit together.
+
+    `checker`, `answers`: of what answers must be, and the columns that they get; None where the job does not say.
+    """
 
     job: Job
-    source: Source
+    source: AnySource
     target: Target
-    template: PromptTemplate
+    template: Template
     format: wire.WireFormat
+    checker: Checker | None = None
+    answers: AnswerColumns | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences on what can be run but is surely not meant, as far as the columns tell."""
-        told = *self.source.warnings, *describe_extra(self.job)
-        asked = columns.columns_for(self.job.asked_columns)
+        notes = () if self.survey is None else self.survey.notes()
+        told = *self.source.warnings, *notes, *describe_extra(self.job)
+        if self.survey is not None and self.survey.unbounded.count and self.job.budget.max_cost_usd is not None:
+            told = *told, f"the budget may be passed: the service may add input, by {_unbounded(self)}"
+        asked = columns.columns_for(self.job.asked_columns, self.job.columns_there)
         clashes = columns.case_clashes(self.source.columns, self.job.output.prefix, asked)
         if not clashes:
             return told
@@ -60,9 +79,16 @@ class Checked(Struct, frozen=True):
         prefix = columns.working_prefix(self.source.columns)
         return *told, f"{words} one; set output.prefix (for example to {prefix}) to tell them apart"
 
-    def row_maker(self) -> RowMaker:
+    @property
+    def survey(self) -> Survey | None:
+        """What all lines of a vendor's batch file have, once they were looked at; None for every other input."""
+        layout = (self.source.sources[0] if isinstance(self.source, FileSet) else self.source).layout
+        return layout.look.survey if isinstance(layout, BatchLayout) else None
+
+    def row_maker(self) -> Maker:
         """How rows of this job become requests."""
-        return row_maker(self.target, self.template, self.source.columns, self.job.input.id)
+        images = images_for(self.job, self.target)
+        return row_maker(self.target, self.template, self.source.columns, self.job.input.id, images)
 
 
 def check(job: Job) -> Checked:
@@ -70,16 +96,34 @@ def check(job: Job) -> Checked:
     refuse_key(job)
     if job.target.is_simulator:
         simulator_behaviour(job)
-    opened = open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
+    opened = open_table(job)
+    _refuse_unfinished(opened)
     try:
         return _fitted(job, opened)
     except UsageError as error:
-        if opened.layout.hint:
-            raise JobError(f"{error}\n{opened.layout.hint}") from error
+        if opened.hint:
+            raise JobError(f"{error}\n{opened.hint}") from error
         raise
 
 
-def _fitted(job: Job, opened: Source) -> Checked:
+def _refuse_unfinished(opened: AnySource) -> None:
+    """Raise `UsageError` where the input is a data set of which a run has not written all parts yet."""
+    if not isinstance(opened, FileSet):
+        return
+    for folder in {source.path.parent for source in opened.sources}:
+        run = None
+        if run_beside(folder).is_dir():
+            with contextlib.suppress(CheckpointError):  # whatever is wrong with that run, its files are a table
+                run = find(directory_of(folder, is_dataset=True), folder)
+        if run is not None and not run.is_complete:
+            done = f"{len(run.progress.committed):,} of {run.partition_count:,} partitions are there"
+            raise UsageError(
+                f"input.path: {folder} is the data set of a run that is not finished ({done}), so rows are missing. "
+                "Finish that run first, or copy the files to another folder."
+            )
+
+
+def _fitted(job: Job, opened: AnySource) -> Checked:
     """The job with its input. Raises `UsageError` where a template or the id needs a column that is not there."""
     (target,) = job.targets()
     template = job.prompt_template_for(target, opened.columns)
@@ -88,7 +132,21 @@ def _fitted(job: Job, opened: Source) -> Checked:
         if column not in opened.columns:
             words = no_column(column, opened.columns)
             raise UsageError(f"{key}: {words} (the columns are {shown_columns(opened.columns)})")
-    return Checked(job, opened, target, template, wire.FORMATS[target.format])
+    if target.may_have_images and not job.image_root.is_dir():
+        raise UsageError(f"prompt.images.root: {printable(job.image_root)} is no folder, and images lie below it.")
+    if job.images.fetch and proxy_in_the_way():
+        raise UsageError(
+            "prompt.images.fetch: the environment names a proxy (HTTPS_PROXY or ALL_PROXY), and behind it no image's "
+            "address can be checked. Leave fetch out, so that the service fetches the images, or take the proxy out."
+        )
+    checker = checker_of(target)
+    return Checked(job, opened, target, template, wire.FORMATS[target.format], checker, answer_columns(target, checker))
+
+
+def refuse_limit(limit: int | None) -> None:
+    """Raise `UsageError` where a limit is no number of rows."""
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise UsageError(f"--limit: {limit!r} is no number of rows; write a whole number from 1.")
 
 
 def refuse_key(job: Job) -> None:
@@ -130,27 +188,52 @@ def check_session(
         if found.is_finished:
             return
         read_values(job.target.headers)
+        if checked.survey is not None and job.budget.max_cost_usd is not None:
+            checked.source.check()  # a budget may be new, and each line decides whether it can be held
     else:
         read_values(job.target.headers)
-        _refuse_clashes(checked)
+        refuse_clashes(checked)
         _refuse_taken(job, found, fresh=fresh)
     _refuse_unwritable(directory.path)
     _refuse_unwritable(job.output.path if job.output.is_dataset else job.output.path.parent)
 
 
-def _refuse_clashes(checked: Checked) -> None:
+def gives_way(found: Run | None, job: Job) -> bool:
+    """Whether a run that the simulator answered stands where the job, which names a real service, puts its own."""
+    return found is not None and found.manifest.is_simulated and not job.target.is_simulator
+
+
+def describe_replaced(found: Run | None, job: Job) -> str | None:
+    """What is said of a run that gives way to the job's own without `--fresh`; None where there is no such run.
+
+    Its answers cost nothing, so nothing is lost. Raises `UsageError` where its result is not the one that it wrote.
+    """
+    if found is None or not gives_way(found, job):
+        return None
+    found.refuse_foreign()
+    rows = f"{found.progress.calls:,} of {count(found.rows, 'row')}"
+    return (
+        f"an earlier run of this output ({rows}) asked the simulator and cost nothing; the job names a service by now, "
+        "so a new run replaces it"
+    )
+
+
+def refuse_clashes(checked: Checked) -> None:
     """Raise `UsageError` where a new run's columns would be named like the input's.
 
     A run that is resumed was checked when it began. Its prefix can't be changed any more, so columns that this program
     adds are not held against it.
     """
     job = checked.job
-    asked = columns.columns_for(job.asked_columns)
+    asked = columns.columns_for(job.asked_columns, job.columns_there)
     if clashes := columns.clashes(checked.source.columns, job.output.prefix, asked):
+        is_id = clashes == [job.output.prefix + columns.CUSTOM_ID]
+        ids = f"If that column names the rows, set input.id: {clashes[0]}. Else set" if is_id else "Set"
         raise UsageError(
             f"{job.input.path}: the input has columns named like the output's: {', '.join(clashes)}. "
-            f"Set output.prefix (for example to {columns.working_prefix(checked.source.columns)}) to tell them apart."
+            f"{ids} output.prefix (for example to {columns.working_prefix(checked.source.columns)}) to tell them apart."
         )
+    refuse_answer_clashes(checked.answers, checked.source.columns, job.output.prefix, asked)
 
 
 def _refuse_taken(job: Job, found: Run | None, *, fresh: bool) -> None:
@@ -197,13 +280,40 @@ def refuse_other_job(run: Run, checked: Checked, *, retry: bool) -> None:
     was, (size, sha256) = manifest.input, checked.source.digest()
     has_grown = size > was.size and checked.source.begins_with(was.size, was.sha256)
     advice = describe_growth(checked.job.input.path, was.size) if has_grown else ""
+    if (size, sha256) != (was.size, was.sha256) and (was.files or checked.source.path.is_dir()):
+        advice = describe_changes(checked.source.changes(was))
     fingerprint = checked.job.fingerprint()
     refuse_drift(manifest, fingerprint, size, sha256, input_advice=advice, targets=run.targets, other_target=retry)
 
 
+def describe_changes(changes: Sequence[str]) -> str:
+    """Which files of an input changed, are new or are gone since a run began, and how it is finished all the same."""
+    told = [f"  {words}" for words in changes[:FILES_SHOWN]]
+    if len(changes) > FILES_SHOWN:
+        told.append(f"  and {len(changes) - FILES_SHOWN:,} more")
+    way = (
+        "To finish this run, put its files back as they were and move away the new ones; for new rows, give a table "
+        "that holds only these and another output.path."
+    )
+    return "\n".join(["Of the input's files:", *told, way])
+
+
+def goes_on(found: Run, checked: Checked) -> bool:
+    """Whether a session goes on with what is recorded of a run: outcomes, or answers that were paid for and not taken.
+
+    The latter belong to the very job that they were given for. Before the first outcome the job may be changed; then
+    they are money alone. Raises `InputError` where the input can't be read.
+    """
+    if found.is_begun or not found.progress.asks:
+        return found.is_begun
+    was, (size, sha256) = found.manifest.input, checked.source.digest()
+    return not drift(found.manifest, checked.job.fingerprint()) and (size, sha256) == (was.size, was.sha256)
+
+
 def describe_growth(path: Path, size: int) -> str:
     """How a run is finished whose input has only grown: by a copy of the bytes that it had."""
-    copy = path.with_name(f"{path.stem}.before{path.suffix}")
+    end = len(ending_of(path.name))
+    copy = path.with_name(f"{path.name[:-end]}.before{path.name[-end:]}")
     make = f"head -c {size} {shlex.quote(printable(path))} > {shlex.quote(printable(copy))}"
     return (
         f"It has only grown: its first {size:,} bytes are the table as it was. To finish this run, copy these with "
@@ -212,14 +322,16 @@ def describe_growth(path: Path, size: int) -> str:
     )
 
 
-def check_budget(job: Job, target: Target, books: Sequence[PriceBook]) -> None:
+def check_budget(checked: Checked, target: Target, books: Sequence[PriceBook]) -> None:
     """Raise `UsageError` where the job's budget could not be held: no price, no cap on an answer, input not ours.
 
-    `books`: of the target, and of the models that rows name themselves. Rows of a model without a price fail alone.
+    `target`: one that the run asks. `books`: of it, and of the models that rows name themselves. Rows of a model
+    without a price fail alone. The lines of a batch file have been looked at.
     """
+    job = checked.job
     if job.budget.max_cost_usd is None:
         return
-    if not job.budget.allow_unbounded and (added := describe_unbounded(target.params.extra)):
+    if not job.budget.allow_unbounded and (added := _unbounded(checked)):
         raise UsageError(
             f"budget: the service may add input that is billed beyond what is sent, by {added}, so a budget can't be "
             "held. Take it out, or set budget.allow_unbounded: true to run all the same."
@@ -233,14 +345,31 @@ def check_budget(job: Job, target: Target, books: Sequence[PriceBook]) -> None:
         raise UsageError(
             f"budget: {reason}, so a budget can't be held. Set prices, or budget.allow_unpriced: true to go without."
         )
-    cap = wire.output_cap(target.format, target.params)
-    if cap is None and any(rates.per_request is None for rates in known):
+    if all(rates.per_request is not None for rates in known):
+        return
+    if checked.survey is None and wire.output_cap(target.format, target.params) is None:
         raise UsageError("budget: without params.max_output_tokens an answer has no highest cost. Set it.")
+    if checked.survey is not None and checked.survey.uncapped.count:
+        raise UsageError(
+            f"budget: {checked.survey.uncapped}: without {cap_words(target.format)} in the body an "
+            "answer has no highest cost. Set it there, or set params.max_output_tokens with params.override: true, "
+            "which lays it over every body."
+        )
+
+
+def _unbounded(checked: Checked) -> str:
+    """In words: by what the service may add input; "" where all of it is bounded."""
+    found = None if checked.survey is None else checked.survey.unbounded
+    if found is None or not found.count:
+        return describe_unbounded(checked.target.params.extra)
+    return f"{found.words} in {found}"
 
 
 def partition_rows(checked: Checked, identity: Identity) -> int:
     """How many rows a partition of a new run has: fewer where whole replies are kept beside the answers."""
     settings, cap = checked.job.output, checked.target.max_output_tokens
+    if checked.survey is not None and not checked.survey.uncapped.count:
+        cap = checked.survey.max_cap or None
     kept = 1 + settings.raw + settings.reasoning
     return settings.partition_rows or suggest_partition_rows(identity, None if cap is None else cap * kept)
 

@@ -8,34 +8,47 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import pyarrow as pa
 from msgspec import Struct
 
 from cometbatch.commands.checks import Checked
+from cometbatch.commands.row_maker import Maker
 from cometbatch.commands.targets import row_makers
+from cometbatch.input.seen import Seen
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
+from cometbatch.prompt.content import images_in
+from cometbatch.prompt.names import shown
 from cometbatch.prompt.suspicions import describe_stop, suspicions
 from cometbatch.records import CallRequest, Failed, Failure
 from cometbatch.run_state.partition import Make
 from cometbatch.run_state.run import Run
-from cometbatch.runner.row_maker import RowMaker
 
 PLAN_BYTES: Final = 31_000_000  # of each of the two tables of what was seen, while a job is planned: 2.9 million rows
 RUN_BYTES: Final = 8_000_000  # the same while it runs: 750,000 rows
 FIRST_ROWS: Final = 10_000  # rows that remain at which `run` looks before it sends the first request
 PLACES_SHOWN: Final = 3
-_MIN_SLOTS = 1 << 10
-_HASH_BITS = (1 << 64) - 1
 
 
 def describe_texts(checked: Checked) -> list[str]:
     """What is surely not meant in the texts of a job, in sentences."""
     job = checked.job
-    return [*suspicions(checked.template, checked.source.columns), *_cut(job), *describe_stop(job.params.stop)]
+    told = [*suspicions(checked.template, checked.source.columns), *_cut(job), *describe_stop(job.params.stop)]
+    return [*told, *_printed_messages(checked)]
+
+
+def _printed_messages(checked: Checked) -> Iterator[str]:
+    """A column of messages that a template prints as text."""
+    for name in checked.template.columns_needed if checked.target.conversation is None else ():
+        kind = checked.source.schema.field(name).type
+        inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
+        if inner is not None and pa.types.is_struct(inner) and {"role", "content"} <= {field.name for field in inner}:
+            words = "which holds messages, and is printed as text; prompt.messages_column sends them as messages"
+            yield f"the prompt uses the column {shown(name)}, {words}"
 
 
 def _cut(job: Job) -> Iterator[str]:
-    for place, is_cut in zip(job.places, job.cut, strict=True):
+    for place, is_cut in zip(job.places, job.cut, strict=False):  # a column with messages has a place alone
         if is_cut:
             yield f"{place}: a # after a space begins a comment in YAML, and cuts this text: put it in quotes"
 
@@ -57,39 +70,13 @@ class Places(Struct):
         return f"(first: {'row' if len(self.first) == 1 else 'rows'} {', '.join(f'{row:,}' for row in self.first)})"
 
 
-class Seen:
-    """A set of hashes in memory of a fixed size. `room`: how many more it takes; `values`: how many were compared."""
-
-    def __init__(self, rows: int, max_bytes: int) -> None:
-        self._size = min(max(_MIN_SLOTS, 4 * rows // 3), max_bytes // 8)
-        self._slots = memoryview(bytearray(8 * self._size)).cast("Q")
-        self.room = 3 * self._size // 4
-        self.values = 0
-
-    def add(self, value: object) -> bool:
-        """Whether a value was there before; False once there is no room."""
-        if not self.room:
-            return False
-        self.values += 1
-        key = hash(value) & _HASH_BITS or 1
-        slots, size = self._slots, self._size
-        at = key % size
-        while (found := slots[at]) != key:
-            if not found:
-                slots[at] = key
-                self.room -= 1
-                return False
-            at = (at + 1) % size
-        return True
-
-
 class Looks:
     """What was found in the rows that were looked at, one after the other.
 
     `total`: how many rows remain; `max_bytes`: of each of the two tables of what was seen.
     """
 
-    def __init__(self, checked: Checked, maker: RowMaker, total: int, max_bytes: int) -> None:
+    def __init__(self, checked: Checked, maker: Maker, total: int, max_bytes: int) -> None:
         self._template, self._total, self._rows = checked.template, total, 0
         needed = checked.template.columns_needed
         all_but_id = [name for name in maker.columns if name != maker.id_column]
@@ -97,7 +84,9 @@ class Looks:
         self._has_id = maker.id_column is not None
         self._prompts, self._ids = Seen(total, max_bytes), Seen(total if self._has_id else 0, max_bytes)
         self._empty, self._blank, self._same, self._failed = Places(), Places(), Places(), Places()
-        self._no_id, self._same_id = Places(), Places()
+        self._no_id, self._same_id, self._answered = Places(), Places(), Places()
+        self._images, self._bounds = Places(), None if maker.images is None else maker.images.bounds
+        self._has_budget = checked.job.budget.max_cost_usd is not None
         self._first_failure = ""
 
     def note(self, row: int, values: Mapping[str, object], custom_id: str | None, prompt: object) -> None:
@@ -122,7 +111,19 @@ class Looks:
 
     def note_made(self, row: int, values: Mapping[str, object], made: CallRequest | Failed) -> None:
         """Look at a row that was made into a request."""
+        if self._bounds is not None and isinstance(made, CallRequest) and made.image_tokens:
+            self._images.add(row)
         self.note(row, values, made.custom_id, made.failure if type(made) is Failed else made.request_hash)
+
+    def note_images(self, row: int, prompt: object) -> None:
+        """Look for images in a prompt that is not made into a request."""
+        if self._bounds is not None and isinstance(prompt, tuple) and images_in(prompt):
+            self._images.add(row)
+
+    def note_end(self, row: int, prompt: object) -> None:
+        """Look at the last message of a conversation that is data."""
+        if isinstance(prompt, tuple) and prompt[-1].role == "assistant":
+            self._answered.add(row)
 
     def watching(self, make: Make) -> Make:
         """The same function, with a look at each row."""
@@ -148,6 +149,12 @@ class Looks:
             yield f"{self._who(self._same, self._prompts)} {what} {self._same.describe()}; each is sent and paid for"
         if self._blank.count:
             yield f"{self._who(self._blank)} nothing in the columns that the prompt uses {self._blank.describe()}"
+        if self._answered.count:
+            what = f"an answer as last message {self._answered.describe()}"
+            yield f"{self._who(self._answered)} {what}; it is sent, and the model goes on with it"
+        if self._images.count and self._has_budget and self._bounds is not None:
+            tokens = f"{self._bounds.tokens:,} input tokens are set aside for each (prompt.images.tokens)"
+            yield f"budget: {self._who(self._images)} images; {tokens}, and a model that counts more can pass it"
         if self._empty.count:
             way = "they fail unsent, unless prompt.allow_empty is true"
             yield f"{self._who(self._empty)} an empty or blank prompt {self._empty.describe()}; {way}"
@@ -167,39 +174,39 @@ class Looks:
         return f"{places.count:,} of {scope} {'has' if places.count == 1 else 'have'}"
 
 
-def tell_before(checked: Checked, run: Run) -> list[str]:
-    """What is told before a run sends anything: the job's texts, and the first rows that remain."""
+def tell_before(checked: Checked, run: Run, limit: int | None = None) -> list[str]:
+    """What is told before a run sends anything: the job's texts, and the first rows that remain, of those it sends."""
     asked = row_makers(checked, run.manifest.targets)
-    looks = Looks(checked, checked.row_maker(), _remain(run), 8 * 2 * FIRST_ROWS)
-    remaining = itertools.chain.from_iterable(_remaining(checked, run, asked.columns))
+    looks = Looks(checked, checked.row_maker(), run.calls_due(limit), 8 * 2 * FIRST_ROWS)
+    remaining = itertools.chain.from_iterable(_remaining(checked, run, asked.columns, limit))
     for row, values, target in itertools.islice(remaining, FIRST_ROWS):
         maker = asked.makers[target]
         custom_id: Any = None if maker.id_column is None else values[maker.id_column]
         is_text = custom_id is None or type(custom_id) is str
-        prompt = maker.render(values) if maker.variant is None else maker.prompt_of(values)
-        alike = (target, prompt) if target and type(prompt) is not Failure else prompt
+        prompt = maker.render(values)
+        alike = maker.alike(values, prompt)
         looks.note(row, values, custom_id if is_text else maker.id_of(values), alike)
+        looks.note_images(row, prompt)
+        if run.manifest.targets[target].target.conversation is not None:
+            looks.note_end(row, prompt)
     return [*describe_texts(checked), *looks.warnings()]
 
 
-def rest_of(checked: Checked, run: Run) -> Looks | None:
+def rest_of(checked: Checked, run: Run, limit: int | None = None) -> Looks | None:
     """For a look at all rows while they are sent; None where the first look saw them all."""
-    remain = _remain(run)
+    remain = run.calls_due(limit)
     return Looks(checked, checked.row_maker(), remain, RUN_BYTES) if remain > FIRST_ROWS else None
 
 
-def _remain(run: Run) -> int:
-    return run.rows - run.progress.calls
-
-
 def _remaining(
-    checked: Checked, run: Run, columns: Sequence[str]
+    checked: Checked, run: Run, columns: Sequence[str], limit: int | None
 ) -> Iterator[Iterator[tuple[int, Mapping[str, object], int]]]:
-    """The rows that have no outcome yet, with their numbers and targets, partition by partition."""
-    recorded = run.progress.recorded
-    for partition, table in zip(run.missing, checked.source.tables(run.manifest.input, run.missing), strict=True):
+    """The rows that have no outcome yet and are sent, with their numbers and targets, partition by partition."""
+    recorded, due = run.progress.recorded, run.due(limit)
+    for partition, table in zip(due, checked.source.tables(run.manifest.input, due), strict=True):
+        sent = table if limit is None else table.slice(0, limit - partition.first_row)
         numbers, targets = itertools.count(partition.first_row), run.open_targets(partition.index)
         of_rows = range(partition.first_row, partition.first_row + partition.row_count)
         asked = [targets.get(row, 0) for row in of_rows] if targets else itertools.repeat(0)
-        rows = zip(numbers, row_values(table, columns), asked, strict=False)
+        rows = zip(numbers, row_values(sent, columns), asked, strict=False)
         yield (each for each in rows if each[0] not in recorded) if recorded else rows

@@ -6,22 +6,27 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Struct
 
+from cometbatch.commands.asking import WORDS_TOKENS
 from cometbatch.commands.checks import (
     Checked,
     check,
     check_session,
     describe_missing_columns,
+    describe_replaced,
+    goes_on,
     partition_rows,
+    refuse_limit,
 )
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk, budget_walk
+from cometbatch.commands.tables import JobSource, as_job, looked_at
 from cometbatch.commands.targets import check_budgets, models_asked, price_warnings, priced_targets, row_makers
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
@@ -31,7 +36,9 @@ from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, PriceBook, Rates, Tally
 from cometbatch.results import tallies
+from cometbatch.results.notebook import html_of
 from cometbatch.results.summary import cap_warning, count, price_source
+from cometbatch.results.terminal import visible
 from cometbatch.run_state.manifest import PricedTarget
 from cometbatch.run_state.progress import Progress
 from cometbatch.run_state.run import Run, directory_of, find
@@ -39,9 +46,31 @@ from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
 from cometbatch.service.catalog import find_books
 from cometbatch.transport import Transport
 from cometbatch.wire import output_cap
+from cometbatch.wire.images import by_reference
+from cometbatch.wire.tolerant_json import decode_json
 
 if TYPE_CHECKING:
     import httpx
+
+
+IMAGES_LOOKED_AT: Final = 1_000
+"""Rows whose images `plan` opens; those of the rows after these are looked at when they are sent."""
+
+TRY_ROWS = 20  # that `plan` estimates by themselves where nobody says how many: enough to see whether a prompt works
+
+
+class LimitedPlan(Struct, frozen=True):
+    """What `run --limit` would send and cost: of the first rows of the input, those that have no outcome yet.
+
+    The numbers are estimates as of all rows (`RunPlan`).
+    """
+
+    limit: int
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal | None
+    likely_cost_usd: Decimal | None
 
 
 class RunPlan(Struct, frozen=True):
@@ -51,10 +80,13 @@ class RunPlan(Struct, frozen=True):
     be rendered. Token counts are the documented estimate (contract sheet, section 8.3): a quarter of the characters
     in, `max_output_tokens` out. `cost_usd` is in US dollars at list price and a ceiling under that estimate, of what
     has a price; None where nothing has. Where an earlier answer of the run was longer than the cap, all are estimated
-    as long as it. `done` counts the rows that have outcomes already; the estimates are for the others. `connection`
-    says how requests get to the service. `finished`: every row has its outcome and the result is there. `running`: a
-    run of this job is going on. `budget`: None where the job has none, or nothing remains. `prices` are those of the
-    first target, `other_prices` those of further ones.
+    as long as it. `worst_cost_usd`: the same where every row is asked `max_asks` times, with its last answer in each
+    further ask; equal to `cost_usd` where rows are asked once.
+    `done` counts the rows that have outcomes already; the estimates are for the others. `connection` says how requests
+    get to the service. `finished`: every row has its outcome and the result is there. `running`: a run of this job is
+    going on. `budget`: None where the job has none, or nothing remains. `limited`: the first rows alone; None where
+    these are all that remain. `uncapped`: requests whose answer has no cap. `prices` are those of the first target,
+    `other_prices` those of further ones.
     """
 
     job: Job
@@ -74,6 +106,10 @@ class RunPlan(Struct, frozen=True):
     running: bool = False
     warnings: tuple[str, ...] = ()
     budget: BudgetPlan | None = None
+    limited: LimitedPlan | None = None
+    uncapped: int = 0
+    max_asks: int = 1
+    worst_cost_usd: Decimal | None = None
     other_prices: tuple[PriceBook, ...] = ()
 
     @property
@@ -104,25 +140,39 @@ class RunPlan(Struct, frozen=True):
             "estimated_output_tokens": self.output_tokens,
             "estimated_cost_usd": _amount(self.cost_usd),
             "likely_cost_usd": _amount(self.likely_cost_usd),
+            "limited": _limited_dict(self.limited),
+            "max_asks": self.max_asks,
+            "worst_cost_usd": _amount(self.worst_cost_usd),
             "budget": None if self.budget is None else self.budget.to_dict(),
             "price_source": self.price_source,
             "warnings": list(self.warnings),
         }
 
+    def __str__(self) -> str:
+        return self.describe()
+
+    def _repr_html_(self) -> str:
+        return html_of(self.describe())
+
     def describe(self) -> str:
-        """A page for a person."""
+        """A page for a person, in which no character of a cell is hidden or does anything on a terminal."""
         lines = [
-            f"input: {self.job.input.path} ({self.rows:,} rows, {len(self.input.columns)} columns)",
+            f"input: {self.job.input.path} ({self.rows:,} rows, {len(self.input.columns)} columns{self._files()})",
             f"output: {self.job.output.path}",
             f"connection: {self.connection}",
             *self._state(),
             "first request:",
             *_indented(self.first_request),
             f"{self._estimated()}: {self.input_tokens:,} tokens in, {self._out()}",
-            f"cost: {self._cost()}",
+            f"cost: {self._cost(self.cost_usd, self.likely_cost_usd)}{self._prices()}",
+            *self._worst_cost(),
+            *self._limited(),
             *(self.budget.describe() if self.budget is not None else ()),
         ]
-        return "\n".join(lines)
+        return visible("\n".join(lines))
+
+    def _files(self) -> str:
+        return f", {count(len(self.input.files), 'file')}" if self.input.files else ""
 
     def _state(self) -> Iterator[str]:
         if self.running:
@@ -141,18 +191,36 @@ class RunPlan(Struct, frozen=True):
         tokens = f"{self.output_tokens:,} tokens out"
         if self._is_capped:
             return f"{tokens} at most"
+        if self.job.batch is not None:
+            return f"{tokens} ({ASSUMED_OUTPUT_TOKENS} for each of {self.uncapped:,} without a cap)"
         return f"{tokens} ({ASSUMED_OUTPUT_TOKENS} a row assumed: params.max_output_tokens is not set)"
 
     @property
     def _is_capped(self) -> bool:
+        if self.job.batch is not None:
+            return not self.uncapped
         return all(output_cap(target.format, target.params) is not None for target in self.job.targets())
 
-    def _cost(self) -> str:
-        if self.cost_usd is None:
-            return "unknown: there is no price (set prices)"
-        likely = "" if self.likely_cost_usd is None else f", likely {format_rounded(self.likely_cost_usd)}"
+    def _cost(self, cost_usd: Decimal | None, likely_usd: Decimal | None) -> str:
+        if cost_usd is None:
+            return "unknown"
+        likely = "" if likely_usd is None else f", likely {format_rounded(likely_usd)}"
         bound = "at most about" if self._is_capped else "about"
-        return f"{bound} {format_rounded(self.cost_usd, up=True)}{likely} (prices: {self.price_source})"
+        return f"{bound} {format_rounded(cost_usd, up=True)}{likely}"
+
+    def _prices(self) -> str:
+        return ": there is no price (set prices)" if self.cost_usd is None else f" (prices: {self.price_source})"
+
+    def _limited(self) -> Iterator[str]:
+        if (first := self.limited) is not None:
+            cost = self._cost(first.cost_usd, first.likely_cost_usd)
+            told = f"costs {cost}" if first.requests else "would send nothing: each of these rows has its outcome"
+            yield f"a try of the first {count(first.limit, 'row')} (run --limit {first.limit}) {told}"
+
+    def _worst_cost(self) -> Iterator[str]:
+        if self.max_asks > 1 and self.worst_cost_usd is not None:
+            worst = format_rounded(self.worst_cost_usd, up=True)
+            yield f"  if every row is asked {self.max_asks} times (response.max_asks): up to about {worst}"
 
 
 class _Begin(Struct):
@@ -196,30 +264,48 @@ def _begin(checked: Checked, identity: Identity, known: Run | None, http: "httpx
     return _Begin(manifest.targets, warnings, manifest.partition_rows, known.progress, bill, known)
 
 
-def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan:
+def plan(
+    job: JobSource,
+    *,
+    input: object | None = None,  # noqa: A002 - the section of a job that it stands for
+    limit: int | None = None,
+    http: "httpx.AsyncBaseTransport | None" = None,
+) -> RunPlan:
     """Check everything about a job and say what it would do and cost; sends no prompt and writes no file.
 
-    Raises `UsageError` for whatever `run` would refuse before its first request, but for a missing key and a run that
-    is going on: `running` tells of that.
+    `job`: a job, or what `load_job` takes. `input`: a table (polars, pandas, Arrow) in place of `input.path`. `limit`:
+    of so many first rows it says the cost by itself, too; 20 where nobody says. Raises `UsageError` for whatever `run`
+    would refuse before its first request, but for a missing key and a run that is going on: `running` tells of that.
     """
+    refuse_limit(limit)
+    with looked_at(as_job(job, input), input) as over:
+        return _plan(over, limit, http)
+
+
+def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") -> RunPlan:
     checked, connection = check(job), describe_connection(job, http)
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     found = find(directory, job.output.path)
-    check_session(checked, directory, found, http=http)
+    replaced = describe_replaced(found, job)
+    if replaced is not None:
+        found = None
+    check_session(checked, directory, found, fresh=replaced is not None, http=http)
     identity = checked.source.check()
-    known = found if found is not None and found.is_begun else None
+    known = found if found is not None and goes_on(found, checked) else None
     is_finished = known is not None and known.is_finished
     is_keyless = not is_finished and _lacks_key(job)
     begin = _begin(checked, identity, known, http)
     progress, bill, warnings = begin.progress, begin.bill, begin.warnings
     if not is_finished:
-        check_budgets(job, begin.targets, (0,) if known is None else known.targets)
+        check_budgets(checked, begin.targets, (0,) if known is None else known.targets)
         warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows)[2]])
     cap = checked.target.max_output_tokens if known is None else known.manifest.token_cap
-    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, begin.books, bill)
+    max_asks = checked.target.response.max_asks if checked.checker is not None else 1
+    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, begin.books, bill, max_asks)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
-    survey = _survey(checked, identity, begin, looks=looks, walk=walk)
-    cost, likely = _estimate(survey, begin.books)
+    survey = _survey(checked, identity, begin, looks=looks, walk=walk, limit=limit or TRY_ROWS)
+    cost, likely = _estimate(survey.all_rows, begin.books)
+    worst, _ = _estimate(survey.all_rows, begin.books, max_asks)
     return RunPlan(
         job=job,
         input=identity,
@@ -227,8 +313,9 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         first_request=_shown(job, survey.first),
         unrenderable=survey.unrenderable,
         first_problem=survey.first_problem,
-        input_tokens=sum(sums.input_tokens for sums in survey.by_target.values()),
-        output_tokens=sum(sums.output_tokens for sums in survey.by_target.values()),
+        input_tokens=survey.all_rows.input_tokens,
+        output_tokens=survey.all_rows.output_tokens,
+        uncapped=survey.uncapped,
         cost_usd=cost,
         likely_cost_usd=likely,
         prices=begin.books[0],
@@ -238,16 +325,43 @@ def plan(job: Job, *, http: "httpx.AsyncBaseTransport | None" = None) -> RunPlan
         finished=is_finished,
         running=directory.lock.is_held(),
         warnings=(
+            *filter(None, [replaced]),
             *checked.warnings,
             *warnings,
             *filter(None, [cap_warning(bill.largest_output_tokens, cap)]),
             *describe_texts(checked),
             *(() if known is None else describe_missing_columns(job, known.columns)),
             *looks.warnings(),
+            *_unseen_images(checked, survey),
             *([_missing_key(job)] if is_keyless else []),
         ),
         budget=None if walk is None else walk.plan(),
+        limited=_limited_plan(limit, survey, begin.books),
+        max_asks=max_asks,
+        worst_cost_usd=worst,
     )
+
+
+def _limited_plan(limit: int | None, survey: "_Survey", books: Sequence[PriceBook]) -> LimitedPlan | None:
+    """None where the first rows are all that remain, or nobody asked and none of them remains."""
+    first = survey.first_rows
+    if first.requests == survey.all_rows.requests or (limit is None and not first.requests):
+        return None
+    tokens = first.input_tokens, first.output_tokens
+    return LimitedPlan(limit or TRY_ROWS, first.requests, *tokens, *_estimate(first, books))
+
+
+def _limited_dict(limited: LimitedPlan | None) -> dict[str, Any] | None:
+    if limited is None:
+        return None
+    return {
+        "limit": limited.limit,
+        "requests": limited.requests,
+        "estimated_input_tokens": limited.input_tokens,
+        "estimated_output_tokens": limited.output_tokens,
+        "estimated_cost_usd": _amount(limited.cost_usd),
+        "likely_cost_usd": _amount(limited.likely_cost_usd),
+    }
 
 
 def _lacks_key(job: Job) -> bool:
@@ -305,22 +419,62 @@ class _Sums(Struct):
         self.input_tokens += input_tokens
         self.output_tokens += output_tokens
 
+    def asked(self, times: int) -> "_Sums":
+        """The same where each row is asked so often: each further ask holds the answer before it."""
+        further = (times - 1) * (self.output_tokens + WORDS_TOKENS * self.requests)
+        return _Sums(times * self.requests, times * self.input_tokens + further, times * self.output_tokens)
 
-class _Survey(Struct):
-    """Sums over the requests of all rows that have no outcome yet, by target.
 
-    `long_ones`: over those of them whose input is above `prices.above.input_tokens`.
-    """
+class _Requests(Struct):
+    """Sums over requests, by target. `long_ones`: over those whose input is above `prices.above.input_tokens`."""
 
+    requests: int = 0
     by_target: dict[int, _Sums] = msgspec.field(default_factory=dict)
     long_ones: dict[int, _Sums] = msgspec.field(default_factory=dict)
+
+    @property
+    def input_tokens(self) -> int:
+        """Of all of them, by the estimate."""
+        return sum(sums.input_tokens for sums in self.by_target.values())
+
+    @property
+    def output_tokens(self) -> int:
+        """Of all of their answers."""
+        return sum(sums.output_tokens for sums in self.by_target.values())
+
+    def add(self, target: int, input_tokens: int, output_tokens: int, rates: Rates | None) -> None:
+        """One more request."""
+        self.requests += 1
+        self.by_target.setdefault(target, _Sums()).add(input_tokens, output_tokens)
+        if rates is not None and rates.above is not None and input_tokens > rates.above.input_tokens:
+            self.long_ones.setdefault(target, _Sums()).add(input_tokens, output_tokens)
+
+
+class _Survey(Struct):
+    """What was found in all rows that have no outcome yet. `first_rows`: of those below a limit, by themselves.
+
+    `uncapped`: requests whose answer has no cap.
+    """
+
+    all_rows: _Requests = msgspec.field(default_factory=_Requests)
+    first_rows: _Requests = msgspec.field(default_factory=_Requests)
+    uncapped: int = 0
     unrenderable: int = 0
     first: CallRequest | None = None
     first_problem: str | None = None
 
 
-def _survey(checked: Checked, identity: Identity, begin: _Begin, *, looks: Looks, walk: BudgetWalk | None) -> _Survey:
+def _survey(
+    checked: Checked,
+    identity: Identity,
+    begin: _Begin,
+    *,
+    looks: Looks,
+    walk: BudgetWalk | None,
+    limit: int,
+) -> _Survey:
     survey, asked = _Survey(), row_makers(checked, begin.targets)
+    counting = row_makers(checked, begin.targets, opens_images=False) if asked.reads_files else asked
     progress, books = begin.progress, begin.books
     committed = set(progress.committed)
     missing = [each for each in partitions(identity.rows, begin.partition_rows) if each.index not in committed]
@@ -329,29 +483,42 @@ def _survey(checked: Checked, identity: Identity, begin: _Begin, *, looks: Looks
         for row, values in enumerate(row_values(table, asked.columns), partition.first_row):
             if row in progress.recorded:
                 continue
-            made = asked.makers[targets.get(row, 0)].make(row, values)
+            number = targets.get(row, 0)
+            maker = (asked if survey.all_rows.requests < IMAGES_LOOKED_AT else counting).makers[number]
+            made = maker.make(row, values)
             looks.note_made(row, values, made)
+            if begin.targets[number].target.conversation is not None:
+                looks.note_end(row, maker.render(values))
             if isinstance(made, Failed):
                 survey.unrenderable += 1
                 survey.first_problem = survey.first_problem or f"row {row}: {made.failure.message}"
                 continue
             # Each request's estimate has what is reserved for the answer.
-            tokens = made.estimated_tokens - (made.max_output_tokens or ASSUMED_OUTPUT_TOKENS)
-            expected, rates = begin.expected_tokens(made.max_output_tokens), books[made.target].rates
-            survey.by_target.setdefault(made.target, _Sums()).add(tokens, expected)
-            if rates is not None and rates.above is not None and tokens > rates.above.input_tokens:
-                survey.long_ones.setdefault(made.target, _Sums()).add(tokens, expected)
+            cap, rates = made.max_output_tokens, books[made.target].rates
+            tokens, expected = made.estimated_tokens - (cap or ASSUMED_OUTPUT_TOKENS), begin.expected_tokens(cap)
+            survey.uncapped += cap is None
+            survey.all_rows.add(made.target, tokens, expected, rates)
+            if row < limit:
+                survey.first_rows.add(made.target, tokens, expected, rates)
             survey.first = survey.first or made
             if walk is not None:
                 walk.add(made, tokens, expected)
     return survey
 
 
-def _estimate(survey: _Survey, books: Sequence[PriceBook]) -> tuple[Decimal | None, Decimal | None]:
-    """US dollars for all requests to targets that have a price, and what they probably are; None where none has one."""
-    by_target = survey.by_target or {0: _Sums()}
+def _unseen_images(checked: Checked, survey: _Survey) -> Iterator[str]:
+    if checked.target.may_have_images and survey.all_rows.requests > IMAGES_LOOKED_AT:
+        yield f"images were opened for {IMAGES_LOOKED_AT:,} rows; those of the others are looked at when they are sent"
+
+
+def _estimate(found: _Requests, books: Sequence[PriceBook], asks: int = 1) -> tuple[Decimal | None, Decimal | None]:
+    """US dollars for all requests to targets that have a price, and what they probably are; None where none has one.
+
+    `asks`: how often each row is asked.
+    """
+    by_target = found.by_target or {0: _Sums()}
     costs = {
-        number: _cost_of(sums, survey.long_ones.get(number, _Sums()), books[number].rates)
+        number: _cost_of(sums.asked(asks), found.long_ones.get(number, _Sums()).asked(asks), books[number].rates)
         for number, sums in by_target.items()
     }
     known = [(cost, likely_cost(cost, books[number])) for number, cost in costs.items() if cost is not None]
@@ -378,7 +545,7 @@ def _shown(job: Job, request: CallRequest | None) -> dict[str, Any] | None:
         "method": "POST",
         "url": base_url + request.http.path,
         "headers": request.http.headers | job.target.headers,
-        "body": msgspec.json.decode(request.http.body),
+        "body": decode_json(by_reference(request.http.body)),
     }
 
 

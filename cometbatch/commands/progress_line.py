@@ -4,6 +4,7 @@ Never the reason that a run fails.
 """
 
 import functools
+import importlib.util
 import math
 import os
 import sys
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from cometbatch.money.exact import EXACT, format_rounded
 from cometbatch.records import Answered, Outcome, Tally
 from cometbatch.results.columns import answered_in
+from cometbatch.results.terminal import visible
 
 Bar: TypeAlias = "tqdm[NoReturn]"  # it counts; it iterates over nothing
 
@@ -26,6 +28,7 @@ FIRST_LINE_S = 10.0  # seconds from the start to the first line where there is n
 LINE_EVERY_S = 60.0  # seconds between two later lines; they come at whole minutes from the start
 SAMPLE_EVERY_S = 1.0  # seconds between two samples of the row count
 SAMPLES = 300  # the rate is that of the later half of them: at most the last 2.5 minutes
+NOTEBOOK_COLUMNS = 120  # what most notebooks have room for beside the bar
 USUAL_TERMINAL = (80, 24)  # columns and lines, for terminals that do not know their size
 SEPARATOR, ASCII_SEPARATOR = " · ", " | "
 LEAVES_FIRST = ("rate", "in_flight", "waiting", "time", "cost", "incomplete", "failed")
@@ -57,7 +60,8 @@ class Progress:
         self.pushbacks = 0
         self._is_warned_of_cap = False
         self._bar: Bar = tqdm(disable=True)
-        if self._stream.isatty() if on is None else on:
+        self._is_notebook = on is not False and stream is None and _is_notebook()
+        if self._is_notebook or (self._stream.isatty() if on is None else on):
             self._draw(self._show)
         elif on is None:
             self._next_line = self._started + FIRST_LINE_S
@@ -96,7 +100,7 @@ class Progress:
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         self._draw(self._bar.clear)
-        self._draw(lambda: print(line, file=self._stream, flush=True))
+        self._draw(lambda: print(visible(line), file=self._stream, flush=True))
         self._draw(self._bar.refresh)
 
     def warn_of_cap(self, words: str) -> None:
@@ -118,6 +122,13 @@ class Progress:
         return not self._bar.disable or self._next_line < math.inf
 
     def _show(self) -> None:
+        if self._is_notebook:
+            from tqdm.notebook import tqdm_notebook  # noqa: PLC0415 - a second, and there in a notebook alone
+
+            self._bar = tqdm_notebook(total=self._rows, bar_format="{bar} {desc}", initial=self._done)
+            self._room = NOTEBOOK_COLUMNS
+            self._update()
+            return
         self._bar = tqdm(total=self._rows, file=self._stream, bar_format="{desc}", **_shape(self._stream))
         self._room = self._columns()
         self._update()
@@ -129,6 +140,7 @@ class Progress:
             self._samples.append((now, self._done))
             self._room = self._columns()
         if not self._bar.disable:
+            self._bar.n = self._done  # a notebook's bar is drawn by it
             self._draw(lambda: self._bar.set_description_str(self._line(now)))
         elif now >= self._next_line:
             self._next_line = self._started + LINE_EVERY_S * ((now - self._started) // LINE_EVERY_S + 1)
@@ -163,6 +175,8 @@ class Progress:
 
     def _columns(self) -> int:
         """The terminal's width as it is now. The last column stays free: some terminals begin a new line there."""
+        if self._is_notebook:
+            return NOTEBOOK_COLUMNS
         return max(0, (self._bar.format_dict["ncols"] or USUAL_TERMINAL[0]) - 1)
 
     def _pieces(self, now: float) -> dict[str, str]:
@@ -201,6 +215,12 @@ def _rate(rate: float) -> str:
     if rate and rate < 0.1:  # noqa: PLR2004 - what one decimal can show
         return f"{60 * rate:.1f}/min"
     return f"{rate:,.0f}/s" if rate >= 10 or not rate else f"{rate:.1f}/s"  # noqa: PLR2004 - two digits are enough
+
+
+def _is_notebook() -> bool:
+    """Whether this is a notebook that can show tqdm's own widget."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel") and importlib.util.find_spec("ipywidgets") is not None
 
 
 def _can_say(stream: TextIO, text: str) -> bool:

@@ -5,7 +5,8 @@ import contextlib
 import functools
 import os
 import socket
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,14 +16,19 @@ from cometbatch.commands.checks import (
     check,
     check_budget,
     check_session,
+    describe_replaced,
+    goes_on,
     partition_rows,
+    refuse_limit,
     refuse_other_job,
     to_replace,
 )
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
-from cometbatch.commands.targets import added_targets, models_asked, price_warnings, priced_targets
+from cometbatch.commands.session_watch import Interrupts
+from cometbatch.commands.tables import JobSource, as_job, kept
+from cometbatch.commands.targets import added_targets, models_asked, needs_of, price_warnings, priced_targets
 from cometbatch.engines import event_loop
 from cometbatch.errors import UsageError
 from cometbatch.input.files import Identity
@@ -33,8 +39,9 @@ from cometbatch.results.summary import RunSummary
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import MANIFEST_VERSION, TARGETS_NEED, Manifest, PricedTarget, encode_manifest
+from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
 from cometbatch.run_state.progress import look
+from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.reopen import Matching
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.run_state.sessions import Who
@@ -48,43 +55,93 @@ if TYPE_CHECKING:
 
 
 def run(
-    job: Job,
+    job: JobSource,
     *,
+    input: object | None = None,  # noqa: A002 - the section of a job that it stands for
     fresh: bool = False,
     retry: str | Iterable[str] = (),
     set_aside: Collection[str] = (),
+    limit: int | None = None,
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
     """Run a job, or resume one that was interrupted, to its last row.
 
-    `fresh` deletes an earlier run of the same output. `retry` names kinds of rows (`failed`, `incomplete`, an error
-    kind or a finish reason) that are to be answered again; every other row stays as it is. `set_aside` names damaged or
-    lost files of the run whose losses are to count as charges. `progress` forces the progress line on or off; by
-    default it follows the terminal, and where there is none a line is printed at 10 s and at each minute. `http`
-    replaces the network: any httpx transport will do.
+    `job`: a job, or what `load_job` takes. `input`: a table (polars, pandas, Arrow) in place of `input.path`. It is
+    kept beside the run, so that the same call resumes it. `fresh` deletes an earlier run of the same output. `retry`
+    names kinds of rows (`failed`, `incomplete`, an error kind or a finish reason) that are to be answered again; every
+    other row stays as it is. `set_aside` names damaged or lost files of the run whose losses are to count as charges.
+    `limit`: answer only the first rows of the input, this many; nothing is published then, and a later run goes on from
+    there. `progress` forces the progress line on or off; by default it follows the terminal or the notebook, and where
+    there is none a line is printed at 10 s and at each minute. `http` replaces the network: any httpx transport does.
+
+    Where an event loop is running already (a notebook), the run has a thread of its own, and a Ctrl-C or a notebook's
+    stop button stops it as it stops the command: the first finishes what is in flight.
 
     Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
     process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be resumed.
     """
-    with contextlib.suppress(RuntimeError):
-        asyncio.get_running_loop()
-        raise UsageError("An event loop is running here (a notebook?): use `await cometbatch.run_async(job)`.")
-    return event_loop.run(run_async(job, fresh=fresh, retry=retry, set_aside=set_aside, progress=progress, http=http))
+    with kept(as_job(job, input), input) as over:
+        carry_out = functools.partial(
+            _run, over, fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http
+        )
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return event_loop.run(carry_out())
+        return _beside_a_loop(carry_out)
 
 
 async def run_async(
-    job: Job,
+    job: JobSource,
     *,
+    input: object | None = None,  # noqa: A002
     fresh: bool = False,
     retry: str | Iterable[str] = (),
     set_aside: Collection[str] = (),
+    limit: int | None = None,
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already."""
-    again = _retry_words(retry, fresh=fresh)
-    checked = check(job)
+    with kept(as_job(job, input), input) as over:
+        return await _run(
+            over, fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http
+        )
+
+
+def _beside_a_loop(carry_out: Callable[..., Coroutine[Any, Any, RunSummary]]) -> RunSummary:
+    """Carry out a run in a thread, while the caller, whose own event loop stands still, waits for its end."""
+    interrupts = Interrupts()
+
+    async def main() -> RunSummary:
+        with interrupts.of_task():
+            return await carry_out(interrupts=interrupts)
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        done = thread.submit(event_loop.run, main())
+        while True:
+            try:
+                return done.result()
+            except KeyboardInterrupt:
+                interrupts.interrupt()
+            except asyncio.CancelledError:
+                raise KeyboardInterrupt from None  # it came before the first request, or after the last
+
+
+async def _run(
+    job: Job,
+    *,
+    fresh: bool,
+    retry: str | Iterable[str],
+    set_aside: Collection[str],
+    limit: int | None,
+    progress: bool | None,
+    http: "httpx.AsyncBaseTransport | None",
+    interrupts: Interrupts | None = None,
+) -> RunSummary:
+    again = _retry_words(retry, fresh=fresh, limit=limit)
+    checked = await asyncio.to_thread(check, job)  # every line of JSON Lines is read here
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     identity: Identity | None = None
     if fresh or directory.read_manifest() is None:  # told before a folder is made
@@ -96,13 +153,17 @@ async def run_async(
     with _locked(directory):
         files = directory.lock.thread()
         found = None if fresh else await in_thread(files, find, directory, job.output.path, set_aside)
-        start = SessionStart(checked, directory, files, http)
+        replaced = await in_thread(files, _replaced, found, job, again)
+        if replaced is not None:
+            found, fresh = None, True
+        told = () if replaced is None else (replaced,)
+        start = SessionStart(checked, directory, files, http, interrupts, told)
         options: dict[str, Any] = {"fresh": fresh, "retry": bool(again.words), "http": http}
         await in_thread(files, functools.partial(check_session, checked, directory, found, **options))
-        if found is not None and found.is_begun:
-            return await _resume(start, found, again, progress)
+        if found is not None and await in_thread(files, goes_on, found, checked):
+            return await _resume(start, found, again, progress, limit)
         asked = 0 if again.words else None  # there is nothing that could match
-        return await _start(start, found, identity, asked, fresh=fresh, progress=progress)
+        return await _start(start, found, identity, asked, fresh=fresh, progress=progress, limit=limit)
 
 
 async def _start(
@@ -113,6 +174,7 @@ async def _start(
     *,
     fresh: bool,
     progress: bool | None,
+    limit: int | None,
 ) -> RunSummary:
     """A new run, also where an earlier one recorded no outcome: prices and partitions are as the job has them now."""
     checked = start.checked
@@ -120,66 +182,106 @@ async def _start(
     measured = await in_thread(start.files, checked.source.check) if identity is None else identity
     async with _connected(checked.job, start.http) as transport:
         manifest = await _new_manifest(start, found, measured, transport, fresh=fresh)
-        run = await in_thread(start.files, _begin, start.directory, checked.job, found, manifest)
-        return await RunSession(start, run, transport, asked).carry_out(progress)
+        limit = _limit_within(limit, measured.rows)
+        run = await in_thread(start.files, _begin, start.directory, checked.job, found, manifest, limit)
+        return await RunSession(start, run, transport, asked, limit).carry_out(progress)
 
 
-def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manifest) -> Run:
+def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manifest, limit: int | None) -> Run:
     """Make place for a new run, and begin its first session; of a run without outcomes, its next one."""
     if found is not None:
         directory.create()
-        return begin_anew(found, _who(), manifest)
+        return begin_anew(found, _who(limit), manifest)
     directory.clear()
     directory.create()
-    first_session(directory, manifest.run_id, _who())
+    first_session(directory, manifest.run_id, _who(limit))
     directory.write_manifest(encode_manifest(manifest))
     return Run(directory, manifest, look(directory, manifest), job.output.path)
 
 
-async def _resume(start: SessionStart, found: Run, again: RetryWords, progress: bool | None) -> RunSummary:
+async def _resume(
+    start: SessionStart, found: Run, again: RetryWords, progress: bool | None, limit: int | None
+) -> RunSummary:
     """A run that has outcomes: the calls that are missing, and those that match `again`."""
+    limit = _limit_within(limit, found.rows)
     number = found.manifest.number_of(start.checked.target)
     matching = await in_thread(start.files, reopen.find, found, again, number) if again.words else Matching()
     asked = matching.calls if again.words else None
-    if found.is_finished and not matching.partitions:
+    is_finished = found.is_finished and not matching.partitions
+    if is_finished:
         await in_thread(start.files, remove_leftovers, found)
-        return summary_of(start.checked.job, found, finished=True, had_work=False, reopened=asked)
+    if is_finished or _has_no_work(found, limit):
+        limited = await in_thread(start.files, look_below, found, limit)
+        return summary_of(
+            start.checked.job, found, finished=is_finished, had_work=False, reopened=asked, limited=limited
+        )
     if again.words and not matching.partitions:
         await in_thread(start.files, functools.partial(refuse_other_job, found, start.checked, retry=False))
     start.directory.create()  # ways to copy a run leave out folders with nothing in them
     async with _connected(start.checked.job, start.http) as transport:
-        added = await added_targets(start.checked, found.manifest, transport) if matching.partitions else []
-        run = await in_thread(start.files, _next_session, found, again, matching, start.checked.target, added)
+        added = await added_targets(start.checked, found.manifest, transport) if matching.partitions else ()
+        reset = functools.partial(_reset, again=again, matching=matching, target=start.checked.target, added=added)
+        run = await in_thread(start.files, _next_session, found, limit, reset)
         run = await _priced(start.checked, run, transport)
-        return await RunSession(start, run, transport, asked).carry_out(progress)
+        return await RunSession(start, run, transport, asked, limit).carry_out(progress)
 
 
-def _next_session(
-    found: Run, again: RetryWords, matching: Matching, target: Target, added: Sequence[PricedTarget]
-) -> Run:
-    """Count what earlier sessions left, then reset what is to be answered again, `added` being further targets."""
-    run = next_session(found, _who())
-    if added:
-        run = run.with_manifest(run.manifest.with_targets(added))
-    if matching.partitions:
-        reopen.take_back(run, again, matching, run.manifest.number_of(target) or 0)
-        run = run.looked_at_again()
+def _limit_within(limit: int | None, rows: int) -> int | None:
+    """None where a run is for all rows, because it has no limit or not more rows than that."""
+    return None if limit is None or limit >= rows else limit
+
+
+def _has_no_work(found: Run, limit: int | None) -> bool:
+    """Whether each row below the limit has its outcome, and there is nothing to publish or to note either."""
+    return limit is not None and not (found.calls_due(limit) or found.is_complete or found.progress.accepted.charges)
+
+
+def _next_session(found: Run, limit: int | None, reset: Callable[[Run], Run]) -> Run:
+    """Count what earlier sessions left, then reset what is to be answered again."""
+    run = reset(next_session(found, _who(limit)))
     reopen.widen_parts(run)
     return run
 
 
-def _who() -> Who:
-    return Who(now().isoformat(timespec="seconds"), os.getpid(), socket.gethostname(), VERSION)
+def _reset(run: Run, *, again: RetryWords, matching: Matching, target: Target, added: Sequence[PricedTarget]) -> Run:
+    """The run with what matches reset, to be asked of this target, `added` being further targets."""
+    if added:
+        run = run.with_manifest(run.manifest.with_targets(added))
+    if not matching.partitions:
+        return run
+    reopen.take_back(run, again, matching, run.manifest.number_of(target) or 0)
+    return run.looked_at_again()
+
+
+def _who(limit: int | None) -> Who:
+    return Who(now().isoformat(timespec="seconds"), os.getpid(), socket.gethostname(), VERSION, limit)
 
 
 # -- before the first request ------------------------------------------------------------------------------------
 
 
-def _retry_words(retry: str | Iterable[str], *, fresh: bool) -> RetryWords:
+def _retry_words(retry: str | Iterable[str], *, fresh: bool, limit: int | None) -> RetryWords:
+    refuse_limit(limit)
     again = read_words(retry) if retry else RetryWords()
     if again.words and fresh:
         raise UsageError("--retry and --fresh exclude each other: a fresh start leaves nothing to answer again.")
+    if again.words and limit is not None:
+        raise UsageError(
+            "--retry and --limit exclude each other: --retry resets the rows of its kind wherever they are, and "
+            "--limit sends only the first rows. Run --retry alone."
+        )
     return again
+
+
+def _replaced(found: Run | None, job: Job, again: RetryWords) -> str | None:
+    """What is said of a run that the simulator answered and that the job's own replaces; None for any other."""
+    said = describe_replaced(found, job)
+    if said is not None and again.words:
+        raise UsageError(
+            "--retry: the run that is here asked the simulator, and this job names a service, which has answered "
+            "nothing yet. Leave --retry out: all rows are then sent, and the simulator's answers are replaced."
+        )
+    return said
 
 
 def _check_key(job: Job, http: "httpx.AsyncBaseTransport | None") -> None:
@@ -205,7 +307,7 @@ async def _new_manifest(
     job, target = start.checked.job, start.checked.target
     models = await in_thread(start.files, models_asked, start.checked, identity)
     found_books = await find_books([(model, job.prices_of(model)) for model in models], transport)
-    check_budget(job, target, [book for book, _ in found_books])
+    check_budget(start.checked, target, [book for book, _ in found_books])
     targets = priced_targets(target, models, {book.model: book for book, _ in found_books})
     replaces = parts.file_stamp(job.output.path) if fresh else to_replace(job, found)
     return Manifest(
@@ -216,9 +318,9 @@ async def _new_manifest(
         fingerprint=job.fingerprint(),
         input=identity,
         partition_rows=partition_rows(start.checked, identity),
-        columns=tuple(column.name for column in columns.columns_for(job.asked_columns)),
+        columns=tuple(each.name for each in columns.columns_for(job.asked_columns, job.columns_there)),
         targets=targets,
-        needs=(TARGETS_NEED,) if target.columns else (),
+        needs=needs_of(target),
         job=job.describe(),
         warnings=(*start.checked.warnings, *price_warnings(found_books)),
         replaces=None if job.output.is_dataset else replaces,

@@ -14,14 +14,16 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from cometbatch.commands.asking import acceptance, first_answers
 from cometbatch.commands.checks import Checked, describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
 from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fit
+from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.progress_line import Progress
-from cometbatch.commands.session_watch import show_waiting, signals_handled
+from cometbatch.commands.row_maker import sending_images
+from cometbatch.commands.session_watch import Interrupts, show_waiting, signals_handled
 from cometbatch.commands.targets import check_budgets, prices_of, row_makers, whose_model
-from cometbatch.control.acceptance import accept_all
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
 from cometbatch.control.classify import classify
@@ -30,7 +32,7 @@ from cometbatch.errors import InputChangedError, InputError, InputLostError
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
-from cometbatch.records import Tally
+from cometbatch.records import Completion, ErrorDetail, HttpResponse, RejectedAsk, Tally
 from cometbatch.results import columns, parts, tallies
 from cometbatch.results.summary import (
     BudgetReachedError,
@@ -45,7 +47,9 @@ from cometbatch.results.summary import (
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest, describe_targets, metadata_of
 from cometbatch.run_state.partition import Partitions
+from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run
+from cometbatch.runner.images import Send
 from cometbatch.runner.ports import Policy, Service, Stop
 from cometbatch.runner.reply_reader import Reader
 from cometbatch.runner.turns import Runner
@@ -53,6 +57,7 @@ from cometbatch.store.local import write_aside
 from cometbatch.transport import Transport
 from cometbatch.wire import Keep
 from cometbatch.wire.envelope import request_id_of
+from cometbatch.wire.structured import answer_of_call
 
 if TYPE_CHECKING:
     import httpx
@@ -67,17 +72,23 @@ STOPPED = {
     "terminated": TerminatedRunError,
 }
 
-NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "rejected": 0}
+NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "incompletes": {}}
 """The counts of a tally before the service has answered."""
 
 
 class SessionStart(Struct, frozen=True):
-    """What a session has from its start: job, run directory, a thread for files. `http` replaces the network."""
+    """What a session has from its start: job, run directory, a thread for files.
+
+    `http` replaces the network. `interrupts` stands for Ctrl-C where no signal arrives. `told`: sentences for whoever
+    pays that are for this session alone.
+    """
 
     checked: Checked
     directory: RunDirectory
     files: ThreadPoolExecutor
     http: "httpx.AsyncBaseTransport | None"
+    interrupts: Interrupts | None = None
+    told: tuple[str, ...] = ()
 
 
 async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *arguments: object) -> Returned:
@@ -94,24 +105,33 @@ async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *a
 
 
 class RunSession(Struct, frozen=True):
-    """The work of one process on a run, from what earlier ones left to the result. `reopened`: calls that it resets."""
+    """The work of one process on a run, from what earlier ones left to the result.
+
+    `reopened`: calls that it resets. `limit`: it answers only the rows below, in each slice; None for all.
+    """
 
     start: SessionStart
     run: Run
     transport: Transport
     reopened: int | None = None
+    limit: int | None = None
 
     async def carry_out(self, progress: bool | None) -> RunSummary:
-        """Bring the missing calls to their outcomes and publish. Raises a `RunStoppedError` where that ends early."""
+        """Bring the missing calls to their outcomes, and publish once all have one.
+
+        Raises a `RunStoppedError` where that ends early.
+        """
         run, job = self.run, self.start.checked.job
-        check_budgets(job, run.manifest.targets, run.targets)
+        check_budgets(self.start.checked, run.manifest.targets, run.targets)
         concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
         self.transport.limit_connections(connections)
-        told = await in_thread(self.start.files, tell_before, self.start.checked, run)
-        looks = rest_of(self.start.checked, run)
+        before = await in_thread(self.start.files, tell_before, self.start.checked, run, self.limit)
+        told = [*self.start.told, *before]
+        looks = rest_of(self.start.checked, run, self.limit)
         started = time.monotonic()
         run.directory.lock.sign()
-        shown = Progress(run.rows, run.progress.tally, on=progress)
+        rows = run.rows if self.limit is None else run.progress.calls + run.calls_due(self.limit)
+        shown = Progress(rows, run.progress.tally, on=progress)
         for warning in filter(None, (*_warnings(job, run), lowered, *told)):
             shown.say(f"Warning: {warning}")
         cap = run.manifest.token_cap
@@ -121,14 +141,17 @@ class RunSession(Struct, frozen=True):
         finally:
             shown.close()
         ended = await in_thread(self.start.files, run.looked_at_again)
-        if stop is None:
+        is_finished = stop is None and ended.is_complete  # also where rows beyond the limit were answered before
+        if is_finished:
             await in_thread(self.start.files, _publish, ended, self.start.checked)
+        limited = await in_thread(self.start.files, look_below, ended, self.limit)
         found = () if looks is None else tuple(words for words in looks.warnings() if words not in told)
         summary = summary_of(
             job,
             ended,
             (*told, *found),
-            finished=stop is None,
+            finished=is_finished,
+            limited=limited,
             elapsed_s=time.monotonic() - started,
             retries=shown.retries,
             pushbacks=shown.pushbacks,
@@ -139,7 +162,7 @@ class RunSession(Struct, frozen=True):
         for warning in (*late_warnings(summary.tally, summary.books), *found):
             shown.say(f"Warning: {warning}")
         if stop is not None:
-            needed = budget_to_finish(ended, stop.next_usd) if stop.kind == "budget" else None
+            needed = budget_to_finish(ended, stop.next_usd, self.limit) if stop.kind == "budget" else None
             raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix, needed)
         return summary
 
@@ -155,6 +178,9 @@ class RunSession(Struct, frozen=True):
             [maker.make if looks is None else looks.watching(maker.make) for maker in asked.makers],
             asked.columns,
             slots=slots,
+            limit=self.limit,
+            reads_files=asked.reads_files,
+            further=checked.answers,
         )
         marks = run.directory.new_marks(run.manifest.run_id, session.number, 2 * slots)
         showing: asyncio.Task[None] | None = None
@@ -163,28 +189,31 @@ class RunSession(Struct, frozen=True):
         def watched(runner: Runner) -> Iterator[None]:
             nonlocal showing
             showing = asyncio.create_task(show_waiting(runner, partitions, shown, run.manifest.token_cap))
-            with signals_handled(runner, shown):
+            with signals_handled(runner, shown, self.start.interrupts):
                 yield
 
         try:
-            return await run_partitions(partitions, marks, self._ports(shown, slots), watched=watched)
+            async with sending_images(self.transport.send, asked.images) as send:
+                return await run_partitions(partitions, marks, self._ports(shown, slots, send), watched=watched)
         except InputError as error:
             raise InputLostError(input_lost(checked.job.input.path, error)) from error
         finally:
             if showing is not None:
                 showing.cancel()
 
-    def _ports(self, shown: Progress, slots: int) -> Ports:
+    def _ports(self, shown: Progress, slots: int, send: Send) -> Ports:
         run, limits, patience = self.run, self.start.checked.job.limits, self.start.checked.job.retry
-        names = run.columns
+        names, response = run.columns, self.start.checked.target.response
         price, max_cost = prices_of(run.manifest.books)
         keep = Keep(raw="raw" in names, reasoning="reasoning" in names)
         read = functools.partial(self.start.checked.format.parse_response, keep=keep)
+        if response.mode == "tool":
+            read = functools.partial(_read_call, read)
         service = Service(
-            send=self.transport.send,
+            send=send,
             read=Reader(read, self.transport).read,
             classify=functools.partial(classify, now=now),
-            accept=accept_all,
+            accept=acceptance(self.start.checked.checker, self.start.checked.format, response),
             price=price,
             max_cost=max_cost,
             request_id=request_id_of,
@@ -211,12 +240,21 @@ class RunSession(Struct, frozen=True):
             budget=self._budget(),
             earlier=self._earlier(),
             asks=run.progress.asks,
+            first_answers=first_answers(self.start.checked.checker, response, self._earlier(), self._asks()),
         )
 
     def _earlier(self) -> Tally:
-        """What earlier sessions learnt. That a model is there was learnt of the first target, and of no later one."""
-        is_other = self.run.targets[1] != 0
-        return msgspec.structs.replace(self.run.bill, **NO_ANSWER) if is_other else self.run.bill
+        """What earlier sessions learnt. That a model is there was learnt of the first target, and of no later one.
+
+        Neither was that one's answers are JSON.
+        """
+        if self.run.targets[1] == 0:
+            return self.run.bill
+        return msgspec.structs.replace(self.run.bill, **NO_ANSWER, rejected=sum(map(len, self._asks())))
+
+    def _asks(self) -> list[tuple[RejectedAsk, ...]]:
+        """Of each open call the asks that earlier sessions recorded, if they were of the newest target."""
+        return [tuple(some) for some in self.run.progress.asks.values() if some[-1].target == self.run.targets[1]]
 
     def _is_reached(self) -> bool:
         """Whether a connection was ever made; taken for granted where that is not ours to know."""
@@ -229,8 +267,16 @@ class RunSession(Struct, frozen=True):
         is_exact = all(
             book.rates is not None and book.rates.per_request is not None for book in self.run.manifest.books
         )
-        answers = bill.succeeded + bill.incomplete
+        answers = bill.succeeded + bill.incomplete + bill.rejected
         return None if cap is None else Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact)
+
+
+def _read_call(
+    parse: Callable[[HttpResponse, int | None], Completion | ErrorDetail], reply: HttpResponse, sent_bytes: int | None
+) -> Completion | ErrorDetail:
+    """A reply whose answer is in a call of a function: its arguments are the text."""
+    said = parse(reply, sent_bytes)
+    return answer_of_call(said) if isinstance(said, Completion) else said
 
 
 def _publish(run: Run, checked: Checked) -> None:
@@ -239,7 +285,7 @@ def _publish(run: Run, checked: Checked) -> None:
         return
     run.refuse_foreign()
     of_run = columns.columns_of(run.columns)
-    schema = columns.joined_schema(checked.source.schema, run.prefix, {}, of_run)
+    schema = columns.joined_schema(checked.source.schema, run.prefix, {}, of_run, checked.answers)
     paths = (run.directory.parts.path(index) for index in range(run.partition_count))
 
     def write(file: IO[bytes]) -> None:
@@ -252,15 +298,17 @@ def _publish(run: Run, checked: Checked) -> None:
     write_aside(run.result, write)
 
 
-def budget_to_finish(run: Run, next_usd: Decimal | None) -> Decimal | None:
+def budget_to_finish(run: Run, next_usd: Decimal | None, limit: int | None = None) -> Decimal | None:
     """About the budget, in US dollars, with which a run gets to its last row; None where nothing is known of costs.
+
+    With a `limit`, to the last row below it.
 
     The rows that are missing are taken to cost what those with an answer did, and a fifth more; before the first
     answer, what the next one can cost at most. There is room for what is set aside for the next call.
     """
     if next_usd is None:
         return None
-    tally, left = run.progress.tally, run.manifest.calls - run.progress.calls
+    tally, left = run.progress.tally, run.calls_due(limit)
     priced = tally.succeeded + tally.incomplete - tally.unpriced
     mean = ROUNDING.divide(tally.cost_usd, Decimal(priced)) if priced > 0 else None
     each = next_usd if mean is None else ROUNDING.multiply(mean, Decimal("1.2"))
@@ -298,12 +346,14 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         finished=finished,
         replaced=run.replaced,
         max_output_tokens=run.manifest.token_cap,
+        has_own_caps=run.manifest.has_whole_requests,
         has_earlier_result=not finished and run.has_earlier_result,
         warnings=(
             *_warnings(job, run),
             *looked,
             *late_warnings(run.progress.tally, run.manifest.books, run.manifest.token_cap),
         ),
+        reader=RowsOf(job),
         **session,
     )
 

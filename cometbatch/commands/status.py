@@ -7,11 +7,15 @@ from typing import Any
 import polars as pl
 from msgspec import Struct
 
+from cometbatch.commands.checks import gives_way
 from cometbatch.commands.locate import UNKNOWN_COMMAND, locate
+from cometbatch.commands.open_rows import RowsOf
 from cometbatch.job import Job
 from cometbatch.results import parts
+from cometbatch.results.notebook import html_of
 from cometbatch.results.summary import RunSummary, count, late_warnings
 from cometbatch.run_state.manifest import changed_keys, describe_targets
+from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import find
 
 
@@ -20,7 +24,8 @@ class RunStatus(Struct, frozen=True):
 
     `latency_s`: quantiles over committed rows, in seconds; `None` before the first part. `resume_command`: what a
     person runs to continue, as far as it is known. `changed`: keys of the job that are not what the run began with, so
-    that it can't be continued by that job.
+    that it can't be continued by that job. `gives_way`: the simulator answered, and the job names a service by now, so
+    that its own run replaces this one.
     """
 
     summary: RunSummary
@@ -32,6 +37,7 @@ class RunStatus(Struct, frozen=True):
     latency_s: dict[str, float] | None
     resume_command: str = UNKNOWN_COMMAND
     changed: tuple[str, ...] = ()
+    gives_way: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the summary's fields and the state of the run."""
@@ -50,19 +56,32 @@ class RunStatus(Struct, frozen=True):
         """What comes before the command that continues the run: nothing, or to undo what was changed."""
         return f"undo the change of {', '.join(self.changed)}, then " if self.changed else ""
 
+    def __str__(self) -> str:
+        return self.describe()
+
+    def _repr_html_(self) -> str:
+        return html_of(self.describe())
+
     def describe(self) -> str:
         """A few lines for a person."""
         summary = self.summary
+        limited = summary.limited
+        is_stopped = not (summary.finished or self.running or (limited is not None and limited.is_reached))
         state = "finished" if summary.finished else "running" if self.running else "stopped"
+        if limited is not None:
+            first = f"the first {count(limited.limit, 'row')} of the input alone (--limit)"
+            state = f"{state}, {first}" if self.running or is_stopped else f"done with {first}"
         in_flight = f", {count(self.in_flight, 'request')} in flight" if self.running else ""
         lines = [
             f"run {summary.run_id}, begun {self.created_at}: {state}{in_flight}",
             f"partitions: {self.committed:,} of {self.partitions:,} committed",
-            summary.describe(),
+            summary.describe(command=f"{self.advice}{self.resume_command}"),
         ]
         if self.latency_s:
             lines.append("latency: " + ", ".join(f"{name} {value:.2f} s" for name, value in self.latency_s.items()))
-        if state == "stopped":
+        if self.gives_way:
+            lines.append(f"the simulator answered this; to ask the job's service in its place: {self.resume_command}")
+        elif is_stopped:
             place = f"stopped at {summary.tally.calls:,} of {count(summary.rows, 'row')}"
             lines.append(f"{place}; {self.advice}continue with: {self.resume_command}")
         return "\n".join(lines)
@@ -83,6 +102,7 @@ def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
     manifest, progress = found.manifest, found.progress
     # While a session lives, its marks are requests in flight; once it is dead, they are possible charges.
     tally = progress.tally if is_running else progress.with_charges
+    limit = None if found.is_finished or progress.last is None else progress.last.who.limit
     paths = [directory.parts.path(index) for index in progress.committed]
     return RunStatus(
         summary=RunSummary(
@@ -96,8 +116,11 @@ def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
             finished=found.is_finished,
             replaced=found.replaced,
             max_output_tokens=manifest.token_cap,
+            has_own_caps=manifest.has_whole_requests,
+            limited=look_below(found, limit),
             has_earlier_result=not found.is_finished and found.has_earlier_result,
             warnings=(*manifest.warnings, *late_warnings(tally, manifest.books, manifest.token_cap)),
+            reader=RowsOf(job, overrides),
         ),
         running=is_running,
         in_flight=len(progress.unsettled) if is_running else 0,
@@ -106,7 +129,10 @@ def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
         committed=len(progress.committed),
         latency_s=_latency(paths, f"{found.prefix}latency_s"),
         resume_command=located.command,
-        changed=() if located.job is None else changed_keys(manifest, located.job.fingerprint(), found.targets),
+        changed=()
+        if located.job is None or not found.is_begun
+        else changed_keys(manifest, located.job.fingerprint(), found.targets),
+        gives_way=located.job is not None and gives_way(found, located.job),
     )
 
 

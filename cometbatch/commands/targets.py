@@ -9,20 +9,20 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.commands.checks import Checked, check_budget
-from cometbatch.commands.row_maker import row_maker
+from cometbatch.commands.row_maker import Maker, images_for, row_maker
 from cometbatch.commands.row_variants import model_in
 from cometbatch.errors import UsageError
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
 from cometbatch.job import Job, Target
-from cometbatch.job.prices import MAX_MODELS
+from cometbatch.job.keys import MAX_MODELS
+from cometbatch.job.targets import Template
 from cometbatch.job.tree import WrongError
 from cometbatch.money.prices import meter
-from cometbatch.prompt.template import PromptTemplate
 from cometbatch.records import CallRequest, Failure, PriceBook, Usage
-from cometbatch.run_state.manifest import Manifest, PricedTarget
-from cometbatch.runner.row_maker import RowMaker
+from cometbatch.run_state.manifest import NEEDS_RESPONSE, TARGETS_NEED, WHOLE_REQUESTS, Manifest, PricedTarget
+from cometbatch.runner.images import Images
 from cometbatch.service.catalog import find_books
 from cometbatch.transport import Transport
 
@@ -33,28 +33,44 @@ MODELS_TOLD: Final = 10  # warnings about prices of models that rows name; the o
 class RowMakers(Struct, frozen=True):
     """How rows become requests, for each target of a run, and the columns that all of them together need."""
 
-    makers: tuple[RowMaker, ...]
+    makers: tuple[Maker, ...]
     columns: tuple[str, ...]
 
+    @property
+    def images(self) -> Images | None:
+        """Where the images of prompts come from; None where no target's prompts have any."""
+        return next((maker.images for maker in self.makers if maker.images is not None), None)
 
-def row_makers(checked: Checked, targets: Sequence[PricedTarget]) -> RowMakers:
-    """The row makers of a run with these targets."""
-    templates = {checked.target.messages: checked.template}
+    @property
+    def reads_files(self) -> bool:
+        """Whether requests are made of files, too."""
+        return self.images is not None
+
+
+def row_makers(checked: Checked, targets: Sequence[PricedTarget], *, opens_images: bool = True) -> RowMakers:
+    """The row makers of a run with these targets. `opens_images`: else images are counted, and no file is opened."""
+    templates = {_prompt_of(checked.target): checked.template}
     refused = _refused(checked.job, targets)
     makers = []
     for number, (each, numbers) in enumerate(zip(targets, _numbers(targets), strict=True)):
         target = _as_now(each.target, checked)
-        template = templates.get(target.messages) or _compiled(target, checked)
-        templates[target.messages] = template
-        maker = row_maker(
-            target, template, checked.source.columns, checked.job.input.id, numbers=numbers, refused=refused
-        )
+        template = templates.get(_prompt_of(target)) or _compiled(target, checked)
+        templates[_prompt_of(target)] = template
+        images = images_for(checked.job, target)
+        if images is not None and not opens_images:
+            images = images.blind()
+        columns, id_column = checked.source.columns, checked.job.input.id
+        maker = row_maker(target, template, columns, id_column, images, numbers=numbers, refused=refused)
         makers.append(msgspec.structs.replace(maker, target=number))
     needed = {name for maker in (*makers, checked.row_maker()) for name in maker.columns}
     return RowMakers(tuple(makers), tuple(name for name in checked.source.columns if name in needed))
 
 
-def _compiled(target: Target, checked: Checked) -> PromptTemplate:
+def _prompt_of(target: Target) -> object:
+    return target.messages, target.conversation
+
+
+def _compiled(target: Target, checked: Checked) -> Template:
     return target.prompt_template(refuse_empty=not checked.job.prompt.allow_empty)
 
 
@@ -124,6 +140,16 @@ def priced_targets(target: Target, models: Sequence[str], books: Mapping[str, Pr
     return tuple(PricedTarget(msgspec.structs.replace(target, model=model), books[model]) for model in models)
 
 
+def needs_of(target: Target) -> tuple[str, ...]:
+    """What a program must know to go on with a run of this target, in the words of its manifest."""
+    needs = {
+        WHOLE_REQUESTS: target.batch is not None,
+        NEEDS_RESPONSE: target.response.is_used,
+        TARGETS_NEED: bool(target.columns),
+    }
+    return tuple(word for word, is_needed in needs.items() if is_needed)
+
+
 def price_warnings(found: Sequence[tuple[PriceBook, list[str]]]) -> list[str]:
     """What whoever pays should know of the prices of several models, each sentence once."""
     told = list(dict.fromkeys(itertools.chain.from_iterable(warnings for _, warnings in found)))
@@ -147,7 +173,7 @@ async def added_targets(checked: Checked, manifest: Manifest, transport: Transpo
     wanted = [(model, job.prices_of(model)) for model in models if model not in books]
     if wanted:
         books |= {book.model: book for book, _ in await find_books(wanted, transport)}
-    check_budget(job, target, [books[model] for model in models])
+    check_budget(checked, target, [books[model] for model in models])
     return priced_targets(target, models, books)
 
 
@@ -163,12 +189,12 @@ def _refuse_other_models_prices(job: Job, manifest: Manifest) -> None:
         )
 
 
-def check_budgets(job: Job, targets: Sequence[PricedTarget], numbers: Sequence[int]) -> None:
+def check_budgets(checked: Checked, targets: Sequence[PricedTarget], numbers: Sequence[int]) -> None:
     """Raise `UsageError` where the budget could not be held while the targets of these numbers are asked."""
     of_targets = _numbers(targets)
     for number in sorted(set(numbers)):
         others = [each for each in of_targets[number].values() if each != number]
-        check_budget(job, targets[number].target, [targets[each].prices for each in (number, *others)])
+        check_budget(checked, targets[number].target, [targets[each].prices for each in (number, *others)])
 
 
 # -- what they cost ----------------------------------------------------------------------------------------------------

@@ -11,21 +11,25 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from cometbatch.commands.answers import answer_columns, checker_of
+from cometbatch.commands.checks import FILES_SHOWN
 from cometbatch.commands.locate import Located, locate
-from cometbatch.commands.row_maker import row_maker
+from cometbatch.commands.row_maker import Maker, images_for, row_maker
 from cometbatch.commands.verify_files import FileChecks
 from cometbatch.commands.verify_report import CHECKS, Findings, Verification
 from cometbatch.commands.verify_rows import PublishedResult, RowChecks
 from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
-from cometbatch.input.table import Source, open_source
+from cometbatch.input.file_set import AnySource, is_there
 from cometbatch.job import Job, Target
-from cometbatch.prompt.template import PromptTemplate, TemplateError
+from cometbatch.job.batch_lines import open_table
+from cometbatch.job.targets import Template
+from cometbatch.prompt.template import TemplateError
 from cometbatch.records import MaxTokensField, Partition
 from cometbatch.results import parts
+from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import RENDERING_KEY, Manifest, decode_manifest, drift
+from cometbatch.run_state.manifest import OWN_RULES, Manifest, decode_manifest, drift
 from cometbatch.run_state.run import ROUNDS_KEY, refuse_unreleased
-from cometbatch.runner.row_maker import RowMaker
 
 
 def verify(job: Job | str | Path, overrides: Sequence[str] = ()) -> Verification:
@@ -106,13 +110,14 @@ def _check_run(
     added = directory.reopened().target_column
     names = manifest.columns if added is None else (*manifest.columns, added)
     opened = _input(manifest, asked or job, findings)
-    files = FileChecks(directory, manifest, names, findings)
+    answers = _answers(manifest, findings)
+    files = FileChecks(directory, manifest, names, findings, answers)
     files.check_strays(partitions)
     published = PublishedResult(result, findings, files.check_metadata)
     same_rendering = job is None or _has_same_rendering(manifest, job)
     if not same_rendering:
         findings.skip("this version of cometbatch renders prompts by other rules than the run's", "requests")
-    rows = RowChecks(manifest, names, published, makers, findings, same_rendering=same_rendering)
+    rows = RowChecks(manifest, names, published, makers, findings, same_rendering=same_rendering, answers=answers)
     originals = _originals(manifest, partitions, opened, findings)
     for partition in partitions:
         schema, original = files.check_part(partition, opened), next(originals)
@@ -137,58 +142,78 @@ def _job(manifest: Manifest, asked: Job | None, target: int, findings: Findings)
     return job
 
 
+def _answers(manifest: Manifest, findings: Findings) -> AnswerColumns | None:
+    """What makes the columns of answers again; None where the run has none, or where that can't be done."""
+    target = manifest.targets[0].target
+    if target.response.schema is None:
+        return None
+    findings.use("answers")
+    try:
+        return answer_columns(target, checker_of(target))
+    except JobError as error:
+        findings.skip(f"the job's {error}", "answers", "columns")
+        return None
+
+
 def _check_fingerprint(manifest: Manifest, job: Job, whose: str, findings: Findings, targets: Iterable[int]) -> None:
     for key, _, _ in drift(manifest, job.fingerprint(), targets):
-        if key != RENDERING_KEY:
+        if key not in OWN_RULES:
             findings.add("job", f"{key} is not what the run began with", where=whose)
 
 
 def _has_same_rendering(manifest: Manifest, job: Job) -> bool:
-    return manifest.fingerprint.get(RENDERING_KEY) == job.fingerprint().get(RENDERING_KEY)
+    now = job.fingerprint()
+    return all(manifest.fingerprint.get(key) == now.get(key) for key in OWN_RULES)
 
 
-def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[list[RowMaker]]:
+def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[list[Maker]]:
     """How requests are made again, for each target: as it says, then in the other ways that sessions may have used.
 
     These are other names of the token cap, and empty prompts that are sent.
     """
     targets = *job.targets(), *(each.target for each in manifest.targets[1:])
-    known: dict[object, tuple[PromptTemplate, PromptTemplate]] = {}
+    if any(target.has_images for target in targets) and not job.image_root.is_dir():
+        findings.skip(f"the folder of images {job.image_root} is gone", "ids", "requests")
+        return []
+    known: dict[object, tuple[Template, Template]] = {}
     try:
         for target in targets:
-            if target.messages not in known:
-                known[target.messages] = target.prompt_template(refuse_empty=True), target.prompt_template()
-                known[target.messages][0].check(manifest.input.columns)
+            if (prompt := (target.messages, target.conversation)) not in known:
+                known[prompt] = target.prompt_template(refuse_empty=True), target.prompt_template()
+                known[prompt][0].check(manifest.input.columns)
     except TemplateError as error:
         if _has_same_rendering(manifest, job):
             findings.add("job", str(error), where="manifest.json")
         findings.skip("the manifest's templates can't be used", "ids", "requests")
         return []
-    return [_ways(target, known[target.messages], manifest, job) for target in targets]
+    return [_ways(target, known[target.messages, target.conversation], manifest, job) for target in targets]
 
 
-def _ways(target: Target, templates: Sequence[PromptTemplate], manifest: Manifest, job: Job) -> list[RowMaker]:
+def _ways(target: Target, templates: Sequence[Template], manifest: Manifest, job: Job) -> list[Maker]:
     names: tuple[MaxTokensField, ...] = ("max_completion_tokens", "max_tokens") if target.format == "chat" else ()
     spelt = [msgspec.structs.replace(target.params, max_tokens_field=name) for name in names]
     targets = [target, *(msgspec.structs.replace(target, params=params) for params in spelt)]
     pairs = itertools.product(templates, targets)
-    return [row_maker(each, template, manifest.input.columns, job.input.id) for template, each in pairs]
+    images, columns = images_for(job, target), manifest.input.columns
+    return [row_maker(each, template, columns, job.input.id, images) for template, each in pairs]
 
 
-def _input(manifest: Manifest, job: Job | None, findings: Findings) -> Source | None:
+def _input(manifest: Manifest, job: Job | None, findings: Findings) -> AnySource | None:
     """The input, if it is still there and the same."""
-    if job is None or not job.input.path.exists():
+    if job is None or not is_there(job.input.path):
         reason = "the input is not known" if job is None else f"{job.input.path} is gone"
         findings.skip(reason, "input", "rows")
         return None
     try:
-        opened = open_source(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
+        opened = open_table(job)
         if opened.digest() == (manifest.input.size, manifest.input.sha256):
             if _has_same_rendering(manifest, job) or opened.check().rows == manifest.input.rows:
                 return opened
             findings.skip("this version reads the input's blank lines as rows, and the run's did not", "rows")
             return None
-        findings.add("input", f"{job.input.path}: its content changed since the run began")
+        told = "; ".join(opened.changes(manifest.input)[:FILES_SHOWN])
+        words = f"its content changed since the run began{f': {told}' if told else ''}"
+        findings.add("input", f"{job.input.path}: {words}")
     except InputError as error:
         findings.add("input", str(error))
     findings.skip("the input is not the one that was read", "rows")
@@ -196,7 +221,7 @@ def _input(manifest: Manifest, job: Job | None, findings: Findings) -> Source | 
 
 
 def _originals(
-    manifest: Manifest, partitions: list[Partition], opened: Source | None, findings: Findings
+    manifest: Manifest, partitions: list[Partition], opened: AnySource | None, findings: Findings
 ) -> Iterator[pa.Table | None]:
     """The input's own rows for each partition; `None` from where they can't be had."""
     if opened is not None:

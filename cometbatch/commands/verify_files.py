@@ -8,9 +8,10 @@ import pyarrow as pa
 
 from cometbatch.commands.verify_report import Findings
 from cometbatch.errors import CheckpointError
-from cometbatch.input.table import Source
+from cometbatch.input.file_set import AnySource
 from cometbatch.records import Partition, PriceBook
 from cometbatch.results import columns, parts
+from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import PRICES_KEY, Manifest, metadata_of
 
@@ -18,12 +19,20 @@ from cometbatch.run_state.manifest import PRICES_KEY, Manifest, metadata_of
 class FileChecks:
     """Looks at the files of one run, each by its footer, its metadata and its pages. `names`: of the output columns."""
 
-    def __init__(self, directory: RunDirectory, manifest: Manifest, names: Sequence[str], findings: Findings) -> None:
+    def __init__(
+        self,
+        directory: RunDirectory,
+        manifest: Manifest,
+        names: Sequence[str],
+        findings: Findings,
+        answers: AnswerColumns | None = None,
+    ) -> None:
         self._directory = directory
         self._manifest = manifest
         self._findings = findings
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
         self._columns = columns.columns_of(names)
+        self._answers = answers
         self._metadata = metadata_of(manifest)
         if manifest.priced_late:  # files written before say that there were no prices
             self._metadata.pop(PRICES_KEY)
@@ -38,7 +47,7 @@ class FileChecks:
         for path in self._directory.leftovers(known, self._directory.last_session()):
             self._findings.add("leftovers", "left by a process that was killed", where=path.name)
 
-    def check_part(self, partition: Partition, opened: Source | None) -> pa.Schema | None:
+    def check_part(self, partition: Partition, opened: AnySource | None) -> pa.Schema | None:
         """A part's schema; None where the part can't be read, or where its columns are not those of the run."""
         path = self._directory.parts.path(partition.index)
         if not path.exists():
@@ -74,16 +83,20 @@ class FileChecks:
         except msgspec.MsgspecError:
             return False
 
-    def _has_columns(self, found: pa.Schema, path: Path, opened: Source | None) -> bool:
+    def _has_columns(self, found: pa.Schema, path: Path, opened: AnySource | None) -> bool:
         # A part that is to be merged may be older than the column of targets.
         is_merged = not self._directory.parts.is_dataset
         schema = columns.with_target(found.empty_table(), self._prefix, self._columns).schema if is_merged else found
         names = [*self._manifest.input.columns, *(self._prefix + column.name for column in self._columns)]
+        if self._answers is not None:
+            names += self._answers.names
+        elif self._manifest.targets[0].target.response.schema is not None:  # what it gives can't be told here
+            return list(schema.names)[: len(names)] == names
         if schema.names != names:
             self._findings.add("columns", "other columns, or in another order", where=path.name)
             return False
-        expected = opened.schema if opened is not None else pa.schema(list(schema)[: -len(self._columns)])
-        types = columns.joined_schema(expected, self._prefix, {}, self._columns).types
+        expected = opened.schema if opened is not None else pa.schema(list(schema)[: len(self._manifest.input.columns)])
+        types = columns.joined_schema(expected, self._prefix, {}, self._columns, self._answers).types
         wrong = [name for name, one, two in zip(names, schema.types, types, strict=True) if one != two]
         if wrong:
             self._findings.add("columns", f"of another type: {', '.join(wrong)}", where=path.name)

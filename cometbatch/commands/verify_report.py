@@ -29,6 +29,10 @@ CHECKS: Final = {
 """Every check and what it proves, in the order of the report."""
 
 
+WHERE_USED: Final = {"answers": "the columns of answers hold what the response says"}
+"""Checks after these, each in the report of a run that has something for it."""
+
+
 class Check(Struct, frozen=True):
     """One line of the report. `found` counts what is wrong, `places` are the first of it; `reason`: why skipped."""
 
@@ -90,9 +94,10 @@ class Findings:
     """What the checks find, collected while they run."""
 
     def __init__(self) -> None:
-        self._found = dict.fromkeys(CHECKS, 0)
-        self._places: dict[str, list[str]] = {name: [] for name in CHECKS}
+        self._found = dict.fromkeys(CHECKS | WHERE_USED, 0)
+        self._places: dict[str, list[str]] = {name: [] for name in self._found}
         self._reasons: dict[str, str] = {}
+        self._used: set[str] = set()
 
     def add(self, name: str, words: str | None, *, where: str = "") -> None:
         """Something is wrong, unless `words` is `None`."""
@@ -107,9 +112,14 @@ class Findings:
         for name in names:
             self._reasons.setdefault(name, reason)
 
+    def use(self, name: str) -> None:
+        """The run has something for this check of `WHERE_USED`."""
+        self._used.add(name)
+
     def checks(self) -> tuple[Check, ...]:
         """Every check with its state, in the order of the report."""
-        return tuple(self._check(name, promise) for name, promise in CHECKS.items())
+        used = {name: promise for name, promise in WHERE_USED.items() if name in self._used}
+        return tuple(self._check(name, promise) for name, promise in (CHECKS | used).items())
 
     def _check(self, name: str, promise: str) -> Check:
         if self._found[name]:

@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
+from cometbatch.commands.row_maker import Maker
 from cometbatch.commands.verify_files import rows_of
 from cometbatch.commands.verify_report import Findings
 from cometbatch.input.values import row_values
 from cometbatch.records import Partition, Tally
 from cometbatch.results import columns, parts, row_checks, tallies
+from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.run_state.manifest import Manifest
-from cometbatch.runner.row_maker import RowMaker
 
 NOT_IN_COLUMNS: Final = (
     "charges",
@@ -29,6 +30,8 @@ NOT_IN_COLUMNS: Final = (
     "at_cap",
 )
 """Fields of a part's tally that its rows can't tell."""
+OF_ONE_ANSWER: Final = ("largest_output_tokens", "long_inputs")
+"""Fields that the rows of a run with several asks can't tell either: their counts are sums."""
 NEWER_COLUMNS: Final = frozenset({"cache_write_1h_input_tokens", "cost_excludes"})
 NEWER_FIELDS: Final = frozenset(
     {"cache_write_1h_input_tokens", "excluding", "excluded", "contradictory", "long_inputs"}
@@ -41,7 +44,8 @@ class RowChecks:
 
     `names`: of the output columns. `makers` make each row's request again: for each target some, one for each way in
     which sessions of the run may have said the same; none where that can't be done. `same_rendering`: whether this
-    program renders prompts by the rules that the run was made with, so that the requests can be compared.
+    program renders prompts by the rules that the run was made with, so that the requests can be compared. `answers`:
+    makes the columns of answers again, where there are any.
     """
 
     def __init__(
@@ -49,22 +53,26 @@ class RowChecks:
         manifest: Manifest,
         names: Sequence[str],
         published: "PublishedResult",
-        makers: Sequence[Sequence[RowMaker]],
+        makers: Sequence[Sequence[Maker]],
         findings: Findings,
         *,
         same_rendering: bool,
+        answers: AnswerColumns | None = None,
     ) -> None:
         self._manifest = manifest
         self._published = published
         self._makers = makers
         self._findings = findings
         self._same_rendering = same_rendering
+        self._answers = answers
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
         self._columns = columns.columns_of(names)
         unknown = set(NOT_IN_COLUMNS)
         if not any(column.name == "reported_cost_usd" for column in self._columns):
             unknown |= {name for name in Tally.__struct_fields__ if name.startswith(("reported", "differing"))}
         known = {column.name for column in self._columns}
+        if columns.ASKS in known:
+            unknown |= set(OF_ONE_ANSWER)
         if not known >= NEWER_COLUMNS:
             unknown |= NEWER_FIELDS
         self._no_tally = {name: getattr(Tally(), name) for name in unknown}
@@ -84,6 +92,7 @@ class RowChecks:
                 from_input.add(row, piece, original.slice(row - partition.first_row, piece.num_rows))
             from_result.add(row, piece, self._published.take(piece.num_rows))
             self._check_outcomes(path.name, row, piece, totals)
+            self._check_answers(path.name, row, piece)
             if self._makers:
                 self._check_requests(path.name, row, piece)
             row += piece.num_rows
@@ -106,6 +115,19 @@ class RowChecks:
             outcomes = columns.read_outcomes(piece, first_row, self._prefix, self._columns)
             totals.tally = tallies.add(totals.tally, tallies.tally(outcomes))
 
+    def _check_answers(self, place: str, first_row: int, piece: pa.Table) -> None:
+        """The columns of answers are made again of the text that was kept."""
+        if self._answers is None:
+            return
+        names = list(columns.USED_BY_FURTHER)
+        outcomes = piece.select([self._prefix + name for name in names]).rename_columns(names)
+        found = piece.select(self._answers.names)
+        due = pa.Table.from_arrays(self._answers.cells(outcomes), schema=pa.schema(self._answers.fields))
+        for offset, column in row_checks.differences(found, due, self._answers.names):
+            self._findings.add(
+                "answers", f"{column} is not what response says", where=f"{place}, row {first_row + offset}"
+            )
+
     def _check_requests(self, place: str, first_row: int, piece: pa.Table) -> None:
         needed = {name for ways in self._makers for maker in ways for name in maker.columns}
         rows = row_values(piece, [name for name in self._manifest.input.columns if name in needed])
@@ -118,7 +140,7 @@ class RowChecks:
             if row_checks.wrong_request(cells, made):
                 in_other_ways = (each.make(row, values) for each in others)
                 made = next((each for each in in_other_ways if row_checks.wrong_request(cells, each) is None), made)
-            if same_ids:
+            if same_ids and columns.CUSTOM_ID in cells:  # else the input's column is that of the ids
                 self._findings.add("ids", row_checks.wrong_id(cells, made), where=where)
             if self._same_rendering:
                 self._findings.add("requests", row_checks.wrong_request(cells, made), where=where)

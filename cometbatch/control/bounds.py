@@ -51,6 +51,13 @@ _RUN_BY_NAME: Final = frozenset({"googlesearch", "codeexecution", "urlcontext"})
 """Names of functions that gateways take for Gemini's own tools."""
 
 
+_REMOTE_KEYS: Final = frozenset({"fileid", "fileuri", "fileurl", "imageurl"})
+"""Keys of a part, plain, whose text names what the service fetches; an image may stand there whole, as `data:`."""
+
+_REMOTE_TYPES: Final = frozenset({"url", "file", "item_reference"})
+"""Types of a source, in Anthropic's parts, and of an item, in OpenAI's."""
+
+
 def unbounded(extra: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Each path in `params.extra` by which the service adds something, and what it adds. None: all is bounded.
 
@@ -64,6 +71,25 @@ def unbounded(extra: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for number, tool in enumerate(tools if isinstance(tools, list) else [tools]):
         if isinstance(tool, Mapping) and not _is_function(tool):
             yield f"tools[{number}]", _TOOLS
+
+
+def remote_parts(value: object) -> Iterator[str]:
+    """Each part of a body that is not in the request itself, so that its bytes don't bound it.
+
+    These are images by their address, files by their name, and earlier items.
+    """
+    if isinstance(value, list):
+        for inner in value:
+            yield from remote_parts(inner)
+    elif isinstance(value, dict):
+        if value.get("type") in _REMOTE_TYPES:
+            yield str(value["type"])
+        for key, inner in value.items():
+            place = inner.get("url") if isinstance(inner, dict) else inner
+            if _plain(key) in _REMOTE_KEYS and isinstance(place, str) and not place.startswith("data:"):
+                yield key
+            if not isinstance(inner, str):
+                yield from remote_parts(inner)
 
 
 def _paths(extra: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:

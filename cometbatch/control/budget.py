@@ -14,6 +14,7 @@ and it may pass every reservation, so that one bad number would end the run, whe
 Where the two differ, the summary says so.
 """
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
@@ -35,8 +36,9 @@ FAR_ABOVE: Final = 2
 """Times its reservation. A bill above that shows that the reservations were no bounds, and few are in flight again; one
 that is less above (some tokens more than the cap) can at most double what is set aside."""
 
-_ASKS_FOR_AN_HOUR = b'"ttl":"1h"'
-"""In a body, which is compact JSON: a cache is to keep what is written for an hour. Texts have their quotes escaped."""
+_HOUR: Final = b'"1h"'
+_ASKS_FOR_AN_HOUR: Final = re.compile(rb'"ttl"\s*:\s*"1h"')
+"""In a body: a cache is to keep what is written for an hour. Texts have their quotes escaped."""
 
 
 class Budget:
@@ -99,6 +101,7 @@ class CostBounds:
 
     The bytes that are sent bound its input tokens, and the cap bounds its output tokens, until a bill says otherwise:
     the largest output seen, and the largest input above the bytes that were sent, count for all attempts that follow.
+    An image's bytes are no text: it counts as `image_tokens` of its call say, which not every model keeps to.
     Cache writes that are kept for an hour cost more than others: they count where a request asks for them, and for all
     attempts once an answer has shown them.
     """
@@ -127,8 +130,8 @@ class CostBounds:
         if cap is not None and cap < self.largest_output_tokens:
             cap = self.largest_output_tokens
         body = request.http.body
-        hour = self._writes_for_an_hour or _ASKS_FOR_AN_HOUR in body
-        return self._max_cost(request, len(body) + self._input_above_bytes, cap, hour)
+        hour = self._writes_for_an_hour or (_HOUR in body and _ASKS_FOR_AN_HOUR.search(body) is not None)
+        return self._max_cost(request, len(body) + request.image_tokens + self._input_above_bytes, cap, hour)
 
     def learn(self, request: CallRequest, usage: Usage) -> int:
         """Look at a bill. Returns by how many tokens its input passed the bytes that were sent; 0 is usual.
@@ -141,7 +144,7 @@ class CostBounds:
             self.are_raised = True
         if usage.cache_write_1h_input_tokens and not self._writes_for_an_hour:
             self._writes_for_an_hour = self.are_raised = True
-        above = 0 if inputs is None or inputs > MAX_TOKENS else inputs - len(request.http.body)
+        above = 0 if inputs is None or inputs > MAX_TOKENS else inputs - len(request.http.body) - request.image_tokens
         if above > self._input_above_bytes:
             self._input_above_bytes = above
             self.are_raised = True

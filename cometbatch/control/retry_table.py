@@ -188,6 +188,12 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         kind="invalid_response",
         reason="The reply is longer than the bound, and would be again.",
     ),
+    Rule(
+        transport="image",
+        action="give up",
+        kind="template",
+        reason="An image of the row can't be had any more, or is another one now, so nothing was sent.",
+    ),
     # The proxy: no row's failure.
     Rule(
         transport="proxy",

@@ -14,11 +14,13 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.control.budget import Budget
+from cometbatch.control.first_answers import FirstAnswers
 from cometbatch.limiting.limits import Limits
 from cometbatch.records import RejectedAsk, Tally
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.partition import Partitions
 from cometbatch.runner.ports import Observer, Policy, Service, Stop
+from cometbatch.runner.slots import OpenCall
 from cometbatch.runner.turns import Runner
 
 
@@ -28,7 +30,7 @@ class Ports(Struct, frozen=True):
     `service`: how calls are sent, read, judged and priced. `limits`: requests and tokens per minute. `observer`: who is
     told. `now`: the wall clock; `jitter`: a random number from 0 to 1. `budget`: None is no cap; it holds already what
     earlier sessions may have spent. `earlier`: what these recorded. `asks`: their asks of calls that are open, by
-    ordinal.
+    ordinal. `first_answers`: where JSON is asked for, and no answer was any yet.
     """
 
     service: Service
@@ -40,6 +42,7 @@ class Ports(Struct, frozen=True):
     budget: Budget | None = None
     earlier: Tally = Tally()
     asks: Mapping[int, Sequence[RejectedAsk]] = msgspec.field(default_factory=dict)
+    first_answers: FirstAnswers[OpenCall] | None = None
 
 
 async def run_partitions(
@@ -66,6 +69,7 @@ async def run_partitions(
         budget=ports.budget,
         earlier=ports.earlier,
         rejected=ports.asks,
+        first_answers=ports.first_answers,
     )
     syncing = asyncio.create_task(partitions.sync_forever(marks))
     try:

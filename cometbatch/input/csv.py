@@ -26,6 +26,8 @@ from msgspec import Struct
 
 from cometbatch.input import files
 from cometbatch.input.files import Identity, Measured, OpenFile, refuse, shown
+from cometbatch.input.lines import MAX_RECORD_SIZE
+from cometbatch.input.packed import Stream, coding_of, unpacked
 from cometbatch.input.parquet import is_parquet
 
 READ_SIZE = 1 << 20  # bytes read from the file at a time; a batch is about as large
@@ -61,20 +63,29 @@ class CsvLayout(Struct, frozen=True):
 
     def measure(self, raw: io.BufferedReader) -> Measured:
         """Parse every row. Raises `InputError` at the first that can't be read."""
-        sha256 = hashlib.sha256()
-        row_count = sum(len(rows) for rows in self._batches(raw, sha256.update))
-        size = raw.tell()
-        return Measured(row_count, size, sha256.hexdigest(), size)
+        sha256, text_size = hashlib.sha256(), 0
+
+        def watch(chunk: bytes) -> None:
+            nonlocal text_size
+            sha256.update(chunk)
+            text_size += len(chunk)
+
+        with unpacked(self.path, raw) as stream:
+            row_count = sum(len(rows) for rows in self._batches(stream, watch, is_packed=stream is not raw))
+            is_packed = stream is not raw
+        size, digest = files.digest(raw) if is_packed else (text_size, sha256.hexdigest())
+        return Measured(row_count, size, digest, text_size)
 
     @contextmanager
     def feed(self, raw: io.BufferedReader, identity: Identity) -> Iterator["CsvFeed"]:  # noqa: ARG002  # Parquet needs it
         """Batches of about 1 MiB of text."""
-        yield CsvFeed(self._batches(raw), self.schema)
+        with unpacked(self.path, raw) as stream:
+            yield CsvFeed(self._batches(stream, is_packed=stream is not raw), self.schema)
 
     def _batches(
-        self, raw: io.BufferedReader, watch: Callable[[bytes], None] | None = None
+        self, stream: Stream, watch: Callable[[bytes], None] | None = None, *, is_packed: bool
     ) -> Iterator[list[list[str]]]:
-        rows = _Rows(self.path, raw, self.encoding, self.delimiter, watch)
+        rows = _Rows(self.path, stream, self.encoding, self.delimiter, watch, is_packed=is_packed)
         if rows.header() != self.columns:
             raise files.changed(self.path)
         while batch := rows.take(BATCH_ROWS):
@@ -111,8 +122,13 @@ def open_csv(file: OpenFile, encoding: str, delimiter: str) -> CsvLayout:
     except (LookupError, ValueError):
         refuse(path, f"unknown input.encoding {shown(encoding)}; known are utf-8, utf-16, cp1252, latin-1 and others")
     head, tail = file.edges()
+    is_packed = coding_of(path.name, head[:4]) is not None
+    if is_packed:
+        with unpacked(path, file.raw) as stream:
+            head, tail = stream.read(len(head)), b""
     _refuse_unlike_text(path, head, tail, encoding)
-    columns = _Rows(path, file.raw, encoding, delimiter).header()
+    with unpacked(path, file.raw) as stream:
+        columns = _Rows(path, stream, encoding, delimiter, is_packed=is_packed).header()
     if not columns:
         refuse(path, "has no header line: it holds nothing but blank lines")
     if any("\0" in name for name in columns):
@@ -144,8 +160,10 @@ def _warnings(columns: Sequence[str], encoding: str, delimiter: str, head: bytes
 
 
 def _delimiter_hint(columns: Sequence[str], delimiter: str) -> str:
-    """Why a header may lack a column that is meant: another delimiter, by its marks or by Excel's own first line."""
+    """Why a header may lack a column that is meant: JSON, or another delimiter, by its marks or Excel's first line."""
     first = columns[0]
+    if first.startswith(('{"', "{'")):
+        return "The first line looks like JSON and no header: a file with one JSON object a line must end in .jsonl."
     if first.casefold().startswith("sep="):
         mark = first[len("sep=") :][:1] or delimiter
         setting = "" if mark == delimiter else f" and set input.delimiter: {mark!r}"
@@ -174,19 +192,23 @@ def _cells_of_any_length() -> Iterator[None]:
 class _Rows:
     """The rows of a text in order, each a list of its cells; blank lines are left out where they are no rows.
 
-    `watch` sees each block of bytes as it is read. Raises `InputError` with line and column at the first fault.
+    `watch` sees each block of bytes as it is read. `is_packed`: the file is compressed, and may unpack to anything, so
+    that a row has the bound of a record. Raises `InputError` with line and column at the first fault.
     """
 
     def __init__(
         self,
         path: pathlib.Path,
-        raw: io.BufferedReader,
+        stream: Stream,
         encoding: str,
         delimiter: str,
         watch: Callable[[bytes], None] | None = None,
+        *,
+        is_packed: bool,
     ) -> None:
         self._path = path
-        self._raw = raw
+        self._stream = stream
+        self._is_packed = is_packed
         self._encoding = encoding
         self._delimiter = delimiter
         self._watch = watch
@@ -231,6 +253,8 @@ class _Rows:
                 for row in itertools.islice(self._rows, count):
                     if len(row) != width and width:
                         self._refuse_width(len(row))
+                    if self._is_packed and self._size + READ_SIZE > MAX_RECORD_SIZE:
+                        self._refuse_long_record()
                     rows.append(row)
                     self._line = self._blank_line or self._reader.line_num
                     if self._size and not self._blank_line:
@@ -246,7 +270,7 @@ class _Rows:
     # -------------------------------------------------------- from bytes to lines
 
     def _chunks(self) -> Iterator[bytes]:
-        while chunk := self._raw.read(READ_SIZE):
+        while chunk := self._stream.read(READ_SIZE):
             if self._watch is not None:
                 self._watch(chunk)
             self._refuse_length()
@@ -294,12 +318,22 @@ class _Rows:
         return f"column {index + 1}{name}"
 
     def _refuse_length(self) -> None:
-        if self._columns and self._size >= MAX_ROW_SIZE:
-            what = f"a row is longer than {MAX_ROW_SIZE:,} bytes; is a quote never closed there?"
-            refuse(self._path, what, self._line + 1)
+        """Before a further block is read: those since the row began, but for the first one, are all of that row."""
+        most = MAX_RECORD_SIZE if self._is_packed else MAX_ROW_SIZE
+        if self._columns and self._size > most:
+            self._refuse_long_row(most)
         if not self._columns and self._size >= MAX_HEADER_SIZE:
             what = f"the header is longer than {MAX_HEADER_SIZE:,} bytes; is a quote never closed there?"
             refuse(self._path, what, self._line + 1)
+
+    def _refuse_long_record(self) -> None:
+        """Look at the exact length of a row that began many blocks ago."""
+        if len("".join(self._row_lines()).rstrip("\r\n").encode(self._encoding)) > MAX_RECORD_SIZE:
+            self._refuse_long_row(MAX_RECORD_SIZE)
+
+    def _refuse_long_row(self, most: int) -> NoReturn:
+        what = f"a row is longer than {most:,} bytes; is a quote never closed there?"
+        refuse(self._path, what, self._line + 1)
 
     def _refuse_width(self, found: int) -> NoReturn:
         lines = self._row_lines()

@@ -20,11 +20,13 @@ from msgspec import Struct
 
 from cometbatch.errors import InputChangedError, InputError, did_you_mean
 
-ENDINGS = frozenset({".csv", ".tsv", ".parquet"})
-KNOWN_ENDINGS = ".csv, .tsv or .parquet"
+TEXT_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
+ENDINGS = (*TEXT_ENDINGS, ".parquet")
+UNPACKED_ENDINGS = (".gz", ".zst")  # of compressed text, after the ending of what it is
+KNOWN_ENDINGS = ".csv, .tsv, .jsonl or .parquet"
 PACKED_ENDINGS = frozenset({".gz", ".zst", ".bz2", ".xz", ".zip"})
-PACKED_MARKS = (  # the first bytes of a file
-    (b"\x1f\x8b", "gzip"),
+PACKED_MARKS = (  # the first bytes of a file that is not unpacked here
+    (b"\x1f\x8b", "gzip"),  # within a file that was unpacked
     (b"PK\x03\x04", "a zip archive or an Excel workbook"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"BZh9", "bzip2"),
@@ -37,11 +39,40 @@ MAX_NAMES = 1_000  # of files in a folder that are compared with the name of one
 READ_BYTES = 1 << 20  # of a file at a time, to sum up its content
 
 
+def ending_of(name: str) -> str:
+    """The end of a file's name that says what it holds, in small letters, such as .csv or .jsonl.gz; "" for none."""
+    lower = name.lower()
+    endings = (*ENDINGS, *(text + packed for text in TEXT_ENDINGS for packed in UNPACKED_ENDINGS))
+    return next((each for each in endings if lower.endswith(each) and len(lower) > len(each)), "")
+
+
+def kind_of(name: str) -> str:
+    """The first part of `ending_of`, by which a table's kind is known: .csv, .tsv, .jsonl, .parquet; "" for none."""
+    kind = next((each for each in ENDINGS if ending_of(name).startswith(each)), "")
+    return ".jsonl" if kind == ".ndjson" else kind
+
+
+def unused(encoding: str, delimiter: str | None) -> list[str]:
+    """The keys that are set and mean nothing for a table that is no CSV."""
+    keys = [] if encoding.lower() in {"utf-8", "utf8"} else ["input.encoding"]
+    return keys + ([] if delimiter is None else ["input.delimiter"])
+
+
+class FileIdentity(Struct, frozen=True):
+    """One of several files that are one table: name from their folder on, size in bytes, SHA-256 (hex), rows."""
+
+    name: str
+    size: int
+    sha256: str
+    rows: int = 0
+
+
 class Identity(Struct, frozen=True):
     """What tells this input from every other, and how it was read.
 
     `size` is that of the file. `decoded_size` is that of its rows in memory, which compression and repetition hide;
-    for CSV it is the file's own. Both are in bytes.
+    for CSV it is that of its text. Both are in bytes. `files`: of an input in several files, which they are; sizes are
+    sums then, and `sha256` is over the list of names, sizes and digests.
     """
 
     name: str
@@ -50,6 +81,7 @@ class Identity(Struct, frozen=True):
     rows: int
     columns: tuple[str, ...]
     decoded_size: int = 0
+    files: tuple[FileIdentity, ...] = ()
 
     def rows_within(self, size: int) -> int:
         """How many rows of average length fit into `size` bytes; at least 1."""
@@ -189,7 +221,7 @@ def _names_near(path: pathlib.Path) -> str:
         return f"; there is no folder {shown(str(path.parent), limit=MAX_PATH_SHOWN)}"
     with suppress(OSError):
         names = (each.name for each in itertools.islice(path.parent.iterdir(), MAX_NAMES))
-        near = did_you_mean(path.name, (name for name in names if pathlib.Path(name).suffix.lower() in ENDINGS))
+        near = did_you_mean(path.name, filter(ending_of, names))
         return f"; {near}" if near else ""
     return ""
 

@@ -103,8 +103,7 @@ def open_parquet(file: OpenFile, encoding: str, delimiter: str | None) -> Parque
         schema = parquet.schema_arrow
     if not schema.names:
         refuse(file.path, "has no columns")
-    unused = [] if encoding.lower() in {"utf-8", "utf8"} else ["input.encoding"]
-    unused += [] if delimiter is None else ["input.delimiter"]
+    unused = files.unused(encoding, delimiter)
     warnings = tuple(f"{key} has no meaning for a Parquet file and is not used" for key in unused)
     return ParquetLayout(file.path, schema, warnings)
 

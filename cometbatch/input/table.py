@@ -1,4 +1,4 @@
-"""The input table: CSV, TSV or Parquet in, the same rows in the same order out, however often it is read.
+"""The input table: CSV, TSV, JSON Lines or Parquet in, the same rows in the same order out, however often it is read.
 
 Guards: same ordinal, same row; memory does not grow with the input; what can't be read is refused by `open_source` or
 `Source.check`, before the first request, as an `InputError` that names file, line, column, reason and what to do.
@@ -10,7 +10,7 @@ import io
 import pathlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import msgspec
 import pyarrow as pa
@@ -20,6 +20,7 @@ from cometbatch.errors import InputError
 from cometbatch.input import files
 from cometbatch.input.csv import open_csv
 from cometbatch.input.files import Content, Identity, Measured, OpenFile, refuse
+from cometbatch.input.jsonl import open_jsonl
 from cometbatch.input.parquet import open_parquet
 from cometbatch.records import Partition
 
@@ -27,7 +28,7 @@ from cometbatch.records import Partition
 pa.enable_signal_handlers(False)
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-PARQUET_ENDING = ".parquet"
+PARQUET_KIND, JSONL_KIND = ".parquet", ".jsonl"
 
 
 class Feed(Protocol):
@@ -91,6 +92,15 @@ class Source(Struct, frozen=True):
     def warnings(self) -> tuple[str, ...]:
         """Sentences on what is readable but surely not meant."""
         return self.layout.warnings
+
+    @property
+    def hint(self) -> str:
+        """A sentence for whoever misses a column; "" for none."""
+        return self.layout.hint
+
+    def changes(self, was: Identity) -> list[str]:
+        """What became of the files of an input in several; of one file there is nothing to list."""
+        return [f"{each.name} is gone" for each in was.files]
 
     def check(self) -> Identity:
         """Read the whole input once: after this, every row is known to be readable.
@@ -162,22 +172,36 @@ def open_source(path: pathlib.Path, *, encoding: str = "utf-8", delimiter: str |
     `encoding` and `delimiter` are for CSV and TSV; without a delimiter, the ending decides.
     Raises `InputError` for what is no readable table of a known kind, or has columns that can't be told apart.
     """
-    ending = path.suffix.lower()
-    if ending in files.PACKED_ENDINGS:
-        refuse(path, f"is compressed ({ending}); unpack it first, or convert it to Parquet")
-    if ending != PARQUET_ENDING and ending not in DELIMITERS:
-        found = files.shown(path.suffix) or "none at all"
-        refuse(path, f"the ending must be {files.KNOWN_ENDINGS}, not {found}")
+    kind = files.kind_of(path.name)
+    if not kind:
+        _refuse_ending(path)
     with files.refusing(path), files.opened(path) as file:
         if file.size == 0:
-            refuse(path, "is empty; a table needs at least a header line")
-        layout: Layout
-        if ending == PARQUET_ENDING:
-            layout = open_parquet(file, encoding, delimiter)
-        else:
-            layout = open_csv(file, encoding, DELIMITERS[ending] if delimiter is None else delimiter)
+            refuse(path, "is empty; a table needs at least " + ("a row" if kind == JSONL_KIND else "a header line"))
+        layout = open_layout(file, kind, encoding, delimiter)
+        if not layout.schema.names:
+            refuse(path, "has no columns")
         files.refuse_duplicates(path, layout.schema.names)
     return Source(path, layout)
+
+
+def open_layout(file: OpenFile, kind: str, encoding: str, delimiter: str | None) -> Layout:
+    """The columns of a file of this kind. Raises `InputError` for what is none."""
+    if kind == PARQUET_KIND:
+        return open_parquet(file, encoding, delimiter)
+    if kind == JSONL_KIND:
+        return open_jsonl(file, encoding, delimiter)
+    return open_csv(file, encoding, DELIMITERS[kind] if delimiter is None else delimiter)
+
+
+def _refuse_ending(path: pathlib.Path) -> NoReturn:
+    ending = path.suffix.lower()
+    if ending in files.PACKED_ENDINGS:
+        ways = ", or compress text with gzip or zstd" if ending not in files.UNPACKED_ENDINGS else ""
+        refuse(path, f"is compressed ({ending}); unpack it first, or convert it to Parquet{ways}")
+    hint = "; JSON must be one object a line, in a file that ends in .jsonl" if ending == ".json" else ""
+    found = files.shown(path.suffix) or "none at all"
+    refuse(path, f"the ending must be {files.KNOWN_ENDINGS}, not {found}{hint}")
 
 
 def partitions(row_count: int, partition_rows: int) -> list[Partition]:

@@ -12,6 +12,7 @@ installed and fail where it is not, and a time zone comes from pytz, from the sy
 - A 32-bit or 16-bit number has the digits that tell it from its neighbours of the same type: 0.1, not 0.10000000149.
 - An extension type is what it is stored as, but a UUID is a `UUID` and bool8 a `bool`.
 - Of two members of a structure with the same name, the last counts.
+- A column that is marked as JSON text has the values that its texts stand for: lists, dicts, numbers.
 """
 
 import contextlib
@@ -22,10 +23,13 @@ import struct
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
+from typing import Final
 
+import msgspec
 import pyarrow as pa
 
 SLICE_ROWS = 256  # rows converted at a time: the Python values of more would take memory for no gain in time
+SLICE_BYTES = 8 << 20  # bytes of cells converted at a time, about: fewer rows where they are long
 NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}  # in one unit of an Arrow type
 MILLISECONDS_OF_A_DAY = 86_400_000
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # a column without a zone has moments without one
@@ -33,6 +37,8 @@ EPOCH_DAY = EPOCH.toordinal()
 NANOSECONDS_OF_A_DAY = 86_400 * 1_000_000_000
 DAYS_OF_400_YEARS = 146_097  # the calendar repeats itself after them
 HALF_DIGITS = 5  # of a number of 16 bits; as many always tell it from its neighbours
+JSON_MARK: Final = {b"cometbatch.type": b"json"}
+"""The metadata of a column whose cells are JSON text; Parquet keeps them, and other readers see a text."""
 FIXED_OFFSET = re.compile(r"([+-])([01]\d|2[0-3]):([0-5]\d)")
 
 
@@ -40,11 +46,31 @@ def row_values(table: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, ob
     """Each row's values of these columns only; null is None. Raises KeyError for a column that the table lacks."""
     names = list(dict.fromkeys(columns))
     chosen = table.select(names)
-    for start in range(0, table.num_rows, SLICE_ROWS):
-        converted = [python_values(column) for column in chosen.slice(start, SLICE_ROWS).columns]
-        bare: Iterable[tuple[object, ...]] = itertools.repeat((), min(SLICE_ROWS, table.num_rows - start))
+    json_at = [index for index, field in enumerate(chosen.schema) if is_json(field)]
+    rows = max(1, min(SLICE_ROWS, SLICE_BYTES * max(1, table.num_rows) // max(1, chosen.nbytes)))
+    for start in range(0, table.num_rows, rows):
+        converted = [python_values(column) for column in chosen.slice(start, rows).columns]
+        for index in json_at:
+            converted[index] = list(map(_json_value, converted[index]))
+        bare: Iterable[tuple[object, ...]] = itertools.repeat((), min(rows, table.num_rows - start))
         cells = zip(*converted, strict=True) if converted else bare
         yield from (dict(zip(names, row)) for row in cells)  # noqa: B905 - all have one length; strict adds half of the time
+
+
+def is_json(field: pa.Field) -> bool:
+    """Whether a column's cells are JSON text that stands for its values."""
+    metadata = field.metadata
+    return metadata is not None and JSON_MARK.items() <= metadata.items()
+
+
+def _json_value(text: object) -> object:
+    """What a cell of such a column stands for; a text that is no JSON, which others may have put there, is itself."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError):
+        return text
 
 
 def python_values(column: pa.ChunkedArray) -> list[object]:

@@ -5,22 +5,26 @@ error, `repr` or fingerprint shows one.
 
 A map, imports running downwards only:
 
-    reading     sections -> Job, once they are found to fit together
-    messages    the messages of the prompt
-    prices      the prices, by model
-    sections    tree -> values by section and key, and whatever is wrong
-    keys        the table of keys
-    headers     target.headers: names, values and their variables
-    extra       params.extra: YAML -> values that JSON has
-    kinds       the kinds of values that keys take
-    paths       where input and result are
-    sources     a file or a mapping, with --set over it -> tree
-    document    YAML -> tree, and YAML's traps
-    settings    Job and its parts
-    targets     what is asked: format, model, prompt, parameters
-    urls        base URLs
-    secrets     how a key is recognised, and how values are shown
-    tree        the nodes, their bounds, and the list of problems
+    batch_lines     a vendor's batch file as a table, each line checked
+    reading         sections -> Job, once they are found to fit together
+    vendor_batch    what a batch file's first line says of the job
+    messages        the messages of the prompt
+    few_shot        examples that go before the messages of a row
+    response        what answers must be: the schema's file, and whether its format can ask for it
+    prices          the prices, by model
+    sections        tree -> values by section and key, and whatever is wrong
+    keys            the table of keys
+    headers         target.headers: names, values and their variables
+    extra           params.extra: YAML -> values that JSON has
+    kinds           the kinds of values that keys take
+    paths           where input and result are
+    sources         a file or a mapping, with --set over it -> tree
+    document        YAML -> tree, and YAML's traps
+    settings        Job and its parts
+    targets         what is asked: format, model, prompt, parameters
+    urls            base URLs
+    secrets         how a key is recognised, and how values are shown
+    tree            the nodes, their bounds, and the list of problems
 """
 
 from cometbatch.job.keys import JobKey, job_keys, job_keys_markdown
@@ -34,7 +38,7 @@ from cometbatch.job.settings import (
     SimulatorSettings,
     TargetSettings,
 )
-from cometbatch.job.targets import MessageTemplate, Target
+from cometbatch.job.targets import MessageTemplate, Response, Target
 
 __all__ = [
     "InputSettings",
@@ -43,6 +47,7 @@ __all__ = [
     "LimitSettings",
     "MessageTemplate",
     "OutputSettings",
+    "Response",
     "RetrySettings",
     "SimulatorSettings",
     "Target",

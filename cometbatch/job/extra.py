@@ -1,4 +1,4 @@
-"""`params.extra`: YAML -> values that JSON has, without surprises.
+"""`params.extra` and a schema within a job: YAML -> values that JSON has, without surprises.
 
 Guards that a value is sent as the user means it: `yes` and dates must be in quotes, `1e-3` is a number, infinity is
 refused.
@@ -8,7 +8,7 @@ import math
 import re
 from typing import Any
 
-from cometbatch.job.kinds import INT64_MAX, Kind, decimal, expected, refuse_surrogates
+from cometbatch.job.kinds import INT64_MAX, PATH, Kind, decimal, expected, refuse_surrogates
 from cometbatch.job.secrets import shown
 from cometbatch.job.tree import List, Map, Node, Scalar, WrongError
 
@@ -63,4 +63,19 @@ def _number(node: Scalar) -> int | float:
     return float(found)
 
 
-EXTRA = Kind("a mapping", _read_extra)
+def _read_schema(node: Node) -> dict[str, Any] | str:
+    """A schema that stands in the job, or the path of a file that holds one."""
+    if isinstance(node, Map):
+        return _mapping(node)
+    if isinstance(node, List):
+        raise expected(SCHEMA.words, node)
+    return PATH.read(node)
+
+
+EXTRA = Kind("a mapping", _read_extra, schema={"type": "object"})
+SCHEMA: Kind[dict[str, Any] | str] = Kind(
+    "a mapping, or the path of a file",
+    _read_schema,
+    takes_text=True,
+    schema={"anyOf": [{"type": "object"}, PATH.schema]},
+)

@@ -11,7 +11,8 @@ MAX_HEADERS: Final = 50
 MAX_HEADER_CHARACTERS: Final = 4_096
 WORDS: Final = "a mapping of header names to texts"
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")  # a token, as RFC 9110 has it
-_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_NAME_OF_VARIABLE: Final = "[A-Za-z_][A-Za-z0-9_]*"
+_VARIABLE: Final = re.compile(rf"\$\{{({_NAME_OF_VARIABLE})\}}")
 _NEARLY_VARIABLE: Final = re.compile(r"\$(?:\{|\(|[A-Za-z_])")
 _KEPT: Final = re.compile(
     r"host|content-.*|proxy-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|accept-encoding|"
@@ -19,6 +20,24 @@ _KEPT: Final = re.compile(
     r"x-api-key|api-key|apikey|x-goog-api-key|ocp-apim-subscription-key|anthropic-api-key|openai-api-key"
 )
 """Headers that the request, the connection or the key decide: one of them from elsewhere would break all three."""
+SCHEMA: Final = {
+    "type": "object",
+    "minProperties": 1,
+    "maxProperties": MAX_HEADERS,
+    "propertyNames": {
+        "type": "string",
+        "pattern": f"^{_NAME.pattern}$",
+        "not": {
+            "pattern": "^(?:" + re.sub("[a-z]", lambda found: f"[{found[0]}{found[0].upper()}]", _KEPT.pattern) + ")$"
+        },
+    },
+    "additionalProperties": {
+        "type": "string",
+        "maxLength": MAX_HEADER_CHARACTERS,
+        "pattern": rf"^(?! )(?:[ -#%-~]|\$(?![{{(A-Za-z_])|\$\{{{_NAME_OF_VARIABLE}\}})+(?<! )$",
+    },
+}
+"""JSON Schema of these headers. That a name is there twice but for its capitals, it can't say."""
 
 
 def read_headers(node: Node) -> dict[str, str]:

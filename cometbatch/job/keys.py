@@ -4,7 +4,7 @@ The reading of a job and the documentation's table are both made from it, so the
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, get_args
 
@@ -12,12 +12,14 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import did_you_mean, nearest
-from cometbatch.job import headers, kinds, settings
-from cometbatch.job.extra import EXTRA
+from cometbatch.job import headers, kinds, settings, targets
+from cometbatch.job.extra import EXTRA, SCHEMA
 from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, text, word
 from cometbatch.money.prices import PriceSettings
+from cometbatch.prompt.content import DETAILS
 from cometbatch.records import GenerationParams, MaxTokensField, Role
 from cometbatch.wire import FORMATS
+from cometbatch.wire.structured import Mode
 
 MAX_PARTITION_ROWS = 8_192
 """The largest `output.partition_rows`: all answers of a partition are in memory when its part is written."""
@@ -30,6 +32,27 @@ class Key(Struct, frozen=True):
 
     kind: Kind[Any]
     meaning: str
+
+
+def object_schema(keys: Mapping[str, Key], *, required: Collection[str] = ()) -> dict[str, Any]:
+    """JSON Schema of a mapping with these keys: null is a key that is left out, where it may be."""
+    each = {
+        name: {**(key.kind.schema if name in required else nullable(key.kind.schema)), "description": key.meaning}
+        for name, key in keys.items()
+    }
+    return {"type": "object", "additionalProperties": False, "properties": each, "required": list(required)}
+
+
+def nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON Schema of the same values and null."""
+    found = dict(schema)
+    if "enum" in found:
+        found["enum"] = [*found["enum"], None]
+    elif "type" in found:
+        found["type"] = [found["type"], "null"]
+    elif "anyOf" in found:
+        found["anyOf"] = [*found["anyOf"], {"type": "null"}]
+    return found
 
 
 class JobKey(Struct, frozen=True):
@@ -54,12 +77,30 @@ FORMATS_KNOWN_AS = {
 """What people call the wire formats."""
 PRICES = choice("catalog", "none")
 """What `prices` may be instead of a mapping."""
-PROMPT_TEXTS = ("system", "user", "messages")
-"""The keys of `prompt` that hold its messages; the others are settings."""
+PROMPT_TEXTS = ("system", "user", "messages", "messages_column", "few_shot", "images")
+"""The keys of `prompt` that say what it holds; the others are settings."""
+OVERRIDE = "override"
+"""The key of `params` by which the others are laid over bodies that the input brings; it is no parameter itself."""
 MESSAGE_KEYS = {
     "role": Key(choice(*get_args(Role)), "whose message it is"),
-    "content": Key(PROSE, "template of the message"),
+    "content": Key(kinds.CONTENT, "template of the message, or a list of its parts"),
 }
+PART_KEYS = {
+    "text": Key(PROSE, "template of a text"),
+    "image": Key(PROSE, "template of an image: a column with bytes, or a path, or an https:// address"),
+    "detail": Key(choice(*DETAILS), "how closely the model looks at the image; for the formats chat and responses"),
+}
+"""The keys of a part of a message."""
+IMAGE_KEYS = {
+    "root": Key(kinds.PATH, "the folder below which images lie; the input's folder if not set"),
+    "max_bytes": Key(number(int, 1, 50_000_000), "the most bytes that an image may have"),
+    "max_request_bytes": Key(number(int, 1, 50_000_000), "the most bytes that all images of a request may have"),
+    "fetch": Key(FLAG, "fetch the images of https:// addresses and send their bytes; else the service fetches them"),
+    "tokens": Key(
+        number(int, 1, 1_000_000), "input tokens that an image is taken to cost at most, where a budget is to be held"
+    ),
+}
+"""The keys of `prompt.images`."""
 ABOVE_KEYS = {
     "input_tokens": Key(
         number(int, 1, 1_000_000_000), "the prices in prices.above are for answers with more input tokens than this"
@@ -71,9 +112,49 @@ ABOVE_KEYS = {
     "cache_write_1h": Key(_MONEY, "the same for cache writes that are kept for an hour"),
 }
 """The keys of `prices.above`."""
+MAX_MESSAGES = 1_000  # of a prompt
+PARTS_SCHEMA = {"type": "array", "items": object_schema(PART_KEYS), "minItems": 1}
+MESSAGES_SCHEMA = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "role": MESSAGE_KEYS["role"].kind.schema | {"description": MESSAGE_KEYS["role"].meaning},
+            "content": {"anyOf": [PROSE.schema, PARTS_SCHEMA], "description": MESSAGE_KEYS["content"].meaning},
+        },
+        "required": [*MESSAGE_KEYS],
+    },
+    "minItems": 1,
+    "maxItems": MAX_MESSAGES,
+}
+ABOVE_SCHEMA = object_schema(ABOVE_KEYS, required=["input_tokens"]) | {"minProperties": 2}
+PRICE_KEYS = {
+    "input": Key(_MONEY, "US dollars per million input tokens"),
+    "output": Key(_MONEY, "US dollars per million output tokens"),
+    "cache_read": Key(_MONEY, "US dollars per million input tokens that were read from a cache"),
+    "cache_write": Key(_MONEY, "US dollars per million input tokens that were written to a cache"),
+    "cache_write_1h": Key(
+        _MONEY,
+        "US dollars per million input tokens written to a cache for an hour; twice the input price if not set",
+    ),
+    "per_request": Key(_MONEY, "US dollars per request, instead of prices for tokens"),
+    "cache_read_multiplier": Key(_FACTOR, "price of cache reads as a multiple of the input price"),
+    "cache_write_multiplier": Key(_FACTOR, "price of cache writes as a multiple of the input price"),
+    "above": Key(Kind("a mapping", lambda node: node, schema=ABOVE_SCHEMA), "other prices for answers with much input"),
+}
+"""The keys of `prices` but for `models`, and of each model in that."""
+MAX_MODELS = 1_000
+"""The most models that one job prices, or asks by a column."""
+MODELS_SCHEMA = {
+    "type": "object",
+    "additionalProperties": object_schema(PRICE_KEYS),
+    "minProperties": 1,
+    "maxProperties": MAX_MODELS,
+}
 KEYS: dict[str, dict[str, Key]] = {
     "input": {
-        "path": Key(kinds.INPUT_PATH, "the table: .csv, .tsv or .parquet"),
+        "path": Key(kinds.INPUT_PATH, "the table: a file, a folder of files, or a pattern for files"),
         "id": Key(text("the name of a column"), "the column that holds your own name for a row"),
         "encoding": Key(kinds.ENCODING, "how the text of a .csv or .tsv is encoded"),
         "delimiter": Key(kinds.DELIMITER, "the character between two cells; a tab for .tsv"),
@@ -96,7 +177,7 @@ KEYS: dict[str, dict[str, Key]] = {
             text("the name of a column"), "the column in which a row names its own model; an empty cell is target.model"
         ),
         "headers": Key(
-            Kind(headers.WORDS, headers.read_headers),
+            Kind(headers.WORDS, headers.read_headers, schema=headers.SCHEMA),
             "headers of your own for each request, as {x-team: ${TEAM}}: ${NAME} is an environment variable, which no "
             "file and no message ever shows",
         ),
@@ -108,7 +189,19 @@ KEYS: dict[str, dict[str, Key]] = {
     "prompt": {
         "system": Key(PROSE, "template of the system message"),
         "user": Key(PROSE, "template of the user message; {{ column }} stands for a cell"),
-        "messages": Key(Kind("a list of role and content", lambda node: node), "the messages, if two are not enough"),
+        "messages": Key(
+            Kind("a list of role and content", lambda node: node, schema=MESSAGES_SCHEMA),
+            "the messages, if two are not enough",
+        ),
+        "messages_column": Key(
+            text("the name of a column"),
+            "the column that holds each row's messages, as JSON or a list of structures",
+        ),
+        "few_shot": Key(kinds.PATH, "a JSON or JSONL file of messages that go before those of messages_column"),
+        "images": Key(
+            Kind("a mapping", lambda node: node, schema=object_schema(IMAGE_KEYS)),
+            "where images come from and how large they may be",
+        ),
         "allow_empty": Key(FLAG, "send prompts that are empty or blank, too; without it their rows fail unsent"),
     },
     "params": {
@@ -127,6 +220,27 @@ KEYS: dict[str, dict[str, Key]] = {
         "columns": Key(
             kinds.PARAM_COLUMNS,
             "columns in which a row has its own value: {temperature: t}; an empty cell is the job's own",
+        ),
+        OVERRIDE: Key(FLAG, "lay these over the bodies of a vendor's batch file, which else go out as they are"),
+    },
+    "response": {
+        "schema": Key(
+            SCHEMA,
+            "the JSON Schema that answers must fit, written here or in a .json or .yaml file; its properties become "
+            "typed columns; needs the extra `schema`",
+        ),
+        "json": Key(FLAG, "answers must be JSON, whatever it holds"),
+        "pattern": Key(
+            PROSE, "a regular expression that answers must match as a whole, without look-around; needs the extra"
+        ),
+        "mode": Key(
+            choice(*get_args(Mode)),
+            "how such answers are asked for: by the format's own setting, by its JSON mode, as a call of a function, "
+            "or by the prompt alone",
+        ),
+        "prefix": Key(kinds.PREFIX, "put before the name of each column that comes from the schema"),
+        "max_asks": Key(
+            number(int, 1, 10), "how often a row is asked in all, where an answer is whole and does not fit"
         ),
     },
     "limits": {
@@ -156,21 +270,10 @@ KEYS: dict[str, dict[str, Key]] = {
             "a later session",
         ),
     },
-    "prices": {
-        "input": Key(_MONEY, "US dollars per million input tokens"),
-        "output": Key(_MONEY, "US dollars per million output tokens"),
-        "cache_read": Key(_MONEY, "US dollars per million input tokens that were read from a cache"),
-        "cache_write": Key(_MONEY, "US dollars per million input tokens that were written to a cache"),
-        "cache_write_1h": Key(
-            _MONEY,
-            "US dollars per million input tokens written to a cache for an hour; twice the input price if not set",
-        ),
-        "per_request": Key(_MONEY, "US dollars per request, instead of prices for tokens"),
-        "cache_read_multiplier": Key(_FACTOR, "price of cache reads as a multiple of the input price"),
-        "cache_write_multiplier": Key(_FACTOR, "price of cache writes as a multiple of the input price"),
-        "above": Key(Kind("a mapping", lambda node: node), "other prices for answers with much input"),
+    "prices": PRICE_KEYS
+    | {
         "models": Key(
-            Kind("a mapping of model ids", lambda node: node),
+            Kind("a mapping of model ids", lambda node: node, schema=MODELS_SCHEMA),
             "prices of models by their ids, with the keys of this section; those beside it are target.model's alone",
         ),
     },
@@ -193,6 +296,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "target": settings.TargetSettings,
     "prompt": settings.PromptSettings,
     "params": GenerationParams,
+    "response": targets.Response,
     "limits": settings.LimitSettings,
     "retry": settings.RetrySettings,
     "prices": PriceSettings,
@@ -224,6 +328,10 @@ KNOWN_AS = {
     "provider": "target.format",
     "file": "input.path",
     "source": "input.path",
+    "response_format": "response.schema",
+    "json_schema": "response.schema",
+    "output_schema": "response.schema",
+    "regex": "response.pattern",
     "destination": "output.path",
 }
 """What other programs call our keys, for hints."""
@@ -278,6 +386,11 @@ def _job_keys() -> Iterator[JobKey]:
                 for inner, each in ABOVE_KEYS.items():
                     needed = "required in above" if inner == "input_tokens" else ""
                     yield JobKey(f"prices.above.{inner}", each.kind.words, needed, each.meaning)
+            if (section, name) == ("prompt", "images"):
+                for field in msgspec.structs.fields(settings.ImageSettings):
+                    each = IMAGE_KEYS[field.name]
+                    default = "" if field.default is None else _yaml_like(field.default)
+                    yield JobKey(f"prompt.images.{field.name}", each.kind.words, default, each.meaning)
 
 
 def job_keys_markdown() -> str:
@@ -290,9 +403,11 @@ def _default_words(section: str, name: str) -> str:
     if (section, name) in REQUIRED:
         return "required"
     if (section, name) == ("prompt", "user"):
-        return "required without messages"
+        return "required without messages or messages_column"
     if (section == "prompt" and name in PROMPT_TEXTS) or (section, name) in BESIDE_SETTINGS:
         return ""
+    if (section, name) == ("params", OVERRIDE):
+        return _yaml_like(False)
     default = {field.name: field.default for field in msgspec.structs.fields(SECTIONS[section])}[name]
     return "" if default in (msgspec.NODEFAULT, None, "", ()) else _yaml_like(default)
 

@@ -8,17 +8,15 @@ import codecs
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from pathlib import Path
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
 from cometbatch.errors import did_you_mean
+from cometbatch.input.files import KNOWN_ENDINGS
 from cometbatch.job.document import BRACES_HINT
-from cometbatch.job.paths import mark_in
 from cometbatch.job.secrets import is_key_for_a_name, shown
-from cometbatch.job.settings import DELIMITERS
 from cometbatch.job.tree import List, Map, Node, Scalar, WrongError, is_text
 from cometbatch.job.urls import normal_base_url
 
@@ -44,17 +42,24 @@ _NOT_TEXT = {"bool": "a truth value", "int": "a number", "float": "a number", "t
 _NOT_FOR_FILES = frozenset({"idna", "punycode", "utf-7", "unicode-escape", "raw-unicode-escape"})
 """Codecs for host names, mail and source code, by their Python names. No table is encoded so."""
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ANY_CHAR = r"[^\x00-\x1f\x7f-\x9f]"
+_INK = r"[^\s\x00-\x1f\x7f-\x9f]"  # any character but blanks
+_ONE_LINE = f"{_ANY_CHAR}*{_INK}{_ANY_CHAR}*"
+_UNPADDED = f"{_INK}(?:{_ANY_CHAR}*{_INK})?"  # no blank at its start or end
+_ADDRESS = r"[A-Za-z][\w+.-]+://"
 
 
 class Kind(Struct, Generic[_T], frozen=True):
     """`words` say which values are expected, for messages and documentation; `read` raises `WrongError` for others.
 
-    `takes_text`: a value may be any text, so that a `--set` needs no quotes around it.
+    `takes_text`: a value may be any text, so that a `--set` needs no quotes around it. `schema`: JSON Schema of these
+    values, for editors; null is added to it where the key may be left out.
     """
 
     words: str
     read: Callable[[Node], _T]
     takes_text: bool = False
+    schema: dict[str, Any] = {}
 
 
 def expected(words: str, node: Node, hint: str = "") -> WrongError:
@@ -85,10 +90,11 @@ def text(
     is_filled: Callable[[str], object] = str.strip,
     max_length: int = 4_096,
     may_hold: str = "",
+    pattern: str = _ONE_LINE,
 ) -> Kind[str]:
     """Text in one line. `odd` refuses a text by giving a hint, which may be empty; None accepts it.
 
-    `may_hold`: halves of surrogate pairs that are allowed.
+    `may_hold`: halves of surrogate pairs that are allowed. `pattern`: what the schema says of the whole text.
     """
 
     def read(node: Node) -> str:
@@ -101,7 +107,12 @@ def text(
             raise expected(words, node, hint)
         return found
 
-    return Kind(words, read, takes_text=True)
+    return Kind(words, read, takes_text=True, schema=string(pattern, maxLength=max_length))
+
+
+def string(pattern: str = "", **more: object) -> dict[str, Any]:
+    """JSON Schema of a text that has this pattern as a whole."""
+    return {"type": "string", **({"pattern": f"^(?:{pattern})$"} if pattern else {}), **more}
 
 
 def _filled(node: Node, words: str, is_filled: Callable[[str], object] = str.strip, may_hold: str = "") -> str:
@@ -124,7 +135,12 @@ def refuse_surrogates(found: str, words: str) -> None:
 
 def word(words: str) -> Kind[str]:
     """Text without spaces."""
-    return text(words, odd=lambda found: None if found.split() == [found] else "there are spaces in it", max_length=256)
+    return text(
+        words,
+        odd=lambda found: None if found.split() == [found] else "there are spaces in it",
+        max_length=256,
+        pattern=f"{_INK}+",
+    )
 
 
 def choice(*options: str, known_as: Mapping[str, str] = MappingProxyType({})) -> Kind[str]:
@@ -136,7 +152,8 @@ def choice(*options: str, known_as: Mapping[str, str] = MappingProxyType({})) ->
         meant = known_as.get(found.casefold())
         return f"did you mean {meant!r}?" if meant else did_you_mean(found, options)
 
-    return text("one of " + ", ".join(options), odd=odd)
+    found = text("one of " + ", ".join(options), odd=odd)
+    return Kind(found.words, found.read, takes_text=True, schema={"enum": list(options)})
 
 
 def _read_stop(node: Node) -> tuple[str, ...]:
@@ -146,12 +163,26 @@ def _read_stop(node: Node) -> tuple[str, ...]:
     return tuple(_filled(item, STOP.words, bool) for item in items)  # a line break is a common stop
 
 
-PROSE = Kind("a text", lambda node: _filled(node, "a text"), takes_text=True)
+PROSE = Kind(
+    "a text", lambda node: _filled(node, "a text"), takes_text=True, schema={"type": "string", "pattern": r"\S"}
+)
 """Text of any length, in any number of lines."""
-STOP = Kind("a text or a list of texts", _read_stop, takes_text=True)
-SENT_TEXTS = (PROSE, STOP)
+CONTENT = Kind(
+    "a text or a list of parts",
+    lambda node: node if isinstance(node, List) else PROSE.read(node),
+    schema={"anyOf": [PROSE.schema, {"type": "array"}]},
+)
+"""A template, or a list of parts that is read later."""
+_ONE_STOP = string(minLength=1)
+STOP = Kind(
+    "a text or a list of texts",
+    _read_stop,
+    takes_text=True,
+    schema={"anyOf": [_ONE_STOP, {"type": "array", "items": _ONE_STOP, "maxItems": MAX_STOPS}]},
+)
+SENT_TEXTS = (PROSE, STOP, CONTENT)
 """Texts that a request carries. That one of them is missing is seen by nobody."""
-PREFIX = text("a text", is_filled=lambda found: found.strip() or not found, max_length=64)
+PREFIX = text("a text", is_filled=lambda found: found.strip() or not found, max_length=64, pattern=f"(?:{_ONE_LINE})?")
 
 
 # --- numbers ---
@@ -184,7 +215,8 @@ def number(kind: type[_N], low: int, high: int, *, above: bool = False) -> Kind[
             raise expected(words, node)
         return found
 
-    return Kind(words, read)
+    least = {"exclusiveMinimum" if above else "minimum": low}
+    return Kind(words, read, schema={"type": "integer" if is_whole else "number", **least, "maximum": high})
 
 
 _SHARE = number(float, 0, 1)
@@ -217,8 +249,16 @@ def _read_faults(node: Node) -> dict[str, float]:
     return shares
 
 
-LATENCY = Kind("seconds, or [least, most]", _read_latency)
-FAULTS = Kind("a mapping of fault names to shares", _read_faults)
+LATENCY = Kind(
+    "seconds, or [least, most]",
+    _read_latency,
+    schema={"anyOf": [_SECONDS.schema, {"type": "array", "items": _SECONDS.schema, "minItems": 2, "maxItems": 2}]},
+)
+FAULTS = Kind(
+    "a mapping of fault names to shares",
+    _read_faults,
+    schema={"type": "object", "additionalProperties": _SHARE.schema},
+)
 
 
 # --- truth values, paths and names ---
@@ -233,15 +273,12 @@ def _read_flag(node: Node) -> bool:
 def _odd_path(found: str) -> str | None:
     if found != found.strip():
         return "there is a space at its start or end"
-    return "only files on this machine can be used" if re.match(r"[A-Za-z][\w+.-]+://", found) else None
+    return "only files on this machine can be used" if re.match(_ADDRESS, found) else None
 
 
-def _odd_input_path(found: str) -> str | None:
-    if (odd := _odd_path(found)) or Path(found).suffix.lower() in DELIMITERS:
-        return odd
-    if (mark := mark_in(found)) is None:
-        return "a name is missing before the ending" if Path(found).name.lower() in DELIMITERS else ""
-    return f'nothing here replaces {shown(mark)}: give the path on the command line, --set input.path="…"'
+def _no_text_like(pattern: str) -> dict[str, Any]:
+    """JSON Schema that refuses texts which begin so."""
+    return {"not": {"type": "string", "pattern": f"^(?:{pattern})"}}
 
 
 def _read_pem_path(node: Node) -> str:
@@ -251,8 +288,11 @@ def _read_pem_path(node: Node) -> str:
     return PATH.read(node)
 
 
+_ENCODING_NAME = text("the name of an encoding")
+
+
 def _read_encoding(node: Node) -> str:
-    found = text("the name of an encoding").read(node)
+    found = _ENCODING_NAME.read(node)
     try:
         "a".encode(found)  # refuses codecs that are known but aren't for text
         name = codecs.lookup(found).name
@@ -305,19 +345,50 @@ def _read_param_columns(node: Node) -> dict[str, str]:
             near = did_you_mean(name, PARAMS_OF_ROWS)
             raise WrongError(f"{shown(name)} is none of {', '.join(PARAMS_OF_ROWS)}" + (f": {near}" if near else ""))
         try:
-            columns[name] = text("the name of a column").read(column)
+            columns[name] = _COLUMN_NAME.read(column)
         except WrongError as error:
             raise WrongError(f"{name}: {error}") from None
     return columns
 
 
-PARAM_COLUMNS = Kind("a mapping of parameters to columns", _read_param_columns)
-FLAG = Kind("true or false", _read_flag)
-PATH = text("a path", odd=_odd_path, may_hold=_BYTES)
-PEM_FILE = Kind("a path", _read_pem_path, takes_text=True)
-_INPUT_WORDS = "the path of a file that ends in .csv, .tsv or .parquet"
-INPUT_PATH = Kind("a path", text(_INPUT_WORDS, odd=_odd_input_path, may_hold=_BYTES).read, takes_text=True)
-ENCODING = Kind("an encoding", _read_encoding, takes_text=True)
-DELIMITER = Kind("one character", _read_delimiter, takes_text=True)
-KEY_ENV = Kind("the name of an environment variable", _read_key_env, takes_text=True)
-BASE_URL = Kind("a URL, or simulator", _read_base_url, takes_text=True)
+_COLUMN_NAME = text("the name of a column")
+PARAM_COLUMNS = Kind(
+    "a mapping of parameters to columns",
+    _read_param_columns,
+    schema={
+        "type": "object",
+        "additionalProperties": False,
+        "properties": dict.fromkeys(PARAMS_OF_ROWS, _COLUMN_NAME.schema),
+        "minProperties": 1,
+    },
+)
+FLAG = Kind("true or false", _read_flag, schema={"type": "boolean"})
+_PATH_SCHEMA = string(_UNPADDED, maxLength=4_096) | _no_text_like(_ADDRESS)
+_PATH_TEXT = text("a path", odd=_odd_path, may_hold=_BYTES)
+PATH = Kind("a path", _PATH_TEXT.read, takes_text=True, schema=_PATH_SCHEMA)
+PEM_FILE = Kind("a path", _read_pem_path, takes_text=True, schema=_PATH_SCHEMA)
+INPUT_WORDS = (
+    f"the path of a file that ends in {KNOWN_ENDINGS} (text also with .gz or .zst after that), of a folder with such "
+    "files, or a pattern for them"
+)
+INPUT_PATH = Kind(
+    "a path", text(INPUT_WORDS, odd=_odd_path, may_hold=_BYTES).read, takes_text=True, schema=_PATH_SCHEMA
+)
+ENCODING = Kind(
+    "an encoding",
+    _read_encoding,
+    takes_text=True,
+    schema=_ENCODING_NAME.schema | {"examples": ["utf-8", "utf-16", "cp1252"]},
+)
+DELIMITER = Kind(
+    "one character", _read_delimiter, takes_text=True, schema=string(r'[^"\r\n\x00]|\\t', examples=[",", ";", "\t"])
+)
+KEY_ENV = Kind(
+    "the name of an environment variable", _read_key_env, takes_text=True, schema=string(_IDENTIFIER.pattern)
+)
+BASE_URL = Kind(
+    "a URL, or simulator",
+    _read_base_url,
+    takes_text=True,
+    schema=string(r"simulator|[hH][tT][tT][pP][sS]?://[!-\[\]-~]+", examples=["https://api.cometapi.com", "simulator"]),
+)

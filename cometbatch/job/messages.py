@@ -1,19 +1,22 @@
-"""The messages of a job's prompt, written as `system` and `user` or as a list, checked to compile."""
+"""The messages of a job's prompt: written as `system` and `user`, as a list, or in a column; checked to compile."""
 
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from cometbatch.job.keys import MESSAGE_KEYS, PROMPT_TEXTS
+from cometbatch.job.few_shot import read_examples
+from cometbatch.job.keys import MAX_MESSAGES, MESSAGE_KEYS, PART_KEYS
 from cometbatch.job.kinds import expected
 from cometbatch.job.sections import Sections
 from cometbatch.job.settings import template_words
-from cometbatch.job.targets import MessageTemplate
-from cometbatch.job.tree import List, Map, Node
+from cometbatch.job.targets import MessageTemplate, PartTemplate
+from cometbatch.job.tree import List, Map, Node, Scalar, WrongError
+from cometbatch.prompt.conversation import Conversation
 from cometbatch.prompt.template import TemplateError, compile_prompt
 from cometbatch.records import Role
 
-MAX_MESSAGES = 1_000
+_WRITTEN = ("system", "user", "messages")
 
 
 class PlacedMessage(Struct, frozen=True):
@@ -29,18 +32,36 @@ def read_messages(sections: Sections) -> list[PlacedMessage]:
     messages = _listed(sections) if is_list else _system_and_user(sections)
     for placed in messages:
         try:
-            compile_prompt([(placed.message.role, placed.message.template)])
+            compile_prompt([placed.message.compilable()])
         except TemplateError as error:
             sections.refuse(placed.path, template_words(error))
     return messages
 
 
+def read_conversation(sections: Sections, examples: Path | None) -> Conversation | None:
+    """Where the rows' own messages are, if they are in a column. `examples`: the file of those that go before them."""
+    column = sections.given("prompt").get("messages_column")
+    if column is None:
+        if examples is not None and "messages_column" not in sections.values["prompt"]:
+            sections.refuse("prompt.few_shot", "has a meaning only with prompt.messages_column")
+        return None
+    try:
+        return Conversation(column, () if examples is None else read_examples(examples))
+    except WrongError as error:
+        sections.refuse("prompt.few_shot", str(error))
+        return None
+
+
 def _given(sections: Sections) -> dict[str, Any]:
-    return {name: value for name, value in sections.given("prompt").items() if name in PROMPT_TEXTS}
+    return {name: value for name, value in sections.given("prompt").items() if name in _WRITTEN}
 
 
 def _system_and_user(sections: Sections) -> list[PlacedMessage]:
-    if "user" not in sections.values["prompt"]:
+    values = sections.values["prompt"]
+    if "messages_column" in values:
+        if "user" in values:
+            sections.refuse("prompt.user", "can't be there beside prompt.messages_column: use one of the two")
+    elif "user" not in values:
         sections.refuse("prompt.user", "is missing")
     roles: tuple[Role, ...] = ("system", "user")
     given = _given(sections)
@@ -50,13 +71,16 @@ def _system_and_user(sections: Sections) -> list[PlacedMessage]:
 def _listed(sections: Sections) -> list[PlacedMessage]:
     given = _given(sections)
     node = given.pop("messages", None)
+    if "messages_column" in sections.values["prompt"]:
+        sections.refuse("prompt.messages", "can't be there beside prompt.messages_column: use one of the two")
     for name in given:
         sections.refuse(f"prompt.{name}", "can't be there beside prompt.messages: use one of the two")
     if node is None:
         return []
     if not isinstance(node, List) or not 1 <= len(node.items) <= MAX_MESSAGES:
         words = f"a list of 1 to {MAX_MESSAGES} messages, each with role and content"
-        sections.refuse("prompt.messages", str(expected(words, node)))
+        hint = "a column that holds them is prompt.messages_column" if isinstance(node, Scalar | Map) else ""
+        sections.refuse("prompt.messages", str(expected(words, node, hint)))
         return []
     read = [_message(sections, f"prompt.messages[{at}]", item) for at, item in enumerate(node.items)]
     return [placed for placed in read if placed]
@@ -72,4 +96,34 @@ def _message(sections: Sections, path: str, node: Node) -> PlacedMessage | None:
         if name not in values:
             sections.refuse(path, f"{name} is missing")
     role, content = values.get("role"), values.get("content")
-    return PlacedMessage(MessageTemplate(role, content), f"{path}.content") if role and content else None
+    if not role or not content:
+        return None
+    if not isinstance(content, List):
+        return PlacedMessage(MessageTemplate(role, content), f"{path}.content")
+    if not content.items:
+        sections.refuse(f"{path}.content", "expected a text or a list of parts, found an empty list")
+    parts = [_part(sections, f"{path}.content[{at}]", item) for at, item in enumerate(content.items)]
+    if role != "user" and any(part and part.kind == "image" for part in parts):
+        sections.refuse(f"{path}.content", f"a message of {role} can't have an image: only the user's can")
+    if not parts or None in parts:
+        return None
+    return PlacedMessage(MessageTemplate(role, "", tuple(filter(None, parts))), f"{path}.content")
+
+
+def _part(sections: Sections, path: str, node: Node) -> PartTemplate | None:
+    """A part of a message: one text, or one image."""
+    sections.note_place(path, node)
+    if not isinstance(node, Map):
+        sections.refuse(path, str(expected("a mapping with text or image", node)))
+        return None
+    values = sections.read_map(path, node, PART_KEYS)
+    if None in values.values():
+        return None
+    if ("text" in values) == ("image" in values):
+        sections.refuse(path, "expected one of text and image")
+        return None
+    if "text" in values:
+        if "detail" in values:
+            sections.refuse(f"{path}.detail", "has a meaning only with an image")
+        return PartTemplate("text", values["text"])
+    return PartTemplate("image", values["image"], values.get("detail", ""))

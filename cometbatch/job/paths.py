@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+from cometbatch.input.file_set import is_several, would_take
+from cometbatch.input.files import ending_of
 from cometbatch.job.secrets import printable, shown
 from cometbatch.job.tree import WrongError
 
@@ -32,6 +34,11 @@ _MARKS: Final = (
 def run_beside(result: Path) -> Path:
     """Where the run of a result is kept: beside it."""
     return result.with_name(f"{RUN_PREFIX}{result.name}{RUN_SUFFIX}")
+
+
+def input_beside(result: Path, content: str) -> Path:
+    """Where a table that a caller handed in is kept: beside the result. `content`: what tells it from other tables."""
+    return result.with_name(f"{RUN_PREFIX}{result.name}.input-{content}{_ENDING}")
 
 
 def given(folder: Path, path: str) -> Path:
@@ -78,6 +85,25 @@ def refuse_marks(key: str, text: str, folder: Path) -> None:
     raise WrongError(f"{words} {fills} does: --set {key}={way}")
 
 
+def refuse_no_table(text: str, path: Path, words: str) -> None:
+    """Raise `WrongError` for an input path, given as `text`, that is no folder, no pattern and no file of a known kind.
+
+    `words`: what is expected.
+    """
+    if text.endswith("/") or ending_of(path.name) or is_several(path):
+        return
+    hint = ""
+    if mark := mark_in(text):
+        hint = f': nothing here replaces {shown(mark)}: give the path on the command line, --set input.path="…"'
+    elif ending_of(f"a{path.name}"):
+        hint = ": a name is missing before the ending"
+    elif path.suffix.lower() == ".json":
+        hint = ": JSON must be one object a line, in a file that ends in .jsonl"
+    elif not path.suffix and not os.path.lexists(path):
+        hint = ": there is no such folder"
+    raise WrongError(f"expected {words}, found {shown(text)}{hint}")
+
+
 def _is_there(folder: Path, text: str, mark: str) -> bool:
     """Whether the part of the path up to the name that holds the mark exists as it is written."""
     end = text.find("/", text.index(mark) + len(mark))
@@ -115,14 +141,24 @@ def _problem(output: Path, place: Path, is_dataset: bool, source: Path | None, j
     """
     if not place.name or output.name == _ENDING:
         return _NO_STEM if place.name else _ROOT
-    if source and (_is_same(place, source) or _is_in(source, run_beside(place))):
-        return "the input itself is there: choose another place"
+    if source and (problem := _source_problem(place, is_dataset, source)):
+        return problem
     if job_file and _is_same(place, job_file):
         return "the job file itself is there: choose another place"
     if is_dataset:
         return _dataset_problem(place, source, job_file)
     if output.suffix != _ENDING:
         return f"expected a path that ends in {_ENDING}, or in / for a folder that holds the result as a data set"
+    return None
+
+
+def _source_problem(place: Path, is_dataset: bool, source: Path) -> str | None:
+    """Why the result can't go where the input is, in words, or None."""
+    run = run_beside(place)
+    if _is_same(place, source) or _is_same(run, source) or _is_in(source, run):
+        return "the input itself is there: choose another place"
+    if would_take(source, place / "00000.parquet" if is_dataset else place):
+        return f"the result would be one of the input's files, {printable(source)}: choose another folder"
     return None
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cometbatch.job.keys import ABOVE_KEYS, KEYS
+from cometbatch.job.keys import ABOVE_KEYS, MAX_MODELS, PRICE_KEYS
 from cometbatch.job.kinds import expected
 from cometbatch.job.secrets import join
 from cometbatch.job.sections import Sections
@@ -11,9 +11,6 @@ from cometbatch.money.prices import PricesAbove, PriceSettings
 
 TOKEN_PRICES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "above")
 """Prices that contradict a price per request."""
-MAX_MODELS = 1_000
-"""The most models that one job prices, or asks by a column."""
-_OF_A_MODEL = {name: key for name, key in KEYS["prices"].items() if name != "models"}
 _FACTORS = ("cache_read_multiplier", "cache_write_multiplier")
 
 
@@ -51,7 +48,7 @@ def _by_model(sections: Sections, node: Node) -> dict[str, PriceSettings]:
             sections.note_place(path, entry)
             sections.refuse(path, str(expected("a mapping of prices", entry)))
             continue
-        values = sections.read_map(path, entry, _OF_A_MODEL)
+        values = sections.read_map(path, entry, PRICE_KEYS)
         _fit(sections, path, values)
         if None not in values.values():
             books[model] = PriceSettings(**(factors | values))

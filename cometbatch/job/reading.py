@@ -11,16 +11,20 @@ from typing import Any
 
 import msgspec
 
-from cometbatch.job.keys import PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
-from cometbatch.job.messages import PlacedMessage, read_messages
-from cometbatch.job.paths import absolute, given, place_result, refuse_marks
+from cometbatch.input.files import kind_of
+from cometbatch.job.keys import IMAGE_KEYS, OVERRIDE, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
+from cometbatch.job.kinds import INPUT_WORDS, expected
+from cometbatch.job.messages import PlacedMessage, read_conversation, read_messages
+from cometbatch.job.paths import absolute, given, place_result, refuse_marks, refuse_no_table
 from cometbatch.job.prices import fit_prices
+from cometbatch.job.response import check_response
 from cometbatch.job.secrets import refuse_secrets
 from cometbatch.job.sections import Sections
-from cometbatch.job.settings import DELIMITERS, Job
+from cometbatch.job.settings import DELIMITERS, ImageSettings, Job
 from cometbatch.job.sources import is_piped, read_tree
-from cometbatch.job.tree import Problems, WrongError, place
-from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
+from cometbatch.job.tree import Map, Problems, WrongError, place
+from cometbatch.job.urls import DEFAULT_BASE_URL, is_loopback
+from cometbatch.job.vendor_batch import BatchStart, batch_of
 from cometbatch.money.prices import PriceSettings
 from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FORMATS, output_cap
@@ -30,6 +34,10 @@ MAX_MINUTES_FOR_A_ROW = 60
 """Minutes that a row may wait for `limits.tokens_per_minute` to have room for its answer; a lower limit is refused."""
 SAMPLES: dict[str, Any] = {"max_output_tokens": 1, "temperature": 1.0, "top_p": 0.5, "stop": ("x",), "seed": 1}
 """A value of each parameter that a row may have, to see whether a format knows it."""
+NOT_SETTINGS = (*PROMPT_TEXTS, OVERRIDE)
+"""Keys of sections that are no fields of their settings."""
+DETAILED = ("chat", "responses")
+"""Formats that can say how closely a model is to look at an image."""
 TLS_FILES = ("ca_file", "client_cert", "client_key")
 
 
@@ -64,9 +72,12 @@ class _Reading:
         self._values = sections.values
         self._folder = folder
         self._source_path = source_path
+        self._batch: BatchStart | None = None
 
     def job(self) -> Job:
         """The job. Raises `JobError` where there are problems."""
+        path = self._values["input"].get("path")
+        self._batch = None if path is None else batch_of(self._sections, given(self._folder, path))
         for section, name in REQUIRED:
             if name not in self._values[section] and not self._sections.is_misspelt(f"{section}.{name}"):
                 self._sections.refuse(f"{section}.{name}", "is missing")
@@ -77,12 +88,22 @@ class _Reading:
         beside = {"model_prices": fit_prices(self._sections), "param_columns": param_columns}
         self._check_token_limit()
         before = len(self._sections.problems.lines)
-        messages = read_messages(self._sections)
+        messages = self._messages()
+        conversation = read_conversation(self._sections, self._placed("prompt", "few_shot"))
+        images = self._images()
         is_whole = len(self._sections.problems.lines) == before and None not in self._values["prompt"].values()
         if is_whole and self._values["target"].get("format"):
-            self._check_format([placed.message.role for placed in messages], param_columns)
+            asked: list[Role] = [placed.message.role for placed in messages]
+            self._check_format(asked if conversation is None else [*asked, "user"], param_columns)
+            self._check_details(messages)
+        check_response(self._sections, self._folder, self._params().extra)
         self._sections.problems.stop_if_any()
-        return self._built(messages, beside)
+        return self._built(messages, {**beside, "conversation": conversation, "images": images})
+
+    def _messages(self) -> list[PlacedMessage]:
+        if self._batch is None:
+            return read_messages(self._sections)
+        return [PlacedMessage(self._batch.vendor.message, "input.path")]
 
     # --- settings that have to fit together ---
 
@@ -90,8 +111,6 @@ class _Reading:
         base_url = self._values["target"].get("base_url", DEFAULT_BASE_URL)
         if base_url is None:
             return
-        if base_url != SIMULATOR and self._sections.has("simulator"):
-            self._sections.refuse("simulator", f"has a meaning only with target.base_url: {SIMULATOR}")
         is_open = base_url.startswith("http://") and not is_loopback(base_url)
         if is_open and not self._values["target"].get("allow_http"):
             words = "http:// would send the key and all texts without encryption: use https://"
@@ -123,15 +142,45 @@ class _Reading:
     def _check_paths(self) -> None:
         source, output = self._values["input"], self._values["output"]
         if source.get("path"):
-            self._check_marks("input.path", source["path"])
-            source["path"] = given(self._folder, source["path"])
-            source.setdefault("delimiter", DELIMITERS[source["path"].suffix.lower()])
+            text, source["path"] = source["path"], given(self._folder, source["path"])
+            try:
+                refuse_no_table(text, source["path"], INPUT_WORDS)
+                refuse_marks("input.path", text, self._folder)
+            except WrongError as error:
+                self._sections.refuse("input.path", str(error))
+            source.setdefault("delimiter", DELIMITERS.get(kind_of(source["path"].name)))
         if output.get("path") and self._check_marks("output.path", output["path"]):
             place = (self._folder, source.get("path"), self._source_path)
             try:
                 output["path"], output["is_dataset"] = place_result(output["path"], *place)
             except WrongError as error:
                 self._sections.refuse("output.path", str(error))
+
+    def _placed(self, section: str, name: str) -> Path | None:
+        """The path that a key gives, absolute; None where there is none, or none of this machine's."""
+        path = self._values[section].get(name)
+        return given(self._folder, path) if path and self._check_marks(f"{section}.{name}", path) else None
+
+    def _images(self) -> ImageSettings:
+        node = self._values["prompt"].get("images")
+        if node is None:
+            return ImageSettings()
+        if not isinstance(node, Map):
+            self._sections.refuse("prompt.images", str(expected("a mapping", node)))
+            return ImageSettings()
+        values = self._sections.read_map("prompt.images", node, IMAGE_KEYS)
+        if None in values.values():
+            return ImageSettings()
+        if "root" in values and self._check_marks("prompt.images.root", values["root"]):
+            values["root"] = given(self._folder, values["root"])
+        return ImageSettings(**values)
+
+    def _check_details(self, messages: Sequence[PlacedMessage]) -> None:
+        name = self._values["target"]["format"]
+        for placed in messages:
+            if name not in DETAILED and any(part.detail for part in placed.message.parts):
+                words = f"the {name} format can't say how closely to look at an image: leave detail out"
+                self._sections.refuse(placed.path, words)
 
     def _check_token_limit(self) -> None:
         limit, params = self._sections.given("limits").get("tokens_per_minute"), self._params()
@@ -158,7 +207,8 @@ class _Reading:
 
     def _params(self) -> GenerationParams:
         params = self._sections.given("params")
-        if self._values["target"].get("format") == "messages":
+        params.pop(OVERRIDE, None)
+        if self._values["target"].get("format") == "messages" and self._batch is None:
             params.setdefault("max_output_tokens", DEFAULT_MAX_TOKENS)
         return GenerationParams(**params)
 
@@ -174,17 +224,20 @@ class _Reading:
 
     def _built(self, messages: Sequence[PlacedMessage], beside: dict[str, Any]) -> Job:
         settings: dict[str, Any] = {
-            name: kind(**{key: value for key, value in self._sections.given(name).items() if key not in PROMPT_TEXTS})
+            name: kind(**{key: value for key, value in self._sections.given(name).items() if key not in NOT_SETTINGS})
             for name, kind in SECTIONS.items()
         }
         settings |= {"params": self._params(), "prices": self._prices()}
         if not settings["target"].is_simulator:
             settings["simulator"] = None
+        has_column = beside["conversation"] is not None
+        paths = [placed.path for placed in messages] + ["prompt.messages_column"] * has_column
         return Job(
             messages=tuple(placed.message for placed in messages),
-            places=tuple(place(self._sections.where(placed.path), placed.path) for placed in messages),
+            places=tuple(place(self._sections.where(path), path) for path in paths),
             cut=tuple(self._is_cut(placed) for placed in messages),
             source_path=self._source_path,
+            batch=None if self._batch is None else self._batch.vendor.name,
             **settings,
             **beside,
         )

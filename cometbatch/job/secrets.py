@@ -52,6 +52,11 @@ def is_key_for_a_name(name: str) -> bool:
     return _KEY_AS_NAME.fullmatch(name) is not None
 
 
+def holds_secret(prose: str) -> bool:
+    """Whether a text that goes to a model looks as if it held a key."""
+    return _SECRET_IN_PROSE.search(prose) is not None
+
+
 def refuse_secrets(node: Node, path: str, problems: Problems) -> None:
     """Note the place of every secret in the tree, never the secret itself."""
     match node:
@@ -76,9 +81,15 @@ def _holds_secret(key: str, value: Node, path: str) -> bool:
         return True
     if path == "target.headers" and is_text(value) and "${" in value.text:  # the variable holds it
         return False
-    is_free = path.startswith("params.extra")  # the service's own names: a JSON schema may have a property "token"
+    # The service's own names, and those of a schema: it may have a property "token".
+    is_free = path.startswith(("params.extra", "response.schema"))
     is_named_so = _SECRET_NAME.fullmatch(key.lower().replace("-", "_"))
     return is_named_so is not None and (is_text(value) or not is_free)
+
+
+def is_secret(text: str) -> bool:
+    """Whether an API key, of one of the known shapes, stands in a text."""
+    return _SECRET.search(text) is not None
 
 
 def _may_be_secret(text: str) -> bool:

@@ -3,6 +3,7 @@
 Guards that no fingerprint, description or `repr` of a job holds a secret, because no field does.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -12,21 +13,27 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import JobError
-from cometbatch.job.secrets import unprinted
-from cometbatch.job.targets import MessageTemplate, Target, plain
+from cometbatch.job.secrets import printable, unprinted
+from cometbatch.job.targets import MessageTemplate, Response, Target, Template, VendorName, plain
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
-from cometbatch.prompt.template import RENDERING, PromptTemplate, TemplateError
+from cometbatch.prompt.conversation import Conversation
+from cometbatch.prompt.names import no_column
+from cometbatch.prompt.template import RENDERING, TemplateError
 from cometbatch.records import GenerationParams
+from cometbatch.results.columns import CUSTOM_ID
 from cometbatch.wire import FormatName
 from cometbatch.wire.request_extra import asks_for_tools
 
-DELIMITERS = {".csv": ",", ".tsv": "\t", ".parquet": None}
-"""Endings of input files that can be read, and the delimiter of each where the job gives none."""
+DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": None, ".parquet": None}
+"""Kinds of input files that can be read, and the delimiter of each where the job gives none."""
 
 
 class InputSettings(Struct, frozen=True):
-    """Where the rows come from. `delimiter` is None for Parquet, where it means nothing."""
+    """Where the rows come from: a file, a folder, or a pattern for files.
+
+    `delimiter` is None where it means nothing, as for Parquet, and where it follows from the files of a folder.
+    """
 
     path: Path
     id: str | None = None
@@ -87,6 +94,20 @@ class PromptSettings(Struct, frozen=True):
     allow_empty: bool = False
 
 
+class ImageSettings(Struct, frozen=True):
+    """Where images come from and how large they may be. `root`: None is the input's folder.
+
+    `fetch`: images of https:// addresses are fetched and sent as bytes, and not left to the service. `max_bytes` is for
+    one image, `max_request_bytes` for all of a request. `tokens`: what each is taken to have at most, under a budget.
+    """
+
+    root: Path | None = None
+    fetch: bool = False
+    max_bytes: int = 5_000_000
+    max_request_bytes: int = 20_000_000
+    tokens: int = 6_000
+
+
 class LimitSettings(Struct, frozen=True):
     """How fast to go: requests in flight and per minute, tokens per minute, seconds for one request.
 
@@ -141,8 +162,9 @@ class SimulatorSettings(Struct, frozen=True):
 class Job(Struct, frozen=True):
     """What a job file says, made by `load_job`, which has checked it. Paths are absolute. Holds no secret.
 
-    `places`: where the template of each message stands, as "FILE:LINE: KEY". `cut`: whether YAML
-    seems to have taken the end of a template for a comment. A job made from its description has neither.
+    `places`: where the template of each message stands, as "FILE:LINE: KEY", and after these the key of a column with
+    messages. `cut`: whether YAML seems to have taken the end of a template for a comment. A job made from its
+    description has neither. `batch`: whose batch file the input is, whose bodies are the requests; None for a table.
     `model_prices`: those of models by their ids; `prices` are those of `target.model` where it is not among them.
     `param_columns`: the columns in which a row has its own value of a parameter, by the parameter's name.
     """
@@ -161,13 +183,28 @@ class Job(Struct, frozen=True):
     source_path: Path | None = None
     prompt: PromptSettings = PromptSettings()
     cut: tuple[bool, ...] = ()
+    batch: VendorName | None = None
+    conversation: Conversation | None = None
+    images: ImageSettings = ImageSettings()
+    response: Response = Response()
     model_prices: dict[str, PriceSettings] = msgspec.field(default_factory=dict)
     param_columns: dict[str, str] = msgspec.field(default_factory=dict)
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
-        asked = self.target
-        return (Target(asked.format, asked.model, self.messages, self.params, asked.model_column, self.param_columns),)
+        return (
+            Target(
+                self.target.format,
+                self.target.model,
+                self.messages,
+                self.params,
+                batch=self.batch,
+                conversation=self.conversation,
+                response=self.response,
+                model_column=self.target.model_column,
+                param_columns=self.param_columns,
+            ),
+        )
 
     def prices_of(self, model: str) -> PriceSettings:
         """What the job says about the prices of a model."""
@@ -176,18 +213,33 @@ class Job(Struct, frozen=True):
         return self.prices if is_own else self.prices.of_another_model(given)
 
     @property
+    def image_root(self) -> Path:
+        """The folder below which images lie."""
+        return self.images.root or self.input.path.parent
+
+    @property
     def asked_columns(self) -> frozenset[str]:
         """The names of the columns that a run has only where its job asks for them."""
         asked = {
-            "tool_calls": asks_for_tools(self.params.extra),
+            "tool_calls": asks_for_tools(self.params.extra) or self.batch is not None,
             "reasoning": self.output.reasoning,
             "raw": self.output.raw,
+            "asks": self.response.is_used,
+            "rejected_cost_usd": self.response.is_used,
             "target": self.target.model_column is not None,
         }
         return frozenset(name for name, is_asked in asked.items() if is_asked)
 
-    def prompt_template_for(self, target: Target, columns: Sequence[str]) -> PromptTemplate:
+    @property
+    def columns_there(self) -> frozenset[str]:
+        """The names of the columns that a run leaves out because its input has them as they are: the user's own ids."""
+        return frozenset({CUSTOM_ID} if self.input.id == self.output.prefix + CUSTOM_ID else ())
+
+    def prompt_template_for(self, target: Target, columns: Sequence[str]) -> Template:
         """The compiled prompt of a target, for a table with these columns. Raises `JobError` where it needs others."""
+        if target.conversation is not None and target.conversation.column not in columns:
+            place = self.places[-1] if self.places else "prompt.messages_column"
+            raise JobError(f"{place}: {no_column(target.conversation.column, columns)}")
         template = target.prompt_template(refuse_empty=not self.prompt.allow_empty)
         try:
             template.check(columns)
@@ -199,18 +251,24 @@ class Job(Struct, frozen=True):
     def fingerprint(self) -> dict[str, object]:
         """Everything that changes answers, as JSON-ready values by key path. Runs that differ here don't mix."""
         (target,) = self.targets()
-        return (
-            target.fingerprint()
-            | {
-                "target.service": self.target.service,
-                "input.id": self.input.id,
-                "input.encoding": self.input.encoding,
-                "input.delimiter": self.input.delimiter,
-                "output.prefix": self.output.prefix,
-                "prompt.rendering": RENDERING,
-            }
-            | ({"target.headers": dict(self.target.headers)} if self.target.headers else {})
-        )
+        headers = {"target.headers": dict(self.target.headers)} if self.target.headers else {}
+        return target.fingerprint() | {
+            "target.service": self.target.service,
+            "input.id": self.input.id,
+            "input.encoding": self.input.encoding,
+            "input.delimiter": self.input.delimiter,
+            "output.prefix": self.output.prefix,
+            "prompt.rendering": RENDERING,
+            **self._image_fingerprint(),
+            **headers,
+        }
+
+    def _image_fingerprint(self) -> dict[str, object]:
+        """What decides which images are sent. Of the folder, its way from the input: both may be moved together."""
+        said: dict[str, object] = {"prompt.images.fetch": True} if self.images.fetch else {}
+        if self.images.root is not None:
+            said["prompt.images.root"] = os.path.relpath(printable(self.images.root), printable(self.input.path.parent))
+        return said
 
     def describe(self) -> dict[str, object]:
         """The whole job as JSON-ready values, for manifests and metadata; `places` and `cut` are left out."""

@@ -123,6 +123,8 @@ def _from_mapping(source: Mapping[str, object]) -> Map:
 def _built(value: object, bounds: Bounds, depth: int = 0) -> Node:
     bounds.spend("job", depth)
     match value:
+        case type() if hasattr(value, "model_json_schema"):  # a model class of pydantic, which need not be installed
+            return _built(value.model_json_schema(), bounds, depth)
         case Mapping():
             built = Map("job")
             for key, item in value.items():

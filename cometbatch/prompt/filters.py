@@ -9,12 +9,15 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+import msgspec
 from jinja2 import Undefined
+from jinja2.exceptions import TemplateRuntimeError
 from jinja2.filters import FILTERS, make_attrgetter
 
 from cometbatch.prompt.bounds import refuse_length, refuse_sizes
 from cometbatch.prompt.printing import json_of, percent, text_of
 
+MAX_TEXT_SHOWN: Final = 80  # characters of a cell in a message; the rest is cut off
 EACH: Final = "items of a loop"
 """The filter that a loop's list goes through: null has no items. No template can name it."""
 
@@ -75,6 +78,24 @@ def _format(value: str, *args: object, **kwargs: object) -> str:
     return percent(value, kwargs or args)
 
 
+def _fromjson(value: object) -> object:
+    """What a text in JSON stands for; what is no text is a value already."""
+    if isinstance(value, bytes):
+        value = text_of(value)
+    if not isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except UnicodeEncodeError:
+        reason = "half of a surrogate pair"
+    except RecursionError:
+        reason = "lists and objects are nested too deeply"
+    except msgspec.MsgspecError as error:
+        reason = str(error) if value.strip() else "the text is empty"
+    begin = value if len(value) <= MAX_TEXT_SHOWN else f"{value[:MAX_TEXT_SHOWN]}…"
+    raise TemplateRuntimeError(f"fromjson: {begin!r} is no JSON ({reason})")
+
+
 def _join(eval_ctx: Any, value: Iterable[object], d: object = "", attribute: str | int | None = None) -> str:
     if attribute is not None:
         value = map(make_attrgetter(eval_ctx.environment, attribute), value)
@@ -118,6 +139,7 @@ _OWN: dict[str, Callable[..., Any]] = {
     "d": _default,
     "default": _default,
     "format": _format,
+    "fromjson": _fromjson,
     "join": _join,
     "pprint": _pprint,
     "replace": _replace,
@@ -131,6 +153,6 @@ _OF_NULL = frozenset({"d", "default", EACH})  # filters that look at null themse
 
 
 def filters() -> dict[str, Callable[..., Any]]:
-    """All filters by name: Jinja2's but `random`."""
+    """All filters by name: Jinja2's but `random`, and `fromjson`."""
     found = {**FILTERS, **_OWN}
     return {name: _filter(name, function) for name, function in found.items() if name != "random"}

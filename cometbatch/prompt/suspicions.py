@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from cometbatch.prompt.conversation import ConversationTemplate
 from cometbatch.prompt.names import reach, shown
 from cometbatch.prompt.template import PromptTemplate
 
@@ -28,7 +29,7 @@ _ESCAPES: Final = {_LINE_BREAK: "line break", r"\r": "carriage return", r"\t": "
 """What nobody means as two characters in a stop text, but where a command of TeX begins so, as in \\text."""
 
 
-def suspicions(template: PromptTemplate, columns: Sequence[str]) -> Iterator[str]:
+def suspicions(template: PromptTemplate | ConversationTemplate, columns: Sequence[str]) -> Iterator[str]:
     """Sentences about the messages of a prompt, for a table with these columns."""
     placeholders = [] if template.needs_all_columns else list(_unused_placeholders(template, columns))
     if template.is_constant:
@@ -48,7 +49,9 @@ def describe_stop(stop: Sequence[str]) -> Iterator[str]:
             yield f'params.stop has {escape} as two characters; for a {meaning} write it in double quotes: "{escape}"'
 
 
-def _unused_placeholders(template: PromptTemplate, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _unused_placeholders(
+    template: PromptTemplate | ConversationTemplate, columns: Sequence[str]
+) -> Iterator[tuple[str, str]]:
     """What looks like a placeholder for a column that no message uses, with the name of that column.
 
     A tag such as <text> is common around a text, and one only where no column is used at all.

@@ -7,13 +7,14 @@ itself rendered; the same row always gives the same prompt. What a template may 
 import difflib
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-from jinja2 import TemplateSyntaxError, meta, nodes
+from jinja2 import TemplateSyntaxError, Undefined, meta, nodes
 from jinja2.exceptions import TemplateError as JinjaError
 
 from cometbatch.errors import UsageError
 from cometbatch.prompt.bounds import MAX_MESSAGE_CHARACTERS
+from cometbatch.prompt.content import ContentError, encodable, image_of
 from cometbatch.prompt.names import (
     alias_names,
     no_column,
@@ -25,7 +26,7 @@ from cometbatch.prompt.names import (
 )
 from cometbatch.prompt.printing import text_of
 from cometbatch.prompt.sandbox import ENVIRONMENT, FUNCTIONS, Row, null_is_nothing
-from cometbatch.records import Failure, Message, Role, TextPart
+from cometbatch.records import Failure, ImagePart, Message, Part, Role, TextPart
 
 RENDERING: Final = 2
 """The number of the rules by which a row becomes messages. It is part of a job's fingerprint.
@@ -37,13 +38,18 @@ then refused, not mixed.
 WHOLE_ROW = "row"
 """The name that stands for the whole row in a template: `row["order id"]`, `row|tojson`."""
 MAX_FAILURE_CHARACTERS = 500  # of a failure's message; the rest is cut off
+PartTemplate: TypeAlias = tuple[Literal["text", "image"], str, str]
+"""What a part is, its template, and for an image how closely to look at it ("" where that is left to the model)."""
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_VALUE = "cometbatch_value"  # the name to which the value of an image's template is assigned
+
 _BRACES_HINT = (
     "for braces as plain text write {% raw %} … {% endraw %}; "
     'a column whose name has spaces or signs in it is row["its name"]'
 )
-_EMPTY_HINT = "prompt.allow_empty: true sends it"
+EMPTY_HINT = "prompt.allow_empty: true sends it"
+"""What a person can do who means an empty prompt."""
+
 _BLANK = re.compile(r"[\s\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*")  # nothing that can be seen
 _ONE_TEMPLATE_HINT = "a prompt is one template: put its whole text in the job"
 _NO_RANDOM_HINT = "prompts must come out the same each time, so nothing random is at hand"
@@ -77,7 +83,7 @@ class _Constant:
     """A template that is the same for all rows."""
 
     def __init__(self, text: str) -> None:
-        self._text = _encodable(text)
+        self._text = encodable(text)
 
     def render(self, values: Mapping[str, object]) -> str:  # noqa: ARG002 - one of three kinds of the same shape
         return self._text
@@ -94,11 +100,24 @@ class _Jinja:
         self._row = uses.row
 
     def render(self, values: Mapping[str, object]) -> str:
+        return encodable(self._template.render(self._context(values)))
+
+    def value(self, values: Mapping[str, object]) -> object:
+        """What the template has assigned to `_VALUE`."""
+        context = self._template.new_context(self._context(values))
+        for _ in self._template.root_render_func(context):
+            pass
+        found = context.vars[_VALUE]
+        if isinstance(found, Undefined):
+            str(found)  # raises the error that names what is missing
+        return found
+
+    def _context(self, values: Mapping[str, object]) -> dict[str, object]:
         columns = {alias: values[name] for name, alias in self._names.items() if name in values}
         context = {**self._functions, **columns}
         if self._row:
             context[WHOLE_ROW] = Row(values)
-        return _encodable(self._template.render(context))
+        return context
 
 
 class _Join:
@@ -126,15 +145,25 @@ class _Join:
         whole = self._frame % tuple(cells)
         if len(whole) > MAX_MESSAGE_CHARACTERS:
             return self._jinja.render(values)
-        return whole if whole.isascii() else _encodable(whole)
+        return whole if whole.isascii() else encodable(whole)
+
+
+class _Value:
+    """A template that is one expression, of which the value is wanted, and not its text."""
+
+    def __init__(self, expression: nodes.Expr, uses: "_Uses") -> None:
+        name = nodes.Name(_VALUE, "store", lineno=1)
+        tree = nodes.Template([nodes.Assign(name, expression, lineno=1)], lineno=1)
+        self._jinja = _Jinja(tree, uses)
+        is_column = isinstance(expression, nodes.Name) and not uses.row
+        self._column = next(iter(uses.names)) if is_column and len(uses.names) == 1 else None
+
+    def value(self, values: Mapping[str, object]) -> object:
+        """What it comes to. Raises whatever Jinja2 raises."""
+        return self._jinja.value(values) if self._column is None else values[self._column]
 
 
 _Renderer: TypeAlias = _Constant | _Join | _Jinja
-
-
-def _encodable(text: str) -> str:
-    """The text with U+FFFD for lone surrogates, which no request can hold."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 class _Uses:
@@ -213,17 +242,24 @@ def _renderer(tree: nodes.Template, uses: _Uses) -> _Renderer:
 
 
 class _Part:
-    """One message: its role, its renderer, and the columns that it needs."""
+    """One message of text, or a text in one: its role, its renderer, and the columns that it needs.
 
-    def __init__(self, index: int, role: Role, source: str) -> None:
+    `number`: of a part in its message, from 1; None for a message of text alone.
+    """
+
+    has_parts: Literal[False] = False
+
+    def __init__(self, index: int, role: Role, source: str, number: int | None = None) -> None:
         self.index = index
         self.role = role
+        self.number = number
         self._source = source
         try:
             tree = ENVIRONMENT.parse(source)
             _refuse_other_templates(tree)
             self.uses = _Uses(tree, alias_names(tree))
             self.text = "\n".join(piece.data for piece in tree.find_all(nodes.TemplateData))
+            self.expression = _only_expression(tree)
             renderer = _renderer(tree, self.uses)
         except TemplateSyntaxError as error:
             raise self._error(str(error.message).rstrip("."), error.lineno, _hint(error, source)) from None
@@ -233,8 +269,13 @@ class _Part:
         """The message, if it is the same for all rows."""
         self.render = renderer.render
 
+    def part(self, values: Mapping[str, object]) -> Part:
+        """The part for a row."""
+        return TextPart(self.render(values))
+
     def _error(self, reason: str, line: int | None, hint: str | None) -> TemplateError:
-        return TemplateError(reason, index=self.index, role=self.role, line=line, hint=hint)
+        words = reason if self.number is None else f"part {self.number}: {reason}"
+        return TemplateError(words, index=self.index, role=self.role, line=line, hint=hint)
 
     def check(self, columns: Sequence[str]) -> None:
         """Raise `TemplateError` if the template names a column that is not among these, or means one by other words."""
@@ -252,24 +293,93 @@ class _Part:
         for alias, name in self.uses.aliased.items():
             words = words.replace(alias, name)
         place = _place(self.index, self.role, _line_of(error))
-        return Failure("template", _encodable(f"{place}: {words}")[:MAX_FAILURE_CHARACTERS])
+        of_part = "" if self.number is None else f", part {self.number}"
+        return Failure("template", encodable(f"{place}{of_part}: {words}")[:MAX_FAILURE_CHARACTERS])
+
+
+class _ImagePart(_Part):
+    """An image in a message: bytes, an address or a path, as the value of its template, or as its text."""
+
+    def __init__(self, index: int, role: Role, source: str, number: int, detail: str) -> None:
+        super().__init__(index, role, source, number)
+        self._detail = detail
+        self._value = None if self.expression is None else _Value(self.expression, self.uses)
+
+    def part(self, values: Mapping[str, object]) -> ImagePart:
+        """The image for a row, unread. Raises `ContentError` for a value that is none."""
+        return image_of(self.render(values).strip() if self._value is None else self._value.value(values), self._detail)
+
+
+class _Parts:
+    """A message of several parts, or of an image."""
+
+    has_parts: Literal[True] = True
+    constant = None
+
+    def __init__(self, index: int, role: Role, parts: Sequence[PartTemplate]) -> None:
+        self.index = index
+        self.role = role
+        self.parts = tuple(
+            _ImagePart(index, role, source, number, detail) if kind == "image" else _Part(index, role, source, number)
+            for number, (kind, source, detail) in enumerate(parts, 1)
+        )
+        self.text = "\n".join(part.text for part in self.parts)
+
+    def check(self, columns: Sequence[str]) -> None:
+        """The same as of a message of text."""
+        for part in self.parts:
+            part.check(columns)
+
+    def message(self, values: Mapping[str, object]) -> Message | Failure:
+        """The message for a row, its images unread."""
+        made: list[Part] = []
+        for part in self.parts:
+            try:
+                made.append(part.part(values))
+            except Exception as error:  # noqa: BLE001 - any error of a template is its row's failure alone
+                return part.failure(error)
+        return Message(self.role, tuple(made))
+
+    def failure(self, error: Exception) -> Failure:
+        """What went wrong with a row."""
+        return self.parts[0].failure(error)
+
+
+def _only_expression(tree: nodes.Template) -> nodes.Expr | None:
+    """What stands between the braces of a template that has nothing else, blanks around it apart."""
+    pieces = [
+        piece
+        for output in tree.body
+        for piece in (output.nodes if isinstance(output, nodes.Output) else [output])
+        if not (isinstance(piece, nodes.TemplateData) and not piece.data.strip())
+    ]
+    only = pieces[0] if len(pieces) == 1 else None
+    return only if isinstance(only, nodes.Expr) and not isinstance(only, nodes.TemplateData) else None
+
+
+def _parts_of(message: "_Part | _Parts") -> Sequence[_Part]:
+    return message.parts if isinstance(message, _Parts) else (message,)
 
 
 class PromptTemplate:
     """A compiled prompt, which turns rows into messages. `compile_prompt` makes it; nothing changes it."""
 
-    def __init__(self, messages: Sequence[tuple[Role, str]], *, refuse_empty: bool) -> None:
-        self._parts = tuple(_Part(index, role, source) for index, (role, source) in enumerate(messages))
-        self.columns_needed = frozenset(name for part in self._parts for name in part.uses.lines)
+    def __init__(self, messages: Sequence[tuple[Role, str | Sequence[PartTemplate]]], *, refuse_empty: bool) -> None:
+        self._parts = tuple(
+            _Part(index, role, source) if isinstance(source, str) else _Parts(index, role, source)
+            for index, (role, source) in enumerate(messages)
+        )
+        templates = [part for message in self._parts for part in _parts_of(message)]
+        self.columns_needed = frozenset(name for part in templates for name in part.uses.lines)
         """The columns that the templates name."""
-        self.needs_all_columns = any(part.uses.all_columns for part in self._parts)
+        self.needs_all_columns = any(part.uses.all_columns for part in templates)
         """Whether a template uses the row as a whole, so that `render` needs every column."""
         self.texts = tuple(part.text for part in self._parts)
         """The plain text of each message's template, with a line break for what stands between braces."""
         asked = [part.index for part in self._parts if part.role == "user"] or [len(self._parts) - 1]
         self._question = asked[-1] if refuse_empty else None
         place = _place(asked[-1], self._parts[asked[-1]].role, None)
-        self.empty = Failure("template", f"{place}: empty or blank, so nothing was sent ({_EMPTY_HINT})")
+        self.empty = Failure("template", f"{place}: empty or blank, so nothing was sent ({EMPTY_HINT})")
         """What `render` gives for a row whose prompt is empty."""
 
     @property
@@ -291,22 +401,35 @@ class PromptTemplate:
         messages: list[Message] = []
         try:
             for part in self._parts:
-                message = part.constant or Message(part.role, (TextPart(part.render(values)),))
-                messages.append(message)  # in a loop, because their number tells which one failed
+                if part.has_parts is True:
+                    made = part.message(values)
+                    if isinstance(made, Failure):
+                        return made
+                    messages.append(made)
+                else:
+                    message = part.constant or Message(part.role, (TextPart(part.render(values)),))
+                    messages.append(message)  # in a loop, because their number tells which one failed
         except Exception as error:  # noqa: BLE001 - any error of a template is its row's failure alone
             return self._parts[len(messages)].failure(error)
-        if self._question is not None and _BLANK.fullmatch(messages[self._question].content[0].text):
-            return self.empty
+        if self._question is not None and _BLANK.fullmatch(messages[self._question].content[0].text) is not None:
+            return self.empty if is_blank(messages[self._question].content) else tuple(messages)
         return tuple(messages)
 
 
-def compile_prompt(messages: Sequence[tuple[Role, str]], *, refuse_empty: bool = False) -> PromptTemplate:
-    """Compile (role, template) pairs.
+def compile_prompt(
+    messages: Sequence[tuple[Role, str | Sequence[PartTemplate]]], *, refuse_empty: bool = False
+) -> PromptTemplate:
+    """Compile (role, template) pairs; in place of a template a list of parts.
 
     Text in a template is sent as it is written, including a line break at its end. `refuse_empty`: a row whose prompt
     is empty or blank can't be rendered. Raises `TemplateError`.
     """
     return PromptTemplate(messages, refuse_empty=refuse_empty)
+
+
+def is_blank(content: Sequence[Part]) -> bool:
+    """Whether a message shows nothing: no image, and no text that can be seen."""
+    return all(type(part) is TextPart and _BLANK.fullmatch(part.text) for part in content)
 
 
 def _place(index: int, role: Role, line: int | None) -> str:
@@ -316,6 +439,8 @@ def _place(index: int, role: Role, line: int | None) -> str:
 def _words(error: Exception) -> str:
     if isinstance(error, JinjaError):
         return str(error.message)
+    if isinstance(error, ContentError):
+        return str(error)
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 

@@ -8,13 +8,14 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
-from cometbatch.input.values import python_values
+from cometbatch.input.values import python_values, row_values
+from cometbatch.prompt.printing import text_of
 from cometbatch.records import Answered, AnsweredStatus, Completion, Failed, Failure, FinishReason, Outcome, Record
 
 Getter: TypeAlias = Callable[[Any], object]
@@ -41,6 +42,9 @@ FULL_SCHEMA_KEYS: Final = frozenset(
 )
 """Schema metadata that other programs believe to list every column: it would hide the output's columns from them."""
 
+_OF_A_RUN: Final = b"cometbatch."
+"""How the schema metadata begin that a run writes of itself."""
+
 _INCOMPLETE_WORDS: Final[dict[FinishReason, str]] = {
     "stop": "empty answer",
     "length": "cut at the token limit",
@@ -48,6 +52,7 @@ _INCOMPLETE_WORDS: Final[dict[FinishReason, str]] = {
     "refusal": "refused by the model",
     "tool_calls": "tool calls instead of an answer",
     "other": "ended for an unknown reason",
+    "invalid": "does not fit the schema",
 }
 
 
@@ -116,15 +121,19 @@ class Column(Struct, frozen=True):
 
 
 def _usage(name: str, meaning: str) -> Column:
-    return Column(name, _COUNT, "integer", meaning, answered=f"completion.usage.{name}")
+    return Column(name, _COUNT, "integer", meaning, answered=f"completion.usage.{name}", failed=f"usage.{name}")
 
+
+CUSTOM_ID: Final = "custom_id"
+"""The column of names. A run has none where the input's own column of names is called so already."""
 
 COLUMNS: Final = (
     Column(
-        "custom_id",
+        CUSTOM_ID,
         _TEXT,
         "text",
-        "your own name for the row, from the column that `input.id` names",
+        "your own name for the row, from the column that `input.id` names; where that is called `custom_id`, it "
+        "is simply that column, in its own place and type",
         answered="custom_id",
         failed="custom_id",
         is_unique=True,
@@ -133,7 +142,7 @@ COLUMNS: Final = (
         "status",
         _TEXT,
         "text",
-        "`succeeded`, `incomplete` (billed, but cut short, blocked or empty) or `failed`",
+        "`succeeded`, `incomplete` (billed, but cut short, blocked, empty or not as asked for) or `failed`",
         answered="status",
         get_failed=lambda _: "failed",
     ),
@@ -149,7 +158,8 @@ COLUMNS: Final = (
         "finish_reason",
         _TEXT,
         "text",
-        "`stop`, `length`, `content_filter`, `refusal`, `tool_calls` or `other`; null for failed rows",
+        "`stop`, `length`, `content_filter`, `refusal`, `tool_calls`, `other`, or `invalid` (the answer does not fit "
+        "`response`); null for failed rows",
         answered="completion.finish_reason",
     ),
     Column(
@@ -212,6 +222,7 @@ COLUMNS: Final = (
         "decimal(38, 18)",
         "cost in US dollars, exact; null is unknown, which is not free",
         answered="cost_usd",
+        failed="cost_usd",
     ),
     Column(
         "cost_excludes",
@@ -266,12 +277,16 @@ COLUMNS: Final = (
 )
 """The output columns in order, with what they mean."""
 
+ASKS: Final = "asks"
+"""The column that counts asks: without it, each row was asked for once."""
+
 ASKED_COLUMNS: Final = (
     Column(
         TOOL_CALLS,
         _LONG_TEXT,
         "text (JSON)",
-        "where `params.extra` asks for tools: the answer's calls, as the format has them; such a row has succeeded",
+        "where `params.extra` asks for tools, and of vendors' batch files: the answer's calls, as the format has them; "
+        "such a row has succeeded",
         get_answered=_calls,
     ),
     Column(
@@ -288,6 +303,22 @@ ASKED_COLUMNS: Final = (
         "with `output.raw: true`: the whole reply; of a stream, what its chunks make together",
         answered="completion.raw",
         is_unique=True,
+    ),
+    Column(
+        ASKS,
+        pa.int32(),
+        "integer",
+        "with `response`: how often the row was asked for; above 1, answers before the last one did not fit",
+        answered="asks",
+        failed="asks",
+    ),
+    Column(
+        "rejected_cost_usd",
+        _MONEY,
+        "decimal(38, 18)",
+        "with `response`: the part of `cost_usd` that asks before the last one cost; of a failed row, all of it",
+        answered="rejected_cost_usd",
+        get_failed=attrgetter("rejected_cost_usd"),
     ),
     Column(
         "target",
@@ -324,9 +355,13 @@ def columns_of(names: Sequence[str]) -> tuple[Column, ...]:
     return tuple(_BY_NAME[name] for name in names)
 
 
-def columns_for(asked: Collection[str]) -> tuple[Column, ...]:
-    """The output columns of a run that begins now, with those that its job asks for by name."""
-    return (*COLUMNS, *(column for column in ASKED_COLUMNS if column.name in asked))
+def columns_for(asked: Collection[str], there: Collection[str] = ()) -> tuple[Column, ...]:
+    """The output columns of a run that begins now, with those that its job asks for by name.
+
+    `there`: those that the input has as they are.
+    """
+    all_columns = (*COLUMNS, *(column for column in ASKED_COLUMNS if column.name in asked))
+    return tuple(column for column in all_columns if column.name not in there)
 
 
 def repeated(schema: pa.Schema, prefix: str) -> list[str] | bool:
@@ -385,10 +420,12 @@ def target_in(cells: Mapping[str, Any]) -> int:
 
 def with_target(table: pa.Table, prefix: str, columns: Sequence[Column]) -> pa.Table:
     """A part's table with the column of targets where `columns` end with it and the part was written before: all 0."""
-    last = columns[-1]
+    *_, before, last = columns
     if last.name not in TARGET_COLUMNS or prefix + last.name in table.column_names:
         return table
-    return table.append_column(pa.field(prefix + last.name, last.type), pa.repeat(pa.scalar(0, last.type), len(table)))
+    place = table.schema.get_field_index(prefix + before.name) + 1
+    values = pa.repeat(pa.scalar(0, last.type), len(table))
+    return table.add_column(place, pa.field(prefix + last.name, last.type), values)
 
 
 # Tables
@@ -416,18 +453,41 @@ def working_prefix(input_columns: Sequence[str]) -> str:
     return next(prefix for prefix in prefixes if not any(name.startswith(prefix) for name in taken))
 
 
-def joined_schema(
-    input_schema: pa.Schema, prefix: str, metadata: Mapping[str, str], columns: Sequence[Column] = COLUMNS
-) -> pa.Schema:
-    """The input's columns as they were, then the output's with their prefix.
+USED_BY_FURTHER: Final = ("status", "response")
+"""The output columns that further ones are made of."""
 
-    The input's own schema metadata stays (pandas' notes on types and index, for one) but for `FULL_SCHEMA_KEYS`;
-    `metadata` comes on top.
+
+class Further(Protocol):
+    """Columns of a run's own beside the output's: what its answers hold."""
+
+    @property
+    def fields(self) -> Sequence[pa.Field]:
+        """Names and types, in order."""
+
+    def cells(self, outcomes: pa.Table) -> Sequence[pa.Array]:
+        """The columns of these outcomes, of which `USED_BY_FURTHER` are given, without prefix."""
+
+
+def joined_schema(
+    input_schema: pa.Schema,
+    prefix: str,
+    metadata: Mapping[str, str],
+    columns: Sequence[Column] = COLUMNS,
+    further: Further | None = None,
+) -> pa.Schema:
+    """The input's columns as they were, then the output's with their prefix, then what a run has of its own.
+
+    The input's own schema metadata stays (pandas' notes on types and index, for one) but for `FULL_SCHEMA_KEYS`, and
+    for what an earlier run wrote of itself; `metadata` comes on top.
     """
-    kept = {key: value for key, value in (input_schema.metadata or {}).items() if key not in FULL_SCHEMA_KEYS}
+    kept = {
+        key: value
+        for key, value in (input_schema.metadata or {}).items()
+        if key not in FULL_SCHEMA_KEYS and not key.startswith(_OF_A_RUN)
+    }
     added = {key.encode(): value.encode() for key, value in metadata.items()}
     fields = [pa.field(prefix + column.name, column.type) for column in columns]
-    return pa.schema([*input_schema, *fields], kept | added)
+    return pa.schema([*input_schema, *fields, *(further.fields if further is not None else ())], kept | added)
 
 
 def join(
@@ -444,9 +504,27 @@ def join(
     first = outcomes[0].ordinal if outcomes else 0
     if [outcome.ordinal for outcome in outcomes] != list(range(first, first + input_table.num_rows)):
         raise ValueError(f"{len(outcomes)} outcomes do not fit {input_table.num_rows} rows one to one, in order")
+    return beside(input_table, outcomes, prefix, metadata, columns)
+
+
+def beside(
+    input_table: pa.Table,
+    outcomes: Sequence[Outcome],
+    prefix: str,
+    metadata: Mapping[str, str],
+    columns: Sequence[Column] = COLUMNS,
+) -> pa.Table:
+    """Rows of the input, not all of a part perhaps, each beside its outcome: the caller has brought them together."""
     added = outcomes_table(outcomes, columns)
     schema = joined_schema(input_table.schema, prefix, metadata, columns)
     return pa.Table.from_arrays([*input_table.columns, *added.columns], schema=schema)
+
+
+def extended(part: pa.Table, prefix: str, further: Further) -> pa.Table:
+    """A joined table with the columns that a run has of its own after all others."""
+    outcomes = part.select([prefix + name for name in USED_BY_FURTHER]).rename_columns(list(USED_BY_FURTHER))
+    schema = pa.schema([*part.schema, *further.fields], part.schema.metadata)
+    return pa.Table.from_arrays([*part.columns, *further.cells(outcomes)], schema=schema)
 
 
 def outcomes_table(outcomes: Iterable[Outcome], columns: Sequence[Column] = COLUMNS) -> pa.Table:
@@ -478,9 +556,14 @@ def read_outcomes(
 
     They make the same columns again. `columns` are the run's own (`columns_of`), `caps` those on an answer, by target.
     A value without a column is gone: the code of an error (it is in the message), the detail of a succeeded answer.
+    Names that the input has in a column of this name are as texts in the outcomes.
     """
     names = [column.name for column in columns]
-    rows = zip(*(python_values(table.column(prefix + name)) for name in names), strict=True)
+    cells_of = [python_values(table.column(prefix + name)) for name in names]
+    if CUSTOM_ID not in names:
+        names.append(CUSTOM_ID)
+        cells_of.append(_own_names(table, prefix + CUSTOM_ID))
+    rows = zip(*cells_of, strict=True)
     return [
         _outcome(ordinal, dict(zip(names, cells, strict=True)), columns, caps)
         for ordinal, cells in enumerate(rows, first_ordinal)
@@ -490,6 +573,7 @@ def read_outcomes(
 def _outcome(ordinal: int, cells: dict[str, Any], columns: Sequence[Column], caps: Sequence[int | None]) -> Outcome:
     kind: type[Outcome] = Failed if cells["status"] == "failed" else Answered
     fields: dict[str, Any] = {"record": "failed" if kind is Failed else "answered", "ordinal": ordinal}
+    fields[CUSTOM_ID] = cells[CUSTOM_ID]
     for column in columns:
         path = column.failed if kind is Failed else column.answered
         if path:
@@ -502,6 +586,12 @@ def _outcome(ordinal: int, cells: dict[str, Any], columns: Sequence[Column], cap
     cap = caps[outcome.target] if outcome.target < len(caps) else None
     is_marked = isinstance(outcome, Answered) and is_at_cap(outcome.completion, cap)
     return msgspec.structs.replace(outcome, at_cap=True) if is_marked else outcome
+
+
+def _own_names(table: pa.Table, name: str) -> list[object]:
+    """The cells of the input's own column of names, as texts; binary data that is no text names nothing."""
+    values = (row[name] for row in row_values(table, [name]))
+    return [None if value is None or isinstance(value, bytes) else text_of(value) for value in values]
 
 
 def _put(fields: dict[str, Any], path: Sequence[str], value: object) -> None:

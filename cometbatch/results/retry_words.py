@@ -1,6 +1,6 @@
 """What `--retry` understands: kinds of rows by name, and which outcomes they mean."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, assert_never, get_args
 
 from msgspec import Struct
@@ -45,16 +45,18 @@ class RetryWords(Struct, frozen=True):
         return bool(self.words & (kinds | reasons))
 
 
-def _meant(word: str) -> str:
+def _meant(word: str, known: Sequence[str]) -> str:
     """A hint at the kind of row that a word stands for; "" where there is none."""
-    return f"did you mean {_KNOWN_AS[word]!r}?" if word in _KNOWN_AS else did_you_mean(word, WORDS)
+    return f"did you mean {_KNOWN_AS[word]!r}?" if word in _KNOWN_AS else did_you_mean(word, known)
 
 
-def read_words(wanted: str | Iterable[str]) -> RetryWords:
+def read_words(wanted: str | Iterable[str], *, option: str = "--retry", known: Sequence[str] = WORDS) -> RetryWords:
     """The kinds of rows that are meant; text is split at its commas. Raises `UsageError` with the list of them all."""
     words = frozenset(word.strip() for word in (wanted.split(",") if isinstance(wanted, str) else wanted))
-    if unknown := sorted(words - set(WORDS)):
-        hints = [f"{word!r} is no kind of row" + (f", {near}" if (near := _meant(word)) else "") for word in unknown]
+    if unknown := sorted(words - set(known)):
+        hints = [
+            f"{word!r} is no kind of row" + (f", {near}" if (near := _meant(word, known)) else "") for word in unknown
+        ]
         end = "" if hints[-1].endswith("?") else "."
-        raise UsageError(f"--retry: {'; '.join(hints)}{end} There are: {', '.join(WORDS)}.")
+        raise UsageError(f"{option}: {'; '.join(hints)}{end} There are: {', '.join(known)}.")
     return RetryWords(words)

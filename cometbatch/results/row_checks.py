@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from cometbatch.input.values import row_values
 from cometbatch.money.exact import format_amount
-from cometbatch.money.prices import cost
+from cometbatch.money.prices import cost, estimate_cost
 from cometbatch.records import CONTRADICTION, CallRequest, Completion, Failed, FailureKind, FinishReason, Rates, Usage
 from cometbatch.results import columns
 
@@ -20,6 +20,8 @@ Cells: TypeAlias = Mapping[str, Any]
 
 _COUNTS: Final = Usage.__struct_fields__
 _SENT: Final = ("http_status", "latency_s", "request_hash")
+_OF_ASKS: Final = (*_COUNTS, "cost_usd", columns.ASKS, "rejected_cost_usd")
+"""What a failed row has of the asks before the one that failed."""
 _FILLED: Final = {
     "succeeded": ("finish_reason", "attempts", "finished_at", *_SENT),
     "incomplete": ("finish_reason", "error_message", "attempts", "finished_at", *_SENT),
@@ -37,7 +39,7 @@ _EMPTY: Final = {
         "reported_cost_usd",
         "cost_excludes",
         *_COUNTS,
-        *(column.name for column in columns.ASKED_COLUMNS if not column.failed),
+        *(column.name for column in columns.ASKED_COLUMNS if not (column.failed or column.get_failed)),
     ),
 }
 _BITS: Final = {pa.float16(): pa.int16(), pa.float32(): pa.int32(), pa.float64(): pa.int64()}
@@ -60,6 +62,8 @@ def contradiction(cells: Cells) -> str | None:
     if status == "succeeded" and cells["response"] is None and cells.get(columns.TOOL_CALLS) is None:
         return "the row succeeded, but response is empty"
     for name in _EMPTY[status]:
+        if name in _OF_ASKS and status == "failed" and _asks(cells) > 1:
+            continue
         if cells.get(name) is not None:  # an older run lacks newer columns
             return f"the row {status}, but {name} is {cells[name]!r:.80}"
     return next((words for words in (_wrong_word(cells), _wrong_attempts(cells), _wrong_counts(cells)) if words), None)
@@ -78,6 +82,8 @@ def _wrong_word(cells: Cells) -> str | None:
 def _wrong_attempts(cells: Cells) -> str | None:
     attempts = cells["attempts"]
     unsent = {cells["latency_s"] is None, cells["request_hash"] is None}
+    if cells.get(columns.ASKS) is not None and cells[columns.ASKS] < 1:
+        return f"asks is {cells[columns.ASKS]}"
     if attempts < 0 or unsent != {attempts == 0}:
         return f"attempts is {attempts}, which does not fit latency_s and request_hash"
     return None
@@ -97,14 +103,51 @@ def _wrong_counts(cells: Cells) -> str | None:
 
 
 def wrong_cost(cells: Cells, rates: Rates | None) -> str | None:
-    """How a row's cost differs from its usage times these prices; `None` where it does not."""
+    """How a row's cost differs from its usage times these prices; `None` where it does not.
+
+    Where prices depend on the input of one answer, the counts of several give the bounds of their cost alone.
+    """
+    answers = _asks(cells) - (cells["status"] == "failed")
+    usage = Usage(*(cells.get(name) for name in _COUNTS))
     try:
-        due = None if cells["status"] == "failed" else cost(Usage(*(cells.get(name) for name in _COUNTS)), rates)
+        dues = [cost(usage, rates)] if answers else [None]
+        if answers > 1 and rates is not None and rates.per_request is not None:
+            dues = [estimate_cost(0, 0, answers, rates)]
+        elif answers > 1 and rates is not None and rates.above is not None:
+            dues = [cost(usage, each) for each in _lowest_and_highest(rates, rates.above.rates)]
     except DecimalException:
         return "the frozen prices have more decimals than a price can have"
-    if cells["cost_usd"] == due:
+    found = cells["cost_usd"]
+    known = [due for due in dues if due is not None]
+    if (found is None and not known) or (found is not None and known and min(known) <= found <= max(known)):
+        return _wrong_part(cells)
+    return f"cost_usd is {_amount(found)}, but usage and the frozen prices give {' to '.join(map(_amount, dues))}"
+
+
+def _lowest_and_highest(*tiers: Rates) -> Iterator[Rates]:
+    """Rates that no answer in any of these tiers is below, and such that none is above."""
+    names = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
+    for pick in (min, max):
+        rates = {name: [getattr(tier, name) or tier.input for tier in tiers] for name in names}
+        yield Rates(**{name: pick(filter(None, some), default=None) for name, some in rates.items()})
+
+
+def _wrong_part(cells: Cells) -> str | None:
+    """How the part of a row's cost that its rejected asks have is none."""
+    part, whole = cells.get("rejected_cost_usd"), cells["cost_usd"]
+    if part is None:
         return None
-    return f"cost_usd is {_amount(cells['cost_usd'])}, but usage and the frozen prices give {_amount(due)}"
+    if _asks(cells) == 1:
+        return f"asks is 1, but rejected_cost_usd is {_amount(part)}" if part else None
+    is_all = cells["status"] == "failed"
+    if whole is not None and (part < 0 or part > whole or (is_all and part != whole)):
+        return f"rejected_cost_usd is {_amount(part)}, which is no part of cost_usd, {_amount(whole)}"
+    return None
+
+
+def _asks(cells: Cells) -> int:
+    """How often a row was asked for."""
+    return int(cells.get(columns.ASKS) or 1)
 
 
 def wrong_id(cells: Cells, made: CallRequest | Failed) -> str | None:

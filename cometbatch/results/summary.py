@@ -3,15 +3,19 @@
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 from msgspec import Struct
 
-from cometbatch.errors import CometbatchError
+from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.records import LONG_INPUT_TOKENS, Fix, PoolStats, PriceBook, Tally, Usage
+from cometbatch.results.notebook import html_of
 from cometbatch.results.tallies import median_cost
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _REASONS: Final = {
     "stop": "empty",
@@ -19,10 +23,47 @@ _REASONS: Final = {
     "refusal": "refused by the model",
     "tool_calls": "with tool calls in place of an answer",
     "other": "ended for a reason of the service's own",
+    "invalid": "not of the form that was asked for",
 }
 """Why an answer is incomplete, by its finish reason; where it was cut is said by `RunSummary`."""
 
 TARGETS_SHOWN: Final = 5  # in the summary for a person
+
+
+RUN_ALL: Final = "run the job without a limit"
+
+
+class Limited(Struct, frozen=True):
+    """What a session did that was to answer only the first rows of each slice, `limit` of them.
+
+    `rows`: how many these are in all slices. `done`: those of them with an outcome, whoever recorded it, and
+    `succeeded`: with a whole answer.
+    """
+
+    limit: int
+    rows: int
+    done: int
+    succeeded: int
+
+    def describe(self) -> str:
+        """That each of these rows has its outcome."""
+        first = "first row has" if self.limit == 1 else f"first {self.limit:,} rows have"
+        return f"The {first} an outcome already"
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether each of these rows has its outcome."""
+        return self.done == self.rows
+
+
+class RowReader(Protocol):
+    """What reads the rows of a run."""
+
+    def iter_rows(self) -> Iterator[dict[str, Any]]:
+        """Each row that has an outcome, as column -> value."""
+
+    def to_polars(self) -> "pl.DataFrame":
+        """The same in a frame."""
 
 
 class RunSummary(Struct, frozen=True):
@@ -34,8 +75,9 @@ class RunSummary(Struct, frozen=True):
     where nothing was sent, or not over our connections. `replaced`: earlier outcomes of rows that `--retry` reset, over
     all sessions; they may have been billed. `reopened`: how many rows this session reset; `None` without `--retry`.
     `prices` are those of the first target, `books` those of all; `targets` tells of further ones in words.
-    `max_output_tokens`: the cap on an answer that the job sets. `has_earlier_result`: not finished, and the result that
-    was published before a `--retry` still stands.
+    `max_output_tokens`: the cap on an answer that the job sets. `has_own_caps`: rows bring their requests, and may have
+    caps in them. `has_earlier_result`: not finished, and the result that was published before a `--retry` still stands.
+    `limited`: None where the session was for all rows. `reader`: what reads the run's rows; None where nobody can.
     """
 
     run_id: str
@@ -52,10 +94,36 @@ class RunSummary(Struct, frozen=True):
     reopened: int | None = None
     pool: PoolStats | None = None
     max_output_tokens: int | None = None
+    has_own_caps: bool = False
     has_earlier_result: bool = False
+    limited: Limited | None = None
     warnings: tuple[str, ...] = ()
     books: tuple[PriceBook, ...] = ()
     targets: tuple[str, ...] = ()
+    reader: RowReader | None = None
+
+    def iter_rows(self) -> Iterator[dict[str, Any]]:
+        """Each row that has an outcome, in the order of the result, as column -> value; some in memory at a time.
+
+        Raises `UsageError` where there is nothing to read, `CheckpointError` where a file of the run is damaged.
+        """
+        return self._reader().iter_rows()
+
+    def to_polars(self) -> "pl.DataFrame":
+        """The rows that have an outcome, in the order of the result, all in memory. Raises as `iter_rows` does."""
+        return self._reader().to_polars()
+
+    def _reader(self) -> RowReader:
+        if self.reader is None:
+            raise UsageError(f"{self.output}: the rows of this summary can't be read from here.")
+        return self.reader
+
+    def __str__(self) -> str:
+        return self.describe()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows. Nothing in it is a link or a script, whatever stands in cells and messages."""
+        return html_of(self.describe())
 
     @property
     def succeeded(self) -> int:
@@ -74,10 +142,13 @@ class RunSummary(Struct, frozen=True):
 
     @property
     def cost_usd(self) -> Decimal | None:
-        """The exact sum over the priced rows; `None` where no row that was, or may have been, billed has a price."""
-        billed = self.succeeded + self.incomplete
+        """The exact sum over all priced answers; `None` where none that was, or may have been, billed has a price.
+
+        Answers that did not fit are among them, also of rows that have no outcome yet.
+        """
+        billed = self.succeeded + self.incomplete + self.tally.rejected
         is_unknown = self.tally.unpriced == billed if billed else self.possible_charges.charges > 0
-        return None if is_unknown else self.tally.cost_usd
+        return None if is_unknown else EXACT.add(self.tally.cost_usd, self.tally.rejected_cost_usd)
 
     @property
     def possible_charges(self) -> Tally:
@@ -105,6 +176,11 @@ class RunSummary(Struct, frozen=True):
         """Whether there is a whole answer for every row."""
         return self.finished and self.succeeded == self.rows
 
+    @property
+    def ended_well(self) -> bool:
+        """Whether there is a whole answer for every row that the session was for."""
+        return self.all_succeeded if self.limited is None else self.limited.succeeded == self.limited.rows
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; amounts of money are strings, so that they stay exact."""
         tally, cost = self.tally, self.cost_usd
@@ -114,6 +190,7 @@ class RunSummary(Struct, frozen=True):
             "finished": self.finished,
             "had_work": self.had_work,
             "rows": self.rows,
+            "limit": None if self.limited is None else self.limited.limit,
             "succeeded": tally.succeeded,
             "incomplete": tally.incomplete,
             "failed": tally.failed,
@@ -124,6 +201,10 @@ class RunSummary(Struct, frozen=True):
             "usage": {name: None if self.is_uncounted else getattr(tally, name) for name in Usage.__struct_fields__},
             "cost_usd": None if cost is None else format_amount(cost),
             "unpriced": tally.unpriced,
+            "rejected": {
+                "asks": tally.rejected + tally.reasked,
+                "cost_usd": format_amount(EXACT.add(tally.rejected_cost_usd, tally.reasked_cost_usd)),
+            },
             "cost_excludes": {"rows": tally.excluding, "kinds": dict(sorted(tally.excluded.items()))},
             "reported": {
                 "answers": tally.reported,
@@ -155,16 +236,21 @@ class RunSummary(Struct, frozen=True):
             "warnings": list(self.warnings),
         }
 
-    def describe(self, *, verbose: bool = False) -> str:
-        """A few lines for a person. Amounts are rounded; `to_dict` has the exact ones. `verbose`: connections, too."""
+    def describe(self, *, verbose: bool = False, command: str = RUN_ALL) -> str:
+        """A few lines for a person. Amounts are rounded; `to_dict` has the exact ones.
+
+        `verbose`: connections, too. `command`: what runs all rows, for a session that was not for all.
+        """
+        tally = self.tally
         lines = [
             self._rows(),
             *self._incomplete(),
             *_some(self.targets),
             self._tokens(),
             self._bill(),
+            *_rejected(tally),
             *self._row_cost(),
-            *self._reported(),
+            *_reported(self.tally),
             *self._charges(),
             *self._replaced(),
         ]
@@ -172,7 +258,10 @@ class RunSummary(Struct, frozen=True):
             lines.append(f"this session: {session}")
         lines.append(self._result())
         if not self.had_work:
-            lines.append("Already complete; nothing was sent.")
+            what = "Already complete" if self.limited is None or self.finished else self.limited.describe()
+            lines.append(f"{what}; nothing was sent.")
+        if self.limited is not None and self.limited.is_reached and not self.finished:
+            lines.append(f"{self.tally.calls:,} of {count(self.rows, 'row')}; all of them: {command}")
         return "\n".join(lines)
 
     def _rows(self) -> str:
@@ -188,7 +277,8 @@ class RunSummary(Struct, frozen=True):
         if not reasons:
             return
         cap = self.max_output_tokens
-        cut = "cut at the model's own token limit" if cap is None else f"cut at params.max_output_tokens={cap}"
+        limit = "the token limit of their own requests" if self.has_own_caps else "the model's own token limit"
+        cut = f"cut at {limit if cap is None else f'params.max_output_tokens={cap}'}"
         words = {"length": cut, **_REASONS}
         yield "incomplete: " + ", ".join(f"{rows:,} {words.get(reason, reason)}" for reason, rows in reasons.items())
         if "length" in reasons and cap is not None:
@@ -201,7 +291,8 @@ class RunSummary(Struct, frozen=True):
             return f"result: {self.output}"
         if self.has_earlier_result:
             return f"result: {self.output} (as it was before --retry: the run is not finished)"
-        return "no result yet: the run is not finished"
+        seen = "" if self.limited is None else "; `cometbatch show` and `export` read its rows"
+        return f"no result yet: the run is not finished{seen}"
 
     def _tokens(self) -> str:
         tally = self.tally
@@ -232,13 +323,6 @@ class RunSummary(Struct, frozen=True):
         if not self.finished and median is not None:
             most = format_rounded(self.tally.largest_cost_usd, up=True)
             yield f"cost of a row so far: about {format_rounded(median)} in the median, {most} at most"
-
-    def _reported(self) -> Iterator[str]:
-        """What the service itself says; the currency is presumed, so it is told apart and never added."""
-        tally = self.tally
-        if tally.reported:
-            reported = format_rounded(tally.reported_cost_usd)
-            yield f"cost that the service reported: {reported} for {count(tally.reported, 'answer')}"
 
     def _charges(self) -> Iterator[str]:
         """What may have been billed beyond the rows' cost, and why."""
@@ -356,7 +440,7 @@ class RunStoppedError(CometbatchError):
 
 
 class ServiceRefusedError(RunStoppedError):
-    """The service refuses the job (key, credit, model, path), or answers nothing."""
+    """The service refuses the job (key, credit, model, path), answers nothing, or ignores what `response` asks for."""
 
     exit_code = 5
 
@@ -403,6 +487,23 @@ def _some(targets: Sequence[str]) -> Iterator[str]:
     yield from targets[:TARGETS_SHOWN]
     if (more := len(targets) - TARGETS_SHOWN) > 0:
         yield f"and {count(more, 'more target')}"
+
+
+def _reported(tally: Tally) -> Iterator[str]:
+    """What the service itself says; the currency is presumed, so it is told apart and never added."""
+    if tally.reported:
+        reported = format_rounded(tally.reported_cost_usd)
+        yield f"cost that the service reported: {reported} for {count(tally.reported, 'answer')}"
+
+
+def _rejected(tally: Tally) -> Iterator[str]:
+    """What answers cost that did not fit and were not their row's last."""
+    if not tally.rejected and not tally.reasked:
+        return
+    cost = format_rounded(EXACT.add(tally.rejected_cost_usd, tally.reasked_cost_usd))
+    answers = count(tally.rejected + tally.reasked, "answer")
+    rows = f" ({tally.rejected:,} of them in no row's cost)" if tally.rejected else ""
+    yield f"  of it {cost} for {answers} that did not fit what was asked for{rows}"
 
 
 def _kinds(failures: dict[str, int]) -> str:

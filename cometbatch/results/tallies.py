@@ -50,6 +50,11 @@ def tally(records: Iterable[Record]) -> Tally:
     answers = _answers(kinds[Answered], billed)
     for ask in asks:
         answers["largest_output_tokens"] = max(answers["largest_output_tokens"], ask.usage.output_tokens or 0)
+        above = max(answers["largest_input_above_bytes"], ask.input_above_bytes)
+        answers["largest_input_above_bytes"] = above
+        answers["unpriced"] += ask.cost_usd is None
+        for name in _USAGE:
+            answers[name] += sum(filter(None, int64s([getattr(ask.usage, name)])))
     return Tally(
         failed=len(failed),
         attempts=sum([outcome.attempts for outcome in kinds[Answered] + failed]),
@@ -68,6 +73,9 @@ def _answers(answered: list[Answered], billed: list[Failed]) -> dict[str, Any]:
     differing = [outcome for outcome in told if _differs(outcome)]
     counts = {name: int64s([getattr(usage, name) for usage in usages]) for name in _USAGE}
     inputs, outputs = counts["input_tokens"], counts["output_tokens"]
+    longest, largest = inputs, outputs
+    if billed or sum([outcome.asks for outcome in answered]) > len(answered):  # counts that are sums over answers
+        longest, largest = _of_one_answer(answered, billed)
     left_out = [outcome.completion.cost_excludes for outcome in answered if outcome.completion.cost_excludes]
     excludes = [words.split(", ") for words in left_out if not words.startswith(CONTRADICTION)]
     succeeded = sum([outcome.status == "succeeded" for outcome in answered])
@@ -90,12 +98,24 @@ def _answers(answered: list[Answered], billed: list[Failed]) -> dict[str, Any]:
             Counter(itertools.chain.from_iterable({each.split("=")[0] for each in row} for row in excludes))
         ),
         "contradictory": len(left_out) - len(excludes),
-        "long_inputs": sum([number is not None and number > LONG_INPUT_TOKENS for number in inputs]),
-        "largest_output_tokens": max(filter(None, outputs), default=0),
+        "long_inputs": sum([number is not None and number > LONG_INPUT_TOKENS for number in longest]),
+        "largest_output_tokens": max(filter(None, largest), default=0),
         "largest_input_above_bytes": max([outcome.input_above_bytes for outcome in answered], default=0),
         "largest_cost_usd": max(costs, default=Decimal(0)),
         "row_costs": dict(Counter([cost_step(cost) for cost in costs])),
+        "reasked": sum([outcome.asks - 1 for outcome in answered]) + sum([outcome.asks - 1 for outcome in billed]),
+        "reasked_cost_usd": _money(outcome.rejected_cost_usd for outcome in answered + billed if outcome.asks > 1),
     }
+
+
+def _of_one_answer(answered: list[Answered], billed: list[Failed]) -> tuple[list[int | None], list[int | None]]:
+    """The most input and the most output tokens of one answer, for each outcome."""
+    pairs: list[tuple[int | None, int | None]] = [outcome.largest_tokens for outcome in billed]
+    for outcome in answered:
+        usage = outcome.completion.usage
+        is_one = outcome.asks == 1
+        pairs.append((usage.input_tokens, usage.output_tokens) if is_one else outcome.largest_tokens)
+    return int64s([inputs for inputs, _ in pairs]), int64s([outputs for _, outputs in pairs])
 
 
 def _reasons(answered: list[Answered]) -> dict[str, int]:

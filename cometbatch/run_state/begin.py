@@ -30,7 +30,9 @@ def next_session(run: Run, who: Who) -> Run:
     journals = run.directory.journals
     journals.sync()
     whole = {file.name: run.progress.whole.get(file.name, 0) for file in journals.all()}
-    session = _write(run, who, {name: size for name, size in whole.items() if size}, run.progress.charges)
+    known = {} if run.progress.last is None else run.progress.last.counted
+    counted = {name: size for name, size in whole.items() if size or name in known}
+    session = _write(run, who, counted, run.progress.charges)
     settled = msgspec.structs.replace(run.progress, last=session, unsettled=(), accepted=Tally())
     return msgspec.structs.replace(run, progress=settled)
 
@@ -38,15 +40,18 @@ def next_session(run: Run, who: Who) -> Run:
 def begin_anew(run: Run, who: Who, manifest: Manifest) -> Run:
     """Begin a session of a run without outcomes, whose job may have changed meanwhile.
 
-    Its journals hold money alone: this goes into the session's file, and the journals count for nothing from there on.
-    Raises `CheckpointError` where the disk fails.
+    Its journals hold money alone: this goes into the session's file, and nothing in them counts from there on. They
+    stay until their range is committed, for whoever wants to read what was answered. Raises `CheckpointError` where the
+    disk fails.
     """
     remove_leftovers(run)
-    session = _write(run, who, {}, tallies.add(run.progress.charges, run.progress.records))  # no outcome is in these
     journals, parts = run.directory.journals, run.directory.parts
-    useless = [journals.folder / file.name for file in journals.all()]
+    ranges = range(manifest.partitions_in_slice)  # the new job may divide other rows
+    staying = {file.name: 0 for file in journals.all() if file.range in ranges}
+    session = _write(run, who, staying, tallies.add(run.progress.charges, run.progress.records))  # without outcomes
+    useless = [journals.folder / file.name for file in journals.all() if file.name not in staying]
     useless += [parts.folder / name for name in local.entries(parts.folder) if parts.index(name) is not None]
-    for path in useless:  # parts, too: all of their outcomes were reset, and the new job may divide other rows
+    for path in useless:  # parts, too: all of their outcomes were reset
         local.remove(path)
     return msgspec.structs.replace(run.with_manifest(manifest), progress=Progress(last=session))
 

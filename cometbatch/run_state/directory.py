@@ -245,10 +245,10 @@ class RunDirectory:
 
 
 def _counts(name: str, round_: Round, last: Session | None) -> bool:
-    """Whether a journal, or a file of kept outcomes, of an open partition has anything that counts."""
+    """Whether a journal, or a file of kept outcomes, of an open partition counts, or is named by the newest session."""
     if kept := KEPT.fullmatch(name):
         return int(kept[2]) == round_.round
     found = JOURNAL.fullmatch(name)
     session = int(found[2]) if found else 0
-    is_counted = last is None or session >= last.number or last.counted.get(name, 0) > 0
+    is_counted = last is None or session >= last.number or name in last.counted
     return session >= round_.since and is_counted

@@ -33,7 +33,7 @@ def lost_journals(
         index = index_in(match)
         if match is None or index is None or index in committed or int(match[2]) < reopened.round_of(index).since:
             continue
-        if _size(journals.folder / name) < counted:
+        if counted and _size(journals.folder / name) < counted:
             found[journals.folder / name] = index
     partitions = {each.index: each for each in manifest.partitions()} if reopened.partitions else {}
     for index, round_ in reopened.partitions.items():

@@ -10,22 +10,35 @@ from cometbatch.errors import START_OVER, CheckpointError, DriftError
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.job import Target
+from cometbatch.job.urls import SIMULATOR
 from cometbatch.records import Partition, PriceBook
 from cometbatch.results import columns
 from cometbatch.run_state import json_files
 
 MANIFEST_VERSION: Final = 3
+WHOLE_REQUESTS: Final = "requests in the input"
+"""The need of a run whose rows bring their requests: what a program without it would send is another thing."""
+NEEDS_RESPONSE: Final = "response"
+"""The word of a run whose job says what answers must be."""
 TARGETS_NEED: Final = "targets"
 """What a run needs whose calls may be asked of several targets: a program that does not know it would ask the first."""
-KNOWN_NEEDS: Final = frozenset({TARGETS_NEED})
+KNOWN_NEEDS: Final = frozenset({WHOLE_REQUESTS, NEEDS_RESPONSE, TARGETS_NEED})
 """Words for what a program must know to go on with a run. A manifest that has others is refused by name."""
 PRICES_KEY: Final = "cometbatch.prices"
 SHOWN_CHARACTERS: Final = 60  # of a changed value, in the message
 RENDERING_KEY: Final = "prompt.rendering"
 """The field of a fingerprint that numbers the rules by which prompts are rendered. It belongs to the program."""
-_SPOKEN: Final = {RENDERING_KEY: "how prompts are rendered", "target.service": "target.base_url"}
+RESPONSE_KEY: Final = "response.rules"
+"""The field that numbers the rules by which schemas are sent and answers become columns. It is the program's, too."""
+OWN_RULES: Final = frozenset({RENDERING_KEY, RESPONSE_KEY})
+_SPOKEN: Final = {
+    RESPONSE_KEY: "how schemas are sent and answers read",
+    RENDERING_KEY: "how prompts are rendered",
+    "target.service": "target.base_url",
+}
 """Fields of a fingerprint that are no key of a job, in words."""
-_OF_A_TARGET: Final = ("target.model", "params.", "prompt.messages[")
+_OF_A_PROMPT: Final = ("prompt.messages", "prompt.few_shot")
+_OF_A_TARGET: Final = ("target.model", "params.", *_OF_A_PROMPT)
 """How the keys of a fingerprint begin that tell one target of a run from another. Its targets have one format."""
 _THIS_MACHINE: Final = "a server on this machine"
 """What a fingerprint calls "loopback", whatever the port."""
@@ -89,6 +102,16 @@ class Manifest(Struct, frozen=True):
         return max(known) if len(known) == len(caps) else None
 
     @property
+    def is_simulated(self) -> bool:
+        """Whether the simulator of this package answers, so that nothing of it is paid for."""
+        return self.fingerprint.get("target.service") == SIMULATOR
+
+    @property
+    def has_whole_requests(self) -> bool:
+        """Whether rows bring their requests, as the lines of a vendor's batch file do."""
+        return WHOLE_REQUESTS in self.needs
+
+    @property
     def calls(self) -> int:
         """How many calls the run has: each row in each slice."""
         return self.input.rows * len(self.slices)
@@ -114,7 +137,8 @@ class Manifest(Struct, frozen=True):
         if number == 0:
             return self.fingerprint
         rest = {key: value for key, value in self.fingerprint.items() if not key.startswith(_OF_A_TARGET)}
-        return rest | _through_json(self.targets[number].target.fingerprint())
+        asked = _through_json(self.targets[number].target.fingerprint())
+        return rest | {key: value for key, value in asked.items() if key.startswith(_OF_A_TARGET)}
 
     @property
     def partitions_in_slice(self) -> int:
@@ -204,6 +228,7 @@ def drift(
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, object, object]]:
     pairs = [(key, then.get(key), now.get(key)) for key in sorted(then.keys() | now.keys())]
+    pairs = [(key, was, value) for key, was, value in pairs if key != RESPONSE_KEY or None not in (was, value)]
     return [(key, was, value) for key, was, value in pairs if was != value]
 
 
@@ -211,15 +236,15 @@ def describe_targets(manifest: Manifest) -> Iterator[str]:
     """Each target but the first, by what it differs in from that."""
     for number, each in enumerate(manifest.targets[1:], start=1):
         pairs = drift(manifest, manifest.fingerprint_with(number))
-        prompts = [key for key, _, _ in pairs if key.startswith("prompt.messages")]
+        prompts = [key for key, _, _ in pairs if key.startswith(_OF_A_PROMPT)]
         words = [f"{key}: {_shown(now, was)}" for key, was, now in pairs if key not in prompts]
         words += ["another prompt"] if prompts else []
         yield f"target {number}: {', '.join(words)} (prices: {each.prices.source})"
 
 
 def changed_keys(manifest: Manifest, fingerprint: Mapping[str, Any], targets: Iterable[int] = (0,)) -> tuple[str, ...]:
-    """The keys of a job that a person would have to set back to resume the run; how prompts are rendered is none."""
-    keys = [_SPOKEN.get(key, key) for key, _, _ in drift(manifest, fingerprint, targets) if key != RENDERING_KEY]
+    """The keys of a job that a person would have to set back to resume the run; the program's own rules are none."""
+    keys = [_SPOKEN.get(key, key) for key, _, _ in drift(manifest, fingerprint, targets) if key not in OWN_RULES]
     return tuple(dict.fromkeys("prompt" if key.startswith("prompt.messages") else key for key in keys))
 
 
@@ -253,9 +278,9 @@ def refuse_drift(
     if not changes:
         return
     way = "Undo the change to continue"
-    if RENDERING_KEY in [key for key, _, _ in differing]:
+    if not OWN_RULES.isdisjoint(key for key, _, _ in differing):
         way = (
-            "This version of cometbatch makes other prompts of some rows than the one that began the run "
+            "This version of cometbatch makes other requests of some rows than the one that began the run "
             f"({manifest.cometbatch}), and no run mixes the two. What is answered stays. Finish it with that version"
         )
     if len(differing) == len(changes) and all(key.startswith(_OF_A_TARGET) for key, _, _ in differing):

@@ -23,10 +23,10 @@ PIECE_BYTES = 4 * 1024 * 1024  # bytes of lines and input that become one row gr
 class PartitionRecords:
     """The records of a partition, as far as there is room (bytes) in memory; else their places in the files.
 
-    `files` are what earlier sessions left; the last place is this session's own `journal`.
+    `files` are what earlier sessions left; the last place is this session's own `journal`, None for who only reads.
     """
 
-    def __init__(self, files: Sequence[Source], journal: Journal, room: int) -> None:
+    def __init__(self, files: Sequence[Source], journal: Journal | None, room: int) -> None:
         self._files = files
         self._journal = journal
         self._room = room
@@ -103,7 +103,7 @@ class PartitionRecords:
 
         def fetch(number: int) -> Record:
             (source, offset), size = places[number], self._sizes[number]
-            if source == len(self._files):
+            if self._journal is not None and source == len(self._files):
                 line = self._journal.read_again(offset, size)
             else:
                 path = self._files[source].path

@@ -32,6 +32,7 @@ ROWS_PER_SLOT = 4  # calls of open partitions for each request in flight; below 
 MAX_KEPT_BYTES = 32 * 1024 * 1024  # bytes of records of all open partitions that are kept in memory beside the journals
 LONG_BYTES = 64  # bytes of a cell of the input, on average; shorter ones are written faster than found to be repeated
 MADE_AT_ONCE = 32  # rows made into requests one after the other: twice as fast as one at a time
+MADE_FROM_FILES = 8  # the same where files are read for it: the first is sent sooner
 RELEASE_EVERY = 4  # parts between two releases of memory; after each, the next part touches new memory
 SYNC_INTERVAL_S = 0.05  # seconds between two syncs: a power cut loses what was recorded since the sync before last
 SLOW_SYNC_S = 0.1  # seconds that a sync may take before the run says that the disk is slow
@@ -42,7 +43,8 @@ class Partitions:
 
     `tables` reads partitions in the order given. `makers`: for each target of the run, what makes requests of rows, of
     which all of them together need `columns`. `slots` is how many requests may be in flight. `session`: the number of
-    the session that writes.
+    the session that writes. `limit`: only rows below it are handed out, in each slice. `reads_files`: `makers` open
+    files, which can take long, so a thread makes the requests. `further`: makes columns of the run's own.
     """
 
     def __init__(
@@ -54,24 +56,29 @@ class Partitions:
         columns: Sequence[str],
         *,
         slots: int,
+        limit: int | None = None,
+        reads_files: bool = False,
+        further: columns.Further | None = None,
     ) -> None:
+        self._reads_files = reads_files
         self._run = run
+        self._limit = limit
         self._session = session
         self._makers = makers
         self._columns = columns
         self._min_open_rows = slots * ROWS_PER_SLOT
         size = run.manifest.partition_rows
         self._room_each = MAX_KEPT_BYTES // max(OPEN_PARTITIONS, -(-self._min_open_rows // size))
-        todo = run.missing
+        todo = run.due(limit)
         self._tables = tables(todo)
         self._unopened = zip(todo, self._tables, strict=True)
-        self._reading: asyncio.Future[tuple[Partition, pa.Table] | None] | None = None
+        self._reading: asyncio.Future[Any] | None = None
         self._making: Iterator[list[CallRequest | Failed]] = iter(())
         self._made: list[CallRequest | Failed] = []  # the next call is the last
         self._calls_left = 0
         self._open: dict[int, OpenPartition] = {}
         self._commits: set[asyncio.Task[None]] = set()
-        self._writer_of = PartWriter(run)
+        self._writer_of = PartWriter(run, further)
         # A thread each, kept: allocators keep megabytes for every thread that ever took memory, so work that wanders
         # through a pool's threads makes a process grow with the length of a run. No sync waits for a part.
         lock = run.directory.lock
@@ -98,9 +105,11 @@ class Partitions:
         """The next call of the partition that is being handed out; None where `next_call` has more to do than that."""
         if not self._calls_left or self._broken is not None:
             return None
-        self._calls_left -= 1
         if not self._made:
+            if self._reads_files:
+                return None
             self._made = next(self._making)
+        self._calls_left -= 1
         return self._made.pop()
 
     async def next_call(self) -> CallRequest | Failed | None:
@@ -112,6 +121,9 @@ class Partitions:
             self._raise_if_broken()
             if (call := self.ready_call()) is not None:
                 return call
+            if self._calls_left:
+                self._made = await self._in_reader(next, self._making)
+                continue
             following = await self._read_next()
             if following is None:
                 return None
@@ -197,7 +209,11 @@ class Partitions:
 
     async def _read_next(self) -> tuple[Partition, pa.Table] | None:
         """The next partition with its table. A thread that reads outlives a caller who is cancelled."""
-        self._reading = asyncio.get_running_loop().run_in_executor(self._reader, next, self._unopened, None)
+        following: tuple[Partition, pa.Table] | None = await self._in_reader(next, self._unopened, None)
+        return following
+
+    async def _in_reader(self, work: Callable[..., Any], *arguments: object) -> Any:
+        self._reading = asyncio.get_running_loop().run_in_executor(self._reader, work, *arguments)
         return await asyncio.shield(self._reading)
 
     def _close_input(self) -> None:
@@ -217,15 +233,21 @@ class Partitions:
             journal.close()
             raise
         self._open[partition.index] = opened
-        if opened.is_complete:  # the last session died between its last outcome and its commit
+        rows = partition.row_count
+        if self._limit is not None:
+            rows = min(rows, self._limit - partition.first_row)
+            first = run.manifest.first_ordinal(partition)
+            beyond = range(first + rows, first + partition.row_count)
+            opened.left = sum(ordinal not in opened.recorded for ordinal in beyond)
+        self._calls_left = partition.row_count - len(opened.recorded) - opened.left
+        if not self._calls_left:  # the last session died between its last outcome and its commit
             self._close_if_settled(opened)
             return iter(())
-        self._calls_left = partition.row_count - len(opened.recorded)
-        return self._make_calls(opened)
+        return self._make_calls(opened, rows)
 
-    def _make_calls(self, opened: OpenPartition) -> Iterator[list[CallRequest | Failed]]:
-        """Some at a time, the last of them first."""
-        values = row_values(opened.table, self._columns)
+    def _make_calls(self, opened: OpenPartition, rows: int) -> Iterator[list[CallRequest | Failed]]:
+        """The calls of the first `rows` that have no outcome, some at a time, the last of them first."""
+        values = row_values(opened.table.slice(0, rows), self._columns)
         calls: Iterator[tuple[int, dict[str, object]]] = enumerate(
             values, self._run.manifest.first_ordinal(opened.partition)
         )
@@ -233,7 +255,8 @@ class Partitions:
             calls = ((ordinal, values) for ordinal, values in calls if ordinal not in done)
         own = self._run.manifest.slices[opened.partition.slice].target
         make, targets = self._makers[own], opened.targets
-        while some := list(itertools.islice(calls, MADE_AT_ONCE)):
+        size = MADE_FROM_FILES if self._reads_files else MADE_AT_ONCE
+        while some := list(itertools.islice(calls, size)):
             if targets:
                 made = [self._makers[targets.get(ordinal, own)](ordinal, values) for ordinal, values in some]
             else:
@@ -271,8 +294,9 @@ class Partitions:
 class PartWriter:
     """Makes parts of open partitions, in a thread."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, further: columns.Further | None = None) -> None:
         self._run = run
+        self._further = further
         self._columns = columns.columns_of(run.columns)
         self._metadata = metadata_of(run.manifest)
         self._written = 0
@@ -283,7 +307,8 @@ class PartWriter:
         if self._written % RELEASE_EVERY == 0:
             parts.release_memory()  # what the parts before this one have taken
         run, index = self._run, opened.partition.index
-        schema = columns.joined_schema(opened.table.schema, run.prefix, self._metadata, self._columns)
+        further = self._further
+        schema = columns.joined_schema(opened.table.schema, run.prefix, self._metadata, self._columns, further)
         round_, tally = run.directory.reopened().round_of(index).round, Tally()
         first = run.manifest.first_ordinal(opened.partition)
 
@@ -296,7 +321,8 @@ class PartWriter:
                     rows = opened.table.slice(tally.calls, len(outcomes))
                     if outcomes[0].ordinal != first + tally.calls:
                         raise ValueError(f"an outcome of row {outcomes[0].ordinal} where another row's belongs")
-                    yield columns.join(rows, outcomes, run.prefix, self._metadata, self._columns)
+                    part = columns.join(rows, outcomes, run.prefix, self._metadata, self._columns)
+                    yield part if further is None else columns.extended(part, run.prefix, further)
                 tally = tallies.add(tally, tallies.tally(records))
 
         def write(file: IO[bytes]) -> None:

@@ -33,7 +33,8 @@ class Progress(Struct, frozen=True):
     partitions that have an outcome. `unsettled`: the newest session's marks that no record settles: requests in flight
     while it lives, possible charges once it is dead. `last`: the newest session. `whole`: for each journal that was
     read, how many of its bytes are whole lines, and `torn`: where damaged lines begin among them that a power cut left.
-    `accepted`: damaged lines and lost files that a person accepts now, as charges. `asks`: of calls without an outcome.
+    `accepted`: damaged lines and lost files that a person accepts now, as charges. `asks`: of calls without an outcome,
+    the last of each with the text of its answer.
     """
 
     committed: tuple[int, ...] = ()
@@ -269,7 +270,8 @@ class _OpenPartitions:
                 self.settled |= told & self._wanted
             for record in records:
                 if isinstance(record, RejectedAsk):
-                    opened.asks.setdefault(record.ordinal, []).append(record)
+                    before = opened.asks.get(record.ordinal, [])
+                    opened.asks[record.ordinal] = [*(ask.without_text() for ask in before), record]
         return opened
 
 

@@ -17,14 +17,14 @@ rename, and what they came to is added to what was replaced: it stays in the bil
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 import msgspec
 from msgspec import Struct
 
-from cometbatch.records import Answered, Failed, Record, Tally
+from cometbatch.records import PossibleCharge, Record, RejectedAsk, Tally
 from cometbatch.results import codec, parts, tallies
 from cometbatch.results.columns import (
     TARGET_COLUMNS,
@@ -65,10 +65,10 @@ def find(run: Run, retry: RetryWords, target: int | None = 0) -> Matching:
             outcomes = outcomes_in(records)
             taken = tallies.add(taken, tallies.tally(each for each in outcomes if retry.match(each)))
             whole = tallies.add(whole, tallies.tally(outcomes))
-        moved = sum(_is_moved(each, target) for each in run.open_targets(index).values())
+        moved = {call for call, asked in run.open_targets(index).items() if _is_moved(asked, target)}
         if taken.calls or moved:
-            replaced = tallies.add(found.replaced, tallies.add(taken, _beside_outcomes(run, index, whole)))
-            found = Matching((*found.partitions, index), found.calls + taken.calls + moved, replaced)
+            replaced = tallies.add(found.replaced, tallies.add(taken, _beside_outcomes(run, index, whole, moved)))
+            found = Matching((*found.partitions, index), found.calls + taken.calls + len(moved), replaced)
     return found
 
 
@@ -121,7 +121,11 @@ def _write_wide(file: IO[bytes], *, path: Path, info: parts.PartInfo, run: Run) 
 
 
 def _kept_lines(run: Run, index: int, retry: RetryWords, target: int) -> Iterator[bytes]:
-    """The outcomes that stay, and after them every call of the partition that has none then, with its target."""
+    """The outcomes that stay, and after them every call of the partition that has none then, with its target.
+
+    Asks of calls that were open stay, too, but where another target is asked from now on: the answers were paid for,
+    and the calls go on from them.
+    """
     partition = run.manifest.partitions()[index]
     first = run.manifest.first_ordinal(partition)
     own = run.manifest.slices[partition.slice].target
@@ -135,6 +139,8 @@ def _kept_lines(run: Run, index: int, retry: RetryWords, target: int) -> Iterato
             else:
                 open_calls.pop(outcome.ordinal, None)
                 yield codec.encode_record(outcome)
+        asks = (record for record in records if isinstance(record, RejectedAsk))
+        yield from (codec.encode_record(ask) for ask in asks if open_calls.get(ask.ordinal) == ask.target)
     calls = (recorded.OpenCall(ordinal, open_calls[ordinal]) for ordinal in sorted(open_calls))
     yield from map(recorded.encode_open, calls)
 
@@ -166,15 +172,20 @@ def _records(run: Run, index: int) -> Iterator[Sequence[Record]]:
         ordinal += piece.num_rows
 
 
-def _beside_outcomes(run: Run, index: int, outcomes: Tally) -> Tally:
+def _beside_outcomes(run: Run, index: int, outcomes: Tally, moved: Collection[int]) -> Tally:
     """What a partition came to beyond its outcomes as they are read back, for which a file of kept ones has no place.
 
-    These are possible charges, and of a part also the cost of asks before a failure, for which it has no column.
+    These are possible charges, and of a part also what no column tells of asks before the last one. Asks of open calls
+    stay, and count on, but for those of calls that are `moved` to another target.
     """
     if index in run.progress.committed:
         return tallies.beyond(_info(run, index).tally, outcomes)
     records = itertools.chain.from_iterable(journaled(run.directory, run.manifest, index, run.progress.last))
-    return tallies.tally(record for record in records if not isinstance(record, Answered | Failed))
+    return tallies.tally(
+        record
+        for record in records
+        if isinstance(record, PossibleCharge) or (isinstance(record, RejectedAsk) and record.ordinal in moved)
+    )
 
 
 def _info(run: Run, index: int) -> parts.PartInfo:

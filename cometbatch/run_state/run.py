@@ -84,6 +84,22 @@ class Run(Struct, frozen=True):
         committed = set(self.progress.committed)
         return [each for each in self.manifest.partitions() if each.index not in committed]
 
+    def due(self, limit: int | None) -> list[Partition]:
+        """The partitions with work: all that are missing, or those that lack an outcome of a row below `limit`."""
+        if limit is None:
+            return self.missing
+        return [each for each in self.missing if self._lacks(each, limit)]
+
+    def calls_due(self, limit: int | None) -> int:
+        """How many calls have no outcome, of all rows or of those below `limit` in each slice."""
+        if limit is None:
+            return self.manifest.calls - self.progress.calls
+        return sum(self._lacks(each, limit) for each in self.missing)
+
+    def _lacks(self, partition: Partition, limit: int) -> int:
+        first, rows = self.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
+        return sum(ordinal not in self.progress.recorded for ordinal in range(first, first + rows))
+
     @property
     def replaced(self) -> Tally:
         """What no longer counts, since `--retry` reset it, but stays in the bill."""

@@ -17,12 +17,13 @@ MARKS_LISTED: Final = 1000  # charges that a session's file lists, for people; t
 
 
 class Who(Struct, frozen=True):
-    """The process of a session. `version`: of the program."""
+    """The process of a session. `version`: of the program. `limit`: rows of each slice that it was to answer."""
 
     started_at: str
     pid: int
     host: str
     version: str
+    limit: int | None = None
 
 
 class Session(Struct, frozen=True):

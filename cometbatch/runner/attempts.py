@@ -2,28 +2,21 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from decimal import Decimal
 from typing import assert_never
-
-import msgspec
 
 from cometbatch.control.attribution import Cause, HeldFailure, HeldFailures
 from cometbatch.control.window import ConcurrencyWindow
 from cometbatch.records import (
     Abort,
-    Answered,
-    AskAgain,
-    CallRequest,
     Completion,
     Failure,
     FailureKind,
     GiveUp,
     HttpResponse,
-    RejectedAsk,
     Retry,
 )
-from cometbatch.results.columns import is_at_cap
-from cometbatch.runner.books import Books, sum_of
+from cometbatch.runner.asks import Asks
+from cometbatch.runner.books import Books
 from cometbatch.runner.patience import Patience
 from cometbatch.runner.ports import Observer, Service, Stop
 from cometbatch.runner.sending import Sender
@@ -42,6 +35,7 @@ class Attempts:
         *,
         sender: Sender,
         books: Books,
+        asks: Asks,
         patience: Patience,
         held: HeldFailures[OpenCall],
         window: ConcurrencyWindow | None,
@@ -51,6 +45,7 @@ class Attempts:
         self._service = service
         self._sender = sender
         self._books = books
+        self._asks = asks
         self._patience = patience
         self._held = held
         self._window = window
@@ -59,7 +54,8 @@ class Attempts:
 
     def conclude(self, slot: Slot, now: float, moment: datetime) -> None:
         """Judge what came back to a slot. `now` is the loop's time, `moment` that of the wall clock."""
-        reply, parsed = self._service.read(slot.result, len(slot.call.request.http.body))
+        asked = slot.call.request
+        reply, parsed = self._service.read(slot.result, len(asked.http.body) + asked.image_tokens)
         if isinstance(parsed, Completion):
             assert isinstance(reply, HttpResponse)  # noqa: S101 - a completion is parsed from a response alone
             self._answered(slot, parsed, reply, now, moment)
@@ -82,74 +78,14 @@ class Attempts:
                 assert_never(verdict)
 
     def _answered(self, slot: Slot, completion: Completion, reply: HttpResponse, now: float, moment: datetime) -> None:
-        cost_usd, max_cost_usd = self._books.answered(slot, completion.usage)
+        cost = self._books.answered(slot, completion.usage)
         is_any_held = self._held.answered(now)
         self._patience.answered(slot.started)
         if self._window is not None:
             self._window.answered(now, slot.latency_s)
         if is_any_held:
             self._release_held(now)
-        call, asked = slot.call, slot.call.request
-        acceptance = self._service.accept(asked, completion, call.ask)
-        if isinstance(acceptance, AskAgain):
-            usage = completion.usage
-            ask = RejectedAsk(
-                asked.ordinal, call.ask, call.attempt, moment, usage, cost_usd, asked.target, max_cost_usd
-            )
-            self._ask_again(slot, ask, acceptance.request, now)
-        else:
-            self._finish(slot, completion, reply, (cost_usd, max_cost_usd), moment)
-
-    def _finish(
-        self,
-        slot: Slot,
-        completion: Completion,
-        reply: HttpResponse,
-        cost: tuple[Decimal | None, Decimal | None],
-        moment: datetime,
-    ) -> None:
-        """The call's outcome, with the sums over its asks. `cost`: of the last, and its bound where it is None."""
-        call, request = slot.call, slot.call.request
-        cap = request.max_output_tokens
-        at_cap = completion.usage.output_tokens == cap and is_at_cap(completion, cap)
-        cost_usd, max_cost_usd = cost
-        if call.rejected:
-            usage, cost_usd, max_cost_usd = sum_of(call, completion.usage, *cost)
-            completion = msgspec.structs.replace(completion, usage=usage)
-        outcome = Answered(
-            request.ordinal,
-            self._service.status(completion),
-            request.custom_id,
-            call.earlier_attempts + call.attempt,
-            slot.latency_s,
-            moment,
-            request.request_hash,
-            reply.status,
-            self._service.request_id(reply),
-            completion,
-            cost_usd,
-            call.ask,
-            call.input_above_bytes,
-            (*[ask.attempt for ask in call.rejected], call.attempt) if call.rejected else (call.attempt,),
-            max_cost_usd,
-            at_cap,
-            request.target,
-        )
-        self._books.add(outcome, slot.cell)
-
-    def _ask_again(self, slot: Slot, rejected: RejectedAsk, request: CallRequest, now: float) -> None:
-        """Record what the ask cost. Once that is written, the next one may be sent. The call keeps its first hash."""
-        call, asked = slot.call, slot.call.request
-        if request.ordinal != asked.ordinal:
-            raise ValueError(f"call {asked.ordinal} was to be asked again with the request of call {request.ordinal}")
-        self._books.add(rejected, slot.cell)
-        call.rejected += (rejected,)
-        call.request = msgspec.structs.replace(request, request_hash=asked.request_hash, target=asked.target)
-        call.ask += 1
-        call.earlier_attempts += call.attempt
-        call.attempt = 0
-        call.begin_anew()
-        self._sender.backlog.put(call, now)
+        self._asks.answered(slot, completion, reply, cost, moment)
 
     def _is_unknown_model(self, slot: Slot, abort: Abort) -> bool:
         """Whether a refusal is of a model that the call's row names, and that nobody knows."""

@@ -5,15 +5,19 @@ from datetime import datetime
 from decimal import Decimal
 from functools import reduce
 
+from msgspec import Struct
+
 from cometbatch.control.budget import Budget, CostBounds
 from cometbatch.control.classify import may_be_billed
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import EXACT
 from cometbatch.records import (
+    CONTRADICTION,
     Failed,
     Failure,
     PossibleCharge,
     Record,
+    RejectedAsk,
     Tally,
     TransportFailure,
     Usage,
@@ -23,6 +27,7 @@ from cometbatch.runner.ports import Calls, Marks, Observer, Reply, Service
 from cometbatch.runner.slots import OpenCall, Slot
 
 NOTHING = Decimal(0)  # US dollars
+_WHOLES = ("input_tokens", "output_tokens")  # counts without which a cost is unknown
 
 
 class Books:
@@ -136,7 +141,7 @@ class Books:
 
     def fail(self, call: OpenCall, failure: Failure, latency_s: float) -> None:
         """The call's outcome: no answer, at the cost of the asks that were rejected before."""
-        usage, cost_usd, max_cost_usd = sum_of(call, None, NOTHING, None) if call.rejected else (Usage(), None, None)
+        sums = sum_of(call.rejected) if call.rejected else Sums()
         self.add(
             Failed(
                 ordinal=call.request.ordinal,
@@ -147,11 +152,12 @@ class Books:
                 request_hash=call.request.request_hash,
                 failure=failure,
                 asks=call.ask,
-                usage=usage,
-                cost_usd=cost_usd,
+                usage=sums.usage,
+                cost_usd=sums.cost_usd,
                 answered_attempts=tuple([ask.attempt for ask in call.rejected]),
-                max_cost_usd=max_cost_usd,
+                max_cost_usd=sums.max_cost_usd,
                 target=call.request.target,
+                largest_tokens=sums.largest_tokens,
             )
         )
 
@@ -181,19 +187,53 @@ class Books:
             self._observer.recorded(outcomes, in_flight)
 
 
-def sum_of(
-    call: OpenCall, usage: Usage | None, cost_usd: Decimal | None, max_cost_usd: Decimal | None
-) -> tuple[Usage, Decimal | None, Decimal | None]:
-    """The usage, cost and, where that is None, its bound, of a call's rejected asks and of its last one.
+class Sums(Struct, frozen=True):
+    """What several asks of a call came to. `max_cost_usd` bounds the cost where that is None."""
 
-    What is unknown of one is unknown of all.
+    usage: Usage = Usage()
+    cost_usd: Decimal | None = None
+    max_cost_usd: Decimal | None = None
+    reported_cost_usd: Decimal | None = None
+    cost_excludes: str | None = None
+    largest_tokens: tuple[int, int] = (0, 0)
+
+
+def sum_of(asks: Sequence[RejectedAsk]) -> Sums:
+    """The sums over asks, of which there is one at least. What is unknown of one is unknown of all.
+
+    But a count of cached or reasoning tokens that one answer leaves out is 0 beside another's that has it: so it is
+    priced, and services leave it out where there are none.
     """
-    usages = [ask.usage for ask in call.rejected] + ([] if usage is None else [usage])
-    counts = ([getattr(each, name) for each in usages] for name in Usage.__struct_fields__)
-    costs = [*((ask.cost_usd, ask.max_cost_usd) for ask in call.rejected), (cost_usd, max_cost_usd)]
-    total = _sum([cost for cost, _ in costs])
-    bound = None if total is not None else _sum([most if cost is None else cost for cost, most in costs])
-    return Usage(*(None if None in each else sum(each) for each in counts)), total, bound
+    usages = [ask.usage for ask in asks]
+    counts = {name: [getattr(usage, name) for usage in usages] for name in Usage.__struct_fields__}
+    cost = _sum([ask.cost_usd for ask in asks])
+    bounds = [ask.max_cost_usd if ask.cost_usd is None else ask.cost_usd for ask in asks]
+    completions = [ask.completion for ask in asks if ask.completion is not None]
+    reported = [each.reported_cost_usd for each in completions]
+    return Sums(
+        usage=Usage(**{name: _count(name, some) for name, some in counts.items()}),
+        cost_usd=cost,
+        max_cost_usd=None if cost is not None else _sum(bounds),
+        reported_cost_usd=_sum(reported) if len(reported) == len(asks) else None,
+        cost_excludes=_excluded([each.cost_excludes for each in completions if each.cost_excludes]),
+        largest_tokens=(
+            max(map(int, filter(None, counts["input_tokens"])), default=0),
+            max(map(int, filter(None, counts["output_tokens"])), default=0),
+        ),
+    )
+
+
+def _count(name: str, counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    is_whole = len(known) == len(counts) or (known and name not in _WHOLES)
+    return sum(known) if is_whole else None
+
+
+def _excluded(said: Sequence[str]) -> str | None:
+    """What the costs of several answers leave out; where one's token counts contradict each other, these alone."""
+    contradictory = [words for words in said if words.startswith(CONTRADICTION)]
+    kinds = dict.fromkeys(kind for words in said for kind in words.split(", "))
+    return contradictory[0] if contradictory else ", ".join(kinds) or None
 
 
 def _sum(amounts: Sequence[Decimal | None]) -> Decimal | None:

@@ -7,15 +7,15 @@ in a task of its own, but for the one that reads the input.
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from cometbatch.control.attribution import HeldFailures
 from cometbatch.control.pause import SharedPause
 from cometbatch.control.window import ConcurrencyWindow
 from cometbatch.limiting.limits import Limits
-from cometbatch.records import CallRequest, Failed, RejectedAsk
-from cometbatch.runner.backlog import Backlog
+from cometbatch.records import CallRequest, Failed
+from cometbatch.runner.asks import Asks
 from cometbatch.runner.books import Books
 from cometbatch.runner.ports import Calls, ExchangeResult, Policy, Service, Stop
 from cometbatch.runner.slots import OpenCall, Slot
@@ -39,17 +39,17 @@ class Sender:
         window: ConcurrencyWindow | None,
         books: Books,
         held: HeldFailures[OpenCall],
-        rejected: Mapping[int, Sequence[RejectedAsk]],
+        asks: Asks,
         arrive: Callable[[Slot, ExchangeResult], None],
         advance: Callable[[], None],
         stop: Callable[[Stop], None],
     ) -> None:
-        self.backlog = Backlog()
+        self.backlog = asks.backlog
         self.pause = SharedPause(policy.max_wait_s)
         self.in_flight: set[Slot] = set()
         self.is_exhausted = False  # the source of calls has no more
         self.is_closed = False
-        self.blocked_by: Literal["", "budget", "limit"] = ""
+        self.blocked_by: Literal["", "budget", "limit", "first answers"] = ""
         self.error: Exception | None = None  # of the source of calls; raised once what is in flight is recorded
         self._calls = calls
         self._send_request = service.send
@@ -57,7 +57,7 @@ class Sender:
         self._window = window
         self._books = books
         self._held = held
-        self._rejected = rejected
+        self._asks = asks
         self._advance = advance
         self._stop = stop
         self._free = [Slot(arrive) for _ in range(policy.concurrency)]
@@ -139,8 +139,10 @@ class Sender:
         waiting = len(self.backlog) - self.backlog.long_waits
         if self.is_exhausted or self._reading is not None or waiting >= self._max_backlog:
             return None
-        if (fresh := self._ready_call()) is not None:
-            return self._open(fresh, now) if self._rejected else OpenCall(fresh, now)
+        while (fresh := self._ready_call()) is not None:
+            call = self._asks.open(fresh, now) if self._asks.recorded else OpenCall(fresh, now)
+            if call is not None:
+                return call
         if not self.is_closed and (self._calls.has_room or self._must_read()):
             self._reading = asyncio.get_running_loop().create_task(_next_of(self._calls))
             self._reading.add_done_callback(self._has_read)
@@ -176,11 +178,8 @@ class Sender:
         Only further calls can explain what is held, and calls that wait for long shall not hold up the others.
         """
         long_waits = self.backlog.long_waits
-        return (self._held.any or long_waits > 0) and len(self.backlog) == long_waits and not self.in_flight
-
-    def _open(self, request: CallRequest, now: float) -> OpenCall:
-        asks = self._rejected.get(request.ordinal, ())
-        return OpenCall(request, now, ask=len(asks) + 1, rejected=tuple(asks))
+        is_held = self._held.any or self._asks.holds
+        return (is_held or long_waits > 0) and len(self.backlog) == long_waits and not self.in_flight
 
     def _has_read(self, reading: "asyncio.Task[CallRequest | Failed | None]") -> None:
         """The source has a call, or had no more, or is broken."""
@@ -201,7 +200,8 @@ class Sender:
             self._books.add(fresh)
         else:
             now = asyncio.get_running_loop().time()
-            self.backlog.put(self._open(fresh, now), now)
+            if (call := self._asks.open(fresh, now)) is not None:
+                self.backlog.put(call, now)
 
     def _lose_calls(self, error: Exception) -> None:
         """No more calls can be had. What is in flight is paid for, and finished all the same."""
@@ -213,6 +213,10 @@ class Sender:
 
         Infinite: until something in flight is answered.
         """
+        first = self._asks.first
+        if first is not None and not first.is_over and len(self.in_flight) >= first.room:
+            self.blocked_by = "first answers"
+            return math.inf
         if not self._books.reserve(call, len(self.in_flight)):
             self.blocked_by = "budget"
             if not self.in_flight:

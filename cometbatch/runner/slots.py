@@ -18,7 +18,8 @@ class OpenCall(Struct, eq=False, gc=False):
     ask: int = 1
     attempt: int = 0  # exchanges of this ask that were begun
     earlier_attempts: int = 0  # exchanges of the asks before, in this session
-    rejected: tuple[RejectedAsk, ...] = ()  # the asks before this one, those of earlier sessions included
+    rejected: tuple[RejectedAsk, ...] = ()  # asks that were answered, those of earlier sessions included
+    original: CallRequest | None = None  # the first ask's request, once `request` is a later one's
     charge: float = 0.0  # tokens, as the limits took it for the attempt under way
     input_above_bytes: int = 0  # tokens: the most by which an ask's billed input passed the bytes that were sent
     is_reserved: bool = False  # whether `max_cost` is set aside for the next attempt

@@ -13,9 +13,11 @@ from typing import Final
 
 from cometbatch.control.attribution import HeldFailures
 from cometbatch.control.budget import Budget
+from cometbatch.control.first_answers import FirstAnswers
 from cometbatch.control.window import ConcurrencyWindow
 from cometbatch.limiting.limits import Limits
 from cometbatch.records import HttpResponse, RejectedAsk, Tally
+from cometbatch.runner.asks import Asks
 from cometbatch.runner.attempts import Attempts
 from cometbatch.runner.books import Books
 from cometbatch.runner.patience import Patience
@@ -45,6 +47,7 @@ class Runner:
 
     `earlier`: what earlier sessions recorded, from which this one learns whether the service answers, and how large
     bills can be. `rejected`: the asks of calls that are open still, by ordinal: they are part of the outcome's sums.
+    `first_answers`: where the run asks for JSON, and none of its answers was any yet; None else.
     `budget` has what was spent before booked already. `jitter` returns a random number in [0, 1).
     """
 
@@ -62,18 +65,20 @@ class Runner:
         budget: Budget | None = None,
         earlier: Tally = Tally(),  # noqa: B008 - frozen
         rejected: Mapping[int, Sequence[RejectedAsk]] = _NO_ASKS,
+        first_answers: FirstAnswers[OpenCall] | None = None,
     ) -> None:
         self._now = now
         self._limits = limits
         self._window = window = ConcurrencyWindow(policy.concurrency) if policy.adaptive else None
         held = HeldFailures[OpenCall](
-            works=earlier.succeeded + earlier.incomplete + earlier.rejected > 0,
+            works=earlier.succeeded + earlier.incomplete + len(rejected) > 0,
             max_alike=policy.max_alike,
             max_misdirected=MISDIRECTED_PER_SLOT * policy.concurrency,
         )
         self._books = books = Books(
             calls, service, limits=limits, marks=marks, observer=observer, now=now, budget=budget, earlier=earlier
         )
+        self._asks = asks = Asks(service, books=books, rejected=rejected, first=first_answers, stop=self.stop)
         self._sender = Sender(
             calls,
             service,
@@ -82,7 +87,7 @@ class Runner:
             window=window,
             books=books,
             held=held,
-            rejected=rejected,
+            asks=asks,
             arrive=self._arrive,
             advance=self._advance,
             stop=self.stop,
@@ -94,6 +99,7 @@ class Runner:
             service,
             sender=self._sender,
             books=books,
+            asks=asks,
             patience=self._patience,
             held=held,
             window=window,
@@ -155,7 +161,8 @@ class Runner:
             return "no answers, probing"
         if self._sender.blocked_by == "budget":
             return "budget"
-        return "rate limit" if self._sender.blocked_by == "limit" else ""
+        words = {"limit": "rate limit", "first answers": "the first JSON answer"}
+        return words.get(self._sender.blocked_by, "")
 
     def silence(self) -> str:
         """What a person should know who waits for answers in vain; "" where there is nothing to tell."""
@@ -207,6 +214,9 @@ class Runner:
         sender = self._sender
         try:
             sender.send_ready(_time())
+            if sender.is_finished and not sender.is_closed and self._asks.holds:
+                self._asks.judge_held()
+                sender.send_ready(_time())
             if sender.is_finished and not sender.is_closed:
                 self._attempts.settle_held(_time())
                 self._books.write(self.in_flight)

@@ -81,6 +81,22 @@ class Catalog(Struct, frozen=True):
             )
 
 
+class Records(Struct, frozen=True):
+    """What the service lists, as it lists it. `total`: how many it says there are; `problem`: why there are no more."""
+
+    records: list[object]
+    total: int | None
+    problem: str = ""
+
+    def warnings(self) -> tuple[str, ...]:
+        """What makes the list less than it should be, in words."""
+        return tuple(_oddities(self.total, self.problem, self.records, self.entries()))
+
+    def entries(self) -> list[CatalogEntry]:
+        """The records that are models, in their order."""
+        return [entry for entry in map(entry_of, self.records) if entry is not None]
+
+
 class CatalogProblem(Struct, frozen=True):
     """Why there is no catalog: it could not be fetched, or its body is no catalog."""
 
@@ -90,6 +106,11 @@ class CatalogProblem(Struct, frozen=True):
         return f"no prices: the catalog can't be read ({self.reason})"
 
 
+async def fetch_records(transport: Transport) -> Records | CatalogProblem:
+    """The whole list, all pages of it, without the key."""
+    return await _Fetching(transport).records()
+
+
 async def find_books(
     wanted: Sequence[tuple[str, PriceSettings]], transport: Transport
 ) -> list[tuple[PriceBook, list[str]]]:
@@ -97,8 +118,10 @@ async def find_books(
 
     The catalog is fetched only where the settings leave a price open, and once for all of them.
     """
-    needs_catalog = any(settings.needs_catalog for _, settings in wanted)
-    catalog = await _Fetching(transport).catalog() if needs_catalog else None
+    if not any(settings.needs_catalog for _, settings in wanted):
+        return [prices_in(None, model, each) for model, each in wanted]
+    found = await fetch_records(transport)
+    catalog = found if isinstance(found, CatalogProblem) else _catalog(found)
     return [prices_in(catalog if each.needs_catalog else None, model, each) for model, each in wanted]
 
 
@@ -134,8 +157,8 @@ class _Fetching:
         self._transport = transport
         self._waited_s = 0.0
 
-    async def catalog(self) -> Catalog | CatalogProblem:
-        """The catalog of all pages. Where later ones can't be had, that of those before, with a warning."""
+    async def records(self) -> Records | CatalogProblem:
+        """The records of all pages. Where later ones can't be had, those of the pages before."""
         first = await self._page(CATALOG_PATH)
         if isinstance(first, CatalogProblem):
             return first
@@ -156,7 +179,7 @@ class _Fetching:
                     break
             else:
                 break
-        return _catalog(records, first.total, problem)
+        return Records(records, first.total, problem)
 
     async def _page(self, path: str) -> _Page | CatalogProblem:
         """One page, asked for again after each of `CATALOG_WAITS_S`, or whenever the service says to ask again."""
@@ -183,7 +206,7 @@ def _page_in(reply: HttpResponse | TransportFailure) -> _Page | CatalogProblem:
 
 
 def _ids(records: Iterable[object]) -> set[str]:
-    return {_text(record.get("id")) for record in records if isinstance(record, dict)} - {""}
+    return {text_in(record.get("id")) for record in records if isinstance(record, dict)} - {""}
 
 
 # --- reading ---
@@ -195,11 +218,11 @@ def parse_catalog(body: bytes) -> Catalog | CatalogProblem:
     Any bytes get an answer. A field that can't be read is unknown for its own model only.
     """
     page = _read_page(body)
-    return page if isinstance(page, CatalogProblem) else _catalog(page.records, page.total)
+    return page if isinstance(page, CatalogProblem) else _catalog(Records(page.records, page.total))
 
 
 def _read_page(body: bytes) -> _Page | CatalogProblem:
-    document = _decoded(body)
+    document = decoded(body)
     if isinstance(document, dict) and document.get("success") is False:
         return CatalogProblem(quoted(str(document.get("message") or "the service refused to list its models")))
     said = document if isinstance(document, dict) else {}
@@ -211,10 +234,8 @@ def _read_page(body: bytes) -> _Page | CatalogProblem:
     return _Page(records, _number(said.get("page")), _number(said.get("page_size")), _number(said.get("total")))
 
 
-def _catalog(records: list[object], total: int | None, problem: str = "") -> Catalog:
-    """The models in these records. `total`: how many there should be; `problem`: why there are no more."""
-    entries = [entry for entry in map(_entry, records) if entry is not None]
-    return Catalog(_by_id(entries), tuple(_oddities(total, problem, records, entries)))
+def _catalog(found: Records) -> Catalog:
+    return Catalog(_by_id(found.entries()), found.warnings())
 
 
 def _number(value: object) -> int | None:
@@ -223,7 +244,7 @@ def _number(value: object) -> int | None:
     return int(value) if isinstance(value, Decimal) and is_one else None
 
 
-def _decoded(text: bytes) -> object:
+def decoded(text: bytes) -> object:
     """The JSON value, numbers as `Decimal`; None for what is not JSON."""
     try:
         return json.loads(text, parse_float=_decimal, parse_int=_decimal, parse_constant=_decimal)
@@ -238,14 +259,15 @@ def _decimal(text: str) -> Decimal:
         return Decimal("NaN")
 
 
-def _entry(record: object) -> CatalogEntry | None:
-    if not isinstance(record, dict) or not (model := _text(record.get("id"))):
+def entry_of(record: object) -> CatalogEntry | None:
+    """The model in a record; None where it has no id."""
+    if not isinstance(record, dict) or not (model := text_in(record.get("id"))):
         return None
     pricing = record.get("pricing")
     prices = pricing if isinstance(pricing, dict) and _is_in_dollars(pricing.get("currency")) else {}
     return CatalogEntry(
         id=model,
-        code=_text(record.get("code")) or None,
+        code=text_in(record.get("code")) or None,
         input=_price(prices.get("input")),
         output=_price(prices.get("output")),
         per_request=_price(prices.get("per_request")),
@@ -291,6 +313,6 @@ def _is_in_dollars(currency: object) -> bool:
     return currency is None or (isinstance(currency, str) and currency.strip().upper().startswith(("USD", "$")))
 
 
-def _text(value: object) -> str:
+def text_in(value: object) -> str:
     """A string that can be written anywhere: lone surrogates become question marks; "" where it is no string."""
     return value.encode("utf-8", "replace").decode().strip() if isinstance(value, str) else ""

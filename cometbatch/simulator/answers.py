@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from cometbatch.records import Completion, FinishReason, Message, Prompt, Usage
+from cometbatch.records import Completion, FinishReason, ImagePart, Message, Prompt, Usage
 from cometbatch.simulator.behaviour import number
 from cometbatch.simulator.catalog import Model
 
@@ -41,6 +41,7 @@ _SENTENCES = (
 )
 _REFUSAL = "I can't help with that."
 _TOOL_CALL_TOKENS = 12
+IMAGE_TOKENS = 800  # of each image in a prompt
 
 
 def tokens_in(characters: int) -> int:
@@ -48,9 +49,9 @@ def tokens_in(characters: int) -> int:
     return -(-characters // CHARACTERS_PER_TOKEN)
 
 
-def answer(model: Model, prompt: Prompt, digest: bytes) -> Completion:
-    """A whole answer, cut at the request's token cap."""
-    text = _stopped(answer_text(prompt, digest), prompt.params.stop)
+def answer(model: Model, prompt: Prompt, digest: bytes, said: str | None = None) -> Completion:
+    """A whole answer, cut at the request's token cap. `said`: its text, where it is not of the prompt's own making."""
+    text = _stopped(answer_text(prompt, digest) if said is None else said, prompt.params.stop)
     thinking = 1 + number(digest, "thinking", MAX_THINKING) if model.reasoning else 0
     cap = prompt.params.max_output_tokens
     fits = cap is None or thinking + tokens_in(len(text)) <= cap
@@ -61,10 +62,19 @@ def answer(model: Model, prompt: Prompt, digest: bytes) -> Completion:
     return Completion(text, "stop" if fits else "length", usage)
 
 
+def plain_text(prompt: Prompt, digest: bytes) -> str:
+    """One of the choices in the prompt, else a sentence about it.
+
+    The sentence names each image by the digest of the bytes that came, or by its address.
+    """
+    if offered := choices(prompt.messages):
+        return offered[number(digest, "choice", len(offered))]
+    return _sentence(prompt.messages, digest) + "".join(f" [{each.reference}]" for each in _images(prompt.messages))
+
+
 def answer_text(prompt: Prompt, digest: bytes) -> str:
     """One of the choices in the prompt, else a sentence about it; as JSON if the request asks for that."""
-    offered = choices(prompt.messages)
-    text = offered[number(digest, "choice", len(offered))] if offered else _sentence(prompt.messages, digest)
+    text = plain_text(prompt, digest)
     return msgspec.json.encode({"answer": text}).decode() if _wants_json(prompt.params.extra) else text
 
 
@@ -96,10 +106,10 @@ def emptied(whole: Completion) -> Completion:
     return _ended(whole, "stop")
 
 
-def overlong(model: Model, prompt: Prompt, digest: bytes) -> Completion:
+def overlong(model: Model, prompt: Prompt, digest: bytes, said: str | None = None) -> Completion:
     """A whole answer to a request whose token cap is ignored, billed `OVERLONG_TOKENS` more than its text has."""
     params = msgspec.structs.replace(prompt.params, max_output_tokens=None)
-    whole = answer(model, msgspec.structs.replace(prompt, params=params), digest)
+    whole = answer(model, msgspec.structs.replace(prompt, params=params), digest, said)
     usage = msgspec.structs.replace(whole.usage, output_tokens=(whole.usage.output_tokens or 0) + OVERLONG_TOKENS)
     return msgspec.structs.replace(whole, usage=usage)
 
@@ -128,7 +138,8 @@ def _ended(
 
 
 def _usage(model: Model, prompt: Prompt, digest: bytes, *, text: str, thinking: int) -> Usage:
-    total = max(1, tokens_in(sum(len(message.text) for message in prompt.messages)))  # no prompt has 0 tokens
+    words = tokens_in(sum(len(message.text) for message in prompt.messages))
+    total = max(1, words + IMAGE_TOKENS * len(_images(prompt.messages)))  # no prompt has 0 tokens
     cached = total * number(digest, "cached", 4) // 4 if model.caching else 0
     written = (total - cached) * number(digest, "written", 4) // 4 if model.writes else None
     return Usage(
@@ -139,6 +150,10 @@ def _usage(model: Model, prompt: Prompt, digest: bytes, *, text: str, thinking: 
         reasoning_output_tokens=thinking,
         cache_write_1h_input_tokens=None if written is None else written * number(digest, "hour", 3) // 2,
     )
+
+
+def _images(messages: Iterable[Message]) -> list[ImagePart]:
+    return [part for message in messages for part in message.content if isinstance(part, ImagePart)]
 
 
 def _listed(pattern: re.Pattern[str], text: str, most_words: int) -> list[str]:

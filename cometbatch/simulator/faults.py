@@ -91,6 +91,10 @@ REFUSALS: Mapping[str, Refusal] = MappingProxyType(
         "empty-response": Refusal(500, "the provider returned no candidates", "empty_response", routed=True),
         "wrong-method": Refusal(404, "Invalid URL ({subject})", type="invalid_request_error"),
         "too-large": Refusal(413, "the request body is too large", "read_request_body_failed"),
+        "schema": Refusal(
+            400, "Invalid schema: {subject}", "invalid_json_schema", "invalid_request_error", routed=True
+        ),
+        "deep_keywords": Refusal(400, "Invalid JSON payload received. {subject}", routed=True, varies=True),
         "stream": Refusal(400, STREAM_REFUSED, "invalid_request"),
     }
 )

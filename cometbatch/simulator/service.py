@@ -13,8 +13,17 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 from msgspec import Struct
 
-from cometbatch.records import Completion, ErrorDetail, GenerationParams, HttpRequest, HttpResponse, ModelRequest, Usage
-from cometbatch.simulator import answers, catalog, faults
+from cometbatch.records import (
+    Completion,
+    ErrorDetail,
+    GenerationParams,
+    HttpRequest,
+    HttpResponse,
+    ModelRequest,
+    Prompt,
+    Usage,
+)
+from cometbatch.simulator import answers, catalog, faults, json_answers, schema_rules
 from cometbatch.simulator.awkward import awkward
 from cometbatch.simulator.behaviour import Behaviour, latency_s, long_tail_s, number, request_digest, strike
 from cometbatch.simulator.catalog import Model
@@ -23,6 +32,7 @@ from cometbatch.simulator.ledger import Ledger
 from cometbatch.simulator.quirks import MISCOUNTS, miscounted, quirky, response_model
 from cometbatch.wire import WireFormat, format_for_path
 from cometbatch.wire.envelope import build_error
+from cometbatch.wire.structured import asked_in, call_of
 
 Delivery = Literal["whole", "dripping", "cut", "none"]
 
@@ -160,6 +170,8 @@ class Service:
         if isinstance(asked, ModelRequest):
             is_chat = wire.name == "chat"
             spared = {fault for fault, field in CAP_FIELDS.items() if not (is_chat and field in incoming.body)}
+            if json_answers.wanted(wire.name, asked.prompt) is None:
+                spared |= set(json_answers.JSON_FAULTS)
             call = msgspec.structs.replace(call, subject=asked.model, spared=frozenset(spared))
         refusal = self._gatekeeper(incoming, asked)
         if refusal is not None:
@@ -192,9 +204,11 @@ class Service:
         call = msgspec.structs.replace(call, attempt=attempt, request_id=request_id_for(call.digest, f"{attempt}"))
         possible = (fault for fault in self._behaviour.faults if fault.name not in call.spared)
         fault = strike(possible, call.digest, attempt) or ""
+        if refusal := _schema_refusal(asked, wire.name, fault):
+            return self._refuse(refusal[0], msgspec.structs.replace(call, subject=refusal[1]))
         if fault == "empty-candidates" and wire.name != "gemini":
             fault = "empty-response"
-        if fault in faults.REFUSALS:
+        if fault in faults.REFUSALS and fault != "deep_keywords":
             return self._refuse(fault, call)
         if fault in PAGES:
             return self._reject(PAGES[fault], call)
@@ -206,7 +220,7 @@ class Service:
     def _answered(self, asked: ModelRequest, wire: WireFormat, call: Call, fault: str) -> Reply:
         model = catalog.MODEL_BY_ID[asked.model]
         answered = answers.overlong if fault == "cap-ignored" else answers.answer
-        completion = answered(model, asked.prompt, call.digest)
+        completion = _formed(answered, asked, wire.name, call.digest, fault)
         if fault in ENDINGS:
             completion = ENDINGS[fault](completion, asked.prompt.params)
         if wire.name == "gemini":  # it has no name for what is written to a cache, so that is not billed as such
@@ -250,6 +264,41 @@ class Service:
 
     def _latency_s(self, call: Call) -> float:
         return latency_s(self._behaviour, call.digest, call.attempt)
+
+
+def _schema_refusal(asked: ModelRequest, wire_name: str, fault: str) -> tuple[str, str] | None:
+    """The refusal of the schema that a request holds, and its words; None where it is taken, or there is none."""
+    found = asked_in(wire_name, asked.prompt.params.extra)
+    if found is None or found.schema is None:
+        return None
+    is_checked = found.is_strict if wire_name in ("chat", "responses") else wire_name == "gemini" or not found.is_call
+    if is_checked and (words := schema_rules.refused(wire_name, found.schema)):
+        return "schema", words
+    words = schema_rules.refused_deep(found.schema) if fault == "deep_keywords" else None
+    return None if words is None else ("deep_keywords", words)
+
+
+def _formed(
+    answered: Callable[[Model, Prompt, bytes, str | None], Completion],
+    asked: ModelRequest,
+    wire_name: str,
+    digest: bytes,
+    fault: str,
+) -> Completion:
+    """A whole answer, in the form that the request asks for, unless a fault spoils it."""
+    model, form = catalog.MODEL_BY_ID[asked.model], json_answers.wanted(wire_name, asked.prompt)
+    if form is None:
+        return answered(model, asked.prompt, digest, None)
+    words = answers.plain_text(asked.prompt, digest)
+    is_ignored = fault == "ignores_schema"
+    said = words if is_ignored else json_answers.answer_in_form(form, digest, words)
+    if form.pattern is None and not is_ignored and fault in json_answers.JSON_FAULTS:
+        said = json_answers.spoilt(fault, said)
+    completion = answered(model, asked.prompt, digest, said)
+    is_called = form.is_call and fault not in ("ignores_schema", "fenced", "cut_json")
+    if not is_called or completion.finish_reason != "stop" or completion.text != said:
+        return completion
+    return msgspec.structs.replace(completion, text="", finish_reason="tool_calls", detail=call_of(wire_name, said))
 
 
 def has_key(incoming: Incoming) -> bool:

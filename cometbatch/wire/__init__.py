@@ -16,12 +16,14 @@ from cometbatch.records import (
     GenerationParams,
     HttpRequest,
     HttpResponse,
+    ImagePart,
     Message,
     ModelRequest,
     Role,
 )
 from cometbatch.wire import chat, gemini, messages, responses
 from cometbatch.wire.reply_reading import Keep
+from cometbatch.wire.request_extra import Misfit
 
 __all__ = ["FORMATS", "FormatName", "Keep", "ModelRequest", "WireFormat", "format_for_path", "output_cap"]
 
@@ -46,9 +48,11 @@ class WireFormat(Struct, frozen=True):
 
     Client half: `request_builder(model, params)` gives a function that builds requests with these parameters, the same
     bytes for the same messages; `as_sent(request)` is such a request with what is said of its delivery, which does not
-    identify it; `parse_response(response, sent_bytes)`. Server half: `parse_request(request)` and
+    identify it; `with_turns(body, messages)` is any body of this format with more messages at its end, or None where it
+    has no place for them; `parse_response(response, sent_bytes)`. Server half: `parse_request(request)` and
     `build_response(model, completion)`. `unsupported_params(params)` and `unsupported_messages(roles)` return the
-    reason why this format can't ask for something, as a sentence, or None.
+    reason why this format can't ask for something, as a sentence, or None; so does `unsupported_image(part)`.
+    `fitted(messages)`: messages of a table in this format's roles, or which of them it can't say.
     """
 
     name: FormatName
@@ -59,6 +63,9 @@ class WireFormat(Struct, frozen=True):
     unsupported_params: Callable[[GenerationParams], str | None]
     unsupported_messages: Callable[[Sequence[Role]], str | None]
     as_sent: Callable[[HttpRequest], HttpRequest]
+    fitted: Callable[[Sequence[Message]], tuple[Message, ...] | Misfit]
+    unsupported_image: Callable[[ImagePart], str | None]
+    with_turns: Callable[[bytes, Sequence[Message]], bytes | None]
 
 
 FORMATS: Mapping[str, WireFormat] = MappingProxyType(
@@ -72,6 +79,9 @@ FORMATS: Mapping[str, WireFormat] = MappingProxyType(
             unsupported_params=module.unsupported_params,
             unsupported_messages=module.unsupported_messages,
             as_sent=module.as_sent,
+            fitted=module.fitted,
+            unsupported_image=module.unsupported_image,
+            with_turns=module.with_turns,
         )
         for module in (chat, responses, messages, gemini)
     }

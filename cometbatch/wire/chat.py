@@ -15,16 +15,19 @@ from cometbatch.records import (
     GenerationParams,
     HttpRequest,
     HttpResponse,
+    ImagePart,
     Message,
     ModelRequest,
     Prompt,
     Role,
     Usage,
 )
-from cometbatch.wire import encoding, payload, request_extra, request_reading
+from cometbatch.wire import encoding, images, payload, request_extra, request_reading
+from cometbatch.wire.appending import append_turns
 from cometbatch.wire.chunks import ChatChunks
 from cometbatch.wire.counts import CHAT, count, read_usage, reported_cost, total
 from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
+from cometbatch.wire.request_extra import Misfit
 from cometbatch.wire.tolerant_json import first, mapping, mappings, text
 from cometbatch.wire.uncovered import SEARCH, billed
 
@@ -32,7 +35,7 @@ NAME: Final = "chat"
 PATH: Final = "/v1/chat/completions"
 
 _ROLES: Mapping[str, Role] = {"system": "system", "developer": "developer", "user": "user", "assistant": "assistant"}
-_TEXT_PARTS: Final = frozenset({"text"})
+_PARTS: Final = frozenset({"text", "image_url"})
 # What the format writes itself, by its path in the body: the setting that it comes from. `max_tokens` may stand in
 # `params.extra`, too, because older models know the cap by no other name (contract sheet, section 2).
 _WRITTEN: Mapping[str, str] = {
@@ -70,7 +73,7 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
     extra = request_extra.unstreamed(params.extra)
 
     def build(messages: Sequence[Message]) -> HttpRequest:
-        turns = [{"role": each.role, "content": encoding.text_or_parts(each.content)} for each in messages]
+        turns = [{"role": each.role, "content": encoding.text_or_parts(each.content, _image)} for each in messages]
         body: dict[str, Any] = {"model": model, "messages": turns, **fixed}
         request_extra.merge(body, extra)
         return encoding.json_request(PATH, body)
@@ -79,6 +82,12 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
 
 
 as_sent = encoding.unstreamed
+
+
+def with_turns(body: bytes, messages: Sequence[Message]) -> bytes | None:
+    """The body with these messages at its end, and else as it was; None where it has no messages."""
+    turns = [{"role": each.role, "content": encoding.text_or_parts(each.content, _image)} for each in messages]
+    return append_turns(body, "messages", turns)
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
@@ -126,12 +135,27 @@ def unsupported_messages(roles: Sequence[Role]) -> str | None:
     return request_extra.unsupported_roles(roles, NAME, system_apart=False)
 
 
+def fitted(messages: Sequence[Message]) -> tuple[Message, ...] | Misfit:
+    """Messages that were not written for this format, in its roles; or what it can't say."""
+    return request_extra.fitted(messages, NAME, system_apart=False)
+
+
+def unsupported_image(part: ImagePart) -> str | None:
+    """Why this format can't send an image, as a sentence; None if it can."""
+    return images.unsupported(part, NAME, images.USUAL_KINDS, links=True, detail=True)
+
+
+def _image(part: ImagePart) -> dict[str, Any]:
+    address = {"url": images.url_of(part), "detail": part.detail or None}
+    return {"type": "image_url", "image_url": encoding.known(address)}
+
+
 def _read_request(request: HttpRequest) -> ModelRequest:
     body = request_reading.body_of(request)
     model = request_reading.take_model(body)
     turns = request_reading.take_turns(body, "messages", "field messages is required")
     messages = tuple(
-        request_reading.message_of(turn, _ROLES, _TEXT_PARTS, f"messages[{index}]") for index, turn in enumerate(turns)
+        request_reading.message_of(turn, _ROLES, _PARTS, f"messages[{index}]") for index, turn in enumerate(turns)
     )
     cap = request_reading.take_cap(body, "max_completion_tokens")
     params = GenerationParams(

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from cometbatch.records import Completion, HttpRequest, HttpResponse, TextPart, Usage
+from cometbatch.records import Completion, HttpRequest, HttpResponse, ImagePart, Part, TextPart, Usage
 from cometbatch.wire.tolerant_json import decode_json, encode_json, mappings
 
 JSON_HEADERS: dict[str, str] = {"content-type": "application/json"}
@@ -50,7 +50,7 @@ def unstreamed(request: HttpRequest) -> HttpRequest:
 
     It is no part of a request's identity, so that hashes stay what they were (contract sheet, section 13, "Bodies").
     """
-    return HttpRequest(request.path, request.headers, b'%b,"stream":false}' % request.body[:-1])
+    return HttpRequest(request.path, request.headers, b'%b,"stream":false}' % request.body[:-1], request.images)
 
 
 def json_reply(body: object) -> HttpResponse:
@@ -58,11 +58,14 @@ def json_reply(body: object) -> HttpResponse:
     return HttpResponse(200, dict(JSON_HEADERS), encode_json(body))
 
 
-def text_or_parts(parts: Sequence[TextPart]) -> str | list[dict[str, str]]:
-    """A content as the chat and messages formats have it: the text of a single part, else a list of typed parts."""
-    if len(parts) == 1:
+def text_or_parts(parts: Sequence[Part], image: Callable[[ImagePart], dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """A content as the chat and messages formats have it: the text of a single part, else a list of typed parts.
+
+    `image`: how the format has an image.
+    """
+    if len(parts) == 1 and type(parts[0]) is TextPart:
         return parts[0].text
-    return [{"type": "text", "text": part.text} for part in parts]
+    return [{"type": "text", "text": part.text} if isinstance(part, TextPart) else image(part) for part in parts]
 
 
 def known(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,6 +78,11 @@ def claude_cache_writes(usage: Usage) -> dict[str, int]:
     written, hour = usage.cache_write_input_tokens, usage.cache_write_1h_input_tokens
     minutes = None if written is None else written - (hour or 0)
     return known({"claude_cache_creation_5_m_tokens": minutes, "claude_cache_creation_1_h_tokens": hour})
+
+
+def holds_calls(detail: str | None) -> bool:
+    """Whether a completion's detail is a list of tool calls, so that a reply with them needs no made-up one."""
+    return bool(mappings(decode_json((detail or "").encode(errors="replace"))))
 
 
 def calls_in(

@@ -17,17 +17,21 @@ from cometbatch.records import (
     GenerationParams,
     HttpRequest,
     HttpResponse,
+    ImagePart,
     Message,
     ModelRequest,
+    Part,
     Prompt,
     Role,
     TextPart,
     Usage,
 )
-from cometbatch.wire import encoding, payload, request_extra, request_reading
+from cometbatch.wire import encoding, images, payload, request_extra, request_reading
+from cometbatch.wire.appending import append_turns
 from cometbatch.wire.chunks import GeminiChunks
 from cometbatch.wire.counts import Counters, consistent_usage, count, reported_cost, total
 from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
+from cometbatch.wire.request_extra import Misfit
 from cometbatch.wire.tolerant_json import first, mapping, mappings, text
 from cometbatch.wire.uncovered import SEARCH, billed
 
@@ -40,6 +44,7 @@ _ROLES: Mapping[str, Role] = {"user": "user", "model": "assistant"}
 _ROLE_WORD: Mapping[Role, str] = {"assistant": "model"}
 _BLOCKED_WORDS: Final = frozenset({"LANGUAGE", "OTHER"})  # that mean a filter here, and nothing in other formats
 _DEFAULT_BLOCK: Final = "SAFETY"
+_KINDS: Final = ("png", "jpeg", "webp", "heic", "heif")  # of images
 _CONFIG: Final = "generationConfig"
 _COUNTERS: Final = (
     "promptTokenCount",
@@ -108,6 +113,11 @@ def as_sent(request: HttpRequest) -> HttpRequest:
     return request
 
 
+def with_turns(body: bytes, messages: Sequence[Message]) -> bytes | None:
+    """The body with these messages at its end, else as it was; None where its contents are neither list nor turn."""
+    return append_turns(body, "contents", [_content(message) for message in messages], alone=b"{")
+
+
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
     """What a client asks, or the error to answer with. Any request gets one of the two."""
     return request_reading.read_or_refuse(_read_request, request)
@@ -139,8 +149,22 @@ def _content(message: Message) -> dict[str, Any]:
     return {"role": _ROLE_WORD.get(message.role, message.role), "parts": _parts(message)}
 
 
-def _parts(message: Message) -> list[dict[str, str]]:
-    return [{"text": part.text} for part in message.content]
+def _parts(message: Message) -> list[dict[str, Any]]:
+    return [{"text": part.text} if isinstance(part, TextPart) else _image(part) for part in message.content]
+
+
+def fitted(messages: Sequence[Message]) -> tuple[Message, ...] | Misfit:
+    """Messages that were not written for this format, in its roles; or what it can't say."""
+    return request_extra.fitted(messages, NAME, system_apart=True)
+
+
+def unsupported_image(part: ImagePart) -> str | None:
+    """Why this format can't send an image, as a sentence; None if it can."""
+    return images.unsupported(part, NAME, _KINDS, links=False, detail=False)
+
+
+def _image(part: ImagePart) -> dict[str, Any]:
+    return {"inlineData": {"mimeType": images.kind_of(part), "data": images.base64_of(part)}}
 
 
 def _config(params: GenerationParams) -> dict[str, Any]:
@@ -208,13 +232,15 @@ def _read_system(instruction: object) -> list[Message]:
     return [Message("system", (part,)) for part in _read_parts(instruction.get("parts"), "systemInstruction")]
 
 
-def _read_parts(parts: object, where: str) -> list[TextPart]:
+def _read_parts(parts: object, where: str) -> list[Part]:
     """Parts as clients send them: a list, or a single part without a list."""
     listed = parts if isinstance(parts, list) else [] if parts is None else [parts]
-    texts = [text(mapping(part).get("text")) for part in listed]
-    if None in texts:
-        raise request_reading.RequestMistake(f"{where} has a part that is no text; only text is served here")
-    return [TextPart(words) for words in texts if words is not None]
+    return [_read_part(mapping(part), where) for part in listed]
+
+
+def _read_part(part: dict[str, Any], where: str) -> Part:
+    words = text(part.get("text"))
+    return request_reading.image_in(part, where) if words is None else TextPart(words)
 
 
 def _is_blocked(completion: Completion) -> bool:

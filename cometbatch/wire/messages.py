@@ -15,16 +15,19 @@ from cometbatch.records import (
     GenerationParams,
     HttpRequest,
     HttpResponse,
+    ImagePart,
     Message,
     ModelRequest,
     Prompt,
     Role,
     Usage,
 )
-from cometbatch.wire import encoding, payload, request_extra, request_reading
+from cometbatch.wire import encoding, images, payload, request_extra, request_reading
+from cometbatch.wire.appending import append_turns
 from cometbatch.wire.chunks import MessagesChunks
 from cometbatch.wire.counts import MESSAGES, read_usage, reported_cost
 from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
+from cometbatch.wire.request_extra import Misfit
 from cometbatch.wire.tolerant_json import mapping, mappings, text
 from cometbatch.wire.uncovered import SEARCH, TOOLS, billed
 
@@ -34,7 +37,7 @@ DEFAULT_MAX_TOKENS: Final = 4096  # output tokens: the cap of a prompt that has 
 HEADERS: dict[str, str] = {"content-type": "application/json", "anthropic-version": "2023-06-01"}
 
 _ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant"}
-_TEXT_PARTS: Final = frozenset({"text"})
+_PARTS: Final = frozenset({"text", "image"})
 # The format has no word for a filtered answer, so that one goes out as a refusal.
 _STOP_WORD: Mapping[FinishReason, str] = {
     "stop": "end_turn",
@@ -73,9 +76,11 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
         apart = request_extra.leading_system([message.role for message in messages])
         body: dict[str, Any] = {"model": model, "max_tokens": cap}
         if apart:
-            body["system"] = encoding.text_or_parts([part for each in messages[:apart] for part in each.content])
+            body["system"] = encoding.text_or_parts(
+                [part for each in messages[:apart] for part in each.content], _image
+            )
         body["messages"] = [
-            {"role": each.role, "content": encoding.text_or_parts(each.content)} for each in messages[apart:]
+            {"role": each.role, "content": encoding.text_or_parts(each.content, _image)} for each in messages[apart:]
         ]
         body |= fixed
         request_extra.merge(body, extra)
@@ -85,6 +90,12 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
 
 
 as_sent = encoding.unstreamed
+
+
+def with_turns(body: bytes, messages: Sequence[Message]) -> bytes | None:
+    """The body with these messages at its end, and else as it was; None where it has no messages."""
+    turns = [{"role": each.role, "content": encoding.text_or_parts(each.content, _image)} for each in messages]
+    return append_turns(body, "messages", turns)
 
 
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
@@ -120,11 +131,28 @@ def unsupported_messages(roles: Sequence[Role]) -> str | None:
     return request_extra.unsupported_roles(roles, NAME, system_apart=True)
 
 
+def fitted(messages: Sequence[Message]) -> tuple[Message, ...] | Misfit:
+    """Messages that were not written for this format, in its roles; or what it can't say."""
+    return request_extra.fitted(messages, NAME, system_apart=True)
+
+
+def unsupported_image(part: ImagePart) -> str | None:
+    """Why this format can't send an image, as a sentence; None if it can."""
+    return images.unsupported(part, NAME, images.USUAL_KINDS, links=True, detail=False)
+
+
+def _image(part: ImagePart) -> dict[str, Any]:
+    if part.is_linked:
+        return {"type": "image", "source": {"type": "url", "url": part.source}}
+    source = {"type": "base64", "media_type": images.kind_of(part), "data": images.base64_of(part)}
+    return {"type": "image", "source": source}
+
+
 def _read_request(request: HttpRequest) -> ModelRequest:
     body = request_reading.body_of(request)
     model = request_reading.take_model(body)
     turns = request_reading.take_turns(body, "messages", "field messages is required")
-    messages = [request_reading.message_of(turn, _ROLES, _TEXT_PARTS, f"messages[{n}]") for n, turn in enumerate(turns)]
+    messages = [request_reading.message_of(turn, _ROLES, _PARTS, f"messages[{n}]") for n, turn in enumerate(turns)]
     cap = request_reading.take_cap(body, "max_tokens")
     if cap is None:
         raise request_reading.RequestMistake("max_tokens is required")
@@ -143,7 +171,7 @@ def _read_system(system: object) -> list[Message]:
     """One message for a text, one for each block of a list."""
     blocks = system if isinstance(system, list) else [] if system is None else [system]
     contents = [block if isinstance(block, str) else [block] for block in blocks]
-    return [Message("system", request_reading.parts_of(content, _TEXT_PARTS, "system")) for content in contents]
+    return [Message("system", request_reading.parts_of(content, frozenset({"text"}), "system")) for content in contents]
 
 
 def _blocks(completion: Completion) -> list[dict[str, Any]]:

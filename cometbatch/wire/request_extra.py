@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
+from msgspec import Struct
 
-from cometbatch.records import Role
+from cometbatch.records import Message, Role, TextPart
 
 # Settings by which more than one answer is paid for, or none comes with the reply: plain name -> the values with which
 # a request still asks for one whole answer. They count at the top and in a mapping of generation settings.
@@ -93,11 +94,17 @@ def unsupported_extra(extra: Mapping[str, Any], format_name: str, written: Mappi
     for path, instead in written.items():
         if _at(extra, path) is not _MISSING:
             return f"params.extra.{path} is written by the {format_name} format itself; use {instead}"
-    for path, value in _generation_settings(extra):
+    for path in not_one_answer(extra):
+        return f"params.extra.{path} asks for something else than one whole answer to each row; leave it out"
+    return None if _is_plain_json(extra) else "params.extra holds something that JSON can't say exactly"
+
+
+def not_one_answer(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The paths of settings by which a request asks for something else than one whole answer."""
+    for path, value in _generation_settings(settings):
         name = _plain(path.rpartition(".")[2])
         if name in _ONE_WHOLE_ANSWER and value not in _ONE_WHOLE_ANSWER[name]:
-            return f"params.extra.{path} asks for something else than one whole answer to each row; leave it out"
-    return None if _is_plain_json(extra) else "params.extra holds something that JSON can't say exactly"
+            yield path
 
 
 def unsupported_roles(roles: Sequence[Role], format_name: str, *, system_apart: bool) -> str | None:
@@ -112,6 +119,29 @@ def unsupported_roles(roles: Sequence[Role], format_name: str, *, system_apart: 
     if system_apart and "system" in roles[leading_system(roles) :]:
         return f"the {format_name} format takes system messages only before all others"
     return None
+
+
+class Misfit(Struct, frozen=True):
+    """Which of some messages (0-based) a format can't say, and why."""
+
+    index: int
+    reason: str
+
+
+def fitted(messages: Sequence[Message], format_name: str, *, system_apart: bool) -> tuple[Message, ...] | Misfit:
+    """Messages that were not written for a format, in its own roles; or what it can't say.
+
+    Where the format keeps system messages apart, developer's are system's. Only users have images.
+    """
+    made: list[Message] = []
+    for index, message in enumerate(messages):
+        if message.role != "user" and not all(isinstance(part, TextPart) for part in message.content):
+            return Misfit(index, f"a message of {message.role} can't have an image: only the user's can")
+        is_renamed = system_apart and message.role == "developer"
+        made.append(Message("system", message.content) if is_renamed else message)
+        if system_apart and made[-1].role == "system" and index and made[-2].role != "system":
+            return Misfit(index, f"the {format_name} format takes system messages only before all others")
+    return tuple(made)
 
 
 def leading_system(roles: Sequence[Role]) -> int:

@@ -6,7 +6,8 @@ Law: a client's mistake gets the message and the status of the service (contract
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cometbatch.records import ErrorDetail, HttpRequest, Message, ModelRequest, Role, TextPart
+from cometbatch.records import ErrorDetail, HttpRequest, ImagePart, Message, ModelRequest, Part, Role, TextPart
+from cometbatch.wire import images
 from cometbatch.wire.counts import count
 from cometbatch.wire.tolerant_json import NotJson, decode_json
 
@@ -115,8 +116,8 @@ def role_of(word: object, roles: Mapping[str, Role], where: str) -> Role:
     return role
 
 
-def parts_of(content: object, part_types: frozenset[str], where: str) -> tuple[TextPart, ...]:
-    """The parts of a content: one for text, none for null, one for each typed part; refused where one is no text."""
+def parts_of(content: object, part_types: frozenset[str], where: str) -> tuple[Part, ...]:
+    """The parts of a content: one for text, none for null, one for each typed part; refused where one is another."""
     if content is None:
         return ()
     if isinstance(content, str):
@@ -126,12 +127,22 @@ def parts_of(content: object, part_types: frozenset[str], where: str) -> tuple[T
     return tuple([_part_of(part, part_types, where) for part in content])
 
 
-def _part_of(part: object, part_types: frozenset[str], where: str) -> TextPart:
-    if isinstance(part, dict):
-        kind, text = part.get("type"), part.get("text")
-        if isinstance(kind, str) and kind in part_types and isinstance(text, str):
-            return TextPart(text)
-    raise RequestMistake(f"{where} has a part that is no text; only text is served here")
+def image_in(part: dict[str, Any], where: str) -> ImagePart:
+    """The image that a part holds; refused where it holds none, or one that can't be read."""
+    try:
+        image = images.received(part)
+    except images.BadImageError as error:
+        raise RequestMistake(f"{where}: {error}") from None
+    if image is None:
+        raise RequestMistake(f"{where} has a part that is no text and no image; only these are served here")
+    return image
+
+
+def _part_of(part: object, part_types: frozenset[str], where: str) -> Part:
+    if not isinstance(part, dict) or part.get("type") not in list(part_types):
+        return image_in({}, where)
+    text = part.get("text")
+    return TextPart(text) if isinstance(text, str) else image_in(part, where)
 
 
 def _is_number(value: object) -> bool:

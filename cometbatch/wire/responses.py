@@ -16,16 +16,20 @@ from cometbatch.records import (
     GenerationParams,
     HttpRequest,
     HttpResponse,
+    ImagePart,
     Message,
     ModelRequest,
     Prompt,
     Role,
+    TextPart,
     Usage,
 )
-from cometbatch.wire import encoding, payload, request_extra, request_reading
+from cometbatch.wire import encoding, images, payload, request_extra, request_reading
+from cometbatch.wire.appending import append_turns
 from cometbatch.wire.chunks import ResponsesChunks
 from cometbatch.wire.counts import RESPONSES, read_usage, reported_cost, total
 from cometbatch.wire.reply_reading import Found, NoAnswer, ReplyShape, read_reply
+from cometbatch.wire.request_extra import Misfit
 from cometbatch.wire.tolerant_json import mapping, mappings, text
 from cometbatch.wire.uncovered import SEARCH, billed
 
@@ -33,7 +37,7 @@ NAME: Final = "responses"
 PATH: Final = "/v1/responses"
 
 _ROLES: Mapping[str, Role] = {"system": "system", "developer": "developer", "user": "user", "assistant": "assistant"}
-_TEXT_PARTS: Final = frozenset({"input_text", "output_text", "text"})
+_PARTS: Final = frozenset({"input_text", "output_text", "text", "input_image"})
 _INCOMPLETE_WORD: Mapping[FinishReason, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
 # Types of output items by which the service bills more than tokens: the word for each.
 SERVED: Mapping[str, str] = {
@@ -94,6 +98,11 @@ def request_builder(model: str, params: GenerationParams) -> Callable[[Sequence[
 as_sent = encoding.unstreamed
 
 
+def with_turns(body: bytes, messages: Sequence[Message]) -> bytes | None:
+    """The body with these messages at its end, and else as it was; None where its input is neither list nor text."""
+    return append_turns(body, "input", [_item(message) for message in messages], alone=b'"')
+
+
 def parse_request(request: HttpRequest) -> ModelRequest | ErrorDetail:
     """What a client asks, or the error to answer with. Any request gets one of the two."""
     return request_reading.read_or_refuse(_read_request, request)
@@ -149,9 +158,26 @@ def unsupported_messages(roles: Sequence[Role]) -> str | None:
     return request_extra.unsupported_roles(roles, NAME, system_apart=False)
 
 
+def fitted(messages: Sequence[Message]) -> tuple[Message, ...] | Misfit:
+    """Messages that were not written for this format, in its roles; or what it can't say."""
+    return request_extra.fitted(messages, NAME, system_apart=False)
+
+
+def unsupported_image(part: ImagePart) -> str | None:
+    """Why this format can't send an image, as a sentence; None if it can."""
+    return images.unsupported(part, NAME, images.USUAL_KINDS, links=True, detail=True)
+
+
 def _item(message: Message) -> dict[str, Any]:
     kind = "output_text" if message.role == "assistant" else "input_text"
-    return {"role": message.role, "content": [{"type": kind, "text": part.text} for part in message.content]}
+    parts = [
+        {"type": kind, "text": part.text} if isinstance(part, TextPart) else _image(part) for part in message.content
+    ]
+    return {"role": message.role, "content": parts}
+
+
+def _image(part: ImagePart) -> dict[str, Any]:
+    return {"type": "input_image", "image_url": images.url_of(part), "detail": part.detail or "auto"}
 
 
 def _read_request(request: HttpRequest) -> ModelRequest:
@@ -161,7 +187,7 @@ def _read_request(request: HttpRequest) -> ModelRequest:
     messages = [_read_item(turn, f"input[{index}]") for index, turn in enumerate(turns)]
     instructions = body.pop("instructions", None)
     if instructions is not None:
-        messages.insert(0, Message("system", request_reading.parts_of(instructions, _TEXT_PARTS, "instructions")))
+        messages.insert(0, Message("system", request_reading.parts_of(instructions, _PARTS, "instructions")))
     params = GenerationParams(
         max_output_tokens=request_reading.take_cap(body, "max_output_tokens"),
         temperature=request_reading.take_number(body, "temperature"),
@@ -176,7 +202,7 @@ def _read_item(turn: object, where: str) -> Message:
     return (
         Message.of_text("user", turn)
         if isinstance(turn, str)
-        else request_reading.message_of(turn, _ROLES, _TEXT_PARTS, where)
+        else request_reading.message_of(turn, _ROLES, _PARTS, where)
     )
 
 

@@ -29,6 +29,7 @@ from tests.crash import power
 from tests.crash.power import Disk, Recorder
 from tests.workbench import MODEL, Network, Workbench
 
+PROSE = "That depends."  # which is no JSON
 ROWS, PARTITION_ROWS, CONCURRENCY = 10, 4, 3
 PRICE = Decimal("0.01")
 EXAMPLES = int(os.environ.get("LIVES", "25"))  # for each kind of crash
@@ -62,15 +63,21 @@ STEPS = st.builds(
 
 def cut_short() -> httpx.Response:
     """An answer that is billed and incomplete."""
-    reply = chat.build_response(MODEL, Completion("Half an ans", "length", Usage(10, 5)))
+    return answered("Half an ans", "length")
+
+
+def answered(text: str, reason: Literal["stop", "length"]) -> httpx.Response:
+    """A billed answer."""
+    reply = chat.build_response(MODEL, Completion(text, reason, Usage(10, 5)))
     return httpx.Response(reply.status, headers=reply.headers, content=reply.body)
 
 
 class Service(Network):
     """The simulator with a bad day; it notes at which step of the disk it got and answered each request."""
 
-    def __init__(self, kind: str, seed: int, steps: Callable[[], int]) -> None:
+    def __init__(self, kind: str, seed: int, steps: Callable[[], int], *, is_asked_for_json: bool = False) -> None:
         super().__init__(answer=self._reply)
+        self._is_asked_for_json = is_asked_for_json
         self._kind, self._chance, self._steps = kind, random.Random(seed), steps
         self._left = itertools.count(self._chance.randrange(8), -1)
         self.sent: list[int] = []  # steps at which a request came
@@ -84,6 +91,8 @@ class Service(Network):
         lot = self._chance.random() if self._kind == "uneven" else 1.0
         if lot < 0.2:
             return httpx.Response(400, json={"error": {"message": "not this one", "code": "bad_row"}})
+        if self._is_asked_for_json and 0.35 < lot < 0.7:
+            return answered(PROSE, "stop")
         return cut_short() if lot < 0.5 else None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -99,13 +108,14 @@ class Service(Network):
 class Life:
     """A run from nothing to its end, over any number of crashes."""
 
-    def __init__(self, folder: Path, *, is_dataset: bool) -> None:
+    def __init__(self, folder: Path, *, is_dataset: bool, has_asks: bool) -> None:
         self._folder = folder
         self._numbers = itertools.count()
         table = Workbench(folder)
         table.write_rows(ROWS)
         self._table = table.input
         self._is_dataset = is_dataset
+        self._has_asks = has_asks
         self.place = folder / f"{next(self._numbers):02d}"
         self.place.mkdir()
         self.billed = 0  # answers that the service gave
@@ -123,7 +133,12 @@ class Life:
             retry={"max_attempts": 1},
             prices={"per_request": 0.01},
             params={"max_output_tokens": cap},
+            response={"json": self._has_asks, "max_asks": 3},
         )
+
+    def service(self, kind: str, seed: int, steps: Callable[[], int]) -> "Service":
+        """A service for one session."""
+        return Service(kind, seed, steps, is_asked_for_json=self._has_asks)
 
     def found(self) -> Run | None:
         path = self.job().output.path
@@ -134,11 +149,19 @@ class Life:
         found = self.found()
         return Decimal(0) if found is None else tallies.spent(tallies.add(found.progress.with_charges, found.replaced))
 
+    def missing(self, run: Run | None) -> int:
+        """How many requests are missing: one for each call, but for those whose last ask was recorded already."""
+        if run is None:
+            return ROWS
+        lasts = [(len(asks), asks[-1].completion) for asks in run.progress.asks.values()]
+        over = sum(asks == 3 or (last is not None and last.finish_reason == "length") for asks, last in lasts)
+        return ROWS - run.progress.calls - over
+
     def session(self, step: Step, crash: Crash) -> None:
         """One session, and the crash that ends it."""
         recorder, before = Recorder(self.place, lambda: 0.0), self.found()
         cap = step.cap if step.words and before is not None and before.is_begun else 64
-        service = Service(step.service, step.seed, lambda: len(recorder.steps))
+        service = self.service(step.service, step.seed, lambda: len(recorder.steps))
         with pytest.MonkeyPatch.context() as patch, recorder.watching(patch):
             self.run(service, step.words, cap)
         cut = round(step.cut_at * len(recorder.steps))
@@ -164,20 +187,20 @@ class Life:
 
 @pytest.mark.parametrize("is_dataset", [False, True], ids=["file", "data set"])
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(steps=st.lists(STEPS, min_size=1, max_size=5))
-def test_no_kill_loses_pays_twice_or_counts_twice(steps: list[Step], *, is_dataset: bool) -> None:
+@given(steps=st.lists(STEPS, min_size=1, max_size=5), has_asks=st.booleans())
+def test_no_kill_loses_pays_twice_or_counts_twice(steps: list[Step], *, is_dataset: bool, has_asks: bool) -> None:
     """After each crash the bill is what the service billed, and at most what may have been on its way beyond it.
 
     Whatever was reset stays in it. In the end each row is there once, and no recorded row was sent again.
     """
     with tempfile.TemporaryDirectory() as folder:
-        life = Life(Path(folder), is_dataset=is_dataset)
+        life = Life(Path(folder), is_dataset=is_dataset, has_asks=has_asks)
         for step in steps:
             life.session(step, "kill")
             assert life.billed * PRICE <= life.bill() <= (life.billed + life.unheard) * PRICE
         before = life.found()
-        missing = ROWS - (0 if before is None else before.progress.calls)
-        service = Service("good", 0, lambda: 0)
+        missing = life.missing(before)
+        service = life.service("good", 0, lambda: 0)
         summary = life.run(service)
         assert summary is not None
         assert (summary.finished, len(service.sent)) == (True, missing)
@@ -191,16 +214,16 @@ def test_no_kill_loses_pays_twice_or_counts_twice(steps: list[Step], *, is_datas
 
 @pytest.mark.parametrize("is_dataset", [False, True], ids=["file", "data set"])
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(steps=st.lists(STEPS, min_size=1, max_size=5))
-def test_no_power_cut_needs_a_person(steps: list[Step], *, is_dataset: bool) -> None:
+@given(steps=st.lists(STEPS, min_size=1, max_size=5), has_asks=st.booleans())
+def test_no_power_cut_needs_a_person(steps: list[Step], *, is_dataset: bool, has_asks: bool) -> None:
     """Whatever of the unsynced is there, the same command ends with each row once, and sends just what is missing."""
     with tempfile.TemporaryDirectory() as folder:
-        life = Life(Path(folder), is_dataset=is_dataset)
+        life = Life(Path(folder), is_dataset=is_dataset, has_asks=has_asks)
         for step in steps:
             life.session(step, "power")
         before = life.found()
-        missing = ROWS - (0 if before is None else before.progress.calls)
-        service = Service("good", 0, lambda: 0)
+        missing = life.missing(before)
+        service = life.service("good", 0, lambda: 0)
         summary = life.run(service)
         assert summary is not None
         assert (summary.finished, len(service.sent)) == (True, missing)

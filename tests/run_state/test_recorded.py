@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import settings
@@ -91,9 +92,10 @@ def charge(ordinal: int, cost: Decimal | None, ask: int = 1, attempt: int = 1) -
     return PossibleCharge(ordinal, NOW, "no_answer", cost, ask=ask, attempt=attempt)
 
 
-def rejected(ordinal: int, cost: Decimal | None, ask: int = 1, attempt: int = 1) -> RejectedAsk:
+def rejected(ordinal: int, cost: Decimal | None, ask: int = 1, attempt: int = 1, text: str = "") -> RejectedAsk:
     """An answer that was not accepted."""
-    return RejectedAsk(ordinal, ask, attempt, NOW, Usage(), cost)
+    completion = Completion(text, "stop") if text else None
+    return RejectedAsk(ordinal, ask, attempt, NOW, Usage(), cost, completion=completion)
 
 
 def new_run(folder: Path) -> Run:
@@ -177,6 +179,35 @@ def test_an_ask_counts_by_itself_while_its_call_has_no_outcome(tmp_path: Path) -
     assert (tally.succeeded, tally.cost_usd) == (1, 12 * CENT)
     assert (tally.charges, tally.charges_usd) == (2, 51 * CENT)
     assert (tally.rejected, tally.rejected_cost_usd) == (2, 34 * CENT)
+
+
+def test_the_last_text_of_a_call_is_kept_and_no_earlier_one(tmp_path: Path) -> None:
+    """The next ask shows the model its last answer; texts can be long, and are many."""
+    run = new_run(tmp_path)
+    write(
+        run, "1", [rejected(0, CENT, 1, 1, "first"), rejected(1, CENT, 1, 1, "other"), rejected(0, CENT, 2, 1, "last")]
+    )
+    texts = {
+        ordinal: [ask.completion.text for ask in asks if ask.completion is not None]
+        for ordinal, asks in noted(run, 2).progress.asks.items()
+    }
+    assert texts == {0: ["", "last"], 1: ["other"]}
+
+
+def test_a_run_that_begins_anew_keeps_what_was_answered_to_be_read(tmp_path: Path) -> None:
+    """As money alone, over later sessions too, until its range is committed; a range that is no more goes at once."""
+    run = new_run(tmp_path)
+    path, beyond = write(run, "1", [rejected(0, CENT, 1, 1, "Surely.")]), write(run, "1", [rejected(4, CENT)], 2)
+    InFlightMarks(run.directory.path / "in_flight.1", RUN, 1).close()
+    other = msgspec.structs.replace(MANIFEST, partition_rows=3)
+    run = begin_anew(found(run.directory), WHO, other)
+    for _ in range(2):
+        assert (path.exists(), beyond.exists()) == (True, False)
+        progress = found(run.directory).progress
+        assert (progress.asks, progress.tally.rejected, progress.tally.rejected_cost_usd) == ({}, 2, 2 * CENT)
+        run = next_session(found(run.directory), WHO)
+    commit(run, 0, [failed(0), failed(1), failed(2)])
+    assert not path.exists()
 
 
 def test_a_committed_partition_is_its_part(tmp_path: Path) -> None:
@@ -345,6 +376,7 @@ class Sessions(RuleBasedStateMachine):
         self.done: set[int] = set()
         self.refusing: set[int] = set()  # of these, calls that failed
         self.asks: dict[int, list[Decimal]] = {}  # of calls without an outcome
+        self.texts: dict[int, str] = {}  # of these, of the last ask
         self.answered_at: dict[int, tuple[int, ...]] = {}  # by call, of each of its asks, which attempt was answered
         self.flying: dict[int, Attempt] = {}
         self.last_attempt: dict[int, tuple[int, int]] = {}
@@ -406,7 +438,9 @@ class Sessions(RuleBasedStateMachine):
         if what == "charge":
             self.record(charge(ordinal, cost, at.ask, at.attempt), ends_mark=ends_mark)
         elif what == "ask":
-            self.record(rejected(ordinal, cost, at.ask, at.attempt), ends_mark=ends_mark)
+            text = f"{ordinal}: {at.ask} of session {self.number}"
+            self.record(rejected(ordinal, cost, at.ask, at.attempt, text), ends_mark=ends_mark)
+            self.texts[ordinal] = text
             self.asks[ordinal] = [*asks, cost]
             self.answered_at[ordinal] = (*self.answered_at.get(ordinal, ()), at.attempt)
             self.last_attempt[ordinal] = (at.ask + 1, 0)
@@ -509,7 +543,6 @@ class Sessions(RuleBasedStateMachine):
         self.done -= taken
         self.refusing -= taken
         self.committed -= set(matching.partitions)
-        self.asks = {key: asks for key, asks in self.asks.items() if key // PARTITION_ROWS not in matching.partitions}
 
     def standing(self, run: Run, index: int) -> list[Outcome]:
         """The outcomes of a partition."""
@@ -546,6 +579,9 @@ class Sessions(RuleBasedStateMachine):
         assert {mark.ordinal for mark in run.progress.unsettled} == set(self.flying)
         assert tally.calls == len(self.done)
         assert {key: [ask.cost_usd for ask in asks] for key, asks in run.progress.asks.items()} == self.asks
+        for ordinal, asks in run.progress.asks.items():
+            texts = [ask.completion.text for ask in asks if ask.completion is not None]
+            assert texts == [""] * (len(asks) - 1) + [self.texts[ordinal]]
         assert set(run.progress.committed) == self.committed
         assert run.progress.recorded == {each for each in self.done if each // PARTITION_ROWS not in self.committed}
 

@@ -7,6 +7,7 @@ from cometbatch.simulator import FAULTS, Fault
 from cometbatch.simulator.app import DRIP_PAUSE_S, DRIPS
 from cometbatch.simulator.awkward import READABLE
 from cometbatch.simulator.behaviour import FAULT_KINDS
+from cometbatch.simulator.json_answers import JSON_FAULTS
 from cometbatch.simulator.service import CAP_FIELDS
 from cometbatch.wire import FORMATS
 from tests.simulator.client import Client
@@ -58,6 +59,8 @@ ELSEWHERE = {"reset", "cut-json", "html-200", "redirect", "empty-candidates", *C
 OTHERWISE = {"streamed", "wrapped", "dialect", "miscoded"}  # the same answer, said otherwise
 LOST = {"cut-stream": "not_json", "failed-200": "error", "unreadable": "unreadable"}  # billed, and no answer
 
+OF_JSON = {*JSON_FAULTS, "deep_keywords"}  # of requests for JSON alone: tests/structured/test_runs.py
+
 
 def struck_by(name: str) -> Client:
     """A client of a simulator in which this fault strikes always."""
@@ -66,8 +69,15 @@ def struck_by(name: str) -> Client:
 
 def test_every_fault_is_specified_here() -> None:
     """No fault is without a test in this file."""
-    assert REFUSED.keys() | ENDED.keys() | WHOLE | ELSEWHERE | OTHERWISE | LOST.keys() == FAULTS.keys()
+    assert REFUSED.keys() | ENDED.keys() | WHOLE | ELSEWHERE | OTHERWISE | LOST.keys() | OF_JSON == FAULTS.keys()
     assert OTHERWISE == READABLE
+
+
+@every_format
+@pytest.mark.parametrize("name", sorted(OF_JSON))
+def test_a_fault_of_json_spares_an_answer_in_words(name: str, wire: str) -> None:
+    """The same answer as without it."""
+    assert struck_by(name).ask(wire=wire).completion == Client().ask(wire=wire).completion
 
 
 @every_format

@@ -130,12 +130,13 @@ def test_settings_are_read_under_every_name(name: str, changes: dict[str, object
     assert {field: getattr(params, field) for field in defaults} == defaults | expected
 
 
+NO_URL = "an image must be an address or a data: URL in base64"
 IMAGE = [{"type": "image_url", "image_url": {"url": "data:"}}]
 NO_CAPS: list[Any] = [0, -1, "9", True, 1.5]
 NO_NUMBERS: list[Any] = ["hot", True, [], 10**400]
 NO_SEEDS: list[Any] = ["x", 1.5, True]
 NO_STOPS: list[Any] = [7, [7], {"a": 1}]
-TEXT_ONLY = "has a part that is no text; only text is served here"
+NO_PART = "has a part that is no text and no image; only these are served here"
 
 
 @pytest.mark.parametrize(
@@ -166,11 +167,11 @@ TEXT_ONLY = "has a part that is no text; only text is served here"
          "contents[0].role must be one of user, model"),
         ("chat", {"messages": [{"role": "user", "content": 7}]}, 400,
          "messages[0].content must be text or a list of parts"),
-        ("chat", {"messages": [{"role": "user", "content": IMAGE}]}, 400, f"messages[0] {TEXT_ONLY}"),
-        ("chat", {"messages": [{"role": "user", "content": ["U"]}]}, 400, f"messages[0] {TEXT_ONLY}"),
-        ("responses", {"instructions": IMAGE}, 400, f"instructions {TEXT_ONLY}"),
-        ("messages", {"system": [{"type": "text"}]}, 400, f"system {TEXT_ONLY}"),
-        ("gemini", {"contents": [{"parts": [{"inlineData": {}}]}]}, 400, f"contents[0] {TEXT_ONLY}"),
+        ("chat", {"messages": [{"role": "user", "content": IMAGE}]}, 400, "messages[0]: " + NO_URL),
+        ("chat", {"messages": [{"role": "user", "content": ["U"]}]}, 400, f"messages[0] {NO_PART}"),
+        ("responses", {"instructions": IMAGE}, 400, f"instructions {NO_PART}"),
+        ("messages", {"system": [{"type": "text"}]}, 400, f"system {NO_PART}"),
+        ("gemini", {"contents": [{"parts": [{"inlineData": {}}]}]}, 400, f"contents[0] {NO_PART}"),
         ("gemini", {"systemInstruction": "S"}, 400, "systemInstruction must be an object with parts"),
         ("gemini", {"generationConfig": []}, 400, "generationConfig must be an object"),
         ("messages", {"max_tokens": None}, 400, "max_tokens is required"),

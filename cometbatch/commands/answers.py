@@ -1,0 +1,48 @@
+"""Puts together what checks the answers of a job, and what makes columns of them."""
+
+from collections.abc import Sequence
+
+from cometbatch.errors import JobError, UsageError
+from cometbatch.job import Target
+from cometbatch.prompt.answers import Checker
+from cometbatch.prompt.schema import MissingExtraError, SchemaChecker, SchemaError
+from cometbatch.results import columns
+from cometbatch.results.answer_columns import AnswerColumns
+
+
+def checker_of(target: Target) -> Checker | None:
+    """What checks the answers of a target; None where any will do. Raises `JobError` where it can't be made."""
+    key = "response.pattern" if target.response.pattern is not None else "response.schema"
+    try:
+        return target.response.checker(target.format)
+    except MissingExtraError as error:
+        raise JobError(f"{key}: {error}") from None
+    except SchemaError as error:
+        raise JobError(f"{key}: {error.path}: {error}") from None
+
+
+def answer_columns(target: Target, checker: Checker | None) -> AnswerColumns | None:
+    """The typed columns of a target's answers; None where its job gives no schema."""
+    return AnswerColumns(checker, target.response.prefix) if isinstance(checker, SchemaChecker) else None
+
+
+def refuse_answer_clashes(
+    answers: AnswerColumns | None, input_columns: Sequence[str], prefix: str, asked: Sequence[columns.Column]
+) -> None:
+    """Raise `UsageError` where a column of answers would have the name of an input or an output column."""
+    if answers is None:
+        return
+    ours = {prefix + column.name: "the output" for column in asked}
+    taken = dict.fromkeys(input_columns, "the input") | ours
+    found = [(name, taken[name]) for name in answers.names if name in taken]
+    if not found:
+        return
+    name, whose = found[0]
+    other = next(
+        each for each in ("answer_", "schema_answer_") if not any(each + name in taken for name in answers.names)
+    )
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    raise UsageError(
+        f"response.schema: {whose} has a column named {name!r}, like a property of the schema{more}. Set "
+        f"response.prefix (for example to {other}) to tell them apart."
+    )

@@ -1,0 +1,51 @@
+"""`map`: a table in, the same table with answers back. Python only: on the command line a job file says the same."""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from cometbatch.commands.open_rows import open_rows
+from cometbatch.commands.run import run
+from cometbatch.commands.tables import Table, as_job, with_answers
+
+if TYPE_CHECKING:
+    import httpx
+
+
+def map(  # noqa: A001 - what it does, for each row
+    table: Table,
+    *,
+    prompt: str | Mapping[str, object],
+    model: str,
+    out: str | os.PathLike[str],
+    format: str = "chat",  # noqa: A002 - the key of a job file that it stands for
+    id: str | None = None,  # noqa: A002
+    fresh: bool = False,
+    progress: bool | None = None,
+    http: "httpx.AsyncBaseTransport | None" = None,
+    **sections: Mapping[str, object],
+) -> Table:
+    """Ask a model about each row of a table, and get the table back with the output columns behind its own.
+
+    `table`: a `polars.DataFrame`, `pandas.DataFrame` or `pyarrow.Table`; what comes back is of the same kind, with the
+    same rows in the same order. `prompt`: the user's message as a template, or the `prompt` section of a job file.
+    `out`: where the result is kept, as `output.path` of a job file; the same call on the same table resumes there, and
+    pays for no answer twice. `id`: the column that names the rows. `sections`: other sections of a job file, as in
+    `params={"max_output_tokens": 64}, budget={"max_cost_usd": 5}`.
+
+    A row without an answer has the reason in `status` and `error_message`; it raises nothing. Raises what `run` raises.
+    """
+    said = {"user": prompt} if isinstance(prompt, str) else prompt
+    named = {} if id is None else {"id": id}
+    job = as_job(
+        {
+            **sections,
+            "input": {**named, **sections.get("input", {})},
+            "output": {"path": os.fspath(out), **sections.get("output", {})},
+            "target": {"format": format, "model": model, **sections.get("target", {})},
+            "prompt": said,
+        },
+        table,
+    )
+    run(job, input=table, fresh=fresh, progress=progress, http=http)
+    return with_answers(table, open_rows(job).output())

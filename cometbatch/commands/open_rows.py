@@ -1,0 +1,118 @@
+"""Which rows a command reads: those of a result file, of a data set, or of a run that goes on or has stopped."""
+
+import contextlib
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+from msgspec import Struct
+
+from cometbatch.commands.locate import Located, locate
+from cometbatch.errors import CometbatchError, InputError, UsageError, did_you_mean
+from cometbatch.input.files import shown
+from cometbatch.job import Job
+from cometbatch.job.batch_lines import open_table
+from cometbatch.job.secrets import printable
+from cometbatch.results.retry_words import WORDS, RetryWords, read_words
+from cometbatch.results.rows import SUCCEEDED, Rows, data_set_files, rows_of_files
+from cometbatch.results.summary import count
+from cometbatch.run_state.recorded_rows import Tables, recorded_rows
+from cometbatch.run_state.run import Run, find
+
+
+def open_rows(target: Job | str | Path, overrides: Sequence[str] = ()) -> Rows:
+    """The rows with an outcome of a job, a job file, a result file, a data set or a run directory.
+
+    A result file is read as it stands. Of everything else the run is read, by its parts and journals, whether it is
+    finished or not; where there is no run any more, its result. Raises `UsageError` where there is nothing to read,
+    `CheckpointError` where a file of the run is damaged.
+    """
+    located = locate(target, overrides)
+    result = located.result
+    if located.job is None and Path(target).is_file():  # type: ignore[arg-type]  # a job has been located as one
+        return msgspec.structs.replace(rows_of_files([result], result), notes=tuple(_older_than_run(located)))
+    found = find(located.directory, result)
+    if found is not None:
+        return _rows_of_run(found, located)
+    if result.is_dir():
+        return rows_of_files(data_set_files(result), result)
+    if not result.exists():
+        raise located.no_run()
+    return rows_of_files([result], result)
+
+
+def _older_than_run(located: Located) -> Iterator[str]:
+    """What to say where a result is read, and a run of the same output is not finished."""
+    with contextlib.suppress(CometbatchError):  # a damaged run is no reason not to read the result
+        run = find(located.directory, located.result)
+        if run is not None and not run.is_finished:
+            run_path = shlex.quote(printable(located.directory.path))
+            yield f"this is the result as it was; a run of this output is not finished: cometbatch show {run_path}"
+
+
+class RowsOf(Struct, frozen=True):
+    """Reads a run's rows, as `results.summary.RowReader` has it. `target`, `overrides`: as `open_rows` has them."""
+
+    target: Job | str | Path
+    overrides: Sequence[str] = ()
+
+    def iter_rows(self) -> Iterator[dict[str, Any]]:
+        """Each row that has an outcome, as column -> value; some in memory at a time. Raises as `open_rows` does."""
+        for piece in open_rows(self.target, self.overrides).pieces():
+            yield from piece.table.to_pylist()
+
+    def to_polars(self) -> pl.DataFrame:
+        """The same in a frame. Raises as `open_rows` does."""
+        return pl.DataFrame(open_rows(self.target, self.overrides).table())
+
+
+def _rows_of_run(run: Run, located: Located) -> Rows:
+    notes = []
+    if not run.is_finished:
+        state = "going on" if located.directory.lock.is_held() else "not finished"
+        done = f"{run.progress.calls:,} of {count(run.manifest.calls, 'row')}"
+        notes.append(f"this run is {state}: {done} have an outcome so far")
+    job = located.job or Job.from_description(run.manifest.job)
+    tables: Tables | None = None
+    if run.progress.recorded:
+        try:
+            tables = _tables(run, job)
+        except UsageError as error:
+            notes.append(f"the input can't be read, so some rows are without its columns ({error})")
+    return recorded_rows(run, tables, tuple(notes), (job.input.path,))
+
+
+def _tables(run: Run, job: Job) -> Tables:
+    """What reads the input's rows. Raises `UsageError` where it is not there, or not what the run began with."""
+    identity = run.manifest.input
+    source = open_table(job)
+    if source.digest() != (identity.size, identity.sha256):
+        raise InputError(f"{job.input.path}: it is not what it was when the run began.")
+    return lambda wanted: source.tables(identity, wanted)
+
+
+def chosen_names(rows: Rows, wanted: Iterable[str]) -> tuple[str, ...]:
+    """The columns of these names, in the order given; all of them where none is given. Texts are split at commas.
+
+    Output columns are found without their prefix, too. Raises `UsageError` for a name that no column has.
+    """
+    given = [name for text in wanted for name in ([text] if text in rows.names else text.split(","))]
+    chosen = []
+    for name in given:
+        ours = rows.prefix + name
+        if name not in rows.names and ours not in rows.names:
+            near = did_you_mean(name, rows.names)
+            raise UsageError(
+                f"--columns: there is no column {shown(name)}{', ' + near if near else '.'} "
+                f"The columns are: {', '.join(map(shown, rows.names))}"
+            )
+        chosen.append(name if name in rows.names else ours)
+    return tuple(dict.fromkeys(chosen)) or rows.names
+
+
+def chosen_kinds(where: str | Iterable[str]) -> RetryWords:
+    """The kinds of rows that are wanted, none for all. Raises `UsageError` for a word that is no kind."""
+    return read_words(where, option="--where", known=(SUCCEEDED, *WORDS)) if where else RetryWords()

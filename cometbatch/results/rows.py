@@ -1,0 +1,145 @@
+"""Rows with their outcome, in the order of the result, some in memory at a time: of a result file, or of a data set.
+
+Those of a run that is not finished come from `run_state.recorded_rows`, in the same pieces.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from cometbatch.errors import InputError
+from cometbatch.records import Outcome
+from cometbatch.results import parts
+from cometbatch.results.columns import ASKED_COLUMNS, COLUMNS, Column, read_outcomes
+from cometbatch.results.retry_words import RetryWords
+
+SUCCEEDED: Final = "succeeded"
+_TOLD_BY: Final = (
+    "request_hash", "status", "response", "custom_id", "finish_reason", "error_kind", "error_message", "http_status",
+    "request_id", "attempts", "latency_s", "finished_at",
+)  # fmt: skip
+"""Columns that every result has: they tell which columns are the output's, and what stands before their names."""
+
+
+class Piece(Struct, frozen=True):
+    """Some rows. `ordinals`: of their calls. `table`: their input columns, then the output's."""
+
+    ordinals: Sequence[int]
+    table: pa.Table
+
+    def only(self, places: Sequence[int]) -> "Piece":
+        """The rows at these places."""
+        return Piece([self.ordinals[at] for at in places], self.table.take(pa.array(places, pa.int64())))
+
+
+class Rows(Struct, frozen=True):
+    """The rows of a run that have an outcome.
+
+    `names`: of all columns, in order. `prefix`: what stands before the names of `columns`, the output's. `pieces`: the
+    rows, from the first, at each call. `notes`: sentences for a person on what is missing. `files`: that hold the
+    result and the input, and that nobody who reads rows may overwrite.
+    """
+
+    names: tuple[str, ...]
+    prefix: str
+    columns: tuple[Column, ...]
+    pieces: Callable[[], Iterator[Piece]]
+    notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    def matching(self, words: RetryWords) -> Iterator[Piece]:
+        """The rows of these kinds; without words, all of them. `succeeded` is a kind, too."""
+        for piece in self.pieces():
+            if not words.words:
+                yield piece
+            elif found := self._matching(piece, words):
+                yield piece.only(found)
+
+    def _matching(self, piece: Piece, words: RetryWords) -> list[int]:
+        """Only what has not succeeded becomes an outcome: that takes long, and there are few."""
+        statuses = piece.table.column(f"{self.prefix}status").to_pylist()
+        others = [at for at, status in enumerate(statuses) if status != SUCCEEDED]
+        outcomes = self.outcomes(piece.only(others))
+        found = {at for at, outcome in zip(others, outcomes, strict=True) if words.match(outcome)}
+        if SUCCEEDED in words.words:
+            found.update(set(range(len(statuses))).difference(others))
+        return sorted(found)
+
+    def outcomes(self, piece: Piece) -> list[Outcome]:
+        """The outcomes of these rows, as far as columns tell them, each with the ordinal of its call."""
+        found = read_outcomes(piece.table, 0, self.prefix, self.columns)
+        pairs = zip(piece.ordinals, found, strict=True)
+        return [msgspec.structs.replace(outcome, ordinal=ordinal) for ordinal, outcome in pairs]
+
+    def table(self) -> pa.Table:
+        """All of these rows, in memory; where there are none, a table that has the output's columns alone."""
+        if tables := [piece.table for piece in self.pieces()]:
+            return pa.concat_tables(tables)
+        return pa.schema([(self.prefix + column.name, column.type) for column in self.columns]).empty_table()
+
+    def output(self) -> pa.Table:
+        """The output columns of all of these rows."""
+        table = self.table()
+        return table.select(range(table.num_columns - len(self.columns), table.num_columns))
+
+
+def rows_of_files(files: Sequence[Path], where: Path) -> Rows:
+    """The rows of a result, in one file or in the parts of a data set; `where`: the name of all of it.
+
+    Raises `InputError` where that is no result, or can't be read.
+    """
+    if not files:
+        raise InputError(f"{where}: there is no Parquet file here, so no result of cometbatch.")
+    with _reading(files[0]) as file:
+        names = tuple(file.schema_arrow.names)
+    found = _prefix(names)
+    if found is None:
+        raise InputError(
+            f"{where}: this is no result of cometbatch, which would have the columns {', '.join(_TOLD_BY)}."
+        )
+    columns = tuple(column for column in (*COLUMNS, *ASKED_COLUMNS) if found + column.name in names)
+    return Rows(names, found, columns, lambda: _pieces(files), files=tuple(files))
+
+
+def data_set_files(folder: Path) -> list[Path]:
+    """The parts of a data set, in the order of their rows. Raises `InputError` where the folder can't be read."""
+    try:
+        found = [path for path in folder.iterdir() if path.suffix == ".parquet" and path.name[0] not in "._"]
+    except OSError as error:
+        raise InputError(f"{folder}: can't be read ({error.strerror}).") from error
+    return sorted(found, key=lambda path: (len(path.name), path.name))  # names have more digits from 100,000 on
+
+
+def _prefix(names: Sequence[str]) -> str | None:
+    """What stands before the output's names; of a table that went through several runs, the last one's."""
+    last, *others = _TOLD_BY  # of them, one that no other table is likely to have
+    ends = [name.removesuffix(last) for name in names if name.endswith(last)]
+    whole = [prefix for prefix in ends if all(prefix + name in names for name in others)]
+    return whole[-1] if whole else None
+
+
+def _pieces(files: Sequence[Path]) -> Iterator[Piece]:
+    ordinal = 0
+    for path in files:
+        with _reading(path) as file:
+            for table in parts.pieces(file):
+                if table.num_rows:
+                    yield Piece(range(ordinal, ordinal + table.num_rows), table)
+                ordinal += table.num_rows
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[pq.ParquetFile]:
+    options = {"pre_buffer": False, "page_checksum_verification": True}
+    try:
+        with path.open("rb") as raw, pq.ParquetFile(raw, buffer_size=parts.READ_BYTES, **options) as file:
+            yield file
+    except (OSError, ValueError, pa.ArrowException) as error:
+        words = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        raise InputError(f"{path}: this can't be read as a result ({words}).") from error

@@ -1,0 +1,141 @@
+"""The rows of a run that have an outcome by now, from parts and journals, in the order of the result; changes nothing.
+
+Guards: also while another process goes on with the run. A partition whose journals go while they are read has its part
+then, and the rest comes from there.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from cometbatch.errors import CheckpointError
+from cometbatch.records import Partition
+from cometbatch.results import columns, parts
+from cometbatch.results.columns import outcomes_in
+from cometbatch.results.rows import Piece, Rows
+from cometbatch.results.summary import Limited
+from cometbatch.run_state import recorded
+from cometbatch.run_state.open_partition import PIECE_BYTES, PartitionRecords
+from cometbatch.run_state.run import Run
+
+MAX_KEPT_BYTES = 16 * 1024 * 1024  # bytes of records of a partition that are kept in memory; the rest is read again
+
+Tables = Callable[[Iterable[Partition]], Iterator[pa.Table]]
+"""Reads partitions of the input, in the order given."""
+
+
+def recorded_rows(run: Run, tables: Tables | None, notes: tuple[str, ...] = (), files: tuple[Path, ...] = ()) -> Rows:
+    """The rows of a run that have an outcome.
+
+    `tables`: None where the input can't be had; then the input columns of rows without a part are null. Reading raises
+    `CheckpointError` where a file of the run is damaged, and what `tables` raises.
+    """
+    output = columns.columns_of(run.manifest.columns)
+    names = (*run.manifest.input.columns, *(run.prefix + column.name for column in output))
+    return Rows(names, run.prefix, output, lambda: _pieces(run, tables), notes, (run.result, *files))
+
+
+def look_below(run: Run, limit: int | None) -> Limited | None:
+    """What became of the rows below a limit, in each slice; None without one. Raises `CheckpointError`."""
+    if limit is None:
+        return None
+    rows, tally = min(limit, run.rows) * len(run.manifest.slices), run.progress.tally
+    done = rows - run.calls_due(limit)
+    if not tally.incomplete and not tally.failed:
+        return Limited(limit, rows, done, succeeded=done)
+    partitions = [each for each in run.manifest.partitions() if each.first_row < limit]
+    return Limited(limit, rows, done, sum(_succeeded(run, each, limit) for each in partitions))
+
+
+def _succeeded(run: Run, partition: Partition, limit: int) -> int:
+    """How many rows of a partition below the limit have a whole answer."""
+    if partition.index in run.progress.committed and partition.first_row + partition.row_count <= limit:
+        path = run.directory.parts.path(partition.index)
+        return parts.read_info(path, run.manifest.run_id, partition.index).tally.succeeded
+    end = run.manifest.first_ordinal(partition) + limit - partition.first_row
+    status = f"{run.prefix}status"
+    found = 0
+    for piece in _partition(run, partition, lambda _: None):
+        statuses = piece.table.column(status).to_pylist()
+        found += sum(
+            word == "succeeded" and ordinal < end for ordinal, word in zip(piece.ordinals, statuses, strict=True)
+        )
+    return found
+
+
+def _pieces(run: Run, tables: Tables | None) -> Iterator[Piece]:
+    inputs = None if tables is None else _Inputs(tables)
+    for partition in run.manifest.partitions():
+        yield from _partition(run, partition, lambda each: None if inputs is None else inputs.table(each))
+
+
+class _Inputs:
+    """The input's rows, for partitions that are asked for one by one, ascending within each slice."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._wanted: Partition | None = None
+        self._read: Iterator[pa.Table] = iter(())
+
+    def table(self, partition: Partition) -> pa.Table:
+        """The rows of a partition. Raises `InputError` where they are not there any more."""
+        is_new_slice = self._wanted is None or partition.slice != self._wanted.slice
+        self._wanted = partition
+        if is_new_slice:
+            self._read = self._tables(self._asked())
+        return next(self._read)
+
+    def _asked(self) -> Iterator[Partition]:
+        while self._wanted is not None:
+            yield self._wanted
+
+
+def _partition(run: Run, partition: Partition, table_of: Callable[[Partition], pa.Table | None]) -> Iterator[Piece]:
+    due = first = run.manifest.first_ordinal(partition)
+    if partition.index not in run.progress.committed:
+        try:
+            files = recorded.sources(run.directory, run.manifest.run_id, partition.index, run.progress.last)
+            records = PartitionRecords(files, None, MAX_KEPT_BYTES)
+            if not _is_committed(run, partition):
+                for piece in _open_pieces(run, records, partition, table_of):
+                    yield piece
+                    due = piece.ordinals[-1] + 1
+                return
+        except CheckpointError:
+            if not _is_committed(run, partition):
+                raise
+    path, ordinal = run.directory.parts.path(partition.index), first
+    for table in parts.read_pieces(path):
+        rest = table.slice(max(0, due - ordinal))
+        if rest.num_rows:
+            end = ordinal + table.num_rows
+            yield Piece(range(end - rest.num_rows, end), rest)
+        ordinal += table.num_rows
+
+
+def _is_committed(run: Run, partition: Partition) -> bool:
+    """Whether the partition has its part by now."""
+    path = run.directory.parts.path(partition.index)
+    if not path.exists():
+        return False
+    round_ = parts.read_info(path, run.manifest.run_id, partition.index).round
+    return round_ == run.directory.reopened().round_of(partition.index).round
+
+
+def _open_pieces(
+    run: Run, records: PartitionRecords, partition: Partition, table_of: Callable[[Partition], pa.Table | None]
+) -> Iterator[Piece]:
+    """The rows of an open partition that have an outcome, each beside it. The input is read where there are some."""
+    output, first = columns.columns_of(run.manifest.columns), run.manifest.first_ordinal(partition)
+    identity = run.manifest.input
+    row_bytes = max(identity.size, identity.decoded_size) // max(1, identity.rows)
+    table: pa.Table | None = None
+    for number, some in enumerate(filter(None, map(outcomes_in, records.in_order(row_bytes, PIECE_BYTES)))):
+        table = table_of(partition) if number == 0 else table
+        ordinals = [outcome.ordinal for outcome in some]
+        if table is None:
+            rows = pa.table({name: pa.nulls(len(ordinals)) for name in identity.columns})
+        else:
+            rows = table.take([ordinal - first for ordinal in ordinals])
+        yield Piece(ordinals, columns.beside(rows, some, run.prefix, {}, output))
