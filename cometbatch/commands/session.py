@@ -44,6 +44,7 @@ from cometbatch.results.summary import (
     cap_warning,
     late_warnings,
 )
+from cometbatch.results.target_column import with_target
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest, describe_targets, metadata_of
 from cometbatch.run_state.partition import Partitions
@@ -291,7 +292,7 @@ def _publish(run: Run, checked: Checked) -> None:
     def write(file: IO[bytes]) -> None:
         repeated = columns.repeated(schema, run.prefix)
         metadata = metadata_of(run.manifest) | run.state()
-        completed = functools.partial(columns.with_target, prefix=run.prefix, columns=of_run)
+        completed = functools.partial(with_target, prefix=run.prefix, columns=of_run)
         rows = run.manifest.calls
         parts.merge(file, paths, schema, metadata, rows=rows, repeated=repeated, completed=completed)
 

@@ -12,6 +12,7 @@ from cometbatch.input.file_set import AnySource
 from cometbatch.records import Partition, PriceBook
 from cometbatch.results import columns, parts
 from cometbatch.results.answer_columns import AnswerColumns
+from cometbatch.results.target_column import with_target
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import PRICES_KEY, Manifest, metadata_of
 
@@ -86,7 +87,7 @@ class FileChecks:
     def _has_columns(self, found: pa.Schema, path: Path, opened: AnySource | None) -> bool:
         # A part that is to be merged may be older than the column of targets.
         is_merged = not self._directory.parts.is_dataset
-        schema = columns.with_target(found.empty_table(), self._prefix, self._columns).schema if is_merged else found
+        schema = with_target(found.empty_table(), self._prefix, self._columns).schema if is_merged else found
         names = [*self._manifest.input.columns, *(self._prefix + column.name for column in self._columns)]
         if self._answers is not None:
             names += self._answers.names

@@ -17,6 +17,7 @@ from cometbatch.input.values import row_values
 from cometbatch.records import Partition, Tally
 from cometbatch.results import columns, parts, row_checks, tallies
 from cometbatch.results.answer_columns import AnswerColumns
+from cometbatch.results.target_column import target_in, with_target
 from cometbatch.run_state.manifest import Manifest
 
 NOT_IN_COLUMNS: Final = (
@@ -82,12 +83,12 @@ class RowChecks:
 
         Raises `CheckpointError` where a page was damaged after its file was checked.
         """
-        of_part = columns.with_target(schema.empty_table(), self._prefix, self._columns).column_names
+        of_part = with_target(schema.empty_table(), self._prefix, self._columns).column_names
         from_input, from_result = _Differences(self._manifest.input.columns), _Differences(of_part)
         totals = _Totals()
         row = partition.first_row
         for written in parts.read_pieces(path):
-            piece = columns.with_target(written, self._prefix, self._columns)
+            piece = with_target(written, self._prefix, self._columns)
             if original is not None:
                 from_input.add(row, piece, original.slice(row - partition.first_row, piece.num_rows))
             from_result.add(row, piece, self._published.take(piece.num_rows))
@@ -106,7 +107,7 @@ class RowChecks:
             where, contradiction = f"{place}, row {row}", row_checks.contradiction(cells)
             totals.fit = totals.fit and contradiction is None
             self._findings.add("outcomes", contradiction, where=where)
-            target = columns.target_in(cells)
+            target = target_in(cells)
             if not 0 <= target < len(books):
                 self._findings.add("outcomes", f"the run has no target {target}", where=where)
             elif cells["cost_usd"] is not None or not self._manifest.priced_late:
@@ -133,7 +134,7 @@ class RowChecks:
         rows = row_values(piece, [name for name in self._manifest.input.columns if name in needed])
         same_ids = self._same_rendering or _prints_the_same(piece, self._makers[0][0].id_column)
         for row, (cells, values) in enumerate(zip(self._cells(piece), rows, strict=True), first_row):
-            if not 0 <= (target := columns.target_in(cells)) < len(self._makers):
+            if not 0 <= (target := target_in(cells)) < len(self._makers):
                 continue
             maker, *others = self._makers[target]
             made, where = maker.make(row, values), f"{place}, row {row}"

@@ -22,6 +22,7 @@ MEANINGS = {
     "target": "which service and model are asked",
     "prompt": "what is asked for each row: templates in which {{ column }} stands for a cell",
     "params": "how an answer is generated",
+    "response": "what answers must be: checked, asked for again where they do not fit, and as typed columns",
     "limits": "how fast to go",
     "retry": "how long to try",
     "prices": "where prices come from (none: costs stay unknown), or prices of your own",

@@ -332,12 +332,11 @@ ASKED_COLUMNS: Final = (
 )
 """Output columns that a run has only where its job asks for them, after all others."""
 
-_LATE_TARGET: Final = Column(
+LATE_TARGET: Final = Column(
     "asked_target", _COUNT, "integer", "the same where the input has such a column", answered="target", failed="target"
 )
-TARGET_COLUMNS: Final = frozenset({"target", _LATE_TARGET.name})
-"""The names that the column of a call's target may have: a `--retry` can't ask for another prefix."""
-_BY_NAME: Final = {column.name: column for column in (*COLUMNS, *ASKED_COLUMNS, _LATE_TARGET)}
+"""The column of a call's target where its usual name is taken: a `--retry` can't ask for another prefix."""
+_BY_NAME: Final = {column.name: column for column in (*COLUMNS, *ASKED_COLUMNS, LATE_TARGET)}
 
 
 def schema_of(columns: Sequence[Column] = COLUMNS) -> pa.Schema:
@@ -406,26 +405,6 @@ def outcomes_in(records: Iterable[Record]) -> list[Outcome]:
 def answered_in(records: Iterable[Record]) -> list[Answered]:
     """The outcomes with an answer among these records, in their order."""
     return [record for record in records if isinstance(record, Answered)]
-
-
-def target_column(prefix: str, input_columns: Collection[str]) -> str:
-    """The name of the column of a call's target in a run that has begun without one."""
-    return _LATE_TARGET.name if prefix + "target" in input_columns else "target"
-
-
-def target_in(cells: Mapping[str, Any]) -> int:
-    """The number of the target that a row was asked of, by its output columns."""
-    return int(next((cells[name] for name in TARGET_COLUMNS if name in cells), 0) or 0)
-
-
-def with_target(table: pa.Table, prefix: str, columns: Sequence[Column]) -> pa.Table:
-    """A part's table with the column of targets where `columns` end with it and the part was written before: all 0."""
-    *_, before, last = columns
-    if last.name not in TARGET_COLUMNS or prefix + last.name in table.column_names:
-        return table
-    place = table.schema.get_field_index(prefix + before.name) + 1
-    values = pa.repeat(pa.scalar(0, last.type), len(table))
-    return table.add_column(place, pa.field(prefix + last.name, last.type), values)
 
 
 # Tables

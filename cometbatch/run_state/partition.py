@@ -60,11 +60,8 @@ class Partitions:
         reads_files: bool = False,
         further: columns.Further | None = None,
     ) -> None:
-        self._reads_files = reads_files
-        self._run = run
-        self._limit = limit
-        self._session = session
-        self._makers = makers
+        self._run, self._session, self._limit = run, session, limit
+        self._makers, self._reads_files = makers, reads_files
         self._columns = columns
         self._min_open_rows = slots * ROWS_PER_SLOT
         size = run.manifest.partition_rows

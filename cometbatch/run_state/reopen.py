@@ -27,15 +27,13 @@ from msgspec import Struct
 from cometbatch.records import PossibleCharge, Record, RejectedAsk, Tally
 from cometbatch.results import codec, parts, tallies
 from cometbatch.results.columns import (
-    TARGET_COLUMNS,
     columns_of,
     outcomes_in,
     read_outcomes,
     repeated,
-    target_column,
-    with_target,
 )
 from cometbatch.results.retry_words import RetryWords
+from cometbatch.results.target_column import TARGET_COLUMNS, target_column, with_target
 from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import Reopened, Round
 from cometbatch.run_state.progress import journaled

@@ -12,7 +12,7 @@ from cometbatch.job.paths import RUN_PREFIX, RUN_SUFFIX, absolute, linked, run_b
 from cometbatch.money.exact import format_amount
 from cometbatch.records import Partition, Tally
 from cometbatch.results import parts, tallies
-from cometbatch.results.columns import TARGET_COLUMNS
+from cometbatch.results.target_column import TARGET_COLUMNS
 from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import MANIFEST, RunDirectory
 from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest
@@ -23,8 +23,8 @@ Place: TypeAlias = Literal["free", "ours", "foreign"]
 """What stands where the result goes: nothing (or what the run was told to replace), its result, another file."""
 
 ROUNDS_KEY: Final = "cometbatch.rounds"
-STATE_KEYS: Final = (ROUNDS_KEY, "cometbatch.slices", "cometbatch.bill")
 TARGETS_KEY: Final = "cometbatch.targets"
+STATE_KEYS: Final = (ROUNDS_KEY, "cometbatch.slices", "cometbatch.bill")
 """What a result says of the state of the run that it was published from: one that says another is published again."""
 
 
@@ -88,17 +88,13 @@ class Run(Struct, frozen=True):
         """The partitions with work: all that are missing, or those that lack an outcome of a row below `limit`."""
         if limit is None:
             return self.missing
-        return [each for each in self.missing if self._lacks(each, limit)]
+        return [each for each in self.missing if _lacking(self, each, limit)]
 
     def calls_due(self, limit: int | None) -> int:
         """How many calls have no outcome, of all rows or of those below `limit` in each slice."""
         if limit is None:
             return self.manifest.calls - self.progress.calls
-        return sum(self._lacks(each, limit) for each in self.missing)
-
-    def _lacks(self, partition: Partition, limit: int) -> int:
-        first, rows = self.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
-        return sum(ordinal not in self.progress.recorded for ordinal in range(first, first + rows))
+        return sum(_lacking(self, each, limit) for each in self.missing)
 
     @property
     def replaced(self) -> Tally:
@@ -120,9 +116,8 @@ class Run(Struct, frozen=True):
         """Whether there is nothing left to do: the result is that of the parts, and says so."""
         if not self.is_complete or self.place != "ours" or self.progress.accepted.charges:
             return False
-        return self.directory.parts.is_dataset or self._is_published()
-
-    def _is_published(self) -> bool:
+        if self.directory.parts.is_dataset:
+            return True
         said = parts.result_metadata(self.result) or {}
         return all(said.get(key) == value for key, value in self.state().items())
 
@@ -177,6 +172,12 @@ class Run(Struct, frozen=True):
         """The same run, after its manifest was replaced on the disk."""
         self.directory.write_manifest(encode_manifest(manifest))
         return msgspec.structs.replace(self, manifest=manifest)
+
+
+def _lacking(run: Run, partition: Partition, limit: int) -> int:
+    """How many calls of a partition have no outcome, of rows below the limit."""
+    first, rows = run.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
+    return sum(ordinal not in run.progress.recorded for ordinal in range(first, first + rows))
 
 
 def _json(value: object) -> str:
