@@ -1,6 +1,6 @@
 """What a run came to, for a person and for a program. Pure: numbers in, words out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -26,6 +26,8 @@ _REASONS: Final = {
     "invalid": "not of the form that was asked for",
 }
 """Why an answer is incomplete, by its finish reason; where it was cut is said by `RunSummary`."""
+
+TARGETS_SHOWN: Final = 5  # in the summary for a person
 
 
 RUN_ALL: Final = "run the job without a limit"
@@ -72,6 +74,7 @@ class RunSummary(Struct, frozen=True):
     asked to slow down) and `pool` are of this session alone; `pool` counts the request for prices, too, and is `None`
     where nothing was sent, or not over our connections. `replaced`: earlier outcomes of rows that `--retry` reset, over
     all sessions; they may have been billed. `reopened`: how many rows this session reset; `None` without `--retry`.
+    `prices` are those of the first target, `books` those of all; `targets` tells of further ones in words.
     `max_output_tokens`: the cap on an answer that the job sets. `has_own_caps`: rows bring their requests, and may have
     caps in them. `has_earlier_result`: not finished, and the result that was published before a `--retry` still stands.
     `limited`: None where the session was for all rows. `reader`: what reads the run's rows; None where nobody can.
@@ -95,6 +98,8 @@ class RunSummary(Struct, frozen=True):
     has_earlier_result: bool = False
     limited: Limited | None = None
     warnings: tuple[str, ...] = ()
+    books: tuple[PriceBook, ...] = ()
+    targets: tuple[str, ...] = ()
     reader: RowReader | None = None
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:
@@ -215,7 +220,8 @@ class RunSummary(Struct, frozen=True):
                 "median_usd": None if (median := median_cost(tally)) is None else format_amount(median),
                 "highest_usd": None if median is None else format_amount(tally.largest_cost_usd),
             },
-            "price_source": self.prices.source,
+            "price_source": price_source((self.prices, *self.books)),
+            "targets": list(self.targets),
             "resent": self.resent,
             "replaced": {
                 "rows": self.replaced.calls,
@@ -239,6 +245,7 @@ class RunSummary(Struct, frozen=True):
         lines = [
             self._rows(),
             *self._incomplete(),
+            *_some(self.targets),
             self._tokens(),
             self._bill(),
             *_rejected(tally),
@@ -275,7 +282,7 @@ class RunSummary(Struct, frozen=True):
         words = {"length": cut, **_REASONS}
         yield "incomplete: " + ", ".join(f"{rows:,} {words.get(reason, reason)}" for reason, rows in reasons.items())
         if "length" in reasons and cap is not None:
-            yield "  to get whole answers, set params.max_output_tokens higher and give another output.path"
+            yield from _more_room(cap)
         if again := sorted(set(reasons) - {"length"}):
             yield f"  to ask these rows again, run with --retry {','.join(again)}"
 
@@ -298,8 +305,13 @@ class RunSummary(Struct, frozen=True):
     def _bill(self) -> str:
         cost, tally = self.cost_usd, self.tally
         bound = "at least " if tally.unpriced or tally.excluding else ""
-        known = "unknown" if cost is None else f"{bound}{format_rounded(cost)} (prices: {self.prices.source})"
-        uncounted = min(tally.uncounted, tally.unpriced) if self.prices.rates is not None else 0
+        known = (
+            "unknown"
+            if cost is None
+            else f"{bound}{format_rounded(cost)} (prices: {price_source((self.prices, *self.books))})"
+        )
+        has_prices = any(book.rates is not None for book in (self.prices, *self.books))
+        uncounted = min(tally.uncounted, tally.unpriced) if has_prices else 0
         rest = tally.unpriced - uncounted
         without = _rows_without(uncounted, "token counts") + _rows_without(rest, "a price")
         more = f"; {count(tally.excluding, 'row')} with more in use than is priced" if tally.excluding else ""
@@ -365,11 +377,13 @@ def cap_warning(largest_output_tokens: int, cap: int | None) -> str:
     )
 
 
-def late_warnings(tally: Tally, prices: PriceBook, cap: int | None = None) -> Iterator[str]:
-    """What only the answers could show. `cap`: the most tokens that an answer was to have."""
+def late_warnings(tally: Tally, prices: PriceBook | Sequence[PriceBook], cap: int | None = None) -> Iterator[str]:
+    """What only the answers could show. `prices`: of each target. `cap`: the most tokens that an answer was to have."""
+    known = [book.rates for book in ([prices] if isinstance(prices, PriceBook) else prices) if book.rates is not None]
+    by_request = [rates.per_request is not None for rates in known]
     if words := cap_warning(tally.largest_output_tokens, cap):
         yield words
-    what = "token use" if prices.rates is not None and prices.rates.per_request is not None else "cost"
+    what = "token use" if by_request and all(by_request) else "cost"
     if (uncounted := tally.uncounted - tally.contradictory) > 0:
         yield f"{count(uncounted, 'answer')} came without token counts: {_whose(uncounted)} {what} is unknown"
     if tally.contradictory:
@@ -382,8 +396,7 @@ def late_warnings(tally: Tally, prices: PriceBook, cap: int | None = None) -> It
         kinds = ", ".join(f"{kind} ({rows:,})" for kind, rows in sorted(tally.excluded.items()))
         answers, whose = count(tally.excluding, "answer"), _whose(tally.excluding)
         yield f"{answers} used what no price covers: {kinds}. {whose.capitalize()} cost is at least what is shown"
-    rates = prices.rates
-    if tally.long_inputs and rates is not None and rates.per_request is None and rates.above is None:
+    if tally.long_inputs and any(rates.per_request is None and rates.above is None for rates in known):
         yield (
             f"{count(tally.long_inputs, 'answer')} took more than {LONG_INPUT_TOKENS:,} input tokens, above which many "
             "models cost more; prices.above sets what they cost then"
@@ -454,6 +467,26 @@ class TerminatedRunError(RunStoppedError):
     """SIGTERM: what was in flight is finished."""
 
     exit_code = 143
+
+
+def price_source(books: Sequence[PriceBook]) -> str:
+    """Where the prices come from, of all targets that have some."""
+    known = [book for book in books if book.rates is not None]
+    return ", ".join(dict.fromkeys(book.source for book in known or books[:1]))
+
+
+def _more_room(cap: int) -> Iterator[str]:
+    """What can be done about rows that were cut at this cap."""
+    higher = f"--retry length --set params.max_output_tokens={4 * cap}"
+    yield f"  to ask these rows again with more room, run with {higher}"
+    yield "  to ask all rows so, set params.max_output_tokens higher and give another output.path"
+
+
+def _some(targets: Sequence[str]) -> Iterator[str]:
+    """In which other ways rows were asked, the first of them."""
+    yield from targets[:TARGETS_SHOWN]
+    if (more := len(targets) - TARGETS_SHOWN) > 0:
+        yield f"and {count(more, 'more target')}"
 
 
 def _reported(tally: Tally) -> Iterator[str]:

@@ -15,6 +15,7 @@ from cometbatch.results import columns, parts
 from cometbatch.results.columns import outcomes_in
 from cometbatch.results.rows import Piece, Rows
 from cometbatch.results.summary import Limited
+from cometbatch.results.target_column import with_target
 from cometbatch.run_state import recorded
 from cometbatch.run_state.open_partition import PIECE_BYTES, PartitionRecords
 from cometbatch.run_state.run import Run
@@ -31,7 +32,7 @@ def recorded_rows(run: Run, tables: Tables | None, notes: tuple[str, ...] = (), 
     `tables`: None where the input can't be had; then the input columns of rows without a part are null. Reading raises
     `CheckpointError` where a file of the run is damaged, and what `tables` raises.
     """
-    output = columns.columns_of(run.manifest.columns)
+    output = columns.columns_of(run.columns)
     names = (*run.manifest.input.columns, *(run.prefix + column.name for column in output))
     return Rows(names, run.prefix, output, lambda: _pieces(run, tables), notes, (run.result, *files))
 
@@ -105,8 +106,9 @@ def _partition(run: Run, partition: Partition, table_of: Callable[[Partition], p
         except CheckpointError:
             if not _is_committed(run, partition):
                 raise
-    path, ordinal = run.directory.parts.path(partition.index), first
-    for table in parts.read_pieces(path):
+    path, ordinal, output = run.directory.parts.path(partition.index), first, columns.columns_of(run.columns)
+    for written in parts.read_pieces(path):
+        table = with_target(written, run.prefix, output)
         rest = table.slice(max(0, due - ordinal))
         if rest.num_rows:
             end = ordinal + table.num_rows
@@ -127,7 +129,7 @@ def _open_pieces(
     run: Run, records: PartitionRecords, partition: Partition, table_of: Callable[[Partition], pa.Table | None]
 ) -> Iterator[Piece]:
     """The rows of an open partition that have an outcome, each beside it. The input is read where there are some."""
-    output, first = columns.columns_of(run.manifest.columns), run.manifest.first_ordinal(partition)
+    output, first = columns.columns_of(run.columns), run.manifest.first_ordinal(partition)
     identity = run.manifest.input
     row_bytes = max(identity.size, identity.decoded_size) // max(1, identity.rows)
     table: pa.Table | None = None
