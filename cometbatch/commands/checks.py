@@ -28,7 +28,7 @@ from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.records import PriceBook
 from cometbatch.results import columns, parts
 from cometbatch.results.answer_columns import AnswerColumns
-from cometbatch.results.summary import count
+from cometbatch.results.summary_words import count
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import drift, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows

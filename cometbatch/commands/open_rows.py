@@ -18,7 +18,7 @@ from cometbatch.job.batch_lines import open_table
 from cometbatch.job.secrets import printable
 from cometbatch.results.retry_words import WORDS, RetryWords, read_words
 from cometbatch.results.rows import SUCCEEDED, Rows, data_set_files, rows_of_files
-from cometbatch.results.summary import count
+from cometbatch.results.summary_words import count
 from cometbatch.run_state.recorded_rows import Tables, recorded_rows
 from cometbatch.run_state.run import Run, find
 

@@ -37,7 +37,8 @@ from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, PriceBook, Rates, Tally
 from cometbatch.results import tallies
 from cometbatch.results.notebook import html_of
-from cometbatch.results.summary import cap_warning, count, price_source
+from cometbatch.results.summary import cap_warning
+from cometbatch.results.summary_words import count, price_source
 from cometbatch.results.terminal import visible
 from cometbatch.run_state.manifest import PricedTarget
 from cometbatch.run_state.progress import Progress

@@ -13,7 +13,7 @@ from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost
 from cometbatch.records import CallRequest, PriceBook, Tally
 from cometbatch.results import tallies
-from cometbatch.results.summary import count
+from cometbatch.results.summary_words import count
 
 NOTHING = Decimal(0)  # US dollars
 

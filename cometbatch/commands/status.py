@@ -13,7 +13,8 @@ from cometbatch.commands.open_rows import RowsOf
 from cometbatch.job import Job
 from cometbatch.results import parts
 from cometbatch.results.notebook import html_of
-from cometbatch.results.summary import RunSummary, count, late_warnings
+from cometbatch.results.summary import RunSummary, late_warnings
+from cometbatch.results.summary_words import count
 from cometbatch.run_state.manifest import changed_keys, describe_targets
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import find
