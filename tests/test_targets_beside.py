@@ -17,6 +17,7 @@ from cometbatch.commands.run import run_async
 from cometbatch.errors import UsageError
 from cometbatch.records import Completion, FinishReason, Usage
 from cometbatch.results import tallies
+from cometbatch.results.rows import rows_of_files
 from cometbatch.wire import chat
 from tests import virtual_time
 from tests.images import data_url, image
@@ -327,3 +328,85 @@ def test_conversations_are_asked_again_with_a_mended_system_message(bench: Workb
     assert bench.result()["target"].to_pylist() == [0, 0, 1, 0]
     report = cometbatch.verify(bench.output)
     assert report.ok, report.describe()
+
+
+@pytest.mark.parametrize("ending", [".parquet", "/"])
+def test_a_property_called_target_leaves_the_name_to_the_answers(tmp_path: Path, ending: str) -> None:
+    """The column of targets takes its other name; a run where both are taken refuses to be asked in another way."""
+    bench = Workbench(tmp_path)
+    bench.write_rows(3)
+    named = {"type": "object", "properties": {"target": {"type": "integer"}, "raw": {"type": "string"}}}
+    settings = {**WITH_SCHEMA, "response": {"schema": named}, "output": {"path": f"{tmp_path}/out{ending}"}}
+    network = Models(lambda model, _, __: '{"target": 7, "raw": "x"}' if model == MINI else PROSE)
+    with_none = Models(lambda _, row, __: PROSE if row == 1 else "{}")
+    carry_out(bench.job(**settings), with_none)
+    again(bench.job(**of_model(settings, MINI)), network, "invalid")
+    table = pq.read_table(tmp_path / f"out{ending}")
+    assert table.column_names[-3:] == ["asked_target", "target", "raw"]
+    assert table["asked_target"].to_pylist() == [0, 1, 0]
+    assert table["target"].to_pylist() == [None, 7, None]
+    found = rows_of_files(sorted((tmp_path / "out").glob("*.parquet")) or [tmp_path / "out.parquet"], tmp_path)
+    assert [column.name for column in found.columns[-3:]] == ["asks", "rejected_cost_usd", "asked_target"]
+    outcomes = [outcome for piece in found.pieces() for outcome in found.outcomes(piece)]
+    assert [outcome.target for outcome in outcomes] == [0, 1, 0]
+    assert found.output().column_names[0] == "custom_id"
+    assert found.output().column_names[-1] == "raw"
+    report = cometbatch.verify(bench.job(**settings))
+    assert report.ok, report.describe()
+
+
+def test_a_run_without_a_free_name_for_the_column_refuses(bench: Workbench) -> None:
+    """Before anything is sent or written."""
+    taken = {"target": ["a", "b"], "asked_target": ["c", "d"]}
+    bench.write_table(pa.table({"parcel": ["0000", "0001"], "note": ["x"] * 2, **taken}))
+    network = Models(lambda *_: PROSE)
+    carry_out(bench.job(**WITH_SCHEMA), network)
+    sent, before = network.posts, sorted(bench.run_directory.rglob("*"))
+    with pytest.raises(UsageError, match="both names are taken"):
+        again(bench.job(**of_model(WITH_SCHEMA, MINI)), network, "invalid")
+    assert (network.posts, sorted(bench.run_directory.rglob("*"))) == (sent, before)
+
+
+def test_a_table_of_a_caller_comes_back_with_typed_columns(tmp_path: Path) -> None:
+    """After the output's columns, in a finished run and in its rows so far."""
+    frame = pl.DataFrame({"name": ["0000", "0001"], "custom_id": ["a", "b"]})
+    back = cometbatch.map(
+        frame,
+        prompt="Parcel {{ name }}",
+        model=MODEL,
+        out=tmp_path / "out.parquet",
+        id="custom_id",
+        http=Models(lambda *_: GOOD),
+        progress=False,
+        target={"base_url": "simulator"},
+        response={"schema": SCHEMA},
+    )
+    assert back.columns[:3] == ["name", "custom_id", "status"]
+    assert back.columns[-4:] == ["asks", "rejected_cost_usd", "kind", "pages"]
+    assert back["pages"].to_list() == [3, 3]
+
+
+def test_plan_walks_through_a_budget_at_the_price_of_each_model(bench: Workbench) -> None:
+    """What the rows need is what their models cost, once and in the worst case; a headers' variable stays its name."""
+    models = [MINI, None, OTHER]
+    bench.write_table(pa.table({"parcel": ["0000", "0001", "0002"], "note": ["x"] * 3, "m": models}))
+    plan = cometbatch.plan(
+        bench.job(
+            target={"model_column": "m", "headers": {"x-team": "${HOME}"}},
+            prices=PRICES,
+            response={"json": True, "max_asks": 3},
+            budget={"max_cost_usd": 0.05},
+        )
+    )
+    assert plan.cost_usd is not None
+    assert plan.worst_cost_usd is not None
+    assert plan.budget is not None
+    assert plan.budget.worst is not None
+    assert plan.budget.rows == 3
+    assert plan.budget.needed_usd is not None
+    assert plan.budget.needed_usd >= plan.cost_usd
+    assert plan.budget.worst.rows == 2
+    assert plan.budget.worst.needed_usd is not None
+    assert plan.budget.worst.needed_usd >= plan.worst_cost_usd
+    assert plan.first_request is not None
+    assert plan.first_request["headers"]["x-team"] == "${HOME}"
