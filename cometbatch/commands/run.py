@@ -32,7 +32,7 @@ from cometbatch.commands.targets import added_targets, models_asked, needs_of, p
 from cometbatch.engines import event_loop
 from cometbatch.errors import UsageError
 from cometbatch.input.files import Identity
-from cometbatch.job import Job, Target
+from cometbatch.job import Job
 from cometbatch.results import columns, parts
 from cometbatch.results.retry_words import RetryWords, read_words
 from cometbatch.results.summary import RunSummary
@@ -204,7 +204,9 @@ async def _resume(
 ) -> RunSummary:
     """A run that has outcomes: the calls that are missing, and those that match `again`."""
     limit = _limit_within(limit, found.rows)
-    number = found.manifest.number_of(start.checked.target)
+    number, answers = found.manifest.number_of(start.checked.target), start.checked.answers
+    if again.words:
+        reopen.late_column(found, number, [] if answers is None else answers.names)  # refuses what has no place
     matching = await in_thread(start.files, reopen.find, found, again, number) if again.words else Matching()
     asked = matching.calls if again.words else None
     is_finished = found.is_finished and not matching.partitions
@@ -220,7 +222,7 @@ async def _resume(
     start.directory.create()  # ways to copy a run leave out folders with nothing in them
     async with _connected(start.checked.job, start.http) as transport:
         added = await added_targets(start.checked, found.manifest, transport) if matching.partitions else ()
-        reset = functools.partial(_reset, again=again, matching=matching, target=start.checked.target, added=added)
+        reset = functools.partial(_reset, again=again, matching=matching, checked=start.checked, added=added)
         run = await in_thread(start.files, _next_session, found, limit, reset)
         run = await _priced(start.checked, run, transport)
         return await RunSession(start, run, transport, asked, limit).carry_out(progress)
@@ -243,13 +245,15 @@ def _next_session(found: Run, limit: int | None, reset: Callable[[Run], Run]) ->
     return run
 
 
-def _reset(run: Run, *, again: RetryWords, matching: Matching, target: Target, added: Sequence[PricedTarget]) -> Run:
-    """The run with what matches reset, to be asked of this target, `added` being further targets."""
+def _reset(run: Run, *, again: RetryWords, matching: Matching, checked: Checked, added: Sequence[PricedTarget]) -> Run:
+    """The run with what matches reset, to be asked as the job says, `added` being further targets."""
     if added:
         run = run.with_manifest(run.manifest.with_targets(added))
     if not matching.partitions:
         return run
-    reopen.take_back(run, again, matching, run.manifest.number_of(target) or 0)
+    answers = [] if checked.answers is None else checked.answers.names
+    number = run.manifest.number_of(checked.target) or 0
+    reopen.take_back(run, again, matching, number, reopen.late_column(run, number, answers))
     return run.looked_at_again()
 
 

@@ -5,15 +5,25 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from cometbatch.errors import UsageError
 from cometbatch.results.columns import LATE_TARGET, Column
 
 TARGET_COLUMNS: Final = frozenset({"target", LATE_TARGET.name})
 """The names that this column may have."""
 
 
-def target_column(prefix: str, input_columns: Collection[str]) -> str:
-    """The name of the column of a call's target in a run that has begun without one."""
-    return LATE_TARGET.name if prefix + "target" in input_columns else "target"
+def target_column(prefix: str, taken: Collection[str]) -> str:
+    """The name of the column of a call's target in a run that has begun without one. `taken`: names of other columns.
+
+    Raises `UsageError` where both of its names are taken.
+    """
+    for name in ("target", LATE_TARGET.name):
+        if prefix + name not in taken:
+            return name
+    raise UsageError(
+        f"--retry: rows that are asked in another way need a column {prefix}target or {prefix}{LATE_TARGET.name}, and "
+        "both names are taken. Ask these rows in a run of their own, with another output.path."
+    )
 
 
 def target_in(cells: Mapping[str, Any]) -> int:

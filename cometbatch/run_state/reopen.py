@@ -70,16 +70,23 @@ def find(run: Run, retry: RetryWords, target: int | None = 0) -> Matching:
     return found
 
 
-def take_back(run: Run, retry: RetryWords, found: Matching, target: int = 0) -> None:
+def late_column(run: Run, target: int | None, answers: Collection[str]) -> str | None:
+    """The column of targets that a run needs once calls are asked of this one, if it has begun without.
+
+    `answers`: the names of its own columns. Raises `UsageError` where no name for it is free.
+    """
+    if target == 0 or not TARGET_COLUMNS.isdisjoint(run.columns):
+        return run.directory.reopened().target_column
+    return target_column(run.prefix, {*run.manifest.input.columns, *answers})
+
+
+def take_back(run: Run, retry: RetryWords, found: Matching, target: int = 0, target_column: str | None = None) -> None:
     """Open the matching calls again, in a round that begins with the newest session; on return it has happened.
 
-    They are asked of this target. Raises `CheckpointError`; then it has not.
+    They are asked of this target, which `target_column` tells from then on. Raises `CheckpointError`; then it has not.
     """
     directory, before = run.directory, run.directory.reopened()
     this_round, session = before.rounds + 1, run.progress.last.number if run.progress.last is not None else 0
-    column = before.target_column
-    if target and not TARGET_COLUMNS & set(run.columns):
-        column = target_column(run.prefix, run.manifest.input.columns)
     for index in found.partitions:
         lines = _kept_lines(run, index, retry, target)
         directory.journals.write_kept(run.manifest.run_id, index, this_round, lines)
@@ -89,7 +96,7 @@ def take_back(run: Run, retry: RetryWords, found: Matching, target: int = 0) -> 
             partitions=before.partitions | dict.fromkeys(found.partitions, Round(this_round, session)),
             replaced=tallies.add(before.replaced, found.replaced),
             target=target,
-            target_column=column,
+            target_column=target_column,
         )
     )
     if run.progress.last is not None:
