@@ -251,7 +251,7 @@ COLUMNS: Final = (
         "latency_s",
         pa.float64(),
         "number",
-        "seconds that the last attempt took",
+        "seconds that the last attempt took, to the millisecond",
         answered="latency_s",
         failed="latency_s",
         is_unique=True,
