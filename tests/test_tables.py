@@ -27,7 +27,7 @@ TABLES: dict[str, Any] = {
 }
 
 
-def asked(table: Any, out: Path, network: Network | None = None) -> Any:
+def asked(table: Any, out: Path, network: Network | None = None, **sections: Any) -> Any:
     """The table with a simulator's answers."""
     return cometbatch.map(
         table,
@@ -39,6 +39,7 @@ def asked(table: Any, out: Path, network: Network | None = None) -> Any:
         progress=False,
         target={"base_url": "simulator"},
         params={"max_output_tokens": 20},
+        **sections,
     )
 
 
@@ -105,10 +106,16 @@ def test_only_the_run_s_own_table_is_kept(tmp_path: Path) -> None:
     assert pl.read_parquet(kept).equals(FRAME.head(2))
 
 
-def test_a_table_without_rows_comes_back_with_all_columns(tmp_path: Path) -> None:
-    """Whoever goes on with the frame finds the columns that it always has."""
-    whole, empty = asked(FRAME, tmp_path / "a.parquet"), asked(FRAME.head(0), tmp_path / "b.parquet")
-    assert (empty.height, empty.columns) == (0, whole.columns)
+WITH_COLUMNS = {"response": {"schema": {"type": "object", "properties": {"n": {"type": "integer"}}}}}
+
+
+@pytest.mark.parametrize("sections", [{}, WITH_COLUMNS], ids=["text", "schema"])
+def test_a_table_without_rows_comes_back_with_all_columns(sections: dict[str, Any], tmp_path: Path) -> None:
+    """Whoever goes on with the frame finds the columns that it always has, those of answers included."""
+    whole = asked(FRAME, tmp_path / "a.parquet", **sections)
+    empty = asked(FRAME.head(0), tmp_path / "b.parquet", **sections)
+    assert (empty.height, empty.schema) == (0, whole.schema)
+    assert cometbatch.status(tmp_path / "b.parquet").summary.to_polars().columns == whole.columns
 
 
 NO_TABLES: list[tuple[object, str]] = [
