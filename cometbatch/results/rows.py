@@ -4,8 +4,9 @@ Those of a run that is not finished come from `run_state.recorded_rows`, in the 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -43,7 +44,8 @@ class Rows(Struct, frozen=True):
 
     `names`: of all columns, in order. `prefix`: what stands before the names of `columns`, the output's. `pieces`: the
     rows, from the first, at each call. `notes`: sentences for a person on what is missing. `files`: that hold the
-    result and the input, and that nobody who reads rows may overwrite.
+    result and the input, and that nobody who reads rows may overwrite. `others`: types of columns that are not the
+    output's, as far as they are known where no row is.
     """
 
     names: tuple[str, ...]
@@ -52,6 +54,7 @@ class Rows(Struct, frozen=True):
     pieces: Callable[[], Iterator[Piece]]
     notes: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+    others: Mapping[str, pa.DataType] = MappingProxyType({})
 
     def matching(self, words: RetryWords) -> Iterator[Piece]:
         """The rows of these kinds; without words, all of them. `succeeded` is a kind, too."""
@@ -78,10 +81,11 @@ class Rows(Struct, frozen=True):
         return [msgspec.structs.replace(outcome, ordinal=ordinal) for ordinal, outcome in pairs]
 
     def table(self) -> pa.Table:
-        """All of these rows, in memory; where there are none, a table that has the output's columns alone."""
+        """All of these rows, in memory; where there are none, all columns, nulls where a type is not known."""
         if tables := [piece.table for piece in self.pieces()]:
-            return pa.concat_tables(tables)
-        return pa.schema([(self.prefix + column.name, column.type) for column in self.columns]).empty_table()
+            return pa.concat_tables(tables, promote_options="default")  # without the input some of its cells are null
+        types = {self.prefix + column.name: column.type for column in self.columns} | dict(self.others)
+        return pa.schema([(name, types.get(name, pa.null())) for name in self.names]).empty_table()
 
     def output(self) -> pa.Table:
         """The output columns of all of these rows, and those of answers."""
@@ -108,7 +112,15 @@ def rows_of_files(files: Sequence[Path], where: Path) -> Rows:
             f"{where}: this is no result of cometbatch, which would have the columns {', '.join(_TOLD_BY)}."
         )
     columns = tuple(_output_columns(file_schema, found))
-    return Rows(names, found, columns, lambda: _pieces(files), files=tuple(files))
+    return Rows(
+        names,
+        found,
+        columns,
+        lambda: _pieces(files),
+        (),
+        tuple(files),
+        {field.name: field.type for field in file_schema},
+    )
 
 
 def _output_columns(schema: pa.Schema, prefix: str) -> Iterator[Column]:

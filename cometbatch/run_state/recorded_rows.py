@@ -40,14 +40,14 @@ def recorded_rows(
     is damaged, and what `tables` raises.
     """
     output = columns.columns_of(run.columns)
-    own = [] if further is None else [field.name for field in further.fields]
+    own = {} if further is None else {field.name: field.type for field in further.fields}
     names = (*run.manifest.input.columns, *(run.prefix + column.name for column in output), *own)
 
     def pieces() -> Iterator[Piece]:
         for piece in _pieces(run, tables, further):
             yield Piece(piece.ordinals, piece.table.select(names))
 
-    return Rows(names, run.prefix, output, pieces, notes, (run.result, *files))
+    return Rows(names, run.prefix, output, pieces, notes, (run.result, *files), own)
 
 
 def look_below(run: Run, limit: int | None) -> Limited | None:
