@@ -154,7 +154,7 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
 @click.option(
     "--retry",
     metavar="KIND[,KIND]",
-    help="Answer these rows again: failed, incomplete, an error kind or a finish reason.",
+    help="Answer these rows again: failed, incomplete, an error kind or a finish reason; with --set, in another way.",
 )
 @click.option(
     "--set-aside",

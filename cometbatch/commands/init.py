@@ -27,7 +27,7 @@ from cometbatch.job.secrets import printable
 from cometbatch.job.sources import STANDARD_INPUT
 from cometbatch.job.urls import SIMULATOR
 from cometbatch.results.columns import working_prefix
-from cometbatch.results.summary import count
+from cometbatch.results.summary_words import count
 
 SCHEMA_FILE: Final = "cometbatch.schema.json"
 """The file beside a job file from which an editor completes and checks it."""

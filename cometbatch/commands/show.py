@@ -15,7 +15,7 @@ from cometbatch.job import Job
 from cometbatch.results.export import cell_text, values
 from cometbatch.results.retry_words import RetryWords
 from cometbatch.results.rows import Piece, Rows
-from cometbatch.results.summary import count
+from cometbatch.results.summary_words import count
 from cometbatch.results.terminal import columns as columns_of
 from cometbatch.results.terminal import cut, fitting, visible
 

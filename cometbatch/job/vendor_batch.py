@@ -235,7 +235,7 @@ def settle(sections: Sections, start: BatchStart) -> None:
     for section, name in _OF_TABLES:
         if sections.values[section].get(name) is not None:
             sections.refuse(f"{section}.{name}", f"{whole}: leave this out")
-    laid_over = params.keys() - {OVERRIDE, SPELLING}
+    laid_over = params.keys() - {OVERRIDE, SPELLING, "columns"}
     if laid_over and not params.get(OVERRIDE):
         words = f"{whole}; params.{OVERRIDE}: true lays params over each of them"
         sections.refuse(f"params.{min(laid_over)}", words)

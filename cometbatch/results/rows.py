@@ -16,7 +16,7 @@ from msgspec import Struct
 from cometbatch.errors import InputError
 from cometbatch.records import Outcome
 from cometbatch.results import parts
-from cometbatch.results.columns import ASKED_COLUMNS, COLUMNS, Column, read_outcomes
+from cometbatch.results.columns import ASKED_COLUMNS, COLUMNS, CUSTOM_ID, LATE_TARGET, Column, read_outcomes
 from cometbatch.results.retry_words import RetryWords
 
 SUCCEEDED: Final = "succeeded"
@@ -84,9 +84,12 @@ class Rows(Struct, frozen=True):
         return pa.schema([(self.prefix + column.name, column.type) for column in self.columns]).empty_table()
 
     def output(self) -> pa.Table:
-        """The output columns of all of these rows."""
+        """The output columns of all of these rows, and those of answers."""
         table = self.table()
-        return table.select(range(table.num_columns - len(self.columns), table.num_columns))
+        first = table.schema.get_field_index(self.prefix + "status")
+        is_named = first > 0 and table.column_names[first - 1] == self.prefix + CUSTOM_ID
+        has_names = any(column.name == CUSTOM_ID for column in self.columns)
+        return table.select(range(first - (is_named and has_names), table.num_columns))
 
 
 def rows_of_files(files: Sequence[Path], where: Path) -> Rows:
@@ -97,14 +100,29 @@ def rows_of_files(files: Sequence[Path], where: Path) -> Rows:
     if not files:
         raise InputError(f"{where}: there is no Parquet file here, so no result of cometbatch.")
     with _reading(files[0]) as file:
-        names = tuple(file.schema_arrow.names)
+        file_schema = file.schema_arrow
+    names = tuple(file_schema.names)
     found = _prefix(names)
     if found is None:
         raise InputError(
             f"{where}: this is no result of cometbatch, which would have the columns {', '.join(_TOLD_BY)}."
         )
-    columns = tuple(column for column in (*COLUMNS, *ASKED_COLUMNS) if found + column.name in names)
+    columns = tuple(_output_columns(file_schema, found))
     return Rows(names, found, columns, lambda: _pieces(files), files=tuple(files))
+
+
+def _output_columns(schema: pa.Schema, prefix: str) -> Iterator[Column]:
+    """The output's columns: those that every result has, and of the others those that follow at once, in their order.
+
+    A column of the input may be called like one of the others, and so may one that a schema gives.
+    """
+    yield from (column for column in COLUMNS if prefix + column.name in schema.names)
+    place = max(schema.get_field_index(prefix + name) for name in _TOLD_BY) + 1
+    for column in (*ASKED_COLUMNS, LATE_TARGET):
+        following = schema.field(place) if place < len(schema) else None
+        if following is not None and following.name == prefix + column.name and following.type == column.type:
+            place += 1
+            yield column
 
 
 def data_set_files(folder: Path) -> list[Path]:

@@ -111,7 +111,7 @@ class Asks:
             words = f"call {original.ordinal} was to be asked again with the request of call {request.ordinal}"
             raise ValueError(words)
         call.original = original
-        call.request = msgspec.structs.replace(request, request_hash=original.request_hash)
+        call.request = msgspec.structs.replace(request, request_hash=original.request_hash, target=original.target)
         call.rejected = (*call.rejected[:-1], call.rejected[-1].without_text())
         call.ask += 1
         call.earlier_attempts += call.attempt
@@ -165,6 +165,7 @@ class Asks:
             (call.attempt,),
             cost[1],
             completion.usage.output_tokens == cap and is_at_cap(completion, cap),
+            request.target,
         )
         self._books.add(outcome, slot.cell)
 
@@ -197,6 +198,7 @@ class Asks:
             answered_attempts=tuple([ask.attempt for ask in asks]),
             max_cost_usd=sums.max_cost_usd,
             at_cap=is_at_cap(last.completion, request.max_output_tokens),
+            target=request.target,
             rejected_cost_usd=sum_of(asks[:-1]).cost_usd if len(asks) > 1 else Decimal(0),
             largest_tokens=sums.largest_tokens if len(asks) > 1 else (0, 0),
         )

@@ -156,6 +156,7 @@ class Books:
                 cost_usd=sums.cost_usd,
                 answered_attempts=tuple([ask.attempt for ask in call.rejected]),
                 max_cost_usd=sums.max_cost_usd,
+                target=call.request.target,
                 largest_tokens=sums.largest_tokens,
             )
         )
