@@ -669,7 +669,7 @@ LONG: dict[str, list[object]] = {
     "different": [bytes([number]) * 1_000_000 for number in range(40)],
     "repeated": [b"x" * 900_000] * 150,
     "in lists": [[bytes([number]) * 500_000] * 2 for number in range(40)],
-    "after short ones": [b"a"] * 40 + [bytes([number]) * 1_000_000 for number in range(40)],
+    "after short ones": [*[b"a"] * 40, *(bytes([number]) * 1_000_000 for number in range(40))],
 }
 
 

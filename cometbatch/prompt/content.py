@@ -27,6 +27,9 @@ ROLES: Final[Mapping[str, Role]] = {
     "assistant": "assistant",
     "model": "assistant",
     "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
     "bot": "assistant",
     "ai": "assistant",
 }
