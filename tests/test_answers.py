@@ -253,6 +253,18 @@ def test_show_gives_an_answer_or_the_reason_why_there_is_none(bench: Workbench) 
     assert cells[:4] == ["  parcel: 0002", "  note: note 2, in two", "    lines", "  custom_id: 0002"]
 
 
+def test_bytes_in_cells_are_counted_and_not_shown(bench: Workbench) -> None:
+    """At every depth, as in the structures in which data sets have their images; bytes that are text are text."""
+    photo = {"bytes": b"\x89PNG\xff", "path": b"a.png"}
+    bench.write_table(
+        pa.table({"parcel": ["1"], "note": ["a"], "b": [b"\xff\xfe"], "photo": [photo], "all": [[photo]]})
+    )
+    carry_out(bench.job(), simulator())
+    (_, _, _, *cells) = cometbatch.show(bench.output, full=True).lines()
+    photo_shown = '{"bytes":"<5 bytes>","path":"a.png"}'
+    assert cells[:3] == ["  b: <2 bytes>", f"  photo: {photo_shown}", f"  all: [{photo_shown}]"]
+
+
 @pytest.mark.parametrize("width", [1, 20, 40, 80, 200])
 def test_a_table_fits_every_width(bench: Workbench, width: int) -> None:
     """What has no room is named beside it."""

@@ -10,7 +10,7 @@ from cometbatch.job.tree import Map, Node, WrongError, is_text
 MAX_HEADERS: Final = 50
 MAX_HEADER_CHARACTERS: Final = 4_096
 WORDS: Final = "a mapping of header names to texts"
-_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")  # a token, as RFC 9110 has it
+_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'+*.^_`|~-]{1,100}")  # a token, as RFC 9110 has it
 _NAME_OF_VARIABLE: Final = "[A-Za-z_][A-Za-z0-9_]*"
 _VARIABLE: Final = re.compile(rf"\$\{{({_NAME_OF_VARIABLE})\}}")
 _NEARLY_VARIABLE: Final = re.compile(r"\$(?:\{|\(|[A-Za-z_])")
