@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
-from cometbatch.commands.asking import acceptance, first_answers
+from cometbatch.commands.asking import acceptance, first_answers, misfits
 from cometbatch.commands.checks import Checked, check_budget, describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
 from cometbatch.commands.looks import Looks, rest_of, tell_before
@@ -235,7 +235,9 @@ class RunSession(Struct, frozen=True):
             budget=self._budget(),
             earlier=run.bill,
             asks=run.progress.asks,
-            first_answers=first_answers(self.start.checked.checker, response, run.bill, run.progress.asks.values()),
+            first_answers=first_answers(
+                self.start.checked.checker, response, run.bill, run.progress.asks.values(), misfits(run)
+            ),
         )
 
     def _is_reached(self) -> bool:

@@ -127,10 +127,15 @@ def test_a_model_class_of_pydantic_is_a_schema(bench: Workbench) -> None:
 
 
 def test_columns_that_are_there_already_are_refused(bench: Workbench) -> None:
-    """Of the input or of the output, with the key that tells them apart."""
-    for name, whose in (("note", "the input"), ("status", "the output")):
+    """Of the input or of the output, whatever the case, with the key that tells them apart."""
+    for name, whose in (
+        ("note", "the input"),
+        ("Note", "the input"),
+        ("status", "the output"),
+        ("STATUS", "the output"),
+    ):
         schema = {"type": "object", "properties": {name: {"type": "string"}}}
-        assert f"response.schema: {whose} has a column named '{name}'" in refused(bench, {"schema": schema})
+        assert f"response.schema: {whose} has a column named '{name.lower()}'" in refused(bench, {"schema": schema})
         cometbatch.plan(bench.job(response={"schema": schema, "prefix": "answer_"}))
 
 
