@@ -1,7 +1,10 @@
 """Puts together what checks the answers of a job, and what makes columns of them."""
 
 import itertools
+import shlex
+import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from cometbatch.errors import JobError, UsageError
 from cometbatch.job import Target
@@ -17,9 +20,16 @@ def checker_of(target: Target) -> Checker | None:
     try:
         return target.response.checker(target.format)
     except MissingExtraError as error:
-        raise JobError(f"{key}: {error}") from None
+        raise JobError(f"{key}: {error}: {_install_extra()}") from None
     except SchemaError as error:
         raise JobError(f"{key}: {error.path}: {error}") from None
+
+
+def _install_extra() -> str:
+    """The command that installs the extra where this program runs, which may be an environment without a pip."""
+    python = shlex.quote(sys.executable)
+    pip = f"{python} -m pip" if find_spec("pip") else f"python3 -m pip --python {python}"
+    return f"{pip} install 'cometbatch[schema]'"
 
 
 def answer_columns(target: Target, checker: Checker | None) -> AnswerColumns | None:
