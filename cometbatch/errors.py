@@ -80,7 +80,7 @@ class CatalogError(CometbatchError):
     """The service's catalog can't be had: no connection, no answer, or one that is no list of models."""
 
 
-START_OVER: Final = "start over with --fresh, which forgets the answers so far."
+START_OVER: Final = "start over with --fresh (in Python: fresh=True), which forgets the answers so far."
 """The end of a sentence that names the ways out of a run directory which can't be used."""
 
 

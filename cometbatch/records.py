@@ -348,9 +348,9 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     `input_above_bytes`: by how many tokens the input that was billed exceeds the bytes that were sent; 0 is usual.
     `answered_attempts`: of each ask, which attempt was answered. `max_cost_usd`: where the cost is unknown, US dollars
     that the asks came to at most, which is a possible charge; None is unknown, too.
-    `at_cap`: the answer took all tokens that it may have, and says that it ended by itself. `rejected_cost_usd`: the
-    part of the cost that asks before the last one came to. `largest_tokens`: of several asks, the most input and the
-    most output tokens of one.
+    `at_cap`: the answer took all tokens that it may have, and says that it ended by itself. `target`: the number of the
+    target that was asked. `rejected_cost_usd`: the part of the cost that asks before the last one came to.
+    `largest_tokens`: of several asks, the most input and the most output tokens of one.
     """
 
     ordinal: int
@@ -369,6 +369,7 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     answered_attempts: tuple[int, ...] = (1,)
     max_cost_usd: Decimal | None = None
     at_cap: bool = False
+    target: int = 0
     rejected_cost_usd: Decimal | None = Decimal(0)
     largest_tokens: tuple[int, int] = (0, 0)
 
@@ -378,7 +379,8 @@ class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", ta
 
     `attempts` is 0 and `latency_s`, `request_hash` are None where nothing was sent. `usage` and `cost_usd` are sums
     over the asks that were rejected before the last one failed; where there were none, nothing is known of either.
-    `answered_attempts`, `max_cost_usd` and `largest_tokens`: as of an answer, of these asks.
+    `answered_attempts`, `max_cost_usd` and `largest_tokens`: as of an answer, of these asks. `target`: the number of
+    the target that was asked, or was to be asked.
     """
 
     ordinal: int
@@ -393,6 +395,7 @@ class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", ta
     cost_usd: Decimal | None = None
     answered_attempts: tuple[int, ...] = ()
     max_cost_usd: Decimal | None = None
+    target: int = 0
     largest_tokens: tuple[int, int] = (0, 0)
 
     @property

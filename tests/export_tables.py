@@ -8,11 +8,12 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from cometbatch.input.values import JSON_MARK
 from cometbatch.results.export import ENCODERS
 from cometbatch.results.rows import Piece
 
 MOMENT = datetime(2026, 9, 1, 12, 0, 0, 500_000, tzinfo=UTC)
-EXAMPLES: Final[tuple[tuple[str, pa.DataType, Any], ...]] = (
+EXAMPLES: Final[tuple[tuple[str, pa.DataType | str, Any], ...]] = (
     ("null", pa.string(), None),
     ("empty text", pa.string(), ""),
     ("text", pa.string(), 'a "b", c'),
@@ -38,17 +39,22 @@ EXAMPLES: Final[tuple[tuple[str, pa.DataType, Any], ...]] = (
         {"a": Decimal("1.50"), "b": b"\xff"},
     ),
     ("map", pa.map_(pa.string(), pa.int64()), [("a", 1)]),
+    ("JSON of JSON Lines, or of an answer", "json", '{"n":1.10,"t":["a"]}'),
+    ("a text of such a column", "json", '"a"'),
+    ("a text there that is no JSON", "json", "{a"),
     ("category", pa.dictionary(pa.int32(), pa.string()), "red"),
     ("UUID", pa.uuid(), uuid.UUID(int=1).bytes),
 )
 
 
-def written(form: str, kind: pa.DataType, value: Any) -> str:
-    """A cell as a form writes it: what stands between the commas, or after the colon."""
+def written(form: str, of: pa.DataType | str, value: Any) -> str:
+    """A cell as a form writes it: what stands between the commas, or after the colon. "json": marked text."""
+    kind, metadata = (pa.string(), JSON_MARK) if isinstance(of, str) else (of, None)
     storage = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
     cells = pa.array([value], storage)
     column = pa.ExtensionArray.from_storage(kind, cells) if isinstance(kind, pa.BaseExtensionType) else cells
-    table = pa.table({"cell": column, "end": [0]})
+    schema = pa.schema([pa.field("cell", kind, metadata=metadata), ("end", pa.int64())])
+    table = pa.Table.from_arrays([column, pa.array([0])], schema=schema)
     (line,) = ENCODERS[form](table.column_names).lines(Piece([0], table))
     text = line.decode().removesuffix("\n")
     return text.removesuffix(",0") if form == "csv" else text.removeprefix('{"cell":').removesuffix(',"end":0}')

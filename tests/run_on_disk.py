@@ -78,7 +78,7 @@ class RunOnDisk:
         begun = self.begin() if run is None else run
         if not (self.directory.path / f"in_flight.{session_of(begun)}").exists():
             self.directory.new_marks(RUN_ID, session_of(begun), slots).close()
-        return Partitions(begun, session_of(begun), self.tables, self.make, ("n",), slots=slots)
+        return Partitions(begun, session_of(begun), self.tables, [self.make], ("n",), slots=slots)
 
     def tables(self, wanted: Iterable[Partition]) -> Iterator[pa.Table]:
         """The input's rows of these partitions."""

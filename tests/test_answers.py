@@ -179,6 +179,12 @@ def test_what_is_no_result_is_refused_by_name(bench: Workbench) -> None:
             cometbatch.export(path, to="csv")
     with pytest.raises((UsageError, JobError)):
         cometbatch.show(bench.folder / "nothing.parquet")
+    for name, text in (("answers.csv", "id,note\n1,a\n"), ("answers.jsonl", '{"id": 1}\n{"id": 2}\n')):
+        (bench.folder / name).write_text(text, encoding="utf-8")
+        with pytest.raises(UsageError, match=r"this is a table, and no run .* Give the job file"):
+            cometbatch.show(bench.folder / name)
+        with pytest.raises(JobError, match=rf"This writes a job for it: cometbatch init '?.*{name}"):
+            cometbatch.load_job(bench.folder / name)
 
 
 def test_a_result_with_a_damaged_page_is_an_error_that_names_it(bench: Workbench) -> None:
@@ -245,6 +251,18 @@ def test_show_gives_an_answer_or_the_reason_why_there_is_none(bench: Workbench) 
     (line, *cells) = cometbatch.show(bench.output, where="failed", full=True).lines()
     assert line == "row 2:"
     assert cells[:4] == ["  parcel: 0002", "  note: note 2, in two", "    lines", "  custom_id: 0002"]
+
+
+def test_bytes_in_cells_are_counted_and_not_shown(bench: Workbench) -> None:
+    """At every depth, as in the structures in which data sets have their images; bytes that are text are text."""
+    photo = {"bytes": b"\x89PNG\xff", "path": b"a.png"}
+    bench.write_table(
+        pa.table({"parcel": ["1"], "note": ["a"], "b": [b"\xff\xfe"], "photo": [photo], "all": [[photo]]})
+    )
+    carry_out(bench.job(), simulator())
+    (_, _, _, *cells) = cometbatch.show(bench.output, full=True).lines()
+    photo_shown = '{"bytes":"<5 bytes>","path":"a.png"}'
+    assert cells[:3] == ["  b: <2 bytes>", f"  photo: {photo_shown}", f"  all: [{photo_shown}]"]
 
 
 @pytest.mark.parametrize("width", [1, 20, 40, 80, 200])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cometbatch.money.prices import PriceSettings
 from cometbatch.records import PriceBook
-from cometbatch.service.catalog import MAX_WAITS_S, find_prices
+from cometbatch.service.catalog import MAX_WAITS_S, find_books
 from cometbatch.transport import Transport
 from tests import virtual_time
 from tests.scripted_server import chunked, reply, serving
@@ -38,7 +38,8 @@ class Asked:
         async def main() -> tuple[PriceBook, list[str]]:
             transport = Transport("https://x.test", KEY, timeout_s=5, http=httpx.MockTransport(self._answered))
             try:
-                return await find_prices(model, PriceSettings(), transport)
+                (found,) = await find_books([(model, PriceSettings())], transport)
+                return found
             finally:
                 await transport.aclose()
 
@@ -238,7 +239,7 @@ def test_pages_are_asked_for_over_a_real_connection() -> None:
 
     async def main() -> tuple[PriceBook, list[str]]:
         async with serving(reply(first), chunked(second)) as (server, client):
-            book, _ = await find_prices("m3", PriceSettings(), client)
+            ((book, _),) = await find_books([("m3", PriceSettings())], client)
             return book, [head[0] for head in server.heads]
 
     book, lines = on_a_real_loop(main)

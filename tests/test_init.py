@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 
 import cometbatch
 from cometbatch.cli import cli
+from cometbatch.commands.connection import simulator_behaviour
 from cometbatch.commands.first_look import FirstLook, as_shown, cut
 from cometbatch.commands.init import SCHEMA_FILE
 from cometbatch.commands.job_text import job_text, placeholder
 from cometbatch.input import files as input_files
 from cometbatch.job import load_job
 from cometbatch.prompt.template import compile_prompt
+from cometbatch.simulator.app import create_app
 from tests.test_cli import COMMAND, command, on_a_terminal
 from tests.workbench import Network, carry_out, files, simulator
 
@@ -211,6 +213,123 @@ def test_the_prompt_has_the_longest_texts(here: Path, cells: dict[str, Any], wan
     pq.write_table(pa.table(cells), "t.parquet")
     assert cometbatch.init("t.parquet").prompt_column == wanted
     assert cometbatch.plan(load_job("job.yaml")).rows == len(next(iter(cells.values())))
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted"),
+    [
+        ([{"who": {"name": "a long name of somebody"}, "note": "short"}], "note"),
+        ([{"tags": ["one", "two", "three"], "n": 1}], "tags"),
+        ([{"note": 1}, {"note": "a text beside a number"}], "note"),
+    ],
+)
+def test_a_nested_value_of_a_line_is_asked_about_where_no_text_is(
+    here: Path, rows: list[dict[str, Any]], wanted: str
+) -> None:
+    """A structure is mostly longer than the question beside it."""
+    Path("t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert cometbatch.init("t.jsonl").prompt_column == wanted
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_a_conversation_in_a_column_is_sent_as_one(here: Path, ending: str) -> None:
+    """A table of chats has its prompts already; the text beside them is not asked about."""
+    rows = [{"source": "a web page", "messages": [{"role": "user", "content": f"Question {n}?"}]} for n in range(3)]
+    table = Path(f"chats{ending}")
+    if ending == ".jsonl":
+        table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), table)
+    begun = cometbatch.init(table)
+    assert begun.prompt_column == "messages"
+    first = cometbatch.plan(load_job("job.yaml")).first_request
+    assert first is not None
+    assert first["body"]["messages"] == rows[0]["messages"]
+
+
+def test_a_table_without_texts_is_not_said_to_have_some(here: Path) -> None:
+    """The prompt has a number then, and a person has to look at it."""
+    pq.write_table(pa.table({"n": [1, 2], "m": [2.5, 3.5]}), "t.parquet")
+    assert (
+        "prompt: n; no column holds texts, so look at what the prompt says" in cometbatch.init("t.parquet").describe()
+    )
+
+
+def test_a_folder_and_a_pattern_are_tables_too(here: Path) -> None:
+    """Files of one kind in a folder get a job as one file does."""
+    Path("data").mkdir()
+    for number in (1, 2):
+        as_csv(here / "data", [{"id": f"r{number}", "note": f"Text {number}."}], name=f"{number}.csv")
+    for number, table in enumerate(("data", "data/*.csv")):
+        begun = cometbatch.init(table, job_file=f"{number}.yaml")
+        assert (begun.rows, begun.id_column, begun.prompt_column) == (2, "id", "note")
+        assert carry_out(load_job(f"{number}.yaml"), Network()).succeeded == 2
+
+
+# -- vendors' batch files ---------------------------------------------------------------------------------------------
+
+QUESTION = [{"role": "user", "content": "Two plus two?"}]
+BATCH_LINES: dict[str, dict[str, Any]] = {
+    "OpenAI": {
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": "your-model-id", "messages": QUESTION, "stream": True},
+    },
+    "Responses": {
+        "method": "POST",
+        "url": "/v1/responses",
+        "body": {"model": "your-model-id", "input": "Two plus two?"},
+    },
+    "Anthropic": {"params": {"model": "your-model-id", "max_tokens": 20, "messages": QUESTION}},
+    "Gemini": {"request": {"contents": [{"role": "user", "parts": [{"text": "Two plus two?"}]}]}},
+}
+
+
+def as_batch(vendor: str, rows: int = 3, name: str = "batch.jsonl") -> str:
+    """A vendor's batch file of equal requests."""
+    key = "key" if vendor == "Gemini" else "custom_id"
+    lines = [json.dumps({key: f"r-{number}", **BATCH_LINES[vendor]}) for number in range(rows)]
+    Path(name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return name
+
+
+@pytest.mark.parametrize("vendor", BATCH_LINES)
+def test_a_batch_file_gets_the_short_job_of_its_kind(here: Path, vendor: str) -> None:
+    """It runs as it is written, also where its lines name a model; only Gemini's has one to change in the job."""
+    begun = cometbatch.init(as_batch(vendor))
+    assert (begun.rows, begun.prompt_column) == (3, None)
+    assert begun.id_column == ("key" if vendor == "Gemini" else "custom_id")
+    text = Path("job.yaml").read_text(encoding="utf-8")
+    assert ("\n  model: comet-sim-1  # for real:" in text) == (vendor == "Gemini")
+    assert "\nprompt:" not in text
+    assert all(columns_of(line) <= 80 for line in (text + begun.describe()).splitlines())
+    job = load_job("job.yaml")
+    summary = carry_out(job, Network(create_app(simulator_behaviour(job))))
+    assert (summary.succeeded, summary.cost_usd is None) == (3, False)
+    assert cometbatch.verify("job.yaml").ok
+
+
+def test_the_model_of_a_batch_file_is_its_own(here: Path) -> None:
+    """`--model` is for the comment of a file that names none."""
+    with pytest.raises(cometbatch.UsageError, match=r"name their model, your-model-id\. Leave it out"):
+        cometbatch.init(as_batch("OpenAI"), model="other-model-id")
+    with pytest.raises(cometbatch.UsageError, match=r"--encoding: .* is a batch file"):
+        cometbatch.init("batch.jsonl", encoding="latin-1")
+    assert not Path("job.yaml").exists()
+    cometbatch.init(as_batch("Gemini"), model="other-model-id")
+    assert "# for real: other-model-id" in Path("job.yaml").read_text(encoding="utf-8")
+
+
+def test_rows_that_look_like_a_batch_file_and_have_more_are_a_table(here: Path) -> None:
+    """The job has a prompt then; a line that no vendor would take is named, and nothing is written."""
+    line = {"custom_id": "a", "params": {"temperature": 1}, "note": "Where is my parcel?"}
+    Path("t.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    assert cometbatch.init("t.jsonl").prompt_column == "note"
+    broken = Path(as_batch("OpenAI", name="b.jsonl"))
+    broken.write_text(broken.read_text(encoding="utf-8") + '{"custom_id": "x"}\n', encoding="utf-8")
+    with pytest.raises(cometbatch.InputError, match=r"b\.jsonl, line 4: lacks method"):
+        cometbatch.init("b.jsonl", job_file="b.yaml")
+    assert not Path("b.yaml").exists()
 
 
 @pytest.mark.parametrize(

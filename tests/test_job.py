@@ -438,7 +438,8 @@ def test_the_table_of_keys_is_the_schema() -> None:
         for field in msgspec.structs.fields(kind):
             assert (path := f"{section}.{field.name}") in listed | not_keys, path
     assert listed - {f"{s}.{f.name}" for s, k in SECTIONS.items() for f in msgspec.structs.fields(k)} == {
-        "params.override", "prices", "prompt.system", "prompt.user", "prompt.messages", "prompt.messages_column",
+        "params.columns", "params.override", "prices", "prices.models", "prompt.system", "prompt.user",
+        "prompt.messages", "prompt.messages_column",
         "prompt.few_shot",
         "prompt.images", *(f"prompt.images.{field.name}" for field in msgspec.structs.fields(ImageSettings)),
         *(f"prices.above.{field.name}" for field in msgspec.structs.fields(PricesAbove)),

@@ -13,7 +13,7 @@ import pytest
 from cometbatch.errors import JobError
 from cometbatch.job import job_keys, load_job
 from cometbatch.job.json_schema import MEANINGS, job_schema
-from cometbatch.job.keys import ABOVE_KEYS, IMAGE_KEYS, KEYS, MESSAGE_KEYS, PART_KEYS, Key, takes_text
+from cometbatch.job.keys import ABOVE_KEYS, IMAGE_KEYS, KEYS, MESSAGE_KEYS, PART_KEYS, PRICE_KEYS, Key, takes_text
 from cometbatch.job.sources import read_tree
 from cometbatch.job.tree import List, Map, Node, Problems, WrongError
 from tests.test_job import BAD_VALUES, FULL_TEXT, SMALL, SMALL_TEXT, merged, with_line
@@ -24,7 +24,7 @@ VALIDATOR = jsonschema_rs.validator_for(SCHEMA)
 NUMBER = re.compile(r"[-+]?(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,4})?")
 
 BETWEEN_KEYS = {
-    "what a format has no place for": r": (prompt|params): (?!expected|unknown)",
+    "what a format has no place for": r": (prompt|params(\.columns\.\w+)?): (?!expected|unknown)",
     "two ways to write the messages": r"can't be there beside prompt\.messages",
     "a meaning with another key alone": r"has a meaning only with",
     "two kinds of prices": r"contradicts prices\.",
@@ -211,6 +211,8 @@ TABLES: dict[str, Mapping[str, Key]] = {
     "prompt.messages.content": PART_KEYS,
     "prompt.images": IMAGE_KEYS,
     "prices.above": ABOVE_KEYS,
+    "prices.models": PRICE_KEYS,
+    "prices.models.above": ABOVE_KEYS,
 }
 
 
@@ -244,6 +246,8 @@ def test_reader_and_schema_agree_on_each_section_and_what_is_left_out(here: Path
     jobs += [("prompt", {"messages": value}) for value in (None, *LISTS, *MAPPINGS, "a")]
     jobs += [("prompt", {"user": None, "messages": [{"role": "user", "content": "x"}], "system": None})]
     jobs += [("prices", {"above": value}) for value in (None, *LISTS, *MAPPINGS, 3)]
+    jobs += [("prices", {"models": value}) for value in (None, *LISTS, *MAPPINGS, 3)]
+    jobs += [("prices", {"models": {"m": value}}) for value in (None, *LISTS, *MAPPINGS, {"above": {"input": 1}}, 3)]
     found = [(section, value, difference(SMALL | {section: value})) for section, value in jobs]
     assert [each for each in found if each[2]] == []
 

@@ -164,7 +164,7 @@ def test_an_answer_is_recorded_with_all_that_is_known_of_it() -> None:
     rows = RowsInMemory(1)
     reply = answer("Four.")
     named = HttpResponse(reply.status, reply.headers | {"x-cometapi-request-id": "20260901"}, reply.body)
-    carry(rows, always(named, latency=2.5))
+    carry(rows, always(named, latency=2.5004))
     (outcome,) = rows.recorded
     assert is_success(outcome)
     assert (outcome.ordinal, outcome.custom_id, outcome.request_hash) == (0, "id-0", "hash-0")

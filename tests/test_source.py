@@ -665,6 +665,25 @@ def test_parquet_types_come_through_untouched(parquet: Write, row_group_size: in
         table.validate(full=True)
 
 
+LONG: dict[str, list[object]] = {
+    "different": [bytes([number]) * 1_000_000 for number in range(40)],
+    "repeated": [b"x" * 900_000] * 150,
+    "in lists": [[bytes([number]) * 500_000] * 2 for number in range(40)],
+    "after short ones": [*[b"a"] * 40, *(bytes([number]) * 1_000_000 for number in range(40))],
+}
+
+
+@pytest.mark.parametrize("cells", LONG.values(), ids=LONG)
+@pytest.mark.parametrize("row_group_size", [33, 1_000])
+def test_long_cells_are_checked_a_few_at_a_time(parquet: Write, cells: list[object], row_group_size: int) -> None:
+    """A check holds some MiB of cells, however many rows a row group has: images in cells are as large as all of it."""
+    path = parquet(pa.table({"a": cells}), row_group_size=row_group_size, use_dictionary=cells[0] == cells[1])
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=parquet_layout.BUFFER_SIZE) as file:
+        batches = list(parquet_layout.checked_batches(file))
+    assert sum(batch.num_rows for batch in batches) == len(cells)
+    assert max(batch.nbytes for batch in batches) <= 2.5 * parquet_layout.BATCH_SIZE
+
+
 def test_dictionaries_of_a_table_are_one(parquet: Write) -> None:
     """A partition that spans row groups has one dictionary for a column, not one for each group."""
     table = pa.table({"a": pa.array(["x", "y", "z", "x"]).dictionary_encode()})

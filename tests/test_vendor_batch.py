@@ -171,7 +171,7 @@ def test_a_table_is_no_batch_file(tmp_path: Path, line: Any, *, is_batch: bool) 
         cometbatch.load_job(whole)
 
 
-@pytest.mark.parametrize("pack", ["plain", "gz", "zst", "bom", "blank lines", "crlf"])
+@pytest.mark.parametrize("pack", ["plain", "gz", "zst", "bom", "bom alone", "blank lines", "crlf"])
 def test_a_batch_file_is_told_however_it_is_packed(tmp_path: Path, pack: str) -> None:
     """Compression, a byte order mark, blank lines and carriage returns change nothing."""
     text = b"".join(json.dumps(anthropic(row)).encode() + b"\n" for row in range(3))
@@ -180,6 +180,7 @@ def test_a_batch_file_is_told_however_it_is_packed(tmp_path: Path, pack: str) ->
         "gz": gzip.compress(text),
         "zst": pa.compress(text, codec="zstd", asbytes=True),
         "bom": b"\xef\xbb\xbf" + text,
+        "bom alone": b"\xef\xbb\xbf\r\n" + text,
         "blank lines": b"\n  \n" + text.replace(b"\n", b"\n\n"),
         "crlf": text.replace(b"\n", b"\r\n"),
     }.get(pack, text)

@@ -154,7 +154,7 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
 @click.option(
     "--retry",
     metavar="KIND[,KIND]",
-    help="Answer these rows again: failed, incomplete, an error kind or a finish reason.",
+    help="Answer these rows again: failed, incomplete, an error kind or a finish reason; with --set, in another way.",
 )
 @click.option(
     "--set-aside",
@@ -408,6 +408,7 @@ def completion(shell: str) -> None:
 @click.option("--retry-after", is_flag=True, help="Each 429 says how long to wait.")
 @click.option("--credit", metavar="USD", help="The account's balance; requests get 403 when it is spent.")
 @click.option("--catalog", default="full", show_default=True, help="Which form of /api/models to serve.")
+@click.option("--model", metavar="ID", help="Serve one more model, of this id, as comet-sim-1 is served.")
 @click.option("--no-quirks", is_flag=True, help="Serve replies without extra or missing fields.")
 @click.option("--until-stdin-closes", is_flag=True, help="Exit when standard input is closed.")
 def simulate(list_faults: bool, port: int, until_stdin_closes: bool, **options: Any) -> None:

@@ -32,7 +32,10 @@ def resume_advice(stopped: "cometbatch.RunStoppedError") -> str:
         command = same_command({"target.model": "MODEL", "target.base_url": "URL"}, add=False)
         return f"{place}; correct the job, then continue with: {command}"
     if fix in ("job", "response"):  # other settings would be drift
-        return f"{place}; continue later with: {same_command()}\n(a job with other settings needs another output.path)"
+        again = "rows that have ended can be asked in another way with --retry KIND --set KEY=VALUE"
+        if summary.reopened is not None:
+            again = "to ask the rows that are open in another way, give --retry again, with other settings"
+        return f"{place}; continue later with: {same_command()}\n({again}; a whole other job needs another output.path)"
     return f"{place}; continue with: {same_command()}"
 
 

@@ -19,6 +19,7 @@ from cometbatch.input.file_set import AnySource, FileSet
 from cometbatch.input.files import Identity, ending_of, shown
 from cometbatch.job import Job, Target
 from cometbatch.job.batch_lines import BatchLayout, Survey, open_table
+from cometbatch.job.headers import variables_in
 from cometbatch.job.paths import run_beside
 from cometbatch.job.secrets import printable
 from cometbatch.job.targets import Template
@@ -27,12 +28,13 @@ from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.records import PriceBook
 from cometbatch.results import columns, parts
 from cometbatch.results.answer_columns import AnswerColumns
-from cometbatch.results.summary import count
+from cometbatch.results.summary_words import count
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest, drift, refuse_drift
+from cometbatch.run_state.manifest import drift, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.service.catalog import CatalogProblem
+from cometbatch.transport.headers import looks_secret, read_values
 from cometbatch.transport.image_fetch import proxy_in_the_way
 from cometbatch.transport.key import holds_key
 from cometbatch.wire.request_extra import template_marks, unkept
@@ -125,9 +127,11 @@ def _fitted(job: Job, opened: AnySource) -> Checked:
     """The job with its input. Raises `UsageError` where a template or the id needs a column that is not there."""
     (target,) = job.targets()
     template = job.prompt_template_for(target, opened.columns)
-    if job.input.id is not None and job.input.id not in opened.columns:
-        words = no_column(job.input.id, opened.columns)
-        raise UsageError(f"input.id: {words} (the columns are {shown_columns(opened.columns)})")
+    named = {} if job.input.id is None else {"input.id": job.input.id}
+    for key, column in (named | target.columns).items():
+        if column not in opened.columns:
+            words = no_column(column, opened.columns)
+            raise UsageError(f"{key}: {words} (the columns are {shown_columns(opened.columns)})")
     if target.may_have_images and not job.image_root.is_dir():
         raise UsageError(f"prompt.images.root: {printable(job.image_root)} is no folder, and images lie below it.")
     if job.images.fetch and proxy_in_the_way():
@@ -148,12 +152,18 @@ def refuse_limit(limit: int | None) -> None:
 def refuse_key(job: Job) -> None:
     """Raise `UsageError` where a text of the job holds the very key, which would go into files and messages."""
     for section, value in job.describe().items():
+        name = "prompt" if section == "messages" else section
         if holds_key(value, job.target.key_env):
-            name = "prompt" if section == "messages" else section
             raise UsageError(
                 f"{name}: this holds the API key that {job.target.key_env} is set to. Nothing was written or sent: "
                 "take it out, the key is read from the environment alone."
             )
+        for variable in variables_in(job.target.headers.values()):
+            if looks_secret(os.environ.get(variable, "")) and holds_key(value, variable):
+                raise UsageError(
+                    f"{name}: this holds what {variable} is set to. Nothing was written or sent: take it out, "
+                    "headers read it from the environment."
+                )
 
 
 def check_session(
@@ -162,23 +172,26 @@ def check_session(
     found: Run | None,
     *,
     fresh: bool = False,
+    retry: bool = False,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> None:
     """Raise `UsageError` for whatever refuses a session but the job itself, prices and key: `plan` and `run` ask this.
 
     `found`: the run that the directory holds. One that has begun must be this job's; before that, the result must have
-    its place and its names.
+    its place and its names. `retry`: rows are to be asked again, which may be done in another way.
     """
     job = checked.job
     describe_connection(job, http)
     if found is not None and found.is_begun:
-        _refuse_other_job(found.manifest, checked)
+        refuse_other_job(found, checked, retry=retry)
         found.refuse_foreign()
         if found.is_finished:
             return
+        read_values(job.target.headers)
         if checked.survey is not None and job.budget.max_cost_usd is not None:
             checked.source.check()  # a budget may be new, and each line decides whether it can be held
     else:
+        read_values(job.target.headers)
         refuse_clashes(checked)
         _refuse_taken(job, found, fresh=fresh)
     _refuse_unwritable(directory.path)
@@ -258,14 +271,19 @@ def _refuse_unwritable(folder: Path) -> None:
         raise UsageError(f"output.path: can't write to {folder}: {place} is no folder, or not ours to write to.")
 
 
-def _refuse_other_job(manifest: Manifest, checked: Checked) -> None:
-    """Raise `DriftError` where the job or its input is not what the run began with."""
+def refuse_other_job(run: Run, checked: Checked, *, retry: bool) -> None:
+    """Raise `DriftError` where the job or its input is not what the run began with, nor what it was asked with since.
+
+    `retry`: rows are to be asked again. Model, parameters and prompt may be others for them.
+    """
+    manifest = run.manifest
     was, (size, sha256) = manifest.input, checked.source.digest()
     has_grown = size > was.size and checked.source.begins_with(was.size, was.sha256)
     advice = describe_growth(checked.job.input.path, was.size) if has_grown else ""
     if (size, sha256) != (was.size, was.sha256) and (was.files or checked.source.path.is_dir()):
         advice = describe_changes(checked.source.changes(was))
-    refuse_drift(manifest, checked.job.fingerprint(), size, sha256, input_advice=advice)
+    fingerprint = checked.job.fingerprint()
+    refuse_drift(manifest, fingerprint, size, sha256, input_advice=advice, targets=run.targets, other_target=retry)
 
 
 def describe_changes(changes: Sequence[str]) -> str:
@@ -304,12 +322,13 @@ def describe_growth(path: Path, size: int) -> str:
     )
 
 
-def check_budget(checked: Checked, prices: PriceBook) -> None:
+def check_budget(checked: Checked, target: Target, books: Sequence[PriceBook]) -> None:
     """Raise `UsageError` where the job's budget could not be held: no price, no cap on an answer, input not ours.
 
-    The lines of a batch file have been looked at.
+    `target`: one that the run asks. `books`: of it, and of the models that rows name themselves. Rows of a model
+    without a price fail alone. The lines of a batch file have been looked at.
     """
-    job, target = checked.job, checked.target
+    job = checked.job
     if job.budget.max_cost_usd is None:
         return
     if not job.budget.allow_unbounded and (added := _unbounded(checked)):
@@ -319,15 +338,16 @@ def check_budget(checked: Checked, prices: PriceBook) -> None:
         )
     if job.budget.allow_unpriced:
         return
-    if prices.rates is None:
-        unread = prices.unread_catalog
-        reason = f"there is no price for {prices.model}" if unread is None else str(CatalogProblem(unread))
+    known = [book.rates for book in books if book.rates is not None]
+    if not known:
+        unread = books[0].unread_catalog
+        reason = f"there is no price for {books[0].model}" if unread is None else str(CatalogProblem(unread))
         raise UsageError(
             f"budget: {reason}, so a budget can't be held. Set prices, or budget.allow_unpriced: true to go without."
         )
-    if prices.rates.per_request is not None:
+    if all(rates.per_request is not None for rates in known):
         return
-    if checked.survey is None and target.max_output_tokens is None:
+    if checked.survey is None and wire.output_cap(target.format, target.params) is None:
         raise UsageError("budget: without params.max_output_tokens an answer has no highest cost. Set it.")
     if checked.survey is not None and checked.survey.uncapped.count:
         raise UsageError(

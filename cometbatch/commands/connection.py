@@ -38,8 +38,9 @@ def describe_connection(job: Job, http: "httpx.AsyncBaseTransport | None") -> st
 def simulator_behaviour(job: Job) -> Behaviour:
     """How the built-in simulator should behave for this job. Raises `JobError` where its settings make no sense."""
     settings = job.simulator
+    model = None if job.batch is None else job.target.model  # which the file names, and nobody can change in the job
     if settings is None:
-        return Behaviour()
+        return Behaviour(model=model)
     try:
         return Behaviour(
             seed=settings.seed,
@@ -47,6 +48,7 @@ def simulator_behaviour(job: Job) -> Behaviour:
             rps=settings.rps,
             faults=tuple(Fault(name, share) for name, share in settings.faults.items()),
             retry_after=settings.retry_after,
+            model=model,
         )
     except ValueError as error:
         raise JobError(f"{job.source_path or 'the job'}: simulator: {error}") from error

@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from cometbatch.commands.looks import PLAN_BYTES
+from cometbatch.input.file_set import AnySource
 from cometbatch.input.files import Identity, shown
 from cometbatch.input.seen import Seen
-from cometbatch.input.table import Source, partitions
-from cometbatch.input.values import row_values
+from cometbatch.input.table import partitions
+from cometbatch.input.values import is_json, row_values
 from cometbatch.job.secrets import is_secret
 
 ROWS_SHOWN: Final = 3
@@ -34,14 +35,22 @@ class FirstLook(Struct, frozen=True):
     """What a table was found to hold.
 
     `id_column`: the first that is named like an id and holds another value, and never none, in each row; None where
-    there is no such column. `text_column`: that with the longest texts, all rows together; where no column has texts,
-    the first that is not the id. `rows`: the values of the first ones.
+    there is no such column. `text_column`: that with the longest texts, all rows together, JSON only where there are no
+    other texts; where no column has texts, the first that is not the id. `has_texts`: whether it has some. `rows`: the
+    values of the first ones.
     """
 
     id_column: str | None
     text_column: str
     columns: tuple[str, ...]
     rows: tuple[Mapping[str, object], ...]
+    has_texts: bool = True
+
+    @property
+    def messages_column(self) -> str | None:
+        """The first column that holds a conversation, a list of messages, in each of the first rows; None for none."""
+        every = self.columns if self.rows else ()
+        return next((name for name in every if all(_is_conversation(row[name]) for row in self.rows)), None)
 
     def lines(self, width: int) -> Iterator[str]:
         """The first rows, a line for each cell, cut to this many columns of a terminal."""
@@ -57,7 +66,7 @@ class FirstLook(Struct, frozen=True):
             yield f"   and {len(self.columns) - len(names):,} more columns"
 
 
-def look_at(source: Source, identity: Identity) -> FirstLook:
+def look_at(source: AnySource, identity: Identity) -> FirstLook:
     """Read a table once, a piece at a time. Raises `InputError` where it changes meanwhile."""
     lengths = {field.name: 0 for field in source.schema if _is_text(field.type)}
     seen = {name: Seen(identity.rows, PLAN_BYTES) for name in _candidates(source.schema)}
@@ -74,9 +83,10 @@ def look_at(source: Source, identity: Identity) -> FirstLook:
                     del seen[name]
     named = next(iter(seen), None)
     others = [name for name in source.columns if name != named] or [*source.columns]
-    texts = [name for name in others if name in lengths] or others[:1]
+    plain = [name for name in others if name in lengths and not is_json(source.schema.field(name))]
+    texts = plain or [name for name in others if name in lengths] or others[:1]
     longest = max(texts, key=lambda name: lengths.get(name, 0))
-    return FirstLook(named, longest, source.columns, tuple(rows))
+    return FirstLook(named, longest, source.columns, tuple(rows), longest in lengths)
 
 
 def _candidates(schema: pa.Schema) -> list[str]:
@@ -95,6 +105,14 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_whole(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or getattr(kind, "extension_name", "") == "arrow.uuid"
+
+
+def _is_conversation(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, dict) and {"role", "content"} <= each.keys() for each in value)
+    )
 
 
 # --- words ---

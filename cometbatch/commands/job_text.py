@@ -14,6 +14,8 @@ from cometbatch.prompt.template import TemplateError, compile_prompt
 WIDTH: Final = 80
 """Columns of the terminal that a beginner has."""
 MAX_PLACEHOLDERS: Final = 30  # further columns that the comment at the prompt lists
+_MODEL_TO_CHANGE: Final = "write the address and the model that stand in the two comments below"
+_ADDRESS_TO_CHANGE: Final = "write the address that stands in the comment below"
 _BARE: Final = re.compile(r"[A-Za-z_](?:[\w./-]*\w)?", re.ASCII)
 _NO_TEXT: Final = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
 """Words that YAML reads as something other than text."""
@@ -42,7 +44,7 @@ def job_text(
     output, target, prompt = settings["output"], settings["target"], settings["prompt"]
     prefix = [f"  prefix: {quoted(output['prefix'])}  # the table has columns like ours"] if "prefix" in output else []
     lines = [
-        *_head(look, table, job_file, schema),
+        *_head(look, (f"Asks a language model about each row of {table}.", _MODEL_TO_CHANGE), table, job_file, schema),
         "input:",
         *_input(settings["input"]),
         "",
@@ -56,11 +58,7 @@ def job_text(
         f"  format: {target['format']}  # or responses, messages, gemini",
         "",
         "prompt:",
-        "  # What to do with each row:",
-        f"  system: {quoted(prompt['system'])}",
-        "  user: |-",
-        *(f"    {line}" for line in prompt["user"].split("\n")),
-        *_others(look),
+        *_prompt(prompt, look),
         "",
         "params:",
         f"  max_output_tokens: {settings['params']['max_output_tokens']}  # of one answer, thinking included",
@@ -73,17 +71,55 @@ def job_text(
     return "\n".join(lines) + "\n"
 
 
-def _head(look: FirstLook, table: str, job_file: str, schema: str) -> Iterator[str]:
+def batch_job_text(
+    settings: Mapping[str, Mapping[str, Any]],
+    look: FirstLook,
+    *,
+    vendor: str,
+    table: str,
+    job_file: str,
+    schema: str,
+    model: str | None,
+) -> str:
+    """The text of the short job of a vendor's batch file, which says itself what is asked."""
+    target, real = settings["target"], model or "an id that `cometbatch models` lists"
+    has_model = "model" in target
+    task = f"Sends the requests of {table}, which has the shape of {vendor}'s batch files, as they are."
+    change = _MODEL_TO_CHANGE if has_model else _ADDRESS_TO_CHANGE
+    lines = [
+        *_head(look, (task, change), table, job_file, schema),
+        "input:",
+        f"  path: {quoted(settings['input']['path'])}",
+        "",
+        "output:",
+        f"  path: {quoted(settings['output']['path'])}",
+        "",
+        "target:" if has_model else "target:  # the lines name the model and what is asked",
+        f"  base_url: {target['base_url']}  # for real: {DEFAULT_BASE_URL}",
+        *([f"  model: {target['model']}  # for real: {real}"] if has_model else []),
+        "",
+        "# A cap on each answer, over the requests' own; a budget needs one:",
+        "# params: {override: true, max_output_tokens: 500}",
+        "# budget: {max_cost_usd: 5}  # the run stops before it could cost more",
+        "",
+        "simulator:  # unused once a service is named",
+        f"  latency_s: {json.dumps(settings['simulator']['latency_s'])}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _head(look: FirstLook, words: tuple[str, str], table: str, job_file: str, schema: str) -> Iterator[str]:
+    task, change = words
     yield f"# yaml-language-server: $schema={schema}"
     yield "#"
-    yield from _comment(f"Asks a language model about each row of {table}.")
+    yield from _comment(task)
     yield f"#   cometbatch plan {job_file}   checks this file and estimates the cost"
     yield f"#   cometbatch run {job_file}    runs it, or resumes it where it stopped"
     yield "#"
     yield from _comment(
         "The first run is free: the built-in simulator answers, with words at random and a bill that nobody pays. For "
-        "real answers, write the address and the model that stand in the two comments below, put your API key into the "
-        "environment variable COMETAPI_KEY, and run it again: the simulator's answers are replaced."
+        f"real answers, {change}, put your API key into the environment variable COMETAPI_KEY, and run it again: the "
+        "simulator's answers are replaced."
     )
     yield "#"
     yield from _comment(f"The first rows of {table}:" if look.rows else f"{table} has no rows yet.")
@@ -98,6 +134,17 @@ def _input(source: Mapping[str, str]) -> Iterator[str]:
     else:
         yield "  # id: COLUMN  # a column that names each row, if there is one"
     yield from (f"  {key}: {quoted(source[key])}" for key in ("encoding", "delimiter") if key in source)
+
+
+def _prompt(prompt: Mapping[str, str], look: FirstLook) -> Iterator[str]:
+    if "messages_column" in prompt:
+        yield f"  messages_column: {quoted(prompt['messages_column'])}  # each row's own conversation"
+        return
+    yield "  # What to do with each row:"
+    yield f"  system: {quoted(prompt['system'])}"
+    yield "  user: |-"
+    yield from (f"    {line}" for line in prompt["user"].split("\n"))
+    yield from _others(look)
 
 
 def quoted(text: str) -> str:

@@ -8,7 +8,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from cometbatch.errors import UsageError
+from cometbatch.errors import JobError, UsageError
+from cometbatch.input import files
 from cometbatch.job import Job, load_job
 from cometbatch.job.paths import run_beside
 from cometbatch.job.secrets import printable
@@ -52,10 +53,23 @@ def locate(target: Job | str | Path, overrides: Sequence[str] = ()) -> Located:
         return _of_job(target, UNKNOWN_COMMAND)
     path = Path(target)
     if is_job_file(path):
-        return _of_job(load_job(path, overrides), run_command(path, overrides))
+        return _of_job(_job_at(path, overrides), run_command(path, overrides))
     if overrides:
         raise UsageError("--set is for a job file. Give the job file, or leave out --set.")
     return Located(*directory_at(path))
+
+
+def _job_at(path: Path, overrides: Sequence[str]) -> Job:
+    """The job in a file of any name. Raises what `load_job` raises, and says of a table that it is one."""
+    try:
+        return load_job(path, overrides)
+    except JobError as error:
+        if not files.kind_of(path.name) or not path.is_file():
+            raise
+        raise UsageError(
+            f"{printable(path)}: this is a table, and no run that cometbatch made of one. Give the job file, "
+            "its output (a Parquet file or a folder) or its run directory."
+        ) from error
 
 
 def _of_job(job: Job, command: str) -> Located:

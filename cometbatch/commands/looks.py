@@ -5,7 +5,7 @@ goes. What has been seen is kept as a hash in a table of fixed size; beyond what
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from cometbatch.commands.checks import Checked
 from cometbatch.commands.row_maker import Maker
+from cometbatch.commands.targets import row_makers
 from cometbatch.input.seen import Seen
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
@@ -175,16 +176,18 @@ class Looks:
 
 def tell_before(checked: Checked, run: Run, limit: int | None = None) -> list[str]:
     """What is told before a run sends anything: the job's texts, and the first rows that remain, of those it sends."""
-    maker = checked.row_maker()
-    looks = Looks(checked, maker, run.calls_due(limit), 8 * 2 * FIRST_ROWS)
-    remaining = itertools.chain.from_iterable(_remaining(checked, run, maker.columns, limit))
-    for row, values in itertools.islice(remaining, FIRST_ROWS):
+    asked = row_makers(checked, run.manifest.targets)
+    looks = Looks(checked, checked.row_maker(), run.calls_due(limit), 8 * 2 * FIRST_ROWS)
+    remaining = itertools.chain.from_iterable(_remaining(checked, run, asked.columns, limit))
+    for row, values, target in itertools.islice(remaining, FIRST_ROWS):
+        maker = asked.makers[target]
         custom_id: Any = None if maker.id_column is None else values[maker.id_column]
         is_text = custom_id is None or type(custom_id) is str
         prompt = maker.render(values)
-        looks.note(row, values, custom_id if is_text else maker.id_of(values), prompt)
+        alike = maker.alike(values, prompt)
+        looks.note(row, values, custom_id if is_text else maker.id_of(values), alike)
         looks.note_images(row, prompt)
-        if checked.target.conversation is not None:
+        if run.manifest.targets[target].target.conversation is not None:
             looks.note_end(row, prompt)
     return [*describe_texts(checked), *looks.warnings()]
 
@@ -197,10 +200,13 @@ def rest_of(checked: Checked, run: Run, limit: int | None = None) -> Looks | Non
 
 def _remaining(
     checked: Checked, run: Run, columns: Sequence[str], limit: int | None
-) -> Iterator[Iterable[tuple[int, Mapping[str, object]]]]:
-    """The rows that have no outcome yet and are sent, with their numbers, partition by partition."""
+) -> Iterator[Iterator[tuple[int, Mapping[str, object], int]]]:
+    """The rows that have no outcome yet and are sent, with their numbers and targets, partition by partition."""
     recorded, due = run.progress.recorded, run.due(limit)
     for partition, table in zip(due, checked.source.tables(run.manifest.input, due), strict=True):
         sent = table if limit is None else table.slice(0, limit - partition.first_row)
-        rows = enumerate(row_values(sent, columns), partition.first_row)
-        yield ((row, values) for row, values in rows if row not in recorded) if recorded else rows
+        numbers, targets = itertools.count(partition.first_row), run.open_targets(partition.index)
+        of_rows = range(partition.first_row, partition.first_row + partition.row_count)
+        asked = [targets.get(row, 0) for row in of_rows] if targets else itertools.repeat(0)
+        rows = zip(numbers, row_values(sent, columns), asked, strict=False)
+        yield (each for each in rows if each[0] not in recorded) if recorded else rows

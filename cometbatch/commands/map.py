@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cometbatch.commands.open_rows import open_rows
 from cometbatch.commands.run import run
-from cometbatch.commands.tables import Table, as_job, with_answers
+from cometbatch.commands.tables import Table, as_job, kind_of, to_arrow, with_answers
 
 if TYPE_CHECKING:
     import httpx
@@ -28,13 +28,16 @@ def map(  # noqa: A001 - what it does, for each row
     """Ask a model about each row of a table, and get the table back with the output columns behind its own.
 
     `table`: a `polars.DataFrame`, `pandas.DataFrame` or `pyarrow.Table`; what comes back is of the same kind, with the
-    same rows in the same order. `prompt`: the user's message as a template, or the `prompt` section of a job file.
-    `out`: where the result is kept, as `output.path` of a job file; the same call on the same table resumes there, and
-    pays for no answer twice. `id`: the column that names the rows. `sections`: other sections of a job file, as in
+    same rows in the same order. Any other stream of Arrow's comes back as a `pyarrow.Table`. `prompt`: the user's
+    message as a template, or the `prompt` section of a job file. `out`: where the result is kept, as `output.path` of a
+    job file; the same call on the same table resumes there, and pays for no answer twice. `id`: the column that names
+    the rows. `sections`: other sections of a job file, as in
     `params={"max_output_tokens": 64}, budget={"max_cost_usd": 5}`.
 
     A row without an answer has the reason in `status` and `error_message`; it raises nothing. Raises what `run` raises.
     """
+    if kind_of(table) == "arrow":
+        table = cast("Table", to_arrow(table))  # a stream gives its rows once
     said = {"user": prompt} if isinstance(prompt, str) else prompt
     named = {} if id is None else {"id": id}
     job = as_job(

@@ -19,7 +19,7 @@ from cometbatch.input.files import shown
 from cometbatch.job.tree import WrongError
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, normal_base_url
 from cometbatch.money.exact import format_amount
-from cometbatch.results.summary import count
+from cometbatch.results.summary_words import count
 from cometbatch.service.catalog import CATALOG_PATH, CatalogProblem, fetch_records
 from cometbatch.service.model_list import ListedModel, models_in
 from cometbatch.simulator.behaviour import Behaviour

@@ -10,15 +10,16 @@ import msgspec
 import polars as pl
 from msgspec import Struct
 
+from cometbatch.commands.answers import answer_columns, checker_of
 from cometbatch.commands.locate import Located, locate
-from cometbatch.errors import CometbatchError, InputError, UsageError, did_you_mean
+from cometbatch.errors import CometbatchError, InputError, JobError, UsageError, did_you_mean
 from cometbatch.input.files import shown
 from cometbatch.job import Job
 from cometbatch.job.batch_lines import open_table
 from cometbatch.job.secrets import printable
 from cometbatch.results.retry_words import WORDS, RetryWords, read_words
 from cometbatch.results.rows import SUCCEEDED, Rows, data_set_files, rows_of_files
-from cometbatch.results.summary import count
+from cometbatch.results.summary_words import count
 from cometbatch.run_state.recorded_rows import Tables, recorded_rows
 from cometbatch.run_state.run import Run, find
 
@@ -82,7 +83,12 @@ def _rows_of_run(run: Run, located: Located) -> Rows:
             tables = _tables(run, job)
         except UsageError as error:
             notes.append(f"the input can't be read, so some rows are without its columns ({error})")
-    return recorded_rows(run, tables, tuple(notes), (job.input.path,))
+    further, target = None, run.manifest.targets[0].target
+    try:
+        further = answer_columns(target, checker_of(target))
+    except JobError as error:
+        notes.append(f"the columns of answers can't be made, and are left out ({error})")
+    return recorded_rows(run, tables, tuple(notes), (job.input.path,), further)
 
 
 def _tables(run: Run, job: Job) -> Tables:

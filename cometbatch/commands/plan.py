@@ -2,9 +2,10 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -14,7 +15,6 @@ from cometbatch.commands.asking import WORDS_TOKENS
 from cometbatch.commands.checks import (
     Checked,
     check,
-    check_budget,
     check_session,
     describe_missing_columns,
     describe_replaced,
@@ -27,6 +27,7 @@ from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk, budget_walk
 from cometbatch.commands.tables import JobSource, as_job, looked_at
+from cometbatch.commands.targets import check_budgets, models_asked, price_warnings, priced_targets, row_makers
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
@@ -36,13 +37,16 @@ from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, PriceBook, Rates, Tally
 from cometbatch.results import tallies
 from cometbatch.results.notebook import html_of
-from cometbatch.results.summary import cap_warning, count
+from cometbatch.results.summary import cap_warning
+from cometbatch.results.summary_words import count, price_source
 from cometbatch.results.terminal import visible
+from cometbatch.run_state.manifest import PricedTarget
 from cometbatch.run_state.progress import Progress
 from cometbatch.run_state.run import Run, directory_of, find
-from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS, RowMaker
-from cometbatch.service.catalog import find_prices
+from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
+from cometbatch.service.catalog import find_books
 from cometbatch.transport import Transport
+from cometbatch.wire import output_cap
 from cometbatch.wire.images import by_reference
 from cometbatch.wire.tolerant_json import decode_json
 
@@ -75,14 +79,15 @@ class RunPlan(Struct, frozen=True):
 
     `first_request` is that of the first row without an outcome, without the key; None where no row is left or none can
     be rendered. Token counts are the documented estimate (contract sheet, section 8.3): a quarter of the characters
-    in, `max_output_tokens` out. `cost_usd` is in US dollars at list price and a ceiling under that estimate; None where
-    there is no price. Where an earlier answer of the run was longer than the cap, all are estimated as long as it.
-    `worst_cost_usd`: the same where every row is asked `max_asks` times, with its last answer in each further ask;
-    equal to `cost_usd` where rows are asked once.
+    in, `max_output_tokens` out. `cost_usd` is in US dollars at list price and a ceiling under that estimate, of what
+    has a price; None where nothing has. Where an earlier answer of the run was longer than the cap, all are estimated
+    as long as it. `worst_cost_usd`: the same where every row is asked `max_asks` times, with its last answer in each
+    further ask; equal to `cost_usd` where rows are asked once.
     `done` counts the rows that have outcomes already; the estimates are for the others. `connection` says how requests
     get to the service. `finished`: every row has its outcome and the result is there. `running`: a run of this job is
     going on. `budget`: None where the job has none, or nothing remains. `limited`: the first rows alone; None where
-    these are all that remain. `uncapped`: requests whose answer has no cap.
+    these are all that remain. `uncapped`: requests whose answer has no cap. `prices` are those of the first target,
+    `other_prices` those of further ones.
     """
 
     job: Job
@@ -106,6 +111,12 @@ class RunPlan(Struct, frozen=True):
     uncapped: int = 0
     max_asks: int = 1
     worst_cost_usd: Decimal | None = None
+    other_prices: tuple[PriceBook, ...] = ()
+
+    @property
+    def price_source(self) -> str:
+        """Where the prices come from, of all targets that have some."""
+        return price_source((self.prices, *self.other_prices))
 
     @property
     def rows(self) -> int:
@@ -134,7 +145,7 @@ class RunPlan(Struct, frozen=True):
             "max_asks": self.max_asks,
             "worst_cost_usd": _amount(self.worst_cost_usd),
             "budget": None if self.budget is None else self.budget.to_dict(),
-            "price_source": self.prices.source,
+            "price_source": self.price_source,
             "warnings": list(self.warnings),
         }
 
@@ -189,7 +200,7 @@ class RunPlan(Struct, frozen=True):
     def _is_capped(self) -> bool:
         if self.job.batch is not None:
             return not self.uncapped
-        return all(target.max_output_tokens is not None for target in self.job.targets())
+        return all(output_cap(target.format, target.params) is not None for target in self.job.targets())
 
     def _cost(self, cost_usd: Decimal | None, likely_usd: Decimal | None) -> str:
         if cost_usd is None:
@@ -199,12 +210,13 @@ class RunPlan(Struct, frozen=True):
         return f"{bound} {format_rounded(cost_usd, up=True)}{likely}"
 
     def _prices(self) -> str:
-        return ": there is no price (set prices)" if self.cost_usd is None else f" (prices: {self.prices.source})"
+        return ": there is no price (set prices)" if self.cost_usd is None else f" (prices: {self.price_source})"
 
     def _limited(self) -> Iterator[str]:
         if (first := self.limited) is not None:
             cost = self._cost(first.cost_usd, first.likely_cost_usd)
-            told = f"costs {cost}" if first.requests else "would send nothing: each of these rows has its outcome"
+            told = f"costs {cost}" if first.cost_usd is not None else "has an unknown cost"
+            told = told if first.requests else "would send nothing: each of these rows has its outcome"
             yield f"a try of the first {count(first.limit, 'row')} (run --limit {first.limit}) {told}"
 
     def _worst_cost(self) -> Iterator[str]:
@@ -216,22 +228,42 @@ class RunPlan(Struct, frozen=True):
 class _Begin(Struct):
     """What the next session would begin with: prices, what is recorded, and what was paid so far."""
 
-    book: PriceBook
+    targets: tuple[PricedTarget, ...]
     warnings: list[str]
     partition_rows: int
     progress: Progress = Progress()
     bill: Tally = Tally()
+    known: Run | None = None
+
+    @property
+    def books(self) -> tuple[PriceBook, ...]:
+        """The price book of each target."""
+        return tuple(each.prices for each in self.targets)
+
+    def expected_tokens(self, cap: int | None) -> int:
+        """What the answer to a call with this cap is taken to have: the cap, unless the service did not keep to it."""
+        if cap is None:
+            return ASSUMED_OUTPUT_TOKENS
+        most = cap if self.known is None else self.known.manifest.token_cap
+        is_passed = most is not None and self.bill.largest_output_tokens > most
+        return max(cap, self.bill.largest_output_tokens) if is_passed else cap
 
 
 def _begin(checked: Checked, identity: Identity, known: Run | None, http: "httpx.AsyncBaseTransport | None") -> _Begin:
     if known is None:
-        book, warnings = _prices_now(checked, http)
-        return _Begin(book, list(warnings), partition_rows(checked, identity))
-    book, warnings = known.manifest.prices, []
-    if book.rates is None and not known.is_complete:
-        book, warnings = _prices_now(checked, http)  # which the next session looks for, too
+        models = models_asked(checked, identity)
+        found = _prices_now(checked, models, http)
+        targets = priced_targets(checked.target, models, {book.model: book for book, _ in found})
+        return _Begin(targets, price_warnings(found), partition_rows(checked, identity))
+    manifest, warnings = known.manifest, []
+    unpriced = sorted({book.model for book in manifest.books if book.rates is None})
+    if unpriced and not known.is_complete:  # which the next session looks for, too
+        found = _prices_now(checked, unpriced, http)
+        books = {book.model: book for book, _ in found}
+        manifest = manifest.with_prices([books.get(book.model, book) for book in manifest.books])
+        warnings = [words for _, some in found for words in some]
     bill = tallies.add(known.bill, known.progress.charges)
-    return _Begin(book, list(warnings), known.manifest.partition_rows, known.progress, bill)
+    return _Begin(manifest.targets, warnings, manifest.partition_rows, known.progress, bill, known)
 
 
 def plan(
@@ -265,17 +297,17 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
     is_finished = known is not None and known.is_finished
     is_keyless = not is_finished and _lacks_key(job)
     begin = _begin(checked, identity, known, http)
-    book, progress, bill, warnings = begin.book, begin.progress, begin.bill, begin.warnings
+    progress, bill, warnings = begin.progress, begin.bill, begin.warnings
     if not is_finished:
-        check_budget(checked, book)
+        check_budgets(checked, begin.targets, (0,) if known is None else known.targets)
         warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows)[2]])
-    cap = checked.target.max_output_tokens
+    cap = checked.target.max_output_tokens if known is None else known.manifest.token_cap
     max_asks = checked.target.response.max_asks if checked.checker is not None else 1
-    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, book.rates, bill, max_asks)
+    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, begin.books, bill, max_asks)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
     survey = _survey(checked, identity, begin, looks=looks, walk=walk, limit=limit or TRY_ROWS)
-    cost = _estimate(survey, book.rates)
-    worst = _estimate(survey.asked(max_asks), book.rates)
+    cost, likely = _estimate(survey.all_rows, begin.books)
+    worst, _ = _estimate(survey.all_rows, begin.books, max_asks)
     return RunPlan(
         job=job,
         input=identity,
@@ -283,12 +315,13 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
         first_request=_shown(job, survey.first),
         unrenderable=survey.unrenderable,
         first_problem=survey.first_problem,
-        input_tokens=survey.input_tokens,
-        output_tokens=survey.output_tokens,
+        input_tokens=survey.all_rows.input_tokens,
+        output_tokens=survey.all_rows.output_tokens,
         uncapped=survey.uncapped,
         cost_usd=cost,
-        likely_cost_usd=likely_cost(cost, book),
-        prices=book,
+        likely_cost_usd=likely,
+        prices=begin.books[0],
+        other_prices=begin.books[1:],
         done=progress.calls,
         connection=connection,
         finished=is_finished,
@@ -299,26 +332,25 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
             *warnings,
             *filter(None, [cap_warning(bill.largest_output_tokens, cap)]),
             *describe_texts(checked),
-            *(() if known is None else describe_missing_columns(job, known.manifest.columns)),
+            *(() if known is None else describe_missing_columns(job, known.columns)),
             *looks.warnings(),
             *_unseen_images(checked, survey),
             *([_missing_key(job)] if is_keyless else []),
         ),
         budget=None if walk is None else walk.plan(),
-        limited=_limited_plan(limit, survey, book),
+        limited=_limited_plan(limit, survey, begin.books),
         max_asks=max_asks,
         worst_cost_usd=worst,
     )
 
 
-def _limited_plan(limit: int | None, survey: "_Survey", book: PriceBook) -> LimitedPlan | None:
+def _limited_plan(limit: int | None, survey: "_Survey", books: Sequence[PriceBook]) -> LimitedPlan | None:
     """None where the first rows are all that remain, or nobody asked and none of them remains."""
     first = survey.first_rows
-    if first is None or first.requests == survey.requests or (limit is None and not first.requests):
+    if first.requests == survey.all_rows.requests or (limit is None and not first.requests):
         return None
-    cost = _estimate(first, book.rates)
     tokens = first.input_tokens, first.output_tokens
-    return LimitedPlan(limit or TRY_ROWS, first.requests, *tokens, cost, likely_cost(cost, book))
+    return LimitedPlan(limit or TRY_ROWS, first.requests, *tokens, *_estimate(first, books))
 
 
 def _limited_dict(limited: LimitedPlan | None) -> dict[str, Any] | None:
@@ -346,20 +378,24 @@ def _missing_key(job: Job) -> str:
     return f"the environment variable {job.target.key_env} is not set: a run needs the API key in it"
 
 
-def _prices_now(checked: Checked, http: "httpx.AsyncBaseTransport | None") -> tuple[PriceBook, list[str]]:
+def _prices_now(
+    checked: Checked, models: Sequence[str], http: "httpx.AsyncBaseTransport | None"
+) -> list[tuple[PriceBook, list[str]]]:
     """The prices, fetched in a thread: the caller's event loop (a notebook has one) can't be entered twice."""
     with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(asyncio.run, _prices(checked, http)).result()
+        return thread.submit(asyncio.run, _prices(checked, models, http)).result()
 
 
-async def _prices(checked: Checked, http: "httpx.AsyncBaseTransport | None") -> tuple[PriceBook, list[str]]:
+async def _prices(
+    checked: Checked, models: Sequence[str], http: "httpx.AsyncBaseTransport | None"
+) -> list[tuple[PriceBook, list[str]]]:
     job, base_url = checked.job, checked.job.target.base_url
     if job.target.is_simulator:
         base_url = "http://127.0.0.1"
         http = http or _simulated(job)
     transport = Transport(base_url, NO_KEY, timeout_s=job.limits.timeout_s, http=http, tls=tls_settings(job))
     try:
-        return await find_prices(checked.target.model, job.prices, transport)
+        return await find_books([(model, job.prices_of(model)) for model in models], transport)
     finally:
         await transport.aclose()
 
@@ -372,48 +408,62 @@ def _simulated(job: Job) -> "httpx.AsyncBaseTransport":
     return httpx.ASGITransport(create_app(simulator_behaviour(job)))
 
 
-class _Survey(Struct):
-    """Sums over the requests of all rows that have no outcome yet. `input_tokens` is the estimate.
-
-    `long_requests`, `long_input_tokens`, `long_output_tokens`: of those whose input is above
-    `prices.above.input_tokens`. `uncapped`: of those whose answer has no cap. `first_rows`: of those below a limit, by
-    themselves.
-    """
+class _Sums(Struct):
+    """Over the requests to one target. Tokens are the estimate."""
 
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    long_requests: int = 0
-    long_input_tokens: int = 0
-    long_output_tokens: int = 0
+
+    def add(self, input_tokens: int, output_tokens: int) -> None:
+        """One more request."""
+        self.requests += 1
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
+
+    def asked(self, times: int) -> "_Sums":
+        """The same where each row is asked so often: each further ask holds the answer before it."""
+        further = (times - 1) * (self.output_tokens + WORDS_TOKENS * self.requests)
+        return _Sums(times * self.requests, times * self.input_tokens + further, times * self.output_tokens)
+
+
+class _Requests(Struct):
+    """Sums over requests, by target. `long_ones`: over those whose input is above `prices.above.input_tokens`."""
+
+    requests: int = 0
+    by_target: dict[int, _Sums] = msgspec.field(default_factory=dict)
+    long_ones: dict[int, _Sums] = msgspec.field(default_factory=dict)
+
+    @property
+    def input_tokens(self) -> int:
+        """Of all of them, by the estimate."""
+        return sum(sums.input_tokens for sums in self.by_target.values())
+
+    @property
+    def output_tokens(self) -> int:
+        """Of all of their answers."""
+        return sum(sums.output_tokens for sums in self.by_target.values())
+
+    def add(self, target: int, input_tokens: int, output_tokens: int, rates: Rates | None) -> None:
+        """One more request."""
+        self.requests += 1
+        self.by_target.setdefault(target, _Sums()).add(input_tokens, output_tokens)
+        if rates is not None and rates.above is not None and input_tokens > rates.above.input_tokens:
+            self.long_ones.setdefault(target, _Sums()).add(input_tokens, output_tokens)
+
+
+class _Survey(Struct):
+    """What was found in all rows that have no outcome yet. `first_rows`: of those below a limit, by themselves.
+
+    `uncapped`: requests whose answer has no cap.
+    """
+
+    all_rows: _Requests = msgspec.field(default_factory=_Requests)
+    first_rows: _Requests = msgspec.field(default_factory=_Requests)
     uncapped: int = 0
     unrenderable: int = 0
     first: CallRequest | None = None
     first_problem: str | None = None
-    first_rows: "_Survey | None" = None
-
-    def add(self, tokens: int, output_tokens: int, rates: Rates | None) -> None:
-        """One more request, with this much input and output by the estimate."""
-        self.requests += 1
-        self.input_tokens += tokens
-        self.output_tokens += output_tokens
-        if rates is not None and rates.above is not None and tokens > rates.above.input_tokens:
-            self.long_requests += 1
-            self.long_input_tokens += tokens
-            self.long_output_tokens += output_tokens
-
-    def asked(self, times: int) -> "_Survey":
-        """The same where each row is asked so often: each further ask holds the answer before it."""
-        more = times - 1
-        return _Survey(
-            requests=times * self.requests,
-            input_tokens=times * self.input_tokens + more * (self.output_tokens + WORDS_TOKENS * self.requests),
-            output_tokens=times * self.output_tokens,
-            long_requests=times * self.long_requests,
-            long_input_tokens=times * self.long_input_tokens
-            + more * (self.long_output_tokens + WORDS_TOKENS * self.long_requests),
-            long_output_tokens=times * self.long_output_tokens,
-        )
 
 
 def _survey(
@@ -425,53 +475,68 @@ def _survey(
     walk: BudgetWalk | None,
     limit: int,
 ) -> _Survey:
-    first_rows = _Survey()
-    survey, maker = _Survey(first_rows=first_rows), checked.row_maker()
-    counting = maker
-    if isinstance(maker, RowMaker) and maker.images is not None:
-        counting = msgspec.structs.replace(maker, images=maker.images.blind())
-    progress, rates = begin.progress, begin.book.rates
+    survey, asked = _Survey(), row_makers(checked, begin.targets)
+    counting = row_makers(checked, begin.targets, opens_images=False) if asked.reads_files else asked
+    progress, books = begin.progress, begin.books
     committed = set(progress.committed)
     missing = [each for each in partitions(identity.rows, begin.partition_rows) if each.index not in committed]
     for partition, table in zip(missing, checked.source.tables(identity, missing), strict=True):
-        for row, values in enumerate(row_values(table, maker.columns), partition.first_row):
+        targets = {} if begin.known is None else begin.known.open_targets(partition.index)
+        for row, values in enumerate(row_values(table, asked.columns), partition.first_row):
             if row in progress.recorded:
                 continue
-            made = (maker if survey.requests < IMAGES_LOOKED_AT else counting).make(row, values)
+            number = targets.get(row, 0)
+            maker = (asked if survey.all_rows.requests < IMAGES_LOOKED_AT else counting).makers[number]
+            made = maker.make(row, values)
             looks.note_made(row, values, made)
-            if checked.target.conversation is not None:
+            if begin.targets[number].target.conversation is not None:
                 looks.note_end(row, maker.render(values))
             if isinstance(made, Failed):
                 survey.unrenderable += 1
                 survey.first_problem = survey.first_problem or f"row {row}: {made.failure.message}"
                 continue
-            cap = made.max_output_tokens
-            tokens = made.estimated_tokens - (cap or ASSUMED_OUTPUT_TOKENS)  # which is set aside for the answer
-            output_tokens = ASSUMED_OUTPUT_TOKENS if cap is None else max(cap, begin.bill.largest_output_tokens)
+            # Each request's estimate has what is reserved for the answer.
+            cap, rates = made.max_output_tokens, books[made.target].rates
+            tokens, expected = made.estimated_tokens - (cap or ASSUMED_OUTPUT_TOKENS), begin.expected_tokens(cap)
             survey.uncapped += cap is None
-            survey.add(tokens, output_tokens, rates)
+            survey.all_rows.add(made.target, tokens, expected, rates)
             if row < limit:
-                first_rows.add(tokens, output_tokens, rates)
+                survey.first_rows.add(made.target, tokens, expected, rates)
             survey.first = survey.first or made
             if walk is not None:
-                walk.add(made, tokens, output_tokens)
+                walk.add(made, tokens, expected)
     return survey
 
 
 def _unseen_images(checked: Checked, survey: _Survey) -> Iterator[str]:
-    if checked.target.may_have_images and survey.requests > IMAGES_LOOKED_AT:
+    if checked.target.may_have_images and survey.all_rows.requests > IMAGES_LOOKED_AT:
         yield f"images were opened for {IMAGES_LOOKED_AT:,} rows; those of the others are looked at when they are sent"
 
 
-def _estimate(survey: _Survey, rates: Rates | None) -> Decimal | None:
-    """US dollars for all requests, those with much input at their own rates."""
-    requests, tokens = survey.requests - survey.long_requests, survey.input_tokens - survey.long_input_tokens
-    cost = estimate_cost(tokens, survey.output_tokens - survey.long_output_tokens, requests, rates)
+def _estimate(found: _Requests, books: Sequence[PriceBook], asks: int = 1) -> tuple[Decimal | None, Decimal | None]:
+    """US dollars for all requests to targets that have a price, and what they probably are; None where none has one.
+
+    `asks`: how often each row is asked.
+    """
+    by_target = found.by_target or {0: _Sums()}
+    costs = {
+        number: _cost_of(sums.asked(asks), found.long_ones.get(number, _Sums()).asked(asks), books[number].rates)
+        for number, sums in by_target.items()
+    }
+    known = [(cost, likely_cost(cost, books[number])) for number, cost in costs.items() if cost is not None]
+    likely = [each for _, each in known if each is not None]
+    total = reduce(EXACT.add, (cost for cost, _ in known)) if known else None
+    return total, reduce(EXACT.add, likely) if known and len(likely) == len(known) else None
+
+
+def _cost_of(sums: _Sums, longer: _Sums, rates: Rates | None) -> Decimal | None:
+    """US dollars for requests to one target, those with much input at their own rates."""
+    requests, tokens = sums.requests - longer.requests, sums.input_tokens - longer.input_tokens
+    cost = estimate_cost(tokens, sums.output_tokens - longer.output_tokens, requests, rates)
     if cost is None or rates is None or rates.above is None:
         return cost
-    many, longest = survey.long_requests, survey.long_output_tokens
-    longer = estimate_cost(survey.long_input_tokens, longest, many, rates.above.rates)
-    return None if longer is None else EXACT.add(cost, longer)
+    above = estimate_cost(longer.input_tokens, longer.output_tokens, longer.requests, rates.above.rates)
+    return None if above is None else EXACT.add(cost, above)
 
 
 def _shown(job: Job, request: CallRequest | None) -> dict[str, Any] | None:
@@ -481,7 +546,7 @@ def _shown(job: Job, request: CallRequest | None) -> dict[str, Any] | None:
     return {
         "method": "POST",
         "url": base_url + request.http.path,
-        "headers": dict(request.http.headers),
+        "headers": request.http.headers | job.target.headers,
         "body": decode_json(by_reference(request.http.body)),
     }
 

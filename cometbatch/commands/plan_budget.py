@@ -1,18 +1,19 @@
 """What the budget of a job is enough for: a walk over the rows that remain, as a run would send them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct
 
 from cometbatch.commands.asking import WORDS_TOKENS
+from cometbatch.commands.targets import prices_of
 from cometbatch.control.budget import CostBounds
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
-from cometbatch.money.prices import estimate_cost, meter
-from cometbatch.records import CallRequest, Rates, Tally
+from cometbatch.money.prices import estimate_cost
+from cometbatch.records import CallRequest, PriceBook, Tally
 from cometbatch.results import tallies
-from cometbatch.results.summary import count
+from cometbatch.results.summary_words import count
 
 NOTHING = Decimal(0)  # US dollars
 
@@ -68,7 +69,7 @@ class BudgetPlan(Struct, frozen=True):
 
 
 class BudgetWalk:
-    """Sums over the rows in the order in which they are sent.
+    """Sums over the rows in the order in which they are sent. `books`: the prices, by target.
 
     `asks`: how often each row is asked. `worst`: the same walk with more asks.
     """
@@ -77,7 +78,7 @@ class BudgetWalk:
         self,
         max_cost_usd: Decimal,
         spent_usd: Decimal,
-        rates: Rates | None,
+        books: Sequence[PriceBook],
         bounds: CostBounds,
         *,
         asks: int = 1,
@@ -86,7 +87,7 @@ class BudgetWalk:
         self._asks = asks
         self._worst = worst
         self._cap, self._spent = max_cost_usd, spent_usd
-        self._rates = rates
+        self._rates = [book.rates for book in books]
         self._bounds = bounds
         self._taken = spent_usd
         self._needed = spent_usd
@@ -94,7 +95,7 @@ class BudgetWalk:
 
     def add(self, request: CallRequest, input_tokens: int, output_tokens: int) -> None:
         """The next row, with its estimates. It is sent where there is room for the most that it can cost."""
-        rates = self._rates
+        rates = self._rates[request.target]
         if rates is not None and rates.above is not None and input_tokens > rates.above.input_tokens:
             rates = rates.above.rates
         if self._worst is not None:
@@ -111,14 +112,16 @@ class BudgetWalk:
 
     def plan(self) -> BudgetPlan:
         """What it comes to."""
-        is_known = self._rates is not None
+        is_known = any(rates is not None for rates in self._rates)
         rows, needed = (self._rows, self._needed) if is_known else (None, None)
         worst = None if self._worst is None else self._worst.plan()
         asks = self._asks if worst is None else worst.max_asks
         return BudgetPlan(self._cap, self._spent, self._remaining, rows, needed, asks, worst)
 
 
-def budget_walk(max_cost_usd: Decimal | None, rates: Rates | None, bill: Tally, max_asks: int = 1) -> BudgetWalk | None:
+def budget_walk(
+    max_cost_usd: Decimal | None, books: Sequence[PriceBook], bill: Tally, max_asks: int = 1
+) -> BudgetWalk | None:
     """A walk that begins with what was spent, and bounds rows by what was learnt; None where there is no budget.
 
     `bill`: what all sessions so far paid, or may have paid. `max_asks`: how often a row is asked in the worst case.
@@ -126,11 +129,11 @@ def budget_walk(max_cost_usd: Decimal | None, rates: Rates | None, bill: Tally, 
     if max_cost_usd is None:
         return None
     bounds = CostBounds(
-        lambda _call, inputs, outputs, hour: meter(rates).max_cost(inputs, outputs, writes_for_an_hour=hour),
+        prices_of(books)[1],
         largest_output_tokens=bill.largest_output_tokens,
         largest_input_above_bytes=bill.largest_input_above_bytes,
         writes_for_an_hour=bill.cache_write_1h_input_tokens > 0,
     )
-    begin = (max_cost_usd, tallies.spent(bill), rates, bounds)
+    begin = (max_cost_usd, tallies.spent(bill), books, bounds)
     worst = BudgetWalk(*begin, asks=max_asks) if max_asks > 1 else None
     return BudgetWalk(*begin, worst=worst)

@@ -3,19 +3,23 @@
 import functools
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Final, TypeAlias
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from cometbatch import wire
 from cometbatch.commands.clock import now
+from cometbatch.commands.row_variants import RowVariants
 from cometbatch.input.image_files import ImageFolder
 from cometbatch.job import Job, Target
 from cometbatch.job.targets import Template, VendorName
 from cometbatch.job.vendor_batch import VENDORS
 from cometbatch.prompt.instruction import instructed
-from cometbatch.records import HttpRequest, Message
+from cometbatch.records import Failure, HttpRequest, Message
 from cometbatch.runner.images import ImageBounds, Images, ImageSender, Send
 from cometbatch.runner.row_maker import RowMaker
 from cometbatch.runner.whole_rows import WholeRowMaker
@@ -27,21 +31,45 @@ IMAGE_THREADS: Final = 4
 """Threads that read images and put them into requests: few, since each may hold a request twice while it does."""
 Maker: TypeAlias = RowMaker | WholeRowMaker
 """What makes requests of rows: by a prompt's templates, or as the row has them."""
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def row_maker(
-    target: Target, template: Template, columns: Sequence[str], id_column: str | None, images: Images | None = None
+    target: Target,
+    template: Template,
+    columns: Sequence[str],
+    id_column: str | None,
+    images: Images | None = None,
+    *,
+    numbers: Mapping[str, int] = NOTHING,
+    refused: Mapping[str, Failure] = NOTHING,
 ) -> Maker:
     """How rows of a table with these columns become requests to a target, whose compiled prompt is `template`.
 
     Only the columns that are needed become Python values. `images`: where those of prompts come from, if there are any.
+    `numbers`, `refused`: as of `RowVariants`, for a target of which rows say in their own cells how they are asked.
     """
     if target.batch is not None:
         return _whole_row_maker(target, target.batch)
+
+    def of_variant(variant: Target) -> RowMaker:
+        return _templated(variant, template, columns, id_column, images)
+
+    maker = of_variant(target)
+    if not target.columns:
+        return maker
+    return msgspec.structs.replace(maker, variant=RowVariants(target, numbers, refused, of_variant))
+
+
+def _templated(
+    target: Target, template: Template, columns: Sequence[str], id_column: str | None, images: Images | None
+) -> RowMaker:
+    """How rows become requests to a target that asks all of them in the same way."""
     wire_format = wire.FORMATS[target.format]
     part, words = target.response.body_part(target.format), target.response.instruction
     build = wire_format.request_builder(target.model, with_part(target.params, part))
     needed = set(columns) if template.needs_all_columns else set(template.columns_needed)
+    needed.update(target.columns.values())
     return RowMaker(
         columns=tuple(name for name in columns if name in needed or name == id_column),
         id_column=id_column,

@@ -5,7 +5,7 @@ import contextlib
 import functools
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from cometbatch.commands.checks import (
     goes_on,
     partition_rows,
     refuse_limit,
+    refuse_other_job,
     to_replace,
 )
 from cometbatch.commands.clock import now
@@ -27,6 +28,7 @@ from cometbatch.commands.connection import NO_KEY, api_key, describe_connection,
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
 from cometbatch.commands.session_watch import Interrupts
 from cometbatch.commands.tables import JobSource, as_job, kept
+from cometbatch.commands.targets import added_targets, models_asked, needs_of, price_warnings, priced_targets
 from cometbatch.engines import event_loop
 from cometbatch.errors import UsageError
 from cometbatch.input.files import Identity
@@ -37,20 +39,13 @@ from cometbatch.results.summary import RunSummary
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import (
-    MANIFEST_VERSION,
-    NEEDS_RESPONSE,
-    WHOLE_REQUESTS,
-    Manifest,
-    PricedTarget,
-    encode_manifest,
-)
+from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.reopen import Matching
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.run_state.sessions import Who
-from cometbatch.service.catalog import find_prices
+from cometbatch.service.catalog import find_books
 from cometbatch.simulator.process import SimulatorProcess
 from cometbatch.transport import Transport, raise_open_files
 from cometbatch.version import VERSION
@@ -163,7 +158,8 @@ async def _run(
             found, fresh = None, True
         told = () if replaced is None else (replaced,)
         start = SessionStart(checked, directory, files, http, interrupts, told)
-        await in_thread(files, functools.partial(check_session, checked, directory, found, fresh=fresh, http=http))
+        options: dict[str, Any] = {"fresh": fresh, "retry": bool(again.words), "http": http}
+        await in_thread(files, functools.partial(check_session, checked, directory, found, **options))
         if found is not None and await in_thread(files, goes_on, found, checked):
             return await _resume(start, found, again, progress, limit)
         asked = 0 if again.words else None  # there is nothing that could match
@@ -208,7 +204,10 @@ async def _resume(
 ) -> RunSummary:
     """A run that has outcomes: the calls that are missing, and those that match `again`."""
     limit = _limit_within(limit, found.rows)
-    matching = await in_thread(start.files, reopen.find, found, again) if again.words else Matching()
+    number, answers = found.manifest.number_of(start.checked.target), start.checked.answers
+    if again.words:
+        reopen.late_column(found, number, [] if answers is None else answers.names)  # refuses what has no place
+    matching = await in_thread(start.files, reopen.find, found, again, number) if again.words else Matching()
     asked = matching.calls if again.words else None
     is_finished = found.is_finished and not matching.partitions
     if is_finished:
@@ -218,9 +217,13 @@ async def _resume(
         return summary_of(
             start.checked.job, found, finished=is_finished, had_work=False, reopened=asked, limited=limited
         )
+    if again.words and not matching.partitions:
+        await in_thread(start.files, functools.partial(refuse_other_job, found, start.checked, retry=False))
     start.directory.create()  # ways to copy a run leave out folders with nothing in them
     async with _connected(start.checked.job, start.http) as transport:
-        run = await in_thread(start.files, _next_session, found, again, matching, limit)
+        added = await added_targets(start.checked, found.manifest, transport) if matching.partitions else ()
+        reset = functools.partial(_reset, again=again, matching=matching, checked=start.checked, added=added)
+        run = await in_thread(start.files, _next_session, found, limit, reset)
         run = await _priced(start.checked, run, transport)
         return await RunSession(start, run, transport, asked, limit).carry_out(progress)
 
@@ -235,12 +238,22 @@ def _has_no_work(found: Run, limit: int | None) -> bool:
     return limit is not None and not (found.calls_due(limit) or found.is_complete or found.progress.accepted.charges)
 
 
-def _next_session(found: Run, again: RetryWords, matching: Matching, limit: int | None) -> Run:
+def _next_session(found: Run, limit: int | None, reset: Callable[[Run], Run]) -> Run:
     """Count what earlier sessions left, then reset what is to be answered again."""
-    run = next_session(found, _who(limit))
+    run = reset(next_session(found, _who(limit)))
+    reopen.widen_parts(run)
+    return run
+
+
+def _reset(run: Run, *, again: RetryWords, matching: Matching, checked: Checked, added: Sequence[PricedTarget]) -> Run:
+    """The run with what matches reset, to be asked as the job says, `added` being further targets."""
+    if added:
+        run = run.with_manifest(run.manifest.with_targets(added))
     if not matching.partitions:
         return run
-    reopen.take_back(run, again, matching)
+    answers = [] if checked.answers is None else checked.answers.names
+    number = run.manifest.number_of(checked.target) or 0
+    reopen.take_back(run, again, matching, number, reopen.late_column(run, number, answers))
     return run.looked_at_again()
 
 
@@ -296,8 +309,10 @@ async def _new_manifest(
 ) -> Manifest:
     """What the run will be. Whatever can be refused is refused here, before anything is written."""
     job, target = start.checked.job, start.checked.target
-    book, warnings = await find_prices(target.model, job.prices, transport)
-    check_budget(start.checked, book)
+    models = await in_thread(start.files, models_asked, start.checked, identity)
+    found_books = await find_books([(model, job.prices_of(model)) for model in models], transport)
+    check_budget(start.checked, target, [book for book, _ in found_books])
+    targets = priced_targets(target, models, {book.model: book for book, _ in found_books})
     replaces = parts.file_stamp(job.output.path) if fresh else to_replace(job, found)
     return Manifest(
         version=MANIFEST_VERSION,
@@ -308,27 +323,28 @@ async def _new_manifest(
         input=identity,
         partition_rows=partition_rows(start.checked, identity),
         columns=tuple(each.name for each in columns.columns_for(job.asked_columns, job.columns_there)),
-        targets=(PricedTarget(target, book),),
+        targets=targets,
+        needs=needs_of(target),
         job=job.describe(),
-        needs=(
-            *([] if job.batch is None else [WHOLE_REQUESTS]),
-            *([NEEDS_RESPONSE] if target.response.is_used else []),
-        ),
-        warnings=(*start.checked.warnings, *warnings),
+        warnings=(*start.checked.warnings, *price_warnings(found_books)),
         replaces=None if job.output.is_dataset else replaces,
     )
 
 
 async def _priced(checked: Checked, run: Run, transport: Transport) -> Run:
     """The run, with prices where it had none so far and they can be had now."""
-    if run.manifest.prices.rates is not None or run.is_complete:
+    unpriced = {each.model for each in run.manifest.books if each.rates is None}
+    if not unpriced or run.is_complete:
         return run
-    book, warnings = await find_prices(checked.target.model, checked.job.prices, transport)
-    if book.rates is None:
+    wanted = [(model, checked.job.prices_of(model)) for model in sorted(unpriced)]
+    found = {book.model: (book, warnings) for book, warnings in await find_books(wanted, transport)}
+    if all(book.rates is None for book, _ in found.values()):
         return run
+    books = [found[each.model][0] if each.model in found else each for each in run.manifest.books]
+    warnings = [words for _, some in found.values() for words in some]
     late = f"prices were found after {run.progress.calls:,} rows were recorded: those without a cost stay so"
     priced = msgspec.structs.replace(
-        run.manifest.with_prices(book), priced_late=True, warnings=(*checked.warnings, *warnings, late)
+        run.manifest.with_prices(books), priced_late=True, warnings=(*checked.warnings, *warnings, late)
     )
     return run.with_manifest(priced)
 
@@ -344,7 +360,8 @@ async def _connected(job: Job, http: "httpx.AsyncBaseTransport | None") -> Async
             if http is None:
                 raise_open_files()  # the simulator has this process's limit, and takes a file for each connection, too
                 base_url = stack.enter_context(SimulatorProcess.start(simulator_behaviour(job))).base_url
-        transport = Transport(base_url, key, timeout_s=job.limits.timeout_s, http=http, tls=tls_settings(job))
+        options: dict[str, Any] = {"timeout_s": job.limits.timeout_s, "http": http, "tls": tls_settings(job)}
+        transport = Transport(base_url, key, headers=job.target.headers, **options)
         try:
             yield transport
         finally:

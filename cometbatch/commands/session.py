@@ -11,10 +11,11 @@ from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from cometbatch.commands.asking import acceptance, first_answers, misfits
-from cometbatch.commands.checks import Checked, check_budget, describe_growth, describe_missing_columns
+from cometbatch.commands.checks import Checked, describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
 from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fit
@@ -22,6 +23,7 @@ from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.row_maker import sending_images
 from cometbatch.commands.session_watch import Interrupts, show_waiting, signals_handled
+from cometbatch.commands.targets import check_budgets, prices_of, row_makers, whose_model
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
 from cometbatch.control.classify import classify
@@ -30,8 +32,7 @@ from cometbatch.errors import InputChangedError, InputError, InputLostError
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
-from cometbatch.money.prices import meter
-from cometbatch.records import Completion, ErrorDetail, HttpResponse
+from cometbatch.records import Completion, ErrorDetail, HttpResponse, RejectedAsk, Tally
 from cometbatch.results import columns, parts, tallies
 from cometbatch.results.summary import (
     BudgetReachedError,
@@ -43,8 +44,9 @@ from cometbatch.results.summary import (
     cap_warning,
     late_warnings,
 )
+from cometbatch.results.target_column import with_target
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest, metadata_of
+from cometbatch.run_state.manifest import Manifest, describe_targets, metadata_of
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run
@@ -70,6 +72,9 @@ STOPPED = {
     "interrupted": InterruptedRunError,
     "terminated": TerminatedRunError,
 }
+
+NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "incompletes": {}}
+"""The counts of a tally before the service has answered."""
 
 
 class SessionStart(Struct, frozen=True):
@@ -118,7 +123,7 @@ class RunSession(Struct, frozen=True):
         Raises a `RunStoppedError` where that ends early.
         """
         run, job = self.run, self.start.checked.job
-        check_budget(self.start.checked, run.manifest.prices)
+        check_budgets(self.start.checked, run.manifest.targets, run.targets)
         concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
         self.transport.limit_connections(connections)
         before = await in_thread(self.start.files, tell_before, self.start.checked, run, self.limit)
@@ -128,7 +133,7 @@ class RunSession(Struct, frozen=True):
         run.directory.lock.sign()
         rows = run.rows if self.limit is None else run.progress.calls + run.calls_due(self.limit)
         shown = Progress(rows, run.progress.tally, on=progress)
-        for warning in filter(None, (*_warnings(job, run.manifest), lowered, *told)):
+        for warning in filter(None, (*_warnings(job, run), lowered, *told)):
             shown.say(f"Warning: {warning}")
         cap = run.manifest.token_cap
         shown.warn_of_cap(cap_warning(run.bill.largest_output_tokens, cap))
@@ -155,7 +160,7 @@ class RunSession(Struct, frozen=True):
             pool=self.transport.pool_stats,
         )
         shown.warn_of_cap(cap_warning(summary.tally.largest_output_tokens, cap))
-        for warning in (*late_warnings(summary.tally, summary.prices), *found):
+        for warning in (*late_warnings(summary.tally, summary.books), *found):
             shown.say(f"Warning: {warning}")
         if stop is not None:
             needed = budget_to_finish(ended, stop.next_usd, self.limit) if stop.kind == "budget" else None
@@ -166,16 +171,16 @@ class RunSession(Struct, frozen=True):
         run, checked = self.run, self.start.checked
         session = run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
-        maker = checked.row_maker()
+        asked = row_makers(checked, run.manifest.targets)
         partitions = Partitions(
             run,
             session.number,
             lambda wanted: checked.source.tables(run.manifest.input, wanted),
-            maker.make if looks is None else looks.watching(maker.make),
-            maker.columns,
+            [maker.make if looks is None else looks.watching(maker.make) for maker in asked.makers],
+            asked.columns,
             slots=slots,
             limit=self.limit,
-            reads_files=maker.images is not None,
+            reads_files=asked.reads_files,
             further=checked.answers,
         )
         marks = run.directory.new_marks(run.manifest.run_id, session.number, 2 * slots)
@@ -189,7 +194,7 @@ class RunSession(Struct, frozen=True):
                 yield
 
         try:
-            async with sending_images(self.transport.send, maker.images) as send:
+            async with sending_images(self.transport.send, asked.images) as send:
                 return await run_partitions(partitions, marks, self._ports(shown, slots, send), watched=watched)
         except InputError as error:
             raise InputLostError(input_lost(checked.job.input.path, error)) from error
@@ -199,8 +204,8 @@ class RunSession(Struct, frozen=True):
 
     def _ports(self, shown: Progress, slots: int, send: Send) -> Ports:
         run, limits, patience = self.run, self.start.checked.job.limits, self.start.checked.job.retry
-        prices, names = meter(run.manifest.prices.rates), run.manifest.columns
-        response = self.start.checked.target.response
+        names, response = run.columns, self.start.checked.target.response
+        price, max_cost = prices_of(run.manifest.books)
         keep = Keep(raw="raw" in names, reasoning="reasoning" in names)
         read = functools.partial(self.start.checked.format.parse_response, keep=keep)
         if response.mode == "tool":
@@ -210,10 +215,11 @@ class RunSession(Struct, frozen=True):
             read=Reader(read, self.transport).read,
             classify=functools.partial(classify, now=now),
             accept=acceptance(self.start.checked.checker, self.start.checked.format, response),
-            price=lambda _call, usage: prices.cost(usage),
-            max_cost=lambda _call, inputs, outputs, hour: prices.max_cost(inputs, outputs, writes_for_an_hour=hour),
+            price=price,
+            max_cost=max_cost,
             request_id=request_id_of,
             is_reached=self._is_reached,
+            whose_model=whose_model(run.manifest.targets),
             status=functools.partial(columns.status_of, keeps_calls=columns.TOOL_CALLS in names),
         )
         policy = Policy(
@@ -233,12 +239,29 @@ class RunSession(Struct, frozen=True):
             now=now,
             jitter=random.random,
             budget=self._budget(),
-            earlier=run.bill,
+            earlier=self._earlier(),
             asks=run.progress.asks,
             first_answers=first_answers(
-                self.start.checked.checker, response, run.bill, run.progress.asks.values(), misfits(run)
+                self.start.checked.checker,
+                response,
+                self._earlier(),
+                self._asks(),
+                misfits(run) if run.targets[1] == 0 else (),  # a later target's own are not told apart
             ),
         )
+
+    def _earlier(self) -> Tally:
+        """What earlier sessions learnt. That a model is there was learnt of the first target, and of no later one.
+
+        Neither was that one's answers are JSON.
+        """
+        if self.run.targets[1] == 0:
+            return self.run.bill
+        return msgspec.structs.replace(self.run.bill, **NO_ANSWER, rejected=sum(map(len, self._asks())))
+
+    def _asks(self) -> list[tuple[RejectedAsk, ...]]:
+        """Of each open call the asks that earlier sessions recorded, if they were of the newest target."""
+        return [tuple(some) for some in self.run.progress.asks.values() if some[-1].target == self.run.targets[1]]
 
     def _is_reached(self) -> bool:
         """Whether a connection was ever made; taken for granted where that is not ours to know."""
@@ -247,8 +270,10 @@ class RunSession(Struct, frozen=True):
 
     def _budget(self) -> Budget | None:
         """The cap, less everything that may have been spent: what `--retry` reset was paid all the same."""
-        cap, bill, rates = self.start.checked.job.budget.max_cost_usd, self.run.bill, self.run.manifest.prices.rates
-        is_exact = rates is not None and rates.per_request is not None
+        cap, bill = self.start.checked.job.budget.max_cost_usd, self.run.bill
+        is_exact = all(
+            book.rates is not None and book.rates.per_request is not None for book in self.run.manifest.books
+        )
         answers = bill.succeeded + bill.incomplete + bill.rejected
         return None if cap is None else Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact)
 
@@ -266,14 +291,16 @@ def _publish(run: Run, checked: Checked) -> None:
     if run.directory.parts.is_dataset:
         return
     run.refuse_foreign()
-    of_run = columns.columns_of(run.manifest.columns)
+    of_run = columns.columns_of(run.columns)
     schema = columns.joined_schema(checked.source.schema, run.prefix, {}, of_run, checked.answers)
     paths = (run.directory.parts.path(index) for index in range(run.partition_count))
 
     def write(file: IO[bytes]) -> None:
         repeated = columns.repeated(schema, run.prefix)
         metadata = metadata_of(run.manifest) | run.state()
-        parts.merge(file, paths, schema, metadata, rows=run.manifest.calls, repeated=repeated)
+        completed = functools.partial(with_target, prefix=run.prefix, columns=of_run)
+        rows = run.manifest.calls
+        parts.merge(file, paths, schema, metadata, rows=rows, repeated=repeated, completed=completed)
 
     write_aside(run.result, write)
 
@@ -321,25 +348,28 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         rows=run.rows,
         tally=run.progress.with_charges,
         prices=run.manifest.prices,
+        books=run.manifest.books,
+        targets=tuple(describe_targets(run.manifest)),
         finished=finished,
         replaced=run.replaced,
         max_output_tokens=run.manifest.token_cap,
         has_own_caps=run.manifest.has_whole_requests,
         has_earlier_result=not finished and run.has_earlier_result,
         warnings=(
-            *_warnings(job, run.manifest),
+            *_warnings(job, run),
             *looked,
-            *late_warnings(run.progress.tally, run.manifest.prices, run.manifest.token_cap),
+            *late_warnings(run.progress.tally, run.manifest.books, run.manifest.token_cap),
         ),
         reader=RowsOf(job),
         **session,
     )
 
 
-def _warnings(job: Job, manifest: Manifest) -> Iterator[str]:
+def _warnings(job: Job, run: Run) -> Iterator[str]:
     """What whoever pays should know before the first request."""
+    manifest = run.manifest
     yield from manifest.warnings
-    yield from describe_missing_columns(job, manifest.columns)
+    yield from describe_missing_columns(job, run.columns)
     if job.budget.max_cost_usd is not None and (added := describe_unbounded(job.params.extra)):
         yield f"the budget may be passed: the service may add input that is billed beyond what is sent, by {added}"
     if manifest.prices.rates is not None and not manifest.priced_late and _has_other_prices(job, manifest):
@@ -348,6 +378,8 @@ def _warnings(job: Job, manifest: Manifest) -> Iterator[str]:
 
 def _has_other_prices(job: Job, manifest: Manifest) -> bool:
     """Whether the job says something else of prices than when the run began, in keys that are set."""
+    if job.target.model != manifest.targets[0].target.model:  # whose prices the job has no place for then
+        return False
     now, then = job.describe().get("prices"), manifest.job.get("prices")
     return _set(now) != _set(then)
 

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 from cometbatch.commands.progress_line import Progress
-from cometbatch.results.summary import cap_warning, count
+from cometbatch.results.summary import cap_warning
+from cometbatch.results.summary_words import count
 from cometbatch.run_state.partition import SLOW_SYNC_S, Partitions
 from cometbatch.runner.ports import Stop
 from cometbatch.runner.turns import Runner

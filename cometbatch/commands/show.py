@@ -15,7 +15,7 @@ from cometbatch.job import Job
 from cometbatch.results.export import cell_text, values
 from cometbatch.results.retry_words import RetryWords
 from cometbatch.results.rows import Piece, Rows
-from cometbatch.results.summary import count
+from cometbatch.results.summary_words import count
 from cometbatch.results.terminal import columns as columns_of
 from cometbatch.results.terminal import cut, fitting, visible
 
@@ -106,8 +106,19 @@ def _texts(piece: Piece, name: str) -> list[str | None]:
     """The cells of a column as a person reads them."""
     if "binary" not in str(piece.table.schema.field(name).type):
         return [cell_text(value) for value in values(piece.table, name)]
-    cells = python_values(piece.table.column(name))
-    return [f"<{len(cell):,} bytes>" if isinstance(cell, bytes) else cell_text(cell) for cell in cells]
+    return [cell_text(_without_bytes(cell)) for cell in python_values(piece.table.column(name))]
+
+
+def _without_bytes(value: object) -> object:
+    """The value with the number of its bytes for binary data that is no text, at every depth: an image is no sight."""
+    match value:
+        case bytes():
+            return f"<{len(value):,} bytes>"
+        case dict():
+            return {name: _without_bytes(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_without_bytes(item) for item in value]
+    return value
 
 
 def _one_by_one(names: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:

@@ -13,8 +13,9 @@ from cometbatch.commands.open_rows import RowsOf
 from cometbatch.job import Job
 from cometbatch.results import parts
 from cometbatch.results.notebook import html_of
-from cometbatch.results.summary import RunSummary, count, late_warnings
-from cometbatch.run_state.manifest import changed_keys
+from cometbatch.results.summary import RunSummary, late_warnings
+from cometbatch.results.summary_words import count
+from cometbatch.run_state.manifest import changed_keys, describe_targets
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import find
 
@@ -111,13 +112,15 @@ def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
             rows=found.rows,
             tally=tally,
             prices=manifest.prices,
+            books=manifest.books,
+            targets=tuple(describe_targets(manifest)),
             finished=found.is_finished,
             replaced=found.replaced,
             max_output_tokens=manifest.token_cap,
             has_own_caps=manifest.has_whole_requests,
             limited=look_below(found, limit),
             has_earlier_result=not found.is_finished and found.has_earlier_result,
-            warnings=(*manifest.warnings, *late_warnings(tally, manifest.prices, manifest.token_cap)),
+            warnings=(*manifest.warnings, *late_warnings(tally, manifest.books, manifest.token_cap)),
             reader=RowsOf(job, overrides),
         ),
         running=is_running,
@@ -127,7 +130,9 @@ def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
         committed=len(progress.committed),
         latency_s=_latency(paths, f"{found.prefix}latency_s"),
         resume_command=located.command,
-        changed=() if located.job is None or not found.is_begun else changed_keys(manifest, located.job.fingerprint()),
+        changed=()
+        if located.job is None or not found.is_begun
+        else changed_keys(manifest, located.job.fingerprint(), found.targets),
         gives_way=located.job is not None and gives_way(found, located.job),
     )
 

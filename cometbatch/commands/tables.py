@@ -101,7 +101,7 @@ def to_arrow(table: object) -> pa.Table:
     kind = kind_of(table)
     try:
         if kind == "polars":
-            return cast("pl.DataFrame", table).to_arrow(compat_level=pl.CompatLevel.oldest())
+            return _from_polars(cast("pl.DataFrame", table))
         if kind == "pandas":
             frame = cast("pd.DataFrame", table)
             if strange := [name for name in frame.columns if not isinstance(name, str)]:
@@ -110,6 +110,20 @@ def to_arrow(table: object) -> pa.Table:
         return pa.table(table)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise UsageError(f"input: the table can't be used: {error}") from error
+
+
+def _from_polars(frame: pl.DataFrame) -> pa.Table:
+    for name, kind in frame.schema.items():
+        if _holds_objects(kind):  # Arrow would get their addresses in memory
+            raise UsageError(f"input: the column {name!r} holds Python objects: make texts or numbers of them.")
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _holds_objects(kind: pl.DataType | pl.datatypes.DataTypeClass) -> bool:
+    inner = [kind.inner] if isinstance(kind, pl.List | pl.Array) else []
+    if isinstance(kind, pl.Struct):
+        inner = [field.dtype for field in kind.fields]
+    return kind == pl.Object or any(_holds_objects(each) for each in inner)
 
 
 def kind_of(table: object) -> Kind:
@@ -159,10 +173,10 @@ def _write(content: bytes, file: IO[bytes]) -> None:
 
 
 def _parquet(table: pa.Table) -> bytes:
-    """The same bytes for the same table."""
+    """The same bytes for the same table, however it is divided in memory."""
     file = io.BytesIO()
     try:
-        pq.write_table(table, file)
+        pq.write_table(table.combine_chunks(), file)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise UsageError(f"input: the table can't be kept as Parquet: {error}") from error
     return file.getvalue()

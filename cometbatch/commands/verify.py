@@ -5,7 +5,7 @@ an answer that was changed in the same way in every file that holds it: no file 
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,8 +20,9 @@ from cometbatch.commands.verify_report import CHECKS, Findings, Verification
 from cometbatch.commands.verify_rows import PublishedResult, RowChecks
 from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
 from cometbatch.input.file_set import AnySource, is_there
-from cometbatch.job import Job
+from cometbatch.job import Job, Target
 from cometbatch.job.batch_lines import open_table
+from cometbatch.job.targets import Template
 from cometbatch.prompt.template import TemplateError
 from cometbatch.records import MaxTokensField, Partition
 from cometbatch.results import parts
@@ -104,17 +105,19 @@ def _check_run(
     findings: Findings,
 ) -> None:
     """Every check but the manifest's own. `asked`: the job that the run is compared with, where one was given."""
-    job = _job(manifest, asked, findings)
+    job = _job(manifest, asked, directory.reopened().target, findings)
     makers = [] if job is None else _makers(manifest, job, findings)
+    added = directory.reopened().target_column
+    names = manifest.columns if added is None else (*manifest.columns, added)
     opened = _input(manifest, asked or job, findings)
     answers = _answers(manifest, findings)
-    files = FileChecks(directory, manifest, findings, answers)
+    files = FileChecks(directory, manifest, names, findings, answers)
     files.check_strays(partitions)
     published = PublishedResult(result, findings, files.check_metadata)
     same_rendering = job is None or _has_same_rendering(manifest, job)
     if not same_rendering:
         findings.skip("this version of cometbatch renders prompts by other rules than the run's", "requests")
-    rows = RowChecks(manifest, published, makers, findings, same_rendering=same_rendering, answers=answers)
+    rows = RowChecks(manifest, names, published, makers, findings, same_rendering=same_rendering, answers=answers)
     originals = _originals(manifest, partitions, opened, findings)
     for partition in partitions:
         schema, original = files.check_part(partition, opened), next(originals)
@@ -125,13 +128,13 @@ def _check_run(
     published.check_row_count(manifest.input.rows)
 
 
-def _job(manifest: Manifest, asked: Job | None, findings: Findings) -> Job | None:
-    """The job as the manifest describes it."""
+def _job(manifest: Manifest, asked: Job | None, target: int, findings: Findings) -> Job | None:
+    """The job as the manifest describes it. `target`: of the newest `--retry`; the job given may be that one's."""
     if asked is not None:
-        _check_fingerprint(manifest, asked, "the job given", findings)
+        _check_fingerprint(manifest, asked, "the job given", findings, {0, target})
     try:
         job = Job.from_description(manifest.job)
-        _check_fingerprint(manifest, job, "the manifest's job", findings)
+        _check_fingerprint(manifest, job, "the manifest's job", findings, {0})
     except JobError as error:
         findings.add("job", str(error), where="manifest.json")
         findings.skip("the manifest's job can't be read", "ids", "requests")
@@ -152,8 +155,8 @@ def _answers(manifest: Manifest, findings: Findings) -> AnswerColumns | None:
         return None
 
 
-def _check_fingerprint(manifest: Manifest, job: Job, whose: str, findings: Findings) -> None:
-    for key, _, _ in drift(manifest, job.fingerprint()):
+def _check_fingerprint(manifest: Manifest, job: Job, whose: str, findings: Findings, targets: Iterable[int]) -> None:
+    for key, _, _ in drift(manifest, job.fingerprint(), targets):
         if key not in OWN_RULES:
             findings.add("job", f"{key} is not what the run began with", where=whose)
 
@@ -163,23 +166,30 @@ def _has_same_rendering(manifest: Manifest, job: Job) -> bool:
     return all(manifest.fingerprint.get(key) == now.get(key) for key in OWN_RULES)
 
 
-def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[Maker]:
-    """How requests are made again: as the job says, then in the other ways that its sessions may have used.
+def _makers(manifest: Manifest, job: Job, findings: Findings) -> list[list[Maker]]:
+    """How requests are made again, for each target: as it says, then in the other ways that sessions may have used.
 
     These are other names of the token cap, and empty prompts that are sent.
     """
-    (target,) = job.targets()
-    if target.has_images and not job.image_root.is_dir():
+    targets = *job.targets(), *(each.target for each in manifest.targets[1:])
+    if any(target.has_images for target in targets) and not job.image_root.is_dir():
         findings.skip(f"the folder of images {job.image_root} is gone", "ids", "requests")
         return []
+    known: dict[object, tuple[Template, Template]] = {}
     try:
-        templates = target.prompt_template(refuse_empty=True), target.prompt_template()
-        templates[0].check(manifest.input.columns)
+        for target in targets:
+            if (prompt := (target.messages, target.conversation)) not in known:
+                known[prompt] = target.prompt_template(refuse_empty=True), target.prompt_template()
+                known[prompt][0].check(manifest.input.columns)
     except TemplateError as error:
         if _has_same_rendering(manifest, job):
             findings.add("job", str(error), where="manifest.json")
         findings.skip("the manifest's templates can't be used", "ids", "requests")
         return []
+    return [_ways(target, known[target.messages, target.conversation], manifest, job) for target in targets]
+
+
+def _ways(target: Target, templates: Sequence[Template], manifest: Manifest, job: Job) -> list[Maker]:
     names: tuple[MaxTokensField, ...] = ("max_completion_tokens", "max_tokens") if target.format == "chat" else ()
     spelt = [msgspec.structs.replace(target.params, max_tokens_field=name) for name in names]
     targets = [target, *(msgspec.structs.replace(target, params=params) for params in spelt)]

@@ -1,5 +1,6 @@
 """`verify`, of each file as a whole: which files there are, whose they are, whether they can be read."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,17 +12,19 @@ from cometbatch.input.file_set import AnySource
 from cometbatch.records import Partition, PriceBook
 from cometbatch.results import columns, parts
 from cometbatch.results.answer_columns import AnswerColumns
+from cometbatch.results.target_column import with_target
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import PRICES_KEY, Manifest, metadata_of
 
 
 class FileChecks:
-    """Looks at the files of one run, each by its footer, its metadata and its pages."""
+    """Looks at the files of one run, each by its footer, its metadata and its pages. `names`: of the output columns."""
 
     def __init__(
         self,
         directory: RunDirectory,
         manifest: Manifest,
+        names: Sequence[str],
         findings: Findings,
         answers: AnswerColumns | None = None,
     ) -> None:
@@ -29,7 +32,7 @@ class FileChecks:
         self._manifest = manifest
         self._findings = findings
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
-        self._columns = columns.columns_of(manifest.columns)
+        self._columns = columns.columns_of(names)
         self._answers = answers
         self._metadata = metadata_of(manifest)
         if manifest.priced_late:  # files written before say that there were no prices
@@ -81,7 +84,10 @@ class FileChecks:
         except msgspec.MsgspecError:
             return False
 
-    def _has_columns(self, schema: pa.Schema, path: Path, opened: AnySource | None) -> bool:
+    def _has_columns(self, found: pa.Schema, path: Path, opened: AnySource | None) -> bool:
+        # A part that is to be merged may be older than the column of targets.
+        is_merged = not self._directory.parts.is_dataset
+        schema = with_target(found.empty_table(), self._prefix, self._columns).schema if is_merged else found
         names = [*self._manifest.input.columns, *(self._prefix + column.name for column in self._columns)]
         if self._answers is not None:
             names += self._answers.names

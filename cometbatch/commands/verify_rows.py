@@ -17,6 +17,7 @@ from cometbatch.input.values import row_values
 from cometbatch.records import Partition, Tally
 from cometbatch.results import columns, parts, row_checks, tallies
 from cometbatch.results.answer_columns import AnswerColumns
+from cometbatch.results.target_column import target_in, with_target
 from cometbatch.run_state.manifest import Manifest
 
 NOT_IN_COLUMNS: Final = (
@@ -42,16 +43,18 @@ NEWER_FIELDS: Final = frozenset(
 class RowChecks:
     """Looks at the rows of one run's parts, some in memory at a time.
 
-    `makers` make each row's request again, one for each way in which sessions of the run may have said the same; none
-    where that can't be done. `same_rendering`: whether this program renders prompts by the rules that the run was made
-    with, so that the requests can be compared. `answers`: makes the columns of answers again, where there are any.
+    `names`: of the output columns. `makers` make each row's request again: for each target some, one for each way in
+    which sessions of the run may have said the same; none where that can't be done. `same_rendering`: whether this
+    program renders prompts by the rules that the run was made with, so that the requests can be compared. `answers`:
+    makes the columns of answers again, where there are any.
     """
 
     def __init__(
         self,
         manifest: Manifest,
+        names: Sequence[str],
         published: "PublishedResult",
-        makers: Sequence[Maker],
+        makers: Sequence[Sequence[Maker]],
         findings: Findings,
         *,
         same_rendering: bool,
@@ -64,7 +67,7 @@ class RowChecks:
         self._same_rendering = same_rendering
         self._answers = answers
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
-        self._columns = columns.columns_of(manifest.columns)
+        self._columns = columns.columns_of(names)
         unknown = set(NOT_IN_COLUMNS)
         if not any(column.name == "reported_cost_usd" for column in self._columns):
             unknown |= {name for name in Tally.__struct_fields__ if name.startswith(("reported", "differing"))}
@@ -80,30 +83,35 @@ class RowChecks:
 
         Raises `CheckpointError` where a page was damaged after its file was checked.
         """
-        from_input, from_result = _Differences(self._manifest.input.columns), _Differences(schema.names)
+        of_part = with_target(schema.empty_table(), self._prefix, self._columns).column_names
+        from_input, from_result = _Differences(self._manifest.input.columns), _Differences(of_part)
         totals = _Totals()
         row = partition.first_row
-        for piece in parts.read_pieces(path):
+        for written in parts.read_pieces(path):
+            piece = with_target(written, self._prefix, self._columns)
             if original is not None:
                 from_input.add(row, piece, original.slice(row - partition.first_row, piece.num_rows))
             from_result.add(row, piece, self._published.take(piece.num_rows))
             self._check_outcomes(path.name, row, piece, totals)
             self._check_answers(path.name, row, piece)
             if self._makers:
-                self._check_requests(path.name, row, piece, *self._makers)
+                self._check_requests(path.name, row, piece)
             row += piece.num_rows
         self._note_rows(path.name, from_input)
         self._note_result(path.name, partition, from_result)
         self._check_sums(path, partition, totals)
 
     def _check_outcomes(self, place: str, first_row: int, piece: pa.Table, totals: "_Totals") -> None:
-        rates = self._manifest.prices.rates
+        books = self._manifest.books
         for row, cells in enumerate(self._cells(piece), first_row):
             where, contradiction = f"{place}, row {row}", row_checks.contradiction(cells)
             totals.fit = totals.fit and contradiction is None
             self._findings.add("outcomes", contradiction, where=where)
-            if cells["cost_usd"] is not None or not self._manifest.priced_late:
-                self._findings.add("costs", row_checks.wrong_cost(cells, rates), where=where)
+            target = target_in(cells)
+            if not 0 <= target < len(books):
+                self._findings.add("outcomes", f"the run has no target {target}", where=where)
+            elif cells["cost_usd"] is not None or not self._manifest.priced_late:
+                self._findings.add("costs", row_checks.wrong_cost(cells, books[target].rates), where=where)
         if totals.fit:
             outcomes = columns.read_outcomes(piece, first_row, self._prefix, self._columns)
             totals.tally = tallies.add(totals.tally, tallies.tally(outcomes))
@@ -121,10 +129,14 @@ class RowChecks:
                 "answers", f"{column} is not what response says", where=f"{place}, row {first_row + offset}"
             )
 
-    def _check_requests(self, place: str, first_row: int, piece: pa.Table, maker: Maker, *others: Maker) -> None:
-        rows = row_values(piece, maker.columns)
-        same_ids = self._same_rendering or _prints_the_same(piece, maker.id_column)
+    def _check_requests(self, place: str, first_row: int, piece: pa.Table) -> None:
+        needed = {name for ways in self._makers for maker in ways for name in maker.columns}
+        rows = row_values(piece, [name for name in self._manifest.input.columns if name in needed])
+        same_ids = self._same_rendering or _prints_the_same(piece, self._makers[0][0].id_column)
         for row, (cells, values) in enumerate(zip(self._cells(piece), rows, strict=True), first_row):
+            if not 0 <= (target := target_in(cells)) < len(self._makers):
+                continue
+            maker, *others = self._makers[target]
             made, where = maker.make(row, values), f"{place}, row {row}"
             if row_checks.wrong_request(cells, made):
                 in_other_ways = (each.make(row, values) for each in others)

@@ -216,7 +216,9 @@ def refusing(path: pathlib.Path) -> Iterator[None]:
 
 
 def _names_near(path: pathlib.Path) -> str:
-    """A hint at a table of nearly this name beside it, or at the folder that is not there either."""
+    """A hint at a table of nearly this name beside it, or at the folder or a link's file that is not there either."""
+    if path.is_symlink():
+        return "; it is a link to a file that is not there"
     if not path.parent.is_dir():
         return f"; there is no folder {shown(str(path.parent), limit=MAX_PATH_SHOWN)}"
     with suppress(OSError):

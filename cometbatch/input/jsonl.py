@@ -47,6 +47,7 @@ _TYPES: Final = {
 }
 """The types of columns whose values are all of these kinds; every other column is JSON text."""
 _RAW: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_HALF: Final = r"a \u escape is half of a surrogate pair, which is no text"
 _ONE_A_LINE: Final = "a line holds one JSON object"
 
 
@@ -233,11 +234,12 @@ def _refuse_json(path: pathlib.Path, line: Line, error: Exception) -> NoReturn:
             hint = f"; to put each object on one line: jq -c . {shown(path.name)}"
         what = f"column {wrong.colno}: {_ONE_A_LINE}, and this is none ({wrong.msg}){hint}"
     except ValueError as wrong:  # a constant that JSON lacks, or a number of thousands of digits
-        what = f"this is no JSON: {wrong}"
+        what = "a number has more digits than can be read" if "digits" in str(wrong) else f"this is no JSON: {wrong}"
     except RecursionError:
         what = f"this is no JSON: {error}"
     else:
-        what = f"this can't be read: {error}"  # halves of surrogate pairs, numbers beyond all bounds
+        is_number = "out of range" in str(error)  # else it is what is no Unicode text, or nothing that is known
+        what = f"this can't be read: {error}" if is_number else f"this can't be read: {_HALF} ({error})"
     refuse(path, what, line.number)
 
 

@@ -19,7 +19,8 @@ from cometbatch.input.files import Identity, Measured, OpenFile, refuse, shown
 BUFFER_SIZE = 1 << 20  # bytes that pyarrow reads ahead in a column
 BATCH_SIZE = 8 << 20  # bytes of rows decoded at a time, about
 MAX_BATCH_ROWS = 2_048  # rows decoded at a time, however short they are
-CHECK_ROWS = 256  # rows decoded at a time while their size is unknown: a long text repeated is short only on disk
+CHECK_ROWS = 256  # rows decoded at a time at most while their size is unknown
+PROBE_ROWS = 4  # rows at the start of a row group, by which the size of the others is guessed
 MARK, ENCRYPTED_MARK = b"PAR1", b"PARE"
 MIN_FILE_SIZE = 12  # bytes: a mark, the footer's length and a mark
 
@@ -37,7 +38,7 @@ class ParquetLayout(Struct, frozen=True):
         size, sha256 = files.digest(raw)
         row_count = decoded = 0
         with _parquet(raw, verify=True) as parquet:
-            for batch in parquet.iter_batches(CHECK_ROWS, use_threads=False):
+            for batch in checked_batches(parquet):
                 self._refuse_bad_text(batch, row_count)
                 row_count += batch.num_rows
                 decoded += batch.nbytes
@@ -116,6 +117,22 @@ def is_parquet(head: bytes, tail: bytes) -> bool:
 def _parquet(raw: io.BufferedReader, *, verify: bool = False) -> pq.ParquetFile:
     # With pre_buffer, or without buffer_size, whole row groups are held in memory.
     return pq.ParquetFile(raw, pre_buffer=False, buffer_size=BUFFER_SIZE, page_checksum_verification=verify)
+
+
+def checked_batches(parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """All rows, about `BATCH_SIZE` bytes of them at a time, by what the footer and the first rows of each group say.
+
+    Both are asked: rows that repeat a long text are short on disk, and the first ones may be shorter than others.
+    """
+    for index in range(parquet.num_row_groups):
+        group = parquet.metadata.row_group(index)
+        if not group.num_rows:
+            continue
+        first = next(parquet.iter_batches(PROBE_ROWS, row_groups=[index], use_threads=False))
+        row_bytes = max(first.nbytes // max(1, first.num_rows), group.total_byte_size // group.num_rows, 1)
+        del first
+        rows = max(1, min(CHECK_ROWS, BATCH_SIZE // row_bytes))
+        yield from parquet.iter_batches(rows, row_groups=[index], use_threads=False)
 
 
 def _refuse_unlike_parquet(file: OpenFile) -> None:

@@ -11,8 +11,10 @@ A map, imports running downwards only:
     messages        the messages of the prompt
     few_shot        examples that go before the messages of a row
     response        what answers must be: the schema's file, and whether its format can ask for it
+    prices          the prices, by model
     sections        tree -> values by section and key, and whatever is wrong
     keys            the table of keys
+    headers         target.headers: names, values and their variables
     extra           params.extra: YAML -> values that JSON has
     kinds           the kinds of values that keys take
     paths           where input and result are

@@ -29,6 +29,7 @@ from cometbatch.job.vendor_batch import (
     body_of,
     cells_of,
     format_of,
+    is_filled,
 )
 from cometbatch.wire import FormatName
 from cometbatch.wire.request_extra import unkept
@@ -260,7 +261,7 @@ class BatchFeed:
 
 def _filled(every: Iterable[Line]) -> Iterator[Line]:
     """The lines that are not blank."""
-    return (line for line in every if line.data.strip())
+    return (line for line in every if is_filled(line.data))
 
 
 def _batches(every: Iterable[Line]) -> Iterator[list[Line]]:

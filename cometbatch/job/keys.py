@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import did_you_mean, nearest
-from cometbatch.job import kinds, settings, targets
+from cometbatch.job import headers, kinds, settings, targets
 from cometbatch.job.extra import EXTRA, SCHEMA
 from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, text, word
 from cometbatch.money.prices import PriceSettings
@@ -128,6 +128,29 @@ MESSAGES_SCHEMA = {
     "maxItems": MAX_MESSAGES,
 }
 ABOVE_SCHEMA = object_schema(ABOVE_KEYS, required=["input_tokens"]) | {"minProperties": 2}
+PRICE_KEYS = {
+    "input": Key(_MONEY, "US dollars per million input tokens"),
+    "output": Key(_MONEY, "US dollars per million output tokens"),
+    "cache_read": Key(_MONEY, "US dollars per million input tokens that were read from a cache"),
+    "cache_write": Key(_MONEY, "US dollars per million input tokens that were written to a cache"),
+    "cache_write_1h": Key(
+        _MONEY,
+        "US dollars per million input tokens written to a cache for an hour; twice the input price if not set",
+    ),
+    "per_request": Key(_MONEY, "US dollars per request, instead of prices for tokens"),
+    "cache_read_multiplier": Key(_FACTOR, "price of cache reads as a multiple of the input price"),
+    "cache_write_multiplier": Key(_FACTOR, "price of cache writes as a multiple of the input price"),
+    "above": Key(Kind("a mapping", lambda node: node, schema=ABOVE_SCHEMA), "other prices for answers with much input"),
+}
+"""The keys of `prices` but for `models`, and of each model in that."""
+MAX_MODELS = 1_000
+"""The most models that one job prices, or asks by a column."""
+MODELS_SCHEMA = {
+    "type": "object",
+    "additionalProperties": object_schema(PRICE_KEYS),
+    "minProperties": 1,
+    "maxProperties": MAX_MODELS,
+}
 KEYS: dict[str, dict[str, Key]] = {
     "input": {
         "path": Key(kinds.INPUT_PATH, "the table: a file, a folder of files, or a pattern for files"),
@@ -149,6 +172,14 @@ KEYS: dict[str, dict[str, Key]] = {
         "key_env": Key(kinds.KEY_ENV, "where the API key is found"),
         "format": Key(choice(*FORMATS, known_as=FORMATS_KNOWN_AS), "which request format is spoken"),
         "model": Key(word("the id of a model"), "the model's id as the catalog has it"),
+        "model_column": Key(
+            text("the name of a column"), "the column in which a row names its own model; an empty cell is target.model"
+        ),
+        "headers": Key(
+            Kind(headers.WORDS, headers.read_headers, schema=headers.SCHEMA),
+            "headers of your own for each request, as {x-team: ${TEAM}}: ${NAME} is an environment variable, which no "
+            "file and no message ever shows",
+        ),
         "allow_http": Key(FLAG, "send the key without encryption to a host that is not this machine"),
         "ca_file": Key(kinds.PEM_FILE, "certificates of the authorities to trust, instead of the usual ones"),
         "client_cert": Key(kinds.PEM_FILE, "the certificate to show to the service"),
@@ -185,6 +216,10 @@ KEYS: dict[str, dict[str, Key]] = {
             "the name by which a chat request sets that cap; auto is max_completion_tokens",
         ),
         "extra": Key(EXTRA, "merged into the request's body as it is"),
+        "columns": Key(
+            kinds.PARAM_COLUMNS,
+            "columns in which a row has its own value: {temperature: t}; an empty cell is the job's own",
+        ),
         OVERRIDE: Key(FLAG, "lay these over the bodies of a vendor's batch file, which else go out as they are"),
     },
     "response": {
@@ -234,20 +269,11 @@ KEYS: dict[str, dict[str, Key]] = {
             "a later session",
         ),
     },
-    "prices": {
-        "input": Key(_MONEY, "US dollars per million input tokens"),
-        "output": Key(_MONEY, "US dollars per million output tokens"),
-        "cache_read": Key(_MONEY, "US dollars per million input tokens that were read from a cache"),
-        "cache_write": Key(_MONEY, "US dollars per million input tokens that were written to a cache"),
-        "cache_write_1h": Key(
-            _MONEY,
-            "US dollars per million input tokens written to a cache for an hour; twice the input price if not set",
-        ),
-        "per_request": Key(_MONEY, "US dollars per request, instead of prices for tokens"),
-        "cache_read_multiplier": Key(_FACTOR, "price of cache reads as a multiple of the input price"),
-        "cache_write_multiplier": Key(_FACTOR, "price of cache writes as a multiple of the input price"),
-        "above": Key(
-            Kind("a mapping", lambda node: node, schema=ABOVE_SCHEMA), "other prices for answers with much input"
+    "prices": PRICE_KEYS
+    | {
+        "models": Key(
+            Kind("a mapping of model ids", lambda node: node, schema=MODELS_SCHEMA),
+            "prices of models by their ids, with the keys of this section; those beside it are target.model's alone",
         ),
     },
     "budget": {
@@ -277,6 +303,8 @@ SECTIONS: dict[str, type[Struct]] = {
     "simulator": settings.SimulatorSettings,
 }
 """The sections that become settings; of the prompt, what is no message."""
+BESIDE_SETTINGS = {("prices", "models"), ("params", "columns")}
+"""Keys that the settings of their section don't hold: they say something for each row, or for each model."""
 REQUIRED = (("input", "path"), ("output", "path"), ("target", "format"), ("target", "model"))
 
 
@@ -311,6 +339,8 @@ KNOWN_AS = {
 def takes_text(path: str, value: str) -> bool:
     """Whether a `--set` of this key gives a text as it stands, and no YAML."""
     section, _, name = path.partition(".")
+    if path.startswith(("params.columns.", "target.headers.")):
+        return True
     key = KEYS.get(section, {}).get(name)
     if key is None or not key.kind.takes_text:
         return False
@@ -373,7 +403,7 @@ def _default_words(section: str, name: str) -> str:
         return "required"
     if (section, name) == ("prompt", "user"):
         return "required without messages or messages_column"
-    if section == "prompt" and name in PROMPT_TEXTS:
+    if (section == "prompt" and name in PROMPT_TEXTS) or (section, name) in BESIDE_SETTINGS:
         return ""
     if (section, name) == ("params", OVERRIDE):
         return _yaml_like(False)

@@ -335,6 +335,36 @@ def _read_base_url(node: Node) -> str:
     return normal_base_url(node.text)
 
 
+PARAMS_OF_ROWS = ("max_output_tokens", "temperature", "top_p", "stop", "seed")
+"""Generation parameters that a row may have its own value of."""
+
+
+def _read_param_columns(node: Node) -> dict[str, str]:
+    if not isinstance(node, Map) or not node.entries:
+        raise expected(PARAM_COLUMNS.words, node)
+    columns = {}
+    for name, column in node.entries.items():
+        if name not in PARAMS_OF_ROWS:
+            near = did_you_mean(name, PARAMS_OF_ROWS)
+            raise WrongError(f"{shown(name)} is none of {', '.join(PARAMS_OF_ROWS)}" + (f": {near}" if near else ""))
+        try:
+            columns[name] = _COLUMN_NAME.read(column)
+        except WrongError as error:
+            raise WrongError(f"{name}: {error}") from None
+    return columns
+
+
+_COLUMN_NAME = text("the name of a column")
+PARAM_COLUMNS = Kind(
+    "a mapping of parameters to columns",
+    _read_param_columns,
+    schema={
+        "type": "object",
+        "additionalProperties": False,
+        "properties": dict.fromkeys(PARAMS_OF_ROWS, _COLUMN_NAME.schema),
+        "minProperties": 1,
+    },
+)
 FLAG = Kind("true or false", _read_flag, schema={"type": "boolean"})
 _PATH_SCHEMA = string(_UNPADDED, maxLength=4_096) | _no_text_like(_ADDRESS)
 _PATH_TEXT = text("a path", odd=_odd_path, may_hold=_BYTES)

@@ -5,40 +5,42 @@ together, the templates compile, and the wire format has all messages and parame
 """
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from cometbatch.errors import JobError
 from cometbatch.input.files import kind_of
-from cometbatch.job.keys import ABOVE_KEYS, IMAGE_KEYS, OVERRIDE, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
+from cometbatch.job.keys import IMAGE_KEYS, OVERRIDE, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
 from cometbatch.job.kinds import INPUT_WORDS, expected
 from cometbatch.job.messages import PlacedMessage, read_conversation, read_messages
 from cometbatch.job.paths import absolute, given, place_result, refuse_marks, refuse_no_table
+from cometbatch.job.prices import fit_prices
 from cometbatch.job.response import check_response
-from cometbatch.job.secrets import refuse_secrets
+from cometbatch.job.secrets import printable, refuse_secrets
 from cometbatch.job.sections import Sections
 from cometbatch.job.settings import DELIMITERS, ImageSettings, Job
 from cometbatch.job.sources import is_piped, read_tree
-from cometbatch.job.tree import Map, Node, Problems, WrongError, place
+from cometbatch.job.tree import Map, Problems, WrongError, place
 from cometbatch.job.urls import DEFAULT_BASE_URL, is_loopback
 from cometbatch.job.vendor_batch import BatchStart, batch_of
-from cometbatch.money.prices import PricesAbove, PriceSettings
-from cometbatch.prompt.conversation import Conversation
+from cometbatch.money.prices import PriceSettings
 from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FORMATS, output_cap
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 
 MAX_MINUTES_FOR_A_ROW = 60
 """Minutes that a row may wait for `limits.tokens_per_minute` to have room for its answer; a lower limit is refused."""
+SAMPLES: dict[str, Any] = {"max_output_tokens": 1, "temperature": 1.0, "top_p": 0.5, "stop": ("x",), "seed": 1}
+"""A value of each parameter that a row may have, to see whether a format knows it."""
 NOT_SETTINGS = (*PROMPT_TEXTS, OVERRIDE)
 """Keys of sections that are no fields of their settings."""
 DETAILED = ("chat", "responses")
 """Formats that can say how closely a model is to look at an image."""
 TLS_FILES = ("ca_file", "client_cert", "client_key")
-TOKEN_PRICES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "above")
-"""Prices that contradict a price per request."""
 
 
 def load_job(
@@ -56,8 +58,14 @@ def load_job(
     problems = Problems()
     source = source if isinstance(source, Mapping) else Path(source)
     path = source if isinstance(source, Path) and not is_piped(source) else None
-    tree = read_tree(source, overrides, problems, takes_text)
-    problems.stop_if_any()
+    try:
+        tree = read_tree(source, overrides, problems, takes_text)
+        problems.stop_if_any()
+    except JobError as error:
+        if path is None or not kind_of(path.name) or not path.is_file():
+            raise
+        command = f"cometbatch init {shlex.quote(printable(path))}"
+        raise JobError(f"{error}\nA table is no job file. This writes a job for it: {command}") from error
     refuse_secrets(tree, "", problems)
     problems.stop_if_any()  # before anything else could quote from near a secret
     folder = Path(base_dir) if base_dir is not None else path.parent if path else Path()
@@ -84,7 +92,8 @@ class _Reading:
         self._check_address()
         self._check_tls()
         self._check_paths()
-        self._check_prices()
+        param_columns = self._values["params"].pop("columns", None) or {}
+        beside = {"model_prices": fit_prices(self._sections), "param_columns": param_columns}
         self._check_token_limit()
         before = len(self._sections.problems.lines)
         messages = self._messages()
@@ -93,11 +102,11 @@ class _Reading:
         is_whole = len(self._sections.problems.lines) == before and None not in self._values["prompt"].values()
         if is_whole and self._values["target"].get("format"):
             asked: list[Role] = [placed.message.role for placed in messages]
-            self._check_format(asked if conversation is None else [*asked, "user"])
+            self._check_format(asked if conversation is None else [*asked, "user"], param_columns)
             self._check_details(messages)
         check_response(self._sections, self._folder, self._params().extra)
         self._sections.problems.stop_if_any()
-        return self._built(messages, conversation, images)
+        return self._built(messages, {**beside, "conversation": conversation, "images": images})
 
     def _messages(self) -> list[PlacedMessage]:
         if self._batch is None:
@@ -181,26 +190,6 @@ class _Reading:
                 words = f"the {name} format can't say how closely to look at an image: leave detail out"
                 self._sections.refuse(placed.path, words)
 
-    def _check_prices(self) -> None:
-        if (above := self._values["prices"].get("above")) is not None:
-            self._values["prices"]["above"] = self._prices_above(above)
-        prices = self._sections.given("prices")
-        others = [name for name in prices if name in TOKEN_PRICES]
-        if others and "per_request" in prices:
-            words = f"contradicts prices.{others[0]}: requests or tokens are paid for"
-            self._sections.refuse("prices.per_request", words)
-
-    def _prices_above(self, node: Node) -> PricesAbove | None:
-        if not isinstance(node, Map):
-            self._sections.refuse("prices.above", str(expected("a mapping with input_tokens and prices", node)))
-            return None
-        values = self._sections.read_map("prices.above", node, ABOVE_KEYS)
-        if "input_tokens" not in values:
-            self._sections.refuse("prices.above", "input_tokens is missing: above how many these prices are paid")
-        elif len(values) == 1:
-            self._sections.refuse("prices.above", "there is no price in it")
-        return None if None in values.values() or "input_tokens" not in values else PricesAbove(**values)
-
     def _check_token_limit(self) -> None:
         limit, params = self._sections.given("limits").get("tokens_per_minute"), self._params()
         cap = output_cap(self._values["target"].get("format") or "chat", params)
@@ -209,12 +198,16 @@ class _Reading:
             words = f"one answer of {key} ({cap}) would take more than an hour"
             self._sections.refuse("limits.tokens_per_minute", f"{words}: raise this or lower that")
 
-    def _check_format(self, roles: Sequence[Role]) -> None:
+    def _check_format(self, roles: Sequence[Role], param_columns: Mapping[str, str]) -> None:
         wire = FORMATS[self._values["target"]["format"]]
         if words := wire.unsupported_messages(roles):
             self._sections.refuse("prompt", words)
         if words := wire.unsupported_params(self._params()):
             self._sections.refuse("params", words)
+        for name in param_columns:
+            params = msgspec.structs.replace(self._params(), **{name: SAMPLES[name]})
+            if words := wire.unsupported_params(params):
+                self._sections.refuse(f"params.columns.{name}", words)
         if self._params().max_tokens_field != "auto" and wire.name != "chat":
             self._sections.refuse("params.max_tokens_field", "has a meaning only with target.format: chat")
 
@@ -237,9 +230,7 @@ class _Reading:
         comment = self._sections.comment(placed.path)
         return "{{" in comment or (comment != "" and "{{" not in placed.message.template)
 
-    def _built(
-        self, messages: Sequence[PlacedMessage], conversation: Conversation | None, images: ImageSettings
-    ) -> Job:
+    def _built(self, messages: Sequence[PlacedMessage], beside: dict[str, Any]) -> Job:
         settings: dict[str, Any] = {
             name: kind(**{key: value for key, value in self._sections.given(name).items() if key not in NOT_SETTINGS})
             for name, kind in SECTIONS.items()
@@ -247,14 +238,14 @@ class _Reading:
         settings |= {"params": self._params(), "prices": self._prices()}
         if not settings["target"].is_simulator:
             settings["simulator"] = None
-        paths = [placed.path for placed in messages] + ["prompt.messages_column"] * (conversation is not None)
+        has_column = beside["conversation"] is not None
+        paths = [placed.path for placed in messages] + ["prompt.messages_column"] * has_column
         return Job(
             messages=tuple(placed.message for placed in messages),
-            conversation=conversation,
-            images=images,
             places=tuple(place(self._sections.where(path), path) for path in paths),
             cut=tuple(self._is_cut(placed) for placed in messages),
             source_path=self._source_path,
             batch=None if self._batch is None else self._batch.vendor.name,
             **settings,
+            **beside,
         )

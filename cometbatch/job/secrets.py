@@ -70,7 +70,8 @@ def refuse_secrets(node: Node, path: str, problems: Problems) -> None:
         case Map(entries=entries):
             for key, value in entries.items():
                 if _holds_secret(key, value, path):
-                    problems.add(node.keys[key].where, join(path, key), KEYS_DO_NOT_BELONG)
+                    way = "; in a header, write ${NAME} for a variable" if path == "target.headers" else ""
+                    problems.add(node.keys[key].where, join(path, key), KEYS_DO_NOT_BELONG + way)
                 else:
                     refuse_secrets(value, join(path, key), problems)
 
@@ -78,6 +79,8 @@ def refuse_secrets(node: Node, path: str, problems: Problems) -> None:
 def _holds_secret(key: str, value: Node, path: str) -> bool:
     if _SECRET.search(key):
         return True
+    if path == "target.headers" and is_text(value) and "${" in value.text:  # the variable holds it
+        return False
     # The service's own names, and those of a schema: it may have a property "token".
     is_free = path.startswith(("params.extra", "response.schema"))
     is_named_so = _SECRET_NAME.fullmatch(key.lower().replace("-", "_"))

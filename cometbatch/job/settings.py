@@ -58,7 +58,9 @@ class OutputSettings(Struct, frozen=True):
 class TargetSettings(Struct, frozen=True):
     """Which service and model are asked, and how. `base_url` has no `/v1` and no slash at its end.
 
-    `ca_file`, `client_cert` and `client_key` are paths of TLS files in PEM form; what they hold is no part of a job.
+    `model_column`: the column in which a row names its own model. `ca_file`, `client_cert` and `client_key` are paths
+    of TLS files in PEM form; what they hold is no part of a job. `headers`: of one's own, with the names of environment
+    variables in place of their values.
     """
 
     format: FormatName
@@ -69,6 +71,8 @@ class TargetSettings(Struct, frozen=True):
     ca_file: Path | None = None
     client_cert: Path | None = None
     client_key: Path | None = None
+    model_column: str | None = None
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def is_simulator(self) -> bool:
@@ -161,6 +165,8 @@ class Job(Struct, frozen=True):
     `places`: where the template of each message stands, as "FILE:LINE: KEY", and after these the key of a column with
     messages. `cut`: whether YAML seems to have taken the end of a template for a comment. A job made from its
     description has neither. `batch`: whose batch file the input is, whose bodies are the requests; None for a table.
+    `model_prices`: those of models by their ids; `prices` are those of `target.model` where it is not among them.
+    `param_columns`: the columns in which a row has its own value of a parameter, by the parameter's name.
     """
 
     input: InputSettings
@@ -181,6 +187,8 @@ class Job(Struct, frozen=True):
     conversation: Conversation | None = None
     images: ImageSettings = ImageSettings()
     response: Response = Response()
+    model_prices: dict[str, PriceSettings] = msgspec.field(default_factory=dict)
+    param_columns: dict[str, str] = msgspec.field(default_factory=dict)
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
@@ -190,11 +198,19 @@ class Job(Struct, frozen=True):
                 self.target.model,
                 self.messages,
                 self.params,
-                self.batch,
-                self.conversation,
-                self.response,
+                batch=self.batch,
+                conversation=self.conversation,
+                response=self.response,
+                model_column=self.target.model_column,
+                param_columns=self.param_columns,
             ),
         )
+
+    def prices_of(self, model: str) -> PriceSettings:
+        """What the job says about the prices of a model."""
+        given = self.model_prices.get(model)
+        is_own = model == self.target.model and given is None
+        return self.prices if is_own else self.prices.of_another_model(given)
 
     @property
     def image_root(self) -> Path:
@@ -210,6 +226,7 @@ class Job(Struct, frozen=True):
             "raw": self.output.raw,
             "asks": self.response.is_used,
             "rejected_cost_usd": self.response.is_used,
+            "target": self.target.model_column is not None,
         }
         return frozenset(name for name, is_asked in asked.items() if is_asked)
 
@@ -234,6 +251,7 @@ class Job(Struct, frozen=True):
     def fingerprint(self) -> dict[str, object]:
         """Everything that changes answers, as JSON-ready values by key path. Runs that differ here don't mix."""
         (target,) = self.targets()
+        headers = {"target.headers": dict(self.target.headers)} if self.target.headers else {}
         return target.fingerprint() | {
             "target.service": self.target.service,
             "input.id": self.input.id,
@@ -242,6 +260,7 @@ class Job(Struct, frozen=True):
             "output.prefix": self.output.prefix,
             "prompt.rendering": RENDERING,
             **self._image_fingerprint(),
+            **headers,
         }
 
     def _image_fingerprint(self) -> dict[str, object]:

@@ -118,7 +118,8 @@ class Target(Struct, frozen=True):
     """What is asked, apart from the row: wire format, model, prompt, generation parameters, what answers must be.
 
     `batch`: whose batch file the rows come from. Then each brings its whole request, over which `params` are laid.
-    `conversation`: where the row's own messages come from, if not from templates.
+    `conversation`: where the row's own messages come from, if not from templates. `model_column`, `param_columns`: the
+    columns in which a row names its own model, and its own value of a parameter.
     """
 
     format: FormatName
@@ -128,6 +129,14 @@ class Target(Struct, frozen=True):
     batch: VendorName | None = None
     conversation: Conversation | None = None
     response: Response = Response()
+    model_column: str | None = None
+    param_columns: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns in which a row says how it is asked, by the job's keys that name them."""
+        model = {} if self.model_column is None else {"target.model_column": self.model_column}
+        return model | {f"params.columns.{name}": column for name, column in self.param_columns.items()}
 
     def prompt_template(self, *, refuse_empty: bool = False) -> Template:
         """The compiled prompt. Compiles anew at each call. `refuse_empty`: no empty prompt is sent."""
@@ -155,8 +164,8 @@ class Target(Struct, frozen=True):
 
     @property
     def max_output_tokens(self) -> int | None:
-        """The cap on an answer in tokens, `params.extra.max_tokens` included; None where there is none."""
-        return output_cap(self.format, self.params)
+        """The cap on an answer in tokens, `params.extra.max_tokens` included; None where there is none for all rows."""
+        return None if "max_output_tokens" in self.param_columns else output_cap(self.format, self.params)
 
     def fingerprint(self) -> dict[str, object]:
         """What changes answers, which is nearly all of it: JSON-ready values by their key path in a job file."""
@@ -169,7 +178,10 @@ class Target(Struct, frozen=True):
             fields["prompt.messages_column"] = self.conversation.column
             fields["prompt.few_shot"] = [msgspec.to_builtins(each) for each in self.conversation.examples] or None
         params = {name: value for name, value in plain(self.params).items() if name not in NOT_IN_FINGERPRINT}
-        return fields | {f"params.{name}": value for name, value in params.items()} | self.response.fingerprint()
+        asked = {f"params.{name}": value for name, value in params.items()}
+        columns = {"params.columns": dict(self.param_columns)} if self.param_columns else {}
+        model = {} if self.model_column is None else {"target.model_column": self.model_column}
+        return fields | asked | columns | model | self.response.fingerprint()
 
 
 def plain(value: Struct) -> dict[str, Any]:

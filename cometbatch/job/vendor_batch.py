@@ -101,7 +101,7 @@ def told_by(path: Path, *, has_prompt: bool) -> BatchStart | None:
     if files.kind_of(path.name) != JSONL_KIND or path.is_dir():
         return None
     with files.refusing(path), files.opened(path) as file, unpacked(path, file.raw) as stream:
-        first = next((line for line in lines(path, stream) if line.data.strip()), None)
+        first = next((line for line in lines(path, stream) if is_filled(line.data)), None)
     if first is None:
         return None
     try:
@@ -109,6 +109,11 @@ def told_by(path: Path, *, has_prompt: bool) -> BatchStart | None:
         return None if vendor is None else _start(vendor, first.data)
     except WrongLineError as error:
         files.refuse(path, str(error), first.number)
+
+
+def is_filled(line: bytes) -> bool:
+    """Whether a line is not blank. An editor may leave a byte order mark alone in the first."""
+    return bool(line.removeprefix(_BOM).strip())
 
 
 def line_members(data: bytes) -> dict[str, bytes]:
@@ -235,7 +240,7 @@ def settle(sections: Sections, start: BatchStart) -> None:
     for section, name in _OF_TABLES:
         if sections.values[section].get(name) is not None:
             sections.refuse(f"{section}.{name}", f"{whole}: leave this out")
-    laid_over = params.keys() - {OVERRIDE, SPELLING}
+    laid_over = params.keys() - {OVERRIDE, SPELLING, "columns"}
     if laid_over and not params.get(OVERRIDE):
         words = f"{whole}; params.{OVERRIDE}: true lays params over each of them"
         sections.refuse(f"params.{min(laid_over)}", words)

@@ -60,10 +60,23 @@ class PriceSettings(Struct, frozen=True):
     cache_write_1h: Decimal | None = None
     above: "PricesAbove | None" = None
 
+    def of_another_model(self, given: "PriceSettings | None") -> "PriceSettings":
+        """The same for another model, of which the job gives these prices, or none. The multipliers hold for all."""
+        if given is None:
+            multipliers = self.cache_read_multiplier, self.cache_write_multiplier
+            given = PriceSettings(cache_read_multiplier=multipliers[0], cache_write_multiplier=multipliers[1])
+        # Where these prices are complete, the catalog is not asked for them, but may be for others.
+        return msgspec.structs.replace(given, catalog=self.catalog or self.is_complete)
+
     @property
     def is_complete(self) -> bool:
         """Whether the prices given here are enough by themselves."""
         return self.per_request is not None or (self.input is not None and self.output is not None)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether any price is given here."""
+        return self.per_request is not None or self.input is not None or self.output is not None
 
     @property
     def needs_catalog(self) -> bool:
@@ -114,7 +127,7 @@ def price_book(
     """
     if not settings.catalog:
         entry = None
-    own = settings.per_request is not None or settings.input is not None or settings.output is not None
+    own = settings.is_own
     base = _own_basis(settings, entry) if own else _listed_basis(entry)
     rates = _with_cache_rates(base, settings)
     warnings = []

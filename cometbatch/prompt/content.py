@@ -27,6 +27,9 @@ ROLES: Final[Mapping[str, Role]] = {
     "assistant": "assistant",
     "model": "assistant",
     "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
     "bot": "assistant",
     "ai": "assistant",
 }
@@ -114,8 +117,10 @@ def _source_of(text: str) -> str | bytes:
     if scheme := _SCHEME.match(text):
         if scheme[0].lower() != "https:":
             raise ContentError(f"the address of an image must begin with https://, found {shown(scheme[0] + '//')}")
+        if len(text) > MAX_ADDRESS_CHARACTERS:
+            raise ContentError(f"the address of an image may have {MAX_ADDRESS_CHARACTERS:,} characters")
         place = _PLACE.fullmatch(text)
-        if place is None or len(text) > MAX_ADDRESS_CHARACTERS:
+        if place is None:
             raise ContentError(f"this is no address of an image: {shown(text[:40])}")
         if place["user"]:
             raise ContentError("the address of an image holds a user name or password, which would be sent")

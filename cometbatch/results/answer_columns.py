@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
+from cometbatch.input.values import JSON_MARK
 from cometbatch.prompt.shape import Kind, Shape
 
 _TYPES: Final[Mapping[Kind, pa.DataType]] = {
@@ -47,7 +48,10 @@ class AnswerColumns:
     def __init__(self, maker: CellMaker, prefix: str = "") -> None:
         self._maker = maker
         self._types = {name: arrow_type(shape) for name, shape in maker.columns.items()}
-        self.fields: Sequence[pa.Field] = [pa.field(prefix + name, kind) for name, kind in self._types.items()]
+        self.fields: Sequence[pa.Field] = [
+            pa.field(prefix + name, self._types[name], metadata=JSON_MARK if shape.kind == "json" else None)
+            for name, shape in maker.columns.items()
+        ]
 
     @property
     def names(self) -> list[str]:

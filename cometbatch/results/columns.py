@@ -251,7 +251,7 @@ COLUMNS: Final = (
         "latency_s",
         pa.float64(),
         "number",
-        "seconds that the last attempt took",
+        "seconds that the last attempt took, to the millisecond",
         answered="latency_s",
         failed="latency_s",
         is_unique=True,
@@ -320,10 +320,23 @@ ASKED_COLUMNS: Final = (
         answered="rejected_cost_usd",
         get_failed=attrgetter("rejected_cost_usd"),
     ),
+    Column(
+        "target",
+        _COUNT,
+        "integer",
+        "where rows were asked in several ways (other settings at a `--retry`, `target.model_column`): the number of "
+        "that way, as the summary and the metadata list them; 0 is the first",
+        answered="target",
+        failed="target",
+    ),
 )
 """Output columns that a run has only where its job asks for them, after all others."""
 
-_BY_NAME: Final = {column.name: column for column in (*COLUMNS, *ASKED_COLUMNS)}
+LATE_TARGET: Final = Column(
+    "asked_target", _COUNT, "integer", "the same where the input has such a column", answered="target", failed="target"
+)
+"""The column of a call's target where its usual name is taken: a `--retry` can't ask for another prefix."""
+_BY_NAME: Final = {column.name: column for column in (*COLUMNS, *ASKED_COLUMNS, LATE_TARGET)}
 
 
 def schema_of(columns: Sequence[Column] = COLUMNS) -> pa.Schema:
@@ -516,13 +529,13 @@ def read_outcomes(
     prefix: str = "",
     columns: Sequence[Column] = COLUMNS,
     *,
-    cap: int | None = None,
+    caps: Sequence[int | None] = (),
 ) -> list[Outcome]:
     """The outcomes in a table's output columns, its first row being `first_ordinal`; other columns are passed over.
 
-    They make the same columns again. `columns` are the run's own (`columns_of`), `cap` is that on an answer. A value
-    without a column is gone: the code of an error (it is in the message), the detail of a succeeded answer. Names that
-    the input has in a column of this name are as texts in the outcomes.
+    They make the same columns again. `columns` are the run's own (`columns_of`), `caps` those on an answer, by target.
+    A value without a column is gone: the code of an error (it is in the message), the detail of a succeeded answer.
+    Names that the input has in a column of this name are as texts in the outcomes.
     """
     names = [column.name for column in columns]
     cells_of = [python_values(table.column(prefix + name)) for name in names]
@@ -531,12 +544,12 @@ def read_outcomes(
         cells_of.append(_own_names(table, prefix + CUSTOM_ID))
     rows = zip(*cells_of, strict=True)
     return [
-        _outcome(ordinal, dict(zip(names, cells, strict=True)), columns, cap)
+        _outcome(ordinal, dict(zip(names, cells, strict=True)), columns, caps)
         for ordinal, cells in enumerate(rows, first_ordinal)
     ]
 
 
-def _outcome(ordinal: int, cells: dict[str, Any], columns: Sequence[Column], cap: int | None) -> Outcome:
+def _outcome(ordinal: int, cells: dict[str, Any], columns: Sequence[Column], caps: Sequence[int | None]) -> Outcome:
     kind: type[Outcome] = Failed if cells["status"] == "failed" else Answered
     fields: dict[str, Any] = {"record": "failed" if kind is Failed else "answered", "ordinal": ordinal}
     fields[CUSTOM_ID] = cells[CUSTOM_ID]
@@ -549,6 +562,7 @@ def _outcome(ordinal: int, cells: dict[str, Any], columns: Sequence[Column], cap
         completion["text"] = completion["text"] or ""
         completion["detail"] = _detail(cells)
     outcome = msgspec.convert(fields, kind)
+    cap = caps[outcome.target] if outcome.target < len(caps) else None
     is_marked = isinstance(outcome, Answered) and is_at_cap(outcome.completion, cap)
     return msgspec.structs.replace(outcome, at_cap=True) if is_marked else outcome
 

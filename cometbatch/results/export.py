@@ -7,6 +7,8 @@
 - A null is an empty cell in CSV, and an empty text is `""`; in JSON it is null. So is a number that JSON lacks (NaN).
 - In CSV what is nested is the JSON that it is in the other form: lists as lists, structures as objects, the entries of
   a map as a list of pairs.
+- A cell of a column that is marked as JSON text (those of JSON Lines that nest or mix types, free objects of answers)
+  is that JSON in both forms, digit for digit. A text in there that is no JSON is a text.
 """
 
 import base64
@@ -20,7 +22,7 @@ import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
-from cometbatch.input.values import python_values
+from cometbatch.input.values import is_json, python_values
 from cometbatch.money.exact import format_amount
 from cometbatch.results.rows import Piece
 
@@ -68,7 +70,8 @@ ENCODERS: Final = {"csv": csv_encoder, "jsonl": jsonl_encoder}
 def values(table: pa.Table, name: str) -> list[object]:
     """The cells of a column as values that JSON has: text, numbers (also `msgspec.Raw`), lists, objects, None."""
     column = table.column(name)
-    convert, found = converter(column.type), python_values(column)
+    convert = _json if is_json(table.schema.field(name)) else converter(column.type)
+    found = python_values(column)
     return found if convert is None else [None if value is None else convert(value) for value in found]
 
 
@@ -132,6 +135,18 @@ def _any(value: object) -> object:
         case list() | tuple():
             return [_any(item) for item in value]
     return value
+
+
+def _json(value: object) -> object:
+    """What a JSON text stands for, as it is written, on one line."""
+    if not isinstance(value, str):
+        return value
+    try:
+        msgspec.json.decode(value)
+    except (msgspec.MsgspecError, RecursionError):
+        return value
+    has_lines = "\n" in value or "\r" in value
+    return msgspec.Raw((msgspec.json.format(value, indent=-1) if has_lines else value).encode())
 
 
 def _number(value: Decimal) -> msgspec.Raw:

@@ -176,6 +176,38 @@ def read_column(path: Path, name: str) -> pa.ChunkedArray:
         return part.read([name], use_threads=False).column(name)
 
 
+def has_column(path: Path, name: str) -> bool:
+    """Whether a part has a column of this name. Raises `CheckpointError` where it can't be read."""
+    with _reading(path) as part:
+        return name in part.schema_arrow.names
+
+
+def rewrite(
+    file: IO[bytes],
+    path: Path,
+    info: PartInfo,
+    completed: Callable[[pa.Table], pa.Table],
+    repeated: Callable[[pa.Schema], list[str] | bool],
+) -> None:
+    """Write a part of a data set once more, each row group as `completed` makes it; else it stays what it is.
+
+    `repeated`: the columns of a table whose values may repeat. Raises `CheckpointError` where the part is damaged.
+    """
+    groups = _row_groups(path, completed)
+    first = next(groups)
+    kept = {key: value for key, value in (first.schema.metadata or {}).items() if key not in (PART_KEY, SUM_KEY)}
+    tables = (table.replace_schema_metadata(kept) for table in itertools.chain([first], groups))
+    write_part(file, first.schema.with_metadata(kept), tables, lambda: info, repeated=repeated(first.schema))
+
+
+def _row_groups(path: Path, completed: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
+    """A part's row groups, one after the other, as `completed` makes them of what was written."""
+    with _reading(path) as part:
+        _check_sum(path, part)
+        for index in range(part.num_row_groups):
+            yield completed(part.read_row_group(index, use_threads=False))
+
+
 def read_pieces(path: Path) -> Iterator[pa.Table]:
     """A part's rows in order, a megabyte or so at a time; the first piece has no rows, so that there always is one.
 
@@ -218,15 +250,18 @@ def merge(
     *,
     rows: int,
     repeated: list[str] | bool = True,
+    completed: Callable[[pa.Table], pa.Table] = lambda table: table,
 ) -> None:
     """Write every part's rows, in the order given, as one Parquet file; a row group at a time in memory.
 
-    `rows`: how many there are in all, about. `repeated`: the columns whose values may repeat.
+    `rows`: how many there are in all, about. `repeated`: the columns whose values may repeat. `completed`: adds to a
+    part's table what the run has got only since that part was written.
 
     Raises `CheckpointError`, naming the part, where one is damaged or does not fit the schema.
     """
     with pq.ParquetWriter(file, schema, use_dictionary=repeated, **_lasting(schema)) as writer:
-        for tables in _groups(parts, schema, rows):
+        groups = (_row_groups(path, lambda table: _under(schema, completed(table))) for path in parts)
+        for tables in _groups(itertools.chain.from_iterable(groups), rows):
             table = pa.concat_tables(tables)
             writer.write_table(table, row_group_size=max(1, table.num_rows))
             del table
@@ -253,7 +288,7 @@ def enough_bytes(groups: int, total_bytes: float) -> float:
     return max(together - groups * LISTED_BYTES, together / 4)
 
 
-def _groups(parts: Iterable[Path], schema: pa.Schema, total_rows: int) -> Iterator[list[pa.Table]]:
+def _groups(tables: Iterable[pa.Table], total_rows: int) -> Iterator[list[pa.Table]]:
     """Row groups of whole parts: a file of many small ones is slower to read, and its list of them takes memory.
 
     Each is the same list, emptied before the next one is read: two of them in memory would be twice as much.
@@ -261,7 +296,7 @@ def _groups(parts: Iterable[Path], schema: pa.Schema, total_rows: int) -> Iterat
     group: list[pa.Table] = []
     rows = size = 0  # so far, in all
     groups = begun_at = 0  # at how many bytes
-    for table in itertools.chain.from_iterable(_row_groups(path, schema) for path in parts):
+    for table in tables:
         group.append(table)
         del table
         rows, size = rows + group[-1].num_rows, size + group[-1].nbytes
@@ -283,14 +318,6 @@ def release_memory() -> None:
     With the system's own allocator also what lies between the tables' places, which grows with every group otherwise.
     """
     pa.default_memory_pool().release_unused()
-
-
-def _row_groups(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
-    """A part's row groups, one after the other, under this schema."""
-    with _reading(path) as part:
-        _check_sum(path, part)
-        for index in range(part.num_row_groups):
-            yield _under(schema, part.read_row_group(index, use_threads=False))
 
 
 def _under(schema: pa.Schema, table: pa.Table) -> pa.Table:

@@ -39,7 +39,7 @@ _EMPTY: Final = {
         "reported_cost_usd",
         "cost_excludes",
         *_COUNTS,
-        *(column.name for column in columns.ASKED_COLUMNS if column.name not in (columns.ASKS, "rejected_cost_usd")),
+        *(column.name for column in columns.ASKED_COLUMNS if not (column.failed or column.get_failed)),
     ),
 }
 _BITS: Final = {pa.float16(): pa.int16(), pa.float32(): pa.int32(), pa.float64(): pa.int64()}

@@ -4,8 +4,9 @@ Those of a run that is not finished come from `run_state.recorded_rows`, in the 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -16,7 +17,7 @@ from msgspec import Struct
 from cometbatch.errors import InputError
 from cometbatch.records import Outcome
 from cometbatch.results import parts
-from cometbatch.results.columns import ASKED_COLUMNS, COLUMNS, Column, read_outcomes
+from cometbatch.results.columns import ASKED_COLUMNS, COLUMNS, CUSTOM_ID, LATE_TARGET, Column, read_outcomes
 from cometbatch.results.retry_words import RetryWords
 
 SUCCEEDED: Final = "succeeded"
@@ -43,7 +44,8 @@ class Rows(Struct, frozen=True):
 
     `names`: of all columns, in order. `prefix`: what stands before the names of `columns`, the output's. `pieces`: the
     rows, from the first, at each call. `notes`: sentences for a person on what is missing. `files`: that hold the
-    result and the input, and that nobody who reads rows may overwrite.
+    result and the input, and that nobody who reads rows may overwrite. `others`: types of columns that are not the
+    output's, as far as they are known where no row is.
     """
 
     names: tuple[str, ...]
@@ -52,6 +54,7 @@ class Rows(Struct, frozen=True):
     pieces: Callable[[], Iterator[Piece]]
     notes: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+    others: Mapping[str, pa.DataType] = MappingProxyType({})
 
     def matching(self, words: RetryWords) -> Iterator[Piece]:
         """The rows of these kinds; without words, all of them. `succeeded` is a kind, too."""
@@ -78,15 +81,19 @@ class Rows(Struct, frozen=True):
         return [msgspec.structs.replace(outcome, ordinal=ordinal) for ordinal, outcome in pairs]
 
     def table(self) -> pa.Table:
-        """All of these rows, in memory; where there are none, a table that has the output's columns alone."""
+        """All of these rows, in memory; where there are none, all columns, nulls where a type is not known."""
         if tables := [piece.table for piece in self.pieces()]:
-            return pa.concat_tables(tables)
-        return pa.schema([(self.prefix + column.name, column.type) for column in self.columns]).empty_table()
+            return pa.concat_tables(tables, promote_options="default")  # without the input some of its cells are null
+        types = {self.prefix + column.name: column.type for column in self.columns} | dict(self.others)
+        return pa.schema([(name, types.get(name, pa.null())) for name in self.names]).empty_table()
 
     def output(self) -> pa.Table:
-        """The output columns of all of these rows."""
+        """The output columns of all of these rows, and those of answers."""
         table = self.table()
-        return table.select(range(table.num_columns - len(self.columns), table.num_columns))
+        first = table.schema.get_field_index(self.prefix + "status")
+        is_named = first > 0 and table.column_names[first - 1] == self.prefix + CUSTOM_ID
+        has_names = any(column.name == CUSTOM_ID for column in self.columns)
+        return table.select(range(first - (is_named and has_names), table.num_columns))
 
 
 def rows_of_files(files: Sequence[Path], where: Path) -> Rows:
@@ -97,14 +104,37 @@ def rows_of_files(files: Sequence[Path], where: Path) -> Rows:
     if not files:
         raise InputError(f"{where}: there is no Parquet file here, so no result of cometbatch.")
     with _reading(files[0]) as file:
-        names = tuple(file.schema_arrow.names)
+        file_schema = file.schema_arrow
+    names = tuple(file_schema.names)
     found = _prefix(names)
     if found is None:
         raise InputError(
             f"{where}: this is no result of cometbatch, which would have the columns {', '.join(_TOLD_BY)}."
         )
-    columns = tuple(column for column in (*COLUMNS, *ASKED_COLUMNS) if found + column.name in names)
-    return Rows(names, found, columns, lambda: _pieces(files), files=tuple(files))
+    columns = tuple(_output_columns(file_schema, found))
+    return Rows(
+        names,
+        found,
+        columns,
+        lambda: _pieces(files),
+        (),
+        tuple(files),
+        {field.name: field.type for field in file_schema},
+    )
+
+
+def _output_columns(schema: pa.Schema, prefix: str) -> Iterator[Column]:
+    """The output's columns: those that every result has, and of the others those that follow at once, in their order.
+
+    A column of the input may be called like one of the others, and so may one that a schema gives.
+    """
+    yield from (column for column in COLUMNS if prefix + column.name in schema.names)
+    place = max(schema.get_field_index(prefix + name) for name in _TOLD_BY) + 1
+    for column in (*ASKED_COLUMNS, LATE_TARGET):
+        following = schema.field(place) if place < len(schema) else None
+        if following is not None and following.name == prefix + column.name and following.type == column.type:
+            place += 1
+            yield column
 
 
 def data_set_files(folder: Path) -> list[Path]:

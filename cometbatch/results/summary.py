@@ -1,9 +1,9 @@
 """What a run came to, for a person and for a program. Pure: numbers in, words out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -12,23 +12,11 @@ from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.records import LONG_INPUT_TOKENS, Fix, PoolStats, PriceBook, Tally, Usage
 from cometbatch.results.notebook import html_of
+from cometbatch.results.summary_words import RUN_ALL, count, described, price_source
 from cometbatch.results.tallies import median_cost
 
 if TYPE_CHECKING:
     import polars as pl
-
-_REASONS: Final = {
-    "stop": "empty",
-    "content_filter": "blocked by a content filter",
-    "refusal": "refused by the model",
-    "tool_calls": "with tool calls in place of an answer",
-    "other": "ended for a reason of the service's own",
-    "invalid": "not of the form that was asked for",
-}
-"""Why an answer is incomplete, by its finish reason; where it was cut is said by `RunSummary`."""
-
-
-RUN_ALL: Final = "run the job without a limit"
 
 
 class Limited(Struct, frozen=True):
@@ -72,6 +60,7 @@ class RunSummary(Struct, frozen=True):
     asked to slow down) and `pool` are of this session alone; `pool` counts the request for prices, too, and is `None`
     where nothing was sent, or not over our connections. `replaced`: earlier outcomes of rows that `--retry` reset, over
     all sessions; they may have been billed. `reopened`: how many rows this session reset; `None` without `--retry`.
+    `prices` are those of the first target, `books` those of all; `targets` tells of further ones in words.
     `max_output_tokens`: the cap on an answer that the job sets. `has_own_caps`: rows bring their requests, and may have
     caps in them. `has_earlier_result`: not finished, and the result that was published before a `--retry` still stands.
     `limited`: None where the session was for all rows. `reader`: what reads the run's rows; None where nobody can.
@@ -95,6 +84,8 @@ class RunSummary(Struct, frozen=True):
     has_earlier_result: bool = False
     limited: Limited | None = None
     warnings: tuple[str, ...] = ()
+    books: tuple[PriceBook, ...] = ()
+    targets: tuple[str, ...] = ()
     reader: RowReader | None = None
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:
@@ -215,7 +206,8 @@ class RunSummary(Struct, frozen=True):
                 "median_usd": None if (median := median_cost(tally)) is None else format_amount(median),
                 "highest_usd": None if median is None else format_amount(tally.largest_cost_usd),
             },
-            "price_source": self.prices.source,
+            "price_source": price_source((self.prices, *self.books)),
+            "targets": list(self.targets),
             "resent": self.resent,
             "replaced": {
                 "rows": self.replaced.calls,
@@ -235,123 +227,7 @@ class RunSummary(Struct, frozen=True):
 
         `verbose`: connections, too. `command`: what runs all rows, for a session that was not for all.
         """
-        tally = self.tally
-        lines = [
-            self._rows(),
-            *self._incomplete(),
-            self._tokens(),
-            self._bill(),
-            *_rejected(tally),
-            *self._row_cost(),
-            *_reported(self.tally),
-            *self._charges(),
-            *self._replaced(),
-        ]
-        if session := "; ".join(self._session(verbose=verbose)):
-            lines.append(f"this session: {session}")
-        lines.append(self._result())
-        if not self.had_work:
-            what = "Already complete" if self.limited is None or self.finished else self.limited.describe()
-            lines.append(f"{what}; nothing was sent.")
-        if self.limited is not None and self.limited.is_reached and not self.finished:
-            lines.append(f"{self.tally.calls:,} of {count(self.rows, 'row')}; all of them: {command}")
-        return "\n".join(lines)
-
-    def _rows(self) -> str:
-        tally = self.tally
-        return (
-            f"{tally.calls:,} of {count(self.rows, 'row')}: {tally.succeeded:,} succeeded, "
-            f"{tally.incomplete:,} incomplete, {tally.failed:,} failed{_kinds(tally.failures)}"
-        )
-
-    def _incomplete(self) -> Iterator[str]:
-        """Why rows are incomplete, and what can be done about it."""
-        reasons = self.tally.incompletes
-        if not reasons:
-            return
-        cap = self.max_output_tokens
-        limit = "the token limit of their own requests" if self.has_own_caps else "the model's own token limit"
-        cut = f"cut at {limit if cap is None else f'params.max_output_tokens={cap}'}"
-        words = {"length": cut, **_REASONS}
-        yield "incomplete: " + ", ".join(f"{rows:,} {words.get(reason, reason)}" for reason, rows in reasons.items())
-        if "length" in reasons and cap is not None:
-            yield "  to get whole answers, set params.max_output_tokens higher and give another output.path"
-        if again := sorted(set(reasons) - {"length"}):
-            yield f"  to ask these rows again, run with --retry {','.join(again)}"
-
-    def _result(self) -> str:
-        if self.finished:
-            return f"result: {self.output}"
-        if self.has_earlier_result:
-            return f"result: {self.output} (as it was before --retry: the run is not finished)"
-        seen = "" if self.limited is None else "; `cometbatch show` and `export` read its rows"
-        return f"no result yet: the run is not finished{seen}"
-
-    def _tokens(self) -> str:
-        tally = self.tally
-        if self.is_uncounted:
-            return "tokens: unknown"
-        cached = _part(tally.cache_read_input_tokens, "read from cache")
-        reasoning = _part(tally.reasoning_output_tokens, "spent on reasoning")
-        return f"tokens: {tally.input_tokens:,} in{cached}, {tally.output_tokens:,} out{reasoning}"
-
-    def _bill(self) -> str:
-        cost, tally = self.cost_usd, self.tally
-        bound = "at least " if tally.unpriced or tally.excluding else ""
-        known = "unknown" if cost is None else f"{bound}{format_rounded(cost)} (prices: {self.prices.source})"
-        uncounted = min(tally.uncounted, tally.unpriced) if self.prices.rates is not None else 0
-        rest = tally.unpriced - uncounted
-        without = _rows_without(uncounted, "token counts") + _rows_without(rest, "a price")
-        more = f"; {count(tally.excluding, 'row')} with more in use than is priced" if tally.excluding else ""
-        return f"cost: {known}{without}{more}"
-
-    def _row_cost(self) -> Iterator[str]:
-        """At a stop: what the rows that are missing may cost."""
-        median = median_cost(self.tally)
-        if not self.finished and median is not None:
-            most = format_rounded(self.tally.largest_cost_usd, up=True)
-            yield f"cost of a row so far: about {format_rounded(median)} in the median, {most} at most"
-
-    def _charges(self) -> Iterator[str]:
-        """What may have been billed beyond the rows' cost, and why."""
-        tally = self.possible_charges
-        if not tally.charges:
-            return
-        bounded, unbounded = tally.charges - tally.charges_unknown, tally.charges_unknown
-        amounts = (
-            [f"up to {format_rounded(tally.charges_usd, up=True)} for {count(bounded, 'request')}"] if bounded else []
-        )
-        amounts += [f"an unknown amount for {count(unbounded, 'request')}"] if unbounded else []
-        is_uncounted = self.tally.uncounted or self.replaced.uncounted
-        reason = "that got no answer or no token counts" if is_uncounted else "that got no answer"
-        resent = f" ({self.resent:,} in flight when a process ended)" if self.resent else ""
-        yield f"possible extra charge: {' and '.join(amounts)} {reason}{resent}"
-
-    def _replaced(self) -> Iterator[str]:
-        if self.reopened is not None:
-            yield f"--retry reset {count(self.reopened, 'row')}" if self.reopened else "no row matches --retry"
-        replaced = self.replaced
-        if replaced.calls:
-            again = "answered again" if self.finished else "reset to be answered again"
-            bound = "at least " if replaced.unpriced or replaced.excluding else ""
-            unpriced = f", {replaced.unpriced:,} without a price" if replaced.unpriced else ""
-            spent = f"{bound}{format_rounded(replaced.cost_usd)}{unpriced} (not in the cost above)"
-            were = "row was" if replaced.calls == 1 else "rows were"
-            yield f"{replaced.calls:,} {were} {again}; their earlier answers cost {spent}"
-
-    def _session(self, *, verbose: bool) -> Iterator[str]:
-        if self.retries:
-            yield f"{self.retries:,} {'retry' if self.retries == 1 else 'retries'}"
-        if self.pushbacks:
-            yield f"the service asked to slow down {count(self.pushbacks, 'time')}"
-        if verbose and (pool := self.pool) is not None:
-            used = f"{count(pool.requests, 'request')} over {count(pool.opened, 'connection')}"
-            yield f"{used}, at most {pool.most_open:,} open at once"
-
-
-def count(number: int, noun: str) -> str:
-    """A number of things: 1 row, 2,000 rows."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+        return described(self, verbose=verbose, command=command)
 
 
 def cap_warning(largest_output_tokens: int, cap: int | None) -> str:
@@ -365,11 +241,13 @@ def cap_warning(largest_output_tokens: int, cap: int | None) -> str:
     )
 
 
-def late_warnings(tally: Tally, prices: PriceBook, cap: int | None = None) -> Iterator[str]:
-    """What only the answers could show. `cap`: the most tokens that an answer was to have."""
+def late_warnings(tally: Tally, prices: PriceBook | Sequence[PriceBook], cap: int | None = None) -> Iterator[str]:
+    """What only the answers could show. `prices`: of each target. `cap`: the most tokens that an answer was to have."""
+    known = [book.rates for book in ([prices] if isinstance(prices, PriceBook) else prices) if book.rates is not None]
+    by_request = [rates.per_request is not None for rates in known]
     if words := cap_warning(tally.largest_output_tokens, cap):
         yield words
-    what = "token use" if prices.rates is not None and prices.rates.per_request is not None else "cost"
+    what = "token use" if by_request and all(by_request) else "cost"
     if (uncounted := tally.uncounted - tally.contradictory) > 0:
         yield f"{count(uncounted, 'answer')} came without token counts: {_whose(uncounted)} {what} is unknown"
     if tally.contradictory:
@@ -382,8 +260,7 @@ def late_warnings(tally: Tally, prices: PriceBook, cap: int | None = None) -> It
         kinds = ", ".join(f"{kind} ({rows:,})" for kind, rows in sorted(tally.excluded.items()))
         answers, whose = count(tally.excluding, "answer"), _whose(tally.excluding)
         yield f"{answers} used what no price covers: {kinds}. {whose.capitalize()} cost is at least what is shown"
-    rates = prices.rates
-    if tally.long_inputs and rates is not None and rates.per_request is None and rates.above is None:
+    if tally.long_inputs and any(rates.per_request is None and rates.above is None for rates in known):
         yield (
             f"{count(tally.long_inputs, 'answer')} took more than {LONG_INPUT_TOKENS:,} input tokens, above which many "
             "models cost more; prices.above sets what they cost then"
@@ -456,34 +333,5 @@ class TerminatedRunError(RunStoppedError):
     exit_code = 143
 
 
-def _reported(tally: Tally) -> Iterator[str]:
-    """What the service itself says; the currency is presumed, so it is told apart and never added."""
-    if tally.reported:
-        reported = format_rounded(tally.reported_cost_usd)
-        yield f"cost that the service reported: {reported} for {count(tally.reported, 'answer')}"
-
-
-def _rejected(tally: Tally) -> Iterator[str]:
-    """What answers cost that did not fit and were not their row's last."""
-    if not tally.rejected and not tally.reasked:
-        return
-    cost = format_rounded(EXACT.add(tally.rejected_cost_usd, tally.reasked_cost_usd))
-    answers = count(tally.rejected + tally.reasked, "answer")
-    rows = f" ({tally.rejected:,} of them in no row's cost)" if tally.rejected else ""
-    yield f"  of it {cost} for {answers} that did not fit what was asked for{rows}"
-
-
-def _kinds(failures: dict[str, int]) -> str:
-    return f" ({', '.join(f'{rows:,} {kind}' for kind, rows in sorted(failures.items()))})" if failures else ""
-
-
 def _whose(answers: int) -> str:
     return "its" if answers == 1 else "their"
-
-
-def _rows_without(rows: int, what: str) -> str:
-    return f"; {count(rows, 'row')} without {what}" if rows else ""
-
-
-def _part(tokens: int, words: str) -> str:
-    return f" ({tokens:,} {words})" if tokens else ""

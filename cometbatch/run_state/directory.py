@@ -47,12 +47,16 @@ class Reopened(Struct, frozen=True):
     """What was opened again after it had been recorded; the rename of this file is what makes it so.
 
     `rounds`: of `--retry`, so far. `partitions`: those that are not in round 0. `replaced`: everything that no longer
-    counts, over all rounds, but stays in the bill.
+    counts, over all rounds, but stays in the bill. `target`: which one the newest round asks. `target_column`: the name
+    of the column that says which target a row was asked of; None while all of them were asked of one, or where the run
+    has had such a column from its beginning.
     """
 
     rounds: int = 0
     partitions: dict[int, Round] = msgspec.field(default_factory=dict)
     replaced: Tally = Tally()
+    target: int = 0
+    target_column: str | None = None
 
     def round_of(self, index: int) -> Round:
         """The round that a partition is in."""

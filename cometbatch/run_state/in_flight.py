@@ -4,13 +4,15 @@ A mark says which attempt is on its way and what it can cost at most. It costs a
 mark that a dead session left, and that no record settles, is a possible charge.
 
 Guards: a mark is there before its request leaves, and until a sync has covered the record of what came of it. The
-first cell says of how many cells the file is sure, so that one that was cut is no file without marks.
+first cell says of how many cells the file is sure, so that one that was cut is no file without marks. Where the file
+grows, the second cell says so, then the first again: a power cut can tear only the one of them that was written last.
 """
 
 import errno
 import functools
 import itertools
 import mmap
+import operator
 import os
 import re
 import zlib
@@ -27,6 +29,7 @@ from cometbatch.run_state.names import LostFileError
 from cometbatch.store import local
 
 CELL_BYTES: Final = 64  # of a mark: ordinal, ask, attempt, amount, checksum, line break
+SPARE_HEADERS: Final = 1  # cells after the first that hold no mark
 EMPTY: Final = b" " * (CELL_BYTES - 1) + b"\n"
 UNKNOWN: Final = "unknown"  # the amount of an attempt that has no highest cost
 AMOUNT_UNIT: Final = Decimal("1e-9")  # US dollars: an amount is rounded up to it
@@ -36,6 +39,7 @@ MAX_ATTEMPT: Final = 999_999  # of a mark, which has six digits for it
 CHECKSUM_AND_END: Final = 9  # bytes: a CRC-32 in hexadecimal, and the line break
 _FIELDS: Final = b"%20d %4d %6d %21b "  # 55 bytes, then a checksum of 8 digits and a line break
 _HEADER: Final = b"run %-32b %10d cells "  # 54 bytes, then a checksum of 8 digits, a blank and a line break
+_HEADER_START: Final = b"r"  # of a mark, it is a blank or a digit
 _HEADER_READ: Final = re.compile(rb"run ([0-9a-f]+) +(\d+) cells ([0-9a-f]{8}) \n")
 _MARK: Final = re.compile(rb" *(\d{1,20}) +(\d{1,4}) +(\d{1,6}) +(unknown|\d{1,11}\.\d{9}) ([0-9a-f]{8})\n")
 
@@ -57,6 +61,7 @@ class InFlightMarks:
         """Make the file with room for `cells` marks; it grows. Raises `CheckpointError` where the disk refuses."""
         self._path = path
         self._run_id = run_id
+        cells += SPARE_HEADERS
         local.write_bytes(path, header_bytes(run_id, cells) + EMPTY * cells)
         with local.naming(path, "can't be opened"):
             self._file: IO[bytes] = path.open("r+b", buffering=0)
@@ -66,7 +71,8 @@ class InFlightMarks:
         except CheckpointError:
             self._file.close()
             raise
-        self._free = list(range(cells, 0, -1))  # cell 0 is the header
+        self._free = list(range(cells, SPARE_HEADERS, -1))  # cell 0 is the header
+        self._header_at = 0  # the cell of the newest header
         self._recorded: list[int] = []  # cells whose record no sync has covered yet
         self._is_dirty = False
 
@@ -120,7 +126,9 @@ class InFlightMarks:
         larger = self._mapped(before + added)
         self._map.close()
         self._map, self._cells = larger, before + added
-        self._map[0:CELL_BYTES] = header_bytes(self._run_id, self._cells)
+        self._header_at = SPARE_HEADERS - self._header_at  # a power cut may tear what is written; the other is synced
+        start = self._header_at * CELL_BYTES
+        self._map[start : start + CELL_BYTES] = header_bytes(self._run_id, self._cells)
         self._free += range(self._cells, before, -1)
 
     def syncs(self) -> list[Callable[[], None]]:
@@ -141,7 +149,7 @@ class InFlightMarks:
 
 
 def header_bytes(run_id: str, cells: int) -> bytes:
-    """The first cell: the run's id, and how many cells follow at least."""
+    """A header: the run's id, and how many cells follow the first one at least."""
     fields = _HEADER % (run_id.encode(), cells)
     return b"%b%08x \n" % (fields, zlib.crc32(fields))
 
@@ -168,13 +176,19 @@ def read_marks(path: Path, run_id: str, *, is_loss_accepted: bool = False) -> li
     `LostFileError` where it is gone, was cut, or does not say how many cells it has: no power cut explains that.
     """
     data = local.content(path, None)
-    header = None if data is None else _header(data[:CELL_BYTES])
+    header = None if data is None else _newest_header(data)
     if header is not None and header[0] != run_id.encode():
         raise CheckpointError(f"{path}: these marks belong to another run. Move the file away and run again.")
     if not is_loss_accepted and (data is None or header is None or len(data) < (header[1] + 1) * CELL_BYTES):
         what = "is gone" if data is None else "was cut, or is damaged"
         raise LostFileError(path, f"this file {what}; it told which requests were on their way")
     return list(_marks((data or b"")[CELL_BYTES:]))
+
+
+def _newest_header(data: bytes) -> tuple[bytes, int] | None:
+    """That of the two which knows of more cells; None where neither is whole."""
+    found = [_header(data[at : at + CELL_BYTES]) for at in range(0, (1 + SPARE_HEADERS) * CELL_BYTES, CELL_BYTES)]
+    return max((each for each in found if each is not None), key=operator.itemgetter(1), default=None)
 
 
 def _header(cell: bytes) -> tuple[bytes, int] | None:
@@ -189,7 +203,7 @@ def _marks(cells: bytes) -> Iterator[Mark]:
     damaged, amounts = 0, list[Decimal | None]()
     for start in range(0, len(cells), CELL_BYTES):
         cell = cells[start : start + CELL_BYTES]
-        if not cell.strip(b" \n\0"):
+        if not cell.strip(b" \n\0") or (start == 0 and cell.startswith(_HEADER_START)):
             continue
         mark = _read(cell)
         if mark is None:

@@ -1,6 +1,6 @@
 """What a run is, frozen when it begins: every later session must find the same, or is refused field by field."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +20,9 @@ WHOLE_REQUESTS: Final = "requests in the input"
 """The need of a run whose rows bring their requests: what a program without it would send is another thing."""
 NEEDS_RESPONSE: Final = "response"
 """The word of a run whose job says what answers must be."""
-KNOWN_NEEDS: Final = frozenset({WHOLE_REQUESTS, NEEDS_RESPONSE})
+TARGETS_NEED: Final = "targets"
+"""What a run needs whose calls may be asked of several targets: a program that does not know it would ask the first."""
+KNOWN_NEEDS: Final = frozenset({WHOLE_REQUESTS, NEEDS_RESPONSE, TARGETS_NEED})
 """Words for what a program must know to go on with a run. A manifest that has others is refused by name."""
 PRICES_KEY: Final = "cometbatch.prices"
 SHOWN_CHARACTERS: Final = 60  # of a changed value, in the message
@@ -35,6 +37,9 @@ _SPOKEN: Final = {
     "target.service": "target.base_url",
 }
 """Fields of a fingerprint that are no key of a job, in words."""
+_OF_A_PROMPT: Final = ("prompt.messages", "prompt.few_shot")
+_OF_A_TARGET: Final = ("target.model", "params.", *_OF_A_PROMPT)
+"""How the keys of a fingerprint begin that tell one target of a run from another. Its targets have one format."""
 _THIS_MACHINE: Final = "a server on this machine"
 """What a fingerprint calls "loopback", whatever the port."""
 
@@ -85,9 +90,16 @@ class Manifest(Struct, frozen=True):
         return self.targets[0].prices
 
     @property
+    def books(self) -> tuple[PriceBook, ...]:
+        """The price book of each target."""
+        return tuple(each.prices for each in self.targets)
+
+    @property
     def token_cap(self) -> int | None:
-        """The most tokens that an answer of the first target was to have; None where there is no cap."""
-        return self.targets[0].target.max_output_tokens
+        """The most tokens that an answer of any target was to have; None where one of them has no cap."""
+        caps = [each.target.max_output_tokens for each in self.targets]
+        known = [cap for cap in caps if cap is not None]
+        return max(known) if len(known) == len(caps) else None
 
     @property
     def is_simulated(self) -> bool:
@@ -104,10 +116,29 @@ class Manifest(Struct, frozen=True):
         """How many calls the run has: each row in each slice."""
         return self.input.rows * len(self.slices)
 
-    def with_prices(self, prices: PriceBook) -> "Manifest":
-        """The manifest with another price book for the first target."""
-        first = msgspec.structs.replace(self.targets[0], prices=prices)
-        return msgspec.structs.replace(self, targets=(first, *self.targets[1:]))
+    def with_prices(self, books: Sequence[PriceBook]) -> "Manifest":
+        """The manifest with other price books, one for each target."""
+        pairs = zip(self.targets, books, strict=True)
+        return msgspec.structs.replace(self, targets=tuple(PricedTarget(each.target, book) for each, book in pairs))
+
+    def with_targets(self, added: Sequence[PricedTarget]) -> "Manifest":
+        """The manifest with further targets."""
+        needs = tuple(dict.fromkeys((*self.needs, TARGETS_NEED)))
+        return msgspec.structs.replace(self, targets=(*self.targets, *added), needs=needs)
+
+    def number_of(self, target: Target) -> int | None:
+        """The number of the target that asks the same; None where there is none."""
+        fingerprints = (each.target.fingerprint() for each in self.targets)
+        asked = target.fingerprint()
+        return next((number for number, each in enumerate(fingerprints) if each == asked), None)
+
+    def fingerprint_with(self, number: int) -> dict[str, Any]:
+        """The fingerprint of a job that asks the target of this number, and is the run's in all else."""
+        if number == 0:
+            return self.fingerprint
+        rest = {key: value for key, value in self.fingerprint.items() if not key.startswith(_OF_A_TARGET)}
+        asked = _through_json(self.targets[number].target.fingerprint())
+        return rest | {key: value for key, value in asked.items() if key.startswith(_OF_A_TARGET)}
 
     @property
     def partitions_in_slice(self) -> int:
@@ -178,30 +209,65 @@ def metadata_of(manifest: Manifest) -> dict[str, str]:
     }
 
 
-def drift(manifest: Manifest, fingerprint: Mapping[str, Any]) -> list[tuple[str, object, object]]:
-    """What changes answers and is not what it was when the run began: key, value then, value now."""
-    known = msgspec.json.decode(msgspec.json.encode(fingerprint))  # through JSON, as the manifest's own went
-    keys = sorted(manifest.fingerprint.keys() | known.keys())
-    pairs = [(key, manifest.fingerprint.get(key), known.get(key)) for key in keys]
-    pairs = [(key, was, now) for key, was, now in pairs if key != RESPONSE_KEY or None not in (was, now)]
-    return [(key, was, now) for key, was, now in pairs if was != now]
+def _through_json(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """A fingerprint as the manifest's own comes out of its file."""
+    known: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(fingerprint))
+    return known
 
 
-def changed_keys(manifest: Manifest, fingerprint: Mapping[str, Any]) -> tuple[str, ...]:
+def drift(
+    manifest: Manifest, fingerprint: Mapping[str, Any], targets: Iterable[int] = (0,)
+) -> list[tuple[str, object, object]]:
+    """What changes answers and is not what it was when the run began: key, value then, value now.
+
+    `targets`: the numbers of those that a job may ask; it is compared with the one that it differs least from.
+    """
+    now = _through_json(fingerprint)
+    return min((_differences(manifest.fingerprint_with(number), now) for number in targets), key=len)
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, object, object]]:
+    pairs = [(key, then.get(key), now.get(key)) for key in sorted(then.keys() | now.keys())]
+    pairs = [(key, was, value) for key, was, value in pairs if key != RESPONSE_KEY or None not in (was, value)]
+    return [(key, was, value) for key, was, value in pairs if was != value]
+
+
+def describe_targets(manifest: Manifest) -> Iterator[str]:
+    """Each target but the first, by what it differs in from that."""
+    for number, each in enumerate(manifest.targets[1:], start=1):
+        pairs = drift(manifest, manifest.fingerprint_with(number))
+        prompts = [key for key, _, _ in pairs if key.startswith(_OF_A_PROMPT)]
+        words = [f"{key}: {_shown(now, was)}" for key, was, now in pairs if key not in prompts]
+        words += ["another prompt"] if prompts else []
+        yield f"target {number}: {', '.join(words)} (prices: {each.prices.source})"
+
+
+def changed_keys(manifest: Manifest, fingerprint: Mapping[str, Any], targets: Iterable[int] = (0,)) -> tuple[str, ...]:
     """The keys of a job that a person would have to set back to resume the run; the program's own rules are none."""
-    keys = [_SPOKEN.get(key, key) for key, _, _ in drift(manifest, fingerprint) if key not in OWN_RULES]
+    keys = [_SPOKEN.get(key, key) for key, _, _ in drift(manifest, fingerprint, targets) if key not in OWN_RULES]
     return tuple(dict.fromkeys("prompt" if key.startswith("prompt.messages") else key for key in keys))
 
 
 def refuse_drift(
-    manifest: Manifest, fingerprint: Mapping[str, Any], size: int, sha256: str, *, input_advice: str = ""
+    manifest: Manifest,
+    fingerprint: Mapping[str, Any],
+    size: int,
+    sha256: str,
+    *,
+    input_advice: str = "",
+    targets: Iterable[int] = (0,),
+    other_target: bool = False,
 ) -> None:
     """Raises `DriftError` naming every field whose change would mix answers that don't fit together.
 
-    `input_advice`: what to do about an input that changed, in sentences.
+    `input_advice`: what to do about an input that changed, in sentences. `targets`: as of `drift`. `other_target`:
+    whether the job may ask a target that the run does not have, since only rows that `--retry` resets are asked of it.
     """
     changes = []
-    for key, *values in drift(manifest, fingerprint):
+    differing = drift(manifest, fingerprint, targets)
+    if other_target:
+        differing = [each for each in differing if not each[0].startswith(_OF_A_TARGET)]
+    for key, *values in differing:
         was, now = (_THIS_MACHINE if key == "target.service" and value == "loopback" else value for value in values)
         changes.append(f"  {_SPOKEN.get(key, key)}: was {_shown(was, now)}, is {_shown(now, was)}")
     if (size, sha256) != (manifest.input.size, manifest.input.sha256):
@@ -212,11 +278,13 @@ def refuse_drift(
     if not changes:
         return
     way = "Undo the change to continue"
-    if OWN_RULES & {key for key, _, _ in drift(manifest, fingerprint)}:
+    if not OWN_RULES.isdisjoint(key for key, _, _ in differing):
         way = (
             "This version of cometbatch makes other requests of some rows than the one that began the run "
             f"({manifest.cometbatch}), and no run mixes the two. What is answered stays. Finish it with that version"
         )
+    if len(differing) == len(changes) and all(key.startswith(_OF_A_TARGET) for key, _, _ in differing):
+        way += "; or ask some rows again in this way, with --retry KIND, and keep the other answers"
     raise DriftError(
         f"The job or its input changed since this run began ({manifest.created_at}):\n"
         + "\n".join(changes)

@@ -35,7 +35,8 @@ class PartitionRecords:
         self._sizes: list[int] = []  # bytes of each record
         self._batches: list[tuple[int, int, int]] = []  # source, offset of the first line, and how many records
         self._duplicates: set[int] = set()  # numbers of records whose line is an outcome that came too late
-        for entry in recorded.entries(files):
+        self.targets: dict[int, int] = {}  # of calls that a round of `--retry` left without an outcome
+        for entry in recorded.entries(files, self.targets):
             if entry.is_duplicate:
                 self._duplicates.add(len(self._ordinals))
             self._keep([entry.record], entry.source, entry.offset, [entry.size], is_wide=True)
@@ -117,7 +118,10 @@ class PartitionRecords:
 
 
 class OpenPartition:
-    """A partition, the input's rows beside it, and what is recorded of its calls."""
+    """A partition, the input's rows beside it, and what is recorded of its calls.
+
+    `targets`: of calls that a round of `--retry` left without an outcome, by ordinal.
+    """
 
     def __init__(
         self, partition: Partition, table: pa.Table, files: Sequence[Source], journal: Journal, room: int
@@ -128,6 +132,7 @@ class OpenPartition:
         self.journal = journal
         self._records = PartitionRecords(files, journal, room)
         self.recorded = self._records.outcomes()
+        self.targets = self._records.targets
         self.left = 0  # calls that get no outcome in this session
 
     @property

@@ -41,10 +41,10 @@ SLOW_SYNC_S = 0.1  # seconds that a sync may take before the run says that the d
 class Partitions:
     """The partitions of a run without a part: hands out their calls, takes their records, commits them.
 
-    `tables` reads partitions in the order given. `make` makes requests of rows, of which it needs `columns`. `slots` is
-    how many requests may be in flight. `session`: the number of the session that writes. `limit`: only rows below it
-    are handed out, in each slice. `reads_files`: `make` opens files, which can take long, so a thread makes the
-    requests. `further`: makes columns of the run's own.
+    `tables` reads partitions in the order given. `makers`: for each target of the run, what makes requests of rows, of
+    which all of them together need `columns`. `slots` is how many requests may be in flight. `session`: the number of
+    the session that writes. `limit`: only rows below it are handed out, in each slice. `reads_files`: `makers` open
+    files, which can take long, so a thread makes the requests. `further`: makes columns of the run's own.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Partitions:
         run: Run,
         session: int,
         tables: Callable[[Iterable[Partition]], Iterator[pa.Table]],
-        make: Make,
+        makers: Sequence[Make],
         columns: Sequence[str],
         *,
         slots: int,
@@ -60,11 +60,8 @@ class Partitions:
         reads_files: bool = False,
         further: columns.Further | None = None,
     ) -> None:
-        self._reads_files = reads_files
-        self._run = run
-        self._limit = limit
-        self._session = session
-        self._make = make
+        self._run, self._session, self._limit = run, session, limit
+        self._makers, self._reads_files = makers, reads_files
         self._columns = columns
         self._min_open_rows = slots * ROWS_PER_SLOT
         size = run.manifest.partition_rows
@@ -253,9 +250,14 @@ class Partitions:
         )
         if done := frozenset(opened.recorded):
             calls = ((ordinal, values) for ordinal, values in calls if ordinal not in done)
+        own = self._run.manifest.slices[opened.partition.slice].target
+        make, targets = self._makers[own], opened.targets
         size = MADE_FROM_FILES if self._reads_files else MADE_AT_ONCE
         while some := list(itertools.islice(calls, size)):
-            made = list(itertools.starmap(self._make, some))
+            if targets:
+                made = [self._makers[targets.get(ordinal, own)](ordinal, values) for ordinal, values in some]
+            else:
+                made = list(itertools.starmap(make, some))
             made.reverse()
             yield made
 
@@ -292,7 +294,7 @@ class PartWriter:
     def __init__(self, run: Run, further: columns.Further | None = None) -> None:
         self._run = run
         self._further = further
-        self._columns = columns.columns_of(run.manifest.columns)
+        self._columns = columns.columns_of(run.columns)
         self._metadata = metadata_of(run.manifest)
         self._written = 0
 

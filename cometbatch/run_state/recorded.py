@@ -32,6 +32,7 @@ class OpenCall(Struct, frozen=True, tag="open", tag_field="record"):
 
 _Line: TypeAlias = Answered | Failed | RejectedAsk | PossibleCharge | OpenCall
 _DECODER: Final = msgspec.json.Decoder(_Line)
+_OPEN_CALL: Final = b'{"record":"open"'  # the beginning of such a line: answers beside it can be long
 encode_open = msgspec.json.Encoder().encode
 
 
@@ -75,10 +76,11 @@ def sources(
     return found
 
 
-def entries(files: Iterable[Source]) -> Iterator[Entry]:
+def entries(files: Iterable[Source], targets: dict[int, int] | None = None) -> Iterator[Entry]:
     """The records in these files as they count; asks that count come last.
 
-    Raises what a `JournalReader` raises.
+    `targets` takes the target of each call that has a line of its own without an outcome. Raises what a `JournalReader`
+    raises.
     """
     done: set[int] = set()
     asks: dict[int, list[Entry]] = {}  # by call
@@ -86,6 +88,8 @@ def entries(files: Iterable[Source]) -> Iterator[Entry]:
         for offset, line in file.reader:
             record = _decode(line, file.path, offset)
             if isinstance(record, OpenCall):
+                if targets is not None:
+                    targets[record.ordinal] = record.target
                 continue
             entry = Entry(record, number, offset, len(line), _settled(record))
             if isinstance(record, RejectedAsk):
@@ -100,6 +104,17 @@ def entries(files: Iterable[Source]) -> Iterator[Entry]:
     for ordinal, some in asks.items():
         if ordinal not in done:
             yield from some
+
+
+def open_targets(files: Iterable[Source]) -> dict[int, int]:
+    """Which target each call is asked of that a round of `--retry` left without an outcome, by ordinal.
+
+    Raises what a `JournalReader` raises.
+    """
+    kept = (file for file in files if file.session == KEPT_BY_A_ROUND)
+    lines = ((file.path, offset, line) for file in kept for offset, line in file.reader if line.startswith(_OPEN_CALL))
+    calls = (_decode(line, path, offset) for path, offset, line in lines)
+    return {call.ordinal: call.target for call in calls if isinstance(call, OpenCall)}
 
 
 def _settled(record: Record) -> tuple[tuple[int, int], ...]:

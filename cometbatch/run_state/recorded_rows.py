@@ -15,6 +15,7 @@ from cometbatch.results import columns, parts
 from cometbatch.results.columns import outcomes_in
 from cometbatch.results.rows import Piece, Rows
 from cometbatch.results.summary import Limited
+from cometbatch.results.target_column import with_target
 from cometbatch.run_state import recorded
 from cometbatch.run_state.open_partition import PIECE_BYTES, PartitionRecords
 from cometbatch.run_state.run import Run
@@ -25,15 +26,28 @@ Tables = Callable[[Iterable[Partition]], Iterator[pa.Table]]
 """Reads partitions of the input, in the order given."""
 
 
-def recorded_rows(run: Run, tables: Tables | None, notes: tuple[str, ...] = (), files: tuple[Path, ...] = ()) -> Rows:
+def recorded_rows(
+    run: Run,
+    tables: Tables | None,
+    notes: tuple[str, ...] = (),
+    files: tuple[Path, ...] = (),
+    further: columns.Further | None = None,
+) -> Rows:
     """The rows of a run that have an outcome.
 
-    `tables`: None where the input can't be had; then the input columns of rows without a part are null. Reading raises
-    `CheckpointError` where a file of the run is damaged, and what `tables` raises.
+    `tables`: None where the input can't be had; then the input columns of rows without a part are null. `further`: what
+    makes the run's own columns; without it they are left out. Reading raises `CheckpointError` where a file of the run
+    is damaged, and what `tables` raises.
     """
-    output = columns.columns_of(run.manifest.columns)
-    names = (*run.manifest.input.columns, *(run.prefix + column.name for column in output))
-    return Rows(names, run.prefix, output, lambda: _pieces(run, tables), notes, (run.result, *files))
+    output = columns.columns_of(run.columns)
+    own = {} if further is None else {field.name: field.type for field in further.fields}
+    names = (*run.manifest.input.columns, *(run.prefix + column.name for column in output), *own)
+
+    def pieces() -> Iterator[Piece]:
+        for piece in _pieces(run, tables, further):
+            yield Piece(piece.ordinals, piece.table.select(names))
+
+    return Rows(names, run.prefix, output, pieces, notes, (run.result, *files), own)
 
 
 def look_below(run: Run, limit: int | None) -> Limited | None:
@@ -64,10 +78,10 @@ def _succeeded(run: Run, partition: Partition, limit: int) -> int:
     return found
 
 
-def _pieces(run: Run, tables: Tables | None) -> Iterator[Piece]:
+def _pieces(run: Run, tables: Tables | None, further: columns.Further | None) -> Iterator[Piece]:
     inputs = None if tables is None else _Inputs(tables)
     for partition in run.manifest.partitions():
-        yield from _partition(run, partition, lambda each: None if inputs is None else inputs.table(each))
+        yield from _partition(run, partition, lambda each: None if inputs is None else inputs.table(each), further)
 
 
 class _Inputs:
@@ -91,7 +105,12 @@ class _Inputs:
             yield self._wanted
 
 
-def _partition(run: Run, partition: Partition, table_of: Callable[[Partition], pa.Table | None]) -> Iterator[Piece]:
+def _partition(
+    run: Run,
+    partition: Partition,
+    table_of: Callable[[Partition], pa.Table | None],
+    further: columns.Further | None = None,
+) -> Iterator[Piece]:
     due = first = run.manifest.first_ordinal(partition)
     if partition.index not in run.progress.committed:
         try:
@@ -99,14 +118,16 @@ def _partition(run: Run, partition: Partition, table_of: Callable[[Partition], p
             records = PartitionRecords(files, None, MAX_KEPT_BYTES)
             if not _is_committed(run, partition):
                 for piece in _open_pieces(run, records, partition, table_of):
-                    yield piece
+                    table = piece.table if further is None else columns.extended(piece.table, run.prefix, further)
+                    yield Piece(piece.ordinals, table)
                     due = piece.ordinals[-1] + 1
                 return
         except CheckpointError:
             if not _is_committed(run, partition):
                 raise
-    path, ordinal = run.directory.parts.path(partition.index), first
-    for table in parts.read_pieces(path):
+    path, ordinal, output = run.directory.parts.path(partition.index), first, columns.columns_of(run.columns)
+    for written in parts.read_pieces(path):
+        table = with_target(written, run.prefix, output)
         rest = table.slice(max(0, due - ordinal))
         if rest.num_rows:
             end = ordinal + table.num_rows
@@ -127,7 +148,7 @@ def _open_pieces(
     run: Run, records: PartitionRecords, partition: Partition, table_of: Callable[[Partition], pa.Table | None]
 ) -> Iterator[Piece]:
     """The rows of an open partition that have an outcome, each beside it. The input is read where there are some."""
-    output, first = columns.columns_of(run.manifest.columns), run.manifest.first_ordinal(partition)
+    output, first = columns.columns_of(run.columns), run.manifest.first_ordinal(partition)
     identity = run.manifest.input
     row_bytes = max(identity.size, identity.decoded_size) // max(1, identity.rows)
     table: pa.Table | None = None

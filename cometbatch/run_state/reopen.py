@@ -1,5 +1,8 @@
 """`--retry`: resets outcomes, so that their calls are answered again; every other outcome stays as it is.
 
+The job may ask them in another way than before: then the run has one more target, and the file of what is kept says of
+each call that is to be asked of which target it is asked.
+
 The rename of one file decides. For each partition with matching calls a file of what is kept is written under a name
 that counts for nothing yet (`journal/00042.kept1.jsonl`); then `reopened.json` is replaced by one that puts these
 partitions into the new round. Records of earlier sessions, and the parts of earlier rounds, stop counting by the same
@@ -12,20 +15,30 @@ rename, and what they came to is added to what was replaced: it stays in the bil
     all are committed       the result names fewer rounds than there are: the next session publishes again
 """
 
+import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import IO
 
 import msgspec
 from msgspec import Struct
 
 from cometbatch.records import PossibleCharge, Record, RejectedAsk, Tally
 from cometbatch.results import codec, parts, tallies
-from cometbatch.results.columns import columns_of, outcomes_in, read_outcomes
+from cometbatch.results.columns import (
+    columns_of,
+    outcomes_in,
+    read_outcomes,
+    repeated,
+)
 from cometbatch.results.retry_words import RetryWords
+from cometbatch.results.target_column import TARGET_COLUMNS, target_column, with_target
 from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import Reopened, Round
 from cometbatch.run_state.progress import journaled
 from cometbatch.run_state.run import Run
+from cometbatch.store import local
 
 
 class Matching(Struct, frozen=True):
@@ -36,8 +49,13 @@ class Matching(Struct, frozen=True):
     replaced: Tally = Tally()
 
 
-def find(run: Run, retry: RetryWords) -> Matching:
-    """Look which recorded calls match; changes nothing. Raises `CheckpointError` where a file is damaged."""
+def find(run: Run, retry: RetryWords, target: int | None = 0) -> Matching:
+    """Look which calls match; changes nothing. Raises `CheckpointError` where a file is damaged.
+
+    `target`: the number of the target that they are to be asked of; None is one that the run does not have yet. Where
+    it is not the first, calls match, too, that an earlier `--retry` left to be asked of yet another one: that may be a
+    mistake, which nobody answers.
+    """
     found = Matching()
     for index in _candidates(run, retry):
         taken = whole = Tally()
@@ -45,48 +63,96 @@ def find(run: Run, retry: RetryWords) -> Matching:
             outcomes = outcomes_in(records)
             taken = tallies.add(taken, tallies.tally(each for each in outcomes if retry.match(each)))
             whole = tallies.add(whole, tallies.tally(outcomes))
-        if taken.calls:
-            replaced = tallies.add(found.replaced, tallies.add(taken, _beside_outcomes(run, index, whole)))
-            found = Matching((*found.partitions, index), found.calls + taken.calls, replaced)
+        moved = {call for call, asked in run.open_targets(index).items() if _is_moved(asked, target)}
+        if taken.calls or moved:
+            replaced = tallies.add(found.replaced, tallies.add(taken, _beside_outcomes(run, index, whole, moved)))
+            found = Matching((*found.partitions, index), found.calls + taken.calls + len(moved), replaced)
     return found
 
 
-def take_back(run: Run, retry: RetryWords, found: Matching) -> None:
+def late_column(run: Run, target: int | None, answers: Collection[str]) -> str | None:
+    """The column of targets that a run needs once calls are asked of this one, if it has begun without.
+
+    `answers`: the names of its own columns. Raises `UsageError` where no name for it is free.
+    """
+    if target == 0 or not TARGET_COLUMNS.isdisjoint(run.columns):
+        return run.directory.reopened().target_column
+    return target_column(run.prefix, {*run.manifest.input.columns, *answers})
+
+
+def take_back(run: Run, retry: RetryWords, found: Matching, target: int = 0, target_column: str | None = None) -> None:
     """Open the matching calls again, in a round that begins with the newest session; on return it has happened.
 
-    Raises `CheckpointError`; then it has not.
+    They are asked of this target, which `target_column` tells from then on. Raises `CheckpointError`; then it has not.
     """
     directory, before = run.directory, run.directory.reopened()
     this_round, session = before.rounds + 1, run.progress.last.number if run.progress.last is not None else 0
     for index in found.partitions:
-        lines = _kept_lines(run, index, retry)
+        lines = _kept_lines(run, index, retry, target)
         directory.journals.write_kept(run.manifest.run_id, index, this_round, lines)
     directory.write_reopened(
         Reopened(
             rounds=this_round,
             partitions=before.partitions | dict.fromkeys(found.partitions, Round(this_round, session)),
             replaced=tallies.add(before.replaced, found.replaced),
+            target=target,
+            target_column=target_column,
         )
     )
     if run.progress.last is not None:
         directory.write_session(msgspec.structs.replace(run.progress.last, rounds=this_round))
 
 
-def _kept_lines(run: Run, index: int, retry: RetryWords) -> Iterator[bytes]:
-    """The outcomes that stay, and after them every call of the partition that has none then.
+def widen_parts(run: Run) -> None:
+    """Give each part of a data set the column of targets, where a `--retry` has added it to the run.
 
-    Asks of calls that were open stay, too: their answers were paid for, and the calls go on from them.
+    All parts of a folder that is read as one table have the same columns. The parts that are merged into a file get the
+    column on the way. Raises `CheckpointError`.
+    """
+    directory = run.directory
+    if not directory.parts.is_dataset or directory.reopened().target_column is None:
+        return
+    columns = columns_of(run.columns)
+    for index in run.progress.committed:
+        path = directory.parts.path(index)
+        if not parts.has_column(path, run.prefix + columns[-1].name):
+            local.write_aside(path, functools.partial(_write_wide, path=path, info=_info(run, index), run=run))
+
+
+def _write_wide(file: IO[bytes], *, path: Path, info: parts.PartInfo, run: Run) -> None:
+    columns = columns_of(run.columns)
+    completed = functools.partial(with_target, prefix=run.prefix, columns=columns)
+    parts.rewrite(file, path, info, completed, functools.partial(repeated, prefix=run.prefix))
+
+
+def _kept_lines(run: Run, index: int, retry: RetryWords, target: int) -> Iterator[bytes]:
+    """The outcomes that stay, and after them every call of the partition that has none then, with its target.
+
+    Asks of calls that were open stay, too, but where another target is asked from now on: the answers were paid for,
+    and the calls go on from them.
     """
     partition = run.manifest.partitions()[index]
     first = run.manifest.first_ordinal(partition)
-    open_calls = set(range(first, first + partition.row_count))
+    own = run.manifest.slices[partition.slice].target
+    open_calls = dict.fromkeys(range(first, first + partition.row_count), own)
+    for call, asked in run.open_targets(index).items():
+        open_calls[call] = target if _is_moved(asked, target) else asked
     for records in _records(run, index):
         for outcome in outcomes_in(records):
-            if not retry.match(outcome):
-                open_calls.discard(outcome.ordinal)
+            if retry.match(outcome):
+                open_calls[outcome.ordinal] = target
+            else:
+                open_calls.pop(outcome.ordinal, None)
                 yield codec.encode_record(outcome)
-        yield from (codec.encode_record(record) for record in records if isinstance(record, RejectedAsk))
-    yield from (recorded.encode_open(recorded.OpenCall(ordinal)) for ordinal in sorted(open_calls))
+        asks = (record for record in records if isinstance(record, RejectedAsk))
+        yield from (codec.encode_record(ask) for ask in asks if open_calls.get(ask.ordinal) == ask.target)
+    calls = (recorded.OpenCall(ordinal, open_calls[ordinal]) for ordinal in sorted(open_calls))
+    yield from map(recorded.encode_open, calls)
+
+
+def _is_moved(asked: int, target: int | None) -> bool:
+    """Whether an open call that is to be asked of a target is asked of the new round's instead."""
+    return target != 0 and asked not in (0, target)
 
 
 def _candidates(run: Run, retry: RetryWords) -> Iterator[int]:
@@ -103,23 +169,28 @@ def _records(run: Run, index: int) -> Iterator[Sequence[Record]]:
     if index not in run.progress.committed:
         yield from journaled(run.directory, run.manifest, index, run.progress.last)
         return
-    columns = columns_of(run.manifest.columns)
+    columns = columns_of(run.columns)
+    caps = [each.target.max_output_tokens for each in run.manifest.targets]
     ordinal = run.manifest.first_ordinal(run.manifest.partitions()[index])
     for piece in parts.read_pieces(run.directory.parts.path(index)):
-        yield read_outcomes(piece, ordinal, run.prefix, columns, cap=run.manifest.targets[0].target.max_output_tokens)
+        yield read_outcomes(with_target(piece, run.prefix, columns), ordinal, run.prefix, columns, caps=caps)
         ordinal += piece.num_rows
 
 
-def _beside_outcomes(run: Run, index: int, outcomes: Tally) -> Tally:
+def _beside_outcomes(run: Run, index: int, outcomes: Tally, moved: Collection[int]) -> Tally:
     """What a partition came to beyond its outcomes as they are read back, for which a file of kept ones has no place.
 
     These are possible charges, and of a part also what no column tells of asks before the last one. Asks of open calls
-    stay, and count on.
+    stay, and count on, but for those of calls that are `moved` to another target.
     """
     if index in run.progress.committed:
         return tallies.beyond(_info(run, index).tally, outcomes)
     records = itertools.chain.from_iterable(journaled(run.directory, run.manifest, index, run.progress.last))
-    return tallies.tally(record for record in records if isinstance(record, PossibleCharge))
+    return tallies.tally(
+        record
+        for record in records
+        if isinstance(record, PossibleCharge) or (isinstance(record, RejectedAsk) and record.ordinal in moved)
+    )
 
 
 def _info(run: Run, index: int) -> parts.PartInfo:

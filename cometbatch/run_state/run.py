@@ -12,6 +12,8 @@ from cometbatch.job.paths import RUN_PREFIX, RUN_SUFFIX, absolute, linked, run_b
 from cometbatch.money.exact import format_amount
 from cometbatch.records import Partition, Tally
 from cometbatch.results import parts, tallies
+from cometbatch.results.target_column import TARGET_COLUMNS
+from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import MANIFEST, RunDirectory
 from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest
 from cometbatch.run_state.progress import Progress, look
@@ -21,6 +23,7 @@ Place: TypeAlias = Literal["free", "ours", "foreign"]
 """What stands where the result goes: nothing (or what the run was told to replace), its result, another file."""
 
 ROUNDS_KEY: Final = "cometbatch.rounds"
+TARGETS_KEY: Final = "cometbatch.targets"
 STATE_KEYS: Final = (ROUNDS_KEY, "cometbatch.slices", "cometbatch.bill")
 """What a result says of the state of the run that it was published from: one that says another is published again."""
 
@@ -39,6 +42,17 @@ class Run(Struct, frozen=True):
         return str(self.manifest.fingerprint.get("output.prefix") or "")
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of its output columns: those that it began with, and what a `--retry` added."""
+        added = self.directory.reopened().target_column
+        return self.manifest.columns if added is None else (*self.manifest.columns, added)
+
+    @property
+    def targets(self) -> tuple[int, int]:
+        """The numbers of the targets that a job may ask without drift: the first, and that of the newest `--retry`."""
+        return 0, self.directory.reopened().target
+
+    @property
     def rows(self) -> int:
         """How many rows its input has."""
         return self.manifest.input.rows
@@ -53,6 +67,17 @@ class Run(Struct, frozen=True):
         """How many partitions it has."""
         return self.manifest.partitions_in_slice * len(self.manifest.slices)
 
+    def open_targets(self, index: int) -> dict[int, int]:
+        """The target of each call of a partition that a `--retry` left without an outcome, and that has none yet.
+
+        Raises `CheckpointError` where the file that tells them is damaged.
+        """
+        if index in self.progress.committed or not self.directory.reopened().round_of(index).round:
+            return {}
+        files = recorded.sources(self.directory, self.manifest.run_id, index, self.progress.last)
+        targets, done = recorded.open_targets(files), self.progress.recorded
+        return {ordinal: target for ordinal, target in targets.items() if ordinal not in done}
+
     @property
     def missing(self) -> list[Partition]:
         """The partitions without a part, ascending."""
@@ -63,17 +88,13 @@ class Run(Struct, frozen=True):
         """The partitions with work: all that are missing, or those that lack an outcome of a row below `limit`."""
         if limit is None:
             return self.missing
-        return [each for each in self.missing if self._lacks(each, limit)]
+        return [each for each in self.missing if _lacking(self, each, limit)]
 
     def calls_due(self, limit: int | None) -> int:
         """How many calls have no outcome, of all rows or of those below `limit` in each slice."""
         if limit is None:
             return self.manifest.calls - self.progress.calls
-        return sum(self._lacks(each, limit) for each in self.missing)
-
-    def _lacks(self, partition: Partition, limit: int) -> int:
-        first, rows = self.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
-        return sum(ordinal not in self.progress.recorded for ordinal in range(first, first + rows))
+        return sum(_lacking(self, each, limit) for each in self.missing)
 
     @property
     def replaced(self) -> Tally:
@@ -95,9 +116,8 @@ class Run(Struct, frozen=True):
         """Whether there is nothing left to do: the result is that of the parts, and says so."""
         if not self.is_complete or self.place != "ours" or self.progress.accepted.charges:
             return False
-        return self.directory.parts.is_dataset or self._is_published()
-
-    def _is_published(self) -> bool:
+        if self.directory.parts.is_dataset:
+            return True
         said = parts.result_metadata(self.result) or {}
         return all(said.get(key) == value for key, value in self.state().items())
 
@@ -116,7 +136,10 @@ class Run(Struct, frozen=True):
         return self.directory.reopened().rounds > 0 and self.result.exists() and self.place == "ours"
 
     def state(self) -> dict[str, str]:
-        """What the result says of this state of the run: rounds, slices with labels, and the whole bill."""
+        """What the result says of this state of the run: rounds, slices with labels, the whole bill.
+
+        Where rows were asked of several targets, also what these are, in the order of their numbers.
+        """
         now, before = self.progress.with_charges, self.replaced
         amounts = {
             "cost_usd": now.cost_usd,
@@ -128,7 +151,9 @@ class Run(Struct, frozen=True):
         bill: dict[str, Any] = {name: format_amount(amount) for name, amount in amounts.items()}
         bill |= {"unpriced": now.unpriced, "charges_unknown": now.charges_unknown}
         values = (str(self.directory.reopened().rounds), _json(self.manifest.slices), _json(bill))
-        return dict(zip(STATE_KEYS, values, strict=True))
+        has_targets = not TARGET_COLUMNS.isdisjoint(self.columns)
+        targets = {TARGETS_KEY: _json(self.manifest.targets)} if has_targets else {}
+        return dict(zip(STATE_KEYS, values, strict=True)) | targets
 
     def refuse_foreign(self) -> None:
         """Raises `UsageError` where publishing would overwrite a file that this run did not write."""
@@ -147,6 +172,12 @@ class Run(Struct, frozen=True):
         """The same run, after its manifest was replaced on the disk."""
         self.directory.write_manifest(encode_manifest(manifest))
         return msgspec.structs.replace(self, manifest=manifest)
+
+
+def _lacking(run: Run, partition: Partition, limit: int) -> int:
+    """How many calls of a partition have no outcome, of rows below the limit."""
+    first, rows = run.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
+    return sum(ordinal not in run.progress.recorded for ordinal in range(first, first + rows))
 
 
 def _json(value: object) -> str:

@@ -18,7 +18,7 @@ from cometbatch.results.columns import is_at_cap
 from cometbatch.runner.backlog import Backlog
 from cometbatch.runner.books import Books, sum_of
 from cometbatch.runner.ports import Service, Stop
-from cometbatch.runner.slots import OpenCall, Slot
+from cometbatch.runner.slots import LATENCY_DIGITS, OpenCall, Slot
 
 Cost: TypeAlias = tuple[Decimal | None, Decimal | None]
 """What an answer cost in US dollars, and, where that is unknown, the most that it can have cost."""
@@ -111,7 +111,7 @@ class Asks:
             words = f"call {original.ordinal} was to be asked again with the request of call {request.ordinal}"
             raise ValueError(words)
         call.original = original
-        call.request = msgspec.structs.replace(request, request_hash=original.request_hash)
+        call.request = msgspec.structs.replace(request, request_hash=original.request_hash, target=original.target)
         call.rejected = (*call.rejected[:-1], call.rejected[-1].without_text())
         call.ask += 1
         call.earlier_attempts += call.attempt
@@ -140,7 +140,7 @@ class Asks:
             completion,
             reply.status,
             self._service.request_id(reply),
-            slot.latency_s,
+            round(slot.latency_s, LATENCY_DIGITS),
             call.input_above_bytes,
         )
 
@@ -153,7 +153,7 @@ class Asks:
             self._service.status(completion),
             request.custom_id,
             call.attempt,
-            slot.latency_s,
+            round(slot.latency_s, LATENCY_DIGITS),
             moment,
             request.request_hash,
             reply.status,
@@ -165,6 +165,7 @@ class Asks:
             (call.attempt,),
             cost[1],
             completion.usage.output_tokens == cap and is_at_cap(completion, cap),
+            request.target,
         )
         self._books.add(outcome, slot.cell)
 
@@ -197,6 +198,7 @@ class Asks:
             answered_attempts=tuple([ask.attempt for ask in asks]),
             max_cost_usd=sums.max_cost_usd,
             at_cap=is_at_cap(last.completion, request.max_output_tokens),
+            target=request.target,
             rejected_cost_usd=sum_of(asks[:-1]).cost_usd if len(asks) > 1 else Decimal(0),
             largest_tokens=sums.largest_tokens if len(asks) > 1 else (0, 0),
         )

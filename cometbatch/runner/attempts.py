@@ -67,7 +67,9 @@ class Attempts:
                 self._retry(slot, verdict, now, may_be_billed=may_be_billed)
             case GiveUp(failure=failure, path_mistake=path_mistake):
                 self._give_up(slot, failure, "wrong_address" if path_mistake else "refusal")
-            case Abort() if self._is_doubtful(verdict):
+            case Abort() if self._is_unknown_model(slot, verdict):
+                self._give_up(slot, verdict.failure, "refusal")
+            case Abort() if self._is_doubtful(slot, verdict):
                 retry = Retry(verdict.failure, retry_after_s=verdict.retry_after_s)
                 self._retry(slot, retry, now, may_be_billed=may_be_billed, abort=verdict)
             case Abort():
@@ -85,12 +87,19 @@ class Attempts:
             self._release_held(now)
         self._asks.answered(slot, completion, reply, cost, moment)
 
-    def _is_doubtful(self, abort: Abort) -> bool:
+    def _is_unknown_model(self, slot: Slot, abort: Abort) -> bool:
+        """Whether a refusal is of a model that the call's row names, and that nobody knows."""
+        return abort.failure.kind == "model_not_found" and self._service.whose_model(slot.call.request) == "nobody"
+
+    def _is_doubtful(self, slot: Slot, abort: Abort) -> bool:
         """Whether a refusal of everyone may be one route's, since others were answered with the same key and model.
 
-        A model may have been there in an earlier session, but a key may be another one since.
+        A model may have been there in an earlier session, but a key may be another one since. A model that a row names
+        is its own.
         """
-        is_answered = self._held.works if abort.failure.kind == "model_not_found" else self._held.answers > 0
+        if abort.failure.kind != "model_not_found":
+            return self._held.answers > 0 and not abort.is_certain
+        is_answered = self._held.works or self._service.whose_model(slot.call.request) != "run"
         return is_answered and not abort.is_certain
 
     def _abort(self, abort: Abort) -> None:

@@ -24,7 +24,7 @@ from cometbatch.records import (
 )
 from cometbatch.results.columns import outcomes_in
 from cometbatch.runner.ports import Calls, Marks, Observer, Reply, Service
-from cometbatch.runner.slots import OpenCall, Slot
+from cometbatch.runner.slots import LATENCY_DIGITS, OpenCall, Slot
 
 NOTHING = Decimal(0)  # US dollars
 _WHOLES = ("input_tokens", "output_tokens")  # counts without which a cost is unknown
@@ -147,7 +147,7 @@ class Books:
                 ordinal=call.request.ordinal,
                 custom_id=call.request.custom_id,
                 attempts=call.earlier_attempts + call.attempt,
-                latency_s=latency_s,
+                latency_s=round(latency_s, LATENCY_DIGITS),
                 finished_at=self._now(),
                 request_hash=call.request.request_hash,
                 failure=failure,
@@ -156,6 +156,7 @@ class Books:
                 cost_usd=sums.cost_usd,
                 answered_attempts=tuple([ask.attempt for ask in call.rejected]),
                 max_cost_usd=sums.max_cost_usd,
+                target=call.request.target,
                 largest_tokens=sums.largest_tokens,
             )
         )

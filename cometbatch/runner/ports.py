@@ -122,7 +122,8 @@ class Service(Struct, frozen=True):
     most this many of output (`None`: no bound), and with cache writes that are kept for an hour if the last argument
     says so; `None` is unknown. `request_id`: the service's name for an exchange. `is_reached`: whether a connection was
     ever made.
-    `status`: whether an answer that is taken has succeeded.
+    `status`: whether an answer that is taken has succeeded. `whose_model`: where the service says that it does not know
+    the model of a call, whether the run's model is meant, the row's own, or a row's that nobody knows.
     """
 
     send: Callable[[HttpRequest, Callable[[ExchangeResult], None]], Sending]
@@ -134,6 +135,7 @@ class Service(Struct, frozen=True):
     request_id: Callable[[HttpResponse], str | None]
     is_reached: Callable[[], bool]
     status: Callable[[Completion], AnsweredStatus] = status_of
+    whose_model: Callable[[CallRequest], Literal["run", "row", "nobody"]] = lambda _call: "run"
 
 
 class Policy(Struct, frozen=True):

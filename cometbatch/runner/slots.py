@@ -3,11 +3,15 @@
 import functools
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Final
 
 from msgspec import Struct
 
 from cometbatch.records import CallRequest, RejectedAsk
 from cometbatch.runner.ports import ExchangeResult, Sending
+
+LATENCY_DIGITS: Final = 3
+"""Digits behind the point of a latency in seconds that is recorded: the event loop's clock tells milliseconds apart."""
 
 
 class OpenCall(Struct, eq=False, gc=False):

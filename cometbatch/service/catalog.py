@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Final
@@ -111,15 +111,18 @@ async def fetch_records(transport: Transport) -> Records | CatalogProblem:
     return await _Fetching(transport).records()
 
 
-async def find_prices(model: str, settings: PriceSettings, transport: Transport) -> tuple[PriceBook, list[str]]:
-    """The prices of a model, and warnings for the person who pays.
+async def find_books(
+    wanted: Sequence[tuple[str, PriceSettings]], transport: Transport
+) -> list[tuple[PriceBook, list[str]]]:
+    """The prices of each model, and warnings for the person who pays.
 
-    The catalog is fetched only where the settings leave a price open.
+    The catalog is fetched only where the settings leave a price open, and once for all of them.
     """
-    if not settings.needs_catalog:
-        return prices_in(None, model, settings)
+    if not any(settings.needs_catalog for _, settings in wanted):
+        return [prices_in(None, model, each) for model, each in wanted]
     found = await fetch_records(transport)
-    return prices_in(found if isinstance(found, CatalogProblem) else _catalog(found), model, settings)
+    catalog = found if isinstance(found, CatalogProblem) else _catalog(found)
+    return [prices_in(catalog if each.needs_catalog else None, model, each) for model, each in wanted]
 
 
 def prices_in(

@@ -140,7 +140,8 @@ class Behaviour(Struct, frozen=True):
     requests per second that are admitted, others get 429; None is no limit. `retry_after`: a 429 names a wait (by
     default it does not: contract sheet, section 7.3). `credit_usd`: the balance in US dollars; when it is spent,
     requests get 403 insufficient_user_quota. `quirks`: replies vary as in section 10 item 9 of the sheet. `catalog`:
-    the shape of `GET /api/models`, a name in `catalog.CATALOG_SHAPES`.
+    the shape of `GET /api/models`, a name in `catalog.CATALOG_SHAPES`. `model`: the id of one more model, which is
+    served and priced as comet-sim-1 is.
     """
 
     seed: int = 0
@@ -151,6 +152,7 @@ class Behaviour(Struct, frozen=True):
     credit_usd: Decimal | None = None
     quirks: bool = True
     catalog: str = "full"
+    model: str | None = None
 
     def __post_init__(self) -> None:
         shortest, longest = self.latency_s
@@ -172,6 +174,7 @@ class Behaviour(Struct, frozen=True):
         options += [f"--credit={self.credit_usd:f}"] if self.credit_usd is not None else []
         options += [] if self.quirks else ["--no-quirks"]
         options += [] if self.catalog == "full" else [f"--catalog={self.catalog}"]
+        options += [] if self.model is None else [f"--model={self.model}"]
         return options
 
 

@@ -140,10 +140,17 @@ _BY_CODE = {model.code: model for model in MODELS}
 _ENCODER = msgspec.json.Encoder(decimal_format="number")  # prices are JSON numbers, digit for digit
 
 
-def callable_model(model_id: str) -> Model | None:
+def callable_model(model_id: str, models: Mapping[str, Model] = MODEL_BY_ID) -> Model | None:
     """The model that can be called by this id, or None; an upcoming one can't be called yet."""
-    model = MODEL_BY_ID.get(model_id)
+    model = models.get(model_id)
     return None if model is None or model.upcoming else model
+
+
+def models_with(further: str | None) -> Mapping[str, Model]:
+    """The models by their ids, with one more of this id that is like the first."""
+    if further is None or further in MODEL_BY_ID:
+        return MODEL_BY_ID
+    return MODEL_BY_ID | {further: msgspec.structs.replace(MODELS[0], id=further, code=further)}
 
 
 def is_code_only(name: str) -> bool:
@@ -194,7 +201,7 @@ def model_page(code: str) -> bytes | None:
     return _ENCODER.encode({"success": True, "data": {**catalog_row(model, CatalogShape()), "overview": ""}})
 
 
-def model_list() -> bytes:
+def model_list(models: Iterable[Model] = MODELS) -> bytes:
     """The body of `GET /v1/models`: all models that can be called, also those that the catalog lacks."""
     rows = [
         {
@@ -204,7 +211,7 @@ def model_list() -> bytes:
             "owned_by": "custom",
             "supported_endpoint_types": ["openai"],
         }
-        for m in MODELS
+        for m in models
         if not m.upcoming
     ]
     return _ENCODER.encode({"success": True, "object": "list", "data": rows})

@@ -4,6 +4,7 @@ This module hides the order in which a gateway checks a request. Law: the ledger
 waits for it.
 """
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -113,6 +114,7 @@ class Service:
 
     def __init__(self, behaviour: Behaviour, now: Callable[[], float]) -> None:
         self._behaviour = behaviour
+        self._models = catalog.models_with(behaviour.model)
         self._ledger = Ledger()
         self._gate = None if behaviour.rps is None else Gate(behaviour.rps, now)
         self._now = now
@@ -140,7 +142,8 @@ class Service:
         if path == LEDGER_PATH:
             return HttpResponse(200, _JSON, msgspec.json.encode(self._ledger.snapshot()))
         if path == LIST_PATH:
-            return HttpResponse(200, _JSON, catalog.model_list()) if has_key(incoming) else _refusal("bad-key", call)
+            models = catalog.model_list(self._models.values())
+            return HttpResponse(200, _JSON, models) if has_key(incoming) else _refusal("bad-key", call)
         if path == faults.ELSEWHERE:
             return faults.html_page(200, "Not found")
         return _detail_page(path.removeprefix(DETAIL_PATH)) if path.startswith(DETAIL_PATH) else None
@@ -154,7 +157,9 @@ class Service:
                 refusal = _refusal("429", call)
                 return HttpResponse(429, {**refusal.headers, "retry-after": f"{math.ceil(left)}"}, refusal.body)
         query = {name: values[0] for name, values in parse_qs(incoming.query).items()}
-        return HttpResponse(200, _JSON, catalog.catalog_page(self._behaviour.catalog, query=query))
+        return HttpResponse(
+            200, _JSON, catalog.catalog_page(self._behaviour.catalog, self._models.values(), query=query)
+        )
 
     def _astray(self, incoming: Incoming, call: Call) -> Reply:
         """The reply to an unknown path (contract sheet, section 10 item 8) or a wrong method."""
@@ -192,7 +197,7 @@ class Service:
     def _distributor(self, asked: ModelRequest) -> str | None:
         if asked.prompt.params.extra.get("stream"):
             return "stream"
-        if catalog.callable_model(asked.model) is None:
+        if catalog.callable_model(asked.model, self._models) is None:
             return "not-priced" if catalog.is_code_only(asked.model) else "model-not-found"
         if self._gate is not None and not self._gate.admit():
             return "429"
@@ -218,8 +223,8 @@ class Service:
         return self._answered(asked, wire, call, fault)
 
     def _answered(self, asked: ModelRequest, wire: WireFormat, call: Call, fault: str) -> Reply:
-        model = catalog.MODEL_BY_ID[asked.model]
-        answered = answers.overlong if fault == "cap-ignored" else answers.answer
+        model = self._models[asked.model]
+        answered = functools.partial(answers.overlong if fault == "cap-ignored" else answers.answer, model)
         completion = _formed(answered, asked, wire.name, call.digest, fault)
         if fault in ENDINGS:
             completion = ENDINGS[fault](completion, asked.prompt.params)
@@ -279,22 +284,22 @@ def _schema_refusal(asked: ModelRequest, wire_name: str, fault: str) -> tuple[st
 
 
 def _formed(
-    answered: Callable[[Model, Prompt, bytes, str | None], Completion],
+    answered: Callable[[Prompt, bytes, str | None], Completion],
     asked: ModelRequest,
     wire_name: str,
     digest: bytes,
     fault: str,
 ) -> Completion:
     """A whole answer, in the form that the request asks for, unless a fault spoils it."""
-    model, form = catalog.MODEL_BY_ID[asked.model], json_answers.wanted(wire_name, asked.prompt)
+    form = json_answers.wanted(wire_name, asked.prompt)
     if form is None:
-        return answered(model, asked.prompt, digest, None)
+        return answered(asked.prompt, digest, None)
     words = answers.plain_text(asked.prompt, digest)
     is_ignored = fault == "ignores_schema"
     said = words if is_ignored else json_answers.answer_in_form(form, digest, words)
     if form.pattern is None and not is_ignored and fault in json_answers.JSON_FAULTS:
         said = json_answers.spoilt(fault, said)
-    completion = answered(model, asked.prompt, digest, said)
+    completion = answered(asked.prompt, digest, said)
     is_called = form.is_call and fault not in ("ignores_schema", "fenced", "cut_json")
     if not is_called or completion.finish_reason != "stop" or completion.text != said:
         return completion

@@ -5,11 +5,13 @@ Hides the network: whatever it does to us comes back as a value.
 
 import asyncio
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from cometbatch.errors import UsageError
 from cometbatch.records import HttpRequest, HttpResponse, PoolStats, TransportFailure
-from cometbatch.transport.backends import PoolBackend, Post
+from cometbatch.transport.backends import NO_HEADERS, PoolBackend, Post
+from cometbatch.transport.headers import read_values
 from cometbatch.transport.http1 import NoReplyError
 from cometbatch.transport.http1 import raise_open_files as raise_open_files
 from cometbatch.transport.key import check_key
@@ -37,7 +39,8 @@ class Transport:
     `base_url` has no trailing version (`/v1`). `timeout_s`: seconds for one whole attempt, from connecting to the last
     byte. The key goes out as a Bearer header, which every route accepts (contract sheet, section 1). It is blanked out
     of every reply, since a service may quote it in its refusal. An answer stays as it is where the key is too short to
-    be one of the service's: blanking "none" or "test" would change the model's text.
+    be one of the service's: blanking "none" or "test" would change the model's text. `headers` go out with the key
+    alone; what they name of the environment is read here, and blanked out like the key.
     """
 
     def __init__(
@@ -48,13 +51,17 @@ class Transport:
         timeout_s: float,
         http: "httpx.AsyncBaseTransport | None" = None,
         tls: TlsSettings = USUAL,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
+        given, self._secrets = read_values(headers)
         self._base_url = base_url.rstrip("/")
         self._key = check_key(key)
         self._key_bytes = self._key.encode()
         self._is_real_key = len(self._key) >= MIN_KEY_CHARS
         self._timeout_s = timeout_s
-        self._backend = PoolBackend(self._base_url, tls) if http is None else _httpx_backend(self._base_url, http)
+        self._backend = (
+            PoolBackend(self._base_url, tls, given) if http is None else _httpx_backend(self._base_url, http, given)
+        )
         self.send: Post = self._backend.poster(timeout_s, self._key)
         """Begin to POST one request, with the key; call back once with the result, which `read` makes a value of.
 
@@ -84,7 +91,9 @@ class Transport:
         return result
 
     def quotes_key(self, text: str) -> bool:
-        """Whether the key is in it."""
+        """Whether the key, or another secret of its requests, is in it."""
+        if self._secrets and any(secret in text for secret in self._secrets):
+            return True
         return self._key in text
 
     async def exchange(self, request: HttpRequest) -> Reply:
@@ -97,7 +106,9 @@ class Transport:
 
     def blank_out(self, text: str | None) -> str | None:
         """The text without the key: what a reply hides in JSON's escapes shows only once it is decoded."""
-        return self._redact(text) if text is not None and self._is_real_key else text
+        if text is None or self._is_real_key:
+            return None if text is None else self._redact(text)
+        return self._without_secrets(text)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -114,11 +125,26 @@ class Transport:
 
     def _clean(self, reply: HttpResponse) -> HttpResponse:
         """The reply without the key."""
+        if self._secrets:
+            reply = self._without_headers(reply)
         is_in_body = self._key_bytes in reply.body and (self._is_real_key or reply.status not in SUCCESS)
         if not is_in_body and self._key not in "\n".join(reply.headers.values()):
             return reply
         body = reply.body.replace(self._key_bytes, REDACTED.encode()) if is_in_body else reply.body
         return HttpResponse(reply.status, {name: self._redact(each) for name, each in reply.headers.items()}, body)
+
+    def _without_headers(self, reply: HttpResponse) -> HttpResponse:
+        """The reply without secrets of the job's own headers."""
+        body, headers = reply.body, reply.headers
+        for secret in self._secrets:
+            body = body.replace(secret.encode(), REDACTED.encode())
+        clean = {name: self._without_secrets(value) for name, value in headers.items()}
+        return reply if body == reply.body and clean == headers else HttpResponse(reply.status, clean, body)
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, REDACTED)
+        return text
 
     def _detail(self, words: str) -> str:
         """An error's words in one line, of bounded length."""
@@ -126,13 +152,13 @@ class Transport:
         return words if len(words) <= DETAIL_CHARS else words[: DETAIL_CHARS - 1] + "…"
 
     def _redact(self, text: str) -> str:
-        return text.replace(self._key, REDACTED)
+        return self._without_secrets(text).replace(self._key, REDACTED)
 
 
-def _httpx_backend(base_url: str, http: "httpx.AsyncBaseTransport") -> "HttpxBackend":
+def _httpx_backend(base_url: str, http: "httpx.AsyncBaseTransport", headers: Mapping[str, str]) -> "HttpxBackend":
     from cometbatch.transport.httpx_backend import HttpxBackend  # noqa: PLC0415 - httpx takes long to load
 
-    return HttpxBackend(base_url, http)
+    return HttpxBackend(base_url, http, headers)
 
 
 def _settle(waiter: "asyncio.Future[HttpResponse | Exception]", result: HttpResponse | Exception) -> None:

@@ -8,7 +8,8 @@ for a transport with httpx's interface, which has the same methods, is in `httpx
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Generic, TypeAlias, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from cometbatch.records import HttpRequest, HttpResponse, PoolStats
 from cometbatch.transport.http1 import Done, Exchange, NoReplyError, Pool, cancelled, ignore
@@ -16,13 +17,15 @@ from cometbatch.transport.route import Route, route_to, target_of
 from cometbatch.transport.tls import TlsSettings
 
 T = TypeVar("T")
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class PoolBackend:
     """Our own pool, along the route that the environment names."""
 
-    def __init__(self, base_url: str, tls: TlsSettings) -> None:
+    def __init__(self, base_url: str, tls: TlsSettings, headers: Mapping[str, str] = NO_HEADERS) -> None:
         self._base_url = base_url
+        self._headers = headers
         self._tls = tls
         self._pool: Pool | None = None
         self._most_connections: int | None = None
@@ -82,7 +85,7 @@ class PoolBackend:
         """The head of a request up to the value of content-length: the same for all rows."""
         route = self._route
         target = route.target_prefix + target_of(self._base_url, request.path)
-        named = {"host": route.address, **with_key(request.headers, key), **dict(route.headers)}
+        named = {"host": route.address, **with_key(request.headers, key, self._headers), **dict(route.headers)}
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in named.items())]
         return "\r\n".join([*lines, "content-length: "]).encode()
 
@@ -131,7 +134,7 @@ Begun: TypeAlias = Exchange | InTask[HttpResponse] | Refused
 Post: TypeAlias = Callable[[HttpRequest, Done], Begun]
 
 
-def with_key(headers: Mapping[str, str], key: str | None) -> dict[str, str]:
-    """A request's own headers and those of all requests."""
+def with_key(headers: Mapping[str, str], key: str | None, given: Mapping[str, str] = NO_HEADERS) -> dict[str, str]:
+    """A request's own headers and those of all requests. `given`: the job's own, which go where the key goes."""
     own = {"accept": "application/json", "accept-encoding": "identity"}
-    return {**own, **headers, **({} if key is None else {"authorization": f"Bearer {key}"})}
+    return {**own, **headers, **({} if key is None else {**given, "authorization": f"Bearer {key}"})}

@@ -1,12 +1,13 @@
 """The backend for a transport with httpx's interface, which a caller hands in: for tests and unusual networks."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import cast
 
 import httpx
 
 from cometbatch.records import HttpRequest, HttpResponse, TransportFailureKind
-from cometbatch.transport.backends import InTask, Post, with_key
+from cometbatch.transport.backends import NO_HEADERS, InTask, Post, with_key
 from cometbatch.transport.http1 import MAX_BODY_BYTES, Done, NoReplyError, out_of_time, too_large, whole_reply
 
 # Errors from before there is a connection: nothing was sent.
@@ -26,8 +27,9 @@ class HttpxBackend:
 
     stats = None
 
-    def __init__(self, base_url: str, http: httpx.AsyncBaseTransport) -> None:
+    def __init__(self, base_url: str, http: httpx.AsyncBaseTransport, headers: Mapping[str, str] = NO_HEADERS) -> None:
         self._base_url = base_url
+        self._headers = headers
         self._http = http
 
     def limit_connections(self, most: int) -> None:
@@ -62,7 +64,7 @@ class HttpxBackend:
         await self._http.aclose()
 
     def _request(self, method: str, request: HttpRequest, key: str | None) -> httpx.Request:
-        headers = with_key(request.headers, key)
+        headers = with_key(request.headers, key, self._headers)
         return httpx.Request(method, self._base_url + request.path, headers=headers, content=request.body)
 
 

@@ -41,9 +41,11 @@ _NEVER: Final = tuple(
         "10.0.0.0/8",
         "100.64.0.0/10",
         "127.0.0.0/8",
+        "168.63.129.16/32",  # of a cloud's own machines, for their settings; no machine of the internet answers there
         "169.254.0.0/16",
         "172.16.0.0/12",
         "192.0.0.0/24",
+        "192.88.99.0/24",
         "192.168.0.0/16",
         "198.18.0.0/15",
         "224.0.0.0/3",
@@ -53,6 +55,7 @@ _NEVER: Final = tuple(
         "100::/64",
         "2001::/32",
         "2002::/16",
+        "3fff::/20",
         "fc00::/7",
         "fe80::/9",  # link-local, and the site-local ones of old
         "ff00::/8",

@@ -1,6 +1,7 @@
 """Bodies that a client wrote itself, as vendors' batch files hold them: what they ask for, and how they go out.
 
-Law: a body goes out byte for byte, but for what is laid over it, `stream: true`, and Gemini's keys.
+Law: a body goes out byte for byte, but for what is laid over it, `stream: true`, and Gemini's keys. Gemini's model is
+in the path alone (contract sheet, section 1).
 """
 
 import json
@@ -98,6 +99,8 @@ def request_reader(format_name: FormatName, model: str, params: GenerationParams
         if format_name == "gemini":
             body = camel_cased(body)
         values = decoded(body)
+        if format_name == "gemini" and "model" in values:
+            body = json_spans.without(body, ("model",))
         if is_streamed(values):
             body = json_spans.without(body, _STREAMED)
         if is_changed:

@@ -39,12 +39,16 @@ Crash = Literal["kill", "power"]
 
 
 class Step(Struct, frozen=True):
-    """One session: what is retried, how the service behaves, and where it is cut: 0 is at once, 1 is not at all."""
+    """One session: what is retried, how the service behaves, and where it is cut: 0 is at once, 1 is not at all.
+
+    `cap`: the most tokens with which the rows that are retried are asked; 64 is how the run began.
+    """
 
     words: Words
     service: Literal["good", "uneven", "poor"]
     cut_at: float
     seed: int
+    cap: int = 64
 
 
 STEPS = st.builds(
@@ -53,6 +57,7 @@ STEPS = st.builds(
     service=st.sampled_from(["good", "uneven", "uneven", "poor"]),
     cut_at=st.floats(0, 1),
     seed=st.integers(0, 10**6),
+    cap=st.sampled_from([64, 64, 500, 900]),
 )
 
 
@@ -116,7 +121,7 @@ class Life:
         self.billed = 0  # answers that the service gave
         self.unheard = 0  # requests that may have been on their way at a crash, at most
 
-    def job(self) -> cometbatch.Job:
+    def job(self, cap: int = 64) -> cometbatch.Job:
         bench = Workbench(self.place)
         bench.input = self._table
         return bench.job(
@@ -127,6 +132,7 @@ class Life:
             limits={"concurrency": CONCURRENCY},
             retry={"max_attempts": 1},
             prices={"per_request": 0.01},
+            params={"max_output_tokens": cap},
             response={"json": self._has_asks, "max_asks": 3},
         )
 
@@ -153,10 +159,11 @@ class Life:
 
     def session(self, step: Step, crash: Crash) -> None:
         """One session, and the crash that ends it."""
-        recorder = Recorder(self.place, lambda: 0.0)
+        recorder, before = Recorder(self.place, lambda: 0.0), self.found()
+        cap = step.cap if step.words and before is not None and before.is_begun else 64
         service = self.service(step.service, step.seed, lambda: len(recorder.steps))
         with pytest.MonkeyPatch.context() as patch, recorder.watching(patch):
-            self.run(service, step.words)
+            self.run(service, step.words, cap)
         cut = round(step.cut_at * len(recorder.steps))
         disk, chance = Disk(recorder), random.Random(step.seed)
         for _, each in recorder.steps[:cut]:
@@ -169,11 +176,11 @@ class Life:
         self.billed += sum(step < cut for step, _ in service.billed)
         self.unheard += min(CONCURRENCY, len(service.sent)) if cut < len(recorder.steps) else 0
 
-    def run(self, service: Network, words: str = "") -> cometbatch.RunSummary | None:
-        run: Any = cometbatch.run_async(self.job(), retry=words, progress=False, http=service)
+    def run(self, service: Network, words: str = "", cap: int = 64) -> cometbatch.RunSummary | None:
+        run: Any = cometbatch.run_async(self.job(cap), retry=words, progress=False, http=service)
         try:
             summary: cometbatch.RunSummary = virtual_time.run(run)
-        except cometbatch.RunStoppedError:
+        except (cometbatch.RunStoppedError, cometbatch.DriftError):  # drift: no row matches, and others are open
             return None
         return summary
 

@@ -82,7 +82,8 @@ def test_marks_are_lines_that_a_person_can_read(path: Path) -> None:
     marks.begin(12, 1, 3, Decimal("0.0123"))
     marks.close()
     assert path.read_bytes().decode().splitlines() == [
-        f"run {RUN}          2 cells 1ebd796c ",
+        f"run {RUN}          3 cells d21779f2 ",
+        " " * 63,
         "                  12    1      3           0.012300000 ff5ca738",
         " " * 63,
     ]
@@ -249,8 +250,8 @@ def cut(path: Path) -> None:
 
 
 def flipped(path: Path) -> None:
-    """It says that it has another number of cells."""
-    path.write_bytes(path.read_bytes().replace(b" 4 cells", b" 1 cells"))
+    """Neither of its headers has the checksum that it should have."""
+    path.write_bytes(path.read_bytes().replace(b" cells", b" cellz"))
 
 
 @pytest.mark.parametrize("lose", [gone, empty, zeroed, cut, flipped])
@@ -274,8 +275,28 @@ def test_the_file_is_sure_of_new_cells_only_once_they_are_synced(path: Path, mon
     marks.begin(1, 1, 1, CENT)
     with pytest.raises(CheckpointError, match="can't be synced"):
         marks.begin(2, 1, 1, CENT)
-    assert path.read_bytes()[:CELL_BYTES] == header_bytes(RUN, 1)
+    assert path.read_bytes()[: 2 * CELL_BYTES] == header_bytes(RUN, 2) + EMPTY
     marks.close()
+
+
+@on_disk
+@given(growths=st.integers(1, 4), kept=st.integers(0, CELL_BYTES))
+def test_a_torn_header_leaves_the_one_before_it(path: Path, growths: int, kept: int) -> None:
+    """What a power cut leaves of the last header costs no mark, and asks nobody."""
+    marks, before = InFlightMarks(path, RUN, 1), b""
+    number = 0
+    while growths:
+        whole = path.read_bytes()
+        marks.begin(number, 1, 1, CENT)
+        number += 1
+        if path.stat().st_size > len(whole):
+            before, growths = whole[: 2 * CELL_BYTES], growths - 1
+    marks.close()
+    after = path.read_bytes()
+    (at,) = [at for at in (0, CELL_BYTES) if before[at : at + CELL_BYTES] != after[at : at + CELL_BYTES]]
+    torn = after[at : at + kept] + before[at + kept : at + CELL_BYTES]
+    path.write_bytes(after[:at] + torn + after[at + CELL_BYTES :])
+    assert sorted(mark.ordinal for mark in read_marks(path, RUN)) == [*range(number)]
 
 
 @pytest.mark.parametrize("cell", [b"", EMPTY, b"\0" * 64, b" " * 64, b"\n" * 64, b" \0\n" + b"\0" * 61])

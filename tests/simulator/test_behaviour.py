@@ -39,6 +39,7 @@ def behaviours(draw: st.DrawFn) -> Behaviour:
         credit_usd=draw(st.none() | st.decimals(0, 10**6, places=6)),
         quirks=draw(st.booleans()),
         catalog=draw(st.sampled_from(["full", "ratio", "endpoints-null"])),
+        model=draw(st.none() | st.sampled_from(["your-model-id", "vendor/model=2"])),
     )
 
 
@@ -55,6 +56,7 @@ def of_options(options: list[str]) -> Behaviour:
         credit_usd=Decimal(values["--credit"]) if "--credit" in values else None,
         quirks="--no-quirks" not in values,
         catalog=values.get("--catalog", "full"),
+        model=values.get("--model"),
     )
 
 

@@ -112,6 +112,13 @@ def test_params_are_laid_over_a_body(name: FormatName, body: bytes, params: Gene
     assert reader(body).cap == cap_of(name, decoded(expected))
 
 
+def test_gemini_s_model_is_in_the_address_alone() -> None:
+    """Gateways refuse one in the body; what is called so further in is a user's."""
+    body = b'{"model" : "models/m-1", "contents": [], "labels": {"model": "m"}}'
+    assert sent("gemini", body, NOTHING) == b'{"contents": [], "labels": {"model": "m"}}'
+    assert sent("chat", body, NOTHING) == body
+
+
 SECOND: list[tuple[dict[str, Any], str | None]] = [
     ({"n": 2}, "n"),
     ({"n": 1, "stream": True}, None),
