@@ -293,7 +293,11 @@ def test_a_run_with_a_whole_answer_needs_no_proof() -> None:
     """Nor one whose answers did not fit, but were JSON."""
     asked = Response(json=True)
     assert first_answers(OneNumber(), asked, Tally(succeeded=1), []) is None
-    assert first_answers(OneNumber(), asked, Tally(incomplete=1, incompletes={"invalid": 1}), []) is None
+    ended = Tally(incomplete=2, incompletes={"invalid": 2})
+    assert first_answers(OneNumber(), asked, ended, [], [PROSE, ODD]) is None
+    prose = first_answers(OneNumber(), asked, ended, [], [PROSE, PROSE])
+    assert prose is not None
+    assert prose.room == ENOUGH - 2
     assert first_answers(OneNumber(), Response(pattern="x"), Tally(), []) is None
     session = Session(1, plan(ODD), max_asks=1)
     ask = RejectedAsk(0, 1, 1, session.rows.recorded[0].finished_at, Usage(), None, completion=Completion(ODD, "stop"))

@@ -1,6 +1,10 @@
 """Puts together what checks the answers of a job, and what makes columns of them."""
 
+import itertools
+import shlex
+import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from cometbatch.errors import JobError, UsageError
 from cometbatch.job import Target
@@ -16,9 +20,16 @@ def checker_of(target: Target) -> Checker | None:
     try:
         return target.response.checker(target.format)
     except MissingExtraError as error:
-        raise JobError(f"{key}: {error}") from None
+        raise JobError(f"{key}: {error}: {_install_extra()}") from None
     except SchemaError as error:
         raise JobError(f"{key}: {error.path}: {error}") from None
+
+
+def _install_extra() -> str:
+    """The command that installs the extra where this program runs, which may be an environment without a pip."""
+    python = shlex.quote(sys.executable)
+    pip = f"{python} -m pip" if find_spec("pip") else f"python3 -m pip --python {python}"
+    return f"{pip} install 'cometbatch[schema]'"
 
 
 def answer_columns(target: Target, checker: Checker | None) -> AnswerColumns | None:
@@ -29,18 +40,22 @@ def answer_columns(target: Target, checker: Checker | None) -> AnswerColumns | N
 def refuse_answer_clashes(
     answers: AnswerColumns | None, input_columns: Sequence[str], prefix: str, asked: Sequence[columns.Column]
 ) -> None:
-    """Raise `UsageError` where a column of answers would have the name of an input or an output column."""
+    """Raise `UsageError` where a column of answers would have the name of an input or an output column.
+
+    Names that differ by case alone are the same to many readers of tables.
+    """
     if answers is None:
         return
     ours = {prefix + column.name: "the output" for column in asked}
-    taken = dict.fromkeys(input_columns, "the input") | ours
-    found = [(name, taken[name]) for name in answers.names if name in taken]
+    taken = {
+        name.casefold(): (name, whose) for name, whose in (dict.fromkeys(input_columns, "the input") | ours).items()
+    }
+    found = [taken[name.casefold()] for name in answers.names if name.casefold() in taken]
     if not found:
         return
     name, whose = found[0]
-    other = next(
-        each for each in ("answer_", "schema_answer_") if not any(each + name in taken for name in answers.names)
-    )
+    prefixes = (f"answer{number or ''}_" for number in itertools.chain([0], itertools.count(2)))
+    other = next(each for each in prefixes if not any((each + one).casefold() in taken for one in answers.properties))
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     raise UsageError(
         f"response.schema: {whose} has a column named {name!r}, like a property of the schema{more}. Set "

@@ -1,9 +1,10 @@
 """How a job's answers are judged, put together: its checker, its format, and what the run has seen so far."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
+import pyarrow.compute as pc
 
 from cometbatch.control.acceptance import AcceptFitting, accept_all
 from cometbatch.control.first_answers import FirstAnswers
@@ -11,6 +12,8 @@ from cometbatch.job import Response
 from cometbatch.money.prices import estimate_tokens
 from cometbatch.prompt.answers import Checker, Misfit
 from cometbatch.records import Acceptance, CallRequest, Completion, Message, RejectedAsk, Tally
+from cometbatch.run_state.recorded_rows import recorded_rows
+from cometbatch.run_state.run import Run
 from cometbatch.runner.slots import OpenCall
 from cometbatch.wire import WireFormat
 
@@ -41,18 +44,39 @@ def following(wire_format: WireFormat, request: CallRequest, text: str, words: s
 
 
 def first_answers(
-    checker: Checker | None, response: Response, bill: Tally, asks: Iterable[Sequence[RejectedAsk]]
+    checker: Checker | None,
+    response: Response,
+    bill: Tally,
+    asks: Iterable[Sequence[RejectedAsk]],
+    misfits: Iterable[str] = (),
 ) -> FirstAnswers[OpenCall] | None:
     """What holds the first answers of a run; None where one was JSON already, or none has to be.
 
-    `bill`: what the run came to so far; `asks`: those of its open calls.
+    `bill`: what the run came to so far; `asks`: those of its open calls; `misfits`: the answers of rows that ended
+    without one that fits. A row that ended so tells nothing by itself: a run over a few rows (`--limit`) ends with
+    prose, and all others must not be paid for the same.
     """
     if checker is None or response.pattern is not None:
         return None
-    is_known = bill.succeeded > 0 or "invalid" in bill.incompletes
-    if is_known or any(_is_json(checker, some[-1]) for some in asks):
+    if bill.succeeded > 0 or any(_is_json(checker, some[-1]) for some in asks):
         return None
-    return FirstAnswers(bill.rejected, is_by_prompt=response.mode == "prompt")
+    others = bill.rejected
+    for text in misfits:
+        found = checker.check(text)
+        if not isinstance(found, Misfit) or found.is_json:
+            return None
+        others += 1
+    return FirstAnswers(others, is_by_prompt=response.mode == "prompt")
+
+
+def misfits(run: Run) -> Iterator[str]:
+    """The answers of a run's rows that ended without one that fits. Raises `CheckpointError`."""
+    if "invalid" not in run.progress.tally.incompletes:
+        return
+    reason, response = f"{run.prefix}finish_reason", f"{run.prefix}response"
+    for piece in recorded_rows(run, None).pieces():
+        invalid = pc.equal(piece.table.column(reason), "invalid")
+        yield from filter(None, piece.table.column(response).filter(invalid).to_pylist())
 
 
 def _is_json(checker: Checker, ask: RejectedAsk) -> bool:

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.asking import acceptance, first_answers
+from cometbatch.commands.asking import acceptance, first_answers, misfits
 from cometbatch.commands.checks import Checked, describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
 from cometbatch.commands.looks import Looks, rest_of, tell_before
@@ -241,7 +241,13 @@ class RunSession(Struct, frozen=True):
             budget=self._budget(),
             earlier=self._earlier(),
             asks=run.progress.asks,
-            first_answers=first_answers(self.start.checked.checker, response, self._earlier(), self._asks()),
+            first_answers=first_answers(
+                self.start.checked.checker,
+                response,
+                self._earlier(),
+                self._asks(),
+                misfits(run) if run.targets[1] == 0 else (),  # a later target's own are not told apart
+            ),
         )
 
     def _earlier(self) -> Tally:

@@ -17,7 +17,7 @@ from cometbatch.prompt.shape import WHOLE_VALUE, UnfitError, columns_of, convert
 if TYPE_CHECKING:
     import jsonschema_rs
 
-MISSING_EXTRA: Final = "needs the package jsonschema-rs: pip install 'cometbatch[schema]'"
+MISSING_EXTRA: Final = "needs the package jsonschema-rs"
 _IN_PLACE: Final = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "then", "else")
 _NAME: Final = str.isidentifier
 _TAIL_CHARS: Final = 110  # of a message that is too long: its end says what is wrong, its beginning quotes the value

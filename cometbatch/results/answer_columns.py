@@ -58,6 +58,11 @@ class AnswerColumns:
         """The names, prefix included."""
         return [field.name for field in self.fields]
 
+    @property
+    def properties(self) -> list[str]:
+        """The names without the prefix."""
+        return [*self._types]
+
     def cells(self, outcomes: pa.Table) -> list[pa.Array]:
         """The columns of these outcomes, which have `status` and `response` without prefix."""
         make = self._maker.cells

@@ -1,6 +1,9 @@
 """The section `response` of a job: what it takes, and what is refused before anything is sent."""
 
 import json
+import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -8,6 +11,7 @@ import pydantic
 import pytest
 
 import cometbatch
+from cometbatch.commands import answers
 from cometbatch.errors import JobError, UsageError
 from cometbatch.job import load_job
 from cometbatch.prompt import schema as schemas
@@ -127,23 +131,32 @@ def test_a_model_class_of_pydantic_is_a_schema(bench: Workbench) -> None:
 
 
 def test_columns_that_are_there_already_are_refused(bench: Workbench) -> None:
-    """Of the input or of the output, with the key that tells them apart."""
-    for name, whose in (("note", "the input"), ("status", "the output")):
+    """Of the input or of the output, whatever the case, with the key that tells them apart."""
+    for name, whose in (
+        ("note", "the input"),
+        ("Note", "the input"),
+        ("status", "the output"),
+        ("STATUS", "the output"),
+    ):
         schema = {"type": "object", "properties": {name: {"type": "string"}}}
-        assert f"response.schema: {whose} has a column named '{name}'" in refused(bench, {"schema": schema})
+        assert f"response.schema: {whose} has a column named '{name.lower()}'" in refused(bench, {"schema": schema})
         cometbatch.plan(bench.job(response={"schema": schema, "prefix": "answer_"}))
 
 
 def test_without_the_extra_a_run_is_refused(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the command that installs it; a job can still be looked at."""
+    """With the command that installs it, also where the environment has no pip; a job can still be looked at."""
 
     def missing(_: object) -> Any:
         raise schemas.MissingExtraError(schemas.MISSING_EXTRA)
 
     monkeypatch.setattr(schemas, "_compiled", missing)
     job = bench.job(response={"schema": PLAIN})
-    with pytest.raises(JobError, match=r"response\.schema: needs the package jsonschema-rs: pip install 'cometbatch"):
-        cometbatch.plan(job)
+    python = shlex.quote(sys.executable)
+    for pip, command in ((object(), f"{python} -m pip"), (None, f"python3 -m pip --python {python}")):
+        monkeypatch.setattr(answers, "find_spec", lambda _, found=pip: found)
+        told = f"response.schema: needs the package jsonschema-rs: {command} install 'cometbatch[schema]'"
+        with pytest.raises(JobError, match=re.escape(told)):
+            cometbatch.plan(job)
 
 
 def test_what_changes_answers_is_in_the_fingerprint(bench: Workbench) -> None:
