@@ -89,7 +89,7 @@ def test_what_a_format_can_not_express_is_said_once_with_its_place(name: str) ->
 
 MANY = {"enum": [f"{at:050}" for at in range(251)]}
 STRUCTURES = [{"b": 1}, {"b": 2}]
-SENT: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+SENT: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "anything": (gemini.NAME, True, {}),
     "a pair": (
         gemini.NAME, {"type": "array", "prefixItems": [TEXT, NUMBER]}, {"type": "array", "prefixItems": [TEXT, NUMBER]},
