@@ -21,7 +21,7 @@ from cometbatch.input.image_files import ImageFileError, ImageFolder
 from cometbatch.prompt.content import ContentError, image_of, media_type_of
 from cometbatch.prompt.template import compile_prompt
 from cometbatch.records import GenerationParams, HttpRequest, ImagePart, Message, ModelRequest, TextPart
-from cometbatch.wire import FORMATS, WireFormat
+from cometbatch.wire import FORMATS, FormatName, WireFormat
 from cometbatch.wire.images import Loaded, by_reference, filled
 from tests import virtual_time
 from tests.images import HEADS, data_url, digest, image
@@ -160,6 +160,28 @@ def test_the_part_of_an_image_is_this(wire: WireFormat) -> None:
         detail = "low" if wire.name in ("chat", "responses") else ""
         linked = ImagePart(ADDRESS, is_linked=True, detail=detail)
         assert content_of(wire, built(wire, TextPart("a"), linked))[1] == LINKED[wire.name]
+
+
+@every_format
+def test_an_image_that_is_fetched_is_sent_like_any_other(wire: WireFormat) -> None:
+    """Its kind is known only then; the request names the address until it is."""
+    part = ImagePart(ADDRESS)
+    request = built(wire, TextPart("a"), part)
+    assert ADDRESS.encode() in by_reference(request.body)
+    fetched = filled(request, {part.reference: Loaded("image/png", PNG)})
+    assert content_of(wire, fetched)[1] == EXACT[wire.name]
+
+
+@pytest.mark.parametrize("name", LINKED)
+@pytest.mark.parametrize("address", [ADDRESS, "http://pictures.test/a.png", "ftp://pictures.test/a.png", "a.png"])
+def test_the_server_half_reads_the_address_of_an_image(name: FormatName, address: str) -> None:
+    """As it stands; what is no address of the web is a client's mistake."""
+    read = FORMATS[name].parse_request(built(FORMATS[name], TextPart("a"), ImagePart(address, is_linked=True)))
+    if isinstance(read, ModelRequest):
+        assert read.prompt.messages[0].content[1] == ImagePart(address, is_linked=True)
+    else:
+        assert (read.status, "an image must be an address" in read.message) == (400, True)
+    assert isinstance(read, ModelRequest) == address.startswith("http")
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.just(digest(PNG)) | st.just("\xff")
@@ -379,6 +401,24 @@ def test_images_in_a_column_of_messages_are_sent_too(bench: Workbench, name: str
     assert (summary.tally.succeeded, summary.tally.failures) == (2, {"template": 2})
     assert all(digest(PNG) in answer for answer in bench.result().column("response").to_pylist()[:2])
     assert "a message of assistant can't have an image" in bench.result().column("error_message").to_pylist()[3]
+
+
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_how_closely_to_look_is_said_or_its_row_fails(bench: Workbench, name: str) -> None:
+    """`detail` in a column of messages is OpenAI's; in another format it is never left out silently."""
+    part = {"type": "image_url", "image_url": {"url": data_url(PNG), "detail": "low"}}
+    bench.write_table(pa.table({"chat": [json.dumps([{"role": "user", "content": [part]}])]}))
+    prompt = {"system": None, "user": None, "messages_column": "chat"}
+    job = bench.job(input={"id": None}, prompt=prompt, target={"format": name}, params={"max_output_tokens": 500})
+    network = simulator()
+    is_openai = name in ("chat", "responses")
+    assert carry_out(job, network).tally.failures == ({} if is_openai else {"template": 1})
+    if is_openai:
+        assert b'"detail":"low"' in network.requests[-1].content
+    else:
+        words = f"the {name} format can't say how closely to look at an image (detail)"
+        assert words in bench.result().column("error_message").to_pylist()[0]
+        assert network.posts == 0
 
 
 def test_an_address_goes_out_as_it_stands(bench: Workbench) -> None:

@@ -151,3 +151,23 @@ def test_half_of_a_surrogate_pair_goes_out_as_it_is_written() -> None:
     body = b'{"messages":[{"role":"user","content":"\\ud800"}],"max_tokens":5}'
     whole = request_reader("chat", "m-1", NOTHING)(body)
     assert (whole.http.body, whole.cap) == (body, 5)
+
+
+NO_BODIES: list[tuple[bytes, str]] = [
+    (b"", "Expecting value"),
+    (b'{"a":', "Expecting value"),
+    (b'{"a":1}{', "Extra data"),
+    (b"[]", "no JSON object"),
+    (b"null", "no JSON object"),
+    (b'"\\ud800"', "no JSON object"),
+    (b'{"a":' + b"[" * 99_999 + b"]" * 99_999 + b"}", "nested too deeply"),
+    (b'{"a":' + b"[" * 700 + b"]" * 700 + b"}", "nested too deeply"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("body", "words"), NO_BODIES, ids=range(len(NO_BODIES)))
+def test_what_is_no_body_is_refused(name: FormatName, body: bytes, words: str) -> None:
+    """Whatever it is instead: cut, a list, or nested beyond what is read."""
+    with pytest.raises(ValueError, match=words):
+        decoded(request_reader(name, "m-1", NOTHING)(body).http.body)
