@@ -65,6 +65,7 @@ def test_what_holds_itself_by_way_of_another_is_json_text() -> None:
     schema = of(top={"$ref": "#/$defs/Node"}, other=TEXT) | {"$defs": {"Node": NODE, "Link": LINK}}
     assert columns_of(schema) == {"top": Shape("json"), "other": Shape("text")}
     assert SchemaChecker(schema).cells('{"top":{"next":{"node":{}}}}') == {"top": '{"next":{"node":{}}}'}
+    assert columns_of(of(again={"$ref": "#"}, other=TEXT)) == {"again": Shape("json"), "other": Shape("text")}
 
 
 def test_what_is_nested_deeper_than_a_table_should_be_is_json_text() -> None:
@@ -133,6 +134,15 @@ def test_a_value_that_no_cell_can_hold_does_not_fit(schema: Any, text: str, word
     assert checker.cells(answer) is None
 
 
+def test_what_is_no_json_does_not_fit_and_has_no_cells() -> None:
+    """Whatever the schema lets be."""
+    checker = SchemaChecker(True)
+    assert checker.check("I can't say.") == Misfit(
+        ("$: the answer is not JSON alone (line 1, column 1: Expecting value)",), is_json=False
+    )
+    assert checker.cells("I can't say.") is None
+
+
 def test_the_place_of_a_value_that_is_the_whole_answer_is_the_answer() -> None:
     """Its column is called `value`, and the words do not speak of it."""
     lists = SchemaChecker({"type": "array", "items": INTEGER})
@@ -145,33 +155,24 @@ def test_the_place_of_a_value_that_is_the_whole_answer_is_the_answer() -> None:
 @pytest.mark.parametrize(
     ("schema", "text", "words"),
     [
-        ({"anyOf": [of(n=INTEGER), {"type": "null"}]}, '{"n":"x"}', ['$.it.n: "x" is not of type "integer"']),
+        ({"anyOf": [of(n=INTEGER), {"type": "null"}]}, '{"n":"x"}', ['$.n: "x" is not of type "integer"']),
         (
-            {"oneOf": [TEXT, of(n=INTEGER, m=TEXT)]},
+            {"oneOf": [TEXT, of(m=TEXT, n=INTEGER)]},
             '{"n":"x","m":1}',
-            ['$.it.n: "x" is not of type "integer"', '$.it.m: 1 is not of type "string"'],
+            ['$.m: 1 is not of type "string"', '$.n: "x" is not of type "integer"'],
         ),
-        (
-            {"anyOf": [TEXT, INTEGER]},
-            "true",
-            ["$.it: true is not valid under any of the schemas listed in the 'anyOf'"],
-        ),
-        (
-            {"anyOf": [of(n=INTEGER), of(n=TEXT)]},
-            '{"n":true}',
-            ['$.it: {"n":true} is not valid under any of the schem'],
-        ),
-        ({"type": "string", "maxLength": 3}, '"' + "x" * 999 + '"', ['$.it: "xxx']),
+        ({"anyOf": [TEXT, INTEGER]}, "true", ["$: true is not valid under any of the schemas"]),
+        ({"anyOf": [of(n=INTEGER), of(n=TEXT)]}, '{"n":true}', ['$: {"n":true} is not valid under any of the schemas']),
+        ({"type": "string", "maxLength": 3}, f'"{"x" * 999}"', ['$: "xxx']),
     ],
 )
 def test_the_words_for_a_choice_are_those_of_the_branch_that_comes_nearest(
     schema: Any, text: str, words: list[str]
 ) -> None:
     """Where one alone is for a value of this type; else the choice is named. No line is too long."""
-    found = SchemaChecker(of(it=schema)).check(f'{{"it":{text}}}')
+    found = SchemaChecker(schema).check(text)
     assert isinstance(found, Misfit)
-    assert len(found.words) == len(words)
-    assert all(line.startswith(start) for line, start in zip(sorted(found.words), sorted(words), strict=True))
+    assert all(line.startswith(start) for line, start in zip(sorted(found.words), words, strict=True))
     assert max(map(len, found.words)) <= MAX_LINE_CHARS
 
 
