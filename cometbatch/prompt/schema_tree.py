@@ -38,10 +38,8 @@ _TYPE_WORDS: Final = (
 NULL: Final[dict[str, Any]] = {"type": "null"}
 
 
-def inner_schemas(schema: Schema) -> Iterator[tuple[Path, Schema]]:
+def inner_schemas(schema: Mapping[str, Any]) -> Iterator[tuple[Path, Schema]]:
     """The schemas directly within a schema, each with its path from there."""
-    if not isinstance(schema, Mapping):
-        return
     for word, value in schema.items():
         if word in ONE and isinstance(value, Mapping | bool):
             yield (word,), value
