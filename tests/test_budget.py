@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cometbatch
-from cometbatch.control.bounds import unbounded
+from cometbatch.control.bounds import remote_parts, unbounded
 from cometbatch.control.budget import Budget, CostBounds
 from cometbatch.money.exact import format_rounded
 from cometbatch.records import Answered, HttpResponse, Rates, Tally, Usage
@@ -294,6 +294,26 @@ def test_a_setting_that_lets_the_service_add_input_is_known(path: str, extra: di
 def test_what_stands_in_the_request_whole_is_bounded(extra: dict[str, Any]) -> None:
     """Function tools are run by the caller; a setting that is off, or a name with another meaning, adds nothing."""
     assert list(unbounded(extra)) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "found"),
+    [
+        ({"type": "image_url", "image_url": {"url": "https://x/a.png"}}, ["image_url"]),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}, []),
+        ({"type": "input_image", "image_url": "https://x/a.png"}, ["image_url"]),
+        ({"type": "input_file", "file_id": "file-1"}, ["file_id"]),
+        ({"type": "image", "source": {"type": "url", "url": "https://x/a.png"}}, ["url"]),
+        ({"type": "document", "source": {"type": "base64", "data": "AAAA"}}, []),
+        ({"type": "item_reference", "id": "msg_1"}, ["item_reference"]),
+        ({"fileData": {"fileUri": "https://x/a.pdf"}}, ["fileUri"]),
+        ({"type": "text", "text": "file_id"}, []),
+        (["file_id", 5, None], []),
+    ],
+)
+def test_a_part_that_is_not_in_the_request_itself_is_known(part: object, found: list[str]) -> None:
+    """However deep it lies in a body, in each format; what stands in the request whole is none."""
+    assert list(remote_parts({"messages": [{"role": "user", "content": [part]}]})) == found
 
 
 @pytest.mark.parametrize("step", ["run", "plan"])

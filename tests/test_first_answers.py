@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,18 @@ from cometbatch.control.budget import Budget
 from cometbatch.control.first_answers import ENOUGH
 from cometbatch.job import Response
 from cometbatch.prompt.answers import Fits, Misfit, Verdict
-from cometbatch.records import Answered, CallRequest, Completion, Failed, Record, RejectedAsk, Tally, Usage
+from cometbatch.records import (
+    Answered,
+    AskAgain,
+    CallRequest,
+    Completion,
+    Done,
+    Failed,
+    Record,
+    RejectedAsk,
+    Tally,
+    Usage,
+)
 from cometbatch.results import tallies
 from cometbatch.runner.ports import Reply, Stop
 from tests.scripted_run import (
@@ -302,3 +314,24 @@ def test_a_run_with_a_whole_answer_needs_no_proof() -> None:
     session = Session(1, plan(ODD), max_asks=1)
     ask = RejectedAsk(0, 1, 1, session.rows.recorded[0].finished_at, Usage(), None, completion=Completion(ODD, "stop"))
     assert first_answers(OneNumber(), asked, Tally(rejected=1), [[ask]]) is None
+
+
+def test_a_model_that_ignores_the_prompt_is_not_blamed_on_the_setting() -> None:
+    """Where the prompt alone asks for JSON, another model is the way on, and no setting of the request."""
+    first = first_answers(OneNumber(), Response(json=True, mode="prompt"), Tally(rejected=ENOUGH - 1), [])
+    assert first is not None
+    assert first.reason_to_stop() is None
+    first.add(is_cut=False)
+    found = first.reason_to_stop()
+    assert found is not None
+    assert (found.message, found.fix) == ("20 answers came, and none of them was JSON", "job")
+    assert "Try another model. The next session starts with one call." in found.hint
+
+
+def test_a_request_without_a_place_for_further_turns_is_asked_once() -> None:
+    """Its answer is kept, with the words of the check beside it."""
+    judge = acceptance(OneNumber(), CHAT, Response(json=True, max_asks=3))
+    request = row_request(0)
+    assert isinstance(judge(request, Completion(ODD, "stop"), 1), AskAgain)
+    closed = msgspec.structs.replace(request, http=msgspec.structs.replace(request.http, body=b'{"messages":"a"}'))
+    assert judge(closed, Completion(ODD, "stop"), 1) == Done('$.n: "one" is not of type "integer"', is_json=True)

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +19,9 @@ from hypothesis import strategies as st
 import cometbatch
 from cometbatch.errors import JobError
 from cometbatch.input.image_files import ImageFileError, ImageFolder
-from cometbatch.prompt.content import ContentError, image_of, media_type_of
+from cometbatch.prompt.content import MAX_ADDRESS_CHARACTERS, ContentError, image_of, media_type_of
 from cometbatch.prompt.template import compile_prompt
-from cometbatch.records import GenerationParams, HttpRequest, ImagePart, Message, ModelRequest, TextPart
+from cometbatch.records import Failure, GenerationParams, HttpRequest, ImagePart, Message, ModelRequest, TextPart
 from cometbatch.wire import FORMATS, FormatName, WireFormat
 from cometbatch.wire.images import Loaded, by_reference, filled
 from tests import virtual_time
@@ -107,6 +108,7 @@ NO_IMAGES: list[tuple[object, str]] = [
     ("https://me:word@pictures.test/a", "holds a user name or password"),
     ("data:image/png;base64,%%%", "no base64"),
     ("data:image/png,abc", "must be in base64"),
+    ("https://" + "a" * MAX_ADDRESS_CHARACTERS, "the address of an image may have 8,192 characters"),
 ]
 
 
@@ -130,6 +132,27 @@ def test_an_image_template_gives_the_value_of_its_expression() -> None:
         b"\xff\xd8\xff",
         "dir/a.png",
     ]
+
+
+@pytest.mark.parametrize(
+    ("source", "row", "words"),
+    [
+        ("{{ photo }}", {"photo": 7}, "this is no image: expected a path, an https:// address or bytes"),
+        ("{{ s.photo }}", {"s": {"bytes": PNG}}, "'dict object' has no attribute 'photo'"),
+        ("{{ row.photo }}", {"photo": None}, "there is no image: the value is empty"),
+        ("{{ a / b }}", {"a": 1, "b": 0}, "ZeroDivisionError: division by zero"),
+        ("http://pictures.test/{{ photo }}", {"photo": "a"}, "the address of an image must begin with https://"),
+    ],
+)
+def test_a_value_that_is_no_image_fails_its_row_with_the_part_named(
+    source: str, row: dict[str, object], words: str
+) -> None:
+    """Nothing is left out of a message silently: the row fails, and says which part of which message it was."""
+    found = compile_prompt([("system", "Look."), ("user", [("text", "a", ""), ("image", source, "")])]).render(row)
+    assert isinstance(found, Failure)
+    assert found.kind == "template"
+    assert re.match(r"prompt message 2 \(user\)(, template line 1)?, part 2: ", found.message)
+    assert words in found.message
 
 
 # ---------------------------------------------------------------- requests

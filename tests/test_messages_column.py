@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 import cometbatch
 from cometbatch.errors import JobError
 from cometbatch.input.values import python_values
+from cometbatch.prompt import content
 from cometbatch.prompt.content import ContentError, messages_of
-from cometbatch.records import HttpRequest, Message, ModelRequest, Role, TextPart
+from cometbatch.prompt.conversation import Conversation, ConversationTemplate
+from cometbatch.records import Failure, HttpRequest, ImagePart, Message, ModelRequest, Role, TextPart
 from cometbatch.wire import FORMATS, format_for_path
 from tests.workbench import FORMATS as FORMAT_NAMES
 from tests.workbench import Workbench, carry_out, simulator
@@ -79,6 +81,12 @@ REFUSED: list[tuple[object, str]] = [
     ([{"role": "user", "content": [{"text": "a", "cache_control": {"type": "x"}}]}], "[0].content[0].cache_control"),
     ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b"}}]}], "https://"),
     ([{"role": "user", "content": [{"type": "image"}]}], "[0].content[0]: expected one text or one image"),
+    ([{"role": "user", "content": ["a", 5]}], "[0].content[1]: expected a part with text or an image, found a number"),
+    (
+        [{"role": "user", "content": [{"image": "a.png", "detail": "close"}]}],
+        "[0].content[0].image: detail: expected one",
+    ),
+    ([{"role": "user", "content": {"type": "image", "base64": "%"}}], "[0].content.base64: this is no base64"),
     ([{"role": "tool", "content": "x"}], "[0].role: 'tool': answers of tools can't be sent"),
     ([{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [{"id": "1"}]}], "[1].tool_calls"),
 ]
@@ -90,6 +98,37 @@ def test_what_can_not_be_sent_is_refused_with_its_place(value: object, words: st
     with pytest.raises(ContentError) as caught:
         messages_of(value)
     assert words in str(caught.value)
+
+
+def test_a_message_of_a_column_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text that is longer than any message may be is refused with its place, one of that length is sent."""
+    monkeypatch.setattr(content, "MAX_MESSAGE_CHARACTERS", 5)
+    assert said(messages_of([{"role": "user", "content": "a" * 5}])) == [("user", "a" * 5)]
+    with pytest.raises(ContentError, match=r"^\[0\]\.content\[0\]\.text: a message may have "):
+        messages_of([{"role": "user", "content": [{"type": "text", "text": "a" * 6}]}])
+
+
+IMAGES: list[tuple[object, ImagePart]] = [
+    ({"type": "image", "image": "a.png"}, ImagePart("a.png")),
+    ({"image": {"bytes": b"BM", "path": "a.bmp"}, "detail": "low"}, ImagePart(b"BM", detail="low")),
+    (
+        {"type": "image_url", "image_url": {"url": "https://x/a", "detail": "high"}},
+        ImagePart("https://x/a", detail="high"),
+    ),
+    ({"type": "image", "base64": "Qk0="}, ImagePart(b"BM")),
+    ({"type": "image", "source": {"type": "base64", "media_type": "image/bmp", "data": "Qk0="}}, ImagePart(b"BM")),
+    ({"type": "image", "source": {"type": "url", "url": "https://x/a"}}, ImagePart("https://x/a")),
+    ({"inlineData": {"mimeType": "image/bmp", "data": "Qk0="}}, ImagePart(b"BM")),
+    ({"inline_data": [("mime_type", "image/bmp"), ("data", "Qk0=")]}, ImagePart(b"BM")),  # a map
+]
+
+
+@pytest.mark.parametrize(("part", "image"), IMAGES)
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_an_image_is_found_in_every_shape_that_data_sets_have(part: object, image: ImagePart, is_alone: bool) -> None:
+    """In a list of parts, and as the one part that a content is."""
+    (message,) = messages_of([{"role": "user", "content": part if is_alone else [part]}])
+    assert message.content == (image,)
 
 
 KEYS = st.sampled_from(["role", "content", "type", "text", "image", "url", "source", "from", "name"])
@@ -266,3 +305,15 @@ def test_text_parts_of_a_message_stay_parts(bench: Workbench) -> None:
     """A content of several texts goes out as several."""
     (message,) = messages_of([{"role": "user", "content": ["a", {"type": "text", "text": "b"}]}])
     assert message.content == (TextPart("a"), TextPart("b"))
+
+
+def test_a_row_whose_system_message_can_not_be_rendered_fails_with_its_reason() -> None:
+    """The job's own message is never left out of a row's prompt: it stands before the row's, or the row fails."""
+    template = ConversationTemplate(
+        Conversation("chat"), [("system", "{{ 6 // n }}")], fit=lambda own: own, refuse_empty=False
+    )
+    chat = [{"role": "user", "content": "a"}]
+    assert template.render({"chat": chat, "n": 2}) == (Message.of_text("system", "3"), Message.of_text("user", "a"))
+    found = template.render({"chat": chat, "n": 0})
+    assert isinstance(found, Failure)
+    assert found.message.startswith("prompt message 1 (system), template line 1: ZeroDivisionError")

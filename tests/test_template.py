@@ -58,6 +58,7 @@ def test_a_prompt_has_its_roles_and_texts() -> None:
         ("no template at all\n", {}, "no template at all\n"),
         ("{{ x }}", {"x": None}, ""),
         ("{{ x|trim }}-", {"x": " a "}, "a-"),
+        ("{{ x|fromjson }} {{ y|fromjson }}", {"x": 5, "y": b"[1]"}, "5 [1]"),  # a value already; text as bytes
         ("{{ x is none }}", {"x": None}, "true"),
         ("{{ x }}", {"x": Decimal("1.10")}, "1.10"),
         ("{{ x }}", {"x": True}, "true"),
@@ -124,6 +125,11 @@ def test_what_is_printed(source: str, values: Mapping[str, object], wanted: str)
         ("{{ self }}{% block a %}{% endblock %}", {}, "not a value that can be printed"),
         ("{{ namespace() }}", {}, "'Namespace' is not a value"),
         ("{% if x %}{{ x|nope }}{% endif %}", {"x": 1}, "No filter named 'nope'"),
+        ("{{ x|fromjson }}", {"x": "{a}"}, "fromjson: '{a}' is no JSON (JSON is malformed"),
+        ("{{ x|fromjson }}", {"x": " "}, "fromjson: ' ' is no JSON (the text is empty)"),
+        ("{{ x|fromjson }}", {"x": b"a"}, "fromjson: 'a' is no JSON"),
+        ("{{ x|fromjson }}", {"x": '"\ud800"'}, "is no JSON (half of a surrogate pair)"),
+        ("{{ x|fromjson }}", {"x": "[" * 100_000}, "…' is no JSON (lists and objects are nested too deeply)"),
     ],
 )
 def test_whatever_goes_wrong_in_a_row_is_its_failure(source: str, values: Mapping[str, object], words: str) -> None:

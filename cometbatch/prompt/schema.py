@@ -156,12 +156,12 @@ class SchemaChecker:
         return tuple(itertools.islice(dict.fromkeys(lines), MAX_WORDS))
 
 
-def _lines(error: "jsonschema_rs.ValidationError", prefix: Path = ()) -> Iterator[str]:
+def _lines(error: "jsonschema_rs.ValidationError") -> Iterator[str]:
     """The words for an error. Of a choice in which none fits, those of the branch that comes nearest."""
-    path = (*prefix, *error.instance_path)
+    path = tuple(error.instance_path)
     branches = getattr(error.kind, "context", None)
     if branches and error.kind.name in {"anyOf", "oneOf"}:
-        deeper = [branch for branch in branches if branch and not _is_other_type(branch)]
+        deeper = [branch for branch in branches if branch and not _is_other_type(branch, path)]
         if len(deeper) == 1:
             for each in deeper[0]:
                 yield from _lines(each)
@@ -173,9 +173,9 @@ def _lines(error: "jsonschema_rs.ValidationError", prefix: Path = ()) -> Iterato
     yield f"{_place(path)}: {message}"[:MAX_LINE_CHARS]
 
 
-def _is_other_type(branch: "Sequence[jsonschema_rs.ValidationError]") -> bool:
-    """Whether a branch of a choice is for values of another type altogether."""
-    return any(error.kind.name == "type" and not error.instance_path for error in branch)
+def _is_other_type(branch: "Sequence[jsonschema_rs.ValidationError]", place: Path) -> bool:
+    """Whether a branch of a choice, which is about the value at `place`, is for values of another type altogether."""
+    return any(error.kind.name == "type" and tuple(error.instance_path) == place for error in branch)
 
 
 def _place(path: Path) -> str:

@@ -105,8 +105,7 @@ class _Jinja:
     def value(self, values: Mapping[str, object]) -> object:
         """What the template has assigned to `_VALUE`."""
         context = self._template.new_context(self._context(values))
-        for _ in self._template.root_render_func(context):
-            pass
+        list(self._template.root_render_func(context))  # runs it: an assignment prints nothing
         found = context.vars[_VALUE]
         if isinstance(found, Undefined):
             str(found)  # raises the error that names what is missing
@@ -340,10 +339,6 @@ class _Parts:
                 return part.failure(error)
         return Message(self.role, tuple(made))
 
-    def failure(self, error: Exception) -> Failure:
-        """What went wrong with a row."""
-        return self.parts[0].failure(error)
-
 
 def _only_expression(tree: nodes.Template) -> nodes.Expr | None:
     """What stands between the braces of a template that has nothing else, blanks around it apart."""
@@ -410,7 +405,7 @@ class PromptTemplate:
                     message = part.constant or Message(part.role, (TextPart(part.render(values)),))
                     messages.append(message)  # in a loop, because their number tells which one failed
         except Exception as error:  # noqa: BLE001 - any error of a template is its row's failure alone
-            return self._parts[len(messages)].failure(error)
+            return _parts_of(self._parts[len(messages)])[0].failure(error)
         if self._question is not None and _BLANK.fullmatch(messages[self._question].content[0].text) is not None:
             return self.empty if is_blank(messages[self._question].content) else tuple(messages)
         return tuple(messages)

@@ -157,6 +157,11 @@ def test_the_place_of_a_value_that_is_the_whole_answer_is_the_answer() -> None:
     [
         ({"anyOf": [of(n=INTEGER), {"type": "null"}]}, '{"n":"x"}', ['$.n: "x" is not of type "integer"']),
         (
+            of(it={"anyOf": [of(n=INTEGER), {"type": "null"}]}),
+            '{"it":{"n":"x"}}',
+            ['$.it.n: "x" is not of type "integer"'],
+        ),
+        (
             {"oneOf": [TEXT, of(m=TEXT, n=INTEGER)]},
             '{"n":"x","m":1}',
             ['$.m: 1 is not of type "string"', '$.n: "x" is not of type "integer"'],
