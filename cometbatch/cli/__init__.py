@@ -50,7 +50,7 @@ INSTEAD = {
 TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 
 EXIT_CODES = (
-    (ALL_SUCCEEDED, "every row succeeded"),
+    (ALL_SUCCEEDED, "every row succeeded, or all but what `accept` allows"),
     (
         UNEXPECTED,
         "an unexpected error or a failing disk (both resumable), a damaged run directory, or no catalog (`models`)",
@@ -58,7 +58,10 @@ EXIT_CODES = (
     (WRONG_USAGE, "the command, the job file or the input is wrong; nothing was sent"),
     (
         SOME_ROWS_FAILED,
-        "finished, with failed or incomplete rows; the result is there, but after --limit (`verify`: a check failed)",
+        (
+            "finished, with more failed or incomplete rows than `accept` allows (none without it); the result is "
+            "there, but after --limit (`verify`: a check failed)"
+        ),
     ),
     (4, "stopped at the budget; resumable with a higher one"),
     (5, "the service refuses the job (key, credit, model, address) or ignores its `response`; resumable"),
@@ -110,6 +113,13 @@ first_rows = click.option(
     metavar="ROWS",
     help="Only the first rows, to try a job; a later run goes on from there.",
 )
+accept = click.option(
+    "--accept",
+    multiple=True,
+    metavar="KIND=BOUND",
+    help="End with exit code 0 where at most this many rows failed, or are incomplete: failed=1%, incomplete=5; "
+    "repeatable.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 
@@ -143,6 +153,7 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
         "cometbatch run job.yaml",
         "cometbatch run job.yaml --set limits.concurrency=64",
         "cometbatch run job.yaml --retry failed,length",
+        "cometbatch run job.yaml --accept failed=1% --accept incomplete=5",
     ),
 )
 @job_file
@@ -163,6 +174,7 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
     help="Go on without what this damaged or lost file of the run knew, and count that as charges; repeatable.",
 )
 @first_rows
+@accept
 @click.option("--yes", "-y", is_flag=True, help="Let --fresh delete paid answers of an unfinished run without asking.")
 @click.option("--quiet", is_flag=True, help="Show no progress line.")
 @click.option("--verbose", is_flag=True, help="Show in the summary how connections were used.")
@@ -175,6 +187,7 @@ def run(
     retry: str | None,
     set_aside: tuple[str, ...],
     limit: int | None,
+    accept: tuple[str, ...],
     yes: bool,
     quiet: bool,
     verbose: bool,
@@ -190,7 +203,8 @@ def run(
     try:
         kinds = () if retry is None else retry.split(",")
         shown = False if quiet else None
-        summary = cometbatch.run(job, fresh=fresh, retry=kinds, set_aside=set_aside, limit=limit, progress=shown)
+        options: dict[str, Any] = {"fresh": fresh, "retry": kinds, "set_aside": set_aside, "limit": limit}
+        summary = cometbatch.run(job, **options, accept=accept, progress=shown)
     except cometbatch.RunStoppedError as stopped:
         report(stopped.summary, as_json=as_json, warn=False, words=stopped.summary.describe(verbose=verbose))
         say(f"{stopped}\n{resume_advice(stopped)}")
@@ -198,6 +212,8 @@ def run(
     had_work = summary.had_work  # a session with work says its warnings at its start
     words = summary.describe(verbose=verbose, command=same_command(without=LIMIT))
     report(summary, as_json=as_json, warn=not had_work, words=words)
+    if as_json and summary.accept.is_used and not summary.ended_well:
+        say(summary.accepted.describe().capitalize())
     sys.exit(ALL_SUCCEEDED if summary.ended_well else SOME_ROWS_FAILED)
 
 
@@ -208,13 +224,15 @@ def run(
 @job_file
 @overrides
 @first_rows
+@accept
 @as_json
-def plan(job_file: Path, overrides: tuple[str, ...], limit: int | None, as_json: bool) -> None:
+def plan(job_file: Path, overrides: tuple[str, ...], limit: int | None, accept: tuple[str, ...], as_json: bool) -> None:
     """Check a job and its input. Show the first request, the number of rows and the estimated cost, of the first too.
 
     Sends no prompt and writes no file. Prices are read from the service's public catalog unless the job has them.
     """
-    report(cometbatch.plan(cometbatch.load_job(job_file, overrides), limit=limit), as_json=as_json)
+    job = cometbatch.load_job(job_file, overrides)
+    report(cometbatch.plan(job, limit=limit, accept=accept), as_json=as_json)
 
 
 @cli.command(
@@ -223,13 +241,14 @@ def plan(job_file: Path, overrides: tuple[str, ...], limit: int | None, as_json:
 )
 @any_path
 @overrides
+@accept
 @as_json
-def status(path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+def status(path: Path, overrides: tuple[str, ...], accept: tuple[str, ...], as_json: bool) -> None:
     """Show how far a run is and what it has cost, during the run or after it. Sends nothing.
 
     PATH: its job file (of any name; - for standard input), its output or its run directory.
     """
-    report(cometbatch.status(path, overrides), as_json=as_json)
+    report(cometbatch.status(path, overrides, accept=accept), as_json=as_json)
 
 
 choice = (

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from cometbatch.commands.session_watch import Interrupts
+from cometbatch.results.accepted import Accept
 
 if TYPE_CHECKING:
     import httpx
@@ -21,6 +22,7 @@ class Options(Struct, frozen=True, kw_only=True):
     retry: str | Iterable[str] = ()
     set_aside: Collection[str] = ()
     limit: int | None = None
+    accept: Accept = Accept()
     progress: bool | None = None
     http: "httpx.AsyncBaseTransport | None" = None
     interrupts: Interrupts | None = None

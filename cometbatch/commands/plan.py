@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from functools import reduce
@@ -32,10 +32,12 @@ from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
+from cometbatch.job.accepting import read_accept
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, PriceBook, Rates, Tally
 from cometbatch.results import tallies
+from cometbatch.results.accepted import Accepted, judged
 from cometbatch.results.notebook import html_of
 from cometbatch.results.summary import cap_warning
 from cometbatch.results.summary_words import count, price_source
@@ -123,6 +125,11 @@ class RunPlan(Struct, frozen=True):
         """How many rows the input has."""
         return self.input.rows
 
+    @property
+    def accepted(self) -> Accepted:
+        """What the run may come to, and still ends with exit code 0: rows that surely fail are counted already."""
+        return judged(self.job.accept, self.rows, failed=self.unrenderable, incomplete=0, is_done=False)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; amounts of money are strings, so that they stay exact."""
         return {
@@ -137,6 +144,7 @@ class RunPlan(Struct, frozen=True):
             "first_request": self.first_request,
             "unrenderable": self.unrenderable,
             "first_problem": self.first_problem,
+            "accepted": self.accepted.to_dict() if self.job.accept.is_used else None,
             "estimated_input_tokens": self.input_tokens,
             "estimated_output_tokens": self.output_tokens,
             "estimated_cost_usd": _amount(self.cost_usd),
@@ -183,7 +191,10 @@ class RunPlan(Struct, frozen=True):
         elif self.done:
             yield f"resumes: {self.done:,} rows are done, {self.rows - self.done:,} remain"
         if self.unrenderable:
-            yield f"{self.unrenderable:,} rows can't be rendered and will fail; the first: {self.first_problem}"
+            more = ", more than accepted" if self.job.accept.is_used and not self.accepted.is_within else ""
+            yield f"{self.unrenderable:,} rows can't be rendered and will fail{more}; the first: {self.first_problem}"
+        if self.job.accept.is_used:
+            yield f"accepted: {self.accepted.bounds()}"
 
     def _estimated(self) -> str:
         return f"estimate for the {self.rows - self.done:,} rows that remain" if self.done else "estimate"
@@ -271,17 +282,20 @@ def plan(
     *,
     input: object | None = None,  # noqa: A002 - the section of a job that it stands for
     limit: int | None = None,
+    accept: Mapping[str, object] | str | Iterable[str] = (),
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunPlan:
     """Check everything about a job and say what it would do and cost; sends no prompt and writes no file.
 
     `job`: a job, or what `load_job` takes. `input`: a table (polars, pandas, Arrow) in place of `input.path`. `limit`:
-    of so many first rows it says the cost by itself, too; 20 where nobody says. Raises `UsageError` for whatever `run`
+    of so many first rows it says the cost by itself, too; 20 where nobody says. `accept`: as in `run`. Raises
+    `UsageError` for whatever `run`
     would refuse before its first request, but for a missing key and a run that is going on: `running` tells of that.
     """
     refuse_limit(limit)
+    given = read_accept(accept)
     with looked_at(as_job(job, input), input) as over:
-        return _plan(over, limit, http)
+        return _plan(msgspec.structs.replace(over, accept=given.over(over.accept)), limit, http)
 
 
 def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") -> RunPlan:

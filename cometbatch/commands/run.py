@@ -5,7 +5,7 @@ import contextlib
 import functools
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from cometbatch.engines import event_loop
 from cometbatch.errors import UsageError
 from cometbatch.input.files import Identity
 from cometbatch.job import Job
+from cometbatch.job.accepting import read_accept
 from cometbatch.results import columns, parts
 from cometbatch.results.retry_words import RetryWords, read_words
 from cometbatch.results.summary import RunSummary
@@ -63,6 +64,7 @@ def run(
     retry: str | Iterable[str] = (),
     set_aside: Collection[str] = (),
     limit: int | None = None,
+    accept: Mapping[str, object] | str | Iterable[str] = (),
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
@@ -73,8 +75,10 @@ def run(
     names kinds of rows (`failed`, `incomplete`, an error kind or a finish reason) that are to be answered again; every
     other row stays as it is. `set_aside` names damaged or lost files of the run whose losses are to count as charges.
     `limit`: answer only the first rows of the input, this many; nothing is published then, and a later run goes on from
-    there. `progress` forces the progress line on or off; by default it follows the terminal or the notebook, and where
-    there is none a line is printed at 10 s and at each minute. `http` replaces the network: any httpx transport does.
+    there. `accept`: how many rows may have no whole answer, as {"failed": "1%", "incomplete": 5}, in place of what the
+    job says of it; the summary's `ended_well` tells whether there are more. `progress` forces the progress line on or
+    off; by default it follows the terminal or the notebook, and where there is none a line is printed at 10 s and at
+    each minute. `http` replaces the network: any httpx transport does.
 
     Where an event loop is running already (a notebook), the run has a thread of its own, and a Ctrl-C or a notebook's
     stop button stops it as it stops the command: the first finishes what is in flight.
@@ -82,7 +86,8 @@ def run(
     Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
     process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be resumed.
     """
-    options = Options(fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http)
+    given: dict[str, Any] = {"fresh": fresh, "retry": retry, "set_aside": set_aside, "limit": limit}
+    options = Options(**given, accept=read_accept(accept), progress=progress, http=http)
     with kept(as_job(job, input), input) as over:
         try:
             asyncio.get_running_loop()
@@ -99,11 +104,13 @@ async def run_async(
     retry: str | Iterable[str] = (),
     set_aside: Collection[str] = (),
     limit: int | None = None,
+    accept: Mapping[str, object] | str | Iterable[str] = (),
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already."""
-    options = Options(fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http)
+    given: dict[str, Any] = {"fresh": fresh, "retry": retry, "set_aside": set_aside, "limit": limit}
+    options = Options(**given, accept=read_accept(accept), progress=progress, http=http)
     with kept(as_job(job, input), input) as over:
         return await _run(over, options)
 
@@ -128,6 +135,7 @@ def _beside_a_loop(job: Job, options: Options) -> RunSummary:
 
 
 async def _run(job: Job, options: Options) -> RunSummary:
+    job = msgspec.structs.replace(job, accept=options.accept.over(job.accept))
     again, fresh, http = _retry_words(options), options.fresh, options.http
     checked = await asyncio.to_thread(check, job)  # every line of JSON Lines is read here
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
@@ -164,20 +172,21 @@ async def _start(
     async with _connected(checked.job, http) as transport:
         manifest = await _new_manifest(start, found, measured, transport, fresh=fresh)
         limit = _limit_within(start.options.limit, measured.rows)
-        run = await in_thread(start.files, _begin, start.directory, checked.job, found, manifest, limit)
+        run = await in_thread(start.files, _begin, start, found, manifest, limit)
         return await RunSession(start, run, transport, asked, limit).carry_out()
 
 
-def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manifest, limit: int | None) -> Run:
+def _begin(start: SessionStart, found: Run | None, manifest: Manifest, limit: int | None) -> Run:
     """Make place for a new run, and begin its first session; of a run without outcomes, its next one."""
+    directory = start.directory
     if found is not None:
         directory.create()
-        return begin_anew(found, _who(limit), manifest)
+        return begin_anew(found, _who(start, limit), manifest)
     directory.clear()
     directory.create()
-    first_session(directory, manifest.run_id, _who(limit))
+    first_session(directory, manifest.run_id, _who(start, limit))
     directory.write_manifest(encode_manifest(manifest))
-    return Run(directory, manifest, look(directory, manifest), job.output.path)
+    return Run(directory, manifest, look(directory, manifest), start.checked.job.output.path)
 
 
 async def _resume(start: SessionStart, found: Run, again: RetryWords) -> RunSummary:
@@ -202,7 +211,7 @@ async def _resume(start: SessionStart, found: Run, again: RetryWords) -> RunSumm
     async with _connected(start.checked.job, start.options.http) as transport:
         added = await added_targets(start.checked, found.manifest, transport) if matching.partitions else ()
         reset = functools.partial(_reset, again=again, matching=matching, checked=start.checked, added=added)
-        run = await in_thread(start.files, _next_session, found, limit, reset)
+        run = await in_thread(start.files, _next_session, found, _who(start, limit), reset)
         run = await _priced(start.checked, run, transport)
         return await RunSession(start, run, transport, asked, limit).carry_out()
 
@@ -217,9 +226,9 @@ def _has_no_work(found: Run, limit: int | None) -> bool:
     return limit is not None and not (found.calls_due(limit) or found.is_complete or found.progress.accepted.charges)
 
 
-def _next_session(found: Run, limit: int | None, reset: Callable[[Run], Run]) -> Run:
+def _next_session(found: Run, who: Who, reset: Callable[[Run], Run]) -> Run:
     """Count what earlier sessions left, then reset what is to be answered again."""
-    run = reset(next_session(found, _who(limit)))
+    run = reset(next_session(found, who))
     reopen.widen_parts(run)
     return run
 
@@ -236,8 +245,10 @@ def _reset(run: Run, *, again: RetryWords, matching: Matching, checked: Checked,
     return run.looked_at_again()
 
 
-def _who(limit: int | None) -> Who:
-    return Who(now().isoformat(timespec="seconds"), os.getpid(), socket.gethostname(), VERSION, limit)
+def _who(start: SessionStart, limit: int | None) -> Who:
+    started, accept = now().isoformat(timespec="seconds"), start.checked.job.accept
+    process = os.getpid(), socket.gethostname(), VERSION
+    return Who(started, *process, limit=limit, accept=accept, accept_option=start.options.accept)
 
 
 # -- before the first request ------------------------------------------------------------------------------------

@@ -348,6 +348,7 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         targets=tuple(describe_targets(run.manifest)),
         finished=finished,
         replaced=run.replaced,
+        accept=job.accept,
         max_output_tokens=run.manifest.token_cap,
         has_own_caps=run.manifest.has_whole_requests,
         has_earlier_result=not finished and run.has_earlier_result,

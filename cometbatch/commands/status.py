@@ -1,6 +1,6 @@
 """`status`: what a run directory holds, during the run or after it. Only reads, and takes no lock."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,15 @@ from cometbatch.commands.checks import gives_way
 from cometbatch.commands.locate import UNKNOWN_COMMAND, locate
 from cometbatch.commands.open_rows import RowsOf
 from cometbatch.job import Job
+from cometbatch.job.accepting import read_accept
 from cometbatch.results import parts
+from cometbatch.results.accepted import Accept
 from cometbatch.results.notebook import html_of
 from cometbatch.results.summary import RunSummary, late_warnings
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.manifest import changed_keys, describe_targets
 from cometbatch.run_state.recorded_rows import look_below
-from cometbatch.run_state.run import find
+from cometbatch.run_state.run import Run, find
 
 
 class RunStatus(Struct, frozen=True):
@@ -88,13 +90,18 @@ class RunStatus(Struct, frozen=True):
         return "\n".join(lines)
 
 
-def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
+def status(
+    job: Job | str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    accept: Mapping[str, object] | str | Iterable[str] = (),
+) -> RunStatus:
     """The status of a run: of a job, of a job file (with `--set` strings put over it), of an output or a run directory.
 
-    Raises `UsageError` where there is no run, which for a job says how it begins, `CheckpointError` where its files are
-    damaged.
+    `accept`: as in `run`; where it is left out, that of the run's last session counts. Raises `UsageError` where there
+    is no run, which for a job says how it begins, `CheckpointError` where its files are damaged.
     """
-    located = locate(job, overrides)
+    given, located = read_accept(accept), locate(job, overrides)
     directory, output = located.directory, located.result
     is_running = directory.lock.is_held()
     found = find(directory, output)
@@ -119,6 +126,7 @@ def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
             max_output_tokens=manifest.token_cap,
             has_own_caps=manifest.has_whole_requests,
             limited=look_below(found, limit),
+            accept=given.over(_accept(found, located.job)),
             has_earlier_result=not found.is_finished and found.has_earlier_result,
             warnings=(*manifest.warnings, *late_warnings(tally, manifest.books, manifest.token_cap)),
             reader=RowsOf(job, overrides),
@@ -135,6 +143,14 @@ def status(job: Job | str | Path, overrides: Sequence[str] = ()) -> RunStatus:
         else changed_keys(manifest, located.job.fingerprint(), found.targets),
         gives_way=located.job is not None and gives_way(found, located.job),
     )
+
+
+def _accept(run: Run, job: Job | None) -> Accept:
+    """What a run is judged by: the job, under the option of the last session; without a job, as that session was."""
+    if run.progress.last is None:
+        return Accept() if job is None else job.accept
+    who = run.progress.last.who
+    return who.accept if job is None else who.accept_option.over(job.accept)
 
 
 def _latency(paths: list[Path], column: str) -> dict[str, float] | None:

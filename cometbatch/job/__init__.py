@@ -14,6 +14,7 @@ A map, imports running downwards only:
     prices          the prices, by model
     sections        tree -> values by section and key, and whatever is wrong
     keys            the table of keys
+    accepting       the bounds of accept: rows, or a share of them
     headers         target.headers: names, values and their variables
     extra           params.extra: YAML -> values that JSON has
     kinds           the kinds of values that keys take

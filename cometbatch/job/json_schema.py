@@ -27,6 +27,7 @@ MEANINGS = {
     "retry": "how long to try",
     "prices": "where prices come from (none: costs stay unknown), or prices of your own",
     "budget": "what may be spent",
+    "accept": "how many rows may have no whole answer in a run that ends with exit code 0",
     "simulator": "how the simulator behaves; unused with a service",
 }
 """What a section is about. One that is not named here is shown without a word."""

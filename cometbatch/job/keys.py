@@ -12,11 +12,13 @@ from msgspec import Struct
 
 from cometbatch.errors import did_you_mean, nearest
 from cometbatch.job import headers, kinds, settings, targets
+from cometbatch.job.accepting import BOUND
 from cometbatch.job.extra import EXTRA, SCHEMA
 from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, text, word
 from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.content import DETAILS
 from cometbatch.records import GenerationParams, MaxTokensField, Role
+from cometbatch.results.accepted import Accept
 from cometbatch.wire import FORMATS
 from cometbatch.wire.structured import Mode
 
@@ -281,6 +283,10 @@ KEYS: dict[str, dict[str, Key]] = {
         "allow_unpriced": Key(FLAG, "run even where no price is known, so that the budget can't be held"),
         "allow_unbounded": Key(FLAG, "run even where the service may add input, so that the budget can be passed"),
     },
+    "accept": {
+        "failed": Key(BOUND, "how many rows may fail in a run that ends with exit code 0; none if not set"),
+        "incomplete": Key(BOUND, "how many rows may be incomplete in such a run; none if not set"),
+    },
     "simulator": {
         "seed": Key(number(int, 0, INT64_MAX), "another seed, other answers and faults"),
         "latency_s": Key(kinds.LATENCY, "how long the simulator takes for an answer"),
@@ -300,6 +306,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "retry": settings.RetrySettings,
     "prices": PriceSettings,
     "budget": settings.BudgetSettings,
+    "accept": Accept,
     "simulator": settings.SimulatorSettings,
 }
 """The sections that become settings; of the prompt, what is no message."""
@@ -323,6 +330,9 @@ KNOWN_AS = {
     "retries": "retry.max_attempts",
     "max_retries": "retry.max_attempts",
     "max_cost": "budget.max_cost_usd",
+    "max_failed": "accept.failed",
+    "max_failures": "accept.failed",
+    "tolerance": "accept.failed",
     "url": "target.base_url",
     "provider": "target.format",
     "file": "input.path",

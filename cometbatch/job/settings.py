@@ -21,6 +21,7 @@ from cometbatch.prompt.conversation import Conversation
 from cometbatch.prompt.names import no_column
 from cometbatch.prompt.template import RENDERING, TemplateError
 from cometbatch.records import GenerationParams
+from cometbatch.results.accepted import Accept
 from cometbatch.results.columns import CUSTOM_ID
 from cometbatch.wire import FormatName
 from cometbatch.wire.request_extra import asks_for_tools
@@ -189,6 +190,7 @@ class Job(Struct, frozen=True):
     response: Response = Response()
     model_prices: dict[str, PriceSettings] = msgspec.field(default_factory=dict)
     param_columns: dict[str, str] = msgspec.field(default_factory=dict)
+    accept: Accept = Accept()
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""

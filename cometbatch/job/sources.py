@@ -128,14 +128,15 @@ def _built(value: object, bounds: Bounds, depth: int = 0) -> Node:
         case Mapping():
             built = Map("job")
             for key, item in value.items():
-                built.put(_scalar(key), _built(item, bounds, depth + 1))
+                built.put(scalar(key), _built(item, bounds, depth + 1))
             return built
         case list() | tuple():
             return List("job", [_built(item, bounds, depth + 1) for item in value])
-    return _scalar(value)
+    return scalar(value)
 
 
-def _scalar(value: object) -> Scalar:
+def scalar(value: object) -> Scalar:
+    """A Python value as YAML would have it."""
     tag, text = _tag_and_text(value)
     return Scalar("job", tag, text, plain=tag != "str")
 

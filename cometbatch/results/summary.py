@@ -11,6 +11,7 @@ from msgspec import Struct
 from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.records import LONG_INPUT_TOKENS, Fix, PoolStats, PriceBook, Tally, Usage
+from cometbatch.results.accepted import Accept, Accepted, judged
 from cometbatch.results.notebook import html_of
 from cometbatch.results.summary_words import RUN_ALL, count, described, price_source
 from cometbatch.results.tallies import median_cost
@@ -22,14 +23,20 @@ if TYPE_CHECKING:
 class Limited(Struct, frozen=True):
     """What a session did that was to answer only the first rows of each slice, `limit` of them.
 
-    `rows`: how many these are in all slices. `done`: those of them with an outcome, whoever recorded it, and
-    `succeeded`: with a whole answer.
+    `rows`: how many these are in all slices. `done`: those of them with an outcome, whoever recorded it, `succeeded`:
+    with a whole answer, and `incomplete`: with one that is not whole.
     """
 
     limit: int
     rows: int
     done: int
     succeeded: int
+    incomplete: int = 0
+
+    @property
+    def failed(self) -> int:
+        """Those of them without an answer."""
+        return self.done - self.succeeded - self.incomplete
 
     def describe(self) -> str:
         """That each of these rows has its outcome."""
@@ -63,7 +70,8 @@ class RunSummary(Struct, frozen=True):
     `prices` are those of the first target, `books` those of all; `targets` tells of further ones in words.
     `max_output_tokens`: the cap on an answer that the job sets. `has_own_caps`: rows bring their requests, and may have
     caps in them. `has_earlier_result`: not finished, and the result that was published before a `--retry` still stands.
-    `limited`: None where the session was for all rows. `reader`: what reads the run's rows; None where nobody can.
+    `limited`: None where the session was for all rows. `accept`: how many of the rows that it was for may have no whole
+    answer. `reader`: what reads the run's rows; None where nobody can.
     """
 
     run_id: str
@@ -87,6 +95,7 @@ class RunSummary(Struct, frozen=True):
     books: tuple[PriceBook, ...] = ()
     targets: tuple[str, ...] = ()
     reader: RowReader | None = None
+    accept: Accept = Accept()
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:
         """Each row that has an outcome, in the order of the result, as column -> value; some in memory at a time.
@@ -159,13 +168,23 @@ class RunSummary(Struct, frozen=True):
 
     @property
     def all_succeeded(self) -> bool:
-        """Whether there is a whole answer for every row."""
+        """Whether there is a whole answer for every row, whatever is accepted."""
         return self.finished and self.succeeded == self.rows
 
     @property
     def ended_well(self) -> bool:
-        """Whether there is a whole answer for every row that the session was for."""
-        return self.all_succeeded if self.limited is None else self.limited.succeeded == self.limited.rows
+        """Whether every row that the session was for has its outcome, and as many a whole answer as `accept` wants."""
+        return self.accepted.is_done and self.accepted.is_within
+
+    @property
+    def accepted(self) -> Accepted:
+        """How the rows that the session was for stand against what it accepts; without `accept`, each must succeed."""
+        first = self.limited
+        if first is None:
+            failed, incomplete = self.failed, self.incomplete
+            return judged(self.accept, self.rows, failed=failed, incomplete=incomplete, is_done=self.finished)
+        failed, incomplete, is_done = first.failed, first.incomplete, first.is_reached
+        return judged(self.accept, first.rows, failed=failed, incomplete=incomplete, is_limited=True, is_done=is_done)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; amounts of money are strings, so that they stay exact."""
@@ -183,6 +202,7 @@ class RunSummary(Struct, frozen=True):
             "remaining": self.rows - tally.calls,
             "failures": dict(sorted(tally.failures.items())),
             "incompletes": dict(sorted(tally.incompletes.items())),
+            "accepted": self.accepted.to_dict() if self.accept.is_used else None,
             "attempts": tally.attempts,
             "usage": {name: None if self.is_uncounted else getattr(tally, name) for name in Usage.__struct_fields__},
             "cost_usd": None if cost is None else format_amount(cost),

@@ -33,6 +33,7 @@ def described(summary: "RunSummary", *, verbose: bool = False, command: str = RU
     lines = [
         _rows(summary),
         *_incomplete(summary),
+        *_accepted(summary),
         *_some(summary.targets),
         _tokens(summary),
         _bill(summary),
@@ -75,6 +76,12 @@ def _incomplete(summary: "RunSummary") -> Iterator[str]:
         yield from _more_room(cap)
     if again := sorted(set(reasons) - {"length"}):
         yield f"  to ask these rows again, run with --retry {','.join(again)}"
+
+
+def _accepted(summary: "RunSummary") -> Iterator[str]:
+    """How rows without a whole answer stand against what is accepted, where the job says what is."""
+    if summary.accept.is_used and (words := summary.accepted.describe()):
+        yield words
 
 
 def _result(summary: "RunSummary") -> str:

@@ -4,6 +4,7 @@ Guards: also while another process goes on with the run. A partition whose journ
 then, and the rest comes from there.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -58,24 +59,24 @@ def look_below(run: Run, limit: int | None) -> Limited | None:
     done = rows - run.calls_due(limit)
     if not tally.incomplete and not tally.failed:
         return Limited(limit, rows, done, succeeded=done)
-    partitions = [each for each in run.manifest.partitions() if each.first_row < limit]
-    return Limited(limit, rows, done, sum(_succeeded(run, each, limit) for each in partitions))
+    found = [_answered(run, each, limit) for each in run.manifest.partitions() if each.first_row < limit]
+    succeeded, incomplete = (sum(each[kind] for each in found) for kind in (0, 1))
+    return Limited(limit, rows, done, succeeded, incomplete)
 
 
-def _succeeded(run: Run, partition: Partition, limit: int) -> int:
-    """How many rows of a partition below the limit have a whole answer."""
+def _answered(run: Run, partition: Partition, limit: int) -> tuple[int, int]:
+    """How many rows of a partition below the limit have a whole answer, and how many one that is not whole."""
     if partition.index in run.progress.committed and partition.first_row + partition.row_count <= limit:
         path = run.directory.parts.path(partition.index)
-        return parts.read_info(path, run.manifest.run_id, partition.index).tally.succeeded
+        tally = parts.read_info(path, run.manifest.run_id, partition.index).tally
+        return tally.succeeded, tally.incomplete
     end = run.manifest.first_ordinal(partition) + limit - partition.first_row
     status = f"{run.prefix}status"
-    found = 0
+    found = Counter[str]()
     for piece in _partition(run, partition, lambda _: None):
         statuses = piece.table.column(status).to_pylist()
-        found += sum(
-            word == "succeeded" and ordinal < end for ordinal, word in zip(piece.ordinals, statuses, strict=True)
-        )
-    return found
+        found.update(word for ordinal, word in zip(piece.ordinals, statuses, strict=True) if ordinal < end)
+    return found["succeeded"], found["incomplete"]
 
 
 def _pieces(run: Run, tables: Tables | None, further: columns.Further | None) -> Iterator[Piece]:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.records import Tally
+from cometbatch.results.accepted import Accept
 from cometbatch.run_state.in_flight import Mark
 from cometbatch.run_state.names import LostFileError
 
@@ -17,13 +18,18 @@ MARKS_LISTED: Final = 1000  # charges that a session's file lists, for people; t
 
 
 class Who(Struct, frozen=True):
-    """The process of a session. `version`: of the program. `limit`: rows of each slice that it was to answer."""
+    """The process of a session. `version`: of the program. `limit`: rows of each slice that it was to answer.
+
+    `accept`: what it was judged by in all, and `accept_option`: what of that stood beside the job file.
+    """
 
     started_at: str
     pid: int
     host: str
     version: str
     limit: int | None = None
+    accept: Accept = Accept()
+    accept_option: Accept = Accept()
 
 
 class Session(Struct, frozen=True):
