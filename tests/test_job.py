@@ -378,6 +378,7 @@ def test_the_rules_of_rendering_are_part_of_the_fingerprint() -> None:
     [
         {"limits": {"concurrency": 2, "timeout_s": 1}},
         {"retry": {"max_attempts": 1}},
+        {"accept": {"failed": "1%", "incomplete": 5}},
         {"prices": "none"},
         {"target": {"key_env": "OTHER_KEY"}},
         {"target": {"base_url": "https://api.cometapi.com/v1"}},

@@ -289,8 +289,8 @@ def plan(
 
     `job`: a job, or what `load_job` takes. `input`: a table (polars, pandas, Arrow) in place of `input.path`. `limit`:
     of so many first rows it says the cost by itself, too; 20 where nobody says. `accept`: as in `run`. Raises
-    `UsageError` for whatever `run`
-    would refuse before its first request, but for a missing key and a run that is going on: `running` tells of that.
+    `UsageError` for whatever `run` would refuse before its first request, but for a missing key and a run that is going
+    on: `running` tells of that.
     """
     refuse_limit(limit)
     given = read_accept(accept)
