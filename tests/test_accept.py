@@ -1,7 +1,6 @@
 """`accept`: how many rows may have no whole answer in a run that ends well."""
 
-import asyncio
-import contextlib
+import fcntl
 import json
 from collections.abc import Mapping
 from decimal import Decimal
@@ -276,20 +275,12 @@ def test_a_run_that_stops_is_stopped_whatever_is_accepted(bench: Workbench) -> N
 
 def test_a_run_that_another_process_has_is_not_ended_well(bench: Workbench) -> None:
     """What is accepted is asked of a run that this process carried out."""
-
-    async def two() -> None:
-        first = asyncio.create_task(cometbatch.run_async(bench.job(accept=ALL), progress=False, http=simulator()))
-        while not (bench.run_directory / "manifest.json").exists():
-            await asyncio.sleep(0.01)
+    run(bench, without(2), limit=4)
+    with (bench.run_directory / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(cometbatch.RunLockedError) as locked:
-            await cometbatch.run_async(bench.job(accept=ALL), progress=False, http=simulator())
-        assert locked.value.exit_code == 6
-        first.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await first
-
-    virtual_time.run(two())
-    assert cometbatch.status(bench.job(accept=ALL)).summary.ended_well is False
+            run(bench, simulator(), ALL)
+    assert locked.value.exit_code == 6
 
 
 # -- beforehand --------------------------------------------------------------------------------------------------------
