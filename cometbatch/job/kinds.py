@@ -296,7 +296,8 @@ def _read_pem_path(node: Node) -> str:
 def _read_key_path(node: Node) -> str:
     """The path of a file, which may name variables. A text that may be the key itself is never shown."""
     if is_text(node) and _KEY_FOR_A_PATH.fullmatch(node.text.strip()):
-        raise WrongError("expected the path of a file that holds the key; this looks like a key itself")
+        words = "expected the path of a file that holds the key; this looks like a key itself"
+        raise WrongError(f"{words} (if it is a file's name, write ./ before it)")
     path = PATH.read(node)
     if has_stray_dollar(path):
         raise WrongError(

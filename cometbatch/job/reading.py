@@ -147,7 +147,7 @@ class _Reading:
             return
         if "key_env" in target:
             words = "contradicts target.key_env: the key is read in one place. Leave one of the two out"
-            self._sections.refuse("target.key_file", words)
+            self._sections.refuse("target.key_file", f"{words}, as with --set target.key_env=null")
         if text.startswith("%d/"):
             self._sections.refuse("target.key_file", "write ${CREDENTIALS_DIRECTORY} in the place of systemd's %d")
         elif self._check_marks("target.key_file", without_variables(text)):

@@ -194,6 +194,7 @@ class RunSummary(Struct, frozen=True):
             "output": str(self.output),
             "finished": self.finished,
             "had_work": self.had_work,
+            "ended_well": self.ended_well,
             "rows": self.rows,
             "limit": None if self.limited is None else self.limited.limit,
             "succeeded": tally.succeeded,
