@@ -127,7 +127,8 @@ def _key_in(file: Path) -> str:
         way = "It should hold the API key (target.key_file): write the key into it, or mount it there,"
         raise NoKeyError(f"{name} is not there", f"{way} {_AGAIN}") from None
     except OSError as error:
-        raise UsageError(f"The API key can't be read: {name} (target.key_file): {error.strerror}.") from None
+        words = f"The API key can't be read: {name} (target.key_file): {error.strerror}"
+        raise UsageError(f"{words}. Check the path, and that this user may read it.") from None
     except ValueError as error:
         raise UsageError(f"The API key can't be read: {name} (target.key_file) {error}.") from None
     is_utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
