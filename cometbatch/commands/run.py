@@ -36,7 +36,7 @@ from cometbatch.input.files import Identity
 from cometbatch.job import Job
 from cometbatch.results import columns, parts
 from cometbatch.results.retry_words import RetryWords, read_words
-from cometbatch.results.summary import RunSummary
+from cometbatch.results.summary import RunStoppedError, RunSummary
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
@@ -128,6 +128,17 @@ def _beside_a_loop(job: Job, options: Options) -> RunSummary:
 
 
 async def _run(job: Job, options: Options) -> RunSummary:
+    """Carry out a run, and tell those who listen of its end, whatever it is."""
+    try:
+        summary = await _carry_out(job, options)
+    except BaseException as error:
+        options.observers.ended(error.summary if isinstance(error, RunStoppedError) else None, error)
+        raise
+    options.observers.ended(summary, None)
+    return summary
+
+
+async def _carry_out(job: Job, options: Options) -> RunSummary:
     again, fresh, http = _retry_words(options), options.fresh, options.http
     checked = await asyncio.to_thread(check, job)  # every line of JSON Lines is read here
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
