@@ -71,7 +71,7 @@ STOPPED = {
     "terminated": TerminatedRunError,
 }
 
-NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "incompletes": {}}
+NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "incompletes": {}, "reused": 0, "reused_incomplete": 0}
 """The counts of a tally before the service has answered."""
 
 
@@ -277,7 +277,7 @@ class RunSession(Struct, frozen=True):
         is_exact = all(
             book.rates is not None and book.rates.per_request is not None for book in self.run.manifest.books
         )
-        answers = bill.succeeded + bill.incomplete + bill.rejected
+        answers = bill.new_answers + bill.rejected
         return None if cap is None else Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact)
 
 
@@ -319,7 +319,7 @@ def budget_to_finish(run: Run, next_usd: Decimal | None, limit: int | None = Non
     if next_usd is None:
         return None
     tally, left = run.progress.tally, run.calls_due(limit)
-    priced = tally.succeeded + tally.incomplete - tally.unpriced
+    priced = tally.new_answers - tally.unpriced
     mean = ROUNDING.divide(tally.cost_usd, Decimal(priced)) if priced > 0 else None
     each = next_usd if mean is None else ROUNDING.multiply(mean, Decimal("1.2"))
     rest = ROUNDING.add(ROUNDING.multiply(each, Decimal(left)), next_usd)
