@@ -129,7 +129,8 @@ class RunSession(Struct, frozen=True):
         run.directory.lock.sign()
         rows = run.rows if self.limit is None else run.progress.calls + run.calls_due(self.limit)
         options = self.start.options
-        shown = Progress(rows, run.progress.tally, on=options.progress, observers=options.observers)
+        on = False if options.observers.take_words else options.progress
+        shown = Progress(rows, run.progress.tally, on=on, observers=options.observers)
         options.observers.began(job, run, self.limit)
         for warning in filter(None, (*_warnings(job, run), lowered, *told)):
             shown.warn(warning)
