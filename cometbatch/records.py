@@ -259,7 +259,9 @@ class Failure(Struct, frozen=True, gc=False):
 
     @property
     def logged(self) -> str:
-        """What it is, as a log may have it: without its message, which may quote the prompt."""
+        """What it is, as a log may have it: without its message, which may quote the prompt, unless it is the network's."""
+        if self.status is None and self.kind in {"connection", "timeout"}:
+            return f"{self.kind}: {self.message}"
         status = "" if self.status is None else f"HTTP {self.status}"
         named = {"code": plain_word(self.code), "request id": plain_word(self.request_id)}
         said = [self.kind, status, *(f"{name} {word}" for name, word in named.items() if word)]
