@@ -259,7 +259,7 @@ class Failure(Struct, frozen=True, gc=False):
 
     @property
     def logged(self) -> str:
-        """What it is, as a log may have it: without its message, which may quote the prompt, unless it is the network's."""
+        """What it is, as a log may have it: without a message of the service, which may quote the prompt."""
         if self.status is None and self.kind in {"connection", "timeout"}:
             return f"{self.kind}: {self.message}"
         status = "" if self.status is None else f"HTTP {self.status}"

@@ -99,13 +99,19 @@ TOKENS: Final = {
 class MetricsFile(Listener):
     """Keeps a run's metrics in a file. Raises `UsageError` where the file's name has another ending than `.prom`."""
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        write: Callable[[Path, bytes], None] = local.write_bytes,
+    ) -> None:
         if path.suffix != ENDING:
             raise UsageError(
                 f"--metrics-file: {path}: the name must end in {ENDING}; the collector reads no other file."
             )
         self._clock = clock
-        self._writer = Writer(path)
+        self._writer = Writer(path, write)
         self._samples: Samples = {}
         self._next = -math.inf
         self._retries = self._refusals = 0
@@ -193,9 +199,10 @@ class MetricsFile(Listener):
 class Writer:
     """Writes samples to a file in a thread, the newest of them. `problem`: why that failed; "" where it did not."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, write: Callable[[Path, bytes], None]) -> None:
         self.problem = ""
         self._path = path
+        self._write_bytes = write
         self._waiting: queue.SimpleQueue[Samples | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="metrics-file", daemon=True)
 
@@ -219,7 +226,7 @@ class Writer:
                 continue  # a newer one waits, and perhaps the end
             kept: Samples = {} if last_success is None else {LAST_SUCCESS: {(): last_success}}
             try:
-                local.write_bytes(self._path, text_of(kept | samples, self._path.stem).encode())
+                self._write_bytes(self._path, text_of(kept | samples, self._path.stem).encode())
             except CometbatchError as error:
                 self.problem = str(error)
 
