@@ -176,6 +176,15 @@ def test_a_full_disk_costs_one_warning(tmp_path: Path) -> None:
     assert read(path)["cometbatch_exit_code"][()] == 1
 
 
+def test_whatever_goes_wrong_is_a_warning(tmp_path: Path) -> None:
+    """Also what nobody has thought of, such as a name that is no name."""
+    told = list[str]()
+    metrics = MetricsFile(tmp_path / "a\0b.prom")
+    metrics.complain = told.append
+    metrics.ended(None, ValueError())
+    assert ["ValueError" in words for words in told] == [True]
+
+
 def test_a_dead_disk_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run waits some seconds for its last metrics, and says so."""
     monkeypatch.setattr(metrics_file, "LAST_WRITE_S", 0.01)

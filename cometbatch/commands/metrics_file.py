@@ -142,7 +142,7 @@ class MetricsFile(Listener):
         pace = moment.pace
         self._set("cometbatch_requests_in_flight", moment.in_flight)
         self._set("cometbatch_window_requests", pace.window)
-        self._set("cometbatch_pace_per_second", math.inf if pace.per_s is None else pace.per_s)
+        self._set("cometbatch_pace_per_second", math.inf if pace.per_s is None else round(pace.per_s, 3))
         self._set("cometbatch_unanswered_seconds", round(moment.unanswered_s, 1))
         if moment.at >= self._next:
             self._next = moment.at + EVERY_S
@@ -229,6 +229,8 @@ class Writer:
                 self._write_bytes(self._path, text_of(kept | samples, self._path.stem).encode())
             except CometbatchError as error:
                 self.problem = str(error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
+                self.problem = f"{self._path}: {type(error).__name__}."
 
 
 def text_of(samples: Samples, name: str) -> str:
