@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from cometbatch.commands.session_watch import Interrupts
+from cometbatch.commands.stopping import Event, Interrupts
 
 if TYPE_CHECKING:
     import httpx
@@ -23,4 +23,5 @@ class Options(Struct, frozen=True, kw_only=True):
     limit: int | None = None
     progress: bool | None = None
     http: "httpx.AsyncBaseTransport | None" = None
+    stop: Event | None = None
     interrupts: Interrupts | None = None

@@ -27,16 +27,17 @@ from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.options import Options
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
-from cometbatch.commands.session_watch import Interrupts
+from cometbatch.commands.stopping import Event, Interrupts, StoppedBeforeError, Stopping
 from cometbatch.commands.tables import JobSource, as_job, kept
 from cometbatch.commands.targets import added_targets, models_asked, needs_of, price_warnings, priced_targets
 from cometbatch.engines import event_loop
-from cometbatch.errors import UsageError
+from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.input.files import Identity
 from cometbatch.job import Job
+from cometbatch.records import PriceBook, Tally
 from cometbatch.results import columns, parts
 from cometbatch.results.retry_words import RetryWords, read_words
-from cometbatch.results.summary import RunSummary
+from cometbatch.results.summary import RunSummary, TerminatedRunError
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
@@ -65,6 +66,7 @@ def run(
     limit: int | None = None,
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
+    stop: Event | None = None,
 ) -> RunSummary:
     """Run a job, or resume one that was interrupted, to its last row.
 
@@ -82,7 +84,9 @@ def run(
     Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
     process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be resumed.
     """
-    options = Options(fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http)
+    options = Options(
+        fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http, stop=stop
+    )
     with kept(as_job(job, input), input) as over:
         try:
             asyncio.get_running_loop()
@@ -101,9 +105,12 @@ async def run_async(
     limit: int | None = None,
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
+    stop: Event | None = None,
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already."""
-    options = Options(fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http)
+    options = Options(
+        fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http, stop=stop
+    )
     with kept(as_job(job, input), input) as over:
         return await _run(over, options)
 
@@ -128,6 +135,29 @@ def _beside_a_loop(job: Job, options: Options) -> RunSummary:
 
 
 async def _run(job: Job, options: Options) -> RunSummary:
+    if options.stop is not None and not callable(getattr(options.stop, "is_set", None)):
+        raise UsageError("stop: give a threading.Event, or something else with is_set().")
+    stopping = Stopping(job.limits.stop_within_s, options.stop, options.interrupts)
+    try:
+        async with stopping.watching():
+            return await _carry_out(job, options, stopping)
+    except StoppedBeforeError:
+        so_far = await asyncio.to_thread(_so_far, job)
+        raise TerminatedRunError("Terminated before the first request.", so_far) from None
+
+
+def _so_far(job: Job) -> RunSummary:
+    """What a run has come to that was stopped before it looked; a summary without a run where there is none."""
+    from cometbatch.commands.status import status  # noqa: PLC0415 - loads polars, which a run does without
+
+    try:
+        return status(job).summary
+    except CometbatchError:
+        prices = PriceBook(job.target.model or "", "none")
+        return RunSummary("", job.output.path, 0, Tally(), prices, finished=False, had_work=False)
+
+
+async def _carry_out(job: Job, options: Options, stopping: Stopping) -> RunSummary:
     again, fresh, http = _retry_words(options), options.fresh, options.http
     checked = await asyncio.to_thread(check, job)  # every line of JSON Lines is read here
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
@@ -145,7 +175,7 @@ async def _run(job: Job, options: Options) -> RunSummary:
         if replaced is not None:
             found, fresh = None, True
         told = () if replaced is None else (replaced,)
-        start = SessionStart(checked, directory, files, options, told)
+        start = SessionStart(checked, directory, files, options, stopping, told)
         session: dict[str, Any] = {"fresh": fresh, "retry": bool(again.words), "http": http}
         await in_thread(files, functools.partial(check_session, checked, directory, found, **session))
         if found is not None and await in_thread(files, goes_on, found, checked):

@@ -23,7 +23,8 @@ from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.options import Options
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.row_maker import sending_images
-from cometbatch.commands.session_watch import show_waiting, signals_handled
+from cometbatch.commands.session_watch import show_waiting
+from cometbatch.commands.stopping import NotPublishedError, Stopping
 from cometbatch.commands.targets import check_budgets, prices_of, row_makers, whose_model
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
@@ -76,7 +77,7 @@ NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "incompletes": {}}
 
 
 class SessionStart(Struct, frozen=True):
-    """What a session has from its start: job, run directory, a thread for files, the caller's options.
+    """What a session has from its start: job, run directory, a thread for files, the caller's options and stops.
 
     `told`: sentences for whoever pays that are for this session alone.
     """
@@ -85,6 +86,7 @@ class SessionStart(Struct, frozen=True):
     directory: RunDirectory
     files: ThreadPoolExecutor
     options: Options
+    stopping: Stopping
     told: tuple[str, ...] = ()
 
 
@@ -133,14 +135,18 @@ class RunSession(Struct, frozen=True):
             shown.say(f"Warning: {warning}")
         cap = run.manifest.token_cap
         shown.warn_of_cap(cap_warning(run.bill.largest_output_tokens, cap))
-        try:
-            stop = await self._run_calls(shown, concurrency, looks)
-        finally:
-            shown.close()
-        ended = await in_thread(self.start.files, run.looked_at_again)
-        is_finished = stop is None and ended.is_complete  # also where rows beyond the limit were answered before
-        if is_finished:
-            await in_thread(self.start.files, _publish, ended, self.start.checked)
+        stopping = self.start.stopping
+        with stopping.heard(shown):
+            try:
+                stop = await self._run_calls(shown, concurrency, looks)
+            finally:
+                shown.close()
+            ended = await in_thread(self.start.files, run.looked_at_again)
+            is_finished = stop is None and ended.is_complete  # also where rows beyond the limit were answered before
+            if is_finished:
+                publish = functools.partial(_publish, ended, self.start.checked, stopping)
+                stop = await stopping.publish(self.start.files, publish)
+                is_finished = stop is None
         limited = await in_thread(self.start.files, look_below, ended, self.limit)
         found = () if looks is None else tuple(words for words in looks.warnings() if words not in told)
         summary = summary_of(
@@ -183,11 +189,11 @@ class RunSession(Struct, frozen=True):
         showing: asyncio.Task[None] | None = None
 
         @contextlib.contextmanager
-        def watched(runner: Runner) -> Iterator[None]:
+        def watched(runner: Runner) -> Iterator[Callable[[], object]]:
             nonlocal showing
             showing = asyncio.create_task(show_waiting(runner, partitions, shown, run.manifest.token_cap))
-            with signals_handled(runner, shown, self.start.options.interrupts):
-                yield
+            with self.start.stopping.of_loop(runner) as cancelled:
+                yield cancelled
 
         try:
             async with sending_images(self.transport.send, asked.images) as send:
@@ -282,21 +288,29 @@ def _read_call(
     return answer_of_call(said) if isinstance(said, Completion) else said
 
 
-def _publish(run: Run, checked: Checked) -> None:
-    """Make the result appear, whole. A data set needs nothing: its parts are the result."""
+def _publish(run: Run, checked: Checked, stopping: Stopping) -> None:
+    """Make the result appear, whole, by one rename. A data set needs nothing: its parts are the result.
+
+    Raises `NotPublishedError` where it is given up before its last part is read; then nothing has changed.
+    """
     if run.directory.parts.is_dataset:
         return
     run.refuse_foreign()
     of_run = columns.columns_of(run.columns)
     schema = columns.joined_schema(checked.source.schema, run.prefix, {}, of_run, checked.answers)
-    paths = (run.directory.parts.path(index) for index in range(run.partition_count))
+
+    def paths() -> Iterator[Path]:
+        for index in range(run.partition_count):
+            if stopping.is_given_up:
+                raise NotPublishedError
+            yield run.directory.parts.path(index)
 
     def write(file: IO[bytes]) -> None:
         repeated = columns.repeated(schema, run.prefix)
         metadata = metadata_of(run.manifest) | run.state()
         completed = functools.partial(with_target, prefix=run.prefix, columns=of_run)
         rows = run.manifest.calls
-        parts.merge(file, paths, schema, metadata, rows=rows, repeated=repeated, completed=completed)
+        parts.merge(file, paths(), schema, metadata, rows=rows, repeated=repeated, completed=completed)
 
     write_aside(run.result, write)
 
