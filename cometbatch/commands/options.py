@@ -24,4 +24,5 @@ class Options(Struct, frozen=True, kw_only=True):
     progress: bool | None = None
     http: "httpx.AsyncBaseTransport | None" = None
     stop: Event | None = None
+    wait_s: float | None = None
     interrupts: Interrupts | None = None

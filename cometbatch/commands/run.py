@@ -5,7 +5,7 @@ import contextlib
 import functools
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from cometbatch.commands.checks import (
 )
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
+from cometbatch.commands.locking import locked, refuse_wait
 from cometbatch.commands.options import Options
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
 from cometbatch.commands.stopping import Event, Interrupts, StoppedBeforeError, Stopping
@@ -67,6 +68,7 @@ def run(
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
     stop: Event | None = None,
+    wait_s: float | None = None,
 ) -> RunSummary:
     """Run a job, or resume one that was interrupted, to its last row.
 
@@ -77,6 +79,9 @@ def run(
     `limit`: answer only the first rows of the input, this many; nothing is published then, and a later run goes on from
     there. `progress` forces the progress line on or off; by default it follows the terminal or the notebook, and where
     there is none a line is printed at 10 s and at each minute. `http` replaces the network: any httpx transport does.
+    `stop`: a `threading.Event`, or its like; when any thread sets it, the run ends as by SIGTERM: what is in flight has
+    `limits.stop_within_s` seconds, then `TerminatedRunError` is raised. `wait_s`: how many seconds to wait for another
+    process that has the run.
 
     Where an event loop is running already (a notebook), the run has a thread of its own, and a Ctrl-C or a notebook's
     stop button stops it as it stops the command: the first finishes what is in flight.
@@ -85,7 +90,14 @@ def run(
     process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be resumed.
     """
     options = Options(
-        fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http, stop=stop
+        fresh=fresh,
+        retry=retry,
+        set_aside=set_aside,
+        limit=limit,
+        progress=progress,
+        http=http,
+        stop=stop,
+        wait_s=wait_s,
     )
     with kept(as_job(job, input), input) as over:
         try:
@@ -106,10 +118,22 @@ async def run_async(
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
     stop: Event | None = None,
+    wait_s: float | None = None,
 ) -> RunSummary:
-    """The same as `run`, for callers that have an event loop already."""
+    """The same as `run`, for callers that have an event loop already.
+
+    Cancelled, it ends as by SIGTERM: what is in flight has `limits.stop_within_s` seconds, then `CancelledError` goes
+    on. A second cancel meanwhile gives up at once what is in flight. All that was answered is recorded either way.
+    """
     options = Options(
-        fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http, stop=stop
+        fresh=fresh,
+        retry=retry,
+        set_aside=set_aside,
+        limit=limit,
+        progress=progress,
+        http=http,
+        stop=stop,
+        wait_s=wait_s,
     )
     with kept(as_job(job, input), input) as over:
         return await _run(over, options)
@@ -137,6 +161,7 @@ def _beside_a_loop(job: Job, options: Options) -> RunSummary:
 async def _run(job: Job, options: Options) -> RunSummary:
     if options.stop is not None and not callable(getattr(options.stop, "is_set", None)):
         raise UsageError("stop: give a threading.Event, or something else with is_set().")
+    refuse_wait(options.wait_s)
     stopping = Stopping(job.limits.stop_within_s, options.stop, options.interrupts)
     try:
         async with stopping.watching():
@@ -168,7 +193,9 @@ async def _carry_out(job: Job, options: Options, stopping: Stopping) -> RunSumma
         _check_key(job, http)
         check_session(checked, directory, None, fresh=fresh, http=http)
         identity = await asyncio.to_thread(checked.source.check)
-    with _locked(directory):
+    async with locked(directory, options.wait_s) as has_waited:
+        if has_waited:  # the input may be another one by now
+            checked, identity = await asyncio.to_thread(check, job), None
         files = directory.lock.thread()
         found = None if fresh else await in_thread(files, find, directory, job.output.path, options.set_aside)
         replaced = await in_thread(files, _replaced, found, job, again)
@@ -301,16 +328,6 @@ def _check_key(job: Job, http: "httpx.AsyncBaseTransport | None") -> None:
     """Raise `UsageError` where a run could not send its requests for want of a key."""
     if http is None:
         api_key(job)
-
-
-@contextlib.contextmanager
-def _locked(directory: RunDirectory) -> Iterator[None]:
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(directory.locked())
-        except OSError as error:
-            raise UsageError(f"output.path: can't write to {directory.path.parent} ({error.strerror}).") from error
-        yield
 
 
 async def _new_manifest(
