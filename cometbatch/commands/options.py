@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from cometbatch.commands.stopping import Event, Interrupts
+from cometbatch.limiting.shared import Limits, SharedBudget, SharedRate
 
 if TYPE_CHECKING:
     import httpx
@@ -25,4 +26,15 @@ class Options(Struct, frozen=True, kw_only=True):
     http: "httpx.AsyncBaseTransport | None" = None
     stop: Event | None = None
     wait_s: float | None = None
+    limits: Limits | None = None
     interrupts: Interrupts | None = None
+
+    @property
+    def rate(self) -> SharedRate | None:
+        """Requests and tokens per minute that this run shares with others."""
+        return None if self.limits is None else self.limits.rate
+
+    @property
+    def shared_budget(self) -> SharedBudget | None:
+        """The cap that this run shares with others."""
+        return None if self.limits is None else self.limits.budget

@@ -35,6 +35,7 @@ from cometbatch.engines import event_loop
 from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.input.files import Identity
 from cometbatch.job import Job
+from cometbatch.limiting.shared import Limits
 from cometbatch.records import PriceBook, Tally
 from cometbatch.results import columns, parts
 from cometbatch.results.retry_words import RetryWords, read_words
@@ -69,6 +70,7 @@ def run(
     http: "httpx.AsyncBaseTransport | None" = None,
     stop: Event | None = None,
     wait_s: float | None = None,
+    limits: Limits | None = None,
 ) -> RunSummary:
     """Run a job, or resume one that was interrupted, to its last row.
 
@@ -81,7 +83,7 @@ def run(
     there is none a line is printed at 10 s and at each minute. `http` replaces the network: any httpx transport does.
     `stop`: a `threading.Event`, or its like; when any thread sets it, the run ends as by SIGTERM: what is in flight has
     `limits.stop_within_s` seconds, then `TerminatedRunError` is raised. `wait_s`: how many seconds to wait for another
-    process that has the run.
+    process that has the run. `limits`: a rate and a budget that this run shares with others of this process.
 
     Where an event loop is running already (a notebook), the run has a thread of its own, and a Ctrl-C or a notebook's
     stop button stops it as it stops the command: the first finishes what is in flight.
@@ -98,6 +100,7 @@ def run(
         http=http,
         stop=stop,
         wait_s=wait_s,
+        limits=limits,
     )
     with kept(as_job(job, input), input) as over:
         try:
@@ -119,6 +122,7 @@ async def run_async(
     http: "httpx.AsyncBaseTransport | None" = None,
     stop: Event | None = None,
     wait_s: float | None = None,
+    limits: Limits | None = None,
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already.
 
@@ -134,6 +138,7 @@ async def run_async(
         http=http,
         stop=stop,
         wait_s=wait_s,
+        limits=limits,
     )
     with kept(as_job(job, input), input) as over:
         return await _run(over, options)
@@ -222,7 +227,8 @@ async def _start(
         manifest = await _new_manifest(start, found, measured, transport, fresh=fresh)
         limit = _limit_within(start.options.limit, measured.rows)
         run = await in_thread(start.files, _begin, start.directory, checked.job, found, manifest, limit)
-        return await RunSession(start, run, transport, asked, limit).carry_out()
+        charges = None if found is None else found.progress.charges
+        return await RunSession(start, run, transport, asked, limit, charges).carry_out()
 
 
 def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manifest, limit: int | None) -> Run:
@@ -261,7 +267,7 @@ async def _resume(start: SessionStart, found: Run, again: RetryWords) -> RunSumm
         reset = functools.partial(_reset, again=again, matching=matching, checked=start.checked, added=added)
         run = await in_thread(start.files, _next_session, found, limit, reset)
         run = await _priced(start.checked, run, transport)
-        return await RunSession(start, run, transport, asked, limit).carry_out()
+        return await RunSession(start, run, transport, asked, limit, found.progress.charges).carry_out()
 
 
 def _limit_within(limit: int | None, rows: int) -> int | None:
@@ -337,7 +343,9 @@ async def _new_manifest(
     job, target = start.checked.job, start.checked.target
     models = await in_thread(start.files, models_asked, start.checked, identity)
     found_books = await find_books([(model, job.prices_of(model)) for model in models], transport)
-    check_budget(start.checked, target, [book for book, _ in found_books])
+    check_budget(
+        start.checked, target, [book for book, _ in found_books], shared=start.options.shared_budget is not None
+    )
     targets = priced_targets(target, models, {book.model: book for book, _ in found_books})
     replaces = parts.file_stamp(job.output.path) if fresh else to_replace(job, found)
     return Manifest(

@@ -106,7 +106,8 @@ async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *a
 class RunSession(Struct, frozen=True):
     """The work of one process on a run, from what earlier ones left to the result.
 
-    `reopened`: calls that it resets. `limit`: it answers only the rows below, in each slice; None for all.
+    `reopened`: calls that it resets. `limit`: it answers only the rows below, in each slice; None for all. `found`: the
+    possible charges that it found when it began.
     """
 
     start: SessionStart
@@ -114,6 +115,7 @@ class RunSession(Struct, frozen=True):
     transport: Transport
     reopened: int | None = None
     limit: int | None = None
+    found: Tally | None = None
 
     async def carry_out(self) -> RunSummary:
         """Bring the missing calls to their outcomes, and publish once all have one.
@@ -121,7 +123,8 @@ class RunSession(Struct, frozen=True):
         Raises a `RunStoppedError` where that ends early.
         """
         run, job = self.run, self.start.checked.job
-        check_budgets(self.start.checked, run.manifest.targets, run.targets)
+        shared = self.start.options.shared_budget
+        check_budgets(self.start.checked, run.manifest.targets, run.targets, shared=shared is not None)
         concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
         self.transport.limit_connections(connections)
         before = await in_thread(self.start.files, tell_before, self.start.checked, run, self.limit)
@@ -197,14 +200,16 @@ class RunSession(Struct, frozen=True):
 
         try:
             async with sending_images(self.transport.send, asked.images) as send:
-                return await run_partitions(partitions, marks, self._ports(shown, slots, send), watched=watched)
+                with self._budgeted() as budget:
+                    ports = self._ports(shown, slots, send, budget)
+                    return await run_partitions(partitions, marks, ports, watched=watched)
         except InputError as error:
             raise InputLostError(input_lost(checked.job.input.path, error)) from error
         finally:
             if showing is not None:
                 showing.cancel()
 
-    def _ports(self, shown: Progress, slots: int, send: Send) -> Ports:
+    def _ports(self, shown: Progress, slots: int, send: Send, budget: Budget | None) -> Ports:
         run, limits, patience = self.run, self.start.checked.job.limits, self.start.checked.job.retry
         names, response = run.columns, self.start.checked.target.response
         price, max_cost = prices_of(run.manifest.books)
@@ -236,11 +241,15 @@ class RunSession(Struct, frozen=True):
         return Ports(
             service=service,
             policy=policy,
-            limits=Limits(requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute),
+            limits=Limits(
+                requests_per_minute=limits.requests_per_minute,
+                tokens_per_minute=limits.tokens_per_minute,
+                shared=self.start.options.rate,
+            ),
             observer=shown,
             now=now,
             jitter=random.random,
-            budget=self._budget(),
+            budget=budget,
             earlier=self._earlier(),
             asks=run.progress.asks,
             first_answers=first_answers(
@@ -270,14 +279,29 @@ class RunSession(Struct, frozen=True):
         stats = self.transport.pool_stats
         return stats is None or stats.opened > 0
 
-    def _budget(self) -> Budget | None:
-        """The cap, less everything that may have been spent: what `--retry` reset was paid all the same."""
-        cap, bill = self.start.checked.job.budget.max_cost_usd, self.run.bill
+    @contextlib.contextmanager
+    def _budgeted(self) -> Iterator[Budget | None]:
+        """The cap, less everything that may have been spent: what `--retry` reset was paid all the same.
+
+        Of a cap over several runs, the charges that this session found, and what it spends from now on.
+        """
+        cap, bill, shared = self.start.checked.job.budget.max_cost_usd, self.run.bill, self.start.options.shared_budget
+        if cap is None and shared is None:
+            yield None
+            return
         is_exact = all(
             book.rates is not None and book.rates.per_request is not None for book in self.run.manifest.books
         )
         answers = bill.succeeded + bill.incomplete + bill.rejected
-        return None if cap is None else Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact)
+        budget = Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact, shared=shared)
+        if shared is not None:
+            shared.begin(self.run.manifest.run_id, Decimal(0) if self.found is None else self.found.charges_usd)
+        try:
+            yield budget
+        finally:
+            given_up = budget.close()
+            if shared is not None:
+                shared.end(self.run.manifest.run_id, given_up)
 
 
 def _read_call(
