@@ -42,7 +42,9 @@ async def locked(directory: RunDirectory, wait_s: float | None) -> AsyncIterator
                     raise
                 if not is_told:
                     line = f"Waiting for at most {wait_s:g} s: {error.holder} is running this job ({directory.path})."
-                    Progress(0, Tally(), on=False).say(line)
+                    waiting = Progress(0, Tally(), on=False)
+                    waiting.say(line)
+                    waiting.close()
                 is_told = True
             await asyncio.sleep(min(LOOK_S, left))
         yield is_told

@@ -178,13 +178,12 @@ async def _run(job: Job, options: Options) -> RunSummary:
 
 def _so_far(job: Job) -> RunSummary:
     """What a run has come to that was stopped before it looked; a summary without a run where there is none."""
-    from cometbatch.commands.status import status  # noqa: PLC0415 - loads polars, which a run does without
-
-    try:
-        return status(job).summary
-    except CometbatchError:
-        prices = PriceBook(job.target.model or "", "none")
-        return RunSummary("", job.output.path, 0, Tally(), prices, finished=False, had_work=False)
+    with contextlib.suppress(CometbatchError):
+        found = find(directory_of(job.output.path, is_dataset=job.output.is_dataset), job.output.path)
+        if found is not None:
+            return summary_of(job, found, finished=found.is_finished, had_work=False)
+    prices = PriceBook(job.target.model or "", "none")
+    return RunSummary("", job.output.path, 0, Tally(), prices, finished=False, had_work=False)
 
 
 async def _carry_out(job: Job, options: Options, stopping: Stopping) -> RunSummary:
@@ -220,10 +219,10 @@ async def _start(
     start: SessionStart, found: Run | None, identity: Identity | None, asked: int | None, *, fresh: bool
 ) -> RunSummary:
     """A new run, also where an earlier one recorded no outcome: prices and partitions are as the job has them now."""
-    checked, http = start.checked, start.options.http
-    _check_key(checked.job, http)
+    checked = start.checked
+    _check_key(checked.job, start.options.http)
     measured = await in_thread(start.files, checked.source.check) if identity is None else identity
-    async with _connected(checked.job, http) as transport:
+    async with _connected(start) as transport:
         manifest = await _new_manifest(start, found, measured, transport, fresh=fresh)
         limit = _limit_within(start.options.limit, measured.rows)
         run = await in_thread(start.files, _begin, start.directory, checked.job, found, manifest, limit)
@@ -262,7 +261,7 @@ async def _resume(start: SessionStart, found: Run, again: RetryWords) -> RunSumm
     if again.words and not matching.partitions:
         await in_thread(start.files, functools.partial(refuse_other_job, found, start.checked, retry=False))
     start.directory.create()  # ways to copy a run leave out folders with nothing in them
-    async with _connected(start.checked.job, start.options.http) as transport:
+    async with _connected(start) as transport:
         added = await added_targets(start.checked, found.manifest, transport) if matching.partitions else ()
         reset = functools.partial(_reset, again=again, matching=matching, checked=start.checked, added=added)
         run = await in_thread(start.files, _next_session, found, limit, reset)
@@ -384,19 +383,31 @@ async def _priced(checked: Checked, run: Run, transport: Transport) -> Run:
 
 
 @contextlib.asynccontextmanager
-async def _connected(job: Job, http: "httpx.AsyncBaseTransport | None") -> AsyncIterator[Transport]:
+async def _connected(start: SessionStart) -> AsyncIterator[Transport]:
     """The connection to the service: the network, `http`, or a simulator that is started for the length of the run."""
+    job, http = start.checked.job, start.options.http
     describe_connection(job, http)
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         base_url, key = job.target.base_url, api_key(job) if http is None else NO_KEY
         if job.target.is_simulator:
             base_url = "http://127.0.0.1"
             if http is None:
                 raise_open_files()  # the simulator has this process's limit, and takes a file for each connection, too
-                base_url = stack.enter_context(SimulatorProcess.start(simulator_behaviour(job))).base_url
+                base_url = await stack.enter_async_context(_simulated(start))
         options: dict[str, Any] = {"timeout_s": job.limits.timeout_s, "http": http, "tls": tls_settings(job)}
         transport = Transport(base_url, key, headers=job.target.headers, **options)
         try:
             yield transport
         finally:
             await transport.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _simulated(start: SessionStart) -> AsyncIterator[str]:
+    """The address of a simulator. It is started and ended in a thread: other runs of this loop go on meanwhile."""
+    simulator = SimulatorProcess(simulator_behaviour(start.checked.job))
+    try:
+        await in_thread(start.files, simulator.__enter__)
+        yield simulator.base_url
+    finally:
+        await in_thread(start.files, simulator.close)

@@ -18,7 +18,7 @@ from cometbatch.commands.asking import acceptance, first_answers, misfits
 from cometbatch.commands.checks import Checked, describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
 from cometbatch.commands.looks import Looks, rest_of, tell_before
-from cometbatch.commands.open_files import fit
+from cometbatch.commands.open_files import fitted
 from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.options import Options
 from cometbatch.commands.progress_line import Progress
@@ -125,15 +125,19 @@ class RunSession(Struct, frozen=True):
         run, job = self.run, self.start.checked.job
         shared = self.start.options.shared_budget
         check_budgets(self.start.checked, run.manifest.targets, run.targets, shared=shared is not None)
-        concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
-        self.transport.limit_connections(connections)
+        with fitted(job.limits.concurrency, run.manifest.partition_rows) as (concurrency, connections, lowered):
+            self.transport.limit_connections(connections)
+            return await self._carry_out(concurrency, lowered)
+
+    async def _carry_out(self, concurrency: int, lowered: str) -> RunSummary:
+        run, job = self.run, self.start.checked.job
         before = await in_thread(self.start.files, tell_before, self.start.checked, run, self.limit)
         told = [*self.start.told, *before]
         looks = rest_of(self.start.checked, run, self.limit)
         started = time.monotonic()
         run.directory.lock.sign()
         rows = run.rows if self.limit is None else run.progress.calls + run.calls_due(self.limit)
-        shown = Progress(rows, run.progress.tally, on=self.start.options.progress)
+        shown = Progress(rows, run.progress.tally, on=self.start.options.progress, name=job.output.path.name)
         for warning in filter(None, (*_warnings(job, run), lowered, *told)):
             shown.say(f"Warning: {warning}")
         cap = run.manifest.token_cap
