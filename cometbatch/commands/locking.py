@@ -31,6 +31,8 @@ async def locked(directory: RunDirectory, wait_s: float | None) -> AsyncIterator
     deadline, is_told = loop.time() + (wait_s or 0.0), False
     with contextlib.ExitStack() as held:
         while True:
+            while is_told and directory.lock.is_held() and loop.time() < deadline:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(min(LOOK_S, deadline - loop.time()))
             try:
                 held.enter_context(directory.locked())
                 break
@@ -38,7 +40,7 @@ async def locked(directory: RunDirectory, wait_s: float | None) -> AsyncIterator
                 words = f"output.path: can't write to {directory.path.parent} ({error.strerror})."
                 raise UsageError(words) from error
             except RunLockedError as error:
-                if (left := deadline - loop.time()) <= 0:
+                if loop.time() >= deadline:
                     raise
                 if not is_told:
                     line = f"Waiting for at most {wait_s:g} s: {error.holder} is running this job ({directory.path})."
@@ -46,5 +48,4 @@ async def locked(directory: RunDirectory, wait_s: float | None) -> AsyncIterator
                     waiting.say(line)
                     waiting.close()
                 is_told = True
-            await asyncio.sleep(min(LOOK_S, left))
         yield is_told

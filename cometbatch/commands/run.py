@@ -166,6 +166,8 @@ def _beside_a_loop(job: Job, options: Options) -> RunSummary:
 async def _run(job: Job, options: Options) -> RunSummary:
     if options.stop is not None and not callable(getattr(options.stop, "is_set", None)):
         raise UsageError("stop: give a threading.Event, or something else with is_set().")
+    if options.limits is not None and not isinstance(options.limits, Limits):
+        raise UsageError("limits: give a cometbatch.Limits, which runs share; a job's own limits are a section of it.")
     refuse_wait(options.wait_s)
     stopping = Stopping(job.limits.stop_within_s, options.stop, options.interrupts)
     try:
