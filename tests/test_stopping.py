@@ -65,7 +65,7 @@ class SlowNetwork(Network):
 
 def job_of(bench: Workbench, **limits: float) -> cometbatch.Job:
     """Four requests in flight, and a price for each."""
-    fixed = {"concurrency": 4, "adaptive": False}
+    fixed: dict[str, float] = {"concurrency": 4, "adaptive": False}
     return bench.job(prices={"per_request": 0.01}, limits=fixed | limits)
 
 

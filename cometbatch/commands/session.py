@@ -298,14 +298,16 @@ class RunSession(Struct, frozen=True):
         )
         answers = bill.succeeded + bill.incomplete + bill.rejected
         budget = Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact, shared=shared)
+        run_id, session = self.run.manifest.run_id, self.run.progress.last
+        assert session is not None  # noqa: S101 - each run has begun a session before it comes here
         if shared is not None:
-            shared.begin(self.run.manifest.run_id, Decimal(0) if self.found is None else self.found.charges_usd)
+            shared.begin(run_id, session.number, Decimal(0) if self.found is None else self.found.charges_usd)
         try:
             yield budget
         finally:
             given_up = budget.close()
             if shared is not None:
-                shared.end(self.run.manifest.run_id, given_up)
+                shared.end(run_id, session.number, given_up)
 
 
 def _read_call(

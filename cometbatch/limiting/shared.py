@@ -1,13 +1,15 @@
 """One rate and one budget for the runs of a process: for any thread and any event loop.
 
-The law, over all runs together: in any window of T seconds no more than ``rate * T + burst`` is let pass, and what is
-spent and set aside never passes the cap. A run keeps for itself what its estimates were wrong by, and what a large
-request of it has paid ahead; so nobody lives on another's payments.
+The law, over all runs together: in any window of T seconds no more than ``rate * T + burst`` is let pass (of tokens,
+one request more where that request alone is larger than the burst, as for a single run), and what is spent and set
+aside never passes the cap. A run keeps for itself what its estimates were wrong by, and what a large request of it has
+paid ahead; so nobody lives on another's payments.
 
 A pause that the service asks for (`Retry-After`) is not shared. It is an answer to one run's requests, of its model and
 its route; runs that are asked to wait as well hear it themselves, by their next request.
 """
 
+import itertools
 import math
 import threading
 import time
@@ -71,7 +73,8 @@ class SharedRate:
         self._lock = threading.Lock()
         self._requests = None if requests_per_minute is None else _Bucket(requests_per_minute)
         self._tokens = None if tokens_per_minute is None else _Bucket(tokens_per_minute)
-        self._waiting: dict[object, tuple[float, float]] = {}  # since when, and until when a place in the queue is kept
+        self._waiting: dict[object, tuple[int, float]] = {}  # its place in the queue, and until when that is kept
+        self._tickets = itertools.count()
         both = [bucket for bucket in (self._requests, self._tokens) if bucket is not None]
         self._poll_s = min(max(MIN_POLL_S, POLL_SHARE * bucket.period_s) for bucket in both)
         self.token_burst = math.inf if self._tokens is None else self._tokens.burst
@@ -108,13 +111,13 @@ class SharedRate:
 
     def _is_turn_of(self, who: object, now: float) -> bool:
         """Whether nobody waits for longer."""
-        self._waiting = {each: place for each, place in self._waiting.items() if place[1] >= now}
-        since = self._waiting.get(who, (now, now))[0]
-        return all(place[0] >= since for place in self._waiting.values())
+        self._waiting = {each: (place, until) for each, (place, until) in self._waiting.items() if until >= now}
+        first = min(self._waiting.values(), default=None)
+        return first is None or self._waiting.get(who) == first
 
     def _queue(self, who: object, now: float, wait_s: float) -> float:
-        since = self._waiting.get(who, (now, now))[0]
-        self._waiting[who] = (since, now + PLACE_POLLS * wait_s + PLACE_S)
+        place = self._waiting[who][0] if who in self._waiting else next(self._tickets)
+        self._waiting[who] = (place, now + PLACE_POLLS * wait_s + PLACE_S)
         return wait_s
 
 
@@ -155,7 +158,7 @@ class SharedBudget:
         self._lock = threading.Lock()
         self._taken = NOTHING  # spent, or set aside
         self._in_flight = 0
-        self._left_behind: dict[str, Decimal] = {}
+        self._left_behind: dict[tuple[str, int], Decimal] = {}
 
     @property
     def left(self) -> Decimal:
@@ -188,16 +191,19 @@ class SharedBudget:
         with self._lock:
             self._in_flight += change
 
-    def begin(self, run_id: str, found: Decimal) -> None:
-        """A run begins a session and has found these possible charges. Those that it left behind here count already."""
+    def begin(self, run_id: str, session: int, found: Decimal) -> None:
+        """A run begins the session of this number and has found these possible charges.
+
+        Those that the session before left behind here count already.
+        """
         with self._lock:
-            known = self._left_behind.pop(run_id, NOTHING)
+            known = self._left_behind.pop((run_id, session - 1), NOTHING)
             self._taken = EXACT.add(self._taken, max(NOTHING, EXACT.subtract(found, known)))
 
-    def end(self, run_id: str, given_up: Decimal) -> None:
-        """A run ends its session, with this much set aside for requests that it gave up: it stays booked."""
+    def end(self, run_id: str, session: int, given_up: Decimal) -> None:
+        """A run ends this session, with so much set aside for requests that it gave up: it stays booked."""
         with self._lock:
-            self._left_behind[run_id] = given_up
+            self._left_behind[run_id, session] = given_up
 
 
 def _per_minute(name: str, value: float | None) -> float | None:
