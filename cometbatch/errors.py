@@ -120,6 +120,10 @@ class CheckpointError(CometbatchError):
 
 
 class RunLockedError(CometbatchError):
-    """Another process works on the same run."""
+    """Another process works on the same run. `holder`: which one, in words."""
 
     exit_code: ClassVar[int] = 6
+
+    def __init__(self, message: str, holder: str = "another process") -> None:
+        super().__init__(message)
+        self.holder = holder

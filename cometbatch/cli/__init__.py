@@ -152,6 +152,7 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
         "cometbatch run job.yaml --set limits.concurrency=64",
         "cometbatch run job.yaml --retry failed,length",
         "cometbatch run job.yaml --log-format json --metrics-file triage.prom",
+        "cometbatch run job.yaml --wait 120",
     ),
 )
 @job_file
@@ -172,6 +173,12 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
     help="Go on without what this damaged or lost file of the run knew, and count that as charges; repeatable.",
 )
 @first_rows
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Wait this long for another process that has the run, in place of exit code 6.",
+)
 @click.option("--yes", "-y", is_flag=True, help="Let --fresh delete paid answers of an unfinished run without asking.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @log_format
@@ -191,6 +198,7 @@ def run(
     retry: str | None,
     set_aside: tuple[str, ...],
     limit: int | None,
+    wait: float | None,
     yes: bool,
     quiet: bool,
     metrics_file: Path | None,
@@ -203,12 +211,12 @@ def run(
     """
     job, log = cometbatch.load_job(job_file, overrides), active_log()
     if fresh and retry is None:
-        _confirm_fresh(job, yes=yes)
+        _confirm_fresh(job, yes=yes, waits=bool(wait))
     try:
         kinds = () if retry is None else retry.split(",")
         shown = False if quiet else None
         options: dict[str, Any] = {"fresh": fresh, "retry": kinds, "set_aside": set_aside, "limit": limit}
-        options |= {"events": None if log is None else log.emit, "metrics_file": metrics_file}
+        options |= {"wait_s": wait, "events": None if log is None else log.emit, "metrics_file": metrics_file}
         summary = cometbatch.run(job, **options, progress=shown)
     except cometbatch.RunStoppedError as stopped:
         report(stopped.summary, as_json=as_json, warn=False, words=stopped.summary.describe(verbose=verbose))
@@ -527,7 +535,7 @@ def _with_hint(error: click.ClickException) -> click.ClickException:
     return click.NoSuchOption(name, words, near, error.ctx)
 
 
-def _confirm_fresh(job: "cometbatch.Job", *, yes: bool) -> None:
+def _confirm_fresh(job: "cometbatch.Job", *, yes: bool, waits: bool) -> None:
     """Say what `--fresh` deletes. Ends the process where that is paid, not finished, and nobody agrees to it."""
     way = f"Continue the run with: {same_command()}"
     try:
@@ -538,7 +546,7 @@ def _confirm_fresh(job: "cometbatch.Job", *, yes: bool) -> None:
         forgets, is_dear = f"a run that can't be read, and so what it cost ({error})", True
     else:
         summary = found.summary
-        if found.running or not summary.tally.calls:
+        if (found.running and not waits) or not summary.tally.calls:
             return  # `run` refuses the one, and the other holds nothing
         cost = "at an unknown cost" if summary.cost_usd is None else f"which cost {format_rounded(summary.cost_usd)}"
         rows = f"{summary.tally.calls:,} of {summary.rows:,} {'row' if summary.rows == 1 else 'rows'}"

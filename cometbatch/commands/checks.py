@@ -323,14 +323,15 @@ def describe_growth(path: Path, size: int) -> str:
     )
 
 
-def check_budget(checked: Checked, target: Target, books: Sequence[PriceBook]) -> None:
+def check_budget(checked: Checked, target: Target, books: Sequence[PriceBook], *, shared: bool = False) -> None:
     """Raise `UsageError` where the job's budget could not be held: no price, no cap on an answer, input not ours.
 
     `target`: one that the run asks. `books`: of it, and of the models that rows name themselves. Rows of a model
-    without a price fail alone. The lines of a batch file have been looked at.
+    without a price fail alone. The lines of a batch file have been looked at. `shared`: there is a cap over several
+    runs, which has to be held as well.
     """
     job = checked.job
-    if job.budget.max_cost_usd is None:
+    if job.budget.max_cost_usd is None and not shared:
         return
     if not job.budget.allow_unbounded and (added := _unbounded(checked)):
         raise UsageError(

@@ -7,7 +7,8 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.commands.observers import Observers
-from cometbatch.commands.session_watch import Interrupts
+from cometbatch.commands.stopping import Event, Interrupts
+from cometbatch.limiting.shared import Limits, SharedBudget, SharedRate
 
 if TYPE_CHECKING:
     import httpx
@@ -26,5 +27,18 @@ class Options(Struct, frozen=True, kw_only=True):
     limit: int | None = None
     progress: bool | None = None
     http: "httpx.AsyncBaseTransport | None" = None
+    stop: Event | None = None
+    wait_s: float | None = None
+    limits: Limits | None = None
     interrupts: Interrupts | None = None
     observers: Observers = msgspec.field(default_factory=Observers)
+
+    @property
+    def rate(self) -> SharedRate | None:
+        """Requests and tokens per minute that this run shares with others."""
+        return None if self.limits is None else self.limits.rate
+
+    @property
+    def shared_budget(self) -> SharedBudget | None:
+        """The cap that this run shares with others."""
+        return None if self.limits is None else self.limits.budget

@@ -23,6 +23,8 @@ from cometbatch.runner.slots import OpenCall, Slot
 
 BACKLOG_PER_SLOT = 4  # calls waiting for another attempt, for each slot; where there are more, no fresh call is read
 
+OTHERS_S = 0.05  # seconds after which a budget is asked again of which other runs have taken what is left
+
 
 class Sender:
     """Slots, the backlog, and what a call has to pass before it leaves.
@@ -121,6 +123,7 @@ class Sender:
 
     def give_up(self) -> None:
         """Forget what is in flight: nobody is told any more what comes of it."""
+        self._books.give_up(self.in_flight)
         for slot in self.in_flight:
             slot.sending.cancel()
         self.in_flight.clear()
@@ -226,9 +229,10 @@ class Sender:
             return math.inf
         if not self._books.reserve(call, len(self.in_flight)):
             self.blocked_by = "budget"
+            if not self.in_flight and self._books.waits_for_others(call):
+                return OTHERS_S
             if not self.in_flight:
-                words = self._books.describe_budget(call)
-                self._stop(Stop("budget", words, "Raise budget.max_cost_usd to resume.", "budget", call.max_cost))
+                self._stop(self._books.budget_stop(call))
             return math.inf
         if self._window is not None and (wait_s := self._window.wait_s(now, len(self.in_flight))) > 0:
             return wait_s

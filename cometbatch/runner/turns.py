@@ -114,15 +114,18 @@ class Runner:
         self._over: asyncio.Future[None] | None = None
         self._stop: Stop | None = None
 
-    async def run(self) -> Stop | None:
+    async def run(self, cancelled: Callable[[], object] | None = None) -> Stop | None:
         """Bring every call to its outcome. Returns `None` after the last one, or why the run stopped before.
+
+        `cancelled` is called each time that the task is cancelled, and stops the run, now or soon: `CancelledError` is
+        raised once that is over. Without it, a cancel gives up at once what is in flight.
 
         Raises what the source of calls raised; then nothing more is sent.
         """
         self._over = asyncio.get_running_loop().create_future()
         try:
             self._advance()
-            await self._over
+            is_cancelled = await self._until_over(self._over, cancelled)
             if self._sender.error is not None:
                 raise self._sender.error
         finally:
@@ -130,6 +133,8 @@ class Runner:
             self._take_turn()  # what has come is paid for
             self._give_up()
             await self._sender.aclose()
+        if is_cancelled:
+            raise asyncio.CancelledError
         return self._stop
 
     def stop(self, stop: Stop) -> None:
@@ -249,6 +254,21 @@ class Runner:
         self._end_if_over()
 
     # -- its end -----------------------------------------------------------------------------------------------------
+
+    async def _until_over(self, over: asyncio.Future[None], cancelled: Callable[[], object] | None) -> bool:
+        """Wait for the end of the run; returns whether the task was cancelled meanwhile. Raises what broke the run."""
+        is_cancelled = False
+        while not over.done():
+            try:
+                await asyncio.wait([over])
+            except asyncio.CancelledError:
+                if cancelled is None:
+                    over.cancel()
+                    raise
+                is_cancelled = True
+                cancelled()
+        over.result()
+        return is_cancelled
 
     def _give_up(self) -> None:
         self._sender.give_up()
