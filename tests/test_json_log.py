@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import cometbatch
-from cometbatch.cli.json_log import TRACEBACK, JsonLog, asked_for
+from cometbatch.cli.json_log import JsonLog
+from cometbatch.cli.printing import TRACEBACK, asked_for
 from cometbatch.results.events import EVENTS, MAX_LINE_BYTES
 from tests.stub_server import StubServer, wait_until
 from tests.test_cli import LIMIT_S, background, command, one_object, target

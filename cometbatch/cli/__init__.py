@@ -16,8 +16,20 @@ from click.shell_completion import get_completion_class
 
 import cometbatch
 from cometbatch import process
-from cometbatch.cli.json_log import JSON, OPTION, TRACEBACK, asked_for
-from cometbatch.cli.printing import active_log, end, log_as_json, report, say, terminal_width, write, writing
+from cometbatch.cli.printing import (
+    JSON,
+    LOG_FORMAT,
+    TRACEBACK,
+    active_log,
+    asked_for,
+    end,
+    log_as_json,
+    report,
+    say,
+    terminal_width,
+    write,
+    writing,
+)
 from cometbatch.cli.resuming import BUDGET, LIMIT, ONCE, resume_advice, same_command
 from cometbatch.errors import CometbatchError
 from cometbatch.money.exact import format_rounded
@@ -111,7 +123,7 @@ first_rows = click.option(
     help="Only the first rows, to try a job; a later run goes on from there.",
 )
 log_format = click.option(
-    OPTION,
+    LOG_FORMAT,
     type=click.Choice(("text", JSON)),
     default="text",
     show_default=True,

@@ -15,32 +15,17 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final
 
+from cometbatch.cli.printing import TRACEBACK
 from cometbatch.results.events import Level, event_of, line_of
-
-OPTION: Final = "--log-format"
-JSON: Final = "json"
-TRACEBACK: Final = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 
 FRAMES: Final = 20
 """Places in the code that are told of an exception, the innermost last."""
 
 MAX_HELD: Final = 8_000
 """Characters of a line that is not ended yet; more of them are told as they are."""
-
-
-def asked_for(arguments: Sequence[str]) -> bool:
-    """Whether a command line asks for it; known before it is parsed, since the parser's own errors are told so, too."""
-    said = ""
-    for before, argument in zip(("", *arguments), arguments, strict=False):
-        if argument == "--":
-            break
-        name, _, value = argument.partition("=")
-        said = argument if before == OPTION else value if name == OPTION else said
-    return said == JSON
 
 
 class JsonLog:
