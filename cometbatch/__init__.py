@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from cometbatch.errors import UsageError as UsageError
     from cometbatch.job import Job as Job
     from cometbatch.job import load_job as load_job
+    from cometbatch.limiting.shared import Limits as Limits
     from cometbatch.records import Answered as Answered
     from cometbatch.records import Completion as Completion
     from cometbatch.records import Failed as Failed
@@ -90,6 +91,7 @@ _HOMES = {
         "RunLockedError", "UsageError",
     ),
     "job": ("Job", "load_job"),
+    "limiting.shared": ("Limits",),
     "commands.map": ("map",),
     "commands.init": ("JobBegun", "init"),
     "commands.models": ("ModelList", "models"),

@@ -153,7 +153,9 @@ async def carry_out(
     limits: Limits | None = None,
     earlier: Tally | None = None,
     jitter: Callable[[], float] = lambda: HALF,
-    watched: Callable[[Runner], AbstractContextManager[object]] = lambda _: contextlib.nullcontext(),
+    watched: Callable[[Runner], AbstractContextManager[Callable[[], object] | None]] = lambda _: (
+        contextlib.nullcontext()
+    ),
     **policy: Any,
 ) -> Stop | None:
     """One session of a run, from what earlier ones left to its end."""

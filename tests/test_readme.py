@@ -36,6 +36,7 @@ DOCS = (
     "how-it-works",
     "input",
     "job",
+    "logs",
     "messages",
     "performance",
     "python",
@@ -56,6 +57,9 @@ ALL_TABLES = {
     "nulls",
     "written",
     "told",
+    "event_fields",
+    "events",
+    "metrics",
     "lines",
     "fromjson",
 }

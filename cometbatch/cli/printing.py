@@ -2,19 +2,27 @@
 
 import contextlib
 import errno
+import importlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from typing import Any, NoReturn, Protocol
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import click
 
 from cometbatch import process
 from cometbatch.results.terminal import escaped_json, visible
 
+LOG_FORMAT = "--log-format"
+JSON = "json"
+TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
+
+
+if TYPE_CHECKING:
+    from cometbatch.cli.json_log import JsonLog
 
 
 class Report(Protocol):
@@ -60,7 +68,7 @@ def writing() -> Iterator[None]:
 def report(found: Report, *, as_json: bool, warn: bool = True, words: str | None = None) -> None:
     """Print a report. `words`: its lines for a person, where they are not the usual ones."""
     for warning in found.to_dict().get("warnings", ()) if warn else ():
-        say(f"Warning: {warning}")
+        _tell("warning", f"Warning: {warning}", warning)
     write(as_line(found.to_dict()) if as_json else visible(words or found.describe()))
 
 
@@ -74,11 +82,44 @@ def as_line(said: dict[str, Any]) -> bytes:
 
 def say(line: str) -> None:
     """Tell a person something, beside what was asked for."""
+    _tell("note", line, line)
+
+
+def end(code: int, line: str, words: object = None) -> NoReturn:
+    """Say why, and end the process with this exit code. `words`: what a log has in place of the line."""
+    _tell("error", line, line if words is None else words, exit_code=code)
+    sys.exit(code)
+
+
+def asked_for(arguments: Sequence[str]) -> bool:
+    """Whether a command line asks for it; known before it is parsed, since the parser's own errors are told so, too."""
+    said = ""
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        if argument == "--":
+            break
+        name, _, value = argument.partition("=")
+        said = argument if before == LOG_FORMAT else value if name == LOG_FORMAT else said
+    return said == JSON
+
+
+def log_as_json() -> None:
+    """From now on, all of standard error is JSON lines. What makes them is loaded here, and not for --help."""
+    if not _logs:
+        _logs.append(importlib.import_module("cometbatch.cli.json_log").JsonLog())
+        _logs[0].install()
+
+
+def active_log() -> "JsonLog | None":
+    """What writes standard error as JSON lines; None where it is for people."""
+    return _logs[0] if _logs else None
+
+
+_logs: "list[JsonLog]" = []  # one at most
+
+
+def _tell(name: str, line: str, words: object, **fields: Any) -> None:
+    if (log := active_log()) is not None:
+        log.tell(name, message=words, **fields)
+        return
     with contextlib.suppress(OSError):  # standard error may be gone; the exit code still says how it ended
         click.echo(visible(line), err=True)
-
-
-def end(code: int, line: str) -> NoReturn:
-    """Say why, and end the process with this exit code."""
-    say(line)
-    sys.exit(code)

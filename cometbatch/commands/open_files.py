@@ -4,6 +4,8 @@ Told before a run. During it, rows would fail one after the other, for a reason 
 """
 
 import contextlib
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from cometbatch.errors import UsageError
@@ -25,9 +27,10 @@ def files_for(concurrency: int, partition_rows: int) -> int:
 def fit(concurrency: int, partition_rows: int) -> tuple[int, int, str]:
     """As much of `limits.concurrency` as there are files for, the most connections, and a warning or "".
 
-    Raises `UsageError` where there are too few files for a single request in flight.
+    Raises `UsageError` where there are too few files for a single request in flight. Files that other runs of this
+    process may still open are not there for this one.
     """
-    limit, opened = raise_open_files(), _open_now()
+    limit, opened = raise_open_files(), max(_open_now(), _others.before + sum(_others.promised))
     most = concurrency
     while most and opened + files_for(most, partition_rows) > limit:
         most -= 1
@@ -44,6 +47,36 @@ def fit(concurrency: int, partition_rows: int) -> tuple[int, int, str]:
         else ""
     )
     return most, connections, lowered
+
+
+class _Others:
+    """What the runs that go on in this process may open: `promised`, beside those that were open `before` them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.before = 0
+        self.promised: list[int] = []
+
+
+_others = _Others()
+
+
+@contextlib.contextmanager
+def fitted(concurrency: int, partition_rows: int) -> Iterator[tuple[int, int, str]]:
+    """The same as `fit`, while a run goes on: other runs of this process that begin meanwhile leave it its files."""
+    with _others.lock:
+        if not _others.promised:
+            _others.before = _open_now()
+        found = fit(concurrency, partition_rows)
+        mine = files_for(found[0], partition_rows)
+        _others.promised.append(mine)
+    try:
+        yield found
+    finally:
+        with _others.lock:
+            _others.promised.remove(mine)
+            if not _others.promised:
+                _others.before = 0
 
 
 def _connections(concurrency: int) -> int:

@@ -1,11 +1,18 @@
 """What a caller of `run` asks of one run beside its job: all keyword arguments as one value, made at the face."""
 
-from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.session_watch import Interrupts
+from cometbatch.commands.event_log import EventLog
+from cometbatch.commands.metrics_file import MetricsFile
+from cometbatch.commands.observers import Listener, Observers
+from cometbatch.commands.stopping import Event, Interrupts
+from cometbatch.job.accepting import read_accept
+from cometbatch.limiting.shared import Limits, SharedBudget, SharedRate
 from cometbatch.results.accepted import Accept
 
 if TYPE_CHECKING:
@@ -15,7 +22,8 @@ if TYPE_CHECKING:
 class Options(Struct, frozen=True, kw_only=True):
     """The keyword arguments of `run` and `run_async`, by the names that they have there, and with their meaning.
 
-    `interrupts` is no argument: it stands for Ctrl-C where no signal arrives.
+    `interrupts` and `observers` are no arguments: the one stands for Ctrl-C where no signal arrives, the other for
+    those who are told how the run goes.
     """
 
     fresh: bool = False
@@ -25,4 +33,35 @@ class Options(Struct, frozen=True, kw_only=True):
     accept: Accept = Accept()
     progress: bool | None = None
     http: "httpx.AsyncBaseTransport | None" = None
+    stop: Event | None = None
+    wait_s: float | None = None
+    limits: Limits | None = None
     interrupts: Interrupts | None = None
+    observers: Observers = msgspec.field(default_factory=Observers)
+
+    @property
+    def rate(self) -> SharedRate | None:
+        """Requests and tokens per minute that this run shares with others."""
+        return None if self.limits is None else self.limits.rate
+
+    @property
+    def shared_budget(self) -> SharedBudget | None:
+        """The cap that this run shares with others."""
+        return None if self.limits is None else self.limits.budget
+
+
+def options_of(
+    *,
+    accept: Mapping[str, object] | str | Iterable[str],
+    events: Callable[[dict[str, Any]], object] | None,
+    metrics_file: str | Path | None,
+    progress: bool | None,
+    **given: Any,
+) -> Options:
+    """The keyword arguments of `run` as one value. Raises `UsageError` where `accept` is not as the job may have it."""
+    listeners: list[Listener] = []
+    if events is not None:
+        listeners.append(EventLog(events, with_progress=progress is not False))
+    if metrics_file is not None:
+        listeners.append(MetricsFile(Path(metrics_file)))
+    return Options(accept=read_accept(accept), progress=progress, observers=Observers(listeners), **given)

@@ -9,6 +9,7 @@ import math
 import os
 import sys
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -16,6 +17,7 @@ from typing import Any, NoReturn, TextIO, TypeAlias
 
 from tqdm import tqdm
 
+from cometbatch.commands.observers import Observers
 from cometbatch.money.exact import EXACT, format_rounded
 from cometbatch.records import Answered, Outcome, Tally
 from cometbatch.results.columns import answered_in
@@ -35,16 +37,32 @@ LEAVES_FIRST = ("rate", "in_flight", "waiting", "time", "cost", "incomplete", "f
 """The pieces of the line in the order in which they leave it where the terminal is too narrow for all."""
 
 
+_shown: "weakref.WeakSet[Progress]" = weakref.WeakSet()  # who shows something now, in this process
+
+
 class Progress:
     """Counts what is recorded and shows it: rows, time left, rate, cost, requests in flight, rows that fell short.
 
-    `done` is what earlier sessions recorded. `on` forces the redrawn line on, or both kinds of line off. By default it
-    follows the terminal: where there is none (a log file, a scheduler), a line is printed at 10 s and each minute.
+    `name`: of the run, which is told where several are shown. `done` is what earlier sessions recorded. `on` forces the
+    redrawn line on, or both kinds of line off. By default it follows the terminal: where there is none (a log file, a
+    scheduler), a line is printed at 10 s and each minute. `observers` are told each line that is said, too.
     """
 
-    def __init__(self, rows: int, done: Tally, *, on: bool | None = None, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        rows: int,
+        done: Tally,
+        *,
+        on: bool | None = None,
+        stream: TextIO | None = None,
+        name: str = "",
+        observers: Observers | None = None,
+    ) -> None:
+        self._observers = observers or Observers()
         self._stream = sys.stderr if stream is None else stream
         self._separator = SEPARATOR if _can_say(self._stream, SEPARATOR) else ASCII_SEPARATOR
+        self._name = name
+        _shown.add(self)
         self._rows, self._done = rows, done.calls
         self._incomplete, self._failed = done.incomplete, done.failed
         self._cost: Decimal = done.cost_usd
@@ -98,23 +116,43 @@ class Progress:
             self._update()
 
     def say(self, line: str) -> None:
-        """Print a line above the bar."""
-        self._draw(self._bar.clear)
-        self._draw(lambda: print(visible(line), file=self._stream, flush=True))
-        self._draw(self._bar.refresh)
+        """Print a line above the bar, and above those of other runs, unless a log takes it."""
+        self._observers.noted(line)
+        self._print(line)
+
+    def warn(self, words: str) -> None:
+        """Tell whoever pays something that he should know."""
+        self._observers.warned(words)
+        self._print(f"Warning: {words}")
+
+    def _print(self, line: str) -> None:
+        if self._observers.take_words:
+            return
+
+        def draw() -> None:
+            with tqdm.external_write_mode(file=self._stream):
+                print(self._whose + visible(line), file=self._stream, flush=True)
+
+        self._draw(draw)
 
     def warn_of_cap(self, words: str) -> None:
         """Say once that the service does not keep the token cap; "" is nothing to say."""
         if words and not self._is_warned_of_cap:
             self._is_warned_of_cap = True
-            self.say(f"Warning: {words}")
+            self.warn(words)
 
     def close(self) -> None:
         """Draw the last state and leave it standing."""
+        _shown.discard(self)
         self._in_flight, self._waiting_for = 0, ""
         if not self._bar.disable:
             self._update()
         self._draw(self._bar.close)
+
+    @property
+    def _whose(self) -> str:
+        """The beginning of each line where several runs are shown."""
+        return f"{visible(self._name)}: " if self._name and any(each is not self for each in tuple(_shown)) else ""
 
     @property
     def _is_shown(self) -> bool:
@@ -186,7 +224,7 @@ class Progress:
         left = self._rows - self._done
         share = 100 * self._done // self._rows if self._rows else 100
         return {
-            "rows": f"{share:3d}% {self._done:,}/{self._rows:,}",
+            "rows": f"{self._whose}{share:3d}% {self._done:,}/{self._rows:,}",
             "time": f"{_clock(left / rate)} left" if rate and left else f"{_clock(now - self._started)} elapsed",
             "rate": _rate(rate),
             "cost": self._bill(),

@@ -5,8 +5,9 @@ import contextlib
 import functools
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,22 +26,23 @@ from cometbatch.commands.checks import (
 )
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
-from cometbatch.commands.options import Options
+from cometbatch.commands.locking import locked, refuse_wait
+from cometbatch.commands.options import Options, options_of
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
-from cometbatch.commands.session_watch import Interrupts
+from cometbatch.commands.stopping import Event, Interrupts, StoppedBeforeError, Stopping
 from cometbatch.commands.tables import JobSource, as_job, kept
 from cometbatch.commands.targets import added_targets, models_asked, needs_of, price_warnings, priced_targets
 from cometbatch.engines import event_loop
-from cometbatch.errors import UsageError
+from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.input.files import Identity
 from cometbatch.job import Job
-from cometbatch.job.accepting import read_accept
+from cometbatch.limiting.shared import Limits
+from cometbatch.records import PriceBook, Tally
 from cometbatch.results import columns, parts
 from cometbatch.results.retry_words import RetryWords, read_words
-from cometbatch.results.summary import RunSummary
+from cometbatch.results.summary import RunStoppedError, RunSummary, TerminatedRunError
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
-from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.recorded_rows import look_below
@@ -66,7 +68,12 @@ def run(
     limit: int | None = None,
     accept: Mapping[str, object] | str | Iterable[str] = (),
     progress: bool | None = None,
+    events: Callable[[dict[str, Any]], object] | None = None,
+    metrics_file: str | Path | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
+    stop: Event | None = None,
+    wait_s: float | None = None,
+    limits: Limits | None = None,
 ) -> RunSummary:
     """Run a job, or resume one that was interrupted, to its last row.
 
@@ -78,7 +85,13 @@ def run(
     there. `accept`: how many rows may have no whole answer, as {"failed": "1%", "incomplete": 5}, in place of what the
     job says of it; the summary's `ended_well` tells whether there are more. `progress` forces the progress line on or
     off; by default it follows the terminal or the notebook, and where there is none a line is printed at 10 s and at
-    each minute. `http` replaces the network: any httpx transport does.
+    each minute. `events`: is called with each event of the run (docs/logs.md), a dict as JSON has it, in the thread
+    that runs it. Then no line goes to standard error, no warning either, and `progress=False` leaves out the events of
+    progress. `metrics_file`: a file for the textfile collector of Prometheus; its name ends in .prom. `http` replaces
+    the network: any httpx transport does. `stop`: a `threading.Event`, or its like; when any thread sets it, the run
+    ends as by SIGTERM: what is in flight has `limits.stop_within_s` seconds, then `TerminatedRunError` is raised.
+    `wait_s`: how many seconds to wait for another process that has the run. `limits`: a rate and a budget that this run
+    shares with others of this process.
 
     Where an event loop is running already (a notebook), the run has a thread of its own, and a Ctrl-C or a notebook's
     stop button stops it as it stops the command: the first finishes what is in flight.
@@ -86,8 +99,20 @@ def run(
     Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
     process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be resumed.
     """
-    given: dict[str, Any] = {"fresh": fresh, "retry": retry, "set_aside": set_aside, "limit": limit}
-    options = Options(**given, accept=read_accept(accept), progress=progress, http=http)
+    options = options_of(
+        fresh=fresh,
+        retry=retry,
+        set_aside=set_aside,
+        limit=limit,
+        accept=accept,
+        progress=progress,
+        events=events,
+        metrics_file=metrics_file,
+        http=http,
+        stop=stop,
+        wait_s=wait_s,
+        limits=limits,
+    )
     with kept(as_job(job, input), input) as over:
         try:
             asyncio.get_running_loop()
@@ -106,11 +131,32 @@ async def run_async(
     limit: int | None = None,
     accept: Mapping[str, object] | str | Iterable[str] = (),
     progress: bool | None = None,
+    events: Callable[[dict[str, Any]], object] | None = None,
+    metrics_file: str | Path | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
+    stop: Event | None = None,
+    wait_s: float | None = None,
+    limits: Limits | None = None,
 ) -> RunSummary:
-    """The same as `run`, for callers that have an event loop already."""
-    given: dict[str, Any] = {"fresh": fresh, "retry": retry, "set_aside": set_aside, "limit": limit}
-    options = Options(**given, accept=read_accept(accept), progress=progress, http=http)
+    """The same as `run`, for callers that have an event loop already.
+
+    Cancelled, it ends as by SIGTERM: what is in flight has `limits.stop_within_s` seconds, then `CancelledError` goes
+    on. A second cancel meanwhile gives up at once what is in flight. All that was answered is recorded either way.
+    """
+    options = options_of(
+        fresh=fresh,
+        retry=retry,
+        set_aside=set_aside,
+        limit=limit,
+        accept=accept,
+        progress=progress,
+        events=events,
+        metrics_file=metrics_file,
+        http=http,
+        stop=stop,
+        wait_s=wait_s,
+        limits=limits,
+    )
     with kept(as_job(job, input), input) as over:
         return await _run(over, options)
 
@@ -135,7 +181,43 @@ def _beside_a_loop(job: Job, options: Options) -> RunSummary:
 
 
 async def _run(job: Job, options: Options) -> RunSummary:
+    """Carry out a run, and tell those who listen of its end, whatever it is."""
+    try:
+        summary = await _stoppable(job, options)
+    except BaseException as error:
+        options.observers.ended(error.summary if isinstance(error, RunStoppedError) else None, error)
+        raise
+    options.observers.ended(summary, None)
+    return summary
+
+
+async def _stoppable(job: Job, options: Options) -> RunSummary:
     job = msgspec.structs.replace(job, accept=options.accept.over(job.accept))
+    if options.stop is not None and not callable(getattr(options.stop, "is_set", None)):
+        raise UsageError("stop: give a threading.Event, or something else with is_set().")
+    if options.limits is not None and not isinstance(options.limits, Limits):
+        raise UsageError("limits: give a cometbatch.Limits, which runs share; a job's own limits are a section of it.")
+    refuse_wait(options.wait_s)
+    stopping = Stopping(job.limits.stop_within_s, options.stop, options.interrupts)
+    try:
+        async with stopping.watching():
+            return await _carry_out(job, options, stopping)
+    except StoppedBeforeError:
+        so_far = await asyncio.to_thread(_so_far, job)
+        raise TerminatedRunError("Terminated before the first request.", so_far) from None
+
+
+def _so_far(job: Job) -> RunSummary:
+    """What a run has come to that was stopped before it looked; a summary without a run where there is none."""
+    with contextlib.suppress(CometbatchError):
+        found = find(directory_of(job.output.path, is_dataset=job.output.is_dataset), job.output.path)
+        if found is not None:
+            return summary_of(job, found, finished=found.is_finished, had_work=False)
+    prices = PriceBook(job.target.model or "", "none")
+    return RunSummary("", job.output.path, 0, Tally(), prices, finished=False, had_work=False)
+
+
+async def _carry_out(job: Job, options: Options, stopping: Stopping) -> RunSummary:
     again, fresh, http = _retry_words(options), options.fresh, options.http
     checked = await asyncio.to_thread(check, job)  # every line of JSON Lines is read here
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
@@ -146,14 +228,16 @@ async def _run(job: Job, options: Options) -> RunSummary:
         _check_key(job, http)
         check_session(checked, directory, None, fresh=fresh, http=http)
         identity = await asyncio.to_thread(checked.source.check)
-    with _locked(directory):
+    async with locked(directory, options.wait_s, options.observers) as has_waited:
+        if has_waited:  # the input may be another one by now
+            checked, identity = await asyncio.to_thread(check, job), None
         files = directory.lock.thread()
         found = None if fresh else await in_thread(files, find, directory, job.output.path, options.set_aside)
         replaced = await in_thread(files, _replaced, found, job, again)
         if replaced is not None:
             found, fresh = None, True
         told = () if replaced is None else (replaced,)
-        start = SessionStart(checked, directory, files, options, told)
+        start = SessionStart(checked, directory, files, options, stopping, told)
         session: dict[str, Any] = {"fresh": fresh, "retry": bool(again.words), "http": http}
         await in_thread(files, functools.partial(check_session, checked, directory, found, **session))
         if found is not None and await in_thread(files, goes_on, found, checked):
@@ -166,14 +250,15 @@ async def _start(
     start: SessionStart, found: Run | None, identity: Identity | None, asked: int | None, *, fresh: bool
 ) -> RunSummary:
     """A new run, also where an earlier one recorded no outcome: prices and partitions are as the job has them now."""
-    checked, http = start.checked, start.options.http
-    _check_key(checked.job, http)
+    checked = start.checked
+    _check_key(checked.job, start.options.http)
     measured = await in_thread(start.files, checked.source.check) if identity is None else identity
-    async with _connected(checked.job, http) as transport:
+    async with _connected(start) as transport:
         manifest = await _new_manifest(start, found, measured, transport, fresh=fresh)
         limit = _limit_within(start.options.limit, measured.rows)
         run = await in_thread(start.files, _begin, start, found, manifest, limit)
-        return await RunSession(start, run, transport, asked, limit).carry_out()
+        charges = None if found is None else found.progress.charges
+        return await RunSession(start, run, transport, asked, limit, charges).carry_out()
 
 
 def _begin(start: SessionStart, found: Run | None, manifest: Manifest, limit: int | None) -> Run:
@@ -208,12 +293,12 @@ async def _resume(start: SessionStart, found: Run, again: RetryWords) -> RunSumm
     if again.words and not matching.partitions:
         await in_thread(start.files, functools.partial(refuse_other_job, found, start.checked, retry=False))
     start.directory.create()  # ways to copy a run leave out folders with nothing in them
-    async with _connected(start.checked.job, start.options.http) as transport:
+    async with _connected(start) as transport:
         added = await added_targets(start.checked, found.manifest, transport) if matching.partitions else ()
         reset = functools.partial(_reset, again=again, matching=matching, checked=start.checked, added=added)
         run = await in_thread(start.files, _next_session, found, _who(start, limit), reset)
         run = await _priced(start.checked, run, transport)
-        return await RunSession(start, run, transport, asked, limit).carry_out()
+        return await RunSession(start, run, transport, asked, limit, found.progress.charges).carry_out()
 
 
 def _limit_within(limit: int | None, rows: int) -> int | None:
@@ -284,16 +369,6 @@ def _check_key(job: Job, http: "httpx.AsyncBaseTransport | None") -> None:
         api_key(job)
 
 
-@contextlib.contextmanager
-def _locked(directory: RunDirectory) -> Iterator[None]:
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(directory.locked())
-        except OSError as error:
-            raise UsageError(f"output.path: can't write to {directory.path.parent} ({error.strerror}).") from error
-        yield
-
-
 async def _new_manifest(
     start: SessionStart, found: Run | None, identity: Identity, transport: Transport, *, fresh: bool
 ) -> Manifest:
@@ -301,7 +376,9 @@ async def _new_manifest(
     job, target = start.checked.job, start.checked.target
     models = await in_thread(start.files, models_asked, start.checked, identity)
     found_books = await find_books([(model, job.prices_of(model)) for model in models], transport)
-    check_budget(start.checked, target, [book for book, _ in found_books])
+    check_budget(
+        start.checked, target, [book for book, _ in found_books], shared=start.options.shared_budget is not None
+    )
     targets = priced_targets(target, models, {book.model: book for book, _ in found_books})
     replaces = parts.file_stamp(job.output.path) if fresh else to_replace(job, found)
     return Manifest(
@@ -340,19 +417,31 @@ async def _priced(checked: Checked, run: Run, transport: Transport) -> Run:
 
 
 @contextlib.asynccontextmanager
-async def _connected(job: Job, http: "httpx.AsyncBaseTransport | None") -> AsyncIterator[Transport]:
+async def _connected(start: SessionStart) -> AsyncIterator[Transport]:
     """The connection to the service: the network, `http`, or a simulator that is started for the length of the run."""
+    job, http = start.checked.job, start.options.http
     describe_connection(job, http)
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         base_url, key = job.target.base_url, api_key(job) if http is None else NO_KEY
         if job.target.is_simulator:
             base_url = "http://127.0.0.1"
             if http is None:
                 raise_open_files()  # the simulator has this process's limit, and takes a file for each connection, too
-                base_url = stack.enter_context(SimulatorProcess.start(simulator_behaviour(job))).base_url
+                base_url = await stack.enter_async_context(_simulated(start))
         options: dict[str, Any] = {"timeout_s": job.limits.timeout_s, "http": http, "tls": tls_settings(job)}
         transport = Transport(base_url, key, headers=job.target.headers, **options)
         try:
             yield transport
         finally:
             await transport.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _simulated(start: SessionStart) -> AsyncIterator[str]:
+    """The address of a simulator. It is started and ended in a thread: other runs of this loop go on meanwhile."""
+    simulator = SimulatorProcess(simulator_behaviour(start.checked.job))
+    try:
+        await in_thread(start.files, simulator.__enter__)
+        yield simulator.base_url
+    finally:
+        await in_thread(start.files, simulator.close)

@@ -5,7 +5,7 @@ import contextlib
 import functools
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
@@ -18,18 +18,19 @@ from cometbatch.commands.asking import acceptance, first_answers, misfits
 from cometbatch.commands.checks import Checked, describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
 from cometbatch.commands.looks import Looks, rest_of, tell_before
-from cometbatch.commands.open_files import fit
+from cometbatch.commands.open_files import fitted
 from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.options import Options
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.row_maker import sending_images
-from cometbatch.commands.session_watch import show_waiting, signals_handled
+from cometbatch.commands.session_watch import moment_of, show_waiting
+from cometbatch.commands.stopping import NotPublishedError, Stopping
 from cometbatch.commands.targets import check_budgets, prices_of, row_makers, whose_model
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
 from cometbatch.control.classify import classify
 from cometbatch.engines.session import Ports, run_partitions
-from cometbatch.errors import InputChangedError, InputError, InputLostError
+from cometbatch.errors import InputChangedError, InputError, InputLostError, Quoting, logged
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
@@ -71,12 +72,12 @@ STOPPED = {
     "terminated": TerminatedRunError,
 }
 
-NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "incompletes": {}}
+NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "incompletes": {}, "reused": 0, "reused_incomplete": 0}
 """The counts of a tally before the service has answered."""
 
 
 class SessionStart(Struct, frozen=True):
-    """What a session has from its start: job, run directory, a thread for files, the caller's options.
+    """What a session has from its start: job, run directory, a thread for files, the caller's options and stops.
 
     `told`: sentences for whoever pays that are for this session alone.
     """
@@ -85,6 +86,7 @@ class SessionStart(Struct, frozen=True):
     directory: RunDirectory
     files: ThreadPoolExecutor
     options: Options
+    stopping: Stopping
     told: tuple[str, ...] = ()
 
 
@@ -104,7 +106,8 @@ async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *a
 class RunSession(Struct, frozen=True):
     """The work of one process on a run, from what earlier ones left to the result.
 
-    `reopened`: calls that it resets. `limit`: it answers only the rows below, in each slice; None for all.
+    `reopened`: calls that it resets. `limit`: it answers only the rows below, in each slice; None for all. `found`: the
+    possible charges that it found when it began.
     """
 
     start: SessionStart
@@ -112,6 +115,7 @@ class RunSession(Struct, frozen=True):
     transport: Transport
     reopened: int | None = None
     limit: int | None = None
+    found: Tally | None = None
 
     async def carry_out(self) -> RunSummary:
         """Bring the missing calls to their outcomes, and publish once all have one.
@@ -119,28 +123,40 @@ class RunSession(Struct, frozen=True):
         Raises a `RunStoppedError` where that ends early.
         """
         run, job = self.run, self.start.checked.job
-        check_budgets(self.start.checked, run.manifest.targets, run.targets)
-        concurrency, connections, lowered = fit(job.limits.concurrency, run.manifest.partition_rows)
-        self.transport.limit_connections(connections)
+        shared = self.start.options.shared_budget
+        check_budgets(self.start.checked, run.manifest.targets, run.targets, shared=shared is not None)
+        with fitted(job.limits.concurrency, run.manifest.partition_rows) as (concurrency, connections, lowered):
+            self.transport.limit_connections(connections)
+            return await self._carry_out(concurrency, lowered)
+
+    async def _carry_out(self, concurrency: int, lowered: str) -> RunSummary:
+        run, job = self.run, self.start.checked.job
         before = await in_thread(self.start.files, tell_before, self.start.checked, run, self.limit)
         told = [*self.start.told, *before]
         looks = rest_of(self.start.checked, run, self.limit)
         started = time.monotonic()
         run.directory.lock.sign()
         rows = run.rows if self.limit is None else run.progress.calls + run.calls_due(self.limit)
-        shown = Progress(rows, run.progress.tally, on=self.start.options.progress)
+        options, name = self.start.options, job.output.path.name
+        on = False if options.observers.take_words else options.progress
+        shown = Progress(rows, run.progress.tally, on=on, name=name, observers=options.observers)
+        options.observers.began(job, run, self.limit)
         for warning in filter(None, (*_warnings(job, run), lowered, *told)):
-            shown.say(f"Warning: {warning}")
+            shown.warn(warning)
         cap = run.manifest.token_cap
         shown.warn_of_cap(cap_warning(run.bill.largest_output_tokens, cap))
-        try:
-            stop = await self._run_calls(shown, concurrency, looks)
-        finally:
-            shown.close()
-        ended = await in_thread(self.start.files, run.looked_at_again)
-        is_finished = stop is None and ended.is_complete  # also where rows beyond the limit were answered before
-        if is_finished:
-            await in_thread(self.start.files, _publish, ended, self.start.checked)
+        stopping = self.start.stopping
+        with stopping.heard(shown):
+            try:
+                stop = await self._run_calls(shown, concurrency, looks)
+            finally:
+                shown.close()
+            ended = await in_thread(self.start.files, run.looked_at_again)
+            is_finished = stop is None and ended.is_complete  # also where rows beyond the limit were answered before
+            if is_finished:
+                publish = functools.partial(_publish, ended, self.start.checked, stopping)
+                stop = await stopping.publish(self.start.files, publish)
+                is_finished = stop is None
         limited = await in_thread(self.start.files, look_below, ended, self.limit)
         found = () if looks is None else tuple(words for words in looks.warnings() if words not in told)
         summary = summary_of(
@@ -157,7 +173,7 @@ class RunSession(Struct, frozen=True):
         )
         shown.warn_of_cap(cap_warning(summary.tally.largest_output_tokens, cap))
         for warning in (*late_warnings(summary.tally, summary.books), *found):
-            shown.say(f"Warning: {warning}")
+            shown.warn(warning)
         if stop is not None:
             needed = budget_to_finish(ended, stop.next_usd, self.limit) if stop.kind == "budget" else None
             raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix, needed)
@@ -181,24 +197,31 @@ class RunSession(Struct, frozen=True):
         )
         marks = run.directory.new_marks(run.manifest.run_id, session.number, 2 * slots)
         showing: asyncio.Task[None] | None = None
+        observers = self.start.options.observers
+        partitions.on_commit = observers.committed
 
         @contextlib.contextmanager
-        def watched(runner: Runner) -> Iterator[None]:
+        def watched(runner: Runner) -> Iterator[Callable[[], object]]:
             nonlocal showing
-            showing = asyncio.create_task(show_waiting(runner, partitions, shown, run.manifest.token_cap))
-            with signals_handled(runner, shown, self.start.options.interrupts):
-                yield
+            showing = asyncio.create_task(show_waiting(runner, partitions, shown, run.manifest.token_cap, observers))
+            try:
+                with self.start.stopping.of_loop(runner) as cancelled:
+                    yield cancelled
+            finally:
+                observers.looked(moment_of(runner, observers))
 
         try:
             async with sending_images(self.transport.send, asked.images) as send:
-                return await run_partitions(partitions, marks, self._ports(shown, slots, send), watched=watched)
+                with self._budgeted() as budget:
+                    ports = self._ports(shown, slots, send, budget)
+                    return await run_partitions(partitions, marks, ports, watched=watched)
         except InputError as error:
             raise InputLostError(input_lost(checked.job.input.path, error)) from error
         finally:
             if showing is not None:
                 showing.cancel()
 
-    def _ports(self, shown: Progress, slots: int, send: Send) -> Ports:
+    def _ports(self, shown: Progress, slots: int, send: Send, budget: Budget | None) -> Ports:
         run, limits, patience = self.run, self.start.checked.job.limits, self.start.checked.job.retry
         names, response = run.columns, self.start.checked.target.response
         price, max_cost = prices_of(run.manifest.books)
@@ -230,11 +253,15 @@ class RunSession(Struct, frozen=True):
         return Ports(
             service=service,
             policy=policy,
-            limits=Limits(requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute),
-            observer=shown,
+            limits=Limits(
+                requests_per_minute=limits.requests_per_minute,
+                tokens_per_minute=limits.tokens_per_minute,
+                shared=self.start.options.rate,
+            ),
+            observer=self.start.options.observers.beside(shown),
             now=now,
             jitter=random.random,
-            budget=self._budget(),
+            budget=budget,
             earlier=self._earlier(),
             asks=run.progress.asks,
             first_answers=first_answers(
@@ -264,14 +291,31 @@ class RunSession(Struct, frozen=True):
         stats = self.transport.pool_stats
         return stats is None or stats.opened > 0
 
-    def _budget(self) -> Budget | None:
-        """The cap, less everything that may have been spent: what `--retry` reset was paid all the same."""
-        cap, bill = self.start.checked.job.budget.max_cost_usd, self.run.bill
+    @contextlib.contextmanager
+    def _budgeted(self) -> Iterator[Budget | None]:
+        """The cap, less everything that may have been spent: what `--retry` reset was paid all the same.
+
+        Of a cap over several runs, the charges that this session found, and what it spends from now on.
+        """
+        cap, bill, shared = self.start.checked.job.budget.max_cost_usd, self.run.bill, self.start.options.shared_budget
+        if cap is None and shared is None:
+            yield None
+            return
         is_exact = all(
             book.rates is not None and book.rates.per_request is not None for book in self.run.manifest.books
         )
-        answers = bill.succeeded + bill.incomplete + bill.rejected
-        return None if cap is None else Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact)
+        answers = bill.new_answers + bill.rejected
+        budget = Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact, shared=shared)
+        run_id, session = self.run.manifest.run_id, self.run.progress.last
+        assert session is not None  # noqa: S101 - each run has begun a session before it comes here
+        if shared is not None:
+            shared.begin(run_id, session.number, Decimal(0) if self.found is None else self.found.charges_usd)
+        try:
+            yield budget
+        finally:
+            given_up = budget.close()
+            if shared is not None:
+                shared.end(run_id, session.number, given_up)
 
 
 def _read_call(
@@ -282,21 +326,29 @@ def _read_call(
     return answer_of_call(said) if isinstance(said, Completion) else said
 
 
-def _publish(run: Run, checked: Checked) -> None:
-    """Make the result appear, whole. A data set needs nothing: its parts are the result."""
+def _publish(run: Run, checked: Checked, stopping: Stopping) -> None:
+    """Make the result appear, whole, by one rename. A data set needs nothing: its parts are the result.
+
+    Raises `NotPublishedError` where it is given up before its last part is read; then nothing has changed.
+    """
     if run.directory.parts.is_dataset:
         return
     run.refuse_foreign()
     of_run = columns.columns_of(run.columns)
     schema = columns.joined_schema(checked.source.schema, run.prefix, {}, of_run, checked.answers)
-    paths = (run.directory.parts.path(index) for index in range(run.partition_count))
+
+    def paths() -> Iterator[Path]:
+        for index in range(run.partition_count):
+            if stopping.is_given_up:
+                raise NotPublishedError
+            yield run.directory.parts.path(index)
 
     def write(file: IO[bytes]) -> None:
         repeated = columns.repeated(schema, run.prefix)
         metadata = metadata_of(run.manifest) | run.state()
         completed = functools.partial(with_target, prefix=run.prefix, columns=of_run)
         rows = run.manifest.calls
-        parts.merge(file, paths, schema, metadata, rows=rows, repeated=repeated, completed=completed)
+        parts.merge(file, paths(), schema, metadata, rows=rows, repeated=repeated, completed=completed)
 
     write_aside(run.result, write)
 
@@ -312,7 +364,7 @@ def budget_to_finish(run: Run, next_usd: Decimal | None, limit: int | None = Non
     if next_usd is None:
         return None
     tally, left = run.progress.tally, run.calls_due(limit)
-    priced = tally.succeeded + tally.incomplete - tally.unpriced
+    priced = tally.new_answers - tally.unpriced
     mean = ROUNDING.divide(tally.cost_usd, Decimal(priced)) if priced > 0 else None
     each = next_usd if mean is None else ROUNDING.multiply(mean, Decimal("1.2"))
     rest = ROUNDING.add(ROUNDING.multiply(each, Decimal(left)), next_usd)
@@ -322,7 +374,7 @@ def budget_to_finish(run: Run, next_usd: Decimal | None, limit: int | None = Non
 
 def input_lost(path: Path, error: InputError) -> str:
     """What happened to the input while it was read, and how the run is finished all the same."""
-    what = error.what if isinstance(error, InputChangedError) else str(error)
+    what = error.what if isinstance(error, InputChangedError) else error.args[0]
     safe = "What was answered is recorded, and nothing more was sent."
     if not isinstance(error, InputChangedError) or error.as_it_was is None:
         way = "Put the table back as it was and run the same command again."
@@ -331,9 +383,13 @@ def input_lost(path: Path, error: InputError) -> str:
     return _sentences(what, safe, way)
 
 
-def _sentences(*said: str) -> str:
+def _sentences(*said: str) -> Quoting:
     """What several said, one after the other; a service's words often have no full stop."""
-    return " ".join(words if words.endswith((".", "!", "?")) else f"{words}." for words in said if words)
+
+    def joined(sentences: Iterable[str]) -> str:
+        return " ".join(words if words.endswith((".", "!", "?")) else f"{words}." for words in sentences if words)
+
+    return Quoting(joined(said), joined(map(logged, said)))
 
 
 def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool, **session: Any) -> RunSummary:

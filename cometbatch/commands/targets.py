@@ -189,12 +189,18 @@ def _refuse_other_models_prices(job: Job, manifest: Manifest) -> None:
         )
 
 
-def check_budgets(checked: Checked, targets: Sequence[PricedTarget], numbers: Sequence[int]) -> None:
-    """Raise `UsageError` where the budget could not be held while the targets of these numbers are asked."""
+def check_budgets(
+    checked: Checked, targets: Sequence[PricedTarget], numbers: Sequence[int], *, shared: bool = False
+) -> None:
+    """Raise `UsageError` where the budget could not be held while the targets of these numbers are asked.
+
+    `shared`: as of `check_budget`.
+    """
     of_targets = _numbers(targets)
     for number in sorted(set(numbers)):
         others = [each for each in of_targets[number].values() if each != number]
-        check_budget(checked, targets[number].target, [targets[each].prices for each in (number, *others)])
+        books = [targets[each].prices for each in (number, *others)]
+        check_budget(checked, targets[number].target, books, shared=shared)
 
 
 # -- what they cost ----------------------------------------------------------------------------------------------------

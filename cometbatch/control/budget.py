@@ -17,7 +17,7 @@ Where the two differ, the summary says so.
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Final
+from typing import Final, Protocol
 
 from cometbatch.money.exact import EXACT, ROUNDING, format_rounded
 from cometbatch.money.prices import MAX_TOKENS
@@ -36,40 +36,97 @@ FAR_ABOVE: Final = 2
 """Times its reservation. A bill above that shows that the reservations were no bounds, and few are in flight again; one
 that is less above (some tokens more than the cap) can at most double what is set aside."""
 
+_NOTHING: Final = Decimal(0)
+_NO_CAP: Final = Decimal("Infinity")
 _HOUR: Final = b'"1h"'
 _ASKS_FOR_AN_HOUR: Final = re.compile(rb'"ttl"\s*:\s*"1h"')
 """In a body: a cache is to keep what is written for an hour. Texts have their quotes escaped."""
 
 
+class SharedAccount(Protocol):
+    """A cap over several runs, each of which books what it sets aside and spends here, too."""
+
+    @property
+    def left(self) -> Decimal:
+        """US dollars that are neither spent nor set aside."""
+
+    @property
+    def is_any_in_flight(self) -> bool:
+        """Whether a request of some run is under way, and so may turn out to cost less than was set aside for it."""
+
+    def count_in_flight(self, change: int) -> None:
+        """So many requests more are under way, or fewer."""
+
+    def reserve(self, amount: Decimal) -> bool:
+        """As `Budget.reserve`."""
+
+    def settle(self, reserved: Decimal, actual: Decimal) -> None:
+        """As `Budget.settle`."""
+
+
 class Budget:
     """US dollars under one cap. `spent`: by earlier sessions, rejected asks and possible charges included.
 
-    `answers`: how many answers of earlier sessions are known. `is_exact`: every bill is what was reserved for it, as
-    with a price per request, so that nothing has to be shown first.
+    `cap`: None where the run has no cap of its own. `answers`: how many answers of earlier sessions are known.
+    `is_exact`: every bill is what was reserved for it, as with a price per request, so that nothing has to be shown
+    first. `shared`: the cap over several runs, which holds as well.
     """
 
-    def __init__(self, cap: Decimal, spent: Decimal, *, answers: int = 0, is_exact: bool = False) -> None:
-        self._cap = cap
-        self._taken = spent  # or set aside
+    def __init__(
+        self,
+        cap: Decimal | None,
+        spent: Decimal,
+        *,
+        answers: int = 0,
+        is_exact: bool = False,
+        shared: SharedAccount | None = None,
+    ) -> None:
+        self._cap = _NO_CAP if cap is None else cap
+        self.shared = shared
+        self._set_aside = _NOTHING  # of the shared cap, now
+        self._given_up = _NOTHING  # of that, for requests that nobody waits for any more
+        self.taken = spent  # or set aside
         self._is_exact = is_exact
         self._may_be_in_flight = FIRST_IN_FLIGHT + MORE_PER_ANSWER * answers
 
     @property
     def left(self) -> Decimal:
         """What is neither spent nor set aside; below 0 where a bill passed its reservation, or the cap was lowered."""
-        return ROUNDING.subtract(self._cap, self._taken)  # a cap can have any number of decimals
+        return ROUNDING.subtract(self._cap, self.taken)  # a cap can have any number of decimals
 
     def reserve(self, amount: Decimal) -> bool:
         """Set an amount aside, or return False and set nothing aside where that would pass the cap."""
-        taken = EXACT.add(self._taken, amount)
+        taken = EXACT.add(self.taken, amount)
         if taken > self._cap:
             return False
-        self._taken = taken
+        if self.shared is not None:
+            if not self.shared.reserve(amount):
+                return False
+            self._set_aside = EXACT.add(self._set_aside, amount)
+        self.taken = taken
         return True
+
+    def is_shared_short(self, amount: Decimal) -> bool:
+        """Whether it is the shared cap that has no room for this much, and not the run's own."""
+        return self.shared is not None and EXACT.add(self.taken, amount) <= self._cap
 
     def settle(self, reserved: Decimal, actual: Decimal) -> None:
         """Give back a reservation and book what it really came to."""
-        self._taken = EXACT.add(EXACT.subtract(self._taken, reserved), actual)
+        self.taken = EXACT.add(EXACT.subtract(self.taken, reserved), actual)
+        if self.shared is not None:
+            self.shared.settle(reserved, actual)
+            self._set_aside = EXACT.subtract(self._set_aside, reserved)
+
+    def give_up(self, reserved: Decimal) -> None:
+        """Nobody waits for a request any more that may be billed: what is set aside for it stays so."""
+        self._given_up = EXACT.add(self._given_up, reserved)
+
+    def close(self) -> Decimal:
+        """Give back what is set aside of a shared cap for requests that were never sent; returns what was given up."""
+        if self.shared is not None:
+            self.shared.settle(EXACT.subtract(self._set_aside, self._given_up), _NOTHING)
+        self._set_aside = self._given_up
+        return self._given_up
 
     def admits(self, in_flight: int) -> bool:
         """Whether one more request may be in flight beside these, by what answers have shown so far."""
@@ -87,11 +144,13 @@ class Budget:
 
         A cost is rounded up and what is left is rounded down, so that both together never look like room.
         """
-        left = self.left
+        left, which = self.left, "budget"
+        if self.shared is not None and self.is_shared_short(next_cost):
+            left, which = self.shared.left, "budget that is shared by several runs"
         state = (
-            f"{format_rounded(left, down=True)} of the budget is left"
+            f"{format_rounded(left, down=True)} of the {which} is left"
             if left >= 0
-            else f"the budget is passed by {format_rounded(left.copy_abs(), up=True)} already"
+            else f"the {which} is passed by {format_rounded(left.copy_abs(), up=True)} already"
         )
         return f"the next row can cost up to {format_rounded(next_cost, up=True)}, and {state}."
 

@@ -50,12 +50,15 @@ async def run_partitions(
     marks: InFlightMarks,
     ports: Ports,
     *,
-    watched: Callable[[Runner], AbstractContextManager[object]] = lambda _: contextlib.nullcontext(),
+    watched: Callable[[Runner], AbstractContextManager[Callable[[], object] | None]] = lambda _: (
+        contextlib.nullcontext()
+    ),
 ) -> Stop | None:
     """Bring every call of these partitions to its outcome; returns why it stopped before the last, if it did.
 
-    `watched`: what surrounds the loop while it runs, as the handling of signals does. Raises what reading the input or
-    writing a record raised; what was in flight is recorded then.
+    `watched`: what surrounds the loop while it runs, as the handling of signals does. It may yield what is called where
+    the task is cancelled, as `Runner.run` takes it. Raises what reading the input or writing a record raised; what was
+    in flight is recorded then.
     """
     runner = Runner(
         partitions,
@@ -73,8 +76,8 @@ async def run_partitions(
     )
     syncing = asyncio.create_task(partitions.sync_forever(marks))
     try:
-        with watched(runner):
-            return await runner.run()
+        with watched(runner) as cancelled:
+            return await runner.run(cancelled)
     finally:
         syncing.cancel()
         try:

@@ -255,6 +255,11 @@ KEYS: dict[str, dict[str, Key]] = {
         "requests_per_minute": Key(_MINUTE, "requests sent in a minute"),
         "tokens_per_minute": Key(_MINUTE, "tokens of input and output that may be asked for in a minute"),
         "timeout_s": Key(_SECONDS, "seconds that one request may take"),
+        "stop_within_s": Key(
+            number(float, 0, MAX_SECONDS),
+            "seconds that requests in flight have left after SIGTERM or SIGHUP; then they are given up, "
+            "each as a possible extra charge",
+        ),
     },
     "retry": {
         "max_attempts": Key(number(int, 1, 100), "attempts for a row before it counts as failed"),

@@ -115,7 +115,8 @@ class LimitSettings(Struct, frozen=True):
     """How fast to go: requests in flight and per minute, tokens per minute, seconds for one request.
 
     `adaptive`: the number of parallel requests rises and falls automatically, with `concurrency` as the maximum;
-    without it, `concurrency` requests are always in flight.
+    without it, `concurrency` requests are always in flight. `stop_within_s`: seconds that what is in flight has left
+    once the run is told to end.
     """
 
     concurrency: int = 256
@@ -123,6 +124,7 @@ class LimitSettings(Struct, frozen=True):
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     timeout_s: float = 300.0
+    stop_within_s: float = 25.0
 
 
 class RetrySettings(Struct, frozen=True):

@@ -3,10 +3,16 @@
 Hides what aiolimiter does by default: it lets a whole period's quota out at once, serves the smallest waiter first,
 refuses amounts above its capacity and can't be corrected afterwards. So the buckets here are small (the stated
 burst), asked before they are entered, and entered in slices. There is one caller, who asks for one request at a time.
+A rate that several runs share (`limiting.shared`) is asked last, when everything else has let the request pass.
 
 The law: over any window of T seconds, no more than ``rate * T + burst`` leaves, requests and tokens alike. Of tokens
 there may be one request more where that request alone is larger than the burst: it leaves whole, once it is paid.
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cometbatch.limiting.shared import SharedRate
 
 BURST_S = 0.05
 """Seconds. This much of the rate may leave at once, but at least one request or token. More would be a burst that a
@@ -69,12 +75,23 @@ class Limits:
     taken off the next one, and beyond that at most one burst of it is kept (more would leave at once after a lull).
     """
 
-    def __init__(self, *, requests_per_minute: float | None = None, tokens_per_minute: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        shared: "SharedRate | None" = None,
+    ) -> None:
+        """`shared`: the rate of several runs, which has to let each request pass as well."""
         self._requests = None if requests_per_minute is None else _Bucket(requests_per_minute, has_equal_amounts=True)
         self._tokens = None if tokens_per_minute is None else _Bucket(tokens_per_minute)
         self._poll_s = min((bucket.poll_s for bucket in (self._requests, self._tokens) if bucket), default=0.0)
+        self._shared = shared
         self._paused_until = 0.0
         self._debt = 0.0
+        self._shared_debt = 0.0
+        self.counts_tokens = self._tokens is not None or (shared is not None and shared.counts_tokens)
+        """Whether `settle` has anything to do."""
         self._actual = 0.0
         self._estimated = 0.0
         self.wait_s = 0.0
@@ -100,34 +117,32 @@ class Limits:
             return None
         self.wait_s = self._poll_s
         tokens, requests = self._tokens, self._requests
-        charge = due = 0.0
+        charge = estimated_tokens * self._ratio() if self.counts_tokens else 0.0
+        due = 0.0
         if tokens is not None:
-            charge = estimated_tokens * self._ratio()
             due = max(0.0, charge + self._debt)
             if due > tokens.burst:
                 self._pay_ahead(tokens)
                 return None
             if not tokens.fits(due):
                 return None
+        if requests is not None and not requests.fits(1.0):
+            return None
+        if self._shared is not None and not self._passes(self._shared, charge):
+            return None
         if requests is not None:
-            if not requests.fits(1.0):
-                return None
             requests.enter(1.0)
         if tokens is not None:
             tokens.enter(due)
             self._debt = max(min(0.0, charge + self._debt), -tokens.burst)
         return charge
 
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether `settle` has anything to do."""
-        return self._tokens is not None
-
     def settle(self, charge: float, estimated_tokens: int, actual_tokens: int) -> None:
         """Correct a charge once the service has said how many tokens the request really took."""
-        if self._tokens is None:
+        if not self.counts_tokens:
             return
         self._debt += actual_tokens - charge
+        self._shared_debt += actual_tokens - charge
         if self._estimated == 0.0:  # begin as if estimates had been right so far
             self._actual = self._estimated = estimated_tokens / LEARNING_RATE
         self._actual += actual_tokens - LEARNING_RATE * self._actual
@@ -136,6 +151,19 @@ class Limits:
     def _ratio(self) -> float:
         """Real to estimated tokens, of sums: a mean of ratios would let the smallest rows decide for the largest."""
         return self._actual / self._estimated if self._estimated else 1.0
+
+    def _passes(self, shared: "SharedRate", charge: float) -> bool:
+        """Pass the rate that several runs share. What is paid ahead there, or charged wrongly, is this run's own."""
+        due = max(0.0, charge + self._shared_debt) if shared.counts_tokens else 0.0
+        if due > shared.token_burst:
+            paid, self.wait_s = shared.pay_ahead(self)
+            self._shared_debt -= paid
+            return False
+        if (wait_s := shared.enter(self, due)) > 0:
+            self.wait_s = wait_s
+            return False
+        self._shared_debt = max(min(0.0, charge + self._shared_debt), -shared.token_burst)
+        return True
 
     def _pay_ahead(self, bucket: _Bucket) -> None:
         """Pay half a burst of what is due, once that fits."""

@@ -1,6 +1,6 @@
 """The one place where money and records are booked: what an attempt can cost, came to, or may have come to."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import reduce
@@ -23,7 +23,7 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.results.columns import outcomes_in
-from cometbatch.runner.ports import Calls, Marks, Observer, Reply, Service
+from cometbatch.runner.ports import Calls, Marks, Observer, Reply, Service, Stop
 from cometbatch.runner.slots import LATENCY_DIGITS, OpenCall, Slot
 
 NOTHING = Decimal(0)  # US dollars
@@ -52,6 +52,7 @@ class Books:
         self._observer = observer
         self._now = now
         self._budget = budget
+        self._shared = None if budget is None else budget.shared
         self._bounds = CostBounds(
             service.max_cost,
             largest_output_tokens=earlier.largest_output_tokens,
@@ -84,13 +85,41 @@ class Books:
         )
         return call.is_reserved
 
-    def describe_budget(self, call: OpenCall) -> str:
-        """Why there is no room for the call, in a sentence."""
-        return "" if self._budget is None else self._budget.describe(call.max_cost or NOTHING)
+    def spent_usd(self, calls: Iterable[OpenCall]) -> Decimal | None:
+        """What the budget has booked, without what is set aside for these calls; None where there is no budget."""
+        if self._budget is None:
+            return None
+        aside = [call.max_cost for call in calls if call.is_reserved and call.max_cost is not None]
+        return EXACT.subtract(self._budget.taken, reduce(EXACT.add, aside, NOTHING))
+
+    def waits_for_others(self, call: OpenCall) -> bool:
+        """Whether other runs have taken the room for this call under a shared cap, and may give some of it back."""
+        budget, shared = self._budget, self._shared
+        if budget is None or shared is None:
+            return False
+        return shared.is_any_in_flight and budget.is_shared_short(call.max_cost or NOTHING)
+
+    def budget_stop(self, call: OpenCall) -> Stop:
+        """Why there is no room for the call."""
+        budget, cost = self._budget, call.max_cost
+        words = "" if budget is None else budget.describe(cost or NOTHING)
+        if budget is not None and budget.is_shared_short(cost or NOTHING):
+            return Stop("budget", words, "Raise max_cost_usd of the shared limits to resume.", "budget")
+        return Stop("budget", words, "Raise budget.max_cost_usd to resume.", "budget", cost)
+
+    def give_up(self, slots: Iterable[Slot]) -> None:
+        """Nobody waits for these attempts any more: they may be billed, and their marks stay."""
+        for slot in slots:
+            if self._budget is not None:
+                self._budget.give_up(slot.call.max_cost or NOTHING)
+            if self._shared is not None:
+                self._shared.count_in_flight(-1)
 
     def begin(self, slot: Slot) -> None:
         """Mark the slot's attempt as in flight, before it is sent."""
         call = slot.call
+        if self._shared is not None:
+            self._shared.count_in_flight(1)
         slot.cell = self._marks.begin(call.request.ordinal, call.ask, call.attempt, call.max_cost)
 
     def answered(self, slot: Slot, usage: Usage) -> tuple[Decimal | None, Decimal | None]:
@@ -102,6 +131,8 @@ class Books:
             call.input_above_bytes = max(call.input_above_bytes, above)
         if cost_usd is None:
             booked = self._bounds.max_cost(request)
+        if self._shared is not None:
+            self._shared.count_in_flight(-1)
         if self._budget is not None:
             self._budget.settle(call.max_cost or NOTHING, booked or NOTHING)
             if call.max_cost is not None and booked is not None:
@@ -128,6 +159,8 @@ class Books:
             booked = max_cost or NOTHING
         else:
             self._marks.end(slot.cell, recorded=False)
+        if self._shared is not None:
+            self._shared.count_in_flight(-1)
         if self._budget is not None:
             self._budget.settle(call.max_cost or NOTHING, booked)
         call.is_reserved = False

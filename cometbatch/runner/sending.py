@@ -8,6 +8,7 @@ in a task of its own, but for the one that reads the input.
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Literal
 
 from cometbatch.control.attribution import HeldFailures
@@ -21,6 +22,8 @@ from cometbatch.runner.ports import Calls, ExchangeResult, Policy, Service, Stop
 from cometbatch.runner.slots import OpenCall, Slot
 
 BACKLOG_PER_SLOT = 4  # calls waiting for another attempt, for each slot; where there are more, no fresh call is read
+
+OTHERS_S = 0.05  # seconds after which a budget is asked again of which other runs have taken what is left
 
 
 class Sender:
@@ -77,6 +80,12 @@ class Sender:
         """How many requests are in flight that were sent within this time."""
         return sum(start <= slot.started <= end for slot in self.in_flight)
 
+    @property
+    def spent_usd(self) -> Decimal | None:
+        """What the budget has booked without what is set aside; None where there is no budget."""
+        begun = [slot.call for slot in self.in_flight]
+        return self._books.spent_usd(begun if self._in_hand is None else [*begun, self._in_hand])
+
     def give_back(self, slots: Sequence[Slot]) -> None:
         """What these slots sent is concluded."""
         self.in_flight.difference_update(slots)
@@ -114,6 +123,7 @@ class Sender:
 
     def give_up(self) -> None:
         """Forget what is in flight: nobody is told any more what comes of it."""
+        self._books.give_up(self.in_flight)
         for slot in self.in_flight:
             slot.sending.cancel()
         self.in_flight.clear()
@@ -219,9 +229,10 @@ class Sender:
             return math.inf
         if not self._books.reserve(call, len(self.in_flight)):
             self.blocked_by = "budget"
+            if not self.in_flight and self._books.waits_for_others(call):
+                return OTHERS_S
             if not self.in_flight:
-                words = self._books.describe_budget(call)
-                self._stop(Stop("budget", words, "Raise budget.max_cost_usd to resume.", "budget", call.max_cost))
+                self._stop(self._books.budget_stop(call))
             return math.inf
         if self._window is not None and (wait_s := self._window.wait_s(now, len(self.in_flight))) > 0:
             return wait_s

@@ -6,8 +6,10 @@ run runs several times as fast; and no call needs a task.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
 
@@ -21,7 +23,7 @@ from cometbatch.runner.asks import Asks
 from cometbatch.runner.attempts import Attempts
 from cometbatch.runner.books import Books
 from cometbatch.runner.patience import Patience
-from cometbatch.runner.ports import Calls, ExchangeResult, Marks, Observer, Policy, Service, Stop
+from cometbatch.runner.ports import Calls, ExchangeResult, Marks, Observer, Pace, Policy, Service, Stop
 from cometbatch.runner.sending import Sender
 from cometbatch.runner.slots import OpenCall, Slot
 
@@ -68,10 +70,11 @@ class Runner:
         first_answers: FirstAnswers[OpenCall] | None = None,
     ) -> None:
         self._now = now
+        self._concurrency = policy.concurrency
         self._limits = limits
         self._window = window = ConcurrencyWindow(policy.concurrency) if policy.adaptive else None
         held = HeldFailures[OpenCall](
-            works=earlier.succeeded + earlier.incomplete + len(rejected) > 0,
+            works=earlier.new_answers + len(rejected) > 0,
             max_alike=policy.max_alike,
             max_misdirected=MISDIRECTED_PER_SLOT * policy.concurrency,
         )
@@ -111,15 +114,18 @@ class Runner:
         self._over: asyncio.Future[None] | None = None
         self._stop: Stop | None = None
 
-    async def run(self) -> Stop | None:
+    async def run(self, cancelled: Callable[[], object] | None = None) -> Stop | None:
         """Bring every call to its outcome. Returns `None` after the last one, or why the run stopped before.
+
+        `cancelled` is called each time that the task is cancelled, and stops the run, now or soon: `CancelledError` is
+        raised once that is over. Without it, a cancel gives up at once what is in flight.
 
         Raises what the source of calls raised; then nothing more is sent.
         """
         self._over = asyncio.get_running_loop().create_future()
         try:
             self._advance()
-            await self._over
+            is_cancelled = await self._until_over(self._over, cancelled)
             if self._sender.error is not None:
                 raise self._sender.error
         finally:
@@ -127,6 +133,8 @@ class Runner:
             self._take_turn()  # what has come is paid for
             self._give_up()
             await self._sender.aclose()
+        if is_cancelled:
+            raise asyncio.CancelledError
         return self._stop
 
     def stop(self, stop: Stop) -> None:
@@ -147,6 +155,26 @@ class Runner:
     def in_flight(self) -> int:
         """How many requests are being sent right now."""
         return len(self._sender.in_flight)
+
+    @property
+    def pace(self) -> Pace:
+        """How fast it may send at present."""
+        window = self._window
+        if window is None:
+            return Pace(self._concurrency, None)
+        return Pace(window.window, window.rate.per_s if window.rate.per_s < math.inf else None)
+
+    @property
+    def unanswered_s(self) -> float:
+        """Seconds for which nothing was answered, although requests failed or hung; 0 else."""
+        now = _time()
+        probing_s = 0.0 if self._window is None else now - self._window.probing_since
+        return max(0.0, probing_s, self._patience.unanswered_s(now))
+
+    @property
+    def spent_usd(self) -> Decimal | None:
+        """US dollars booked by now, possible charges included, without what is set aside; None without a budget."""
+        return self._sender.spent_usd
 
     @property
     def largest_output_tokens(self) -> int:
@@ -226,6 +254,21 @@ class Runner:
         self._end_if_over()
 
     # -- its end -----------------------------------------------------------------------------------------------------
+
+    async def _until_over(self, over: asyncio.Future[None], cancelled: Callable[[], object] | None) -> bool:
+        """Wait for the end of the run; returns whether the task was cancelled meanwhile. Raises what broke the run."""
+        is_cancelled = False
+        while not over.done():
+            try:
+                await asyncio.wait([over])
+            except asyncio.CancelledError:
+                if cancelled is None:
+                    over.cancel()
+                    raise
+                is_cancelled = True
+                cancelled()
+        over.result()
+        return is_cancelled
 
     def _give_up(self) -> None:
         self._sender.give_up()

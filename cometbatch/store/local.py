@@ -186,9 +186,8 @@ class Lock:
             file.seek(0)
             holder = _living_holder((file.read() or b"").decode(errors="replace"))
             file.close()
-            raise RunLockedError(
-                f"{self._path.parent}: {holder} is running {self._holder_of}. Wait for it, or stop it."
-            ) from error
+            words = f"{self._path.parent}: {holder} is running {self._holder_of}. Wait for it, or stop it."
+            raise RunLockedError(words, holder) from error
         except OSError:
             file.close()
             raise
