@@ -149,6 +149,15 @@ def test_own_caps_hold_beside_the_shared_one() -> None:
     assert shared.left == 3
 
 
+def test_an_error_of_a_run_holds_up_no_other_and_gives_nothing_back() -> None:
+    """Requests of which nobody knows what came of them are not waited for, and stay booked at their most."""
+    shared = SharedBudget(Decimal(5))
+    budget = Budget(None, Decimal(0), shared=shared)
+    assert budget.reserve(Decimal(2))
+    budget.count_in_flight(1)
+    assert (budget.close(), shared.left, shared.is_any_in_flight) == (Decimal(2), Decimal(3), False)
+
+
 # -- whole runs --------------------------------------------------------------------------------------------------------
 
 
