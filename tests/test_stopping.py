@@ -179,6 +179,24 @@ def test_ctrl_c_waits_for_what_is_in_flight_as_long_as_it_takes(bench: Workbench
     assert cometbatch.status(bench.output).summary.tally.calls == network.answered == 4
 
 
+@pytest.mark.parametrize(("second", "answered"), [(signal.SIGHUP, 4), (signal.SIGTERM, 0), (signal.SIGINT, 0)], ids=str)
+def test_a_second_signal_gives_up_at_once_unless_it_says_the_same(
+    bench: Workbench, second: signal.Signals, answered: int
+) -> None:
+    """The end of a login session sends SIGTERM and SIGHUP together."""
+    network = SlowNetwork([10.0])
+
+    async def main() -> None:
+        for seconds, number in ((2.0, signal.SIGTERM), (3.0, second)):
+            asyncio.get_running_loop().call_later(seconds, os.kill, os.getpid(), number)
+        with pytest.raises(cometbatch.TerminatedRunError):
+            await cometbatch.run_async(job_of(bench), progress=False, http=network)
+
+    virtual_time.run(main())
+    summary = cometbatch.status(bench.output).summary
+    assert (summary.tally.calls, charges(summary), network.answered) == (answered, 4 - answered, answered)
+
+
 def test_a_signal_reaches_each_run_of_the_process(tmp_path: Path) -> None:
     """Two runs on one loop both end, also where one of them began and ended while the other went on."""
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
