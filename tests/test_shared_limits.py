@@ -1,9 +1,11 @@
 """One rate and one budget over several runs of a process: what all of them together send and spend."""
 
 import asyncio
+import copy
+import pickle
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -337,6 +339,13 @@ def test_what_is_no_limit_is_refused(wrong: dict[str, Any]) -> None:
     """By its name."""
     with pytest.raises(cometbatch.UsageError, match=next(iter(wrong))):
         cometbatch.Limits(**wrong)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_limits_are_never_copied(copied: Callable[[object], object]) -> None:
+    """A copy, in this process or in another one, would be a second budget."""
+    with pytest.raises(TypeError, match="within one process"):
+        copied(cometbatch.Limits(max_cost_usd=1))
 
 
 def test_limits_without_a_number_limit_nothing(benches: list[Workbench]) -> None:
