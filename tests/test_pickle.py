@@ -182,7 +182,7 @@ def test_no_public_name_is_left_out() -> None:
     What reads a run's files row by row is opened where it is read, and limits are shared within one process.
     """
     public = {value for name in cometbatch.__all__ if isinstance(value := getattr(cometbatch, name), type)}
-    covered = {type(result) for result in RESULTS} | set(errors()) | {cometbatch.Job, cometbatch.RunPlan}
+    covered: set[type] = {type(result) for result in RESULTS} | set(errors()) | {cometbatch.Job, cometbatch.RunPlan}
     covered |= {cometbatch.Export, cometbatch.Shown, cometbatch.Limits}
     assert public <= covered
 

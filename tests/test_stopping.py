@@ -34,6 +34,7 @@ from tests.workbench import Network, Workbench, carry_out
 ROWS = 12
 WITHIN_S = 25.0  # the default of limits.stop_within_s
 END_S = 2.0  # seconds in which a process ends once there is nothing left to finish
+BUSY_S = 1.0  # seconds by which a busy machine may be late
 LATENCIES_S = os.environ.get("LATENCIES_S", "300")  # of answers of a real server; weekly: 1 30 300
 STOP_WITHIN_S = float(os.environ.get("STOP_WITHIN_S", "0.5"))  # weekly: 25
 SIGNALS = os.environ.get("SIGNALS", "SIGTERM")  # weekly: SIGTERM SIGHUP
@@ -397,7 +398,7 @@ def test_a_terminated_command_ends_in_time(bench: Workbench, latency_s: float, n
             _, stderr = process.communicate(timeout=STOP_WITHIN_S + LIMIT_S)
             seconds = time.monotonic() - asked_at
         assert process.returncode == CODES[name]
-        assert seconds <= min(latency_s, STOP_WITHIN_S) + END_S
+        assert seconds <= min(latency_s, STOP_WITHIN_S) + END_S + BUSY_S
         assert f"in flight, for at most {STOP_WITHIN_S:g} s" in stderr
         recorded, given_up = server.answered.total(), server.requests - server.answered.total()
         assert (given_up > 0) is (latency_s > STOP_WITHIN_S)
@@ -419,7 +420,7 @@ def test_a_command_that_waits_for_the_lock_ends_at_a_signal(bench: Workbench) ->
             process.send_signal(signal.SIGTERM)
             asked_at = time.monotonic()
             _, stderr = process.communicate(timeout=LIMIT_S)
-            assert time.monotonic() - asked_at <= END_S
+            assert time.monotonic() - asked_at <= END_S + BUSY_S
         assert process.returncode == 143
         assert stderr.startswith("Terminated. Continue with: cometbatch run ")
 
@@ -437,7 +438,7 @@ def test_a_command_does_not_wait_for_what_hangs(tmp_path: Path) -> None:
     line = [sys.executable, "-c", program]
     done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment())
     assert (done.returncode, done.stderr.count("\n")) == (143, 1)
-    assert time.monotonic() - began < END_S + 1
+    assert time.monotonic() - began < END_S + 3 * BUSY_S  # with the start of a Python
 
 
 # -- several runs in one process --------------------------------------------------------------------------------------
