@@ -182,11 +182,11 @@ def test_a_job_and_its_plan_survive(bench: Workbench, copied: Callable[[Any], An
 def test_no_public_name_is_left_out() -> None:
     """Every class among the package's public names is an error or has an example above.
 
-    What reads a run's files row by row is opened where it is read.
+    What reads a run's files row by row is opened where it is read, and limits are shared within one process.
     """
     public = {value for name in cometbatch.__all__ if isinstance(value := getattr(cometbatch, name), type)}
-    covered = {type(result) for result in RESULTS} | set(errors()) | {cometbatch.Job, cometbatch.RunPlan}
-    covered |= {cometbatch.Export, cometbatch.Shown}
+    covered: set[type] = {type(result) for result in RESULTS} | set(errors()) | {cometbatch.Job, cometbatch.RunPlan}
+    covered |= {cometbatch.Export, cometbatch.Shown, cometbatch.Limits}
     assert public <= covered
 
 

@@ -1,9 +1,11 @@
 """One rate and one budget over several runs of a process: what all of them together send and spend."""
 
 import asyncio
+import copy
+import pickle
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -147,6 +149,15 @@ def test_own_caps_hold_beside_the_shared_one() -> None:
     assert other.is_shared_short(Decimal(4))
     assert "shared by several runs" in other.describe(Decimal(4))
     assert shared.left == 3
+
+
+def test_an_error_of_a_run_holds_up_no_other_and_gives_nothing_back() -> None:
+    """Requests of which nobody knows what came of them are not waited for, and stay booked at their most."""
+    shared = SharedBudget(Decimal(5))
+    budget = Budget(None, Decimal(0), shared=shared)
+    assert budget.reserve(Decimal(2))
+    budget.count_in_flight(1)
+    assert (budget.close(), shared.left, shared.is_any_in_flight) == (Decimal(2), Decimal(3), False)
 
 
 # -- whole runs --------------------------------------------------------------------------------------------------------
@@ -328,6 +339,13 @@ def test_what_is_no_limit_is_refused(wrong: dict[str, Any]) -> None:
     """By its name."""
     with pytest.raises(cometbatch.UsageError, match=next(iter(wrong))):
         cometbatch.Limits(**wrong)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_limits_are_never_copied(copied: Callable[[object], object]) -> None:
+    """A copy, in this process or in another one, would be a second budget."""
+    with pytest.raises(TypeError, match="within one process"):
+        copied(cometbatch.Limits(max_cost_usd=1))
 
 
 def test_limits_without_a_number_limit_nothing(benches: list[Workbench]) -> None:

@@ -34,6 +34,7 @@ from tests.workbench import Network, Workbench, carry_out
 ROWS = 12
 WITHIN_S = 25.0  # the default of limits.stop_within_s
 END_S = 2.0  # seconds in which a process ends once there is nothing left to finish
+BUSY_S = 1.0  # seconds by which a busy machine may be late
 LATENCIES_S = os.environ.get("LATENCIES_S", "300")  # of answers of a real server; weekly: 1 30 300
 STOP_WITHIN_S = float(os.environ.get("STOP_WITHIN_S", "0.5"))  # weekly: 25
 SIGNALS = os.environ.get("SIGNALS", "SIGTERM")  # weekly: SIGTERM SIGHUP
@@ -177,6 +178,24 @@ def test_ctrl_c_waits_for_what_is_in_flight_as_long_as_it_takes(bench: Workbench
 
     virtual_time.run(main())
     assert cometbatch.status(bench.output).summary.tally.calls == network.answered == 4
+
+
+@pytest.mark.parametrize(("second", "answered"), [(signal.SIGHUP, 4), (signal.SIGTERM, 0), (signal.SIGINT, 0)], ids=str)
+def test_a_second_signal_gives_up_at_once_unless_it_says_the_same(
+    bench: Workbench, second: signal.Signals, answered: int
+) -> None:
+    """The end of a login session sends SIGTERM and SIGHUP together."""
+    network = SlowNetwork([10.0])
+
+    async def main() -> None:
+        for seconds, number in ((2.0, signal.SIGTERM), (3.0, second)):
+            asyncio.get_running_loop().call_later(seconds, os.kill, os.getpid(), number)
+        with pytest.raises(cometbatch.TerminatedRunError):
+            await cometbatch.run_async(job_of(bench), progress=False, http=network)
+
+    virtual_time.run(main())
+    summary = cometbatch.status(bench.output).summary
+    assert (summary.tally.calls, charges(summary), network.answered) == (answered, 4 - answered, answered)
 
 
 def test_a_signal_reaches_each_run_of_the_process(tmp_path: Path) -> None:
@@ -379,7 +398,7 @@ def test_a_terminated_command_ends_in_time(bench: Workbench, latency_s: float, n
             _, stderr = process.communicate(timeout=STOP_WITHIN_S + LIMIT_S)
             seconds = time.monotonic() - asked_at
         assert process.returncode == CODES[name]
-        assert seconds <= min(latency_s, STOP_WITHIN_S) + END_S
+        assert seconds <= min(latency_s, STOP_WITHIN_S) + END_S + BUSY_S
         assert f"in flight, for at most {STOP_WITHIN_S:g} s" in stderr
         recorded, given_up = server.answered.total(), server.requests - server.answered.total()
         assert (given_up > 0) is (latency_s > STOP_WITHIN_S)
@@ -401,7 +420,7 @@ def test_a_command_that_waits_for_the_lock_ends_at_a_signal(bench: Workbench) ->
             process.send_signal(signal.SIGTERM)
             asked_at = time.monotonic()
             _, stderr = process.communicate(timeout=LIMIT_S)
-            assert time.monotonic() - asked_at <= END_S
+            assert time.monotonic() - asked_at <= END_S + BUSY_S
         assert process.returncode == 143
         assert stderr.startswith("Terminated. Continue with: cometbatch run ")
 
@@ -419,7 +438,7 @@ def test_a_command_does_not_wait_for_what_hangs(tmp_path: Path) -> None:
     line = [sys.executable, "-c", program]
     done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment())
     assert (done.returncode, done.stderr.count("\n")) == (143, 1)
-    assert time.monotonic() - began < END_S + 1
+    assert time.monotonic() - began < END_S + 3 * BUSY_S  # with the start of a Python
 
 
 # -- several runs in one process --------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ STOPS: Final = {
 }
 TERMINATED: Final = STOPS[signal.SIGTERM]
 AT_ONCE: Final = " (a second signal stops at once)"
+SENT_TOGETHER: Final = {"terminated", "hung_up"}  # the end of a login session sends both: neither is a second request
 NOT_PUBLISHED: Final = "Each row has its outcome; what is left to do is to publish the result, which sends nothing."
 
 
@@ -201,6 +202,8 @@ class Stopping:
 
         Infinite: when everything in flight is answered.
         """
+        if self._asked is not None and {self._asked.kind, stop.kind} == SENT_TOGETHER:
+            return self._within_s
         is_first, self._asked = self._asked is None, self._asked or stop
         runner = self._runner
         if self._phase == "before":

@@ -85,6 +85,7 @@ class Budget:
         self.shared = shared
         self._set_aside = _NOTHING  # of the shared cap, now
         self._given_up = _NOTHING  # of that, for requests that nobody waits for any more
+        self._in_flight = 0  # as the shared cap knows it
         self.taken = spent  # or set aside
         self._is_exact = is_exact
         self._may_be_in_flight = FIRST_IN_FLIGHT + MORE_PER_ANSWER * answers
@@ -121,8 +122,20 @@ class Budget:
         """Nobody waits for a request any more that may be billed: what is set aside for it stays so."""
         self._given_up = EXACT.add(self._given_up, reserved)
 
+    def count_in_flight(self, change: int) -> None:
+        """So many requests more are under way, or fewer. Told where a cap is shared."""
+        self._in_flight += change
+        if self.shared is not None:
+            self.shared.count_in_flight(change)
+
     def close(self) -> Decimal:
-        """Give back what is set aside of a shared cap for requests that were never sent; returns what was given up."""
+        """Give back what is set aside of a shared cap for requests that were never sent; returns what was given up.
+
+        Where an error left requests of which nobody knows what came of them, all that is set aside was given up.
+        """
+        if self._in_flight:
+            self._given_up = self._set_aside
+            self.count_in_flight(-self._in_flight)
         if self.shared is not None:
             self.shared.settle(EXACT.subtract(self._set_aside, self._given_up), _NOTHING)
         self._set_aside = self._given_up

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from typing import Final
+from typing import Final, NoReturn
 
 from cometbatch.errors import UsageError
 from cometbatch.limiting.limits import BURST_S, MIN_POLL_S, POLL_SHARE, SLICE_POLLS
@@ -52,6 +52,10 @@ class Limits:
         tokens = _per_minute("tokens_per_minute", tokens_per_minute)
         self.rate = None if requests is None and tokens is None else SharedRate(requests, tokens, clock)
         self.budget = None if max_cost_usd is None else SharedBudget(_amount(max_cost_usd))
+
+    def __reduce__(self) -> NoReturn:
+        """Runs of other processes know nothing of it: a copy would be a second rate and a second budget."""
+        raise TypeError("cometbatch.Limits hold within one process, and can't be copied or sent to another one.")
 
     @property
     def left_usd(self) -> Decimal | None:

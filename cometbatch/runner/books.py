@@ -52,7 +52,7 @@ class Books:
         self._observer = observer
         self._now = now
         self._budget = budget
-        self._shared = None if budget is None else budget.shared
+        self._shared = None if budget is None or budget.shared is None else budget  # whose cap others share
         self._bounds = CostBounds(
             service.max_cost,
             largest_output_tokens=earlier.largest_output_tokens,
@@ -94,10 +94,10 @@ class Books:
 
     def waits_for_others(self, call: OpenCall) -> bool:
         """Whether other runs have taken the room for this call under a shared cap, and may give some of it back."""
-        budget, shared = self._budget, self._shared
-        if budget is None or shared is None:
+        budget = self._budget
+        if budget is None or budget.shared is None:
             return False
-        return shared.is_any_in_flight and budget.is_shared_short(call.max_cost or NOTHING)
+        return budget.shared.is_any_in_flight and budget.is_shared_short(call.max_cost or NOTHING)
 
     def budget_stop(self, call: OpenCall) -> Stop:
         """Why there is no room for the call."""
