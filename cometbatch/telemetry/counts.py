@@ -6,26 +6,22 @@ answer is kept. All numbers are those of this session, from its start: cumulativ
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
 from typing import Any, Final, TypeAlias
-
-from msgspec import Struct
 
 from cometbatch.money.exact import EXACT
 from cometbatch.records import Answered, Failed, Outcome, Usage
 from cometbatch.telemetry import names
+from cometbatch.telemetry.attributes import Asked, Attributes, is_name
 from cometbatch.telemetry.names import Metric
 
 MAX_RESPONSE_MODELS: Final = 10
 """Names of response models that are told apart for each target; a service that makes up one for each reply would fill
 any memory. The others are `names.OTHER`."""
-MAX_NAME_CHARS: Final = 200
-"""Characters of a response model's name, above which it counts as `names.OTHER`."""
 ROWS_AT_ONCE: Final = 512
 """Rows whose numbers are kept until they are counted together; one by one would take half as long again."""
 
-Attributes: TypeAlias = dict[str, str | int]
 Value: TypeAlias = "int | float | Decimal | Histogram"
 Points: TypeAlias = list[tuple[Attributes, Value]]
 
@@ -117,28 +113,6 @@ class Series:
             costs.clear()
 
 
-class Asked(Struct, frozen=True):
-    """Who is asked, for the attributes of points and spans: wire format, models by target, and the server.
-
-    `port` is None where the server is the built-in simulator, which has another one in each session.
-    """
-
-    format: str
-    models: tuple[str, ...]
-    address: str
-    port: int | None = None
-
-    def attributes(self, target: int) -> Attributes:
-        """Those of all requests of a target."""
-        found: Attributes = {
-            names.OPERATION: names.OPERATIONS[self.format],
-            names.PROVIDER: names.PROVIDERS[self.format],
-            names.REQUEST_MODEL: self.models[target],
-            names.SERVER_ADDRESS: self.address,
-        }
-        return found if self.port is None else found | {names.SERVER_PORT: self.port}
-
-
 class Counts:
     """All numbers of a session. `resent` and the gauges are set by whoever knows them."""
 
@@ -180,13 +154,13 @@ class Counts:
     def points(self) -> dict[str, Points]:
         """The points of each metric by its name. No two of a metric have the same attributes."""
         self._count()
-        points: dict[str, dict[tuple[tuple[str, str | int], ...], Value]] = {each.name: {} for each in names.METRICS}
+        points: dict[str, dict[object, tuple[Attributes, Value]]] = {each.name: {} for each in names.METRICS}
         for metric, attributes, value in self._values():
             known = {name: attributes[name] for name in metric.attributes if name in attributes}
             key = tuple(known.items())
             before = points[metric.name].get(key)
-            points[metric.name][key] = value if before is None else _sum(before, value)
-        return {name: [(dict(key), value) for key, value in some.items()] for name, some in points.items()}
+            points[metric.name][key] = (known, value if before is None else _sum(before[1], value))
+        return {name: list(some.values()) for name, some in points.items()}
 
     def _record_failed(self, failed: Failed) -> None:
         series = self._series_of(failed.target, None, failed.failure.kind)
@@ -204,7 +178,7 @@ class Counts:
         if found is not None:
             return found
         if model is not None:
-            if len(model) > MAX_NAME_CHARS or self._names[target] >= MAX_RESPONSE_MODELS:
+            if not is_name(model) or self._names[target] >= MAX_RESPONSE_MODELS:
                 return self._series.setdefault((target, names.OTHER, error), Series())
             self._names[target] += 1
         found = self._series[target, model, error] = Series()
@@ -215,7 +189,7 @@ class Counts:
         for series in self._series.values():
             series.count()
 
-    def _values(self) -> Iterator[tuple[Metric, Mapping[str, str | int], Value]]:
+    def _values(self) -> Iterator[tuple[Metric, Attributes, Value]]:
         """Values of every metric, several of which may have the same attributes."""
         for (target, model, error), series in self._series.items():
             attributes = self._asked.attributes(target) | {names.MODALITY: names.UNKNOWN_MODALITY}
