@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import pytest
 
 from cometbatch.commands.observers import Listener, Moment, Observers
-from cometbatch.records import Outcome, Partition
+from cometbatch.records import Outcome, Partition, Tally
+from cometbatch.results import tallies
 from cometbatch.runner.ports import Pace
 from tests.scripted_run import unsendable
 
-MOMENT = Moment(1.0, 3, "", Pace(8, None))
+MOMENT = Moment(1.0, Tally(), 3, "", Pace(8, None))
 CALLS = {
     "recorded": ([unsendable(0)], 4),
     "asked_to_slow_down": (2.0,),
@@ -74,6 +75,16 @@ def test_nobody_stands_between_the_loop_and_the_progress_line_where_nobody_liste
     assert observers.beside(shown) is observers
     observers.recorded([unsendable(0)], 4)
     assert shown.heard == [("recorded", CALLS["recorded"])]
+
+
+def test_the_tally_is_that_of_all_outcomes_at_any_moment() -> None:
+    """However many outcomes a turn has, and whenever it is looked at."""
+    observers, outcomes = Observers([Heard()]), [unsendable(row) for row in range(400)]
+    begun = 0
+    for size in (1, 127, 0, 128, 3, 141):
+        observers.recorded(outcomes[begun : begun + size], 4)
+        begun += size
+        assert observers.tally == tallies.tally(outcomes[:begun])
 
 
 def test_what_a_listener_does_not_ask_for_costs_it_nothing() -> None:

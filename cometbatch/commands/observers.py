@@ -5,26 +5,32 @@ There is no work per row where nobody listens: the loop tells the progress line 
 
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
+from typing import Final
 
 from msgspec import Struct
 
 from cometbatch.job import Job
-from cometbatch.records import Outcome, Partition
+from cometbatch.records import Outcome, Partition, Tally
+from cometbatch.results import tallies
 from cometbatch.results.summary import RunSummary
 from cometbatch.run_state.run import Run
 from cometbatch.runner.ports import Observer, Pace
+
+COUNTED_AT_ONCE: Final = 128
+"""Outcomes that wait to be counted. Fewer cost more CPU a row; more keep more answers in memory."""
 
 
 class Moment(Struct, frozen=True):
     """A run at a moment, as it is looked at each second and once at its end.
 
-    `at`: seconds on the event loop's clock. `in_flight`: requests. `waiting_for`: what holds back the next request, in
-    a few words; "" where nothing does. `unanswered_s`: seconds for which nothing was answered, although requests failed
-    or hung; 0 else. `spent_usd`: US dollars that the budget has booked by now, possible charges included and what is
-    set aside left out; None without a budget.
+    `at`: seconds on the event loop's clock. `tally`: of the run, over all sessions. `in_flight`: requests.
+    `waiting_for`: what holds back the next request, in a few words; "" where nothing does. `unanswered_s`: seconds for
+    which nothing was answered, although requests failed or hung; 0 else. `spent_usd`: US dollars that the budget has
+    booked by now, possible charges included and what is set aside left out; None without a budget.
     """
 
     at: float
+    tally: Tally
     in_flight: int
     waiting_for: str
     pace: Pace
@@ -80,6 +86,8 @@ class Observers:
     def __init__(self, listeners: Iterable[Listener] = ()) -> None:
         self._listeners = list(listeners)
         self._shown: Observer | None = None
+        self._tally = Tally()
+        self._uncounted: list[Outcome] = []
 
     def beside(self, shown: Observer) -> Observer:
         """Whom the loop tells: `shown` alone where nobody listens, else itself, which tells `shown` first."""
@@ -96,10 +104,20 @@ class Observers:
         """Whether one of them shows what a person is to read."""
         return any(each.takes_words for each in self._listeners)
 
+    @property
+    def tally(self) -> Tally:
+        """What the run has come to by now, over all sessions; only of use where anybody listens."""
+        if self._uncounted:
+            self._count()
+        return self._tally
+
     def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:
         """See `Listener`."""
         if self._shown is not None:
             self._shown.recorded(outcomes, in_flight)
+        self._uncounted += outcomes
+        if len(self._uncounted) >= COUNTED_AT_ONCE:
+            self._count()
         self._tell(lambda each: each.recorded(outcomes, in_flight))
 
     def asked_to_slow_down(self, wait_s: float) -> None:
@@ -116,6 +134,7 @@ class Observers:
 
     def began(self, job: Job, run: Run, limit: int | None) -> None:
         """See `Listener`."""
+        self._tally = run.progress.tally
         self._tell(lambda each: each.began(job, run, limit))
 
     def looked(self, moment: Moment) -> None:
@@ -137,6 +156,10 @@ class Observers:
     def ended(self, summary: RunSummary | None, error: BaseException | None) -> None:
         """See `Listener`."""
         self._tell(lambda each: each.ended(summary, error))
+
+    def _count(self) -> None:
+        outcomes, self._uncounted = self._uncounted, []
+        self._tally = tallies.add(self._tally, tallies.tally(outcomes))
 
     def _tell(self, tell: Callable[[Listener], None]) -> None:
         for each in self._listeners.copy():

@@ -194,7 +194,7 @@ class RunSession(Struct, frozen=True):
                 with signals_handled(runner, shown, self.start.options.interrupts):
                     yield
             finally:
-                observers.looked(moment_of(runner))
+                observers.looked(moment_of(runner, observers))
 
         try:
             async with sending_images(self.transport.send, asked.images) as send:

@@ -31,7 +31,7 @@ async def show_waiting(
         await asyncio.sleep(WAITING_SHOWN_EVERY_S)
         shown.redraw(runner.in_flight, runner.waiting_for())
         if observers.any:
-            observers.looked(moment_of(runner))
+            observers.looked(moment_of(runner, observers))
         shown.warn_of_cap(cap_warning(runner.largest_output_tokens, cap))
         if (silence := runner.silence()) and not is_told:
             shown.warn(silence)
@@ -41,10 +41,11 @@ async def show_waiting(
             is_slow = True
 
 
-def moment_of(runner: Runner) -> Moment:
+def moment_of(runner: Runner, observers: Observers) -> Moment:
     """The run as it is now."""
     return Moment(
         at=asyncio.get_running_loop().time(),
+        tally=observers.tally,
         in_flight=runner.in_flight,
         waiting_for=runner.waiting_for(),
         pace=runner.pace,
