@@ -48,6 +48,8 @@ class Listener:
 
     takes_words = False
     """Whether it shows what a person is to read, in place of lines on standard error."""
+    reads_tally = True
+    """Whether it looks at the tally of a moment. Where nobody does, rows are not counted for it."""
 
     def began(self, job: Job, run: Run, limit: int | None) -> None:
         """A session is about to send. `run`: with what earlier sessions recorded. `limit`: as of the command."""
@@ -67,6 +69,10 @@ class Listener:
     def committed(self, partition: Partition) -> None:
         """A part was written."""
 
+    def news(self) -> str:
+        """What it has to tell whoever pays itself, once; "" for nothing. Asked each second, and at the end."""
+        return ""
+
     def warned(self, words: str) -> None:
         """Something that whoever pays should know."""
 
@@ -85,9 +91,14 @@ class Observers:
 
     def __init__(self, listeners: Iterable[Listener] = ()) -> None:
         self._listeners = list(listeners)
+        self._reads_tally = any(each.reads_tally for each in self._listeners)
         self._shown: Observer | None = None
         self._tally = Tally()
         self._uncounted: list[Outcome] = []
+
+    def joined(self, listener: Listener) -> "Observers":
+        """The same, and one more who listens."""
+        return Observers([*self._listeners, listener])
 
     def beside(self, shown: Observer) -> Observer:
         """Whom the loop tells: `shown` alone where nobody listens, else itself, which tells `shown` first."""
@@ -115,7 +126,8 @@ class Observers:
         """See `Listener`."""
         if self._shown is not None:
             self._shown.recorded(outcomes, in_flight)
-        self._uncounted += outcomes
+        if self._reads_tally:
+            self._uncounted += outcomes
         if len(self._uncounted) >= COUNTED_AT_ONCE:
             self._count()
         self._tell(lambda each: each.recorded(outcomes, in_flight))
@@ -144,6 +156,12 @@ class Observers:
     def committed(self, partition: Partition) -> None:
         """See `Listener`."""
         self._tell(lambda each: each.committed(partition))
+
+    def news(self) -> list[str]:
+        """See `Listener`."""
+        found: list[str] = []
+        self._tell(lambda each: found.append(each.news()))
+        return [words for words in found if words]
 
     def warned(self, words: str) -> None:
         """See `Listener`."""

@@ -17,7 +17,7 @@ from cometbatch.errors import UsageError
 EXPORT_EVERY_S: Final = 15.0
 """Seconds between two exports while a run goes on; one more follows at its end."""
 TIMEOUT_S: Final = 10.0
-"""Seconds that an export may take, retries included, where the environment does not say. It is cut at `EXPORT_EVERY_S`."""
+"""Seconds for an export, retries included, where the environment does not say; never more than between two."""
 PACKAGES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 """What the extra `otel` installs, as far as it is used."""
 _PREFIX: Final = "OTEL_EXPORTER_OTLP"
