@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry on 127.0.0.1 that parses what comes, for tests. It shares no code with the exporter's side.
+"""A collector of OpenTelemetry on 127.0.0.1 that parses what comes, for tests. It shares no code with our side.
 
 Only the messages of the protocol itself (opentelemetry-proto) are read with its own library.
 """
@@ -7,7 +7,7 @@ import gzip
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -108,10 +108,8 @@ def garbage(handler: BaseHTTPRequestHandler) -> None:
 def hangs(handler: BaseHTTPRequestHandler) -> None:
     """No answer for longer than any test waits, or until the other side gives up."""
     handler.connection.settimeout(20)
-    try:
+    with suppress(OSError):
         handler.connection.recv(1)
-    except OSError:
-        pass
     handler.close_connection = True
 
 
@@ -120,12 +118,10 @@ def dribbles(handler: BaseHTTPRequestHandler) -> None:
     handler.send_response(200)
     handler.send_header("content-length", "1000000")
     handler.end_headers()
-    try:
+    with suppress(OSError):
         for _ in range(200):
             handler.wfile.write(b"x")
             time.sleep(0.1)
-    except OSError:
-        pass
     handler.close_connection = True
 
 
@@ -137,7 +133,7 @@ def collector(reply: Reply = taken) -> Iterator[Collector]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:  # noqa: N802 - the library's name
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             if self.headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)

@@ -1,6 +1,7 @@
 """Tells a collector of OpenTelemetry how a run goes, where its job asks for that: numbers each 15 s, and spans."""
 
 import asyncio
+import contextlib
 import math
 import os
 import time
@@ -13,7 +14,7 @@ from cometbatch.commands.observers import Listener, Moment
 from cometbatch.errors import JobError
 from cometbatch.job import Job
 from cometbatch.records import Outcome
-from cometbatch.results.summary import RunStoppedError, RunSummary
+from cometbatch.results.summary import RunSummary
 from cometbatch.run_state.run import Run
 from cometbatch.telemetry import names
 from cometbatch.telemetry.attributes import Asked, Attributes
@@ -107,10 +108,11 @@ class Telemetry(Listener):
         delivery = self._delivery
         if delivery is None:
             return
-        self._counts.in_flight = 0
-        delivery.put(self._batch(_end(summary, error)))
         is_told_to_stop = not isinstance(error, Exception) or getattr(error, "exit_code", 0) in SIGNALS
         within_s = STOPS_WITHIN_S if error is not None and is_told_to_stop else ENDS_WITHIN_S
+        self._counts.in_flight = 0
+        with contextlib.suppress(Exception):  # whatever it is, the run has come to its end
+            delivery.put(self._batch(_end(summary, error)))
         await asyncio.to_thread(delivery.finish, within_s)
 
     def _batch(self, end: Attributes | None = None) -> Batch:
@@ -139,5 +141,4 @@ def _end(summary: RunSummary | None, error: BaseException | None) -> Attributes:
             found[names.COST] = float(summary.cost_usd)
     if error is not None:
         found[names.ERROR_TYPE] = type(error).__name__
-        found[names.STOPPED] = isinstance(error, RunStoppedError)
     return found

@@ -67,9 +67,10 @@ class Delivery:
         self._batches.put(None)
         self._thread.join(within_s)
         if self._thread.is_alive():
-            self.failure = self.failure or f"the last of it was not taken within {within_s:g} s"
-            if self._exporter is not None:
-                self._exporter.shutdown()
+            exporter = self._exporter
+            self.failure = self.failure or (exporter and exporter.under_way) or "no time was left"
+            if exporter is not None:
+                exporter.shutdown()
 
     def _send_all(self) -> None:
         try:

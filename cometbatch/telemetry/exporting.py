@@ -61,15 +61,23 @@ class Exporter:
         self._scope = InstrumentationScope(names.SCOPE, VERSION, _SCHEMA)
         self._metrics = None if settings.metrics is None else _Metrics(settings.metrics)
         self._traces = None if settings.traces is None else _Traces(settings.traces, session, self._resource)
+        self._sending: _Metrics | _Traces | None = None
 
     def export(self, batch: Batch) -> str:
         """Send numbers and spans; returns why that failed, in words that quote nothing, or ""."""
         failures = []
         if self._metrics is not None:
+            self._sending = self._metrics
             failures.append(self._metrics.export(self._data(batch.points, batch.at_ns)))
         if self._traces is not None:
+            self._sending = self._traces
             failures.append(self._traces.export(batch))
         return next(filter(None, failures), "")
+
+    @property
+    def under_way(self) -> str:
+        """What the export that goes on has met so far. For any thread."""
+        return "" if self._sending is None else self._sending.failure
 
     def shutdown(self) -> None:
         """Give up what is under way. For any thread."""
@@ -131,8 +139,11 @@ class _Metrics:
         self.exporter = OTLPMetricExporter(session=self._http, timeout=signal.timeout_s)
 
     def export(self, data: MetricsData) -> str:
-        is_done = self.exporter.export(data) is MetricExportResult.SUCCESS
-        return "" if is_done else f"metrics: {self._http.ended}"
+        return "" if self.exporter.export(data) is MetricExportResult.SUCCESS else self.failure
+
+    @property
+    def failure(self) -> str:
+        return f"metrics: {self._http.ended}"
 
 
 class _Traces:
@@ -167,8 +178,11 @@ class _Traces:
                 self._root.set_status(Status(StatusCode.ERROR))
             self._root.end(batch.at_ns)
         spans = self._ended.take()
-        if not spans or self.exporter.export(spans) is SpanExportResult.SUCCESS:
-            return ""
+        is_done = not spans or self.exporter.export(spans) is SpanExportResult.SUCCESS
+        return "" if is_done else self.failure
+
+    @property
+    def failure(self) -> str:
         return f"traces: {self._http.ended}"
 
 
@@ -197,7 +211,7 @@ class _Http(requests.Session):
 
     def __init__(self, signal: Signal) -> None:
         super().__init__()
-        self.ended = "it could not be written"
+        self.ended = "they could not be written"
         self._is_direct = route_to(signal.endpoint).proxy is None
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
@@ -207,11 +221,10 @@ class _Http(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send one request."""
-        self.ended = "it could not be sent"
+        self.ended = "no answer in time"
         try:
             response = super().send(request, **kwargs)
         except requests.Timeout:
-            self.ended = "no answer in time"
             raise
         except requests.exceptions.ProxyError:
             self.ended = "no connection through the proxy"
@@ -221,6 +234,9 @@ class _Http(requests.Session):
             raise
         except requests.ConnectionError:
             self.ended = "no connection"
+            raise
+        except Exception as error:
+            self.ended = type(error).__name__
             raise
         self.ended = f"HTTP {response.status_code}"
         return response

@@ -79,8 +79,7 @@ def _signal(name: str, environment: Mapping[str, str]) -> Signal | None:
 
 def _endpoint(name: str, environment: Mapping[str, str]) -> str:
     variable, endpoint = _set(name, "ENDPOINT", environment)
-    if variable == f"{_PREFIX}_ENDPOINT":
-        endpoint = f"{(endpoint or _LOCAL).removesuffix('/')}/v1/{name.lower()}"
+    endpoint = endpoint or _LOCAL
     try:
         parts = urlsplit(endpoint)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
@@ -88,7 +87,8 @@ def _endpoint(name: str, environment: Mapping[str, str]) -> str:
         is_address = False
     if not is_address:
         raise UsageError(f"{variable}: expected an address that begins with http:// or https://, such as {_LOCAL}.")
-    return endpoint
+    is_own = variable != f"{_PREFIX}_ENDPOINT"
+    return endpoint if is_own else f"{endpoint.removesuffix('/')}/v1/{name.lower()}"
 
 
 def _timeout_s(name: str, environment: Mapping[str, str]) -> float:
