@@ -143,7 +143,7 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
         "cometbatch run job.yaml",
         "cometbatch run job.yaml --set limits.concurrency=64",
         "cometbatch run job.yaml --retry failed,length",
-        "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 cometbatch run job.yaml --otel",
+        "cometbatch run job.yaml --otel",
     ),
 )
 @job_file

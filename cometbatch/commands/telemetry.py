@@ -18,8 +18,9 @@ from cometbatch.results.summary import RunSummary
 from cometbatch.run_state.run import Run
 from cometbatch.telemetry import names
 from cometbatch.telemetry.attributes import Asked, Attributes
+from cometbatch.telemetry.batch import Batch, Session
 from cometbatch.telemetry.counts import Counts
-from cometbatch.telemetry.delivery import Batch, Delivery, Session
+from cometbatch.telemetry.delivery import Delivery
 from cometbatch.telemetry.settings import EXPORT_EVERY_S, Settings, is_installed, read_settings
 from cometbatch.telemetry.spans import RowSpans
 from cometbatch.version import VERSION
@@ -71,12 +72,10 @@ class Telemetry(Listener):
         session = Session(time.time_ns(), {**service, **instance, **whose}, {**whose}, parent)
         self._delivery = Delivery(session, self._settings)
 
-    def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:
+    def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:  # noqa: ARG002 - see `Listener`
         """Count rows."""
         if self._delivery is not None:
-            self._counts.in_flight = in_flight
-            self._counts.record(outcomes)
-            self._spans.record(outcomes)
+            self._spans.record(outcomes, self._counts.record(outcomes))
 
     def retried(self) -> None:
         """Count a request that is sent again."""

@@ -35,8 +35,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from cometbatch.telemetry import names
 from cometbatch.telemetry.attributes import Attributes
+from cometbatch.telemetry.batch import Batch, Session
 from cometbatch.telemetry.counts import Histogram, Points
-from cometbatch.telemetry.delivery import Batch, Session
 from cometbatch.telemetry.settings import Settings, Signal
 from cometbatch.transport.route import route_to
 from cometbatch.version import VERSION
@@ -78,6 +78,11 @@ class Exporter:
     def under_way(self) -> str:
         """What the export that goes on has met so far. For any thread."""
         return "" if self._sending is None else self._sending.failure
+
+    @property
+    def unconnected(self) -> int:
+        """How many requests found no connection. For any thread."""
+        return sum(each.unconnected for each in (self._metrics, self._traces) if each is not None)
 
     def shutdown(self) -> None:
         """Give up what is under way. For any thread."""
@@ -133,28 +138,42 @@ def _histogram(attributes: Attributes, value: object, start_ns: int, at_ns: int)
     )
 
 
-class _Metrics:
+class _Sent:
+    """One signal."""
+
+    def __init__(self, signal: Signal, name: str) -> None:
+        self.http = _Http(signal)
+        self._name = name
+
+    @property
+    def failure(self) -> str:
+        """Why it can't be sent, as it looks at present."""
+        return f"{self._name}: {self.http.ended}"
+
+    @property
+    def unconnected(self) -> int:
+        """How many requests found no connection."""
+        return self.http.unconnected
+
+
+class _Metrics(_Sent):
     def __init__(self, signal: Signal) -> None:
-        self._http = _Http(signal)
-        self.exporter = OTLPMetricExporter(session=self._http, timeout=signal.timeout_s)
+        super().__init__(signal, "metrics")
+        self.exporter = OTLPMetricExporter(session=self.http, timeout=signal.timeout_s)
 
     def export(self, data: MetricsData) -> str:
         return "" if self.exporter.export(data) is MetricExportResult.SUCCESS else self.failure
 
-    @property
-    def failure(self) -> str:
-        return f"metrics: {self._http.ended}"
 
-
-class _Traces:
+class _Traces(_Sent):
     """Rows' spans below the session's, which has the environment's span (TRACEPARENT) as its parent, if there is one.
 
     Which are recorded is up to the parent and to OTEL_TRACES_SAMPLER, as everywhere.
     """
 
     def __init__(self, signal: Signal, session: Session, resource: Resource) -> None:
-        self._http = _Http(signal)
-        self.exporter = OTLPSpanExporter(session=self._http, timeout=signal.timeout_s)
+        super().__init__(signal, "traces")
+        self.exporter = OTLPSpanExporter(session=self.http, timeout=signal.timeout_s)
         self._ended = _Ended()
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         provider.add_span_processor(self._ended)
@@ -180,10 +199,6 @@ class _Traces:
         spans = self._ended.take()
         is_done = not spans or self.exporter.export(spans) is SpanExportResult.SUCCESS
         return "" if is_done else self.failure
-
-    @property
-    def failure(self) -> str:
-        return f"traces: {self._http.ended}"
 
 
 class _Ended(SpanProcessor):
@@ -212,6 +227,7 @@ class _Http(requests.Session):
     def __init__(self, signal: Signal) -> None:
         super().__init__()
         self.ended = "they could not be written"
+        self.unconnected = 0
         self._is_direct = route_to(signal.endpoint).proxy is None
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
@@ -234,6 +250,7 @@ class _Http(requests.Session):
             raise
         except requests.ConnectionError:
             self.ended = "no connection"
+            self.unconnected += 1
             raise
         except Exception as error:
             self.ended = type(error).__name__

@@ -41,19 +41,25 @@ class RowSpans:
         self._second: datetime | None = None
         self._failed = 0  # rows of that second with a span
 
-    def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Look at rows that have ended."""
-        for outcome in outcomes[self._skip :: ONE_IN]:
-            if isinstance(outcome, Answered) and outcome.attempts:  # a failed one is chosen below
-                self._keep(self._of_answered(outcome))
-        self._skip = (self._skip - len(outcomes)) % ONE_IN
-        for failed in [each for each in outcomes if not isinstance(each, Answered)]:
-            second = failed.finished_at.replace(microsecond=0)
+    def record(self, outcomes: Sequence[Outcome], failed: Sequence[Failed]) -> None:
+        """Look at rows that have ended; `failed`: those among them that have."""
+        rows = len(outcomes)
+        if self._skip >= rows and not failed:
+            self._skip -= rows
+            return
+        if self._skip < rows:
+            for outcome in outcomes[self._skip :: ONE_IN]:
+                if isinstance(outcome, Answered) and outcome.attempts:  # a failed one is chosen below
+                    self._keep(self._of_answered(outcome))
+            self._skip += -(-(rows - self._skip) // ONE_IN) * ONE_IN
+        self._skip -= rows
+        for each in failed:
+            second = each.finished_at.replace(microsecond=0)
             if second != self._second:
                 self._second, self._failed = second, 0
             self._failed += 1
             if self._failed <= FAILED_PER_S:
-                self._keep(self._of_failed(failed))
+                self._keep(self._of_failed(each))
 
     def take(self) -> list[RowSpan]:
         """The spans since the last time."""
