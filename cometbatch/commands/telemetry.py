@@ -75,7 +75,10 @@ class Telemetry(Listener):
     def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:  # noqa: ARG002 - see `Listener`
         """Count rows."""
         if self._delivery is not None:
-            self._spans.record(outcomes, self._counts.record(outcomes))
+            counts, spans = self._counts, self._spans
+            failed = counts.record(outcomes)
+            if failed or counts.rows > spans.due:
+                spans.record(outcomes, failed, counts.rows)
 
     def retried(self) -> None:
         """Count a request that is sent again."""

@@ -116,14 +116,14 @@ class Series:
 
 
 class Counts:
-    """All numbers of a session. `resent` and the gauges are set by whoever knows them."""
+    """All numbers of a session. `rows`: that were recorded. `resent` and the gauges are set by whoever knows them."""
 
     def __init__(self, asked: Asked) -> None:
-        self.resent = self.in_flight = self.pace = 0
+        self.rows = self.resent = self.in_flight = self.pace = 0
         self._asked = asked
         self._series: dict[tuple[int, str | None, str], Series] = {}
         self._names: Counter[int] = Counter()  # of response models, by target
-        self._new_rows = 0  # that are not counted yet
+        self._next = ROWS_AT_ONCE  # how many rows there are when they are counted next
         self._last: tuple[Series, int, str | None] = (Series(), -1, None)  # that was added to, and its key
 
     def record(self, outcomes: Sequence[Outcome]) -> Sequence[Failed]:
@@ -148,8 +148,8 @@ class Counts:
                 series.add_cost(outcome.cost_usd)
             else:  # nothing was sent, and nothing was paid now
                 series.unsent += 1
-        self._new_rows += len(outcomes)
-        if self._new_rows >= ROWS_AT_ONCE:
+        self.rows += len(outcomes)
+        if self.rows >= self._next:
             self._count()
         return failed
 
@@ -187,7 +187,7 @@ class Counts:
         return found
 
     def _count(self) -> None:
-        self._new_rows = 0
+        self._next = self.rows + ROWS_AT_ONCE
         for series in self._series.values():
             series.count()
 

@@ -37,22 +37,21 @@ class RowSpans:
         self._asked = asked
         self._output_type = output_type
         self._kept: list[RowSpan] = []
-        self._skip = 0  # rows until the next one with a span
+        self.due = 0
+        """The number of the next row with a span, from 0."""
         self._second: datetime | None = None
         self._failed = 0  # rows of that second with a span
 
-    def record(self, outcomes: Sequence[Outcome], failed: Sequence[Failed]) -> None:
-        """Look at rows that have ended; `failed`: those among them that have."""
-        rows = len(outcomes)
-        if self._skip >= rows and not failed:
-            self._skip -= rows
-            return
-        if self._skip < rows:
-            for outcome in outcomes[self._skip :: ONE_IN]:
-                if isinstance(outcome, Answered) and outcome.attempts:  # a failed one is chosen below
-                    self._keep(self._of_answered(outcome))
-            self._skip += -(-(rows - self._skip) // ONE_IN) * ONE_IN
-        self._skip -= rows
+    def record(self, outcomes: Sequence[Outcome], failed: Sequence[Failed], rows: int) -> None:
+        """Look at rows that have ended; `failed`: those among them that have; `rows`: how many there are by now.
+
+        May be left out for a turn in which none has failed, and that does not go beyond the row `due`.
+        """
+        first = rows - len(outcomes)
+        for outcome in outcomes[self.due - first :: ONE_IN]:
+            self.due += ONE_IN
+            if isinstance(outcome, Answered) and outcome.attempts:  # a failed one is chosen below
+                self._keep(self._of_answered(outcome))
         for each in failed:
             second = each.finished_at.replace(microsecond=0)
             if second != self._second:

@@ -13,9 +13,11 @@ from cometbatch.telemetry.spans import RowSpans
 from tests.telemetry.outcomes import ASKED, NOON, SECRET, answered, completion, failed, outcomes
 
 
-def record(chosen: RowSpans, rows: Sequence[Outcome]) -> None:
-    """Tell of rows."""
-    chosen.record(rows, [row for row in rows if isinstance(row, Failed)])
+def record(chosen: RowSpans, rows: Sequence[Outcome], before: int = 0) -> None:
+    """Tell of rows, where there is anything to choose; `before`: how many there were."""
+    lost, now = [row for row in rows if isinstance(row, Failed)], before + len(rows)
+    if lost or now > chosen.due:
+        chosen.record(rows, lost, now)
 
 
 @given(st.lists(st.integers(0, 2_700), max_size=12))
@@ -24,7 +26,7 @@ def test_a_row_of_a_thousand_has_a_span(turns: list[int]) -> None:
     """The first, the 1,001st and so on, however many rows a turn has."""
     chosen, row = RowSpans(ASKED), 0
     for size in turns:
-        record(chosen, [answered(each) for each in range(row, row + size)])
+        record(chosen, [answered(each) for each in range(row, row + size)], row)
         row += size
     assert [each.attributes["cometbatch.ordinal"] for each in chosen.take()] == list(range(0, row, 1_000))
     assert chosen.take() == []
@@ -36,7 +38,7 @@ def test_failed_rows_have_spans_ten_each_second(turn: int) -> None:
     rows = [failed(row, finished_at=NOON + timedelta(seconds=row // 40)) for row in range(120)]
     chosen = RowSpans(ASKED)
     for at in range(0, len(rows), turn):
-        record(chosen, rows[at : at + turn])
+        record(chosen, rows[at : at + turn], at)
     found = [each.attributes["cometbatch.ordinal"] for each in chosen.take()]
     assert found == [*range(10), *range(40, 50), *range(80, 90)]
 
@@ -45,7 +47,7 @@ def test_spans_that_nobody_takes_are_bounded() -> None:
     """Later ones are dropped until those that are kept are sent."""
     chosen = RowSpans(ASKED)
     for second in range(300):
-        record(chosen, [failed(row, finished_at=NOON + timedelta(seconds=second)) for row in range(10)])
+        record(chosen, [failed(row, finished_at=NOON + timedelta(seconds=second)) for row in range(10)], 10 * second)
     assert len(chosen.take()) == spans.MOST
 
 
