@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from cometbatch.records import Answered, Failed, Outcome, Usage
 from cometbatch.telemetry import names
-from cometbatch.telemetry.attributes import Asked, Attributes, is_name
+from cometbatch.telemetry.attributes import MAX_INT64, Asked, Attributes, is_name
 
 ONE_IN: Final = 1_000
 """The first row of a session has a span, and each row that comes this many after one that has."""
@@ -116,7 +116,7 @@ def _usage(usage: Usage) -> Attributes:
     counts: Iterable[tuple[str, int | None]] = (
         (attribute, getattr(usage, field)) for field, attribute in names.USAGE_ATTRIBUTES.items()
     )
-    return {attribute: number for attribute, number in counts if number is not None}
+    return {attribute: number for attribute, number in counts if number is not None and number <= MAX_INT64}
 
 
 def _nanoseconds(moment: datetime) -> int:
