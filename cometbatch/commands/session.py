@@ -5,7 +5,7 @@ import contextlib
 import functools
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
@@ -29,7 +29,7 @@ from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
 from cometbatch.control.classify import classify
 from cometbatch.engines.session import Ports, run_partitions
-from cometbatch.errors import InputChangedError, InputError, InputLostError
+from cometbatch.errors import InputChangedError, InputError, InputLostError, Quoting, logged
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
@@ -71,7 +71,7 @@ STOPPED = {
     "terminated": TerminatedRunError,
 }
 
-NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "incompletes": {}}
+NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "incompletes": {}, "reused": 0, "reused_incomplete": 0}
 """The counts of a tally before the service has answered."""
 
 
@@ -129,7 +129,8 @@ class RunSession(Struct, frozen=True):
         run.directory.lock.sign()
         rows = run.rows if self.limit is None else run.progress.calls + run.calls_due(self.limit)
         options = self.start.options
-        shown = Progress(rows, run.progress.tally, on=options.progress, observers=options.observers)
+        on = False if options.observers.take_words else options.progress
+        shown = Progress(rows, run.progress.tally, on=on, observers=options.observers)
         options.observers.began(job, run, self.limit)
         for warning in filter(None, (*_warnings(job, run), lowered, *told)):
             shown.warn(warning)
@@ -277,7 +278,7 @@ class RunSession(Struct, frozen=True):
         is_exact = all(
             book.rates is not None and book.rates.per_request is not None for book in self.run.manifest.books
         )
-        answers = bill.succeeded + bill.incomplete + bill.rejected
+        answers = bill.new_answers + bill.rejected
         return None if cap is None else Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact)
 
 
@@ -319,7 +320,7 @@ def budget_to_finish(run: Run, next_usd: Decimal | None, limit: int | None = Non
     if next_usd is None:
         return None
     tally, left = run.progress.tally, run.calls_due(limit)
-    priced = tally.succeeded + tally.incomplete - tally.unpriced
+    priced = tally.new_answers - tally.unpriced
     mean = ROUNDING.divide(tally.cost_usd, Decimal(priced)) if priced > 0 else None
     each = next_usd if mean is None else ROUNDING.multiply(mean, Decimal("1.2"))
     rest = ROUNDING.add(ROUNDING.multiply(each, Decimal(left)), next_usd)
@@ -329,7 +330,7 @@ def budget_to_finish(run: Run, next_usd: Decimal | None, limit: int | None = Non
 
 def input_lost(path: Path, error: InputError) -> str:
     """What happened to the input while it was read, and how the run is finished all the same."""
-    what = error.what if isinstance(error, InputChangedError) else str(error)
+    what = error.what if isinstance(error, InputChangedError) else error.args[0]
     safe = "What was answered is recorded, and nothing more was sent."
     if not isinstance(error, InputChangedError) or error.as_it_was is None:
         way = "Put the table back as it was and run the same command again."
@@ -338,9 +339,13 @@ def input_lost(path: Path, error: InputError) -> str:
     return _sentences(what, safe, way)
 
 
-def _sentences(*said: str) -> str:
+def _sentences(*said: str) -> Quoting:
     """What several said, one after the other; a service's words often have no full stop."""
-    return " ".join(words if words.endswith((".", "!", "?")) else f"{words}." for words in said if words)
+
+    def joined(sentences: Iterable[str]) -> str:
+        return " ".join(words if words.endswith((".", "!", "?")) else f"{words}." for words in sentences if words)
+
+    return Quoting(joined(said), joined(map(logged, said)))
 
 
 def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool, **session: Any) -> RunSummary:

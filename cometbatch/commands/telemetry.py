@@ -95,15 +95,7 @@ class Telemetry(Listener):
         elif moment.at >= self._next and self._delivery.is_free:
             self._next = moment.at + EXPORT_EVERY_S
             self._delivery.put(self._batch())
-
-    def news(self) -> str:
-        """That the collector can't be reached, once."""
-        if self._delivery is None or self._is_told or not self._delivery.failure:
-            return ""
-        self._is_told = True
-        signals = [each for each in (self._settings.metrics, self._settings.traces) if each is not None]
-        places = " and ".join(dict.fromkeys(signal.shown for signal in signals))
-        return f"telemetry is not taken by {places} ({self._delivery.failure}); the run does not depend on it"
+        self._warn_once(self._delivery.failure)
 
     async def finish(self, summary: RunSummary | None, error: BaseException | None) -> None:
         """Send what is left, and wait for that for some seconds at most. Raises nothing."""
@@ -116,6 +108,15 @@ class Telemetry(Listener):
         with contextlib.suppress(Exception):  # whatever it is, the run has come to its end
             delivery.put(self._batch(_end(summary, error)))
         await asyncio.to_thread(delivery.finish, within_s)
+        self._warn_once(delivery.failure)
+
+    def _warn_once(self, failure: str) -> None:
+        """Say that the collector takes nothing; "" is no failure."""
+        if failure and not self._is_told:
+            self._is_told = True
+            signals = [each for each in (self._settings.metrics, self._settings.traces) if each is not None]
+            places = " and ".join(dict.fromkeys(signal.shown for signal in signals))
+            self.complain(f"telemetry is not taken by {places} ({failure}); the run does not depend on it")
 
     def _batch(self, end: Attributes | None = None) -> Batch:
         return Batch(time.time_ns(), self._counts.points(), self._spans.take(), end)
