@@ -291,7 +291,7 @@ KEYS: dict[str, dict[str, Key]] = {
 }
 SINGLE: dict[str, Key] = {
     "telemetry": Key(
-        choice("otlp"),
+        kinds.TELEMETRY,
         "send metrics and spans to a collector of OpenTelemetry, as the OTEL_* variables say; needs the extra `otel`",
     ),
 }
@@ -339,6 +339,8 @@ KNOWN_AS = {
     "output_schema": "response.schema",
     "regex": "response.pattern",
     "destination": "output.path",
+    "otel": "telemetry",
+    "opentelemetry": "telemetry",
 }
 """What other programs call our keys, for hints."""
 

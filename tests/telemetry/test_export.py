@@ -20,13 +20,13 @@ import pytest
 import cometbatch
 from cometbatch.commands import telemetry
 from cometbatch.records import Outcome, Usage
-from cometbatch.telemetry import names
+from cometbatch.telemetry import names, settings
 from cometbatch.telemetry.batch import Batch, Session
 from cometbatch.telemetry.counts import Counts
 from cometbatch.telemetry.delivery import Delivery
 from cometbatch.telemetry.settings import read_settings
 from cometbatch.telemetry.spans import RowSpans
-from tests import otlp_collector
+from tests import otlp_collector, virtual_time
 from tests.otlp_collector import Collector, attributes, collector
 from tests.telemetry.outcomes import ASKED, answered, completion, failed
 from tests.test_cli import COMMAND, LIMIT_S, command, environment
@@ -310,6 +310,18 @@ def test_a_dead_collector_costs_one_warning_and_no_time(
     assert "secret" not in said
 
 
+def test_a_log_of_events_has_the_warning_before_the_end(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a program reads how the run goes, it reads this, too; nothing comes after the run's last event."""
+    events: list[dict[str, Any]] = []
+    with dead("refuses") as address:
+        monkeypatch.setenv(ENDPOINT, address)
+        job = bench.job(telemetry="otlp")
+        virtual_time.run(cometbatch.run_async(job, progress=False, events=events.append, http=simulator()))
+    said = [each for each in events if "telemetry is not taken by" in str(each)]
+    assert [each["event"] for each in said] == ["warning"]
+    assert events[-1]["event"] == "run_finished"
+
+
 def test_the_end_of_a_run_waits_for_some_seconds_at_most() -> None:
     """Three, and one where whoever stopped it counts the seconds until it kills the process."""
     assert (telemetry.ENDS_WITHIN_S, telemetry.STOPS_WITHIN_S) == (3.0, 1.0)
@@ -347,7 +359,8 @@ def test_it_is_on_by_an_option_and_by_nothing_else(bench: Workbench, hears: Coll
     path = bench.write_job(simulator={"latency_s": 0})
     code = (
         "import sys, cometbatch\n"
-        f"cometbatch.run({str(path)!r}, progress=False)\n"
+        "from tests.workbench import simulator\n"
+        f"cometbatch.run({str(path)!r}, progress=False, http=simulator())\n"
         "print([name for name in sys.modules if name.startswith(('opentelemetry', 'requests', 'google'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
@@ -359,28 +372,21 @@ def test_it_is_on_by_an_option_and_by_nothing_else(bench: Workbench, hears: Coll
     assert "telemetry" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["plan", "run"])
-def test_a_missing_extra_is_refused_with_the_command_that_installs_it(bench: Workbench, name: str) -> None:
-    """Before anything is sent, by `plan` as by `run`."""
-    path = bench.write_job(telemetry="otlp")
-    code = (
-        "import sys\n"
-        "from cometbatch.__main__ import main\n"
-        "class Hidden:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        if name.split('.')[0] == 'opentelemetry':\n"
-        "            raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Hidden())\n"
-        f"sys.argv = ['cometbatch', {name!r}, {str(path)!r}]\n"
-        "main()\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False
-    )
-    assert done.returncode == 2
-    assert "telemetry: needs the packages of OpenTelemetry: " in done.stderr
-    assert "install 'cometbatch[otel]'" in done.stderr
+def test_a_missing_extra_is_refused_with_the_command_that_installs_it(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With exit code 2, before anything is sent, by `plan` as by `run`."""
+    monkeypatch.setattr(settings, "PACKAGES", ("not_installed_here.sdk",))
+    job, network = bench.job(telemetry="otlp"), simulator()
+    for asked in (lambda: cometbatch.plan(job, http=network), lambda: carry_out(job, network)):
+        with pytest.raises(cometbatch.UsageError) as refused:
+            asked()
+        assert refused.value.exit_code == 2
+        assert str(refused.value).startswith("telemetry: needs the packages of OpenTelemetry: ")
+        assert str(refused.value).endswith("install 'cometbatch[otel]'")
+    assert network.requests == []
     assert not bench.run_directory.exists()
+    assert cometbatch.plan(bench.job(), http=network).rows == 12  # where nobody asks for it, nobody misses it
 
 
 def test_what_can_not_work_is_refused_by_the_plan(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
