@@ -58,7 +58,7 @@ def usage_of(row: Outcome) -> Usage:
 
 
 @given(ROWS)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_sums_are_those_of_the_rows(rows: list[Outcome]) -> None:
     """Tokens by kind, cost, rows by status, reused and unpriced rows are what one gets by adding up row by row."""
     points = counted(rows)
@@ -76,7 +76,7 @@ def test_sums_are_those_of_the_rows(rows: list[Outcome]) -> None:
 
 
 @given(ROWS)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_histograms_count_each_row_that_was_sent_once(rows: list[Outcome]) -> None:
     """In its bucket, whose upper bound is its own; a row that was not sent has no duration and no tokens."""
     points = counted(rows)
@@ -96,7 +96,7 @@ def test_histograms_count_each_row_that_was_sent_once(rows: list[Outcome]) -> No
 
 
 @given(ROWS, st.integers(1, 10), st.integers(1, 8))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_numbers_do_not_depend_on_how_rows_come(rows: list[Outcome], size: int, at_once: int) -> None:
     """One by one or all in a turn, counted at once or later: the same points. To look changes nothing."""
     turns = [rows[at : at + size] for at in range(0, len(rows), size)]
@@ -113,7 +113,7 @@ def test_numbers_do_not_depend_on_how_rows_come(rows: list[Outcome], size: int, 
 
 
 @given(ROWS)
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_each_point_has_an_identity_of_its_own(rows: list[Outcome]) -> None:
     """No two points of a metric have the same attributes, all are named by it, and none is a row's own text."""
     for metric in names.METRICS:

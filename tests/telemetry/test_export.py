@@ -29,7 +29,7 @@ from cometbatch.telemetry.spans import RowSpans
 from tests import otlp_collector, virtual_time
 from tests.otlp_collector import Collector, attributes, collector
 from tests.telemetry.outcomes import ASKED, answered, completion, failed
-from tests.test_cli import COMMAND, LIMIT_S, command, environment
+from tests.test_cli import COMMAND, LIMIT_S, environment
 from tests.workbench import FORMATS, KEY, MODEL, SYSTEM, Workbench, carry_out, simulator
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -328,13 +328,13 @@ def test_the_end_of_a_run_waits_for_some_seconds_at_most() -> None:
 
 
 def test_a_run_that_is_told_to_stop_ends_in_time(bench: Workbench) -> None:
-    """With a collector that hangs: a second after what was in flight. What is recorded was told in its summary."""
+    """With a collector that hangs: a second after what was in flight. `--otel` does what the key does."""
     bench.write_rows(2_000)
-    path = bench.write_job(telemetry="otlp", simulator={"latency_s": 0.05}, limits={"concurrency": 4})
+    path = bench.write_job(simulator={"latency_s": 0.05}, limits={"concurrency": 4})
     with dead("hangs") as address:
         variables = {**environment(), ENDPOINT: address, "OTEL_EXPORTER_OTLP_TIMEOUT": "600"}
         with subprocess.Popen(
-            [*COMMAND, "run", str(path), "--json"],
+            [*COMMAND, "run", str(path), "--json", "--otel"],
             env=variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -354,22 +354,19 @@ def test_a_run_that_is_told_to_stop_ends_in_time(bench: Workbench) -> None:
     assert "Traceback" not in said
 
 
-def test_it_is_on_by_an_option_and_by_nothing_else(bench: Workbench, hears: Collector) -> None:
-    """`--otel` does what the key does; the variables alone do nothing: no packet, and no module of OpenTelemetry."""
+def test_the_variables_alone_do_nothing(bench: Workbench, hears: Collector) -> None:
+    """No packet is sent, and no module of OpenTelemetry is loaded."""
     path = bench.write_job(simulator={"latency_s": 0})
     code = (
         "import sys, cometbatch\n"
         "from tests.workbench import simulator\n"
-        f"cometbatch.run({str(path)!r}, progress=False, http=simulator())\n"
+        f"cometbatch.run({str(path)!r}, progress=False, http=simulator(latency_s=(0.0, 0.0)))\n"
         "print([name for name in sys.modules if name.startswith(('opentelemetry', 'requests', 'google'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert hears.paths == []
-    done = command("run", path, "--fresh", "--yes", "--otel")
-    assert done.returncode == 0, done.stderr
-    assert hears.total("cometbatch.rows") == 12
-    assert "telemetry" not in done.stderr
+    assert bench.result().num_rows == 12
 
 
 def test_a_missing_extra_is_refused_with_the_command_that_installs_it(

@@ -21,7 +21,7 @@ def record(chosen: RowSpans, rows: Sequence[Outcome], before: int = 0) -> None:
 
 
 @given(st.lists(st.integers(0, 2_700), max_size=12))
-@settings(max_examples=50)
+@settings(max_examples=15)
 def test_a_row_of_a_thousand_has_a_span(turns: list[int]) -> None:
     """The first, the 1,001st and so on, however many rows a turn has."""
     chosen, row = RowSpans(ASKED), 0
