@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cometbatch import cli, job
+from cometbatch.commands import metrics_file
 from cometbatch.control import retry_table
-from cometbatch.results import columns
+from cometbatch.results import columns, events
 from cometbatch.telemetry import names
 from cometbatch.wire import payload
 from tests import export_tables, prompt_tables
@@ -39,11 +40,30 @@ def tables() -> dict[str, str]:
         "written": table(("template", "columns", "refused with"), prompt_tables.written()),
         "lines": table(("`x` in the lines", "the result's column", "`{{ x }}` in the prompts"), prompt_tables.lines()),
         "fromjson": table(("the cell `x`", "template", "in the prompt"), prompt_tables.from_json()),
+        "event_fields": table(
+            ("field of each line", "meaning"), ((f"`{name}`", words) for name, words in events.COMMON.items())
+        ),
+        "events": table(("event", "level", "when", "fields"), _events()),
+        "metrics": table(("metric", "type", "labels", "meaning"), _metrics()),
         "told": table(("template", "warning"), prompt_tables.told()),
-        "metrics": table(("metric", "kind", "unit", "attributes", "meaning"), _metrics()),
+        "otel_metrics": table(("metric", "kind", "unit", "attributes", "meaning"), _otel_metrics()),
         "row_spans": table(("attribute", "meaning"), _attributes(names.ROW_ATTRIBUTES)),
         "session_spans": table(("attribute", "meaning"), _attributes(names.SESSION_ATTRIBUTES)),
     }
+
+
+def _events() -> Iterable[tuple[str, ...]]:
+    for name, event in events.EVENTS.items():
+        fields = (f"`{field}`" + (f" ({words})" if words else "") for field, words in event.fields.items())
+        said = ", ".join(fields).replace(
+            f"`{events.SUMMARY}`", "and the keys of [`--json`](exit-codes.md#amounts-and-json)"
+        )
+        yield f"`{name}`", event.level, event.meaning, said
+
+
+def _metrics() -> Iterable[tuple[str, ...]]:
+    for name, metric in metrics_file.METRICS.items():
+        yield f"`{name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.meaning
 
 
 def _finish_words() -> Iterable[tuple[str, str]]:
@@ -53,7 +73,7 @@ def _finish_words() -> Iterable[tuple[str, str]]:
     yield "(generation failed: retried)", ", ".join(f"`{word}`" for word in sorted(payload.failure_words()))
 
 
-def _metrics() -> Iterable[tuple[str, ...]]:
+def _otel_metrics() -> Iterable[tuple[str, ...]]:
     short = {names.REQUEST_MODEL: "model", names.OPERATION: "common"}
     common = {names.PROVIDER, names.SERVER_ADDRESS, names.SERVER_PORT, names.RESPONSE_MODEL}
     for metric in names.METRICS:

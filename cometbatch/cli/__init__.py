@@ -17,7 +17,7 @@ from click.shell_completion import get_completion_class
 import cometbatch
 from cometbatch import process
 from cometbatch.cli.json_log import JSON, OPTION, TRACEBACK, asked_for
-from cometbatch.cli.printing import end, json_log, log_as_json, report, say, terminal_width, write, writing
+from cometbatch.cli.printing import active_log, end, log_as_json, report, say, terminal_width, write, writing
 from cometbatch.cli.resuming import BUDGET, LIMIT, ONCE, resume_advice, same_command
 from cometbatch.errors import CometbatchError
 from cometbatch.money.exact import format_rounded
@@ -204,7 +204,7 @@ def run(
     JOB_FILE: the job, in YAML; - for standard input. The result is written where its output.path says. The summary goes
     to standard output; the progress line, warnings and errors go to standard error.
     """
-    job, log = cometbatch.load_job(job_file, (*overrides, "telemetry=otlp") if otel else overrides), json_log()
+    job, log = cometbatch.load_job(job_file, (*overrides, "telemetry=otlp") if otel else overrides), active_log()
     if fresh and retry is None:
         _confirm_fresh(job, yes=yes)
     try:
@@ -499,14 +499,14 @@ def main() -> NoReturn:
         end(INTERRUPTED, f"Interrupted. Continue with: {same_command()}")
     except click.ClickException as error:
         told = _with_hint(error)
-        if json_log() is not None:
+        if active_log() is not None:
             end(WRONG_USAGE, told.format_message())
         told.show()
         sys.exit(WRONG_USAGE)
     except CometbatchError as error:
         end(error.exit_code, f"Error: {error}", error.args[0])
     except Exception as error:
-        if (log := json_log()) is not None:
+        if (log := active_log()) is not None:
             log.tell_unexpected(error, words="Unexpected error; what is recorded is safe. ", exit_code=UNEXPECTED)
             sys.exit(UNEXPECTED)
         if TRACEBACK in os.environ:

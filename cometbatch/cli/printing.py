@@ -91,7 +91,7 @@ def log_as_json() -> None:
         _logs[0].install()
 
 
-def json_log() -> JsonLog | None:
+def active_log() -> JsonLog | None:
     """What writes standard error as JSON lines; None where it is for people."""
     return _logs[0] if _logs else None
 
@@ -100,7 +100,7 @@ _logs: list[JsonLog] = []  # one at most
 
 
 def _tell(name: str, line: str, words: object, **fields: Any) -> None:
-    if (log := json_log()) is not None:
+    if (log := active_log()) is not None:
         log.tell(name, message=words, **fields)
         return
     with contextlib.suppress(OSError):  # standard error may be gone; the exit code still says how it ended

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from cometbatch.commands.clock import now
 from cometbatch.commands.observers import Listener, Moment
+from cometbatch.control.failure_words import plain_word
 from cometbatch.job import Job
 from cometbatch.money.exact import EXACT
-from cometbatch.records import Failed, Outcome, Partition, plain_word
+from cometbatch.records import Failed, Outcome, Partition
 from cometbatch.results.events import Level, event_of
 from cometbatch.results.summary import RunStoppedError, RunSummary
 from cometbatch.run_state.run import Run

@@ -99,13 +99,19 @@ TOKENS: Final = {
 class MetricsFile(Listener):
     """Keeps a run's metrics in a file. Raises `UsageError` where the file's name has another ending than `.prom`."""
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        write: Callable[[Path, bytes], None] = local.write_bytes,
+    ) -> None:
         if path.suffix != ENDING:
             raise UsageError(
                 f"--metrics-file: {path}: the name must end in {ENDING}; the collector reads no other file."
             )
         self._clock = clock
-        self._writer = Writer(path)
+        self._writer = Writer(path, write)
         self._samples: Samples = {}
         self._next = -math.inf
         self._retries = self._refusals = 0
@@ -136,7 +142,7 @@ class MetricsFile(Listener):
         pace = moment.pace
         self._set("cometbatch_requests_in_flight", moment.in_flight)
         self._set("cometbatch_window_requests", pace.window)
-        self._set("cometbatch_pace_per_second", math.inf if pace.per_s is None else pace.per_s)
+        self._set("cometbatch_pace_per_second", math.inf if pace.per_s is None else round(pace.per_s, 3))
         self._set("cometbatch_unanswered_seconds", round(moment.unanswered_s, 1))
         if moment.at >= self._next:
             self._next = moment.at + EVERY_S
@@ -193,9 +199,10 @@ class MetricsFile(Listener):
 class Writer:
     """Writes samples to a file in a thread, the newest of them. `problem`: why that failed; "" where it did not."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, write: Callable[[Path, bytes], None]) -> None:
         self.problem = ""
         self._path = path
+        self._write_bytes = write
         self._waiting: queue.SimpleQueue[Samples | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="metrics-file", daemon=True)
 
@@ -219,9 +226,11 @@ class Writer:
                 continue  # a newer one waits, and perhaps the end
             kept: Samples = {} if last_success is None else {LAST_SUCCESS: {(): last_success}}
             try:
-                local.write_bytes(self._path, text_of(kept | samples, self._path.stem).encode())
+                self._write_bytes(self._path, text_of(kept | samples, self._path.stem).encode())
             except CometbatchError as error:
                 self.problem = str(error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
+                self.problem = f"{self._path}: {type(error).__name__}."
 
 
 def text_of(samples: Samples, name: str) -> str:

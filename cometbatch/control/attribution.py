@@ -11,6 +11,7 @@ from typing import Final, Generic, Literal, TypeAlias, TypeVar, assert_never
 
 from msgspec import Struct
 
+from cometbatch.control.failure_words import in_short
 from cometbatch.errors import Quoting
 from cometbatch.records import Failure, FailureKind, Fix
 
@@ -191,7 +192,7 @@ class HeldFailures(Generic[T]):
         to_check, fix = _TO_CHECK[last.cause]
         words = f"{len(self._held)} rows failed with the same error {since}: "
         return ReasonToStop(
-            Quoting(words + last.failure.message, words + last.failure.logged),
+            Quoting(words + last.failure.message, words + in_short(last.failure)),
             f"Check {to_check}; none of these rows was recorded.",
             fix,
         )

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import assert_never
 
 from cometbatch.control.attribution import Cause, HeldFailure, HeldFailures
+from cometbatch.control.failure_words import in_short
 from cometbatch.control.window import ConcurrencyWindow
 from cometbatch.errors import Quoting
 from cometbatch.records import (
@@ -105,7 +106,7 @@ class Attempts:
 
     def _abort(self, abort: Abort) -> None:
         failure = abort.failure
-        self._stop(Stop("refused", Quoting(failure.message, failure.logged), abort.hint, abort.fix))
+        self._stop(Stop("refused", Quoting(failure.message, in_short(failure)), abort.hint, abort.fix))
 
     def _retry(
         self, slot: Slot, verdict: Retry, now: float, *, may_be_billed: bool, abort: Abort | None = None

@@ -10,6 +10,7 @@ from cometbatch.control.attribution import (
     HeldFailures,
     RefusalsInARow,
 )
+from cometbatch.control.failure_words import in_short
 from cometbatch.control.waits import backoff, describe_wait
 from cometbatch.errors import Quoting
 from cometbatch.limiting.limits import Limits
@@ -111,7 +112,7 @@ class Patience:
             return None
         hint = "Resume later, or lower limits.concurrency and limits.requests_per_minute."
         words = f"for {patience_s:g} s the service answered nothing: "
-        message = Quoting(words + failure.message, words + failure.logged)
+        message = Quoting(words + failure.message, words + in_short(failure))
         return Stop("refused", message, hint, "wait")
 
     def account_refused(self, call: OpenCall, started: float, now: float) -> bool:
@@ -219,7 +220,7 @@ class Patience:
             return ""
         words = f"for {TOLD_AFTER_S:g} s nothing was answered "
         rest = self._describe_end_of_silence(now)
-        return Quoting(f"{words}({failure.message}){rest}", f"{words}({failure.logged}){rest}")
+        return Quoting(f"{words}({failure.message}){rest}", f"{words}({in_short(failure)}){rest}")
 
     def _describe_end_of_silence(self, now: float) -> str:
         """What comes of it where nothing is answered further on."""
