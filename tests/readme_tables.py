@@ -1,13 +1,14 @@
 """The tables of README and docs/ made from code. `python -m tests.readme_tables` writes them, a test checks them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cometbatch import cli, job
 from cometbatch.commands import metrics_file
 from cometbatch.control import retry_table
 from cometbatch.results import columns, events
+from cometbatch.telemetry import names
 from cometbatch.wire import payload
 from tests import export_tables, prompt_tables
 from tests.benchmarks import compare, model, report
@@ -45,6 +46,9 @@ def tables() -> dict[str, str]:
         "events": table(("event", "level", "when", "fields"), _events()),
         "metrics": table(("metric", "type", "labels", "meaning"), _metrics()),
         "told": table(("template", "warning"), prompt_tables.told()),
+        "otel_metrics": table(("metric", "kind", "unit", "attributes", "meaning"), _otel_metrics()),
+        "row_spans": table(("attribute", "meaning"), _attributes(names.ROW_ATTRIBUTES)),
+        "session_spans": table(("attribute", "meaning"), _attributes(names.SESSION_ATTRIBUTES)),
     }
 
 
@@ -67,6 +71,20 @@ def _finish_words() -> Iterable[tuple[str, str]]:
     for reason in dict.fromkeys(known.values()):
         yield f"`{reason}`", ", ".join(f"`{word}`" for word, meaning in known.items() if meaning == reason)
     yield "(generation failed: retried)", ", ".join(f"`{word}`" for word in sorted(payload.failure_words()))
+
+
+def _otel_metrics() -> Iterable[tuple[str, ...]]:
+    short = {names.REQUEST_MODEL: "model", names.OPERATION: "common"}
+    common = {names.PROVIDER, names.SERVER_ADDRESS, names.SERVER_PORT, names.RESPONSE_MODEL}
+    for metric in names.METRICS:
+        is_of_model = names.OPERATION in metric.attributes
+        left_out = common | {names.REQUEST_MODEL} if is_of_model else set()
+        attributes = [short.get(each, f"`{each}`") for each in metric.attributes if each not in left_out]
+        yield f"`{metric.name}`", metric.kind, f"`{metric.unit}`", ", ".join(attributes), metric.meaning
+
+
+def _attributes(meanings: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    return ((f"`{name}`", meaning) for name, meaning in meanings.items())
 
 
 def renewed(text: str) -> str:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cometbatch.errors import JobError
 from cometbatch.job import Job, MessageTemplate, SimulatorSettings, Target, job_keys, job_keys_markdown, load_job
-from cometbatch.job.keys import SECTIONS
+from cometbatch.job.keys import SECTIONS, SINGLE
 from cometbatch.job.settings import ImageSettings
 from cometbatch.job.targets import Template
 from cometbatch.money.prices import PricesAbove, PriceSettings
@@ -432,6 +432,22 @@ def test_a_job_can_be_sent_to_another_process() -> None:
         job.params = GenerationParams()  # type: ignore[misc]  # the point of the test
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [("grpc", "found 'grpc'"), (True, "found 'true'"), ({"to": "otlp"}, "found a mapping"), (["otlp"], "found a list")],
+)
+def test_a_key_in_no_section_is_checked_like_the_others(said: object, words: str) -> None:
+    """With its place; null is a key that is left out; it is no drift, since it changes no answer."""
+    with pytest.raises(JobError, match=r"job: telemetry: expected otlp, ") as refused:
+        load_job(small(telemetry=said))
+    assert words in str(refused.value)
+    told = load_job(small(), ["telemetry=otlp"])
+    assert (told.telemetry, load_job(small(telemetry=None)).telemetry) == ("otlp", None)
+    assert told.fingerprint() == load_job(small()).fingerprint()
+    with pytest.raises(JobError, match=r"otel: unknown key; did you mean 'telemetry'\?"):
+        load_job(small(otel="otlp"))
+
+
 def test_the_table_of_keys_is_the_schema() -> None:
     """Every field of the settings is in the table of keys, with its default, and the table has no other."""
     listed = {key.path for key in job_keys()}
@@ -445,7 +461,9 @@ def test_the_table_of_keys_is_the_schema() -> None:
         "prompt.few_shot",
         "prompt.images", *(f"prompt.images.{field.name}" for field in msgspec.structs.fields(ImageSettings)),
         *(f"prices.above.{field.name}" for field in msgspec.structs.fields(PricesAbove)),
+        *SINGLE,
     }  # fmt: skip
+    assert SINGLE.keys() <= set(Job.__struct_fields__)
     defaults = {key.path: key.default for key in job_keys()}
     assert defaults["limits.concurrency"] == "256"
     assert defaults["target.allow_http"] == "false"

@@ -42,6 +42,7 @@ DOCS = (
     "python",
     "replies",
     "retry",
+    "telemetry",
 )
 ALL_TABLES = {
     "job_keys",
@@ -62,6 +63,9 @@ ALL_TABLES = {
     "metrics",
     "lines",
     "fromjson",
+    "otel_metrics",
+    "row_spans",
+    "session_spans",
 }
 MAX_LINES = 200
 FIRST_SCREEN_LINES = 20

@@ -155,6 +155,7 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
         "cometbatch run job.yaml --accept failed=1% --accept incomplete=5",
         "cometbatch run job.yaml --log-format json --metrics-file triage.prom",
         "cometbatch run job.yaml --wait 120",
+        "cometbatch run job.yaml --otel",
     ),
 )
 @job_file
@@ -191,6 +192,7 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
     metavar="FILE.prom",
     help="Keep metrics in this file, for the textfile collector of Prometheus.",
 )
+@click.option("--otel", is_flag=True, help="Send metrics and spans over OpenTelemetry: `telemetry: otlp` in the job.")
 @click.option("--verbose", is_flag=True, help="Show in the summary how connections were used.")
 def run(
     job_file: Path,
@@ -206,6 +208,7 @@ def run(
     yes: bool,
     quiet: bool,
     metrics_file: Path | None,
+    otel: bool,
     verbose: bool,
 ) -> None:
     """Run a job, or resume one that was interrupted. Rows that have an answer are not sent again.
@@ -213,7 +216,7 @@ def run(
     JOB_FILE: the job, in YAML; - for standard input. The result is written where its output.path says. The summary goes
     to standard output; the progress line, warnings and errors go to standard error.
     """
-    job, log = cometbatch.load_job(job_file, overrides), active_log()
+    job, log = cometbatch.load_job(job_file, (*overrides, "telemetry=otlp") if otel else overrides), active_log()
     if fresh and retry is None:
         _confirm_fresh(job, yes=yes, waits=bool(wait))
     try:

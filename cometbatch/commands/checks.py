@@ -13,6 +13,7 @@ from cometbatch import wire
 from cometbatch.commands.answers import answer_columns, checker_of, refuse_answer_clashes
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
+from cometbatch.commands.telemetry import check_telemetry
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.errors import CheckpointError, JobError, UsageError
 from cometbatch.input.file_set import AnySource, FileSet
@@ -94,6 +95,7 @@ class Checked(Struct, frozen=True):
 def check(job: Job) -> Checked:
     """Check what any session of a job needs, without a full read of its input. Raises `UsageError`."""
     refuse_key(job)
+    check_telemetry(job)
     if job.target.is_simulator:
         simulator_behaviour(job)
     opened = open_table(job)

@@ -48,6 +48,8 @@ class Listener:
 
     takes_words = False
     """Whether it shows what a person is to read, in place of lines on standard error."""
+    reads_tally = True
+    """Whether it looks at the tally of a moment. Where nobody does, rows are not counted for it."""
 
     complain: Callable[[str], None] = staticmethod(lambda _words: None)
     """What it calls to have a warning told; set by who hands the run's calls on to it."""
@@ -95,11 +97,16 @@ class Observers:
 
     def __init__(self, listeners: Iterable[Listener] = ()) -> None:
         self._listeners = list(listeners)
+        self._reads_tally = any(each.reads_tally for each in self._listeners)
         self._shown: Shown | None = None
         for each in self._listeners:
             each.complain = self._complain
         self._tally = Tally()
         self._uncounted: list[Outcome] = []
+
+    def joined(self, listener: Listener) -> "Observers":
+        """The same, and one more who listens."""
+        return Observers([*self._listeners, listener])
 
     def beside(self, shown: Shown) -> Observer:
         """Whom the loop tells: `shown` alone where nobody listens, else itself, which tells `shown` first."""
@@ -127,7 +134,8 @@ class Observers:
         """See `Listener`."""
         if self._shown is not None:
             self._shown.recorded(outcomes, in_flight)
-        self._uncounted += outcomes
+        if self._reads_tally:
+            self._uncounted += outcomes
         if len(self._uncounted) >= COUNTED_AT_ONCE:
             self._count()
         self._tell(lambda each: each.recorded(outcomes, in_flight))

@@ -32,6 +32,7 @@ from cometbatch.commands.session import RunSession, SessionStart, in_thread, sum
 from cometbatch.commands.stopping import Event, Interrupts, StoppedBeforeError, Stopping
 from cometbatch.commands.tables import JobSource, as_job, kept
 from cometbatch.commands.targets import added_targets, models_asked, needs_of, price_warnings, priced_targets
+from cometbatch.commands.telemetry import Telemetry
 from cometbatch.engines import event_loop
 from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.input.files import Identity
@@ -182,13 +183,25 @@ def _beside_a_loop(job: Job, options: Options) -> RunSummary:
 
 async def _run(job: Job, options: Options) -> RunSummary:
     """Carry out a run, and tell those who listen of its end, whatever it is."""
+    telemetry = None if job.telemetry is None else Telemetry()
+    if telemetry is not None:
+        options = msgspec.structs.replace(options, observers=options.observers.joined(telemetry))
     try:
         summary = await _stoppable(job, options)
     except BaseException as error:
-        options.observers.ended(error.summary if isinstance(error, RunStoppedError) else None, error)
+        await _end(options, telemetry, error.summary if isinstance(error, RunStoppedError) else None, error)
         raise
-    options.observers.ended(summary, None)
+    await _end(options, telemetry, summary, None)
     return summary
+
+
+async def _end(
+    options: Options, telemetry: Telemetry | None, summary: RunSummary | None, error: BaseException | None
+) -> None:
+    """Tell those who listen of the end, telemetry first: it may have to say that nobody takes it."""
+    if telemetry is not None:
+        await telemetry.finish(summary, error)
+    options.observers.ended(summary, error)
 
 
 async def _stoppable(job: Job, options: Options) -> RunSummary:

@@ -275,6 +275,12 @@ def _read_flag(node: Node) -> bool:
     return node.text.lower() in {"true", "yes", "on"}
 
 
+def _read_telemetry(node: Node) -> str:
+    if not is_text(node) or node.text != "otlp":
+        raise expected("otlp", node, "leave the key out to send none")
+    return node.text
+
+
 def _odd_path(found: str) -> str | None:
     if found != found.strip():
         return "there is a space at its start or end"
@@ -381,6 +387,7 @@ PARAM_COLUMNS = Kind(
     },
 )
 FLAG = Kind("true or false", _read_flag, schema={"type": "boolean"})
+TELEMETRY = Kind("otlp", _read_telemetry, takes_text=True, schema={"enum": ["otlp"]})
 _PATH_SCHEMA = string(_UNPADDED, maxLength=4_096) | _no_text_like(_ADDRESS)
 _PATH_TEXT = text("a path", odd=_odd_path, may_hold=_BYTES)
 PATH = Kind("a path", _PATH_TEXT.read, takes_text=True, schema=_PATH_SCHEMA)

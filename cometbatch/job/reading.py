@@ -262,6 +262,7 @@ class _Reading:
             cut=tuple(self._is_cut(placed) for placed in messages),
             source_path=self._source_path,
             batch=None if self._batch is None else self._batch.vendor.name,
+            telemetry=self._sections.single.get("telemetry"),
             **settings,
             **beside,
         )

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 from msgspec import Struct
@@ -172,6 +172,7 @@ class Job(Struct, frozen=True):
     description has neither. `batch`: whose batch file the input is, whose bodies are the requests; None for a table.
     `model_prices`: those of models by their ids; `prices` are those of `target.model` where it is not among them.
     `param_columns`: the columns in which a row has its own value of a parameter, by the parameter's name.
+    `telemetry`: who is told of each session over OpenTelemetry; None is nobody.
     """
 
     input: InputSettings
@@ -195,6 +196,7 @@ class Job(Struct, frozen=True):
     model_prices: dict[str, PriceSettings] = msgspec.field(default_factory=dict)
     param_columns: dict[str, str] = msgspec.field(default_factory=dict)
     accept: Accept = Accept()
+    telemetry: Literal["otlp"] | None = None
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
