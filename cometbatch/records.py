@@ -351,6 +351,11 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     `at_cap`: the answer took all tokens that it may have, and says that it ended by itself. `target`: the number of the
     target that was asked. `rejected_cost_usd`: the part of the cost that asks before the last one came to.
     `largest_tokens`: of several asks, the most input and the most output tokens of one.
+
+    An answer that was taken from an earlier call names the call that paid for it: the run, its id in `reused_from`, and
+    the call's ordinal there, `reused_ordinal`. They are handed on unchanged when such an answer is taken again. It cost
+    nothing now, in 0 attempts; `reused_cost_usd` is what it cost then, None where that is unknown. All that it says of
+    the reply is the earlier call's: the completion, its ids and time.
     """
 
     ordinal: int
@@ -372,6 +377,9 @@ class Answered(Struct, frozen=True, gc=False, omit_defaults=True, tag="answered"
     target: int = 0
     rejected_cost_usd: Decimal | None = Decimal(0)
     largest_tokens: tuple[int, int] = (0, 0)
+    reused_from: str | None = None
+    reused_ordinal: int | None = None
+    reused_cost_usd: Decimal | None = None
 
 
 class Failed(Struct, frozen=True, gc=False, omit_defaults=True, tag="failed", tag_field="record"):
@@ -526,6 +534,9 @@ class Tally(Struct, frozen=True):
     (`results.tallies.cost_step`). `excluding` answers have a cost that leaves something out; `excluded` counts them by
     what that is. Of `contradictory` answers the token counts fit no reading. `long_inputs` had an input above
     `LONG_INPUT_TOKENS`.
+    `reused` answers were taken from earlier calls, `reused_incomplete` of them incomplete ones. They came to
+    `reused_cost_usd` then, but for `reused_unpriced` of them whose cost was unknown. They count as succeeded or
+    incomplete, and nowhere else: every other figure is of what this run itself asked and paid for.
     """
 
     succeeded: int = 0
@@ -565,8 +576,22 @@ class Tally(Struct, frozen=True):
     long_inputs: int = 0
     reasked: int = 0
     reasked_cost_usd: Decimal = Decimal(0)
+    reused: int = 0
+    reused_incomplete: int = 0
+    reused_cost_usd: Decimal = Decimal(0)
+    reused_unpriced: int = 0
 
     @property
     def calls(self) -> int:
         """How many calls have an outcome."""
         return self.succeeded + self.incomplete + self.failed
+
+    @property
+    def new_answers(self) -> int:
+        """How many calls the service answered: an answer that was taken says nothing of the service today."""
+        return self.succeeded + self.incomplete - self.reused
+
+    @property
+    def new_successes(self) -> int:
+        """Those of them that are whole."""
+        return self.succeeded - (self.reused - self.reused_incomplete)

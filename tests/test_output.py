@@ -26,10 +26,10 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.results.codec import encode_record
+from cometbatch.results.column_names import clashes
 from cometbatch.results.columns import (
     COLUMNS,
     FULL_SCHEMA_KEYS,
-    clashes,
     columns_markdown,
     join,
     joined_schema,

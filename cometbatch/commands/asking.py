@@ -12,6 +12,7 @@ from cometbatch.job import Response
 from cometbatch.money.prices import estimate_tokens
 from cometbatch.prompt.answers import Checker, Misfit
 from cometbatch.records import Acceptance, CallRequest, Completion, Message, RejectedAsk, Tally
+from cometbatch.results import columns
 from cometbatch.run_state.recorded_rows import recorded_rows
 from cometbatch.run_state.run import Run
 from cometbatch.runner.slots import OpenCall
@@ -58,7 +59,7 @@ def first_answers(
     """
     if checker is None or response.pattern is not None:
         return None
-    if bill.succeeded > 0 or any(_is_json(checker, some[-1]) for some in asks):
+    if bill.new_successes > 0 or any(_is_json(checker, some[-1]) for some in asks):
         return None
     others = bill.rejected
     for text in misfits:
@@ -73,9 +74,11 @@ def misfits(run: Run) -> Iterator[str]:
     """The answers of a run's rows that ended without one that fits. Raises `CheckpointError`."""
     if "invalid" not in run.progress.tally.incompletes:
         return
-    reason, response = f"{run.prefix}finish_reason", f"{run.prefix}response"
+    reason, response, origin = (run.prefix + name for name in ("finish_reason", "response", columns.REUSED_FROM))
     for piece in recorded_rows(run, None).pieces():
         invalid = pc.equal(piece.table.column(reason), "invalid")
+        if columns.REUSED_FROM in run.columns:  # what an earlier run was answered says nothing of the service today
+            invalid = pc.and_(invalid, pc.is_null(piece.table.column(origin)))
         yield from filter(None, piece.table.column(response).filter(invalid).to_pylist())
 
 

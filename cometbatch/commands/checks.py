@@ -26,7 +26,7 @@ from cometbatch.job.targets import Template
 from cometbatch.prompt.answers import Checker
 from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.records import PriceBook
-from cometbatch.results import columns, parts
+from cometbatch.results import column_names, columns, parts
 from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.directory import RunDirectory
@@ -69,14 +69,14 @@ class Checked(Struct, frozen=True):
         if self.survey is not None and self.survey.unbounded.count and self.job.budget.max_cost_usd is not None:
             told = *told, f"the budget may be passed: the service may add input, by {_unbounded(self)}"
         asked = columns.columns_for(self.job.asked_columns, self.job.columns_there)
-        clashes = columns.case_clashes(self.source.columns, self.job.output.prefix, asked)
+        clashes = column_names.case_clashes(self.source.columns, self.job.output.prefix, asked)
         if not clashes:
             return told
         pairs = ", ".join(f'"{shown(theirs)}" and {ours}' for theirs, ours in clashes)
         words = (
             f"columns of the input and of the result differ by case alone ({pairs}), and some programs take them for"
         )
-        prefix = columns.working_prefix(self.source.columns)
+        prefix = column_names.working_prefix(self.source.columns)
         return *told, f"{words} one; set output.prefix (for example to {prefix}) to tell them apart"
 
     @property
@@ -226,12 +226,13 @@ def refuse_clashes(checked: Checked) -> None:
     """
     job = checked.job
     asked = columns.columns_for(job.asked_columns, job.columns_there)
-    if clashes := columns.clashes(checked.source.columns, job.output.prefix, asked):
+    if clashes := column_names.clashes(checked.source.columns, job.output.prefix, asked):
         is_id = clashes == [job.output.prefix + columns.CUSTOM_ID]
         ids = f"If that column names the rows, set input.id: {clashes[0]}. Else set" if is_id else "Set"
+        prefix = column_names.working_prefix(checked.source.columns)
         raise UsageError(
             f"{job.input.path}: the input has columns named like the output's: {', '.join(clashes)}. "
-            f"{ids} output.prefix (for example to {columns.working_prefix(checked.source.columns)}) to tell them apart."
+            f"{ids} output.prefix (for example to {prefix}) to tell them apart."
         )
     refuse_answer_clashes(checked.answers, checked.source.columns, job.output.prefix, asked)
 

@@ -31,7 +31,7 @@ from cometbatch.job.secrets import printable
 from cometbatch.job.sources import STANDARD_INPUT
 from cometbatch.job.urls import SIMULATOR
 from cometbatch.job.vendor_batch import BatchStart, told_by
-from cometbatch.results.columns import working_prefix
+from cometbatch.results.column_names import working_prefix
 from cometbatch.results.summary_words import count
 
 SCHEMA_FILE: Final = "cometbatch.schema.json"

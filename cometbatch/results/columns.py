@@ -277,6 +277,10 @@ COLUMNS: Final = (
 )
 """The output columns in order, with what they mean."""
 
+REUSED_COLUMNS: Final = ("reused_from", "reused_ordinal", "reused_cost_usd")
+"""The columns of a run that may take answers from earlier calls. The first is null where a row's answer is its own."""
+REUSED_FROM: Final = REUSED_COLUMNS[0]
+
 ASKS: Final = "asks"
 """The column that counts asks: without it, each row was asked for once."""
 
@@ -328,6 +332,29 @@ ASKED_COLUMNS: Final = (
         "that way, as the summary and the metadata list them; 0 is the first",
         answered="target",
         failed="target",
+    ),
+    Column(
+        REUSED_FROM,
+        _TEXT,
+        "text",
+        "with `reuse`, `dedupe` or `--update`: the id of the run that paid for the answer, where it was taken from an "
+        "earlier call; null for a row that was sent, or failed",
+        answered="reused_from",
+    ),
+    Column(
+        "reused_ordinal",
+        _COUNT,
+        "integer",
+        "the place of that call in the result of the run that paid, from 0",
+        answered="reused_ordinal",
+    ),
+    Column(
+        "reused_cost_usd",
+        _MONEY,
+        "decimal(38, 18)",
+        "what the answer cost then, in US dollars; null is unknown. Such a row has 0 in `cost_usd` and `attempts`; its "
+        "tokens, ids and times are those of then",
+        answered="reused_cost_usd",
     ),
 )
 """Output columns that a run has only where its job asks for them, after all others."""
@@ -408,28 +435,6 @@ def answered_in(records: Iterable[Record]) -> list[Answered]:
 
 
 # Tables
-
-
-def clashes(input_columns: Iterable[str], prefix: str, columns: Sequence[Column] = COLUMNS) -> list[str]:
-    """The output columns that the input has already, under this prefix."""
-    taken = set(input_columns)
-    return [name for column in columns if (name := prefix + column.name) in taken]
-
-
-def case_clashes(
-    input_columns: Iterable[str], prefix: str, columns: Sequence[Column] = COLUMNS
-) -> list[tuple[str, str]]:
-    """Columns of the input, each with the output column from which it differs by case alone: (theirs, ours)."""
-    ours = {(prefix + column.name).casefold(): prefix + column.name for column in columns}
-    pairs = [(name, ours.get(name.casefold())) for name in input_columns]
-    return [(theirs, own) for theirs, own in pairs if own is not None and own != theirs]
-
-
-def working_prefix(input_columns: Sequence[str]) -> str:
-    """A prefix that no column of the input begins with, whatever its case."""
-    taken = tuple(name.casefold() for name in input_columns)
-    prefixes = (f"out{number or ''}_" for number in itertools.chain([0], itertools.count(2)))
-    return next(prefix for prefix in prefixes if not any(name.startswith(prefix) for name in taken))
 
 
 USED_BY_FURTHER: Final = ("status", "response")

@@ -66,7 +66,7 @@ def contradiction(cells: Cells) -> str | None:
             continue
         if cells.get(name) is not None:  # an older run lacks newer columns
             return f"the row {status}, but {name} is {cells[name]!r:.80}"
-    return next((words for words in (_wrong_word(cells), _wrong_attempts(cells), _wrong_counts(cells)) if words), None)
+    return next((words for check in _CHECKS if (words := check(cells))), None)
 
 
 def _wrong_word(cells: Cells) -> str | None:
@@ -84,9 +84,22 @@ def _wrong_attempts(cells: Cells) -> str | None:
     unsent = {cells["latency_s"] is None, cells["request_hash"] is None}
     if cells.get(columns.ASKS) is not None and cells[columns.ASKS] < 1:
         return f"asks is {cells[columns.ASKS]}"
-    if attempts < 0 or unsent != {attempts == 0}:
+    is_reused = cells.get(columns.REUSED_FROM) is not None
+    if attempts < 0 or unsent != {attempts == 0 and not is_reused}:
         return f"attempts is {attempts}, which does not fit latency_s and request_hash"
     return None
+
+
+def _wrong_origin(cells: Cells) -> str | None:
+    """How what a row says of the earlier call that paid for its answer contradicts itself."""
+    origin, place, then = (cells.get(name) for name in columns.REUSED_COLUMNS)
+    if origin is None:
+        return None if place is None and then is None else "reused_from is empty, but the columns beside it are not"
+    if place is None or place < 0:
+        return f"reused_from is {origin!r:.80}, but reused_ordinal is {place}"
+    if cells["attempts"] != 0 or _asks(cells) != 1:
+        return f"the answer was taken from an earlier call, but attempts is {cells['attempts']} and asks {_asks(cells)}"
+    return f"reused_cost_usd is {_amount(then)}" if then is not None and then < 0 else None
 
 
 def _wrong_counts(cells: Cells) -> str | None:
@@ -102,11 +115,20 @@ def _wrong_counts(cells: Cells) -> str | None:
     return None
 
 
+_CHECKS: Final = (_wrong_word, _wrong_attempts, _wrong_counts, _wrong_origin)
+
+
 def wrong_cost(cells: Cells, rates: Rates | None) -> str | None:
     """How a row's cost differs from its usage times these prices; `None` where it does not.
 
-    Where prices depend on the input of one answer, the counts of several give the bounds of their cost alone.
+    Where prices depend on the input of one answer, the counts of several give the bounds of their cost alone. An answer
+    that was taken from an earlier call cost nothing, whatever its usage was then.
     """
+    if cells.get(columns.REUSED_FROM) is not None:
+        is_free = cells["cost_usd"] == 0
+        return (
+            _wrong_part(cells) if is_free else f"cost_usd is {_amount(cells['cost_usd'])} of an answer that was taken"
+        )
     answers = _asks(cells) - (cells["status"] == "failed")
     usage = Usage(*(cells.get(name) for name in _COUNTS))
     try:

@@ -132,7 +132,7 @@ class RunSummary(Struct, frozen=True):
 
         Answers that did not fit are among them, also of rows that have no outcome yet.
         """
-        billed = self.succeeded + self.incomplete + self.tally.rejected
+        billed = self.tally.new_answers + self.tally.rejected
         is_unknown = self.tally.unpriced == billed if billed else self.possible_charges.charges > 0
         return None if is_unknown else EXACT.add(self.tally.cost_usd, self.tally.rejected_cost_usd)
 
@@ -155,7 +155,7 @@ class RunSummary(Struct, frozen=True):
     @property
     def is_uncounted(self) -> bool:
         """Whether answers came, and none of them with token counts."""
-        return 0 < self.tally.uncounted == self.succeeded + self.incomplete
+        return 0 < self.tally.uncounted == self.tally.new_answers
 
     @property
     def all_succeeded(self) -> bool:

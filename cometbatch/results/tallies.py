@@ -47,7 +47,9 @@ def tally(records: Iterable[Record]) -> Tally:
     failed: list[Failed] = kinds[Failed]
     billed = [outcome for outcome in failed if outcome.asks > 1]  # for the asks that were rejected before
     asks: list[RejectedAsk] = kinds[RejectedAsk]
-    answers = _answers(kinds[Answered], billed)
+    reused = [outcome for outcome in kinds[Answered] if outcome.reused_from is not None]
+    paid = kinds[Answered] if not reused else [outcome for outcome in kinds[Answered] if outcome.reused_from is None]
+    answers = _answers(paid, billed)
     for ask in asks:
         answers["largest_output_tokens"] = max(answers["largest_output_tokens"], ask.usage.output_tokens or 0)
         above = max(answers["largest_input_above_bytes"], ask.input_above_bytes)
@@ -55,6 +57,8 @@ def tally(records: Iterable[Record]) -> Tally:
         answers["unpriced"] += ask.cost_usd is None
         for name in _USAGE:
             answers[name] += sum(filter(None, int64s([getattr(ask.usage, name)])))
+    if reused:
+        _add_reused(answers, reused)
     return Tally(
         failed=len(failed),
         attempts=sum([outcome.attempts for outcome in kinds[Answered] + failed]),
@@ -106,6 +110,18 @@ def _answers(answered: list[Answered], billed: list[Failed]) -> dict[str, Any]:
         "reasked": sum([outcome.asks - 1 for outcome in answered]) + sum([outcome.asks - 1 for outcome in billed]),
         "reasked_cost_usd": _money(outcome.rejected_cost_usd for outcome in answered + billed if outcome.asks > 1),
     }
+
+
+def _add_reused(answers: dict[str, Any], reused: list[Answered]) -> None:
+    """Count answers that were taken from earlier calls among the others: by status, and what they had cost."""
+    succeeded = sum([outcome.status == "succeeded" for outcome in reused])
+    answers["succeeded"] += succeeded
+    answers["incomplete"] += len(reused) - succeeded
+    answers["incompletes"] = dict(Counter(answers["incompletes"]) + Counter(_reasons(reused)))
+    answers["reused"] = len(reused)
+    answers["reused_incomplete"] = len(reused) - succeeded
+    answers["reused_cost_usd"] = _money(outcome.reused_cost_usd for outcome in reused)
+    answers["reused_unpriced"] = sum([outcome.reused_cost_usd is None for outcome in reused])
 
 
 def _of_one_answer(answered: list[Answered], billed: list[Failed]) -> tuple[list[int | None], list[int | None]]:

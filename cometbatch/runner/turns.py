@@ -71,7 +71,7 @@ class Runner:
         self._limits = limits
         self._window = window = ConcurrencyWindow(policy.concurrency) if policy.adaptive else None
         held = HeldFailures[OpenCall](
-            works=earlier.succeeded + earlier.incomplete + len(rejected) > 0,
+            works=earlier.new_answers + len(rejected) > 0,
             max_alike=policy.max_alike,
             max_misdirected=MISDIRECTED_PER_SLOT * policy.concurrency,
         )
