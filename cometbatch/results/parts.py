@@ -176,6 +176,19 @@ def read_column(path: Path, name: str) -> pa.ChunkedArray:
         return part.read([name], use_threads=False).column(name)
 
 
+def rows_of_groups(path: Path) -> list[int]:
+    """How many rows each row group of a part has. Raises `CheckpointError` where it can't be read."""
+    with _reading(path) as part:
+        return [part.metadata.row_group(index).num_rows for index in range(part.num_row_groups)]
+
+
+def read_group(path: Path, index: int, names: list[str]) -> pa.Table:
+    """Those of these columns that a part has, of one row group. Raises `CheckpointError` where it can't be read."""
+    with _reading(path) as part:
+        there = set(part.schema_arrow.names)
+        return part.read_row_group(index, [name for name in dict.fromkeys(names) if name in there], use_threads=False)
+
+
 def has_column(path: Path, name: str) -> bool:
     """Whether a part has a column of this name. Raises `CheckpointError` where it can't be read."""
     with _reading(path) as part:

@@ -98,6 +98,10 @@ class Partitions:
             return True
         return sum(opened.partition.row_count for opened in self._open.values()) < self._min_open_rows
 
+    def opened(self, index: int) -> OpenPartition | None:
+        """A partition that is open in this session; None for any other."""
+        return self._open.get(index)
+
     def ready_call(self) -> CallRequest | Failed | None:
         """The next call of the partition that is being handed out; None where `next_call` has more to do than that."""
         if not self._calls_left or self._broken is not None:

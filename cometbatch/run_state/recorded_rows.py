@@ -116,14 +116,14 @@ def _partition(
         try:
             files = recorded.sources(run.directory, run.manifest.run_id, partition.index, run.progress.last)
             records = PartitionRecords(files, None, MAX_KEPT_BYTES)
-            if not _is_committed(run, partition):
+            if not is_committed(run, partition.index):
                 for piece in _open_pieces(run, records, partition, table_of):
                     table = piece.table if further is None else columns.extended(piece.table, run.prefix, further)
                     yield Piece(piece.ordinals, table)
                     due = piece.ordinals[-1] + 1
                 return
         except CheckpointError:
-            if not _is_committed(run, partition):
+            if not is_committed(run, partition.index):
                 raise
     path, ordinal, output = run.directory.parts.path(partition.index), first, columns.columns_of(run.columns)
     for written in parts.read_pieces(path):
@@ -135,13 +135,13 @@ def _partition(
         ordinal += table.num_rows
 
 
-def _is_committed(run: Run, partition: Partition) -> bool:
-    """Whether the partition has its part by now."""
-    path = run.directory.parts.path(partition.index)
+def is_committed(run: Run, index: int) -> bool:
+    """Whether a partition has its part by now."""
+    path = run.directory.parts.path(index)
     if not path.exists():
         return False
-    round_ = parts.read_info(path, run.manifest.run_id, partition.index).round
-    return round_ == run.directory.reopened().round_of(partition.index).round
+    round_ = parts.read_info(path, run.manifest.run_id, index).round
+    return round_ == run.directory.reopened().round_of(index).round
 
 
 def _open_pieces(
