@@ -20,7 +20,7 @@ LAYERS = (
     ("job",),
     ("run_state",),
     ("transport", "limiting"),
-    ("service",),
+    ("service", "telemetry"),  # telemetry goes out on a route of its own, which transport finds
     ("runner", "simulator"),
     ("engines",),
     ("commands",),
@@ -39,8 +39,10 @@ OWNERS = {
     "fcntl": {"store"},
     "httptools": {"transport"},
     "jinja2": {"prompt"},
+    "opentelemetry": {"telemetry"},
     "jsonschema_rs": {"prompt"},
     "polars": {"commands"},
+    "requests": {"telemetry"},
     "tqdm": {"commands"},
     "uvicorn": {"simulator"},
     "uvloop": {"engines"},
@@ -53,6 +55,7 @@ LOADED_LATE = {  # a twentieth of a second together, of the third that a start t
     "pandas",
     "tqdm.notebook",
     "urllib.request",
+    "cometbatch.telemetry.exporting",
     "cometbatch.transport.httpx_backend",
     "cometbatch.simulator.app",
 }

@@ -143,6 +143,7 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
         "cometbatch run job.yaml",
         "cometbatch run job.yaml --set limits.concurrency=64",
         "cometbatch run job.yaml --retry failed,length",
+        "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 cometbatch run job.yaml --otel",
     ),
 )
 @job_file
@@ -164,6 +165,7 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
 )
 @first_rows
 @click.option("--yes", "-y", is_flag=True, help="Let --fresh delete paid answers of an unfinished run without asking.")
+@click.option("--otel", is_flag=True, help="Send metrics and spans over OpenTelemetry: `telemetry: otlp` in the job.")
 @click.option("--quiet", is_flag=True, help="Show no progress line.")
 @click.option("--verbose", is_flag=True, help="Show in the summary how connections were used.")
 def run(
@@ -176,6 +178,7 @@ def run(
     set_aside: tuple[str, ...],
     limit: int | None,
     yes: bool,
+    otel: bool,
     quiet: bool,
     verbose: bool,
 ) -> None:
@@ -184,7 +187,7 @@ def run(
     JOB_FILE: the job, in YAML; - for standard input. The result is written where its output.path says. The summary goes
     to standard output; the progress line, warnings and errors go to standard error.
     """
-    job = cometbatch.load_job(job_file, overrides)
+    job = cometbatch.load_job(job_file, (*overrides, "telemetry=otlp") if otel else overrides)
     if fresh and retry is None:
         _confirm_fresh(job, yes=yes)
     try:

@@ -20,16 +20,16 @@ def checker_of(target: Target) -> Checker | None:
     try:
         return target.response.checker(target.format)
     except MissingExtraError as error:
-        raise JobError(f"{key}: {error}: {_install_extra()}") from None
+        raise JobError(f"{key}: {error}: {install_extra('schema')}") from None
     except SchemaError as error:
         raise JobError(f"{key}: {error.path}: {error}") from None
 
 
-def _install_extra() -> str:
-    """The command that installs the extra where this program runs, which may be an environment without a pip."""
+def install_extra(name: str) -> str:
+    """The command that installs an extra where this program runs, which may be an environment without a pip."""
     python = shlex.quote(sys.executable)
     pip = f"{python} -m pip" if find_spec("pip") else f"python3 -m pip --python {python}"
-    return f"{pip} install 'cometbatch[schema]'"
+    return f"{pip} install 'cometbatch[{name}]'"
 
 
 def answer_columns(target: Target, checker: Checker | None) -> AnswerColumns | None:

@@ -12,7 +12,9 @@ from msgspec import Struct
 from cometbatch import wire
 from cometbatch.commands.answers import answer_columns, checker_of, refuse_answer_clashes
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
+from cometbatch.commands.deduping import refuse_samples
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
+from cometbatch.commands.telemetry import check_telemetry
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.errors import CheckpointError, JobError, UsageError
 from cometbatch.input.file_set import AnySource, FileSet
@@ -94,6 +96,7 @@ class Checked(Struct, frozen=True):
 def check(job: Job) -> Checked:
     """Check what any session of a job needs, without a full read of its input. Raises `UsageError`."""
     refuse_key(job)
+    check_telemetry(job)
     if job.target.is_simulator:
         simulator_behaviour(job)
     opened = open_table(job)
@@ -182,6 +185,7 @@ def check_session(
     """
     job = checked.job
     describe_connection(job, http)
+    refuse_samples(job, found)
     if found is not None and found.is_begun:
         refuse_other_job(found, checked, retry=retry)
         found.refuse_foreign()
@@ -389,5 +393,11 @@ def describe_extra(job: Job) -> Iterator[str]:
 
 def describe_missing_columns(job: Job, names: Collection[str]) -> Iterator[str]:
     """Which columns the job asks for that a run has not: it keeps those that it began with."""
-    for name in sorted(job.asked_columns.difference(names)):
+    missing = job.asked_columns.difference(names)
+    if columns.REUSED_FROM in missing:
+        yield (
+            "the run began without `reuse`, `dedupe` or --update, and so without the columns that tell whose answer a "
+            "row has: each row is sent; to have answers taken, begin anew with --fresh"
+        )
+    for name in sorted(missing.difference(columns.REUSED_COLUMNS)):
         yield f"the run began without a column `{name}`, so it has none; to have it, begin anew with --fresh"

@@ -3,8 +3,10 @@
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec import Struct
 
+from cometbatch.commands.observers import Observers
 from cometbatch.commands.session_watch import Interrupts
 
 if TYPE_CHECKING:
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
 class Options(Struct, frozen=True, kw_only=True):
     """The keyword arguments of `run` and `run_async`, by the names that they have there, and with their meaning.
 
-    `interrupts` is no argument: it stands for Ctrl-C where no signal arrives.
+    `interrupts` and `observers` are no arguments: the one stands for Ctrl-C where no signal arrives, the other for
+    those who are told how the run goes.
     """
 
     fresh: bool = False
@@ -24,3 +27,4 @@ class Options(Struct, frozen=True, kw_only=True):
     progress: bool | None = None
     http: "httpx.AsyncBaseTransport | None" = None
     interrupts: Interrupts | None = None
+    observers: Observers = msgspec.field(default_factory=Observers)

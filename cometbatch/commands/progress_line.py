@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TextIO, TypeAlias
 
 from tqdm import tqdm
 
+from cometbatch.commands.observers import Observers
 from cometbatch.money.exact import EXACT, format_rounded
 from cometbatch.records import Answered, Outcome, Tally
 from cometbatch.results.columns import answered_in
@@ -40,9 +41,19 @@ class Progress:
 
     `done` is what earlier sessions recorded. `on` forces the redrawn line on, or both kinds of line off. By default it
     follows the terminal: where there is none (a log file, a scheduler), a line is printed at 10 s and each minute.
+    `observers` are told each line, too.
     """
 
-    def __init__(self, rows: int, done: Tally, *, on: bool | None = None, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        rows: int,
+        done: Tally,
+        *,
+        on: bool | None = None,
+        stream: TextIO | None = None,
+        observers: Observers | None = None,
+    ) -> None:
+        self._observers = observers or Observers()
         self._stream = sys.stderr if stream is None else stream
         self._separator = SEPARATOR if _can_say(self._stream, SEPARATOR) else ASCII_SEPARATOR
         self._rows, self._done = rows, done.calls
@@ -98,7 +109,18 @@ class Progress:
             self._update()
 
     def say(self, line: str) -> None:
-        """Print a line above the bar."""
+        """Print a line above the bar, unless a log takes it."""
+        self._observers.noted(line)
+        self._print(line)
+
+    def warn(self, words: str) -> None:
+        """Tell whoever pays something that he should know."""
+        self._observers.warned(words)
+        self._print(f"Warning: {words}")
+
+    def _print(self, line: str) -> None:
+        if self._observers.take_words:
+            return
         self._draw(self._bar.clear)
         self._draw(lambda: print(visible(line), file=self._stream, flush=True))
         self._draw(self._bar.refresh)
@@ -107,7 +129,7 @@ class Progress:
         """Say once that the service does not keep the token cap; "" is nothing to say."""
         if words and not self._is_warned_of_cap:
             self._is_warned_of_cap = True
-            self.say(f"Warning: {words}")
+            self.warn(words)
 
     def close(self) -> None:
         """Draw the last state and leave it standing."""

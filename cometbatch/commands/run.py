@@ -26,17 +26,20 @@ from cometbatch.commands.checks import (
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.options import Options
+from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
 from cometbatch.commands.session_watch import Interrupts
 from cometbatch.commands.tables import JobSource, as_job, kept
 from cometbatch.commands.targets import added_targets, models_asked, needs_of, price_warnings, priced_targets
+from cometbatch.commands.telemetry import Telemetry
 from cometbatch.engines import event_loop
 from cometbatch.errors import UsageError
 from cometbatch.input.files import Identity
 from cometbatch.job import Job
+from cometbatch.records import Tally
 from cometbatch.results import columns, parts
 from cometbatch.results.retry_words import RetryWords, read_words
-from cometbatch.results.summary import RunSummary
+from cometbatch.results.summary import RunStoppedError, RunSummary
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
@@ -128,6 +131,32 @@ def _beside_a_loop(job: Job, options: Options) -> RunSummary:
 
 
 async def _run(job: Job, options: Options) -> RunSummary:
+    """Carry out a run, and tell those who listen of its end, whatever it is."""
+    telemetry = None if job.telemetry is None else Telemetry()
+    if telemetry is not None:
+        options = msgspec.structs.replace(options, observers=options.observers.joined(telemetry))
+    try:
+        summary = await _carry_out(job, options)
+    except BaseException as error:
+        await _end(options, telemetry, error.summary if isinstance(error, RunStoppedError) else None, error)
+        raise
+    await _end(options, telemetry, summary, None)
+    return summary
+
+
+async def _end(
+    options: Options, telemetry: Telemetry | None, summary: RunSummary | None, error: BaseException | None
+) -> None:
+    """Tell those who listen of the end, telemetry first: it may have to say that nobody takes it."""
+    if telemetry is not None:
+        await telemetry.finish(summary, error)
+        shown = Progress(0, Tally(), on=False, observers=options.observers)
+        for words in options.observers.news():
+            shown.warn(words)
+    options.observers.ended(summary, error)
+
+
+async def _carry_out(job: Job, options: Options) -> RunSummary:
     again, fresh, http = _retry_words(options), options.fresh, options.http
     checked = await asyncio.to_thread(check, job)  # every line of JSON Lines is read here
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)

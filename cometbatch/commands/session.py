@@ -17,13 +17,14 @@ from msgspec import Struct
 from cometbatch.commands.asking import acceptance, first_answers, misfits
 from cometbatch.commands.checks import Checked, describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
+from cometbatch.commands.deduping import sent_once
 from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.options import Options
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.row_maker import sending_images
-from cometbatch.commands.session_watch import show_waiting, signals_handled
+from cometbatch.commands.session_watch import moment_of, show_waiting, signals_handled
 from cometbatch.commands.targets import check_budgets, prices_of, row_makers, whose_model
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
@@ -128,9 +129,11 @@ class RunSession(Struct, frozen=True):
         started = time.monotonic()
         run.directory.lock.sign()
         rows = run.rows if self.limit is None else run.progress.calls + run.calls_due(self.limit)
-        shown = Progress(rows, run.progress.tally, on=self.start.options.progress)
+        options = self.start.options
+        shown = Progress(rows, run.progress.tally, on=options.progress, observers=options.observers)
+        options.observers.began(job, run, self.limit)
         for warning in filter(None, (*_warnings(job, run), lowered, *told)):
-            shown.say(f"Warning: {warning}")
+            shown.warn(warning)
         cap = run.manifest.token_cap
         shown.warn_of_cap(cap_warning(run.bill.largest_output_tokens, cap))
         try:
@@ -157,7 +160,7 @@ class RunSession(Struct, frozen=True):
         )
         shown.warn_of_cap(cap_warning(summary.tally.largest_output_tokens, cap))
         for warning in (*late_warnings(summary.tally, summary.books), *found):
-            shown.say(f"Warning: {warning}")
+            shown.warn(warning)
         if stop is not None:
             needed = budget_to_finish(ended, stop.next_usd, self.limit) if stop.kind == "budget" else None
             raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix, needed)
@@ -181,17 +184,26 @@ class RunSession(Struct, frozen=True):
         )
         marks = run.directory.new_marks(run.manifest.run_id, session.number, 2 * slots)
         showing: asyncio.Task[None] | None = None
+        observers = self.start.options.observers
+        partitions.on_commit = observers.committed
 
         @contextlib.contextmanager
         def watched(runner: Runner) -> Iterator[None]:
             nonlocal showing
-            showing = asyncio.create_task(show_waiting(runner, partitions, shown, run.manifest.token_cap))
-            with signals_handled(runner, shown, self.start.options.interrupts):
-                yield
+            showing = asyncio.create_task(show_waiting(runner, partitions, shown, run.manifest.token_cap, observers))
+            try:
+                with signals_handled(runner, shown, self.start.options.interrupts):
+                    yield
+            finally:
+                observers.looked(moment_of(runner, observers))
 
         try:
-            async with sending_images(self.transport.send, asked.images) as send:
-                return await run_partitions(partitions, marks, self._ports(shown, slots, send), watched=watched)
+            async with (
+                sent_once(checked.job, run, partitions) as twins,
+                sending_images(self.transport.send, asked.images) as send,
+            ):
+                ports = msgspec.structs.replace(self._ports(shown, slots, send), twins=twins)
+                return await run_partitions(partitions, marks, ports, watched=watched)
         except InputError as error:
             raise InputLostError(input_lost(checked.job.input.path, error)) from error
         finally:
@@ -231,7 +243,7 @@ class RunSession(Struct, frozen=True):
             service=service,
             policy=policy,
             limits=Limits(requests_per_minute=limits.requests_per_minute, tokens_per_minute=limits.tokens_per_minute),
-            observer=shown,
+            observer=self.start.options.observers.beside(shown),
             now=now,
             jitter=random.random,
             budget=self._budget(),

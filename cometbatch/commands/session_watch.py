@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
+from cometbatch.commands.observers import Moment, Observers
 from cometbatch.commands.progress_line import Progress
 from cometbatch.results.summary import cap_warning
 from cometbatch.results.summary_words import count
@@ -21,19 +22,38 @@ STOPS = {
 }
 
 
-async def show_waiting(runner: Runner, partitions: Partitions, shown: Progress, cap: int | None) -> None:
+async def show_waiting(
+    runner: Runner, partitions: Partitions, shown: Progress, cap: int | None, observers: Observers
+) -> None:
     """Say each second what is waited for, and once that the disk is slow, or that answers pass their cap (tokens)."""
     is_told = is_slow = False
     while True:
         await asyncio.sleep(WAITING_SHOWN_EVERY_S)
         shown.redraw(runner.in_flight, runner.waiting_for())
+        if observers.any:
+            observers.looked(moment_of(runner, observers))
+            for words in observers.news():
+                shown.warn(words)
         shown.warn_of_cap(cap_warning(runner.largest_output_tokens, cap))
         if (silence := runner.silence()) and not is_told:
-            shown.say(f"Warning: {silence}")
+            shown.warn(silence)
         is_told = bool(silence)
         if (seconds := partitions.slowest_sync_s) > SLOW_SYNC_S and not is_slow:
-            shown.say(f"Warning: the disk took {seconds:.1f} s to sync: a power cut can lose what that long recorded.")
+            shown.warn(f"the disk took {seconds:.1f} s to sync: a power cut can lose what that long recorded.")
             is_slow = True
+
+
+def moment_of(runner: Runner, observers: Observers) -> Moment:
+    """The run as it is now."""
+    return Moment(
+        at=asyncio.get_running_loop().time(),
+        tally=observers.tally,
+        in_flight=runner.in_flight,
+        waiting_for=runner.waiting_for(),
+        pace=runner.pace,
+        unanswered_s=runner.unanswered_s,
+        spent_usd=runner.spent_usd,
+    )
 
 
 class Interrupts:

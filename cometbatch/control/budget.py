@@ -50,26 +50,26 @@ class Budget:
 
     def __init__(self, cap: Decimal, spent: Decimal, *, answers: int = 0, is_exact: bool = False) -> None:
         self._cap = cap
-        self._taken = spent  # or set aside
+        self.taken = spent  # or set aside
         self._is_exact = is_exact
         self._may_be_in_flight = FIRST_IN_FLIGHT + MORE_PER_ANSWER * answers
 
     @property
     def left(self) -> Decimal:
         """What is neither spent nor set aside; below 0 where a bill passed its reservation, or the cap was lowered."""
-        return ROUNDING.subtract(self._cap, self._taken)  # a cap can have any number of decimals
+        return ROUNDING.subtract(self._cap, self.taken)  # a cap can have any number of decimals
 
     def reserve(self, amount: Decimal) -> bool:
         """Set an amount aside, or return False and set nothing aside where that would pass the cap."""
-        taken = EXACT.add(self._taken, amount)
+        taken = EXACT.add(self.taken, amount)
         if taken > self._cap:
             return False
-        self._taken = taken
+        self.taken = taken
         return True
 
     def settle(self, reserved: Decimal, actual: Decimal) -> None:
         """Give back a reservation and book what it really came to."""
-        self._taken = EXACT.add(EXACT.subtract(self._taken, reserved), actual)
+        self.taken = EXACT.add(EXACT.subtract(self.taken, reserved), actual)
 
     def admits(self, in_flight: int) -> bool:
         """Whether one more request may be in flight beside these, by what answers have shown so far."""

@@ -111,7 +111,7 @@ class ConcurrencyWindow:
         self._ceiling = float(ceiling)
         self._window = min(START, self._ceiling)
         self._threshold = self._ceiling
-        self._rate = AdaptiveRate()
+        self.rate = AdaptiveRate()
         self._latencies = Latencies()
         self._next_send = -math.inf
         self._spacing_s = START_SPACING_S
@@ -122,7 +122,7 @@ class ConcurrencyWindow:
         self._proven = self._window
         self._failures = _Failures()
         self._probe_wait = 0.0
-        self._probing_since = math.inf
+        self.probing_since = math.inf  # since when nothing is answered, and only probes are sent
         self._resumed_at = -math.inf  # the last time that probing ended
         self._replied_at = math.inf
         self._stuck = 0  # requests in flight since before `_stuck_since`, whose answers nobody expects any more
@@ -167,15 +167,15 @@ class ConcurrencyWindow:
 
     def sent(self, now: float) -> None:
         """A request leaves."""
-        self._rate.sent(now, is_binding=self._is_rate_bound)
+        self.rate.sent(now, is_binding=self._is_rate_bound)
         self._ramped_at = min(self._ramped_at, now)
         self._failures.sent += 1
         if self.is_probing:
             self._next_send = now + self._probe_wait
             return
         spread = START_SPACING_S if self._latencies.spread is None else self._latencies.spread / self._window
-        self._is_rate_bound = 1 / self._rate.per_s > spread
-        self._spacing_s = max(spread, 1 / self._rate.per_s, MIN_SPACING_S)
+        self._is_rate_bound = 1 / self.rate.per_s > spread
+        self._spacing_s = max(spread, 1 / self.rate.per_s, MIN_SPACING_S)
         self._next_send = max(now, self._next_send) + self._spacing_s
 
     def answered(self, now: float, latency_s: float) -> None:
@@ -208,7 +208,7 @@ class ConcurrencyWindow:
         """The service refused for lack of capacity."""
         self.failed(now, sent_at)
         if not self.is_probing:
-            self._rate.refused(1 / self._spacing_s)
+            self.rate.refused(1 / self._spacing_s)
 
     def timed_out(self, now: float, sent_at: float) -> None:
         """No answer came in time."""
@@ -244,21 +244,21 @@ class ConcurrencyWindow:
 
     def _is_well_again(self, now: float, latency_s: float) -> bool:
         """Whether an answer shows it: one that was under way when the failures began, and comes as usual, does not."""
-        since = now - min(self._failures.since, self._probing_since)
+        since = now - min(self._failures.since, self.probing_since)
         return latency_s <= since or since > LATE * latency_s
 
     def _begin_probing(self, now: float) -> None:
         self._threshold = max(self._proven, START)
-        self._rate.outage_began(now)
-        self._probing_since = now
+        self.rate.outage_began(now)
+        self.probing_since = now
         self._probe_wait = FIRST_PROBE_S
         self._next_send = now + self._probe_wait
 
     def _end_probing(self, now: float) -> None:
         self._probe_wait = 0.0
-        self._probing_since = math.inf
+        self.probing_since = math.inf
         self._next_send = self._resumed_at = now
-        self._rate.outage_ended(now)
+        self.rate.outage_ended(now)
         self._latencies.forget()
         self._window = min(self._ceiling, max(START, self._threshold * REOPEN))
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from cometbatch.job.keys import KEYS, REQUIRED, SECTIONS, WORDS_FOR_SECTIONS, nullable, object_schema
+from cometbatch.job.keys import KEYS, REQUIRED, SECTIONS, SINGLE, WORDS_FOR_SECTIONS, nullable, object_schema
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 """The newest draft that editors know in full."""
@@ -50,7 +50,8 @@ def job_schema() -> dict[str, Any]:
         "properties": {
             name: (schema if name in ALWAYS else nullable(schema)) | {"description": MEANINGS.get(name, "")}
             for name, schema in sections.items()
-        },
+        }
+        | {name: nullable(key.kind.schema) | {"description": key.meaning} for name, key in SINGLE.items()},
         "required": [*ALWAYS],
         "if": {"properties": {"input": {"properties": {"path": {"pattern": TABLE}}}}},
         "then": {

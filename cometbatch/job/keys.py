@@ -306,6 +306,16 @@ KEYS: dict[str, dict[str, Key]] = {
         "retry_after": Key(FLAG, "say in a 429 how long to wait"),
     },
 }
+SINGLE: dict[str, Key] = {
+    "dedupe": Key(
+        FLAG, "send one of the rows that ask the same, and give its answer to the others, which cost nothing then"
+    ),
+    "telemetry": Key(
+        choice("otlp"),
+        "send metrics and spans to a collector of OpenTelemetry, as the OTEL_* variables say; needs the extra `otel`",
+    ),
+}
+"""The keys that stand in no section."""
 SECTIONS: dict[str, type[Struct]] = {
     "input": settings.InputSettings,
     "output": settings.OutputSettings,
@@ -356,6 +366,10 @@ KNOWN_AS = {
     "cache": "reuse",
     "caching": "reuse",
     "reuse_cache": "reuse",
+    "deduplicate": "dedupe",
+    "dedup": "dedupe",
+    "distinct": "dedupe",
+    "unique": "dedupe",
 }
 """What other programs call our keys, for hints."""
 
@@ -388,7 +402,7 @@ def key_meant(name: str, section: str, known: Collection[str]) -> str:
         return near
     if section == "params":
         return "what the service takes beyond these goes into params.extra"
-    by_name = {key: path for path, key in paths.items()}
+    by_name = {key: path for path, key in paths.items()} | {key: key for key in SINGLE}
     meant = nearest(name, by_name)
     return f"did you mean {by_name[meant]!r}?" if meant else ""
 
@@ -419,6 +433,8 @@ def _job_keys() -> Iterator[JobKey]:
                     each = IMAGE_KEYS[field.name]
                     default = "" if field.default is None else _yaml_like(field.default)
                     yield JobKey(f"prompt.images.{field.name}", each.kind.words, default, each.meaning)
+    for name, key in SINGLE.items():
+        yield JobKey(name, key.kind.words, "false" if key.kind is FLAG else "", key.meaning)
 
 
 def job_keys_markdown() -> str:

@@ -256,6 +256,8 @@ class _Reading:
             cut=tuple(self._is_cut(placed) for placed in messages),
             source_path=self._source_path,
             batch=None if self._batch is None else self._batch.vendor.name,
+            telemetry=self._sections.single.get("telemetry"),
+            dedupe=bool(self._sections.single.get("dedupe")),
             **settings,
             **beside,
         )

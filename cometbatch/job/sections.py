@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from cometbatch.errors import nearest
-from cometbatch.job.keys import KEYS, PRICES, WORDS_FOR_SECTIONS, Key, key_meant
+from cometbatch.job.keys import KEYS, PRICES, SINGLE, WORDS_FOR_SECTIONS, Key, key_meant
 from cometbatch.job.kinds import FLAG, SENT_TEXTS, Kind, expected
 from cometbatch.job.secrets import join
 from cometbatch.job.tree import Map, Node, Problems, Scalar, WrongError, is_null
@@ -17,11 +17,13 @@ class Sections:
 
     `values`: by section and key; None for a value that is wrong, and no entry for a key that is left out or null.
     `is_reusing`: whether `reuse` is true, or a mapping.
+    `single`: the same of keys that stand in no section.
     """
 
     def __init__(self, tree: Map, problems: Problems) -> None:
         self.values: dict[str, dict[str, Any]] = {section: {} for section in KEYS}
         self.is_reusing = not is_null(tree.entries.get("reuse"))
+        self.single: dict[str, Any] = {}
         self.problems = problems
         self._tree = tree
         self._where: dict[str, str] = {}
@@ -74,8 +76,11 @@ class Sections:
 
     def _read_section(self, section: str, node: Node) -> None:
         self._where[section] = node.where
-        if section not in KEYS:
-            self._refuse_unknown(self._tree, "", section, KEYS)
+        if section in SINGLE:
+            if not is_null(node):
+                self.single[section] = self._read(section, SINGLE[section].kind, node)
+        elif section not in KEYS:
+            self._refuse_unknown(self._tree, "", section, {**KEYS, **SINGLE})
         elif isinstance(node, Map):
             self.values[section] = self.read_map(section, node, KEYS[section])
         elif section == "prices" and isinstance(node, Scalar) and not is_null(node):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 from msgspec import Struct
@@ -184,7 +184,8 @@ class Job(Struct, frozen=True):
     description has neither. `batch`: whose batch file the input is, whose bodies are the requests; None for a table.
     `model_prices`: those of models by their ids; `prices` are those of `target.model` where it is not among them.
     `param_columns`: the columns in which a row has its own value of a parameter, by the parameter's name. `reuse`: None
-    where no answers of earlier runs are taken.
+    where no answers of earlier runs are taken. `telemetry`: who is told of each session over OpenTelemetry; None is
+    nobody. `dedupe`: of rows that ask the same, one is sent, and the others take its answer.
     """
 
     input: InputSettings
@@ -208,6 +209,8 @@ class Job(Struct, frozen=True):
     model_prices: dict[str, PriceSettings] = msgspec.field(default_factory=dict)
     param_columns: dict[str, str] = msgspec.field(default_factory=dict)
     reuse: ReuseSettings | None = None
+    dedupe: bool = False
+    telemetry: Literal["otlp"] | None = None
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
@@ -246,7 +249,7 @@ class Job(Struct, frozen=True):
             "asks": self.response.is_used,
             "rejected_cost_usd": self.response.is_used,
             "target": self.target.model_column is not None,
-            **dict.fromkeys(REUSED_COLUMNS, self.reuse is not None),
+            **dict.fromkeys(REUSED_COLUMNS, self.reuse is not None or self.dedupe),
         }
         return frozenset(name for name, is_asked in asked.items() if is_asked)
 

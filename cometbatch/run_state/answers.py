@@ -73,6 +73,10 @@ class RecordedAnswers:
         self._groups = OrderedDict[tuple[int, int], pa.Table]()
         self._thread = ThreadPoolExecutor(1)
 
+    async def calls(self) -> AnsweredCalls:
+        """The calls that have an answer, read from parts and journals. Raises as `answered_calls` does."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, answered_calls, self._run)
+
     async def find(self, ordinals: Sequence[int]) -> Mapping[int, Answered]:
         """The answers of these calls, ascending; a call without one is left out. Raises `CheckpointError`."""
         found: Mapping[int, Answered] = await asyncio.get_running_loop().run_in_executor(

@@ -83,6 +83,7 @@ class Partitions:
         self._broken: BaseException | None = None
         self.slowest_sync_s = 0.0
         self.on_room: Callable[[], None] = lambda: None
+        self.on_commit: Callable[[Partition], None] = lambda _: None
 
     @property
     def has_room(self) -> bool:
@@ -281,6 +282,7 @@ class Partitions:
             self._break(error)
         else:
             del self._open[opened.partition.index]
+            self.on_commit(opened.partition)
             self.on_room()
 
     def _break(self, error: BaseException) -> None:

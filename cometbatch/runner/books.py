@@ -1,6 +1,6 @@
 """The one place where money and records are booked: what an attempt can cost, came to, or may have come to."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import reduce
@@ -88,6 +88,13 @@ class Books:
             (cost is None or budget.admits(in_flight)) and budget.reserve(cost or NOTHING)
         )
         return call.is_reserved
+
+    def spent_usd(self, calls: Iterable[OpenCall]) -> Decimal | None:
+        """What the budget has booked, without what is set aside for these calls; None where there is no budget."""
+        if self._budget is None:
+            return None
+        aside = [call.max_cost for call in calls if call.is_reserved and call.max_cost is not None]
+        return EXACT.subtract(self._budget.taken, reduce(EXACT.add, aside, NOTHING))
 
     def describe_budget(self, call: OpenCall) -> str:
         """Why there is no room for the call, in a sentence."""

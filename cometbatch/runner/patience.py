@@ -202,6 +202,10 @@ class Patience:
         is_waiting = sender.is_exhausted and not sender.in_flight and sender.backlog.is_asked_to_wait
         return max(0.0, sender.backlog.due - now) if is_waiting else 0.0
 
+    def unanswered_s(self, now: float) -> float:
+        """Seconds for which nothing was answered, and several calls failed; 0 else."""
+        return 0.0 if self._silent_since is None or not self._held.is_outage else now - self._silent_since
+
     def describe_silence(self, now: float) -> str:
         """What a person should know who waits for answers in vain; "" where there is nothing to tell.
 

@@ -103,6 +103,13 @@ class Observer(Protocol):
         """A call will be sent again."""
 
 
+class Pace(Struct, frozen=True):
+    """How fast a run may send at present: requests in flight at once, and requests per second (None: no bound)."""
+
+    window: int
+    per_s: float | None
+
+
 class Sending(Protocol):
     """An exchange under way."""
 

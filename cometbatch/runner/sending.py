@@ -8,6 +8,7 @@ in a task of its own, but for the one that reads the input.
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Literal
 
 from cometbatch.control.attribution import HeldFailures
@@ -88,6 +89,12 @@ class Sender:
     def in_flight_from(self, start: float, end: float) -> int:
         """How many requests are in flight that were sent within this time."""
         return sum(start <= slot.started <= end for slot in self.in_flight)
+
+    @property
+    def spent_usd(self) -> Decimal | None:
+        """What the budget has booked without what is set aside; None where there is no budget."""
+        begun = [slot.call for slot in self.in_flight]
+        return self._books.spent_usd(begun if self._in_hand is None else [*begun, self._in_hand])
 
     def give_back(self, slots: Sequence[Slot]) -> None:
         """What these slots sent is concluded."""

@@ -6,8 +6,10 @@ run runs several times as fast; and no call needs a task.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
 
@@ -21,7 +23,7 @@ from cometbatch.runner.asks import Asks
 from cometbatch.runner.attempts import Attempts
 from cometbatch.runner.books import Books
 from cometbatch.runner.patience import Patience
-from cometbatch.runner.ports import Calls, ExchangeResult, Marks, Observer, Policy, Service, Stop
+from cometbatch.runner.ports import Calls, ExchangeResult, Marks, Observer, Pace, Policy, Service, Stop
 from cometbatch.runner.sending import Sender
 from cometbatch.runner.slots import OpenCall, Slot
 from cometbatch.runner.twins import Twins
@@ -71,6 +73,7 @@ class Runner:
         twins: Twins | None = None,
     ) -> None:
         self._now = now
+        self._concurrency = policy.concurrency
         self._limits = limits
         self._window = window = ConcurrencyWindow(policy.concurrency) if policy.adaptive else None
         held = _none_held(policy, works=earlier.new_answers + len(rejected) > 0)
@@ -147,6 +150,26 @@ class Runner:
     def in_flight(self) -> int:
         """How many requests are being sent right now."""
         return len(self._sender.in_flight)
+
+    @property
+    def pace(self) -> Pace:
+        """How fast it may send at present."""
+        window = self._window
+        if window is None:
+            return Pace(self._concurrency, None)
+        return Pace(window.window, window.rate.per_s if window.rate.per_s < math.inf else None)
+
+    @property
+    def unanswered_s(self) -> float:
+        """Seconds for which nothing was answered, although requests failed or hung; 0 else."""
+        now = _time()
+        probing_s = 0.0 if self._window is None else now - self._window.probing_since
+        return max(0.0, probing_s, self._patience.unanswered_s(now))
+
+    @property
+    def spent_usd(self) -> Decimal | None:
+        """US dollars booked by now, possible charges included, without what is set aside; None without a budget."""
+        return self._sender.spent_usd
 
     @property
     def largest_output_tokens(self) -> int:
