@@ -20,8 +20,7 @@ from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import EXACT
 from cometbatch.records import Answered, CallRequest, Failed, Outcome
-from cometbatch.results import columns, parts
-from cometbatch.results.answered import BYTES_EACH, SEGMENTS, AnsweredCalls, key_of
+from cometbatch.results import parts
 from cometbatch.results.columns import REUSED_COLUMNS, columns_of, read_outcomes
 from cometbatch.run_state.answers import RecordedAnswers, answered_calls
 from cometbatch.run_state.run import Run
@@ -146,7 +145,7 @@ def check(table: Table, service: ScriptedService, answered: Counter[int]) -> Non
         assert isinstance(first, Answered)
         assert (outcome.reused_from, first.reused_from) == (RUN_ID, None)
         assert table.asked[first.ordinal] == question
-        assert (outcome.attempts, outcome.asks, outcome.cost_usd) == (0, 1, 0)
+        assert (outcome.attempts, outcome.asks, outcome.cost_usd) == (0, 1, Decimal(0))
         assert (outcome.completion, outcome.status) == (first.completion, first.status)
         assert (outcome.request_id, outcome.finished_at) == (first.request_id, first.finished_at)
         assert outcome.reused_cost_usd == first.cost_usd
@@ -203,7 +202,7 @@ def live(folder: Path, life: Life) -> tuple[Table, ScriptedService, Counter[int]
             answered[question] += 1
         return reply
 
-    service.exchange = counted  # type: ignore[method-assign,assignment]
+    service.exchange = counted  # type: ignore[method-assign]
     for stop_at, now in life.stops:
         virtual_time.run(session(table, service, concurrency=life.concurrency, stop_at=stop_at, now=now))
         service.sending.clear()

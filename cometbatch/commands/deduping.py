@@ -18,7 +18,7 @@ def is_deduped(job: Job, run: Run | None) -> bool:
 
 
 def refuse_samples(job: Job, run: Run | None) -> None:
-    """Raise `UsageError` where each row is to be asked several times: samples of a row ask the same, and all are sent."""
+    """Raise `UsageError` where each row is asked several times: samples of a row ask the same, and all are sent."""
     if job.dedupe and run is not None and len(run.manifest.slices) > 1:
         raise UsageError(
             "dedupe: the run asks each row several times, and dedupe would send one of these calls alone. Leave dedupe "

@@ -15,6 +15,7 @@ from cometbatch.commands.answers import answer_columns, checker_of
 from cometbatch.commands.checks import FILES_SHOWN
 from cometbatch.commands.locate import Located, locate
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
+from cometbatch.commands.verify_equal import EqualRows
 from cometbatch.commands.verify_files import FileChecks
 from cometbatch.commands.verify_report import CHECKS, Findings, Verification
 from cometbatch.commands.verify_rows import PublishedResult, RowChecks
@@ -27,6 +28,7 @@ from cometbatch.prompt.template import TemplateError
 from cometbatch.records import MaxTokensField, Partition
 from cometbatch.results import parts
 from cometbatch.results.answer_columns import AnswerColumns
+from cometbatch.run_state.answers import PartRows
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import OWN_RULES, Manifest, decode_manifest, drift
 from cometbatch.run_state.run import ROUNDS_KEY, refuse_unreleased
@@ -117,7 +119,11 @@ def _check_run(
     same_rendering = job is None or _has_same_rendering(manifest, job)
     if not same_rendering:
         findings.skip("this version of cometbatch renders prompts by other rules than the run's", "requests")
-    rows = RowChecks(manifest, names, published, makers, findings, same_rendering=same_rendering, answers=answers)
+    prefix = str(manifest.fingerprint.get("output.prefix") or "")
+    equal = EqualRows(manifest, prefix, PartRows(directory, manifest, prefix, names), findings)
+    rows = RowChecks(
+        manifest, names, published, makers, findings, same_rendering=same_rendering, answers=answers, equal=equal
+    )
     originals = _originals(manifest, partitions, opened, findings)
     for partition in partitions:
         schema, original = files.check_part(partition, opened), next(originals)
@@ -125,6 +131,7 @@ def _check_run(
             published.skip(partition.row_count)
         else:
             rows.check_part(directory.parts.path(partition.index), partition, schema, original)
+    equal.finish()
     published.check_row_count(manifest.input.rows)
 
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 
 from cometbatch.commands.row_maker import Maker
+from cometbatch.commands.verify_equal import EqualRows
 from cometbatch.commands.verify_files import rows_of
 from cometbatch.commands.verify_report import Findings
 from cometbatch.input.values import row_values
@@ -46,7 +47,7 @@ class RowChecks:
     `names`: of the output columns. `makers` make each row's request again: for each target some, one for each way in
     which sessions of the run may have said the same; none where that can't be done. `same_rendering`: whether this
     program renders prompts by the rules that the run was made with, so that the requests can be compared. `answers`:
-    makes the columns of answers again, where there are any.
+    makes the columns of answers again, where there are any. `equal`: looks at rows that took an equal row's answer.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class RowChecks:
         *,
         same_rendering: bool,
         answers: AnswerColumns | None = None,
+        equal: EqualRows | None = None,
     ) -> None:
         self._manifest = manifest
         self._published = published
@@ -66,6 +68,7 @@ class RowChecks:
         self._findings = findings
         self._same_rendering = same_rendering
         self._answers = answers
+        self._equal = equal
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
         self._columns = columns.columns_of(names)
         unknown = set(NOT_IN_COLUMNS)
@@ -94,6 +97,8 @@ class RowChecks:
             from_result.add(row, piece, self._published.take(piece.num_rows))
             self._check_outcomes(path.name, row, piece, totals)
             self._check_answers(path.name, row, piece)
+            if self._equal is not None:
+                self._equal.add(row, piece)
             if self._makers:
                 self._check_requests(path.name, row, piece)
             row += piece.num_rows

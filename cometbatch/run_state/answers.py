@@ -5,7 +5,7 @@ Guards: also while the run goes on. A partition whose journals go while they are
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +21,8 @@ from cometbatch.results.answered import HASH_DIGITS, AnsweredCalls, keys_of
 from cometbatch.results.columns import answered_in
 from cometbatch.results.target_column import with_target
 from cometbatch.run_state import recorded
+from cometbatch.run_state.directory import RunDirectory
+from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.open_partition import OpenPartition, PartitionRecords
 from cometbatch.run_state.progress import journaled
 from cometbatch.run_state.recorded_rows import MAX_KEPT_BYTES, is_committed
@@ -60,17 +62,48 @@ def _add_part(found: AnsweredCalls, path: Path, prefix: str, first: int) -> None
     found.add_all(keys, (ordinal for _, ordinal in answered))
 
 
+class PartRows:
+    """Output columns of single rows, read from the parts of a run that hold them; some row groups stay in memory."""
+
+    def __init__(self, directory: RunDirectory, manifest: Manifest, prefix: str, names: Sequence[str]) -> None:
+        self.columns = columns.columns_of(names)
+        self._directory, self._manifest, self._prefix = directory, manifest, prefix
+        self._names = [prefix + name for name in (*names, columns.CUSTOM_ID)]
+        self._partitions = manifest.partitions()
+        self._sizes: dict[int, list[int]] = {}  # rows of each row group of a part
+        self._groups = OrderedDict[tuple[int, int], pa.Table]()
+
+    def take(self, ordinals: Sequence[int]) -> Iterator[tuple[list[int], pa.Table]]:
+        """These calls of one partition, ascending, each beside its row, some at a time. Raises `CheckpointError`."""
+        index = self._manifest.partition_of(ordinals[0])
+        first, left = self._manifest.first_ordinal(self._partitions[index]), list(ordinals)
+        if index not in self._sizes:
+            self._sizes[index] = parts.rows_of_groups(self._directory.parts.path(index))
+        for group, size in enumerate(self._sizes[index]):
+            here = [ordinal for ordinal in left if ordinal < first + size]
+            if here:
+                yield here, self._group(index, group).take([ordinal - first for ordinal in here])
+            left, first = left[len(here) :], first + size
+
+    def _group(self, index: int, group: int) -> pa.Table:
+        table = self._groups.pop((index, group), None)
+        if table is None:
+            table = parts.read_group(self._directory.parts.path(index), group, self._names)
+            table = with_target(table, self._prefix, self.columns)
+        self._groups[index, group] = table
+        if len(self._groups) > GROUPS_KEPT:
+            self._groups.popitem(last=False)
+        return table
+
+
 class RecordedAnswers:
     """Reads answers by ordinal, in a thread of its own. `opened`: the partition of an index, where it is open now."""
 
     def __init__(self, run: Run, opened: Callable[[int], OpenPartition | None] = lambda _index: None) -> None:
         self._run = run
         self._opened = opened
-        self._columns = columns.columns_of(run.columns)
-        self._partitions = run.manifest.partitions()
+        self._rows = PartRows(run.directory, run.manifest, run.prefix, run.columns)
         self._committed = set(run.progress.committed)
-        self._rows: dict[int, list[int]] = {}  # of each row group of a part
-        self._groups = OrderedDict[tuple[int, int], pa.Table]()
         self._thread = ThreadPoolExecutor(1)
 
     async def calls(self) -> AnsweredCalls:
@@ -96,57 +129,29 @@ class RecordedAnswers:
         self._thread.shutdown(wait=True)
 
     def _in_partition(self, index: int, ordinals: Sequence[int]) -> dict[int, Answered]:
-        opened = self._opened(index)
+        opened, run = self._opened(index), self._run
         if opened is None and self._is_committed(index):
-            return self._in_part(index, ordinals)
+            return self._in_part(ordinals)
         try:
             if opened is not None:
                 return opened.answers(ordinals)
-            run = self._run
             files = recorded.sources(run.directory, run.manifest.run_id, index, run.progress.last)
             return PartitionRecords(files, None, MAX_KEPT_BYTES).answers(ordinals)
-        except (CheckpointError, ValueError):  # of a file that was closed
+        except (CheckpointError, ValueError):  # ValueError: of a file that was closed
             if not self._is_committed(index):
                 raise
-            return self._in_part(index, ordinals)
+            return self._in_part(ordinals)
 
     def _is_committed(self, index: int) -> bool:
         if index not in self._committed and is_committed(self._run, index):
             self._committed.add(index)
         return index in self._committed
 
-    def _in_part(self, index: int, ordinals: Sequence[int]) -> dict[int, Answered]:
-        first = self._run.manifest.first_ordinal(self._partitions[index])
+    def _in_part(self, ordinals: Sequence[int]) -> dict[int, Answered]:
         found: dict[int, Answered] = {}
-        for group, rows in self._by_group(index, [ordinal - first for ordinal in ordinals]):
-            start = sum(self._rows[index][:group])
-            table = self._group(index, group).take([row - start for row in rows])
-            outcomes = columns.read_outcomes(table, 0, self._run.prefix, self._columns)
-            for row, outcome in zip(rows, outcomes, strict=True):
+        for some, table in self._rows.take(ordinals):
+            outcomes = columns.read_outcomes(table, 0, self._run.prefix, self._rows.columns)
+            for ordinal, outcome in zip(some, outcomes, strict=True):
                 if isinstance(outcome, Answered):
-                    found[first + row] = msgspec.structs.replace(outcome, ordinal=first + row)
+                    found[ordinal] = msgspec.structs.replace(outcome, ordinal=ordinal)
         return found
-
-    def _by_group(self, index: int, rows: Iterable[int]) -> Iterator[tuple[int, list[int]]]:
-        """Rows of a part by the row group that they are in."""
-        if index not in self._rows:
-            self._rows[index] = parts.rows_of_groups(self._run.directory.parts.path(index))
-        left, group, end = list(rows), 0, 0
-        for group, count in enumerate(self._rows[index]):
-            end += count
-            here = [row for row in left if row < end]
-            if here:
-                yield group, here
-            left = left[len(here) :]
-
-    def _group(self, index: int, group: int) -> pa.Table:
-        """The output columns of a row group, kept for a while."""
-        table = self._groups.pop((index, group), None)
-        if table is None:
-            names = [self._run.prefix + name for name in (*self._run.columns, columns.CUSTOM_ID)]
-            table = parts.read_group(self._run.directory.parts.path(index), group, names)
-            table = with_target(table, self._run.prefix, self._columns)
-        self._groups[index, group] = table
-        if len(self._groups) > GROUPS_KEPT:
-            self._groups.popitem(last=False)
-        return table

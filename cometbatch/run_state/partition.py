@@ -74,6 +74,7 @@ class Partitions:
         self._made: list[CallRequest | Failed] = []  # the next call is the last
         self._calls_left = 0
         self._open: dict[int, OpenPartition] = {}
+        self.opened: Callable[[int], OpenPartition | None] = self._open.get  # by index
         self._commits: set[asyncio.Task[None]] = set()
         self._writer_of = PartWriter(run, further)
         # A thread each, kept: allocators keep megabytes for every thread that ever took memory, so work that wanders
@@ -98,10 +99,6 @@ class Partitions:
         if len(self._open) < OPEN_PARTITIONS:
             return True
         return sum(opened.partition.row_count for opened in self._open.values()) < self._min_open_rows
-
-    def opened(self, index: int) -> OpenPartition | None:
-        """A partition that is open in this session; None for any other."""
-        return self._open.get(index)
 
     def ready_call(self) -> CallRequest | Failed | None:
         """The next call of the partition that is being handed out; None where `next_call` has more to do than that."""
