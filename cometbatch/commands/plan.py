@@ -23,6 +23,7 @@ from cometbatch.commands.checks import (
     refuse_limit,
 )
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
+from cometbatch.commands.deduping import DedupePlan, asked_so_far
 from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk, budget_walk
@@ -36,6 +37,7 @@ from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, PriceBook, Rates, Tally
 from cometbatch.results import tallies
+from cometbatch.results.answered import BYTES_EACH, AnsweredCalls
 from cometbatch.results.notebook import html_of
 from cometbatch.results.summary import cap_warning
 from cometbatch.results.summary_words import count, price_source
@@ -87,7 +89,7 @@ class RunPlan(Struct, frozen=True):
     get to the service. `finished`: every row has its outcome and the result is there. `running`: a run of this job is
     going on. `budget`: None where the job has none, or nothing remains. `limited`: the first rows alone; None where
     these are all that remain. `uncapped`: requests whose answer has no cap. `prices` are those of the first target,
-    `other_prices` those of further ones.
+    `other_prices` those of further ones. `dedupe`: None where each row is sent; else estimates are of different requests.
     """
 
     job: Job
@@ -112,6 +114,7 @@ class RunPlan(Struct, frozen=True):
     max_asks: int = 1
     worst_cost_usd: Decimal | None = None
     other_prices: tuple[PriceBook, ...] = ()
+    dedupe: DedupePlan | None = None
 
     @property
     def price_source(self) -> str:
@@ -142,6 +145,7 @@ class RunPlan(Struct, frozen=True):
             "estimated_cost_usd": _amount(self.cost_usd),
             "likely_cost_usd": _amount(self.likely_cost_usd),
             "limited": _limited_dict(self.limited),
+            "dedupe": None if self.dedupe is None else self.dedupe.to_dict(),
             "max_asks": self.max_asks,
             "worst_cost_usd": _amount(self.worst_cost_usd),
             "budget": None if self.budget is None else self.budget.to_dict(),
@@ -164,6 +168,7 @@ class RunPlan(Struct, frozen=True):
             *self._state(),
             "first request:",
             *_indented(self.first_request),
+            *(self.dedupe.describe() if self.dedupe is not None else ()),
             f"{self._estimated()}: {self.input_tokens:,} tokens in, {self._out()}",
             f"cost: {self._cost(self.cost_usd, self.likely_cost_usd)}{self._prices()}",
             *self._worst_cost(),
@@ -305,7 +310,8 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
     max_asks = checked.target.response.max_asks if checked.checker is not None else 1
     walk = None if is_finished else budget_walk(job.budget.max_cost_usd, begin.books, bill, max_asks)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
-    survey = _survey(checked, identity, begin, looks=looks, walk=walk, limit=limit or TRY_ROWS)
+    asked = None if is_finished else asked_so_far(job, known)
+    survey = _survey(checked, identity, begin, looks=looks, walk=walk, limit=limit or TRY_ROWS, asked_so_far=asked)
     cost, likely = _estimate(survey.all_rows, begin.books)
     worst, _ = _estimate(survey.all_rows, begin.books, max_asks)
     return RunPlan(
@@ -341,7 +347,13 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
         limited=_limited_plan(limit, survey, begin.books),
         max_asks=max_asks,
         worst_cost_usd=worst,
+        dedupe=None if asked is None else _dedupe_plan(survey, begin.books, len(asked)),
     )
+
+
+def _dedupe_plan(survey: "_Survey", books: Sequence[PriceBook], different: int) -> DedupePlan:
+    saved = _estimate(survey.equal_rows, books)[0] if survey.equal_rows.requests else Decimal(0)
+    return DedupePlan(survey.all_rows.requests, survey.equal_rows.requests, saved, different * BYTES_EACH)
 
 
 def _limited_plan(limit: int | None, survey: "_Survey", books: Sequence[PriceBook]) -> LimitedPlan | None:
@@ -455,11 +467,12 @@ class _Requests(Struct):
 class _Survey(Struct):
     """What was found in all rows that have no outcome yet. `first_rows`: of those below a limit, by themselves.
 
-    `uncapped`: requests whose answer has no cap.
+    `equal_rows`: of those that take the answer of an equal row, which are not among the others. `uncapped`: requests whose answer has no cap.
     """
 
     all_rows: _Requests = msgspec.field(default_factory=_Requests)
     first_rows: _Requests = msgspec.field(default_factory=_Requests)
+    equal_rows: _Requests = msgspec.field(default_factory=_Requests)
     uncapped: int = 0
     unrenderable: int = 0
     first: CallRequest | None = None
@@ -474,6 +487,7 @@ def _survey(
     looks: Looks,
     walk: BudgetWalk | None,
     limit: int,
+    asked_so_far: AnsweredCalls | None = None,
 ) -> _Survey:
     survey, asked = _Survey(), row_makers(checked, begin.targets)
     counting = row_makers(checked, begin.targets, opens_images=False) if asked.reads_files else asked
@@ -498,6 +512,9 @@ def _survey(
             # Each request's estimate has what is reserved for the answer.
             cap, rates = made.max_output_tokens, books[made.target].rates
             tokens, expected = made.estimated_tokens - (cap or ASSUMED_OUTPUT_TOKENS), begin.expected_tokens(cap)
+            if asked_so_far is not None and not asked_so_far.add(made.request_hash, row):
+                survey.equal_rows.add(made.target, tokens, expected, rates)
+                continue
             survey.uncapped += cap is None
             survey.all_rows.add(made.target, tokens, expected, rates)
             if row < limit:
