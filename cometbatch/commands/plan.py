@@ -89,7 +89,8 @@ class RunPlan(Struct, frozen=True):
     get to the service. `finished`: every row has its outcome and the result is there. `running`: a run of this job is
     going on. `budget`: None where the job has none, or nothing remains. `limited`: the first rows alone; None where
     these are all that remain. `uncapped`: requests whose answer has no cap. `prices` are those of the first target,
-    `other_prices` those of further ones. `dedupe`: None where each row is sent; else estimates are of different requests.
+    `other_prices` those of further ones. `dedupe`: None where each row is sent; else the estimates are of different
+    requests.
     """
 
     job: Job
@@ -467,7 +468,8 @@ class _Requests(Struct):
 class _Survey(Struct):
     """What was found in all rows that have no outcome yet. `first_rows`: of those below a limit, by themselves.
 
-    `equal_rows`: of those that take the answer of an equal row, which are not among the others. `uncapped`: requests whose answer has no cap.
+    `equal_rows`: of those that take the answer of an equal row, which are not among the others. `uncapped`: requests
+    whose answer has no cap.
     """
 
     all_rows: _Requests = msgspec.field(default_factory=_Requests)
