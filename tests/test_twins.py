@@ -328,7 +328,7 @@ def test_a_row_that_waits_for_long_holds_up_its_equals_alone(tmp_path: Path) -> 
 
 
 def test_where_too_many_wait_one_of_them_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows that wait are in memory: beyond a bound no more are read, and an equal row asks whether it must wait, too."""
+    """Rows that wait are in memory: beyond a bound no more are read, and an equal row asks whether it has to wait."""
     monkeypatch.setattr("cometbatch.runner.intake.MAX_WAITING", 20)
     service, most_open = slow_down_once(tmp_path)
     assert service.times_sent(0) == 2

@@ -75,7 +75,7 @@ class Partitions:
         self._calls_left = 0
         self._open: dict[int, OpenPartition] = {}
         self.opened: Callable[[int], OpenPartition | None] = self._open.get  # by index
-        self._commits: set[asyncio.Task[None]] = set()
+        self.settling: set[asyncio.Task[None]] = set()
         self._writer_of = PartWriter(run, further)
         # A thread each, kept: allocators keep megabytes for every thread that ever took memory, so work that wanders
         # through a pool's threads makes a process grow with the length of a run. No sync waits for a part.
@@ -188,7 +188,7 @@ class Partitions:
         """
         is_cancelled = await _outlast([self._reading] if self._reading is not None else [])
         self._close_input()
-        is_cancelled |= await _outlast(self._commits)
+        is_cancelled |= await _outlast(self.settling)
         for thread in (self._reader, self._writer, self._syncer):
             thread.shutdown(wait=True)
         self._close_journals()
@@ -269,8 +269,8 @@ class Partitions:
             return
         work = self._commit(opened) if opened.is_complete else self._set_aside(opened)
         task = asyncio.get_running_loop().create_task(work)
-        self._commits.add(task)
-        task.add_done_callback(self._commits.discard)
+        self.settling.add(task)
+        task.add_done_callback(self.settling.discard)
 
     async def _commit(self, opened: OpenPartition) -> None:
         try:

@@ -153,7 +153,7 @@ class Intake:
         backlog = self._asks.backlog
         is_held = self._held.any or self._asks.holds
         is_waiting = (is_held or backlog.long_waits > 0) and len(backlog) == backlog.long_waits
-        return is_waiting and self._is_idle() and not self.is_busy
+        return is_waiting and self._is_idle() and not self.is_busy and not self._calls.settling
 
     def _has_read(self, reading: "asyncio.Task[CallRequest | Outcome | None]") -> None:
         """The source has a call, or had no more, or is broken."""

@@ -1,6 +1,6 @@
 """What the loop needs of others and tells them: protocols for those that have a state, values and functions else."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from decimal import Decimal
 from typing import Literal, Protocol, TypeAlias
 
@@ -47,6 +47,10 @@ class Calls(Protocol):
     """Where calls come from and records go to."""
 
     on_room: Callable[[], None]
+
+    @property
+    def settling(self) -> Collection[object]:
+        """What comes to its end by itself, after which there is room, as `on_room` tells."""
 
     @property
     def has_room(self) -> bool:
