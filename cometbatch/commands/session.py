@@ -17,7 +17,7 @@ from msgspec import Struct
 from cometbatch.commands.asking import acceptance, first_answers, misfits
 from cometbatch.commands.checks import Checked, describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
-from cometbatch.commands.deduping import sent_once
+from cometbatch.commands.deduping import is_deduped, sent_once
 from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.open_rows import RowsOf
@@ -363,6 +363,7 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         max_output_tokens=run.manifest.token_cap,
         has_own_caps=run.manifest.has_whole_requests,
         has_earlier_result=not finished and run.has_earlier_result,
+        is_deduped=is_deduped(job, run),
         warnings=(
             *_warnings(job, run),
             *looked,

@@ -63,6 +63,7 @@ class RunSummary(Struct, frozen=True):
     `prices` are those of the first target, `books` those of all; `targets` tells of further ones in words.
     `max_output_tokens`: the cap on an answer that the job sets. `has_own_caps`: rows bring their requests, and may have
     caps in them. `has_earlier_result`: not finished, and the result that was published before a `--retry` still stands.
+    `is_deduped`: rows that ask the same are sent once, and the others take the answer of an equal row.
     `limited`: None where the session was for all rows. `reader`: what reads the run's rows; None where nobody can.
     """
 
@@ -86,6 +87,7 @@ class RunSummary(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     books: tuple[PriceBook, ...] = ()
     targets: tuple[str, ...] = ()
+    is_deduped: bool = False
     reader: RowReader | None = None
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:

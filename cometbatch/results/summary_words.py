@@ -36,6 +36,7 @@ def described(summary: "RunSummary", *, verbose: bool = False, command: str = RU
         *_some(summary.targets),
         _tokens(summary),
         _bill(summary),
+        *_equal_rows(summary),
         *_rejected(tally),
         *_row_cost(summary),
         *_reported(summary.tally),
@@ -109,6 +110,17 @@ def _bill(summary: "RunSummary") -> str:
     without = _rows_without(uncounted, "token counts") + _rows_without(rest, "a price")
     more = f"; {count(tally.excluding, 'row')} with more in use than is priced" if tally.excluding else ""
     return f"cost: {known}{without}{more}"
+
+
+def _equal_rows(summary: "RunSummary") -> Iterator[str]:
+    """How many rows were not sent, since an equal one was, and what that has saved."""
+    tally = summary.tally
+    if not tally.reused or not summary.is_deduped:
+        return
+    bound = "at least " if tally.reused_unpriced else ""
+    has_cost = tally.reused_unpriced < tally.reused
+    saved = f", which saved {bound}{format_rounded(tally.reused_cost_usd)}" if has_cost else ""
+    yield f"{count(tally.reused, 'row')} took the answer of an equal row (dedupe){saved}"
 
 
 def _row_cost(summary: "RunSummary") -> Iterator[str]:
