@@ -64,8 +64,7 @@ class Partitions:
         self._makers, self._reads_files = makers, reads_files
         self._columns = columns
         self._min_open_rows = slots * ROWS_PER_SLOT
-        size = run.manifest.partition_rows
-        self._room_each = MAX_KEPT_BYTES // max(OPEN_PARTITIONS, -(-self._min_open_rows // size))
+        self._room_each = MAX_KEPT_BYTES // max(OPEN_PARTITIONS, -(-self._min_open_rows // run.manifest.partition_rows))
         todo = run.due(limit)
         self._tables = tables(todo)
         self._unopened = zip(todo, self._tables, strict=True)
