@@ -7,7 +7,7 @@ beside what it carries: a run that stopped has a summary (`results.summary`), a 
 
 import difflib
 from collections.abc import Iterable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 WRONG_SYSTEM = "cometbatch runs on Linux, macOS and WSL. On Windows, install WSL and run cometbatch inside it."
 
@@ -23,6 +23,37 @@ def did_you_mean(found: str, known: Iterable[str]) -> str:
     """A hint at the nearest of the known words; "" where none is near."""
     near = nearest(found, known)
     return "" if near is None else f"did you mean {near!r}?"
+
+
+class Quoting(str):
+    """Words for a person that quote what is the user's own: a cell, a prompt, an answer, a service's words on them.
+
+    `logged`: the same words for a log, without the quote.
+    """
+
+    __slots__ = ("logged",)
+
+    logged: str
+
+    def __new__(cls, words: str, logged: str) -> Self:
+        """The words as they are shown, and as they are logged."""
+        made = super().__new__(cls, words)
+        made.logged = logged
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it is pickled and copied."""
+        return Quoting, (str(self), self.logged)
+
+
+def quoting(words: str, quote: str, instead: str = "(not logged)") -> str:
+    """These words, which hold a quote. `instead`: what a log has in its place. Without a quote, the words alone."""
+    return Quoting(words, words.replace(quote, instead)) if quote else words
+
+
+def logged(words: object) -> str:
+    """Words as a log may have them."""
+    return words.logged if isinstance(words, Quoting) else str(words)
 
 
 class CometbatchError(Exception):

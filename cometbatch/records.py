@@ -38,6 +38,9 @@ Problem: TypeAlias = Literal[
     "error", "redirect", "not_json", "unreadable", "html", "not_understood", "failed_generation"
 ]
 
+PLAIN_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/+=-]{0,127}")
+"""What a code or an id looks like, and no sentence does."""
+
 KEY_SHAPE: Final = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}")
 """What an API key looks like within a text (contract sheet, section 1). No text that is kept or shown has one."""
 
@@ -253,6 +256,21 @@ class Failure(Struct, frozen=True, gc=False):
     status: int | None = None
     code: str = ""
     request_id: str | None = None
+
+    @property
+    def logged(self) -> str:
+        """What it is, as a log may have it: without its message, which may quote the prompt, unless it is the network's."""
+        if self.status is None and self.kind in {"connection", "timeout"}:
+            return f"{self.kind}: {self.message}"
+        status = "" if self.status is None else f"HTTP {self.status}"
+        named = {"code": plain_word(self.code), "request id": plain_word(self.request_id)}
+        said = [self.kind, status, *(f"{name} {word}" for name, word in named.items() if word)]
+        return ", ".join(filter(None, said))
+
+
+def plain_word(text: str | None) -> str | None:
+    """A service's code or id as a log may have it: None for what is long or has spaces, since that may be any text."""
+    return text if text and PLAIN_WORD.fullmatch(text) and not KEY_SHAPE.search(text) else None
 
 
 class Retry(Struct, frozen=True, gc=False):

@@ -1,12 +1,13 @@
 """The tables of README and docs/ made from code. `python -m tests.readme_tables` writes them, a test checks them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cometbatch import cli, job
 from cometbatch.control import retry_table
 from cometbatch.results import columns
+from cometbatch.telemetry import names
 from cometbatch.wire import payload
 from tests import export_tables, prompt_tables
 from tests.benchmarks import compare, model, report
@@ -39,6 +40,9 @@ def tables() -> dict[str, str]:
         "lines": table(("`x` in the lines", "the result's column", "`{{ x }}` in the prompts"), prompt_tables.lines()),
         "fromjson": table(("the cell `x`", "template", "in the prompt"), prompt_tables.from_json()),
         "told": table(("template", "warning"), prompt_tables.told()),
+        "metrics": table(("metric", "kind", "unit", "attributes", "meaning"), _metrics()),
+        "row_spans": table(("attribute", "meaning"), _attributes(names.ROW_ATTRIBUTES)),
+        "session_spans": table(("attribute", "meaning"), _attributes(names.SESSION_ATTRIBUTES)),
     }
 
 
@@ -47,6 +51,20 @@ def _finish_words() -> Iterable[tuple[str, str]]:
     for reason in dict.fromkeys(known.values()):
         yield f"`{reason}`", ", ".join(f"`{word}`" for word, meaning in known.items() if meaning == reason)
     yield "(generation failed: retried)", ", ".join(f"`{word}`" for word in sorted(payload.failure_words()))
+
+
+def _metrics() -> Iterable[tuple[str, ...]]:
+    short = {names.REQUEST_MODEL: "model", names.OPERATION: "common"}
+    common = {names.PROVIDER, names.SERVER_ADDRESS, names.SERVER_PORT, names.RESPONSE_MODEL}
+    for metric in names.METRICS:
+        is_of_model = names.OPERATION in metric.attributes
+        left_out = common | {names.REQUEST_MODEL} if is_of_model else set()
+        attributes = [short.get(each, f"`{each}`") for each in metric.attributes if each not in left_out]
+        yield f"`{metric.name}`", metric.kind, f"`{metric.unit}`", ", ".join(attributes), metric.meaning
+
+
+def _attributes(meanings: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    return ((f"`{name}`", meaning) for name, meaning in meanings.items())
 
 
 def renewed(text: str) -> str:

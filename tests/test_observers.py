@@ -24,14 +24,17 @@ CALLS = {
 
 
 class Heard(Listener):
-    """Writes down what it is told, and raises at one of the calls."""
+    """Writes down what it is told, and raises at one of the calls. It stands for a progress line, too."""
+
+    def warn(self, words: str) -> None:
+        """As of a progress line."""
 
     def __init__(self, failing: str = "") -> None:
         self.heard: list[tuple[str, tuple[object, ...]]] = []
         self.failing = failing
 
     def __getattribute__(self, name: str) -> object:
-        if name not in CALLS:
+        if name not in CALLS | {"warn": ()}:
             return super().__getattribute__(name)
 
         def hear(*told: object) -> None:
@@ -75,6 +78,17 @@ def test_nobody_stands_between_the_loop_and_the_progress_line_where_nobody_liste
     assert observers.beside(shown) is observers
     observers.recorded([unsendable(0)], 4)
     assert shown.heard == [("recorded", CALLS["recorded"])]
+
+
+def test_a_complaint_is_told_by_the_progress_line() -> None:
+    """Where there is one, it shows the warning and hands it on; else those who listen hear it."""
+    listener, shown = Heard(), Heard()
+    observers = Observers([listener])
+    listener.complain("words")
+    assert listener.heard == [("warned", ("words",))]
+    observers.beside(shown)
+    listener.complain("words")
+    assert shown.heard == [("warn", ("words",))]
 
 
 def test_the_tally_is_that_of_all_outcomes_at_any_moment() -> None:

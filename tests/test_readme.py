@@ -41,6 +41,7 @@ DOCS = (
     "python",
     "replies",
     "retry",
+    "telemetry",
 )
 ALL_TABLES = {
     "job_keys",
@@ -58,6 +59,9 @@ ALL_TABLES = {
     "told",
     "lines",
     "fromjson",
+    "metrics",
+    "row_spans",
+    "session_spans",
 }
 MAX_LINES = 200
 FIRST_SCREEN_LINES = 20

@@ -16,7 +16,8 @@ from click.shell_completion import get_completion_class
 
 import cometbatch
 from cometbatch import process
-from cometbatch.cli.printing import end, report, say, terminal_width, write, writing
+from cometbatch.cli.json_log import JSON, OPTION, TRACEBACK, asked_for
+from cometbatch.cli.printing import end, json_log, log_as_json, report, say, terminal_width, write, writing
 from cometbatch.cli.resuming import BUDGET, LIMIT, ONCE, resume_advice, same_command
 from cometbatch.errors import CometbatchError
 from cometbatch.money.exact import format_rounded
@@ -47,7 +48,6 @@ INSTEAD = {
     "--max-cost": f"write --set {BUDGET}=AMOUNT",
 }
 """What to use in place of options that other programs have."""
-TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
 
 EXIT_CODES = (
     (ALL_SUCCEEDED, "every row succeeded"),
@@ -110,6 +110,14 @@ first_rows = click.option(
     metavar="ROWS",
     help="Only the first rows, to try a job; a later run goes on from there.",
 )
+log_format = click.option(
+    OPTION,
+    type=click.Choice(("text", JSON)),
+    default="text",
+    show_default=True,
+    expose_value=False,  # `main` has seen it
+    help="Write standard error as lines of JSON.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 
@@ -143,7 +151,8 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
         "cometbatch run job.yaml",
         "cometbatch run job.yaml --set limits.concurrency=64",
         "cometbatch run job.yaml --retry failed,length",
-        "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 cometbatch run job.yaml --otel",
+        "cometbatch run job.yaml --log-format json --metrics-file triage.prom",
+        "cometbatch run job.yaml --otel",
     ),
 )
 @job_file
@@ -165,8 +174,15 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
 )
 @first_rows
 @click.option("--yes", "-y", is_flag=True, help="Let --fresh delete paid answers of an unfinished run without asking.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@log_format
+@click.option(
+    "--metrics-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE.prom",
+    help="Keep metrics in this file, for the textfile collector of Prometheus.",
+)
 @click.option("--otel", is_flag=True, help="Send metrics and spans over OpenTelemetry: `telemetry: otlp` in the job.")
-@click.option("--quiet", is_flag=True, help="Show no progress line.")
 @click.option("--verbose", is_flag=True, help="Show in the summary how connections were used.")
 def run(
     job_file: Path,
@@ -178,8 +194,9 @@ def run(
     set_aside: tuple[str, ...],
     limit: int | None,
     yes: bool,
-    otel: bool,
     quiet: bool,
+    metrics_file: Path | None,
+    otel: bool,
     verbose: bool,
 ) -> None:
     """Run a job, or resume one that was interrupted. Rows that have an answer are not sent again.
@@ -187,16 +204,18 @@ def run(
     JOB_FILE: the job, in YAML; - for standard input. The result is written where its output.path says. The summary goes
     to standard output; the progress line, warnings and errors go to standard error.
     """
-    job = cometbatch.load_job(job_file, (*overrides, "telemetry=otlp") if otel else overrides)
+    job, log = cometbatch.load_job(job_file, (*overrides, "telemetry=otlp") if otel else overrides), json_log()
     if fresh and retry is None:
         _confirm_fresh(job, yes=yes)
     try:
         kinds = () if retry is None else retry.split(",")
         shown = False if quiet else None
-        summary = cometbatch.run(job, fresh=fresh, retry=kinds, set_aside=set_aside, limit=limit, progress=shown)
+        options: dict[str, Any] = {"fresh": fresh, "retry": kinds, "set_aside": set_aside, "limit": limit}
+        options |= {"events": None if log is None else log.emit, "metrics_file": metrics_file}
+        summary = cometbatch.run(job, **options, progress=shown)
     except cometbatch.RunStoppedError as stopped:
         report(stopped.summary, as_json=as_json, warn=False, words=stopped.summary.describe(verbose=verbose))
-        say(f"{stopped}\n{resume_advice(stopped)}")
+        say(f"{stopped}\n{resume_advice(stopped)}" if log is None else resume_advice(stopped))
         sys.exit(stopped.exit_code)
     had_work = summary.had_work  # a session with work says its warnings at its start
     words = summary.describe(verbose=verbose, command=same_command(without=LIMIT))
@@ -208,6 +227,7 @@ def run(
     short_help="Check a job and show what it would send and cost.",
     epilog=examples("cometbatch plan job.yaml", "cometbatch plan job.yaml --set target.model=your-model-id"),
 )
+@log_format
 @job_file
 @overrides
 @first_rows
@@ -224,6 +244,7 @@ def plan(job_file: Path, overrides: tuple[str, ...], limit: int | None, as_json:
     short_help="Show how far a run is and what it has cost.",
     epilog=examples("cometbatch status job.yaml", "cometbatch status out/triage.parquet --json"),
 )
+@log_format
 @any_path
 @overrides
 @as_json
@@ -255,6 +276,7 @@ def choosing_rows(command: Command) -> Command:
     short_help="Show answers of a run, finished or not.",
     epilog=examples("cometbatch show job.yaml --failed"),
 )
+@log_format
 @any_path
 @overrides
 @choosing_rows
@@ -292,6 +314,7 @@ def show(path: Path, limit: int, full: bool, **chosen: Any) -> None:
     metavar="FILE",
     help="The file to write; default: standard output.",
 )
+@log_format
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
 def export(path: Path, to: str | None, shape: str | None, output: Path | None, overwrite: bool, **chosen: Any) -> None:
     """Write the rows of a run that have an outcome as CSV or JSONL, with whole cells; of an unfinished run, too.
@@ -325,6 +348,7 @@ def _chosen(*, failed: bool, where: str | None, **options: Any) -> dict[str, Any
     short_help="Check a finished run against its files.",
     epilog=examples("cometbatch verify job.yaml"),
 )
+@log_format
 @any_path
 @overrides
 @as_json
@@ -348,6 +372,7 @@ def verify(path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @click.option("--format", type=click.Choice(FORMATS), help="Only models that speak this request format.")
 @click.option("--base-url", metavar="URL", help="Ask another service, or `simulator`.")
 @click.option("--refresh", is_flag=True, help="Ask the service again, also within an hour.")
+@log_format
 @as_json
 def models(*, as_json: bool, base_url: str | None, **options: Any) -> None:
     """List the models of the service's public catalog, with prices in US dollars per million tokens. Needs no key.
@@ -463,6 +488,8 @@ def _behaviour(
 def main() -> NoReturn:
     """The entry point: whatever happens becomes a sentence on standard error and an exit code."""
     process.prepare(_end_by_signal)
+    if asked_for(sys.argv[1:]):
+        log_as_json()
     try:
         process.check_system()
         cli.main(prog_name=NAME, standalone_mode=False)
@@ -471,11 +498,17 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         end(INTERRUPTED, f"Interrupted. Continue with: {same_command()}")
     except click.ClickException as error:
-        _with_hint(error).show()
+        told = _with_hint(error)
+        if json_log() is not None:
+            end(WRONG_USAGE, told.format_message())
+        told.show()
         sys.exit(WRONG_USAGE)
     except CometbatchError as error:
-        end(error.exit_code, f"Error: {error}")
+        end(error.exit_code, f"Error: {error}", error.args[0])
     except Exception as error:
+        if (log := json_log()) is not None:
+            log.tell_unexpected(error, words="Unexpected error; what is recorded is safe. ", exit_code=UNEXPECTED)
+            sys.exit(UNEXPECTED)
         if TRACEBACK in os.environ:
             raise
         words = f"{type(error).__name__}: {error}"

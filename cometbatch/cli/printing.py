@@ -12,6 +12,7 @@ from typing import Any, NoReturn, Protocol
 import click
 
 from cometbatch import process
+from cometbatch.cli.json_log import JsonLog
 from cometbatch.results.terminal import escaped_json, visible
 
 CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
@@ -60,7 +61,7 @@ def writing() -> Iterator[None]:
 def report(found: Report, *, as_json: bool, warn: bool = True, words: str | None = None) -> None:
     """Print a report. `words`: its lines for a person, where they are not the usual ones."""
     for warning in found.to_dict().get("warnings", ()) if warn else ():
-        say(f"Warning: {warning}")
+        _tell("warning", f"Warning: {warning}", warning)
     write(as_line(found.to_dict()) if as_json else visible(words or found.describe()))
 
 
@@ -74,11 +75,33 @@ def as_line(said: dict[str, Any]) -> bytes:
 
 def say(line: str) -> None:
     """Tell a person something, beside what was asked for."""
+    _tell("note", line, line)
+
+
+def end(code: int, line: str, words: object = None) -> NoReturn:
+    """Say why, and end the process with this exit code. `words`: what a log has in place of the line."""
+    _tell("error", line, line if words is None else words, exit_code=code)
+    sys.exit(code)
+
+
+def log_as_json() -> None:
+    """From now on, all of standard error is JSON lines."""
+    if not _logs:
+        _logs.append(JsonLog())
+        _logs[0].install()
+
+
+def json_log() -> JsonLog | None:
+    """What writes standard error as JSON lines; None where it is for people."""
+    return _logs[0] if _logs else None
+
+
+_logs: list[JsonLog] = []  # one at most
+
+
+def _tell(name: str, line: str, words: object, **fields: Any) -> None:
+    if (log := json_log()) is not None:
+        log.tell(name, message=words, **fields)
+        return
     with contextlib.suppress(OSError):  # standard error may be gone; the exit code still says how it ended
         click.echo(visible(line), err=True)
-
-
-def end(code: int, line: str) -> NoReturn:
-    """Say why, and end the process with this exit code."""
-    say(line)
-    sys.exit(code)

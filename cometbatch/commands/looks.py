@@ -14,6 +14,7 @@ from msgspec import Struct
 from cometbatch.commands.checks import Checked
 from cometbatch.commands.row_maker import Maker
 from cometbatch.commands.targets import row_makers
+from cometbatch.errors import quoting
 from cometbatch.input.seen import Seen
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
@@ -161,7 +162,7 @@ class Looks:
             yield f"{self._who(self._empty)} an empty or blank prompt {self._empty.describe()}; {way}"
         if self._failed.count:
             why = f"{self._failed.describe()}; they fail unsent: {self._first_failure}"
-            yield f"{self._who(self._failed)} no prompt that can be made {why}"
+            yield quoting(f"{self._who(self._failed)} no prompt that can be made {why}", self._first_failure)
         if self._no_id.count:
             yield f"input.id: {self._who(self._no_id)} no id {self._no_id.describe()}"
         if self._same_id.count:

@@ -5,7 +5,7 @@ There is no work per row where nobody listens: the loop tells the progress line 
 
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -51,6 +51,9 @@ class Listener:
     reads_tally = True
     """Whether it looks at the tally of a moment. Where nobody does, rows are not counted for it."""
 
+    complain: Callable[[str], None] = staticmethod(lambda _words: None)
+    """What it calls to have a warning told; set by who hands the run's calls on to it."""
+
     def began(self, job: Job, run: Run, limit: int | None) -> None:
         """A session is about to send. `run`: with what earlier sessions recorded. `limit`: as of the command."""
 
@@ -69,10 +72,6 @@ class Listener:
     def committed(self, partition: Partition) -> None:
         """A part was written."""
 
-    def news(self) -> str:
-        """What it has to tell whoever pays itself, once; "" for nothing. Asked each second, and at the end."""
-        return ""
-
     def warned(self, words: str) -> None:
         """Something that whoever pays should know."""
 
@@ -86,13 +85,22 @@ class Listener:
         """
 
 
+class Shown(Observer, Protocol):
+    """The progress line."""
+
+    def warn(self, words: str) -> None:
+        """Tell whoever pays something, and those who listen, too."""
+
+
 class Observers:
     """Hands what a run tells on to several listeners. One that raises is left out from then on, with a warning."""
 
     def __init__(self, listeners: Iterable[Listener] = ()) -> None:
         self._listeners = list(listeners)
         self._reads_tally = any(each.reads_tally for each in self._listeners)
-        self._shown: Observer | None = None
+        self._shown: Shown | None = None
+        for each in self._listeners:
+            each.complain = self._complain
         self._tally = Tally()
         self._uncounted: list[Outcome] = []
 
@@ -100,7 +108,7 @@ class Observers:
         """The same, and one more who listens."""
         return Observers([*self._listeners, listener])
 
-    def beside(self, shown: Observer) -> Observer:
+    def beside(self, shown: Shown) -> Observer:
         """Whom the loop tells: `shown` alone where nobody listens, else itself, which tells `shown` first."""
         self._shown = shown
         return self if self._listeners else shown
@@ -157,12 +165,6 @@ class Observers:
         """See `Listener`."""
         self._tell(lambda each: each.committed(partition))
 
-    def news(self) -> list[str]:
-        """See `Listener`."""
-        found: list[str] = []
-        self._tell(lambda each: found.append(each.news()))
-        return [words for words in found if words]
-
     def warned(self, words: str) -> None:
         """See `Listener`."""
         self._tell(lambda each: each.warned(words))
@@ -185,4 +187,9 @@ class Observers:
                 tell(each)
             except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
                 self._listeners.remove(each)
-                self.warned(f"{type(each).__name__} failed and is told nothing more ({type(error).__name__})")
+                self._complain(f"{type(each).__name__} failed and is told nothing more ({type(error).__name__})")
+
+    def _complain(self, words: str) -> None:
+        """Have a warning told, by the progress line where there is one, which hands it on to who listens."""
+        tell = self.warned if self._shown is None else self._shown.warn
+        tell(words)

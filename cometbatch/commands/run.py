@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,8 +26,10 @@ from cometbatch.commands.checks import (
 )
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
+from cometbatch.commands.event_log import EventLog
+from cometbatch.commands.metrics_file import MetricsFile
+from cometbatch.commands.observers import Listener, Observers
 from cometbatch.commands.options import Options
-from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
 from cometbatch.commands.session_watch import Interrupts
 from cometbatch.commands.tables import JobSource, as_job, kept
@@ -36,7 +39,6 @@ from cometbatch.engines import event_loop
 from cometbatch.errors import UsageError
 from cometbatch.input.files import Identity
 from cometbatch.job import Job
-from cometbatch.records import Tally
 from cometbatch.results import columns, parts
 from cometbatch.results.retry_words import RetryWords, read_words
 from cometbatch.results.summary import RunStoppedError, RunSummary
@@ -67,6 +69,8 @@ def run(
     set_aside: Collection[str] = (),
     limit: int | None = None,
     progress: bool | None = None,
+    events: Callable[[dict[str, Any]], object] | None = None,
+    metrics_file: str | Path | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
     """Run a job, or resume one that was interrupted, to its last row.
@@ -77,7 +81,10 @@ def run(
     other row stays as it is. `set_aside` names damaged or lost files of the run whose losses are to count as charges.
     `limit`: answer only the first rows of the input, this many; nothing is published then, and a later run goes on from
     there. `progress` forces the progress line on or off; by default it follows the terminal or the notebook, and where
-    there is none a line is printed at 10 s and at each minute. `http` replaces the network: any httpx transport does.
+    there is none a line is printed at 10 s and at each minute. `events`: is called with each event of the run
+    (docs/logs.md), a dict as JSON has it, in the thread that runs it. Then no line goes to standard error, no warning
+    either, and `progress=False` leaves out the events of progress. `metrics_file`: a file for the textfile collector of
+    Prometheus; its name ends in .prom. `http` replaces the network: any httpx transport does.
 
     Where an event loop is running already (a notebook), the run has a thread of its own, and a Ctrl-C or a notebook's
     stop button stops it as it stops the command: the first finishes what is in flight.
@@ -86,6 +93,7 @@ def run(
     process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be resumed.
     """
     options = Options(fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http)
+    options = msgspec.structs.replace(options, observers=_observers(events, metrics_file, progress=progress))
     with kept(as_job(job, input), input) as over:
         try:
             asyncio.get_running_loop()
@@ -103,12 +111,27 @@ async def run_async(
     set_aside: Collection[str] = (),
     limit: int | None = None,
     progress: bool | None = None,
+    events: Callable[[dict[str, Any]], object] | None = None,
+    metrics_file: str | Path | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already."""
     options = Options(fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http)
+    options = msgspec.structs.replace(options, observers=_observers(events, metrics_file, progress=progress))
     with kept(as_job(job, input), input) as over:
         return await _run(over, options)
+
+
+def _observers(
+    events: Callable[[dict[str, Any]], object] | None, metrics_file: str | Path | None, *, progress: bool | None
+) -> Observers:
+    """Those who are told how the run goes beside its progress line."""
+    listeners: list[Listener] = []
+    if events is not None:
+        listeners.append(EventLog(events, with_progress=progress is not False))
+    if metrics_file is not None:
+        listeners.append(MetricsFile(Path(metrics_file)))
+    return Observers(listeners)
 
 
 def _beside_a_loop(job: Job, options: Options) -> RunSummary:
@@ -150,9 +173,6 @@ async def _end(
     """Tell those who listen of the end, telemetry first: it may have to say that nobody takes it."""
     if telemetry is not None:
         await telemetry.finish(summary, error)
-        shown = Progress(0, Tally(), on=False, observers=options.observers)
-        for words in options.observers.news():
-            shown.warn(words)
     options.observers.ended(summary, error)
 
 

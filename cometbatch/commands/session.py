@@ -5,7 +5,7 @@ import contextlib
 import functools
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
@@ -30,7 +30,7 @@ from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
 from cometbatch.control.classify import classify
 from cometbatch.engines.session import Ports, run_partitions
-from cometbatch.errors import InputChangedError, InputError, InputLostError
+from cometbatch.errors import InputChangedError, InputError, InputLostError, Quoting, logged
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
@@ -130,7 +130,8 @@ class RunSession(Struct, frozen=True):
         run.directory.lock.sign()
         rows = run.rows if self.limit is None else run.progress.calls + run.calls_due(self.limit)
         options = self.start.options
-        shown = Progress(rows, run.progress.tally, on=options.progress, observers=options.observers)
+        on = False if options.observers.take_words else options.progress
+        shown = Progress(rows, run.progress.tally, on=on, observers=options.observers)
         options.observers.began(job, run, self.limit)
         for warning in filter(None, (*_warnings(job, run), lowered, *told)):
             shown.warn(warning)
@@ -334,7 +335,7 @@ def budget_to_finish(run: Run, next_usd: Decimal | None, limit: int | None = Non
 
 def input_lost(path: Path, error: InputError) -> str:
     """What happened to the input while it was read, and how the run is finished all the same."""
-    what = error.what if isinstance(error, InputChangedError) else str(error)
+    what = error.what if isinstance(error, InputChangedError) else error.args[0]
     safe = "What was answered is recorded, and nothing more was sent."
     if not isinstance(error, InputChangedError) or error.as_it_was is None:
         way = "Put the table back as it was and run the same command again."
@@ -343,9 +344,13 @@ def input_lost(path: Path, error: InputError) -> str:
     return _sentences(what, safe, way)
 
 
-def _sentences(*said: str) -> str:
+def _sentences(*said: str) -> Quoting:
     """What several said, one after the other; a service's words often have no full stop."""
-    return " ".join(words if words.endswith((".", "!", "?")) else f"{words}." for words in said if words)
+
+    def joined(sentences: Iterable[str]) -> str:
+        return " ".join(words if words.endswith((".", "!", "?")) else f"{words}." for words in sentences if words)
+
+    return Quoting(joined(said), joined(map(logged, said)))
 
 
 def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool, **session: Any) -> RunSummary:

@@ -32,8 +32,6 @@ async def show_waiting(
         shown.redraw(runner.in_flight, runner.waiting_for())
         if observers.any:
             observers.looked(moment_of(runner, observers))
-            for words in observers.news():
-                shown.warn(words)
         shown.warn_of_cap(cap_warning(runner.largest_output_tokens, cap))
         if (silence := runner.silence()) and not is_told:
             shown.warn(silence)

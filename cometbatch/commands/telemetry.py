@@ -18,8 +18,9 @@ from cometbatch.results.summary import RunSummary
 from cometbatch.run_state.run import Run
 from cometbatch.telemetry import names
 from cometbatch.telemetry.attributes import Asked, Attributes
+from cometbatch.telemetry.batch import Batch, Session
 from cometbatch.telemetry.counts import Counts
-from cometbatch.telemetry.delivery import Batch, Delivery, Session
+from cometbatch.telemetry.delivery import Delivery
 from cometbatch.telemetry.settings import EXPORT_EVERY_S, Settings, is_installed, read_settings
 from cometbatch.telemetry.spans import RowSpans
 from cometbatch.version import VERSION
@@ -71,12 +72,13 @@ class Telemetry(Listener):
         session = Session(time.time_ns(), {**service, **instance, **whose}, {**whose}, parent)
         self._delivery = Delivery(session, self._settings)
 
-    def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:
+    def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:  # noqa: ARG002 - see `Listener`
         """Count rows."""
         if self._delivery is not None:
-            self._counts.in_flight = in_flight
-            self._counts.record(outcomes)
-            self._spans.record(outcomes)
+            counts, spans = self._counts, self._spans
+            failed = counts.record(outcomes)
+            if failed or counts.rows > spans.due:
+                spans.record(outcomes, failed, counts.rows)
 
     def retried(self) -> None:
         """Count a request that is sent again."""
@@ -93,15 +95,7 @@ class Telemetry(Listener):
         elif moment.at >= self._next and self._delivery.is_free:
             self._next = moment.at + EXPORT_EVERY_S
             self._delivery.put(self._batch())
-
-    def news(self) -> str:
-        """That the collector can't be reached, once."""
-        if self._delivery is None or self._is_told or not self._delivery.failure:
-            return ""
-        self._is_told = True
-        signals = [each for each in (self._settings.metrics, self._settings.traces) if each is not None]
-        places = " and ".join(dict.fromkeys(signal.shown for signal in signals))
-        return f"telemetry is not taken by {places} ({self._delivery.failure}); the run does not depend on it"
+        self._warn_once(self._delivery.failure)
 
     async def finish(self, summary: RunSummary | None, error: BaseException | None) -> None:
         """Send what is left, and wait for that for some seconds at most. Raises nothing."""
@@ -114,6 +108,15 @@ class Telemetry(Listener):
         with contextlib.suppress(Exception):  # whatever it is, the run has come to its end
             delivery.put(self._batch(_end(summary, error)))
         await asyncio.to_thread(delivery.finish, within_s)
+        self._warn_once(delivery.failure)
+
+    def _warn_once(self, failure: str) -> None:
+        """Say that the collector takes nothing; "" is no failure."""
+        if failure and not self._is_told:
+            self._is_told = True
+            signals = [each for each in (self._settings.metrics, self._settings.traces) if each is not None]
+            places = " and ".join(dict.fromkeys(signal.shown for signal in signals))
+            self.complain(f"telemetry is not taken by {places} ({failure}); the run does not depend on it")
 
     def _batch(self, end: Attributes | None = None) -> Batch:
         return Batch(time.time_ns(), self._counts.points(), self._spans.take(), end)

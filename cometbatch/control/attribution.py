@@ -11,6 +11,7 @@ from typing import Final, Generic, Literal, TypeAlias, TypeVar, assert_never
 
 from msgspec import Struct
 
+from cometbatch.errors import Quoting
 from cometbatch.records import Failure, FailureKind, Fix
 
 T = TypeVar("T")
@@ -188,8 +189,9 @@ class HeldFailures(Generic[T]):
         last = self._held[-1]
         since = "since the last answer" if self.works else "and no request has worked"
         to_check, fix = _TO_CHECK[last.cause]
+        words = f"{len(self._held)} rows failed with the same error {since}: "
         return ReasonToStop(
-            f"{len(self._held)} rows failed with the same error {since}: {last.failure.message}",
+            Quoting(words + last.failure.message, words + last.failure.logged),
             f"Check {to_check}; none of these rows was recorded.",
             fix,
         )

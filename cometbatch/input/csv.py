@@ -343,6 +343,7 @@ class _Rows:
             f"expected {len(self._columns)} cells as in the header, found {found}; the row begins {start}; "
             f"put quotes around cells that contain {self._delimiter!r}, quotes or line breaks",
             self._reader.line_num - len(lines) + 1,
+            quote=start,
         )
 
     def _refuse_quote(self) -> NoReturn:

@@ -18,7 +18,7 @@ from typing import NoReturn, TypeAlias
 import pyarrow as pa
 from msgspec import Struct
 
-from cometbatch.errors import InputChangedError, InputError, did_you_mean
+from cometbatch.errors import InputChangedError, InputError, did_you_mean, quoting
 
 TEXT_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
 ENDINGS = (*TEXT_ENDINGS, ".parquet")
@@ -192,10 +192,10 @@ def changed(path: pathlib.Path, as_it_was: int | None = None) -> InputChangedErr
 # ---------------------------------------------------------------- refusing
 
 
-def refuse(path: pathlib.Path, what: str, line: int | None = None) -> NoReturn:
-    """Raise an `InputError` that says where and what; lines count from 1."""
-    where = "" if line is None else f", line {line}"
-    raise InputError(f"{shown(str(path), limit=MAX_PATH_SHOWN)}{where}: {what}")
+def refuse(path: pathlib.Path, what: str, line: int | None = None, *, quote: str = "") -> NoReturn:
+    """Raise an `InputError` that says where and what; lines count from 1. `quote`: what of it stands in the table."""
+    where = f"{shown(str(path), limit=MAX_PATH_SHOWN)}" + ("" if line is None else f", line {line}")
+    raise InputError(quoting(f"{where}: {what}", quote))
 
 
 @contextmanager
@@ -209,10 +209,8 @@ def refusing(path: pathlib.Path) -> Iterator[None]:
         raise InputError(f"{shown(str(path), limit=MAX_PATH_SHOWN)}: can't be read: {reason}{near}") from exc
     except (pa.ArrowException, UnicodeError) as exc:
         reason = shown(str(exc), limit=300)
-        raise InputError(
-            f"{shown(str(path), limit=MAX_PATH_SHOWN)}: can't be read: {reason}; "
-            "if the file is damaged, write or copy it again"
-        ) from exc
+        words = f"{shown(str(path), limit=MAX_PATH_SHOWN)}: can't be read: {reason}; "
+        raise InputError(quoting(f"{words}if the file is damaged, write or copy it again", reason)) from exc
 
 
 def _names_near(path: pathlib.Path) -> str:

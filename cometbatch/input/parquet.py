@@ -52,7 +52,8 @@ class ParquetLayout(Struct, frozen=True):
                 column.validate(full=True)
             except pa.ArrowInvalid as exc:
                 span = f"rows {first_row} to {first_row + batch.num_rows - 1}"
-                refuse(self.path, f'column "{shown(name)}", {span}: {shown(str(exc), limit=200)}; write it again')
+                why = shown(str(exc), limit=200)
+                refuse(self.path, f'column "{shown(name)}", {span}: {why}; write it again', quote=why)
 
     @contextmanager
     def feed(self, raw: io.BufferedReader, identity: Identity) -> Iterator["ParquetFeed"]:

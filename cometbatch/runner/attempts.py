@@ -6,6 +6,7 @@ from typing import assert_never
 
 from cometbatch.control.attribution import Cause, HeldFailure, HeldFailures
 from cometbatch.control.window import ConcurrencyWindow
+from cometbatch.errors import Quoting
 from cometbatch.records import (
     Abort,
     Completion,
@@ -103,7 +104,8 @@ class Attempts:
         return is_answered and not abort.is_certain
 
     def _abort(self, abort: Abort) -> None:
-        self._stop(Stop("refused", abort.failure.message, abort.hint, abort.fix))
+        failure = abort.failure
+        self._stop(Stop("refused", Quoting(failure.message, failure.logged), abort.hint, abort.fix))
 
     def _retry(
         self, slot: Slot, verdict: Retry, now: float, *, may_be_billed: bool, abort: Abort | None = None

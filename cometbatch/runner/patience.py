@@ -11,6 +11,7 @@ from cometbatch.control.attribution import (
     RefusalsInARow,
 )
 from cometbatch.control.waits import backoff, describe_wait
+from cometbatch.errors import Quoting
 from cometbatch.limiting.limits import Limits
 from cometbatch.records import Failure, Retry
 from cometbatch.runner.ports import Observer, Policy, Stop
@@ -109,7 +110,8 @@ class Patience:
         if now - self._unanswered_since <= patience_s or not self._held.is_outage:
             return None
         hint = "Resume later, or lower limits.concurrency and limits.requests_per_minute."
-        message = f"for {patience_s:g} s the service answered nothing: {failure.message}"
+        words = f"for {patience_s:g} s the service answered nothing: "
+        message = Quoting(words + failure.message, words + failure.logged)
         return Stop("refused", message, hint, "wait")
 
     def account_refused(self, call: OpenCall, started: float, now: float) -> bool:
@@ -212,23 +214,29 @@ class Patience:
         Where no further calls are left to be read, calls fail by themselves, and only refusals that cost no attempt
         stop the run.
         """
-        since, failure, policy = self._silent_since, self._silent_failure, self._policy
+        since, failure = self._silent_since, self._silent_failure
         if since is None or failure is None or now - since < TOLD_AFTER_S:
             return ""
-        why = f"for {TOLD_AFTER_S:g} s nothing was answered ({failure.message})"
+        words = f"for {TOLD_AFTER_S:g} s nothing was answered "
+        rest = self._describe_end_of_silence(now)
+        return Quoting(f"{words}({failure.message}){rest}", f"{words}({failure.logged}){rest}")
+
+    def _describe_end_of_silence(self, now: float) -> str:
+        """What comes of it where nothing is answered further on."""
+        policy = self._policy
         if (wait_s := self._last_calls_wait_s(now)) and not self._shared_pause.is_on(now):
-            return f"{why}; the service asks the last rows to wait {describe_wait(wait_s)} more."
+            return f"; the service asks the last rows to wait {describe_wait(wait_s)} more."
         seconds = f"{policy.max_pushback_s:g} s (retry.max_pushback_s)"
         if not self._sender.is_exhausted or (self._is_free and self._held.is_outage):
             sooner = "" if self._is_reached() else ", or once rows have used up their attempts: no connection was made"
-            return f"{why}; where that goes on, the run stops after {seconds}{sooner}."
+            return f"; where that goes on, the run stops after {seconds}{sooner}."
         bound = (
             f"after {MAX_SLOW_DOWNS} refusals and {seconds}"
             if self._is_free
             else "after its attempts (retry.max_attempts)"
         )
         latest = f"at its first failure after {policy.max_row_s:g} s (retry.max_row_s)"
-        return f"{why}; where that goes on, each of the last rows fails {bound}, or {latest}."
+        return f"; where that goes on, each of the last rows fails {bound}, or {latest}."
 
 
 def _may_be_paid_for(failure: Failure) -> bool:

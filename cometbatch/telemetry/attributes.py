@@ -9,6 +9,9 @@ from cometbatch.telemetry import names
 MAX_CHARS: Final = 200
 """Characters of a name that a service or a table gives; no model's name and no id is longer."""
 
+MAX_INT64: Final = 2**63 - 1
+"""The largest whole number that the protocol has room for."""
+
 Attributes: TypeAlias = dict[str, str | int | float | tuple[str, ...]]
 
 

@@ -19,7 +19,7 @@ from cometbatch.telemetry.names import Metric
 MAX_RESPONSE_MODELS: Final = 10
 """Names of response models that are told apart for each target; a service that makes up one for each reply would fill
 any memory. The others are `names.OTHER`."""
-ROWS_AT_ONCE: Final = 512
+ROWS_AT_ONCE: Final = 2_048
 """Rows whose numbers are kept until they are counted together; one by one would take half as long again."""
 
 Value: TypeAlias = "int | float | Decimal | Histogram"
@@ -68,7 +68,7 @@ class Series:
     """The numbers of the outcomes that share a target, a response model and an error kind ("" where answered)."""
 
     def __init__(self) -> None:
-        self.rows = self.incomplete = self.reused = self.unpriced = 0
+        self.sent = self.unsent = self.incomplete = self.unpriced = 0  # rows
         self.cost_usd = Decimal(0)
         self.usage = [0] * len(names.USAGE)
         self.duration = Histogram(names.SECONDS)
@@ -81,14 +81,16 @@ class Series:
 
     def statuses(self, *, is_failed: bool) -> list[tuple[str, int]]:
         """Rows by how they ended."""
+        rows = self.sent + self.unsent
         if is_failed:
-            return [("failed", self.rows)]
-        succeeded = ("succeeded", self.rows - self.incomplete)
+            return [("failed", rows)]
+        succeeded = ("succeeded", rows - self.incomplete)
         return [succeeded, ("incomplete", self.incomplete)] if self.incomplete else [succeeded]
 
     def count(self) -> None:
         """Count what was added."""
         if usages := self._usages:
+            self.sent += len(usages)
             inputs = [usage.input_tokens or 0 for usage in usages]
             outputs = [usage.output_tokens or 0 for usage in usages]
             sums = (
@@ -114,31 +116,30 @@ class Series:
 
 
 class Counts:
-    """All numbers of a session. `resent` and the gauges are set by whoever knows them."""
+    """All numbers of a session. `rows`: that were recorded. `resent` and the gauges are set by whoever knows them."""
 
     def __init__(self, asked: Asked) -> None:
-        self.resent = self.in_flight = self.pace = 0
+        self.rows = self.resent = self.in_flight = self.pace = 0
         self._asked = asked
         self._series: dict[tuple[int, str | None, str], Series] = {}
         self._names: Counter[int] = Counter()  # of response models, by target
-        self._new_rows = 0  # that are not counted yet
-        self._last_key: tuple[int, str | None] = (-1, None)
-        self._last = Series()
+        self._next = ROWS_AT_ONCE  # how many rows there are when they are counted next
+        self._last: tuple[Series, int, str | None] = (Series(), -1, None)  # that was added to, and its key
 
-    def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Note the numbers of outcomes."""
-        target, model = self._last_key
-        series = self._last
+    def record(self, outcomes: Sequence[Outcome]) -> Sequence[Failed]:
+        """Note the numbers of outcomes; returns those that failed."""
+        series, target, model = self._last
+        failed: list[Failed] = []
         for outcome in outcomes:
             if not isinstance(outcome, Answered):
                 self._record_failed(outcome)
+                failed.append(outcome)
                 continue
             completion = outcome.completion
             if completion.response_model != model or outcome.target != target:
                 series = self._series_of(outcome.target, completion.response_model)
                 target, model = outcome.target, completion.response_model
-                self._last, self._last_key = series, (target, model)
-            series.rows += 1
+                self._last = series, target, model
             if outcome.status != "succeeded":
                 series.incomplete += 1
             if outcome.attempts:
@@ -146,10 +147,11 @@ class Counts:
                 series.add_latency(outcome.latency_s)
                 series.add_cost(outcome.cost_usd)
             else:  # nothing was sent, and nothing was paid now
-                series.reused += 1
-        self._new_rows += len(outcomes)
-        if self._new_rows >= ROWS_AT_ONCE:
+                series.unsent += 1
+        self.rows += len(outcomes)
+        if self.rows >= self._next:
             self._count()
+        return failed
 
     def points(self) -> dict[str, Points]:
         """The points of each metric by its name. No two of a metric have the same attributes."""
@@ -164,8 +166,8 @@ class Counts:
 
     def _record_failed(self, failed: Failed) -> None:
         series = self._series_of(failed.target, None, failed.failure.kind)
-        series.rows += 1
         if not failed.attempts:
+            series.unsent += 1
             return
         series.add_usage(failed.usage)
         if failed.latency_s is not None:
@@ -185,7 +187,7 @@ class Counts:
         return found
 
     def _count(self) -> None:
-        self._new_rows = 0
+        self._next = self.rows + ROWS_AT_ONCE
         for series in self._series.values():
             series.count()
 
@@ -209,7 +211,8 @@ class Counts:
                 yield names.ROWS, attributes | {names.STATUS: status}, rows
             yield names.COST_USD, attributes, series.cost_usd
             yield names.UNPRICED, attributes, series.unpriced
-            yield names.REUSED, attributes, series.reused
+            if not error:
+                yield names.REUSED, attributes, series.unsent
         yield names.RESENT, {}, self.resent
         yield names.IN_FLIGHT, {}, self.in_flight
         yield names.PACE, {}, self.pace

@@ -6,39 +6,20 @@ could not be sent is not kept, since numbers are cumulative and the next one has
 
 import queue
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
-from msgspec import Struct
-
-from cometbatch.telemetry.attributes import Attributes
-from cometbatch.telemetry.counts import Points
+from cometbatch.telemetry.batch import Batch, Session
 from cometbatch.telemetry.settings import Settings
-from cometbatch.telemetry.spans import RowSpan
 
 if TYPE_CHECKING:
     from cometbatch.telemetry.exporting import Exporter
 
-
-class Session(Struct, frozen=True):
-    """What is known from its start: when it began (nanoseconds since 1970), whose it is, and who called it.
-
-    `resource`: attributes of all that it sends; `attributes`: of its span; `parent`: W3C trace context, by header name.
-    """
-
-    start_ns: int
-    resource: Mapping[str, str | int]
-    attributes: Attributes
-    parent: Mapping[str, str]
-
-
-class Batch(Struct, frozen=True):
-    """What is sent at once. `end`: what the session's span is told at its end; None while it goes on."""
-
-    at_ns: int
-    points: Mapping[str, Points]
-    spans: list[RowSpan]
-    end: Attributes | None = None
+POLL_S: Final = 0.05
+"""Seconds between two looks at the thread, at the end of a run."""
+UNCONNECTED: Final = 2
+"""Requests without a connection that show at the end that nobody listens. One may have been over a connection that the
+collector had closed since the last export; it is sent again at once."""
 
 
 class Delivery:
@@ -63,9 +44,17 @@ class Delivery:
         self._batches.put(batch)
 
     def finish(self, within_s: float) -> None:
-        """Wait until all is sent, at most this many seconds, and give up the rest. Blocks."""
+        """Wait until all is sent, at most this many seconds, and give up the rest. Blocks.
+
+        Nobody waits for a collector that is not there: it will not be there a second later.
+        """
         self._batches.put(None)
-        self._thread.join(within_s)
+        before = 0 if self._exporter is None else self._exporter.unconnected
+        deadline = time.monotonic() + within_s
+        while self._thread.is_alive() and (left_s := deadline - time.monotonic()) > 0:
+            self._thread.join(min(POLL_S, left_s))
+            if self._exporter is not None and self._exporter.unconnected - before >= UNCONNECTED:
+                break
         if self._thread.is_alive():
             exporter = self._exporter
             self.failure = self.failure or (exporter and exporter.under_way) or "no time was left"

@@ -34,15 +34,17 @@ from opentelemetry.trace import NonRecordingSpan, SpanKind, Status, StatusCode, 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from cometbatch.telemetry import names
-from cometbatch.telemetry.attributes import Attributes
+from cometbatch.telemetry.attributes import MAX_INT64, Attributes
+from cometbatch.telemetry.batch import Batch, Session
 from cometbatch.telemetry.counts import Histogram, Points
-from cometbatch.telemetry.delivery import Batch, Session
 from cometbatch.telemetry.settings import Settings, Signal
 from cometbatch.transport.route import route_to
 from cometbatch.version import VERSION
 
 _LOGGERS: Final = ("opentelemetry", "urllib3")
 """Those below would say at each export what is said here once, and some quote headers or addresses."""
+UNWRITTEN: Final = "they could not be written"
+"""What stands for a failure before anything was sent."""
 _SCHEMA: Final = ""  # the conventions' v0.1.0 has no address of a schema
 
 
@@ -56,22 +58,17 @@ class Exporter:
         ]
         for logger in self._loggers:
             logger.addFilter(self._silence)
-        self._session = session
-        self._resource = _resource(session.resource)
-        self._scope = InstrumentationScope(names.SCOPE, VERSION, _SCHEMA)
-        self._metrics = None if settings.metrics is None else _Metrics(settings.metrics)
-        self._traces = None if settings.traces is None else _Traces(settings.traces, session, self._resource)
+        resource = _resource(session.resource)
+        self._signals: list[_Metrics | _Traces] = []
+        if settings.metrics is not None:
+            self._signals.append(_Metrics(settings.metrics, session, resource))
+        if settings.traces is not None:
+            self._signals.append(_Traces(settings.traces, session, resource))
         self._sending: _Metrics | _Traces | None = None
 
     def export(self, batch: Batch) -> str:
         """Send numbers and spans; returns why that failed, in words that quote nothing, or ""."""
-        failures = []
-        if self._metrics is not None:
-            self._sending = self._metrics
-            failures.append(self._metrics.export(self._data(batch.points, batch.at_ns)))
-        if self._traces is not None:
-            self._sending = self._traces
-            failures.append(self._traces.export(batch))
+        failures = [self._send(each, batch) for each in self._signals]
         return next(filter(None, failures), "")
 
     @property
@@ -79,21 +76,29 @@ class Exporter:
         """What the export that goes on has met so far. For any thread."""
         return "" if self._sending is None else self._sending.failure
 
+    @property
+    def unconnected(self) -> int:
+        """How many requests found no connection. For any thread."""
+        return sum(each.http.unconnected for each in self._signals)
+
     def shutdown(self) -> None:
         """Give up what is under way. For any thread."""
-        for each in (self._metrics, self._traces):
-            if each is not None:
-                each.exporter.shutdown()
+        for each in self._signals:
+            each.exporter.shutdown()
 
     def close(self) -> None:
         """The thread's end."""
         for logger in self._loggers:
             logger.removeFilter(self._silence)
 
-    def _data(self, points: Mapping[str, Points], at_ns: int) -> MetricsData:
-        start = self._session.start_ns
-        metrics = [_metric(each, points[each.name], start, at_ns) for each in names.METRICS if points[each.name]]
-        return MetricsData([ResourceMetrics(self._resource, [ScopeMetrics(self._scope, metrics, _SCHEMA)], _SCHEMA)])
+    def _send(self, signal: "_Metrics | _Traces", batch: Batch) -> str:
+        self._sending = signal
+        signal.http.ended = UNWRITTEN
+        try:
+            is_taken = signal.export(batch)
+        except Exception:  # noqa: BLE001 - older exporters raise what the network did
+            is_taken = False
+        return "" if is_taken else signal.failure
 
 
 def _resource(ours: Mapping[str, str | int]) -> Resource:
@@ -110,11 +115,16 @@ def _points_of(metric: names.Metric, points: Points, start_ns: int, at_ns: int) 
         histograms = [_histogram(attributes, value, start_ns, at_ns) for attributes, value in points]
         return HistogramData(histograms, AggregationTemporality.CUMULATIVE)
     numbers = [
-        NumberDataPoint(attributes, start_ns, at_ns, float(value) if isinstance(value, Decimal) else value)
+        NumberDataPoint(attributes, start_ns, at_ns, _number(value))
         for attributes, value in points
         if not isinstance(value, Histogram)
     ]
     return Gauge(numbers) if metric.kind == "gauge" else Sum(numbers, AggregationTemporality.CUMULATIVE, True)
+
+
+def _number(value: float | Decimal) -> int | float:
+    """A number that the protocol has room for."""
+    return value if isinstance(value, int) and value <= MAX_INT64 else float(value)
 
 
 def _histogram(attributes: Attributes, value: object, start_ns: int, at_ns: int) -> HistogramDataPoint:
@@ -133,28 +143,50 @@ def _histogram(attributes: Attributes, value: object, start_ns: int, at_ns: int)
     )
 
 
-class _Metrics:
-    def __init__(self, signal: Signal) -> None:
-        self._http = _Http(signal)
-        self.exporter = OTLPMetricExporter(session=self._http, timeout=signal.timeout_s)
+class _Sent:
+    """One signal."""
 
-    def export(self, data: MetricsData) -> str:
-        return "" if self.exporter.export(data) is MetricExportResult.SUCCESS else self.failure
+    def __init__(self, signal: Signal, name: str) -> None:
+        self.http = _Http(signal)
+        self._name = name
 
     @property
     def failure(self) -> str:
-        return f"metrics: {self._http.ended}"
+        """Why it can't be sent, as it looks at present."""
+        return f"{self._name}: {self.http.ended}"
 
 
-class _Traces:
+class _Metrics(_Sent):
+    """The numbers, each time all of them."""
+
+    def __init__(self, signal: Signal, session: Session, resource: Resource) -> None:
+        super().__init__(signal, "metrics")
+        self.exporter = OTLPMetricExporter(session=self.http, timeout=signal.timeout_s)
+        self._start_ns = session.start_ns
+        self._resource = resource
+        self._scope = InstrumentationScope(names.SCOPE, VERSION, _SCHEMA)
+
+    def export(self, batch: Batch) -> bool:
+        """Whether they were taken."""
+        metrics = [
+            _metric(each, batch.points[each.name], self._start_ns, batch.at_ns)
+            for each in names.METRICS
+            if batch.points[each.name]
+        ]
+        scope = ScopeMetrics(self._scope, metrics, _SCHEMA)
+        data = MetricsData([ResourceMetrics(self._resource, [scope], _SCHEMA)])
+        return self.exporter.export(data) is MetricExportResult.SUCCESS
+
+
+class _Traces(_Sent):
     """Rows' spans below the session's, which has the environment's span (TRACEPARENT) as its parent, if there is one.
 
     Which are recorded is up to the parent and to OTEL_TRACES_SAMPLER, as everywhere.
     """
 
     def __init__(self, signal: Signal, session: Session, resource: Resource) -> None:
-        self._http = _Http(signal)
-        self.exporter = OTLPSpanExporter(session=self._http, timeout=signal.timeout_s)
+        super().__init__(signal, "traces")
+        self.exporter = OTLPSpanExporter(session=self.http, timeout=signal.timeout_s)
         self._ended = _Ended()
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         provider.add_span_processor(self._ended)
@@ -165,7 +197,8 @@ class _Traces:
         )
         self._below = set_span_in_context(NonRecordingSpan(self._root.get_span_context()), Context())
 
-    def export(self, batch: Batch) -> str:
+    def export(self, batch: Batch) -> bool:
+        """Whether they were taken."""
         for each in batch.spans:
             kind = SpanKind.CLIENT if each.is_sent else SpanKind.INTERNAL
             span = self._tracer.start_span(each.name, self._below, kind, each.attributes, start_time=each.start_ns)
@@ -178,12 +211,7 @@ class _Traces:
                 self._root.set_status(Status(StatusCode.ERROR))
             self._root.end(batch.at_ns)
         spans = self._ended.take()
-        is_done = not spans or self.exporter.export(spans) is SpanExportResult.SUCCESS
-        return "" if is_done else self.failure
-
-    @property
-    def failure(self) -> str:
-        return f"traces: {self._http.ended}"
+        return not spans or self.exporter.export(spans) is SpanExportResult.SUCCESS
 
 
 class _Ended(SpanProcessor):
@@ -211,7 +239,8 @@ class _Http(requests.Session):
 
     def __init__(self, signal: Signal) -> None:
         super().__init__()
-        self.ended = "they could not be written"
+        self.ended = UNWRITTEN
+        self.unconnected = 0
         self._is_direct = route_to(signal.endpoint).proxy is None
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
@@ -234,6 +263,7 @@ class _Http(requests.Session):
             raise
         except requests.ConnectionError:
             self.ended = "no connection"
+            self.unconnected += 1
             raise
         except Exception as error:
             self.ended = type(error).__name__

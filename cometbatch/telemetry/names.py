@@ -163,3 +163,40 @@ METRICS: Final = (
     IN_FLIGHT,
     PACE,
 )
+
+# --- spans ---
+
+ROW_ATTRIBUTES: Final = {
+    OPERATION: "what was asked: chat or generate_content",
+    PROVIDER: "the request format's maker: openai, anthropic or gcp.gemini; not who is paid",
+    REQUEST_MODEL: "the model that was asked",
+    RESPONSE_MODEL: "the model that answered, as the reply has it",
+    RESPONSE_ID: "the reply's own id",
+    FINISH_REASONS: "how the answer ended, in our words",
+    OUTPUT_TYPE: "json, where the job asks for that",
+    USAGE_ATTRIBUTES["input_tokens"]: "input tokens, cached ones included; over all asks of the row, as the next four",
+    USAGE_ATTRIBUTES["output_tokens"]: "output tokens, reasoning included",
+    USAGE_ATTRIBUTES["cache_read_input_tokens"]: "input tokens that were read from a cache",
+    USAGE_ATTRIBUTES["cache_write_input_tokens"]: "input tokens that were written to a cache",
+    USAGE_ATTRIBUTES["reasoning_output_tokens"]: "output tokens that the model thought with",
+    ERROR_TYPE: "the error kind of a failed row",
+    HTTP_STATUS: "the status of the last reply",
+    SERVER_ADDRESS: "the service's host; simulator for the built-in one",
+    SERVER_PORT: "the service's port",
+    ORDINAL: "the row's place in the result, from 0",
+    ATTEMPTS: "requests that were sent for the row",
+    ASKS: "how often the row was asked, where an answer did not fit",
+    COST: "US dollars, where they are known",
+    REQUEST_ID: "the service's name for the last request",
+}
+"""What a row's span may say."""
+SESSION_ATTRIBUTES: Final = {
+    RUN_ID: "the run",
+    SESSION: "which session of the run, from 1",
+    SUCCEEDED: "rows of the run by now, those of earlier sessions included; as the next three",
+    INCOMPLETE: "incomplete rows",
+    FAILED: "failed rows",
+    COST: "US dollars",
+    ERROR_TYPE: "what ended the session before the last row, as BudgetReachedError",
+}
+"""What a session's span may say."""

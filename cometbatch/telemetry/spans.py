@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from cometbatch.records import Answered, Failed, Outcome, Usage
 from cometbatch.telemetry import names
-from cometbatch.telemetry.attributes import Asked, Attributes, is_name
+from cometbatch.telemetry.attributes import MAX_INT64, Asked, Attributes, is_name
 
 ONE_IN: Final = 1_000
 """The first row of a session has a span, and each row that comes this many after one that has."""
@@ -37,23 +37,28 @@ class RowSpans:
         self._asked = asked
         self._output_type = output_type
         self._kept: list[RowSpan] = []
-        self._skip = 0  # rows until the next one with a span
+        self.due = 0
+        """The number of the next row with a span, from 0."""
         self._second: datetime | None = None
         self._failed = 0  # rows of that second with a span
 
-    def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Look at rows that have ended."""
-        for outcome in outcomes[self._skip :: ONE_IN]:
+    def record(self, outcomes: Sequence[Outcome], failed: Sequence[Failed], rows: int) -> None:
+        """Look at rows that have ended; `failed`: those among them that have; `rows`: how many there are by now.
+
+        May be left out for a turn in which none has failed, and that does not go beyond the row `due`.
+        """
+        first = rows - len(outcomes)
+        for outcome in outcomes[self.due - first :: ONE_IN]:
+            self.due += ONE_IN
             if isinstance(outcome, Answered) and outcome.attempts:  # a failed one is chosen below
                 self._keep(self._of_answered(outcome))
-        self._skip = (self._skip - len(outcomes)) % ONE_IN
-        for failed in [each for each in outcomes if not isinstance(each, Answered)]:
-            second = failed.finished_at.replace(microsecond=0)
+        for each in failed:
+            second = each.finished_at.replace(microsecond=0)
             if second != self._second:
                 self._second, self._failed = second, 0
             self._failed += 1
             if self._failed <= FAILED_PER_S:
-                self._keep(self._of_failed(failed))
+                self._keep(self._of_failed(each))
 
     def take(self) -> list[RowSpan]:
         """The spans since the last time."""
@@ -111,7 +116,7 @@ def _usage(usage: Usage) -> Attributes:
     counts: Iterable[tuple[str, int | None]] = (
         (attribute, getattr(usage, field)) for field, attribute in names.USAGE_ATTRIBUTES.items()
     )
-    return {attribute: number for attribute, number in counts if number is not None}
+    return {attribute: number for attribute, number in counts if number is not None and number <= MAX_INT64}
 
 
 def _nanoseconds(moment: datetime) -> int:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cometbatch.records import Answered, Outcome, Usage
 from cometbatch.telemetry import counts, names
 from cometbatch.telemetry.counts import Counts, Histogram, Points
+from cometbatch.telemetry.names import Metric
 from tests.telemetry.outcomes import ASKED, SECRET, answered, completion, failed, outcomes
 
 ROWS = st.lists(outcomes(), max_size=40)
@@ -27,7 +28,7 @@ def counted(*turns: list[Outcome]) -> dict[str, Points]:
 
 def total(points: Points) -> Any:
     """The sum of numbers, or of histograms' values."""
-    return sum(value.sum if isinstance(value, Histogram) else value for _, value in points)  # type: ignore[misc]
+    return sum(value.sum if isinstance(value, Histogram) else value for _, value in points)
 
 
 def plain(points: dict[str, Points]) -> object:
@@ -79,7 +80,7 @@ def test_sums_are_those_of_the_rows(rows: list[Outcome]) -> None:
 def test_histograms_count_each_row_that_was_sent_once(rows: list[Outcome]) -> None:
     """In its bucket, whose upper bound is its own; a row that was not sent has no duration and no tokens."""
     points = counted(rows)
-    values = {
+    values: dict[Metric, list[float]] = {
         names.DURATION: [row.latency_s for row in sent(rows) if row.latency_s is not None],
         names.INPUT_TOKENS: [usage_of(row).input_tokens or 0 for row in sent(rows)],
         names.OUTPUT_TOKENS: [usage_of(row).output_tokens or 0 for row in sent(rows)],

@@ -19,9 +19,16 @@ import pytest
 
 import cometbatch
 from cometbatch.commands import telemetry
+from cometbatch.records import Outcome, Usage
 from cometbatch.telemetry import names
+from cometbatch.telemetry.batch import Batch, Session
+from cometbatch.telemetry.counts import Counts
+from cometbatch.telemetry.delivery import Delivery
+from cometbatch.telemetry.settings import read_settings
+from cometbatch.telemetry.spans import RowSpans
 from tests import otlp_collector
 from tests.otlp_collector import Collector, attributes, collector
+from tests.telemetry.outcomes import ASKED, answered, completion, failed
 from tests.test_cli import COMMAND, LIMIT_S, command, environment
 from tests.workbench import FORMATS, KEY, MODEL, SYSTEM, Workbench, carry_out, simulator
 
@@ -227,6 +234,22 @@ def test_asks_count_together_as_their_row(bench: Workbench, hears: Collector) ->
     assert hears.total("cometbatch.cost_usd") == pytest.approx(float(summary.tally.cost_usd), rel=1e-12)
     assert hears.total("cometbatch.rows") == 12
     assert sum(point.count for _, point in hears.points("gen_ai.client.inference.duration")) == 12
+
+
+def test_numbers_beyond_whole_ones_are_sent_all_the_same(hears: Collector) -> None:
+    """A service may count any number of tokens; a sum that has no room as a whole number is a rounded one."""
+    counts, spans = Counts(ASKED), RowSpans(ASKED)
+    rows: list[Outcome] = [
+        answered(0, completion=completion(usage=Usage(2**63 - 1, 2**63 - 1))),
+        failed(1, usage=Usage(2**64, 1), asks=3),
+    ]
+    spans.record(rows, counts.record(rows), 2)
+    delivery = Delivery(Session(1, {}, {}, {}), read_settings())
+    delivery.put(Batch(2, counts.points(), spans.take(), {}))
+    delivery.finish(LIMIT_S)
+    assert delivery.failure == ""
+    assert hears.total("gen_ai.client.inference.usage.input_tokens") == pytest.approx(2**63 + 2**64)
+    assert len(hears.spans) == 3
 
 
 DEAD = {
