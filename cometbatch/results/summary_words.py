@@ -1,6 +1,7 @@
 """What a run came to, in words: one function for each thing that a summary tells. Pure: numbers in, words out."""
 
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from cometbatch.money.exact import EXACT, format_rounded
@@ -32,11 +33,11 @@ def described(summary: "RunSummary", *, verbose: bool = False, command: str = RU
     tally = summary.tally
     lines = [
         _rows(summary),
+        *_reused(summary),
         *_incomplete(summary),
         *_some(summary.targets),
         _tokens(summary),
         _bill(summary),
-        *_equal_rows(summary),
         *_rejected(tally),
         *_row_cost(summary),
         *_reported(summary.tally),
@@ -78,6 +79,24 @@ def _incomplete(summary: "RunSummary") -> Iterator[str]:
         yield f"  to ask these rows again, run with --retry {','.join(again)}"
 
 
+def _reused(summary: "RunSummary") -> Iterator[str]:
+    """Which rows took answers of earlier runs or of equal rows, what that saved, and why others did not."""
+    tally = summary.tally
+    if tally.reused:
+        amounts = tally.reused, tally.reused_cost_usd, tally.reused_unpriced
+        yield f"reused: {reused_words(*amounts, of_equal_rows=summary.takes_from_equal_rows_alone)}"
+    if summary.reuse is not None:
+        yield from (f"  {words}" for words in summary.reuse.not_taken_words())
+
+
+def reused_words(rows: int, saved_usd: Decimal, unpriced: int, *, of_equal_rows: bool = False) -> str:
+    """How many rows took earlier answers, and what that saves. `of_equal_rows`: of none but rows of this very run."""
+    answer = "the answer of an equal row" if of_equal_rows else "an answer that was paid for before"
+    what = f"{count(rows, 'row')} took {answer}"
+    unknown = f", {unpriced:,} of them of unknown cost" if unpriced else ""
+    return f"{what}: {format_rounded(saved_usd, down=True)} saved{unknown}"
+
+
 def _result(summary: "RunSummary") -> str:
     if summary.finished:
         return f"result: {summary.output}"
@@ -110,17 +129,6 @@ def _bill(summary: "RunSummary") -> str:
     without = _rows_without(uncounted, "token counts") + _rows_without(rest, "a price")
     more = f"; {count(tally.excluding, 'row')} with more in use than is priced" if tally.excluding else ""
     return f"cost: {known}{without}{more}"
-
-
-def _equal_rows(summary: "RunSummary") -> Iterator[str]:
-    """How many rows were not sent, since an equal one was, and what that has saved."""
-    tally = summary.tally
-    if not tally.reused or not summary.is_deduped:
-        return
-    bound = "at least " if tally.reused_unpriced else ""
-    has_cost = tally.reused_unpriced < tally.reused
-    saved = f", which saved {bound}{format_rounded(tally.reused_cost_usd)}" if has_cost else ""
-    yield f"{count(tally.reused, 'row')} took the answer of an equal row (dedupe){saved}"
 
 
 def _row_cost(summary: "RunSummary") -> Iterator[str]:

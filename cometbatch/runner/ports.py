@@ -60,7 +60,7 @@ class Calls(Protocol):
         """The same as `next_call` where the call can be had at once; `None` where room or input must be waited for."""
 
     async def next_call(self) -> CallRequest | Outcome | None:
-        """The next call to send, or the outcome of one that is not sent; `None` after the last.
+        """The next call to send, or the outcome of one that needs no request; `None` after the last.
 
         Raises what reading the input, or writing an earlier record, raised.
         """
