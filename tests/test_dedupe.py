@@ -149,6 +149,26 @@ def test_other_models_are_other_requests(tmp_path: Path) -> None:
     assert cometbatch.verify(job).ok
 
 
+def test_answers_of_earlier_runs_come_first(tmp_path: Path) -> None:
+    """Each of them is one row's; the equal rows beyond these take the answer of one that has it, and name who paid."""
+    bench, network = bench_of(tmp_path, ["red", "red"]), Network()
+    carry_out(job_of(bench, dedupe=False), network)
+    assert network.posts == 2
+    before = bench.output
+    bench.output = tmp_path / "then.parquet"
+    bench.write_table(pa.table({"parcel": list("abcdef"), "note": ["red"] * 5 + ["blue"]}))
+    job = job_of(bench, reuse={"from": [str(before)]})
+    summary = carry_out(job, network)
+    assert network.posts == 3
+    table = bench.result()
+    run_id = pq.read_metadata(before).metadata[b"cometbatch.run_id"].decode()
+    assert table["reused_from"].to_pylist() == [run_id] * 5 + [None]
+    assert {*table["reused_ordinal"].to_pylist()[:2]} == {0, 1}
+    assert {*table["reused_ordinal"].to_pylist()[2:5]} <= {0, 1}
+    assert summary.tally.reused == 5
+    assert cometbatch.verify(job).ok
+
+
 def test_rows_that_can_not_be_rendered_fail_by_themselves(tmp_path: Path) -> None:
     """Nothing was sent for them, so there is no answer that others could take."""
     bench, network = bench_of(tmp_path, ["red", None, "red", None]), Network()
