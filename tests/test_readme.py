@@ -41,6 +41,7 @@ DOCS = (
     "python",
     "replies",
     "retry",
+    "reuse",
 )
 ALL_TABLES = {
     "job_keys",
