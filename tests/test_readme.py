@@ -41,6 +41,7 @@ DOCS = (
     "python",
     "replies",
     "retry",
+    "reuse",
     "telemetry",
 )
 ALL_TABLES = {

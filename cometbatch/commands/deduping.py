@@ -11,7 +11,6 @@ from cometbatch.errors import UsageError
 from cometbatch.job import Job
 from cometbatch.money.exact import format_amount, format_rounded
 from cometbatch.results.answered import BYTES_EACH, AnsweredCalls
-from cometbatch.results.columns import REUSED_FROM
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.answers import RecordedAnswers, answered_calls
 from cometbatch.run_state.partition import Partitions
@@ -20,8 +19,14 @@ from cometbatch.runner.twins import Twins
 
 
 def is_deduped(job: Job, run: Run | None) -> bool:
-    """Whether rows that ask the same are sent once: the run has the columns that say whose answer a row has."""
-    return job.dedupe and (run is None or REUSED_FROM in run.columns)
+    """Whether rows that ask the same are sent once: the job says so, and did when the run began."""
+    return job.dedupe and (run is None or bool(run.manifest.job.get("dedupe")))
+
+
+def describe_late(job: Job, run: Run) -> Iterator[str]:
+    """What is said where the run began without: its files say that no two of its rows have the same answer."""
+    if job.dedupe and not is_deduped(job, run):
+        yield "dedupe: the run began without it, so each row is sent; to have equal rows sent once, begin with --fresh"
 
 
 def refuse_samples(job: Job, run: Run | None) -> None:

@@ -23,10 +23,11 @@ from cometbatch.commands.checks import (
     refuse_limit,
 )
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
-from cometbatch.commands.deduping import DedupePlan, asked_so_far
+from cometbatch.commands.deduping import DedupePlan, asked_so_far, describe_late
 from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk, budget_walk
+from cometbatch.commands.reusing import AsTaken, earlier_answers
 from cometbatch.commands.tables import JobSource, as_job, looked_at
 from cometbatch.commands.targets import check_budgets, models_asked, price_warnings, priced_targets, row_makers
 from cometbatch.input.files import Identity
@@ -35,10 +36,13 @@ from cometbatch.input.values import row_values
 from cometbatch.job import Job
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.money.prices import estimate_cost, likely_cost
-from cometbatch.records import CallRequest, Failed, PriceBook, Rates, Tally
+from cometbatch.records import CallRequest, Failed, Outcome, PriceBook, Rates, Tally
 from cometbatch.results import tallies
 from cometbatch.results.answered import BYTES_EACH, AnsweredCalls
+from cometbatch.results.columns import OUTCOMES
 from cometbatch.results.notebook import html_of
+from cometbatch.results.reuse import EarlierAnswers
+from cometbatch.results.reuse_counts import ReuseCounts
 from cometbatch.results.summary import cap_warning
 from cometbatch.results.summary_words import count, price_source
 from cometbatch.results.terminal import visible
@@ -89,8 +93,9 @@ class RunPlan(Struct, frozen=True):
     get to the service. `finished`: every row has its outcome and the result is there. `running`: a run of this job is
     going on. `budget`: None where the job has none, or nothing remains. `limited`: the first rows alone; None where
     these are all that remain. `uncapped`: requests whose answer has no cap. `prices` are those of the first target,
-    `other_prices` those of further ones. `dedupe`: None where each row is sent; else the estimates are of different
-    requests.
+    `other_prices` those of further ones. `reuse`: how the rows that remain meet answers of earlier runs; None where
+    none are looked for, or there is no such run. `dedupe`: None where rows that ask the same are all sent. The
+    estimates are for those alone that are sent.
     """
 
     job: Job
@@ -115,6 +120,7 @@ class RunPlan(Struct, frozen=True):
     max_asks: int = 1
     worst_cost_usd: Decimal | None = None
     other_prices: tuple[PriceBook, ...] = ()
+    reuse: ReuseCounts | None = None
     dedupe: DedupePlan | None = None
 
     @property
@@ -146,6 +152,7 @@ class RunPlan(Struct, frozen=True):
             "estimated_cost_usd": _amount(self.cost_usd),
             "likely_cost_usd": _amount(self.likely_cost_usd),
             "limited": _limited_dict(self.limited),
+            "reused": None if self.reuse is None else self.reuse.to_dict(),
             "dedupe": None if self.dedupe is None else self.dedupe.to_dict(),
             "max_asks": self.max_asks,
             "worst_cost_usd": _amount(self.worst_cost_usd),
@@ -167,6 +174,7 @@ class RunPlan(Struct, frozen=True):
             f"output: {self.job.output.path}",
             f"connection: {self.connection}",
             *self._state(),
+            *(() if self.reuse is None else self.reuse.planned_words(is_deduped=self.dedupe is not None)),
             "first request:",
             *_indented(self.first_request),
             *(self.dedupe.describe() if self.dedupe is not None else ()),
@@ -192,6 +200,8 @@ class RunPlan(Struct, frozen=True):
             yield f"{self.unrenderable:,} rows can't be rendered and will fail; the first: {self.first_problem}"
 
     def _estimated(self) -> str:
+        if self.reuse is not None and self.reuse.taken:
+            return f"estimate for the {count(self.reuse.sent, 'row')} to be sent"
         return f"estimate for the {self.rows - self.done:,} rows that remain" if self.done else "estimate"
 
     def _out(self) -> str:
@@ -312,7 +322,9 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
     walk = None if is_finished else budget_walk(job.budget.max_cost_usd, begin.books, bill, max_asks)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
     asked = None if is_finished else asked_so_far(job, known)
-    survey = _survey(checked, identity, begin, looks=looks, walk=walk, limit=limit or TRY_ROWS, asked_so_far=asked)
+    with earlier_answers(checked, None if is_finished else job.reuse, directory, known, keep=False) as earlier:
+        options: dict[str, Any] = {"limit": limit or TRY_ROWS, "earlier": earlier, "asked_so_far": asked}
+        survey = _survey(checked, identity, begin, looks=looks, walk=walk, **options)
     cost, likely = _estimate(survey.all_rows, begin.books)
     worst, _ = _estimate(survey.all_rows, begin.books, max_asks)
     return RunPlan(
@@ -339,7 +351,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
             *warnings,
             *filter(None, [cap_warning(bill.largest_output_tokens, cap)]),
             *describe_texts(checked),
-            *(() if known is None else describe_missing_columns(job, known.columns)),
+            *(() if known is None else (*describe_missing_columns(job, known.columns), *describe_late(job, known))),
             *looks.warnings(),
             *_unseen_images(checked, survey),
             *([_missing_key(job)] if is_keyless else []),
@@ -348,6 +360,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
         limited=_limited_plan(limit, survey, begin.books),
         max_asks=max_asks,
         worst_cost_usd=worst,
+        reuse=None if earlier is None else earlier.counts,
         dedupe=None if asked is None else _dedupe_plan(survey, begin.books, len(asked)),
     )
 
@@ -469,7 +482,7 @@ class _Survey(Struct):
     """What was found in all rows that have no outcome yet. `first_rows`: of those below a limit, by themselves.
 
     `equal_rows`: of those that take the answer of an equal row, which are not among the others. `uncapped`: requests
-    whose answer has no cap.
+    whose answer has no cap. `asked_so_far`: what was asked, where rows that ask the same are sent once.
     """
 
     all_rows: _Requests = msgspec.field(default_factory=_Requests)
@@ -479,6 +492,27 @@ class _Survey(Struct):
     unrenderable: int = 0
     first: CallRequest | None = None
     first_problem: str | None = None
+    asked_so_far: AnsweredCalls | None = None
+
+    def add(self, made: CallRequest | Outcome, begin: _Begin, *, walk: BudgetWalk | None, limit: int) -> None:
+        """One more request that would be sent, unless its like would, or one that takes an earlier answer."""
+        known = self.asked_so_far
+        is_new = known is None or made.request_hash is None or known.add(made.request_hash, made.ordinal)
+        if isinstance(made, OUTCOMES):
+            return
+        # Each request's estimate has what is reserved for the answer.
+        cap, rates = made.max_output_tokens, begin.books[made.target].rates
+        tokens, expected = made.estimated_tokens - (cap or ASSUMED_OUTPUT_TOKENS), begin.expected_tokens(cap)
+        if not is_new:
+            self.equal_rows.add(made.target, tokens, expected, rates)
+            return
+        self.uncapped += cap is None
+        self.all_rows.add(made.target, tokens, expected, rates)
+        if made.ordinal < limit:
+            self.first_rows.add(made.target, tokens, expected, rates)
+        self.first = self.first or made
+        if walk is not None:
+            walk.add(made, tokens, expected)
 
 
 def _survey(
@@ -489,11 +523,13 @@ def _survey(
     looks: Looks,
     walk: BudgetWalk | None,
     limit: int,
+    earlier: EarlierAnswers | None = None,
     asked_so_far: AnsweredCalls | None = None,
 ) -> _Survey:
-    survey, asked = _Survey(), row_makers(checked, begin.targets)
+    survey, asked = _Survey(asked_so_far=asked_so_far), row_makers(checked, begin.targets)
+    taking = AsTaken(earlier, begin.progress.asks)
     counting = row_makers(checked, begin.targets, opens_images=False) if asked.reads_files else asked
-    progress, books = begin.progress, begin.books
+    progress = begin.progress
     committed = set(progress.committed)
     missing = [each for each in partitions(identity.rows, begin.partition_rows) if each.index not in committed]
     for partition, table in zip(missing, checked.source.tables(identity, missing), strict=True):
@@ -511,19 +547,10 @@ def _survey(
                 survey.unrenderable += 1
                 survey.first_problem = survey.first_problem or f"row {row}: {made.failure.message}"
                 continue
-            # Each request's estimate has what is reserved for the answer.
-            cap, rates = made.max_output_tokens, books[made.target].rates
-            tokens, expected = made.estimated_tokens - (cap or ASSUMED_OUTPUT_TOKENS), begin.expected_tokens(cap)
-            if asked_so_far is not None and not asked_so_far.add(made.request_hash, row):
-                survey.equal_rows.add(made.target, tokens, expected, rates)
-                continue
-            survey.uncapped += cap is None
-            survey.all_rows.add(made.target, tokens, expected, rates)
-            if row < limit:
-                survey.first_rows.add(made.target, tokens, expected, rates)
-            survey.first = survey.first or made
-            if walk is not None:
-                walk.add(made, tokens, expected)
+            for request in taking.known(made, is_again=row in targets):
+                survey.add(request, begin, walk=walk, limit=limit)
+    for request in taking.rest():
+        survey.add(request, begin, walk=walk, limit=limit)
     return survey
 
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 from cometbatch.commands.asking import acceptance, first_answers, misfits
 from cometbatch.commands.checks import Checked, describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
-from cometbatch.commands.deduping import is_deduped, sent_once
+from cometbatch.commands.deduping import describe_late, is_deduped, sent_once
 from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.open_rows import RowsOf
@@ -392,7 +392,8 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         max_output_tokens=run.manifest.token_cap,
         has_own_caps=run.manifest.has_whole_requests,
         has_earlier_result=not finished and run.has_earlier_result,
-        takes_from_equal_rows_alone=is_deduped(job, run) and job.reuse is None,
+        is_deduped=is_deduped(job, run),
+        is_reusing=job.reuse is not None,
         warnings=(
             *_warnings(job, run),
             *looked,
@@ -408,6 +409,7 @@ def _warnings(job: Job, run: Run) -> Iterator[str]:
     manifest = run.manifest
     yield from manifest.warnings
     yield from describe_missing_columns(job, run.columns)
+    yield from describe_late(job, run)
     if job.budget.max_cost_usd is not None and (added := describe_unbounded(job.params.extra)):
         yield f"the budget may be passed: the service may add input that is billed beyond what is sent, by {added}"
     if manifest.prices.rates is not None and not manifest.priced_late and _has_other_prices(job, manifest):

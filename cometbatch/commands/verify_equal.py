@@ -51,9 +51,9 @@ class EqualRows:
                 self._from.append(NO_ROW if place is None or not 0 <= place < self._manifest.calls else place)
                 self._digests.append(self._digest(cells, cells["reused_cost_usd"]))
         if len(self._taken) >= AT_ONCE:
-            self.finish()
+            self.end()
 
-    def finish(self) -> None:
+    def end(self) -> None:
         """Compare what was added. Raises nothing: a part that can't be read is told of by other checks."""
         order = sorted(range(len(self._taken)), key=self._from.__getitem__)
         for index, some in groupby(order, lambda number: self._partition_of(self._from[number])):

@@ -32,6 +32,7 @@ CHECKS: Final = {
 WHERE_USED: Final = {
     "answers": "the columns of answers hold what the response says",
     "equal": "each answer that a row took from an equal row of the run is that row's",
+    "reused": "each answer that was taken is that of the run that paid, and none was taken twice",
 }
 """Checks after these, each in the report of a run that has something for it."""
 

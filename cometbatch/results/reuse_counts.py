@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Struct
+
+from cometbatch.money.exact import format_amount, format_rounded
 
 NOTHING: Final = Decimal(0)  # US dollars
 Reason: TypeAlias = Literal["taken", "service", "status", "age", "schema", "sampling"]
@@ -40,8 +42,35 @@ class ReuseCounts(Struct):
     saved_usd: Decimal = NOTHING
     unpriced: int = 0
 
-    def not_taken_words(self) -> Iterator[str]:
-        """Why calls are sent to which an earlier result has an answer, in sentences."""
-        for reason in REASONS:
+    @property
+    def sent(self) -> int:
+        """How many calls took no earlier answer."""
+        return self.new + self.not_taken.total()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; amounts of money are strings, so that they stay exact."""
+        return {
+            "rows": self.taken,
+            "saved_usd": format_amount(self.saved_usd),
+            "unpriced": self.unpriced,
+            "sent": self.sent,
+            "not_taken": dict(sorted(self.not_taken.items())),
+        }
+
+    def planned_words(self, *, is_deduped: bool = False) -> Iterator[str]:
+        """What a plan says of it. `is_deduped`: of the others, only different requests are sent."""
+        saved = format_rounded(self.saved_usd, down=True)
+        unknown = f" and {self.unpriced:,} of unknown cost" if self.unpriced else ""
+        taken = f"{self.taken:,} {'row takes' if self.taken == 1 else 'rows take'} an earlier answer"
+        sent = "" if is_deduped else f", {self.sent:,} {'is' if self.sent == 1 else 'are'} sent"
+        yield f"reuse: {taken} ({saved} saved{unknown}){sent}"
+        yield from (f"  {words}" for words in self.not_taken_words(is_deduped=is_deduped))
+
+    def not_taken_words(self, *, is_deduped: bool = False) -> Iterator[str]:
+        """Why calls are sent to which an earlier result has an answer, in sentences.
+
+        `is_deduped`: where another row took the only one, a row takes that row's.
+        """
+        for reason in REASONS[1:] if is_deduped else REASONS:
             if rows := self.not_taken[reason]:
                 yield f"{rows:,} {'row is' if rows == 1 else 'rows are'} sent all the same: {_WORDS[reason]}"

@@ -64,7 +64,7 @@ class RunSummary(Struct, frozen=True):
     `prices` are those of the first target, `books` those of all; `targets` tells of further ones in words.
     `max_output_tokens`: the cap on an answer that the job sets. `has_own_caps`: rows bring their requests, and may have
     caps in them. `has_earlier_result`: not finished, and the result that was published before a `--retry` still stands.
-    `takes_from_equal_rows_alone`: rows take answers of rows of this run that ask the same, and of no earlier run's.
+    `is_deduped`: rows take answers of rows of this run that ask the same; `is_reusing`: of earlier runs.
     `limited`: None where the session was for all rows. `reuse`: how this session's calls met earlier answers; None
     where none were looked for. `reader`: what reads the run's rows; None where nobody can.
     """
@@ -89,7 +89,8 @@ class RunSummary(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     books: tuple[PriceBook, ...] = ()
     targets: tuple[str, ...] = ()
-    takes_from_equal_rows_alone: bool = False
+    is_deduped: bool = False
+    is_reusing: bool = False
     reader: RowReader | None = None
     reuse: ReuseCounts | None = None
 

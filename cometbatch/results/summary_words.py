@@ -84,9 +84,9 @@ def _reused(summary: "RunSummary") -> Iterator[str]:
     tally = summary.tally
     if tally.reused:
         amounts = tally.reused, tally.reused_cost_usd, tally.reused_unpriced
-        yield f"reused: {reused_words(*amounts, of_equal_rows=summary.takes_from_equal_rows_alone)}"
+        yield f"reused: {reused_words(*amounts, of_equal_rows=summary.is_deduped and not summary.is_reusing)}"
     if summary.reuse is not None:
-        yield from (f"  {words}" for words in summary.reuse.not_taken_words())
+        yield from (f"  {words}" for words in summary.reuse.not_taken_words(is_deduped=summary.is_deduped))
 
 
 def reused_words(rows: int, saved_usd: Decimal, unpriced: int, *, of_equal_rows: bool = False) -> str:
