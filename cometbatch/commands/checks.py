@@ -400,8 +400,8 @@ def describe_missing_columns(job: Job, names: Collection[str]) -> Iterator[str]:
     missing = job.asked_columns.difference(names)
     if columns.REUSED_FROM in missing:
         yield (
-            "the run began without `reuse`, `dedupe` or --update, and so without the columns that tell whose answer a "
-            "row has: it takes none; to have answers taken, begin anew with --fresh"
+            "the run began without a column `reused_from`, which tells whose answer a row has: it takes no answers; to "
+            "have some taken, begin anew with --fresh"
         )
     for name in sorted(missing.difference(columns.REUSED_COLUMNS)):
         yield f"the run began without a column `{name}`, so it has none; to have it, begin anew with --fresh"
