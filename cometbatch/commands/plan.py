@@ -5,13 +5,11 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.asking import WORDS_TOKENS
 from cometbatch.commands.checks import (
     Checked,
     check,
@@ -27,6 +25,7 @@ from cometbatch.commands.deduping import DedupePlan, asked_so_far, describe_late
 from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk, budget_walk
+from cometbatch.commands.plan_costs import Requests, estimate
 from cometbatch.commands.reusing import AsTaken, earlier_answers
 from cometbatch.commands.tables import JobSource, as_job, looked_at
 from cometbatch.commands.targets import check_budgets, models_asked, price_warnings, priced_targets, row_makers
@@ -34,9 +33,8 @@ from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
-from cometbatch.money.exact import EXACT, format_amount, format_rounded
-from cometbatch.money.prices import estimate_cost, likely_cost
-from cometbatch.records import CallRequest, Failed, Outcome, PriceBook, Rates, Tally
+from cometbatch.money.exact import format_amount, format_rounded
+from cometbatch.records import CallRequest, Failed, Outcome, PriceBook, Tally
 from cometbatch.results import tallies
 from cometbatch.results.answered import BYTES_EACH, AnsweredCalls
 from cometbatch.results.columns import OUTCOMES
@@ -250,6 +248,7 @@ class _Begin(Struct):
     progress: Progress = Progress()
     bill: Tally = Tally()
     known: Run | None = None
+    asked_so_far: AnsweredCalls | None = None  # where rows that ask the same are sent once
 
     @property
     def books(self) -> tuple[PriceBook, ...]:
@@ -305,8 +304,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     found = find(directory, job.output.path)
     replaced = describe_replaced(found, job)
-    if replaced is not None:
-        found = None
+    found = found if replaced is None else None
     check_session(checked, directory, found, fresh=replaced is not None, http=http)
     identity = checked.source.check()
     known = found if found is not None and goes_on(found, checked) else None
@@ -316,17 +314,15 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
     progress, bill, warnings = begin.progress, begin.bill, begin.warnings
     if not is_finished:
         check_budgets(checked, begin.targets, (0,) if known is None else known.targets)
+        begin.asked_so_far = asked_so_far(job, known)
         warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows)[2]])
     cap = checked.target.max_output_tokens if known is None else known.manifest.token_cap
     max_asks = checked.target.response.max_asks if checked.checker is not None else 1
     walk = None if is_finished else budget_walk(job.budget.max_cost_usd, begin.books, bill, max_asks)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
-    asked = None if is_finished else asked_so_far(job, known)
     with earlier_answers(checked, None if is_finished else job.reuse, directory, known, keep=False) as earlier:
-        options: dict[str, Any] = {"limit": limit or TRY_ROWS, "earlier": earlier, "asked_so_far": asked}
-        survey = _survey(checked, identity, begin, looks=looks, walk=walk, **options)
-    cost, likely = _estimate(survey.all_rows, begin.books)
-    worst, _ = _estimate(survey.all_rows, begin.books, max_asks)
+        survey = _survey(checked, identity, begin, looks=looks, walk=walk, limit=limit or TRY_ROWS, earlier=earlier)
+    cost, likely = estimate(survey.all_rows, begin.books)
     return RunPlan(
         job=job,
         input=identity,
@@ -359,15 +355,19 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
         budget=None if walk is None else walk.plan(),
         limited=_limited_plan(limit, survey, begin.books),
         max_asks=max_asks,
-        worst_cost_usd=worst,
+        worst_cost_usd=estimate(survey.all_rows, begin.books, max_asks)[0],
         reuse=None if earlier is None else earlier.counts,
-        dedupe=None if asked is None else _dedupe_plan(survey, begin.books, len(asked)),
+        dedupe=_dedupe_plan(survey, begin),
     )
 
 
-def _dedupe_plan(survey: "_Survey", books: Sequence[PriceBook], different: int) -> DedupePlan:
-    saved = _estimate(survey.equal_rows, books)[0] if survey.equal_rows.requests else Decimal(0)
-    return DedupePlan(survey.all_rows.requests, survey.equal_rows.requests, saved, different * BYTES_EACH)
+def _dedupe_plan(survey: "_Survey", begin: _Begin) -> DedupePlan | None:
+    """None where rows that ask the same are all sent."""
+    if begin.asked_so_far is None:
+        return None
+    saved = estimate(survey.equal_rows, begin.books)[0] if survey.equal_rows.requests else Decimal(0)
+    memory_bytes = len(begin.asked_so_far) * BYTES_EACH
+    return DedupePlan(survey.all_rows.requests, survey.equal_rows.requests, saved, memory_bytes)
 
 
 def _limited_plan(limit: int | None, survey: "_Survey", books: Sequence[PriceBook]) -> LimitedPlan | None:
@@ -376,7 +376,7 @@ def _limited_plan(limit: int | None, survey: "_Survey", books: Sequence[PriceBoo
     if first.requests == survey.all_rows.requests or (limit is None and not first.requests):
         return None
     tokens = first.input_tokens, first.output_tokens
-    return LimitedPlan(limit or TRY_ROWS, first.requests, *tokens, *_estimate(first, books))
+    return LimitedPlan(limit or TRY_ROWS, first.requests, *tokens, *estimate(first, books))
 
 
 def _limited_dict(limited: LimitedPlan | None) -> dict[str, Any] | None:
@@ -434,69 +434,24 @@ def _simulated(job: Job) -> "httpx.AsyncBaseTransport":
     return httpx.ASGITransport(create_app(simulator_behaviour(job)))
 
 
-class _Sums(Struct):
-    """Over the requests to one target. Tokens are the estimate."""
-
-    requests: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-    def add(self, input_tokens: int, output_tokens: int) -> None:
-        """One more request."""
-        self.requests += 1
-        self.input_tokens += input_tokens
-        self.output_tokens += output_tokens
-
-    def asked(self, times: int) -> "_Sums":
-        """The same where each row is asked so often: each further ask holds the answer before it."""
-        further = (times - 1) * (self.output_tokens + WORDS_TOKENS * self.requests)
-        return _Sums(times * self.requests, times * self.input_tokens + further, times * self.output_tokens)
-
-
-class _Requests(Struct):
-    """Sums over requests, by target. `long_ones`: over those whose input is above `prices.above.input_tokens`."""
-
-    requests: int = 0
-    by_target: dict[int, _Sums] = msgspec.field(default_factory=dict)
-    long_ones: dict[int, _Sums] = msgspec.field(default_factory=dict)
-
-    @property
-    def input_tokens(self) -> int:
-        """Of all of them, by the estimate."""
-        return sum(sums.input_tokens for sums in self.by_target.values())
-
-    @property
-    def output_tokens(self) -> int:
-        """Of all of their answers."""
-        return sum(sums.output_tokens for sums in self.by_target.values())
-
-    def add(self, target: int, input_tokens: int, output_tokens: int, rates: Rates | None) -> None:
-        """One more request."""
-        self.requests += 1
-        self.by_target.setdefault(target, _Sums()).add(input_tokens, output_tokens)
-        if rates is not None and rates.above is not None and input_tokens > rates.above.input_tokens:
-            self.long_ones.setdefault(target, _Sums()).add(input_tokens, output_tokens)
-
-
 class _Survey(Struct):
     """What was found in all rows that have no outcome yet. `first_rows`: of those below a limit, by themselves.
 
     `equal_rows`: of those that take the answer of an equal row, which are not among the others. `uncapped`: requests
-    whose answer has no cap. `asked_so_far`: what was asked, where rows that ask the same are sent once.
+    whose answer has no cap.
     """
 
-    all_rows: _Requests = msgspec.field(default_factory=_Requests)
-    first_rows: _Requests = msgspec.field(default_factory=_Requests)
-    equal_rows: _Requests = msgspec.field(default_factory=_Requests)
+    all_rows: Requests = msgspec.field(default_factory=Requests)
+    first_rows: Requests = msgspec.field(default_factory=Requests)
+    equal_rows: Requests = msgspec.field(default_factory=Requests)
     uncapped: int = 0
     unrenderable: int = 0
     first: CallRequest | None = None
     first_problem: str | None = None
-    asked_so_far: AnsweredCalls | None = None
 
     def add(self, made: CallRequest | Outcome, begin: _Begin, *, walk: BudgetWalk | None, limit: int) -> None:
         """One more request that would be sent, unless its like would, or one that takes an earlier answer."""
-        known = self.asked_so_far
+        known = begin.asked_so_far
         is_new = known is None or made.request_hash is None or known.add(made.request_hash, made.ordinal)
         if isinstance(made, OUTCOMES):
             return
@@ -524,9 +479,8 @@ def _survey(
     walk: BudgetWalk | None,
     limit: int,
     earlier: EarlierAnswers | None = None,
-    asked_so_far: AnsweredCalls | None = None,
 ) -> _Survey:
-    survey, asked = _Survey(asked_so_far=asked_so_far), row_makers(checked, begin.targets)
+    survey, asked = _Survey(), row_makers(checked, begin.targets)
     taking = AsTaken(earlier, begin.progress.asks)
     counting = row_makers(checked, begin.targets, opens_images=False) if asked.reads_files else asked
     progress = begin.progress
@@ -557,32 +511,6 @@ def _survey(
 def _unseen_images(checked: Checked, survey: _Survey) -> Iterator[str]:
     if checked.target.may_have_images and survey.all_rows.requests > IMAGES_LOOKED_AT:
         yield f"images were opened for {IMAGES_LOOKED_AT:,} rows; those of the others are looked at when they are sent"
-
-
-def _estimate(found: _Requests, books: Sequence[PriceBook], asks: int = 1) -> tuple[Decimal | None, Decimal | None]:
-    """US dollars for all requests to targets that have a price, and what they probably are; None where none has one.
-
-    `asks`: how often each row is asked.
-    """
-    by_target = found.by_target or {0: _Sums()}
-    costs = {
-        number: _cost_of(sums.asked(asks), found.long_ones.get(number, _Sums()).asked(asks), books[number].rates)
-        for number, sums in by_target.items()
-    }
-    known = [(cost, likely_cost(cost, books[number])) for number, cost in costs.items() if cost is not None]
-    likely = [each for _, each in known if each is not None]
-    total = reduce(EXACT.add, (cost for cost, _ in known)) if known else None
-    return total, reduce(EXACT.add, likely) if known and len(likely) == len(known) else None
-
-
-def _cost_of(sums: _Sums, longer: _Sums, rates: Rates | None) -> Decimal | None:
-    """US dollars for requests to one target, those with much input at their own rates."""
-    requests, tokens = sums.requests - longer.requests, sums.input_tokens - longer.input_tokens
-    cost = estimate_cost(tokens, sums.output_tokens - longer.output_tokens, requests, rates)
-    if cost is None or rates is None or rates.above is None:
-        return cost
-    above = estimate_cost(longer.input_tokens, longer.output_tokens, longer.requests, rates.above.rates)
-    return None if above is None else EXACT.add(cost, above)
 
 
 def _shown(job: Job, request: CallRequest | None) -> dict[str, Any] | None:

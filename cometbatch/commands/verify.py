@@ -124,7 +124,7 @@ def _check_run(
     originals = _originals(manifest, partitions, opened, findings)
     prefix = str(manifest.fingerprint.get("output.prefix") or "")
     equal = EqualRows(manifest, prefix, PartRows(directory, manifest, prefix, names), findings)
-    with reused_checks(directory, result, asked or job, names, findings, manifest) as reused:
+    with reused_checks(directory, result, asked or job, names, findings, manifest=manifest) as reused:
         options: dict[str, Any] = {"same_rendering": same_rendering, "answers": answers}
         options |= {"reused": reused, "equal": equal}
         rows = RowChecks(manifest, names, published, makers, findings, **options)

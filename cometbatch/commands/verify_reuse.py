@@ -116,6 +116,7 @@ def reused_checks(
     job: Job | None,
     names: Sequence[str],
     findings: Findings,
+    *,
     manifest: Manifest,
 ) -> Iterator[ReusedChecks | None]:
     """The checks of a run with these output columns; None where it can't have taken an answer."""
