@@ -68,9 +68,10 @@ def texts(*ranges: range) -> list[str]:
 def test_the_next_night_sends_the_new_and_the_edited_rows_alone(tmp_path: Path) -> None:
     """Of a table with rows added, edited and removed, what was answered before is taken at no cost."""
     nights = Nights(tmp_path)
-    first = nights.run(1, texts(range(100)))
+    first = nights.run(1, texts(range(100)), output={"partition_rows": 40})
     assert (nights.sent, first.tally.reused) == (100, 0)
-    second = nights.run(2, [*texts(range(50)), "edited", *texts(range(52, 100)), "new"])
+    edited = [*texts(range(50)), "edited", *texts(range(52, 100)), "new"]
+    second = nights.run(2, edited, output={"partition_rows": 40})
     assert nights.sent == 102
     assert (second.tally.reused, second.tally.succeeded, second.tally.new_answers) == (98, 100, 2)
     table, before = nights.bench.result(), pq.read_table(tmp_path / "night-1.parquet")
@@ -370,15 +371,10 @@ def test_this_outputs_own_earlier_runs_are_sources_but_not_for_fresh(tmp_path: P
     (tmp_path / "night-1.parquet").unlink()
     second = nights.run(1, texts(range(4)), reuse=True)
     assert (second.tally.reused, nights.sent) == (4, 6)
+    job = nights.job(1, texts(range(2)), reuse=True)
     for limit in (1, None):
-        job = nights.job(1, texts(range(2)), reuse=True)
-        options: dict[str, Any] = {
-            "fresh": limit is not None,
-            "limit": limit,
-            "progress": False,
-            "http": nights.network,
-        }
-        assert virtual_time.run(cometbatch.run_async(job, **options)).tally.reused == 0
+        again = cometbatch.run_async(job, fresh=limit is not None, limit=limit, progress=False, http=nights.network)
+        assert virtual_time.run(again).tally.reused == 0
     assert nights.sent == 8
 
 

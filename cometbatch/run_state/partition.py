@@ -201,20 +201,10 @@ class Partitions:
         is_cancelled |= await _outlast(self.settling)
         for thread in (self._reader, self._writer, self._syncer):
             thread.shutdown(wait=True)
-        self._close_journals()
+        _close_journals(self._open.values())
         if is_cancelled:
             raise asyncio.CancelledError
         self._raise_if_broken()
-
-    def _close_journals(self) -> None:
-        first: BaseException | None = None
-        for opened in self._open.values():  # all of them, whatever one of them raises
-            try:
-                opened.close()
-            except Exception as error:  # noqa: BLE001 - raised below
-                first = first or error
-        if first is not None:
-            raise first
 
     async def _read_next(self) -> tuple[Partition, pa.Table] | None:
         """The next partition with its table. A thread that reads outlives a caller who is cancelled."""
@@ -323,6 +313,18 @@ def _taken(
     is_barred = [any(call.ordinal in some for some in barred) for call in made]
     found = iter(take([call for call, no in zip(made, is_barred, strict=True) if not no]))
     return [call if no else next(found) for call, no in zip(made, is_barred, strict=True)]
+
+
+def _close_journals(partitions: Iterable[OpenPartition]) -> None:
+    """All of them, whatever one of them raises."""
+    first: BaseException | None = None
+    for opened in partitions:
+        try:
+            opened.close()
+        except Exception as error:  # noqa: BLE001 - raised below
+            first = first or error
+    if first is not None:
+        raise first
 
 
 class PartWriter:
