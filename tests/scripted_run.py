@@ -188,6 +188,7 @@ class RowsInMemory:
         table = map(row_request, range(rows)) if isinstance(rows, int) else rows
         self._unread: Iterator[CallRequest | Failed] = iter(table)
         self.room = room
+        self.settling = ()
         self.handed_out = 0
         self.asked = 0
         self.is_reading = False

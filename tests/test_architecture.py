@@ -41,7 +41,7 @@ OWNERS = {
     "jinja2": {"prompt"},
     "opentelemetry": {"telemetry"},
     "jsonschema_rs": {"prompt"},
-    "polars": {"commands"},
+    "polars": {"commands", "results"},  # of callers' tables, and to sort the index of earlier answers
     "requests": {"telemetry"},
     "tqdm": {"commands"},
     "uvicorn": {"simulator"},

@@ -54,7 +54,7 @@ def told(job: cometbatch.Job) -> list[str]:
 
 # ---------------------------------------------------------------- rows
 
-SAME, PAID = "the same prompt as an earlier row", "each is sent and paid for"
+SAME, PAID = "the same prompt as an earlier row", "each is sent and paid for (dedupe: true sends one)"
 UNSENT = "they fail unsent, unless prompt.allow_empty is true"
 TABLE = "id,text\n1,a\n,b\n2, \n1,a\n3,\n,a\n1,c\n"
 
@@ -62,7 +62,7 @@ TABLE = "id,text\n1,a\n,b\n2, \n1,a\n3,\n,a\n1,c\n"
 def test_plan_tells_numbers_and_first_places(tmp_path: Path) -> None:
     """Identical prompts, empty ones, ids that are empty or double: how many of how many rows, and the first of them."""
     assert told(job_over(tmp_path, TABLE, input={"id": "id"})) == [
-        "2 of 7 rows have the same prompt as an earlier row (first: rows 3, 5); each is sent and paid for",
+        f"2 of 7 rows have {SAME} (first: rows 3, 5); {PAID}",
         f"2 of 7 rows have an empty or blank prompt (first: rows 2, 4); {UNSENT}",
         "input.id: 2 of 7 rows have no id (first: rows 1, 5)",
         "input.id: 2 of 7 rows have the same id as an earlier row (first: rows 3, 6)",
@@ -84,7 +84,7 @@ def test_cells_with_nothing_in_them_are_told_where_the_prompt_has_words(tmp_path
     """A spreadsheet leaves rows of delimiters: their prompts have words, and nothing of the row."""
     job = job_over(tmp_path, "id,text\n1,a\n2,\n3,\xa0\n,\n", prompt={"user": "Sum up: {{ text }}"})
     assert told(job) == [
-        "1 of 4 rows has the same prompt as an earlier row (first: row 3); each is sent and paid for",
+        f"1 of 4 rows has {SAME} (first: row 3); {PAID}",
         "3 of 4 rows have nothing in the columns that the prompt uses (first: rows 1, 2, 3)",
     ]
 
@@ -134,13 +134,13 @@ def test_only_rows_that_remain_are_looked_at(tmp_path: Path) -> None:
 
     with pytest.raises(cometbatch.RunStoppedError):
         carry_out(job, Stopping())
-    assert told(job) == ["1 of 3 rows has the same prompt as an earlier row (first: row 4); each is sent and paid for"]
+    assert told(job) == [f"1 of 3 rows has {SAME} (first: row 4); {PAID}"]
     assert [words for words in carry_out(job, first).warnings if "same prompt" in words] == told_before(3)
 
 
 def told_before(rows: int) -> list[str]:
     """The one warning of the test above."""
-    return [f"1 of {rows} rows has the same prompt as an earlier row (first: row 4); each is sent and paid for"]
+    return [f"1 of {rows} rows has {SAME} (first: row 4); {PAID}"]
 
 
 # ---------------------------------------------------------------- empty prompts

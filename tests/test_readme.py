@@ -42,6 +42,7 @@ DOCS = (
     "python",
     "replies",
     "retry",
+    "reuse",
     "telemetry",
 )
 ALL_TABLES = {

@@ -12,6 +12,7 @@ from msgspec import Struct
 from cometbatch import wire
 from cometbatch.commands.answers import answer_columns, checker_of, refuse_answer_clashes
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
+from cometbatch.commands.deduping import refuse_samples
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
 from cometbatch.commands.telemetry import check_telemetry
 from cometbatch.control.bounds import describe_unbounded
@@ -30,6 +31,7 @@ from cometbatch.records import PriceBook
 from cometbatch.results import column_names, columns, parts
 from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.summary_words import count
+from cometbatch.run_state import earlier
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import drift, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
@@ -187,6 +189,7 @@ def check_session(
     """
     job = checked.job
     describe_connection(job, http)
+    refuse_samples(job, found)
     if found is not None and found.is_begun:
         refuse_other_job(found, checked, retry=retry)
         found.refuse_foreign()
@@ -199,6 +202,9 @@ def check_session(
         read_values(job.target.headers)
         refuse_clashes(checked)
         _refuse_taken(job, found, fresh=fresh)
+    if job.reuse is not None:  # which a session looks for again; what can't be had is told before anything is written
+        takes_own = not fresh and not (found is not None and found.manifest.is_fresh)
+        earlier.find_runs(directory, job.output.path, job.reuse.sources, takes_own=takes_own)
     _refuse_unwritable(directory.path)
     _refuse_unwritable(job.output.path if job.output.is_dataset else job.output.path.parent)
 
@@ -395,5 +401,11 @@ def describe_extra(job: Job) -> Iterator[str]:
 
 def describe_missing_columns(job: Job, names: Collection[str]) -> Iterator[str]:
     """Which columns the job asks for that a run has not: it keeps those that it began with."""
-    for name in sorted(job.asked_columns.difference(names)):
+    missing = job.asked_columns.difference(names)
+    if columns.REUSED_FROM in missing:
+        yield (
+            "the run began without a column `reused_from`, which tells whose answer a row has: it takes no answers; to "
+            "have some taken, begin anew with --fresh"
+        )
+    for name in sorted(missing.difference(columns.REUSED_COLUMNS)):
         yield f"the run began without a column `{name}`, so it has none; to have it, begin anew with --fresh"

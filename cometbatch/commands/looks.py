@@ -87,7 +87,9 @@ class Looks:
         self._empty, self._blank, self._same, self._failed = Places(), Places(), Places(), Places()
         self._no_id, self._same_id, self._answered = Places(), Places(), Places()
         self._images, self._bounds = Places(), None if maker.images is None else maker.images.bounds
+        self._is_deduped = checked.job.dedupe
         self._has_budget = checked.job.budget.max_cost_usd is not None
+        self._is_reusing = checked.job.reuse is not None
         self._first_failure = ""
 
     def note(self, row: int, values: Mapping[str, object], custom_id: str | None, prompt: object) -> None:
@@ -145,9 +147,11 @@ class Looks:
 
     def warnings(self) -> Iterator[str]:
         """Sentences with numbers and first places, the costliest first."""
-        if self._same.count:
-            what = "the same prompt as an earlier row"
-            yield f"{self._who(self._same, self._prompts)} {what} {self._same.describe()}; each is sent and paid for"
+        if self._same.count and not self._is_deduped:
+            what = f"the same prompt as an earlier row {self._same.describe()}"
+            rest = ", but for those that take an earlier answer" if self._is_reusing else ""
+            paid = f"each is sent and paid for{rest} (dedupe: true sends one)"
+            yield f"{self._who(self._same, self._prompts)} {what}; {paid}"
         if self._blank.count:
             yield f"{self._who(self._blank)} nothing in the columns that the prompt uses {self._blank.describe()}"
         if self._answered.count:

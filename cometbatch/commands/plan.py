@@ -4,13 +4,11 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.asking import WORDS_TOKENS
 from cometbatch.commands.checks import (
     Checked,
     check,
@@ -22,9 +20,12 @@ from cometbatch.commands.checks import (
     refuse_limit,
 )
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
+from cometbatch.commands.deduping import DedupePlan, asked_so_far, describe_late
 from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk, budget_walk
+from cometbatch.commands.plan_costs import Requests, estimate
+from cometbatch.commands.reusing import AsTaken, earlier_answers
 from cometbatch.commands.tables import JobSource, as_job, looked_at
 from cometbatch.commands.targets import check_budgets, models_asked, price_warnings, priced_targets, row_makers
 from cometbatch.input.files import Identity
@@ -32,12 +33,15 @@ from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
 from cometbatch.job.accepting import read_accept
-from cometbatch.money.exact import EXACT, format_amount, format_rounded
-from cometbatch.money.prices import estimate_cost, likely_cost
-from cometbatch.records import CallRequest, Failed, PriceBook, Rates, Tally
+from cometbatch.money.exact import format_amount, format_rounded
+from cometbatch.records import CallRequest, Failed, Outcome, PriceBook, Tally
 from cometbatch.results import tallies
 from cometbatch.results.accepted import Accepted, judged
+from cometbatch.results.answered import BYTES_EACH, AnsweredCalls
+from cometbatch.results.columns import OUTCOMES
 from cometbatch.results.notebook import html_of
+from cometbatch.results.reuse import EarlierAnswers
+from cometbatch.results.reuse_counts import ReuseCounts
 from cometbatch.results.summary import cap_warning
 from cometbatch.results.summary_words import count, price_source
 from cometbatch.results.terminal import visible
@@ -89,7 +93,9 @@ class RunPlan(Struct, frozen=True):
     get to the service. `finished`: every row has its outcome and the result is there. `running`: a run of this job is
     going on. `budget`: None where the job has none, or nothing remains. `limited`: the first rows alone; None where
     these are all that remain. `uncapped`: requests whose answer has no cap. `prices` are those of the first target,
-    `other_prices` those of further ones.
+    `other_prices` those of further ones. `reuse`: how the rows that remain meet answers of earlier runs; None where
+    none are looked for, or there is no such run. `dedupe`: None where rows that ask the same are all sent. The
+    estimates are for those alone that are sent.
     """
 
     job: Job
@@ -114,6 +120,8 @@ class RunPlan(Struct, frozen=True):
     max_asks: int = 1
     worst_cost_usd: Decimal | None = None
     other_prices: tuple[PriceBook, ...] = ()
+    reuse: ReuseCounts | None = None
+    dedupe: DedupePlan | None = None
 
     @property
     def price_source(self) -> str:
@@ -150,6 +158,8 @@ class RunPlan(Struct, frozen=True):
             "estimated_cost_usd": _amount(self.cost_usd),
             "likely_cost_usd": _amount(self.likely_cost_usd),
             "limited": _limited_dict(self.limited),
+            "reused": None if self.reuse is None else self.reuse.to_dict(),
+            "dedupe": None if self.dedupe is None else self.dedupe.to_dict(),
             "max_asks": self.max_asks,
             "worst_cost_usd": _amount(self.worst_cost_usd),
             "budget": None if self.budget is None else self.budget.to_dict(),
@@ -170,8 +180,10 @@ class RunPlan(Struct, frozen=True):
             f"output: {self.job.output.path}",
             f"connection: {self.connection}",
             *self._state(),
+            *(() if self.reuse is None else self.reuse.planned_words(is_deduped=self.dedupe is not None)),
             "first request:",
             *_indented(self.first_request),
+            *(self.dedupe.describe() if self.dedupe is not None else ()),
             f"{self._estimated()}: {self.input_tokens:,} tokens in, {self._out()}",
             f"cost: {self._cost(self.cost_usd, self.likely_cost_usd)}{self._prices()}",
             *self._worst_cost(),
@@ -197,6 +209,8 @@ class RunPlan(Struct, frozen=True):
             yield f"accepted: {self.accepted.bounds()}"
 
     def _estimated(self) -> str:
+        if self.reuse is not None and self.reuse.taken:
+            return f"estimate for the {count(self.reuse.sent, 'row')} to be sent"
         return f"estimate for the {self.rows - self.done:,} rows that remain" if self.done else "estimate"
 
     def _out(self) -> str:
@@ -245,6 +259,7 @@ class _Begin(Struct):
     progress: Progress = Progress()
     bill: Tally = Tally()
     known: Run | None = None
+    asked_so_far: AnsweredCalls | None = None  # where rows that ask the same are sent once
 
     @property
     def books(self) -> tuple[PriceBook, ...]:
@@ -303,8 +318,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     found = find(directory, job.output.path)
     replaced = describe_replaced(found, job)
-    if replaced is not None:
-        found = None
+    found = found if replaced is None else None
     check_session(checked, directory, found, fresh=replaced is not None, http=http)
     identity = checked.source.check()
     known = found if found is not None and goes_on(found, checked) else None
@@ -314,14 +328,15 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
     progress, bill, warnings = begin.progress, begin.bill, begin.warnings
     if not is_finished:
         check_budgets(checked, begin.targets, (0,) if known is None else known.targets)
+        begin.asked_so_far = asked_so_far(job, known)
         warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows)[2]])
     cap = checked.target.max_output_tokens if known is None else known.manifest.token_cap
     max_asks = checked.target.response.max_asks if checked.checker is not None else 1
     walk = None if is_finished else budget_walk(job.budget.max_cost_usd, begin.books, bill, max_asks)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
-    survey = _survey(checked, identity, begin, looks=looks, walk=walk, limit=limit or TRY_ROWS)
-    cost, likely = _estimate(survey.all_rows, begin.books)
-    worst, _ = _estimate(survey.all_rows, begin.books, max_asks)
+    with earlier_answers(checked, None if is_finished else job.reuse, directory, known, keep=False) as earlier:
+        survey = _survey(checked, identity, begin, looks=looks, walk=walk, limit=limit or TRY_ROWS, earlier=earlier)
+    cost, likely = estimate(survey.all_rows, begin.books)
     return RunPlan(
         job=job,
         input=identity,
@@ -346,7 +361,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
             *warnings,
             *filter(None, [cap_warning(bill.largest_output_tokens, cap)]),
             *describe_texts(checked),
-            *(() if known is None else describe_missing_columns(job, known.columns)),
+            *(() if known is None else (*describe_missing_columns(job, known.columns), *describe_late(job, known))),
             *looks.warnings(),
             *_unseen_images(checked, survey),
             *keyless,
@@ -354,8 +369,19 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
         budget=None if walk is None else walk.plan(),
         limited=_limited_plan(limit, survey, begin.books),
         max_asks=max_asks,
-        worst_cost_usd=worst,
+        worst_cost_usd=estimate(survey.all_rows, begin.books, max_asks)[0],
+        reuse=None if earlier is None else earlier.counts,
+        dedupe=_dedupe_plan(survey, begin),
     )
+
+
+def _dedupe_plan(survey: "_Survey", begin: _Begin) -> DedupePlan | None:
+    """None where rows that ask the same are all sent."""
+    if begin.asked_so_far is None:
+        return None
+    saved = estimate(survey.equal_rows, begin.books)[0] if survey.equal_rows.requests else Decimal(0)
+    memory_bytes = len(begin.asked_so_far) * BYTES_EACH
+    return DedupePlan(survey.all_rows.requests, survey.equal_rows.requests, saved, memory_bytes)
 
 
 def _limited_plan(limit: int | None, survey: "_Survey", books: Sequence[PriceBook]) -> LimitedPlan | None:
@@ -364,7 +390,7 @@ def _limited_plan(limit: int | None, survey: "_Survey", books: Sequence[PriceBoo
     if first.requests == survey.all_rows.requests or (limit is None and not first.requests):
         return None
     tokens = first.input_tokens, first.output_tokens
-    return LimitedPlan(limit or TRY_ROWS, first.requests, *tokens, *_estimate(first, books))
+    return LimitedPlan(limit or TRY_ROWS, first.requests, *tokens, *estimate(first, books))
 
 
 def _limited_dict(limited: LimitedPlan | None) -> dict[str, Any] | None:
@@ -418,62 +444,40 @@ def _simulated(job: Job) -> "httpx.AsyncBaseTransport":
     return httpx.ASGITransport(create_app(simulator_behaviour(job)))
 
 
-class _Sums(Struct):
-    """Over the requests to one target. Tokens are the estimate."""
-
-    requests: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-    def add(self, input_tokens: int, output_tokens: int) -> None:
-        """One more request."""
-        self.requests += 1
-        self.input_tokens += input_tokens
-        self.output_tokens += output_tokens
-
-    def asked(self, times: int) -> "_Sums":
-        """The same where each row is asked so often: each further ask holds the answer before it."""
-        further = (times - 1) * (self.output_tokens + WORDS_TOKENS * self.requests)
-        return _Sums(times * self.requests, times * self.input_tokens + further, times * self.output_tokens)
-
-
-class _Requests(Struct):
-    """Sums over requests, by target. `long_ones`: over those whose input is above `prices.above.input_tokens`."""
-
-    requests: int = 0
-    by_target: dict[int, _Sums] = msgspec.field(default_factory=dict)
-    long_ones: dict[int, _Sums] = msgspec.field(default_factory=dict)
-
-    @property
-    def input_tokens(self) -> int:
-        """Of all of them, by the estimate."""
-        return sum(sums.input_tokens for sums in self.by_target.values())
-
-    @property
-    def output_tokens(self) -> int:
-        """Of all of their answers."""
-        return sum(sums.output_tokens for sums in self.by_target.values())
-
-    def add(self, target: int, input_tokens: int, output_tokens: int, rates: Rates | None) -> None:
-        """One more request."""
-        self.requests += 1
-        self.by_target.setdefault(target, _Sums()).add(input_tokens, output_tokens)
-        if rates is not None and rates.above is not None and input_tokens > rates.above.input_tokens:
-            self.long_ones.setdefault(target, _Sums()).add(input_tokens, output_tokens)
-
-
 class _Survey(Struct):
     """What was found in all rows that have no outcome yet. `first_rows`: of those below a limit, by themselves.
 
-    `uncapped`: requests whose answer has no cap.
+    `equal_rows`: of those that take the answer of an equal row, which are not among the others. `uncapped`: requests
+    whose answer has no cap.
     """
 
-    all_rows: _Requests = msgspec.field(default_factory=_Requests)
-    first_rows: _Requests = msgspec.field(default_factory=_Requests)
+    all_rows: Requests = msgspec.field(default_factory=Requests)
+    first_rows: Requests = msgspec.field(default_factory=Requests)
+    equal_rows: Requests = msgspec.field(default_factory=Requests)
     uncapped: int = 0
     unrenderable: int = 0
     first: CallRequest | None = None
     first_problem: str | None = None
+
+    def add(self, made: CallRequest | Outcome, begin: _Begin, *, walk: BudgetWalk | None, limit: int) -> None:
+        """One more request that would be sent, unless its like would, or one that takes an earlier answer."""
+        known = begin.asked_so_far
+        is_new = known is None or made.request_hash is None or known.add(made.request_hash, made.ordinal)
+        if isinstance(made, OUTCOMES):
+            return
+        # Each request's estimate has what is reserved for the answer.
+        cap, rates = made.max_output_tokens, begin.books[made.target].rates
+        tokens, expected = made.estimated_tokens - (cap or ASSUMED_OUTPUT_TOKENS), begin.expected_tokens(cap)
+        if not is_new:
+            self.equal_rows.add(made.target, tokens, expected, rates)
+            return
+        self.uncapped += cap is None
+        self.all_rows.add(made.target, tokens, expected, rates)
+        if made.ordinal < limit:
+            self.first_rows.add(made.target, tokens, expected, rates)
+        self.first = self.first or made
+        if walk is not None:
+            walk.add(made, tokens, expected)
 
 
 def _survey(
@@ -484,10 +488,12 @@ def _survey(
     looks: Looks,
     walk: BudgetWalk | None,
     limit: int,
+    earlier: EarlierAnswers | None = None,
 ) -> _Survey:
     survey, asked = _Survey(), row_makers(checked, begin.targets)
+    taking = AsTaken(earlier, begin.progress.asks)
     counting = row_makers(checked, begin.targets, opens_images=False) if asked.reads_files else asked
-    progress, books = begin.progress, begin.books
+    progress = begin.progress
     committed = set(progress.committed)
     missing = [each for each in partitions(identity.rows, begin.partition_rows) if each.index not in committed]
     for partition, table in zip(missing, checked.source.tables(identity, missing), strict=True):
@@ -505,48 +511,16 @@ def _survey(
                 survey.unrenderable += 1
                 survey.first_problem = survey.first_problem or f"row {row}: {made.failure.message}"
                 continue
-            # Each request's estimate has what is reserved for the answer.
-            cap, rates = made.max_output_tokens, books[made.target].rates
-            tokens, expected = made.estimated_tokens - (cap or ASSUMED_OUTPUT_TOKENS), begin.expected_tokens(cap)
-            survey.uncapped += cap is None
-            survey.all_rows.add(made.target, tokens, expected, rates)
-            if row < limit:
-                survey.first_rows.add(made.target, tokens, expected, rates)
-            survey.first = survey.first or made
-            if walk is not None:
-                walk.add(made, tokens, expected)
+            for request in taking.known(made, is_again=row in targets):
+                survey.add(request, begin, walk=walk, limit=limit)
+    for request in taking.rest():
+        survey.add(request, begin, walk=walk, limit=limit)
     return survey
 
 
 def _unseen_images(checked: Checked, survey: _Survey) -> Iterator[str]:
     if checked.target.may_have_images and survey.all_rows.requests > IMAGES_LOOKED_AT:
         yield f"images were opened for {IMAGES_LOOKED_AT:,} rows; those of the others are looked at when they are sent"
-
-
-def _estimate(found: _Requests, books: Sequence[PriceBook], asks: int = 1) -> tuple[Decimal | None, Decimal | None]:
-    """US dollars for all requests to targets that have a price, and what they probably are; None where none has one.
-
-    `asks`: how often each row is asked.
-    """
-    by_target = found.by_target or {0: _Sums()}
-    costs = {
-        number: _cost_of(sums.asked(asks), found.long_ones.get(number, _Sums()).asked(asks), books[number].rates)
-        for number, sums in by_target.items()
-    }
-    known = [(cost, likely_cost(cost, books[number])) for number, cost in costs.items() if cost is not None]
-    likely = [each for _, each in known if each is not None]
-    total = reduce(EXACT.add, (cost for cost, _ in known)) if known else None
-    return total, reduce(EXACT.add, likely) if known and len(likely) == len(known) else None
-
-
-def _cost_of(sums: _Sums, longer: _Sums, rates: Rates | None) -> Decimal | None:
-    """US dollars for requests to one target, those with much input at their own rates."""
-    requests, tokens = sums.requests - longer.requests, sums.input_tokens - longer.input_tokens
-    cost = estimate_cost(tokens, sums.output_tokens - longer.output_tokens, requests, rates)
-    if cost is None or rates is None or rates.above is None:
-        return cost
-    above = estimate_cost(longer.input_tokens, longer.output_tokens, longer.requests, rates.above.rates)
-    return None if above is None else EXACT.add(cost, above)
 
 
 def _shown(job: Job, request: CallRequest | None) -> dict[str, Any] | None:

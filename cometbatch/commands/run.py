@@ -408,6 +408,7 @@ async def _new_manifest(
         job=job.describe(),
         warnings=(*start.checked.warnings, *price_warnings(found_books)),
         replaces=None if job.output.is_dataset else replaces,
+        is_fresh=fresh or (found is not None and found.manifest.is_fresh),
     )
 
 

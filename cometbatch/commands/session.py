@@ -5,7 +5,7 @@ import contextlib
 import functools
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
@@ -17,11 +17,13 @@ from msgspec import Struct
 from cometbatch.commands.asking import acceptance, first_answers, misfits
 from cometbatch.commands.checks import Checked, describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
+from cometbatch.commands.deduping import describe_late, is_deduped, sent_once
 from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fitted
 from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.options import Options
 from cometbatch.commands.progress_line import Progress
+from cometbatch.commands.reusing import earlier_answers
 from cometbatch.commands.row_maker import sending_images
 from cometbatch.commands.session_watch import moment_of, show_waiting
 from cometbatch.commands.stopping import NotPublishedError, Stopping
@@ -36,6 +38,7 @@ from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
 from cometbatch.records import Completion, ErrorDetail, HttpResponse, RejectedAsk, Tally
 from cometbatch.results import columns, parts, tallies
+from cometbatch.results.reuse import EarlierAnswers
 from cometbatch.results.summary import (
     BudgetReachedError,
     HungUpRunError,
@@ -56,6 +59,7 @@ from cometbatch.runner.images import Send
 from cometbatch.runner.ports import Policy, Service, Stop
 from cometbatch.runner.reply_reader import Reader
 from cometbatch.runner.turns import Runner
+from cometbatch.store import local
 from cometbatch.store.local import write_aside
 from cometbatch.transport import Transport
 from cometbatch.wire import Keep
@@ -148,7 +152,8 @@ class RunSession(Struct, frozen=True):
         stopping = self.start.stopping
         with stopping.heard(shown):
             try:
-                stop = await self._run_calls(shown, concurrency, looks)
+                async with self._earlier_answers() as earlier:
+                    stop = await self._run_calls(shown, concurrency, looks, earlier)
             finally:
                 shown.close()
             ended = await in_thread(self.start.files, run.looked_at_again)
@@ -157,6 +162,8 @@ class RunSession(Struct, frozen=True):
                 publish = functools.partial(_publish, ended, self.start.checked, stopping)
                 stop = await stopping.publish(self.start.files, publish)
                 is_finished = stop is None
+        if is_finished:
+            await in_thread(self.start.files, local.remove_tree, run.directory.index)
         limited = await in_thread(self.start.files, look_below, ended, self.limit)
         found = () if looks is None else tuple(words for words in looks.warnings() if words not in told)
         summary = summary_of(
@@ -170,6 +177,7 @@ class RunSession(Struct, frozen=True):
             pushbacks=shown.pushbacks,
             reopened=self.reopened,
             pool=self.transport.pool_stats,
+            reuse=None if earlier is None else earlier.counts,
         )
         shown.warn_of_cap(cap_warning(summary.tally.largest_output_tokens, cap))
         for warning in (*late_warnings(summary.tally, summary.books), *found):
@@ -179,11 +187,28 @@ class RunSession(Struct, frozen=True):
             raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix, needed)
         return summary
 
-    async def _run_calls(self, shown: Progress, slots: int, looks: Looks | None) -> Stop | None:
+    @contextlib.asynccontextmanager
+    async def _earlier_answers(self) -> AsyncIterator[EarlierAnswers | None]:
+        """The answers of earlier runs that this one may take. Raises `UsageError` where a source can't be read."""
+        checked, run = self.start.checked, self.run
+        if checked.job.reuse is None:
+            yield None
+            return
+        opened = earlier_answers(checked, checked.job.reuse, run.directory, run)
+        earlier = await in_thread(self.start.files, opened.__enter__)
+        try:
+            yield earlier
+        finally:
+            opened.__exit__(None, None, None)
+
+    async def _run_calls(
+        self, shown: Progress, slots: int, looks: Looks | None, earlier: EarlierAnswers | None
+    ) -> Stop | None:
         run, checked = self.run, self.start.checked
         session = run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
         asked = row_makers(checked, run.manifest.targets)
+        taking = None if earlier is None else earlier.take
         partitions = Partitions(
             run,
             session.number,
@@ -194,6 +219,7 @@ class RunSession(Struct, frozen=True):
             limit=self.limit,
             reads_files=asked.reads_files,
             further=checked.answers,
+            take=taking,
         )
         marks = run.directory.new_marks(run.manifest.run_id, session.number, 2 * slots)
         showing: asyncio.Task[None] | None = None
@@ -211,9 +237,12 @@ class RunSession(Struct, frozen=True):
                 observers.looked(moment_of(runner, observers))
 
         try:
-            async with sending_images(self.transport.send, asked.images) as send:
+            async with (
+                sent_once(checked.job, run, partitions) as twins,
+                sending_images(self.transport.send, asked.images) as send,
+            ):
                 with self._budgeted() as budget:
-                    ports = self._ports(shown, slots, send, budget)
+                    ports = msgspec.structs.replace(self._ports(shown, slots, send, budget), twins=twins)
                     return await run_partitions(partitions, marks, ports, watched=watched)
         except InputError as error:
             raise InputLostError(input_lost(checked.job.input.path, error)) from error
@@ -408,6 +437,8 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         max_output_tokens=run.manifest.token_cap,
         has_own_caps=run.manifest.has_whole_requests,
         has_earlier_result=not finished and run.has_earlier_result,
+        is_deduped=is_deduped(job, run),
+        is_reusing=job.reuse is not None,
         warnings=(
             *_warnings(job, run),
             *looked,
@@ -423,6 +454,7 @@ def _warnings(job: Job, run: Run) -> Iterator[str]:
     manifest = run.manifest
     yield from manifest.warnings
     yield from describe_missing_columns(job, run.columns)
+    yield from describe_late(job, run)
     if job.budget.max_cost_usd is not None and (added := describe_unbounded(job.params.extra)):
         yield f"the budget may be passed: the service may add input that is billed beyond what is sent, by {added}"
     if manifest.prices.rates is not None and not manifest.priced_late and _has_other_prices(job, manifest):

@@ -7,6 +7,7 @@ an answer that was changed in the same way in every file that holds it: no file 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -15,8 +16,10 @@ from cometbatch.commands.answers import answer_columns, checker_of
 from cometbatch.commands.checks import FILES_SHOWN
 from cometbatch.commands.locate import Located, locate
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
+from cometbatch.commands.verify_equal import EqualRows
 from cometbatch.commands.verify_files import FileChecks
 from cometbatch.commands.verify_report import CHECKS, Findings, Verification
+from cometbatch.commands.verify_reuse import reused_checks
 from cometbatch.commands.verify_rows import PublishedResult, RowChecks
 from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
 from cometbatch.input.file_set import AnySource, is_there
@@ -27,6 +30,7 @@ from cometbatch.prompt.template import TemplateError
 from cometbatch.records import MaxTokensField, Partition
 from cometbatch.results import parts
 from cometbatch.results.answer_columns import AnswerColumns
+from cometbatch.run_state.answers import PartRows
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import OWN_RULES, Manifest, decode_manifest, drift
 from cometbatch.run_state.run import ROUNDS_KEY, refuse_unreleased
@@ -117,14 +121,22 @@ def _check_run(
     same_rendering = job is None or _has_same_rendering(manifest, job)
     if not same_rendering:
         findings.skip("this version of cometbatch renders prompts by other rules than the run's", "requests")
-    rows = RowChecks(manifest, names, published, makers, findings, same_rendering=same_rendering, answers=answers)
     originals = _originals(manifest, partitions, opened, findings)
-    for partition in partitions:
-        schema, original = files.check_part(partition, opened), next(originals)
-        if schema is None:
-            published.skip(partition.row_count)
-        else:
-            rows.check_part(directory.parts.path(partition.index), partition, schema, original)
+    prefix = str(manifest.fingerprint.get("output.prefix") or "")
+    equal = EqualRows(manifest, prefix, PartRows(directory, manifest, prefix, names), findings)
+    with reused_checks(directory, result, asked or job, names, findings, manifest=manifest) as reused:
+        options: dict[str, Any] = {"same_rendering": same_rendering, "answers": answers}
+        options |= {"reused": reused, "equal": equal}
+        rows = RowChecks(manifest, names, published, makers, findings, **options)
+        for partition in partitions:
+            schema, original = files.check_part(partition, opened), next(originals)
+            if schema is None:
+                published.skip(partition.row_count)
+            else:
+                rows.check_part(directory.parts.path(partition.index), partition, schema, original)
+        equal.end()
+        if reused is not None:
+            reused.end()
     published.check_row_count(manifest.input.rows)
 
 

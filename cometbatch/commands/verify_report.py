@@ -29,7 +29,11 @@ CHECKS: Final = {
 """Every check and what it proves, in the order of the report."""
 
 
-WHERE_USED: Final = {"answers": "the columns of answers hold what the response says"}
+WHERE_USED: Final = {
+    "answers": "the columns of answers hold what the response says",
+    "equal": "each answer that a row took from an equal row of the run is that row's",
+    "reused": "each answer that was taken is that of the run that paid, and none was taken twice",
+}
 """Checks after these, each in the report of a run that has something for it."""
 
 

@@ -22,6 +22,7 @@ from cometbatch.run_state.partition import Partitions
 from cometbatch.runner.ports import Observer, Policy, Service, Stop
 from cometbatch.runner.slots import OpenCall
 from cometbatch.runner.turns import Runner
+from cometbatch.runner.twins import Twins
 
 
 class Ports(Struct, frozen=True):
@@ -30,7 +31,8 @@ class Ports(Struct, frozen=True):
     `service`: how calls are sent, read, judged and priced. `limits`: requests and tokens per minute. `observer`: who is
     told. `now`: the wall clock; `jitter`: a random number from 0 to 1. `budget`: None is no cap; it holds already what
     earlier sessions may have spent. `earlier`: what these recorded. `asks`: their asks of calls that are open, by
-    ordinal. `first_answers`: where JSON is asked for, and no answer was any yet.
+    ordinal. `first_answers`: where JSON is asked for, and no answer was any yet. `twins`: where calls that ask the same
+    are sent once.
     """
 
     service: Service
@@ -43,6 +45,7 @@ class Ports(Struct, frozen=True):
     earlier: Tally = Tally()
     asks: Mapping[int, Sequence[RejectedAsk]] = msgspec.field(default_factory=dict)
     first_answers: FirstAnswers[OpenCall] | None = None
+    twins: Twins | None = None
 
 
 async def run_partitions(
@@ -73,6 +76,7 @@ async def run_partitions(
         earlier=ports.earlier,
         rejected=ports.asks,
         first_answers=ports.first_answers,
+        twins=ports.twins,
     )
     syncing = asyncio.create_task(partitions.sync_forever(marks))
     try:

@@ -14,10 +14,10 @@ from cometbatch.errors import did_you_mean, nearest
 from cometbatch.job import headers, kinds, settings, targets
 from cometbatch.job.accepting import BOUND
 from cometbatch.job.extra import EXTRA, SCHEMA
-from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, text, word
+from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, several, text, word
 from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.content import DETAILS
-from cometbatch.records import GenerationParams, MaxTokensField, Role
+from cometbatch.records import AnsweredStatus, GenerationParams, MaxTokensField, Role
 from cometbatch.results.accepted import Accept
 from cometbatch.wire import FORMATS
 from cometbatch.wire.structured import Mode
@@ -295,6 +295,23 @@ KEYS: dict[str, dict[str, Key]] = {
         "failed": Key(BOUND, "how many rows may fail in a run that ends with exit code 0; none if not set"),
         "incomplete": Key(BOUND, "how many rows may be incomplete in such a run; none if not set"),
     },
+    "reuse": {
+        "from": Key(
+            kinds.PATHS,
+            "earlier results beside this output's own: Parquet results, folders of data sets, run directories, or "
+            "patterns for such; a pattern may match nothing",
+        ),
+        "statuses": Key(
+            several(choice(*get_args(AnsweredStatus)), "a status or a list of statuses", 2),
+            "the statuses of rows whose answers are taken: succeeded, incomplete",
+        ),
+        "max_age": Key(kinds.AGE, "the age above which an answer is not taken; without it, any age will do"),
+        "sampling": Key(
+            FLAG,
+            "take answers also for calls that may be answered otherwise each time: without a seed, and with a "
+            "temperature above 0 or none",
+        ),
+    },
     "simulator": {
         "seed": Key(number(int, 0, INT64_MAX), "another seed, other answers and faults"),
         "latency_s": Key(kinds.LATENCY, "how long the simulator takes for an answer"),
@@ -304,6 +321,9 @@ KEYS: dict[str, dict[str, Key]] = {
     },
 }
 SINGLE: dict[str, Key] = {
+    "dedupe": Key(
+        FLAG, "send one of the rows that ask the same, and give its answer to the others, which cost nothing then"
+    ),
     "telemetry": Key(
         kinds.TELEMETRY,
         "send metrics and spans to a collector of OpenTelemetry, as the OTEL_* variables say; needs the extra `otel`",
@@ -322,11 +342,15 @@ SECTIONS: dict[str, type[Struct]] = {
     "prices": PriceSettings,
     "budget": settings.BudgetSettings,
     "accept": Accept,
+    "reuse": settings.ReuseSettings,
     "simulator": settings.SimulatorSettings,
 }
 """The sections that become settings; of the prompt, what is no message."""
-BESIDE_SETTINGS = {("prices", "models"), ("params", "columns")}
-"""Keys that the settings of their section don't hold: they say something for each row, or for each model."""
+BESIDE_SETTINGS = {("prices", "models"), ("params", "columns"), ("reuse", "from")}
+"""Keys that the settings of their section don't hold by this name: they say something for each row or for each model,
+or the name is no word for a field."""
+WORDS_FOR_SECTIONS: dict[str, Kind[Any]] = {"prices": PRICES, "reuse": FLAG}
+"""What a section may be instead of a mapping."""
 REQUIRED = (("input", "path"), ("output", "path"), ("target", "format"), ("target", "model"))
 
 
@@ -359,6 +383,13 @@ KNOWN_AS = {
     "destination": "output.path",
     "otel": "telemetry",
     "opentelemetry": "telemetry",
+    "cache": "reuse",
+    "caching": "reuse",
+    "reuse_cache": "reuse",
+    "deduplicate": "dedupe",
+    "dedup": "dedupe",
+    "distinct": "dedupe",
+    "unique": "dedupe",
 }
 """What other programs call our keys, for hints."""
 
@@ -406,6 +437,11 @@ def _job_keys() -> Iterator[JobKey]:
         if section == "prices":
             words = f"{PRICES.words}, or a mapping"
             yield JobKey("prices", words, "catalog", "where prices come from; none: costs stay unknown")
+        if section == "reuse":
+            meaning = (
+                "take answers of earlier runs to the same requests, each once; true: this output's own earlier ones"
+            )
+            yield JobKey("reuse", f"{FLAG.words}, or a mapping", "false", meaning)
         for name, key in keys.items():
             yield JobKey(f"{section}.{name}", key.kind.words, _default_words(section, name), key.meaning)
             if (section, name) == ("prices", "above"):
@@ -418,7 +454,7 @@ def _job_keys() -> Iterator[JobKey]:
                     default = "" if field.default is None else _yaml_like(field.default)
                     yield JobKey(f"prompt.images.{field.name}", each.kind.words, default, each.meaning)
     for name, key in SINGLE.items():
-        yield JobKey(name, key.kind.words, "", key.meaning)
+        yield JobKey(name, key.kind.words, "false" if key.kind is FLAG else "", key.meaning)
 
 
 def job_keys_markdown() -> str:

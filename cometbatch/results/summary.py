@@ -13,6 +13,7 @@ from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.records import LONG_INPUT_TOKENS, Fix, PoolStats, PriceBook, Tally, Usage
 from cometbatch.results.accepted import Accept, Accepted, judged
 from cometbatch.results.notebook import html_of
+from cometbatch.results.reuse_counts import ReuseCounts
 from cometbatch.results.summary_words import RUN_ALL, count, described, price_source
 from cometbatch.results.tallies import median_cost
 
@@ -70,8 +71,10 @@ class RunSummary(Struct, frozen=True):
     `prices` are those of the first target, `books` those of all; `targets` tells of further ones in words.
     `max_output_tokens`: the cap on an answer that the job sets. `has_own_caps`: rows bring their requests, and may have
     caps in them. `has_earlier_result`: not finished, and the result that was published before a `--retry` still stands.
+    `is_deduped`: rows take answers of rows of this run that ask the same; `is_reusing`: of earlier runs.
     `limited`: None where the session was for all rows. `accept`: how many of the rows that it was for may have no whole
-    answer. `reader`: what reads the run's rows; None where nobody can.
+    answer. `reuse`: how this session's calls met earlier answers; None where none were looked for. `reader`: what reads
+    the run's rows; None where nobody can.
     """
 
     run_id: str
@@ -94,8 +97,11 @@ class RunSummary(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     books: tuple[PriceBook, ...] = ()
     targets: tuple[str, ...] = ()
+    is_deduped: bool = False
+    is_reusing: bool = False
     reader: RowReader | None = None
     accept: Accept = Accept()
+    reuse: ReuseCounts | None = None
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:
         """Each row that has an outcome, in the order of the result, as column -> value; some in memory at a time.
@@ -211,6 +217,12 @@ class RunSummary(Struct, frozen=True):
             "rejected": {
                 "asks": tally.rejected + tally.reasked,
                 "cost_usd": format_amount(EXACT.add(tally.rejected_cost_usd, tally.reasked_cost_usd)),
+            },
+            "reused": {
+                "rows": tally.reused,
+                "saved_usd": format_amount(tally.reused_cost_usd),
+                "unpriced": tally.reused_unpriced,
+                "not_taken": {} if self.reuse is None else dict(sorted(self.reuse.not_taken.items())),
             },
             "cost_excludes": {"rows": tally.excluding, "kinds": dict(sorted(tally.excluded.items()))},
             "reported": _reported(tally),

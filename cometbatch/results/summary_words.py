@@ -1,6 +1,7 @@
 """What a run came to, in words: one function for each thing that a summary tells. Pure: numbers in, words out."""
 
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from cometbatch.money.exact import EXACT, format_rounded
@@ -32,6 +33,7 @@ def described(summary: "RunSummary", *, verbose: bool = False, command: str = RU
     tally = summary.tally
     lines = [
         _rows(summary),
+        *_reused(summary),
         *_incomplete(summary),
         *_accepted(summary),
         *_some(summary.targets),
@@ -82,6 +84,24 @@ def _accepted(summary: "RunSummary") -> Iterator[str]:
     """How rows without a whole answer stand against what is accepted, where the job says what is."""
     if summary.accept.is_used and (words := summary.accepted.describe()):
         yield words
+
+
+def _reused(summary: "RunSummary") -> Iterator[str]:
+    """Which rows took answers of earlier runs or of equal rows, what that saved, and why others did not."""
+    tally = summary.tally
+    if tally.reused:
+        amounts = tally.reused, tally.reused_cost_usd, tally.reused_unpriced
+        yield f"reused: {reused_words(*amounts, of_equal_rows=summary.is_deduped and not summary.is_reusing)}"
+    if summary.reuse is not None:
+        yield from (f"  {words}" for words in summary.reuse.not_taken_words(is_deduped=summary.is_deduped))
+
+
+def reused_words(rows: int, saved_usd: Decimal, unpriced: int, *, of_equal_rows: bool = False) -> str:
+    """How many rows took earlier answers, and what that saves. `of_equal_rows`: of none but rows of this very run."""
+    answer = "the answer of an equal row" if of_equal_rows else "an answer that was paid for before"
+    what = f"{count(rows, 'row')} took {answer}"
+    unknown = f", {unpriced:,} of them of unknown cost" if unpriced else ""
+    return f"{what}: {format_rounded(saved_usd, down=True)} saved{unknown}"
 
 
 def _result(summary: "RunSummary") -> str:

@@ -9,6 +9,7 @@ Guards: a session writes into files of its own only; existence is the commit, so
     in_flight.<n>                          marks of session n
     parts/<partition>.part                 a finished partition; of a later round: <partition>.r<round>.part
     reopened.json                          which partitions are in which round
+    reuse/                                 the index of earlier answers, while the run is not finished
     lock
 
 A data set keeps its parts as the result, named <partition>.parquet in every round; the round is in the footer.
@@ -34,6 +35,8 @@ from cometbatch.store.local import Lock
 
 MANIFEST: Final = "manifest.json"
 REOPENED: Final = "reopened.json"
+INDEX: Final = "reuse"
+"""The folder of the index of earlier answers: a cache, for the sessions of an unfinished run."""
 
 
 class Round(Struct, frozen=True):
@@ -77,6 +80,7 @@ class RunDirectory:
         self.parts = PartFiles(
             parts or path / "parts", lambda index: self.reopened().round_of(index).round, is_dataset=is_dataset
         )
+        self.index = path / INDEX
         self._sessions = path / "sessions"
         self._reopened = Reopened()
         self._reopened_stamp: tuple[int, int, int] | None = None
@@ -105,6 +109,7 @@ class RunDirectory:
         local.remove(self.path / MANIFEST)
         if self.path.is_dir():
             local.sync(self.path)
+        local.remove_tree(self.index)
         for folder in self._folders():
             if folder.is_dir():
                 for name in local.entries(folder):

@@ -3,11 +3,11 @@
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import pyarrow as pa
 
-from cometbatch.records import Partition, Record, RejectedAsk
+from cometbatch.records import Answered, Partition, Record, RejectedAsk
 from cometbatch.results import codec
 from cometbatch.results.columns import OUTCOMES
 from cometbatch.run_state import recorded
@@ -65,6 +65,14 @@ class PartitionRecords:
             records = (fetch(number) for number in range(len(self._ordinals)))
             return {record.ordinal for record in records if isinstance(record, OUTCOMES)}
 
+    def answers(self, ordinals: Collection[int]) -> dict[int, Answered]:
+        """What was answered to those of these calls that have an answer. For any thread: what is kept only grows."""
+        wanted = set(ordinals)
+        numbers = [number for number, ordinal in enumerate(self._ordinals) if ordinal in wanted]
+        with contextlib.ExitStack() as files:
+            found = map(self._fetch(files), numbers)
+            return {record.ordinal: record for record in found if isinstance(record, Answered)}
+
     def in_order(self, beside_bytes: int, piece_bytes: float) -> Iterator[list[Record]]:
         """All that count once each call has its outcome, by ordinal, about `piece_bytes` of lines at a time.
 
@@ -96,8 +104,8 @@ class PartitionRecords:
 
     def _fetch(self, files: contextlib.ExitStack) -> Callable[[int], Record]:
         """What finds a record by its number. `files` closes what it opens."""
-        if self._in_memory is not None:
-            return self._in_memory.__getitem__
+        if (in_memory := self._in_memory) is not None:  # looked at once: another thread may forget them
+            return in_memory.__getitem__
         opened: dict[int, int] = {}
         places = list(self._places())
 
@@ -150,6 +158,13 @@ class OpenPartition:
     def records(self, piece_bytes: float) -> Iterator[list[Record]]:
         """What was recorded, in the order of the calls, some megabytes at a time."""
         return self._records.in_order(self.size // self.partition.row_count, piece_bytes)
+
+    def answers(self, ordinals: Collection[int]) -> dict[int, Answered]:
+        """What was answered to those of these calls that have an answer. For any thread.
+
+        Raises `CheckpointError` or `ValueError` where the partition is committed meanwhile: then a part has it.
+        """
+        return self._records.answers(ordinals)
 
     def close(self) -> None:
         """Sync and close the journal, which stays for the next session; no work where it is closed already.

@@ -73,7 +73,7 @@ def _answered(run: Run, partition: Partition, limit: int) -> tuple[int, int]:
     end = run.manifest.first_ordinal(partition) + limit - partition.first_row
     status = f"{run.prefix}status"
     found = Counter[str]()
-    for piece in _partition(run, partition, lambda _: None):
+    for piece in rows_of(run, partition, lambda _: None):
         statuses = piece.table.column(status).to_pylist()
         found.update(word for ordinal, word in zip(piece.ordinals, statuses, strict=True) if ordinal < end)
     return found["succeeded"], found["incomplete"]
@@ -82,7 +82,7 @@ def _answered(run: Run, partition: Partition, limit: int) -> tuple[int, int]:
 def _pieces(run: Run, tables: Tables | None, further: columns.Further | None) -> Iterator[Piece]:
     inputs = None if tables is None else _Inputs(tables)
     for partition in run.manifest.partitions():
-        yield from _partition(run, partition, lambda each: None if inputs is None else inputs.table(each), further)
+        yield from rows_of(run, partition, lambda each: None if inputs is None else inputs.table(each), further)
 
 
 class _Inputs:
@@ -106,25 +106,26 @@ class _Inputs:
             yield self._wanted
 
 
-def _partition(
+def rows_of(
     run: Run,
     partition: Partition,
     table_of: Callable[[Partition], pa.Table | None],
     further: columns.Further | None = None,
 ) -> Iterator[Piece]:
+    """The rows of a partition that have an outcome, in order. `table_of`: its input; None where that can't be had."""
     due = first = run.manifest.first_ordinal(partition)
     if partition.index not in run.progress.committed:
         try:
             files = recorded.sources(run.directory, run.manifest.run_id, partition.index, run.progress.last)
             records = PartitionRecords(files, None, MAX_KEPT_BYTES)
-            if not _is_committed(run, partition):
+            if not is_committed(run, partition.index):
                 for piece in _open_pieces(run, records, partition, table_of):
                     table = piece.table if further is None else columns.extended(piece.table, run.prefix, further)
                     yield Piece(piece.ordinals, table)
                     due = piece.ordinals[-1] + 1
                 return
         except CheckpointError:
-            if not _is_committed(run, partition):
+            if not is_committed(run, partition.index):
                 raise
     path, ordinal, output = run.directory.parts.path(partition.index), first, columns.columns_of(run.columns)
     for written in parts.read_pieces(path):
@@ -136,13 +137,13 @@ def _partition(
         ordinal += table.num_rows
 
 
-def _is_committed(run: Run, partition: Partition) -> bool:
-    """Whether the partition has its part by now."""
-    path = run.directory.parts.path(partition.index)
+def is_committed(run: Run, index: int) -> bool:
+    """Whether a partition has its part by now."""
+    path = run.directory.parts.path(index)
     if not path.exists():
         return False
-    round_ = parts.read_info(path, run.manifest.run_id, partition.index).round
-    return round_ == run.directory.reopened().round_of(partition.index).round
+    round_ = parts.read_info(path, run.manifest.run_id, index).round
+    return round_ == run.directory.reopened().round_of(index).round
 
 
 def _open_pieces(

@@ -25,13 +25,17 @@ from cometbatch.records import (
 from cometbatch.results.columns import outcomes_in
 from cometbatch.runner.ports import Calls, Marks, Observer, Reply, Service, Stop
 from cometbatch.runner.slots import LATENCY_DIGITS, OpenCall, Slot
+from cometbatch.runner.twins import Twins
 
 NOTHING = Decimal(0)  # US dollars
 _WHOLES = ("input_tokens", "output_tokens")  # counts without which a cost is unknown
 
 
 class Books:
-    """Budget, possible charges, marks and the records of a turn until they are written."""
+    """Budget, possible charges, marks and the records of a turn until they are written.
+
+    `twins`: calls that wait for one that asks the same; None where each is sent.
+    """
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class Books:
         self._now = now
         self._budget = budget
         self._shared = None if budget is None or budget.shared is None else budget  # whose cap others share
+        self.twins: Twins | None = None
         self._bounds = CostBounds(
             service.max_cost,
             largest_output_tokens=earlier.largest_output_tokens,
@@ -197,6 +202,8 @@ class Books:
     def leave(self, call: OpenCall) -> None:
         """The call gets no outcome in this session. Nobody is told before what was recorded of it is written."""
         self._left.append(call.request.ordinal)
+        if self.twins is not None:
+            self._left += self.twins.left(call.original or call.request)
 
     def write(self, in_flight: int) -> None:
         """Write the records down, then tell of them and end their attempts' marks.
@@ -218,6 +225,10 @@ class Books:
             self._marks.end(cell, recorded=True)
         if outcomes := outcomes_in(records):
             self._observer.recorded(outcomes, in_flight)
+            if self.twins is not None:
+                for taken in self.twins.settle(outcomes):
+                    self._calls.record(taken)
+                    self._observer.recorded(taken, in_flight)
 
 
 class Sums(Struct, frozen=True):

@@ -1,6 +1,6 @@
 """What the loop needs of others and tells them: protocols for those that have a state, values and functions else."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from decimal import Decimal
 from typing import Literal, Protocol, TypeAlias
 
@@ -12,7 +12,6 @@ from cometbatch.records import (
     CallRequest,
     Completion,
     ErrorDetail,
-    Failed,
     Fix,
     HttpRequest,
     HttpResponse,
@@ -50,14 +49,18 @@ class Calls(Protocol):
     on_room: Callable[[], None]
 
     @property
+    def settling(self) -> Collection[object]:
+        """What comes to its end by itself, after which there is room, as `on_room` tells."""
+
+    @property
     def has_room(self) -> bool:
         """Whether another call may be asked for. Where it may not, `on_room` is called as soon as it may."""
 
-    def ready_call(self) -> CallRequest | Failed | None:
+    def ready_call(self) -> CallRequest | Outcome | None:
         """The same as `next_call` where the call can be had at once; `None` where room or input must be waited for."""
 
-    async def next_call(self) -> CallRequest | Failed | None:
-        """The next call to send, or one that failed before it was sent; `None` after the last.
+    async def next_call(self) -> CallRequest | Outcome | None:
+        """The next call to send, or the outcome of one that needs no request; `None` after the last.
 
         Raises what reading the input, or writing an earlier record, raised.
         """

@@ -15,9 +15,9 @@ from cometbatch.control.attribution import HeldFailures
 from cometbatch.control.pause import SharedPause
 from cometbatch.control.window import ConcurrencyWindow
 from cometbatch.limiting.limits import Limits
-from cometbatch.records import CallRequest, Failed
 from cometbatch.runner.asks import Asks
 from cometbatch.runner.books import Books
+from cometbatch.runner.intake import Intake
 from cometbatch.runner.ports import Calls, ExchangeResult, Policy, Service, Stop
 from cometbatch.runner.slots import OpenCall, Slot
 
@@ -50,31 +50,43 @@ class Sender:
         self.backlog = asks.backlog
         self.pause = SharedPause(policy.max_wait_s)
         self.in_flight: set[Slot] = set()
-        self.is_exhausted = False  # the source of calls has no more
         self.is_closed = False
         self.blocked_by: Literal["", "budget", "limit", "first answers"] = ""
         self.error: Exception | None = None  # of the source of calls; raised once what is in flight is recorded
-        self._calls = calls
         self._send_request = service.send
         self._limits = limits
         self._window = window
         self._books = books
-        self._held = held
         self._asks = asks
         self._advance = advance
         self._stop = stop
         self._free = [Slot(arrive) for _ in range(policy.concurrency)]
-        self._max_backlog = BACKLOG_PER_SLOT * policy.concurrency
+        self._intake = Intake(
+            calls,
+            books=books,
+            asks=asks,
+            held=held,
+            twins=books.twins,
+            max_backlog=BACKLOG_PER_SLOT * policy.concurrency,
+            is_idle=lambda: not self.in_flight,
+            advance=advance,
+            fail=self._lose_calls,
+        )
         self._in_hand: OpenCall | None = None  # the next to leave, whatever is due meanwhile: nobody overtakes it
-        self._reading: asyncio.Task[CallRequest | Failed | None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         calls.on_room = lambda: self._call_again(0.0)
 
     @property
+    def is_exhausted(self) -> bool:
+        """Whether the source of calls has no more."""
+        return self._intake.is_exhausted
+
+    @property
     def is_finished(self) -> bool:
         """Whether every call has been sent, and no attempt is to come."""
-        is_waiting = self._in_hand is not None or self._reading is not None or self.backlog
-        return self.is_exhausted and not self.in_flight and not is_waiting
+        if not self._intake.is_exhausted or self.in_flight or self._in_hand is not None:
+            return False
+        return not self.backlog and not self._intake.is_busy
 
     def in_flight_from(self, start: float, end: float) -> int:
         """How many requests are in flight that were sent within this time."""
@@ -113,13 +125,11 @@ class Sender:
         self.is_closed = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._reading is not None:
-            self._reading.cancel()
+        self._intake.close()
 
     async def aclose(self) -> None:
-        """Wait for the task that reads, once it is cancelled."""
-        if self._reading is not None:
-            await asyncio.gather(self._reading, return_exceptions=True)
+        """Wait for the tasks that read, once they are cancelled."""
+        await self._intake.aclose()
 
     def give_up(self) -> None:
         """Forget what is in flight: nobody is told any more what comes of it."""
@@ -136,26 +146,13 @@ class Sender:
             call, self._in_hand = self._in_hand, None
             return call
         backlog = self.backlog
-        if backlog and backlog.due <= now:
-            return backlog.pop()
-        if (fresh := self._next_fresh(now)) is not None:
+        while backlog and backlog.due <= now:
+            if self._intake.goes_on(call := backlog.pop()):
+                return call
+        if (fresh := self._intake.next_fresh(now)) is not None:
             return fresh
         if backlog:
             self._call_again(backlog.due - now)
-        return None
-
-    def _next_fresh(self, now: float) -> OpenCall | None:
-        """A call that was not sent yet; `None` where it has to be read first, or where enough wait already."""
-        waiting = len(self.backlog) - self.backlog.long_waits
-        if self.is_exhausted or self._reading is not None or waiting >= self._max_backlog:
-            return None
-        while (fresh := self._ready_call()) is not None:
-            call = self._asks.open(fresh, now) if self._asks.recorded else OpenCall(fresh, now)
-            if call is not None:
-                return call
-        if not self.is_closed and (self._calls.has_room or self._must_read()):
-            self._reading = asyncio.get_running_loop().create_task(_next_of(self._calls))
-            self._reading.add_done_callback(self._has_read)
         return None
 
     def _next_probe(self, now: float) -> OpenCall | None:
@@ -168,50 +165,10 @@ class Sender:
             return in_hand
         if in_hand is not None:
             self.backlog.put(in_hand, now, is_asked=True)
-        if (fresh := self._next_fresh(now)) is not None:
+        if (fresh := self._intake.next_fresh(now)) is not None:
             return fresh
         # What is being read calls again.
-        return self.backlog.pop() if self.backlog and self._reading is None else None
-
-    def _ready_call(self) -> CallRequest | None:
-        try:
-            while isinstance(fresh := self._calls.ready_call(), Failed):
-                self._books.add(fresh)
-        except Exception as error:  # noqa: BLE001 - raised by `run`, once what is in flight is recorded
-            self._lose_calls(error)
-            return None
-        return fresh
-
-    def _must_read(self) -> bool:
-        """Whether nothing goes on until more is read, since calls that are held, or asked to wait, take all the room.
-
-        Only further calls can explain what is held, and calls that wait for long shall not hold up the others.
-        """
-        long_waits = self.backlog.long_waits
-        is_held = self._held.any or self._asks.holds
-        return (is_held or long_waits > 0) and len(self.backlog) == long_waits and not self.in_flight
-
-    def _has_read(self, reading: "asyncio.Task[CallRequest | Failed | None]") -> None:
-        """The source has a call, or had no more, or is broken."""
-        self._reading = None
-        if reading.cancelled():
-            if not self.is_closed:
-                self._lose_calls(RuntimeError("the run's own task was cancelled by somebody else"))
-        elif isinstance(error := reading.exception(), Exception):
-            self._lose_calls(error)
-        else:
-            self._take(reading.result())
-        self._advance()
-
-    def _take(self, fresh: CallRequest | Failed | None) -> None:
-        if fresh is None:
-            self.is_exhausted = True
-        elif isinstance(fresh, Failed):
-            self._books.add(fresh)
-        else:
-            now = asyncio.get_running_loop().time()
-            if (call := self._asks.open(fresh, now)) is not None:
-                self.backlog.put(call, now)
+        return self.backlog.pop() if self.backlog and not self._intake.is_reading else None
 
     def _lose_calls(self, error: Exception) -> None:
         """No more calls can be had. What is in flight is paid for, and finished all the same."""
@@ -260,7 +217,3 @@ class Sender:
             self._timer.cancel()
         is_timed = wait_s < math.inf and not self.is_closed
         self._timer = asyncio.get_running_loop().call_later(wait_s, self._advance) if is_timed else None
-
-
-async def _next_of(calls: Calls) -> CallRequest | Failed | None:
-    return await calls.next_call()

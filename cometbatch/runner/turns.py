@@ -26,6 +26,7 @@ from cometbatch.runner.patience import Patience
 from cometbatch.runner.ports import Calls, ExchangeResult, Marks, Observer, Pace, Policy, Service, Stop
 from cometbatch.runner.sending import Sender
 from cometbatch.runner.slots import OpenCall, Slot
+from cometbatch.runner.twins import Twins
 
 LARGE_BYTES: Final = 64 * 1024
 """Bytes of a reply. A larger one is written as soon as it is judged, so that few are in memory at a time; smaller ones
@@ -50,6 +51,7 @@ class Runner:
     `earlier`: what earlier sessions recorded, from which this one learns whether the service answers, and how large
     bills can be. `rejected`: the asks of calls that are open still, by ordinal: they are part of the outcome's sums.
     `first_answers`: where the run asks for JSON, and none of its answers was any yet; None else.
+    `twins`: what has calls that ask the same sent once; None where each is sent.
     `budget` has what was spent before booked already. `jitter` returns a random number in [0, 1).
     """
 
@@ -68,19 +70,17 @@ class Runner:
         earlier: Tally = Tally(),  # noqa: B008 - frozen
         rejected: Mapping[int, Sequence[RejectedAsk]] = _NO_ASKS,
         first_answers: FirstAnswers[OpenCall] | None = None,
+        twins: Twins | None = None,
     ) -> None:
         self._now = now
         self._concurrency = policy.concurrency
         self._limits = limits
         self._window = window = ConcurrencyWindow(policy.concurrency) if policy.adaptive else None
-        held = HeldFailures[OpenCall](
-            works=earlier.new_answers + len(rejected) > 0,
-            max_alike=policy.max_alike,
-            max_misdirected=MISDIRECTED_PER_SLOT * policy.concurrency,
-        )
+        held = _none_held(policy, works=earlier.new_answers + len(rejected) > 0)
         self._books = books = Books(
             calls, service, limits=limits, marks=marks, observer=observer, now=now, budget=budget, earlier=earlier
         )
+        books.twins = twins
         self._asks = asks = Asks(service, books=books, rejected=rejected, first=first_answers, stop=self.stop)
         self._sender = Sender(
             calls,
@@ -248,7 +248,10 @@ class Runner:
             if sender.is_finished and not sender.is_closed:
                 self._attempts.settle_held(_time())
                 self._books.write(self.in_flight)
-                sender.close()
+                if sender.is_finished:
+                    sender.close()
+                else:  # calls had waited for those that were held
+                    sender.send_ready(_time())
         except Exception as error:  # noqa: BLE001 - raised by `run`, which waits for this
             self._break(error)
         self._end_if_over()
@@ -284,6 +287,11 @@ class Runner:
         over = self._over
         if self._sender.is_closed and not self.in_flight and over is not None and not over.done():
             over.set_result(None)
+
+
+def _none_held(policy: Policy, *, works: bool) -> HeldFailures[OpenCall]:
+    most = MISDIRECTED_PER_SLOT * policy.concurrency
+    return HeldFailures(works=works, max_alike=policy.max_alike, max_misdirected=most)
 
 
 def _time() -> float:
