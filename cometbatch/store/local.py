@@ -136,6 +136,15 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def move(source: Path, target: Path) -> None:
+    """Give a file or folder another path on the same disk; durable once the folders of both are synced.
+
+    Raises `CheckpointError` where the disk refuses.
+    """
+    with naming(source, f"can't be moved to {target}"):
+        source.replace(target)
+
+
 class _WritingThread(ThreadPoolExecutor):
     """A thread of which it is known what it has under way.
 
