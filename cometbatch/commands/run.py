@@ -5,7 +5,7 @@ import contextlib
 import functools
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from cometbatch.commands.checks import (
 )
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
+from cometbatch.commands.options import Options
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
 from cometbatch.commands.session_watch import Interrupts
 from cometbatch.commands.tables import JobSource, as_job, kept
@@ -81,15 +82,13 @@ def run(
     Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
     process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be resumed.
     """
+    options = Options(fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http)
     with kept(as_job(job, input), input) as over:
-        carry_out = functools.partial(
-            _run, over, fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http
-        )
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return event_loop.run(carry_out())
-        return _beside_a_loop(carry_out)
+            return event_loop.run(_run(over, options))
+        return _beside_a_loop(over, options)
 
 
 async def run_async(
@@ -104,19 +103,18 @@ async def run_async(
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already."""
+    options = Options(fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http)
     with kept(as_job(job, input), input) as over:
-        return await _run(
-            over, fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http
-        )
+        return await _run(over, options)
 
 
-def _beside_a_loop(carry_out: Callable[..., Coroutine[Any, Any, RunSummary]]) -> RunSummary:
+def _beside_a_loop(job: Job, options: Options) -> RunSummary:
     """Carry out a run in a thread, while the caller, whose own event loop stands still, waits for its end."""
     interrupts = Interrupts()
 
     async def main() -> RunSummary:
         with interrupts.of_task():
-            return await carry_out(interrupts=interrupts)
+            return await _run(job, msgspec.structs.replace(options, interrupts=interrupts))
 
     with ThreadPoolExecutor(max_workers=1) as thread:
         done = thread.submit(event_loop.run, main())
@@ -129,18 +127,8 @@ def _beside_a_loop(carry_out: Callable[..., Coroutine[Any, Any, RunSummary]]) ->
                 raise KeyboardInterrupt from None  # it came before the first request, or after the last
 
 
-async def _run(
-    job: Job,
-    *,
-    fresh: bool,
-    retry: str | Iterable[str],
-    set_aside: Collection[str],
-    limit: int | None,
-    progress: bool | None,
-    http: "httpx.AsyncBaseTransport | None",
-    interrupts: Interrupts | None = None,
-) -> RunSummary:
-    again = _retry_words(retry, fresh=fresh, limit=limit)
+async def _run(job: Job, options: Options) -> RunSummary:
+    again, fresh, http = _retry_words(options), options.fresh, options.http
     checked = await asyncio.to_thread(check, job)  # every line of JSON Lines is read here
     directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
     identity: Identity | None = None
@@ -152,39 +140,32 @@ async def _run(
         identity = await asyncio.to_thread(checked.source.check)
     with _locked(directory):
         files = directory.lock.thread()
-        found = None if fresh else await in_thread(files, find, directory, job.output.path, set_aside)
+        found = None if fresh else await in_thread(files, find, directory, job.output.path, options.set_aside)
         replaced = await in_thread(files, _replaced, found, job, again)
         if replaced is not None:
             found, fresh = None, True
         told = () if replaced is None else (replaced,)
-        start = SessionStart(checked, directory, files, http, interrupts, told)
-        options: dict[str, Any] = {"fresh": fresh, "retry": bool(again.words), "http": http}
-        await in_thread(files, functools.partial(check_session, checked, directory, found, **options))
+        start = SessionStart(checked, directory, files, options, told)
+        session: dict[str, Any] = {"fresh": fresh, "retry": bool(again.words), "http": http}
+        await in_thread(files, functools.partial(check_session, checked, directory, found, **session))
         if found is not None and await in_thread(files, goes_on, found, checked):
-            return await _resume(start, found, again, progress, limit)
+            return await _resume(start, found, again)
         asked = 0 if again.words else None  # there is nothing that could match
-        return await _start(start, found, identity, asked, fresh=fresh, progress=progress, limit=limit)
+        return await _start(start, found, identity, asked, fresh=fresh)
 
 
 async def _start(
-    start: SessionStart,
-    found: Run | None,
-    identity: Identity | None,
-    asked: int | None,
-    *,
-    fresh: bool,
-    progress: bool | None,
-    limit: int | None,
+    start: SessionStart, found: Run | None, identity: Identity | None, asked: int | None, *, fresh: bool
 ) -> RunSummary:
     """A new run, also where an earlier one recorded no outcome: prices and partitions are as the job has them now."""
-    checked = start.checked
-    _check_key(checked.job, start.http)
+    checked, http = start.checked, start.options.http
+    _check_key(checked.job, http)
     measured = await in_thread(start.files, checked.source.check) if identity is None else identity
-    async with _connected(checked.job, start.http) as transport:
+    async with _connected(checked.job, http) as transport:
         manifest = await _new_manifest(start, found, measured, transport, fresh=fresh)
-        limit = _limit_within(limit, measured.rows)
+        limit = _limit_within(start.options.limit, measured.rows)
         run = await in_thread(start.files, _begin, start.directory, checked.job, found, manifest, limit)
-        return await RunSession(start, run, transport, asked, limit).carry_out(progress)
+        return await RunSession(start, run, transport, asked, limit).carry_out()
 
 
 def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manifest, limit: int | None) -> Run:
@@ -199,11 +180,9 @@ def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manif
     return Run(directory, manifest, look(directory, manifest), job.output.path)
 
 
-async def _resume(
-    start: SessionStart, found: Run, again: RetryWords, progress: bool | None, limit: int | None
-) -> RunSummary:
+async def _resume(start: SessionStart, found: Run, again: RetryWords) -> RunSummary:
     """A run that has outcomes: the calls that are missing, and those that match `again`."""
-    limit = _limit_within(limit, found.rows)
+    limit = _limit_within(start.options.limit, found.rows)
     number, answers = found.manifest.number_of(start.checked.target), start.checked.answers
     if again.words:
         reopen.late_column(found, number, [] if answers is None else answers.names)  # refuses what has no place
@@ -220,12 +199,12 @@ async def _resume(
     if again.words and not matching.partitions:
         await in_thread(start.files, functools.partial(refuse_other_job, found, start.checked, retry=False))
     start.directory.create()  # ways to copy a run leave out folders with nothing in them
-    async with _connected(start.checked.job, start.http) as transport:
+    async with _connected(start.checked.job, start.options.http) as transport:
         added = await added_targets(start.checked, found.manifest, transport) if matching.partitions else ()
         reset = functools.partial(_reset, again=again, matching=matching, checked=start.checked, added=added)
         run = await in_thread(start.files, _next_session, found, limit, reset)
         run = await _priced(start.checked, run, transport)
-        return await RunSession(start, run, transport, asked, limit).carry_out(progress)
+        return await RunSession(start, run, transport, asked, limit).carry_out()
 
 
 def _limit_within(limit: int | None, rows: int) -> int | None:
@@ -264,12 +243,12 @@ def _who(limit: int | None) -> Who:
 # -- before the first request ------------------------------------------------------------------------------------
 
 
-def _retry_words(retry: str | Iterable[str], *, fresh: bool, limit: int | None) -> RetryWords:
-    refuse_limit(limit)
-    again = read_words(retry) if retry else RetryWords()
-    if again.words and fresh:
+def _retry_words(options: Options) -> RetryWords:
+    refuse_limit(options.limit)
+    again = read_words(options.retry) if options.retry else RetryWords()
+    if again.words and options.fresh:
         raise UsageError("--retry and --fresh exclude each other: a fresh start leaves nothing to answer again.")
-    if again.words and limit is not None:
+    if again.words and options.limit is not None:
         raise UsageError(
             "--retry and --limit exclude each other: --retry resets the rows of its kind wherever they are, and "
             "--limit sends only the first rows. Run --retry alone."

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -20,9 +20,10 @@ from cometbatch.commands.clock import now
 from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.open_rows import RowsOf
+from cometbatch.commands.options import Options
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.row_maker import sending_images
-from cometbatch.commands.session_watch import Interrupts, show_waiting, signals_handled
+from cometbatch.commands.session_watch import show_waiting, signals_handled
 from cometbatch.commands.targets import check_budgets, prices_of, row_makers, whose_model
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
@@ -60,9 +61,6 @@ from cometbatch.wire import Keep
 from cometbatch.wire.envelope import request_id_of
 from cometbatch.wire.structured import answer_of_call
 
-if TYPE_CHECKING:
-    import httpx
-
 Returned = TypeVar("Returned")
 
 STOPPED = {
@@ -78,17 +76,15 @@ NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "incompletes": {},
 
 
 class SessionStart(Struct, frozen=True):
-    """What a session has from its start: job, run directory, a thread for files.
+    """What a session has from its start: job, run directory, a thread for files, the caller's options.
 
-    `http` replaces the network. `interrupts` stands for Ctrl-C where no signal arrives. `told`: sentences for whoever
-    pays that are for this session alone.
+    `told`: sentences for whoever pays that are for this session alone.
     """
 
     checked: Checked
     directory: RunDirectory
     files: ThreadPoolExecutor
-    http: "httpx.AsyncBaseTransport | None"
-    interrupts: Interrupts | None = None
+    options: Options
     told: tuple[str, ...] = ()
 
 
@@ -117,7 +113,7 @@ class RunSession(Struct, frozen=True):
     reopened: int | None = None
     limit: int | None = None
 
-    async def carry_out(self, progress: bool | None) -> RunSummary:
+    async def carry_out(self) -> RunSummary:
         """Bring the missing calls to their outcomes, and publish once all have one.
 
         Raises a `RunStoppedError` where that ends early.
@@ -132,7 +128,7 @@ class RunSession(Struct, frozen=True):
         started = time.monotonic()
         run.directory.lock.sign()
         rows = run.rows if self.limit is None else run.progress.calls + run.calls_due(self.limit)
-        shown = Progress(rows, run.progress.tally, on=progress)
+        shown = Progress(rows, run.progress.tally, on=self.start.options.progress)
         for warning in filter(None, (*_warnings(job, run), lowered, *told)):
             shown.say(f"Warning: {warning}")
         cap = run.manifest.token_cap
@@ -190,7 +186,7 @@ class RunSession(Struct, frozen=True):
         def watched(runner: Runner) -> Iterator[None]:
             nonlocal showing
             showing = asyncio.create_task(show_waiting(runner, partitions, shown, run.manifest.token_cap))
-            with signals_handled(runner, shown, self.start.interrupts):
+            with signals_handled(runner, shown, self.start.options.interrupts):
                 yield
 
         try:
