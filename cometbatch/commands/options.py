@@ -21,6 +21,8 @@ class Options(Struct, frozen=True, kw_only=True):
     retry: str | Iterable[str] = ()
     set_aside: Collection[str] = ()
     limit: int | None = None
+    update: bool = False
+    forget_earlier: bool = False
     progress: bool | None = None
     http: "httpx.AsyncBaseTransport | None" = None
     interrupts: Interrupts | None = None

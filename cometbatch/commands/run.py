@@ -30,6 +30,7 @@ from cometbatch.commands.session import RunSession, SessionStart, in_thread, sum
 from cometbatch.commands.session_watch import Interrupts
 from cometbatch.commands.tables import JobSource, as_job, kept
 from cometbatch.commands.targets import added_targets, models_asked, needs_of, price_warnings, priced_targets
+from cometbatch.commands.updating import Chosen, choose, refuse_with_update, spent_before
 from cometbatch.engines import event_loop
 from cometbatch.errors import UsageError
 from cometbatch.input.files import Identity
@@ -44,8 +45,9 @@ from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarg
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.reopen import Matching
-from cometbatch.run_state.run import Run, directory_of, find
+from cometbatch.run_state.run import Run, find, home_of
 from cometbatch.run_state.sessions import Who
+from cometbatch.run_state.succession import clear, forget_earlier, give_up, looked_at, settle
 from cometbatch.service.catalog import find_books
 from cometbatch.simulator.process import SimulatorProcess
 from cometbatch.transport import Transport, raise_open_files
@@ -63,6 +65,8 @@ def run(
     retry: str | Iterable[str] = (),
     set_aside: Collection[str] = (),
     limit: int | None = None,
+    update: bool = False,
+    forget_earlier: bool = False,
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
@@ -73,8 +77,11 @@ def run(
     names kinds of rows (`failed`, `incomplete`, an error kind or a finish reason) that are to be answered again; every
     other row stays as it is. `set_aside` names damaged or lost files of the run whose losses are to count as charges.
     `limit`: answer only the first rows of the input, this many; nothing is published then, and a later run goes on from
-    there. `progress` forces the progress line on or off; by default it follows the terminal or the notebook, and where
-    there is none a line is printed at 10 s and at each minute. `http` replaces the network: any httpx transport does.
+    there. `update`: where job or input changed since the run began, answer only the rows that this changes, in a run
+    of its own that takes the other answers and then the place of this run; else the same as without. `forget_earlier`:
+    at the end of a finished run, remove the runs that stood in its place before. `progress` forces the progress line on
+    or off; by default it follows the terminal or the notebook, and where there is none a line is printed at 10 s and at
+    each minute. `http` replaces the network: any httpx transport does.
 
     Where an event loop is running already (a notebook), the run has a thread of its own, and a Ctrl-C or a notebook's
     stop button stops it as it stops the command: the first finishes what is in flight.
@@ -82,7 +89,16 @@ def run(
     Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
     process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be resumed.
     """
-    options = Options(fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http)
+    options = Options(
+        fresh=fresh,
+        retry=retry,
+        set_aside=set_aside,
+        limit=limit,
+        update=update,
+        forget_earlier=forget_earlier,
+        progress=progress,
+        http=http,
+    )
     with kept(as_job(job, input), input) as over:
         try:
             asyncio.get_running_loop()
@@ -99,11 +115,22 @@ async def run_async(
     retry: str | Iterable[str] = (),
     set_aside: Collection[str] = (),
     limit: int | None = None,
+    update: bool = False,
+    forget_earlier: bool = False,
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already."""
-    options = Options(fresh=fresh, retry=retry, set_aside=set_aside, limit=limit, progress=progress, http=http)
+    options = Options(
+        fresh=fresh,
+        retry=retry,
+        set_aside=set_aside,
+        limit=limit,
+        update=update,
+        forget_earlier=forget_earlier,
+        progress=progress,
+        http=http,
+    )
     with kept(as_job(job, input), input) as over:
         return await _run(over, options)
 
@@ -130,28 +157,41 @@ def _beside_a_loop(job: Job, options: Options) -> RunSummary:
 async def _run(job: Job, options: Options) -> RunSummary:
     again, fresh, http = _retry_words(options), options.fresh, options.http
     checked = await asyncio.to_thread(check, job)  # every line of JSON Lines is read here
-    directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
+    home = home_of(job.output.path, is_dataset=job.output.is_dataset)
     identity: Identity | None = None
-    if fresh or directory.read_manifest() is None:  # told before a folder is made
+    if fresh or looked_at(home).read_manifest() is None:  # told before a folder is made
         if not fresh:
-            find(directory, job.output.path)  # refuses what is left of a run without its manifest
+            find(home, job.output.path)  # refuses what is left of a run without its manifest
         _check_key(job, http)
-        check_session(checked, directory, None, fresh=fresh, http=http)
+        check_session(checked, home, None, fresh=fresh, http=http)
         identity = await asyncio.to_thread(checked.source.check)
-    with _locked(directory):
-        files = directory.lock.thread()
-        found = None if fresh else await in_thread(files, find, directory, job.output.path, options.set_aside)
+    with _locked(home):
+        files = home.lock.thread()
+        await in_thread(files, settle, home, job.output.path)
+        chosen = Chosen(home, None) if fresh else await in_thread(files, _choose, checked, home, options)
+        found = chosen.found
         replaced = await in_thread(files, _replaced, found, job, again)
         if replaced is not None:
             found, fresh = None, True
         told = () if replaced is None else (replaced,)
-        start = SessionStart(checked, directory, files, options, told)
-        session: dict[str, Any] = {"fresh": fresh, "retry": bool(again.words), "http": http}
-        await in_thread(files, functools.partial(check_session, checked, directory, found, **session))
+        session: dict[str, Any] = {"fresh": fresh, "retry": bool(again.words), "updated": chosen.updated, "http": http}
+        await in_thread(files, functools.partial(check_session, checked, chosen.directory, found, **session))
+        if chosen.given_up is not None:
+            await in_thread(files, give_up, home)
+        start = SessionStart(checked, chosen.directory, files, options, told, chosen.updated)
         if found is not None and await in_thread(files, goes_on, found, checked):
-            return await _resume(start, found, again)
-        asked = 0 if again.words else None  # there is nothing that could match
-        return await _start(start, found, identity, asked, fresh=fresh)
+            summary = await _resume(start, found, again)
+        else:
+            asked = 0 if again.words else None  # there is nothing that could match
+            summary = await _start(start, found, identity, asked, fresh=fresh)
+        if options.forget_earlier and summary.finished:
+            forgotten = await in_thread(files, forget_earlier, home)
+            return msgspec.structs.replace(summary, forgotten=forgotten)
+        return summary
+
+
+def _choose(checked: Checked, home: RunDirectory, options: Options) -> Chosen:
+    return choose(checked, home, options.set_aside, update=options.update)
 
 
 async def _start(
@@ -173,7 +213,7 @@ def _begin(directory: RunDirectory, job: Job, found: Run | None, manifest: Manif
     if found is not None:
         directory.create()
         return begin_anew(found, _who(limit), manifest)
-    directory.clear()
+    clear(directory)
     directory.create()
     first_session(directory, manifest.run_id, _who(limit))
     directory.write_manifest(encode_manifest(manifest))
@@ -245,6 +285,8 @@ def _who(limit: int | None) -> Who:
 
 def _retry_words(options: Options) -> RetryWords:
     refuse_limit(options.limit)
+    if options.update:
+        refuse_with_update(fresh=options.fresh, retry=bool(options.retry), set_aside=bool(options.set_aside))
     again = read_words(options.retry) if options.retry else RetryWords()
     if again.words and options.fresh:
         raise UsageError("--retry and --fresh exclude each other: a fresh start leaves nothing to answer again.")
@@ -292,7 +334,12 @@ async def _new_manifest(
     found_books = await find_books([(model, job.prices_of(model)) for model in models], transport)
     check_budget(start.checked, target, [book for book, _ in found_books])
     targets = priced_targets(target, models, {book.model: book for book, _ in found_books})
-    replaces = parts.file_stamp(job.output.path) if fresh else to_replace(job, found)
+    updated = start.updated
+    replaces = parts.file_stamp(job.output.path) if fresh else to_replace(job, found or updated)
+    follows, before = (None, None) if found is None else (found.manifest.follows, found.manifest.given_up)
+    if updated is not None:
+        follows = updated.manifest.run_id
+        before = await in_thread(start.files, spent_before, start.directory.home, updated)
     return Manifest(
         version=MANIFEST_VERSION,
         cometbatch=VERSION,
@@ -307,6 +354,8 @@ async def _new_manifest(
         job=job.describe(),
         warnings=(*start.checked.warnings, *price_warnings(found_books)),
         replaces=None if job.output.is_dataset else replaces,
+        follows=follows,
+        given_up=before,
     )
 
 

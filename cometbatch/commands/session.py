@@ -51,6 +51,7 @@ from cometbatch.run_state.manifest import Manifest, describe_targets, metadata_o
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run
+from cometbatch.run_state.succession import settle
 from cometbatch.runner.images import Send
 from cometbatch.runner.ports import Policy, Service, Stop
 from cometbatch.runner.reply_reader import Reader
@@ -78,7 +79,8 @@ NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "incompletes": {},
 class SessionStart(Struct, frozen=True):
     """What a session has from its start: job, run directory, a thread for files, the caller's options.
 
-    `told`: sentences for whoever pays that are for this session alone.
+    `told`: sentences for whoever pays that are for this session alone. `updated`: the run whose place a new one is to
+    take.
     """
 
     checked: Checked
@@ -86,6 +88,7 @@ class SessionStart(Struct, frozen=True):
     files: ThreadPoolExecutor
     options: Options
     told: tuple[str, ...] = ()
+    updated: Run | None = None
 
 
 async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *arguments: object) -> Returned:
@@ -140,7 +143,7 @@ class RunSession(Struct, frozen=True):
         ended = await in_thread(self.start.files, run.looked_at_again)
         is_finished = stop is None and ended.is_complete  # also where rows beyond the limit were answered before
         if is_finished:
-            await in_thread(self.start.files, _publish, ended, self.start.checked)
+            ended = await in_thread(self.start.files, _publish, ended, self.start.checked)
         limited = await in_thread(self.start.files, look_below, ended, self.limit)
         found = () if looks is None else tuple(words for words in looks.warnings() if words not in told)
         summary = summary_of(
@@ -282,10 +285,13 @@ def _read_call(
     return answer_of_call(said) if isinstance(said, Completion) else said
 
 
-def _publish(run: Run, checked: Checked) -> None:
-    """Make the result appear, whole. A data set needs nothing: its parts are the result."""
+def _publish(run: Run, checked: Checked) -> Run:
+    """Make the result appear, whole; an update has the place of the run before it then. Returns the run where it is.
+
+    A data set needs nothing: its parts are the result.
+    """
     if run.directory.parts.is_dataset:
-        return
+        return run
     run.refuse_foreign()
     of_run = columns.columns_of(run.columns)
     schema = columns.joined_schema(checked.source.schema, run.prefix, {}, of_run, checked.answers)
@@ -299,6 +305,8 @@ def _publish(run: Run, checked: Checked) -> None:
         parts.merge(file, paths, schema, metadata, rows=rows, repeated=repeated, completed=completed)
 
     write_aside(run.result, write)
+    settle(run.directory.home, run.result)
+    return msgspec.structs.replace(run, directory=run.directory.home)
 
 
 def budget_to_finish(run: Run, next_usd: Decimal | None, limit: int | None = None) -> Decimal | None:
@@ -348,6 +356,8 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         targets=tuple(describe_targets(run.manifest)),
         finished=finished,
         replaced=run.replaced,
+        updates=run.manifest.follows,
+        given_up=run.manifest.given_up,
         max_output_tokens=run.manifest.token_cap,
         has_own_caps=run.manifest.has_whole_requests,
         has_earlier_result=not finished and run.has_earlier_result,

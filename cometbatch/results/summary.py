@@ -63,6 +63,8 @@ class RunSummary(Struct, frozen=True):
     `prices` are those of the first target, `books` those of all; `targets` tells of further ones in words.
     `max_output_tokens`: the cap on an answer that the job sets. `has_own_caps`: rows bring their requests, and may have
     caps in them. `has_earlier_result`: not finished, and the result that was published before a `--retry` still stands.
+    `updates`: of an update, the id of the run whose place it takes. `given_up`: what runs had cost that were given up
+    for it, beyond the cost here. `forgotten`: earlier runs that this session removed, and how many bytes of files.
     `limited`: None where the session was for all rows. `reader`: what reads the run's rows; None where nobody can.
     """
 
@@ -82,6 +84,9 @@ class RunSummary(Struct, frozen=True):
     max_output_tokens: int | None = None
     has_own_caps: bool = False
     has_earlier_result: bool = False
+    updates: str | None = None
+    given_up: Tally | None = None
+    forgotten: tuple[int, int] | None = None
     limited: Limited | None = None
     warnings: tuple[str, ...] = ()
     books: tuple[PriceBook, ...] = ()
@@ -215,6 +220,9 @@ class RunSummary(Struct, frozen=True):
                 "unpriced": self.replaced.unpriced,
             },
             "reopened": self.reopened,
+            "updates": self.updates,
+            "given_up": None if self.given_up is None else _given_up(self.given_up),
+            "forgotten": None if self.forgotten is None else dict(zip(("runs", "bytes"), self.forgotten, strict=True)),
             "retries": self.retries,
             "pushbacks": self.pushbacks,
             "pool": msgspec.to_builtins(self.pool),
@@ -228,6 +236,16 @@ class RunSummary(Struct, frozen=True):
         `verbose`: connections, too. `command`: what runs all rows, for a session that was not for all.
         """
         return described(self, verbose=verbose, command=command)
+
+
+def _given_up(tally: Tally) -> dict[str, Any]:
+    return {
+        "answers": tally.new_answers,
+        "cost_usd": format_amount(EXACT.add(tally.cost_usd, tally.rejected_cost_usd)),
+        "unpriced": tally.unpriced,
+        "thrown_cost_usd": format_amount(tally.charges_usd),
+        "thrown_unpriced": tally.charges_unknown,
+    }
 
 
 def cap_warning(largest_output_tokens: int, cap: int | None) -> str:

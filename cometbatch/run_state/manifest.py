@@ -265,8 +265,9 @@ def refuse_drift(
     """Raises `DriftError` naming every field whose change would mix answers that don't fit together.
 
     `input_advice`: what to do about an input that changed, in sentences. `update_advice`: which rows changed, and how
-    only these are answered; asked where something changed, since it may take seconds. `targets`: as of `drift`. `other_target`:
-    whether the job may ask a target that the run does not have, since only rows that `--retry` resets are asked of it.
+    only these are answered; asked where something changed, since it may take seconds. `targets`: as of `drift`.
+    `other_target`: whether the job may ask a target that the run does not have, since only rows that `--retry` resets
+    are asked of it.
     """
     changes = []
     differing = drift(manifest, fingerprint, targets)

@@ -236,8 +236,9 @@ def home_of(result: Path, *, is_dataset: bool) -> RunDirectory:
 def directory_at(path: Path) -> tuple[RunDirectory, Path]:
     """The run directory that `path` is, or that stands beside it, and the result, wherever both were moved to.
 
-    Where an update is going on there, it is the update's. A link at its end is followed, as a job does. Raises `UsageError` where that leads nowhere, `CheckpointError` where
-    `path` is a run directory of a version before the first release.
+    Where an update is going on there, it is the update's. A link at its end is followed, as a job does. Raises
+    `UsageError` where that leads nowhere, `CheckpointError` where `path` is a run directory of a version before the
+    first release.
     """
     try:
         path = linked(absolute(Path(), path))
