@@ -110,6 +110,11 @@ first_rows = click.option(
     metavar="ROWS",
     help="Only the first rows, to try a job; a later run goes on from there.",
 )
+updating = click.option(
+    "--update",
+    is_flag=True,
+    help="Where the table or the prompt changed since the run, send only new and changed rows and keep other answers.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 
@@ -143,6 +148,7 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
         "cometbatch run job.yaml",
         "cometbatch run job.yaml --set limits.concurrency=64",
         "cometbatch run job.yaml --retry failed,length",
+        "cometbatch run job.yaml --update",
     ),
 )
 @job_file
@@ -163,6 +169,12 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
     help="Go on without what this damaged or lost file of the run knew, and count that as charges; repeatable.",
 )
 @first_rows
+@updating
+@click.option(
+    "--forget-earlier",
+    is_flag=True,
+    help="Once the run is finished, delete what earlier updates have kept of the runs before them.",
+)
 @click.option("--yes", "-y", is_flag=True, help="Let --fresh delete paid answers of an unfinished run without asking.")
 @click.option("--quiet", is_flag=True, help="Show no progress line.")
 @click.option("--verbose", is_flag=True, help="Show in the summary how connections were used.")
@@ -175,6 +187,8 @@ def run(
     retry: str | None,
     set_aside: tuple[str, ...],
     limit: int | None,
+    update: bool,
+    forget_earlier: bool,
     yes: bool,
     quiet: bool,
     verbose: bool,
@@ -185,12 +199,21 @@ def run(
     to standard output; the progress line, warnings and errors go to standard error.
     """
     job = cometbatch.load_job(job_file, overrides)
-    if fresh and retry is None:
+    if fresh and retry is None and not update:
         _confirm_fresh(job, yes=yes)
     try:
         kinds = () if retry is None else retry.split(",")
         shown = False if quiet else None
-        summary = cometbatch.run(job, fresh=fresh, retry=kinds, set_aside=set_aside, limit=limit, progress=shown)
+        summary = cometbatch.run(
+            job,
+            fresh=fresh,
+            retry=kinds,
+            set_aside=set_aside,
+            limit=limit,
+            update=update,
+            forget_earlier=forget_earlier,
+            progress=shown,
+        )
     except cometbatch.RunStoppedError as stopped:
         report(stopped.summary, as_json=as_json, warn=False, words=stopped.summary.describe(verbose=verbose))
         say(f"{stopped}\n{resume_advice(stopped)}")
@@ -208,13 +231,14 @@ def run(
 @job_file
 @overrides
 @first_rows
+@updating
 @as_json
-def plan(job_file: Path, overrides: tuple[str, ...], limit: int | None, as_json: bool) -> None:
+def plan(job_file: Path, overrides: tuple[str, ...], *, limit: int | None, update: bool, as_json: bool) -> None:
     """Check a job and its input. Show the first request, the number of rows and the estimated cost, of the first too.
 
     Sends no prompt and writes no file. Prices are read from the service's public catalog unless the job has them.
     """
-    report(cometbatch.plan(cometbatch.load_job(job_file, overrides), limit=limit), as_json=as_json)
+    report(cometbatch.plan(cometbatch.load_job(job_file, overrides), limit=limit, update=update), as_json=as_json)
 
 
 @cli.command(

@@ -26,8 +26,10 @@ from cometbatch.commands.connection import NO_KEY, api_key, describe_connection,
 from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk, budget_walk
+from cometbatch.commands.row_changes import UpdatePlan, update_plan
 from cometbatch.commands.tables import JobSource, as_job, looked_at
 from cometbatch.commands.targets import check_budgets, models_asked, price_warnings, priced_targets, row_makers
+from cometbatch.commands.updating import choose
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
@@ -42,7 +44,7 @@ from cometbatch.results.summary_words import count, price_source
 from cometbatch.results.terminal import visible
 from cometbatch.run_state.manifest import PricedTarget
 from cometbatch.run_state.progress import Progress
-from cometbatch.run_state.run import Run, directory_of, find
+from cometbatch.run_state.run import Run, home_of
 from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
 from cometbatch.service.catalog import find_books
 from cometbatch.transport import Transport
@@ -85,9 +87,9 @@ class RunPlan(Struct, frozen=True):
     further ask; equal to `cost_usd` where rows are asked once.
     `done` counts the rows that have outcomes already; the estimates are for the others. `connection` says how requests
     get to the service. `finished`: every row has its outcome and the result is there. `running`: a run of this job is
-    going on. `budget`: None where the job has none, or nothing remains. `limited`: the first rows alone; None where
-    these are all that remain. `uncapped`: requests whose answer has no cap. `prices` are those of the first target,
-    `other_prices` those of further ones.
+    going on. `update`: None where the plan is of no update that is to begin. `budget`: None where the job has none, or
+    nothing remains. `limited`: the first rows alone; None where these are all that remain. `uncapped`: requests whose
+    answer has no cap. `prices` are those of the first target, `other_prices` those of further ones.
     """
 
     job: Job
@@ -105,6 +107,7 @@ class RunPlan(Struct, frozen=True):
     connection: str
     finished: bool = False
     running: bool = False
+    update: UpdatePlan | None = None
     warnings: tuple[str, ...] = ()
     budget: BudgetPlan | None = None
     limited: LimitedPlan | None = None
@@ -133,6 +136,7 @@ class RunPlan(Struct, frozen=True):
             "done": self.done,
             "finished": self.finished,
             "running": self.running,
+            "update": msgspec.to_builtins(self.update),
             "partition_rows": self.partition_rows,
             "first_request": self.first_request,
             "unrenderable": self.unrenderable,
@@ -182,6 +186,8 @@ class RunPlan(Struct, frozen=True):
             yield f"finished: {self.done:,} of {count(self.rows, 'row')} have an outcome; a run would send nothing"
         elif self.done:
             yield f"resumes: {self.done:,} rows are done, {self.rows - self.done:,} remain"
+        elif self.update is not None:
+            yield self.update.describe()
         if self.unrenderable:
             yield f"{self.unrenderable:,} rows can't be rendered and will fail; the first: {self.first_problem}"
 
@@ -271,27 +277,30 @@ def plan(
     *,
     input: object | None = None,  # noqa: A002 - the section of a job that it stands for
     limit: int | None = None,
+    update: bool = False,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunPlan:
     """Check everything about a job and say what it would do and cost; sends no prompt and writes no file.
 
     `job`: a job, or what `load_job` takes. `input`: a table (polars, pandas, Arrow) in place of `input.path`. `limit`:
-    of so many first rows it says the cost by itself, too; 20 where nobody says. Raises `UsageError` for whatever `run`
+    of so many first rows it says the cost by itself, too; 20 where nobody says. `update`: plan what `run` does with the
+    same argument. Raises `UsageError` for whatever `run`
     would refuse before its first request, but for a missing key and a run that is going on: `running` tells of that.
     """
     refuse_limit(limit)
     with looked_at(as_job(job, input), input) as over:
-        return _plan(over, limit, http)
+        return _plan(over, limit, http, update=update)
 
 
-def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") -> RunPlan:
+def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", *, update: bool) -> RunPlan:
     checked, connection = check(job), describe_connection(job, http)
-    directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
-    found = find(directory, job.output.path)
+    home = home_of(job.output.path, is_dataset=job.output.is_dataset)
+    chosen = choose(checked, home, update=update)
+    found = chosen.found
     replaced = describe_replaced(found, job)
     if replaced is not None:
         found = None
-    check_session(checked, directory, found, fresh=replaced is not None, http=http)
+    check_session(checked, home, found, fresh=replaced is not None, updated=chosen.updated, http=http)
     identity = checked.source.check()
     known = found if found is not None and goes_on(found, checked) else None
     is_finished = known is not None and known.is_finished
@@ -325,7 +334,8 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
         done=progress.calls,
         connection=connection,
         finished=is_finished,
-        running=directory.lock.is_held(),
+        running=home.lock.is_held(),
+        update=None if chosen.updated is None else update_plan(chosen.updated, checked),
         warnings=(
             *filter(None, [replaced]),
             *checked.warnings,

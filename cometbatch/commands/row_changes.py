@@ -53,6 +53,24 @@ class RowChanges(Struct, frozen=True):
         return f"Rows{whose}: {', '.join(words)}{note}."
 
 
+class UpdatePlan(Struct, frozen=True):
+    """Which run an update takes the place of, and how its rows differ; `changes` is None where nobody compared them."""
+
+    run_id: str
+    created_at: str
+    changes: RowChanges | None
+
+    def describe(self) -> str:
+        """A line."""
+        changes = "" if self.changes is None else f" {self.changes.describe()}"
+        return f"updates the run that was begun {self.created_at}; its result stands until this one is whole.{changes}"
+
+
+def update_plan(updated: Run, checked: "Checked") -> UpdatePlan:
+    """What an update is of, for a plan."""
+    return UpdatePlan(updated.manifest.run_id, updated.manifest.created_at, row_changes(updated, checked))
+
+
 def row_changes(run: Run, checked: "Checked") -> RowChanges | None:
     """How the rows of a job differ from those of a run; None where there are too many, or where they can't be read."""
     limit = IMAGES_COMPARED if checked.target.may_have_images else COMPARED_ROWS

@@ -58,7 +58,8 @@ def choose(checked: Checked, home: RunDirectory, accept: Collection[str] = (), *
     job, result = checked.job, checked.job.output.path
     directory, given_up = succession.looked_at(home), None
     found: Run | None = find(directory, result, accept)
-    if found is not None and directory is not home and (gives_way(found, job) or (update and differs(found, checked))):
+    stands = directory is home or succession.is_decided(home, directory, result)
+    if found is not None and not stands and (gives_way(found, job) or (update and differs(found, checked))):
         directory, given_up = home, found
         found = find(home, result, accept)
     if not update or found is None or not found.is_begun or not differs(found, checked):

@@ -60,7 +60,7 @@ def settle(home: RunDirectory, result: Path) -> None:
     found = looked_at(home)
     if found is home:
         _remove_void(home)
-    elif _is_decided(home, found, result):
+    elif is_decided(home, found, result):
         old = _run_id(home)
         if old is not None:
             kept = home.path / EARLIER / old
@@ -70,10 +70,11 @@ def settle(home: RunDirectory, result: Path) -> None:
         _remove_void(home)
 
 
-def _is_decided(home: RunDirectory, update: RunDirectory, result: Path) -> bool:
+def is_decided(home: RunDirectory, update: RunDirectory, result: Path) -> bool:
     """Whether the update has taken the place: its result stands there, or moving has begun.
 
-    The latter counts by itself, because the result may have been moved away meanwhile.
+    The latter counts by itself, because the result may have been moved away meanwhile. Raises `CheckpointError` where a
+    manifest is damaged.
     """
     old = _run_id(home)
     if old is None or (home.path / EARLIER / old).is_dir():
