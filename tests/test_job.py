@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from cometbatch.errors import JobError
 from cometbatch.job import Job, MessageTemplate, SimulatorSettings, Target, job_keys, job_keys_markdown, load_job
 from cometbatch.job.keys import SECTIONS
-from cometbatch.job.settings import ImageSettings
+from cometbatch.job.settings import ImageSettings, ReuseSettings
 from cometbatch.job.targets import Template
 from cometbatch.money.prices import PricesAbove, PriceSettings
 from cometbatch.prompt.template import RENDERING
 from cometbatch.records import GenerationParams
+from cometbatch.results.columns import REUSED_COLUMNS
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
 
 PLANTED = "sk-Planted0Secret1Value2Here3"
@@ -433,13 +434,13 @@ def test_a_job_can_be_sent_to_another_process() -> None:
 def test_the_table_of_keys_is_the_schema() -> None:
     """Every field of the settings is in the table of keys, with its default, and the table has no other."""
     listed = {key.path for key in job_keys()}
-    not_keys = {"input.delimiter", "output.is_dataset", "prices.catalog"}
+    not_keys = {"input.delimiter", "output.is_dataset", "prices.catalog", "reuse.sources"}
     for section, kind in SECTIONS.items():
         for field in msgspec.structs.fields(kind):
             assert (path := f"{section}.{field.name}") in listed | not_keys, path
     assert listed - {f"{s}.{f.name}" for s, k in SECTIONS.items() for f in msgspec.structs.fields(k)} == {
         "params.columns", "params.override", "prices", "prices.models", "prompt.system", "prompt.user",
-        "prompt.messages", "prompt.messages_column",
+        "prompt.messages", "prompt.messages_column", "reuse", "reuse.from",
         "prompt.few_shot",
         "prompt.images", *(f"prompt.images.{field.name}" for field in msgspec.structs.fields(ImageSettings)),
         *(f"prices.above.{field.name}" for field in msgspec.structs.fields(PricesAbove)),
@@ -452,10 +453,48 @@ def test_the_table_of_keys_is_the_schema() -> None:
     assert job_keys_markdown().count("\n") == len(job_keys()) + 1
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (False, None),
+        (None, None),
+        (True, ReuseSettings()),
+        ({}, ReuseSettings()),
+        ({"from": "out/*/"}, ReuseSettings((Path("/jobs/out/*"),))),
+        (
+            {"from": ["a.parquet", "/b/_c.run", "a.parquet"]},
+            ReuseSettings((Path("/jobs/a.parquet"), Path("/b/_c.run"))),
+        ),
+        ({"statuses": ["incomplete", "succeeded"]}, ReuseSettings(statuses=("incomplete", "succeeded"))),
+        ({"statuses": "incomplete", "sampling": False}, ReuseSettings(statuses=("incomplete",), sampling=False)),
+        ({"max_age": "12h"}, ReuseSettings(max_age=43_200)),
+        ({"max_age": "2w"}, ReuseSettings(max_age=14 * 86_400)),
+    ],
+)
+def test_reuse_is_a_truth_value_or_says_what_is_taken(said: object, expected: ReuseSettings | None) -> None:
+    """`reuse: true` takes this output's own earlier answers; a mapping says from where else and which. No drift."""
+    job = load_job(small(reuse=said), base_dir="/jobs")
+    assert job.reuse == expected
+    assert job.fingerprint() == load_job(small(), base_dir="/jobs").fingerprint()
+    assert Job.from_description(msgspec.json.decode(msgspec.json.encode(job.describe()))).reuse == expected
+    assert (set(REUSED_COLUMNS) <= job.asked_columns) == (expected is not None)
+
+
 # --- jobs that are refused --------------------------------------------------------------------------------------------
 
 COMMENT = f"# {PLANTED}\n"
 BAD_VALUES = [
+    ("reuse: yes please", "reuse", "expected a mapping or true or false"),
+    ("reuse: {from: ['out/{{ ds }}/']}", "reuse.from", "nothing here replaces it"),
+    ("reuse: {from: [a.parquet, 3]}", "reuse.from", "put it in quotes"),
+    ("reuse: {from: []}", "reuse.from", "from 1 to 1000 of them"),
+    ("reuse: {statuses: failed}", "reuse.statuses", "expected one of succeeded, incomplete"),
+    ("reuse: {max_age: 30}", "reuse.max_age", "Write 30d for days"),
+    ("reuse: {max_age: 0d}", "reuse.max_age", "as 12h, 30d or 2w"),
+    ("reuse: {max_age: 5m}", "reuse.max_age", "as 12h, 30d or 2w"),
+    ("reuse: {max_age: 9999999w}", "reuse.max_age", "as 12h, 30d or 2w"),
+    ("reuse: {max_days: 3d}", "reuse.max_days", "did you mean 'max_age'?"),
+    ("cache: true", "cache", "did you mean 'reuse'?"),
     ("target: {format: chta}", "target.format", "did you mean 'chat'?"),
     ("target: {format: [chat]}", "target.format", "found a list"),
     ("target: {format: on}", "target.format", "found 'on': YAML reads it as a truth value; put it in quotes"),

@@ -13,7 +13,17 @@ import pytest
 from cometbatch.errors import JobError
 from cometbatch.job import job_keys, load_job
 from cometbatch.job.json_schema import MEANINGS, job_schema
-from cometbatch.job.keys import ABOVE_KEYS, IMAGE_KEYS, KEYS, MESSAGE_KEYS, PART_KEYS, PRICE_KEYS, Key, takes_text
+from cometbatch.job.keys import (
+    ABOVE_KEYS,
+    IMAGE_KEYS,
+    KEYS,
+    MESSAGE_KEYS,
+    PART_KEYS,
+    PRICE_KEYS,
+    WORDS_FOR_SECTIONS,
+    Key,
+    takes_text,
+)
 from cometbatch.job.sources import read_tree
 from cometbatch.job.tree import List, Map, Node, Problems, WrongError
 from tests.test_job import BAD_VALUES, FULL_TEXT, SMALL, SMALL_TEXT, merged, with_line
@@ -258,7 +268,7 @@ def test_every_key_has_a_schema_its_meaning_and_its_default() -> None:
     assert MEANINGS.keys() == KEYS.keys()
     for section, keys in KEYS.items():
         whole = SCHEMA["properties"][section]
-        schema = whole["anyOf"][1] if section == "prices" else whole
+        schema = whole["anyOf"][1] if section in WORDS_FOR_SECTIONS else whole
         assert schema["properties"].keys() == keys.keys()
         for name, key in keys.items():
             assert key.kind.schema, f"{section}.{name}: its Kind has no schema"

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from cometbatch.job.keys import KEYS, PRICES, REQUIRED, SECTIONS, nullable, object_schema
+from cometbatch.job.keys import KEYS, REQUIRED, SECTIONS, WORDS_FOR_SECTIONS, nullable, object_schema
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 """The newest draft that editors know in full."""
@@ -27,6 +27,7 @@ MEANINGS = {
     "retry": "how long to try",
     "prices": "where prices come from (none: costs stay unknown), or prices of your own",
     "budget": "what may be spent",
+    "reuse": "which answers of earlier runs are taken instead of sending calls again; true: this output's own",
     "simulator": "how the simulator behaves; unused with a service",
 }
 """What a section is about. One that is not named here is shown without a word."""
@@ -78,7 +79,8 @@ def _section(section: str) -> dict[str, Any]:
     for name, each in schema["properties"].items():
         if (default := defaults.get(name)) not in (msgspec.NODEFAULT, None, "", ()):
             each["default"] = _plain(default)
-    return {"anyOf": [PRICES.schema, schema]} if section == "prices" else schema
+    words = WORDS_FOR_SECTIONS.get(section)
+    return schema if words is None else {"anyOf": [words.schema, schema]}
 
 
 def _plain(default: object) -> object:

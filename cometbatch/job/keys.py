@@ -13,10 +13,10 @@ from msgspec import Struct
 from cometbatch.errors import did_you_mean, nearest
 from cometbatch.job import headers, kinds, settings, targets
 from cometbatch.job.extra import EXTRA, SCHEMA
-from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, text, word
+from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, several, text, word
 from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.content import DETAILS
-from cometbatch.records import GenerationParams, MaxTokensField, Role
+from cometbatch.records import AnsweredStatus, GenerationParams, MaxTokensField, Role
 from cometbatch.wire import FORMATS
 from cometbatch.wire.structured import Mode
 
@@ -281,6 +281,23 @@ KEYS: dict[str, dict[str, Key]] = {
         "allow_unpriced": Key(FLAG, "run even where no price is known, so that the budget can't be held"),
         "allow_unbounded": Key(FLAG, "run even where the service may add input, so that the budget can be passed"),
     },
+    "reuse": {
+        "from": Key(
+            kinds.PATHS,
+            "earlier results beside this output's own: Parquet results, folders of data sets, run directories, or "
+            "patterns for such; a pattern may match nothing",
+        ),
+        "statuses": Key(
+            several(choice(*get_args(AnsweredStatus)), "a status or a list of statuses", 2),
+            "the statuses of rows whose answers are taken: succeeded, incomplete",
+        ),
+        "max_age": Key(kinds.AGE, "the age above which an answer is not taken; without it, any age will do"),
+        "sampling": Key(
+            FLAG,
+            "take answers also for calls that may be answered otherwise each time: without a seed, and with a "
+            "temperature above 0 or none",
+        ),
+    },
     "simulator": {
         "seed": Key(number(int, 0, INT64_MAX), "another seed, other answers and faults"),
         "latency_s": Key(kinds.LATENCY, "how long the simulator takes for an answer"),
@@ -300,11 +317,15 @@ SECTIONS: dict[str, type[Struct]] = {
     "retry": settings.RetrySettings,
     "prices": PriceSettings,
     "budget": settings.BudgetSettings,
+    "reuse": settings.ReuseSettings,
     "simulator": settings.SimulatorSettings,
 }
 """The sections that become settings; of the prompt, what is no message."""
-BESIDE_SETTINGS = {("prices", "models"), ("params", "columns")}
-"""Keys that the settings of their section don't hold: they say something for each row, or for each model."""
+BESIDE_SETTINGS = {("prices", "models"), ("params", "columns"), ("reuse", "from")}
+"""Keys that the settings of their section don't hold by this name: they say something for each row or for each model,
+or the name is no word for a field."""
+WORDS_FOR_SECTIONS: dict[str, Kind[Any]] = {"prices": PRICES, "reuse": FLAG}
+"""What a section may be instead of a mapping."""
 REQUIRED = (("input", "path"), ("output", "path"), ("target", "format"), ("target", "model"))
 
 
@@ -332,6 +353,9 @@ KNOWN_AS = {
     "output_schema": "response.schema",
     "regex": "response.pattern",
     "destination": "output.path",
+    "cache": "reuse",
+    "caching": "reuse",
+    "reuse_cache": "reuse",
 }
 """What other programs call our keys, for hints."""
 
@@ -379,6 +403,11 @@ def _job_keys() -> Iterator[JobKey]:
         if section == "prices":
             words = f"{PRICES.words}, or a mapping"
             yield JobKey("prices", words, "catalog", "where prices come from; none: costs stay unknown")
+        if section == "reuse":
+            meaning = (
+                "take answers of earlier runs to the same requests, each once; true: this output's own earlier ones"
+            )
+            yield JobKey("reuse", f"{FLAG.words}, or a mapping", "false", meaning)
         for name, key in keys.items():
             yield JobKey(f"{section}.{name}", key.kind.words, _default_words(section, name), key.meaning)
             if (section, name) == ("prices", "above"):

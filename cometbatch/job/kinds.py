@@ -264,6 +264,29 @@ FAULTS = Kind(
 )
 
 
+# --- lengths of time ---
+
+_UNITS_S = {"h": 3_600, "d": 86_400, "w": 604_800}
+_AGE = re.compile(r"([1-9][0-9]{0,3})\s?([hdw])")
+
+
+def _read_age(node: Node) -> int:
+    """Seconds. A number alone is refused: it could be days as well as hours."""
+    if isinstance(node, Scalar) and node.tag in {"int", "float"}:
+        raise expected(AGE.words, node, f"of what? Write {node.text}d for days")
+    if not is_text(node) or not (found := _AGE.fullmatch(node.text.strip())):
+        raise expected(AGE.words, node)
+    return int(found[1]) * _UNITS_S[found[2]]
+
+
+AGE = Kind(
+    "hours, days or weeks, as 12h, 30d or 2w",
+    _read_age,
+    takes_text=True,
+    schema=string(r"[1-9][0-9]{0,3}\s?[hdw]", examples=["30d", "12h"]),
+)
+
+
 # --- truth values, paths and names ---
 
 
@@ -366,9 +389,25 @@ PARAM_COLUMNS = Kind(
     },
 )
 FLAG = Kind("true or false", _read_flag, schema={"type": "boolean"})
+
+
+def several(kind: Kind[_T], words: str, most: int) -> Kind[tuple[_T, ...]]:
+    """One value of a kind, or a list of them without repetitions, in their order."""
+
+    def read(node: Node) -> tuple[_T, ...]:
+        items = node.items if isinstance(node, List) else [node]
+        if not 0 < len(items) <= most:
+            raise WrongError(f"expected {words}, from 1 to {most} of them, found {len(items)}")
+        return tuple(dict.fromkeys(kind.read(item) for item in items))
+
+    many = {"type": "array", "items": kind.schema, "minItems": 1, "maxItems": most}
+    return Kind(words, read, takes_text=True, schema={"anyOf": [kind.schema, many]}, brackets="[]")
+
+
 _PATH_SCHEMA = string(_UNPADDED, maxLength=4_096) | _no_text_like(_ADDRESS)
 _PATH_TEXT = text("a path", odd=_odd_path, may_hold=_BYTES)
 PATH = Kind("a path", _PATH_TEXT.read, takes_text=True, schema=_PATH_SCHEMA)
+PATHS = several(PATH, "a path or a list of paths", 1_000)
 PEM_FILE = Kind("a path", _read_pem_path, takes_text=True, schema=_PATH_SCHEMA)
 INPUT_WORDS = (
     f"the path of a file that ends in {KNOWN_ENDINGS} (text also with .gz or .zst after that), of a folder with such "

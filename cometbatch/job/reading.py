@@ -22,7 +22,7 @@ from cometbatch.job.prices import fit_prices
 from cometbatch.job.response import check_response
 from cometbatch.job.secrets import printable, refuse_secrets
 from cometbatch.job.sections import Sections
-from cometbatch.job.settings import DELIMITERS, ImageSettings, Job
+from cometbatch.job.settings import DELIMITERS, ImageSettings, Job, ReuseSettings
 from cometbatch.job.sources import is_piped, read_tree
 from cometbatch.job.tree import Map, Problems, WrongError, place
 from cometbatch.job.urls import DEFAULT_BASE_URL, is_loopback
@@ -92,8 +92,9 @@ class _Reading:
         self._check_address()
         self._check_tls()
         self._check_paths()
+        reuse = self._reuse()
         param_columns = self._values["params"].pop("columns", None) or {}
-        beside = {"model_prices": fit_prices(self._sections), "param_columns": param_columns}
+        beside = {"model_prices": fit_prices(self._sections), "param_columns": param_columns, "reuse": reuse}
         self._check_token_limit()
         before = len(self._sections.problems.lines)
         messages = self._messages()
@@ -169,6 +170,14 @@ class _Reading:
         path = self._values[section].get(name)
         return given(self._folder, path) if path and self._check_marks(f"{section}.{name}", path) else None
 
+    def _reuse(self) -> ReuseSettings | None:
+        values = self._values["reuse"]
+        if not self._sections.is_reusing or None in values.values():
+            return None
+        paths = values.get("from", ())
+        places = tuple(given(self._folder, path) for path in paths if self._check_marks("reuse.from", path))
+        return ReuseSettings(places, **{name: value for name, value in values.items() if name != "from"})
+
     def _images(self) -> ImageSettings:
         node = self._values["prompt"].get("images")
         if node is None:
@@ -234,6 +243,7 @@ class _Reading:
         settings: dict[str, Any] = {
             name: kind(**{key: value for key, value in self._sections.given(name).items() if key not in NOT_SETTINGS})
             for name, kind in SECTIONS.items()
+            if name not in beside
         }
         settings |= {"params": self._params(), "prices": self._prices()}
         if not settings["target"].is_simulator:

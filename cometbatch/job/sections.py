@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from cometbatch.errors import nearest
-from cometbatch.job.keys import KEYS, PRICES, Key, key_meant
-from cometbatch.job.kinds import SENT_TEXTS, Kind, expected
+from cometbatch.job.keys import KEYS, PRICES, WORDS_FOR_SECTIONS, Key, key_meant
+from cometbatch.job.kinds import FLAG, SENT_TEXTS, Kind, expected
 from cometbatch.job.secrets import join
 from cometbatch.job.tree import Map, Node, Problems, Scalar, WrongError, is_null
 
@@ -16,10 +16,12 @@ class Sections:
     """One walk over the tree of a job.
 
     `values`: by section and key; None for a value that is wrong, and no entry for a key that is left out or null.
+    `is_reusing`: whether `reuse` is true, or a mapping.
     """
 
     def __init__(self, tree: Map, problems: Problems) -> None:
         self.values: dict[str, dict[str, Any]] = {section: {} for section in KEYS}
+        self.is_reusing = not is_null(tree.entries.get("reuse"))
         self.problems = problems
         self._tree = tree
         self._where: dict[str, str] = {}
@@ -78,8 +80,11 @@ class Sections:
             self.values[section] = self.read_map(section, node, KEYS[section])
         elif section == "prices" and isinstance(node, Scalar) and not is_null(node):
             self.values["prices"] = {"catalog": self._read("prices", PRICES, node) == "catalog"}
+        elif section == "reuse" and isinstance(node, Scalar) and node.tag == "bool":
+            self.is_reusing = bool(self._read("reuse", FLAG, node))
         elif not is_null(node):
-            choice = f" or {PRICES.words}" if section == "prices" else ""
+            words = WORDS_FOR_SECTIONS.get(section)
+            choice = "" if words is None else f" or {words.words}"
             self.refuse(section, str(expected(f"a mapping{choice}", node)))
             self.values[section] = dict.fromkeys(KEYS[section])
 

@@ -20,8 +20,8 @@ from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.conversation import Conversation
 from cometbatch.prompt.names import no_column
 from cometbatch.prompt.template import RENDERING, TemplateError
-from cometbatch.records import GenerationParams
-from cometbatch.results.columns import CUSTOM_ID
+from cometbatch.records import AnsweredStatus, GenerationParams
+from cometbatch.results.columns import CUSTOM_ID, REUSED_COLUMNS
 from cometbatch.wire import FormatName
 from cometbatch.wire.request_extra import asks_for_tools
 
@@ -149,6 +149,23 @@ class BudgetSettings(Struct, frozen=True):
     allow_unbounded: bool = False
 
 
+class ReuseSettings(Struct, frozen=True):
+    """Which answers of earlier runs are taken instead of sending a call again. Only such as the same service gave.
+
+    `sources`: paths of results, data sets and run directories, or patterns for such, beside this output's own earlier
+    results. `statuses`: of the rows whose answers are taken. `max_age`: seconds since an answer came, above which it
+    is not taken; None is no bound. `sampling`: whether answers are taken for calls without a seed whose temperature is
+    above 0 or unset.
+
+    It may change between the sessions of a run: an answer that was taken stays the answer to its request.
+    """
+
+    sources: tuple[Path, ...] = ()
+    statuses: tuple[AnsweredStatus, ...] = ("succeeded",)
+    max_age: int | None = None
+    sampling: bool = True
+
+
 class SimulatorSettings(Struct, frozen=True):
     """How the simulator behaves. `faults` maps a fault's name to its share of requests, from 0 to 1."""
 
@@ -166,7 +183,8 @@ class Job(Struct, frozen=True):
     messages. `cut`: whether YAML seems to have taken the end of a template for a comment. A job made from its
     description has neither. `batch`: whose batch file the input is, whose bodies are the requests; None for a table.
     `model_prices`: those of models by their ids; `prices` are those of `target.model` where it is not among them.
-    `param_columns`: the columns in which a row has its own value of a parameter, by the parameter's name.
+    `param_columns`: the columns in which a row has its own value of a parameter, by the parameter's name. `reuse`: None
+    where no answers of earlier runs are taken.
     """
 
     input: InputSettings
@@ -189,6 +207,7 @@ class Job(Struct, frozen=True):
     response: Response = Response()
     model_prices: dict[str, PriceSettings] = msgspec.field(default_factory=dict)
     param_columns: dict[str, str] = msgspec.field(default_factory=dict)
+    reuse: ReuseSettings | None = None
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
@@ -227,6 +246,7 @@ class Job(Struct, frozen=True):
             "asks": self.response.is_used,
             "rejected_cost_usd": self.response.is_used,
             "target": self.target.model_column is not None,
+            **dict.fromkeys(REUSED_COLUMNS, self.reuse is not None),
         }
         return frozenset(name for name, is_asked in asked.items() if is_asked)
 
