@@ -29,7 +29,7 @@ from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk, budget_walk
 from cometbatch.commands.row_changes import UpdatePlan, update_plan
 from cometbatch.commands.tables import JobSource, as_job, looked_at
 from cometbatch.commands.targets import check_budgets, models_asked, price_warnings, priced_targets, row_makers
-from cometbatch.commands.updating import choose
+from cometbatch.commands.updating import as_begun, choose
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
@@ -297,6 +297,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
     home = home_of(job.output.path, is_dataset=job.output.is_dataset)
     chosen = choose(checked, home, update=update)
     found = chosen.found
+    checked = as_begun(checked, found, update=update)
     replaced = describe_replaced(found, job)
     if replaced is not None:
         found = None

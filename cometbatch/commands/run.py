@@ -30,7 +30,7 @@ from cometbatch.commands.session import RunSession, SessionStart, in_thread, sum
 from cometbatch.commands.session_watch import Interrupts
 from cometbatch.commands.tables import JobSource, as_job, kept
 from cometbatch.commands.targets import added_targets, models_asked, needs_of, price_warnings, priced_targets
-from cometbatch.commands.updating import Chosen, choose, refuse_with_update, spent_before
+from cometbatch.commands.updating import Chosen, as_begun, choose, refuse_with_update, spent_before
 from cometbatch.engines import event_loop
 from cometbatch.errors import UsageError
 from cometbatch.input.files import Identity
@@ -162,6 +162,7 @@ async def _run(job: Job, options: Options) -> RunSummary:
     if fresh or looked_at(home).read_manifest() is None:  # told before a folder is made
         if not fresh:
             find(home, job.output.path)  # refuses what is left of a run without its manifest
+        checked = as_begun(checked, None, update=options.update)
         _check_key(job, http)
         check_session(checked, home, None, fresh=fresh, http=http)
         identity = await asyncio.to_thread(checked.source.check)
@@ -170,6 +171,7 @@ async def _run(job: Job, options: Options) -> RunSummary:
         await in_thread(files, settle, home, job.output.path)
         chosen = Chosen(home, None) if fresh else await in_thread(files, _choose, checked, home, options)
         found = chosen.found
+        checked = as_begun(checked, found, update=options.update)
         replaced = await in_thread(files, _replaced, found, job, again)
         if replaced is not None:
             found, fresh = None, True

@@ -4,10 +4,12 @@ import functools
 from collections.abc import Collection
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from cometbatch.commands.checks import Checked, differs, gives_way, in_folders
 from cometbatch.errors import CheckpointError, UsageError
+from cometbatch.job.settings import ReuseSettings
 from cometbatch.records import Tally
 from cometbatch.results import tallies
 from cometbatch.run_state import succession
@@ -69,6 +71,17 @@ def choose(checked: Checked, home: RunDirectory, accept: Collection[str] = (), *
             return Chosen(directory, found)
         raise UsageError(f"--update: {in_folders(job)}")
     return Chosen(succession.next_of(home), None, found, given_up)
+
+
+def as_begun(checked: Checked, found: Run | None, *, update: bool) -> Checked:
+    """The job as a run is begun with it: one that `--update` begins takes earlier answers, whatever the job says.
+
+    `found`: as of `Chosen`; an update without outcomes may be begun anew by the plain command.
+    """
+    is_update = update or (found is not None and found.manifest.follows is not None)
+    if not is_update or checked.job.reuse is not None or (found is not None and found.is_begun):
+        return checked
+    return msgspec.structs.replace(checked, job=msgspec.structs.replace(checked.job, reuse=ReuseSettings()))
 
 
 def spent_before(home: RunDirectory, updated: Run) -> Tally | None:
