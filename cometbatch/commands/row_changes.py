@@ -28,7 +28,7 @@ Said: TypeAlias = tuple[str | None, str | None]
 
 
 class RowChanges(Struct, frozen=True):
-    """How many rows differ between what a run has recorded and a table. `answered`: all rows of the run are recorded.
+    """How many rows differ between what a run has recorded and a table. `is_whole`: all of the run's rows are recorded.
 
     `by_request`: rows have no ids, so that an edited row can't be told from one that is gone and one that is new.
     """
@@ -95,16 +95,20 @@ def row_changes(run: Run, checked: "Checked") -> RowChanges | None:
         old, new = [each[1:] for each in then], [each[1:] for each in now]
     else:
         old, new = [(None, request) for *_, request in then], [(None, request) for *_, request in now]
-    is_by_request = not (is_same_table or has_ids)
+    return compare(old, new, run.manifest.calls, by_request=not (is_same_table or has_ids))
+
+
+def compare(old: Sequence[Said], new: Sequence[Said], calls: int, *, by_request: bool = False) -> RowChanges:
+    """How two lists of rows differ, each told by its id, or else by its request. `calls`: of the run, in all."""
     same = _common(old, new, ["id", "request"])
-    kept = same if is_by_request else _common(old, new, ["id"])
+    kept = same if by_request else _common(old, new, ["id"])
     return RowChanges(
         added=len(new) - kept,
         removed=len(old) - kept,
         edited=kept - same,
         same=same,
-        is_whole=len(old) == run.manifest.calls,
-        by_request=is_by_request,
+        is_whole=len(old) == calls,
+        by_request=by_request,
     )
 
 

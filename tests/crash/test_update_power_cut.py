@@ -159,7 +159,7 @@ def goes_on(place: Place, results: list[Any], last: int) -> None:
     assert (summary.finished, summary.succeeded) == (True, summary.rows)
     new = pq.read_table(place.result)
     assert new.select(ANSWER_COLUMNS).drop_columns("cost_usd").equals(results[last].drop_columns("cost_usd"))
-    sent = [row_of(request) for request in network.requests if row_of(request) is not None]
+    sent = [row for request in network.requests if (row := row_of(request)) is not None]
     hashes = dict(zip(new.column("custom_id").to_pylist(), new.column("request_hash").to_pylist(), strict=True))
     assert sorted(sent) == sorted(int(parcel) for parcel, each in hashes.items() if each not in known)
     assert cometbatch.verify(place.job(last)).ok
