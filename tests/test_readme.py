@@ -41,6 +41,7 @@ DOCS = (
     "python",
     "replies",
     "retry",
+    "updates",
 )
 ALL_TABLES = {
     "job_keys",
