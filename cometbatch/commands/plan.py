@@ -296,8 +296,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
     checked, connection = check(job), describe_connection(job, http)
     home = home_of(job.output.path, is_dataset=job.output.is_dataset)
     chosen = choose(checked, home, update=update)
-    found = chosen.found
-    checked = as_begun(checked, found, update=update)
+    checked, found = as_begun(checked, chosen.found, update=update), chosen.found
     replaced = describe_replaced(found, job)
     if replaced is not None:
         found = None

@@ -87,6 +87,7 @@ class RunDirectory:
         self.path = path
         self.home: RunDirectory = self if within is None else within.home
         self.lock: Lock = Lock(path / LOCK, holder_of="this job") if within is None else within.lock
+        self.is_moving = is_moving
         self._places = (path, within.path) if is_moving and within is not None else (path,)
         self.journals = JournalFiles(_first(self._places, "journal"))
         is_dataset = parts is not None

@@ -17,7 +17,7 @@ from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import MANIFEST, RunDirectory
 from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest
 from cometbatch.run_state.progress import Progress, look
-from cometbatch.run_state.succession import looked_at
+from cometbatch.run_state.succession import is_moved, looked_at
 from cometbatch.store import local
 
 Place: TypeAlias = Literal["free", "ours", "foreign"]
@@ -206,10 +206,20 @@ def find(directory: RunDirectory, result: Path, accept: Collection[str] = ()) ->
             )
         return None
     manifest = decode_manifest(content, str(directory.path / MANIFEST))
-    run = Run(directory, manifest, look(directory, manifest, accept), result)
-    if directory.read_manifest() is None:
-        raise CheckpointError(f"{directory.path}: another process replaces this run just now. Ask again.")
-    return run
+    try:
+        progress = look(directory, manifest, accept)
+    except CheckpointError:
+        _refuse_moved(directory, manifest)
+        raise
+    _refuse_moved(directory, manifest)
+    return Run(directory, manifest, progress, result)
+
+
+def _refuse_moved(directory: RunDirectory, manifest: Manifest) -> None:
+    if is_moved(directory, manifest.run_id):
+        raise CheckpointError(
+            f"{directory.path}: just now another process replaces this run by its update. Run the same command again."
+        )
 
 
 def refuse_unreleased(result: Path) -> None:

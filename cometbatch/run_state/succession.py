@@ -83,6 +83,15 @@ def is_decided(home: RunDirectory, update: RunDirectory, result: Path) -> bool:
     return said.get("cometbatch.run_id") == _run_id(update)
 
 
+def is_moved(directory: RunDirectory, run_id: str) -> bool:
+    """Whether a run is being moved away from where it was found, so that what was read there may lack something."""
+    home = directory.home
+    if directory is home:
+        return (home.path / EARLIER / run_id).is_dir() or MANIFEST not in local.entries(home.path)
+    is_next = directory.path == home.path / NEXT and not directory.is_moving
+    return MANIFEST not in local.entries(directory.path) or (is_next and MANIFEST not in local.entries(home.path))
+
+
 def _run_id(directory: RunDirectory) -> str | None:
     content = directory.read_manifest()
     return None if content is None else json_files.decode(content, _Named, str(directory.path / MANIFEST)).run_id
