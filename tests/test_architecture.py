@@ -40,7 +40,7 @@ OWNERS = {
     "httptools": {"transport"},
     "jinja2": {"prompt"},
     "jsonschema_rs": {"prompt"},
-    "polars": {"commands"},
+    "polars": {"commands", "results"},  # of callers' tables, and to sort the index of earlier answers
     "tqdm": {"commands"},
     "uvicorn": {"simulator"},
     "uvloop": {"engines"},

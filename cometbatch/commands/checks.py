@@ -30,6 +30,7 @@ from cometbatch.records import PriceBook
 from cometbatch.results import column_names, columns, parts
 from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.summary_words import count
+from cometbatch.run_state import earlier
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import drift, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
@@ -200,6 +201,9 @@ def check_session(
             updated.refuse_foreign()
         else:
             _refuse_taken(job, found, fresh=fresh)
+    if job.reuse is not None:  # which a session looks for again; what can't be had is told before anything is written
+        takes_own = not fresh and not (found is not None and found.manifest.is_fresh)
+        earlier.find_runs(directory, job.output.path, job.reuse.sources, takes_own=takes_own)
     _refuse_unwritable(directory.path)
     _refuse_unwritable(job.output.path if job.output.is_dataset else job.output.path.parent)
 

@@ -300,7 +300,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
     replaced = describe_replaced(found, job)
     if replaced is not None:
         found = None
-    check_session(checked, home, found, fresh=replaced is not None, updated=chosen.updated, http=http)
+    check_session(checked, chosen.directory, found, fresh=replaced is not None, updated=chosen.updated, http=http)
     identity = checked.source.check()
     known = found if found is not None and goes_on(found, checked) else None
     is_finished = known is not None and known.is_finished

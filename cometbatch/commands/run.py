@@ -358,6 +358,7 @@ async def _new_manifest(
         replaces=None if job.output.is_dataset else replaces,
         follows=follows,
         given_up=before,
+        is_fresh=fresh or (found is not None and found.manifest.is_fresh),
     )
 
 

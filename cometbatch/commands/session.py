@@ -5,7 +5,7 @@ import contextlib
 import functools
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
@@ -22,6 +22,7 @@ from cometbatch.commands.open_files import fit
 from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.options import Options
 from cometbatch.commands.progress_line import Progress
+from cometbatch.commands.reusing import earlier_answers
 from cometbatch.commands.row_maker import sending_images
 from cometbatch.commands.session_watch import show_waiting, signals_handled
 from cometbatch.commands.targets import check_budgets, prices_of, row_makers, whose_model
@@ -35,6 +36,7 @@ from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
 from cometbatch.records import Completion, ErrorDetail, HttpResponse, RejectedAsk, Tally
 from cometbatch.results import columns, parts, tallies
+from cometbatch.results.reuse import EarlierAnswers
 from cometbatch.results.summary import (
     BudgetReachedError,
     HungUpRunError,
@@ -56,6 +58,7 @@ from cometbatch.runner.images import Send
 from cometbatch.runner.ports import Policy, Service, Stop
 from cometbatch.runner.reply_reader import Reader
 from cometbatch.runner.turns import Runner
+from cometbatch.store import local
 from cometbatch.store.local import write_aside
 from cometbatch.transport import Transport
 from cometbatch.wire import Keep
@@ -137,12 +140,14 @@ class RunSession(Struct, frozen=True):
         cap = run.manifest.token_cap
         shown.warn_of_cap(cap_warning(run.bill.largest_output_tokens, cap))
         try:
-            stop = await self._run_calls(shown, concurrency, looks)
+            async with self._earlier_answers() as earlier:
+                stop = await self._run_calls(shown, concurrency, looks, earlier)
         finally:
             shown.close()
         ended = await in_thread(self.start.files, run.looked_at_again)
         is_finished = stop is None and ended.is_complete  # also where rows beyond the limit were answered before
         if is_finished:
+            await in_thread(self.start.files, local.remove_tree, run.directory.index)
             ended = await in_thread(self.start.files, _publish, ended, self.start.checked)
         limited = await in_thread(self.start.files, look_below, ended, self.limit)
         found = () if looks is None else tuple(words for words in looks.warnings() if words not in told)
@@ -157,6 +162,7 @@ class RunSession(Struct, frozen=True):
             pushbacks=shown.pushbacks,
             reopened=self.reopened,
             pool=self.transport.pool_stats,
+            reuse=None if earlier is None else earlier.counts,
         )
         shown.warn_of_cap(cap_warning(summary.tally.largest_output_tokens, cap))
         for warning in (*late_warnings(summary.tally, summary.books), *found):
@@ -166,11 +172,28 @@ class RunSession(Struct, frozen=True):
             raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix, needed)
         return summary
 
-    async def _run_calls(self, shown: Progress, slots: int, looks: Looks | None) -> Stop | None:
+    @contextlib.asynccontextmanager
+    async def _earlier_answers(self) -> AsyncIterator[EarlierAnswers | None]:
+        """The answers of earlier runs that this one may take. Raises `UsageError` where a source can't be read."""
+        checked, run = self.start.checked, self.run
+        if checked.job.reuse is None:
+            yield None
+            return
+        opened = earlier_answers(checked, checked.job.reuse, run.directory, run)
+        earlier = await in_thread(self.start.files, opened.__enter__)
+        try:
+            yield earlier
+        finally:
+            opened.__exit__(None, None, None)
+
+    async def _run_calls(
+        self, shown: Progress, slots: int, looks: Looks | None, earlier: EarlierAnswers | None
+    ) -> Stop | None:
         run, checked = self.run, self.start.checked
         session = run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
         asked = row_makers(checked, run.manifest.targets)
+        taking = None if earlier is None else earlier.take
         partitions = Partitions(
             run,
             session.number,
@@ -181,6 +204,7 @@ class RunSession(Struct, frozen=True):
             limit=self.limit,
             reads_files=asked.reads_files,
             further=checked.answers,
+            take=taking,
         )
         marks = run.directory.new_marks(run.manifest.run_id, session.number, 2 * slots)
         showing: asyncio.Task[None] | None = None

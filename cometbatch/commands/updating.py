@@ -74,12 +74,13 @@ def choose(checked: Checked, home: RunDirectory, accept: Collection[str] = (), *
 
 
 def as_begun(checked: Checked, found: Run | None, *, update: bool) -> Checked:
-    """The job as a run is begun with it: one that `--update` begins takes earlier answers, whatever the job says.
+    """The job as a session has it: an update, and what `--update` begins, takes earlier answers, whatever the job says.
 
-    `found`: as of `Chosen`; an update without outcomes may be begun anew by the plain command.
+    `found`: as of `Chosen`. An update may be resumed, or begun anew, by the plain command.
     """
-    is_update = update or (found is not None and found.manifest.follows is not None)
-    if not is_update or checked.job.reuse is not None or (found is not None and found.is_begun):
+    is_update = found is not None and found.directory is not found.directory.home
+    is_new = update and (found is None or not found.is_begun)
+    if checked.job.reuse is not None or not (is_update or is_new):
         return checked
     return msgspec.structs.replace(checked, job=msgspec.structs.replace(checked.job, reuse=ReuseSettings()))
 

@@ -14,7 +14,7 @@ from cometbatch.results import columns, parts
 from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.target_column import with_target
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import PRICES_KEY, Manifest, metadata_of
+from cometbatch.run_state.manifest import PRICES_KEY, PROGRAM_KEYS, Manifest, metadata_of
 
 
 class FileChecks:
@@ -74,7 +74,8 @@ class FileChecks:
         """A file's metadata name the run, the job and the prices of the manifest."""
         for key, value in self._metadata.items():
             said = found.get(key.encode())
-            if said != value.encode() and not (key == PRICES_KEY and self._are_its_prices(said)):
+            is_older = said is None and key in PROGRAM_KEYS
+            if said != value.encode() and not is_older and not (key == PRICES_KEY and self._are_its_prices(said)):
                 self._findings.add("metadata", f"{key} is not the manifest's", where=path.name)
 
     def _are_its_prices(self, said: bytes | None) -> bool:

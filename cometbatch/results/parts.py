@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import Struct
 
@@ -149,6 +150,12 @@ def result_metadata(path: Path) -> dict[str, str] | None:
     return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in metadata.items()}
 
 
+def shape_of(path: Path) -> tuple[pa.Schema, int]:
+    """The columns of a Parquet file, and how many rows it has. Raises `CheckpointError` where it can't be read."""
+    with _reading(path) as file:
+        return file.schema_arrow, file.metadata.num_rows
+
+
 def file_stamp(path: Path) -> str | None:
     """What tells a file from one that was put in its place: its size and the time of its last change."""
     try:
@@ -174,6 +181,19 @@ def read_column(path: Path, name: str) -> pa.ChunkedArray:
     """One column of a part. Raises `CheckpointError` where it can't be read."""
     with _reading(path) as part:
         return part.read([name], use_threads=False).column(name)
+
+
+def read_pairs(path: Path, texts: str, numbers: str) -> Iterator[tuple[str, list[int]]]:
+    """For each text in one column of a part, the numbers that stand beside it in another; rows with a null have none.
+
+    Raises `CheckpointError` where the part can't be read.
+    """
+    with _reading(path) as part:
+        table = part.read([texts, numbers], use_threads=False)
+        words = table.column(texts).combine_chunks().dictionary_encode()
+        beside = table.column(numbers).combine_chunks()
+    for number, text in enumerate(words.dictionary.to_pylist()):
+        yield text, [each for each in beside.filter(pc.equal(words.indices, number)).to_pylist() if each is not None]
 
 
 def has_column(path: Path, name: str) -> bool:

@@ -105,22 +105,25 @@ def rows_of_files(files: Sequence[Path], where: Path) -> Rows:
         raise InputError(f"{where}: there is no Parquet file here, so no result of cometbatch.")
     with _reading(files[0]) as file:
         file_schema = file.schema_arrow
-    names = tuple(file_schema.names)
-    found = _prefix(names)
+    found = output_of(file_schema)
     if found is None:
         raise InputError(
             f"{where}: this is no result of cometbatch, which would have the columns {', '.join(_TOLD_BY)}."
         )
-    columns = tuple(_output_columns(file_schema, found))
     return Rows(
-        names,
-        found,
-        columns,
+        tuple(file_schema.names),
+        *found,
         lambda: _pieces(files),
         (),
         tuple(files),
         {field.name: field.type for field in file_schema},
     )
+
+
+def output_of(schema: pa.Schema) -> tuple[str, tuple[Column, ...]] | None:
+    """The output's columns in a table, and what stands before their names; None where it is no result."""
+    prefix = _prefix(schema.names)
+    return None if prefix is None else (prefix, tuple(_output_columns(schema, prefix)))
 
 
 def _output_columns(schema: pa.Schema, prefix: str) -> Iterator[Column]:

@@ -12,6 +12,7 @@ from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.records import LONG_INPUT_TOKENS, Fix, PoolStats, PriceBook, Tally, Usage
 from cometbatch.results.notebook import html_of
+from cometbatch.results.reuse_counts import ReuseCounts
 from cometbatch.results.summary_words import RUN_ALL, count, described, price_source
 from cometbatch.results.tallies import median_cost
 
@@ -65,7 +66,8 @@ class RunSummary(Struct, frozen=True):
     caps in them. `has_earlier_result`: not finished, and the result that was published before a `--retry` still stands.
     `updates`: of an update, the id of the run whose place it takes. `given_up`: what runs had cost that were given up
     for it, beyond the cost here. `forgotten`: earlier runs that this session removed, and how many bytes of files.
-    `limited`: None where the session was for all rows. `reader`: what reads the run's rows; None where nobody can.
+    `limited`: None where the session was for all rows. `reuse`: how this session's calls met earlier answers; None
+    where none were looked for. `reader`: what reads the run's rows; None where nobody can.
     """
 
     run_id: str
@@ -92,6 +94,7 @@ class RunSummary(Struct, frozen=True):
     books: tuple[PriceBook, ...] = ()
     targets: tuple[str, ...] = ()
     reader: RowReader | None = None
+    reuse: ReuseCounts | None = None
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:
         """Each row that has an outcome, in the order of the result, as column -> value; some in memory at a time.
@@ -195,6 +198,12 @@ class RunSummary(Struct, frozen=True):
             "rejected": {
                 "asks": tally.rejected + tally.reasked,
                 "cost_usd": format_amount(EXACT.add(tally.rejected_cost_usd, tally.reasked_cost_usd)),
+            },
+            "reused": {
+                "rows": tally.reused,
+                "saved_usd": format_amount(tally.reused_cost_usd),
+                "unpriced": tally.reused_unpriced,
+                "not_taken": {} if self.reuse is None else dict(sorted(self.reuse.not_taken.items())),
             },
             "cost_excludes": {"rows": tally.excluding, "kinds": dict(sorted(tally.excluded.items()))},
             "reported": {

@@ -1,6 +1,7 @@
 """What a run came to, in words: one function for each thing that a summary tells. Pure: numbers in, words out."""
 
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from cometbatch.money.exact import EXACT, format_rounded
@@ -32,6 +33,7 @@ def described(summary: "RunSummary", *, verbose: bool = False, command: str = RU
     tally = summary.tally
     lines = [
         _rows(summary),
+        *_reused(summary),
         *_incomplete(summary),
         *_some(summary.targets),
         _tokens(summary),
@@ -76,6 +78,22 @@ def _incomplete(summary: "RunSummary") -> Iterator[str]:
         yield from _more_room(cap)
     if again := sorted(set(reasons) - {"length"}):
         yield f"  to ask these rows again, run with --retry {','.join(again)}"
+
+
+def _reused(summary: "RunSummary") -> Iterator[str]:
+    """Which rows took answers of earlier runs, what that saved, and why others did not."""
+    tally = summary.tally
+    if tally.reused:
+        yield f"reused: {reused_words(tally.reused, tally.reused_cost_usd, tally.reused_unpriced)}"
+    if summary.reuse is not None:
+        yield from (f"  {words}" for words in summary.reuse.not_taken_words())
+
+
+def reused_words(rows: int, saved_usd: Decimal, unpriced: int) -> str:
+    """How many rows took earlier answers, and what that saves."""
+    what = f"{count(rows, 'row')} took an answer that was paid for before"
+    unknown = f", {unpriced:,} of them of unknown cost" if unpriced else ""
+    return f"{what}: {format_rounded(saved_usd, down=True)} saved{unknown}"
 
 
 def _result(summary: "RunSummary") -> str:

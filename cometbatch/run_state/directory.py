@@ -9,6 +9,7 @@ Guards: a session writes into files of its own only; existence is the commit, so
     in_flight.<n>                          marks of session n
     parts/<partition>.part                 a finished partition; of a later round: <partition>.r<round>.part
     reopened.json                          which partitions are in which round
+    reuse/                                 the index of earlier answers, while the run is not finished
     lock
     next/                                  a run directory without a lock: the update of this run, while it goes on
     earlier/<run id>/                      another: a run that stood here before (`succession` tells of both)
@@ -37,6 +38,8 @@ from cometbatch.store.local import Lock
 MANIFEST: Final = "manifest.json"
 REOPENED: Final = "reopened.json"
 LOCK: Final = "lock"
+INDEX: Final = "reuse"
+"""The folder of the index of earlier answers: a cache, for the sessions of an unfinished run."""
 
 
 class Round(Struct, frozen=True):
@@ -97,6 +100,7 @@ class RunDirectory:
             is_dataset=is_dataset,
         )
         self._sessions = _first(self._places, "sessions")
+        self.index = path / INDEX
         self._reopened = Reopened()
         self._reopened_stamp: tuple[int, int, int] | None = None
 
@@ -124,6 +128,7 @@ class RunDirectory:
         local.remove(self.path / MANIFEST)
         if self.path.is_dir():
             local.sync(self.path)
+        local.remove_tree(self.index)
         for folder in self._folders():
             if folder.is_dir():
                 for name in local.entries(folder):

@@ -25,6 +25,9 @@ TARGETS_NEED: Final = "targets"
 KNOWN_NEEDS: Final = frozenset({WHOLE_REQUESTS, NEEDS_RESPONSE, TARGETS_NEED})
 """Words for what a program must know to go on with a run. A manifest that has others is refused by name."""
 PRICES_KEY: Final = "cometbatch.prices"
+SERVICE_KEY: Final = "cometbatch.service"
+PROGRAM_KEYS: Final = frozenset({SERVICE_KEY})
+"""What files say that were written by programs since some version; earlier ones lack it."""
 SHOWN_CHARACTERS: Final = 60  # of a changed value, in the message
 RENDERING_KEY: Final = "prompt.rendering"
 """The field of a fingerprint that numbers the rules by which prompts are rendered. It belongs to the program."""
@@ -67,6 +70,7 @@ class Manifest(Struct, frozen=True):
     place the run was told to replace, as `parts.file_stamp` names it. `priced_late`: the prices were found by a later
     session, so that rows recorded before have no cost. `follows`: of an update, the id of the run whose place it takes
     when it is done. `given_up`: what came before it since that run's result, and was never published, had cost.
+    `is_fresh`: begun with --fresh, so that it takes no answers of this output's own earlier runs.
     """
 
     version: int
@@ -86,6 +90,7 @@ class Manifest(Struct, frozen=True):
     priced_late: bool = False
     follows: str | None = None
     given_up: Tally | None = None
+    is_fresh: bool = False
 
     @property
     def prices(self) -> PriceBook:
@@ -107,7 +112,12 @@ class Manifest(Struct, frozen=True):
     @property
     def is_simulated(self) -> bool:
         """Whether the simulator of this package answers, so that nothing of it is paid for."""
-        return self.fingerprint.get("target.service") == SIMULATOR
+        return self.service == SIMULATOR
+
+    @property
+    def service(self) -> str:
+        """Who answers: "simulator", "loopback", or a base URL."""
+        return str(self.fingerprint.get("target.service") or "")
 
     @property
     def has_whole_requests(self) -> bool:
@@ -209,6 +219,7 @@ def metadata_of(manifest: Manifest) -> dict[str, str]:
         "cometbatch.created_at": manifest.created_at,
         "cometbatch.job": msgspec.json.encode(manifest.job).decode(),
         PRICES_KEY: msgspec.json.encode(manifest.prices).decode(),
+        SERVICE_KEY: manifest.service,
     }
 
 

@@ -14,7 +14,7 @@ from typing import IO, Any, TypeAlias
 import pyarrow as pa
 
 from cometbatch.input.values import row_values
-from cometbatch.records import CallRequest, Failed, Partition, Record, Tally
+from cometbatch.records import CallRequest, Failed, Outcome, Partition, Record, Tally
 from cometbatch.results import columns, parts, tallies
 from cometbatch.results.columns import outcomes_in
 from cometbatch.run_state import open_partition, recorded
@@ -25,6 +25,8 @@ from cometbatch.run_state.run import Run
 
 Make: TypeAlias = Callable[[int, Mapping[str, object]], CallRequest | Failed]
 """The request of a call, by its ordinal and its row's values, or why there is none. The same values, the same bytes."""
+Take: TypeAlias = Callable[[Sequence[CallRequest | Outcome]], list[CallRequest | Outcome]]
+"""The same calls, in place of a request its outcome where an earlier answer to it was found."""
 
 OPEN_PARTITIONS = 4  # partitions that may be open while their slowest calls are waited for
 MAX_OPEN_BYTES = 48 * 1024 * 1024  # bytes of input of open partitions, unused columns included; above it none is opened
@@ -33,6 +35,10 @@ MAX_KEPT_BYTES = 32 * 1024 * 1024  # bytes of records of all open partitions tha
 LONG_BYTES = 64  # bytes of a cell of the input, on average; shorter ones are written faster than found to be repeated
 MADE_AT_ONCE = 32  # rows made into requests one after the other: twice as fast as one at a time
 MADE_FROM_FILES = 8  # the same where files are read for it: the first is sent sooner
+TAKEN_AT_ONCE = 256  # rows that are looked up among earlier answers one after the other
+TAKEN_BYTES = (
+    4 * 1024 * 1024
+)  # bytes of input of these rows; of longer ones there are fewer, but not below MADE_FROM_FILES
 RELEASE_EVERY = 4  # parts between two releases of memory; after each, the next part touches new memory
 SYNC_INTERVAL_S = 0.05  # seconds between two syncs: a power cut loses what was recorded since the sync before last
 SLOW_SYNC_S = 0.1  # seconds that a sync may take before the run says that the disk is slow
@@ -44,7 +50,9 @@ class Partitions:
     `tables` reads partitions in the order given. `makers`: for each target of the run, what makes requests of rows, of
     which all of them together need `columns`. `slots` is how many requests may be in flight. `session`: the number of
     the session that writes. `limit`: only rows below it are handed out, in each slice. `reads_files`: `makers` open
-    files, which can take long, so a thread makes the requests. `further`: makes columns of the run's own.
+    files, which can take long, so a thread makes the requests. `further`: makes columns of the run's own. `take`: finds
+    earlier answers; it reads files, too. A call that was asked before in this run, or that a `--retry` opened again, is
+    never looked up.
     """
 
     def __init__(
@@ -59,9 +67,12 @@ class Partitions:
         limit: int | None = None,
         reads_files: bool = False,
         further: columns.Further | None = None,
+        take: Take | None = None,
     ) -> None:
         self._run, self._session, self._limit = run, session, limit
-        self._makers, self._reads_files = makers, reads_files
+        self._makers, self._take = makers, take
+        self._is_slow_to_make = reads_files or take is not None
+        self._made_at_once = MADE_FROM_FILES if reads_files else MADE_AT_ONCE
         self._columns = columns
         self._min_open_rows = slots * ROWS_PER_SLOT
         size = run.manifest.partition_rows
@@ -70,8 +81,8 @@ class Partitions:
         self._tables = tables(todo)
         self._unopened = zip(todo, self._tables, strict=True)
         self._reading: asyncio.Future[Any] | None = None
-        self._making: Iterator[list[CallRequest | Failed]] = iter(())
-        self._made: list[CallRequest | Failed] = []  # the next call is the last
+        self._making: Iterator[list[CallRequest | Outcome]] = iter(())
+        self._made: list[CallRequest | Outcome] = []  # the next call is the last
         self._calls_left = 0
         self._open: dict[int, OpenPartition] = {}
         self._commits: set[asyncio.Task[None]] = set()
@@ -98,18 +109,18 @@ class Partitions:
             return True
         return sum(opened.partition.row_count for opened in self._open.values()) < self._min_open_rows
 
-    def ready_call(self) -> CallRequest | Failed | None:
+    def ready_call(self) -> CallRequest | Outcome | None:
         """The next call of the partition that is being handed out; None where `next_call` has more to do than that."""
         if not self._calls_left or self._broken is not None:
             return None
         if not self._made:
-            if self._reads_files:
+            if self._is_slow_to_make:
                 return None
             self._made = next(self._making)
         self._calls_left -= 1
         return self._made.pop()
 
-    async def next_call(self) -> CallRequest | Failed | None:
+    async def next_call(self) -> CallRequest | Outcome | None:
         """The next call without an outcome, in order; None after the last.
 
         Raises what reading the input or committing a part raised.
@@ -220,7 +231,7 @@ class Partitions:
         if isinstance(self._tables, Generator):
             self._tables.close()
 
-    def _start(self, partition: Partition, table: pa.Table) -> Iterator[list[CallRequest | Failed]]:
+    def _start(self, partition: Partition, table: pa.Table) -> Iterator[list[CallRequest | Outcome]]:
         run = self._run
         files = recorded.sources(run.directory, run.manifest.run_id, partition.index, run.progress.last)
         journal = run.directory.journals.begin(run.manifest.run_id, partition.index, self._session)
@@ -242,7 +253,7 @@ class Partitions:
             return iter(())
         return self._make_calls(opened, rows)
 
-    def _make_calls(self, opened: OpenPartition, rows: int) -> Iterator[list[CallRequest | Failed]]:
+    def _make_calls(self, opened: OpenPartition, rows: int) -> Iterator[list[CallRequest | Outcome]]:
         """The calls of the first `rows` that have no outcome, some at a time, the last of them first."""
         values = row_values(opened.table.slice(0, rows), self._columns)
         calls: Iterator[tuple[int, dict[str, object]]] = enumerate(
@@ -252,14 +263,32 @@ class Partitions:
             calls = ((ordinal, values) for ordinal, values in calls if ordinal not in done)
         own = self._run.manifest.slices[opened.partition.slice].target
         make, targets = self._makers[own], opened.targets
-        size = MADE_FROM_FILES if self._reads_files else MADE_AT_ONCE
+        size = self._made_at_once if self._take is None else self._looked_up_at_once(opened)
         while some := list(itertools.islice(calls, size)):
             if targets:
-                made = [self._makers[targets.get(ordinal, own)](ordinal, values) for ordinal, values in some]
+                made: list[CallRequest | Outcome] = [
+                    self._makers[targets.get(ordinal, own)](ordinal, values) for ordinal, values in some
+                ]
             else:
                 made = list(itertools.starmap(make, some))
+            if self._take is not None:
+                made = self._taken(made, targets)
             made.reverse()
             yield made
+
+    def _looked_up_at_once(self, opened: OpenPartition) -> int:
+        fitting: int = TAKEN_BYTES * opened.partition.row_count // max(1, opened.size)
+        return max(MADE_FROM_FILES, min(TAKEN_AT_ONCE, fitting))
+
+    def _taken(self, made: list[CallRequest | Outcome], again: Mapping[int, int]) -> list[CallRequest | Outcome]:
+        """These calls, with earlier answers to those that may have one; `again`: calls that a `--retry` opened."""
+        assert self._take is not None  # noqa: S101 - who calls this has looked
+        asked = self._run.progress.asks  # what they were billed for belongs to their own outcome
+        barred = [call.ordinal in again or call.ordinal in asked for call in made]
+        if not any(barred):
+            return self._take(made)
+        found = iter(self._take([call for call, is_barred in zip(made, barred, strict=True) if not is_barred]))
+        return [call if is_barred else next(found) for call, is_barred in zip(made, barred, strict=True)]
 
     def _close_if_settled(self, opened: OpenPartition) -> None:
         """Commit the partition once each call has its outcome; set it aside where only calls are left that get none."""

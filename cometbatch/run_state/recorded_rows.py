@@ -70,7 +70,7 @@ def _succeeded(run: Run, partition: Partition, limit: int) -> int:
     end = run.manifest.first_ordinal(partition) + limit - partition.first_row
     status = f"{run.prefix}status"
     found = 0
-    for piece in _partition(run, partition, lambda _: None):
+    for piece in rows_of(run, partition, lambda _: None):
         statuses = piece.table.column(status).to_pylist()
         found += sum(
             word == "succeeded" and ordinal < end for ordinal, word in zip(piece.ordinals, statuses, strict=True)
@@ -81,7 +81,7 @@ def _succeeded(run: Run, partition: Partition, limit: int) -> int:
 def _pieces(run: Run, tables: Tables | None, further: columns.Further | None) -> Iterator[Piece]:
     inputs = None if tables is None else _Inputs(tables)
     for partition in run.manifest.partitions():
-        yield from _partition(run, partition, lambda each: None if inputs is None else inputs.table(each), further)
+        yield from rows_of(run, partition, lambda each: None if inputs is None else inputs.table(each), further)
 
 
 class _Inputs:
@@ -105,12 +105,13 @@ class _Inputs:
             yield self._wanted
 
 
-def _partition(
+def rows_of(
     run: Run,
     partition: Partition,
     table_of: Callable[[Partition], pa.Table | None],
     further: columns.Further | None = None,
 ) -> Iterator[Piece]:
+    """The rows of a partition that have an outcome, in order. `table_of`: its input; None where that can't be had."""
     due = first = run.manifest.first_ordinal(partition)
     if partition.index not in run.progress.committed:
         try:

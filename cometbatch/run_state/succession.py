@@ -13,7 +13,6 @@ Only who has the lock calls what moves or removes.
 """
 
 import contextlib
-import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
@@ -116,7 +115,9 @@ def _remove_void(home: RunDirectory) -> None:
     """Remove a `next/` without a manifest, but for what is not ours."""
     folder = home.path / NEXT
     if folder.is_dir() and not home.parts.is_dataset:
-        RunDirectory(folder, within=home).clear()
+        update = RunDirectory(folder, within=home)
+        update.clear()
+        local.remove_tree(update.index)
         for path in (folder / "journal", folder / "sessions", folder / "parts", folder):
             with contextlib.suppress(OSError):  # it is gone, or holds what is not ours
                 path.rmdir()
@@ -138,8 +139,10 @@ def clear(directory: RunDirectory) -> None:
 
 def give_up(home: RunDirectory) -> None:
     """Move an update that is not finished to the earlier runs, whole. Raises `CheckpointError` where that fails."""
-    run_id = _run_id(next_of(home))
+    update = next_of(home)
+    run_id = _run_id(update)
     if run_id is not None:
+        local.remove_tree(update.index)
         _make(home.path / EARLIER)
         local.move(home.path / NEXT, home.path / EARLIER / run_id)
         local.sync(home.path / EARLIER)
@@ -166,7 +169,7 @@ def forget_earlier(home: RunDirectory) -> tuple[int, int]:
         with local.naming(path, "can't be removed"):
             runs, size = runs + 1, size + sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
             local.remove(path / MANIFEST)  # first: a half of a run is no source
-            shutil.rmtree(path)
+            local.remove_tree(path)
     if folder.is_dir():
         with local.naming(folder, "can't be removed"):
             folder.rmdir()

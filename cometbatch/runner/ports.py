@@ -12,7 +12,6 @@ from cometbatch.records import (
     CallRequest,
     Completion,
     ErrorDetail,
-    Failed,
     Fix,
     HttpRequest,
     HttpResponse,
@@ -53,11 +52,11 @@ class Calls(Protocol):
     def has_room(self) -> bool:
         """Whether another call may be asked for. Where it may not, `on_room` is called as soon as it may."""
 
-    def ready_call(self) -> CallRequest | Failed | None:
+    def ready_call(self) -> CallRequest | Outcome | None:
         """The same as `next_call` where the call can be had at once; `None` where room or input must be waited for."""
 
-    async def next_call(self) -> CallRequest | Failed | None:
-        """The next call to send, or one that failed before it was sent; `None` after the last.
+    async def next_call(self) -> CallRequest | Outcome | None:
+        """The next call to send, or the outcome of one that needs no request; `None` after the last.
 
         Raises what reading the input, or writing an earlier record, raised.
         """

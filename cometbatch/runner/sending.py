@@ -14,7 +14,8 @@ from cometbatch.control.attribution import HeldFailures
 from cometbatch.control.pause import SharedPause
 from cometbatch.control.window import ConcurrencyWindow
 from cometbatch.limiting.limits import Limits
-from cometbatch.records import CallRequest, Failed
+from cometbatch.records import CallRequest, Outcome
+from cometbatch.results.columns import OUTCOMES
 from cometbatch.runner.asks import Asks
 from cometbatch.runner.books import Books
 from cometbatch.runner.ports import Calls, ExchangeResult, Policy, Service, Stop
@@ -63,7 +64,7 @@ class Sender:
         self._free = [Slot(arrive) for _ in range(policy.concurrency)]
         self._max_backlog = BACKLOG_PER_SLOT * policy.concurrency
         self._in_hand: OpenCall | None = None  # the next to leave, whatever is due meanwhile: nobody overtakes it
-        self._reading: asyncio.Task[CallRequest | Failed | None] | None = None
+        self._reading: asyncio.Task[CallRequest | Outcome | None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         calls.on_room = lambda: self._call_again(0.0)
 
@@ -165,7 +166,7 @@ class Sender:
 
     def _ready_call(self) -> CallRequest | None:
         try:
-            while isinstance(fresh := self._calls.ready_call(), Failed):
+            while isinstance(fresh := self._calls.ready_call(), OUTCOMES):
                 self._books.add(fresh)
         except Exception as error:  # noqa: BLE001 - raised by `run`, once what is in flight is recorded
             self._lose_calls(error)
@@ -181,7 +182,7 @@ class Sender:
         is_held = self._held.any or self._asks.holds
         return (is_held or long_waits > 0) and len(self.backlog) == long_waits and not self.in_flight
 
-    def _has_read(self, reading: "asyncio.Task[CallRequest | Failed | None]") -> None:
+    def _has_read(self, reading: "asyncio.Task[CallRequest | Outcome | None]") -> None:
         """The source has a call, or had no more, or is broken."""
         self._reading = None
         if reading.cancelled():
@@ -193,10 +194,10 @@ class Sender:
             self._take(reading.result())
         self._advance()
 
-    def _take(self, fresh: CallRequest | Failed | None) -> None:
+    def _take(self, fresh: CallRequest | Outcome | None) -> None:
         if fresh is None:
             self.is_exhausted = True
-        elif isinstance(fresh, Failed):
+        elif isinstance(fresh, OUTCOMES):
             self._books.add(fresh)
         else:
             now = asyncio.get_running_loop().time()
@@ -251,5 +252,5 @@ class Sender:
         self._timer = asyncio.get_running_loop().call_later(wait_s, self._advance) if is_timed else None
 
 
-async def _next_of(calls: Calls) -> CallRequest | Failed | None:
+async def _next_of(calls: Calls) -> CallRequest | Outcome | None:
     return await calls.next_call()

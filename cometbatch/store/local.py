@@ -10,6 +10,7 @@ import fcntl
 import io
 import os
 import re
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -143,6 +144,15 @@ def move(source: Path, target: Path) -> None:
     """
     with naming(source, f"can't be moved to {target}"):
         source.replace(target)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder of ours with all that is in it, if it is there. Raises `CheckpointError` where that fails."""
+    with naming(folder, "can't be removed"):
+        if folder.is_symlink() or folder.is_file():
+            folder.unlink()
+        elif folder.is_dir():
+            shutil.rmtree(folder)
 
 
 class _WritingThread(ThreadPoolExecutor):

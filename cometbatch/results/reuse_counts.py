@@ -1,0 +1,47 @@
+"""How the calls of a session met earlier answers: taken, new, or why not taken. Pure: counts in, words out."""
+
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Final, Literal, TypeAlias, get_args
+
+import msgspec
+from msgspec import Struct
+
+NOTHING: Final = Decimal(0)  # US dollars
+Reason: TypeAlias = Literal["taken", "service", "status", "age", "schema", "sampling"]
+"""Why an earlier answer to the same request is not taken.
+
+taken: it was taken for another call of this run; service: another service gave it; status: it is of another status than
+`reuse.statuses`; age: it is older than `reuse.max_age`; schema: it does not fit today's `response`; sampling:
+`reuse.sampling` is false, and the call may be answered otherwise each time.
+"""
+REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
+_WORDS: Final[dict[Reason, str]] = {
+    "taken": "each earlier answer to the same request was taken for another row",
+    "service": "another service answered the same request",
+    "status": "the earlier answer is of a status that reuse.statuses leaves out",
+    "age": "the earlier answer is older than reuse.max_age",
+    "schema": "the earlier answer does not fit today's response",
+    "sampling": "the answer may be another each time, and reuse.sampling is false",
+}
+
+
+class ReuseCounts(Struct):
+    """What a session did with its calls: how many took an earlier answer, and why the others did not.
+
+    `new`: of calls to which no earlier result has an answer. `not_taken`: of calls to which one has, by reason.
+    `saved_usd`: what the answers that were taken had cost, where that is known; `unpriced` counts the others.
+    """
+
+    taken: int = 0
+    new: int = 0
+    not_taken: Counter[Reason] = msgspec.field(default_factory=Counter)
+    saved_usd: Decimal = NOTHING
+    unpriced: int = 0
+
+    def not_taken_words(self) -> Iterator[str]:
+        """Why calls are sent to which an earlier result has an answer, in sentences."""
+        for reason in REASONS:
+            if rows := self.not_taken[reason]:
+                yield f"{rows:,} {'row is' if rows == 1 else 'rows are'} sent all the same: {_WORDS[reason]}"
