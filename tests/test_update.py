@@ -21,11 +21,13 @@ from hypothesis import strategies as st
 import cometbatch
 from cometbatch.commands.row_changes import compare
 from cometbatch.errors import DriftError, UsageError
+from cometbatch.job import settings as job_settings
 from cometbatch.store import local
 from tests import virtual_time
-from tests.workbench import Network, Workbench, files
+from tests.workbench import USER, Network, Workbench, files
 
 ROWS = 6
+NIGHT_ROWS = int(os.environ.get("NIGHT_ROWS", "200"))
 OTHER_PROMPT = {"user": "What is in parcel {{ parcel }}? {{ note }}"}
 
 
@@ -162,6 +164,129 @@ def test_of_an_unfinished_run_the_answered_rows_are_compared(nights: Nights) -> 
         nights.run()
 
 
+# -- night after night -------------------------------------------------------------------------------------------------
+
+
+def asked(network: Network) -> list[int]:
+    """The parcels that a service was asked about, in order of their numbers."""
+    found = (re.search(rb"Parcel ([0-9]+)", each.content) for each in network.requests if each.method == "POST")
+    return sorted(int(each[1]) for each in found if each is not None)
+
+
+def test_a_night_sends_its_new_and_edited_rows_alone(nights: Nights) -> None:
+    """A row that was away is not paid again; `verify` holds each night; the server's own ledger is the witness.
+
+    The job has no temperature, as the natural one.
+    """
+    one, half = max(1, NIGHT_ROWS // 100), max(1, NIGHT_ROWS // 200)  # 1 % and 0.5 %
+    many: dict[str, Any] = {"job": {"output": {"partition_rows": 0}, "limits": {"concurrency": 64}}}
+    many["job"]["output"]["partition_rows"] = max(16, NIGHT_ROWS // 10)
+    service, all_rows = Network(), list(range(NIGHT_ROWS))
+    away, edited = all_rows[half : 2 * half], all_rows[-half:]
+    stays = [row for row in all_rows if row not in away]
+    grown = [*stays, *range(NIGHT_ROWS, NIGHT_ROWS + one)]
+    back = [*reversed(all_rows), *grown[-one:]]
+    model = {"job": many["job"] | {"target": {"model": "comet-sim-1-mini"}}}
+    prompt = {"job": many["job"] | {"prompt": {"user": "Parcel {{ parcel }} reads: {{ note }}"}}}
+    table: list[tuple[list[int], list[int], dict[str, Any], list[int]]] = [
+        (all_rows, [], many, all_rows),
+        (grown, edited, many, sorted([*edited, *grown[-one:]])),
+        (back, edited, many, []),
+        (back, [], many, []),  # as they were
+        (back, [], prompt, sorted(back)),
+        (back, [], model, sorted(back)),
+        (back[1:], edited, many, []),
+    ]
+    paid = 0
+    for rows, changed, options, sent in table:
+        nights.write(rows, edited=changed)
+        service.requests.clear()
+        summary = nights.run(service, **options, update=True)
+        assert asked(service) == sent
+        paid += len(sent)
+        assert service.ledger["answered"] == paid
+        assert (summary.succeeded, summary.tally.reused) == (len(rows), len(rows) - len(sent))
+        result = nights.result()
+        assert [int(each) for each in result.column("parcel").to_pylist()] == rows
+        assert summary.cost_usd == sum(result.column("cost_usd").to_pylist())
+        assert cometbatch.verify(nights.output).ok
+
+
+def test_copies_of_one_answer_are_taken_once(nights: Nights) -> None:
+    """After three nights, a row that was paid for once is one answer, however many rows ask the same then."""
+    nights.write([1, 2])
+    nights.run(update=True)
+    for extra in (3, 4):
+        nights.write([1, 2, extra])
+        nights.run(update=True)
+    nights.write([1, 1, 1, 1, 1])
+    summary = nights.run(network := Network(), update=True)
+    assert (summary.tally.reused, asked(network)) == (1, [1, 1, 1, 1])
+
+
+def test_what_changes_no_request_sends_nothing(nights: Nights) -> None:
+    """The order of rows, a column that no prompt uses, the id, the rules of rendering: the table is written anew."""
+    nights.run()
+    rows = list(reversed(range(ROWS)))
+    nights.input.write_text(
+        "note,parcel,more\n" + "".join(f"note {row},{row:04d},{row}\n" for row in rows), encoding="utf-8"
+    )
+    summary = nights.run(network := Network(), job={"input": {"id": "more"}}, update=True)
+    assert (network.posts, summary.tally.reused, summary.cost_usd) == (0, ROWS, 0)
+    result = nights.result()
+    assert result.column_names[:3] == ["note", "parcel", "more"]
+    assert result.column("custom_id").to_pylist() == [str(row) for row in rows]
+    assert result.column("reused_ordinal").to_pylist() == rows
+    assert cometbatch.verify(nights.output).ok
+
+
+def test_other_rules_of_rendering_send_the_rows_whose_request_they_change(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer program may render prompts otherwise: its run is an update, as of an edited prompt."""
+    nights.run()
+    monkeypatch.setattr(job_settings, "RENDERING", job_settings.RENDERING + 1)
+    with pytest.raises(DriftError, match=r"how prompts are rendered: was .*\n.*6 rows come out the same\. .*--update"):
+        nights.run()
+    summary = nights.run(network := Network(), update=True)
+    assert (network.posts, summary.tally.reused) == (0, ROWS)
+
+
+def test_a_failed_row_is_sent_again(nights: Nights) -> None:
+    """Only what was answered is kept."""
+
+    def refuse(request: httpx.Request) -> httpx.Response | None:
+        refusal = {"error": {"message": "not this one", "code": "bad_row"}}
+        return httpx.Response(400, json=refusal) if b"Parcel 0003" in request.content else None
+
+    nights.run(Network(answer=refuse))
+    nights.write(range(ROWS + 1))
+    assert nights.run(network := Network(), update=True).all_succeeded
+    assert asked(network) == [3, ROWS]
+
+
+def test_answers_from_before_a_fresh_start_are_not_taken_any_more(nights: Nights) -> None:
+    """Who starts over wants new answers: later updates go back to that start, and no further."""
+    nights.run()
+    nights.write([0, 1, 2])
+    nights.run(update=True)
+    nights.run(network := Network(), fresh=True)
+    assert asked(network) == [0, 1, 2]
+    nights.write(range(ROWS))
+    nights.run(network := Network(), update=True)
+    assert asked(network) == [3, 4, 5]
+
+
+def test_answers_are_taken_from_the_last_run_once_earlier_ones_are_forgotten(nights: Nights) -> None:
+    """The last run has all answers of its rows, whoever paid for them; only rows that were away are paid for again."""
+    nights.run()
+    nights.write([0, 1, 2, 3])
+    nights.run(update=True, forget_earlier=True)
+    nights.write(range(ROWS + 1))
+    summary = nights.run(network := Network(), update=True)
+    assert (asked(network), summary.tally.reused) == ([4, 5, ROWS], 4)
+
+
 # -- an update that goes on ------------------------------------------------------------------------------------------
 
 
@@ -242,11 +367,10 @@ def test_a_try_of_the_first_rows_is_a_part_of_the_update(nights: Nights) -> None
 def test_an_update_without_an_outcome_stays_one(nights: Nights) -> None:
     """The plain command begins it anew where the job changed, with the columns that tell where answers are from."""
     nights.run()
-    nights.write(range(ROWS + 1))
-    nights.stopped(0, update=True)
-    nights.write(range(ROWS + 2))
-    summary = nights.run()
+    nights.stopped(0, job={"prompt": OTHER_PROMPT}, update=True)
+    summary = nights.run(network := Network(), job={"prompt": {"user": USER + "{% if parcel == '0001' %}!{% endif %}"}})
     assert summary.finished
+    assert (network.posts, summary.tally.reused) == (1, ROWS - 1)
     assert "reused_from" in nights.result().column_names
     assert len(nights.earlier) == 1
 

@@ -32,7 +32,7 @@ def batches(file: SourceFile) -> Iterator[Batch]:
     named = [file.prefix + name for name in ("request_hash", *REUSED_COLUMNS[:2])]
     has_origins = set(REUSED_COLUMNS) <= set(file.columns)
     wanted = [*(named if has_origins else named[:1]), *([ORDINAL] if file.first_ordinal is None else [])]
-    with reading(file, read_dictionary=named[1:2]) as found:
+    with reading(file, read_dictionary=named[1:2] if has_origins else None) as found:
         for batch in found.iter_batches(READ_ROWS, columns=wanted, use_threads=False):
             columns = {name: batch.column(name) for name in wanted}
             hashes, origins, ordinals = (columns.get(name) for name in named)
