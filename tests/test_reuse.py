@@ -1,7 +1,9 @@
 """`reuse`: what an earlier run was answered is never paid for again, and each answer is taken at most once in a run."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cometbatch
+import cometbatch.commands.reusing
+from cometbatch import commands
 from cometbatch.errors import UsageError
-from cometbatch.simulator.app import create_app
-from cometbatch.simulator.behaviour import Behaviour
+from cometbatch.results import parts
 from tests import virtual_time
-from tests.workbench import MODEL, Network, Workbench, carry_out, files, simulator
+from tests.workbench import MODEL, Network, Workbench, files, simulator
 
 
 class Nights:
@@ -35,7 +38,7 @@ class Nights:
         pq.write_table(
             pa.table({"parcel": [str(at) for at in range(len(texts))], "note": list(texts)}), self.bench.input
         )
-        given = {
+        given: dict[str, Any] = {
             "prompt": {"system": "Be brief.", "user": "{{ note }}"},
             "output": {"partition_rows": 4},
             "reuse": {"from": [str(self.folder / "night-*.parquet")]},
@@ -61,7 +64,7 @@ def texts(*ranges: range) -> list[str]:
 
 
 def test_the_next_night_sends_the_new_and_the_edited_rows_alone(tmp_path: Path) -> None:
-    """Of a table with rows added, edited and removed, what was answered before is taken at no cost; the ledger agrees."""
+    """Of a table with rows added, edited and removed, what was answered before is taken at no cost."""
     nights = Nights(tmp_path)
     first = nights.run(1, texts(range(100)))
     assert (nights.sent, first.tally.reused) == (100, 0)
@@ -123,7 +126,7 @@ def test_one_answer_is_taken_once_however_many_nights_hold_a_copy(tmp_path: Path
 
 
 def test_another_prompt_or_model_takes_nothing(tmp_path: Path) -> None:
-    """Only an answer to the very request is taken: an edited prompt sends all, and a second model none of the first's."""
+    """Only an answer to the very request is taken: an edited prompt and a second model send all."""
     nights = Nights(tmp_path)
     nights.run(1, texts(range(8)))
     edited = nights.run(2, texts(range(8)), prompt={"system": "Be kind.", "user": "{{ note }}"})
@@ -137,7 +140,7 @@ night = st.tuples(words, st.sampled_from([MODEL, "comet-sim-1-mini"]), st.none()
 
 
 @given(st.lists(night, min_size=2, max_size=4))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_any_history_pays_for_each_answer_once(
     tmp_path_factory: pytest.TempPathFactory, history: list[tuple[list[str], str, int | None, bool]]
 ) -> None:
@@ -168,3 +171,183 @@ def test_any_history_pays_for_each_answer_once(
         if summary.finished:
             assert cometbatch.verify(nights.job(number, rows, **said)).ok
     assert spent == Decimal(nights.network.ledger["cost_usd"])
+
+
+def test_a_resumed_run_takes_nothing_twice(tmp_path: Path) -> None:
+    """What earlier sessions took is known from parts and journals, so equal rows beyond it are paid for."""
+    nights = Nights(tmp_path)
+    nights.run(1, ["a"] * 6)
+    for limit in (3, 5, 6, 7):  # partitions of 4 rows: a part and a journal
+        nights.run(2, ["a"] * 9, limit=limit)
+    done = nights.run(2, ["a"] * 9)
+    assert (nights.sent, done.tally.reused, done.finished) == (9, 6, True)
+    assert not (tmp_path / "_night-2.parquet.run" / "reuse").exists()
+
+
+def test_rows_that_a_retry_opens_are_asked_anew(tmp_path: Path) -> None:
+    """`--retry` asks for new answers, so none is taken from earlier runs, nor from the run's own earlier answer."""
+    cut = Nights(tmp_path, simulator("length:1"))
+    said: dict[str, Any] = {"reuse": {"from": [str(tmp_path / "night-*.parquet")], "statuses": ["incomplete"]}}
+    cut.run(1, texts(range(4)))
+    second = cut.run(2, texts(range(4)), **said)
+    assert (cut.sent, second.tally.reused, second.tally.incomplete) == (4, 4, 4)
+    whole = simulator()
+    job = cut.job(2, texts(range(4)), **said)
+    third = virtual_time.run(cometbatch.run_async(job, retry="incomplete", progress=False, http=whole))
+    assert (whole.posts, third.tally.reused, third.tally.succeeded) == (4, 0, 4)
+    assert cometbatch.verify(job).ok
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason", "taken"),
+    [
+        ({}, None, 4),
+        ({"statuses": ["incomplete"]}, "status", 0),
+        ({"max_age": "9999w"}, None, 4),
+        ({"max_age": "1h"}, "age", 0),
+        ({"sampling": False}, "sampling", 0),
+    ],
+)
+def test_what_is_not_taken_is_told_by_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], reason: str | None, taken: int
+) -> None:
+    """`plan` and the summary count the rows that are sent although an earlier answer exists, and say why."""
+    nights = Nights(tmp_path)
+    nights.run(1, texts(range(4)))
+    later = commands.clock.now() + timedelta(hours=2)
+    monkeypatch.setattr(commands.reusing, "now", lambda: later)
+    said: dict[str, Any] = {"reuse": {"from": [str(tmp_path / "night-1.parquet")], **settings}}
+    before = files(tmp_path)
+    planned = cometbatch.plan(nights.job(2, texts(range(5)), **said), http=nights.network)
+    assert {name for name in files(tmp_path) if name not in before} == {"in-2.parquet"}
+    summary = nights.run(2, texts(range(5)), **said)
+    assert planned.reuse is not None
+    assert (planned.reuse.taken, planned.reuse.sent, planned.reuse.new) == (taken, 5 - taken, 1)
+    assert summary.reuse is not None
+    assert summary.reuse == planned.reuse
+    assert summary.reuse.not_taken == ({reason: 4} if reason else {})
+    assert (summary.tally.reused, nights.sent) == (taken, 9 - taken)
+    assert f"{taken} rows take an earlier answer" in planned.describe()
+    assert planned.to_dict()["reused"]["sent"] == 5 - taken
+
+
+def test_a_call_that_is_answered_alike_each_time_is_taken_without_sampling(tmp_path: Path) -> None:
+    """`sampling: false` takes answers where a seed or a temperature of 0 asks for the same answer each time."""
+    nights = Nights(tmp_path)
+    every: list[dict[str, float]] = [{"temperature": 0}, {"seed": 3}, {"temperature": 0.5}]
+    for number, params in enumerate(every):
+        where = {"from": [str(tmp_path / "night-*.parquet")], "sampling": False}
+        nights.run(2 * number, texts(range(2)), params=params, reuse=where)
+        summary = nights.run(2 * number + 1, texts(range(2)), params=params, reuse=where)
+        assert summary.tally.reused == (0 if params.get("temperature") else 2)
+
+
+def test_an_answer_must_fit_the_schema_of_today(tmp_path: Path) -> None:
+    """An answer to the same request is taken only if it is what `response` asks for now."""
+    nights = Nights(tmp_path)
+    nights.run(1, texts(range(3)))
+    summary = nights.run(2, texts(range(3)), response={"pattern": "no answer has this text", "max_asks": 1})
+    assert (summary.tally.reused, summary.reuse and summary.reuse.not_taken) == (0, {"schema": 3})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        ("gone", "night-1.parquet is not there"),
+        ("folder", "no part of a data set"),
+        ("other table", "is no Parquet file that cometbatch wrote"),
+        ("text", "is no Parquet file that cometbatch wrote"),
+        ("part", "Restore it from a copy, or take it out of reuse.from"),
+        ("manifest", "Restore it from a copy, or take it out of reuse.from"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_refused(tmp_path: Path, spoil: str, words: str) -> None:
+    """Nothing is sent where a named source is missing, foreign or damaged: its answers would be paid for again."""
+    nights = Nights(tmp_path)
+    nights.run(1, texts(range(6)))
+    result, run = tmp_path / "night-1.parquet", tmp_path / "_night-1.parquet.run"
+    match spoil:
+        case "gone" | "folder" | "other table" | "text":
+            run.rename(tmp_path / "away")
+            result.unlink()
+            if spoil == "folder":
+                result.mkdir()
+            elif spoil == "text":
+                result.write_text("no table")
+            elif spoil == "other table":
+                pq.write_table(pa.table({"x": [1]}), result)
+        case "part":
+            part = run / "parts" / "00001.part"
+            part.write_bytes(part.read_bytes()[:-9])
+        case "manifest":
+            (run / "manifest.json").write_text("{")
+    said: dict[str, Any] = {"reuse": {"from": [str(result)]}}
+    job, sent = nights.job(2, texts(range(6)), **said), nights.sent
+    for command in (lambda: cometbatch.plan(job, http=nights.network), lambda: nights.run(2, texts(range(6)), **said)):
+        with pytest.raises(UsageError, match=re.escape(words)):
+            command()
+    assert nights.sent == sent
+
+
+def test_a_damaged_index_is_made_again(tmp_path: Path) -> None:
+    """The index of an interrupted run is a cache: where a bit of it changed, all answers are found all the same."""
+    nights = Nights(tmp_path)
+    nights.run(1, texts(range(8)))
+    nights.run(2, texts(range(8)), limit=2)
+    keys = tmp_path / "_night-2.parquet.run" / "reuse" / "keys"
+    keys.write_bytes(bytes(byte ^ 1 for byte in keys.read_bytes()))
+    assert nights.run(2, texts(range(8))).tally.reused == 8
+    assert nights.sent == 8
+
+
+@pytest.mark.parametrize("way", ["result alone", "run directory", "data set", "its folder alone"])
+def test_every_form_of_an_earlier_result_is_a_source(tmp_path: Path, way: str) -> None:
+    """A result without its run, a run directory, a data set with its run or without: each gives its answers."""
+    nights = Nights(tmp_path)
+    name, end = ("night-1", "/") if way in ("data set", "its folder alone") else ("night-1.parquet", "")
+    nights.run(1, texts(range(9)), output={"path": f"{tmp_path}/{name}{end}", "partition_rows": 4})
+    if way in ("result alone", "its folder alone"):
+        (tmp_path / f"_{name}.run").rename(tmp_path / "away")
+    source = tmp_path / (f"_{name}.run" if way == "run directory" else name)
+    second = nights.run(2, texts(range(9)), reuse={"from": str(source)})
+    assert (second.tally.reused, nights.sent) == (9, 9)
+    assert sorted(nights.bench.result()["reused_ordinal"].to_pylist()) == list(range(9))
+
+
+def test_verify_holds_an_answer_against_the_run_that_paid(tmp_path: Path) -> None:
+    """A copy that differs from its source is found, one whose source is gone is skipped, and two of one are found."""
+    nights = Nights(tmp_path)
+    nights.run(1, texts(range(4)))
+    nights.run(2, texts(range(4)))
+    job = nights.job(2, texts(range(4)))
+    assert {check.name: check.state for check in cometbatch.verify(job).checks}["reused"] == "ok"
+    part = tmp_path / "_night-1.parquet.run" / "parts" / "00000.part"
+    whole = part.read_bytes()
+    table = pq.read_table(part)
+    place = table.schema.get_field_index("response")
+    changed = table.set_column(place, table.schema.field(place), [pa.array(["another"] * 4, pa.large_string())])
+    metadata = table.schema.metadata
+    info = parts.read_info(part, metadata[b"cometbatch.run_id"].decode(), 0)
+    kept = changed.replace_schema_metadata(
+        {key: value for key, value in metadata.items() if key not in (parts.PART_KEY, parts.SUM_KEY)}
+    )
+    with part.open("wb") as file:
+        parts.write_part(file, kept.schema, [kept], lambda: info)
+    found = {check.name: check for check in cometbatch.verify(job).checks}["reused"]
+    assert (found.state, found.found) == ("failed", 4)
+    assert "text: not what run" in found.places[0]
+    part.write_bytes(whole)
+    (tmp_path / "night-1.parquet").rename(tmp_path / "moved.parquet")
+    (tmp_path / "_night-1.parquet.run").rename(tmp_path / "_moved.parquet.run")
+    gone = {check.name: check for check in cometbatch.verify(job).checks}["reused"]
+    assert (gone.state, gone.reason) == ("skipped", "4 rows took answers of which no source is there")
+
+
+def test_a_run_that_began_without_the_columns_takes_nothing_and_says_so(tmp_path: Path) -> None:
+    """A run keeps the columns that it began with: `reuse` that comes later waits for the next run."""
+    nights = Nights(tmp_path)
+    nights.run(1, texts(range(4)))
+    nights.run(2, texts(range(4)), limit=1, reuse=False)
+    summary = nights.run(2, texts(range(4)))
+    assert (summary.tally.reused, nights.sent) == (0, 8)
+    assert any("reused_from" in warning for warning in summary.warnings)

@@ -85,7 +85,7 @@ class Workbench:
         self.input = self.folder / "in.parquet"
         pq.write_table(table, self.input)
 
-    def settings(self, **sections: Mapping[str, object] | str) -> dict[str, Any]:
+    def settings(self, **sections: Mapping[str, object] | str | bool) -> dict[str, Any]:
         """A job as a mapping; the keys of a section go over the defaults."""
         settings: dict[str, Any] = {
             "input": {"path": str(self.input), "id": "parcel"},
@@ -95,14 +95,14 @@ class Workbench:
             "params": {"max_output_tokens": 64},
         }
         for name, section in sections.items():
-            settings[name] = section if isinstance(section, str) else {**settings.get(name, {}), **section}
+            settings[name] = {**settings.get(name, {}), **section} if isinstance(section, Mapping) else section
         return settings
 
-    def job(self, **sections: Mapping[str, object] | str) -> cometbatch.Job:
+    def job(self, **sections: Mapping[str, object] | str | bool) -> cometbatch.Job:
         """A job with these keys over the defaults."""
         return cometbatch.load_job(self.settings(**sections))
 
-    def write_job(self, **sections: Mapping[str, object] | str) -> Path:
+    def write_job(self, **sections: Mapping[str, object] | str | bool) -> Path:
         """The same as a job file."""
         path = self.folder / "job.yaml"
         path.write_text(json.dumps(self.settings(**sections)), encoding="utf-8")  # JSON is YAML

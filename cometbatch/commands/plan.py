@@ -26,6 +26,7 @@ from cometbatch.commands.connection import NO_KEY, api_key, describe_connection,
 from cometbatch.commands.looks import PLAN_BYTES, Looks, describe_texts
 from cometbatch.commands.open_files import fit
 from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk, budget_walk
+from cometbatch.commands.reusing import AsTaken, earlier_answers
 from cometbatch.commands.row_changes import UpdatePlan, update_plan
 from cometbatch.commands.tables import JobSource, as_job, looked_at
 from cometbatch.commands.targets import check_budgets, models_asked, price_warnings, priced_targets, row_makers
@@ -39,6 +40,8 @@ from cometbatch.money.prices import estimate_cost, likely_cost
 from cometbatch.records import CallRequest, Failed, PriceBook, Rates, Tally
 from cometbatch.results import tallies
 from cometbatch.results.notebook import html_of
+from cometbatch.results.reuse import EarlierAnswers
+from cometbatch.results.reuse_counts import ReuseCounts
 from cometbatch.results.summary import cap_warning
 from cometbatch.results.summary_words import count, price_source
 from cometbatch.results.terminal import visible
@@ -89,7 +92,9 @@ class RunPlan(Struct, frozen=True):
     get to the service. `finished`: every row has its outcome and the result is there. `running`: a run of this job is
     going on. `update`: None where the plan is of no update that is to begin. `budget`: None where the job has none, or
     nothing remains. `limited`: the first rows alone; None where these are all that remain. `uncapped`: requests whose
-    answer has no cap. `prices` are those of the first target, `other_prices` those of further ones.
+    answer has no cap. `prices` are those of the first target, `other_prices` those of further ones. `reuse`: how the
+    rows that remain meet answers of earlier runs; None where none are looked for, or there is no such run. The
+    estimates are for those alone that are sent.
     """
 
     job: Job
@@ -115,6 +120,7 @@ class RunPlan(Struct, frozen=True):
     max_asks: int = 1
     worst_cost_usd: Decimal | None = None
     other_prices: tuple[PriceBook, ...] = ()
+    reuse: ReuseCounts | None = None
 
     @property
     def price_source(self) -> str:
@@ -146,6 +152,7 @@ class RunPlan(Struct, frozen=True):
             "estimated_cost_usd": _amount(self.cost_usd),
             "likely_cost_usd": _amount(self.likely_cost_usd),
             "limited": _limited_dict(self.limited),
+            "reused": None if self.reuse is None else self.reuse.to_dict(),
             "max_asks": self.max_asks,
             "worst_cost_usd": _amount(self.worst_cost_usd),
             "budget": None if self.budget is None else self.budget.to_dict(),
@@ -166,6 +173,7 @@ class RunPlan(Struct, frozen=True):
             f"output: {self.job.output.path}",
             f"connection: {self.connection}",
             *self._state(),
+            *(() if self.reuse is None else self.reuse.planned_words()),
             "first request:",
             *_indented(self.first_request),
             f"{self._estimated()}: {self.input_tokens:,} tokens in, {self._out()}",
@@ -192,6 +200,8 @@ class RunPlan(Struct, frozen=True):
             yield f"{self.unrenderable:,} rows can't be rendered and will fail; the first: {self.first_problem}"
 
     def _estimated(self) -> str:
+        if self.reuse is not None and self.reuse.taken:
+            return f"estimate for the {count(self.reuse.sent, 'row')} to be sent"
         return f"estimate for the {self.rows - self.done:,} rows that remain" if self.done else "estimate"
 
     def _out(self) -> str:
@@ -294,13 +304,11 @@ def plan(
 
 def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", *, update: bool) -> RunPlan:
     checked, connection = check(job), describe_connection(job, http)
-    home = home_of(job.output.path, is_dataset=job.output.is_dataset)
-    chosen = choose(checked, home, update=update)
+    chosen = choose(checked, home_of(job.output.path, is_dataset=job.output.is_dataset), update=update)
     checked, found = as_begun(checked, chosen.found, update=update), chosen.found
     replaced = describe_replaced(found, job)
-    if replaced is not None:
-        found = None
-    check_session(checked, chosen.directory, found, fresh=replaced is not None, updated=chosen.updated, http=http)
+    found, is_fresh = (found, False) if replaced is None else (None, True)
+    check_session(checked, chosen.directory, found, fresh=is_fresh, updated=chosen.updated, http=http)
     identity = checked.source.check()
     known = found if found is not None and goes_on(found, checked) else None
     is_finished = known is not None and known.is_finished
@@ -314,9 +322,10 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
     max_asks = checked.target.response.max_asks if checked.checker is not None else 1
     walk = None if is_finished else budget_walk(job.budget.max_cost_usd, begin.books, bill, max_asks)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
-    survey = _survey(checked, identity, begin, looks=looks, walk=walk, limit=limit or TRY_ROWS)
+    settings = None if is_finished else checked.job.reuse
+    with earlier_answers(checked, settings, chosen.directory, known, is_fresh=is_fresh, keep=False) as earlier:
+        survey = _survey(checked, identity, begin, looks=looks, walk=walk, limit=limit or TRY_ROWS, earlier=earlier)
     cost, likely = _estimate(survey.all_rows, begin.books)
-    worst, _ = _estimate(survey.all_rows, begin.books, max_asks)
     return RunPlan(
         job=job,
         input=identity,
@@ -334,7 +343,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
         done=progress.calls,
         connection=connection,
         finished=is_finished,
-        running=home.lock.is_held(),
+        running=chosen.directory.lock.is_held(),
         update=None if chosen.updated is None else update_plan(chosen.updated, checked),
         warnings=(
             *filter(None, [replaced]),
@@ -350,7 +359,8 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
         budget=None if walk is None else walk.plan(),
         limited=_limited_plan(limit, survey, begin.books),
         max_asks=max_asks,
-        worst_cost_usd=worst,
+        worst_cost_usd=_estimate(survey.all_rows, begin.books, max_asks)[0],
+        reuse=None if earlier is None else earlier.counts,
     )
 
 
@@ -475,6 +485,19 @@ class _Survey(Struct):
     first: CallRequest | None = None
     first_problem: str | None = None
 
+    def add(self, made: CallRequest, begin: _Begin, *, walk: BudgetWalk | None, limit: int) -> None:
+        """One more request that would be sent."""
+        # Each request's estimate has what is reserved for the answer.
+        cap, rates = made.max_output_tokens, begin.books[made.target].rates
+        tokens, expected = made.estimated_tokens - (cap or ASSUMED_OUTPUT_TOKENS), begin.expected_tokens(cap)
+        self.uncapped += cap is None
+        self.all_rows.add(made.target, tokens, expected, rates)
+        if made.ordinal < limit:
+            self.first_rows.add(made.target, tokens, expected, rates)
+        self.first = self.first or made
+        if walk is not None:
+            walk.add(made, tokens, expected)
+
 
 def _survey(
     checked: Checked,
@@ -484,10 +507,12 @@ def _survey(
     looks: Looks,
     walk: BudgetWalk | None,
     limit: int,
+    earlier: EarlierAnswers | None = None,
 ) -> _Survey:
     survey, asked = _Survey(), row_makers(checked, begin.targets)
+    taking = AsTaken(earlier, begin.progress.asks)
     counting = row_makers(checked, begin.targets, opens_images=False) if asked.reads_files else asked
-    progress, books = begin.progress, begin.books
+    progress = begin.progress
     committed = set(progress.committed)
     missing = [each for each in partitions(identity.rows, begin.partition_rows) if each.index not in committed]
     for partition, table in zip(missing, checked.source.tables(identity, missing), strict=True):
@@ -505,16 +530,10 @@ def _survey(
                 survey.unrenderable += 1
                 survey.first_problem = survey.first_problem or f"row {row}: {made.failure.message}"
                 continue
-            # Each request's estimate has what is reserved for the answer.
-            cap, rates = made.max_output_tokens, books[made.target].rates
-            tokens, expected = made.estimated_tokens - (cap or ASSUMED_OUTPUT_TOKENS), begin.expected_tokens(cap)
-            survey.uncapped += cap is None
-            survey.all_rows.add(made.target, tokens, expected, rates)
-            if row < limit:
-                survey.first_rows.add(made.target, tokens, expected, rates)
-            survey.first = survey.first or made
-            if walk is not None:
-                walk.add(made, tokens, expected)
+            for request in taking.sent(made, is_again=row in targets):
+                survey.add(request, begin, walk=walk, limit=limit)
+    for request in taking.rest():
+        survey.add(request, begin, walk=walk, limit=limit)
     return survey
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,7 @@ from cometbatch.commands.clock import now
 from cometbatch.errors import CheckpointError, UsageError
 from cometbatch.job.settings import ReuseSettings
 from cometbatch.prompt.answers import Fits
-from cometbatch.records import CallRequest, ModelRequest
+from cometbatch.records import CallRequest, ModelRequest, Outcome
 from cometbatch.results import columns, parts
 from cometbatch.results.columns import REUSED_COLUMNS
 from cometbatch.results.reuse import EarlierAnswers, Origins, Rules
@@ -28,6 +28,7 @@ from cometbatch.store import local
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+LOOKED_UP_AT_ONCE: Final = 256  # calls of a plan
 
 
 def may_take(run: Run) -> bool:
@@ -65,7 +66,7 @@ def earlier_answers(
             folder = directory.index
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cometbatch-")))
-        index = _index(runs, folder)
+        index = index_of(runs, folder)
         stack.callback(index.close)
         rows = EarlierRows(index.files, _names(checked, run))
         stack.callback(rows.close)
@@ -74,7 +75,7 @@ def earlier_answers(
         yield EarlierAnswers(index, rows, _rules(checked, settings), taken, own_run)
 
 
-def _index(runs: Sequence[EarlierRun], folder: Path) -> Index:
+def index_of(runs: Sequence[EarlierRun], folder: Path) -> Index:
     """The index of these runs' answers: the one that is there, if it is whole and theirs, else a new one."""
     sources = earlier.sources_of(runs)
     found = opened(folder, sources)
@@ -139,3 +140,28 @@ def _taken(run: Run, index: Index) -> Origins:
                 if outcome.reused_from in numbers and outcome.reused_ordinal is not None:
                     found.add(numbers[outcome.reused_from], outcome.reused_ordinal)
     return found
+
+
+class AsTaken:
+    """Which of the calls of a plan would be sent: those without an earlier answer. Some are looked up at a time.
+
+    `asks`: of calls that were asked before in this run, and go on from there.
+    """
+
+    def __init__(self, earlier: EarlierAnswers | None, asks: Collection[int]) -> None:
+        self._earlier, self._asks = earlier, asks
+        self._waiting: list[CallRequest | Outcome] = []
+
+    def sent(self, call: CallRequest, *, is_again: bool) -> list[CallRequest]:
+        """Which calls are known to be sent, once this one has come. `is_again`: a `--retry` opened it."""
+        if self._earlier is None or is_again or call.ordinal in self._asks:
+            return [call]
+        self._waiting.append(call)
+        return self.rest() if len(self._waiting) >= LOOKED_UP_AT_ONCE else []
+
+    def rest(self) -> list[CallRequest]:
+        """The same of those that wait."""
+        waiting, self._waiting = self._waiting, []
+        if self._earlier is None or not waiting:
+            return []
+        return [call for call in self._earlier.take(waiting) if isinstance(call, CallRequest)]

@@ -7,6 +7,7 @@ an answer that was changed in the same way in every file that holds it: no file 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -17,6 +18,7 @@ from cometbatch.commands.locate import Located, locate
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
 from cometbatch.commands.verify_files import FileChecks
 from cometbatch.commands.verify_report import CHECKS, Findings, Verification
+from cometbatch.commands.verify_reuse import reused_checks
 from cometbatch.commands.verify_rows import PublishedResult, RowChecks
 from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
 from cometbatch.input.file_set import AnySource, is_there
@@ -117,14 +119,18 @@ def _check_run(
     same_rendering = job is None or _has_same_rendering(manifest, job)
     if not same_rendering:
         findings.skip("this version of cometbatch renders prompts by other rules than the run's", "requests")
-    rows = RowChecks(manifest, names, published, makers, findings, same_rendering=same_rendering, answers=answers)
     originals = _originals(manifest, partitions, opened, findings)
-    for partition in partitions:
-        schema, original = files.check_part(partition, opened), next(originals)
-        if schema is None:
-            published.skip(partition.row_count)
-        else:
-            rows.check_part(directory.parts.path(partition.index), partition, schema, original)
+    with reused_checks(directory, result, asked or job, names, findings) as reused:
+        options: dict[str, Any] = {"same_rendering": same_rendering, "answers": answers, "reused": reused}
+        rows = RowChecks(manifest, names, published, makers, findings, **options)
+        for partition in partitions:
+            schema, original = files.check_part(partition, opened), next(originals)
+            if schema is None:
+                published.skip(partition.row_count)
+            else:
+                rows.check_part(directory.parts.path(partition.index), partition, schema, original)
+        if reused is not None:
+            reused.end()
     published.check_row_count(manifest.input.rows)
 
 

@@ -29,7 +29,10 @@ CHECKS: Final = {
 """Every check and what it proves, in the order of the report."""
 
 
-WHERE_USED: Final = {"answers": "the columns of answers hold what the response says"}
+WHERE_USED: Final = {
+    "answers": "the columns of answers hold what the response says",
+    "reused": "each answer that was taken is that of the run that paid, and none was taken twice",
+}
 """Checks after these, each in the report of a run that has something for it."""
 
 

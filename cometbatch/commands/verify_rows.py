@@ -13,6 +13,7 @@ from msgspec import Struct
 from cometbatch.commands.row_maker import Maker
 from cometbatch.commands.verify_files import rows_of
 from cometbatch.commands.verify_report import Findings
+from cometbatch.commands.verify_reuse import ReusedChecks
 from cometbatch.input.values import row_values
 from cometbatch.records import Partition, Tally
 from cometbatch.results import columns, parts, row_checks, tallies
@@ -46,7 +47,7 @@ class RowChecks:
     `names`: of the output columns. `makers` make each row's request again: for each target some, one for each way in
     which sessions of the run may have said the same; none where that can't be done. `same_rendering`: whether this
     program renders prompts by the rules that the run was made with, so that the requests can be compared. `answers`:
-    makes the columns of answers again, where there are any.
+    makes the columns of answers again, where there are any. `reused`: looks at answers that were taken.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class RowChecks:
         *,
         same_rendering: bool,
         answers: AnswerColumns | None = None,
+        reused: ReusedChecks | None = None,
     ) -> None:
         self._manifest = manifest
         self._published = published
@@ -66,6 +68,7 @@ class RowChecks:
         self._findings = findings
         self._same_rendering = same_rendering
         self._answers = answers
+        self._reused = reused
         self._prefix = str(manifest.fingerprint.get("output.prefix") or "")
         self._columns = columns.columns_of(names)
         unknown = set(NOT_IN_COLUMNS)
@@ -103,17 +106,24 @@ class RowChecks:
 
     def _check_outcomes(self, place: str, first_row: int, piece: pa.Table, totals: "_Totals") -> None:
         books = self._manifest.books
+        contradicted = False
         for row, cells in enumerate(self._cells(piece), first_row):
             where, contradiction = f"{place}, row {row}", row_checks.contradiction(cells)
             totals.fit = totals.fit and contradiction is None
+            contradicted = contradicted or contradiction is not None
             self._findings.add("outcomes", contradiction, where=where)
             target = target_in(cells)
             if not 0 <= target < len(books):
                 self._findings.add("outcomes", f"the run has no target {target}", where=where)
             elif cells["cost_usd"] is not None or not self._manifest.priced_late:
                 self._findings.add("costs", row_checks.wrong_cost(cells, books[target].rates), where=where)
+        if contradicted:
+            return
+        outcomes = columns.read_outcomes(piece, first_row, self._prefix, self._columns)
+        if self._reused is not None:
+            named = [(f"{place}, row {each.ordinal}", each) for each in columns.answered_in(outcomes)]
+            self._reused.check(named)
         if totals.fit:
-            outcomes = columns.read_outcomes(piece, first_row, self._prefix, self._columns)
             totals.tally = tallies.add(totals.tally, tallies.tally(outcomes))
 
     def _check_answers(self, place: str, first_row: int, piece: pa.Table) -> None:

@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Struct
+
+from cometbatch.money.exact import format_amount, format_rounded
 
 NOTHING: Final = Decimal(0)  # US dollars
 Reason: TypeAlias = Literal["taken", "service", "status", "age", "schema", "sampling"]
@@ -39,6 +41,29 @@ class ReuseCounts(Struct):
     not_taken: Counter[Reason] = msgspec.field(default_factory=Counter)
     saved_usd: Decimal = NOTHING
     unpriced: int = 0
+
+    @property
+    def sent(self) -> int:
+        """How many calls took no earlier answer."""
+        return self.new + self.not_taken.total()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; amounts of money are strings, so that they stay exact."""
+        return {
+            "rows": self.taken,
+            "saved_usd": format_amount(self.saved_usd),
+            "unpriced": self.unpriced,
+            "sent": self.sent,
+            "not_taken": dict(sorted(self.not_taken.items())),
+        }
+
+    def planned_words(self) -> Iterator[str]:
+        """What a plan says of it."""
+        saved = format_rounded(self.saved_usd, down=True)
+        unknown = f" and {self.unpriced:,} of unknown cost" if self.unpriced else ""
+        taken = f"{self.taken:,} {'row takes' if self.taken == 1 else 'rows take'} an earlier answer"
+        yield f"reuse: {taken} ({saved} saved{unknown}), {self.sent:,} {'is' if self.sent == 1 else 'are'} sent"
+        yield from (f"  {words}" for words in self.not_taken_words())
 
     def not_taken_words(self) -> Iterator[str]:
         """Why calls are sent to which an earlier result has an answer, in sentences."""

@@ -223,15 +223,7 @@ class RunSummary(Struct, frozen=True):
             "price_source": price_source((self.prices, *self.books)),
             "targets": list(self.targets),
             "resent": self.resent,
-            "replaced": {
-                "rows": self.replaced.calls,
-                "cost_usd": format_amount(self.replaced.cost_usd),
-                "unpriced": self.replaced.unpriced,
-            },
-            "reopened": self.reopened,
-            "updates": self.updates,
-            "given_up": None if self.given_up is None else _given_up(self.given_up),
-            "forgotten": None if self.forgotten is None else dict(zip(("runs", "bytes"), self.forgotten, strict=True)),
+            **_of_what_it_replaces(self),
             "retries": self.retries,
             "pushbacks": self.pushbacks,
             "pool": msgspec.to_builtins(self.pool),
@@ -247,13 +239,26 @@ class RunSummary(Struct, frozen=True):
         return described(self, verbose=verbose, command=command)
 
 
-def _given_up(tally: Tally) -> dict[str, Any]:
+def _of_what_it_replaces(summary: RunSummary) -> dict[str, Any]:
+    """What a summary tells of outcomes that `--retry` reset, and of runs that an update follows."""
+    replaced, before, forgotten = summary.replaced, summary.given_up, summary.forgotten
+    given_up = None if before is None else {
+        "answers": before.new_answers,
+        "cost_usd": format_amount(EXACT.add(before.cost_usd, before.rejected_cost_usd)),
+        "unpriced": before.unpriced,
+        "thrown_cost_usd": format_amount(before.charges_usd),
+        "thrown_unpriced": before.charges_unknown,
+    }  # fmt: skip
     return {
-        "answers": tally.new_answers,
-        "cost_usd": format_amount(EXACT.add(tally.cost_usd, tally.rejected_cost_usd)),
-        "unpriced": tally.unpriced,
-        "thrown_cost_usd": format_amount(tally.charges_usd),
-        "thrown_unpriced": tally.charges_unknown,
+        "replaced": {
+            "rows": replaced.calls,
+            "cost_usd": format_amount(replaced.cost_usd),
+            "unpriced": replaced.unpriced,
+        },
+        "reopened": summary.reopened,
+        "updates": summary.updates,
+        "given_up": given_up,
+        "forgotten": None if forgotten is None else dict(zip(("runs", "bytes"), forgotten, strict=True)),
     }
 
 

@@ -117,10 +117,12 @@ class _refusing:  # noqa: N801 - used as a function
 
 def _places(source: Path) -> Iterator[tuple[Path, bool]]:
     """What a path stands for, and whether a pattern found it, which may find nothing."""
-    if os.path.lexists(source):
+    if os.path.lexists(source) or run_beside(source).is_dir():
         yield source, False
     elif glob.has_magic(str(source)):
-        yield from ((Path(found), True) for found in sorted(glob.glob(str(source), recursive=True)))  # noqa: PTH207 - absolute
+        patterns = source, run_beside(source)  # of a run that is not finished there is no result yet
+        found = {match for each in patterns for match in glob.glob(str(each), recursive=True)}  # noqa: PTH207 - absolute
+        yield from ((Path(match), True) for match in sorted(found))
     else:
         raise UsageError(
             f"reuse.from: {printable(source)} is not there. Give a result, the folder of a data set or a run "
@@ -133,11 +135,15 @@ def _at(path: Path, passed: Sequence[Path], *, is_match: bool) -> Iterator[Earli
     if any(path == each or (each.exists() and path.samefile(each)) for each in passed):
         return
     directory = _directory_of(path)
-    if directory is not None and directory.read_manifest() is not None:
+    content = None if directory is None else directory.read_manifest()
+    if directory is not None and content is not None:
         if any(each.exists() and directory.path.samefile(each) for each in passed):
             return
-        yield _of_directory(directory, _WAY)
+        run = _of_directory(directory, _WAY)
+        yield run
         yield from (_of_directory(each, _WAY) for each in own(directory))
+        if path.is_file() and (parts.result_metadata(path) or {}).get("cometbatch.run_id") != run.run_id:
+            yield from _of_files([path])  # of an earlier run, whose place the other one is to take
     elif path.is_dir():
         files = [] if _is_run(path) else data_set_files(path)
         if not files:
@@ -155,19 +161,11 @@ def _is_run(path: Path) -> bool:
 
 
 def _directory_of(path: Path) -> RunDirectory | None:
-    """The run directory that a path is, or that stands beside a result and is of the same run."""
+    """The run directory that a path is, or that stands beside a result."""
     if path.is_dir() and ((path / MANIFEST).exists() or _is_run(path)):
         return directory_at(path)[0] if _is_run(path) else RunDirectory(path)
     beside = run_beside(path)
-    if not beside.is_dir():
-        return None
-    directory = RunDirectory(beside, parts=path if path.is_dir() else None)
-    content = directory.read_manifest()
-    if content is None or path.is_dir():
-        return directory
-    said = parts.result_metadata(path) or {}  # of an earlier run, perhaps, whose place this one is to take
-    is_its = said.get("cometbatch.run_id") == decode_manifest(content, str(beside / MANIFEST)).run_id
-    return directory if is_its else None
+    return RunDirectory(beside, parts=path if path.is_dir() else None) if beside.is_dir() else None
 
 
 def _of_directory(directory: RunDirectory, way: str) -> EarlierRun:
