@@ -41,6 +41,7 @@ DOCS = (
     "python",
     "replies",
     "retry",
+    "reuse",
     "updates",
 )
 ALL_TABLES = {

@@ -18,7 +18,9 @@ import cometbatch
 import cometbatch.commands.reusing
 from cometbatch import commands
 from cometbatch.errors import UsageError
+from cometbatch.records import CallRequest, HttpRequest, Outcome
 from cometbatch.results import parts
+from cometbatch.run_state import partition
 from tests import virtual_time
 from tests.workbench import MODEL, Network, Workbench, files, simulator
 
@@ -66,9 +68,10 @@ def texts(*ranges: range) -> list[str]:
 def test_the_next_night_sends_the_new_and_the_edited_rows_alone(tmp_path: Path) -> None:
     """Of a table with rows added, edited and removed, what was answered before is taken at no cost."""
     nights = Nights(tmp_path)
-    first = nights.run(1, texts(range(100)))
+    first = nights.run(1, texts(range(100)), output={"partition_rows": 40})
     assert (nights.sent, first.tally.reused) == (100, 0)
-    second = nights.run(2, [*texts(range(50)), "edited", *texts(range(52, 100)), "new"])
+    edited = [*texts(range(50)), "edited", *texts(range(52, 100)), "new"]
+    second = nights.run(2, edited, output={"partition_rows": 40})
     assert nights.sent == 102
     assert (second.tally.reused, second.tally.succeeded, second.tally.new_answers) == (98, 100, 2)
     table, before = nights.bench.result(), pq.read_table(tmp_path / "night-1.parquet")
@@ -300,12 +303,16 @@ def test_a_damaged_index_is_made_again(tmp_path: Path) -> None:
     assert nights.sent == 8
 
 
+@pytest.mark.parametrize("reused", [True, False])
 @pytest.mark.parametrize("way", ["result alone", "run directory", "data set", "its folder alone"])
-def test_every_form_of_an_earlier_result_is_a_source(tmp_path: Path, way: str) -> None:
-    """A result without its run, a run directory, a data set with its run or without: each gives its answers."""
+def test_every_form_of_an_earlier_result_is_a_source(tmp_path: Path, way: str, *, reused: bool) -> None:
+    """A result without its run, a run directory, a data set with its run or without: each gives its answers.
+
+    So do runs that had no `reuse`, whose results lack its columns.
+    """
     nights = Nights(tmp_path)
     name, end = ("night-1", "/") if way in ("data set", "its folder alone") else ("night-1.parquet", "")
-    nights.run(1, texts(range(9)), output={"path": f"{tmp_path}/{name}{end}", "partition_rows": 4})
+    nights.run(1, texts(range(9)), output={"path": f"{tmp_path}/{name}{end}", "partition_rows": 4}, reuse=reused)
     if way in ("result alone", "its folder alone"):
         (tmp_path / f"_{name}.run").rename(tmp_path / "away")
     source = tmp_path / (f"_{name}.run" if way == "run directory" else name)
@@ -351,3 +358,46 @@ def test_a_run_that_began_without_the_columns_takes_nothing_and_says_so(tmp_path
     summary = nights.run(2, texts(range(4)))
     assert (summary.tally.reused, nights.sent) == (0, 8)
     assert any("reused_from" in warning for warning in summary.warnings)
+
+
+def test_this_outputs_own_earlier_runs_are_sources_but_not_for_fresh(tmp_path: Path) -> None:
+    """Runs in `earlier/` count with `reuse: true`; one that was begun with --fresh takes nothing of them, ever."""
+    nights = Nights(tmp_path)
+    first = nights.run(1, texts(range(6)), reuse=True)
+    run = tmp_path / "_night-1.parquet.run"
+    run.rename(tmp_path / "away")
+    (run / "earlier").mkdir(parents=True)
+    (tmp_path / "away").rename(run / "earlier" / first.run_id)
+    (tmp_path / "night-1.parquet").unlink()
+    second = nights.run(1, texts(range(4)), reuse=True)
+    assert (second.tally.reused, nights.sent) == (4, 6)
+    job = nights.job(1, texts(range(2)), reuse=True)
+    for limit in (1, None):
+        again = cometbatch.run_async(job, fresh=limit is not None, limit=limit, progress=False, http=nights.network)
+        assert virtual_time.run(again).tally.reused == 0
+    assert nights.sent == 8
+
+
+def test_another_services_answer_is_not_taken(tmp_path: Path) -> None:
+    """The same request to another address has another answer: the summary says how many rows that concerns."""
+    nights = Nights(tmp_path)
+    nights.run(1, texts(range(3)))
+    said: dict[str, Any] = {
+        "target": {"base_url": "https://gateway.example"}, "prices": {"input": 1, "output": 1},
+    }  # fmt: skip
+    summary = nights.run(2, texts(range(3)), **said)
+    assert summary.reuse is not None
+    assert (summary.tally.reused, summary.reuse.not_taken) == (0, {"service": 3})
+
+
+def test_a_call_that_was_billed_in_this_run_goes_on_with_its_own_asks(tmp_path: Path) -> None:
+    """What a call was billed for belongs to its own outcome, so no earlier answer takes its place."""
+    calls = [CallRequest(row, None, HttpRequest("/", {}, b""), "0" * 64, 1) for row in range(4)]
+    looked_up: list[int] = []
+
+    def take(some: Sequence[CallRequest | Outcome]) -> list[CallRequest | Outcome]:
+        looked_up.extend(call.ordinal for call in some)
+        return list(some)
+
+    assert partition._taken(take, list(calls), ({1: 0}, {3: []})) == calls
+    assert looked_up == [0, 2]

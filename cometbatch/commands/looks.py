@@ -87,6 +87,7 @@ class Looks:
         self._no_id, self._same_id, self._answered = Places(), Places(), Places()
         self._images, self._bounds = Places(), None if maker.images is None else maker.images.bounds
         self._has_budget = checked.job.budget.max_cost_usd is not None
+        self._is_reusing = checked.job.reuse is not None
         self._first_failure = ""
 
     def note(self, row: int, values: Mapping[str, object], custom_id: str | None, prompt: object) -> None:
@@ -146,7 +147,10 @@ class Looks:
         """Sentences with numbers and first places, the costliest first."""
         if self._same.count:
             what = "the same prompt as an earlier row"
-            yield f"{self._who(self._same, self._prompts)} {what} {self._same.describe()}; each is sent and paid for"
+            rest = "; each is sent and paid for"
+            if self._is_reusing:
+                rest = "; each is sent and paid for, but for those that take an earlier answer"
+            yield f"{self._who(self._same, self._prompts)} {what} {self._same.describe()}{rest}"
         if self._blank.count:
             yield f"{self._who(self._blank)} nothing in the columns that the prompt uses {self._blank.describe()}"
         if self._answered.count:

@@ -323,7 +323,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
     walk = None if is_finished else budget_walk(job.budget.max_cost_usd, begin.books, bill, max_asks)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
     settings = None if is_finished else checked.job.reuse
-    with earlier_answers(checked, settings, chosen.directory, known, is_fresh=is_fresh, keep=False) as earlier:
+    with earlier_answers(checked, settings, chosen.directory, known, keep=False) as earlier:
         survey = _survey(checked, identity, begin, looks=looks, walk=walk, limit=limit or TRY_ROWS, earlier=earlier)
     cost, likely = _estimate(survey.all_rows, begin.books)
     return RunPlan(

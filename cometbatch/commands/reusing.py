@@ -68,11 +68,12 @@ def earlier_answers(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cometbatch-")))
         index = index_of(runs, folder)
         stack.callback(index.close)
-        rows = EarlierRows(index.files, _names(checked, run))
+        names = _names(checked, run)
+        rows = EarlierRows(index.files, names)
         stack.callback(rows.close)
         taken = Origins() if run is None else _taken(run, index)
         own_run = None if run is None else run.manifest.run_id
-        yield EarlierAnswers(index, rows, _rules(checked, settings), taken, own_run)
+        yield EarlierAnswers(index, rows, _rules(checked, settings, names), taken, own_run)
 
 
 def index_of(runs: Sequence[EarlierRun], folder: Path) -> Index:
@@ -101,12 +102,12 @@ def _names(checked: Checked, run: Run | None) -> Sequence[str]:
     return [column.name for column in columns.columns_for(checked.job.asked_columns)]
 
 
-def _rules(checked: Checked, settings: ReuseSettings) -> Rules:
+def _rules(checked: Checked, settings: ReuseSettings, names: Sequence[str]) -> Rules:
     oldest = None
     if settings.max_age is not None:
         oldest = (now() - timedelta(seconds=settings.max_age) - _EPOCH) // _MICROSECOND
     checker = checked.checker
-    keeps_calls = columns.TOOL_CALLS in checked.job.asked_columns
+    keeps_calls = columns.TOOL_CALLS in names
     return Rules(
         service=checked.job.target.service,
         statuses=frozenset(settings.statuses),

@@ -32,7 +32,7 @@ def batches(file: SourceFile) -> Iterator[Batch]:
     named = [file.prefix + name for name in ("request_hash", *REUSED_COLUMNS[:2])]
     has_origins = set(REUSED_COLUMNS) <= set(file.columns)
     wanted = [*(named if has_origins else named[:1]), *([ORDINAL] if file.first_ordinal is None else [])]
-    with reading(file, read_dictionary=named[1:2] if has_origins else None) as found:
+    with reading(file, read_dictionary=named[1:2] if has_origins else []) as found:
         for batch in found.iter_batches(READ_ROWS, columns=wanted, use_threads=False):
             columns = {name: batch.column(name) for name in wanted}
             hashes, origins, ordinals = (columns.get(name) for name in named)
@@ -63,7 +63,7 @@ def _refuse_changed(file: SourceFile) -> None:
 def _naming(file: SourceFile) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         words = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise CheckpointError(
             f"{file.path}: this source of earlier answers can't be read ({words}). Restore it from a copy, or take it "

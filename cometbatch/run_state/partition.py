@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, TypeAlias
 
 import pyarrow as pa
@@ -263,7 +263,7 @@ class Partitions:
             calls = ((ordinal, values) for ordinal, values in calls if ordinal not in done)
         own = self._run.manifest.slices[opened.partition.slice].target
         make, targets = self._makers[own], opened.targets
-        size = self._made_at_once if self._take is None else self._looked_up_at_once(opened)
+        size = self._made_at_once if self._take is None else _looked_up_at_once(opened)
         while some := list(itertools.islice(calls, size)):
             if targets:
                 made: list[CallRequest | Outcome] = [
@@ -272,23 +272,9 @@ class Partitions:
             else:
                 made = list(itertools.starmap(make, some))
             if self._take is not None:
-                made = self._taken(made, targets)
+                made = _taken(self._take, made, (targets, self._run.progress.asks))
             made.reverse()
             yield made
-
-    def _looked_up_at_once(self, opened: OpenPartition) -> int:
-        fitting: int = TAKEN_BYTES * opened.partition.row_count // max(1, opened.size)
-        return max(MADE_FROM_FILES, min(TAKEN_AT_ONCE, fitting))
-
-    def _taken(self, made: list[CallRequest | Outcome], again: Mapping[int, int]) -> list[CallRequest | Outcome]:
-        """These calls, with earlier answers to those that may have one; `again`: calls that a `--retry` opened."""
-        assert self._take is not None  # noqa: S101 - who calls this has looked
-        asked = self._run.progress.asks  # what they were billed for belongs to their own outcome
-        barred = [call.ordinal in again or call.ordinal in asked for call in made]
-        if not any(barred):
-            return self._take(made)
-        found = iter(self._take([call for call, is_barred in zip(made, barred, strict=True) if not is_barred]))
-        return [call if is_barred else next(found) for call, is_barred in zip(made, barred, strict=True)]
 
     def _close_if_settled(self, opened: OpenPartition) -> None:
         """Commit the partition once each call has its outcome; set it aside where only calls are left that get none."""
@@ -315,6 +301,26 @@ class Partitions:
     def _raise_if_broken(self) -> None:
         if self._broken is not None:
             raise self._broken
+
+
+def _looked_up_at_once(opened: OpenPartition) -> int:
+    fitting: int = TAKEN_BYTES * opened.partition.row_count // max(1, opened.size)
+    return max(MADE_FROM_FILES, min(TAKEN_AT_ONCE, fitting))
+
+
+def _taken(
+    take: Take, made: list[CallRequest | Outcome], barred: Sequence[Collection[int]]
+) -> list[CallRequest | Outcome]:
+    """These calls, with earlier answers to those that may have one.
+
+    `barred`: the ordinals of others: what a `--retry` opened again asks for a new answer, and what a call was billed
+    for in this run belongs to its own outcome.
+    """
+    if not any(barred):
+        return take(made)
+    is_barred = [any(call.ordinal in some for some in barred) for call in made]
+    found = iter(take([call for call, no in zip(made, is_barred, strict=True) if not no]))
+    return [call if no else next(found) for call, no in zip(made, is_barred, strict=True)]
 
 
 class PartWriter:
