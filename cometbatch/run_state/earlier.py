@@ -57,8 +57,8 @@ class EarlierRun(Struct, frozen=True):
 def own(directory: RunDirectory) -> list[RunDirectory]:
     """The run directories of this output's earlier runs: of an update, the one that it updates is the first.
 
-    These are the runs that followed each other, back to one that was begun anew, with updates of them that were given
-    up. Raises `CheckpointError` where a manifest is damaged.
+    Where one of them was begun with --fresh, those before it are left out: only runs count that follow each other back
+    to that one, with updates of them that were given up. Raises `CheckpointError` where a manifest is damaged.
     """
     home = directory.home
     known = {_manifest(each).run_id: each for each in succession.earlier_runs(home)}
@@ -70,7 +70,7 @@ def own(directory: RunDirectory) -> list[RunDirectory]:
         found[follows] = known[follows]
         before = _manifest(known[follows])
         follows, is_fresh = before.follows, before.is_fresh
-    found |= {run_id: each for run_id, each in known.items() if _manifest(each).follows in found}
+    found |= {run_id: each for run_id, each in known.items() if not is_fresh or _manifest(each).follows in found}
     return [each for each in found.values() if each is not directory]
 
 
