@@ -51,8 +51,7 @@ class Partitions:
     which all of them together need `columns`. `slots` is how many requests may be in flight. `session`: the number of
     the session that writes. `limit`: only rows below it are handed out, in each slice. `reads_files`: `makers` open
     files, which can take long, so a thread makes the requests. `further`: makes columns of the run's own. `take`: finds
-    earlier answers; it reads files, too. A call that was asked before in this run, or that a `--retry` opened again, is
-    never looked up.
+    earlier answers, in that thread, to calls that were not asked before in this run, nor opened again by a `--retry`.
     """
 
     def __init__(
@@ -262,17 +261,11 @@ class Partitions:
         if done := frozenset(opened.recorded):
             calls = ((ordinal, values) for ordinal, values in calls if ordinal not in done)
         own = self._run.manifest.slices[opened.partition.slice].target
-        make, targets = self._makers[own], opened.targets
         size = self._made_at_once if self._take is None else _looked_up_at_once(opened)
         while some := list(itertools.islice(calls, size)):
-            if targets:
-                made: list[CallRequest | Outcome] = [
-                    self._makers[targets.get(ordinal, own)](ordinal, values) for ordinal, values in some
-                ]
-            else:
-                made = list(itertools.starmap(make, some))
+            made = _made(self._makers, own, opened.targets, some)
             if self._take is not None:
-                made = _taken(self._take, made, (targets, self._run.progress.asks))
+                made = _taken(self._take, made, (opened.targets, self._run.progress.asks))
             made.reverse()
             yield made
 
@@ -301,6 +294,15 @@ class Partitions:
     def _raise_if_broken(self) -> None:
         if self._broken is not None:
             raise self._broken
+
+
+def _made(
+    makers: Sequence[Make], own: int, targets: Mapping[int, int], some: Sequence[tuple[int, Mapping[str, object]]]
+) -> list[CallRequest | Outcome]:
+    """The requests of some calls, each to the target that it has in `targets`, else to its slice's `own`."""
+    if targets:
+        return [makers[targets.get(ordinal, own)](ordinal, values) for ordinal, values in some]
+    return list(itertools.starmap(makers[own], some))
 
 
 def _looked_up_at_once(opened: OpenPartition) -> int:
