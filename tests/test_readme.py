@@ -44,6 +44,7 @@ DOCS = (
     "retry",
     "reuse",
     "telemetry",
+    "updates",
 )
 ALL_TABLES = {
     "job_keys",
@@ -271,7 +272,12 @@ def test_every_job_that_ships_can_be_planned(job_file: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("page", "heading"), [("durability", "# What survives what"), ("retry", "## Whose failure, and how long the wait")]
+    ("page", "heading"),
+    [
+        ("durability", "# What survives what"),
+        ("retry", "## Whose failure, and how long the wait"),
+        ("updates", "## What happens"),
+    ],
 )
 def test_every_line_of_what_survives_what_is_held_by_a_test_that_is_there(page: str, heading: str) -> None:
     """Each promise names the file and, in the link's title, the test that would fail if it were not so."""

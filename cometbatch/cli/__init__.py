@@ -119,6 +119,11 @@ log_format = click.option(
     expose_value=False,  # `main` has seen it
     help="Write standard error as lines of JSON.",
 )
+updating = click.option(
+    "--update",
+    is_flag=True,
+    help="Where the table or the prompt changed since the run, send only new and changed rows and keep other answers.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 
@@ -156,6 +161,7 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
         "cometbatch run job.yaml --log-format json --metrics-file triage.prom",
         "cometbatch run job.yaml --wait 120",
         "cometbatch run job.yaml --otel",
+        "cometbatch run job.yaml --update",
     ),
 )
 @job_file
@@ -183,6 +189,12 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
     metavar="SECONDS",
     help="Wait this long for another process that has the run, in place of exit code 6.",
 )
+@updating
+@click.option(
+    "--forget-earlier",
+    is_flag=True,
+    help="Once the run is finished, delete what earlier updates have kept of the runs before them.",
+)
 @click.option("--yes", "-y", is_flag=True, help="Let --fresh delete paid answers of an unfinished run without asking.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @log_format
@@ -205,6 +217,8 @@ def run(
     limit: int | None,
     accept: tuple[str, ...],
     wait: float | None,
+    update: bool,
+    forget_earlier: bool,
     yes: bool,
     quiet: bool,
     metrics_file: Path | None,
@@ -217,13 +231,13 @@ def run(
     to standard output; the progress line, warnings and errors go to standard error.
     """
     job, log = cometbatch.load_job(job_file, (*overrides, "telemetry=otlp") if otel else overrides), active_log()
-    if fresh and retry is None:
+    if fresh and retry is None and not update:
         _confirm_fresh(job, yes=yes, waits=bool(wait))
     try:
         kinds = () if retry is None else retry.split(",")
         shown = False if quiet else None
         options: dict[str, Any] = {"fresh": fresh, "retry": kinds, "set_aside": set_aside, "limit": limit}
-        options |= {"accept": accept, "wait_s": wait}
+        options |= {"accept": accept, "wait_s": wait, "update": update, "forget_earlier": forget_earlier}
         options |= {"events": None if log is None else log.emit, "metrics_file": metrics_file}
         summary = cometbatch.run(job, **options, progress=shown)
     except cometbatch.RunStoppedError as stopped:
@@ -247,14 +261,23 @@ def run(
 @overrides
 @first_rows
 @accept
+@updating
 @as_json
-def plan(job_file: Path, overrides: tuple[str, ...], limit: int | None, accept: tuple[str, ...], as_json: bool) -> None:
+def plan(
+    job_file: Path,
+    overrides: tuple[str, ...],
+    *,
+    limit: int | None,
+    accept: tuple[str, ...],
+    update: bool,
+    as_json: bool,
+) -> None:
     """Check a job and its input. Show the first request, the number of rows and the estimated cost, of the first too.
 
     Sends no prompt and writes no file. Prices are read from the service's public catalog unless the job has them.
     """
     job = cometbatch.load_job(job_file, overrides)
-    report(cometbatch.plan(job, limit=limit, accept=accept), as_json=as_json)
+    report(cometbatch.plan(job, limit=limit, accept=accept, update=update), as_json=as_json)
 
 
 @cli.command(

@@ -13,6 +13,7 @@ from cometbatch import wire
 from cometbatch.commands.answers import answer_columns, checker_of, refuse_answer_clashes
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
 from cometbatch.commands.deduping import refuse_samples
+from cometbatch.commands.row_changes import row_changes
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
 from cometbatch.commands.telemetry import check_telemetry
 from cometbatch.control.bounds import describe_unbounded
@@ -180,12 +181,14 @@ def check_session(
     *,
     fresh: bool = False,
     retry: bool = False,
+    updated: Run | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> None:
     """Raise `UsageError` for whatever refuses a session but the job itself, prices and key: `plan` and `run` ask this.
 
     `found`: the run that the directory holds. One that has begun must be this job's; before that, the result must have
-    its place and its names. `retry`: rows are to be asked again, which may be done in another way.
+    its place and its names. `retry`: rows are to be asked again, which may be done in another way. `updated`: the run
+    whose place a new one is to take.
     """
     job = checked.job
     describe_connection(job, http)
@@ -201,7 +204,10 @@ def check_session(
     else:
         read_values(job.target.headers)
         refuse_clashes(checked)
-        _refuse_taken(job, found, fresh=fresh)
+        if updated is not None:
+            updated.refuse_foreign()
+        else:
+            _refuse_taken(job, found, fresh=fresh)
     if job.reuse is not None:  # which a session looks for again; what can't be had is told before anything is written
         takes_own = not fresh and not (found is not None and found.manifest.is_fresh)
         earlier.find_runs(directory, job.output.path, job.reuse.sources, takes_own=takes_own)
@@ -252,7 +258,9 @@ def _refuse_taken(job: Job, found: Run | None, *, fresh: bool) -> None:
     """Raise `UsageError` where something stands in the result's place that no run of ours is to replace."""
     path = job.output.path
     exists = any(path.glob("*.parquet")) if job.output.is_dataset else path.exists()
-    if exists and not fresh and to_replace(job, found) is None:
+    if found is not None and found.manifest.follows is not None:
+        found.refuse_foreign()
+    elif exists and not fresh and to_replace(job, found) is None:
         raise UsageError(
             f"output.path: {path} exists, and there is no run directory beside it to resume. Move it away, "
             "choose another name, or replace it with --fresh."
@@ -294,8 +302,44 @@ def refuse_other_job(run: Run, checked: Checked, *, retry: bool) -> None:
     advice = describe_growth(checked.job.input.path, was.size) if has_grown else ""
     if (size, sha256) != (was.size, was.sha256) and (was.files or checked.source.path.is_dir()):
         advice = describe_changes(checked.source.changes(was))
-    fingerprint = checked.job.fingerprint()
-    refuse_drift(manifest, fingerprint, size, sha256, input_advice=advice, targets=run.targets, other_target=retry)
+    refuse_drift(
+        manifest,
+        checked.job.fingerprint(),
+        size,
+        sha256,
+        input_advice=advice,
+        update_advice=lambda: describe_update(run, checked),
+        targets=run.targets,
+        other_target=retry,
+    )
+
+
+def differs(run: Run, checked: Checked) -> bool:
+    """Whether the job or its input is not what the run began with. Raises `InputError` where that can't be read."""
+    was, (size, sha256) = run.manifest.input, checked.source.digest()
+    return (size, sha256) != (was.size, was.sha256) or bool(drift(run.manifest, checked.job.fingerprint(), run.targets))
+
+
+def describe_update(run: Run, checked: Checked) -> str:
+    """Which rows changed since a run began, and how only these are answered."""
+    if checked.job.output.is_dataset:
+        return in_folders(checked.job)
+    changes = row_changes(run, checked)
+    return (
+        f"{'' if changes is None else changes.describe() + ' '}To answer only new and changed rows and take the other "
+        "answers as they are, add --update (in Python: update=True). `cometbatch plan` with --update says what that "
+        "sends and costs."
+    )
+
+
+def in_folders(job: Job) -> str:
+    """What to do where a data set is to be brought up to date."""
+    above = printable(job.output.path.parent)
+    return (
+        f"{printable(job.output.path)} is a data set, which is not updated in place. To send only new and changed "
+        f"rows, give each state of the table a folder of its own, such as output.path: {above}/2026-11-30/, and set "
+        f"reuse.from: ['{above}/*/']."
+    )
 
 
 def describe_changes(changes: Sequence[str]) -> str:

@@ -21,6 +21,7 @@ def map(  # noqa: A001 - what it does, for each row
     format: str = "chat",  # noqa: A002 - the key of a job file that it stands for
     id: str | None = None,  # noqa: A002
     fresh: bool = False,
+    update: bool = False,
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
     **sections: Mapping[str, object],
@@ -31,8 +32,8 @@ def map(  # noqa: A001 - what it does, for each row
     same rows in the same order. Any other stream of Arrow's comes back as a `pyarrow.Table`. `prompt`: the user's
     message as a template, or the `prompt` section of a job file. `out`: where the result is kept, as `output.path` of a
     job file; the same call on the same table resumes there, and pays for no answer twice. `id`: the column that names
-    the rows. `sections`: other sections of a job file, as in
-    `params={"max_output_tokens": 64}, budget={"max_cost_usd": 5}`.
+    the rows. `update`: as of `run`, for a table that has grown or was edited. `sections`: other sections of a job file,
+    as in `params={"max_output_tokens": 64}, budget={"max_cost_usd": 5}`.
 
     A row without an answer has the reason in `status` and `error_message`; it raises nothing. Raises what `run` raises.
     """
@@ -50,5 +51,5 @@ def map(  # noqa: A001 - what it does, for each row
         },
         table,
     )
-    run(job, input=table, fresh=fresh, progress=progress, http=http)
+    run(job, input=table, fresh=fresh, update=update, progress=progress, http=http)
     return with_answers(table, open_rows(job).output())

@@ -50,7 +50,7 @@ def _older_than_run(located: Located) -> Iterator[str]:
     with contextlib.suppress(CometbatchError):  # a damaged run is no reason not to read the result
         run = find(located.directory, located.result)
         if run is not None and not run.is_finished:
-            run_path = shlex.quote(printable(located.directory.path))
+            run_path = shlex.quote(printable(located.directory.home.path))
             yield f"this is the result as it was; a run of this output is not finished: cometbatch show {run_path}"
 
 

@@ -31,6 +31,8 @@ class Options(Struct, frozen=True, kw_only=True):
     set_aside: Collection[str] = ()
     limit: int | None = None
     accept: Accept = Accept()
+    update: bool = False
+    forget_earlier: bool = False
     progress: bool | None = None
     http: "httpx.AsyncBaseTransport | None" = None
     stop: Event | None = None

@@ -26,8 +26,10 @@ from cometbatch.commands.open_files import fit
 from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk, budget_walk
 from cometbatch.commands.plan_costs import Requests, estimate
 from cometbatch.commands.reusing import AsTaken, earlier_answers
+from cometbatch.commands.row_changes import UpdatePlan, update_plan
 from cometbatch.commands.tables import JobSource, as_job, looked_at
 from cometbatch.commands.targets import check_budgets, models_asked, price_warnings, priced_targets, row_makers
+from cometbatch.commands.updating import as_begun, choose
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
@@ -47,7 +49,7 @@ from cometbatch.results.summary_words import count, price_source
 from cometbatch.results.terminal import visible
 from cometbatch.run_state.manifest import PricedTarget
 from cometbatch.run_state.progress import Progress
-from cometbatch.run_state.run import Run, directory_of, find
+from cometbatch.run_state.run import Run, home_of
 from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
 from cometbatch.service.catalog import find_books
 from cometbatch.transport import Transport
@@ -91,10 +93,11 @@ class RunPlan(Struct, frozen=True):
     further ask; equal to `cost_usd` where rows are asked once.
     `done` counts the rows that have outcomes already; the estimates are for the others. `connection` says how requests
     get to the service. `finished`: every row has its outcome and the result is there. `running`: a run of this job is
-    going on. `budget`: None where the job has none, or nothing remains. `limited`: the first rows alone; None where
-    these are all that remain. `uncapped`: requests whose answer has no cap. `prices` are those of the first target,
-    `other_prices` those of further ones. `reuse`: how the rows that remain meet answers of earlier runs; None where
-    none are looked for, or there is no such run. `dedupe`: None where rows that ask the same are all sent. The
+    going on. `update`: None where the plan is of no update that is to begin. `budget`: None where the job has none, or
+    nothing remains. `limited`: the first rows alone; None where these are all that remain. `uncapped`: requests whose
+    answer has no cap. `prices` are those of the first target, `other_prices` those of further ones. `reuse`: how the
+    rows that remain meet answers of earlier runs; None where none are looked for, or there is no such run. `dedupe`:
+    None where rows that ask the same are all sent. The
     estimates are for those alone that are sent.
     """
 
@@ -113,6 +116,7 @@ class RunPlan(Struct, frozen=True):
     connection: str
     finished: bool = False
     running: bool = False
+    update: UpdatePlan | None = None
     warnings: tuple[str, ...] = ()
     budget: BudgetPlan | None = None
     limited: LimitedPlan | None = None
@@ -148,6 +152,7 @@ class RunPlan(Struct, frozen=True):
             "done": self.done,
             "finished": self.finished,
             "running": self.running,
+            "update": msgspec.to_builtins(self.update),
             "partition_rows": self.partition_rows,
             "first_request": self.first_request,
             "unrenderable": self.unrenderable,
@@ -202,6 +207,8 @@ class RunPlan(Struct, frozen=True):
             yield f"finished: {self.done:,} of {count(self.rows, 'row')} have an outcome; a run would send nothing"
         elif self.done:
             yield f"resumes: {self.done:,} rows are done, {self.rows - self.done:,} remain"
+        elif self.update is not None:
+            yield self.update.describe()
         if self.unrenderable:
             more = ", more than accepted" if self.job.accept.is_used and not self.accepted.is_within else ""
             yield f"{self.unrenderable:,} rows can't be rendered and will fail{more}; the first: {self.first_problem}"
@@ -298,28 +305,29 @@ def plan(
     input: object | None = None,  # noqa: A002 - the section of a job that it stands for
     limit: int | None = None,
     accept: Mapping[str, object] | str | Iterable[str] = (),
+    update: bool = False,
     http: "httpx.AsyncBaseTransport | None" = None,
 ) -> RunPlan:
     """Check everything about a job and say what it would do and cost; sends no prompt and writes no file.
 
     `job`: a job, or what `load_job` takes. `input`: a table (polars, pandas, Arrow) in place of `input.path`. `limit`:
-    of so many first rows it says the cost by itself, too; 20 where nobody says. `accept`: as in `run`. Raises
+    of so many first rows it says the cost by itself, too; 20 where nobody says. `accept`, `update`: as in `run`. Raises
     `UsageError` for whatever `run` would refuse before its first request, but for a missing key and a run that is going
     on: `running` tells of that.
     """
     refuse_limit(limit)
     given = read_accept(accept)
     with looked_at(as_job(job, input), input) as over:
-        return _plan(msgspec.structs.replace(over, accept=given.over(over.accept)), limit, http)
+        return _plan(msgspec.structs.replace(over, accept=given.over(over.accept)), limit, http, update=update)
 
 
-def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") -> RunPlan:
+def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", *, update: bool) -> RunPlan:
     checked, connection = check(job), describe_connection(job, http)
-    directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
-    found = find(directory, job.output.path)
+    chosen = choose(checked, home_of(job.output.path, is_dataset=job.output.is_dataset), update=update)
+    checked, found = as_begun(checked, chosen.found, update=update), chosen.found
     replaced = describe_replaced(found, job)
-    found = found if replaced is None else None
-    check_session(checked, directory, found, fresh=replaced is not None, http=http)
+    found, is_fresh = (found, False) if replaced is None else (None, True)
+    check_session(checked, chosen.directory, found, fresh=is_fresh, updated=chosen.updated, http=http)
     identity = checked.source.check()
     known = found if found is not None and goes_on(found, checked) else None
     is_finished = known is not None and known.is_finished
@@ -334,7 +342,8 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
     max_asks = checked.target.response.max_asks if checked.checker is not None else 1
     walk = None if is_finished else budget_walk(job.budget.max_cost_usd, begin.books, bill, max_asks)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
-    with earlier_answers(checked, None if is_finished else job.reuse, directory, known, keep=False) as earlier:
+    settings = None if is_finished else checked.job.reuse
+    with earlier_answers(checked, settings, chosen.directory, known, keep=False) as earlier:
         survey = _survey(checked, identity, begin, looks=looks, walk=walk, limit=limit or TRY_ROWS, earlier=earlier)
     cost, likely = estimate(survey.all_rows, begin.books)
     return RunPlan(
@@ -354,7 +363,8 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
         done=progress.calls,
         connection=connection,
         finished=is_finished,
-        running=directory.lock.is_held(),
+        running=chosen.directory.lock.is_held(),
+        update=None if chosen.updated is None else update_plan(chosen.updated, checked),
         warnings=(
             *filter(None, [replaced]),
             *checked.warnings,

@@ -33,6 +33,7 @@ from cometbatch.commands.stopping import Event, Interrupts, StoppedBeforeError, 
 from cometbatch.commands.tables import JobSource, as_job, kept
 from cometbatch.commands.targets import added_targets, models_asked, needs_of, price_warnings, priced_targets
 from cometbatch.commands.telemetry import Telemetry
+from cometbatch.commands.updating import Chosen, as_begun, choose, refuse_with_update, spent_before
 from cometbatch.engines import event_loop
 from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.input.files import Identity
@@ -44,12 +45,14 @@ from cometbatch.results.retry_words import RetryWords, read_words
 from cometbatch.results.summary import RunStoppedError, RunSummary, TerminatedRunError
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
+from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.reopen import Matching
-from cometbatch.run_state.run import Run, directory_of, find
+from cometbatch.run_state.run import Run, directory_of, find, home_of
 from cometbatch.run_state.sessions import Who
+from cometbatch.run_state.succession import clear, forget_earlier, give_up, looked_at, settle
 from cometbatch.service.catalog import find_books
 from cometbatch.simulator.process import SimulatorProcess
 from cometbatch.transport import Transport, raise_open_files
@@ -68,6 +71,8 @@ def run(
     set_aside: Collection[str] = (),
     limit: int | None = None,
     accept: Mapping[str, object] | str | Iterable[str] = (),
+    update: bool = False,
+    forget_earlier: bool = False,
     progress: bool | None = None,
     events: Callable[[dict[str, Any]], object] | None = None,
     metrics_file: str | Path | None = None,
@@ -84,15 +89,17 @@ def run(
     other row stays as it is. `set_aside` names damaged or lost files of the run whose losses are to count as charges.
     `limit`: answer only the first rows of the input, this many; nothing is published then, and a later run goes on from
     there. `accept`: how many rows may have no whole answer, as {"failed": "1%", "incomplete": 5}, in place of what the
-    job says of it; the summary's `ended_well` tells whether there are more. `progress` forces the progress line on or
-    off; by default it follows the terminal or the notebook, and where there is none a line is printed at 10 s and at
-    each minute. `events`: is called with each event of the run (docs/logs.md), a dict as JSON has it, in the thread
-    that runs it. Then no line goes to standard error, no warning either, and `progress=False` leaves out the events of
-    progress. `metrics_file`: a file for the textfile collector of Prometheus; its name ends in .prom. `http` replaces
-    the network: any httpx transport does. `stop`: a `threading.Event`, or its like; when any thread sets it, the run
-    ends as by SIGTERM: what is in flight has `limits.stop_within_s` seconds, then `TerminatedRunError` is raised.
-    `wait_s`: how many seconds to wait for another process that has the run. `limits`: a rate and a budget that this run
-    shares with others of this process.
+    job says of it; the summary's `ended_well` tells whether there are more. `update`: where job or input changed since
+    the run began, answer only the rows that this changes, in a run of its own that takes the other answers and then the
+    place of this run; else the same as without. `forget_earlier`: at the end of a finished run, remove the runs that
+    stood in its place before. `progress` forces the progress line on or off; by default it follows the terminal or the
+    notebook, and where there is none a line is printed at 10 s and at each minute. `events`: is called with each event
+    of the run (docs/logs.md), a dict as JSON has it, in the thread that runs it. Then no line goes to standard error,
+    no warning either, and `progress=False` leaves out the events of progress. `metrics_file`: a file for the textfile
+    collector of Prometheus; its name ends in .prom. `http` replaces the network: any httpx transport does. `stop`: a
+    `threading.Event`, or its like; when any thread sets it, the run ends as by SIGTERM: what is in flight has
+    `limits.stop_within_s` seconds, then `TerminatedRunError` is raised. `wait_s`: how many seconds to wait for another
+    process that has the run. `limits`: a rate and a budget that this run shares with others of this process.
 
     Where an event loop is running already (a notebook), the run has a thread of its own, and a Ctrl-C or a notebook's
     stop button stops it as it stops the command: the first finishes what is in flight.
@@ -106,6 +113,8 @@ def run(
         set_aside=set_aside,
         limit=limit,
         accept=accept,
+        update=update,
+        forget_earlier=forget_earlier,
         progress=progress,
         events=events,
         metrics_file=metrics_file,
@@ -131,6 +140,8 @@ async def run_async(
     set_aside: Collection[str] = (),
     limit: int | None = None,
     accept: Mapping[str, object] | str | Iterable[str] = (),
+    update: bool = False,
+    forget_earlier: bool = False,
     progress: bool | None = None,
     events: Callable[[dict[str, Any]], object] | None = None,
     metrics_file: str | Path | None = None,
@@ -150,6 +161,8 @@ async def run_async(
         set_aside=set_aside,
         limit=limit,
         accept=accept,
+        update=update,
+        forget_earlier=forget_earlier,
         progress=progress,
         events=events,
         metrics_file=metrics_file,
@@ -233,30 +246,45 @@ def _so_far(job: Job) -> RunSummary:
 async def _carry_out(job: Job, options: Options, stopping: Stopping) -> RunSummary:
     again, fresh, http = _retry_words(options), options.fresh, options.http
     checked = await asyncio.to_thread(check, job)  # every line of JSON Lines is read here
-    directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
+    home = home_of(job.output.path, is_dataset=job.output.is_dataset)
     identity: Identity | None = None
-    if fresh or directory.read_manifest() is None:  # told before a folder is made
+    if fresh or looked_at(home).read_manifest() is None:  # told before a folder is made
         if not fresh:
-            find(directory, job.output.path)  # refuses what is left of a run without its manifest
+            find(home, job.output.path)  # refuses what is left of a run without its manifest
+        checked = as_begun(checked, None, update=options.update)
         _check_key(job, http)
-        check_session(checked, directory, None, fresh=fresh, http=http)
+        check_session(checked, home, None, fresh=fresh, http=http)
         identity = await asyncio.to_thread(checked.source.check)
-    async with locked(directory, options.wait_s, options.observers) as has_waited:
+    async with locked(home, options.wait_s, options.observers) as has_waited:
         if has_waited:  # the input may be another one by now
             checked, identity = await asyncio.to_thread(check, job), None
-        files = directory.lock.thread()
-        found = None if fresh else await in_thread(files, find, directory, job.output.path, options.set_aside)
+        files = home.lock.thread()
+        await in_thread(files, settle, home, job.output.path)
+        chosen = Chosen(home, None) if fresh else await in_thread(files, _choose, checked, home, options)
+        found = chosen.found
+        checked = as_begun(checked, found, update=options.update)
         replaced = await in_thread(files, _replaced, found, job, again)
         if replaced is not None:
             found, fresh = None, True
         told = () if replaced is None else (replaced,)
-        start = SessionStart(checked, directory, files, options, stopping, told)
-        session: dict[str, Any] = {"fresh": fresh, "retry": bool(again.words), "http": http}
-        await in_thread(files, functools.partial(check_session, checked, directory, found, **session))
+        session: dict[str, Any] = {"fresh": fresh, "retry": bool(again.words), "updated": chosen.updated, "http": http}
+        await in_thread(files, functools.partial(check_session, checked, chosen.directory, found, **session))
+        if chosen.given_up is not None:
+            await in_thread(files, give_up, home)
+        start = SessionStart(checked, chosen.directory, files, options, stopping, told, chosen.updated)
         if found is not None and await in_thread(files, goes_on, found, checked):
-            return await _resume(start, found, again)
-        asked = 0 if again.words else None  # there is nothing that could match
-        return await _start(start, found, identity, asked, fresh=fresh)
+            summary = await _resume(start, found, again)
+        else:
+            asked = 0 if again.words else None  # there is nothing that could match
+            summary = await _start(start, found, identity, asked, fresh=fresh)
+        if options.forget_earlier and summary.finished:
+            forgotten = await in_thread(files, forget_earlier, home)
+            return msgspec.structs.replace(summary, forgotten=forgotten)
+        return summary
+
+
+def _choose(checked: Checked, home: RunDirectory, options: Options) -> Chosen:
+    return choose(checked, home, options.set_aside, update=options.update)
 
 
 async def _start(
@@ -280,7 +308,7 @@ def _begin(start: SessionStart, found: Run | None, manifest: Manifest, limit: in
     if found is not None:
         directory.create()
         return begin_anew(found, _who(start, limit), manifest)
-    directory.clear()
+    clear(directory)
     directory.create()
     first_session(directory, manifest.run_id, _who(start, limit))
     directory.write_manifest(encode_manifest(manifest))
@@ -354,6 +382,8 @@ def _who(start: SessionStart, limit: int | None) -> Who:
 
 def _retry_words(options: Options) -> RetryWords:
     refuse_limit(options.limit)
+    if options.update:
+        refuse_with_update(fresh=options.fresh, retry=bool(options.retry), set_aside=bool(options.set_aside))
     again = read_words(options.retry) if options.retry else RetryWords()
     if again.words and options.fresh:
         raise UsageError("--retry and --fresh exclude each other: a fresh start leaves nothing to answer again.")
@@ -393,7 +423,12 @@ async def _new_manifest(
         start.checked, target, [book for book, _ in found_books], shared=start.options.shared_budget is not None
     )
     targets = priced_targets(target, models, {book.model: book for book, _ in found_books})
-    replaces = parts.file_stamp(job.output.path) if fresh else to_replace(job, found)
+    updated = start.updated
+    replaces = parts.file_stamp(job.output.path) if fresh else to_replace(job, found or updated)
+    follows, before = (None, None) if found is None else (found.manifest.follows, found.manifest.given_up)
+    if updated is not None:
+        follows = updated.manifest.run_id
+        before = await in_thread(start.files, spent_before, start.directory.home, updated)
     return Manifest(
         version=MANIFEST_VERSION,
         cometbatch=VERSION,
@@ -408,6 +443,8 @@ async def _new_manifest(
         job=job.describe(),
         warnings=(*start.checked.warnings, *price_warnings(found_books)),
         replaces=None if job.output.is_dataset else replaces,
+        follows=follows,
+        given_up=before,
         is_fresh=fresh or (found is not None and found.manifest.is_fresh),
     )
 

@@ -55,6 +55,7 @@ from cometbatch.run_state.manifest import Manifest, describe_targets, metadata_o
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run
+from cometbatch.run_state.succession import settle
 from cometbatch.runner.images import Send
 from cometbatch.runner.ports import Policy, Service, Stop
 from cometbatch.runner.reply_reader import Reader
@@ -83,7 +84,8 @@ NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "incompletes": {},
 class SessionStart(Struct, frozen=True):
     """What a session has from its start: job, run directory, a thread for files, the caller's options and stops.
 
-    `told`: sentences for whoever pays that are for this session alone.
+    `told`: sentences for whoever pays that are for this session alone. `updated`: the run whose place a new one is to
+    take.
     """
 
     checked: Checked
@@ -92,6 +94,7 @@ class SessionStart(Struct, frozen=True):
     options: Options
     stopping: Stopping
     told: tuple[str, ...] = ()
+    updated: Run | None = None
 
 
 async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *arguments: object) -> Returned:
@@ -164,6 +167,7 @@ class RunSession(Struct, frozen=True):
                 is_finished = stop is None
         if is_finished:
             await in_thread(self.start.files, local.remove_tree, run.directory.index)
+            ended = await in_thread(self.start.files, _in_place, ended)
         limited = await in_thread(self.start.files, look_below, ended, self.limit)
         found = () if looks is None else tuple(words for words in looks.warnings() if words not in told)
         summary = summary_of(
@@ -382,6 +386,14 @@ def _publish(run: Run, checked: Checked, stopping: Stopping) -> None:
     write_aside(run.result, write)
 
 
+def _in_place(run: Run) -> Run:
+    """A published run where it is from now on: an update has taken the place of the run before it."""
+    if run.directory.parts.is_dataset:
+        return run
+    settle(run.directory.home, run.result)
+    return msgspec.structs.replace(run, directory=run.directory.home)
+
+
 def budget_to_finish(run: Run, next_usd: Decimal | None, limit: int | None = None) -> Decimal | None:
     """About the budget, in US dollars, with which a run gets to its last row; None where nothing is known of costs.
 
@@ -434,11 +446,13 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         finished=finished,
         replaced=run.replaced,
         accept=job.accept,
+        updates=run.manifest.follows,
+        given_up=run.manifest.given_up,
         max_output_tokens=run.manifest.token_cap,
         has_own_caps=run.manifest.has_whole_requests,
         has_earlier_result=not finished and run.has_earlier_result,
         is_deduped=is_deduped(job, run),
-        is_reusing=job.reuse is not None,
+        is_reusing=job.reuse is not None or run.manifest.follows is not None,
         warnings=(
             *_warnings(job, run),
             *looked,

@@ -123,6 +123,8 @@ def status(
             targets=tuple(describe_targets(manifest)),
             finished=found.is_finished,
             replaced=found.replaced,
+            updates=manifest.follows,
+            given_up=manifest.given_up,
             max_output_tokens=manifest.token_cap,
             has_own_caps=manifest.has_whole_requests,
             limited=look_below(found, limit),

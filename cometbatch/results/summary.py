@@ -71,6 +71,8 @@ class RunSummary(Struct, frozen=True):
     `prices` are those of the first target, `books` those of all; `targets` tells of further ones in words.
     `max_output_tokens`: the cap on an answer that the job sets. `has_own_caps`: rows bring their requests, and may have
     caps in them. `has_earlier_result`: not finished, and the result that was published before a `--retry` still stands.
+    `updates`: of an update, the id of the run whose place it takes. `given_up`: what runs had cost that were given up
+    for it, beyond the cost here. `forgotten`: earlier runs that this session removed, and how many bytes of files.
     `is_deduped`: rows take answers of rows of this run that ask the same; `is_reusing`: of earlier runs.
     `limited`: None where the session was for all rows. `accept`: how many of the rows that it was for may have no whole
     answer. `reuse`: how this session's calls met earlier answers; None where none were looked for. `reader`: what reads
@@ -93,6 +95,9 @@ class RunSummary(Struct, frozen=True):
     max_output_tokens: int | None = None
     has_own_caps: bool = False
     has_earlier_result: bool = False
+    updates: str | None = None
+    given_up: Tally | None = None
+    forgotten: tuple[int, int] | None = None
     limited: Limited | None = None
     warnings: tuple[str, ...] = ()
     books: tuple[PriceBook, ...] = ()
@@ -236,8 +241,7 @@ class RunSummary(Struct, frozen=True):
             "price_source": price_source((self.prices, *self.books)),
             "targets": list(self.targets),
             "resent": self.resent,
-            "replaced": _replaced(self.replaced),
-            "reopened": self.reopened,
+            **_of_what_it_replaces(self),
             "retries": self.retries,
             "pushbacks": self.pushbacks,
             "pool": msgspec.to_builtins(self.pool),
@@ -264,9 +268,27 @@ def _reported(tally: Tally) -> dict[str, Any]:
     }
 
 
-def _replaced(before: Tally) -> dict[str, Any]:
-    """What `--retry` reset, JSON-ready."""
-    return {"rows": before.calls, "cost_usd": format_amount(before.cost_usd), "unpriced": before.unpriced}
+def _of_what_it_replaces(summary: RunSummary) -> dict[str, Any]:
+    """What a summary tells of outcomes that `--retry` reset, and of runs that an update follows."""
+    replaced, before, forgotten = summary.replaced, summary.given_up, summary.forgotten
+    given_up = None if before is None else {
+        "answers": before.new_answers,
+        "cost_usd": format_amount(EXACT.add(before.cost_usd, before.rejected_cost_usd)),
+        "unpriced": before.unpriced,
+        "thrown_cost_usd": format_amount(before.charges_usd),
+        "thrown_unpriced": before.charges_unknown,
+    }  # fmt: skip
+    return {
+        "replaced": {
+            "rows": replaced.calls,
+            "cost_usd": format_amount(replaced.cost_usd),
+            "unpriced": replaced.unpriced,
+        },
+        "reopened": summary.reopened,
+        "updates": summary.updates,
+        "given_up": given_up,
+        "forgotten": None if forgotten is None else dict(zip(("runs", "bytes"), forgotten, strict=True)),
+    }
 
 
 def cap_warning(largest_output_tokens: int, cap: int | None) -> str:

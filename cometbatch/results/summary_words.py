@@ -44,6 +44,7 @@ def described(summary: "RunSummary", *, verbose: bool = False, command: str = RU
         *_reported(summary.tally),
         *_charges(summary),
         *_replaced(summary),
+        *_updated(summary),
     ]
     if session := "; ".join(_session(summary, verbose=verbose)):
         lines.append(f"this session: {session}")
@@ -108,7 +109,8 @@ def _result(summary: "RunSummary") -> str:
     if summary.finished:
         return f"result: {summary.output}"
     if summary.has_earlier_result:
-        return f"result: {summary.output} (as it was before --retry: the run is not finished)"
+        before = "--retry" if summary.updates is None or summary.replaced.calls else "this update"
+        return f"result: {summary.output} (as it was before {before}: the run is not finished)"
     seen = "" if summary.limited is None else "; `cometbatch show` and `export` read its rows"
     return f"no result yet: the run is not finished{seen}"
 
@@ -171,6 +173,19 @@ def _replaced(summary: "RunSummary") -> Iterator[str]:
         spent = f"{bound}{format_rounded(replaced.cost_usd)}{unpriced} (not in the cost above)"
         were = "row was" if replaced.calls == 1 else "rows were"
         yield f"{replaced.calls:,} {were} {again}; their earlier answers cost {spent}"
+
+
+def _updated(summary: "RunSummary") -> Iterator[str]:
+    if (before := summary.given_up) is not None:
+        cost = EXACT.add(before.cost_usd, before.rejected_cost_usd)
+        bound = "at least " if before.unpriced or before.excluding else ""
+        charges = "" if not before.charges else f", possibly {format_rounded(before.charges_usd, up=True)} more"
+        unknown = " and an unknown amount" if before.charges_unknown else ""
+        spent = f"{bound}{format_rounded(cost)}{charges}{unknown} (not in the cost above)"
+        yield f"unfinished runs that this update replaces cost {spent}"
+    if summary.forgotten is not None:
+        runs, size = summary.forgotten
+        yield f"{count(runs, 'earlier run')} removed: {size / 10**6:,.1f} MB"
 
 
 def _session(summary: "RunSummary", *, verbose: bool) -> Iterator[str]:

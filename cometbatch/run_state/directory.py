@@ -11,12 +11,14 @@ Guards: a session writes into files of its own only; existence is the commit, so
     reopened.json                          which partitions are in which round
     reuse/                                 the index of earlier answers, while the run is not finished
     lock
+    next/                                  a run directory without a lock: the update of this run, while it goes on
+    earlier/<run id>/                      another: a run that stood here before (`succession` tells of both)
 
 A data set keeps its parts as the result, named <partition>.parquet in every round; the round is in the footer.
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -35,6 +37,7 @@ from cometbatch.store.local import Lock
 
 MANIFEST: Final = "manifest.json"
 REOPENED: Final = "reopened.json"
+LOCK: Final = "lock"
 INDEX: Final = "reuse"
 """The folder of the index of earlier answers: a cache, for the sessions of an unfinished run."""
 
@@ -70,18 +73,34 @@ _FIRST: Final = Round(0, 0)
 
 
 class RunDirectory:
-    """The files of one run. `parts`: where the parts are, if they are the result themselves (a data set)."""
+    """The files of one run. `parts`: where the parts are, if they are the result themselves (a data set).
 
-    def __init__(self, path: Path, *, parts: Path | None = None) -> None:
+    `within`: the run directory that this one lies in, which has the lock of both. `is_moving`: moving this one's files
+    up into that one was cut off, so that each of them is in one of the two. `home`: the directory beside the result.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        parts: Path | None = None,
+        within: "RunDirectory | None" = None,
+        is_moving: bool = False,
+    ) -> None:
         self.path = path
-        self.lock = Lock(path / "lock", holder_of="this job")
-        self.journals = JournalFiles(path / "journal")
+        self.home: RunDirectory = self if within is None else within.home
+        self.lock: Lock = Lock(path / LOCK, holder_of="this job") if within is None else within.lock
+        self.is_moving = is_moving
+        self._places = (path, within.path) if is_moving and within is not None else (path,)
+        self.journals = JournalFiles(_first(self._places, "journal"))
         is_dataset = parts is not None
         self.parts = PartFiles(
-            parts or path / "parts", lambda index: self.reopened().round_of(index).round, is_dataset=is_dataset
+            parts or _first(self._places, "parts"),
+            lambda index: self.reopened().round_of(index).round,
+            is_dataset=is_dataset,
         )
+        self._sessions = _first(self._places, "sessions")
         self.index = path / INDEX
-        self._sessions = path / "sessions"
         self._reopened = Reopened()
         self._reopened_stamp: tuple[int, int, int] | None = None
 
@@ -143,7 +162,7 @@ class RunDirectory:
         """
         if self.journals.all() or self.newest_number() > 1 or (not self.parts.is_dataset and self.parts.there()):
             return True
-        return any(MARKS.fullmatch(name) for name in local.entries(self.path))
+        return any(MARKS.fullmatch(name) for name in _names(self._places))
 
     def write_manifest(self, content: bytes) -> None:
         """Write the manifest whole; from then on the run exists."""
@@ -166,7 +185,7 @@ class RunDirectory:
 
     def newest_number(self) -> int:
         """The highest number of a session in any file's name; 0 before the first."""
-        names = [*local.entries(self.path), *local.entries(self._sessions)]
+        names = [*_names(self._places), *local.entries(self._sessions)]
         found = [MARKS.fullmatch(name) or SESSION.fullmatch(name) for name in names]
         numbers = [int(match[1]) for match in found if match] + [file.session for file in self.journals.all()]
         return max(numbers, default=0)
@@ -185,8 +204,8 @@ class RunDirectory:
 
     def marks_before(self, session: int) -> list[Path]:
         """The files of marks of earlier sessions, which this session's file has counted."""
-        found = ((name, MARKS.fullmatch(name)) for name in local.entries(self.path))
-        return [self.path / name for name, match in found if match and int(match[1]) < session]
+        found = ((name, MARKS.fullmatch(name)) for name in _names(self._places))
+        return [_first(self._places, name) for name, match in found if match and int(match[1]) < session]
 
     def marks_since(self, session: int) -> dict[Path, int]:
         """The files of marks of this session and of later ones, their workers' included, each with its session.
@@ -194,9 +213,9 @@ class RunDirectory:
         Those of the newest session are named, too, where they are gone and its journals tell that they were there.
         """
         newest = self.newest_number()
-        found = [name for name in local.entries(self.path) if MARKS.fullmatch(name)]
+        found = [name for name in _names(self._places) if MARKS.fullmatch(name)]
         found += [file.marks for file in self.journals.all() if file.session == newest]
-        numbers = {self.path / name: int(match[1]) for name in found if (match := MARKS.fullmatch(name))}
+        numbers = {_first(self._places, name): int(match[1]) for name in found if (match := MARKS.fullmatch(name))}
         return {path: number for path, number in numbers.items() if number >= session}
 
     def reopened(self) -> Reopened:
@@ -204,7 +223,7 @@ class RunDirectory:
 
         Asked for each partition, so that it is read only when it was replaced, which gives it another inode.
         """
-        path = self.path / REOPENED
+        path = _first(self._places, REOPENED)
         with local.naming(path, "can't be read"):
             try:
                 file = path.stat()
@@ -247,6 +266,16 @@ class RunDirectory:
             yield from self.parts.superseded(index)
         if last is not None:
             yield from self.marks_before(last.number)
+
+
+def _first(places: Sequence[Path], name: str) -> Path:
+    """Where a file or folder of a run is; where it is in none of the places, its path in the first."""
+    return next((place / name for place in places if (place / name).exists()), places[0] / name)
+
+
+def _names(places: Iterable[Path]) -> list[str]:
+    """The names in all of the places."""
+    return [name for place in places for name in local.entries(place)]
 
 
 def _counts(name: str, round_: Round, last: Session | None) -> bool:

@@ -26,15 +26,14 @@ from cometbatch.job.secrets import printable
 from cometbatch.results import columns, parts
 from cometbatch.results.reuse_index import ORDINAL, SourceFile
 from cometbatch.results.rows import data_set_files, output_of
+from cometbatch.run_state import succession
 from cometbatch.run_state.directory import MANIFEST, REOPENED, RunDirectory
-from cometbatch.run_state.manifest import SERVICE_KEY, decode_manifest
+from cometbatch.run_state.manifest import SERVICE_KEY, Manifest, decode_manifest
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.recorded_rows import rows_of
 from cometbatch.run_state.run import Run, directory_at
 from cometbatch.store import local
 
-EARLIER: Final = "earlier"
-"""The folder in a run directory in which the run directories of this output's earlier runs are, by their ids."""
 _ENDING: Final = ".parquet"
 _WAY: Final = "Restore it from a copy, or take it out of reuse.from: its answers are paid for again then."
 _OWN_WAY: Final = "Restore it from a copy, or move that folder away: its answers are paid for again then."
@@ -56,9 +55,27 @@ class EarlierRun(Struct, frozen=True):
 
 
 def own(directory: RunDirectory) -> list[RunDirectory]:
-    """The run directories of this output's earlier runs."""
-    folder = directory.path / EARLIER
-    return [RunDirectory(folder / name) for name in local.entries(folder) if (folder / name / MANIFEST).exists()]
+    """The run directories of this output's earlier runs: of an update, the one that it updates is the first.
+
+    Where one of them was begun with --fresh, those before it are left out: only runs count that follow each other back
+    to that one, with updates of them that were given up. Raises `CheckpointError` where a manifest is damaged.
+    """
+    home = directory.home
+    known = {_manifest(each).run_id: each for each in succession.earlier_runs(home)}
+    if home.read_manifest() is None:
+        return list(known.values())
+    newest = _manifest(home)
+    found, follows, is_fresh = {newest.run_id: home}, newest.follows, newest.is_fresh
+    while not is_fresh and follows in known and follows not in found:
+        found[follows] = known[follows]
+        before = _manifest(known[follows])
+        follows, is_fresh = before.follows, before.is_fresh
+    found |= {run_id: each for run_id, each in known.items() if not is_fresh or _manifest(each).follows in found}
+    return [each for each in found.values() if each is not directory]
+
+
+def _manifest(directory: RunDirectory) -> Manifest:
+    return decode_manifest(directory.read_manifest() or b"", str(directory.path / MANIFEST))
 
 
 def find_runs(

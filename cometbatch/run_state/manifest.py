@@ -1,6 +1,6 @@
 """What a run is, frozen when it begins: every later session must find the same, or is refused field by field."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -11,7 +11,7 @@ from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.job import Target
 from cometbatch.job.urls import SIMULATOR
-from cometbatch.records import Partition, PriceBook
+from cometbatch.records import Partition, PriceBook, Tally
 from cometbatch.results import columns
 from cometbatch.run_state import json_files
 
@@ -68,8 +68,9 @@ class Manifest(Struct, frozen=True):
     `columns`: the names of the output columns, which a run keeps. `targets`, `slices`: only added to. `needs`: words of
     `KNOWN_NEEDS`. `cometbatch`: the version of the program that began the run. `replaces`: which file at the result's
     place the run was told to replace, as `parts.file_stamp` names it. `priced_late`: the prices were found by a later
-    session, so that rows recorded before have no cost. `is_fresh`: begun with --fresh, so that it takes no answers of
-    this output's own earlier runs.
+    session, so that rows recorded before have no cost. `follows`: of an update, the id of the run whose place it takes
+    when it is done. `given_up`: what came before it since that run's result, and was never published, had cost.
+    `is_fresh`: begun with --fresh, so that it takes no answers of this output's own earlier runs.
     """
 
     version: int
@@ -87,6 +88,8 @@ class Manifest(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     replaces: str | None = None
     priced_late: bool = False
+    follows: str | None = None
+    given_up: Tally | None = None
     is_fresh: bool = False
 
     @property
@@ -266,13 +269,16 @@ def refuse_drift(
     sha256: str,
     *,
     input_advice: str = "",
+    update_advice: Callable[[], str] | None = None,
     targets: Iterable[int] = (0,),
     other_target: bool = False,
 ) -> None:
     """Raises `DriftError` naming every field whose change would mix answers that don't fit together.
 
-    `input_advice`: what to do about an input that changed, in sentences. `targets`: as of `drift`. `other_target`:
-    whether the job may ask a target that the run does not have, since only rows that `--retry` resets are asked of it.
+    `input_advice`: what to do about an input that changed, in sentences. `update_advice`: which rows changed, and how
+    only these are answered; asked where something changed, since it may take seconds. `targets`: as of `drift`.
+    `other_target`: whether the job may ask a target that the run does not have, since only rows that `--retry` resets
+    are asked of it.
     """
     changes = []
     differing = drift(manifest, fingerprint, targets)
@@ -300,6 +306,7 @@ def refuse_drift(
         f"The job or its input changed since this run began ({manifest.created_at}):\n"
         + "\n".join(changes)
         + (f"\n{input_advice}" if input_advice else "")
+        + (f"\n{update_advice()}" if update_advice is not None else "")
         + f"\n{way}; or give output.path another name to keep both runs; or {START_OVER}"
     )
 

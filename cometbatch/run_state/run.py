@@ -17,10 +17,11 @@ from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import MANIFEST, RunDirectory
 from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest
 from cometbatch.run_state.progress import Progress, look
+from cometbatch.run_state.succession import is_moved, looked_at
 from cometbatch.store import local
 
 Place: TypeAlias = Literal["free", "ours", "foreign"]
-"""What stands where the result goes: nothing (or what the run was told to replace), its result, another file."""
+"""What stands where the result goes: nothing (or what the run is to replace), its result, another file."""
 
 ROUNDS_KEY: Final = "cometbatch.rounds"
 TARGETS_KEY: Final = "cometbatch.targets"
@@ -124,16 +125,21 @@ class Run(Struct, frozen=True):
     @property
     def place(self) -> Place:
         """What stands where the result goes. A folder holds parts, each of which names its run."""
-        said = parts.result_metadata(self.result) or {}
-        if self.result.is_dir() or said.get("cometbatch.run_id") == self.manifest.run_id:
+        run_id = (parts.result_metadata(self.result) or {}).get("cometbatch.run_id")
+        if self.result.is_dir() or run_id == self.manifest.run_id:
             return "ours"
         stamp = parts.file_stamp(self.result)
-        return "free" if stamp is None or stamp == self.manifest.replaces else "foreign"
+        is_updated = run_id is not None and run_id == self.manifest.follows
+        return "free" if stamp is None or is_updated or stamp == self.manifest.replaces else "foreign"
 
     @property
     def has_earlier_result(self) -> bool:
-        """Whether a result that was published before a `--retry` stands there."""
-        return self.directory.reopened().rounds > 0 and self.result.exists() and self.place == "ours"
+        """Whether a result stands there that was published before a `--retry`, or by the run that this one updates."""
+        if not self.result.exists():
+            return False
+        if self.place == "ours":
+            return self.directory.reopened().rounds > 0
+        return self.manifest.follows is not None and self.place == "free"
 
     def state(self) -> dict[str, str]:
         """What the result says of this state of the run: rounds, slices with labels, the whole bill.
@@ -200,7 +206,20 @@ def find(directory: RunDirectory, result: Path, accept: Collection[str] = ()) ->
             )
         return None
     manifest = decode_manifest(content, str(directory.path / MANIFEST))
-    return Run(directory, manifest, look(directory, manifest, accept), result)
+    try:
+        progress = look(directory, manifest, accept)
+    except CheckpointError:
+        _refuse_moved(directory, manifest)
+        raise
+    _refuse_moved(directory, manifest)
+    return Run(directory, manifest, progress, result)
+
+
+def _refuse_moved(directory: RunDirectory, manifest: Manifest) -> None:
+    if is_moved(directory, manifest.run_id):
+        raise CheckpointError(
+            f"{directory.path}: just now another process replaces this run by its update. Run the same command again."
+        )
 
 
 def refuse_unreleased(result: Path) -> None:
@@ -215,15 +234,21 @@ def refuse_unreleased(result: Path) -> None:
 
 
 def directory_of(result: Path, *, is_dataset: bool) -> RunDirectory:
-    """Where the run of a result is kept."""
+    """Where the run of a result is kept: in its place, or an update in the place beside it."""
+    return looked_at(home_of(result, is_dataset=is_dataset))
+
+
+def home_of(result: Path, *, is_dataset: bool) -> RunDirectory:
+    """The run directory beside a result, whatever is in it."""
     return RunDirectory(run_beside(result), parts=result if is_dataset else None)
 
 
 def directory_at(path: Path) -> tuple[RunDirectory, Path]:
     """The run directory that `path` is, or that stands beside it, and the result, wherever both were moved to.
 
-    A link at its end is followed, as a job does. Raises `UsageError` where that leads nowhere, `CheckpointError` where
-    `path` is a run directory of a version before the first release.
+    Where an update is going on there, it is the update's. A link at its end is followed, as a job does. Raises
+    `UsageError` where that leads nowhere, `CheckpointError` where `path` is a run directory of a version before the
+    first release.
     """
     try:
         path = linked(absolute(Path(), path))
@@ -236,4 +261,4 @@ def directory_at(path: Path) -> tuple[RunDirectory, Path]:
         refuse_unreleased(path.with_name(path.name.removesuffix(RUN_SUFFIX)))
     result = path.with_name(path.name.removeprefix(RUN_PREFIX).removesuffix(RUN_SUFFIX)) if is_run else path
     run_path = path if is_run else run_beside(path)
-    return RunDirectory(run_path, parts=result if result.is_dir() else None), result
+    return looked_at(RunDirectory(run_path, parts=result if result.is_dir() else None)), result

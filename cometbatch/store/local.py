@@ -137,6 +137,15 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def move(source: Path, target: Path) -> None:
+    """Give a file or folder another path on the same disk; durable once the folders of both are synced.
+
+    Raises `CheckpointError` where the disk refuses.
+    """
+    with naming(source, f"can't be moved to {target}"):
+        source.replace(target)
+
+
 def remove_tree(folder: Path) -> None:
     """Remove a folder of ours with all that is in it, if it is there. Raises `CheckpointError` where that fails."""
     with naming(folder, "can't be removed"):

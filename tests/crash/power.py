@@ -3,7 +3,8 @@
 The recorder stands where Python meets the operating system: files, maps, renames, removals, syncs. That it misses
 nothing is checked by replaying everything, which must give the folder as it is, byte for byte. The law of a power cut
 is POSIX's, and no kinder: what was synced is there; of other bytes any may be missing or zero; a name that was made,
-replaced or removed is durable only when its folder was synced after it, whatever became of the file.
+replaced or removed is durable only when its folder was synced after it, whatever became of the file. A name that went
+to another folder is in one of the two, since every file system for such work makes a rename whole or not at all.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import mmap
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,18 @@ class Named:
     instead_of: str | None = None
 
 
-Step: TypeAlias = Wrote | Cut | Synced | Named
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """A name that went from one folder to another: in one of the two at any time, and durable once both are synced."""
+
+    folder: int
+    name: str
+    node: int
+    to: int
+    new_name: str
+
+
+Step: TypeAlias = Wrote | Cut | Synced | Named | Moved
 
 
 @dataclass(frozen=True)
@@ -83,10 +95,11 @@ class File:
 
 @dataclass
 class Folder:
-    """The same of a folder's names."""
+    """The same of a folder's names. `number`: of the folder itself."""
 
     durable: dict[str, int] = field(default_factory=dict)
-    pending: list[Named] = field(default_factory=list)
+    pending: list[Named | Moved] = field(default_factory=list)
+    number: int = 0
 
 
 class Recorder:
@@ -104,7 +117,7 @@ class Recorder:
     def _scan(self, path: Path) -> int:
         number = self._new(path)
         if path.is_dir():
-            self.base[number] = Folder({each.name: self._scan(each) for each in path.iterdir()})
+            self.base[number] = Folder({each.name: self._scan(each) for each in path.iterdir()}, number=number)
         else:
             self.base[number] = File(path.read_bytes(), path.stat().st_mtime_ns)
         return number
@@ -112,7 +125,7 @@ class Recorder:
     def _new(self, path: Path) -> int:
         number = len(self.base)
         self._numbers[path.stat().st_ino] = number
-        self.base[number] = Folder() if path.is_dir() else File()
+        self.base[number] = Folder(number=number) if path.is_dir() else File()
         return number
 
     def _number(self, file: int | Path) -> int:
@@ -129,7 +142,12 @@ class Recorder:
         with monkeypatch.context() as patch:
             patch.setattr(io, "open", self._opening(io.open))
             patch.setattr(mmap, "mmap", self._map_class())
-            for name, step in (("replace", self._replacing), ("unlink", self._unlinking), ("mkdir", self._making)):
+            for name, step in (
+                ("replace", self._replacing),
+                ("unlink", self._unlinking),
+                ("rmdir", self._unlinking),
+                ("mkdir", self._making),
+            ):
                 patch.setattr(os, name, step(getattr(os, name)))
             patch.setattr(os, "pwrite", self._placing(os.pwrite))
             for name in ("fsync", "fdatasync"):
@@ -206,9 +224,12 @@ class Recorder:
             with self._lock:
                 step(source, target)
                 if self._is_ours(target):
-                    assert Path(source).parent == Path(target).parent
                     folder, name = self._number(Path(target).parent), Path(target).name
-                    self._note(Named(folder, name, self._number(target), Path(source).name))
+                    if Path(source).parent == Path(target).parent:
+                        self._note(Named(folder, name, self._number(target), Path(source).name))
+                    else:
+                        before = self._number(Path(source).parent)
+                        self._note(Moved(before, Path(source).name, self._number(target), folder, name))
 
         return replaced
 
@@ -245,6 +266,7 @@ class Disk:
 
     def __init__(self, recorder: Recorder, *, to_the_end: bool = False) -> None:
         self.nodes: dict[int, File | Folder] = {}
+        self._half_durable: dict[Moved, int] = {}  # the folder that was synced since
         for number, node in recorder.base.items():
             self.nodes[number] = deepcopy(node)
         for _, step in recorder.steps if to_the_end else ():
@@ -252,9 +274,13 @@ class Disk:
 
     def take(self, step: Step) -> None:
         """One step happens."""
-        node = self.nodes[step.folder if isinstance(step, Named) else step.node]
+        node = self.nodes[step.folder if isinstance(step, Named | Moved) else step.node]
         if isinstance(step, Synced):
             self._sync(node)
+        elif isinstance(step, Moved):
+            for folder in (node, self.nodes[step.to]):
+                assert isinstance(folder, Folder)
+                folder.pending.append(step)
         else:
             node.pending.append(step)  # type: ignore[arg-type] # names are a folder's steps, the others a file's
 
@@ -262,13 +288,24 @@ class Disk:
         if isinstance(node, File):
             node.durable = _content(node.durable, node.pending)
             node.changed_ns = None if node.pending else node.changed_ns
-        else:
-            node.durable = _names(node.durable, node.pending)
-        node.pending.clear()
+            node.pending.clear()
+            return
+        waiting = [step for step in node.pending if isinstance(step, Moved)]
+        node.durable = _names(node, [step for step in node.pending if isinstance(step, Named)])
+        node.pending = [*waiting]
+        for step in waiting:
+            if self._half_durable.setdefault(step, node.number) != node.number:
+                for folder in (self.nodes[step.folder], self.nodes[step.to]):
+                    assert isinstance(folder, Folder)
+                    folder.durable = _names(folder, [step])
+                    folder.pending.remove(step)
 
     def left(self, file_left: "FileLeft", names_left: "NamesLeft") -> State:
         """The folder as these choices leave it."""
-        return dict(self._left(0, ".", file_left, names_left))
+        moved = {step: None for node in self.nodes.values() if isinstance(node, Folder)
+                 for step in node.pending if isinstance(step, Moved)}  # fmt: skip
+        gone = frozenset(names_left([*moved]))
+        return dict(self._left(0, ".", file_left, lambda steps: _either(steps, gone, names_left)))
 
     def _left(
         self, number: int, path: str, file_left: "FileLeft", names_left: "NamesLeft"
@@ -278,7 +315,7 @@ class Disk:
             yield path, Content(file_left(node), None if node.pending else node.changed_ns)
             return
         yield path, None
-        for name, inside in sorted(_names(node.durable, names_left(node.pending)).items()):
+        for name, inside in sorted(_names(node, names_left(node.pending)).items()):
             yield from self._left(inside, f"{path}/{name}", file_left, names_left)
 
 
@@ -311,19 +348,33 @@ def _content(before: bytes, steps: list[Wrote | Cut]) -> bytes:
     return bytes(content)
 
 
-def _names(before: dict[str, int], steps: list[Named]) -> dict[str, int]:
-    names = dict(before)
+def _names(folder: Folder, steps: Sequence[Named | Moved]) -> dict[str, int]:
+    names = dict(folder.durable)
     for step in steps:
+        if isinstance(step, Moved):
+            if step.folder == folder.number:
+                names.pop(step.name, None)
+            else:
+                names[step.new_name] = step.node
+            continue
         names.pop(step.instead_of or step.name, None)
         if step.node is not None:
             names[step.name] = step.node
     return names
 
 
+def _either(
+    steps: Sequence[Named | Moved], gone: frozenset[Named | Moved], names_left: "NamesLeft"
+) -> list[Named | Moved]:
+    """What is left of a folder's steps: of the moves those that are there in both of their folders."""
+    kept = {id(step) for step in names_left([step for step in steps if isinstance(step, Named)])}
+    return [step for step in steps if id(step) in kept or step in gone]
+
+
 # -- choices: what of the steps that were not synced is there ----------------------------------------------------------
 
 FileLeft: TypeAlias = Callable[[File], bytes]
-NamesLeft: TypeAlias = Callable[[list[Named]], list[Named]]
+NamesLeft: TypeAlias = Callable[[list[Named | Moved]], list[Named | Moved]]
 
 
 def nothing(file: File) -> bytes:
@@ -380,12 +431,12 @@ def writes(chance: random.Random) -> FileLeft:
     return left
 
 
-def no_names(_steps: list[Named]) -> list[Named]:
+def no_names(_steps: list[Named | Moved]) -> list[Named | Moved]:
     """No name was made, replaced or removed."""
     return []
 
 
-def all_names(steps: list[Named]) -> list[Named]:
+def all_names(steps: list[Named | Moved]) -> list[Named | Moved]:
     """All of them were."""
     return steps
 
