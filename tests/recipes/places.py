@@ -1,0 +1,154 @@
+"""Where recipes are tried: an environment for each tool, groups of processes, and a corner that nothing gets out of."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.stub_server import wait_until
+
+ROOT = Path(__file__).parent.parent.parent
+GRACE_S = 20.0  # seconds for a group of processes to end
+
+
+class UnavailableError(Exception):
+    """A tool can't be had on this machine; says why."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A Python environment with a tool and cometbatch. `note`: what making it took, and its size."""
+
+    path: Path
+    note: str
+
+    def program(self, name: str) -> str:
+        """One of its programs."""
+        return str(self.path / "bin" / name)
+
+
+def made(name: str, packages: Sequence[str], folder: Path) -> Environment:
+    """An environment with these packages, then with cometbatch beside them; one that is there is used again."""
+    path = folder / name
+    if (path / "made").exists():
+        return Environment(path, (path / "made").read_text(encoding="utf-8"))
+    began = time.monotonic()
+    shutil.rmtree(path, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", str(path)], check=True)
+    pip = [str(path / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    if packages:
+        done = subprocess.run([*pip, *packages], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UnavailableError(f"pip can't install {' '.join(packages)}: {done.stderr.strip()[-300:]}")
+    seconds = time.monotonic() - began
+    size = sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
+    subprocess.run([*pip, str(ROOT)], check=True, capture_output=True)
+    subprocess.run([*pip[:3], "check"], check=True, stdout=subprocess.DEVNULL)
+    note = f"{' '.join(packages)}: {seconds:.0f} s to install, {size / 2**20:.0f} MiB; no conflict with cometbatch"
+    (path / "made").write_text(note, encoding="utf-8")
+    return Environment(path, note)
+
+
+def programs_of(*packages: str, folder: Path) -> Path:
+    """Programs of Debian packages, unpacked into a folder and not installed."""
+    if shutil.which("apt-get") is None:
+        raise UnavailableError("apt-get is not here")
+    folder.mkdir(parents=True, exist_ok=True)
+    for line in (["apt-get", "update", "-q"], ["apt-get", "download", "-q", *packages]):
+        done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UnavailableError(f"{' '.join(line)}: {done.stderr.strip()[-300:]}")
+    for package in folder.glob("*.deb"):
+        subprocess.run(["dpkg", "-x", str(package), str(folder / "root")], check=True)
+    return folder / "root"
+
+
+@contextlib.contextmanager
+def group(line: Sequence[str], log: Path, environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A server or daemon, with all that it starts, for the length of a block."""
+    with log.open("ab") as file:
+        process = subprocess.Popen(line, env=dict(environment), stdout=file, stderr=file, start_new_session=True)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def wait_for_port(port: int, what: str) -> None:
+    """Until somebody listens there."""
+
+    def is_open() -> bool:
+        with socket.socket() as tried:
+            return tried.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(is_open, what, limit_s=180)
+
+
+SEAL = """
+set -eu
+work=$1; shift
+mount --make-rprivate /
+mount --bind "$work" "$work"
+mount -o remount,bind,ro /
+mount -t tmpfs tmpfs /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -o remount,bind,ro /sys
+mount --bind "$work/run" /run
+mkdir -p /run/systemd/system /run/user
+for place in "$@"; do
+    [ "$place" != -- ] || break
+    mount -t tmpfs tmpfs "$place"
+    shift
+done
+shift
+exec "$@"
+"""
+"""All of the machine's files are read-only in it, but for one folder: a daemon that tidies up finds nothing to harm."""
+
+
+@contextlib.contextmanager
+def sealed(folder: Path, hidden: Sequence[str], line: Sequence[str]) -> Iterator[list[str]]:
+    """A command line that runs a daemon in namespaces of its own, in which it can write to one folder alone.
+
+    `hidden`: folders that it finds empty. Whatever the daemon starts ends with it.
+    """
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        raise UnavailableError("a daemon is tried in namespaces of its own, which needs root and unshare")
+    (folder / "run").mkdir(parents=True, exist_ok=True)
+    (folder / "seal.sh").write_text(SEAL, encoding="utf-8")
+    cgroups = next((path for path in (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
+                    if (path / "cgroup.procs").exists()), None)  # fmt: skip
+    if cgroups is None:
+        raise UnavailableError("control groups of version 2 are not mounted")
+    own = cgroups / f"cometbatch-recipes-{os.getpid()}"
+    own.mkdir()
+    enter = f'echo $$ > {own}/cgroup.procs && exec "$@"'
+    spaces = ["unshare", "--cgroup", "--pid", "--fork", "--kill-child", "--mount-proc", "--mount"]
+    try:
+        seal = ["bash", str(folder / "seal.sh"), str(folder), *hidden, "--", *line]
+        yield ["bash", "-c", enter, "bash", *spaces, *seal]
+    finally:
+        for path in sorted(own.rglob("*"), reverse=True):
+            if path.is_dir():
+                path.rmdir()
+        own.rmdir()
