@@ -12,7 +12,8 @@ from tests.recipes.places import UnavailableError, group, programs_of, sealed
 from tests.recipes.situations import LIMIT_S, SITUATIONS, STOPPED, Prepared, all_prepared
 from tests.stub_server import wait_until
 
-SPOOL = "/var/spool/cron"
+SPOOL = "/var/spool"
+TABLES = f"{SPOOL}/cron/crontabs"
 LIBRARY = "usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 BEFORE = ("2026-12-01 01:59:57", "2026-12-01 02:59:57")
 
@@ -56,12 +57,14 @@ def daemon(folder: Path, root: Path, table: str, moment: str) -> Iterator[None]:
     tables.mkdir(parents=True, exist_ok=True)
     (tables / "root").write_text(table, encoding="utf-8")
     (tables / "root").chmod(0o600)
-    start = (
-        f"mkdir {SPOOL}/crontabs && cp -p {tables}/root {SPOOL}/crontabs/root && chmod 600 {SPOOL}/crontabs/root"
-        f" && mount --bind {folder} {folder}"
+    start = (  # cron makes a temporary file for what a job prints; it sees no table of the machine's own
+        "mount --bind /tmp /tmp && mount -o remount,bind,rw /tmp"
+        " && { [ ! -e /etc/crontab ] || mount --bind /dev/null /etc/crontab; } && "
+        f"mkdir -p {TABLES} && cp -p {tables}/root {TABLES}/root"
         f" && exec env LD_PRELOAD={root}/{LIBRARY} FAKETIME='@{moment}' {root}/usr/sbin/cron -f -L 15"
     )
-    with sealed(folder, [SPOOL], ["bash", "-c", start]) as line:
+    others = [path for path in ("/etc/cron.d",) if Path(path).exists()]
+    with sealed(folder, [SPOOL, *others], ["bash", "-c", start]) as line:
         (folder / "run/crond.pid").unlink(missing_ok=True)
         with group(line, folder / "cron.log", {**os.environ, "TZ": "UTC"}):
             yield

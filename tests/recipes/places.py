@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,12 @@ def group(line: Sequence[str], log: Path, environment: Mapping[str, str]) -> Ite
         process.wait()
 
 
+def first_process(outer: "subprocess.Popen[bytes]") -> int:
+    """Process 1 of the space, by the number that it has outside."""
+    children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+    return int(children.read_text(encoding="utf-8").split()[0])
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody has."""
     with socket.socket() as found:
@@ -121,9 +128,15 @@ for place in "$@"; do
     shift
 done
 shift
-exec "$@"
+mount --make-rshared /
+"$@" &
+wait $!
 """
-"""All of the machine's files are read-only in it, but for one folder: a daemon that tidies up finds nothing to harm."""
+"""All of the machine's files are read-only in it, but for one folder: a daemon that tidies up finds nothing to harm.
+
+Mounts are its own, and shared within it: systemd mounts a service's credentials from a namespace below. The daemon is not
+the first process of the space: a systemd that is would take itself for the machine's.
+"""
 
 
 @contextlib.contextmanager
@@ -140,15 +153,23 @@ def sealed(folder: Path, hidden: Sequence[str], line: Sequence[str]) -> Iterator
                     if (path / "cgroup.procs").exists()), None)  # fmt: skip
     if cgroups is None:
         raise UnavailableError("control groups of version 2 are not mounted")
-    own = cgroups / f"cometbatch-recipes-{os.getpid()}"
-    own.mkdir()
+    own = Path(tempfile.mkdtemp(prefix="cometbatch-recipes-", dir=cgroups))
     enter = f'echo $$ > {own}/cgroup.procs && exec "$@"'
     spaces = ["unshare", "--cgroup", "--pid", "--fork", "--kill-child", "--mount-proc", "--mount"]
     try:
         seal = ["bash", str(folder / "seal.sh"), str(folder), *hidden, "--", *line]
         yield ["bash", "-c", enter, "bash", *spaces, *seal]
     finally:
-        for path in sorted(own.rglob("*"), reverse=True):
+        wait_until(lambda: removed(own), "the end of all that the daemon started", limit_s=GRACE_S)
+
+
+def removed(group_: Path) -> bool:
+    """Whether a control group could be removed, which is so once nothing runs in it."""
+    try:
+        for path in sorted(group_.rglob("*"), reverse=True):
             if path.is_dir():
                 path.rmdir()
-        own.rmdir()
+        group_.rmdir()
+    except OSError:
+        return False
+    return True
