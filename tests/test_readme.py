@@ -41,6 +41,7 @@ DOCS = (
     "python",
     "replies",
     "retry",
+    "schedulers",
 )
 ALL_TABLES = {
     "job_keys",

@@ -1,6 +1,7 @@
 """The page's two DAGs, run by Airflow's own scheduler; tasks are marked as failed through its API."""
 
 import json
+import os
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -8,11 +9,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.recipes.cron import process_of
 from tests.recipes.page import promised, recipe
 from tests.recipes.places import Environment, free_port, group, made, wait_for_port
-from tests.recipes.situations import LIMIT_S, SITUATIONS, STOPPED, Prepared, Situation, environment, prepared
-from tests.recipes.cron import process_of
-from tests.stub_server import wait_until
+from tests.recipes.situations import (
+    SITUATIONS,
+    STOPPED,
+    Prepared,
+    Situation,
+    environment,
+    prepared,
+    until,
+)
 
 PACKAGES = ("apache-airflow==3.3.2", "apache-airflow-providers-standard")
 KINDS = {"bash": "Airflow, Bash", "python": "Airflow, Python"}
@@ -41,7 +49,7 @@ def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
             airflow.begin(name)
             here.wait_for_answers(4)
             airflow.mark_failed(name)
-            wait_until(lambda here=here: ended(here), "the end of the run", limit_s=LIMIT_S)  # type: ignore[misc]
+            until(ended, "the end of the run", here)
             time.sleep(SECOND_TRY_S)
             assert airflow.instance(name)["state"] == "failed"
             here.check_nothing_was_lost()
@@ -53,7 +61,7 @@ def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
             here.wait_for_answers(4)
             airflow.strike(here, situation.code - 128)
         for name, (here, kind) in tried.items():
-            wait_until(lambda name=name: airflow.instance(name)["state"] in OVER, name, limit_s=2 * LIMIT_S)  # type: ignore[misc]  # fmt: skip
+            until(airflow.is_over, f"{name}: over", name)
             found, code = airflow.instance(name), here.situation.code
             end = "retried" if found["try_number"] > 1 else "done" if found["state"] == "success" else "failed"
             assert end == promised(KINDS[kind])[code], (name, found)
@@ -88,13 +96,17 @@ class Airflow:
 
     def begin(self, name: str) -> None:
         """Switch a DAG on, so that its last night is made up for."""
-        wait_until(lambda: self._knows(name), f"{name}: read by Airflow", limit_s=LIMIT_S)
+        until(self._knows, f"{name}: read by Airflow", name)
         self._asked("PATCH", f"/api/v2/dags/{name}", {"is_paused": False})
 
     def instance(self, name: str) -> dict[str, Any]:
         """Its one task: state and number of the try."""
         found = self._asked("GET", f"/api/v2/dags/{name}/dagRuns/~/taskInstances")["task_instances"]
         return dict(found[0]) if found else {"state": None, "try_number": 0}
+
+    def is_over(self, name: str) -> bool:
+        """Whether its task neither runs nor waits to be tried again."""
+        return self.instance(name)["state"] in OVER
 
     def mark_failed(self, name: str) -> None:
         """As a person does on Airflow's page."""
@@ -103,10 +115,8 @@ class Airflow:
 
     def strike(self, here: Prepared, number: int) -> None:
         """A signal to the command itself; then its service answers at once."""
-        import os  # noqa: PLC0415
-
         os.kill(process_of(here), number)
-        wait_until(lambda: ended(here), "the end of the first try", limit_s=LIMIT_S)
+        until(ended, "the end of the first try", here)
         here.server.latency_s = (0.0, 0.0)
 
     def _knows(self, name: str) -> bool:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from tests.recipes.page import promised, recipe
 from tests.recipes.places import UnavailableError, group, programs_of, sealed
-from tests.recipes.situations import LIMIT_S, SITUATIONS, STOPPED, Prepared, all_prepared
-from tests.stub_server import wait_until
+from tests.recipes.situations import SITUATIONS, STOPPED, Prepared, all_prepared, until
 
 SPOOL = "/var/spool"
 TABLES = f"{SPOOL}/cron/crontabs"
@@ -32,7 +31,7 @@ def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
                 if round_ == 1:
                     strike(jobs)
                 for here in jobs.values():
-                    wait_until(lambda here=here: ends(here) >= round_, f"{here.folder.name}: run {round_}", limit_s=LIMIT_S)  # type: ignore[misc]  # fmt: skip
+                    until(has_ended, f"{here.folder.name}: run {round_}", here, round_)
             if round_ == 1:
                 for name in STOPPED:
                     here = jobs[name]
@@ -87,11 +86,11 @@ def process_of(here: Prepared) -> int:
     raise AssertionError(f"nobody runs {here.job}")
 
 
-def ends(here: Prepared) -> int:
-    """How many runs of a job have ended, by what they wrote: a summary, or the error that stopped them before one."""
+def has_ended(here: Prepared, times: int) -> bool:
+    """Whether a job has run so often, by what it wrote: a summary, or the error that stopped it before one."""
     text = here.folder / "run.log"
     errors = text.read_text(encoding="utf-8").count("Error: ") if text.exists() else 0
-    return errors + len(summaries(here))
+    return errors + len(summaries(here)) >= times
 
 
 def summaries(here: Prepared) -> list[dict[str, object]]:

@@ -12,19 +12,18 @@ from typing import Any
 
 import yaml
 
-from tests.recipes.page import recipe
+from tests.recipes.page import promised, recipe
 from tests.recipes.places import UnavailableError, first_process, made
 from tests.recipes.situations import (
     CONCURRENCY,
-    LIMIT_S,
     SITUATIONS,
     STOPPED,
     Prepared,
     Situation,
     environment,
     prepared,
+    until,
 )
-from tests.stub_server import wait_until
 
 VALIDATOR = "kubernetes-validate==1.37.0"
 LONG_S = 300.0  # seconds for an answer that no grace is long enough for
@@ -41,24 +40,18 @@ def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         raise UnavailableError("the command is tried as the first process of a process space, which needs root")
     spec = yaml.safe_load(manifest.read_text(encoding="utf-8"))["spec"]["jobTemplate"]["spec"]
+    ends = promised("Kubernetes")
     for situation in SITUATIONS:
         with prepared(situation, folder / situation.name) as here:
             code = container(here, cometbatch, spec).wait()
-            assert (code, end_of(code, spec)) == (situation.code, expected(situation.code)), (situation, code)
+            assert (code, end_of(code, spec)) == (situation.code, ends[situation.code]), (situation, code)
     for name, situation in STOPPED.items():
         with prepared(situation, folder / name) as here:
             code = stopped(container(here, cometbatch, spec), here, name)
-            assert (code, end_of(code, spec)) == (situation.code, expected(situation.code)), (situation, code)
+            assert (code, end_of(code, spec)) == (situation.code, ends[situation.code]), (situation, code)
             here.check_nothing_was_lost()
     yield "each exit code, and what the manifest's policy makes of it: as the table says"
     yield from graces(folder, cometbatch, spec)
-
-
-def expected(code: int) -> str:
-    """As the page says."""
-    from tests.recipes.page import promised  # noqa: PLC0415
-
-    return promised("Kubernetes")[code]
 
 
 def container(here: Prepared, cometbatch: str, spec: dict[str, Any], wait: str = "1") -> "subprocess.Popen[bytes]":
@@ -89,7 +82,7 @@ def graces(folder: Path, cometbatch: str, spec: dict[str, Any]) -> Iterator[str]
     grace_s = float(spec["template"]["spec"]["terminationGracePeriodSeconds"])
     with prepared(Situation("grace", 143, "a pod's grace", latency_s=LONG_S), folder / "grace") as here:
         process = container(here, cometbatch, spec)
-        wait_until(lambda: here.server.requests > 0, "the first request", limit_s=LIMIT_S)
+        until(lambda: here.server.requests > 0, "the first request")
         time.sleep(2)  # as many more as there will be
         asked = here.server.requests
         began = time.monotonic()

@@ -17,7 +17,7 @@ def recipe(name: str, replaced: Mapping[str, str]) -> str:
 
     What is to be replaced is there, or the page and its check have grown apart.
     """
-    text = dict(BLOCK.findall(PAGE.read_text(encoding="utf-8")))[name]
+    text: str = dict(BLOCK.findall(PAGE.read_text(encoding="utf-8")))[name]
     for old, new in replaced.items():
         assert old in text, f"{name} does not have {old!r}"
         text = text.replace(old, new)

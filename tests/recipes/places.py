@@ -129,13 +129,12 @@ for place in "$@"; do
 done
 shift
 mount --make-rshared /
-"$@" &
-wait $!
+"$@" || exit $?
 """
 """All of the machine's files are read-only in it, but for one folder: a daemon that tidies up finds nothing to harm.
 
-Mounts are its own, and shared within it: systemd mounts a service's credentials from a namespace below. The daemon is not
-the first process of the space: a systemd that is would take itself for the machine's.
+Mounts are its own, and shared within it: systemd mounts a service's credentials from a namespace below. The daemon is
+not the first process of the space: a systemd that is would take itself for the machine's.
 """
 
 

@@ -8,8 +8,16 @@ from pathlib import Path
 
 from tests.recipes.page import promised, recipe
 from tests.recipes.places import Environment, free_port, group, made, wait_for_port
-from tests.recipes.situations import LIMIT_S, SITUATIONS, Prepared, Situation, all_prepared, environment, prepared
-from tests.stub_server import wait_until
+from tests.recipes.situations import (
+    LIMIT_S,
+    SITUATIONS,
+    Prepared,
+    Situation,
+    all_prepared,
+    environment,
+    prepared,
+    until,
+)
 
 PACKAGES = ("prefect==3.9.1",)
 RUN_FLOW = """
@@ -71,18 +79,20 @@ def flow_run(here: Prepared, place: Environment, own: Mapping[str, str]) -> str:
 
 def cancelled(here: Prepared, place: Environment, own: Mapping[str, str]) -> None:
     """Serve the flow as the page does, begin it, and cancel it once it has some answers."""
-    prefect, log = place.program("prefect"), here.folder / "served.log"
+    log = here.folder / "served.log"
+
+    def said(*words: str) -> str:
+        line = [place.program("prefect"), *words]
+        return subprocess.run(line, env=own, capture_output=True, text=True, check=True).stdout
+
     with group([place.program("python"), str(written(here))], log, {**own, "PYTHONUNBUFFERED": "1"}):
-        wait_until(lambda: "being served" in log.read_text(encoding="utf-8"), "the served flow", limit_s=LIMIT_S)
-        begun = subprocess.run(
-            [prefect, "deployment", "run", "nightly/nightly"], env=own, capture_output=True, text=True, check=True
-        )
-        flow_run_id = begun.stdout.partition("UUID: ")[2].split()[0]
+        until(lambda: "being served" in log.read_text(encoding="utf-8"), "the served flow")
+        flow_run_id = said("deployment", "run", "nightly/nightly").partition("UUID: ")[2].split()[0]
         here.wait_for_answers(4)
-        subprocess.run([prefect, "flow-run", "cancel", flow_run_id], env=own, capture_output=True, check=True)
-        wait_until(lambda: "Cancelled flow run" in log.read_text(encoding="utf-8"), "the cancelling", limit_s=LIMIT_S)
+        said("flow-run", "cancel", flow_run_id)
+        until(lambda: "Cancelled flow run" in log.read_text(encoding="utf-8"), "the cancelling")
         asked = here.server.requests
         time.sleep(3)  # a retry would begin after 1 s
         assert here.server.requests == asked, "the run was begun again"
-        shown = subprocess.run([prefect, "flow-run", "inspect", flow_run_id], env=own, capture_output=True, text=True, check=True)  # fmt: skip
-        assert "CANCELLED" in shown.stdout.upper(), shown.stdout
+        shown = said("flow-run", "inspect", flow_run_id)
+        assert "CANCELLED" in shown.upper(), shown

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class Situation:
     code: int
     why: str
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    trouble: Trouble = Trouble()
+    trouble: Trouble = field(default_factory=Trouble)
     latency_s: float = 0.0
     empty: int = 0
     accepts: bool = True
@@ -71,10 +71,10 @@ class Prepared:
 
     def wait_for_answers(self, count: int) -> None:
         """Until the service has given this many."""
-        wait_until(lambda: self.server.answered.total() >= count, f"{count} answers", limit_s=LIMIT_S)
+        until(lambda: self.server.answered.total() >= count, f"{count} answers")
 
     def check_nothing_was_lost(self) -> None:
-        """After a stop: each answer is recorded. The next run asks only the other rows, and no row is paid for twice."""
+        """After a stop each answer is recorded, the next run asks the other rows alone, and pays for none twice."""
         answered = self.server.answered.total()
         assert 0 < answered < ROWS, answered
         assert self.recorded() == answered, (self.recorded(), answered)
@@ -126,7 +126,7 @@ def holding(here: Prepared) -> Iterator[None]:
     """Another process is at work on the run."""
     process = subprocess.Popen([*COMMAND, "run", str(here.job), "--quiet"], stdout=subprocess.DEVNULL)
     try:
-        wait_until(lambda: here.server.requests > 0, "the other process's first request", limit_s=LIMIT_S)
+        until(lambda: here.server.requests > 0, "the other process's first request")
         yield
     finally:
         process.kill()
@@ -138,6 +138,11 @@ def all_prepared(folder: Path, situations: Sequence[Situation] = SITUATIONS) -> 
     """Several at once, by their names."""
     with contextlib.ExitStack() as stack:
         yield {each.name: stack.enter_context(prepared(each, folder / each.name)) for each in situations}
+
+
+def until(is_so: Callable[..., bool], what: str, *about: object) -> None:
+    """Wait until it is so, of what it is about. Fails where that takes minutes."""
+    wait_until(lambda: is_so(*about), what, limit_s=LIMIT_S)
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -1,18 +1,17 @@
 """The service and the timer of the page: verified, then run by a systemd of their own."""
 
-import contextlib
 import getpass
 import os
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tests.recipes.page import promised, recipe
 from tests.recipes.places import UnavailableError, first_process, group, sealed
-from tests.recipes.situations import LIMIT_S, SITUATIONS, STOPPED, Prepared, Situation, all_prepared
-from tests.stub_server import wait_until
+from tests.recipes.situations import ROWS, SITUATIONS, STOPPED, Prepared, Situation, all_prepared, until
 
 MANAGER = "/lib/systemd/systemd"
 TARGETS = ("basic", "shutdown", "exit", "timers", "network-online")
@@ -36,15 +35,18 @@ def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
     yield f"systemd {version} verifies service and timer, with no word against them"
     asked_to_stop = Situation("stop", 143, "systemctl stop", latency_s=2.0)
     timed = Situation("timer", 0, "a night was missed")
-    with all_prepared(folder / "jobs", [*SITUATIONS, *STOPPED.values(), asked_to_stop, timed]) as jobs:
-        with sealed(folder, [], [MANAGER, "--user", "--unit=basic.target", "--log-target=null"]) as line:
-            manager = Manager(folder)
-            for name, here in jobs.items():
-                manager.write(f"{name}.service", service(here, cometbatch))
-            manager.write("timer.timer", recipe("cometbatch-triage.timer", {}))
-            with group(line, folder / "systemd.log", manager.environment) as spaces:
-                wait_until(lambda: manager.is_there(spaces), "a systemd of our own", limit_s=60)
-                yield from tried(manager, jobs)
+    with ExitStack() as stack:
+        situations = [*SITUATIONS, *STOPPED.values(), asked_to_stop, timed]
+        jobs = stack.enter_context(all_prepared(folder / "jobs", situations))
+        manager = Manager(folder)
+        for name, here in jobs.items():
+            manager.write(f"{name}.service", service(here, cometbatch))
+        manager.write("timer.timer", recipe("cometbatch-triage.timer", {}))
+        own = [MANAGER, "--user", "--unit=basic.target", "--log-target=null"]
+        line = stack.enter_context(sealed(folder, [], own))
+        spaces = stack.enter_context(group(line, folder / "systemd.log", manager.environment))
+        until(manager.is_there, "a systemd of our own", spaces)
+        yield from tried(manager, jobs)
 
 
 def service(here: Prepared, cometbatch: str) -> str:
@@ -80,7 +82,7 @@ class Manager:
 
     def is_there(self, spaces: "subprocess.Popen[bytes]") -> bool:
         """Whether it answers, in the namespaces that this process made; it hears nobody outside them."""
-        with contextlib.suppress(IndexError):  # they are still being made
+        with suppress(IndexError):  # they are still being made
             self._within = first_process(spaces)
         return self._within > 0 and "ActiveState=active" in self.ctl("show", "basic.target")
 
@@ -91,6 +93,10 @@ class Manager:
     def has_ended(self, name: str) -> bool:
         """Whether it neither runs nor waits to be run again."""
         return self.state(name)["ActiveState"] in ENDED
+
+    def has_restarted(self, name: str) -> bool:
+        """Whether it was run again once."""
+        return self.state(name)["NRestarts"] == "1"
 
     def miss_a_night(self) -> None:
         """The timer fired two days ago last."""
@@ -106,7 +112,7 @@ def tried(manager: Manager, jobs: dict[str, Prepared]) -> Iterator[str]:
         here = jobs[name]
         here.wait_for_answers(4)
         manager.ctl("kill", "--kill-whom=main", f"--signal={name}", f"{name}.service")
-        wait_until(lambda name=name: manager.state(name)["NRestarts"] == "1", f"{name}: resumed", limit_s=LIMIT_S)  # type: ignore[misc]  # fmt: skip
+        until(manager.has_restarted, f"{name}: resumed", name)
         here.server.latency_s = (0.0, 0.0)
     jobs["stop"].wait_for_answers(4)
     manager.ctl("stop", "stop.service")
@@ -114,7 +120,7 @@ def tried(manager: Manager, jobs: dict[str, Prepared]) -> Iterator[str]:
     jobs["stop"].check_nothing_was_lost()
     yield "systemctl stop: 143, what was in flight is recorded, not started again; the next start pays nothing twice"
     for name in [*(each.name for each in SITUATIONS), *STOPPED]:
-        wait_until(lambda name=name: manager.has_ended(name), f"{name}: over", limit_s=LIMIT_S)  # type: ignore[misc]
+        until(manager.has_ended, f"{name}: over", name)
         found, code = manager.state(name), jobs[name].situation.code
         was_retried = name in STOPPED or found["NRestarts"] != "0"  # the count of a run that ended well is 0 again
         end = "retried" if was_retried else "done" if found["Result"] == "success" else "failed"
@@ -126,6 +132,6 @@ def tried(manager: Manager, jobs: dict[str, Prepared]) -> Iterator[str]:
     manager.miss_a_night()
     manager.ctl("start", "timer.timer")
     here = jobs["timer"]
-    wait_until(lambda: len(here.server.answered) == 100 and manager.has_ended("timer"), "the timer's run", limit_s=LIMIT_S)  # fmt: skip
+    until(lambda: len(here.server.answered) == ROWS and manager.has_ended("timer"), "the timer's run")
     assert " 02:00:00 " in manager.ctl("list-timers", "--all"), manager.ctl("list-timers", "--all")
     yield "the timer makes up for a missed night at once, and waits for two o'clock then"
