@@ -381,6 +381,7 @@ def test_the_rules_of_rendering_are_part_of_the_fingerprint() -> None:
         {"accept": {"failed": "1%", "incomplete": 5}},
         {"prices": "none"},
         {"target": {"key_env": "OTHER_KEY"}},
+        {"target": {"key_file": "secrets/key"}},
         {"target": {"base_url": "https://api.cometapi.com/v1"}},
         {"target": {"ca_file": "ca.pem", "client_cert": "me.pem", "client_key": "me.key"}},
         {"input": {"path": "elsewhere/tickets.csv"}},

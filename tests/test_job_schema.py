@@ -32,6 +32,7 @@ BETWEEN_KEYS = {
     "a limit below one answer": r"would take more than an hour",
     "a key over an open line": r"would send the key and all texts without encryption",
     "the least and the most": r"found the larger one first",
+    "one place of the key": r"contradicts target\.key_env",
     "one way to check answers": r"says nothing of what answers|contradicts response\.|is written by response",
     "what a format or a mode can't ask for": r": response\.(schema|mode|json|pattern): (?!expected|unknown)",
     "a comment in the place of a text": r"a # begins a comment in YAML",
@@ -45,7 +46,7 @@ BEYOND_A_SCHEMA = {
     r"|expected a URL that starts|expected a URL such as .* found one that can't be read",
     "files and folders": r"output\.path: (?!expected a path,)|input\.path: expected the path of a file that ends in",
     "what is in another file": r"prompt\.few_shot: |(prompt\.user|target\.(format|model)): is missing",
-    "marks that a shell replaces": r"nothing here replaces",
+    "marks that a shell replaces": r"nothing here replaces|found a \$ that begins no variable|systemd's %d",
     "YAML's own": r"YAML tags|the key is there twice|expected a word as key|expected a mapping to merge"
     r"|found half of a surrogate pair",
     "values of YAML that JSON has not, in params.extra": r": params\.extra: .*put it in quotes",

@@ -29,6 +29,7 @@ from cometbatch.results.summary import RunStoppedError, RunSummary
 from cometbatch.run_state.journal import Damage, DamagedJournalError
 from cometbatch.run_state.names import LostFileError
 from cometbatch.service.model_list import ListedModel
+from cometbatch.transport.key import NoKeyError
 from tests.workbench import Network, Workbench
 
 for found in pkgutil.walk_packages(cometbatch.__path__, "cometbatch."):
@@ -118,6 +119,8 @@ def example(kind: type[CometbatchError]) -> CometbatchError:
         return kind("Stopped. Add credit.", SUMMARY)
     if issubclass(kind, TemplateError):
         return kind("no column 'x'", index=1, role="user", line=7, hint="the columns are a, b")
+    if issubclass(kind, NoKeyError):
+        return kind("the file /key is not there", "Write the key into it.")
     if issubclass(kind, LostFileError):
         return kind(Path("caf\udce9.run/sessions/1.json"), "this file is gone")
     if issubclass(kind, DamagedJournalError):

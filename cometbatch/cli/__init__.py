@@ -16,19 +16,21 @@ from click.shell_completion import get_completion_class
 
 import cometbatch
 from cometbatch import process
+from cometbatch.cli.exit_codes import (
+    ALL_SUCCEEDED,
+    HUNG_UP,
+    INTERRUPTED,
+    SOME_ROWS_FAILED,
+    UNEXPECTED,
+    WRONG_USAGE,
+)
+from cometbatch.cli.exit_codes import EXIT_CODES as EXIT_CODES
 from cometbatch.cli.printing import end, report, say, terminal_width, write, writing
 from cometbatch.cli.resuming import BUDGET, LIMIT, ONCE, resume_advice, same_command
 from cometbatch.errors import CometbatchError
 from cometbatch.money.exact import format_rounded
 from cometbatch.results.terminal import visible
 
-ALL_SUCCEEDED = 0
-UNEXPECTED = 1
-WRONG_USAGE = 2
-SOME_ROWS_FAILED = 3
-INTERRUPTED = 130
-TERMINATED = 143
-HUNG_UP = 129
 NAME = "cometbatch"
 FORMATS = ("chat", "responses", "messages", "gemini")  # as `wire` has them, which --help does not load
 INSTEAD = {
@@ -48,29 +50,6 @@ INSTEAD = {
 }
 """What to use in place of options that other programs have."""
 TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
-
-EXIT_CODES = (
-    (ALL_SUCCEEDED, "every row succeeded, or all but what `accept` allows"),
-    (
-        UNEXPECTED,
-        "an unexpected error or a failing disk (both resumable), a damaged run directory, or no catalog (`models`)",
-    ),
-    (WRONG_USAGE, "the command, the job file or the input is wrong; nothing was sent"),
-    (
-        SOME_ROWS_FAILED,
-        (
-            "finished, with more failed or incomplete rows than `accept` allows (none without it); the result is "
-            "there, but after --limit (`verify`: a check failed)"
-        ),
-    ),
-    (4, "stopped at the budget; resumable with a higher one"),
-    (5, "the service refuses the job (key, credit, model, address) or ignores its `response`; resumable"),
-    (6, "another process has the run"),
-    (HUNG_UP, "hung up (SIGHUP: the terminal was closed); resumable"),
-    (INTERRUPTED, "interrupted (Ctrl-C); resumable"),
-    (TERMINATED, "terminated (SIGTERM); resumable"),
-)
-
 
 Command: TypeAlias = Callable[..., None]
 

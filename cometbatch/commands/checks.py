@@ -19,10 +19,10 @@ from cometbatch.input.file_set import AnySource, FileSet
 from cometbatch.input.files import Identity, ending_of, shown
 from cometbatch.job import Job, Target
 from cometbatch.job.batch_lines import BatchLayout, Survey, open_table
-from cometbatch.job.headers import variables_in
 from cometbatch.job.paths import run_beside
 from cometbatch.job.secrets import printable
 from cometbatch.job.targets import Template
+from cometbatch.job.variables import variables_in
 from cometbatch.prompt.answers import Checker
 from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.records import PriceBook
@@ -36,7 +36,7 @@ from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.service.catalog import CatalogProblem
 from cometbatch.transport.headers import looks_secret, read_values
 from cometbatch.transport.image_fetch import proxy_in_the_way
-from cometbatch.transport.key import holds_key
+from cometbatch.transport.key import KeySource, holds_key
 from cometbatch.wire.request_extra import template_marks, unkept
 from cometbatch.wire.whole_bodies import cap_words
 
@@ -151,15 +151,18 @@ def refuse_limit(limit: int | None) -> None:
 
 def refuse_key(job: Job) -> None:
     """Raise `UsageError` where a text of the job holds the very key, which would go into files and messages."""
+    keys = list(KeySource.of(job.target).sought())
     for section, value in job.describe().items():
         name = "prompt" if section == "messages" else section
-        if holds_key(value, job.target.key_env):
-            raise UsageError(
-                f"{name}: this holds the API key that {job.target.key_env} is set to. Nothing was written or sent: "
-                "take it out, the key is read from the environment alone."
-            )
+        for words, key in keys:
+            if holds_key(value, key):
+                raise UsageError(
+                    f"{name}: this holds {words}. Nothing was written or sent: take it out, the key is read from there "
+                    "alone."
+                )
         for variable in variables_in(job.target.headers.values()):
-            if looks_secret(os.environ.get(variable, "")) and holds_key(value, variable):
+            held = os.environ.get(variable, "")
+            if looks_secret(held) and holds_key(value, held):
                 raise UsageError(
                     f"{name}: this holds what {variable} is set to. Nothing was written or sent: take it out, "
                     "headers read it from the environment."

@@ -6,7 +6,7 @@ from cometbatch.errors import JobError
 from cometbatch.job import Job
 from cometbatch.simulator.behaviour import Behaviour, Fault
 from cometbatch.transport import TlsSettings, describe_route
-from cometbatch.transport.key import read_key
+from cometbatch.transport.key import KeySource
 
 if TYPE_CHECKING:
     import httpx
@@ -16,8 +16,8 @@ NO_KEY: Final = "sk-not-needed-here"
 
 
 def api_key(job: Job) -> str:
-    """The key from its environment variable. Raises `UsageError`, never quoting it."""
-    return NO_KEY if job.target.is_simulator else read_key(job.target.key_env)
+    """The key, from where the job has it. Raises `UsageError`, never quoting it."""
+    return NO_KEY if job.target.is_simulator else KeySource.of(job.target).read()
 
 
 def tls_settings(job: Job) -> TlsSettings:

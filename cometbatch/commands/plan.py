@@ -1,7 +1,6 @@
 """`plan`: everything that can be known before the first request, with nothing sent but the request for prices."""
 
 import asyncio
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -48,6 +47,7 @@ from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
 from cometbatch.service.catalog import find_books
 from cometbatch.transport import Transport
+from cometbatch.transport.key import NoKeyError
 from cometbatch.wire import output_cap
 from cometbatch.wire.images import by_reference
 from cometbatch.wire.tolerant_json import decode_json
@@ -309,7 +309,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
     identity = checked.source.check()
     known = found if found is not None and goes_on(found, checked) else None
     is_finished = known is not None and known.is_finished
-    is_keyless = not is_finished and _lacks_key(job)
+    keyless = () if is_finished else tuple(_lacking_key(job))
     begin = _begin(checked, identity, known, http)
     progress, bill, warnings = begin.progress, begin.bill, begin.warnings
     if not is_finished:
@@ -349,7 +349,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None") 
             *(() if known is None else describe_missing_columns(job, known.columns)),
             *looks.warnings(),
             *_unseen_images(checked, survey),
-            *([_missing_key(job)] if is_keyless else []),
+            *keyless,
         ),
         budget=None if walk is None else walk.plan(),
         limited=_limited_plan(limit, survey, begin.books),
@@ -380,16 +380,12 @@ def _limited_dict(limited: LimitedPlan | None) -> dict[str, Any] | None:
     }
 
 
-def _lacks_key(job: Job) -> bool:
-    """Whether the variable of the key is not set. Raises `UsageError` where it is, and what it holds is no key."""
-    if not job.target.is_simulator and job.target.key_env not in os.environ:
-        return True
-    api_key(job)
-    return False
-
-
-def _missing_key(job: Job) -> str:
-    return f"the environment variable {job.target.key_env} is not set: a run needs the API key in it"
+def _lacking_key(job: Job) -> Iterator[str]:
+    """What is missing where the key should be. Raises `UsageError` where something is there that is no key."""
+    try:
+        api_key(job)
+    except NoKeyError as error:
+        yield f"{error.what}: a run needs the API key"
 
 
 def _prices_now(

@@ -72,8 +72,9 @@ _PROBLEM_WORDS: Final[dict[Problem, str]] = {
 }
 
 _AUTH_HINT: Final = (
-    "Check the API key in the environment variable that target.key_env names: it may be missing, wrong, disabled, "
-    "expired, limited to other models or addresses, or out of its own quota. Then run the same command again."
+    "Check the API key in the environment variable that target.key_env names, or in the file that target.key_file "
+    "names: it may be missing, wrong, disabled, expired, limited to other models or addresses, or out of its own "
+    "quota. Then run the same command again."
 )
 _CREDIT_HINT: Final = (
     "The account's balance or the key's own quota is used up. Top up, or raise the key's quota, then run the same "

@@ -15,6 +15,7 @@ A map, imports running downwards only:
     sections        tree -> values by section and key, and whatever is wrong
     keys            the table of keys
     accepting       the bounds of accept: rows, or a share of them
+    variables       ${NAME} in values: variables of the environment
     headers         target.headers: names, values and their variables
     extra           params.extra: YAML -> values that JSON has
     kinds           the kinds of values that keys take

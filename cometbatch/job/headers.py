@@ -1,19 +1,16 @@
 """`target.headers`: headers of one's own for each request. Guards that the job holds names of variables, no secrets."""
 
 import re
-from collections.abc import Iterable
 from typing import Final
 
 from cometbatch.job.secrets import is_key_for_a_name, shown
 from cometbatch.job.tree import Map, Node, WrongError, is_text
+from cometbatch.job.variables import NAME_OF_VARIABLE, has_stray_dollar, variables_in
 
 MAX_HEADERS: Final = 50
 MAX_HEADER_CHARACTERS: Final = 4_096
 WORDS: Final = "a mapping of header names to texts"
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'+*.^_`|~-]{1,100}")  # a token, as RFC 9110 has it
-_NAME_OF_VARIABLE: Final = "[A-Za-z_][A-Za-z0-9_]*"
-_VARIABLE: Final = re.compile(rf"\$\{{({_NAME_OF_VARIABLE})\}}")
-_NEARLY_VARIABLE: Final = re.compile(r"\$(?:\{|\(|[A-Za-z_])")
 _KEPT: Final = re.compile(
     r"host|content-.*|proxy-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|accept-encoding|"
     r"cookie2?|set-cookie2?|authorization|"
@@ -34,7 +31,7 @@ SCHEMA: Final = {
     "additionalProperties": {
         "type": "string",
         "maxLength": MAX_HEADER_CHARACTERS,
-        "pattern": rf"^(?! )(?:[ -#%-~]|\$(?![{{(A-Za-z_])|\$\{{{_NAME_OF_VARIABLE}\}})+(?<! )$",
+        "pattern": rf"^(?! )(?:[ -#%-~]|\$(?![{{(A-Za-z_])|\$\{{{NAME_OF_VARIABLE}\}})+(?<! )$",
     },
 }
 """JSON Schema of these headers. That a name is there twice but for its capitals, it can't say."""
@@ -66,18 +63,8 @@ def _value(name: str, node: Node) -> str:
         raise WrongError(f"{words}, of at most {MAX_HEADER_CHARACTERS} characters, without a space at its start or end")
     if not text.isascii() or not text.isprintable():
         raise WrongError(f"{words}, found a line break or a character that is not ASCII in it")
-    if _NEARLY_VARIABLE.search(_VARIABLE.sub("", text)):
+    if has_stray_dollar(text):
         raise WrongError(f"{words}, found a $ that begins no variable: write ${{NAME}} for an environment variable")
     if any(is_key_for_a_name(variable) for variable in variables_in([text])):
         raise WrongError(f"{shown(name)}: what stands in ${{}} looks like a key itself, and not like a variable's name")
     return text
-
-
-def variables_in(values: Iterable[str]) -> list[str]:
-    """The environment variables that these values name, each once."""
-    return list(dict.fromkeys(name for value in values for name in _VARIABLE.findall(value)))
-
-
-def filled(value: str, variables: dict[str, str]) -> str:
-    """A value with its variables replaced. What replaces one is not looked at again."""
-    return _VARIABLE.sub(lambda found: variables[found[1]], value)

@@ -172,6 +172,9 @@ KEYS: dict[str, dict[str, Key]] = {
     "target": {
         "base_url": Key(kinds.BASE_URL, "the service, without /v1"),
         "key_env": Key(kinds.KEY_ENV, "where the API key is found"),
+        "key_file": Key(
+            kinds.KEY_FILE, "a file that holds the API key, instead of key_env; ${NAME} in the path is a variable"
+        ),
         "format": Key(choice(*FORMATS, known_as=FORMATS_KNOWN_AS), "which request format is spoken"),
         "model": Key(word("the id of a model"), "the model's id as the catalog has it"),
         "model_column": Key(

@@ -19,6 +19,7 @@ from cometbatch.job.document import BRACES_HINT
 from cometbatch.job.secrets import is_key_for_a_name, shown
 from cometbatch.job.tree import List, Map, Node, Scalar, WrongError, is_text
 from cometbatch.job.urls import normal_base_url
+from cometbatch.job.variables import has_stray_dollar
 
 MAX_NUMBER_CHARACTERS = 40  # of a number as it is written; a longer one is refused
 MAX_STOPS = 16  # texts in `params.stop`
@@ -41,6 +42,7 @@ _ODD_NUMBERS = (
 _NOT_TEXT = {"bool": "a truth value", "int": "a number", "float": "a number", "timestamp": "a date"}
 _NOT_FOR_FILES = frozenset({"idna", "punycode", "utf-7", "unicode-escape", "raw-unicode-escape"})
 """Codecs for host names, mail and source code, by their Python names. No table is encoded so."""
+_KEY_FOR_A_PATH = re.compile(r"(?=.*[0-9])[^/.\s]{20,}")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ANY_CHAR = r"[^\x00-\x1f\x7f-\x9f]"
 _INK = r"[^\s\x00-\x1f\x7f-\x9f]"  # any character but blanks
@@ -291,6 +293,19 @@ def _read_pem_path(node: Node) -> str:
     return PATH.read(node)
 
 
+def _read_key_path(node: Node) -> str:
+    """The path of a file, which may name variables. A text that may be the key itself is never shown."""
+    if is_text(node) and _KEY_FOR_A_PATH.fullmatch(node.text.strip()):
+        words = "expected the path of a file that holds the key; this looks like a key itself"
+        raise WrongError(f"{words} (if it is a file's name, write ./ before it)")
+    path = PATH.read(node)
+    if has_stray_dollar(path):
+        raise WrongError(
+            "expected a path, found a $ that begins no variable: write ${NAME} for an environment variable"
+        )
+    return path
+
+
 _ENCODING_NAME = text("the name of an encoding")
 
 
@@ -370,6 +385,7 @@ _PATH_SCHEMA = string(_UNPADDED, maxLength=4_096) | _no_text_like(_ADDRESS)
 _PATH_TEXT = text("a path", odd=_odd_path, may_hold=_BYTES)
 PATH = Kind("a path", _PATH_TEXT.read, takes_text=True, schema=_PATH_SCHEMA)
 PEM_FILE = Kind("a path", _read_pem_path, takes_text=True, schema=_PATH_SCHEMA)
+KEY_FILE = Kind("a path", _read_key_path, takes_text=True, schema=_PATH_SCHEMA)
 INPUT_WORDS = (
     f"the path of a file that ends in {KNOWN_ENDINGS} (text also with .gz or .zst after that), of a folder with such "
     "files, or a pattern for them"

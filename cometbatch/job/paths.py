@@ -46,6 +46,11 @@ def given(folder: Path, path: str) -> Path:
     return absolute(folder, os.path.expanduser(path))  # noqa: PTH111 - pathlib raises where there is no such home
 
 
+def with_variables(folder: Path, path: str) -> Path:
+    """The same for a path that names variables, detours and all; one that begins with a variable stays as it is."""
+    return Path(path) if path.startswith("$") else folder.absolute() / os.path.expanduser(path)  # noqa: PTH111 - as above
+
+
 def absolute(folder: Path, path: str | Path) -> Path:
     """The path from a folder, absolute and without detours; symbolic links are left as they are."""
     return Path(os.path.normpath((folder / path).absolute()))

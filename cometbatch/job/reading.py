@@ -17,7 +17,7 @@ from cometbatch.input.files import kind_of
 from cometbatch.job.keys import IMAGE_KEYS, OVERRIDE, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
 from cometbatch.job.kinds import INPUT_WORDS, expected
 from cometbatch.job.messages import PlacedMessage, read_conversation, read_messages
-from cometbatch.job.paths import absolute, given, place_result, refuse_marks, refuse_no_table
+from cometbatch.job.paths import absolute, given, place_result, refuse_marks, refuse_no_table, with_variables
 from cometbatch.job.prices import fit_prices
 from cometbatch.job.response import check_response
 from cometbatch.job.secrets import printable, refuse_secrets
@@ -26,6 +26,7 @@ from cometbatch.job.settings import DELIMITERS, ImageSettings, Job
 from cometbatch.job.sources import is_piped, read_tree
 from cometbatch.job.tree import Map, Problems, WrongError, place
 from cometbatch.job.urls import DEFAULT_BASE_URL, is_loopback
+from cometbatch.job.variables import variables_in, without_variables
 from cometbatch.job.vendor_batch import BatchStart, batch_of
 from cometbatch.money.prices import PriceSettings
 from cometbatch.records import GenerationParams, Role
@@ -91,6 +92,7 @@ class _Reading:
                 self._sections.refuse(f"{section}.{name}", "is missing")
         self._check_address()
         self._check_tls()
+        self._check_key_file()
         self._check_paths()
         param_columns = self._values["params"].pop("columns", None) or {}
         beside = {"model_prices": fit_prices(self._sections), "param_columns": param_columns}
@@ -137,6 +139,20 @@ class _Reading:
         for name in named:
             self._check_marks(f"target.{name}", target[name])
             target[name] = given(self._folder, target[name])
+
+    def _check_key_file(self) -> None:
+        """The file of the key. Its path may have variables, which are read when a run begins."""
+        target = self._values["target"]
+        if not (text := target.get("key_file")):
+            return
+        if "key_env" in target:
+            words = "contradicts target.key_env: the key is read in one place. Leave one of the two out"
+            self._sections.refuse("target.key_file", f"{words}, as with --set target.key_env=null")
+        if text.startswith("%d/"):
+            self._sections.refuse("target.key_file", "write ${CREDENTIALS_DIRECTORY} in the place of systemd's %d")
+        elif self._check_marks("target.key_file", without_variables(text)):
+            is_plain = not variables_in([text])
+            target["key_file"] = given(self._folder, text) if is_plain else with_variables(self._folder, text)
 
     def _check_marks(self, key: str, path: str) -> bool:
         """Whether a path is one of this machine's, and not one that another program was to fill in."""

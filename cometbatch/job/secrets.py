@@ -10,7 +10,8 @@ from cometbatch.records import KEY_SHAPE
 
 MAX_SHOWN_CHARACTERS = 40
 KEYS_DO_NOT_BELONG = (
-    "keys do not belong in job files; put it in an environment variable and name that in target.key_env"
+    "keys do not belong in job files; put it in an environment variable and name that in target.key_env, or in a file "
+    "and name that in target.key_file"
 )
 
 _SECRET_NAME = re.compile(

@@ -61,7 +61,8 @@ class TargetSettings(Struct, frozen=True):
 
     `model_column`: the column in which a row names its own model. `ca_file`, `client_cert` and `client_key` are paths
     of TLS files in PEM form; what they hold is no part of a job. `headers`: of one's own, with the names of environment
-    variables in place of their values.
+    variables in place of their values. `key_file`: the file that holds the key, in place of `key_env`; its path may
+    have names of variables, too.
     """
 
     format: FormatName
@@ -74,6 +75,7 @@ class TargetSettings(Struct, frozen=True):
     client_key: Path | None = None
     model_column: str | None = None
     headers: dict[str, str] = msgspec.field(default_factory=dict)
+    key_file: Path | None = None
 
     @property
     def is_simulator(self) -> bool:

@@ -194,6 +194,7 @@ class RunSummary(Struct, frozen=True):
             "output": str(self.output),
             "finished": self.finished,
             "had_work": self.had_work,
+            "ended_well": self.ended_well,
             "rows": self.rows,
             "limit": None if self.limited is None else self.limited.limit,
             "succeeded": tally.succeeded,
@@ -212,13 +213,7 @@ class RunSummary(Struct, frozen=True):
                 "cost_usd": format_amount(EXACT.add(tally.rejected_cost_usd, tally.reasked_cost_usd)),
             },
             "cost_excludes": {"rows": tally.excluding, "kinds": dict(sorted(tally.excluded.items()))},
-            "reported": {
-                "answers": tally.reported,
-                "cost_usd": format_amount(tally.reported_cost_usd),
-                "differing": tally.differing,
-                "differing_cost_usd": format_amount(tally.differing_reported_usd),
-                "differing_priced_usd": format_amount(tally.differing_cost_usd),
-            },
+            "reported": _reported(tally),
             "thrown": self.possible_charges.charges,
             "thrown_cost_usd": format_amount(self.possible_charges.charges_usd),
             "thrown_unpriced": self.possible_charges.charges_unknown,
@@ -229,11 +224,7 @@ class RunSummary(Struct, frozen=True):
             "price_source": price_source((self.prices, *self.books)),
             "targets": list(self.targets),
             "resent": self.resent,
-            "replaced": {
-                "rows": self.replaced.calls,
-                "cost_usd": format_amount(self.replaced.cost_usd),
-                "unpriced": self.replaced.unpriced,
-            },
+            "replaced": _replaced(self.replaced),
             "reopened": self.reopened,
             "retries": self.retries,
             "pushbacks": self.pushbacks,
@@ -248,6 +239,22 @@ class RunSummary(Struct, frozen=True):
         `verbose`: connections, too. `command`: what runs all rows, for a session that was not for all.
         """
         return described(self, verbose=verbose, command=command)
+
+
+def _reported(tally: Tally) -> dict[str, Any]:
+    """What the service itself says of costs, JSON-ready."""
+    return {
+        "answers": tally.reported,
+        "cost_usd": format_amount(tally.reported_cost_usd),
+        "differing": tally.differing,
+        "differing_cost_usd": format_amount(tally.differing_reported_usd),
+        "differing_priced_usd": format_amount(tally.differing_cost_usd),
+    }
+
+
+def _replaced(before: Tally) -> dict[str, Any]:
+    """What `--retry` reset, JSON-ready."""
+    return {"rows": before.calls, "cost_usd": format_amount(before.cost_usd), "unpriced": before.unpriced}
 
 
 def cap_warning(largest_output_tokens: int, cap: int | None) -> str:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 
 from cometbatch.errors import UsageError
-from cometbatch.job.headers import filled, variables_in
+from cometbatch.job.variables import filled, variables_in
 
 MIN_SECRET_CHARACTERS = 8  # of a value with letters and digits; a shorter one can stand in any text by chance
 MIN_WORD_CHARACTERS = 16  # of a value of letters alone, which may be a word
