@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.recipes.page import promised, recipe
 from tests.recipes.places import UnavailableError, group, programs_of, sealed
-from tests.recipes.situations import SITUATIONS, STOPPED, Prepared, all_prepared, until
+from tests.recipes.situations import ROWS, SITUATIONS, STOPPED, Prepared, Situation, all_prepared, until
 
 SPOOL = "/var/spool"
 TABLES = f"{SPOOL}/cron/crontabs"
@@ -22,7 +22,8 @@ def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
     if not (Path("/etc/debian_version").exists() and os.uname().machine == "x86_64"):
         raise UnavailableError("cron and libfaketime are taken from Debian, for x86-64")
     root = programs_of("cron", "libfaketime", folder=environments / "cron")
-    situations = [*SITUATIONS, *STOPPED.values()]
+    grown = Situation("grown", 0, "a row is added between two and three")
+    situations = [*SITUATIONS, *STOPPED.values(), grown]
     with all_prepared(folder / "jobs", situations) as jobs:
         names = {"/opt/cometbatch/bin/cometbatch": cometbatch, "--wait 120": "--wait 1"}
         table = "".join(recipe("crontab", {**names, "/srv/triage": str(here.folder)}) for here in jobs.values())
@@ -33,6 +34,7 @@ def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
                 for here in jobs.values():
                     until(has_ended, f"{here.folder.name}: run {round_}", here, round_)
             if round_ == 1:
+                jobs[grown.name].add_a_row()
                 for name in STOPPED:
                     here = jobs[name]
                     assert here.recorded() == here.server.answered.total(), name
@@ -40,10 +42,12 @@ def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
         for name, here in jobs.items():
             assert promised("cron")[here.situation.code] == ("done" if here.situation.code == 0 else "retried")
             if here.situation.code == 0:
-                assert [each["had_work"] for each in summaries(here)] == [True, False], name
+                assert [each["had_work"] for each in summaries(here)] == [True, name == grown.name], name
             if name in STOPPED:
                 assert [each["finished"] for each in summaries(here)] == [False, True], name
                 assert here.server.wasted == 0, name
+        assert (len(jobs[grown.name].server.answered), jobs[grown.name].server.wasted) == (ROWS + 1, 0)
+    yield "a row that was added between the two runs is the only one that the second sends"
     yield "a real cron at two, then at three: what was stopped is resumed, what is complete is left as it is"
     yield "each exit code: the line of the next hour runs it again, whatever it was"
 

@@ -69,6 +69,11 @@ class Prepared:
         """The rows that have an answer, as the run itself knows them."""
         return int(json.loads(self.command("status", "--json").stdout)["succeeded"])
 
+    def add_a_row(self) -> None:
+        """The table grows by one row over the day."""
+        with (self.folder / "tickets.csv").open("a", encoding="utf-8") as file:
+            file.write(f't{ROWS},"Parcel {ROWS}"\n')
+
     def wait_for_answers(self, count: int) -> None:
         """Until the service has given this many."""
         until(lambda: self.server.answered.total() >= count, f"{count} answers")
