@@ -31,7 +31,7 @@ def main(names: list[str]) -> int:
     folder = Path(kept or tempfile.mkdtemp(prefix="cometbatch-recipes-")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     environments, failed = folder / "environments", 0
-    cometbatch = made("cometbatch", [], environments).program("cometbatch")
+    cometbatch = made("cometbatch", [], environments, beside=True).program("cometbatch")
     for name in names or RECIPES:
         began, place = time.monotonic(), folder / name
         shutil.rmtree(place, ignore_errors=True)

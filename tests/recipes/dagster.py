@@ -15,7 +15,7 @@ AT_ONCE = 2  # Dagster's processes take a core each while they start
 
 def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
     """Says what was tried, a line for each thing."""
-    place = made("dagster", PACKAGES, environments)
+    place = made("dagster", PACKAGES, environments, beside=True)
     yield place.note
     for first in range(0, len(SITUATIONS), AT_ONCE):
         chosen: Sequence[Situation] = SITUATIONS[first : first + AT_ONCE]

@@ -25,7 +25,7 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python environment with a tool and cometbatch. `note`: what making it took, and its size."""
+    """A Python environment with a tool. `note`: what making it took, and its size."""
 
     path: Path
     note: str
@@ -35,8 +35,8 @@ class Environment:
         return str(self.path / "bin" / name)
 
 
-def made(name: str, packages: Sequence[str], folder: Path) -> Environment:
-    """An environment with these packages, then with cometbatch beside them; one that is there is used again."""
+def made(name: str, packages: Sequence[str], folder: Path, *, beside: bool = False) -> Environment:
+    """An environment with these packages; one that is there is used again. `beside`: cometbatch is installed, too."""
     path = folder / name
     if (path / "made").exists():
         return Environment(path, (path / "made").read_text(encoding="utf-8"))
@@ -50,9 +50,11 @@ def made(name: str, packages: Sequence[str], folder: Path) -> Environment:
             raise UnavailableError(f"pip can't install {' '.join(packages)}: {done.stderr.strip()[-300:]}")
     seconds = time.monotonic() - began
     size = sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
-    subprocess.run([*pip, str(ROOT)], check=True, capture_output=True)
-    subprocess.run([*pip[:3], "check"], check=True, stdout=subprocess.DEVNULL)
-    note = f"{' '.join(packages)}: {seconds:.0f} s to install, {size / 2**20:.0f} MiB; no conflict with cometbatch"
+    note = f"{' '.join(packages)}: {seconds:.0f} s to install, {size / 2**20:.0f} MiB"
+    if beside:
+        subprocess.run([*pip, str(ROOT)], check=True, capture_output=True)
+        subprocess.run([*pip[:3], "check"], check=True, stdout=subprocess.DEVNULL)
+        note += "; no conflict with cometbatch"
     (path / "made").write_text(note, encoding="utf-8")
     return Environment(path, note)
 

@@ -34,7 +34,7 @@ print("END", json.dumps([state.type.value, tries]))
 
 def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
     """Says what was tried, a line for each thing."""
-    place = made("prefect", PACKAGES, environments)
+    place = made("prefect", PACKAGES, environments, beside=True)
     yield place.note
     port = free_port()
     own = environment(
