@@ -67,7 +67,7 @@ def daemon(folder: Path, root: Path, table: str, moment: str) -> Iterator[None]:
         f" && exec env LD_PRELOAD={root}/{LIBRARY} FAKETIME='@{moment}' {root}/usr/sbin/cron -f -L 15"
     )
     others = [path for path in ("/etc/cron.d",) if Path(path).exists()]
-    with sealed(folder, [SPOOL, *others], ["bash", "-c", start]) as line:
+    with sealed(folder, [SPOOL, "/dev/shm", *others], ["bash", "-c", start]) as line:
         (folder / "run/crond.pid").unlink(missing_ok=True)
         with group(line, folder / "cron.log", {**os.environ, "TZ": "UTC"}):
             yield
