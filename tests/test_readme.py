@@ -43,6 +43,7 @@ DOCS = (
     "replies",
     "retry",
     "reuse",
+    "schedulers",
     "telemetry",
     "updates",
 )
