@@ -1,15 +1,12 @@
 """The command line: each command parses, calls the library function of the same name, and ends with an exit code."""
 
-import functools
-import importlib
 import itertools
 import json
 import os
 import sys
-from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import click
 from click.shell_completion import get_completion_class
@@ -25,9 +22,18 @@ from cometbatch.cli.exit_codes import (
     WRONG_USAGE,
 )
 from cometbatch.cli.exit_codes import EXIT_CODES as EXIT_CODES
+from cometbatch.cli.options import (
+    accept,
+    any_path,
+    as_json,
+    choosing_rows,
+    first_rows,
+    job_file,
+    log_format,
+    overrides,
+    updating,
+)
 from cometbatch.cli.printing import (
-    JSON,
-    LOG_FORMAT,
     TRACEBACK,
     active_log,
     asked_for,
@@ -63,8 +69,6 @@ INSTEAD = {
 }
 """What to use in place of options that other programs have."""
 
-Command: TypeAlias = Callable[..., None]
-
 
 def examples(*commands: str) -> str:
     """The end of a help page: a command to paste in each line."""
@@ -78,53 +82,6 @@ def examples(*commands: str) -> str:
 @click.version_option(cometbatch.__version__, prog_name="cometbatch")
 def cli() -> None:
     """Run every row of a table through a language model, and get a table back."""
-
-
-job_file = click.argument("job_file", type=click.Path(path_type=Path))
-any_path = click.argument("path", type=click.Path(path_type=Path))
-
-
-def _keys_like(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
-    """What a shell completes after --set: the keys of a job file."""
-    jobs = importlib.import_module("cometbatch.job")  # loaded when a shell asks, and not for --help
-    return [f"{key.path}=" for key in jobs.job_keys() if key.path.startswith(begun)]
-
-
-overrides = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Replace a value of the job file; repeatable.",
-    shell_complete=_keys_like,
-)
-first_rows = click.option(
-    LIMIT,
-    type=click.IntRange(min=1),
-    metavar="ROWS",
-    help="Only the first rows, to try a job; a later run goes on from there.",
-)
-accept = click.option(
-    "--accept",
-    multiple=True,
-    metavar="KIND=BOUND",
-    help="End with exit code 0 where at most this many rows failed, or are incomplete: failed=1%, incomplete=5; "
-    "repeatable.",
-)
-log_format = click.option(
-    LOG_FORMAT,
-    type=click.Choice(("text", JSON)),
-    default="text",
-    show_default=True,
-    expose_value=False,  # `main` has seen it
-    help="Write standard error as lines of JSON.",
-)
-updating = click.option(
-    "--update",
-    is_flag=True,
-    help="Where the table or the prompt changed since the run, send only new and changed rows and keep other answers.",
-)
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 
 @cli.command(
@@ -295,22 +252,6 @@ def status(path: Path, overrides: tuple[str, ...], accept: tuple[str, ...], as_j
     PATH: its job file (of any name; - for standard input), its output or its run directory.
     """
     report(cometbatch.status(path, overrides, accept=accept), as_json=as_json)
-
-
-choice = (
-    click.option("--failed", is_flag=True, help="Only failed rows; the same as --where failed."),
-    click.option(
-        "--where",
-        metavar="KIND[,KIND]",
-        help="Only these rows: succeeded, failed, incomplete, an error kind or a finish reason.",
-    ),
-    click.option("--columns", multiple=True, metavar="NAME[,NAME]", help="Only these columns, in this order."),
-)
-
-
-def choosing_rows(command: Command) -> Command:
-    """Give a command the options that choose rows and columns."""
-    return functools.reduce(lambda made, option: option(made), reversed(choice), command)
 
 
 @cli.command(

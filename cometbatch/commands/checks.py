@@ -89,6 +89,11 @@ class Checked(Struct, frozen=True):
         layout = (self.source.sources[0] if isinstance(self.source, FileSet) else self.source).layout
         return layout.look.survey if isinstance(layout, BatchLayout) else None
 
+    @property
+    def max_asks(self) -> int:
+        """How often a row is asked at most."""
+        return 1 if self.checker is None else self.target.response.max_asks
+
     def row_maker(self) -> Maker:
         """How rows of this job become requests."""
         images = images_for(self.job, self.target)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +17,25 @@ from cometbatch.results.accepted import Accept
 
 if TYPE_CHECKING:
     import httpx
+
+
+class Asked(TypedDict, total=False):
+    """The keyword arguments that `run` and `run_async` have in common; `run` says what each means."""
+
+    fresh: bool
+    retry: str | Iterable[str]
+    set_aside: Collection[str]
+    limit: int | None
+    accept: Mapping[str, object] | str | Iterable[str]
+    update: bool
+    forget_earlier: bool
+    progress: bool | None
+    events: Callable[[dict[str, Any]], object] | None
+    metrics_file: str | Path | None
+    http: "httpx.AsyncBaseTransport | None"
+    stop: Event | None
+    wait_s: float | None
+    limits: Limits | None
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -54,13 +73,13 @@ class Options(Struct, frozen=True, kw_only=True):
 
 def options_of(
     *,
-    accept: Mapping[str, object] | str | Iterable[str],
-    events: Callable[[dict[str, Any]], object] | None,
-    metrics_file: str | Path | None,
-    progress: bool | None,
+    accept: Mapping[str, object] | str | Iterable[str] = (),
+    progress: bool | None = None,
+    events: Callable[[dict[str, Any]], object] | None = None,
+    metrics_file: str | Path | None = None,
     **given: Any,
 ) -> Options:
-    """The keyword arguments of `run` as one value. Raises `UsageError` where `accept` is not as the job may have it."""
+    """What a caller asks as one value. Raises `UsageError` where `accept` is not as the job may have it."""
     listeners: list[Listener] = []
     if events is not None:
         listeners.append(EventLog(events, with_progress=progress is not False))

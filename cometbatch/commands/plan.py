@@ -325,6 +325,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
     checked, connection = check(job), describe_connection(job, http)
     chosen = choose(checked, home_of(job.output.path, is_dataset=job.output.is_dataset), update=update)
     checked, found = as_begun(checked, chosen.found, update=update), chosen.found
+    job = checked.job
     replaced = describe_replaced(found, job)
     found, is_fresh = (found, False) if replaced is None else (None, True)
     check_session(checked, chosen.directory, found, fresh=is_fresh, updated=chosen.updated, http=http)
@@ -338,12 +339,9 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
         check_budgets(checked, begin.targets, (0,) if known is None else known.targets)
         begin.asked_so_far = asked_so_far(job, known)
         warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows)[2]])
-    cap = checked.target.max_output_tokens if known is None else known.manifest.token_cap
-    max_asks = checked.target.response.max_asks if checked.checker is not None else 1
-    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, begin.books, bill, max_asks)
+    walk = None if is_finished else budget_walk(job.budget.max_cost_usd, begin.books, bill, checked.max_asks)
     looks = Looks(checked, checked.row_maker(), identity.rows - progress.calls, PLAN_BYTES)
-    settings = None if is_finished else checked.job.reuse
-    with earlier_answers(checked, settings, chosen.directory, known, keep=False) as earlier:
+    with earlier_answers(checked, None if is_finished else job.reuse, chosen.directory, known, keep=False) as earlier:
         survey = _survey(checked, identity, begin, looks=looks, walk=walk, limit=limit or TRY_ROWS, earlier=earlier)
     cost, likely = estimate(survey.all_rows, begin.books)
     return RunPlan(
@@ -369,17 +367,16 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
             *filter(None, [replaced]),
             *checked.warnings,
             *warnings,
-            *filter(None, [cap_warning(bill.largest_output_tokens, cap)]),
+            *_of_begun(job, known),
             *describe_texts(checked),
-            *(() if known is None else (*describe_missing_columns(job, known.columns), *describe_late(job, known))),
             *looks.warnings(),
             *_unseen_images(checked, survey),
             *keyless,
         ),
         budget=None if walk is None else walk.plan(),
         limited=_limited_plan(limit, survey, begin.books),
-        max_asks=max_asks,
-        worst_cost_usd=estimate(survey.all_rows, begin.books, max_asks)[0],
+        max_asks=checked.max_asks,
+        worst_cost_usd=estimate(survey.all_rows, begin.books, checked.max_asks)[0],
         reuse=None if earlier is None else earlier.counts,
         dedupe=_dedupe_plan(survey, begin),
     )
@@ -392,6 +389,14 @@ def _dedupe_plan(survey: "_Survey", begin: _Begin) -> DedupePlan | None:
     saved = estimate(survey.equal_rows, begin.books)[0] if survey.equal_rows.requests else Decimal(0)
     memory_bytes = len(begin.asked_so_far) * BYTES_EACH
     return DedupePlan(survey.all_rows.requests, survey.equal_rows.requests, saved, memory_bytes)
+
+
+def _of_begun(job: Job, known: Run | None) -> Iterator[str]:
+    """What answers of a run that has begun have shown, and what it can't have any more, though the job asks for it."""
+    if known is not None:
+        yield from filter(None, [cap_warning(known.bill.largest_output_tokens, known.manifest.token_cap)])
+        yield from describe_missing_columns(job, known.columns)
+        yield from describe_late(job, known)
 
 
 def _limited_plan(limit: int | None, survey: "_Survey", books: Sequence[PriceBook]) -> LimitedPlan | None:

@@ -5,10 +5,9 @@ import contextlib
 import functools
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
@@ -27,9 +26,9 @@ from cometbatch.commands.checks import (
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.locking import locked, refuse_wait
-from cometbatch.commands.options import Options, options_of
+from cometbatch.commands.options import Asked, Options, options_of
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
-from cometbatch.commands.stopping import Event, Interrupts, StoppedBeforeError, Stopping
+from cometbatch.commands.stopping import Interrupts, StoppedBeforeError, Stopping
 from cometbatch.commands.tables import JobSource, as_job, kept
 from cometbatch.commands.targets import added_targets, models_asked, needs_of, price_warnings, priced_targets
 from cometbatch.commands.telemetry import Telemetry
@@ -66,20 +65,7 @@ def run(
     job: JobSource,
     *,
     input: object | None = None,  # noqa: A002 - the section of a job that it stands for
-    fresh: bool = False,
-    retry: str | Iterable[str] = (),
-    set_aside: Collection[str] = (),
-    limit: int | None = None,
-    accept: Mapping[str, object] | str | Iterable[str] = (),
-    update: bool = False,
-    forget_earlier: bool = False,
-    progress: bool | None = None,
-    events: Callable[[dict[str, Any]], object] | None = None,
-    metrics_file: str | Path | None = None,
-    http: "httpx.AsyncBaseTransport | None" = None,
-    stop: Event | None = None,
-    wait_s: float | None = None,
-    limits: Limits | None = None,
+    **asked: Unpack[Asked],
 ) -> RunSummary:
     """Run a job, or resume one that was interrupted, to its last row.
 
@@ -107,22 +93,7 @@ def run(
     Raises `UsageError` before anything is sent where job, input or key are wrong, `RunLockedError` where another
     process has the run, `RunStoppedError` (with the summary so far) where it ended early and can be resumed.
     """
-    options = options_of(
-        fresh=fresh,
-        retry=retry,
-        set_aside=set_aside,
-        limit=limit,
-        accept=accept,
-        update=update,
-        forget_earlier=forget_earlier,
-        progress=progress,
-        events=events,
-        metrics_file=metrics_file,
-        http=http,
-        stop=stop,
-        wait_s=wait_s,
-        limits=limits,
-    )
+    options = options_of(**asked)
     with kept(as_job(job, input), input) as over:
         try:
             asyncio.get_running_loop()
@@ -135,42 +106,14 @@ async def run_async(
     job: JobSource,
     *,
     input: object | None = None,  # noqa: A002
-    fresh: bool = False,
-    retry: str | Iterable[str] = (),
-    set_aside: Collection[str] = (),
-    limit: int | None = None,
-    accept: Mapping[str, object] | str | Iterable[str] = (),
-    update: bool = False,
-    forget_earlier: bool = False,
-    progress: bool | None = None,
-    events: Callable[[dict[str, Any]], object] | None = None,
-    metrics_file: str | Path | None = None,
-    http: "httpx.AsyncBaseTransport | None" = None,
-    stop: Event | None = None,
-    wait_s: float | None = None,
-    limits: Limits | None = None,
+    **asked: Unpack[Asked],
 ) -> RunSummary:
     """The same as `run`, for callers that have an event loop already.
 
     Cancelled, it ends as by SIGTERM: what is in flight has `limits.stop_within_s` seconds, then `CancelledError` goes
     on. A second cancel meanwhile gives up at once what is in flight. All that was answered is recorded either way.
     """
-    options = options_of(
-        fresh=fresh,
-        retry=retry,
-        set_aside=set_aside,
-        limit=limit,
-        accept=accept,
-        update=update,
-        forget_earlier=forget_earlier,
-        progress=progress,
-        events=events,
-        metrics_file=metrics_file,
-        http=http,
-        stop=stop,
-        wait_s=wait_s,
-        limits=limits,
-    )
+    options = options_of(**asked)
     with kept(as_job(job, input), input) as over:
         return await _run(over, options)
 
