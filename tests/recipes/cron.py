@@ -60,14 +60,13 @@ def daemon(folder: Path, root: Path, table: str, moment: str) -> Iterator[None]:
     tables.mkdir(parents=True, exist_ok=True)
     (tables / "root").write_text(table, encoding="utf-8")
     (tables / "root").chmod(0o600)
-    start = (  # cron makes a temporary file for what a job prints; it sees no table of the machine's own
-        "mount --bind /tmp /tmp && mount -o remount,bind,rw /tmp"
-        " && { [ ! -e /etc/crontab ] || mount --bind /dev/null /etc/crontab; } && "
+    start = (  # cron sees no table of the machine's own
+        "{ [ ! -e /etc/crontab ] || mount --bind /dev/null /etc/crontab; } && "
         f"mkdir -p {TABLES} && cp -p {tables}/root {TABLES}/root"
         f" && exec env LD_PRELOAD={root}/{LIBRARY} FAKETIME='@{moment}' {root}/usr/sbin/cron -f -L 15"
     )
     others = [path for path in ("/etc/cron.d",) if Path(path).exists()]
-    with sealed(folder, [SPOOL, "/dev/shm", *others], ["bash", "-c", start]) as line:
+    with sealed(folder, [SPOOL, *others], ["bash", "-c", start]) as line:
         (folder / "run/crond.pid").unlink(missing_ok=True)
         with group(line, folder / "cron.log", {**os.environ, "TZ": "UTC"}):
             yield
