@@ -144,13 +144,18 @@ mkdir -p /run/systemd/system /run/user
 for tool in /bin/systemd-tmpfiles /usr/bin/systemd-tmpfiles; do
     [ ! -e "$tool" ] || mount --bind /dev/null "$tool"
 done
+for place in / /dev /etc /home /root /sys /usr /var /var/tmp "$kept"; do
+    [ ! -w "$place" ] || { echo "$place can be written to" >&2; exit 1; }
+done
 while [ "$1" != -- ]; do shift; done
 shift
 mount --make-rshared /
 "$@" || exit $?
 """
-"""All of the machine's files are read-only in it, on every file system, but for the folder `work`. A daemon that tidies up
-finds nothing to harm: /tmp and /dev/shm are empty and its own, but that `kept`, which may lie in /tmp, is seen in it.
+"""All of the machine's files are read-only in it, on every file system, but for the folder `work`.
+
+A daemon that tidies up finds nothing to harm: /tmp and /dev/shm are its own, and nothing is in them but the folder
+`kept`, where that lies there.
 
 Mounts are its own, and shared within it: systemd mounts a service's credentials from a namespace below. The daemon is
 not the first process of the space: a systemd that is would take itself for the machine's.
