@@ -425,7 +425,7 @@ def test_the_folder_that_is_named_for_a_data_set_is_free(nights: Nights) -> None
         assert found is not None
         network = Network()
         nights.run(network, job={"output": {"path": found[1]}, "reuse": {"from": [found[2]]}}, update=True)
-        assert len(network.posts) == 1, found[1]
+        assert network.posts == 1, found[1]
 
 
 @pytest.mark.parametrize("other", [{"fresh": True}, {"retry": "failed"}, {"set_aside": ["00000.1.jsonl"]}])
