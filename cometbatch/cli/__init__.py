@@ -38,6 +38,7 @@ from cometbatch.cli.printing import (
     active_log,
     asked_for,
     end,
+    last_line,
     log_as_json,
     report,
     say,
@@ -469,7 +470,7 @@ def _behaviour(
 
 def main() -> NoReturn:
     """The entry point: whatever happens becomes a sentence on standard error and an exit code."""
-    process.prepare(_end_by_signal)
+    process.prepare(_end_by_signal, last_line)
     if asked_for(sys.argv[1:]):
         log_as_json()
     try:

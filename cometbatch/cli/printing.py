@@ -91,6 +91,12 @@ def end(code: int, line: str, words: object = None) -> NoReturn:
     sys.exit(code)
 
 
+def last_line(code: int, words: str) -> bytes:
+    """What standard error says where the process ends at once with this exit code; for any thread."""
+    log = active_log()
+    return process.say_plainly(code, words) if log is None else log.line("error", message=words, exit_code=code)
+
+
 def asked_for(arguments: Sequence[str]) -> bool:
     """Whether a command line asks for it; known before it is parsed, since the parser's own errors are told so, too."""
     said = ""
