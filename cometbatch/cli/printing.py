@@ -5,6 +5,7 @@ import errno
 import importlib
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import click
 
 from cometbatch import process
+from cometbatch.errors import logged
 from cometbatch.results.terminal import escaped_json, visible
 
 LOG_FORMAT = "--log-format"
 JSON = "json"
 TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
+SAYS_PROMPTS = ("prompt", "params.extra")  # keys of a job that begin so may hold what is said to the model
 CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 
 
@@ -120,12 +123,22 @@ def active_log() -> "JsonLog | None":
     return _logs[0] if _logs else None
 
 
+def _without_prompts(words: object) -> str:
+    """Words for a log, where a command to paste does not repeat a prompt that was given with `--set`."""
+    said, arguments = logged(words), sys.argv[1:]
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        given = argument if before == "--set" else argument.removeprefix("--set=")
+        if given.startswith(SAYS_PROMPTS):
+            said = said.replace(shlex.quote(given), shlex.quote(f"{given.partition('=')[0]}=(not logged)"))
+    return said
+
+
 _logs: "list[JsonLog]" = []  # one at most
 
 
 def _tell(name: str, line: str, words: object, **fields: Any) -> None:
     if (log := active_log()) is not None:
-        log.tell(name, message=words, **fields)
+        log.tell(name, message=_without_prompts(words), **fields)
         return
     with contextlib.suppress(OSError):  # standard error may be gone; the exit code still says how it ended
         click.echo(visible(line), err=True)
