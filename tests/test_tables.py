@@ -16,6 +16,7 @@ import pytest
 import cometbatch
 from cometbatch.commands.tables import kind_of
 from cometbatch.simulator.app import create_app
+from cometbatch.simulator.behaviour import Behaviour
 from tests.workbench import MODEL, Network
 
 AT_ONCE = cometbatch.Behaviour(latency_s=(0.0, 0.0))
@@ -223,3 +224,22 @@ def test_rows_are_read_a_few_at_a_time(tmp_path: Path) -> None:
     assert [row["note"] for row in rows] == [f"n{row}" for row in range(40)]
     assert pl.DataFrame(rows)["response"].to_list() == summary.to_polars()["response"].to_list()
     assert pa.table(summary.to_polars()).num_rows == 40
+
+
+def test_each_command_takes_a_job_as_a_mapping(tmp_path: Path) -> None:
+    """As `run` and `plan` do: the same run is found by the mapping that began it, and by the job made of it."""
+    (tmp_path / "in.csv").write_text("id,body\n1,a\n2,b\n")
+    job = {
+        "input": {"path": str(tmp_path / "in.csv"), "id": "id"},
+        "output": {"path": str(tmp_path / "out.parquet")},
+        "target": {"base_url": "simulator", "format": "chat", "model": MODEL},
+        "prompt": {"user": "{{ body }}"},
+    }
+    cometbatch.run(job, progress=False, http=Network(create_app(Behaviour(latency_s=(0.0, 0.0)))))
+    for each in (job, cometbatch.load_job(job)):
+        assert cometbatch.status(each).summary.succeeded == 2
+        assert cometbatch.verify(each).ok
+        assert len(list(cometbatch.show(each).lines())) >= 2
+        assert sum(len(lines) for lines in cometbatch.export(each, to="jsonl").lines()) == 2
+    with pytest.raises(cometbatch.UsageError, match="has not begun"):
+        cometbatch.status({**job, "output": {"path": str(tmp_path / "other.parquet")}})

@@ -10,6 +10,7 @@ from msgspec import Struct
 from cometbatch.commands.checks import gives_way
 from cometbatch.commands.locate import UNKNOWN_COMMAND, locate
 from cometbatch.commands.open_rows import RowsOf
+from cometbatch.commands.tables import JobSource
 from cometbatch.job import Job
 from cometbatch.job.accepting import read_accept
 from cometbatch.results import parts
@@ -91,7 +92,7 @@ class RunStatus(Struct, frozen=True):
 
 
 def status(
-    job: Job | str | Path,
+    job: JobSource,
     overrides: Sequence[str] = (),
     *,
     accept: Mapping[str, object] | str | Iterable[str] = (),
