@@ -164,9 +164,11 @@ async def _end(
     options: Options, telemetry: Telemetry | None, summary: RunSummary | None, error: BaseException | None
 ) -> None:
     """Tell those who listen of the end, telemetry first: it may have to say that nobody takes it."""
-    if telemetry is not None:
-        await telemetry.finish(summary, error)
-    options.observers.ended(summary, error)
+    try:
+        if telemetry is not None:
+            await telemetry.finish(summary, error)
+    finally:  # a cancel while a collector is waited for
+        options.observers.ended(summary, error)
 
 
 async def _stoppable(job: Job, options: Options) -> RunSummary:
