@@ -8,7 +8,7 @@ import polars as pl
 from msgspec import Struct
 
 from cometbatch.commands.checks import gives_way
-from cometbatch.commands.locate import UNKNOWN_COMMAND, locate
+from cometbatch.commands.locate import UNKNOWN_COMMAND, Located, locate
 from cometbatch.commands.open_rows import RowsOf
 from cometbatch.job import Job
 from cometbatch.job.accepting import read_accept
@@ -20,6 +20,7 @@ from cometbatch.results.summary_words import count
 from cometbatch.run_state.manifest import changed_keys, describe_targets
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run, find
+from cometbatch.run_state.succession import is_decided
 
 
 class RunStatus(Struct, frozen=True):
@@ -103,11 +104,29 @@ def status(
     """
     given, located = read_accept(accept), locate(job, overrides)
     directory, output = located.directory, located.result
-    is_running = directory.lock.is_held()
     found = find(directory, output)
     if found is None:
         raise located.no_run()
+    return _status_of(found, located, given, RowsOf(job, overrides))
+
+
+def status_of_updated(job: Job) -> RunStatus | None:
+    """Of the run whose place an unfinished update is to take; None where no update goes on.
+
+    Raises `CheckpointError` where its files are damaged.
+    """
+    located = locate(job)
+    directory, home = located.directory, located.directory.home
+    if directory is home or is_decided(home, directory, located.result):
+        return None
+    found = find(home, located.result)
+    return None if found is None else _status_of(found, located, Accept(), RowsOf(job))
+
+
+def _status_of(found: Run, located: Located, given: Accept, reader: RowsOf) -> RunStatus:
     manifest, progress = found.manifest, found.progress
+    directory, output = found.directory, located.result
+    is_running = directory.lock.is_held()
     # While a session lives, its marks are requests in flight; once it is dead, they are possible charges.
     tally = progress.tally if is_running else progress.with_charges
     limit = None if found.is_finished or progress.last is None else progress.last.who.limit
@@ -131,7 +150,7 @@ def status(
             accept=given.over(_accept(found, located.job)),
             has_earlier_result=not found.is_finished and found.has_earlier_result,
             warnings=(*manifest.warnings, *late_warnings(tally, manifest.books, manifest.token_cap)),
-            reader=RowsOf(job, overrides),
+            reader=reader,
         ),
         running=is_running,
         in_flight=len(progress.unsettled) if is_running else 0,
