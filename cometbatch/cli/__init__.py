@@ -514,12 +514,10 @@ def _with_hint(error: click.ClickException) -> click.ClickException:
 
 def _confirm_fresh(job: "cometbatch.Job", *, yes: bool, waits: bool) -> None:
     """Say what `--fresh` deletes. Ends the process where that is paid, not finished, and nobody agrees to it."""
-    from cometbatch.commands.status import status_of_updated  # noqa: PLC0415 - --help does without it
-
     way = f"Continue the run with: {same_command()}"
     try:
         found = cometbatch.status(job)
-        updated = status_of_updated(job)
+        updated = found.updated()
     except cometbatch.UsageError:
         return  # there is no run
     except CometbatchError as error:

@@ -15,7 +15,7 @@ from cometbatch.job.accepting import read_accept
 from cometbatch.results import parts
 from cometbatch.results.accepted import Accept
 from cometbatch.results.notebook import html_of
-from cometbatch.results.summary import RunSummary, late_warnings
+from cometbatch.results.summary import RowReader, RunSummary, late_warnings
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.manifest import changed_keys, describe_targets
 from cometbatch.run_state.recorded_rows import look_below
@@ -29,7 +29,7 @@ class RunStatus(Struct, frozen=True):
     `latency_s`: quantiles over committed rows, in seconds; `None` before the first part. `resume_command`: what a
     person runs to continue, as far as it is known. `changed`: keys of the job that are not what the run began with, so
     that it can't be continued by that job. `gives_way`: the simulator answered, and the job names a service by now, so
-    that its own run replaces this one.
+    that its own run replaces this one. `located`: where the run is.
     """
 
     summary: RunSummary
@@ -42,6 +42,7 @@ class RunStatus(Struct, frozen=True):
     resume_command: str = UNKNOWN_COMMAND
     changed: tuple[str, ...] = ()
     gives_way: bool = False
+    located: Located | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the summary's fields and the state of the run."""
@@ -59,6 +60,19 @@ class RunStatus(Struct, frozen=True):
     def advice(self) -> str:
         """What comes before the command that continues the run: nothing, or to undo what was changed."""
         return f"undo the change of {', '.join(self.changed)}, then " if self.changed else ""
+
+    def updated(self) -> "RunStatus | None":
+        """Of an update that goes on, the run whose place it is to take; None where there is none.
+
+        Raises `CheckpointError` where that one's files are damaged.
+        """
+        if self.located is None:
+            return None
+        directory, home = self.located.directory, self.located.directory.home
+        if directory is home or is_decided(home, directory, self.located.result):
+            return None
+        found = find(home, self.located.result)
+        return None if found is None else _status_of(found, self.located, Accept(), self.summary.reader)
 
     def __str__(self) -> str:
         return self.describe()
@@ -110,20 +124,7 @@ def status(
     return _status_of(found, located, given, RowsOf(job, overrides))
 
 
-def status_of_updated(job: Job) -> RunStatus | None:
-    """Of the run whose place an unfinished update is to take; None where no update goes on.
-
-    Raises `CheckpointError` where its files are damaged.
-    """
-    located = locate(job)
-    directory, home = located.directory, located.directory.home
-    if directory is home or is_decided(home, directory, located.result):
-        return None
-    found = find(home, located.result)
-    return None if found is None else _status_of(found, located, Accept(), RowsOf(job))
-
-
-def _status_of(found: Run, located: Located, given: Accept, reader: RowsOf) -> RunStatus:
+def _status_of(found: Run, located: Located, given: Accept, reader: RowReader | None) -> RunStatus:
     manifest, progress = found.manifest, found.progress
     directory, output = found.directory, located.result
     is_running = directory.lock.is_held()
@@ -163,6 +164,7 @@ def _status_of(found: Run, located: Located, given: Accept, reader: RowsOf) -> R
         if located.job is None or not found.is_begun
         else changed_keys(manifest, located.job.fingerprint(), found.targets),
         gives_way=located.job is not None and gives_way(found, located.job),
+        located=located,
     )
 
 
