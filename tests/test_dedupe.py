@@ -84,6 +84,7 @@ def test_equal_rows_are_sent_once_and_proved(tmp_path: Path, ending: str) -> Non
     assert summary.cost_usd == sum(table["cost_usd"].to_pylist())
     assert summary.tally.reused_cost_usd == sum(cost or 0 for cost in table["reused_cost_usd"].to_pylist())
     assert "reused: 5 rows took the answer of an equal row: $0." in summary.describe()
+    assert "reused: 5 rows took the answer of an equal row: $0." in str(cometbatch.status(job).describe())
     report = cometbatch.verify(job)
     assert report.ok, str(report.describe())
     assert "equal" in [check.name for check in report.checks]
