@@ -1,5 +1,6 @@
 """Answers that were taken from earlier calls, as records, columns and totals: who paid is told, none counts twice."""
 
+import functools
 from decimal import Decimal
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cometbatch.money.exact import EXACT
 from cometbatch.records import Answered, Completion, Record, Tally, Usage
 from cometbatch.results import row_checks
 from cometbatch.results.codec import encode_record
@@ -67,7 +69,7 @@ def test_a_total_is_of_what_this_run_asked_and_paid_for(outcomes: list[Answered]
     whole, rest = tally(outcomes), tally(paid)
     known = [outcome.reused_cost_usd for outcome in taken if outcome.reused_cost_usd is not None]
     assert (whole.calls, whole.reused, whole.reused_unpriced) == (len(outcomes), len(taken), len(taken) - len(known))
-    assert whole.reused_cost_usd == sum(known, Decimal(0))
+    assert whole.reused_cost_usd == functools.reduce(EXACT.add, known, Decimal(0))
     assert (whole.new_answers, whole.new_successes) == (len(paid), rest.succeeded)
     of_both = (
         "succeeded",

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import cometbatch
@@ -101,6 +101,7 @@ def test_what_is_in_flight_has_so_long_and_what_is_given_up_is_charged_once(
     tmp_path_factory: pytest.TempPathFactory, latencies_s: list[float], seconds: float, within_s: float
 ) -> None:
     """Recorded is what was answered in time; the rest is sent again, and in the bill once, whoever looks, and when."""
+    assume(seconds < 1.5 or max(latencies_s) >= 10.0)  # else all is answered before the stop
     bench = Workbench(tmp_path_factory.mktemp("stopped"))
     bench.write_rows(16)
     network, stop = SlowNetwork(latencies_s), threading.Event()

@@ -217,9 +217,9 @@ class Round:
 
 
 def soak(seconds: float, seed: int, *, rounds: int | None = None) -> int:
-    """Play rounds until the time is up; how many processes were struck. Raises what the first failure raised."""
+    """Play rounds until the time is up and one is struck; how many were. Raises what the first failure raised."""
     deadline, struck, number = time.monotonic() + seconds, 0, 0
-    while time.monotonic() < deadline and (rounds is None or number < rounds):
+    while (time.monotonic() < deadline or not struck) and (rounds is None or number < rounds):
         struck += _play(seed + number)
         number += 1
     _say(f"soak: {number} runs, {struck} struck, seeds {seed} to {seed + number - 1}")
