@@ -75,6 +75,16 @@ def test_a_table_finds_its_run_again(tmp_path: Path) -> None:
     assert cometbatch.verify(tmp_path / "out.parquet").ok
 
 
+def test_sections_that_are_no_mapping_are_arguments_too(tmp_path: Path) -> None:
+    """`dedupe=True, reuse=True`; where a mapping is needed, its absence is said in words."""
+    network = Network(create_app(AT_ONCE))
+    twice = pl.concat([FRAME.select(name=pl.col("name").cast(pl.String) + suffix, note="note") for suffix in "ab"])
+    back = asked(twice, tmp_path / "out.parquet", network, dedupe=True, reuse=True)
+    assert back["reused_ordinal"].null_count() == network.posts < back.height
+    with pytest.raises(cometbatch.UsageError, match="input: expected a mapping, found str"):
+        asked(FRAME, tmp_path / "other.parquet", network, input="notes.csv")
+
+
 @pytest.mark.parametrize("kind", [pl.String, pl.Categorical, pl.List(pl.String)], ids=str)
 def test_a_table_is_the_same_however_it_is_divided_in_memory(kind: Any, tmp_path: Path) -> None:
     """A reader with several threads may give other chunks each time: still no second run."""

@@ -151,6 +151,8 @@ def _status_of(found: Run, located: Located, given: Accept, reader: RowReader | 
             limited=look_below(found, limit),
             accept=given.over(_accept(found, located.job)),
             has_earlier_result=not found.is_finished and found.has_earlier_result,
+            is_deduped=bool(manifest.job.get("dedupe")),
+            is_reusing=located.job is None or located.job.reuse is not None or manifest.follows is not None,
             warnings=(*manifest.warnings, *late_warnings(tally, manifest.books, manifest.token_cap)),
             reader=reader,
         ),
