@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -291,6 +292,36 @@ def test_a_source_that_cannot_be_read_is_refused(tmp_path: Path, spoil: str, wor
         with pytest.raises(UsageError, match=re.escape(words)):
             command()
     assert nights.sent == sent
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (["_night-1.run/lock"], None),  # a run that was killed before its first request, at several steps
+        (["_night-1.run/lock", "_night-1.run/sessions/1.json", "night-1/"], None),
+        (["_night-1.run/lock", "_night-1.run/sessions/1.json", "_night-1.run/.manifest.json.tmp"], None),
+        (["_night-1.parquet.run/lock"], None),
+        (["night-1/"], None),
+        (["night-plots/week.png", "night-notes.txt"], None),
+        (["_night-1.run/lock", "_night-1.run/journal/00000.1.jsonl"], "no part of a data set"),
+        (["_night-1.run/lock", "_night-1.run/parts/00000.part"], "no part of a data set"),
+        (["night-2026/11/00000.parquet"], "no part of a data set"),
+    ],
+)
+def test_what_a_pattern_finds_may_hold_no_answers(tmp_path: Path, found: list[str], words: str | None) -> None:
+    """It is passed over: a night that was killed as it began does not stop those that follow.
+
+    What may hold answers and can't be read as a result is refused, as ever.
+    """
+    for name in found:
+        path = tmp_path / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.write_text("{}")
+    nights = Nights(tmp_path)
+    pattern = {"from": [str(tmp_path / "night-*"), str(tmp_path / "night-*.parquet")]}
+    with nullcontext() if words is None else pytest.raises(UsageError, match=words):
+        assert nights.run(2, texts(range(3)), reuse=pattern).tally.succeeded == 3
 
 
 def test_a_damaged_index_is_made_again(tmp_path: Path) -> None:

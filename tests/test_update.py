@@ -450,6 +450,22 @@ def test_a_data_set_is_not_updated_in_place(nights: Nights) -> None:
             nights.run(**folder, **options)
 
 
+def test_the_folder_that_is_named_for_a_data_set_is_free(nights: Nights) -> None:
+    """Whoever does what the refusal says begins a run there, wherever the data set is and whatever lies beside it."""
+    nights.run(job={"output": {"path": f"{nights.folder}/out/2026-11-30/"}})
+    (nights.folder / "out/_2026-11-30-2.run").mkdir()
+    for rows in range(1, 4):
+        nights.write(range(ROWS + rows))
+        last = max((path.name for path in nights.folder.glob("out/2026*")), key=len)
+        with pytest.raises(UsageError, match="folder of its own") as refused:
+            nights.run(job={"output": {"path": f"{nights.folder}/out/{last}/"}}, update=True)
+        found = re.search(r"output\.path: (.*/), and set reuse\.from: \['(.*)'\]", str(refused.value))
+        assert found is not None
+        network = Network()
+        nights.run(network, job={"output": {"path": found[1]}, "reuse": {"from": [found[2]]}}, update=True)
+        assert network.posts == 1, found[1]
+
+
 @pytest.mark.parametrize("other", [{"fresh": True}, {"retry": "failed"}, {"set_aside": ["00000.1.jsonl"]}])
 def test_options_that_say_the_contrary_are_refused(nights: Nights, other: dict[str, Any]) -> None:
     """With the way on."""

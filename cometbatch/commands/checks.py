@@ -1,6 +1,7 @@
 """What `plan` and `run` refuse before the first request: a job whose input, templates, names and budget do not fit."""
 
 import contextlib
+import itertools
 import os
 import shlex
 from collections.abc import Collection, Iterator, Sequence
@@ -339,12 +340,20 @@ def describe_update(run: Run, checked: Checked) -> str:
 
 def in_folders(job: Job) -> str:
     """What to do where a data set is to be brought up to date."""
-    above = printable(job.output.path.parent)
+    path = job.output.path
+    names = itertools.chain(["2026-11-30"], (f"{path.name}-{number}" for number in itertools.count(2)))
+    free = next(name for name in names if not is_taken(path.with_name(name)))
+    above = printable(path.parent)
     return (
-        f"{printable(job.output.path)} is a data set, which is not updated in place. To send only new and changed "
-        f"rows, give each state of the table a folder of its own, such as output.path: {above}/2026-11-30/, and set "
+        f"{printable(path)} is a data set, which is not updated in place. To send only new and changed rows, give each "
+        f"state of the table a folder of its own, such as output.path: {above}/{printable(free)}/, and set "
         f"reuse.from: ['{above}/*/']."
     )
+
+
+def is_taken(folder: Path) -> bool:
+    """Whether a data set would not be the first thing in this place."""
+    return os.path.lexists(folder) or os.path.lexists(run_beside(folder))
 
 
 def describe_changes(changes: Sequence[str]) -> str:

@@ -142,7 +142,10 @@ def _places(source: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def _at(path: Path, passed: Sequence[Path], *, is_match: bool) -> Iterator[EarlierRun]:
-    """The runs at a path; none where that is the run itself, or where a pattern found what is no table."""
+    """The runs at a path; none where that is the run itself, or where a pattern found what holds no answers.
+
+    So a run that was killed before its first request does not keep the runs of later nights from beginning.
+    """
     if any(path == each or (each.exists() and path.samefile(each)) for each in passed):
         return
     directory = _directory_of(path)
@@ -158,6 +161,8 @@ def _at(path: Path, passed: Sequence[Path], *, is_match: bool) -> Iterator[Earli
     elif path.is_dir():
         files = [] if _is_run(path) else data_set_files(path)
         if not files:
+            if is_match and _holds_no_answers(path):
+                return
             raise UsageError(
                 f"reuse.from: {printable(path)} is a folder with no part of a data set, and no run directory. Name the "
                 f"results in it, for example {printable(path)}/*{_ENDING}, or take it out."
@@ -165,6 +170,11 @@ def _at(path: Path, passed: Sequence[Path], *, is_match: bool) -> Iterator[Earli
         yield from _of_files(files)
     elif path.suffix == _ENDING or not is_match:
         yield from _of_files([path])
+
+
+def _holds_no_answers(folder: Path) -> bool:
+    """Whether there is neither a table nor a part nor a journal in a folder, however deep."""
+    return not any(path.suffix in (_ENDING, ".part", ".jsonl") for path in folder.rglob("*"))
 
 
 def _is_run(path: Path) -> bool:

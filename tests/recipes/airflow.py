@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.recipes.cron import process_of
-from tests.recipes.page import promised, recipe
+from tests.recipes.page import for_folders, promised, recipe
 from tests.recipes.places import Environment, free_port, group, made, wait_for_port
 from tests.recipes.situations import (
+    FOLDERS,
+    ROWS,
     SITUATIONS,
     STOPPED,
     Prepared,
@@ -45,6 +47,9 @@ def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
                 here = stack.enter_context(prepared(situation, folder / name))
                 write_dag(folder, here, name, kind, cometbatch)
                 tried[name] = here, kind
+        name = f"triage_bash_{FOLDERS.name}"
+        tried[name] = dated, _ = stack.enter_context(prepared(FOLDERS, folder / name)), "bash"
+        write_dag(folder, dated, name, "bash", cometbatch)
         airflow = stack.enter_context(started(folder, place))
         for kind, situation in FAILED_BY_HAND.items():
             name = f"triage_{kind}_{situation.name}"
@@ -70,6 +75,8 @@ def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
             assert end == promised(KINDS[kind])[code], (name, found)
             if code > 128:
                 assert (found["state"], here.server.wasted) == ("success", 0), (name, found)
+        assert list(dated.nights().values()) == [ROWS], dated.nights()
+        yield f"a folder for each night: {', '.join(dated.nights())}"
         yield "each exit code, by BashOperator and by a task in Python: as the table says"
 
 
@@ -77,6 +84,8 @@ def write_dag(folder: Path, here: Prepared, name: str, kind: str, cometbatch: st
     """The page's DAG for one job, under a name of its own."""
     paths = {"/srv/triage": str(here.folder), f"triage_{kind}(": f"{name}("}
     paths |= {"/opt/cometbatch/bin/cometbatch": cometbatch, "--wait 120": "--wait 1"}
+    if here.situation is FOLDERS:
+        paths["--update"] = for_folders("Airflow, Bash")
     (folder / "dags").mkdir(exist_ok=True)
     (folder / f"dags/{name}.py").write_text(recipe(f"triage_{kind}.py", paths), encoding="utf-8")
 
@@ -154,7 +163,8 @@ def started(folder: Path, place: Environment) -> Iterator[Airflow]:
         "USAGE_DATA_COLLECTION__ENABLED": "False",
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
     }
-    own = environment(AIRFLOW_HOME=str(folder), **{f"AIRFLOW__{key}": value for key, value in settings.items()})
+    places = {"AIRFLOW_HOME": str(folder), "TMPDIR": str(folder)}  # a task that is killed leaves a folder in the latter
+    own = environment(**places, **{f"AIRFLOW__{key}": value for key, value in settings.items()})
     airflow = place.program("airflow")
     with ExitStack() as stack:
         with group([airflow, "db", "migrate"], folder / "migrate.log", own) as process:

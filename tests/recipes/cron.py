@@ -9,12 +9,23 @@ from pathlib import Path
 
 from tests.recipes.page import promised, recipe
 from tests.recipes.places import UnavailableError, group, programs_of, sealed
-from tests.recipes.situations import ROWS, SITUATIONS, STOPPED, Prepared, Situation, all_prepared, until
+from tests.recipes.situations import (
+    FOLDERS,
+    ROWS,
+    SITUATIONS,
+    STOPPED,
+    Prepared,
+    Situation,
+    all_prepared,
+    prepared,
+    until,
+)
 
 SPOOL = "/var/spool"
 TABLES = f"{SPOOL}/cron/crontabs"
 LIBRARY = "usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 BEFORE = ("2026-12-01 01:59:57", "2026-12-01 02:59:57")
+NIGHTS = ("2026-12-01 01:59:57", "2026-12-02 01:59:57", "2026-12-03 01:59:57")
 
 
 def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
@@ -25,8 +36,7 @@ def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
     grown = Situation("grown", 0, "a row is added between two and three")
     situations = [*SITUATIONS, *STOPPED.values(), grown]
     with all_prepared(folder / "jobs", situations) as jobs:
-        names = {"/opt/cometbatch/bin/cometbatch": cometbatch, "--wait 120": "--wait 1"}
-        table = "".join(recipe("crontab", {**names, "/srv/triage": str(here.folder)}) for here in jobs.values())
+        table = "".join(line("crontab", here, cometbatch) for here in jobs.values())
         for round_, moment in enumerate(BEFORE, start=1):
             with daemon(folder, root, table, moment):
                 if round_ == 1:
@@ -40,16 +50,46 @@ def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
                     assert here.recorded() == here.server.answered.total(), name
                     here.server.latency_s = (0.0, 0.0)
         for name, here in jobs.items():
-            assert promised("cron")[here.situation.code] == ("done" if here.situation.code == 0 else "retried")
-            if here.situation.code == 0:
-                assert [each["had_work"] for each in summaries(here)] == [True, name == grown.name], name
+            code = here.situation.code
+            assert promised("cron")[code] == ("done" if code == 0 else "retried")
+            told = [each["exit_code"] for each in ends(here)]
+            assert told == [code, 0 if name in STOPPED else code], (name, told)
+            metrics = here.folder / "triage.prom"
+            assert not metrics.exists() or f" {told[-1]}\n" in metrics.read_text(encoding="utf-8"), name
+            if code == 0:
+                assert [each["had_work"] for each in ends(here)] == [True, name == grown.name], name
+                assert "cometbatch_last_success_timestamp_seconds" in metrics.read_text(encoding="utf-8"), name
             if name in STOPPED:
-                assert [each["finished"] for each in summaries(here)] == [False, True], name
+                assert [each["finished"] for each in ends(here)] == [False, True], name
                 assert here.server.wasted == 0, name
         assert (len(jobs[grown.name].server.answered), jobs[grown.name].server.wasted) == (ROWS + 1, 0)
     yield "a row that was added between the two runs is the only one that the second sends"
     yield "a real cron at two, then at three: what was stopped is resumed, what is complete is left as it is"
-    yield "each exit code: the line of the next hour runs it again, whatever it was"
+    yield "each exit code: it stands in the log with its time, and the line of the next hour runs it again"
+    yield from folders(folder, root, cometbatch)
+
+
+def line(name: str, here: Prepared, cometbatch: str) -> str:
+    """A crontab of the page for one job."""
+    paths = {"/opt/cometbatch/bin/cometbatch": cometbatch, "--wait 120": "--wait 1", "/srv/triage": str(here.folder)}
+    return recipe(name, paths)
+
+
+def folders(folder: Path, root: Path, cometbatch: str) -> Iterator[str]:
+    """A folder for each of three nights, of which each has one row more. The first is killed before it begins."""
+    with prepared(FOLDERS, folder / "jobs/folders") as here:
+        (here.folder / "out/_2026-11-30.run").mkdir(parents=True)
+        (here.folder / "out/_2026-11-30.run/lock").touch()
+        for number, moment in enumerate(NIGHTS, start=1):
+            table = line("crontab-folders", here, cometbatch)  # cron hands its own false clock on to nobody
+            table = table.replace("$(date", f"$(LD_PRELOAD={root}/{LIBRARY} FAKETIME='@{moment}' date")
+            with daemon(folder, root, table, moment):
+                until(has_ended, f"night {number}", here, number)
+            assert here.nights()[moment.split()[0]] == ROWS + number - 1, here.nights()
+            assert (len(here.server.answered), here.server.wasted) == (ROWS + number - 1, 0), moment
+            here.add_a_row(ROWS + number - 1)
+        assert [each["exit_code"] for each in ends(here)] == [0] * len(NIGHTS)
+    yield "a folder for each night: three nights with a row more each send that row alone"
 
 
 @contextlib.contextmanager
@@ -60,14 +100,13 @@ def daemon(folder: Path, root: Path, table: str, moment: str) -> Iterator[None]:
     tables.mkdir(parents=True, exist_ok=True)
     (tables / "root").write_text(table, encoding="utf-8")
     (tables / "root").chmod(0o600)
-    start = (  # cron makes a temporary file for what a job prints; it sees no table of the machine's own
-        "mount --bind /tmp /tmp && mount -o remount,bind,rw /tmp"
-        " && { [ ! -e /etc/crontab ] || mount --bind /dev/null /etc/crontab; } && "
+    start = (  # cron sees no table of the machine's own
+        "{ [ ! -e /etc/crontab ] || mount --bind /dev/null /etc/crontab; } && "
         f"mkdir -p {TABLES} && cp -p {tables}/root {TABLES}/root"
         f" && exec env LD_PRELOAD={root}/{LIBRARY} FAKETIME='@{moment}' {root}/usr/sbin/cron -f -L 15"
     )
     others = [path for path in ("/etc/cron.d",) if Path(path).exists()]
-    with sealed(folder, [SPOOL, "/dev/shm", *others], ["bash", "-c", start]) as line:
+    with sealed(folder, [SPOOL, *others], ["bash", "-c", start]) as line:
         (folder / "run/crond.pid").unlink(missing_ok=True)
         with group(line, folder / "cron.log", {**os.environ, "TZ": "UTC"}):
             yield
@@ -91,15 +130,12 @@ def process_of(here: Prepared) -> int:
 
 
 def has_ended(here: Prepared, times: int) -> bool:
-    """Whether a job has run so often, by what it wrote: a summary, or the error that stopped it before one."""
-    text = here.folder / "run.log"
-    errors = text.read_text(encoding="utf-8").count("Error: ") if text.exists() else 0
-    return errors + len(summaries(here)) >= times
+    """Whether a job has run so often, by what its log says of its ends."""
+    return len(ends(here)) >= times
 
 
-def summaries(here: Prepared) -> list[dict[str, object]]:
-    """The lines of runs.jsonl."""
-    lines = here.folder / "runs.jsonl"
-    if not lines.exists():
-        return []
-    return [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+def ends(here: Prepared) -> list[dict[str, object]]:
+    """The lines of its log that have an exit code; the page looks for them in the same way."""
+    log = here.folder / "run.log"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    return [json.loads(line) for line in lines if '"exit_code"' in line and line.endswith("}")]

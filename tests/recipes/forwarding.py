@@ -5,8 +5,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.recipes.page import recipe
-from tests.recipes.situations import SITUATIONS, STOPPED, Prepared, environment, prepared
+from tests.recipes.page import for_folders, recipe
+from tests.recipes.situations import FOLDERS, ROWS, SITUATIONS, STOPPED, Prepared, environment, prepared
 
 
 def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
@@ -21,6 +21,12 @@ def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
             process.send_signal(int(situation.code) - 128)
             assert process.wait() == situation.code
             here.check_nothing_was_lost()
+    with prepared(FOLDERS, folder / FOLDERS.name) as here:
+        line = for_folders("Python").replace("/srv/triage", str(here.folder)).replace("wait_s=120", "wait_s=1")
+        script = f"from datetime import date\nimport cometbatch\nprint({line}.finished)"
+        done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, check=True)
+        assert (done.stdout, list(here.nights().values())) == (b"True\n", [ROWS]), done
+    yield "in Python: a folder for each night"
     yield "each exit code is handed on, each signal arrives, and what was in flight is recorded"
 
 

@@ -7,15 +7,18 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.recipes.page import promised, recipe
+from tests.recipes.page import for_folders, promised, recipe
 from tests.recipes.places import UnavailableError, first_process, made
 from tests.recipes.situations import (
     CONCURRENCY,
+    FOLDERS,
+    ROWS,
     SITUATIONS,
     STOPPED,
     Prepared,
@@ -51,14 +54,28 @@ def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
             assert (code, end_of(code, spec)) == (situation.code, ends[situation.code]), (situation, code)
             here.check_nothing_was_lost()
     yield "each exit code, and what the manifest's policy makes of it: as the table says"
+    command = yaml.safe_load(for_folders("Kubernetes"))["command"]
+    with prepared(replace(FOLDERS, latency_s=1.0), folder / FOLDERS.name) as here:
+        words = {"/opt/cometbatch/bin/cometbatch": cometbatch, " ... ": f" {here.job} --wait 1 "}
+        for old, new in words.items():
+            command = [word.replace(old, new) for word in command]
+        assert stopped(first_of_its_space(command), here, "SIGTERM") == 143
+        here.server.latency_s = (0.0, 0.0)
+        assert first_of_its_space(command).wait() == 0
+        assert (list(here.nights().values()), here.server.wasted) == ([ROWS], 0), here.nights()
+    yield "a folder for each night: SIGTERM arrives through the shell, and the next pod resumes that folder"
     yield from graces(folder, cometbatch, spec)
 
 
-def container(here: Prepared, cometbatch: str, spec: dict[str, Any], wait: str = "1") -> "subprocess.Popen[bytes]":
-    """The container's command, as process 1 of a process space, where a signal without a handler is not delivered."""
+def container(here: Prepared, cometbatch: str, spec: dict[str, Any]) -> "subprocess.Popen[bytes]":
+    """The container's command."""
     only = spec["template"]["spec"]["containers"][0]
-    places = {"/opt/cometbatch/bin/cometbatch": cometbatch, "/srv/triage/job.yaml": str(here.job), "120": wait}
-    line = [places.get(word, word) for word in only["command"]]
+    places = {"/opt/cometbatch/bin/cometbatch": cometbatch, "/srv/triage/job.yaml": str(here.job), "120": "1"}
+    return first_of_its_space([places.get(word, word) for word in only["command"]])
+
+
+def first_of_its_space(line: list[str]) -> "subprocess.Popen[bytes]":
+    """A command as process 1 of a process space, where a signal without a handler is not delivered."""
     spaces = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     return subprocess.Popen([*spaces, *line], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

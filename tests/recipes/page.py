@@ -26,6 +26,14 @@ def recipe(name: str, replaced: Mapping[str, str]) -> str:
     return text
 
 
+def for_folders(scheduler: str) -> str:
+    """What the page says to write in a scheduler's recipe for a folder for each night."""
+    text = PAGE.read_text(encoding="utf-8").partition("## A folder for each night")[2]
+    row = re.search(rf"^\| {scheduler} \| `(.*)` \|$", text, re.MULTILINE)
+    assert row is not None
+    return row[1]
+
+
 def promised(scheduler: str) -> dict[int, str]:
     """What the page says that a scheduler does after each exit code."""
     found = CELLS.search(PAGE.read_text(encoding="utf-8"))

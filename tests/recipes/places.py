@@ -115,25 +115,47 @@ def wait_for_port(port: int, what: str) -> None:
 
 SEAL = """
 set -eu
-work=$1; shift
+kept=$1; work=$2; shift 2
 mount --make-rprivate /
-mount --bind "$work" "$work"
-mount -o remount,bind,ro /
-mount -t tmpfs tmpfs /sys/fs/cgroup
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mount -o remount,bind,ro /sys
-mount --bind "$work/run" /run
-mkdir -p /run/systemd/system /run/user
-for place in "$@"; do
+exec 9<"$kept"
+for place in /tmp /dev/shm "$@"; do
     [ "$place" != -- ] || break
     mount -t tmpfs tmpfs "$place"
-    shift
 done
+mkdir -p "$kept"
+mount --no-canonicalize --bind /proc/self/fd/9 "$kept"
+exec 9<&-
+mount -t tmpfs tmpfs /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mapfile -t mounted < <(cut -d " " -f 5 /proc/self/mountinfo)
+for place in "${mounted[@]}"; do
+    place=$(printf %b "$place")
+    case $place in /proc | /proc/* | /sys/fs/cgroup) continue ;; esac
+    [ ! -e "$place" ] || mount -o remount,bind,ro "$place"
+done
+for place in /tmp /dev/shm "$@"; do
+    [ "$place" != -- ] || break
+    mount -o remount,bind,rw "$place"
+done
+mount --bind "$work" "$work"
+mount -o remount,bind,rw "$work"
+mount --bind "$work/run" /run
+mkdir -p /run/systemd/system /run/user
+for tool in /bin/systemd-tmpfiles /usr/bin/systemd-tmpfiles; do
+    [ ! -e "$tool" ] || mount --bind /dev/null "$tool"
+done
+for place in / /dev /etc /home /root /sys /usr /var /var/tmp "$kept"; do
+    [ ! -w "$place" ] || { echo "$place can be written to" >&2; exit 1; }
+done
+while [ "$1" != -- ]; do shift; done
 shift
 mount --make-rshared /
 "$@" || exit $?
 """
-"""All of the machine's files are read-only in it, but for one folder: a daemon that tidies up finds nothing to harm.
+"""All of the machine's files are read-only in it, on every file system, but for the folder `work`.
+
+A daemon that tidies up finds nothing to harm: /tmp and /dev/shm are its own, and nothing is in them but the folder
+`kept`, where that lies there.
 
 Mounts are its own, and shared within it: systemd mounts a service's credentials from a namespace below. The daemon is
 not the first process of the space: a systemd that is would take itself for the machine's.
@@ -148,6 +170,7 @@ def sealed(folder: Path, hidden: Sequence[str], line: Sequence[str]) -> Iterator
     """
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         raise UnavailableError("a daemon is tried in namespaces of its own, which needs root and unshare")
+    kept = folder.parent  # the environments are in it, too
     (folder / "run").mkdir(parents=True, exist_ok=True)
     (folder / "seal.sh").write_text(SEAL, encoding="utf-8")
     cgroups = next((path for path in (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
@@ -158,7 +181,7 @@ def sealed(folder: Path, hidden: Sequence[str], line: Sequence[str]) -> Iterator
     enter = f'echo $$ > {own}/cgroup.procs && exec "$@"'
     spaces = ["unshare", "--cgroup", "--pid", "--fork", "--kill-child", "--mount-proc", "--mount"]
     try:
-        seal = ["bash", str(folder / "seal.sh"), str(folder), *hidden, "--", *line]
+        seal = ["bash", str(folder / "seal.sh"), str(kept), str(folder), *hidden, "--", *line]
         yield ["bash", "-c", enter, "bash", *spaces, *seal]
     finally:
         wait_until(lambda: removed(own), "the end of all that the daemon started", limit_s=GRACE_S)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import yaml
 
 from tests.recipes.page import recipe
@@ -50,6 +51,7 @@ STOPPED = {
     name: Situation(name, code, f"the scheduler or a person sends {name}", latency_s=SLOW_S)
     for name, code in (("SIGHUP", 129), ("SIGINT", 130), ("SIGTERM", 143))
 }
+FOLDERS = Situation("folders", 0, "a folder for each night", settings=yaml.safe_load(recipe("folders.yaml", {})))
 
 
 class Prepared:
@@ -69,10 +71,15 @@ class Prepared:
         """The rows that have an answer, as the run itself knows them."""
         return int(json.loads(self.command("status", "--json").stdout)["succeeded"])
 
-    def add_a_row(self) -> None:
+    def add_a_row(self, row: int = ROWS) -> None:
         """The table grows by one row over the day."""
         with (self.folder / "tickets.csv").open("a", encoding="utf-8") as file:
-            file.write(f't{ROWS},"Parcel {ROWS}"\n')
+            file.write(f't{row},"Parcel {row}"\n')
+
+    def nights(self) -> dict[str, int]:
+        """Rows of the result, by the folders of nights."""
+        folders = sorted((self.folder / "out").glob("[!_]*/"))
+        return {each.name: sum(pq.read_metadata(part).num_rows for part in each.glob("*.parquet")) for each in folders}
 
     def wait_for_answers(self, count: int) -> None:
         """Until the service has given this many."""

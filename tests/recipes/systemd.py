@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -9,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from tests.recipes.page import promised, recipe
+from tests.recipes.page import for_folders, promised, recipe
 from tests.recipes.places import UnavailableError, first_process, group, sealed
-from tests.recipes.situations import ROWS, SITUATIONS, STOPPED, Prepared, Situation, all_prepared, until
+from tests.recipes.situations import FOLDERS, ROWS, SITUATIONS, STOPPED, Prepared, Situation, all_prepared, until
 
 MANAGER = "/lib/systemd/systemd"
 TARGETS = ("basic", "shutdown", "exit", "timers", "network-online")
@@ -36,11 +37,11 @@ def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
     asked_to_stop = Situation("stop", 143, "systemctl stop", latency_s=2.0)
     timed = Situation("timer", 0, "a night was missed")
     with ExitStack() as stack:
-        situations = [*SITUATIONS, *STOPPED.values(), asked_to_stop, timed]
+        situations = [*SITUATIONS, *STOPPED.values(), asked_to_stop, timed, FOLDERS]
         jobs = stack.enter_context(all_prepared(folder / "jobs", situations))
         manager = Manager(folder)
         for name, here in jobs.items():
-            manager.write(f"{name}.service", service(here, cometbatch))
+            manager.write(f"{name}.service", service(here, cometbatch, dated=name == FOLDERS.name))
         manager.write("timer.timer", recipe("cometbatch-triage.timer", {}))
         own = [MANAGER, "--user", "--unit=basic.target", "--log-target=null"]
         line = stack.enter_context(sealed(folder, [], own))
@@ -49,11 +50,19 @@ def check(folder: Path, environments: Path, cometbatch: str) -> Iterator[str]:
         yield from tried(manager, jobs)
 
 
-def service(here: Prepared, cometbatch: str) -> str:
-    """The page's service for one job. A manager of one user's services runs them all as that user."""
+def service(here: Prepared, cometbatch: str, *, dated: bool = False) -> str:
+    """The page's service for one job. A manager of one user's services runs them all as that user.
+
+    `dated`: with the page's command for a folder for each night.
+    """
     paths = {"/opt/cometbatch/bin/cometbatch": cometbatch, "/srv/triage": str(here.folder)}
     paths |= {"/etc/cometbatch/key": str(here.key), "User=triage\n": "", "--wait 120": "--wait 1"}
-    return recipe("cometbatch-triage.service", paths)
+    text = recipe("cometbatch-triage.service", paths)
+    if dated:
+        words = f"{here.job} --wait 1 --json --set target.key_file=%d/cometapi"
+        command = for_folders("systemd").replace("...", words).replace("/opt/cometbatch/bin/cometbatch", cometbatch)
+        text = re.sub("^ExecStart=.*$", lambda _: command, text, flags=re.MULTILINE)
+    return text
 
 
 class Manager:
@@ -129,6 +138,10 @@ def tried(manager: Manager, jobs: dict[str, Prepared]) -> Iterator[str]:
             assert (found["Result"], jobs[name].server.wasted) == ("success", 0), (name, found)
     assert manager.state("refused")["NRestarts"] in ("3", "4"), manager.state("refused")
     yield "each exit code: as the table says; a signal is followed by a start that pays nothing twice"
+    until(manager.has_ended, "the folder of the night", FOLDERS.name)
+    found, nights = manager.state(FOLDERS.name), jobs[FOLDERS.name].nights()
+    assert (found["Result"], list(nights.values())) == ("success", [ROWS]), (found, nights)
+    yield f"a folder for each night: {', '.join(nights)}"
     manager.miss_a_night()
     manager.ctl("start", "timer.timer")
     here = jobs["timer"]
