@@ -84,6 +84,7 @@ def test_equal_rows_are_sent_once_and_proved(tmp_path: Path, ending: str) -> Non
     assert summary.cost_usd == sum(table["cost_usd"].to_pylist())
     assert summary.tally.reused_cost_usd == sum(cost or 0 for cost in table["reused_cost_usd"].to_pylist())
     assert "reused: 5 rows took the answer of an equal row: $0." in summary.describe()
+    assert "reused: 5 rows took the answer of an equal row: $0." in str(cometbatch.status(job).describe())
     report = cometbatch.verify(job)
     assert report.ok, str(report.describe())
     assert "equal" in [check.name for check in report.checks]
@@ -167,6 +168,27 @@ def test_answers_of_earlier_runs_come_first(tmp_path: Path) -> None:
     assert {*table["reused_ordinal"].to_pylist()[2:5]} <= {0, 1}
     assert summary.tally.reused == 5
     assert cometbatch.verify(job).ok
+
+
+def test_words_of_earlier_answers_count_no_row_as_sent_that_is_not(tmp_path: Path) -> None:
+    """Nine rows ask what has an earlier answer that is not taken, and two of them are sent."""
+    bench, network = bench_of(tmp_path, ["red", "blue"]), Network()
+    carry_out(job_of(bench, dedupe=False, params={"max_output_tokens": 64}), network)
+    before = bench.output
+    bench.output = tmp_path / "then.parquet"
+    bench.write_table(pa.table({"parcel": list("abcdefghij"), "note": ["red"] * 4 + ["blue"] * 5 + ["green"]}))
+    job = job_of(bench, reuse={"from": [str(before)], "statuses": ["incomplete"]}, params={"max_output_tokens": 64})
+    planned = cometbatch.plan(job, http=network)
+    reused = planned.to_dict()["reused"]
+    assert (reused["sent"], reused["not_taken"]) == (3, {"status": 9})
+    assert "estimate for 3 requests: " in planned.describe()
+    assert "9 rows take no earlier answer: the earlier answer is of a status" in planned.describe()
+    summary = carry_out(job, network)
+    assert network.posts == 2 + 3
+    assert "are sent all the same" not in summary.describe()
+    taken = job_of(bench, reuse={"from": [str(before)]}, output={"path": str(tmp_path / "taken.parquet")})
+    assert cometbatch.plan(taken, http=network).to_dict()["reused"]["not_taken"] == {}
+    assert carry_out(taken, network).to_dict()["reused"]["not_taken"] == {}
 
 
 def test_rows_that_can_not_be_rendered_fail_by_themselves(tmp_path: Path) -> None:

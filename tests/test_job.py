@@ -1007,3 +1007,11 @@ def test_any_override_loads_or_is_refused(text: str) -> None:
     """Whatever is given to `--set`, the answer is a job or a `JobError`."""
     loads_or_is_refused(small(), text)
     loads_or_is_refused(small(), f"params.extra.a={text}")
+
+
+@pytest.mark.parametrize("prompt", ["Classify {{ body }}", ["Classify"], 5])
+def test_a_prompt_that_is_no_mapping_is_one_problem(prompt: object) -> None:
+    """Nothing is said of keys that nobody wrote."""
+    with pytest.raises(JobError, match="prompt: expected a mapping") as raised:
+        load_job({**SMALL, "prompt": prompt})
+    assert len(str(raised.value).splitlines()) == 1

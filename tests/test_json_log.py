@@ -239,3 +239,20 @@ def server() -> Any:
     """A stub service that answers at once."""
     with StubServer() as stub:
         yield stub
+
+
+def test_a_prompt_of_the_command_line_is_in_no_line(bench: Workbench) -> None:
+    """Neither in the command that goes on, nor in what says how the job changed; the advice itself stays."""
+    job, prompt = bench.write_job(simulator={"latency_s": 0}), "Unspeakable {{ note }}"
+    set_it = ("--log-format", "json", "--set", f"prompt.user={prompt}")
+    stopped = command("run", job, *set_it, "--set", "prices={per_request: 1}", "--set", "budget.max_cost_usd=2")
+    assert stopped.returncode == 4
+    assert "continue" in stopped.stderr or "to finish" in stopped.stderr
+    changed = command("run", job, "--log-format", "json", "--set", "prompt.user=Unspeakable too: {{ note }}")
+    assert changed.returncode == 2
+    assert "(not logged)" in changed.stderr
+    for done in (stopped, changed):
+        assert "Unspeakable" not in done.stderr
+        assert "prompt" in done.stderr
+        assert events(done.stderr)
+    assert "Unspeakable" in command("run", job, "--set", "prompt.user=Unspeakable too: {{ note }}").stderr

@@ -213,7 +213,9 @@ def test_a_run_that_another_process_has_leaves_its_metrics_alone(bench: Workbenc
     """They are that process's."""
     file = bench.folder / "x.prom"
     file.write_text("theirs\n", encoding="utf-8")
-    MetricsFile(file).ended(None, cometbatch.RunLockedError("somebody has it"))
+    metrics = MetricsFile(file)
+    metrics.locked(by_others=True)
+    metrics.ended(None, cometbatch.RunLockedError("somebody has it"))
     assert file.read_text(encoding="utf-8") == "theirs\n"
 
 

@@ -1,6 +1,7 @@
 """What the command does to its own process: standard descriptors, signals, and systems on which it can't run."""
 
 import itertools
+import json
 import os
 import shlex
 import signal
@@ -132,6 +133,7 @@ def test_a_simulator_ignores_what_it_was_started_to_ignore(name: str) -> None:
 
 
 IGNORING_INT = "trap '' INT; "
+ENDED = {"SIGTERM": 143, "SIGHUP": 129}
 LOADED = ["cometbatch.cli", "click", "cometbatch.process", "json"]
 INTERRUPTED_AT = """
 import os, signal, sys
@@ -140,7 +142,7 @@ from cometbatch.__main__ import main
 class Interrupting:
     def find_spec(self, name, path=None, target=None):
         if name == {name!r}:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.{signal})
 
 sys.meta_path.insert(0, Interrupting())
 sys.modules.pop({name!r}, None)
@@ -153,7 +155,7 @@ main()
 @pytest.mark.parametrize("name", LOADED)
 def test_ctrl_c_while_the_command_loads_is_a_line(name: str, *, is_ignored: bool) -> None:
     """Exit code 130 and no traceback, whichever module is loading; where it is ignored, the command goes on."""
-    line = shlex.join([sys.executable, "-c", INTERRUPTED_AT.format(name=name)])
+    line = shlex.join([sys.executable, "-c", INTERRUPTED_AT.format(name=name, signal="SIGINT")])
     done = subprocess.run(
         ["/bin/sh", "-c", f"{IGNORING_INT if is_ignored else ''}exec {line}"],
         env=environment(),
@@ -167,6 +169,16 @@ def test_ctrl_c_while_the_command_loads_is_a_line(name: str, *, is_ignored: bool
         assert cometbatch.__version__ in done.stdout
     else:
         assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_while_the_command_loads_ends_it(name: str) -> None:
+    """By a handler of its own: the first process of a container gets no signal else, and would go on till the kill."""
+    program = INTERRUPTED_AT.format(name="click", signal=name)
+    line = [sys.executable, "-c", program.replace('"--version"', '"plan", "--log-format", "json"')]
+    done = subprocess.run(line, env=environment(), capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    event = json.loads(done.stderr)
+    assert (done.returncode, event["event"], event["exit_code"]) == (ENDED[name], "error", ENDED[name])
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143)])

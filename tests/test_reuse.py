@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 import cometbatch
 import cometbatch.commands.reusing
 from cometbatch import commands
-from cometbatch.errors import UsageError
+from cometbatch.commands.reusing import index_of
+from cometbatch.errors import CheckpointError, UsageError
 from cometbatch.records import CallRequest, HttpRequest, Outcome
 from cometbatch.results import parts
 from cometbatch.run_state import partition
@@ -332,6 +333,13 @@ def test_a_damaged_index_is_made_again(tmp_path: Path) -> None:
     keys.write_bytes(bytes(byte ^ 1 for byte in keys.read_bytes()))
     assert nights.run(2, texts(range(8))).tally.reused == 8
     assert nights.sent == 8
+
+
+def test_a_disk_that_refuses_the_index_is_no_mistake_of_the_job(tmp_path: Path) -> None:
+    """A scheduler tries again (exit code 1), as where a part can't be written."""
+    (tmp_path / "full").touch()
+    with pytest.raises(CheckpointError, match=r"index of earlier answers can't be written.*make room"):
+        index_of([], tmp_path / "full" / "reuse")
 
 
 @pytest.mark.parametrize("reused", [True, False])

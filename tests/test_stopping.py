@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import cometbatch
+from cometbatch import process as command_process
 from cometbatch.commands import open_files
 from cometbatch.commands.open_files import files_for, fitted
 from cometbatch.commands.progress_line import Progress
@@ -153,6 +154,31 @@ def test_a_cancelled_run_finishes_what_is_in_flight_and_stays_cancelled(
     network.latencies_s = [0.0]
     summary = carry_out(job_of(bench), network)
     assert (summary.succeeded, charges(summary), network.posts) == (ROWS, 4 - answered, ROWS + 4 - answered)
+
+
+@pytest.mark.parametrize("latency_s", [10.0, 300.0])
+def test_who_listens_to_a_cancelled_run_is_told_what_it_came_to(bench: Workbench, latency_s: float) -> None:
+    """As of one that was terminated: the event with the summary, metrics, and the cause of the `CancelledError`."""
+    network, told, metrics = SlowNetwork([latency_s]), list[dict[str, Any]](), bench.folder / "x.prom"
+
+    async def main() -> BaseException | None:
+        options: dict[str, Any] = {"events": told.append, "metrics_file": metrics, "http": network}
+        running = asyncio.create_task(cometbatch.run_async(job_of(bench), **options))
+        asyncio.get_running_loop().call_at(12.0, running.cancel)
+        with pytest.raises(asyncio.CancelledError) as raised:
+            await running
+        return raised.value.__cause__
+
+    cause, summary = virtual_time.run(main()), cometbatch.status(bench.output).summary
+    assert isinstance(cause, cometbatch.TerminatedRunError)
+    assert (cause.summary.tally, cause.summary.finished) == (summary.tally, False)
+    stopped = told[-1]
+    assert (stopped["event"], stopped["reason"], stopped["exit_code"]) == ("run_stopped", "terminated", 143)
+    assert (stopped["succeeded"], stopped["thrown"]) == (summary.succeeded, charges(summary))
+    lines = metrics.read_text().splitlines()
+    assert 'cometbatch_exit_code{name="x"} 143' in lines
+    assert f'cometbatch_rows_total{{name="x",status="succeeded",error_kind=""}} {summary.succeeded}' in lines
+    assert f'cometbatch_resent_total{{name="x"}} {charges(summary)}' in lines
 
 
 def test_a_time_limit_of_the_caller_gets_its_own_error(bench: Workbench) -> None:
@@ -314,11 +340,12 @@ def test_publishing_has_the_same_time_and_the_rename_decides(
 def test_a_run_that_is_cancelled_while_it_publishes_has_published(
     bench: Workbench, slow_result: threading.Event
 ) -> None:
-    """The cancel goes on once the result is there."""
+    """The cancel goes on once the result is there, and who listens is told that the run is finished."""
+    told: list[dict[str, Any]] = []
 
     async def main() -> None:
         job = bench.job(output={"partition_rows": 1})
-        running = asyncio.create_task(cometbatch.run_async(job, progress=False, http=SlowNetwork([0.0])))
+        running = asyncio.create_task(cometbatch.run_async(job, events=told.append, http=SlowNetwork([0.0])))
         await asyncio.to_thread(slow_result.wait, LIMIT_S)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -326,6 +353,7 @@ def test_a_run_that_is_cancelled_while_it_publishes_has_published(
 
     asyncio.run(main())
     assert bench.result().num_rows == ROWS
+    assert (told[-1]["event"], told[-1]["exit_code"]) == ("run_finished", 0)
 
 
 # -- another process has the run --------------------------------------------------------------------------------------
@@ -413,9 +441,12 @@ def test_a_terminated_command_ends_in_time(bench: Workbench, latency_s: float, n
 
 
 def test_a_command_that_waits_for_the_lock_ends_at_a_signal(bench: Workbench) -> None:
-    """At once, and says how to go on."""
+    """At once, and says how to go on. The metrics file stays that of the process that has the run."""
+    metrics = bench.folder / "x.prom"
+    metrics.write_text("theirs\n")
     with RunDirectory(bench.run_directory).locked():
-        with background("run", bench.write_job(simulator={"latency_s": 0}), "--wait", "120") as process:
+        line = ("run", bench.write_job(simulator={"latency_s": 0}), "--wait", "120", "--metrics-file", metrics)
+        with background(*line) as process:
             assert process.stderr is not None
             assert process.stderr.readline().startswith("Waiting for at most 120 s: ")
             process.send_signal(signal.SIGTERM)
@@ -424,14 +455,18 @@ def test_a_command_that_waits_for_the_lock_ends_at_a_signal(bench: Workbench) ->
             assert time.monotonic() - asked_at <= END_S + BUSY_S
         assert process.returncode == 143
         assert stderr.startswith("Terminated. Continue with: cometbatch run ")
+    assert metrics.read_text() == "theirs\n"
 
 
-def test_a_command_does_not_wait_for_what_hangs(tmp_path: Path) -> None:
-    """A thread that can't be stopped (a look-up of a name, a pass over a large input) is cut off in the end."""
+@pytest.mark.parametrize("is_log", [False, True])
+def test_a_command_does_not_wait_for_what_hangs(*, is_log: bool) -> None:
+    """A thread that can't be stopped (a look-up of a name, a large input) is cut off in the end; a log has an event."""
     program = (
         "import os, signal, sys, threading, time\n"
         "from cometbatch import process\n"
-        "process.prepare(lambda code: sys.exit(code))\n"
+        "from cometbatch.cli import printing\n"
+        f"{'printing.log_as_json()' if is_log else ''}\n"
+        "process.prepare(lambda code: sys.exit(code), printing.last_line)\n"
         "threading.Thread(target=time.sleep, args=(60,)).start()\n"
         "os.kill(os.getpid(), signal.SIGTERM)\n"
     )
@@ -439,6 +474,9 @@ def test_a_command_does_not_wait_for_what_hangs(tmp_path: Path) -> None:
     line = [sys.executable, "-c", program]
     done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment())
     assert (done.returncode, done.stderr.count("\n")) == (143, 1)
+    if is_log:
+        event = json.loads(done.stderr)
+        assert (event["event"], event["exit_code"], event["message"]) == ("error", 143, command_process.CUT)
     assert time.monotonic() - began < END_S + 3 * BUSY_S  # with the start of a Python
 
 

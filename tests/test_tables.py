@@ -16,6 +16,7 @@ import pytest
 import cometbatch
 from cometbatch.commands.tables import kind_of
 from cometbatch.simulator.app import create_app
+from cometbatch.simulator.behaviour import Behaviour
 from tests.workbench import MODEL, Network
 
 AT_ONCE = cometbatch.Behaviour(latency_s=(0.0, 0.0))
@@ -72,6 +73,16 @@ def test_a_table_finds_its_run_again(tmp_path: Path) -> None:
     assert network.posts == sent
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert cometbatch.verify(tmp_path / "out.parquet").ok
+
+
+def test_sections_that_are_no_mapping_are_arguments_too(tmp_path: Path) -> None:
+    """`dedupe=True, reuse=True`; where a mapping is needed, its absence is said in words."""
+    network = Network(create_app(AT_ONCE))
+    twice = pl.concat([FRAME.select(name=pl.col("name").cast(pl.String) + suffix, note="note") for suffix in "ab"])
+    back = asked(twice, tmp_path / "out.parquet", network, dedupe=True, reuse=True)
+    assert back["reused_ordinal"].null_count() == network.posts < back.height
+    with pytest.raises(cometbatch.UsageError, match="input: expected a mapping, found str"):
+        asked(FRAME, tmp_path / "other.parquet", network, input="notes.csv")
 
 
 @pytest.mark.parametrize("kind", [pl.String, pl.Categorical, pl.List(pl.String)], ids=str)
@@ -223,3 +234,22 @@ def test_rows_are_read_a_few_at_a_time(tmp_path: Path) -> None:
     assert [row["note"] for row in rows] == [f"n{row}" for row in range(40)]
     assert pl.DataFrame(rows)["response"].to_list() == summary.to_polars()["response"].to_list()
     assert pa.table(summary.to_polars()).num_rows == 40
+
+
+def test_each_command_takes_a_job_as_a_mapping(tmp_path: Path) -> None:
+    """As `run` and `plan` do: the same run is found by the mapping that began it, and by the job made of it."""
+    (tmp_path / "in.csv").write_text("id,body\n1,a\n2,b\n")
+    job = {
+        "input": {"path": str(tmp_path / "in.csv"), "id": "id"},
+        "output": {"path": str(tmp_path / "out.parquet")},
+        "target": {"base_url": "simulator", "format": "chat", "model": MODEL},
+        "prompt": {"user": "{{ body }}"},
+    }
+    cometbatch.run(job, progress=False, http=Network(create_app(Behaviour(latency_s=(0.0, 0.0)))))
+    for each in (job, cometbatch.load_job(job)):
+        assert cometbatch.status(each).summary.succeeded == 2
+        assert cometbatch.verify(each).ok
+        assert len(list(cometbatch.show(each).lines())) >= 2
+        assert sum(len(lines) for lines in cometbatch.export(each, to="jsonl").lines()) == 2
+    with pytest.raises(cometbatch.UsageError, match="has not begun"):
+        cometbatch.status({**job, "output": {"path": str(tmp_path / "other.parquet")}})

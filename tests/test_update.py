@@ -19,6 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cometbatch
+from cometbatch import cli
+from cometbatch.cli import exit_codes
 from cometbatch.commands.row_changes import compare
 from cometbatch.errors import DriftError, UsageError
 from cometbatch.job import settings as job_settings
@@ -335,6 +337,42 @@ def test_what_was_given_up_is_on_the_bill_of_what_follows(nights: Nights) -> Non
     assert nights.run(job={"prompt": {"user": "Third {{ note }}"}}, update=True).given_up is None
 
 
+def test_a_result_that_was_moved_away_is_no_run_that_was_given_up(nights: Nights) -> None:
+    """Its cost was told with it: a job whose results are moved each night does not tell it again each night."""
+    nights.run()
+    for night in (1, 2):
+        nights.output.unlink()
+        nights.write(range(ROWS + night))
+        summary = nights.run(network := Network(), update=True)
+        assert (summary.given_up, network.posts) == (None, 1)
+
+
+def test_an_update_that_was_given_up_before_it_paid_is_no_cost(nights: Nights) -> None:
+    """It had taken answers alone."""
+    nights.run()
+    nights.write(range(ROWS), edited=[ROWS - 1])
+    nights.stopped(0, update=True)
+    nights.write(range(ROWS), edited=[ROWS - 2])
+    assert nights.run(update=True).given_up is None
+
+
+def test_a_damaged_earlier_run_is_named_with_the_way_that_keeps_the_others(nights: Nights) -> None:
+    """Nothing is sent, `verify` goes on without it, and moving that folder away is enough."""
+    first = nights.run().run_id
+    nights.write(range(ROWS + 1))
+    nights.run(update=True)
+    manifest = nights.run_directory / "earlier" / first / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:50])
+    assert "can't be read" in str(cometbatch.verify(nights.output))
+    nights.write(range(ROWS + 2))
+    with pytest.raises(UsageError, match=f"{first}: .* can't be read.*move that folder away") as refused:
+        nights.run(network := Network(), update=True)
+    assert (network.posts, "--fresh" in str(refused.value)) == (0, False)
+    shutil.rmtree(manifest.parent)
+    nights.run(network := Network(), update=True)
+    assert network.posts == 1
+
+
 def test_an_update_goes_back_to_the_run_that_stands_where_the_change_is_undone(nights: Nights) -> None:
     """The stopped update is kept among the earlier runs, and nothing is sent."""
     stands = nights.run().run_id
@@ -455,6 +493,24 @@ def test_a_fresh_start_forgets_an_unfinished_update_too(nights: Nights) -> None:
     assert nights.stands == fresh.run_id not in {first, second}
     assert not (nights.run_directory / "next").exists()
     assert nights.earlier == [first]
+
+
+@pytest.mark.parametrize("sent", [0, 1])
+def test_a_fresh_start_asks_for_all_that_it_deletes(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sent: int
+) -> None:
+    """The paid answers of an unfinished run are not deleted without a word because an update of it has begun."""
+    monkeypatch.setattr("sys.argv", ["cometbatch", "run", "job.yaml", "--fresh"])
+    nights.stopped(4)
+    nights.write(range(10, 10 + ROWS) if sent else range(ROWS + 1))
+    summary = nights.stopped(sent, update=True)
+    job = nights.job(output={"partition_rows": 2}, limits={"concurrency": 2, "adaptive": False})
+    with pytest.raises(SystemExit) as ended:
+        cli._confirm_fresh(job, yes=False, waits=False)
+    assert ended.value.code == exit_codes.WRONG_USAGE
+    words = capsys.readouterr().err
+    assert f"would delete the answers of {summary.tally.calls} of {summary.rows} rows, which cost $" in words
+    assert "and of the run that it updates: 4 of 6 rows, which cost $0.0" in words
 
 
 def test_earlier_runs_are_forgotten_when_the_run_is_finished(nights: Nights) -> None:

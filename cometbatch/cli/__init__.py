@@ -38,6 +38,7 @@ from cometbatch.cli.printing import (
     active_log,
     asked_for,
     end,
+    last_line,
     log_as_json,
     report,
     say,
@@ -469,7 +470,7 @@ def _behaviour(
 
 def main() -> NoReturn:
     """The entry point: whatever happens becomes a sentence on standard error and an exit code."""
-    process.prepare(_end_by_signal)
+    process.prepare(_end_by_signal, last_line)
     if asked_for(sys.argv[1:]):
         log_as_json()
     try:
@@ -517,21 +518,20 @@ def _confirm_fresh(job: "cometbatch.Job", *, yes: bool, waits: bool) -> None:
     way = f"Continue the run with: {same_command()}"
     try:
         found = cometbatch.status(job)
+        updated = found.updated()
     except cometbatch.UsageError:
         return  # there is no run
     except CometbatchError as error:
         forgets, is_dear = f"a run that can't be read, and so what it cost ({error})", True
     else:
-        summary = found.summary
-        if (found.running and not waits) or not summary.tally.calls:
+        runs = [each for each in (found, updated) if each is not None and each.summary.tally.calls]
+        if (found.running and not waits) or not runs:
             return  # `run` refuses the one, and the other holds nothing
-        cost = "at an unknown cost" if summary.cost_usd is None else f"which cost {format_rounded(summary.cost_usd)}"
-        rows = f"{summary.tally.calls:,} of {summary.rows:,} {'row' if summary.rows == 1 else 'rows'}"
-        forgets = f"the answers of {rows}, {cost}"
+        told = [("" if each is found else "the run that it updates: ") + _described(each.summary) for each in runs]
+        forgets = "the answers of " + ", and of ".join(told)
         if found.changed:
             way = f"To keep it, give output.path another name; or {found.advice}continue the run without --fresh."
-        is_paid = summary.succeeded + summary.incomplete > 0 and summary.cost_usd != 0
-        is_dear = is_paid and not summary.finished and not found.gives_way
+        is_dear = any(_is_paid_for(each.summary) and not each.gives_way for each in runs)
     if not is_dear or yes:
         say(f"--fresh deletes {forgets}.")
     elif sys.stdin.isatty() and sys.stderr.isatty():
@@ -540,3 +540,14 @@ def _confirm_fresh(job: "cometbatch.Job", *, yes: bool, waits: bool) -> None:
     else:
         words = f"Error: --fresh would delete {forgets}, of a run that is not finished. Nothing was deleted."
         end(WRONG_USAGE, f"{words}\n{way}\nTo delete it, add --yes.")
+
+
+def _described(summary: "cometbatch.RunSummary") -> str:
+    """How many rows have an answer, and what they cost."""
+    cost = "at an unknown cost" if summary.cost_usd is None else f"which cost {format_rounded(summary.cost_usd)}"
+    return f"{summary.tally.calls:,} of {summary.rows:,} {'row' if summary.rows == 1 else 'rows'}, {cost}"
+
+
+def _is_paid_for(summary: "cometbatch.RunSummary") -> bool:
+    """Whether a run is not finished and has answers that cost something, or may have."""
+    return summary.succeeded + summary.incomplete > 0 and summary.cost_usd != 0 and not summary.finished

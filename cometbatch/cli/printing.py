@@ -5,6 +5,7 @@ import errno
 import importlib
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import click
 
 from cometbatch import process
+from cometbatch.errors import logged
 from cometbatch.results.terminal import escaped_json, visible
 
 LOG_FORMAT = "--log-format"
 JSON = "json"
 TRACEBACK = "COMETBATCH_TRACEBACK"  # an environment variable for whoever reports a bug
+SAYS_PROMPTS = ("prompt", "params.extra")  # keys of a job that begin so may hold what is said to the model
 CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 
 
@@ -91,6 +94,12 @@ def end(code: int, line: str, words: object = None) -> NoReturn:
     sys.exit(code)
 
 
+def last_line(code: int, words: str) -> bytes:
+    """What standard error says where the process ends at once with this exit code; for any thread."""
+    log = active_log()
+    return process.say_plainly(code, words) if log is None else log.line("error", message=words, exit_code=code)
+
+
 def asked_for(arguments: Sequence[str]) -> bool:
     """Whether a command line asks for it; known before it is parsed, since the parser's own errors are told so, too."""
     said = ""
@@ -114,12 +123,22 @@ def active_log() -> "JsonLog | None":
     return _logs[0] if _logs else None
 
 
+def _without_prompts(words: object) -> str:
+    """Words for a log, where a command to paste does not repeat a prompt that was given with `--set`."""
+    said, arguments = logged(words), sys.argv[1:]
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        given = argument if before == "--set" else argument.removeprefix("--set=")
+        if given.startswith(SAYS_PROMPTS):
+            said = said.replace(shlex.quote(given), shlex.quote(f"{given.partition('=')[0]}=(not logged)"))
+    return said
+
+
 _logs: "list[JsonLog]" = []  # one at most
 
 
 def _tell(name: str, line: str, words: object, **fields: Any) -> None:
     if (log := active_log()) is not None:
-        log.tell(name, message=words, **fields)
+        log.tell(name, message=_without_prompts(words), **fields)
         return
     with contextlib.suppress(OSError):  # standard error may be gone; the exit code still says how it ended
         click.echo(visible(line), err=True)

@@ -22,7 +22,8 @@ def resume_advice(stopped: "cometbatch.RunStoppedError") -> str:
     place = f"stopped at {summary.tally.calls:,} of {summary.rows:,} {'row' if summary.rows == 1 else 'rows'}"
     if fix == "budget" and stopped.budget_to_finish is not None:
         command = same_command({BUDGET: format_amount(stopped.budget_to_finish)})
-        return f"{place}; to finish, about this budget is needed: {command}"
+        most = "at most " if summary.is_deduped or summary.is_reusing else ""  # rows may take answers that are there
+        return f"{place}; to finish, {most}about this budget is needed: {command}"
     if fix in ("max_tokens", "max_completion_tokens"):
         return f"{place}; continue with: {same_command({'params.max_tokens_field': fix})}"
     if fix == "response" and not summary.tally.calls:

@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from cometbatch.commands.export_batch import batch_encoder
 from cometbatch.commands.open_rows import chosen_kinds, chosen_names, open_rows
+from cometbatch.commands.tables import JobSource
 from cometbatch.errors import UsageError
 from cometbatch.input.files import shown
-from cometbatch.job import Job
 from cometbatch.results.export import ENCODERS, Encoder
 from cometbatch.results.retry_words import RetryWords
 from cometbatch.results.rows import Rows
@@ -96,7 +96,7 @@ def _form(to: str | None, path: Path | None) -> str:
 
 
 def export(
-    target: Job | str | Path,
+    target: JobSource,
     overrides: Sequence[str] = (),
     *,
     to: str | None = None,

@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from cometbatch.commands.locate import locate
+from cometbatch.commands.tables import JobSource
 from cometbatch.errors import UsageError
-from cometbatch.job import Job
 from cometbatch.records import Completion
 from cometbatch.results import parts
 from cometbatch.results.batch_results import SHAPES, Reply, Shape, result_line
@@ -20,7 +19,7 @@ _FORMAT: dict[Shape, str] = {"openai": "chat", "anthropic": "messages", "gemini"
 """The format of a vendor's replies, where the run has another one."""
 
 
-def batch_encoder(target: Job | str | Path, shape: str, overrides: Sequence[str], rows: Rows) -> Encoder:
+def batch_encoder(target: JobSource, shape: str, overrides: Sequence[str], rows: Rows) -> Encoder:
     """The form of a vendor's batch results, for the rows of a job, a job file, a result or a run directory.
 
     `shape`: `openai`, `anthropic` or `gemini`. Raises `UsageError` for another word.
@@ -49,7 +48,7 @@ def _replying(wire: WireFormat, model: str, *, is_same: bool) -> Reply:
     return reply
 
 
-def _asked(target: Job | str | Path, overrides: Sequence[str]) -> tuple[str, str, str]:
+def _asked(target: JobSource, overrides: Sequence[str]) -> tuple[str, str, str]:
     """The run's id, format and model, as far as its files tell; "" for what they don't."""
     located = locate(target, overrides)
     found = find(located.directory, located.result)

@@ -2,12 +2,13 @@
 
 import shlex
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
+from cometbatch.commands.tables import JobSource
 from cometbatch.errors import JobError, UsageError
 from cometbatch.input import files
 from cometbatch.job import Job, load_job
@@ -43,12 +44,14 @@ class Located(Struct, frozen=True):
         )
 
 
-def locate(target: Job | str | Path, overrides: Sequence[str] = ()) -> Located:
+def locate(target: JobSource, overrides: Sequence[str] = ()) -> Located:
     """Find the run directory and the result of what a command was given.
 
-    `overrides`: `--set` strings for a job file. Raises `UsageError` where they come with something else, or where the
-    path leads nowhere, and what `load_job` raises.
+    `overrides`: `--set` strings for a job file or a mapping. Raises `UsageError` where they come with something else,
+    or where the path leads nowhere, and what `load_job` raises.
     """
+    if isinstance(target, Mapping):
+        target = load_job(target, overrides)
     if isinstance(target, Job):
         return _of_job(target, UNKNOWN_COMMAND)
     path = Path(target)

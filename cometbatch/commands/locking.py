@@ -32,8 +32,8 @@ async def locked(directory: RunDirectory, wait_s: float | None, observers: Obser
     deadline, is_told = loop.time() + (wait_s or 0.0), False
     with contextlib.ExitStack() as held:
         while True:
-            while is_told and directory.lock.is_held() and loop.time() < deadline:  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(min(LOOK_S, deadline - loop.time()))
+            if is_told:
+                await _until_free(directory, deadline)
             try:
                 held.enter_context(directory.locked())
                 break
@@ -41,6 +41,7 @@ async def locked(directory: RunDirectory, wait_s: float | None, observers: Obser
                 words = f"output.path: can't write to {directory.path.parent} ({error.strerror})."
                 raise UsageError(words) from error
             except RunLockedError as error:
+                observers.locked(by_others=True)
                 if loop.time() >= deadline:
                     raise
                 if not is_told:
@@ -49,4 +50,13 @@ async def locked(directory: RunDirectory, wait_s: float | None, observers: Obser
                     waiting.say(line)
                     waiting.close()
                 is_told = True
+        if is_told:
+            observers.locked(by_others=False)
         yield is_told
+
+
+async def _until_free(directory: RunDirectory, deadline: float) -> None:
+    """Wait until nobody has the run, or until this time of the loop."""
+    loop = asyncio.get_running_loop()
+    while directory.lock.is_held() and (left_s := deadline - loop.time()) > 0:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(min(LOOK_S, left_s))

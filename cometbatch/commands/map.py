@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from cometbatch.commands.open_rows import open_rows
 from cometbatch.commands.run import run
 from cometbatch.commands.tables import Table, as_job, kind_of, to_arrow, with_answers
+from cometbatch.errors import UsageError
 
 if TYPE_CHECKING:
     import httpx
@@ -24,7 +25,7 @@ def map(  # noqa: A001 - what it does, for each row
     update: bool = False,
     progress: bool | None = None,
     http: "httpx.AsyncBaseTransport | None" = None,
-    **sections: Mapping[str, object],
+    **sections: object,
 ) -> Table:
     """Ask a model about each row of a table, and get the table back with the output columns behind its own.
 
@@ -33,7 +34,7 @@ def map(  # noqa: A001 - what it does, for each row
     message as a template, or the `prompt` section of a job file. `out`: where the result is kept, as `output.path` of a
     job file; the same call on the same table resumes there, and pays for no answer twice. `id`: the column that names
     the rows. `update`: as of `run`, for a table that has grown or was edited. `sections`: other sections of a job file,
-    as in `params={"max_output_tokens": 64}, budget={"max_cost_usd": 5}`.
+    as in `params={"max_output_tokens": 64}, dedupe=True`.
 
     A row without an answer has the reason in `status` and `error_message`; it raises nothing. Raises what `run` raises.
     """
@@ -44,12 +45,20 @@ def map(  # noqa: A001 - what it does, for each row
     job = as_job(
         {
             **sections,
-            "input": {**named, **sections.get("input", {})},
-            "output": {"path": os.fspath(out), **sections.get("output", {})},
-            "target": {"format": format, "model": model, **sections.get("target", {})},
+            "input": {**named, **_section(sections, "input")},
+            "output": {"path": os.fspath(out), **_section(sections, "output")},
+            "target": {"format": format, "model": model, **_section(sections, "target")},
             "prompt": said,
         },
         table,
     )
     run(job, input=table, fresh=fresh, update=update, progress=progress, http=http)
     return with_answers(table, open_rows(job).output())
+
+
+def _section(sections: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """What a caller says of a section that has further values of its own. Raises `UsageError`."""
+    said = sections.get(name, {})
+    if not isinstance(said, Mapping):
+        raise UsageError(f"map: {name}: expected a mapping, found {type(said).__name__}")
+    return said

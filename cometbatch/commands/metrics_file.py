@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias
 from msgspec import Struct
 
 from cometbatch.commands.observers import Listener, Moment
-from cometbatch.errors import CometbatchError, RunLockedError, UsageError
+from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.job import Job
 from cometbatch.money.exact import EXACT, format_amount
 from cometbatch.records import Tally
@@ -116,6 +116,11 @@ class MetricsFile(Listener):
         self._next = -math.inf
         self._retries = self._refusals = 0
         self._is_told = False
+        self._is_of_others = False
+
+    def locked(self, *, by_others: bool) -> None:
+        """See `Listener`."""
+        self._is_of_others = by_others
 
     def began(self, job: Job, run: Run, limit: int | None) -> None:  # noqa: ARG002 - as it is told
         """See `Listener`."""
@@ -150,8 +155,8 @@ class MetricsFile(Listener):
             self._write()
 
     def ended(self, summary: RunSummary | None, error: BaseException | None) -> None:
-        """See `Listener`. Where another process has the run, the file is that one's."""
-        if isinstance(error, RunLockedError):
+        """See `Listener`. Where another process has the run, also where a wait for it ended, the file is that one's."""
+        if self._is_of_others:
             return
         if summary is not None:
             charges = summary.possible_charges
@@ -275,6 +280,8 @@ def _exit_code(summary: RunSummary | None, error: BaseException | None) -> int:
     """What the command ends with."""
     if isinstance(error, CometbatchError):
         return error.exit_code
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
     if error is not None or summary is None:
         return 1 if isinstance(error, Exception) else 130
     return 0 if summary.ended_well else 3

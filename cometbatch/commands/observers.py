@@ -41,9 +41,9 @@ class Moment(Struct, frozen=True):
 class Listener:
     """Who listens to a run: overrides what it wants to know. All calls come from the thread of the run's event loop.
 
-    The order: `began` at most once; `recorded`, `asked_to_slow_down`, `retried`, `looked`, `committed` after it;
-    `ended` last, once, and alone where the run did not get to its first request. A listener that raises is told
-    nothing more.
+    The order: `locked` before all others; `began` at most once; `recorded`, `asked_to_slow_down`, `retried`, `looked`,
+    `committed` after it; `ended` last, once, and alone where the run did not get to its first request. A listener that
+    raises is told nothing more.
     """
 
     takes_words = False
@@ -53,6 +53,9 @@ class Listener:
 
     complain: Callable[[str], None] = staticmethod(lambda _words: None)
     """What it calls to have a warning told; set by who hands the run's calls on to it."""
+
+    def locked(self, *, by_others: bool) -> None:
+        """Another process has the run, or does not have it any more."""
 
     def began(self, job: Job, run: Run, limit: int | None) -> None:
         """A session is about to send. `run`: with what earlier sessions recorded. `limit`: as of the command."""
@@ -151,6 +154,10 @@ class Observers:
         if self._shown is not None:
             self._shown.retried()
         self._tell(lambda each: each.retried())
+
+    def locked(self, *, by_others: bool) -> None:
+        """See `Listener`."""
+        self._tell(lambda each: each.locked(by_others=by_others))
 
     def began(self, job: Job, run: Run, limit: int | None) -> None:
         """See `Listener`."""

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from cometbatch.commands.answers import answer_columns, checker_of
 from cometbatch.commands.locate import Located, locate
+from cometbatch.commands.tables import JobSource
 from cometbatch.errors import CometbatchError, InputError, JobError, UsageError, did_you_mean
 from cometbatch.input.files import shown
 from cometbatch.job import Job
@@ -24,7 +25,7 @@ from cometbatch.run_state.recorded_rows import Tables, recorded_rows
 from cometbatch.run_state.run import Run, find
 
 
-def open_rows(target: Job | str | Path, overrides: Sequence[str] = ()) -> Rows:
+def open_rows(target: JobSource, overrides: Sequence[str] = ()) -> Rows:
     """The rows with an outcome of a job, a job file, a result file, a data set or a run directory.
 
     A result file is read as it stands. Of everything else the run is read, by its parts and journals, whether it is
@@ -57,7 +58,7 @@ def _older_than_run(located: Located) -> Iterator[str]:
 class RowsOf(Struct, frozen=True):
     """Reads a run's rows, as `results.summary.RowReader` has it. `target`, `overrides`: as `open_rows` has them."""
 
-    target: Job | str | Path
+    target: JobSource
     overrides: Sequence[str] = ()
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:

@@ -81,8 +81,8 @@ def options_of(
 ) -> Options:
     """What a caller asks as one value. Raises `UsageError` where `accept` is not as the job may have it."""
     listeners: list[Listener] = []
-    if events is not None:
-        listeners.append(EventLog(events, with_progress=progress is not False))
     if metrics_file is not None:
         listeners.append(MetricsFile(Path(metrics_file)))
+    if events is not None:  # the last: what others complain of at the end comes before the event of the end
+        listeners.append(EventLog(events, with_progress=progress is not False))
     return Options(accept=read_accept(accept), progress=progress, observers=Observers(listeners), **given)

@@ -163,7 +163,7 @@ class RunPlan(Struct, frozen=True):
             "estimated_cost_usd": _amount(self.cost_usd),
             "likely_cost_usd": _amount(self.likely_cost_usd),
             "limited": _limited_dict(self.limited),
-            "reused": None if self.reuse is None else self.reuse.to_dict(),
+            "reused": None if self.reuse is None else self.reuse.to_dict(requests=self._requests),
             "dedupe": None if self.dedupe is None else self.dedupe.to_dict(),
             "max_asks": self.max_asks,
             "worst_cost_usd": _amount(self.worst_cost_usd),
@@ -215,7 +215,14 @@ class RunPlan(Struct, frozen=True):
         if self.job.accept.is_used:
             yield f"accepted: {self.accepted.bounds()}"
 
+    @property
+    def _requests(self) -> int | None:
+        """How many different requests are sent, where rows that ask the same are sent once."""
+        return None if self.dedupe is None else self.dedupe.requests
+
     def _estimated(self) -> str:
+        if self._requests is not None:
+            return f"estimate for {count(self._requests, 'request')}"
         if self.reuse is not None and self.reuse.taken:
             return f"estimate for the {count(self.reuse.sent, 'row')} to be sent"
         return f"estimate for the {self.rows - self.done:,} rows that remain" if self.done else "estimate"

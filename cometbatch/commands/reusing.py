@@ -17,7 +17,7 @@ from cometbatch.records import CallRequest, ModelRequest, Outcome
 from cometbatch.results import columns, parts
 from cometbatch.results.columns import REUSED_COLUMNS
 from cometbatch.results.reuse import EarlierAnswers, Origins, Rules
-from cometbatch.results.reuse_index import Index, build, opened
+from cometbatch.results.reuse_index import Batch, Index, SourceFile, build, opened
 from cometbatch.results.reuse_rows import EarlierRows, batches
 from cometbatch.run_state import earlier
 from cometbatch.run_state.directory import RunDirectory
@@ -77,7 +77,10 @@ def earlier_answers(
 
 
 def index_of(runs: Sequence[EarlierRun], folder: Path) -> Index:
-    """The index of these runs' answers: the one that is there, if it is whole and theirs, else a new one."""
+    """The index of these runs' answers: the one that is there, if it is whole and theirs, else a new one.
+
+    Raises `UsageError` where a source can't be read, `CheckpointError` where the disk refuses the index.
+    """
     sources = earlier.sources_of(runs)
     found = opened(folder, sources)
     if found is not None:
@@ -86,11 +89,17 @@ def index_of(runs: Sequence[EarlierRun], folder: Path) -> Index:
         local.remove_tree(folder)
         local.make_folder(folder)
         files = earlier.source_files(runs, folder)
-        return build(folder, sources, [run.run_id for run in runs], files, batches)
+        return build(folder, sources, [run.run_id for run in runs], files, _batches)
     except OSError as error:
-        raise UsageError(
-            f"reuse: the index of earlier answers can't be written to {folder} ({error.strerror})."
+        raise CheckpointError(
+            f"reuse: the index of earlier answers can't be written to {folder} ({error.strerror}). Everything recorded "
+            "so far is safe: make room, then run the same command again."
         ) from error
+
+
+def _batches(file: SourceFile) -> Iterator[Batch]:
+    try:
+        yield from batches(file)
     except CheckpointError as error:
         raise UsageError(f"reuse: {error}") from error
 

@@ -28,7 +28,7 @@ from cometbatch.commands.connection import NO_KEY, api_key, describe_connection,
 from cometbatch.commands.locking import locked, refuse_wait
 from cometbatch.commands.options import Asked, Options, options_of
 from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
-from cometbatch.commands.stopping import Interrupts, StoppedBeforeError, Stopping
+from cometbatch.commands.stopping import Interrupts, StoppedBeforeError, Stopping, ended_by
 from cometbatch.commands.tables import JobSource, as_job, kept
 from cometbatch.commands.targets import added_targets, models_asked, needs_of, price_warnings, priced_targets
 from cometbatch.commands.telemetry import Telemetry
@@ -145,19 +145,30 @@ async def _run(job: Job, options: Options) -> RunSummary:
     try:
         summary = await _stoppable(job, options)
     except BaseException as error:
-        await _end(options, telemetry, error.summary if isinstance(error, RunStoppedError) else None, error)
+        await _end(options, telemetry, *_as_told(error))
         raise
     await _end(options, telemetry, summary, None)
     return summary
+
+
+def _as_told(error: BaseException) -> tuple[RunSummary | None, BaseException | None]:
+    """How a run ended that raises this, for those who listen; of a cancelled one, what it has come to all the same."""
+    if isinstance(error, asyncio.CancelledError):
+        error = error.__cause__ or ended_by() or error
+    if not isinstance(error, RunStoppedError):
+        return None, error
+    return error.summary, None if error.summary.finished else error
 
 
 async def _end(
     options: Options, telemetry: Telemetry | None, summary: RunSummary | None, error: BaseException | None
 ) -> None:
     """Tell those who listen of the end, telemetry first: it may have to say that nobody takes it."""
-    if telemetry is not None:
-        await telemetry.finish(summary, error)
-    options.observers.ended(summary, error)
+    try:
+        if telemetry is not None:
+            await telemetry.finish(summary, error)
+    finally:  # a cancel while a collector is waited for
+        options.observers.ended(summary, error)
 
 
 async def _stoppable(job: Job, options: Options) -> RunSummary:

@@ -32,7 +32,7 @@ from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
 from cometbatch.control.classify import classify
 from cometbatch.engines.session import Ports, run_partitions
-from cometbatch.errors import InputChangedError, InputError, InputLostError, Quoting, logged
+from cometbatch.errors import CometbatchError, InputChangedError, InputError, InputLostError, Quoting, logged
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
@@ -43,6 +43,7 @@ from cometbatch.results.summary import (
     BudgetReachedError,
     HungUpRunError,
     InterruptedRunError,
+    Limited,
     RunSummary,
     ServiceRefusedError,
     TerminatedRunError,
@@ -76,6 +77,9 @@ STOPPED = {
     "interrupted": InterruptedRunError,
     "terminated": TerminatedRunError,
 }
+
+CANCELLED = "Cancelled."
+"""Why a run stopped whose task was cancelled."""
 
 NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "incompletes": {}, "reused": 0, "reused_incomplete": 0}
 """The counts of a tally before the service has answered."""
@@ -127,7 +131,8 @@ class RunSession(Struct, frozen=True):
     async def carry_out(self) -> RunSummary:
         """Bring the missing calls to their outcomes, and publish once all have one.
 
-        Raises a `RunStoppedError` where that ends early.
+        Raises a `RunStoppedError` where that ends early. It is the cause of a `CancelledError`, and its summary says
+        whether the run has finished all the same.
         """
         run, job = self.run, self.start.checked.job
         shared = self.start.options.shared_budget
@@ -152,37 +157,32 @@ class RunSession(Struct, frozen=True):
             shown.warn(warning)
         cap = run.manifest.token_cap
         shown.warn_of_cap(cap_warning(run.bill.largest_output_tokens, cap))
-        stopping = self.start.stopping
-        with stopping.heard(shown):
-            try:
-                async with self._earlier_answers() as earlier:
-                    stop = await self._run_calls(shown, concurrency, looks, earlier)
-            finally:
-                shown.close()
-            ended = await in_thread(self.start.files, run.looked_at_again)
-            is_finished = stop is None and ended.is_complete  # also where rows beyond the limit were answered before
-            if is_finished:
-                publish = functools.partial(_publish, ended, self.start.checked, stopping)
-                stop = await stopping.publish(self.start.files, publish)
-                is_finished = stop is None
+        stopping, earlier = self.start.stopping, None
+        summed = functools.partial(_summed, self, shown, started)
+        try:
+            with stopping.heard(shown):
+                try:
+                    async with self._earlier_answers() as earlier:
+                        stop = await self._run_calls(shown, concurrency, looks, earlier)
+                finally:
+                    shown.close()
+                ended = await in_thread(self.start.files, run.looked_at_again)
+                is_finished = (
+                    stop is None and ended.is_complete
+                )  # also where rows beyond the limit were answered before
+                if is_finished:
+                    publish = functools.partial(_publish, ended, self.start.checked, stopping)
+                    stop = await stopping.publish(self.start.files, publish)
+                    is_finished = stop is None
+        except asyncio.CancelledError as error:
+            cut_short = functools.partial(_cancelled, run, functools.partial(summed, earlier=earlier, told=told))
+            raise error from await in_thread(self.start.files, cut_short)
         if is_finished:
             await in_thread(self.start.files, local.remove_tree, run.directory.index)
             ended = await in_thread(self.start.files, _in_place, ended)
         limited = await in_thread(self.start.files, look_below, ended, self.limit)
         found = () if looks is None else tuple(words for words in looks.warnings() if words not in told)
-        summary = summary_of(
-            job,
-            ended,
-            (*told, *found),
-            finished=is_finished,
-            limited=limited,
-            elapsed_s=time.monotonic() - started,
-            retries=shown.retries,
-            pushbacks=shown.pushbacks,
-            reopened=self.reopened,
-            pool=self.transport.pool_stats,
-            reuse=None if earlier is None else earlier.counts,
-        )
+        summary = summed(ended, earlier=earlier, told=(*told, *found), finished=is_finished, limited=limited)
         shown.warn_of_cap(cap_warning(summary.tally.largest_output_tokens, cap))
         for warning in (*late_warnings(summary.tally, summary.books), *found):
             shown.warn(warning)
@@ -349,6 +349,41 @@ class RunSession(Struct, frozen=True):
             given_up = budget.close()
             if shared is not None:
                 shared.end(run_id, session.number, given_up)
+
+
+def _cancelled(run: Run, summed: Callable[..., RunSummary]) -> TerminatedRunError | None:
+    """What became of the run whose task was cancelled; None where that can't be read: the cancel goes on."""
+    with contextlib.suppress(CometbatchError):
+        ended = run.looked_at_again()
+        return TerminatedRunError(CANCELLED, summed(ended, finished=ended.is_finished))
+    return None
+
+
+def _summed(
+    session: RunSession,
+    shown: Progress,
+    started: float,
+    ended: Run,
+    *,
+    earlier: EarlierAnswers | None,
+    told: Sequence[str],
+    finished: bool,
+    limited: Limited | None = None,
+) -> RunSummary:
+    """What the run has come to at the end of this session, which `started` then, by the monotonic clock."""
+    return summary_of(
+        session.start.checked.job,
+        ended,
+        told,
+        finished=finished,
+        limited=limited,
+        elapsed_s=time.monotonic() - started,
+        retries=shown.retries,
+        pushbacks=shown.pushbacks,
+        reopened=session.reopened,
+        pool=session.transport.pool_stats,
+        reuse=None if earlier is None else earlier.counts,
+    )
 
 
 def _read_call(

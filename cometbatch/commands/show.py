@@ -3,15 +3,14 @@
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Final, TypeAlias
 
 from msgspec import Struct
 
 from cometbatch.commands.open_rows import chosen_kinds, chosen_names, open_rows
+from cometbatch.commands.tables import JobSource
 from cometbatch.errors import UsageError
 from cometbatch.input.values import python_values
-from cometbatch.job import Job
 from cometbatch.results.export import cell_text, values
 from cometbatch.results.retry_words import RetryWords
 from cometbatch.results.rows import Piece, Rows
@@ -138,7 +137,7 @@ def _tabbed(head: Sequence[str], lines: Iterable[Sequence[str]]) -> Iterator[str
 
 
 def show(
-    target: Job | str | Path,
+    target: JobSource,
     overrides: Sequence[str] = (),
     *,
     where: str | Iterable[str] = (),

@@ -8,18 +8,20 @@ import polars as pl
 from msgspec import Struct
 
 from cometbatch.commands.checks import gives_way
-from cometbatch.commands.locate import UNKNOWN_COMMAND, locate
+from cometbatch.commands.locate import UNKNOWN_COMMAND, Located, locate
 from cometbatch.commands.open_rows import RowsOf
+from cometbatch.commands.tables import JobSource
 from cometbatch.job import Job
 from cometbatch.job.accepting import read_accept
 from cometbatch.results import parts
 from cometbatch.results.accepted import Accept
 from cometbatch.results.notebook import html_of
-from cometbatch.results.summary import RunSummary, late_warnings
+from cometbatch.results.summary import RowReader, RunSummary, late_warnings
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.manifest import changed_keys, describe_targets
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run, find
+from cometbatch.run_state.succession import is_decided
 
 
 class RunStatus(Struct, frozen=True):
@@ -28,7 +30,7 @@ class RunStatus(Struct, frozen=True):
     `latency_s`: quantiles over committed rows, in seconds; `None` before the first part. `resume_command`: what a
     person runs to continue, as far as it is known. `changed`: keys of the job that are not what the run began with, so
     that it can't be continued by that job. `gives_way`: the simulator answered, and the job names a service by now, so
-    that its own run replaces this one.
+    that its own run replaces this one. `located`: where the run is.
     """
 
     summary: RunSummary
@@ -41,6 +43,7 @@ class RunStatus(Struct, frozen=True):
     resume_command: str = UNKNOWN_COMMAND
     changed: tuple[str, ...] = ()
     gives_way: bool = False
+    located: Located | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the summary's fields and the state of the run."""
@@ -58,6 +61,19 @@ class RunStatus(Struct, frozen=True):
     def advice(self) -> str:
         """What comes before the command that continues the run: nothing, or to undo what was changed."""
         return f"undo the change of {', '.join(self.changed)}, then " if self.changed else ""
+
+    def updated(self) -> "RunStatus | None":
+        """Of an update that goes on, the run whose place it is to take; None where there is none.
+
+        Raises `CheckpointError` where that one's files are damaged.
+        """
+        if self.located is None:
+            return None
+        directory, home = self.located.directory, self.located.directory.home
+        if directory is home or is_decided(home, directory, self.located.result):
+            return None
+        found = find(home, self.located.result)
+        return None if found is None else _status_of(found, self.located, Accept(), self.summary.reader)
 
     def __str__(self) -> str:
         return self.describe()
@@ -91,7 +107,7 @@ class RunStatus(Struct, frozen=True):
 
 
 def status(
-    job: Job | str | Path,
+    job: JobSource,
     overrides: Sequence[str] = (),
     *,
     accept: Mapping[str, object] | str | Iterable[str] = (),
@@ -103,11 +119,16 @@ def status(
     """
     given, located = read_accept(accept), locate(job, overrides)
     directory, output = located.directory, located.result
-    is_running = directory.lock.is_held()
     found = find(directory, output)
     if found is None:
         raise located.no_run()
+    return _status_of(found, located, given, RowsOf(job, overrides))
+
+
+def _status_of(found: Run, located: Located, given: Accept, reader: RowReader | None) -> RunStatus:
     manifest, progress = found.manifest, found.progress
+    directory, output = found.directory, located.result
+    is_running = directory.lock.is_held()
     # While a session lives, its marks are requests in flight; once it is dead, they are possible charges.
     tally = progress.tally if is_running else progress.with_charges
     limit = None if found.is_finished or progress.last is None else progress.last.who.limit
@@ -130,8 +151,10 @@ def status(
             limited=look_below(found, limit),
             accept=given.over(_accept(found, located.job)),
             has_earlier_result=not found.is_finished and found.has_earlier_result,
+            is_deduped=bool(manifest.job.get("dedupe")),
+            is_reusing=located.job is None or located.job.reuse is not None or manifest.follows is not None,
             warnings=(*manifest.warnings, *late_warnings(tally, manifest.books, manifest.token_cap)),
-            reader=RowsOf(job, overrides),
+            reader=reader,
         ),
         running=is_running,
         in_flight=len(progress.unsettled) if is_running else 0,
@@ -144,6 +167,7 @@ def status(
         if located.job is None or not found.is_begun
         else changed_keys(manifest, located.job.fingerprint(), found.targets),
         gives_way=located.job is not None and gives_way(found, located.job),
+        located=located,
     )
 
 

@@ -47,6 +47,13 @@ class StoppedBeforeError(Exception):
     """The event was set before the run's first request."""
 
 
+def ended_by() -> SystemExit | None:
+    """What ends the process where a signal came to the command's own handler, and to no run; None else."""
+    handlers = [signal.getsignal(number) for number in STOPS]
+    codes = [code for handler in handlers if (code := getattr(handler, "ended_with", None)) is not None]
+    return SystemExit(codes[0]) if codes else None
+
+
 class NotPublishedError(Exception):
     """Publishing was given up."""
 

@@ -88,9 +88,10 @@ def as_begun(checked: Checked, found: Run | None, *, update: bool) -> Checked:
 def spent_before(home: RunDirectory, updated: Run) -> Tally | None:
     """What runs had cost that never came to a result since that of the run that is updated; None where none was.
 
-    These are updates of it that were given up, and itself where it has no result.
+    These are updates of it that were given up, and itself where it never came to a result. One whose result was moved
+    away did: its cost was told with that.
     """
-    bills = [] if updated.is_finished or updated.has_earlier_result else [_bill(updated)]
+    bills = [] if updated.is_complete or updated.has_earlier_result else [_bill(updated)]
     if bills and updated.manifest.given_up is not None:
         bills.append(updated.manifest.given_up)
     for directory in succession.earlier_runs(home):
@@ -102,7 +103,7 @@ def spent_before(home: RunDirectory, updated: Run) -> Tally | None:
             bills.append(UNKNOWN if found is None else _bill(found))
         except CheckpointError:
             bills.append(UNKNOWN)
-    paid = [bill for bill in bills if bill != Tally()]
+    paid = [bill for bill in bills if bill.attempts or bill.rejected or bill.charges]
     return functools.reduce(tallies.add, paid) if paid else None
 
 

@@ -16,6 +16,7 @@ from cometbatch.commands.answers import answer_columns, checker_of
 from cometbatch.commands.checks import FILES_SHOWN
 from cometbatch.commands.locate import Located, locate
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
+from cometbatch.commands.tables import JobSource
 from cometbatch.commands.verify_equal import EqualRows
 from cometbatch.commands.verify_files import FileChecks
 from cometbatch.commands.verify_report import CHECKS, Findings, Verification
@@ -36,7 +37,7 @@ from cometbatch.run_state.manifest import OWN_RULES, Manifest, decode_manifest, 
 from cometbatch.run_state.run import ROUNDS_KEY, refuse_unreleased
 
 
-def verify(job: Job | str | Path, overrides: Sequence[str] = ()) -> Verification:
+def verify(job: JobSource, overrides: Sequence[str] = ()) -> Verification:
     """Prove a finished run from its files: a job's, or that of an output or run directory, wherever they were moved.
 
     A job may be given as its file, with `--set` strings to put over it. Changes nothing and sends nothing. Raises

@@ -134,6 +134,6 @@ def reused_checks(
                 stack.callback(index.close)
                 rows = EarlierRows(index.files, [column.name for column in columns.COLUMNS])
                 stack.callback(rows.close)
-        except UsageError as error:
+        except (UsageError, CheckpointError) as error:
             why = f": {str(error).splitlines()[0]}"
         yield ReusedChecks(findings, index, rows, why, manifest)

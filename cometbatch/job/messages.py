@@ -71,7 +71,7 @@ def _system_and_user(sections: Sections) -> list[PlacedMessage]:
 def _listed(sections: Sections) -> list[PlacedMessage]:
     given = _given(sections)
     node = given.pop("messages", None)
-    if "messages_column" in sections.values["prompt"]:
+    if sections.given("prompt").get("messages_column") is not None:  # a section that is no mapping has all keys, unset
         sections.refuse("prompt.messages", "can't be there beside prompt.messages_column: use one of the two")
     for name in given:
         sections.refuse(f"prompt.{name}", "can't be there beside prompt.messages: use one of the two")

@@ -47,15 +47,26 @@ class ReuseCounts(Struct):
         """How many calls took no earlier answer."""
         return self.new + self.not_taken.total()
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; amounts of money are strings, so that they stay exact."""
+    def to_dict(self, *, requests: int | None = None) -> dict[str, Any]:
+        """JSON-ready; amounts of money are strings, so that they stay exact.
+
+        `requests`: how many of the calls that take no earlier answer are sent, where equal ones are sent once.
+        """
         return {
             "rows": self.taken,
             "saved_usd": format_amount(self.saved_usd),
             "unpriced": self.unpriced,
-            "sent": self.sent,
-            "not_taken": dict(sorted(self.not_taken.items())),
+            "sent": self.sent if requests is None else requests,
+            "not_taken": self.reasons(is_deduped=requests is not None),
         }
+
+    def reasons(self, *, is_deduped: bool = False) -> dict[str, int]:
+        """Calls to which an earlier result has an answer that they don't take, by reason.
+
+        `is_deduped`: a row whose like took the only answer takes it from that row, so that it is not among them.
+        """
+        left_out = {"taken"} if is_deduped else set()
+        return {reason: rows for reason, rows in sorted(self.not_taken.items()) if reason not in left_out}
 
     def planned_words(self, *, is_deduped: bool = False) -> Iterator[str]:
         """What a plan says of it. `is_deduped`: of the others, only different requests are sent."""
@@ -67,10 +78,14 @@ class ReuseCounts(Struct):
         yield from (f"  {words}" for words in self.not_taken_words(is_deduped=is_deduped))
 
     def not_taken_words(self, *, is_deduped: bool = False) -> Iterator[str]:
-        """Why calls are sent to which an earlier result has an answer, in sentences.
+        """Why calls don't take the answer that an earlier result has to them, in sentences.
 
-        `is_deduped`: where another row took the only one, a row takes that row's.
+        `is_deduped`: where another row took the only one, a row takes that row's; and of rows that ask the same, one is
+        sent.
         """
-        for reason in REASONS[1:] if is_deduped else REASONS:
-            if rows := self.not_taken[reason]:
-                yield f"{rows:,} {'row is' if rows == 1 else 'rows are'} sent all the same: {_WORDS[reason]}"
+        found = self.reasons(is_deduped=is_deduped)
+        for reason in REASONS:
+            if rows := found.get(reason):
+                sent = f"{'row is' if rows == 1 else 'rows are'} sent all the same"
+                takes = f"{'row takes' if rows == 1 else 'rows take'} no earlier answer"
+                yield f"{rows:,} {takes if is_deduped else sent}: {_WORDS[reason]}"

@@ -227,7 +227,7 @@ class RunSummary(Struct, frozen=True):
                 "rows": tally.reused,
                 "saved_usd": format_amount(tally.reused_cost_usd),
                 "unpriced": tally.reused_unpriced,
-                "not_taken": {} if self.reuse is None else dict(sorted(self.reuse.not_taken.items())),
+                "not_taken": {} if self.reuse is None else self.reuse.reasons(is_deduped=self.is_deduped),
             },
             "cost_excludes": {"rows": tally.excluding, "kinds": dict(sorted(tally.excluded.items()))},
             "reported": _reported(tally),

@@ -58,10 +58,11 @@ def own(directory: RunDirectory) -> list[RunDirectory]:
     """The run directories of this output's earlier runs: of an update, the one that it updates is the first.
 
     Where one of them was begun with --fresh, those before it are left out: only runs count that follow each other back
-    to that one, with updates of them that were given up. Raises `CheckpointError` where a manifest is damaged.
+    to that one, with updates of them that were given up. Raises `CheckpointError` where the manifest of the run itself
+    is damaged, `UsageError` where an earlier one's is.
     """
     home = directory.home
-    known = {_manifest(each).run_id: each for each in succession.earlier_runs(home)}
+    known = {_manifest_before(each).run_id: each for each in succession.earlier_runs(home)}
     if home.read_manifest() is None:
         return list(known.values())
     newest = _manifest(home)
@@ -76,6 +77,16 @@ def own(directory: RunDirectory) -> list[RunDirectory]:
 
 def _manifest(directory: RunDirectory) -> Manifest:
     return decode_manifest(directory.read_manifest() or b"", str(directory.path / MANIFEST))
+
+
+def _manifest_before(directory: RunDirectory) -> Manifest:
+    """Of an earlier run: to lose it, nobody has to start over."""
+    try:
+        return _manifest(directory)
+    except CheckpointError as error:
+        raise UsageError(
+            f"reuse: {directory.path}: the manifest of this earlier run can't be read. {_OWN_WAY}"
+        ) from error
 
 
 def find_runs(

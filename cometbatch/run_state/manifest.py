@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from cometbatch.errors import START_OVER, CheckpointError, DriftError
+from cometbatch.errors import START_OVER, CheckpointError, DriftError, Quoting, logged, quoting
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.job import Target
@@ -41,6 +41,8 @@ _SPOKEN: Final = {
 }
 """Fields of a fingerprint that are no key of a job, in words."""
 _OF_A_PROMPT: Final = ("prompt.messages", "prompt.few_shot")
+_SAYS_PROMPTS: Final = ("prompt", "params.extra")
+"""How fields of a fingerprint begin that may hold what is said to the model."""
 _OF_A_TARGET: Final = ("target.model", "params.", *_OF_A_PROMPT)
 """How the keys of a fingerprint begin that tell one target of a run from another. Its targets have one format."""
 _THIS_MACHINE: Final = "a server on this machine"
@@ -280,13 +282,15 @@ def refuse_drift(
     `other_target`: whether the job may ask a target that the run does not have, since only rows that `--retry` resets
     are asked of it.
     """
-    changes = []
+    changes: list[str] = []
     differing = drift(manifest, fingerprint, targets)
     if other_target:
         differing = [each for each in differing if not each[0].startswith(_OF_A_TARGET)]
     for key, *values in differing:
         was, now = (_THIS_MACHINE if key == "target.service" and value == "loopback" else value for value in values)
-        changes.append(f"  {_SPOKEN.get(key, key)}: was {_shown(was, now)}, is {_shown(now, was)}")
+        values_shown = f"was {_shown(was, now)}, is {_shown(now, was)}"
+        words = f"  {_SPOKEN.get(key, key)}: {values_shown}"
+        changes.append(quoting(words, values_shown, "changed (not logged)") if key.startswith(_SAYS_PROMPTS) else words)
     if (size, sha256) != (manifest.input.size, manifest.input.sha256):
         changes.append(
             f"  input: was {manifest.input.size:,} bytes, sha256 {manifest.input.sha256[:12]}, "
@@ -302,13 +306,11 @@ def refuse_drift(
         )
     if len(differing) == len(changes) and all(key.startswith(_OF_A_TARGET) for key, _, _ in differing):
         way += "; or ask some rows again in this way, with --retry KIND, and keep the other answers"
-    raise DriftError(
-        f"The job or its input changed since this run began ({manifest.created_at}):\n"
-        + "\n".join(changes)
-        + (f"\n{input_advice}" if input_advice else "")
-        + (f"\n{update_advice()}" if update_advice is not None else "")
-        + f"\n{way}; or give output.path another name to keep both runs; or {START_OVER}"
-    )
+    head = f"The job or its input changed since this run began ({manifest.created_at}):"
+    further = [] if update_advice is None else [update_advice()]
+    lines = [head, *changes, *filter(None, [input_advice, *further])]
+    lines.append(f"{way}; or give output.path another name to keep both runs; or {START_OVER}")
+    raise DriftError(Quoting("\n".join(lines), "\n".join(map(logged, lines))))
 
 
 def _shown(value: object, other: object) -> str:
