@@ -8,30 +8,24 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from msgspec import Struct
-
 from cometbatch import wire
 from cometbatch.commands.answers import answer_columns, checker_of, refuse_answer_clashes
+from cometbatch.commands.checked import Checked
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
 from cometbatch.commands.deduping import refuse_samples
 from cometbatch.commands.row_changes import row_changes
-from cometbatch.commands.row_maker import Maker, images_for, row_maker
 from cometbatch.commands.telemetry import check_telemetry
-from cometbatch.control.bounds import describe_unbounded
 from cometbatch.errors import CheckpointError, JobError, UsageError
 from cometbatch.input.file_set import AnySource, FileSet
-from cometbatch.input.files import Identity, ending_of, shown
+from cometbatch.input.files import Identity, ending_of
 from cometbatch.job import Job, Target
-from cometbatch.job.batch_lines import BatchLayout, Survey, open_table
+from cometbatch.job.batch_lines import open_table
 from cometbatch.job.paths import run_beside
 from cometbatch.job.secrets import printable
-from cometbatch.job.targets import Template
 from cometbatch.job.variables import variables_in
-from cometbatch.prompt.answers import Checker
 from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.records import PriceBook
 from cometbatch.results import column_names, columns, parts
-from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.summary_words import count
 from cometbatch.run_state import earlier
 from cometbatch.run_state.directory import RunDirectory
@@ -42,7 +36,6 @@ from cometbatch.service.catalog import CatalogProblem
 from cometbatch.transport.headers import looks_secret, read_values
 from cometbatch.transport.image_fetch import proxy_in_the_way
 from cometbatch.transport.key import KeySource, holds_key
-from cometbatch.wire.request_extra import template_marks, unkept
 from cometbatch.wire.whole_bodies import cap_words
 
 if TYPE_CHECKING:
@@ -50,55 +43,6 @@ if TYPE_CHECKING:
 
 
 FILES_SHOWN: Final = 10  # that changed, in a message; of the others, the number is said
-
-
-class Checked(Struct, frozen=True):
-    """A job whose input, templates and names have been found to fit together.
-
-    `checker`, `answers`: of what answers must be, and the columns that they get; None where the job does not say.
-    """
-
-    job: Job
-    source: AnySource
-    target: Target
-    template: Template
-    format: wire.WireFormat
-    checker: Checker | None = None
-    answers: AnswerColumns | None = None
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Sentences on what can be run but is surely not meant, as far as the columns tell."""
-        notes = () if self.survey is None else self.survey.notes()
-        told = *self.source.warnings, *notes, *describe_extra(self.job)
-        if self.survey is not None and self.survey.unbounded.count and self.job.budget.max_cost_usd is not None:
-            told = *told, f"the budget may be passed: the service may add input, by {_unbounded(self)}"
-        asked = columns.columns_for(self.job.asked_columns, self.job.columns_there)
-        clashes = column_names.case_clashes(self.source.columns, self.job.output.prefix, asked)
-        if not clashes:
-            return told
-        pairs = ", ".join(f'"{shown(theirs)}" and {ours}' for theirs, ours in clashes)
-        words = (
-            f"columns of the input and of the result differ by case alone ({pairs}), and some programs take them for"
-        )
-        prefix = column_names.working_prefix(self.source.columns)
-        return *told, f"{words} one; set output.prefix (for example to {prefix}) to tell them apart"
-
-    @property
-    def survey(self) -> Survey | None:
-        """What all lines of a vendor's batch file have, once they were looked at; None for every other input."""
-        layout = (self.source.sources[0] if isinstance(self.source, FileSet) else self.source).layout
-        return layout.look.survey if isinstance(layout, BatchLayout) else None
-
-    @property
-    def max_asks(self) -> int:
-        """How often a row is asked at most."""
-        return 1 if self.checker is None else self.target.response.max_asks
-
-    def row_maker(self) -> Maker:
-        """How rows of this job become requests."""
-        images = images_for(self.job, self.target)
-        return row_maker(self.target, self.template, self.source.columns, self.job.input.id, images)
 
 
 def check(job: Job) -> Checked:
@@ -402,7 +346,7 @@ def check_budget(checked: Checked, target: Target, books: Sequence[PriceBook], *
     job = checked.job
     if job.budget.max_cost_usd is None and not shared:
         return
-    if not job.budget.allow_unbounded and (added := _unbounded(checked)):
+    if not job.budget.allow_unbounded and (added := checked.added_input):
         raise UsageError(
             f"budget: the service may add input that is billed beyond what is sent, by {added}, so a budget can't be "
             "held. Take it out, or set budget.allow_unbounded: true to run all the same."
@@ -428,14 +372,6 @@ def check_budget(checked: Checked, target: Target, books: Sequence[PriceBook], *
         )
 
 
-def _unbounded(checked: Checked) -> str:
-    """In words: by what the service may add input; "" where all of it is bounded."""
-    found = None if checked.survey is None else checked.survey.unbounded
-    if found is None or not found.count:
-        return describe_unbounded(checked.target.params.extra)
-    return f"{found.words} in {found}"
-
-
 def partition_rows(checked: Checked, identity: Identity) -> int:
     """How many rows a partition of a new run has: fewer where whole replies are kept beside the answers."""
     settings, cap = checked.job.output, checked.target.max_output_tokens
@@ -443,18 +379,6 @@ def partition_rows(checked: Checked, identity: Identity) -> int:
         cap = checked.survey.max_cap or None
     kept = 1 + settings.raw + settings.reasoning
     return settings.partition_rows or suggest_partition_rows(identity, None if cap is None else cap * kept)
-
-
-def describe_extra(job: Job) -> Iterator[str]:
-    """What whoever pays should know of `params.extra`: marks that are no template there, and what is not kept."""
-    for path, mark in template_marks(job.params.extra):
-        yield f"params.extra.{path} holds {mark}: params.extra is no template, so it is sent as it stands"
-    for path, setting in unkept(job.params.extra):
-        if not job.output.raw and not (setting == "reasoning" and job.output.reasoning):
-            yield (
-                f"params.extra.{path} is asked for and paid, but not kept: set output.{setting}: true to have it in a "
-                f"column `{setting}`"
-            )
 
 
 def describe_missing_columns(job: Job, names: Collection[str]) -> Iterator[str]:

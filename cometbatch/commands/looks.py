@@ -11,7 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 from msgspec import Struct
 
-from cometbatch.commands.checks import Checked
+from cometbatch.commands.checked import Checked
 from cometbatch.commands.row_maker import Maker
 from cometbatch.commands.targets import row_makers
 from cometbatch.errors import quoting

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
+from cometbatch.commands.checked import Checked
 from cometbatch.commands.checks import (
-    Checked,
     check,
     check_session,
     describe_missing_columns,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from cometbatch.commands.checks import Checked
+from cometbatch.commands.checked import Checked
 from cometbatch.commands.clock import now
 from cometbatch.errors import CheckpointError, UsageError
 from cometbatch.job.settings import ReuseSettings

@@ -1,11 +1,12 @@
 """Which rows of a table are new, gone or edited since a run began, in words: by their ids, else by their requests."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import polars as pl
 from msgspec import Struct
 
+from cometbatch.commands.checked import Checked
 from cometbatch.errors import CometbatchError
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
@@ -15,9 +16,6 @@ from cometbatch.results.columns import outcomes_in
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.progress import journaled
 from cometbatch.run_state.run import Run
-
-if TYPE_CHECKING:
-    from cometbatch.commands.checks import Checked
 
 COMPARED_ROWS: Final = 200_000  # at most, then and now: more of them would take minutes, and memory
 IMAGES_COMPARED: Final = 1_000  # the same, where images are opened to make a request
@@ -66,12 +64,12 @@ class UpdatePlan(Struct, frozen=True):
         return f"updates the run that was begun {self.created_at}; its result stands until this one is whole.{changes}"
 
 
-def update_plan(updated: Run, checked: "Checked") -> UpdatePlan:
+def update_plan(updated: Run, checked: Checked) -> UpdatePlan:
     """What an update is of, for a plan."""
     return UpdatePlan(updated.manifest.run_id, updated.manifest.created_at, row_changes(updated, checked))
 
 
-def row_changes(run: Run, checked: "Checked") -> RowChanges | None:
+def row_changes(run: Run, checked: Checked) -> RowChanges | None:
     """How the rows of a job differ from those of a run; None where there are too many, or where they can't be read."""
     limit = IMAGES_COMPARED if checked.target.may_have_images else COMPARED_ROWS
     if run.rows > limit:
@@ -139,7 +137,7 @@ def _recorded(run: Run) -> Iterator[tuple[int, str | None, str | None]]:
                 yield from ((each.ordinal, each.custom_id, each.request_hash) for each in outcomes_in(some))
 
 
-def _made(checked: "Checked", rows: int) -> Iterator[tuple[int, str | None, str | None]]:
+def _made(checked: Checked, rows: int) -> Iterator[tuple[int, str | None, str | None]]:
     """The same of each row of the job's input, as it would be sent."""
     maker, all_rows = checked.row_maker(), partitions(rows, PARTITION_ROWS)
     tables = checked.source.tables(checked.source.check(), all_rows)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
+from cometbatch.commands.checked import Checked
 from cometbatch.commands.checks import (
-    Checked,
     check,
     check_budget,
     check_session,

@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.commands.asking import acceptance, first_answers, misfits
-from cometbatch.commands.checks import Checked, describe_growth, describe_missing_columns
+from cometbatch.commands.checked import Checked
+from cometbatch.commands.checks import describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
 from cometbatch.commands.deduping import describe_late, is_deduped, sent_once
 from cometbatch.commands.looks import Looks, rest_of, tell_before

@@ -8,7 +8,8 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.checks import Checked, check_budget
+from cometbatch.commands.checked import Checked
+from cometbatch.commands.checks import check_budget
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
 from cometbatch.commands.row_variants import model_in
 from cometbatch.errors import UsageError

@@ -7,7 +7,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.checks import Checked, differs, gives_way, in_folders
+from cometbatch.commands.checked import Checked
+from cometbatch.commands.checks import differs, gives_way, in_folders
 from cometbatch.errors import CheckpointError, UsageError
 from cometbatch.job.settings import ReuseSettings
 from cometbatch.records import Tally
