@@ -346,3 +346,12 @@ def test_without_a_budget_everything_is_allowed(bench: Workbench) -> None:
         carry_out(bench.job(params={"extra": {"web_search_options": {}}}, output={"raw": True}), simulator()).warnings
         == ()
     )
+
+
+def test_a_budget_of_its_own_gives_up_nothing_of_a_shared_cap() -> None:
+    """What is in flight when the run ends is told to nobody where no cap is shared."""
+    budget = Budget(Decimal(1), Decimal(0))
+    assert budget.reserve(Decimal("0.25"))
+    budget.count_in_flight(1)
+    assert budget.close() == 0
+    assert budget.left == Decimal("0.75")
