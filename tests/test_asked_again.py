@@ -234,6 +234,13 @@ def test_plan_shows_what_further_asks_can_cost(tmp_path: Path) -> None:
 # -- a kill -9 between two asks --------------------------------------------------------------------------------------
 
 
+class Waiting(ThreadingHTTPServer):
+    """Room for each row's connection at once: one that finds none is tried again after seconds only."""
+
+    daemon_threads = True
+    request_queue_size = 2 * ROWS
+
+
 class Held(BaseHTTPRequestHandler):
     """Answers first asks at once, later ones when it is told to: in prose, but for row 0 and every later ask."""
 
@@ -272,8 +279,7 @@ class Held(BaseHTTPRequestHandler):
 def test_a_kill_between_two_asks_forgets_and_repeats_nothing(tmp_path: Path) -> None:
     """What the first asks cost is in the bill to the last digit, and no first ask is sent again."""
     bench = bench_of(tmp_path)
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Held)
-    server.daemon_threads = True
+    server: Any = Waiting(("127.0.0.1", 0), Held)
     server.asked, server.go_on, server.cost_usd = Counter(), threading.Event(), Decimal(0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     target = {"base_url": f"http://127.0.0.1:{server.server_port}"}
