@@ -75,8 +75,8 @@ class JsonLog:
         category: type[Warning],
         filename: str,
         lineno: int,
-        file: object = None,  # noqa: ARG002
-        line: object = None,  # noqa: ARG002
+        file: object = None,  # noqa: ARG002 - as Python calls it
+        line: object = None,  # noqa: ARG002 - the same
     ) -> None:
         self.tell("warning", message=str(message), type=category.__name__, where=[f"{filename}:{lineno}"])
 
@@ -106,7 +106,7 @@ class _Stream(io.TextIOBase):
         self._held = ""
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override]  # a property is enough: nobody sets it
         """As a file of texts has it."""
         return "utf-8"
 

@@ -97,8 +97,7 @@ class RunPlan(Struct, frozen=True):
     nothing remains. `limited`: the first rows alone; None where these are all that remain. `uncapped`: requests whose
     answer has no cap. `prices` are those of the first target, `other_prices` those of further ones. `reuse`: how the
     rows that remain meet answers of earlier runs; None where none are looked for, or there is no such run. `dedupe`:
-    None where rows that ask the same are all sent. The
-    estimates are for those alone that are sent.
+    None where rows that ask the same are all sent. The estimates are for those alone that are sent.
     """
 
     job: Job
