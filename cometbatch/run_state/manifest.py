@@ -180,6 +180,14 @@ class Manifest(Struct, frozen=True):
         number, row = divmod(ordinal, self.input.rows)
         return number * self.partitions_in_slice + row // self.partition_rows
 
+    def slice_of(self, index: int) -> int:
+        """The number of the slice that a partition is of."""
+        return index // self.partitions_in_slice
+
+    def range_of_partition(self, index: int) -> int:
+        """The range that a partition is in: its rows, in whichever slice."""
+        return index % self.partitions_in_slice
+
 
 class _Version(Struct):
     version: int
