@@ -29,7 +29,7 @@ from cometbatch.results import column_names, columns, parts
 from cometbatch.results.summary_words import count
 from cometbatch.run_state import earlier
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import drift, refuse_drift
+from cometbatch.run_state.drift import drift, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.service.catalog import CatalogProblem

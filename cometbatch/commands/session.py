@@ -53,7 +53,8 @@ from cometbatch.results.summary import (
 )
 from cometbatch.results.target_column import with_target
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest, describe_targets, metadata_of
+from cometbatch.run_state.drift import describe_targets
+from cometbatch.run_state.manifest import Manifest, metadata_of
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run

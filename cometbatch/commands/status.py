@@ -18,7 +18,7 @@ from cometbatch.results.accepted import Accept
 from cometbatch.results.notebook import html_of
 from cometbatch.results.summary import RowReader, RunSummary, late_warnings
 from cometbatch.results.summary_words import count
-from cometbatch.run_state.manifest import changed_keys, describe_targets
+from cometbatch.run_state.drift import changed_keys, describe_targets
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run, find
 from cometbatch.run_state.succession import is_decided
