@@ -165,7 +165,7 @@ def _status_of(found: Run, located: Located, given: Accept, reader: RowReader | 
         resume_command=located.command,
         changed=()
         if located.job is None or not found.is_begun
-        else changed_keys(manifest, located.job.fingerprint(), found.targets),
+        else changed_keys(manifest, located.job.fingerprint(), found.targets, matrix=located.job.matrix),
         gives_way=located.job is not None and gives_way(found, located.job),
         located=located,
     )

@@ -1,11 +1,12 @@
 """Whether a job is still the one that a run began with: what differs is refused field by field, with the ways out."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from cometbatch.errors import START_OVER, DriftError, Quoting, logged, quoting
+from cometbatch.job.matrix import Matrix
 from cometbatch.run_state.manifest import Manifest
 
 SHOWN_CHARACTERS: Final = 60  # of a changed value, in the message
@@ -47,14 +48,34 @@ def _through_json(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def drift(
-    manifest: Manifest, fingerprint: Mapping[str, Any], targets: Iterable[int] = (0,)
+    manifest: Manifest,
+    fingerprint: Mapping[str, Any],
+    targets: Iterable[int] = (0,),
+    *,
+    matrix: Matrix | None = None,
 ) -> list[tuple[str, object, object]]:
     """What changes answers and is not what it was when the run began: key, value then, value now.
 
     `targets`: the numbers of those that a job may ask; it is compared with the one that it differs least from.
+    `matrix`: that of the job. What its axes set, or set when the run was last given cells, is no part of the
+    comparison: cells come and go, each told by its own digest.
     """
     now = _through_json(fingerprint)
-    return min((_differences(fingerprint_with(manifest, number), now) for number in targets), key=len)
+    then = [fingerprint_with(manifest, number) for number in targets]
+    if not manifest.has_matrix and matrix is None:
+        return min((_differences(each, now) for each in then), key=len)
+    moved = (*_moved_then(manifest), *(() if matrix is None else matrix.moved))
+    found = _differences(*({key: each[key] for key in each if not key.startswith(moved)} for each in (then[0], now)))
+    if manifest.has_matrix != (matrix is not None):
+        was, is_now = ("set" if each else None for each in (manifest.has_matrix, matrix))
+        found.insert(0, (MATRIX_KEY, was, is_now))
+    return found
+
+
+def _moved_then(manifest: Manifest) -> tuple[str, ...]:
+    """The fields of a fingerprint that the axes set when the run was last given cells."""
+    matrix = manifest.job.get("matrix") or {}
+    return tuple(matrix.get("moved", ()))
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, object, object]]:
@@ -73,9 +94,16 @@ def describe_targets(manifest: Manifest) -> Iterator[str]:
         yield f"target {number}: {', '.join(words)} (prices: {each.prices.source})"
 
 
-def changed_keys(manifest: Manifest, fingerprint: Mapping[str, Any], targets: Iterable[int] = (0,)) -> tuple[str, ...]:
+def changed_keys(
+    manifest: Manifest,
+    fingerprint: Mapping[str, Any],
+    targets: Iterable[int] = (0,),
+    *,
+    matrix: Matrix | None = None,
+) -> tuple[str, ...]:
     """The keys of a job that a person would have to set back to resume the run; the program's own rules are none."""
-    keys = [_SPOKEN.get(key, key) for key, _, _ in drift(manifest, fingerprint, targets) if key not in OWN_RULES]
+    differing = drift(manifest, fingerprint, targets, matrix=matrix)
+    keys = [_SPOKEN.get(key, key) for key, _, _ in differing if key not in OWN_RULES]
     return tuple(dict.fromkeys("prompt" if key.startswith("prompt.messages") else key for key in keys))
 
 
@@ -89,16 +117,17 @@ def refuse_drift(
     update_advice: Callable[[], str] | None = None,
     targets: Iterable[int] = (0,),
     other_target: bool = False,
+    matrix: Matrix | None = None,
 ) -> None:
     """Raises `DriftError` naming every field whose change would mix answers that don't fit together.
 
     `input_advice`: what to do about an input that changed, in sentences. `update_advice`: which rows changed, and how
     only these are answered; asked where something changed, since it may take seconds. `targets`: as of `drift`.
     `other_target`: whether the job may ask a target that the run does not have, since only rows that `--retry` resets
-    are asked of it.
+    are asked of it. `matrix`: as of `drift`.
     """
     changes: list[str] = []
-    differing = drift(manifest, fingerprint, targets)
+    differing = drift(manifest, fingerprint, targets, matrix=matrix)
     if other_target:
         differing = [each for each in differing if not each[0].startswith(_OF_A_TARGET)]
     for key, *values in differing:
@@ -113,19 +142,29 @@ def refuse_drift(
         )
     if not changes:
         return
+    head = f"The job or its input changed since this run began ({manifest.created_at}):"
+    further = [] if update_advice is None else [update_advice()]
+    lines = [head, *changes, *filter(None, [input_advice, *further])]
+    lines.append(f"{_way(manifest, differing, len(changes))}; or {START_OVER}")
+    raise DriftError(Quoting("\n".join(lines), "\n".join(map(logged, lines))))
+
+
+def _way(manifest: Manifest, differing: Sequence[tuple[str, object, object]], changes: int) -> str:
+    """What to do where a job differs in these fields. `changes`: how many lines were told of it, the input's too."""
+    keys = [key for key, _, _ in differing]
     way = "Undo the change to continue"
-    if not OWN_RULES.isdisjoint(key for key, _, _ in differing):
+    if not OWN_RULES.isdisjoint(keys):
         way = (
             "This version of cometbatch makes other requests of some rows than the one that began the run "
             f"({manifest.cometbatch}), and no run mixes the two. What is answered stays. Finish it with that version"
         )
-    if len(differing) == len(changes) and all(key.startswith(_OF_A_TARGET) for key, _, _ in differing):
+    if not manifest.has_matrix and len(keys) == changes and all(key.startswith(_OF_A_TARGET) for key in keys):
         way += "; or ask some rows again in this way, with --retry KIND, and keep the other answers"
-    head = f"The job or its input changed since this run began ({manifest.created_at}):"
-    further = [] if update_advice is None else [update_advice()]
-    lines = [head, *changes, *filter(None, [input_advice, *further])]
-    lines.append(f"{way}; or give output.path another name to keep both runs; or {START_OVER}")
-    raise DriftError(Quoting("\n".join(lines), "\n".join(map(logged, lines))))
+    way += "; or give output.path another name to keep both runs"
+    if MATRIX_KEY in keys:
+        output = manifest.job.get("output", {}).get("path", "the output as it is now")
+        way += f", with reuse.from: [{output}], which pays for no answer again"
+    return way
 
 
 def _shown(value: object, other: object) -> str:
