@@ -61,8 +61,10 @@ from cometbatch.run_state.run import Run
 from cometbatch.run_state.succession import settle
 from cometbatch.runner.images import Send
 from cometbatch.runner.ports import Policy, Service, Stop
+from cometbatch.runner.queue_start import QueueStart
 from cometbatch.runner.reply_reader import Reader
 from cometbatch.runner.turns import Runner
+from cometbatch.runner.twins import Twins
 from cometbatch.store import local
 from cometbatch.store.local import write_aside
 from cometbatch.transport import Transport
@@ -248,15 +250,15 @@ class RunSession(Struct, frozen=True):
                 sending_images(self.transport.send, asked.images) as send,
             ):
                 with self._budgeted() as budget:
-                    ports = msgspec.structs.replace(self._ports(shown, slots, send, budget), twins=twins)
-                    return await run_partitions(partitions, marks, ports, watched=watched)
+                    ports = self._ports(shown, slots, send, budget, self._queue(twins))
+                    return (await run_partitions(partitions, marks, ports, watched=watched)).stop
         except InputError as error:
             raise InputLostError(input_lost(checked.job.input.path, error)) from error
         finally:
             if showing is not None:
                 showing.cancel()
 
-    def _ports(self, shown: Progress, slots: int, send: Send, budget: Budget | None) -> Ports:
+    def _ports(self, shown: Progress, slots: int, send: Send, budget: Budget | None, queue: QueueStart) -> Ports:
         run, limits, patience = self.run, self.start.checked.job.limits, self.start.checked.job.retry
         names, response = run.columns, self.start.checked.target.response
         price, max_cost = prices_of(run.manifest.books)
@@ -266,7 +268,7 @@ class RunSession(Struct, frozen=True):
             read = functools.partial(_read_call, read)
         service = Service(
             send=send,
-            read=Reader(read, self.transport).read,
+            read=Reader([read] * len(run.manifest.targets), self.transport).read,
             classify=functools.partial(classify, now=now),
             accept=acceptance(self.start.checked.checker, self.start.checked.format, response),
             price=price,
@@ -297,15 +299,23 @@ class RunSession(Struct, frozen=True):
             now=now,
             jitter=random.random,
             budget=budget,
+            queues=(queue,),
+        )
+
+    def _queue(self, twins: Twins | None) -> QueueStart:
+        """What is known of the run's queue."""
+        run, checked = self.run, self.start.checked
+        return QueueStart(
             earlier=self._earlier(),
-            asks=run.progress.asks,
+            rejected=run.progress.asks,
             first_answers=first_answers(
-                self.start.checked.checker,
-                response,
+                checked.checker,
+                checked.target.response,
                 self._earlier(),
                 self._asks(),
                 misfits(run) if run.targets[1] == 0 else (),  # a later target's own are not told apart
             ),
+            twins=twins,
         )
 
     def _earlier(self) -> Tally:
