@@ -13,6 +13,8 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import JobError
+from cometbatch.job.report import ReportSettings
+from cometbatch.job.scores import ChoiceSettings, ScoreSettings
 from cometbatch.job.secrets import printable, unprinted
 from cometbatch.job.targets import MessageTemplate, Response, Target, Template, VendorName, plain
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
@@ -190,7 +192,8 @@ class Job(Struct, frozen=True):
     `model_prices`: those of models by their ids; `prices` are those of `target.model` where it is not among them.
     `param_columns`: the columns in which a row has its own value of a parameter, by the parameter's name. `reuse`: None
     where no answers of earlier runs are taken. `telemetry`: who is told of each session over OpenTelemetry; None is
-    nobody. `dedupe`: of rows that ask the same, one is sent, and the others take its answer.
+    nobody. `dedupe`: of rows that ask the same, one is sent, and the others take its answer. `choices`: those of each
+    question; `scores` and `report` say how answers are scored and compared, and change no request.
     """
 
     input: InputSettings
@@ -217,6 +220,9 @@ class Job(Struct, frozen=True):
     reuse: ReuseSettings | None = None
     dedupe: bool = False
     telemetry: Literal["otlp"] | None = None
+    choices: ChoiceSettings | None = None
+    scores: tuple[ScoreSettings, ...] = ()
+    report: ReportSettings = ReportSettings()
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row."""
