@@ -213,6 +213,14 @@ class Manifest(Struct, frozen=True):
         """The number of the range that a call is in: the partitions of the same rows in all slices."""
         return ordinal % self.input.rows // self.partition_rows
 
+    def slice_of(self, index: int) -> int:
+        """The number of the slice that a partition is of."""
+        return index // self.partitions_in_slice
+
+    def range_of_partition(self, index: int) -> int:
+        """The range that a partition is in: its rows, in whichever slice."""
+        return index % self.partitions_in_slice
+
 
 class _Version(Struct):
     version: int

@@ -1,5 +1,6 @@
 """One run: its directory, what it is, and what is recorded of it by now."""
 
+import functools
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -38,6 +39,19 @@ class Run(Struct, frozen=True):
     result: Path
 
     @property
+    def slices(self) -> tuple[int, ...]:
+        """The numbers of the slices that the job names, in the order of the result."""
+        return self.manifest.active
+
+    @property
+    def tally(self) -> Tally:
+        """Of the records of the slices that the job names: what the result will tell."""
+        if len(self.slices) == len(self.manifest.slices):
+            return self.progress.records
+        found = self.progress.by_slice
+        return functools.reduce(tallies.add, (found[each] for each in self.slices if each in found), Tally())
+
+    @property
     def prefix(self) -> str:
         """What stands before the names of its output columns."""
         return str(self.manifest.fingerprint.get("output.prefix") or "")
@@ -61,12 +75,19 @@ class Run(Struct, frozen=True):
     @property
     def is_complete(self) -> bool:
         """Whether every call has an outcome in a part."""
+        if len(self.slices) < len(self.manifest.slices):
+            return not self.missing
         return len(self.progress.committed) == self.partition_count
 
     @property
     def partition_count(self) -> int:
-        """How many partitions it has."""
-        return self.manifest.partitions_in_slice * len(self.manifest.slices)
+        """How many partitions it has, in the slices that the job names."""
+        return self.manifest.partitions_in_slice * len(self.slices)
+
+    @property
+    def calls(self) -> int:
+        """How many calls it has, in the slices that the job names."""
+        return self.rows * len(self.slices)
 
     def open_targets(self, index: int) -> dict[int, int]:
         """The target of each call of a partition that a `--retry` left without an outcome, and that has none yet.
@@ -81,9 +102,10 @@ class Run(Struct, frozen=True):
 
     @property
     def missing(self) -> list[Partition]:
-        """The partitions without a part, ascending."""
-        committed = set(self.progress.committed)
-        return [each for each in self.manifest.partitions() if each.index not in committed]
+        """The partitions without a part, ascending, of the slices that the job names."""
+        committed, named = set(self.progress.committed), set(self.slices)
+        found = (each for each in self.manifest.partitions() if each.slice in named)
+        return [each for each in found if each.index not in committed]
 
     def due(self, limit: int | None) -> list[Partition]:
         """The partitions with work: all that are missing, or those that lack an outcome of a row below `limit`."""
@@ -94,7 +116,7 @@ class Run(Struct, frozen=True):
     def calls_due(self, limit: int | None) -> int:
         """How many calls have no outcome, of all rows or of those below `limit` in each slice."""
         if limit is None:
-            return self.manifest.calls - self.progress.calls
+            return self.calls - self.tally.calls
         return sum(_lacking(self, each, limit) for each in self.missing)
 
     @property
