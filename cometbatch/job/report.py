@@ -6,8 +6,8 @@ from msgspec import Struct
 class ReportSettings(Struct, frozen=True):
     """What a leaderboard shows, and what it compares.
 
-    `score`: which one is shown first; None is the job's first. `by`: axes whose values are the lines of the
-    table; empty is every axis but `samples`. `baseline`: the line that the others are compared with; None is the best one.
+    `score`: which one is shown first; None is the job's first. `by`: axes whose values are the lines of the table;
+    empty is every axis but the samples. `baseline`: the line that the others are compared with; None is the best one.
     `cluster`: the column whose equal values make a cluster; None is the question. `groups`: the column that says which
     group of questions a row belongs to.
     """

@@ -67,7 +67,7 @@ class ChoiceSettings(Struct, frozen=True):
     """The choices of a question. `columns`: one that holds a list, or one for each choice; paths may lead into structs.
 
     `labels`: of the choices, in order; A, B, C where empty, or what the column says. `shuffle`: with a seed, the
-    choices of each row are put into another order, which is the same for all models and samples, and which prompts show.
+    choices of each row get another order, the same for all models and samples, which prompts show, too.
     """
 
     columns: tuple[str, ...] = ("choices",)
