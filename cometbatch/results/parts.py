@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from cometbatch.errors import CheckpointError
 from cometbatch.records import Partition, Tally
+from cometbatch.results.slices import SLICE_KEY
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -126,14 +127,16 @@ def read_info(path: Path, run_id: str, index: int) -> PartInfo:
 
 
 def foreign(folder: Path) -> list[Path]:
-    """The tables in a folder that are no parts, of whichever run, under their own names."""
-    return [path for path in sorted(folder.glob("*.parquet")) if not _is_part(path)]
+    """The tables in a folder that no run wrote: neither parts under their own names, nor slices."""
+    return [path for path in sorted(folder.glob("*.parquet")) if not _is_ours(path)]
 
 
-def _is_part(path: Path) -> bool:
+def _is_ours(path: Path) -> bool:
     try:
         with _reading(path) as file:
             metadata = file.metadata.metadata or {}
+        if SLICE_KEY.encode() in metadata:
+            return True
         info = msgspec.json.decode(metadata.get(PART_KEY, b""), type=PartInfo)
     except (CheckpointError, msgspec.MsgspecError):
         return False
