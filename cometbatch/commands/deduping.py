@@ -31,7 +31,7 @@ def describe_late(job: Job, run: Run) -> Iterator[str]:
 
 def refuse_samples(job: Job, run: Run | None) -> None:
     """Raise `UsageError` where each row is asked several times: samples of a row ask the same, and all are sent."""
-    of_run = () if run is None else (run.manifest.slices[each].sample for each in run.slices)
+    of_run = () if run is None else (run.manifest.slices[each].sample for each in run.manifest.active)
     if job.dedupe and max(job.samples - 1, *of_run, 0):
         raise UsageError(
             "dedupe: the run asks each row several times, and dedupe would send one of these calls alone. Leave dedupe "
