@@ -25,6 +25,7 @@ from cometbatch.commands.options import Options
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.publishing import publish
 from cometbatch.commands.queue_starts import queue_starts
+from cometbatch.commands.queue_stops import stop_of
 from cometbatch.commands.reusing import earlier_answers
 from cometbatch.commands.row_maker import sending_images
 from cometbatch.commands.services import service_of
@@ -55,7 +56,7 @@ from cometbatch.results.summary import (
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.drift import describe_targets
 from cometbatch.run_state.manifest import Manifest
-from cometbatch.run_state.partition import Partitions
+from cometbatch.run_state.partition import Make, Partitions
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run
 from cometbatch.run_state.succession import settle
@@ -146,7 +147,7 @@ class RunSession(Struct, frozen=True):
         rows = run.manifest.calls if self.limit is None else run.tally.calls + run.calls_due(self.limit)
         options, name = self.start.options, job.output.path.name
         on = False if options.observers.take_words else options.progress
-        shown = Progress(rows, run.progress.tally, on=on, name=name, observers=options.observers)
+        shown = Progress(rows, run.counted, on=on, name=name, observers=options.observers)
         options.observers.began(job, run, self.limit)
         for warning in filter(None, (*_warnings(job, run), lowered, *told)):
             shown.warn(warning)
@@ -206,19 +207,26 @@ class RunSession(Struct, frozen=True):
         run, checked = self.run, self.start.checked
         session = run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
-        asked = row_makers(checked, run.manifest.targets)
-        taking = None if earlier is None else earlier.take
+        manifest = run.manifest
+        asked = row_makers(checked, manifest.targets, manifest.slices)
+        makers: list[Make] = [each.make for each in asked.makers]
+        of_slices: list[Make] = [each.make for each in asked.of_slices]
+        if looks is not None:
+            makers = makers if manifest.has_matrix else list(map(looks.watching, makers))
+            of_slices[looks.slice_number] = looks.watching(of_slices[looks.slice_number])
         partitions = Partitions(
             run,
             session.number,
-            lambda wanted: checked.source.tables(run.manifest.input, wanted),
-            [maker.make if looks is None else looks.watching(maker.make) for maker in asked.makers],
+            lambda wanted: checked.source.tables(manifest.input, wanted),
+            makers,
             asked.columns,
             slots=slots,
+            slice_makers=of_slices,
+            queues=manifest.queues(),
             limit=self.limit,
             reads_files=asked.reads_files,
             further=checked.answers,
-            take=taking,
+            take=None if earlier is None else earlier.take,
         )
         marks = run.directory.new_marks(run.manifest.run_id, session.number, 2 * slots)
         showing: asyncio.Task[None] | None = None
@@ -242,7 +250,7 @@ class RunSession(Struct, frozen=True):
             ):
                 with self._budgeted() as budget:
                     ports = self._ports(shown, slots, send, budget, twins)
-                    return (await run_partitions(partitions, marks, ports, watched=watched)).stop
+                    return stop_of(await run_partitions(partitions, marks, ports, watched=watched), manifest)
         except InputError as error:
             raise InputLostError(input_lost(checked.job.input.path, error)) from error
         finally:

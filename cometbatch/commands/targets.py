@@ -60,14 +60,14 @@ def row_makers(
 
     `opens_images`: else images are counted, and no file is opened.
     """
-    templates = {_prompt_of(checked.target): checked.template}
+    templates = {prompt_of(checked.target): checked.template}
     refused, cells = _refused(checked.job, targets), {cell.digest: cell.target for cell in checked.job.cells()}
     asked = [_as_now(each.target, checked, cells) for each in targets]
     numbers = _numbers(targets)
 
     def made(target: Target, number: int) -> Maker:
-        template = templates.get(_prompt_of(target)) or _compiled(target, checked)
-        templates[_prompt_of(target)] = template
+        template = templates.get(prompt_of(target)) or _compiled(target, checked)
+        templates[prompt_of(target)] = template
         images = images_for(checked.job, target)
         if images is not None and not opens_images:
             images = images.blind()
@@ -84,7 +84,8 @@ def row_makers(
     return RowMakers(tuple(makers), tuple(name for name in checked.source.columns if name in needed), tuple(of_slices))
 
 
-def _prompt_of(target: Target) -> object:
+def prompt_of(target: Target) -> object:
+    """What tells the prompts of targets apart."""
     return target.messages, target.conversation
 
 

@@ -42,6 +42,23 @@ class Run(Struct, frozen=True):
         return functools.reduce(tallies.add, (found[each] for each in self.manifest.active if each in found), Tally())
 
     @property
+    def counted(self) -> Tally:
+        """The same with the charges that earlier sessions left, whichever slices they were of."""
+        last = self.progress.last
+        return self.tally if last is None else tallies.add(self.tally, last.total)
+
+    @property
+    def with_charges(self) -> Tally:
+        """The same, once the newest session is dead."""
+        return tallies.add(self.counted, self.progress.charges)
+
+    @property
+    def left_out(self) -> Tally:
+        """Of the records of the slices that the job does not name any more."""
+        named, found = frozenset(self.manifest.active), self.progress.by_slice
+        return functools.reduce(tallies.add, (tally for each, tally in found.items() if each not in named), Tally())
+
+    @property
     def prefix(self) -> str:
         """What stands before the names of its output columns."""
         return str(self.manifest.fingerprint.get("output.prefix") or "")
