@@ -14,6 +14,8 @@ from msgspec import Struct
 
 from cometbatch.errors import JobError
 from cometbatch.job.matrix import Cell, CellSettings, Matrix, digest_of
+from cometbatch.job.report import ReportSettings
+from cometbatch.job.scores import ChoiceSettings, ScoreSettings
 from cometbatch.job.secrets import printable, unprinted
 from cometbatch.job.targets import MessageTemplate, Response, Target, Template, VendorName, plain
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
@@ -191,7 +193,8 @@ class Job(Struct, frozen=True):
     `model_prices`: those of models by their ids; `prices` are those of `target.model` where it is not among them.
     `param_columns`: the columns in which a row has its own value of a parameter, by the parameter's name. `reuse`: None
     where no answers of earlier runs are taken. `telemetry`: who is told of each session over OpenTelemetry; None is
-    nobody. `dedupe`: of rows that ask the same, one is sent, and the others take its answer.
+    nobody. `dedupe`: of rows that ask the same, one is sent, and the others take its answer. `choices`: those of each
+    question; `scores` and `report` say how answers are scored and compared, and change no request.
     `matrix`: None where each row is asked once. With one, `target.model`, `target.format`, `messages`, `conversation`,
     `params`, `param_columns` and `prices` are those of its first cell.
     """
@@ -220,6 +223,9 @@ class Job(Struct, frozen=True):
     reuse: ReuseSettings | None = None
     dedupe: bool = False
     telemetry: Literal["otlp"] | None = None
+    choices: ChoiceSettings | None = None
+    scores: tuple[ScoreSettings, ...] = ()
+    report: ReportSettings = ReportSettings()
     matrix: Matrix | None = None
 
     def targets(self) -> tuple[Target, ...]:
