@@ -101,12 +101,19 @@ class Cell(Struct, frozen=True):
     digest: str
 
     def target_of(self, sample: int) -> Target:
-        """What is asked in a sample of this cell, from 0: each further sample has the next seed, if there is one."""
-        seed = self.target.params.seed
-        if not sample or seed is None:
-            return self.target
-        params = msgspec.structs.replace(self.target.params, seed=seed + sample)
-        return msgspec.structs.replace(self.target, params=params)
+        """What is asked in a sample of this cell, from 0."""
+        return sample_of(self.target, sample)
+
+
+def sample_of(target: Target, sample: int) -> Target:
+    """What is asked in a sample of a cell that asks this, from 0: each further one has the next seed, if there is one.
+
+    Without a seed it is the very target.
+    """
+    seed = target.params.seed
+    if not sample or seed is None:
+        return target
+    return msgspec.structs.replace(target, params=msgspec.structs.replace(target.params, seed=seed + sample))
 
 
 def digest_of(target: Target) -> str:
