@@ -5,7 +5,7 @@ it is called and wherever it stands.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -25,6 +25,11 @@ ALWAYS: Final = (MODEL, FORMAT)
 """Axis columns that a result has also where no axis sets them."""
 OWN_RULES: Final = "response.rules"
 """The field of a fingerprint that numbers the program's own rules: they are the same for all cells of a run."""
+
+MOVED: Final = "matrix.moved"
+"""The field of a job's fingerprint that lists the fields of its cells. Where both have it, it is never a difference."""
+_BY_ENTRY: Final = ("params.extra", "params.columns")
+"""Fields that are mappings, of which an axis may set one entry."""
 
 
 class Axis(Struct, frozen=True):
@@ -76,6 +81,19 @@ class Matrix(Struct, frozen=True):
     samples: int = 1
     moved: tuple[str, ...] = ()
 
+    def base_of(self, target: Target) -> dict[str, object]:
+        """What a fingerprint of the whole job has of a target, that of any cell: the fields that no axis sets.
+
+        `MOVED` says which ones these are.
+        """
+        asked = msgspec.structs.replace(target, params=self.params).fingerprint()
+        for name in _BY_ENTRY:
+            entries = asked.pop(name, None)
+            if isinstance(entries, dict):
+                asked |= {f"{name}.{entry}": value for entry, value in entries.items()}
+        kept = {key: value for key, value in asked.items() if not is_moved(key, self.moved)}
+        return kept | {MOVED: list(self.moved)}
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of the axis columns of a result, in order and without `output.prefix`."""
@@ -114,6 +132,11 @@ def sample_of(target: Target, sample: int) -> Target:
     if not sample or seed is None:
         return target
     return msgspec.structs.replace(target, params=msgspec.structs.replace(target.params, seed=seed + sample))
+
+
+def is_moved(key: str, moved: Iterable[str]) -> bool:
+    """Whether a field of a fingerprint is one of those that axes set, or within one."""
+    return any(key == each or key.startswith((f"{each}.", f"{each}[")) for each in moved)
 
 
 def digest_of(target: Target) -> str:
