@@ -5,6 +5,7 @@ import contextlib
 import functools
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_CEILING, Decimal
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from cometbatch.commands.cell_summaries import cell_summaries, left_out, slices_by_target, sum_of
 from cometbatch.commands.checked import Checked
 from cometbatch.commands.checks import describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
@@ -132,7 +134,8 @@ class RunSession(Struct, frozen=True):
         """
         run, job = self.run, self.start.checked.job
         shared = self.start.options.shared_budget
-        check_budgets(self.start.checked, run.manifest.targets, run.targets, shared=shared is not None)
+        asked = run.manifest.active_targets if run.manifest.has_matrix else run.targets
+        check_budgets(self.start.checked, run.manifest.targets, asked, shared=shared is not None)
         with fitted(job.limits.concurrency, run.manifest.partition_rows) as (concurrency, connections, lowered):
             self.transport.limit_connections(connections)
             return await self._carry_out(concurrency, lowered)
@@ -366,18 +369,32 @@ def budget_to_finish(run: Run, next_usd: Decimal | None, limit: int | None = Non
 
     With a `limit`, to the last row below it.
 
-    The rows that are missing are taken to cost what those with an answer did, and a fifth more; before the first
-    answer, what the next one can cost at most. There is room for what is set aside for the next call.
+    The rows that are missing are taken to cost what those with an answer did, and a fifth more: of a matrix, those of
+    the same cell. Before the first answer, they are taken to cost what the next one can cost at most. There is room for
+    what is set aside for the next call.
     """
     if next_usd is None:
         return None
-    tally, left = run.progress.tally, run.calls_due(limit)
-    priced = tally.new_answers - tally.unpriced
-    mean = ROUNDING.divide(tally.cost_usd, Decimal(priced)) if priced > 0 else None
-    each = next_usd if mean is None else ROUNDING.multiply(mean, Decimal("1.2"))
-    rest = ROUNDING.add(ROUNDING.multiply(each, Decimal(left)), next_usd)
+    rest = next_usd
+    for tally, left in _left_by_cell(run, limit):
+        priced = tally.new_answers - tally.unpriced
+        mean = ROUNDING.divide(tally.cost_usd, Decimal(priced)) if priced > 0 else None
+        each = next_usd if mean is None else ROUNDING.multiply(mean, Decimal("1.2"))
+        rest = ROUNDING.add(ROUNDING.multiply(each, Decimal(left)), rest)
     total = ROUNDING.add(tallies.spent(run.bill), rest)
     return total.quantize(Decimal((0, (1,), total.adjusted() - 1)), ROUND_CEILING, ROUNDING)
+
+
+def _left_by_cell(run: Run, limit: int | None) -> Iterator[tuple[Tally, int]]:
+    """What each cell came to, and how many of its calls are missing."""
+    if not run.manifest.has_matrix:
+        yield run.progress.tally, run.calls_due(limit)
+        return
+    missing = Counter[int]()
+    for each in run.due(limit):
+        missing[each.slice] += run.lacking(each, run.rows if limit is None else limit)
+    for slices in slices_by_target(run.manifest).values():
+        yield sum_of(run.progress.by_slice, slices), sum(missing[each] for each in slices)
 
 
 def input_lost(path: Path, error: InputError) -> str:
@@ -405,11 +422,13 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
     return RunSummary(
         run_id=run.manifest.run_id,
         output=job.output.path,
-        rows=run.rows,
-        tally=run.progress.with_charges,
+        rows=run.manifest.calls,
+        tally=run.with_charges,
         prices=run.manifest.prices,
         books=run.manifest.books,
         targets=tuple(describe_targets(run.manifest)),
+        cells=cell_summaries(run),
+        left_out=left_out(run),
         finished=finished,
         replaced=run.replaced,
         accept=job.accept,
@@ -423,7 +442,7 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         warnings=(
             *_warnings(job, run),
             *looked,
-            *late_warnings(run.progress.tally, run.manifest.books, run.manifest.token_cap),
+            *late_warnings(run.counted, run.manifest.books, run.manifest.token_cap),
         ),
         reader=RowsOf(job),
         **session,
