@@ -11,9 +11,9 @@ from typing import Any, Final
 import pyarrow as pa
 from msgspec import Struct
 
-from cometbatch.commands.checked import Checked
+from cometbatch.commands.checked import Checked, prompt_key
 from cometbatch.commands.row_maker import Maker
-from cometbatch.commands.targets import prompt_of, row_makers
+from cometbatch.commands.targets import row_makers
 from cometbatch.errors import quoting
 from cometbatch.input.seen import Seen
 from cometbatch.input.values import row_values
@@ -219,9 +219,9 @@ def _looked_at(checked: Checked, run: Run, limit: int | None) -> list[Partition]
     manifest, due = run.manifest, run.due(limit)
     if not manifest.has_matrix:
         return due
-    prompt = prompt_of(checked.target)
+    prompt = prompt_key(checked.target)
     fitting = (
-        each.slice for each in due if prompt_of(manifest.targets[manifest.slices[each.slice].target].target) == prompt
+        each.slice for each in due if prompt_key(manifest.targets[manifest.slices[each.slice].target].target) == prompt
     )
     number = next(fitting, None)
     return [each for each in due if each.slice == number]

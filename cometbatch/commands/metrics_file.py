@@ -52,9 +52,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "cometbatch_run_info": Metric(
         "gauge", "The run that these metrics are of; always 1", ("run_id", "output", "version")
     ),
-    "cometbatch_input_rows": Metric(
-        "gauge", "Rows of the input; with a matrix, in each cell and sample"
-    ),
+    "cometbatch_input_rows": Metric("gauge", "Rows of the input; with a matrix, in each cell and sample"),
     "cometbatch_rows_total": Metric(
         "counter", "Rows with an outcome, over all sessions of the run", ("status", "error_kind")
     ),

@@ -455,7 +455,8 @@ def _warnings(job: Job, run: Run) -> Iterator[str]:
     yield from manifest.warnings
     yield from describe_missing_columns(job, run.columns)
     yield from describe_late(job, run)
-    if job.budget.max_cost_usd is not None and (added := describe_unbounded(job.params.extra)):
+    of_cells = dict.fromkeys(describe_unbounded(target.params.extra) for target in job.targets())
+    for added in filter(None, () if job.budget.max_cost_usd is None else of_cells):
         yield f"the budget may be passed: the service may add input that is billed beyond what is sent, by {added}"
     if manifest.prices.rates is not None and not manifest.priced_late and _has_other_prices(job, manifest):
         yield "prices changed in the job; this run goes on with the ones that it began with"
