@@ -299,11 +299,7 @@ class RunSession(Struct, frozen=True):
         if cap is None and shared is None:
             yield None
             return
-        is_exact = all(
-            book.rates is not None and book.rates.per_request is not None for book in self.run.manifest.books
-        )
-        answers = bill.new_answers + bill.rejected
-        budget = Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact, shared=shared)
+        budget = Budget(cap, tallies.spent(bill), shared=shared)
         run_id, session = self.run.manifest.run_id, self.run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
         if shared is not None:
