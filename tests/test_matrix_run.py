@@ -253,7 +253,6 @@ def test_an_update_takes_what_the_input_left_as_it_was(tmp_path: Path) -> None:
 
 def test_a_retry_asks_each_call_of_its_own_cell_again(tmp_path: Path) -> None:
     """Only what matches, in all cells that the job names; every other answer stays as it is."""
-
     is_refusing = True
 
     def unwell(request: httpx.Request) -> httpx.Response | None:
@@ -381,7 +380,6 @@ def test_one_budget_is_over_all_cells(tmp_path: Path) -> None:
 
 def test_a_model_that_is_not_there_stops_its_cells_alone(tmp_path: Path) -> None:
     """The others finish; the run ends with exit code 5, names cells and what to do, and is resumed once repaired."""
-
     left = ROWS
 
     def half_way(request: httpx.Request) -> httpx.Response | None:
