@@ -23,8 +23,8 @@ from cometbatch.results.target_column import with_target
 from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest
-from cometbatch.run_state.open_partition import OpenPartition, PartitionRecords
-from cometbatch.run_state.progress import journaled
+from cometbatch.run_state.open_partition import OpenPartition, replayed
+from cometbatch.run_state.progress import journaled_in
 from cometbatch.run_state.recorded_rows import MAX_KEPT_BYTES, is_committed
 from cometbatch.run_state.run import Run
 
@@ -34,14 +34,12 @@ GROUPS_KEPT: Final = 4
 
 def answered_calls(run: Run) -> AnsweredCalls:
     """The calls of a run that have an answer, by what was asked. Raises `CheckpointError` where a file is damaged."""
-    found, committed = AnsweredCalls(), frozenset(run.progress.committed)
-    partitions = run.manifest.partitions()
+    found = AnsweredCalls()
     for index in run.progress.committed:
         path, prefix = run.directory.parts.path(index), run.prefix
-        _add_part(found, path, prefix, run.manifest.first_ordinal(partitions[index]))
-    in_journals = {file.range for file in run.directory.journals.all()} | run.directory.reopened().partitions.keys()
-    for index in sorted(in_journals - committed):
-        for records in journaled(run.directory, run.manifest, index, run.progress.last):
+        _add_part(found, path, prefix, run.manifest.first_ordinal(run.manifest.partition(index)))
+    for indexes in run.journaled:
+        for records in journaled_in(run.directory, run.manifest, indexes, run.progress.last):
             for answer in answered_in(records):
                 found.add(answer.request_hash, answer.ordinal)
     return found
@@ -135,8 +133,8 @@ class RecordedAnswers:
         try:
             if opened is not None:
                 return opened.answers(ordinals)
-            files = recorded.sources(run.directory, run.manifest.run_id, index, run.progress.last)
-            return PartitionRecords(files, None, MAX_KEPT_BYTES).answers(ordinals)
+            files = recorded.sources(run.directory, run.manifest, [index], run.progress.last)
+            return replayed(run.manifest, [index], files, None, MAX_KEPT_BYTES)[index].answers(ordinals)
         except (CheckpointError, ValueError):  # ValueError: of a file that was closed
             if not self._is_committed(index):
                 raise
