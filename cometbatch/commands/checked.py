@@ -64,9 +64,13 @@ class Checked(Struct, frozen=True):
     @property
     def added_input(self) -> str:
         """In words: by what the service may add input that is billed; "" where all of it is bounded."""
+        return self.added_to(self.target)
+
+    def added_to(self, target: Target) -> str:
+        """The same of calls to a target."""
         found = None if self.survey is None else self.survey.unbounded
         if found is None or not found.count:
-            return describe_unbounded(self.target.params.extra)
+            return describe_unbounded(target.params.extra)
         return f"{found.words} in {found}"
 
     def row_maker(self) -> Maker:

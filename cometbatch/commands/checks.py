@@ -30,7 +30,7 @@ from cometbatch.results.summary_words import count
 from cometbatch.run_state import earlier
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.drift import drift, refuse_drift
-from cometbatch.run_state.partition_size import suggest_partition_rows
+from cometbatch.run_state.partition_size import range_rows, suggest_partition_rows
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.service.catalog import CatalogProblem
 from cometbatch.transport.headers import looks_secret, read_values
@@ -70,7 +70,7 @@ def _refuse_unfinished(opened: AnySource) -> None:
         if run_beside(folder).is_dir():
             with contextlib.suppress(CheckpointError):  # whatever is wrong with that run, its files are a table
                 run = find(directory_of(folder, is_dataset=True), folder)
-        if run is not None and not run.is_complete:
+        if run is not None and not (run.is_complete if run.directory.slices is None else run.is_finished):
             done = f"{len(run.progress.committed):,} of {run.partition_count:,} partitions are there"
             raise UsageError(
                 f"input.path: {folder} is the data set of a run that is not finished ({done}), so rows are missing. "
@@ -350,7 +350,7 @@ def check_budget(checked: Checked, target: Target, books: Sequence[PriceBook], *
     job = checked.job
     if job.budget.max_cost_usd is None and not shared:
         return
-    if not job.budget.allow_unbounded and (added := checked.added_input):
+    if not job.budget.allow_unbounded and (added := checked.added_to(target)):
         raise UsageError(
             f"budget: the service may add input that is billed beyond what is sent, by {added}, so a budget can't be "
             "held. Take it out, or set budget.allow_unbounded: true to run all the same."
@@ -377,12 +377,22 @@ def check_budget(checked: Checked, target: Target, books: Sequence[PriceBook], *
 
 
 def partition_rows(checked: Checked, identity: Identity) -> int:
-    """How many rows a partition of a new run has: fewer where whole replies are kept beside the answers."""
-    settings, cap = checked.job.output, checked.target.max_output_tokens
+    """How many rows a partition of a new run has.
+
+    Fewer where whole replies are kept beside the answers, and where the same rows are asked in many slices: also than
+    the job says then, since the partitions of the same rows in all slices are open together.
+    """
+    job = checked.job
+    settings, caps = job.output, [target.max_output_tokens for target in job.targets()]
+    known = [cap for cap in caps if cap is not None]
+    cap = max(known) if len(known) == len(caps) else None
     if checked.survey is not None and not checked.survey.uncapped.count:
         cap = checked.survey.max_cap or None
     kept = 1 + settings.raw + settings.reasoning
-    return settings.partition_rows or suggest_partition_rows(identity, None if cap is None else cap * kept)
+    slices = len(caps) * job.samples
+    if settings.partition_rows is not None:
+        return settings.partition_rows if slices == 1 else min(settings.partition_rows, range_rows(slices))
+    return suggest_partition_rows(identity, None if cap is None else cap * kept, slices)
 
 
 def describe_missing_columns(job: Job, names: Collection[str]) -> Iterator[str]:

@@ -35,7 +35,8 @@ from cometbatch.run_state.answers import PartRows
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.drift import OWN_RULES, drift
 from cometbatch.run_state.manifest import Manifest, decode_manifest
-from cometbatch.run_state.run import ROUNDS_KEY, refuse_unreleased
+from cometbatch.run_state.published import ROUNDS_KEY
+from cometbatch.run_state.run import refuse_unreleased
 
 
 def verify(job: JobSource, overrides: Sequence[str] = ()) -> Verification:
@@ -78,7 +79,8 @@ def _refuse_unfinished(located: Located, manifest: Manifest, partitions: list[Pa
     # Another file in the result's place, or a damaged one, is for the checks to tell.
     is_stale = is_ours and said.get(ROUNDS_KEY) != str(directory.reopened().rounds)
     is_published = directory.parts.is_dataset or (result.exists() and not is_stale)
-    if missing and is_ours and not missing & {file.range for file in directory.journals.all()}:
+    with_journals = {file.range for file in directory.journals.all()}
+    if missing and is_ours and with_journals.isdisjoint(map(manifest.range_of_partition, missing)):
         return
     if missing or not is_published:
         done = len(partitions) - len(missing)

@@ -14,6 +14,8 @@ from msgspec import Struct
 
 from cometbatch.errors import JobError
 from cometbatch.job.matrix import Cell, CellSettings, Matrix, digest_of
+from cometbatch.job.report import ReportSettings
+from cometbatch.job.scores import ChoiceSettings, ScoreSettings
 from cometbatch.job.secrets import printable, unprinted
 from cometbatch.job.targets import MessageTemplate, Response, Target, Template, VendorName, plain
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
@@ -191,7 +193,8 @@ class Job(Struct, frozen=True):
     `model_prices`: those of models by their ids; `prices` are those of `target.model` where it is not among them.
     `param_columns`: the columns in which a row has its own value of a parameter, by the parameter's name. `reuse`: None
     where no answers of earlier runs are taken. `telemetry`: who is told of each session over OpenTelemetry; None is
-    nobody. `dedupe`: of rows that ask the same, one is sent, and the others take its answer.
+    nobody. `dedupe`: of rows that ask the same, one is sent, and the others take its answer. `choices`: those of each
+    question; `scores` and `report` say how answers are scored and compared, and change no request.
     `matrix`: None where each row is asked once. With one, `target.model`, `target.format`, `messages`, `conversation`,
     `params`, `param_columns` and `prices` are those of its first cell.
     """
@@ -220,6 +223,9 @@ class Job(Struct, frozen=True):
     reuse: ReuseSettings | None = None
     dedupe: bool = False
     telemetry: Literal["otlp"] | None = None
+    choices: ChoiceSettings | None = None
+    scores: tuple[ScoreSettings, ...] = ()
+    report: ReportSettings = ReportSettings()
     matrix: Matrix | None = None
 
     def targets(self) -> tuple[Target, ...]:
@@ -305,16 +311,23 @@ class Job(Struct, frozen=True):
 
     def prompt_template_for(self, target: Target, columns: Sequence[str]) -> Template:
         """The compiled prompt of a target, for a table with these columns. Raises `JobError` where it needs others."""
+        places = self._places_of(target)
         if target.conversation is not None and target.conversation.column not in columns:
-            place = self.places[-1] if self.places else "prompt.messages_column"
+            place = places[-1] if places else "prompt.messages_column"
             raise JobError(f"{place}: {no_column(target.conversation.column, columns)}")
         template = target.prompt_template(refuse_empty=not self.prompt.allow_empty)
         try:
             template.check(columns)
         except TemplateError as error:
-            place = self.places[error.index] if self.places else f"prompt.messages[{error.index}]"
+            place = places[error.index] if places else f"prompt.messages[{error.index}]"
             raise JobError(f"{place}: {template_words(error)}") from error
         return template
+
+    def _places_of(self, target: Target) -> tuple[str, ...]:
+        """Where the templates of a target stand."""
+        prompts = () if self.matrix is None else self.matrix.prompts
+        asked = target.messages, target.conversation
+        return next((each.places for each in prompts if (each.messages, each.conversation) == asked), self.places)
 
     def fingerprint(self) -> dict[str, object]:
         """Everything that changes answers, as JSON-ready values by key path. Runs that differ here don't mix.
@@ -338,8 +351,7 @@ class Job(Struct, frozen=True):
         target = self.targets()[0]
         if self.matrix is None:
             return target.fingerprint()
-        asked = msgspec.structs.replace(target, params=self.matrix.params).fingerprint()
-        return {key: value for key, value in asked.items() if not key.startswith(self.matrix.moved)}
+        return self.matrix.base_of(target)
 
     def _image_fingerprint(self) -> dict[str, object]:
         """What decides which images are sent. Of the folder, its way from the input: both may be moved together."""

@@ -20,12 +20,12 @@ from cometbatch.results import columns, parts
 from cometbatch.results.answered import HASH_DIGITS, AnsweredCalls, keys_of
 from cometbatch.results.columns import answered_in
 from cometbatch.results.target_column import with_target
-from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest
-from cometbatch.run_state.open_partition import OpenPartition, replayed
+from cometbatch.run_state.open_partition import OpenPartition
+from cometbatch.run_state.open_records import OpenRecords
 from cometbatch.run_state.progress import journaled_in
-from cometbatch.run_state.recorded_rows import MAX_KEPT_BYTES, is_committed
+from cometbatch.run_state.recorded_rows import is_committed
 from cometbatch.run_state.run import Run
 
 GROUPS_KEPT: Final = 4
@@ -67,14 +67,13 @@ class PartRows:
         self.columns = columns.columns_of(names)
         self._directory, self._manifest, self._prefix = directory, manifest, prefix
         self._names = [prefix + name for name in (*names, columns.CUSTOM_ID)]
-        self._partitions = manifest.partitions()
         self._sizes: dict[int, list[int]] = {}  # rows of each row group of a part
         self._groups = OrderedDict[tuple[int, int], pa.Table]()
 
     def take(self, ordinals: Sequence[int]) -> Iterator[tuple[list[int], pa.Table]]:
         """These calls of one partition, ascending, each beside its row, some at a time. Raises `CheckpointError`."""
         index = self._manifest.partition_of(ordinals[0])
-        first, left = self._manifest.first_ordinal(self._partitions[index]), list(ordinals)
+        first, left = self._manifest.first_ordinal(self._manifest.partition(index)), list(ordinals)
         if index not in self._sizes:
             self._sizes[index] = parts.rows_of_groups(self._directory.parts.path(index))
         for group, size in enumerate(self._sizes[index]):
@@ -133,8 +132,7 @@ class RecordedAnswers:
         try:
             if opened is not None:
                 return opened.answers(ordinals)
-            files = recorded.sources(run.directory, run.manifest, [index], run.progress.last)
-            return replayed(run.manifest, [index], files, None, MAX_KEPT_BYTES)[index].answers(ordinals)
+            return OpenRecords(run).of(index).answers(ordinals)
         except (CheckpointError, ValueError):  # ValueError: of a file that was closed
             if not self._is_committed(index):
                 raise

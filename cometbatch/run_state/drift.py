@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from cometbatch.errors import START_OVER, DriftError, Quoting, logged, quoting
-from cometbatch.job.matrix import Matrix
+from cometbatch.job.matrix import Matrix, is_moved
 from cometbatch.run_state.manifest import Manifest
 
 SHOWN_CHARACTERS: Final = 60  # of a changed value, in the message
@@ -65,7 +65,7 @@ def drift(
     if not manifest.has_matrix and matrix is None:
         return min((_differences(each, now) for each in then), key=len)
     moved = (*_moved_then(manifest), *(() if matrix is None else matrix.moved))
-    found = _differences(*({key: each[key] for key in each if not key.startswith(moved)} for each in (then[0], now)))
+    found = _differences(*({key: each[key] for key in each if not is_moved(key, moved)} for each in (then[0], now)))
     if manifest.has_matrix != (matrix is not None):
         was, is_now = ("set" if each else None for each in (manifest.has_matrix, matrix))
         found.insert(0, (MATRIX_KEY, was, is_now))

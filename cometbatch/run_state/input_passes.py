@@ -3,6 +3,7 @@
 A pass reads ascending, as files can be read; who needs rows that it has left behind begins another pass.
 """
 
+import itertools
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 
 import pyarrow as pa
@@ -24,7 +25,9 @@ class InputPass:
     def read(self, partition: Partition) -> pa.Table:
         """The rows of a range behind those read before. Raises `InputError`."""
         self._wanted = partition
-        return next(self._tables)
+        for table in self._tables:
+            return table
+        raise ValueError("the input is shorter than the run")
 
     def close(self) -> None:
         """Close the input now, not when the garbage collector comes by."""
@@ -59,7 +62,7 @@ class InputPasses:
         ordered = sorted(self._passes, key=lambda each: each.at)
         useless = [
             each
-            for each, further in zip(ordered, ordered[1:], strict=False)
+            for each, further in itertools.pairwise(ordered)
             if not any(each.at < other <= further.at for other in next_of_others)
         ]
         self._passes = [each for each in ordered if each not in useless]

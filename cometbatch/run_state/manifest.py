@@ -240,6 +240,14 @@ def decode_manifest(content: bytes, where: str) -> Manifest:
     return manifest
 
 
+def has_matrix(content: bytes) -> bool:
+    """Whether this is the manifest of a run of a matrix; False where it can't be read, which others tell."""
+    try:
+        return MATRIX_NEED in msgspec.json.decode(content, type=_Version).needs
+    except msgspec.MsgspecError:
+        return False
+
+
 def metadata_of(manifest: Manifest) -> dict[str, str]:
     """What every part and the result say of their run, in their own metadata."""
     return {

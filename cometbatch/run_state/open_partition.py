@@ -27,9 +27,7 @@ class PartitionRecords:
     `targets`: of calls that a round of `--retry` left without an outcome.
     """
 
-    def __init__(
-        self, files: Sequence[Source], journal: Journal | None, room: int, targets: Mapping[int, int]
-    ) -> None:
+    def __init__(self, files: Sequence[Source], journal: Journal | None, room: int, targets: Mapping[int, int]) -> None:
         self.targets = targets
         self._files = files
         self._journal = journal
@@ -68,7 +66,7 @@ class PartitionRecords:
             offset += size + LINE_EXTRA_BYTES
 
     def as_they_came(self) -> Iterator[Record]:
-        """All of them, in the order in which they were noted. Raises `CheckpointError` where a file is not as it was."""
+        """All of them, as they were noted. Raises `CheckpointError` where a file is not as it was."""
         with contextlib.ExitStack() as files:
             yield from map(self._fetch(files), range(len(self._ordinals)))
 

@@ -17,9 +17,9 @@ class OpenRange:
     `loading`: its rows, as they are being read. `queues`: those that have partitions of it open, or are about to.
     """
 
-    def __init__(self, number: int, loading: "asyncio.Future[pa.Table]") -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
-        self.loading = loading
+        self.loading: asyncio.Future[pa.Table] | None = None
         self.table: pa.Table | None = None
         self.size = 0  # bytes of input, unused columns included; once it is read
         self.journal: Journal | None = None

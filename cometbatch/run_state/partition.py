@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from cometbatch.records import CallRequest, Outcome, Partition, Record
 from cometbatch.results import columns
 from cometbatch.run_state import recorded
@@ -88,13 +86,13 @@ class Partitions:
         self._broken: BaseException | None = None
         self.slowest_sync_s = 0.0
         self.on_commit: Callable[[Partition], None] = lambda _: None
-        together = [run.slices] if queues is None else [some for some in queues if some]
+        together = [run.manifest.active] if queues is None else [some for some in queues if some]
         self._min_open_rows = slots * ROWS_PER_SLOT
         self.queues: Sequence[QueueCalls] = [
             QueueCalls(
                 self,
                 self._todo(some),
-                max_bytes=MAX_OPEN_BYTES // len(together),
+                max_bytes=MAX_OPEN_BYTES // max(1, len(together)),
                 min_open_rows=self._min_open_rows,
             )
             for some in together
@@ -187,9 +185,10 @@ class Partitions:
         """Open a queue's partitions in a range, once its rows are there. Raises what reading raised."""
         range_ = await self._joined(queue, number, partitions)
         try:
-            table = await asyncio.shield(range_.loading)
-            if range_.journal is None:
-                range_.begin(table, self._journal_of(number))
+            if range_.loading is not None:
+                table = await asyncio.shield(range_.loading)
+                if range_.journal is None:
+                    range_.begin(table, self._journal_of(number))
             found: list[OpenPartition] = await self.in_reader(self._opened, range_, partitions)
         except BaseException:
             self._leave_range(queue, range_, len(partitions))
@@ -237,7 +236,8 @@ class Partitions:
             pass_, useless = self._passes.pass_to(number, {each for each in others if each is not None})
             first = partitions[0]
             wanted = Partition(number, first.first_row, first.row_count)
-            range_ = self._ranges[number] = OpenRange(number, self._reading(pass_.read, wanted))
+            range_ = self._ranges[number] = OpenRange(number)
+            range_.loading = self._reading(pass_.read, wanted)
             for each in useless:
                 self._reading(each.close)
         range_.queues[queue] = len(partitions)

@@ -325,4 +325,3 @@ def journaled_in(
     found = recorded.entries(recorded.sources(directory, manifest, indexes, last))
     while some := [entry.record for entry in itertools.islice(found, RECORDS_AT_ONCE)]:
         yield some
-

@@ -6,16 +6,38 @@ Guards: what a queue holds open is bounded by its own share alone, so that none 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from cometbatch.records import CallRequest, Outcome, Partition
 from cometbatch.run_state.open_partition import OpenPartition
 from cometbatch.run_state.open_range import OpenRange
 
-if TYPE_CHECKING:
-    from cometbatch.run_state.partition import Partitions
-
 OPEN_PARTITIONS = 4  # ranges that a queue may have open while their slowest calls are waited for
+
+
+class Ranges(Protocol):
+    """What a queue needs of the run's partitions, which know all queues."""
+
+    is_slow_to_make: bool
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the run must not go on."""
+
+    def raise_if_broken(self) -> None:
+        """Raise why the run must not go on, if so it is."""
+
+    async def in_reader(self, work: Callable[..., Any], *arguments: object) -> Any:
+        """Do work in the thread that reads."""
+
+    async def open(self, queue: "QueueCalls", number: int, partitions: Sequence[Partition]) -> list[OpenPartition]:
+        """Open a queue's partitions in a range. Raises what reading raised."""
+
+    def calls_of(self, opened: Sequence[OpenPartition]) -> Iterator[list[CallRequest | Outcome]]:
+        """The calls without an outcome of partitions of one range, some at a time, the last of them first."""
+
+    def close_if_settled(self, opened: OpenPartition) -> None:
+        """Commit a partition, or set it aside, where nothing more is recorded of it in this session."""
 
 
 class QueueCalls:
@@ -28,7 +50,7 @@ class QueueCalls:
 
     def __init__(
         self,
-        ranges: "Partitions",
+        ranges: Ranges,
         todo: Iterator[tuple[int, Sequence[Partition]]],
         *,
         max_bytes: int,
