@@ -79,7 +79,8 @@ def _refuse_unfinished(located: Located, manifest: Manifest, partitions: list[Pa
     # Another file in the result's place, or a damaged one, is for the checks to tell.
     is_stale = is_ours and said.get(ROUNDS_KEY) != str(directory.reopened().rounds)
     is_published = directory.parts.is_dataset or (result.exists() and not is_stale)
-    if missing and is_ours and not missing & {file.range for file in directory.journals.all()}:
+    with_journals = {file.range for file in directory.journals.all()}
+    if missing and is_ours and with_journals.isdisjoint(map(manifest.range_of_partition, missing)):
         return
     if missing or not is_published:
         done = len(partitions) - len(missing)

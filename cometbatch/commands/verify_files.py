@@ -45,7 +45,8 @@ class FileChecks:
         for path in sorted(files.folder.glob(f"*{ending}")):
             if files.index(path.name) not in known:
                 self._findings.add("parts", "this file is no part of the run", where=path.name)
-        for path in self._directory.leftovers(known, self._directory.last_session()):
+        last = self._directory.last_session()
+        for path in self._directory.leftovers(known, last, self._manifest.partitions_of):
             self._findings.add("leftovers", "left by a process that was killed", where=path.name)
 
     def check_part(self, partition: Partition, opened: AnySource | None) -> pa.Schema | None:
