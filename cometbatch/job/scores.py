@@ -5,10 +5,15 @@ only one, so that a job file, its JSON Schema, its documentation and the scorers
 """
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Struct
+
+from cometbatch.prompt.choices import ChoiceSettings
+
+__all__ = ["SCORERS", "SCORER_OPTIONS", "ChoiceSettings", "GoldForm", "ScoreSettings", "ScorerName", "described"]
 
 ScorerName: TypeAlias = Literal[
     "choice", "numeric", "exact", "normalized", "contains", "regex", "label", "json", "token_f1", "python"
@@ -19,12 +24,13 @@ whose answer stands after the last ####, or by a list of 0 and 1 with a 1 for ea
 
 
 class ScoreSettings(Struct, frozen=True):
-    """One score of a job. `gold`: path of the column with the right answer, or a template; "" for a Python scorer.
+    """One score of a job.
 
-    `entry`: "module:function" of a Python scorer. `labels`: of scorer `label`, or of the choices where they are not
-    A, B, C. `incomplete`: what an answer that was cut counts: 0, or whatever its text scores. `skip_missing`: a row
-    without gold has no score; without it, such a row refuses the job. `no_answer`: what a model is told to say where a
-    gold list is empty.
+    `gold`: the path of the column with the right answer, or a template; "" for a Python scorer. `entry`:
+    "module:function" of a Python scorer, `folder` where its module is looked for first. `labels`: of scorer `label`.
+    `incomplete`: what an answer that was cut counts: 0, or whatever its text scores. `skip_missing`: a row without gold
+    has no score; without it, such a row refuses the job. `no_answer`: what a model is told to say where a gold list is
+    empty.
     """
 
     name: str
@@ -32,6 +38,7 @@ class ScoreSettings(Struct, frozen=True):
     gold: str = ""
     form: GoldForm = "value"
     entry: str = ""
+    folder: Path | None = None
     incomplete: Literal["zero", "score"] = "zero"
     skip_missing: bool = False
     labels: tuple[str, ...] = ()
@@ -61,18 +68,6 @@ SCORER_OPTIONS: Final[dict[str, tuple[str, ...]]] = {
 }
 """The options of each scorer, beside those that all have."""
 SCORERS: Final[tuple[ScorerName, ...]] = get_args(ScorerName)
-
-
-class ChoiceSettings(Struct, frozen=True):
-    """The choices of a question. `columns`: one that holds a list, or one for each choice; paths may lead into structs.
-
-    `labels`: of the choices, in order; A, B, C where empty, or what the column says. `shuffle`: with a seed, the
-    choices of each row get another order, the same for all models and samples, which prompts show, too.
-    """
-
-    columns: tuple[str, ...] = ("choices",)
-    labels: tuple[str, ...] = ()
-    shuffle: int | None = None
 
 
 def described(scores: tuple[ScoreSettings, ...]) -> list[dict[str, object]]:

@@ -14,11 +14,12 @@ from msgspec import Struct
 
 from cometbatch.errors import JobError
 from cometbatch.job.report import ReportSettings
-from cometbatch.job.scores import ChoiceSettings, ScoreSettings
+from cometbatch.job.scores import ScoreSettings
 from cometbatch.job.secrets import printable, unprinted
 from cometbatch.job.targets import MessageTemplate, Response, Target, Template, VendorName, plain
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
+from cometbatch.prompt.choices import ChoiceSettings
 from cometbatch.prompt.conversation import Conversation
 from cometbatch.prompt.names import no_column
 from cometbatch.prompt.template import RENDERING, TemplateError
@@ -30,6 +31,9 @@ from cometbatch.wire.request_extra import asks_for_tools
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": None, ".parquet": None}
 """Kinds of input files that can be read, and the delimiter of each where the job gives none."""
+
+NOT_DESCRIBED = ("places", "cut", "choices", "scores", "report")
+"""Fields of a job that its description leaves out. Choices that a prompt shows are part of its messages."""
 
 
 class InputSettings(Struct, frozen=True):
@@ -306,8 +310,11 @@ class Job(Struct, frozen=True):
         return said
 
     def describe(self) -> dict[str, object]:
-        """The whole job as JSON-ready values, for manifests and metadata; `places` and `cut` are left out."""
-        return {name: value for name, value in plain(self).items() if name not in ("places", "cut")}
+        """What a run is made by, as JSON-ready values, for manifests and metadata.
+
+        `places` and `cut` are left out, and so is how answers are scored and compared: that may change at any time.
+        """
+        return {name: value for name, value in plain(self).items() if name not in NOT_DESCRIBED}
 
     @classmethod
     def from_description(cls, description: Mapping[str, object]) -> Self:
