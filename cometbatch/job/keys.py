@@ -18,8 +18,8 @@ from cometbatch.job.key import JobKey, Key, object_schema
 from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, several, text, word
 from cometbatch.job.report import ReportSettings
 from cometbatch.money.prices import PriceSettings
-from cometbatch.prompt.choices import ChoiceSettings
 from cometbatch.prompt.content import DETAILS
+from cometbatch.prompt.questions import ChoiceSettings
 from cometbatch.records import AnsweredStatus, GenerationParams, MaxTokensField, Role
 from cometbatch.results.accepted import Accept
 from cometbatch.wire import FORMATS

@@ -13,8 +13,8 @@ from cometbatch.job.sections import Sections
 from cometbatch.job.settings import template_words
 from cometbatch.job.targets import MessageTemplate, PartTemplate
 from cometbatch.job.tree import List, Map, Node, Scalar, WrongError
-from cometbatch.prompt.choices import ChoiceSettings
 from cometbatch.prompt.conversation import Conversation
+from cometbatch.prompt.questions import ChoiceSettings
 from cometbatch.prompt.template import TemplateError, compile_prompt
 from cometbatch.records import Role
 

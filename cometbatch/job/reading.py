@@ -30,7 +30,7 @@ from cometbatch.job.urls import DEFAULT_BASE_URL, is_loopback
 from cometbatch.job.variables import variables_in, without_variables
 from cometbatch.job.vendor_batch import BatchStart, batch_of
 from cometbatch.money.prices import PriceSettings
-from cometbatch.prompt.choices import ChoiceSettings
+from cometbatch.prompt.questions import ChoiceSettings
 from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FORMATS, output_cap
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS

@@ -24,7 +24,7 @@ from cometbatch.job.score_keys import (
 from cometbatch.job.scores import SCORER_OPTIONS, SCORERS, ScoreSettings
 from cometbatch.job.sections import Sections
 from cometbatch.job.tree import Map, Node, is_null
-from cometbatch.prompt.choices import ChoiceSettings
+from cometbatch.prompt.questions import ChoiceSettings
 from cometbatch.prompt.template import TemplateError, compile_prompt
 
 _BRACES: Final = ("{{", "{%")

@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import msgspec
 from msgspec import Struct
 
-from cometbatch.prompt.choices import ChoiceSettings
+from cometbatch.prompt.questions import ChoiceSettings
 
 __all__ = ["SCORERS", "SCORER_OPTIONS", "ChoiceSettings", "GoldForm", "ScoreSettings", "ScorerName", "described"]
 

@@ -19,9 +19,9 @@ from cometbatch.job.secrets import printable, unprinted
 from cometbatch.job.targets import MessageTemplate, Response, Target, Template, VendorName, plain
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
-from cometbatch.prompt.choices import ChoiceSettings
 from cometbatch.prompt.conversation import Conversation
 from cometbatch.prompt.names import no_column
+from cometbatch.prompt.questions import ChoiceSettings
 from cometbatch.prompt.template import RENDERING, TemplateError
 from cometbatch.records import AnsweredStatus, GenerationParams
 from cometbatch.results.accepted import Accept

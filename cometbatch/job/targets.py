@@ -11,10 +11,10 @@ from msgspec import Struct
 
 from cometbatch.job.secrets import printable
 from cometbatch.prompt.answers import Checker
-from cometbatch.prompt.choices import ChoiceSettings
 from cometbatch.prompt.content import ContentError
 from cometbatch.prompt.conversation import Conversation, ConversationTemplate
 from cometbatch.prompt.instruction import instruction
+from cometbatch.prompt.questions import ChoiceSettings
 from cometbatch.prompt.schema import checker_for
 from cometbatch.prompt.template import PromptTemplate, compile_prompt
 from cometbatch.records import GenerationParams, Message, Role

@@ -15,7 +15,7 @@ from jinja2.exceptions import TemplateRuntimeError
 from jinja2.filters import FILTERS, make_attrgetter
 
 from cometbatch.prompt.bounds import refuse_length, refuse_sizes
-from cometbatch.prompt.choices import as_choices
+from cometbatch.prompt.choices import choices_of
 from cometbatch.prompt.printing import json_of, percent, text_of
 
 MAX_TEXT_SHOWN: Final = 80  # characters of a cell in a message; the rest is cut off
@@ -110,12 +110,12 @@ _join.jinja_pass_arg = FILTERS["join"].jinja_pass_arg  # type: ignore[attr-defin
 
 def _lettered(value: object) -> str:
     """Choices as lines, each with its label before it: A. Paris."""
-    return "\n".join(f"{each.label}. {each.text}" for each in as_choices(value))
+    return "\n".join(f"{each.label}. {each.text}" for each in choices_of(value))
 
 
 def _labels(value: object) -> list[str]:
     """The labels of choices, as a list: A, B, C where they have none of their own."""
-    return [each.label for each in as_choices(value)]
+    return [each.label for each in choices_of(value)]
 
 
 def _pprint(value: object) -> str:

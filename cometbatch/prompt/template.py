@@ -13,9 +13,10 @@ from jinja2 import TemplateSyntaxError, Undefined, meta, nodes
 from jinja2.exceptions import TemplateError as JinjaError
 
 from cometbatch.errors import UsageError
-from cometbatch.prompt import choices
+from cometbatch.prompt import questions
 from cometbatch.prompt.bounds import MAX_MESSAGE_CHARACTERS
 from cometbatch.prompt.cells import column_of, roots
+from cometbatch.prompt.choices import ChoicesError
 from cometbatch.prompt.content import ContentError, encodable, image_of
 from cometbatch.prompt.names import (
     alias_names,
@@ -366,7 +367,7 @@ class PromptTemplate:
         messages: Sequence[tuple[Role, str | Sequence[PartTemplate]]],
         *,
         refuse_empty: bool,
-        choices_of: choices.ChoiceSettings | None = None,
+        choices_of: questions.ChoiceSettings | None = None,
     ) -> None:
         self._parts = tuple(
             _Part(index, role, source) if isinstance(source, str) else _Parts(index, role, source)
@@ -375,9 +376,9 @@ class PromptTemplate:
         templates = [part for message in self._parts for part in _parts_of(message)]
         named = frozenset(name for part in templates for name in part.uses.lines)
         self.needs_all_columns = any(part.uses.all_columns for part in templates)
-        self._choices_of = choices_of if self.needs_all_columns or choices.NAME in named else None
-        computed = frozenset[str]() if self._choices_of is None else choices.columns_of(self._choices_of)
-        self.columns_needed = named if self._choices_of is None else (named - {choices.NAME}) | computed
+        self._choices_of = choices_of if self.needs_all_columns or questions.NAME in named else None
+        computed = frozenset[str]() if self._choices_of is None else questions.columns_of(self._choices_of)
+        self.columns_needed = named if self._choices_of is None else (named - {questions.NAME}) | computed
         """The columns that the templates name, and those in which the choices may be that they show."""
         """Whether a template uses the row as a whole, so that `render` needs every column."""
         self.texts = tuple(part.text for part in self._parts)
@@ -402,11 +403,11 @@ class PromptTemplate:
         """Raise `TemplateError` for a table with these columns, if a template names one that is not among them."""
         if self._choices_of is not None:
             self._check_choices(self._choices_of, columns)
-            columns = list(dict.fromkeys([*columns, choices.NAME]))
+            columns = list(dict.fromkeys([*columns, questions.NAME]))
         for part in self._parts:
             part.check(columns)
 
-    def _check_choices(self, settings: choices.ChoiceSettings, columns: Sequence[str]) -> None:
+    def _check_choices(self, settings: questions.ChoiceSettings, columns: Sequence[str]) -> None:
         for path in settings.columns:
             if column_of(path, columns) is None:
                 words = f"choices.columns: {no_column(roots(path)[-1], columns)}"
@@ -421,7 +422,7 @@ class PromptTemplate:
         messages: list[Message] = []
         if self._choices_of is not None:
             try:
-                values = choices.over(self._choices_of, values)
+                values = questions.over(self._choices_of, values)
             except Exception as error:  # noqa: BLE001 - a value can fail to print in any way it likes
                 return Failure("template", encodable(f"choices: {_words(error)}")[:MAX_FAILURE_CHARACTERS])
         try:
@@ -445,7 +446,7 @@ def compile_prompt(
     messages: Sequence[tuple[Role, str | Sequence[PartTemplate]]],
     *,
     refuse_empty: bool = False,
-    choices_of: choices.ChoiceSettings | None = None,
+    choices_of: questions.ChoiceSettings | None = None,
 ) -> PromptTemplate:
     """Compile (role, template) pairs; in place of a template a list of parts.
 
@@ -468,7 +469,7 @@ def _place(index: int, role: Role, line: int | None) -> str:
 def _words(error: Exception) -> str:
     if isinstance(error, JinjaError):
         return str(error.message)
-    if isinstance(error, ContentError | choices.ChoiceError):
+    if isinstance(error, ContentError | ChoicesError):
         return str(error)
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 
