@@ -23,7 +23,7 @@ from cometbatch.job.score_keys import (
 )
 from cometbatch.job.scores import SCORER_OPTIONS, SCORERS, ScoreSettings
 from cometbatch.job.sections import Sections
-from cometbatch.job.tree import Map, Node, is_null
+from cometbatch.job.tree import Map, Node, is_null, place
 from cometbatch.prompt.questions import ChoiceSettings
 from cometbatch.prompt.template import TemplateError, compile_prompt
 
@@ -103,14 +103,15 @@ def _read_score(sections: Sections, name: str, node: Node, folder: Path, *, is_p
         _check_gold(sections, path, scorer, values)
     if len(sections.problems.lines) > before:
         return None
-    return _settings(name, scorer, values, folder)
+    where = place(sections.where(path), path)
+    return _settings(name, scorer, values, folder, where)
 
 
-def _settings(name: str, scorer: Any, values: dict[str, Any], folder: Path) -> ScoreSettings:
+def _settings(name: str, scorer: Any, values: dict[str, Any], folder: Path, where: str) -> ScoreSettings:
     form, source = values.pop("gold", "value"), values.pop(scorer)
     if scorer == "python":
-        return ScoreSettings(name, scorer, entry=source, folder=folder, **values)
-    return ScoreSettings(name, scorer, source, form, **values)
+        return ScoreSettings(name, scorer, entry=source, folder=folder, place=where, **values)
+    return ScoreSettings(name, scorer, source, form, place=where, **values)
 
 
 def _scorer_words(chosen: Sequence[str], found: Sequence[str]) -> str:

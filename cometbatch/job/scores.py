@@ -6,14 +6,10 @@ only one, so that a job file, its JSON Schema, its documentation and the scorers
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Struct
-
-from cometbatch.prompt.questions import ChoiceSettings
-
-__all__ = ["SCORERS", "SCORER_OPTIONS", "ChoiceSettings", "GoldForm", "ScoreSettings", "ScorerName", "described"]
 
 ScorerName: TypeAlias = Literal[
     "choice", "numeric", "exact", "normalized", "contains", "regex", "label", "json", "token_f1", "python"
@@ -21,6 +17,11 @@ ScorerName: TypeAlias = Literal[
 GoldForm: TypeAlias = Literal["value", "index", "letter", "marker", "flags"]
 """How a gold cell says what is right: by the answer itself, by a choice's index from 0, by its letter, by a solution
 whose answer stands after the last ####, or by a list of 0 and 1 with a 1 for each right choice."""
+
+ALWAYS_SAID: Final = ("name", "scorer", "gold", "incomplete", "skip_missing")
+"""What the metadata of a result say of each score."""
+OF_A_FILE: Final = ("folder", "place")
+"""What belongs to a job's file, and not to the score."""
 
 
 class ScoreSettings(Struct, frozen=True):
@@ -30,7 +31,7 @@ class ScoreSettings(Struct, frozen=True):
     "module:function" of a Python scorer, `folder` where its module is looked for first. `labels`: of scorer `label`.
     `incomplete`: what an answer that was cut counts: 0, or whatever its text scores. `skip_missing`: a row without gold
     has no score; without it, such a row refuses the job. `no_answer`: what a model is told to say where a gold list is
-    empty.
+    empty. `place`: in the job file, as "FILE:LINE: KEY".
     """
 
     name: str
@@ -52,25 +53,18 @@ class ScoreSettings(Struct, frozen=True):
     coerce: bool = False
     unordered: bool = False
     no_answer: str = ""
+    place: str = ""
 
+    @property
+    def where(self) -> str:
+        """The place of the score in a job file, for messages; its key where nobody knows a file."""
+        return self.place or f"score.{self.name}"
 
-SCORER_OPTIONS: Final[dict[str, tuple[str, ...]]] = {
-    "choice": ("multi",),
-    "numeric": ("decimal", "percent", "tolerance", "relative"),
-    "exact": ("no_answer",),
-    "normalized": ("no_answer",),
-    "contains": (),
-    "regex": ("pattern",),
-    "label": ("labels",),
-    "json": ("coerce", "unordered"),
-    "token_f1": ("tokens", "no_answer"),
-    "python": (),
-}
-"""The options of each scorer, beside those that all have."""
-SCORERS: Final[tuple[ScorerName, ...]] = get_args(ScorerName)
-
-
-def described(scores: tuple[ScoreSettings, ...]) -> list[dict[str, object]]:
-    """Each score as JSON-ready values, for metadata."""
-    found: list[dict[str, object]] = msgspec.to_builtins(scores)
-    return found
+    def described(self) -> dict[str, Any]:
+        """As JSON-ready values, for metadata: without what is left as it is by default, and without paths."""
+        said = {}
+        for field in msgspec.structs.fields(type(self)):
+            value = getattr(self, field.name)
+            if field.name not in OF_A_FILE and (field.name in ALWAYS_SAID or value != field.default):
+                said[field.name] = str(value) if isinstance(value, Decimal) else value
+        return said
