@@ -4,6 +4,7 @@ The scorers themselves are pure functions in a higher room. They read these sett
 only one, so that a job file, its JSON Schema, its documentation and the scorers can't differ.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -18,6 +19,20 @@ GoldForm: TypeAlias = Literal["value", "index", "letter", "marker", "flags"]
 """How a gold cell says what is right: by the answer itself, by a choice's index from 0, by its letter, by a solution
 whose answer stands after the last ####, or by a list of 0 and 1 with a 1 for each right choice."""
 
+SCORERS: Final[tuple[ScorerName, ...]] = get_args(ScorerName)
+SCORER_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "choice": ("multi",),
+    "numeric": ("decimal", "percent", "tolerance", "relative"),
+    "exact": ("no_answer",),
+    "normalized": ("no_answer",),
+    "contains": (),
+    "regex": ("pattern",),
+    "label": ("labels",),
+    "json": ("coerce", "unordered"),
+    "token_f1": ("tokens", "no_answer"),
+    "python": (),
+}
+"""The options of each scorer, beside those that all have. The scorers read the settings of these names."""
 ALWAYS_SAID: Final = ("name", "scorer", "gold", "incomplete", "skip_missing")
 """What the metadata of a result say of each score."""
 OF_A_FILE: Final = ("folder", "place")
