@@ -76,8 +76,10 @@ if TYPE_CHECKING:
     from cometbatch.results.summary import TerminatedRunError as TerminatedRunError
     from cometbatch.simulator.behaviour import FAULTS as FAULTS
     from cometbatch.simulator.behaviour import Behaviour as Behaviour
+    from cometbatch.simulator.behaviour import parse_accuracy as parse_accuracy
     from cometbatch.simulator.behaviour import parse_fault as parse_fault
     from cometbatch.simulator.behaviour import parse_latency as parse_latency
+    from cometbatch.simulator.knowledge import right_answer as right_answer
     from cometbatch.simulator.server import serve
 
     simulate = serve
@@ -104,7 +106,8 @@ _HOMES = {
     "commands.schema": ("schema",),
     "records": ("Answered", "Completion", "Failed", "Failure", "Outcome", "Usage"),
     "commands.status": ("RunStatus", "status"),
-    "simulator.behaviour": ("FAULTS", "Behaviour", "parse_fault", "parse_latency"),
+    "simulator.behaviour": ("FAULTS", "Behaviour", "parse_accuracy", "parse_fault", "parse_latency"),
+    "simulator.knowledge": ("right_answer",),
     "simulator.server": ("serve",),
     "results.summary": (
         "BudgetReachedError", "HungUpRunError", "InterruptedRunError", "RunStoppedError", "RunSummary",

@@ -304,6 +304,14 @@ KEYS: dict[str, dict[str, Key]] = {
         "rps": Key(number(float, 0, 1_000_000, above=True), "requests per second beyond which it answers 429"),
         "faults": Key(kinds.FAULTS, "its faults by name, each with its share of requests"),
         "retry_after": Key(FLAG, "say in a 429 how long to wait"),
+        "accuracy": Key(
+            kinds.ACCURACY, "how often models are right, by model: {comet-sim-1: 0.8}; others don't know what is right"
+        ),
+        "spread": Key(
+            kinds.SHARE,
+            "with accuracy: the share of the questions that a model always has right or always wrong; it is the "
+            "correlation of two samples of a question",
+        ),
     },
 }
 SINGLE: dict[str, Key] = {

@@ -35,6 +35,8 @@ DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": None, ".parquet": None}
 
 NOT_DESCRIBED = ("places", "cut", "choices", "scores", "report")
 """Fields of a job that its description leaves out. Choices that a prompt shows are part of its messages."""
+OF_ACCURACY = ("accuracy", "spread")
+"""Settings of the simulator that a description has only where they say something."""
 
 
 class InputSettings(Struct, frozen=True):
@@ -179,13 +181,19 @@ class ReuseSettings(Struct, frozen=True):
 
 
 class SimulatorSettings(Struct, frozen=True):
-    """How the simulator behaves. `faults` maps a fault's name to its share of requests, from 0 to 1."""
+    """How the simulator behaves. `faults` maps a fault's name to its share of requests, from 0 to 1.
+
+    `accuracy`: how often a model is right, from 0 to 1; `spread`: the share of questions that it decides once for all
+    samples.
+    """
 
     seed: int = 0
     latency_s: tuple[float, float] = (0.5, 1.5)
     rps: float | None = None
     faults: dict[str, float] = msgspec.field(default_factory=dict)
     retry_after: bool = False
+    accuracy: dict[str, float] = msgspec.field(default_factory=dict)
+    spread: float = 0.0
 
 
 class Job(Struct, frozen=True):
@@ -364,6 +372,8 @@ class Job(Struct, frozen=True):
         `places` and `cut` are left out, and so is how answers are scored and compared: that may change at any time.
         """
         values = {name: value for name, value in plain(self).items() if name not in NOT_DESCRIBED}
+        if self.simulator is not None and not self.simulator.accuracy:
+            values["simulator"] = {key: value for key, value in values["simulator"].items() if key not in OF_ACCURACY}
         if self.matrix is None:
             return {name: value for name, value in values.items() if name != "matrix"}
         for prompt in values["matrix"]["prompts"]:
