@@ -13,16 +13,15 @@ from msgspec import Struct
 
 from cometbatch.job.keys import KEYS, MATRIX, MATRIX_KEYS, PROMPT_TEXTS, SAMPLES, SINGLE, key_meant
 from cometbatch.job.kinds import INT64_MAX, decimal, expected, refuse_surrogates
-from cometbatch.job.matrix import ALWAYS, Axis, Label
+from cometbatch.job.matrix import ALWAYS, Axis
 from cometbatch.job.secrets import KEYS_DO_NOT_BELONG, is_secret, join, refuse_secrets, shown
 from cometbatch.job.tree import List, Map, Node, Problems, Scalar, WrongError, is_null
 from cometbatch.results import columns
+from cometbatch.results.slices import Label, slice_names, text_of
 
 MAX_CELLS: Final = 1_000
 MAX_SLICES: Final = 10_000  # passes over the rows: cells times samples
 MAX_LABEL_CHARACTERS: Final = 40
-OWN_COLUMNS: Final = ("sample", "row")
-"""Columns of a result that a matrix brings beside its axes."""
 NAMED: Final = ("name", "value")
 """The keys of an axis value that is no label by itself."""
 _SHORT: Final = {"model": ("target", "model"), "format": ("target", "format"), "prices": ("prices",)}
@@ -183,7 +182,7 @@ def _read_value(node: Node, path: Path | None, place: str, problems: Problems) -
         else:
             name, laid = node, _laid(path, node)
         for key, each in laid:
-            refuse_secrets(each, ".".join(key), problems)
+            refuse_secrets(_only(key[-1], each), ".".join(key[:-1]), problems)
         if name is not node:
             refuse_secrets(name, place, problems)
         label = _label(name)
@@ -191,6 +190,13 @@ def _read_value(node: Node, path: Path | None, place: str, problems: Problems) -
         problems.add(node.where, place, str(error))
         return None
     return AxisValue(label, node.where, tuple(laid)) if len(problems.lines) == before else None
+
+
+def _only(name: str, node: Node) -> Map:
+    """A mapping with this entry alone."""
+    made = Map(node.where)
+    made.put(Scalar(node.where, "str", name), node)
+    return made
 
 
 def _named(node: Map, path: Path) -> tuple[Node, list[tuple[Path, Node]]]:
@@ -274,7 +280,7 @@ def _check_columns(axes: Sequence[ReadAxis], problems: Problems) -> None:
     seen: dict[str, str] = {}
     for each in axes:
         name, column = each.axis.name, each.axis.column
-        is_of_result = column in OWN_COLUMNS or columns.is_known(column)
+        is_of_result = column in slice_names(()) or columns.is_known(column)
         if is_of_result or (column in ALWAYS and axis_path(name) not in _SHORT.values()):
             words = (
                 f"its column would be named {column}, as another one of the result is: use variants under another name"
@@ -307,8 +313,3 @@ def _check_size(axes: Sequence[ReadAxis], samples: int, where: str, problems: Pr
     elif cells * samples > MAX_SLICES:
         words = f"{cells:,} cells and {samples:,} samples make {cells * samples:,} passes over the rows"
         problems.add(where, MATRIX, f"{words}, and a job has at most {MAX_SLICES:,}")
-
-
-def text_of(label: Label) -> str:
-    """A label as a text, as YAML writes it."""
-    return str(label).lower() if isinstance(label, bool) else str(label)

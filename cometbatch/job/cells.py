@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from cometbatch.errors import JobError
-from cometbatch.job.axes import AxisValue, Path, ReadMatrix, laid_over, place_of, text_of
+from cometbatch.job.axes import AxisValue, Path, ReadMatrix, laid_over, place_of
 from cometbatch.job.keys import MATRIX, OVERRIDE
 from cometbatch.job.kinds import INT64_MAX
 from cometbatch.job.matrix import CellSettings, Matrix, Prompt, digest_of
@@ -18,6 +18,7 @@ from cometbatch.job.sections import Sections
 from cometbatch.job.settings import Job
 from cometbatch.job.tree import Map, Problems
 from cometbatch.records import GenerationParams
+from cometbatch.results.slices import words_of
 
 ReadOne: TypeAlias = Callable[[Sections, bool], Job]
 """Reads the job of one cell. The flag: whether `params.seed` is the whole job's, and left out where a format has none.
@@ -59,8 +60,9 @@ def _jobs(
 
 def _words(read: ReadMatrix, values: Sequence[AxisValue]) -> str:
     """A cell by its labels."""
-    pairs = zip(read.axes, values, strict=True)
-    return "the cell " + ", ".join(f"{axis.axis.column}={text_of(value.label)}" for axis, value in pairs)
+    return "the cell " + words_of(
+        {axis.axis.column: value.label for axis, value in zip(read.axes, values, strict=True)}
+    )
 
 
 def _some(cells: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ it is called and wherever it stands.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -15,10 +15,9 @@ from cometbatch.job.targets import MessageTemplate, Target
 from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.conversation import Conversation
 from cometbatch.records import GenerationParams
+from cometbatch.results.slices import Label
 from cometbatch.wire import FormatName
 
-Label: TypeAlias = str | int | float | bool
-"""What a value of an axis is called: the value itself, or a name."""
 MODEL: Final = "model"
 FORMAT: Final = "format"
 ALWAYS: Final = (MODEL, FORMAT)
@@ -26,8 +25,6 @@ ALWAYS: Final = (MODEL, FORMAT)
 OWN_RULES: Final = "response.rules"
 """The field of a fingerprint that numbers the program's own rules: they are the same for all cells of a run."""
 
-MOVED: Final = "matrix.moved"
-"""The field of a job's fingerprint that lists the fields of its cells. Where both have it, it is never a difference."""
 _BY_ENTRY: Final = ("params.extra", "params.columns")
 """Fields that are mappings, of which an axis may set one entry."""
 
@@ -82,17 +79,13 @@ class Matrix(Struct, frozen=True):
     moved: tuple[str, ...] = ()
 
     def base_of(self, target: Target) -> dict[str, object]:
-        """What a fingerprint of the whole job has of a target, that of any cell: the fields that no axis sets.
-
-        `MOVED` says which ones these are.
-        """
+        """What a fingerprint of the whole job has of a target, that of any cell: the fields that no axis sets."""
         asked = msgspec.structs.replace(target, params=self.params).fingerprint()
         for name in _BY_ENTRY:
             entries = asked.pop(name, None)
             if isinstance(entries, dict):
                 asked |= {f"{name}.{entry}": value for entry, value in entries.items()}
-        kept = {key: value for key, value in asked.items() if not is_moved(key, self.moved)}
-        return kept | {MOVED: list(self.moved)}
+        return {key: value for key, value in asked.items() if not is_moved(key, self.moved)}
 
     @property
     def columns(self) -> tuple[str, ...]:
