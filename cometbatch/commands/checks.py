@@ -196,7 +196,7 @@ def describe_replaced(found: Run | None, job: Job) -> str | None:
     if found is None or not gives_way(found, job):
         return None
     found.refuse_foreign()
-    rows = f"{found.progress.calls:,} of {count(found.rows, 'row')}"
+    rows = f"{found.tally.calls:,} of {count(found.manifest.calls, 'row')}"
     return (
         f"an earlier run of this output ({rows}) asked the simulator and cost nothing; the job names a service by now, "
         "so a new run replaces it"
@@ -301,7 +301,7 @@ def refuse_other_job(run: Run, checked: Checked, *, retry: bool) -> None:
         input_advice=advice,
         update_advice=lambda: describe_update(run, checked),
         targets=run.targets,
-        other_target=retry,
+        other_target=retry and not manifest.has_matrix,
         matrix=checked.job.matrix,
     )
 

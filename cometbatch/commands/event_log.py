@@ -64,8 +64,8 @@ class EventLog(Listener):
 
     def began(self, job: Job, run: Run, limit: int | None) -> None:
         """See `Listener`."""
-        done = run.progress.calls
-        self._rows = run.rows if limit is None else done + run.calls_due(limit)
+        done = run.tally.calls
+        self._rows = run.manifest.calls if limit is None else done + run.calls_due(limit)
         self._cap = job.budget.max_cost_usd
         session = run.progress.last
         self._tell(
@@ -74,7 +74,7 @@ class EventLog(Listener):
             session=None if session is None else session.number,
             output=job.output.path,
             model=job.target.model,
-            rows=run.rows,
+            rows=run.manifest.calls,
             done=done,
             limit=limit,
             budget_usd=self._cap,

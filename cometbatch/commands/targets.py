@@ -191,7 +191,7 @@ async def added_targets(checked: Checked, manifest: Manifest, transport: Transpo
     anything is sent or written.
     """
     job, target = checked.job, checked.target
-    if manifest.number_of(target) is not None:
+    if asked_number(manifest, target) is not None:
         return ()
     books = {book.model: book for book in manifest.books}
     if target.model not in books:

@@ -85,7 +85,9 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[
 
 
 def describe_targets(manifest: Manifest) -> Iterator[str]:
-    """Each target but the first, by what it differs in from that."""
+    """Each target but the first, by what it differs in from that. Of a matrix none: its cells have labels."""
+    if manifest.has_matrix:
+        return
     for number, each in enumerate(manifest.targets[1:], start=1):
         pairs = drift(manifest, fingerprint_with(manifest, number))
         prompts = [key for key, _, _ in pairs if key.startswith(_OF_A_PROMPT)]
