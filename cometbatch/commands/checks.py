@@ -99,7 +99,8 @@ def _fitted(job: Job, opened: AnySource) -> Checked:
         if target.format not in checkers:
             checkers[target.format] = checker_of(target)
         cells.append(CheckedCell(cell, templates[key], checkers[target.format]))
-    first = cells[0]
+    # Where a format adds nulls to what is asked, its checker takes answers with and without them.
+    first = next((each for each in cells if job.response.adds_nulls(each.target.format)), cells[0])
     checked = Checked(job, opened, tuple(cells), answer_columns(first.target, first.checker))
     refuse_axis_clashes(checked)
     return checked

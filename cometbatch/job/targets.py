@@ -96,8 +96,12 @@ class Response(Struct, frozen=True):
 
     def checker(self, format_name: str) -> Checker | None:
         """What checks answers; None where any will do. Raises `SchemaError`, `MissingExtraError`."""
-        nulls_are_added = DIALECTS[format_name].is_strict and self.mode in {"native", "tool"}
-        return checker_for(schema=self.schema, pattern=self.pattern, json=self.json, nulls_are_added=nulls_are_added)
+        added = self.adds_nulls(format_name)
+        return checker_for(schema=self.schema, pattern=self.pattern, json=self.json, nulls_are_added=added)
+
+    def adds_nulls(self, format_name: str) -> bool:
+        """Whether requests of this format ask for null where the schema lets a property be missing."""
+        return DIALECTS[format_name].is_strict and self.mode in {"native", "tool"}
 
     def fingerprint(self) -> dict[str, object]:
         """What changes answers. A schema counts as text: the order of its properties is that of the answer's."""
