@@ -3,9 +3,12 @@
 import functools
 from collections.abc import Mapping
 
+from cometbatch.errors import Quoting
 from cometbatch.records import Tally
 from cometbatch.results import tallies
 from cometbatch.results.cell_summary import CellSummary, LeftOut
+from cometbatch.results.slices import Label
+from cometbatch.run_state.drift import SAYS_PROMPTS
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.run import Run
 
@@ -17,7 +20,7 @@ def cell_summaries(run: Run) -> tuple[CellSummary, ...]:
         return ()
     return tuple(
         CellSummary(
-            labels=manifest.slices[slices[0]].labels,
+            labels=told_labels(manifest, manifest.slices[slices[0]].labels),
             samples=len(slices),
             rows=len(slices) * run.rows,
             tally=sum_of(run.progress.by_slice, slices),
@@ -25,6 +28,16 @@ def cell_summaries(run: Run) -> tuple[CellSummary, ...]:
         )
         for target, slices in slices_by_target(manifest).items()
     )
+
+
+def told_labels(manifest: Manifest, labels: Mapping[str, Label]) -> dict[str, Label]:
+    """The labels of a cell, for people: on an axis over prompts they may be prompts themselves, which no log has."""
+    axes = manifest.job.get("matrix", {}).get("axes", ())
+    prompts = {axis["column"] for axis in axes if str(axis["name"]).startswith(SAYS_PROMPTS)}
+    return {
+        name: Quoting(label, "(not logged)") if name in prompts and isinstance(label, str) else label
+        for name, label in labels.items()
+    }
 
 
 def slices_by_target(manifest: Manifest) -> dict[int, list[int]]:

@@ -41,6 +41,7 @@ from cometbatch.errors import CometbatchError, InputChangedError, InputError, In
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
+from cometbatch.money.prices import price_book
 from cometbatch.records import Tally
 from cometbatch.results import tallies
 from cometbatch.results.reuse import EarlierAnswers
@@ -299,11 +300,7 @@ class RunSession(Struct, frozen=True):
         if cap is None and shared is None:
             yield None
             return
-        is_exact = all(
-            book.rates is not None and book.rates.per_request is not None for book in self.run.manifest.books
-        )
-        answers = bill.new_answers + bill.rejected
-        budget = Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact, shared=shared)
+        budget = Budget(cap, tallies.spent(bill), shared=shared)
         run_id, session = self.run.manifest.run_id, self.run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
         if shared is not None:
@@ -464,6 +461,14 @@ def _warnings(job: Job, run: Run) -> Iterator[str]:
 
 def _has_other_prices(job: Job, manifest: Manifest) -> bool:
     """Whether the job says something else of prices than when the run began, in keys that are set."""
+    if job.matrix is not None:
+        books = {each.cell: manifest.books[each.target] for each in manifest.slices}
+        own = (
+            (cell.digest, price_book(cell.target.model, settings=cell.prices)[0])
+            for cell in job.cells()
+            if cell.prices.is_complete
+        )
+        return any(digest in books and books[digest].rates != book.rates for digest, book in own)
     if job.target.model != manifest.targets[0].target.model:  # whose prices the job has no place for then
         return False
     now, then = job.describe().get("prices"), manifest.job.get("prices")
