@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from cometbatch import wire
+from cometbatch.commands.matrix_notes import describe_matrix
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.input.file_set import AnySource, FileSet
@@ -90,7 +91,7 @@ class Checked(Struct, frozen=True):
     def warnings(self) -> tuple[str, ...]:
         """Sentences on what can be run but is surely not meant, as far as the columns tell."""
         notes = () if self.survey is None else self.survey.notes()
-        told = *self.source.warnings, *notes, *describe_extra(self.job)
+        told = *self.source.warnings, *notes, *describe_extra(self.job), *describe_matrix(self.job)
         if self.survey is not None and self.survey.unbounded.count and self.job.budget.max_cost_usd is not None:
             added = self.added_to(self.target)
             told = *told, f"the budget may be passed: the service may add input, by {added}"
