@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from cometbatch.commands.map import map as map  # noqa: A004
     from cometbatch.commands.models import ModelList as ModelList
     from cometbatch.commands.models import models as models
-    from cometbatch.commands.plan import RunPlan as RunPlan
     from cometbatch.commands.plan import plan as plan
     from cometbatch.commands.run import run as run
     from cometbatch.commands.run import run_async as run_async
+    from cometbatch.commands.run_plan import RunPlan as RunPlan
     from cometbatch.commands.schema import schema as schema
     from cometbatch.commands.score import ScoreSummary as ScoreSummary
     from cometbatch.commands.score import score as score
@@ -102,7 +102,8 @@ _HOMES = {
     "commands.map": ("map",),
     "commands.init": ("JobBegun", "init"),
     "commands.models": ("ModelList", "models"),
-    "commands.plan": ("RunPlan", "plan"),
+    "commands.plan": ("plan",),
+    "commands.run_plan": ("RunPlan",),
     "commands.schema": ("schema",),
     "records": ("Answered", "Completion", "Failed", "Failure", "Outcome", "Usage"),
     "commands.status": ("RunStatus", "status"),

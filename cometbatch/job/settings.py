@@ -323,16 +323,23 @@ class Job(Struct, frozen=True):
 
     def prompt_template_for(self, target: Target, columns: Sequence[str]) -> Template:
         """The compiled prompt of a target, for a table with these columns. Raises `JobError` where it needs others."""
+        places = self._places_of(target)
         if target.conversation is not None and target.conversation.column not in columns:
-            place = self.places[-1] if self.places else "prompt.messages_column"
+            place = places[-1] if places else "prompt.messages_column"
             raise JobError(f"{place}: {no_column(target.conversation.column, columns)}")
         template = target.prompt_template(refuse_empty=not self.prompt.allow_empty)
         try:
             template.check(columns)
         except TemplateError as error:
-            place = self.places[error.index] if self.places else f"prompt.messages[{error.index}]"
+            place = places[error.index] if places else f"prompt.messages[{error.index}]"
             raise JobError(f"{place}: {template_words(error)}") from error
         return template
+
+    def _places_of(self, target: Target) -> tuple[str, ...]:
+        """Where the templates of a target stand."""
+        prompts = () if self.matrix is None else self.matrix.prompts
+        asked = target.messages, target.conversation
+        return next((each.places for each in prompts if (each.messages, each.conversation) == asked), self.places)
 
     def fingerprint(self) -> dict[str, object]:
         """Everything that changes answers, as JSON-ready values by key path. Runs that differ here don't mix.
@@ -356,8 +363,7 @@ class Job(Struct, frozen=True):
         target = self.targets()[0]
         if self.matrix is None:
             return target.fingerprint()
-        asked = msgspec.structs.replace(target, params=self.matrix.params).fingerprint()
-        return {key: value for key, value in asked.items() if not key.startswith(self.matrix.moved)}
+        return self.matrix.base_of(target)
 
     def _image_fingerprint(self) -> dict[str, object]:
         """What decides which images are sent. Of the folder, its way from the input: both may be moved together."""
