@@ -47,7 +47,8 @@ class FileChecks:
         for path in sorted(files.folder.glob(f"*{ending}")):
             if files.index(path.name) not in known:
                 self._findings.add("parts", "this file is no part of the run", where=path.name)
-        for path in self._directory.leftovers(done, self._directory.last_session()):
+        last = self._directory.last_session()
+        for path in self._directory.leftovers(done, last, self._manifest.partitions_of):
             self._findings.add("leftovers", "left by a process that was killed", where=path.name)
 
     def unnamed(self, partitions: Iterable[Partition], named: Iterable[Partition]) -> list[Partition]:
