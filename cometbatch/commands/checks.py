@@ -14,6 +14,7 @@ from cometbatch.commands.checked import Checked, CheckedCell, PromptKey, prompt_
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
 from cometbatch.commands.deduping import refuse_samples
 from cometbatch.commands.row_changes import row_changes
+from cometbatch.commands.scoring import refuse_score_names, scoring_of
 from cometbatch.commands.telemetry import check_telemetry
 from cometbatch.errors import CheckpointError, JobError, UsageError
 from cometbatch.input.file_set import AnySource, FileSet
@@ -28,6 +29,7 @@ from cometbatch.prompt.answers import Checker
 from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.records import PriceBook
 from cometbatch.results import column_names, columns, parts
+from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.slices import slice_names
 from cometbatch.results.summary_words import count
 from cometbatch.run_state import earlier
@@ -101,8 +103,11 @@ def _fitted(job: Job, opened: AnySource) -> Checked:
         cells.append(CheckedCell(cell, templates[key], checkers[target.format]))
     # Where a format adds nulls to what is asked, its checker takes answers with and without them.
     first = next((each for each in cells if job.response.adds_nulls(each.target.format)), cells[0])
-    checked = Checked(job, opened, tuple(cells), answer_columns(first.target, first.checker))
+    answers, scoring = answer_columns(first.target, first.checker), scoring_of(job, opened.schema)
+    checked = Checked(job, opened, tuple(cells), answers, scoring)
     refuse_axis_clashes(checked)
+    if scoring is not None:
+        refuse_score_names(scoring, _names_before_scores(job, opened, answers))
     return checked
 
 
@@ -115,6 +120,14 @@ def _refuse_missing(job: Job, target: Target, opened: AnySource) -> None:
             raise UsageError(f"{key}: {words} (the columns are {shown_columns(opened.columns)})")
     if target.may_have_images and not job.image_root.is_dir():
         raise UsageError(f"prompt.images.root: {printable(job.image_root)} is no folder, and images lie below it.")
+
+
+def _names_before_scores(job: Job, opened: AnySource, answers: AnswerColumns | None) -> list[str]:
+    """The names of all columns of the result but those of scores."""
+    output = [column.name for column in columns.columns_for(job.asked_columns, job.columns_there)]
+    own = [] if job.matrix is None else slice_names(job.matrix.columns)
+    named = [job.output.prefix + name for name in (*own, *output)]
+    return [*opened.columns, *named, *(() if answers is None else answers.names)]
 
 
 def refuse_limit(limit: int | None) -> None:
