@@ -11,9 +11,9 @@ from typing import Any, Final
 import pyarrow as pa
 from msgspec import Struct
 
-from cometbatch.commands.checked import Checked
+from cometbatch.commands.checked import Checked, prompt_key
 from cometbatch.commands.row_maker import Maker
-from cometbatch.commands.targets import prompt_of, row_makers
+from cometbatch.commands.targets import row_makers
 from cometbatch.errors import quoting
 from cometbatch.input.seen import Seen
 from cometbatch.input.values import row_values
@@ -40,7 +40,8 @@ def describe_texts(checked: Checked) -> list[str]:
 
 def _printed_messages(checked: Checked) -> Iterator[str]:
     """A column of messages that a template prints as text."""
-    for name in checked.template.columns_needed if checked.target.conversation is None else ():
+    needed = checked.template.columns_needed if checked.target.conversation is None else frozenset()
+    for name in needed & set(checked.source.columns):
         kind = checked.source.schema.field(name).type
         inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
         if inner is not None and pa.types.is_struct(inner) and {"role", "content"} <= {field.name for field in inner}:
@@ -85,7 +86,8 @@ class Looks:
         self._template, self._total, self._rows = checked.template, total, 0
         needed = checked.template.columns_needed
         all_but_id = [name for name in maker.columns if name != maker.id_column]
-        self._columns = all_but_id if checked.template.needs_all_columns else [*needed]
+        there = [name for name in checked.source.columns if name in needed]
+        self._columns = all_but_id if checked.template.needs_all_columns else there
         self._has_id = maker.id_column is not None
         self._prompts, self._ids = Seen(total, max_bytes), Seen(total if self._has_id else 0, max_bytes)
         self._empty, self._blank, self._same, self._failed = Places(), Places(), Places(), Places()
@@ -219,9 +221,9 @@ def _looked_at(checked: Checked, run: Run, limit: int | None) -> list[Partition]
     manifest, due = run.manifest, run.due(limit)
     if not manifest.has_matrix:
         return due
-    prompt = prompt_of(checked.target)
+    prompt = prompt_key(checked.target)
     fitting = (
-        each.slice for each in due if prompt_of(manifest.targets[manifest.slices[each.slice].target].target) == prompt
+        each.slice for each in due if prompt_key(manifest.targets[manifest.slices[each.slice].target].target) == prompt
     )
     number = next(fitting, None)
     return [each for each in due if each.slice == number]

@@ -8,14 +8,12 @@ import msgspec
 from cometbatch.commands.checked import Checked
 from cometbatch.commands.checks import check_budget, partition_rows, to_replace
 from cometbatch.commands.clock import now
-from cometbatch.commands.growth import first_slices, grown
+from cometbatch.commands.growth import first_slices, grown, price_settings
 from cometbatch.commands.session import SessionStart, in_thread
 from cometbatch.commands.targets import models_asked, needs_of, price_warnings, priced_targets
 from cometbatch.commands.updating import spent_before
 from cometbatch.input.files import Identity
-from cometbatch.job import Job
-from cometbatch.job.matrix import Cell, digest_of
-from cometbatch.money.prices import PriceSettings
+from cometbatch.job.matrix import Cell
 from cometbatch.records import PriceBook
 from cometbatch.results import columns, parts
 from cometbatch.run_state.manifest import MANIFEST_VERSION, MATRIX_NEED, Manifest, PricedTarget, Slice
@@ -111,7 +109,9 @@ async def priced(checked: Checked, run: Run, transport: Transport) -> Run:
     manifest = run.manifest
     wanted = {
         number: (book.model, settings)
-        for number, (book, settings) in enumerate(zip(manifest.books, _settings(checked.job, manifest), strict=True))
+        for number, (book, settings) in enumerate(
+            zip(manifest.books, price_settings(checked.job, manifest), strict=True)
+        )
         if book.rates is None and settings is not None
     }
     if not wanted or run.is_complete:
@@ -127,11 +127,3 @@ async def priced(checked: Checked, run: Run, transport: Transport) -> Run:
             manifest.with_prices(books), priced_late=True, warnings=(*checked.warnings, *warnings, late)
         )
     )
-
-
-def _settings(job: Job, manifest: Manifest) -> list[PriceSettings | None]:
-    """What the job says of the prices of each target; None where it does not name that cell any more."""
-    if job.matrix is None:
-        return [job.prices_of(book.model) for book in manifest.books]
-    said = {cell.digest: cell.prices for cell in job.cells()}
-    return [said.get(digest_of(each.target)) for each in manifest.targets]

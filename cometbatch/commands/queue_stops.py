@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from cometbatch.commands.cell_summaries import told_labels
 from cometbatch.errors import Quoting, logged
 from cometbatch.results.slices import Label, words_of
 from cometbatch.results.summary_words import count
@@ -36,12 +37,15 @@ def stop_of(ended: Ended, manifest: Manifest) -> Stop | None:
 
 def _told(manifest: Manifest, queue: Sequence[int], stop: Stop) -> Iterator[str]:
     """Of a model that stopped: its cells, and why."""
-    cells = [*_cells(manifest, queue).values()]
+    cells = [told_labels(manifest, labels) for labels in _cells(manifest, queue).values()]
     shown = [words_of(labels) for labels in cells[:CELLS_SHOWN]]
+    in_logs = [words_of({name: logged(label) for name, label in labels.items()}) for labels in cells[:CELLS_SHOWN]]
     more = [f"and {len(cells) - CELLS_SHOWN:,} more"] if len(cells) > CELLS_SHOWN else []
-    words = f"  {'; '.join([*shown, *more])}: "
     hint = f" {stop.hint}" if stop.hint else ""
-    yield Quoting(f"{words}{stop.message}{hint}", f"{words}{logged(stop.message)}{hint}")
+    yield Quoting(
+        f"  {'; '.join([*shown, *more])}: {stop.message}{hint}",
+        f"  {'; '.join([*in_logs, *more])}: {logged(stop.message)}{hint}",
+    )
 
 
 def _cells(manifest: Manifest, queue: Sequence[int]) -> dict[int, Mapping[str, Label]]:

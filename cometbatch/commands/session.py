@@ -5,6 +5,7 @@ import contextlib
 import functools
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_CEILING, Decimal
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from cometbatch.commands.cell_summaries import cell_summaries, left_out, slices_by_target, sum_of
 from cometbatch.commands.checked import Checked
 from cometbatch.commands.checks import describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
@@ -23,11 +25,11 @@ from cometbatch.commands.open_files import fitted
 from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.options import Options
 from cometbatch.commands.progress_line import Progress
-from cometbatch.commands.publishing import publish
 from cometbatch.commands.queue_starts import queue_starts
 from cometbatch.commands.queue_stops import stop_of
 from cometbatch.commands.reusing import earlier_answers
 from cometbatch.commands.row_maker import sending_images
+from cometbatch.commands.score_publishing import publish_scored
 from cometbatch.commands.services import service_of
 from cometbatch.commands.session_watch import moment_of, show_waiting
 from cometbatch.commands.stopping import Stopping
@@ -36,9 +38,11 @@ from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.errors import CometbatchError, InputChangedError, InputError, InputLostError, Quoting, logged
+from cometbatch.evaluation.score_columns import ScoreColumns
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
+from cometbatch.money.prices import price_book
 from cometbatch.records import Tally
 from cometbatch.results import tallies
 from cometbatch.results.reuse import EarlierAnswers
@@ -86,7 +90,7 @@ class SessionStart(Struct, frozen=True):
     """What a session has from its start: job, run directory, a thread for files, the caller's options and stops.
 
     `told`: sentences for whoever pays that are for this session alone. `updated`: the run whose place a new one is to
-    take.
+    take. `scores`: what scores the answers when the result is published; None where nothing does.
     """
 
     checked: Checked
@@ -96,6 +100,7 @@ class SessionStart(Struct, frozen=True):
     stopping: Stopping
     told: tuple[str, ...] = ()
     updated: Run | None = None
+    scores: ScoreColumns | None = None
 
 
 async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *arguments: object) -> Returned:
@@ -133,7 +138,8 @@ class RunSession(Struct, frozen=True):
         """
         run, job = self.run, self.start.checked.job
         shared = self.start.options.shared_budget
-        check_budgets(self.start.checked, run.manifest.targets, run.targets, shared=shared is not None)
+        asked = run.manifest.active_targets if run.manifest.has_matrix else run.targets
+        check_budgets(self.start.checked, run.manifest.targets, asked, shared=shared is not None)
         with fitted(job.limits.concurrency, run.manifest.partition_rows) as (concurrency, connections, lowered):
             self.transport.limit_connections(connections)
             return await self._carry_out(concurrency, lowered)
@@ -168,7 +174,7 @@ class RunSession(Struct, frozen=True):
                     stop is None and ended.is_complete
                 )  # also where rows beyond the limit were answered before
                 if is_finished:
-                    publishing = functools.partial(_publish, ended, self.start.checked, stopping)
+                    publishing = functools.partial(publish_for, ended, self.start)
                     stop = await stopping.publish(self.start.files, publishing)
                     is_finished = stop is None
         except asyncio.CancelledError as error:
@@ -297,11 +303,7 @@ class RunSession(Struct, frozen=True):
         if cap is None and shared is None:
             yield None
             return
-        is_exact = all(
-            book.rates is not None and book.rates.per_request is not None for book in self.run.manifest.books
-        )
-        answers = bill.new_answers + bill.rejected
-        budget = Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact, shared=shared)
+        budget = Budget(cap, tallies.spent(bill), shared=shared)
         run_id, session = self.run.manifest.run_id, self.run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
         if shared is not None:
@@ -346,12 +348,14 @@ def _summed(
         reopened=session.reopened,
         pool=session.transport.pool_stats,
         reuse=None if earlier is None else earlier.counts,
+        scores=None if session.start.scores is None or not finished else session.start.scores.counts,
     )
 
 
-def _publish(run: Run, checked: Checked, stopping: Stopping) -> None:
+def publish_for(run: Run, start: SessionStart) -> None:
     """Make the result appear. Raises `NotPublishedError` where it is given up meanwhile."""
-    publish(run, checked.source.schema, checked.answers, is_given_up=lambda: stopping.is_given_up)
+    checked, stopping = start.checked, start.stopping
+    publish_scored(run, checked.source.schema, checked.answers, start.scores, is_given_up=lambda: stopping.is_given_up)
 
 
 def _in_place(run: Run) -> Run:
@@ -367,18 +371,32 @@ def budget_to_finish(run: Run, next_usd: Decimal | None, limit: int | None = Non
 
     With a `limit`, to the last row below it.
 
-    The rows that are missing are taken to cost what those with an answer did, and a fifth more; before the first
-    answer, what the next one can cost at most. There is room for what is set aside for the next call.
+    The rows that are missing are taken to cost what those with an answer did, and a fifth more: of a matrix, those of
+    the same cell. Before the first answer, they are taken to cost what the next one can cost at most. There is room for
+    what is set aside for the next call.
     """
     if next_usd is None:
         return None
-    tally, left = run.progress.tally, run.calls_due(limit)
-    priced = tally.new_answers - tally.unpriced
-    mean = ROUNDING.divide(tally.cost_usd, Decimal(priced)) if priced > 0 else None
-    each = next_usd if mean is None else ROUNDING.multiply(mean, Decimal("1.2"))
-    rest = ROUNDING.add(ROUNDING.multiply(each, Decimal(left)), next_usd)
+    rest = next_usd
+    for tally, left in _left_by_cell(run, limit):
+        priced = tally.new_answers - tally.unpriced
+        mean = ROUNDING.divide(tally.cost_usd, Decimal(priced)) if priced > 0 else None
+        each = next_usd if mean is None else ROUNDING.multiply(mean, Decimal("1.2"))
+        rest = ROUNDING.add(ROUNDING.multiply(each, Decimal(left)), rest)
     total = ROUNDING.add(tallies.spent(run.bill), rest)
     return total.quantize(Decimal((0, (1,), total.adjusted() - 1)), ROUND_CEILING, ROUNDING)
+
+
+def _left_by_cell(run: Run, limit: int | None) -> Iterator[tuple[Tally, int]]:
+    """What each cell came to, and how many of its calls are missing."""
+    if not run.manifest.has_matrix:
+        yield run.progress.tally, run.calls_due(limit)
+        return
+    missing = Counter[int]()
+    for each in run.due(limit):
+        missing[each.slice] += run.lacking(each, run.rows if limit is None else limit)
+    for slices in slices_by_target(run.manifest).values():
+        yield sum_of(run.progress.by_slice, slices), sum(missing[each] for each in slices)
 
 
 def input_lost(path: Path, error: InputError) -> str:
@@ -406,11 +424,13 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
     return RunSummary(
         run_id=run.manifest.run_id,
         output=job.output.path,
-        rows=run.rows,
-        tally=run.progress.with_charges,
+        rows=run.manifest.calls,
+        tally=run.with_charges,
         prices=run.manifest.prices,
         books=run.manifest.books,
         targets=tuple(describe_targets(run.manifest)),
+        cells=cell_summaries(run),
+        left_out=left_out(run),
         finished=finished,
         replaced=run.replaced,
         accept=job.accept,
@@ -424,7 +444,7 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         warnings=(
             *_warnings(job, run),
             *looked,
-            *late_warnings(run.progress.tally, run.manifest.books, run.manifest.token_cap),
+            *late_warnings(run.counted, run.manifest.books, run.manifest.token_cap),
         ),
         reader=RowsOf(job),
         **session,
@@ -437,7 +457,8 @@ def _warnings(job: Job, run: Run) -> Iterator[str]:
     yield from manifest.warnings
     yield from describe_missing_columns(job, run.columns)
     yield from describe_late(job, run)
-    if job.budget.max_cost_usd is not None and (added := describe_unbounded(job.params.extra)):
+    of_cells = dict.fromkeys(describe_unbounded(target.params.extra) for target in job.targets())
+    for added in filter(None, () if job.budget.max_cost_usd is None else of_cells):
         yield f"the budget may be passed: the service may add input that is billed beyond what is sent, by {added}"
     if manifest.prices.rates is not None and not manifest.priced_late and _has_other_prices(job, manifest):
         yield "prices changed in the job; this run goes on with the ones that it began with"
@@ -445,6 +466,14 @@ def _warnings(job: Job, run: Run) -> Iterator[str]:
 
 def _has_other_prices(job: Job, manifest: Manifest) -> bool:
     """Whether the job says something else of prices than when the run began, in keys that are set."""
+    if job.matrix is not None:
+        books = {each.cell: manifest.books[each.target] for each in manifest.slices}
+        own = (
+            (cell.digest, price_book(cell.target.model, settings=cell.prices)[0])
+            for cell in job.cells()
+            if cell.prices.is_complete
+        )
+        return any(digest in books and books[digest].rates != book.rates for digest, book in own)
     if job.target.model != manifest.targets[0].target.model:  # whose prices the job has no place for then
         return False
     now, then = job.describe().get("prices"), manifest.job.get("prices")

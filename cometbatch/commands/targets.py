@@ -8,7 +8,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.checked import Checked
+from cometbatch.commands.checked import Checked, prompt_key
 from cometbatch.commands.checks import check_budget
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
 from cometbatch.commands.row_variants import model_in
@@ -60,14 +60,14 @@ def row_makers(
 
     `opens_images`: else images are counted, and no file is opened.
     """
-    templates = {prompt_of(checked.target): checked.template}
+    templates = dict(checked.templates)
     refused, cells = _refused(checked.job, targets), {cell.digest: cell.target for cell in checked.job.cells()}
     asked = [_as_now(each.target, checked, cells) for each in targets]
     numbers = _numbers(targets)
 
     def made(target: Target, number: int) -> Maker:
-        template = templates.get(prompt_of(target)) or _compiled(target, checked)
-        templates[prompt_of(target)] = template
+        template = templates.get(prompt_key(target)) or _compiled(target, checked)
+        templates[prompt_key(target)] = template
         images = images_for(checked.job, target)
         if images is not None and not opens_images:
             images = images.blind()
@@ -82,11 +82,6 @@ def row_makers(
         of_slices.append(makers[each.target] if sampled == target else made(sampled, each.target))
     needed = {name for maker in (*makers, checked.row_maker()) for name in maker.columns}
     return RowMakers(tuple(makers), tuple(name for name in checked.source.columns if name in needed), tuple(of_slices))
-
-
-def prompt_of(target: Target) -> object:
-    """What tells the prompts of targets apart."""
-    return target.messages, target.conversation
 
 
 def _compiled(target: Target, checked: Checked) -> Template:
@@ -196,7 +191,7 @@ async def added_targets(checked: Checked, manifest: Manifest, transport: Transpo
     anything is sent or written.
     """
     job, target = checked.job, checked.target
-    if manifest.number_of(target) is not None:
+    if asked_number(manifest, target) is not None:
         return ()
     books = {book.model: book for book in manifest.books}
     if target.model not in books:

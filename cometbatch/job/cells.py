@@ -24,7 +24,7 @@ ReadOne: TypeAlias = Callable[[Sections, bool], Job]
 """Reads the job of one cell. The flag: whether `params.seed` is the whole job's, and left out where a format has none.
 Raises `JobError`."""
 SEED: Final = ("params", "seed")
-_PROMPT_FIELDS: Final = ("prompt.messages", "prompt.messages_column", "prompt.few_shot")
+_PROMPT_FIELDS: Final = ("prompt.messages", "prompt.messages_column", "prompt.few_shot", "prompt.choices")
 """Fields of a target's fingerprint of which an axis over the prompt sets some."""
 
 

@@ -22,7 +22,7 @@ _SPOKEN: Final = {
 }
 """Fields of a fingerprint that are no key of a job, in words."""
 _OF_A_PROMPT: Final = ("prompt.messages", "prompt.few_shot")
-_SAYS_PROMPTS: Final = ("prompt", "params.extra")
+SAYS_PROMPTS: Final = ("prompt", "params.extra")
 """How fields of a fingerprint begin that may hold what is said to the model."""
 _OF_A_TARGET: Final = ("target.model", "params.", *_OF_A_PROMPT)
 """How the keys of a fingerprint begin that tell one target of a run from another. Its targets have one format."""
@@ -85,7 +85,9 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[
 
 
 def describe_targets(manifest: Manifest) -> Iterator[str]:
-    """Each target but the first, by what it differs in from that."""
+    """Each target but the first, by what it differs in from that. Of a matrix none: its cells have labels."""
+    if manifest.has_matrix:
+        return
     for number, each in enumerate(manifest.targets[1:], start=1):
         pairs = drift(manifest, fingerprint_with(manifest, number))
         prompts = [key for key, _, _ in pairs if key.startswith(_OF_A_PROMPT)]
@@ -134,7 +136,7 @@ def refuse_drift(
         was, now = (_THIS_MACHINE if key == "target.service" and value == "loopback" else value for value in values)
         values_shown = f"was {_shown(was, now)}, is {_shown(now, was)}"
         words = f"  {_SPOKEN.get(key, key)}: {values_shown}"
-        changes.append(quoting(words, values_shown, "changed (not logged)") if key.startswith(_SAYS_PROMPTS) else words)
+        changes.append(quoting(words, values_shown, "changed (not logged)") if key.startswith(SAYS_PROMPTS) else words)
     if (size, sha256) != (manifest.input.size, manifest.input.sha256):
         changes.append(
             f"  input: was {manifest.input.size:,} bytes, sha256 {manifest.input.sha256[:12]}, "

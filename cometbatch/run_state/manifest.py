@@ -96,6 +96,11 @@ class Manifest(Struct, frozen=True):
         """The numbers of the slices that the job names, in the order of the result."""
         return tuple(range(len(self.slices))) if self.named is msgspec.UNSET else self.named
 
+    @property
+    def active_targets(self) -> tuple[int, ...]:
+        """The numbers of the targets that these slices ask, in their order."""
+        return tuple(dict.fromkeys(self.slices[number].target for number in self.active))
+
     def queues(self) -> tuple[tuple[int, ...], ...]:
         """The numbers of the active slices by the model that is asked, in the order in which models appear."""
         by_model: dict[str, list[int]] = {}

@@ -84,7 +84,8 @@ def late_column(run: Run, target: int | None, answers: Collection[str]) -> str |
 def take_back(run: Run, retry: RetryWords, found: Matching, target: int = 0, target_column: str | None = None) -> None:
     """Open the matching calls again, in a round that begins with the newest session; on return it has happened.
 
-    They are asked of this target, which `target_column` tells from then on. Raises `CheckpointError`; then it has not.
+    They are asked of this target, which `target_column` tells from then on; of a matrix, each of its own cell again.
+    Raises `CheckpointError`; then it has not.
     """
     directory, before = run.directory, run.directory.reopened()
     this_round, session = before.rounds + 1, run.progress.last.number if run.progress.last is not None else 0
@@ -136,13 +137,14 @@ def _kept_lines(run: Run, index: int, retry: RetryWords, target: int, open_recor
     partition = run.manifest.partition(index)
     first = run.manifest.first_ordinal(partition)
     own = run.manifest.slices[partition.slice].target
+    again = own if run.manifest.has_matrix else target
     open_calls = dict.fromkeys(range(first, first + partition.row_count), own)
     for call, asked in run.open_targets(index).items():
         open_calls[call] = target if _is_moved(asked, target) else asked
     for records in _records(run, index, open_records):
         for outcome in outcomes_in(records):
             if retry.match(outcome):
-                open_calls[outcome.ordinal] = target
+                open_calls[outcome.ordinal] = again
             else:
                 open_calls.pop(outcome.ordinal, None)
                 yield codec.encode_record(outcome)
@@ -158,9 +160,13 @@ def _is_moved(asked: int, target: int | None) -> bool:
 
 
 def _candidates(run: Run, retry: RetryWords) -> Iterator[int]:
-    """The partitions worth reading: a part's footer tells that it has no such row, if it has none."""
+    """The partitions worth reading: a part's footer tells that it has no such row, if it has none.
+
+    Slices that the job does not name any more stay as they are.
+    """
+    named = frozenset(run.manifest.active)
     for index in run.progress.committed:
-        if retry.may_match_in(_info(run, index).tally):
+        if run.manifest.slice_of(index) in named and retry.may_match_in(_info(run, index).tally):
             yield index
     yield from itertools.chain.from_iterable(run.journaled)
 

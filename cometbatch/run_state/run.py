@@ -53,12 +53,6 @@ class Run(Struct, frozen=True):
         return tallies.add(self.counted, self.progress.charges)
 
     @property
-    def left_out(self) -> Tally:
-        """Of the records of the slices that the job does not name any more."""
-        named, found = frozenset(self.manifest.active), self.progress.by_slice
-        return functools.reduce(tallies.add, (tally for each, tally in found.items() if each not in named), Tally())
-
-    @property
     def prefix(self) -> str:
         """What stands before the names of its output columns."""
         return str(self.manifest.fingerprint.get("output.prefix") or "")
