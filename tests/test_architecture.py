@@ -23,13 +23,15 @@ LAYERS = (
     ("service", "telemetry"),  # telemetry goes out on a route of its own, which transport finds
     ("runner", "simulator"),
     ("engines",),
+    ("evaluation",),
+    ("reports",),
     ("commands",),
     ("", "process"),
     ("cli",),
     ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-PURE = ("records", "prompt", "money", "wire", "control")
+PURE = ("records", "prompt", "money", "wire", "control", "evaluation")
 FORBIDDEN_IN_PURE = {"asyncio", "time", "random", "os", "pathlib", "httpx", "threading", "socket"}
 SIMULATOR_MAY_IMPORT = {"simulator", "wire", "records", "errors"}
 OWNERS = {

@@ -8,6 +8,7 @@ from msgspec import Struct
 from cometbatch import wire
 from cometbatch.commands.matrix_notes import describe_matrix
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
+from cometbatch.commands.scoring import Scoring
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.input.file_set import AnySource, FileSet
 from cometbatch.input.files import shown
@@ -53,14 +54,15 @@ class CheckedCell(Struct, frozen=True):
 class Checked(Struct, frozen=True):
     """A job whose input, templates and names have been found to fit together.
 
-    `cells`: of its matrix; one where it has none. `answers`: the columns that answers get; None where the job does not
-    say what they must be. `target`, `template`, `format` and `checker` are those of the first cell.
+    `cells`: of its matrix; one where it has none. `answers`: the columns that answers get; `scoring`: how they are
+    scored; None where the job does not say. `target`, `template`, `format` and `checker` are those of the first cell.
     """
 
     job: Job
     source: AnySource
     cells: tuple[CheckedCell, ...]
     answers: AnswerColumns | None = None
+    scoring: Scoring | None = None
 
     @property
     def target(self) -> Target:

@@ -28,6 +28,7 @@ from cometbatch.prompt.answers import Checker
 from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.records import PriceBook
 from cometbatch.results import column_names, columns, parts
+from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.slices import slice_names
 from cometbatch.results.summary_words import count
 from cometbatch.run_state import earlier
@@ -115,6 +116,14 @@ def _refuse_missing(job: Job, target: Target, opened: AnySource) -> None:
             raise UsageError(f"{key}: {words} (the columns are {shown_columns(opened.columns)})")
     if target.may_have_images and not job.image_root.is_dir():
         raise UsageError(f"prompt.images.root: {printable(job.image_root)} is no folder, and images lie below it.")
+
+
+def _names_before_scores(job: Job, opened: AnySource, answers: AnswerColumns | None) -> list[str]:
+    """The names of all columns of the result but those of scores."""
+    output = [column.name for column in columns.columns_for(job.asked_columns, job.columns_there)]
+    own = [] if job.matrix is None else slice_names(job.matrix.columns)
+    named = [job.output.prefix + name for name in (*own, *output)]
+    return [*opened.columns, *named, *(() if answers is None else answers.names)]
 
 
 def refuse_limit(limit: int | None) -> None:

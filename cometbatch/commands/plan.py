@@ -30,6 +30,7 @@ from cometbatch.commands.plan_survey import Beginning, Survey, survey, unseen_im
 from cometbatch.commands.reusing import earlier_answers
 from cometbatch.commands.row_changes import update_plan
 from cometbatch.commands.run_plan import LimitedPlan, RunPlan
+from cometbatch.commands.scoring import check_golds
 from cometbatch.commands.tables import JobSource, as_job, looked_at
 from cometbatch.commands.targets import check_budgets, models_asked, price_warnings, priced_targets
 from cometbatch.commands.updating import as_begun, choose
@@ -134,15 +135,14 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
     found, is_fresh = (found, False) if replaced is None else (None, True)
     check_session(checked, chosen.directory, found, fresh=is_fresh, updated=chosen.updated, http=http)
     identity = checked.source.check()
+    unscorable = check_golds(checked.scoring, checked.source, identity)
     known = found if found is not None and goes_on(found, checked) else None
     is_finished = known is not None and _as_named(known, job).is_finished and not new_cells(known.manifest, job)
     keyless = () if is_finished else tuple(_lacking_key(job))
     begin = _begin(checked, identity, known, http)
-    known, warnings = begin.known, begin.warnings
+    known = begin.known
     if not is_finished:
-        check_budgets(checked, begin.targets, begin.asked if known is None or job.matrix is not None else known.targets)
-        begin.asked_so_far = asked_so_far(job, known)
-        warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows)[2]])
+        _check_costs(checked, begin)
     walk = None if is_finished else _walk(checked, begin)
     with earlier_answers(checked, None if is_finished else job.reuse, chosen.directory, known, keep=False) as earlier:
         found_calls = survey(checked, identity, begin, walk=walk, limit=limit or TRY_ROWS, earlier=earlier)
@@ -169,7 +169,8 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
         warnings=(
             *filter(None, [replaced]),
             *checked.warnings,
-            *warnings,
+            *unscorable,
+            *begin.warnings,
             *_of_begun(job, known),
             *describe_texts(checked),
             *found_calls.looks.warnings(),
@@ -185,6 +186,14 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
         slices=len(begin.named),
         cells=cell_plans(begin.slices, begin.named, found_calls.all_rows, begin.books),
     )
+
+
+def _check_costs(checked: Checked, begin: Beginning) -> None:
+    """Refuse what a budget can't be held for, and note what else is to be known of what is sent."""
+    job, known = checked.job, begin.known
+    check_budgets(checked, begin.targets, begin.asked if known is None or job.matrix is not None else known.targets)
+    begin.asked_so_far = asked_so_far(job, known)
+    begin.warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows)[2]])
 
 
 def _as_named(known: Run, job: Job) -> Run:

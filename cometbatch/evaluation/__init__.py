@@ -1,0 +1,1 @@
+"""Answers judged: scorers, pairs and verdicts, statistics. Pure: no files, no event loop, no clock, no chance."""
