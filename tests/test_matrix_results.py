@@ -30,7 +30,7 @@ def bench(tmp_path: Path) -> Workbench:
 
 def test_a_line_has_its_cell_sample_and_row_between_the_inputs_columns_and_the_outputs(bench: Workbench) -> None:
     """The input's columns stay first, then one column for each axis, `sample`, `row`, then the output's of any run."""
-    MatrixOnDisk(matrix_job(bench, temperatures=(0, 0.5)), 4).commit().publish()
+    MatrixOnDisk(matrix_job(bench, temperatures=(0.0, 0.5)), 4).commit().publish()
     schema = bench.result().schema
     own = ["model", "temperature", "format", "sample", "row"]
     output = [column.name for column in columns.COLUMNS]
@@ -160,3 +160,14 @@ def test_a_file_of_a_data_set_goes_with_its_slice(bench: Workbench) -> None:
     run.write_manifest(msgspec.structs.replace(run.manifest, named=(2,)))
     assert run.publish().is_finished
     assert [path.name for path in folder.iterdir()] == ["00000-00000-model-b-chat.parquet"]
+
+
+def test_verify_checks_each_slice_against_its_own_settings_and_prices(bench: Workbench) -> None:
+    """Requests are made again with the model, the temperature and the seed of each slice, costs by its own prices."""
+    job = matrix_job(bench, temperatures=(0.0, 0.5), samples=2, params={"seed": 7})
+    run = MatrixOnDisk(job, 4).commit()
+    run.publish()
+    found = cometbatch.verify(bench.output)
+    assert found.ok, found.describe()
+    assert {check.name: check.state for check in found.checks}["slices"] == "ok"
+    assert {check.state for check in found.checks} == {"ok"}, found.describe()

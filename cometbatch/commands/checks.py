@@ -14,6 +14,7 @@ from cometbatch.commands.checked import Checked, CheckedCell, PromptKey, prompt_
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
 from cometbatch.commands.deduping import refuse_samples
 from cometbatch.commands.row_changes import row_changes
+from cometbatch.commands.scoring import refuse_score_names, scoring_of
 from cometbatch.commands.telemetry import check_telemetry
 from cometbatch.errors import CheckpointError, JobError, UsageError
 from cometbatch.input.file_set import AnySource, FileSet
@@ -102,8 +103,11 @@ def _fitted(job: Job, opened: AnySource) -> Checked:
         cells.append(CheckedCell(cell, templates[key], checkers[target.format]))
     # Where a format adds nulls to what is asked, its checker takes answers with and without them.
     first = next((each for each in cells if job.response.adds_nulls(each.target.format)), cells[0])
-    checked = Checked(job, opened, tuple(cells), answer_columns(first.target, first.checker))
+    answers, scoring = answer_columns(first.target, first.checker), scoring_of(job, opened.schema)
+    checked = Checked(job, opened, tuple(cells), answers, scoring)
     refuse_axis_clashes(checked)
+    if scoring is not None:
+        refuse_score_names(scoring, _names_before_scores(job, opened, answers))
     return checked
 
 

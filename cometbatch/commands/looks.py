@@ -22,7 +22,7 @@ from cometbatch.prompt.content import images_in
 from cometbatch.prompt.names import shown
 from cometbatch.prompt.suspicions import describe_stop, suspicions
 from cometbatch.records import CallRequest, Failed, Failure, Partition
-from cometbatch.run_state.partition import Make
+from cometbatch.run_state.making import Make
 from cometbatch.run_state.run import Run
 
 PLAN_BYTES: Final = 31_000_000  # of each of the two tables of what was seen, while a job is planned: 2.9 million rows

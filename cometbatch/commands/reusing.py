@@ -23,7 +23,7 @@ from cometbatch.results.reuse_rows import EarlierRows, batches
 from cometbatch.run_state import earlier
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.earlier import EarlierRun
-from cometbatch.run_state.progress import journaled
+from cometbatch.run_state.progress import journaled_in
 from cometbatch.run_state.run import Run
 from cometbatch.store import local
 
@@ -157,8 +157,8 @@ def _taken(run: Run, index: Index) -> Origins:
         for run_id, ordinals in parts.read_pairs(run.directory.parts.path(partition), *names):
             if run_id in numbers:  # of another, nothing can be taken
                 found.add_all(numbers[run_id], ordinals)
-    for partition in sorted({run.manifest.partition_of(ordinal) for ordinal in run.progress.recorded}):
-        for records in journaled(run.directory, run.manifest, partition, run.progress.last):
+    for indexes in run.journaled:
+        for records in journaled_in(run.directory, run.manifest, indexes, run.progress.last):
             for outcome in columns.answered_in(records):
                 if outcome.reused_from in numbers and outcome.reused_ordinal is not None:
                     found.add(numbers[outcome.reused_from], outcome.reused_ordinal)

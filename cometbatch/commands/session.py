@@ -59,8 +59,9 @@ from cometbatch.results.summary import (
 )
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.drift import describe_targets
+from cometbatch.run_state.making import Make
 from cometbatch.run_state.manifest import Manifest
-from cometbatch.run_state.partition import Make, Partitions
+from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run
 from cometbatch.run_state.succession import settle

@@ -30,6 +30,7 @@ CHECKS: Final = {
 
 
 WHERE_USED: Final = {
+    "slices": "the result has the slices that the job names, in order, each whole and under its labels",
     "answers": "the columns of answers hold what the response says",
     "equal": "each answer that a row took from an equal row of the run is that row's",
     "reused": "each answer that was taken is that of the run that paid, and none was taken twice",

@@ -32,7 +32,7 @@ class ReadOne(Protocol):
 
 
 SEED: Final = ("params", "seed")
-_PROMPT_FIELDS: Final = ("prompt.messages", "prompt.messages_column", "prompt.few_shot", "choices")
+_PROMPT_FIELDS: Final = ("prompt.messages", "prompt.messages_column", "prompt.few_shot", "prompt.choices")
 """Fields of a target's fingerprint of which an axis over the prompt sets some."""
 
 

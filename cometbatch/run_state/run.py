@@ -92,7 +92,7 @@ class Run(Struct, frozen=True):
         """
         if index in self.progress.committed or not self.directory.reopened().round_of(index).round:
             return {}
-        files = recorded.sources(self.directory, self.manifest.run_id, index, self.progress.last)
+        files = recorded.sources(self.directory, self.manifest, [index], self.progress.last)
         targets, done = recorded.open_targets(files), self.progress.recorded
         return {ordinal: target for ordinal, target in targets.items() if ordinal not in done}
 
@@ -119,6 +119,15 @@ class Run(Struct, frozen=True):
         """How many calls of a partition have no outcome, of rows below the limit."""
         first, rows = self.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
         return sum(ordinal not in self.progress.recorded for ordinal in range(first, first + rows))
+
+    @property
+    def journaled(self) -> list[list[int]]:
+        """The partitions without a part of which a journal or a kept file may tell, those of a range together."""
+        numbers = {file.range for file in self.directory.journals.all()}
+        numbers |= {self.manifest.range_of_partition(index) for index in self.directory.reopened().partitions}
+        done = frozenset(self.progress.committed)
+        found = (self.manifest.partitions_of(number) for number in sorted(numbers))
+        return list(filter(None, ([each for each in some if each not in done] for some in found)))
 
     @property
     def replaced(self) -> Tally:
