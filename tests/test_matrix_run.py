@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 import cometbatch
-from cometbatch.errors import DriftError, JobError, UsageError
+from cometbatch.errors import DriftError, JobError
 from tests import virtual_time
 from tests.workbench import Network, Workbench, simulator
 
@@ -59,8 +59,8 @@ def posts(requests: Sequence[httpx.Request]) -> list[httpx.Request]:
 
 
 def model_of(request: httpx.Request) -> str:
-    """The model that a request in the chat format names."""
-    return str(json.loads(request.content)["model"])
+    """The model that a request names, in its body or, in the gemini format, in its path."""
+    return str(json.loads(request.content).get("model") or request.url.path.rpartition("/")[2].partition(":")[0])
 
 
 def lines_of(axes: Mapping[str, Sequence[Any]], samples: int = 1) -> list[tuple[Any, ...]]:
@@ -126,9 +126,9 @@ def test_a_value_that_is_left_out_is_kept_and_put_back_for_nothing(tmp_path: Pat
 def test_fewer_samples_cost_nothing_and_neither_do_the_same_again(tmp_path: Path) -> None:
     """The last samples are left out of the result, and put back."""
     asked = Asked(tmp_path)
-    for samples in (3, 1, 3):
+    for samples, requests in ((3, 3 * ROWS), (1, 0), (3, 0)):
         _, sent = asked.run({"model": [SMALL], "samples": samples})
-        assert sent == ({SMALL: 3 * ROWS} if samples == 3 and asked.network.posts == 3 * ROWS else Counter())
+        assert sent.total() == requests
         assert asked.rows("sample", "row") == lines_of({}, samples)
 
 
@@ -304,16 +304,14 @@ def test_an_earlier_file_gives_each_answer_once(tmp_path: Path) -> None:
     assert (sent, summary.tally.reused, summary.finished) == ({SMALL: 2 * ROWS}, 3 * ROWS, True)
     taken = [sample for sample, run in now.rows("sample", "reused_from") if run is not None]
     assert Counter(taken) == {0: ROWS, 1: ROWS, 2: ROWS}
-    by_row = now.rows("row", "reused_ordinal")
-    assert len({pair for pair in by_row if pair[1] is not None}) == 3 * ROWS
-    with pytest.raises(UsageError):
-        then.run({"model": [SMALL], "samples": 3}, sections={"reuse": {"from": [str(tmp_path / "nowhere.parquet")]}})
+    taken_from = [ordinal for (ordinal,) in now.rows("reused_ordinal") if ordinal is not None]
+    assert len(set(taken_from)) == len(taken_from) == 3 * ROWS
 
 
 # -- what cells differ in ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["native", "json", "tool", "prompt"])
+@pytest.mark.parametrize("mode", ["native", "tool", "prompt"])
 def test_cells_may_differ_in_format_and_prompt(tmp_path: Path, mode: str) -> None:
     """Each reply is read in its own format, second asks included, and each request has its own prompt."""
     schema = {
@@ -353,29 +351,27 @@ def test_costs_of_cells_add_up_to_the_servers_bill(tmp_path: Path) -> None:
     asked = Asked(tmp_path)
     summary, _ = asked.run({"model": [SMALL, LARGE, CACHING], "params.temperature": [0, 1], "samples": 2})
     ledger = asked.network.ledger
-    assert str(summary.cost_usd) == ledger["cost_usd"]
+    assert summary.cost_usd == Decimal(ledger["cost_usd"])
     of_models = defaultdict[str, Decimal](Decimal)
     for cell in summary.cells:
         of_models[str(cell.labels["model"])] += cell.cost_usd or Decimal(0)
-    assert {model: str(cost) for model, cost in of_models.items()} == {
-        model: sums["cost_usd"] for model, sums in ledger["models"].items()
-    }
+    assert of_models == {model: Decimal(sums["cost_usd"]) for model, sums in ledger["models"].items()}
 
 
 def test_one_budget_is_over_all_cells(tmp_path: Path) -> None:
     """A run that stops at its budget names what it would take, and goes on from there with it."""
     asked, matrix = Asked(tmp_path, rows=60), {"model": [SMALL, LARGE]}
-    sections = {"budget": {"max_cost_usd": "0.002"}, "limits": {"concurrency": 4}}
+    sections = {"budget": {"max_cost_usd": 0.002}, "limits": {"concurrency": 4}}
     with pytest.raises(cometbatch.BudgetReachedError) as stopped:
         asked.run(matrix, sections=sections)
     spent = stopped.value.summary.cost_usd
     assert spent is not None
-    assert str(spent) == asked.network.ledger["cost_usd"]
+    assert spent == Decimal(asked.network.ledger["cost_usd"])
     needed = stopped.value.budget_to_finish
     assert needed is not None
-    summary, _ = asked.run(matrix, sections=sections | {"budget": {"max_cost_usd": str(needed)}})
+    summary, _ = asked.run(matrix, sections=sections | {"budget": {"max_cost_usd": float(needed)}})
     assert summary.finished
-    assert str(summary.cost_usd) == asked.network.ledger["cost_usd"]
+    assert summary.cost_usd == Decimal(asked.network.ledger["cost_usd"])
 
 
 def test_a_model_that_is_not_there_stops_its_cells_alone(tmp_path: Path) -> None:
@@ -394,7 +390,7 @@ def test_a_model_that_is_not_there_stops_its_cells_alone(tmp_path: Path) -> None
 
     asked = Asked(tmp_path, network=Network(answer=half_way))
     matrix = {"model": [SMALL, LARGE], "params.temperature": [0, 1], "samples": 2}
-    sections = {"limits": {"concurrency": 4}, "retry": {"max_alike": 3}}
+    sections = {"limits": {"concurrency": 2}, "retry": {"max_alike": 3}}  # one in flight of each model
     with pytest.raises(cometbatch.ServiceRefusedError) as stopped:
         asked.run(matrix, sections=sections)
     summary, words = stopped.value.summary, str(stopped.value)
