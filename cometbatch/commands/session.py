@@ -63,7 +63,7 @@ from cometbatch.run_state.making import Make
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.recorded_rows import look_below
-from cometbatch.run_state.run import Run
+from cometbatch.run_state.run import Run, lacking
 from cometbatch.run_state.succession import settle
 from cometbatch.runner.images import Send
 from cometbatch.runner.ports import Policy, Stop
@@ -394,7 +394,7 @@ def _left_by_cell(run: Run, limit: int | None) -> Iterator[tuple[Tally, int]]:
         return
     missing = Counter[int]()
     for each in run.due(limit):
-        missing[each.slice] += run.lacking(each, run.rows if limit is None else limit)
+        missing[each.slice] += lacking(run, each, run.rows if limit is None else limit)
     for slices in slices_by_target(run.manifest).values():
         yield sum_of(run.progress.by_slice, slices), sum(missing[each] for each in slices)
 
