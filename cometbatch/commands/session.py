@@ -140,7 +140,8 @@ class RunSession(Struct, frozen=True):
         shared = self.start.options.shared_budget
         asked = run.manifest.active_targets if run.manifest.has_matrix else run.targets
         check_budgets(self.start.checked, run.manifest.targets, asked, shared=shared is not None)
-        with fitted(job.limits.concurrency, run.manifest.partition_rows) as (concurrency, connections, lowered):
+        size, queues = run.manifest.partition_rows, len(run.manifest.queues())
+        with fitted(job.limits.concurrency, size, queues) as (concurrency, connections, lowered):
             self.transport.limit_connections(connections)
             return await self._carry_out(concurrency, lowered)
 

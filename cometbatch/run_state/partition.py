@@ -84,7 +84,8 @@ class Partitions:
             QueueCalls(
                 self,
                 self._todo(some),
-                max_bytes=MAX_OPEN_BYTES // max(1, len(together)),
+                max_bytes=MAX_OPEN_BYTES,
+                own_bytes=MAX_OPEN_BYTES // len(together),
                 min_open_rows=self._min_open_rows,
             )
             for some in together
@@ -160,6 +161,11 @@ class Partitions:
     def is_broken(self) -> bool:
         """Whether the run must not go on."""
         return self._broken is not None
+
+    @property
+    def open_bytes(self) -> int:
+        """Bytes of input of all open ranges, unused columns included."""
+        return sum(each.size for each in self._ranges)
 
     def raise_if_broken(self) -> None:
         """Raise why the run must not go on, if so it is."""
@@ -260,6 +266,7 @@ class Partitions:
             if opened.is_complete:
                 self.on_commit(opened.partition)
             queue.note_closed(opened, range_)
+            self._tell_room()
 
     async def _give_up(self, queue: QueueCalls, range_: OpenRange, partitions: int) -> None:
         """A queue does not open its partitions in a range after all."""
