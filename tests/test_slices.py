@@ -150,7 +150,7 @@ class Speeds:
 
     def _reply(self, ordinal: int, _attempt: int) -> tuple[float, Any]:
         assert self._partitions is not None
-        opened = self._partitions._ranges.values()
+        opened = self._partitions._ranges
         journals = [each.journal for each in opened if each.journal is not None and not each.journal.is_closed]
         self.most_journals = max(self.most_journals, len(journals))
         return self._latencies[ordinal // self.rows], answer()
@@ -237,7 +237,7 @@ def test_a_range_that_is_set_aside_is_opened_again_in_the_same_session(tmp_path:
             else:
                 partitions.record([outcome_of_row(call.ordinal)])
         await asyncio.wait(fast.settling)
-        assert partitions._ranges == {}
+        assert [*partitions._ranges] == []
         assert [file.range for file in run.directory.journals.all()] == [0]  # the other range's has gone
         for ordinal in range(4, 8):
             call = await slow.next_call()

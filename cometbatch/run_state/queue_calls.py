@@ -24,6 +24,10 @@ class Ranges(Protocol):
     def is_broken(self) -> bool:
         """Whether the run must not go on."""
 
+    @property
+    def open_bytes(self) -> int:
+        """Bytes of input of all open ranges, unused columns included."""
+
     def raise_if_broken(self) -> None:
         """Raise why the run must not go on, if so it is."""
 
@@ -44,8 +48,9 @@ class QueueCalls:
     """Hands out the calls of some slices, range by range, as there is room for them.
 
     `ranges`: what is open of the whole run. `todo`: the ranges in which the queue has work, with its partitions there.
-    `max_bytes`: of input of open ranges, above which it opens no further one; what a range takes is shared by the
-    queues that are in it. `min_open_rows`: below so many open calls it opens more ranges than usual.
+    `max_bytes`: of input of all open ranges, above which it opens no further one; but where its own take no more than
+    `own_bytes`, what others hold does not count. What a range takes is shared by the queues that are in it.
+    `min_open_rows`: below so many open calls it opens more ranges than usual.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class QueueCalls:
         todo: Iterator[tuple[int, Sequence[Partition]]],
         *,
         max_bytes: int,
+        own_bytes: int,
         min_open_rows: int,
     ) -> None:
         self.on_room: Callable[[], None] = lambda: None
@@ -61,7 +67,7 @@ class QueueCalls:
         self._ranges = ranges
         self._todo = todo
         self._following = next(todo, None)
-        self._max_bytes = max_bytes
+        self._max_bytes, self._own_bytes = max_bytes, own_bytes
         self._min_open_rows = min_open_rows
         self._making: Iterator[list[CallRequest | Outcome]] = iter(())
         self._made: list[CallRequest | Outcome] = []  # the next call is the last
@@ -83,7 +89,8 @@ class QueueCalls:
         """
         if self._calls_left or self._ranges.is_broken or not self._open:
             return True
-        if sum(each.size // max(1, len(each.queues)) for each in self._open_in) >= self._max_bytes:
+        own_bytes = sum(each.size // max(1, len(each.queues)) for each in self._open_in)
+        if own_bytes >= self._own_bytes and self._ranges.open_bytes >= self._max_bytes:
             return False
         return len(self._open_in) < OPEN_PARTITIONS or self._open_rows < self._min_open_rows
 
@@ -141,4 +148,3 @@ class QueueCalls:
         self._open_in[range_] -= 1
         if not self._open_in[range_]:
             del self._open_in[range_]
-        self.on_room()
