@@ -31,9 +31,13 @@ MAX_LIST_LINES: Final = 50
 """Lines in a row that each name a choice."""
 RECITED_LINES: Final = 3
 """So many lines in a row, each with the next choice, are the question once more, and no answer."""
-_OUTSIDE: Final = re.compile(r"[^\w]*(?:(?:option|choice|letter|answer|the|is)\W+){0,3}([A-Z])(?=\s*$|[).:,\]]|\s[-–—(])", re.IGNORECASE)
+_OUTSIDE: Final = re.compile(
+    r"[^\w]*(?:(?:option|choice|letter|answer|the|is)\W+){0,3}([A-Z])(?=\s*$|[).:,\]]|\s[-–—(])", re.IGNORECASE
+)
 _PREFIX: Final = re.compile(r"[^\W\d_][\w /-]{0,40}:\s+(?=\S)")
-_CHOSEN: Final = re.compile(r"\b(?:i|we)(?:'d|'ll| will| would)? (?:choose|chose|pick|picked|select|selected|go with|opt for)\b")
+_CHOSEN: Final = re.compile(
+    r"\b(?:i|we)(?:'d|'ll| will| would)? (?:choose|chose|pick|picked|select|selected|go with|opt for)\b"
+)
 _SENTENCE: Final = re.compile(r"(?<=[.!?。！？])\s*(?=\S)")
 
 
@@ -207,5 +211,3 @@ def _run_of_lines(text: str, names: Names) -> list[tuple[int, ...]]:
             break
         run.insert(0, named)
     return run
-
-

@@ -10,15 +10,21 @@ from typing import Final
 
 WORD: Final = r"[^\W_\u2e80-\U0010ffff]"
 """A letter or digit of a script that puts spaces between words. Han, Kana and Hangul do not end or begin a word."""
+FIRST_HAN: Final = "\u2e80"
+"""The first sign of those scripts."""
 _TAG: Final = re.compile(r"<(/?)(?:think(?:ing)?|thoughts?|reasoning|scratchpad)\s{0,3}>|◁(/?)think▷", re.IGNORECASE)
-_UNSEEN: Final = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufffe]+")
+_UNSEEN: Final = re.compile(
+    "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufffe]+"
+)
 """Zero-width signs, soft hyphens, and signs of direction."""
 _LIGATURE: Final = "\ufdfa"  # one sign that NFKC makes into 18
 _MAX_MARKS: Final = 30
 """Combining marks in a row that are kept, as in Unicode's stream-safe text. Putting longer runs into canonical order
 would take the square of their length."""
 _SUPERSCRIPTS: Final = re.compile("[\u207a\u207b]?[\u00b2\u00b3\u00b9\u2070\u2074-\u2079]+")
-_PLAIN_SUPERSCRIPTS: Final = str.maketrans("\u207a\u207b\u00b2\u00b3\u00b9\u2070\u2074\u2075\u2076\u2077\u2078\u2079", "+-2310456789")
+_PLAIN_SUPERSCRIPTS: Final = str.maketrans(
+    "\u207a\u207b\u00b2\u00b3\u00b9\u2070\u2074\u2075\u2076\u2077\u2078\u2079", "+-2310456789"
+)
 _BEFORE_VULGAR: Final = re.compile("(?<=\\d)(?=[\u00bc-\u00be\u2150-\u215e\u2189])")
 _GROUP_SPACE: Final = re.compile("(?<=\\d)[\u00a0\u2007-\u200a\u202f\u205f](?=\\d{3}(?!\\d))")
 """A space that does not break, or a narrow one, within a number."""
@@ -85,19 +91,20 @@ def _long_runs(marks: str) -> re.Pattern[str]:
     return re.compile(f"([{re.escape(marks)}]{{{_MAX_MARKS}}})[{re.escape(marks)}]+")
 
 
-def plain(text: str) -> str:
+def plain(text: str, *, keeps_numbers: bool = False) -> str:
     """A text without thinking blocks and unseen signs, in NFKC, with plain digits, minus signs and quotation marks.
 
-    Superscripts become `^{2}`, vulgar fractions `1/2`, and spaces within a number apostrophes: else nobody could tell
-    them from digits beside them afterwards.
+    Vulgar fractions become `1/2`. `keeps_numbers`: superscripts become `^{2}`, and spaces within a number apostrophes:
+    else nobody could tell them from digits beside them afterwards.
     """
     text = without_thinking(text)
     if text.isascii():
         return text
     text = _UNSEEN.sub("", text).replace(_LIGATURE, " ")
-    text = _SUPERSCRIPTS.sub(lambda found: f"^{{{found[0].translate(_PLAIN_SUPERSCRIPTS)}}}", text)
-    text = _GROUP_SPACE.sub("'", _BEFORE_VULGAR.sub(" ", text))
-    text = composed(text, "NFKC").translate(_SIGNS)
+    if keeps_numbers:
+        text = _SUPERSCRIPTS.sub(lambda found: f"^{{{found[0].translate(_PLAIN_SUPERSCRIPTS)}}}", text)
+        text = _GROUP_SPACE.sub("'", text)
+    text = composed(_BEFORE_VULGAR.sub(" ", text), "NFKC").translate(_SIGNS)
     if _OTHER_DIGIT.search(text):
         text = text.translate({ord(each): str(unicodedata.digit(each)) for each in set(text) if each.isdecimal()})
     return text

@@ -9,7 +9,9 @@ _NOT_BEFORE: Final = re.compile(
     r"noch|statt|pas|ni|excepto|salvo|sauf|niet|geen|inte|ikke|не|ни|кроме|ليس|ليست|لا)\b|n't\b|n t\b)"
     r"[^.;:!?,]{0,25}$"
 )
-_NO_BEFORE: Final = re.compile(r"\b(?:no|non|não|without|sans|ohne|sin)[ -](?:(?:es|son|la|el|è|é|a|o|option|the|letter|signs of) ){0,3}[(\"']?$")
+_NO_BEFORE: Final = re.compile(
+    r"\b(?:no|non|não|without|sans|ohne|sin)[ -](?:(?:es|son|la|el|è|é|a|o|option|the|letter|signs of) ){0,3}[(\"']?$"
+)
 _HAN_BEFORE: Final = re.compile(r"(?:不是|并非|並非|不选|不選|而非|而不是|排除|不|非)[^,.;:]{0,4}$")
 _TO_BE: Final = (
     r"is|are|was|were|can|could|would|will|should|does|do|did|has|may|might|must|seems|looks|appears|ist|sind|es|son|"
@@ -32,7 +34,7 @@ _JOINING: Final = (
     r"option|choice|answer|letter|number|и|или"
 )
 _BESIDE: Final = re.compile(
-    rf"[\s,;/&+|)(\"'\]\[]*(?:(?:(?:{_JOINING})\b|及|和|与|與|或者|或|および|または|と|か|、|및|또는|와|과)[\s,(\"'\[/&)]*){{0,4}}"
+    rf"[\s,;/&+|)(\"'\]\[]*(?:(?:(?:{_JOINING})\b|及|和|与|與|或者|或|および|または|と|か|、|및|또는|와|과)[\s,(\"'\[/&)]*){{0,4}}|[-–]"
 )
 _MERGED: Final = re.compile(r"[\s.:)(\]\[\-–—,\"'=>]*(?:(?:is|which is|i\.e\.|namely|that is)\b[\s,:\"']*)?")
 

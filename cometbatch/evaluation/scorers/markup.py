@@ -37,6 +37,7 @@ _WRAPPERS: Final = (
     r"quad|qquad|underline|emph|boldsymbol|bm|large|Large|huge"
 )
 _WRAPPED_SIGN: Final = re.compile(rf"(?:[*`$_]{{1,4}}|\\(?:{_WRAPPERS})\{{)([^\W_])(?:[*`$_]{{1,4}}|\}})")
+_RAISED: Final = re.compile(r"\^\s?\{?([\w+-]{1,20})\}?")
 _NAME_NOISE: Final = re.compile(
     rf"\\(?:{_WRAPPERS})(?![A-Za-z])\*?|\\[^A-Za-z]|[\\*`$~{{}}]+|(?<![^\W_])_+|_+(?![^\W_])|</?[A-Za-z][^<>\n]{{0,40}}>"
 )
@@ -78,6 +79,8 @@ def plain_name(text: str) -> str:
     One sign that stands in markup alone, as **A**, gets brackets, so that it is still told from a word.
     """
     if not text.isalnum():
+        if "^" in text:
+            text = _RAISED.sub(r"\1", text)
         text = _NAME_NOISE.sub(" ", _WRAPPED_SIGN.sub(r" (\1) ", text))
         text = _BLANKS.sub(" ", text)
     return text.strip()

@@ -145,7 +145,7 @@ def _label_pattern(labels: tuple[str, ...]) -> re.Pattern[str]:
     either = "|".join("[-_ ]".join(map(re.escape, each)) for each in words if each != [""]) or r"(?!)"
     return re.compile(
         rf"(?<!{WORD})(?<!{WORD}[-_'])(?<![°#&])(?<!\d[.,/:])(?:{either})"
-        rf"(?!{WORD})(?!_{WORD})(?!'{WORD})(?![+#%°])(?![.,/:]\d)(?!-[a-z])",
+        rf"(?!{WORD})(?!_{WORD})(?!'{WORD})(?![+#%°])(?![.,/:–-]\d)(?!-[a-z])",
         re.IGNORECASE,
     )
 

@@ -17,7 +17,9 @@ _FILLERS: Final = (
     "die|der|das|ist|antwort|option|la|le|el|los|las|es|est|opción|opcion|letra|lettre|réponse|respuesta|richtig|"
     "это|вариант|буква|буду|und|о|a opção|opção|opzione"
 )
-_START: Final = re.compile(rf"(?:[^\w]|(?:{_FILLERS})(?![^\W_]|'[^\W_])|选项|選項|选择|選擇|选|選|是|项|第|为|為|答案)*")
+_START: Final = re.compile(
+    rf"(?:[^\w]|(?:{_FILLERS})(?![^\W_]|'[^\W_])|选项|選項|选择|選擇|选|選|是|项|第|为|為|答案)*"
+)
 _BEFORE_CLAUSE: Final = re.compile(r"[.;!?,:。，；](?=\s|$)|\bbut\b|\bsondern\b|\bsino\b|\bmais\b|\bа\b|而是|，")
 _STATED_BEFORE: Final = re.compile(
     r"(?:\b(?:so|thus|hence|therefore|choose|chose|pick|picked|select|selected|go with|going with|opt for|must be|"
@@ -30,9 +32,11 @@ _RIGHT_AFTER: Final = re.compile(
 )
 _VERB_AFTER: Final = re.compile(r"[\"')\]]{0,2} (?:is|was|has|would|can|could|lies|means|refers|ist|es|est|è|é)\b")
 _AFTER_FUNCTION: Final = re.compile(
-    r"[\s\"')\]]*(?:$|[.,;:!?(\-–—。，！]|(?:because|since|as|weil|denn|porque|parce|and|or|und|y|et|but|it|there|he|she|they|this|that|the|i)\b)"
+    r"[\s\"')\]]*(?:$|[.,;:!?(/&\-–—。，！]|(?:because|since|as|weil|denn|porque|parce|and|or|und|y|et|but|it|there|he|she|they|this|that|the|i)\b)"
 )
-_BEFORE_FUNCTION: Final = re.compile(r"(?:\b(?:is|are|was|be|ist|es|est|è|é|answer|answered|say|said)|[:=\"'(\[])[\s\"'(\[]*$")
+_BEFORE_FUNCTION: Final = re.compile(
+    r"(?:\b(?:is|are|was|be|ist|es|est|è|é|answer|answered|say|said)|[:=\"'(\[])[\s\"'(\[]*$"
+)
 _ALWAYS_STATES: Final = frozenset({"yes", "ja", "oui", "sí", "sì", "sim", "да"})
 
 
@@ -53,7 +57,7 @@ class Line:
         if mention.kind == "lower":
             return is_statement and self._counts_small(mention, found)
         if mention.kind == "function":
-            return self._states_function(mention, is_statement)
+            return self._states_function(mention, found, is_statement)
         return True
 
     def _counts_small(self, mention: Mention, found: list[Mention]) -> bool:
@@ -70,14 +74,15 @@ class Line:
         start = _START.match(rest)
         return start is not None and stand_beside(rest[start.end() :].strip(" ."))
 
-    def _states_function(self, mention: Mention, is_statement: bool) -> bool:
+    def _states_function(self, mention: Mention, found: list[Mention], is_statement: bool) -> bool:
         """Yes, no and the like count where they are all that a clause says."""
         word = self.low[mention.start : mention.end]
         is_first = mention.start <= self.start
         if word in _ALWAYS_STATES and is_first and is_statement:
             return True
-        before = self.low[: mention.start]
-        if not (is_first or mention.is_wrapped or _BEFORE_FUNCTION.search(before) or stand_beside(before[-5:])):
+        before = self.low[max(0, mention.start - 40) : mention.start]
+        is_second = any(stand_beside(self.low[each.end : mention.start]) for each in found if each.end <= mention.start)
+        if not (is_first or is_second or mention.is_wrapped or _BEFORE_FUNCTION.search(before)):
             return False
         return _AFTER_FUNCTION.match(self.low, mention.end) is not None
 
@@ -166,4 +171,9 @@ class Line:
         first = self.mentions[0] if self.mentions else None
         if first is None or 0 in self._denied or first.start > self.start or first.kind == "lower":
             return False
-        return re.match(r"\s*(?:$|[.):\],;!–—-]|\(|(?:because|since|as|weil|denn|porque|parce|car)\b)", self.low[first.end :]) is not None
+        return (
+            re.match(
+                r"\s*(?:$|[.):\],;!–—-]|\(|(?:because|since|as|weil|denn|porque|parce|car)\b)", self.low[first.end :]
+            )
+            is not None
+        )

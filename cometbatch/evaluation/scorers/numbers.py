@@ -43,7 +43,9 @@ _RANGE: Final = re.compile(
 _EITHER: Final = re.compile(
     rf"(?: ?(?:%|°[CF]?))?(?: ?, ?(?=or|and)| )?(?:(?<=[\s,])(?:or|and|oder|und|ou|et|o|y|e|или|и|или|of|en)(?= )|或|和|か|と|또는) ?(?={_NUMBER_AHEAD})"
 )
-_PERCENT: Final = re.compile(r"\s?(?:%|per ?cent(?:age)?\b|prozent\b|pour ?cent\b|por ?cento\b|por ciento\b|процент)", re.IGNORECASE)
+_PERCENT: Final = re.compile(
+    r"\s?(?:%|per ?cent(?:age)?\b|prozent\b|pour ?cent\b|por ?cento\b|por ciento\b|процент)", re.IGNORECASE
+)
 _MAGNITUDES: Final = {
     "hundred": 2, "thousand": 3, "million": 6, "millions": 6, "billion": 9, "billions": 9, "trillion": 12, "tausend": 3,
     "millionen": 6, "milliarden": 9, "milliarde": 9, "milliard": 9, "milliards": 9, "mil": 3, "mille": 3, "millón": 6,
@@ -63,7 +65,9 @@ _BEFORE_UNREADABLE: Final = re.compile(
 )
 _BEFORE_PART: Final = re.compile(rf"(?:{WORD}|[^\W\d_\u2e80-\U0010ffff][-–]|[\^_]\{{?[-–+]?|(?<!\w)&?#x?)$")
 _NO_SIGN_AFTER: Final = re.compile(rf"[\w)\]}}%]$")
-_NEGATIVE: Final = re.compile(r"(?:minus|negative|moins|menos|meno|минус|负|負|マイナス) ?$|[=(] ?[-–] $", re.IGNORECASE)
+_NEGATIVE: Final = re.compile(
+    r"(?:minus|negative|moins|menos|meno|минус|负|負|マイナス) ?$|[=(] ?[-–] $", re.IGNORECASE
+)
 
 
 class Token(Struct, frozen=True):

@@ -75,7 +75,7 @@ def shown(number: Fraction) -> str:
 
 def number_in(answer: str, form: NumberForm) -> Found:
     """The number that an answer states, or why there is none."""
-    text = plain(answer)
+    text = plain(answer, keeps_numbers=True)
     if not _DIGIT.search(text):
         return NO_ANSWER
     if (marker := marked(text)) is not None:

@@ -155,7 +155,9 @@ def _cues(text: str) -> Iterator[tuple[int, int]]:
             del places[word]
         if text[at - 1 : at] == "/" and at:  # a closing tag
             continue
-        is_spaced = word[0] < "\u2e80" and not "\u0e00" <= word[0] <= "\u0eff"  # Thai and Lao are written without spaces
+        is_spaced = (
+            word[0] < "\u2e80" and not "\u0e00" <= word[0] <= "\u0eff"
+        )  # Thai and Lao are written without spaces
         if is_spaced and at and _LETTER.match(text, at - 1) and not (text[at].isupper() and text[at - 1].islower()):
             continue
         end = _PLURAL.match(text, at + len(word)) if is_spaced else None
@@ -173,7 +175,9 @@ def _line_after(text: str, begin: int) -> Statement:
     begin = found.end() if found is not None else begin
     end = text.find("\n", begin)
     end = len(text) if end < 0 else end
-    return Statement(text[begin : min(end, begin + MAX_STATEMENT)], begin, end, is_tail=not text[end : end + 200].strip())
+    return Statement(
+        text[begin : min(end, begin + MAX_STATEMENT)], begin, end, is_tail=not text[end : end + 200].strip()
+    )
 
 
 def last_line(text: str) -> str:
