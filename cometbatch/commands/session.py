@@ -5,16 +5,17 @@ import contextlib
 import functools
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.asking import acceptance, first_answers, misfits
+from cometbatch.commands.cell_summaries import cell_summaries, left_out, slices_by_target, sum_of
 from cometbatch.commands.checked import Checked
 from cometbatch.commands.checks import describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
@@ -24,21 +25,26 @@ from cometbatch.commands.open_files import fitted
 from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.options import Options
 from cometbatch.commands.progress_line import Progress
+from cometbatch.commands.queue_starts import queue_starts
+from cometbatch.commands.queue_stops import stop_of
 from cometbatch.commands.reusing import earlier_answers
 from cometbatch.commands.row_maker import sending_images
+from cometbatch.commands.score_publishing import publish_scored
+from cometbatch.commands.services import service_of
 from cometbatch.commands.session_watch import moment_of, show_waiting
-from cometbatch.commands.stopping import NotPublishedError, Stopping
-from cometbatch.commands.targets import check_budgets, prices_of, row_makers, whose_model
+from cometbatch.commands.stopping import Stopping
+from cometbatch.commands.targets import check_budgets, row_makers
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
-from cometbatch.control.classify import classify
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.errors import CometbatchError, InputChangedError, InputError, InputLostError, Quoting, logged
+from cometbatch.evaluation.score_columns import ScoreColumns
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
-from cometbatch.records import Completion, ErrorDetail, HttpResponse, RejectedAsk, Tally
-from cometbatch.results import columns, parts, tallies
+from cometbatch.money.prices import price_book
+from cometbatch.records import Tally
+from cometbatch.results import tallies
 from cometbatch.results.reuse import EarlierAnswers
 from cometbatch.results.summary import (
     BudgetReachedError,
@@ -51,23 +57,20 @@ from cometbatch.results.summary import (
     cap_warning,
     late_warnings,
 )
-from cometbatch.results.target_column import with_target
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest, describe_targets, metadata_of
+from cometbatch.run_state.drift import describe_targets
+from cometbatch.run_state.making import Make
+from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run
 from cometbatch.run_state.succession import settle
 from cometbatch.runner.images import Send
-from cometbatch.runner.ports import Policy, Service, Stop
-from cometbatch.runner.reply_reader import Reader
+from cometbatch.runner.ports import Policy, Stop
 from cometbatch.runner.turns import Runner
+from cometbatch.runner.twins import Twins
 from cometbatch.store import local
-from cometbatch.store.local import write_aside
 from cometbatch.transport import Transport
-from cometbatch.wire import Keep
-from cometbatch.wire.envelope import request_id_of
-from cometbatch.wire.structured import answer_of_call
 
 Returned = TypeVar("Returned")
 
@@ -82,15 +85,12 @@ STOPPED = {
 CANCELLED = "Cancelled."
 """Why a run stopped whose task was cancelled."""
 
-NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "incompletes": {}, "reused": 0, "reused_incomplete": 0}
-"""The counts of a tally before the service has answered."""
-
 
 class SessionStart(Struct, frozen=True):
     """What a session has from its start: job, run directory, a thread for files, the caller's options and stops.
 
     `told`: sentences for whoever pays that are for this session alone. `updated`: the run whose place a new one is to
-    take.
+    take. `scores`: what scores the answers when the result is published; None where nothing does.
     """
 
     checked: Checked
@@ -100,6 +100,7 @@ class SessionStart(Struct, frozen=True):
     stopping: Stopping
     told: tuple[str, ...] = ()
     updated: Run | None = None
+    scores: ScoreColumns | None = None
 
 
 async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *arguments: object) -> Returned:
@@ -137,7 +138,8 @@ class RunSession(Struct, frozen=True):
         """
         run, job = self.run, self.start.checked.job
         shared = self.start.options.shared_budget
-        check_budgets(self.start.checked, run.manifest.targets, run.targets, shared=shared is not None)
+        asked = run.manifest.active_targets if run.manifest.has_matrix else run.targets
+        check_budgets(self.start.checked, run.manifest.targets, asked, shared=shared is not None)
         with fitted(job.limits.concurrency, run.manifest.partition_rows) as (concurrency, connections, lowered):
             self.transport.limit_connections(connections)
             return await self._carry_out(concurrency, lowered)
@@ -149,10 +151,10 @@ class RunSession(Struct, frozen=True):
         looks = rest_of(self.start.checked, run, self.limit)
         started = time.monotonic()
         run.directory.lock.sign()
-        rows = run.rows if self.limit is None else run.progress.calls + run.calls_due(self.limit)
+        rows = run.manifest.calls if self.limit is None else run.tally.calls + run.calls_due(self.limit)
         options, name = self.start.options, job.output.path.name
         on = False if options.observers.take_words else options.progress
-        shown = Progress(rows, run.progress.tally, on=on, name=name, observers=options.observers)
+        shown = Progress(rows, run.counted, on=on, name=name, observers=options.observers)
         options.observers.began(job, run, self.limit)
         for warning in filter(None, (*_warnings(job, run), lowered, *told)):
             shown.warn(warning)
@@ -172,8 +174,8 @@ class RunSession(Struct, frozen=True):
                     stop is None and ended.is_complete
                 )  # also where rows beyond the limit were answered before
                 if is_finished:
-                    publish = functools.partial(_publish, ended, self.start.checked, stopping)
-                    stop = await stopping.publish(self.start.files, publish)
+                    publishing = functools.partial(publish_for, ended, self.start)
+                    stop = await stopping.publish(self.start.files, publishing)
                     is_finished = stop is None
         except asyncio.CancelledError as error:
             cut_short = functools.partial(_cancelled, run, functools.partial(summed, earlier=earlier, told=told))
@@ -212,19 +214,26 @@ class RunSession(Struct, frozen=True):
         run, checked = self.run, self.start.checked
         session = run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
-        asked = row_makers(checked, run.manifest.targets)
-        taking = None if earlier is None else earlier.take
+        manifest = run.manifest
+        asked = row_makers(checked, manifest.targets, manifest.slices)
+        makers: list[Make] = [each.make for each in asked.makers]
+        of_slices: list[Make] = [each.make for each in asked.of_slices]
+        if looks is not None:
+            makers = makers if manifest.has_matrix else list(map(looks.watching, makers))
+            of_slices[looks.slice_number] = looks.watching(of_slices[looks.slice_number])
         partitions = Partitions(
             run,
             session.number,
-            lambda wanted: checked.source.tables(run.manifest.input, wanted),
-            [maker.make if looks is None else looks.watching(maker.make) for maker in asked.makers],
+            lambda wanted: checked.source.tables(manifest.input, wanted),
+            makers,
             asked.columns,
             slots=slots,
+            slice_makers=of_slices,
+            queues=manifest.queues(),
             limit=self.limit,
             reads_files=asked.reads_files,
             further=checked.answers,
-            take=taking,
+            take=None if earlier is None else earlier.take,
         )
         marks = run.directory.new_marks(run.manifest.run_id, session.number, 2 * slots)
         showing: asyncio.Task[None] | None = None
@@ -247,34 +256,19 @@ class RunSession(Struct, frozen=True):
                 sending_images(self.transport.send, asked.images) as send,
             ):
                 with self._budgeted() as budget:
-                    ports = msgspec.structs.replace(self._ports(shown, slots, send, budget), twins=twins)
-                    return await run_partitions(partitions, marks, ports, watched=watched)
+                    ports = self._ports(shown, slots, send, budget, twins)
+                    return stop_of(await run_partitions(partitions, marks, ports, watched=watched), manifest)
         except InputError as error:
             raise InputLostError(input_lost(checked.job.input.path, error)) from error
         finally:
             if showing is not None:
                 showing.cancel()
 
-    def _ports(self, shown: Progress, slots: int, send: Send, budget: Budget | None) -> Ports:
-        run, limits, patience = self.run, self.start.checked.job.limits, self.start.checked.job.retry
-        names, response = run.columns, self.start.checked.target.response
-        price, max_cost = prices_of(run.manifest.books)
-        keep = Keep(raw="raw" in names, reasoning="reasoning" in names)
-        read = functools.partial(self.start.checked.format.parse_response, keep=keep)
-        if response.mode == "tool":
-            read = functools.partial(_read_call, read)
-        service = Service(
-            send=send,
-            read=Reader(read, self.transport).read,
-            classify=functools.partial(classify, now=now),
-            accept=acceptance(self.start.checked.checker, self.start.checked.format, response),
-            price=price,
-            max_cost=max_cost,
-            request_id=request_id_of,
-            is_reached=self._is_reached,
-            whose_model=whose_model(run.manifest.targets),
-            status=functools.partial(columns.status_of, keeps_calls=columns.TOOL_CALLS in names),
-        )
+    def _ports(
+        self, shown: Progress, slots: int, send: Send, budget: Budget | None, twins: Sequence[Twins | None]
+    ) -> Ports:
+        checked, run = self.start.checked, self.run
+        limits, patience = checked.job.limits, checked.job.retry
         policy = Policy(
             concurrency=slots,
             max_attempts=patience.max_attempts,
@@ -285,7 +279,7 @@ class RunSession(Struct, frozen=True):
             max_row_s=patience.max_row_s,
         )
         return Ports(
-            service=service,
+            service=service_of(checked, run, self.transport, send),
             policy=policy,
             limits=Limits(
                 requests_per_minute=limits.requests_per_minute,
@@ -296,34 +290,8 @@ class RunSession(Struct, frozen=True):
             now=now,
             jitter=random.random,
             budget=budget,
-            earlier=self._earlier(),
-            asks=run.progress.asks,
-            first_answers=first_answers(
-                self.start.checked.checker,
-                response,
-                self._earlier(),
-                self._asks(),
-                misfits(run) if run.targets[1] == 0 else (),  # a later target's own are not told apart
-            ),
+            queues=queue_starts(checked, run, twins),
         )
-
-    def _earlier(self) -> Tally:
-        """What earlier sessions learnt. That a model is there was learnt of the first target, and of no later one.
-
-        Neither was that one's answers are JSON.
-        """
-        if self.run.targets[1] == 0:
-            return self.run.bill
-        return msgspec.structs.replace(self.run.bill, **NO_ANSWER, rejected=sum(map(len, self._asks())))
-
-    def _asks(self) -> list[tuple[RejectedAsk, ...]]:
-        """Of each open call the asks that earlier sessions recorded, if they were of the newest target."""
-        return [tuple(some) for some in self.run.progress.asks.values() if some[-1].target == self.run.targets[1]]
-
-    def _is_reached(self) -> bool:
-        """Whether a connection was ever made; taken for granted where that is not ours to know."""
-        stats = self.transport.pool_stats
-        return stats is None or stats.opened > 0
 
     @contextlib.contextmanager
     def _budgeted(self) -> Iterator[Budget | None]:
@@ -335,11 +303,7 @@ class RunSession(Struct, frozen=True):
         if cap is None and shared is None:
             yield None
             return
-        is_exact = all(
-            book.rates is not None and book.rates.per_request is not None for book in self.run.manifest.books
-        )
-        answers = bill.new_answers + bill.rejected
-        budget = Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact, shared=shared)
+        budget = Budget(cap, tallies.spent(bill), shared=shared)
         run_id, session = self.run.manifest.run_id, self.run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
         if shared is not None:
@@ -384,42 +348,14 @@ def _summed(
         reopened=session.reopened,
         pool=session.transport.pool_stats,
         reuse=None if earlier is None else earlier.counts,
+        scores=None if session.start.scores is None or not finished else session.start.scores.counts,
     )
 
 
-def _read_call(
-    parse: Callable[[HttpResponse, int | None], Completion | ErrorDetail], reply: HttpResponse, sent_bytes: int | None
-) -> Completion | ErrorDetail:
-    """A reply whose answer is in a call of a function: its arguments are the text."""
-    said = parse(reply, sent_bytes)
-    return answer_of_call(said) if isinstance(said, Completion) else said
-
-
-def _publish(run: Run, checked: Checked, stopping: Stopping) -> None:
-    """Make the result appear, whole, by one rename. A data set needs nothing: its parts are the result.
-
-    Raises `NotPublishedError` where it is given up before its last part is read; then nothing has changed.
-    """
-    if run.directory.parts.is_dataset:
-        return
-    run.refuse_foreign()
-    of_run = columns.columns_of(run.columns)
-    schema = columns.joined_schema(checked.source.schema, run.prefix, {}, of_run, checked.answers)
-
-    def paths() -> Iterator[Path]:
-        for index in range(run.partition_count):
-            if stopping.is_given_up:
-                raise NotPublishedError
-            yield run.directory.parts.path(index)
-
-    def write(file: IO[bytes]) -> None:
-        repeated = columns.repeated(schema, run.prefix)
-        metadata = metadata_of(run.manifest) | run.state()
-        completed = functools.partial(with_target, prefix=run.prefix, columns=of_run)
-        rows = run.manifest.calls
-        parts.merge(file, paths(), schema, metadata, rows=rows, repeated=repeated, completed=completed)
-
-    write_aside(run.result, write)
+def publish_for(run: Run, start: SessionStart) -> None:
+    """Make the result appear. Raises `NotPublishedError` where it is given up meanwhile."""
+    checked, stopping = start.checked, start.stopping
+    publish_scored(run, checked.source.schema, checked.answers, start.scores, is_given_up=lambda: stopping.is_given_up)
 
 
 def _in_place(run: Run) -> Run:
@@ -435,18 +371,32 @@ def budget_to_finish(run: Run, next_usd: Decimal | None, limit: int | None = Non
 
     With a `limit`, to the last row below it.
 
-    The rows that are missing are taken to cost what those with an answer did, and a fifth more; before the first
-    answer, what the next one can cost at most. There is room for what is set aside for the next call.
+    The rows that are missing are taken to cost what those with an answer did, and a fifth more: of a matrix, those of
+    the same cell. Before the first answer, they are taken to cost what the next one can cost at most. There is room for
+    what is set aside for the next call.
     """
     if next_usd is None:
         return None
-    tally, left = run.progress.tally, run.calls_due(limit)
-    priced = tally.new_answers - tally.unpriced
-    mean = ROUNDING.divide(tally.cost_usd, Decimal(priced)) if priced > 0 else None
-    each = next_usd if mean is None else ROUNDING.multiply(mean, Decimal("1.2"))
-    rest = ROUNDING.add(ROUNDING.multiply(each, Decimal(left)), next_usd)
+    rest = next_usd
+    for tally, left in _left_by_cell(run, limit):
+        priced = tally.new_answers - tally.unpriced
+        mean = ROUNDING.divide(tally.cost_usd, Decimal(priced)) if priced > 0 else None
+        each = next_usd if mean is None else ROUNDING.multiply(mean, Decimal("1.2"))
+        rest = ROUNDING.add(ROUNDING.multiply(each, Decimal(left)), rest)
     total = ROUNDING.add(tallies.spent(run.bill), rest)
     return total.quantize(Decimal((0, (1,), total.adjusted() - 1)), ROUND_CEILING, ROUNDING)
+
+
+def _left_by_cell(run: Run, limit: int | None) -> Iterator[tuple[Tally, int]]:
+    """What each cell came to, and how many of its calls are missing."""
+    if not run.manifest.has_matrix:
+        yield run.progress.tally, run.calls_due(limit)
+        return
+    missing = Counter[int]()
+    for each in run.due(limit):
+        missing[each.slice] += run.lacking(each, run.rows if limit is None else limit)
+    for slices in slices_by_target(run.manifest).values():
+        yield sum_of(run.progress.by_slice, slices), sum(missing[each] for each in slices)
 
 
 def input_lost(path: Path, error: InputError) -> str:
@@ -474,11 +424,13 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
     return RunSummary(
         run_id=run.manifest.run_id,
         output=job.output.path,
-        rows=run.rows,
-        tally=run.progress.with_charges,
+        rows=run.manifest.calls,
+        tally=run.with_charges,
         prices=run.manifest.prices,
         books=run.manifest.books,
         targets=tuple(describe_targets(run.manifest)),
+        cells=cell_summaries(run),
+        left_out=left_out(run),
         finished=finished,
         replaced=run.replaced,
         accept=job.accept,
@@ -492,7 +444,7 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         warnings=(
             *_warnings(job, run),
             *looked,
-            *late_warnings(run.progress.tally, run.manifest.books, run.manifest.token_cap),
+            *late_warnings(run.counted, run.manifest.books, run.manifest.token_cap),
         ),
         reader=RowsOf(job),
         **session,
@@ -505,7 +457,8 @@ def _warnings(job: Job, run: Run) -> Iterator[str]:
     yield from manifest.warnings
     yield from describe_missing_columns(job, run.columns)
     yield from describe_late(job, run)
-    if job.budget.max_cost_usd is not None and (added := describe_unbounded(job.params.extra)):
+    of_cells = dict.fromkeys(describe_unbounded(target.params.extra) for target in job.targets())
+    for added in filter(None, () if job.budget.max_cost_usd is None else of_cells):
         yield f"the budget may be passed: the service may add input that is billed beyond what is sent, by {added}"
     if manifest.prices.rates is not None and not manifest.priced_late and _has_other_prices(job, manifest):
         yield "prices changed in the job; this run goes on with the ones that it began with"
@@ -513,6 +466,14 @@ def _warnings(job: Job, run: Run) -> Iterator[str]:
 
 def _has_other_prices(job: Job, manifest: Manifest) -> bool:
     """Whether the job says something else of prices than when the run began, in keys that are set."""
+    if job.matrix is not None:
+        books = {each.cell: manifest.books[each.target] for each in manifest.slices}
+        own = (
+            (cell.digest, price_book(cell.target.model, settings=cell.prices)[0])
+            for cell in job.cells()
+            if cell.prices.is_complete
+        )
+        return any(digest in books and books[digest].rates != book.rates for digest, book in own)
     if job.target.model != manifest.targets[0].target.model:  # whose prices the job has no place for then
         return False
     now, then = job.describe().get("prices"), manifest.job.get("prices")

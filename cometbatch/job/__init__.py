@@ -23,13 +23,17 @@ A map, imports running downwards only:
     sources         a file or a mapping, with --set over it -> tree
     document        YAML -> tree, and YAML's traps
     settings        Job and its parts
+    cells           the jobs of all cells -> one job
+    axes            the section matrix -> axes, and what their values lay over the job
+    matrix          axes, cells and samples
     targets         what is asked: format, model, prompt, parameters
     urls            base URLs
     secrets         how a key is recognised, and how values are shown
     tree            the nodes, their bounds, and the list of problems
 """
 
-from cometbatch.job.keys import JobKey, job_keys, job_keys_markdown
+from cometbatch.job.key import JobKey
+from cometbatch.job.keys import job_keys, job_keys_markdown
 from cometbatch.job.reading import load_job
 from cometbatch.job.settings import (
     InputSettings,

@@ -4,13 +4,16 @@ It says of each key by itself what the reading of a job says. Rules between keys
 a template that does not compile) are the reading's alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
-from cometbatch.job.keys import KEYS, REQUIRED, SECTIONS, SINGLE, WORDS_FOR_SECTIONS, nullable, object_schema
+from cometbatch.job.axes import MAX_CELLS, axis_path
+from cometbatch.job.key import nullable, object_schema
+from cometbatch.job.keys import FREE, KEYS, MATRIX, MATRIX_KEYS, REQUIRED, SECTIONS, SINGLE, WORDS_FOR_SECTIONS
+from cometbatch.job.score_keys import scores_schema
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 """The newest draft that editors know in full."""
@@ -29,14 +32,22 @@ MEANINGS = {
     "budget": "what may be spent",
     "accept": "how many rows may have no whole answer in a run that ends with exit code 0",
     "reuse": "which answers of earlier runs are taken instead of sending calls again; true: this output's own",
+    "choices": "the choices of each question, which prompts show and scores know",
+    "report": "what the leaderboard shows, and what it compares",
     "simulator": "how the simulator behaves; unused with a service",
 }
 """What a section is about. One that is not named here is shown without a word."""
 
+FREE_SCHEMAS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {"score": scores_schema}
+"""What makes the JSON Schema of each section whose keys a user names."""
 
 ALWAYS: Final = ("input", "output")
 TABLE: Final = r"\.(csv|tsv|parquet)(\.gz|\.zst)?$"
-"""An input that is surely a table of prompts. JSON lines may be whole requests: a job says less of these."""
+"""An input that is surely a table of prompts. JSON lines may be whole requests: a job says less of these.
+
+So does a job with a matrix, whose axes may say what is asked.
+"""
+_LABEL: Final = {"type": ["string", "number", "boolean"]}
 
 
 def job_schema() -> dict[str, Any]:
@@ -52,9 +63,11 @@ def job_schema() -> dict[str, Any]:
             name: (schema if name in ALWAYS else nullable(schema)) | {"description": MEANINGS.get(name, "")}
             for name, schema in sections.items()
         }
-        | {name: nullable(key.kind.schema) | {"description": key.meaning} for name, key in SINGLE.items()},
+        | {name: nullable(key.kind.schema) | {"description": key.meaning} for name, key in SINGLE.items()}
+        | {MATRIX: _matrix() | {"description": SINGLE[MATRIX].meaning}}
+        | {name: nullable(schema()) | {"description": FREE[name]} for name, schema in FREE_SCHEMAS.items()},
         "required": [*ALWAYS],
-        "if": {"properties": {"input": {"properties": {"path": {"pattern": TABLE}}}}},
+        "if": {"properties": {"input": {"properties": {"path": {"pattern": TABLE}}}, MATRIX: {"type": "null"}}},
         "then": {
             "properties": {
                 "target": {"type": "object", "required": needed["target"], "properties": _given("target", needed)},
@@ -67,6 +80,32 @@ def job_schema() -> dict[str, Any]:
             "required": ["target", "prompt"],
         },
     }
+
+
+def _matrix() -> dict[str, Any]:
+    """Axes that set one key, by its name, and variants under any other."""
+    short = {"model": KEYS["target"]["model"], "format": KEYS["target"]["format"]}
+    keys = {f"{section}.{name}": key for section, keys in KEYS.items() for name, key in keys.items()}
+    axes = {name: key for name, key in (short | keys).items() if axis_path(name) is not None}
+    samples = {name: nullable(key.kind.schema) | {"description": key.meaning} for name, key in MATRIX_KEYS.items()}
+    variant = {"type": "object", "properties": {"name": _LABEL}, "required": ["name"]}
+    return {
+        "type": ["object", "null"],
+        "minProperties": 1,
+        "properties": {name: _values(_one_of(key.kind.schema)) for name, key in axes.items()} | samples,
+        "additionalProperties": _values({"anyOf": [variant, _one_of({"not": {"type": "object"}})]}),
+    }
+
+
+def _values(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": ["array", "null"], "items": schema, "minItems": 1, "maxItems": MAX_CELLS}
+
+
+def _one_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """A value of an axis as it stands, or with a name."""
+    named = {"name": _LABEL, "value": nullable(schema)}
+    described = {"type": "object", "properties": named, "required": [*named], "additionalProperties": False}
+    return {"anyOf": [schema, described]}
 
 
 def _given(section: str, names: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -14,21 +14,25 @@ import msgspec
 
 from cometbatch.errors import JobError
 from cometbatch.input.files import kind_of
-from cometbatch.job.keys import IMAGE_KEYS, OVERRIDE, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
+from cometbatch.job.axes import read_matrix
+from cometbatch.job.cells import job_of
+from cometbatch.job.keys import IMAGE_KEYS, MATRIX, OVERRIDE, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
 from cometbatch.job.kinds import INPUT_WORDS, expected
 from cometbatch.job.messages import PlacedMessage, read_conversation, read_messages
 from cometbatch.job.paths import absolute, given, place_result, refuse_marks, refuse_no_table, with_variables
 from cometbatch.job.prices import fit_prices
 from cometbatch.job.response import check_response
+from cometbatch.job.score_reading import read_choices, read_report, read_scores
 from cometbatch.job.secrets import printable, refuse_secrets
 from cometbatch.job.sections import Sections
 from cometbatch.job.settings import DELIMITERS, ImageSettings, Job, ReuseSettings
 from cometbatch.job.sources import is_piped, read_tree
-from cometbatch.job.tree import Map, Problems, WrongError, place
+from cometbatch.job.tree import Map, Problems, WrongError, is_null, place
 from cometbatch.job.urls import DEFAULT_BASE_URL, is_loopback
 from cometbatch.job.variables import variables_in, without_variables
 from cometbatch.job.vendor_batch import BatchStart, batch_of
 from cometbatch.money.prices import PriceSettings
+from cometbatch.prompt.questions import ChoiceSettings
 from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FORMATS, output_cap
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
@@ -37,6 +41,8 @@ MAX_MINUTES_FOR_A_ROW = 60
 """Minutes that a row may wait for `limits.tokens_per_minute` to have room for its answer; a lower limit is refused."""
 SAMPLES: dict[str, Any] = {"max_output_tokens": 1, "temperature": 1.0, "top_p": 0.5, "stop": ("x",), "seed": 1}
 """A value of each parameter that a row may have, to see whether a format knows it."""
+SEEDED = GenerationParams(seed=1)
+"""What a format refuses that has no place for a seed."""
 NOT_SETTINGS = (*PROMPT_TEXTS, OVERRIDE)
 """Keys of sections that are no fields of their settings."""
 DETAILED = ("chat", "responses")
@@ -67,20 +73,46 @@ def load_job(
             raise
         command = f"cometbatch init {shlex.quote(printable(path))}"
         raise JobError(f"{error}\nA table is no job file. This writes a job for it: {command}") from error
+    folder = Path(base_dir) if base_dir is not None else path.parent if path else Path()
+    source_path = absolute(Path(), path) if path else None
+    axes = tree.entries.pop(MATRIX, None)
     refuse_secrets(tree, "", problems)
     problems.stop_if_any()  # before anything else could quote from near a secret
-    folder = Path(base_dir) if base_dir is not None else path.parent if path else Path()
-    return _Reading(Sections(tree, problems), folder, absolute(Path(), path) if path else None).job()
+    is_pipe = isinstance(source, Path) and path is None
+    if axes is None or is_null(axes):
+        return _Reading(Sections(tree, problems), folder, source_path, is_piped=is_pipe).job()
+    read = read_matrix(axes, problems)
+    problems.stop_if_any()
+    assert read is not None  # noqa: S101 - for the type checker: what is wrong was noted
+
+    def read_one(sections: Sections, drops_seed: bool) -> Job:
+        return _Reading(sections, folder, source_path, is_piped=is_pipe, drops_seed=drops_seed).job()
+
+    return job_of(read, tree, problems, read_one)
 
 
 class _Reading:
-    """The job that the sections make, once their values are found to fit together."""
+    """The job that the sections make, once their values are found to fit together.
 
-    def __init__(self, sections: Sections, folder: Path, source_path: Path | None) -> None:
+    `is_piped`: the job was written into a pipe, so that it may bring no code. `drops_seed`: `params.seed` is left out
+    where the format has no place for it.
+    """
+
+    def __init__(
+        self,
+        sections: Sections,
+        folder: Path,
+        source_path: Path | None,
+        *,
+        is_piped: bool,
+        drops_seed: bool = False,
+    ) -> None:
+        self._is_piped = is_piped
         self._sections = sections
         self._values = sections.values
         self._folder = folder
         self._source_path = source_path
+        self._drops_seed = drops_seed
         self._batch: BatchStart | None = None
 
     def job(self) -> Job:
@@ -99,7 +131,11 @@ class _Reading:
         beside = {"model_prices": fit_prices(self._sections), "param_columns": param_columns, "reuse": reuse}
         self._check_token_limit()
         before = len(self._sections.problems.lines)
-        messages = self._messages()
+        choices = read_choices(self._sections)
+        scores = read_scores(self._sections, absolute(Path(), self._folder), is_piped=self._is_piped)
+        beside |= {"choices": choices, "scores": scores, "report": read_report(self._sections, scores)}
+        messages = self._messages(choices)
+        self._check_shuffle(messages, choices)
         conversation = read_conversation(self._sections, self._placed("prompt", "few_shot"))
         images = self._images()
         is_whole = len(self._sections.problems.lines) == before and None not in self._values["prompt"].values()
@@ -111,12 +147,19 @@ class _Reading:
         self._sections.problems.stop_if_any()
         return self._built(messages, {**beside, "conversation": conversation, "images": images})
 
-    def _messages(self) -> list[PlacedMessage]:
+    def _messages(self, choices: ChoiceSettings | None) -> list[PlacedMessage]:
         if self._batch is None:
-            return read_messages(self._sections)
+            return read_messages(self._sections, choices)
         return [PlacedMessage(self._batch.vendor.message, "input.path")]
 
     # --- settings that have to fit together ---
+
+    def _check_shuffle(self, messages: Sequence[PlacedMessage], choices: ChoiceSettings | None) -> None:
+        """An order that no prompt shows would be scored, and never asked."""
+        is_shown = any(placed.message.choices is not None for placed in messages)
+        if choices is not None and choices.shuffle is not None and not is_shown:
+            words = "the prompt does not show this order: write {{ choices | lettered }} where they stand in it"
+            self._sections.refuse("choices.shuffle", words)
 
     def _check_address(self) -> None:
         base_url = self._values["target"].get("base_url", DEFAULT_BASE_URL)
@@ -241,7 +284,10 @@ class _Reading:
     def _params(self) -> GenerationParams:
         params = self._sections.given("params")
         params.pop(OVERRIDE, None)
-        if self._values["target"].get("format") == "messages" and self._batch is None:
+        name = self._values["target"].get("format")
+        if self._drops_seed and name is not None and FORMATS[name].unsupported_params(SEEDED):
+            params.pop("seed", None)
+        if name == "messages" and self._batch is None:
             params.setdefault("max_output_tokens", DEFAULT_MAX_TOKENS)
         return GenerationParams(**params)
 

@@ -13,14 +13,16 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import JobError
+from cometbatch.job.matrix import Cell, CellSettings, Matrix, digest_of
 from cometbatch.job.report import ReportSettings
-from cometbatch.job.scores import ChoiceSettings, ScoreSettings
+from cometbatch.job.scores import ScoreSettings
 from cometbatch.job.secrets import printable, unprinted
 from cometbatch.job.targets import MessageTemplate, Response, Target, Template, VendorName, plain
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.conversation import Conversation
 from cometbatch.prompt.names import no_column
+from cometbatch.prompt.questions import ChoiceSettings
 from cometbatch.prompt.template import RENDERING, TemplateError
 from cometbatch.records import AnsweredStatus, GenerationParams
 from cometbatch.results.accepted import Accept
@@ -30,6 +32,11 @@ from cometbatch.wire.request_extra import asks_for_tools
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": None, ".parquet": None}
 """Kinds of input files that can be read, and the delimiter of each where the job gives none."""
+
+NOT_DESCRIBED = ("places", "cut", "choices", "scores", "report")
+"""Fields of a job that its description leaves out. Choices that a prompt shows are part of its messages."""
+OF_ACCURACY = ("accuracy", "spread")
+"""Settings of the simulator that a description has only where they say something."""
 
 
 class InputSettings(Struct, frozen=True):
@@ -174,13 +181,19 @@ class ReuseSettings(Struct, frozen=True):
 
 
 class SimulatorSettings(Struct, frozen=True):
-    """How the simulator behaves. `faults` maps a fault's name to its share of requests, from 0 to 1."""
+    """How the simulator behaves. `faults` maps a fault's name to its share of requests, from 0 to 1.
+
+    `accuracy`: how often a model is right, from 0 to 1; `spread`: the share of questions that it decides once for all
+    samples.
+    """
 
     seed: int = 0
     latency_s: tuple[float, float] = (0.5, 1.5)
     rps: float | None = None
     faults: dict[str, float] = msgspec.field(default_factory=dict)
     retry_after: bool = False
+    accuracy: dict[str, float] = msgspec.field(default_factory=dict)
+    spread: float = 0.0
 
 
 class Job(Struct, frozen=True):
@@ -194,6 +207,8 @@ class Job(Struct, frozen=True):
     where no answers of earlier runs are taken. `telemetry`: who is told of each session over OpenTelemetry; None is
     nobody. `dedupe`: of rows that ask the same, one is sent, and the others take its answer. `choices`: those of each
     question; `scores` and `report` say how answers are scored and compared, and change no request.
+    `matrix`: None where each row is asked once. With one, `target.model`, `target.format`, `messages`, `conversation`,
+    `params`, `param_columns` and `prices` are those of its first cell.
     """
 
     input: InputSettings
@@ -223,9 +238,12 @@ class Job(Struct, frozen=True):
     choices: ChoiceSettings | None = None
     scores: tuple[ScoreSettings, ...] = ()
     report: ReportSettings = ReportSettings()
+    matrix: Matrix | None = None
 
     def targets(self) -> tuple[Target, ...]:
-        """What is asked of each row."""
+        """What is asked of each row: one target for each cell."""
+        if self.matrix is not None:
+            return tuple(self._target_of(self.matrix, each) for each in self.matrix.cells)
         return (
             Target(
                 self.target.format,
@@ -239,6 +257,38 @@ class Job(Struct, frozen=True):
                 param_columns=self.param_columns,
             ),
         )
+
+    def _target_of(self, matrix: Matrix, cell: CellSettings) -> Target:
+        prompt = matrix.prompts[cell.prompt]
+        return Target(
+            cell.format,
+            cell.model,
+            prompt.messages,
+            cell.params,
+            batch=self.batch,
+            conversation=prompt.conversation,
+            response=self.response,
+            param_columns=cell.param_columns,
+        )
+
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells of the matrix, in the order of the result: the first axis slowest. Without a matrix there is one.
+
+        Makes them anew at each call.
+        """
+        targets = self.targets()
+        if self.matrix is None:
+            (target,) = targets
+            return (Cell({}, target, self.prices_of(target.model), digest_of(target)),)
+        return tuple(
+            Cell(self.matrix.labels_of(each), target, each.prices, digest_of(target))
+            for each, target in zip(self.matrix.cells, targets, strict=True)
+        )
+
+    @property
+    def samples(self) -> int:
+        """How often each row is asked in each cell."""
+        return 1 if self.matrix is None else self.matrix.samples
 
     def prices_of(self, model: str) -> PriceSettings:
         """What the job says about the prices of a model."""
@@ -254,8 +304,9 @@ class Job(Struct, frozen=True):
     @property
     def asked_columns(self) -> frozenset[str]:
         """The names of the columns that a run has only where its job asks for them."""
+        has_tools = any(asks_for_tools(target.params.extra) for target in self.targets())
         asked = {
-            "tool_calls": asks_for_tools(self.params.extra) or self.batch is not None,
+            "tool_calls": has_tools or self.batch is not None,
             "reasoning": self.output.reasoning,
             "raw": self.output.raw,
             "asks": self.response.is_used,
@@ -272,22 +323,31 @@ class Job(Struct, frozen=True):
 
     def prompt_template_for(self, target: Target, columns: Sequence[str]) -> Template:
         """The compiled prompt of a target, for a table with these columns. Raises `JobError` where it needs others."""
+        places = self._places_of(target)
         if target.conversation is not None and target.conversation.column not in columns:
-            place = self.places[-1] if self.places else "prompt.messages_column"
+            place = places[-1] if places else "prompt.messages_column"
             raise JobError(f"{place}: {no_column(target.conversation.column, columns)}")
         template = target.prompt_template(refuse_empty=not self.prompt.allow_empty)
         try:
             template.check(columns)
         except TemplateError as error:
-            place = self.places[error.index] if self.places else f"prompt.messages[{error.index}]"
+            place = places[error.index] if places else f"prompt.messages[{error.index}]"
             raise JobError(f"{place}: {template_words(error)}") from error
         return template
 
+    def _places_of(self, target: Target) -> tuple[str, ...]:
+        """Where the templates of a target stand."""
+        prompts = () if self.matrix is None else self.matrix.prompts
+        asked = target.messages, target.conversation
+        return next((each.places for each in prompts if (each.messages, each.conversation) == asked), self.places)
+
     def fingerprint(self) -> dict[str, object]:
-        """Everything that changes answers, as JSON-ready values by key path. Runs that differ here don't mix."""
-        (target,) = self.targets()
+        """Everything that changes answers, as JSON-ready values by key path. Runs that differ here don't mix.
+
+        With a matrix, what its axes set is left out: cells come and go, and each is told by its own digest.
+        """
         headers = {"target.headers": dict(self.target.headers)} if self.target.headers else {}
-        return target.fingerprint() | {
+        return self._asked_everywhere() | {
             "target.service": self.target.service,
             "input.id": self.input.id,
             "input.encoding": self.input.encoding,
@@ -298,6 +358,13 @@ class Job(Struct, frozen=True):
             **headers,
         }
 
+    def _asked_everywhere(self) -> dict[str, object]:
+        """The fingerprint of what is asked in every cell."""
+        target = self.targets()[0]
+        if self.matrix is None:
+            return target.fingerprint()
+        return self.matrix.base_of(target)
+
     def _image_fingerprint(self) -> dict[str, object]:
         """What decides which images are sent. Of the folder, its way from the input: both may be moved together."""
         said: dict[str, object] = {"prompt.images.fetch": True} if self.images.fetch else {}
@@ -306,8 +373,18 @@ class Job(Struct, frozen=True):
         return said
 
     def describe(self) -> dict[str, object]:
-        """The whole job as JSON-ready values, for manifests and metadata; `places` and `cut` are left out."""
-        return {name: value for name, value in plain(self).items() if name not in ("places", "cut")}
+        """What a run is made by, as JSON-ready values, for manifests and metadata.
+
+        `places` and `cut` are left out, and so is how answers are scored and compared: that may change at any time.
+        """
+        values = {name: value for name, value in plain(self).items() if name not in NOT_DESCRIBED}
+        if self.simulator is not None and not self.simulator.accuracy:
+            values["simulator"] = {key: value for key, value in values["simulator"].items() if key not in OF_ACCURACY}
+        if self.matrix is None:
+            return {name: value for name, value in values.items() if name != "matrix"}
+        for prompt in values["matrix"]["prompts"]:
+            del prompt["places"], prompt["cut"]
+        return values
 
     @classmethod
     def from_description(cls, description: Mapping[str, object]) -> Self:

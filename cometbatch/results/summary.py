@@ -12,8 +12,10 @@ from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.records import LONG_INPUT_TOKENS, Fix, PoolStats, PriceBook, Tally, Usage
 from cometbatch.results.accepted import Accept, Accepted, judged
+from cometbatch.results.cell_summary import CellSummary, LeftOut, described_cells
 from cometbatch.results.notebook import html_of
 from cometbatch.results.reuse_counts import ReuseCounts
+from cometbatch.results.scored import Leaderboard, ScoreCounts
 from cometbatch.results.summary_words import RUN_ALL, count, described, price_source
 from cometbatch.results.tallies import median_cost
 
@@ -76,7 +78,9 @@ class RunSummary(Struct, frozen=True):
     `is_deduped`: rows take answers of rows of this run that ask the same; `is_reusing`: of earlier runs.
     `limited`: None where the session was for all rows. `accept`: how many of the rows that it was for may have no whole
     answer. `reuse`: how this session's calls met earlier answers; None where none were looked for. `reader`: what reads
-    the run's rows; None where nobody can.
+    the run's rows; None where nobody can. `cells`: of a matrix, each in the job's order; then `rows` is how many the
+    result has: those of the input in each cell and sample. `left_out`: of slices that the job does not name any more.
+    `scores`: how the scoring of the result went, where this session did that; `leaderboard`: the figures of its scores.
     """
 
     run_id: str
@@ -105,8 +109,12 @@ class RunSummary(Struct, frozen=True):
     is_deduped: bool = False
     is_reusing: bool = False
     reader: RowReader | None = None
+    cells: tuple[CellSummary, ...] = ()
+    left_out: LeftOut | None = None
     accept: Accept = Accept()
     reuse: ReuseCounts | None = None
+    scores: ScoreCounts | None = None
+    leaderboard: Leaderboard | None = None
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:
         """Each row that has an outcome, in the order of the result, as column -> value; some in memory at a time.
@@ -184,8 +192,12 @@ class RunSummary(Struct, frozen=True):
 
     @property
     def ended_well(self) -> bool:
-        """Whether every row that the session was for has its outcome, and as many a whole answer as `accept` wants."""
-        return self.accepted.is_done and self.accepted.is_within
+        """Whether every row that the session was for has its outcome, and as many a whole answer as `accept` wants.
+
+        And that no scorer failed on more than a tenth of them.
+        """
+        is_scored = self.scores is None or not self.scores.has_too_many_errors
+        return self.accepted.is_done and self.accepted.is_within and is_scored
 
     @property
     def accepted(self) -> Accepted:
@@ -196,6 +208,10 @@ class RunSummary(Struct, frozen=True):
             return judged(self.accept, self.rows, failed=failed, incomplete=incomplete, is_done=self.finished)
         failed, incomplete, is_done = first.failed, first.incomplete, first.is_reached
         return judged(self.accept, first.rows, failed=failed, incomplete=incomplete, is_limited=True, is_done=is_done)
+
+    def cell_lines(self) -> Iterator[str]:
+        """Of a matrix, a line for each cell; of many, one for each model."""
+        return described_cells(self.cells)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; amounts of money are strings, so that they stay exact."""
@@ -240,6 +256,7 @@ class RunSummary(Struct, frozen=True):
             },
             "price_source": price_source((self.prices, *self.books)),
             "targets": list(self.targets),
+            **_of_matrix(self),
             "resent": self.resent,
             **_of_what_it_replaces(self),
             "retries": self.retries,
@@ -247,6 +264,8 @@ class RunSummary(Struct, frozen=True):
             "pool": msgspec.to_builtins(self.pool),
             "elapsed_s": round(self.elapsed_s, 3),
             "warnings": list(self.warnings),
+            **({} if self.scores is None else {"scored": self.scores.to_dict()}),
+            **({} if self.leaderboard is None else {"leaderboard": self.leaderboard.to_dict()}),
         }
 
     def describe(self, *, verbose: bool = False, command: str = RUN_ALL) -> str:
@@ -266,6 +285,14 @@ def _reported(tally: Tally) -> dict[str, Any]:
         "differing_cost_usd": format_amount(tally.differing_reported_usd),
         "differing_priced_usd": format_amount(tally.differing_cost_usd),
     }
+
+
+def _of_matrix(summary: RunSummary) -> dict[str, Any]:
+    """What a summary tells of cells; nothing without a matrix."""
+    if not summary.cells:
+        return {}
+    left_out = None if summary.left_out is None else summary.left_out.to_dict()
+    return {"cells": [each.to_dict() for each in summary.cells], "left_out": left_out}
 
 
 def _of_what_it_replaces(summary: RunSummary) -> dict[str, Any]:

@@ -14,7 +14,8 @@ Guards: a session writes into files of its own only; existence is the commit, so
     next/                                  a run directory without a lock: the update of this run, while it goes on
     earlier/<run id>/                      another: a run that stood here before (`succession` tells of both)
 
-A data set keeps its parts as the result, named <partition>.parquet in every round; the round is in the footer.
+A data set keeps its parts as the result, named <partition>.parquet in every round; the round is in the footer. With
+slices it keeps them in the run directory, and its folder holds a file for each slice (`slice_files`).
 """
 
 import contextlib
@@ -29,9 +30,10 @@ from cometbatch.records import Tally
 from cometbatch.run_state import json_files, sessions
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.journal_files import JournalFiles
-from cometbatch.run_state.names import JOURNAL, KEPT, MARKS, SESSION, STAGED, LostFileError, index_in
+from cometbatch.run_state.names import DATASET_PART, JOURNAL, KEPT, MARKS, SESSION, STAGED, LostFileError, index_in
 from cometbatch.run_state.part_files import PartFiles
 from cometbatch.run_state.sessions import Session
+from cometbatch.run_state.slice_files import SLICE_FILE
 from cometbatch.store import local
 from cometbatch.store.local import Lock
 
@@ -75,6 +77,7 @@ _FIRST: Final = Round(0, 0)
 class RunDirectory:
     """The files of one run. `parts`: where the parts are, if they are the result themselves (a data set).
 
+    `slices`: the folder of a data set that gets a file for each slice.
     `within`: the run directory that this one lies in, which has the lock of both. `is_moving`: moving this one's files
     up into that one was cut off, so that each of them is in one of the two. `home`: the directory beside the result.
     """
@@ -86,8 +89,10 @@ class RunDirectory:
         parts: Path | None = None,
         within: "RunDirectory | None" = None,
         is_moving: bool = False,
+        slices: Path | None = None,
     ) -> None:
         self.path = path
+        self.slices = slices
         self.home: RunDirectory = self if within is None else within.home
         self.lock: Lock = Lock(path / LOCK, holder_of="this job") if within is None else within.lock
         self.is_moving = is_moving
@@ -137,12 +142,15 @@ class RunDirectory:
                 local.sync(folder)
 
     def _folders(self) -> tuple[Path, ...]:
-        return (self.path, self.journals.folder, self._sessions, self.parts.folder)
+        own = self.path, self.journals.folder, self._sessions, self.parts.folder
+        return own if self.slices is None else (*own, self.slices)
 
     def _is_ours(self, folder: Path, name: str) -> bool:
         """Whether a name in a folder of the run is one that a run gives, whole or while it is written."""
         if found := STAGED.fullmatch(name):
             name = found[1]
+        if folder == self.slices or (folder == self.parts.folder and self.parts.is_dataset):
+            return index_in(DATASET_PART.fullmatch(name)) is not None or SLICE_FILE.fullmatch(name) is not None
         if folder == self.parts.folder:
             return self.parts.index(name) is not None
         if folder == self.path:
@@ -240,27 +248,36 @@ class RunDirectory:
         local.write_bytes(self.path / REOPENED, msgspec.json.encode(reopened))
 
     def commit_part(self, index: int, write: Callable[[IO[bytes]], None]) -> None:
-        """Make a part exist, whole, and only then forget the records of its partition.
+        """Make a part exist, whole, and only then forget what rounds of `--retry` kept, and the parts of earlier ones.
 
-        Raises what `local.write_aside` raises.
+        The journals of its range may hold other partitions' records. Raises what `local.write_aside` raises.
         """
         self.parts.commit(index, write)
-        for path in [*self.journals.of_range(index), *self.parts.superseded(index)]:
+        for path in [*self.journals.kept_of(index), *self.parts.superseded(index)]:
             local.remove(path)
 
-    def leftovers(self, committed: Iterable[int], last: Session | None) -> Iterator[Path]:
+    def leftovers(
+        self,
+        committed: Iterable[int],
+        last: Session | None,
+        partitions_of: Callable[[int], Iterable[int]] = lambda range_: (range_,),
+    ) -> Iterator[Path]:
         """Files of a killed process that count for nothing.
 
         Half-written files; records of committed partitions, or of rounds and sessions that do not count; parts of
-        earlier rounds; marks that a later session has counted already.
+        earlier rounds; marks that a later session has counted already. `partitions_of`: the partitions of a range that
+        may have records in its journals.
         """
         done, reopened = frozenset(committed), self.reopened()
         for folder in self._folders():
             names = (name for name in local.entries(folder) if STAGED.fullmatch(name) and self._is_ours(folder, name))
             yield from (folder / name for name in names)
         for name in local.entries(self.journals.folder):
-            index = index_in(JOURNAL.fullmatch(name) or KEPT.fullmatch(name))
-            if index is not None and (index in done or not _counts(name, reopened.round_of(index), last)):
+            range_, index = index_in(JOURNAL.fullmatch(name)), index_in(KEPT.fullmatch(name))
+            if range_ is None and index is None:
+                continue
+            indexes = partitions_of(range_) if range_ is not None else [index] if index is not None else []
+            if not any(each not in done and _counts(name, reopened.round_of(each), last) for each in indexes):
                 yield self.journals.folder / name
         for index in done & reopened.partitions.keys():
             yield from self.parts.superseded(index)

@@ -5,7 +5,7 @@ then, and the rest comes from there.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,14 +14,15 @@ from cometbatch.errors import CheckpointError
 from cometbatch.records import Partition
 from cometbatch.results import columns, parts
 from cometbatch.results.columns import outcomes_in
+from cometbatch.results.lines import Joined
 from cometbatch.results.rows import Piece, Rows
 from cometbatch.results.summary import Limited
 from cometbatch.results.target_column import with_target
-from cometbatch.run_state import recorded
+from cometbatch.run_state.manifest import metadata_of
 from cometbatch.run_state.open_partition import PIECE_BYTES, PartitionRecords
+from cometbatch.run_state.open_records import OpenRecords
+from cometbatch.run_state.published import lines_of, result_partitions, state_of
 from cometbatch.run_state.run import Run
-
-MAX_KEPT_BYTES = 16 * 1024 * 1024  # bytes of records of a partition that are kept in memory; the rest is read again
 
 Tables = Callable[[Iterable[Partition]], Iterator[pa.Table]]
 """Reads partitions of the input, in the order given."""
@@ -33,33 +34,40 @@ def recorded_rows(
     notes: tuple[str, ...] = (),
     files: tuple[Path, ...] = (),
     further: columns.Further | None = None,
+    *,
+    joined: Sequence[Joined] = (),
 ) -> Rows:
-    """The rows of a run that have an outcome.
+    """The rows of a run that have an outcome, in the order of the result, as lines of it.
 
     `tables`: None where the input can't be had; then the input columns of rows without a part are null. `further`: what
-    makes the run's own columns; without it they are left out. Reading raises `CheckpointError` where a file of the run
-    is damaged, and what `tables` raises.
+    makes the run's own columns; without it they are left out. `joined`: makes columns that no part has. Reading raises
+    `CheckpointError` where a file of the run is damaged, and what `tables` raises.
     """
-    output = columns.columns_of(run.columns)
+    output, lines = columns.columns_of(run.columns), lines_of(run.manifest, run.columns, joined)
     own = {} if further is None else {field.name: field.type for field in further.fields}
     names = (*run.manifest.input.columns, *(run.prefix + column.name for column in output), *own)
+    others = own | {field.name: field.type for field in (*lines.slice_fields, *lines.joined_fields)}
+    metadata = metadata_of(run.manifest) | state_of(run) | lines.metadata
 
     def pieces() -> Iterator[Piece]:
-        for piece in _pieces(run, tables, further):
-            yield Piece(piece.ordinals, piece.table.select(names))
+        for place, partition, piece in _pieces(run, tables, further):
+            begin = partition.slice * run.rows
+            rows = [ordinal - begin for ordinal in piece.ordinals]
+            yield Piece(piece.ordinals, lines.table(piece.table.select(names), place, rows))
 
-    return Rows(names, run.prefix, output, pieces, notes, (run.result, *files), own)
+    return Rows(lines.names(names), run.prefix, output, pieces, notes, (run.result, *files), others, metadata)
 
 
 def look_below(run: Run, limit: int | None) -> Limited | None:
     """What became of the rows below a limit, in each slice; None without one. Raises `CheckpointError`."""
     if limit is None:
         return None
-    rows, tally = min(limit, run.rows) * len(run.manifest.slices), run.progress.tally
+    rows, tally = min(limit, run.rows) * len(run.manifest.active), run.tally
     done = rows - run.calls_due(limit)
     if not tally.incomplete and not tally.failed:
         return Limited(limit, rows, done, succeeded=done)
-    found = [_answered(run, each, limit) for each in run.manifest.partitions() if each.first_row < limit]
+    due = (each for _, each in result_partitions(run.manifest) if each.first_row < limit)
+    found = [_answered(run, each, limit) for each in due]
     succeeded, incomplete = (sum(each[kind] for each in found) for kind in (0, 1))
     return Limited(limit, rows, done, succeeded, incomplete)
 
@@ -79,10 +87,16 @@ def _answered(run: Run, partition: Partition, limit: int) -> tuple[int, int]:
     return found["succeeded"], found["incomplete"]
 
 
-def _pieces(run: Run, tables: Tables | None, further: columns.Further | None) -> Iterator[Piece]:
+def _pieces(run: Run, tables: Tables | None, further: columns.Further | None) -> Iterator[tuple[int, Partition, Piece]]:
     inputs = None if tables is None else _Inputs(tables)
-    for partition in run.manifest.partitions():
-        yield from rows_of(run, partition, lambda each: None if inputs is None else inputs.table(each), further)
+    records = OpenRecords(run)
+
+    def table_of(partition: Partition) -> pa.Table | None:
+        return None if inputs is None else inputs.table(partition)
+
+    for place, partition in result_partitions(run.manifest):
+        for piece in rows_of(run, partition, table_of, further, records):
+            yield place, partition, piece
 
 
 class _Inputs:
@@ -111,13 +125,16 @@ def rows_of(
     partition: Partition,
     table_of: Callable[[Partition], pa.Table | None],
     further: columns.Further | None = None,
+    open_records: OpenRecords | None = None,
 ) -> Iterator[Piece]:
-    """The rows of a partition that have an outcome, in order. `table_of`: its input; None where that can't be had."""
+    """The rows of a partition that have an outcome, in order. `table_of`: its input; None where that can't be had.
+
+    `open_records`: of a caller who asks for several partitions.
+    """
     due = first = run.manifest.first_ordinal(partition)
     if partition.index not in run.progress.committed:
         try:
-            files = recorded.sources(run.directory, run.manifest.run_id, partition.index, run.progress.last)
-            records = PartitionRecords(files, None, MAX_KEPT_BYTES)
+            records = (OpenRecords(run) if open_records is None else open_records).of(partition.index)
             if not is_committed(run, partition.index):
                 for piece in _open_pieces(run, records, partition, table_of):
                     table = piece.table if further is None else columns.extended(piece.table, run.prefix, further)
@@ -129,7 +146,7 @@ def rows_of(
                 raise
     path, ordinal, output = run.directory.parts.path(partition.index), first, columns.columns_of(run.columns)
     for written in parts.read_pieces(path):
-        table = with_target(written, run.prefix, output)
+        table = with_target(written, run.prefix, output, run.manifest.slices[partition.slice].target)
         rest = table.slice(max(0, due - ordinal))
         if rest.num_rows:
             end = ordinal + table.num_rows

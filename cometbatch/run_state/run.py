@@ -1,32 +1,28 @@
 """One run: its directory, what it is, and what is recorded of it by now."""
 
+import functools
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import START_OVER, CheckpointError, UsageError
+from cometbatch.job import Job
 from cometbatch.job.paths import RUN_PREFIX, RUN_SUFFIX, absolute, linked, run_beside
-from cometbatch.money.exact import format_amount
 from cometbatch.records import Partition, Tally
 from cometbatch.results import parts, tallies
-from cometbatch.results.target_column import TARGET_COLUMNS
 from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import MANIFEST, RunDirectory
-from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest
+from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest, has_matrix
 from cometbatch.run_state.progress import Progress, look
+from cometbatch.run_state.published import is_published
 from cometbatch.run_state.succession import is_moved, looked_at
 from cometbatch.store import local
 
 Place: TypeAlias = Literal["free", "ours", "foreign"]
 """What stands where the result goes: nothing (or what the run is to replace), its result, another file."""
-
-ROUNDS_KEY: Final = "cometbatch.rounds"
-TARGETS_KEY: Final = "cometbatch.targets"
-STATE_KEYS: Final = (ROUNDS_KEY, "cometbatch.slices", "cometbatch.bill")
-"""What a result says of the state of the run that it was published from: one that says another is published again."""
 
 
 class Run(Struct, frozen=True):
@@ -36,6 +32,25 @@ class Run(Struct, frozen=True):
     manifest: Manifest
     progress: Progress
     result: Path
+
+    @property
+    def tally(self) -> Tally:
+        """Of the records of the slices that the job names: what the result will tell."""
+        if len(self.manifest.active) == len(self.manifest.slices):
+            return self.progress.records
+        found = self.progress.by_slice
+        return functools.reduce(tallies.add, (found[each] for each in self.manifest.active if each in found), Tally())
+
+    @property
+    def counted(self) -> Tally:
+        """The same with the charges that earlier sessions left, whichever slices they were of."""
+        last = self.progress.last
+        return self.tally if last is None else tallies.add(self.tally, last.total)
+
+    @property
+    def with_charges(self) -> Tally:
+        """The same, once the newest session is dead."""
+        return tallies.add(self.counted, self.progress.charges)
 
     @property
     def prefix(self) -> str:
@@ -61,12 +76,14 @@ class Run(Struct, frozen=True):
     @property
     def is_complete(self) -> bool:
         """Whether every call has an outcome in a part."""
+        if len(self.manifest.active) < len(self.manifest.slices):
+            return not self.missing
         return len(self.progress.committed) == self.partition_count
 
     @property
     def partition_count(self) -> int:
-        """How many partitions it has."""
-        return self.manifest.partitions_in_slice * len(self.manifest.slices)
+        """How many partitions it has, in the slices that the job names."""
+        return self.manifest.partitions_in_slice * len(self.manifest.active)
 
     def open_targets(self, index: int) -> dict[int, int]:
         """The target of each call of a partition that a `--retry` left without an outcome, and that has none yet.
@@ -75,27 +92,42 @@ class Run(Struct, frozen=True):
         """
         if index in self.progress.committed or not self.directory.reopened().round_of(index).round:
             return {}
-        files = recorded.sources(self.directory, self.manifest.run_id, index, self.progress.last)
+        files = recorded.sources(self.directory, self.manifest, [index], self.progress.last)
         targets, done = recorded.open_targets(files), self.progress.recorded
         return {ordinal: target for ordinal, target in targets.items() if ordinal not in done}
 
     @property
     def missing(self) -> list[Partition]:
-        """The partitions without a part, ascending."""
-        committed = set(self.progress.committed)
-        return [each for each in self.manifest.partitions() if each.index not in committed]
+        """The partitions without a part, ascending, of the slices that the job names."""
+        committed, named = set(self.progress.committed), set(self.manifest.active)
+        found = (each for each in self.manifest.partitions() if each.slice in named)
+        return [each for each in found if each.index not in committed]
 
     def due(self, limit: int | None) -> list[Partition]:
         """The partitions with work: all that are missing, or those that lack an outcome of a row below `limit`."""
         if limit is None:
             return self.missing
-        return [each for each in self.missing if _lacking(self, each, limit)]
+        return [each for each in self.missing if self.lacking(each, limit)]
 
     def calls_due(self, limit: int | None) -> int:
         """How many calls have no outcome, of all rows or of those below `limit` in each slice."""
         if limit is None:
-            return self.manifest.calls - self.progress.calls
-        return sum(_lacking(self, each, limit) for each in self.missing)
+            return self.manifest.calls - self.tally.calls
+        return sum(self.lacking(each, limit) for each in self.missing)
+
+    def lacking(self, partition: Partition, limit: int) -> int:
+        """How many calls of a partition have no outcome, of rows below the limit."""
+        first, rows = self.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
+        return sum(ordinal not in self.progress.recorded for ordinal in range(first, first + rows))
+
+    @property
+    def journaled(self) -> list[list[int]]:
+        """The partitions without a part of which a journal or a kept file may tell, those of a range together."""
+        numbers = {file.range for file in self.directory.journals.all()}
+        numbers |= {self.manifest.range_of_partition(index) for index in self.directory.reopened().partitions}
+        done = frozenset(self.progress.committed)
+        found = (self.manifest.partitions_of(number) for number in sorted(numbers))
+        return list(filter(None, ([each for each in some if each not in done] for some in found)))
 
     @property
     def replaced(self) -> Tally:
@@ -119,8 +151,7 @@ class Run(Struct, frozen=True):
             return False
         if self.directory.parts.is_dataset:
             return True
-        said = parts.result_metadata(self.result) or {}
-        return all(said.get(key) == value for key, value in self.state().items())
+        return is_published(self)
 
     @property
     def place(self) -> Place:
@@ -141,26 +172,6 @@ class Run(Struct, frozen=True):
             return self.directory.reopened().rounds > 0
         return self.manifest.follows is not None and self.place == "free"
 
-    def state(self) -> dict[str, str]:
-        """What the result says of this state of the run: rounds, slices with labels, the whole bill.
-
-        Where rows were asked of several targets, also what these are, in the order of their numbers.
-        """
-        now, before = self.progress.with_charges, self.replaced
-        amounts = {
-            "cost_usd": now.cost_usd,
-            "rejected_usd": now.rejected_cost_usd,
-            "charges_usd": now.charges_usd,
-            "replaced_usd": before.cost_usd,
-            "replaced_charges_usd": before.charges_usd,
-        }
-        bill: dict[str, Any] = {name: format_amount(amount) for name, amount in amounts.items()}
-        bill |= {"unpriced": now.unpriced, "charges_unknown": now.charges_unknown}
-        values = (str(self.directory.reopened().rounds), _json(self.manifest.slices), _json(bill))
-        has_targets = not TARGET_COLUMNS.isdisjoint(self.columns)
-        targets = {TARGETS_KEY: _json(self.manifest.targets)} if has_targets else {}
-        return dict(zip(STATE_KEYS, values, strict=True)) | targets
-
     def refuse_foreign(self) -> None:
         """Raises `UsageError` where publishing would overwrite a file that this run did not write."""
         if self.place == "foreign":
@@ -178,16 +189,6 @@ class Run(Struct, frozen=True):
         """The same run, after its manifest was replaced on the disk."""
         self.directory.write_manifest(encode_manifest(manifest))
         return msgspec.structs.replace(self, manifest=manifest)
-
-
-def _lacking(run: Run, partition: Partition, limit: int) -> int:
-    """How many calls of a partition have no outcome, of rows below the limit."""
-    first, rows = run.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
-    return sum(ordinal not in run.progress.recorded for ordinal in range(first, first + rows))
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 def find(directory: RunDirectory, result: Path, accept: Collection[str] = ()) -> Run | None:
@@ -238,9 +239,30 @@ def directory_of(result: Path, *, is_dataset: bool) -> RunDirectory:
     return looked_at(home_of(result, is_dataset=is_dataset))
 
 
-def home_of(result: Path, *, is_dataset: bool) -> RunDirectory:
-    """The run directory beside a result, whatever is in it."""
-    return RunDirectory(run_beside(result), parts=result if is_dataset else None)
+def home_of(result: Path, *, is_dataset: bool, has_slices: bool = False, fresh: bool = False) -> RunDirectory:
+    """The run directory beside a result, whatever is in it.
+
+    `has_slices`: the job has a matrix, so that a data set holds a file for each slice, and not the parts themselves.
+    What the run that is there says of that comes first, unless a new one replaces it (`fresh`).
+    """
+    path = run_beside(result)
+    content = local.content(path / MANIFEST, None)
+    if content is not None and not fresh:
+        has_slices = has_matrix(content)
+    if not is_dataset:
+        return RunDirectory(path)
+    return RunDirectory(path, slices=result) if has_slices else RunDirectory(path, parts=result)
+
+
+def directory_of_job(job: Job) -> RunDirectory:
+    """Where the run of a job is kept: in its place, or an update in the place beside it."""
+    return looked_at(home_of_job(job))
+
+
+def home_of_job(job: Job, *, fresh: bool = False) -> RunDirectory:
+    """The run directory of a job, whatever is in it. `fresh`: a new run is to replace what is there."""
+    has_slices = job.matrix is not None
+    return home_of(job.output.path, is_dataset=job.output.is_dataset, has_slices=has_slices, fresh=fresh)
 
 
 def directory_at(path: Path) -> tuple[RunDirectory, Path]:
@@ -260,5 +282,4 @@ def directory_at(path: Path) -> tuple[RunDirectory, Path]:
     if path.name.endswith(RUN_SUFFIX) and not is_run:
         refuse_unreleased(path.with_name(path.name.removesuffix(RUN_SUFFIX)))
     result = path.with_name(path.name.removeprefix(RUN_PREFIX).removesuffix(RUN_SUFFIX)) if is_run else path
-    run_path = path if is_run else run_beside(path)
-    return looked_at(RunDirectory(run_path, parts=result if result.is_dir() else None)), result
+    return directory_of(result, is_dataset=result.is_dir()), result
