@@ -295,7 +295,10 @@ def test_a_crash_leaves_the_old_result_or_the_new_one(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(*((os, "fsync") if fail_at == "write" else (Path, "replace")), broken)
+        if fail_at == "write":
+            patched.setattr(os, "fsync", broken)
+        else:
+            patched.setattr(Path, "replace", broken)
         with pytest.raises(cometbatch.CometbatchError, match="No space left"):
             cometbatch.score(job_of(bench, "brevity"))
     assert bench.output.read_bytes() == old
