@@ -11,7 +11,7 @@ from cometbatch.reports.sources import ResultFiles
 
 
 class Figures(Struct, frozen=True):
-    """A leaderboard. `notes`: sentences for a person. `needs_extra`: intervals are missing because numpy or scipy is."""
+    """A leaderboard. `notes`: sentences for a person. `needs_extra`: numpy or scipy is not installed, so intervals are missing."""
 
     score: str
     needs_extra: bool = False
