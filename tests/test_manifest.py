@@ -211,3 +211,32 @@ def test_each_call_is_in_one_partition_of_one_slice(rows: int, size: int, slices
         assert {ordinal // rows for ordinal in calls} == {partition.slice}
         ordinals += calls
     assert ordinals == list(range(manifest.calls))
+
+
+def test_a_plain_run_says_nothing_of_a_matrix() -> None:
+    """What it writes about slices is what it wrote before there was a matrix."""
+    plain = msgspec.json.decode(encode_manifest(manifest_of(FINGERPRINT)))
+    assert plain["slices"] == [{"label": "", "target": 0, "sample": 0}]
+    assert "named" not in plain
+    assert manifest_of(FINGERPRINT).queues() == ((0,),)
+
+
+def test_slices_of_one_model_are_one_queue() -> None:
+    """Whatever the format or the prompt: the model is what has a pace. Slices that the job no longer names are none."""
+    asked = Target("chat", "a", TARGET.messages), Target("chat", "b", ()), Target("messages", "a", TARGET.messages)
+    targets = tuple(PricedTarget(each, BOOK) for each in asked)
+    slices = tuple(Slice(target=number, sample=sample) for number in range(3) for sample in range(2))
+    manifest = manifest_of(FINGERPRINT, targets=targets, slices=slices, needs=("matrix",))
+    assert manifest.queues() == ((0, 1, 4, 5), (2, 3))
+    some = reread(manifest_of(FINGERPRINT, targets=targets, slices=slices, needs=("matrix",), named=(5, 2, 0)))
+    assert (some.active, some.queues(), some.calls) == ((5, 2, 0), ((5, 0), (2,)), 30)
+
+
+@given(rows=st.integers(1, 40), size=st.integers(1, 12), slices=st.integers(1, 3))
+def test_a_range_is_the_same_rows_in_all_slices(rows: int, size: int, slices: int) -> None:
+    """The range of a call is that of its row, whichever slice it is in."""
+    identity = Identity("table.csv", 1, SHA256, rows, ("id",))
+    manifest = manifest_of({}, input=identity, partition_rows=size, slices=(Slice(),) * slices)
+    for ordinal in range(manifest.calls):
+        assert manifest.range_of(ordinal) == manifest.partition_of(ordinal) % manifest.partitions_in_slice
+        assert manifest.range_of(ordinal) == manifest.range_of(ordinal % rows)

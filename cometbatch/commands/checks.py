@@ -70,7 +70,7 @@ def _refuse_unfinished(opened: AnySource) -> None:
         if run_beside(folder).is_dir():
             with contextlib.suppress(CheckpointError):  # whatever is wrong with that run, its files are a table
                 run = find(directory_of(folder, is_dataset=True), folder)
-        if run is not None and not run.is_complete:
+        if run is not None and not (run.is_complete if run.directory.slices is None else run.is_finished):
             done = f"{len(run.progress.committed):,} of {run.partition_count:,} partitions are there"
             raise UsageError(
                 f"input.path: {folder} is the data set of a run that is not finished ({done}), so rows are missing. "

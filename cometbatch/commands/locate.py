@@ -16,7 +16,7 @@ from cometbatch.job.paths import run_beside
 from cometbatch.job.secrets import printable
 from cometbatch.job.sources import STANDARD_INPUT
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.run import directory_at, directory_of
+from cometbatch.run_state.run import directory_at, directory_of_job
 
 UNKNOWN_COMMAND: Final = "cometbatch run JOB_FILE"
 JOB_ENDINGS: Final = (".yaml", ".yml", ".json")
@@ -76,7 +76,7 @@ def _job_at(path: Path, overrides: Sequence[str]) -> Job:
 
 
 def _of_job(job: Job, command: str) -> Located:
-    directory = directory_of(job.output.path, is_dataset=job.output.is_dataset)
+    directory = directory_of_job(job)
     return Located(directory, job.output.path, job, command)
 
 

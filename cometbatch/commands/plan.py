@@ -49,7 +49,7 @@ from cometbatch.results.summary_words import count, price_source
 from cometbatch.results.terminal import visible
 from cometbatch.run_state.manifest import PricedTarget
 from cometbatch.run_state.progress import Progress
-from cometbatch.run_state.run import Run, home_of
+from cometbatch.run_state.run import Run, home_of_job
 from cometbatch.runner.row_maker import ASSUMED_OUTPUT_TOKENS
 from cometbatch.service.catalog import find_books
 from cometbatch.transport import Transport
@@ -329,7 +329,7 @@ def plan(
 
 def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", *, update: bool) -> RunPlan:
     checked, connection = check(job), describe_connection(job, http)
-    chosen = choose(checked, home_of(job.output.path, is_dataset=job.output.is_dataset), update=update)
+    chosen = choose(checked, home_of_job(job), update=update)
     checked, found = as_begun(checked, chosen.found, update=update), chosen.found
     job = checked.job
     replaced = describe_replaced(found, job)

@@ -49,7 +49,7 @@ from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarg
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.reopen import Matching
-from cometbatch.run_state.run import Run, directory_of, find, home_of
+from cometbatch.run_state.run import Run, directory_of_job, find, home_of_job
 from cometbatch.run_state.sessions import Who
 from cometbatch.run_state.succession import clear, forget_earlier, give_up, looked_at, settle
 from cometbatch.service.catalog import find_books
@@ -190,7 +190,7 @@ async def _stoppable(job: Job, options: Options) -> RunSummary:
 def _so_far(job: Job) -> RunSummary:
     """What a run has come to that was stopped before it looked; a summary without a run where there is none."""
     with contextlib.suppress(CometbatchError):
-        found = find(directory_of(job.output.path, is_dataset=job.output.is_dataset), job.output.path)
+        found = find(directory_of_job(job), job.output.path)
         if found is not None:
             return summary_of(job, found, finished=found.is_finished, had_work=False)
     prices = PriceBook(job.target.model or "", "none")
@@ -200,7 +200,7 @@ def _so_far(job: Job) -> RunSummary:
 async def _carry_out(job: Job, options: Options, stopping: Stopping) -> RunSummary:
     again, fresh, http = _retry_words(options), options.fresh, options.http
     checked = await asyncio.to_thread(check, job)  # every line of JSON Lines is read here
-    home = home_of(job.output.path, is_dataset=job.output.is_dataset)
+    home = home_of_job(job, fresh=fresh)
     identity: Identity | None = None
     if fresh or looked_at(home).read_manifest() is None:  # told before a folder is made
         if not fresh:

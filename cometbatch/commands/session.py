@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -24,10 +24,11 @@ from cometbatch.commands.open_files import fitted
 from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.options import Options
 from cometbatch.commands.progress_line import Progress
+from cometbatch.commands.publishing import publish
 from cometbatch.commands.reusing import earlier_answers
 from cometbatch.commands.row_maker import sending_images
 from cometbatch.commands.session_watch import moment_of, show_waiting
-from cometbatch.commands.stopping import NotPublishedError, Stopping
+from cometbatch.commands.stopping import Stopping
 from cometbatch.commands.targets import check_budgets, prices_of, row_makers, whose_model
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
@@ -38,7 +39,7 @@ from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
 from cometbatch.records import Completion, ErrorDetail, HttpResponse, RejectedAsk, Tally
-from cometbatch.results import columns, parts, tallies
+from cometbatch.results import columns, tallies
 from cometbatch.results.reuse import EarlierAnswers
 from cometbatch.results.summary import (
     BudgetReachedError,
@@ -51,9 +52,8 @@ from cometbatch.results.summary import (
     cap_warning,
     late_warnings,
 )
-from cometbatch.results.target_column import with_target
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest, describe_targets, metadata_of
+from cometbatch.run_state.manifest import Manifest, describe_targets
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run
@@ -63,7 +63,6 @@ from cometbatch.runner.ports import Policy, Service, Stop
 from cometbatch.runner.reply_reader import Reader
 from cometbatch.runner.turns import Runner
 from cometbatch.store import local
-from cometbatch.store.local import write_aside
 from cometbatch.transport import Transport
 from cometbatch.wire import Keep
 from cometbatch.wire.envelope import request_id_of
@@ -149,7 +148,7 @@ class RunSession(Struct, frozen=True):
         looks = rest_of(self.start.checked, run, self.limit)
         started = time.monotonic()
         run.directory.lock.sign()
-        rows = run.rows if self.limit is None else run.progress.calls + run.calls_due(self.limit)
+        rows = run.manifest.calls if self.limit is None else run.tally.calls + run.calls_due(self.limit)
         options, name = self.start.options, job.output.path.name
         on = False if options.observers.take_words else options.progress
         shown = Progress(rows, run.progress.tally, on=on, name=name, observers=options.observers)
@@ -172,8 +171,8 @@ class RunSession(Struct, frozen=True):
                     stop is None and ended.is_complete
                 )  # also where rows beyond the limit were answered before
                 if is_finished:
-                    publish = functools.partial(_publish, ended, self.start.checked, stopping)
-                    stop = await stopping.publish(self.start.files, publish)
+                    publishing = functools.partial(_publish, ended, self.start.checked, stopping)
+                    stop = await stopping.publish(self.start.files, publishing)
                     is_finished = stop is None
         except asyncio.CancelledError as error:
             cut_short = functools.partial(_cancelled, run, functools.partial(summed, earlier=earlier, told=told))
@@ -396,30 +395,8 @@ def _read_call(
 
 
 def _publish(run: Run, checked: Checked, stopping: Stopping) -> None:
-    """Make the result appear, whole, by one rename. A data set needs nothing: its parts are the result.
-
-    Raises `NotPublishedError` where it is given up before its last part is read; then nothing has changed.
-    """
-    if run.directory.parts.is_dataset:
-        return
-    run.refuse_foreign()
-    of_run = columns.columns_of(run.columns)
-    schema = columns.joined_schema(checked.source.schema, run.prefix, {}, of_run, checked.answers)
-
-    def paths() -> Iterator[Path]:
-        for index in range(run.partition_count):
-            if stopping.is_given_up:
-                raise NotPublishedError
-            yield run.directory.parts.path(index)
-
-    def write(file: IO[bytes]) -> None:
-        repeated = columns.repeated(schema, run.prefix)
-        metadata = metadata_of(run.manifest) | run.state()
-        completed = functools.partial(with_target, prefix=run.prefix, columns=of_run)
-        rows = run.manifest.calls
-        parts.merge(file, paths(), schema, metadata, rows=rows, repeated=repeated, completed=completed)
-
-    write_aside(run.result, write)
+    """Make the result appear. Raises `NotPublishedError` where it is given up meanwhile."""
+    publish(run, checked.source.schema, checked.answers, is_given_up=lambda: stopping.is_given_up)
 
 
 def _in_place(run: Run) -> Run:

@@ -23,6 +23,7 @@ A map, imports running downwards only:
     sources         a file or a mapping, with --set over it -> tree
     document        YAML -> tree, and YAML's traps
     settings        Job and its parts
+    matrix          axes, cells and samples
     targets         what is asked: format, model, prompt, parameters
     urls            base URLs
     secrets         how a key is recognised, and how values are shown

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import JobError
+from cometbatch.job.matrix import Cell, CellSettings, Matrix, digest_of
 from cometbatch.job.report import ReportSettings
 from cometbatch.job.scores import ChoiceSettings, ScoreSettings
 from cometbatch.job.secrets import printable, unprinted
@@ -194,6 +195,8 @@ class Job(Struct, frozen=True):
     where no answers of earlier runs are taken. `telemetry`: who is told of each session over OpenTelemetry; None is
     nobody. `dedupe`: of rows that ask the same, one is sent, and the others take its answer. `choices`: those of each
     question; `scores` and `report` say how answers are scored and compared, and change no request.
+    `matrix`: None where each row is asked once. With one, `target.model`, `target.format`, `messages`, `conversation`,
+    `params`, `param_columns` and `prices` are those of its first cell.
     """
 
     input: InputSettings
@@ -223,9 +226,12 @@ class Job(Struct, frozen=True):
     choices: ChoiceSettings | None = None
     scores: tuple[ScoreSettings, ...] = ()
     report: ReportSettings = ReportSettings()
+    matrix: Matrix | None = None
 
     def targets(self) -> tuple[Target, ...]:
-        """What is asked of each row."""
+        """What is asked of each row: one target for each cell."""
+        if self.matrix is not None:
+            return tuple(self._target_of(self.matrix, each) for each in self.matrix.cells)
         return (
             Target(
                 self.target.format,
@@ -239,6 +245,38 @@ class Job(Struct, frozen=True):
                 param_columns=self.param_columns,
             ),
         )
+
+    def _target_of(self, matrix: Matrix, cell: CellSettings) -> Target:
+        prompt = matrix.prompts[cell.prompt]
+        return Target(
+            cell.format,
+            cell.model,
+            prompt.messages,
+            cell.params,
+            batch=self.batch,
+            conversation=prompt.conversation,
+            response=self.response,
+            param_columns=cell.param_columns,
+        )
+
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells of the matrix, in the order of the result: the first axis slowest. Without a matrix there is one.
+
+        Makes them anew at each call.
+        """
+        targets = self.targets()
+        if self.matrix is None:
+            (target,) = targets
+            return (Cell({}, target, self.prices_of(target.model), digest_of(target)),)
+        return tuple(
+            Cell(self.matrix.labels_of(each), target, each.prices, digest_of(target))
+            for each, target in zip(self.matrix.cells, targets, strict=True)
+        )
+
+    @property
+    def samples(self) -> int:
+        """How often each row is asked in each cell."""
+        return 1 if self.matrix is None else self.matrix.samples
 
     def prices_of(self, model: str) -> PriceSettings:
         """What the job says about the prices of a model."""
@@ -254,8 +292,9 @@ class Job(Struct, frozen=True):
     @property
     def asked_columns(self) -> frozenset[str]:
         """The names of the columns that a run has only where its job asks for them."""
+        has_tools = any(asks_for_tools(target.params.extra) for target in self.targets())
         asked = {
-            "tool_calls": asks_for_tools(self.params.extra) or self.batch is not None,
+            "tool_calls": has_tools or self.batch is not None,
             "reasoning": self.output.reasoning,
             "raw": self.output.raw,
             "asks": self.response.is_used,
@@ -284,10 +323,12 @@ class Job(Struct, frozen=True):
         return template
 
     def fingerprint(self) -> dict[str, object]:
-        """Everything that changes answers, as JSON-ready values by key path. Runs that differ here don't mix."""
-        (target,) = self.targets()
+        """Everything that changes answers, as JSON-ready values by key path. Runs that differ here don't mix.
+
+        With a matrix, what its axes set is left out: cells come and go, and each is told by its own digest.
+        """
         headers = {"target.headers": dict(self.target.headers)} if self.target.headers else {}
-        return target.fingerprint() | {
+        return self._asked_everywhere() | {
             "target.service": self.target.service,
             "input.id": self.input.id,
             "input.encoding": self.input.encoding,
@@ -298,6 +339,14 @@ class Job(Struct, frozen=True):
             **headers,
         }
 
+    def _asked_everywhere(self) -> dict[str, object]:
+        """The fingerprint of what is asked in every cell."""
+        target = self.targets()[0]
+        if self.matrix is None:
+            return target.fingerprint()
+        asked = msgspec.structs.replace(target, params=self.matrix.params).fingerprint()
+        return {key: value for key, value in asked.items() if not key.startswith(self.matrix.moved)}
+
     def _image_fingerprint(self) -> dict[str, object]:
         """What decides which images are sent. Of the folder, its way from the input: both may be moved together."""
         said: dict[str, object] = {"prompt.images.fetch": True} if self.images.fetch else {}
@@ -307,7 +356,12 @@ class Job(Struct, frozen=True):
 
     def describe(self) -> dict[str, object]:
         """The whole job as JSON-ready values, for manifests and metadata; `places` and `cut` are left out."""
-        return {name: value for name, value in plain(self).items() if name not in ("places", "cut")}
+        values = {name: value for name, value in plain(self).items() if name not in ("places", "cut")}
+        if self.matrix is None:
+            return {name: value for name, value in values.items() if name != "matrix"}
+        for prompt in values["matrix"]["prompts"]:
+            del prompt["places"], prompt["cut"]
+        return values
 
     @classmethod
     def from_description(cls, description: Mapping[str, object]) -> Self:

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from cometbatch.errors import CheckpointError
 from cometbatch.records import Partition, Tally
+from cometbatch.results.slices import SLICE_KEY
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -126,14 +127,16 @@ def read_info(path: Path, run_id: str, index: int) -> PartInfo:
 
 
 def foreign(folder: Path) -> list[Path]:
-    """The tables in a folder that are no parts, of whichever run, under their own names."""
-    return [path for path in sorted(folder.glob("*.parquet")) if not _is_part(path)]
+    """The tables in a folder that no run wrote: neither parts under their own names, nor slices."""
+    return [path for path in sorted(folder.glob("*.parquet")) if not _is_ours(path)]
 
 
-def _is_part(path: Path) -> bool:
+def _is_ours(path: Path) -> bool:
     try:
         with _reading(path) as file:
             metadata = file.metadata.metadata or {}
+        if SLICE_KEY.encode() in metadata:
+            return True
         info = msgspec.json.decode(metadata.get(PART_KEY, b""), type=PartInfo)
     except (CheckpointError, msgspec.MsgspecError):
         return False
@@ -226,19 +229,21 @@ def rewrite(
 
     `repeated`: the columns of a table whose values may repeat. Raises `CheckpointError` where the part is damaged.
     """
-    groups = _row_groups(path, completed)
+    groups = _row_groups(path, lambda _first, table: completed(table))
     first = next(groups)
     kept = {key: value for key, value in (first.schema.metadata or {}).items() if key not in (PART_KEY, SUM_KEY)}
     tables = (table.replace_schema_metadata(kept) for table in itertools.chain([first], groups))
     write_part(file, first.schema.with_metadata(kept), tables, lambda: info, repeated=repeated(first.schema))
 
 
-def _row_groups(path: Path, completed: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
-    """A part's row groups, one after the other, as `completed` makes them of what was written."""
+def _row_groups(path: Path, completed: Callable[[int, pa.Table], pa.Table]) -> Iterator[pa.Table]:
+    """A part's row groups, one after the other, as `completed` makes them, which is told the first line of each."""
+    first = 0
     with _reading(path) as part:
         _check_sum(path, part)
         for index in range(part.num_row_groups):
-            yield completed(part.read_row_group(index, use_threads=False))
+            yield completed(first, part.read_row_group(index, use_threads=False))
+            first += part.metadata.row_group(index).num_rows
 
 
 def read_pieces(path: Path) -> Iterator[pa.Table]:
@@ -283,17 +288,21 @@ def merge(
     *,
     rows: int,
     repeated: list[str] | bool = True,
-    completed: Callable[[pa.Table], pa.Table] = lambda table: table,
+    completed: Callable[[int, int, pa.Table], pa.Table] = lambda _number, _first, table: table,
 ) -> None:
     """Write every part's rows, in the order given, as one Parquet file; a row group at a time in memory.
 
-    `rows`: how many there are in all, about. `repeated`: the columns whose values may repeat. `completed`: adds to a
-    part's table what the run has got only since that part was written.
+    `rows`: how many there are in all, about. `repeated`: the columns whose values may repeat. `completed`: makes the
+    lines of the result of a part's lines; it is told which of the parts it is, and which of its lines is the first.
 
     Raises `CheckpointError`, naming the part, where one is damaged or does not fit the schema.
     """
+
+    def lines(number: int, path: Path) -> Iterator[pa.Table]:
+        return _row_groups(path, lambda first, table: _under(schema, completed(number, first, table)))
+
     with pq.ParquetWriter(file, schema, use_dictionary=repeated, **_lasting(schema)) as writer:
-        groups = (_row_groups(path, lambda table: _under(schema, completed(table))) for path in parts)
+        groups = (lines(number, path) for number, path in enumerate(parts))
         for tables in _groups(itertools.chain.from_iterable(groups), rows):
             table = pa.concat_tables(tables)
             writer.write_table(table, row_group_size=max(1, table.num_rows))

@@ -31,11 +31,14 @@ def target_in(cells: Mapping[str, Any]) -> int:
     return int(next((cells[name] for name in TARGET_COLUMNS if name in cells), 0) or 0)
 
 
-def with_target(table: pa.Table, prefix: str, columns: Sequence[Column]) -> pa.Table:
-    """A part's table with the column of targets where `columns` end with it and the part was written before: all 0."""
+def with_target(table: pa.Table, prefix: str, columns: Sequence[Column], target: int = 0) -> pa.Table:
+    """A part's table with the column of targets where `columns` end with it and the part was written before.
+
+    `target`: that all calls of the part were asked of.
+    """
     *_, before, last = columns
     if last.name not in TARGET_COLUMNS or prefix + last.name in table.column_names:
         return table
     place = table.schema.get_field_index(prefix + before.name) + 1
-    values = pa.repeat(pa.scalar(0, last.type), len(table))
+    values = pa.repeat(pa.scalar(target, last.type), len(table))
     return table.add_column(place, pa.field(prefix + last.name, last.type), values)

@@ -14,7 +14,8 @@ Guards: a session writes into files of its own only; existence is the commit, so
     next/                                  a run directory without a lock: the update of this run, while it goes on
     earlier/<run id>/                      another: a run that stood here before (`succession` tells of both)
 
-A data set keeps its parts as the result, named <partition>.parquet in every round; the round is in the footer.
+A data set keeps its parts as the result, named <partition>.parquet in every round; the round is in the footer. With
+slices it keeps them in the run directory, and its folder holds a file for each slice (`slice_files`).
 """
 
 import contextlib
@@ -29,9 +30,10 @@ from cometbatch.records import Tally
 from cometbatch.run_state import json_files, sessions
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.journal_files import JournalFiles
-from cometbatch.run_state.names import JOURNAL, KEPT, MARKS, SESSION, STAGED, LostFileError, index_in
+from cometbatch.run_state.names import DATASET_PART, JOURNAL, KEPT, MARKS, SESSION, STAGED, LostFileError, index_in
 from cometbatch.run_state.part_files import PartFiles
 from cometbatch.run_state.sessions import Session
+from cometbatch.run_state.slice_files import SLICE_FILE
 from cometbatch.store import local
 from cometbatch.store.local import Lock
 
@@ -75,6 +77,7 @@ _FIRST: Final = Round(0, 0)
 class RunDirectory:
     """The files of one run. `parts`: where the parts are, if they are the result themselves (a data set).
 
+    `slices`: the folder of a data set that gets a file for each slice.
     `within`: the run directory that this one lies in, which has the lock of both. `is_moving`: moving this one's files
     up into that one was cut off, so that each of them is in one of the two. `home`: the directory beside the result.
     """
@@ -86,8 +89,10 @@ class RunDirectory:
         parts: Path | None = None,
         within: "RunDirectory | None" = None,
         is_moving: bool = False,
+        slices: Path | None = None,
     ) -> None:
         self.path = path
+        self.slices = slices
         self.home: RunDirectory = self if within is None else within.home
         self.lock: Lock = Lock(path / LOCK, holder_of="this job") if within is None else within.lock
         self.is_moving = is_moving
@@ -137,12 +142,15 @@ class RunDirectory:
                 local.sync(folder)
 
     def _folders(self) -> tuple[Path, ...]:
-        return (self.path, self.journals.folder, self._sessions, self.parts.folder)
+        own = self.path, self.journals.folder, self._sessions, self.parts.folder
+        return own if self.slices is None else (*own, self.slices)
 
     def _is_ours(self, folder: Path, name: str) -> bool:
         """Whether a name in a folder of the run is one that a run gives, whole or while it is written."""
         if found := STAGED.fullmatch(name):
             name = found[1]
+        if folder == self.slices or (folder == self.parts.folder and self.parts.is_dataset):
+            return index_in(DATASET_PART.fullmatch(name)) is not None or SLICE_FILE.fullmatch(name) is not None
         if folder == self.parts.folder:
             return self.parts.index(name) is not None
         if folder == self.path:

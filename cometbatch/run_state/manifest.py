@@ -22,7 +22,9 @@ NEEDS_RESPONSE: Final = "response"
 """The word of a run whose job says what answers must be."""
 TARGETS_NEED: Final = "targets"
 """What a run needs whose calls may be asked of several targets: a program that does not know it would ask the first."""
-KNOWN_NEEDS: Final = frozenset({WHOLE_REQUESTS, NEEDS_RESPONSE, TARGETS_NEED})
+MATRIX_NEED: Final = "matrix"
+"""What a run needs that has slices: a program that does not know it would ask each row of the first cell alone."""
+KNOWN_NEEDS: Final = frozenset({WHOLE_REQUESTS, NEEDS_RESPONSE, TARGETS_NEED, MATRIX_NEED})
 """Words for what a program must know to go on with a run. A manifest that has others is refused by name."""
 PRICES_KEY: Final = "cometbatch.prices"
 SERVICE_KEY: Final = "cometbatch.service"
@@ -56,22 +58,30 @@ class PricedTarget(Struct, frozen=True):
     prices: PriceBook
 
 
-class Slice(Struct, frozen=True):
-    """One pass over the rows: which target is asked. `sample`: how often it was asked before, so 0 is the first."""
+class Slice(Struct, frozen=True, omit_defaults=True):
+    """One pass over the rows: which target is asked. `sample`: how often it was asked before, so 0 is the first.
 
-    label: str = ""
-    target: int = 0
-    sample: int = 0
+    `labels`: the value of each axis of the matrix, by the name of its column; `cell`: SHA-256 of what the cell asks.
+    Both are empty, and not written down, where the job has no matrix; the other fields are always written.
+    """
+
+    label: str = msgspec.field(default_factory=str)
+    target: int = msgspec.field(default_factory=int)
+    sample: int = msgspec.field(default_factory=int)
+    labels: dict[str, str | int | float | bool] = msgspec.field(default_factory=dict)
+    cell: str = ""
 
 
 class Manifest(Struct, frozen=True):
     """The first file of a run directory. `fingerprint` is what changes answers; `job` is for people to read.
 
-    `columns`: the names of the output columns, which a run keeps. `targets`, `slices`: only added to. `needs`: words of
-    `KNOWN_NEEDS`. `cometbatch`: the version of the program that began the run. `replaces`: which file at the result's
-    place the run was told to replace, as `parts.file_stamp` names it. `priced_late`: the prices were found by a later
-    session, so that rows recorded before have no cost. `follows`: of an update, the id of the run whose place it takes
-    when it is done. `given_up`: what came before it since that run's result, and was never published, had cost.
+    `columns`: the names of the output columns, which a run keeps. `targets`, `slices`: only added to; labels of slices
+    alone may change. `named`: the numbers of the slices that the job names now, in its order, which is that of the
+    result; UNSET where it names all of them, in their own order. `needs`: words of `KNOWN_NEEDS`. `cometbatch`: the
+    version of the program that began the run. `replaces`: which file at the result's place the run was told to replace,
+    as `parts.file_stamp` names it. `priced_late`: the prices were found by a later session, so that rows recorded
+    before have no cost. `follows`: of an update, the id of the run whose place it takes when it is done. `given_up`:
+    what came before it since that run's result, and was never published, had cost.
     `is_fresh`: begun with --fresh, so that it takes no answers of this output's own earlier runs.
     """
 
@@ -93,6 +103,25 @@ class Manifest(Struct, frozen=True):
     follows: str | None = None
     given_up: Tally | None = None
     is_fresh: bool = False
+    named: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def has_matrix(self) -> bool:
+        """Whether rows are asked in several ways, or several times."""
+        return MATRIX_NEED in self.needs
+
+    @property
+    def active(self) -> tuple[int, ...]:
+        """The numbers of the slices that the job names, in the order of the result."""
+        return tuple(range(len(self.slices))) if self.named is msgspec.UNSET else self.named
+
+    def queues(self) -> tuple[tuple[int, ...], ...]:
+        """The numbers of the active slices by the model that is asked, in the order in which models appear."""
+        by_model: dict[str, list[int]] = {}
+        for number in self.active:
+            model = self.targets[self.slices[number].target].target.model
+            by_model.setdefault(model, []).append(number)
+        return tuple(map(tuple, by_model.values()))
 
     @property
     def prices(self) -> PriceBook:
@@ -128,8 +157,8 @@ class Manifest(Struct, frozen=True):
 
     @property
     def calls(self) -> int:
-        """How many calls the run has: each row in each slice."""
-        return self.input.rows * len(self.slices)
+        """How many calls the run has: each row in each active slice."""
+        return self.input.rows * len(self.active)
 
     def with_prices(self, books: Sequence[PriceBook]) -> "Manifest":
         """The manifest with other price books, one for each target."""
@@ -180,6 +209,18 @@ class Manifest(Struct, frozen=True):
         number, row = divmod(ordinal, self.input.rows)
         return number * self.partitions_in_slice + row // self.partition_rows
 
+    def range_of(self, ordinal: int) -> int:
+        """The number of the range that a call is in: the partitions of the same rows in all slices."""
+        return ordinal % self.input.rows // self.partition_rows
+
+    def slice_of(self, index: int) -> int:
+        """The number of the slice that a partition is of."""
+        return index // self.partitions_in_slice
+
+    def range_of_partition(self, index: int) -> int:
+        """The range that a partition is in: its rows, in whichever slice."""
+        return index % self.partitions_in_slice
+
 
 class _Version(Struct):
     version: int
@@ -211,6 +252,14 @@ def decode_manifest(content: bytes, where: str) -> Manifest:
             f"run, continue with that; where the file is damaged, restore it from a copy; or {START_OVER}"
         )
     return manifest
+
+
+def has_matrix(content: bytes) -> bool:
+    """Whether this is the manifest of a run of a matrix; False where it can't be read, which others tell."""
+    try:
+        return MATRIX_NEED in msgspec.json.decode(content, type=_Version).needs
+    except msgspec.MsgspecError:
+        return False
 
 
 def metadata_of(manifest: Manifest) -> dict[str, str]:

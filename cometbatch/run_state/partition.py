@@ -48,10 +48,12 @@ class Partitions:
     """The partitions of a run without a part: hands out their calls, takes their records, commits them.
 
     `tables` reads partitions in the order given. `makers`: for each target of the run, what makes requests of rows, of
-    which all of them together need `columns`. `slots` is how many requests may be in flight. `session`: the number of
-    the session that writes. `limit`: only rows below it are handed out, in each slice. `reads_files`: `makers` open
-    files, which can take long, so a thread makes the requests. `further`: makes columns of the run's own. `take`: finds
-    earlier answers, in that thread, to calls that were not asked before in this run, nor opened again by a `--retry`.
+    which all of them together need `columns`. `slice_makers`: the same for each slice of the run, where slices of one
+    target ask differently. `slots` is how many requests may be in flight. `queues`: which slices wait for each other,
+    by their numbers; all of them, where it is left out. `session`: the number of the session that writes. `limit`: only
+    rows below it are handed out, in each slice. `reads_files`: `makers` open files, which can take long, so a thread
+    makes the requests. `further`: makes columns of the run's own. `take`: finds earlier answers, in that thread, to
+    calls that were not asked before in this run, nor opened again by a `--retry`.
     """
 
     def __init__(
@@ -63,13 +65,18 @@ class Partitions:
         columns: Sequence[str],
         *,
         slots: int,
+        slice_makers: Sequence[Make] | None = None,
+        queues: Sequence[Sequence[int]] | None = None,
         limit: int | None = None,
         reads_files: bool = False,
         further: columns.Further | None = None,
         take: Take | None = None,
     ) -> None:
         self._run, self._session, self._limit = run, session, limit
-        self._makers, self._take = makers, take
+        own = [makers[each.target] for each in run.manifest.slices] if slice_makers is None else slice_makers
+        self._makers, self._slice_makers, self._take = makers, own, take
+        if queues is not None and len(queues) != 1:
+            raise NotImplementedError("several queues")
         self._is_slow_to_make = reads_files or take is not None
         self._made_at_once = MADE_FROM_FILES if reads_files else MADE_AT_ONCE
         self._columns = columns
@@ -94,6 +101,11 @@ class Partitions:
         self.slowest_sync_s = 0.0
         self.on_room: Callable[[], None] = lambda: None
         self.on_commit: Callable[[Partition], None] = lambda _: None
+
+    @property
+    def queues(self) -> "Sequence[Partitions]":
+        """The source of each queue's calls."""
+        return (self,)
 
     @property
     def has_room(self) -> bool:
@@ -251,10 +263,11 @@ class Partitions:
         )
         if done := frozenset(opened.recorded):
             calls = ((ordinal, values) for ordinal, values in calls if ordinal not in done)
-        own = self._run.manifest.slices[opened.partition.slice].target
+        target = self._run.manifest.slices[opened.partition.slice].target
+        makers = {**dict(enumerate(self._makers)), target: self._slice_makers[opened.partition.slice]}
         size = self._made_at_once if self._take is None else _looked_up_at_once(opened)
         while some := list(itertools.islice(calls, size)):
-            made = _made(self._makers, own, opened.targets, some)
+            made = _made(makers, target, opened.targets, some)
             if self._take is not None:
                 made = _taken(self._take, made, (opened.targets, self._run.progress.asks))
             made.reverse()
@@ -289,7 +302,7 @@ class Partitions:
 
 
 def _made(
-    makers: Sequence[Make], own: int, targets: Mapping[int, int], some: Sequence[tuple[int, Mapping[str, object]]]
+    makers: Mapping[int, Make], own: int, targets: Mapping[int, int], some: Sequence[tuple[int, Mapping[str, object]]]
 ) -> list[CallRequest | Outcome]:
     """The requests of some calls, each to the target that it has in `targets`, else to its slice's `own`."""
     if targets:

@@ -1,7 +1,8 @@
 """What is recorded of a run by now, found by looking at parts, journals and marks; looking changes nothing."""
 
+import functools
 import itertools
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -29,16 +30,17 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Progress(Struct, frozen=True):
     """What is recorded of a run.
 
-    `committed`: partitions with their part. `records`: the tally of parts and journals. `recorded`: calls of open
-    partitions that have an outcome. `unsettled`: the newest session's marks that no record settles: requests in flight
-    while it lives, possible charges once it is dead. `last`: the newest session. `whole`: for each journal that was
-    read, how many of its bytes are whole lines, and `torn`: where damaged lines begin among them that a power cut left.
-    `accepted`: damaged lines and lost files that a person accepts now, as charges. `asks`: of calls without an outcome,
-    the last of each with the text of its answer.
+    `committed`: partitions with their part. `records`: the tally of parts and journals, and `by_slice` of each slice
+    with records, by its number. `recorded`: calls of open partitions that have an outcome. `unsettled`: the newest
+    session's marks that no record settles: requests in flight while it lives, possible charges once it is dead. `last`:
+    the newest session. `whole`: for each journal that was read, how many of its bytes are whole lines, and `torn`:
+    where damaged lines begin among them that a power cut left. `accepted`: damaged lines and lost files that a person
+    accepts now, as charges. `asks`: of calls without an outcome, the last of each with the text of its answer.
     """
 
     committed: tuple[int, ...] = ()
     records: Tally = Tally()
+    by_slice: Mapping[int, Tally] = msgspec.field(default_factory=dict)
     recorded: frozenset[int] = frozenset()
     unsettled: tuple[Mark, ...] = ()
     last: Session | None = None
@@ -97,24 +99,25 @@ def _look(directory: RunDirectory, manifest: Manifest, accept: Collection[str]) 
     marks, lost_marks = _marks(directory, manifest.run_id, last, accept)
     lost += lost_marks
     committed: set[int] = set()
-    tally = _see_parts(directory, manifest, committed)  # whose journals, if any are left, are not read at all
+    by_slice: dict[int, Tally] = {}
+    _see_parts(directory, manifest, committed, by_slice)  # whose journals, if any are left, are not read at all
     gone = lost_journals(directory, manifest, last, committed)
-    tally = tallies.add(tally, _see_parts(directory, manifest, committed))
+    _see_parts(directory, manifest, committed, by_slice)
     last, lost_names = _without_lost(last, [path for path, index in gone.items() if index not in committed], accept)
     unknown = tallies.tally(PossibleCharge(-1, _EPOCH, "damaged", None) for _ in [*lost, *lost_names])
     there = {name for name in lost_names if (directory.journals.folder / name).exists()}
     last, accepted = _set_aside(directory, manifest.run_id, last, set(accept).difference(lost, lost_names) | there)
     wanted = {_attempt(session, mark) for session, mark in marks}
     journals = _OpenPartitions(directory, manifest, last, committed, wanted)
-    tally = tallies.add(tally, _see_parts(directory, manifest, committed))
+    _see_parts(directory, manifest, committed, by_slice)
     done = frozenset(committed)
-    for index, opened in journals.found.items():
-        if index not in done:
-            tally = tallies.add(tally, opened.tally)
     open_ones = {index: opened for index, opened in journals.found.items() if index not in done}
+    for index, opened in open_ones.items():
+        _add_to(by_slice, manifest.slice_of(index), opened.tally)
     return Progress(
         committed=tuple(sorted(committed)),
-        records=tally,
+        records=functools.reduce(tallies.add, by_slice.values(), Tally()),
+        by_slice=by_slice,
         recorded=frozenset(itertools.chain.from_iterable(opened.outcomes for opened in open_ones.values())),
         unsettled=tuple(
             mark
@@ -130,16 +133,18 @@ def _look(directory: RunDirectory, manifest: Manifest, accept: Collection[str]) 
     )
 
 
-def _see_parts(directory: RunDirectory, manifest: Manifest, committed: set[int]) -> Tally:
-    """Add the partitions that have a part by now, in their present round; returns the tally of those added."""
-    tally = Tally()
+def _see_parts(directory: RunDirectory, manifest: Manifest, committed: set[int], by_slice: dict[int, Tally]) -> None:
+    """Add the partitions that have a part by now, in their present round, and what each slice has in them."""
     for index in directory.parts.there():
         if index not in committed:
             info = parts.read_info(directory.parts.path(index), manifest.run_id, index)
             if info.round == directory.reopened().round_of(index).round:
                 committed.add(index)
-                tally = tallies.add(tally, info.tally)
-    return tally
+                _add_to(by_slice, manifest.slice_of(index), info.tally)
+
+
+def _add_to(by_slice: dict[int, Tally], number: int, tally: Tally) -> None:
+    by_slice[number] = tallies.add(by_slice.get(number, Tally()), tally)
 
 
 def _last_session(directory: RunDirectory, run_id: str, accept: Collection[str]) -> tuple[Session | None, list[str]]:

@@ -1,32 +1,28 @@
 """One run: its directory, what it is, and what is recorded of it by now."""
 
+import functools
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import START_OVER, CheckpointError, UsageError
+from cometbatch.job import Job
 from cometbatch.job.paths import RUN_PREFIX, RUN_SUFFIX, absolute, linked, run_beside
-from cometbatch.money.exact import format_amount
 from cometbatch.records import Partition, Tally
 from cometbatch.results import parts, tallies
-from cometbatch.results.target_column import TARGET_COLUMNS
 from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import MANIFEST, RunDirectory
-from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest
+from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest, has_matrix
 from cometbatch.run_state.progress import Progress, look
+from cometbatch.run_state.published import is_published
 from cometbatch.run_state.succession import is_moved, looked_at
 from cometbatch.store import local
 
 Place: TypeAlias = Literal["free", "ours", "foreign"]
 """What stands where the result goes: nothing (or what the run is to replace), its result, another file."""
-
-ROUNDS_KEY: Final = "cometbatch.rounds"
-TARGETS_KEY: Final = "cometbatch.targets"
-STATE_KEYS: Final = (ROUNDS_KEY, "cometbatch.slices", "cometbatch.bill")
-"""What a result says of the state of the run that it was published from: one that says another is published again."""
 
 
 class Run(Struct, frozen=True):
@@ -36,6 +32,14 @@ class Run(Struct, frozen=True):
     manifest: Manifest
     progress: Progress
     result: Path
+
+    @property
+    def tally(self) -> Tally:
+        """Of the records of the slices that the job names: what the result will tell."""
+        if len(self.manifest.active) == len(self.manifest.slices):
+            return self.progress.records
+        found = self.progress.by_slice
+        return functools.reduce(tallies.add, (found[each] for each in self.manifest.active if each in found), Tally())
 
     @property
     def prefix(self) -> str:
@@ -61,12 +65,14 @@ class Run(Struct, frozen=True):
     @property
     def is_complete(self) -> bool:
         """Whether every call has an outcome in a part."""
+        if len(self.manifest.active) < len(self.manifest.slices):
+            return not self.missing
         return len(self.progress.committed) == self.partition_count
 
     @property
     def partition_count(self) -> int:
-        """How many partitions it has."""
-        return self.manifest.partitions_in_slice * len(self.manifest.slices)
+        """How many partitions it has, in the slices that the job names."""
+        return self.manifest.partitions_in_slice * len(self.manifest.active)
 
     def open_targets(self, index: int) -> dict[int, int]:
         """The target of each call of a partition that a `--retry` left without an outcome, and that has none yet.
@@ -81,9 +87,10 @@ class Run(Struct, frozen=True):
 
     @property
     def missing(self) -> list[Partition]:
-        """The partitions without a part, ascending."""
-        committed = set(self.progress.committed)
-        return [each for each in self.manifest.partitions() if each.index not in committed]
+        """The partitions without a part, ascending, of the slices that the job names."""
+        committed, named = set(self.progress.committed), set(self.manifest.active)
+        found = (each for each in self.manifest.partitions() if each.slice in named)
+        return [each for each in found if each.index not in committed]
 
     def due(self, limit: int | None) -> list[Partition]:
         """The partitions with work: all that are missing, or those that lack an outcome of a row below `limit`."""
@@ -94,7 +101,7 @@ class Run(Struct, frozen=True):
     def calls_due(self, limit: int | None) -> int:
         """How many calls have no outcome, of all rows or of those below `limit` in each slice."""
         if limit is None:
-            return self.manifest.calls - self.progress.calls
+            return self.manifest.calls - self.tally.calls
         return sum(_lacking(self, each, limit) for each in self.missing)
 
     @property
@@ -119,8 +126,7 @@ class Run(Struct, frozen=True):
             return False
         if self.directory.parts.is_dataset:
             return True
-        said = parts.result_metadata(self.result) or {}
-        return all(said.get(key) == value for key, value in self.state().items())
+        return is_published(self)
 
     @property
     def place(self) -> Place:
@@ -140,26 +146,6 @@ class Run(Struct, frozen=True):
         if self.place == "ours":
             return self.directory.reopened().rounds > 0
         return self.manifest.follows is not None and self.place == "free"
-
-    def state(self) -> dict[str, str]:
-        """What the result says of this state of the run: rounds, slices with labels, the whole bill.
-
-        Where rows were asked of several targets, also what these are, in the order of their numbers.
-        """
-        now, before = self.progress.with_charges, self.replaced
-        amounts = {
-            "cost_usd": now.cost_usd,
-            "rejected_usd": now.rejected_cost_usd,
-            "charges_usd": now.charges_usd,
-            "replaced_usd": before.cost_usd,
-            "replaced_charges_usd": before.charges_usd,
-        }
-        bill: dict[str, Any] = {name: format_amount(amount) for name, amount in amounts.items()}
-        bill |= {"unpriced": now.unpriced, "charges_unknown": now.charges_unknown}
-        values = (str(self.directory.reopened().rounds), _json(self.manifest.slices), _json(bill))
-        has_targets = not TARGET_COLUMNS.isdisjoint(self.columns)
-        targets = {TARGETS_KEY: _json(self.manifest.targets)} if has_targets else {}
-        return dict(zip(STATE_KEYS, values, strict=True)) | targets
 
     def refuse_foreign(self) -> None:
         """Raises `UsageError` where publishing would overwrite a file that this run did not write."""
@@ -184,10 +170,6 @@ def _lacking(run: Run, partition: Partition, limit: int) -> int:
     """How many calls of a partition have no outcome, of rows below the limit."""
     first, rows = run.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
     return sum(ordinal not in run.progress.recorded for ordinal in range(first, first + rows))
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 def find(directory: RunDirectory, result: Path, accept: Collection[str] = ()) -> Run | None:
@@ -238,9 +220,30 @@ def directory_of(result: Path, *, is_dataset: bool) -> RunDirectory:
     return looked_at(home_of(result, is_dataset=is_dataset))
 
 
-def home_of(result: Path, *, is_dataset: bool) -> RunDirectory:
-    """The run directory beside a result, whatever is in it."""
-    return RunDirectory(run_beside(result), parts=result if is_dataset else None)
+def home_of(result: Path, *, is_dataset: bool, has_slices: bool = False, fresh: bool = False) -> RunDirectory:
+    """The run directory beside a result, whatever is in it.
+
+    `has_slices`: the job has a matrix, so that a data set holds a file for each slice, and not the parts themselves.
+    What the run that is there says of that comes first, unless a new one replaces it (`fresh`).
+    """
+    path = run_beside(result)
+    content = local.content(path / MANIFEST, None)
+    if content is not None and not fresh:
+        has_slices = has_matrix(content)
+    if not is_dataset:
+        return RunDirectory(path)
+    return RunDirectory(path, slices=result) if has_slices else RunDirectory(path, parts=result)
+
+
+def directory_of_job(job: Job) -> RunDirectory:
+    """Where the run of a job is kept: in its place, or an update in the place beside it."""
+    return looked_at(home_of_job(job))
+
+
+def home_of_job(job: Job, *, fresh: bool = False) -> RunDirectory:
+    """The run directory of a job, whatever is in it. `fresh`: a new run is to replace what is there."""
+    has_slices = job.matrix is not None
+    return home_of(job.output.path, is_dataset=job.output.is_dataset, has_slices=has_slices, fresh=fresh)
 
 
 def directory_at(path: Path) -> tuple[RunDirectory, Path]:
@@ -260,5 +263,4 @@ def directory_at(path: Path) -> tuple[RunDirectory, Path]:
     if path.name.endswith(RUN_SUFFIX) and not is_run:
         refuse_unreleased(path.with_name(path.name.removesuffix(RUN_SUFFIX)))
     result = path.with_name(path.name.removeprefix(RUN_PREFIX).removesuffix(RUN_SUFFIX)) if is_run else path
-    run_path = path if is_run else run_beside(path)
-    return looked_at(RunDirectory(run_path, parts=result if result.is_dir() else None)), result
+    return directory_of(result, is_dataset=result.is_dir()), result
