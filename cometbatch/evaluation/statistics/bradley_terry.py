@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from cometbatch.evaluation.statistics.means import Interval
+from cometbatch.evaluation.statistics.interval import Interval
 from cometbatch.evaluation.statistics.sums import Floats
 
 STEPS: Final = 100  # of Newton's method; ten are usual

@@ -7,6 +7,7 @@ import numpy as np
 from msgspec import Struct
 from scipy import special
 
+from cometbatch.evaluation.statistics.interval import Interval
 from cometbatch.evaluation.statistics.sums import Floats, Sums, by_cluster
 
 LEVEL: Final = 0.95
@@ -18,13 +19,6 @@ ROUNDING: Final = 1e-12
 """Residuals below this share of the values are rounding, not spread."""
 
 Method: TypeAlias = Literal["wilson", "clustered wilson", "t"]
-
-
-class Interval(Struct, frozen=True):
-    """From `low` to `high`."""
-
-    low: float
-    high: float
 
 
 class Estimate(Struct, frozen=True):

@@ -8,9 +8,9 @@ import numpy as np
 from msgspec import Struct
 from scipy import special
 
+from cometbatch.evaluation.statistics.interval import Interval
 from cometbatch.evaluation.statistics.means import (
     ROUNDING,
-    Interval,
     correction,
     population_error,
     spread_of,
