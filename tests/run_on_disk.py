@@ -27,6 +27,7 @@ from cometbatch.run_state.progress import Progress, journaled, look
 from cometbatch.run_state.run import Run
 from cometbatch.run_state.sessions import Session, Who
 from cometbatch.runner.ports import Observer, Policy, Stop
+from cometbatch.runner.queue_start import QueueStart
 from cometbatch.runner.turns import Runner
 from tests.scripted_run import HALF, MODEL, NOW, RUN_ID, ScriptedService, Watcher, row_request, unsendable
 
@@ -169,7 +170,12 @@ async def carry_out(
         now=lambda: NOW,
         jitter=jitter,
         budget=budget,
-        earlier=begun.progress.tally if earlier is None else earlier,
-        asks=begun.progress.asks,
+        queues=[
+            QueueStart(
+                earlier=begun.progress.tally if earlier is None else earlier,
+                rejected=begun.progress.asks,
+            )
+        ],
     )
-    return await run_partitions(partitions or run.partitions(concurrency, begun), marks, ports, watched=watched)
+    ended = await run_partitions(partitions or run.partitions(concurrency, begun), marks, ports, watched=watched)
+    return ended.stop

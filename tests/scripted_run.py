@@ -34,7 +34,8 @@ from cometbatch.records import (
     TransportFailure,
     Usage,
 )
-from cometbatch.runner.ports import Calls, ExchangeResult, Marks, Observer, Policy, Reply, Service
+from cometbatch.runner.ports import ExchangeResult, Marks, Observer, Policy, Reply, Service
+from cometbatch.runner.queue_start import QueueStart
 from cometbatch.runner.slots import OpenCall
 from cometbatch.runner.turns import Runner
 from cometbatch.transport.backends import InTask
@@ -159,7 +160,7 @@ class ScriptedService:
         )
 
 
-def read(result: ExchangeResult, _sent_bytes: int) -> tuple[Reply, Completion | ErrorDetail | None]:
+def read(_call: CallRequest, result: ExchangeResult, _sent_bytes: int) -> tuple[Reply, Completion | ErrorDetail | None]:
     """What came, and what it says."""
     if isinstance(result, Exception):
         raise result
@@ -197,6 +198,7 @@ class RowsInMemory:
         self.records: list[Record] = []  # all of them, in order
         self.recorded: list[Outcome] = []
         self.left: list[int] = []
+        self.is_set_aside = False
         self.on_room: Callable[[], None] = lambda: None
 
     @property
@@ -227,6 +229,9 @@ class RowsInMemory:
             else:
                 self.recorded.append(record)
             self.records.append(record)
+
+    def set_aside(self) -> None:
+        self.is_set_aside = True
 
     def leave(self, ordinal: int) -> None:
         self.left.append(ordinal)
@@ -275,7 +280,7 @@ class Watcher:
 
 
 def make_runner(
-    rows: Calls,
+    rows: "RowsInMemory",
     service: ScriptedService,
     *,
     concurrency: int = 4,
@@ -291,6 +296,7 @@ def make_runner(
 ) -> Runner:
     """A runner over these rows and this service."""
     return Runner(
+        [rows],
         rows,
         service.as_service(),
         Policy(concurrency=concurrency, **policy),
@@ -300,9 +306,7 @@ def make_runner(
         now=lambda: NOW,
         jitter=jitter,
         budget=budget,
-        earlier=earlier,
-        rejected=rejected or {},
-        first_answers=first_answers,
+        starts=[QueueStart(earlier=earlier, rejected=rejected or {}, first_answers=first_answers)],
     )
 
 

@@ -56,7 +56,7 @@ def carry_out(service: Service, rows: int) -> RowsInMemory:
     runner = make_runner(
         table, ScriptedService(service), concurrency=CEILING, adaptive=True, jitter=random.Random(3).random
     )
-    assert run(runner.run()) is None
+    assert run(runner.run()).stop is None
     assert [outcome for outcome in table.recorded if getattr(outcome, "status", "failed") != "succeeded"] == []
     assert len(table.by_row) == rows
     return table
@@ -98,7 +98,7 @@ def test_refusals_that_come_at_any_rate_hold_nothing_back(
     table = RowsInMemory(rows)
     jitter = random.Random(3).random
     runner = make_runner(table, ScriptedService(script), concurrency=CEILING, adaptive=True, jitter=jitter)
-    assert run(runner.run()) is None
+    assert run(runner.run()).stop is None
     assert [outcome for outcome in table.recorded if isinstance(outcome, Failed)] == []
     assert answered[rows * 95 // 100] <= 1.5 * full_s
 
@@ -107,7 +107,7 @@ def test_rows_that_alone_are_refused_for_overload_fail_while_others_are_answered
     """What the service has for everyone costs a row no attempt; what three rows alone meet does."""
     table = RowsInMemory(2000)
     poisonous = ScriptedService(lambda row, _: (0.2, refused(503) if row in (50, 60, 70) else answer()))
-    assert run(make_runner(table, poisonous, concurrency=16, adaptive=True).run()) is None
+    assert run(make_runner(table, poisonous, concurrency=16, adaptive=True).run()).stop is None
     failed = {row: outcome.attempts for row, outcome in table.by_row.items() if isinstance(outcome, Failed)}
     assert failed == {50: 5, 60: 5, 70: 5}
 
@@ -146,7 +146,7 @@ def test_an_outage_that_meets_only_the_last_rows_loses_none_of_them(refusal: Rep
     table = RowsInMemory(40)
     chance = random.Random(1).random
     runner = make_runner(table, ScriptedService(script), concurrency=8, adaptive=True, jitter=chance)
-    assert run(runner.run()) is None
+    assert run(runner.run()).stop is None
     assert [outcome for outcome in table.recorded if isinstance(outcome, Failed)] == []
     assert len(table.by_row) == 40
 
@@ -160,7 +160,7 @@ def test_a_pause_asked_for_again_and_again_fails_no_row_before_its_time() -> Non
         return (0.01, BUSY_A_SECOND) if row == 9 and began[-1] < began[0] + 90 else (0.2, answer())
 
     table = RowsInMemory(10)
-    assert run(make_runner(table, ScriptedService(script), concurrency=4, adaptive=True).run()) is None
+    assert run(make_runner(table, ScriptedService(script), concurrency=4, adaptive=True).run()).stop is None
     assert [outcome for outcome in table.recorded if isinstance(outcome, Failed)] == []
 
 
@@ -169,7 +169,7 @@ def test_a_long_outage_stops_the_run_and_fails_no_row() -> None:
     service = Service(lambda now: 0.0 if now >= 5 else CAPACITY, TransportFailure("connection", "refused", sent=False))
     table = RowsInMemory(4000)
     runner = make_runner(table, ScriptedService(service), concurrency=CEILING, adaptive=True, max_pushback_s=900.0)
-    stop = run(runner.run())
+    stop = run(runner.run()).stop
     assert stop is not None
     assert "since the last answer" in stop.message
     assert len(table.recorded) == len(service.answered)

@@ -140,7 +140,7 @@ def test_every_call_ends_once_with_all_that_its_asks_took(
         lambda row, attempt: (1.0, plans[row][attempt - 1]),
         lambda request, _completion, ask: Done() if ask >= len(table[request.ordinal][0]) else AskAgain(request),
     )
-    stop = run(make_runner(rows, asked, concurrency=concurrency, marks=marks, max_attempts=9, max_alike=999).run())
+    stop = run(make_runner(rows, asked, concurrency=concurrency, marks=marks, max_attempts=9, max_alike=999).run()).stop
     assert stop is None
     assert sorted(rows.by_row) == list(range(len(table)))
     for row, (asks, good) in enumerate(table):
@@ -208,7 +208,7 @@ def test_after_a_stop_no_ask_is_sent_and_the_next_session_sums_up_all_of_them() 
     async def session() -> Stop | None:
         runner = make_runner(first, asked)
         asyncio.get_running_loop().call_at(7.0, runner.stop, Stop("interrupted", "Interrupted."))
-        return await runner.run()
+        return (await runner.run()).stop
 
     assert run(session()) is not None
     assert [ask.ask for ask in first.asks] == [1, 2]
@@ -225,7 +225,7 @@ def test_rejected_asks_use_up_the_budget() -> None:
     rows = RowsInMemory(9)
     asked = service(always(answer()), at_ask(99))
     asked.max_cost_usd = PRICE_USD
-    stop = run(make_runner(rows, asked, concurrency=2, budget=Budget(5 * PRICE_USD, Decimal(0))).run())
+    stop = run(make_runner(rows, asked, concurrency=2, budget=Budget(5 * PRICE_USD, Decimal(0))).run()).stop
     assert stop is not None
     assert (stop.kind, stop.fix, len(rows.asks), len(asked.sent)) == ("budget", "budget", 5, 5)
     assert not any(isinstance(record, PossibleCharge) for record in rows.records)

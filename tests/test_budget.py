@@ -194,7 +194,7 @@ def spend(
     rows = RowsInMemory([row_request(row, max_output_tokens=10) for row in range(400)])
     budget = Budget(cap, spent)
     runner = make_runner(rows, service, concurrency=concurrency, budget=budget, earlier=earlier or Tally())
-    return virtual_time.run(runner.run()), rows
+    return virtual_time.run(runner.run()).stop, rows
 
 
 @pytest.mark.parametrize("reply", [SEARCHED, LONG], ids=["input of the service", "a cap that is ignored"])

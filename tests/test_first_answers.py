@@ -87,7 +87,7 @@ class Session:
         self.service.accept = acceptance(OneNumber(), CHAT, Response(json=True, max_asks=max_asks))
         self.first = first_answers(OneNumber(), Response(json=True), self.bill, asks.values())
         settings = {"concurrency": 50, "earlier": self.bill, "rejected": asks, "first_answers": self.first, **settings}
-        self.stop: Stop | None = run(make_runner(self.rows, self.service, **settings).run())
+        self.stop: Stop | None = run(make_runner(self.rows, self.service, **settings).run()).stop
 
     @property
     def sent(self) -> int:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cometbatch.errors import JobError
 from cometbatch.job import Job, MessageTemplate, SimulatorSettings, Target, job_keys, job_keys_markdown, load_job
 from cometbatch.job.keys import SECTIONS, SINGLE
+from cometbatch.job.score_keys import score_job_keys
 from cometbatch.job.settings import ImageSettings, ReuseSettings
 from cometbatch.job.targets import Template
 from cometbatch.money.prices import PricesAbove, PriceSettings
@@ -463,6 +464,7 @@ def test_the_table_of_keys_is_the_schema() -> None:
         "prompt.images", *(f"prompt.images.{field.name}" for field in msgspec.structs.fields(ImageSettings)),
         *(f"prices.above.{field.name}" for field in msgspec.structs.fields(PricesAbove)),
         *SINGLE,
+        *(key.path for key in score_job_keys()),
     }  # fmt: skip
     assert SINGLE.keys() <= set(Job.__struct_fields__)
     defaults = {key.path: key.default for key in job_keys()}

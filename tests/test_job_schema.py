@@ -13,6 +13,7 @@ import pytest
 from cometbatch.errors import JobError
 from cometbatch.job import job_keys, load_job
 from cometbatch.job.json_schema import MEANINGS, job_schema
+from cometbatch.job.key import Key
 from cometbatch.job.keys import (
     ABOVE_KEYS,
     IMAGE_KEYS,
@@ -21,7 +22,6 @@ from cometbatch.job.keys import (
     PART_KEYS,
     PRICE_KEYS,
     WORDS_FOR_SECTIONS,
-    Key,
     takes_text,
 )
 from cometbatch.job.sources import read_tree

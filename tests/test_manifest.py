@@ -12,6 +12,7 @@ from cometbatch.errors import CheckpointError, DriftError
 from cometbatch.input.files import Identity
 from cometbatch.job import MessageTemplate, Target
 from cometbatch.records import PriceBook, Rates
+from cometbatch.run_state.drift import refuse_drift
 from cometbatch.run_state.manifest import (
     MANIFEST_VERSION,
     Manifest,
@@ -19,7 +20,6 @@ from cometbatch.run_state.manifest import (
     Slice,
     decode_manifest,
     encode_manifest,
-    refuse_drift,
 )
 
 SHA256 = "ab" * 32

@@ -157,7 +157,7 @@ def test_every_row_waits_as_long_as_it_was_asked_to_and_ends_once(
         max_wait_s=max_wait_s,
         max_pushback_s=80_000.0,
     )
-    stop = run(runner.run())
+    stop = run(runner.run()).stop
     assert (stop is not None) == bool(rows.left)
     assert sorted([*rows.by_row, *rows.left]) == list(range(len(plans)))
     assert not [outcome for outcome in rows.recorded if isinstance(outcome, Failed) and outcome.attempts < 2]

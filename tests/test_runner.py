@@ -67,7 +67,7 @@ UNREACHED = TransportFailure("connection", "can't connect: refused", sent=False)
 def carry(rows: RowsInMemory, script: Script, **options: Any) -> tuple[Stop | None, ScriptedService]:
     """Run the rows to the end; why it stopped, and what the service saw."""
     service = ScriptedService(script)
-    return run(make_runner(rows, service, **options).run()), service
+    return run(make_runner(rows, service, **options).run()).stop, service
 
 
 def failure_of(outcome: Outcome) -> str:
@@ -378,7 +378,7 @@ def test_what_an_answer_leaves_of_its_reservation_is_there_for_the_next_call() -
     service.max_cost_usd = 10 * PRICE_USD
     rows = RowsInMemory(20)
     runner = make_runner(rows, service, concurrency=1, budget=Budget(3 * service.max_cost_usd, Decimal(0)))
-    assert run(runner.run()) is None
+    assert run(runner.run()).stop is None
     assert len(rows.recorded) == 20
 
 
@@ -459,7 +459,7 @@ def stopped_at(
         runner = make_runner(rows, service, **options)
         loop = asyncio.get_running_loop()
         loop.call_at(when, then or (lambda runner: runner.stop(INTERRUPTED)), runner)
-        return await runner.run(), loop.time()
+        return (await runner.run()).stop, loop.time()
 
     stop, ended = run(main())
     return stop, service, ended
@@ -510,7 +510,7 @@ def test_a_stop_before_the_start_sends_nothing() -> None:
     async def main() -> Stop | None:
         runner = make_runner(RowsInMemory(5), service)
         runner.stop(INTERRUPTED)
-        return await runner.run()
+        return (await runner.run()).stop
 
     assert run(main()) == INTERRUPTED
     assert service.sent == []
@@ -649,7 +649,7 @@ def test_what_is_given_up_before_it_began_leaves_no_trace() -> None:
             await asyncio.sleep(0)
         runner.stop_now(TERMINATED)
         assert not runner.in_flight
-        return await running
+        return (await running).stop
 
     assert run(main()) == TERMINATED
     assert not rows.recorded
@@ -807,7 +807,7 @@ def test_held_rows_that_fill_all_room_do_not_stall_the_run() -> None:
     service = ScriptedService(script)
 
     async def main() -> Stop | None:
-        return await asyncio.wait_for(make_runner(rows, service, concurrency=4).run(), 1000)
+        return (await asyncio.wait_for(make_runner(rows, service, concurrency=4).run(), 1000)).stop
 
     assert run(main()) is None
     assert len(rows.by_row) == 40
@@ -1280,7 +1280,7 @@ def test_near_the_end_of_a_table_a_person_is_told_what_becomes_of_the_last_rows(
         await asyncio.sleep(5.0 + TOLD_AFTER_S)
         said.append(runner.silence())
         runner.stop_now(INTERRUPTED)
-        return await running
+        return (await running).stop
 
     run(main())
     assert words in said[0]
@@ -1321,7 +1321,7 @@ def test_the_loop_waits_for_room_and_is_told_of_it() -> None:
             rows.on_room()
 
         asyncio.get_running_loop().call_at(50.0, make_room)
-        return await runner.run()
+        return (await runner.run()).stop
 
     assert run(main()) is None
     assert len(rows.by_row) == 10
@@ -1412,7 +1412,7 @@ def test_replies_that_have_come_are_recorded_when_the_run_is_given_up() -> None:
         while not service.ended:  # noqa: ASYNC110 - the very moment in which it ends is what this is about
             await asyncio.sleep(0)
         asyncio.get_running_loop().call_soon(runner.stop_now, TERMINATED)
-        return await running
+        return (await running).stop
 
     assert run(main()) == TERMINATED
     assert set(rows.by_row) == {3}

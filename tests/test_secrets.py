@@ -20,6 +20,7 @@ from cometbatch import wire
 from cometbatch.records import Completion, ErrorDetail, HttpResponse
 from cometbatch.runner.reply_reader import Reader
 from cometbatch.transport import Transport
+from tests.scripted_run import row_request
 from tests.stub_server import MODEL, StubServer, Trouble
 from tests.workbench import FORMATS, KEY_ENV, Network, Workbench, files
 
@@ -236,7 +237,8 @@ def test_a_key_that_a_page_hides_in_entities_is_not_kept() -> None:
     page = f"<html><title>bad key &#{ord(NO_SHAPE[0])};{NO_SHAPE[1:]}</title></html>".encode()
     response = HttpResponse(400, {"content-type": "text/html"}, page)
     transport = Transport("http://127.0.0.1", NO_SHAPE, timeout_s=1)
-    _, parsed = Reader(wire.FORMATS["chat"].parse_response, transport).read(response, 100)
+    reader = Reader([wire.FORMATS["chat"].parse_response], transport)
+    _, parsed = reader.read(row_request(0), response, 100)
     assert isinstance(parsed, ErrorDetail)
     assert parsed.message == "bad key [key]"
 
@@ -246,6 +248,7 @@ def test_a_key_that_an_answer_spreads_over_its_parts_is_not_kept() -> None:
     parts = [{"type": "text", "text": text} for text in (NO_SHAPE[:9], NO_SHAPE[9:])]
     body = json.dumps({"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]}).encode()
     transport = Transport("http://127.0.0.1", NO_SHAPE, timeout_s=1)
-    _, parsed = Reader(wire.FORMATS["chat"].parse_response, transport).read(HttpResponse(200, {}, body), 100)
+    reader = Reader([wire.FORMATS["chat"].parse_response], transport)
+    _, parsed = reader.read(row_request(0), HttpResponse(200, {}, body), 100)
     assert isinstance(parsed, Completion)
     assert parsed.text == "[key]"

@@ -49,7 +49,7 @@ def spend(
     service, table = ScriptedService(script), RowsInMemory([row_request(n, max_output_tokens=CAP) for n in range(rows)])
     service.rates = rates
     runner = make_runner(table, service, concurrency=256, budget=budget, earlier=earlier or Tally(), adaptive=adaptive)
-    return virtual_time.run(runner.run()), table, service
+    return virtual_time.run(runner.run()).stop, table, service
 
 
 def spent_by(table: RowsInMemory) -> Decimal:

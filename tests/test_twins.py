@@ -39,6 +39,7 @@ from cometbatch.run_state.answers import RecordedAnswers, answered_calls
 from cometbatch.run_state.partition import OPEN_PARTITIONS
 from cometbatch.run_state.run import Run
 from cometbatch.runner.ports import Policy, Reply, Stop
+from cometbatch.runner.queue_start import QueueStart
 from cometbatch.runner.turns import Runner
 from cometbatch.runner.twins import WRITTEN_BYTES, Twins
 from tests import virtual_time
@@ -128,9 +129,7 @@ async def session(
         observer=table.watcher,
         now=lambda: NOW,
         jitter=lambda: HALF,
-        earlier=begun.progress.tally,
-        asks=begun.progress.asks,
-        twins=twins,
+        queues=[QueueStart(earlier=begun.progress.tally, rejected=begun.progress.asks, twins=twins)],
     )
 
     @contextlib.contextmanager
@@ -142,7 +141,7 @@ async def session(
 
     try:
         async with asyncio.timeout(FOR_EVER_S):
-            return await run_partitions(partitions, marks, ports, watched=watched)
+            return (await run_partitions(partitions, marks, ports, watched=watched)).stop
     finally:
         answers.close()
 

@@ -1,10 +1,9 @@
 """How a job's answers are judged, put together: its checker, its format, and what the run has seen so far."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
-import pyarrow.compute as pc
 
 from cometbatch.control.acceptance import AcceptFitting, accept_all
 from cometbatch.control.first_answers import FirstAnswers
@@ -12,9 +11,6 @@ from cometbatch.job import Response
 from cometbatch.money.prices import estimate_tokens
 from cometbatch.prompt.answers import Checker, Misfit
 from cometbatch.records import Acceptance, CallRequest, Completion, Message, RejectedAsk, Tally
-from cometbatch.results import columns
-from cometbatch.run_state.recorded_rows import recorded_rows
-from cometbatch.run_state.run import Run
 from cometbatch.runner.slots import OpenCall
 from cometbatch.wire import WireFormat
 
@@ -68,18 +64,6 @@ def first_answers(
             return None
         others += 1
     return FirstAnswers(others, is_by_prompt=response.mode == "prompt")
-
-
-def misfits(run: Run) -> Iterator[str]:
-    """The answers of a run's rows that ended without one that fits. Raises `CheckpointError`."""
-    if "invalid" not in run.progress.tally.incompletes:
-        return
-    reason, response, origin = (run.prefix + name for name in ("finish_reason", "response", columns.REUSED_FROM))
-    for piece in recorded_rows(run, None).pieces():
-        invalid = pc.equal(piece.table.column(reason), "invalid")
-        if columns.REUSED_FROM in run.columns:  # what an earlier run was answered says nothing of the service today
-            invalid = pc.and_(invalid, pc.is_null(piece.table.column(origin)))
-        yield from filter(None, piece.table.column(response).filter(invalid).to_pylist())
 
 
 def _is_json(checker: Checker, ask: RejectedAsk) -> bool:

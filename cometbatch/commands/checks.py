@@ -29,7 +29,7 @@ from cometbatch.results import column_names, columns, parts
 from cometbatch.results.summary_words import count
 from cometbatch.run_state import earlier
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import drift, refuse_drift
+from cometbatch.run_state.drift import drift, refuse_drift
 from cometbatch.run_state.partition_size import suggest_partition_rows
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.service.catalog import CatalogProblem
@@ -261,13 +261,16 @@ def refuse_other_job(run: Run, checked: Checked, *, retry: bool) -> None:
         update_advice=lambda: describe_update(run, checked),
         targets=run.targets,
         other_target=retry,
+        matrix=checked.job.matrix,
     )
 
 
 def differs(run: Run, checked: Checked) -> bool:
     """Whether the job or its input is not what the run began with. Raises `InputError` where that can't be read."""
     was, (size, sha256) = run.manifest.input, checked.source.digest()
-    return (size, sha256) != (was.size, was.sha256) or bool(drift(run.manifest, checked.job.fingerprint(), run.targets))
+    if (size, sha256) != (was.size, was.sha256):
+        return True
+    return bool(drift(run.manifest, checked.job.fingerprint(), run.targets, matrix=checked.job.matrix))
 
 
 def describe_update(run: Run, checked: Checked) -> str:
@@ -321,7 +324,8 @@ def goes_on(found: Run, checked: Checked) -> bool:
     if found.is_begun or not found.progress.asks:
         return found.is_begun
     was, (size, sha256) = found.manifest.input, checked.source.digest()
-    return not drift(found.manifest, checked.job.fingerprint()) and (size, sha256) == (was.size, was.sha256)
+    job = checked.job
+    return not drift(found.manifest, job.fingerprint(), matrix=job.matrix) and (size, sha256) == (was.size, was.sha256)
 
 
 def describe_growth(path: Path, size: int) -> str:

@@ -31,7 +31,8 @@ def describe_late(job: Job, run: Run) -> Iterator[str]:
 
 def refuse_samples(job: Job, run: Run | None) -> None:
     """Raise `UsageError` where each row is asked several times: samples of a row ask the same, and all are sent."""
-    if job.dedupe and run is not None and len(run.manifest.slices) > 1:
+    of_run = () if run is None else (run.manifest.slices[each].sample for each in run.manifest.active)
+    if job.dedupe and max(job.samples - 1, *of_run, 0):
         raise UsageError(
             "dedupe: the run asks each row several times, and dedupe would send one of these calls alone. Leave dedupe "
             "out."
@@ -75,13 +76,16 @@ def asked_so_far(job: Job, known: Run | None) -> AnsweredCalls | None:
 
 
 @contextlib.asynccontextmanager
-async def sent_once(job: Job, run: Run, partitions: Partitions) -> AsyncIterator[Twins | None]:
-    """What has the calls of these partitions sent once that ask the same; None where each is sent.
+async def sent_once(job: Job, run: Run, partitions: Partitions) -> AsyncIterator[tuple[Twins | None, ...]]:
+    """For each queue what has its calls sent once that ask the same; None where each is sent.
 
-    Raises `CheckpointError` where what was answered so far can't be read.
+    Calls of two queues never ask the same, since their models differ. Raises `CheckpointError` where what was answered
+    so far can't be read.
     """
+    queues = len(partitions.queues)
     if not is_deduped(job, run):
-        yield None
+        yield (None,) * queues
         return
     with contextlib.closing(RecordedAnswers(run, partitions.opened)) as answers:
-        yield Twins(await answers.calls(), run.manifest.run_id, answers.find)
+        known = await answers.calls()
+        yield tuple(Twins(known, run.manifest.run_id, answers.find) for _ in range(queues))

@@ -40,7 +40,8 @@ def describe_texts(checked: Checked) -> list[str]:
 
 def _printed_messages(checked: Checked) -> Iterator[str]:
     """A column of messages that a template prints as text."""
-    for name in checked.template.columns_needed if checked.target.conversation is None else ():
+    needed = checked.template.columns_needed if checked.target.conversation is None else frozenset()
+    for name in needed & set(checked.source.columns):
         kind = checked.source.schema.field(name).type
         inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
         if inner is not None and pa.types.is_struct(inner) and {"role", "content"} <= {field.name for field in inner}:
@@ -81,7 +82,8 @@ class Looks:
         self._template, self._total, self._rows = checked.template, total, 0
         needed = checked.template.columns_needed
         all_but_id = [name for name in maker.columns if name != maker.id_column]
-        self._columns = all_but_id if checked.template.needs_all_columns else [*needed]
+        there = [name for name in checked.source.columns if name in needed]
+        self._columns = all_but_id if checked.template.needs_all_columns else there
         self._has_id = maker.id_column is not None
         self._prompts, self._ids = Seen(total, max_bytes), Seen(total if self._has_id else 0, max_bytes)
         self._empty, self._blank, self._same, self._failed = Places(), Places(), Places(), Places()

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.asking import acceptance, first_answers, misfits
 from cometbatch.commands.checked import Checked
 from cometbatch.commands.checks import describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
@@ -25,21 +24,22 @@ from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.options import Options
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.publishing import publish
+from cometbatch.commands.queue_starts import queue_starts
 from cometbatch.commands.reusing import earlier_answers
 from cometbatch.commands.row_maker import sending_images
+from cometbatch.commands.services import service_of
 from cometbatch.commands.session_watch import moment_of, show_waiting
 from cometbatch.commands.stopping import Stopping
-from cometbatch.commands.targets import check_budgets, prices_of, row_makers, whose_model
+from cometbatch.commands.targets import check_budgets, row_makers
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
-from cometbatch.control.classify import classify
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.errors import CometbatchError, InputChangedError, InputError, InputLostError, Quoting, logged
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
-from cometbatch.records import Completion, ErrorDetail, HttpResponse, RejectedAsk, Tally
-from cometbatch.results import columns, tallies
+from cometbatch.records import Tally
+from cometbatch.results import tallies
 from cometbatch.results.reuse import EarlierAnswers
 from cometbatch.results.summary import (
     BudgetReachedError,
@@ -53,20 +53,18 @@ from cometbatch.results.summary import (
     late_warnings,
 )
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import Manifest, describe_targets
+from cometbatch.run_state.drift import describe_targets
+from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run
 from cometbatch.run_state.succession import settle
 from cometbatch.runner.images import Send
-from cometbatch.runner.ports import Policy, Service, Stop
-from cometbatch.runner.reply_reader import Reader
+from cometbatch.runner.ports import Policy, Stop
 from cometbatch.runner.turns import Runner
+from cometbatch.runner.twins import Twins
 from cometbatch.store import local
 from cometbatch.transport import Transport
-from cometbatch.wire import Keep
-from cometbatch.wire.envelope import request_id_of
-from cometbatch.wire.structured import answer_of_call
 
 Returned = TypeVar("Returned")
 
@@ -80,9 +78,6 @@ STOPPED = {
 
 CANCELLED = "Cancelled."
 """Why a run stopped whose task was cancelled."""
-
-NO_ANSWER: dict[str, Any] = {"succeeded": 0, "incomplete": 0, "incompletes": {}, "reused": 0, "reused_incomplete": 0}
-"""The counts of a tally before the service has answered."""
 
 
 class SessionStart(Struct, frozen=True):
@@ -246,34 +241,19 @@ class RunSession(Struct, frozen=True):
                 sending_images(self.transport.send, asked.images) as send,
             ):
                 with self._budgeted() as budget:
-                    ports = msgspec.structs.replace(self._ports(shown, slots, send, budget), twins=twins)
-                    return await run_partitions(partitions, marks, ports, watched=watched)
+                    ports = self._ports(shown, slots, send, budget, twins)
+                    return (await run_partitions(partitions, marks, ports, watched=watched)).stop
         except InputError as error:
             raise InputLostError(input_lost(checked.job.input.path, error)) from error
         finally:
             if showing is not None:
                 showing.cancel()
 
-    def _ports(self, shown: Progress, slots: int, send: Send, budget: Budget | None) -> Ports:
-        run, limits, patience = self.run, self.start.checked.job.limits, self.start.checked.job.retry
-        names, response = run.columns, self.start.checked.target.response
-        price, max_cost = prices_of(run.manifest.books)
-        keep = Keep(raw="raw" in names, reasoning="reasoning" in names)
-        read = functools.partial(self.start.checked.format.parse_response, keep=keep)
-        if response.mode == "tool":
-            read = functools.partial(_read_call, read)
-        service = Service(
-            send=send,
-            read=Reader(read, self.transport).read,
-            classify=functools.partial(classify, now=now),
-            accept=acceptance(self.start.checked.checker, self.start.checked.format, response),
-            price=price,
-            max_cost=max_cost,
-            request_id=request_id_of,
-            is_reached=self._is_reached,
-            whose_model=whose_model(run.manifest.targets),
-            status=functools.partial(columns.status_of, keeps_calls=columns.TOOL_CALLS in names),
-        )
+    def _ports(
+        self, shown: Progress, slots: int, send: Send, budget: Budget | None, twins: Sequence[Twins | None]
+    ) -> Ports:
+        checked, run = self.start.checked, self.run
+        limits, patience = checked.job.limits, checked.job.retry
         policy = Policy(
             concurrency=slots,
             max_attempts=patience.max_attempts,
@@ -284,7 +264,7 @@ class RunSession(Struct, frozen=True):
             max_row_s=patience.max_row_s,
         )
         return Ports(
-            service=service,
+            service=service_of(checked, run, self.transport, send),
             policy=policy,
             limits=Limits(
                 requests_per_minute=limits.requests_per_minute,
@@ -295,34 +275,8 @@ class RunSession(Struct, frozen=True):
             now=now,
             jitter=random.random,
             budget=budget,
-            earlier=self._earlier(),
-            asks=run.progress.asks,
-            first_answers=first_answers(
-                self.start.checked.checker,
-                response,
-                self._earlier(),
-                self._asks(),
-                misfits(run) if run.targets[1] == 0 else (),  # a later target's own are not told apart
-            ),
+            queues=queue_starts(checked, run, twins),
         )
-
-    def _earlier(self) -> Tally:
-        """What earlier sessions learnt. That a model is there was learnt of the first target, and of no later one.
-
-        Neither was that one's answers are JSON.
-        """
-        if self.run.targets[1] == 0:
-            return self.run.bill
-        return msgspec.structs.replace(self.run.bill, **NO_ANSWER, rejected=sum(map(len, self._asks())))
-
-    def _asks(self) -> list[tuple[RejectedAsk, ...]]:
-        """Of each open call the asks that earlier sessions recorded, if they were of the newest target."""
-        return [tuple(some) for some in self.run.progress.asks.values() if some[-1].target == self.run.targets[1]]
-
-    def _is_reached(self) -> bool:
-        """Whether a connection was ever made; taken for granted where that is not ours to know."""
-        stats = self.transport.pool_stats
-        return stats is None or stats.opened > 0
 
     @contextlib.contextmanager
     def _budgeted(self) -> Iterator[Budget | None]:
@@ -384,14 +338,6 @@ def _summed(
         pool=session.transport.pool_stats,
         reuse=None if earlier is None else earlier.counts,
     )
-
-
-def _read_call(
-    parse: Callable[[HttpResponse, int | None], Completion | ErrorDetail], reply: HttpResponse, sent_bytes: int | None
-) -> Completion | ErrorDetail:
-    """A reply whose answer is in a call of a function: its arguments are the text."""
-    said = parse(reply, sent_bytes)
-    return answer_of_call(said) if isinstance(said, Completion) else said
 
 
 def _publish(run: Run, checked: Checked, stopping: Stopping) -> None:

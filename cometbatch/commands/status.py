@@ -18,7 +18,7 @@ from cometbatch.results.accepted import Accept
 from cometbatch.results.notebook import html_of
 from cometbatch.results.summary import RowReader, RunSummary, late_warnings
 from cometbatch.results.summary_words import count
-from cometbatch.run_state.manifest import changed_keys, describe_targets
+from cometbatch.run_state.drift import changed_keys, describe_targets
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run, find
 from cometbatch.run_state.succession import is_decided
@@ -165,7 +165,7 @@ def _status_of(found: Run, located: Located, given: Accept, reader: RowReader | 
         resume_command=located.command,
         changed=()
         if located.job is None or not found.is_begun
-        else changed_keys(manifest, located.job.fingerprint(), found.targets),
+        else changed_keys(manifest, located.job.fingerprint(), found.targets, matrix=located.job.matrix),
         gives_way=located.job is not None and gives_way(found, located.job),
         located=located,
     )

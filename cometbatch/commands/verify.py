@@ -33,7 +33,8 @@ from cometbatch.results import parts
 from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.run_state.answers import PartRows
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import OWN_RULES, Manifest, decode_manifest, drift
+from cometbatch.run_state.drift import OWN_RULES, drift
+from cometbatch.run_state.manifest import Manifest, decode_manifest
 from cometbatch.run_state.published import ROUNDS_KEY
 from cometbatch.run_state.run import refuse_unreleased
 

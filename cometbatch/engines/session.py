@@ -6,23 +6,19 @@ when it returns.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 
-import msgspec
 from msgspec import Struct
 
 from cometbatch.control.budget import Budget
-from cometbatch.control.first_answers import FirstAnswers
 from cometbatch.limiting.limits import Limits
-from cometbatch.records import RejectedAsk, Tally
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.partition import Partitions
-from cometbatch.runner.ports import Observer, Policy, Service, Stop
-from cometbatch.runner.slots import OpenCall
+from cometbatch.runner.ports import Ended, Observer, Policy, Service
+from cometbatch.runner.queue_start import QueueStart
 from cometbatch.runner.turns import Runner
-from cometbatch.runner.twins import Twins
 
 
 class Ports(Struct, frozen=True):
@@ -30,9 +26,7 @@ class Ports(Struct, frozen=True):
 
     `service`: how calls are sent, read, judged and priced. `limits`: requests and tokens per minute. `observer`: who is
     told. `now`: the wall clock; `jitter`: a random number from 0 to 1. `budget`: None is no cap; it holds already what
-    earlier sessions may have spent. `earlier`: what these recorded. `asks`: their asks of calls that are open, by
-    ordinal. `first_answers`: where JSON is asked for, and no answer was any yet. `twins`: where calls that ask the same
-    are sent once.
+    earlier sessions may have spent. `queues`: what is known of each of the partitions' queues, in their order.
     """
 
     service: Service
@@ -42,10 +36,7 @@ class Ports(Struct, frozen=True):
     now: Callable[[], datetime]
     jitter: Callable[[], float]
     budget: Budget | None = None
-    earlier: Tally = Tally()
-    asks: Mapping[int, Sequence[RejectedAsk]] = msgspec.field(default_factory=dict)
-    first_answers: FirstAnswers[OpenCall] | None = None
-    twins: Twins | None = None
+    queues: Sequence[QueueStart] = (QueueStart(),)
 
 
 async def run_partitions(
@@ -56,14 +47,15 @@ async def run_partitions(
     watched: Callable[[Runner], AbstractContextManager[Callable[[], object] | None]] = lambda _: (
         contextlib.nullcontext()
     ),
-) -> Stop | None:
-    """Bring every call of these partitions to its outcome; returns why it stopped before the last, if it did.
+) -> Ended:
+    """Bring every call of these partitions to its outcome; returns what stopped before its last call.
 
     `watched`: what surrounds the loop while it runs, as the handling of signals does. It may yield what is called where
     the task is cancelled, as `Runner.run` takes it. Raises what reading the input or writing a record raised; what was
     in flight is recorded then.
     """
     runner = Runner(
+        partitions.queues,
         partitions,
         ports.service,
         ports.policy,
@@ -73,10 +65,7 @@ async def run_partitions(
         now=ports.now,
         jitter=ports.jitter,
         budget=ports.budget,
-        earlier=ports.earlier,
-        rejected=ports.asks,
-        first_answers=ports.first_answers,
-        twins=ports.twins,
+        starts=ports.queues,
     )
     syncing = asyncio.create_task(partitions.sync_forever(marks))
     try:

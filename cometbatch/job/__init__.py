@@ -30,7 +30,8 @@ A map, imports running downwards only:
     tree            the nodes, their bounds, and the list of problems
 """
 
-from cometbatch.job.keys import JobKey, job_keys, job_keys_markdown
+from cometbatch.job.key import JobKey
+from cometbatch.job.keys import job_keys, job_keys_markdown
 from cometbatch.job.reading import load_job
 from cometbatch.job.settings import (
     InputSettings,

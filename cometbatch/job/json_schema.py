@@ -4,13 +4,15 @@ It says of each key by itself what the reading of a job says. Rules between keys
 a template that does not compile) are the reading's alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
-from cometbatch.job.keys import KEYS, REQUIRED, SECTIONS, SINGLE, WORDS_FOR_SECTIONS, nullable, object_schema
+from cometbatch.job.key import nullable, object_schema
+from cometbatch.job.keys import FREE, KEYS, REQUIRED, SECTIONS, SINGLE, WORDS_FOR_SECTIONS
+from cometbatch.job.score_keys import scores_schema
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 """The newest draft that editors know in full."""
@@ -29,10 +31,14 @@ MEANINGS = {
     "budget": "what may be spent",
     "accept": "how many rows may have no whole answer in a run that ends with exit code 0",
     "reuse": "which answers of earlier runs are taken instead of sending calls again; true: this output's own",
+    "choices": "the choices of each question, which prompts show and scores know",
+    "report": "what the leaderboard shows, and what it compares",
     "simulator": "how the simulator behaves; unused with a service",
 }
 """What a section is about. One that is not named here is shown without a word."""
 
+FREE_SCHEMAS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {"score": scores_schema}
+"""What makes the JSON Schema of each section whose keys a user names."""
 
 ALWAYS: Final = ("input", "output")
 TABLE: Final = r"\.(csv|tsv|parquet)(\.gz|\.zst)?$"
@@ -52,7 +58,8 @@ def job_schema() -> dict[str, Any]:
             name: (schema if name in ALWAYS else nullable(schema)) | {"description": MEANINGS.get(name, "")}
             for name, schema in sections.items()
         }
-        | {name: nullable(key.kind.schema) | {"description": key.meaning} for name, key in SINGLE.items()},
+        | {name: nullable(key.kind.schema) | {"description": key.meaning} for name, key in SINGLE.items()}
+        | {name: nullable(schema()) | {"description": FREE[name]} for name, schema in FREE_SCHEMAS.items()},
         "required": [*ALWAYS],
         "if": {"properties": {"input": {"properties": {"path": {"pattern": TABLE}}}}},
         "then": {

@@ -3,7 +3,7 @@
 The reading of a job and the documentation's table are both made from it, so they can't differ.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from decimal import Decimal
 from typing import Any, get_args
 
@@ -11,12 +11,15 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import did_you_mean, nearest
-from cometbatch.job import headers, kinds, settings, targets
+from cometbatch.job import headers, kinds, score_keys, settings, targets
 from cometbatch.job.accepting import BOUND
 from cometbatch.job.extra import EXTRA, SCHEMA
+from cometbatch.job.key import JobKey, Key, object_schema
 from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, several, text, word
+from cometbatch.job.report import ReportSettings
 from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.content import DETAILS
+from cometbatch.prompt.questions import ChoiceSettings
 from cometbatch.records import AnsweredStatus, GenerationParams, MaxTokensField, Role
 from cometbatch.results.accepted import Accept
 from cometbatch.wire import FORMATS
@@ -26,43 +29,6 @@ MAX_PARTITION_ROWS = 8_192
 """The largest `output.partition_rows`: all answers of a partition are in memory when its part is written."""
 MAX_PUSHBACK_S = 86_400
 """Seconds: the longest that a run may wait for a service that answers nothing, or a row for its answer. A day."""
-
-
-class Key(Struct, frozen=True):
-    """The kind of a key's value, and its meaning in words."""
-
-    kind: Kind[Any]
-    meaning: str
-
-
-def object_schema(keys: Mapping[str, Key], *, required: Collection[str] = ()) -> dict[str, Any]:
-    """JSON Schema of a mapping with these keys: null is a key that is left out, where it may be."""
-    each = {
-        name: {**(key.kind.schema if name in required else nullable(key.kind.schema)), "description": key.meaning}
-        for name, key in keys.items()
-    }
-    return {"type": "object", "additionalProperties": False, "properties": each, "required": list(required)}
-
-
-def nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON Schema of the same values and null."""
-    found = dict(schema)
-    if "enum" in found:
-        found["enum"] = [*found["enum"], None]
-    elif "type" in found:
-        found["type"] = [found["type"], "null"]
-    elif "anyOf" in found:
-        found["anyOf"] = [*found["anyOf"], {"type": "null"}]
-    return found
-
-
-class JobKey(Struct, frozen=True):
-    """One key of a job file, for documentation: its path, the values that it takes, its default, its meaning."""
-
-    path: str
-    type: str
-    default: str
-    meaning: str
 
 
 _MONEY = number(Decimal, 0, 1_000_000)
@@ -312,6 +278,26 @@ KEYS: dict[str, dict[str, Key]] = {
             "temperature above 0 or none",
         ),
     },
+    "choices": {
+        "columns": Key(
+            score_keys.COLUMNS,
+            "the column that holds a list of each question's choices, or a column for each choice; a path leads into "
+            "structures: mc1_targets.choices",
+        ),
+        "labels": Key(score_keys.LABELS, "the labels of the choices in their order; A, B, C if not set"),
+        "shuffle": Key(
+            number(int, 0, INT64_MAX),
+            "a seed: each question's choices get another order, the same for all models and samples, which `choices` "
+            "in the prompt shows",
+        ),
+    },
+    "report": {
+        "score": Key(text("the name of a score"), "the score that the leaderboard is about; the first if not set"),
+        "by": Key(several(score_keys.SCALAR, "an axis or a list of axes", 20), "the axes that make its lines"),
+        "baseline": Key(score_keys.SCALAR, "the line that the others are compared with; the best one if not set"),
+        "cluster": Key(text("the name of a column"), "rows with the same value here count as one question's"),
+        "groups": Key(text("the name of a column"), "scores are shown for each value of this column, too"),
+    },
     "simulator": {
         "seed": Key(number(int, 0, INT64_MAX), "another seed, other answers and faults"),
         "latency_s": Key(kinds.LATENCY, "how long the simulator takes for an answer"),
@@ -330,6 +316,10 @@ SINGLE: dict[str, Key] = {
     ),
 }
 """The keys that stand in no section."""
+FREE: dict[str, str] = {
+    "score": "how answers are scored: a score's name, then its scorer and the gold column, as {numeric: answer}",
+}
+"""The sections whose keys a user names, with their meanings."""
 SECTIONS: dict[str, type[Struct]] = {
     "input": settings.InputSettings,
     "output": settings.OutputSettings,
@@ -343,6 +333,8 @@ SECTIONS: dict[str, type[Struct]] = {
     "budget": settings.BudgetSettings,
     "accept": Accept,
     "reuse": settings.ReuseSettings,
+    "choices": ChoiceSettings,
+    "report": ReportSettings,
     "simulator": settings.SimulatorSettings,
 }
 """The sections that become settings; of the prompt, what is no message."""
@@ -390,6 +382,9 @@ KNOWN_AS = {
     "dedup": "dedupe",
     "distinct": "dedupe",
     "unique": "dedupe",
+    **dict.fromkeys(("scores", "scorer", "scorers", "metric", "metrics", "grader", "graders", "evaluation"), "score"),
+    "leaderboard": "report",
+    "options": "choices",
 }
 """What other programs call our keys, for hints."""
 
@@ -399,6 +394,8 @@ def takes_text(path: str, value: str) -> bool:
     section, _, name = path.partition(".")
     if path.startswith(("params.columns.", "target.headers.")):
         return True
+    if section == "score":
+        return score_keys.takes_text(path)
     key = KEYS.get(section, {}).get(name)
     if key is None or not key.kind.takes_text:
         return False
@@ -422,7 +419,7 @@ def key_meant(name: str, section: str, known: Collection[str]) -> str:
         return near
     if section == "params":
         return "what the service takes beyond these goes into params.extra"
-    by_name = {key: path for path, key in paths.items()} | {key: key for key in SINGLE}
+    by_name = {key: path for path, key in paths.items()} | {key: key for key in (*SINGLE, *FREE)}
     meant = nearest(name, by_name)
     return f"did you mean {by_name[meant]!r}?" if meant else ""
 
@@ -442,6 +439,8 @@ def _job_keys() -> Iterator[JobKey]:
                 "take answers of earlier runs to the same requests, each once; true: this output's own earlier ones"
             )
             yield JobKey("reuse", f"{FLAG.words}, or a mapping", "false", meaning)
+        if section == "report":
+            yield from score_keys.score_job_keys()
         for name, key in keys.items():
             yield JobKey(f"{section}.{name}", key.kind.words, _default_words(section, name), key.meaning)
             if (section, name) == ("prices", "above"):

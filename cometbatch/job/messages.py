@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from cometbatch.job.few_shot import read_examples
@@ -13,6 +14,7 @@ from cometbatch.job.settings import template_words
 from cometbatch.job.targets import MessageTemplate, PartTemplate
 from cometbatch.job.tree import List, Map, Node, Scalar, WrongError
 from cometbatch.prompt.conversation import Conversation
+from cometbatch.prompt.questions import ChoiceSettings
 from cometbatch.prompt.template import TemplateError, compile_prompt
 from cometbatch.records import Role
 
@@ -26,16 +28,20 @@ class PlacedMessage(Struct, frozen=True):
     path: str
 
 
-def read_messages(sections: Sections) -> list[PlacedMessage]:
-    """The messages that are right; every other one is noted as a problem."""
+def read_messages(sections: Sections, choices: ChoiceSettings | None = None) -> list[PlacedMessage]:
+    """The messages that are right; every other one is noted as a problem. `choices`: of a question, if it has any."""
     is_list = "messages" in sections.values["prompt"]
     messages = _listed(sections) if is_list else _system_and_user(sections)
+    made = []
     for placed in messages:
         try:
-            compile_prompt([placed.message.compilable()])
+            found = compile_prompt([placed.message.compilable()], choices_of=choices)
         except TemplateError as error:
             sections.refuse(placed.path, template_words(error))
-    return messages
+            continue
+        shown = choices if found.shows_choices else None
+        made.append(PlacedMessage(msgspec.structs.replace(placed.message, choices=shown), placed.path))
+    return made
 
 
 def read_conversation(sections: Sections, examples: Path | None) -> Conversation | None:

@@ -20,6 +20,7 @@ from cometbatch.job.messages import PlacedMessage, read_conversation, read_messa
 from cometbatch.job.paths import absolute, given, place_result, refuse_marks, refuse_no_table, with_variables
 from cometbatch.job.prices import fit_prices
 from cometbatch.job.response import check_response
+from cometbatch.job.score_reading import read_choices, read_report, read_scores
 from cometbatch.job.secrets import printable, refuse_secrets
 from cometbatch.job.sections import Sections
 from cometbatch.job.settings import DELIMITERS, ImageSettings, Job, ReuseSettings
@@ -29,6 +30,7 @@ from cometbatch.job.urls import DEFAULT_BASE_URL, is_loopback
 from cometbatch.job.variables import variables_in, without_variables
 from cometbatch.job.vendor_batch import BatchStart, batch_of
 from cometbatch.money.prices import PriceSettings
+from cometbatch.prompt.questions import ChoiceSettings
 from cometbatch.records import GenerationParams, Role
 from cometbatch.wire import FORMATS, output_cap
 from cometbatch.wire.messages import DEFAULT_MAX_TOKENS
@@ -70,13 +72,16 @@ def load_job(
     refuse_secrets(tree, "", problems)
     problems.stop_if_any()  # before anything else could quote from near a secret
     folder = Path(base_dir) if base_dir is not None else path.parent if path else Path()
-    return _Reading(Sections(tree, problems), folder, absolute(Path(), path) if path else None).job()
+    is_pipe = isinstance(source, Path) and path is None
+    source_path = absolute(Path(), path) if path else None
+    return _Reading(Sections(tree, problems), folder, source_path, is_piped=is_pipe).job()
 
 
 class _Reading:
     """The job that the sections make, once their values are found to fit together."""
 
-    def __init__(self, sections: Sections, folder: Path, source_path: Path | None) -> None:
+    def __init__(self, sections: Sections, folder: Path, source_path: Path | None, *, is_piped: bool) -> None:
+        self._is_piped = is_piped
         self._sections = sections
         self._values = sections.values
         self._folder = folder
@@ -99,7 +104,11 @@ class _Reading:
         beside = {"model_prices": fit_prices(self._sections), "param_columns": param_columns, "reuse": reuse}
         self._check_token_limit()
         before = len(self._sections.problems.lines)
-        messages = self._messages()
+        choices = read_choices(self._sections)
+        scores = read_scores(self._sections, absolute(Path(), self._folder), is_piped=self._is_piped)
+        beside |= {"choices": choices, "scores": scores, "report": read_report(self._sections, scores)}
+        messages = self._messages(choices)
+        self._check_shuffle(messages, choices)
         conversation = read_conversation(self._sections, self._placed("prompt", "few_shot"))
         images = self._images()
         is_whole = len(self._sections.problems.lines) == before and None not in self._values["prompt"].values()
@@ -111,12 +120,19 @@ class _Reading:
         self._sections.problems.stop_if_any()
         return self._built(messages, {**beside, "conversation": conversation, "images": images})
 
-    def _messages(self) -> list[PlacedMessage]:
+    def _messages(self, choices: ChoiceSettings | None) -> list[PlacedMessage]:
         if self._batch is None:
-            return read_messages(self._sections)
+            return read_messages(self._sections, choices)
         return [PlacedMessage(self._batch.vendor.message, "input.path")]
 
     # --- settings that have to fit together ---
+
+    def _check_shuffle(self, messages: Sequence[PlacedMessage], choices: ChoiceSettings | None) -> None:
+        """An order that no prompt shows would be scored, and never asked."""
+        is_shown = any(placed.message.choices is not None for placed in messages)
+        if choices is not None and choices.shuffle is not None and not is_shown:
+            words = "the prompt does not show this order: write {{ choices | lettered }} where they stand in it"
+            self._sections.refuse("choices.shuffle", words)
 
     def _check_address(self) -> None:
         base_url = self._values["target"].get("base_url", DEFAULT_BASE_URL)

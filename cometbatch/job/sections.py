@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from cometbatch.errors import nearest
-from cometbatch.job.keys import KEYS, PRICES, SINGLE, WORDS_FOR_SECTIONS, Key, key_meant
+from cometbatch.job.key import Key
+from cometbatch.job.keys import FREE, KEYS, PRICES, SINGLE, WORDS_FOR_SECTIONS, key_meant
 from cometbatch.job.kinds import FLAG, SENT_TEXTS, Kind, expected
 from cometbatch.job.secrets import join
 from cometbatch.job.tree import Map, Node, Problems, Scalar, WrongError, is_null
@@ -17,13 +18,14 @@ class Sections:
 
     `values`: by section and key; None for a value that is wrong, and no entry for a key that is left out or null.
     `is_reusing`: whether `reuse` is true, or a mapping.
-    `single`: the same of keys that stand in no section.
+    `single`: the same of keys that stand in no section. `free`: the mappings whose keys a user names, unread.
     """
 
     def __init__(self, tree: Map, problems: Problems) -> None:
         self.values: dict[str, dict[str, Any]] = {section: {} for section in KEYS}
         self.is_reusing = not is_null(tree.entries.get("reuse"))
         self.single: dict[str, Any] = {}
+        self.free: dict[str, Map] = {}
         self.problems = problems
         self._tree = tree
         self._where: dict[str, str] = {}
@@ -79,8 +81,10 @@ class Sections:
         if section in SINGLE:
             if not is_null(node):
                 self.single[section] = self._read(section, SINGLE[section].kind, node)
+        elif section in FREE:
+            self._keep_free(section, node)
         elif section not in KEYS:
-            self._refuse_unknown(self._tree, "", section, {**KEYS, **SINGLE})
+            self._refuse_unknown(self._tree, "", section, {**KEYS, **SINGLE, **FREE})
         elif isinstance(node, Map):
             self.values[section] = self.read_map(section, node, KEYS[section])
         elif section == "prices" and isinstance(node, Scalar) and not is_null(node):
@@ -92,6 +96,12 @@ class Sections:
             choice = "" if words is None else f" or {words.words}"
             self.refuse(section, str(expected(f"a mapping{choice}", node)))
             self.values[section] = dict.fromkeys(KEYS[section])
+
+    def _keep_free(self, section: str, node: Node) -> None:
+        if isinstance(node, Map):
+            self.free[section] = node
+        elif not is_null(node):
+            self.refuse(section, str(expected("a mapping", node)))
 
     def _refuse_unknown(self, node: Map, path: str, name: str, known: Collection[str]) -> None:
         near = key_meant(name, path, known)

@@ -15,13 +15,14 @@ from msgspec import Struct
 from cometbatch.errors import JobError
 from cometbatch.job.matrix import Cell, CellSettings, Matrix, digest_of
 from cometbatch.job.report import ReportSettings
-from cometbatch.job.scores import ChoiceSettings, ScoreSettings
+from cometbatch.job.scores import ScoreSettings
 from cometbatch.job.secrets import printable, unprinted
 from cometbatch.job.targets import MessageTemplate, Response, Target, Template, VendorName, plain
 from cometbatch.job.urls import DEFAULT_BASE_URL, SIMULATOR, is_loopback
 from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.conversation import Conversation
 from cometbatch.prompt.names import no_column
+from cometbatch.prompt.questions import ChoiceSettings
 from cometbatch.prompt.template import RENDERING, TemplateError
 from cometbatch.records import AnsweredStatus, GenerationParams
 from cometbatch.results.accepted import Accept
@@ -31,6 +32,9 @@ from cometbatch.wire.request_extra import asks_for_tools
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": None, ".parquet": None}
 """Kinds of input files that can be read, and the delimiter of each where the job gives none."""
+
+NOT_DESCRIBED = ("places", "cut", "choices", "scores", "report")
+"""Fields of a job that its description leaves out. Choices that a prompt shows are part of its messages."""
 
 
 class InputSettings(Struct, frozen=True):
@@ -355,8 +359,11 @@ class Job(Struct, frozen=True):
         return said
 
     def describe(self) -> dict[str, object]:
-        """The whole job as JSON-ready values, for manifests and metadata; `places` and `cut` are left out."""
-        values = {name: value for name, value in plain(self).items() if name not in ("places", "cut")}
+        """What a run is made by, as JSON-ready values, for manifests and metadata.
+
+        `places` and `cut` are left out, and so is how answers are scored and compared: that may change at any time.
+        """
+        values = {name: value for name, value in plain(self).items() if name not in NOT_DESCRIBED}
         if self.matrix is None:
             return {name: value for name, value in values.items() if name != "matrix"}
         for prompt in values["matrix"]["prompts"]:

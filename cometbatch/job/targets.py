@@ -14,6 +14,7 @@ from cometbatch.prompt.answers import Checker
 from cometbatch.prompt.content import ContentError
 from cometbatch.prompt.conversation import Conversation, ConversationTemplate
 from cometbatch.prompt.instruction import instruction
+from cometbatch.prompt.questions import ChoiceSettings
 from cometbatch.prompt.schema import checker_for
 from cometbatch.prompt.template import PromptTemplate, compile_prompt
 from cometbatch.records import GenerationParams, Message, Role
@@ -44,11 +45,15 @@ class PartTemplate(Struct, frozen=True, omit_defaults=True):
 
 
 class MessageTemplate(Struct, frozen=True, omit_defaults=True):
-    """One message of the prompt, before a row fills it in: a text, or several parts."""
+    """One message of the prompt, before a row fills it in: a text, or several parts.
+
+    `choices`: where the choices of a question are, in a message that shows them; None in every other one.
+    """
 
     role: Role
     template: str
     parts: tuple[PartTemplate, ...] = ()
+    choices: ChoiceSettings | None = None
 
     def compilable(self) -> "tuple[Role, str | list[tuple[Literal['text', 'image'], str, str]]]":
         """What `compile_prompt` takes."""
@@ -143,7 +148,12 @@ class Target(Struct, frozen=True):
         pairs = [message.compilable() for message in self.messages]
         if self.conversation is not None:
             return ConversationTemplate(self.conversation, pairs, fit=self._fitted, refuse_empty=refuse_empty)
-        return compile_prompt(pairs, refuse_empty=refuse_empty)
+        return compile_prompt(pairs, refuse_empty=refuse_empty, choices_of=self._choices)
+
+    @property
+    def _choices(self) -> ChoiceSettings | None:
+        """Where the choices are that its prompt shows."""
+        return next((each.choices for each in self.messages if each.choices is not None), None)
 
     def _fitted(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         """Messages of a row in the format's roles. Raises `ContentError` with the place of what it can't say."""
@@ -174,6 +184,8 @@ class Target(Struct, frozen=True):
             fields[f"prompt.messages[{index}].role"] = message.role
             content = [msgspec.to_builtins(part) for part in message.parts] or message.template
             fields[f"prompt.messages[{index}].content"] = content
+        if (choices := self._choices) is not None:
+            fields["choices"] = msgspec.to_builtins(choices)
         if self.conversation is not None:
             fields["prompt.messages_column"] = self.conversation.column
             fields["prompt.few_shot"] = [msgspec.to_builtins(each) for each in self.conversation.examples] or None

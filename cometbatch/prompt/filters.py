@@ -15,6 +15,7 @@ from jinja2.exceptions import TemplateRuntimeError
 from jinja2.filters import FILTERS, make_attrgetter
 
 from cometbatch.prompt.bounds import refuse_length, refuse_sizes
+from cometbatch.prompt.choices import choices_of
 from cometbatch.prompt.printing import json_of, percent, text_of
 
 MAX_TEXT_SHOWN: Final = 80  # characters of a cell in a message; the rest is cut off
@@ -107,6 +108,16 @@ def _join(eval_ctx: Any, value: Iterable[object], d: object = "", attribute: str
 _join.jinja_pass_arg = FILTERS["join"].jinja_pass_arg  # type: ignore[attr-defined]
 
 
+def _lettered(value: object) -> str:
+    """Choices as lines, each with its label before it: A. Paris."""
+    return "\n".join(f"{each.label}. {each.text}" for each in choices_of(value))
+
+
+def _labels(value: object) -> list[str]:
+    """The labels of choices, as a list: A, B, C where they have none of their own."""
+    return [each.label for each in choices_of(value)]
+
+
 def _pprint(value: object) -> str:
     return json_of(value, indent=2)
 
@@ -141,6 +152,8 @@ _OWN: dict[str, Callable[..., Any]] = {
     "format": _format,
     "fromjson": _fromjson,
     "join": _join,
+    "labels": _labels,
+    "lettered": _lettered,
     "pprint": _pprint,
     "replace": _replace,
     "string": text_of,
@@ -153,6 +166,6 @@ _OF_NULL = frozenset({"d", "default", EACH})  # filters that look at null themse
 
 
 def filters() -> dict[str, Callable[..., Any]]:
-    """All filters by name: Jinja2's but `random`, and `fromjson`."""
+    """All filters by name: Jinja2's but `random`, then `fromjson`, and `lettered` and `labels` for choices."""
     found = {**FILTERS, **_OWN}
     return {name: _filter(name, function) for name, function in found.items() if name != "random"}

@@ -13,7 +13,10 @@ from jinja2 import TemplateSyntaxError, Undefined, meta, nodes
 from jinja2.exceptions import TemplateError as JinjaError
 
 from cometbatch.errors import UsageError
+from cometbatch.prompt import questions
 from cometbatch.prompt.bounds import MAX_MESSAGE_CHARACTERS
+from cometbatch.prompt.cells import column_of, roots
+from cometbatch.prompt.choices import ChoicesError
 from cometbatch.prompt.content import ContentError, encodable, image_of
 from cometbatch.prompt.names import (
     alias_names,
@@ -359,15 +362,24 @@ def _parts_of(message: "_Part | _Parts") -> Sequence[_Part]:
 class PromptTemplate:
     """A compiled prompt, which turns rows into messages. `compile_prompt` makes it; nothing changes it."""
 
-    def __init__(self, messages: Sequence[tuple[Role, str | Sequence[PartTemplate]]], *, refuse_empty: bool) -> None:
+    def __init__(
+        self,
+        messages: Sequence[tuple[Role, str | Sequence[PartTemplate]]],
+        *,
+        refuse_empty: bool,
+        choices_of: questions.ChoiceSettings | None = None,
+    ) -> None:
         self._parts = tuple(
             _Part(index, role, source) if isinstance(source, str) else _Parts(index, role, source)
             for index, (role, source) in enumerate(messages)
         )
         templates = [part for message in self._parts for part in _parts_of(message)]
-        self.columns_needed = frozenset(name for part in templates for name in part.uses.lines)
-        """The columns that the templates name."""
+        named = frozenset(name for part in templates for name in part.uses.lines)
         self.needs_all_columns = any(part.uses.all_columns for part in templates)
+        self._choices_of = choices_of if self.needs_all_columns or questions.NAME in named else None
+        computed = frozenset[str]() if self._choices_of is None else questions.columns_of(self._choices_of)
+        self.columns_needed = named if self._choices_of is None else (named - {questions.NAME}) | computed
+        """The columns that the templates name, and those in which the choices may be that they show."""
         """Whether a template uses the row as a whole, so that `render` needs every column."""
         self.texts = tuple(part.text for part in self._parts)
         """The plain text of each message's template, with a line break for what stands between braces."""
@@ -382,10 +394,24 @@ class PromptTemplate:
         """Whether no message uses a column, so that all rows get the same prompt."""
         return not self.columns_needed and not self.needs_all_columns
 
+    @property
+    def shows_choices(self) -> bool:
+        """Whether a template shows the choices of a question that the job tells of."""
+        return self._choices_of is not None
+
     def check(self, columns: Sequence[str]) -> None:
         """Raise `TemplateError` for a table with these columns, if a template names one that is not among them."""
+        if self._choices_of is not None:
+            self._check_choices(self._choices_of, columns)
+            columns = list(dict.fromkeys([*columns, questions.NAME]))
         for part in self._parts:
             part.check(columns)
+
+    def _check_choices(self, settings: questions.ChoiceSettings, columns: Sequence[str]) -> None:
+        for path in settings.columns:
+            if column_of(path, columns) is None:
+                words = f"choices.columns: {no_column(roots(path)[-1], columns)}"
+                raise TemplateError(words, index=0, role=self._parts[0].role)
 
     def render(self, values: Mapping[str, object]) -> tuple[Message, ...] | Failure:
         """The messages for a row, given as column -> value; a `Failure` of kind "template" if it can't be rendered.
@@ -394,6 +420,11 @@ class PromptTemplate:
         user shows nothing is refused with `empty`, where it is to be. Raises nothing.
         """
         messages: list[Message] = []
+        if self._choices_of is not None:
+            try:
+                values = questions.over(self._choices_of, values)
+            except Exception as error:  # noqa: BLE001 - a value can fail to print in any way it likes
+                return Failure("template", encodable(f"choices: {_words(error)}")[:MAX_FAILURE_CHARACTERS])
         try:
             for part in self._parts:
                 if part.has_parts is True:
@@ -412,14 +443,18 @@ class PromptTemplate:
 
 
 def compile_prompt(
-    messages: Sequence[tuple[Role, str | Sequence[PartTemplate]]], *, refuse_empty: bool = False
+    messages: Sequence[tuple[Role, str | Sequence[PartTemplate]]],
+    *,
+    refuse_empty: bool = False,
+    choices_of: questions.ChoiceSettings | None = None,
 ) -> PromptTemplate:
     """Compile (role, template) pairs; in place of a template a list of parts.
 
     Text in a template is sent as it is written, including a line break at its end. `refuse_empty`: a row whose prompt
-    is empty or blank can't be rendered. Raises `TemplateError`.
+    is empty or blank can't be rendered. `choices_of`: where the choices of a question are, which the name `choices`
+    stands for then. Raises `TemplateError`.
     """
-    return PromptTemplate(messages, refuse_empty=refuse_empty)
+    return PromptTemplate(messages, refuse_empty=refuse_empty, choices_of=choices_of)
 
 
 def is_blank(content: Sequence[Part]) -> bool:
@@ -434,7 +469,7 @@ def _place(index: int, role: Role, line: int | None) -> str:
 def _words(error: Exception) -> str:
     if isinstance(error, JinjaError):
         return str(error.message)
-    if isinstance(error, ContentError):
+    if isinstance(error, ContentError | ChoicesError):
         return str(error)
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 

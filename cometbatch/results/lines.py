@@ -55,6 +55,11 @@ class Lines:
         return {key: value for each in self._joined for key, value in each.metadata.items()}
 
     @property
+    def slice_fields(self) -> Sequence[pa.Field]:
+        """The columns of cell, sample and row; none without a matrix."""
+        return () if self.slices is None else self.slices.fields
+
+    @property
     def joined_fields(self) -> list[pa.Field]:
         """The columns after all others that no part has."""
         return [field for each in self._joined for field in each.fields]
@@ -62,12 +67,11 @@ class Lines:
     def schema(self, part: pa.Schema) -> pa.Schema:
         """The schema of the result whose parts have this one, its metadata included."""
         fields, width = list(with_target(part.empty_table(), self._prefix, self._output).schema), len(self._input)
-        own = [] if self.slices is None else self.slices.fields
-        return pa.schema([*fields[:width], *own, *fields[width:], *self.joined_fields], part.metadata)
+        return pa.schema([*fields[:width], *self.slice_fields, *fields[width:], *self.joined_fields], part.metadata)
 
     def names(self, part_names: Sequence[str]) -> tuple[str, ...]:
         """The names of all columns, of those of a part that has all of the run's output columns."""
-        own, width = [] if self.slices is None else self.slices.names, len(self._input)
+        width, own = len(self._input), (field.name for field in self.slice_fields)
         return (*part_names[:width], *own, *part_names[width:], *(field.name for field in self.joined_fields))
 
     def table(self, part: pa.Table, place: int, rows: Sequence[int], *, target: int = 0) -> pa.Table:

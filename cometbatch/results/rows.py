@@ -19,6 +19,7 @@ from cometbatch.records import Outcome
 from cometbatch.results import parts
 from cometbatch.results.columns import ASKED_COLUMNS, COLUMNS, CUSTOM_ID, LATE_TARGET, Column, read_outcomes
 from cometbatch.results.retry_words import RetryWords
+from cometbatch.results.slices import ROW, SLICES_KEY, ResultSlice, decode_slices
 
 SUCCEEDED: Final = "succeeded"
 _TOLD_BY: Final = (
@@ -45,7 +46,7 @@ class Rows(Struct, frozen=True):
     `names`: of all columns, in order. `prefix`: what stands before the names of `columns`, the output's. `pieces`: the
     rows, from the first, at each call. `notes`: sentences for a person on what is missing. `files`: that hold the
     result and the input, and that nobody who reads rows may overwrite. `others`: types of columns that are not the
-    output's, as far as they are known where no row is.
+    output's, as far as they are known where no row is. `metadata`: what the result says of itself, or will say.
     """
 
     names: tuple[str, ...]
@@ -55,6 +56,24 @@ class Rows(Struct, frozen=True):
     notes: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     others: Mapping[str, pa.DataType] = MappingProxyType({})
+    metadata: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def slices(self) -> tuple[ResultSlice, ...]:
+        """The slices of the result, in its order; none without a matrix."""
+        return decode_slices(self.metadata.get(SLICES_KEY, "")) or ()
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The names of the columns of axes, without prefix; none without a matrix."""
+        return tuple(dict.fromkeys(name for each in self.slices for name in each.labels))
+
+    def row_numbers(self, piece: Piece) -> Sequence[int]:
+        """Which row of the input each of these lines is of."""
+        if not self.slices:
+            return piece.ordinals
+        numbers: list[int] = piece.table.column(self.prefix + ROW).to_pylist()
+        return numbers
 
     def matching(self, words: RetryWords) -> Iterator[Piece]:
         """The rows of these kinds; without words, all of them. `succeeded` is a kind, too."""
@@ -105,7 +124,7 @@ def rows_of_files(files: Sequence[Path], where: Path) -> Rows:
         raise InputError(f"{where}: there is no Parquet file here, so no result of cometbatch.")
     with _reading(files[0]) as file:
         file_schema = file.schema_arrow
-    found = output_of(file_schema)
+    found, said = output_of(file_schema), file_schema.metadata or {}
     if found is None:
         raise InputError(
             f"{where}: this is no result of cometbatch, which would have the columns {', '.join(_TOLD_BY)}."
@@ -117,6 +136,7 @@ def rows_of_files(files: Sequence[Path], where: Path) -> Rows:
         (),
         tuple(files),
         {field.name: field.type for field in file_schema},
+        {key.decode(errors="replace"): value.decode(errors="replace") for key, value in said.items()},
     )
 
 
@@ -141,12 +161,12 @@ def _output_columns(schema: pa.Schema, prefix: str) -> Iterator[Column]:
 
 
 def data_set_files(folder: Path) -> list[Path]:
-    """The parts of a data set, in the order of their rows. Raises `InputError` where the folder can't be read."""
+    """The files of a data set, in the order of their rows. Raises `InputError` where the folder can't be read."""
     try:
         found = [path for path in folder.iterdir() if path.suffix == ".parquet" and path.name[0] not in "._"]
     except OSError as error:
         raise InputError(f"{folder}: can't be read ({error.strerror}).") from error
-    return sorted(found, key=lambda path: (len(path.name), path.name))  # names have more digits from 100,000 on
+    return sorted(found, key=lambda path: (path.name.find("-"), len(path.stem.split("-")[0]), path.name))
 
 
 def _prefix(names: Sequence[str]) -> str | None:

@@ -19,7 +19,7 @@ ROW: Final = "row"
 SLICES_KEY: Final = "cometbatch.slices"
 """Metadata: a result's slices in its order, each {"labels": {axis: label}, "sample": number}, as JSON."""
 SLICE_KEY: Final = "cometbatch.slice"
-"""Metadata of a file that holds one slice of a data set: the same for this slice alone."""
+"""Metadata of a file that holds one slice of a data set: the same for this slice alone, and its number in the run."""
 
 MEANINGS: Final = (
     ("one for each axis of the matrix, named by the last word of its name; `model` and `format` always",
@@ -76,6 +76,19 @@ def decode_slices(text: str) -> tuple[ResultSlice, ...] | None:
     except (ValueError, TypeError, KeyError):
         return None
     return found if all(each.labels for each in found) else None
+
+
+def encode_slice(each: ResultSlice, number: int) -> str:
+    """What a file of one slice says of it. `number`: of the slice in the run, which stays whatever the order is."""
+    return json.dumps(each.to_dict() | {"number": number}, ensure_ascii=False)
+
+
+def number_of_slice(text: str) -> int:
+    """The number that `encode_slice` was given; 0 where there is none."""
+    try:
+        return int(json.loads(text)["number"])
+    except (ValueError, TypeError, KeyError):
+        return 0
 
 
 def axis_type(labels: Iterable[Label]) -> pa.DataType:

@@ -26,12 +26,13 @@ from cometbatch.job.secrets import printable
 from cometbatch.results import columns, parts
 from cometbatch.results.reuse_index import ORDINAL, SourceFile
 from cometbatch.results.rows import data_set_files, output_of
+from cometbatch.results.slices import SLICE_KEY, number_of_slice
 from cometbatch.run_state import succession
 from cometbatch.run_state.directory import MANIFEST, REOPENED, RunDirectory
 from cometbatch.run_state.manifest import SERVICE_KEY, Manifest, decode_manifest
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.recorded_rows import rows_of
-from cometbatch.run_state.run import Run, directory_at
+from cometbatch.run_state.run import Run, directory_at, home_of
 from cometbatch.store import local
 
 _ENDING: Final = ".parquet"
@@ -186,7 +187,7 @@ def _directory_of(path: Path) -> RunDirectory | None:
     if path.is_dir() and ((path / MANIFEST).exists() or _is_run(path)):
         return directory_at(path)[0] if _is_run(path) else RunDirectory(path)
     beside = run_beside(path)
-    return RunDirectory(beside, parts=path if path.is_dir() else None) if beside.is_dir() else None
+    return home_of(path, is_dataset=path.is_dir()) if beside.is_dir() else None
 
 
 def _of_directory(directory: RunDirectory, way: str) -> EarlierRun:
@@ -233,6 +234,8 @@ def _source_file(path: Path, said: dict[str, str]) -> SourceFile:
     first = 0
     if (told := said.get(parts.PART_KEY.decode())) is not None:
         first = msgspec.json.decode(told, type=parts.PartInfo).partition.first_row
+    elif (told := said.get(SLICE_KEY)) is not None:
+        first = rows * number_of_slice(told)
     names = tuple(column.name for column in output)
     return SourceFile(str(path), 0, _service_in(said), prefix, names, first, rows, parts.file_stamp(path) or "")
 

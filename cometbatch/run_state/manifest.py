@@ -1,12 +1,12 @@
-"""What a run is, frozen when it begins: every later session must find the same, or is refused field by field."""
+"""What a run is, frozen when it begins: every later session must find the same (`drift`)."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from cometbatch.errors import START_OVER, CheckpointError, DriftError, Quoting, logged, quoting
+from cometbatch.errors import START_OVER, CheckpointError
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.job import Target
@@ -30,25 +30,6 @@ PRICES_KEY: Final = "cometbatch.prices"
 SERVICE_KEY: Final = "cometbatch.service"
 PROGRAM_KEYS: Final = frozenset({SERVICE_KEY})
 """What files say that were written by programs since some version; earlier ones lack it."""
-SHOWN_CHARACTERS: Final = 60  # of a changed value, in the message
-RENDERING_KEY: Final = "prompt.rendering"
-"""The field of a fingerprint that numbers the rules by which prompts are rendered. It belongs to the program."""
-RESPONSE_KEY: Final = "response.rules"
-"""The field that numbers the rules by which schemas are sent and answers become columns. It is the program's, too."""
-OWN_RULES: Final = frozenset({RENDERING_KEY, RESPONSE_KEY})
-_SPOKEN: Final = {
-    RESPONSE_KEY: "how schemas are sent and answers read",
-    RENDERING_KEY: "how prompts are rendered",
-    "target.service": "target.base_url",
-}
-"""Fields of a fingerprint that are no key of a job, in words."""
-_OF_A_PROMPT: Final = ("prompt.messages", "prompt.few_shot")
-_SAYS_PROMPTS: Final = ("prompt", "params.extra")
-"""How fields of a fingerprint begin that may hold what is said to the model."""
-_OF_A_TARGET: Final = ("target.model", "params.", *_OF_A_PROMPT)
-"""How the keys of a fingerprint begin that tell one target of a run from another. Its targets have one format."""
-_THIS_MACHINE: Final = "a server on this machine"
-"""What a fingerprint calls "loopback", whatever the port."""
 
 
 class PricedTarget(Struct, frozen=True):
@@ -176,14 +157,6 @@ class Manifest(Struct, frozen=True):
         asked = target.fingerprint()
         return next((number for number, each in enumerate(fingerprints) if each == asked), None)
 
-    def fingerprint_with(self, number: int) -> dict[str, Any]:
-        """The fingerprint of a job that asks the target of this number, and is the run's in all else."""
-        if number == 0:
-            return self.fingerprint
-        rest = {key: value for key, value in self.fingerprint.items() if not key.startswith(_OF_A_TARGET)}
-        asked = _through_json(self.targets[number].target.fingerprint())
-        return rest | {key: value for key, value in asked.items() if key.startswith(_OF_A_TARGET)}
-
     @property
     def partitions_in_slice(self) -> int:
         """How many partitions each slice has."""
@@ -272,107 +245,3 @@ def metadata_of(manifest: Manifest) -> dict[str, str]:
         PRICES_KEY: msgspec.json.encode(manifest.prices).decode(),
         SERVICE_KEY: manifest.service,
     }
-
-
-def _through_json(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
-    """A fingerprint as the manifest's own comes out of its file."""
-    known: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(fingerprint))
-    return known
-
-
-def drift(
-    manifest: Manifest, fingerprint: Mapping[str, Any], targets: Iterable[int] = (0,)
-) -> list[tuple[str, object, object]]:
-    """What changes answers and is not what it was when the run began: key, value then, value now.
-
-    `targets`: the numbers of those that a job may ask; it is compared with the one that it differs least from.
-    """
-    now = _through_json(fingerprint)
-    return min((_differences(manifest.fingerprint_with(number), now) for number in targets), key=len)
-
-
-def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, object, object]]:
-    pairs = [(key, then.get(key), now.get(key)) for key in sorted(then.keys() | now.keys())]
-    pairs = [(key, was, value) for key, was, value in pairs if key != RESPONSE_KEY or None not in (was, value)]
-    return [(key, was, value) for key, was, value in pairs if was != value]
-
-
-def describe_targets(manifest: Manifest) -> Iterator[str]:
-    """Each target but the first, by what it differs in from that."""
-    for number, each in enumerate(manifest.targets[1:], start=1):
-        pairs = drift(manifest, manifest.fingerprint_with(number))
-        prompts = [key for key, _, _ in pairs if key.startswith(_OF_A_PROMPT)]
-        words = [f"{key}: {_shown(now, was)}" for key, was, now in pairs if key not in prompts]
-        words += ["another prompt"] if prompts else []
-        yield f"target {number}: {', '.join(words)} (prices: {each.prices.source})"
-
-
-def changed_keys(manifest: Manifest, fingerprint: Mapping[str, Any], targets: Iterable[int] = (0,)) -> tuple[str, ...]:
-    """The keys of a job that a person would have to set back to resume the run; the program's own rules are none."""
-    keys = [_SPOKEN.get(key, key) for key, _, _ in drift(manifest, fingerprint, targets) if key not in OWN_RULES]
-    return tuple(dict.fromkeys("prompt" if key.startswith("prompt.messages") else key for key in keys))
-
-
-def refuse_drift(
-    manifest: Manifest,
-    fingerprint: Mapping[str, Any],
-    size: int,
-    sha256: str,
-    *,
-    input_advice: str = "",
-    update_advice: Callable[[], str] | None = None,
-    targets: Iterable[int] = (0,),
-    other_target: bool = False,
-) -> None:
-    """Raises `DriftError` naming every field whose change would mix answers that don't fit together.
-
-    `input_advice`: what to do about an input that changed, in sentences. `update_advice`: which rows changed, and how
-    only these are answered; asked where something changed, since it may take seconds. `targets`: as of `drift`.
-    `other_target`: whether the job may ask a target that the run does not have, since only rows that `--retry` resets
-    are asked of it.
-    """
-    changes: list[str] = []
-    differing = drift(manifest, fingerprint, targets)
-    if other_target:
-        differing = [each for each in differing if not each[0].startswith(_OF_A_TARGET)]
-    for key, *values in differing:
-        was, now = (_THIS_MACHINE if key == "target.service" and value == "loopback" else value for value in values)
-        values_shown = f"was {_shown(was, now)}, is {_shown(now, was)}"
-        words = f"  {_SPOKEN.get(key, key)}: {values_shown}"
-        changes.append(quoting(words, values_shown, "changed (not logged)") if key.startswith(_SAYS_PROMPTS) else words)
-    if (size, sha256) != (manifest.input.size, manifest.input.sha256):
-        changes.append(
-            f"  input: was {manifest.input.size:,} bytes, sha256 {manifest.input.sha256[:12]}, "
-            f"is {size:,} bytes, sha256 {sha256[:12]}"
-        )
-    if not changes:
-        return
-    way = "Undo the change to continue"
-    if not OWN_RULES.isdisjoint(key for key, _, _ in differing):
-        way = (
-            "This version of cometbatch makes other requests of some rows than the one that began the run "
-            f"({manifest.cometbatch}), and no run mixes the two. What is answered stays. Finish it with that version"
-        )
-    if len(differing) == len(changes) and all(key.startswith(_OF_A_TARGET) for key, _, _ in differing):
-        way += "; or ask some rows again in this way, with --retry KIND, and keep the other answers"
-    head = f"The job or its input changed since this run began ({manifest.created_at}):"
-    further = [] if update_advice is None else [update_advice()]
-    lines = [head, *changes, *filter(None, [input_advice, *further])]
-    lines.append(f"{way}; or give output.path another name to keep both runs; or {START_OVER}")
-    raise DriftError(Quoting("\n".join(lines), "\n".join(map(logged, lines))))
-
-
-def _shown(value: object, other: object) -> str:
-    """A value in short; of a long one the place where it begins to differ from the other."""
-    text, against = _text(value), _text(other)
-    if len(text) <= SHOWN_CHARACTERS:
-        return text
-    pairs = enumerate(zip(text, against, strict=False))
-    differs_at = next((at for at, (one, two) in pairs if one != two), min(len(text), len(against)))
-    start = max(0, differs_at - SHOWN_CHARACTERS // 2)
-    words = text[start : start + SHOWN_CHARACTERS]
-    return ("…" if start else "") + words + ("…" if start + SHOWN_CHARACTERS < len(text) else "")
-
-
-def _text(value: object) -> str:
-    return "unset" if value is None else msgspec.json.encode(value).decode()

@@ -168,6 +168,15 @@ class Partitions:
         opened.left += 1
         self._close_if_settled(opened)
 
+    def set_aside(self) -> None:
+        """No open call gets an outcome in this session: open partitions are closed, and nothing more is handed out."""
+        self._calls_left = 0
+        for opened in tuple(self._open.values()):
+            rows, settled = opened.partition.row_count, len(opened.recorded) + opened.left
+            if settled < rows:
+                opened.left += rows - settled
+                self._close_if_settled(opened)
+
     async def _set_aside(self, opened: OpenPartition) -> None:
         """Close the journal, which stays for the next session, in the thread that syncs it."""
         try:

@@ -15,7 +15,7 @@ from cometbatch.money.exact import format_amount
 from cometbatch.records import Partition
 from cometbatch.results import columns, parts
 from cometbatch.results.lines import Joined, Lines
-from cometbatch.results.slices import SLICE_KEY, SLICES_KEY, ResultSlice, SliceColumns, encode_slices
+from cometbatch.results.slices import SLICE_KEY, SLICES_KEY, ResultSlice, SliceColumns, encode_slice, encode_slices
 from cometbatch.results.target_column import TARGET_COLUMNS
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.slice_files import slice_files, slice_names
@@ -84,8 +84,8 @@ def result_files(run: "Run") -> dict[Path, dict[str, str]]:
     if folder is None:
         return {run.result: state}
     slices = result_slices(run.manifest)
-    pairs = zip(slice_names(slices), slices, strict=True)
-    return {folder / name: state | {SLICE_KEY: _json(each.to_dict())} for name, each in pairs}
+    found = zip(slice_names(slices), slices, run.manifest.active, strict=True)
+    return {folder / name: state | {SLICE_KEY: encode_slice(each, number)} for name, each, number in found}
 
 
 def is_published(run: "Run") -> bool:

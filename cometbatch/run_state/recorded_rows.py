@@ -5,7 +5,7 @@ then, and the rest comes from there.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,11 +14,14 @@ from cometbatch.errors import CheckpointError
 from cometbatch.records import Partition
 from cometbatch.results import columns, parts
 from cometbatch.results.columns import outcomes_in
+from cometbatch.results.lines import Joined
 from cometbatch.results.rows import Piece, Rows
 from cometbatch.results.summary import Limited
 from cometbatch.results.target_column import with_target
 from cometbatch.run_state import recorded
+from cometbatch.run_state.manifest import metadata_of
 from cometbatch.run_state.open_partition import PIECE_BYTES, PartitionRecords
+from cometbatch.run_state.published import lines_of, result_partitions, state_of
 from cometbatch.run_state.run import Run
 
 MAX_KEPT_BYTES = 16 * 1024 * 1024  # bytes of records of a partition that are kept in memory; the rest is read again
@@ -33,33 +36,40 @@ def recorded_rows(
     notes: tuple[str, ...] = (),
     files: tuple[Path, ...] = (),
     further: columns.Further | None = None,
+    *,
+    joined: Sequence[Joined] = (),
 ) -> Rows:
-    """The rows of a run that have an outcome.
+    """The rows of a run that have an outcome, in the order of the result, as lines of it.
 
     `tables`: None where the input can't be had; then the input columns of rows without a part are null. `further`: what
-    makes the run's own columns; without it they are left out. Reading raises `CheckpointError` where a file of the run
-    is damaged, and what `tables` raises.
+    makes the run's own columns; without it they are left out. `joined`: makes columns that no part has. Reading raises
+    `CheckpointError` where a file of the run is damaged, and what `tables` raises.
     """
-    output = columns.columns_of(run.columns)
+    output, lines = columns.columns_of(run.columns), lines_of(run.manifest, run.columns, joined)
     own = {} if further is None else {field.name: field.type for field in further.fields}
     names = (*run.manifest.input.columns, *(run.prefix + column.name for column in output), *own)
+    others = own | {field.name: field.type for field in (*lines.slice_fields, *lines.joined_fields)}
+    metadata = metadata_of(run.manifest) | state_of(run) | lines.metadata
 
     def pieces() -> Iterator[Piece]:
-        for piece in _pieces(run, tables, further):
-            yield Piece(piece.ordinals, piece.table.select(names))
+        for place, partition, piece in _pieces(run, tables, further):
+            begin = partition.slice * run.rows
+            rows = [ordinal - begin for ordinal in piece.ordinals]
+            yield Piece(piece.ordinals, lines.table(piece.table.select(names), place, rows))
 
-    return Rows(names, run.prefix, output, pieces, notes, (run.result, *files), own)
+    return Rows(lines.names(names), run.prefix, output, pieces, notes, (run.result, *files), others, metadata)
 
 
 def look_below(run: Run, limit: int | None) -> Limited | None:
     """What became of the rows below a limit, in each slice; None without one. Raises `CheckpointError`."""
     if limit is None:
         return None
-    rows, tally = min(limit, run.rows) * len(run.manifest.slices), run.progress.tally
+    rows, tally = min(limit, run.rows) * len(run.manifest.active), run.tally
     done = rows - run.calls_due(limit)
     if not tally.incomplete and not tally.failed:
         return Limited(limit, rows, done, succeeded=done)
-    found = [_answered(run, each, limit) for each in run.manifest.partitions() if each.first_row < limit]
+    due = (each for _, each in result_partitions(run.manifest) if each.first_row < limit)
+    found = [_answered(run, each, limit) for each in due]
     succeeded, incomplete = (sum(each[kind] for each in found) for kind in (0, 1))
     return Limited(limit, rows, done, succeeded, incomplete)
 
@@ -79,10 +89,11 @@ def _answered(run: Run, partition: Partition, limit: int) -> tuple[int, int]:
     return found["succeeded"], found["incomplete"]
 
 
-def _pieces(run: Run, tables: Tables | None, further: columns.Further | None) -> Iterator[Piece]:
+def _pieces(run: Run, tables: Tables | None, further: columns.Further | None) -> Iterator[tuple[int, Partition, Piece]]:
     inputs = None if tables is None else _Inputs(tables)
-    for partition in run.manifest.partitions():
-        yield from rows_of(run, partition, lambda each: None if inputs is None else inputs.table(each), further)
+    for place, partition in result_partitions(run.manifest):
+        for piece in rows_of(run, partition, lambda each: None if inputs is None else inputs.table(each), further):
+            yield place, partition, piece
 
 
 class _Inputs:
@@ -129,7 +140,7 @@ def rows_of(
                 raise
     path, ordinal, output = run.directory.parts.path(partition.index), first, columns.columns_of(run.columns)
     for written in parts.read_pieces(path):
-        table = with_target(written, run.prefix, output)
+        table = with_target(written, run.prefix, output, run.manifest.slices[partition.slice].target)
         rest = table.slice(max(0, due - ordinal))
         if rest.num_rows:
             end = ordinal + table.num_rows

@@ -57,7 +57,7 @@ class Attempts:
     def conclude(self, slot: Slot, now: float, moment: datetime) -> None:
         """Judge what came back to a slot. `now` is the loop's time, `moment` that of the wall clock."""
         asked = slot.call.request
-        reply, parsed = self._service.read(slot.result, len(asked.http.body) + asked.image_tokens)
+        reply, parsed = self._service.read(asked, slot.result, len(asked.http.body) + asked.image_tokens)
         if isinstance(parsed, Completion):
             assert isinstance(reply, HttpResponse)  # noqa: S101 - a completion is parsed from a response alone
             self._answered(slot, parsed, reply, now, moment)

@@ -23,7 +23,7 @@ from cometbatch.records import (
     Usage,
 )
 from cometbatch.results.columns import outcomes_in
-from cometbatch.runner.ports import Calls, Marks, Observer, Reply, Service, Stop
+from cometbatch.runner.ports import Marks, Observer, Records, Reply, Service, Stop
 from cometbatch.runner.slots import LATENCY_DIGITS, OpenCall, Slot
 from cometbatch.runner.twins import Twins
 
@@ -39,7 +39,7 @@ class Books:
 
     def __init__(
         self,
-        calls: Calls,
+        to: Records,
         service: Service,
         *,
         limits: Limits,
@@ -49,7 +49,7 @@ class Books:
         budget: Budget | None,
         earlier: Tally,
     ) -> None:
-        self._calls = calls
+        self._to = to
         self._price = service.price
         self._limits = limits
         self._marks = marks
@@ -215,19 +215,19 @@ class Books:
         if self._left:
             left, self._left = self._left, []
             for ordinal in left:
-                self._calls.leave(ordinal)
+                self._to.leave(ordinal)
 
     def _write_records(self, in_flight: int) -> None:
         records, self._unwritten = self._unwritten, []
         cells, self._unwritten_cells = self._unwritten_cells, []
-        self._calls.record(records)
+        self._to.record(records)
         for cell in cells:
             self._marks.end(cell, recorded=True)
         if outcomes := outcomes_in(records):
             self._observer.recorded(outcomes, in_flight)
             if self.twins is not None:
                 for taken in self.twins.settle(outcomes):
-                    self._calls.record(taken)
+                    self._to.record(taken)
                     self._observer.recorded(taken, in_flight)
 
 

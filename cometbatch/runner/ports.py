@@ -1,9 +1,11 @@
 """What the loop needs of others and tells them: protocols for those that have a state, values and functions else."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias
 
+import msgspec
 from msgspec import Struct
 
 from cometbatch.records import (
@@ -43,8 +45,20 @@ class Stop(Struct, frozen=True):
     next_usd: Decimal | None = None
 
 
+class Ended(Struct, frozen=True):
+    """How a run ended. `stop`: why the whole run ended before its last call; None where it did not.
+
+    `queues`: why a queue ended before its last call, by its number, where that was its own affair: the model is not
+    there, or its own calls alone are refused. Where each queue that was not finished has stopped, `stop` is the first
+    of these stops.
+    """
+
+    stop: Stop | None = None
+    queues: Mapping[int, Stop] = msgspec.field(default_factory=lambda: MappingProxyType({}))
+
+
 class Calls(Protocol):
-    """Where calls come from and records go to."""
+    """Where the calls of one queue come from."""
 
     on_room: Callable[[], None]
 
@@ -65,10 +79,22 @@ class Calls(Protocol):
         Raises what reading the input, or writing an earlier record, raised.
         """
 
+    def set_aside(self) -> None:
+        """The queue has stopped while others go on: none of its open calls gets an outcome in this session.
+
+        Called once, when all of its records are written and no call is being asked for. Nothing of the queue need be
+        kept in memory then, and no call of it is asked for any more.
+        """
+
+
+class Records(Protocol):
+    """Where the records of all queues go to."""
+
     def record(self, records: Sequence[Record]) -> None:
         """Write records down. When this returns, a killed process can't lose them. Raises where they can't be written.
 
-        The asks and possible charges of a call come before its outcome, in one sequence or in an earlier one.
+        The asks and possible charges of a call come before its outcome, in one sequence or in an earlier one. All
+        records of one sequence are of one queue.
         """
 
     def leave(self, ordinal: int) -> None:
@@ -124,20 +150,20 @@ class Sending(Protocol):
 class Service(Struct, frozen=True):
     """The model service as the loop sees it: each function knows one thing, and none keeps a state of the run.
 
-    `send` begins an exchange, and calls back once. `read` makes a reply of an exchange's result, with what the
-    reply says (`None` where there is none), and raises an exception that is a mistake of ours; it is told how many
-    bytes of body were sent. `classify`: what an attempt means that brought no completion. `accept`: whether the
-    completion that this ask of a call (from 1) brought is taken. `price`: US dollars that a call's answer cost; `None`
-    is unknown. `max_cost`: US dollars that an attempt of a call costs at most, with this many tokens of input and at
-    most this many of output (`None`: no bound), and with cache writes that are kept for an hour if the last argument
-    says so; `None` is unknown. `request_id`: the service's name for an exchange. `is_reached`: whether a connection was
-    ever made.
+    `send` begins an exchange, and calls back once. `read` makes a reply of an exchange's result, with what the reply
+    says (`None` where there is none), and raises an exception that is a mistake of ours; it is told the call, whose
+    target has a wire format, and how many bytes of body were sent. `classify`: what an attempt means that brought no
+    completion. `accept`: whether the completion that this ask of a call (from 1) brought is taken. `price`: US dollars
+    that a call's answer cost; `None` is unknown. `max_cost`: US dollars that an attempt of a call costs at most, with
+    this many tokens of input and at most this many of output (`None`: no bound), and with cache writes that are kept
+    for an hour if the last argument says so; `None` is unknown. `request_id`: the service's name for an exchange.
+    `is_reached`: whether a connection was ever made.
     `status`: whether an answer that is taken has succeeded. `whose_model`: where the service says that it does not know
     the model of a call, whether the run's model is meant, the row's own, or a row's that nobody knows.
     """
 
     send: Callable[[HttpRequest, Callable[[ExchangeResult], None]], Sending]
-    read: Callable[[ExchangeResult, int], tuple[Reply, Completion | ErrorDetail | None]]
+    read: Callable[[CallRequest, ExchangeResult, int], tuple[Reply, Completion | ErrorDetail | None]]
     classify: Callable[[Reply, ErrorDetail | None], Refusal]
     accept: Callable[[CallRequest, Completion, int], Acceptance]
     price: Callable[[CallRequest, Usage], Decimal | None]

@@ -7,26 +7,24 @@ run runs several times as fast; and no call needs a task.
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Final
 
 from cometbatch.control.attribution import HeldFailures
 from cometbatch.control.budget import Budget
-from cometbatch.control.first_answers import FirstAnswers
 from cometbatch.control.window import ConcurrencyWindow
 from cometbatch.limiting.limits import Limits
-from cometbatch.records import HttpResponse, RejectedAsk, Tally
+from cometbatch.records import HttpResponse
 from cometbatch.runner.asks import Asks
 from cometbatch.runner.attempts import Attempts
 from cometbatch.runner.books import Books
 from cometbatch.runner.patience import Patience
-from cometbatch.runner.ports import Calls, ExchangeResult, Marks, Observer, Pace, Policy, Service, Stop
+from cometbatch.runner.ports import Calls, Ended, ExchangeResult, Marks, Observer, Pace, Policy, Records, Service, Stop
+from cometbatch.runner.queue_start import QueueStart
 from cometbatch.runner.sending import Sender
 from cometbatch.runner.slots import OpenCall, Slot
-from cometbatch.runner.twins import Twins
 
 LARGE_BYTES: Final = 64 * 1024
 """Bytes of a reply. A larger one is written as soon as it is judged, so that few are in memory at a time; smaller ones
@@ -42,22 +40,18 @@ replies takes a tenth less CPU a row; 0 handles each reply alone."""
 COALESCED_FROM: Final = 64
 """Requests in flight from which a reply waits; fewer bring too few replies in that time, and would only run slower."""
 
-_NO_ASKS: Final[Mapping[int, Sequence[RejectedAsk]]] = MappingProxyType({})
-
 
 class Runner:
     """Brings calls to their outcomes; one instance runs one session, on one event loop.
 
-    `earlier`: what earlier sessions recorded, from which this one learns whether the service answers, and how large
-    bills can be. `rejected`: the asks of calls that are open still, by ordinal: they are part of the outcome's sums.
-    `first_answers`: where the run asks for JSON, and none of its answers was any yet; None else.
-    `twins`: what has calls that ask the same sent once; None where each is sent.
+    `queues`: the source of each model's calls. `starts`: what is known of each queue, in the same order.
     `budget` has what was spent before booked already. `jitter` returns a random number in [0, 1).
     """
 
     def __init__(
         self,
-        calls: Calls,
+        queues: Sequence[Calls],
+        records: Records,
         service: Service,
         policy: Policy,
         limits: Limits,
@@ -67,21 +61,28 @@ class Runner:
         now: Callable[[], datetime],
         jitter: Callable[[], float],
         budget: Budget | None = None,
-        earlier: Tally = Tally(),  # noqa: B008 - frozen
-        rejected: Mapping[int, Sequence[RejectedAsk]] = _NO_ASKS,
-        first_answers: FirstAnswers[OpenCall] | None = None,
-        twins: Twins | None = None,
+        starts: Sequence[QueueStart] = (QueueStart(),),
     ) -> None:
+        ((calls, start),) = zip(queues, starts, strict=True)
         self._now = now
         self._concurrency = policy.concurrency
         self._limits = limits
         self._window = window = ConcurrencyWindow(policy.concurrency) if policy.adaptive else None
-        held = _none_held(policy, works=earlier.new_answers + len(rejected) > 0)
+        held = _none_held(policy, works=start.earlier.new_answers + len(start.rejected) > 0)
         self._books = books = Books(
-            calls, service, limits=limits, marks=marks, observer=observer, now=now, budget=budget, earlier=earlier
+            records,
+            service,
+            limits=limits,
+            marks=marks,
+            observer=observer,
+            now=now,
+            budget=budget,
+            earlier=start.earlier,
         )
-        books.twins = twins
-        self._asks = asks = Asks(service, books=books, rejected=rejected, first=first_answers, stop=self.stop)
+        books.twins = start.twins
+        self._asks = asks = Asks(
+            service, books=books, rejected=start.rejected, first=start.first_answers, stop=self.stop
+        )
         self._sender = Sender(
             calls,
             service,
@@ -114,8 +115,8 @@ class Runner:
         self._over: asyncio.Future[None] | None = None
         self._stop: Stop | None = None
 
-    async def run(self, cancelled: Callable[[], object] | None = None) -> Stop | None:
-        """Bring every call to its outcome. Returns `None` after the last one, or why the run stopped before.
+    async def run(self, cancelled: Callable[[], object] | None = None) -> Ended:
+        """Bring every call to its outcome. Returns why the run, or a queue of it, stopped before its last call.
 
         `cancelled` is called each time that the task is cancelled, and stops the run, now or soon: `CancelledError` is
         raised once that is over. Without it, a cancel gives up at once what is in flight.
@@ -135,7 +136,7 @@ class Runner:
             await self._sender.aclose()
         if is_cancelled:
             raise asyncio.CancelledError
-        return self._stop
+        return Ended(self._stop)
 
     def stop(self, stop: Stop) -> None:
         """Send no more; what is in flight is finished and recorded. The first reason given stands."""
