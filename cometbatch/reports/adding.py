@@ -13,13 +13,15 @@ import msgspec
 import polars as pl
 from msgspec import Struct
 
+from cometbatch.evaluation.score_columns import SCORER_ERROR, WHY
 from cometbatch.money.exact import EXACT
 
 ENOUGH: Final = 1 << 20  # entries of sums that wait; then those of the same question are added up
 QUESTION: Final = "question"
 LINE: Final = "line"
 FAILED: Final = "failed"
-SCORER_ERROR: Final = "scorer_error"
+INCOMPLETE: Final = tuple(dict.fromkeys(WHY.values()))
+"""The words of a row that the model left incomplete."""
 Label: TypeAlias = str | int | float | bool | None
 Labels: TypeAlias = tuple[Label, ...]
 Kind: TypeAlias = Literal["scored", "incomplete", "failed", "broken", "skipped"]
@@ -93,7 +95,7 @@ class Adding:
         times = rows.filter(pl.col("latency").is_finite()).group_by(LINE, latencies).len()
         self._latencies = compacted([*self._latencies, times], [LINE, "latency"])
         for name, cells in scores.items():
-            self._add_score(name, rows.select(LINE, QUESTION, "status").hstack(cells))
+            self._add_score(name, rows.select(LINE, QUESTION).hstack(cells))
 
     def _lines_of(self, labels: pl.DataFrame) -> pl.Series:
         """The number of each row's line, in the order in which lines were first seen."""
@@ -131,7 +133,9 @@ class Adding:
 
     def _add_score(self, name: str, rows: pl.DataFrame) -> None:
         score = pl.when(pl.col("score").is_finite()).then("score")
-        rows = rows.with_columns(score.alias("score"), kind_of(score))
+        rows = rows.with_columns(*kind_of(score)).with_columns(
+            pl.when(pl.col("kind") == "scored").then("score").alias("score")
+        )
         counts = [(pl.col("kind") == kind).sum().cast(pl.Int64).alias(kind) for kind in KINDS]
         total, squares = pl.col("score").sum().alias("total"), pl.col("score").pow(2).sum().alias("squares")
         sums = rows.group_by(LINE, QUESTION).agg(total, squares, *counts)
@@ -168,18 +172,19 @@ class Adding:
 
 
 def kind_of(score: pl.Expr) -> tuple[pl.Expr, ...]:
-    """How a row counts for a score (`kind`), and why it has none in one word (`reason`)."""
-    why, is_scored = pl.col("why"), score.is_not_null()
-    is_broken = pl.col("score").is_not_null() & ~is_scored | (why == SCORER_ERROR)
+    """How a row counts for a score (`kind`), and why it has none in one word (`reason`).
+
+    What the model left incomplete has a word of `INCOMPLETE`, and counts 0 whatever its cell holds.
+    """
+    why, given = pl.col("why"), pl.col("score").is_not_null()
     kind = (
-        pl.when(is_scored).then(pl.lit("scored"))
-        .when((pl.col("status") == FAILED) | (why == FAILED)).then(pl.lit("failed"))
-        .when(is_broken).then(pl.lit("broken"))
-        .when(why.is_null()).then(pl.lit("skipped"))
-        .otherwise(pl.lit("incomplete"))
+        pl.when(why.is_in(INCOMPLETE)).then(pl.lit("incomplete"))
+        .when(score.is_not_null()).then(pl.lit("scored"))
+        .when(why == FAILED).then(pl.lit("failed"))
+        .when(why.is_not_null() | given).then(pl.lit("broken"))
+        .otherwise(pl.lit("skipped"))
     )  # fmt: skip
-    named = pl.when(kind == FAILED).then(pl.lit(FAILED)).when(is_broken).then(pl.lit(SCORER_ERROR)).otherwise(why)
-    return kind.alias("kind"), named.alias("reason")
+    return kind.alias("kind"), pl.when(kind == "broken").then(pl.lit(SCORER_ERROR)).otherwise(why).alias("reason")
 
 
 def compacted(frames: list[pl.DataFrame], keys: Sequence[str]) -> list[pl.DataFrame]:
@@ -196,8 +201,5 @@ def summed(frames: Sequence[pl.DataFrame], keys: Sequence[str]) -> pl.DataFrame:
 
 def quantile_s(times: pl.DataFrame, share: float) -> float | None:
     """The latency, in seconds, within which this share of the rows was answered; `times`: ascending, with counts."""
-    total = times["len"].sum()
-    if not total:
-        return None
-    at = times["len"].cum_sum().search_sorted(share * total)
-    return float(times["latency"][int(at)]) / MILLISECONDS
+    reached = times.filter(pl.col("len").cum_sum() >= share * pl.col("len").sum())
+    return float(reached["latency"][0]) / MILLISECONDS if reached.height else None

@@ -1,20 +1,20 @@
 """What the columns of a result are: axes, row, output, scores, input; by its schema and its metadata."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
 from msgspec import Struct
 
 from cometbatch.errors import InputError
+from cometbatch.evaluation.score_columns import SCORES_KEY
 from cometbatch.job.matrix import MODEL
-from cometbatch.results.columns import CUSTOM_ID, REUSED_FROM
+from cometbatch.results.columns import ASKS, CUSTOM_ID, REUSED_FROM
 from cometbatch.results.rows import output_of
-from cometbatch.results.slices import ROW, SAMPLE, SLICES_KEY, decode_slices
+from cometbatch.results.slices import ROW, SAMPLE, SLICES_KEY, Label, ResultSlice, decode_slices
 from cometbatch.results.target_column import TARGET_COLUMNS
 
-SCORES_KEY: Final = "cometbatch.scores"
 _JOB_KEY: Final = "cometbatch.job"
 _TARGETS_KEY: Final = "cometbatch.targets"
 _BILL_KEY: Final = "cometbatch.bill"
@@ -27,7 +27,8 @@ class Layout(Struct, frozen=True):
     the row's number; None without a matrix, where a line's place is its row. `scores`: the settings of each score by
     its name; `score_columns`: its columns' names begin with these. `inputs`: the input's columns. `custom_id`: the
     column of names. `target`: the column of a row's target, where models differ by it; `models`: by that number, or
-    the one that all rows were asked of. `bill`: what the whole run cost, as its metadata tell it.
+    the one that all rows were asked of. `cells`: the labels of each cell. `asks`, `reused_from`: those columns of the
+    output, where there are such. `bill`: what the whole run cost, as its metadata tell it.
     """
 
     prefix: str
@@ -39,7 +40,9 @@ class Layout(Struct, frozen=True):
     custom_id: str | None
     target: str | None
     models: tuple[str, ...]
-    has_reused: bool
+    cells: tuple[dict[str, Label], ...]
+    asks: str | None
+    reused_from: str | None
     bill: dict[str, Any]
 
 
@@ -49,21 +52,20 @@ def layout_of(schema: pa.Schema, name: str) -> Layout:
     if found is None:
         raise InputError(f"{name}: this is no result of cometbatch. Give a job file, or the result of a run.")
     prefix, columns = found
-    said = {
-        key.decode(errors="replace"): value.decode(errors="replace") for key, value in (schema.metadata or {}).items()
-    }
+    metadata = schema.metadata or {}
+    said = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in metadata.items()}
     slices = decode_slices(said.get(SLICES_KEY, "")) or ()
     names = dict.fromkeys(label for each in slices for label in each.labels)
     axes = {label: prefix + label for label in names if prefix + label in schema.names}
     own = [prefix + each for each in (*names, SAMPLE, ROW)] if axes else []
     first = min(schema.get_field_index(each) for each in (*own, prefix + columns[0].name) if each in schema.names)
     inputs = tuple(schema.names[:first])
-    scores = {
-        str(each["name"]): each for each in _list(said.get(SCORES_KEY)) if isinstance(each, dict) and "name" in each
-    }
+    scores = {str(each["name"]): each for each in map(_mapping, _list(said.get(SCORES_KEY))) if "name" in each}
     starts = {each: prefix + each if prefix + each in schema.names else each for each in scores}
     ids = [each for each in (prefix + CUSTOM_ID, CUSTOM_ID) if each in schema.names]
     models = _models(said)
+    output = {column.name: prefix + column.name for column in columns}
+    asks, reused_from = output.get(ASKS), output.get(REUSED_FROM)
     targets = [prefix + each for each in TARGET_COLUMNS if prefix + each in schema.names]
     return Layout(
         prefix,
@@ -75,9 +77,17 @@ def layout_of(schema: pa.Schema, name: str) -> Layout:
         ids[0] if ids else None,
         targets[0] if targets and len(set(models)) > 1 and not axes else None,
         models,
-        prefix + REUSED_FROM in schema.names,
+        _cells(slices, models) if axes else _cells((), models),
+        asks,
+        reused_from,
         _mapping(_decoded(said.get(_BILL_KEY))),
     )
+
+
+def _cells(slices: Iterable[ResultSlice], models: Iterable[str]) -> tuple[dict[str, Label], ...]:
+    """The labels of each cell; of a run without a matrix, one for each model."""
+    found = dict.fromkeys(tuple(each.labels.items()) for each in slices)
+    return tuple(map(dict, found)) or tuple({MODEL: model} for model in dict.fromkeys(models))
 
 
 def _models(said: Mapping[str, str]) -> tuple[str, ...]:

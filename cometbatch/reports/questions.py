@@ -1,7 +1,7 @@
 """The questions of a leaderboard: which rows of several results are the same one, and what is known of each.
 
-Guards: results are compared only where the rows that go together have equal cells in the columns that both inputs have,
-the right answers among them. Cells are compared by 64-bit hashes, a column at a time, so that long texts take no memory.
+Guards: results are compared only where rows that go together have equal cells in the columns that both inputs have, the
+right answers among them. Cells are compared by 64-bit hashes, so that long texts take no memory.
 """
 
 from collections.abc import Iterator, Sequence
@@ -77,7 +77,7 @@ def _joined(
     for source, frame in zip(sources[1:], frames[1:], strict=True):
         met = frame.join(known, on=by, how="left", suffix=" of first", maintain_order="left")
         _refuse_other_cells(sources[0], source, met, shared)
-        first = int(known[QUESTION].max() or 0) + 1  # type: ignore[call-overload]  # the numbers are whole
+        first = max(known[QUESTION].to_list(), default=-1) + 1
         is_new = pl.col(QUESTION).is_null()
         met = met.with_columns(pl.when(is_new).then(first + is_new.cum_sum() - 1).otherwise(QUESTION).alias(QUESTION))
         numbers.append(met.select(PLACE, QUESTION))
@@ -105,32 +105,28 @@ def _facts(
         names = as_text(cells[ids[0]]) if ids else pl.Series(ID, [None] * frame.height, pl.String)
         frames.append(frame.with_columns(names.alias(ID)) if with_ids else frame)
     if not frames:
-        texts = {name: pl.String for name in (*columns, *([ID] if with_ids else []))}
+        texts = dict.fromkeys((*columns, *([ID] if with_ids else [])), pl.String)
         return pl.DataFrame(schema={PLACE: pl.Int64, **texts, **{_HASH + name: pl.UInt64 for name in shared}})
     return pl.concat(frames)
 
 
 def _rows_once(source: Source, layout: Layout, names: Sequence[str]) -> Iterator[tuple[pl.Series, pa.Table]]:
-    """Each row of the input once, with these columns: of a result whose slices are whole, those of the first."""
+    """Each row of the input once, with these columns: of a result whose slices are whole, the first one is enough."""
     own = [layout.row] if layout.row else []
     seen = pl.Series(PLACE, [], pl.Int64)
-    highest = -1
     for places, table in source.tables([*own, *(name for name in names if name not in own)]):
-        rows = _numbers(table, layout.row, places)
-        is_new = (rows > highest) if source.is_whole else ~rows.is_in(seen.implode())
-        new = rows.filter(is_new & rows.is_first_distinct())
-        if source.is_whole and len(new) < len(rows):
-            kept = (rows > highest) & rows.is_first_distinct() & (rows == rows.cum_max())
-            yield rows.filter(kept), table.filter(kept.to_arrow()).select(list(names))
+        rows = numbers_of(table, layout.row, places)
+        is_earlier = rows <= seen[-1] if source.is_whole and len(seen) else rows.is_in(seen.implode())
+        is_new = rows.is_first_distinct() & ~is_earlier
+        if is_new.any():
+            yield rows.filter(is_new), table.filter(is_new.to_arrow()).select(list(names))
+            new = rows.filter(is_new)
+            seen = new[-1:] if source.is_whole else seen.append(new)
+        if source.is_whole and not is_new.all():
             return
-        if len(new):
-            kept = is_new & rows.is_first_distinct()
-            yield new, table.filter(kept.to_arrow()).select(list(names))
-            highest = int(new.max() or 0)  # type: ignore[call-overload]  # rows are whole numbers
-            seen = seen if source.is_whole else seen.append(new)
 
 
-def _numbers(table: pa.Table, row: str | None, places: Sequence[int]) -> pl.Series:
+def numbers_of(table: pa.Table, row: str | None, places: Sequence[int]) -> pl.Series:
     """The rows of these lines."""
     if row is None:
         return pl.Series(PLACE, places, pl.Int64)
@@ -178,6 +174,6 @@ def _refuse_other_cells(first: Source, second: Source, met: pl.DataFrame, shared
             row, named = differing[PLACE][0], differing[ID][0]
             words = f"row {row}" if named is None else f"row {row} ({named})"
             raise InputError(
-                f"{first.name} and {second.name} differ in the input column {name!r}, first in {words} of {second.name}: "
-                "a comparison would be of other questions. Compare results of the same input."
+                f"{first.name} and {second.name} differ in the input column {name!r}, first in {words} of "
+                f"{second.name}: these are not the same questions. Compare results of the same input."
             )

@@ -114,7 +114,9 @@ def _tables(files: Sequence[Path], names: Sequence[str]) -> Iterator[pa.Table]:
     for path in files:
         with reading(path) as file:
             if missing := [name for name in names if name not in file.schema_arrow.names]:
-                raise InputError(f"{path}: the column {missing[0]!r} is missing, which other files of this result have.")
+                raise InputError(
+                    f"{path}: the column {missing[0]!r} is missing, which other files of this result have."
+                )
             for index in range(file.num_row_groups):
                 rows = _batch_rows(file.metadata.row_group(index), names)
                 for batch in file.iter_batches(rows, row_groups=[index], columns=list(names), use_threads=False):

@@ -4,21 +4,19 @@ The chance that i beats j is 1 / (1 + exp(strength j - strength i)). Strengths a
 """
 
 from collections.abc import Iterable
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 from msgspec import Struct
 
 from cometbatch.evaluation.statistics.interval import Interval
-from cometbatch.evaluation.statistics.sums import Floats
+from cometbatch.evaluation.statistics.sums import Booleans, Floats
 
 STEPS: Final = 100  # of Newton's method; ten are usual
 EXACTNESS: Final = 1e-10  # the step in log odds below which it has arrived
 RESAMPLES: Final = 1000
 LARGEST_STEP: Final = 2.0  # log odds in one step, so that a step from far away never overshoots
 MAX_LOST: Final = 0.025  # the share of resamples without strengths from which an interval would be wrong
-Booleans: TypeAlias = npt.NDArray[np.bool_]
 
 
 class Strengths(Struct, frozen=True, eq=False):

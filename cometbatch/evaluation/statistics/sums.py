@@ -9,6 +9,7 @@ from msgspec import Struct
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Counts: TypeAlias = npt.NDArray[np.int64]
+Booleans: TypeAlias = npt.NDArray[np.bool_]
 
 
 class Sums(Struct, frozen=True, eq=False):
@@ -33,7 +34,7 @@ class Sums(Struct, frozen=True, eq=False):
             None if clusters is None else np.array(clusters, np.int64),
         )
 
-    def only(self, kept: npt.NDArray[np.bool_]) -> "Sums":
+    def only(self, kept: Booleans) -> "Sums":
         """Only these questions; clusters that none of them has are gone."""
         clusters = None if self.clusters is None else self.clusters[kept]
         return Sums(self.totals[kept], self.squares[kept], self.counts[kept], clusters)

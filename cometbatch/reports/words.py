@@ -1,0 +1,234 @@
+"""A leaderboard as plain text, for a terminal of 80 columns or more. Figures are rounded here and nowhere else."""
+
+from collections.abc import Iterator, Sequence
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Final
+
+from cometbatch.evaluation.statistics.interval import Interval
+from cometbatch.money.exact import ROUNDING
+from cometbatch.reports.board import Board, Comparison, Figures, Line, ScoreLine
+from cometbatch.results.summary_words import count
+from cometbatch.results.terminal import columns as columns_of
+from cometbatch.results.terminal import cut
+
+WIDTH: Final = 100
+NAME_WIDTH: Final = 32  # of a line's name, at most
+BETWEEN: Final = "  "
+UNKNOWN: Final = "-"
+DECIMALS: Final = 6  # of an amount of money
+MAX_GROUPS: Final = 60  # that are shown; the JSON has all
+HINT: Final = "statistics need `pip install 'cometbatch[eval]'`; scores are in the result"
+Rows = Sequence[Sequence[str]]
+
+
+def describe(figures: Figures, width: int = WIDTH) -> str:
+    """The leaderboard, at most `width` columns wide as far as the names of lines allow it."""
+    lines: list[str] = []
+    for at, board in enumerate(figures.boards):
+        lines += ["", *_board(figures, board, width)] if at else _board(figures, board, width)
+    lines += [f"judge: {_money(figures.judge_cost_usd)}"] if figures.judge_cost_usd is not None else []
+    lines += [f"note: {note}" for note in figures.notes]
+    lines += [HINT] if figures.needs_extra else []
+    return "\n".join(lines)
+
+
+def _board(figures: Figures, board: Board, width: int) -> Iterator[str]:
+    is_first = board is figures.boards[0]
+    yield _head(figures, board, with_costs=is_first)
+    lines = {line.name: line for line in figures.lines}
+    yield from _table(_scores(board, [lines[each.name] for each in board.lines], figures), width)
+    yield from _bounds(board)
+    yield from _comparisons(board)
+    yield from _precision(board)
+    if rows := _pass_k(board):
+        yield from _table(rows, width)
+        yield from _lacking(board)
+    if rows := _groups(board, figures.groups):
+        yield ""
+        yield from _table(rows, width)
+
+
+def _head(figures: Figures, board: Board, *, with_costs: bool) -> str:
+    samples = f" x {board.samples:,} samples" if board.samples > 1 else ""
+    cluster = figures.cluster or "question"
+    words = f"{board.score}: {count(board.questions, 'question')}{samples}, clustered by {cluster}"
+    if not with_costs:
+        return words
+    cost = "at an unknown cost" if figures.cost_usd is None else _money(figures.cost_usd)
+    of_answers = count(figures.answers, "answer")
+    words += f"; {cost} for {of_answers}" if figures.cost_usd is not None else f"; {of_answers} {cost}"
+    if figures.possible_charges_usd or figures.charges_unknown:
+        unknown = " and an unknown amount" if figures.charges_unknown else ""
+        words += f" ({_money(figures.possible_charges_usd)}{unknown} more may have been billed)"
+    return f"{words}; the run is not finished" if figures.is_partial else words
+
+
+def _scores(board: Board, lines: Sequence[Line], figures: Figures) -> Rows:
+    """A row for each line; names first, since these are what a reader looks for."""
+    head = [", ".join(figures.by) or "line", "score", "95 %", "answered", "unscored"]
+    is_first = board is figures.boards[0]
+    head += ["right answers cost" if board.is_bounded else "a point costs"]
+    head += ["tokens", "p50 s", "p95 s"] if is_first else []
+    rows = [head]
+    for each, line in zip(board.lines, lines, strict=True):
+        interval = each.precision.interval if each.precision is not None else None
+        row = [line.name, _score(each.score), _interval(interval), _score(each.answered), _unscored(each)]
+        row += [UNKNOWN if each.cost_of_right_usd is None else f"{_money(each.cost_of_right_usd)} each"]
+        if is_first:
+            row += [UNKNOWN if line.tokens_each is None else f"{line.tokens_each:,.0f} each"]
+            row += [UNKNOWN if each_s is None else f"{each_s:.1f}" for each_s in (line.p50_s, line.p95_s)]
+        rows.append(row)
+    if figures.needs_extra:
+        return [[*row[:2], *row[3:]] for row in rows]
+    return rows
+
+
+def _unscored(line: ScoreLine) -> str:
+    if not line.unscored:
+        return "0"
+    reasons = ", ".join(f"{rows:,} {why.replace('_', ' ')}" for why, rows in line.reasons.items())
+    return f"{line.unscored:,} ({reasons})"
+
+
+def _bounds(board: Board) -> Iterator[str]:
+    for line in board.lines:
+        if line.bounds is not None:
+            yield (
+                f"{line.name}: {count(line.failed, 'row')} failed; were they wrong or right, "
+                f"the score would be {_score(line.bounds.low)} or {_score(line.bounds.high)}"
+            )
+
+
+def _comparisons(board: Board) -> Iterator[str]:
+    names = [f"{each.name} - {each.baseline}" for each in board.comparisons]
+    room = max(map(columns_of, names), default=0)
+    for name, each in zip(names, board.comparisons, strict=True):
+        yield f"{name}{' ' * (room - columns_of(name))}  {_comparison(each)}"
+
+
+def _comparison(each: Comparison) -> str:
+    interval = "" if each.interval is None else f" [{each.interval.low:+.3f}, {each.interval.high:+.3f}]"
+    p = "" if each.p is None else f"  {_p(each.p)} (Holm {_p(each.p_holm)[2:]}), {each.test}"
+    questions = f", {count(each.questions, 'question')}" if p else f"  {count(each.questions, 'question')}"
+    clusters = f" in {each.clusters:,} clusters" if each.clusters < each.questions else ""
+    return f"{each.difference:+.3f}{interval}{p}{questions}{clusters}{_needed(each)}"
+
+
+def _needed(each: Comparison) -> str:
+    """The smallest of the usual differences that this run could not tell, and how many questions would."""
+    if each.detectable is None:
+        return ""
+    for needed in each.needed[1:][::-1]:
+        if needed.difference < each.detectable:
+            return f"; {needed.difference:g} could be told with {count(needed.questions, 'question')}"
+    return ""
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return f"p {UNKNOWN}"
+    return "p <0.001" if value < 0.001 else f"p {value:.3f}"  # noqa: PLR2004 - a smaller one says nothing more
+
+
+def _precision(board: Board) -> Iterator[str]:
+    """What this run could tell, and what more samples would do: of the comparison that tells least."""
+    known = [each for each in board.comparisons if each.detectable is not None]
+    if not known:
+        return
+    worst = max(known, key=lambda each: each.detectable or 0.0)
+    words = f"this run could tell a difference of {worst.detectable:.3f} (80 % power)"
+    more = [f"with {each.samples:,} samples {each.detectable:.3f}" for each in worst.with_samples[1:]]
+    yield "; ".join([words, *more])
+
+
+def _pass_k(board: Board) -> list[list[str]]:
+    """pass@k and pass^k of each line; none where each question has one answer."""
+    ks = sorted({each.k for line in board.lines for each in line.pass_k})
+    if not ks:
+        return []
+    rows = [["", *(f"pass@{k}" for k in ks), *(f"pass^{k}" for k in ks if k > 1)]]
+    for line in board.lines:
+        found = {each.k: each for each in line.pass_k}
+        at_least = [_score(found[k].at_least_one) if k in found else UNKNOWN for k in ks]
+        every = [_score(found[k].all) if k in found else UNKNOWN for k in ks if k > 1]
+        rows.append([line.name, *at_least, *every])
+    return rows
+
+
+def _lacking(board: Board) -> Iterator[str]:
+    for line in board.lines:
+        for each in line.pass_k:
+            if each.lacking:
+                questions = count(each.lacking, "question")
+                yield f"{line.name}: no pass@{each.k} and above, because {questions} have fewer than {each.k} answers"
+                break
+
+
+def _groups(board: Board, column: str | None) -> list[list[str]]:
+    """The score of each group with its interval's half, a column for each line."""
+    lines = [line for line in board.lines if line.groups is not None]
+    if not lines or column is None:
+        return []
+    names: dict[str | None, int] = {}
+    for line in lines:
+        for each in line.groups.groups if line.groups is not None else ():
+            names[each.name] = max(names.get(each.name, 0), each.questions)
+    rows = [[column, "questions", *(line.name for line in lines)]]
+    ordered = sorted(names, key=lambda name: (name is None, name or ""))
+    rows += [
+        ["(empty)" if name is None else name, f"{names[name]:,}", *(_group(line, name) for line in lines)]
+        for name in ordered[:MAX_GROUPS]
+    ]
+    if len(ordered) > MAX_GROUPS:
+        rows.append([f"({len(ordered) - MAX_GROUPS:,} more)"])
+    totals = [line.groups for line in lines if line.groups is not None]
+    rows.append(["(all answers)", f"{board.questions:,}", *(_with_error(each.micro, each.micro_se) for each in totals)])
+    rows.append(["(mean of groups)", "", *(_with_error(each.macro, each.macro_se) for each in totals)])
+    return rows
+
+
+def _group(line: ScoreLine, name: str | None) -> str:
+    found = [each for each in (line.groups.groups if line.groups is not None else ()) if each.name == name]
+    return f"{_score(found[0].score)} ({_interval(found[0].interval)})" if found else UNKNOWN
+
+
+def _with_error(score: float, se: float | None) -> str:
+    return _score(score) if se is None else f"{_score(score)} (SE {se:.3f})"
+
+
+def _score(value: float | None) -> str:
+    if value is None:
+        return UNKNOWN
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.1f}"  # noqa: PLR2004 - six digits are enough
+
+
+def _interval(found: Interval | None) -> str:
+    return UNKNOWN if found is None else f"{_score(found.low)} {_score(found.high)}"
+
+
+def _money(amount: Decimal | None) -> str:
+    if amount is None:
+        return UNKNOWN
+    return f"${amount.quantize(Decimal((0, (1,), -DECIMALS)), ROUND_HALF_EVEN, ROUNDING):,f}"
+
+
+def _table(rows: Rows, width: int) -> Iterator[str]:
+    """Columns side by side; those that do not fit come below, with the names again."""
+    names = [cut(row[0], NAME_WIDTH) for row in rows]
+    first = max(map(columns_of, names))
+    cells = [[*row[1:], *[""] * (len(rows[0]) - len(row))] for row in rows]
+    sizes = [max(columns_of(cut(row[at], width)) for row in cells) for at in range(len(rows[0]) - 1)]
+    start = 0
+    while start < len(sizes):
+        end, used = start + 1, first + len(BETWEEN) + sizes[start]
+        while end < len(sizes) and used + len(BETWEEN) + sizes[end] <= width:
+            used += len(BETWEEN) + sizes[end]
+            end += 1
+        for name, row in zip(names, cells, strict=True):
+            padded = [_padded(name, first), *(_padded(cut(row[at], width), sizes[at]) for at in range(start, end))]
+            yield BETWEEN.join(padded).rstrip()
+        start = end
+
+
+def _padded(text: str, size: int) -> str:
+    return text + " " * (size - columns_of(text))
