@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from cometbatch.commands.run import run as run
     from cometbatch.commands.run import run_async as run_async
     from cometbatch.commands.schema import schema as schema
+    from cometbatch.commands.score import ScoreSummary as ScoreSummary
+    from cometbatch.commands.score import score as score
     from cometbatch.commands.show import Shown as Shown
     from cometbatch.commands.show import show as show
     from cometbatch.commands.status import RunStatus as RunStatus
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from cometbatch.errors import JobError as JobError
     from cometbatch.errors import RunLockedError as RunLockedError
     from cometbatch.errors import UsageError as UsageError
+    from cometbatch.evaluation.scorers.scores import Score as Score
     from cometbatch.job import Job as Job
     from cometbatch.job import load_job as load_job
     from cometbatch.limiting.shared import Limits as Limits
@@ -85,11 +88,13 @@ _ONLY_ON_UNIX = ("fcntl", "resource")  # modules of Python that a run needs
 _HOMES = {
     "commands.export": ("Export", "export"),
     "commands.run": ("run", "run_async"),
+    "commands.score": ("ScoreSummary", "score"),
     "commands.show": ("Shown", "show"),
     "errors": (
         "CatalogError", "CheckpointError", "CometbatchError", "DriftError", "InputError", "InputLostError", "JobError",
         "RunLockedError", "UsageError",
     ),
+    "evaluation.scorers.scores": ("Score",),
     "job": ("Job", "load_job"),
     "limiting.shared": ("Limits",),
     "commands.map": ("map",),

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from cometbatch import wire
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
+from cometbatch.commands.scoring import Scoring
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.input.file_set import AnySource, FileSet
 from cometbatch.input.files import shown
@@ -21,7 +22,8 @@ from cometbatch.wire.request_extra import template_marks, unkept
 class Checked(Struct, frozen=True):
     """A job whose input, templates and names have been found to fit together.
 
-    `checker`, `answers`: of what answers must be, and the columns that they get; None where the job does not say.
+    `checker`, `answers`: of what answers must be, and the columns that they get; `scoring`: how they are scored. None
+    where the job does not say.
     """
 
     job: Job
@@ -31,6 +33,7 @@ class Checked(Struct, frozen=True):
     format: wire.WireFormat
     checker: Checker | None = None
     answers: AnswerColumns | None = None
+    scoring: Scoring | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from cometbatch.commands.checked import Checked
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
 from cometbatch.commands.deduping import refuse_samples
 from cometbatch.commands.row_changes import row_changes
+from cometbatch.commands.scoring import refuse_score_names, scoring_of
 from cometbatch.commands.telemetry import check_telemetry
 from cometbatch.errors import CheckpointError, JobError, UsageError
 from cometbatch.input.file_set import AnySource, FileSet
@@ -26,6 +27,8 @@ from cometbatch.job.variables import variables_in
 from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.records import PriceBook
 from cometbatch.results import column_names, columns, parts
+from cometbatch.results.answer_columns import AnswerColumns
+from cometbatch.results.slices import ROW, SAMPLE
 from cometbatch.results.summary_words import count
 from cometbatch.run_state import earlier
 from cometbatch.run_state.directory import RunDirectory
@@ -95,7 +98,18 @@ def _fitted(job: Job, opened: AnySource) -> Checked:
             "address can be checked. Leave fetch out, so that the service fetches the images, or take the proxy out."
         )
     checker = checker_of(target)
-    return Checked(job, opened, target, template, wire.FORMATS[target.format], checker, answer_columns(target, checker))
+    answers, scoring = answer_columns(target, checker), scoring_of(job, opened.schema)
+    if scoring is not None:
+        refuse_score_names(scoring, _names_before_scores(job, opened, answers))
+    return Checked(job, opened, target, template, wire.FORMATS[target.format], checker, answers, scoring)
+
+
+def _names_before_scores(job: Job, opened: AnySource, answers: AnswerColumns | None) -> list[str]:
+    """The names of all columns of the result but those of scores."""
+    output = [column.name for column in columns.columns_for(job.asked_columns, job.columns_there)]
+    own = [] if job.matrix is None else [*job.matrix.columns, SAMPLE, ROW]
+    named = [job.output.prefix + name for name in (*own, *output)]
+    return [*opened.columns, *named, *(() if answers is None else answers.names)]
 
 
 def refuse_limit(limit: int | None) -> None:

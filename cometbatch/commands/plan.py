@@ -27,6 +27,7 @@ from cometbatch.commands.plan_budget import BudgetPlan, BudgetWalk, budget_walk
 from cometbatch.commands.plan_costs import Requests, estimate
 from cometbatch.commands.reusing import AsTaken, earlier_answers
 from cometbatch.commands.row_changes import UpdatePlan, update_plan
+from cometbatch.commands.scoring import check_golds
 from cometbatch.commands.tables import JobSource, as_job, looked_at
 from cometbatch.commands.targets import check_budgets, models_asked, price_warnings, priced_targets, row_makers
 from cometbatch.commands.updating import as_begun, choose
@@ -336,6 +337,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
     found, is_fresh = (found, False) if replaced is None else (None, True)
     check_session(checked, chosen.directory, found, fresh=is_fresh, updated=chosen.updated, http=http)
     identity = checked.source.check()
+    unscorable = check_golds(checked.scoring, checked.source, identity)
     known = found if found is not None and goes_on(found, checked) else None
     is_finished = known is not None and known.is_finished
     keyless = () if is_finished else tuple(_lacking_key(job))
@@ -372,6 +374,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
         warnings=(
             *filter(None, [replaced]),
             *checked.warnings,
+            *unscorable,
             *warnings,
             *_of_begun(job, known),
             *describe_texts(checked),

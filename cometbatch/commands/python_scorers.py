@@ -64,7 +64,7 @@ class ScorerFile(Struct, frozen=True):
             )
             words = f"{printable(self.path)} has no function {name!r}; it has {known or 'none'}"
             raise UsageError(f"{self.settings.where}: {words}.")
-        return Loaded(_Calls(function, self.settings.folder).score, self.digest)
+        return Loaded(self.digest, _Calls(function, self.settings.folder).score)
 
     def _module(self, name: str) -> ModuleType:
         if not self.is_own or "." in name:

@@ -27,7 +27,10 @@ from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.locking import locked, refuse_wait
 from cometbatch.commands.options import Asked, Options, options_of
-from cometbatch.commands.session import RunSession, SessionStart, in_thread, summary_of
+from cometbatch.commands.progress_line import Progress
+from cometbatch.commands.score_publishing import is_scored
+from cometbatch.commands.scoring import check_golds
+from cometbatch.commands.session import STOPPED, RunSession, SessionStart, in_thread, publish_for, summary_of
 from cometbatch.commands.stopping import Interrupts, StoppedBeforeError, Stopping, ended_by
 from cometbatch.commands.tables import JobSource, as_job, kept
 from cometbatch.commands.targets import added_targets, models_asked, needs_of, price_warnings, priced_targets
@@ -248,6 +251,7 @@ async def _start(
     checked = start.checked
     _check_key(checked.job, start.options.http)
     measured = await in_thread(start.files, checked.source.check) if identity is None else identity
+    start = await in_thread(start.files, _with_scores, start, measured)
     async with _connected(start) as transport:
         manifest = await _new_manifest(start, found, measured, transport, fresh=fresh)
         limit = _limit_within(start.options.limit, measured.rows)
@@ -280,6 +284,10 @@ async def _resume(start: SessionStart, found: Run, again: RetryWords) -> RunSumm
     is_finished = found.is_finished and not matching.partitions
     if is_finished:
         await in_thread(start.files, remove_leftovers, found)
+        if not await in_thread(start.files, is_scored, found, start.checked.scoring):
+            return await _scored_again(start, found)
+    else:
+        start = await in_thread(start.files, _with_scores, start, found.manifest.input)
     if is_finished or _has_no_work(found, limit):
         limited = await in_thread(start.files, look_below, found, limit)
         return summary_of(
@@ -294,6 +302,34 @@ async def _resume(start: SessionStart, found: Run, again: RetryWords) -> RunSumm
         run = await in_thread(start.files, _next_session, found, _who(start, limit), reset)
         run = await _priced(start.checked, run, transport)
         return await RunSession(start, run, transport, asked, limit, found.progress.charges).carry_out()
+
+
+def _with_scores(start: SessionStart, identity: Identity) -> SessionStart:
+    """The session with what scores its answers. Raises `UsageError` for a gold or a scorer that is none.
+
+    Each Python scorer is told before it is imported.
+    """
+    checked = start.checked
+    if checked.scoring is None:
+        return start
+    check_golds(checked.scoring, checked.source, identity)
+    told = Progress(0, Tally(), on=False, observers=start.options.observers)
+    try:
+        return msgspec.structs.replace(start, scores=checked.scoring.load(told.say))
+    finally:
+        told.close()
+
+
+async def _scored_again(start: SessionStart, found: Run) -> RunSummary:
+    """A finished run whose job asks for other scores by now: its result is published again, and nothing is sent."""
+    start = await in_thread(start.files, _with_scores, start, found.manifest.input)
+    publishing = functools.partial(publish_for, found, start)
+    stop = await start.stopping.publish(start.files, publishing)
+    counts = None if start.scores is None else start.scores.counts
+    summary = summary_of(start.checked.job, found, finished=stop is None, had_work=False, scores=counts)
+    if stop is not None:
+        raise STOPPED[stop.kind](stop.message, summary, stop.fix, None)
+    return summary
 
 
 def _limit_within(limit: int | None, rows: int) -> int | None:

@@ -23,10 +23,10 @@ from cometbatch.commands.open_files import fitted
 from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.options import Options
 from cometbatch.commands.progress_line import Progress
-from cometbatch.commands.publishing import publish
 from cometbatch.commands.queue_starts import queue_starts
 from cometbatch.commands.reusing import earlier_answers
 from cometbatch.commands.row_maker import sending_images
+from cometbatch.commands.score_publishing import publish_scored
 from cometbatch.commands.services import service_of
 from cometbatch.commands.session_watch import moment_of, show_waiting
 from cometbatch.commands.stopping import Stopping
@@ -35,6 +35,7 @@ from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.errors import CometbatchError, InputChangedError, InputError, InputLostError, Quoting, logged
+from cometbatch.evaluation.score_columns import ScoreColumns
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
@@ -84,7 +85,7 @@ class SessionStart(Struct, frozen=True):
     """What a session has from its start: job, run directory, a thread for files, the caller's options and stops.
 
     `told`: sentences for whoever pays that are for this session alone. `updated`: the run whose place a new one is to
-    take.
+    take. `scores`: what scores the answers when the result is published; None where nothing does.
     """
 
     checked: Checked
@@ -94,6 +95,7 @@ class SessionStart(Struct, frozen=True):
     stopping: Stopping
     told: tuple[str, ...] = ()
     updated: Run | None = None
+    scores: ScoreColumns | None = None
 
 
 async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *arguments: object) -> Returned:
@@ -166,7 +168,7 @@ class RunSession(Struct, frozen=True):
                     stop is None and ended.is_complete
                 )  # also where rows beyond the limit were answered before
                 if is_finished:
-                    publishing = functools.partial(_publish, ended, self.start.checked, stopping)
+                    publishing = functools.partial(publish_for, ended, self.start)
                     stop = await stopping.publish(self.start.files, publishing)
                     is_finished = stop is None
         except asyncio.CancelledError as error:
@@ -337,12 +339,14 @@ def _summed(
         reopened=session.reopened,
         pool=session.transport.pool_stats,
         reuse=None if earlier is None else earlier.counts,
+        scores=None if session.start.scores is None or not finished else session.start.scores.counts,
     )
 
 
-def _publish(run: Run, checked: Checked, stopping: Stopping) -> None:
+def publish_for(run: Run, start: SessionStart) -> None:
     """Make the result appear. Raises `NotPublishedError` where it is given up meanwhile."""
-    publish(run, checked.source.schema, checked.answers, is_given_up=lambda: stopping.is_given_up)
+    checked, stopping = start.checked, start.stopping
+    publish_scored(run, checked.source.schema, checked.answers, start.scores, is_given_up=lambda: stopping.is_given_up)
 
 
 def _in_place(run: Run) -> Run:

@@ -5,7 +5,7 @@ whose gold can't be read.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Struct
 
@@ -86,14 +86,11 @@ def lacking(
     return None
 
 
-def place_among(gold: RowGold) -> int | None:
-    """The place of the right choice in the table, from 0, before any shuffling; None where there is not just one."""
-    right = [each.origin for each in gold.choices if gold.gold is not None and each.label in _labels(gold.gold)]
+def place_shown(gold: RowGold) -> int | None:
+    """The place of the right choice as it is shown, from 0; None where there is not just one."""
+    labels = set() if gold.gold is None else {each for each in gold.gold if isinstance(each, str)}
+    right = [place for place, each in enumerate(gold.choices) if each.label in labels]
     return right[0] if len(right) == 1 else None
-
-
-def _labels(gold: Gold) -> set[Any]:
-    return {each for each in gold if isinstance(each, str)}
 
 
 def _choices_for(choices: ChoiceSettings | None, columns: Collection[str]) -> ChoiceSettings:

@@ -18,6 +18,7 @@ from cometbatch.evaluation.scorers import GoldError, Score, Scorer, scorer
 from cometbatch.input.values import row_values
 from cometbatch.job.scores import ScoreSettings
 from cometbatch.prompt.questions import ChoiceSettings
+from cometbatch.results.scored import ScoreCounts
 
 SCORES_KEY: Final = "cometbatch.scores"
 """Metadata of a result with scores: a list of their settings, as JSON."""
@@ -69,30 +70,10 @@ SKIP_HINT: Final = "Put it right, or set skip_missing: true in the score, so tha
 
 
 class Loaded(Struct, frozen=True):
-    """A Python scorer that was imported: what calls it, and the SHA-256 of its file."""
+    """A Python scorer: the SHA-256 of its file, and what calls it; None where it was not imported."""
 
-    score: PythonScorer
     digest: str
-
-
-class ScoreCounts(Struct):
-    """How many lines were scored, and how many of them a Python scorer failed on, by score."""
-
-    lines: int = 0
-    errors: dict[str, int] = msgspec.field(default_factory=dict)
-    first_error: str = ""
-
-    def note(self, name: str, scores: Sequence[LineScore]) -> None:
-        """Further scores of one name."""
-        failed = [answer for _, answer, why in scores if why == SCORER_ERROR]
-        if failed:
-            self.errors[name] = self.errors.get(name, 0) + len(failed)
-            self.first_error = self.first_error or f"{name}: {failed[0]}"
-
-    @property
-    def has_too_many_errors(self) -> bool:
-        """Whether a scorer failed on more than a tenth of the lines."""
-        return any(10 * count > self.lines for count in self.errors.values())
+    score: PythonScorer | None = None
 
 
 class _One:
@@ -106,10 +87,10 @@ class _One:
         loaded: Loaded | None,
     ) -> None:
         self.settings, self._loaded = settings, loaded
-        self._reader = None if settings.scorer == "python" else GoldReader(settings, choices, columns)
+        self.reader = None if settings.scorer == "python" else GoldReader(settings, choices, columns)
         self._scorer: Scorer | None = None if settings.scorer == "python" else scorer(settings)
-        self.columns: tuple[str, ...] = () if self._reader is None else self._reader.columns
-        self.needs_all = self._reader is None
+        self.columns: tuple[str, ...] = () if self.reader is None else self.reader.columns
+        self.needs_all = self.reader is None
 
     @property
     def described(self) -> dict[str, Any]:
@@ -117,13 +98,13 @@ class _One:
         found: dict[str, Any] = self.settings.described()
         if self._loaded is not None:
             found["digest"] = self._loaded.digest
-        if self._reader is not None and self._reader.choices is not None:
-            found["choices"] = msgspec.to_builtins(self._reader.choices)
+        if self.reader is not None and self.reader.choices is not None:
+            found["choices"] = msgspec.to_builtins(self.reader.choices)
         return found
 
     def of(self, values: dict[str, object], status: object, finish_reason: object, text: str) -> LineScore:
         """The score of a line. Raises `GoldError` where its row has no gold that can be read."""
-        found = None if self._reader is None else self._reader.of(values)
+        found = None if self.reader is None else self.reader.of(values)
         if found is not None and found.gold is None:
             if not self.settings.skip_missing:
                 raise GoldError(MISSING)
@@ -137,7 +118,9 @@ class _One:
         if found is not None and found.gold is not None and self._scorer is not None:
             score = self._scorer(text, found.gold, found.choices)
             return score.value, score.answer, score.why
-        return NO_SCORE if self._loaded is None else self._loaded.score(text, values)
+        if self._loaded is None or self._loaded.score is None:
+            raise ValueError(f"the Python scorer of {self.settings.name} was not imported")
+        return self._loaded.score(text, values)
 
 
 class ScoreColumns:
@@ -161,6 +144,11 @@ class ScoreColumns:
         self.counts = ScoreCounts()
 
     @property
+    def readers(self) -> list[tuple[ScoreSettings, GoldReader]]:
+        """What finds the gold of a row, for each score that has one."""
+        return [(each.settings, each.reader) for each in self._scores if each.reader is not None]
+
+    @property
     def fields(self) -> list[pa.Field]:
         """Names and types, in order."""
         names = [self._prefix + each.settings.name for each in self._scores]
@@ -171,15 +159,20 @@ class ScoreColumns:
         """What a result says of its scores."""
         return {SCORES_KEY: msgspec.json.encode([each.described for each in self._scores]).decode()}
 
+    def needed(self, names: Sequence[str]) -> list[str]:
+        """Those of a line's columns that scores are made of: all where there is a Python scorer."""
+        if any(each.needs_all for each in self._scores):
+            return list(names)
+        needed = {name for each in self._scores for name in each.columns}
+        needed |= {self._prefix + name for name in OUTCOME}
+        return [name for name in names if name in needed]
+
     def cells(self, lines: pa.Table, rows: Sequence[int]) -> list[pa.Array]:
         """The columns of these lines, which have the columns of the result before them. `rows`: each line's row.
 
         Raises `UsageError` with the row where a row has no gold that can be read.
         """
-        needed = {name for each in self._scores for name in each.columns}
-        outcome = [self._prefix + name for name in OUTCOME]
-        everything = any(each.needs_all for each in self._scores)
-        names = [name for name in lines.column_names if everything or name in needed or name in outcome]
+        outcome, names = [self._prefix + name for name in OUTCOME], self.needed(lines.column_names)
         found: list[list[LineScore]] = [[] for _ in self._scores]
         for row, values in zip(rows, row_values(lines, names), strict=True):
             status, reason, text = (values[name] for name in outcome)
@@ -190,7 +183,7 @@ class ScoreColumns:
                     raise UsageError(f"{each.settings.where}: row {row:,}: {error}. {SKIP_HINT}") from error
         self.counts.lines += lines.num_rows
         for each, scores in zip(self._scores, found, strict=True):
-            self.counts.note(each.settings.name, scores)
+            self.counts.note(each.settings.name, [answer for _, answer, why in scores if why == SCORER_ERROR])
         return [array for scores in found for array in _arrays(scores)]
 
 

@@ -3,7 +3,7 @@
 A column whose own name has points in it is found by that name first.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -28,7 +28,8 @@ def column_of(path: str, columns: Collection[str]) -> str | None:
 def cell_at(path: str, values: Mapping[str, object]) -> object:
     """What a row holds at a path; None where the cell, or a structure on the way, is null.
 
-    Text on the way is read as JSON. Raises `PathError` where there is no such field.
+    Text on the way is read as JSON, and of a list the field of each structure is taken. Raises `PathError` where there
+    is no such field.
     """
     column = column_of(path, values)
     if column is None:
@@ -40,13 +41,20 @@ def cell_at(path: str, values: Mapping[str, object]) -> object:
         value = read_json(value) if isinstance(value, str) else value
         if value is None:
             return None
-        if not isinstance(value, Mapping):
-            raise PathError(f"{path}: {type(value).__name__} has no field {name!r}")
-        if name not in value:
-            near = did_you_mean(name, map(str, value)) or f"the fields are {', '.join(map(str, value))}"
-            raise PathError(f"{path}: there is no field {name!r}; {near}")
-        value = value[name]
+        if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+            value = [_field(path, name, each) for each in value]
+        else:
+            value = _field(path, name, value)
     return value
+
+
+def _field(path: str, name: str, value: object) -> object:
+    if not isinstance(value, Mapping):
+        raise PathError(f"{path}: {type(value).__name__} has no field {name!r}")
+    if name not in value:
+        near = did_you_mean(name, map(str, value)) or f"the fields are {', '.join(map(str, value))}"
+        raise PathError(f"{path}: there is no field {name!r}; {near}")
+    return value[name]
 
 
 def read_json(text: str) -> object:

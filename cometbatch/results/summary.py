@@ -14,6 +14,7 @@ from cometbatch.records import LONG_INPUT_TOKENS, Fix, PoolStats, PriceBook, Tal
 from cometbatch.results.accepted import Accept, Accepted, judged
 from cometbatch.results.notebook import html_of
 from cometbatch.results.reuse_counts import ReuseCounts
+from cometbatch.results.scored import Leaderboard, ScoreCounts
 from cometbatch.results.summary_words import RUN_ALL, count, described, price_source
 from cometbatch.results.tallies import median_cost
 
@@ -76,7 +77,8 @@ class RunSummary(Struct, frozen=True):
     `is_deduped`: rows take answers of rows of this run that ask the same; `is_reusing`: of earlier runs.
     `limited`: None where the session was for all rows. `accept`: how many of the rows that it was for may have no whole
     answer. `reuse`: how this session's calls met earlier answers; None where none were looked for. `reader`: what reads
-    the run's rows; None where nobody can.
+    the run's rows; None where nobody can. `scores`: how the scoring of the result went, where this session did that;
+    `leaderboard`: the figures of its scores.
     """
 
     run_id: str
@@ -107,6 +109,8 @@ class RunSummary(Struct, frozen=True):
     reader: RowReader | None = None
     accept: Accept = Accept()
     reuse: ReuseCounts | None = None
+    scores: ScoreCounts | None = None
+    leaderboard: Leaderboard | None = None
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:
         """Each row that has an outcome, in the order of the result, as column -> value; some in memory at a time.
@@ -184,8 +188,12 @@ class RunSummary(Struct, frozen=True):
 
     @property
     def ended_well(self) -> bool:
-        """Whether every row that the session was for has its outcome, and as many a whole answer as `accept` wants."""
-        return self.accepted.is_done and self.accepted.is_within
+        """Whether every row that the session was for has its outcome, and as many a whole answer as `accept` wants.
+
+        And that no scorer failed on more than a tenth of them.
+        """
+        is_scored = self.scores is None or not self.scores.has_too_many_errors
+        return self.accepted.is_done and self.accepted.is_within and is_scored
 
     @property
     def accepted(self) -> Accepted:
@@ -247,6 +255,8 @@ class RunSummary(Struct, frozen=True):
             "pool": msgspec.to_builtins(self.pool),
             "elapsed_s": round(self.elapsed_s, 3),
             "warnings": list(self.warnings),
+            **({} if self.scores is None else {"scored": self.scores.to_dict()}),
+            **({} if self.leaderboard is None else {"leaderboard": self.leaderboard.to_dict()}),
         }
 
     def describe(self, *, verbose: bool = False, command: str = RUN_ALL) -> str:

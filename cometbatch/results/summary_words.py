@@ -54,6 +54,10 @@ def described(summary: "RunSummary", *, verbose: bool = False, command: str = RU
         lines.append(f"{what}; nothing was sent.")
     if summary.limited is not None and summary.limited.is_reached and not summary.finished:
         lines.append(f"{summary.tally.calls:,} of {count(summary.rows, 'row')}; all of them: {command}")
+    if summary.scores is not None:
+        lines += summary.scores.describe()
+    if summary.leaderboard is not None:
+        lines += ["", summary.leaderboard.describe()]
     return "\n".join(lines)
 
 
