@@ -349,6 +349,31 @@ def score(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 @cli.command(
+    short_help="Compare models, samples or results by their scores.",
+    epilog=examples("cometbatch compare job.yaml", "cometbatch compare a.parquet b.parquet --baseline model-a --json"),
+)
+@log_format
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@overrides
+@as_json
+@click.option("--score", metavar="NAME", help="The score to show first.")
+@click.option("--by", multiple=True, metavar="AXIS[,AXIS]", help="The axes that tell lines apart, of all that differ.")
+@click.option("--baseline", metavar="LINE", help="The line to compare with; default: the best.")
+@click.option("--cluster", metavar="COLUMN", help="The input column whose equal values make a cluster of questions.")
+@click.option("--groups", metavar="COLUMN", help="The input column that says which group a question belongs to.")
+def compare(paths: tuple[Path, ...], overrides: tuple[str, ...], as_json: bool, **report_settings: Any) -> None:
+    """Compare models, samples or results by their scores, with intervals and costs. Sends nothing.
+
+    Shows the leaderboard of a run, or of several results of the same input. It needs `pip install 'cometbatch[eval]'`.
+
+    PATHS: job files, results (Parquet files or folders) or run directories.
+    """
+    found = cometbatch.compare(paths, overrides, **report_settings)
+    width = min(120, max(80, terminal_width() or 100))
+    report(found, as_json=as_json, words=found.describe(width))
+
+
+@cli.command(
     short_help="Check a finished run against its files.",
     epilog=examples("cometbatch verify job.yaml"),
 )

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.evaluation.statistics.interval import Interval
+from cometbatch.reports import words
 from cometbatch.reports.adding import Label
 
 VERSION: Final = 1  # of the JSON: raised where a field goes or changes its meaning, not where one is added
@@ -225,3 +226,7 @@ class Figures(Struct, frozen=True):
         """JSON-ready: every number at full precision, amounts of money as texts."""
         found: dict[str, Any] = msgspec.to_builtins(self)
         return {"version": VERSION, **found}
+
+    def describe(self, width: int = words.WIDTH) -> str:
+        """For a person, at most this many columns wide where the names of lines allow it."""
+        return words.describe(self, width)

@@ -19,7 +19,7 @@ from cometbatch.reports.adding import KINDS, LINE, QUESTION, Adding, Label, Labe
 from cometbatch.reports.board import Board, Figures, Line, ScoreLine
 from cometbatch.reports.layout import Layout, layout_of
 from cometbatch.reports.questions import numbers_of, questions_of
-from cometbatch.reports.sources import Source
+from cometbatch.reports.sources import BATCH_ROWS, Source
 from cometbatch.results.slices import text_of
 from cometbatch.results.summary_words import count
 
@@ -27,6 +27,7 @@ FILE: Final = "file"
 """The axis that tells results apart where their lines would have the same labels."""
 EXTRA: Final = ("numpy", "scipy")
 MISSING_EXTRA: Final = "statistics need `pip install 'cometbatch[eval]'`"
+PLACE: Final = "\x00row"  # no column of a result is called so
 _CELLS: Final = {
     "status": "status",
     "cost_usd": "cost",
@@ -88,8 +89,8 @@ def _score_names(sources: Sequence[Source], layouts: Sequence[Layout], settings:
         if not layout.scores and len(sources) > 1:
             raise InputError(f"{source.name} has no scores. Score it first: cometbatch score JOB_FILE")
         if settings.score is not None and layout.scores and settings.score not in layout.scores:
-            hint = did_you_mean(settings.score, layout.scores) or f"its scores are {', '.join(layout.scores)}"
-            raise UsageError(f"report.score: {source.name} has no score {settings.score!r}; {hint}.")
+            hint = did_you_mean(settings.score, layout.scores) or f"Its scores are: {', '.join(layout.scores)}"
+            raise UsageError(f"score: {source.name} has no score {settings.score!r}. {hint}")
         for name in names:
             if layout.scores[name] != layouts[0].scores[name]:
                 raise InputError(
@@ -107,8 +108,8 @@ def _lines_by(sources: Sequence[Source], layouts: Sequence[Layout], wanted: Sequ
     axes = tuple(dict.fromkeys(name for each in cells for cell in each for name in cell))
     for name in wanted:
         if name not in axes:
-            hint = did_you_mean(name, axes) or f"the axes are {', '.join(axes)}"
-            raise UsageError(f"report.by: there is no axis {name!r}; {hint}.")
+            hint = did_you_mean(name, axes) or f"The axes are: {', '.join(axes)}"
+            raise UsageError(f"by: there is no axis {name!r}. {hint}")
     by = list(wanted) or _telling(axes, [cell for each in cells for cell in each])
     named = [{tuple(cell.get(name) for name in by) for cell in each} for each in cells]
     if sum(map(len, named)) > len(set().union(*named)):
@@ -145,10 +146,9 @@ def _add(
     excludes = f"{layout.prefix}cost_excludes"
     ours = [part for name in scores.values() for part in (name, f"{name}_why")]
     wanted = list(dict.fromkeys([*cells, excludes, *further, *axes.values(), *ours]))
-    for places, table in source.tables(wanted):
-        frame = pl.DataFrame(_plain(table))
+    for frame in _frames(source, layout, wanted):
         rows = frame.select(pl.col(name).alias(ours) for name, ours in cells.items()).with_columns(
-            questions_of_rows(numbers_of(table, layout.row, places)),
+            questions_of_rows(frame[PLACE]),
             frame[excludes].is_not_null().alias("excludes"),
             (frame[layout.reused_from].is_not_null() if layout.reused_from else pl.lit(value=False)).alias("reused"),
             (frame[layout.asks] if layout.asks else pl.lit(1)).alias("asks"),
@@ -159,6 +159,19 @@ def _add(
             for name, column in scores.items()
         }
         adding.add(labels, rows, parts)
+
+
+def _frames(source: Source, layout: Layout, names: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """These columns and the row (`PLACE`) of many lines at a time: to add up a few takes as long as to add up many."""
+    waiting: list[pl.DataFrame] = []
+    for places, table in source.tables(names):
+        frame = pl.DataFrame(_plain(table))
+        waiting.append(frame.with_columns(numbers_of(table, layout.row, places).alias(PLACE)))
+        if sum(each.height for each in waiting) >= BATCH_ROWS:
+            yield pl.concat(waiting)
+            waiting.clear()
+    if waiting:
+        yield pl.concat(waiting)
 
 
 def _plain(table: pa.Table) -> pa.Table:

@@ -106,8 +106,8 @@ def _groups(facts: pl.DataFrame, questions: pl.Series) -> list[tuple[str | None,
     names = values.unique().sort(nulls_last=True)
     if len(names) > MAX_GROUPS:
         raise UsageError(
-            f"report.groups: the column has {len(names):,} values, and at most {MAX_GROUPS:,} groups can be shown. "
-            "Name a column with fewer."
+            f"groups: the column has {len(names):,} values, and at most {MAX_GROUPS:,} groups are compared. Name a "
+            "column with fewer values."
         )
     return [(name, values.eq_missing(name).to_numpy()) for name in names]
 
@@ -183,11 +183,11 @@ def _baseline(asked: Asked, sums: dict[str, Sums], common: Booleans) -> str:
         return found[0]
     if found:
         raise UsageError(
-            f"report.baseline: {asked.baseline!r} is the label of {len(found)} lines; name one of them: "
+            f"baseline: {asked.baseline!r} is the label of {len(found)} lines; name one of them: "
             f"{', '.join(map(repr, found))}."
         )
-    hint = did_you_mean(asked.baseline, asked.names) or f"the lines are {', '.join(map(repr, asked.names))}"
-    raise UsageError(f"report.baseline: no line is called {asked.baseline!r}; {hint}.")
+    hint = did_you_mean(asked.baseline, asked.names) or f"The lines are: {', '.join(map(repr, asked.names))}"
+    raise UsageError(f"baseline: no line is called {asked.baseline!r}. {hint}")
 
 
 def _score(sums: Sums, common: Booleans) -> float:

@@ -50,8 +50,8 @@ def questions_of(sources: Sequence[Source], layouts: Sequence[Layout], columns: 
     for source, layout in zip(sources, layouts, strict=True):
         for name in columns:
             if name not in layout.inputs:
-                hint = did_you_mean(name, layout.inputs)
-                raise UsageError(f"{source.name}: there is no input column {name!r}{': ' + hint if hint else ''}.")
+                hint = did_you_mean(name, layout.inputs) or f"Its columns are: {', '.join(layout.inputs)}"
+                raise UsageError(f"{source.name}: the input has no column {name!r}. {hint}")
     if len(sources) == 1:
         facts = _facts(sources[0], layouts[0], columns, ())
         return Questions(facts.rename({PLACE: QUESTION}), (None,), "row")

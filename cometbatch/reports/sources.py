@@ -1,7 +1,7 @@
 """Where the figures of a result come from: its files, read by the columns that are needed, or the rows of a run."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
@@ -58,12 +58,10 @@ class ResultFiles(Struct, frozen=True):
         """The columns of the first file, then those that only the scores have; metadata of both."""
         if not self.files:
             raise InputError(f"{self.name}: there is no Parquet file here, so no result of cometbatch.")
-        with reading(self.files[0]) as file:
-            found = file.schema_arrow
+        found = _schema(self.files[0])
         if not self.scores:
             return found
-        with reading(self.scores[0]) as file:
-            beside = file.schema_arrow
+        beside = _schema(self.scores[0])
         added = [field for field in beside if field.name not in found.names]
         return pa.schema([*found, *added], {**(found.metadata or {}), **(beside.metadata or {})})
 
@@ -79,11 +77,10 @@ class ResultFiles(Struct, frozen=True):
 
 
 class RunRows(Struct, frozen=True):
-    """The rows of a run that is not finished, as far as they have an outcome. `metadata`: what its result would say."""
+    """The rows of a run that is not finished, as far as they have an outcome."""
 
     name: str
     rows: Rows
-    metadata: Mapping[str, str]
 
     @property
     def is_whole(self) -> bool:
@@ -95,12 +92,19 @@ class RunRows(Struct, frozen=True):
         """Of all columns of its rows."""
         first = next((piece.table for piece in self.rows.pieces()), None)
         found = self.rows.table().schema if first is None else first.schema
-        return found.with_metadata({key.encode(): value.encode() for key, value in self.metadata.items()})
+        return found.with_metadata({key.encode(): value.encode() for key, value in self.rows.metadata.items()})
 
     def tables(self, names: Sequence[str]) -> Tables:
         """These columns, some lines at a time."""
         for piece in self.rows.pieces():
             yield piece.ordinals, piece.table.select(list(names))
+
+
+def _schema(path: Path) -> pa.Schema:
+    """The columns of a file, with all that its metadata say."""
+    with reading(path) as file:
+        found = file.schema_arrow
+        return found.with_metadata({**(found.metadata or {}), **(file.metadata.metadata or {})})
 
 
 def _numbered(tables: Iterator[pa.Table]) -> Tables:

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cometbatch.evaluation.statistics.interval import Interval
 from cometbatch.money.exact import ROUNDING
-from cometbatch.reports.board import Board, Comparison, Figures, Line, ScoreLine
 from cometbatch.results.summary_words import count
 from cometbatch.results.terminal import columns as columns_of
 from cometbatch.results.terminal import cut
+
+if TYPE_CHECKING:
+    from cometbatch.reports.board import Board, Comparison, Figures, Line, ScoreLine
 
 WIDTH: Final = 100
 NAME_WIDTH: Final = 32  # of a line's name, at most
@@ -18,10 +20,10 @@ UNKNOWN: Final = "-"
 DECIMALS: Final = 6  # of an amount of money
 MAX_GROUPS: Final = 60  # that are shown; the JSON has all
 HINT: Final = "statistics need `pip install 'cometbatch[eval]'`; scores are in the result"
-Rows = Sequence[Sequence[str]]
+Rows: TypeAlias = Sequence[Sequence[str]]
 
 
-def describe(figures: Figures, width: int = WIDTH) -> str:
+def describe(figures: "Figures", width: int = WIDTH) -> str:
     """The leaderboard, at most `width` columns wide as far as the names of lines allow it."""
     lines: list[str] = []
     for at, board in enumerate(figures.boards):
@@ -32,13 +34,13 @@ def describe(figures: Figures, width: int = WIDTH) -> str:
     return "\n".join(lines)
 
 
-def _board(figures: Figures, board: Board, width: int) -> Iterator[str]:
+def _board(figures: "Figures", board: "Board", width: int) -> Iterator[str]:
     is_first = board is figures.boards[0]
     yield _head(figures, board, with_costs=is_first)
     lines = {line.name: line for line in figures.lines}
     yield from _table(_scores(board, [lines[each.name] for each in board.lines], figures), width)
     yield from _bounds(board)
-    yield from _comparisons(board)
+    yield from _comparisons(board, width)
     yield from _precision(board)
     if rows := _pass_k(board):
         yield from _table(rows, width)
@@ -48,7 +50,7 @@ def _board(figures: Figures, board: Board, width: int) -> Iterator[str]:
         yield from _table(rows, width)
 
 
-def _head(figures: Figures, board: Board, *, with_costs: bool) -> str:
+def _head(figures: "Figures", board: "Board", *, with_costs: bool) -> str:
     samples = f" x {board.samples:,} samples" if board.samples > 1 else ""
     cluster = figures.cluster or "question"
     words = f"{board.score}: {count(board.questions, 'question')}{samples}, clustered by {cluster}"
@@ -63,7 +65,7 @@ def _head(figures: Figures, board: Board, *, with_costs: bool) -> str:
     return f"{words}; the run is not finished" if figures.is_partial else words
 
 
-def _scores(board: Board, lines: Sequence[Line], figures: Figures) -> Rows:
+def _scores(board: "Board", lines: Sequence["Line"], figures: "Figures") -> Rows:
     """A row for each line; names first, since these are what a reader looks for."""
     head = [", ".join(figures.by) or "line", "score", "95 %", "answered", "unscored"]
     is_first = board is figures.boards[0]
@@ -83,14 +85,14 @@ def _scores(board: Board, lines: Sequence[Line], figures: Figures) -> Rows:
     return rows
 
 
-def _unscored(line: ScoreLine) -> str:
+def _unscored(line: "ScoreLine") -> str:
     if not line.unscored:
         return "0"
     reasons = ", ".join(f"{rows:,} {why.replace('_', ' ')}" for why, rows in line.reasons.items())
     return f"{line.unscored:,} ({reasons})"
 
 
-def _bounds(board: Board) -> Iterator[str]:
+def _bounds(board: "Board") -> Iterator[str]:
     for line in board.lines:
         if line.bounds is not None:
             yield (
@@ -99,38 +101,51 @@ def _bounds(board: Board) -> Iterator[str]:
             )
 
 
-def _comparisons(board: Board) -> Iterator[str]:
+def _comparisons(board: "Board", width: int) -> Iterator[str]:
     names = [f"{each.name} - {each.baseline}" for each in board.comparisons]
     room = max(map(columns_of, names), default=0)
     for name, each in zip(names, board.comparisons, strict=True):
-        yield f"{name}{' ' * (room - columns_of(name))}  {_comparison(each)}"
+        yield from _wrapped([f"{_padded(name, room)}  {_difference(each)}", *_test(each), *_needed(each)], width)
 
 
-def _comparison(each: Comparison) -> str:
+def _difference(each: "Comparison") -> str:
     interval = "" if each.interval is None else f" [{each.interval.low:+.3f}, {each.interval.high:+.3f}]"
-    p = "" if each.p is None else f"  {_p(each.p)} (Holm {_p(each.p_holm)[2:]}), {each.test}"
-    questions = f", {count(each.questions, 'question')}" if p else f"  {count(each.questions, 'question')}"
-    clusters = f" in {each.clusters:,} clusters" if each.clusters < each.questions else ""
-    return f"{each.difference:+.3f}{interval}{p}{questions}{clusters}{_needed(each)}"
+    return f"{each.difference:+.3f}{interval}"
 
 
-def _needed(each: Comparison) -> str:
-    """The smallest of the usual differences that this run could not tell, and how many questions would."""
-    if each.detectable is None:
-        return ""
-    for needed in each.needed[1:][::-1]:
-        if needed.difference < each.detectable:
-            return f"; {needed.difference:g} could be told with {count(needed.questions, 'question')}"
-    return ""
+def _test(each: "Comparison") -> Iterator[str]:
+    questions = count(each.questions, "question")
+    if each.clusters < each.questions:
+        questions += f" in {count(each.clusters, 'cluster')}"
+    tested = "" if each.p is None else f"p {_p(each.p)} (Holm {_p(each.p_holm)}), {each.test}, "
+    yield f"{tested}{questions}"
+
+
+def _needed(each: "Comparison") -> Iterator[str]:
+    """The largest of the usual differences that this run could not tell, and how many questions would."""
+    smaller = [needed for needed in each.needed[1:] if each.detectable and needed.difference < each.detectable]
+    for needed in smaller[-1:]:
+        yield f"{needed.difference:g} could be told with {count(needed.questions, 'question')}"
+
+
+def _wrapped(pieces: Sequence[str], width: int) -> Iterator[str]:
+    """Pieces in one line as far as they fit, the rest below."""
+    line = pieces[0]
+    for piece in pieces[1:]:
+        if columns_of(line) + len(BETWEEN) + columns_of(piece) > width:
+            yield line
+            line = BETWEEN
+        line += piece if line == BETWEEN else BETWEEN + piece
+    yield line
 
 
 def _p(value: float | None) -> str:
     if value is None:
-        return f"p {UNKNOWN}"
-    return "p <0.001" if value < 0.001 else f"p {value:.3f}"  # noqa: PLR2004 - a smaller one says nothing more
+        return UNKNOWN
+    return "<0.001" if value < 0.001 else f"{value:.3f}"  # noqa: PLR2004 - a smaller one says nothing more
 
 
-def _precision(board: Board) -> Iterator[str]:
+def _precision(board: "Board") -> Iterator[str]:
     """What this run could tell, and what more samples would do: of the comparison that tells least."""
     known = [each for each in board.comparisons if each.detectable is not None]
     if not known:
@@ -141,7 +156,7 @@ def _precision(board: Board) -> Iterator[str]:
     yield "; ".join([words, *more])
 
 
-def _pass_k(board: Board) -> list[list[str]]:
+def _pass_k(board: "Board") -> list[list[str]]:
     """pass@k and pass^k of each line; none where each question has one answer."""
     ks = sorted({each.k for line in board.lines for each in line.pass_k})
     if not ks:
@@ -155,7 +170,7 @@ def _pass_k(board: Board) -> list[list[str]]:
     return rows
 
 
-def _lacking(board: Board) -> Iterator[str]:
+def _lacking(board: "Board") -> Iterator[str]:
     for line in board.lines:
         for each in line.pass_k:
             if each.lacking:
@@ -164,7 +179,7 @@ def _lacking(board: Board) -> Iterator[str]:
                 break
 
 
-def _groups(board: Board, column: str | None) -> list[list[str]]:
+def _groups(board: "Board", column: str | None) -> list[list[str]]:
     """The score of each group with its interval's half, a column for each line."""
     lines = [line for line in board.lines if line.groups is not None]
     if not lines or column is None:
@@ -187,7 +202,7 @@ def _groups(board: Board, column: str | None) -> list[list[str]]:
     return rows
 
 
-def _group(line: ScoreLine, name: str | None) -> str:
+def _group(line: "ScoreLine", name: str | None) -> str:
     found = [each for each in (line.groups.groups if line.groups is not None else ()) if each.name == name]
     return f"{_score(found[0].score)} ({_interval(found[0].interval)})" if found else UNKNOWN
 

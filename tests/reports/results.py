@@ -61,6 +61,12 @@ def write(
     inputs = inputs or {"question": [f"What is {at}?" for at in range(rows)], "answer": [str(at) for at in range(rows)]}
     slices = [ResultSlice(dict(labels), sample) for labels, samples in cells for sample in range(len(samples))]
     added = SliceColumns(slices, prefix)
+    names_of = [
+        *inputs,
+        *(added.names if has_matrix else []),
+        *(prefix + column.name for column in columns),
+        *(prefix + score["name"] + end for score in scores for end in ENDINGS),
+    ]
     tables = []
     for place, lines in enumerate(lines for _, samples in cells for lines in samples):
         filled = [_filled(line, names[at], place, at) for at, line in enumerate(lines)]
@@ -68,12 +74,14 @@ def write(
         arrays += added.cells(place, range(rows)) if has_matrix else []
         arrays += [pa.array([line.get(column.name) for line in filled], column.type) for column in columns]
         for number, score in enumerate(scores):
-            first, answer, why = ("score", "score_answer", "why") if not number else (score["name"] + end for end in ENDINGS)
+            first, answer, why = (
+                ("score", "score_answer", "why") if not number else (score["name"] + end for end in ENDINGS)
+            )
             arrays += [
                 pa.array([line.get(cell) for line in filled], kind)
                 for cell, kind in zip((first, answer, why), TYPES, strict=True)
             ]
-        tables.append(pa.Table.from_arrays(arrays, names=_names(inputs, added, scores, columns, prefix, has_matrix)))
+        tables.append(pa.Table.from_arrays(arrays, names=names_of))
     said = {
         SLICES_KEY: encode_slices(slices) if has_matrix else json.dumps([{"label": "", "target": 0, "sample": 0}]),
         SCORES_KEY: json.dumps(list(scores)),
@@ -85,22 +93,6 @@ def write(
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, row_group_size=group_rows)
     return path
-
-
-def _names(
-    inputs: Mapping[str, Any],
-    added: SliceColumns,
-    scores: Sequence[Mapping[str, Any]],
-    columns: Sequence[Column],
-    prefix: str,
-    has_matrix: bool,  # noqa: FBT001
-) -> list[str]:
-    return [
-        *inputs,
-        *(added.names if has_matrix else []),
-        *(prefix + column.name for column in columns),
-        *(prefix + score["name"] + end for score in scores for end in ENDINGS),
-    ]
 
 
 def _filled(line: Row, name: str, place: int, at: int) -> dict[str, Any]:

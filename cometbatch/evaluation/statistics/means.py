@@ -67,7 +67,7 @@ def t_quantile(freedom: int, level: float = LEVEL) -> float:
 
 def population_error(residuals: Floats, answers: float) -> float:
     """The standard error of a mean (CR0), from the residuals' sums by cluster."""
-    return math.sqrt(float(residuals @ residuals)) / answers
+    return math.sqrt(float(np.square(residuals).sum())) / answers  # not by BLAS, whose last digits depend on threads
 
 
 def correction(clusters: int) -> float:
