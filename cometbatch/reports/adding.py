@@ -16,7 +16,7 @@ from msgspec import Struct
 from cometbatch.evaluation.score_columns import SCORER_ERROR, WHY
 from cometbatch.money.exact import EXACT
 
-ENOUGH: Final = 1 << 20  # entries of sums that wait; then those of the same question are added up
+ENOUGH: Final = 1 << 17  # entries of sums of a line that wait; then those of the same question are added up
 QUESTION: Final = "question"
 LINE: Final = "line"
 FAILED: Final = "failed"
@@ -78,7 +78,7 @@ class Adding:
         self.scores = tuple(scores)
         self.lines: dict[Labels, int] = {}
         self.spent: list[Spent] = []
-        self._sums: dict[str, list[pl.DataFrame]] = {name: [] for name in scores}
+        self._sums: dict[str, dict[int, list[pl.DataFrame]]] = {name: {} for name in scores}
         self._reasons: dict[str, dict[int, Counter[str]]] = {name: {} for name in scores}
         self._ends: dict[str, tuple[float, float] | None] = dict.fromkeys(scores)
         self._binary: dict[str, bool] = dict.fromkeys(scores, True)
@@ -136,10 +136,11 @@ class Adding:
         rows = rows.with_columns(*kind_of(score)).with_columns(
             pl.when(pl.col("kind") == "scored").then("score").alias("score")
         )
-        counts = [(pl.col("kind") == kind).sum().cast(pl.Int64).alias(kind) for kind in KINDS]
+        counts = [(pl.col("kind") == kind).sum().cast(pl.Int32).alias(kind) for kind in KINDS]
         total, squares = pl.col("score").sum().alias("total"), pl.col("score").pow(2).sum().alias("squares")
-        sums = rows.group_by(LINE, QUESTION).agg(total, squares, *counts)
-        self._sums[name] = compacted([*self._sums[name], sums], [LINE, QUESTION])
+        sums = rows.group_by(LINE, QUESTION, maintain_order=True).agg(total, squares, *counts)
+        for (line,), own in sums.partition_by(LINE, as_dict=True, maintain_order=True).items():
+            self._sums[name][line] = compacted([*self._sums[name].get(line, []), own], [LINE, QUESTION])
         unscored = rows.filter(~pl.col("kind").is_in(["scored", "skipped"]))
         for line, why, count in unscored.group_by(LINE, "reason").len().rows():
             self._reasons[name].setdefault(line, Counter())[why] += count
@@ -153,8 +154,10 @@ class Adding:
     def scored(self, name: str) -> Scored:
         """The sums of a score."""
         empty = pl.DataFrame(schema={LINE: pl.Int32, QUESTION: pl.Int64, "total": pl.Float64, "squares": pl.Float64})
-        empty = empty.with_columns(pl.lit(0, pl.Int64).alias(kind) for kind in KINDS)
-        frame = summed([empty, *self._sums[name]], [LINE, QUESTION]).sort(LINE, QUESTION)
+        empty = empty.with_columns(pl.lit(0, pl.Int32).alias(kind) for kind in KINDS)
+        by_line = sorted(self._sums[name].items())
+        frames = [summed(frames, [LINE, QUESTION]).sort(QUESTION) for _, frames in by_line]
+        frame = pl.concat([empty, *frames], rechunk=True)
         lowest, highest = self._ends[name] or (None, None)
         return Scored(frame, self._reasons[name], lowest, highest, self._binary[name])
 
