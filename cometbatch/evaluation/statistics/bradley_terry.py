@@ -3,7 +3,7 @@
 The chance that i beats j is 1 / (1 + exp(strength j - strength i)). Strengths are in log odds, their mean is 0.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -50,6 +50,17 @@ class Unfit(Struct, frozen=True):
 
     reason: Literal["disconnected", "separable"]
     parts: tuple[tuple[int, ...], ...]
+
+    def describe(self, names: Sequence[str]) -> str:
+        """For a person; `names`: of the items."""
+        parts = [", ".join(names[item] for item in part) for part in self.parts]
+        if self.reason == "disconnected":
+            words = " and ".join(parts)
+            return f"no strengths: {words} were never compared with each other. Compare them, or ask for a ridge."
+        rest = ", ".join(parts[1:])
+        return (
+            f"no strengths: {parts[0]} never lost to {rest}, so how much stronger it is can't be told. Ask for a ridge."
+        )
 
 
 class Resampled(Struct, frozen=True):
