@@ -18,7 +18,7 @@ from cometbatch.money.exact import EXACT
 from cometbatch.reports.adding import KINDS, LINE, QUESTION, Adding, Label, Labels, Scored, Spent
 from cometbatch.reports.board import Board, Figures, Line, ScoreLine
 from cometbatch.reports.layout import Layout, layout_of
-from cometbatch.reports.questions import numbers_of, questions_of
+from cometbatch.reports.questions import CELL, numbers_of, questions_of
 from cometbatch.reports.sources import BATCH_ROWS, Source
 from cometbatch.results.slices import text_of
 from cometbatch.results.summary_words import count
@@ -58,7 +58,7 @@ def figures(
     for number, (source, layout) in enumerate(zip(sources, layouts, strict=True)):
         _add(adding, source, layout, functools.partial(questions.of, number), by)
     lines = _lines(by, adding)
-    facts = questions.facts.select(QUESTION, *(pl.col(name).alias(role) for role, name in wanted.items()))
+    facts = questions.facts.select(QUESTION, *(pl.col(CELL + name).alias(role) for role, name in wanted.items()))
     scored = {name: adding.scored(name) for name in names}
     boards = [_board(name, found, layouts[0].scores[name], lines) for name, found in scored.items()]
     finished = _with_statistics(boards, scored, lines, facts, settings)

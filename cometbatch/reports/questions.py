@@ -19,12 +19,14 @@ from cometbatch.reports.sources import Source
 Key: TypeAlias = Literal["custom_id", "row"]
 PLACE: Final = "row"
 ID: Final = "id"
+CELL: Final = "cell:"
+"""Before the name of a column of the input whose cells are told."""
 _HASH: Final = "hash:"
 _WHOLE: Final = (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32)
 
 
 class Questions(Struct, frozen=True, eq=False):
-    """`facts`: a line for each question: its number, and the columns that were asked for, as text.
+    """`facts`: a line for each question: its number, and the columns that were asked for, as text, after `CELL`.
 
     `numbers`: of each result, the number of the question of each of its rows; None where it is the row's own number.
     `key`: by what rows of several results go together.
@@ -53,8 +55,8 @@ def questions_of(sources: Sequence[Source], layouts: Sequence[Layout], columns: 
                 hint = did_you_mean(name, layout.inputs) or f"Its columns are: {', '.join(layout.inputs)}"
                 raise UsageError(f"{source.name}: the input has no column {name!r}. {hint}")
     if len(sources) == 1:
-        facts = _facts(sources[0], layouts[0], columns, ())
-        return Questions(facts.rename({PLACE: QUESTION}), (None,), "row")
+        facts = _facts(sources[0], layouts[0], columns, ()).rename({PLACE: QUESTION})
+        return Questions(facts, (None,), "row")
     shared = [name for name in layouts[0].inputs if all(name in layout.inputs for layout in layouts[1:])]
     frames = [
         _facts(source, layout, columns, shared, with_ids=True) for source, layout in zip(sources, layouts, strict=True)
@@ -83,7 +85,7 @@ def _joined(
         numbers.append(met.select(PLACE, QUESTION))
         added = frame.with_columns(met[QUESTION]).join(known, on=QUESTION, how="anti", maintain_order="left")
         known = pl.concat([known, added.select(known.columns)])
-    return Questions(known.select(QUESTION, *columns), tuple(numbers), key)
+    return Questions(known.select(QUESTION, *(CELL + name for name in columns)), tuple(numbers), key)
 
 
 def _has_names(frame: pl.DataFrame) -> bool:
@@ -97,15 +99,16 @@ def _facts(
     """A line for each row of a result's input: its number, these columns as text, hashes of shared columns."""
     ids = [layout.custom_id] if with_ids and layout.custom_id else []
     frames: list[pl.DataFrame] = []
-    for rows, table in _rows_once(source, layout, list(dict.fromkeys([*columns, *shared, *ids]))):
+    wanted = list(dict.fromkeys([*columns, *shared, *ids]))
+    for rows, table in _rows_once(source, layout, wanted) if wanted else ():
         frame = pl.DataFrame({PLACE: rows})
         cells = {name: _series(table, name) for name in table.column_names}
-        frame = frame.with_columns(as_text(cells[name]).alias(name) for name in columns)
+        frame = frame.with_columns(as_text(cells[name]).alias(CELL + name) for name in columns)
         frame = frame.with_columns(cells[name].hash(seed=0).alias(_HASH + name) for name in shared)
         names = as_text(cells[ids[0]]) if ids else pl.Series(ID, [None] * frame.height, pl.String)
         frames.append(frame.with_columns(names.alias(ID)) if with_ids else frame)
     if not frames:
-        texts = dict.fromkeys((*columns, *([ID] if with_ids else [])), pl.String)
+        texts = dict.fromkeys((*(CELL + name for name in columns), *([ID] if with_ids else [])), pl.String)
         return pl.DataFrame(schema={PLACE: pl.Int64, **texts, **{_HASH + name: pl.UInt64 for name in shared}})
     return pl.concat(frames)
 

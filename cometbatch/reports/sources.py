@@ -71,9 +71,11 @@ class ResultFiles(Struct, frozen=True):
             return _numbered(_tables(self.files, names))
         with reading(self.files[0]) as file:
             own = set(file.schema_arrow.names)
-        first = _tables(self.files, [name for name in names if name in own])
-        second = _tables(self.scores, [name for name in names if name not in own])
-        return _numbered(_beside(first, second, self.name))
+        there, beside = ([name for name in names if (name in own) == is_own] for is_own in (True, False))
+        if not beside:
+            return _numbered(_tables(self.files, there))
+        first = _tables(self.files, there or sorted(own)[:1])
+        return _numbered(_beside(first, _tables(self.scores, beside), self.name))
 
 
 class RunRows(Struct, frozen=True):

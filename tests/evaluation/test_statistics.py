@@ -21,7 +21,7 @@ ANSWERS = st.lists(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=5),
 
 @given(answers=ANSWERS, clusters=st.integers(1, 10))
 def test_an_interval_holds_its_mean_and_is_never_a_point(answers: list[list[float]], clusters: int) -> None:
-    """Whatever the scores: it lies within [0, 1], has a width, and is missing only where one cluster is all there is."""
+    """Whatever the scores: it lies within [0, 1], has a width, and is missing only where there is one cluster."""
     found = estimate(Sums.of(answers, [at % clusters for at in range(len(answers))]))
     if found is None:
         assert not any(answers)
@@ -190,9 +190,10 @@ def test_with_a_ridge_there_are_always_strengths() -> None:
 def test_resampled_strengths_are_the_same_for_the_same_seed() -> None:
     """And others for another."""
     chance = np.random.Generator(np.random.PCG64(1))
-    drawn = [
-        (at % 60, *map(int, chance.choice(3, 2, replace=False)), float(chance.random() < 0.6)) for at in range(300)
-    ]
+    drawn = []
+    for at in range(300):
+        x, y = map(int, chance.choice(3, 2, replace=False))
+        drawn.append((at % 60, x, y, float(chance.random() < 0.6)))
     wins = wins_of(drawn, 3)
     first, second, third = resampled(wins, seed=1), resampled(wins, seed=1), resampled(wins, seed=2)
     assert first == second

@@ -57,10 +57,8 @@ class Unfit(Struct, frozen=True):
         if self.reason == "disconnected":
             words = " and ".join(parts)
             return f"no strengths: {words} were never compared with each other. Compare them, or ask for a ridge."
-        rest = ", ".join(parts[1:])
-        return (
-            f"no strengths: {parts[0]} never lost to {rest}, so how much stronger it is can't be told. Ask for a ridge."
-        )
+        words = f"{parts[0]} never lost to {', '.join(parts[1:])}, so how much stronger it is can't be told"
+        return f"no strengths: {words}. Ask for a ridge."
 
 
 class Resampled(Struct, frozen=True):
