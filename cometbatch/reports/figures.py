@@ -268,7 +268,7 @@ def _score_line(number: int, line: Line, found: Scored, *, is_bounded: bool) -> 
         failed=failed,
         scorer_errors=broken,
         without_gold=skipped,
-        reasons=dict(found.reasons.get(number, Counter()).most_common()),
+        reasons=dict(sorted(found.reasons.get(number, {}).items(), key=lambda each: (-each[1], each[0]))),
         cost_of_right_usd=cost_of_right(line.cost_usd, total),
     )
 

@@ -1,5 +1,7 @@
 """A leaderboard as plain text, for a terminal of 80 columns or more. Figures are rounded here and nowhere else."""
 
+import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -29,40 +31,45 @@ def describe(figures: "Figures", width: int = WIDTH) -> str:
     for at, board in enumerate(figures.boards):
         lines += ["", *_board(figures, board, width)] if at else _board(figures, board, width)
     lines += [f"judge: {_money(figures.judge_cost_usd)}"] if figures.judge_cost_usd is not None else []
-    lines += [f"note: {note}" for note in figures.notes]
+    for note in figures.notes:
+        lines += _sentence(f"note: {cut(note, math.inf)}", width)
     lines += [HINT] if figures.needs_extra else []
     return "\n".join(lines)
 
 
 def _board(figures: "Figures", board: "Board", width: int) -> Iterator[str]:
     is_first = board is figures.boards[0]
-    yield _head(figures, board, with_costs=is_first)
+    yield from _wrapped(list(_head(figures, board, with_costs=is_first)), width, " ")
     lines = {line.name: line for line in figures.lines}
     yield from _table(_scores(board, [lines[each.name] for each in board.lines], figures), width)
-    yield from _bounds(board)
+    for sentence in _bounds(board):
+        yield from _sentence(sentence, width)
     yield from _comparisons(board, width)
     yield from _precision(board)
     if rows := _pass_k(board):
         yield from _table(rows, width)
-        yield from _lacking(board)
+        for sentence in _lacking(board):
+            yield from _sentence(sentence, width)
     if rows := _groups(board, figures.groups):
         yield ""
         yield from _table(rows, width)
 
 
-def _head(figures: "Figures", board: "Board", *, with_costs: bool) -> str:
+def _head(figures: "Figures", board: "Board", *, with_costs: bool) -> Iterator[str]:
     samples = f" x {board.samples:,} samples" if board.samples > 1 else ""
-    cluster = figures.cluster or "question"
-    words = f"{board.score}: {count(board.questions, 'question')}{samples}, clustered by {cluster}"
+    words = (
+        f"{board.score}: {count(board.questions, 'question')}{samples}, clustered by {figures.cluster or 'question'}"
+    )
+    yield f"{words};" if with_costs else words
     if not with_costs:
-        return words
-    cost = "at an unknown cost" if figures.cost_usd is None else _money(figures.cost_usd)
-    of_answers = count(figures.answers, "answer")
-    words += f"; {cost} for {of_answers}" if figures.cost_usd is not None else f"; {of_answers} {cost}"
+        return
+    answers = count(figures.answers, "answer")
+    yield f"an unknown cost for {answers}" if figures.cost_usd is None else f"{_money(figures.cost_usd)} for {answers}"
     if figures.possible_charges_usd or figures.charges_unknown:
         unknown = " and an unknown amount" if figures.charges_unknown else ""
-        words += f" ({_money(figures.possible_charges_usd)}{unknown} more may have been billed)"
-    return f"{words}; the run is not finished" if figures.is_partial else words
+        yield f"({_money(figures.possible_charges_usd)}{unknown} more may have been billed)"
+    if figures.is_partial:
+        yield "of a run that is not finished"
 
 
 def _scores(board: "Board", lines: Sequence["Line"], figures: "Figures") -> Rows:
@@ -86,23 +93,23 @@ def _scores(board: "Board", lines: Sequence["Line"], figures: "Figures") -> Rows
 
 
 def _unscored(line: "ScoreLine") -> str:
-    if not line.unscored:
-        return "0"
-    reasons = ", ".join(f"{rows:,} {why.replace('_', ' ')}" for why, rows in line.reasons.items())
-    return f"{line.unscored:,} ({reasons})"
+    reasons = [f"{rows:,} {why.replace('_', ' ')}" for why, rows in line.reasons.items()]
+    if len(reasons) < 2:  # noqa: PLR2004 - several have a sum
+        return reasons[0] if reasons else "0"
+    return f"{line.unscored:,} ({', '.join(reasons)})"
 
 
 def _bounds(board: "Board") -> Iterator[str]:
     for line in board.lines:
         if line.bounds is not None:
             yield (
-                f"{line.name}: {count(line.failed, 'row')} failed; were they wrong or right, "
+                f"{_short(line.name)}: {count(line.failed, 'row')} failed; were they all wrong, or all right, "
                 f"the score would be {_score(line.bounds.low)} or {_score(line.bounds.high)}"
             )
 
 
 def _comparisons(board: "Board", width: int) -> Iterator[str]:
-    names = [f"{each.name} - {each.baseline}" for each in board.comparisons]
+    names = [f"{_short(each.name)} - {_short(each.baseline)}" for each in board.comparisons]
     room = max(map(columns_of, names), default=0)
     for name, each in zip(names, board.comparisons, strict=True):
         yield from _wrapped([f"{_padded(name, room)}  {_difference(each)}", *_test(each), *_needed(each)], width)
@@ -128,15 +135,21 @@ def _needed(each: "Comparison") -> Iterator[str]:
         yield f"{needed.difference:g} could be told with {count(needed.questions, 'question')}"
 
 
-def _wrapped(pieces: Sequence[str], width: int) -> Iterator[str]:
+def _wrapped(pieces: Sequence[str], width: int, between: str = BETWEEN) -> Iterator[str]:
     """Pieces in one line as far as they fit, the rest below."""
     line = pieces[0]
     for piece in pieces[1:]:
-        if columns_of(line) + len(BETWEEN) + columns_of(piece) > width:
+        if columns_of(line) + len(between) + columns_of(piece) > width:
             yield line
-            line = BETWEEN
-        line += piece if line == BETWEEN else BETWEEN + piece
+            line = BETWEEN + piece
+        else:
+            line += between + piece
     yield line
+
+
+def _sentence(text: str, width: int) -> list[str]:
+    """A sentence in lines of this width."""
+    return textwrap.wrap(text, width, subsequent_indent=BETWEEN, break_long_words=False, break_on_hyphens=False)
 
 
 def _p(value: float | None) -> str:
@@ -174,8 +187,8 @@ def _lacking(board: "Board") -> Iterator[str]:
     for line in board.lines:
         for each in line.pass_k:
             if each.lacking:
-                questions = count(each.lacking, "question")
-                yield f"{line.name}: no pass@{each.k} and above, because {questions} have fewer than {each.k} answers"
+                why = f"{count(each.lacking, 'question')} have fewer than {each.k} answers"
+                yield f"{_short(line.name)}: no pass@{each.k} and above, because {why}"
                 break
 
 
@@ -188,7 +201,7 @@ def _groups(board: "Board", column: str | None) -> list[list[str]]:
     for line in lines:
         for each in line.groups.groups if line.groups is not None else ():
             names[each.name] = max(names.get(each.name, 0), each.questions)
-    rows = [[column, "questions", *(line.name for line in lines)]]
+    rows = [[column, "questions", *(_short(line.name) for line in lines)]]
     ordered = sorted(names, key=lambda name: (name is None, name or ""))
     rows += [
         ["(empty)" if name is None else name, f"{names[name]:,}", *(_group(line, name) for line in lines)]
@@ -211,6 +224,11 @@ def _with_error(score: float, se: float | None) -> str:
     return _score(score) if se is None else f"{_score(score)} (SE {se:.3f})"
 
 
+def _short(name: str) -> str:
+    """The name of a line, in which nothing is hidden or does anything, as long as there is room for."""
+    return cut(name, NAME_WIDTH)
+
+
 def _score(value: float | None) -> str:
     if value is None:
         return UNKNOWN
@@ -229,7 +247,7 @@ def _money(amount: Decimal | None) -> str:
 
 def _table(rows: Rows, width: int) -> Iterator[str]:
     """Columns side by side; those that do not fit come below, with the names again."""
-    names = [cut(row[0], NAME_WIDTH) for row in rows]
+    names = [_short(row[0]) for row in rows]
     first = max(map(columns_of, names))
     cells = [[*row[1:], *[""] * (len(rows[0]) - len(row))] for row in rows]
     sizes = [max(columns_of(cut(row[at], width)) for row in cells) for at in range(len(rows[0]) - 1)]

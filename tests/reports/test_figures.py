@@ -134,7 +134,7 @@ def test_lines_are_compared_question_by_question(tmp_path: Path) -> None:
     assert (board.baseline, board.baseline_is_best) == ("model-a", True)
     (found,) = board.comparisons
     assert (found.name, found.baseline, found.difference, found.test) == ("model-b", "model-a", -0.1875, "paired t")
-    assert (found.p, found.p_holm) == (pytest.approx(0.047945, abs=1e-6), pytest.approx(0.047945, abs=1e-6))
+    assert [found.p, found.p_holm] == pytest.approx([0.047945, 0.047945], abs=1e-6)
     assert [each.questions for each in found.needed] == [11, 3855, 964, 155]
     assert found.detectable == pytest.approx(0.219498, abs=1e-6)
     assert [each.samples for each in found.with_samples] == [4, 8, 16]
@@ -202,10 +202,7 @@ def test_pass_at_k_where_each_question_has_k_answers(tmp_path: Path) -> None:
     found = {each.k: each for each in line.pass_k}
     assert sorted(found) == [1, 2, 4]
     assert found[2].at_least_one == pytest.approx(0.722222, abs=1e-6)
-    assert (found[4].at_least_one_se, found[4].all) == (
-        pytest.approx(0.166667, abs=1e-6),
-        pytest.approx(0.333333, abs=1e-6),
-    )
+    assert [found[4].at_least_one_se, found[4].all] == pytest.approx([0.166667, 0.333333], abs=1e-6)
     samples[3][0] = failed()
     (line,) = of(write(tmp_path / "b.parquet", [(MODEL_A, samples)])).boards[0].lines
     found = {each.k: each for each in line.pass_k}
@@ -230,7 +227,11 @@ def test_scores_of_another_scale(tmp_path: Path) -> None:
     assert (board.comparisons[0].interval, board.comparisons[0].p, board.comparisons[0].needed) == (None, 1.0, ())
 
 
-GROUPED = {"question": list("abcdef"), "answer": list("abcdef"), "subject": ["x", "x", "all", "all", None, "x"]}
+GROUPED: dict[str, list[Any]] = {
+    "question": list("abcdef"),
+    "answer": list("abcdef"),
+    "subject": ["x", "x", "all", "all", None, "x"],
+}
 
 
 def test_groups_have_scores_of_their_own(tmp_path: Path) -> None:
