@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from cometbatch.commands.map import map as map  # noqa: A004
     from cometbatch.commands.models import ModelList as ModelList
     from cometbatch.commands.models import models as models
-    from cometbatch.commands.plan import RunPlan as RunPlan
     from cometbatch.commands.plan import plan as plan
     from cometbatch.commands.run import run as run
     from cometbatch.commands.run import run_async as run_async
+    from cometbatch.commands.run_plan import RunPlan as RunPlan
     from cometbatch.commands.schema import schema as schema
     from cometbatch.commands.score import ScoreSummary as ScoreSummary
     from cometbatch.commands.score import score as score
@@ -78,8 +78,10 @@ if TYPE_CHECKING:
     from cometbatch.results.summary import TerminatedRunError as TerminatedRunError
     from cometbatch.simulator.behaviour import FAULTS as FAULTS
     from cometbatch.simulator.behaviour import Behaviour as Behaviour
+    from cometbatch.simulator.behaviour import parse_accuracy as parse_accuracy
     from cometbatch.simulator.behaviour import parse_fault as parse_fault
     from cometbatch.simulator.behaviour import parse_latency as parse_latency
+    from cometbatch.simulator.knowledge import right_answer as right_answer
     from cometbatch.simulator.server import serve
 
     simulate = serve
@@ -103,12 +105,14 @@ _HOMES = {
     "commands.map": ("map",),
     "commands.init": ("JobBegun", "init"),
     "commands.models": ("ModelList", "models"),
-    "commands.plan": ("RunPlan", "plan"),
+    "commands.plan": ("plan",),
+    "commands.run_plan": ("RunPlan",),
     "commands.schema": ("schema",),
     "records": ("Answered", "Completion", "Failed", "Failure", "Outcome", "Usage"),
     "reports.board": ("Figures",),
     "commands.status": ("RunStatus", "status"),
-    "simulator.behaviour": ("FAULTS", "Behaviour", "parse_fault", "parse_latency"),
+    "simulator.behaviour": ("FAULTS", "Behaviour", "parse_accuracy", "parse_fault", "parse_latency"),
+    "simulator.knowledge": ("right_answer",),
     "simulator.server": ("serve",),
     "results.summary": (
         "BudgetReachedError", "HungUpRunError", "InterruptedRunError", "RunStoppedError", "RunSummary",

@@ -293,7 +293,9 @@ class Abort(Struct, frozen=True):
     """Every request would be refused: the run stops, resumable.
 
     `hint` says in a sentence what to do before it is resumed, `fix` in one word. `is_certain`: False where other rows
-    may be answered all the same; then `retry_after_s` is the wait that the service asked this row for.
+    may be answered all the same; then `retry_after_s` is the wait that the service asked this row for. `is_of_model`:
+    every request to this model would be refused, and others may be answered: where a run asks several models, this one
+    stops alone.
     """
 
     failure: Failure
@@ -301,6 +303,7 @@ class Abort(Struct, frozen=True):
     fix: Fix
     is_certain: bool = True
     retry_after_s: float | None = None
+    is_of_model: bool = False
 
 
 class Done(Struct, frozen=True):

@@ -1,7 +1,8 @@
-"""Writes the tables in `sample_data/`: run `python tests/make_sample_data.py` after changing what they hold.
+"""Writes the tables in `sample_data/`: run `python -m tests.make_sample_data` after changing what they hold.
 
 Everything in them is invented for this project, and every run writes the same rows. `tickets` holds, on purpose,
-the cells that make careless readers stumble; `eval_capitals.csv` is a small evaluation set with known answers.
+the cells that make careless readers stumble; `eval_capitals.csv` is a small evaluation set with known answers. Sets in
+the public layouts are made by `make_evaluation_data`.
 """
 
 import csv
@@ -13,6 +14,8 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
+
+from tests import make_evaluation_data
 
 SAMPLE_DATA = pathlib.Path(__file__).parent.parent / "sample_data"
 BYTE_ORDER_MARK = "\ufeff"  # Excel writes one
@@ -214,6 +217,10 @@ def main() -> None:
     (SAMPLE_DATA / "tickets.csv").write_bytes(tickets_csv())
     (SAMPLE_DATA / "eval_capitals.csv").write_bytes(eval_capitals_csv())
     pq.write_table(tickets_table(), SAMPLE_DATA / "tickets.parquet", compression="zstd", row_group_size=40)
+    (SAMPLE_DATA / "eval_maths.jsonl").write_bytes(make_evaluation_data.maths_jsonl())
+    (SAMPLE_DATA / "eval_messages.csv").write_bytes(make_evaluation_data.messages_csv())
+    pq.write_table(make_evaluation_data.choices_table(), SAMPLE_DATA / "eval_choices.parquet", compression="zstd")
+    pq.write_table(make_evaluation_data.short_table(), SAMPLE_DATA / "eval_short.parquet", compression="zstd")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from cometbatch import cli, job
 from cometbatch.commands import metrics_file
 from cometbatch.control import retry_table
-from cometbatch.results import columns, events
+from cometbatch.results import columns, events, slices
 from cometbatch.telemetry import names
 from cometbatch.wire import payload
 from tests import export_tables, prompt_tables
@@ -27,8 +27,9 @@ def tables() -> dict[str, str]:
     bars = ((each.case, each.bar, each.found, "yes" if each.is_met else "no") for each in report.verdicts(records))
     return {
         "job_keys": table(("key", "takes", "default", "meaning"), keys),
-        "columns": columns.columns_markdown(),
-        "asked_columns": columns.columns_markdown(columns.ASKED_COLUMNS),
+        "columns": columns_table(columns.COLUMNS),
+        "asked_columns": columns_table(columns.ASKED_COLUMNS),
+        "matrix_columns": table(("column", "type", "meaning"), slices.MEANINGS),
         "finish_words": table(("finish reason", "words"), _finish_words()),
         "retry": retry_table.retry_table_markdown(),
         "exit_codes": table(("exit code", "meaning"), codes),
@@ -50,6 +51,11 @@ def tables() -> dict[str, str]:
         "row_spans": table(("attribute", "meaning"), _attributes(names.ROW_ATTRIBUTES)),
         "session_spans": table(("attribute", "meaning"), _attributes(names.SESSION_ATTRIBUTES)),
     }
+
+
+def columns_table(some: Iterable[columns.Column]) -> str:
+    """Output columns with what they mean."""
+    return table(("column", "type", "meaning"), ((f"`{each.name}`", each.words, each.meaning) for each in some))
 
 
 def _events() -> Iterable[tuple[str, ...]]:

@@ -291,6 +291,7 @@ def make_runner(
     earlier: Tally = Tally(),  # noqa: B008 - frozen
     rejected: Mapping[int, Sequence[RejectedAsk]] | None = None,
     budget: Budget | None = None,
+    is_exact: bool = False,
     first_answers: FirstAnswers[OpenCall] | None = None,
     **policy: Any,
 ) -> Runner:
@@ -306,7 +307,7 @@ def make_runner(
         now=lambda: NOW,
         jitter=jitter,
         budget=budget,
-        starts=[QueueStart(earlier=earlier, rejected=rejected or {}, first_answers=first_answers)],
+        starts=[QueueStart(earlier=earlier, rejected=rejected or {}, first_answers=first_answers, is_exact=is_exact)],
     )
 
 

@@ -59,15 +59,23 @@ def answer_to(system: str, user: str) -> Said:
 class StubServer:
     """Serves on 127.0.0.1 for the length of a `with` block.
 
-    `echo` is put into every reply, in headers, answers and errors, as a careless service would quote a key.
+    `echo` is put into every reply, in headers, answers and errors, as a careless service would quote a key. `models`:
+    which are known, in the chat format; where there are several, an answer derives from the model's name, too.
+    `admits`: of some models how many requests each second gets at most; the others are told to slow down. `slower`: of
+    some, how many times as long they take. `calls` counts answers by model, temperature and row.
     """
 
     trouble: Trouble = field(default_factory=Trouble)
     latency_s: tuple[float, float] = (0.0, 0.0)
     echo: str = ""
     seed: int = 0
+    models: tuple[str, ...] = (MODEL,)
+    admits: dict[str, int] = field(default_factory=dict)
+    slower: dict[str, float] = field(default_factory=dict)
     asked: Counter[int] = field(default_factory=Counter)
     answered: Counter[int] = field(default_factory=Counter)
+    calls: Counter[tuple[str, float | None, int]] = field(default_factory=Counter)
+    admitted: Counter[tuple[str, int]] = field(default_factory=Counter)
     base_url: str = ""
 
     def __post_init__(self) -> None:
@@ -143,15 +151,24 @@ class StubServer:
         if trouble.credit is not None and self.answered.total() >= trouble.credit:
             self._send(writer, 403, self._error(f"user quota is not enough {self.echo}", "insufficient_user_quota"))
             return True
+        model = str(body.get("model", MODEL))
+        if model in self.admits:
+            second = int(time.monotonic())
+            if self.admitted[model, second] >= self.admits[model]:
+                self._send(writer, 429, self._error("too many requests", "rate_limit_exceeded"))
+                return True
+            self.admitted[model, second] += 1
         for share, status in ((trouble.reset, 0), (trouble.pushback, 429), (trouble.overload, 503)):
             if lot < share:
                 if status:
                     self._send(writer, status, self._error(f"try again later {self.echo}", ""))
                 return status > 0
             lot -= share
-        await asyncio.sleep(self._chance.uniform(*self.latency_s) * (5 if lot < trouble.slow else 1))
-        said = answer_to(system, user)
+        times = (5 if lot < trouble.slow else 1) * self.slower.get(model, 1.0)
+        await asyncio.sleep(self._chance.uniform(*self.latency_s) * times)
+        said = answer_to(system, user if len(self.models) == 1 else f"{model}: {user}")
         self.answered[row] += 1
+        self.calls[model, body.get("temperature"), row] += 1
         self._send(writer, 200, reply(said, said.text + self.echo))
         await writer.drain()
         return True
@@ -161,8 +178,9 @@ class StubServer:
 
     def _catalog(self) -> dict[str, Any]:
         prices = {"currency": "USD / M Tokens", "input": float(INPUT_PRICE), "output": float(OUTPUT_PRICE)}
-        model = {"id": MODEL, "code": MODEL, "name": self.echo, "model_type": "text", "pricing": prices}
-        return {"success": True, "page": 0, "page_size": 0, "total": 1, "data": [model]}
+        common = {"name": self.echo, "model_type": "text", "pricing": prices}
+        models = [{"id": model, "code": model, **common} for model in self.models]
+        return {"success": True, "page": 0, "page_size": 0, "total": len(models), "data": models}
 
     def _send(self, writer: asyncio.StreamWriter, status: int, body: dict[str, Any]) -> None:
         content = json.dumps(body).encode()
@@ -178,12 +196,13 @@ Reply = Callable[[Said, str], dict[str, Any]]
 
 def _chat(body: dict[str, Any]) -> tuple[Reply, str, str]:
     system, user = body["messages"]
-    assert (system["role"], user["role"], body["model"]) == ("system", "user", MODEL)
+    model = body["model"]
+    assert (system["role"], user["role"], model[:5]) == ("system", "user", MODEL[:5])
 
     def reply(said: Said, text: str) -> dict[str, Any]:
         return {
             "id": "chatcmpl-1",
-            "model": MODEL,
+            "model": model,
             "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
             "usage": {
                 "prompt_tokens": said.input_tokens,

@@ -24,7 +24,7 @@ from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
 from cometbatch.records import Answered, Failed
 from cometbatch.results.export import csv_encoder, jsonl_encoder
 from cometbatch.results.rows import Piece
-from cometbatch.run_state import recorded_rows
+from cometbatch.run_state import open_records, recorded_rows
 from tests import virtual_time
 from tests.test_cli import command
 from tests.test_limit import first, limited, prompt_of
@@ -126,7 +126,7 @@ def test_a_partition_that_is_committed_while_it_is_read_is_read_to_its_end(
 ) -> None:
     """Its journals go meanwhile, and the part has the rest: no row comes twice, and none is left out."""
     monkeypatch.setattr(recorded_rows, "PIECE_BYTES", 1)  # a row a piece
-    monkeypatch.setattr(recorded_rows, "MAX_KEPT_BYTES", 0)  # read from the journals, one file after the other
+    monkeypatch.setattr(open_records, "MAX_KEPT_BYTES", 0)  # read from the journals, one file after the other
     bench.write_rows(6)
     job = bench.job(output={"partition_rows": 6})
     for limit in (2, 4):

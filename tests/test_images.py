@@ -571,7 +571,7 @@ def test_a_budget_sets_tokens_aside_for_images_and_says_so(bench: Workbench) -> 
 
 def test_plan_opens_the_images_of_some_rows_alone(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table of a million files is planned in the time of a thousand, and the plan says so."""
-    monkeypatch.setattr("cometbatch.commands.plan.IMAGES_LOOKED_AT", 2)
+    monkeypatch.setattr("cometbatch.commands.plan_survey.IMAGES_LOOKED_AT", 2)
     write_images(bench.folder, {"a.png": PNG})
     planned = cometbatch.plan(job_of(bench, ["a.png", "a.png", "none.png", "none.png"]))
     assert (planned.unrenderable, planned.input_tokens // 1000) == (0, 4)

@@ -1,8 +1,8 @@
-"""The law of the gate: what leaves in any window, in which order, and what a pause holds. All on virtual time."""
+"""The law of the gate: what leaves in any window, and in which order. All on virtual time."""
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from cometbatch.limiting.limits import Limits
 from tests import virtual_time
 
 EPSILON = 1e-6
-Arrival = tuple[float, float, float]  # seconds after the one before, size in bursts, seconds of pause that it brings
+Arrival = tuple[float, float, float]  # seconds after the one before, size in bursts, seconds for which nobody asks then
 Departure = tuple[float, float]  # when it left, in seconds, and what it was charged, in tokens
 
 
@@ -43,12 +43,16 @@ class Line:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._first = asyncio.Lock()
+        self.paused_until = 0.0
 
     async def acquire(self, estimated_tokens: int) -> float:
         async with self._first:
-            while (charge := self._limits.take(estimated_tokens, clock())) is None:  # noqa: ASYNC110 - there is none
-                await asyncio.sleep(self._limits.wait_s)
+            while (charge := self._ask(estimated_tokens)) is None:  # noqa: ASYNC110 - there is none
+                await asyncio.sleep(max(self.paused_until - clock(), self._limits.wait_s))
             return charge
+
+    def _ask(self, estimated_tokens: int) -> float | None:
+        return self._limits.take(estimated_tokens) if clock() >= self.paused_until else None
 
 
 async def depart(limits: Limits, arrivals: Sequence[Arrival], unit: float) -> list[Departure]:
@@ -65,7 +69,7 @@ async def depart(limits: Limits, arrivals: Sequence[Arrival], unit: float) -> li
             await asyncio.sleep(gap)
             group.create_task(one(int(bursts * unit)))
             if pause:
-                limits.pause(pause, clock())
+                line.paused_until = max(line.paused_until, clock() + pause)
     return departures
 
 
@@ -213,10 +217,10 @@ def test_a_charge_is_the_estimate_until_real_use_says_otherwise() -> None:
 
     async def charges() -> tuple[float, float]:
         limits = Limits(tokens_per_minute=1_000_000)
-        first = limits.take(100, clock())
+        first = limits.take(100)
         assert first is not None
         limits.settle(first, 100, 200)
-        second = limits.take(100, clock())
+        second = limits.take(100)
         assert second is not None
         return first, second
 
@@ -231,78 +235,16 @@ def test_a_row_without_tokens_teaches_nothing() -> None:
     async def charge() -> float | None:
         limits = Limits(tokens_per_minute=1_000_000)
         limits.settle(0.0, 0, 0)
-        return limits.take(100, clock())
+        return limits.take(100)
 
     assert virtual_time.run(charge()) == 100
-
-
-def timeline(script: Callable[[Limits], Awaitable[None]], limits: Limits, callers: int = 3) -> list[float]:
-    """When each of the callers, all waiting from the start, was let through while the script ran."""
-    left: list[float] = []
-    line = Line(limits)
-
-    async def one() -> None:
-        await line.acquire(1)
-        left.append(clock())
-
-    async def main() -> None:
-        async with asyncio.TaskGroup() as group:
-            await script(limits)
-            for _ in range(callers):
-                group.create_task(one())
-
-    virtual_time.run(main())
-    return left
-
-
-def test_a_pause_holds_everyone() -> None:
-    """Until it is over nobody leaves, and then everybody may."""
-
-    async def script(limits: Limits) -> None:
-        limits.pause(7.0, clock())
-        assert limits.paused_until == 7.0
-
-    assert timeline(script, Limits()) == pytest.approx([7.0] * 3)
-
-
-def test_a_shorter_pause_does_not_cut_a_longer_one_short() -> None:
-    """Two replies may ask for different waits in any order: the longer one stands."""
-
-    async def script(limits: Limits) -> None:
-        limits.pause(7.0, clock())
-        limits.pause(2.0, clock())
-
-    assert timeline(script, Limits()) == pytest.approx([7.0] * 3)
-
-
-def test_a_pause_that_grows_is_outlasted_by_those_who_wait_already() -> None:
-    """Who was waiting for the first end waits for the second one too."""
-
-    async def script(limits: Limits) -> None:
-        limits.pause(5.0, clock())
-        asyncio.get_running_loop().call_later(4.0, lambda: limits.pause(6.0, clock()))
-
-    assert timeline(script, Limits()) == pytest.approx([10.0] * 3)
-
-
-def test_a_pause_lets_no_crowd_out_at_its_end() -> None:
-    """Who waited for the limit when the pause began does not leave together with the next one after it."""
-
-    async def script(limits: Limits) -> None:
-        assert limits.take(1, clock()) is not None
-        asyncio.get_running_loop().call_later(0.5, lambda: limits.pause(10.0, clock()))
-
-    first, second, third = timeline(script, Limits(requests_per_minute=60))
-    assert first == pytest.approx(10.5, abs=0.02)
-    assert second - first >= 1.0 - EPSILON
-    assert third - second >= 1.0 - EPSILON
 
 
 def test_without_limits_nobody_waits_at_all() -> None:
     """Any request passes at once, and is charged nothing."""
 
     async def main() -> float | None:
-        return Limits().take(10**9, clock())
+        return Limits().take(10**9)
 
     assert virtual_time.run(main()) == 0.0
 
@@ -312,7 +254,7 @@ def test_who_fits_does_not_wait(limits: dict[str, Any]) -> None:
     """The first request finds an empty bucket and passes in no time."""
 
     async def main() -> float | None:
-        return Limits(**limits).take(1, clock())
+        return Limits(**limits).take(1)
 
     assert virtual_time.run(main()) is not None
 

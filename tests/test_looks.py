@@ -372,7 +372,7 @@ def test_what_was_seen_is_seen_again(values: list[str]) -> None:
 
 def test_beyond_what_fits_only_the_first_rows_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table that is full takes nothing more, and the number of rows that were compared is said."""
-    monkeypatch.setattr("cometbatch.commands.plan.PLAN_BYTES", 1 << 13)
+    monkeypatch.setattr("cometbatch.commands.plan_survey.PLAN_BYTES", 1 << 13)
     rows = "".join(f"{number}\n{number}\n" for number in range(1_000))
     found = told(job_over(tmp_path, "text\n" + rows))
     room = 768

@@ -30,7 +30,6 @@ from cometbatch.results.column_names import clashes
 from cometbatch.results.columns import (
     COLUMNS,
     FULL_SCHEMA_KEYS,
-    columns_markdown,
     join,
     joined_schema,
     outcomes_table,
@@ -39,6 +38,7 @@ from cometbatch.results.columns import (
     status_of,
 )
 from cometbatch.results.tallies import add, tally
+from tests.readme_tables import columns_table
 
 NOW = datetime(2026, 9, 1, 12, 0, 0, 123456, tzinfo=UTC)
 REASONS = get_args(FinishReason)
@@ -154,7 +154,7 @@ def test_the_cost_column_holds_what_a_cost_is() -> None:
 
 def test_the_column_table_has_a_line_for_each_column() -> None:
     """The table of the documentation is made of the schema, in its order."""
-    lines = columns_markdown().splitlines()[2:]
+    lines = columns_table(COLUMNS).splitlines()[2:]
     assert [line.split("`")[1] for line in lines] == schema_of().names
     assert all(column.meaning and column.words for column in COLUMNS)
 

@@ -20,7 +20,8 @@ from cometbatch.records import Failed, Failure, Outcome, Partition
 from cometbatch.results import columns
 from cometbatch.run_state import open_partition, partition
 from cometbatch.run_state.journal import Journal
-from cometbatch.run_state.partition import OPEN_PARTITIONS, ROWS_PER_SLOT, SYNC_INTERVAL_S, Partitions
+from cometbatch.run_state.partition import ROWS_PER_SLOT, SYNC_INTERVAL_S, Partitions
+from cometbatch.run_state.queue_calls import OPEN_PARTITIONS, QueueCalls
 from tests import virtual_time
 from tests.run_on_disk import RunOnDisk, carry_out
 from tests.scripted_run import (
@@ -64,10 +65,16 @@ def _records(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 # -- rows out, parts in ----------------------------------------------------------------------------------------------
 
 
+def only_queue(partitions: Partitions) -> QueueCalls:
+    """The calls of a run in which all wait for each other."""
+    (queue,) = partitions.queues
+    return queue
+
+
 async def hand_out_all(rows: Partitions) -> list[int]:
     """Record every row as soon as it is handed out."""
     handed_out = []
-    while (row := await rows.next_call()) is not None:
+    while (row := await only_queue(rows).next_call()) is not None:
         handed_out.append(row.ordinal)
         rows.record([row if isinstance(row, Failed) else outcome_of_row(row.ordinal)])
     await rows.finish()
@@ -350,15 +357,15 @@ def test_an_answer_is_kept_even_if_another_partition_is_broken(tmp_path: Path) -
         partitions = run.partitions(4)
         block_parts(run)
         commit_ended = asyncio.Event()
-        partitions.on_room = commit_ended.set
+        only_queue(partitions).on_room = commit_ended.set
         for _ in range(8):
-            await partitions.next_call()
+            await only_queue(partitions).next_call()
         for row in range(4):
             partitions.record([outcome_of_row(row)])
         await commit_ended.wait()
         partitions.record([outcome_of_row(6)])
         with pytest.raises(CheckpointError):
-            await partitions.next_call()
+            await only_queue(partitions).next_call()
         with pytest.raises(CheckpointError):
             await partitions.finish()
 
@@ -422,7 +429,7 @@ def test_a_part_that_takes_long_to_write_holds_up_no_sync(tmp_path: Path, monkey
         marks = run.directory.new_marks(RUN_ID, 1, 8)
         syncing = asyncio.create_task(partitions.sync_forever(marks))
         for _ in range(8):
-            await partitions.next_call()
+            await only_queue(partitions).next_call()
         partitions.record([outcome_of_row(row) for row in range(4)])
         await asyncio.to_thread(writing.wait)
         monkeypatch.setattr(os, "fdatasync", lambda _descriptor: synced.set())
@@ -468,7 +475,7 @@ def test_outcomes_are_read_back_from_the_journal_in_row_order(tmp_path: Path) ->
     async def main() -> None:
         partitions = run.partitions(4)
         for _ in range(6):
-            await partitions.next_call()
+            await only_queue(partitions).next_call()
         for row in (4, 0, 5, 2, 1, 3):
             partitions.record([outcome_of_row(row)])
         await partitions.finish()
@@ -486,8 +493,8 @@ def test_room_is_measured_in_partitions_and_in_rows_a_slot(tmp_path: Path) -> No
     async def handed_out_until_full(slots: int) -> int:
         partitions = run.partitions(slots)
         count = 0
-        while partitions.has_room:
-            assert await partitions.next_call() is not None
+        while only_queue(partitions).has_room:
+            assert await only_queue(partitions).next_call() is not None
             count += 1
         await partitions.finish()
         return count
@@ -502,7 +509,7 @@ def test_an_unfinished_session_leaves_no_journal_open(tmp_path: Path) -> None:
 
     async def main() -> Partitions:
         partitions = run.partitions(4)
-        await partitions.next_call()
+        await only_queue(partitions).next_call()
         partitions.record([outcome_of_row(0)])
         await partitions.finish()
         return partitions
@@ -524,7 +531,7 @@ def test_a_signal_that_ends_the_loop_while_a_partition_closes_is_no_error(tmp_pa
 
     async def main() -> Partitions:
         partitions = run.partitions(4)
-        await partitions.next_call()
+        await only_queue(partitions).next_call()
         (opened,) = partitions._open.values()
         partitions.record([outcome_of_row(row) for row in range(4 - left)])
         for row in range(4 - left, 4):

@@ -22,8 +22,9 @@ from cometbatch.commands.reusing import index_of
 from cometbatch.errors import CheckpointError, UsageError
 from cometbatch.records import CallRequest, HttpRequest, Outcome
 from cometbatch.results import parts
-from cometbatch.run_state import partition
+from cometbatch.run_state.making import CallMaker
 from tests import virtual_time
+from tests.run_on_disk import RunOnDisk
 from tests.workbench import MODEL, Network, Workbench, files, simulator
 
 
@@ -438,5 +439,8 @@ def test_a_call_that_was_billed_in_this_run_goes_on_with_its_own_asks(tmp_path: 
         looked_up.extend(call.ordinal for call in some)
         return list(some)
 
-    assert partition._taken(take, list(calls), ({1: 0}, {3: []})) == calls
+    manifest = RunOnDisk(tmp_path, 4, 4).manifest
+    makers: list[Any] = [None]
+    maker = CallMaker(manifest, makers, None, (), reads_files=False, take=take, asks={3: []})
+    assert maker._taken(list(calls), {1: 0}) == calls[::-1]
     assert looked_up == [0, 2]

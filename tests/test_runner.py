@@ -28,10 +28,11 @@ from cometbatch.records import (
     Tally,
     TransportFailure,
 )
+from cometbatch.runner.model_queue import LARGE_BYTES, MISDIRECTED_PER_SLOT
 from cometbatch.runner.patience import TOLD_AFTER_S
 from cometbatch.runner.ports import Reply, Stop
 from cometbatch.runner.sending import BACKLOG_PER_SLOT
-from cometbatch.runner.turns import COALESCE_S, COALESCED_FROM, LARGE_BYTES, MISDIRECTED_PER_SLOT, Runner
+from cometbatch.runner.turns import COALESCE_S, COALESCED_FROM, Runner
 from tests.scripted_run import (
     HALF,
     PRICE_USD,
@@ -941,10 +942,10 @@ def test_a_person_is_told_that_nothing_is_answered_and_how_long_that_may_go_on()
         running = asyncio.create_task(runner.run())
         for seconds in (TOLD_AFTER_S - 1, 3):
             await asyncio.sleep(seconds)
-            said.append(runner.silence())
+            said.append(runner.told.silences().get(0, ""))
         replies.clear()
         await running
-        said.append(runner.silence())
+        said.append(runner.told.silences().get(0, ""))
 
     run(main())
     assert (said[0], said[2]) == ("", "")
@@ -980,7 +981,7 @@ def test_the_loop_says_what_it_is_waiting_for() -> None:
         runner = make_runner(RowsInMemory(500), service, **options)
         running = asyncio.create_task(runner.run())
         await asyncio.sleep(at)
-        said = runner.waiting_for()
+        said = runner.told.waiting_for()
         runner.stop_now(Stop("interrupted", "enough"))
         await running
         return said
@@ -1098,7 +1099,7 @@ def test_the_words_for_a_wait_tell_who_is_asked_to_wait() -> None:
         runner = make_runner(RowsInMemory(8), ScriptedService(script))
         running = asyncio.create_task(runner.run())
         await asyncio.sleep(at)
-        said = runner.waiting_for()
+        said = runner.told.waiting_for()
         runner.stop_now(INTERRUPTED)
         await running
         return said
@@ -1278,7 +1279,7 @@ def test_near_the_end_of_a_table_a_person_is_told_what_becomes_of_the_last_rows(
         runner = make_runner(RowsInMemory(10), ScriptedService(script), adaptive=adaptive)
         running = asyncio.create_task(runner.run())
         await asyncio.sleep(5.0 + TOLD_AFTER_S)
-        said.append(runner.silence())
+        said.append(runner.told.silences().get(0, ""))
         runner.stop_now(INTERRUPTED)
         return (await running).stop
 

@@ -25,7 +25,7 @@ from cometbatch.input.files import Identity
 from cometbatch.input.table import Source, open_source, partitions
 from cometbatch.input.values import row_values
 from cometbatch.records import Partition
-from tests import make_sample_data
+from tests import make_evaluation_data, make_sample_data
 from tests.test_values import every_type
 
 moderate = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -1020,6 +1020,10 @@ def test_the_sample_tables_are_what_their_script_makes() -> None:
     assert (folder / "tickets.csv").read_bytes() == make_sample_data.tickets_csv()
     assert (folder / "eval_capitals.csv").read_bytes() == make_sample_data.eval_capitals_csv()
     assert pq.read_table(folder / "tickets.parquet").equals(make_sample_data.tickets_table())
+    assert (folder / "eval_maths.jsonl").read_bytes() == make_evaluation_data.maths_jsonl()
+    assert (folder / "eval_messages.csv").read_bytes() == make_evaluation_data.messages_csv()
+    assert pq.read_table(folder / "eval_choices.parquet").equals(make_evaluation_data.choices_table())
+    assert pq.read_table(folder / "eval_short.parquet").equals(make_evaluation_data.short_table())
 
 
 def test_the_sample_script_writes_every_sample_table(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

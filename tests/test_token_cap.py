@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cometbatch
-from cometbatch.control.budget import FAR_ABOVE, FIRST_IN_FLIGHT, MORE_PER_ANSWER, Budget
+from cometbatch.control.budget import FAR_ABOVE, FIRST_IN_FLIGHT, MORE_PER_ANSWER, Budget, ProvenBounds
 from cometbatch.money.exact import format_rounded
 from cometbatch.records import Answered, Completion, Rates, RejectedAsk, Tally, Usage
 from cometbatch.results.summary import BudgetReachedError, ServiceRefusedError
@@ -44,11 +44,20 @@ def spend(
     earlier: Tally | None = None,
     adaptive: bool = False,
     rates: Rates = RATES,
+    is_exact: bool = False,
 ) -> tuple[Stop | None, RowsInMemory, ScriptedService]:
     """A session over many rows with a cap of a few tokens each, at 256 in flight."""
     service, table = ScriptedService(script), RowsInMemory([row_request(n, max_output_tokens=CAP) for n in range(rows)])
     service.rates = rates
-    runner = make_runner(table, service, concurrency=256, budget=budget, earlier=earlier or Tally(), adaptive=adaptive)
+    runner = make_runner(
+        table,
+        service,
+        concurrency=256,
+        budget=budget,
+        earlier=earlier or Tally(),
+        adaptive=adaptive,
+        is_exact=is_exact,
+    )
     return virtual_time.run(runner.run()).stop, table, service
 
 
@@ -106,12 +115,12 @@ def test_in_flight_are_two_and_two_more_for_each_answer_that_kept_to_its_reserva
     answers: list[bool], earlier: int
 ) -> None:
     """Since the last one that was far above it; those of earlier sessions count until then."""
-    budget, kept = Budget(Decimal(1), Decimal(0), answers=earlier), earlier
+    proven, kept = ProvenBounds(earlier), earlier
     for is_kept in answers:
-        budget.answered(Decimal(1), Decimal(1) if is_kept else Decimal(100))
+        proven.answered(Decimal(1), Decimal(1) if is_kept else Decimal(100))
         kept = kept + 1 if is_kept else 0
     most = FIRST_IN_FLIGHT + MORE_PER_ANSWER * kept
-    assert (budget.admits(most - 1), budget.admits(most)) == (True, False)
+    assert (proven.admits(most - 1), proven.admits(most)) == (True, False)
 
 
 def test_answers_that_keep_to_the_cap_open_the_window_within_a_few_round_trips() -> None:
@@ -128,16 +137,16 @@ def test_answers_that_keep_to_the_cap_open_the_window_within_a_few_round_trips()
 )
 def test_some_tokens_more_are_no_reason_to_begin_anew(actual: int, *, is_shown: bool) -> None:
     """Services count differently by a few tokens; far above its reservation a bill shows that there was no bound."""
-    budget = Budget(Decimal(10**6), Decimal(0), answers=10)
-    budget.answered(Decimal(1), Decimal(actual))
-    assert budget.admits(FIRST_IN_FLIGHT) is is_shown
+    proven = ProvenBounds(answers=10)
+    proven.answered(Decimal(1), Decimal(actual))
+    assert proven.admits(FIRST_IN_FLIGHT) is is_shown
 
 
 def test_a_price_for_each_request_needs_no_evidence() -> None:
     """An answer of any length costs the same."""
-    budget = Budget(Decimal(1000), Decimal(0), is_exact=True)
+    budget = Budget(Decimal(1000), Decimal(0))
     rates = Rates(per_request=Decimal("0.01"))
-    _, _, service = spend(always(answer(output_tokens=90_000)), budget, rates=rates)
+    _, _, service = spend(always(answer(output_tokens=90_000)), budget, rates=rates, is_exact=True)
     assert service.peak == 256
 
 
@@ -150,10 +159,10 @@ def test_without_a_budget_nobody_waits() -> None:
 
 def test_a_session_that_follows_begins_with_the_evidence_of_those_before() -> None:
     """Answers that kept to the cap count; what one cost that did not is set aside for each row."""
-    _, _, service = spend(always(answer()), Budget(Decimal(1000), Decimal(0), answers=200))
+    _, _, service = spend(always(answer()), Budget(Decimal(1000), Decimal(0)), earlier=Tally(succeeded=200))
     assert sum(at == 0 for at, _ in service.sent) == 256
     earlier = Tally(succeeded=5, largest_output_tokens=90_000)
-    budget = Budget(Decimal(2), Decimal(0), answers=5)
+    budget = Budget(Decimal(2), Decimal(0))
     _, table, _ = spend(always(answer(output_tokens=90_000)), budget, earlier=earlier)
     assert len(table.recorded) == 2
 

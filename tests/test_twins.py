@@ -36,7 +36,7 @@ from cometbatch.results import answered, parts
 from cometbatch.results.answered import BYTES_EACH, AnsweredCalls
 from cometbatch.results.columns import REUSED_COLUMNS, columns_of, read_outcomes
 from cometbatch.run_state.answers import RecordedAnswers, answered_calls
-from cometbatch.run_state.partition import OPEN_PARTITIONS
+from cometbatch.run_state.queue_calls import OPEN_PARTITIONS
 from cometbatch.run_state.run import Run
 from cometbatch.runner.ports import Policy, Reply, Stop
 from cometbatch.runner.queue_start import QueueStart

@@ -13,6 +13,7 @@ from click.shell_completion import get_completion_class
 
 import cometbatch
 from cometbatch import process
+from cometbatch.cli.evaluating import EVALUATING
 from cometbatch.cli.exit_codes import (
     ALL_SUCCEEDED,
     HUNG_UP,
@@ -27,6 +28,7 @@ from cometbatch.cli.options import (
     any_path,
     as_json,
     choosing_rows,
+    examples,
     first_rows,
     job_file,
     log_format,
@@ -69,11 +71,6 @@ INSTEAD = {
     "--max-cost": f"write --set {BUDGET}=AMOUNT",
 }
 """What to use in place of options that other programs have."""
-
-
-def examples(*commands: str) -> str:
-    """The end of a help page: a command to paste in each line."""
-    return "\b\n" + "\n".join(f"Example: {command}" for command in commands)
 
 
 @click.group(
@@ -328,69 +325,32 @@ def _chosen(*, failed: bool, where: str | None, **options: Any) -> dict[str, Any
 
 
 @cli.command(
-    short_help="Score the answers of a finished run anew; sends nothing.",
-    epilog=examples("cometbatch score job.yaml"),
-)
-@log_format
-@job_file
-@overrides
-@as_json
-def score(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Score the answers of a finished run as the job's section `score` says now. Sends nothing and needs no key.
-
-    The result is replaced by one rename, and no other file of the run changes. A Python scorer is imported, after a
-    line that names its file. Ends with exit code 3 where it fails on more than a tenth of the rows.
-
-    JOB_FILE: the job, in YAML; - for standard input.
-    """
-    found = cometbatch.score(job_file, overrides)
-    report(found, as_json=as_json)
-    sys.exit(ALL_SUCCEEDED if found.ended_well else SOME_ROWS_FAILED)
-
-
-@cli.command(
-    short_help="Compare models, samples or results by their scores.",
-    epilog=examples("cometbatch compare job.yaml", "cometbatch compare a.parquet b.parquet --baseline model-a --json"),
-)
-@log_format
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@overrides
-@as_json
-@click.option("--score", metavar="NAME", help="The score to show first.")
-@click.option("--by", multiple=True, metavar="AXIS[,AXIS]", help="The axes that tell lines apart, of all that differ.")
-@click.option("--baseline", metavar="LINE", help="The line to compare with; default: the best.")
-@click.option("--cluster", metavar="COLUMN", help="The input column whose equal values make a cluster of questions.")
-@click.option("--groups", metavar="COLUMN", help="The input column that says which group a question belongs to.")
-def compare(paths: tuple[Path, ...], overrides: tuple[str, ...], as_json: bool, **report_settings: Any) -> None:
-    """Compare models, samples or results by their scores, with intervals and costs. Sends nothing.
-
-    Shows the leaderboard of a run, or of several results of the same input. It needs `pip install 'cometbatch[eval]'`.
-
-    PATHS: job files, results (Parquet files or folders) or run directories.
-    """
-    found = cometbatch.compare(paths, overrides, **report_settings)
-    width = min(120, max(80, terminal_width() or 100))
-    report(found, as_json=as_json, words=found.describe(width))
-
-
-@cli.command(
     short_help="Check a finished run against its files.",
     epilog=examples("cometbatch verify job.yaml"),
 )
 @log_format
 @any_path
 @overrides
+@click.option(
+    "--run-scorers",
+    is_flag=True,
+    help="Run the job's Python scorers, too, and compare; each file is named before it is imported.",
+)
 @as_json
-def verify(path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+def verify(path: Path, overrides: tuple[str, ...], run_scorers: bool, as_json: bool) -> None:
     """Check a finished run against its files: each row is there once, with its own answer and the right cost.
 
     Reads every file of the run; changes and sends nothing. Ends with exit code 3 where a check fails.
 
     PATH: its job file (of any name; - for standard input), its output or its run directory.
     """
-    found = cometbatch.verify(path, overrides)
+    found = cometbatch.verify(path, overrides, run_scorers=run_scorers)
     report(found, as_json=as_json)
     sys.exit(ALL_SUCCEEDED if found.ok else SOME_ROWS_FAILED)
+
+
+for command in EVALUATING:
+    cli.add_command(command)
 
 
 @cli.command(
@@ -466,6 +426,18 @@ def completion(shell: str) -> None:
 @click.option("--credit", metavar="USD", help="The account's balance; requests get 403 when it is spent.")
 @click.option("--catalog", default="full", show_default=True, help="Which form of /api/models to serve.")
 @click.option("--model", metavar="ID", help="Serve one more model, of this id, as comet-sim-1 is served.")
+@click.option(
+    "--accuracy",
+    multiple=True,
+    metavar="MODEL:SHARE",
+    help="How often a model is right, such as comet-sim-1:0.8; repeatable.",
+)
+@click.option(
+    "--spread",
+    default=0.0,
+    type=click.FloatRange(0, 1),
+    help="Share of the questions that a model decides once for all samples.",
+)
 @click.option("--no-quirks", is_flag=True, help="Serve replies without extra or missing fields.")
 @click.option("--until-stdin-closes", is_flag=True, help="Exit when standard input is closed.")
 def simulate(list_faults: bool, port: int, until_stdin_closes: bool, **options: Any) -> None:
@@ -498,7 +470,13 @@ def _announce(base_url: str) -> None:
 
 
 def _behaviour(
-    *, latency: str, faults: tuple[str, ...], credit: str | None, no_quirks: bool, **options: Any
+    *,
+    latency: str,
+    faults: tuple[str, ...],
+    accuracy: tuple[str, ...],
+    credit: str | None,
+    no_quirks: bool,
+    **options: Any,
 ) -> "cometbatch.Behaviour":
     """Raises `ValueError` with what is wrong with an option."""
     try:
@@ -508,6 +486,7 @@ def _behaviour(
     return cometbatch.Behaviour(
         latency_s=cometbatch.parse_latency(latency),
         faults=tuple(cometbatch.parse_fault(fault) for fault in faults),
+        accuracy=tuple(cometbatch.parse_accuracy(each) for each in accuracy),
         credit_usd=credit_usd,
         quirks=not no_quirks,
         **options,

@@ -17,6 +17,11 @@ job_file = click.argument("job_file", type=click.Path(path_type=Path))
 any_path = click.argument("path", type=click.Path(path_type=Path))
 
 
+def examples(*commands: str) -> str:
+    """The end of a help page: a command to paste in each line."""
+    return "\b\n" + "\n".join(f"Example: {command}" for command in commands)
+
+
 def _keys_like(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
     """What a shell completes after --set: the keys of a job file."""
     jobs = importlib.import_module("cometbatch.job")  # loaded when a shell asks, and not for --help

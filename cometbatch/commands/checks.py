@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from cometbatch import wire
 from cometbatch.commands.answers import answer_columns, checker_of, refuse_answer_clashes
-from cometbatch.commands.checked import Checked
+from cometbatch.commands.checked import Checked, CheckedCell, PromptKey, prompt_key
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
 from cometbatch.commands.deduping import refuse_samples
 from cometbatch.commands.row_changes import row_changes
@@ -23,17 +23,19 @@ from cometbatch.job import Job, Target
 from cometbatch.job.batch_lines import open_table
 from cometbatch.job.paths import run_beside
 from cometbatch.job.secrets import printable
+from cometbatch.job.targets import Template
 from cometbatch.job.variables import variables_in
+from cometbatch.prompt.answers import Checker
 from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.records import PriceBook
 from cometbatch.results import column_names, columns, parts
 from cometbatch.results.answer_columns import AnswerColumns
-from cometbatch.results.slices import ROW, SAMPLE
+from cometbatch.results.slices import slice_names
 from cometbatch.results.summary_words import count
 from cometbatch.run_state import earlier
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.drift import drift, refuse_drift
-from cometbatch.run_state.partition_size import suggest_partition_rows
+from cometbatch.run_state.partition_size import range_rows, suggest_partition_rows
 from cometbatch.run_state.run import Run, directory_of, find
 from cometbatch.service.catalog import CatalogProblem
 from cometbatch.transport.headers import looks_secret, read_values
@@ -83,8 +85,34 @@ def _refuse_unfinished(opened: AnySource) -> None:
 
 def _fitted(job: Job, opened: AnySource) -> Checked:
     """The job with its input. Raises `UsageError` where a template or the id needs a column that is not there."""
-    (target,) = job.targets()
-    template = job.prompt_template_for(target, opened.columns)
+    if job.images.fetch and proxy_in_the_way():
+        raise UsageError(
+            "prompt.images.fetch: the environment names a proxy (HTTPS_PROXY or ALL_PROXY), and behind it no image's "
+            "address can be checked. Leave fetch out, so that the service fetches the images, or take the proxy out."
+        )
+    templates: dict[PromptKey, Template] = {}
+    checkers: dict[str, Checker | None] = {}
+    cells = []
+    for cell in job.cells():
+        target, key = cell.target, prompt_key(cell.target)
+        if key not in templates:
+            templates[key] = job.prompt_template_for(target, opened.columns)
+        _refuse_missing(job, target, opened)
+        if target.format not in checkers:
+            checkers[target.format] = checker_of(target)
+        cells.append(CheckedCell(cell, templates[key], checkers[target.format]))
+    # Where a format adds nulls to what is asked, its checker takes answers with and without them.
+    first = next((each for each in cells if job.response.adds_nulls(each.target.format)), cells[0])
+    answers, scoring = answer_columns(first.target, first.checker), scoring_of(job, opened.schema)
+    checked = Checked(job, opened, tuple(cells), answers, scoring)
+    refuse_axis_clashes(checked)
+    if scoring is not None:
+        refuse_score_names(scoring, _names_before_scores(job, opened, answers))
+    return checked
+
+
+def _refuse_missing(job: Job, target: Target, opened: AnySource) -> None:
+    """Raise `UsageError` where a column that a target needs is not there, or the folder of its images."""
     named = {} if job.input.id is None else {"input.id": job.input.id}
     for key, column in (named | target.columns).items():
         if column not in opened.columns:
@@ -92,22 +120,12 @@ def _fitted(job: Job, opened: AnySource) -> Checked:
             raise UsageError(f"{key}: {words} (the columns are {shown_columns(opened.columns)})")
     if target.may_have_images and not job.image_root.is_dir():
         raise UsageError(f"prompt.images.root: {printable(job.image_root)} is no folder, and images lie below it.")
-    if job.images.fetch and proxy_in_the_way():
-        raise UsageError(
-            "prompt.images.fetch: the environment names a proxy (HTTPS_PROXY or ALL_PROXY), and behind it no image's "
-            "address can be checked. Leave fetch out, so that the service fetches the images, or take the proxy out."
-        )
-    checker = checker_of(target)
-    answers, scoring = answer_columns(target, checker), scoring_of(job, opened.schema)
-    if scoring is not None:
-        refuse_score_names(scoring, _names_before_scores(job, opened, answers))
-    return Checked(job, opened, target, template, wire.FORMATS[target.format], checker, answers, scoring)
 
 
 def _names_before_scores(job: Job, opened: AnySource, answers: AnswerColumns | None) -> list[str]:
     """The names of all columns of the result but those of scores."""
     output = [column.name for column in columns.columns_for(job.asked_columns, job.columns_there)]
-    own = [] if job.matrix is None else [*job.matrix.columns, SAMPLE, ROW]
+    own = [] if job.matrix is None else slice_names(job.matrix.columns)
     named = [job.output.prefix + name for name in (*own, *output)]
     return [*opened.columns, *named, *(() if answers is None else answers.names)]
 
@@ -192,7 +210,7 @@ def describe_replaced(found: Run | None, job: Job) -> str | None:
     if found is None or not gives_way(found, job):
         return None
     found.refuse_foreign()
-    rows = f"{found.progress.calls:,} of {count(found.rows, 'row')}"
+    rows = f"{found.tally.calls:,} of {count(found.manifest.calls, 'row')}"
     return (
         f"an earlier run of this output ({rows}) asked the simulator and cost nothing; the job names a service by now, "
         "so a new run replaces it"
@@ -216,6 +234,29 @@ def refuse_clashes(checked: Checked) -> None:
             f"{ids} output.prefix (for example to {prefix}) to tell them apart."
         )
     refuse_answer_clashes(checked.answers, checked.source.columns, job.output.prefix, asked)
+
+
+def refuse_axis_clashes(checked: Checked) -> None:
+    """Raise `UsageError` where a column that the matrix adds would be named like one of the input, or of the answers.
+
+    These columns are made when the result is published, so that axes may come later than the run has begun.
+    """
+    job = checked.job
+    if job.matrix is None:
+        return
+    names = [job.output.prefix + name for name in slice_names(job.matrix.columns)]
+    if taken := [name for name in names if name in checked.source.columns]:
+        prefix = column_names.working_prefix(checked.source.columns)
+        raise UsageError(
+            f"{job.input.path}: the input has columns named like those that the matrix adds: {', '.join(taken)}. "
+            f"Set output.prefix (for example to {prefix}) to tell them apart."
+        )
+    ours, answers = {name.casefold() for name in names}, () if checked.answers is None else checked.answers.names
+    if clash := next((name for name in answers if name.casefold() in ours), None):
+        raise UsageError(
+            f"response.schema: the matrix adds a column named {clash!r}, like a property of the schema. Set "
+            "response.prefix (for example to answer_) to tell them apart."
+        )
 
 
 def _refuse_taken(job: Job, found: Run | None, *, fresh: bool) -> None:
@@ -274,7 +315,7 @@ def refuse_other_job(run: Run, checked: Checked, *, retry: bool) -> None:
         input_advice=advice,
         update_advice=lambda: describe_update(run, checked),
         targets=run.targets,
-        other_target=retry,
+        other_target=retry and not manifest.has_matrix,
         matrix=checked.job.matrix,
     )
 
@@ -364,7 +405,7 @@ def check_budget(checked: Checked, target: Target, books: Sequence[PriceBook], *
     job = checked.job
     if job.budget.max_cost_usd is None and not shared:
         return
-    if not job.budget.allow_unbounded and (added := checked.added_input):
+    if not job.budget.allow_unbounded and (added := checked.added_to(target)):
         raise UsageError(
             f"budget: the service may add input that is billed beyond what is sent, by {added}, so a budget can't be "
             "held. Take it out, or set budget.allow_unbounded: true to run all the same."
@@ -391,12 +432,22 @@ def check_budget(checked: Checked, target: Target, books: Sequence[PriceBook], *
 
 
 def partition_rows(checked: Checked, identity: Identity) -> int:
-    """How many rows a partition of a new run has: fewer where whole replies are kept beside the answers."""
-    settings, cap = checked.job.output, checked.target.max_output_tokens
+    """How many rows a partition of a new run has.
+
+    Fewer where whole replies are kept beside the answers, and where the same rows are asked in many slices: also than
+    the job says then, since the partitions of the same rows in all slices are open together.
+    """
+    job = checked.job
+    settings, caps = job.output, [target.max_output_tokens for target in job.targets()]
+    known = [cap for cap in caps if cap is not None]
+    cap = max(known) if len(known) == len(caps) else None
     if checked.survey is not None and not checked.survey.uncapped.count:
         cap = checked.survey.max_cap or None
     kept = 1 + settings.raw + settings.reasoning
-    return settings.partition_rows or suggest_partition_rows(identity, None if cap is None else cap * kept)
+    slices = len(caps) * job.samples
+    if settings.partition_rows is not None:
+        return settings.partition_rows if slices == 1 else min(settings.partition_rows, range_rows(slices))
+    return suggest_partition_rows(identity, None if cap is None else cap * kept, slices)
 
 
 def describe_missing_columns(job: Job, names: Collection[str]) -> Iterator[str]:

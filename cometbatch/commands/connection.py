@@ -1,10 +1,12 @@
 """How a job's requests get to the service: its key, whom to trust, the route; or the simulator in its place."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from cometbatch.errors import JobError
+from cometbatch.errors import JobError, did_you_mean
 from cometbatch.job import Job
 from cometbatch.simulator.behaviour import Behaviour, Fault
+from cometbatch.simulator.catalog import MODEL_BY_ID
 from cometbatch.transport import TlsSettings, describe_route
 from cometbatch.transport.key import KeySource
 
@@ -41,6 +43,7 @@ def simulator_behaviour(job: Job) -> Behaviour:
     model = None if job.batch is None else job.target.model  # which the file names, and nobody can change in the job
     if settings is None:
         return Behaviour(model=model)
+    _refuse_unknown_models(job, settings.accuracy)
     try:
         return Behaviour(
             seed=settings.seed,
@@ -49,6 +52,17 @@ def simulator_behaviour(job: Job) -> Behaviour:
             faults=tuple(Fault(name, share) for name, share in settings.faults.items()),
             retry_after=settings.retry_after,
             model=model,
+            accuracy=tuple(settings.accuracy.items()),
+            spread=settings.spread,
         )
     except ValueError as error:
         raise JobError(f"{job.source_path or 'the job'}: simulator: {error}") from error
+
+
+def _refuse_unknown_models(job: Job, models: Iterable[str]) -> None:
+    """Raise `JobError` where the simulator is to be right as a model that it does not have: a slip of the pen."""
+    known = [*MODEL_BY_ID, *(target.model for target in job.targets())]
+    for model in models:
+        if model not in known:
+            near = did_you_mean(model, known) or f"the simulator has {', '.join(MODEL_BY_ID)}"
+            raise JobError(f"{job.source_path or 'the job'}: simulator.accuracy: there is no model {model!r}; {near}")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+from cometbatch.commands.cell_summaries import told_labels
 from cometbatch.commands.clock import now
 from cometbatch.commands.observers import Listener, Moment
 from cometbatch.control.failure_words import plain_word
@@ -17,6 +18,7 @@ from cometbatch.money.exact import EXACT
 from cometbatch.records import Failed, Outcome, Partition
 from cometbatch.results.events import Level, event_of
 from cometbatch.results.summary import RunStoppedError, RunSummary
+from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.run import Run
 from cometbatch.version import VERSION
 
@@ -51,6 +53,7 @@ class EventLog(Listener):
         self._emit = emit
         self._with_progress = with_progress
         self._rows = 0
+        self._manifest: Manifest | None = None  # of a run with a matrix
         self._cap: Decimal | None = None
         self._is_near = False
         self._failed = Counter[str]()  # of this session, by kind
@@ -64,9 +67,12 @@ class EventLog(Listener):
 
     def began(self, job: Job, run: Run, limit: int | None) -> None:
         """See `Listener`."""
-        done = run.progress.calls
-        self._rows = run.rows if limit is None else done + run.calls_due(limit)
+        done = run.tally.calls
+        self._rows = run.manifest.calls if limit is None else done + run.calls_due(limit)
         self._cap = job.budget.max_cost_usd
+        matrix = job.matrix
+        self._manifest = None if matrix is None else run.manifest
+        of_matrix: dict[str, Any] = {} if matrix is None else {"cells": len(matrix.cells), "samples": matrix.samples}
         session = run.progress.last
         self._tell(
             "run_started",
@@ -74,11 +80,12 @@ class EventLog(Listener):
             session=None if session is None else session.number,
             output=job.output.path,
             model=job.target.model,
-            rows=run.rows,
+            rows=run.manifest.calls,
             done=done,
             limit=limit,
             budget_usd=self._cap,
             version=VERSION,
+            **of_matrix,
         )
 
     def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:  # noqa: ARG002 - as it is told
@@ -95,7 +102,7 @@ class EventLog(Listener):
             return
         self._tell(
             "row_failed",
-            row=outcome.ordinal,
+            **self._place(outcome.ordinal),
             kind=failure.kind,
             status=failure.status,
             code=plain_word(failure.code),
@@ -115,7 +122,21 @@ class EventLog(Listener):
     def committed(self, partition: Partition) -> None:
         """See `Listener`."""
         first, rows = partition.first_row, partition.row_count
-        self._tell("part_committed", partition=partition.index, first_row=first, rows=rows)
+        where = self._slice(partition.slice)
+        self._tell("part_committed", partition=partition.index, first_row=first, rows=rows, **where)
+
+    def _place(self, ordinal: int) -> dict[str, Any]:
+        """The row of a call; of a matrix, its cell and sample, too."""
+        if self._manifest is None:
+            return {"row": ordinal}
+        number, row = divmod(ordinal, self._manifest.input.rows)
+        return {"row": row, **self._slice(number)}
+
+    def _slice(self, number: int) -> dict[str, Any]:
+        if self._manifest is None:
+            return {}
+        found = self._manifest.slices[number]
+        return {"cell": told_labels(self._manifest, found.labels), "sample": found.sample}
 
     def warned(self, words: str) -> None:
         """See `Listener`."""

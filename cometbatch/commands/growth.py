@@ -10,6 +10,7 @@ import msgspec
 
 from cometbatch.job import Job
 from cometbatch.job.matrix import Cell, digest_of
+from cometbatch.money.prices import PriceSettings
 from cometbatch.records import PriceBook
 from cometbatch.run_state.manifest import MATRIX_NEED, Manifest, PricedTarget, Slice
 
@@ -64,6 +65,14 @@ def first_slices(cells: Sequence[Cell], samples: int) -> tuple[Slice, ...]:
         for target, cell in enumerate(cells)
         for sample in range(samples)
     )
+
+
+def price_settings(job: Job, manifest: Manifest) -> list[PriceSettings | None]:
+    """What the job says of the prices of each target; None where it does not name that cell any more."""
+    if job.matrix is None:
+        return [job.prices_of(book.model) for book in manifest.books]
+    said = {cell.digest: cell.prices for cell in job.cells()}
+    return [said.get(digest_of(each.target)) for each in manifest.targets]
 
 
 def _as_described(manifest: Manifest, job: Job) -> Manifest:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 from msgspec import Struct
 
-from cometbatch.commands.checked import Checked
+from cometbatch.commands.checked import Checked, prompt_key
 from cometbatch.commands.row_maker import Maker
 from cometbatch.commands.targets import row_makers
 from cometbatch.errors import quoting
@@ -21,8 +21,8 @@ from cometbatch.job import Job
 from cometbatch.prompt.content import images_in
 from cometbatch.prompt.names import shown
 from cometbatch.prompt.suspicions import describe_stop, suspicions
-from cometbatch.records import CallRequest, Failed, Failure
-from cometbatch.run_state.partition import Make
+from cometbatch.records import CallRequest, Failed, Failure, Partition
+from cometbatch.run_state.making import Make
 from cometbatch.run_state.run import Run
 
 PLAN_BYTES: Final = 31_000_000  # of each of the two tables of what was seen, while a job is planned: 2.9 million rows
@@ -75,10 +75,14 @@ class Places(Struct):
 class Looks:
     """What was found in the rows that were looked at, one after the other.
 
-    `total`: how many rows remain; `max_bytes`: of each of the two tables of what was seen.
+    `total`: how many rows remain; `max_bytes`: of each of the two tables of what was seen. `slice_number`: of the slice
+    whose rows they are, and `first_call` the ordinal of its first row.
     """
 
-    def __init__(self, checked: Checked, maker: Maker, total: int, max_bytes: int) -> None:
+    def __init__(
+        self, checked: Checked, maker: Maker, total: int, max_bytes: int, *, slice_number: int = 0, first_call: int = 0
+    ) -> None:
+        self.slice_number, self._first_call = slice_number, first_call
         self._template, self._total, self._rows = checked.template, total, 0
         needed = checked.template.columns_needed
         all_but_id = [name for name in maker.columns if name != maker.id_column]
@@ -135,7 +139,7 @@ class Looks:
 
         def make_and_look(ordinal: int, values: Mapping[str, object]) -> CallRequest | Failed:
             made = make(ordinal, values)
-            self.note_made(ordinal, values, made)
+            self.note_made(ordinal - self._first_call, values, made)
             return made
 
         return make_and_look
@@ -183,9 +187,9 @@ class Looks:
 
 def tell_before(checked: Checked, run: Run, limit: int | None = None) -> list[str]:
     """What is told before a run sends anything: the job's texts, and the first rows that remain, of those it sends."""
-    asked = row_makers(checked, run.manifest.targets)
-    looks = Looks(checked, checked.row_maker(), run.calls_due(limit), 8 * 2 * FIRST_ROWS)
-    remaining = itertools.chain.from_iterable(_remaining(checked, run, asked.columns, limit))
+    asked, due = row_makers(checked, run.manifest.targets), _looked_at(checked, run, limit)
+    looks = Looks(checked, checked.row_maker(), _rows_in(run, due, limit), 8 * 2 * FIRST_ROWS)
+    remaining = itertools.chain.from_iterable(_remaining(checked, run, asked.columns, due, limit))
     for row, values, target in itertools.islice(remaining, FIRST_ROWS):
         maker = asked.makers[target]
         custom_id: Any = None if maker.id_column is None else values[maker.id_column]
@@ -201,19 +205,50 @@ def tell_before(checked: Checked, run: Run, limit: int | None = None) -> list[st
 
 def rest_of(checked: Checked, run: Run, limit: int | None = None) -> Looks | None:
     """For a look at all rows while they are sent; None where the first look saw them all."""
-    remain = run.calls_due(limit)
-    return Looks(checked, checked.row_maker(), remain, RUN_BYTES) if remain > FIRST_ROWS else None
+    due = _looked_at(checked, run, limit)
+    remain = _rows_in(run, due, limit)
+    if remain <= FIRST_ROWS:
+        return None
+    number = due[0].slice
+    return Looks(checked, checked.row_maker(), remain, RUN_BYTES, slice_number=number, first_call=number * run.rows)
+
+
+def _looked_at(checked: Checked, run: Run, limit: int | None) -> list[Partition]:
+    """The partitions whose rows are looked at: those that remain, but of a matrix those of one slice alone.
+
+    It is the first that has some and asks as `checked` does: samples of a row are meant to be equal.
+    """
+    manifest, due = run.manifest, run.due(limit)
+    if not manifest.has_matrix:
+        return due
+    prompt = prompt_key(checked.target)
+    fitting = (
+        each.slice for each in due if prompt_key(manifest.targets[manifest.slices[each.slice].target].target) == prompt
+    )
+    number = next(fitting, None)
+    return [each for each in due if each.slice == number]
+
+
+def _rows_in(run: Run, due: Sequence[Partition], limit: int | None) -> int:
+    """How many rows of these partitions are sent."""
+    if not run.manifest.has_matrix:
+        return run.calls_due(limit)
+    rows = sum(each.row_count if limit is None else min(each.row_count, limit - each.first_row) for each in due)
+    done = (divmod(ordinal, run.rows) for ordinal in run.progress.recorded)
+    number, end = (due[0].slice, run.rows if limit is None else limit) if due else (-1, 0)
+    return rows - sum(each == number and row < end for each, row in done)
 
 
 def _remaining(
-    checked: Checked, run: Run, columns: Sequence[str], limit: int | None
+    checked: Checked, run: Run, columns: Sequence[str], due: Sequence[Partition], limit: int | None
 ) -> Iterator[Iterator[tuple[int, Mapping[str, object], int]]]:
-    """The rows that have no outcome yet and are sent, with their numbers and targets, partition by partition."""
-    recorded, due = run.progress.recorded, run.due(limit)
+    """The rows of these partitions that have no outcome yet and are sent, with their numbers and targets."""
+    recorded, rows = run.progress.recorded, run.rows
     for partition, table in zip(due, checked.source.tables(run.manifest.input, due), strict=True):
         sent = table if limit is None else table.slice(0, limit - partition.first_row)
-        numbers, targets = itertools.count(partition.first_row), run.open_targets(partition.index)
-        of_rows = range(partition.first_row, partition.first_row + partition.row_count)
-        asked = [targets.get(row, 0) for row in of_rows] if targets else itertools.repeat(0)
-        rows = zip(numbers, row_values(sent, columns), asked, strict=False)
-        yield (each for each in rows if each[0] not in recorded) if recorded else rows
+        first, targets = run.manifest.first_ordinal(partition), run.open_targets(partition.index)
+        own = run.manifest.slices[partition.slice].target
+        calls = range(first, first + partition.row_count)
+        asked = [targets.get(call, own) for call in calls] if targets else itertools.repeat(own)
+        found = zip(calls, row_values(sent, columns), asked, strict=False)
+        yield ((call % rows, values, target) for call, values, target in found if call not in recorded)

@@ -52,7 +52,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "cometbatch_run_info": Metric(
         "gauge", "The run that these metrics are of; always 1", ("run_id", "output", "version")
     ),
-    "cometbatch_input_rows": Metric("gauge", "Rows of the input"),
+    "cometbatch_input_rows": Metric("gauge", "Rows of the input; with a matrix, in each cell and sample"),
     "cometbatch_rows_total": Metric(
         "counter", "Rows with an outcome, over all sessions of the run", ("status", "error_kind")
     ),
@@ -126,7 +126,7 @@ class MetricsFile(Listener):
         """See `Listener`."""
         cap, charged = job.budget.max_cost_usd, run.progress.with_charges
         self._set("cometbatch_run_info", {(run.manifest.run_id, str(job.output.path), VERSION): 1})
-        self._set("cometbatch_input_rows", run.rows)
+        self._set("cometbatch_input_rows", run.manifest.calls)
         self._set("cometbatch_possible_charges_usd", EXACT.add(charged.charges_usd, run.replaced.charges_usd))
         self._set("cometbatch_resent_total", charged.charges_in_flight + run.replaced.charges_in_flight)
         self._set("cometbatch_finished", 0)

@@ -161,7 +161,7 @@ class Observers:
 
     def began(self, job: Job, run: Run, limit: int | None) -> None:
         """See `Listener`."""
-        self._tally = run.progress.tally
+        self._tally = run.counted
         self._tell(lambda each: each.began(job, run, limit))
 
     def looked(self, moment: Moment) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cometbatch.errors import UsageError
-from cometbatch.run_state.partition import OPEN_PARTITIONS, ROWS_PER_SLOT
+from cometbatch.run_state.partition import ROWS_PER_SLOT
+from cometbatch.run_state.queue_calls import OPEN_PARTITIONS
 from cometbatch.transport import raise_open_files
 
 OPEN_FILES = Path("/dev/fd")

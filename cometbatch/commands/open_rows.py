@@ -77,7 +77,7 @@ def rows_of_run(run: Run, located: Located, joined: Sequence[Joined] = ()) -> Ro
     notes = []
     if not run.is_finished:
         state = "going on" if located.directory.lock.is_held() else "not finished"
-        done = f"{run.progress.calls:,} of {count(run.manifest.calls, 'row')}"
+        done = f"{run.tally.calls:,} of {count(run.manifest.calls, 'row')}"
         notes.append(f"this run is {state}: {done} have an outcome so far")
     job = located.job or Job.from_description(run.manifest.job)
     tables: Tables | None = None

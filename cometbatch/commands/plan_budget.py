@@ -23,7 +23,8 @@ class BudgetPlan(Struct, frozen=True):
 
     `spent_usd`: by all sessions so far, possible charges included. `rows`: of the `remaining` ones, those that are sent
     before the run stops. `needed_usd`: the lowest budget with which it would not stop. Both are None where there is no
-    price. `worst`: the same where every row is asked `max_asks` times; None where rows are asked once.
+    price. `worst`: the same where every row is asked `max_asks` times; None where rows are asked once. `noun`: what is
+    counted; with a matrix, each row is several calls.
     """
 
     max_cost_usd: Decimal
@@ -33,6 +34,7 @@ class BudgetPlan(Struct, frozen=True):
     needed_usd: Decimal | None
     max_asks: int = 1
     worst: "BudgetPlan | None" = None
+    noun: str = "row"
 
     @property
     def is_enough(self) -> bool | None:
@@ -57,11 +59,11 @@ class BudgetPlan(Struct, frozen=True):
         if self.rows is None or self.needed_usd is None:
             yield begin + "can't be held, since there is no price"
         elif self.is_enough:
-            yield begin + f"enough for {count(self.remaining, 'row')}"
+            yield begin + f"enough for {count(self.remaining, self.noun)}"
         else:
             needed = format_rounded(self.needed_usd, up=True)
             some = f"about {self.rows:,}" if self.rows else "none"
-            rows = f"enough for {some} of {count(self.remaining, 'row')}"
+            rows = f"enough for {some} of {count(self.remaining, self.noun)}"
             yield f"{begin}{rows}; to finish, budget.max_cost_usd has to be about {needed}"
         if self.worst is not None and self.worst.needed_usd is not None and not self.worst.is_enough:
             worst = format_rounded(self.worst.needed_usd, up=True)
@@ -83,7 +85,9 @@ class BudgetWalk:
         *,
         asks: int = 1,
         worst: "BudgetWalk | None" = None,
+        noun: str = "row",
     ) -> None:
+        self._noun = noun
         self._asks = asks
         self._worst = worst
         self._cap, self._spent = max_cost_usd, spent_usd
@@ -116,15 +120,16 @@ class BudgetWalk:
         rows, needed = (self._rows, self._needed) if is_known else (None, None)
         worst = None if self._worst is None else self._worst.plan()
         asks = self._asks if worst is None else worst.max_asks
-        return BudgetPlan(self._cap, self._spent, self._remaining, rows, needed, asks, worst)
+        return BudgetPlan(self._cap, self._spent, self._remaining, rows, needed, asks, worst, self._noun)
 
 
 def budget_walk(
-    max_cost_usd: Decimal | None, books: Sequence[PriceBook], bill: Tally, max_asks: int = 1
+    max_cost_usd: Decimal | None, books: Sequence[PriceBook], bill: Tally, max_asks: int = 1, noun: str = "row"
 ) -> BudgetWalk | None:
     """A walk that begins with what was spent, and bounds rows by what was learnt; None where there is no budget.
 
     `bill`: what all sessions so far paid, or may have paid. `max_asks`: how often a row is asked in the worst case.
+    `noun`: as of `BudgetPlan`.
     """
     if max_cost_usd is None:
         return None
@@ -135,5 +140,5 @@ def budget_walk(
         writes_for_an_hour=bill.cache_write_1h_input_tokens > 0,
     )
     begin = (max_cost_usd, tallies.spent(bill), books, bounds)
-    worst = BudgetWalk(*begin, asks=max_asks) if max_asks > 1 else None
-    return BudgetWalk(*begin, worst=worst)
+    worst = BudgetWalk(*begin, asks=max_asks, noun=noun) if max_asks > 1 else None
+    return BudgetWalk(*begin, worst=worst, noun=noun)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from decimal import Decimal
 from functools import reduce
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -57,20 +58,31 @@ class Requests(Struct):
             self.long_ones.setdefault(target, Sums()).add(input_tokens, output_tokens)
 
 
-def estimate(found: Requests, books: Sequence[PriceBook], asks: int = 1) -> tuple[Decimal | None, Decimal | None]:
+Cost: TypeAlias = tuple[Decimal | None, Decimal | None]
+"""US dollars by list prices, and what they probably are; None where it is unknown."""
+
+
+def estimate(found: Requests, books: Sequence[PriceBook], asks: int = 1) -> Cost:
     """US dollars for all requests to targets that have a price, and what they probably are; None where none has one.
 
     `asks`: how often each row is asked.
     """
-    by_target = found.by_target or {0: Sums()}
-    costs = {
-        number: _cost_of(sums.asked(asks), found.long_ones.get(number, Sums()).asked(asks), books[number].rates)
-        for number, sums in by_target.items()
-    }
-    known = [(cost, likely_cost(cost, books[number])) for number, cost in costs.items() if cost is not None]
+    by_target = costs(found, books, asks) or {0: _cost(found, 0, books, asks)}
+    known = [(cost, likely) for cost, likely in by_target.values() if cost is not None]
     likely = [each for _, each in known if each is not None]
     total = reduce(EXACT.add, (cost for cost, _ in known)) if known else None
     return total, reduce(EXACT.add, likely) if known and len(likely) == len(known) else None
+
+
+def costs(found: Requests, books: Sequence[PriceBook], asks: int = 1) -> dict[int, Cost]:
+    """The same for each target by itself."""
+    return {number: _cost(found, number, books, asks) for number in found.by_target}
+
+
+def _cost(found: Requests, number: int, books: Sequence[PriceBook], asks: int) -> Cost:
+    sums, longer = found.by_target.get(number, Sums()), found.long_ones.get(number, Sums())
+    cost = _cost_of(sums.asked(asks), longer.asked(asks), books[number].rates)
+    return cost, likely_cost(cost, books[number])
 
 
 def _cost_of(sums: Sums, longer: Sums, rates: Rates | None) -> Decimal | None:

@@ -28,7 +28,8 @@ def queue_starts(checked: Checked, run: Run, twins: Sequence[Twins | None]) -> t
         asks = [tuple(some) for some in rejected.values() if some[-1].target == run.targets[1] or manifest.has_matrix]
         earlier = _earlier(run, slices, asks)
         answers = misfits(run, slices) if run.targets[1] == 0 else ()  # a later target's own are not told apart
-        books = [manifest.targets[manifest.slices[each].target].prices for each in slices]
+        asked = {manifest.slices[each].target for each in slices} if manifest.has_matrix else range(len(manifest.books))
+        books = [manifest.books[number] for number in asked]
         starts.append(
             QueueStart(
                 name=manifest.targets[manifest.slices[slices[0]].target].target.model,

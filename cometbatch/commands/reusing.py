@@ -3,16 +3,17 @@
 import contextlib
 import functools
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from cometbatch import wire
 from cometbatch.commands.checked import Checked
 from cometbatch.commands.clock import now
 from cometbatch.errors import CheckpointError, UsageError
 from cometbatch.job.settings import ReuseSettings
-from cometbatch.prompt.answers import Fits
+from cometbatch.prompt.answers import Checker, Fits
 from cometbatch.records import CallRequest, ModelRequest, Outcome
 from cometbatch.results import columns, parts
 from cometbatch.results.columns import REUSED_COLUMNS
@@ -22,7 +23,7 @@ from cometbatch.results.reuse_rows import EarlierRows, batches
 from cometbatch.run_state import earlier
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.earlier import EarlierRun
-from cometbatch.run_state.progress import journaled
+from cometbatch.run_state.progress import journaled_in
 from cometbatch.run_state.run import Run
 from cometbatch.store import local
 
@@ -115,21 +116,33 @@ def _rules(checked: Checked, settings: ReuseSettings, names: Sequence[str]) -> R
     oldest = None
     if settings.max_age is not None:
         oldest = (now() - timedelta(seconds=settings.max_age) - _EPOCH) // _MICROSECOND
-    checker = checked.checker
     keeps_calls = columns.TOOL_CALLS in names
     return Rules(
         service=checked.job.target.service,
         statuses=frozenset(settings.statuses),
         oldest=oldest,
-        fits=None if checker is None else lambda text: isinstance(checker.check(text), Fits),
-        is_repeatable=None if settings.sampling else functools.partial(_is_repeatable, checked),
+        fits=None if checked.checker is None else functools.partial(_fits, _by_format(checked)),
+        is_repeatable=None if settings.sampling else _is_repeatable,
         status=functools.partial(columns.status_of, keeps_calls=keeps_calls),
     )
 
 
-def _is_repeatable(checked: Checked, call: CallRequest) -> bool:
+def _by_format(checked: Checked) -> dict[str, Checker | None]:
+    """What checks the answers to calls, by their format."""
+    return {each.target.format: each.checker for each in checked.cells}
+
+
+def _fits(checkers: Mapping[str, Checker | None], call: CallRequest, text: str) -> bool:
+    """Whether a text is an answer to a call: formats differ in the schemas that they can be asked for."""
+    found = wire.format_for_path(call.http.path)
+    checker = None if found is None else checkers.get(found.name)
+    return checker is None or isinstance(checker.check(text), Fits)
+
+
+def _is_repeatable(call: CallRequest) -> bool:
     """Whether the model is to answer a call in the same way each time: by a seed, or at a temperature of 0."""
-    said = checked.format.parse_request(call.http)
+    found = wire.format_for_path(call.http.path)
+    said = None if found is None else found.parse_request(call.http)
     if not isinstance(said, ModelRequest):
         return False
     params = said.prompt.params
@@ -144,8 +157,8 @@ def _taken(run: Run, index: Index) -> Origins:
         for run_id, ordinals in parts.read_pairs(run.directory.parts.path(partition), *names):
             if run_id in numbers:  # of another, nothing can be taken
                 found.add_all(numbers[run_id], ordinals)
-    for partition in sorted({run.manifest.partition_of(ordinal) for ordinal in run.progress.recorded}):
-        for records in journaled(run.directory, run.manifest, partition, run.progress.last):
+    for indexes in run.journaled:
+        for records in journaled_in(run.directory, run.manifest, indexes, run.progress.last):
             for outcome in columns.answered_in(records):
                 if outcome.reused_from in numbers and outcome.reused_ordinal is not None:
                     found.add(numbers[outcome.reused_from], outcome.reused_ordinal)

@@ -93,11 +93,11 @@ def row_changes(run: Run, checked: Checked) -> RowChanges | None:
         old, new = [each[1:] for each in then], [each[1:] for each in now]
     else:
         old, new = [(None, request) for *_, request in then], [(None, request) for *_, request in now]
-    return compare(old, new, run.manifest.calls, by_request=not (is_same_table or has_ids))
+    return compare(old, new, run.rows, by_request=not (is_same_table or has_ids))
 
 
-def compare(old: Sequence[Said], new: Sequence[Said], calls: int, *, by_request: bool = False) -> RowChanges:
-    """How two lists of rows differ, each told by its id, or else by its request. `calls`: of the run, in all."""
+def compare(old: Sequence[Said], new: Sequence[Said], rows: int, *, by_request: bool = False) -> RowChanges:
+    """How two lists of rows differ, each told by its id, or else by its request. `rows`: of the run's input, in all."""
     same = _common(old, new, ["id", "request"])
     kept = same if by_request else _common(old, new, ["id"])
     return RowChanges(
@@ -105,7 +105,7 @@ def compare(old: Sequence[Said], new: Sequence[Said], calls: int, *, by_request:
         removed=len(old) - kept,
         edited=kept - same,
         same=same,
-        is_whole=len(old) == calls,
+        is_whole=len(old) == rows,
         by_request=by_request,
     )
 
@@ -122,11 +122,11 @@ def _frame(rows: Sequence[Said]) -> pl.DataFrame:
 
 
 def _recorded(run: Run) -> Iterator[tuple[int, str | None, str | None]]:
-    """Ordinal, id and request of each row of the first slice that has an outcome."""
-    committed = set(run.progress.committed)
+    """Number, id and request of each row that has an outcome in the first slice of the result."""
+    committed, first = set(run.progress.committed), run.manifest.active[0]
     for partition in run.manifest.partitions():
-        if partition.slice:
-            return
+        if partition.slice != first:
+            continue
         if partition.index in committed:
             path = run.directory.parts.path(partition.index)
             columns = [parts.read_column(path, run.prefix + name).to_pylist() for name in ("custom_id", "request_hash")]
@@ -134,11 +134,12 @@ def _recorded(run: Run) -> Iterator[tuple[int, str | None, str | None]]:
             yield from zip(ordinals, *columns, strict=True)
         else:
             for some in journaled(run.directory, run.manifest, partition.index, run.progress.last):
-                yield from ((each.ordinal, each.custom_id, each.request_hash) for each in outcomes_in(some))
+                for each in outcomes_in(some):
+                    yield each.ordinal % run.rows, each.custom_id, each.request_hash
 
 
 def _made(checked: Checked, rows: int) -> Iterator[tuple[int, str | None, str | None]]:
-    """The same of each row of the job's input, as it would be sent."""
+    """The same of each row of the job's input, as it would be sent in its first cell."""
     maker, all_rows = checked.row_maker(), partitions(rows, PARTITION_ROWS)
     tables = checked.source.tables(checked.source.check(), all_rows)
     for partition, table in zip(all_rows, tables, strict=True):

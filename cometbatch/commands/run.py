@@ -5,7 +5,7 @@ import contextlib
 import functools
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -14,18 +14,17 @@ import msgspec
 from cometbatch.commands.checked import Checked
 from cometbatch.commands.checks import (
     check,
-    check_budget,
     check_session,
     describe_replaced,
     goes_on,
-    partition_rows,
     refuse_limit,
     refuse_other_job,
-    to_replace,
 )
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
+from cometbatch.commands.growth import grown, new_cells
 from cometbatch.commands.locking import locked, refuse_wait
+from cometbatch.commands.manifests import new_manifest, priced, with_cells
 from cometbatch.commands.options import Asked, Options, options_of
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.score_publishing import is_scored
@@ -33,29 +32,27 @@ from cometbatch.commands.scoring import check_golds
 from cometbatch.commands.session import STOPPED, RunSession, SessionStart, in_thread, publish_for, summary_of
 from cometbatch.commands.stopping import Interrupts, StoppedBeforeError, Stopping, ended_by
 from cometbatch.commands.tables import JobSource, as_job, kept
-from cometbatch.commands.targets import added_targets, models_asked, needs_of, price_warnings, priced_targets
+from cometbatch.commands.targets import added_targets, asked_number
 from cometbatch.commands.telemetry import Telemetry
-from cometbatch.commands.updating import Chosen, as_begun, choose, refuse_with_update, spent_before
+from cometbatch.commands.updating import Chosen, as_begun, choose, refuse_with_update
 from cometbatch.engines import event_loop
 from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.input.files import Identity
 from cometbatch.job import Job
 from cometbatch.limiting.shared import Limits
 from cometbatch.records import PriceBook, Tally
-from cometbatch.results import columns, parts
 from cometbatch.results.retry_words import RetryWords, read_words
 from cometbatch.results.summary import RunStoppedError, RunSummary, TerminatedRunError
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
+from cometbatch.run_state.manifest import Manifest, encode_manifest
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.reopen import Matching
 from cometbatch.run_state.run import Run, directory_of_job, find, home_of_job
 from cometbatch.run_state.sessions import Who
 from cometbatch.run_state.succession import clear, forget_earlier, give_up, looked_at, settle
-from cometbatch.service.catalog import find_books
 from cometbatch.simulator.process import SimulatorProcess
 from cometbatch.transport import Transport, raise_open_files
 from cometbatch.version import VERSION
@@ -253,7 +250,7 @@ async def _start(
     measured = await in_thread(start.files, checked.source.check) if identity is None else identity
     start = await in_thread(start.files, _with_scores, start, measured)
     async with _connected(start) as transport:
-        manifest = await _new_manifest(start, found, measured, transport, fresh=fresh)
+        manifest = await new_manifest(start, found, measured, transport, fresh=fresh)
         limit = _limit_within(start.options.limit, measured.rows)
         run = await in_thread(start.files, _begin, start, found, manifest, limit)
         charges = None if found is None else found.progress.charges
@@ -275,32 +272,36 @@ def _begin(start: SessionStart, found: Run | None, manifest: Manifest, limit: in
 
 async def _resume(start: SessionStart, found: Run, again: RetryWords) -> RunSummary:
     """A run that has outcomes: the calls that are missing, and those that match `again`."""
-    limit = _limit_within(start.options.limit, found.rows)
-    number, answers = found.manifest.number_of(start.checked.target), start.checked.answers
+    limit, job = _limit_within(start.options.limit, found.rows), start.checked.job
+    as_it_was = found.manifest
+    found = msgspec.structs.replace(found, manifest=grown(as_it_was, job, {}))
+    added_cells = new_cells(as_it_was, job)
+    number, answers = asked_number(found.manifest, start.checked.target), start.checked.answers
     if again.words:
         reopen.late_column(found, number, [] if answers is None else answers.names)  # refuses what has no place
     matching = await in_thread(start.files, reopen.find, found, again, number) if again.words else Matching()
     asked = matching.calls if again.words else None
-    is_finished = found.is_finished and not matching.partitions
+    is_finished = found.is_finished and not matching.partitions and not added_cells
     if is_finished:
         await in_thread(start.files, remove_leftovers, found)
         if not await in_thread(start.files, is_scored, found, start.checked.scoring):
             return await _scored_again(start, found)
     else:
         start = await in_thread(start.files, _with_scores, start, found.manifest.input)
-    if is_finished or _has_no_work(found, limit):
+    if is_finished or (_has_no_work(found, limit) and not added_cells):
         limited = await in_thread(start.files, look_below, found, limit)
-        return summary_of(
-            start.checked.job, found, finished=is_finished, had_work=False, reopened=asked, limited=limited
-        )
+        return summary_of(job, found, finished=is_finished, had_work=False, reopened=asked, limited=limited)
     if again.words and not matching.partitions:
         await in_thread(start.files, functools.partial(refuse_other_job, found, start.checked, retry=False))
     start.directory.create()  # ways to copy a run leave out folders with nothing in them
     async with _connected(start) as transport:
         added = await added_targets(start.checked, found.manifest, transport) if matching.partitions else ()
-        reset = functools.partial(_reset, again=again, matching=matching, checked=start.checked, added=added)
-        run = await in_thread(start.files, _next_session, found, _who(start, limit), reset)
-        run = await _priced(start.checked, run, transport)
+        manifest = await with_cells(start, found.manifest, added_cells, transport)
+        manifest = manifest.with_targets(added) if added else manifest
+        reset = functools.partial(_reset, again=again, matching=matching, checked=start.checked)
+        before = msgspec.structs.replace(found, manifest=as_it_was)
+        run = await in_thread(start.files, _next_session, before, manifest, _who(start, limit), reset)
+        run = await priced(start.checked, run, transport)
         return await RunSession(start, run, transport, asked, limit, found.progress.charges).carry_out()
 
 
@@ -342,21 +343,22 @@ def _has_no_work(found: Run, limit: int | None) -> bool:
     return limit is not None and not (found.calls_due(limit) or found.is_complete or found.progress.accepted.charges)
 
 
-def _next_session(found: Run, who: Who, reset: Callable[[Run], Run]) -> Run:
-    """Count what earlier sessions left, then reset what is to be answered again."""
-    run = reset(next_session(found, who))
+def _next_session(found: Run, manifest: Manifest, who: Who, reset: Callable[[Run], Run]) -> Run:
+    """Count what earlier sessions left, then write the manifest, if it is another, and reset what is asked again."""
+    run = next_session(found, who)
+    if manifest != run.manifest:
+        run = run.with_manifest(manifest)
+    run = reset(run)
     reopen.widen_parts(run)
     return run
 
 
-def _reset(run: Run, *, again: RetryWords, matching: Matching, checked: Checked, added: Sequence[PricedTarget]) -> Run:
-    """The run with what matches reset, to be asked as the job says, `added` being further targets."""
-    if added:
-        run = run.with_manifest(run.manifest.with_targets(added))
+def _reset(run: Run, *, again: RetryWords, matching: Matching, checked: Checked) -> Run:
+    """The run with what matches reset, to be asked as the job says."""
     if not matching.partitions:
         return run
     answers = [] if checked.answers is None else checked.answers.names
-    number = run.manifest.number_of(checked.target) or 0
+    number = asked_number(run.manifest, checked.target) or 0
     reopen.take_back(run, again, matching, number, reopen.late_column(run, number, answers))
     return run.looked_at_again()
 
@@ -400,61 +402,6 @@ def _check_key(job: Job, http: "httpx.AsyncBaseTransport | None") -> None:
     """Raise `UsageError` where a run could not send its requests for want of a key."""
     if http is None:
         api_key(job)
-
-
-async def _new_manifest(
-    start: SessionStart, found: Run | None, identity: Identity, transport: Transport, *, fresh: bool
-) -> Manifest:
-    """What the run will be. Whatever can be refused is refused here, before anything is written."""
-    job, target = start.checked.job, start.checked.target
-    models = await in_thread(start.files, models_asked, start.checked, identity)
-    found_books = await find_books([(model, job.prices_of(model)) for model in models], transport)
-    check_budget(
-        start.checked, target, [book for book, _ in found_books], shared=start.options.shared_budget is not None
-    )
-    targets = priced_targets(target, models, {book.model: book for book, _ in found_books})
-    updated = start.updated
-    replaces = parts.file_stamp(job.output.path) if fresh else to_replace(job, found or updated)
-    follows, before = (None, None) if found is None else (found.manifest.follows, found.manifest.given_up)
-    if updated is not None:
-        follows = updated.manifest.run_id
-        before = await in_thread(start.files, spent_before, start.directory.home, updated)
-    return Manifest(
-        version=MANIFEST_VERSION,
-        cometbatch=VERSION,
-        run_id=os.urandom(16).hex() if found is None else found.manifest.run_id,
-        created_at=now().isoformat(timespec="seconds"),
-        fingerprint=job.fingerprint(),
-        input=identity,
-        partition_rows=partition_rows(start.checked, identity),
-        columns=tuple(each.name for each in columns.columns_for(job.asked_columns, job.columns_there)),
-        targets=targets,
-        needs=needs_of(target),
-        job=job.describe(),
-        warnings=(*start.checked.warnings, *price_warnings(found_books)),
-        replaces=None if job.output.is_dataset else replaces,
-        follows=follows,
-        given_up=before,
-        is_fresh=fresh or (found is not None and found.manifest.is_fresh),
-    )
-
-
-async def _priced(checked: Checked, run: Run, transport: Transport) -> Run:
-    """The run, with prices where it had none so far and they can be had now."""
-    unpriced = {each.model for each in run.manifest.books if each.rates is None}
-    if not unpriced or run.is_complete:
-        return run
-    wanted = [(model, checked.job.prices_of(model)) for model in sorted(unpriced)]
-    found = {book.model: (book, warnings) for book, warnings in await find_books(wanted, transport)}
-    if all(book.rates is None for book, _ in found.values()):
-        return run
-    books = [found[each.model][0] if each.model in found else each for each in run.manifest.books]
-    warnings = [words for _, some in found.values() for words in some]
-    late = f"prices were found after {run.progress.calls:,} rows were recorded: those without a cost stay so"
-    priced = msgspec.structs.replace(
-        run.manifest.with_prices(books), priced_late=True, warnings=(*checked.warnings, *warnings, late)
-    )
-    return run.with_manifest(priced)
 
 
 @contextlib.asynccontextmanager

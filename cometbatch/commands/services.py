@@ -51,9 +51,9 @@ def service_of(checked: Checked, run: Run, transport: Transport, send: Send) -> 
 
 def checkers_of(checked: Checked, targets: Sequence[PricedTarget]) -> list[Checker | None]:
     """What checks the answers of each target: formats differ in the schemas that they can be asked for."""
-    found = {checked.target.format: checked.checker}
+    found = {each.target.format: each.checker for each in checked.cells}
     for each in targets:
-        if each.target.format not in found:
+        if each.target.format not in found:  # of a cell that the job does not name any more
             found[each.target.format] = checker_of(each.target)
     return [found[each.target.format] for each in targets]
 

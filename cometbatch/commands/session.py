@@ -5,6 +5,7 @@ import contextlib
 import functools
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_CEILING, Decimal
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from cometbatch.commands.cell_summaries import cell_summaries, left_out, slices_by_target, sum_of
 from cometbatch.commands.checked import Checked
 from cometbatch.commands.checks import describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
@@ -24,6 +26,7 @@ from cometbatch.commands.open_rows import RowsOf
 from cometbatch.commands.options import Options
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.queue_starts import queue_starts
+from cometbatch.commands.queue_stops import stop_of
 from cometbatch.commands.reusing import earlier_answers
 from cometbatch.commands.row_maker import sending_images
 from cometbatch.commands.score_publishing import publish_scored
@@ -39,6 +42,7 @@ from cometbatch.evaluation.score_columns import ScoreColumns
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
+from cometbatch.money.prices import price_book
 from cometbatch.records import Tally
 from cometbatch.results import tallies
 from cometbatch.results.reuse import EarlierAnswers
@@ -55,6 +59,7 @@ from cometbatch.results.summary import (
 )
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.drift import describe_targets
+from cometbatch.run_state.making import Make
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.recorded_rows import look_below
@@ -133,7 +138,8 @@ class RunSession(Struct, frozen=True):
         """
         run, job = self.run, self.start.checked.job
         shared = self.start.options.shared_budget
-        check_budgets(self.start.checked, run.manifest.targets, run.targets, shared=shared is not None)
+        asked = run.manifest.active_targets if run.manifest.has_matrix else run.targets
+        check_budgets(self.start.checked, run.manifest.targets, asked, shared=shared is not None)
         with fitted(job.limits.concurrency, run.manifest.partition_rows) as (concurrency, connections, lowered):
             self.transport.limit_connections(connections)
             return await self._carry_out(concurrency, lowered)
@@ -148,7 +154,7 @@ class RunSession(Struct, frozen=True):
         rows = run.manifest.calls if self.limit is None else run.tally.calls + run.calls_due(self.limit)
         options, name = self.start.options, job.output.path.name
         on = False if options.observers.take_words else options.progress
-        shown = Progress(rows, run.progress.tally, on=on, name=name, observers=options.observers)
+        shown = Progress(rows, run.counted, on=on, name=name, observers=options.observers)
         options.observers.began(job, run, self.limit)
         for warning in filter(None, (*_warnings(job, run), lowered, *told)):
             shown.warn(warning)
@@ -208,19 +214,26 @@ class RunSession(Struct, frozen=True):
         run, checked = self.run, self.start.checked
         session = run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
-        asked = row_makers(checked, run.manifest.targets)
-        taking = None if earlier is None else earlier.take
+        manifest = run.manifest
+        asked = row_makers(checked, manifest.targets, manifest.slices)
+        makers: list[Make] = [each.make for each in asked.makers]
+        of_slices: list[Make] = [each.make for each in asked.of_slices]
+        if looks is not None:
+            makers = makers if manifest.has_matrix else list(map(looks.watching, makers))
+            of_slices[looks.slice_number] = looks.watching(of_slices[looks.slice_number])
         partitions = Partitions(
             run,
             session.number,
-            lambda wanted: checked.source.tables(run.manifest.input, wanted),
-            [maker.make if looks is None else looks.watching(maker.make) for maker in asked.makers],
+            lambda wanted: checked.source.tables(manifest.input, wanted),
+            makers,
             asked.columns,
             slots=slots,
+            slice_makers=of_slices,
+            queues=manifest.queues(),
             limit=self.limit,
             reads_files=asked.reads_files,
             further=checked.answers,
-            take=taking,
+            take=None if earlier is None else earlier.take,
         )
         marks = run.directory.new_marks(run.manifest.run_id, session.number, 2 * slots)
         showing: asyncio.Task[None] | None = None
@@ -244,7 +257,7 @@ class RunSession(Struct, frozen=True):
             ):
                 with self._budgeted() as budget:
                     ports = self._ports(shown, slots, send, budget, twins)
-                    return (await run_partitions(partitions, marks, ports, watched=watched)).stop
+                    return stop_of(await run_partitions(partitions, marks, ports, watched=watched), manifest)
         except InputError as error:
             raise InputLostError(input_lost(checked.job.input.path, error)) from error
         finally:
@@ -290,11 +303,7 @@ class RunSession(Struct, frozen=True):
         if cap is None and shared is None:
             yield None
             return
-        is_exact = all(
-            book.rates is not None and book.rates.per_request is not None for book in self.run.manifest.books
-        )
-        answers = bill.new_answers + bill.rejected
-        budget = Budget(cap, tallies.spent(bill), answers=answers, is_exact=is_exact, shared=shared)
+        budget = Budget(cap, tallies.spent(bill), shared=shared)
         run_id, session = self.run.manifest.run_id, self.run.progress.last
         assert session is not None  # noqa: S101 - each run has begun a session before it comes here
         if shared is not None:
@@ -362,18 +371,32 @@ def budget_to_finish(run: Run, next_usd: Decimal | None, limit: int | None = Non
 
     With a `limit`, to the last row below it.
 
-    The rows that are missing are taken to cost what those with an answer did, and a fifth more; before the first
-    answer, what the next one can cost at most. There is room for what is set aside for the next call.
+    The rows that are missing are taken to cost what those with an answer did, and a fifth more: of a matrix, those of
+    the same cell. Before the first answer, they are taken to cost what the next one can cost at most. There is room for
+    what is set aside for the next call.
     """
     if next_usd is None:
         return None
-    tally, left = run.progress.tally, run.calls_due(limit)
-    priced = tally.new_answers - tally.unpriced
-    mean = ROUNDING.divide(tally.cost_usd, Decimal(priced)) if priced > 0 else None
-    each = next_usd if mean is None else ROUNDING.multiply(mean, Decimal("1.2"))
-    rest = ROUNDING.add(ROUNDING.multiply(each, Decimal(left)), next_usd)
+    rest = next_usd
+    for tally, left in _left_by_cell(run, limit):
+        priced = tally.new_answers - tally.unpriced
+        mean = ROUNDING.divide(tally.cost_usd, Decimal(priced)) if priced > 0 else None
+        each = next_usd if mean is None else ROUNDING.multiply(mean, Decimal("1.2"))
+        rest = ROUNDING.add(ROUNDING.multiply(each, Decimal(left)), rest)
     total = ROUNDING.add(tallies.spent(run.bill), rest)
     return total.quantize(Decimal((0, (1,), total.adjusted() - 1)), ROUND_CEILING, ROUNDING)
+
+
+def _left_by_cell(run: Run, limit: int | None) -> Iterator[tuple[Tally, int]]:
+    """What each cell came to, and how many of its calls are missing."""
+    if not run.manifest.has_matrix:
+        yield run.progress.tally, run.calls_due(limit)
+        return
+    missing = Counter[int]()
+    for each in run.due(limit):
+        missing[each.slice] += run.lacking(each, run.rows if limit is None else limit)
+    for slices in slices_by_target(run.manifest).values():
+        yield sum_of(run.progress.by_slice, slices), sum(missing[each] for each in slices)
 
 
 def input_lost(path: Path, error: InputError) -> str:
@@ -401,11 +424,13 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
     return RunSummary(
         run_id=run.manifest.run_id,
         output=job.output.path,
-        rows=run.rows,
-        tally=run.progress.with_charges,
+        rows=run.manifest.calls,
+        tally=run.with_charges,
         prices=run.manifest.prices,
         books=run.manifest.books,
         targets=tuple(describe_targets(run.manifest)),
+        cells=cell_summaries(run),
+        left_out=left_out(run),
         finished=finished,
         replaced=run.replaced,
         accept=job.accept,
@@ -419,7 +444,7 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         warnings=(
             *_warnings(job, run),
             *looked,
-            *late_warnings(run.progress.tally, run.manifest.books, run.manifest.token_cap),
+            *late_warnings(run.counted, run.manifest.books, run.manifest.token_cap),
         ),
         reader=RowsOf(job),
         **session,
@@ -432,7 +457,8 @@ def _warnings(job: Job, run: Run) -> Iterator[str]:
     yield from manifest.warnings
     yield from describe_missing_columns(job, run.columns)
     yield from describe_late(job, run)
-    if job.budget.max_cost_usd is not None and (added := describe_unbounded(job.params.extra)):
+    of_cells = dict.fromkeys(describe_unbounded(target.params.extra) for target in job.targets())
+    for added in filter(None, () if job.budget.max_cost_usd is None else of_cells):
         yield f"the budget may be passed: the service may add input that is billed beyond what is sent, by {added}"
     if manifest.prices.rates is not None and not manifest.priced_late and _has_other_prices(job, manifest):
         yield "prices changed in the job; this run goes on with the ones that it began with"
@@ -440,6 +466,14 @@ def _warnings(job: Job, run: Run) -> Iterator[str]:
 
 def _has_other_prices(job: Job, manifest: Manifest) -> bool:
     """Whether the job says something else of prices than when the run began, in keys that are set."""
+    if job.matrix is not None:
+        books = {each.cell: manifest.books[each.target] for each in manifest.slices}
+        own = (
+            (cell.digest, price_book(cell.target.model, settings=cell.prices)[0])
+            for cell in job.cells()
+            if cell.prices.is_complete
+        )
+        return any(digest in books and books[digest].rates != book.rates for digest, book in own)
     if job.target.model != manifest.targets[0].target.model:  # whose prices the job has no place for then
         return False
     now, then = job.describe().get("prices"), manifest.job.get("prices")

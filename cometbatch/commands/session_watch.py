@@ -15,16 +15,18 @@ async def show_waiting(
     runner: Runner, partitions: Partitions, shown: Progress, cap: int | None, observers: Observers
 ) -> None:
     """Say each second what is waited for, and once that the disk is slow, or that answers pass their cap (tokens)."""
-    is_told = is_slow = False
+    told: set[int] = set()  # queues whose silence was told, since it began
+    is_slow = False
     while True:
         await asyncio.sleep(WAITING_SHOWN_EVERY_S)
-        shown.redraw(runner.in_flight, runner.waiting_for())
+        shown.redraw(runner.in_flight, runner.told.waiting_for())
         if observers.any:
             observers.looked(moment_of(runner, observers))
-        shown.warn_of_cap(cap_warning(runner.largest_output_tokens, cap))
-        if (silence := runner.silence()) and not is_told:
-            shown.warn(silence)
-        is_told = bool(silence)
+        shown.warn_of_cap(cap_warning(runner.told.largest_output_tokens, cap))
+        silences = runner.told.silences()
+        for queue in silences.keys() - told:
+            shown.warn(silences[queue])
+        told = set(silences)
         if (seconds := partitions.slowest_sync_s) > SLOW_SYNC_S and not is_slow:
             shown.warn(f"the disk took {seconds:.1f} s to sync: a power cut can lose what that long recorded.")
             is_slow = True
@@ -36,8 +38,8 @@ def moment_of(runner: Runner, observers: Observers) -> Moment:
         at=asyncio.get_running_loop().time(),
         tally=observers.tally,
         in_flight=runner.in_flight,
-        waiting_for=runner.waiting_for(),
-        pace=runner.pace,
-        unanswered_s=runner.unanswered_s,
-        spent_usd=runner.spent_usd,
+        waiting_for=runner.told.waiting_for(),
+        pace=runner.told.pace,
+        unanswered_s=runner.told.unanswered_s,
+        spent_usd=runner.told.spent_usd,
     )

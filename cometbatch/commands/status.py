@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 from msgspec import Struct
 
+from cometbatch.commands.cell_summaries import cell_summaries, left_out
 from cometbatch.commands.checks import gives_way
 from cometbatch.commands.locate import UNKNOWN_COMMAND, Located, locate
 from cometbatch.commands.open_rows import RowsOf
@@ -130,18 +131,22 @@ def _status_of(found: Run, located: Located, given: Accept, reader: RowReader | 
     directory, output = found.directory, located.result
     is_running = directory.lock.is_held()
     # While a session lives, its marks are requests in flight; once it is dead, they are possible charges.
-    tally = progress.tally if is_running else progress.with_charges
+    tally = found.counted if is_running else found.with_charges
     limit = None if found.is_finished or progress.last is None else progress.last.who.limit
-    paths = [directory.parts.path(index) for index in progress.committed]
+    named = frozenset(manifest.active)
+    committed = [index for index in progress.committed if manifest.slice_of(index) in named]
+    paths = [directory.parts.path(index) for index in committed]
     return RunStatus(
         summary=RunSummary(
             run_id=manifest.run_id,
             output=output,
-            rows=found.rows,
+            rows=manifest.calls,
             tally=tally,
             prices=manifest.prices,
             books=manifest.books,
             targets=tuple(describe_targets(manifest)),
+            cells=cell_summaries(found),
+            left_out=left_out(found),
             finished=found.is_finished,
             replaced=found.replaced,
             updates=manifest.follows,
@@ -160,7 +165,7 @@ def _status_of(found: Run, located: Located, given: Accept, reader: RowReader | 
         in_flight=len(progress.unsettled) if is_running else 0,
         created_at=manifest.created_at,
         partitions=found.partition_count,
-        committed=len(progress.committed),
+        committed=len(committed),
         latency_s=_latency(paths, f"{found.prefix}latency_s"),
         resume_command=located.command,
         changed=()

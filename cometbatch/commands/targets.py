@@ -8,7 +8,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from cometbatch.commands.checked import Checked
+from cometbatch.commands.checked import Checked, prompt_key
 from cometbatch.commands.checks import check_budget
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
 from cometbatch.commands.row_variants import model_in
@@ -18,11 +18,12 @@ from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
 from cometbatch.job import Job, Target
 from cometbatch.job.keys import MAX_MODELS
+from cometbatch.job.matrix import digest_of, sample_of
 from cometbatch.job.targets import Template
 from cometbatch.job.tree import WrongError
 from cometbatch.money.prices import meter
 from cometbatch.records import CallRequest, Failure, PriceBook, Usage
-from cometbatch.run_state.manifest import NEEDS_RESPONSE, TARGETS_NEED, WHOLE_REQUESTS, Manifest, PricedTarget
+from cometbatch.run_state.manifest import NEEDS_RESPONSE, TARGETS_NEED, WHOLE_REQUESTS, Manifest, PricedTarget, Slice
 from cometbatch.runner.images import Images
 from cometbatch.service.catalog import find_books
 from cometbatch.transport import Transport
@@ -32,10 +33,14 @@ MODELS_TOLD: Final = 10  # warnings about prices of models that rows name; the o
 
 
 class RowMakers(Struct, frozen=True):
-    """How rows become requests, for each target of a run, and the columns that all of them together need."""
+    """How rows become requests, for each target of a run, and the columns that all of them together need.
+
+    `of_slices`: the same for each slice, since samples of a cell may have seeds of their own.
+    """
 
     makers: tuple[Maker, ...]
     columns: tuple[str, ...]
+    of_slices: tuple[Maker, ...] = ()
 
     @property
     def images(self) -> Images | None:
@@ -48,35 +53,48 @@ class RowMakers(Struct, frozen=True):
         return self.images is not None
 
 
-def row_makers(checked: Checked, targets: Sequence[PricedTarget], *, opens_images: bool = True) -> RowMakers:
-    """The row makers of a run with these targets. `opens_images`: else images are counted, and no file is opened."""
-    templates = {_prompt_of(checked.target): checked.template}
-    refused = _refused(checked.job, targets)
-    makers = []
-    for number, (each, numbers) in enumerate(zip(targets, _numbers(targets), strict=True)):
-        target = _as_now(each.target, checked)
-        template = templates.get(_prompt_of(target)) or _compiled(target, checked)
-        templates[_prompt_of(target)] = template
+def row_makers(
+    checked: Checked, targets: Sequence[PricedTarget], slices: Sequence[Slice] = (), *, opens_images: bool = True
+) -> RowMakers:
+    """The row makers of a run with these targets and slices.
+
+    `opens_images`: else images are counted, and no file is opened.
+    """
+    templates = dict(checked.templates)
+    refused, cells = _refused(checked.job, targets), {cell.digest: cell.target for cell in checked.job.cells()}
+    asked = [_as_now(each.target, checked, cells) for each in targets]
+    numbers = _numbers(targets)
+
+    def made(target: Target, number: int) -> Maker:
+        template = templates.get(prompt_key(target)) or _compiled(target, checked)
+        templates[prompt_key(target)] = template
         images = images_for(checked.job, target)
         if images is not None and not opens_images:
             images = images.blind()
         columns, id_column = checked.source.columns, checked.job.input.id
-        maker = row_maker(target, template, columns, id_column, images, numbers=numbers, refused=refused)
-        makers.append(msgspec.structs.replace(maker, target=number))
+        maker = row_maker(target, template, columns, id_column, images, numbers=numbers[number], refused=refused)
+        return msgspec.structs.replace(maker, target=number)
+
+    makers = [made(target, number) for number, target in enumerate(asked)]
+    of_slices = []
+    for each in slices:
+        target, sampled = asked[each.target], sample_of(asked[each.target], each.sample)
+        of_slices.append(makers[each.target] if sampled == target else made(sampled, each.target))
     needed = {name for maker in (*makers, checked.row_maker()) for name in maker.columns}
-    return RowMakers(tuple(makers), tuple(name for name in checked.source.columns if name in needed))
-
-
-def _prompt_of(target: Target) -> object:
-    return target.messages, target.conversation
+    return RowMakers(tuple(makers), tuple(name for name in checked.source.columns if name in needed), tuple(of_slices))
 
 
 def _compiled(target: Target, checked: Checked) -> Template:
     return target.prompt_template(refuse_empty=not checked.job.prompt.allow_empty)
 
 
-def _as_now(target: Target, checked: Checked) -> Target:
-    """A target of the run as this session asks it: a job may name the token cap by another name than before."""
+def _as_now(target: Target, checked: Checked, cells: Mapping[str, Target]) -> Target:
+    """A target of the run as this session asks it: a job may name the token cap by another name than before.
+
+    `cells`: the targets of the job's cells, by digest.
+    """
+    if checked.job.matrix is not None:
+        return cells.get(digest_of(target), target)
     job = checked.target
     if target.fingerprint() == job.fingerprint():
         return job
@@ -141,14 +159,22 @@ def priced_targets(target: Target, models: Sequence[str], books: Mapping[str, Pr
     return tuple(PricedTarget(msgspec.structs.replace(target, model=model), books[model]) for model in models)
 
 
-def needs_of(target: Target) -> tuple[str, ...]:
-    """What a program must know to go on with a run of this target, in the words of its manifest."""
+def needs_of(targets: Sequence[Target]) -> tuple[str, ...]:
+    """What a program must know to go on with a run of these targets, in the words of its manifest."""
     needs = {
-        WHOLE_REQUESTS: target.batch is not None,
-        NEEDS_RESPONSE: target.response.is_used,
-        TARGETS_NEED: bool(target.columns),
+        WHOLE_REQUESTS: any(target.batch is not None for target in targets),
+        NEEDS_RESPONSE: any(target.response.is_used for target in targets),
+        TARGETS_NEED: any(target.columns for target in targets),
     }
     return tuple(word for word, is_needed in needs.items() if is_needed)
+
+
+def asked_number(manifest: Manifest, target: Target) -> int | None:
+    """The number of the target that `--retry` asks for a job with this target; None where the run does not have it.
+
+    With a matrix it is 0: each call is asked of its own cell again.
+    """
+    return 0 if manifest.has_matrix else manifest.number_of(target)
 
 
 def price_warnings(found: Sequence[tuple[PriceBook, list[str]]]) -> list[str]:
@@ -165,7 +191,7 @@ async def added_targets(checked: Checked, manifest: Manifest, transport: Transpo
     anything is sent or written.
     """
     job, target = checked.job, checked.target
-    if manifest.number_of(target) is not None:
+    if asked_number(manifest, target) is not None:
         return ()
     books = {book.model: book for book in manifest.books}
     if target.model not in books:

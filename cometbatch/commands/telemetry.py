@@ -123,11 +123,12 @@ class Telemetry(Listener):
 
 
 def _asked(job: Job, run: Run) -> Asked:
-    models = tuple(each.target.model for each in run.manifest.targets)
+    targets = [each.target for each in run.manifest.targets]
+    formats, models = tuple(each.format for each in targets), tuple(each.model for each in targets)
     if job.target.is_simulator:
-        return Asked(job.target.format, models, "simulator")
+        return Asked(formats, models, "simulator")
     parts = urlsplit(job.target.base_url)
-    return Asked(job.target.format, models, parts.hostname or "", parts.port or _PORTS[parts.scheme])
+    return Asked(formats, models, parts.hostname or "", parts.port or _PORTS[parts.scheme])
 
 
 def _end(summary: RunSummary | None, error: BaseException | None) -> Attributes:

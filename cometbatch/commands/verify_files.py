@@ -1,6 +1,6 @@
 """`verify`, of each file as a whole: which files there are, whose they are, whether they can be read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,6 +15,7 @@ from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.target_column import with_target
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import PRICES_KEY, PROGRAM_KEYS, Manifest, metadata_of
+from cometbatch.run_state.published import result_partitions
 
 
 class FileChecks:
@@ -41,12 +42,27 @@ class FileChecks:
     def check_strays(self, partitions: list[Partition]) -> None:
         """Parts of no partition, which a reader of the data set would take in, and what a killed process left."""
         files, known = self._directory.parts, {each.index for each in partitions}
+        done = known - self._unfinished(partitions)
         ending = ".parquet" if files.is_dataset else ".part"
         for path in sorted(files.folder.glob(f"*{ending}")):
             if files.index(path.name) not in known:
                 self._findings.add("parts", "this file is no part of the run", where=path.name)
-        for path in self._directory.leftovers(known, self._directory.last_session()):
+        last = self._directory.last_session()
+        for path in self._directory.leftovers(done, last, self._manifest.partitions_of):
             self._findings.add("leftovers", "left by a process that was killed", where=path.name)
+
+    def unnamed(self, partitions: Iterable[Partition], named: Iterable[Partition]) -> list[Partition]:
+        """The partitions with a part, of slices that the job no longer names: their answers stay for when it does."""
+        ours = {each.index for each in named}
+        return [
+            each for each in partitions if each.index not in ours and self._directory.parts.path(each.index).exists()
+        ]
+
+    def _unfinished(self, partitions: Iterable[Partition]) -> set[int]:
+        """The partitions without a part, of slices that the job no longer names: what is recorded of them stays."""
+        named = {each.index for _, each in result_partitions(self._manifest)}
+        others = (each.index for each in partitions if each.index not in named)
+        return {index for index in others if not self._directory.parts.path(index).exists()}
 
     def check_part(self, partition: Partition, opened: AnySource | None) -> pa.Schema | None:
         """A part's schema; None where the part can't be read, or where its columns are not those of the run."""

@@ -1,7 +1,8 @@
 """`verify`, row by row: each part against the input, the published result, the job's prompts and the frozen prices."""
 
+import functools
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,14 +14,19 @@ from msgspec import Struct
 from cometbatch.commands.row_maker import Maker
 from cometbatch.commands.verify_equal import EqualRows
 from cometbatch.commands.verify_files import rows_of
+from cometbatch.commands.verify_makers import Makers
 from cometbatch.commands.verify_report import Findings
 from cometbatch.commands.verify_reuse import ReusedChecks
+from cometbatch.commands.verify_slices import CHECK
 from cometbatch.input.values import row_values
 from cometbatch.records import Partition, Tally
 from cometbatch.results import columns, parts, row_checks, tallies
 from cometbatch.results.answer_columns import AnswerColumns
+from cometbatch.results.score_columns import SCORES_KEY, score_columns, scores_of
 from cometbatch.results.target_column import target_in, with_target
+from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest
+from cometbatch.run_state.published import lines_of
 
 NOT_IN_COLUMNS: Final = (
     "charges",
@@ -45,8 +51,8 @@ NEWER_FIELDS: Final = frozenset(
 class RowChecks:
     """Looks at the rows of one run's parts, some in memory at a time.
 
-    `names`: of the output columns. `makers` make each row's request again: for each target some, one for each way in
-    which sessions of the run may have said the same; none where that can't be done. `same_rendering`: whether this
+    `names`: of the output columns. `makers` make each row's request again; None where that can't be done.
+    `same_rendering`: whether this
     program renders prompts by the rules that the run was made with, so that the requests can be compared. `answers`:
     makes the columns of answers again, where there are any. `equal`: looks at rows that took an equal row's answer.
     `reused`: looks at answers that were taken from earlier runs.
@@ -54,18 +60,22 @@ class RowChecks:
 
     def __init__(
         self,
+        directory: RunDirectory,
         manifest: Manifest,
         names: Sequence[str],
         published: "PublishedResult",
-        makers: Sequence[Sequence[Maker]],
         findings: Findings,
         *,
+        makers: Makers | None,
         same_rendering: bool,
         answers: AnswerColumns | None = None,
         equal: EqualRows | None = None,
         reused: ReusedChecks | None = None,
     ) -> None:
+        self._directory = directory
         self._manifest = manifest
+        self._lines = lines_of(manifest, names)
+        self._slice_columns = frozenset(field.name for field in self._lines.slice_fields)
         self._published = published
         self._makers = makers
         self._findings = findings
@@ -83,28 +93,32 @@ class RowChecks:
             unknown |= set(OF_ONE_ANSWER)
         if not known >= NEWER_COLUMNS:
             unknown |= NEWER_FIELDS
+        self._own_target = 0  # of the slice whose part is looked at
         self._no_tally = {name: getattr(Tally(), name) for name in unknown}
 
-    def check_part(self, path: Path, partition: Partition, schema: pa.Schema, original: pa.Table | None) -> None:
-        """One part. `original` are the input's own rows; None where they can't be had.
+    def check_part(self, place: int, partition: Partition, schema: pa.Schema, original: pa.Table | None) -> None:
+        """One part. `place`: of its slice in the result. `original`: the input's own rows; None where they are gone.
 
         Raises `CheckpointError` where a page was damaged after its file was checked.
         """
-        of_part = with_target(schema.empty_table(), self._prefix, self._columns).column_names
-        from_input, from_result = _Differences(self._manifest.input.columns), _Differences(of_part)
+        path, skipped = self._directory.parts.path(partition.index), partition.slice * self._manifest.input.rows
+        self._own_target = target = self._manifest.slices[partition.slice].target
+        from_input = _Differences(self._manifest.input.columns)
+        from_result = _Differences(self._lines.schema(schema).names)
         totals = _Totals()
         row = partition.first_row
         for written in parts.read_pieces(path):
-            piece = with_target(written, self._prefix, self._columns)
+            piece = with_target(written, self._prefix, self._columns, target)
             if original is not None:
                 from_input.add(row, piece, original.slice(row - partition.first_row, piece.num_rows))
-            from_result.add(row, piece, self._published.take(piece.num_rows))
+            line = self._lines.table(piece, place, range(row, row + piece.num_rows))
+            from_result.add(row, line, self._published.take(piece.num_rows))
             self._check_outcomes(path.name, row, piece, totals)
             self._check_answers(path.name, row, piece)
             if self._equal is not None:
-                self._equal.add(row, piece)
-            if self._makers:
-                self._check_requests(path.name, row, piece)
+                self._equal.add(skipped + row, piece)
+            if self._makers is not None:
+                self._check_requests(path.name, row, piece, self._makers.of_slice(partition.slice))
             row += piece.num_rows
         self._note_rows(path.name, from_input)
         self._note_result(path.name, partition, from_result)
@@ -118,14 +132,14 @@ class RowChecks:
             totals.fit = totals.fit and contradiction is None
             contradicted = contradicted or contradiction is not None
             self._findings.add("outcomes", contradiction, where=where)
-            target = target_in(cells)
+            target = target_in(cells, self._own_target)
             if not 0 <= target < len(books):
                 self._findings.add("outcomes", f"the run has no target {target}", where=where)
             elif cells["cost_usd"] is not None or not self._manifest.priced_late:
                 self._findings.add("costs", row_checks.wrong_cost(cells, books[target].rates), where=where)
         if contradicted:
             return
-        outcomes = columns.read_outcomes(piece, first_row, self._prefix, self._columns)
+        outcomes = columns.read_outcomes(piece, first_row, self._prefix, self._columns, target=self._own_target)
         if self._reused is not None:
             named = [(f"{place}, row {each.ordinal}", each) for each in columns.answered_in(outcomes)]
             self._reused.check(named)
@@ -145,14 +159,14 @@ class RowChecks:
                 "answers", f"{column} is not what response says", where=f"{place}, row {first_row + offset}"
             )
 
-    def _check_requests(self, place: str, first_row: int, piece: pa.Table) -> None:
-        needed = {name for ways in self._makers for maker in ways for name in maker.columns}
+    def _check_requests(self, place: str, first_row: int, piece: pa.Table, makers: Sequence[Sequence[Maker]]) -> None:
+        needed = {name for ways in makers for maker in ways for name in maker.columns}
         rows = row_values(piece, [name for name in self._manifest.input.columns if name in needed])
-        same_ids = self._same_rendering or _prints_the_same(piece, self._makers[0][0].id_column)
+        same_ids = self._same_rendering or _prints_the_same(piece, makers[0][0].id_column)
         for row, (cells, values) in enumerate(zip(self._cells(piece), rows, strict=True), first_row):
-            if not 0 <= (target := target_in(cells)) < len(self._makers):
+            if not 0 <= (target := target_in(cells, self._own_target)) < len(makers):
                 continue
-            maker, *others = self._makers[target]
+            maker, *others = makers[target]
             made, where = maker.make(row, values), f"{place}, row {row}"
             if row_checks.wrong_request(cells, made):
                 in_other_ways = (each.make(row, values) for each in others)
@@ -186,7 +200,8 @@ class RowChecks:
 
     def _note_cells(self, name: str, place: str, differences: "_Differences", *, words: str) -> None:
         for row, column in differences.cells():
-            self._findings.add(name, f"{column} {words}", where=f"{place}, row {row}")
+            check = CHECK if name == "result" and column in self._slice_columns else name
+            self._findings.add(check, f"{column} {words}", where=f"{place}, row {row}")
 
     def _check_sums(self, path: Path, partition: Partition, totals: "_Totals") -> None:
         if not totals.fit:
@@ -242,15 +257,20 @@ class _Differences:
 
 
 class PublishedResult:
-    """The published result, read once, some rows in memory at a time; what is wrong with the file is noted.
+    """The published result, read once, some rows in memory at a time; what is wrong with its files is noted.
 
-    `check_metadata` is called with the file's metadata.
+    `check_metadata` is called with each file's metadata. `files`: of a result whose parts are elsewhere, in its order.
     """
 
     def __init__(
-        self, path: Path, findings: Findings, check_metadata: Callable[[Path, dict[bytes, bytes]], None]
+        self,
+        path: Path,
+        findings: Findings,
+        check_metadata: Callable[[Path, dict[bytes, bytes]], None],
+        files: Sequence[Path] = (),
     ) -> None:
         self.path = path
+        self._files = files
         self._findings = findings
         self._check_metadata = check_metadata
         self._row_count: int | None = None  # by its footer; None before the first read, and once it can't be read
@@ -283,17 +303,29 @@ class PublishedResult:
 
     def _read(self) -> Iterator[pa.Table]:
         """Its rows in pieces, the first of which has none."""
-        if self.path.is_dir():
+        if list(self._files) == [self.path] and self.path.is_dir():
             self._findings.skip("the parts themselves are the result", "result")
             return
+        path = self.path
         try:
-            with (
-                self.path.open("rb") as raw,  # Arrow opens no file whose name is no UTF-8
-                pq.ParquetFile(raw, pre_buffer=False, buffer_size=parts.READ_BYTES) as file,
-            ):
-                self._check_metadata(self.path, file.metadata.metadata or {})
-                self._row_count = file.metadata.num_rows
-                yield from parts.pieces(file)
+            for path in self._files:
+                with (
+                    path.open("rb") as raw,  # Arrow opens no file whose name is no UTF-8
+                    pq.ParquetFile(raw, pre_buffer=False, buffer_size=parts.READ_BYTES) as file,
+                ):
+                    said = file.metadata.metadata or {}
+                    self._check_metadata(path, said)
+                    self._row_count = (self._row_count or 0) + file.metadata.num_rows
+                    yield from map(functools.partial(_without_scores, said), parts.pieces(file))
         except (OSError, ValueError, pa.ArrowException) as error:
             self._row_count = None
-            self._findings.add("result", f"can't be read ({' '.join(str(error).split())})", where=self.path.name)
+            self._findings.add("result", f"can't be read ({' '.join(str(error).split())})", where=path.name)
+
+
+def _without_scores(said: Mapping[bytes, bytes], table: pa.Table) -> pa.Table:
+    """Lines of a result without the columns of scores at their end, which another check looks at."""
+    scores = scores_of({SCORES_KEY: said.get(SCORES_KEY.encode(), b"[]").decode(errors="replace")})
+    names = score_columns(each["name"] for each in scores)
+    ends = table.column_names[len(table.column_names) - len(names) :]
+    is_there = bool(names) and all(end.endswith(name) for end, name in zip(ends, names, strict=True))
+    return table.drop_columns(ends) if is_there else table

@@ -6,7 +6,7 @@ held until the next answer. Where no answer comes, the run stops, and the calls 
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Generic, Literal, TypeAlias, TypeVar, assert_never
 
 from msgspec import Struct
@@ -240,6 +240,25 @@ class RefusalsInARow:
     def under_way(self, now: float, in_flight: Callable[[float, float], int]) -> int:
         """How many requests that were sent since the first refusal take longer than a refusal does."""
         return in_flight(self._first_sent_at, now - self._longest_s)
+
+
+class Account:
+    """What all queues of a run have seen of the key and the account: one model's answer shows that both are accepted.
+
+    `queues`: the numbers of those that still send. `answers`: to anyone, in this session. `refused`: refusals of the
+    key or the account in a row.
+    """
+
+    def __init__(self, queues: Iterable[int] = (0,)) -> None:
+        self.queues = set(queues)
+        self.answers = 0
+        self.refused = RefusalsInARow(ACCOUNT_REFUSALS)
+        self._refused_queues: set[int] = set()
+
+    def is_doubtful(self, queue: int) -> bool:
+        """Whether a refusal that a queue met may be one route's: others are answered, or were not refused yet."""
+        self._refused_queues.add(queue)
+        return self.answers > 0 or not self.queues <= self._refused_queues
 
 
 def _differ(one: HeldFailure[T], other: HeldFailure[T]) -> bool:

@@ -4,10 +4,11 @@ The law: spent + reserved <= cap, whatever happens to what is in flight, as long
 reservation. Where one is (a service that ignores the token cap, or adds input of its own), the reservations that follow
 are raised to what was seen, and the overrun is said as it is.
 
-Whether the service keeps the token cap is not known before it answers, so a run begins with few requests in flight, and
+Whether a model keeps the token cap is not known before it answers, so its queue begins with few requests in flight, and
 each answer that keeps to its reservation lets some more be. In flight are never more than `FIRST_IN_FLIGHT`, and
 `MORE_PER_ANSWER` for each such answer: where a share p of the answers is far above its reservation, about
 `MORE_PER_ANSWER` of them are expected in flight when the first of them comes, whatever p is and however large the run.
+What one model shows says nothing of another, so each has to show it.
 
 A cost that a reply reports of itself is not booked, even where it is the higher one: nothing documents its currency,
 and it may pass every reservation, so that one bad number would end the run, where it may spoil no more than its row.
@@ -67,28 +68,16 @@ class SharedAccount(Protocol):
 class Budget:
     """US dollars under one cap. `spent`: by earlier sessions, rejected asks and possible charges included.
 
-    `cap`: None where the run has no cap of its own. `answers`: how many answers of earlier sessions are known.
-    `is_exact`: every bill is what was reserved for it, as with a price per request, so that nothing has to be shown
-    first. `shared`: the cap over several runs, which holds as well.
+    `cap`: None where the run has no cap of its own. `shared`: the cap over several runs, which holds as well.
     """
 
-    def __init__(
-        self,
-        cap: Decimal | None,
-        spent: Decimal,
-        *,
-        answers: int = 0,
-        is_exact: bool = False,
-        shared: SharedAccount | None = None,
-    ) -> None:
+    def __init__(self, cap: Decimal | None, spent: Decimal, *, shared: SharedAccount | None = None) -> None:
         self._cap = _NO_CAP if cap is None else cap
         self.shared = shared
         self._set_aside = _NOTHING  # of the shared cap, now
         self._given_up = _NOTHING  # of that, for requests that nobody waits for any more
         self._in_flight = 0  # as the shared cap knows it
         self.taken = spent  # or set aside
-        self._is_exact = is_exact
-        self._may_be_in_flight = FIRST_IN_FLIGHT + MORE_PER_ANSWER * answers
 
     @property
     def left(self) -> Decimal:
@@ -141,17 +130,6 @@ class Budget:
         self._set_aside = self._given_up
         return self._given_up
 
-    def admits(self, in_flight: int) -> bool:
-        """Whether one more request may be in flight beside these, by what answers have shown so far."""
-        return in_flight < self._may_be_in_flight or self._is_exact
-
-    def answered(self, reserved: Decimal, actual: Decimal) -> None:
-        """Take an answer's bill as evidence of whether reservations are bounds. It is settled apart."""
-        if actual > reserved and actual > EXACT.multiply(FAR_ABOVE, reserved):
-            self._may_be_in_flight = FIRST_IN_FLIGHT
-        else:
-            self._may_be_in_flight += MORE_PER_ANSWER
-
     def describe(self, next_cost: Decimal) -> str:
         """In a sentence: what the next call can cost, and what is left, or by how much the budget is passed.
 
@@ -166,6 +144,29 @@ class Budget:
             else f"the {which} is passed by {format_rounded(left.copy_abs(), up=True)} already"
         )
         return f"the next row can cost up to {format_rounded(next_cost, up=True)}, and {state}."
+
+
+class ProvenBounds:
+    """How many requests of a model may be in flight, by what its answers have shown of whether reservations are bounds.
+
+    `answers`: how many answers of earlier sessions are known. `is_exact`: every bill is what was reserved for it, as
+    with a price per request, so that nothing has to be shown first.
+    """
+
+    def __init__(self, answers: int = 0, *, is_exact: bool = False) -> None:
+        self._is_exact = is_exact
+        self._may_be_in_flight = FIRST_IN_FLIGHT + MORE_PER_ANSWER * answers
+
+    def admits(self, in_flight: int) -> bool:
+        """Whether one more request may be in flight beside these."""
+        return in_flight < self._may_be_in_flight or self._is_exact
+
+    def answered(self, reserved: Decimal, actual: Decimal) -> None:
+        """Take an answer's bill as evidence. It is settled apart."""
+        if actual > reserved and actual > EXACT.multiply(FAR_ABOVE, reserved):
+            self._may_be_in_flight = FIRST_IN_FLIGHT
+        else:
+            self._may_be_in_flight += MORE_PER_ANSWER
 
 
 class CostBounds:

@@ -122,8 +122,14 @@ def _verdict(rule: Rule, signal: _Signal, detail: ErrorDetail, wait: float | Non
         case "give up, or stop":
             return GiveUp(failure, path_mistake=True)
         case "abort" | "abort, or retry":
-            is_certain = rule.action == "abort"
-            return Abort(failure, rule.hint, rule.fix, is_certain=is_certain, retry_after_s=wait)
+            return Abort(
+                failure,
+                rule.hint,
+                rule.fix,
+                is_certain=rule.action == "abort",
+                retry_after_s=wait,
+                is_of_model=rule.is_of_model,
+            )
         case _:
             assert_never(rule.action)
 

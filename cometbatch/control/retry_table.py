@@ -34,7 +34,7 @@ class Rule(Struct, frozen=True, kw_only=True):
 
     `codes` are compared with both the code and the type of an error, because errors in Anthropic's shape carry the
     gateway's code as their type (contract sheet, section 7.1). `advice` is put before the service's own words.
-    `hint` and `fix` say what to do where the run stops.
+    `hint` and `fix` say what to do where the run stops. `is_of_model`: other models may be answered all the same.
     """
 
     action: Action
@@ -48,6 +48,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     advice: str = ""
     hint: str = ""
     fix: Fix = "nothing"
+    is_of_model: bool = False
 
     @property
     def when(self) -> str:
@@ -144,8 +145,7 @@ def _refuses_field(field: str, other: str) -> re.Pattern[str]:
     near = r"(?:(?!\.\s).){0,60}"  # in the same sentence
     use = r"(?<![A-Za-z])(?:use|try|using)\W{1,4}(?:the\W+)?(?:(?:parameter|field|argument)\W+)?"
     first = rf"(?:(?!{instead}).){{0,200}}?(?:{_REFUSED}{near}{named}|{named}{near}{_REFUSED})"
-    pattern = rf"^(?=.{{0,300}}{named})(?:.{{0,300}}{use}{instead}|{first})"
-    return re.compile(pattern, re.IGNORECASE | re.DOTALL)
+    return re.compile(rf"^(?=.{{0,300}}{named})(?:.{{0,300}}{use}{instead}|{first})", re.IGNORECASE | re.DOTALL)
 
 
 _NO_MAX_COMPLETION_TOKENS: Final = Wording(
@@ -272,6 +272,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         kind="auth",
         hint=_AUTH_HINT,
         fix="account",
+        is_of_model=True,
         reason="The key's list of models or addresses does not allow this, or that of a provider's key.",
     ),
     # The model: every row asks the same one.
@@ -282,6 +283,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         kind="model_not_found",
         hint=_MODEL_ID_HINT,
         fix="job",
+        is_of_model=True,
         reason="The model can't be called as it is written: often a catalog code was used where the id belongs.",
     ),
     Rule(
@@ -291,6 +293,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         kind="model_not_found",
         hint=_NO_ROUTE_HINT,
         fix="job",
+        is_of_model=True,
         reason="This is how an unknown model is answered; it can also mean that all routes of a model are down.",
     ),
     Rule(
@@ -342,6 +345,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         kind="invalid_request",
         hint=_CAP_FIELD_HINT.format("max_tokens"),
         fix="max_tokens",
+        is_of_model=True,
         reason="The model knows the token cap by its older name alone, so every row would be refused.",
     ),
     Rule(
@@ -351,6 +355,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         kind="invalid_request",
         hint=_CAP_FIELD_HINT.format("max_completion_tokens"),
         fix="max_completion_tokens",
+        is_of_model=True,
         reason="The model knows the token cap by its newer name alone, so every row would be refused.",
     ),
     # A request that is wrong in itself. Before all words that stop the run: such a message may quote the row's text.
@@ -396,6 +401,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         kind="auth",
         hint=_AUTH_HINT,
         fix="account",
+        is_of_model=True,
         reason="The words say that the key's list of models does not have this one.",
     ),
     Rule(
@@ -405,6 +411,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         kind="model_not_found",
         hint=_MODEL_ID_HINT,
         fix="job",
+        is_of_model=True,
         reason="The words say that the model can't be called as it is written.",
     ),
     Rule(
@@ -414,6 +421,7 @@ RETRY_TABLE: Final[tuple[Rule, ...]] = (
         kind="model_not_found",
         hint=_NO_ROUTE_HINT,
         fix="job",
+        is_of_model=True,
         reason="The words say that the model is unknown, or that all its routes are down.",
     ),
     # The path.

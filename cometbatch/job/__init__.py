@@ -23,6 +23,8 @@ A map, imports running downwards only:
     sources         a file or a mapping, with --set over it -> tree
     document        YAML -> tree, and YAML's traps
     settings        Job and its parts
+    cells           the jobs of all cells -> one job
+    axes            the section matrix -> axes, and what their values lay over the job
     matrix          axes, cells and samples
     targets         what is asked: format, model, prompt, parameters
     urls            base URLs

@@ -279,7 +279,7 @@ def _batches(every: Iterable[Line]) -> Iterator[list[Line]]:
 
 def open_table(job: Job) -> AnySource:
     """The table that a job's input is: cheap, whatever its size. Raises `InputError` where it can't be read."""
-    (target,) = job.targets()
+    target = job.targets()[0]  # a batch file has no matrix
     if job.batch is None:
         return open_input(job.input.path, encoding=job.input.encoding, delimiter=job.input.delimiter)
     keeps = tuple(name for name in ("raw", "reasoning") if getattr(job.output, name))

@@ -5,7 +5,7 @@ The reading of a job and the documentation's table are both made from it, so the
 
 from collections.abc import Collection, Iterator
 from decimal import Decimal
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import msgspec
 from msgspec import Struct
@@ -304,9 +304,26 @@ KEYS: dict[str, dict[str, Key]] = {
         "rps": Key(number(float, 0, 1_000_000, above=True), "requests per second beyond which it answers 429"),
         "faults": Key(kinds.FAULTS, "its faults by name, each with its share of requests"),
         "retry_after": Key(FLAG, "say in a 429 how long to wait"),
+        "accuracy": Key(
+            kinds.ACCURACY, "how often models are right, by model: {comet-sim-1: 0.8}; others don't know what is right"
+        ),
+        "spread": Key(
+            kinds.SHARE,
+            "with accuracy: the share of the questions that a model always has right or always wrong; it is the "
+            "correlation of two samples of a question",
+        ),
     },
 }
+MATRIX: Final = "matrix"
+SAMPLES: Final = "samples"
+MATRIX_KEYS = {SAMPLES: Key(number(int, 1, 10_000), "how often each row is asked in each cell of the matrix")}
+"""The keys of `matrix` that are no axes."""
 SINGLE: dict[str, Key] = {
+    MATRIX: Key(
+        Kind("a mapping", lambda node: node, schema={"type": "object"}),
+        "settings that take several values: each row is asked with each combination of them, which is a cell of the "
+        "matrix",
+    ),
     "dedupe": Key(
         FLAG, "send one of the rows that ask the same, and give its answer to the others, which cost nothing then"
     ),
@@ -454,6 +471,10 @@ def _job_keys() -> Iterator[JobKey]:
                     yield JobKey(f"prompt.images.{field.name}", each.kind.words, default, each.meaning)
     for name, key in SINGLE.items():
         yield JobKey(name, key.kind.words, "false" if key.kind is FLAG else "", key.meaning)
+        if name == MATRIX:
+            yield from (
+                JobKey(f"{name}.{inner}", each.kind.words, "1", each.meaning) for inner, each in MATRIX_KEYS.items()
+            )
 
 
 def job_keys_markdown() -> str:

@@ -224,7 +224,7 @@ def number(kind: type[_N], low: int, high: int, *, above: bool = False) -> Kind[
     return Kind(words, read, schema={"type": "integer" if is_whole else "number", **least, "maximum": high})
 
 
-_SHARE = number(float, 0, 1)
+SHARE = number(float, 0, 1)
 _SECONDS = number(float, 0, MAX_SECONDS)
 
 
@@ -241,17 +241,22 @@ def _read_latency(node: Node) -> tuple[float, float]:
     return least, most
 
 
-def _read_faults(node: Node) -> dict[str, float]:
-    if not isinstance(node, Map):
-        raise expected(FAULTS.words, node)
-    shares = {}
-    for name, share in node.entries.items():
-        refuse_surrogates(name, FAULTS.words)
-        try:
-            shares[name] = _SHARE.read(share)
-        except WrongError as error:
-            raise WrongError(f"fault {shown(name)}: {error}") from None
-    return shares
+def _shares(words: str, what: str) -> Kind[dict[str, float]]:
+    """A mapping of names to shares. `what` a name is of."""
+
+    def read(node: Node) -> dict[str, float]:
+        if not isinstance(node, Map):
+            raise expected(words, node)
+        shares = {}
+        for name, share in node.entries.items():
+            refuse_surrogates(name, words)
+            try:
+                shares[name] = SHARE.read(share)
+            except WrongError as error:
+                raise WrongError(f"{what} {shown(name)}: {error}") from None
+        return shares
+
+    return Kind(words, read, schema={"type": "object", "additionalProperties": SHARE.schema})
 
 
 LATENCY = Kind(
@@ -259,11 +264,8 @@ LATENCY = Kind(
     _read_latency,
     schema={"anyOf": [_SECONDS.schema, {"type": "array", "items": _SECONDS.schema, "minItems": 2, "maxItems": 2}]},
 )
-FAULTS = Kind(
-    "a mapping of fault names to shares",
-    _read_faults,
-    schema={"type": "object", "additionalProperties": _SHARE.schema},
-)
+FAULTS = _shares("a mapping of fault names to shares", "fault")
+ACCURACY = _shares("a mapping of models to shares", "model")
 
 
 # --- lengths of time ---

@@ -5,8 +5,8 @@ it is called and wherever it stands.
 """
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -15,16 +15,18 @@ from cometbatch.job.targets import MessageTemplate, Target
 from cometbatch.money.prices import PriceSettings
 from cometbatch.prompt.conversation import Conversation
 from cometbatch.records import GenerationParams
+from cometbatch.results.slices import Label
 from cometbatch.wire import FormatName
 
-Label: TypeAlias = str | int | float | bool
-"""What a value of an axis is called: the value itself, or a name."""
 MODEL: Final = "model"
 FORMAT: Final = "format"
 ALWAYS: Final = (MODEL, FORMAT)
 """Axis columns that a result has also where no axis sets them."""
 OWN_RULES: Final = "response.rules"
 """The field of a fingerprint that numbers the program's own rules: they are the same for all cells of a run."""
+
+_BY_ENTRY: Final = ("params.extra", "params.columns")
+"""Fields that are mappings, of which an axis may set one entry."""
 
 
 class Axis(Struct, frozen=True):
@@ -76,6 +78,15 @@ class Matrix(Struct, frozen=True):
     samples: int = 1
     moved: tuple[str, ...] = ()
 
+    def base_of(self, target: Target) -> dict[str, object]:
+        """What a fingerprint of the whole job has of a target, that of any cell: the fields that no axis sets."""
+        asked = msgspec.structs.replace(target, params=self.params).fingerprint()
+        for name in _BY_ENTRY:
+            entries = asked.pop(name, None)
+            if isinstance(entries, dict):
+                asked |= {f"{name}.{entry}": value for entry, value in entries.items()}
+        return {key: value for key, value in asked.items() if not is_moved(key, self.moved)}
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of the axis columns of a result, in order and without `output.prefix`."""
@@ -101,12 +112,24 @@ class Cell(Struct, frozen=True):
     digest: str
 
     def target_of(self, sample: int) -> Target:
-        """What is asked in a sample of this cell, from 0: each further sample has the next seed, if there is one."""
-        seed = self.target.params.seed
-        if not sample or seed is None:
-            return self.target
-        params = msgspec.structs.replace(self.target.params, seed=seed + sample)
-        return msgspec.structs.replace(self.target, params=params)
+        """What is asked in a sample of this cell, from 0."""
+        return sample_of(self.target, sample)
+
+
+def sample_of(target: Target, sample: int) -> Target:
+    """What is asked in a sample of a cell that asks this, from 0: each further one has the next seed, if there is one.
+
+    Without a seed it is the very target.
+    """
+    seed = target.params.seed
+    if not sample or seed is None:
+        return target
+    return msgspec.structs.replace(target, params=msgspec.structs.replace(target.params, seed=seed + sample))
+
+
+def is_moved(key: str, moved: Iterable[str]) -> bool:
+    """Whether a field of a fingerprint is one of those that axes set, or within one."""
+    return any(key == each or key.startswith((f"{each}.", f"{each}[")) for each in moved)
 
 
 def digest_of(target: Target) -> str:

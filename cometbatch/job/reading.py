@@ -14,7 +14,9 @@ import msgspec
 
 from cometbatch.errors import JobError
 from cometbatch.input.files import kind_of
-from cometbatch.job.keys import IMAGE_KEYS, OVERRIDE, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
+from cometbatch.job.axes import read_matrix
+from cometbatch.job.cells import job_of
+from cometbatch.job.keys import IMAGE_KEYS, MATRIX, OVERRIDE, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
 from cometbatch.job.kinds import INPUT_WORDS, expected
 from cometbatch.job.messages import PlacedMessage, read_conversation, read_messages
 from cometbatch.job.paths import absolute, given, place_result, refuse_marks, refuse_no_table, with_variables
@@ -25,7 +27,7 @@ from cometbatch.job.secrets import printable, refuse_secrets
 from cometbatch.job.sections import Sections
 from cometbatch.job.settings import DELIMITERS, ImageSettings, Job, ReuseSettings
 from cometbatch.job.sources import is_piped, read_tree
-from cometbatch.job.tree import Map, Problems, WrongError, place
+from cometbatch.job.tree import Map, Problems, WrongError, is_null, place
 from cometbatch.job.urls import DEFAULT_BASE_URL, is_loopback
 from cometbatch.job.variables import variables_in, without_variables
 from cometbatch.job.vendor_batch import BatchStart, batch_of
@@ -39,6 +41,8 @@ MAX_MINUTES_FOR_A_ROW = 60
 """Minutes that a row may wait for `limits.tokens_per_minute` to have room for its answer; a lower limit is refused."""
 SAMPLES: dict[str, Any] = {"max_output_tokens": 1, "temperature": 1.0, "top_p": 0.5, "stop": ("x",), "seed": 1}
 """A value of each parameter that a row may have, to see whether a format knows it."""
+SEEDED = GenerationParams(seed=1)
+"""What a format refuses that has no place for a seed."""
 NOT_SETTINGS = (*PROMPT_TEXTS, OVERRIDE)
 """Keys of sections that are no fields of their settings."""
 DETAILED = ("chat", "responses")
@@ -69,23 +73,46 @@ def load_job(
             raise
         command = f"cometbatch init {shlex.quote(printable(path))}"
         raise JobError(f"{error}\nA table is no job file. This writes a job for it: {command}") from error
+    folder = Path(base_dir) if base_dir is not None else path.parent if path else Path()
+    source_path = absolute(Path(), path) if path else None
+    axes = tree.entries.pop(MATRIX, None)
     refuse_secrets(tree, "", problems)
     problems.stop_if_any()  # before anything else could quote from near a secret
-    folder = Path(base_dir) if base_dir is not None else path.parent if path else Path()
     is_pipe = isinstance(source, Path) and path is None
-    source_path = absolute(Path(), path) if path else None
-    return _Reading(Sections(tree, problems), folder, source_path, is_piped=is_pipe).job()
+    if axes is None or is_null(axes):
+        return _Reading(Sections(tree, problems), folder, source_path, is_piped=is_pipe).job()
+    read = read_matrix(axes, problems)
+    problems.stop_if_any()
+    assert read is not None  # noqa: S101 - for the type checker: what is wrong was noted
+
+    def read_one(sections: Sections, drops_seed: bool) -> Job:
+        return _Reading(sections, folder, source_path, is_piped=is_pipe, drops_seed=drops_seed).job()
+
+    return job_of(read, tree, problems, read_one)
 
 
 class _Reading:
-    """The job that the sections make, once their values are found to fit together."""
+    """The job that the sections make, once their values are found to fit together.
 
-    def __init__(self, sections: Sections, folder: Path, source_path: Path | None, *, is_piped: bool) -> None:
+    `is_piped`: the job was written into a pipe, so that it may bring no code. `drops_seed`: `params.seed` is left out
+    where the format has no place for it.
+    """
+
+    def __init__(
+        self,
+        sections: Sections,
+        folder: Path,
+        source_path: Path | None,
+        *,
+        is_piped: bool,
+        drops_seed: bool = False,
+    ) -> None:
         self._is_piped = is_piped
         self._sections = sections
         self._values = sections.values
         self._folder = folder
         self._source_path = source_path
+        self._drops_seed = drops_seed
         self._batch: BatchStart | None = None
 
     def job(self) -> Job:
@@ -257,7 +284,10 @@ class _Reading:
     def _params(self) -> GenerationParams:
         params = self._sections.given("params")
         params.pop(OVERRIDE, None)
-        if self._values["target"].get("format") == "messages" and self._batch is None:
+        name = self._values["target"].get("format")
+        if self._drops_seed and name is not None and FORMATS[name].unsupported_params(SEEDED):
+            params.pop("seed", None)
+        if name == "messages" and self._batch is None:
             params.setdefault("max_output_tokens", DEFAULT_MAX_TOKENS)
         return GenerationParams(**params)
 

@@ -35,6 +35,8 @@ DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": None, ".parquet": None}
 
 NOT_DESCRIBED = ("places", "cut", "choices", "scores", "report")
 """Fields of a job that its description leaves out. Choices that a prompt shows are part of its messages."""
+OF_ACCURACY = ("accuracy", "spread")
+"""Settings of the simulator that a description has only where they say something."""
 
 
 class InputSettings(Struct, frozen=True):
@@ -179,13 +181,19 @@ class ReuseSettings(Struct, frozen=True):
 
 
 class SimulatorSettings(Struct, frozen=True):
-    """How the simulator behaves. `faults` maps a fault's name to its share of requests, from 0 to 1."""
+    """How the simulator behaves. `faults` maps a fault's name to its share of requests, from 0 to 1.
+
+    `accuracy`: how often a model is right, from 0 to 1; `spread`: the share of questions that it decides once for all
+    samples.
+    """
 
     seed: int = 0
     latency_s: tuple[float, float] = (0.5, 1.5)
     rps: float | None = None
     faults: dict[str, float] = msgspec.field(default_factory=dict)
     retry_after: bool = False
+    accuracy: dict[str, float] = msgspec.field(default_factory=dict)
+    spread: float = 0.0
 
 
 class Job(Struct, frozen=True):
@@ -315,16 +323,23 @@ class Job(Struct, frozen=True):
 
     def prompt_template_for(self, target: Target, columns: Sequence[str]) -> Template:
         """The compiled prompt of a target, for a table with these columns. Raises `JobError` where it needs others."""
+        places = self._places_of(target)
         if target.conversation is not None and target.conversation.column not in columns:
-            place = self.places[-1] if self.places else "prompt.messages_column"
+            place = places[-1] if places else "prompt.messages_column"
             raise JobError(f"{place}: {no_column(target.conversation.column, columns)}")
         template = target.prompt_template(refuse_empty=not self.prompt.allow_empty)
         try:
             template.check(columns)
         except TemplateError as error:
-            place = self.places[error.index] if self.places else f"prompt.messages[{error.index}]"
+            place = places[error.index] if places else f"prompt.messages[{error.index}]"
             raise JobError(f"{place}: {template_words(error)}") from error
         return template
+
+    def _places_of(self, target: Target) -> tuple[str, ...]:
+        """Where the templates of a target stand."""
+        prompts = () if self.matrix is None else self.matrix.prompts
+        asked = target.messages, target.conversation
+        return next((each.places for each in prompts if (each.messages, each.conversation) == asked), self.places)
 
     def fingerprint(self) -> dict[str, object]:
         """Everything that changes answers, as JSON-ready values by key path. Runs that differ here don't mix.
@@ -348,8 +363,7 @@ class Job(Struct, frozen=True):
         target = self.targets()[0]
         if self.matrix is None:
             return target.fingerprint()
-        asked = msgspec.structs.replace(target, params=self.matrix.params).fingerprint()
-        return {key: value for key, value in asked.items() if not key.startswith(self.matrix.moved)}
+        return self.matrix.base_of(target)
 
     def _image_fingerprint(self) -> dict[str, object]:
         """What decides which images are sent. Of the folder, its way from the input: both may be moved together."""
@@ -364,6 +378,8 @@ class Job(Struct, frozen=True):
         `places` and `cut` are left out, and so is how answers are scored and compared: that may change at any time.
         """
         values = {name: value for name, value in plain(self).items() if name not in NOT_DESCRIBED}
+        if self.simulator is not None and not self.simulator.accuracy:
+            values["simulator"] = {key: value for key, value in values["simulator"].items() if key not in OF_ACCURACY}
         if self.matrix is None:
             return {name: value for name, value in values.items() if name != "matrix"}
         for prompt in values["matrix"]["prompts"]:

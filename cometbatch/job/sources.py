@@ -173,7 +173,7 @@ def _set(tree: Map, override: str, problems: Problems, takes_text: Callable[[str
     path, equals, text = override.partition("=")
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", path):
         raise BrokenError(f"--set {shown(path)}", "expected key.sub=value")
-    *sections, key = path.split(".")
+    *sections, key = path.split(".", 1) if path.startswith("matrix.") else path.split(".")
     safe_path = ".".join(join("", part) for part in (*sections, key))
     where = f"--set {safe_path}"
     origin = Origin(where, has_lines=False)

@@ -101,8 +101,12 @@ class Response(Struct, frozen=True):
 
     def checker(self, format_name: str) -> Checker | None:
         """What checks answers; None where any will do. Raises `SchemaError`, `MissingExtraError`."""
-        nulls_are_added = DIALECTS[format_name].is_strict and self.mode in {"native", "tool"}
-        return checker_for(schema=self.schema, pattern=self.pattern, json=self.json, nulls_are_added=nulls_are_added)
+        added = self.adds_nulls(format_name)
+        return checker_for(schema=self.schema, pattern=self.pattern, json=self.json, nulls_are_added=added)
+
+    def adds_nulls(self, format_name: str) -> bool:
+        """Whether requests of this format ask for null where the schema lets a property be missing."""
+        return DIALECTS[format_name].is_strict and self.mode in {"native", "tool"}
 
     def fingerprint(self) -> dict[str, object]:
         """What changes answers. A schema counts as text: the order of its properties is that of the answer's."""
@@ -185,7 +189,7 @@ class Target(Struct, frozen=True):
             content = [msgspec.to_builtins(part) for part in message.parts] or message.template
             fields[f"prompt.messages[{index}].content"] = content
         if (choices := self._choices) is not None:
-            fields["choices"] = msgspec.to_builtins(choices)
+            fields["prompt.choices"] = plain(choices)
         if self.conversation is not None:
             fields["prompt.messages_column"] = self.conversation.column
             fields["prompt.few_shot"] = [msgspec.to_builtins(each) for each in self.conversation.examples] or None

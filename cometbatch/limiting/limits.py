@@ -1,4 +1,4 @@
-"""How fast requests may leave: requests and tokens per minute, and a pause for everyone, behind one verb.
+"""How fast requests may leave: requests and tokens per minute, behind one verb.
 
 Hides what aiolimiter does by default: it lets a whole period's quota out at once, serves the smallest waiter first,
 refuses amounts above its capacity and can't be corrected afterwards. So the buckets here are small (the stated
@@ -68,7 +68,7 @@ class _Bucket:
 
 
 class Limits:
-    """Requests and tokens per minute, and the pause that the service asks for, behind one verb. For one caller.
+    """Requests and tokens per minute, behind one verb. For one caller.
 
     Tokens are charged by the caller's estimate times the ratio of real to estimated tokens seen so far, and settled
     when the truth is known: what was charged too little is paid by the next requests, what was charged too much is
@@ -87,7 +87,6 @@ class Limits:
         self._tokens = None if tokens_per_minute is None else _Bucket(tokens_per_minute)
         self._poll_s = min((bucket.poll_s for bucket in (self._requests, self._tokens) if bucket), default=0.0)
         self._shared = shared
-        self._paused_until = 0.0
         self._debt = 0.0
         self._shared_debt = 0.0
         self.counts_tokens = self._tokens is not None or (shared is not None and shared.counts_tokens)
@@ -97,24 +96,12 @@ class Limits:
         self.wait_s = 0.0
         """Seconds after which to try again, for a request that `take` did not let pass."""
 
-    @property
-    def paused_until(self) -> float:
-        """Event-loop time until which nobody may send."""
-        return self._paused_until
-
-    def pause(self, seconds: float, now: float) -> None:
-        """Nobody sends for this time; a longer pause that is under way stays as it is."""
-        self._paused_until = max(self._paused_until, now + seconds)
-
-    def take(self, estimated_tokens: int, now: float) -> float | None:
+    def take(self, estimated_tokens: int) -> float | None:
         """Let a request of about this many tokens pass, and return what it is charged, in tokens.
 
         `None` where it does not fit yet: then `wait_s` says when to try again, with the same request, so that none of
         any size is overtaken for ever. What a large one has paid ahead is kept, for whoever comes next.
         """
-        if now < self._paused_until:
-            self.wait_s = self._paused_until - now
-            return None
         self.wait_s = self._poll_s
         tokens, requests = self._tokens, self._requests
         charge = estimated_tokens * self._ratio() if self.counts_tokens else 0.0

@@ -398,13 +398,6 @@ def repeated(schema: pa.Schema, prefix: str) -> list[str] | bool:
     return [name for name in schema.names if name not in unique]
 
 
-def columns_markdown(columns: Sequence[Column] = COLUMNS) -> str:
-    """Columns as a Markdown table, for the documentation."""
-    lines = ["| column | type | meaning |", "| --- | --- | --- |"]
-    lines += [f"| `{column.name}` | {column.words} | {column.meaning} |" for column in columns]
-    return "\n".join(lines) + "\n"
-
-
 def status_of(completion: Completion, *, keeps_calls: bool = False) -> AnsweredStatus:
     """Succeeded is a model that stopped by itself with something to say; everything else is incomplete.
 
@@ -535,10 +528,12 @@ def read_outcomes(
     columns: Sequence[Column] = COLUMNS,
     *,
     caps: Sequence[int | None] = (),
+    target: int = 0,
 ) -> list[Outcome]:
     """The outcomes in a table's output columns, its first row being `first_ordinal`; other columns are passed over.
 
     They make the same columns again. `columns` are the run's own (`columns_of`), `caps` those on an answer, by target.
+    `target`: that was asked, where no column tells it.
     A value without a column is gone: the code of an error (it is in the message), the detail of a succeeded answer.
     Names that the input has in a column of this name are as texts in the outcomes.
     """
@@ -549,14 +544,17 @@ def read_outcomes(
         cells_of.append(_own_names(table, prefix + CUSTOM_ID))
     rows = zip(*cells_of, strict=True)
     return [
-        _outcome(ordinal, dict(zip(names, cells, strict=True)), columns, caps)
+        _outcome(ordinal, dict(zip(names, cells, strict=True)), columns, caps, target)
         for ordinal, cells in enumerate(rows, first_ordinal)
     ]
 
 
-def _outcome(ordinal: int, cells: dict[str, Any], columns: Sequence[Column], caps: Sequence[int | None]) -> Outcome:
+def _outcome(
+    ordinal: int, cells: dict[str, Any], columns: Sequence[Column], caps: Sequence[int | None], target: int
+) -> Outcome:
     kind: type[Outcome] = Failed if cells["status"] == "failed" else Answered
-    fields: dict[str, Any] = {"record": "failed" if kind is Failed else "answered", "ordinal": ordinal}
+    word = "failed" if kind is Failed else "answered"
+    fields: dict[str, Any] = {"record": word, "ordinal": ordinal, "target": target}
     fields[CUSTOM_ID] = cells[CUSTOM_ID]
     for column in columns:
         path = column.failed if kind is Failed else column.answered

@@ -55,12 +55,14 @@ EVENTS: Final[Mapping[str, Event]] = {
             "run_id": "",
             "session": "from 1",
             "output": "",
-            "model": "",
+            "model": "with a matrix, that of its first cell",
             "rows": "",
             "done": "rows with an outcome of earlier sessions",
             "limit": "as of --limit",
             "budget_usd": "",
             "version": "",
+            "cells": "with a matrix alone, as the next",
+            "samples": "of each cell",
         },
     ),
     "progress": Event(
@@ -93,11 +95,22 @@ EVENTS: Final[Mapping[str, Event]] = {
         "nothing was answered for 2 s, although requests failed or hung", {"unanswered_s": "so far"}, "warning"
     ),
     "outage_ended": Event("requests are answered again", {"unanswered_s": "seconds without an answer"}),
-    "part_committed": Event("a part of the result is on the disk", {"partition": "", "first_row": "", "rows": ""}),
+    "part_committed": Event(
+        "a part of the result is on the disk",
+        {
+            "partition": "",
+            "first_row": "",
+            "rows": "",
+            "cell": "with a matrix alone, as the next",
+            "sample": "",
+        },
+    ),
     "row_failed": Event(
         "a row failed for good: the first 5 of each kind in a session",
         {
-            "row": "from 0",
+            "row": "of the input, from 0",
+            "cell": "with a matrix alone, as the next: the labels of its cell",
+            "sample": "from 0",
             "kind": "as in `error_kind`",
             "status": "of HTTP",
             "code": "the service's",

@@ -22,14 +22,15 @@ _PAGE_BITS: Final = 12  # calls of a run whose bits are kept together: 512 bytes
 class Rules(Struct, frozen=True):
     """Which earlier answers are taken. `oldest`: in microseconds since 1970; None is any age.
 
-    `fits`: whether a text is what today's `response` asks for. `is_repeatable`: whether a call is answered in the same
-    way each time; None where that does not matter. `status`: of an answer, as this run has it.
+    `fits`: whether a text is what today's `response` asks for in answer to a call. `is_repeatable`: whether a call
+    is answered in the same way each time; None where that does not matter. `status`: of an answer, as this run has
+    it.
     """
 
     service: str
     statuses: frozenset[AnsweredStatus] = frozenset({"succeeded"})
     oldest: int | None = None
-    fits: Callable[[str], bool] | None = None
+    fits: Callable[[CallRequest, str], bool] | None = None
     is_repeatable: Callable[[CallRequest], bool] | None = None
     status: Callable[[Completion], AnsweredStatus] | None = None
 
@@ -158,10 +159,9 @@ class EarlierAnswers:
             reason = "age"
         elif rules.is_repeatable is not None and not rules.is_repeatable(call):
             reason = "sampling"
-        elif (
-            rules.fits is not None and status == "succeeded" and not rules.fits(group.cell("response", entry.row) or "")
-        ):
-            reason = "schema"
+        elif rules.fits is not None and status == "succeeded":
+            text = group.cell("response", entry.row) or ""
+            reason = None if rules.fits(call, text) else "schema"
         return reason
 
     def _outcome(self, call: CallRequest, entry: Entry, answer: Answered) -> Answered:

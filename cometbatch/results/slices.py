@@ -22,10 +22,11 @@ SLICE_KEY: Final = "cometbatch.slice"
 """Metadata of a file that holds one slice of a data set: the same for this slice alone, and its number in the run."""
 
 MEANINGS: Final = (
-    ("one for each axis of the matrix, named by the last word of its name; `model` and `format` always",
-     "text, integer, number or true/false", "the label of the value that the line is of"),
-    (SAMPLE, "integer", "which of the answers to this row in this cell the line holds, from 0"),
-    (ROW, "integer", "which row of the input the line is of, from 0"),
+    ("`model`, `format`, and the last word of each other axis' name",
+     "text, integer, number or true/false, as all labels of the axis allow",
+     "the label of the axis' value in the line's cell"),
+    (f"`{SAMPLE}`", "integer", "which of the answers to this row in this cell the line has, from 0"),
+    (f"`{ROW}`", "integer", "which row of the input the line is of, from 0"),
 )  # fmt: skip
 """The columns that a matrix adds between the input's and the output's: name, type in plain words, meaning."""
 

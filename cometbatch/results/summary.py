@@ -12,6 +12,7 @@ from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.records import LONG_INPUT_TOKENS, Fix, PoolStats, PriceBook, Tally, Usage
 from cometbatch.results.accepted import Accept, Accepted, judged
+from cometbatch.results.cell_summary import CellSummary, LeftOut, described_cells
 from cometbatch.results.notebook import html_of
 from cometbatch.results.reuse_counts import ReuseCounts
 from cometbatch.results.scored import Leaderboard, ScoreCounts
@@ -77,8 +78,9 @@ class RunSummary(Struct, frozen=True):
     `is_deduped`: rows take answers of rows of this run that ask the same; `is_reusing`: of earlier runs.
     `limited`: None where the session was for all rows. `accept`: how many of the rows that it was for may have no whole
     answer. `reuse`: how this session's calls met earlier answers; None where none were looked for. `reader`: what reads
-    the run's rows; None where nobody can. `scores`: how the scoring of the result went, where this session did that;
-    `leaderboard`: the figures of its scores.
+    the run's rows; None where nobody can. `cells`: of a matrix, each in the job's order; then `rows` is how many the
+    result has: those of the input in each cell and sample. `left_out`: of slices that the job does not name any more.
+    `scores`: how the scoring of the result went, where this session did that; `leaderboard`: the figures of its scores.
     """
 
     run_id: str
@@ -107,6 +109,8 @@ class RunSummary(Struct, frozen=True):
     is_deduped: bool = False
     is_reusing: bool = False
     reader: RowReader | None = None
+    cells: tuple[CellSummary, ...] = ()
+    left_out: LeftOut | None = None
     accept: Accept = Accept()
     reuse: ReuseCounts | None = None
     scores: ScoreCounts | None = None
@@ -205,6 +209,10 @@ class RunSummary(Struct, frozen=True):
         failed, incomplete, is_done = first.failed, first.incomplete, first.is_reached
         return judged(self.accept, first.rows, failed=failed, incomplete=incomplete, is_limited=True, is_done=is_done)
 
+    def cell_lines(self) -> Iterator[str]:
+        """Of a matrix, a line for each cell; of many, one for each model."""
+        return described_cells(self.cells)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; amounts of money are strings, so that they stay exact."""
         tally, cost = self.tally, self.cost_usd
@@ -248,6 +256,7 @@ class RunSummary(Struct, frozen=True):
             },
             "price_source": price_source((self.prices, *self.books)),
             "targets": list(self.targets),
+            **_of_matrix(self),
             "resent": self.resent,
             **_of_what_it_replaces(self),
             "retries": self.retries,
@@ -276,6 +285,14 @@ def _reported(tally: Tally) -> dict[str, Any]:
         "differing_cost_usd": format_amount(tally.differing_reported_usd),
         "differing_priced_usd": format_amount(tally.differing_cost_usd),
     }
+
+
+def _of_matrix(summary: RunSummary) -> dict[str, Any]:
+    """What a summary tells of cells; nothing without a matrix."""
+    if not summary.cells:
+        return {}
+    left_out = None if summary.left_out is None else summary.left_out.to_dict()
+    return {"cells": [each.to_dict() for each in summary.cells], "left_out": left_out}
 
 
 def _of_what_it_replaces(summary: RunSummary) -> dict[str, Any]:

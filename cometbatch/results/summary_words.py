@@ -33,6 +33,7 @@ def described(summary: "RunSummary", *, verbose: bool = False, command: str = RU
     tally = summary.tally
     lines = [
         _rows(summary),
+        *summary.cell_lines(),
         *_reused(summary),
         *_incomplete(summary),
         *_accepted(summary),
@@ -43,6 +44,7 @@ def described(summary: "RunSummary", *, verbose: bool = False, command: str = RU
         *_row_cost(summary),
         *_reported(summary.tally),
         *_charges(summary),
+        *([] if summary.left_out is None else [summary.left_out.describe()]),
         *_replaced(summary),
         *_updated(summary),
     ]
@@ -64,9 +66,18 @@ def described(summary: "RunSummary", *, verbose: bool = False, command: str = RU
 def _rows(summary: "RunSummary") -> str:
     tally = summary.tally
     return (
-        f"{tally.calls:,} of {count(summary.rows, 'row')}: {tally.succeeded:,} succeeded, "
+        f"{tally.calls:,} of {count(summary.rows, 'row')}{_of_matrix(summary)}: {tally.succeeded:,} succeeded, "
         f"{tally.incomplete:,} incomplete, {tally.failed:,} failed{_kinds(tally.failures)}"
     )
+
+
+def _of_matrix(summary: "RunSummary") -> str:
+    """Of which rows of the input, cells and samples the rows of a matrix are."""
+    if not (cells := summary.cells):
+        return ""
+    samples = cells[0].samples
+    asked = "" if samples == 1 else f", {count(samples, 'sample')} each"
+    return f" ({cells[0].rows // samples:,} of the input, {count(len(cells), 'cell')}{asked})"
 
 
 def _incomplete(summary: "RunSummary") -> Iterator[str]:
@@ -79,7 +90,9 @@ def _incomplete(summary: "RunSummary") -> Iterator[str]:
     cut = f"cut at {limit if cap is None else f'params.max_output_tokens={cap}'}"
     words = {"length": cut, **_REASONS}
     yield "incomplete: " + ", ".join(f"{rows:,} {words.get(reason, reason)}" for reason, rows in reasons.items())
-    if "length" in reasons and cap is not None:
+    if "length" in reasons and summary.cells:
+        yield "  to ask with more room, put a higher params.max_output_tokens on an axis: its cells alone are asked"
+    elif "length" in reasons and cap is not None:
         yield from _more_room(cap)
     if again := sorted(set(reasons) - {"length"}):
         yield f"  to ask these rows again, run with --retry {','.join(again)}"

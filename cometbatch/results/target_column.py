@@ -26,9 +26,10 @@ def target_column(prefix: str, taken: Collection[str]) -> str:
     )
 
 
-def target_in(cells: Mapping[str, Any]) -> int:
-    """The number of the target that a row was asked of, by its output columns."""
-    return int(next((cells[name] for name in TARGET_COLUMNS if name in cells), 0) or 0)
+def target_in(cells: Mapping[str, Any], own: int = 0) -> int:
+    """The number of the target that a row was asked of, by its output columns; where none tells it, its slice's own."""
+    found = next((cells[name] for name in TARGET_COLUMNS if name in cells), None)
+    return own if found is None else int(found)
 
 
 def with_target(table: pa.Table, prefix: str, columns: Sequence[Column], target: int = 0) -> pa.Table:

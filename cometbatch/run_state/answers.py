@@ -20,12 +20,12 @@ from cometbatch.results import columns, parts
 from cometbatch.results.answered import HASH_DIGITS, AnsweredCalls, keys_of
 from cometbatch.results.columns import answered_in
 from cometbatch.results.target_column import with_target
-from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest
-from cometbatch.run_state.open_partition import OpenPartition, PartitionRecords
-from cometbatch.run_state.progress import journaled
-from cometbatch.run_state.recorded_rows import MAX_KEPT_BYTES, is_committed
+from cometbatch.run_state.open_partition import OpenPartition
+from cometbatch.run_state.open_records import OpenRecords
+from cometbatch.run_state.progress import journaled_in
+from cometbatch.run_state.recorded_rows import is_committed
 from cometbatch.run_state.run import Run
 
 GROUPS_KEPT: Final = 4
@@ -34,14 +34,12 @@ GROUPS_KEPT: Final = 4
 
 def answered_calls(run: Run) -> AnsweredCalls:
     """The calls of a run that have an answer, by what was asked. Raises `CheckpointError` where a file is damaged."""
-    found, committed = AnsweredCalls(), frozenset(run.progress.committed)
-    partitions = run.manifest.partitions()
+    found = AnsweredCalls()
     for index in run.progress.committed:
         path, prefix = run.directory.parts.path(index), run.prefix
-        _add_part(found, path, prefix, run.manifest.first_ordinal(partitions[index]))
-    in_journals = {file.range for file in run.directory.journals.all()} | run.directory.reopened().partitions.keys()
-    for index in sorted(in_journals - committed):
-        for records in journaled(run.directory, run.manifest, index, run.progress.last):
+        _add_part(found, path, prefix, run.manifest.first_ordinal(run.manifest.partition(index)))
+    for indexes in run.journaled:
+        for records in journaled_in(run.directory, run.manifest, indexes, run.progress.last):
             for answer in answered_in(records):
                 found.add(answer.request_hash, answer.ordinal)
     return found
@@ -69,14 +67,13 @@ class PartRows:
         self.columns = columns.columns_of(names)
         self._directory, self._manifest, self._prefix = directory, manifest, prefix
         self._names = [prefix + name for name in (*names, columns.CUSTOM_ID)]
-        self._partitions = manifest.partitions()
         self._sizes: dict[int, list[int]] = {}  # rows of each row group of a part
         self._groups = OrderedDict[tuple[int, int], pa.Table]()
 
     def take(self, ordinals: Sequence[int]) -> Iterator[tuple[list[int], pa.Table]]:
         """These calls of one partition, ascending, each beside its row, some at a time. Raises `CheckpointError`."""
         index = self._manifest.partition_of(ordinals[0])
-        first, left = self._manifest.first_ordinal(self._partitions[index]), list(ordinals)
+        first, left = self._manifest.first_ordinal(self._manifest.partition(index)), list(ordinals)
         if index not in self._sizes:
             self._sizes[index] = parts.rows_of_groups(self._directory.parts.path(index))
         for group, size in enumerate(self._sizes[index]):
@@ -135,8 +132,7 @@ class RecordedAnswers:
         try:
             if opened is not None:
                 return opened.answers(ordinals)
-            files = recorded.sources(run.directory, run.manifest.run_id, index, run.progress.last)
-            return PartitionRecords(files, None, MAX_KEPT_BYTES).answers(ordinals)
+            return OpenRecords(run).of(index).answers(ordinals)
         except (CheckpointError, ValueError):  # ValueError: of a file that was closed
             if not self._is_committed(index):
                 raise

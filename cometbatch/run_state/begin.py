@@ -4,6 +4,8 @@ In this order, each step repeatable: leftovers go; existing journals are synced;
 charges of all marks that no record settles; then marks that it has counted go.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 from cometbatch.records import Tally
@@ -32,7 +34,7 @@ def next_session(run: Run, who: Who) -> Run:
     whole = {file.name: run.progress.whole.get(file.name, 0) for file in journals.all()}
     known = {} if run.progress.last is None else run.progress.last.counted
     counted = {name: size for name, size in whole.items() if size or name in known}
-    session = _write(run, who, counted, run.progress.charges)
+    session = _write(run, who, counted, run.progress.charges, _open(run))
     settled = msgspec.structs.replace(run.progress, last=session, unsettled=(), accepted=Tally())
     return msgspec.structs.replace(run, progress=settled)
 
@@ -56,7 +58,19 @@ def begin_anew(run: Run, who: Who, manifest: Manifest) -> Run:
     return msgspec.structs.replace(run.with_manifest(manifest), progress=Progress(last=session))
 
 
-def _write(run: Run, who: Who, counted: dict[str, int], charges: Tally) -> Session:
+def _open(run: Run) -> dict[int, tuple[int, ...]] | msgspec.UnsetType:
+    if len(run.manifest.slices) == 1:
+        return msgspec.UNSET
+    return {number: tuple(sorted(some)) for number, some in run.progress.open_by_range(run.manifest).items()}
+
+
+def _write(
+    run: Run,
+    who: Who,
+    counted: dict[str, int],
+    charges: Tally,
+    open_ones: dict[int, tuple[int, ...]] | msgspec.UnsetType = msgspec.UNSET,
+) -> Session:
     last, number = run.progress.last, run.directory.next_session()
     session = Session(
         number=number,
@@ -67,6 +81,7 @@ def _write(run: Run, who: Who, counted: dict[str, int], charges: Tally) -> Sessi
         counted=counted,
         set_aside=_accepted({} if last is None else last.set_aside, run.progress.torn),
         rounds=run.directory.reopened().rounds,
+        open=open_ones,
     )
     run.directory.write_session(session)
     for path in run.directory.marks_before(number):
@@ -81,5 +96,10 @@ def _accepted(before: dict[str, tuple[int, ...]], torn: dict[str, tuple[int, ...
 
 def remove_leftovers(run: Run) -> None:
     """Remove files of a killed process that count for nothing. Raises `CheckpointError` where the disk fails."""
-    for path in run.directory.leftovers(run.progress.committed, run.progress.last):
+    told_of = run.progress.open_by_range(run.manifest)
+
+    def partitions_of(range_: int) -> Iterable[int]:
+        return (range_,) if len(run.manifest.slices) == 1 else told_of.get(range_, ())
+
+    for path in run.directory.leftovers(run.progress.committed, run.progress.last, partitions_of):
         local.remove(path)

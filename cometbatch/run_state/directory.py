@@ -248,27 +248,36 @@ class RunDirectory:
         local.write_bytes(self.path / REOPENED, msgspec.json.encode(reopened))
 
     def commit_part(self, index: int, write: Callable[[IO[bytes]], None]) -> None:
-        """Make a part exist, whole, and only then forget the records of its partition.
+        """Make a part exist, whole, and only then forget what rounds of `--retry` kept, and the parts of earlier ones.
 
-        Raises what `local.write_aside` raises.
+        The journals of its range may hold other partitions' records. Raises what `local.write_aside` raises.
         """
         self.parts.commit(index, write)
-        for path in [*self.journals.of_range(index), *self.parts.superseded(index)]:
+        for path in [*self.journals.kept_of(index), *self.parts.superseded(index)]:
             local.remove(path)
 
-    def leftovers(self, committed: Iterable[int], last: Session | None) -> Iterator[Path]:
+    def leftovers(
+        self,
+        committed: Iterable[int],
+        last: Session | None,
+        partitions_of: Callable[[int], Iterable[int]] = lambda range_: (range_,),
+    ) -> Iterator[Path]:
         """Files of a killed process that count for nothing.
 
         Half-written files; records of committed partitions, or of rounds and sessions that do not count; parts of
-        earlier rounds; marks that a later session has counted already.
+        earlier rounds; marks that a later session has counted already. `partitions_of`: the partitions of a range that
+        may have records in its journals.
         """
         done, reopened = frozenset(committed), self.reopened()
         for folder in self._folders():
             names = (name for name in local.entries(folder) if STAGED.fullmatch(name) and self._is_ours(folder, name))
             yield from (folder / name for name in names)
         for name in local.entries(self.journals.folder):
-            index = index_in(JOURNAL.fullmatch(name) or KEPT.fullmatch(name))
-            if index is not None and (index in done or not _counts(name, reopened.round_of(index), last)):
+            range_, index = index_in(JOURNAL.fullmatch(name)), index_in(KEPT.fullmatch(name))
+            if range_ is None and index is None:
+                continue
+            indexes = partitions_of(range_) if range_ is not None else [index] if index is not None else []
+            if not any(each not in done and _counts(name, reopened.round_of(each), last) for each in indexes):
                 yield self.journals.folder / name
         for index in done & reopened.partitions.keys():
             yield from self.parts.superseded(index)

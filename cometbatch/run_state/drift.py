@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from cometbatch.errors import START_OVER, DriftError, Quoting, logged, quoting
-from cometbatch.job.matrix import Matrix
+from cometbatch.job.matrix import Matrix, is_moved
 from cometbatch.run_state.manifest import Manifest
 
 SHOWN_CHARACTERS: Final = 60  # of a changed value, in the message
@@ -22,7 +22,7 @@ _SPOKEN: Final = {
 }
 """Fields of a fingerprint that are no key of a job, in words."""
 _OF_A_PROMPT: Final = ("prompt.messages", "prompt.few_shot")
-_SAYS_PROMPTS: Final = ("prompt", "params.extra")
+SAYS_PROMPTS: Final = ("prompt", "params.extra")
 """How fields of a fingerprint begin that may hold what is said to the model."""
 _OF_A_TARGET: Final = ("target.model", "params.", *_OF_A_PROMPT)
 """How the keys of a fingerprint begin that tell one target of a run from another. Its targets have one format."""
@@ -65,7 +65,7 @@ def drift(
     if not manifest.has_matrix and matrix is None:
         return min((_differences(each, now) for each in then), key=len)
     moved = (*_moved_then(manifest), *(() if matrix is None else matrix.moved))
-    found = _differences(*({key: each[key] for key in each if not key.startswith(moved)} for each in (then[0], now)))
+    found = _differences(*({key: each[key] for key in each if not is_moved(key, moved)} for each in (then[0], now)))
     if manifest.has_matrix != (matrix is not None):
         was, is_now = ("set" if each else None for each in (manifest.has_matrix, matrix))
         found.insert(0, (MATRIX_KEY, was, is_now))
@@ -85,7 +85,9 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[
 
 
 def describe_targets(manifest: Manifest) -> Iterator[str]:
-    """Each target but the first, by what it differs in from that."""
+    """Each target but the first, by what it differs in from that. Of a matrix none: its cells have labels."""
+    if manifest.has_matrix:
+        return
     for number, each in enumerate(manifest.targets[1:], start=1):
         pairs = drift(manifest, fingerprint_with(manifest, number))
         prompts = [key for key, _, _ in pairs if key.startswith(_OF_A_PROMPT)]
@@ -134,7 +136,7 @@ def refuse_drift(
         was, now = (_THIS_MACHINE if key == "target.service" and value == "loopback" else value for value in values)
         values_shown = f"was {_shown(was, now)}, is {_shown(now, was)}"
         words = f"  {_SPOKEN.get(key, key)}: {values_shown}"
-        changes.append(quoting(words, values_shown, "changed (not logged)") if key.startswith(_SAYS_PROMPTS) else words)
+        changes.append(quoting(words, values_shown, "changed (not logged)") if key.startswith(SAYS_PROMPTS) else words)
     if (size, sha256) != (manifest.input.size, manifest.input.sha256):
         changes.append(
             f"  input: was {manifest.input.size:,} bytes, sha256 {manifest.input.sha256[:12]}, "

@@ -100,6 +100,21 @@ class Journal:
             self._file.close()
             raise
 
+    def reopen(self) -> None:
+        """Go on with a journal that this session has closed.
+
+        Raises `CheckpointError` where the disk refuses, or the file is not as long as it was.
+        """
+        with local.naming(self.path, "can't open the journal"):
+            file = self.path.open("r+b", buffering=0)
+        if (size := file.seek(0, os.SEEK_END)) != self._written:
+            file.close()
+            raise CheckpointError(
+                f"{self.path}: {size:,} bytes, where this session has written {self._written:,}: another program has "
+                "changed the file. Run the same command again."
+            )
+        self._file = file
+
     def append(self, records: Sequence[bytes]) -> int:
         """Write records (no line break inside, no notes) and return the offset of the first one's line.
 

@@ -49,10 +49,18 @@ class JournalFiles:
                 found.append(JournalFile(index, int(match[2]), int(match[3] or 0), name))
         return sorted(found)
 
-    def of_range(self, range_: int) -> list[Path]:
-        """Every file of a range: journals of all sessions, and what rounds kept."""
-        names = (name for name in local.entries(self.folder) if name.startswith(name_of(range_) + "."))
-        return [self.folder / name for name in names if JOURNAL.fullmatch(name) or KEPT.fullmatch(name)]
+    def kept_of(self, index: int) -> list[Path]:
+        """What rounds of `--retry` kept of a partition."""
+        names = (name for name in local.entries(self.folder) if name.startswith(name_of(index) + "."))
+        return [self.folder / name for name in names if KEPT.fullmatch(name)]
+
+    def forget(self, range_: int) -> None:
+        """Remove the journals of a range, all sessions': each partition with a record in them has its part.
+
+        Raises `CheckpointError` where the disk refuses.
+        """
+        for file in self.all(range_):
+            local.remove(self.folder / file.name)
 
     def begin(self, run_id: str, range_: int, session: int) -> Journal:
         """A new journal, of the session that runs. Raises `CheckpointError` where the disk won't have it."""

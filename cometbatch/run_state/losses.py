@@ -4,7 +4,7 @@ They were synced by then, so no power cut explains it: what they held was paid, 
 A journal of the newest session itself is told of nowhere, and its loss can't be seen.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -21,20 +21,22 @@ _READ_BYTES: Final = 2**20
 
 def lost_journals(
     directory: RunDirectory, manifest: Manifest, last: Session | None, committed: Collection[int]
-) -> dict[Path, int]:
-    """Each lost journal of a partition that is not committed, or what a round kept of one, with its partition.
+) -> dict[Path, frozenset[int]]:
+    """Each lost journal of partitions that are not committed, or what a round kept of one, with these partitions.
 
-    A part that is committed takes the journals of its partition with it: the caller looks at the parts again.
+    The last of them that is committed takes the journals with it: the caller looks at the parts again.
     """
-    found: dict[Path, int] = {}
+    found: dict[Path, frozenset[int]] = {}
     journals, reopened = directory.journals, directory.reopened()
     for name, counted in ({} if last is None else last.counted).items():
         match = JOURNAL.fullmatch(name)
-        index = index_in(match)
-        if match is None or index is None or index in committed or int(match[2]) < reopened.round_of(index).since:
+        range_ = index_in(match)
+        if match is None or range_ is None:
             continue
-        if counted and _size(journals.folder / name) < counted:
-            found[journals.folder / name] = index
+        open_ones = frozenset(_open_in(range_, manifest, last)).difference(committed)
+        told_of = frozenset(index for index in open_ones if int(match[2]) >= reopened.round_of(index).since)
+        if told_of and counted and _size(journals.folder / name) < counted:
+            found[journals.folder / name] = told_of
     partitions = {each.index: each for each in manifest.partitions()} if reopened.partitions else {}
     for index, round_ in reopened.partitions.items():
         path = journals.kept(index, round_.round)
@@ -42,8 +44,15 @@ def lost_journals(
         if index in committed or is_accepted or index not in partitions:
             continue
         if sum(_line_breaks(path)) <= partitions[index].row_count:  # a header, and a line for each call
-            found[path] = index
+            found[path] = frozenset([index])
     return found
+
+
+def _open_in(range_: int, manifest: Manifest, last: Session | None) -> Iterable[int]:
+    """The partitions of which the journals of a range told when the newest session began."""
+    if last is None or last.open is msgspec.UNSET:  # so it is with one slice, and was before the next one was added
+        return (range_,) if len(manifest.slices) == 1 or range_ < manifest.partitions_in_slice else ()
+    return last.open.get(range_, ())
 
 
 def without(last: Session | None, path: Path) -> Session | None:

@@ -96,6 +96,11 @@ class Manifest(Struct, frozen=True):
         """The numbers of the slices that the job names, in the order of the result."""
         return tuple(range(len(self.slices))) if self.named is msgspec.UNSET else self.named
 
+    @property
+    def active_targets(self) -> tuple[int, ...]:
+        """The numbers of the targets that these slices ask, in their order."""
+        return tuple(dict.fromkeys(self.slices[number].target for number in self.active))
+
     def queues(self) -> tuple[tuple[int, ...], ...]:
         """The numbers of the active slices by the model that is asked, in the order in which models appear."""
         by_model: dict[str, list[int]] = {}
@@ -160,7 +165,7 @@ class Manifest(Struct, frozen=True):
     @property
     def partitions_in_slice(self) -> int:
         """How many partitions each slice has."""
-        return len(range(0, self.input.rows, self.partition_rows))
+        return -(-self.input.rows // self.partition_rows)
 
     def partitions(self) -> list[Partition]:
         """Every partition of the run, ascending: those of the first slice, then those of the next."""
@@ -186,13 +191,26 @@ class Manifest(Struct, frozen=True):
         """The number of the range that a call is in: the partitions of the same rows in all slices."""
         return ordinal % self.input.rows // self.partition_rows
 
+    def partitions_of(self, range_: int) -> tuple[int, ...]:
+        """The indexes of the partitions in a range, one of each slice; of one slice, whatever number a file has."""
+        if len(self.slices) == 1:
+            return (range_,)
+        each = self.partitions_in_slice
+        return tuple(range(range_, each * len(self.slices), each)) if range_ < each else ()
+
+    def partition(self, index: int) -> Partition:
+        """The partition of this index."""
+        number, range_ = divmod(index, self.partitions_in_slice)
+        first = range_ * self.partition_rows
+        return Partition(index, first, min(self.partition_rows, self.input.rows - first), number)
+
     def slice_of(self, index: int) -> int:
         """The number of the slice that a partition is of."""
         return index // self.partitions_in_slice
 
     def range_of_partition(self, index: int) -> int:
-        """The range that a partition is in: its rows, in whichever slice."""
-        return index % self.partitions_in_slice
+        """The range that a partition is in: its rows, in whichever slice; of one slice, whatever number a file has."""
+        return index if len(self.slices) == 1 else index % self.partitions_in_slice
 
 
 class _Version(Struct):

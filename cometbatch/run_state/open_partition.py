@@ -1,17 +1,17 @@
 """A partition between its first call and its part: its records, kept in memory or read again from the journals."""
 
 import contextlib
-import itertools
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
 from cometbatch.records import Answered, Partition, Record, RejectedAsk
-from cometbatch.results import codec
 from cometbatch.results.columns import OUTCOMES
 from cometbatch.run_state import recorded
 from cometbatch.run_state.journal import LINE_EXTRA_BYTES, Journal, read_at
+from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.recorded import Source
 from cometbatch.store import local
 
@@ -24,22 +24,26 @@ class PartitionRecords:
     """The records of a partition, as far as there is room (bytes) in memory; else their places in the files.
 
     `files` are what earlier sessions left; the last place is this session's own `journal`, None for who only reads.
+    `targets`: of calls that a round of `--retry` left without an outcome.
     """
 
-    def __init__(self, files: Sequence[Source], journal: Journal | None, room: int) -> None:
+    def __init__(self, files: Sequence[Source], journal: Journal | None, room: int, targets: Mapping[int, int]) -> None:
+        self.targets = targets
         self._files = files
         self._journal = journal
         self._room = room
         self._in_memory: list[Record] | None = []
-        self._ordinals: list[int] = []
-        self._sizes: list[int] = []  # bytes of each record
-        self._batches: list[tuple[int, int, int]] = []  # source, offset of the first line, and how many records
+        self._ordinals = array("q")
+        self._sizes = array("q")  # bytes of each record
+        self._sources = array("l")  # the file of each record
+        self._offsets = array("q")  # where its line begins there
         self._duplicates: set[int] = set()  # numbers of records whose line is an outcome that came too late
-        self.targets: dict[int, int] = {}  # of calls that a round of `--retry` left without an outcome
-        for entry in recorded.entries(files, self.targets):
-            if entry.is_duplicate:
-                self._duplicates.add(len(self._ordinals))
-            self._keep([entry.record], entry.source, entry.offset, [entry.size], is_wide=True)
+
+    def take(self, entry: recorded.Entry) -> None:
+        """Note a record that an earlier session left."""
+        if entry.is_duplicate:
+            self._duplicates.add(len(self._ordinals))
+        self._keep([entry.record], entry.source, entry.offset, [entry.size], is_wide=True)
 
     def add(self, records: Sequence[Record], lines: Sequence[bytes], offset: int) -> None:
         """Note records of this session, whose lines begin at `offset` of its journal."""
@@ -49,21 +53,22 @@ class PartitionRecords:
     def _keep(
         self, records: Sequence[Record], source: int, offset: int, sizes: Sequence[int], *, is_wide: bool
     ) -> None:
-        self._ordinals += [record.ordinal for record in records]
-        self._sizes += sizes
-        self._batches.append((source, offset, len(sizes)))
         if self._in_memory is not None:
             self._in_memory += records
             self._room -= sum(sizes) * (WIDEST_BYTES if is_wide else 1) + RECORD_BYTES * len(sizes)
             if self._room < 0:
                 self._in_memory = None
+        for record, size in zip(records, sizes, strict=True):
+            self._sizes.append(size)
+            self._sources.append(source)
+            self._offsets.append(offset)
+            self._ordinals.append(record.ordinal)  # last: another thread finds a record by it
+            offset += size + LINE_EXTRA_BYTES
 
-    def outcomes(self) -> set[int]:
-        """The calls that have an outcome after the replay of what earlier sessions left."""
+    def as_they_came(self) -> Iterator[Record]:
+        """All of them, as they were noted. Raises `CheckpointError` where a file is not as it was."""
         with contextlib.ExitStack() as files:
-            fetch = self._fetch(files)
-            records = (fetch(number) for number in range(len(self._ordinals)))
-            return {record.ordinal for record in records if isinstance(record, OUTCOMES)}
+            yield from map(self._fetch(files), range(len(self._ordinals)))
 
     def answers(self, ordinals: Collection[int]) -> dict[int, Answered]:
         """What was answered to those of these calls that have an answer. For any thread: what is kept only grows."""
@@ -93,24 +98,14 @@ class PartitionRecords:
                     some, size = [], 0
             yield some
 
-    def _places(self) -> Iterator[tuple[int, int]]:
-        """Source and offset of each record, in the order in which they came."""
-        sizes = iter(self._sizes)
-        for source, first, count in self._batches:
-            offset = first
-            for size in itertools.islice(sizes, count):
-                yield source, offset
-                offset += size + LINE_EXTRA_BYTES
-
     def _fetch(self, files: contextlib.ExitStack) -> Callable[[int], Record]:
         """What finds a record by its number. `files` closes what it opens."""
         if (in_memory := self._in_memory) is not None:  # looked at once: another thread may forget them
             return in_memory.__getitem__
         opened: dict[int, int] = {}
-        places = list(self._places())
 
         def fetch(number: int) -> Record:
-            (source, offset), size = places[number], self._sizes[number]
+            source, offset, size = self._sources[number], self._offsets[number], self._sizes[number]
             if self._journal is not None and source == len(self._files):
                 line = self._journal.read_again(offset, size)
             else:
@@ -125,35 +120,74 @@ class PartitionRecords:
         return fetch
 
 
+def replayed(
+    manifest: Manifest, indexes: Sequence[int], files: Sequence[Source], journal: Journal | None = None, room: int = 0
+) -> dict[int, PartitionRecords]:
+    """What these files, read once, hold of each of some partitions of one range. `room`: for each of them.
+
+    Raises `CheckpointError` where a file is damaged.
+    """
+    targets: dict[int, int] = {}
+    found = {index: PartitionRecords(files, journal, room, targets) for index in indexes}
+    only = found[indexes[0]] if len(indexes) == 1 else None
+    for entry in recorded.entries(files, targets):
+        records = found[manifest.partition_of(entry.record.ordinal)] if only is None else only
+        records.take(entry)
+    return found
+
+
 class OpenPartition:
     """A partition, the input's rows beside it, and what is recorded of its calls.
 
-    `targets`: of calls that a round of `--retry` left without an outcome, by ordinal.
+    `first`: the ordinal of its first call. `journal`: of its range, in this session. `records`: what earlier sessions
+    left. `done`: the calls of these that have an outcome.
     """
 
     def __init__(
-        self, partition: Partition, table: pa.Table, files: Sequence[Source], journal: Journal, room: int
+        self,
+        partition: Partition,
+        first: int,
+        table: pa.Table,
+        journal: Journal,
+        records: PartitionRecords,
     ) -> None:
         self.partition = partition
+        self.first = first
         self.table = table
-        self.size = table.nbytes
+        self.size = table.nbytes  # bytes of input, unused columns included
         self.journal = journal
-        self._records = PartitionRecords(files, journal, room)
-        self.recorded = self._records.outcomes()
-        self.targets = self._records.targets
+        self.targets = records.targets
         self.left = 0  # calls that get no outcome in this session
+        self.outcomes = 0  # how many calls have one
+        self.is_closing = False
+        self._records = records
+        self._has_outcome = bytearray(partition.row_count)
+        self._note_outcomes(records.as_they_came())
 
     @property
     def is_complete(self) -> bool:
         """Whether each call has its outcome."""
-        return len(self.recorded) == self.partition.row_count
+        return self.outcomes == self.partition.row_count
 
-    def record(self, records: Sequence[Record]) -> None:
-        """Write records down. Raises `CheckpointError` where the disk won't take them."""
-        lines = list(map(codec.encode_record, records))
-        offset = self.journal.append(lines)
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more is recorded of it in this session."""
+        return self.outcomes + self.left >= self.partition.row_count
+
+    def has_outcome(self, ordinal: int) -> bool:
+        """Whether a call of the partition has its outcome."""
+        return self._has_outcome[ordinal - self.first] == 1
+
+    def note(self, records: Sequence[Record], lines: Sequence[bytes], offset: int) -> None:
+        """These records stand in the journal, as lines that begin at `offset`."""
         self._records.add(records, lines, offset)
-        self.recorded.update([record.ordinal for record in records if isinstance(record, OUTCOMES)])
+        self._note_outcomes(records)
+
+    def _note_outcomes(self, records: Iterable[Record]) -> None:
+        for record in records:
+            if isinstance(record, OUTCOMES) and not self._has_outcome[at := record.ordinal - self.first]:
+                self._has_outcome[at] = 1
+                self.outcomes += 1
 
     def records(self, piece_bytes: float) -> Iterator[list[Record]]:
         """What was recorded, in the order of the calls, some megabytes at a time."""
@@ -165,16 +199,3 @@ class OpenPartition:
         Raises `CheckpointError` or `ValueError` where the partition is committed meanwhile: then a part has it.
         """
         return self._records.answers(ordinals)
-
-    def close(self) -> None:
-        """Sync and close the journal, which stays for the next session; no work where it is closed already.
-
-        So it is where a commit came to its end and the task that waited for it was cancelled before it could say so.
-        """
-        if self.journal.is_closed:
-            return
-        try:
-            self.journal.sync()
-            self.journal.note()
-        finally:
-            self.journal.close()

@@ -1,51 +1,37 @@
-"""The life of a partition: opened, fed to the runner call by call, recorded, committed as a part.
+"""The partitions of a run without a part: opened range by range, recorded, committed as parts.
 
-Only open partitions take memory, and only some are open: the runner waits for room rather than being handed calls whose
-neighbours are still being waited for.
+Guards: the partitions of one range share its rows, read once for all queues that are there, and one journal. A range is
+closed when no partition of it is open, and read and opened again when a slower queue gets there. Each bound on what is
+open is a queue's own, so that no queue waits for what another one holds.
 """
 
 import asyncio
-import itertools
-import math
 import time
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
-import pyarrow as pa
-
-from cometbatch.input.values import row_values
-from cometbatch.records import CallRequest, Failed, Outcome, Partition, Record, Tally
-from cometbatch.results import columns, parts, tallies
-from cometbatch.results.columns import outcomes_in
-from cometbatch.run_state import open_partition, recorded
+from cometbatch.records import CallRequest, Outcome, Partition, Record
+from cometbatch.results import columns
+from cometbatch.run_state import recorded
 from cometbatch.run_state.in_flight import InFlightMarks
-from cometbatch.run_state.manifest import metadata_of
-from cometbatch.run_state.open_partition import OpenPartition
+from cometbatch.run_state.input_passes import InputPasses, Tables
+from cometbatch.run_state.journal import Journal
+from cometbatch.run_state.making import CallMaker, Make, Take
+from cometbatch.run_state.open_partition import OpenPartition, replayed
+from cometbatch.run_state.open_range import OpenRange
+from cometbatch.run_state.part_writer import PartWriter
+from cometbatch.run_state.queue_calls import OPEN_PARTITIONS, QueueCalls
 from cometbatch.run_state.run import Run
 
-Make: TypeAlias = Callable[[int, Mapping[str, object]], CallRequest | Failed]
-"""The request of a call, by its ordinal and its row's values, or why there is none. The same values, the same bytes."""
-Take: TypeAlias = Callable[[Sequence[CallRequest | Outcome]], list[CallRequest | Outcome]]
-"""The same calls, in place of a request its outcome where an earlier answer to it was found."""
-
-OPEN_PARTITIONS = 4  # partitions that may be open while their slowest calls are waited for
-MAX_OPEN_BYTES = 48 * 1024 * 1024  # bytes of input of open partitions, unused columns included; above it none is opened
+MAX_OPEN_BYTES = 48 * 1024 * 1024  # bytes of input of open ranges, unused columns included; above it none is opened
 ROWS_PER_SLOT = 4  # calls of open partitions for each request in flight; below it more partitions than usual are opened
 MAX_KEPT_BYTES = 32 * 1024 * 1024  # bytes of records of all open partitions that are kept in memory beside the journals
-LONG_BYTES = 64  # bytes of a cell of the input, on average; shorter ones are written faster than found to be repeated
-MADE_AT_ONCE = 32  # rows made into requests one after the other: twice as fast as one at a time
-MADE_FROM_FILES = 8  # the same where files are read for it: the first is sent sooner
-TAKEN_AT_ONCE = 256  # rows that are looked up among earlier answers one after the other
-TAKEN_BYTES = (
-    4 * 1024 * 1024
-)  # bytes of input of these rows; of longer ones there are fewer, but not below MADE_FROM_FILES
-RELEASE_EVERY = 4  # parts between two releases of memory; after each, the next part touches new memory
 SYNC_INTERVAL_S = 0.05  # seconds between two syncs: a power cut loses what was recorded since the sync before last
 SLOW_SYNC_S = 0.1  # seconds that a sync may take before the run says that the disk is slow
 
 
 class Partitions:
-    """The partitions of a run without a part: hands out their calls, takes their records, commits them.
+    """What is open of a run: takes records, commits parts; its `queues` hand out the calls.
 
     `tables` reads partitions in the order given. `makers`: for each target of the run, what makes requests of rows, of
     which all of them together need `columns`. `slice_makers`: the same for each slice of the run, where slices of one
@@ -60,7 +46,7 @@ class Partitions:
         self,
         run: Run,
         session: int,
-        tables: Callable[[Iterable[Partition]], Iterator[pa.Table]],
+        tables: Tables,
         makers: Sequence[Make],
         columns: Sequence[str],
         *,
@@ -73,25 +59,25 @@ class Partitions:
         take: Take | None = None,
     ) -> None:
         self._run, self._session, self._limit = run, session, limit
-        own = [makers[each.target] for each in run.manifest.slices] if slice_makers is None else slice_makers
-        self._makers, self._slice_makers, self._take = makers, own, take
-        if queues is not None and len(queues) != 1:
-            raise NotImplementedError("several queues")
-        self._is_slow_to_make = reads_files or take is not None
-        self._made_at_once = MADE_FROM_FILES if reads_files else MADE_AT_ONCE
-        self._columns = columns
-        self._min_open_rows = slots * ROWS_PER_SLOT
-        self._room_each = MAX_KEPT_BYTES // max(OPEN_PARTITIONS, -(-self._min_open_rows // run.manifest.partition_rows))
-        todo = run.due(limit)
-        self._tables = tables(todo)
-        self._unopened = zip(todo, self._tables, strict=True)
-        self._reading: asyncio.Future[Any] | None = None
-        self._making: Iterator[list[CallRequest | Outcome]] = iter(())
-        self._made: list[CallRequest | Outcome] = []  # the next call is the last
-        self._calls_left = 0
+        self._maker = CallMaker(
+            run.manifest,
+            makers,
+            slice_makers,
+            columns,
+            reads_files=reads_files,
+            take=take,
+            asks=run.progress.asks,
+        )
+        self.is_slow_to_make = self._maker.is_slow
+        self._in_slice = run.manifest.partitions_in_slice
+        self._passes = InputPasses(tables)
+        self._readings: set[asyncio.Future[Any]] = set()
+        self._ranges: dict[int, OpenRange] = {}
+        self._closed: dict[int, Journal] = {}  # of ranges that are set aside, and may be opened again
+        self._with_records = run.progress.open_by_range(run.manifest)  # partitions of each range that have no part
         self._open: dict[int, OpenPartition] = {}
         self.opened: Callable[[int], OpenPartition | None] = self._open.get  # by index
-        self.settling: set[asyncio.Task[None]] = set()
+        self._settling: set[asyncio.Task[None]] = set()
         self._writer_of = PartWriter(run, further)
         # A thread each, kept: allocators keep megabytes for every thread that ever took memory, so work that wanders
         # through a pool's threads makes a process grow with the length of a run. No sync waits for a part.
@@ -99,93 +85,46 @@ class Partitions:
         self._reader, self._writer, self._syncer = lock.thread(), lock.thread(), lock.thread()
         self._broken: BaseException | None = None
         self.slowest_sync_s = 0.0
-        self.on_room: Callable[[], None] = lambda: None
         self.on_commit: Callable[[Partition], None] = lambda _: None
+        together = [run.manifest.active] if queues is None else [some for some in queues if some]
+        self._min_open_rows = slots * ROWS_PER_SLOT
+        self.queues: Sequence[QueueCalls] = [
+            QueueCalls(
+                self,
+                self._todo(some),
+                max_bytes=MAX_OPEN_BYTES // max(1, len(together)),
+                min_open_rows=self._min_open_rows,
+            )
+            for some in together
+        ]
+        self._queue_of = {each: queue for queue, some in zip(self.queues, together, strict=True) for each in some}
+        self._together = {each: len(some) for some in together for each in some}
 
-    @property
-    def queues(self) -> "Sequence[Partitions]":
-        """The source of each queue's calls."""
-        return (self,)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether a call of an open partition is left, or another partition may be opened.
-
-        Also where `next_call` has an error to raise: a run that waits for room would never hear of it.
-        """
-        if self._calls_left or self._broken is not None or not self._open:
-            return True
-        if sum(opened.size for opened in self._open.values()) >= MAX_OPEN_BYTES:
-            return False
-        if len(self._open) < OPEN_PARTITIONS:
-            return True
-        return sum(opened.partition.row_count for opened in self._open.values()) < self._min_open_rows
-
-    def ready_call(self) -> CallRequest | Outcome | None:
-        """The next call of the partition that is being handed out; None where `next_call` has more to do than that."""
-        if not self._calls_left or self._broken is not None:
-            return None
-        if not self._made:
-            if self._is_slow_to_make:
-                return None
-            self._made = next(self._making)
-        self._calls_left -= 1
-        return self._made.pop()
-
-    async def next_call(self) -> CallRequest | Outcome | None:
-        """The next call without an outcome, in order; None after the last.
-
-        Raises what reading the input or committing a part raised.
-        """
-        while True:
-            self._raise_if_broken()
-            if (call := self.ready_call()) is not None:
-                return call
-            if self._calls_left:
-                self._made = await self._in_reader(next, self._making)
-                continue
-            following = await self._read_next()
-            if following is None:
-                return None
-            self._making = self._start(*following)
+    # -- records ------------------------------------------------------------------------------------------------------
 
     def record(self, records: Sequence[Record]) -> None:
         """Write records down; when this returns, a killed process can't lose them. A partition's last call commits it.
 
         Where committing some part has failed, whoever asks for a call next is told: these were paid for.
         """
+        index_of = self._run.manifest.partition_of
         by_partition: dict[int, list[Record]] = {}
         for record in records:
-            by_partition.setdefault(self._run.manifest.partition_of(record.ordinal), []).append(record)
+            by_partition.setdefault(index_of(record.ordinal), []).append(record)
+        by_range: dict[int, dict[int, list[Record]]] = {}
         for index, some in by_partition.items():
-            opened = self._open[index]
-            opened.record(some)
-            self._close_if_settled(opened)
+            by_range.setdefault(index % self._in_slice, {})[index] = some
+        for number, groups in by_range.items():
+            self._ranges[number].record(groups)
+            self._with_records.setdefault(number, set()).update(groups)
+            for index in groups:
+                self.close_if_settled(self._open[index])
 
     def leave(self, ordinal: int) -> None:
         """The call gets no outcome in this session. A partition of which only such calls are left is closed."""
         opened = self._open[self._run.manifest.partition_of(ordinal)]
         opened.left += 1
-        self._close_if_settled(opened)
-
-    def set_aside(self) -> None:
-        """No open call gets an outcome in this session: open partitions are closed, and nothing more is handed out."""
-        self._calls_left = 0
-        for opened in tuple(self._open.values()):
-            rows, settled = opened.partition.row_count, len(opened.recorded) + opened.left
-            if settled < rows:
-                opened.left += rows - settled
-                self._close_if_settled(opened)
-
-    async def _set_aside(self, opened: OpenPartition) -> None:
-        """Close the journal, which stays for the next session, in the thread that syncs it."""
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._syncer, opened.close)
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
-            self._break(error)
-        else:
-            del self._open[opened.partition.index]
-            self.on_room()
+        self.close_if_settled(opened)
 
     async def sync_forever(self, marks: InFlightMarks) -> None:
         """Group commit: every so often make records and marks survive a power cut, off the event loop.
@@ -197,7 +136,7 @@ class Partitions:
             while True:
                 await asyncio.sleep(SYNC_INTERVAL_S)
                 cells = marks.take_recorded()
-                journals = [opened.journal for opened in self._open.values()]
+                journals = [each.journal for each in self._ranges.values() if each.journal is not None]
                 files = [*(journal.sync for journal in journals if journal.is_dirty), *marks.syncs()]
                 if files:
                     await asyncio.get_running_loop().run_in_executor(self._syncer, self._sync, files)
@@ -216,202 +155,216 @@ class Partitions:
 
         Raises what a commit raised.
         """
-        is_cancelled = await _outlast([self._reading] if self._reading is not None else [])
-        self._close_input()
-        is_cancelled |= await _outlast(self.settling)
+        is_cancelled = await _outlast(self._readings)
+        self._passes.close()
+        is_cancelled |= await _outlast(self._settling)
         for thread in (self._reader, self._writer, self._syncer):
             thread.shutdown(wait=True)
-        _close_journals(self._open.values())
+        _close_journals(self._ranges.values())
         if is_cancelled:
             raise asyncio.CancelledError
-        self._raise_if_broken()
+        self.raise_if_broken()
 
-    async def _read_next(self) -> tuple[Partition, pa.Table] | None:
-        """The next partition with its table. A thread that reads outlives a caller who is cancelled."""
-        following: tuple[Partition, pa.Table] | None = await self._in_reader(next, self._unopened, None)
-        return following
+    # -- for a queue --------------------------------------------------------------------------------------------------
 
-    async def _in_reader(self, work: Callable[..., Any], *arguments: object) -> Any:
-        self._reading = asyncio.get_running_loop().run_in_executor(self._reader, work, *arguments)
-        return await asyncio.shield(self._reading)
+    @property
+    def is_broken(self) -> bool:
+        """Whether the run must not go on."""
+        return self._broken is not None
 
-    def _close_input(self) -> None:
-        """Close the input now, not when the garbage collector comes by, and not under a thread that reads it."""
-        if self._reading is not None and not self._reading.cancelled():
-            self._reading.exception()  # whoever waited has had it; else nobody needs it any more
-        if isinstance(self._tables, Generator):
-            self._tables.close()
-
-    def _start(self, partition: Partition, table: pa.Table) -> Iterator[list[CallRequest | Outcome]]:
-        run = self._run
-        files = recorded.sources(run.directory, run.manifest.run_id, partition.index, run.progress.last)
-        journal = run.directory.journals.begin(run.manifest.run_id, partition.index, self._session)
-        try:
-            opened = OpenPartition(partition, table, files, journal, self._room_each)
-        except BaseException:
-            journal.close()
-            raise
-        self._open[partition.index] = opened
-        rows = partition.row_count
-        if self._limit is not None:
-            rows = min(rows, self._limit - partition.first_row)
-            first = run.manifest.first_ordinal(partition)
-            beyond = range(first + rows, first + partition.row_count)
-            opened.left = sum(ordinal not in opened.recorded for ordinal in beyond)
-        self._calls_left = partition.row_count - len(opened.recorded) - opened.left
-        if not self._calls_left:  # the last session died between its last outcome and its commit
-            self._close_if_settled(opened)
-            return iter(())
-        return self._make_calls(opened, rows)
-
-    def _make_calls(self, opened: OpenPartition, rows: int) -> Iterator[list[CallRequest | Outcome]]:
-        """The calls of the first `rows` that have no outcome, some at a time, the last of them first."""
-        values = row_values(opened.table.slice(0, rows), self._columns)
-        calls: Iterator[tuple[int, dict[str, object]]] = enumerate(
-            values, self._run.manifest.first_ordinal(opened.partition)
-        )
-        if done := frozenset(opened.recorded):
-            calls = ((ordinal, values) for ordinal, values in calls if ordinal not in done)
-        target = self._run.manifest.slices[opened.partition.slice].target
-        makers = {**dict(enumerate(self._makers)), target: self._slice_makers[opened.partition.slice]}
-        size = self._made_at_once if self._take is None else _looked_up_at_once(opened)
-        while some := list(itertools.islice(calls, size)):
-            made = _made(makers, target, opened.targets, some)
-            if self._take is not None:
-                made = _taken(self._take, made, (opened.targets, self._run.progress.asks))
-            made.reverse()
-            yield made
-
-    def _close_if_settled(self, opened: OpenPartition) -> None:
-        """Commit the partition once each call has its outcome; set it aside where only calls are left that get none."""
-        if len(opened.recorded) + opened.left < opened.partition.row_count:
-            return
-        work = self._commit(opened) if opened.is_complete else self._set_aside(opened)
-        task = asyncio.get_running_loop().create_task(work)
-        self.settling.add(task)
-        task.add_done_callback(self.settling.discard)
-
-    async def _commit(self, opened: OpenPartition) -> None:
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._writer, self._writer_of.write, opened)
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
-            self._break(error)
-        else:
-            del self._open[opened.partition.index]
-            self.on_commit(opened.partition)
-            self.on_room()
-
-    def _break(self, error: BaseException) -> None:
-        self._broken = self._broken or error
-        self.on_room()
-
-    def _raise_if_broken(self) -> None:
+    def raise_if_broken(self) -> None:
+        """Raise why the run must not go on, if so it is."""
         if self._broken is not None:
             raise self._broken
 
+    async def in_reader(self, work: Callable[..., Any], *arguments: object) -> Any:
+        """Do work in the thread that reads, which outlives a caller who is cancelled."""
+        return await asyncio.shield(self._reading(work, *arguments))
 
-def _made(
-    makers: Mapping[int, Make], own: int, targets: Mapping[int, int], some: Sequence[tuple[int, Mapping[str, object]]]
-) -> list[CallRequest | Outcome]:
-    """The requests of some calls, each to the target that it has in `targets`, else to its slice's `own`."""
-    if targets:
-        return [makers[targets.get(ordinal, own)](ordinal, values) for ordinal, values in some]
-    return list(itertools.starmap(makers[own], some))
+    async def open(self, queue: QueueCalls, number: int, partitions: Sequence[Partition]) -> list[OpenPartition]:
+        """Open a queue's partitions in a range, once its rows are there. Raises what reading raised."""
+        range_ = await self._joined(queue, number, partitions)
+        try:
+            if range_.loading is not None:
+                table = await asyncio.shield(range_.loading)
+                if range_.journal is None:
+                    range_.begin(table, self._journal_of(number))
+            found: list[OpenPartition] = await self.in_reader(self._opened, range_, partitions)
+        except BaseException:
+            self._leave_range(queue, range_, len(partitions))
+            raise
+        for opened in found:
+            index = opened.partition.index
+            self._open[index] = range_.partitions[index] = opened
+            queue.note_open(opened, range_)
+        return found
+
+    def calls_of(self, opened: Sequence[OpenPartition]) -> Iterator[list[CallRequest | Outcome]]:
+        """The calls without an outcome of partitions of one range, some at a time, the last of them first."""
+        partition, table = opened[0].partition, opened[0].table
+        rows = partition.row_count if self._limit is None else self._limit - partition.first_row
+        return self._maker.calls(opened, table, min(rows, partition.row_count))
+
+    def close_if_settled(self, opened: OpenPartition) -> None:
+        """Commit the partition once each call has its outcome; set it aside where only calls are left that get none."""
+        if not opened.is_settled or opened.is_closing:
+            return
+        opened.is_closing = True
+        queue = self._queue_of[opened.partition.slice]
+        self._settle(queue, self._close(queue, opened))
+
+    # -- ranges -------------------------------------------------------------------------------------------------------
+
+    def _todo(self, slices: Sequence[int]) -> Iterator[tuple[int, list[Partition]]]:
+        """The ranges in which these slices have work, ascending, with their partitions there."""
+        run, limit, committed = self._run, self._limit, frozenset(self._run.progress.committed)
+        for number in range(self._in_slice):
+            indexes = (each * self._in_slice + number for each in slices)
+            found = [run.manifest.partition(index) for index in indexes if index not in committed]
+            if limit is not None:
+                found = [each for each in found if run.lacking(each, limit)]
+            if found:
+                yield number, found
+
+    async def _joined(self, queue: QueueCalls, number: int, partitions: Sequence[Partition]) -> OpenRange:
+        """The range, open or being opened, with the queue in it."""
+        while (range_ := self._ranges.get(number)) is not None and range_.closing is not None:
+            await asyncio.shield(range_.closing)
+            self.raise_if_broken()
+        if range_ is None:
+            others = {each.next_range for each in self.queues if each is not queue}
+            pass_, useless = self._passes.pass_to(number, {each for each in others if each is not None})
+            first = partitions[0]
+            wanted = Partition(number, first.first_row, first.row_count)
+            range_ = self._ranges[number] = OpenRange(number)
+            range_.loading = self._reading(pass_.read, wanted)
+            for each in useless:
+                self._reading(each.close)
+        range_.queues[queue] = len(partitions)
+        if len(range_.queues) > 1:  # what the range takes is shared by one more
+            self._tell_room()
+        return range_
+
+    def _reading(self, work: Callable[..., Any], *arguments: object) -> asyncio.Future[Any]:
+        reading = asyncio.get_running_loop().run_in_executor(self._reader, work, *arguments)
+        self._readings.add(reading)
+        reading.add_done_callback(self._has_read)
+        return reading
+
+    def _has_read(self, reading: asyncio.Future[Any]) -> None:
+        self._readings.discard(reading)
+        if not reading.cancelled():
+            reading.exception()  # whoever waits has it; else nobody needs it any more
+
+    def _journal_of(self, number: int) -> Journal:
+        """The journal of a range in this session: begun, or opened again. Raises `CheckpointError`."""
+        journal = self._closed.pop(number, None)
+        if journal is None:
+            return self._run.directory.journals.begin(self._run.manifest.run_id, number, self._session)
+        journal.reopen()
+        return journal
+
+    def _opened(self, range_: OpenRange, partitions: Sequence[Partition]) -> list[OpenPartition]:
+        """A queue's partitions in a range, with what earlier sessions left of them. For the thread that reads."""
+        run, manifest, table, journal = self._run, self._run.manifest, range_.table, range_.journal
+        assert table is not None  # noqa: S101 - it was read before
+        assert journal is not None  # noqa: S101 - it was begun before
+        earlier = [file for file in run.directory.journals.all(range_.number) if file.session < self._session]
+        indexes = [each.index for each in partitions]
+        files = recorded.sources(run.directory, manifest, indexes, run.progress.last, earlier)
+        records = replayed(manifest, indexes, files, journal, self._room_of(partitions[0]))
+        found = []
+        for each in partitions:
+            opened = OpenPartition(each, manifest.first_ordinal(each), table, journal, records[each.index])
+            if self._limit is not None:
+                beyond = range(max(0, self._limit - each.first_row), each.row_count)
+                opened.left = sum(not opened.has_outcome(opened.first + row) for row in beyond)
+            found.append(opened)
+        return found
+
+    def _room_of(self, partition: Partition) -> int:
+        """Bytes of records of a partition that are kept in memory."""
+        calls = partition.row_count * self._together[partition.slice]
+        ranges = max(OPEN_PARTITIONS, -(-self._min_open_rows // max(1, calls)))
+        return MAX_KEPT_BYTES // len(self._queue_of) // ranges
+
+    async def _close(self, queue: QueueCalls, opened: OpenPartition) -> None:
+        """Bring a settled partition to its end, and its range, where it was the last one open there."""
+        index = opened.partition.index
+        range_ = self._ranges[index % self._in_slice]
+        with_records = self._with_records.setdefault(range_.number, set())
+        try:
+            if opened.is_complete:
+                await asyncio.get_running_loop().run_in_executor(self._writer, self._writer_of.write, opened)
+                with_records.discard(index)
+            else:
+                with_records.add(index)
+            del range_.partitions[index]
+            await self._left(queue, range_)
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
+            self._break(error)
+        else:
+            del self._open[index]
+            if opened.is_complete:
+                self.on_commit(opened.partition)
+            queue.note_closed(opened, range_)
+
+    def _leave_range(self, queue: QueueCalls, range_: OpenRange, partitions: int) -> None:
+        """A queue gave up opening its partitions in a range."""
+        range_.queues[queue] -= partitions - 1
+        self._settle(queue, self._left(queue, range_))
+
+    def _settle(self, queue: QueueCalls, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        for tasks in (queue.settling, self._settling):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    async def _left(self, queue: QueueCalls, range_: OpenRange) -> None:
+        """One partition less is open in a range. Nobody's range is closed.
+
+        Its journal stays while it tells of a partition that has no part.
+        """
+        range_.queues[queue] -= 1
+        if not range_.queues[queue]:
+            del range_.queues[queue]
+        if range_.queues:
+            return
+        range_.closing = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        try:
+            if range_.journal is not None and self._with_records.get(range_.number):
+                await loop.run_in_executor(self._syncer, range_.close)
+                self._closed[range_.number] = range_.journal
+            elif range_.journal is not None:
+                await loop.run_in_executor(self._writer, self._forget, range_.number, range_.journal)
+            del self._ranges[range_.number]
+        finally:
+            range_.closing.set_result(None)
+
+    def _forget(self, number: int, journal: Journal) -> None:
+        self._run.directory.journals.forget(number)
+        journal.close()
+
+    def _tell_room(self) -> None:
+        for queue in self.queues:
+            queue.on_room()
+
+    def _break(self, error: BaseException) -> None:
+        self._broken = self._broken or error
+        self._tell_room()
 
 
-def _looked_up_at_once(opened: OpenPartition) -> int:
-    fitting: int = TAKEN_BYTES * opened.partition.row_count // max(1, opened.size)
-    return max(MADE_FROM_FILES, min(TAKEN_AT_ONCE, fitting))
-
-
-def _taken(
-    take: Take, made: list[CallRequest | Outcome], barred: Sequence[Collection[int]]
-) -> list[CallRequest | Outcome]:
-    """These calls, with earlier answers to those that may have one.
-
-    `barred`: the ordinals of others: what a `--retry` opened again asks for a new answer, and what a call was billed
-    for in this run belongs to its own outcome.
-    """
-    if not any(barred):
-        return take(made)
-    is_barred = [any(call.ordinal in some for some in barred) for call in made]
-    found = iter(take([call for call, no in zip(made, is_barred, strict=True) if not no]))
-    return [call if no else next(found) for call, no in zip(made, is_barred, strict=True)]
-
-
-def _close_journals(partitions: Iterable[OpenPartition]) -> None:
+def _close_journals(ranges: Iterable[OpenRange]) -> None:
     """All of them, whatever one of them raises."""
     first: BaseException | None = None
-    for opened in partitions:
+    for opened in ranges:
         try:
             opened.close()
         except Exception as error:  # noqa: BLE001 - raised below
             first = first or error
     if first is not None:
         raise first
-
-
-class PartWriter:
-    """Makes parts of open partitions, in a thread."""
-
-    def __init__(self, run: Run, further: columns.Further | None = None) -> None:
-        self._run = run
-        self._further = further
-        self._columns = columns.columns_of(run.columns)
-        self._metadata = metadata_of(run.manifest)
-        self._written = 0
-
-    def write(self, opened: OpenPartition) -> None:
-        """Commit a partition of which each call has its outcome. Raises `CheckpointError` where the disk fails."""
-        self._written += 1
-        if self._written % RELEASE_EVERY == 0:
-            parts.release_memory()  # what the parts before this one have taken
-        run, index = self._run, opened.partition.index
-        further = self._further
-        schema = columns.joined_schema(opened.table.schema, run.prefix, self._metadata, self._columns, further)
-        round_, tally = run.directory.reopened().round_of(index).round, Tally()
-        first = run.manifest.first_ordinal(opened.partition)
-
-        def tables() -> Iterator[pa.Table]:
-            nonlocal tally
-            # All at once where the input has dictionaries: Parquet has the whole of one in each row group.
-            piece_bytes = math.inf if _has_dictionary(opened.table) else open_partition.PIECE_BYTES
-            for records in opened.records(piece_bytes):
-                if outcomes := outcomes_in(records):
-                    rows = opened.table.slice(tally.calls, len(outcomes))
-                    if outcomes[0].ordinal != first + tally.calls:
-                        raise ValueError(f"an outcome of row {outcomes[0].ordinal} where another row's belongs")
-                    part = columns.join(rows, outcomes, run.prefix, self._metadata, self._columns)
-                    yield part if further is None else columns.extended(part, run.prefix, further)
-                tally = tallies.add(tally, tallies.tally(records))
-
-        def write(file: IO[bytes]) -> None:
-            parts.write_part(
-                file,
-                schema,
-                tables(),
-                lambda: parts.PartInfo(run.manifest.run_id, opened.partition, tally, round_),
-                is_result=run.directory.parts.is_dataset,
-                repeated=self._repeated(schema, opened.table),
-            )
-
-        opened.journal.sync()  # to write the part can take longer than a power cut may lose
-        run.directory.commit_part(index, write)
-        opened.journal.close()
-
-    def _repeated(self, schema: pa.Schema, table: pa.Table) -> list[str] | bool:
-        """The columns of a part in which to look for repetitions: of one that is to be merged, the long texts alone.
-
-        All of them where some are dictionaries already: these are small in memory, and would be immense without.
-        """
-        repeated = columns.repeated(schema, self._run.prefix)
-        if self._run.directory.parts.is_dataset or isinstance(repeated, bool) or _has_dictionary(table):
-            return repeated
-        return [name for name in table.column_names if table[name].nbytes > LONG_BYTES * table.num_rows]
-
-
-def _has_dictionary(table: pa.Table) -> bool:
-    return any("dictionary<" in str(column.type) for column in table.schema)  # nested ones, too
 
 
 async def _outlast(tasks: "Iterable[asyncio.Future[Any]]") -> bool:

@@ -21,5 +21,9 @@ def suggest_partition_rows(identity: Identity, max_output_tokens: int | None, sl
         most = MAX_ROWS_UNCAPPED
     else:
         most = max(MIN_ROWS_FOR_ANSWERS, ANSWER_BYTES // (BYTES_PER_TOKEN * max_output_tokens))
-    of_range = max(MIN_ROWS_OF_RANGE, RANGE_CALLS // slices)
-    return min(identity.rows_within(INPUT_BYTES), MAX_ROWS, most, of_range)
+    return min(identity.rows_within(INPUT_BYTES), MAX_ROWS, most, range_rows(slices))
+
+
+def range_rows(slices: int) -> int:
+    """The most rows of a range, whose partitions are open together in all slices."""
+    return max(MIN_ROWS_OF_RANGE, RANGE_CALLS // slices)

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -23,7 +23,8 @@ from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.names import LostFileError
 from cometbatch.run_state.sessions import Session, Who
 
-RECORDS_AT_ONCE = 64  # of a journal, in memory: answers can be long
+RECORDS_AT_ONCE = 64  # of a partition, in memory: answers can be long
+BYTES_AT_ONCE = 4 * 1024 * 1024  # of all partitions of a range
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -35,7 +36,8 @@ class Progress(Struct, frozen=True):
     session's marks that no record settles: requests in flight while it lives, possible charges once it is dead. `last`:
     the newest session. `whole`: for each journal that was read, how many of its bytes are whole lines, and `torn`:
     where damaged lines begin among them that a power cut left. `accepted`: damaged lines and lost files that a person
-    accepts now, as charges. `asks`: of calls without an outcome, the last of each with the text of its answer.
+    accepts now, as charges. `asks`: of calls without an outcome, the last of each with the text of its answer. `open`:
+    partitions without a part that have a record.
     """
 
     committed: tuple[int, ...] = ()
@@ -48,6 +50,14 @@ class Progress(Struct, frozen=True):
     torn: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
     accepted: Tally = Tally()
     asks: dict[int, list[RejectedAsk]] = msgspec.field(default_factory=dict)
+    open: tuple[int, ...] = ()
+
+    def open_by_range(self, manifest: Manifest) -> dict[int, set[int]]:
+        """The partitions without a part that have a record, by their range, whose journals stay for them."""
+        found: dict[int, set[int]] = {}
+        for index in self.open:
+            found.setdefault(manifest.range_of_partition(index), set()).add(index)
+        return found
 
     @property
     def calls(self) -> int:
@@ -103,7 +113,7 @@ def _look(directory: RunDirectory, manifest: Manifest, accept: Collection[str]) 
     _see_parts(directory, manifest, committed, by_slice)  # whose journals, if any are left, are not read at all
     gone = lost_journals(directory, manifest, last, committed)
     _see_parts(directory, manifest, committed, by_slice)
-    last, lost_names = _without_lost(last, [path for path, index in gone.items() if index not in committed], accept)
+    last, lost_names = _without_lost(last, [path for path, some in gone.items() if not some <= committed], accept)
     unknown = tallies.tally(PossibleCharge(-1, _EPOCH, "damaged", None) for _ in [*lost, *lost_names])
     there = {name for name in lost_names if (directory.journals.folder / name).exists()}
     last, accepted = _set_aside(directory, manifest.run_id, last, set(accept).difference(lost, lost_names) | there)
@@ -130,6 +140,7 @@ def _look(directory: RunDirectory, manifest: Manifest, accept: Collection[str]) 
         torn=journals.torn,
         accepted=tallies.add(accepted, unknown),
         asks={ordinal: asks for opened in open_ones.values() for ordinal, asks in opened.asks.items()},
+        open=tuple(index for index, opened in open_ones.items() if opened.has_records),
     )
 
 
@@ -226,15 +237,30 @@ def _attempt(session: int, mark: Mark) -> _Attempt:
 
 
 class _Opened(Struct):
-    """What is recorded of one partition."""
+    """What is recorded of one partition. `unadded`: records that are not in it yet."""
 
-    tally: Tally
-    outcomes: set[int]
-    asks: dict[int, list[RejectedAsk]]
+    tally: Tally = Tally()
+    outcomes: set[int] = msgspec.field(default_factory=set)
+    asks: dict[int, list[RejectedAsk]] = msgspec.field(default_factory=dict)
+    unadded: list[Record] = msgspec.field(default_factory=list)
+    has_records: bool = False
+
+    def add(self) -> None:
+        """Add what is not in it yet."""
+        records, self.unadded = self.unadded, []
+        if not records:
+            return
+        self.has_records = True
+        self.tally = tallies.add(self.tally, tallies.tally(records))
+        self.outcomes.update(outcome.ordinal for outcome in outcomes_in(records))
+        for record in records:
+            if isinstance(record, RejectedAsk):
+                before = self.asks.get(record.ordinal, [])
+                self.asks[record.ordinal] = [*(ask.without_text() for ask in before), record]
 
 
 class _OpenPartitions:
-    """What journals and kept outcomes hold, partition by partition, but for those that are committed.
+    """What journals and kept outcomes hold, range by range, of the partitions that are not committed.
 
     `settled`: of the attempts that are `wanted`, those of which a journal of their own session tells what came of them.
     """
@@ -252,36 +278,50 @@ class _OpenPartitions:
         self.found: dict[int, _Opened] = {}
         self.settled: set[_Attempt] = set()
         self._wanted = wanted
-        by_range: dict[int, list[JournalFile]] = {index: [] for index in directory.reopened().partitions}
+        reset = {manifest.range_of_partition(index) for index in directory.reopened().partitions}
+        by_range: dict[int, list[JournalFile]] = {number: [] for number in reset}
         for file in directory.journals.all():
             by_range.setdefault(file.range, []).append(file)
-        for index in sorted(by_range.keys() - committed):
-            files = recorded.sources(directory, manifest.run_id, index, last, by_range[index])
+        for number in sorted(by_range):
+            indexes = [index for index in manifest.partitions_of(number) if index not in committed]
+            files = recorded.sources(directory, manifest, indexes, last, by_range[number]) if indexes else []
             if files:
-                self.found[index] = self._opened(files)
+                self._read(manifest, indexes, files)
             self.whole |= {file.path.name: file.reader.whole_bytes for file in files}
             self.torn |= {file.path.name: file.reader.torn for file in files if file.reader.torn}
 
-    def _opened(self, files: list[recorded.Source]) -> _Opened:
-        opened = _Opened(Tally(), set(), {})
-        found = recorded.entries(files)
-        while some := list(itertools.islice(found, RECORDS_AT_ONCE)):
-            records = [entry.record for entry in some]
-            opened.tally = tallies.add(opened.tally, tallies.tally(records))
-            opened.outcomes.update(outcome.ordinal for outcome in outcomes_in(records))
-            for entry in some:
+    def _read(self, manifest: Manifest, indexes: Sequence[int], files: list[recorded.Source]) -> None:
+        found = {index: _Opened() for index in indexes}
+        only = found[indexes[0]] if len(indexes) == 1 else None
+        waiting_bytes = 0
+        for entry in recorded.entries(files):
+            opened = found[manifest.partition_of(entry.record.ordinal)] if only is None else only
+            opened.unadded.append(entry.record)
+            waiting_bytes += entry.size
+            if len(opened.unadded) == RECORDS_AT_ONCE:
+                opened.add()
+            if only is None and waiting_bytes > BYTES_AT_ONCE:
+                for each in found.values():
+                    each.add()
+                waiting_bytes = 0
+            if self._wanted:
                 session, ordinal = files[entry.source].session, entry.record.ordinal
                 told = {(session, ordinal, ask, attempt) for ask, attempt in entry.settled}
                 self.settled |= told & self._wanted
-            for record in records:
-                if isinstance(record, RejectedAsk):
-                    before = opened.asks.get(record.ordinal, [])
-                    opened.asks[record.ordinal] = [*(ask.without_text() for ask in before), record]
-        return opened
+        for each in found.values():
+            each.add()
+        self.found |= found
 
 
 def journaled(directory: RunDirectory, manifest: Manifest, index: int, last: Session | None) -> Iterator[list[Record]]:
     """The records of an open partition as they count, some at a time. Changes nothing."""
-    found = recorded.entries(recorded.sources(directory, manifest.run_id, index, last))
+    yield from journaled_in(directory, manifest, [index], last)
+
+
+def journaled_in(
+    directory: RunDirectory, manifest: Manifest, indexes: Sequence[int], last: Session | None
+) -> Iterator[list[Record]]:
+    """The records of open partitions of one range, as they count, some at a time. Changes nothing."""
+    found = recorded.entries(recorded.sources(directory, manifest, indexes, last))
     while some := [entry.record for entry in itertools.islice(found, RECORDS_AT_ONCE)]:
         yield some

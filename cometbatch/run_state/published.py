@@ -17,6 +17,7 @@ from cometbatch.results import columns, parts
 from cometbatch.results.lines import Joined, Lines
 from cometbatch.results.slices import SLICE_KEY, SLICES_KEY, ResultSlice, SliceColumns, encode_slice, encode_slices
 from cometbatch.results.target_column import TARGET_COLUMNS
+from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.slice_files import slice_files, slice_names
 
@@ -80,12 +81,17 @@ def result_files(run: "Run") -> dict[Path, dict[str, str]]:
 
     One; of a data set with slices, one for each slice.
     """
-    state, folder = state_of(run), run.directory.slices
-    if folder is None:
-        return {run.result: state}
-    slices = result_slices(run.manifest)
-    found = zip(slice_names(slices), slices, run.manifest.active, strict=True)
-    return {folder / name: state | {SLICE_KEY: encode_slice(each, number)} for name, each, number in found}
+    state, paths = state_of(run), result_paths(run.directory, run.manifest, run.result)
+    if run.directory.slices is None:
+        return dict.fromkeys(paths, state)
+    found = zip(paths, result_slices(run.manifest), run.manifest.active, strict=True)
+    return {path: state | {SLICE_KEY: encode_slice(each, number)} for path, each, number in found}
+
+
+def result_paths(directory: RunDirectory, manifest: Manifest, result: Path) -> list[Path]:
+    """The files of a result that is no data set of parts, in its order."""
+    folder = directory.slices
+    return [result] if folder is None else [folder / name for name in slice_names(result_slices(manifest))]
 
 
 def is_published(run: "Run") -> bool:

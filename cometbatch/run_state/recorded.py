@@ -1,11 +1,13 @@
-"""What is recorded of a partition that has no part yet: kept outcomes, then every session's journals, read as one.
+"""What is recorded of partitions that have no part yet: kept outcomes, then every session's journals, read as one.
+
+Partitions of one range share its journals, and each has its own file of kept outcomes.
 
 Guards: the first outcome of a call stands, in the order of sessions and workers; what it was paid a second time is a
 possible charge, never an error. An answer that was not accepted counts by itself while its call has no outcome: the
 outcome's sums hold the call's asks, those of earlier sessions too.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -16,8 +18,9 @@ from msgspec import Struct
 from cometbatch.errors import CheckpointError
 from cometbatch.records import Answered, Failed, Outcome, PossibleCharge, Record, RejectedAsk
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.journal import JournalReader
+from cometbatch.run_state.journal import ORDINAL, JournalReader
 from cometbatch.run_state.journal_files import JournalFile
+from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.sessions import Session
 
 KEPT_BY_A_ROUND = -1  # in place of a session's number: a file of kept outcomes comes before every session's
@@ -37,11 +40,22 @@ encode_open = msgspec.json.Encoder().encode
 
 
 class Source(Struct, frozen=True):
-    """A file with records of a partition. `session`: who wrote it."""
+    """A file with records. `session`: who wrote it. `takes`: whether a call's records in it count; None: all do."""
 
     path: Path
     session: int
     reader: JournalReader
+    takes: Callable[[int], bool] | None = None
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """The lines that count, with their offsets. Raises what a `JournalReader` raises."""
+        if (takes := self.takes) is None:
+            yield from self.reader
+            return
+        for offset, line in self.reader:
+            found = ORDINAL.search(line)
+            if found is None or takes(int(found[1])):
+                yield offset, line
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -59,21 +73,37 @@ class Entry(Struct, frozen=True, gc=False):
 
 
 def sources(
-    directory: RunDirectory, run_id: str, index: int, last: Session | None, files: Iterable[JournalFile] | None = None
+    directory: RunDirectory,
+    manifest: Manifest,
+    indexes: Sequence[int],
+    last: Session | None,
+    files: Iterable[JournalFile] | None = None,
 ) -> list[Source]:
-    """The files whose records of a partition count, in the order in which they count.
+    """The files whose records of these partitions of one range count, in the order in which they count.
 
-    `files`: the partition's journals, for a caller that has listed the folder already.
+    `files`: the range's journals, for a caller that has listed the folder already.
     """
-    round_ = directory.reopened().round_of(index)
-    journals = directory.journals
-    found = []
-    if round_.round:
-        kept = journals.read_kept(index, round_.round, run_id, last)
-        found.append(Source(journals.kept(index, round_.round), KEPT_BY_A_ROUND, kept))
-    counting = [file for file in (journals.all(index) if files is None else files) if file.session >= round_.since]
-    found += [Source(journals.folder / file.name, file.session, journals.read(file, run_id, last)) for file in counting]
+    journals, run_id, reopened = directory.journals, manifest.run_id, directory.reopened()
+    since, found = dict[int, int](), list[Source]()
+    for index in indexes:
+        round_ = reopened.round_of(index)
+        since[index] = round_.since
+        if round_.round:
+            kept = journals.read_kept(index, round_.round, run_id, last)
+            found.append(Source(journals.kept(index, round_.round), KEPT_BY_A_ROUND, kept))
+    for file in journals.all(manifest.range_of_partition(indexes[0])) if files is None else files:
+        counting = frozenset(index for index, first in since.items() if file.session >= first)
+        if counting:
+            reader = journals.read(file, run_id, last)
+            found.append(Source(journals.folder / file.name, file.session, reader, _takes(manifest, counting)))
     return found
+
+
+def _takes(manifest: Manifest, counting: frozenset[int]) -> Callable[[int], bool] | None:
+    """Whether a call is in one of these partitions; None where no other partition has records in the same files."""
+    if len(counting) == len(manifest.slices):
+        return None
+    return lambda ordinal: manifest.partition_of(ordinal) in counting
 
 
 def entries(files: Iterable[Source], targets: dict[int, int] | None = None) -> Iterator[Entry]:
@@ -85,7 +115,7 @@ def entries(files: Iterable[Source], targets: dict[int, int] | None = None) -> I
     done: set[int] = set()
     asks: dict[int, list[Entry]] = {}  # by call
     for number, file in enumerate(files):
-        for offset, line in file.reader:
+        for offset, line in file.lines():
             record = _decode(line, file.path, offset)
             if isinstance(record, OpenCall):
                 if targets is not None:

@@ -18,13 +18,11 @@ from cometbatch.results.lines import Joined
 from cometbatch.results.rows import Piece, Rows
 from cometbatch.results.summary import Limited
 from cometbatch.results.target_column import with_target
-from cometbatch.run_state import recorded
 from cometbatch.run_state.manifest import metadata_of
 from cometbatch.run_state.open_partition import PIECE_BYTES, PartitionRecords
+from cometbatch.run_state.open_records import OpenRecords
 from cometbatch.run_state.published import lines_of, result_partitions, state_of
 from cometbatch.run_state.run import Run
-
-MAX_KEPT_BYTES = 16 * 1024 * 1024  # bytes of records of a partition that are kept in memory; the rest is read again
 
 Tables = Callable[[Iterable[Partition]], Iterator[pa.Table]]
 """Reads partitions of the input, in the order given."""
@@ -91,8 +89,13 @@ def _answered(run: Run, partition: Partition, limit: int) -> tuple[int, int]:
 
 def _pieces(run: Run, tables: Tables | None, further: columns.Further | None) -> Iterator[tuple[int, Partition, Piece]]:
     inputs = None if tables is None else _Inputs(tables)
+    records = OpenRecords(run)
+
+    def table_of(partition: Partition) -> pa.Table | None:
+        return None if inputs is None else inputs.table(partition)
+
     for place, partition in result_partitions(run.manifest):
-        for piece in rows_of(run, partition, lambda each: None if inputs is None else inputs.table(each), further):
+        for piece in rows_of(run, partition, table_of, further, records):
             yield place, partition, piece
 
 
@@ -122,13 +125,16 @@ def rows_of(
     partition: Partition,
     table_of: Callable[[Partition], pa.Table | None],
     further: columns.Further | None = None,
+    open_records: OpenRecords | None = None,
 ) -> Iterator[Piece]:
-    """The rows of a partition that have an outcome, in order. `table_of`: its input; None where that can't be had."""
+    """The rows of a partition that have an outcome, in order. `table_of`: its input; None where that can't be had.
+
+    `open_records`: of a caller who asks for several partitions.
+    """
     due = first = run.manifest.first_ordinal(partition)
     if partition.index not in run.progress.committed:
         try:
-            files = recorded.sources(run.directory, run.manifest.run_id, partition.index, run.progress.last)
-            records = PartitionRecords(files, None, MAX_KEPT_BYTES)
+            records = (OpenRecords(run) if open_records is None else open_records).of(partition.index)
             if not is_committed(run, partition.index):
                 for piece in _open_pieces(run, records, partition, table_of):
                     table = piece.table if further is None else columns.extended(piece.table, run.prefix, further)

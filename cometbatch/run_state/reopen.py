@@ -36,7 +36,7 @@ from cometbatch.results.retry_words import RetryWords
 from cometbatch.results.target_column import TARGET_COLUMNS, target_column, with_target
 from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import Reopened, Round
-from cometbatch.run_state.progress import journaled
+from cometbatch.run_state.open_records import OpenRecords
 from cometbatch.run_state.run import Run
 from cometbatch.store import local
 
@@ -56,16 +56,17 @@ def find(run: Run, retry: RetryWords, target: int | None = 0) -> Matching:
     it is not the first, calls match, too, that an earlier `--retry` left to be asked of yet another one: that may be a
     mistake, which nobody answers.
     """
-    found = Matching()
+    found, open_records = Matching(), OpenRecords(run)
     for index in _candidates(run, retry):
         taken = whole = Tally()
-        for records in _records(run, index):
+        for records in _records(run, index, open_records):
             outcomes = outcomes_in(records)
             taken = tallies.add(taken, tallies.tally(each for each in outcomes if retry.match(each)))
             whole = tallies.add(whole, tallies.tally(outcomes))
         moved = {call for call, asked in run.open_targets(index).items() if _is_moved(asked, target)}
         if taken.calls or moved:
-            replaced = tallies.add(found.replaced, tallies.add(taken, _beside_outcomes(run, index, whole, moved)))
+            beside = _beside_outcomes(run, index, whole, moved, open_records)
+            replaced = tallies.add(found.replaced, tallies.add(taken, beside))
             found = Matching((*found.partitions, index), found.calls + taken.calls + len(moved), replaced)
     return found
 
@@ -83,12 +84,14 @@ def late_column(run: Run, target: int | None, answers: Collection[str]) -> str |
 def take_back(run: Run, retry: RetryWords, found: Matching, target: int = 0, target_column: str | None = None) -> None:
     """Open the matching calls again, in a round that begins with the newest session; on return it has happened.
 
-    They are asked of this target, which `target_column` tells from then on. Raises `CheckpointError`; then it has not.
+    They are asked of this target, which `target_column` tells from then on; of a matrix, each of its own cell again.
+    Raises `CheckpointError`; then it has not.
     """
     directory, before = run.directory, run.directory.reopened()
     this_round, session = before.rounds + 1, run.progress.last.number if run.progress.last is not None else 0
+    open_records = OpenRecords(run)
     for index in found.partitions:
-        lines = _kept_lines(run, index, retry, target)
+        lines = _kept_lines(run, index, retry, target, open_records)
         directory.journals.write_kept(run.manifest.run_id, index, this_round, lines)
     directory.write_reopened(
         Reopened(
@@ -120,27 +123,28 @@ def widen_parts(run: Run) -> None:
 
 
 def _write_wide(file: IO[bytes], *, path: Path, info: parts.PartInfo, run: Run) -> None:
-    columns = columns_of(run.columns)
-    completed = functools.partial(with_target, prefix=run.prefix, columns=columns)
+    columns, own = columns_of(run.columns), run.manifest.slices[info.partition.slice].target
+    completed = functools.partial(with_target, prefix=run.prefix, columns=columns, target=own)
     parts.rewrite(file, path, info, completed, functools.partial(repeated, prefix=run.prefix))
 
 
-def _kept_lines(run: Run, index: int, retry: RetryWords, target: int) -> Iterator[bytes]:
+def _kept_lines(run: Run, index: int, retry: RetryWords, target: int, open_records: OpenRecords) -> Iterator[bytes]:
     """The outcomes that stay, and after them every call of the partition that has none then, with its target.
 
     Asks of calls that were open stay, too, but where another target is asked from now on: the answers were paid for,
     and the calls go on from them.
     """
-    partition = run.manifest.partitions()[index]
+    partition = run.manifest.partition(index)
     first = run.manifest.first_ordinal(partition)
     own = run.manifest.slices[partition.slice].target
+    again = own if run.manifest.has_matrix else target
     open_calls = dict.fromkeys(range(first, first + partition.row_count), own)
     for call, asked in run.open_targets(index).items():
         open_calls[call] = target if _is_moved(asked, target) else asked
-    for records in _records(run, index):
+    for records in _records(run, index, open_records):
         for outcome in outcomes_in(records):
             if retry.match(outcome):
-                open_calls[outcome.ordinal] = target
+                open_calls[outcome.ordinal] = again
             else:
                 open_calls.pop(outcome.ordinal, None)
                 yield codec.encode_record(outcome)
@@ -156,28 +160,33 @@ def _is_moved(asked: int, target: int | None) -> bool:
 
 
 def _candidates(run: Run, retry: RetryWords) -> Iterator[int]:
-    """The partitions worth reading: a part's footer tells that it has no such row, if it has none."""
+    """The partitions worth reading: a part's footer tells that it has no such row, if it has none.
+
+    Slices that the job does not name any more stay as they are.
+    """
+    named = frozenset(run.manifest.active)
     for index in run.progress.committed:
-        if retry.may_match_in(_info(run, index).tally):
+        if run.manifest.slice_of(index) in named and retry.may_match_in(_info(run, index).tally):
             yield index
-    in_journals = {file.range for file in run.directory.journals.all()} | run.directory.reopened().partitions.keys()
-    yield from sorted(in_journals - set(run.progress.committed))
+    yield from itertools.chain.from_iterable(run.journaled)
 
 
-def _records(run: Run, index: int) -> Iterator[Sequence[Record]]:
+def _records(run: Run, index: int, open_records: OpenRecords) -> Iterator[Sequence[Record]]:
     """What is recorded of a partition, committed or not, some rows in memory at a time: answers can be long."""
     if index not in run.progress.committed:
-        yield from journaled(run.directory, run.manifest, index, run.progress.last)
+        yield from open_records.some(index)
         return
     columns = columns_of(run.columns)
     caps = [each.target.max_output_tokens for each in run.manifest.targets]
-    ordinal = run.manifest.first_ordinal(run.manifest.partitions()[index])
+    partition = run.manifest.partition(index)
+    ordinal, own = run.manifest.first_ordinal(partition), run.manifest.slices[partition.slice].target
     for piece in parts.read_pieces(run.directory.parts.path(index)):
-        yield read_outcomes(with_target(piece, run.prefix, columns), ordinal, run.prefix, columns, caps=caps)
+        table = with_target(piece, run.prefix, columns, own)
+        yield read_outcomes(table, ordinal, run.prefix, columns, caps=caps)
         ordinal += piece.num_rows
 
 
-def _beside_outcomes(run: Run, index: int, outcomes: Tally, moved: Collection[int]) -> Tally:
+def _beside_outcomes(run: Run, index: int, outcomes: Tally, moved: Collection[int], open_records: OpenRecords) -> Tally:
     """What a partition came to beyond its outcomes as they are read back, for which a file of kept ones has no place.
 
     These are possible charges, and of a part also what no column tells of asks before the last one. Asks of open calls
@@ -185,7 +194,7 @@ def _beside_outcomes(run: Run, index: int, outcomes: Tally, moved: Collection[in
     """
     if index in run.progress.committed:
         return tallies.beyond(_info(run, index).tally, outcomes)
-    records = itertools.chain.from_iterable(journaled(run.directory, run.manifest, index, run.progress.last))
+    records = itertools.chain.from_iterable(open_records.some(index))
     return tallies.tally(
         record
         for record in records

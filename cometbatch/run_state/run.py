@@ -42,6 +42,17 @@ class Run(Struct, frozen=True):
         return functools.reduce(tallies.add, (found[each] for each in self.manifest.active if each in found), Tally())
 
     @property
+    def counted(self) -> Tally:
+        """The same with the charges that earlier sessions left, whichever slices they were of."""
+        last = self.progress.last
+        return self.tally if last is None else tallies.add(self.tally, last.total)
+
+    @property
+    def with_charges(self) -> Tally:
+        """The same, once the newest session is dead."""
+        return tallies.add(self.counted, self.progress.charges)
+
+    @property
     def prefix(self) -> str:
         """What stands before the names of its output columns."""
         return str(self.manifest.fingerprint.get("output.prefix") or "")
@@ -81,7 +92,7 @@ class Run(Struct, frozen=True):
         """
         if index in self.progress.committed or not self.directory.reopened().round_of(index).round:
             return {}
-        files = recorded.sources(self.directory, self.manifest.run_id, index, self.progress.last)
+        files = recorded.sources(self.directory, self.manifest, [index], self.progress.last)
         targets, done = recorded.open_targets(files), self.progress.recorded
         return {ordinal: target for ordinal, target in targets.items() if ordinal not in done}
 
@@ -96,13 +107,27 @@ class Run(Struct, frozen=True):
         """The partitions with work: all that are missing, or those that lack an outcome of a row below `limit`."""
         if limit is None:
             return self.missing
-        return [each for each in self.missing if _lacking(self, each, limit)]
+        return [each for each in self.missing if self.lacking(each, limit)]
 
     def calls_due(self, limit: int | None) -> int:
         """How many calls have no outcome, of all rows or of those below `limit` in each slice."""
         if limit is None:
             return self.manifest.calls - self.tally.calls
-        return sum(_lacking(self, each, limit) for each in self.missing)
+        return sum(self.lacking(each, limit) for each in self.missing)
+
+    def lacking(self, partition: Partition, limit: int) -> int:
+        """How many calls of a partition have no outcome, of rows below the limit."""
+        first, rows = self.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
+        return sum(ordinal not in self.progress.recorded for ordinal in range(first, first + rows))
+
+    @property
+    def journaled(self) -> list[list[int]]:
+        """The partitions without a part of which a journal or a kept file may tell, those of a range together."""
+        numbers = {file.range for file in self.directory.journals.all()}
+        numbers |= {self.manifest.range_of_partition(index) for index in self.directory.reopened().partitions}
+        done = frozenset(self.progress.committed)
+        found = (self.manifest.partitions_of(number) for number in sorted(numbers))
+        return list(filter(None, ([each for each in some if each not in done] for some in found)))
 
     @property
     def replaced(self) -> Tally:
@@ -164,12 +189,6 @@ class Run(Struct, frozen=True):
         """The same run, after its manifest was replaced on the disk."""
         self.directory.write_manifest(encode_manifest(manifest))
         return msgspec.structs.replace(self, manifest=manifest)
-
-
-def _lacking(run: Run, partition: Partition, limit: int) -> int:
-    """How many calls of a partition have no outcome, of rows below the limit."""
-    first, rows = run.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
-    return sum(ordinal not in run.progress.recorded for ordinal in range(first, first + rows))
 
 
 def find(directory: RunDirectory, result: Path, accept: Collection[str] = ()) -> Run | None:

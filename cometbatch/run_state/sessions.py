@@ -39,6 +39,8 @@ class Session(Struct, frozen=True):
     count without a journal, over all sessions so far. `counted`: for each journal of an earlier session, how many of
     its bytes count; a journal that is not in it counts for nothing. `set_aside`: for each damaged journal, the offsets
     of the lines that are lost: a power cut explained them when a session began, or a person has accepted them.
+    `open`: for each range of a run of several slices, the partitions without a part of which these journals tell; they
+    go once each has its part. UNSET with one slice, where a range is a partition.
     """
 
     number: int
@@ -49,6 +51,7 @@ class Session(Struct, frozen=True):
     counted: dict[str, int] = msgspec.field(default_factory=dict)
     set_aside: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
     rounds: int = 0
+    open: dict[int, tuple[int, ...]] | msgspec.UnsetType = msgspec.UNSET
 
 
 def encode(session: Session) -> bytes:

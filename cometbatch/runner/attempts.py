@@ -20,8 +20,9 @@ from cometbatch.records import (
 from cometbatch.runner.asks import Asks
 from cometbatch.runner.books import Books
 from cometbatch.runner.patience import Patience
-from cometbatch.runner.ports import Observer, Service, Stop
+from cometbatch.runner.ports import Stop
 from cometbatch.runner.sending import Sender
+from cometbatch.runner.sharing import Shared
 from cometbatch.runner.slots import OpenCall, Slot
 
 ACCOUNT_FAILURES: frozenset[FailureKind] = frozenset({"auth", "credit"})  # of the key or the account
@@ -29,11 +30,15 @@ SLOW_DOWN_FAILURES: frozenset[FailureKind] = frozenset({"rate_limited", "overloa
 
 
 class Attempts:
-    """Acts on what the service's replies mean for their calls and for the run."""
+    """Acts on what the service's replies mean for their calls, for their queue, and for the run.
+
+    `number`: of the queue, which `stop` stops alone.
+    """
 
     def __init__(
         self,
-        service: Service,
+        number: int,
+        shared: Shared,
         *,
         sender: Sender,
         books: Books,
@@ -41,18 +46,20 @@ class Attempts:
         patience: Patience,
         held: HeldFailures[OpenCall],
         window: ConcurrencyWindow | None,
-        observer: Observer,
         stop: Callable[[Stop], None],
     ) -> None:
-        self._service = service
+        self._number = number
+        self._service = shared.service
         self._sender = sender
         self._books = books
         self._asks = asks
         self._patience = patience
         self._held = held
+        self._account = shared.account
         self._window = window
-        self._observer = observer
+        self._observer = shared.observer
         self._stop = stop
+        self._stop_all = shared.stop
 
     def conclude(self, slot: Slot, now: float, moment: datetime) -> None:
         """Judge what came back to a slot. `now` is the loop's time, `moment` that of the wall clock."""
@@ -99,14 +106,15 @@ class Attempts:
         A model may have been there in an earlier session, but a key may be another one since. A model that a row names
         is its own.
         """
-        if abort.failure.kind != "model_not_found":
-            return self._held.answers > 0 and not abort.is_certain
-        is_answered = self._held.works or self._service.whose_model(slot.call.request) != "run"
-        return is_answered and not abort.is_certain
+        if abort.is_certain:
+            return False
+        if abort.failure.kind == "model_not_found":
+            return self._held.works or self._service.whose_model(slot.call.request) != "run"
+        return self._held.answers > 0 if abort.is_of_model else self._account.is_doubtful(self._number)
 
     def _abort(self, abort: Abort) -> None:
-        failure = abort.failure
-        self._stop(Stop("refused", Quoting(failure.message, in_short(failure)), abort.hint, abort.fix))
+        failure, stop = abort.failure, self._stop if abort.is_of_model else self._stop_all
+        stop(Stop("refused", Quoting(failure.message, in_short(failure)), abort.hint, abort.fix))
 
     def _retry(
         self, slot: Slot, verdict: Retry, now: float, *, may_be_billed: bool, abort: Abort | None = None

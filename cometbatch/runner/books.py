@@ -1,15 +1,16 @@
-"""The one place where money and records are booked: what an attempt can cost, came to, or may have come to."""
+"""The one place where money and records are booked: what an attempt can cost, came to, or may have come to.
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+Each queue has its own books: what its answers show of a model says nothing of another. Budget and marks are the run's.
+"""
+
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import reduce
 
 from msgspec import Struct
 
-from cometbatch.control.budget import Budget, CostBounds
+from cometbatch.control.budget import CostBounds, ProvenBounds
 from cometbatch.control.classify import may_be_billed
-from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import EXACT
 from cometbatch.records import (
     CONTRADICTION,
@@ -18,48 +19,39 @@ from cometbatch.records import (
     PossibleCharge,
     Record,
     RejectedAsk,
-    Tally,
     TransportFailure,
     Usage,
 )
 from cometbatch.results.columns import outcomes_in
-from cometbatch.runner.ports import Marks, Observer, Records, Reply, Service, Stop
+from cometbatch.runner.ports import Reply, Stop
+from cometbatch.runner.queue_start import QueueStart
+from cometbatch.runner.sharing import Shared
 from cometbatch.runner.slots import LATENCY_DIGITS, OpenCall, Slot
-from cometbatch.runner.twins import Twins
 
 NOTHING = Decimal(0)  # US dollars
 _WHOLES = ("input_tokens", "output_tokens")  # counts without which a cost is unknown
 
 
 class Books:
-    """Budget, possible charges, marks and the records of a turn until they are written.
+    """What a queue books: reservations, possible charges, marks, and the records of a turn until they are written.
 
-    `twins`: calls that wait for one that asks the same; None where each is sent.
+    `start`: what is known of the queue.
     """
 
-    def __init__(
-        self,
-        to: Records,
-        service: Service,
-        *,
-        limits: Limits,
-        marks: Marks,
-        observer: Observer,
-        now: Callable[[], datetime],
-        budget: Budget | None,
-        earlier: Tally,
-    ) -> None:
-        self._to = to
-        self._price = service.price
-        self._limits = limits
-        self._marks = marks
-        self._observer = observer
-        self._now = now
+    def __init__(self, shared: Shared, start: QueueStart) -> None:
+        earlier, budget = start.earlier, shared.budget
+        self._to = shared.records
+        self._price = shared.service.price
+        self._limits = shared.limits
+        self._marks = shared.marks
+        self._observer = shared.observer
+        self._now = shared.now
         self._budget = budget
         self._shared = None if budget is None or budget.shared is None else budget  # whose cap others share
-        self.twins: Twins | None = None
+        self.twins = start.twins
+        self._proven = ProvenBounds(earlier.new_answers + earlier.rejected, is_exact=start.is_exact)
         self._bounds = CostBounds(
-            service.max_cost,
+            shared.service.max_cost,
             largest_output_tokens=earlier.largest_output_tokens,
             largest_input_above_bytes=earlier.largest_input_above_bytes,
             writes_for_an_hour=earlier.cache_write_1h_input_tokens > 0,
@@ -76,6 +68,7 @@ class Books:
     def reserve(self, call: OpenCall, in_flight: int) -> bool:
         """Set aside what the call's next attempt can cost, once; False where the budget has no room for it yet.
 
+        `in_flight`: requests of this queue.
         A call that waits for something else is set aside anew where an answer has raised what attempts can cost.
         """
         if call.is_reserved and not self._bounds.are_raised:
@@ -86,16 +79,16 @@ class Books:
             budget.settle(call.max_cost or NOTHING, NOTHING)
         call.max_cost = cost = self._bounds.max_cost(call.request)
         call.is_reserved = budget is None or (
-            (cost is None or budget.admits(in_flight)) and budget.reserve(cost or NOTHING)
+            (cost is None or self._proven.admits(in_flight)) and budget.reserve(cost or NOTHING)
         )
         return call.is_reserved
 
-    def spent_usd(self, calls: Iterable[OpenCall]) -> Decimal | None:
-        """What the budget has booked, without what is set aside for these calls; None where there is no budget."""
-        if self._budget is None:
-            return None
-        aside = [call.max_cost for call in calls if call.is_reserved and call.max_cost is not None]
-        return EXACT.subtract(self._budget.taken, reduce(EXACT.add, aside, NOTHING))
+    def release(self, call: OpenCall) -> None:
+        """What is set aside for a call that does not leave yet is there for others."""
+        if call.is_reserved:
+            call.is_reserved = False
+            if self._budget is not None:
+                self._budget.settle(call.max_cost or NOTHING, NOTHING)
 
     def waits_for_others(self, call: OpenCall) -> bool:
         """Whether other runs have taken the room for this call under a shared cap, and may give some of it back."""
@@ -141,7 +134,7 @@ class Books:
         if self._budget is not None:
             self._budget.settle(call.max_cost or NOTHING, booked or NOTHING)
             if call.max_cost is not None and booked is not None:
-                self._budget.answered(call.max_cost, booked)
+                self._proven.answered(call.max_cost, booked)
         call.is_reserved = False
         if self._limits.counts_tokens and usage.input_tokens is not None and usage.output_tokens is not None:
             self._limits.settle(call.charge, request.estimated_tokens, usage.input_tokens + usage.output_tokens)
@@ -229,6 +222,12 @@ class Books:
                 for taken in self.twins.settle(outcomes):
                     self._to.record(taken)
                     self._observer.recorded(taken, in_flight)
+
+
+def set_aside_for(calls: Iterable[OpenCall]) -> Decimal:
+    """US dollars that are set aside for these calls."""
+    aside = [call.max_cost for call in calls if call.is_reserved and call.max_cost is not None]
+    return reduce(EXACT.add, aside, NOTHING)
 
 
 class Sums(Struct, frozen=True):

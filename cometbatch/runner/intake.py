@@ -59,6 +59,11 @@ class Intake:
         return self._reading is not None
 
     @property
+    def is_under_way(self) -> bool:
+        """Whether the source of calls is being asked, or answers are being looked up."""
+        return self._reading is not None or (self._twins is not None and self._twins.is_looking)
+
+    @property
     def is_busy(self) -> bool:
         """Whether calls will come without anything else that has to come to its end."""
         return self._reading is not None or (self._twins is not None and self._twins.is_busy)

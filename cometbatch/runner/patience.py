@@ -1,10 +1,8 @@
 """How long is waited: before a call's next attempt, before the call fails, before the run stops."""
 
 import math
-from collections.abc import Callable
 
 from cometbatch.control.attribution import (
-    ACCOUNT_REFUSALS,
     ASKED_TO_WAIT,
     ASKED_TO_WAIT_S,
     HeldFailures,
@@ -13,10 +11,10 @@ from cometbatch.control.attribution import (
 from cometbatch.control.failure_words import in_short
 from cometbatch.control.waits import backoff, describe_wait
 from cometbatch.errors import Quoting
-from cometbatch.limiting.limits import Limits
 from cometbatch.records import Failure, Retry
-from cometbatch.runner.ports import Observer, Policy, Stop
+from cometbatch.runner.ports import Stop
 from cometbatch.runner.sending import Sender
+from cometbatch.runner.sharing import Shared
 from cometbatch.runner.slots import OpenCall
 
 MAX_BREATH_S = 1.0  # seconds that all rows wait, at most, for one row's `Retry-After` where no window slows them down
@@ -25,31 +23,24 @@ TOLD_AFTER_S = 10.0  # seconds without any answer, after which a person is told
 
 
 class Patience:
-    """Counts failures and the time without answers, and says how long to bear with them; times on the loop's clock."""
+    """Counts failures and the time without answers, and says how long to bear with them; times on the loop's clock.
 
-    def __init__(
-        self,
-        policy: Policy,
-        held: HeldFailures[OpenCall],
-        limits: Limits,
-        observer: Observer,
-        sender: Sender,
-        *,
-        jitter: Callable[[], float],
-        is_reached: Callable[[], bool],
-    ) -> None:
-        self._policy = policy
+    All of them are those of one queue, but for refusals of the account, which all queues have in common.
+    """
+
+    def __init__(self, shared: Shared, held: HeldFailures[OpenCall], sender: Sender) -> None:
+        self._policy = shared.policy
         self._held = held
-        self._limits = limits
-        self._observer = observer
+        self._observer = shared.observer
         self._shared_pause = sender.pause
         self._sender = sender
-        self._jitter = jitter
-        self._is_reached = is_reached
+        self._jitter = shared.jitter
+        self._is_reached = shared.service.is_reached
         self._slow_down_rounds = 0  # pauses in a row, each of them asked for after the one before
         self._paused_at = float("-inf")  # when the last pause began
         self._asked_to_wait = RefusalsInARow(ASKED_TO_WAIT, ASKED_TO_WAIT_S)
-        self._account_refused = RefusalsInARow(ACCOUNT_REFUSALS)
+        self._account = shared.account
+        self._in_flight_from = shared.in_flight_from
         self._unanswered_since: float | None = None
         self._silent_since: float | None = None  # the same, with the last calls that time out
         self._silent_failure: Failure | None = None  # the last failure since then
@@ -62,7 +53,8 @@ class Patience:
         if started >= self._paused_at:
             self._slow_down_rounds = 0
         self._unanswered_since = self._silent_since = None
-        self._account_refused.answered(started)
+        self._account.answers += 1
+        self._account.refused.answered(started)
         self._asked_to_wait.answered(started)
         self._shared_pause.answered(started)
 
@@ -80,7 +72,10 @@ class Patience:
         call.slow_downs_in_a_row = 0 if costs_attempt else call.slow_downs_in_a_row + 1
         is_unanswered = call.answers_seen == held.answers
         call.answers_seen = held.answers
-        call.unanswered_in_a_row = call.unanswered_in_a_row + 1 if is_unanswered else 1
+        if is_unanswered and call.unanswered_in_a_row:
+            call.unanswered_in_a_row += 1
+        else:
+            call.unanswered_in_a_row, call.account_answers_seen = 1, self._account.answers
         if call.counted_failures >= self._policy.max_attempts and not is_unanswered:
             call.counted_failures = 0  # they met a service that answered nobody; now it answers
         call.counted_failures += costs_attempt
@@ -120,14 +115,21 @@ class Patience:
 
         So it is where several refusals in a row, or all attempts of a call, met no answer in between.
         """
-        refused = self._account_refused
+        refused = self._account.refused
         refused.add(started, now)
+        if not self._account.answers:  # some queue was not refused yet
+            return False
         if self.met_no_answer(call):
-            return not refused.under_way(now, self._sender.in_flight_from)
-        return refused.are_everyones(now, self._sender.in_flight_from)
+            return not refused.under_way(now, self._in_flight_from)
+        return refused.are_everyones(now, self._in_flight_from)
 
     def met_no_answer(self, call: OpenCall) -> bool:
-        """Whether all attempts of the call are used up, and nobody was answered between the first and the last."""
+        """Whether all attempts of the call are used up, and nobody was answered between the first and the last.
+
+        Of no queue: an answer of any model shows that the key is accepted, and that the account has credit.
+        """
+        if call.account_answers_seen != self._account.answers:
+            return False
         return 1 < self._policy.max_attempts <= min(call.counted_failures, call.unanswered_in_a_row)
 
     def wait_s(self, call: OpenCall, verdict: Retry, started: float, now: float, *, is_adaptive: bool) -> float:
@@ -155,7 +157,7 @@ class Patience:
 
     def _pause(self, wait_s: float, now: float) -> None:
         self._paused_at = now
-        self._limits.pause(wait_s, now)
+        self._sender.paused_until = max(self._sender.paused_until, now + wait_s)
         self._observer.asked_to_slow_down(wait_s)
 
     def _pauses_everyone(self, asked_s: float, started: float, now: float) -> bool:
@@ -194,7 +196,7 @@ class Patience:
 
     def describe_wait(self, now: float) -> str:
         """Whom the service asks to wait, and how long; "" where it does not."""
-        if (until := max(self._limits.paused_until, self._shared_pause.until)) > now:
+        if (until := max(self._sender.paused_until, self._shared_pause.until)) > now:
             return f"service asks to wait {math.ceil(until - now)} s"
         wait_s = self._last_calls_wait_s(now)
         return f"service asks the last rows to wait {math.ceil(wait_s)} s" if wait_s else ""

@@ -29,8 +29,9 @@ class OpenCall(Struct, eq=False, gc=False):
     is_reserved: bool = False  # whether `max_cost` is set aside for the next attempt
     max_cost: Decimal | None = None  # US dollars that the attempt under way can cost at most; None is unknown
     counted_failures: int = 0  # those that count against the call
-    answers_seen: int = -1  # by everyone, when the last attempt failed
-    unanswered_in_a_row: int = 0  # failed attempts in a row with no answer to anyone in between
+    answers_seen: int = -1  # by everyone of the queue, when the last attempt failed
+    unanswered_in_a_row: int = 0  # failed attempts in a row with no answer to anyone of the queue in between
+    account_answers_seen: int = 0  # by everyone of all queues, when the first of these failed
     slow_downs_in_a_row: int = 0  # attempts in a row at which the service asked to slow down
     had_second_chance: bool = False
     is_asked_to_wait: bool = False  # whether the service asked for its present wait
@@ -43,8 +44,9 @@ class OpenCall(Struct, eq=False, gc=False):
 class Slot:
     """Room for one request in flight."""
 
-    __slots__ = ("arrive", "call", "cell", "latency_s", "result", "sending", "started")
+    __slots__ = ("arrive", "call", "cell", "latency_s", "queue", "result", "sending", "started")
 
+    queue: int  # the number of the queue that has it
     call: OpenCall
     cell: int  # of the marks
     started: float  # seconds on the event loop's clock

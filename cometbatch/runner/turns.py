@@ -6,32 +6,19 @@ run runs several times as fast; and no call needs a task.
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Final
 
-from cometbatch.control.attribution import HeldFailures
+from cometbatch.control.attribution import Account
 from cometbatch.control.budget import Budget
-from cometbatch.control.window import ConcurrencyWindow
 from cometbatch.limiting.limits import Limits
-from cometbatch.records import HttpResponse
-from cometbatch.runner.asks import Asks
-from cometbatch.runner.attempts import Attempts
-from cometbatch.runner.books import Books
-from cometbatch.runner.patience import Patience
-from cometbatch.runner.ports import Calls, Ended, ExchangeResult, Marks, Observer, Pace, Policy, Records, Service, Stop
+from cometbatch.runner.model_queue import ModelQueue
+from cometbatch.runner.ports import Calls, Ended, ExchangeResult, Marks, Observer, Policy, Records, Service, Stop
 from cometbatch.runner.queue_start import QueueStart
-from cometbatch.runner.sending import Sender
-from cometbatch.runner.slots import OpenCall, Slot
-
-LARGE_BYTES: Final = 64 * 1024
-"""Bytes of a reply. A larger one is written as soon as it is judged, so that few are in memory at a time; smaller ones
-are written together at the end of their turn."""
-
-MISDIRECTED_PER_SLOT: Final = 2
-"""Replies for each slot that only a wrong address explains, before the run stops over it."""
+from cometbatch.runner.sharing import Shared, SharedSlots
+from cometbatch.runner.slots import Slot
+from cometbatch.runner.telling import Told
 
 COALESCE_S: Final = 0.008
 """Seconds that a reply waits for others before its turn, but never more than a tenth of what it took. A turn for many
@@ -40,12 +27,16 @@ replies takes a tenth less CPU a row; 0 handles each reply alone."""
 COALESCED_FROM: Final = 64
 """Requests in flight from which a reply waits; fewer bring too few replies in that time, and would only run slower."""
 
+OTHERS_S: Final = 0.05
+"""Seconds after which a budget is asked again of which other runs have taken what is left."""
+
 
 class Runner:
     """Brings calls to their outcomes; one instance runs one session, on one event loop.
 
     `queues`: the source of each model's calls. `starts`: what is known of each queue, in the same order.
     `budget` has what was spent before booked already. `jitter` returns a random number in [0, 1).
+    `told`: how it goes.
     """
 
     def __init__(
@@ -63,57 +54,34 @@ class Runner:
         budget: Budget | None = None,
         starts: Sequence[QueueStart] = (QueueStart(),),
     ) -> None:
-        ((calls, start),) = zip(queues, starts, strict=True)
         self._now = now
-        self._concurrency = policy.concurrency
-        self._limits = limits
-        self._window = window = ConcurrencyWindow(policy.concurrency) if policy.adaptive else None
-        held = _none_held(policy, works=start.earlier.new_answers + len(start.rejected) > 0)
-        self._books = books = Books(
-            records,
-            service,
+        self._slots = SharedSlots(policy.concurrency, self._arrive, self._advance)
+        shared = Shared(
+            service=service,
+            policy=policy,
             limits=limits,
+            budget=budget,
+            records=records,
             marks=marks,
             observer=observer,
             now=now,
-            budget=budget,
-            earlier=start.earlier,
-        )
-        books.twins = start.twins
-        self._asks = asks = Asks(
-            service, books=books, rejected=start.rejected, first=start.first_answers, stop=self.stop
-        )
-        self._sender = Sender(
-            calls,
-            service,
-            policy=policy,
-            limits=limits,
-            window=window,
-            books=books,
-            held=held,
-            asks=asks,
-            arrive=self._arrive,
+            jitter=jitter,
+            slots=self._slots,
+            account=Account(range(len(queues))),
+            in_flight_from=self._in_flight_from,
             advance=self._advance,
             stop=self.stop,
+            ended=self._end_if_over,
+            fail=self._lose_calls,
         )
-        self._patience = Patience(
-            policy, held, limits, observer, self._sender, jitter=jitter, is_reached=service.is_reached
-        )
-        self._attempts = Attempts(
-            service,
-            sender=self._sender,
-            books=books,
-            asks=asks,
-            patience=self._patience,
-            held=held,
-            window=window,
-            observer=observer,
-            stop=self.stop,
-        )
+        pairs = enumerate(zip(queues, starts, strict=True))
+        self._queues = tuple([ModelQueue(number, calls, start, shared) for number, (calls, start) in pairs])
+        self.told = Told(self._queues, policy.concurrency, budget)
         self._arrived: list[Slot] = []
         self._turn: asyncio.Handle | None = None  # that is due
         self._over: asyncio.Future[None] | None = None
         self._stop: Stop | None = None
+        self._error: Exception | None = None  # of a source of calls; raised once what is in flight is recorded
 
     async def run(self, cancelled: Callable[[], object] | None = None) -> Ended:
         """Bring every call to its outcome. Returns why the run, or a queue of it, stopped before its last call.
@@ -121,28 +89,30 @@ class Runner:
         `cancelled` is called each time that the task is cancelled, and stops the run, now or soon: `CancelledError` is
         raised once that is over. Without it, a cancel gives up at once what is in flight.
 
-        Raises what the source of calls raised; then nothing more is sent.
+        Raises what a source of calls raised; then nothing more is sent.
         """
         self._over = asyncio.get_running_loop().create_future()
         try:
             self._advance()
             is_cancelled = await self._until_over(self._over, cancelled)
-            if self._sender.error is not None:
-                raise self._sender.error
+            if self._error is not None:
+                raise self._error
         finally:
-            self._sender.close()
+            self._close()
             self._take_turn()  # what has come is paid for
             self._give_up()
-            await self._sender.aclose()
+            for queue in self._queues:
+                await queue.sender.aclose()
         if is_cancelled:
             raise asyncio.CancelledError
-        return Ended(self._stop)
+        stopped = {number: queue.stopped for number, queue in enumerate(self._queues) if queue.stopped is not None}
+        return Ended(self._stop or next(iter(stopped.values()), None), stopped)
 
     def stop(self, stop: Stop) -> None:
         """Send no more; what is in flight is finished and recorded. The first reason given stands."""
-        if self._stop is None:
+        if self._stop is None and self._slots.takers:
             self._stop = stop
-            self._sender.close()
+            self._close()
             self._end_if_over()
 
     def stop_now(self, stop: Stop) -> None:
@@ -155,47 +125,7 @@ class Runner:
     @property
     def in_flight(self) -> int:
         """How many requests are being sent right now."""
-        return len(self._sender.in_flight)
-
-    @property
-    def pace(self) -> Pace:
-        """How fast it may send at present."""
-        window = self._window
-        if window is None:
-            return Pace(self._concurrency, None)
-        return Pace(window.window, window.rate.per_s if window.rate.per_s < math.inf else None)
-
-    @property
-    def unanswered_s(self) -> float:
-        """Seconds for which nothing was answered, although requests failed or hung; 0 else."""
-        now = _time()
-        probing_s = 0.0 if self._window is None else now - self._window.probing_since
-        return max(0.0, probing_s, self._patience.unanswered_s(now))
-
-    @property
-    def spent_usd(self) -> Decimal | None:
-        """US dollars booked by now, possible charges included, without what is set aside; None without a budget."""
-        return self._sender.spent_usd
-
-    @property
-    def largest_output_tokens(self) -> int:
-        """The most tokens of any answer so far, those of earlier sessions included."""
-        return self._books.largest_output_tokens
-
-    def waiting_for(self) -> str:
-        """What keeps the next request back, in a few words for a person; "" where nothing does."""
-        if wait := self._patience.describe_wait(_time()):
-            return wait
-        if self._window is not None and self._window.is_probing:
-            return "no answers, probing"
-        if self._sender.blocked_by == "budget":
-            return "budget"
-        words = {"limit": "rate limit", "first answers": "the first JSON answer"}
-        return words.get(self._sender.blocked_by, "")
-
-    def silence(self) -> str:
-        """What a person should know who waits for answers in vain; "" where there is nothing to tell."""
-        return self._patience.describe_silence(_time())
+        return self._slots.in_flight
 
     # -- a turn ------------------------------------------------------------------------------------------------------
 
@@ -215,47 +145,65 @@ class Runner:
         if self._turn is not None:
             self._turn.cancel()  # a stop does not wait for it
             self._turn = None
-        try:
-            self._conclude(arrived)
-        except Exception as error:  # noqa: BLE001 - raised by `run`, which waits for this
-            self._break(error)
+        self._conclude(arrived)
         self._advance()
 
     def _conclude(self, arrived: list[Slot]) -> None:
-        """Judge all of them, whatever becomes of one, since they are paid for. Raises the first error then."""
+        """Judge all of them, whatever becomes of one, since they are paid for."""
         now, moment = _time(), self._now()
-        first: Exception | None = None
-        self._sender.give_back(arrived)
+        by_queue = self._by_queue(arrived)
+        for queue, slots in by_queue:
+            queue.sender.give_back(slots)
+        for queue, slots in by_queue:
+            if (error := queue.conclude(slots, now, moment)) is not None:
+                self._break(error)
+
+    def _by_queue(self, arrived: list[Slot]) -> Sequence[tuple[ModelQueue, list[Slot]]]:
+        if len(self._queues) == 1:
+            return [(self._queues[0], arrived)]
+        found: dict[int, list[Slot]] = {}
         for slot in arrived:
-            try:
-                self._attempts.conclude(slot, now, moment)
-                if isinstance(slot.result, HttpResponse) and len(slot.result.body) > LARGE_BYTES:
-                    self._books.write(self.in_flight)
-            except Exception as error:  # noqa: BLE001 - raised below
-                first = first or error
-            del slot.result
-        self._books.write(self.in_flight)
-        if first is not None:
-            raise first
+            found.setdefault(slot.queue, []).append(slot)
+        return [(self._queues[number], slots) for number, slots in found.items()]
 
     def _advance(self) -> None:
         """Send what may leave. Where there is nothing left to send, the run is over."""
-        sender = self._sender
         try:
-            sender.send_ready(_time())
-            if sender.is_finished and not sender.is_closed and self._asks.holds:
-                self._asks.judge_held()
-                sender.send_ready(_time())
-            if sender.is_finished and not sender.is_closed:
-                self._attempts.settle_held(_time())
-                self._books.write(self.in_flight)
-                if sender.is_finished:
-                    sender.close()
-                else:  # calls had waited for those that were held
-                    sender.send_ready(_time())
+            is_more = True
+            while is_more and self._slots.takers:
+                is_more = self._send_ready(_time())
+            if self._slots.takers:
+                self._stop_without_room()
         except Exception as error:  # noqa: BLE001 - raised by `run`, which waits for this
             self._break(error)
         self._end_if_over()
+
+    def _send_ready(self, now: float) -> bool:
+        """Send what may leave, and end the queues that have nothing left; returns whether one has more all the same."""
+        is_more = False
+        self._slots.send_ready(now)
+        for queue in self._queues:
+            queue.write()
+            if queue.end_if_finished(now):
+                is_more = True
+            elif queue.stopped is not None:
+                queue.set_aside_if_over()
+        return is_more
+
+    def _stop_without_room(self) -> None:
+        """Stop where the budget has no room for the next call of any queue, and nothing in flight may give some back.
+
+        Of the reasons, that of the cheapest call counts: from its cost on, there is something to send again.
+        """
+        if self.in_flight:
+            return
+        senders = [queue.sender for queue in self._queues if not queue.is_closed]
+        if any(sender.blocked_by != "budget" for sender in senders):
+            return
+        if any(sender.waits_for_others() for sender in senders):
+            self._slots.wake_in(OTHERS_S)
+        elif reasons := [reason for sender in senders if (reason := sender.budget_stop()) is not None]:
+            self.stop(min(reasons, key=lambda reason: reason[0])[1])
 
     # -- its end -----------------------------------------------------------------------------------------------------
 
@@ -274,25 +222,34 @@ class Runner:
         over.result()
         return is_cancelled
 
+    def _in_flight_from(self, start: float, end: float) -> int:
+        return sum([queue.sender.in_flight_from(start, end) for queue in self._queues])
+
+    def _close(self) -> None:
+        for queue in self._queues:
+            if not queue.is_closed:
+                queue.close()
+
+    def _lose_calls(self, error: Exception) -> None:
+        """No more calls can be had of a source. What is in flight is paid for, and finished all the same."""
+        self._error = self._error or error
+        self._close()
+
     def _give_up(self) -> None:
-        self._sender.give_up()
+        for queue in self._queues:
+            queue.sender.give_up()
         self._arrived.clear()
 
     def _break(self, error: Exception) -> None:
         """Nothing more is sent; `run` raises the error."""
-        self._sender.close()
+        self._close()
         if self._over is not None and not self._over.done():
             self._over.set_exception(error)
 
     def _end_if_over(self) -> None:
         over = self._over
-        if self._sender.is_closed and not self.in_flight and over is not None and not over.done():
+        if over is not None and not over.done() and not self._slots.takers and not self._slots.in_flight:
             over.set_result(None)
-
-
-def _none_held(policy: Policy, *, works: bool) -> HeldFailures[OpenCall]:
-    most = MISDIRECTED_PER_SLOT * policy.concurrency
-    return HeldFailures(works=works, max_alike=policy.max_alike, max_misdirected=most)
 
 
 def _time() -> float:

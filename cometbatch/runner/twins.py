@@ -80,6 +80,11 @@ class Twins:
         return len(self._wanted) < MAX_WANTED and self._wanted_bytes < MAX_WANTED_BYTES
 
     @property
+    def is_looking(self) -> bool:
+        """Whether answers are being looked up."""
+        return self._looking is not None
+
+    @property
     def is_busy(self) -> bool:
         """Whether calls will be sent or recorded for which nothing in flight is waited for."""
         return bool(self._wanted or self._looking or self.found or self.freed)

@@ -1,7 +1,8 @@
 """What a simulated model answers, and how many tokens that takes.
 
 Laws: an answer depends on the request alone, never on the attempt, so that a run with failures gives the same table as
-one without; no answer is longer than the request's token cap, unless the fault "cap-ignored" is asked for.
+one without; no answer is longer than the request's token cap, unless the fault "cap-ignored" is asked for. What a model
+says that knows what is right, so that samples differ, is in `knowledge`.
 """
 
 import re

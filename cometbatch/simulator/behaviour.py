@@ -1,7 +1,8 @@
 """How the simulator behaves, and all of its chance, which comes from digests.
 
-Law: the same seed, request and attempt give the same reply, in any order and in any process. Only the rate limit and
-the balance depend on other requests, because that is their meaning.
+Law: the same seed, request and attempt give the same reply, in any order and in any process. Only the rate limit, the
+balance and, with an `accuracy`, whether one of several equal requests is answered rightly depend on other requests,
+because that is their meaning.
 """
 
 import difflib
@@ -133,6 +134,25 @@ class Fault(Struct, frozen=True):
             raise ValueError(f"fault {self.name}: the share must be from 0 to 1, not {self.share}")
 
 
+class Accuracy(Struct, frozen=True):
+    """How often models are right: `shares` by model, from 0 to 1. Raises `ValueError` for other numbers.
+
+    `spread`: the share of the questions that are decided once for all samples of a model, which is also the correlation
+    of two samples of a question; the others are decided anew for each sample. `seed`: that of the simulator.
+    """
+
+    shares: Mapping[str, float] = MappingProxyType({})
+    spread: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for model, share in self.shares.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"accuracy {model}: the share must be from 0 to 1, not {share}")
+        if not 0 <= self.spread <= 1:
+            raise ValueError(f"spread must be from 0 to 1, not {self.spread}")
+
+
 class Behaviour(Struct, frozen=True):
     """The settings of a simulator. Raises `ValueError` if a value makes no sense.
 
@@ -141,7 +161,8 @@ class Behaviour(Struct, frozen=True):
     default it does not: contract sheet, section 7.3). `credit_usd`: the balance in US dollars; when it is spent,
     requests get 403 insufficient_user_quota. `quirks`: replies vary as in section 10 item 9 of the sheet. `catalog`:
     the shape of `GET /api/models`, a name in `catalog.CATALOG_SHAPES`. `model`: the id of one more model, which is
-    served and priced as comet-sim-1 is.
+    served and priced as comet-sim-1 is. `accuracy`: the share of right answers by model, `spread` as of `Accuracy`;
+    other models answer with no regard to what is right.
     """
 
     seed: int = 0
@@ -153,8 +174,11 @@ class Behaviour(Struct, frozen=True):
     quirks: bool = True
     catalog: str = "full"
     model: str | None = None
+    accuracy: tuple[tuple[str, float], ...] = ()
+    spread: float = 0.0
 
     def __post_init__(self) -> None:
+        Accuracy(dict(self.accuracy), self.spread)
         shortest, longest = self.latency_s
         if not 0 <= shortest <= longest <= MAX_LATENCY_S:
             raise ValueError(f"latency must be two times in order, from 0 to {MAX_LATENCY_S:.0f} seconds")
@@ -175,6 +199,8 @@ class Behaviour(Struct, frozen=True):
         options += [] if self.quirks else ["--no-quirks"]
         options += [] if self.catalog == "full" else [f"--catalog={self.catalog}"]
         options += [] if self.model is None else [f"--model={self.model}"]
+        options += [f"--accuracy={model}:{_plain(share)}" for model, share in self.accuracy]
+        options += [] if not self.spread else [f"--spread={_plain(self.spread)}"]
         return options
 
 
@@ -186,6 +212,14 @@ def parse_fault(text: str) -> Fault:
     if not _SHARE.fullmatch(share):
         raise ValueError(f"fault {name}: write it with its share of requests, such as {name}:0.05")
     return Fault(name, float(share))
+
+
+def parse_accuracy(text: str) -> tuple[str, float]:
+    """MODEL:SHARE, such as "comet-sim-1:0.8". Raises `ValueError` with what is expected."""
+    model, _, share = text.strip().rpartition(":")
+    if not model or not _SHARE.fullmatch(share):
+        raise ValueError(f"accuracy {text!r}: write a model with its share of right answers, such as comet-sim-1:0.8")
+    return model, float(share)
 
 
 def parse_latency(text: str) -> tuple[float, float]:

@@ -26,9 +26,18 @@ from cometbatch.records import (
 )
 from cometbatch.simulator import answers, catalog, faults, json_answers, schema_rules
 from cometbatch.simulator.awkward import awkward
-from cometbatch.simulator.behaviour import Behaviour, latency_s, long_tail_s, number, request_digest, strike
+from cometbatch.simulator.behaviour import (
+    Accuracy,
+    Behaviour,
+    latency_s,
+    long_tail_s,
+    number,
+    request_digest,
+    strike,
+)
 from cometbatch.simulator.catalog import Model
 from cometbatch.simulator.gate import Gate
+from cometbatch.simulator.knowledge import Said, said
 from cometbatch.simulator.ledger import Ledger
 from cometbatch.simulator.quirks import MISCOUNTS, miscounted, quirky, response_model
 from cometbatch.wire import WireFormat, format_for_path
@@ -116,6 +125,7 @@ class Service:
         self._behaviour = behaviour
         self._models = catalog.models_with(behaviour.model)
         self._ledger = Ledger()
+        self._accuracy = Accuracy(dict(behaviour.accuracy), behaviour.spread, behaviour.seed)
         self._gate = None if behaviour.rps is None else Gate(behaviour.rps, now)
         self._now = now
         self._catalog_ready: float | None = None  # when a busy catalog will answer, once it was asked
@@ -225,7 +235,8 @@ class Service:
     def _answered(self, asked: ModelRequest, wire: WireFormat, call: Call, fault: str) -> Reply:
         model = self._models[asked.model]
         answered = functools.partial(answers.overlong if fault == "cap-ignored" else answers.answer, model)
-        completion = _formed(answered, asked, wire.name, call.digest, fault)
+        told = said(self._accuracy, asked.model, asked.prompt, call.digest, call.attempt)
+        completion = _formed(answered, asked, wire.name, call.digest, fault, told=told)
         if fault in ENDINGS:
             completion = ENDINGS[fault](completion, asked.prompt.params)
         if wire.name == "gemini":  # it has no name for what is written to a cache, so that is not billed as such
@@ -289,12 +300,14 @@ def _formed(
     wire_name: str,
     digest: bytes,
     fault: str,
+    *,
+    told: Said | None,
 ) -> Completion:
-    """A whole answer, in the form that the request asks for, unless a fault spoils it."""
+    """A whole answer, in the form that the request asks for, unless a fault spoils it. `told`: what it is to say."""
     form = json_answers.wanted(wire_name, asked.prompt)
     if form is None:
-        return answered(asked.prompt, digest, None)
-    words = answers.plain_text(asked.prompt, digest)
+        return answered(asked.prompt, digest, None if told is None else told.text)
+    words = answers.plain_text(asked.prompt, digest) if told is None else told.core
     is_ignored = fault == "ignores_schema"
     said = words if is_ignored else json_answers.answer_in_form(form, digest, words)
     if form.pattern is None and not is_ignored and fault in json_answers.JSON_FAULTS:

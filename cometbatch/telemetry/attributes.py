@@ -21,22 +21,22 @@ def is_name(text: str) -> bool:
 
 
 class Asked(Struct, frozen=True):
-    """Who is asked: wire format, models by target, and the server.
+    """Who is asked: wire format and model of each target, and the server.
 
     `port` is None where the server is the built-in simulator, which has another one in each session.
     """
 
-    format: str
+    formats: tuple[str, ...]
     models: tuple[str, ...]
     address: str
     port: int | None = None
 
     def attributes(self, target: int) -> Attributes:
         """Those of all requests of a target."""
-        model = self.models[target]
+        asked_in, model = self.formats[target], self.models[target]
         found: Attributes = {
-            names.OPERATION: names.OPERATIONS[self.format],
-            names.PROVIDER: names.PROVIDERS[self.format],
+            names.OPERATION: names.OPERATIONS[asked_in],
+            names.PROVIDER: names.PROVIDERS[asked_in],
             names.REQUEST_MODEL: model if is_name(model) else names.OTHER,
             names.SERVER_ADDRESS: self.address,
         }

@@ -183,7 +183,7 @@ ROW_ATTRIBUTES: Final = {
     HTTP_STATUS: "the status of the last reply",
     SERVER_ADDRESS: "the service's host; simulator for the built-in one",
     SERVER_PORT: "the service's port",
-    ORDINAL: "the row's place in the result, from 0",
+    ORDINAL: "the row's place in the result, from 0; with a matrix, the number of its call in the run",
     ATTEMPTS: "requests that were sent for the row",
     ASKS: "how often the row was asked, where an answer did not fit",
     COST: "US dollars, where they are known",

@@ -28,7 +28,7 @@ DISTINCT: Final = 20_000  # outcomes, which are told again and again
 TURNS: Final = (1, 8, 64, 256)  # outcomes at once; a run with 64 in flight has some 8
 ROUNDS: Final = 3  # of which the fastest counts, as the machine does other things, too
 EXPORT_EVERY_ROWS: Final = 75_000  # 15 s at 5,000 rows a second
-ASKED: Final = Asked("chat", ("vendor-model-4.5",), "api.example.com", 443)
+ASKED: Final = Asked(("chat",), ("vendor-model-4.5",), "api.example.com", 443)
 
 
 class Deaf(Listener):

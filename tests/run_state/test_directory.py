@@ -195,12 +195,12 @@ def test_what_is_there_is_found_by_looking(tmp_path: Path) -> None:
 
 
 def test_a_part_that_exists_has_no_journal(tmp_path: Path) -> None:
-    """All sessions' journals, and what rounds kept, go when the part is there, and not before."""
+    """What rounds kept goes when the part is there, and not before; all sessions' journals go with their range."""
     directory = run_in(tmp_path / "run")
     begin_journal(directory, 2, 2)
     begin_journal(directory, 2, 3, "00002.3-1.jsonl")
     other = begin_journal(directory, 20, 1)
-    records = directory.journals.of_range(2)
+    records = sorted(path for path in directory.journals.folder.iterdir() if path != other)
     assert len(records) == 4
 
     def fail(file: IO[bytes]) -> None:
@@ -210,9 +210,14 @@ def test_a_part_that_exists_has_no_journal(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="No space left"):
         directory.commit_part(2, fail)
     assert directory.parts.there() == [1, 123456]
-    assert directory.journals.of_range(2) == records
+    assert sorted(directory.journals.folder.iterdir()) == sorted([*records, other])
     directory.commit_part(2, _write)
     assert directory.parts.there() == [1, 2, 123456]
+    assert [file.name for file in directory.journals.all(2)] == [
+        path.name for path in records if "kept" not in path.name
+    ]
+    assert not directory.journals.kept(2, 1).exists()
+    directory.journals.forget(2)
     assert list(directory.journals.folder.iterdir()) == [other]
     assert directory.parts.path(2).read_bytes() == b"part"
 

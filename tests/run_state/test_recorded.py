@@ -40,8 +40,10 @@ from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.in_flight import InFlightMarks, Mark
 from cometbatch.run_state.journal import Header, Journal, line_of
 from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
-from cometbatch.run_state.open_partition import OpenPartition
-from cometbatch.run_state.partition import PartWriter
+from cometbatch.run_state.open_partition import OpenPartition, replayed
+from cometbatch.run_state.open_range import OpenRange
+from cometbatch.run_state.open_records import OpenRecords
+from cometbatch.run_state.part_writer import PartWriter
 from cometbatch.run_state.progress import journaled
 from cometbatch.run_state.run import Run, find
 from cometbatch.run_state.sessions import Session, Who
@@ -230,17 +232,25 @@ def test_a_committed_partition_is_its_part(tmp_path: Path) -> None:
 
 def commit(run: Run, index: int, records: list[Record]) -> None:
     """One session's work on a partition, up to its part."""
-    partition = run.manifest.partitions()[index]
     assert run.progress.last is not None
-    opened = OpenPartition(
-        partition,
-        TABLE.slice(partition.first_row, partition.row_count),
-        recorded.sources(run.directory, RUN, index, run.progress.last),
-        run.directory.journals.begin(RUN, index, run.progress.last.number),
-        10**6,
-    )
-    opened.record(records)
-    PartWriter(run).write(opened)
+    files = recorded.sources(run.directory, run.manifest, [index], run.progress.last)
+    journal = run.directory.journals.begin(RUN, index, run.progress.last.number)
+    range_ = opened_range(run, index, files, journal, 10**6)
+    range_.record({index: records})
+    PartWriter(run).write(range_.partitions[index])
+    run.directory.journals.forget(index)
+    journal.close()
+
+
+def opened_range(run: Run, index: int, files: list[recorded.Source], journal: Journal, room: int) -> OpenRange:
+    """A range with its one partition open."""
+    partition = run.manifest.partition(index)
+    table = TABLE.slice(partition.first_row, partition.row_count)
+    records = replayed(run.manifest, [index], files, journal, room)[index]
+    range_ = OpenRange(index)
+    range_.begin(table, journal)
+    range_.partitions[index] = OpenPartition(partition, partition.first_row, table, journal, records)
+    return range_
 
 
 @pytest.mark.parametrize(
@@ -380,7 +390,7 @@ class Sessions(RuleBasedStateMachine):
         self.answered_at: dict[int, tuple[int, ...]] = {}  # by call, of each of its asks, which attempt was answered
         self.flying: dict[int, Attempt] = {}
         self.last_attempt: dict[int, tuple[int, int]] = {}
-        self.opened: dict[int, OpenPartition] = {}
+        self.opened: dict[int, OpenRange] = {}
         self.committed: set[int] = set()
 
     @initialize()
@@ -396,21 +406,24 @@ class Sessions(RuleBasedStateMachine):
         self.marks = run.directory.new_marks(RUN, self.number, 1)
         self.writer = PartWriter(run)
 
-    def open(self, index: int) -> OpenPartition:
+    def open(self, index: int) -> OpenRange:
         """The partition, as this session writes it."""
         if index not in self.opened:
-            partition = self.run.manifest.partitions()[index]
-            files = recorded.sources(self.run.directory, RUN, index, self.run.progress.last)
+            files = recorded.sources(self.run.directory, self.run.manifest, [index], self.run.progress.last)
             journal = self.run.directory.journals.begin(RUN, index, self.number)
-            table = TABLE.slice(partition.first_row, partition.row_count)
-            self.opened[index] = OpenPartition(partition, table, files, journal, room=10**5 * (index % 2))
-            due = set(range(partition.first_row, partition.first_row + partition.row_count)) & self.done
-            assert self.opened[index].recorded == due
+            self.opened[index] = opened_range(self.run, index, files, journal, room=10**5 * (index % 2))
+            opened = self.opened[index].partitions[index]
+            calls = range(opened.first, opened.first + opened.partition.row_count)
+            assert {ordinal for ordinal in calls if opened.has_outcome(ordinal)} == set(calls) & self.done
         return self.opened[index]
+
+    def journals(self) -> list[Journal]:
+        """Of what is open."""
+        return [each.journal for each in self.opened.values() if each.journal is not None]
 
     def record(self, record: Record, *, ends_mark: bool) -> None:
         """Write a record down, and end its attempt's mark, or die before that."""
-        self.open(record.ordinal // PARTITION_ROWS).record([record])
+        self.open(record.ordinal // PARTITION_ROWS).record({record.ordinal // PARTITION_ROWS: [record]})
         flying = self.flying.pop(record.ordinal, None)
         if flying is not None and ends_mark:
             self.marks.end(flying.cell, recorded=True)
@@ -465,15 +478,18 @@ class Sessions(RuleBasedStateMachine):
     def sync(self) -> None:
         """What the syncing thread does."""
         cells = self.marks.take_recorded()
-        for opened in self.opened.values():
-            opened.journal.sync()
+        for journal in self.journals():
+            journal.sync()
         self.marks.free(cells)
 
     @rule(index=st.integers(0, 2))
     def commit(self, index: int) -> None:
         """A partition's last outcome is there."""
         if index not in self.committed and self.open(index).is_complete:
-            self.writer.write(self.opened.pop(index))
+            range_ = self.opened.pop(index)
+            self.writer.write(range_.partitions[index])
+            self.run.directory.journals.forget(index)
+            range_.close()
             self.committed.add(index)
 
     @rule(
@@ -493,8 +509,8 @@ class Sessions(RuleBasedStateMachine):
         dies_before_the_note: bool,
     ) -> None:
         """The session dies, and others begin, which may die in between; `words`: what the last is told to retry."""
-        for opened in self.opened.values():
-            opened.journal.close()
+        for journal in self.journals():
+            journal.close()
         self.marks.close()
         for at in self.flying.values():
             self.spent += at.amount or 0
@@ -546,7 +562,7 @@ class Sessions(RuleBasedStateMachine):
 
     def standing(self, run: Run, index: int) -> list[Outcome]:
         """The outcomes of a partition."""
-        return [*itertools.chain.from_iterable(map(columns.outcomes_in, reopen._records(run, index)))]
+        return [*itertools.chain.from_iterable(map(columns.outcomes_in, reopen._records(run, index, OpenRecords(run))))]
 
     def write_what_came_too_late(self, data: st.DataObject) -> None:
         """A second outcome in another worker's file; torn lines; lines that a writer of a dead session adds."""
@@ -587,8 +603,8 @@ class Sessions(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Close what is open, and remove it."""
-        for opened in self.opened.values():
-            opened.journal.close()
+        for journal in self.journals():
+            journal.close()
         if hasattr(self, "marks"):
             self.marks.close()
         shutil.rmtree(self.folder)

@@ -10,7 +10,7 @@ from cometbatch.records import Answered, Completion, Failed, Failure, FailureKin
 from cometbatch.telemetry.attributes import Asked
 
 NOON = datetime(2026, 9, 1, 12, tzinfo=UTC)
-ASKED = Asked("chat", ("large", "small", "large"), "api.example.com", 443)  # two targets of one model
+ASKED = Asked(("chat",) * 3, ("large", "small", "large"), "api.example.com", 443)  # two targets of one model
 SECRET = "the words of a prompt"
 TOKENS = st.none() | st.integers(0, 10**9)
 

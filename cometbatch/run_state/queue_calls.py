@@ -1,0 +1,144 @@
+"""The calls of one queue: slices that wait for each other, and for no other queue.
+
+Guards: what a queue holds open is bounded by its own share alone, so that none is held up by what another one holds.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from cometbatch.records import CallRequest, Outcome, Partition
+from cometbatch.run_state.open_partition import OpenPartition
+from cometbatch.run_state.open_range import OpenRange
+
+OPEN_PARTITIONS = 4  # ranges that a queue may have open while their slowest calls are waited for
+
+
+class Ranges(Protocol):
+    """What a queue needs of the run's partitions, which know all queues."""
+
+    is_slow_to_make: bool
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the run must not go on."""
+
+    def raise_if_broken(self) -> None:
+        """Raise why the run must not go on, if so it is."""
+
+    async def in_reader(self, work: Callable[..., Any], *arguments: object) -> Any:
+        """Do work in the thread that reads."""
+
+    async def open(self, queue: "QueueCalls", number: int, partitions: Sequence[Partition]) -> list[OpenPartition]:
+        """Open a queue's partitions in a range. Raises what reading raised."""
+
+    def calls_of(self, opened: Sequence[OpenPartition]) -> Iterator[list[CallRequest | Outcome]]:
+        """The calls without an outcome of partitions of one range, some at a time, the last of them first."""
+
+    def close_if_settled(self, opened: OpenPartition) -> None:
+        """Commit a partition, or set it aside, where nothing more is recorded of it in this session."""
+
+
+class QueueCalls:
+    """Hands out the calls of some slices, range by range, as there is room for them.
+
+    `ranges`: what is open of the whole run. `todo`: the ranges in which the queue has work, with its partitions there.
+    `max_bytes`: of input of open ranges, above which it opens no further one; what a range takes is shared by the
+    queues that are in it. `min_open_rows`: below so many open calls it opens more ranges than usual.
+    """
+
+    def __init__(
+        self,
+        ranges: Ranges,
+        todo: Iterator[tuple[int, Sequence[Partition]]],
+        *,
+        max_bytes: int,
+        min_open_rows: int,
+    ) -> None:
+        self.on_room: Callable[[], None] = lambda: None
+        self.settling: set[asyncio.Task[None]] = set()
+        self._ranges = ranges
+        self._todo = todo
+        self._following = next(todo, None)
+        self._max_bytes = max_bytes
+        self._min_open_rows = min_open_rows
+        self._making: Iterator[list[CallRequest | Outcome]] = iter(())
+        self._made: list[CallRequest | Outcome] = []  # the next call is the last
+        self._calls_left = 0
+        self._open: dict[int, OpenPartition] = {}  # by index
+        self._open_rows = 0
+        self._open_in = Counter[OpenRange]()  # how many partitions are open in each range
+
+    @property
+    def next_range(self) -> int | None:
+        """The range that it needs next; None after the last."""
+        return None if self._following is None else self._following[0]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a call of an open partition is left, or another range may be opened.
+
+        Also where `next_call` has an error to raise: a run that waits for room would never hear of it.
+        """
+        if self._calls_left or self._ranges.is_broken or not self._open:
+            return True
+        if sum(each.size // max(1, len(each.queues)) for each in self._open_in) >= self._max_bytes:
+            return False
+        return len(self._open_in) < OPEN_PARTITIONS or self._open_rows < self._min_open_rows
+
+    def ready_call(self) -> CallRequest | Outcome | None:
+        """The next call of the range that is being handed out; None where `next_call` has more to do than that."""
+        if not self._calls_left or self._ranges.is_broken:
+            return None
+        if not self._made:
+            if self._ranges.is_slow_to_make:
+                return None
+            self._made = next(self._making)
+        self._calls_left -= 1
+        return self._made.pop()
+
+    async def next_call(self) -> CallRequest | Outcome | None:
+        """The next call without an outcome, in order; None after the last.
+
+        Raises what reading the input or committing a part raised.
+        """
+        while True:
+            self._ranges.raise_if_broken()
+            if (call := self.ready_call()) is not None:
+                return call
+            if self._calls_left:
+                self._made = await self._ranges.in_reader(next, self._making)
+                continue
+            if self._following is None:
+                return None
+            (number, partitions), self._following = self._following, next(self._todo, None)
+            opened = await self._ranges.open(self, number, partitions)
+            self._calls_left = sum(each.partition.row_count - each.outcomes - each.left for each in opened)
+            self._making = self._ranges.calls_of(opened)
+            for each in opened:  # the last session may have died between its last outcome and its commit
+                self._ranges.close_if_settled(each)
+
+    def set_aside(self) -> None:
+        """No open call gets an outcome in this session: what is open is closed, and nothing more is handed out."""
+        self._calls_left, self._following, self._todo = 0, None, iter(())
+        self._making, self._made = iter(()), []
+        for opened in tuple(self._open.values()):
+            if not opened.is_settled:
+                opened.left = opened.partition.row_count - opened.outcomes
+                self._ranges.close_if_settled(opened)
+
+    def note_open(self, opened: OpenPartition, range_: OpenRange) -> None:
+        """One of its partitions is open."""
+        self._open[opened.partition.index] = opened
+        self._open_rows += opened.partition.row_count
+        self._open_in[range_] += 1
+
+    def note_closed(self, opened: OpenPartition, range_: OpenRange) -> None:
+        """One of its partitions is closed."""
+        del self._open[opened.partition.index]
+        self._open_rows -= opened.partition.row_count
+        self._open_in[range_] -= 1
+        if not self._open_in[range_]:
+            del self._open_in[range_]
+        self.on_room()

@@ -1,0 +1,173 @@
+"""What comes out of a run of a matrix: columns, order, metadata, files of a data set, and whoever reads them."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import cometbatch
+from cometbatch.results import columns
+from cometbatch.results.slices import axis_type
+from cometbatch.run_state.published import lines_of
+from tests.matrix_on_disk import MatrixOnDisk, matrix_job
+from tests.workbench import Workbench
+
+ROWS = 10
+SIX = [(1, 0), (0, 1), (0, 0), (1, 1), (0, 2), (1, 2)]
+"""Slices of two models and three samples, in the order in which they came to be."""
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Workbench:
+    """A folder with ten rows."""
+    made = Workbench(tmp_path)
+    made.write_rows(ROWS)
+    return made
+
+
+def test_a_line_has_its_cell_sample_and_row_between_the_inputs_columns_and_the_outputs(bench: Workbench) -> None:
+    """The input's columns stay first, then one column for each axis, `sample`, `row`, then the output's of any run."""
+    MatrixOnDisk(matrix_job(bench, temperatures=(0.0, 0.5)), 4).commit().publish()
+    schema = bench.result().schema
+    own = ["model", "temperature", "format", "sample", "row"]
+    output = [column.name for column in columns.COLUMNS]
+    assert schema.names == ["parcel", "note", *own, *output]
+    kinds = [pa.string(), pa.float64(), pa.string(), pa.int32(), pa.int64()]
+    assert [schema.field(name).type for name in own] == kinds
+
+
+def test_lines_are_in_the_order_of_cells_samples_and_rows_whatever_the_order_of_slices(bench: Workbench) -> None:
+    """The first axis is the slowest; which slice was asked first is no matter."""
+    MatrixOnDisk(matrix_job(bench, samples=3), 4, order=SIX).commit().publish()
+    table = bench.result()
+    keys = [
+        (each["model"], each["sample"], each["row"]) for each in table.select(["model", "sample", "row"]).to_pylist()
+    ]
+    assert keys == [
+        (model, sample, row) for model in ("model-a", "model-b") for sample in range(3) for row in range(ROWS)
+    ]
+    for each in table.to_pylist():
+        if each["status"] != "failed":
+            assert each["response"] == f"{each['model']} {each['sample']} {each['row']}"
+        assert each["custom_id"] == f"{each['row']:04d}"
+
+
+def test_a_result_names_its_slices_in_order(bench: Workbench) -> None:
+    """So that a reader knows what it holds without reading it."""
+    MatrixOnDisk(matrix_job(bench, samples=3), 4, order=SIX).commit().publish()
+    said = json.loads((pq.read_metadata(bench.output).metadata or {})[b"cometbatch.slices"])
+    assert said == [
+        {"labels": {"model": model, "format": "chat"}, "sample": sample}
+        for model in ("model-a", "model-b")
+        for sample in range(3)
+    ]
+
+
+def test_slices_that_the_job_no_longer_names_are_left_out_and_come_back_with_their_names(bench: Workbench) -> None:
+    """What was answered stays in the run directory; the result is that of the job as it is now."""
+    run = MatrixOnDisk(matrix_job(bench, samples=3), 4, order=SIX).commit()
+    assert run.publish().is_finished
+    whole = run.manifest
+    run.write_manifest(msgspec.structs.replace(whole, named=(0, 3)))
+    assert not run.found().is_finished  # the result has slices that are no longer named
+    assert run.publish().is_finished
+    assert set(zip(*(bench.result().column(name).to_pylist() for name in ("model", "sample")), strict=True)) == {
+        ("model-b", 0),
+        ("model-b", 1),
+    }
+    run.write_manifest(whole)
+    assert run.publish().is_finished
+    assert bench.result().num_rows == 6 * ROWS
+
+
+def test_renamed_labels_are_published_again(bench: Workbench) -> None:
+    """They are what a reader sees of a cell, and they change no request."""
+    run = MatrixOnDisk(matrix_job(bench), 4).commit()
+    assert run.publish().is_finished
+    renamed = [msgspec.structs.replace(each, labels={**each.labels, "format": "x"}) for each in run.manifest.slices]
+    run.write_manifest(msgspec.structs.replace(run.manifest, slices=tuple(renamed)))
+    assert not run.found().is_finished
+    assert run.publish().is_finished
+    assert bench.result().column("format").to_pylist() == ["x"] * 2 * ROWS
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        ((0, 1), pa.int64()),
+        ((0, 0.7), pa.float64()),
+        ((True, False), pa.bool_()),
+        ((True, 1), pa.string()),
+        (("a", 1), pa.string()),
+        ((2**60, 0.5), pa.string()),
+        ((2**63, 1), pa.string()),
+    ],
+)
+def test_a_column_of_labels_has_the_narrowest_type_that_holds_each_as_it_was_written(
+    labels: tuple[str | int | float | bool, ...], kind: pa.DataType
+) -> None:
+    """No label is rounded, and none becomes another one's."""
+    assert axis_type(labels) == kind
+
+
+def test_columns_of_a_matrix_have_the_outputs_prefix(bench: Workbench) -> None:
+    """It is the way out where the input has a column `model`."""
+    lines = lines_of(MatrixOnDisk(matrix_job(bench, output={"prefix": "out_"}), 4).manifest, ["status", "response"])
+    assert [field.name for field in lines.slice_fields] == ["out_model", "out_format", "out_sample", "out_row"]
+
+
+def test_axis_columns_cost_nothing_on_the_disk(bench: Workbench) -> None:
+    """Their values are a number a run of lines: 8 slices of 500 rows take less than a byte a line for all of them."""
+    bench.write_rows(500)
+    MatrixOnDisk(matrix_job(bench, samples=4), 500).commit().publish()
+    with pq.ParquetFile(bench.output) as file:
+        groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    found = [group.column(at) for group in groups for at in range(group.num_columns)]
+    axes = [each for each in found if each.path_in_schema in ("model", "format", "sample")]
+    assert all("RLE_DICTIONARY" in each.encodings for each in axes)
+    assert sum(each.total_compressed_size for each in axes) < 8 * 500
+
+
+def test_a_data_set_of_a_matrix_has_a_file_for_each_slice(bench: Workbench) -> None:
+    """Its name tells cell and sample, names sort as the result does, and its parts are in the run directory."""
+    folder = bench.folder / "out"
+    run = MatrixOnDisk(matrix_job(bench, samples=2, output={"path": f"{folder}/"}), 4).commit()
+    assert not list(folder.glob("*.parquet"))
+    assert run.publish().is_finished
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [
+        f"0000{cell}-0000{sample}-model-{'ab'[cell]}-chat.parquet" for cell in range(2) for sample in range(2)
+    ]
+    tables = [pq.read_table(folder / name) for name in names]
+    assert [table.num_rows for table in tables] == [ROWS] * 4
+    assert [set(table.column("sample").to_pylist()) for table in tables] == [{0}, {1}] * 2
+    rows = list(cometbatch.status(folder).summary.iter_rows())
+    assert [(row["model"], row["sample"], row["row"]) for row in rows] == [
+        (f"model-{cell}", sample, row) for cell in "ab" for sample in range(2) for row in range(ROWS)
+    ]
+
+
+def test_a_file_of_a_data_set_goes_with_its_slice(bench: Workbench) -> None:
+    """Whoever reads the folder never sees a slice that the job no longer names, nor a half of one."""
+    folder = bench.folder / "out"
+    run = MatrixOnDisk(matrix_job(bench, samples=2, output={"path": f"{folder}/"}), 4).commit()
+    run.publish()
+    (folder / "00009-00000-model-z.parquet").write_bytes(b"")
+    assert not run.found().is_finished
+    run.write_manifest(msgspec.structs.replace(run.manifest, named=(2,)))
+    assert run.publish().is_finished
+    assert [path.name for path in folder.iterdir()] == ["00000-00000-model-b-chat.parquet"]
+
+
+def test_verify_checks_each_slice_against_its_own_settings_and_prices(bench: Workbench) -> None:
+    """Requests are made again with the model, the temperature and the seed of each slice, costs by its own prices."""
+    job = matrix_job(bench, temperatures=(0.0, 0.5), samples=2, params={"seed": 7})
+    run = MatrixOnDisk(job, 4).commit()
+    run.publish()
+    found = cometbatch.verify(bench.output)
+    assert found.ok, found.describe()
+    assert {check.name: check.state for check in found.checks}["slices"] == "ok"
+    assert {check.state for check in found.checks} == {"ok"}, found.describe()
