@@ -20,6 +20,7 @@ from cometbatch.reports.board import Board, Figures, Line, ScoreLine
 from cometbatch.reports.layout import Layout, layout_of
 from cometbatch.reports.questions import CELL, numbers_of, questions_of
 from cometbatch.reports.sources import BATCH_ROWS, Source
+from cometbatch.results.score_columns import WHY
 from cometbatch.results.slices import text_of
 from cometbatch.results.summary_words import count
 
@@ -144,7 +145,7 @@ def _add(
     axes = {name: layout.axes[name] for name in by if name in layout.axes}
     scores = {name: layout.score_columns[name] for name in adding.scores}
     excludes = f"{layout.prefix}cost_excludes"
-    ours = [part for name in scores.values() for part in (name, f"{name}_why")]
+    ours = [part for name in scores.values() for part in (name, name + WHY)]
     wanted = list(dict.fromkeys([*cells, excludes, *further, *axes.values(), *ours]))
     for frame in _frames(source, layout, wanted):
         rows = frame.select(pl.col(name).alias(ours) for name, ours in cells.items()).with_columns(
@@ -155,7 +156,7 @@ def _add(
         )
         labels = pl.DataFrame([_labels(layout, name, source.name, frame) for name in by])
         parts = {
-            name: frame.select(pl.col(column).alias("score"), pl.col(f"{column}_why").alias("why"))
+            name: frame.select(pl.col(column).alias("score"), pl.col(column + WHY).alias("why"))
             for name, column in scores.items()
         }
         adding.add(labels, rows, parts)

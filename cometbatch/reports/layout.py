@@ -8,10 +8,10 @@ import pyarrow as pa
 from msgspec import Struct
 
 from cometbatch.errors import InputError
-from cometbatch.evaluation.score_columns import SCORES_KEY
 from cometbatch.job.matrix import MODEL
 from cometbatch.results.columns import ASKS, CUSTOM_ID, REUSED_FROM
 from cometbatch.results.rows import output_of
+from cometbatch.results.score_columns import scores_of
 from cometbatch.results.slices import ROW, SAMPLE, SLICES_KEY, Label, ResultSlice, decode_slices
 from cometbatch.results.target_column import TARGET_COLUMNS
 
@@ -60,7 +60,7 @@ def layout_of(schema: pa.Schema, name: str) -> Layout:
     own = [prefix + each for each in (*names, SAMPLE, ROW)] if axes else []
     first = min(schema.get_field_index(each) for each in (*own, prefix + columns[0].name) if each in schema.names)
     inputs = tuple(schema.names[:first])
-    scores = {str(each["name"]): each for each in map(_mapping, _list(said.get(SCORES_KEY))) if "name" in each}
+    scores = {each["name"]: each for each in scores_of(said)}
     starts = {each: prefix + each if prefix + each in schema.names else each for each in scores}
     ids = [each for each in (prefix + CUSTOM_ID, CUSTOM_ID) if each in schema.names]
     models = _models(said)

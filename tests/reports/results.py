@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cometbatch.evaluation.score_columns import ENDINGS, SCORES_KEY, TYPES
+from cometbatch.evaluation.score_columns import TYPES
 from cometbatch.results.columns import COLUMNS, Column
+from cometbatch.results.score_columns import SCORES_KEY, score_columns
 from cometbatch.results.slices import SLICES_KEY, ResultSlice, SliceColumns, encode_slices
 
 NUMERIC = {"name": "correct", "scorer": "numeric", "gold": "answer"}
@@ -65,7 +66,7 @@ def write(
         *inputs,
         *(added.names if has_matrix else []),
         *(prefix + column.name for column in columns),
-        *(prefix + score["name"] + end for score in scores for end in ENDINGS),
+        *score_columns([score["name"] for score in scores], prefix),
     ]
     tables = []
     for place, lines in enumerate(lines for _, samples in cells for lines in samples):
@@ -74,12 +75,9 @@ def write(
         arrays += added.cells(place, range(rows)) if has_matrix else []
         arrays += [pa.array([line.get(column.name) for line in filled], column.type) for column in columns]
         for number, score in enumerate(scores):
-            first, answer, why = (
-                ("score", "score_answer", "why") if not number else (score["name"] + end for end in ENDINGS)
-            )
+            own = score_columns([score["name"]]) if number else ["score", "score_answer", "why"]
             arrays += [
-                pa.array([line.get(cell) for line in filled], kind)
-                for cell, kind in zip((first, answer, why), TYPES, strict=True)
+                pa.array([line.get(cell) for line in filled], kind) for cell, kind in zip(own, TYPES, strict=True)
             ]
         tables.append(pa.Table.from_arrays(arrays, names=names_of))
     said = {
