@@ -142,7 +142,7 @@ LAYOUTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None, 
         "Lviv",
     ),
     "GPQA": (
-        {"Correct Answer": "Rome", "Incorrect Answer 1": "Lima", "Incorrect Answer 2": "Oslo", "Incorrect Answer 3": "Bern"},
+        dict(zip(("Correct Answer", *(f"Incorrect Answer {at}" for at in (1, 2, 3))), FOUR, strict=True)),
         {"choice": "Correct Answer"},
         {"columns": ["Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"]},
         "ANSWER: A",
