@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from cometbatch.commands.score_publishing import scores_path
+from cometbatch.errors import CometbatchError
+from cometbatch.job import Job
 from cometbatch.job.report import ReportSettings
 from cometbatch.reports.board import Figures
 from cometbatch.reports.figures import figures
@@ -24,3 +26,16 @@ def result_at(result: Path, name: str | None = None) -> ResultFiles:
 def leaderboard(result: Path, settings: ReportSettings) -> Figures | None:
     """The leaderboard of a published result; None where it has no scores. Raises as `figures` does."""
     return figures([result_at(result)], settings)
+
+
+def leaderboard_of(result: Path, job: Job) -> tuple[Figures | None, tuple[str, ...]]:
+    """The leaderboard of a job's result, and why there is none, in sentences; a job without scores has none.
+
+    A run is finished whatever comes of it.
+    """
+    if not job.scores:
+        return None, ()
+    try:
+        return leaderboard(result, job.report), ()
+    except CometbatchError as error:
+        return None, (f"there is no leaderboard: {error}",)

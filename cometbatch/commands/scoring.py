@@ -22,6 +22,7 @@ from cometbatch.input.files import Identity, shown
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
+from cometbatch.job.matrix import ALWAYS
 from cometbatch.job.scores import ScoreSettings
 from cometbatch.prompt.cells import column_of
 from cometbatch.prompt.names import no_column, shown_columns
@@ -76,6 +77,7 @@ def scoring_of(job: Job, schema: pa.Schema) -> Scoring | None:
             raise JobError(f"{score.where}: {error}") from error
         except TemplateError as error:
             raise JobError(f"{score.where}.{score.scorer}: {error.reason}") from error
+    _refuse_report(job, schema)
     together = ScoreColumns(job.scores, job.choices, schema.names, job.output.prefix, digests)
     return Scoring(job, tuple(schema.names), together, files)
 
@@ -157,6 +159,19 @@ class _Look:
             where = f"in {often:,} of {count(self._rows, 'row')} the right choice is at place {place + 1}"
             words = f"{where}, so a model that always takes it looks right: set choices.shuffle"
             yield f"score {self.settings.name}: {words}"
+
+
+def _refuse_report(job: Job, schema: pa.Schema) -> None:
+    """Raise `JobError` where the section `report` names a column or an axis that is not there."""
+    report, axes = job.report, ALWAYS if job.matrix is None else job.matrix.columns
+    for key, column in (("cluster", report.cluster), ("groups", report.groups)):
+        if column is not None and column not in schema.names:
+            words = no_column(column, schema.names)
+            raise JobError(f"report.{key}: {words} (the columns are {shown_columns(schema.names)})")
+    for axis in report.by:
+        if axis not in axes:
+            near = did_you_mean(axis, axes) or f"the axes are {', '.join(axes)}"
+            raise JobError(f"report.by: there is no axis {axis!r}; {near}")
 
 
 def _refuse_lacking(job: Job, score: ScoreSettings, schema: pa.Schema) -> None:
