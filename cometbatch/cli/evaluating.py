@@ -2,14 +2,21 @@
 
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
 import cometbatch
 from cometbatch.cli.exit_codes import ALL_SUCCEEDED, SOME_ROWS_FAILED
 from cometbatch.cli.options import as_json, examples, job_file, log_format, overrides
-from cometbatch.cli.printing import report
+from cometbatch.cli.printing import report, terminal_width
+
+NARROWEST, USUAL_WIDTH, WIDEST = 80, 100, 120  # columns of a leaderboard: on any terminal, where there is none, at most
+
+
+def board_width() -> int:
+    """How many columns a leaderboard may have."""
+    return min(WIDEST, max(NARROWEST, terminal_width() or USUAL_WIDTH))
 
 
 @click.command(
@@ -29,8 +36,32 @@ def score(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     JOB_FILE: the job, in YAML; - for standard input.
     """
     found = cometbatch.score(job_file, overrides)
-    report(found, as_json=as_json)
+    report(found, as_json=as_json, words=found.describe(board_width()))
     sys.exit(ALL_SUCCEEDED if found.ended_well else SOME_ROWS_FAILED)
 
 
-EVALUATING: Final = (score,)
+@click.command(
+    short_help="Compare models, samples or results by their scores.",
+    epilog=examples("cometbatch compare job.yaml", "cometbatch compare a.parquet b.parquet --baseline model-a --json"),
+)
+@log_format
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@overrides
+@as_json
+@click.option("--score", metavar="NAME", help="The score to show first.")
+@click.option("--by", multiple=True, metavar="AXIS[,AXIS]", help="The axes that tell lines apart, of all that differ.")
+@click.option("--baseline", metavar="LINE", help="The line to compare with; default: the best.")
+@click.option("--cluster", metavar="COLUMN", help="The input column whose equal values make a cluster of questions.")
+@click.option("--groups", metavar="COLUMN", help="The input column that says which group a question belongs to.")
+def compare(paths: tuple[Path, ...], overrides: tuple[str, ...], as_json: bool, **report_settings: Any) -> None:
+    """Compare models, samples or results by their scores, with intervals and costs. Sends nothing.
+
+    Shows the leaderboard of a run, or of several results of the same input. It needs `pip install 'cometbatch[eval]'`.
+
+    PATHS: job files, results (Parquet files or folders) or run directories.
+    """
+    found = cometbatch.compare(paths, overrides, **report_settings)
+    report(found, as_json=as_json, words=found.describe(board_width()))
+
+
+EVALUATING: Final = (score, compare)
