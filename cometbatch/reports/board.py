@@ -224,7 +224,7 @@ class Figures(Struct, frozen=True):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: every number at full precision, amounts of money as texts."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
+        found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return {"version": VERSION, **found}
 
     def describe(self, width: int = words.WIDTH) -> str:
