@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
 from cometbatch.commands.answers import answer_columns, checker_of
+from cometbatch.commands.growth import grown, new_cells
 from cometbatch.commands.locate import Located, locate
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.score_publishing import publish_scored, scores_path
@@ -82,7 +84,8 @@ def _scored(located: Located, job: Job) -> ScoreSummary:
     manifest = run.manifest
     own = manifest.input
     refuse_drift(manifest, job.fingerprint(), own.size, own.sha256, targets=run.targets, matrix=job.matrix)
-    _refuse_unfinished(located, run)
+    run = _as_named(located, run, job)
+    manifest = run.manifest
     schema = _input_schema(run)
     scoring = scoring_of(job, schema)
     assert scoring is not None  # noqa: S101 - the job has scores
@@ -100,13 +103,17 @@ def _scored(located: Located, job: Job) -> ScoreSummary:
     return ScoreSummary(output, tuple(each.name for each in job.scores), scores.counts)
 
 
-def _refuse_unfinished(located: Located, run: Run) -> None:
-    if not run.is_complete:
-        done = f"{run.tally.calls:,} of {count(run.manifest.calls, 'row')} have an outcome"
-        raise UsageError(
-            f"{located.directory.path}: this run is not finished ({done}). Finish it, which scores it, too, with: "
-            f"{located.command}"
-        )
+def _as_named(located: Located, run: Run, job: Job) -> Run:
+    """The run with the cells that the job names now. Raises `UsageError` where some have no answers yet."""
+    named = grown(run.manifest, job, {})
+    found = msgspec.structs.replace(run, manifest=named)
+    done = f"{found.tally.calls:,} of {count(named.calls, 'row')} have an outcome"
+    added = new_cells(run.manifest, job)
+    if added or not found.is_complete:
+        more = f", and {count(len(added), 'cell')} of the matrix can't have any yet" if added else ""
+        words = f"{located.directory.path}: this run is not finished ({done}{more})"
+        raise UsageError(f"{words}. Finish it, which scores it, too, with: {located.command}")
+    return found if named == run.manifest else run.with_manifest(named)
 
 
 def _input_schema(run: Run) -> pa.Schema:

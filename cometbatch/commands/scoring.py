@@ -163,7 +163,7 @@ def _refuse_lacking(job: Job, score: ScoreSettings, schema: pa.Schema) -> None:
     found = lacking(score, job.choices, schema.names)
     if found is not None:
         key, path = found
-        place = score.where if key == "choices.columns" else f"{score.where}.{key}"
+        place = f"{score.where}: {key}" if key == "choices.columns" else f"{score.where}.{key}"
         words = no_column(path.partition(".")[0], schema.names)
         raise JobError(f"{place}: {words} (the columns are {shown_columns(schema.names)})")
     choices = () if job.choices is None or score.scorer != "choice" else job.choices.columns

@@ -129,8 +129,8 @@ def rows_of_files(files: Sequence[Path], where: Path) -> Rows:
     if not files:
         raise InputError(f"{where}: there is no Parquet file here, so no result of cometbatch.")
     with _reading(files[0]) as file:
-        file_schema = file.schema_arrow
-    found, said = output_of(file_schema), file_schema.metadata or {}
+        file_schema, said = file.schema_arrow, file.metadata.metadata or {}
+    found = output_of(file_schema)
     if found is None:
         raise InputError(
             f"{where}: this is no result of cometbatch, which would have the columns {', '.join(_TOLD_BY)}."

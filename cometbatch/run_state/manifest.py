@@ -26,6 +26,7 @@ MATRIX_NEED: Final = "matrix"
 """What a run needs that has slices: a program that does not know it would ask each row of the first cell alone."""
 KNOWN_NEEDS: Final = frozenset({WHOLE_REQUESTS, NEEDS_RESPONSE, TARGETS_NEED, MATRIX_NEED})
 """Words for what a program must know to go on with a run. A manifest that has others is refused by name."""
+JOB_KEY: Final = "cometbatch.job"
 PRICES_KEY: Final = "cometbatch.prices"
 SERVICE_KEY: Final = "cometbatch.service"
 PROGRAM_KEYS: Final = frozenset({SERVICE_KEY})
@@ -259,7 +260,7 @@ def metadata_of(manifest: Manifest) -> dict[str, str]:
         "cometbatch.version": manifest.cometbatch,
         "cometbatch.run_id": manifest.run_id,
         "cometbatch.created_at": manifest.created_at,
-        "cometbatch.job": msgspec.json.encode(manifest.job).decode(),
+        JOB_KEY: msgspec.json.encode(manifest.job).decode(),
         PRICES_KEY: msgspec.json.encode(manifest.prices).decode(),
         SERVICE_KEY: manifest.service,
     }

@@ -86,7 +86,7 @@ class Partitions:
         self._broken: BaseException | None = None
         self.slowest_sync_s = 0.0
         self.on_commit: Callable[[Partition], None] = lambda _: None
-        together = [run.manifest.active] if queues is None else [some for some in queues if some]
+        together = [run.manifest.active] if queues is None else queues
         self._min_open_rows = slots * ROWS_PER_SLOT
         self.queues: Sequence[QueueCalls] = [
             QueueCalls(

@@ -485,7 +485,7 @@ class Sessions(RuleBasedStateMachine):
     @rule(index=st.integers(0, 2))
     def commit(self, index: int) -> None:
         """A partition's last outcome is there."""
-        if index not in self.committed and self.open(index).is_complete:
+        if index not in self.committed and self.open(index).partitions[index].is_complete:
             range_ = self.opened.pop(index)
             self.writer.write(range_.partitions[index])
             self.run.directory.journals.forget(index)
