@@ -30,6 +30,7 @@ DOCS = (
     "answers",
     "batch-files",
     "columns",
+    "compare",
     "contributing",
     "durability",
     "exit-codes",
@@ -45,6 +46,7 @@ DOCS = (
     "retry",
     "reuse",
     "schedulers",
+    "statistics",
     "telemetry",
     "updates",
 )

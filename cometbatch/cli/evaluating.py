@@ -9,7 +9,7 @@ import click
 import cometbatch
 from cometbatch.cli.exit_codes import ALL_SUCCEEDED, SOME_ROWS_FAILED
 from cometbatch.cli.options import as_json, examples, job_file, log_format, overrides
-from cometbatch.cli.printing import report, terminal_width
+from cometbatch.cli.printing import report, say, terminal_width
 
 NARROWEST, USUAL_WIDTH, WIDEST = 80, 100, 120  # columns of a leaderboard: on any terminal, where there is none, at most
 
@@ -35,7 +35,7 @@ def score(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
     JOB_FILE: the job, in YAML; - for standard input.
     """
-    found = cometbatch.score(job_file, overrides)
+    found = cometbatch.score(job_file, overrides, tell=say)
     report(found, as_json=as_json, words=found.describe(board_width()))
     sys.exit(ALL_SUCCEEDED if found.ended_well else SOME_ROWS_FAILED)
 

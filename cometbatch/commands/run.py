@@ -153,11 +153,10 @@ async def _run(job: Job, options: Options) -> RunSummary:
 
 
 async def _with_leaderboard(job: Job, summary: RunSummary) -> RunSummary:
-    """The summary of a finished run with the figures of its scores; where there are none, it says why."""
+    """The summary of a finished run with the figures of its scores."""
     if not job.scores or not summary.finished:
         return summary
-    found, told = await asyncio.to_thread(leaderboard_of, summary.output, job)
-    return msgspec.structs.replace(summary, leaderboard=found, warnings=(*summary.warnings, *told))
+    return msgspec.structs.replace(summary, leaderboard=await asyncio.to_thread(leaderboard_of, summary.output, job))
 
 
 def _as_told(error: BaseException) -> tuple[RunSummary | None, BaseException | None]:
