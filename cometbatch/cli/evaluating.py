@@ -9,9 +9,14 @@ import click
 import cometbatch
 from cometbatch.cli.exit_codes import ALL_SUCCEEDED, SOME_ROWS_FAILED
 from cometbatch.cli.options import as_json, examples, job_file, log_format, overrides
-from cometbatch.cli.printing import report, terminal_width
+from cometbatch.cli.printing import report, say, terminal_width
 
 NARROWEST, USUAL_WIDTH, WIDEST = 80, 100, 120  # columns of a leaderboard: on any terminal, where there is none, at most
+
+
+def board_width() -> int:
+    """How many columns a leaderboard may have."""
+    return min(WIDEST, max(NARROWEST, terminal_width() or USUAL_WIDTH))
 
 
 @click.command(
@@ -30,8 +35,8 @@ def score(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
     JOB_FILE: the job, in YAML; - for standard input.
     """
-    found = cometbatch.score(job_file, overrides)
-    report(found, as_json=as_json)
+    found = cometbatch.score(job_file, overrides, tell=say)
+    report(found, as_json=as_json, words=found.describe(board_width()))
     sys.exit(ALL_SUCCEEDED if found.ended_well else SOME_ROWS_FAILED)
 
 
@@ -56,8 +61,7 @@ def compare(paths: tuple[Path, ...], overrides: tuple[str, ...], as_json: bool, 
     PATHS: job files, results (Parquet files or folders) or run directories.
     """
     found = cometbatch.compare(paths, overrides, **report_settings)
-    width = min(WIDEST, max(NARROWEST, terminal_width() or USUAL_WIDTH))
-    report(found, as_json=as_json, words=found.describe(width))
+    report(found, as_json=as_json, words=found.describe(board_width()))
 
 
 EVALUATING: Final = (score, compare)

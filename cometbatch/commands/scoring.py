@@ -4,6 +4,7 @@ Guards that a gold which is missing or can't be read is told with its row before
 Python scorer runs before its file was told.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -22,12 +23,14 @@ from cometbatch.input.files import Identity, shown
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
+from cometbatch.job.matrix import ALWAYS
 from cometbatch.job.scores import ScoreSettings
 from cometbatch.prompt.cells import column_of
 from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.prompt.template import TemplateError
 from cometbatch.results.score_columns import SCORES_KEY
 from cometbatch.results.summary_words import count
+from cometbatch.results.terminal import visible
 
 READ_ROWS: Final = 4_096  # rows of the input in memory at a time, at most
 READ_BYTES: Final = 8 << 20
@@ -76,8 +79,15 @@ def scoring_of(job: Job, schema: pa.Schema) -> Scoring | None:
             raise JobError(f"{score.where}: {error}") from error
         except TemplateError as error:
             raise JobError(f"{score.where}.{score.scorer}: {error.reason}") from error
+    _refuse_report(job, schema)
     together = ScoreColumns(job.scores, job.choices, schema.names, job.output.prefix, digests)
     return Scoring(job, tuple(schema.names), together, files)
+
+
+def to_stderr(line: str) -> None:
+    """Tell a person something before it is done."""
+    sys.stderr.write(visible(f"{line}\n"))
+    sys.stderr.flush()
 
 
 def refuse_score_names(scoring: Scoring, taken: Sequence[str]) -> None:
@@ -157,6 +167,19 @@ class _Look:
             where = f"in {often:,} of {count(self._rows, 'row')} the right choice is at place {place + 1}"
             words = f"{where}, so a model that always takes it looks right: set choices.shuffle"
             yield f"score {self.settings.name}: {words}"
+
+
+def _refuse_report(job: Job, schema: pa.Schema) -> None:
+    """Raise `JobError` where the section `report` names a column or an axis that is not there."""
+    report, axes = job.report, ALWAYS if job.matrix is None else job.matrix.columns
+    for key, column in (("cluster", report.cluster), ("groups", report.groups)):
+        if column is not None and column not in schema.names:
+            words = no_column(column, schema.names)
+            raise JobError(f"report.{key}: {words} (the columns are {shown_columns(schema.names)})")
+    for axis in report.by:
+        if axis not in axes:
+            near = did_you_mean(axis, axes) or f"the axes are {', '.join(axes)}"
+            raise JobError(f"report.by: there is no axis {axis!r}; {near}")
 
 
 def _refuse_lacking(job: Job, score: ScoreSettings, schema: pa.Schema) -> None:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from cometbatch.commands.python_scorers import scorer_file
 from cometbatch.commands.score_publishing import scores_path
+from cometbatch.commands.scoring import to_stderr
 from cometbatch.commands.verify_report import Findings
 from cometbatch.errors import UsageError
 from cometbatch.evaluation.score_columns import Loaded, ScoreColumns
@@ -37,7 +38,7 @@ class Scorers(Struct, frozen=True):
 
     job: Job | None = None
     may_run: bool = False
-    tell: Callable[[str], object] = str
+    tell: Callable[[str], object] = to_stderr
 
 
 class ScoreChecks:

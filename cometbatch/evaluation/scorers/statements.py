@@ -12,6 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from cometbatch.evaluation.scorers.cleaning import WORD
+from cometbatch.evaluation.scorers.expressions import expression
 
 MAX_STATEMENT: Final = 2_000
 """Characters of a statement that are looked at; what follows them is explanation."""
@@ -19,9 +20,9 @@ MAX_CUES: Final = 500
 """Words for "answer", from the end, that are looked at: a text with more of them that state nothing is no answer."""
 _MARKER: Final = "####"
 _BOXES: Final = ("\\boxed", "\\fbox")
-_BRACE: Final = re.compile(r"\\[\s\S]|[{}]")
-_BARE: Final = re.compile(r"\\?[^\s$\\]*")
-_BLANK: Final = re.compile(r"(?:[\s*_`$\[\]{}:\"'>|~=]+|\\[\[\](])*")
+_BRACE: Final = expression(r"\\[\s\S]|[{}]")
+_BARE: Final = expression(r"\\?[^\s$\\]*")
+_BLANK: Final = expression(r"(?:[\s*_`$\[\]{}:\"'>|~=]+|\\[\[\](])*")
 _LATIN_CUES: Final = (
     "answer", "ans", "antwort", "respuesta", "reponse", "risposta", "resposta", "antwoord", "svar", "svaret", "vastaus",
     "odpowiedz", "odpoved", "odgovor", "cevap", "jawaban", "jibu", "sagot", "raspuns", "valasz", "dap an", "tra loi",
@@ -41,26 +42,26 @@ _VERBS: Final = (
 )  # fmt: skip
 _CLOSERS: Final = r"[ \t*_`\"'$\\)\]}]{0,8}"
 _BETWEEN: Final = r"(?:[ \t]{1,2}(?!choices|options)[^\s.:;,!?=]{1,20}){0,6}?"
-_CONNECTOR: Final = re.compile(
+_CONNECTOR: Final = expression(
     rf"(?:{_CLOSERS}(?:[:=\u21d2\u2192]|[-–—=]{{1,2}}>|[ \t][-–—]{{1,2}}(?=[\s*])|[ \t]*—)"
-    rf"|(?P<words>{_BETWEEN})(?:{_CLOSERS}:|{_CLOSERS}(?:(?<!{WORD})|(?='))(?:{'|'.join(map(re.escape, _VERBS))})(?!{WORD}))"
+    rf"|(?P<words>{_BETWEEN}){_CLOSERS}(?::|(?:(?<!{WORD})|(?='))(?:{'|'.join(_VERBS)})(?!{WORD}))"
     r"|[ \t](?=(?:не|nicht|niet|not)\b)"
     r"|(?:应该|應該|应|應|就|便|即|只能|选项|選項|选择|選擇){0,2}(?:是|为|為|选|選)|は|은|는|คือ"
     r")[ \t]*[:=]?",
     re.IGNORECASE,
 )
 """What stands between the word for "answer" and the answer."""
-_HEADING: Final = re.compile(r"[ \t*_`\"'$\\)\]}]*\r?(?:\n|$)")
-_DIRECT: Final = re.compile(rf"{_CLOSERS}(?=[-+$€£(]?(?:[A-Z0-9]|\d[\d.,]*)\)?[.*`$]{{0,4}}\s*(?:\n|$))")
-_PREFIX: Final = re.compile(r"[^\w\n]*(?:(?:my|the|final|correct|right|best|so|thus|your|die|la|el)[^\w\n]+){0,4}$")
-_VERB_BEFORE: Final = re.compile(
+_HEADING: Final = expression(r"[ \t*_`\"'$\\)\]}]*\r?(?:\n|$)")
+_DIRECT: Final = expression(rf"{_CLOSERS}(?=[-+$€£(]?(?:[A-Z0-9]|\d[\d.,]*)\)?[.*`$]{{0,4}}\s*(?:\n|$))")
+_PREFIX: Final = expression(r"[^\w\n]*(?:(?:my|the|final|correct|right|best|so|thus|your|die|la|el)[^\w\n]+){0,4}$")
+_VERB_BEFORE: Final = expression(
     r"(?<!\w)(?:to|will|can|could|must|should|would|i|we|you|they|please|cannot|can't|not|and|let's)\s+$"
 )
 """What stands before "answer" where it is a verb."""
-_DENYING: Final = re.compile(r"\b(?:not|cannot|never|nicht|не|no|não|non|pas)\b|n't\b")
-_OF_A_CHOICE: Final = re.compile(r"(?<!\S)[A-HJ-Z](?!\S)")
+_DENYING: Final = expression(r"\b(?:not|cannot|never|nicht|не|no|não|non|pas)\b|n't\b")
+_OF_A_CHOICE: Final = expression(r"(?<!\S)[A-HJ-Z](?!\S)")
 """A letter between "answer" and a verb: "answer A would be" is about a choice."""
-_PLURAL: Final = re.compile(r"(?:s|en|er|n)?(?![^\W_\u2e80-\U0010ffff])")
+_PLURAL: Final = expression(r"(?:s|en|er|n)?(?![^\W_\u2e80-\U0010ffff])")
 
 
 _SAYING_NOTHING: Final = " \t\r\n\v\f`*_~$\\[](){}.,;:-=#|>\"'"
@@ -166,7 +167,7 @@ def _cues(text: str) -> Iterator[tuple[int, int]]:
         yield at, end.end() if end is not None else at + len(word)
 
 
-_LETTER: Final = re.compile(WORD)
+_LETTER: Final = expression(WORD)
 
 
 def _line_after(text: str, begin: int) -> Statement:
