@@ -18,7 +18,7 @@ from tests.scripted_run import ScriptedService, answer, refused
 
 ROWS, PARTITION_ROWS, QUEUES = 15, 3, [(0, 1), (2,)]
 CALLS = ROWS * 3
-CUTS = int(os.environ.get("CUTS", "24"))  # for each kind of crash; there are some five hundred
+CUTS = int(os.environ.get("CUTS", "8"))  # for each kind of crash; there are some five hundred
 
 
 def run_in(path: Path) -> RunOnDisk:
