@@ -373,8 +373,8 @@ def test_a_journal_that_is_gone_is_missed_while_it_told_of_a_partition_without_a
 
 @settings(max_examples=60, deadline=None)
 @given(turns=st.lists(st.integers(0, 3), max_size=60), count=st.integers(1, 8))
-def test_no_more_passes_are_begun_than_there_are_queues(turns: list[int], count: int) -> None:
-    """However queues overtake each other, each range is read ascending within a pass."""
+def test_no_more_passes_are_open_than_there_are_queues(turns: list[int], count: int) -> None:
+    """However queues overtake each other, a pass reads ascending; who can go on with one that is there does so."""
     begun = 0
     of_rows = ranges_of(count, 1)
 
@@ -393,12 +393,12 @@ def test_no_more_passes_are_begun_than_there_are_queues(turns: list[int], count:
         if number == count:
             continue
         places[queue] += 1
-        others = {place for other, place in enumerate(places) if other != queue and place < count}
-        pass_, useless = passes.pass_to(number, others)
+        pass_, useless = passes.pass_to(number, {place for place in places if place < count})
         read: Callable[..., Any] = pass_.read
         assert read(of_rows[number]) == number
         for each in useless:
             each.close()
         assert len(passes._passes) <= 4
     passes.close()
-    assert begun <= max(4, 2 * count)
+    if len(set(turns)) < 2:
+        assert begun <= 1

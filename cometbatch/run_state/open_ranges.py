@@ -54,16 +54,16 @@ class OpenRanges:
             reading.exception()  # whoever waits has it; else nobody needs it any more
 
     async def join(
-        self, queue: QueueCalls, number: int, partitions: Sequence[Partition], next_of_others: Collection[int]
+        self, queue: QueueCalls, number: int, partitions: Sequence[Partition], needed_next: Collection[int]
     ) -> OpenRange:
         """Have a queue in a range, which may have to be read and opened yet (`load`).
 
-        `next_of_others`: the ranges that other queues need next.
+        `needed_next`: the ranges that the queues need next.
         """
         while (range_ := self._open.get(number)) is not None and range_.closing is not None:
             await asyncio.shield(range_.closing)
         if range_ is None:
-            pass_, useless = self._passes.pass_to(number, next_of_others)
+            pass_, useless = self._passes.pass_to(number, needed_next)
             range_ = self._open[number] = OpenRange(number)
             range_.loading = self.reading(
                 pass_.read, Partition(number, partitions[0].first_row, partitions[0].row_count)

@@ -176,10 +176,15 @@ class Partitions:
         """Do work in the thread that reads, which outlives a caller who is cancelled."""
         return await asyncio.shield(self._ranges.reading(work, *arguments))
 
-    async def open(self, queue: QueueCalls, number: int, partitions: Sequence[Partition]) -> list[OpenPartition]:
-        """Open a queue's partitions in a range, once its rows are there. Raises what reading raised."""
-        others = {each.next_range for each in self.queues if each is not queue}
-        range_ = await self._ranges.join(queue, number, partitions, {each for each in others if each is not None})
+    async def open(
+        self, queue: QueueCalls, number: int, partitions: Sequence[Partition]
+    ) -> tuple[list[OpenPartition], Iterator[list[CallRequest | Outcome]]]:
+        """Open a queue's partitions in a range, once its rows are there. Raises what reading raised.
+
+        Returns them with their calls without an outcome, some at a time, the last of these first.
+        """
+        needed = {each.next_range for each in self.queues}
+        range_ = await self._ranges.join(queue, number, partitions, {each for each in needed if each is not None})
         if len(range_.queues) > 1:  # what the range takes is shared by one more
             self._tell_room()
         try:
@@ -193,13 +198,9 @@ class Partitions:
             index = opened.partition.index
             self._open[index] = range_.partitions[index] = opened
             queue.note_open(opened, range_)
-        return found
-
-    def calls_of(self, opened: Sequence[OpenPartition]) -> Iterator[list[CallRequest | Outcome]]:
-        """The calls without an outcome of partitions of one range, some at a time, the last of them first."""
-        partition, table = opened[0].partition, opened[0].table
+        partition, table = found[0].partition, found[0].table
         rows = partition.row_count if self._limit is None else self._limit - partition.first_row
-        return self._maker.calls(opened, table, min(rows, partition.row_count))
+        return found, self._maker.calls(found, table, min(rows, partition.row_count))
 
     def close_if_settled(self, opened: OpenPartition) -> None:
         """Commit the partition once each call has its outcome; set it aside where only calls are left that get none."""

@@ -34,11 +34,13 @@ class Ranges(Protocol):
     async def in_reader(self, work: Callable[..., Any], *arguments: object) -> Any:
         """Do work in the thread that reads."""
 
-    async def open(self, queue: "QueueCalls", number: int, partitions: Sequence[Partition]) -> list[OpenPartition]:
-        """Open a queue's partitions in a range. Raises what reading raised."""
+    async def open(
+        self, queue: "QueueCalls", number: int, partitions: Sequence[Partition]
+    ) -> tuple[list[OpenPartition], Iterator[list[CallRequest | Outcome]]]:
+        """Open a queue's partitions in a range. Raises what reading raised.
 
-    def calls_of(self, opened: Sequence[OpenPartition]) -> Iterator[list[CallRequest | Outcome]]:
-        """The calls without an outcome of partitions of one range, some at a time, the last of them first."""
+        Returns them with their calls without an outcome, some at a time, the last of these first.
+        """
 
     def close_if_settled(self, opened: OpenPartition) -> None:
         """Commit a partition, or set it aside, where nothing more is recorded of it in this session."""
@@ -120,9 +122,8 @@ class QueueCalls:
             if self._following is None:
                 return None
             (number, partitions), self._following = self._following, next(self._todo, None)
-            opened = await self._ranges.open(self, number, partitions)
+            opened, self._making = await self._ranges.open(self, number, partitions)
             self._calls_left = sum(each.partition.row_count - each.outcomes - each.left for each in opened)
-            self._making = self._ranges.calls_of(opened)
             for each in opened:  # the last session may have died between its last outcome and its commit
                 self._ranges.close_if_settled(each)
 
