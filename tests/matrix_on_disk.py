@@ -77,6 +77,7 @@ class MatrixOnDisk:
         self.job = job
         self.source = open_table(job)
         self.cells = job.cells()
+        self._makers: dict[int, Maker] = {}
         in_order = [(cell, sample) for cell in range(len(self.cells)) for sample in range(job.samples)]
         self.order = list(order or in_order)
         self.directory = home_of_job(job)
@@ -112,6 +113,11 @@ class MatrixOnDisk:
 
     def maker(self, number: int) -> Maker:
         """What makes the requests of a slice."""
+        if number not in self._makers:
+            self._makers[number] = self._made(number)
+        return self._makers[number]
+
+    def _made(self, number: int) -> Maker:
         each = self.manifest.slices[number]
         target = self.cells[each.target].target_of(each.sample)
         template = target.prompt_template(refuse_empty=True)
@@ -163,8 +169,8 @@ class MatrixOnDisk:
 
     def journal(self, number: int, rows: Sequence[int]) -> None:
         """Leave a journal behind with outcomes of these rows of a slice."""
-        index = self.manifest.partition_of(number * self.manifest.input.rows + rows[0])
-        journal = self.directory.journals.begin(RUN_ID, index, 1)
+        self.directory.new_marks(RUN_ID, 1, 1).close()
+        journal = self.directory.journals.begin(RUN_ID, self.manifest.range_of(rows[0]), 1)
         journal.append([codec.encode_record(self.outcome(number, row)) for row in rows])
         journal.close()
 

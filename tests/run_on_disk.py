@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,7 +22,7 @@ from cometbatch.results import codec
 from cometbatch.results.columns import schema_of
 from cometbatch.run_state.begin import first_session, next_session
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget
+from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, Slice, partitions_of
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.progress import Progress, journaled, look
 from cometbatch.run_state.run import Run
@@ -37,10 +38,17 @@ WHO = Who("2026-09-01T12:00:00+00:00", 42, "here", "0.1.0")
 class RunOnDisk:
     """A table of numbers and its run directory. Each `begin` is a new process, which finds what is on the disk.
 
-    `unsendable`: rows whose prompt can't be made.
+    `unsendable`: calls whose prompt can't be made. `queues`: the slices, by number, that wait for each other.
     """
 
-    def __init__(self, path: Path, rows: int, partition_rows: int, unsendable: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        rows: int,
+        partition_rows: int,
+        unsendable: Iterable[int] = (),
+        queues: Sequence[Sequence[int]] = ((0,),),
+    ) -> None:
         self.directory = RunDirectory(path)
         self.directory.create()
         self.table = pa.table({"n": range(rows)})
@@ -55,7 +63,10 @@ class RunOnDisk:
             columns=tuple(schema_of().names),
             targets=(PricedTarget(Target("chat", MODEL, ()), PriceBook(MODEL, "none")),),
             job={},
+            slices=tuple(Slice(sample=sample) for sample in range(sum(map(len, queues)))),
         )
+        self.queues = queues
+        self.reads = Counter[int]()  # how often each range of the input was read
         self._unsendable = frozenset(unsendable)
         self._made = itertools.count()
 
@@ -74,20 +85,31 @@ class RunOnDisk:
             return self.found()
         return next_session(self.found(), WHO)
 
-    def partitions(self, slots: int, run: Run | None = None) -> Partitions:
+    def partitions(self, slots: int, run: Run | None = None, limit: int | None = None) -> Partitions:
         """The partitions without a part, in a session that begins now unless it is given."""
         begun = self.begin() if run is None else run
         if not (self.directory.path / f"in_flight.{session_of(begun)}").exists():
             self.directory.new_marks(RUN_ID, session_of(begun), slots).close()
-        return Partitions(begun, session_of(begun), self.tables, [self.make], ("n",), slots=slots)
+        return Partitions(
+            begun,
+            session_of(begun),
+            self.tables,
+            [self.make],
+            ("n",),
+            slots=slots,
+            queues=self.queues,
+            limit=limit,
+        )
 
     def tables(self, wanted: Iterable[Partition]) -> Iterator[pa.Table]:
         """The input's rows of these partitions."""
-        return (self.table.slice(each.first_row, each.row_count) for each in wanted)
+        for each in wanted:
+            self.reads[each.index] += 1
+            yield self.table.slice(each.first_row, each.row_count)
 
     def make(self, ordinal: int, values: Mapping[str, object]) -> CallRequest | Failed:
-        """The request that asks a row's own number."""
-        assert values == {"n": ordinal}
+        """The request that asks a call's own number."""
+        assert values == {"n": ordinal % self.table.num_rows}
         return unsendable(ordinal) if ordinal in self._unsendable else row_request(ordinal)
 
     def write_journal(self, index: int, records: Sequence[Record], *, session: int | None = None) -> Path:
@@ -109,12 +131,13 @@ class RunOnDisk:
     def journaled(self) -> list[Record]:
         """Every record of every open partition, as it counts."""
         last = self.directory.last_session()
-        indexes = sorted({file.range for file in self.directory.journals.all()})
+        ranges = {file.range for file in self.directory.journals.all()}
+        indexes = sorted(index for each in ranges for index in partitions_of(self.manifest, each))
         found = (journaled(self.directory, self.manifest, index, last) for index in indexes)
         return [record for of_partition in found for some in of_partition for record in some]
 
     def open_indexes(self) -> list[int]:
-        """The partitions that have a journal."""
+        """The ranges that have a journal."""
         return sorted({file.range for file in self.directory.journals.all()})
 
     def part(self, index: int) -> pa.Table:
@@ -127,7 +150,8 @@ class RunOnDisk:
 
     def snapshot(self, path: Path) -> "RunOnDisk":
         """What a process killed at this moment leaves behind, taken while threads may still be writing."""
-        copy = RunOnDisk(path, self.table.num_rows, self.manifest.partition_rows, self._unsendable)
+        size = self.manifest.partition_rows
+        copy = RunOnDisk(path, self.table.num_rows, size, self._unsendable, self.queues)
         # Journals first: a partition committed meanwhile is then found in both places, never in neither.
         for pattern in ("journal/*.jsonl", "in_flight.*", "sessions/*.json", "reopened.json", "parts/*"):
             for file in self.directory.path.glob(pattern):
@@ -175,6 +199,7 @@ async def carry_out(
                 earlier=begun.progress.tally if earlier is None else earlier,
                 rejected=begun.progress.asks,
             )
+            for _ in run.queues
         ],
     )
     ended = await run_partitions(partitions or run.partitions(concurrency, begun), marks, ports, watched=watched)

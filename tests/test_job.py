@@ -460,7 +460,7 @@ def test_the_table_of_keys_is_the_schema() -> None:
     assert listed - {f"{s}.{f.name}" for s, k in SECTIONS.items() for f in msgspec.structs.fields(k)} == {
         "params.columns", "params.override", "prices", "prices.models", "prompt.system", "prompt.user",
         "prompt.messages", "prompt.messages_column", "reuse", "reuse.from", "dedupe", "telemetry",
-        "prompt.few_shot", "matrix.samples",
+        "prompt.few_shot", "matrix", "matrix.samples",
         "prompt.images", *(f"prompt.images.{field.name}" for field in msgspec.structs.fields(ImageSettings)),
         *(f"prices.above.{field.name}" for field in msgspec.structs.fields(PricesAbove)),
         *SINGLE,

@@ -82,7 +82,7 @@ class Command:
             timeout=300,
             check=False,
         )
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout))
 
 

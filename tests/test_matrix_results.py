@@ -1,6 +1,7 @@
 """What comes out of a run of a matrix: columns, order, metadata, files of a data set, and whoever reads them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from cometbatch.results import columns
 from cometbatch.results.slices import axis_type
 from cometbatch.run_state.published import lines_of
 from tests.matrix_on_disk import MatrixOnDisk, matrix_job
-from tests.workbench import Workbench
+from tests.workbench import Workbench, peak_bytes
 
 ROWS = 10
 SIX = [(1, 0), (0, 1), (0, 0), (1, 1), (0, 2), (1, 2)]
@@ -120,15 +121,15 @@ def test_columns_of_a_matrix_have_the_outputs_prefix(bench: Workbench) -> None:
 
 
 def test_axis_columns_cost_nothing_on_the_disk(bench: Workbench) -> None:
-    """Their values are a number a run of lines: 8 slices of 500 rows take less than a byte a line for all of them."""
-    bench.write_rows(500)
-    MatrixOnDisk(matrix_job(bench, samples=4), 500).commit().publish()
+    """Their values are a number a run of lines: 8 slices of 200 rows take less than a byte a line for all of them."""
+    bench.write_rows(200)
+    MatrixOnDisk(matrix_job(bench, samples=4), 200).commit().publish()
     with pq.ParquetFile(bench.output) as file:
         groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
     found = [group.column(at) for group in groups for at in range(group.num_columns)]
     axes = [each for each in found if each.path_in_schema in ("model", "format", "sample")]
     assert all("RLE_DICTIONARY" in each.encodings for each in axes)
-    assert sum(each.total_compressed_size for each in axes) < 8 * 500
+    assert sum(each.total_compressed_size for each in axes) < 8 * 200
 
 
 def test_a_data_set_of_a_matrix_has_a_file_for_each_slice(bench: Workbench) -> None:
@@ -171,3 +172,121 @@ def test_verify_checks_each_slice_against_its_own_settings_and_prices(bench: Wor
     assert found.ok, found.describe()
     assert {check.name: check.state for check in found.checks}["slices"] == "ok"
     assert {check.state for check in found.checks} == {"ok"}, found.describe()
+
+
+def changed(table: pa.Table, column: str, values: Sequence[object]) -> pa.Table:
+    """The table with other values in a column."""
+    place = table.schema.get_field_index(column)
+    return table.set_column(place, table.schema.field(column), pa.array(values, table.schema.field(column).type))
+
+
+def tampered(bench: Workbench, how: str) -> pa.Table:
+    """A result of two models and two samples in which something was changed."""
+    table = bench.result()
+    if how == "labels of two slices change places":
+        names = ["model-a"] * ROWS + ["model-b"] * 2 * ROWS + ["model-a"] * ROWS
+        return changed(table, "model", names)
+    if how == "a sample has another number":
+        return changed(table, "sample", [0] * ROWS + [2] * ROWS + [0] * ROWS + [1] * ROWS)
+    if how == "a slice is missing":
+        return table.slice(0, 3 * ROWS)
+    if how == "a line is missing":
+        return pa.concat_tables([table.slice(0, 15), table.slice(16)])
+    return table.take([*range(ROWS, 2 * ROWS), *range(ROWS), *range(2 * ROWS, 4 * ROWS)])
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "labels of two slices change places",
+        "a sample has another number",
+        "a slice is missing",
+        "a line is missing",
+        "slices are in another order",
+    ],
+)
+def test_verify_finds_slices_that_are_not_the_jobs(bench: Workbench, how: str) -> None:
+    """Just its slices, in order, each whole, under its labels: whatever else holds is no excuse."""
+    MatrixOnDisk(matrix_job(bench, samples=2), 4).commit().publish()
+    assert cometbatch.verify(bench.output).ok
+    pq.write_table(tampered(bench, how), bench.output)
+    states = {check.name: check.state for check in cometbatch.verify(bench.output).checks}
+    assert states["slices"] == "failed"
+
+
+def test_verify_names_the_file_of_a_slice_that_is_missing_or_too_many(bench: Workbench) -> None:
+    """A reader of the folder would see fewer answers than were paid for, or somebody else's."""
+    folder = bench.folder / "out"
+    MatrixOnDisk(matrix_job(bench, samples=2, output={"path": f"{folder}/"}), 4).commit().publish()
+    assert cometbatch.verify(folder).ok
+    name = "00001-00000-model-b-chat.parquet"
+    (folder / name).rename(folder / "00007-00000-model-b-chat.parquet")
+    (check,) = [each for each in cometbatch.verify(folder).checks if each.name == "slices"]
+    assert check.state == "failed"
+    assert {name, "00007-00000-model-b-chat.parquet"} <= {place.split(":")[0] for place in check.places}
+
+
+def test_verify_accepts_what_is_left_of_slices_that_the_job_no_longer_names(bench: Workbench) -> None:
+    """Parts, and journals of what never came to its end: they wait for the day on which the job names them again."""
+    run = MatrixOnDisk(matrix_job(bench, samples=3), 4, order=SIX).commit([0, 1, 2, 3])
+    run.journal(4, range(4))
+    now = matrix_job(bench, samples=2)
+    run.write_manifest(msgspec.structs.replace(run.manifest, named=(2, 1, 0, 3), job=now.describe()))
+    assert run.publish().is_finished
+    found = cometbatch.verify(bench.output)
+    assert found.ok, found.describe()
+
+
+def test_verify_holds_each_slice_against_its_own_price(bench: Workbench) -> None:
+    """A cost at the price of another model is no cost of this one."""
+    run = MatrixOnDisk(matrix_job(bench), 4).commit()
+    run.publish()
+    books = list(reversed(run.manifest.books))
+    run.write_manifest(run.manifest.with_prices(books))
+    states = {check.name: check.state for check in cometbatch.verify(bench.output).checks}
+    assert states["costs"] == "failed"
+
+
+def test_show_tells_the_calls_of_a_row_from_each_other(bench: Workbench) -> None:
+    """A line a call, with the row's number and the axes that have several values first."""
+    MatrixOnDisk(matrix_job(bench, samples=2), 4).commit().publish()
+    for target in (bench.output, bench.run_directory):
+        lines = list(cometbatch.show(target, limit=100).lines())
+        assert lines[0].split("\t") == ["row", "model", "sample", "custom_id", "status", "answer"]
+        assert lines[1].split("\t") == ["0", "model-a", "0", "0000", "succeeded", "model-a 0 0"]
+        assert lines[-1].split("\t") == ["9", "model-b", "1", "0009", "succeeded", "model-b 1 9"]
+        assert len(lines) == 1 + 4 * ROWS
+
+
+def test_rows_of_a_run_that_goes_on_are_lines_of_its_result(bench: Workbench) -> None:
+    """What has an outcome is read in the result's order, with its cell, from parts and journals alike."""
+    run = MatrixOnDisk(matrix_job(bench, samples=2), 4, order=[(1, 1), (0, 0), (0, 1), (1, 0)]).commit([1])
+    run.journal(0, [1, 3])
+    rows = list(cometbatch.status(bench.run_directory).summary.iter_rows())
+    keys = [(row["model"], row["sample"], row["row"], row["note"]) for row in rows]
+    assert keys == [
+        *(("model-a", 0, row, f"note {row}, in two\nlines") for row in range(ROWS)),
+        *(("model-b", 1, row, f"note {row}, in two\nlines") for row in (1, 3)),
+    ]
+    frame = cometbatch.status(bench.run_directory).summary.to_polars()
+    assert frame.columns == list(rows[0])
+    assert frame.height == ROWS + 2
+
+
+def test_accepted_shares_are_of_calls(bench: Workbench) -> None:
+    """One of 20 calls failed, which is 5% of them, and not 10% of the rows."""
+    MatrixOnDisk(matrix_job(bench), 4).commit().publish()
+    accepted = cometbatch.status(bench.output, accept={"failed": "5%", "incomplete": "5%"}).summary.accepted
+    assert (accepted.rows, accepted.failed.most, accepted.is_within) == (20, 1, True)
+
+
+def test_publishing_many_slices_takes_the_memory_of_one(bench: Workbench) -> None:
+    """However many there are, parts are read one after the other, and the result is written a row group at a time."""
+    bench.write_rows(12)
+    few, many = (MatrixOnDisk(matrix_job(bench, samples=count), 12).commit() for count in (1, 80))
+    del few
+    many.write_manifest(msgspec.structs.replace(many.manifest, named=(0,)))
+    one = peak_bytes(many.publish)
+    many.write_manifest(msgspec.structs.replace(many.manifest, named=msgspec.UNSET))
+    assert peak_bytes(many.publish) < one + 20 * 2**20
+    assert bench.result().num_rows == 160 * 12

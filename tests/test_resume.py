@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -174,13 +174,24 @@ def plans(draw: st.DrawFn) -> Plan:
 
 
 class Life:
-    """A run that is ended and resumed, again and again. Each attempt is reserved at `MOST_USD`."""
+    """A run that is ended and resumed, again and again. Each attempt is reserved at `MOST_USD`.
 
-    def __init__(self, folder: Path, table: list[Plan], partition_rows: int, slots: int) -> None:
+    `table`: what becomes of each call, those of each slice after those of the one before.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        table: list[Plan],
+        partition_rows: int,
+        slots: int,
+        queues: Sequence[Sequence[int]] = ((0,),),
+    ) -> None:
         self._folders = (folder / str(number) for number in itertools.count())
         self._table = table
         self._slots = slots
-        self.run = RunOnDisk(next(self._folders), len(table), partition_rows, unsendable=range(4, len(table), 7))
+        rows, unsendable = len(table) // sum(map(len, queues)), range(4, len(table), 7)
+        self.run = RunOnDisk(next(self._folders), rows, partition_rows, unsendable, queues)
         self.service = ScriptedService(self._script)
         self.service.max_cost_usd = MOST_USD
         self.paid: Counter[int] = Counter()  # requests of a row that bring its last reply, or would have
@@ -194,10 +205,11 @@ class Life:
 
     def session(self, end: End | None = None, at: float = 0.0) -> Stop | None:
         """One process: until it is through, or until it is ended in this way at this time."""
-        found = self.run.look()
-        size = self.run.manifest.partition_rows
+        found, index_of = self.run.look(), self.run.manifest.partition_of
         missing = [
-            row for row in range(len(self._table)) if row not in found.recorded and row // size not in found.committed
+            call
+            for call in range(len(self._table))
+            if call not in found.recorded and index_of(call) not in found.committed
         ]
         sent_before = len(self.service.sent)
         stop = virtual_time.run(self._session(end, at))

@@ -331,15 +331,20 @@ def _chosen(*, failed: bool, where: str | None, **options: Any) -> dict[str, Any
 @log_format
 @any_path
 @overrides
+@click.option(
+    "--run-scorers",
+    is_flag=True,
+    help="Run the job's Python scorers, too, and compare; each file is named before it is imported.",
+)
 @as_json
-def verify(path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+def verify(path: Path, overrides: tuple[str, ...], run_scorers: bool, as_json: bool) -> None:
     """Check a finished run against its files: each row is there once, with its own answer and the right cost.
 
     Reads every file of the run; changes and sends nothing. Ends with exit code 3 where a check fails.
 
     PATH: its job file (of any name; - for standard input), its output or its run directory.
     """
-    found = cometbatch.verify(path, overrides)
+    found = cometbatch.verify(path, overrides, run_scorers=run_scorers)
     report(found, as_json=as_json)
     sys.exit(ALL_SUCCEEDED if found.ok else SOME_ROWS_FAILED)
 

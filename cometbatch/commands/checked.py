@@ -54,7 +54,7 @@ class CheckedCell(Struct, frozen=True):
 class Checked(Struct, frozen=True):
     """A job whose input, templates and names have been found to fit together.
 
-    `cells`: of its matrix; one where it has none. `answers`: the columns that answers get, `scoring`: how they are
+    `cells`: of its matrix; one where it has none. `answers`: the columns that answers get; `scoring`: how they are
     scored; None where the job does not say. `target`, `template`, `format` and `checker` are those of the first cell.
     """
 

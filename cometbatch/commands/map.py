@@ -52,6 +52,11 @@ def map(  # noqa: A001 - what it does, for each row
         },
         table,
     )
+    if job.matrix is not None:
+        raise UsageError(
+            "map: with a matrix a row has several answers, and a table's rows have one place for each. Run the job and "
+            "read its lines: cometbatch.run(job, input=table).to_polars()"
+        )
     run(job, input=table, fresh=fresh, update=update, progress=progress, http=http)
     return with_answers(table, open_rows(job).output())
 

@@ -140,11 +140,9 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
     is_finished = known is not None and _as_named(known, job).is_finished and not new_cells(known.manifest, job)
     keyless = () if is_finished else tuple(_lacking_key(job))
     begin = _begin(checked, identity, known, http)
-    known, warnings = begin.known, begin.warnings
+    known = begin.known
     if not is_finished:
-        check_budgets(checked, begin.targets, begin.asked if known is None or job.matrix is not None else known.targets)
-        begin.asked_so_far = asked_so_far(job, known)
-        warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows)[2]])
+        _check_costs(checked, begin)
     walk = None if is_finished else _walk(checked, begin)
     with earlier_answers(checked, None if is_finished else job.reuse, chosen.directory, known, keep=False) as earlier:
         found_calls = survey(checked, identity, begin, walk=walk, limit=limit or TRY_ROWS, earlier=earlier)
@@ -172,7 +170,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
             *filter(None, [replaced]),
             *checked.warnings,
             *unscorable,
-            *warnings,
+            *begin.warnings,
             *_of_begun(job, known),
             *describe_texts(checked),
             *found_calls.looks.warnings(),
@@ -188,6 +186,15 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
         slices=len(begin.named),
         cells=cell_plans(begin.slices, begin.named, found_calls.all_rows, begin.books),
     )
+
+
+def _check_costs(checked: Checked, begin: Beginning) -> None:
+    """Refuse what a budget can't be held for, and note what else is to be known of what is sent."""
+    job, known = checked.job, begin.known
+    check_budgets(checked, begin.targets, begin.asked if known is None or job.matrix is not None else known.targets)
+    begin.asked_so_far = asked_so_far(job, known)
+    queues = len({cell.target.model for cell in job.cells()})
+    begin.warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows, queues)[2]])
 
 
 def _as_named(known: Run, job: Job) -> Run:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from cometbatch.commands.plan_costs import Requests, Sums, costs
+from cometbatch.job import Job
 from cometbatch.money.exact import format_amount, format_rounded
 from cometbatch.records import PriceBook
 from cometbatch.results.slices import Label, words_of
@@ -56,6 +57,22 @@ def cell_plans(
         tokens = sums.input_tokens, sums.output_tokens
         plans.append(CellPlan(words, sums.requests, *tokens, cost, likely, books[target].source))
     return tuple(plans)
+
+
+def cells_dict(job: Job, rows: int, cells: Sequence[CellPlan]) -> dict[str, Any]:
+    """What a matrix adds to a plan as JSON; nothing without one. `rows`: of the input."""
+    if job.matrix is None:
+        return {}
+    calls = rows * len(job.matrix.cells) * job.samples
+    return {"calls": calls, "samples": job.samples, "cells": [each.to_dict() for each in cells]}
+
+
+def describe_size(job: Job, rows: int) -> Iterator[str]:
+    """A line on how many calls a matrix makes; none without one. `rows`: of the input."""
+    if job.matrix is not None:
+        cells = len(job.matrix.cells)
+        made = f"{count(rows, 'row')} = {count(rows * cells * job.samples, 'call')}"
+        yield f"matrix: {count(cells, 'cell')} x {count(job.samples, 'sample')} x {made}"
 
 
 def describe_cells(cells: Sequence[CellPlan], bound: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from cometbatch.commands.deduping import DedupePlan
 from cometbatch.commands.plan_budget import BudgetPlan
-from cometbatch.commands.plan_cells import CellPlan, describe_cells
+from cometbatch.commands.plan_cells import CellPlan, cells_dict, describe_cells, describe_size
 from cometbatch.commands.row_changes import UpdatePlan
 from cometbatch.input.files import Identity
 from cometbatch.job import Job
@@ -133,14 +133,8 @@ class RunPlan(Struct, frozen=True):
             "budget": None if self.budget is None else self.budget.to_dict(),
             "price_source": self.price_source,
             "warnings": list(self.warnings),
-            **self._matrix_dict(),
+            **cells_dict(self.job, self.rows, self.cells),
         }
-
-    def _matrix_dict(self) -> dict[str, Any]:
-        if self.job.matrix is None:
-            return {}
-        cells = [each.to_dict() for each in self.cells]
-        return {"calls": self.calls, "samples": self.job.samples, "cells": cells}
 
     def __str__(self) -> str:
         return self.describe()
@@ -154,7 +148,7 @@ class RunPlan(Struct, frozen=True):
             f"input: {self.job.input.path} ({self.rows:,} rows, {len(self.input.columns)} columns{self._files()})",
             f"output: {self.job.output.path}",
             f"connection: {self.connection}",
-            *self._matrix(),
+            *describe_size(self.job, self.rows),
             *self._state(),
             *(() if self.reuse is None else self.reuse.planned_words(is_deduped=self.dedupe is not None)),
             "first request:",
@@ -173,11 +167,6 @@ class RunPlan(Struct, frozen=True):
     def _noun(self) -> str:
         """What is counted: a row of a matrix is several calls."""
         return "row" if self.job.matrix is None else "call"
-
-    def _matrix(self) -> Iterator[str]:
-        if self.job.matrix is not None:
-            made = f"{count(self.rows, 'row')} = {count(self.calls, 'call')}"
-            yield f"matrix: {count(len(self.cells), 'cell')} x {count(self.job.samples, 'sample')} x {made}"
 
     def _files(self) -> str:
         return f", {count(len(self.input.files), 'file')}" if self.input.files else ""

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 from cometbatch.commands.publishing import publish
 from cometbatch.commands.scoring import Scoring
 from cometbatch.commands.stopping import NotPublishedError
-from cometbatch.evaluation.score_columns import SCORES_KEY, ScoreColumns
+from cometbatch.evaluation.score_columns import ScoreColumns
 from cometbatch.results import parts
 from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.columns import CUSTOM_ID
+from cometbatch.results.score_columns import SCORES_KEY
 from cometbatch.results.slices import ROW
 from cometbatch.run_state.manifest import metadata_of
 from cometbatch.run_state.published import result_files, state_of

@@ -14,7 +14,7 @@ from msgspec import Struct
 from cometbatch.commands.python_scorers import ScorerFile, scorer_file
 from cometbatch.errors import JobError, UsageError, did_you_mean
 from cometbatch.evaluation.golds_of_rows import GoldReader, lacking, place_shown
-from cometbatch.evaluation.score_columns import SCORES_KEY, SKIP_HINT, Loaded, ScoreColumns
+from cometbatch.evaluation.score_columns import SKIP_HINT, Loaded, ScoreColumns
 from cometbatch.evaluation.scorers import GoldError
 from cometbatch.evaluation.scorers.patterns import PatternError
 from cometbatch.input.file_set import AnySource
@@ -26,6 +26,7 @@ from cometbatch.job.scores import ScoreSettings
 from cometbatch.prompt.cells import column_of
 from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.prompt.template import TemplateError
+from cometbatch.results.score_columns import SCORES_KEY
 from cometbatch.results.summary_words import count
 
 READ_ROWS: Final = 4_096  # rows of the input in memory at a time, at most

@@ -27,7 +27,7 @@ ANSWER: Final = "answer"
 
 
 Row: TypeAlias = tuple[int, list[str | None]]
-"""The ordinal of a call, and its cells."""
+"""The number of a row of the input, and its cells: of a matrix, those of one of its calls."""
 
 
 class Shown(Struct):
@@ -83,8 +83,8 @@ class Shown(Struct):
     def _found(self) -> Iterator[Row]:
         for piece in self.rows.matching(self.kinds):
             columns = self._usual(piece) if self._is_usual else [_texts(piece, name) for name in self._headings]
-            for at, ordinal in enumerate(piece.ordinals):
-                yield ordinal, [column[at] for column in columns]
+            for at, row in enumerate(self.rows.row_numbers(piece)):
+                yield row, [column[at] for column in columns]
 
     @property
     def _is_usual(self) -> bool:
@@ -92,13 +92,16 @@ class Shown(Struct):
 
     @property
     def _headings(self) -> tuple[str, ...]:
-        return ("custom_id", "status", ANSWER) if self._is_usual else self.names or self.rows.names
+        if self._is_usual:
+            return (*self.rows.told_by, "custom_id", "status", ANSWER)
+        return self.names or self.rows.names
 
     def _usual(self, piece: Piece) -> list[list[str | None]]:
         names = ("custom_id", "status", "response", "error_kind", "error_message")
         ids, statuses, answers, kinds, messages = (_texts(piece, self.rows.prefix + name) for name in names)
         reasons = [": ".join(filter(None, words)) for words in zip(kinds, messages, strict=True)]
-        return [ids, statuses, [answer or reason for answer, reason in zip(answers, reasons, strict=True)]]
+        told = [_texts(piece, self.rows.prefix + name) for name in self.rows.told_by]
+        return [*told, ids, statuses, [answer or reason for answer, reason in zip(answers, reasons, strict=True)]]
 
 
 def _texts(piece: Piece, name: str) -> list[str | None]:

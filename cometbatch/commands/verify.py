@@ -14,6 +14,7 @@ import pyarrow as pa
 from cometbatch.commands.answers import answer_columns, checker_of
 from cometbatch.commands.checks import FILES_SHOWN
 from cometbatch.commands.locate import Located, locate
+from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.tables import JobSource
 from cometbatch.commands.verify_equal import EqualRows
 from cometbatch.commands.verify_files import FileChecks
@@ -21,12 +22,13 @@ from cometbatch.commands.verify_makers import has_same_rendering, makers_of
 from cometbatch.commands.verify_report import CHECKS, Findings, Verification
 from cometbatch.commands.verify_reuse import reused_checks
 from cometbatch.commands.verify_rows import PublishedResult, RowChecks
+from cometbatch.commands.verify_scores import ScoreChecks, Scorers
 from cometbatch.commands.verify_slices import check_files, check_job_slices
 from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
 from cometbatch.input.file_set import AnySource, is_there
 from cometbatch.job import Job
 from cometbatch.job.batch_lines import open_table
-from cometbatch.records import Partition
+from cometbatch.records import Partition, Tally
 from cometbatch.results import parts
 from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.slices import SLICES_KEY, encode_slices
@@ -38,11 +40,13 @@ from cometbatch.run_state.published import ROUNDS_KEY, result_partitions, result
 from cometbatch.run_state.run import refuse_unreleased
 
 
-def verify(job: JobSource, overrides: Sequence[str] = ()) -> Verification:
+def verify(job: JobSource, overrides: Sequence[str] = (), *, run_scorers: bool = False) -> Verification:
     """Prove a finished run from its files: a job's, or that of an output or run directory, wherever they were moved.
 
-    A job may be given as its file, with `--set` strings to put over it. Changes nothing and sends nothing. Raises
-    `UsageError` where there is no run, or one that is not finished, and says how it begins or goes on.
+    A job may be given as its file, with `--set` strings to put over it. `run_scorers`: also compute again what Python
+    scorers of the job gave, which imports their files; a line on standard error names each before. Changes nothing and
+    sends nothing. Raises `UsageError` where there is no run, or one that is not finished, and says how it begins or
+    goes on.
     """
     located = locate(job, overrides)
     directory, result, asked = located.directory, located.result, located.job
@@ -57,6 +61,11 @@ def verify(job: JobSource, overrides: Sequence[str] = ()) -> Verification:
         return Verification(result, None, None, findings.checks())
     _refuse_unfinished(located, manifest)
     _check_run(directory, result, manifest, partitions, asked=asked, findings=findings)
+    told = Progress(0, Tally(), on=False)
+    try:
+        ScoreChecks(directory, manifest, result, Scorers(asked, run_scorers, told.say), findings).check()
+    finally:
+        told.close()
     return Verification(result, manifest.run_id, manifest.input.rows, findings.checks())
 
 
@@ -79,7 +88,7 @@ def _refuse_unfinished(located: Located, manifest: Manifest) -> None:
     # Another file in the result's place, or a damaged one, is for the checks to tell.
     is_stale = is_ours and not _says_the_state(said, directory, manifest)
     is_published = directory.parts.is_dataset or (any(path.exists() for path in paths) and not is_stale)
-    ranges = {manifest.range_of_partition(index) for index in missing}
+    ranges = {manifest.range_of(index) for index in missing}
     if missing and is_ours and not ranges & {file.range for file in directory.journals.all()}:
         return
     if missing or not is_published:

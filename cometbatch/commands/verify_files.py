@@ -1,5 +1,6 @@
 """`verify`, of each file as a whole: which files there are, whose they are, whether they can be read."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -7,14 +8,15 @@ import msgspec
 import pyarrow as pa
 
 from cometbatch.commands.verify_report import Findings
-from cometbatch.errors import CheckpointError
+from cometbatch.errors import CheckpointError, JobError
 from cometbatch.input.file_set import AnySource
+from cometbatch.job import Job
 from cometbatch.records import Partition, PriceBook
 from cometbatch.results import columns, parts
 from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.target_column import with_target
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import PRICES_KEY, PROGRAM_KEYS, Manifest, metadata_of
+from cometbatch.run_state.manifest import JOB_KEY, PRICES_KEY, PROGRAM_KEYS, Manifest, metadata_of, partitions_of
 from cometbatch.run_state.published import result_partitions
 
 
@@ -36,6 +38,7 @@ class FileChecks:
         self._columns = columns.columns_of(names)
         self._answers = answers
         self._metadata = metadata_of(manifest)
+        self._cells: dict[bytes, tuple[set[str], int]] = {}  # digests and samples, by the description of a job
         if manifest.priced_late:  # files written before say that there were no prices
             self._metadata.pop(PRICES_KEY)
 
@@ -48,7 +51,7 @@ class FileChecks:
             if files.index(path.name) not in known:
                 self._findings.add("parts", "this file is no part of the run", where=path.name)
         last = self._directory.last_session()
-        for path in self._directory.leftovers(done, last, self._manifest.partitions_of):
+        for path in self._directory.leftovers(done, last, functools.partial(partitions_of, self._manifest)):
             self._findings.add("leftovers", "left by a process that was killed", where=path.name)
 
     def unnamed(self, partitions: Iterable[Partition], named: Iterable[Partition]) -> list[Partition]:
@@ -83,16 +86,33 @@ class FileChecks:
         except CheckpointError as error:
             self._findings.add("pages", str(error))
             return None
-        self.check_metadata(path, schema.metadata or {})
+        self.check_metadata(path, schema.metadata or {}, partition.slice)
         return schema if self._has_columns(schema, path, opened) else None
 
-    def check_metadata(self, path: Path, found: dict[bytes, bytes]) -> None:
-        """A file's metadata name the run, the job and the prices of the manifest."""
+    def check_metadata(self, path: Path, found: dict[bytes, bytes], of_slice: int | None = None) -> None:
+        """A file's metadata name the run, the job and the prices of the manifest.
+
+        `of_slice`: of a part, whose job may have had other cells and samples then, but had this one.
+        """
         for key, value in self._metadata.items():
             said = found.get(key.encode())
             is_older = said is None and key in PROGRAM_KEYS
+            if key == JOB_KEY and of_slice is not None and self._manifest.has_matrix:
+                is_older = self._named(of_slice, said or b"")
             if said != value.encode() and not is_older and not (key == PRICES_KEY and self._are_its_prices(said)):
                 self._findings.add("metadata", f"{key} is not the manifest's", where=path.name)
+
+    def _named(self, of_slice: int, job: bytes) -> bool:
+        """Whether a job, as the metadata of a part describe it, named the part's slice."""
+        if job not in self._cells:
+            try:
+                described = Job.from_description(msgspec.json.decode(job))
+                self._cells[job] = {cell.digest for cell in described.cells()}, described.samples
+            except (JobError, msgspec.MsgspecError):
+                self._cells[job] = set(), 0
+        digests, samples = self._cells[job]
+        each = self._manifest.slices[of_slice]
+        return each.cell in digests and each.sample < samples
 
     def _are_its_prices(self, said: bytes | None) -> bool:
         """Whether a file names the run's prices in the words of another version, which may know fewer of them."""

@@ -33,13 +33,17 @@ WHERE_USED: Final = {
     "slices": "the result has the slices that the job names, in order, each whole and under its labels",
     "answers": "the columns of answers hold what the response says",
     "equal": "each answer that a row took from an equal row of the run is that row's",
+    "scores": "each score is what its settings give for the line",
     "reused": "each answer that was taken is that of the run that paid, and none was taken twice",
 }
 """Checks after these, each in the report of a run that has something for it."""
 
 
 class Check(Struct, frozen=True):
-    """One line of the report. `found` counts what is wrong, `places` are the first of it; `reason`: why skipped."""
+    """One line of the report. `found` counts what is wrong, `places` are the first of it.
+
+    `reason`: why it was skipped, or which part of it was.
+    """
 
     name: str
     promise: str
@@ -102,6 +106,7 @@ class Findings:
         self._found = dict.fromkeys(CHECKS | WHERE_USED, 0)
         self._places: dict[str, list[str]] = {name: [] for name in self._found}
         self._reasons: dict[str, str] = {}
+        self._notes: dict[str, list[str]] = {}
         self._used: set[str] = set()
 
     def add(self, name: str, words: str | None, *, where: str = "") -> None:
@@ -117,6 +122,10 @@ class Findings:
         for name in names:
             self._reasons.setdefault(name, reason)
 
+    def note(self, name: str, words: str) -> None:
+        """A part of this check could not be done."""
+        self._notes.setdefault(name, []).append(words)
+
     def use(self, name: str) -> None:
         """The run has something for this check of `WHERE_USED`."""
         self._used.add(name)
@@ -130,5 +139,5 @@ class Findings:
         if self._found[name]:
             return Check(name, promise, "failed", self._found[name], tuple(self._places[name]))
         if name in self._reasons:
-            return Check(name, promise, "skipped", reason=self._reasons[name])
-        return Check(name, promise, "ok")
+            return Check(name, promise, "skipped", reason="; ".join([self._reasons[name], *self._notes.get(name, ())]))
+        return Check(name, promise, "ok", reason="; ".join(self._notes.get(name, ())) or None)

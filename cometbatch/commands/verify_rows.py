@@ -194,7 +194,8 @@ class RowChecks:
         if differences.other_columns:
             self._findings.add("result", "other columns than the parts have", where=self._published.path.name)
         elif differences.lacks_rows:
-            self._findings.add("result", f"lacks rows of {rows_of(partition)}", where=self._published.path.name)
+            check = CHECK if self._slice_columns else "result"
+            self._findings.add(check, f"lacks rows of {rows_of(partition)}", where=self._published.path.name)
         else:
             self._note_cells("result", place, differences, words="is not the published result's")
 

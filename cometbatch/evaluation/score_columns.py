@@ -18,12 +18,9 @@ from cometbatch.evaluation.scorers import GoldError, Score, Scorer, scorer
 from cometbatch.input.values import row_values
 from cometbatch.job.scores import ScoreSettings
 from cometbatch.prompt.questions import ChoiceSettings
+from cometbatch.results.score_columns import SCORES_KEY, score_columns
 from cometbatch.results.scored import ScoreCounts
 
-SCORES_KEY: Final = "cometbatch.scores"
-"""Metadata of a result with scores: a list of their settings, as JSON."""
-ENDINGS: Final = ("", "_answer", "_why")
-"""What follows a score's name in the names of its three columns."""
 TYPES: Final = (pa.float64(), pa.large_string(), pa.string())
 MEANINGS: Final = (
     ("number", "what the answer scored; null where it has no score"),
@@ -151,8 +148,8 @@ class ScoreColumns:
     @property
     def fields(self) -> list[pa.Field]:
         """Names and types, in order."""
-        names = [self._prefix + each.settings.name for each in self._scores]
-        return [pa.field(name + ending, kind) for name in names for ending, kind in zip(ENDINGS, TYPES, strict=True)]
+        names = score_columns((each.settings.name for each in self._scores), self._prefix)
+        return [pa.field(name, kind) for name, kind in zip(names, TYPES * len(self._scores), strict=True)]
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from cometbatch.job.keys import KEYS, MATRIX, MATRIX_KEYS, PROMPT_TEXTS, SAMPLES, SINGLE, key_meant
+from cometbatch.job.keys import FREE, KEYS, MATRIX, MATRIX_KEYS, PROMPT_TEXTS, SAMPLES, SINGLE, key_meant
 from cometbatch.job.kinds import INT64_MAX, decimal, expected, refuse_surrogates
 from cometbatch.job.matrix import ALWAYS, Axis
 from cometbatch.job.secrets import KEYS_DO_NOT_BELONG, is_secret, join, refuse_secrets, shown
@@ -163,7 +163,9 @@ def _why_no_axis(name: str) -> str:
     section, dot, key = name.partition(".")
     if section in ("target", "params", "prompt") and not dot:
         return f"an axis sets one key, as {section}.{next(iter(KEYS[section]))} does"
-    if section in {*KEYS, *SINGLE} and (section not in KEYS or not dot or key.partition(".")[0] in KEYS[section]):
+    if section in {*KEYS, *SINGLE, *FREE} and (
+        section not in KEYS or not dot or key.partition(".")[0] in KEYS[section]
+    ):
         return "is the same in all cells: set it beside the matrix"
     if dot or not _WORD.fullmatch(name):
         near = key_meant(key, section, KEYS[section]) if section in KEYS else ""

@@ -4,8 +4,8 @@ Guards that a cell is checked as a job of its own is, and that no two cells ask 
 """
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 import msgspec
 
@@ -20,9 +20,17 @@ from cometbatch.job.tree import Map, Problems
 from cometbatch.records import GenerationParams
 from cometbatch.results.slices import words_of
 
-ReadOne: TypeAlias = Callable[[Sections, bool], Job]
-"""Reads the job of one cell. The flag: whether `params.seed` is the whole job's, and left out where a format has none.
-Raises `JobError`."""
+
+class ReadOne(Protocol):
+    """Reads the job of one cell. Raises `JobError`.
+
+    `drops_seed`: `params.seed` is the whole job's, and left out where a format has no place for it.
+    """
+
+    def __call__(self, sections: Sections, *, drops_seed: bool) -> Job:
+        """The job that these sections make."""
+
+
 SEED: Final = ("params", "seed")
 _PROMPT_FIELDS: Final = ("prompt.messages", "prompt.messages_column", "prompt.few_shot", "prompt.choices")
 """Fields of a target's fingerprint of which an axis over the prompt sets some."""
@@ -48,7 +56,7 @@ def _jobs(
         own = Problems()
         has_own_seed = any(path == SEED for value in values for path, _ in value.laid)
         try:
-            jobs.append(read_one(Sections(laid_over(tree, values), own), not has_own_seed))
+            jobs.append(read_one(Sections(laid_over(tree, values), own), drops_seed=not has_own_seed))
         except JobError as error:
             for line in own.lines or [str(error)]:
                 wrong.setdefault(line, []).append(_words(read, values))

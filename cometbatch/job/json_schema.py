@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from cometbatch.job.axes import MAX_CELLS, axis_path
+from cometbatch.job.axis_schema import matrix_schema
 from cometbatch.job.key import nullable, object_schema
-from cometbatch.job.keys import FREE, KEYS, MATRIX, MATRIX_KEYS, REQUIRED, SECTIONS, SINGLE, WORDS_FOR_SECTIONS
+from cometbatch.job.keys import FREE, KEYS, MATRIX, REQUIRED, SECTIONS, SINGLE, WORDS_FOR_SECTIONS
 from cometbatch.job.score_keys import scores_schema
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -38,7 +38,7 @@ MEANINGS = {
 }
 """What a section is about. One that is not named here is shown without a word."""
 
-FREE_SCHEMAS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {"score": scores_schema}
+FREE_SCHEMAS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {MATRIX: matrix_schema, "score": scores_schema}
 """What makes the JSON Schema of each section whose keys a user names."""
 
 ALWAYS: Final = ("input", "output")
@@ -47,7 +47,6 @@ TABLE: Final = r"\.(csv|tsv|parquet)(\.gz|\.zst)?$"
 
 So does a job with a matrix, whose axes may say what is asked.
 """
-_LABEL: Final = {"type": ["string", "number", "boolean"]}
 
 
 def job_schema() -> dict[str, Any]:
@@ -64,7 +63,6 @@ def job_schema() -> dict[str, Any]:
             for name, schema in sections.items()
         }
         | {name: nullable(key.kind.schema) | {"description": key.meaning} for name, key in SINGLE.items()}
-        | {MATRIX: _matrix() | {"description": SINGLE[MATRIX].meaning}}
         | {name: nullable(schema()) | {"description": FREE[name]} for name, schema in FREE_SCHEMAS.items()},
         "required": [*ALWAYS],
         "if": {"properties": {"input": {"properties": {"path": {"pattern": TABLE}}}, MATRIX: {"type": "null"}}},
@@ -80,32 +78,6 @@ def job_schema() -> dict[str, Any]:
             "required": ["target", "prompt"],
         },
     }
-
-
-def _matrix() -> dict[str, Any]:
-    """Axes that set one key, by its name, and variants under any other."""
-    short = {"model": KEYS["target"]["model"], "format": KEYS["target"]["format"]}
-    keys = {f"{section}.{name}": key for section, keys in KEYS.items() for name, key in keys.items()}
-    axes = {name: key for name, key in (short | keys).items() if axis_path(name) is not None}
-    samples = {name: nullable(key.kind.schema) | {"description": key.meaning} for name, key in MATRIX_KEYS.items()}
-    variant = {"type": "object", "properties": {"name": _LABEL}, "required": ["name"]}
-    return {
-        "type": ["object", "null"],
-        "minProperties": 1,
-        "properties": {name: _values(_one_of(key.kind.schema)) for name, key in axes.items()} | samples,
-        "additionalProperties": _values({"anyOf": [variant, _one_of({"not": {"type": "object"}})]}),
-    }
-
-
-def _values(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": ["array", "null"], "items": schema, "minItems": 1, "maxItems": MAX_CELLS}
-
-
-def _one_of(schema: dict[str, Any]) -> dict[str, Any]:
-    """A value of an axis as it stands, or with a name."""
-    named = {"name": _LABEL, "value": nullable(schema)}
-    described = {"type": "object", "properties": named, "required": [*named], "additionalProperties": False}
-    return {"anyOf": [schema, described]}
 
 
 def _given(section: str, names: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -319,11 +319,6 @@ SAMPLES: Final = "samples"
 MATRIX_KEYS = {SAMPLES: Key(number(int, 1, 10_000), "how often each row is asked in each cell of the matrix")}
 """The keys of `matrix` that are no axes."""
 SINGLE: dict[str, Key] = {
-    MATRIX: Key(
-        Kind("a mapping", lambda node: node, schema={"type": "object"}),
-        "settings that take several values: each row is asked with each combination of them, which is a cell of the "
-        "matrix",
-    ),
     "dedupe": Key(
         FLAG, "send one of the rows that ask the same, and give its answer to the others, which cost nothing then"
     ),
@@ -334,6 +329,7 @@ SINGLE: dict[str, Key] = {
 }
 """The keys that stand in no section."""
 FREE: dict[str, str] = {
+    MATRIX: "settings that take several values: each row is asked with each combination of them, which is a cell",
     "score": "how answers are scored: a score's name, then its scorer and the gold column, as {numeric: answer}",
 }
 """The sections whose keys a user names, with their meanings."""
@@ -469,6 +465,9 @@ def _job_keys() -> Iterator[JobKey]:
                     each = IMAGE_KEYS[field.name]
                     default = "" if field.default is None else _yaml_like(field.default)
                     yield JobKey(f"prompt.images.{field.name}", each.kind.words, default, each.meaning)
+    yield JobKey(MATRIX, "a mapping", "", FREE[MATRIX])
+    for name, key in MATRIX_KEYS.items():
+        yield JobKey(f"{MATRIX}.{name}", key.kind.words, "1", key.meaning)
     for name, key in SINGLE.items():
         yield JobKey(name, key.kind.words, "false" if key.kind is FLAG else "", key.meaning)
         if name == MATRIX:

@@ -79,33 +79,27 @@ def load_job(
     refuse_secrets(tree, "", problems)
     problems.stop_if_any()  # before anything else could quote from near a secret
     is_pipe = isinstance(source, Path) and path is None
+
+    def read_one(sections: Sections, *, drops_seed: bool = False) -> Job:
+        return _Reading(sections, folder, source_path, is_piped=is_pipe, drops_seed=drops_seed).job()
+
     if axes is None or is_null(axes):
-        return _Reading(Sections(tree, problems), folder, source_path, is_piped=is_pipe).job()
+        return read_one(Sections(tree, problems))
     read = read_matrix(axes, problems)
     problems.stop_if_any()
     assert read is not None  # noqa: S101 - for the type checker: what is wrong was noted
-
-    def read_one(sections: Sections, drops_seed: bool) -> Job:
-        return _Reading(sections, folder, source_path, is_piped=is_pipe, drops_seed=drops_seed).job()
-
     return job_of(read, tree, problems, read_one)
 
 
 class _Reading:
     """The job that the sections make, once their values are found to fit together.
 
-    `is_piped`: the job was written into a pipe, so that it may bring no code. `drops_seed`: `params.seed` is left out
-    where the format has no place for it.
+    `is_piped`: the job comes from a pipe, and so from no folder. `drops_seed`: `params.seed` is left out where the
+    format has no place for it.
     """
 
     def __init__(
-        self,
-        sections: Sections,
-        folder: Path,
-        source_path: Path | None,
-        *,
-        is_piped: bool,
-        drops_seed: bool = False,
+        self, sections: Sections, folder: Path, source_path: Path | None, *, is_piped: bool, drops_seed: bool
     ) -> None:
         self._is_piped = is_piped
         self._sections = sections

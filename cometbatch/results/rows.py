@@ -19,7 +19,7 @@ from cometbatch.records import Outcome
 from cometbatch.results import parts
 from cometbatch.results.columns import ASKED_COLUMNS, COLUMNS, CUSTOM_ID, LATE_TARGET, Column, read_outcomes
 from cometbatch.results.retry_words import RetryWords
-from cometbatch.results.slices import ROW, SLICES_KEY, ResultSlice, decode_slices
+from cometbatch.results.slices import ROW, SAMPLE, SLICES_KEY, ResultSlice, decode_slices
 
 SUCCEEDED: Final = "succeeded"
 _TOLD_BY: Final = (
@@ -67,6 +67,12 @@ class Rows(Struct, frozen=True):
     def axes(self) -> tuple[str, ...]:
         """The names of the columns of axes, without prefix; none without a matrix."""
         return tuple(dict.fromkeys(name for each in self.slices for name in each.labels))
+
+    @property
+    def told_by(self) -> tuple[str, ...]:
+        """The columns, without prefix, that tell slices from each other: of axes with several labels, and `sample`."""
+        varied = [name for name in self.axes if len({repr(each.labels.get(name)) for each in self.slices}) > 1]
+        return (*varied, *([SAMPLE] if any(each.sample for each in self.slices) else []))
 
     def row_numbers(self, piece: Piece) -> Sequence[int]:
         """Which row of the input each of these lines is of."""
@@ -123,8 +129,8 @@ def rows_of_files(files: Sequence[Path], where: Path) -> Rows:
     if not files:
         raise InputError(f"{where}: there is no Parquet file here, so no result of cometbatch.")
     with _reading(files[0]) as file:
-        file_schema = file.schema_arrow
-    found, said = output_of(file_schema), file_schema.metadata or {}
+        file_schema, said = file.schema_arrow, file.metadata.metadata or {}
+    found = output_of(file_schema)
     if found is None:
         raise InputError(
             f"{where}: this is no result of cometbatch, which would have the columns {', '.join(_TOLD_BY)}."
