@@ -28,6 +28,7 @@ target:  {base_url: simulator, format: chat, model: comet-sim-1}
 prompt:  {user: "Classify: {{ body }}"}
 params:  {max_output_tokens: 64}
 simulator: {latency_s: 0}
+score:   {echoed: {contains: body}}
 """
 
 
