@@ -144,6 +144,8 @@ def test_whatever_a_scorer_does_is_the_score_of_its_row(bench: Workbench, capfd:
     assert not summary.ended_well
     assert "odd on 8 of 12 lines" in summary.describe()
     assert "imported" not in capfd.readouterr().out, "standard output is the command's own"
+    again = carry_out(job_of(bench, "odd", "whole_row"), Network())
+    assert (again.had_work, again.ended_well) == (False, False), "what ended badly does not end well by itself"
 
 
 def test_each_file_is_told_before_it_is_imported(bench: Workbench, capfd: pytest.CaptureFixture[str]) -> None:

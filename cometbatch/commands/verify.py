@@ -51,8 +51,8 @@ def verify(
 
     A job may be given as its file, with `--set` strings to put over it. `run_scorers`: also compute again what Python
     scorers of the job gave, which imports their files; a line on standard error, or handed to `tell`, names each
-    before. Changes nothing and sends nothing. Raises `UsageError` where there is no run, or one that is not finished, and says how it begins or
-    goes on.
+    before. Changes nothing and sends nothing. Raises `UsageError` where there is no run, or one that is not finished,
+    and says how it begins or goes on.
     """
     located = locate(job, overrides)
     directory, result, asked = located.directory, located.result, located.job
