@@ -42,7 +42,9 @@ def score(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 @click.command(
     short_help="Compare models, samples or results by their scores.",
-    epilog=examples("cometbatch compare job.yaml", "cometbatch compare a.parquet b.parquet --baseline a.parquet --json"),
+    epilog=examples(
+        "cometbatch compare job.yaml", "cometbatch compare a.parquet b.parquet --baseline a.parquet --json"
+    ),
 )
 @log_format
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
