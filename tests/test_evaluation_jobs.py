@@ -93,3 +93,14 @@ def test_a_model_that_is_asked_for_json_is_right_in_it(tmp_path: Path) -> None:
     scored = cometbatch.load_job(said, base_dir=JOBS)
     carry_out(scored, Network(create_app(simulator_behaviour(scored))))
     assert set(pl.read_parquet(scored.output.path)["correct"]) == {1.0}
+
+
+def test_the_sample_job_with_a_judge_is_judged(tmp_path: Path) -> None:
+    """Each pair in both orders, by structured verdicts, none of which is missing."""
+    job = cometbatch.load_job(JOBS / "judge.yaml", [f"output.path={tmp_path / 'out.parquet'}"])
+    assert carry_out(job, Network(create_app(simulator_behaviour(job)))).all_succeeded
+    network = Network(create_app(simulator_behaviour(job)))
+    cometbatch.judge(job, progress=False, http=network)
+    assert network.posts == 2 * 32
+    (verdicts,) = (tmp_path / "out.judge").glob("[!_]*.parquet")
+    assert set(pl.read_parquet(verdicts)["status"]) == {"succeeded"}
