@@ -17,7 +17,7 @@ from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.rows import JOB_KEY
 from cometbatch.results.target_column import with_target
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import PRICES_KEY, PROGRAM_KEYS, Manifest, metadata_of
+from cometbatch.run_state.manifest import PRICES_KEY, PROGRAM_KEYS, Manifest, metadata_of, partitions_of
 from cometbatch.run_state.published import result_partitions
 
 

@@ -34,7 +34,7 @@ def rubric_schema(criteria: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
     }
 
 
-class Pairwise(Struct, frozen=True):
+class Pairwise(Struct, frozen=True, tag=True):
     """Which cells are compared.
 
     `baseline`: the label, as text, of the cells with which the others are compared; None: each with each other one.
@@ -46,7 +46,7 @@ class Pairwise(Struct, frozen=True):
     ridge: float = 0.0
 
 
-class Rubric(Struct, frozen=True):
+class Rubric(Struct, frozen=True, tag=True):
     """What each answer is rated by: the lowest and the highest number of each criterion."""
 
     criteria: dict[str, tuple[int, int]]
