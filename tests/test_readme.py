@@ -46,6 +46,7 @@ DOCS = (
     "retry",
     "reuse",
     "schedulers",
+    "scores",
     "statistics",
     "telemetry",
     "updates",
@@ -72,6 +73,9 @@ ALL_TABLES = {
     "otel_metrics",
     "row_spans",
     "session_spans",
+    "scorers",
+    "score_examples",
+    "score_order",
 }
 MAX_LINES = 200
 FIRST_SCREEN_LINES = 20
