@@ -44,7 +44,8 @@ OWNERS = {
     "opentelemetry": {"telemetry"},
     "jsonschema_rs": {"prompt"},
     "numpy": {"evaluation", "reports"},
-    "polars": {"commands", "evaluation", "reports", "results"},  # tables, patterns of linear time, sums, sorting
+    # Of callers' tables, to sort the index of earlier answers, and for the patterns of users, in linear time.
+    "polars": {"commands", "evaluation", "reports", "results"},
     "requests": {"telemetry"},
     "scipy": {"evaluation"},
     "tqdm": {"commands"},
