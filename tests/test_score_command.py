@@ -112,6 +112,16 @@ def test_scores_stand_after_all_other_columns_and_in_no_part(bench: Workbench) -
     ]
 
 
+def test_a_prefix_stands_before_scores_as_before_all_columns_of_the_output(bench: Workbench) -> None:
+    """A Python scorer gets the line by the names that the result has."""
+    (bench.folder / "mine.py").write_text("def f(answer, row):\n    return row['x_response'] == answer\n")
+    job = job_of(bench, "f", output={"prefix": "x_"})
+    carry_out(job, simulator())
+    assert bench.result().column_names[-3:] == ["x_f", "x_f_answer", "x_f_why"]
+    assert column(bench, "x_f") == [1.0] * 12
+    assert cometbatch.verify(job, run_scorers=True).ok
+
+
 def test_a_score_is_null_for_failures_and_0_for_what_the_model_left_out(bench: Workbench) -> None:
     """A row that failed is nobody's fault; one that was cut, refused, filtered or empty is the model's."""
     network = simulator("400:0.3", "length:0.3", "refusal:0.3", "content-filter:0.3", "empty:0.3")
@@ -144,6 +154,8 @@ def test_whatever_a_scorer_does_is_the_score_of_its_row(bench: Workbench, capfd:
     assert not summary.ended_well
     assert "odd on 8 of 12 lines" in summary.describe()
     assert "imported" not in capfd.readouterr().out, "standard output is the command's own"
+    again = carry_out(job_of(bench, "odd", "whole_row"), Network())
+    assert (again.had_work, again.ended_well) == (False, False), "what ended badly does not end well by itself"
 
 
 def test_each_file_is_told_before_it_is_imported(bench: Workbench, capfd: pytest.CaptureFixture[str]) -> None:
@@ -279,8 +291,8 @@ def test_a_data_set_gets_its_scores_in_a_file_beside_it(bench: Workbench) -> Non
     assert found.output == bench.folder / "answers.scores.parquet"
     assert {path.name: path.read_bytes() for path in bench.output.iterdir()} == before
     assert "brevity" in pq.read_table(found.output).column_names
-    checks = {each.name: each.state for each in cometbatch.verify(job_of(bench, "brevity", output=output)).checks}
-    assert checks["scores"] == "skipped"
+    found_checks = cometbatch.verify(job_of(bench, "brevity", output=output), run_scorers=True).checks
+    assert {each.name: each.state for each in found_checks}["scores"] == "ok"
 
 
 @pytest.mark.parametrize("fail_at", ["write", "replace"])

@@ -51,8 +51,8 @@ def verify(
 
     A job may be given as its file, with `--set` strings to put over it. `run_scorers`: also compute again what Python
     scorers of the job gave, which imports their files; a line on standard error, or handed to `tell`, names each
-    before. Changes nothing and sends nothing. Raises `UsageError` where there is no run, or one that is not finished, and says how it begins or
-    goes on.
+    before. Changes nothing and sends nothing. Raises `UsageError` where there is no run, or one that is not finished,
+    and says how it begins or goes on.
     """
     located = locate(job, overrides)
     directory, result, asked = located.directory, located.result, located.job
@@ -91,7 +91,7 @@ def _refuse_unfinished(located: Located, manifest: Manifest) -> None:
     # Another file in the result's place, or a damaged one, is for the checks to tell.
     is_stale = is_ours and not _says_the_state(said, directory, manifest)
     is_published = directory.parts.is_dataset or (any(path.exists() for path in paths) and not is_stale)
-    ranges = {manifest.range_of_partition(index) for index in missing}
+    ranges = {manifest.range_of(index) for index in missing}
     if missing and is_ours and not ranges & {file.range for file in directory.journals.all()}:
         return
     if missing or not is_published:

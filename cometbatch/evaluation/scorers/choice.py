@@ -36,10 +36,15 @@ RECITED_LINES: Final = 3
 _OUTSIDE: Final = expression(
     r"[^\w]*(?:(?:option|choice|letter|answer|the|is)\W+){0,3}([A-Z])(?=\s*$|[).:,\]]|\s[-–—(])", re.IGNORECASE
 )
+_BESIDE_OUTSIDE: Final = expression(r"[)\s]{0,3}(?:,|;|&|/|\band\b|\bor\b){1,2}\s{0,3}\(?([A-Z])\)?\s*(?:$|[.,;])")
 _PREFIX: Final = expression(r"[^\W\d_][\w /-]{0,40}:\s+(?=\S)")
 _CHOSEN: Final = expression(
     r"\b(?:i|we)(?:'d|'ll| will| would)? (?:choose|chose|pick|picked|select|selected|go with|opt for)\b"
 )
+_CORRECTION: Final = expression(
+    r"\b(?:no,? wait|wait,|actually,|correction:|scratch that|i mean|sorry,|on second thought)", re.IGNORECASE
+)
+"""What takes back the statement before it."""
 _SENTENCE: Final = expression(r"(?<=[.!?。！？])\s*(?=\S)")
 
 
@@ -97,7 +102,7 @@ def stated_name(
         return _statement(all_boxed(text) if is_multi else box.text, names, is_multi=is_multi)
     if (cue := cued(text)) is not None:
         return _cued(cue, text, names, is_multi=is_multi)
-    return _alone(text, names, is_multi=is_multi) or _begun(text, names) or or_else(text, names)
+    return _alone(text, names, is_multi=is_multi) or _begun(text, names, is_multi=is_multi) or or_else(text, names)
 
 
 def _cued(cue: Statement, text: str, names: Names, *, is_multi: bool) -> Stated:
@@ -112,12 +117,11 @@ def _cued(cue: Statement, text: str, names: Names, *, is_multi: bool) -> Stated:
     return _alone(rest, names, is_multi=is_multi) if found is None and not cue.is_tail else found
 
 
-def _begun(text: str, names: Names) -> Stated:
+def _begun(text: str, names: Names, *, is_multi: bool) -> Stated:
     """What the last line or the first begins with, as in "B. Because ..."."""
     for shown in dict.fromkeys((last_line(text), first_line(text))):
-        line = Line(shown[:MAX_STATEMENT], names)
-        if line.begins_with_name() and (found := line.stated()):
-            return found
+        if Line(shown[:MAX_STATEMENT], names).begins_with_name():
+            return _statement(shown[:MAX_STATEMENT], names, is_multi=is_multi)
     return None
 
 
@@ -131,6 +135,9 @@ def _last_chosen(text: str) -> str | None:
 
 
 def _statement(text: str, names: Names, *, is_multi: bool) -> Stated:
+    corrected = _CORRECTION.split(text)[-1]
+    if corrected != text and isinstance(found := Line(corrected, names).stated(), tuple):
+        return found
     if is_multi and (together := _run_together(plain_name(text), names)):
         return together
     if names.has_letters and (outside := _OUTSIDE.match(plain_name(text))) is not None:
@@ -139,6 +146,10 @@ def _statement(text: str, names: Names, *, is_multi: bool) -> Stated:
             return NO_ANSWER
     line = Line(text, names)
     meant = line.meant()
+    if is_multi and meant and names.has_letters:
+        beside = _BESIDE_OUTSIDE.match(line.text, meant[-1].end)
+        if beside is not None and beside[1] not in names.labels:
+            return NO_ANSWER
     if meant and meant[0].start > line.start and (conclusion := line.conclusion()):
         return conclusion
     return line.stated()

@@ -27,7 +27,7 @@ _AFTER: Final = expression(
     rf"(?:(?:{_TO_BE})(?:n't| not| never| no longer)|cannot|can't|won't|isn't|aren't|doesn't|couldn't|"
     rf"n'est pas|n'est|no es|non è|não é|не)\b"
     rf"|:? ?(?:(?:{_TO_BE}) )?(?:therefore |clearly |definitely |also |both |all |just |simply )?(?:{_WRONG})"
-    r"|[:=]? ?[✗❌✘×]"
+    r"|[:=]? ?[✗❌✘×]| ?[:–-] ?(?:no|not|nein|non)\b|\?(?= *\S)"
     r"|(?:项|選項)? ?(?:是)?(?:错|錯|不对|不對|不正确|不正確|不是|不符|不选|错误|錯誤|排除)"
     r"|ではな|じゃな|は(?:間違|誤|違)|(?:은|는|이|가)? ?(?:아니|아닙|틀)"
     r")"

@@ -127,9 +127,10 @@ def _inner(value: object) -> Sequence[object]:
 def _share(wanted: object, found: object, settings: ScoreSettings) -> float:
     if isinstance(wanted, Mapping) and not isinstance(found, Mapping):
         return 0.0
+    if isinstance(wanted, Mapping) and not wanted:
+        return 1.0
     fields = list(_fields(wanted, found))
-    right = sum(_is_equal(gold, value, settings) for gold, value in fields)
-    return right / len(fields) if fields else 1.0
+    return sum(_is_equal(gold, value, settings) for gold, value in fields) / len(fields)
 
 
 def _fields(wanted: object, found: object) -> Iterator[tuple[object, object]]:

@@ -44,7 +44,7 @@ _WRAPPERS: Final = (
 _WRAPPED_SIGN: Final = expression(rf"(?:[*`$_]{{1,4}}|\\(?:{_WRAPPERS})\{{)([^\W_])(?:[*`$_]{{1,4}}|\}})")
 _RAISED: Final = expression(r"\^\s?\{?([\w+-]{1,20})\}?")
 _NAME_NOISE: Final = expression(
-    rf"\\(?:{_WRAPPERS})(?![A-Za-z])\*?|\\[^A-Za-z]|[\\*`$~{{}}]+|(?<![^\W_])_+|_+(?![^\W_])|</?[A-Za-z][^<>\n]{{0,40}}>"
+    rf"\\(?:{_WRAPPERS})(?![A-Za-z])\*?|\\[^A-Za-z]|\\|[*`$~{{}}]+|(?<![^\W_])_+|_+(?![^\W_])|</?[A-Za-z][^<>\n]{{0,40}}>"
 )
 
 

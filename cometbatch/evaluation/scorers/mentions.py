@@ -40,7 +40,7 @@ _PROSE: Final = {
     ),
 }
 """What follows a capital A or I that is a word of a sentence."""
-_OPENING, _CLOSING = "([{\"'<", ")]}\"'>"
+_OPENING, _CLOSING = "([{\"'<「『【《", ")]}\"'>」』】》"
 
 
 class Mention(Struct, frozen=True):
@@ -133,6 +133,8 @@ def is_whole(low: str, start: int, end: int) -> bool:
     if before and _WORD.match(low, start) and _WORD.match(before[-1]):
         return False
     if after and _WORD.match(low, end - 1) and _WORD.match(after[0]):
+        return False
+    if after and (after[0] == "#" or after == "++"):
         return False
     if low[start].isdigit() and before and ((before[-1] in "-–/." and not before[0].isspace()) or before == " -"):
         return False

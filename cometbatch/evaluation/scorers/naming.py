@@ -31,14 +31,15 @@ _RIGHT_AFTER: Final = expression(
     r"[ \"')\]]{0,3}(?:is|are|seems|must be|would be|looks|appears(?: to be)?|has to be)\s"
     r"(?:\w+ly )?(?:the |an? |my |our )?(?:only |most |one that is )?"
     r"(?:correct|right|true|best|answer|valid|accurate|appropriate|likely|fits)"
+    r"|(?:选项|選項|项)?(?:是)?(?:正确|正確|对的|對的|最佳)|が正|です|입니다|[이가] ?(?:정답|맞)"
 )
 _VERB_AFTER: Final = expression(r"[\"')\]]{0,2} (?:is|was|has|would|can|could|lies|means|refers|ist|es|est|è|é)\b")
 _AFTER_FUNCTION: Final = expression(
-    r"[\s\"')\]]*(?:$|[.,;:!?(/&\-–—。，！]|(?:because|since|as|weil|denn|porque|parce|and|or|und|y|et|but|it|"
+    r"[\s\"')\]」』】》>}]*(?:$|[.,;:!?(/&\-–—。，！]|(?:because|since|as|weil|denn|porque|parce|and|or|und|y|et|but|it|"
     r"there|he|she|they|this|that|the|i)\b)"
 )
 _BEFORE_FUNCTION: Final = expression(
-    r"(?:\b(?:is|are|was|be|ist|es|est|è|é|answer|answered|say|said)|[:=\"'(\[])[\s\"'(\[]*$"
+    r"(?:\b(?:is|are|was|be|ist|es|est|è|é|answer|answered|say|said)|[:=\"'(\[「『【《<])[\s\"'(\[]*$"
 )
 _ALWAYS_STATES: Final = frozenset({"yes", "ja", "oui", "sí", "sì", "sim", "да"})
 
@@ -100,6 +101,10 @@ class Line:
             if is_before or is_denied_after(self.low, mention.end):
                 self._denied.add(place)
             previous = mention.end
+        for place in range(1, len(self.mentions)):
+            letter, text = self.mentions[place - 1 : place + 1]
+            if place in self._denied and letter.index == text.index and is_merged(self._gap(place)):
+                self._denied.add(place - 1)
         is_after = False
         for place in range(len(self.mentions) - 1, 0, -1):
             is_after = is_denied_after(self.low, self.mentions[place].end) or is_after

@@ -44,8 +44,9 @@ _RANGE: Final = expression(
     rf"(?={_NUMBER_AHEAD})"
 )
 _EITHER: Final = expression(
-    r"(?: ?(?:%|°[CF]?))?(?: ?, ?(?=or|and)| )?"
-    rf"(?:(?<=[\s,])(?:or|and|oder|und|ou|et|o|y|e|или|и|of|en)(?= )|或|和|か|と|또는) ?(?={_NUMBER_AHEAD})"
+    r"(?: ?(?:%|°[CF]?))? ?"
+    rf"(?:(?<=[\s,])(?:or|and|oder|und|ou|et|o|y|e|или|и|of|en)(?= )|或|和|か|と|또는) ?(?:[a-z] ?= ?)?"
+    rf"(?={_NUMBER_AHEAD})"
 )
 _PERCENT: Final = expression(
     r"\s?(?:%|per ?cent(?:age)?\b|prozent\b|pour ?cent\b|por ?cento\b|por ciento\b|процент)", re.IGNORECASE

@@ -61,6 +61,24 @@ _VERB_BEFORE: Final = expression(
 _DENYING: Final = expression(r"\b(?:not|cannot|never|nicht|не|no|não|non|pas)\b|n't\b")
 _OF_A_CHOICE: Final = expression(r"(?<!\S)[A-HJ-Z](?!\S)")
 """A letter between "answer" and a verb: "answer A would be" is about a choice."""
+_OTHER_BEFORE: Final = expression(
+    r"(?<!\w)(?:other|wrong|incorrect|remaining|these|those|alternative|false|previous)\s+$"
+)
+_IS_LIKE: Final = expression(
+    r"[ \t*_]*(?:indeed |also |clearly |therefore |all )?(?:correct|incorrect|wrong|right|clear|obvious|simple|"
+    r"straightforward|consistent|supported|reasonable|valid|verified|confirmed|plausible|richtig|falsch|(?:in)?corr?ect[aeo]s?|falsas?|"
+    r"fausses?|justes?|(?:не)?верн\w+|(?:не)?правильн\w+)"
+    r"(?=[ *_]*(?:[.,;!?:\n]|$|because\b|since\b|as\b|and\b|with\b))",
+    re.IGNORECASE,
+)
+"""What an answer is said to be like: "this answer is correct" states none."""
+_AFTER_ANSWER: Final = expression(
+    r"[ \t]*[*_(\[]*(?:to|of|for|from|in|here|then|choice|option|letter|number|key|i|we|that|which|should|must|would|"
+    r"could|will|can|cannot|may|might|therefore|thus|hence|so|clearly|definitely|probably|obviously|simply|now|again|is|final|"
+    r"correct|has|have|seems|appears|turns|comes|ultimately|a-|[a-z]\W)",
+    re.IGNORECASE,
+)
+"""What stands between "answer" and its verb. Other words, as in "the answer explains why it is", state nothing."""
 _PLURAL: Final = expression(r"(?:s|en|er|n)?(?![^\W_\u2e80-\U0010ffff])")
 
 
@@ -116,7 +134,7 @@ def cued(text: str) -> Statement | None:
     """What follows the last word for "answer" that states one, in any of some forty languages."""
     for at, after in _cues(text):
         found = _CONNECTOR.match(text, after, after + 200)
-        if found is not None and _states(text, at, found["words"] or ""):
+        if found is not None and _states(text, at, found):
             return _line_after(text, after if _DENYING.search(found[0].lower()) else found.end())
         tag = text[at - 1 : at] + text[after : after + 1]
         if tag in {"<>", "[]"}:
@@ -133,11 +151,17 @@ def cued(text: str) -> Statement | None:
     return None
 
 
-def _states(text: str, at: int, words: str) -> bool:
-    """Whether the word at a place states an answer, with these words between it and what it states."""
+def _states(text: str, at: int, found: re.Match[str]) -> bool:
+    """Whether the word at a place states an answer: not where it is about other answers, or says what one is like."""
+    before = text[max(0, at - 16) : at].lower()
+    if _OTHER_BEFORE.search(before) or _IS_LIKE.match(text, found.end()):
+        return False
+    words = found["words"]
     if not words:
         return True
-    return not _OF_A_CHOICE.search(words) and not _VERB_BEFORE.search(text[max(0, at - 12) : at].lower())
+    if text[at : at + 3].lower() == "ans" and not _AFTER_ANSWER.match(words):
+        return False
+    return not _OF_A_CHOICE.search(words) and not _VERB_BEFORE.search(before)
 
 
 def _cues(text: str) -> Iterator[tuple[int, int]]:
