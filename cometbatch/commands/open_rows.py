@@ -19,7 +19,6 @@ from cometbatch.input.files import shown
 from cometbatch.job import Job
 from cometbatch.job.batch_lines import open_table
 from cometbatch.job.secrets import printable
-from cometbatch.results import parts
 from cometbatch.results.lines import Joined
 from cometbatch.results.retry_words import WORDS, RetryWords, read_words
 from cometbatch.results.rows import SUCCEEDED, Rows, data_set_files, rows_of_files, with_scores
