@@ -28,10 +28,15 @@ from cometbatch.version import VERSION as __version__  # noqa: N811
 
 TYPE_CHECKING = False  # as in `typing`, which takes several milliseconds to load; type checkers know the name
 if TYPE_CHECKING:
+    from cometbatch.commands.compare import compare as compare
     from cometbatch.commands.export import Export as Export
     from cometbatch.commands.export import export as export
     from cometbatch.commands.init import JobBegun as JobBegun
     from cometbatch.commands.init import init as init
+    from cometbatch.commands.judge import judge as judge
+    from cometbatch.commands.judge import plan_judge as plan_judge
+    from cometbatch.commands.judge_summary import JudgePlan as JudgePlan
+    from cometbatch.commands.judge_summary import JudgeSummary as JudgeSummary
     from cometbatch.commands.map import map as map  # noqa: A004
     from cometbatch.commands.models import ModelList as ModelList
     from cometbatch.commands.models import models as models
@@ -67,6 +72,7 @@ if TYPE_CHECKING:
     from cometbatch.records import Failure as Failure
     from cometbatch.records import Outcome as Outcome
     from cometbatch.records import Usage as Usage
+    from cometbatch.reports.board import Figures as Figures
     from cometbatch.results.summary import BudgetReachedError as BudgetReachedError
     from cometbatch.results.summary import HungUpRunError as HungUpRunError
     from cometbatch.results.summary import InterruptedRunError as InterruptedRunError
@@ -88,7 +94,10 @@ _ONLY_ON_UNIX = ("fcntl", "resource")  # modules of Python that a run needs
 
 # Loaded at first use: `cometbatch --help` and code that needs one name should not pay for pyarrow and httpx.
 _HOMES = {
+    "commands.compare": ("compare",),
     "commands.export": ("Export", "export"),
+    "commands.judge": ("judge", "plan_judge"),
+    "commands.judge_summary": ("JudgePlan", "JudgeSummary"),
     "commands.run": ("run", "run_async"),
     "commands.score": ("ScoreSummary", "score"),
     "commands.show": ("Shown", "show"),
@@ -106,6 +115,7 @@ _HOMES = {
     "commands.run_plan": ("RunPlan",),
     "commands.schema": ("schema",),
     "records": ("Answered", "Completion", "Failed", "Failure", "Outcome", "Usage"),
+    "reports.board": ("Figures",),
     "commands.status": ("RunStatus", "status"),
     "simulator.behaviour": ("FAULTS", "Behaviour", "parse_accuracy", "parse_fault", "parse_latency"),
     "simulator.knowledge": ("right_answer",),

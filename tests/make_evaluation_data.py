@@ -125,7 +125,7 @@ PROBLEMS = (
 def _maths_questions() -> Iterator[tuple[str, str]]:
     kinds = [(problem, what) for problem in PROBLEMS for what in problem.goods]
     for at, name in enumerate(NAMES * 4):
-        problem, what = kinds[at % len(kinds)]
+        problem, what = kinds[(at + at // 36) % len(kinds)]
         numbers = itertools.product(range(3 + at % 7, 30), range(6, 34), range(5, 60, 3))
         for worded in (problem.worded(name, what, each) for each in numbers):
             question, solution, answer = worded

@@ -43,8 +43,10 @@ OWNERS = {
     "jinja2": {"prompt"},
     "opentelemetry": {"telemetry"},
     "jsonschema_rs": {"prompt"},
-    "polars": {"commands", "results"},  # of callers' tables, and to sort the index of earlier answers
+    "numpy": {"evaluation", "reports"},
+    "polars": {"commands", "reports", "results"},  # of callers' tables, and to sort the index of earlier answers
     "requests": {"telemetry"},
+    "scipy": {"evaluation"},
     "tqdm": {"commands"},
     "uvicorn": {"simulator"},
     "uvloop": {"engines"},
@@ -57,6 +59,7 @@ LOADED_LATE = {  # a twentieth of a second together, of the third that a start t
     "pandas",
     "tqdm.notebook",
     "urllib.request",
+    "cometbatch.reports.inference",
     "cometbatch.telemetry.exporting",
     "cometbatch.transport.httpx_backend",
     "cometbatch.simulator.app",

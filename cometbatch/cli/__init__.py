@@ -13,7 +13,7 @@ from click.shell_completion import get_completion_class
 
 import cometbatch
 from cometbatch import process
-from cometbatch.cli.evaluating import EVALUATING
+from cometbatch.cli.evaluating import EVALUATING, board_width
 from cometbatch.cli.exit_codes import (
     ALL_SUCCEEDED,
     HUNG_UP,
@@ -200,7 +200,7 @@ def run(
         say(f"{stopped}\n{resume_advice(stopped)}" if log is None else resume_advice(stopped))
         sys.exit(stopped.exit_code)
     had_work = summary.had_work  # a session with work says its warnings at its start
-    words = summary.describe(verbose=verbose, command=same_command(without=LIMIT))
+    words = summary.describe(verbose=verbose, command=same_command(without=LIMIT), width=board_width())
     report(summary, as_json=as_json, warn=not had_work, words=words)
     if as_json and summary.accept.is_used and not summary.ended_well:
         say(summary.accepted.describe().capitalize())

@@ -18,6 +18,7 @@ from cometbatch.input.files import shown
 from cometbatch.job import Job
 from cometbatch.job.batch_lines import open_table
 from cometbatch.job.secrets import printable
+from cometbatch.results.lines import Joined
 from cometbatch.results.retry_words import WORDS, RetryWords, read_words
 from cometbatch.results.rows import SUCCEEDED, Rows, data_set_files, rows_of_files
 from cometbatch.results.summary_words import count
@@ -38,7 +39,7 @@ def open_rows(target: JobSource, overrides: Sequence[str] = ()) -> Rows:
         return msgspec.structs.replace(rows_of_files([result], result), notes=tuple(_older_than_run(located)))
     found = find(located.directory, result)
     if found is not None:
-        return _rows_of_run(found, located)
+        return rows_of_run(found, located)
     if result.is_dir():
         return rows_of_files(data_set_files(result), result)
     if not result.exists():
@@ -71,7 +72,8 @@ class RowsOf(Struct, frozen=True):
         return pl.DataFrame(open_rows(self.target, self.overrides).table())
 
 
-def _rows_of_run(run: Run, located: Located) -> Rows:
+def rows_of_run(run: Run, located: Located, joined: Sequence[Joined] = ()) -> Rows:
+    """The rows of a run, finished or not. `joined`: makes columns that no part has."""
     notes = []
     if not run.is_finished:
         state = "going on" if located.directory.lock.is_held() else "not finished"
@@ -89,7 +91,7 @@ def _rows_of_run(run: Run, located: Located) -> Rows:
         further = answer_columns(target, checker_of(target))
     except JobError as error:
         notes.append(f"the columns of answers can't be made, and are left out ({error})")
-    return recorded_rows(run, tables, tuple(notes), (job.input.path,), further)
+    return recorded_rows(run, tables, tuple(notes), (job.input.path,), further, joined=joined)
 
 
 def _tables(run: Run, job: Job) -> Tables:

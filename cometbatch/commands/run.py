@@ -23,6 +23,7 @@ from cometbatch.commands.checks import (
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.growth import grown, new_cells
+from cometbatch.commands.leaderboard import leaderboard_of
 from cometbatch.commands.locking import locked, refuse_wait
 from cometbatch.commands.manifests import new_manifest, priced, with_cells
 from cometbatch.commands.options import Asked, Options, options_of
@@ -143,12 +144,20 @@ async def _run(job: Job, options: Options) -> RunSummary:
     if telemetry is not None:
         options = msgspec.structs.replace(options, observers=options.observers.joined(telemetry))
     try:
-        summary = await _stoppable(job, options)
+        summary = await _with_leaderboard(job, await _stoppable(job, options))
     except BaseException as error:
         await _end(options, telemetry, *_as_told(error))
         raise
     await _end(options, telemetry, summary, None)
     return summary
+
+
+async def _with_leaderboard(job: Job, summary: RunSummary) -> RunSummary:
+    """The summary of a finished run with the figures of its scores; where there are none, it says why."""
+    if not job.scores or not summary.finished:
+        return summary
+    found, told = await asyncio.to_thread(leaderboard_of, summary.output, job)
+    return msgspec.structs.replace(summary, leaderboard=found, warnings=(*summary.warnings, *told))
 
 
 def _as_told(error: BaseException) -> tuple[RunSummary | None, BaseException | None]:
@@ -296,7 +305,7 @@ async def _resume(start: SessionStart, found: Run, again: RetryWords) -> RunSumm
     start.directory.create()  # ways to copy a run leave out folders with nothing in them
     async with _connected(start) as transport:
         added = await added_targets(start.checked, found.manifest, transport) if matching.partitions else ()
-        manifest = await with_cells(start, found.manifest, added_cells, transport)
+        manifest = await with_cells(start, as_it_was, added_cells, transport)
         manifest = manifest.with_targets(added) if added else manifest
         reset = functools.partial(_reset, again=again, matching=matching, checked=start.checked)
         before = msgspec.structs.replace(found, manifest=as_it_was)

@@ -156,7 +156,7 @@ class RunPlan(Struct, frozen=True):
             *(self.dedupe.describe() if self.dedupe is not None else ()),
             f"{self._estimated()}: {self.input_tokens:,} tokens in, {self._out()}",
             f"cost: {self._cost(self.cost_usd, self.likely_cost_usd)}{self._prices()}",
-            *describe_cells(self.cells, self._bound),
+            *(() if self.finished else describe_cells(self.cells, self._bound)),
             *self._worst_cost(),
             *self._limited(),
             *(self.budget.describe() if self.budget is not None else ()),

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
 from cometbatch.commands.answers import answer_columns, checker_of
+from cometbatch.commands.growth import grown, new_cells
+from cometbatch.commands.leaderboard import leaderboard_of
 from cometbatch.commands.locate import Located, locate
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.score_publishing import publish_scored, scores_path
@@ -25,12 +28,16 @@ from cometbatch.run_state.run import Run, find
 
 
 class ScoreSummary(Struct, frozen=True):
-    """What scoring came to. `output`: the result, or the file with the scores of a data set. `names`: of the scores."""
+    """What scoring came to. `output`: the result, or the file with the scores of a data set. `names`: of the scores.
+
+    `leaderboard`: None where none can be made; `warnings` say why.
+    """
 
     output: Path
     names: tuple[str, ...]
     counts: ScoreCounts
     leaderboard: Leaderboard | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def ended_well(self) -> bool:
@@ -40,16 +47,17 @@ class ScoreSummary(Struct, frozen=True):
     def __str__(self) -> str:
         return self.describe()
 
-    def describe(self) -> str:
-        """A few lines for a person, then the leaderboard."""
+    def describe(self, width: int = 100) -> str:
+        """A few lines for a person, then the leaderboard, at most this many columns wide where its labels allow it."""
         lines = [f"scored {count(self.counts.lines, 'line')} by {', '.join(self.names)}; nothing was sent"]
         lines += [f"result: {self.output}", *self.counts.describe()]
-        return "\n".join(lines + ([] if self.leaderboard is None else ["", self.leaderboard.describe()]))
+        return "\n".join(lines + ([] if self.leaderboard is None else ["", self.leaderboard.describe(width)]))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         board = {} if self.leaderboard is None else {"leaderboard": self.leaderboard.to_dict()}
-        scored = {"output": str(self.output), "scores": list(self.names), "ended_well": self.ended_well}
+        scored: dict[str, Any] = {"output": str(self.output), "scores": list(self.names), "ended_well": self.ended_well}
+        scored["warnings"] = list(self.warnings)
         return scored | self.counts.to_dict() | board
 
 
@@ -82,7 +90,8 @@ def _scored(located: Located, job: Job) -> ScoreSummary:
     manifest = run.manifest
     own = manifest.input
     refuse_drift(manifest, job.fingerprint(), own.size, own.sha256, targets=run.targets, matrix=job.matrix)
-    _refuse_unfinished(located, run)
+    run = _as_named(located, run, job)
+    manifest = run.manifest
     schema = _input_schema(run)
     scoring = scoring_of(job, schema)
     assert scoring is not None  # noqa: S101 - the job has scores
@@ -97,16 +106,21 @@ def _scored(located: Located, job: Job) -> ScoreSummary:
         told.close()
     publish_scored(run, schema, answers, scores)
     output = scores_path(run.result) if run.directory.parts.is_dataset else run.result
-    return ScoreSummary(output, tuple(each.name for each in job.scores), scores.counts)
+    names = tuple(each.name for each in job.scores)
+    return ScoreSummary(output, names, scores.counts, *leaderboard_of(run.result, job))
 
 
-def _refuse_unfinished(located: Located, run: Run) -> None:
-    if not run.is_complete:
-        done = f"{run.tally.calls:,} of {count(run.manifest.calls, 'row')} have an outcome"
-        raise UsageError(
-            f"{located.directory.path}: this run is not finished ({done}). Finish it, which scores it, too, with: "
-            f"{located.command}"
-        )
+def _as_named(located: Located, run: Run, job: Job) -> Run:
+    """The run with the cells that the job names now. Raises `UsageError` where some have no answers yet."""
+    named = grown(run.manifest, job, {})
+    found = msgspec.structs.replace(run, manifest=named)
+    done = f"{found.tally.calls:,} of {count(named.calls, 'row')} have an outcome"
+    added = new_cells(run.manifest, job)
+    if added or not found.is_complete:
+        more = f", and {count(len(added), 'cell')} of the matrix can't have any yet" if added else ""
+        words = f"{located.directory.path}: this run is not finished ({done}{more})"
+        raise UsageError(f"{words}. Finish it, which scores it, too, with: {located.command}")
+    return found if named == run.manifest else run.with_manifest(named)
 
 
 def _input_schema(run: Run) -> pa.Schema:

@@ -22,6 +22,7 @@ from cometbatch.input.files import Identity, shown
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
 from cometbatch.job import Job
+from cometbatch.job.matrix import ALWAYS
 from cometbatch.job.scores import ScoreSettings
 from cometbatch.prompt.cells import column_of
 from cometbatch.prompt.names import no_column, shown_columns
@@ -76,6 +77,7 @@ def scoring_of(job: Job, schema: pa.Schema) -> Scoring | None:
             raise JobError(f"{score.where}: {error}") from error
         except TemplateError as error:
             raise JobError(f"{score.where}.{score.scorer}: {error.reason}") from error
+    _refuse_report(job, schema)
     together = ScoreColumns(job.scores, job.choices, schema.names, job.output.prefix, digests)
     return Scoring(job, tuple(schema.names), together, files)
 
@@ -159,11 +161,24 @@ class _Look:
             yield f"score {self.settings.name}: {words}"
 
 
+def _refuse_report(job: Job, schema: pa.Schema) -> None:
+    """Raise `JobError` where the section `report` names a column or an axis that is not there."""
+    report, axes = job.report, ALWAYS if job.matrix is None else job.matrix.columns
+    for key, column in (("cluster", report.cluster), ("groups", report.groups)):
+        if column is not None and column not in schema.names:
+            words = no_column(column, schema.names)
+            raise JobError(f"report.{key}: {words} (the columns are {shown_columns(schema.names)})")
+    for axis in report.by:
+        if axis not in axes:
+            near = did_you_mean(axis, axes) or f"the axes are {', '.join(axes)}"
+            raise JobError(f"report.by: there is no axis {axis!r}; {near}")
+
+
 def _refuse_lacking(job: Job, score: ScoreSettings, schema: pa.Schema) -> None:
     found = lacking(score, job.choices, schema.names)
     if found is not None:
         key, path = found
-        place = score.where if key == "choices.columns" else f"{score.where}.{key}"
+        place = f"{score.where}: {key}" if key == "choices.columns" else f"{score.where}.{key}"
         words = no_column(path.partition(".")[0], schema.names)
         raise JobError(f"{place}: {words} (the columns are {shown_columns(schema.names)})")
     choices = () if job.choices is None or score.scorer != "choice" else job.choices.columns

@@ -189,7 +189,7 @@ class Target(Struct, frozen=True):
             content = [msgspec.to_builtins(part) for part in message.parts] or message.template
             fields[f"prompt.messages[{index}].content"] = content
         if (choices := self._choices) is not None:
-            fields["prompt.choices"] = msgspec.to_builtins(choices)
+            fields["prompt.choices"] = plain(choices)
         if self.conversation is not None:
             fields["prompt.messages_column"] = self.conversation.column
             fields["prompt.few_shot"] = [msgspec.to_builtins(each) for each in self.conversation.examples] or None

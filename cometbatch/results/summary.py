@@ -268,12 +268,13 @@ class RunSummary(Struct, frozen=True):
             **({} if self.leaderboard is None else {"leaderboard": self.leaderboard.to_dict()}),
         }
 
-    def describe(self, *, verbose: bool = False, command: str = RUN_ALL) -> str:
+    def describe(self, *, verbose: bool = False, command: str = RUN_ALL, width: int = 100) -> str:
         """A few lines for a person. Amounts are rounded; `to_dict` has the exact ones.
 
-        `verbose`: connections, too. `command`: what runs all rows, for a session that was not for all.
+        `verbose`: connections, too. `command`: what runs all rows, for a session that was not for all. `width`: columns
+        that a leaderboard at their end may have.
         """
-        return described(self, verbose=verbose, command=command)
+        return described(self, verbose=verbose, command=command, width=width)
 
 
 def _reported(tally: Tally) -> dict[str, Any]:

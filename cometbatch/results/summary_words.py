@@ -25,10 +25,11 @@ _REASONS: Final = {
 TARGETS_SHOWN: Final = 5  # in the summary for a person
 
 
-def described(summary: "RunSummary", *, verbose: bool = False, command: str = RUN_ALL) -> str:
+def described(summary: "RunSummary", *, verbose: bool = False, command: str = RUN_ALL, width: int = 100) -> str:
     """A few lines for a person. Amounts are rounded; `to_dict` has the exact ones.
 
-    `verbose`: connections, too. `command`: what runs all rows, for a session that was not for all.
+    `verbose`: connections, too. `command`: what runs all rows, for a session that was not for all. `width`: columns
+    that a leaderboard at their end may have.
     """
     tally = summary.tally
     lines = [
@@ -59,7 +60,7 @@ def described(summary: "RunSummary", *, verbose: bool = False, command: str = RU
     if summary.scores is not None:
         lines += summary.scores.describe()
     if summary.leaderboard is not None:
-        lines += ["", summary.leaderboard.describe()]
+        lines += ["", summary.leaderboard.describe(width)]
     return "\n".join(lines)
 
 

@@ -1,15 +1,16 @@
-"""A score, what it is compared with, and the function of each scorer by name."""
+"""A score, and what it is compared with."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from cometbatch.job.scores import ScoreSettings
 from cometbatch.prompt.choices import Choice
 
 Why: TypeAlias = Literal["no_answer", "ambiguous", "invalid_json"]
 """Why nothing could be compared; the words for rows without a whole answer are not a scorer's."""
+NO_ANSWER: Final = "no_answer"
+AMBIGUOUS: Final = "ambiguous"
 
 
 class Score(Struct, frozen=True):
@@ -24,8 +25,3 @@ Gold: TypeAlias = tuple[Any, ...]
 """What is right, as `gold_of` makes it: any of these; of a `multi` choice all of them; of `json` one value."""
 Scorer: TypeAlias = Callable[[str, Gold, Sequence[Choice]], Score]
 """Scores the text of an answer. It raises nothing, whatever the text."""
-
-
-def scorer(settings: ScoreSettings) -> Scorer:
-    """The function of a score with these settings. Raises `PatternError` for a pattern that can't be used."""
-    raise NotImplementedError

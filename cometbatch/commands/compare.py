@@ -1,0 +1,96 @@
+"""`compare`: the leaderboard of one run, or of several results of the same input. Sends nothing and changes nothing."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from cometbatch.commands.leaderboard import result_at
+from cometbatch.commands.locate import Located, is_job_file, locate
+from cometbatch.commands.open_rows import rows_of_run
+from cometbatch.commands.scoring import scoring_of
+from cometbatch.commands.tables import JobSource
+from cometbatch.errors import UsageError
+from cometbatch.job import Job
+from cometbatch.job.batch_lines import open_table
+from cometbatch.job.report import ReportSettings
+from cometbatch.job.secrets import printable
+from cometbatch.reports.board import Figures
+from cometbatch.reports.figures import MISSING_EXTRA, figures
+from cometbatch.reports.sources import RunRows, Source
+from cometbatch.results.terminal import visible
+from cometbatch.run_state.run import Run, find
+
+
+def compare(
+    targets: JobSource | Sequence[JobSource],
+    overrides: Sequence[str] = (),
+    *,
+    score: str | None = None,
+    by: str | Iterable[str] = (),
+    baseline: str | None = None,
+    cluster: str | None = None,
+    groups: str | None = None,
+) -> Figures:
+    """The leaderboard of these jobs, results or run directories, each figure at full precision.
+
+    `overrides`: `--set` strings for job files. The others take the place of what the section `report` of the first job
+    says: which `score` comes first, `by` which axes lines differ, the `baseline` that lines are compared with, and the
+    columns that tell the `cluster` and the group (`groups`) of a question. Of a run that is not finished, the rows so
+    far are compared; that imports its Python scorers, each after a line on standard error.
+
+    Raises `UsageError` where there is no result or no score, where results are not of the same questions, where
+    settings name what is not there, or where the extra `eval` is not installed.
+    """
+    given = [targets] if isinstance(targets, Job | str | Path) or not isinstance(targets, Sequence) else list(targets)
+    if not given:
+        raise UsageError("Name a job file or a result to compare.")
+    located = [locate(target, overrides if _is_job(target) else ()) for target in given]
+    if overrides and not any(map(_is_job, given)):
+        raise UsageError("--set is for a job file. Give the job file, or leave out --set.")
+    sources = [_source(each, _name(target, each)) for target, each in zip(given, located, strict=True)]
+    report = next((each.job.report for each in located if each.job is not None), None) or ReportSettings()
+    axes = tuple(each for words in ([by] if isinstance(by, str) else by) for each in words.split(",") if each)
+    told = {"score": score, "by": axes or None, "baseline": baseline, "cluster": cluster, "groups": groups}
+    settings = msgspec.structs.replace(report, **{name: value for name, value in told.items() if value is not None})
+    found = figures(sources, settings)
+    if found is None:
+        raise UsageError(
+            f"{sources[0].name}: there are no scores. Add a section score to the job (docs/scores.md), then: "
+            "cometbatch score JOB_FILE"
+        )
+    if found.needs_extra:
+        raise UsageError(f"{MISSING_EXTRA}; scores are in the result.")
+    notes = [note for source in sources if isinstance(source, RunRows) for note in source.rows.notes]
+    return msgspec.structs.replace(found, notes=(*notes, *found.notes))
+
+
+def _is_job(target: JobSource) -> bool:
+    """Whether values of a job can be replaced: it is a job file, or a mapping."""
+    return not isinstance(target, Job) and (isinstance(target, dict) or is_job_file(Path(str(target))))
+
+
+def _name(target: JobSource, located: Located) -> str:
+    """How a person calls what was given."""
+    return printable(located.result) if isinstance(target, Job | dict) else printable(Path(str(target)))
+
+
+def _source(located: Located, name: str) -> Source:
+    """Where the figures come from: the published result, or the rows of a run that is not finished."""
+    is_result = located.job is None and located.result.is_file()
+    run = None if is_result else find(located.directory, located.result)
+    if run is not None and not run.is_complete:
+        return _unfinished(run, located, name)
+    if not located.result.exists():
+        raise located.no_run()
+    return result_at(located.result, name)
+
+
+def _unfinished(run: Run, located: Located, name: str) -> Source:
+    job = located.job or Job.from_description(run.manifest.job)
+    scoring = scoring_of(job, open_table(job).schema)
+    if scoring is None:
+        raise UsageError(f"{name}: the job has no section score, so there is nothing to compare (docs/scores.md).")
+    scores = scoring.load(lambda line: sys.stderr.write(visible(f"{line}\n")))
+    return RunRows(name, rows_of_run(run, located, (scores,)))

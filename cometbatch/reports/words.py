@@ -1,0 +1,267 @@
+"""A leaderboard as plain text, for a terminal of 80 columns or more. Figures are rounded here and nowhere else."""
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from cometbatch.evaluation.statistics.interval import Interval
+from cometbatch.money.exact import ROUNDING
+from cometbatch.results.summary_words import count
+from cometbatch.results.terminal import columns as columns_of
+from cometbatch.results.terminal import cut
+
+if TYPE_CHECKING:
+    from cometbatch.reports.board import Board, Comparison, Figures, Line, ScoreLine
+
+WIDTH: Final = 100
+NAME_WIDTH: Final = 32  # of a line's name, at most
+BETWEEN: Final = "  "
+UNKNOWN: Final = "-"
+DECIMALS: Final = 6  # of an amount of money
+MAX_GROUPS: Final = 60  # that are shown; the JSON has all
+HINT: Final = "statistics need `pip install 'cometbatch[eval]'`; scores are in the result"
+Rows: TypeAlias = Sequence[Sequence[str]]
+
+
+def describe(figures: "Figures", width: int = WIDTH) -> str:
+    """The leaderboard, at most `width` columns wide as far as the names of lines allow it."""
+    lines: list[str] = []
+    for at, board in enumerate(figures.boards):
+        lines += ["", *_board(figures, board, width)] if at else _board(figures, board, width)
+    lines += [f"judge: {_money(figures.judge_cost_usd)}"] if figures.judge_cost_usd is not None else []
+    for note in figures.notes:
+        lines += _sentence(f"note: {cut(note, math.inf)}", width)
+    lines += [HINT] if figures.needs_extra else []
+    return "\n".join(lines)
+
+
+def _board(figures: "Figures", board: "Board", width: int) -> Iterator[str]:
+    is_first = board is figures.boards[0]
+    yield from _wrapped(list(_head(figures, board, with_costs=is_first)), width, " ")
+    lines = {line.name: line for line in figures.lines}
+    yield from _table(_scores(board, [lines[each.name] for each in board.lines], figures), width)
+    for sentence in _bounds(board):
+        yield from _sentence(sentence, width)
+    yield from _comparisons(board, width)
+    yield from _precision(board)
+    if rows := _pass_k(board):
+        yield from _table(rows, width)
+        for sentence in _lacking(board):
+            yield from _sentence(sentence, width)
+    if rows := _groups(board, figures.groups):
+        yield ""
+        yield from _table(rows, width)
+
+
+def _head(figures: "Figures", board: "Board", *, with_costs: bool) -> Iterator[str]:
+    samples = f" x {board.samples:,} samples" if board.samples > 1 else ""
+    words = (
+        f"{board.score}: {count(board.questions, 'question')}{samples}, clustered by {figures.cluster or 'question'}"
+    )
+    yield f"{words};" if with_costs else words
+    if not with_costs:
+        return
+    answers = count(figures.answers, "answer")
+    yield f"an unknown cost for {answers}" if figures.cost_usd is None else f"{_money(figures.cost_usd)} for {answers}"
+    if figures.possible_charges_usd or figures.charges_unknown:
+        unknown = " and an unknown amount" if figures.charges_unknown else ""
+        yield f"({_money(figures.possible_charges_usd)}{unknown} more may have been billed)"
+    if figures.is_partial:
+        yield "of a run that is not finished"
+
+
+def _scores(board: "Board", lines: Sequence["Line"], figures: "Figures") -> Rows:
+    """A row for each line; names first, since these are what a reader looks for."""
+    head = [", ".join(figures.by) or "line", "score", "95 %", "answered", "unscored"]
+    is_first = board is figures.boards[0]
+    head += ["right answers cost" if board.is_bounded else "a point costs"]
+    head += ["tokens", "p50 s", "p95 s"] if is_first else []
+    rows = [head]
+    for each, line in zip(board.lines, lines, strict=True):
+        interval = each.precision.interval if each.precision is not None else None
+        row = [line.name, _score(each.score), _interval(interval), _score(each.answered), _unscored(each)]
+        row += [UNKNOWN if each.cost_of_right_usd is None else f"{_money(each.cost_of_right_usd)} each"]
+        if is_first:
+            row += [UNKNOWN if line.tokens_each is None else f"{line.tokens_each:,.0f} each"]
+            row += [UNKNOWN if each_s is None else f"{each_s:.1f}" for each_s in (line.p50_s, line.p95_s)]
+        rows.append(row)
+    if figures.needs_extra:
+        return [[*row[:2], *row[3:]] for row in rows]
+    return rows
+
+
+def _unscored(line: "ScoreLine") -> str:
+    reasons = [f"{rows:,} {why.replace('_', ' ')}" for why, rows in line.reasons.items()]
+    if len(reasons) < 2:  # noqa: PLR2004 - several have a sum
+        return reasons[0] if reasons else "0"
+    return f"{line.unscored:,} ({', '.join(reasons)})"
+
+
+def _bounds(board: "Board") -> Iterator[str]:
+    for line in board.lines:
+        if line.bounds is not None:
+            yield (
+                f"{_short(line.name)}: {count(line.failed, 'row')} failed; were they all wrong, or all right, "
+                f"the score would be {_score(line.bounds.low)} or {_score(line.bounds.high)}"
+            )
+
+
+def _comparisons(board: "Board", width: int) -> Iterator[str]:
+    names = [f"{_short(each.name)} - {_short(each.baseline)}" for each in board.comparisons]
+    room = max(map(columns_of, names), default=0)
+    for name, each in zip(names, board.comparisons, strict=True):
+        yield from _wrapped([f"{_padded(name, room)}  {_difference(each)}", *_test(each), *_needed(each)], width)
+
+
+def _difference(each: "Comparison") -> str:
+    interval = "" if each.interval is None else f" [{each.interval.low:+.3f}, {each.interval.high:+.3f}]"
+    return f"{each.difference:+.3f}{interval}"
+
+
+def _test(each: "Comparison") -> Iterator[str]:
+    questions = count(each.questions, "question")
+    if each.clusters < each.questions:
+        questions += f" in {count(each.clusters, 'cluster')}"
+    tested = "" if each.p is None else f"p {_p(each.p)} (Holm {_p(each.p_holm)}), {each.test}, "
+    yield f"{tested}{questions}"
+
+
+def _needed(each: "Comparison") -> Iterator[str]:
+    """The largest of the usual differences that this run could not tell, and how many questions would."""
+    smaller = [needed for needed in each.needed[1:] if each.detectable and needed.difference < each.detectable]
+    for needed in smaller[-1:]:
+        yield f"{needed.difference:g} could be told with {count(needed.questions, 'question')}"
+
+
+def _wrapped(pieces: Sequence[str], width: int, between: str = BETWEEN) -> Iterator[str]:
+    """Pieces in one line as far as they fit, the rest below."""
+    line = pieces[0]
+    for piece in pieces[1:]:
+        if columns_of(line) + len(between) + columns_of(piece) > width:
+            yield line
+            line = BETWEEN + piece
+        else:
+            line += between + piece
+    yield line
+
+
+def _sentence(text: str, width: int) -> list[str]:
+    """A sentence in lines of this width."""
+    return textwrap.wrap(text, width, subsequent_indent=BETWEEN, break_long_words=False, break_on_hyphens=False)
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return UNKNOWN
+    return "<0.001" if value < 0.001 else f"{value:.3f}"  # noqa: PLR2004 - a smaller one says nothing more
+
+
+def _precision(board: "Board") -> Iterator[str]:
+    """What this run could tell, and what more samples would do: of the comparison that tells least."""
+    known = [each for each in board.comparisons if each.detectable is not None]
+    if not known:
+        return
+    worst = max(known, key=lambda each: each.detectable or 0.0)
+    words = f"this run could tell a difference of {worst.detectable:.3f} (80 % power)"
+    more = [f"with {each.samples:,} samples {each.detectable:.3f}" for each in worst.with_samples[1:]]
+    yield "; ".join([words, *more])
+
+
+def _pass_k(board: "Board") -> list[list[str]]:
+    """pass@k and pass^k of each line; none where each question has one answer."""
+    ks = sorted({each.k for line in board.lines for each in line.pass_k})
+    if not ks:
+        return []
+    rows = [["", *(f"pass@{k}" for k in ks), *(f"pass^{k}" for k in ks if k > 1)]]
+    for line in board.lines:
+        found = {each.k: each for each in line.pass_k}
+        at_least = [_score(found[k].at_least_one) if k in found else UNKNOWN for k in ks]
+        every = [_score(found[k].all) if k in found else UNKNOWN for k in ks if k > 1]
+        rows.append([line.name, *at_least, *every])
+    return rows
+
+
+def _lacking(board: "Board") -> Iterator[str]:
+    for line in board.lines:
+        for each in line.pass_k:
+            if each.lacking:
+                why = f"{count(each.lacking, 'question')} have fewer than {each.k} answers"
+                yield f"{_short(line.name)}: no pass@{each.k} and above, because {why}"
+                break
+
+
+def _groups(board: "Board", column: str | None) -> list[list[str]]:
+    """The score of each group with its interval's half, a column for each line."""
+    lines = [line for line in board.lines if line.groups is not None]
+    if not lines or column is None:
+        return []
+    names: dict[str | None, int] = {}
+    for line in lines:
+        for each in line.groups.groups if line.groups is not None else ():
+            names[each.name] = max(names.get(each.name, 0), each.questions)
+    rows = [[column, "questions", *(_short(line.name) for line in lines)]]
+    ordered = sorted(names, key=lambda name: (name is None, name or ""))
+    rows += [
+        ["(empty)" if name is None else name, f"{names[name]:,}", *(_group(line, name) for line in lines)]
+        for name in ordered[:MAX_GROUPS]
+    ]
+    if len(ordered) > MAX_GROUPS:
+        rows.append([f"({len(ordered) - MAX_GROUPS:,} more)"])
+    totals = [line.groups for line in lines if line.groups is not None]
+    rows.append(["(all answers)", f"{board.questions:,}", *(_with_error(each.micro, each.micro_se) for each in totals)])
+    rows.append(["(mean of groups)", "", *(_with_error(each.macro, each.macro_se) for each in totals)])
+    return rows
+
+
+def _group(line: "ScoreLine", name: str | None) -> str:
+    found = [each for each in (line.groups.groups if line.groups is not None else ()) if each.name == name]
+    return f"{_score(found[0].score)} ({_interval(found[0].interval)})" if found else UNKNOWN
+
+
+def _with_error(score: float, se: float | None) -> str:
+    return _score(score) if se is None else f"{_score(score)} (SE {se:.3f})"
+
+
+def _short(name: str) -> str:
+    """The name of a line, in which nothing is hidden or does anything, as long as there is room for."""
+    return cut(name, NAME_WIDTH)
+
+
+def _score(value: float | None) -> str:
+    if value is None:
+        return UNKNOWN
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.1f}"  # noqa: PLR2004 - six digits are enough
+
+
+def _interval(found: Interval | None) -> str:
+    return UNKNOWN if found is None else f"{_score(found.low)} {_score(found.high)}"
+
+
+def _money(amount: Decimal | None) -> str:
+    if amount is None:
+        return UNKNOWN
+    return f"${amount.quantize(Decimal((0, (1,), -DECIMALS)), ROUND_HALF_EVEN, ROUNDING):,f}"
+
+
+def _table(rows: Rows, width: int) -> Iterator[str]:
+    """Columns side by side; those that do not fit come below, with the names again."""
+    names = [_short(row[0]) for row in rows]
+    first = max(map(columns_of, names))
+    cells = [[*row[1:], *[""] * (len(rows[0]) - len(row))] for row in rows]
+    sizes = [max(columns_of(cut(row[at], width)) for row in cells) for at in range(len(rows[0]) - 1)]
+    start = 0
+    while start < len(sizes):
+        end, used = start + 1, first + len(BETWEEN) + sizes[start]
+        while end < len(sizes) and used + len(BETWEEN) + sizes[end] <= width:
+            used += len(BETWEEN) + sizes[end]
+            end += 1
+        for name, row in zip(names, cells, strict=True):
+            padded = [_padded(name, first), *(_padded(cut(row[at], width), sizes[at]) for at in range(start, end))]
+            yield BETWEEN.join(padded).rstrip()
+        start = end
+
+
+def _padded(text: str, size: int) -> str:
+    return text + " " * (size - columns_of(text))

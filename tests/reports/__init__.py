@@ -1,0 +1,1 @@
+"""Figures of results, and how they are told."""
