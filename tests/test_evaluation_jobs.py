@@ -103,4 +103,4 @@ def test_the_sample_job_with_a_judge_is_judged(tmp_path: Path) -> None:
     cometbatch.judge(job, progress=False, http=network)
     assert network.posts == 2 * 32
     (verdicts,) = (tmp_path / "out.judge").glob("[!_]*.parquet")
-    assert set(pl.read_parquet(verdicts)["status"]) == {"succeeded"}
+    assert set(pl.read_parquet(verdicts)["judge_status"]) == {"succeeded"}

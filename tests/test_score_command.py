@@ -104,6 +104,8 @@ def test_scores_stand_after_all_other_columns_and_in_no_part(bench: Workbench) -
     assert column(bench, "whole_row") == [1.0] * 12
     assert summary.scores is not None
     assert summary.scores.lines == 12
+    assert summary.to_polars().columns == names, "whoever reads the rows finds them"
+    assert cometbatch.export(job_of(bench, "brevity"), to="csv").head.decode().rstrip().endswith("whole_row_why")
     (part,) = (bench.run_directory / "parts").glob("*.part")
     assert "brevity" not in pq.read_schema(part).names
     assert [(each["name"], each["scorer"], len(each["digest"])) for each in said(bench.output)] == [
