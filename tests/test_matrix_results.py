@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -14,7 +15,7 @@ from cometbatch.results import columns
 from cometbatch.results.slices import axis_type
 from cometbatch.run_state.published import lines_of
 from tests.matrix_on_disk import MatrixOnDisk, matrix_job
-from tests.workbench import Workbench, peak_bytes
+from tests.workbench import MODEL, Workbench, carry_out, peak_bytes, simulator
 
 ROWS = 10
 SIX = [(1, 0), (0, 1), (0, 0), (1, 1), (0, 2), (1, 2)]
@@ -290,3 +291,31 @@ def test_publishing_many_slices_takes_the_memory_of_one(bench: Workbench) -> Non
     many.write_manifest(msgspec.structs.replace(many.manifest, named=msgspec.UNSET))
     assert peak_bytes(many.publish) < one + 20 * 2**20
     assert bench.result().num_rows == 160 * 12
+
+
+@pytest.mark.parametrize("output", ["out.parquet", "out/"])
+def test_a_result_follows_its_job_and_verify_proves_it_each_time(bench: Workbench, output: str) -> None:
+    """Further models and samples, fewer, other orders: only what is new is asked, and the result is the job's."""
+    network, whole = simulator(), {"model": [MODEL, f"{MODEL}-mini"], "params.temperature": [0, 1], "samples": 2}
+    steps: list[tuple[dict[str, Any], int, int]] = [
+        ({**whole, "model": [MODEL]}, 4, 4),
+        (whole, 4, 8),
+        ({**whole, "params.temperature": [1], "samples": 3}, 2, 6),
+        ({"params.temperature": [1, 0], "model": whole["model"]}, 0, 4),
+        (whole, 0, 8),
+    ]
+    for matrix, new, slices in steps:
+        settings = bench.settings(output={"path": f"{bench.folder}/{output}", "partition_rows": 4}, matrix=matrix)
+        job, before = (
+            cometbatch.load_job({**settings, "target": {"base_url": "simulator", "format": "chat"}}),
+            network.posts,
+        )
+        summary = carry_out(job, network)
+        assert network.posts - before == new * ROWS
+        assert (summary.finished, summary.rows) == (True, slices * ROWS)
+        assert cometbatch.verify(job).ok
+        rows = list(summary.iter_rows())
+        assert len({(row["model"], row["temperature"], row["sample"], row["row"]) for row in rows}) == slices * ROWS
+        axes = [name for name in rows[0] if name in ("model", "temperature")]
+        assert axes == [key.split(".")[-1] for key in matrix if key != "samples"]
+        assert not carry_out(job, network).had_work

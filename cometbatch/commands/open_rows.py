@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from cometbatch.commands.answers import answer_columns, checker_of
 from cometbatch.commands.locate import Located, locate
+from cometbatch.commands.score_publishing import scores_path
 from cometbatch.commands.tables import JobSource
 from cometbatch.errors import CometbatchError, InputError, JobError, UsageError, did_you_mean
 from cometbatch.input.files import shown
@@ -20,8 +21,9 @@ from cometbatch.job.batch_lines import open_table
 from cometbatch.job.secrets import printable
 from cometbatch.results.lines import Joined
 from cometbatch.results.retry_words import WORDS, RetryWords, read_words
-from cometbatch.results.rows import SUCCEEDED, Rows, data_set_files, rows_of_files
+from cometbatch.results.rows import SUCCEEDED, Rows, data_set_files, rows_of_files, with_scores
 from cometbatch.results.summary_words import count
+from cometbatch.run_state.published import result_paths
 from cometbatch.run_state.recorded_rows import Tables, recorded_rows
 from cometbatch.run_state.run import Run, find
 
@@ -29,9 +31,9 @@ from cometbatch.run_state.run import Run, find
 def open_rows(target: JobSource, overrides: Sequence[str] = ()) -> Rows:
     """The rows with an outcome of a job, a job file, a result file, a data set or a run directory.
 
-    A result file is read as it stands. Of everything else the run is read, by its parts and journals, whether it is
-    finished or not; where there is no run any more, its result. Raises `UsageError` where there is nothing to read,
-    `CheckpointError` where a file of the run is damaged.
+    A result file is read as it stands. Of everything else the run is read: its result once that is published, which
+    has the scores, too; until then its parts and journals. Where there is no run any more, its result is read. Raises
+    `UsageError` where there is nothing to read, `CheckpointError` where a file of the run is damaged.
     """
     located = locate(target, overrides)
     result = located.result
@@ -39,12 +41,22 @@ def open_rows(target: JobSource, overrides: Sequence[str] = ()) -> Rows:
         return msgspec.structs.replace(rows_of_files([result], result), notes=tuple(_older_than_run(located)))
     found = find(located.directory, result)
     if found is not None:
-        return rows_of_run(found, located)
+        return _rows_of_result(found, located) if found.is_finished else rows_of_run(found, located)
     if result.is_dir():
         return rows_of_files(data_set_files(result), result)
     if not result.exists():
         raise located.no_run()
     return rows_of_files([result], result)
+
+
+def _rows_of_result(run: Run, located: Located) -> Rows:
+    """The rows of a finished run. The scores of a data set are in a file beside it."""
+    result, input_path = located.result, (located.job or Job.from_description(run.manifest.job)).input.path
+    if run.directory.parts.is_dataset:
+        rows, scores = rows_of_run(run, located), scores_path(result)
+        return with_scores(rows, scores) if scores.exists() else rows
+    rows = rows_of_files(result_paths(run.directory, run.manifest, result), result)
+    return msgspec.structs.replace(rows, files=(*rows.files, input_path))
 
 
 def _older_than_run(located: Located) -> Iterator[str]:
