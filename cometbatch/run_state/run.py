@@ -147,23 +147,25 @@ class Run(Struct, frozen=True):
             return self.directory.reopened().rounds > 0
         return self.manifest.follows is not None and self.place == "free"
 
-    def refuse_foreign(self) -> None:
-        """Raises `UsageError` where publishing would overwrite a file that this run did not write."""
-        if self.place == "foreign":
-            raise UsageError(
-                f"output.path: {self.result} is not the file that this run wrote, or was to replace. Nothing was "
-                "overwritten, and every answer is safe in the run directory: move that file away, then run the same "
-                "command again."
-            )
-
     def looked_at_again(self) -> "Run":
         """The same run, with what is recorded of it by now. Raises `CheckpointError` as `progress.look` does."""
         return msgspec.structs.replace(self, progress=look(self.directory, self.manifest))
 
-    def with_manifest(self, manifest: Manifest) -> "Run":
-        """The same run, after its manifest was replaced on the disk."""
-        self.directory.write_manifest(encode_manifest(manifest))
-        return msgspec.structs.replace(self, manifest=manifest)
+
+def refuse_foreign(run: Run) -> None:
+    """Raises `UsageError` where publishing would overwrite a file that this run did not write."""
+    if run.place == "foreign":
+        raise UsageError(
+            f"output.path: {run.result} is not the file that this run wrote, or was to replace. Nothing was "
+            "overwritten, and every answer is safe in the run directory: move that file away, then run the same "
+            "command again."
+        )
+
+
+def with_manifest(run: Run, manifest: Manifest) -> Run:
+    """The same run, after its manifest was replaced on the disk."""
+    run.directory.write_manifest(encode_manifest(manifest))
+    return msgspec.structs.replace(run, manifest=manifest)
 
 
 def lacking(run: Run, partition: Partition, limit: int) -> int:
