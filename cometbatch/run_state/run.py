@@ -42,17 +42,6 @@ class Run(Struct, frozen=True):
         return functools.reduce(tallies.add, (found[each] for each in self.manifest.active if each in found), Tally())
 
     @property
-    def counted(self) -> Tally:
-        """The same with the charges that earlier sessions left, whichever slices they were of."""
-        last = self.progress.last
-        return self.tally if last is None else tallies.add(self.tally, last.total)
-
-    @property
-    def with_charges(self) -> Tally:
-        """The same, once the newest session is dead."""
-        return tallies.add(self.counted, self.progress.charges)
-
-    @property
     def prefix(self) -> str:
         """What stands before the names of its output columns."""
         return str(self.manifest.fingerprint.get("output.prefix") or "")
@@ -192,6 +181,16 @@ def with_journals(run: Run) -> list[list[int]]:
     done = frozenset(run.progress.committed)
     found = (partitions_of(run.manifest, number) for number in sorted(numbers))
     return list(filter(None, ([each for each in some if each not in done] for some in found)))
+
+
+def counted(run: Run, *, is_dead: bool = True) -> Tally:
+    """Of the records of the slices that the job names, with the charges that all sessions left, whatever they were of.
+
+    `is_dead`: whether the newest session has ended, so that what it left in flight counts, too.
+    """
+    last = run.progress.last
+    found = run.tally if last is None else tallies.add(run.tally, last.total)
+    return tallies.add(found, run.progress.charges) if is_dead else found
 
 
 def find(directory: RunDirectory, result: Path, accept: Collection[str] = ()) -> Run | None:
