@@ -15,7 +15,7 @@ from cometbatch.records import Partition, Tally
 from cometbatch.results import parts, tallies
 from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import MANIFEST, RunDirectory
-from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest, has_matrix
+from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest, has_matrix, partitions_of
 from cometbatch.run_state.progress import Progress, look
 from cometbatch.run_state.published import is_published
 from cometbatch.run_state.succession import is_moved, looked_at
@@ -40,17 +40,6 @@ class Run(Struct, frozen=True):
             return self.progress.records
         found = self.progress.by_slice
         return functools.reduce(tallies.add, (found[each] for each in self.manifest.active if each in found), Tally())
-
-    @property
-    def counted(self) -> Tally:
-        """The same with the charges that earlier sessions left, whichever slices they were of."""
-        last = self.progress.last
-        return self.tally if last is None else tallies.add(self.tally, last.total)
-
-    @property
-    def with_charges(self) -> Tally:
-        """The same, once the newest session is dead."""
-        return tallies.add(self.counted, self.progress.charges)
 
     @property
     def prefix(self) -> str:
@@ -107,27 +96,13 @@ class Run(Struct, frozen=True):
         """The partitions with work: all that are missing, or those that lack an outcome of a row below `limit`."""
         if limit is None:
             return self.missing
-        return [each for each in self.missing if self.lacking(each, limit)]
+        return [each for each in self.missing if lacking(self, each, limit)]
 
     def calls_due(self, limit: int | None) -> int:
         """How many calls have no outcome, of all rows or of those below `limit` in each slice."""
         if limit is None:
             return self.manifest.calls - self.tally.calls
-        return sum(self.lacking(each, limit) for each in self.missing)
-
-    def lacking(self, partition: Partition, limit: int) -> int:
-        """How many calls of a partition have no outcome, of rows below the limit."""
-        first, rows = self.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
-        return sum(ordinal not in self.progress.recorded for ordinal in range(first, first + rows))
-
-    @property
-    def journaled(self) -> list[list[int]]:
-        """The partitions without a part of which a journal or a kept file may tell, those of a range together."""
-        numbers = {file.range for file in self.directory.journals.all()}
-        numbers |= {self.manifest.range_of_partition(index) for index in self.directory.reopened().partitions}
-        done = frozenset(self.progress.committed)
-        found = (self.manifest.partitions_of(number) for number in sorted(numbers))
-        return list(filter(None, ([each for each in some if each not in done] for some in found)))
+        return sum(lacking(self, each, limit) for each in self.missing)
 
     @property
     def replaced(self) -> Tally:
@@ -172,23 +147,50 @@ class Run(Struct, frozen=True):
             return self.directory.reopened().rounds > 0
         return self.manifest.follows is not None and self.place == "free"
 
-    def refuse_foreign(self) -> None:
-        """Raises `UsageError` where publishing would overwrite a file that this run did not write."""
-        if self.place == "foreign":
-            raise UsageError(
-                f"output.path: {self.result} is not the file that this run wrote, or was to replace. Nothing was "
-                "overwritten, and every answer is safe in the run directory: move that file away, then run the same "
-                "command again."
-            )
-
     def looked_at_again(self) -> "Run":
         """The same run, with what is recorded of it by now. Raises `CheckpointError` as `progress.look` does."""
         return msgspec.structs.replace(self, progress=look(self.directory, self.manifest))
 
-    def with_manifest(self, manifest: Manifest) -> "Run":
-        """The same run, after its manifest was replaced on the disk."""
-        self.directory.write_manifest(encode_manifest(manifest))
-        return msgspec.structs.replace(self, manifest=manifest)
+
+def refuse_foreign(run: Run) -> None:
+    """Raises `UsageError` where publishing would overwrite a file that this run did not write."""
+    if run.place == "foreign":
+        raise UsageError(
+            f"output.path: {run.result} is not the file that this run wrote, or was to replace. Nothing was "
+            "overwritten, and every answer is safe in the run directory: move that file away, then run the same "
+            "command again."
+        )
+
+
+def with_manifest(run: Run, manifest: Manifest) -> Run:
+    """The same run, after its manifest was replaced on the disk."""
+    run.directory.write_manifest(encode_manifest(manifest))
+    return msgspec.structs.replace(run, manifest=manifest)
+
+
+def lacking(run: Run, partition: Partition, limit: int) -> int:
+    """How many calls of a partition have no outcome, of rows below the limit."""
+    first, rows = run.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
+    return sum(ordinal not in run.progress.recorded for ordinal in range(first, first + rows))
+
+
+def with_journals(run: Run) -> list[list[int]]:
+    """The partitions without a part of which a journal or a kept file may tell, those of a range together."""
+    numbers = {file.range for file in run.directory.journals.all()}
+    numbers |= {run.manifest.range_of(index) for index in run.directory.reopened().partitions}
+    done = frozenset(run.progress.committed)
+    found = (partitions_of(run.manifest, number) for number in sorted(numbers))
+    return list(filter(None, ([each for each in some if each not in done] for some in found)))
+
+
+def counted(run: Run, *, is_dead: bool = True) -> Tally:
+    """Of the records of the slices that the job names, with the charges that all sessions left, whatever they were of.
+
+    `is_dead`: whether the newest session has ended, so that what it left in flight counts, too.
+    """
+    last = run.progress.last
+    found = run.tally if last is None else tallies.add(run.tally, last.total)
+    return tallies.add(found, run.progress.charges) if is_dead else found
 
 
 def find(directory: RunDirectory, result: Path, accept: Collection[str] = ()) -> Run | None:

@@ -97,7 +97,7 @@ def test_a_whole_answer_has_the_form_that_the_prompt_asks_for() -> None:
 @pytest.mark.parametrize(("share", "spread"), [(0.8, 0.0), (0.8, 0.5), (0.3, 1.0), (0.95, 0.25)])
 def test_a_model_is_right_with_its_share_and_its_samples_are_alike_by_the_spread(share: float, spread: float) -> None:
     """The mean is the share, and the correlation of two samples of a question is the spread."""
-    accuracy, questions, samples = Accuracy({"m": share}, spread), 1_500, 6
+    accuracy, questions, samples = Accuracy({"m": share}, spread), 800, 6
     right = []
     for number in range(questions):
         text = lettered(f"Which is number {number}?", list(CHOICES))
@@ -106,7 +106,7 @@ def test_a_model_is_right_with_its_share_and_its_samples_are_alike_by_the_spread
     error = math.sqrt(share * (1 - share) * (1 + (samples - 1) * spread) / (questions * samples))
     assert abs(mean - share) < 4 * error
     pairs = [(one - share) * (other - share) for each in right for one, other in itertools.combinations(each, 2)]
-    assert abs(sum(pairs) / len(pairs) / (share * (1 - share)) - spread) < 0.08
+    assert abs(sum(pairs) / len(pairs) / (share * (1 - share)) - spread) < 0.1
 
 
 def test_with_a_seed_a_request_is_answered_the_same_each_time() -> None:
