@@ -44,7 +44,7 @@ OWNERS = {
     "opentelemetry": {"telemetry"},
     "jsonschema_rs": {"prompt"},
     "numpy": {"evaluation", "reports"},
-    "polars": {"commands", "reports", "results"},  # of callers' tables, and to sort the index of earlier answers
+    "polars": {"commands", "evaluation", "reports", "results"},  # tables, patterns of linear time, sums, sorting
     "requests": {"telemetry"},
     "scipy": {"evaluation"},
     "tqdm": {"commands"},

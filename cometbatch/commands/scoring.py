@@ -4,6 +4,7 @@ Guards that a gold which is missing or can't be read is told with its row before
 Python scorer runs before its file was told.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -29,6 +30,7 @@ from cometbatch.prompt.names import no_column, shown_columns
 from cometbatch.prompt.template import TemplateError
 from cometbatch.results.score_columns import SCORES_KEY
 from cometbatch.results.summary_words import count
+from cometbatch.results.terminal import visible
 
 READ_ROWS: Final = 4_096  # rows of the input in memory at a time, at most
 READ_BYTES: Final = 8 << 20
@@ -80,6 +82,12 @@ def scoring_of(job: Job, schema: pa.Schema) -> Scoring | None:
     _refuse_report(job, schema)
     together = ScoreColumns(job.scores, job.choices, schema.names, job.output.prefix, digests)
     return Scoring(job, tuple(schema.names), together, files)
+
+
+def to_stderr(line: str) -> None:
+    """Tell a person something before it is done."""
+    sys.stderr.write(visible(f"{line}\n"))
+    sys.stderr.flush()
 
 
 def refuse_score_names(scoring: Scoring, taken: Sequence[str]) -> None:
