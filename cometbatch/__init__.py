@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from cometbatch.commands.export import export as export
     from cometbatch.commands.init import JobBegun as JobBegun
     from cometbatch.commands.init import init as init
+    from cometbatch.commands.judge import judge as judge
+    from cometbatch.commands.judge import plan_judge as plan_judge
+    from cometbatch.commands.judge_summary import JudgePlan as JudgePlan
+    from cometbatch.commands.judge_summary import JudgeSummary as JudgeSummary
     from cometbatch.commands.map import map as map  # noqa: A004
     from cometbatch.commands.models import ModelList as ModelList
     from cometbatch.commands.models import models as models
@@ -92,6 +96,8 @@ _ONLY_ON_UNIX = ("fcntl", "resource")  # modules of Python that a run needs
 _HOMES = {
     "commands.compare": ("compare",),
     "commands.export": ("Export", "export"),
+    "commands.judge": ("judge", "plan_judge"),
+    "commands.judge_summary": ("JudgePlan", "JudgeSummary"),
     "commands.run": ("run", "run_async"),
     "commands.score": ("ScoreSummary", "score"),
     "commands.show": ("Shown", "show"),

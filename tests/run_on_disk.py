@@ -22,7 +22,7 @@ from cometbatch.results import codec
 from cometbatch.results.columns import schema_of
 from cometbatch.run_state.begin import first_session, next_session
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, Slice
+from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, Slice, partitions_of
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.progress import Progress, journaled, look
 from cometbatch.run_state.run import Run
@@ -132,7 +132,7 @@ class RunOnDisk:
         """Every record of every open partition, as it counts."""
         last = self.directory.last_session()
         ranges = {file.range for file in self.directory.journals.all()}
-        indexes = sorted(index for each in ranges for index in self.manifest.partitions_of(each))
+        indexes = sorted(index for each in ranges for index in partitions_of(self.manifest, each))
         found = (journaled(self.directory, self.manifest, index, last) for index in indexes)
         return [record for of_partition in found for some in of_partition for record in some]
 

@@ -20,6 +20,7 @@ from cometbatch.run_state.manifest import (
     Slice,
     decode_manifest,
     encode_manifest,
+    partitions_of,
 )
 
 SHA256 = "ab" * 32
@@ -238,5 +239,6 @@ def test_a_range_is_the_same_rows_in_all_slices(rows: int, size: int, slices: in
     identity = Identity("table.csv", 1, SHA256, rows, ("id",))
     manifest = manifest_of({}, input=identity, partition_rows=size, slices=(Slice(),) * slices)
     for ordinal in range(manifest.calls):
-        assert manifest.range_of(ordinal) == manifest.partition_of(ordinal) % manifest.partitions_in_slice
-        assert manifest.range_of(ordinal) == manifest.range_of(ordinal % rows)
+        number = manifest.range_of(manifest.partition_of(ordinal))
+        assert number == ordinal % rows // size
+        assert manifest.partition_of(ordinal) in partitions_of(manifest, number)

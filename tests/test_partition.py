@@ -536,9 +536,11 @@ def test_a_signal_that_ends_the_loop_while_a_partition_closes_is_no_error(tmp_pa
         partitions.record([outcome_of_row(row) for row in range(4 - left)])
         for row in range(4 - left, 4):
             partitions.leave(row)
-        (range_,) = partitions._ranges.values()
-        while range_.closing is None:
+        (range_,) = partitions._ranges
+        for _ in range(10_000):
             await asyncio.sleep(0)  # the task hands its work to the thread
+            if range_.closing is not None:
+                break
         while not opened.journal.is_closed:
             os.sched_yield()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:

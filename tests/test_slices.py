@@ -150,7 +150,7 @@ class Speeds:
 
     def _reply(self, ordinal: int, _attempt: int) -> tuple[float, Any]:
         assert self._partitions is not None
-        opened = self._partitions._ranges.values()
+        opened = self._partitions._ranges
         journals = [each.journal for each in opened if each.journal is not None and not each.journal.is_closed]
         self.most_journals = max(self.most_journals, len(journals))
         return self._latencies[ordinal // self.rows], answer()
@@ -237,7 +237,7 @@ def test_a_range_that_is_set_aside_is_opened_again_in_the_same_session(tmp_path:
             else:
                 partitions.record([outcome_of_row(call.ordinal)])
         await asyncio.wait(fast.settling)
-        assert partitions._ranges == {}
+        assert [*partitions._ranges] == []
         assert [file.range for file in run.directory.journals.all()] == [0]  # the other range's has gone
         for ordinal in range(4, 8):
             call = await slow.next_call()
@@ -373,8 +373,8 @@ def test_a_journal_that_is_gone_is_missed_while_it_told_of_a_partition_without_a
 
 @settings(max_examples=60, deadline=None)
 @given(turns=st.lists(st.integers(0, 3), max_size=60), count=st.integers(1, 8))
-def test_no_more_passes_are_begun_than_there_are_queues(turns: list[int], count: int) -> None:
-    """However queues overtake each other, each range is read ascending within a pass."""
+def test_no_more_passes_are_open_than_there_are_queues(turns: list[int], count: int) -> None:
+    """However queues overtake each other, a pass reads ascending; who can go on with one that is there does so."""
     begun = 0
     of_rows = ranges_of(count, 1)
 
@@ -393,12 +393,12 @@ def test_no_more_passes_are_begun_than_there_are_queues(turns: list[int], count:
         if number == count:
             continue
         places[queue] += 1
-        others = {place for other, place in enumerate(places) if other != queue and place < count}
-        pass_, useless = passes.pass_to(number, others)
+        pass_, useless = passes.pass_to(number, {place for place in places if place < count})
         read: Callable[..., Any] = pass_.read
         assert read(of_rows[number]) == number
         for each in useless:
             each.close()
         assert len(passes._passes) <= 4
     passes.close()
-    assert begun <= max(4, 2 * count)
+    if len(set(turns)) < 2:
+        assert begun <= 1

@@ -8,8 +8,10 @@ import click
 
 import cometbatch
 from cometbatch.cli.exit_codes import ALL_SUCCEEDED, SOME_ROWS_FAILED
-from cometbatch.cli.options import as_json, examples, job_file, log_format, overrides
+from cometbatch.cli.options import as_json, examples, job_file, log_format, overrides, updating
 from cometbatch.cli.printing import report, say, terminal_width
+from cometbatch.cli.resuming import same_command
+from cometbatch.money.exact import format_amount
 
 NARROWEST, USUAL_WIDTH, WIDEST = 80, 100, 120  # columns of a leaderboard: on any terminal, where there is none, at most
 
@@ -42,7 +44,9 @@ def score(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 @click.command(
     short_help="Compare models, samples or results by their scores.",
-    epilog=examples("cometbatch compare job.yaml", "cometbatch compare a.parquet b.parquet --baseline model-a --json"),
+    epilog=examples(
+        "cometbatch compare job.yaml", "cometbatch compare a.parquet b.parquet --baseline a.parquet --json"
+    ),
 )
 @log_format
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -64,4 +68,53 @@ def compare(paths: tuple[Path, ...], overrides: tuple[str, ...], as_json: bool, 
     report(found, as_json=as_json, words=found.describe(board_width()))
 
 
-EVALUATING: Final = (score, compare)
+@click.command(
+    short_help="Let another model compare or rate the answers of a finished run.",
+    epilog=examples("cometbatch judge job.yaml --plan", "cometbatch judge job.yaml"),
+)
+@log_format
+@job_file
+@overrides
+@as_json
+@click.option("--plan", "is_plan", is_flag=True, help="Show what the judge would be asked and cost; send no prompt.")
+@updating
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Wait this long for another process that has a run of the judge, in place of exit code 6.",
+)
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def judge(
+    job_file: Path,
+    overrides: tuple[str, ...],
+    *,
+    as_json: bool,
+    is_plan: bool,
+    update: bool,
+    wait: float | None,
+    quiet: bool,
+) -> None:
+    """Ask the judge of a job about the answers of its finished run, or go on where that was interrupted.
+
+    The job's section `judge` says which model is asked, and whether it compares the answers of cells in pairs or rates
+    each one. What has a verdict is not asked again: a model that comes later costs its own pairs alone.
+
+    JOB_FILE: the job, in YAML; - for standard input.
+    """
+    if is_plan:
+        report(cometbatch.plan_judge(job_file, overrides, update=update), as_json=as_json)
+        return
+    try:
+        found = cometbatch.judge(job_file, overrides, update=update, wait_s=wait, progress=False if quiet else None)
+    except cometbatch.RunStoppedError as stopped:
+        report(stopped.summary, as_json=as_json, warn=False)
+        needed = stopped.budget_to_finish if stopped.fix == "budget" else None
+        budget = {} if needed is None else {"judge.budget.max_cost_usd": format_amount(needed)}
+        say(f"{stopped}\nstopped; continue with: {same_command(budget)}")
+        sys.exit(stopped.exit_code)
+    report(found, as_json=as_json, warn=not found.had_work)
+    sys.exit(ALL_SUCCEEDED if found.ended_well else SOME_ROWS_FAILED)
+
+
+EVALUATING: Final = (score, compare, judge)

@@ -26,13 +26,13 @@ def resume_advice(stopped: "cometbatch.RunStoppedError") -> str:
         return f"{place}; to finish, {most}about this budget is needed: {command}"
     if fix in ("max_tokens", "max_completion_tokens"):
         return f"{place}; continue with: {same_command({'params.max_tokens_field': fix})}"
-    if fix == "response" and not summary.tally.calls:
+    if fix == "response" and not summary.tally.calls and not summary.cells:
         command = same_command({"response.mode": "prompt"})
         return f"{place}; continue with {command} (or with another target.format)"
-    if fix == "job" and not summary.tally.calls:
+    if fix == "job" and not summary.tally.calls and not summary.cells:
         command = same_command({"target.model": "MODEL", "target.base_url": "URL"}, add=False)
         return f"{place}; correct the job, then continue with: {command}"
-    if fix in ("job", "response"):  # other settings would be drift
+    if fix in ("job", "response") and not summary.cells:  # other settings would be drift
         again = "rows that have ended can be asked in another way with --retry KIND --set KEY=VALUE"
         if summary.reopened is not None:
             again = "to ask the rows that are open in another way, give --retry again, with other settings"

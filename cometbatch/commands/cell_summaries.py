@@ -51,7 +51,8 @@ def slices_by_target(manifest: Manifest) -> dict[int, list[int]]:
 def left_out(run: Run) -> LeftOut | None:
     """What is recorded of slices that the job does not name any more; None where nothing is."""
     named = frozenset(run.manifest.active)
-    others = [each for each in run.progress.by_slice if each not in named]
+    found = run.progress.by_slice
+    others = [each for each, tally in found.items() if each not in named and (tally.calls or tally.rejected)]
     return LeftOut(len(others), sum_of(run.progress.by_slice, others)) if others else None
 
 

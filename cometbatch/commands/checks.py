@@ -13,6 +13,7 @@ from cometbatch.commands.answers import answer_columns, checker_of, refuse_answe
 from cometbatch.commands.checked import Checked, CheckedCell, PromptKey, prompt_key
 from cometbatch.commands.connection import describe_connection, simulator_behaviour
 from cometbatch.commands.deduping import refuse_samples
+from cometbatch.commands.growth import adds_calls
 from cometbatch.commands.row_changes import row_changes
 from cometbatch.commands.scoring import refuse_score_names, scoring_of
 from cometbatch.commands.telemetry import check_telemetry
@@ -178,7 +179,7 @@ def check_session(
     if found is not None and found.is_begun:
         refuse_other_job(found, checked, retry=retry)
         found.refuse_foreign()
-        if found.is_finished:
+        if found.is_finished and not adds_calls(found.manifest, job):
             return
         read_values(job.target.headers)
         if checked.survey is not None and job.budget.max_cost_usd is not None:

@@ -23,6 +23,16 @@ def new_cells(manifest: Manifest, job: Job) -> tuple[Cell, ...]:
     return tuple(cell for cell in job.cells() if cell.digest not in known)
 
 
+def adds_calls(manifest: Manifest, job: Job) -> bool:
+    """Whether the job names cells or samples that the run does not have yet."""
+    if job.matrix is None:
+        return False
+    known = {(each.target, each.sample) for each in manifest.slices}
+    targets = _targets(manifest)
+    cells = (targets.get(cell.digest) for cell in job.cells())
+    return any((target, sample) not in known for target in cells for sample in range(job.samples))
+
+
 def grown(manifest: Manifest, job: Job, books: Mapping[str, PriceBook]) -> Manifest:
     """The manifest of a run as its job names cells and samples now. Without a matrix it stays as it is.
 

@@ -14,6 +14,7 @@ from cometbatch.commands.targets import models_asked, needs_of, price_warnings, 
 from cometbatch.commands.updating import spent_before
 from cometbatch.input.files import Identity
 from cometbatch.job.matrix import Cell
+from cometbatch.money.prices import quoted
 from cometbatch.records import PriceBook
 from cometbatch.results import columns, parts
 from cometbatch.run_state.manifest import MANIFEST_VERSION, MATRIX_NEED, Manifest, PricedTarget, Slice
@@ -92,16 +93,19 @@ def _is_shared(start: SessionStart) -> bool:
 
 
 async def with_cells(start: SessionStart, manifest: Manifest, cells: Sequence[Cell], transport: Transport) -> Manifest:
-    """The manifest with cells that the job names and the run does not know yet, at their prices of today.
+    """The manifest as the job names cells and samples now, those that the run does not know yet at prices of today.
 
-    Raises `UsageError` where the budget could not be held while they are asked.
+    `cells`: which these are. Raises `UsageError` where the budget could not be held while they are asked.
     """
-    if not cells:
-        return manifest
-    found = await _books_of(start, cells, transport)
+    found = await _books_of(start, cells, transport) if cells else []
     books = {cell.digest: book for cell, (book, _) in zip(cells, found, strict=True)}
-    warnings = tuple(dict.fromkeys((*manifest.warnings, *price_warnings(found))))
-    return msgspec.structs.replace(grown(manifest, start.checked.job, books), warnings=warnings)
+    new = grown(manifest, start.checked.job, books)
+    if new == manifest:
+        return manifest
+    models = [quoted(new.targets[number].target.model) for number in new.active_targets]
+    of_prices = (words for words in manifest.warnings if any(model in words for model in models))
+    warnings = dict.fromkeys((*start.checked.warnings, *of_prices, *price_warnings(found)))
+    return msgspec.structs.replace(new, warnings=tuple(warnings))
 
 
 async def priced(checked: Checked, run: Run, transport: Transport) -> Run:

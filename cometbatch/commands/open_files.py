@@ -20,12 +20,15 @@ RESTING_SHARE = 8  # one connection more for each so many requests in flight: co
 WAYS_TO_RAISE = "ulimit -Hn as root, LimitNOFILE= of a systemd unit, --ulimit nofile= of a container"
 
 
-def files_for(concurrency: int, partition_rows: int) -> int:
-    """How many files a run opens at most with this many requests in flight, beside those that are open before."""
-    return _connections(concurrency) + _journals(concurrency, partition_rows) + SPARE_FILES
+def files_for(concurrency: int, partition_rows: int, queues: int = 1) -> int:
+    """How many files a run opens at most with this many requests in flight, beside those that are open before.
+
+    `queues`: how many models it asks.
+    """
+    return _connections(concurrency) + _journals(concurrency, partition_rows, queues) + SPARE_FILES
 
 
-def fit(concurrency: int, partition_rows: int) -> tuple[int, int, str]:
+def fit(concurrency: int, partition_rows: int, queues: int = 1) -> tuple[int, int, str]:
     """As much of `limits.concurrency` as there are files for, the most connections, and a warning or "".
 
     Raises `UsageError` where there are too few files for a single request in flight. Files that other runs of this
@@ -33,14 +36,14 @@ def fit(concurrency: int, partition_rows: int) -> tuple[int, int, str]:
     """
     limit, opened = raise_open_files(), max(_open_now(), _others.before + sum(_others.promised))
     most = concurrency
-    while most and opened + files_for(most, partition_rows) > limit:
+    while most and opened + files_for(most, partition_rows, queues) > limit:
         most -= 1
-    needed = opened + files_for(concurrency, partition_rows)
+    needed = opened + files_for(concurrency, partition_rows, queues)
     words = f"this process may open {limit:,} files, and limits.concurrency: {concurrency} needs {needed:,}"
     if not most:
-        least = opened + files_for(1, partition_rows)
+        least = opened + files_for(1, partition_rows, queues)
         raise UsageError(f"{words}; a run needs at least {least:,}. Raise the limit ({WAYS_TO_RAISE}).")
-    connections = limit - opened - SPARE_FILES - _journals(most, partition_rows)
+    connections = limit - opened - SPARE_FILES - _journals(most, partition_rows, queues)
     lowered = (
         f"{words}: at most {most:,} requests will be in flight. Raise the limit ({WAYS_TO_RAISE}), or set a "
         "lower limits.concurrency."
@@ -63,13 +66,13 @@ _others = _Others()
 
 
 @contextlib.contextmanager
-def fitted(concurrency: int, partition_rows: int) -> Iterator[tuple[int, int, str]]:
+def fitted(concurrency: int, partition_rows: int, queues: int = 1) -> Iterator[tuple[int, int, str]]:
     """The same as `fit`, while a run goes on: other runs of this process that begin meanwhile leave it its files."""
     with _others.lock:
         if not _others.promised:
             _others.before = _open_now()
-        found = fit(concurrency, partition_rows)
-        mine = files_for(found[0], partition_rows)
+        found = fit(concurrency, partition_rows, queues)
+        mine = files_for(found[0], partition_rows, queues)
         _others.promised.append(mine)
     try:
         yield found
@@ -84,9 +87,13 @@ def _connections(concurrency: int) -> int:
     return concurrency + -(-concurrency // RESTING_SHARE)
 
 
-def _journals(concurrency: int, partition_rows: int) -> int:
-    """Each open partition has a file: enough of them are open to hold some rows for each request in flight."""
-    return max(OPEN_PARTITIONS, -(-concurrency * ROWS_PER_SLOT // partition_rows)) + 1
+def _journals(concurrency: int, partition_rows: int, queues: int) -> int:
+    """Each open range has a file: enough of them are open to hold some rows for each request in flight.
+
+    Queues may be in different ranges, each of which is read by itself then.
+    """
+    each = max(OPEN_PARTITIONS, -(-concurrency * ROWS_PER_SLOT // partition_rows))
+    return each * queues + queues
 
 
 def _open_now() -> int:

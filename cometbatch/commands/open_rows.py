@@ -18,10 +18,13 @@ from cometbatch.input.files import shown
 from cometbatch.job import Job
 from cometbatch.job.batch_lines import open_table
 from cometbatch.job.secrets import printable
+from cometbatch.results import parts
 from cometbatch.results.lines import Joined
 from cometbatch.results.retry_words import WORDS, RetryWords, read_words
 from cometbatch.results.rows import SUCCEEDED, Rows, data_set_files, rows_of_files
+from cometbatch.results.score_columns import scores_of
 from cometbatch.results.summary_words import count
+from cometbatch.run_state.published import result_files
 from cometbatch.run_state.recorded_rows import Tables, recorded_rows
 from cometbatch.run_state.run import Run, find
 
@@ -29,9 +32,9 @@ from cometbatch.run_state.run import Run, find
 def open_rows(target: JobSource, overrides: Sequence[str] = ()) -> Rows:
     """The rows with an outcome of a job, a job file, a result file, a data set or a run directory.
 
-    A result file is read as it stands. Of everything else the run is read, by its parts and journals, whether it is
-    finished or not; where there is no run any more, its result. Raises `UsageError` where there is nothing to read,
-    `CheckpointError` where a file of the run is damaged.
+    A result file is read as it stands, and so is that of a finished run with scores. Of everything else the run is
+    read, by its parts and journals, whether it is finished or not; where there is no run any more, its result. Raises
+    `UsageError` where there is nothing to read, `CheckpointError` where a file of the run is damaged.
     """
     located = locate(target, overrides)
     result = located.result
@@ -39,12 +42,20 @@ def open_rows(target: JobSource, overrides: Sequence[str] = ()) -> Rows:
         return msgspec.structs.replace(rows_of_files([result], result), notes=tuple(_older_than_run(located)))
     found = find(located.directory, result)
     if found is not None:
-        return rows_of_run(found, located)
+        return rows_of_files(scored, result) if (scored := _scored_files(found)) else rows_of_run(found, located)
     if result.is_dir():
         return rows_of_files(data_set_files(result), result)
     if not result.exists():
         raise located.no_run()
     return rows_of_files([result], result)
+
+
+def _scored_files(run: Run) -> list[Path]:
+    """The files of a finished run's result, where they have scores, which no part has; none else."""
+    if run.directory.parts.is_dataset or not run.is_finished:
+        return []
+    files = list(result_files(run))
+    return files if all(scores_of(parts.result_metadata(path) or {}) for path in files) else []
 
 
 def _older_than_run(located: Located) -> Iterator[str]:

@@ -193,7 +193,8 @@ def _check_costs(checked: Checked, begin: Beginning) -> None:
     job, known = checked.job, begin.known
     check_budgets(checked, begin.targets, begin.asked if known is None or job.matrix is not None else known.targets)
     begin.asked_so_far = asked_so_far(job, known)
-    begin.warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows)[2]])
+    queues = len({cell.target.model for cell in job.cells()})
+    begin.warnings += filter(None, [fit(job.limits.concurrency, begin.partition_rows, queues)[2]])
 
 
 def _as_named(known: Run, job: Job) -> Run:

@@ -24,7 +24,7 @@ from cometbatch.run_state import earlier
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.earlier import EarlierRun
 from cometbatch.run_state.progress import journaled_in
-from cometbatch.run_state.run import Run
+from cometbatch.run_state.run import Run, with_journals
 from cometbatch.store import local
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -157,7 +157,7 @@ def _taken(run: Run, index: Index) -> Origins:
         for run_id, ordinals in parts.read_pairs(run.directory.parts.path(partition), *names):
             if run_id in numbers:  # of another, nothing can be taken
                 found.add_all(numbers[run_id], ordinals)
-    for indexes in run.journaled:
+    for indexes in with_journals(run):
         for records in journaled_in(run.directory, run.manifest, indexes, run.progress.last):
             for outcome in columns.answered_in(records):
                 if outcome.reused_from in numbers and outcome.reused_ordinal is not None:

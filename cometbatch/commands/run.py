@@ -307,7 +307,7 @@ async def _resume(start: SessionStart, found: Run, again: RetryWords) -> RunSumm
     start.directory.create()  # ways to copy a run leave out folders with nothing in them
     async with _connected(start) as transport:
         added = await added_targets(start.checked, found.manifest, transport) if matching.partitions else ()
-        manifest = await with_cells(start, found.manifest, added_cells, transport)
+        manifest = await with_cells(start, as_it_was, added_cells, transport)
         manifest = manifest.with_targets(added) if added else manifest
         reset = functools.partial(_reset, again=again, matching=matching, checked=start.checked)
         before = msgspec.structs.replace(found, manifest=as_it_was)

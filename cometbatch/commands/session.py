@@ -63,7 +63,7 @@ from cometbatch.run_state.making import Make
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.recorded_rows import look_below
-from cometbatch.run_state.run import Run
+from cometbatch.run_state.run import Run, lacking
 from cometbatch.run_state.succession import settle
 from cometbatch.runner.images import Send
 from cometbatch.runner.ports import Policy, Stop
@@ -140,7 +140,8 @@ class RunSession(Struct, frozen=True):
         shared = self.start.options.shared_budget
         asked = run.manifest.active_targets if run.manifest.has_matrix else run.targets
         check_budgets(self.start.checked, run.manifest.targets, asked, shared=shared is not None)
-        with fitted(job.limits.concurrency, run.manifest.partition_rows) as (concurrency, connections, lowered):
+        size, queues = run.manifest.partition_rows, len(run.manifest.queues())
+        with fitted(job.limits.concurrency, size, queues) as (concurrency, connections, lowered):
             self.transport.limit_connections(connections)
             return await self._carry_out(concurrency, lowered)
 
@@ -394,7 +395,7 @@ def _left_by_cell(run: Run, limit: int | None) -> Iterator[tuple[Tally, int]]:
         return
     missing = Counter[int]()
     for each in run.due(limit):
-        missing[each.slice] += run.lacking(each, run.rows if limit is None else limit)
+        missing[each.slice] += lacking(run, each, run.rows if limit is None else limit)
     for slices in slices_by_target(run.manifest).values():
         yield sum_of(run.progress.by_slice, slices), sum(missing[each] for each in slices)
 

@@ -134,7 +134,7 @@ def _status_of(found: Run, located: Located, given: Accept, reader: RowReader | 
     tally = found.counted if is_running else found.with_charges
     limit = None if found.is_finished or progress.last is None else progress.last.who.limit
     named = frozenset(manifest.active)
-    committed = [index for index in progress.committed if manifest.slice_of(index) in named]
+    committed = [index for index in progress.committed if manifest.partition(index).slice in named]
     paths = [directory.parts.path(index) for index in committed]
     return RunStatus(
         summary=RunSummary(

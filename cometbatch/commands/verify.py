@@ -91,7 +91,7 @@ def _refuse_unfinished(located: Located, manifest: Manifest) -> None:
     # Another file in the result's place, or a damaged one, is for the checks to tell.
     is_stale = is_ours and not _says_the_state(said, directory, manifest)
     is_published = directory.parts.is_dataset or (any(path.exists() for path in paths) and not is_stale)
-    ranges = {manifest.range_of_partition(index) for index in missing}
+    ranges = {manifest.range_of(index) for index in missing}
     if missing and is_ours and not ranges & {file.range for file in directory.journals.all()}:
         return
     if missing or not is_published:

@@ -1,5 +1,6 @@
 """`verify`, of each file as a whole: which files there are, whose they are, whether they can be read."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from cometbatch.results import columns, parts
 from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.target_column import with_target
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import JOB_KEY, PRICES_KEY, PROGRAM_KEYS, Manifest, metadata_of
+from cometbatch.run_state.manifest import JOB_KEY, PRICES_KEY, PROGRAM_KEYS, Manifest, metadata_of, partitions_of
 from cometbatch.run_state.published import result_partitions
 
 
@@ -50,7 +51,7 @@ class FileChecks:
             if files.index(path.name) not in known:
                 self._findings.add("parts", "this file is no part of the run", where=path.name)
         last = self._directory.last_session()
-        for path in self._directory.leftovers(done, last, self._manifest.partitions_of):
+        for path in self._directory.leftovers(done, last, functools.partial(partitions_of, self._manifest)):
             self._findings.add("leftovers", "left by a process that was killed", where=path.name)
 
     def unnamed(self, partitions: Iterable[Partition], named: Iterable[Partition]) -> list[Partition]:

@@ -13,16 +13,6 @@ Verdict: TypeAlias = Literal["1", "2", "tie"]
 """Which of two answers, as they stood in the prompt, is better."""
 ORDERS: Final = ("xy", "yx")
 """How the two answers of a pair stood in the prompt: x's answer first, or second."""
-VERDICT_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "reason": {"type": "string", "description": "why, in one or two sentences"},
-        "verdict": {"enum": ["1", "2", "tie"], "description": "the number of the better answer, or tie"},
-    },
-    "required": ["reason", "verdict"],
-    "additionalProperties": False,
-}
-"""What a judge of pairs must answer. The reason comes first, so that a model gives it before it decides."""
 _VERDICTS: Final[dict[object, Verdict]] = {"1": "1", "2": "2", "tie": "tie"}
 _TIE: Final = 0.5
 _MIN_CLUSTERS: Final = 2
@@ -92,17 +82,6 @@ def _within(said: object, low: int, high: int) -> int | None:
     if not isinstance(said, int) or isinstance(said, bool):
         return None
     return said if low <= said <= high else None
-
-
-def rubric_schema(criteria: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
-    """What a judge by rubric must answer: a reason, then a whole number within its range for each criterion."""
-    numbers = {name: {"type": "integer", "minimum": low, "maximum": high} for name, (low, high) in criteria.items()}
-    return {
-        "type": "object",
-        "properties": {"reason": {"type": "string", "description": "why, in one or two sentences"}, **numbers},
-        "required": ["reason", *numbers],
-        "additionalProperties": False,
-    }
 
 
 def pair_value(xy: Verdict | None, yx: Verdict | None) -> float | None:

@@ -11,8 +11,9 @@ from typing import Any, Final
 import msgspec
 
 from cometbatch.job.axis_schema import matrix_schema
+from cometbatch.job.judge_schema import judge_schema
 from cometbatch.job.key import nullable, object_schema
-from cometbatch.job.keys import FREE, KEYS, MATRIX, REQUIRED, SECTIONS, SINGLE, WORDS_FOR_SECTIONS
+from cometbatch.job.keys import FREE, JUDGE, KEYS, MATRIX, REQUIRED, SECTIONS, SINGLE, WORDS_FOR_SECTIONS
 from cometbatch.job.score_keys import scores_schema
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -38,7 +39,11 @@ MEANINGS = {
 }
 """What a section is about. One that is not named here is shown without a word."""
 
-FREE_SCHEMAS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {MATRIX: matrix_schema, "score": scores_schema}
+FREE_SCHEMAS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
+    MATRIX: matrix_schema,
+    JUDGE: judge_schema,
+    "score": scores_schema,
+}
 """What makes the JSON Schema of each section whose keys a user names."""
 
 ALWAYS: Final = ("input", "output")

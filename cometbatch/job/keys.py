@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import did_you_mean, nearest
-from cometbatch.job import headers, kinds, score_keys, settings, targets
+from cometbatch.job import headers, judge_keys, kinds, score_keys, settings, targets
 from cometbatch.job.accepting import BOUND
 from cometbatch.job.extra import EXTRA, SCHEMA
 from cometbatch.job.key import JobKey, Key, object_schema
@@ -315,6 +315,7 @@ KEYS: dict[str, dict[str, Key]] = {
     },
 }
 MATRIX: Final = "matrix"
+JUDGE: Final = "judge"
 SAMPLES: Final = "samples"
 MATRIX_KEYS = {SAMPLES: Key(number(int, 1, 10_000), "how often each row is asked in each cell of the matrix")}
 """The keys of `matrix` that are no axes."""
@@ -329,6 +330,7 @@ SINGLE: dict[str, Key] = {
 }
 """The keys that stand in no section."""
 FREE: dict[str, str] = {
+    JUDGE: "how another model compares or rates the answers; only `cometbatch judge` asks it",
     MATRIX: "settings that take several values: each row is asked with each combination of them, which is a cell",
     "score": "how answers are scored: a score's name, then its scorer and the gold column, as {numeric: answer}",
 }
@@ -404,6 +406,7 @@ KNOWN_AS = {
 
 def takes_text(path: str, value: str) -> bool:
     """Whether a `--set` of this key gives a text as it stands, and no YAML."""
+    path = path.removeprefix(f"{JUDGE}.")  # which has sections of a job
     section, _, name = path.partition(".")
     if path.startswith(("params.columns.", "target.headers.")):
         return True
@@ -468,6 +471,8 @@ def _job_keys() -> Iterator[JobKey]:
     yield JobKey(MATRIX, "a mapping", "", FREE[MATRIX])
     for name, key in MATRIX_KEYS.items():
         yield JobKey(f"{MATRIX}.{name}", key.kind.words, "1", key.meaning)
+    yield JobKey(JUDGE, "a mapping", "", f"{FREE[JUDGE]} (docs/judge.md)")
+    yield from judge_keys.judge_job_keys()
     for name, key in SINGLE.items():
         yield JobKey(name, key.kind.words, "false" if key.kind is FLAG else "", key.meaning)
         if name == MATRIX:

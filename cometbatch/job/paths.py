@@ -16,6 +16,7 @@ from cometbatch.job.tree import WrongError
 
 RUN_PREFIX: Final = "_"  # of a run directory's name: readers of a folder pass over names that begin so
 RUN_SUFFIX: Final = ".run"
+JUDGED_SUFFIX: Final = ".judge"
 _ENDING: Final = ".parquet"
 _ROOT: Final = "expected a folder or a file, found the root of the file system"
 _NO_NAME: Final = "expected a path that ends in the name of a file or folder, found none at its end"
@@ -34,6 +35,11 @@ _MARKS: Final = (
 def run_beside(result: Path) -> Path:
     """Where the run of a result is kept: beside it."""
     return result.with_name(f"{RUN_PREFIX}{result.name}{RUN_SUFFIX}")
+
+
+def judged_beside(result: Path) -> Path:
+    """The folder of what a judge says of a result: beside it."""
+    return result.with_name(result.name.removesuffix(_ENDING) + JUDGED_SUFFIX)
 
 
 def input_beside(result: Path, content: str) -> Path:

@@ -16,7 +16,8 @@ from cometbatch.errors import JobError
 from cometbatch.input.files import kind_of
 from cometbatch.job.axes import read_matrix
 from cometbatch.job.cells import job_of
-from cometbatch.job.keys import IMAGE_KEYS, MATRIX, OVERRIDE, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
+from cometbatch.job.judge_reading import read_judge
+from cometbatch.job.keys import IMAGE_KEYS, JUDGE, MATRIX, OVERRIDE, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
 from cometbatch.job.kinds import INPUT_WORDS, expected
 from cometbatch.job.messages import PlacedMessage, read_conversation, read_messages
 from cometbatch.job.paths import absolute, given, place_result, refuse_marks, refuse_no_table, with_variables
@@ -75,20 +76,30 @@ def load_job(
         raise JobError(f"{error}\nA table is no job file. This writes a job for it: {command}") from error
     folder = Path(base_dir) if base_dir is not None else path.parent if path else Path()
     source_path = absolute(Path(), path) if path else None
-    axes = tree.entries.pop(MATRIX, None)
+    axes, judge = tree.entries.pop(MATRIX, None), tree.entries.pop(JUDGE, None)
     refuse_secrets(tree, "", problems)
     problems.stop_if_any()  # before anything else could quote from near a secret
     is_pipe = isinstance(source, Path) and path is None
+
+    if judge is not None:
+        refuse_secrets(judge, "prompt.judge", problems)  # most of it is prose
+        problems.stop_if_any()
 
     def read_one(sections: Sections, *, drops_seed: bool = False) -> Job:
         return _Reading(sections, folder, source_path, is_piped=is_pipe, drops_seed=drops_seed).job()
 
     if axes is None or is_null(axes):
-        return read_one(Sections(tree, problems))
-    read = read_matrix(axes, problems)
+        job = read_one(Sections(tree, problems))
+    else:
+        read = read_matrix(axes, problems)
+        problems.stop_if_any()
+        assert read is not None  # noqa: S101 - for the type checker: what is wrong was noted
+        job = job_of(read, tree, problems, read_one)
+    if judge is None or is_null(judge):
+        return job
+    found = read_judge(judge, tree, job, problems, read_one)
     problems.stop_if_any()
-    assert read is not None  # noqa: S101 - for the type checker: what is wrong was noted
-    return job_of(read, tree, problems, read_one)
+    return msgspec.structs.replace(job, judge=found)
 
 
 class _Reading:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import JobError
+from cometbatch.job.judging import Pairwise, Rubric
 from cometbatch.job.matrix import Cell, CellSettings, Matrix, digest_of
 from cometbatch.job.report import ReportSettings
 from cometbatch.job.scores import ScoreSettings
@@ -33,7 +34,7 @@ from cometbatch.wire.request_extra import asks_for_tools
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": None, ".parquet": None}
 """Kinds of input files that can be read, and the delimiter of each where the job gives none."""
 
-NOT_DESCRIBED = ("places", "cut", "choices", "scores", "report")
+NOT_DESCRIBED = ("places", "cut", "choices", "scores", "report", "judge")
 """Fields of a job that its description leaves out. Choices that a prompt shows are part of its messages."""
 OF_ACCURACY = ("accuracy", "spread")
 """Settings of the simulator that a description has only where they say something."""
@@ -206,7 +207,7 @@ class Job(Struct, frozen=True):
     `param_columns`: the columns in which a row has its own value of a parameter, by the parameter's name. `reuse`: None
     where no answers of earlier runs are taken. `telemetry`: who is told of each session over OpenTelemetry; None is
     nobody. `dedupe`: of rows that ask the same, one is sent, and the others take its answer. `choices`: those of each
-    question; `scores` and `report` say how answers are scored and compared, and change no request.
+    question; `scores`, `report` and `judge` say how answers are scored, compared and judged, and change no request.
     `matrix`: None where each row is asked once. With one, `target.model`, `target.format`, `messages`, `conversation`,
     `params`, `param_columns` and `prices` are those of its first cell.
     """
@@ -239,6 +240,7 @@ class Job(Struct, frozen=True):
     scores: tuple[ScoreSettings, ...] = ()
     report: ReportSettings = ReportSettings()
     matrix: Matrix | None = None
+    judge: "JudgeSettings | None" = None
 
     def targets(self) -> tuple[Target, ...]:
         """What is asked of each row: one target for each cell."""
@@ -393,6 +395,16 @@ class Job(Struct, frozen=True):
             return msgspec.convert({"places": (), **description}, cls, dec_hook=_path)
         except msgspec.ValidationError as error:
             raise JobError(f"this describes no job ({error})") from error
+
+
+class JudgeSettings(Struct, frozen=True):
+    """How the answers of a job are judged. `job`: what asks the judge about a table of answers.
+
+    Its paths only stand for those of each table, and its prompt is that of the order in which `first` is the first.
+    """
+
+    job: Job
+    way: Pairwise | Rubric
 
 
 def template_words(error: TemplateError) -> str:

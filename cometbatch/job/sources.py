@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
+
 from cometbatch.errors import did_you_mean
 from cometbatch.job.document import Origin, parse, plain_text
 from cometbatch.job.secrets import join, printable, shown
@@ -133,6 +135,23 @@ def _built(value: object, bounds: Bounds, depth: int = 0) -> Node:
         case list() | tuple():
             return List("job", [_built(item, bounds, depth + 1) for item in value])
     return scalar(value)
+
+
+def node_of(value: Mapping[str, object], where: str) -> Map:
+    """The tree of a Python mapping that belongs to this place of a job."""
+    found = _placed(_built(value, Bounds()), where)
+    assert isinstance(found, Map)  # noqa: S101 - for the type checker: a mapping becomes one
+    return found
+
+
+def _placed(node: Node, where: str) -> Node:
+    match node:
+        case Map():
+            keys = {name: msgspec.structs.replace(key, where=where) for name, key in node.keys.items()}
+            return Map(where, {name: _placed(each, where) for name, each in node.entries.items()}, keys)
+        case List():
+            return List(where, [_placed(each, where) for each in node.items])
+    return msgspec.structs.replace(node, where=where)
 
 
 def scalar(value: object) -> Scalar:

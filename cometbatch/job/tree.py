@@ -101,14 +101,16 @@ def place(where: str, path: str) -> str:
 
 
 class Problems:
-    """The problems of a job, one line each."""
+    """The problems of a job, one line each. `within`: what the key paths begin with."""
 
-    def __init__(self) -> None:
+    def __init__(self, within: str = "") -> None:
         self.lines: list[str] = []
+        self._within = within
 
     def add(self, where: str, path: str, words: str) -> None:
         """Note a problem with the value of a key."""
-        self.lines.append(f"{place(where, path)}: {words}")
+        whole = self._within + path if path else self._within.rstrip(".")
+        self.lines.append(f"{place(where, whole)}: {words}")
 
     @contextmanager
     def noted(self) -> Iterator[None]:

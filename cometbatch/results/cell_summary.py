@@ -79,7 +79,10 @@ def _cost(tally: Tally) -> Decimal:
 
 def described_cells(cells: Sequence[CellSummary]) -> Iterator[str]:
     """A line for each cell; of many, one for each model."""
-    shown: Sequence[tuple[str, int, Tally]] = [(words_of(each.labels), each.rows, each.tally) for each in cells]
+    names = telling([each.labels for each in cells])
+    shown: Sequence[tuple[str, int, Tally]] = [
+        (words_of({name: each.labels[name] for name in names}), each.rows, each.tally) for each in cells
+    ]
     if len(cells) > LINES_SHOWN:
         shown = _by_model(cells)
     width = max((len(words) for words, _, _ in shown[:LINES_SHOWN]), default=0)
@@ -91,6 +94,12 @@ def described_cells(cells: Sequence[CellSummary]) -> Iterator[str]:
         yield f"  {words:<{width}}  {of_all}{short}, {bound}{format_rounded(_cost(tally))}"
     if (more := len(shown) - LINES_SHOWN) > 0:
         yield f"  and {more:,} more"
+
+
+def telling(cells: Sequence[Mapping[str, Label]]) -> list[str]:
+    """The axis columns that tell these cells from each other, and always the model's."""
+    names = list(cells[0]) if cells else []
+    return [name for name in names if name == "model" or len({repr(labels[name]) for labels in cells}) > 1]
 
 
 def _by_model(cells: Sequence[CellSummary]) -> list[tuple[str, int, Tally]]:

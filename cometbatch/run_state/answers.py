@@ -26,7 +26,7 @@ from cometbatch.run_state.open_partition import OpenPartition
 from cometbatch.run_state.open_records import OpenRecords
 from cometbatch.run_state.progress import journaled_in
 from cometbatch.run_state.recorded_rows import is_committed
-from cometbatch.run_state.run import Run
+from cometbatch.run_state.run import Run, with_journals
 
 GROUPS_KEPT: Final = 4
 """Row groups of parts that stay in memory for the next call, some megabytes each."""
@@ -38,7 +38,7 @@ def answered_calls(run: Run) -> AnsweredCalls:
     for index in run.progress.committed:
         path, prefix = run.directory.parts.path(index), run.prefix
         _add_part(found, path, prefix, run.manifest.first_ordinal(run.manifest.partition(index)))
-    for indexes in run.journaled:
+    for indexes in with_journals(run):
         for records in journaled_in(run.directory, run.manifest, indexes, run.progress.last):
             for answer in answered_in(records):
                 found.add(answer.request_hash, answer.ordinal)

@@ -47,15 +47,15 @@ class InputPasses:
         self._tables = tables
         self._passes: list[InputPass] = []
 
-    def pass_to(self, range_: int, next_of_others: Collection[int]) -> tuple[InputPass, list[InputPass]]:
+    def pass_to(self, range_: int, needed_next: Collection[int]) -> tuple[InputPass, list[InputPass]]:
         """The pass that is to read a range now, and those that nobody needs from here on, to be closed.
 
         It is the nearest one before the range, but none that a queue needs which is between the two.
-        `next_of_others`: the range that each other queue needs next.
+        `needed_next`: the range that each queue needs next; of the one that reads, after this one.
         """
         before = [each for each in self._passes if each.at < range_]
         nearest = max(before, key=lambda each: each.at, default=None)
-        if nearest is None or any(nearest.at < other < range_ for other in next_of_others):
+        if nearest is None or any(nearest.at < other < range_ for other in needed_next):
             nearest = InputPass(self._tables)
             self._passes.append(nearest)
         nearest.at = range_
@@ -63,7 +63,7 @@ class InputPasses:
         useless = [
             each
             for each, further in itertools.pairwise(ordered)
-            if not any(each.at < other <= further.at for other in next_of_others)
+            if not any(each.at < other <= further.at for other in needed_next)
         ]
         self._passes = [each for each in ordered if each not in useless]
         return nearest, useless

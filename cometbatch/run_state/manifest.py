@@ -188,30 +188,23 @@ class Manifest(Struct, frozen=True):
         number, row = divmod(ordinal, self.input.rows)
         return number * self.partitions_in_slice + row // self.partition_rows
 
-    def range_of(self, ordinal: int) -> int:
-        """The number of the range that a call is in: the partitions of the same rows in all slices."""
-        return ordinal % self.input.rows // self.partition_rows
-
-    def partitions_of(self, range_: int) -> tuple[int, ...]:
-        """The indexes of the partitions in a range, one of each slice; of one slice, whatever number a file has."""
-        if len(self.slices) == 1:
-            return (range_,)
-        each = self.partitions_in_slice
-        return tuple(range(range_, each * len(self.slices), each)) if range_ < each else ()
-
     def partition(self, index: int) -> Partition:
         """The partition of this index."""
         number, range_ = divmod(index, self.partitions_in_slice)
         first = range_ * self.partition_rows
         return Partition(index, first, min(self.partition_rows, self.input.rows - first), number)
 
-    def slice_of(self, index: int) -> int:
-        """The number of the slice that a partition is of."""
-        return index // self.partitions_in_slice
-
-    def range_of_partition(self, index: int) -> int:
+    def range_of(self, index: int) -> int:
         """The range that a partition is in: its rows, in whichever slice; of one slice, whatever number a file has."""
         return index if len(self.slices) == 1 else index % self.partitions_in_slice
+
+
+def partitions_of(manifest: Manifest, range_: int) -> tuple[int, ...]:
+    """The indexes of the partitions in a range, one of each slice; of one slice, whatever number a file has."""
+    if len(manifest.slices) == 1:
+        return (range_,)
+    each = manifest.partitions_in_slice
+    return tuple(range(range_, each * len(manifest.slices), each)) if range_ < each else ()
 
 
 class _Version(Struct):

@@ -7,21 +7,21 @@ open is a queue's own, so that no queue waits for what another one holds.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
 from cometbatch.records import CallRequest, Outcome, Partition, Record
 from cometbatch.results import columns
 from cometbatch.run_state import recorded
 from cometbatch.run_state.in_flight import InFlightMarks
-from cometbatch.run_state.input_passes import InputPasses, Tables
-from cometbatch.run_state.journal import Journal
+from cometbatch.run_state.input_passes import Tables
 from cometbatch.run_state.making import CallMaker, Make, Take
 from cometbatch.run_state.open_partition import OpenPartition, replayed
 from cometbatch.run_state.open_range import OpenRange
+from cometbatch.run_state.open_ranges import OpenRanges, outlast
 from cometbatch.run_state.part_writer import PartWriter
 from cometbatch.run_state.queue_calls import OPEN_PARTITIONS, QueueCalls
-from cometbatch.run_state.run import Run
+from cometbatch.run_state.run import Run, lacking
 
 MAX_OPEN_BYTES = 48 * 1024 * 1024  # bytes of input of open ranges, unused columns included; above it none is opened
 ROWS_PER_SLOT = 4  # calls of open partitions for each request in flight; below it more partitions than usual are opened
@@ -70,19 +70,11 @@ class Partitions:
         )
         self.is_slow_to_make = self._maker.is_slow
         self._in_slice = run.manifest.partitions_in_slice
-        self._passes = InputPasses(tables)
-        self._readings: set[asyncio.Future[Any]] = set()
-        self._ranges: dict[int, OpenRange] = {}
-        self._closed: dict[int, Journal] = {}  # of ranges that are set aside, and may be opened again
-        self._with_records = run.progress.open_by_range(run.manifest)  # partitions of each range that have no part
+        self._ranges = OpenRanges(run, session, tables)
         self._open: dict[int, OpenPartition] = {}
         self.opened: Callable[[int], OpenPartition | None] = self._open.get  # by index
         self._settling: set[asyncio.Task[None]] = set()
         self._writer_of = PartWriter(run, further)
-        # A thread each, kept: allocators keep megabytes for every thread that ever took memory, so work that wanders
-        # through a pool's threads makes a process grow with the length of a run. No sync waits for a part.
-        lock = run.directory.lock
-        self._reader, self._writer, self._syncer = lock.thread(), lock.thread(), lock.thread()
         self._broken: BaseException | None = None
         self.slowest_sync_s = 0.0
         self.on_commit: Callable[[Partition], None] = lambda _: None
@@ -92,7 +84,8 @@ class Partitions:
             QueueCalls(
                 self,
                 self._todo(some),
-                max_bytes=MAX_OPEN_BYTES // max(1, len(together)),
+                max_bytes=MAX_OPEN_BYTES,
+                own_bytes=MAX_OPEN_BYTES // len(together),
                 min_open_rows=self._min_open_rows,
             )
             for some in together
@@ -116,7 +109,7 @@ class Partitions:
             by_range.setdefault(index % self._in_slice, {})[index] = some
         for number, groups in by_range.items():
             self._ranges[number].record(groups)
-            self._with_records.setdefault(number, set()).update(groups)
+            self._ranges.note_records(number, groups)
             for index in groups:
                 self.close_if_settled(self._open[index])
 
@@ -136,10 +129,10 @@ class Partitions:
             while True:
                 await asyncio.sleep(SYNC_INTERVAL_S)
                 cells = marks.take_recorded()
-                journals = [each.journal for each in self._ranges.values() if each.journal is not None]
+                journals = [each.journal for each in self._ranges if each.journal is not None]
                 files = [*(journal.sync for journal in journals if journal.is_dirty), *marks.syncs()]
                 if files:
-                    await asyncio.get_running_loop().run_in_executor(self._syncer, self._sync, files)
+                    await asyncio.get_running_loop().run_in_executor(self._ranges.syncer, self._sync, files)
                 marks.free(cells)
         except Exception as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
             self._break(error)
@@ -155,12 +148,9 @@ class Partitions:
 
         Raises what a commit raised.
         """
-        is_cancelled = await _outlast(self._readings)
-        self._passes.close()
-        is_cancelled |= await _outlast(self._settling)
-        for thread in (self._reader, self._writer, self._syncer):
-            thread.shutdown(wait=True)
-        _close_journals(self._ranges.values())
+        is_cancelled = await self._ranges.finish_reading()
+        is_cancelled |= await outlast(self._settling)
+        self._ranges.close()
         if is_cancelled:
             raise asyncio.CancelledError
         self.raise_if_broken()
@@ -172,6 +162,11 @@ class Partitions:
         """Whether the run must not go on."""
         return self._broken is not None
 
+    @property
+    def open_bytes(self) -> int:
+        """Bytes of input of all open ranges, unused columns included."""
+        return sum(each.size for each in self._ranges)
+
     def raise_if_broken(self) -> None:
         """Raise why the run must not go on, if so it is."""
         if self._broken is not None:
@@ -179,31 +174,33 @@ class Partitions:
 
     async def in_reader(self, work: Callable[..., Any], *arguments: object) -> Any:
         """Do work in the thread that reads, which outlives a caller who is cancelled."""
-        return await asyncio.shield(self._reading(work, *arguments))
+        return await asyncio.shield(self._ranges.reading(work, *arguments))
 
-    async def open(self, queue: QueueCalls, number: int, partitions: Sequence[Partition]) -> list[OpenPartition]:
-        """Open a queue's partitions in a range, once its rows are there. Raises what reading raised."""
-        range_ = await self._joined(queue, number, partitions)
+    async def open(
+        self, queue: QueueCalls, number: int, partitions: Sequence[Partition]
+    ) -> tuple[list[OpenPartition], Iterator[list[CallRequest | Outcome]]]:
+        """Open a queue's partitions in a range, once its rows are there. Raises what reading raised.
+
+        Returns them with their calls without an outcome, some at a time, the last of these first.
+        """
+        needed = {each.next_range for each in self.queues}
+        range_ = await self._ranges.join(queue, number, partitions, {each for each in needed if each is not None})
+        if len(range_.queues) > 1:  # what the range takes is shared by one more
+            self._tell_room()
         try:
-            if range_.loading is not None:
-                table = await asyncio.shield(range_.loading)
-                if range_.journal is None:
-                    range_.begin(table, self._journal_of(number))
+            self.raise_if_broken()
+            await self._ranges.load(range_)
             found: list[OpenPartition] = await self.in_reader(self._opened, range_, partitions)
         except BaseException:
-            self._leave_range(queue, range_, len(partitions))
+            self._settle(queue, self._give_up(queue, range_, len(partitions)))
             raise
         for opened in found:
             index = opened.partition.index
             self._open[index] = range_.partitions[index] = opened
             queue.note_open(opened, range_)
-        return found
-
-    def calls_of(self, opened: Sequence[OpenPartition]) -> Iterator[list[CallRequest | Outcome]]:
-        """The calls without an outcome of partitions of one range, some at a time, the last of them first."""
-        partition, table = opened[0].partition, opened[0].table
+        partition, table = found[0].partition, found[0].table
         rows = partition.row_count if self._limit is None else self._limit - partition.first_row
-        return self._maker.calls(opened, table, min(rows, partition.row_count))
+        return found, self._maker.calls(found, table, min(rows, partition.row_count))
 
     def close_if_settled(self, opened: OpenPartition) -> None:
         """Commit the partition once each call has its outcome; set it aside where only calls are left that get none."""
@@ -222,47 +219,9 @@ class Partitions:
             indexes = (each * self._in_slice + number for each in slices)
             found = [run.manifest.partition(index) for index in indexes if index not in committed]
             if limit is not None:
-                found = [each for each in found if run.lacking(each, limit)]
+                found = [each for each in found if lacking(run, each, limit)]
             if found:
                 yield number, found
-
-    async def _joined(self, queue: QueueCalls, number: int, partitions: Sequence[Partition]) -> OpenRange:
-        """The range, open or being opened, with the queue in it."""
-        while (range_ := self._ranges.get(number)) is not None and range_.closing is not None:
-            await asyncio.shield(range_.closing)
-            self.raise_if_broken()
-        if range_ is None:
-            others = {each.next_range for each in self.queues if each is not queue}
-            pass_, useless = self._passes.pass_to(number, {each for each in others if each is not None})
-            first = partitions[0]
-            wanted = Partition(number, first.first_row, first.row_count)
-            range_ = self._ranges[number] = OpenRange(number)
-            range_.loading = self._reading(pass_.read, wanted)
-            for each in useless:
-                self._reading(each.close)
-        range_.queues[queue] = len(partitions)
-        if len(range_.queues) > 1:  # what the range takes is shared by one more
-            self._tell_room()
-        return range_
-
-    def _reading(self, work: Callable[..., Any], *arguments: object) -> asyncio.Future[Any]:
-        reading = asyncio.get_running_loop().run_in_executor(self._reader, work, *arguments)
-        self._readings.add(reading)
-        reading.add_done_callback(self._has_read)
-        return reading
-
-    def _has_read(self, reading: asyncio.Future[Any]) -> None:
-        self._readings.discard(reading)
-        if not reading.cancelled():
-            reading.exception()  # whoever waits has it; else nobody needs it any more
-
-    def _journal_of(self, number: int) -> Journal:
-        """The journal of a range in this session: begun, or opened again. Raises `CheckpointError`."""
-        journal = self._closed.pop(number, None)
-        if journal is None:
-            return self._run.directory.journals.begin(self._run.manifest.run_id, number, self._session)
-        journal.reopen()
-        return journal
 
     def _opened(self, range_: OpenRange, partitions: Sequence[Partition]) -> list[OpenPartition]:
         """A queue's partitions in a range, with what earlier sessions left of them. For the thread that reads."""
@@ -292,15 +251,15 @@ class Partitions:
         """Bring a settled partition to its end, and its range, where it was the last one open there."""
         index = opened.partition.index
         range_ = self._ranges[index % self._in_slice]
-        with_records = self._with_records.setdefault(range_.number, set())
         try:
             if opened.is_complete:
-                await asyncio.get_running_loop().run_in_executor(self._writer, self._writer_of.write, opened)
-                with_records.discard(index)
+                writer = self._ranges.writer
+                await asyncio.get_running_loop().run_in_executor(writer, self._writer_of.write, opened)
+                self._ranges.note_part(range_.number, index)
             else:
-                with_records.add(index)
+                self._ranges.note_records(range_.number, [index])
             del range_.partitions[index]
-            await self._left(queue, range_)
+            await self._ranges.leave(queue, range_)
         except BaseException as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
             self._break(error)
         else:
@@ -308,43 +267,20 @@ class Partitions:
             if opened.is_complete:
                 self.on_commit(opened.partition)
             queue.note_closed(opened, range_)
+            self._tell_room()
 
-    def _leave_range(self, queue: QueueCalls, range_: OpenRange, partitions: int) -> None:
-        """A queue gave up opening its partitions in a range."""
-        range_.queues[queue] -= partitions - 1
-        self._settle(queue, self._left(queue, range_))
+    async def _give_up(self, queue: QueueCalls, range_: OpenRange, partitions: int) -> None:
+        """A queue does not open its partitions in a range after all."""
+        try:
+            await self._ranges.leave(queue, range_, partitions)
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
+            self._break(error)
 
-    def _settle(self, queue: QueueCalls, work: Any) -> None:
+    def _settle(self, queue: QueueCalls, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         for tasks in (queue.settling, self._settling):
             tasks.add(task)
             task.add_done_callback(tasks.discard)
-
-    async def _left(self, queue: QueueCalls, range_: OpenRange) -> None:
-        """One partition less is open in a range. Nobody's range is closed.
-
-        Its journal stays while it tells of a partition that has no part.
-        """
-        range_.queues[queue] -= 1
-        if not range_.queues[queue]:
-            del range_.queues[queue]
-        if range_.queues:
-            return
-        range_.closing = asyncio.get_running_loop().create_future()
-        loop = asyncio.get_running_loop()
-        try:
-            if range_.journal is not None and self._with_records.get(range_.number):
-                await loop.run_in_executor(self._syncer, range_.close)
-                self._closed[range_.number] = range_.journal
-            elif range_.journal is not None:
-                await loop.run_in_executor(self._writer, self._forget, range_.number, range_.journal)
-            del self._ranges[range_.number]
-        finally:
-            range_.closing.set_result(None)
-
-    def _forget(self, number: int, journal: Journal) -> None:
-        self._run.directory.journals.forget(number)
-        journal.close()
 
     def _tell_room(self) -> None:
         for queue in self.queues:
@@ -353,26 +289,3 @@ class Partitions:
     def _break(self, error: BaseException) -> None:
         self._broken = self._broken or error
         self._tell_room()
-
-
-def _close_journals(ranges: Iterable[OpenRange]) -> None:
-    """All of them, whatever one of them raises."""
-    first: BaseException | None = None
-    for opened in ranges:
-        try:
-            opened.close()
-        except Exception as error:  # noqa: BLE001 - raised below
-            first = first or error
-    if first is not None:
-        raise first
-
-
-async def _outlast(tasks: "Iterable[asyncio.Future[Any]]") -> bool:
-    """Wait until these have ended, also where the caller is cancelled meanwhile; returns whether that happened."""
-    is_cancelled = False
-    while pending := [task for task in tasks if not task.done()]:
-        try:
-            await asyncio.wait(pending)
-        except asyncio.CancelledError:
-            is_cancelled = True
-    return is_cancelled

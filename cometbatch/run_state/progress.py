@@ -19,7 +19,7 @@ from cometbatch.run_state.directory import REOPENED, RunDirectory
 from cometbatch.run_state.in_flight import Mark, read_marks
 from cometbatch.run_state.journal_files import JournalFile
 from cometbatch.run_state.losses import lost_journals, without
-from cometbatch.run_state.manifest import Manifest
+from cometbatch.run_state.manifest import Manifest, partitions_of
 from cometbatch.run_state.names import LostFileError
 from cometbatch.run_state.sessions import Session, Who
 
@@ -56,7 +56,7 @@ class Progress(Struct, frozen=True):
         """The partitions without a part that have a record, by their range, whose journals stay for them."""
         found: dict[int, set[int]] = {}
         for index in self.open:
-            found.setdefault(manifest.range_of_partition(index), set()).add(index)
+            found.setdefault(manifest.range_of(index), set()).add(index)
         return found
 
     @property
@@ -123,7 +123,7 @@ def _look(directory: RunDirectory, manifest: Manifest, accept: Collection[str]) 
     done = frozenset(committed)
     open_ones = {index: opened for index, opened in journals.found.items() if index not in done}
     for index, opened in open_ones.items():
-        _add_to(by_slice, manifest.slice_of(index), opened.tally)
+        _add_to(by_slice, manifest.partition(index).slice, opened.tally)
     return Progress(
         committed=tuple(sorted(committed)),
         records=functools.reduce(tallies.add, by_slice.values(), Tally()),
@@ -151,7 +151,7 @@ def _see_parts(directory: RunDirectory, manifest: Manifest, committed: set[int],
             info = parts.read_info(directory.parts.path(index), manifest.run_id, index)
             if info.round == directory.reopened().round_of(index).round:
                 committed.add(index)
-                _add_to(by_slice, manifest.slice_of(index), info.tally)
+                _add_to(by_slice, manifest.partition(index).slice, info.tally)
 
 
 def _add_to(by_slice: dict[int, Tally], number: int, tally: Tally) -> None:
@@ -278,12 +278,12 @@ class _OpenPartitions:
         self.found: dict[int, _Opened] = {}
         self.settled: set[_Attempt] = set()
         self._wanted = wanted
-        reset = {manifest.range_of_partition(index) for index in directory.reopened().partitions}
+        reset = {manifest.range_of(index) for index in directory.reopened().partitions}
         by_range: dict[int, list[JournalFile]] = {number: [] for number in reset}
         for file in directory.journals.all():
             by_range.setdefault(file.range, []).append(file)
         for number in sorted(by_range):
-            indexes = [index for index in manifest.partitions_of(number) if index not in committed]
+            indexes = [index for index in partitions_of(manifest, number) if index not in committed]
             files = recorded.sources(directory, manifest, indexes, last, by_range[number]) if indexes else []
             if files:
                 self._read(manifest, indexes, files)

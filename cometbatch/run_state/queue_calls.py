@@ -24,17 +24,23 @@ class Ranges(Protocol):
     def is_broken(self) -> bool:
         """Whether the run must not go on."""
 
+    @property
+    def open_bytes(self) -> int:
+        """Bytes of input of all open ranges, unused columns included."""
+
     def raise_if_broken(self) -> None:
         """Raise why the run must not go on, if so it is."""
 
     async def in_reader(self, work: Callable[..., Any], *arguments: object) -> Any:
         """Do work in the thread that reads."""
 
-    async def open(self, queue: "QueueCalls", number: int, partitions: Sequence[Partition]) -> list[OpenPartition]:
-        """Open a queue's partitions in a range. Raises what reading raised."""
+    async def open(
+        self, queue: "QueueCalls", number: int, partitions: Sequence[Partition]
+    ) -> tuple[list[OpenPartition], Iterator[list[CallRequest | Outcome]]]:
+        """Open a queue's partitions in a range. Raises what reading raised.
 
-    def calls_of(self, opened: Sequence[OpenPartition]) -> Iterator[list[CallRequest | Outcome]]:
-        """The calls without an outcome of partitions of one range, some at a time, the last of them first."""
+        Returns them with their calls without an outcome, some at a time, the last of these first.
+        """
 
     def close_if_settled(self, opened: OpenPartition) -> None:
         """Commit a partition, or set it aside, where nothing more is recorded of it in this session."""
@@ -44,8 +50,9 @@ class QueueCalls:
     """Hands out the calls of some slices, range by range, as there is room for them.
 
     `ranges`: what is open of the whole run. `todo`: the ranges in which the queue has work, with its partitions there.
-    `max_bytes`: of input of open ranges, above which it opens no further one; what a range takes is shared by the
-    queues that are in it. `min_open_rows`: below so many open calls it opens more ranges than usual.
+    `max_bytes`: of input of all open ranges, above which it opens no further one; but where its own take no more than
+    `own_bytes`, what others hold does not count. What a range takes is shared by the queues that are in it.
+    `min_open_rows`: below so many open calls it opens more ranges than usual.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class QueueCalls:
         todo: Iterator[tuple[int, Sequence[Partition]]],
         *,
         max_bytes: int,
+        own_bytes: int,
         min_open_rows: int,
     ) -> None:
         self.on_room: Callable[[], None] = lambda: None
@@ -61,7 +69,7 @@ class QueueCalls:
         self._ranges = ranges
         self._todo = todo
         self._following = next(todo, None)
-        self._max_bytes = max_bytes
+        self._max_bytes, self._own_bytes = max_bytes, own_bytes
         self._min_open_rows = min_open_rows
         self._making: Iterator[list[CallRequest | Outcome]] = iter(())
         self._made: list[CallRequest | Outcome] = []  # the next call is the last
@@ -83,7 +91,8 @@ class QueueCalls:
         """
         if self._calls_left or self._ranges.is_broken or not self._open:
             return True
-        if sum(each.size // max(1, len(each.queues)) for each in self._open_in) >= self._max_bytes:
+        own_bytes = sum(each.size // max(1, len(each.queues)) for each in self._open_in)
+        if own_bytes >= self._own_bytes and self._ranges.open_bytes >= self._max_bytes:
             return False
         return len(self._open_in) < OPEN_PARTITIONS or self._open_rows < self._min_open_rows
 
@@ -113,9 +122,8 @@ class QueueCalls:
             if self._following is None:
                 return None
             (number, partitions), self._following = self._following, next(self._todo, None)
-            opened = await self._ranges.open(self, number, partitions)
+            opened, self._making = await self._ranges.open(self, number, partitions)
             self._calls_left = sum(each.partition.row_count - each.outcomes - each.left for each in opened)
-            self._making = self._ranges.calls_of(opened)
             for each in opened:  # the last session may have died between its last outcome and its commit
                 self._ranges.close_if_settled(each)
 
@@ -141,4 +149,3 @@ class QueueCalls:
         self._open_in[range_] -= 1
         if not self._open_in[range_]:
             del self._open_in[range_]
-        self.on_room()

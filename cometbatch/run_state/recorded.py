@@ -91,7 +91,7 @@ def sources(
         if round_.round:
             kept = journals.read_kept(index, round_.round, run_id, last)
             found.append(Source(journals.kept(index, round_.round), KEPT_BY_A_ROUND, kept))
-    for file in journals.all(manifest.range_of_partition(indexes[0])) if files is None else files:
+    for file in journals.all(manifest.range_of(indexes[0])) if files is None else files:
         counting = frozenset(index for index, first in since.items() if file.session >= first)
         if counting:
             reader = journals.read(file, run_id, last)

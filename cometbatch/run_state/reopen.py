@@ -37,7 +37,7 @@ from cometbatch.results.target_column import TARGET_COLUMNS, target_column, with
 from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import Reopened, Round
 from cometbatch.run_state.open_records import OpenRecords
-from cometbatch.run_state.run import Run
+from cometbatch.run_state.run import Run, with_journals
 from cometbatch.store import local
 
 
@@ -166,9 +166,9 @@ def _candidates(run: Run, retry: RetryWords) -> Iterator[int]:
     """
     named = frozenset(run.manifest.active)
     for index in run.progress.committed:
-        if run.manifest.slice_of(index) in named and retry.may_match_in(_info(run, index).tally):
+        if run.manifest.partition(index).slice in named and retry.may_match_in(_info(run, index).tally):
             yield index
-    yield from itertools.chain.from_iterable(run.journaled)
+    yield from itertools.chain.from_iterable(with_journals(run))
 
 
 def _records(run: Run, index: int, open_records: OpenRecords) -> Iterator[Sequence[Record]]:

@@ -15,7 +15,7 @@ from cometbatch.records import Partition, Tally
 from cometbatch.results import parts, tallies
 from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import MANIFEST, RunDirectory
-from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest, has_matrix
+from cometbatch.run_state.manifest import Manifest, decode_manifest, encode_manifest, has_matrix, partitions_of
 from cometbatch.run_state.progress import Progress, look
 from cometbatch.run_state.published import is_published
 from cometbatch.run_state.succession import is_moved, looked_at
@@ -107,27 +107,13 @@ class Run(Struct, frozen=True):
         """The partitions with work: all that are missing, or those that lack an outcome of a row below `limit`."""
         if limit is None:
             return self.missing
-        return [each for each in self.missing if self.lacking(each, limit)]
+        return [each for each in self.missing if lacking(self, each, limit)]
 
     def calls_due(self, limit: int | None) -> int:
         """How many calls have no outcome, of all rows or of those below `limit` in each slice."""
         if limit is None:
             return self.manifest.calls - self.tally.calls
-        return sum(self.lacking(each, limit) for each in self.missing)
-
-    def lacking(self, partition: Partition, limit: int) -> int:
-        """How many calls of a partition have no outcome, of rows below the limit."""
-        first, rows = self.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
-        return sum(ordinal not in self.progress.recorded for ordinal in range(first, first + rows))
-
-    @property
-    def journaled(self) -> list[list[int]]:
-        """The partitions without a part of which a journal or a kept file may tell, those of a range together."""
-        numbers = {file.range for file in self.directory.journals.all()}
-        numbers |= {self.manifest.range_of_partition(index) for index in self.directory.reopened().partitions}
-        done = frozenset(self.progress.committed)
-        found = (self.manifest.partitions_of(number) for number in sorted(numbers))
-        return list(filter(None, ([each for each in some if each not in done] for some in found)))
+        return sum(lacking(self, each, limit) for each in self.missing)
 
     @property
     def replaced(self) -> Tally:
@@ -189,6 +175,21 @@ class Run(Struct, frozen=True):
         """The same run, after its manifest was replaced on the disk."""
         self.directory.write_manifest(encode_manifest(manifest))
         return msgspec.structs.replace(self, manifest=manifest)
+
+
+def lacking(run: Run, partition: Partition, limit: int) -> int:
+    """How many calls of a partition have no outcome, of rows below the limit."""
+    first, rows = run.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
+    return sum(ordinal not in run.progress.recorded for ordinal in range(first, first + rows))
+
+
+def with_journals(run: Run) -> list[list[int]]:
+    """The partitions without a part of which a journal or a kept file may tell, those of a range together."""
+    numbers = {file.range for file in run.directory.journals.all()}
+    numbers |= {run.manifest.range_of(index) for index in run.directory.reopened().partitions}
+    done = frozenset(run.progress.committed)
+    found = (partitions_of(run.manifest, number) for number in sorted(numbers))
+    return list(filter(None, ([each for each in some if each not in done] for some in found)))
 
 
 def find(directory: RunDirectory, result: Path, accept: Collection[str] = ()) -> Run | None:

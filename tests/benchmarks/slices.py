@@ -148,8 +148,8 @@ def slow_model(rows: int) -> dict[str, float]:
 
         def latency(request: HttpRequest) -> float:
             number = int(json.loads(request.body)["messages"][0]["content"]) // rows
-            ranges = opened[0]._ranges
-            journals = sum(each.journal is not None and not each.journal.is_closed for each in ranges.values())
+            ranges = [*opened[0]._ranges]
+            journals = sum(each.journal is not None and not each.journal.is_closed for each in ranges)
             most["journals"] = max(most["journals"], journals)
             most["ranges"] = max(most["ranges"], len(ranges))
             seconds = SLOW * 0.1 if number == MODELS - 1 else 0.1
@@ -215,9 +215,7 @@ def main() -> int:
     )
     ratio, more = cpu[1] / cpu[0], memory[1] - memory[0]
     tell(f"CPU of a call: {cpu[0]:.1f} us plain, {cpu[1]:.1f} us with {SLICES} slices: {ratio:.2f} times ({CPU_BAR})")
-    print(
-        f"memory: {memory[0]:.0f} MB plain, {memory[1]:.0f} MB with {SLICES} slices: {more:+.0f} MB ({MEMORY_BAR_MB})"
-    )
+    tell(f"memory: {memory[0]:.0f} MB plain, {memory[1]:.0f} MB with {SLICES}: {more:+.0f} MB ({MEMORY_BAR_MB})")
     slow = in_a_process("--slow-rows", str(SLOW_ROWS))
     tell(f"one of {MODELS} models {SLOW} times slower, {SLOW_ROWS:,} rows: {json.dumps(slow)}")
     is_read_twice = slow["most_readings_of_a_range"] > 2

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from cometbatch.evaluation.judge import (
     ORDERS,
-    VERDICT_SCHEMA,
     Judged,
     Verdict,
     pair_figures,
@@ -14,9 +13,9 @@ from cometbatch.evaluation.judge import (
     pairs,
     read_rubric,
     read_verdict,
-    rubric_schema,
     single_value,
 )
+from cometbatch.job.judging import VERDICT_SCHEMA, rubric_schema
 from cometbatch.prompt.schema import SchemaChecker
 
 VERDICTS: tuple[Verdict | None, ...] = ("1", "2", "tie", None)

@@ -182,3 +182,22 @@ def test_without_the_extra_it_ends_with_2(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "Error: statistics need `pip install 'cometbatch[eval]'`; scores are in the result.\n"
+
+
+def test_scores_of_other_settings_than_the_jobs_are_told(tmp_path: Path) -> None:
+    """They are shown as they are, with the command that makes those of now."""
+    path = job_of(tmp_path)
+    run(path)
+    assert cometbatch.compare(path).notes == ()
+    changed = [*("score.correct.python=null", "score.correct.contains=parcel")]
+    (note,) = cometbatch.compare(path, changed).notes
+    assert note.endswith("the job scores answers in other ways by now; score them again: cometbatch score")
+
+
+def test_a_result_that_is_not_published_is_no_result(tmp_path: Path) -> None:
+    """All answers are there, and the command that publishes them is told."""
+    path = job_of(tmp_path)
+    run(path)
+    (tmp_path / "out.parquet").unlink()
+    with pytest.raises(UsageError, match="this run has all of its answers, and its result is not published"):
+        cometbatch.compare(path)
