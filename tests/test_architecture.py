@@ -44,8 +44,7 @@ OWNERS = {
     "opentelemetry": {"telemetry"},
     "jsonschema_rs": {"prompt"},
     "numpy": {"evaluation", "reports"},
-    # Of callers' tables, to sort the index of earlier answers, and for the patterns of users, in linear time.
-    "polars": {"commands", "evaluation", "reports", "results"},
+    "polars": {"commands", "evaluation", "reports", "results"},  # tables, patterns of linear time, sums, sorting
     "requests": {"telemetry"},
     "scipy": {"evaluation", "reports"},
     "tqdm": {"commands"},
