@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from cometbatch.commands.judge_purse import judge_cost
 from cometbatch.commands.leaderboard import result_at
 from cometbatch.commands.locate import Located, is_job_file, locate
 from cometbatch.commands.open_rows import rows_of_run
@@ -60,7 +61,8 @@ def compare(
     axes = tuple(each for words in ([by] if isinstance(by, str) else by) for each in words.split(",") if each)
     told = {"score": score, "by": axes or None, "baseline": baseline, "cluster": cluster, "groups": groups}
     settings = msgspec.structs.replace(report, **{name: value for name, value in told.items() if value is not None})
-    found = figures(sources, settings)
+    judged = judge_cost(located[0].result) if len(located) == 1 else None
+    found = figures(sources, settings, judge_cost_usd=judged)
     if found is None:
         raise UsageError(
             f"{sources[0].name}: there are no scores. Add a section score to the job (docs/scores.md), then: "

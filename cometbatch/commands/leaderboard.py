@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from cometbatch.commands.judge_purse import judge_cost
 from cometbatch.commands.score_publishing import scores_path
 from cometbatch.errors import CometbatchError
 from cometbatch.job import Job
@@ -29,7 +30,7 @@ def result_at(result: Path, name: str | None = None) -> ResultFiles:
 
 def leaderboard(result: Path, settings: ReportSettings) -> Figures | None:
     """The leaderboard of a published result; None where it has no scores. Raises as `figures` does."""
-    return figures([result_at(result)], settings)
+    return figures([result_at(result)], settings, judge_cost_usd=judge_cost(result))
 
 
 class NoLeaderboard(Struct, frozen=True):
