@@ -60,6 +60,7 @@ LOADED_LATE = {  # a twentieth of a second together, of the third that a start t
     "tqdm.notebook",
     "urllib.request",
     "cometbatch.reports.inference",
+    "cometbatch.reports.judge_statistics",
     "cometbatch.telemetry.exporting",
     "cometbatch.transport.httpx_backend",
     "cometbatch.simulator.app",
