@@ -12,7 +12,7 @@ from cometbatch.results import columns, events, slices
 from cometbatch.results.score_columns import ANSWER, WHY
 from cometbatch.telemetry import names
 from cometbatch.wire import payload
-from tests import export_tables, prompt_tables
+from tests import export_tables, prompt_tables, score_tables
 from tests.benchmarks import compare, model, report
 
 ROOT = Path(__file__).parent.parent
@@ -55,6 +55,11 @@ def tables() -> dict[str, str]:
         "told": table(("template", "warning"), prompt_tables.told()),
         "otel_metrics": table(("metric", "kind", "unit", "attributes", "meaning"), _otel_metrics()),
         "row_spans": table(("attribute", "meaning"), _attributes(names.ROW_ATTRIBUTES)),
+        "scorers": table(("scorer", "compares", "options"), score_tables.options()),
+        "score_examples": table(
+            ("scorer", "options", "answer", "gold", "score", "found", "why"), score_tables.examples()
+        ),
+        "score_order": table(("first", "what counts", "42 is read from"), score_tables.order()),
         "session_spans": table(("attribute", "meaning"), _attributes(names.SESSION_ATTRIBUTES)),
     }
 

@@ -76,6 +76,9 @@ ALL_TABLES = {
     "score_columns",
     "score_why",
     "session_spans",
+    "scorers",
+    "score_examples",
+    "score_order",
 }
 MAX_LINES = 200
 FIRST_SCREEN_LINES = 20

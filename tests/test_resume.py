@@ -249,7 +249,7 @@ class Life:
             runner.stop(STOPPED)
             return
         if end == "stop now":
-            self.in_flight_at_ends += self._not_heard_of()
+            self.in_flight_at_ends += runner.in_flight - len(runner._arrived)  # what has come is recorded
             runner.stop_now(STOPPED)
             return
         self.run = self.run.snapshot(next(self._folders))
@@ -257,10 +257,6 @@ class Life:
         self.in_flight_at_ends = self.run.look().with_charges.charges_in_flight
         running.cancel()
         self._is_alive = False  # what is still sent before the loop hears of it was never sent by a killed process
-
-    def _not_heard_of(self) -> int:
-        """Requests whose reply the loop does not have; what it has is recorded even by a stop at once."""
-        return len(self.service.sending)
 
     def _tear(self) -> None:
         """Leave what a write leaves that was under way."""

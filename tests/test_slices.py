@@ -41,7 +41,7 @@ def lives(shape: Sequence[Sequence[int]]) -> st.SearchStrategy[list[Plan]]:
     return st.integers(1, 12).flatmap(lambda rows: st.lists(plans(), min_size=rows * slices, max_size=rows * slices))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     data=st.data(),
     shape=st.sampled_from(SHAPES),
@@ -187,7 +187,7 @@ def test_models_of_one_speed_read_the_input_once(tmp_path: Path) -> None:
     assert speeds.run.reads == dict.fromkeys(range(10), 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     latencies=st.lists(st.sampled_from([0.1, 1.0, 7.0, 60.0]), min_size=2, max_size=4),
     rows=st.integers(1, 40),

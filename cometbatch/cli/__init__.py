@@ -279,14 +279,17 @@ def show(path: Path, limit: int, full: bool, **chosen: Any) -> None:
 
 
 @cli.command(
-    short_help="Write the rows of a run as CSV, JSONL or a vendor's batch results.",
+    short_help="Write the rows of a run as CSV, JSONL, Parquet or a log.",
     epilog=examples("cometbatch export job.yaml --to csv -o answers.csv"),
 )
 @any_path
 @overrides
 @choosing_rows
-@click.option("--to", metavar="csv|jsonl", help="The form to write; with -o, the file's ending says it.")
+@click.option("--to", metavar="FORM", help="csv, jsonl, parquet, inspect or openai-evals; with -o, the ending says it.")
 @click.option("--as", "shape", metavar="openai|anthropic|gemini", help="Write this vendor's batch results instead.")
+@click.option(
+    "--shape", "layout", type=click.Choice(["wide"]), help="wide: one line a question, all cells side by side."
+)
 @click.option(
     "--output",
     "-o",
@@ -296,13 +299,18 @@ def show(path: Path, limit: int, full: bool, **chosen: Any) -> None:
 )
 @log_format
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
-def export(path: Path, to: str | None, shape: str | None, output: Path | None, overwrite: bool, **chosen: Any) -> None:
-    """Write the rows of a run that have an outcome as CSV or JSONL, with whole cells; of an unfinished run, too.
+def export(path: Path, output: Path | None, overwrite: bool, **chosen: Any) -> None:
+    """Write the rows of a run that have an outcome, with whole cells; of an unfinished run, too.
+
+    inspect and openai-evals are logs for programs that read evaluations, one for each cell: -o names a folder for them.
 
     PATH: its job file (of any name; - for standard input), its output or its run directory.
     """
     file = None if output is None or str(output) == "-" else output
-    found = cometbatch.export(path, **_chosen(**chosen), to=to, shape=shape, output=file)
+    shape, layout = chosen.pop("shape"), chosen.pop("layout")
+    if shape and layout:
+        raise cometbatch.UsageError("--as and --shape exclude each other: a vendor's batch results have one shape.")
+    found = cometbatch.export(path, **_chosen(**chosen), shape=shape or layout, output=file)
     if file is not None:
         rows = found.save(overwrite=overwrite)
         say(f"{rows:,} {'row' if rows == 1 else 'rows'} written to {file}")

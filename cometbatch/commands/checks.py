@@ -37,7 +37,7 @@ from cometbatch.run_state import earlier
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.drift import drift, refuse_drift
 from cometbatch.run_state.partition_size import range_rows, suggest_partition_rows
-from cometbatch.run_state.run import Run, directory_of, find
+from cometbatch.run_state.run import Run, directory_of, find, refuse_foreign
 from cometbatch.service.catalog import CatalogProblem
 from cometbatch.transport.headers import looks_secret, read_values
 from cometbatch.transport.image_fetch import proxy_in_the_way
@@ -178,7 +178,7 @@ def check_session(
     refuse_samples(job, found)
     if found is not None and found.is_begun:
         refuse_other_job(found, checked, retry=retry)
-        found.refuse_foreign()
+        refuse_foreign(found)
         if found.is_finished and not adds_calls(found.manifest, job):
             return
         read_values(job.target.headers)
@@ -188,7 +188,7 @@ def check_session(
         read_values(job.target.headers)
         refuse_clashes(checked)
         if updated is not None:
-            updated.refuse_foreign()
+            refuse_foreign(updated)
         else:
             _refuse_taken(job, found, fresh=fresh)
     if job.reuse is not None:  # which a session looks for again; what can't be had is told before anything is written
@@ -210,7 +210,7 @@ def describe_replaced(found: Run | None, job: Job) -> str | None:
     """
     if found is None or not gives_way(found, job):
         return None
-    found.refuse_foreign()
+    refuse_foreign(found)
     rows = f"{found.tally.calls:,} of {count(found.manifest.calls, 'row')}"
     return (
         f"an earlier run of this output ({rows}) asked the simulator and cost nothing; the job names a service by now, "
@@ -265,7 +265,7 @@ def _refuse_taken(job: Job, found: Run | None, *, fresh: bool) -> None:
     path = job.output.path
     exists = any(path.glob("*.parquet")) if job.output.is_dataset else path.exists()
     if found is not None and found.manifest.follows is not None:
-        found.refuse_foreign()
+        refuse_foreign(found)
     elif exists and not fresh and to_replace(job, found) is None:
         raise UsageError(
             f"output.path: {path} exists, and there is no run directory beside it to resume. Move it away, "

@@ -18,7 +18,7 @@ from cometbatch.money.prices import quoted
 from cometbatch.records import PriceBook
 from cometbatch.results import columns, parts
 from cometbatch.run_state.manifest import MANIFEST_VERSION, MATRIX_NEED, Manifest, PricedTarget, Slice
-from cometbatch.run_state.run import Run
+from cometbatch.run_state.run import Run, with_manifest
 from cometbatch.service.catalog import find_books
 from cometbatch.transport import Transport
 from cometbatch.version import VERSION
@@ -126,8 +126,9 @@ async def priced(checked: Checked, run: Run, transport: Transport) -> Run:
     books = [found[number][0] if number in found else book for number, book in enumerate(manifest.books)]
     warnings = dict.fromkeys(words for _, some in found.values() for words in some)
     late = f"prices were found after {run.progress.calls:,} rows were recorded: those without a cost stay so"
-    return run.with_manifest(
+    return with_manifest(
+        run,
         msgspec.structs.replace(
             manifest.with_prices(books), priced_late=True, warnings=(*checked.warnings, *warnings, late)
-        )
+        ),
     )

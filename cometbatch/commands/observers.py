@@ -13,7 +13,7 @@ from cometbatch.job import Job
 from cometbatch.records import Outcome, Partition, Tally
 from cometbatch.results import tallies
 from cometbatch.results.summary import RunSummary
-from cometbatch.run_state.run import Run
+from cometbatch.run_state.run import Run, counted
 from cometbatch.runner.ports import Observer, Pace
 
 COUNTED_AT_ONCE: Final = 128
@@ -161,7 +161,7 @@ class Observers:
 
     def began(self, job: Job, run: Run, limit: int | None) -> None:
         """See `Listener`."""
-        self._tally = run.counted
+        self._tally = counted(run, is_dead=False)
         self._tell(lambda each: each.began(job, run, limit))
 
     def looked(self, moment: Moment) -> None:

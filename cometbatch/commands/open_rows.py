@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from cometbatch.commands.answers import answer_columns, checker_of
 from cometbatch.commands.locate import Located, locate
+from cometbatch.commands.score_publishing import scores_path
 from cometbatch.commands.tables import JobSource
 from cometbatch.errors import CometbatchError, InputError, JobError, UsageError, did_you_mean
 from cometbatch.input.files import shown
@@ -21,10 +22,10 @@ from cometbatch.job.secrets import printable
 from cometbatch.results import parts
 from cometbatch.results.lines import Joined
 from cometbatch.results.retry_words import WORDS, RetryWords, read_words
-from cometbatch.results.rows import SUCCEEDED, Rows, data_set_files, rows_of_files
+from cometbatch.results.rows import SUCCEEDED, Rows, data_set_files, rows_of_files, with_scores
 from cometbatch.results.score_columns import scores_of
 from cometbatch.results.summary_words import count
-from cometbatch.run_state.published import result_files
+from cometbatch.run_state.published import result_paths
 from cometbatch.run_state.recorded_rows import Tables, recorded_rows
 from cometbatch.run_state.run import Run, find
 
@@ -42,7 +43,7 @@ def open_rows(target: JobSource, overrides: Sequence[str] = ()) -> Rows:
         return msgspec.structs.replace(rows_of_files([result], result), notes=tuple(_older_than_run(located)))
     found = find(located.directory, result)
     if found is not None:
-        return rows_of_files(scored, result) if (scored := _scored_files(found)) else rows_of_run(found, located)
+        return _scored_rows(found, located) or rows_of_run(found, located)
     if result.is_dir():
         return rows_of_files(data_set_files(result), result)
     if not result.exists():
@@ -50,12 +51,19 @@ def open_rows(target: JobSource, overrides: Sequence[str] = ()) -> Rows:
     return rows_of_files([result], result)
 
 
-def _scored_files(run: Run) -> list[Path]:
-    """The files of a finished run's result, where they have scores, which no part has; none else."""
-    if run.directory.parts.is_dataset or not run.is_finished:
-        return []
-    files = list(result_files(run))
-    return files if all(scores_of(parts.result_metadata(path) or {}) for path in files) else []
+def _scored_rows(run: Run, located: Located) -> Rows | None:
+    """The rows of a finished run with its scores, which no part has; None where it has none."""
+    result = located.result
+    if not run.is_finished:
+        return None
+    if run.directory.parts.is_dataset:
+        beside = scores_path(result)
+        return with_scores(rows_of_run(run, located), beside) if beside.exists() else None
+    paths = result_paths(run.directory, run.manifest, result)
+    if not all(scores_of(parts.result_metadata(path) or {}) for path in paths):
+        return None
+    rows, job = rows_of_files(paths, result), located.job or Job.from_description(run.manifest.job)
+    return msgspec.structs.replace(rows, files=(*rows.files, job.input.path))
 
 
 def _older_than_run(located: Located) -> Iterator[str]:

@@ -14,7 +14,7 @@ from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.lines import Joined, Lines
 from cometbatch.run_state.manifest import metadata_of
 from cometbatch.run_state.published import lines_of, result_files, result_partitions
-from cometbatch.run_state.run import Run
+from cometbatch.run_state.run import Run, refuse_foreign
 from cometbatch.run_state.slice_files import slice_files
 from cometbatch.store import local
 from cometbatch.store.local import write_aside
@@ -37,7 +37,7 @@ def publish(
     """
     if run.directory.parts.is_dataset:
         return
-    run.refuse_foreign()
+    refuse_foreign(run)
     lines, of_run = lines_of(run.manifest, run.columns, joined), columns.columns_of(run.columns)
     schema = lines.schema(columns.joined_schema(input_schema, run.prefix, {}, of_run, answers))
     said = metadata_of(run.manifest) | lines.metadata

@@ -52,7 +52,7 @@ from cometbatch.run_state.manifest import Manifest, encode_manifest
 from cometbatch.run_state.progress import look
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.reopen import Matching
-from cometbatch.run_state.run import Run, directory_of_job, find, home_of_job
+from cometbatch.run_state.run import Run, directory_of_job, find, home_of_job, with_manifest
 from cometbatch.run_state.sessions import Who
 from cometbatch.run_state.succession import clear, forget_earlier, give_up, looked_at, settle
 from cometbatch.simulator.process import SimulatorProcess
@@ -364,7 +364,7 @@ def _next_session(found: Run, manifest: Manifest, who: Who, reset: Callable[[Run
     """Count what earlier sessions left, then write the manifest, if it is another, and reset what is asked again."""
     run = next_session(found, who)
     if manifest != run.manifest:
-        run = run.with_manifest(manifest)
+        run = with_manifest(run, manifest)
     run = reset(run)
     reopen.widen_parts(run)
     return run

@@ -22,7 +22,7 @@ from cometbatch.results.scored import Leaderboard, ScoreCounts
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.drift import refuse_drift
 from cometbatch.run_state.published import lines_of
-from cometbatch.run_state.run import Run, find
+from cometbatch.run_state.run import Run, find, with_manifest
 
 
 class ScoreSummary(Struct, frozen=True):
@@ -111,7 +111,7 @@ def _as_named(located: Located, run: Run, job: Job) -> Run:
         more = f", and {count(len(added), 'cell')} of the matrix can't have any yet" if added else ""
         words = f"{located.directory.path}: this run is not finished ({done}{more})"
         raise UsageError(f"{words}. Finish it, which scores it, too, with: {located.command}")
-    return found if named == run.manifest else run.with_manifest(named)
+    return found if named == run.manifest else with_manifest(run, named)
 
 
 def _input_schema(run: Run) -> pa.Schema:

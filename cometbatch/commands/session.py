@@ -63,7 +63,7 @@ from cometbatch.run_state.making import Make
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.recorded_rows import look_below
-from cometbatch.run_state.run import Run, lacking
+from cometbatch.run_state.run import Run, counted, lacking
 from cometbatch.run_state.succession import settle
 from cometbatch.runner.images import Send
 from cometbatch.runner.ports import Policy, Stop
@@ -155,7 +155,7 @@ class RunSession(Struct, frozen=True):
         rows = run.manifest.calls if self.limit is None else run.tally.calls + run.calls_due(self.limit)
         options, name = self.start.options, job.output.path.name
         on = False if options.observers.take_words else options.progress
-        shown = Progress(rows, run.counted, on=on, name=name, observers=options.observers)
+        shown = Progress(rows, counted(run, is_dead=False), on=on, name=name, observers=options.observers)
         options.observers.began(job, run, self.limit)
         for warning in filter(None, (*_warnings(job, run), lowered, *told)):
             shown.warn(warning)
@@ -426,7 +426,7 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         run_id=run.manifest.run_id,
         output=job.output.path,
         rows=run.manifest.calls,
-        tally=run.with_charges,
+        tally=counted(run),
         prices=run.manifest.prices,
         books=run.manifest.books,
         targets=tuple(describe_targets(run.manifest)),
@@ -445,7 +445,7 @@ def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool
         warnings=(
             *_warnings(job, run),
             *looked,
-            *late_warnings(run.counted, run.manifest.books, run.manifest.token_cap),
+            *late_warnings(counted(run, is_dead=False), run.manifest.books, run.manifest.token_cap),
         ),
         reader=RowsOf(job),
         **session,

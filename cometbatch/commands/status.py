@@ -21,7 +21,7 @@ from cometbatch.results.summary import RowReader, RunSummary, late_warnings
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.drift import changed_keys, describe_targets
 from cometbatch.run_state.recorded_rows import look_below
-from cometbatch.run_state.run import Run, find
+from cometbatch.run_state.run import Run, counted, find
 from cometbatch.run_state.succession import is_decided
 
 
@@ -131,7 +131,7 @@ def _status_of(found: Run, located: Located, given: Accept, reader: RowReader | 
     directory, output = found.directory, located.result
     is_running = directory.lock.is_held()
     # While a session lives, its marks are requests in flight; once it is dead, they are possible charges.
-    tally = found.counted if is_running else found.with_charges
+    tally = counted(found, is_dead=not is_running)
     limit = None if found.is_finished or progress.last is None else progress.last.who.limit
     named = frozenset(manifest.active)
     committed = [index for index in progress.committed if manifest.partition(index).slice in named]

@@ -14,9 +14,10 @@ from cometbatch.job import Job
 from cometbatch.records import Partition, PriceBook
 from cometbatch.results import columns, parts
 from cometbatch.results.answer_columns import AnswerColumns
+from cometbatch.results.rows import JOB_KEY
 from cometbatch.results.target_column import with_target
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.manifest import JOB_KEY, PRICES_KEY, PROGRAM_KEYS, Manifest, metadata_of, partitions_of
+from cometbatch.run_state.manifest import PRICES_KEY, PROGRAM_KEYS, Manifest, metadata_of, partitions_of
 from cometbatch.run_state.published import result_partitions
 
 

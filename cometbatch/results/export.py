@@ -1,4 +1,4 @@
-"""Rows as text for other programs: CSV, and JSON a line, with every cell whole; some rows in memory at a time.
+"""Rows for other programs: CSV, JSON a line, and Parquet, with every cell whole; some rows in memory at a time.
 
 - A number has all its digits; a decimal has no exponent and no zeros at its end.
 - A moment is ISO 8601, `2026-09-01T12:00:00.5+00:00`, with its offset where it has one. So are dates, times of day and
@@ -12,19 +12,24 @@
 """
 
 import base64
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Final, TypeAlias
+from typing import IO, Any, Final, TypeAlias
 
 import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 from msgspec import Struct
 
 from cometbatch.input.values import is_json, python_values
 from cometbatch.money.exact import format_amount
-from cometbatch.results.rows import Piece
+from cometbatch.results.parts import COMPRESSION, GROUP_BYTES
+from cometbatch.results.rows import JOB_KEY, Piece, Rows
+from cometbatch.results.score_columns import SCORES_KEY
+from cometbatch.results.slices import SLICES_KEY
 
 Convert: TypeAlias = Callable[[Any], object]
 _ENCODE: Final = msgspec.json.Encoder(decimal_format="number").encode
@@ -65,6 +70,46 @@ def jsonl_encoder(names: Sequence[str]) -> Encoder:
 
 
 ENCODERS: Final = {"csv": csv_encoder, "jsonl": jsonl_encoder}
+PARQUET: Final = "parquet"
+"""The form that is no text."""
+
+
+def write_parquet(file: IO[bytes], rows: Rows, pieces: Iterable[Piece], names: Sequence[str]) -> int:
+    """Write these columns as a Parquet file, a piece in memory at a time; returns how many rows there are.
+
+    Its metadata say what a reader must know of them: the job, the slices, the scores. They name no run, since these may
+    be some of its rows, or other columns.
+    """
+    kept = {key: rows.metadata[key] for key in (JOB_KEY, SLICES_KEY, SCORES_KEY) if key in rows.metadata}
+    written, writer = 0, None
+    try:
+        for table in itertools.chain(pieces_of(pieces, names), [None]):
+            if writer is None:
+                schema = (rows.empty() if table is None else table).select(names).schema
+                writer = pq.ParquetWriter(file, schema.remove_metadata(), compression=COMPRESSION)
+            if table is not None:
+                writer.write_table(table.select(names).cast(writer.schema))
+                written += table.num_rows
+        if writer is not None:
+            writer.add_key_value_metadata(kept)
+    finally:
+        if writer is not None:
+            writer.close()
+    return written
+
+
+def pieces_of(pieces: Iterable[Piece], names: Sequence[str]) -> Iterator[pa.Table]:
+    """Tables of these columns that are worth a row group, of pieces that are smaller."""
+    held: list[pa.Table] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece.table.select(names))
+        size += held[-1].nbytes
+        if size >= GROUP_BYTES:
+            yield pa.concat_tables(held)
+            held, size = [], 0
+    if held:
+        yield pa.concat_tables(held)
 
 
 def values(table: pa.Table, name: str) -> list[object]:

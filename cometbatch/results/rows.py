@@ -4,6 +4,8 @@ Those of a run that is not finished come from `run_state.recorded_rows`, in the 
 """
 
 import contextlib
+import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -19,9 +21,12 @@ from cometbatch.records import Outcome
 from cometbatch.results import parts
 from cometbatch.results.columns import ASKED_COLUMNS, COLUMNS, CUSTOM_ID, LATE_TARGET, Column, read_outcomes
 from cometbatch.results.retry_words import RetryWords
-from cometbatch.results.slices import ROW, SAMPLE, SLICES_KEY, ResultSlice, decode_slices
+from cometbatch.results.score_columns import SCORES_KEY, score_columns, scores_of
+from cometbatch.results.slices import ROW, SAMPLE, SLICES_KEY, ResultSlice, decode_slices, slice_names
 
 SUCCEEDED: Final = "succeeded"
+JOB_KEY: Final = "cometbatch.job"
+"""Metadata: what the job of a result says."""
 _TOLD_BY: Final = (
     "request_hash", "status", "response", "custom_id", "finish_reason", "error_kind", "error_message", "http_status",
     "request_id", "attempts", "latency_s", "finished_at",
@@ -64,9 +69,25 @@ class Rows(Struct, frozen=True):
         return decode_slices(self.metadata.get(SLICES_KEY, "")) or ()
 
     @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of the input's columns, which stand before all others."""
+        own = {self.prefix + column.name for column in self.columns}
+        own |= {self.prefix + name for name in slice_names(self.axes)} if self.slices else set()
+        return tuple(itertools.takewhile(lambda name: name not in own, self.names))
+
+    @property
     def axes(self) -> tuple[str, ...]:
         """The names of the columns of axes, without prefix; none without a matrix."""
         return tuple(dict.fromkeys(name for each in self.slices for name in each.labels))
+
+    @property
+    def job_axes(self) -> frozenset[str]:
+        """The columns, without prefix, of the axes that the job has; `model` and `format` may not be among them."""
+        try:
+            axes = json.loads(self.metadata[JOB_KEY])["matrix"]["axes"]
+            return frozenset(str(axis["column"]) for axis in axes)
+        except (ValueError, KeyError, TypeError):
+            return frozenset(self.axes)
 
     @property
     def told_by(self) -> tuple[str, ...]:
@@ -109,6 +130,10 @@ class Rows(Struct, frozen=True):
         """All of these rows, in memory; where there are none, all columns, nulls where a type is not known."""
         if tables := [piece.table for piece in self.pieces()]:
             return pa.concat_tables(tables, promote_options="default")  # without the input some of its cells are null
+        return self.empty()
+
+    def empty(self) -> pa.Table:
+        """All columns, and no row; of nulls where a type is not known."""
         types = {self.prefix + column.name: column.type for column in self.columns} | dict(self.others)
         return pa.schema([(name, types.get(name, pa.null())) for name in self.names]).empty_table()
 
@@ -143,6 +168,34 @@ def rows_of_files(files: Sequence[Path], where: Path) -> Rows:
         tuple(files),
         {field.name: field.type for field in file_schema},
         {key.decode(errors="replace"): value.decode(errors="replace") for key, value in said.items()},
+    )
+
+
+def with_scores(rows: Rows, path: Path) -> Rows:
+    """The rows of a data set with the scores from the file beside it, whose lines are in the same order.
+
+    Reading raises `InputError` where that can't be read.
+    """
+    with _reading(path) as file:
+        schema, said = file.schema_arrow, file.metadata.metadata or {}
+    metadata = dict(rows.metadata) | {SCORES_KEY: said.get(SCORES_KEY.encode(), b"[]").decode(errors="replace")}
+    names = score_columns((each["name"] for each in scores_of(metadata)), rows.prefix)
+
+    def pieces() -> Iterator[Piece]:
+        held = schema.empty_table().select(names)
+        beside = _pieces([path])
+        for piece in rows.pieces():
+            while held.num_rows < piece.table.num_rows and (found := next(beside, None)) is not None:
+                held = pa.concat_tables([held, found.table.select(names)])
+            table, count = piece.table, piece.table.num_rows
+            for name in names:
+                table = table.append_column(held.schema.field(name), held.column(name).slice(0, count))
+            held = held.slice(count)
+            yield Piece(piece.ordinals, table)
+
+    others = dict(rows.others) | {name: schema.field(name).type for name in names}
+    return msgspec.structs.replace(
+        rows, names=(*rows.names, *names), pieces=pieces, others=others, metadata=metadata, files=(*rows.files, path)
     )
 
 

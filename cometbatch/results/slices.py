@@ -138,6 +138,15 @@ class SliceColumns:
             pa.array(rows, pa.int64()),
         ]
 
+    def places(self, lines: pa.Table) -> list[int]:
+        """Which slice of the result each of these lines is of. Raises `KeyError` for a line of none of them."""
+        known = {
+            (*values, each.sample): place
+            for place, (values, each) in enumerate(zip(self._values, self.slices, strict=True))
+        }
+        told = (lines.column(name).to_pylist() for name in self.names[:-1])
+        return [known[key] for key in zip(*told, strict=True)]
+
 
 def _value(label: Label | None, kind: pa.DataType) -> Label | None:
     if label is None:

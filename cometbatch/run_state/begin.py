@@ -13,7 +13,7 @@ from cometbatch.results import tallies
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.progress import Progress
-from cometbatch.run_state.run import Run
+from cometbatch.run_state.run import Run, with_manifest
 from cometbatch.run_state.sessions import MARKS_LISTED, Session, Who
 from cometbatch.store import local
 
@@ -55,7 +55,7 @@ def begin_anew(run: Run, who: Who, manifest: Manifest) -> Run:
     useless += [parts.folder / name for name in local.entries(parts.folder) if parts.index(name) is not None]
     for path in useless:  # parts, too: all of their outcomes were reset
         local.remove(path)
-    return msgspec.structs.replace(run.with_manifest(manifest), progress=Progress(last=session))
+    return msgspec.structs.replace(with_manifest(run, manifest), progress=Progress(last=session))
 
 
 def _open(run: Run) -> dict[int, tuple[int, ...]] | msgspec.UnsetType:

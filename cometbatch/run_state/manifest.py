@@ -13,6 +13,7 @@ from cometbatch.job import Target
 from cometbatch.job.urls import SIMULATOR
 from cometbatch.records import Partition, PriceBook, Tally
 from cometbatch.results import columns
+from cometbatch.results.rows import JOB_KEY
 from cometbatch.run_state import json_files
 
 MANIFEST_VERSION: Final = 3
@@ -26,7 +27,6 @@ MATRIX_NEED: Final = "matrix"
 """What a run needs that has slices: a program that does not know it would ask each row of the first cell alone."""
 KNOWN_NEEDS: Final = frozenset({WHOLE_REQUESTS, NEEDS_RESPONSE, TARGETS_NEED, MATRIX_NEED})
 """Words for what a program must know to go on with a run. A manifest that has others is refused by name."""
-JOB_KEY: Final = "cometbatch.job"
 PRICES_KEY: Final = "cometbatch.prices"
 SERVICE_KEY: Final = "cometbatch.service"
 PROGRAM_KEYS: Final = frozenset({SERVICE_KEY})

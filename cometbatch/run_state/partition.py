@@ -83,7 +83,7 @@ class Partitions:
         self.queues: Sequence[QueueCalls] = [
             QueueCalls(
                 self,
-                self._todo(some),
+                _todo(run, limit, some),
                 max_bytes=MAX_OPEN_BYTES,
                 own_bytes=MAX_OPEN_BYTES // len(together),
                 min_open_rows=self._min_open_rows,
@@ -212,17 +212,6 @@ class Partitions:
 
     # -- ranges -------------------------------------------------------------------------------------------------------
 
-    def _todo(self, slices: Sequence[int]) -> Iterator[tuple[int, list[Partition]]]:
-        """The ranges in which these slices have work, ascending, with their partitions there."""
-        run, limit, committed = self._run, self._limit, frozenset(self._run.progress.committed)
-        for number in range(self._in_slice):
-            indexes = (each * self._in_slice + number for each in slices)
-            found = [run.manifest.partition(index) for index in indexes if index not in committed]
-            if limit is not None:
-                found = [each for each in found if lacking(run, each, limit)]
-            if found:
-                yield number, found
-
     def _opened(self, range_: OpenRange, partitions: Sequence[Partition]) -> list[OpenPartition]:
         """A queue's partitions in a range, with what earlier sessions left of them. For the thread that reads."""
         run, manifest, table, journal = self._run, self._run.manifest, range_.table, range_.journal
@@ -289,3 +278,15 @@ class Partitions:
     def _break(self, error: BaseException) -> None:
         self._broken = self._broken or error
         self._tell_room()
+
+
+def _todo(run: Run, limit: int | None, slices: Sequence[int]) -> Iterator[tuple[int, list[Partition]]]:
+    """The ranges in which these slices have work, ascending, with their partitions there."""
+    committed, in_slice = frozenset(run.progress.committed), run.manifest.partitions_in_slice
+    for number in range(in_slice):
+        indexes = (each * in_slice + number for each in slices)
+        found = [run.manifest.partition(index) for index in indexes if index not in committed]
+        if limit is not None:
+            found = [each for each in found if lacking(run, each, limit)]
+        if found:
+            yield number, found

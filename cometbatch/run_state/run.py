@@ -42,17 +42,6 @@ class Run(Struct, frozen=True):
         return functools.reduce(tallies.add, (found[each] for each in self.manifest.active if each in found), Tally())
 
     @property
-    def counted(self) -> Tally:
-        """The same with the charges that earlier sessions left, whichever slices they were of."""
-        last = self.progress.last
-        return self.tally if last is None else tallies.add(self.tally, last.total)
-
-    @property
-    def with_charges(self) -> Tally:
-        """The same, once the newest session is dead."""
-        return tallies.add(self.counted, self.progress.charges)
-
-    @property
     def prefix(self) -> str:
         """What stands before the names of its output columns."""
         return str(self.manifest.fingerprint.get("output.prefix") or "")
@@ -158,23 +147,25 @@ class Run(Struct, frozen=True):
             return self.directory.reopened().rounds > 0
         return self.manifest.follows is not None and self.place == "free"
 
-    def refuse_foreign(self) -> None:
-        """Raises `UsageError` where publishing would overwrite a file that this run did not write."""
-        if self.place == "foreign":
-            raise UsageError(
-                f"output.path: {self.result} is not the file that this run wrote, or was to replace. Nothing was "
-                "overwritten, and every answer is safe in the run directory: move that file away, then run the same "
-                "command again."
-            )
-
     def looked_at_again(self) -> "Run":
         """The same run, with what is recorded of it by now. Raises `CheckpointError` as `progress.look` does."""
         return msgspec.structs.replace(self, progress=look(self.directory, self.manifest))
 
-    def with_manifest(self, manifest: Manifest) -> "Run":
-        """The same run, after its manifest was replaced on the disk."""
-        self.directory.write_manifest(encode_manifest(manifest))
-        return msgspec.structs.replace(self, manifest=manifest)
+
+def refuse_foreign(run: Run) -> None:
+    """Raises `UsageError` where publishing would overwrite a file that this run did not write."""
+    if run.place == "foreign":
+        raise UsageError(
+            f"output.path: {run.result} is not the file that this run wrote, or was to replace. Nothing was "
+            "overwritten, and every answer is safe in the run directory: move that file away, then run the same "
+            "command again."
+        )
+
+
+def with_manifest(run: Run, manifest: Manifest) -> Run:
+    """The same run, after its manifest was replaced on the disk."""
+    run.directory.write_manifest(encode_manifest(manifest))
+    return msgspec.structs.replace(run, manifest=manifest)
 
 
 def lacking(run: Run, partition: Partition, limit: int) -> int:
@@ -190,6 +181,16 @@ def with_journals(run: Run) -> list[list[int]]:
     done = frozenset(run.progress.committed)
     found = (partitions_of(run.manifest, number) for number in sorted(numbers))
     return list(filter(None, ([each for each in some if each not in done] for some in found)))
+
+
+def counted(run: Run, *, is_dead: bool = True) -> Tally:
+    """Of the records of the slices that the job names, with the charges that all sessions left, whatever they were of.
+
+    `is_dead`: whether the newest session has ended, so that what it left in flight counts, too.
+    """
+    last = run.progress.last
+    found = run.tally if last is None else tallies.add(run.tally, last.total)
+    return tallies.add(found, run.progress.charges) if is_dead else found
 
 
 def find(directory: RunDirectory, result: Path, accept: Collection[str] = ()) -> Run | None:

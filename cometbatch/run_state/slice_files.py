@@ -5,11 +5,11 @@ does, and a sample or a cell that is added at the end leaves the others their na
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from cometbatch.results.slices import ResultSlice, text_of
+from cometbatch.results.slices import Label, ResultSlice, text_of
 from cometbatch.store import local
 
 SLICE_FILE: Final = re.compile(r"[0-9]{5,9}-[0-9]{5,9}(?:-[A-Za-z0-9._+-]{1,100})?\.parquet")
@@ -23,9 +23,19 @@ def slice_names(slices: Sequence[ResultSlice]) -> list[str]:
     found = []
     for each in slices:
         cell = cells.setdefault(each.cell_words, len(cells))
-        words = "-".join(_OTHERS.sub("_", text_of(label)) for label in each.labels.values())[:LABEL_CHARACTERS]
+        words = _words(each.labels)
         found.append(f"{cell:05d}-{each.sample:05d}{f'-{words}' if words else ''}.parquet")
     return found
+
+
+def cell_name(number: int, labels: Mapping[str, Label]) -> str:
+    """The name of a file about a cell, without its ending."""
+    words = _words(labels)
+    return f"{number:05d}-{words}" if words else f"{number:05d}"
+
+
+def _words(labels: Mapping[str, Label]) -> str:
+    return "-".join(_OTHERS.sub("_", text_of(label)) for label in labels.values())[:LABEL_CHARACTERS]
 
 
 def slice_files(folder: Path) -> list[Path]:

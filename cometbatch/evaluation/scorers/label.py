@@ -55,5 +55,6 @@ def _mentioned(text: str, names: Names) -> Stated:
     if len(indices) <= 1:
         return tuple(indices) or None
     last = said[-1]
-    concluding = {mention.index for mention in last.meant()}
-    return tuple(concluding) if len(concluding) == 1 and _CONCLUDES.search(last.low) else tuple(indices)
+    concluding = last.concluded() if len(said) == 1 else {mention.index for mention in last.meant()}
+    is_conclusion = len(said) == 1 or _CONCLUDES.search(last.low) is not None
+    return tuple(concluding) if len(concluding) == 1 and is_conclusion else tuple(indices)

@@ -31,6 +31,7 @@ _SIGNED_CURRENCY: Final = expression(rf"([-–+±]) ?{_CURRENCY}+ ?(?=[.\d])")
 _ANY_CURRENCY: Final = expression(rf"{_CURRENCY}[$]?")
 _ROUNDED: Final = expression(r"\*\*|__|`+|~~|<[/A-Za-z][^<>\n]{0,40}>")
 _BRACED_COMMA: Final = expression(r"\{([,.'])\}")
+_BRACED_WORDS: Final = expression(r"(?<![\^_�√}])\{([^{}\d]*)\}")
 _EMPTY_BRACES: Final = expression(r"\{\s?\}")
 _EMPHASIS: Final = expression(r"(?<![\w*])\*([^\s*](?:[^*\n]{0,100}[^\s*])?)\*(?![\w*])")
 _DEGREES: Final = expression(r"\^\s?\{?\s?°\s?\}?")
@@ -57,7 +58,7 @@ def plain_math(text: str) -> str:
         if "°" in text:
             text = _DEGREES.sub("°", text)
     if "{" in text:
-        text = _EMPTY_BRACES.sub("", _BRACED_COMMA.sub(r"\1", text))
+        text = _BRACED_WORDS.sub(r" \1 ", _EMPTY_BRACES.sub("", _BRACED_COMMA.sub(r"\1", text)))
     if "$" in text or not text.isascii() or "USD" in text or "EUR" in text:
         text = _ANY_CURRENCY.sub(" ", _SIGNED_CURRENCY.sub(r"\1", text))
     text = _EMPHASIS.sub(r"\1", _ROUNDED.sub("", text))

@@ -9,13 +9,14 @@ import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from typing import Final
 
 from cometbatch.evaluation.scorers.cleaning import plain
 from cometbatch.evaluation.scorers.expressions import expression
 from cometbatch.evaluation.scorers.markup import plain_math
 from cometbatch.evaluation.scorers.numbers import NumberForm, Token, tokens_in
-from cometbatch.evaluation.scorers.scores import NO_ANSWER, Gold, Score, Scorer, Why
+from cometbatch.evaluation.scorers.scores import AMBIGUOUS, NO_ANSWER, Gold, Score, Scorer, Why
 from cometbatch.evaluation.scorers.statements import MAX_STATEMENT, boxed, cued, first_line, last_line, marked
 from cometbatch.job.scores import ScoreSettings
 from cometbatch.prompt.choices import Choice
@@ -28,6 +29,7 @@ _CLAUSE_END: Final = expression(
     r"[.!?;](?=[\s\"')]|$)|\n|,(?= [^\W\d])|\(|\b(?:because|since|where|which|weil|denn|parce|porque)\b|。|;|，"
 )
 _DENIED: Final = expression(r"(?:\bnot|n't|\bnicht|\bpas|\bне|不是) ?(?:just )?$", re.IGNORECASE)
+_LISTED: Final = expression(r"[\s,;.()\[\]{}|]*")
 _ENUMERATOR: Final = expression(r"(?:^|\n) {0,8}\d{1,3}[.)] +(?=\S)")
 _ALONE: Final = expression(r"[\s\W]*(?:[A-Za-zα-ω]\w{0,3}\s?=)?\s*$")
 _UNIT_ALONE: Final = expression(r"\s?[A-Za-z°%/^{}\d µμ-]{0,30}[.!)*\]\s\"']*$")
@@ -115,12 +117,22 @@ def first_number(statement: str, form: NumberForm) -> Found | None:
     said = [each for each in tokens if not _DENIED.search(line[max(0, each.start - 12) : each.start])]
     if not said:
         return NO_ANSWER
+    if _is_list(line, tokens):
+        return AMBIGUOUS
     first = said[0]
     end = _CLAUSE_END.search(line, first.end)
     limit = end.start() if end is not None else len(line)
     sides = max(line.rfind("=", 0, limit), line.rfind("≈", 0, limit))
     after = [each for each in said if sides < each.start < limit]
     return _found(after[0] if after else first)
+
+
+def _is_list(line: str, tokens: list[Token]) -> bool:
+    """Whether a line has several numbers and nothing else, as in "2, 3"."""
+    if len(tokens) < 2:  # noqa: PLR2004 - several
+        return False
+    gaps = [line[: tokens[0].start], *(line[one.end : two.start] for one, two in pairwise(tokens))]
+    return all(_LISTED.fullmatch(each) for each in [*gaps, line[tokens[-1].end :]])
 
 
 def _found(token: Token) -> Found:
@@ -162,6 +174,8 @@ def _last_number(text: str, form: NumberForm) -> Found:
             begun = _ENUMERATOR.match(line)
             line, tokens = tokens_in(plain_math(line[begun.end() :] if begun else line), form)
             usable = [each for each in tokens if each.kind != "part"]
+            if _is_list(line, usable):
+                return AMBIGUOUS
             if usable:
                 return _found(usable[-1])
         if not begin:
