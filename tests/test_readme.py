@@ -57,6 +57,7 @@ ALL_TABLES = {
     "columns",
     "asked_columns",
     "matrix_columns",
+    "matrix_columns",
     "finish_words",
     "retry",
     "exit_codes",
