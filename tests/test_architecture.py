@@ -46,7 +46,7 @@ OWNERS = {
     "numpy": {"evaluation", "reports"},
     "polars": {"commands", "evaluation", "reports", "results"},  # tables, patterns of linear time, sums, sorting
     "requests": {"telemetry"},
-    "scipy": {"evaluation", "reports"},
+    "scipy": {"evaluation"},
     "tqdm": {"commands"},
     "uvicorn": {"simulator"},
     "uvloop": {"engines"},
