@@ -7,10 +7,12 @@ from pathlib import Path
 from cometbatch import cli, job
 from cometbatch.commands import metrics_file
 from cometbatch.control import retry_table
+from cometbatch.evaluation import score_columns
 from cometbatch.results import columns, events, slices
+from cometbatch.results.score_columns import ANSWER, WHY
 from cometbatch.telemetry import names
 from cometbatch.wire import payload
-from tests import export_tables, prompt_tables
+from tests import export_tables, prompt_tables, score_tables
 from tests.benchmarks import compare, model, report
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +32,10 @@ def tables() -> dict[str, str]:
         "columns": columns_table(columns.COLUMNS),
         "asked_columns": columns_table(columns.ASKED_COLUMNS),
         "matrix_columns": table(("column", "type", "meaning"), slices.MEANINGS),
+        "score_columns": table(("column", "type", "meaning"), _score_columns()),
+        "score_why": table(
+            ("word", "meaning"), ((f"`{word}`", meaning) for word, meaning in score_columns.WHY_MEANINGS.items())
+        ),
         "finish_words": table(("finish reason", "words"), _finish_words()),
         "retry": retry_table.retry_table_markdown(),
         "exit_codes": table(("exit code", "meaning"), codes),
@@ -49,6 +55,11 @@ def tables() -> dict[str, str]:
         "told": table(("template", "warning"), prompt_tables.told()),
         "otel_metrics": table(("metric", "kind", "unit", "attributes", "meaning"), _otel_metrics()),
         "row_spans": table(("attribute", "meaning"), _attributes(names.ROW_ATTRIBUTES)),
+        "scorers": table(("scorer", "compares", "options"), score_tables.options()),
+        "score_examples": table(
+            ("scorer", "options", "answer", "gold", "score", "found", "why"), score_tables.examples()
+        ),
+        "score_order": table(("first", "what counts", "42 is read from"), score_tables.order()),
         "session_spans": table(("attribute", "meaning"), _attributes(names.SESSION_ATTRIBUTES)),
     }
 
@@ -56,6 +67,11 @@ def tables() -> dict[str, str]:
 def columns_table(some: Iterable[columns.Column]) -> str:
     """Output columns with what they mean."""
     return table(("column", "type", "meaning"), ((f"`{each.name}`", each.words, each.meaning) for each in some))
+
+
+def _score_columns() -> Iterable[tuple[str, ...]]:
+    endings = ("", ANSWER, WHY)
+    return ((f"`NAME{end}`", *words) for end, words in zip(endings, score_columns.MEANINGS, strict=True))
 
 
 def _events() -> Iterable[tuple[str, ...]]:

@@ -1,10 +1,12 @@
 """The sample jobs that evaluate: each runs against the simulator, is scored as it says, and ends with a leaderboard."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import polars as pl
 import pytest
+import yaml
 
 import cometbatch
 from cometbatch.commands.connection import simulator_behaviour
@@ -25,10 +27,16 @@ SHARES = {
 }
 
 
+def sample_job(name: str, folder: Path, *, samples: int) -> cometbatch.Job:
+    """A sample job with its output in this folder; `evaluate` with fewer samples, since it asks three models."""
+    fewer = [f"matrix.samples={samples}"] if name == "evaluate" else []
+    return cometbatch.load_job(JOBS / f"{name}.yaml", [f"output.path={folder / 'out.parquet'}", *fewer])
+
+
 @pytest.mark.parametrize("name", SHARES)
 def test_each_sample_job_is_scored_as_its_models_are(tmp_path: Path, name: str) -> None:
     """The answers of the data are those that the simulator takes for right; `verify` computes them again."""
-    job = cometbatch.load_job(JOBS / f"{name}.yaml", [f"output.path={tmp_path / 'out.parquet'}"])
+    job = sample_job(name, tmp_path, samples=2)
     assert job.simulator is not None
     assert job.simulator.accuracy == SHARES[name]
     summary = carry_out(job, Network(create_app(simulator_behaviour(job))))
@@ -47,7 +55,7 @@ def test_each_sample_job_is_scored_as_its_models_are(tmp_path: Path, name: str) 
 def test_perfect_models_get_every_answer_right(tmp_path: Path) -> None:
     """The rule of the simulator, the prompts, the golds and the scorers fit together to the last row."""
     for name, shares in SHARES.items():
-        job = cometbatch.load_job(JOBS / f"{name}.yaml", [f"output.path={tmp_path / f'{name}.parquet'}"])
+        job = sample_job(name, tmp_path / name, samples=1)
         assert job.simulator is not None
         sure = msgspec.structs.replace(job.simulator, accuracy=dict.fromkeys(shares, 1.0))
         job = msgspec.structs.replace(job, simulator=sure)
@@ -78,3 +86,27 @@ def test_the_reported_interval_holds_the_share_that_the_simulator_was_given(shar
         assert found.interval is not None
         held += found.interval.low <= share <= found.interval.high
     assert 0.9 <= held / 200 <= 1.0, held
+
+
+def test_a_model_that_is_asked_for_json_is_right_in_it(tmp_path: Path) -> None:
+    """Where the schema has the labels that the prompt offers."""
+    schema = {"type": "object", "properties": {"label": {"enum": ["billing", "delivery", "returns", "technical"]}}}
+    said: dict[str, Any] = yaml.safe_load((JOBS / "classification.yaml").read_text(encoding="utf-8"))
+    said["response"] = {"schema": schema | {"required": ["label"], "additionalProperties": False}, "prefix": "said_"}
+    said["output"]["path"] = str(tmp_path / "out.parquet")
+    said["score"] = {"correct": {"json": '{"label": "{{ label }}"}'}}
+    said["simulator"]["accuracy"] = dict.fromkeys(SHARES["classification"], 1.0)
+    scored = cometbatch.load_job(said, base_dir=JOBS)
+    carry_out(scored, Network(create_app(simulator_behaviour(scored))))
+    assert set(pl.read_parquet(scored.output.path)["correct"]) == {1.0}
+
+
+def test_the_sample_job_with_a_judge_is_judged(tmp_path: Path) -> None:
+    """Each pair in both orders, by structured verdicts, none of which is missing."""
+    job = cometbatch.load_job(JOBS / "judge.yaml", [f"output.path={tmp_path / 'out.parquet'}"])
+    assert carry_out(job, Network(create_app(simulator_behaviour(job)))).all_succeeded
+    network = Network(create_app(simulator_behaviour(job)))
+    cometbatch.judge(job, progress=False, http=network)
+    assert network.posts == 2 * 32
+    (verdicts,) = (tmp_path / "out.judge").glob("[!_]*.parquet")
+    assert set(pl.read_parquet(verdicts)["judge_status"]) == {"succeeded"}

@@ -28,6 +28,7 @@ target:  {base_url: simulator, format: chat, model: comet-sim-1}
 prompt:  {user: "Classify: {{ body }}"}
 params:  {max_output_tokens: 64}
 simulator: {latency_s: 0}
+score:   {echoed: {contains: body}}
 """
 
 
@@ -53,6 +54,8 @@ def here(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     """A copy of it as the current folder, and a catalog that was fetched a moment ago."""
     folder = tmp_path / "work"
     shutil.copytree(finished, folder)
+    for name in ("a", "b"):
+        shutil.copy(folder / "out" / "triage.parquet", folder / f"{name}.parquet")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     models = cometbatch.models(base_url="simulator").models

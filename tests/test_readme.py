@@ -30,12 +30,14 @@ DOCS = (
     "answers",
     "batch-files",
     "columns",
+    "compare",
     "contributing",
     "durability",
     "exit-codes",
     "how-it-works",
     "input",
     "job",
+    "judge",
     "logs",
     "matrix",
     "messages",
@@ -45,6 +47,8 @@ DOCS = (
     "retry",
     "reuse",
     "schedulers",
+    "scores",
+    "statistics",
     "telemetry",
     "updates",
 )
@@ -69,7 +73,12 @@ ALL_TABLES = {
     "fromjson",
     "otel_metrics",
     "row_spans",
+    "score_columns",
+    "score_why",
     "session_spans",
+    "scorers",
+    "score_examples",
+    "score_order",
 }
 MAX_LINES = 200
 FIRST_SCREEN_LINES = 20
@@ -116,6 +125,11 @@ def job_folder(tmp_path: Path) -> Path:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/1.png").write_bytes(image())
     (tmp_path / "products.csv").write_text("name,photo\ncup,1.png\nbox,1.png\n", encoding="utf-8")
+    sums = ({"question": f"What is {each} plus 1?", "answer": f"One more.\n#### {each + 1}"} for each in (1, 2))
+    (tmp_path / "gsm.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in sums), encoding="utf-8")
+    wrong = ",".join(f"Incorrect Answer {number}" for number in (1, 2, 3))
+    cities = "Which is in Peru?,Lima,Oslo,Rome,Kyiv\nWhich is in Norway?,Oslo,Lima,Rome,Kyiv\n"
+    (tmp_path / "gpqa.csv").write_text(f"Question,Correct Answer,{wrong}\n{cities}", encoding="utf-8")
     return tmp_path
 
 

@@ -104,12 +104,24 @@ def test_scores_stand_after_all_other_columns_and_in_no_part(bench: Workbench) -
     assert column(bench, "whole_row") == [1.0] * 12
     assert summary.scores is not None
     assert summary.scores.lines == 12
+    assert summary.to_polars().columns == names, "whoever reads the rows finds them"
+    assert cometbatch.export(job_of(bench, "brevity"), to="csv").head.decode().rstrip().endswith("whole_row_why")
     (part,) = (bench.run_directory / "parts").glob("*.part")
     assert "brevity" not in pq.read_schema(part).names
     assert [(each["name"], each["scorer"], len(each["digest"])) for each in said(bench.output)] == [
         ("brevity", "python", 64),
         ("whole_row", "python", 64),
     ]
+
+
+def test_a_prefix_stands_before_scores_as_before_all_columns_of_the_output(bench: Workbench) -> None:
+    """A Python scorer gets the line by the names that the result has."""
+    (bench.folder / "mine.py").write_text("def f(answer, row):\n    return row['x_response'] == answer\n")
+    job = job_of(bench, "f", output={"prefix": "x_"})
+    carry_out(job, simulator())
+    assert bench.result().column_names[-3:] == ["x_f", "x_f_answer", "x_f_why"]
+    assert column(bench, "x_f") == [1.0] * 12
+    assert cometbatch.verify(job, run_scorers=True).ok
 
 
 def test_a_score_is_null_for_failures_and_0_for_what_the_model_left_out(bench: Workbench) -> None:
@@ -144,6 +156,8 @@ def test_whatever_a_scorer_does_is_the_score_of_its_row(bench: Workbench, capfd:
     assert not summary.ended_well
     assert "odd on 8 of 12 lines" in summary.describe()
     assert "imported" not in capfd.readouterr().out, "standard output is the command's own"
+    again = carry_out(job_of(bench, "odd", "whole_row"), Network())
+    assert (again.had_work, again.ended_well) == (False, False), "what ended badly does not end well by itself"
 
 
 def test_each_file_is_told_before_it_is_imported(bench: Workbench, capfd: pytest.CaptureFixture[str]) -> None:
@@ -279,8 +293,8 @@ def test_a_data_set_gets_its_scores_in_a_file_beside_it(bench: Workbench) -> Non
     assert found.output == bench.folder / "answers.scores.parquet"
     assert {path.name: path.read_bytes() for path in bench.output.iterdir()} == before
     assert "brevity" in pq.read_table(found.output).column_names
-    checks = {each.name: each.state for each in cometbatch.verify(job_of(bench, "brevity", output=output)).checks}
-    assert checks["scores"] == "skipped"
+    found_checks = cometbatch.verify(job_of(bench, "brevity", output=output), run_scorers=True).checks
+    assert {each.name: each.state for each in found_checks}["scores"] == "ok"
 
 
 @pytest.mark.parametrize("fail_at", ["write", "replace"])

@@ -352,7 +352,7 @@ def verify(path: Path, overrides: tuple[str, ...], run_scorers: bool, as_json: b
 
     PATH: its job file (of any name; - for standard input), its output or its run directory.
     """
-    found = cometbatch.verify(path, overrides, run_scorers=run_scorers)
+    found = cometbatch.verify(path, overrides, run_scorers=run_scorers, tell=say)
     report(found, as_json=as_json)
     sys.exit(ALL_SUCCEEDED if found.ok else SOME_ROWS_FAILED)
 

@@ -37,14 +37,16 @@ def score(job_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
     JOB_FILE: the job, in YAML; - for standard input.
     """
-    found = cometbatch.score(job_file, overrides)
+    found = cometbatch.score(job_file, overrides, tell=say)
     report(found, as_json=as_json, words=found.describe(board_width()))
     sys.exit(ALL_SUCCEEDED if found.ended_well else SOME_ROWS_FAILED)
 
 
 @click.command(
     short_help="Compare models, samples or results by their scores.",
-    epilog=examples("cometbatch compare job.yaml", "cometbatch compare a.parquet b.parquet --baseline model-a --json"),
+    epilog=examples(
+        "cometbatch compare job.yaml", "cometbatch compare a.parquet b.parquet --baseline a.parquet --json"
+    ),
 )
 @log_format
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))

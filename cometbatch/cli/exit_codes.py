@@ -19,7 +19,8 @@ EXIT_CODES = (
         SOME_ROWS_FAILED,
         (
             "finished, with more failed or incomplete rows than `accept` allows (none without it); the result is "
-            "there, but after --limit (`verify`: a check failed)"
+            "there, but after --limit (`verify`: a check failed; `run` and `score`: a Python scorer failed on more "
+            "than 10 % of the rows)"
         ),
     ),
     (4, "stopped at the budget; resumable with a higher one"),

@@ -26,6 +26,11 @@ def batch_encoder(target: JobSource, shape: str, overrides: Sequence[str], rows:
     """
     if shape not in SHAPES:
         raise UsageError(f"--as: write one of {', '.join(SHAPES)}, the vendor whose batch results are written.")
+    if len(rows.slices) > 1:
+        raise UsageError(
+            f"--as: a vendor's batch results have one answer for each name, and this result has {len(rows.slices):,} "
+            "cells and samples. Export their rows instead, with --to jsonl or with --shape wide."
+        )
     run_id, asked, model = _asked(target, overrides)
     name = SHAPES[shape]
     spoken = "responses" if name == "openai" and asked == "responses" else _FORMAT[name]

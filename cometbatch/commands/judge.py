@@ -1,12 +1,14 @@
 """`judge`: asks another model which of two answers is better, or how good each one is, and says what it came to."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow.compute as pc
 
-from cometbatch.commands.judge_runs import ORDER, Judging, Purse, ToJudge, judging
+from cometbatch.commands.judge_purse import Purse
+from cometbatch.commands.judge_runs import ORDER, Judging, ToJudge, judging
 from cometbatch.commands.judge_summary import CellJudged, JudgePlan, JudgeSummary, PairJudged, PlannedTable
 from cometbatch.commands.judge_tables import ROW, SAMPLE, JudgedTable
 from cometbatch.commands.locate import Located, locate
@@ -15,6 +17,7 @@ from cometbatch.commands.run import run
 from cometbatch.commands.stopping import Event
 from cometbatch.commands.tables import JobSource
 from cometbatch.errors import UsageError
+from cometbatch.job import Job
 from cometbatch.job.judge_reading import PREFIX
 from cometbatch.job.judging import FIRST, SECOND, Pairwise, Rubric
 from cometbatch.limiting.shared import Limits
@@ -51,10 +54,10 @@ def judge(
     """
     asked: dict[str, Any] = {"progress": progress, "http": http, "stop": stop, "wait_s": wait_s, "limits": limits}
     with judging(_located(job, overrides), update=update, keep=True) as found:
-        purse, summaries = Purse(found), list[RunSummary | None]()
+        purse, summaries = Purse(found.folder, found.settings.job.budget), list[RunSummary | None]()
         for each in found.tables:
             summaries.append(_run(each, purse, asked, update=update))
-        return _summary(found, summaries)
+        return _summary(found, summaries, purse.spent)
 
 
 def plan_judge(
@@ -69,11 +72,11 @@ def plan_judge(
     Raises `UsageError` for whatever `judge` would refuse before its first request.
     """
     with judging(_located(job, overrides), update=update, keep=False) as found:
-        purse = Purse(found)
+        purse = Purse(found.folder, found.settings.job.budget)
         planned = []
         for each in found.tables:
-            is_update = update and each.run is not None and each.run.is_begun
-            one = plan(_within(each, purse), update=is_update, http=http) if each.said.rows else None
+            is_new = _is_update(each, update=update)
+            one = plan(_within(each, purse, update=is_new), update=is_new, http=http) if each.said.rows else None
             planned.append(PlannedTable(each.table.words, each.table.result, each.said.missing, one))
         return JudgePlan(tuple(planned), found.settings.job.target.model, found.settings.job.budget, purse.spent)
 
@@ -89,23 +92,30 @@ def _located(job: JobSource, overrides: Sequence[str]) -> Located:
     return located
 
 
-def _within(each: ToJudge, purse: Purse) -> Any:
+def _is_update(each: ToJudge, *, update: bool) -> bool:
+    """Whether a run is to begin that takes what still fits from the one that is there, and then its place."""
+    return update and each.has_changed
+
+
+def _within(each: ToJudge, purse: Purse, *, update: bool) -> Job:
     """The job of a table, with what the budget leaves for it."""
-    return msgspec.structs.replace(each.job, budget=purse.of(each.table.result))
+    return msgspec.structs.replace(each.job, budget=purse.of(each.table.result, update=update))
 
 
 def _run(each: ToJudge, purse: Purse, asked: dict[str, Any], *, update: bool) -> RunSummary | None:
     """Ask about one table; None where nothing is in it. Raises what `run` raises, with the table's name."""
     if not each.said.rows:
         return None
-    is_update = update and each.run is not None and each.run.is_begun
+    is_new = _is_update(each, update=update)
     try:
-        return run(_within(each, purse), update=is_update, **asked)
+        return run(_within(each, purse, update=is_new), update=is_new, **asked)
     except RunStoppedError as error:
         needed = error.budget_to_finish
         if needed is not None:
-            needed = EXACT.add(needed, purse.beside(each.table.result))
-        raise type(error)(f"{each.table.words}: {error}", error.summary, error.fix, needed) from error
+            needed = EXACT.add(needed, purse.beside(each.table.result, update=is_new))
+        why = "what is left of judge.budget.max_cost_usd is too little for the next call."
+        words = f"{each.table.words}: {why if error.fix == 'budget' else error}"
+        raise type(error)(words, error.summary, error.fix, needed) from error
     finally:
         purse.note(each.table.result)
 
@@ -113,7 +123,7 @@ def _run(each: ToJudge, purse: Purse, asked: dict[str, Any], *, update: bool) ->
 # --- what it came to ---
 
 
-def _summary(found: Judging, summaries: Sequence[RunSummary | None]) -> JudgeSummary:
+def _summary(found: Judging, summaries: Sequence[RunSummary | None], spent: Decimal) -> JudgeSummary:
     way = found.settings.way
     told = list(zip(found.tables, summaries, strict=True))
     clusters = found.clusters()
@@ -132,6 +142,7 @@ def _summary(found: Judging, summaries: Sequence[RunSummary | None]) -> JudgeSum
         folder=found.folder,
         model=found.settings.job.target.model,
         summaries=tuple(each for each in summaries if each is not None),
+        spent_usd=spent,
         pairs=pairs,
         cells=cells,
         strengths=strong,

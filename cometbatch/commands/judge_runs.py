@@ -6,7 +6,6 @@ Guards that a changed answer is never judged as the one that it was, and that no
 import contextlib
 import tempfile
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -22,11 +21,10 @@ from cometbatch.job import Job
 from cometbatch.job.judge_reading import PREFIX
 from cometbatch.job.judging import ANSWER, FIRST, SECOND, Pairwise
 from cometbatch.job.matrix import Axis, CellSettings, Matrix, Prompt
-from cometbatch.job.paths import RUN_PREFIX, RUN_SUFFIX, judged_beside
-from cometbatch.job.settings import BudgetSettings, InputSettings, JudgeSettings
+from cometbatch.job.paths import judged_beside
+from cometbatch.job.settings import InputSettings, JudgeSettings
 from cometbatch.job.targets import MessageTemplate
-from cometbatch.money.exact import EXACT
-from cometbatch.results import parts, tallies
+from cometbatch.results import parts
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.drift import changed_keys, refuse_drift
 from cometbatch.run_state.run import Run, directory_of, find
@@ -37,7 +35,6 @@ ORDER: Final = "order"
 SWAPPED: Final = f"{{% set {FIRST}, {SECOND} = {SECOND}, {FIRST} %}}"
 """Before the templates of the order in which the second cell's answer stands first."""
 NEW: Final = ".new"  # behind the name of a table that is not in its place yet
-_MOVED: Final = ("prompt.messages", "prompt.messages_column", "prompt.few_shot", "prompt.choices")
 
 
 class ToJudge(Struct, frozen=True):
@@ -53,6 +50,19 @@ class ToJudge(Struct, frozen=True):
     run: Run | None = None
     is_new: bool = False
     is_changed: bool = False
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the judge was asked about other answers, or in another way."""
+        return bool(self.changes)
+
+    @property
+    def changes(self) -> list[str]:
+        """What is other than when the judge was asked, in words."""
+        if self.run is None or not self.run.is_begun:
+            return []
+        keys = changed_keys(self.run.manifest, self.job.fingerprint(), matrix=self.job.matrix)
+        return (["answers of the run"] if self.is_changed else []) + [f"judge.{key}" for key in keys]
 
     @property
     def is_flipped(self) -> bool:
@@ -179,17 +189,11 @@ def _kept(each: ToJudge) -> ToJudge:
 
 def _refuse_changed(each: ToJudge, *, update: bool) -> None:
     """Raise `DriftError` where the judge was asked about other answers, or in another way."""
-    run = each.run
-    if update or run is None or not run.is_begun:
-        return
-    what = [f"judge: {key}" for key in changed_keys(run.manifest, each.job.fingerprint(), matrix=each.job.matrix)]
-    if each.is_changed:
-        what.insert(0, "answers of the run")
-    if what:
+    if not update and each.has_changed:
         raise DriftError(
-            f"{each.table.words}: since the judge was asked about these, this has changed: {', '.join(what)}. Its "
-            "verdicts were on what was there then. Undo the change; or keep the verdicts that still fit, and "
-            "ask for the others alone, with --update (in Python: update=True)."
+            f"{each.table.words}: since the judge was asked about these, this has changed: {', '.join(each.changes)}. "
+            "Its verdicts were on what was there then. Undo the change; or keep the verdicts that still fit, and ask "
+            "for the others alone, with --update (in Python: update=True)."
         )
 
 
@@ -213,48 +217,11 @@ def _in_orders(job: Job, way: Pairwise) -> Job:
         CellSettings((order,), job.target.format, job.target.model, number, job.params, prices, job.param_columns)
         for number, order in enumerate(orders)
     )
-    axis = Axis(ORDER, ORDER, orders)
-    return msgspec.structs.replace(job, matrix=Matrix((axis,), cells, prompts, job.params, moved=_MOVED))
+    # No field of a fingerprint is left to the axis: another prompt is drift, and not another cell.
+    return msgspec.structs.replace(job, matrix=Matrix((Axis(ORDER, ORDER, orders),), cells, prompts, job.params))
 
 
 def _swapped(message: MessageTemplate) -> MessageTemplate:
     """A message in which the answers have changed places."""
     parts = tuple(msgspec.structs.replace(each, template=SWAPPED + each.template) for each in message.parts)
     return MessageTemplate(message.role, SWAPPED + message.template if message.template else "", parts)
-
-
-class Purse:
-    """The budget of a judge, over all of its runs beside a result; what any of them ever spent counts."""
-
-    def __init__(self, judging: Judging) -> None:
-        self._budget = judging.settings.job.budget
-        self._spent = {}
-        for name in local.entries(judging.folder):
-            if name.startswith(RUN_PREFIX) and name.endswith(RUN_SUFFIX):
-                result = judging.folder / name.removeprefix(RUN_PREFIX).removesuffix(RUN_SUFFIX)
-                self._spent[result] = _spent(result)
-
-    @property
-    def spent(self) -> Decimal:
-        """US dollars that all runs so far have spent, or may have."""
-        return sum(self._spent.values(), Decimal(0))
-
-    def note(self, result: Path) -> None:
-        """Look again at what one run has spent."""
-        self._spent[result] = _spent(result)
-
-    def beside(self, result: Path) -> Decimal:
-        """What the other runs have spent."""
-        return EXACT.subtract(self.spent, self._spent.get(result, Decimal(0)))
-
-    def of(self, result: Path) -> BudgetSettings:
-        """The budget of one run: what the others leave, and what it has spent itself."""
-        if self._budget.max_cost_usd is None:
-            return self._budget
-        left = EXACT.subtract(self._budget.max_cost_usd, self.beside(result))
-        return msgspec.structs.replace(self._budget, max_cost_usd=max(left, Decimal(0)))
-
-
-def _spent(result: Path) -> Decimal:
-    run = find(directory_of(result, is_dataset=False), result)
-    return Decimal(0) if run is None else tallies.spent(tallies.add(run.bill, run.progress.charges))

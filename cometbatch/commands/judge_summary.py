@@ -57,13 +57,14 @@ class CellJudged(Struct, frozen=True):
 class JudgeSummary(Struct, frozen=True):
     """What a judge said of all pairs, or of all cells, and cost. `folder`: where its results are, a file for each.
 
-    `strengths`: of cells that were all compared with each other. `needs_extra`: intervals lack, since numpy or scipy is
-    not installed.
+    `spent_usd`: what the judge was ever paid for this result, at most. `strengths`: of cells that were all compared
+    with each other. `needs_extra`: intervals lack, since numpy or scipy is not installed.
     """
 
     folder: Path
     model: str
     summaries: tuple[RunSummary, ...]
+    spent_usd: Decimal
     pairs: tuple[PairJudged, ...] = ()
     cells: tuple[CellJudged, ...] = ()
     strengths: tuple[Strength, ...] = ()
@@ -107,6 +108,7 @@ class JudgeSummary(Struct, frozen=True):
             "calls": self.calls,
             "cost_usd": None if cost is None else format_amount(cost),
             "thrown_cost_usd": format_amount(self.possible_charges_usd),
+            "spent_usd": format_amount(self.spent_usd),
             "pairs": [each.to_dict() for each in self.pairs],
             "cells": [each.to_dict() for each in self.cells],
             "strengths": [each.to_dict() for each in self.strengths],
@@ -137,9 +139,17 @@ class JudgeSummary(Struct, frozen=True):
         asked = "" if self.had_work else "; nothing was sent now"
         lines += [
             f"judge {self.model}: {cost} for {count(self.calls, 'call')}{charges}{asked}",
+            *self._earlier(),
             f"result: {self.folder}",
         ]
         return visible("\n".join(lines))
+
+    def _earlier(self) -> Iterator[str]:
+        """A line on verdicts that are paid for and not in the table above."""
+        now = EXACT.add(self.cost_usd or Decimal(0), self.possible_charges_usd)
+        if self.spent_usd > now:
+            spent = format_rounded(self.spent_usd, up=True)
+            yield f"in all, {spent} was spent on this judge: verdicts that were replaced, or are not asked for now, too"
 
 
 class PlannedTable(Struct, frozen=True):

@@ -95,7 +95,7 @@ def judged_cells(manifest: Manifest, job: Job) -> tuple[JudgedCell, ...]:
     found = []
     for (target, numbers), each in zip(by_cell.items(), first, strict=True):
         labels = {name: label for name, label in each.labels.items() if name in telling}
-        words = words_of(labels) or job.target.model
+        words = text_of(*labels.values()) if len(labels) == 1 else words_of(labels) or job.target.model
         name = "-".join(map(text_of, labels.values())) or job.target.model
         digest = each.cell or digest_of(manifest.targets[target].target)
         found.append(JudgedCell(digest, dict(each.labels), words, _OTHERS.sub("_", name), tuple(numbers)))

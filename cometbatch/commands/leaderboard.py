@@ -1,7 +1,11 @@
 """The leaderboard of a result, for the commands that show one."""
 
 from pathlib import Path
+from typing import Any
 
+from msgspec import Struct
+
+from cometbatch.commands.judge_purse import judge_cost
 from cometbatch.commands.score_publishing import scores_path
 from cometbatch.errors import CometbatchError
 from cometbatch.job import Job
@@ -10,6 +14,7 @@ from cometbatch.reports.board import Figures
 from cometbatch.reports.figures import figures
 from cometbatch.reports.sources import ResultFiles
 from cometbatch.results.rows import data_set_files
+from cometbatch.results.scored import Leaderboard
 from cometbatch.run_state.slice_files import slice_files
 
 
@@ -25,17 +30,31 @@ def result_at(result: Path, name: str | None = None) -> ResultFiles:
 
 def leaderboard(result: Path, settings: ReportSettings) -> Figures | None:
     """The leaderboard of a published result; None where it has no scores. Raises as `figures` does."""
-    return figures([result_at(result)], settings)
+    return figures([result_at(result)], settings, judge_cost_usd=judge_cost(result))
 
 
-def leaderboard_of(result: Path, job: Job) -> tuple[Figures | None, tuple[str, ...]]:
-    """The leaderboard of a job's result, and why there is none, in sentences; a job without scores has none.
+class NoLeaderboard(Struct, frozen=True):
+    """Stands where a leaderboard would, and says why there is none."""
 
-    A run is finished whatever comes of it.
+    words: str
+
+    def describe(self, width: int = 100) -> str:  # noqa: ARG002 - a sentence has no columns
+        """For a person."""
+        return f"There is no leaderboard: {self.words}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"missing": self.words}
+
+
+def leaderboard_of(result: Path, job: Job) -> Leaderboard | None:
+    """The leaderboard of a job's result, or what says why there is none; a job without scores has none.
+
+    A run is finished whatever comes of it, so nothing is raised.
     """
     if not job.scores:
-        return None, ()
+        return None
     try:
-        return leaderboard(result, job.report), ()
+        return leaderboard(result, job.report)
     except CometbatchError as error:
-        return None, (f"there is no leaderboard: {error}",)
+        return NoLeaderboard(str(error))

@@ -19,9 +19,11 @@ from cometbatch.input.files import shown
 from cometbatch.job import Job
 from cometbatch.job.batch_lines import open_table
 from cometbatch.job.secrets import printable
+from cometbatch.results import parts
 from cometbatch.results.lines import Joined
 from cometbatch.results.retry_words import WORDS, RetryWords, read_words
 from cometbatch.results.rows import SUCCEEDED, Rows, data_set_files, rows_of_files, with_scores
+from cometbatch.results.score_columns import scores_of
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.published import result_paths
 from cometbatch.run_state.recorded_rows import Tables, recorded_rows
@@ -31,8 +33,8 @@ from cometbatch.run_state.run import Run, find
 def open_rows(target: JobSource, overrides: Sequence[str] = ()) -> Rows:
     """The rows with an outcome of a job, a job file, a result file, a data set or a run directory.
 
-    A result file is read as it stands. Of everything else the run is read: its result once that is published, which
-    has the scores, too; until then its parts and journals. Where there is no run any more, its result is read. Raises
+    A result file is read as it stands, and so is that of a finished run with scores. Of everything else the run is
+    read, by its parts and journals, whether it is finished or not; where there is no run any more, its result. Raises
     `UsageError` where there is nothing to read, `CheckpointError` where a file of the run is damaged.
     """
     located = locate(target, overrides)
@@ -41,7 +43,7 @@ def open_rows(target: JobSource, overrides: Sequence[str] = ()) -> Rows:
         return msgspec.structs.replace(rows_of_files([result], result), notes=tuple(_older_than_run(located)))
     found = find(located.directory, result)
     if found is not None:
-        return _rows_of_result(found, located) if found.is_finished else rows_of_run(found, located)
+        return _scored_rows(found, located) or rows_of_run(found, located)
     if result.is_dir():
         return rows_of_files(data_set_files(result), result)
     if not result.exists():
@@ -49,14 +51,19 @@ def open_rows(target: JobSource, overrides: Sequence[str] = ()) -> Rows:
     return rows_of_files([result], result)
 
 
-def _rows_of_result(run: Run, located: Located) -> Rows:
-    """The rows of a finished run. The scores of a data set are in a file beside it."""
-    result, input_path = located.result, (located.job or Job.from_description(run.manifest.job)).input.path
+def _scored_rows(run: Run, located: Located) -> Rows | None:
+    """The rows of a finished run with its scores, which no part has; None where it has none."""
+    result = located.result
+    if not run.is_finished:
+        return None
     if run.directory.parts.is_dataset:
-        rows, scores = rows_of_run(run, located), scores_path(result)
-        return with_scores(rows, scores) if scores.exists() else rows
-    rows = rows_of_files(result_paths(run.directory, run.manifest, result), result)
-    return msgspec.structs.replace(rows, files=(*rows.files, input_path))
+        beside = scores_path(result)
+        return with_scores(rows_of_run(run, located), beside) if beside.exists() else None
+    paths = result_paths(run.directory, run.manifest, result)
+    if not all(scores_of(parts.result_metadata(path) or {}) for path in paths):
+        return None
+    rows, job = rows_of_files(paths, result), located.job or Job.from_description(run.manifest.job)
+    return msgspec.structs.replace(rows, files=(*rows.files, job.input.path))
 
 
 def _older_than_run(located: Located) -> Iterator[str]:

@@ -28,7 +28,7 @@ from cometbatch.commands.locking import locked, refuse_wait
 from cometbatch.commands.manifests import new_manifest, priced, with_cells
 from cometbatch.commands.options import Asked, Options, options_of
 from cometbatch.commands.progress_line import Progress
-from cometbatch.commands.score_publishing import is_scored
+from cometbatch.commands.score_publishing import counts_of, is_scored
 from cometbatch.commands.scoring import check_golds
 from cometbatch.commands.session import STOPPED, RunSession, SessionStart, in_thread, publish_for, summary_of
 from cometbatch.commands.stopping import Interrupts, StoppedBeforeError, Stopping, ended_by
@@ -43,6 +43,7 @@ from cometbatch.job import Job
 from cometbatch.limiting.shared import Limits
 from cometbatch.records import PriceBook, Tally
 from cometbatch.results.retry_words import RetryWords, read_words
+from cometbatch.results.scored import ScoreCounts
 from cometbatch.results.summary import RunStoppedError, RunSummary, TerminatedRunError
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import begin_anew, first_session, next_session, remove_leftovers
@@ -153,11 +154,10 @@ async def _run(job: Job, options: Options) -> RunSummary:
 
 
 async def _with_leaderboard(job: Job, summary: RunSummary) -> RunSummary:
-    """The summary of a finished run with the figures of its scores; where there are none, it says why."""
+    """The summary of a finished run with the figures of its scores."""
     if not job.scores or not summary.finished:
         return summary
-    found, told = await asyncio.to_thread(leaderboard_of, summary.output, job)
-    return msgspec.structs.replace(summary, leaderboard=found, warnings=(*summary.warnings, *told))
+    return msgspec.structs.replace(summary, leaderboard=await asyncio.to_thread(leaderboard_of, summary.output, job))
 
 
 def _as_told(error: BaseException) -> tuple[RunSummary | None, BaseException | None]:
@@ -299,7 +299,9 @@ async def _resume(start: SessionStart, found: Run, again: RetryWords) -> RunSumm
         start = await in_thread(start.files, _with_scores, start, found.manifest.input)
     if is_finished or (_has_no_work(found, limit) and not added_cells):
         limited = await in_thread(start.files, look_below, found, limit)
-        return summary_of(job, found, finished=is_finished, had_work=False, reopened=asked, limited=limited)
+        counts = await in_thread(start.files, _counts, start, found) if is_finished else None
+        told: dict[str, Any] = {"reopened": asked, "limited": limited, "scores": counts}
+        return summary_of(job, found, finished=is_finished, had_work=False, **told)
     if again.words and not matching.partitions:
         await in_thread(start.files, functools.partial(refuse_other_job, found, start.checked, retry=False))
     start.directory.create()  # ways to copy a run leave out folders with nothing in them
@@ -328,6 +330,12 @@ def _with_scores(start: SessionStart, identity: Identity) -> SessionStart:
         return msgspec.structs.replace(start, scores=checked.scoring.load(told.say))
     finally:
         told.close()
+
+
+def _counts(start: SessionStart, found: Run) -> ScoreCounts | None:
+    """How the scoring of a finished run went: what ended badly before does so again."""
+    scoring = start.checked.scoring
+    return None if scoring is None else counts_of(found, scoring)
 
 
 async def _scored_again(start: SessionStart, found: Run) -> RunSummary:

@@ -1,6 +1,6 @@
 """`score`: scores the answers of a finished run anew, sends nothing, and changes no part of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,11 @@ from cometbatch.commands.answers import answer_columns, checker_of
 from cometbatch.commands.growth import grown, new_cells
 from cometbatch.commands.leaderboard import leaderboard_of
 from cometbatch.commands.locate import Located, locate
-from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.score_publishing import publish_scored, scores_path
-from cometbatch.commands.scoring import refuse_score_names, scoring_of
+from cometbatch.commands.scoring import refuse_score_names, scoring_of, to_stderr
 from cometbatch.commands.tables import JobSource
 from cometbatch.errors import UsageError
 from cometbatch.job import Job
-from cometbatch.records import Tally
 from cometbatch.results import columns, parts
 from cometbatch.results.scored import Leaderboard, ScoreCounts
 from cometbatch.results.summary_words import count
@@ -28,16 +26,12 @@ from cometbatch.run_state.run import Run, find, with_manifest
 
 
 class ScoreSummary(Struct, frozen=True):
-    """What scoring came to. `output`: the result, or the file with the scores of a data set. `names`: of the scores.
-
-    `leaderboard`: None where none can be made; `warnings` say why.
-    """
+    """What scoring came to. `output`: the result, or the file with the scores of a data set. `names`: of the scores."""
 
     output: Path
     names: tuple[str, ...]
     counts: ScoreCounts
     leaderboard: Leaderboard | None = None
-    warnings: tuple[str, ...] = ()
 
     @property
     def ended_well(self) -> bool:
@@ -56,17 +50,18 @@ class ScoreSummary(Struct, frozen=True):
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         board = {} if self.leaderboard is None else {"leaderboard": self.leaderboard.to_dict()}
-        scored: dict[str, Any] = {"output": str(self.output), "scores": list(self.names), "ended_well": self.ended_well}
-        scored["warnings"] = list(self.warnings)
+        scored = {"output": str(self.output), "scores": list(self.names), "ended_well": self.ended_well}
         return scored | self.counts.to_dict() | board
 
 
-def score(job: JobSource, overrides: Sequence[str] = ()) -> ScoreSummary:
+def score(
+    job: JobSource, overrides: Sequence[str] = (), *, tell: Callable[[str], object] | None = None
+) -> ScoreSummary:
     """Score the answers of a finished run as its job says now; the result is replaced by one rename.
 
     `job`: a job, or what `load_job` takes, with `--set` strings to put over it. Needs no key and no input: the answers
-    and their rows are in the run. Python scorers are imported, each after a line on standard error that names its file
-    and digest.
+    and their rows are in the run. Python scorers are imported, each after a line that names its file and digest: on
+    standard error, or handed to `tell`.
 
     Raises `UsageError` where there is no run, where it is not finished, where the job has no scores, or where a row has
     no gold that can be read; `DriftError` where the job differs in more than its scores; `RunLockedError` where another
@@ -80,10 +75,10 @@ def score(job: JobSource, overrides: Sequence[str] = ()) -> ScoreSummary:
     if not located.job.scores:
         raise UsageError("The job has no section score, so there is nothing to score by (docs/scores.md).")
     with located.directory.locked():
-        return _scored(located, located.job)
+        return _scored(located, located.job, tell or to_stderr)
 
 
-def _scored(located: Located, job: Job) -> ScoreSummary:
+def _scored(located: Located, job: Job, tell: Callable[[str], object]) -> ScoreSummary:
     run = find(located.directory, located.result)
     if run is None:
         raise located.no_run()
@@ -99,15 +94,11 @@ def _scored(located: Located, job: Job) -> ScoreSummary:
     answers = answer_columns(target, checker_of(target))
     part = columns.joined_schema(schema, run.prefix, {}, columns.columns_of(run.columns), answers)
     refuse_score_names(scoring, lines_of(manifest, run.columns).schema(part).names)
-    told = Progress(0, Tally(), on=False)
-    try:
-        scores = scoring.load(told.say)
-    finally:
-        told.close()
+    scores = scoring.load(tell)
     publish_scored(run, schema, answers, scores)
     output = scores_path(run.result) if run.directory.parts.is_dataset else run.result
     names = tuple(each.name for each in job.scores)
-    return ScoreSummary(output, names, scores.counts, *leaderboard_of(run.result, job))
+    return ScoreSummary(output, names, scores.counts, leaderboard_of(run.result, job))
 
 
 def _as_named(located: Located, run: Run, job: Job) -> Run:

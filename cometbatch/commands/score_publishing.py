@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import IO, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cometbatch.commands.publishing import publish
 from cometbatch.commands.scoring import Scoring
 from cometbatch.commands.stopping import NotPublishedError
-from cometbatch.evaluation.score_columns import ScoreColumns
+from cometbatch.evaluation.score_columns import SCORER_ERROR, ScoreColumns
 from cometbatch.results import parts
 from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.columns import CUSTOM_ID
-from cometbatch.results.score_columns import SCORES_KEY
+from cometbatch.results.score_columns import SCORES_KEY, score_columns
+from cometbatch.results.scored import ScoreCounts
 from cometbatch.results.slices import ROW
 from cometbatch.run_state.manifest import metadata_of
 from cometbatch.run_state.published import result_files, state_of
@@ -44,6 +46,21 @@ def is_scored(run: Run, scoring: Scoring | None) -> bool:
     found = parts.result_metadata(scores_path(run.result)) or {}
     state = metadata_of(run.manifest) | state_of(run) | {SCORES_KEY: due}
     return all(found.get(key) == value for key, value in state.items())
+
+
+def counts_of(run: Run, scoring: Scoring) -> ScoreCounts | None:
+    """How the scoring of the published result went; None where nothing of it can fail."""
+    if not scoring.files:
+        return None
+    paths = [scores_path(run.result)] if run.directory.parts.is_dataset else list(result_files(run))
+    counts = ScoreCounts(run.manifest.calls)
+    for name in scoring.files:
+        _, answer, why = score_columns([name], run.prefix)
+        for path in paths:
+            is_failed = pc.equal(parts.read_column(path, why), SCORER_ERROR)
+            if pc.any(is_failed).as_py():
+                counts.note(name, parts.read_column(path, answer).filter(is_failed).to_pylist())
+    return counts
 
 
 def publish_scored(

@@ -5,7 +5,7 @@ an answer that was changed in the same way in every file that holds it: no file 
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from cometbatch.commands.answers import answer_columns, checker_of
 from cometbatch.commands.checks import FILES_SHOWN
 from cometbatch.commands.locate import Located, locate
-from cometbatch.commands.progress_line import Progress
+from cometbatch.commands.scoring import to_stderr
 from cometbatch.commands.tables import JobSource
 from cometbatch.commands.verify_equal import EqualRows
 from cometbatch.commands.verify_files import FileChecks
@@ -28,7 +28,7 @@ from cometbatch.errors import CheckpointError, InputError, JobError, UsageError
 from cometbatch.input.file_set import AnySource, is_there
 from cometbatch.job import Job
 from cometbatch.job.batch_lines import open_table
-from cometbatch.records import Partition, Tally
+from cometbatch.records import Partition
 from cometbatch.results import parts
 from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.slices import SLICES_KEY, encode_slices
@@ -40,13 +40,19 @@ from cometbatch.run_state.published import ROUNDS_KEY, result_partitions, result
 from cometbatch.run_state.run import refuse_unreleased
 
 
-def verify(job: JobSource, overrides: Sequence[str] = (), *, run_scorers: bool = False) -> Verification:
+def verify(
+    job: JobSource,
+    overrides: Sequence[str] = (),
+    *,
+    run_scorers: bool = False,
+    tell: Callable[[str], object] | None = None,
+) -> Verification:
     """Prove a finished run from its files: a job's, or that of an output or run directory, wherever they were moved.
 
     A job may be given as its file, with `--set` strings to put over it. `run_scorers`: also compute again what Python
-    scorers of the job gave, which imports their files; a line on standard error names each before. Changes nothing and
-    sends nothing. Raises `UsageError` where there is no run, or one that is not finished, and says how it begins or
-    goes on.
+    scorers of the job gave, which imports their files; a line on standard error, or handed to `tell`, names each
+    before. Changes nothing and sends nothing. Raises `UsageError` where there is no run, or one that is not finished,
+    and says how it begins or goes on.
     """
     located = locate(job, overrides)
     directory, result, asked = located.directory, located.result, located.job
@@ -61,11 +67,8 @@ def verify(job: JobSource, overrides: Sequence[str] = (), *, run_scorers: bool =
         return Verification(result, None, None, findings.checks())
     _refuse_unfinished(located, manifest)
     _check_run(directory, result, manifest, partitions, asked=asked, findings=findings)
-    told = Progress(0, Tally(), on=False)
-    try:
-        ScoreChecks(directory, manifest, result, Scorers(asked, run_scorers, told.say), findings).check()
-    finally:
-        told.close()
+    scorers = Scorers(asked, run_scorers, tell or to_stderr)
+    ScoreChecks(directory, manifest, result, scorers, findings).check()
     return Verification(result, manifest.run_id, manifest.input.rows, findings.checks())
 
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from cometbatch.commands.python_scorers import scorer_file
 from cometbatch.commands.score_publishing import scores_path
+from cometbatch.commands.scoring import to_stderr
 from cometbatch.commands.verify_report import Findings
 from cometbatch.errors import UsageError
 from cometbatch.evaluation.score_columns import Loaded, ScoreColumns
@@ -37,7 +38,7 @@ class Scorers(Struct, frozen=True):
 
     job: Job | None = None
     may_run: bool = False
-    tell: Callable[[str], object] = str
+    tell: Callable[[str], object] = to_stderr
 
 
 class ScoreChecks:
@@ -68,10 +69,10 @@ class ScoreChecks:
         columns = _columns(said, self._manifest.input.columns, prefix, self._scorers, self._findings)
         if columns is None:
             return
-        apart = _scored(path) if self._is_dataset else None  # of a data set, scores stand in a file of their own
+        apart = _Apart(_lines(path)) if self._is_dataset else None
         at, rows = 0, self._manifest.input.rows
         for table in _lines_of_parts(self._directory, self._manifest) if self._is_dataset else _lines(path):
-            found = table if apart is None else apart.slice(at, table.num_rows)
+            found = table if apart is None else apart.take(table.num_rows)
             numbers = [number % rows for number in range(at, at + table.num_rows)] if rows else []
             if words := _misfit(found, table.num_rows, [field.name for field in columns.fields]):
                 self._findings.add(CHECK, words, where=path.name)
@@ -142,9 +143,18 @@ def _lines(path: Path) -> Iterator[pa.Table]:
         yield from parts.pieces(file)
 
 
-def _scored(path: Path) -> pa.Table:
-    with path.open("rb") as raw:
-        return pq.read_table(raw)
+class _Apart:
+    """The scores of a data set, which stand in a file of their own; some rows in memory at a time."""
+
+    def __init__(self, pieces: Iterator[pa.Table]) -> None:
+        self._pieces, self._held = pieces, next(pieces)
+
+    def take(self, count: int) -> pa.Table:
+        """The next rows, or fewer where the file ends."""
+        while self._held.num_rows < count and (piece := next(self._pieces, None)) is not None:
+            self._held = pa.concat_tables([self._held, piece])
+        taken, self._held = self._held.slice(0, count), self._held.slice(count)
+        return taken
 
 
 def _lines_of_parts(directory: RunDirectory, manifest: Manifest) -> Iterator[pa.Table]:

@@ -55,6 +55,8 @@ WAYS: Final[dict[str, dict[str, Key]]] = {
 DEFAULTS: Final = {"all": "false", "swap": "true", "ridge": "0"}
 SECTIONS: Final = ("target", "prompt", "params", "prices", "budget", "response", "limits", "retry", "accept")
 """Sections of a job that a judge has of its own. The judge's `limits` and `retry` are laid over the job's."""
+SINGLE: Final = ("dedupe",)
+"""Keys of a job that stand in no section, and that a judge has of its own."""
 RESPONSE_KEYS: Final = ("mode", "max_asks")
 """The keys of `judge.response`: the schema is the judge's own."""
 

@@ -10,7 +10,7 @@ import msgspec
 
 from cometbatch.errors import JobError, did_you_mean
 from cometbatch.job.cells import ReadOne
-from cometbatch.job.judge_keys import PAIRWISE, RESPONSE_KEYS, RUBRIC, SECTIONS, WAYS
+from cometbatch.job.judge_keys import PAIRWISE, RESPONSE_KEYS, RUBRIC, SECTIONS, SINGLE, WAYS
 from cometbatch.job.judging import ANSWER, FIRST, SECOND, VERDICT_SCHEMA, Pairwise, Rubric
 from cometbatch.job.keys import JUDGE, KEYS
 from cometbatch.job.kinds import expected
@@ -65,8 +65,8 @@ def _read(node: Node, tree: Map, job: Job, problems: Problems, read_one: ReadOne
 def _check_keys(node: Map, problems: Problems) -> None:
     for name, each in node.entries.items():
         where = node.keys[name].where
-        if name not in (*WAYS, *SECTIONS):
-            near = did_you_mean(name, (*WAYS, *SECTIONS))
+        if name not in (*WAYS, *SECTIONS, *SINGLE):
+            near = did_you_mean(name, (*WAYS, *SECTIONS, *SINGLE))
             problems.add(where, name, "unknown key" + (f"; {near}" if near else ""))
         elif name == "response" and isinstance(each, Map):
             for key in each.entries.keys() - {*RESPONSE_KEYS}:
@@ -146,7 +146,7 @@ def _as_job(node: Map, tree: Map, job: Job, schema: dict[str, object]) -> Map:
     for name in _OF_THE_JOB:
         if not is_null(tree.entries.get(name)):
             put(name, tree.entries[name])
-    for name in SECTIONS:
+    for name in (*SECTIONS, *SINGLE):
         own = node.entries.get(name)
         if own is not None and not is_null(own):
             put(name, _over(made.entries.get(name), own) if name in _OF_THE_JOB else own)

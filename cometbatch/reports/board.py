@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.evaluation.statistics.interval import Interval
+from cometbatch.money.exact import format_amount
 from cometbatch.reports import words
 from cometbatch.reports.adding import Label
 
@@ -224,9 +225,20 @@ class Figures(Struct, frozen=True):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: every number at full precision, amounts of money as texts."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        return {"version": VERSION, **found}
+        return {"version": VERSION, **_plain(msgspec.to_builtins(self, builtin_types=(Decimal,)))}
 
     def describe(self, width: int = words.WIDTH) -> str:
         """For a person, at most this many columns wide where the names of lines allow it."""
         return words.describe(self, width)
+
+
+def _plain(value: Any) -> Any:
+    """A value of JSON: amounts as texts in full, and lists."""
+    match value:
+        case Decimal():
+            return format_amount(value)
+        case dict():
+            return {name: _plain(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_plain(each) for each in value]
+    return value

@@ -95,7 +95,8 @@ class CellLog(Struct, frozen=True):
 class Mean(Struct, frozen=True):
     """A score over a cell. `mean`: of what was scored; None where nothing was. `error`: None where nobody can tell.
 
-    `headline`: with incomplete answers as 0, as the leaderboard has it.
+    `headline`: with incomplete answers as 0, as the leaderboard has it. `scored`, `unscored`: answers. `questions`:
+    those with an answer that was scored.
     """
 
     mean: float | None
@@ -103,6 +104,7 @@ class Mean(Struct, frozen=True):
     headline: float | None
     scored: int
     unscored: int
+    questions: int
 
 
 class Totals:
@@ -146,6 +148,7 @@ class Totals:
             headline=total / counted if counted else None,
             scored=len(values),
             unscored=self.lines - len(values),
+            questions=len(self.known[name]),
         )
 
 

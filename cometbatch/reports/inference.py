@@ -174,7 +174,7 @@ def _group_scores(
 
 def _baseline(asked: Asked, sums: dict[str, Sums], common: Booleans) -> str:
     """The line that others are compared with: the one that was asked for, or the best on the common questions."""
-    if asked.baseline is None:
+    if asked.baseline is None or len(asked.names) == 1:
         return max(asked.names, key=lambda name: _score(sums[name], common))
     if asked.baseline in asked.names:
         return asked.baseline

@@ -57,7 +57,7 @@ def head(cell: CellLog, totals: Totals, means: dict[str, Mean]) -> dict[str, Any
         "results": {
             "total_samples": totals.lines,
             "completed_samples": totals.lines - totals.failed,
-            "scores": [_score(name, cell, mean) for name, mean in means.items()],
+            "scores": [_score(name, cell, mean, len(totals.rows)) for name, mean in means.items()],
         },
         "stats": {
             "started_at": created,
@@ -117,19 +117,20 @@ def _line_score(line: Sample, score: LineScore) -> dict[str, Any]:
     return found
 
 
-def _score(name: str, cell: CellLog, mean: Mean) -> dict[str, Any]:
+def _score(name: str, cell: CellLog, mean: Mean, samples: int) -> dict[str, Any]:
+    """What a score comes to. `samples`: how many questions there are, since their epochs are reduced to one."""
     metrics = {"accuracy": mean.mean, "stderr": mean.error}
     return {
         "name": name,
         "scorer": name,
         "reducer": "mean",
-        "scored_samples": mean.scored,
-        "unscored_samples": mean.unscored,
+        "scored_samples": mean.questions,
+        "unscored_samples": samples - mean.questions,
         "params": {key: value for key, value in cell.scorers.get(name, {}).items() if key != "name"},
         "metrics": {
             each: {"name": each, "value": value, "params": {}} for each, value in metrics.items() if value is not None
         },
-        "metadata": {"score": mean.headline},
+        "metadata": {"score": mean.headline, "scored_answers": mean.scored, "unscored_answers": mean.unscored},
     }
 
 

@@ -1,7 +1,7 @@
 """What the columns of a result are: axes, row, output, scores, input; by its schema and its metadata."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ from cometbatch.job.matrix import MODEL
 from cometbatch.results.columns import ASKS, CUSTOM_ID, REUSED_FROM
 from cometbatch.results.rows import output_of
 from cometbatch.results.score_columns import scores_of
-from cometbatch.results.slices import ROW, SAMPLE, SLICES_KEY, Label, ResultSlice, decode_slices
+from cometbatch.results.slices import ROW, SLICES_KEY, Label, ResultSlice, decode_slices
 from cometbatch.results.target_column import TARGET_COLUMNS
 
 _JOB_KEY: Final = "cometbatch.job"
@@ -57,16 +57,14 @@ def layout_of(schema: pa.Schema, name: str) -> Layout:
     slices = decode_slices(said.get(SLICES_KEY, "")) or ()
     names = dict.fromkeys(label for each in slices for label in each.labels)
     axes = {label: prefix + label for label in names if prefix + label in schema.names}
-    own = [prefix + each for each in (*names, SAMPLE, ROW)] if axes else []
-    first = min(schema.get_field_index(each) for each in (*own, prefix + columns[0].name) if each in schema.names)
-    inputs = tuple(schema.names[:first])
+    inputs = tuple(schema.names[: _first_of_output(schema.names, prefix, axes.values())])
     scores = {each["name"]: each for each in scores_of(said)}
     starts = {each: prefix + each if prefix + each in schema.names else each for each in scores}
     ids = [each for each in (prefix + CUSTOM_ID, CUSTOM_ID) if each in schema.names]
     models = _models(said)
     output = {column.name: prefix + column.name for column in columns}
     asks, reused_from = output.get(ASKS), output.get(REUSED_FROM)
-    targets = [prefix + each for each in TARGET_COLUMNS if prefix + each in schema.names]
+    targets = [output[each] for each in TARGET_COLUMNS if each in output]
     return Layout(
         prefix,
         axes,
@@ -82,6 +80,13 @@ def layout_of(schema: pa.Schema, name: str) -> Layout:
         reused_from,
         _mapping(_decoded(said.get(_BILL_KEY))),
     )
+
+
+def _first_of_output(names: Sequence[str], prefix: str, axes: Iterable[str]) -> int:
+    """The place of the first column that is not the input's, whose own may be called like some of the output's."""
+    status = names.index(prefix + "status")
+    is_named = status > 0 and names[status - 1] == prefix + CUSTOM_ID
+    return min([status - is_named, *map(names.index, axes)])
 
 
 def _cells(slices: Iterable[ResultSlice], models: Iterable[str]) -> tuple[dict[str, Label], ...]:

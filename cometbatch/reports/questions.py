@@ -4,6 +4,7 @@ Guards: results are compared only where rows that go together have equal cells i
 right answers among them. Cells are compared by 64-bit hashes, so that long texts take no memory.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal, TypeAlias
 
@@ -104,7 +105,7 @@ def _facts(
         frame = pl.DataFrame({PLACE: rows})
         cells = {name: _series(table, name) for name in table.column_names}
         frame = frame.with_columns(as_text(cells[name]).alias(CELL + name) for name in columns)
-        frame = frame.with_columns(cells[name].hash(seed=0).alias(_HASH + name) for name in shared)
+        frame = frame.with_columns(hashes(cells[name]).alias(_HASH + name) for name in shared)
         names = as_text(cells[ids[0]]) if ids else pl.Series(ID, [None] * frame.height, pl.String)
         frames.append(frame.with_columns(names.alias(ID)) if with_ids else frame)
     if not frames:
@@ -119,7 +120,7 @@ def _rows_once(source: Source, layout: Layout, names: Sequence[str]) -> Iterator
     seen = pl.Series(PLACE, [], pl.Int64)
     for places, table in source.tables([*own, *(name for name in names if name not in own)]):
         rows = numbers_of(table, layout.row, places)
-        is_earlier = rows <= seen[-1] if source.is_whole and len(seen) else rows.is_in(seen.implode())
+        is_earlier = rows <= seen[-1] if source.is_whole and len(seen) else _are_among(rows, seen)
         is_new = rows.is_first_distinct() & ~is_earlier
         if is_new.any():
             yield rows.filter(is_new), table.filter(is_new.to_arrow()).select(list(names))
@@ -127,6 +128,12 @@ def _rows_once(source: Source, layout: Layout, names: Sequence[str]) -> Iterator
             seen = new[-1:] if source.is_whole else seen.append(new)
         if source.is_whole and not is_new.all():
             return
+
+
+def _are_among(rows: pl.Series, seen: pl.Series) -> pl.Series:
+    """Whether each of these rows was seen; each of those is there once."""
+    marked = seen.to_frame(PLACE).with_columns(pl.lit(value=True).alias("seen"))
+    return rows.to_frame(PLACE).join(marked, on=PLACE, how="left", maintain_order="left")["seen"].fill_null(value=False)
 
 
 def numbers_of(table: pa.Table, row: str | None, places: Sequence[int]) -> pl.Series:
@@ -147,6 +154,15 @@ def _series(table: pa.Table, name: str) -> pl.Series:
     return found.cast(pl.Float64) if found.dtype == pl.Float32 else found
 
 
+def hashes(series: pl.Series) -> pl.Series:
+    """A 64-bit hash of each cell; those of lists and structures are made of their values as Python shows them."""
+    if not series.dtype.is_nested():
+        return series.hash(seed=0)
+    shown = (repr(value).encode("utf-8", "backslashreplace") for value in series.to_list())
+    found = [int.from_bytes(hashlib.blake2b(each, digest_size=8).digest()) for each in shown]
+    return pl.Series(found, dtype=pl.UInt64)
+
+
 def as_text(series: pl.Series) -> pl.Series:
     """Cells as texts."""
     if series.dtype == pl.String:
@@ -161,7 +177,7 @@ def _refuse_other_types(sources: Sequence[Source], shared: Sequence[str]) -> Non
     for source, schema in zip(sources[1:], schemas[1:], strict=True):
         for name in shared:
             pair = [_series(each.empty_table(), name).dtype for each in (schemas[0], schema)]
-            if pair[0] != pair[1] and pl.Null not in pair:
+            if pair[0] != pair[1] and pl.Null not in pair and not any(each.is_nested() for each in pair):
                 raise InputError(
                     f"{sources[0].name} and {source.name} have other types in the input column {name!r}: "
                     f"{pair[0]} and {pair[1]}. Compare results of the same input."

@@ -49,6 +49,11 @@ class ResultFiles(Struct, frozen=True):
     scores: tuple[Path, ...] = ()
 
     @property
+    def first(self) -> Path:
+        """The file whose metadata tell of the scores."""
+        return (self.scores or self.files)[0]
+
+    @property
     def is_whole(self) -> bool:
         """It is: nothing else is published."""
         return True

@@ -42,7 +42,7 @@ def _board(figures: "Figures", board: "Board", width: int) -> Iterator[str]:
     yield from _wrapped(list(_head(figures, board, with_costs=is_first)), width, " ")
     lines = {line.name: line for line in figures.lines}
     yield from _table(_scores(board, [lines[each.name] for each in board.lines], figures), width)
-    for sentence in _bounds(board):
+    for sentence in _lacks(board):
         yield from _sentence(sentence, width)
     yield from _comparisons(board, width)
     yield from _precision(board)
@@ -99,11 +99,16 @@ def _unscored(line: "ScoreLine") -> str:
     return f"{line.unscored:,} ({', '.join(reasons)})"
 
 
-def _bounds(board: "Board") -> Iterator[str]:
+def _lacks(board: "Board") -> Iterator[str]:
+    """What the score of a line does not rest on: questions without an answer, and failed rows."""
     for line in board.lines:
+        name = _short(line.name)
+        if line.questions < board.questions:
+            some = f"{line.questions:,} of {count(board.questions, 'question')}"
+            yield f"{name}: answers to {some}; it is compared on those that both lines have"
         if line.bounds is not None:
             yield (
-                f"{_short(line.name)}: {count(line.failed, 'row')} failed; were they all wrong, or all right, "
+                f"{name}: {count(line.failed, 'row')} failed; were they all wrong, or all right, "
                 f"the score would be {_score(line.bounds.low)} or {_score(line.bounds.high)}"
             )
 

@@ -1,5 +1,6 @@
 """One line for each question: the columns of all its calls side by side, each named after the slice that it is of."""
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -54,8 +55,8 @@ class _Wide:
 
     def pieces(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         """The wide lines, some in memory at a time: what is read slice by slice is kept in files until then."""
-        with tempfile.TemporaryDirectory(prefix="cometbatch-") as folder:
-            streams = _Streams(Path(folder), len(self._ends))
+        with tempfile.TemporaryDirectory(prefix="cometbatch-") as folder, contextlib.ExitStack() as files:
+            streams = _Streams(Path(folder), len(self._ends), files)
             kept = [*self._once, self._row, *self._each]
             for piece in pieces:
                 for place, table in self._by_slice(piece.table):
@@ -132,30 +133,32 @@ class _Window:
 
 
 class _Streams:
-    """A file of lines for each slice."""
+    """A file of lines for each slice. `files` closes what is opened."""
 
-    def __init__(self, folder: Path, count: int) -> None:
-        self._paths = [folder / f"{place}.arrow" for place in range(count)]
-        self._writers: dict[int, pa.RecordBatchFileWriter] = {}
+    def __init__(self, folder: Path, count: int, files: contextlib.ExitStack) -> None:
+        self._paths, self._files = [folder / f"{place}.arrow" for place in range(count)], files
+        self._writers: dict[int, tuple[pa.RecordBatchFileWriter, pa.Schema]] = {}
 
     def write(self, place: int, table: pa.Table) -> None:
         """Add lines to the file of a slice."""
         if place not in self._writers:
-            self._writers[place] = pa.ipc.new_file(self._paths[place].open("wb"), table.schema)
-        self._writers[place].write_table(table.cast(self._writers[place].schema))
+            file = self._files.enter_context(self._paths[place].open("wb"))
+            self._writers[place] = pa.ipc.new_file(file, table.schema), table.schema
+        writer, schema = self._writers[place]
+        writer.write_table(table.cast(schema))
 
     def read(self) -> list[Iterator[pa.Table]]:
         """The lines of each slice, some at a time. Nothing can be added any more."""
-        for writer in self._writers.values():
+        for writer, _ in self._writers.values():
             writer.close()
+        self._files.close()
         return [self._of(place) for place in range(len(self._paths))]
 
     def _of(self, place: int) -> Iterator[pa.Table]:
-        if place not in self._writers:
-            return
-        with pa.ipc.open_file(self._paths[place].open("rb")) as file:
-            for number in range(file.num_record_batches):
-                yield pa.Table.from_batches([file.get_batch(number)])
+        if place in self._writers:
+            with self._paths[place].open("rb") as raw, pa.ipc.open_file(raw) as file:
+                for number in range(file.num_record_batches):
+                    yield pa.Table.from_batches([file.get_batch(number)])
 
 
 def _words(rows: Rows, place: int) -> str:

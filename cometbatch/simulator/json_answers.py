@@ -23,6 +23,7 @@ JSON_FAULTS: Final = ("ignores_schema", "fenced", "cut_json", "extra_key", "wron
 """Faults that only a request for JSON can have."""
 _SCHEMA_WORDS: Final = "fits this JSON Schema"  # how our own prompts say it; others may speak of schemas, too
 _PATTERN_WORDS: Final = "this regular expression matches as a whole"
+_BOUNDS: Final = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
 _LEAST, _MOST = -1000, 1000  # numbers where a schema sets no bounds
 _SAMPLES: Final[Mapping[str, Callable[[int], str]]] = {
     "date": lambda n: f"2026-{n % 12 + 1:02}-{n % 28 + 1:02}",
@@ -81,11 +82,11 @@ def _told_schema(messages: Sequence[Message]) -> dict[str, Any] | None:
     return None
 
 
-def answer_in_form(form: Wanted, digest: bytes, words: str) -> str:
-    """The answer's text. `words`: what a text in it says."""
+def answer_in_form(form: Wanted, digest: bytes, words: str, *, is_meant: bool = False) -> str:
+    """The answer's text. `words`: what a text in it says; `is_meant`: a choice or a whole number says that, too."""
     if form.pattern is not None:
         return _of_pattern(form.pattern, digest, "pattern") or words
-    return _compact(_Making(form.schema, digest, words).value(form.schema, "$", 0))
+    return _compact(_Making(form.schema, digest, words, is_meant=is_meant).value(form.schema, "$", 0))
 
 
 def spoilt(fault: str, text: str) -> str:
@@ -136,10 +137,11 @@ def _overflown(value: Any) -> Any:
 class _Making:
     """Makes one value. Each choice comes from the digest and from the place in the value."""
 
-    def __init__(self, root: Any, digest: bytes, words: str) -> None:
+    def __init__(self, root: Any, digest: bytes, words: str, *, is_meant: bool) -> None:
         self._root = root
         self._digest = digest
         self._words = words
+        self._is_meant = is_meant
 
     def value(self, schema: Any, place: str, depth: int) -> Any:
         """A value that fits a schema."""
@@ -153,7 +155,8 @@ class _Making:
         if "const" in schema:
             return schema["const"]
         if schema.get("enum"):
-            return self._pick(schema["enum"], place)
+            is_said = self._is_meant and self._words in schema["enum"]
+            return self._words if is_said else self._pick(schema["enum"], place)
         choice = schema.get("anyOf") or schema.get("oneOf")
         if choice and "type" not in schema:
             nulls = [each for each in choice if each.get("type") == "null"]
@@ -179,6 +182,8 @@ class _Making:
         if types == "array":
             return self._array(schema, place, depth)
         if types in ("integer", "number"):
+            if self._is_meant and self._words.isdecimal() and not _BOUNDS & schema.keys():
+                return int(self._words)
             return self._number(schema, place, is_whole=types == "integer")
         if types == "boolean":
             return bool(number(self._digest, place, 2))

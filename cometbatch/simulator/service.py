@@ -309,7 +309,7 @@ def _formed(
         return answered(asked.prompt, digest, None if told is None else told.text)
     words = answers.plain_text(asked.prompt, digest) if told is None else told.core
     is_ignored = fault == "ignores_schema"
-    said = words if is_ignored else json_answers.answer_in_form(form, digest, words)
+    said = words if is_ignored else json_answers.answer_in_form(form, digest, words, is_meant=told is not None)
     if form.pattern is None and not is_ignored and fault in json_answers.JSON_FAULTS:
         said = json_answers.spoilt(fault, said)
     completion = answered(asked.prompt, digest, said)

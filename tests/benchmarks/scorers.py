@@ -19,10 +19,13 @@ _REASONS: Final = (
     "48 + 24 = 72 clips in April and May. Let me check this once more: 24 is half of 48, and their sum is 72. So the "
     "number of clips is fine, and nothing else has to be added to it.\n"
 )
+_EXCLUDING: Final = (
+    "Paris lies on the Seine, London on the Thames, and Rome on the Tiber. The capital of Germany lies on the Spree, "
+    "so that three of the four choices can be ruled out.\n"
+)
 _CITIES: Final = ["Paris", "Berlin", "London", "Rome"]
 CASES: Final[dict[str, tuple[dict[str, Any], str, object]]] = {
-    "choice": ({}, "Paris lies on the Seine, London on the Thames, and Rome on the Tiber. The capital of Germany lies "
-               "on the Spree, so that three of the four choices can be ruled out.\nThe answer is (B) Berlin.", "B"),
+    "choice": ({}, _EXCLUDING + "The answer is (B) Berlin.", "B"),
     "choice alone": ({"scorer": "choice"}, "B", "B"),
     "numeric": ({}, _REASONS + "#### 72", "72"),
     "numeric cue": ({"scorer": "numeric"}, _REASONS + "The answer is $72.", "72"),
@@ -36,7 +39,7 @@ CASES: Final[dict[str, tuple[dict[str, Any], str, object]]] = {
     "json": ({}, '{"city": "Berlin", "country": "Germany", "people": 3700000, "rivers": ["Spree", "Havel"]}',
              {"city": "Berlin", "country": "Germany", "people": 3700000}),
     "token_f1": ({}, "It is the city of Berlin, which lies on the river Spree in the east of Germany.", "Berlin"),
-    "token_f1 umlauts": ({"scorer": "token_f1"}, "Die Stadt München liegt an der Isar, südlich von Nürnberg.", "München"),
+    "token_f1 umlauts": ({"scorer": "token_f1"}, "Die Stadt München liegt an der Isar in Bayern.", "München"),
 }  # fmt: skip
 """Options, a usual answer, and its gold, by the scorer and what is special about the answer."""
 

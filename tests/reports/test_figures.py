@@ -350,7 +350,7 @@ def test_the_json_has_every_figure_and_is_the_same_each_time(tmp_path: Path) -> 
     (text,) = texts
     found = json.loads(text)
     assert found["version"] == 1
-    assert found["lines"][0]["cost_usd"] == "2.000000000000000000"
+    assert found["lines"][0]["cost_usd"] == "2"
     precision = of(path).boards[0].lines[0].precision
     assert precision is not None
     assert found["boards"][0]["lines"][0]["precision"]["se"] == precision.se

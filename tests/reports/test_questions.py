@@ -11,6 +11,7 @@ from cometbatch.job.report import ReportSettings
 from cometbatch.reports.board import Figures
 from cometbatch.reports.figures import figures
 from cometbatch.reports.sources import ResultFiles
+from cometbatch.results.columns import COLUMNS
 from tests.reports.results import NUMERIC, right, write, wrong
 
 INPUTS: dict[str, list[Any]] = {"question": ["one", "two", "three"], "answer": [1, 2, 3], "notes": [["a"], [], None]}
@@ -109,3 +110,18 @@ def test_a_matrix_is_compared_with_a_plain_result(tmp_path: Path) -> None:
     assert found.boards[0].questions == 3
     assert {line.name: line.questions for line in found.boards[0].lines} == {"a": 3, "b": 3, "c": 3}
     assert [each.questions for each in found.boards[0].comparisons] == [3, 3]
+
+
+def test_the_input_may_have_columns_called_like_those_of_the_output(tmp_path: Path) -> None:
+    """Its own `custom_id`, wherever it stands, and a `target`: columns behind them are the input's, too."""
+    inputs: dict[str, list[Any]] = {"custom_id": ["x", "y"], "target": [5, 6], "answer": ["1", "2"]}
+    columns = [column for column in COLUMNS if column.name != "custom_id"]
+    other, rows = inputs | {"answer": ["1", "3"]}, [[right(), wrong()]]
+    paths = [
+        write(tmp_path / f"{name}.parquet", [({"model": name}, rows)], inputs=given, has_matrix=False, columns=columns)
+        for name, given in (("a", inputs), ("b", inputs), ("c", other))
+    ]
+    found = of(*paths[:2], groups="answer")
+    assert (found.joined_by, found.by, found.boards[0].questions) == ("custom_id", ("model",), 2)
+    with pytest.raises(InputError, match="differ in the input column 'answer', first in row 1"):
+        of(paths[0], paths[2])

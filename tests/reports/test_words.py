@@ -111,3 +111,12 @@ def test_small_p_values_and_large_scores_are_readable(tmp_path: Path) -> None:
     made = figures([ResultFiles("a", (path,))], ReportSettings())
     assert made is not None
     assert "p <0.001 (Holm <0.001)" in made.describe()
+
+
+def test_a_line_with_answers_to_some_questions_says_so(tmp_path: Path) -> None:
+    """Its score is of other questions than those of other lines; its difference from them is not."""
+    path = write(tmp_path / "a.parquet", [cells("a", "1101", samples=1), cells("b", "1ff0", samples=1)])
+    made = figures([ResultFiles("a", (path,))], ReportSettings())
+    assert made is not None
+    words = "b: answers to 2 of 4 questions; it is compared on those that both lines have"
+    assert words in made.describe().splitlines()

@@ -35,7 +35,8 @@ _SCORERS: Final[Mapping[str, Callable[[ScoreSettings], Scorer]]] = {
 
 
 def scorer(settings: ScoreSettings) -> Scorer:
-    """The function of a score with these settings, of any scorer but `python`. Raises `PatternError` for a pattern
-    that can't be used.
+    """The function of a score with these settings, of any scorer but `python`.
+
+    Raises `PatternError` for a pattern that can't be used.
     """
     return _SCORERS[settings.scorer](settings)

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from cometbatch.evaluation.scorers.cleaning import plain
+from cometbatch.evaluation.scorers.expressions import expression
 from cometbatch.evaluation.scorers.markup import plain_name
 from cometbatch.evaluation.scorers.mentions import Names
 from cometbatch.evaluation.scorers.naming import Line, Stated
-from cometbatch.evaluation.scorers.scores import AMBIGUOUS, NO_ANSWER, Gold, Score, Scorer
+from cometbatch.evaluation.scorers.scores import AMBIGUOUS, NO_ANSWER, Gold, Score, Scorer, Why
 from cometbatch.evaluation.scorers.statements import (
     MAX_STATEMENT,
+    Statement,
     all_boxed,
     boxed,
     cued,
@@ -31,14 +33,19 @@ MAX_LIST_LINES: Final = 50
 """Lines in a row that each name a choice."""
 RECITED_LINES: Final = 3
 """So many lines in a row, each with the next choice, are the question once more, and no answer."""
-_OUTSIDE: Final = re.compile(
+_OUTSIDE: Final = expression(
     r"[^\w]*(?:(?:option|choice|letter|answer|the|is)\W+){0,3}([A-Z])(?=\s*$|[).:,\]]|\s[-–—(])", re.IGNORECASE
 )
-_PREFIX: Final = re.compile(r"[^\W\d_][\w /-]{0,40}:\s+(?=\S)")
-_CHOSEN: Final = re.compile(
+_BESIDE_OUTSIDE: Final = expression(r"[)\s]{0,3}(?:,|;|&|/|\band\b|\bor\b){1,2}\s{0,3}\(?([A-Z])\)?\s*(?:$|[.,;])")
+_PREFIX: Final = expression(r"[^\W\d_][\w /-]{0,40}:\s+(?=\S)")
+_CHOSEN: Final = expression(
     r"\b(?:i|we)(?:'d|'ll| will| would)? (?:choose|chose|pick|picked|select|selected|go with|opt for)\b"
 )
-_SENTENCE: Final = re.compile(r"(?<=[.!?。！？])\s*(?=\S)")
+_CORRECTION: Final = expression(
+    r"\b(?:no,? wait|wait,|actually,|correction:|scratch that|i mean|sorry,|on second thought)", re.IGNORECASE
+)
+"""What takes back the statement before it."""
+_SENTENCE: Final = expression(r"(?<=[.!?。！？])\s*(?=\S)")
 
 
 def choice(settings: ScoreSettings) -> Scorer:
@@ -65,8 +72,8 @@ def names_of(labels: tuple[str, ...], texts: tuple[str, ...] = ()) -> Names:
     return Names(labels, texts)
 
 
-def _read(answer: str, names: Names, *, is_multi: bool) -> Stated:
-    """The indices of the choices that an answer names, or why there is none. Never None."""
+def _read(answer: str, names: Names, *, is_multi: bool) -> tuple[int, ...] | Why:
+    """The indices of the choices that an answer names, or why there is none."""
     found = stated_name(plain(answer), names, is_multi=is_multi)
     if isinstance(found, tuple) and len(set(found)) > 1 and not is_multi:
         return AMBIGUOUS
@@ -94,24 +101,28 @@ def stated_name(
     if (box := boxed(text)) is not None:
         return _statement(all_boxed(text) if is_multi else box.text, names, is_multi=is_multi)
     if (cue := cued(text)) is not None:
-        rest = text[cue.end :]
-        chosen = _last_chosen(text[cue.begin :])
-        if chosen is not None and (found := _statement(chosen, names, is_multi=is_multi)):
-            return found
-        found = _statement(cue.text, names, is_multi=is_multi)
-        if is_multi and isinstance(found, tuple):
-            return _with_list(found, rest, names)
-        if found is None and not cue.is_tail:
-            found = _alone(rest, names, is_multi=is_multi)
+        return _cued(cue, text, names, is_multi=is_multi)
+    return _alone(text, names, is_multi=is_multi) or _begun(text, names, is_multi=is_multi) or or_else(text, names)
+
+
+def _cued(cue: Statement, text: str, names: Names, *, is_multi: bool) -> Stated:
+    """What a cue states; a later "I choose" is a cue, too, and lines of their own after one without a name count."""
+    rest = text[cue.end :]
+    chosen = _last_chosen(text[cue.begin :])
+    if chosen is not None and (found := _statement(chosen, names, is_multi=is_multi)):
         return found
-    found = _alone(text, names, is_multi=is_multi)
-    if found:
-        return found
+    found = _statement(cue.text, names, is_multi=is_multi)
+    if is_multi and isinstance(found, tuple):
+        return _with_list(found, rest, names)
+    return _alone(rest, names, is_multi=is_multi) if found is None and not cue.is_tail else found
+
+
+def _begun(text: str, names: Names, *, is_multi: bool) -> Stated:
+    """What the last line or the first begins with, as in "B. Because ..."."""
     for shown in dict.fromkeys((last_line(text), first_line(text))):
-        line = Line(shown[:MAX_STATEMENT], names)
-        if line.begins_with_name() and (found := line.stated()):
-            return found
-    return or_else(text, names)
+        if Line(shown[:MAX_STATEMENT], names).begins_with_name():
+            return _statement(shown[:MAX_STATEMENT], names, is_multi=is_multi)
+    return None
 
 
 def _last_chosen(text: str) -> str | None:
@@ -124,6 +135,9 @@ def _last_chosen(text: str) -> str | None:
 
 
 def _statement(text: str, names: Names, *, is_multi: bool) -> Stated:
+    corrected = _CORRECTION.split(text)[-1]
+    if corrected != text and isinstance(found := Line(corrected, names).stated(), tuple):
+        return found
     if is_multi and (together := _run_together(plain_name(text), names)):
         return together
     if names.has_letters and (outside := _OUTSIDE.match(plain_name(text))) is not None:
@@ -132,6 +146,10 @@ def _statement(text: str, names: Names, *, is_multi: bool) -> Stated:
             return NO_ANSWER
     line = Line(text, names)
     meant = line.meant()
+    if is_multi and meant and names.has_letters:
+        beside = _BESIDE_OUTSIDE.match(line.text, meant[-1].end)
+        if beside is not None and beside[1] not in names.labels:
+            return NO_ANSWER
     if meant and meant[0].start > line.start and (conclusion := line.conclusion()):
         return conclusion
     return line.stated()

@@ -6,14 +6,16 @@ Everything here takes time in proportion to the text, whatever the text is.
 import functools
 import re
 import unicodedata
-from typing import Final
+from typing import Final, Literal
+
+from cometbatch.evaluation.scorers.expressions import expression
 
 WORD: Final = r"[^\W_\u2e80-\U0010ffff]"
 """A letter or digit of a script that puts spaces between words. Han, Kana and Hangul do not end or begin a word."""
 FIRST_HAN: Final = "\u2e80"
 """The first sign of those scripts."""
-_TAG: Final = re.compile(r"<(/?)(?:think(?:ing)?|thoughts?|reasoning|scratchpad)\s{0,3}>|◁(/?)think▷", re.IGNORECASE)
-_UNSEEN: Final = re.compile(
+_TAG: Final = expression(r"<(/?)(?:think(?:ing)?|thoughts?|reasoning|scratchpad)\s{0,3}>|◁(/?)think▷", re.IGNORECASE)
+_UNSEEN: Final = expression(
     "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufffe]+"
 )
 """Zero-width signs, soft hyphens, and signs of direction."""
@@ -21,14 +23,14 @@ _LIGATURE: Final = "\ufdfa"  # one sign that NFKC makes into 18
 _MAX_MARKS: Final = 30
 """Combining marks in a row that are kept, as in Unicode's stream-safe text. Putting longer runs into canonical order
 would take the square of their length."""
-_SUPERSCRIPTS: Final = re.compile("[\u207a\u207b]?[\u00b2\u00b3\u00b9\u2070\u2074-\u2079]+")
+_SUPERSCRIPTS: Final = expression("[\u207a\u207b]?[\u00b2\u00b3\u00b9\u2070\u2074-\u2079]+")
 _PLAIN_SUPERSCRIPTS: Final = str.maketrans(
     "\u207a\u207b\u00b2\u00b3\u00b9\u2070\u2074\u2075\u2076\u2077\u2078\u2079", "+-2310456789"
 )
-_BEFORE_VULGAR: Final = re.compile("(?<=\\d)(?=[\u00bc-\u00be\u2150-\u215e\u2189])")
-_GROUP_SPACE: Final = re.compile("(?<=\\d)[\u00a0\u2007-\u200a\u202f\u205f](?=\\d{3}(?!\\d))")
+_BEFORE_VULGAR: Final = expression("(?<=\\d)(?=[\u00bc-\u00be\u2150-\u215e\u2189])")
+_GROUP_SPACE: Final = expression("(?<=\\d)[\u00a0\u2007-\u200a\u202f\u205f](?=\\d{3}(?!\\d))")
 """A space that does not break, or a narrow one, within a number."""
-_OTHER_DIGIT: Final = re.compile(r"[^\D0-9]")
+_OTHER_DIGIT: Final = expression(r"[^\D0-9]")
 _SIGNS: Final = str.maketrans(
     {
         "\u2010": "-", "\u2012": "-", "\u2212": "-", "\u2044": "/", "\u2215": "/", "\u2018": "'", "\u2019": "'",
@@ -40,8 +42,9 @@ _SIGNS: Final = str.maketrans(
 
 
 def without_thinking(text: str) -> str:
-    """A text without its thinking blocks. One that is not closed goes on to the end; one that was opened by the
-    prompt ends at its closing tag.
+    """A text without its thinking blocks.
+
+    A block that is not closed goes on to the end. One whose opening tag is in the prompt ends at its closing tag.
     """
     if "<" not in text and "◁" not in text:
         return text
@@ -65,7 +68,7 @@ def without_thinking(text: str) -> str:
     return "".join(kept)
 
 
-def composed(text: str, form: str = "NFC") -> str:
+def composed(text: str, form: Literal["NFC", "NFKC"] = "NFC") -> str:
     """A text in a form of Unicode. Of more than 30 combining marks in a row the rest is left out."""
     if text.isascii():
         return text

@@ -34,30 +34,31 @@ def gold_of(value: object, settings: ScoreSettings, choices: Sequence[Choice] = 
     A list is any of its items (with `multi` all of them), a struct with a field `text` is that field. Raises
     `GoldError`, as for an index beyond the choices.
     """
-    if _is_nothing(value):
-        return None
-    if settings.scorer == "json":
+    if not _is_nothing(value) and settings.scorer == "json":
         return _json_gold(value)
     if isinstance(value, Mapping):
         if "text" not in value:
             raise GoldError(f"it is a struct with the fields {', '.join(map(str, value))[:_SHOWN]}: name one of them")
         value = value["text"]
-        if _is_nothing(value):
-            return None
-    if settings.form == "flags":
-        items: list[object] = list(_flagged(value))
-    elif isinstance(value, list | tuple):
-        items = [each for each in value if not _is_nothing(each)]
-        if value and not items:
-            return None
-    else:
-        items = [value]
+    items = _flagged(value) if settings.form == "flags" and not _is_nothing(value) else _items(value)
+    if items is None:
+        return None
     read = _reader(settings, choices)
-    found = [each for item in items for each in read(item)]
-    if items:
-        return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(each for item in items for each in read(item))) or _of_empty_list(settings)
+
+
+def _items(value: object) -> Sequence[object] | None:
+    """The items of a list, or the one value; None where nothing is said."""
+    if not isinstance(value, list | tuple):
+        return None if _is_nothing(value) else [value]
+    items = [each for each in value if not _is_nothing(each)]
+    return None if value and not items else items
+
+
+def _of_empty_list(settings: ScoreSettings) -> Gold:
+    """What is right where no item of a list is: no answer, for scorers of texts; no choice at all, with `multi`."""
     if settings.scorer in _TEXT_SCORERS:
-        return tuple(dict.fromkeys(each for each in (settings.no_answer, "") if each or not settings.no_answer))
+        return ("", settings.no_answer) if settings.no_answer else ("",)
     if settings.multi:
         return ()
     raise GoldError("the list is empty")
@@ -97,7 +98,7 @@ def _after_marker(item: object, settings: ScoreSettings) -> object:
     if settings.form != "marker":
         return item
     text = _text(item)
-    before, marker, after = text.rpartition(_MARKER)
+    _, marker, after = text.rpartition(_MARKER)
     if not marker:
         raise GoldError(f"there is no {_MARKER} in {_shown(text)}")
     if not after.strip():

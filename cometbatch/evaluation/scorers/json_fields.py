@@ -12,17 +12,18 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from cometbatch.evaluation.scorers.cleaning import composed, without_thinking
+from cometbatch.evaluation.scorers.expressions import expression
 from cometbatch.evaluation.scorers.scores import Gold, Score, Scorer
 from cometbatch.job.scores import ScoreSettings
 from cometbatch.prompt.choices import Choice
 
 MAX_DEPTH: Final = 100
 """Lists and objects within each other; a deeper answer is invalid, so that no reader overflows."""
-_OBJECT_BEGIN: Final = re.compile(r"\{(?=\s{0,200}(?:[\"'}]|[^\W\d]\w{0,60}\s{0,4}:))")
-_LIST_BEGIN: Final = re.compile(r"\[(?=\s{0,200}(?:[\"'\[\]{\d-]|true|false|null))")
-_TOKEN: Final = re.compile(r"\"(?:[^\"\\\n]|\\.)*[\"\n]?|[{}\[\]]|```")
-_NUMBER: Final = re.compile(r"-?\d{1,400}(?:\.\d{1,400})?(?:[eE][-+]?\d{1,6})?")
-_STEP: Final = re.compile(r"[^.\[\]]+")
+_OBJECT_BEGIN: Final = expression(r"\{(?=\s{0,200}(?:[\"'}]|[^\W\d]\w{0,60}\s{0,4}:))")
+_LIST_BEGIN: Final = expression(r"\[(?=\s{0,200}(?:[\"'\[\]{\d-]|true|false|null))")
+_TOKEN: Final = expression(r"\"(?:[^\"\\\n]|\\.)*[\"\n]?|[{}\[\]]|```")
+_NUMBER: Final = expression(r"-?\d{1,400}(?:\.\d{1,400})?(?:[eE][-+]?\d{1,6})?")
+_STEP: Final = expression(r"[^.\[\]]+")
 _WORDS: Final = {"true": True, "false": False}
 _MISSING: Final = object()
 _OPENING, _CLOSING = "{[", "}]"
@@ -126,9 +127,10 @@ def _inner(value: object) -> Sequence[object]:
 def _share(wanted: object, found: object, settings: ScoreSettings) -> float:
     if isinstance(wanted, Mapping) and not isinstance(found, Mapping):
         return 0.0
+    if isinstance(wanted, Mapping) and not wanted:
+        return 1.0
     fields = list(_fields(wanted, found))
-    right = sum(_is_equal(gold, value, settings) for gold, value in fields)
-    return right / len(fields) if fields else 1.0
+    return sum(_is_equal(gold, value, settings) for gold, value in fields) / len(fields)
 
 
 def _fields(wanted: object, found: object) -> Iterator[tuple[object, object]]:

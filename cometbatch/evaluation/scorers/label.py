@@ -4,21 +4,21 @@ The same order as `choice`, and where nothing states a label, the only one that 
 wins ("not spam" is not "spam"), denied ones are skipped, and yes, no, true, false, none count only as statements.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
 from cometbatch.evaluation.scorers.choice import names_of, stated_name
 from cometbatch.evaluation.scorers.cleaning import plain
+from cometbatch.evaluation.scorers.expressions import expression
 from cometbatch.evaluation.scorers.mentions import Names
 from cometbatch.evaluation.scorers.naming import Line, Stated
-from cometbatch.evaluation.scorers.scores import AMBIGUOUS, NO_ANSWER, Gold, Score, Scorer
+from cometbatch.evaluation.scorers.scores import AMBIGUOUS, NO_ANSWER, Gold, Score, Scorer, Why
 from cometbatch.evaluation.scorers.statements import MAX_STATEMENT
 from cometbatch.job.scores import ScoreSettings
 from cometbatch.prompt.choices import Choice
 
-_SENTENCE: Final = re.compile(r"(?<=[.!?。！？])\s+|\n+")
-_CONCLUDES: Final = re.compile(
+_SENTENCE: Final = expression(r"(?<=[.!?。！？])\s+|\n+")
+_CONCLUDES: Final = expression(
     r"\b(?:overall|so|therefore|thus|hence|in conclusion|in summary|finally|altogether|insgesamt|daher|also|"
     r"classif\w+|categor\w+|label(?:l?ed)?|sentiment|verdict|en conclusion|por lo tanto|donc|итак)\b"
 )
@@ -38,7 +38,7 @@ def label(settings: ScoreSettings) -> Scorer:
     return score
 
 
-def _read(text: str, names: Names) -> tuple[int, ...] | str:
+def _read(text: str, names: Names) -> tuple[int, ...] | Why:
     """The index of the one label that a text says, or why there is none."""
     found = stated_name(text, names, is_multi=False, or_else=_mentioned)
     if isinstance(found, tuple) and len(set(found)) > 1:
@@ -55,5 +55,6 @@ def _mentioned(text: str, names: Names) -> Stated:
     if len(indices) <= 1:
         return tuple(indices) or None
     last = said[-1]
-    concluding = {mention.index for mention in last.meant()}
-    return tuple(concluding) if len(concluding) == 1 and _CONCLUDES.search(last.low) else tuple(indices)
+    concluding = last.concluded() if len(said) == 1 else {mention.index for mention in last.meant()}
+    is_conclusion = len(said) == 1 or _CONCLUDES.search(last.low) is not None
+    return tuple(concluding) if len(concluding) == 1 and is_conclusion else tuple(indices)

@@ -6,6 +6,8 @@ Statements are short (`statements.MAX_STATEMENT`), and each expression here read
 import re
 from typing import Final
 
+from cometbatch.evaluation.scorers.expressions import expression
+
 _SIGNS: Final = {
     "times": "×", "cdot": "×", "ast": "×", "div": "÷", "approx": "≈", "pm": "±", "mp": "±", "sqrt": "√", "pi": "π",
     "infty": "∞", "overline": "¯", "dot": "¯", "bar": "¯", "circ": "°", "degree": "°", "frac": "�", "dfrac": "�",
@@ -15,31 +17,35 @@ _SIGNS: Final = {
     "geq": "≥", "leq": "≤", "ge": "≥", "le": "≤", "neq": "≠", "lt": "<", "gt": ">", "slash": "/", "backslash": " ",
 }  # fmt: skip
 """Commands by what they print; � is what makes a number one that was not worked out. Others print a space."""
-_COMMAND: Final = re.compile(r"\\([A-Za-z]+)\*?|\\([^A-Za-z])")
+_COMMAND: Final = expression(r"\\([A-Za-z]+)\*?|\\([^A-Za-z])")
 _ESCAPES: Final = {",": "'", "!": "", "%": "%", "$": "$", "#": "#", "&": "&", "_": "_", "{": "{", "}": "}", "-": ""}
 _SIMPLE: Final = r"[-−–]?[\d.,]{1,4000}"
-_FRACTION: Final = re.compile(
+_FRACTION: Final = expression(
     rf"(\d)?([-–]?)�\s?(?:\{{\s?({_SIMPLE})\s?\}}|(\d))\s?(?:\{{\s?({_SIMPLE})\s?\}}|(\d))",
 )
-_CURRENCY: Final = r"(?:(?<![A-Za-z])(?:US|A|C|R|HK|NZ|S|Mex)?[$]|[€£¥₹₽₩₺₫₪฿₦₱₴₸¢]|(?<![A-Za-z])(?:USD|EUR|GBP|CHF|INR|JPY|CNY|RMB|Rs\.?)(?=[ -]?\d))"
-_SIGNED_CURRENCY: Final = re.compile(rf"([-–+±]) ?{_CURRENCY}+ ?(?=[.\d])")
-_ANY_CURRENCY: Final = re.compile(rf"{_CURRENCY}[$]?")
-_ROUNDED: Final = re.compile(r"\*\*|__|`+|~~|<[/A-Za-z][^<>\n]{0,40}>")
-_BRACED_COMMA: Final = re.compile(r"\{([,.'])\}")
-_EMPTY_BRACES: Final = re.compile(r"\{\s?\}")
-_EMPHASIS: Final = re.compile(r"(?<![\w*])\*([^\s*](?:[^*\n]{0,100}[^\s*])?)\*(?![\w*])")
-_DEGREES: Final = re.compile(r"\^\s?\{?\s?°\s?\}?")
-_ENDING_COMMA: Final = re.compile(r"'(?!\d)|(?<!\d)'")
-_BLANKS: Final = re.compile(r"\s+")
+_CURRENCY: Final = (
+    r"(?:(?<![A-Za-z])(?:US|A|C|R|HK|NZ|S|Mex)?[$]|[€£¥₹₽₩₺₫₪฿₦₱₴₸¢]|"
+    r"(?<![A-Za-z])(?:USD|EUR|GBP|CHF|INR|JPY|CNY|RMB|Rs\.?)(?=[ -]?\d))"
+)
+_SIGNED_CURRENCY: Final = expression(rf"([-–+±]) ?{_CURRENCY}+ ?(?=[.\d])")
+_ANY_CURRENCY: Final = expression(rf"{_CURRENCY}[$]?")
+_ROUNDED: Final = expression(r"\*\*|__|`+|~~|<[/A-Za-z][^<>\n]{0,40}>")
+_BRACED_COMMA: Final = expression(r"\{([,.'])\}")
+_BRACED_WORDS: Final = expression(r"(?<![\^_�√}])\{([^{}\d]*)\}")
+_EMPTY_BRACES: Final = expression(r"\{\s?\}")
+_EMPHASIS: Final = expression(r"(?<![\w*])\*([^\s*](?:[^*\n]{0,100}[^\s*])?)\*(?![\w*])")
+_DEGREES: Final = expression(r"\^\s?\{?\s?°\s?\}?")
+_ENDING_COMMA: Final = expression(r"'(?!\d)|(?<!\d)'")
+_BLANKS: Final = expression(r"\s+")
 
 _WRAPPERS: Final = (
     r"text\w*|math(?:bf|rm|it|sf|tt|bb|cal|normal)|mbox|hbox|operatorname|left|right|displaystyle|boxed|fbox|bf|rm|it|"
     r"quad|qquad|underline|emph|boldsymbol|bm|large|Large|huge"
 )
-_WRAPPED_SIGN: Final = re.compile(rf"(?:[*`$_]{{1,4}}|\\(?:{_WRAPPERS})\{{)([^\W_])(?:[*`$_]{{1,4}}|\}})")
-_RAISED: Final = re.compile(r"\^\s?\{?([\w+-]{1,20})\}?")
-_NAME_NOISE: Final = re.compile(
-    rf"\\(?:{_WRAPPERS})(?![A-Za-z])\*?|\\[^A-Za-z]|[\\*`$~{{}}]+|(?<![^\W_])_+|_+(?![^\W_])|</?[A-Za-z][^<>\n]{{0,40}}>"
+_WRAPPED_SIGN: Final = expression(rf"(?:[*`$_]{{1,4}}|\\(?:{_WRAPPERS})\{{)([^\W_])(?:[*`$_]{{1,4}}|\}})")
+_RAISED: Final = expression(r"\^\s?\{?([\w+-]{1,20})\}?")
+_NAME_NOISE: Final = expression(
+    rf"\\(?:{_WRAPPERS})(?![A-Za-z])\*?|\\[^A-Za-z]|\\|[*`$~{{}}]+|(?<![^\W_])_+|_+(?![^\W_])|</?[A-Za-z][^<>\n]{{0,40}}>"
 )
 
 
@@ -52,7 +58,7 @@ def plain_math(text: str) -> str:
         if "°" in text:
             text = _DEGREES.sub("°", text)
     if "{" in text:
-        text = _EMPTY_BRACES.sub("", _BRACED_COMMA.sub(r"\1", text))
+        text = _BRACED_WORDS.sub(r" \1 ", _EMPTY_BRACES.sub("", _BRACED_COMMA.sub(r"\1", text)))
     if "$" in text or not text.isascii() or "USD" in text or "EUR" in text:
         text = _ANY_CURRENCY.sub(" ", _SIGNED_CURRENCY.sub(r"\1", text))
     text = _EMPHASIS.sub(r"\1", _ROUNDED.sub("", text))

@@ -11,7 +11,8 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from cometbatch.evaluation.scorers.cleaning import WORD, plain
+from cometbatch.evaluation.scorers.cleaning import FIRST_HAN, WORD, plain
+from cometbatch.evaluation.scorers.expressions import expression
 from cometbatch.evaluation.scorers.markup import plain_name
 
 MAX_MENTIONS: Final = 200
@@ -24,22 +25,22 @@ FUNCTION_WORDS: Final = frozenset(
         "si", "sì", "verdadero", "falso", "vero", "sim", "não", "да", "нет", "so", "other", "all", "both", "neither",
     }
 )  # fmt: skip
-_JOINED: Final = re.compile(r"(?<=[^\W\d_])[-_](?=[^\W\d_])")
-_BETWEEN_WORDS: Final = re.compile(r"(?<=[^\W_])(?:[-_]|\s+)(?=[^\W_])")
-_WORD: Final = re.compile(WORD)
-_PROSE_LETTERS: Final = frozenset("AI")
+_JOINED: Final = expression(r"(?<=[^\W\d_])[-_](?=[^\W\d_])")
+_BETWEEN_WORDS: Final = expression(r"(?<=[^\W_])(?:[-_]|\s+)(?=[^\W_])")
+_WORD: Final = expression(WORD)
 _AFTER_LETTER: Final = (
     "is|are|was|because|since|and|or|as|but|not|nor|rather|instead|while|with|for|due|given|if|which|than|seems|would|"
     "must|should|has|can|cannot|isn't|ist|weil|und|oder|es|porque|y|est|parce|et|ou|и|или|это"
 )
 _PROSE: Final = {
-    "A": re.compile(rf"[ \t]+(?!(?:{_AFTER_LETTER})(?!{WORD}))[^\W\d_]"),
-    "I": re.compile(
-        rf"[ \t]+(?!(?:is|because|since|and|or|as|but|not|nor|ist|weil|und|oder|es|porque|y|est|et|ou)(?!{WORD}))[^\W\d_]"
+    "A": expression(rf"[ \t]+(?!(?:{_AFTER_LETTER})(?!{WORD}))[^\W\d_]"),
+    "I": expression(
+        rf"[ \t]+(?!(?:is|because|since|and|or|as|but|not|nor|ist|weil|und|oder|es|porque|y|est|et|ou)(?!{WORD}))"
+        r"[^\W\d_]"
     ),
 }
 """What follows a capital A or I that is a word of a sentence."""
-_OPENING, _CLOSING = "([{\"'<", ")]}\"'>"
+_OPENING, _CLOSING = "([{\"'<「『【《", ")]}\"'>」』】》"
 
 
 class Mention(Struct, frozen=True):
@@ -103,17 +104,16 @@ class Names:
 
     def _of_label(self, line: str, match: re.Match[str]) -> Mention | None:
         start, end = match.span()
-        token = match[0]
-        index = self._by_label[_label_key(token)]
+        said = match[0]
+        index = self._by_label[_label_key(said)]
         wrapped = _is_wrapped(line, start, end)
-        if len(token) == 1 and token.isalpha() and token < "\u2e80":
-            if token.islower():
+        if len(said) == 1 and said.isalpha() and said < FIRST_HAN:
+            if said.islower():
                 return Mention(start, end, index, "lower", wrapped)
-            if token in _PROSE_LETTERS and not wrapped and (after := _PROSE[token].match(line, end)):
-                if after[0][-1].islower():
-                    return None
-            return Mention(start, end, index, "letter", wrapped)
-        kind: Kind = "function" if token.lower() in FUNCTION_WORDS else "label"
+            after = _PROSE[said].match(line, end) if said in _PROSE and not wrapped else None
+            is_word = after is not None and after[0][-1].islower()
+            return None if is_word else Mention(start, end, index, "letter", wrapped)
+        kind: Kind = "function" if said.lower() in FUNCTION_WORDS else "label"
         return Mention(start, end, index, kind, wrapped)
 
 
@@ -134,7 +134,9 @@ def is_whole(low: str, start: int, end: int) -> bool:
         return False
     if after and _WORD.match(low, end - 1) and _WORD.match(after[0]):
         return False
-    if low[start].isdigit() and before and (before[-1] in "-–/." and not before[0].isspace() or before == " -"):
+    if after and (after[0] == "#" or after == "++"):
+        return False
+    if low[start].isdigit() and before and ((before[-1] in "-–/." and not before[0].isspace()) or before == " -"):
         return False
     return not (low[end - 1].isdigit() and len(after) > 1 and after[0] in ".,/:" and after[1].isdigit())
 
@@ -150,7 +152,7 @@ def _label_pattern(labels: tuple[str, ...]) -> re.Pattern[str]:
     )
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=256)
 def _own_texts(texts: tuple[str, ...], labels: frozenset[str]) -> tuple[tuple[str, int], ...]:
     """Choices' own texts, the longest first; one that is a label, too, is taken for the label."""
     found: dict[str, int] = {}

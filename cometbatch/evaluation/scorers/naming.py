@@ -4,6 +4,7 @@ import re
 from typing import Final, Literal, TypeAlias
 
 from cometbatch.evaluation.scorers.denials import is_denied_after, is_denied_before, is_merged, stand_beside
+from cometbatch.evaluation.scorers.expressions import expression
 from cometbatch.evaluation.scorers.markup import plain_name
 from cometbatch.evaluation.scorers.mentions import Mention, Names, joined
 
@@ -17,25 +18,31 @@ _FILLERS: Final = (
     "die|der|das|ist|antwort|option|la|le|el|los|las|es|est|opción|opcion|letra|lettre|réponse|respuesta|richtig|"
     "это|вариант|буква|буду|und|о|a opção|opção|opzione"
 )
-_START: Final = re.compile(
+_START: Final = expression(
     rf"(?:[^\w]|(?:{_FILLERS})(?![^\W_]|'[^\W_])|选项|選項|选择|選擇|选|選|是|项|第|为|為|答案)*"
 )
-_BEFORE_CLAUSE: Final = re.compile(r"[.;!?,:。，；](?=\s|$)|\bbut\b|\bsondern\b|\bsino\b|\bmais\b|\bа\b|而是|，")
-_STATED_BEFORE: Final = re.compile(
+_BEFORE_CLAUSE: Final = expression(r"[.;!?,:。，；](?=\s|$)|\bbut\b|\bsondern\b|\bsino\b|\bmais\b|\bа\b|而是|，")
+_STATED_BEFORE: Final = expression(
     r"(?:\b(?:so|thus|hence|therefore|choose|chose|pick|picked|select|selected|go with|going with|opt for|must be|"
-    r"has to be|have to be|should be|is|it's|that's|remains|leaves|option|choice|answer|say)|选|选择|選|選擇|是|为|は)"
+    r"has to be|have to be|should be|is|it's|that's|remains|leaves|option|choice|answer|say|yes|ist|c'est|est|es|ответ|"
+    r"antwort|respuesta|réponse|risposta|resposta)|选|选择|選|選擇|是|为|は)"
     r"[\s,:]*(?:(?:option|choice|letter|answer|the|only|just|with|is)\s+){0,3}[(\"'\[]?$"
 )
-_RIGHT_AFTER: Final = re.compile(
-    r"[ \"')\]]{0,3}(?:is|are|seems|must be|would be|looks|appears(?: to be)?|has to be)\s(?:\w+ly )?(?:the |an? |my |our )?(?:only |most |one that is )?"
-    r"(?:correct|right|true|best|answer|valid|accurate|appropriate|likely|fits)"
+_RIGHT_AFTER: Final = expression(
+    r"[ \"')\]]{0,3}(?:is|are|seems|must be|would be|looks|appears(?: to be)?|has to be)\s"
+    r"(?:\w+ly )?(?:the |an? |my |our )?(?:only |most |one that is )?"
+    r"(?:correct|right|true|best|better|answer|valid|accurate|appropriate|likely|fits)"
+    r"| (?:ist|est|es|è|é)\s(?:die |la |a )?(?:richtig|korrekt|bonne|corr?et?ct?|respuesta|risposta|resposta)"
+    r"|(?:选项|選項|项)?(?:是)?(?:正确|正確|对的|對的|最佳)|が正|です|입니다|[이가] ?(?:정답|맞)"
 )
-_VERB_AFTER: Final = re.compile(r"[\"')\]]{0,2} (?:is|was|has|would|can|could|lies|means|refers|ist|es|est|è|é)\b")
-_AFTER_FUNCTION: Final = re.compile(
-    r"[\s\"')\]]*(?:$|[.,;:!?(/&\-–—。，！]|(?:because|since|as|weil|denn|porque|parce|and|or|und|y|et|but|it|there|he|she|they|this|that|the|i)\b)"
+_SAYS_NO_MORE: Final = expression(r"[\W_]*(?:(?:번|です|입니다|选项|選項|项|が正解(?:です)?)[\W_]*){0,2}")
+_VERB_AFTER: Final = expression(r"[\"')\]]{0,2} (?:is|was|has|would|can|could|lies|means|refers|ist|es|est|è|é)\b")
+_AFTER_FUNCTION: Final = expression(
+    r"[\s\"')\]」』】》>}]*(?:$|[.,;:!?(/&\-–—。，！]|(?:because|since|as|weil|denn|porque|parce|and|or|und|y|et|but|it|"
+    r"there|he|she|they|this|that|the|i)\b)"
 )
-_BEFORE_FUNCTION: Final = re.compile(
-    r"(?:\b(?:is|are|was|be|ist|es|est|è|é|answer|answered|say|said)|[:=\"'(\[])[\s\"'(\[]*$"
+_BEFORE_FUNCTION: Final = expression(
+    r"(?:\b(?:is|are|was|be|ist|es|est|è|é|answer|answered|say|said)|[:=,\"'(\[「『【《<])[\s\"'(\[]*$"
 )
 _ALWAYS_STATES: Final = frozenset({"yes", "ja", "oui", "sí", "sì", "sim", "да"})
 
@@ -87,7 +94,7 @@ class Line:
         return _AFTER_FUNCTION.match(self.low, mention.end) is not None
 
     def _note_denials(self) -> None:
-        """A denial holds for the names that and, or, nor joins to the one that has it: "not A or B", "A and B are wrong"."""
+        """A denial holds for all names that and, or, nor join: "not A or B", "A and B are wrong"."""
         previous, is_before = 0, False
         for place, mention in enumerate(self.mentions):
             begin = previous
@@ -97,6 +104,10 @@ class Line:
             if is_before or is_denied_after(self.low, mention.end):
                 self._denied.add(place)
             previous = mention.end
+        for place in range(1, len(self.mentions)):
+            letter, text = self.mentions[place - 1 : place + 1]
+            if place in self._denied and letter.index == text.index and is_merged(self._gap(place)):
+                self._denied.add(place - 1)
         is_after = False
         for place in range(len(self.mentions) - 1, 0, -1):
             is_after = is_denied_after(self.low, self.mentions[place].end) or is_after
@@ -146,13 +157,20 @@ class Line:
             mention = self.mentions[place]
             if place in self._denied:
                 continue
-            before = self.low[max(0, mention.start - 40) : mention.start]
-            if _STATED_BEFORE.search(before) or _RIGHT_AFTER.match(self.low, mention.end):
+            if self._is_concluded(mention):
                 first = place
                 while first and first - 1 not in self._denied and stand_beside(self._gap(first)):
                     first -= 1
                 return self.stated(self.mentions[first].start)
         return None
+
+    def concluded(self) -> set[int]:
+        """The indices of all names that words beside them state."""
+        return {each.index for each in self.meant() if self._is_concluded(each)}
+
+    def _is_concluded(self, mention: Mention) -> bool:
+        before = self.low[max(0, mention.start - 40) : mention.start]
+        return _STATED_BEFORE.search(before) is not None or _RIGHT_AFTER.match(self.low, mention.end) is not None
 
     def is_alone(self) -> bool:
         """Whether a line says its names and nothing else, as in "Option B: Berlin." or "A, C"."""
@@ -164,7 +182,7 @@ class Line:
             if not (stand_beside(gap) or is_merged(gap)):
                 return False
             end = max(end, mention.end)
-        return not re.search(r"[^\W_]", self.low[end:])
+        return _SAYS_NO_MORE.fullmatch(self.low, end) is not None
 
     def begins_with_name(self) -> bool:
         """Whether a name stands first, with a sign behind it that sets it apart from what follows."""

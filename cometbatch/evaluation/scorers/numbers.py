@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 from msgspec import Struct
 
 from cometbatch.evaluation.scorers.cleaning import WORD
+from cometbatch.evaluation.scorers.expressions import expression
 
 MAX_DIGITS: Final = 4_000
 """Digits of a number that is read. A longer one is no number: comparing it would take too long."""
@@ -22,7 +23,7 @@ Kind: TypeAlias = Literal["number", "unreadable", "ambiguous", "part"]
 
 _DIGITS: Final = r"(?:\d+(?:[.,'_]\d+)*|\.\d+)"
 _POWER: Final = r"(?:\^|\*\*) ?\{? ?(?P<NAME>[-+–]? ?\d+) ?\}?"
-_TOKEN: Final = re.compile(
+_TOKEN: Final = expression(
     rf"(?P<sign>[-–+±])?(?P<whole>{_DIGITS})"
     rf"(?:[eE](?P<exp>[-+–]?\d+)(?!{WORD})"
     rf"| ?[×*xX·] ?10 ?{_POWER.replace('NAME', 'ten')}"
@@ -31,19 +32,23 @@ _TOKEN: Final = re.compile(
     rf"| {{0,2}}/ {{0,2}}(?P<over>[-+–]?{_DIGITS})"
     r")?"
 )
-_SPACED: Final = re.compile(r"(?<![\d.,'])(?<!\d )(\d{1,3})((?: \d{3})+)(?! ?[\d/'_])")
+_SPACED: Final = expression(r"(?<![\d.,'])(?<!\d )(\d{1,3})((?: \d{3})+)(?! ?[\d/'_])")
 """A number whose groups of three stand apart by spaces."""
-_POINT_GROUPS: Final = re.compile(r"\d{1,3}(?:([,'_])\d{3})(?:\1\d{3})*|\d{1,2}(?:,\d{2})+,\d{3}|\d+")
-_COMMA_GROUPS: Final = re.compile(r"\d{1,3}(?:([.'_])\d{3})(?:\1\d{3})*|\d+")
+_POINT_GROUPS: Final = expression(r"\d{1,3}(?:([,'_])\d{3})(?:\1\d{3})*|\d{1,2}(?:,\d{2})+,\d{3}|\d+")
+_COMMA_GROUPS: Final = expression(r"\d{1,3}(?:([.'_])\d{3})(?:\1\d{3})*|\d+")
 _UNITS: Final = r"(?:%|°[CF]?|[A-Za-z]{1,12})"
 _NUMBER_AHEAD: Final = r"[-–+]?[.\d]"
-_RANGE: Final = re.compile(
-    rf" ?(?P<unit>{_UNITS})?(?: ?(?:[-–—~〜]|\.\.+) ?| (?:to|till|until|through|bis|até|до|à|a|hasta) | ?(?:至|到|から) ?)(?={_NUMBER_AHEAD})"
+_RANGE: Final = expression(
+    rf" ?(?P<unit>{_UNITS})?"
+    rf"(?: ?(?:[-–—~〜]|\.\.+) ?| (?:to|till|until|through|bis|até|до|à|a|hasta) | ?(?:至|到|から) ?)"
+    rf"(?={_NUMBER_AHEAD})"
 )
-_EITHER: Final = re.compile(
-    rf"(?: ?(?:%|°[CF]?))?(?: ?, ?(?=or|and)| )?(?:(?<=[\s,])(?:or|and|oder|und|ou|et|o|y|e|или|и|или|of|en)(?= )|或|和|か|と|또는) ?(?={_NUMBER_AHEAD})"
+_EITHER: Final = expression(
+    r"(?: ?(?:%|°[CF]?))? ?"
+    rf"(?:(?<=[\s,])(?:or|and|oder|und|ou|et|o|y|e|или|и|of|en)(?= )|或|和|か|と|또는) ?(?:[a-z] ?= ?)?"
+    rf"(?={_NUMBER_AHEAD})"
 )
-_PERCENT: Final = re.compile(
+_PERCENT: Final = expression(
     r"\s?(?:%|per ?cent(?:age)?\b|prozent\b|pour ?cent\b|por ?cento\b|por ciento\b|процент)", re.IGNORECASE
 )
 _MAGNITUDES: Final = {
@@ -52,20 +57,21 @@ _MAGNITUDES: Final = {
     "millones": 6, "milhão": 6, "milhões": 6, "milioni": 6, "тысяч": 3, "тысячи": 3, "миллион": 6, "миллиона": 6,
     "миллионов": 6, "万": 4, "萬": 4, "亿": 8, "億": 8,
 }  # fmt: skip
-_MAGNITUDE: Final = re.compile(
+_MAGNITUDE: Final = expression(
     rf" ?(?:({'|'.join(each for each in _MAGNITUDES if each[0] < chr(0x2E80))})(?!{WORD})|([万萬亿億]))", re.IGNORECASE
 )
-_AFTER_UNREADABLE: Final = re.compile(
+_AFTER_UNREADABLE: Final = expression(
     rf":\d| ?/ ?\d|\{{? ?[π√∞¯�]|\s?pi(?!{WORD})|[xyzn](?!{WORD})|x\d|[xX][\dA-Fa-f]|[-–]\d+[-–]\d|\.?¯|"
     rf" ?[+*×·÷^] ?[\d(√π{{]| ?[-–] ?[(√π]"
 )
 """What follows a number of a time, a date, a product that is not worked out, or a factor."""
-_BEFORE_UNREADABLE: Final = re.compile(
-    r"(?:\d:|\d/|\d[-–]\d{1,4}[-–]|[√�¯][{( ]?|\}\{|\d ?[+*×·÷] ?|(?<![^\W\d_])[a-z] ?[+*×·÷] ?|[)}] ?[+*×·÷^] ?|[π\d\w] ?\^ ?\{?)$"
+_BEFORE_UNREADABLE: Final = expression(
+    r"(?:\d:|\d/|\d[-–]\d{1,4}[-–]|[√�¯][{( ]?|\}\{|\d ?[+*×·÷] ?|(?<![^\W\d_])[a-z] ?[+*×·÷] ?|"
+    r"[)}] ?[+*×·÷^] ?|[π\d\w] ?\^ ?\{?)$"
 )
-_BEFORE_PART: Final = re.compile(rf"(?:{WORD}|[^\W\d_\u2e80-\U0010ffff][-–]|[\^_]\{{?[-–+]?|(?<!\w)&?#x?)$")
-_NO_SIGN_AFTER: Final = re.compile(rf"[\w)\]}}%]$")
-_NEGATIVE: Final = re.compile(
+_BEFORE_PART: Final = expression(rf"(?:{WORD}|[^\W\d_\u2e80-\U0010ffff][-–]|[\^_]\{{?[-–+]?|(?<!\w)&?#x?)$")
+_NO_SIGN_AFTER: Final = expression(r"[\w)\]}%]$")
+_NEGATIVE: Final = expression(
     r"(?:minus|negative|moins|menos|meno|минус|负|負|マイナス) ?$|[=(] ?[-–] $", re.IGNORECASE
 )
 
@@ -155,12 +161,14 @@ def _value(match: re.Match[str], form: NumberForm) -> Fraction | Kind:
         upper, lower = _integer(match["upper"]), _integer(match["lower"])
         is_mixed = value.denominator == 1 and 0 < upper < lower
         return value + Fraction(upper, lower) if is_mixed else "ambiguous"
-    if match["over"] is not None:
-        divisor = read_digits(match["over"].lstrip("-+–"), form)
-        if isinstance(divisor, str) or divisor == 0:
-            return "unreadable"
-        return value / (-divisor if match["over"][0] in "-–" else divisor)
-    return value
+    return value if match["over"] is None else _divided(value, match["over"], form)
+
+
+def _divided(value: Fraction, over: str, form: NumberForm) -> Fraction | Kind:
+    divisor = read_digits(over.lstrip("-+–"), form)
+    if isinstance(divisor, str) or divisor == 0:
+        return "unreadable"
+    return value / (-divisor if over[0] in "-–" else divisor)
 
 
 def _raised(value: Fraction, exponent: int) -> Fraction | Kind:

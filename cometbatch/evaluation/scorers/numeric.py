@@ -9,12 +9,14 @@ import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from typing import Final
 
 from cometbatch.evaluation.scorers.cleaning import plain
+from cometbatch.evaluation.scorers.expressions import expression
 from cometbatch.evaluation.scorers.markup import plain_math
 from cometbatch.evaluation.scorers.numbers import NumberForm, Token, tokens_in
-from cometbatch.evaluation.scorers.scores import NO_ANSWER, Gold, Score, Scorer, Why
+from cometbatch.evaluation.scorers.scores import AMBIGUOUS, NO_ANSWER, Gold, Score, Scorer, Why
 from cometbatch.evaluation.scorers.statements import MAX_STATEMENT, boxed, cued, first_line, last_line, marked
 from cometbatch.job.scores import ScoreSettings
 from cometbatch.prompt.choices import Choice
@@ -22,15 +24,16 @@ from cometbatch.prompt.choices import Choice
 MAX_LINES: Final = 200
 """Lines with digits, from the end, in which the last number is looked for."""
 Found = Fraction | Why
-_DIGIT: Final = re.compile(r"\d")
-_CLAUSE_END: Final = re.compile(
+_DIGIT: Final = expression(r"\d")
+_CLAUSE_END: Final = expression(
     r"[.!?;](?=[\s\"')]|$)|\n|,(?= [^\W\d])|\(|\b(?:because|since|where|which|weil|denn|parce|porque)\b|。|;|，"
 )
-_DENIED: Final = re.compile(r"(?:\bnot|n't|\bnicht|\bpas|\bне|不是) ?(?:just )?$", re.IGNORECASE)
-_ENUMERATOR: Final = re.compile(r"(?:^|\n) {0,8}\d{1,3}[.)] +(?=\S)")
-_ALONE: Final = re.compile(r"[\s\W]*(?:[A-Za-zα-ω]\w{0,3}\s?=)?\s*$")
-_UNIT_ALONE: Final = re.compile(r"\s?[A-Za-z°%/^{}\d µμ-]{0,30}[.!)*\]\s\"']*$")
-_RESULT: Final = re.compile(r"[^\w\n]{0,40}(?:\\[A-Za-z]{1,10}[\s{\\]{0,3}|US|[A-Za-z] ?= ?){0,3}[^\w\n]{0,10}\d")
+_DENIED: Final = expression(r"(?:\bnot|n't|\bnicht|\bpas|\bне|不是) ?(?:just )?$", re.IGNORECASE)
+_LISTED: Final = expression(r"[\s,;.()\[\]{}|]*")
+_ENUMERATOR: Final = expression(r"(?:^|\n) {0,8}\d{1,3}[.)] +(?=\S)")
+_ALONE: Final = expression(r"[\s\W]*(?:[A-Za-zα-ω]\w{0,3}\s?=)?\s*$")
+_UNIT_ALONE: Final = expression(r"\s?[A-Za-z°%/^{}\d µμ-]{0,30}[.!)*\]\s\"']*$")
+_RESULT: Final = expression(r"[^\w\n]{0,40}(?:\\[A-Za-z]{1,10}[\s{\\]{0,3}|US|[A-Za-z] ?= ?){0,3}[^\w\n]{0,10}\d")
 _MAX_SHOWN_DIGITS: Final = 40
 
 
@@ -78,23 +81,31 @@ def number_in(answer: str, form: NumberForm) -> Found:
     text = plain(answer, keeps_numbers=True)
     if not _DIGIT.search(text):
         return NO_ANSWER
-    if (marker := marked(text)) is not None:
-        found = first_number(marker.text, form)
-        if found is not None and (marker.is_tail or _starts_with_number(marker.text)):
-            return found
-        if marker.is_tail:
-            return NO_ANSWER
+    if (found := _behind_marker(text, form)) is not None:
+        return found
     if (box := boxed(text)) is not None:
-        return first_number(box.text, form) or NO_ANSWER
+        found = first_number(box.text, form)
+        return NO_ANSWER if found is None else found
     if (cue := cued(text)) is not None:
         found = first_number(cue.text, form)
         if found is None and not cue.is_tail:
             found = _alone(last_line(text[cue.end :]), form)
         return NO_ANSWER if found is None else found
-    for line in (last_line(text), first_line(text)):
-        if (found := _alone(line, form)) is not None:
-            return found
-    return _last_number(text, form)
+    found = _alone(last_line(text), form)
+    if found is None:
+        found = _alone(first_line(text), form)
+    return _last_number(text, form) if found is None else found
+
+
+def _behind_marker(text: str, form: NumberForm) -> Found | None:
+    """The number behind the last marker; None where there is none, or where it marks a heading."""
+    marker = marked(text)
+    if marker is None:
+        return None
+    found = first_number(marker.text, form)
+    if marker.is_tail:
+        return NO_ANSWER if found is None else found
+    return found if found is not None and _is_result(marker.text) else None
 
 
 def first_number(statement: str, form: NumberForm) -> Found | None:
@@ -106,6 +117,8 @@ def first_number(statement: str, form: NumberForm) -> Found | None:
     said = [each for each in tokens if not _DENIED.search(line[max(0, each.start - 12) : each.start])]
     if not said:
         return NO_ANSWER
+    if _is_list(line, tokens):
+        return AMBIGUOUS
     first = said[0]
     end = _CLAUSE_END.search(line, first.end)
     limit = end.start() if end is not None else len(line)
@@ -114,13 +127,21 @@ def first_number(statement: str, form: NumberForm) -> Found | None:
     return _found(after[0] if after else first)
 
 
+def _is_list(line: str, tokens: list[Token]) -> bool:
+    """Whether a line has several numbers and nothing else, as in "2, 3"."""
+    if len(tokens) < 2:  # noqa: PLR2004 - several
+        return False
+    gaps = [line[: tokens[0].start], *(line[one.end : two.start] for one, two in pairwise(tokens))]
+    return all(_LISTED.fullmatch(each) for each in [*gaps, line[tokens[-1].end :]])
+
+
 def _found(token: Token) -> Found:
     if token.value is not None:
         return token.value
     return "ambiguous" if token.kind == "ambiguous" else NO_ANSWER
 
 
-def _starts_with_number(statement: str) -> bool:
+def _is_result(statement: str) -> bool:
     """Whether a line behind `####` is a result, and no heading."""
     return _RESULT.match(statement) is not None or cued(statement) is not None
 
@@ -153,6 +174,8 @@ def _last_number(text: str, form: NumberForm) -> Found:
             begun = _ENUMERATOR.match(line)
             line, tokens = tokens_in(plain_math(line[begun.end() :] if begun else line), form)
             usable = [each for each in tokens if each.kind != "part"]
+            if _is_list(line, usable):
+                return AMBIGUOUS
             if usable:
                 return _found(usable[-1])
         if not begin:

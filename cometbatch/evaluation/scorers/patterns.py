@@ -11,6 +11,7 @@ from typing import Final
 import polars as pl
 
 from cometbatch.evaluation.scorers.cleaning import without_thinking
+from cometbatch.evaluation.scorers.expressions import expression
 from cometbatch.evaluation.scorers.scores import NO_ANSWER, Gold, Score, Scorer
 from cometbatch.evaluation.scorers.texts import as_it_stands
 from cometbatch.job.scores import ScoreSettings
@@ -20,8 +21,8 @@ MAX_GROUPS: Final = 20
 """Groups of a pattern that are looked at for the first that took part in the match."""
 _BEGIN, _BETWEEN, _END = "\ue000", "\ue001", "\ue002"
 """Private signs that are put around matches. They are taken out of the text before."""
-_OWN_SIGNS: Final = re.compile("[\ue000-\ue002]")
-_REASON: Final = re.compile(r"^error: (.+)$", re.MULTILINE)
+_OWN_SIGNS: Final = expression("[\ue000-\ue002]")
+_REASON: Final = expression(r"^error: (.+)$", re.MULTILINE)
 _COLUMN: Final = "text"
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from cometbatch.evaluation.scorers.cleaning import WORD
+from cometbatch.evaluation.scorers.expressions import expression
 
 MAX_STATEMENT: Final = 2_000
 """Characters of a statement that are looked at; what follows them is explanation."""
@@ -19,9 +20,9 @@ MAX_CUES: Final = 500
 """Words for "answer", from the end, that are looked at: a text with more of them that state nothing is no answer."""
 _MARKER: Final = "####"
 _BOXES: Final = ("\\boxed", "\\fbox")
-_BRACE: Final = re.compile(r"\\[\s\S]|[{}]")
-_BARE: Final = re.compile(r"\\?[^\s$\\]*")
-_BLANK: Final = re.compile(r"(?:[\s*_`$\[\]{}:\"'>|~=]+|\\[\[\](])*")
+_BRACE: Final = expression(r"\\[\s\S]|[{}]")
+_BARE: Final = expression(r"\\?[^\s$\\]*")
+_BLANK: Final = expression(r"(?:[\s*_`$\[\]{}:\"'>|~=]+|\\[\[\](])*")
 _LATIN_CUES: Final = (
     "answer", "ans", "antwort", "respuesta", "reponse", "risposta", "resposta", "antwoord", "svar", "svaret", "vastaus",
     "odpowiedz", "odpoved", "odgovor", "cevap", "jawaban", "jibu", "sagot", "raspuns", "valasz", "dap an", "tra loi",
@@ -41,26 +42,44 @@ _VERBS: Final = (
 )  # fmt: skip
 _CLOSERS: Final = r"[ \t*_`\"'$\\)\]}]{0,8}"
 _BETWEEN: Final = r"(?:[ \t]{1,2}(?!choices|options)[^\s.:;,!?=]{1,20}){0,6}?"
-_CONNECTOR: Final = re.compile(
+_CONNECTOR: Final = expression(
     rf"(?:{_CLOSERS}(?:[:=\u21d2\u2192]|[-–—=]{{1,2}}>|[ \t][-–—]{{1,2}}(?=[\s*])|[ \t]*—)"
-    rf"|(?P<words>{_BETWEEN})(?:{_CLOSERS}:|{_CLOSERS}(?:(?<!{WORD})|(?='))(?:{'|'.join(map(re.escape, _VERBS))})(?!{WORD}))"
+    rf"|(?P<words>{_BETWEEN}){_CLOSERS}(?::|(?:(?<!{WORD})|(?='))(?:{'|'.join(_VERBS)})(?!{WORD}))"
     r"|[ \t](?=(?:не|nicht|niet|not)\b)"
     r"|(?:应该|應該|应|應|就|便|即|只能|选项|選項|选择|選擇){0,2}(?:是|为|為|选|選)|は|은|는|คือ"
     r")[ \t]*[:=]?",
     re.IGNORECASE,
 )
 """What stands between the word for "answer" and the answer."""
-_HEADING: Final = re.compile(r"[ \t*_`\"'$\\)\]}]*\r?(?:\n|$)")
-_DIRECT: Final = re.compile(rf"{_CLOSERS}(?=[-+$€£(]?(?:[A-Z0-9]|\d[\d.,]*)\)?[.*`$]{{0,4}}\s*(?:\n|$))")
-_PREFIX: Final = re.compile(r"[^\w\n]*(?:(?:my|the|final|correct|right|best|so|thus|your|die|la|el)[^\w\n]+){0,4}$")
-_VERB_BEFORE: Final = re.compile(
+_HEADING: Final = expression(r"[ \t*_`\"'$\\)\]}]*\r?(?:\n|$)")
+_DIRECT: Final = expression(rf"{_CLOSERS}(?=[-+$€£(]?(?:[A-Z0-9]|\d[\d.,]*)\)?[.*`$]{{0,4}}\s*(?:\n|$))")
+_PREFIX: Final = expression(r"[^\w\n]*(?:(?:my|the|final|correct|right|best|so|thus|your|die|la|el)[^\w\n]+){0,4}$")
+_VERB_BEFORE: Final = expression(
     r"(?<!\w)(?:to|will|can|could|must|should|would|i|we|you|they|please|cannot|can't|not|and|let's)\s+$"
 )
 """What stands before "answer" where it is a verb."""
-_DENYING: Final = re.compile(r"\b(?:not|cannot|never|nicht|не|no|não|non|pas)\b|n't\b")
-_OF_A_CHOICE: Final = re.compile(r"(?<!\S)[A-HJ-Z](?!\S)")
+_DENYING: Final = expression(r"\b(?:not|cannot|never|nicht|не|no|não|non|pas)\b|n't\b")
+_OF_A_CHOICE: Final = expression(r"(?<!\S)[A-HJ-Z](?!\S)")
 """A letter between "answer" and a verb: "answer A would be" is about a choice."""
-_PLURAL: Final = re.compile(r"(?:s|en|er|n)?(?![^\W_\u2e80-\U0010ffff])")
+_OTHER_BEFORE: Final = expression(
+    r"(?<!\w)(?:other|wrong|incorrect|remaining|these|those|alternative|false|previous)\s+$"
+)
+_IS_LIKE: Final = expression(
+    r"[ \t*_]*(?:indeed |also |clearly |therefore |all )?(?:correct|incorrect|wrong|right|clear|obvious|simple|"
+    r"straightforward|consistent|supported|reasonable|valid|verified|confirmed|plausible|richtig|falsch|(?:in)?corr?ect[aeo]s?|falsas?|"
+    r"fausses?|justes?|(?:не)?верн\w+|(?:не)?правильн\w+)"
+    r"(?=[ *_]*(?:[.,;!?:\n]|$|because\b|since\b|as\b|and\b|with\b))",
+    re.IGNORECASE,
+)
+"""What an answer is said to be like: "this answer is correct" states none."""
+_AFTER_ANSWER: Final = expression(
+    r"[ \t]*[*_(\[]*(?:to|of|for|from|in|here|then|choice|option|letter|number|key|i|we|that|which|should|must|would|"
+    r"could|will|can|cannot|may|might|therefore|thus|hence|so|clearly|definitely|probably|obviously|simply|now|again|is|final|"
+    r"correct|has|have|seems|appears|turns|comes|ultimately|a-|[a-z]\W)",
+    re.IGNORECASE,
+)
+"""What stands between "answer" and its verb. Other words, as in "the answer explains why it is", state nothing."""
+_PLURAL: Final = expression(r"(?:s|en|er|n)?(?![^\W_\u2e80-\U0010ffff])")
 
 
 _SAYING_NOTHING: Final = " \t\r\n\v\f`*_~$\\[](){}.,;:-=#|>\"'"
@@ -115,7 +134,7 @@ def cued(text: str) -> Statement | None:
     """What follows the last word for "answer" that states one, in any of some forty languages."""
     for at, after in _cues(text):
         found = _CONNECTOR.match(text, after, after + 200)
-        if found is not None and _states(text, at, found["words"] or ""):
+        if found is not None and _states(text, at, found):
             return _line_after(text, after if _DENYING.search(found[0].lower()) else found.end())
         tag = text[at - 1 : at] + text[after : after + 1]
         if tag in {"<>", "[]"}:
@@ -132,11 +151,17 @@ def cued(text: str) -> Statement | None:
     return None
 
 
-def _states(text: str, at: int, words: str) -> bool:
-    """Whether the word at a place states an answer, with these words between it and what it states."""
+def _states(text: str, at: int, found: re.Match[str]) -> bool:
+    """Whether the word at a place states an answer: not where it is about other answers, or says what one is like."""
+    before = text[max(0, at - 16) : at].lower()
+    if _OTHER_BEFORE.search(before) or _IS_LIKE.match(text, found.end()):
+        return False
+    words = found["words"]
     if not words:
         return True
-    return not _OF_A_CHOICE.search(words) and not _VERB_BEFORE.search(text[max(0, at - 12) : at].lower())
+    if text[at : at + 3].lower() == "ans" and not _AFTER_ANSWER.match(words):
+        return False
+    return not _OF_A_CHOICE.search(words) and not _VERB_BEFORE.search(before)
 
 
 def _cues(text: str) -> Iterator[tuple[int, int]]:
@@ -166,7 +191,7 @@ def _cues(text: str) -> Iterator[tuple[int, int]]:
         yield at, end.end() if end is not None else at + len(word)
 
 
-_LETTER: Final = re.compile(WORD)
+_LETTER: Final = expression(WORD)
 
 
 def _line_after(text: str, begin: int) -> Statement:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from cometbatch.evaluation.scorers.cleaning import FIRST_HAN, composed, plain, without_thinking
+from cometbatch.evaluation.scorers.expressions import expression
 from cometbatch.evaluation.scorers.markup import plain_name
 from cometbatch.evaluation.scorers.mentions import is_whole
 from cometbatch.evaluation.scorers.scores import Gold, Score, Scorer
@@ -17,17 +18,21 @@ from cometbatch.prompt.choices import Choice
 
 _LAST_PUNCTUATION: Final = 0x1FFFF
 """The last code point that is looked at for punctuation and currency: beyond it there is none."""
-_DASHES: Final = "-\u2010-\u2015\u2212\u058a\u05be\u1400\u1806\u2e17\u2e1a\u2e3a\u2e3b\u2e40\u301c\u3030\u30a0\ufe31\ufe32\ufe58\ufe63\uff0d"
-_SIGN: Final = re.compile(rf"(?<![^\s(\[{{\"'])[{_DASHES}](?=\.?\d)")
+_DASHES: Final = (
+    "-\u2010-\u2015\u2212\u058a\u05be\u1400\u1806\u2e17\u2e1a\u2e3a\u2e3b\u2e40\u301c\u3030\u30a0\ufe31"
+    "\ufe32\ufe58\ufe63\uff0d"
+)
+"""Dashes and the minus sign, for a class of signs."""
+_SIGN: Final = expression(rf"(?<![^\s(\[{{\"'])[{_DASHES}](?=\.?\d)")
 """The minus sign of a number."""
 _KEPT: Final = str.maketrans({"\ue000": "-", "\ue001": ".", "\ue002": "/", "\ue003": ":", "\ue004": "#"})
-_PRIVATE: Final = re.compile("[\ue000-\ue004]")
-_POINT: Final = re.compile(r"(?<![^\W\d_])\.(?=\d)")
-_WITHIN_NUMBER: Final = re.compile(r"(?<=\d)([/:])(?=\d)")
-_SHARP: Final = re.compile(r"(?<=[^\W\d_])#(?![^\W_])")
-_ARTICLE: Final = re.compile(r"(?<![^\s])(?:a|an|the) (?=\S)")
-_DIGIT: Final = re.compile(r"\d")
-_BLANKS: Final = re.compile(r"\s+")
+_PRIVATE: Final = expression("[\ue000-\ue004]")
+_POINT: Final = expression(r"(?<![^\W\d_])\.(?=\d)")
+_WITHIN_NUMBER: Final = expression(r"(?<=\d)([/:])(?=\d)")
+_SHARP: Final = expression(r"(?<=[^\W\d_])#(?![^\W_])")
+_ARTICLE: Final = expression(r"(?<![^\s])(?:a|an|the) (?=\S)")
+_DIGIT: Final = expression(r"\d")
+_BLANKS: Final = expression(r"\s+")
 
 
 @functools.cache
