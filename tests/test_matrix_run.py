@@ -6,6 +6,8 @@ The service counts each request by its model and its bytes, so that "nothing was
 import hashlib
 import itertools
 import json
+import os
+import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -167,6 +169,34 @@ def test_an_axis_may_come_and_go(tmp_path: Path) -> None:
     _, sent = asked.run({"model": [SMALL]}, sections={"params": {"temperature": 0}})
     assert sent == Counter()
     assert asked.rows("model", "sample", "row") == lines_of({"model": [SMALL]})
+
+
+def test_whatever_is_added_left_out_and_put_back_each_call_is_sent_once(tmp_path: Path) -> None:
+    """A walk over matrices, some of its runs cut short: no sample of a cell is asked of a row a second time."""
+    asked, chance = Asked(tmp_path, rows=3), random.Random(int(os.environ.get("SEED", "1")))
+    most = Counter[tuple[Any, ...]]()  # samples that were asked for, by cell
+    for limit in [chance.choice([None, None, 1, 2]) for _ in range(int(os.environ.get("GROWTHS", "7")))] + [None]:
+        models, temperatures = chance.sample([SMALL, LARGE], chance.randint(1, 2)), chance.sample([0, 1], 2)
+        axes: dict[str, list[Any]] = {"model": models, "params.temperature": temperatures[: chance.randint(1, 2)]}
+        samples = chance.randint(1, 3)
+        if chance.random() < 0.5:
+            axes = dict(reversed(axes.items()))
+        summary, _ = asked.run({**axes, "samples": samples}, limit=limit)
+        for cell in itertools.product(axes["model"], axes["params.temperature"]):
+            most[cell] = max(most[cell], samples)
+        if limit is not None:
+            continue
+        assert (summary.finished, summary.failed) == (True, 0)
+        names = [name.rpartition(".")[2] for name in axes]
+        cells = itertools.product(*axes.values())
+        lines = [(*cell, sample, row) for cell in cells for sample in range(samples) for row in range(3)]
+        assert asked.rows(*names, "sample", "row") == lines
+    sent = Counter(request.content for request in posts(asked.network.requests))
+    assert len(sent) == 3 * len(most)
+    for body, times in sent.items():
+        said = json.loads(body)
+        assert times <= most[said["model"], said["temperature"]]
+    assert cometbatch.verify(asked.job({**axes, "samples": samples})).ok
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
