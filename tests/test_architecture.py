@@ -66,6 +66,7 @@ LOADED_LATE = {  # a twentieth of a second together, of the third that a start t
     "cometbatch.evaluation.statistics.means",
     "cometbatch.evaluation.statistics.sums",
     "cometbatch.reports.inference",
+    "cometbatch.reports.judge_statistics",
     "cometbatch.telemetry.exporting",
     "cometbatch.transport.httpx_backend",
     "cometbatch.simulator.app",

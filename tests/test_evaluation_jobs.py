@@ -27,10 +27,16 @@ SHARES = {
 }
 
 
+def sample_job(name: str, folder: Path, *, samples: int) -> cometbatch.Job:
+    """A sample job with its output in this folder; `evaluate` with fewer samples, since it asks three models."""
+    fewer = [f"matrix.samples={samples}"] if name == "evaluate" else []
+    return cometbatch.load_job(JOBS / f"{name}.yaml", [f"output.path={folder / 'out.parquet'}", *fewer])
+
+
 @pytest.mark.parametrize("name", SHARES)
 def test_each_sample_job_is_scored_as_its_models_are(tmp_path: Path, name: str) -> None:
     """The answers of the data are those that the simulator takes for right; `verify` computes them again."""
-    job = cometbatch.load_job(JOBS / f"{name}.yaml", [f"output.path={tmp_path / 'out.parquet'}"])
+    job = sample_job(name, tmp_path, samples=2)
     assert job.simulator is not None
     assert job.simulator.accuracy == SHARES[name]
     summary = carry_out(job, Network(create_app(simulator_behaviour(job))))
@@ -49,7 +55,7 @@ def test_each_sample_job_is_scored_as_its_models_are(tmp_path: Path, name: str) 
 def test_perfect_models_get_every_answer_right(tmp_path: Path) -> None:
     """The rule of the simulator, the prompts, the golds and the scorers fit together to the last row."""
     for name, shares in SHARES.items():
-        job = cometbatch.load_job(JOBS / f"{name}.yaml", [f"output.path={tmp_path / f'{name}.parquet'}"])
+        job = sample_job(name, tmp_path / name, samples=1)
         assert job.simulator is not None
         sure = msgspec.structs.replace(job.simulator, accuracy=dict.fromkeys(shares, 1.0))
         job = msgspec.structs.replace(job, simulator=sure)

@@ -22,6 +22,7 @@ import pytest
 import cometbatch
 from cometbatch.commands.verify_report import Check
 from cometbatch.errors import CometbatchError
+from cometbatch.job.settings import BudgetSettings
 from cometbatch.money.prices import CatalogEntry
 from cometbatch.prompt.template import TemplateError
 from cometbatch.records import Answered, Completion, Failed, Failure, PoolStats, PriceBook, Rates, Tally, Usage
@@ -96,6 +97,8 @@ RESULTS: tuple[msgspec.Struct, ...] = (
         ("one",),
         "next",
     ),
+    cometbatch.JudgeSummary(Path("/data/out.judge"), "a-judge", (SUMMARY,), Decimal("0.01"), notes=("one",)),
+    cometbatch.JudgePlan((), "a-judge", BudgetSettings(Decimal(5)), Decimal(0)),
     cometbatch.ModelList(
         "simulator", (ListedModel(CatalogEntry("m", input=Decimal("0.1")), formats=("chat",)),), 1, WHEN
     ),

@@ -37,6 +37,7 @@ DOCS = (
     "how-it-works",
     "input",
     "job",
+    "judge",
     "logs",
     "matrix",
     "messages",

@@ -15,7 +15,7 @@ from msgspec import Struct
 from cometbatch.commands.python_scorers import ScorerFile, scorer_file
 from cometbatch.errors import JobError, UsageError, did_you_mean
 from cometbatch.evaluation.golds_of_rows import GoldReader, lacking, place_shown
-from cometbatch.evaluation.score_columns import SKIP_HINT, Loaded, ScoreColumns
+from cometbatch.evaluation.score_columns import READ_HINT, SKIP_HINT, Loaded, ScoreColumns
 from cometbatch.evaluation.scorers import GoldError
 from cometbatch.evaluation.scorers.patterns import PatternError
 from cometbatch.input.file_set import AnySource
@@ -127,7 +127,7 @@ class _Look:
     def __init__(self, settings: ScoreSettings, reader: GoldReader) -> None:
         self.settings, self.reader = settings, reader
         self._rows = self._bad = self._missing = 0
-        self._first = ""
+        self._first: tuple[str, str] | None = None  # what is wrong with the first bad row, and what to do
         self._places: Counter[int | None] = Counter()
 
     def add(self, row: int, values: dict[str, object]) -> None:
@@ -135,7 +135,7 @@ class _Look:
         try:
             found = self.reader.of(values)
         except GoldError as error:
-            self._refuse_later(f"row {row:,}: {error}")
+            self._refuse_later(f"row {row:,}: {error}", READ_HINT)
             return
         if found.gold is not None:
             self._rows += 1
@@ -144,17 +144,17 @@ class _Look:
         elif self.settings.skip_missing:
             self._missing += 1
         else:
-            self._refuse_later(f"row {row:,} has no gold")
+            self._refuse_later(f"row {row:,} has no gold", SKIP_HINT)
 
-    def _refuse_later(self, words: str) -> None:
+    def _refuse_later(self, words: str, hint: str) -> None:
         self._bad += 1
-        self._first = self._first or words
+        self._first = self._first or (words, hint)
 
     def refuse(self) -> None:
         """Raise `UsageError` where a row has no gold that can be read."""
-        if self._bad:
+        if self._first is not None:
             more = f" (and {count(self._bad - 1, 'more row')})" if self._bad > 1 else ""
-            raise UsageError(f"{self.settings.where}: {self._first}{more}. {SKIP_HINT}")
+            raise UsageError(f"{self.settings.where}: {self._first[0]}{more}. {self._first[1]}")
         if not self._rows and self._missing:
             raise UsageError(f"{self.settings.where}: no row has a gold.")
 

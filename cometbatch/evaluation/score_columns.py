@@ -63,6 +63,7 @@ NO_SCORE: Final[LineScore] = (None, None, None)
 """Of a row without gold, and where a Python scorer gives None."""
 SCORER_ERROR: Final = "scorer_error"
 MISSING: Final = "there is no gold in it"
+READ_HINT: Final = "Put it right, or say otherwise in the score what the column holds (docs/scores.md)."
 SKIP_HINT: Final = "Put it right, or set skip_missing: true in the score, so that rows without gold have no score."
 
 
@@ -177,7 +178,8 @@ class ScoreColumns:
                 try:
                     scores.append(each.of(values, status, reason, "" if text is None else str(text)))
                 except GoldError as error:
-                    raise UsageError(f"{each.settings.where}: row {row:,}: {error}. {SKIP_HINT}") from error
+                    hint = SKIP_HINT if str(error) == MISSING else READ_HINT
+                    raise UsageError(f"{each.settings.where}: row {row:,}: {error}. {hint}") from error
         self.counts.lines += lines.num_rows
         for each, scores in zip(self._scores, found, strict=True):
             self.counts.note(each.settings.name, [answer for _, answer, why in scores if why == SCORER_ERROR])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, Final
 
 import msgspec
@@ -9,8 +10,8 @@ from msgspec import Struct
 
 from cometbatch.evaluation.judge import ORDERS, Judged, PairFigures, Verdict, pair_figures, read_rubric, read_verdict
 from cometbatch.evaluation.statistics.interval import Interval
+from cometbatch.reports.figures import EXTRA
 
-SEED: Final = 0  # of resampled questions, so that the same verdicts give the same intervals
 MIRRORED: Final[Mapping[Verdict, Verdict]] = {"1": "2", "2": "1", "tie": "tie"}
 """What a verdict would be if the answers stood in the other order, and the judge did not mind."""
 
@@ -87,14 +88,11 @@ def pair_line(
         for each, pair in zip(pairs, judged, strict=True)
         if pair.value is not None
     ]
-    return PairLine(
-        pair_figures(judged),
-        unanswered,
-        _interval(_by_cluster(values), is_bounded=True),
-        _level([value for _, value in values], longer),
-        swap,
-        tuple(values),
-    )
+    interval, level = None, None
+    if (found := _statistics()) is not None:
+        _, interval = found.error_of(_by_cluster(values), is_bounded=True)
+        level = found.level_of([value for _, value in values], longer)
+    return PairLine(pair_figures(judged), unanswered, interval, level, swap, tuple(values))
 
 
 def _by_cluster(values: Iterable[tuple[int, float]]) -> list[list[float]]:
@@ -120,26 +118,15 @@ class Strength(Struct, frozen=True):
 def strengths(
     names: Sequence[str], games: Iterable[tuple[int, int, int, float]], ridge: float
 ) -> tuple[tuple[Strength, ...], str]:
-    """The strengths of cells, the strongest first, or why there are none, in words. Raises `ImportError` without numpy.
+    """The strengths of cells, the strongest first, or why there are none, in words; neither without numpy and scipy.
 
     `games`: (question, x, y, what x got), as numbers of `names`.
     """
-    from cometbatch.evaluation.statistics.bradley_terry import Unfit, fit, resampled, wins_of  # noqa: PLC0415 - numpy
-
-    wins = wins_of(games, len(names))
-    if not len(wins):
-        return (), "no strengths: no pair has a verdict"
-    found = fit(wins.sum(0), ridge)
-    if isinstance(found, Unfit):
-        return (), found.describe(names)
-    ends = resampled(wins, SEED, ridge)
-    intervals = ends.intervals or (None,) * len(names)
-    lines = [
-        Strength(name, float(value), float(se), each)
-        for name, value, se, each in zip(names, found.values, found.errors, intervals, strict=True)
-    ]
-    note = "" if ends.intervals else f"strengths have no intervals: {ends.lost} of {ends.resamples} resamples have none"
-    return tuple(sorted(lines, key=lambda line: -line.value)), note
+    found = _statistics()
+    if found is None:
+        return (), ""
+    values, why = found.strengths_of(games, names, ridge)
+    return tuple(Strength(*each) for each in values), why
 
 
 class Rating(Struct, frozen=True):
@@ -179,49 +166,25 @@ class Ratings:
     def _rating(self, name: str) -> Rating:
         numbers = self._numbers[name]
         mean = math.fsum(number for _, number in numbers) / len(numbers) if numbers else None
-        se: float | None = None
-        interval: Interval | None = None
-        try:
-            from cometbatch.evaluation.statistics.means import estimate  # noqa: PLC0415 - numpy and scipy
-            from cometbatch.evaluation.statistics.sums import Sums  # noqa: PLC0415 - the same
-        except ImportError:
-            pass
-        else:
-            found = estimate(Sums.of(_by_cluster(numbers)), is_bounded=False) if numbers else None
-            if found is not None:
-                se = found.se
-                interval = found.interval
+        found = _statistics()
+        se, interval = (None, None) if found is None else found.error_of(_by_cluster(numbers), is_bounded=False)
         return Rating(mean, se, interval, len(numbers), self._missing[name])
-
-
-def _interval(clusters: Sequence[Sequence[float]], *, is_bounded: bool) -> Interval | None:
-    """An interval of the mean at 95 %; None without values, or without numpy and scipy."""
-    try:
-        from cometbatch.evaluation.statistics.means import estimate  # noqa: PLC0415 - numpy and scipy
-        from cometbatch.evaluation.statistics.sums import Sums  # noqa: PLC0415 - the same
-    except ImportError:
-        return None
-    found = estimate(Sums.of(clusters), is_bounded=is_bounded) if clusters else None
-    return None if found is None else found.interval
-
-
-def _level(values: Sequence[float], longer: Sequence[int]) -> dict[str, float] | None:
-    try:
-        from cometbatch.evaluation.statistics.length_control import length_control  # noqa: PLC0415 - numpy and scipy
-    except ImportError:
-        return None
-    found = length_control(values, longer)
-    return None if found is None else {"win_rate": found.rate, "a": found.a, "b": found.b, "sd_characters": found.sd}
 
 
 def has_extra() -> bool:
     """Whether what intervals need is installed."""
+    return _statistics() is not None
+
+
+def _statistics() -> ModuleType | None:
+    """What needs numpy and scipy; None where these are not installed."""
     try:
-        import numpy  # noqa: F401, PLC0415 - only whether it is there
-        import scipy  # noqa: F401, PLC0415
-    except ImportError:
-        return False
-    return True
+        import cometbatch.reports.judge_statistics  # noqa: PLC0415 - an extra, and slow to load
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRA:
+            raise
+        return None
+    return cometbatch.reports.judge_statistics
 
 
 def _ends(interval: Interval | None) -> list[float] | None:

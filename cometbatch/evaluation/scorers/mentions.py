@@ -152,7 +152,7 @@ def _label_pattern(labels: tuple[str, ...]) -> re.Pattern[str]:
     )
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=256)
 def _own_texts(texts: tuple[str, ...], labels: frozenset[str]) -> tuple[tuple[str, int], ...]:
     """Choices' own texts, the longest first; one that is a label, too, is taken for the label."""
     found: dict[str, int] = {}
