@@ -171,7 +171,7 @@ class MatrixOnDisk:
         """Leave a journal behind with outcomes of these rows of a slice."""
         if not (self.directory.path / "in_flight.1").exists():
             self.directory.new_marks(RUN_ID, 1, 1).close()
-        journal = self.directory.journals.begin(RUN_ID, self.manifest.range_of(rows[0]), 1)
+        journal = self.directory.journals.begin(RUN_ID, self.manifest.range_of(self.manifest.partition_of(rows[0])), 1)
         journal.append([codec.encode_record(self.outcome(number, row)) for row in rows])
         journal.close()
 

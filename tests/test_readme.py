@@ -56,6 +56,7 @@ ALL_TABLES = {
     "job_keys",
     "columns",
     "asked_columns",
+    "matrix_columns",
     "finish_words",
     "retry",
     "exit_codes",
