@@ -29,6 +29,10 @@ prompt:  {user: "Classify: {{ body }}"}
 params:  {max_output_tokens: 64}
 simulator: {latency_s: 0}
 score:   {echoed: {contains: body}}
+judge:
+  target: {format: chat, model: comet-sim-1}
+  rubric: {criteria: {clear: 1-5}}
+  prompt: {user: "{{ answer }}"}
 """
 
 

@@ -247,6 +247,17 @@ def test_questions_of_one_cluster_count_as_one(tmp_path: Path) -> None:
     assert {question for question, _ in found.pairs[0].line.values} == {0, 1, 2}
 
 
+def test_without_the_extra_there_are_rates_and_no_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says how to get them; the verdicts are the same."""
+    court = Court(tmp_path)
+    court.both(court.job())
+    monkeypatch.setattr("cometbatch.reports.judging._statistics", lambda: None)
+    found, _ = court.ask(court.job())
+    line = found.pairs[0].line
+    assert (line.figures.win_rate, line.figures.se, line.interval, line.level) == (1.0, 0.0, None, None)
+    assert "statistics need `pip install 'cometbatch[eval]'`: without it there are no intervals" in found.describe()
+
+
 # --- never twice ------------------------------------------------------------------------------------------------------
 
 

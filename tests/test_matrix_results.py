@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cometbatch
+from cometbatch.commands.stopping import NotPublishedError
 from cometbatch.results import columns
 from cometbatch.results.slices import axis_type
 from cometbatch.run_state.published import lines_of
@@ -284,13 +285,13 @@ def test_accepted_shares_are_of_calls(bench: Workbench) -> None:
 def test_publishing_many_slices_takes_the_memory_of_one(bench: Workbench) -> None:
     """However many there are, parts are read one after the other, and the result is written a row group at a time."""
     bench.write_rows(12)
-    few, many = (MatrixOnDisk(matrix_job(bench, samples=count), 12).commit() for count in (1, 80))
+    few, many = (MatrixOnDisk(matrix_job(bench, samples=count), 12).commit() for count in (1, 30))
     del few
     many.write_manifest(msgspec.structs.replace(many.manifest, named=(0,)))
     one = peak_bytes(many.publish)
     many.write_manifest(msgspec.structs.replace(many.manifest, named=msgspec.UNSET))
     assert peak_bytes(many.publish) < one + 20 * 2**20
-    assert bench.result().num_rows == 160 * 12
+    assert bench.result().num_rows == 60 * 12
 
 
 @pytest.mark.parametrize("output", ["out.parquet", "out/"])
@@ -319,3 +320,34 @@ def test_a_result_follows_its_job_and_verify_proves_it_each_time(bench: Workbenc
         axes = [name for name in rows[0] if name in ("model", "temperature")]
         assert axes == [key.split(".")[-1] for key in matrix if key != "samples"]
         assert not carry_out(job, network).had_work
+
+
+def test_a_data_set_that_is_given_up_half_way_has_whole_slices_and_is_published_again(bench: Workbench) -> None:
+    """Each file appears by a rename of its own, so that whoever reads meanwhile finds some slices, and no halves."""
+    folder = bench.folder / "out"
+    run = MatrixOnDisk(matrix_job(bench, samples=2, output={"path": f"{folder}/"}), 4).commit()
+    asked = iter([False] * 7)
+    with pytest.raises(NotPublishedError):
+        run.publish(is_given_up=lambda: next(asked, True))
+    assert [pq.read_metadata(path).num_rows for path in sorted(folder.iterdir())] == [ROWS, ROWS]
+    assert not run.found().is_finished
+    assert run.publish().is_finished
+
+
+@pytest.mark.parametrize("first", ["plain", "matrix"])
+def test_fresh_leaves_nothing_of_a_data_set_of_the_other_kind(bench: Workbench, first: str) -> None:
+    """With a matrix and without, the files of a data set have other names and lie elsewhere."""
+    bench.write_rows(3)
+    bench.output = bench.folder / "out"
+    output = {"path": f"{bench.output}/"}
+    plain = bench.job(output=output)
+    matrix = bench.job(output=output, target={"model": None}, matrix={"model": [MODEL], "samples": 2})
+    begun, then = (plain, matrix) if first == "plain" else (matrix, plain)
+    carry_out(begun, simulator())
+    with pytest.raises(cometbatch.UsageError):
+        carry_out(then, simulator())
+    assert carry_out(then, simulator(), fresh=True).finished
+    names = ["00000-00000-comet-sim-1-chat.parquet", "00000-00001-comet-sim-1-chat.parquet"]
+    assert sorted(path.name for path in bench.output.iterdir()) == (names if then is matrix else ["00000.parquet"])
+    assert len(list(bench.run_directory.glob("parts/*"))) == (2 if then is matrix else 0)
+    assert cometbatch.verify(then).ok

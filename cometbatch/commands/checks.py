@@ -199,8 +199,13 @@ def check_session(
 
 
 def gives_way(found: Run | None, job: Job) -> bool:
-    """Whether a run that the simulator answered stands where the job, which names a real service, puts its own."""
-    return found is not None and found.manifest.is_simulated and not job.target.is_simulator
+    """Whether a run that the simulator answered stands where the job, which names a real service, puts its own.
+
+    A data set with a matrix has its files elsewhere than one without: there only --fresh replaces the one by the other.
+    """
+    if found is None or not found.manifest.is_simulated or job.target.is_simulator:
+        return False
+    return not job.output.is_dataset or found.manifest.has_matrix == (job.matrix is not None)
 
 
 def describe_replaced(found: Run | None, job: Job) -> str | None:

@@ -11,8 +11,7 @@ from cometbatch.commands.looks import PLAN_BYTES, Looks
 from cometbatch.commands.plan_budget import BudgetWalk
 from cometbatch.commands.plan_costs import Requests
 from cometbatch.commands.reusing import AsTaken
-from cometbatch.commands.row_maker import Maker
-from cometbatch.commands.targets import RowMakers, row_makers
+from cometbatch.commands.targets import row_makers
 from cometbatch.input.files import Identity
 from cometbatch.input.table import partitions
 from cometbatch.input.values import row_values
@@ -84,10 +83,12 @@ class Survey(Struct):
     first: CallRequest | None = None
     first_problem: str | None = None
 
-    def add(self, made: CallRequest | Outcome, begin: Beginning, *, walk: BudgetWalk | None, is_first: bool) -> None:
+    def add(
+        self, made: CallRequest | Outcome, begin: Beginning, walk: BudgetWalk | None, rows: int, limit: int
+    ) -> None:
         """One more request that would be sent, unless its like would, or one that takes an earlier answer.
 
-        `is_first`: whether its row is below the limit.
+        `rows`: of the input; `limit`: its first ones are counted by themselves.
         """
         known = begin.asked_so_far
         is_new = known is None or made.request_hash is None or known.add(made.request_hash, made.ordinal)
@@ -101,7 +102,7 @@ class Survey(Struct):
             return
         self.uncapped += cap is None
         self.all_rows.add(made.target, tokens, expected, rates)
-        if is_first:
+        if made.ordinal % rows < limit:
             self.first_rows.add(made.target, tokens, expected, rates)
         self.first = self.first or made
         if walk is not None:
@@ -131,9 +132,6 @@ def survey(
     taking, recorded, rows = AsTaken(earlier, begin.progress.asks), begin.progress.recorded, identity.rows
     committed = set(begin.progress.committed)
 
-    def is_first(made: CallRequest | Outcome) -> bool:
-        return made.ordinal % rows < limit
-
     open_in = {
         part: [each for each in begin.named if begin.of_slice(part, each, len(of_rows)) not in committed]
         for part in of_rows
@@ -143,17 +141,16 @@ def survey(
         again = _asked_again(begin, [begin.of_slice(part, each, len(of_rows)) for each in open_in[part]])
         for row, values in enumerate(row_values(table, asked.columns), part.first_row):
             makers = asked if found.all_rows.requests < IMAGES_LOOKED_AT else blind
-            last: tuple[Maker, CallRequest | Failed] | None = None
+            last, made = None, None
             for number in open_in[part]:
                 ordinal = number * rows + row
                 if ordinal in recorded:
                     continue
-                maker = _maker_of(makers, number, again.get(ordinal))
-                if last is not None and last[0] is maker:  # a further sample asks just the same
-                    made = msgspec.structs.replace(last[1], ordinal=ordinal)
+                maker = makers.of_slices[number] if ordinal not in again else makers.makers[again[ordinal]]
+                if made is not None and maker is last:  # a further sample asks just the same
+                    made = msgspec.structs.replace(made, ordinal=ordinal)
                 else:
-                    made = maker.make(ordinal, values)
-                last = maker, made
+                    last, made = maker, maker.make(ordinal, values)
                 if number == looked_at:
                     found.looks.note_made(row, values, made)
                     if begin.targets[maker.target].target.conversation is not None:
@@ -162,15 +159,10 @@ def survey(
                     found.add_failed(row, made.failure.message)
                     continue
                 for request in taking.known(made, is_again=ordinal in again):
-                    found.add(request, begin, walk=walk, is_first=is_first(request))
+                    found.add(request, begin, walk, rows, limit)
     for request in taking.rest():
-        found.add(request, begin, walk=walk, is_first=is_first(request))
+        found.add(request, begin, walk, rows, limit)
     return found
-
-
-def _maker_of(makers: RowMakers, number: int, target: int | None) -> Maker:
-    """What makes the request of a call in this slice. `target`: of one that is to be asked again."""
-    return makers.of_slices[number] if target is None else makers.makers[target]
 
 
 def _asked_again(begin: Beginning, indexes: Sequence[int]) -> dict[int, int]:

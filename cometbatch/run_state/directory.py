@@ -30,7 +30,17 @@ from cometbatch.records import Tally
 from cometbatch.run_state import json_files, sessions
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.journal_files import JournalFiles
-from cometbatch.run_state.names import DATASET_PART, JOURNAL, KEPT, MARKS, SESSION, STAGED, LostFileError, index_in
+from cometbatch.run_state.names import (
+    DATASET_PART,
+    JOURNAL,
+    KEPT,
+    MARKS,
+    PART,
+    SESSION,
+    STAGED,
+    LostFileError,
+    index_in,
+)
 from cometbatch.run_state.part_files import PartFiles
 from cometbatch.run_state.sessions import Session
 from cometbatch.run_state.slice_files import SLICE_FILE
@@ -40,6 +50,8 @@ from cometbatch.store.local import Lock
 MANIFEST: Final = "manifest.json"
 REOPENED: Final = "reopened.json"
 LOCK: Final = "lock"
+PARTS: Final = "parts"
+"""The folder of parts that are not the result themselves."""
 INDEX: Final = "reuse"
 """The folder of the index of earlier answers: a cache, for the sessions of an unfinished run."""
 
@@ -100,7 +112,7 @@ class RunDirectory:
         self.journals = JournalFiles(_first(self._places, "journal"))
         is_dataset = parts is not None
         self.parts = PartFiles(
-            parts or _first(self._places, "parts"),
+            parts or _first(self._places, PARTS),
             lambda index: self.reopened().round_of(index).round,
             is_dataset=is_dataset,
         )
@@ -134,7 +146,7 @@ class RunDirectory:
         if self.path.is_dir():
             local.sync(self.path)
         local.remove_tree(self.index)
-        for folder in self._folders():
+        for folder in dict.fromkeys((*self._folders(), self.path / PARTS)):
             if folder.is_dir():
                 for name in local.entries(folder):
                     if self._is_ours(folder, name):
@@ -151,8 +163,8 @@ class RunDirectory:
             name = found[1]
         if folder == self.slices or (folder == self.parts.folder and self.parts.is_dataset):
             return index_in(DATASET_PART.fullmatch(name)) is not None or SLICE_FILE.fullmatch(name) is not None
-        if folder == self.parts.folder:
-            return self.parts.index(name) is not None
+        if folder in (self.parts.folder, self.path / PARTS):
+            return index_in(PART.fullmatch(name)) is not None
         if folder == self.path:
             return name in (MANIFEST, REOPENED) or MARKS.fullmatch(name) is not None
         if folder == self._sessions:

@@ -113,6 +113,11 @@ class SharedSlots:
             self._keep(now)
         for taker in takers:
             taker.blocked_by = ""
+        if len(takers) == 1:  # the usual run: nobody to share with
+            only = takers[0]
+            while free and only.send_next(now):
+                pass
+            return
         ready = deque(takers)
         while free and ready:
             taker = ready[0]
