@@ -84,18 +84,22 @@ class Judging(Struct, frozen=True):
         return judged_beside(self.run.result)
 
     def clusters(self) -> dict[int, int] | None:
-        """The cluster of each row, as the job's section `report` says; None where each row is its own."""
+        """The cluster of each row, as the job's section `report` says; None where each row is its own.
+
+        A row whose cell is empty is a cluster of its own.
+        """
         column = self.job.report.cluster
         if column is None:
             return None
-        numbers: dict[object, int] = {}
+        numbers: dict[tuple[str, object], int] = {}
         rows: dict[int, int] = {}
         manifest = self.run.manifest
         first = manifest.active[0] * manifest.partitions_in_slice
         for partition in manifest.partitions()[: manifest.partitions_in_slice]:
             values = parts.read_column(self.run.directory.parts.path(first + partition.index), column).to_pylist()
             for row, value in enumerate(values, partition.first_row):
-                rows[row] = numbers.setdefault(repr(value), len(numbers))
+                key = ("row", row) if value is None else ("value", repr(value))
+                rows[row] = numbers.setdefault(key, len(numbers))
         return rows
 
 

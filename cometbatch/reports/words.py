@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 100
 NAME_WIDTH: Final = 32  # of a line's name, at most
+MIN_ROOM: Final = 40  # of a cell, at most, where names take nearly all of a line
 BETWEEN: Final = "  "
 UNKNOWN: Final = "-"
 DECIMALS: Final = 6  # of an amount of money
@@ -41,18 +42,18 @@ def _board(figures: "Figures", board: "Board", width: int) -> Iterator[str]:
     is_first = board is figures.boards[0]
     yield from _wrapped(list(_head(figures, board, with_costs=is_first)), width, " ")
     lines = {line.name: line for line in figures.lines}
-    yield from _table(_scores(board, [lines[each.name] for each in board.lines], figures), width)
+    yield from table(_scores(board, [lines[each.name] for each in board.lines], figures), width)
     for sentence in _lacks(board):
         yield from _sentence(sentence, width)
     yield from _comparisons(board, width)
     yield from _precision(board, width)
     if rows := _pass_k(board):
-        yield from _table(rows, width)
+        yield from table(rows, width)
         for sentence in _lacking(board):
             yield from _sentence(sentence, width)
     if rows := _groups(board, figures.groups):
         yield ""
-        yield from _table(rows, width)
+        yield from table(rows, width)
 
 
 def _head(figures: "Figures", board: "Board", *, with_costs: bool) -> Iterator[str]:
@@ -194,7 +195,8 @@ def _lacking(board: "Board") -> Iterator[str]:
     for line in board.lines:
         for each in line.pass_k:
             if each.lacking:
-                why = f"{count(each.lacking, 'question')} have fewer than {each.k} answers"
+                few = "no answer" if each.k == 1 else f"fewer than {each.k} answers"
+                why = f"{count(each.lacking, 'question')} {'has' if each.lacking == 1 else 'have'} {few}"
                 yield f"{_short(line.name)}: no pass@{each.k} and above, because {why}"
                 break
 
@@ -252,11 +254,14 @@ def _money(amount: Decimal | None) -> str:
     return f"${amount.quantize(Decimal((0, (1,), -DECIMALS)), ROUND_HALF_EVEN, ROUNDING):,f}"
 
 
-def _table(rows: Rows, width: int) -> Iterator[str]:
-    """Columns side by side; those that do not fit come below, with the names again."""
-    names = [_short(row[0]) for row in rows]
+def table(rows: Rows, width: int, name_width: int = NAME_WIDTH) -> Iterator[str]:
+    """Columns side by side; those that do not fit come below, with the names again.
+
+    `name_width`: of the first column, at most. Cells have at least `MIN_ROOM` columns, however wide the names are.
+    """
+    names = [cut(row[0], name_width) for row in rows]
     first = max(map(columns_of, names))
-    room = width - first - len(BETWEEN)
+    room = max(MIN_ROOM, width - first - len(BETWEEN))
     cells = [[*(cut(cell, room) for cell in row[1:]), *[""] * (len(rows[0]) - len(row))] for row in rows]
     sizes = [max(columns_of(row[at]) for row in cells) for at in range(len(rows[0]) - 1)]
     start = 0
