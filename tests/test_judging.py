@@ -408,7 +408,7 @@ def test_the_right_answer_may_stand_beside_a_pair(tmp_path: Path) -> None:
     assert (asked, found.ended_well) == (2, True)
     assert all(each.startswith("Right: so. Parcel 0001") for each in court.judged)
     with pytest.raises(UsageError, match="the input has a column named answer, which stands for an answer here"):
-        court.ask(court.job(judge=shown | {"rubric": {"criteria": {"clear": "1-5"}}}))
+        court.ask(court.job(judge={"rubric": {"criteria": {"clear": "1-5"}}, "prompt": {"user": "{{ answer }}"}}))
 
 
 def test_a_column_that_is_not_there_is_refused_with_its_place(tmp_path: Path) -> None:

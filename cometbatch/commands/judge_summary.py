@@ -129,7 +129,7 @@ class JudgeSummary(Struct, frozen=True):
         if self.strengths:
             rows = [["strength (log odds)", "value", "95 %", "SE"]]
             rows += [
-                [each.words, _signed(each.value), _ends(each.interval), f"{each.se:.3f}"] for each in self.strengths
+                [each.words, f"{each.value:+z.3f}", _ends(each.interval), f"{each.se:.3f}"] for each in self.strengths
             ]
             lines += ["", *table(rows, width)]
         lines += [f"note: {note}" for note in self.notes]
@@ -277,10 +277,6 @@ def _missing(verdicts: int, unanswered: int) -> str:
 
 def _share(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.3f}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}"
 
 
 def _ends(interval: Interval | None) -> str:

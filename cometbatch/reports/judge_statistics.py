@@ -40,5 +40,6 @@ def strengths_of(
         (name, float(value), float(error), each)
         for name, value, error, each in zip(names, found.values, found.errors, intervals, strict=True)
     ]
-    lacking = f"strengths have no intervals: {drawn.lost} of {drawn.resamples} resamples have none"
+    why = f"{drawn.lost} of {drawn.resamples} resamples have none" if drawn.lost else "all questions say the same"
+    lacking = f"strengths have no intervals: {why}"
     return sorted(lines, key=lambda line: -line[1]), "" if drawn.intervals else lacking

@@ -168,7 +168,7 @@ def test_items_that_were_never_compared_have_no_strengths() -> None:
     found = fit(wins_of(games((0, 1), (1, 0), (2, 3), (3, 2)), 4).sum(0))
     assert found == Unfit("disconnected", ((0, 1), (2, 3)))
     assert found.describe(["a", "b", "c", "d"]) == (
-        "no strengths: a, b and c, d were never compared with each other. Compare them, or ask for a ridge."
+        "no strengths: a, b and c, d were never compared with each other. Compare them, or set pairwise.ridge."
     )
 
 
@@ -177,7 +177,7 @@ def test_an_item_that_never_lost_has_no_strength() -> None:
     found = fit(wins_of(games((0, 1), (0, 2), (1, 2), (2, 1)), 3).sum(0))
     assert found == Unfit("separable", ((0,), (1, 2)))
     assert found.describe(["a", "b", "c"]) == (
-        "no strengths: a never lost to b, c, so how much stronger it is can't be told. Ask for a ridge."
+        "no strengths: a never lost to b, c, so how much stronger it is can't be told. Set pairwise.ridge."
     )
 
 
@@ -185,6 +185,13 @@ def test_with_a_ridge_there_are_always_strengths() -> None:
     """Drawn together, and in the order of the wins."""
     for wins in (games((0, 1), (0, 2), (1, 2)), games((0, 1), (2, 0))):
         assert isinstance(fit(wins_of(wins, 4).sum(0), ridge=0.1), Strengths)
+
+
+def test_clusters_that_all_say_the_same_give_no_interval() -> None:
+    """An interval of no width would say that the strengths are known; nothing tells how far they may be."""
+    wins = wins_of([(cluster, 0, 1, 1.0) for cluster in range(20)], 2)
+    assert isinstance(fit(wins.sum(0), ridge=0.5), Strengths)
+    assert resampled(wins, seed=0, ridge=0.5).intervals is None
 
 
 def test_resampled_strengths_are_the_same_for_the_same_seed() -> None:

@@ -56,15 +56,16 @@ class Unfit(Struct, frozen=True):
         parts = [", ".join(names[item] for item in part) for part in self.parts]
         if self.reason == "disconnected":
             words = " and ".join(parts)
-            return f"no strengths: {words} were never compared with each other. Compare them, or ask for a ridge."
+            return f"no strengths: {words} were never compared with each other. Compare them, or set pairwise.ridge."
         words = f"{parts[0]} never lost to {', '.join(parts[1:])}, so how much stronger it is can't be told"
-        return f"no strengths: {words}. Ask for a ridge."
+        return f"no strengths: {words}. Set pairwise.ridge."
 
 
 class Resampled(Struct, frozen=True):
     """Intervals at 95 % by resampling clusters. `intervals`: one for each item; None where too many resamples are lost.
 
-    `lost`: how many of `resamples` have no strengths, because in them an item never lost, or was never compared.
+    They are None also where all clusters, and so all resamples, say the same: that tells nothing of how far others
+    may be. `lost`: how many of `resamples` have no strengths, because an item never lost in them, or was not compared.
     """
 
     intervals: tuple[Interval, ...] | None
@@ -117,6 +118,8 @@ def resampled(wins: Floats, seed: int, ridge: float = 0.0, resamples: int = RESA
     if lost > MAX_LOST * resamples:
         return Resampled(None, resamples, lost)
     low, high = np.quantile(_newton(kept, ridge), (0.025, 0.975), axis=0)
+    if (high - low).max() <= EXACTNESS:
+        return Resampled(None, resamples, lost)
     return Resampled(tuple(Interval(float(a), float(b)) for a, b in zip(low, high, strict=True)), resamples, lost)
 
 
