@@ -1,12 +1,14 @@
 """The figures of a leaderboard: what counts for a score, what it cost, who is compared with whom and on what."""
 
 import json
+import random
 import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -376,6 +378,21 @@ def test_the_json_has_every_figure_and_is_the_same_each_time(tmp_path: Path) -> 
     precision = of(path).boards[0].lines[0].precision
     assert precision is not None
     assert found["boards"][0]["lines"][0]["precision"]["se"] == precision.se
+
+
+def test_how_a_file_is_cut_into_groups_of_rows_changes_no_digit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums of fractions depend on what is added first, so rows are always added up in the same portions."""
+    monkeypatch.setattr("cometbatch.reports.figures.BATCH_ROWS", 14)
+    chance = random.Random(1)
+    rows = [[{"score": round(chance.random(), 3)} for _ in range(7)] for _ in range(10)]
+    cells = [(MODEL_A, rows), (MODEL_B, rows[::-1])]
+    said = set()
+    for group_rows in (2, 3, 7, 14, 1_000):
+        board = of(write(tmp_path / "a.parquet", cells, group_rows=group_rows)).boards[0]
+        said.add(json.dumps(msgspec.to_builtins(board), default=str))
+    assert len(said) == 1
 
 
 def test_without_the_extra_there_are_scores_and_counts(tmp_path: Path) -> None:
