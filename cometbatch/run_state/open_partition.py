@@ -1,6 +1,7 @@
 """A partition between its first call and its part: its records, kept in memory or read again from the journals."""
 
 import contextlib
+import itertools
 import os
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -58,12 +59,11 @@ class PartitionRecords:
             self._room -= sum(sizes) * (WIDEST_BYTES if is_wide else 1) + RECORD_BYTES * len(sizes)
             if self._room < 0:
                 self._in_memory = None
-        for record, size in zip(records, sizes, strict=True):
-            self._sizes.append(size)
-            self._sources.append(source)
-            self._offsets.append(offset)
-            self._ordinals.append(record.ordinal)  # last: another thread finds a record by it
-            offset += size + LINE_EXTRA_BYTES
+        self._sizes.extend(sizes)
+        self._sources.extend([source] * len(sizes))
+        ends = itertools.accumulate([size + LINE_EXTRA_BYTES for size in sizes], initial=offset)
+        self._offsets.extend(itertools.islice(ends, len(sizes)))
+        self._ordinals.extend([record.ordinal for record in records])  # last: another thread finds a record by it
 
     def as_they_came(self) -> Iterator[Record]:
         """All of them, as they were noted. Raises `CheckpointError` where a file is not as it was."""
@@ -140,7 +140,7 @@ class OpenPartition:
     """A partition, the input's rows beside it, and what is recorded of its calls.
 
     `first`: the ordinal of its first call. `journal`: of its range, in this session. `records`: what earlier sessions
-    left. `done`: the calls of these that have an outcome.
+    left. `is_new`: none of these was an outcome.
     """
 
     def __init__(
@@ -163,6 +163,7 @@ class OpenPartition:
         self._records = records
         self._has_outcome = bytearray(partition.row_count)
         self._note_outcomes(records.as_they_came())
+        self.is_new = not self.outcomes
 
     @property
     def is_complete(self) -> bool:
