@@ -98,6 +98,9 @@ RESULTS: tuple[msgspec.Struct, ...] = (
         "next",
     ),
     cometbatch.JudgeSummary(Path("/data/out.judge"), "a-judge", (SUMMARY,), Decimal("0.01"), notes=("one",)),
+    cometbatch.Score(0.5, "42", None),
+    cometbatch.ScoreSummary(Path("/data/out.parquet"), ("correct",), ScoreCounts(2)),
+    cometbatch.Figures(("out.parquet",), ("model",), (), (), cost_usd=Decimal("0.01")),
     cometbatch.JudgePlan((), "a-judge", BudgetSettings(Decimal(5)), Decimal(0)),
     cometbatch.ModelList(
         "simulator", (ListedModel(CatalogEntry("m", input=Decimal("0.1")), formats=("chat",)),), 1, WHEN
