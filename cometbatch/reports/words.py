@@ -192,7 +192,8 @@ def _lacking(board: "Board") -> Iterator[str]:
     for line in board.lines:
         for each in line.pass_k:
             if each.lacking:
-                why = f"{count(each.lacking, 'question')} have fewer than {each.k} answers"
+                few = "no answer" if each.k == 1 else f"fewer than {each.k} answers"
+                why = f"{count(each.lacking, 'question')} {'has' if each.lacking == 1 else 'have'} {few}"
                 yield f"{_short(line.name)}: no pass@{each.k} and above, because {why}"
                 break
 
