@@ -69,6 +69,12 @@ def test_plan_tells_numbers_and_first_places(tmp_path: Path) -> None:
     ]
 
 
+def test_with_samples_no_way_is_named_that_they_refuse(tmp_path: Path) -> None:
+    """Samples ask the same on purpose, and a job with `dedupe` and several of them is refused."""
+    job = job_over(tmp_path, "id,text\n1,a\n2,a\n", matrix={"samples": 2})
+    assert f"1 of 2 rows has {SAME} (first: row 1); each is sent and paid for" in told(job)
+
+
 def test_run_tells_the_same_before_it_sends_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What `plan` warns of, `run` prints and keeps in its summary, whether or not anyone planned."""
     job, network = job_over(tmp_path, TABLE, input={"id": "id"}), Answering()

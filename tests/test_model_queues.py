@@ -541,6 +541,23 @@ def test_what_is_waited_for_is_told_of_the_model_that_waits() -> None:
     assert silences[A].startswith("model-0: for 10 s nothing was answered ")
 
 
+def test_the_last_model_that_waits_is_named() -> None:
+    """Its cells alone stop, which is told so, with what to do once the model is there again."""
+    said: list[Any] = []
+
+    def goes(row: int, _attempt: int) -> tuple[float, Any]:
+        return (1.0, answer()) if row < 10 else (0.1, UNKNOWN)
+
+    queues = Queues([300, 20], [goes, always(answer(), 0.1)], adaptive=True, max_pushback_s=60.0)
+    ended = queues.carry_out(
+        then=lambda it: said.extend([it.runner.told.waiting_for(), it.runner.told.silences()]), at_s=40
+    )
+    waiting, silences = said
+    assert waiting == "model-0: no answers, probing"
+    assert "where that goes on, the cells of this model stop after 60 s" in silences[A]
+    assert ended.queues[A].hint == "Resume once the service has the model again."
+
+
 # -- whatever happens ------------------------------------------------------------------------------------------------
 
 REPLIES = [

@@ -178,7 +178,10 @@ def test_an_empty_answer_that_was_billed_keeps_the_beginning_of_its_message(benc
 def test_answers_that_reach_the_cap_without_saying_so_are_counted(bench: Workbench) -> None:
     """llama.cpp and LiteLLM say "stop" there. The count survives another session, and a retry."""
     summary = carry_out(bench.job(prices=PRICES, params={"max_output_tokens": 4}), answering(chat({"content": "yes"})))
-    assert any("12 answers took exactly params.max_output_tokens" in each for each in summary.warnings)
+    assert (
+        "12 answers took exactly params.max_output_tokens and were probably cut there, "
+        "although they say that they ended normally. Raise params.max_output_tokens"
+    ) in summary.warnings
     one = answering([chat({"content": "yes"}, "length"), chat({"content": "yes"})])
     summary = carry_out(bench.job(prices=PRICES, params={"max_output_tokens": 4}), one, fresh=True)
     assert any("11 answers" in each for each in summary.warnings)

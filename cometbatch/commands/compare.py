@@ -110,7 +110,10 @@ def _notes(sources: Sequence[Source], located: Sequence[Located]) -> Iterator[st
             said = scores_of(result_metadata(source.first) or {}) if isinstance(source, ResultFiles) else []
             kept = [{name: one[name] for name in one if name not in NOT_OF_SETTINGS} for one in said]
             if kept != [msgspec.to_builtins(score.described()) for score in each.job.scores]:
-                yield f"{source.name}: the job scores answers in other ways by now; score them again: cometbatch score"
+                yield (
+                    f"{source.name}: the job scores answers in other ways by now; score them again: "
+                    f"{each.score_command}"
+                )
 
 
 def _unfinished(run: Run, located: Located, name: str) -> Source:

@@ -32,6 +32,11 @@ class Located(Struct, frozen=True):
     job: Job | None = None
     command: str = UNKNOWN_COMMAND
 
+    @property
+    def score_command(self) -> str:
+        """What scores the job's answers anew."""
+        return self.command.replace("cometbatch run", "cometbatch score", 1)
+
     def no_run(self) -> UsageError:
         """What to say where there is no run: of a job, how it begins."""
         if self.job is None:

@@ -93,7 +93,7 @@ class Looks:
         self._empty, self._blank, self._same, self._failed = Places(), Places(), Places(), Places()
         self._no_id, self._same_id, self._answered = Places(), Places(), Places()
         self._images, self._bounds = Places(), None if maker.images is None else maker.images.bounds
-        self._is_deduped = checked.job.dedupe
+        self._is_deduped, self._samples = checked.job.dedupe, checked.job.samples
         self._has_budget = checked.job.budget.max_cost_usd is not None
         self._is_reusing = checked.job.reuse is not None
         self._first_failure = ""
@@ -156,8 +156,8 @@ class Looks:
         if self._same.count and not self._is_deduped:
             what = f"the same prompt as an earlier row {self._same.describe()}"
             rest = ", but for those that take an earlier answer" if self._is_reusing else ""
-            paid = f"each is sent and paid for{rest} (dedupe: true sends one)"
-            yield f"{self._who(self._same, self._prompts)} {what}; {paid}"
+            advice = " (dedupe: true sends one)" if self._samples == 1 else ""  # samples ask the same on purpose
+            yield f"{self._who(self._same, self._prompts)} {what}; each is sent and paid for{rest}{advice}"
         if self._blank.count:
             yield f"{self._who(self._blank)} nothing in the columns that the prompt uses {self._blank.describe()}"
         if self._answered.count:

@@ -325,9 +325,18 @@ def _notes(lines: Sequence[Line], boards: Sequence[Board]) -> Iterator[str]:
             if each.scorer_errors:
                 rows = count(each.scorer_errors, "row")
                 yield f"{board.score}: the scorer failed on {rows} of {each.name}, which count for nothing"
-        for compared in board.comparisons:
-            if compared.is_thinned:
-                yield (
-                    f"{board.score}: only one of {compared.name} and {compared.baseline} has an answer to "
-                    f"{count(compared.lost, 'question')}: they are compared on the other {compared.questions:,}"
-                )
+        yield from _thinned(board)
+
+
+def _thinned(board: Board) -> Iterator[str]:
+    """Comparisons on a part of the questions: lines that lost the same number are told of together."""
+    lost: dict[tuple[int, int], list[str]] = {}
+    for each in board.comparisons:
+        if each.is_thinned:
+            lost.setdefault((each.lost, each.questions), []).append(each.name)
+    for (questions, common), names in lost.items():
+        yield (
+            f"{board.score}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} compared with "
+            f"{board.comparisons[0].baseline} on {count(common, 'question')}; only one of the two has an answer to "
+            f"{questions:,} others"
+        )

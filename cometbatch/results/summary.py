@@ -358,14 +358,10 @@ def late_warnings(tally: Tally, prices: PriceBook | Sequence[PriceBook], cap: in
         tokens = count(above, "token")
         yield f"the service adds input: an answer was billed for {tokens} more than its request has bytes"
     if tally.at_cap:
-        were = (
-            "says that it ended by itself and was"
-            if tally.at_cap == 1
-            else "say that they ended by themselves and were"
-        )
+        was, it_says = ("was", "it says that it") if tally.at_cap == 1 else ("were", "they say that they")
         yield (
-            f"{count(tally.at_cap, 'answer')} took exactly params.max_output_tokens: what {were} probably cut there. "
-            "Raise params.max_output_tokens"
+            f"{count(tally.at_cap, 'answer')} took exactly params.max_output_tokens and {was} probably cut there, "
+            f"although {it_says} ended normally. Raise params.max_output_tokens"
         )
     if tally.differing:
         sums = tally.differing_reported_usd, tally.differing_cost_usd

@@ -159,9 +159,12 @@ class ModelQueue:
         words = {"limit": "rate limit", "first answers": "the first JSON answer"}
         return words.get(self.sender.blocked_by, "")
 
-    def silence(self) -> str:
-        """What a person should know who waits for answers in vain; "" where there is nothing to tell."""
-        return self._patience.describe_silence(_time())
+    def silence(self, ending: str) -> str:
+        """What a person should know who waits for answers in vain; "" where there is nothing to tell.
+
+        `ending`: what follows where it lasts, as "the run stops".
+        """
+        return self._patience.describe_silence(_time(), ending)
 
 
 def _time() -> float:

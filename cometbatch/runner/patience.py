@@ -106,6 +106,8 @@ class Patience:
         if now - self._unanswered_since <= patience_s or not self._held.is_outage:
             return None
         hint = "Resume later, or lower limits.concurrency and limits.requests_per_minute."
+        if failure.kind == "model_not_found":  # it was there before: its routes are down, or it was taken away
+            hint = "Resume once the service has the model again."
         words = f"for {patience_s:g} s the service answered nothing: "
         message = Quoting(words + failure.message, words + in_short(failure))
         return Stop("refused", message, hint, "wait")
@@ -211,8 +213,10 @@ class Patience:
         """Seconds for which nothing was answered, and several calls failed; 0 else."""
         return 0.0 if self._silent_since is None or not self._held.is_outage else now - self._silent_since
 
-    def describe_silence(self, now: float) -> str:
+    def describe_silence(self, now: float, ending: str = "the run stops") -> str:
         """What a person should know who waits for answers in vain; "" where there is nothing to tell.
+
+        `ending`: what the end of patience is for this queue.
 
         Where no further calls are left to be read, calls fail by themselves, and only refusals that cost no attempt
         stop the run.
@@ -221,10 +225,10 @@ class Patience:
         if since is None or failure is None or now - since < TOLD_AFTER_S:
             return ""
         words = f"for {TOLD_AFTER_S:g} s nothing was answered "
-        rest = self._describe_end_of_silence(now)
+        rest = self._describe_end_of_silence(now, ending)
         return Quoting(f"{words}({failure.message}){rest}", f"{words}({in_short(failure)}){rest}")
 
-    def _describe_end_of_silence(self, now: float) -> str:
+    def _describe_end_of_silence(self, now: float, ending: str) -> str:
         """What comes of it where nothing is answered further on."""
         policy = self._policy
         if (wait_s := self._last_calls_wait_s(now)) and not self._shared_pause.is_on(now):
@@ -232,7 +236,7 @@ class Patience:
         seconds = f"{policy.max_pushback_s:g} s (retry.max_pushback_s)"
         if not self._sender.is_exhausted or (self._is_free and self._held.is_outage):
             sooner = "" if self._is_reached() else ", or once rows have used up their attempts: no connection was made"
-            return f"; where that goes on, the run stops after {seconds}{sooner}."
+            return f"; where that goes on, {ending} after {seconds}{sooner}."
         bound = (
             f"after {MAX_SLOW_DOWNS} refusals and {seconds}"
             if self._is_free

@@ -52,10 +52,10 @@ class Told:
     def waiting_for(self) -> str:
         """What keeps the next request back, in a few words for a person; "" where nothing does.
 
-        Where some queues wait and others don't, or for something else, it is told of each by its name.
+        Where some queues wait and others don't, or for something else, or have ended, it is told of each by its name.
         """
         words = {queue.name: queue.waiting_for() for queue in self._sending()}
-        if len(set(words.values())) <= 1:
+        if len(words) == len(self._queues) and len(set(words.values())) <= 1:
             return next(iter(words.values()), "")
         waiting = [f"{name}: {each}" for name, each in words.items() if each]
         more = f"; {len(waiting) - NAMED} more models wait" if len(waiting) > NAMED else ""
@@ -63,8 +63,10 @@ class Told:
 
     def silences(self) -> Mapping[int, str]:
         """What a person should know who waits for answers in vain, by the queue's number; empty where all is well."""
-        found = {queue.number: words for queue in self._sending() if (words := queue.silence())}
-        if len(self._queues) == 1:
+        is_single = len(self._queues) == 1
+        ending = "the run stops" if is_single else "the cells of this model stop"
+        found = {queue.number: words for queue in self._sending() if (words := queue.silence(ending))}
+        if is_single:
             return found
         names = {number: self._queues[number].name for number in found}
         return {

@@ -52,7 +52,7 @@ class _Task(Struct, frozen=True):
 
 
 def right_answer(text: str, offered: Sequence[str] = ()) -> str:
-    """The right answer to a prompt, by its user's text: a label, a word, or a number in digits.
+    """The right answer to a prompt, by its user's text as it is sent: a choice's label, a word, or a number in digits.
 
     `offered`: words that another message of the prompt offers. To write the gold of a table that the simulator is to
     be scored by.

@@ -1,6 +1,7 @@
 """`compare`: the leaderboard of jobs, results, data sets and runs that go on, on the command line and in Python."""
 
 import json
+import shlex
 import subprocess
 import sys
 from decimal import Decimal
@@ -191,7 +192,8 @@ def test_scores_of_other_settings_than_the_jobs_are_told(tmp_path: Path) -> None
     assert cometbatch.compare(path).notes == ()
     changed = [*("score.correct.python=null", "score.correct.contains=parcel")]
     (note,) = cometbatch.compare(path, changed).notes
-    assert note.endswith("the job scores answers in other ways by now; score them again: cometbatch score")
+    command = shlex.join(["cometbatch", "score", str(path), "--set", changed[0], "--set", changed[1]])
+    assert note.endswith(f"the job scores answers in other ways by now; score them again: {command}")
 
 
 def test_a_result_that_is_not_published_is_no_result(tmp_path: Path) -> None:

@@ -196,7 +196,21 @@ def test_a_comparison_is_on_the_questions_that_both_have(tmp_path: Path) -> None
         "model-b": (16, 4, True),
         "model-c": (4, 16, True),
     }
-    assert len(found.notes) == 2
+    assert found.notes == (
+        "correct: model-c is compared with model-a on 4 questions; only one of the two has an answer to 16 others",
+        "correct: model-b is compared with model-a on 16 questions; only one of the two has an answer to 4 others",
+    )
+
+
+def test_lines_that_lost_the_same_number_are_told_of_in_one_sentence(tmp_path: Path) -> None:
+    """A model that stopped half-way is compared with all others on as few questions: that is one fact."""
+    whole, half = [right()] * 10 + [wrong()] * 10, [right()] * 10 + [failed()] * 10
+    third = {"model": "model-c", "format": "chat"}
+    found = of(
+        write(tmp_path / "a.parquet", [(MODEL_A, [half]), (MODEL_B, [whole]), (third, [whole])]), baseline="model-a"
+    )
+    (note,) = found.notes
+    assert note.startswith("correct: model-b, model-c are compared with model-a on 10 questions; only one of the two")
 
 
 def test_axes_that_differ_tell_lines_apart(tmp_path: Path) -> None:

@@ -68,6 +68,14 @@ def test_the_printed_form(found: Figures) -> None:
     ]
 
 
+def test_questions_without_any_answer_are_told_as_such(tmp_path: Path) -> None:
+    """Of a model that stopped half-way: not "fewer than 1 answers"."""
+    path = write(tmp_path / "a.parquet", [cells("whole", "1100"), cells("half", "11ff", samples=1)])
+    made = figures([ResultFiles("a", (path,))], ReportSettings())
+    assert made is not None
+    assert "half: no pass@1 and above, because 2 questions have no answer" in made.describe(120).splitlines()
+
+
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_it_fits_the_width(found: Figures, tmp_path: Path, width: int) -> None:
     """What does not fit comes below: also with long names, large scores, and each reason to be unscored."""
