@@ -148,6 +148,20 @@ def test_what_may_have_been_billed_stays_in_the_bill_whatever_the_matrix_names(
         assert cometbatch.status(job).summary.possible_charges == whole.possible_charges
 
 
+@pytest.mark.parametrize(("gone", "has_others"), [([LARGE], True), ([SMALL, LARGE], False)])
+def test_others_went_on_only_where_there_are_others(tmp_path: Path, gone: list[str], has_others: bool) -> None:
+    """Where every cell stopped, the message tells of no cells that went on."""
+
+    def answer(request: httpx.Request) -> httpx.Response | None:
+        is_gone = request.method == "POST" and model_of(request) in gone
+        return httpx.Response(404, json={"error": {"code": "model_not_found", "message": "gone"}}) if is_gone else None
+
+    asked = Asked(tmp_path, network=Network(create_app(Behaviour()), answer=answer))
+    with pytest.raises(cometbatch.RunStoppedError, match=f"{len(gone)} of 2 cells stopped") as stopped:
+        asked.run({"model": [SMALL, LARGE]})
+    assert ("the others went on" in str(stopped.value)) == has_others
+
+
 def test_fewer_samples_cost_nothing_and_neither_do_the_same_again(tmp_path: Path) -> None:
     """The last samples are left out of the result, and put back."""
     asked = Asked(tmp_path)
