@@ -19,6 +19,8 @@ import pytest
 
 import cometbatch
 from cometbatch.errors import DriftError, JobError
+from cometbatch.simulator.app import create_app
+from cometbatch.simulator.behaviour import Behaviour
 from tests import virtual_time
 from tests.workbench import Network, Workbench, simulator
 
@@ -123,6 +125,41 @@ def test_a_value_that_is_left_out_is_kept_and_put_back_for_nothing(tmp_path: Pat
     back, sent = asked.run({"model": [SMALL, LARGE], "samples": 2})
     assert (sent, back.cost_usd, back.left_out) == (Counter(), whole.cost_usd, None)
     assert asked.rows("model", "sample", "row") == lines_of({"model": [SMALL, LARGE]}, 2)
+
+
+@pytest.mark.parametrize("limit", [None, 3], ids=["a finished run", "a run that has begun"])
+def test_what_may_have_been_billed_stays_in_the_bill_whatever_the_matrix_names(
+    tmp_path: Path, limit: int | None
+) -> None:
+    """Possible charges of a cell that is taken out are told by the summary, by `status` and the budget all the same."""
+
+    def answer(request: httpx.Request) -> httpx.Response | None:
+        return httpx.Response(504) if request.method == "POST" and model_of(request) == LARGE else None
+
+    asked = Asked(tmp_path, network=Network(create_app(Behaviour()), answer=answer))
+    sections = {"retry": {"max_attempts": 2}, "prices": {"input": 1, "output": 2}}
+    whole, sent = asked.run({"model": [SMALL, LARGE]}, sections=sections, limit=limit)
+    assert whole.possible_charges.charges == sent[LARGE] > 0
+    for models in ([SMALL], [SMALL, LARGE]):
+        job = asked.job({"model": models}, **sections)
+        summary, sent = asked.run_job(job, limit=limit)
+        assert sent == Counter()
+        assert summary.possible_charges == whole.possible_charges
+        assert cometbatch.status(job).summary.possible_charges == whole.possible_charges
+
+
+@pytest.mark.parametrize(("gone", "has_others"), [([LARGE], True), ([SMALL, LARGE], False)])
+def test_others_went_on_only_where_there_are_others(tmp_path: Path, gone: list[str], has_others: bool) -> None:
+    """Where every cell stopped, the message tells of no cells that went on."""
+
+    def answer(request: httpx.Request) -> httpx.Response | None:
+        is_gone = request.method == "POST" and model_of(request) in gone
+        return httpx.Response(404, json={"error": {"code": "model_not_found", "message": "gone"}}) if is_gone else None
+
+    asked = Asked(tmp_path, network=Network(create_app(Behaviour()), answer=answer))
+    with pytest.raises(cometbatch.RunStoppedError, match=f"{len(gone)} of 2 cells stopped") as stopped:
+        asked.run({"model": [SMALL, LARGE]})
+    assert ("the others went on" in str(stopped.value)) == has_others
 
 
 def test_fewer_samples_cost_nothing_and_neither_do_the_same_again(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def stop_of(ended: Ended, manifest: Manifest) -> Stop | None:
     stopped = sum(len(_cells(manifest, queues[number])) for number in own)
     total = sum(len(_cells(manifest, each)) for each in queues)
     names = telling([manifest.slices[number].labels for number in manifest.active])
-    head = f"{stopped} of {count(total, 'cell')} stopped before the last call; the others went on without them."
+    head = f"{stopped} of {count(total, 'cell')} stopped before the last call"
+    head += "; the others went on without them." if stopped < total else "."
     lines = [head, *(line for number, each in own.items() for line in _told(manifest, queues[number], each, names))]
     words, quiet = ("\n".join(map(tell, lines)) for tell in (str, logged))
     fix = first.fix if len({each.fix for each in own.values()}) == 1 else "job"

@@ -203,6 +203,11 @@ def _subtractor(name: str) -> Callable[[Any, Any], Any]:
     return int.__sub__
 
 
+def charges_of(tally: Tally) -> Tally:
+    """The possible charges of a tally alone."""
+    return Tally(**{name: getattr(tally, name) for name in Tally.__struct_fields__ if name.startswith("charges")})
+
+
 def spent(tally: Tally) -> Decimal:
     """US dollars that may have been spent, at most: outcomes, asks that were not accepted, and possible charges."""
     return reduce(EXACT.add, (tally.cost_usd, tally.rejected_cost_usd, tally.charges_usd))

@@ -184,12 +184,16 @@ def with_journals(run: Run) -> list[list[int]]:
 
 
 def counted(run: Run, *, is_dead: bool = True) -> Tally:
-    """Of the records of the slices that the job names, with the charges that all sessions left, whatever they were of.
+    """Of the records of the slices that the job names, with the possible charges of all that was ever sent.
 
+    What may have been billed stays in the bill, also where the job no longer names the cell that it was sent for.
     `is_dead`: whether the newest session has ended, so that what it left in flight counts, too.
     """
-    last = run.progress.last
-    found = run.tally if last is None else tallies.add(run.tally, last.total)
+    last, found = run.progress.last, run.tally
+    if run.manifest.has_matrix:
+        found = tallies.add(found, tallies.charges_of(tallies.beyond(run.progress.records, found)))
+    if last is not None:
+        found = tallies.add(found, last.total)
     return tallies.add(found, run.progress.charges) if is_dead else found
 
 
