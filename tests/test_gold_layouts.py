@@ -227,7 +227,12 @@ def test_a_gold_by_its_letter_moves_with_its_text(tmp_path: Path) -> None:
             r"score\.s: choices\.columns: no column 'chioces' in the input",
         ),
         ({"numeric": "{{ anser }}"}, None, r"score\.s\.numeric: no column 'anser' in the input"),
-        ({"regex": "question", "pattern": "(?=x)"}, None, r"score\.s: .*look"),
+        (
+            {"label": "question", "labels": ["not spam", "Not-Spam"]},
+            None,
+            r"score\.s: the labels 'not spam' and 'Not-Spam' can't be told apart",
+        ),
+        ({"regex": "question", "pattern": "(?=x)"}, None, r"score\.s\.pattern: look-around.* not supported"),
         ({"python": "nobody_has_this:f"}, None, r"score\.s: there is no module nobody_has_this"),
     ],
 )
