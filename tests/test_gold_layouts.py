@@ -13,6 +13,8 @@ from cometbatch.errors import UsageError
 from cometbatch.evaluation.score_columns import ScoreColumns
 from cometbatch.job import Job, load_job
 from cometbatch.prompt.questions import ChoiceSettings, question
+from cometbatch.prompt.template import compile_prompt
+from cometbatch.records import Failure
 
 FOUR = ["Lima", "Oslo", "Rome", "Kyiv"]
 STRUCT = {"text": FOUR, "label": ["A", "B", "C", "D"]}
@@ -275,3 +277,11 @@ def test_plan_warns_where_the_right_choice_is_always_at_the_same_place(tmp_path:
     assert any("in 40 of 40 rows the right choice is at place 1" in words for words in warnings)
     plan = cometbatch.plan(job_of(tmp_path, rows, score, {"columns": "choices", "shuffle": 7}))
     assert not any("at place" in words for words in plan.warnings)
+
+
+@pytest.mark.parametrize("name", ["lettered", "labels"])
+def test_choices_that_a_row_does_not_have_are_named(name: str) -> None:
+    """As without the filter: whoever reads the message knows which field to look for."""
+    made = compile_prompt([("user", f"{{{{ targets.choices | {name} }}}}")]).render({"targets": '{"choices": [1]}'})
+    assert isinstance(made, Failure)
+    assert "has no attribute 'choices'" in made.message
