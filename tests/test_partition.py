@@ -20,6 +20,7 @@ from cometbatch.records import Failed, Failure, Outcome, Partition
 from cometbatch.results import columns
 from cometbatch.run_state import open_partition, partition
 from cometbatch.run_state.journal import Journal
+from cometbatch.run_state.open_partition import RECORD_BYTES, OpenPartition
 from cometbatch.run_state.partition import ROWS_PER_SLOT, SYNC_INTERVAL_S, Partitions
 from cometbatch.run_state.queue_calls import OPEN_PARTITIONS, QueueCalls
 from tests import virtual_time
@@ -187,11 +188,40 @@ def test_what_is_kept_in_memory_is_bounded_by_what_it_takes_there(
         return whole(journal, offset, size)
 
     monkeypatch.setattr(Journal, "read_again", counted)
-    monkeypatch.setattr(partition, "MAX_KEPT_BYTES", OPEN_PARTITIONS * 8 * 2000)
+    monkeypatch.setattr(partition, "MAX_KEPT_BYTES", 8 * 2000)
     run = RunOnDisk(tmp_path, 8, 8)
     assert virtual_time.run(carry_out(run, ScriptedService(always(answer(text))))) is None
     assert run.parts()["response"].to_pylist() == [text] * 8
     assert len(read_again) == (0 if is_kept else 8)
+
+
+@pytest.mark.parametrize("room", [0, 20 * 2000, 90 * 2000])
+def test_partitions_share_what_is_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """Of the records of many slices as many are read again as do not fit, whichever partition has them."""
+    read_again, most = list[int](), 0
+    whole, added = Journal.read_again, OpenPartition.note
+
+    def counted(journal: Journal, offset: int, size: int) -> bytes:
+        read_again.append(offset)
+        return whole(journal, offset, size)
+
+    def noted(opened: OpenPartition, *arguments: Any) -> None:
+        nonlocal most
+        added(opened, *arguments)
+        kept = (each._records._in_memory or () for each in partitions._open.values())
+        most = max(most, sum(map(len, kept)))
+
+    monkeypatch.setattr(Journal, "read_again", counted)
+    monkeypatch.setattr(OpenPartition, "note", noted)
+    monkeypatch.setattr(partition, "MAX_KEPT_BYTES", room)
+    run = RunOnDisk(tmp_path, 6, 6, queues=[tuple(range(15))])
+    partitions = run.partitions(90)
+    service = ScriptedService(always(answer("e" * 1000)))
+    assert virtual_time.run(carry_out(run, service, concurrency=90, partitions=partitions)) is None
+    assert run.parts()["response"].to_pylist() == ["e" * 1000] * 90
+    assert most <= room // (1000 + RECORD_BYTES)
+    assert not read_again if room == 90 * 2000 else len(read_again) >= 90 - most
+    assert partitions._kept.take(room)  # all of it was given back
 
 
 def test_partitions_of_long_texts_are_open_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -537,12 +567,11 @@ def test_a_signal_that_ends_the_loop_while_a_partition_closes_is_no_error(tmp_pa
         for row in range(4 - left, 4):
             partitions.leave(row)
         (range_,) = partitions._ranges
-        for _ in range(10_000):
-            await asyncio.sleep(0)  # the task hands its work to the thread
-            if range_.closing is not None:
-                break
-        while not opened.journal.is_closed:
-            os.sched_yield()
+        while range_.closing is None and partitions._settling:  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(0)  # however long the part takes
+        thread = partitions._ranges.syncer if left else partitions._ranges.writer
+        thread.submit(int).result()  # what the task has handed to this thread is done; the loop does not know it yet
+        assert opened.journal.is_closed
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
         with pytest.raises(asyncio.CancelledError):

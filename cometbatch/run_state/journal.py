@@ -205,8 +205,11 @@ def write_whole(path: Path, header: Header, records: Iterable[bytes]) -> None:
 
 def read_at(path: Path, descriptor: int, offset: int, size: int) -> bytes:
     """The record of `size` bytes whose line begins at `offset` of an open file. Raises `CheckpointError`."""
-    with local.naming(path, "can't read the journal"):
+    try:
         line = os.pread(descriptor, size + LINE_EXTRA_BYTES, offset)
+    except OSError:
+        with local.naming(path, "can't read the journal"):
+            raise
     record = _checked(line)
     if record is None:
         raise DamagedJournalError(path, Damage(None, offset, _ordinal(line)))

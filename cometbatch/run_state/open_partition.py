@@ -1,7 +1,9 @@
 """A partition between its first call and its part: its records, kept in memory or read again from the journals."""
 
 import contextlib
+import itertools
 import os
+import threading
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -20,18 +22,42 @@ WIDEST_BYTES = 5  # bytes for each byte of a line that is not ASCII: wide charac
 PIECE_BYTES = 4 * 1024 * 1024  # bytes of lines and input that become one row group of a part
 
 
+class Room:
+    """Bytes of memory for the records of some partitions, which they take as they need them. For any thread."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Have so many bytes; False where there are not so many, and none is taken."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+    def give_back(self, size: int) -> None:
+        """So many bytes that were taken are free again."""
+        with self._lock:
+            self._left += size
+
+
 class PartitionRecords:
-    """The records of a partition, as far as there is room (bytes) in memory; else their places in the files.
+    """The records of a partition, in memory while there is room for all of them; else their places in the files.
 
     `files` are what earlier sessions left; the last place is this session's own `journal`, None for who only reads.
     `targets`: of calls that a round of `--retry` left without an outcome.
     """
 
-    def __init__(self, files: Sequence[Source], journal: Journal | None, room: int, targets: Mapping[int, int]) -> None:
+    def __init__(
+        self, files: Sequence[Source], journal: Journal | None, room: Room, targets: Mapping[int, int]
+    ) -> None:
         self.targets = targets
         self._files = files
         self._journal = journal
         self._room = room
+        self._taken = 0  # bytes of the room
         self._in_memory: list[Record] | None = []
         self._ordinals = array("q")
         self._sizes = array("q")  # bytes of each record
@@ -54,16 +80,23 @@ class PartitionRecords:
         self, records: Sequence[Record], source: int, offset: int, sizes: Sequence[int], *, is_wide: bool
     ) -> None:
         if self._in_memory is not None:
-            self._in_memory += records
-            self._room -= sum(sizes) * (WIDEST_BYTES if is_wide else 1) + RECORD_BYTES * len(sizes)
-            if self._room < 0:
-                self._in_memory = None
-        for record, size in zip(records, sizes, strict=True):
-            self._sizes.append(size)
-            self._sources.append(source)
-            self._offsets.append(offset)
-            self._ordinals.append(record.ordinal)  # last: another thread finds a record by it
-            offset += size + LINE_EXTRA_BYTES
+            taken = sum(sizes) * (WIDEST_BYTES if is_wide else 1) + RECORD_BYTES * len(sizes)
+            if self._room.take(taken):
+                self._taken += taken
+                self._in_memory += records
+            else:
+                self.forget()
+        self._sizes.extend(sizes)
+        self._sources.extend([source] * len(sizes))
+        ends = itertools.accumulate([size + LINE_EXTRA_BYTES for size in sizes], initial=offset)
+        self._offsets.extend(itertools.islice(ends, len(sizes)))
+        self._ordinals.extend([record.ordinal for record in records])  # last: another thread finds a record by it
+
+    def forget(self) -> None:
+        """Leave the memory to others: from here on the files are read."""
+        self._in_memory = None
+        self._room.give_back(self._taken)
+        self._taken = 0
 
     def as_they_came(self) -> Iterator[Record]:
         """All of them, as they were noted. Raises `CheckpointError` where a file is not as it was."""
@@ -121,9 +154,9 @@ class PartitionRecords:
 
 
 def replayed(
-    manifest: Manifest, indexes: Sequence[int], files: Sequence[Source], journal: Journal | None = None, room: int = 0
+    manifest: Manifest, indexes: Sequence[int], files: Sequence[Source], journal: Journal | None, room: Room
 ) -> dict[int, PartitionRecords]:
-    """What these files, read once, hold of each of some partitions of one range. `room`: for each of them.
+    """What these files, read once, hold of each of some partitions of one range. `room`: for all of them.
 
     Raises `CheckpointError` where a file is damaged.
     """
@@ -140,7 +173,7 @@ class OpenPartition:
     """A partition, the input's rows beside it, and what is recorded of its calls.
 
     `first`: the ordinal of its first call. `journal`: of its range, in this session. `records`: what earlier sessions
-    left. `done`: the calls of these that have an outcome.
+    left. `is_new`: none of these was an outcome.
     """
 
     def __init__(
@@ -163,6 +196,7 @@ class OpenPartition:
         self._records = records
         self._has_outcome = bytearray(partition.row_count)
         self._note_outcomes(records.as_they_came())
+        self.is_new = not self.outcomes
 
     @property
     def is_complete(self) -> bool:
@@ -188,6 +222,10 @@ class OpenPartition:
             if isinstance(record, OUTCOMES) and not self._has_outcome[at := record.ordinal - self.first]:
                 self._has_outcome[at] = 1
                 self.outcomes += 1
+
+    def forget(self) -> None:
+        """Leave the memory of its records to other partitions: it is committed, or set aside."""
+        self._records.forget()
 
     def records(self, piece_bytes: float) -> Iterator[list[Record]]:
         """What was recorded, in the order of the calls, some megabytes at a time."""

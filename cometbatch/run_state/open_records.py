@@ -8,7 +8,7 @@ from typing import Final
 from cometbatch.records import Record
 from cometbatch.run_state import recorded
 from cometbatch.run_state.manifest import partitions_of
-from cometbatch.run_state.open_partition import PartitionRecords, replayed
+from cometbatch.run_state.open_partition import PartitionRecords, Room, replayed
 from cometbatch.run_state.progress import RECORDS_AT_ONCE, journaled
 from cometbatch.run_state.run import Run
 
@@ -30,15 +30,14 @@ class OpenRecords:
         run, manifest = self._run, self._run.manifest
         if len(manifest.slices) == 1:
             files = recorded.sources(run.directory, manifest, [index], run.progress.last)
-            return replayed(manifest, [index], files, None, MAX_KEPT_BYTES)[index]
+            return replayed(manifest, [index], files, None, Room(MAX_KEPT_BYTES))[index]
         number = manifest.range_of(index)
         found = self._ranges.pop(number, None)
         if found is None or index not in found:
             done = frozenset(run.progress.committed)
             indexes = [each for each in partitions_of(manifest, number) if each not in done or each == index]
             files = recorded.sources(run.directory, manifest, indexes, run.progress.last)
-            room = MAX_KEPT_BYTES // RANGES_KEPT // len(indexes)
-            found = replayed(manifest, indexes, files, None, room)
+            found = replayed(manifest, indexes, files, None, Room(MAX_KEPT_BYTES // RANGES_KEPT))
         self._ranges[number] = found
         if len(self._ranges) > RANGES_KEPT:
             self._ranges.popitem(last=False)

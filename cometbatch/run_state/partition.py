@@ -16,11 +16,11 @@ from cometbatch.run_state import recorded
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.input_passes import Tables
 from cometbatch.run_state.making import CallMaker, Make, Take
-from cometbatch.run_state.open_partition import OpenPartition, replayed
+from cometbatch.run_state.open_partition import OpenPartition, Room, replayed
 from cometbatch.run_state.open_range import OpenRange
 from cometbatch.run_state.open_ranges import OpenRanges, outlast
 from cometbatch.run_state.part_writer import PartWriter
-from cometbatch.run_state.queue_calls import OPEN_PARTITIONS, QueueCalls
+from cometbatch.run_state.queue_calls import QueueCalls
 from cometbatch.run_state.run import Run, lacking
 
 MAX_OPEN_BYTES = 48 * 1024 * 1024  # bytes of input of open ranges, unused columns included; above it none is opened
@@ -71,6 +71,7 @@ class Partitions:
         self.is_slow_to_make = self._maker.is_slow
         self._in_slice = run.manifest.partitions_in_slice
         self._ranges = OpenRanges(run, session, tables)
+        self._kept = Room(MAX_KEPT_BYTES)
         self._open: dict[int, OpenPartition] = {}
         self.opened: Callable[[int], OpenPartition | None] = self._open.get  # by index
         self._settling: set[asyncio.Task[None]] = set()
@@ -79,19 +80,17 @@ class Partitions:
         self.slowest_sync_s = 0.0
         self.on_commit: Callable[[Partition], None] = lambda _: None
         together = [run.manifest.active] if queues is None else queues
-        self._min_open_rows = slots * ROWS_PER_SLOT
         self.queues: Sequence[QueueCalls] = [
             QueueCalls(
                 self,
                 _todo(run, limit, some),
                 max_bytes=MAX_OPEN_BYTES,
                 own_bytes=MAX_OPEN_BYTES // len(together),
-                min_open_rows=self._min_open_rows,
+                min_open_rows=slots * ROWS_PER_SLOT,
             )
             for some in together
         ]
         self._queue_of = {each: queue for queue, some in zip(self.queues, together, strict=True) for each in some}
-        self._together = {each: len(some) for some in together for each in some}
 
     # -- records ------------------------------------------------------------------------------------------------------
 
@@ -220,7 +219,7 @@ class Partitions:
         earlier = [file for file in run.directory.journals.all(range_.number) if file.session < self._session]
         indexes = [each.index for each in partitions]
         files = recorded.sources(run.directory, manifest, indexes, run.progress.last, earlier)
-        records = replayed(manifest, indexes, files, journal, self._room_of(partitions[0]))
+        records = replayed(manifest, indexes, files, journal, self._kept)
         found = []
         for each in partitions:
             opened = OpenPartition(each, manifest.first_ordinal(each), table, journal, records[each.index])
@@ -229,12 +228,6 @@ class Partitions:
                 opened.left = sum(not opened.has_outcome(opened.first + row) for row in beyond)
             found.append(opened)
         return found
-
-    def _room_of(self, partition: Partition) -> int:
-        """Bytes of records of a partition that are kept in memory."""
-        calls = partition.row_count * self._together[partition.slice]
-        ranges = max(OPEN_PARTITIONS, -(-self._min_open_rows // max(1, calls)))
-        return MAX_KEPT_BYTES // len(self._queue_of) // ranges
 
     async def _close(self, queue: QueueCalls, opened: OpenPartition) -> None:
         """Bring a settled partition to its end, and its range, where it was the last one open there."""
@@ -253,6 +246,7 @@ class Partitions:
             self._break(error)
         else:
             del self._open[index]
+            opened.forget()
             if opened.is_complete:
                 self.on_commit(opened.partition)
             queue.note_closed(opened, range_)

@@ -40,7 +40,7 @@ from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.in_flight import InFlightMarks, Mark
 from cometbatch.run_state.journal import Header, Journal, line_of
 from cometbatch.run_state.manifest import MANIFEST_VERSION, Manifest, PricedTarget, encode_manifest
-from cometbatch.run_state.open_partition import OpenPartition, replayed
+from cometbatch.run_state.open_partition import OpenPartition, Room, replayed
 from cometbatch.run_state.open_range import OpenRange
 from cometbatch.run_state.open_records import OpenRecords
 from cometbatch.run_state.part_writer import PartWriter
@@ -246,7 +246,7 @@ def opened_range(run: Run, index: int, files: list[recorded.Source], journal: Jo
     """A range with its one partition open."""
     partition = run.manifest.partition(index)
     table = TABLE.slice(partition.first_row, partition.row_count)
-    records = replayed(run.manifest, [index], files, journal, room)[index]
+    records = replayed(run.manifest, [index], files, journal, Room(room))[index]
     range_ = OpenRange(index)
     range_.begin(table, journal)
     range_.partitions[index] = OpenPartition(partition, partition.first_row, table, journal, records)
