@@ -13,6 +13,8 @@ from cometbatch.errors import UsageError
 from cometbatch.evaluation.score_columns import ScoreColumns
 from cometbatch.job import Job, load_job
 from cometbatch.prompt.questions import ChoiceSettings, question
+from cometbatch.prompt.template import compile_prompt
+from cometbatch.records import Failure
 
 FOUR = ["Lima", "Oslo", "Rome", "Kyiv"]
 STRUCT = {"text": FOUR, "label": ["A", "B", "C", "D"]}
@@ -227,7 +229,12 @@ def test_a_gold_by_its_letter_moves_with_its_text(tmp_path: Path) -> None:
             r"score\.s: choices\.columns: no column 'chioces' in the input",
         ),
         ({"numeric": "{{ anser }}"}, None, r"score\.s\.numeric: no column 'anser' in the input"),
-        ({"regex": "question", "pattern": "(?=x)"}, None, r"score\.s: .*look"),
+        (
+            {"label": "question", "labels": ["not spam", "Not-Spam"]},
+            None,
+            r"score\.s: the labels 'not spam' and 'Not-Spam' can't be told apart",
+        ),
+        ({"regex": "question", "pattern": "(?=x)"}, None, r"score\.s\.pattern: look-around.* not supported"),
         ({"python": "nobody_has_this:f"}, None, r"score\.s: there is no module nobody_has_this"),
     ],
 )
@@ -270,3 +277,11 @@ def test_plan_warns_where_the_right_choice_is_always_at_the_same_place(tmp_path:
     assert any("in 40 of 40 rows the right choice is at place 1" in words for words in warnings)
     plan = cometbatch.plan(job_of(tmp_path, rows, score, {"columns": "choices", "shuffle": 7}))
     assert not any("at place" in words for words in plan.warnings)
+
+
+@pytest.mark.parametrize("name", ["lettered", "labels"])
+def test_choices_that_a_row_does_not_have_are_named(name: str) -> None:
+    """As without the filter: whoever reads the message knows which field to look for."""
+    made = compile_prompt([("user", f"{{{{ targets.choices | {name} }}}}")]).render({"targets": '{"choices": [1]}'})
+    assert isinstance(made, Failure)
+    assert "has no attribute 'choices'" in made.message

@@ -250,6 +250,7 @@ def test_each_file_is_told_before_it_is_imported(bench: Workbench, capfd: pytest
     ("entry", "words"),
     [
         ("theirs:f", r"job\.yaml:1: score\.s: there is no module theirs: neither theirs\.py in .*, nor an installed"),
+        ("mine.py:brevity", r"there is no module mine\.py: .* Write mine:brevity, without \.py\."),
         ("mine:shortness", r"mine\.py has no function 'shortness'; it has .*brevity"),
         ("broken:f", r"broken\.py can't be imported: SyntaxError"),
         ("exits:f", r"exits\.py can't be imported: it called sys\.exit"),

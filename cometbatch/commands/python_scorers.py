@@ -85,10 +85,12 @@ def scorer_file(settings: ScoreSettings) -> ScorerFile:
     own = None if settings.folder is None else _in_folder(settings.folder, name)
     path = own or _installed(name)
     if path is None:
+        without = settings.entry.replace(".py:", ":") if name.endswith(".py") else ""
+        hint = f" Write {without}, without .py." if without else ""
         folder = "the job's folder" if settings.folder is None else printable(settings.folder)
         raise UsageError(
             f"{settings.where}: there is no module {name}: neither {name.replace('.', '/')}.py in {folder}, nor an "
-            "installed package."
+            f"installed package.{hint}"
         )
     try:
         source = path.read_bytes()

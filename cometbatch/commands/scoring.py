@@ -75,8 +75,11 @@ def scoring_of(job: Job, schema: pa.Schema) -> Scoring | None:
     for score in job.scores:
         try:
             planned.append(ScoreColumns([score], job.choices, schema.names, job.output.prefix, digests))
-        except (GoldError, PatternError) as error:
+        except GoldError as error:
             raise JobError(f"{score.where}: {error}") from error
+        except PatternError as error:
+            words = f"{error} (patterns run on Rust's engine: docs/scores.md#regex)"
+            raise JobError(f"{score.where}.pattern: {words}") from error
         except TemplateError as error:
             raise JobError(f"{score.where}.{score.scorer}: {error.reason}") from error
     _refuse_report(job, schema)

@@ -15,7 +15,7 @@ from jinja2.exceptions import TemplateRuntimeError
 from jinja2.filters import FILTERS, make_attrgetter
 
 from cometbatch.prompt.bounds import refuse_length, refuse_sizes
-from cometbatch.prompt.choices import choices_of
+from cometbatch.prompt.choices import Choice, choices_of
 from cometbatch.prompt.printing import json_of, percent, text_of
 
 MAX_TEXT_SHOWN: Final = 80  # characters of a cell in a message; the rest is cut off
@@ -108,14 +108,21 @@ def _join(eval_ctx: Any, value: Iterable[object], d: object = "", attribute: str
 _join.jinja_pass_arg = FILTERS["join"].jinja_pass_arg  # type: ignore[attr-defined]
 
 
+def _choices(value: object) -> tuple[Choice, ...]:
+    """The choices in a cell. What is not there raises the error that says which name is missing."""
+    if isinstance(value, Undefined):
+        str(value)
+    return choices_of(value)
+
+
 def _lettered(value: object) -> str:
     """Choices as lines, each with its label before it: A. Paris."""
-    return "\n".join(f"{each.label}. {each.text}" for each in choices_of(value))
+    return "\n".join(f"{each.label}. {each.text}" for each in _choices(value))
 
 
 def _labels(value: object) -> list[str]:
     """The labels of choices, as a list: A, B, C where they have none of their own."""
-    return [each.label for each in choices_of(value)]
+    return [each.label for each in _choices(value)]
 
 
 def _pprint(value: object) -> str:

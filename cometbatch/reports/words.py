@@ -107,7 +107,8 @@ def _lacks(board: "Board") -> Iterator[str]:
         name = _short(line.name)
         if line.questions < board.questions:
             some = f"{line.questions:,} of {count(board.questions, 'question')}"
-            yield f"{name}: answers to {some}; it is compared on those that both lines have"
+            hint = "; it is compared on those that both lines have" if len(board.lines) > 1 else ""
+            yield f"{name}: answers to {some}{hint}"
         if line.bounds is not None:
             yield (
                 f"{name}: {count(line.failed, 'row')} failed; were they all wrong, or all right, "

@@ -19,7 +19,7 @@ _UNSEEN: Final = expression(
     "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufffe]+"
 )
 """Zero-width signs, soft hyphens, and signs of direction."""
-_LIGATURE: Final = "\ufdfa"  # one sign that NFKC makes into 18
+_LIGATURES: Final = expression("[\ufdfa\ufdfb]+")  # each is one sign that NFKC makes into 18 or 8
 _MAX_MARKS: Final = 30
 """Combining marks in a row that are kept, as in Unicode's stream-safe text. Putting longer runs into canonical order
 would take the square of their length."""
@@ -103,7 +103,7 @@ def plain(text: str, *, keeps_numbers: bool = False) -> str:
     text = without_thinking(text)
     if text.isascii():
         return text
-    text = _UNSEEN.sub("", text).replace(_LIGATURE, " ")
+    text = _LIGATURES.sub(" ", _UNSEEN.sub("", text))
     if keeps_numbers:
         text = _SUPERSCRIPTS.sub(lambda found: f"^{{{found[0].translate(_PLAIN_SUPERSCRIPTS)}}}", text)
         text = _GROUP_SPACE.sub("'", text)

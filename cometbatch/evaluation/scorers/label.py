@@ -10,7 +10,8 @@ from typing import Final
 from cometbatch.evaluation.scorers.choice import names_of, stated_name
 from cometbatch.evaluation.scorers.cleaning import plain
 from cometbatch.evaluation.scorers.expressions import expression
-from cometbatch.evaluation.scorers.mentions import Names
+from cometbatch.evaluation.scorers.golds import GoldError
+from cometbatch.evaluation.scorers.mentions import Names, label_key
 from cometbatch.evaluation.scorers.naming import Line, Stated
 from cometbatch.evaluation.scorers.scores import AMBIGUOUS, NO_ANSWER, Gold, Score, Scorer, Why
 from cometbatch.evaluation.scorers.statements import MAX_STATEMENT
@@ -25,7 +26,15 @@ _CONCLUDES: Final = expression(
 
 
 def label(settings: ScoreSettings) -> Scorer:
-    """Scores by the label that an answer says; gold: labels, any of which is right."""
+    """Scores by the label that an answer says; gold: labels, any of which is right.
+
+    Raises `GoldError` where two labels can't be told apart.
+    """
+    known: dict[str, str] = {}
+    for each in settings.labels:
+        twin = known.setdefault(label_key(plain(each)), each)
+        if twin != each:
+            raise GoldError(f"the labels {twin!r} and {each!r} can't be told apart: case and hyphens do not count")
     names = names_of(tuple(map(plain, settings.labels)))
 
     def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001

@@ -68,7 +68,7 @@ class Names:
 
     def __init__(self, labels: tuple[str, ...], texts: tuple[str, ...] = ()) -> None:
         self.labels = labels
-        self._by_label = {_label_key(label): index for index, label in reversed(list(enumerate(labels)))}
+        self._by_label = {label_key(label): index for index, label in reversed(list(enumerate(labels)))}
         self._pattern = _label_pattern(labels)
         self._texts = _own_texts(texts, frozenset(self._by_label))
 
@@ -105,7 +105,7 @@ class Names:
     def _of_label(self, line: str, match: re.Match[str]) -> Mention | None:
         start, end = match.span()
         said = match[0]
-        index = self._by_label[_label_key(said)]
+        index = self._by_label[label_key(said)]
         wrapped = _is_wrapped(line, start, end)
         if len(said) == 1 and said.isalpha() and said < FIRST_HAN:
             if said.islower():
@@ -117,7 +117,7 @@ class Names:
         return Mention(start, end, index, kind, wrapped)
 
 
-def _label_key(label: str) -> str:
+def label_key(label: str) -> str:
     """A label in lower case, its words apart by spaces."""
     return _BETWEEN_WORDS.sub(" ", label.lower().strip())
 
