@@ -18,6 +18,7 @@ from click.testing import CliRunner
 import cometbatch
 from cometbatch import cli
 from cometbatch.errors import DriftError, JobError, UsageError
+from cometbatch.results.terminal import columns
 from cometbatch.simulator.app import create_app
 from cometbatch.simulator.behaviour import Behaviour
 from tests.test_job import refused, written
@@ -237,14 +238,13 @@ def test_a_rubric_gives_whole_numbers_within_their_range(tmp_path: Path) -> None
 
 
 def test_questions_of_one_cluster_count_as_one(tmp_path: Path) -> None:
-    """As the section `report` says; without it each question is its own."""
+    """As the section `report` says, in which an empty cell is a cluster of its own; without it each question is."""
     court = Court(tmp_path, lambda first, _second: "1" if first < "0003" else "2")
     score: dict[str, Any] = {"score": {"s": {"contains": "{{ parcel }}"}}, "report": {"cluster": "note"}}
-    court.bench.write_table(
-        pl.DataFrame({"parcel": [f"{n:04d}" for n in range(ROWS)], "note": list("aabbcc")}).to_arrow()
-    )
+    notes = ["a", "a", None, "b", "b", None]
+    court.bench.write_table(pl.DataFrame({"parcel": [f"{n:04d}" for n in range(ROWS)], "note": notes}).to_arrow())
     found, _ = court.both(court.job(**score))
-    assert {question for question, _ in found.pairs[0].line.values} == {0, 1, 2}
+    assert {question for question, _ in found.pairs[0].line.values} == {0, 1, 2, 3}
 
 
 def test_without_the_extra_there_are_rates_and_no_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,6 +256,20 @@ def test_without_the_extra_there_are_rates_and_no_intervals(tmp_path: Path, monk
     line = found.pairs[0].line
     assert (line.figures.win_rate, line.figures.se, line.interval, line.level) == (1.0, 0.0, None, None)
     assert "statistics need `pip install 'cometbatch[eval]'`: without it there are no intervals" in found.describe()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits_a_terminal(tmp_path: Path, width: int) -> None:
+    """Columns that do not fit come below, with the names again; wide characters are as wide as they are shown."""
+    court = Court(tmp_path)
+    variants: list[dict[str, Any]] = [{"name": "日本語"}, {"name": "x" * 30, "params": {"temperature": 1}}]
+    found, _ = court.both(
+        court.job(SHORT, matrix={"variant": variants}, judge={"pairwise": {"all": True}}, params={"temperature": 0})
+    )
+    lines = found.describe(width).partition("result: ")[0].splitlines()
+    assert max(map(columns, lines)) <= width
+    assert columns(lines[0].partition("rate")[0]) == columns(lines[1].partition("0.500")[0])
+    assert "flips" in found.describe(width)
 
 
 # --- never twice ------------------------------------------------------------------------------------------------------
@@ -383,6 +397,18 @@ def test_a_column_named_like_an_answer_is_refused(tmp_path: Path) -> None:
     court.run(court.job())
     with pytest.raises(UsageError, match="the input has a column named first, which stands for an answer here"):
         court.ask(court.job())
+
+
+def test_the_right_answer_may_stand_beside_a_pair(tmp_path: Path) -> None:
+    """A column `answer` stands for an answer by rubric alone."""
+    court = Court(tmp_path)
+    court.bench.write_table(pl.DataFrame({"parcel": ["0001"], "note": ["a"], "answer": ["so"]}).to_arrow())
+    shown: dict[str, Any] = {"prompt": {"user": "Right: {{ answer }}. " + PROMPT}}
+    found, asked = court.both(court.job(judge=shown))
+    assert (asked, found.ended_well) == (2, True)
+    assert all(each.startswith("Right: so. Parcel 0001") for each in court.judged)
+    with pytest.raises(UsageError, match="the input has a column named answer, which stands for an answer here"):
+        court.ask(court.job(judge=shown | {"rubric": {"criteria": {"clear": "1-5"}}}))
 
 
 def test_a_column_that_is_not_there_is_refused_with_its_place(tmp_path: Path) -> None:

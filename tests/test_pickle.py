@@ -20,12 +20,14 @@ import msgspec
 import pytest
 
 import cometbatch
+from cometbatch.commands.judge_summary import PlannedTable
 from cometbatch.commands.verify_report import Check
 from cometbatch.errors import CometbatchError
 from cometbatch.job.settings import BudgetSettings
 from cometbatch.money.prices import CatalogEntry
 from cometbatch.prompt.template import TemplateError
 from cometbatch.records import Answered, Completion, Failed, Failure, PoolStats, PriceBook, Rates, Tally, Usage
+from cometbatch.results.scored import ScoreCounts
 from cometbatch.results.summary import RunStoppedError, RunSummary
 from cometbatch.run_state.journal import Damage, DamagedJournalError
 from cometbatch.run_state.names import LostFileError
@@ -98,7 +100,15 @@ RESULTS: tuple[msgspec.Struct, ...] = (
         "next",
     ),
     cometbatch.JudgeSummary(Path("/data/out.judge"), "a-judge", (SUMMARY,), Decimal("0.01"), notes=("one",)),
-    cometbatch.JudgePlan((), "a-judge", BudgetSettings(Decimal(5)), Decimal(0)),
+    cometbatch.Score(0.5, "42", None),
+    cometbatch.ScoreSummary(Path("/data/out.parquet"), ("correct",), ScoreCounts(2)),
+    cometbatch.Figures(("out.parquet",), ("model",), (), (), cost_usd=Decimal("0.01")),
+    cometbatch.JudgePlan(
+        (PlannedTable("b against a", Path("/data/out.judge/1.parquet"), 2, None),),
+        "a-judge",
+        BudgetSettings(Decimal(5)),
+        Decimal(0),
+    ),
     cometbatch.ModelList(
         "simulator", (ListedModel(CatalogEntry("m", input=Decimal("0.1")), formats=("chat",)),), 1, WHEN
     ),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,77 @@ def test_whatever_a_scorer_does_is_the_score_of_its_row(bench: Workbench, capfd:
     assert "imported" not in capfd.readouterr().out, "standard output is the command's own"
     again = carry_out(job_of(bench, "odd", "whole_row"), Network())
     assert (again.had_work, again.ended_well) == (False, False), "what ended badly does not end well by itself"
+
+
+STRANGE = """\
+import os, cometbatch
+
+class Text(str):
+    def __getitem__(self, at):
+        raise RuntimeError
+
+def strange(answer, row):
+    return [cometbatch.Score(1.0, Text("x"), Text("y")), cometbatch.Score(1.0, "\\ud800", "\\ud800"), 1e308][
+        int(row["parcel"]) % 3
+    ]
+
+def fork(answer, row):
+    if child := os.fork():
+        with open(__file__ + ".children", "a") as file:
+            file.write(f"{child}\\n")
+    return 1
+
+def end(answer, row):
+    os.kill(os.getpid(), 15)
+    return 1
+"""
+
+
+def test_words_of_any_class_and_half_a_surrogate_pair_can_be_written(bench: Workbench) -> None:
+    """And a number whose square is beyond a float's range is an error of its row, not of the leaderboard."""
+    (bench.folder / "mine.py").write_text(STRANGE)
+    carry_out(job_of(bench, "strange"), simulator())
+    assert column(bench, "strange")[:3] == [1.0, 1.0, None]
+    assert column(bench, "strange_answer")[:2] == ["x", "?"]
+    assert column(bench, "strange_why")[:3] == ["y", "?", "scorer_error"]
+    assert "1e+308 is too large" in column(bench, "strange_answer")[2]
+
+
+def test_a_scorer_that_forks_makes_no_second_writer(bench: Workbench) -> None:
+    """The child that comes back ends; it publishes nothing, and nothing is said twice."""
+    carry_out(job_of(bench), simulator())
+    (bench.folder / "mine.py").write_text(STRANGE)
+    own = os.getpid()
+    job_of(bench, "fork")
+    cometbatch.score(bench.folder / "job.yaml")
+    if os.getpid() != own:
+        (bench.folder / "child").touch()
+        os._exit(0)
+    children = (bench.folder / "mine.py.children").read_text().split()
+    assert [os.waitstatus_to_exitcode(os.waitpid(int(child), 0)[1]) for child in children] == [1] * 12
+    assert column(bench, "fork") == [1.0] * 12
+    assert not (bench.folder / "child").exists()
+
+
+def test_a_signal_that_ends_the_process_is_not_the_score_of_a_row(bench: Workbench) -> None:
+    """It comes while a scorer runs, and looks like an exit of its own."""
+    carry_out(job_of(bench), simulator())
+    (bench.folder / "mine.py").write_text(STRANGE)
+
+    class Ending:
+        ended_with: int | None = None
+
+        def __call__(self, *_: object) -> None:
+            self.ended_with = 143
+            raise SystemExit(143)
+
+    before, old = signal.signal(signal.SIGTERM, Ending()), bench.output.read_bytes()
+    try:
+        with pytest.raises(SystemExit):
+            cometbatch.score(job_of(bench, "end"))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert bench.output.read_bytes() == old
 
 
 def test_each_file_is_told_before_it_is_imported(bench: Workbench, capfd: pytest.CaptureFixture[str]) -> None:

@@ -533,6 +533,7 @@ def main() -> NoReturn:
 
 
 def _end_by_signal(code: int) -> NoReturn:
+    sys.stderr = sys.__stderr__ or sys.stderr  # a scorer of the user's own may be running, whose words go nowhere
     end(code, f"{'Hung up' if code == HUNG_UP else 'Terminated'}. Continue with: {same_command()}")
 
 

@@ -113,7 +113,7 @@ def judge(
         budget = {} if needed is None else {"judge.budget.max_cost_usd": format_amount(needed)}
         say(f"{stopped}\nstopped; continue with: {same_command(budget)}")
         sys.exit(stopped.exit_code)
-    report(found, as_json=as_json, warn=not found.had_work)
+    report(found, as_json=as_json, warn=not found.had_work, words=found.describe(board_width()))
     sys.exit(ALL_SUCCEEDED if found.ended_well else SOME_ROWS_FAILED)
 
 

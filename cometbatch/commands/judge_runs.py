@@ -13,13 +13,22 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.commands.growth import grown, new_cells
-from cometbatch.commands.judge_tables import Answers, JudgedTable, Says, is_same, judged_cells, judged_tables, said_by
+from cometbatch.commands.judge_tables import (
+    Answers,
+    JudgedTable,
+    Says,
+    answer_names,
+    is_same,
+    judged_cells,
+    judged_tables,
+    said_by,
+)
 from cometbatch.commands.locate import Located
 from cometbatch.errors import DriftError, JobError, UsageError
 from cometbatch.evaluation.judge import ORDERS
 from cometbatch.job import Job
 from cometbatch.job.judge_reading import PREFIX
-from cometbatch.job.judging import ANSWER, FIRST, SECOND, Pairwise
+from cometbatch.job.judging import FIRST, SECOND, Pairwise
 from cometbatch.job.matrix import Axis, CellSettings, Matrix, Prompt
 from cometbatch.job.paths import judged_beside
 from cometbatch.job.settings import InputSettings, JudgeSettings
@@ -84,18 +93,22 @@ class Judging(Struct, frozen=True):
         return judged_beside(self.run.result)
 
     def clusters(self) -> dict[int, int] | None:
-        """The cluster of each row, as the job's section `report` says; None where each row is its own."""
+        """The cluster of each row, as the job's section `report` says; None where each row is its own.
+
+        A row whose cell is empty is a cluster of its own.
+        """
         column = self.job.report.cluster
         if column is None:
             return None
-        numbers: dict[object, int] = {}
+        numbers: dict[tuple[str, object], int] = {}
         rows: dict[int, int] = {}
         manifest = self.run.manifest
         first = manifest.active[0] * manifest.partitions_in_slice
         for partition in manifest.partitions()[: manifest.partitions_in_slice]:
             values = parts.read_column(self.run.directory.parts.path(first + partition.index), column).to_pylist()
             for row, value in enumerate(values, partition.first_row):
-                rows[row] = numbers.setdefault(repr(value), len(numbers))
+                key = ("row", row) if value is None else ("value", repr(value))
+                rows[row] = numbers.setdefault(key, len(numbers))
         return rows
 
 
@@ -116,7 +129,7 @@ def judging(located: Located, *, update: bool, keep: bool) -> Iterator[Judging]:
             tables = judged_tables(job, cells, folder)
             if not tables:
                 raise UsageError("judge: no two cells are to be compared. Add a value to the axis of the baseline.")
-            answers = Answers(run, _columns(job.judge, run))
+            answers = Answers(run, *_columns(job.judge, run))
             if keep:
                 local.make_folder(folder)
                 aside = folder
@@ -152,16 +165,19 @@ def _finished(located: Located, job: Job) -> Run:
     return named
 
 
-def _columns(settings: JudgeSettings, run: Run) -> list[str]:
-    """The columns of the input that the judge's prompt shows. Raises `JobError` where one of them is not there."""
-    ours = (FIRST, SECOND) if isinstance(settings.way, Pairwise) else (ANSWER,)
+def _columns(settings: JudgeSettings, run: Run) -> tuple[list[str], tuple[str, ...]]:
+    """The columns of the input that the judge's prompt shows, and those that stand for answers in it.
+
+    Raises `JobError` where one of them is not there.
+    """
+    ours = answer_names(is_pairwise=isinstance(settings.way, Pairwise))
     known = run.manifest.input.columns
     (target,) = settings.job.targets()
     try:
         template = settings.job.prompt_template_for(target, [*known, *ours])
     except JobError as error:
         raise JobError(f"judge: {error}") from error
-    return [name for name in known if name in template.columns_needed]
+    return [name for name in known if name in template.columns_needed], ours
 
 
 def _to_judge(table: JudgedTable, settings: JudgeSettings, answers: Answers, aside: Path, *, keep: bool) -> ToJudge:

@@ -14,13 +14,14 @@ from cometbatch.job.settings import BudgetSettings
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
 from cometbatch.reports.figures import MISSING_EXTRA
 from cometbatch.reports.judging import PairLine, Rating, Strength
+from cometbatch.reports.words import NAME_WIDTH, WIDTH, Rows, table
 from cometbatch.results.notebook import html_of
 from cometbatch.results.summary import RunSummary
 from cometbatch.results.summary_words import count
-from cometbatch.results.terminal import visible
+from cometbatch.results.terminal import cut, visible
 
 UNKNOWN: Final = "-"
-BETWEEN: Final = "  "
+PAIR_WIDTH: Final = 2 * NAME_WIDTH + len(" against ")  # columns of two names
 
 
 class PairJudged(Struct, frozen=True):
@@ -122,15 +123,15 @@ class JudgeSummary(Struct, frozen=True):
     def _repr_html_(self) -> str:
         return html_of(self.describe())
 
-    def describe(self) -> str:
-        """A table of pairs or cells, strengths, and what it cost."""
-        lines = [*(_pairs(self.pairs) if self.pairs else _cells(self.cells))]
+    def describe(self, width: int = WIDTH) -> str:
+        """A table of pairs or cells, strengths, and what it cost, at most `width` columns wide where names allow it."""
+        lines = [*table(_pairs(self.pairs) if self.pairs else _cells(self.cells), width, PAIR_WIDTH)]
         if self.strengths:
             rows = [["strength (log odds)", "value", "95 %", "SE"]]
             rows += [
                 [each.words, _signed(each.value), _ends(each.interval), f"{each.se:.3f}"] for each in self.strengths
             ]
-            lines += ["", *_table(rows)]
+            lines += ["", *table(rows, width)]
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"{MISSING_EXTRA}: without it there are no intervals"] if self.needs_extra else []
         more = self.possible_charges_usd
@@ -211,7 +212,7 @@ class JudgePlan(Struct, frozen=True):
         """A line for each pair or cell, and what all cost."""
         rows = [[each.words, *_planned(each)] for each in self.tables]
         cost = "an unknown cost" if self.cost_usd is None else f"at most about {format_rounded(self.cost_usd, up=True)}"
-        lines = [*_table(rows), f"judge {self.model}: {count(self.calls, 'call')}, {cost}"]
+        lines = [*table(rows, WIDTH, PAIR_WIDTH), f"judge {self.model}: {count(self.calls, 'call')}, {cost}"]
         if (cap := self.budget.max_cost_usd) is not None:
             spent = f", {format_rounded(self.spent_usd, up=True)} of it spent" if self.spent_usd else ""
             is_known = self.cost_usd is not None
@@ -239,14 +240,14 @@ def _costs(summary: RunSummary | None) -> dict[str, Any]:
     }
 
 
-def _pairs(pairs: Sequence[PairJudged]) -> Iterator[str]:
+def _pairs(pairs: Sequence[PairJudged]) -> Rows:
     head = ["wins", "rate", "95 %", "pairs", "missing", "consistent", "flips", "first place", "equal length", "cost"]
     rows = [head]
     for each in pairs:
         line, figures = each.line, each.line.figures
         both = [str(figures.consistent), str(figures.flips), _share(figures.first_place)]
         rows.append([
-            f"{each.x.words} against {each.y.words}",
+            f"{cut(each.x.words, NAME_WIDTH)} against {cut(each.y.words, NAME_WIDTH)}",
             _share(figures.win_rate),
             _ends(line.interval),
             f"{figures.pairs:,}",
@@ -255,10 +256,10 @@ def _pairs(pairs: Sequence[PairJudged]) -> Iterator[str]:
             UNKNOWN if line.level is None else _share(line.level["win_rate"]),
             _cost(each.summary),
         ])  # fmt: skip
-    yield from _table(rows)
+    return rows
 
 
-def _cells(cells: Sequence[CellJudged]) -> Iterator[str]:
+def _cells(cells: Sequence[CellJudged]) -> Rows:
     rows = [["cell", "criterion", "mean", "95 %", "answers", "missing", "cost"]]
     for each in cells:
         for number, (name, rating) in enumerate(each.ratings.items()):
@@ -266,7 +267,7 @@ def _cells(cells: Sequence[CellJudged]) -> Iterator[str]:
             mean = UNKNOWN if rating.mean is None else f"{rating.mean:.3f}"
             figures = [name, mean, _ends(rating.interval), f"{rating.answers:,}", missing]
             rows.append(["" if number else each.cell.words, *figures, "" if number else _cost(each.summary)])
-    yield from _table(rows)
+    return rows
 
 
 def _missing(verdicts: int, unanswered: int) -> str:
@@ -288,9 +289,3 @@ def _ends(interval: Interval | None) -> str:
 
 def _cost(summary: RunSummary | None) -> str:
     return UNKNOWN if summary is None or summary.cost_usd is None else format_rounded(summary.cost_usd)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))] if rows else []
-    for row in rows:
-        yield BETWEEN.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

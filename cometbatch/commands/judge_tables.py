@@ -152,13 +152,22 @@ def _result_of(cells: Sequence[JudgedCell], folder: Path) -> Path:
 # --- what is in them ---
 
 
-class Answers:
-    """The answers of a run, by slice, as a table of a judge has them. `columns`: of the input, that a prompt shows."""
+def answer_names(*, is_pairwise: bool) -> tuple[str, ...]:
+    """The columns of a table that hold answers: of two cells, or of one."""
+    return (FIRST, SECOND) if is_pairwise else (ANSWER,)
 
-    def __init__(self, run: Run, columns: Sequence[str]) -> None:
+
+class Answers:
+    """The answers of a run, by slice, as a table of a judge has them.
+
+    `columns`: of the input, that a prompt shows; `names`: of the columns that hold answers.
+    """
+
+    def __init__(self, run: Run, columns: Sequence[str], names: Sequence[str]) -> None:
         self._run = run
         self._columns = list(columns)
-        ours = {ROW, SAMPLE, FIRST, SECOND, ANSWER}
+        self._names = tuple(names)
+        ours = {ROW, SAMPLE, *names}
         if taken := [name for name in columns if name in ours]:
             raise UsageError(
                 f"judge.prompt: the input has a column named {shown(taken[0])}, which stands for an answer here. Give "
@@ -196,14 +205,13 @@ class Answers:
             there = pc.is_valid(texts[0])
             for each in texts[1:]:
                 there = pc.and_(there, pc.is_valid(each))
-            names = (FIRST, SECOND) if len(texts) > 1 else (ANSWER,)
             first, length = partition.first_row, partition.row_count
             path = self._run.directory.parts.path(indexes[0])
             made = {name: parts.read_column(path, name) for name in self._columns}
             made |= {
                 ROW: pa.chunked_array([pa.array(range(first, first + length), pa.int64())]),
                 SAMPLE: pa.chunked_array([pa.array([sample] * length, pa.int32())]),
-                **dict(zip(names, texts, strict=True)),
+                **dict(zip(self._names, texts, strict=True)),
             }
             lines = pa.table(made).filter(there)
             yield lines.combine_chunks(), length - lines.num_rows

@@ -243,12 +243,12 @@ def _remaining(
     checked: Checked, run: Run, columns: Sequence[str], due: Sequence[Partition], limit: int | None
 ) -> Iterator[Iterator[tuple[int, Mapping[str, object], int]]]:
     """The rows of these partitions that have no outcome yet and are sent, with their numbers and targets."""
-    recorded, rows = run.progress.recorded, run.rows
+    recorded = run.progress.recorded
     for partition, table in zip(due, checked.source.tables(run.manifest.input, due), strict=True):
         sent = table if limit is None else table.slice(0, limit - partition.first_row)
         first, targets = run.manifest.first_ordinal(partition), run.open_targets(partition.index)
         own = run.manifest.slices[partition.slice].target
         calls = range(first, first + partition.row_count)
         asked = [targets.get(call, own) for call in calls] if targets else itertools.repeat(own)
-        found = zip(calls, row_values(sent, columns), asked, strict=False)
-        yield ((call % rows, values, target) for call, values, target in found if call not in recorded)
+        found = zip(itertools.count(partition.first_row), row_values(sent, columns), asked, strict=False)
+        yield (each for call, each in zip(calls, found, strict=False) if call not in recorded) if recorded else found

@@ -9,6 +9,7 @@ import copy
 import hashlib
 import importlib
 import io
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from cometbatch.commands.stopping import ended_by
 from cometbatch.errors import UsageError
 from cometbatch.evaluation.score_columns import SCORER_ERROR, LineScore, Loaded, score_given
 from cometbatch.job.scores import ScoreSettings
@@ -118,6 +120,7 @@ class _Calls:
 
     def __init__(self, function: Callable[..., Any], folder: Path | None) -> None:
         self._function, self._folder = function, folder
+        self._process = os.getpid()
 
     def score(self, answer: str, row: dict[str, object]) -> LineScore:
         """The score of a row, whatever the function does."""
@@ -128,11 +131,16 @@ class _Calls:
             if _is_of_user(error):
                 raise
             return None, _words(error), SCORER_ERROR
+        finally:
+            if os.getpid() != self._process:
+                os._exit(1)  # a child of fork that came back: a second process must not write the result
 
 
 def _is_of_user(error: BaseException) -> bool:
-    """Whether this is a Ctrl-C: it comes to the main thread alone."""
-    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+    """Whether this is a Ctrl-C, or the end of the process by a signal: they come to the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    return isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and ended_by() is not None)
 
 
 def _words(error: BaseException) -> str:

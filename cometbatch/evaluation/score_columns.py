@@ -52,6 +52,7 @@ WHY_MEANINGS: Final[Mapping[str, str]] = {
 """Every word of the third column. A null score without a word is that of a row without gold."""
 OUTCOME: Final = ("status", "finish_reason", "response")
 """The output columns that scores are made of."""
+MAX_VALUE: Final = 1e100  # of a Python scorer, either way; the squares of larger ones are beyond a float's range
 MAX_ANSWER: Final = 10_000  # characters of what was found in an answer; the rest is left out
 LineScore: TypeAlias = tuple[float | None, str | None, str | None]
 """The three cells of a score in a line: value, what was found, and why it is none or 0."""
@@ -188,8 +189,8 @@ class ScoreColumns:
 
 def _arrays(scores: Sequence[LineScore]) -> list[pa.Array]:
     values, answers, whys = zip(*scores, strict=True) if scores else ((), (), ())
-    shown = [None if answer is None else _printable(answer) for answer in answers]
-    columns = ([None if value is None else float(value) for value in values], shown, whys)
+    shown, reasons = ([None if each is None else _printable(each) for each in texts] for texts in (answers, whys))
+    columns = ([None if value is None else float(value) for value in values], shown, reasons)
     return [pa.array(cells, kind) for cells, kind in zip(columns, TYPES, strict=True)]
 
 
@@ -206,7 +207,12 @@ def score_given(value: object) -> LineScore:
     for name, words in (("answer", value.answer), ("why", value.why)):
         if words is not None and not isinstance(words, str):
             raise ValueError(f"Score.{name} must be a text or None, not {type(words).__name__}")
-    return _number(value.value), value.answer, value.why
+    return _number(value.value), _own(value.answer), _own(value.why)
+
+
+def _own(text: str | None) -> str | None:
+    """A text without the class of its giver, whose methods may do anything."""
+    return None if text is None else str.__getitem__(text, slice(MAX_ANSWER))
 
 
 def _number(value: object) -> float | None:
@@ -220,4 +226,6 @@ def _number(value: object) -> float | None:
         raise ValueError("the number is too large") from None
     if not math.isfinite(found):
         raise ValueError(f"expected a finite number, found {found}")
+    if abs(found) > MAX_VALUE:
+        raise ValueError(f"the number {found} is too large: at most {MAX_VALUE}, either way")
     return found

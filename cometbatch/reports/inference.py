@@ -63,7 +63,7 @@ def with_statistics(board: Board, asked: Asked) -> Board:
         lines.append(
             msgspec.structs.replace(
                 line,
-                precision=None if found is None else _precision(found),
+                precision=None if found is None else _precision(found, _samples(sums[line.name])),
                 pass_k=_pass_k(sums[line.name]) if board.is_binary and board.samples > 1 else (),
                 groups=_group_scores(sums[line.name], groups, found, is_bounded=board.is_bounded),
             )
@@ -112,7 +112,8 @@ def _groups(facts: pl.DataFrame, questions: pl.Series) -> list[tuple[str | None,
     return [(name, values.eq_missing(name).to_numpy()) for name in names]
 
 
-def _precision(found: Estimate) -> Precision:
+def _precision(found: Estimate, samples: int | None) -> Precision:
+    sampling = None if found.within is None or samples is None else found.within / samples
     return Precision(
         found.se,
         found.se_independent,
@@ -123,15 +124,22 @@ def _precision(found: Estimate) -> Precision:
         found.within,
         found.between,
         found.correlation,
-        _more(found.between, found.within, found.questions, found.answers / found.questions),
+        _more(found.se, sampling, found.questions, samples),
     )
 
 
-def _more(between: float | None, within: float | None, questions: int, samples: float) -> tuple[WithSamples, ...]:
-    """What as many samples, and more, would come to; nothing where samples differ by question, or there is one."""
-    if between is None or within is None or samples != int(samples):
+def _more(se: float | None, sampling: float | None, questions: int, samples: int | None) -> tuple[WithSamples, ...]:
+    """What as many samples, and more, would come to; nothing where samples differ by question, or there is one.
+
+    `sampling`: the variance of a question's mean, or difference, that comes from drawing answers. It is an estimate,
+    and never more than all the variance there is, so that as many samples come to the error that was found.
+    """
+    if not se or sampling is None or samples is None:
         return ()
-    found = [with_samples(between, within, questions, int(samples) * times) for times in TIMES]
+    variance = questions * se**2
+    sampling = min(sampling, variance)
+    between, within = variance - sampling, sampling * samples
+    found = [with_samples(between, within, questions, samples * times) for times in TIMES]
     return tuple(WithSamples(each.samples, each.se, each.detectable) for each in found)
 
 
@@ -213,18 +221,16 @@ def _comparisons(
     )  # fmt: skip
 
 
-def _samples(first: Sums, second: Sums) -> int | None:
-    """How many answers each common question has in both lines; None where that differs."""
-    common = (first.counts > 0) & (second.counts > 0)
-    found = np.unique(np.concatenate([first.counts[common], second.counts[common]]))
+def _samples(*lines: Sums) -> int | None:
+    """How many answers each question has that all of these lines have; None where that differs."""
+    common = np.logical_and.reduce([each.counts > 0 for each in lines])
+    found = np.unique(np.concatenate([each.counts[common] for each in lines]))
     return int(found[0]) if len(found) == 1 else None
 
 
 def _comparison(
     name: str, baseline: str, found: Paired, p_holm: float | None, samples: int | None, *, is_bounded: bool
 ) -> Comparison:
-    between = None if found.variance is None or found.sampling is None else max(0.0, found.variance - found.sampling)
-    within = None if found.sampling is None or samples is None else found.sampling * samples
     only = found.discordance
     return Comparison(
         name=name,
@@ -251,7 +257,7 @@ def _comparison(
         variance=found.variance,
         needed=_needed(found, is_bounded=is_bounded),
         detectable=None if not found.se else detectable(found.se),
-        with_samples=_more(between, within, found.questions, samples or 0.5),
+        with_samples=_more(found.se, found.sampling, found.questions, samples),
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 100
 NAME_WIDTH: Final = 32  # of a line's name, at most
+MIN_ROOM: Final = 40  # of a cell, at most, where names take nearly all of a line
 BETWEEN: Final = "  "
 UNKNOWN: Final = "-"
 DECIMALS: Final = 6  # of an amount of money
@@ -41,24 +42,25 @@ def _board(figures: "Figures", board: "Board", width: int) -> Iterator[str]:
     is_first = board is figures.boards[0]
     yield from _wrapped(list(_head(figures, board, with_costs=is_first)), width, " ")
     lines = {line.name: line for line in figures.lines}
-    yield from _table(_scores(board, [lines[each.name] for each in board.lines], figures), width)
+    yield from table(_scores(board, [lines[each.name] for each in board.lines], figures), width)
     for sentence in _lacks(board):
         yield from _sentence(sentence, width)
     yield from _comparisons(board, width)
-    yield from _precision(board)
+    yield from _precision(board, width)
     if rows := _pass_k(board):
-        yield from _table(rows, width)
+        yield from table(rows, width)
         for sentence in _lacking(board):
             yield from _sentence(sentence, width)
     if rows := _groups(board, figures.groups):
         yield ""
-        yield from _table(rows, width)
+        yield from table(rows, width)
 
 
 def _head(figures: "Figures", board: "Board", *, with_costs: bool) -> Iterator[str]:
     samples = f" x {board.samples:,} samples" if board.samples > 1 else ""
     words = (
-        f"{board.score}: {count(board.questions, 'question')}{samples}, clustered by {figures.cluster or 'question'}"
+        f"{_short(board.score)}: {count(board.questions, 'question')}{samples}, "
+        f"clustered by {_short(figures.cluster or 'question')}"
     )
     yield f"{words};" if with_costs else words
     if not with_costs:
@@ -117,7 +119,7 @@ def _comparisons(board: "Board", width: int) -> Iterator[str]:
     names = [f"{_short(each.name)} - {_short(each.baseline)}" for each in board.comparisons]
     room = max(map(columns_of, names), default=0)
     for name, each in zip(names, board.comparisons, strict=True):
-        yield from _wrapped([f"{_padded(name, room)}  {_difference(each)}", *_test(each), *_needed(each)], width)
+        yield from _wrapped([_padded(name, room), _difference(each), *_test(each), *_needed(each)], width)
 
 
 def _difference(each: "Comparison") -> str:
@@ -135,7 +137,8 @@ def _test(each: "Comparison") -> Iterator[str]:
 
 def _needed(each: "Comparison") -> Iterator[str]:
     """The largest of the usual differences that this run could not tell, and how many questions would."""
-    smaller = [needed for needed in each.needed[1:] if each.detectable and needed.difference < each.detectable]
+    usual = [needed for needed in each.needed if needed.difference != each.difference]
+    smaller = [needed for needed in usual if each.detectable and needed.difference < each.detectable]
     for needed in smaller[-1:]:
         yield f"{needed.difference:g} could be told with {count(needed.questions, 'question')}"
 
@@ -145,7 +148,7 @@ def _wrapped(pieces: Sequence[str], width: int, between: str = BETWEEN) -> Itera
     line = pieces[0]
     for piece in pieces[1:]:
         if columns_of(line) + len(between) + columns_of(piece) > width:
-            yield line
+            yield line.rstrip()
             line = BETWEEN + piece
         else:
             line += between + piece
@@ -163,15 +166,15 @@ def _p(value: float | None) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"  # noqa: PLR2004 - a smaller one says nothing more
 
 
-def _precision(board: "Board") -> Iterator[str]:
+def _precision(board: "Board", width: int) -> Iterator[str]:
     """What this run could tell, and what more samples would do: of the comparison that tells least."""
     known = [each for each in board.comparisons if each.detectable is not None]
     if not known:
         return
     worst = max(known, key=lambda each: each.detectable or 0.0)
-    words = f"this run could tell a difference of {worst.detectable:.3f} (80 % power)"
-    more = [f"with {each.samples:,} samples {each.detectable:.3f}" for each in worst.with_samples[1:]]
-    yield "; ".join([words, *more])
+    pieces = [f"this run could tell a difference of {_score(worst.detectable)} (80 % power)"]
+    pieces += [f"with {each.samples:,} samples {_score(each.detectable)}" for each in worst.with_samples[1:]]
+    yield from _wrapped([*(f"{each};" for each in pieces[:-1]), pieces[-1]], width, " ")
 
 
 def _pass_k(board: "Board") -> list[list[str]]:
@@ -192,7 +195,8 @@ def _lacking(board: "Board") -> Iterator[str]:
     for line in board.lines:
         for each in line.pass_k:
             if each.lacking:
-                why = f"{count(each.lacking, 'question')} have fewer than {each.k} answers"
+                few = "no answer" if each.k == 1 else f"fewer than {each.k} answers"
+                why = f"{count(each.lacking, 'question')} {'has' if each.lacking == 1 else 'have'} {few}"
                 yield f"{_short(line.name)}: no pass@{each.k} and above, because {why}"
                 break
 
@@ -250,12 +254,16 @@ def _money(amount: Decimal | None) -> str:
     return f"${amount.quantize(Decimal((0, (1,), -DECIMALS)), ROUND_HALF_EVEN, ROUNDING):,f}"
 
 
-def _table(rows: Rows, width: int) -> Iterator[str]:
-    """Columns side by side; those that do not fit come below, with the names again."""
-    names = [_short(row[0]) for row in rows]
+def table(rows: Rows, width: int, name_width: int = NAME_WIDTH) -> Iterator[str]:
+    """Columns side by side; those that do not fit come below, with the names again.
+
+    `name_width`: of the first column, at most. Cells have at least `MIN_ROOM` columns, however wide the names are.
+    """
+    names = [cut(row[0], name_width) for row in rows]
     first = max(map(columns_of, names))
-    cells = [[*row[1:], *[""] * (len(rows[0]) - len(row))] for row in rows]
-    sizes = [max(columns_of(cut(row[at], width)) for row in cells) for at in range(len(rows[0]) - 1)]
+    room = max(MIN_ROOM, width - first - len(BETWEEN))
+    cells = [[*(cut(cell, room) for cell in row[1:]), *[""] * (len(rows[0]) - len(row))] for row in rows]
+    sizes = [max(columns_of(row[at]) for row in cells) for at in range(len(rows[0]) - 1)]
     start = 0
     while start < len(sizes):
         end, used = start + 1, first + len(BETWEEN) + sizes[start]
@@ -263,7 +271,7 @@ def _table(rows: Rows, width: int) -> Iterator[str]:
             used += len(BETWEEN) + sizes[end]
             end += 1
         for name, row in zip(names, cells, strict=True):
-            padded = [_padded(name, first), *(_padded(cut(row[at], width), sizes[at]) for at in range(start, end))]
+            padded = [_padded(name, first), *(_padded(row[at], sizes[at]) for at in range(start, end))]
             yield BETWEEN.join(padded).rstrip()
         start = end
 

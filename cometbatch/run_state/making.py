@@ -70,8 +70,10 @@ class CallMaker:
             some = list(itertools.islice(values, at_once))
             made: list[CallRequest | Outcome] = []
             for opened in partitions:
-                calls = enumerate(some, opened.first + start)
-                made += self._made(opened, [each for each in calls if not opened.has_outcome(each[0])])
+                calls = list(enumerate(some, opened.first + start))
+                if not opened.is_new:
+                    calls = [each for each in calls if not opened.has_outcome(each[0])]
+                made += self._made(opened, calls)
                 if made and (self._take is None or len(made) >= size):
                     yield self._taken(made, opened.targets)
                     made = []

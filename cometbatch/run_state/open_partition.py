@@ -1,6 +1,7 @@
 """A partition between its first call and its part: its records, kept in memory or read again from the journals."""
 
 import contextlib
+import itertools
 import os
 import threading
 from array import array
@@ -85,12 +86,11 @@ class PartitionRecords:
                 self._in_memory += records
             else:
                 self.forget()
-        for record, size in zip(records, sizes, strict=True):
-            self._sizes.append(size)
-            self._sources.append(source)
-            self._offsets.append(offset)
-            self._ordinals.append(record.ordinal)  # last: another thread finds a record by it
-            offset += size + LINE_EXTRA_BYTES
+        self._sizes.extend(sizes)
+        self._sources.extend([source] * len(sizes))
+        ends = itertools.accumulate([size + LINE_EXTRA_BYTES for size in sizes], initial=offset)
+        self._offsets.extend(itertools.islice(ends, len(sizes)))
+        self._ordinals.extend([record.ordinal for record in records])  # last: another thread finds a record by it
 
     def forget(self) -> None:
         """Leave the memory to others: from here on the files are read."""
@@ -173,7 +173,7 @@ class OpenPartition:
     """A partition, the input's rows beside it, and what is recorded of its calls.
 
     `first`: the ordinal of its first call. `journal`: of its range, in this session. `records`: what earlier sessions
-    left. `done`: the calls of these that have an outcome.
+    left. `is_new`: none of these was an outcome.
     """
 
     def __init__(
@@ -196,6 +196,7 @@ class OpenPartition:
         self._records = records
         self._has_outcome = bytearray(partition.row_count)
         self._note_outcomes(records.as_they_came())
+        self.is_new = not self.outcomes
 
     @property
     def is_complete(self) -> bool:

@@ -140,6 +140,28 @@ def test_lines_are_compared_question_by_question(tmp_path: Path) -> None:
     assert [each.samples for each in found.with_samples] == [4, 8, 16]
 
 
+def test_as_many_samples_come_to_the_error_that_was_found(tmp_path: Path) -> None:
+    """Also where answers to a question differ more than questions do, in clusters, and for one line as for two.
+
+    Here the answers of both lines vary together, so that their variances within questions add up to more than their
+    difference has. Questions with other numbers of answers, whatever these are on average, tell nothing of it.
+    """
+    passages = {"answer": list("12345678"), "passage": list("aabbccdd")}
+    for cluster in (None, "passage"):
+        board = of(two_models(tmp_path, inputs=passages), cluster=cluster).boards[0]
+        told = [(each.se, each.with_samples) for each in board.comparisons]
+        told += [(each.precision.se, each.precision.with_samples) for each in board.lines if each.precision]
+        assert len(told) == 3
+        for error, found in told:
+            assert [each.samples for each in found] == [4, 8, 16]
+            assert found[0].se == pytest.approx(error)
+            assert sorted(found, key=lambda each: -each.se) == list(found)
+    uneven = [[right(), right()], [wrong(), failed()], [wrong(), failed()]]  # two answers a question, on average
+    (line,) = of(write(tmp_path / "uneven.parquet", [(MODEL_A, uneven)])).boards[0].lines
+    assert line.precision is not None
+    assert line.precision.with_samples == ()
+
+
 def test_a_chosen_baseline_is_that_of_all(tmp_path: Path) -> None:
     """By the line's name, or by a label that one line alone has; another word is refused with what there is."""
     path = two_models(tmp_path)

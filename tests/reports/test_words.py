@@ -69,12 +69,29 @@ def test_the_printed_form(found: Figures) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
-def test_it_fits_the_width(found: Figures, width: int) -> None:
-    """What does not fit comes below."""
-    for line in found.describe(width).splitlines():
-        assert columns(line) <= max(width, 100 if " could be told" not in line else width) or line.startswith(
-            "correct:"
-        )
+def test_it_fits_the_width(found: Figures, tmp_path: Path, width: int) -> None:
+    """What does not fit comes below: also with long names, large scores, and each reason to be unscored."""
+    reasons = [*map(incomplete, ("refused", "cut", "filtered", "empty") * 1_000), failed(), right(), right(), wrong()]
+    reasons += [{"score": None, "why": "scorer_error"}] * 1_000
+    large = [{"score": float(at * 10**9)} for at in range(len(reasons))]
+    wide = [(name * 40, [reasons, large, large]) for name in ("left", "right", "日本語")]
+    path = write(tmp_path / "b.parquet", [({"model": name, "format": "chat"}, rows) for name, rows in wide])
+    other = figures([ResultFiles("b", (path,))], ReportSettings())
+    assert other is not None
+    for line in f"{found.describe(width)}\n{other.describe(width).partition('note: ')[0]}".splitlines():
+        assert columns(line) <= width, line
+
+
+def test_a_difference_of_nothing_is_no_reason_to_leave_a_smaller_one_out(tmp_path: Path) -> None:
+    """Which of the usual differences this run could not tell does not depend on the one that was found."""
+    told = []
+    for won in (50, 51):
+        words = "1" * won + "0" * (100 - won) + "1" * 1_900, "0" * won + "1" * (100 - won) + "1" * 1_900
+        path = write(tmp_path / "a.parquet", [cells(name, each, 1) for name, each in zip("ab", words, strict=True)])
+        made = figures([ResultFiles("a", (path,))], ReportSettings(baseline="b"))
+        assert made is not None
+        told.append("0.01 could be told with " in made.describe())
+    assert told == [True, True]
 
 
 def test_hostile_names_stay_in_their_place(tmp_path: Path) -> None:

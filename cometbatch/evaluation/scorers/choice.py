@@ -45,7 +45,7 @@ _CORRECTION: Final = expression(
     r"\b(?:no,? wait|wait,|actually,|correction:|scratch that|i mean|sorry,|on second thought)", re.IGNORECASE
 )
 """What takes back the statement before it."""
-_SENTENCE: Final = expression(r"(?<=[.!?。！？])\s*(?=\S)")
+_SENTENCE: Final = expression(r"(?<=[.!?])\s+(?=\S)|(?<=[。！？])\s*(?=\S)")
 
 
 def choice(settings: ScoreSettings) -> Scorer:
@@ -150,13 +150,17 @@ def _statement(text: str, names: Names, *, is_multi: bool) -> Stated:
         beside = _BESIDE_OUTSIDE.match(line.text, meant[-1].end)
         if beside is not None and beside[1] not in names.labels:
             return NO_ANSWER
-    if meant and meant[0].start > line.start and (conclusion := line.conclusion()):
+    is_first = bool(meant) and meant[0].start <= line.start and not line.begins_with_denied_list()
+    if meant and not is_first and (conclusion := line.conclusion()):
         return conclusion
     return line.stated()
 
 
 def _run_together(text: str, names: Names) -> Stated:
-    """Letters without anything between them, as in "AC"."""
+    """Letters without anything between them, as in "AC", and numbers without a space, as in "1,3"."""
+    numbers = re.split(r"[,;/&+]", text.strip(" .()[]"))
+    if len(numbers) > 1 and all(each.isdecimal() and each in names.labels for each in numbers):
+        return tuple(dict.fromkeys(map(names.labels.index, numbers)))
     found = re.fullmatch(r"\W*([^\W\d_]{2,26})\W*", text)
     if found is None or not names.has_letters:
         return None

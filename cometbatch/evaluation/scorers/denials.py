@@ -16,7 +16,7 @@ _NO_BEFORE: Final = expression(
 _HAN_BEFORE: Final = expression(r"(?:不是|并非|並非|不选|不選|而非|而不是|排除|不|非)[^,.;:]{0,4}$")
 _TO_BE: Final = (
     r"is|are|was|were|can|could|would|will|should|does|do|did|has|may|might|must|seems|looks|appears|ist|sind|es|son|"
-    r"est|sont|è|é|são|это|is clearly|is obviously|is also"
+    r"est|sont|è|é|são|это|is clearly|is obviously|is also|can be|could be|must be|may be|has been|have been"
 )
 _WRONG: Final = (
     r"wrong|incorrect|false|invalid|impossible|untrue|inaccurate|excluded|eliminated|ruled out|out\b|falsch|nicht|"
@@ -27,7 +27,7 @@ _AFTER: Final = expression(
     rf"(?:(?:{_TO_BE})(?:n't| not| never| no longer)|cannot|can't|won't|isn't|aren't|doesn't|couldn't|"
     rf"n'est pas|n'est|no es|non è|não é|не)\b"
     rf"|:? ?(?:(?:{_TO_BE}) )?(?:therefore |clearly |definitely |also |both |all |just |simply )?(?:{_WRONG})"
-    r"|[:=]? ?[✗❌✘×]| ?[:–-] ?(?:no|not|nein|non)\b|\?(?= *\S)"
+    r"|[:=]? ?[✗❌✘×]| ?[:–-] ?(?:no|not|nein|non)\b|\?(?! *yes\b)(?= *\S)"
     r"|(?:项|選項)? ?(?:是)?(?:错|錯|不对|不對|不正确|不正確|不是|不符|不选|错误|錯誤|排除)"
     r"|ではな|じゃな|は(?:間違|誤|違)|(?:은|는|이|가)? ?(?:아니|아닙|틀)"
     r")"
@@ -41,6 +41,16 @@ _BESIDE: Final = expression(
     r"[\s,(\"'\[/&)]*){0,4}|[-–]"
 )
 _MERGED: Final = expression(r"[\s.:)(\]\[\-–—,\"'=>]*(?:(?:is|which is|i\.e\.|namely|that is)\b[\s,:\"']*)?")
+
+
+_NONE_BEFORE: Final = expression(
+    r"\b(?:none|neither|not one|not any|no one|keine\w?|ninguna|aucune) (?:of|von|de) [^.;:!?,]{0,25}$"
+)
+
+
+def denies_all(low: str, begin: int, start: int) -> bool:
+    """Whether the words before a place deny a whole list that begins there, commas and all: "none of A, B or C"."""
+    return _NONE_BEFORE.search(low[max(begin, start - 60) : start]) is not None
 
 
 def is_denied_before(low: str, begin: int, start: int) -> bool:

@@ -33,6 +33,7 @@ _ROUNDED: Final = expression(r"\*\*|__|`+|~~|<[/A-Za-z][^<>\n]{0,40}>")
 _BRACED_COMMA: Final = expression(r"\{([,.'])\}")
 _BRACED_WORDS: Final = expression(r"(?<![\^_�√}])\{([^{}\d]*)\}")
 _EMPTY_BRACES: Final = expression(r"\{\s?\}")
+_STARS_AS_POWER: Final = expression(r"(?<=\d)\*\*(?=-?\d)(?!-?[\d.,]{1,20}\*\*)")
 _EMPHASIS: Final = expression(r"(?<![\w*])\*([^\s*](?:[^*\n]{0,100}[^\s*])?)\*(?![\w*])")
 _DEGREES: Final = expression(r"\^\s?\{?\s?°\s?\}?")
 _ENDING_COMMA: Final = expression(r"'(?!\d)|(?<!\d)'")
@@ -43,6 +44,7 @@ _WRAPPERS: Final = (
     r"quad|qquad|underline|emph|boldsymbol|bm|large|Large|huge"
 )
 _WRAPPED_SIGN: Final = expression(rf"(?:[*`$_]{{1,4}}|\\(?:{_WRAPPERS})\{{)([^\W_])(?:[*`$_]{{1,4}}|\}})")
+_SIGN_AS_TAG: Final = expression(r"<([A-Z])>(?!.*</\1>)")
 _RAISED: Final = expression(r"\^\s?\{?([\w+-]{1,20})\}?")
 _NAME_NOISE: Final = expression(
     rf"\\(?:{_WRAPPERS})(?![A-Za-z])\*?|\\[^A-Za-z]|\\|[*`$~{{}}]+|(?<![^\W_])_+|_+(?![^\W_])|</?[A-Za-z][^<>\n]{{0,40}}>"
@@ -61,7 +63,7 @@ def plain_math(text: str) -> str:
         text = _BRACED_WORDS.sub(r" \1 ", _EMPTY_BRACES.sub("", _BRACED_COMMA.sub(r"\1", text)))
     if "$" in text or not text.isascii() or "USD" in text or "EUR" in text:
         text = _ANY_CURRENCY.sub(" ", _SIGNED_CURRENCY.sub(r"\1", text))
-    text = _EMPHASIS.sub(r"\1", _ROUNDED.sub("", text))
+    text = _EMPHASIS.sub(r"\1", _ROUNDED.sub("", _STARS_AS_POWER.sub("^", text)))
     if "'" in text:
         text = _ENDING_COMMA.sub(" ", text)
     return _BLANKS.sub(" ", text).strip()
@@ -87,6 +89,10 @@ def plain_name(text: str) -> str:
     if not text.isalnum():
         if "^" in text:
             text = _RAISED.sub(r"\1", text)
+        if "<" in text:
+            text = _SIGN_AS_TAG.sub(r" (\1) ", text)
         text = _NAME_NOISE.sub(" ", _WRAPPED_SIGN.sub(r" (\1) ", text))
         text = _BLANKS.sub(" ", text)
+        if "=" in text:
+            text = text.replace(" = ", "=")
     return text.strip()

@@ -138,6 +138,8 @@ def is_whole(low: str, start: int, end: int) -> bool:
         return False
     if low[start].isdigit() and before and ((before[-1] in "-–/." and not before[0].isspace()) or before == " -"):
         return False
+    if low[start].isdigit() and len(before) > 1 and before[-1] in ",:" and before[0].isdigit():
+        return False
     return not (low[end - 1].isdigit() and len(after) > 1 and after[0] in ".,/:" and after[1].isdigit())
 
 
@@ -146,7 +148,7 @@ def _label_pattern(labels: tuple[str, ...]) -> re.Pattern[str]:
     words = [_BETWEEN_WORDS.split(each.strip()) for each in sorted(labels, key=len, reverse=True)]
     either = "|".join("[-_ ]".join(map(re.escape, each)) for each in words if each != [""]) or r"(?!)"
     return re.compile(
-        rf"(?<!{WORD})(?<!{WORD}[-_'])(?<![°#&])(?<!\d[.,/:])(?:{either})"
+        rf"(?<!{WORD})(?<!{WORD}[-_'])(?<![°#&])(?<!\d[.,/:])(?<!\bN/)(?:{either})"
         rf"(?!{WORD})(?!_{WORD})(?!'{WORD})(?![+#%°])(?![.,/:–-]\d)(?!-[a-z])",
         re.IGNORECASE,
     )

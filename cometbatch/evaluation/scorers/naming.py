@@ -1,9 +1,8 @@
 """Which name a statement states: the first that is not denied, with those that stand beside it."""
 
-import re
 from typing import Final, Literal, TypeAlias
 
-from cometbatch.evaluation.scorers.denials import is_denied_after, is_denied_before, is_merged, stand_beside
+from cometbatch.evaluation.scorers.denials import denies_all, is_denied_after, is_denied_before, is_merged, stand_beside
 from cometbatch.evaluation.scorers.expressions import expression
 from cometbatch.evaluation.scorers.markup import plain_name
 from cometbatch.evaluation.scorers.mentions import Mention, Names, joined
@@ -24,13 +23,13 @@ _START: Final = expression(
 _BEFORE_CLAUSE: Final = expression(r"[.;!?,:。，；](?=\s|$)|\bbut\b|\bsondern\b|\bsino\b|\bmais\b|\bа\b|而是|，")
 _STATED_BEFORE: Final = expression(
     r"(?:\b(?:so|thus|hence|therefore|choose|chose|pick|picked|select|selected|go with|going with|opt for|must be|"
-    r"has to be|have to be|should be|is|it's|that's|remains|leaves|option|choice|answer|say|yes|ist|c'est|est|es|ответ|"
-    r"antwort|respuesta|réponse|risposta|resposta)|选|选择|選|選擇|是|为|は)"
+    r"has to be|have to be|should be|is|it's|that's|remains|leaves|leaving|option|choice|answer|say|yes|ist|c'est|est|"
+    r"es|ответ|antwort|respuesta|réponse|risposta|resposta)|选|选择|選|選擇|是|为|は)"
     r"[\s,:]*(?:(?:option|choice|letter|answer|the|only|just|with|is)\s+){0,3}[(\"'\[]?$"
 )
 _RIGHT_AFTER: Final = expression(
     r"[ \"')\]]{0,3}(?:is|are|seems|must be|would be|looks|appears(?: to be)?|has to be)\s"
-    r"(?:\w+ly )?(?:the |an? |my |our )?(?:only |most |one that is )?"
+    r"(?:\w+ly |both |all |also )?(?:the |an? |my |our )?(?:only |most |one that is )?"
     r"(?:correct|right|true|best|better|answer|valid|accurate|appropriate|likely|fits)"
     r"| (?:ist|est|es|è|é)\s(?:die |la |a )?(?:richtig|korrekt|bonne|corr?et?ct?|respuesta|risposta|resposta)"
     r"|(?:选项|選項|项)?(?:是)?(?:正确|正確|对的|對的|最佳)|が正|です|입니다|[이가] ?(?:정답|맞)"
@@ -44,6 +43,11 @@ _AFTER_FUNCTION: Final = expression(
 _BEFORE_FUNCTION: Final = expression(
     r"(?:\b(?:is|are|was|be|ist|es|est|è|é|answer|answered|say|said)|[:=,\"'(\[「『【《<])[\s\"'(\[]*$"
 )
+_SET_APART: Final = expression(
+    r"\s*(?:$|[.):\],;!–—-]|\(|"
+    r"(?:because|since|as|rather than|instead of|(?:and |but )?not|weil|denn|porque|parce|car)\b)"
+)
+"""What stands between a name at the beginning and its explanation."""
 _ALWAYS_STATES: Final = frozenset({"yes", "ja", "oui", "sí", "sì", "sim", "да"})
 
 
@@ -95,12 +99,14 @@ class Line:
 
     def _note_denials(self) -> None:
         """A denial holds for all names that and, or, nor join: "not A or B", "A and B are wrong"."""
-        previous, is_before = 0, False
+        previous, is_before, is_all = 0, False, False
         for place, mention in enumerate(self.mentions):
             begin = previous
             for clause in _BEFORE_CLAUSE.finditer(self.low, previous, mention.start):
                 begin = clause.end()
+            is_all = denies_all(self.low, begin, mention.start) or (is_all and stand_beside(self._gap(place)))
             is_before = is_denied_before(self.low, begin, mention.start) or (is_before and self._is_joined(place))
+            is_before = is_before or is_all
             if is_before or is_denied_after(self.low, mention.end):
                 self._denied.add(place)
             previous = mention.end
@@ -125,6 +131,17 @@ class Line:
 
     def _gap(self, place: int) -> str:
         return self.low[self.mentions[place - 1].end : self.mentions[place].start]
+
+    def begins_with_denied_list(self) -> bool:
+        """Whether the first name stands in a list that is denied at its end, as in "A, B and C are wrong"."""
+        for place in range(len(self.mentions)):
+            if place in self._denied:
+                return place > 0
+            if place + 1 == len(self.mentions) or not stand_beside(self._gap(place + 1)):
+                return False
+            if self._begins_clause(place + 1):
+                return False
+        return False
 
     def stated(self, begin: int = 0) -> Stated:
         """The first name from a place on that is not denied, with those beside it. None where there is no name."""
@@ -189,9 +206,6 @@ class Line:
         first = self.mentions[0] if self.mentions else None
         if first is None or 0 in self._denied or first.start > self.start or first.kind == "lower":
             return False
-        return (
-            re.match(
-                r"\s*(?:$|[.):\],;!–—-]|\(|(?:because|since|as|weil|denn|porque|parce|car)\b)", self.low[first.end :]
-            )
-            is not None
-        )
+        if self.begins_with_denied_list():
+            return False
+        return _SET_APART.match(self.low, first.end) is not None

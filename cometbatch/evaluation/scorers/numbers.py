@@ -61,7 +61,7 @@ _MAGNITUDE: Final = expression(
     rf" ?(?:({'|'.join(each for each in _MAGNITUDES if each[0] < chr(0x2E80))})(?!{WORD})|([万萬亿億]))", re.IGNORECASE
 )
 _AFTER_UNREADABLE: Final = expression(
-    rf":\d| ?/ ?\d|\{{? ?[π√∞¯�]|\s?pi(?!{WORD})|[xyzn](?!{WORD})|x\d|[xX][\dA-Fa-f]|[-–]\d+[-–]\d|\.?¯|"
+    rf":\d| ?/ ?\d|\{{? ?[π√∞¯�]|\s?pi(?!{WORD})|[xyzni](?!{WORD})|x\d|[xX][\dA-Fa-f]|[-–]\d+[-–]\d|\.?¯|"
     rf" ?[+*×·÷^] ?[\d(√π{{]| ?[-–] ?[(√π]"
 )
 """What follows a number of a time, a date, a product that is not worked out, or a factor."""
@@ -70,6 +70,8 @@ _BEFORE_UNREADABLE: Final = expression(
     r"[)}] ?[+*×·÷^] ?|[π\d\w] ?\^ ?\{?)$"
 )
 _BEFORE_PART: Final = expression(rf"(?:{WORD}|[^\W\d_\u2e80-\U0010ffff][-–]|[\^_]\{{?[-–+]?|(?<!\w)&?#x?)$")
+_TOLERANCE: Final = expression(r"(?:±|\+/[-–]|\+[-–]) ?$")
+"""What stands between a number and how far it may be off."""
 _NO_SIGN_AFTER: Final = expression(r"[\w)\]}%]$")
 _NEGATIVE: Final = expression(
     r"(?:minus|negative|moins|menos|meno|минус|负|負|マイナス) ?$|[=(] ?[-–] $", re.IGNORECASE
@@ -131,7 +133,7 @@ def _token(line: str, match: re.Match[str], form: NumberForm) -> Token:
     after = line[end : end + 32]
     if (not sign or sign == "-") and _BEFORE_PART.search(before):
         return Token(start, end, "part")
-    if sign == "±" or after.lstrip().startswith("±"):
+    if sign == "±" or _TOLERANCE.search(before) or after.lstrip().startswith("±"):
         return Token(start, end, "ambiguous")
     if _BEFORE_UNREADABLE.search(before) or _AFTER_UNREADABLE.match(after):
         return Token(start, end, "unreadable")
