@@ -403,13 +403,11 @@ def test_a_job_without_scores_loads_nothing_of_scores_and_reports(tmp_path: Path
         "rooms = ('cometbatch.evaluation', 'cometbatch.reports', 'cometbatch.commands.scoring')\n"
         "print('loaded:', sorted(name for name in sys.modules if name.startswith(rooms)))\n"
     )
-    with StubServer() as server:
-        job = tmp_path / "job.yaml"
-        job.write_text(json.dumps(bench.settings(target={"base_url": server.base_url})), encoding="utf-8")
-        for arguments in (["plan"], ["run", "--quiet"]):
-            words = [sys.executable, "-c", program, *arguments, str(job)]
-            done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=True)
-            assert done.stdout.splitlines()[-1] == "loaded: []", arguments
+    job = bench.write_job()
+    for arguments in (["plan"], ["run", "--quiet"]):
+        words = [sys.executable, "-c", program, *arguments, str(job)]
+        done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "loaded: []", arguments
     assert bench.result().num_rows == 3
 
 
