@@ -392,6 +392,25 @@ def test_help_and_version_load_nothing_heavy() -> None:
     assert cometbatch.__version__ in done.stdout
 
 
+def test_a_job_without_scores_loads_nothing_of_scores_and_reports(tmp_path: Path) -> None:
+    """A plan and a run of it, up to its result, start as fast as if there were no evaluation."""
+    bench = Workbench(tmp_path)
+    bench.write_rows(3)
+    program = (
+        "import sys\n"
+        "from cometbatch.cli import cli\n"
+        "try:\n    cli.main(sys.argv[1:], standalone_mode=False)\nexcept SystemExit:\n    pass\n"
+        "rooms = ('cometbatch.evaluation', 'cometbatch.reports', 'cometbatch.commands.scoring')\n"
+        "print('loaded:', sorted(name for name in sys.modules if name.startswith(rooms)))\n"
+    )
+    job = bench.write_job()
+    for arguments in (["plan"], ["run", "--quiet"]):
+        words = [sys.executable, "-c", program, *arguments, str(job)]
+        done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "loaded: []", arguments
+    assert bench.result().num_rows == 3
+
+
 def test_the_exit_codes_of_errors_are_in_the_table() -> None:
     """No error ends with a code that the documentation does not name."""
     documented = {code for code, _ in EXIT_CODES}

@@ -1,14 +1,13 @@
 """A job that has been found to fit its input: what every command works with after the checks."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec import Struct
 
 from cometbatch import wire
 from cometbatch.commands.matrix_notes import describe_matrix
 from cometbatch.commands.row_maker import Maker, images_for, row_maker
-from cometbatch.commands.scoring import Scoring
 from cometbatch.control.bounds import describe_unbounded
 from cometbatch.input.file_set import AnySource, FileSet
 from cometbatch.input.files import shown
@@ -20,6 +19,9 @@ from cometbatch.prompt.answers import Checker
 from cometbatch.results import column_names, columns
 from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.wire.request_extra import template_marks, unkept
+
+if TYPE_CHECKING:
+    from cometbatch.commands.scoring import Scoring  # a job without scores loads nothing of them
 
 PromptKey: TypeAlias = tuple[Any, ...]
 """What targets have in common that share a compiled prompt."""
@@ -62,7 +64,7 @@ class Checked(Struct, frozen=True):
     source: AnySource
     cells: tuple[CheckedCell, ...]
     answers: AnswerColumns | None = None
-    scoring: Scoring | None = None
+    scoring: "Scoring | None" = None
 
     @property
     def target(self) -> Target:

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from cometbatch import wire
 from cometbatch.commands.answers import answer_columns, checker_of, refuse_answer_clashes
 from cometbatch.commands.checked import Checked, CheckedCell, PromptKey, prompt_key
@@ -15,7 +17,6 @@ from cometbatch.commands.connection import describe_connection, simulator_behavi
 from cometbatch.commands.deduping import refuse_samples
 from cometbatch.commands.growth import adds_calls
 from cometbatch.commands.row_changes import row_changes
-from cometbatch.commands.scoring import refuse_score_names, scoring_of
 from cometbatch.commands.telemetry import check_telemetry
 from cometbatch.errors import CheckpointError, JobError, UsageError
 from cometbatch.input.file_set import AnySource, FileSet
@@ -104,12 +105,19 @@ def _fitted(job: Job, opened: AnySource) -> Checked:
         cells.append(CheckedCell(cell, templates[key], checkers[target.format]))
     # Where a format adds nulls to what is asked, its checker takes answers with and without them.
     first = next((each for each in cells if job.response.adds_nulls(each.target.format)), cells[0])
-    answers, scoring = answer_columns(first.target, first.checker), scoring_of(job, opened.schema)
-    checked = Checked(job, opened, tuple(cells), answers, scoring)
+    checked = Checked(job, opened, tuple(cells), answer_columns(first.target, first.checker))
     refuse_axis_clashes(checked)
+    return _with_scoring(checked) if job.scores else checked
+
+
+def _with_scoring(checked: Checked) -> Checked:
+    """The same with how its answers are scored. Raises `JobError` where that does not fit the input."""
+    from cometbatch.commands.scoring import refuse_score_names, scoring_of  # noqa: PLC0415 - loads every scorer
+
+    scoring = scoring_of(checked.job, checked.source.schema)
     if scoring is not None:
-        refuse_score_names(scoring, _names_before_scores(job, opened, answers))
-    return checked
+        refuse_score_names(scoring, _names_before_scores(checked.job, checked.source, checked.answers))
+    return msgspec.structs.replace(checked, scoring=scoring)
 
 
 def _refuse_missing(job: Job, target: Target, opened: AnySource) -> None:

@@ -30,7 +30,6 @@ from cometbatch.commands.plan_survey import Beginning, Survey, survey, unseen_im
 from cometbatch.commands.reusing import earlier_answers
 from cometbatch.commands.row_changes import update_plan
 from cometbatch.commands.run_plan import LimitedPlan, RunPlan
-from cometbatch.commands.scoring import check_golds
 from cometbatch.commands.tables import JobSource, as_job, looked_at
 from cometbatch.commands.targets import check_budgets, models_asked, price_warnings, priced_targets
 from cometbatch.commands.updating import as_begun, choose
@@ -135,7 +134,7 @@ def _plan(job: Job, limit: int | None, http: "httpx.AsyncBaseTransport | None", 
     found, is_fresh = (found, False) if replaced is None else (None, True)
     check_session(checked, chosen.directory, found, fresh=is_fresh, updated=chosen.updated, http=http)
     identity = checked.source.check()
-    unscorable = check_golds(checked.scoring, checked.source, identity)
+    unscorable = () if checked.scoring is None else checked.scoring.check_golds(checked.source, identity)
     known = found if found is not None and goes_on(found, checked) else None
     is_finished = known is not None and _as_named(known, job).is_finished and not new_cells(known.manifest, job)
     keyless = () if is_finished else tuple(_lacking_key(job))

@@ -23,13 +23,11 @@ from cometbatch.commands.checks import (
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.growth import grown, new_cells
-from cometbatch.commands.leaderboard import leaderboard_of
 from cometbatch.commands.locking import locked, refuse_wait
 from cometbatch.commands.manifests import new_manifest, priced, with_cells
 from cometbatch.commands.options import Asked, Options, options_of
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.score_publishing import counts_of, is_scored
-from cometbatch.commands.scoring import check_golds
 from cometbatch.commands.session import STOPPED, RunSession, SessionStart, in_thread, publish_for, summary_of
 from cometbatch.commands.stopping import Interrupts, StoppedBeforeError, Stopping, ended_by
 from cometbatch.commands.tables import JobSource, as_job, kept
@@ -157,6 +155,8 @@ async def _with_leaderboard(job: Job, summary: RunSummary) -> RunSummary:
     """The summary of a finished run with the figures of its scores."""
     if not job.scores or not summary.finished:
         return summary
+    from cometbatch.commands.leaderboard import leaderboard_of  # noqa: PLC0415 - loads the reports
+
     return msgspec.structs.replace(summary, leaderboard=await asyncio.to_thread(leaderboard_of, summary.output, job))
 
 
@@ -324,7 +324,7 @@ def _with_scores(start: SessionStart, identity: Identity) -> SessionStart:
     checked = start.checked
     if checked.scoring is None:
         return start
-    check_golds(checked.scoring, checked.source, identity)
+    checked.scoring.check_golds(checked.source, identity)
     told = Progress(0, Tally(), on=False, observers=start.options.observers)
     try:
         return msgspec.structs.replace(start, scores=checked.scoring.load(told.say))

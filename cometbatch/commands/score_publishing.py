@@ -5,16 +5,14 @@ Guards: no part is changed. Each file appears whole, by one rename, so that a cr
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cometbatch.commands.publishing import publish
-from cometbatch.commands.scoring import Scoring
 from cometbatch.commands.stopping import NotPublishedError
-from cometbatch.evaluation.score_columns import SCORER_ERROR, ScoreColumns
 from cometbatch.results import parts
 from cometbatch.results.answer_columns import AnswerColumns
 from cometbatch.results.columns import CUSTOM_ID
@@ -26,6 +24,10 @@ from cometbatch.run_state.published import result_files, state_of
 from cometbatch.run_state.run import Run
 from cometbatch.store.local import write_aside
 
+if TYPE_CHECKING:  # a run without scores loads nothing of them
+    from cometbatch.commands.scoring import Scoring
+    from cometbatch.evaluation.score_columns import ScoreColumns
+
 SCORES_ENDING: Final = ".scores.parquet"
 """What follows the name of a data set in that of the file with its scores."""
 
@@ -35,7 +37,7 @@ def scores_path(result: Path) -> Path:
     return result.with_name(result.name + SCORES_ENDING)
 
 
-def is_scored(run: Run, scoring: Scoring | None) -> bool:
+def is_scored(run: Run, scoring: "Scoring | None") -> bool:
     """Whether the published result has the scores that the job asks for, of the run's state as it is now."""
     due = None if scoring is None else scoring.metadata
     if not run.directory.parts.is_dataset:
@@ -48,10 +50,12 @@ def is_scored(run: Run, scoring: Scoring | None) -> bool:
     return all(found.get(key) == value for key, value in state.items())
 
 
-def counts_of(run: Run, scoring: Scoring) -> ScoreCounts | None:
+def counts_of(run: Run, scoring: "Scoring") -> ScoreCounts | None:
     """How the scoring of the published result went; None where nothing of it can fail."""
     if not scoring.files:
         return None
+    from cometbatch.evaluation.score_columns import SCORER_ERROR  # noqa: PLC0415
+
     paths = [scores_path(run.result)] if run.directory.parts.is_dataset else list(result_files(run))
     counts = ScoreCounts(run.manifest.calls)
     for name in scoring.files:
@@ -67,7 +71,7 @@ def publish_scored(
     run: Run,
     input_schema: pa.Schema,
     answers: AnswerColumns | None,
-    scores: ScoreColumns | None,
+    scores: "ScoreColumns | None",
     *,
     is_given_up: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -86,7 +90,7 @@ class _Written:
     """The file with the scores of a data set: row, custom_id, then the scores."""
 
     def __init__(
-        self, run: Run, scores: ScoreColumns, metadata: dict[str, str], is_given_up: Callable[[], bool]
+        self, run: Run, scores: "ScoreColumns", metadata: dict[str, str], is_given_up: Callable[[], bool]
     ) -> None:
         self._run, self._scores, self._metadata, self._is_given_up = run, scores, metadata, is_given_up
 

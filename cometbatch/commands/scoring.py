@@ -58,6 +58,26 @@ class Scoring(Struct, frozen=True):
         loaded = {name: file.load() for name, file in self.files.items()}
         return ScoreColumns(self.job.scores, self.job.choices, self.columns, self.job.output.prefix, loaded)
 
+    def check_golds(self, source: AnySource, identity: Identity) -> tuple[str, ...]:
+        """Look at the gold of each row of the input; returns what is worth a warning.
+
+        Raises `UsageError` with the number of the first row whose gold is missing or can't be read.
+        """
+        looks = [_Look(*each) for each in self.planned.readers]
+        if not looks:
+            return ()
+        names = list(dict.fromkeys(name for look in looks for name in look.reader.columns))
+        row = 0
+        pieces = partitions(identity.rows, min(READ_ROWS, identity.rows_within(READ_BYTES)))
+        for table in source.tables(identity, pieces):
+            for values in row_values(table, names):
+                for look in looks:
+                    look.add(row, values)
+                row += 1
+        for look in looks:
+            look.refuse()
+        return tuple(words for look in looks for words in look.warnings())
+
 
 def scoring_of(job: Job, schema: pa.Schema) -> Scoring | None:
     """How a job's answers are scored; None where it has no scores. `schema`: of its input.
@@ -101,27 +121,6 @@ def refuse_score_names(scoring: Scoring, taken: Sequence[str]) -> None:
         score = next(each for each in scoring.job.scores if twice.startswith(scoring.job.output.prefix + each.name))
         words = f"the result would have two columns named {twice}"
         raise JobError(f"{score.where}: {words}: give this score another name.")
-
-
-def check_golds(scoring: Scoring | None, source: AnySource, identity: Identity) -> tuple[str, ...]:
-    """Look at the gold of each row of the input; returns what is worth a warning.
-
-    Raises `UsageError` with the number of the first row whose gold is missing or can't be read.
-    """
-    readers = [] if scoring is None else [_Look(*each) for each in scoring.planned.readers]
-    if not readers:
-        return ()
-    names = list(dict.fromkeys(name for look in readers for name in look.reader.columns))
-    row = 0
-    pieces = partitions(identity.rows, min(READ_ROWS, identity.rows_within(READ_BYTES)))
-    for table in source.tables(identity, pieces):
-        for values in row_values(table, names):
-            for look in readers:
-                look.add(row, values)
-            row += 1
-    for look in readers:
-        look.refuse()
-    return tuple(words for look in readers for words in look.warnings())
 
 
 class _Look:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -38,7 +38,6 @@ from cometbatch.control.bounds import describe_unbounded
 from cometbatch.control.budget import Budget
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.errors import CometbatchError, InputChangedError, InputError, InputLostError, Quoting, logged
-from cometbatch.evaluation.score_columns import ScoreColumns
 from cometbatch.job import Job
 from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
@@ -72,6 +71,9 @@ from cometbatch.runner.twins import Twins
 from cometbatch.store import local
 from cometbatch.transport import Transport
 
+if TYPE_CHECKING:  # a run without scores loads nothing of them
+    from cometbatch.evaluation.score_columns import ScoreColumns
+
 Returned = TypeVar("Returned")
 
 STOPPED = {
@@ -100,7 +102,7 @@ class SessionStart(Struct, frozen=True):
     stopping: Stopping
     told: tuple[str, ...] = ()
     updated: Run | None = None
-    scores: ScoreColumns | None = None
+    scores: "ScoreColumns | None" = None
 
 
 async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *arguments: object) -> Returned:
