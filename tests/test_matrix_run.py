@@ -267,6 +267,7 @@ def test_a_plain_run_and_one_with_a_matrix_do_not_become_each_other(
         asked.run_job(second)
     assert "reuse.from" in str(refused.value)
     assert "--update" in str(refused.value)
+    assert "params.extra" not in str(refused.value)
     assert asked.network.posts == before
     summary, sent = asked.run_job(second, update=True)
     assert summary.finished

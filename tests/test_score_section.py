@@ -83,6 +83,7 @@ def test_each_option_is_read(tmp_path: Path, words: str, field: str, value: obje
         ('{python: "mine"}', 'python: expected "module:function"'),
         ('{python: "mine:f", gold: value}', "gold: has no meaning with python"),
         ("numeric", "expected a mapping, such as"),
+        ("", "found nothing: expected a scorer"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, words: str, problem: str) -> None:

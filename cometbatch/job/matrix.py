@@ -25,7 +25,7 @@ ALWAYS: Final = (MODEL, FORMAT)
 OWN_RULES: Final = "response.rules"
 """The field of a fingerprint that numbers the program's own rules: they are the same for all cells of a run."""
 
-_BY_ENTRY: Final = ("params.extra", "params.columns")
+BY_ENTRY: Final = ("params.extra", "params.columns")
 """Fields that are mappings, of which an axis may set one entry."""
 
 
@@ -81,7 +81,7 @@ class Matrix(Struct, frozen=True):
     def base_of(self, target: Target) -> dict[str, object]:
         """What a fingerprint of the whole job has of a target, that of any cell: the fields that no axis sets."""
         asked = msgspec.structs.replace(target, params=self.params).fingerprint()
-        for name in _BY_ENTRY:
+        for name in BY_ENTRY:
             entries = asked.pop(name, None)
             if isinstance(entries, dict):
                 asked |= {f"{name}.{entry}": value for entry, value in entries.items()}

@@ -56,8 +56,8 @@ def read_scores(sections: Sections, folder: Path, *, is_piped: bool) -> tuple[Sc
     for name, node in section.entries.items():
         sections.note_place(f"score.{name}", node)
         if is_null(node):
-            continue
-        if not is_name(name):
+            sections.refuse(f"score.{name}", "found nothing: expected a scorer, such as {numeric: answer}")
+        elif not is_name(name):
             sections.refuse(f"score.{name}", f"expected {NAME_WORDS}")
         elif (score := _read_score(sections, name, node, folder, is_piped=is_piped)) is not None:
             found.append(score)

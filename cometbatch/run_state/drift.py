@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from cometbatch.errors import START_OVER, DriftError, Quoting, logged, quoting
-from cometbatch.job.matrix import Matrix, is_moved
+from cometbatch.job.matrix import BY_ENTRY, Matrix, is_moved
 from cometbatch.run_state.manifest import Manifest
 
 SHOWN_CHARACTERS: Final = 60  # of a changed value, in the message
@@ -68,6 +68,7 @@ def drift(
     found = _differences(*({key: each[key] for key in each if not is_moved(key, moved)} for each in (then[0], now)))
     if manifest.has_matrix != (matrix is not None):
         was, is_now = ("set" if each else None for each in (manifest.has_matrix, matrix))
+        found = [each for each in found if not each[0].startswith(BY_ENTRY)]  # told entry by entry on one side alone
         found.insert(0, (MATRIX_KEY, was, is_now))
     return found
 

@@ -134,7 +134,7 @@ def is_whole(low: str, start: int, end: int) -> bool:
         return False
     if after and _WORD.match(low, end - 1) and _WORD.match(after[0]):
         return False
-    if after and (after[0] == "#" or after.count("+") == 2):
+    if after and (after[0] == "#" or after == "+" * 2):
         return False
     if low[start].isdigit() and before and ((before[-1] in "-–/." and not before[0].isspace()) or before == " -"):
         return False
