@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -486,6 +487,10 @@ def test_a_terminal_that_is_gone_is_no_reason_to_fail(writes: int) -> None:
     progress.asked_to_slow_down(1.5)
     progress.recorded([succeeded(Decimal("0.1"))], 1)
     progress.close()
+    other = threading.Thread(target=lambda: Progress(2, Tally(), on=False).say("hello"), daemon=True)
+    other.start()
+    other.join(timeout=30)
+    assert not other.is_alive(), "nor does a run in another thread wait for it"
 
 
 @pytest.mark.parametrize(

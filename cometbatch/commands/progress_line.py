@@ -40,6 +40,15 @@ LEAVES_FIRST = ("rate", "in_flight", "waiting", "time", "cost", "incomplete", "f
 _shown: "weakref.WeakSet[Progress]" = weakref.WeakSet()  # who shows something now, in this process
 
 
+class _Line(tqdm):  # type: ignore[type-arg] # the stub is generic, the class is not
+    """A bar that lets go of tqdm's lock also where drawing fails: another thread that draws would wait for ever."""
+
+    def refresh(self, nolock: bool = False, lock_args: Any = None) -> None:  # noqa: ARG002 - tqdm's own
+        """Draw it. Raises what the stream raises."""
+        with self.get_lock():  # type: ignore[no-untyped-call] # the stub has no types here
+            super().refresh(nolock=True)
+
+
 class Progress:
     """Counts what is recorded and shows it: rows, time left, rate, cost, requests in flight, rows that fell short.
 
@@ -167,7 +176,7 @@ class Progress:
             self._room = NOTEBOOK_COLUMNS
             self._update()
             return
-        self._bar = tqdm(total=self._rows, file=self._stream, bar_format="{desc}", **_shape(self._stream))
+        self._bar = _Line(total=self._rows, file=self._stream, bar_format="{desc}", **_shape(self._stream))
         self._room = self._columns()
         self._update()
 
