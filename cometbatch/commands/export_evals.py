@@ -231,7 +231,7 @@ def _error(scores: Sequence[Sequence[float]]) -> float | None:
     """The standard error of the mean, clustered by question; None without the libraries for statistics."""
     try:
         from cometbatch.evaluation.statistics.means import estimate  # noqa: PLC0415 - loads numpy and scipy
-        from cometbatch.evaluation.statistics.sums import Sums  # noqa: PLC0415
+        from cometbatch.evaluation.statistics.sums import Sums  # noqa: PLC0415 - slow to load, as above
     except ImportError:
         return None
     found = estimate(Sums.of(scores)) if scores else None

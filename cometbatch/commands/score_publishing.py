@@ -54,7 +54,7 @@ def counts_of(run: Run, scoring: "Scoring") -> ScoreCounts | None:
     """How the scoring of the published result went; None where nothing of it can fail."""
     if not scoring.files:
         return None
-    from cometbatch.evaluation.score_columns import SCORER_ERROR  # noqa: PLC0415
+    from cometbatch.evaluation.score_columns import SCORER_ERROR  # noqa: PLC0415 - slow to load, as above
 
     paths = [scores_path(run.result)] if run.directory.parts.is_dataset else list(result_files(run))
     counts = ScoreCounts(run.manifest.calls)

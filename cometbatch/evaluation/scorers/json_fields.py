@@ -36,7 +36,7 @@ class _InvalidError(ValueError):
 def json_fields(settings: ScoreSettings) -> Scorer:
     """Scores the share of fields; gold: one value, whose objects' fields count each by its path."""
 
-    def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001
+    def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001 - as each scorer
         (wanted,) = gold
         text = last_json(without_thinking(answer), wanted)
         try:
@@ -152,7 +152,7 @@ def _at(found: object, name: str) -> object:
     for step in _STEP.findall(name):
         if isinstance(value, Mapping) and step in value:
             value = value[step]
-        elif isinstance(value, list) and step.isdecimal() and len(step) < 7 and int(step) < len(value):  # noqa: PLR2004
+        elif isinstance(value, list) and step.isdecimal() and len(step) < 7 and int(step) < len(value):  # noqa: PLR2004 - an index
             value = value[int(step)]
         else:
             return _MISSING

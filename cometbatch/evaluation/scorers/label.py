@@ -37,7 +37,7 @@ def label(settings: ScoreSettings) -> Scorer:
             raise GoldError(f"the labels {twin!r} and {each!r} can't be told apart: case and hyphens do not count")
     names = names_of(tuple(map(plain, settings.labels)))
 
-    def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001
+    def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001 - as each scorer
         found = _read(plain(answer), names)
         if isinstance(found, str):
             return Score(0.0, None, found)

@@ -42,7 +42,7 @@ def numeric(settings: ScoreSettings) -> Scorer:
     form = NumberForm(is_comma=settings.decimal == "comma", divides=settings.percent == "divide")
     is_right = _comparison(settings.tolerance, settings.relative)
 
-    def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001
+    def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001 - as each scorer
         found = number_in(answer, form)
         if isinstance(found, str):
             return Score(0.0, None, found)

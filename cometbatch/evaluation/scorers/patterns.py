@@ -50,7 +50,7 @@ def regex(settings: ScoreSettings) -> Scorer:
         raise PatternError(words)
     marked = _marking(settings.pattern)
 
-    def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001
+    def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001 - as each scorer
         found = _last_match(without_thinking(answer), marked)
         if found is None:
             return Score(0.0, None, NO_ANSWER)

@@ -83,10 +83,10 @@ def _kept(found: re.Match[str]) -> str:
     return "\ue002" if found[1] == "/" else "\ue003"
 
 
-def exact(settings: ScoreSettings) -> Scorer:  # noqa: ARG001
+def exact(settings: ScoreSettings) -> Scorer:  # noqa: ARG001 - as each scorer
     """Scores 1 where an answer is one of the golds, but for white space around it and how accents are encoded."""
 
-    def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001
+    def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001 - as each scorer
         found = as_it_stands(answer)
         return Score(float(any(found == as_it_stands(each) for each in gold)), found)
 
@@ -98,10 +98,10 @@ def as_it_stands(text: str) -> str:
     return composed(without_thinking(text)).strip()
 
 
-def normalized(settings: ScoreSettings) -> Scorer:  # noqa: ARG001
+def normalized(settings: ScoreSettings) -> Scorer:  # noqa: ARG001 - as each scorer
     """Scores 1 where an answer, or what it states behind a marker, in a box or behind a cue, is one of the golds."""
 
-    def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001
+    def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001 - as each scorer
         golds = {normalize(each) for each in gold}
         text = plain(answer)
         whole = _folded(text)
@@ -114,10 +114,10 @@ def normalized(settings: ScoreSettings) -> Scorer:  # noqa: ARG001
     return score
 
 
-def contains(settings: ScoreSettings) -> Scorer:  # noqa: ARG001
+def contains(settings: ScoreSettings) -> Scorer:  # noqa: ARG001 - as each scorer
     """Scores 1 where an answer contains one of the golds as whole words."""
 
-    def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001
+    def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001 - as each scorer
         text = plain(answer)
         low, folded = _BLANKS.sub(" ", text.casefold()), f" {_folded(text)} "
         for each in gold:
@@ -147,7 +147,7 @@ def token_f1(settings: ScoreSettings) -> Scorer:
     """Scores the harmonic mean of precision and recall over the words of answer and gold, as bags; the best gold."""
     bag: Callable[[str], Counter[str]] = _characters if settings.tokens == "characters" else _words
 
-    def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001
+    def score(answer: str, gold: Gold, choices: Sequence[Choice] = ()) -> Score:  # noqa: ARG001 - as each scorer
         found = normalize(answer)
         said = bag(found)
         return Score(max((_f1(said, bag(normalize(each))) for each in gold), default=0.0), found)
