@@ -51,7 +51,7 @@ def seconds_of_fast(folder: Path, models: tuple[str, ...]) -> float:
 
 def answered(server: StubServer) -> int:
     """How many answers the fast model gave."""
-    return sum(count for (model, *_), count in list(server.calls.items()) if model == FAST)
+    return sum(count for (model, *_), count in dict(server.calls).items() if model == FAST)
 
 
 @pytest.mark.skipif(not ROWS, reason="PACE_ROWS is not set: for the weekly checks")
