@@ -6,10 +6,10 @@ from typing import Final
 
 from cometbatch.commands.verify_report import Findings
 from cometbatch.job import Job
-from cometbatch.results.slices import Label, SliceColumns
+from cometbatch.results.slices import Label
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest
-from cometbatch.run_state.published import result_paths, result_slices
+from cometbatch.run_state.published import result_paths
 from cometbatch.run_state.slice_files import slice_files
 
 CHECK: Final = "slices"
@@ -57,10 +57,3 @@ def check_files(directory: RunDirectory, manifest: Manifest, result: Path, findi
         if path not in due:
             findings.add(CHECK, "this file is of no slice that the job names", where=path.name)
     return due
-
-
-def names_of_slices(manifest: Manifest, prefix: str) -> frozenset[str]:
-    """The names of the columns that tell the slice of a line; none without a matrix."""
-    if not manifest.has_matrix:
-        return frozenset()
-    return frozenset(SliceColumns(result_slices(manifest), prefix).names)

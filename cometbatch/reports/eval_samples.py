@@ -61,11 +61,6 @@ class Sample(Struct, frozen=True):
         return bool(self.cells["status"] == "failed")
 
     @property
-    def is_incomplete(self) -> bool:
-        """Whether the answer is not whole."""
-        return bool(self.cells["status"] == "incomplete")
-
-    @property
     def error(self) -> str:
         """Why there is no whole answer; "" where there is one."""
         kind, message = self.cells["error_kind"], self.cells["error_message"]
