@@ -109,7 +109,6 @@ function timeChart(host, width, spec) {
     width,
     height: CHART_HEIGHT,
     ms: 1,
-    tzDate: chartDate,
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
     scales: { x: { time: true, range: () => spec.span }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
@@ -215,11 +214,6 @@ function decimalsOf(step) {
   return Math.max(0, Math.ceil(-Math.log10(step) - 1e-9));
 }
 
-/** A moment as a Date whose local fields are those that the page shows. */
-function chartDate(ms) {
-  return uPlot.tzDate(new Date(ms), "Etc/UTC");
-}
-
 /** Two digits of a number below 100. */
 function twoDigits(number) {
   return String(number).padStart(2, "0");
@@ -229,7 +223,7 @@ function twoDigits(number) {
 function momentTicks(moments, step) {
   let lastDay = "";
   return moments.map((ms) => {
-    const date = chartDate(ms);
+    const date = new Date(ms);
     const day = `${date.getDate()} ${MONTHS[date.getMonth()]}`;
     if (step >= DAY_MS) return lastDay === (lastDay = String(date.getFullYear())) ? day : `${day}\n${lastDay}`;
     const time = timeOfDay(date, step);
@@ -254,7 +248,7 @@ function legendOf(spec) {
   /** Shows what the series are at a place of `x`. */
   const show = (place) => {
     const step = spec.step_ms < SECOND_MS ? spec.step_ms : SECOND_MS;
-    moment.textContent = place === null ? "" : timeOfDay(chartDate(spec.x[place]), step);
+    moment.textContent = place === null ? "" : timeOfDay(new Date(spec.x[place]), step);
     values.forEach((node, i) => {
       const value = place === null ? undefined : spec.series[i].values[place];
       node.textContent = value === undefined ? "" : value === null ? "none" : spec.format(value);
