@@ -1,1 +1,1 @@
-"""The page of a report: one HTML file that holds rows, prompts and figures, and the program that shows them."""
+"""The report: one HTML file that shows results, and works without a network."""
