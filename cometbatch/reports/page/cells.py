@@ -6,7 +6,7 @@ Lengths are in UTF-16 units, as a browser counts characters. Guards: no cut is i
 import json
 import math
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -80,7 +80,9 @@ def numbers(column: pa.ChunkedArray) -> tuple[bytes, dict[int, str]]:
     if pa.types.is_boolean(kind):
         array = array.cast(pa.uint8())
     elif pa.types.is_timestamp(kind):
-        array = pc.divide(array.cast(pa.timestamp("us", kind.tz), safe=False).cast(pa.int64()).cast(F64, safe=False), 1e3)
+        array = pc.divide(
+            array.cast(pa.timestamp("us", kind.tz), safe=False).cast(pa.int64()).cast(F64, safe=False), 1e3
+        )
     elif pa.types.is_float32(kind) or pa.types.is_float16(kind):
         array = pa.array(python_values(pa.chunked_array([array])), F64)
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):

@@ -125,21 +125,21 @@ class _Rows:
 
     def column(self, name: str) -> pa.ChunkedArray:
         """The cells of a column of the page."""
-        found = self.source.found.get(name)
-        if found is not None and found in self._table.column_names:
-            return self._table.column(found)
+        named = self.source.found.get(name)
+        if named is not None and named in self._table.column_names:
+            return self._table.column(named)
         if name == FILE:
             return self._same(self.source.name)
-        if name in (ORDINAL, ROW):
-            return pa.chunked_array([pa.array(self.ordinals, pa.int64())])
         if name == MODEL:
             return self._models()
-        if name == PROMPT:
-            return pa.chunked_array([pa.array(self.prompt_texts, cells.TEXT)])
-        if name == FRAME:
-            frames = [None if each is None else each.frame for each in self.prompts]
-            return pa.chunked_array([pa.array(frames, pa.int32())])
-        return pa.chunked_array([pa.nulls(self.count)])
+        found = pa.nulls(self.count)
+        if name in (ORDINAL, ROW):
+            found = pa.array(self.ordinals, pa.int64())
+        elif name == PROMPT:
+            found = pa.array(self.prompt_texts, cells.TEXT)
+        elif name == FRAME:
+            found = pa.array([None if each is None else each.frame for each in self.prompts], pa.int32())
+        return pa.chunked_array([found])
 
     def _same(self, text: str) -> pa.ChunkedArray:
         return pa.chunked_array([pa.repeat(pa.scalar(text, cells.TEXT), self.count)])
@@ -258,7 +258,9 @@ class _OpenChunk:
         for at, (_, found) in enumerate(pairs):
             lengths[at :: len(pairs)] = array("I", cells.raw_bytes(found.fill_null(NULL)))
         self._lengths.append(lengths.tobytes())
-        joined = pc.binary_join_element_wise(*(texts for texts, _ in pairs), "", null_handling="replace")
+        joined = pc.binary_join_element_wise(
+            *(texts for texts, _ in pairs), pa.scalar("", cells.TEXT), null_handling="replace"
+        )
         data = cells.text_bytes(joined)
         self._data.append(data)
         self._size += len(data)
@@ -304,7 +306,9 @@ def _without_those_in_the_prompt(
     for row in found:
         is_there[row] = 1
     mask = pa.Array.from_buffers(pa.int8(), rows.count, [None, pa.py_buffer(is_there)]).cast(pa.bool_())
-    return pc.if_else(mask, pa.scalar("", cells.TEXT), texts), pc.if_else(mask, pa.scalar(ELSEWHERE, cells.U32), lengths)
+    return pc.if_else(mask, pa.scalar("", cells.TEXT), texts), pc.if_else(
+        mask, pa.scalar(ELSEWHERE, cells.U32), lengths
+    )
 
 
 def _blob(header: Mapping[str, Any], parts: Sequence[bytes]) -> bytes:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Self
 
 import msgspec
 from msgspec import Struct
@@ -32,20 +32,21 @@ SCRIPTS: Final = (
 STYLES: Final = (
     "vendor/uPlot.min.css", "page.css", "grid.css", "drawer.css", "overview.css", "evaluation.css",
 )  # fmt: skip
-_PLACEHOLDER: Final = re.compile(r"\{\{(csp|title|style|data|script)\}\}")
+_PLACEHOLDER: Final = re.compile(r"\{\{(csp|title|style|script)\}\}")
 _ESCAPED: Final = {"<": "\\u003c", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _ENDS_ELEMENT: Final = re.compile(r"</(?:script|style)|<!--|<script", re.IGNORECASE)
 COPY_BYTES: Final = 1 << 20
 
 
-class Frame(Struct, frozen=True):
-    """What stands before and after the data of a page, in UTF-8."""
+class PageFrame(Struct, frozen=True):
+    """What stands before the meta, between it and the chunks, and after them, in UTF-8."""
 
     head: bytes
+    middle: bytes
     tail: bytes
 
 
-def page_frame(title: str, *, is_watched: bool = False) -> Frame:
+def page_frame(title: str, *, is_watched: bool = False) -> PageFrame:
     """The page around its data. `is_watched`: whether the page may ask its own server for more."""
     style, script = _texts(STYLES), _program()
     connect = "'self'" if is_watched else "'none'"
@@ -54,16 +55,17 @@ def page_frame(title: str, *, is_watched: bool = False) -> Frame:
         f"base-uri 'none'; form-action 'none'; connect-src {connect}"
     )
     put = {"csp": policy, "title": html.escape(title), "style": style, "script": script}
-    head, _, tail = _read("page.html").partition("{{data}}")
-    return Frame(*(_PLACEHOLDER.sub(lambda found: put[found[1]], part).encode() for part in (head, tail)))
+    head, _, rest = _read("page.html").partition("{{meta}}")
+    parts = (head, *rest.split("{{chunks}}"))
+    return PageFrame(*(_PLACEHOLDER.sub(lambda found: put[found[1]], part).encode() for part in parts))
 
 
-def meta_element(meta: Mapping[str, Any]) -> bytes:
-    """The element that holds a page's meta."""
+def meta_text(meta: Mapping[str, Any]) -> bytes:
+    """A page's meta, as its element holds it."""
     text = msgspec.json.encode(meta).decode()
     for sign, escaped in _ESCAPED.items():
         text = text.replace(sign, escaped)
-    return f'<script type="application/json" id="meta">{text}</script>\n'.encode()
+    return text.encode()
 
 
 def chunk_element(kind: str, blob: bytes) -> bytes:
@@ -85,7 +87,7 @@ class PageWriter:
             self._text: IO[bytes] = opened.enter_context(tempfile.TemporaryFile(dir=path.parent))
             self._opened = opened.pop_all()
 
-    def __enter__(self) -> "PageWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -104,7 +106,8 @@ class PageWriter:
 
         def write(file: IO[bytes]) -> None:
             file.write(frame.head)
-            file.write(meta_element(meta))
+            file.write(meta_text(meta))
+            file.write(frame.middle)
             for held in (self._short, self._text):
                 held.seek(0)
                 shutil.copyfileobj(held, file, COPY_BYTES)

@@ -1,8 +1,8 @@
 """Which columns a page has, and where each source has them: found by the result's layout, never by a name's look."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import Final, Literal, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,7 +12,7 @@ from cometbatch.input.values import is_json
 from cometbatch.job.matrix import MODEL
 from cometbatch.reports.layout import Layout, layout_of
 from cometbatch.reports.page.cells import is_text, plain
-from cometbatch.reports.sources import Source
+from cometbatch.reports.sources import Source, Tables
 from cometbatch.results.columns import CUSTOM_ID
 from cometbatch.results.rows import output_of
 from cometbatch.results.score_columns import ANSWER, WHY
@@ -275,5 +275,5 @@ def _may_be_short(field: pa.Field) -> bool:
     return is_text(plain(field.type)) and not is_json(field)
 
 
-def _generator(tables: Any) -> Iterator[Any]:
+def _generator(tables: Tables) -> Generator[tuple[Sequence[int], pa.Table], None, None]:
     yield from tables
