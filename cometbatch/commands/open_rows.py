@@ -120,7 +120,8 @@ def rows_of_run(
         further = answer_columns(target, checker_of(target))
     except JobError as error:
         notes.append(f"the columns of answers can't be made, and are left out ({error})")
-    return recorded_rows(run, tables, tuple(notes), (job.input.path,), further, joined=joined, walk=walk)
+    rows = recorded_rows(run, tables, tuple(notes), (job.input.path,), further, joined=joined, walk=walk)
+    return msgspec.structs.replace(rows, lacks_input=tables is None and bool(run.progress.recorded))
 
 
 def input_tables(run: Run, job: Job) -> Tables:
