@@ -1,0 +1,294 @@
+// Charts of the page: a box with a picture, its gist and its numbers, and series over time, drawn by uPlot.
+
+const CHART_HEIGHT = 190; // CSS pixels, axes included
+const CHART_TICK_SPACE = 88; // CSS pixels between two moments of an axis: room for "19:05:01.25"
+const HATCH_TILE = 6; // CSS pixels, the side of the tile that hatched bars repeat
+const BAR_GAP_FROM = 4; // CSS pixels; bars that are narrower touch each other
+const SECOND_MS = 1000;
+const MINUTE_MS = 60 * SECOND_MS;
+const DAY_MS = 24 * 60 * MINUTE_MS;
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/** The boxes that are on the page; those that were taken off it leave at the next redraw. */
+const liveCharts = new Set();
+
+/** The colour that a token of the page has now, as a canvas takes it: `themeColor("c1")`, `themeColor("muted")`. */
+function themeColor(name) {
+  const probe = el("span", { hidden: true });
+  probe.style.color = `var(--${name})`;
+  document.body.append(probe);
+  const color = getComputedStyle(probe).color;
+  probe.remove();
+  return color;
+}
+
+/** Draws every chart of the page again: after a change of light and dark, and around printing. */
+function redrawCharts() {
+  for (const chart of liveCharts) {
+    if (chart.node.isConnected) chart.redraw();
+    else chart.end();
+  }
+}
+
+/**
+ * A figure: title, one sentence, picture, and the numbers as a table that opens below it.
+ * `gist`: what the picture shows, in a sentence; it is the picture's text for screen readers. `draw(host, width)` fills the empty
+ * `host`, `width` CSS pixels wide, with the colours of now, and may return a function that ends what it made. It is called at
+ * each change of width, theme or medium. `table`: `{columns: [texts], rows: () => [[texts], ..]}`, or null where the numbers stand elsewhere.
+ * Returns `{node, redraw(), end()}`; a node that is taken off the page needs no `end()`.
+ */
+function chartBox(title, gist, draw, table) {
+  const host = el("div", { class: "chart-host", role: "img", "aria-label": visibleText(gist) });
+  const node = el(
+    "figure",
+    { class: "chart" },
+    el("figcaption", {}, el("h3", {}, textNode(title)), el("p", { class: "chart-gist", "aria-hidden": "true" }, textNode(gist))),
+    host,
+    table === null ? null : chartTable(title, table),
+  );
+  const chart = { node, redraw, end };
+  let finish = null;
+  let width = 0;
+
+  /** Draws anew at the width that the host has; a host that is not shown waits until it is. */
+  function redraw() {
+    width = Math.floor(host.clientWidth);
+    finish?.();
+    finish = null;
+    clear(host);
+    if (width > 0) finish = draw(host, width) ?? null;
+  }
+
+  /** Ends the drawing and the watching of the width. */
+  function end() {
+    watcher.disconnect();
+    liveCharts.delete(chart);
+    finish?.();
+    finish = null;
+  }
+
+  const watcher = new ResizeObserver(() => {
+    if (!node.isConnected) end();
+    else if (Math.floor(host.clientWidth) !== width) requestAnimationFrame(redraw);
+  });
+  watcher.observe(host);
+  liveCharts.add(chart);
+  return chart;
+}
+
+/** The numbers of a chart behind a summary; the table is built when it is first opened. */
+function chartTable(title, table) {
+  const box = el("div", { class: "chart-numbers", role: "region", tabindex: "0", "aria-label": `${visibleText(title)}: numbers` });
+  const details = el("details", { "data-keep": `numbers of ${title}` }, el("summary", {}, "The numbers as a table"), box);
+  details.addEventListener("toggle", () => {
+    if (details.open && !box.firstChild) box.append(textTable(table.columns, table.rows()));
+  });
+  return details;
+}
+
+/** A plain table of texts; the first column heads its rows. */
+function textTable(columns, rows) {
+  const head = el("tr", {}, ...columns.map((each) => el("th", { scope: "col" }, textNode(each))));
+  const body = rows.map(([first, ...rest]) =>
+    el("tr", {}, el("th", { scope: "row" }, textNode(first)), ...rest.map((each) => el("td", {}, textNode(each)))),
+  );
+  return el("table", {}, el("thead", {}, head), el("tbody", {}, ...body));
+}
+
+/**
+ * Draws series over time into `host`, with a legend that reads out the values under the pointer. Returns a function that ends it.
+ * `spec`: `{x: [moments in ms], span: [first ms, last ms], step_ms, format(value) -> text, tick(value, decimals) -> text, series: [SERIES, ..]}`.
+ * SERIES: `{name, values: [number|null, ..], color: token, kind: "line"|"area"|"bars", dashed, hatched, base: [..]|undefined}`;
+ * `base`: where bars begin, of bars that stand on others.
+ */
+function timeChart(host, width, spec) {
+  const readout = legendOf(spec);
+  const field = el("div", { class: "chart-field" });
+  host.append(readout.node, field);
+  const options = {
+    width,
+    height: CHART_HEIGHT,
+    ms: 1,
+    legend: { show: false },
+    cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
+    scales: { x: { time: true, range: () => spec.span }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
+    axes: [momentAxis(), valueAxis(spec.tick)],
+    series: [{}, ...spec.series.map((each) => drawnSeries(each, spec.step_ms))],
+    hooks: { setCursor: [(plot) => readout.show(plot.cursor.idx ?? null)] },
+  };
+  const tops = spec.series.map((each) => (each.base ? each.values.map((value, i) => value + each.base[i]) : each.values));
+  const plot = new uPlot(options, [spec.x, ...tops], field);
+  return () => plot.destroy();
+}
+
+/** How uPlot is to draw one series. */
+function drawnSeries(series, stepMs) {
+  const color = themeColor(series.color);
+  if (series.kind === "bars") {
+    const fill = series.hatched ? hatchOf(color) : color;
+    return { stroke: color, width: 0, fill: () => fill, paths: barPaths(series.base, stepMs), points: { show: false } };
+  }
+  return {
+    stroke: color,
+    width: 2,
+    dash: series.dashed ? [6, 4] : undefined,
+    fill: series.kind === "area" ? faded(color) : undefined,
+    points: { show: true, size: 6, width: 1, stroke: color, fill: color, filter: (plot, index) => lonelyPoints(plot.data[index]) },
+  };
+}
+
+/** A colour, at a sixth of its strength. */
+function faded(color) {
+  return `color-mix(in srgb, ${color} 16%, transparent)`;
+}
+
+/** The places of the values without a neighbour, which no line shows. */
+function lonelyPoints(values) {
+  const isThere = (i) => values[i] !== null && values[i] !== undefined;
+  return [...values.keys()].filter((i) => isThere(i) && !isThere(i - 1) && !isThere(i + 1));
+}
+
+/** Stripes of a colour, so that bars are told apart without it. */
+function hatchOf(color) {
+  const side = Math.round(HATCH_TILE * devicePixelRatio);
+  const tile = new OffscreenCanvas(side, side);
+  const pen = tile.getContext("2d");
+  pen.strokeStyle = color;
+  pen.lineWidth = side / 3;
+  for (const shift of [-side, 0, side]) {
+    pen.moveTo(shift, side);
+    pen.lineTo(shift + side, 0);
+  }
+  pen.stroke();
+  return pen.createPattern(tile, "repeat");
+}
+
+/** Bars that fill their step of time; `base`: where each begins, 0 without. */
+function barPaths(base, stepMs) {
+  return (plot, index, from, to) => {
+    const fill = new Path2D();
+    const [moments, tops] = [plot.data[0], plot.data[index]];
+    const across = (moment) => Math.round(plot.valToPos(moment, "x", true));
+    const up = (value) => Math.round(plot.valToPos(value, "y", true));
+    for (let i = from; i <= to; i++) {
+      const low = base ? base[i] : 0;
+      if (tops[i] === null || !(tops[i] > low)) continue;
+      const [left, right, top] = [across(moments[i] - stepMs / 2), across(moments[i] + stepMs / 2), up(tops[i])];
+      const gap = right - left >= BAR_GAP_FROM * devicePixelRatio ? devicePixelRatio : 0;
+      fill.rect(left, top, Math.max(right - left - gap, 1), Math.max(up(low) - top, 1));
+    }
+    return { stroke: null, fill, clip: null, flags: 0 };
+  };
+}
+
+/** The axis of moments, in the page's time. */
+function momentAxis() {
+  return { ...axisStyle(), space: CHART_TICK_SPACE, size: 44, values: (_, moments, __, ___, step) => momentTicks(moments, step) };
+}
+
+/** The axis of values; `tick` writes one with as many decimals as the step between two needs. */
+function valueAxis(tick) {
+  return {
+    ...axisStyle(),
+    space: 34,
+    values: (_, values, __, ___, step) => values.map((value) => tick(value, decimalsOf(step))),
+    size: (plot, texts) => 14 + textWidth(plot, texts ?? []),
+  };
+}
+
+/** What both axes look like now. */
+function axisStyle() {
+  const font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  const line = { stroke: themeColor("line"), width: 1 };
+  return { stroke: themeColor("muted"), font, grid: line, ticks: { ...line, size: 5 } };
+}
+
+/** The width of the widest of some texts, in CSS pixels. */
+function textWidth(plot, texts) {
+  plot.ctx.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  return Math.ceil(Math.max(0, ...texts.map((each) => plot.ctx.measureText(each).width)));
+}
+
+/** How many decimals a number needs to show steps of this size. */
+function decimalsOf(step) {
+  return Math.max(0, Math.ceil(-Math.log10(step) - 1e-9));
+}
+
+/** Two digits of a number below 100. */
+function twoDigits(number) {
+  return String(number).padStart(2, "0");
+}
+
+/** The texts of an axis's moments: time of day as fine as the step; the day below the first and where it changes. */
+function momentTicks(moments, step) {
+  let lastDay = "";
+  return moments.map((ms) => {
+    const date = new Date(ms);
+    const day = `${date.getDate()} ${MONTHS[date.getMonth()]}`;
+    if (step >= DAY_MS) return lastDay === (lastDay = String(date.getFullYear())) ? day : `${day}\n${lastDay}`;
+    const time = timeOfDay(date, step);
+    return lastDay === (lastDay = day) ? time : `${time}\n${day}`;
+  });
+}
+
+/** The time of day, as fine as the step between two (ms). */
+function timeOfDay(date, step) {
+  const minutes = `${twoDigits(date.getHours())}:${twoDigits(date.getMinutes())}`;
+  if (step >= MINUTE_MS) return minutes;
+  const seconds = `${minutes}:${twoDigits(date.getSeconds())}`;
+  if (step >= SECOND_MS) return seconds;
+  return `${seconds}.${String(date.getMilliseconds()).padStart(3, "0").slice(0, decimalsOf(step / SECOND_MS))}`;
+}
+
+/** The legend of a chart: each series' sign and name, and the values at one place: `{node, show(place or null)}`. */
+function legendOf(spec) {
+  const moment = el("span", { class: "chart-moment" });
+  const values = spec.series.map(() => el("span", { class: "chart-value" }));
+  const entries = spec.series.map((each, i) => el("span", { class: "chart-entry" }, seriesSign(each), textNode(each.name), values[i]));
+  /** Shows what the series are at a place of `x`. */
+  const show = (place) => {
+    const step = spec.step_ms < SECOND_MS ? spec.step_ms : SECOND_MS;
+    moment.textContent = place === null ? "" : timeOfDay(new Date(spec.x[place]), step);
+    values.forEach((node, i) => {
+      const value = place === null ? undefined : spec.series[i].values[place];
+      node.textContent = value === undefined ? "" : value === null ? "none" : spec.format(value);
+    });
+  };
+  return { node: el("div", { class: "chart-legend", "aria-hidden": "true" }, ...entries, moment), show };
+}
+
+/** The sign of a series in a legend: a line, a dashed line, a field or a hatched field. */
+function seriesSign(series) {
+  const sign = svg("svg", { class: "chart-sign", viewBox: "0 0 22 10", width: "22", height: "10" });
+  if (series.kind === "bars") {
+    const field = svg("rect", { x: "1", y: "0", width: "20", height: "10" });
+    field.style.fill = series.hatched ? "none" : `var(--${series.color})`;
+    field.style.stroke = `var(--${series.color})`;
+    const stripes = series.hatched ? svg("path", { d: "M2 10L12 0M8 10L18 0M14 10L21 3" }) : null;
+    if (stripes) Object.assign(stripes.style, { stroke: `var(--${series.color})`, strokeWidth: "2" });
+    sign.append(field, ...(stripes ? [stripes] : []));
+    return sign;
+  }
+  const line = svg("path", { d: "M0 5H22" });
+  Object.assign(line.style, { stroke: `var(--${series.color})`, strokeWidth: "2", strokeDasharray: series.dashed ? "6 4" : "none" });
+  sign.append(line);
+  return sign;
+}
+
+/** While the page is printed, charts have the colours of paper: dark ones would be unreadable on white. */
+function watchPrinting() {
+  const root = document.documentElement;
+  let theme = null;
+  addEventListener("beforeprint", () => {
+    theme = root.dataset.theme ?? "";
+    root.dataset.theme = "light";
+    redrawCharts();
+  });
+  addEventListener("afterprint", () => {
+    if (theme) root.dataset.theme = theme;
+    else delete root.dataset.theme;
+    redrawCharts();
+  });
+}
+
+watchPrinting();

@@ -1,0 +1,559 @@
+// The first screen: what this is, how it went, what went wrong, how it went over time, and which rows stand out.
+
+const OUTCOMES = ["succeeded", "incomplete", "failed", "remaining"];
+const OUTCOME_WORDS = {
+  succeeded: "Succeeded",
+  incomplete: "Incomplete",
+  failed: "Failed",
+  remaining: "Remaining",
+};
+const STATE_WORDS = { finished: "finished", running: "running", stopped: "stopped" };
+const STATE_CLASS = { finished: "badge good", running: "badge", stopped: "badge warn" };
+const COPIED_MS = 1600; // how long a button says that it has copied
+
+/** Builds the first screen into `root`. */
+function mountOverview(root, app) {
+  const parts = [introPart, outcomesPart, failuresPart, chartsPart, extremesPart].map((build) => ({
+    build,
+    node: el("section", { class: "overview-part" }),
+    shown: null,
+  }));
+  const heading = el("h2", { class: "visually-hidden", tabindex: "-1" }, "Overview");
+  root.append(el("div", { class: "overview" }, heading, ...parts.map((part) => part.node)));
+  app.onTheme(redrawCharts);
+
+  /** Builds the parts anew whose facts are others now; focus, opened tables and scroll positions stay. */
+  function update() {
+    for (const part of parts) {
+      const { facts, children } = part.build(app);
+      const now = JSON.stringify(facts);
+      if (now === part.shown) continue;
+      part.shown = now;
+      keepingPlace(part.node, () => clear(part.node).append(...children()));
+    }
+  }
+
+  update();
+  return { update, focus: () => heading.focus() };
+}
+
+/** Changes a node's content; what had the focus, was open or was scrolled is so again, known by its data-keep. */
+function keepingPlace(node, change) {
+  const kept = (inside) => inside.dataset.keep;
+  const focused = node.contains(document.activeElement) ? kept(document.activeElement) : undefined;
+  const opened = new Set([...node.querySelectorAll("details[open]")].map(kept));
+  const scrolled = new Map([...node.querySelectorAll("[data-keep]")].map((each) => [kept(each), [each.scrollLeft, each.scrollTop]]));
+  change();
+  for (const each of node.querySelectorAll("[data-keep]")) {
+    if (opened.has(kept(each))) each.open = true;
+    [each.scrollLeft, each.scrollTop] = scrolled.get(kept(each)) ?? [0, 0];
+    if (focused !== undefined && kept(each) === focused) each.focus({ preventScroll: true });
+  }
+}
+
+/** "1 row", "2 rows". */
+function countOf(n, noun) {
+  return `${formatCount(n)} ${noun}${n === 1 ? "" : "s"}`;
+}
+
+// ---- 1: what this is
+
+/** The sources, their state, when and how many rows; notes; which rows are in the page. */
+function introPart({ meta }) {
+  const { sources, selection, overview } = meta;
+  const facts = [sources, selection, overview.sources.map((each) => each.time)];
+  const children = () => [
+    el("ul", { class: "overview-sources", role: "list" }, ...sources.map((each, i) => sourceLine(each, overview.sources[i]))),
+    ...(selection.words ? [el("p", { class: "notice overview-notice" }, textNode(selection.words))] : []),
+  ];
+  return { facts, children };
+}
+
+/** One source: name, state, rows, when, command, and its notes. */
+function sourceLine(source, figures) {
+  const state = STATE_WORDS[source.state] ?? source.state;
+  const rows = source.calls === null ? countOf(source.rows, "row") : `${formatCount(source.rows)} of ${countOf(source.calls, "row")}`;
+  const when = spanWords(figures?.time);
+  const notes = source.notes.map((each) => el("li", {}, textNode(each)));
+  return el(
+    "li",
+    {},
+    el("strong", {}, textNode(source.name)),
+    " ",
+    el("span", { class: STATE_CLASS[source.state] ?? "badge" }, textNode(state)),
+    el("span", {}, ` ${rows}${when ? `, ${when}` : ""}`),
+    source.command ? el("span", { class: "muted" }, ", ", el("code", {}, textNode(source.command))) : null,
+    notes.length ? el("ul", { class: "overview-notes" }, ...notes) : null,
+  );
+}
+
+/** "2026-11-30 19:00:05 to 19:12:07 (12 min 02 s)"; "" where no moment is known. */
+function spanWords(time) {
+  if (!time || time.first_ms === null || time.last_ms === null) return "";
+  const [first, last] = [formatMoment(time.first_ms), formatMoment(time.last_ms)];
+  if (first === last) return first;
+  const [day, hour] = [last.slice(0, 10), last.slice(11)];
+  return `${first} to ${first.startsWith(day) ? hour : last} (${formatSeconds((time.last_ms - time.first_ms) / 1000)})`;
+}
+
+// ---- 2: outcomes, cost, tokens, time
+
+/** The figures: of one source as panels, of several as a table with a column each. */
+function outcomesPart(app) {
+  const { meta } = app;
+  const facts = [meta.overview.sources, meta.sources.map((each) => each.name)];
+  const children = () => {
+    const figures = meta.overview.sources.map((each, i) => figuresOf(each, i, app));
+    return figures.length === 1 ? [figurePanels(figures[0], meta.overview.sources[0].outcomes)] : [figureTable(figures, app)];
+  };
+  return { facts, children };
+}
+
+/**
+ * The figures of one source: `[{title, lines: [{label, value, note, exact, open, sign}]}]`. `value` null: does not apply.
+ * `exact`: the whole amount, for a title. `open`: what a click on the value does. `sign`: the outcome whose pattern stands before it.
+ */
+function figuresOf(source, file, app) {
+  return [
+    { title: "Outcomes", lines: outcomeLines(source.outcomes, file, app) },
+    { title: "Cost", lines: costLines(source.cost) },
+    { title: "Tokens", lines: tokenLines(source.tokens) },
+    { title: "Time", lines: timeLines(source.time, source.outcomes) },
+  ];
+}
+
+/** How many rows came to each outcome, with their share of all. */
+function outcomeLines(outcomes, file, app) {
+  const total = OUTCOMES.reduce((sum, each) => sum + (outcomes[each] ?? 0), 0);
+  return OUTCOMES.map((each) => {
+    const rows = outcomes[each];
+    const isShown = rows > 0 && each !== "remaining";
+    return {
+      label: OUTCOME_WORDS[each],
+      sign: each,
+      value: rows === null ? "unknown" : formatCount(rows),
+      note: rows === null || total === 0 ? "" : shareOf(rows, total),
+      open: isShown ? () => app.showRows({ words: { status: [each], ...fileWords(file, app) } }) : null,
+      action: `Show the ${each} rows${app.meta.sources.length > 1 ? ` of ${visibleText(app.meta.sources[file].name)}` : ""}`,
+    };
+  });
+}
+
+/** The filter of one source among several; none where there is one. */
+function fileWords(file, app) {
+  return app.meta.sources.length > 1 ? { file: [app.meta.sources[file].name] } : {};
+}
+
+/** A share of a whole, as a percentage; all and nothing are said only of all and nothing. */
+function shareOf(part, whole) {
+  if (part === 0) return "0%";
+  if (part === whole) return "100%";
+  const percent = (100 * part) / whole;
+  if (percent < 0.1) return "<0.1%";
+  if (percent > 99.9) return ">99.9%";
+  return `${percent.toFixed(1).replace(/\.0$/, "")}%`;
+}
+
+/** What the rows cost, and what stands apart from it. */
+function costLines(cost) {
+  return [costLine(cost), possibleLine(cost), reusedLine(cost), rejectedLine(cost), replacedLine(cost), judgeLine(cost)];
+}
+
+/** The cost: unknown is never 0, and a sum that leaves something out says "at least". */
+function costLine(cost) {
+  const left = [
+    cost.unpriced ? `${countOf(cost.unpriced, "row")} without a known cost` : "",
+    cost.at_least ? `${countOf(cost.at_least, "row")} with more in use than is priced` : "",
+  ].filter(Boolean);
+  const bound = left.length && cost.usd !== null ? "at least " : "";
+  return { label: "Cost", value: bound + usdText(cost.usd), exact: cost.usd, note: left.join("; ") };
+}
+
+/** What may have been billed without an answer. */
+function possibleLine(cost) {
+  const label = "Possible extra charge";
+  if (!cost.possible_requests) return { label, value: null };
+  const bounded = cost.possible_requests - cost.possible_unknown;
+  const unknown = cost.possible_unknown ? `${bounded ? "and " : ""}an unknown amount for ${countOf(cost.possible_unknown, "request")}` : "";
+  const known = bounded ? `for ${countOf(bounded, "request")}` : "";
+  const value = bounded ? `up to ${usdText(cost.possible_usd, "up")}` : "unknown";
+  return { label, value, exact: bounded ? cost.possible_usd : null, note: `${[known, unknown].filter(Boolean).join(" ")}; not in the cost` };
+}
+
+/** What answers of earlier runs or of equal rows saved. */
+function reusedLine(cost) {
+  const label = "Reused";
+  if (!cost.reused_rows) return { label, value: null };
+  const note = `${countOf(cost.reused_rows, "row")} took an answer that was paid for before`;
+  return { label, value: `${usdText(cost.reused_saved_usd, "down")} saved`, exact: cost.reused_saved_usd, note };
+}
+
+/** Answers that did not fit and were asked for again. */
+function rejectedLine(cost) {
+  const label = "Rejected answers";
+  if (!cost.rejected_asks) return { label, value: null };
+  const note = `${countOf(cost.rejected_asks, "answer")} did not fit; in the cost`;
+  return { label, value: usdText(cost.rejected_usd), exact: cost.rejected_usd, note };
+}
+
+/** Earlier answers of rows that were answered again. */
+function replacedLine(cost) {
+  const label = "Replaced answers";
+  if (!cost.replaced_rows) return { label, value: null };
+  const note = `earlier answers of ${countOf(cost.replaced_rows, "row")}; not in the cost`;
+  return { label, value: usdText(cost.replaced_usd), exact: cost.replaced_usd, note };
+}
+
+/** What the judge of the scores cost. */
+function judgeLine(cost) {
+  const label = "Judge";
+  if (cost.judge_usd === null || cost.judge_usd === undefined) return { label, value: null };
+  return { label, value: usdText(cost.judge_usd), exact: cost.judge_usd, note: "for scores; not in the cost" };
+}
+
+/** Tokens in and out, with those of the cache and of reasoning. */
+function tokenLines(tokens) {
+  const known = (n) => (n === null ? "unknown" : formatCount(n));
+  const cache = [
+    tokens.cache_read ? `${formatCount(tokens.cache_read)} read from cache` : "",
+    tokens.cache_write ? `${formatCount(tokens.cache_write)} written to cache` : "",
+  ].filter(Boolean);
+  return [
+    { label: "In", value: known(tokens.input), note: cache.join("; ") },
+    { label: "Out", value: known(tokens.output), note: tokens.reasoning ? `${formatCount(tokens.reasoning)} spent on reasoning` : "" },
+    { label: "Without counts", value: tokens.uncounted ? countOf(tokens.uncounted, "row") : null, note: "not in the sums" },
+  ];
+}
+
+/** How long it took, how long an answer took, and how often was sent for a row. */
+function timeLines(time, outcomes) {
+  const known = (seconds) => (seconds === null ? "unknown" : formatSeconds(seconds));
+  const hasSpan = time.first_ms !== null && time.last_ms !== null;
+  const rows = outcomes.succeeded + outcomes.incomplete + outcomes.failed;
+  const perRow = rows ? (time.attempts / rows).toFixed(2).replace(/\.?0+$/, "") : null;
+  return [
+    { label: "First to last answer", value: hasSpan ? formatSeconds((time.last_ms - time.first_ms) / 1000) : "unknown", note: spanNote(time) },
+    { label: "Median latency", value: known(time.latency_p50_s), note: "" },
+    { label: "95th percentile", value: known(time.latency_p95_s), note: "" },
+    { label: "Attempts per row", value: perRow, note: countOf(time.attempts, "attempt") },
+  ];
+}
+
+/** "19:00:05 to 19:12:07", with days where they differ. */
+function spanNote(time) {
+  return spanWords(time).replace(/ \([^)]*\)$/, "");
+}
+
+/** One source's figures, a panel for each group. */
+function figurePanels(groups, outcomes) {
+  const panels = groups.map((group) => {
+    const lines = group.lines.filter((line) => line.value !== null);
+    return el(
+      "section",
+      { class: `card figures figures-${group.title.toLowerCase()}` },
+      el("h2", {}, group.title),
+      group.title === "Outcomes" ? outcomeBar(outcomes) : null,
+      el("dl", {}, ...lines.map((line) => el("div", { class: "figure" }, el("dt", {}, ...figureLabel(line)), el("dd", {}, ...figureValue(line, group.title))))),
+    );
+  });
+  return el("div", { class: "figure-panels" }, ...panels);
+}
+
+/** Several sources' figures side by side: a column for each, in a box that scrolls. */
+function figureTable(figures, app) {
+  const names = app.meta.sources.map((each) => el("th", { scope: "col" }, textNode(each.name)));
+  const bars = app.meta.overview.sources.map((each) => el("td", {}, outcomeBar(each.outcomes)));
+  const body = figures[0].map((group, g) => {
+    const lines = group.lines.map((_, l) => figures.map((each) => each[g].lines[l])).filter((line) => line.some((each) => each.value !== null));
+    return el(
+      "tbody",
+      {},
+      el("tr", { class: "figure-group" }, el("th", { scope: "rowgroup", colspan: g === 0 ? null : figures.length + 1 }, group.title), ...(g === 0 ? bars : [])),
+      ...lines.map((line) =>
+        el("tr", {}, el("th", { scope: "row" }, ...figureLabel(line[0])), ...line.map((each, i) => el("td", {}, ...figureValue(each, `${group.title} ${i}`)))),
+      ),
+    );
+  });
+  const corner = el("td", {});
+  const table = el("table", { class: "figure-table" }, el("thead", {}, el("tr", {}, corner, ...names)), ...body);
+  const box = { class: "card scroll-box", role: "region", tabindex: "0", "aria-label": "Figures of each source", "data-keep": "figures" };
+  return el("div", box, table);
+}
+
+/** The name of a figure, after its sign. */
+function figureLabel(line) {
+  return [line.sign ? el("span", { class: `outcome-sign outcome-${line.sign}`, "aria-hidden": "true" }) : null, line.label];
+}
+
+/** The value of a figure with its note: a button where it leads somewhere, a quiet word where it does not apply. */
+function figureValue(line, place) {
+  if (line.value === null) return [el("span", { class: "muted" }, "none")];
+  const title = line.exact === null || line.exact === undefined ? null : `$${visibleText(line.exact)} exactly`;
+  const value = line.open
+    ? el("button", { type: "button", class: "figure-value", "aria-label": `${line.value}: ${line.action}`, title: line.action, "data-keep": `${place} ${line.label}`, on: { click: line.open } }, line.value)
+    : el("span", { class: "figure-value", title }, line.value);
+  return [value, line.note ? el("span", { class: "figure-note" }, ` ${line.note}`) : null];
+}
+
+/** The outcomes as one thin bar; each has a pattern of its own, and the counts stand beside it. */
+function outcomeBar(outcomes) {
+  const parts = OUTCOMES.filter((each) => outcomes[each] > 0).map((each) => {
+    const part = el("span", { class: `outcome-${each}` });
+    part.style.flexGrow = String(outcomes[each]);
+    return part;
+  });
+  return el("div", { class: "outcome-bar", "aria-hidden": "true" }, ...parts);
+}
+
+/** An exact amount for people, rounded as the commands do ("near": half to even, "up", "down"): $12.35, $0.0123, $0.000025. */
+function usdText(text, mode = "near") {
+  if (text === null || text === undefined) return "unknown";
+  const [, sign, whole, fraction = ""] = /^(-?)(\d+)(?:\.(\d+))?$/.exec(String(text)) ?? [null, "", String(text)];
+  if (!/^\d+$/.test(whole)) return formatUsd(text);
+  const zeros = fraction.search(/[1-9]/);
+  if (zeros < 0 && /^0+$/.test(whole)) return "$0";
+  const decimals = /[1-9]/.test(whole) ? 2 : zeros < 4 ? 4 : zeros + 2;
+  const digits = roundedDigits(whole + fraction.slice(0, decimals).padEnd(decimals, "0"), fraction.slice(decimals), mode);
+  const padded = digits.padStart(decimals + 1, "0");
+  return `${sign}$${formatCount(BigInt(padded.slice(0, -decimals)))}.${padded.slice(-decimals)}`;
+}
+
+/** The kept digits of an amount, after the rest was rounded away. */
+function roundedDigits(kept, rest, mode) {
+  const number = BigInt(kept);
+  if (!/[1-9]/.test(rest) || mode === "down") return String(number);
+  if (mode === "up") return String(number + 1n);
+  const half = rest[0] === "5" && !/[1-9]/.test(rest.slice(1));
+  const isUp = half ? number % 2n === 1n : rest[0] >= "5";
+  return String(isUp ? number + 1n : number);
+}
+
+// ---- 3: what went wrong
+
+/** A table of failures by kind, with an example and the next command; a quiet sentence where nothing went wrong. */
+function failuresPart(app) {
+  const { failures } = app.meta.overview;
+  const hasRows = app.meta.overview.sources.some(({ outcomes }) => outcomes.succeeded + outcomes.incomplete + outcomes.failed > 0);
+  const facts = [failures, hasRows, app.meta.sources.map((each) => each.state)];
+  const children = () => {
+    const isDone = app.meta.sources.every((each) => each.state === "finished");
+    const quiet = !hasRows ? "No row has an outcome yet." : isDone ? "Nothing: every row has a whole answer." : "Nothing so far.";
+    return [
+      el("div", { class: "card" }, el("h2", {}, "What went wrong"), failures.length ? failureTable(failures, app) : el("p", { class: "muted" }, quiet)),
+    ];
+  };
+  return { facts, children };
+}
+
+/** The table by kind. Roles are named because on a narrow screen its rows are laid out as blocks. */
+function failureTable(failures, app) {
+  const columns = ["Kind", "Rows", "What it means", "An example", "What to do next"];
+  const heads = columns.map((each) => el("th", { scope: "col", role: "columnheader" }, each));
+  return el(
+    "table",
+    { class: "plain-table failures", role: "table" },
+    el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...heads)),
+    el("tbody", { role: "rowgroup" }, ...failures.map((each) => failureRow(each, app))),
+  );
+}
+
+/** One kind of failure. */
+function failureRow(failure, app) {
+  const show = () => app.showRows({ words: wordsOfKind(failure) });
+  const action = `Show these rows: ${failure.status}, ${visibleText(failure.kind ?? "no kind")}`;
+  const keep = `${failure.status} ${failure.kind}`;
+  const count = el(
+    "button",
+    { type: "button", class: "link-button", "aria-label": `${formatCount(failure.rows)}: ${action}`, title: action, "data-keep": keep, on: { click: show } },
+    formatCount(failure.rows),
+  );
+  const sign = el("span", { class: `outcome-sign outcome-${failure.status === "failed" ? "failed" : "incomplete"}`, "aria-hidden": "true" });
+  const cell = (name, ...content) => el("td", { role: "cell", class: `failure-${name}` }, ...content);
+  return el(
+    "tr",
+    { role: "row" },
+    el("th", { scope: "row", role: "rowheader", class: "failure-kind" }, sign, el("span", {}, textNode(failure.kind ?? "unknown"), el("span", { class: "muted" }, ` ${failure.status}`))),
+    cell("rows", count),
+    cell("words", textNode(failure.words)),
+    cell("example", exampleButton(failure, app, keep)),
+    cell("next", ...nextSteps(failure, app, keep)),
+  );
+}
+
+/** The filter that shows the rows of one kind of failure. */
+function wordsOfKind({ status, kind }) {
+  if (kind === null) return { status: [status] };
+  return status === "failed" ? { status: [status], error_kind: [kind] } : { status: [status], finish_reason: [kind] };
+}
+
+/** An example's message; a click opens its call. */
+function exampleButton({ example }, app, keep) {
+  if (!example) return el("span", { class: "muted" }, "none in the page");
+  const open = () => app.openCall(example.file, example.ordinal);
+  const words = example.message ? textNode(example.message) : "no message";
+  return el("button", { type: "button", class: "example", title: "Open this call", "data-keep": `${keep} example`, on: { click: open } }, words);
+}
+
+/** The command to run next, with a button that copies it; or advice, or both. */
+function nextSteps({ command, advice }, app, keep) {
+  const words = advice ? el("p", {}, textNode(advice)) : null;
+  if (!command) return [words ?? el("span", { class: "muted" }, "Nothing to run.")];
+  return [words, el("div", { class: "command" }, el("code", {}, textNode(command)), copyButton(command, app, keep))];
+}
+
+/** A button that copies a command, and says so. */
+function copyButton(command, app, keep) {
+  const button = el("button", { type: "button", class: "button", "aria-label": `Copy: ${visibleText(command)}`, "data-keep": `${keep} copy` }, "Copy");
+  button.addEventListener("click", async () => {
+    const isCopied = await copiedText(command);
+    button.textContent = isCopied ? "Copied" : "Not copied";
+    app.announce(isCopied ? "The command is copied." : "The browser did not allow copying.");
+    setTimeout(() => (button.textContent = "Copy"), COPIED_MS);
+  });
+  return button;
+}
+
+/** Puts a text on the clipboard; false where the browser refuses. */
+async function copiedText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+// ---- 4: over time
+
+/** Throughput, latency and cost over time; a sentence where no row has a time. */
+function chartsPart({ meta }) {
+  const { series, sources } = meta.overview;
+  const isPriced = sources.some((each) => each.cost.usd !== null);
+  const children = () => [
+    el("h2", {}, "Over time"),
+    series === null || series.succeeded.length === 0
+      ? el("p", { class: "card muted" }, "No row says when it was answered, so there is nothing to draw over time.")
+      : el("div", { class: "charts" }, throughputBox(series), latencyBox(series), isPriced ? costBox(series, sources) : absentBox("Cost", "No cost is known, so there is nothing to draw.")),
+  ];
+  return { facts: [series, isPriced], children };
+}
+
+/** A box that says why there is no chart. */
+function absentBox(title, words) {
+  return el("div", { class: "card" }, el("h3", {}, title), el("p", { class: "muted" }, words));
+}
+
+/** A chart in its card. */
+function chartCard(title, gist, draw, table) {
+  return el("div", { class: "card" }, chartBox(title, gist, draw, table).node);
+}
+
+/** The middle of each step of a series, in ms; the span of all. */
+function stepsOf(series) {
+  const step = series.step_s * 1000;
+  const x = series.succeeded.map((_, i) => series.begin_ms + (i + 0.5) * step);
+  return { x, step_ms: step, span: [series.begin_ms, series.begin_ms + x.length * step] };
+}
+
+/** When each step of a series begins, as text. */
+function stepMoment(series, i) {
+  const ms = series.begin_ms + i * series.step_s * 1000;
+  return series.step_s < 1 ? `${formatMoment(ms)}.${String(Math.floor(ms % 1000)).padStart(3, "0")}` : formatMoment(ms);
+}
+
+/** A rate in rows per second, for people. */
+function rateText(rate) {
+  const decimals = rate === 0 || rate >= 100 ? 0 : rate >= 10 ? 1 : rate >= 0.1 ? 2 : 4;
+  return `${rate.toLocaleString("en-US", { maximumFractionDigits: decimals })} rows/s`;
+}
+
+/** A number of an axis, with the decimals that its steps need. */
+function tickText(value, decimals) {
+  return value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+}
+
+/** Rows per second: those that succeeded, and the others on top of them. */
+function throughputBox(series) {
+  const rates = (counts) => counts.map((n) => n / series.step_s);
+  const [good, others] = [rates(series.succeeded), rates(series.others)];
+  const totals = good.map((rate, i) => rate + others[i]);
+  const rows = [...series.succeeded, ...series.others].reduce((sum, n) => sum + n, 0);
+  const peak = totals.reduce((best, rate, i) => (rate > totals[best] ? i : best), 0);
+  const mean = rows / (series.step_s * totals.length);
+  const failed = series.others.reduce((sum, n) => sum + n, 0);
+  const gist =
+    `${countOf(rows, "row")}, ${rateText(mean)} in the mean, at most ${rateText(totals[peak])} at ${stepMoment(series, peak)}; ` +
+    `${failed ? formatCount(failed) : "none"} of them incomplete or failed.`;
+  const drawn = [
+    { name: "succeeded", values: good, color: "c1", kind: "bars" },
+    ...(failed ? [{ name: "incomplete or failed", values: others, base: good, color: "c2", kind: "bars", hatched: true }] : []),
+  ];
+  const spec = { ...stepsOf(series), format: rateText, tick: (value, decimals) => `${tickText(value, decimals)}/s`, series: drawn };
+  const lines = () => totals.map((rate, i) => [stepMoment(series, i), formatCount(series.succeeded[i]), formatCount(series.others[i]), rateText(rate)]);
+  return chartCard("Throughput", gist, (host, width) => timeChart(host, width, spec), { columns: ["From", "Succeeded", "Others", "Rows per second"], rows: lines });
+}
+
+/** Seconds from sending to answer: the median, and what 95 of 100 stay below. */
+function latencyBox(series) {
+  const medians = series.p50_s.filter((value) => value !== null);
+  if (medians.length === 0) return absentBox("Latency", "No row says how long it took, so there is nothing to draw.");
+  const most = Math.max(...series.p95_s.filter((value) => value !== null), 0);
+  const gist =
+    `The median goes from ${formatSeconds(Math.min(...medians))} to ${formatSeconds(Math.max(...medians))}; ` +
+    `the 95th percentile is at most ${formatSeconds(most)}.`;
+  const drawn = [
+    { name: "median", values: series.p50_s, color: "c1", kind: "line" },
+    { name: "95th percentile", values: series.p95_s, color: "c2", kind: "line", dashed: true },
+  ];
+  const spec = { ...stepsOf(series), format: formatSeconds, tick: (value, decimals) => `${tickText(value, decimals)} s`, series: drawn };
+  const words = (value) => (value === null ? "none" : formatSeconds(value));
+  const lines = () => series.p50_s.map((value, i) => [stepMoment(series, i), words(value), words(series.p95_s[i])]);
+  return chartCard("Latency", gist, (host, width) => timeChart(host, width, spec), { columns: ["From", "Median", "95th percentile"], rows: lines });
+}
+
+/** What had been spent at each moment. */
+function costBox(series, sources) {
+  const values = [0, ...series.cost_usd];
+  const total = values.at(-1);
+  const { step_ms, span } = stepsOf(series);
+  const x = values.map((_, i) => series.begin_ms + i * step_ms);
+  const bound = sources.some(({ cost }) => cost.usd === null || cost.unpriced || cost.at_least) ? "at least " : "";
+  const gist = `Spent by ${formatMoment(span[1])}: ${bound}${formatUsd(total)}, ${formatUsd((total / (span[1] - span[0])) * 3600000)} an hour in the mean.`;
+  const drawn = [{ name: "cost so far", values, color: "c3", kind: "area" }];
+  const spec = { x, span, step_ms, format: formatUsd, tick: (value, decimals) => `$${tickText(value, decimals)}`, series: drawn };
+  const lines = () => series.cost_usd.map((value, i) => [stepMoment(series, i + 1), formatUsd(value)]);
+  return chartCard("Cost", gist, (host, width) => timeChart(host, width, spec), { columns: ["By", "Cost so far"], rows: lines });
+}
+
+// ---- 5: rows that stand out
+
+/** The slowest, dearest and longest rows, each a link to its call. */
+function extremesPart({ meta }) {
+  const { extremes } = meta.overview;
+  const hasTokens = meta.columns.some((each) => each.name === "output_tokens");
+  const lists = [
+    ["Slowest", "seconds from sending to answer", extremes.slowest, formatSeconds],
+    ["Dearest", "US dollars", extremes.dearest, (value) => (typeof value === "string" ? usdText(value) : formatUsd(value))],
+    ["Longest", hasTokens ? "output tokens" : "characters of the answer", extremes.longest, formatCount],
+  ];
+  const children = () => [
+    el("h2", {}, "Rows that stand out"),
+    el("div", { class: "extremes" }, ...lists.map(([title, unit, entries, words]) => extremeList(title, unit, entries, words, meta))),
+  ];
+  return { facts: [extremes, hasTokens, meta.sources.length], children };
+}
+
+/** One list of rows with their values. */
+function extremeList(title, unit, entries, words, meta) {
+  const items = entries.map((each) => {
+    const source = meta.sources.length > 1 ? el("span", { class: "muted" }, ` ${visibleText(meta.sources[each.file].name)}`) : null;
+    const call = `#call=${Number(each.file)}.${Number(each.ordinal)}`;
+    return el("li", {}, el("a", { href: call, "data-keep": `${title} ${call}` }, textNode(each.label), source), el("span", { class: "extreme-value" }, words(each.value)));
+  });
+  return el(
+    "section",
+    { class: "card" },
+    el("h3", {}, title, el("span", { class: "muted" }, ` ${unit}`)),
+    items.length ? el("ol", {}, ...items) : el("p", { class: "muted" }, "No row has a value."),
+  );
+}
