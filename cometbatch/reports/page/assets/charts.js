@@ -108,6 +108,7 @@ function timeChart(host, width, spec) {
   const options = {
     width,
     height: CHART_HEIGHT,
+    padding: [8, spec.step_ms < SECOND_MS ? 36 : 24, 0, 0],
     ms: 1,
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
@@ -192,7 +193,7 @@ function valueAxis(tick) {
     ...axisStyle(),
     space: 34,
     values: (_, values, __, ___, step) => values.map((value) => tick(value, decimalsOf(step))),
-    size: (plot, texts) => 14 + textWidth(plot, texts ?? []),
+    size: (plot, texts) => Math.max(44, 14 + textWidth(plot, texts ?? [])),
   };
 }
 

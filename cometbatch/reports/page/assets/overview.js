@@ -9,6 +9,8 @@ const OUTCOME_WORDS = {
 };
 const STATE_WORDS = { finished: "finished", running: "running", stopped: "stopped" };
 const STATE_CLASS = { finished: "badge good", running: "badge", stopped: "badge warn" };
+const HOUR_MS = 3_600_000;
+const SHORTEST_RATED_HOURS = 0.1; // a shorter run's cost per hour says nothing
 const COPIED_MS = 1600; // how long a button says that it has copied
 
 /** Builds the first screen into `root`. */
@@ -368,11 +370,12 @@ function failureRow(failure, app) {
     formatCount(failure.rows),
   );
   const sign = el("span", { class: `outcome-sign outcome-${failure.status === "failed" ? "failed" : "incomplete"}`, "aria-hidden": "true" });
-  const cell = (name, ...content) => el("td", { role: "cell", class: `failure-${name}` }, ...content);
+  const name = el("span", {}, textNode(failure.kind ?? "unknown"), el("span", { class: "muted" }, ` ${failure.status}`));
+  const cell = (column, ...content) => el("td", { role: "cell", class: `failure-${column}` }, ...content);
   return el(
     "tr",
     { role: "row" },
-    el("th", { scope: "row", role: "rowheader", class: "failure-kind" }, sign, el("span", {}, textNode(failure.kind ?? "unknown"), el("span", { class: "muted" }, ` ${failure.status}`))),
+    el("th", { scope: "row", role: "rowheader", class: "failure-kind" }, el("div", {}, sign, name)),
     cell("rows", count),
     cell("words", textNode(failure.words)),
     cell("example", exampleButton(failure, app, keep)),
@@ -430,7 +433,7 @@ function chartsPart({ meta }) {
   const { series, sources } = meta.overview;
   const isPriced = sources.some((each) => each.cost.usd !== null);
   const children = () => [
-    el("h2", {}, "Over time"),
+    el("h2", {}, "Over time", meta.sources.length > 1 ? el("span", { class: "muted overview-aside" }, " all sources together") : null),
     series === null || series.succeeded.length === 0
       ? el("p", { class: "card muted" }, "No row says when it was answered, so there is nothing to draw over time.")
       : el("div", { class: "charts" }, throughputBox(series), latencyBox(series), isPriced ? costBox(series, sources) : absentBox("Cost", "No cost is known, so there is nothing to draw.")),
@@ -461,6 +464,12 @@ function stepMoment(series, i) {
   return series.step_s < 1 ? `${formatMoment(ms)}.${String(Math.floor(ms % 1000)).padStart(3, "0")}` : formatMoment(ms);
 }
 
+/** The same without the day, where all steps are of one day. */
+function stepTime(series, i) {
+  const [first, last, words] = [0, series.succeeded.length, i].map((each) => stepMoment(series, each));
+  return first.slice(0, 10) === last.slice(0, 10) ? words.slice(11) : words;
+}
+
 /** A rate in rows per second, for people. */
 function rateText(rate) {
   const decimals = rate === 0 || rate >= 100 ? 0 : rate >= 10 ? 1 : rate >= 0.1 ? 2 : 4;
@@ -482,8 +491,8 @@ function throughputBox(series) {
   const mean = rows / (series.step_s * totals.length);
   const failed = series.others.reduce((sum, n) => sum + n, 0);
   const gist =
-    `${countOf(rows, "row")}, ${rateText(mean)} in the mean, at most ${rateText(totals[peak])} at ${stepMoment(series, peak)}; ` +
-    `${failed ? formatCount(failed) : "none"} of them incomplete or failed.`;
+    `${countOf(rows, "row")}, ${failed ? formatCount(failed) : "none"} of them incomplete or failed; ` +
+    `${rateText(mean)} on average, peak ${rateText(totals[peak])} at ${stepTime(series, peak)}.`;
   const drawn = [
     { name: "succeeded", values: good, color: "c1", kind: "bars" },
     ...(failed ? [{ name: "incomplete or failed", values: others, base: good, color: "c2", kind: "bars", hatched: true }] : []),
@@ -498,9 +507,10 @@ function latencyBox(series) {
   const medians = series.p50_s.filter((value) => value !== null);
   if (medians.length === 0) return absentBox("Latency", "No row says how long it took, so there is nothing to draw.");
   const most = Math.max(...series.p95_s.filter((value) => value !== null), 0);
+  const [low, high] = [Math.min(...medians), Math.max(...medians)].map(formatSeconds);
   const gist =
-    `The median goes from ${formatSeconds(Math.min(...medians))} to ${formatSeconds(Math.max(...medians))}; ` +
-    `the 95th percentile is at most ${formatSeconds(most)}.`;
+    `Median ${low === high ? low : `between ${low} and ${high}`}; ` +
+    `95th percentile at most ${formatSeconds(most)}, at ${stepTime(series, series.p95_s.indexOf(most))}.`;
   const drawn = [
     { name: "median", values: series.p50_s, color: "c1", kind: "line" },
     { name: "95th percentile", values: series.p95_s, color: "c2", kind: "line", dashed: true },
@@ -517,8 +527,10 @@ function costBox(series, sources) {
   const total = values.at(-1);
   const { step_ms, span } = stepsOf(series);
   const x = values.map((_, i) => series.begin_ms + i * step_ms);
-  const bound = sources.some(({ cost }) => cost.usd === null || cost.unpriced || cost.at_least) ? "at least " : "";
-  const gist = `Spent by ${formatMoment(span[1])}: ${bound}${formatUsd(total)}, ${formatUsd((total / (span[1] - span[0])) * 3600000)} an hour in the mean.`;
+  const bound = sources.some(({ cost }) => cost.usd === null || cost.unpriced || cost.at_least) ? "At least " : "";
+  const hours = (span[1] - span[0]) / HOUR_MS;
+  const hourly = hours >= SHORTEST_RATED_HOURS ? `, ${formatUsd(total / hours)} an hour on average` : "";
+  const gist = `${bound}${formatUsd(total)} in all by ${stepTime(series, values.length - 1)}${hourly}.`;
   const drawn = [{ name: "cost so far", values, color: "c3", kind: "area" }];
   const spec = { x, span, step_ms, format: formatUsd, tick: (value, decimals) => `$${tickText(value, decimals)}`, series: drawn };
   const lines = () => series.cost_usd.map((value, i) => [stepMoment(series, i + 1), formatUsd(value)]);
