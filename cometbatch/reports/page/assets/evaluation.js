@@ -25,7 +25,7 @@ function mountEvaluation(root, app) {
     const lead = (question) => browser.lead(question);
     body.firstChild.append(...scoreChoice(evaluation, state, rebuildInPlace));
     body.append(...[...introOf(board), leaderboardPart(board, state), picturesPart(board)].filter(Boolean));
-    body.append(...tablesPart(board, state), heatPart(board, heat, app, state, lead), browser.node);
+    body.append(...tablesPart(board), heatPart(board, heat, app, state, lead), browser.node);
   }
 
   /** Builds all parts anew; focus, opened tables and scroll positions stay. */
