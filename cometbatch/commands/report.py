@@ -145,16 +145,16 @@ def _write_rows(writer: PageWriter, results: Sequence[NamedResult], found: Surve
     }
 
 
-def stored_prompts(prompts: Prompts, table: pa.Table) -> list[StoredPrompt | None] | None:
+def stored_prompts(prompts: Prompts, table: pa.Table) -> list[StoredPrompt] | None:
     """The prompts of these lines, as the page keeps them; None where a source has none."""
     if prompts.why_none is not None:
         return None
     return [_stored(each) for each in prompts.render(table)]
 
 
-def _stored(rendered: RenderedRow) -> StoredPrompt | None:
+def _stored(rendered: RenderedRow) -> StoredPrompt:
     if isinstance(rendered, str):
-        return None
+        return StoredPrompt((), why=rendered)
     frame, slots = rendered
     return StoredPrompt(slots, frame) if isinstance(frame, int) else StoredPrompt(slots, own=frame)
 
