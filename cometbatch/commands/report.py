@@ -7,11 +7,14 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
 from msgspec import Struct
 
 from cometbatch.commands.clock import now
 from cometbatch.commands.judge_purse import judge_cost
 from cometbatch.commands.open_rows import older_than_run
+from cometbatch.commands.report_prompts import Prompts, prompts_of
+from cometbatch.commands.report_requests import RenderedRow
 from cometbatch.commands.result_sources import NamedResult, named_results
 from cometbatch.commands.status import status_of
 from cometbatch.commands.tables import JobSource
@@ -19,10 +22,11 @@ from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.input.files import shown
 from cometbatch.job.report import ReportSettings
 from cometbatch.reports.page.chosen import chosen_tables
-from cometbatch.reports.page.chunks import CELL_CHARACTERS, Encoder
+from cometbatch.reports.page.chunks import CELL_CHARACTERS, Encoder, StoredPrompt
 from cometbatch.reports.page.evaluation import evaluation_of
 from cometbatch.reports.page.html import PageWriter
 from cometbatch.reports.page.page_columns import Columns
+from cometbatch.reports.page.requests import Frames
 from cometbatch.reports.page.survey import Survey, Told, survey
 from cometbatch.reports.sources import ResultFiles, RunRows
 from cometbatch.results.accepted import Accept
@@ -107,18 +111,20 @@ def report(
     with writer:
         meta = _write_rows(writer, results, found)
         writer.finish(meta)
-    notes = tuple(note for each in results for note in each.notes())
+    notes = tuple(note for each in meta["sources"] for note in each["notes"])
     return ReportFile(path, found.selection.rows, found.selection.of, path.stat().st_size, notes)
 
 
 def _write_rows(writer: PageWriter, results: Sequence[NamedResult], found: Survey) -> dict[str, Any]:
     """Write the chosen rows as chunks; returns what the page says of them."""
-    sources = [each.source for each in results]
-    columns = Columns.of(sources, has_prompts=False)
+    sources, frames = [each.source for each in results], Frames()
+    prompts = [prompts_of(each.source, frames, None if each.run is None else each.run.manifest) for each in results]
+    columns = Columns.of(sources, has_prompts=any(each.why_none is None for each in prompts))
     encoder = Encoder(columns)
-    for number, source in enumerate(sources):
-        for places, table in chosen_tables(source, found.chosen.lines[number], columns.read(number)):
-            for chunk in encoder.add(number, places, table):
+    for number, (source, own) in enumerate(zip(sources, prompts, strict=True)):
+        names = list(dict.fromkeys([*columns.read(number), *own.columns]))
+        for places, table in chosen_tables(source, found.chosen.lines[number], names):
+            for chunk in encoder.add(number, places, table, stored_prompts(own, table)):
                 writer.add(chunk)
     for chunk in encoder.rest():
         writer.add(chunk)
@@ -129,14 +135,36 @@ def _write_rows(writer: PageWriter, results: Sequence[NamedResult], found: Surve
         "title": ", ".join(each.name for each in sources),
         "watch": None,
         "cell_characters": CELL_CHARACTERS,
-        "sources": found.described_sources(),
+        "sources": described_sources(found, prompts),
         "selection": found.selection.to_dict(),
         "gold": columns.gold,
         "columns": columns.to_list(),
-        "frames": [],
+        "frames": frames.items,
         "overview": found.overview(),
         "evaluation": _evaluation(results),
     }
+
+
+def stored_prompts(prompts: Prompts, table: pa.Table) -> list[StoredPrompt] | None:
+    """The prompts of these lines, as the page keeps them; None where a source has none."""
+    if prompts.why_none is not None:
+        return None
+    return [_stored(each) for each in prompts.render(table)]
+
+
+def _stored(rendered: RenderedRow) -> StoredPrompt:
+    if isinstance(rendered, str):
+        return StoredPrompt((), why=rendered)
+    frame, slots = rendered
+    return StoredPrompt(slots, frame) if isinstance(frame, int) else StoredPrompt(slots, own=frame)
+
+
+def described_sources(found: Survey, prompts: Sequence[Prompts]) -> list[dict[str, Any]]:
+    """The sources as the page tells of them. `prompts`: of each, after the last one was rendered."""
+    return [
+        {**said, "no_prompts": each.why_none, "notes": [*said["notes"], *each.notes]}
+        for said, each in zip(found.described_sources(), prompts, strict=True)
+    ]
 
 
 def _evaluation(results: Sequence[NamedResult]) -> dict[str, Any] | None:

@@ -31,6 +31,7 @@ from cometbatch.results.summary import RunSummary
 
 State: TypeAlias = Literal["finished", "running", "stopped"]
 SHOWN: Final = 10  # rows of each list of extremes
+DIGITS: Final = 15  # of an amount in a list, which a float holds exactly
 NAME_CHARACTERS: Final = 80  # of a row's name in a list
 _CELLS: Final = (
     "status", "finish_reason", "error_kind", "error_message", "cost_usd", "cost_excludes", "attempts", "latency_s",
@@ -342,7 +343,7 @@ def _extremes(choosing: Choosing, name: str, chosen: Chosen) -> tuple[Extreme, .
     """The rows with the largest values of this name, of those in the page."""
     lines = choosing.most(name).iter_rows()
     found = (
-        Extreme(source, place, value, f"row {place}" if label is None else label[:NAME_CHARACTERS])
+        Extreme(source, place, float(f"{value:.{DIGITS}g}"), f"row {place}" if not label else label[:NAME_CHARACTERS])
         for source, place, label, value in lines
         if chosen.has(source, place)
     )
