@@ -72,7 +72,7 @@ class App {
     this.visible = this.sort ? this.store.order(this.sort.name, this.sort.descending, rows) : rows;
     const hash = this.hashOf("rows");
     document.querySelector('#navigation a[data-view="rows"]').href = hash;
-    if (this.view === "rows" && !this.drawer.isOpen && location.hash !== hash) history.replaceState(null, "", hash);
+    if (readHash(location.hash).view === "rows" && location.hash !== hash) history.replaceState(null, "", hash);
     this.tell();
   }
 
