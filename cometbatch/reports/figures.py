@@ -191,7 +191,7 @@ def _frames(source: Source, layout: Layout, names: Sequence[str]) -> Iterator[pl
     """
     waiting: list[pl.DataFrame] = []
     for places, table in source.tables(names):
-        frame = pl.DataFrame(_plain(table))
+        frame = pl.DataFrame(plain(table))
         waiting.append(frame.with_columns(numbers_of(table, layout.row, places).alias(PLACE)))
         while sum(each.height for each in waiting) >= BATCH_ROWS:
             whole = pl.concat(waiting, rechunk=True)
@@ -201,7 +201,7 @@ def _frames(source: Source, layout: Layout, names: Sequence[str]) -> Iterator[pl
         yield pl.concat(waiting, rechunk=True)
 
 
-def _plain(table: pa.Table) -> pa.Table:
+def plain(table: pa.Table) -> pa.Table:
     """The table with texts in place of dictionaries."""
     for at, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
