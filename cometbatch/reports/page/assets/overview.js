@@ -171,20 +171,23 @@ function costLine(cost) {
   return { label: "Cost", value: bound + usdText(cost.usd), exact: cost.usd, note: left.join("; ") };
 }
 
-/** What may have been billed without an answer. */
+/** Whether an amount is known and not nothing. */
+function isSome(usd) {
+  return usd !== null && usd !== undefined && Number(usd) !== 0;
+}
+
+/** What may have been billed without an answer. A result without its run tells amounts, and not of how many requests. */
 function possibleLine(cost) {
   const label = "Possible extra charge";
-  if (!cost.possible_requests) return { label, value: null };
-  const bounded = cost.possible_requests - cost.possible_unknown;
-  const unknown = cost.possible_unknown ? `${bounded ? "and " : ""}an unknown amount for ${countOf(cost.possible_unknown, "request")}` : "";
-  const known = bounded ? `for ${countOf(bounded, "request")}` : "";
-  const value = bounded ? `up to ${usdText(cost.possible_usd, "up")}` : "unknown";
-  return {
-    label,
-    value,
-    exact: bounded ? cost.possible_usd : null,
-    note: `${[known, unknown].filter(Boolean).join(" ")}; not in the cost`,
-  };
+  const { possible_requests: requests, possible_unknown: unknown, possible_usd: usd } = cost;
+  const hasBound = requests === null ? isSome(usd) : requests > unknown;
+  if (!hasBound && !unknown) return { label, value: null };
+  const words = [
+    hasBound && requests !== null ? `for ${countOf(requests - unknown, "request")}` : "",
+    unknown ? `${hasBound ? "and " : ""}an unknown amount for ${countOf(unknown, "request")}` : "",
+  ];
+  const note = [...words.filter(Boolean), "without an answer; not in the cost"].join(" ");
+  return { label, value: hasBound ? `up to ${usdText(usd, "up")}` : "unknown", exact: hasBound ? usd : null, note };
 }
 
 /** What answers of earlier runs or of equal rows saved. */
@@ -203,12 +206,13 @@ function rejectedLine(cost) {
   return { label, value: usdText(cost.rejected_usd), exact: cost.rejected_usd, note };
 }
 
-/** Earlier answers of rows that were answered again. */
+/** Earlier answers of rows that were answered again, or are to be. A result without its run tells what they cost alone. */
 function replacedLine(cost) {
   const label = "Replaced answers";
-  if (!cost.replaced_rows) return { label, value: null };
-  const note = `earlier answers of ${countOf(cost.replaced_rows, "row")}; not in the cost`;
-  return { label, value: usdText(cost.replaced_usd), exact: cost.replaced_usd, note };
+  const { replaced_rows: rows, replaced_usd: usd } = cost;
+  if (rows === null ? !isSome(usd) : rows === 0) return { label, value: null };
+  const of = rows === null ? "" : ` of ${countOf(rows, "row")}`;
+  return { label, value: usdText(usd), exact: usd, note: `earlier answers${of}; not in the cost` };
 }
 
 /** What the judge of the scores cost. */
@@ -405,7 +409,7 @@ function failureTable(failures, app) {
 /** One kind of failure. */
 function failureRow(failure, app) {
   const show = () => app.showRows({ words: wordsOfKind(failure) });
-  const action = `Show these rows: ${failure.status}, ${visibleText(failure.kind ?? "no kind")}`;
+  const action = `Show these rows: ${failure.status}, ${visibleText(failure.kind)}`;
   const keep = `${failure.status} ${failure.kind}`;
   const count = el(
     "button",
@@ -423,7 +427,7 @@ function failureRow(failure, app) {
     class: `outcome-sign outcome-${failure.status === "failed" ? "failed" : "incomplete"}`,
     "aria-hidden": "true",
   });
-  const name = el("span", {}, textNode(failure.kind ?? "unknown"), el("span", { class: "muted" }, ` ${failure.status}`));
+  const name = el("span", {}, textNode(failure.kind), el("span", { class: "muted" }, ` ${failure.status}`));
   const cell = (column, ...content) => el("td", { role: "cell", class: `failure-${column}` }, ...content);
   return el(
     "tr",
@@ -436,10 +440,9 @@ function failureRow(failure, app) {
   );
 }
 
-/** The filter that shows the rows of one kind of failure. */
+/** The filter that shows the rows of one kind of failure; rows without a kind are listed by their status. */
 function wordsOfKind({ status, kind }) {
-  if (kind === null) return { status: [status] };
-  return status === "failed" ? { status: [status], error_kind: [kind] } : { status: [status], finish_reason: [kind] };
+  return { status: [status], [status === "failed" ? "error_kind" : "finish_reason"]: [kind === status ? null : kind] };
 }
 
 /** An example's message; a click opens its call. */
@@ -513,17 +516,17 @@ function chartsPart({ meta }) {
 /** The slowest, dearest and longest rows, each a link to its call. */
 function extremesPart({ meta }) {
   const { extremes } = meta.overview;
-  const hasTokens = meta.columns.some((each) => each.name === "output_tokens");
+  const unit = extremes.length_unit === "tokens" ? "output tokens" : "characters of the answer";
   const lists = [
     ["Slowest", "seconds from sending to answer", extremes.slowest, formatSeconds],
-    ["Dearest", "US dollars", extremes.dearest, (value) => (typeof value === "string" ? usdText(value) : formatUsd(value))],
-    ["Longest", hasTokens ? "output tokens" : "characters of the answer", extremes.longest, formatCount],
+    ["Dearest", "US dollars", extremes.dearest, formatUsd],
+    ["Longest", unit, extremes.longest, formatCount],
   ];
   const children = () => [
     el("h2", {}, "Rows that stand out"),
     el("div", { class: "extremes" }, ...lists.map(([title, unit, entries, words]) => extremeList(title, unit, entries, words, meta))),
   ];
-  return { facts: [extremes, hasTokens, meta.sources.length], children };
+  return { facts: [extremes, meta.sources.length], children };
 }
 
 /** One list of rows with their values. */
