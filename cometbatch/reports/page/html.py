@@ -26,7 +26,8 @@ from cometbatch.store import local
 ASSETS: Final = files("cometbatch.reports.page") / "assets"
 SCRIPTS: Final = (
     "vendor/uPlot.iife.min.js", "dom.js", "store.js", "request.js", "csv.js", "filters.js", "table.js", "rows.js",
-    "drawer.js", "charts.js", "overview.js", "board.js", "evaluation.js", "watch.js", "main.js",
+    "drawer.js", "charts.js", "overview.js", "board.js", "heat.js", "answers.js", "evaluation.js", "watch.js",
+    "main.js",
 )  # fmt: skip
 """The page's program: these files in this order, in one scope."""
 STYLES: Final = (
