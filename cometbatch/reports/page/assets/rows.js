@@ -132,8 +132,9 @@ class RowsView {
   setColumns(names) {
     this.chosen = names;
     const { store } = this.app;
-    const wanted = new Set(names ?? firstColumns(store, window.matchMedia(NARROW).matches));
-    this.table.setColumns(store.columns.filter(({ name }) => wanted.has(name)));
+    const isNarrow = window.matchMedia(NARROW).matches;
+    const wanted = new Set(names ?? firstColumns(store, isNarrow));
+    this.table.setColumns(store.columns.filter(({ name }) => wanted.has(name)), isNarrow);
   }
 
   /** After new data or meta. */
