@@ -171,17 +171,16 @@ function flagNumbers(values, number, first, hits) {
 
 /** Flags the rows of a block with a hit that lies within one text; the block's first row is row `first` of the page. */
 function searchBlock(block, first, { pattern, hits }) {
-  const { text, starts, names } = block;
-  const width = names.length;
+  const { text, starts, names, rows } = block;
   const extras = names.indexOf("more");
   let cell = 0;
   pattern.lastIndex = 0;
   for (let match = pattern.exec(text); match; match = pattern.exec(text)) {
     while (starts[cell + 1] <= match.index) cell += 1;
-    const row = Math.floor(cell / width);
-    if (cell % width !== extras && pattern.lastIndex <= starts[cell + 1]) {
-      hits[first + row] = 1;
-      pattern.lastIndex = starts[(row + 1) * width];
+    const column = Math.floor(cell / rows);
+    if (column !== extras && pattern.lastIndex <= starts[cell + 1]) {
+      hits[first + cell - column * rows] = 1;
+      pattern.lastIndex = starts[cell + 1];
     } else {
       pattern.lastIndex = match.index + (text.codePointAt(match.index) > 0xffff ? 2 : 1);
     }

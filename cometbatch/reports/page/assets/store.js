@@ -130,7 +130,7 @@ class TextBlock {
   cell(name, row) {
     const column = this.names.indexOf(name);
     if (column < 0) return null;
-    const index = row * this.names.length + column;
+    const index = column * this.rows + row;
     if (this.lengths[index] === NULL_CELL) return null;
     if (this.lengths[index] === PART_OF_PROMPT) {
       const [start, length] = this.more(row).from[name];
