@@ -24,7 +24,7 @@ function themeColor(name) {
   return color;
 }
 
-/** Draws every chart of the page again: after a change of light and dark, and around printing. */
+/** Draws every chart of the page again: after a change of light and dark, which printing is, too. */
 function redrawCharts() {
   for (const chart of liveCharts) {
     if (chart.node.isConnected) chart.redraw();
@@ -384,23 +384,3 @@ function costBox(series, sources) {
   const lines = () => series.cost_usd.map((value, i) => [stepMoment(series, i + 1), formatUsd(value)]);
   return chartCard("Cost", gist, (host, width) => timeChart(host, width, spec), { columns: ["By", "Cost so far"], rows: lines });
 }
-
-// ---- printing
-
-/** While the page is printed, charts have the colours of paper: dark ones would be unreadable on white. */
-function watchPrinting() {
-  const root = document.documentElement;
-  let theme = null;
-  addEventListener("beforeprint", () => {
-    theme = root.dataset.theme ?? "";
-    root.dataset.theme = "light";
-    redrawCharts();
-  });
-  addEventListener("afterprint", () => {
-    if (theme) root.dataset.theme = theme;
-    else delete root.dataset.theme;
-    redrawCharts();
-  });
-}
-
-watchPrinting();
