@@ -74,7 +74,7 @@ class RunStatus(Struct, frozen=True):
         if directory is home or is_decided(home, directory, self.located.result):
             return None
         found = find(home, self.located.result)
-        return None if found is None else _status_of(found, self.located, Accept(), self.summary.reader)
+        return None if found is None else status_of(found, self.located, Accept(), self.summary.reader)
 
     def __str__(self) -> str:
         return self.describe()
@@ -123,10 +123,11 @@ def status(
     found = find(directory, output)
     if found is None:
         raise located.no_run()
-    return _status_of(found, located, given, RowsOf(job, overrides))
+    return status_of(found, located, given, RowsOf(job, overrides))
 
 
-def _status_of(found: Run, located: Located, given: Accept, reader: RowReader | None) -> RunStatus:
+def status_of(found: Run, located: Located, given: Accept, reader: RowReader | None = None) -> RunStatus:
+    """The status of a run that was found. `reader`: of its rows. Raises `CheckpointError` where a part is damaged."""
     manifest, progress = found.manifest, found.progress
     directory, output = found.directory, located.result
     is_running = directory.lock.is_held()
