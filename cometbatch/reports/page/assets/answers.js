@@ -2,6 +2,7 @@
 
 const RIGHT_FROM = 0.5; // a mean score from 0 to 1 counts as right from here on
 const SAMPLES_SHOWN = 4; // answers of a cell to one question; the others open on demand
+const FOUND_SHOWN = 160; // characters of what a scorer found in an answer; the drawer has it whole
 const ANY_LINE = -1; // in the choice of the cell that is right, or wrong
 
 /** The card with one question after the other: `{node, lead(question), step(by), update()}`. */
@@ -190,12 +191,17 @@ function sampleBlock(board, app, row, texts, isOneOfMany) {
   const facts = [
     isOneOfMany ? el("span", {}, sample === null ? "Answer" : `Sample ${formatCount(sample)}`) : null,
     isOneOfMany || value === null ? el("span", { class: scoreClass(board, value) }, scoreWords(value)) : null,
-    found ? el("span", {}, el("span", { class: "muted" }, "found "), el("span", { class: "mono" }, textNode(found.text), cutMark(found))) : null,
+    found ? el("span", {}, el("span", { class: "muted" }, "found "), el("span", { class: "mono" }, textNode(shortened(found.text)))) : null,
     why ? el("span", { class: "badge warn" }, textNode(why.text.replaceAll("_", " "))) : null,
     status && status !== "succeeded" ? el("span", { class: status === "failed" ? "badge bad" : "badge warn" }, textNode(status)) : null,
     el("button", { type: "button", class: "button quiet", "aria-label": `Open call ${row + 1} of the page`, "data-keep": `call ${row}`, on: { click: () => app.openRow(row) } }, "Open"),
   ];
   return el("div", { class: "answers-sample" }, el("div", { class: "answers-facts" }, ...facts), answerText(texts));
+}
+
+/** The beginning of a text, with a mark where it goes on. */
+function shortened(text) {
+  return text.length > FOUND_SHOWN ? `${text.slice(0, FOUND_SHOWN)}…` : text;
 }
 
 /** The text of an answer, or what stands in its place. */

@@ -1,11 +1,11 @@
 // The leaderboard: its table with a dot and an interval in each line, differences from the baseline, score against cost.
 
-const PLOT_WIDTH = 168; // CSS pixels of the plot in a line of the leaderboard
+const PLOT_WIDTH = 148; // CSS pixels of the plot in a line of the leaderboard
 const PLOT_HEIGHT = 26;
 const PLOT_PAD = 8; // CSS pixels between the scale's ends and the edges, so that no dot is cut
 const LOG_FROM = 20; // costs that span more than this many times are drawn on a logarithmic axis
 const LABEL_HEIGHT = 15; // CSS pixels of a point's name
-const MAX_SENTENCES = 8; // comparisons that are told in words below the picture; the table has all
+const MAX_SENTENCES = 5; // comparisons that are told in words below the picture; the table has all
 const LINE_COLORS = 8;
 const DOT_SHAPES = ["circle", "square", "diamond", "triangle"];
 
@@ -75,9 +75,9 @@ function boardColumns(board) {
     ...["failed", "incomplete", "scorer_errors"].map((name) => ({ name, title: name === "scorer_errors" ? "Scorer errors" : sentenceCase(name), text: count(name), sort: (line) => line.score[name], isOptional: true })),
     { name: "cost", title: "Cost", text: text("cost"), sort: (line) => numberOr(line.spent.cost_usd) },
     { name: "cost_of_right", title: words.cost_title, text: text("cost_of_right"), sort: (line) => numberOr(line.score.cost_of_right_usd) },
-    { name: "tokens", title: "Tokens", text: text("tokens"), sort: (line) => numberOr(line.spent.tokens_each) },
-    { name: "p50_s", title: "p50 s", hint: "seconds within which half of the rows had their last reply", text: text("p50_s"), sort: (line) => numberOr(line.spent.p50_s) },
-    { name: "p95_s", title: "p95 s", hint: "seconds within which 95 % of the rows had their last reply", text: text("p95_s"), sort: (line) => numberOr(line.spent.p95_s) },
+    { name: "tokens", title: "Tokens each", hint: "input and output tokens of an answer", text: text("tokens"), sort: (line) => numberOr(line.spent.tokens_each) },
+    { name: "p50_s", title: "p50\u00a0s", hint: "seconds within which half of the rows had their last reply", text: text("p50_s"), sort: (line) => numberOr(line.spent.p50_s) },
+    { name: "p95_s", title: "p95\u00a0s", hint: "seconds within which 95 % of the rows had their last reply", text: text("p95_s"), sort: (line) => numberOr(line.spent.p95_s) },
   ];
   return columns.filter((column) => column && (!column.isOptional || figures.lines.some((line) => line[column.name] > 0)));
 }
@@ -101,8 +101,9 @@ function leaderboard(board, state, rebuild) {
     "tr",
     {},
     el("th", { scope: "col", class: "board-name" }, textNode(board.evaluation.figures.by.join(", ") || "line")),
+    columnHead(columns[0], state, rebuild),
     el("th", { scope: "col", class: "board-plot" }, el("span", { class: "visually-hidden" }, "Score with its interval"), scale ? scaleHead(scale) : null),
-    ...columns.map((column) => columnHead(column, state, rebuild)),
+    ...columns.slice(1).map((column) => columnHead(column, state, rebuild)),
   );
   const box = { class: "scroll-box board-box", role: "region", tabindex: "0", "aria-label": "Leaderboard", "data-keep": "leaderboard" };
   const caption = el("caption", { class: "visually-hidden" }, "Leaderboard");
@@ -138,13 +139,15 @@ function sortedLines(lines, columns, sort) {
 /** One line of the leaderboard. */
 function boardRow(board, line, columns, scale) {
   const isBaseline = board.words.baseline === line.place;
+  const cell = (column) => el("td", { class: "number" }, textNode(column.text(line)));
   const badge = isBaseline ? el("span", { class: "badge", title: "The other lines are compared with this one" }, "baseline") : null;
   return el(
     "tr",
     { class: isBaseline ? "is-baseline" : null },
     el("th", { scope: "row", class: "board-name" }, el("span", { class: "line-name" }, lineSign(line), el("span", {}, textNode(line.name))), badge),
+    cell(columns[0]),
     el("td", { class: "board-plot" }, scale ? intervalPlot(line, scale) : null),
-    ...columns.map((column) => el("td", { class: "number" }, textNode(column.text(line)))),
+    ...columns.slice(1).map(cell),
   );
 }
 
@@ -183,15 +186,17 @@ function intervalPlot(line, scale) {
   const words = line.cells.interval === "-" ? "" : `, 95 % interval ${line.cells.interval.replace(" ", " to ")}`;
   const middle = PLOT_HEIGHT / 2;
   const guides = [scale.low, (scale.low + scale.high) / 2, scale.high].map((value) => svg("path", { class: "plot-guide", d: `M${plotPlace(value, scale)} 0V${PLOT_HEIGHT}` }));
-  const bar = precision?.interval ? svg("path", { class: "plot-interval", d: intervalPath(plotPlace(precision.interval.low, scale), plotPlace(precision.interval.high, scale), middle) }) : null;
-  if (bar) bar.style.stroke = `var(--${lineColor(line)})`;
+  const ends = precision?.interval ? [precision.interval.low, precision.interval.high].map((end) => plotPlace(end, scale)) : null;
+  const bar = ends ? coloredInterval(line, ...ends, middle) : null;
   const box = { class: "interval-plot", role: "img", "aria-label": `score ${line.cells.score}${words}`, viewBox: `0 0 ${PLOT_WIDTH} ${PLOT_HEIGHT}`, width: PLOT_WIDTH, height: PLOT_HEIGHT };
   return svg("svg", box, ...guides, bar, lineDot(line, plotPlace(score, scale), middle));
 }
 
-/** A level line with a short stroke at each end. */
-function intervalPath(left, right, y) {
-  return `M${left} ${y}H${right}M${left} ${y - 4}V${y + 4}M${right} ${y - 4}V${y + 4}`;
+/** A level line with a short stroke at each end, in the colour of a line of the board. */
+function coloredInterval(line, left, right, y) {
+  const bar = svg("path", { class: "plot-interval", d: `M${left} ${y}H${right}M${left} ${y - 4}V${y + 4}M${right} ${y - 4}V${y + 4}` });
+  bar.style.stroke = `var(--${lineColor(line)})`;
+  return bar;
 }
 
 // ---- differences from the baseline
@@ -209,35 +214,35 @@ function differencePart(board) {
   const gist = `${countOf(rows.length, "line")} against ${figures.baseline}: ${told ? `${told} ${told === 1 ? "differs" : "differ"} by more than chance explains` : "no difference is more than chance explains"} (Holm p below 0.05).`;
   const chart = chartBox(`Difference from ${visibleText(figures.baseline)}`, gist, (host, width) => host.append(differencePlot(rows, width)), table);
   const sentences = rows.slice(0, MAX_SENTENCES).map(({ said }) => el("li", {}, textNode(said.sentence)));
+  if (rows.length > MAX_SENTENCES) sentences.push(el("li", { class: "muted" }, `${formatCount(rows.length - MAX_SENTENCES)} more in the table`));
   const power = words.precision ? el("p", { class: "muted" }, textNode(sentenceCase(`${words.precision}.`))) : null;
   return el("section", { class: "card evaluation-card" }, chart.node, el("ul", { class: "board-sentences" }, ...sentences), power);
 }
 
 /** A picture with a row for each comparison: name, interval around the difference, words. */
 function differencePlot(rows, width) {
-  const isNarrow = width < 620;
-  const nameRoom = isNarrow ? 0 : Math.min(240, Math.max(...rows.map(({ line }) => line.name.length)) * 7.4 + 30);
-  const wordRoom = isNarrow ? 0 : 290;
-  const rowHeight = isNarrow ? 62 : 34;
-  const [left, right] = [nameRoom + 10, width - wordRoom - 12];
+  const isNarrow = width < 420;
+  const rowHeight = isNarrow ? 66 : 50;
+  const [left, right] = [12, width - 12];
   const scale = differenceScale(rows, Math.max(2, Math.floor((right - left) / 80)));
   const at = (value) => left + ((value - scale.low) / (scale.high - scale.low)) * (right - left);
   const height = rows.length * rowHeight + 26;
   const picture = svg("svg", { class: "board-picture", viewBox: `0 0 ${width} ${height}`, width, height });
   for (const value of scale.ticks) {
     const isZero = Math.abs(value) < scale.step / 1e6;
-    picture.append(svg("path", { class: isZero ? "zero-line" : "plot-guide", d: `M${at(value)} 0V${height - 22}` }));
-    picture.append(svg("text", { class: "axis-text", x: at(value), y: height - 6, "text-anchor": "middle" }, isZero ? "0" : signed(value, decimalsOf(scale.step))));
+    const pieces = rows.map((_, i) => `M${at(value)} ${(i + 1) * rowHeight - 30}v28`);
+    picture.append(svg("path", { class: isZero ? "zero-line" : "plot-guide", d: pieces.join("") }));
+    picture.append(axisText(at(value), height - 6, isZero ? "0" : signed(value, decimalsOf(scale.step)), width));
   }
   rows.forEach(({ each, said, line }, i) => {
     const top = i * rowHeight;
-    const y = top + (isNarrow ? 30 : rowHeight / 2);
-    const name = svg("text", { class: "row-text", x: isNarrow ? 2 : 22, y: isNarrow ? top + 14 : y + 4 }, cutName(line.name, isNarrow ? width : nameRoom - 24));
-    const interval = each.interval ? svg("path", { class: "plot-interval", d: intervalPath(at(each.interval.low), at(each.interval.high), y) }) : null;
-    if (interval) interval.style.stroke = `var(--${lineColor(line)})`;
-    const tested = each.p_holm === null ? "not tested" : `Holm p ${said.p_holm}`;
-    const words = svg("text", { class: "row-text number-text", x: isNarrow ? 2 : right + 18, y: isNarrow ? top + 50 : y + 4 }, `${said.difference}  ${tested}`);
-    picture.append(...(isNarrow ? [] : [lineDot(line, 9, y)]), name, ...(interval ? [interval] : []), lineDot(line, at(each.difference), y), words);
+    const y = top + rowHeight - 16;
+    const tested = `${said.difference}  ${each.p_holm === null ? "not tested" : `Holm p ${said.p_holm}`}`;
+    const place = isNarrow ? { x: 2, y: top + 32 } : { x: width - 2, y: top + 15, "text-anchor": "end" };
+    picture.append(svg("text", { class: "row-text halo", x: 20, y: top + 15 }, cutName(line.name, isNarrow ? width - 24 : width - 300)));
+    picture.append(svg("text", { class: "row-text halo", ...place }, tested), lineDot(line, 8, top + 11));
+    if (each.interval) picture.append(coloredInterval(line, at(each.interval.low), at(each.interval.high), y));
+    picture.append(lineDot(line, at(each.difference), y));
   });
   return picture;
 }
@@ -249,6 +254,12 @@ function differenceScale(rows, parts) {
   const step = niceStep(least, most, parts);
   const [low, high] = [Math.floor(least / step), Math.max(Math.ceil(most / step), Math.floor(least / step) + 1)];
   return { low: low * step, high: high * step, step, ticks: Array.from({ length: high - low + 1 }, (_, i) => (low + i) * step) };
+}
+
+/** A text below an axis, moved inwards where it would stand out of the picture. */
+function axisText(x, y, text, width) {
+  const half = text.length * 3.5 + 1;
+  return svg("text", { class: "axis-text", x: Math.max(half, Math.min(width - half, x)), y, "text-anchor": "middle" }, text);
 }
 
 /** A number with its sign: +0.1, -0.2. */
@@ -306,7 +317,7 @@ function costPlot(board, points, front, width) {
   }
   for (const value of across.ticks) {
     picture.append(svg("path", { class: "plot-guide", d: `M${across.at(value)} ${frame.top}V${frame.bottom}` }));
-    picture.append(svg("text", { class: "axis-text", x: across.at(value), y: frame.bottom + 17, "text-anchor": "middle" }, formatUsd(Number(value.toPrecision(6)))));
+    picture.append(axisText(across.at(value), frame.bottom + 17, formatUsd(Number(value.toPrecision(6))), width));
   }
   picture.append(svg("text", { class: "axis-text", x: (frame.left + frame.right) / 2, y: height - 6, "text-anchor": "middle" }, `cost of a row${across.isLog ? " (logarithmic)" : ""}`));
   const placed = points.map((point) => ({ ...point, left: across.at(point.x), top: up(point.y) }));
@@ -358,7 +369,7 @@ function pointLabels(points, frame) {
   return points.map((point) => {
     const name = cutName(point.line.name, Math.min(190, (frame.right - frame.left) * 0.55));
     const size = name.length * 7 + 4;
-    const places = [0, 16, -16, 30, -30, 44, -44].flatMap((away) => [
+    const places = [-13, 13, 0, -28, 28, -42, 42].flatMap((away) => [
       { left: point.left + 11, top: point.top - LABEL_HEIGHT / 2 + away },
       { left: point.left - 11 - size, top: point.top - LABEL_HEIGHT / 2 + away },
     ]);

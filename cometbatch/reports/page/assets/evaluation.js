@@ -1,5 +1,7 @@
 // The view "Evaluation": the leaderboard and its pictures, a map of questions and cells, and answers side by side.
 
+const FEW_REMARKS = 4; // sentences below the leaderboard that are shown without a click
+
 /** Builds the view into `root`. */
 function mountEvaluation(root, app) {
   const state = { board: 0, sort: null, order: "spread", cursor: 0, question: null, first: ANY_LINE, second: ANY_LINE };
@@ -71,7 +73,7 @@ function scoreChoice(evaluation, state, rebuild) {
 function introOf({ words, evaluation }) {
   const notes = evaluation.notes.map((note) => el("li", {}, textNode(note)));
   return [
-    el("p", { class: "evaluation-intro" }, textNode(sentenceCase(`${words.head}.`)), evaluation.judge_cost ? textNode(` The judge cost ${evaluation.judge_cost}.`) : null),
+    el("p", { class: "evaluation-intro" }, textNode(`${words.head}.`), evaluation.judge_cost ? textNode(` The judge cost ${evaluation.judge_cost}.`) : null),
     evaluation.hint ? el("p", { class: "notice" }, textNode(evaluation.hint)) : null,
     notes.length ? el("ul", { class: "board-sentences" }, ...notes) : null,
   ];
@@ -80,13 +82,20 @@ function introOf({ words, evaluation }) {
 /** The leaderboard with the sentences below it; a click on a column's head builds it anew. */
 function leaderboardPart(board, state) {
   const part = el("section", { class: "card evaluation-card", "aria-label": "Leaderboard" });
-  const sentences = board.words.sentences.map((each) => el("li", {}, textNode(each)));
   const build = () => {
-    const rest = sentences.length ? el("ul", { class: "board-sentences" }, ...sentences) : null;
-    clear(part).append(el("h3", {}, "Leaderboard"), leaderboard(board, state, () => keepingPlace(part, build)), ...(rest ? [rest] : []));
+    const table = leaderboard(board, state, () => keepingPlace(part, build));
+    clear(part).append(el("h3", {}, "Leaderboard"), table, ...remarks(board.words.sentences));
   };
   build();
   return part;
+}
+
+/** What the scores do not rest on, in sentences; many of them are folded. */
+function remarks(sentences) {
+  if (!sentences.length) return [];
+  const list = el("ul", { class: "board-sentences" }, ...sentences.map((each) => el("li", {}, textNode(each))));
+  if (sentences.length <= FEW_REMARKS) return [list];
+  return [el("details", { "data-keep": "remarks" }, el("summary", {}, `${formatCount(sentences.length)} remarks on failed rows and questions without an answer`), list)];
 }
 
 /** Differences and costs side by side. */

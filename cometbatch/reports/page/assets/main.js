@@ -300,7 +300,7 @@ function setUpHelp() {
     el("div", { class: "help-head" }, el("h2", { id: "help-heading" }, "Keyboard"),
       el("button", { type: "button", class: "button quiet icon-button", "aria-label": "Close", on: { click: () => dialog.close() } }, "✕")),
     el("table", { class: "plain-table" }, el("tbody", {}, rows)),
-    el("p", { class: "help-choice" }, el("label", {}, letters, " Keys of one letter or sign (j, k, /, ?) are on")),
+    el("p", { class: "help-choice" }, el("label", {}, letters, "Keys of one letter or sign (j, k, /, ?) are on")),
   );
   button.addEventListener("click", () => dialog.showModal());
 }
