@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.input.files import shown
 from cometbatch.job.report import ReportSettings
 from cometbatch.reports.page.chosen import chosen_tables
-from cometbatch.reports.page.chunks import CELL_CHARACTERS, Encoder, StoredPrompt
+from cometbatch.reports.page.chunks import CELL_CHARACTERS, Chunk, Encoder, StoredPrompt
 from cometbatch.reports.page.evaluation import evaluation_of
 from cometbatch.reports.page.html import PageWriter
 from cometbatch.reports.page.page_columns import Columns
@@ -109,14 +109,20 @@ def report(
     except OSError as error:
         raise UsageError(f"--output: {_shown(path)}: this folder can't be written ({error.strerror}).") from error
     with writer:
-        meta = _write_rows(writer, results, found)
+        meta = _page_of(results, found, writer.add)
         writer.finish(meta)
     notes = tuple(note for each in meta["sources"] for note in each["notes"])
     return ReportFile(path, found.selection.rows, found.selection.of, path.stat().st_size, notes)
 
 
-def _write_rows(writer: PageWriter, results: Sequence[NamedResult], found: Survey) -> dict[str, Any]:
-    """Write the chosen rows as chunks; returns what the page says of them."""
+def page_of(results: Sequence[NamedResult], add: Callable[[Chunk], object], *, rows: int, seed: int) -> dict[str, Any]:
+    """The page of these results: `add` takes its chunks, and what it says of them is returned. As `report` has it."""
+    found = survey([each.source for each in results], [told_of(each) for each in results], limit=rows, seed=seed)
+    return _page_of(results, found, add)
+
+
+def _page_of(results: Sequence[NamedResult], found: Survey, add: Callable[[Chunk], object]) -> dict[str, Any]:
+    """The same after the first pass."""
     sources, frames = [each.source for each in results], Frames()
     prompts = [prompts_of(each.source, frames, None if each.run is None else each.run.manifest) for each in results]
     columns = Columns.of(sources, has_prompts=any(each.why_none is None for each in prompts))
@@ -125,14 +131,29 @@ def _write_rows(writer: PageWriter, results: Sequence[NamedResult], found: Surve
         names = list(dict.fromkeys([*columns.read(number), *own.columns]))
         for places, table in chosen_tables(source, found.chosen.lines[number], names):
             for chunk in encoder.add(number, places, table, stored_prompts(own, table)):
-                writer.add(chunk)
+                add(chunk)
     for chunk in encoder.rest():
-        writer.add(chunk)
+        add(chunk)
+    title = ", ".join(each.name for each in sources)
+    evaluation = evaluation_of_results(results)
+    return page_meta(title, found, prompts=prompts, columns=columns, frames=frames, evaluation=evaluation)
+
+
+def page_meta(
+    title: str,
+    found: Survey,
+    *,
+    prompts: Sequence[Prompts],
+    columns: Columns,
+    frames: Frames,
+    evaluation: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """What a page says of its rows. `prompts`: of each source, after the last one was rendered."""
     return {
         "version": 1,
         "program": f"cometbatch {VERSION}",
         "made_at": now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "title": ", ".join(each.name for each in sources),
+        "title": title,
         "watch": None,
         "cell_characters": CELL_CHARACTERS,
         "sources": described_sources(found, prompts),
@@ -141,7 +162,7 @@ def _write_rows(writer: PageWriter, results: Sequence[NamedResult], found: Surve
         "columns": columns.to_list(),
         "frames": frames.items,
         "overview": found.overview(),
-        "evaluation": _evaluation(results),
+        "evaluation": evaluation,
     }
 
 
@@ -167,7 +188,7 @@ def described_sources(found: Survey, prompts: Sequence[Prompts]) -> list[dict[st
     ]
 
 
-def _evaluation(results: Sequence[NamedResult]) -> dict[str, Any] | None:
+def evaluation_of_results(results: Sequence[NamedResult]) -> dict[str, Any] | None:
     """The leaderboard as `compare` has it: shown as the first job says; what judging cost, of one result alone."""
     settings = next((each.located.job.report for each in results if each.located.job is not None), ReportSettings())
     judged = judge_cost(results[0].located.result) if len(results) == 1 else None
