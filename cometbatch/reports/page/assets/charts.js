@@ -212,9 +212,11 @@ function textWidth(plot, texts) {
   return Math.ceil(Math.max(0, ...texts.map((each) => plot.ctx.measureText(each).width)));
 }
 
-/** How many decimals a number needs to show steps of this size. */
+/** How many decimals a number needs to show steps of this size, like 0.25. */
 function decimalsOf(step) {
-  return Math.max(0, Math.ceil(-Math.log10(step) - 1e-9));
+  let decimals = 0;
+  while (decimals < 15 && Math.abs(step - Number(step.toFixed(decimals))) > step * 1e-6) decimals++;
+  return decimals;
 }
 
 /** Two digits of a number below 100. */
