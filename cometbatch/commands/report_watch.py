@@ -257,7 +257,7 @@ class _View:
         rows = len(self._in_page)
         parts = dict.fromkeys(PARTS, 0) | {kind: self._kinds[kind] for kind in ("failed", "incomplete")}
         meta["selection"] |= {"rows": rows, "of": self._rows, "words": "", "parts": parts}
-        meta["sources"][0] |= {"in_page": rows}
+        meta["sources"][0] |= {"in_page": rows, "calls": None if run is None else meta["sources"][0]["calls"]}
         if rows < self._rows:
             parts["sample"] = self._kinds[SUCCEEDED]
             meta["selection"]["words"] = (
