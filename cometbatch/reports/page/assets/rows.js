@@ -205,7 +205,6 @@ class RowsView {
 
   #removeFilter(remove) {
     remove();
-    this.#leaveRowAddress();
     this.app.refresh();
     (this.chips.querySelector("button") ?? this.field).focus();
   }
@@ -213,14 +212,8 @@ class RowsView {
   /** Shows all rows again. */
   clearFilters() {
     this.app.filters.clear();
-    this.#leaveRowAddress();
     this.app.refresh();
     this.field.focus();
-  }
-
-  /** An address that names a row would filter again when the page is loaded anew. */
-  #leaveRowAddress() {
-    if (this.app.filters.row === null && location.hash.startsWith("#row=")) this.app.go("#rows", true);
   }
 
   /** Puts the focus on the table. */

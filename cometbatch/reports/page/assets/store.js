@@ -123,7 +123,8 @@ class TextBlock {
     this.text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(encoded);
     // A browser keeps one byte per character where all are Latin, else two.
     this.bytes = this.text.length * (encoded.length === this.text.length ? 1 : 2) + 8 * cells;
-    this.hasExtras = this.text.includes('"full":') || this.text.includes('"frame":');
+    const extras = this.starts[this.names.indexOf("more") * this.rows] ?? this.text.length;
+    this.hasExtras = this.text.includes('"full":', extras) || this.text.includes('"frame":', extras);
   }
 
   /** A cell's stored text, or null. */
