@@ -40,7 +40,7 @@ def open_rows(target: JobSource, overrides: Sequence[str] = ()) -> Rows:
     located = locate(target, overrides)
     result = located.result
     if located.job is None and Path(target).is_file():  # type: ignore[arg-type]  # a job has been located as one
-        return msgspec.structs.replace(rows_of_files([result], result), notes=tuple(_older_than_run(located)))
+        return msgspec.structs.replace(rows_of_files([result], result), notes=tuple(older_than_run(located)))
     found = find(located.directory, result)
     if found is not None:
         return _scored_rows(found, located) or rows_of_run(found, located)
@@ -66,7 +66,7 @@ def _scored_rows(run: Run, located: Located) -> Rows | None:
     return msgspec.structs.replace(rows, files=(*rows.files, job.input.path))
 
 
-def _older_than_run(located: Located) -> Iterator[str]:
+def older_than_run(located: Located) -> Iterator[str]:
     """What to say where a result is read, and a run of the same output is not finished."""
     with contextlib.suppress(CometbatchError):  # a damaged run is no reason not to read the result
         run = find(located.directory, located.result)
@@ -120,7 +120,8 @@ def rows_of_run(
         further = answer_columns(target, checker_of(target))
     except JobError as error:
         notes.append(f"the columns of answers can't be made, and are left out ({error})")
-    return recorded_rows(run, tables, tuple(notes), (job.input.path,), further, joined=joined, walk=walk)
+    rows = recorded_rows(run, tables, tuple(notes), (job.input.path,), further, joined=joined, walk=walk)
+    return msgspec.structs.replace(rows, lacks_input=tables is None and bool(run.progress.recorded))
 
 
 def input_tables(run: Run, job: Job) -> Tables:

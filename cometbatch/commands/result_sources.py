@@ -29,11 +29,14 @@ NOT_OF_SETTINGS: Final = ("digest", "choices")
 
 
 class NamedResult(Struct, frozen=True):
-    """A result that was named. `target`: as it was named. `located`: where its run is. `source`: what is read."""
+    """A result that was named. `located`: where its run is. `source`: what is read. `run`: None where it is not known.
 
-    target: JobSource
+    Of a result file that was named itself, the run is not looked at: the file is read as it stands.
+    """
+
     located: Located
     source: Source
+    run: Run | None
 
     @property
     def name(self) -> str:
@@ -72,7 +75,7 @@ def named_results(
     if overrides and not any(map(_is_job, given)):
         raise UsageError("--set is for a job file. Give the job file, or leave out --set.")
     pairs = zip(given, located, strict=True)
-    return [NamedResult(target, each, _source(target, each, needs_scores=needs_scores)) for target, each in pairs]
+    return [_named(target, each, needs_scores=needs_scores) for target, each in pairs]
 
 
 def _is_job(target: JobSource) -> bool:
@@ -80,19 +83,20 @@ def _is_job(target: JobSource) -> bool:
     return not isinstance(target, Job) and (isinstance(target, dict) or is_job_file(Path(str(target))))
 
 
-def _name(target: JobSource, located: Located) -> str:
+def name_of(target: JobSource, located: Located) -> str:
     """How a person calls what was given."""
     return printable(located.result) if isinstance(target, Job | dict) else printable(Path(str(target)))
 
 
-def _source(target: JobSource, located: Located, *, needs_scores: bool) -> Source:
-    """What is read: the published result, or the rows of a run that is not finished."""
-    name = _name(target, located)
+def _named(target: JobSource, located: Located, *, needs_scores: bool) -> NamedResult:
+    """A result that was named: what is published, or the rows of a run that is not finished."""
+    name = name_of(target, located)
     if located.job is None and Path(target).is_file():  # type: ignore[arg-type]  # a job has been located as one
-        return result_at(located.result, name)
+        return NamedResult(located, result_at(located.result, name), None)
     run = find(located.directory, located.result)
     if run is not None and (not run.is_complete or (not run.is_finished and not needs_scores)):
-        return RunRows(name, rows_of_run(run, located, _scores(run, located, name, needs_scores=needs_scores)))
+        rows = rows_of_run(run, located, scores_of_run(run, located, name, needs_scores=needs_scores))
+        return NamedResult(located, RunRows(name, rows), run)
     if run is not None and not run.is_finished:
         raise UsageError(
             f"{name}: this run has all of its answers, and its result is not published as the job has it now. Publish "
@@ -100,10 +104,10 @@ def _source(target: JobSource, located: Located, *, needs_scores: bool) -> Sourc
         )
     if not located.result.exists():
         raise located.no_run()
-    return result_at(located.result, name)
+    return NamedResult(located, result_at(located.result, name), run)
 
 
-def _scores(run: Run, located: Located, name: str, *, needs_scores: bool) -> tuple[Joined, ...]:
+def scores_of_run(run: Run, located: Located, name: str, *, needs_scores: bool) -> tuple[Joined, ...]:
     """What makes the columns of scores for rows that have none yet."""
     job = located.job or Job.from_description(run.manifest.job)
     if not job.scores and not needs_scores:

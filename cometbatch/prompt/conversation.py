@@ -61,6 +61,14 @@ class ConversationTemplate:
         if self._head is not None:
             self._head.check(columns)
 
+    def same_texts(self, messages: Sequence[Message]) -> tuple[tuple[str | None, ...], ...]:
+        """Of each part of a row's messages the text, where it is the same for all rows; None for all others."""
+        head = () if self._head is None else self._head.same_texts(messages)
+        same = set(map(id, self._examples))
+        return *head, *(
+            tuple(part.text if id(each) in same else None for part in each.content) for each in messages[len(head) :]
+        )
+
     def render(self, values: Mapping[str, object]) -> tuple[Message, ...] | Failure:
         """The messages for a row, images unread; a `Failure` of kind "template", with the place in the value, else."""
         head = () if self._head is None else self._head.render(values)

@@ -359,6 +359,11 @@ def _parts_of(message: "_Part | _Parts") -> Sequence[_Part]:
     return message.parts if isinstance(message, _Parts) else (message,)
 
 
+def _same_text(part: _Part) -> str | None:
+    """The text of a part that is the same for all rows; None where it is not, and for an image."""
+    return None if part.constant is None or isinstance(part, _ImagePart) else part.constant.text
+
+
 class PromptTemplate:
     """A compiled prompt, which turns rows into messages. `compile_prompt` makes it; nothing changes it."""
 
@@ -383,6 +388,7 @@ class PromptTemplate:
         """Whether a template uses the row as a whole, so that `render` needs every column."""
         self.texts = tuple(part.text for part in self._parts)
         """The plain text of each message's template, with a line break for what stands between braces."""
+        self._same_texts = tuple(tuple(map(_same_text, _parts_of(part))) for part in self._parts)
         asked = [part.index for part in self._parts if part.role == "user"] or [len(self._parts) - 1]
         self._question = asked[-1] if refuse_empty else None
         place = _place(asked[-1], self._parts[asked[-1]].role, None)
@@ -393,6 +399,10 @@ class PromptTemplate:
     def is_constant(self) -> bool:
         """Whether no message uses a column, so that all rows get the same prompt."""
         return not self.columns_needed and not self.needs_all_columns
+
+    def same_texts(self, messages: Sequence[Message]) -> tuple[tuple[str | None, ...], ...]:  # noqa: ARG002 - as a conversation's
+        """Of each part of a row's messages the text, where it is the same for all rows; None for all others."""
+        return self._same_texts
 
     @property
     def shows_choices(self) -> bool:

@@ -96,9 +96,9 @@ def _scores(board: "Board", lines: Sequence["Line"], figures: "Figures") -> Rows
             score_text(each.answered),
             unscored_text(each),
         ]
-        row += [each_text(each.cost_of_right_usd)]
+        row += [_each(money_text(each.cost_of_right_usd))]
         if is_first:
-            row += [tokens_text(line.tokens_each), seconds_text(line.p50_s), seconds_text(line.p95_s)]
+            row += [_each(tokens_text(line.tokens_each)), seconds_text(line.p50_s), seconds_text(line.p95_s)]
         rows.append(row)
     if figures.needs_extra:
         return [[*row[:2], *row[3:]] for row in rows]
@@ -255,14 +255,14 @@ def _short(name: str) -> str:
     return cut(name, NAME_WIDTH)
 
 
-def each_text(amount: Decimal | None) -> str:
-    """What one of many cost."""
-    return UNKNOWN if amount is None else f"{money_text(amount)} each"
-
-
 def tokens_text(tokens_each: float | None) -> str:
-    """Tokens of an answer."""
-    return UNKNOWN if tokens_each is None else f"{tokens_each:,.0f} each"
+    """Tokens of an answer, in whole ones."""
+    return UNKNOWN if tokens_each is None else f"{tokens_each:,.0f}"
+
+
+def _each(text: str) -> str:
+    """What each answer came to."""
+    return text if text == UNKNOWN else f"{text} each"
 
 
 def seconds_text(seconds: float | None) -> str:

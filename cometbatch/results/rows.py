@@ -52,6 +52,7 @@ class Rows(Struct, frozen=True):
     rows, from the first, at each call. `notes`: sentences for a person on what is missing. `files`: that hold the
     result and the input, and that nobody who reads rows may overwrite. `others`: types of columns that are not the
     output's, as far as they are known where no row is. `metadata`: what the result says of itself, or will say.
+    `lacks_input`: the input can't be read, so that its columns are null in rows that have no part yet.
     """
 
     names: tuple[str, ...]
@@ -62,6 +63,7 @@ class Rows(Struct, frozen=True):
     files: tuple[Path, ...] = ()
     others: Mapping[str, pa.DataType] = MappingProxyType({})
     metadata: Mapping[str, str] = MappingProxyType({})
+    lacks_input: bool = False
 
     @property
     def slices(self) -> tuple[ResultSlice, ...]:

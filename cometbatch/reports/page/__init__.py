@@ -1,1 +1,1 @@
-"""The report as a page: what is counted, which rows go into it, and how they are written."""
+"""The report: one HTML file that shows results, and works without a network."""

@@ -19,9 +19,11 @@ from cometbatch.results.summary_words import count
 SUCCEEDED: Final = "succeeded"
 PARTS: Final = ("failed", "incomplete", "longest", "dearest", "slowest", "sample")
 """Why a row is in the page, the first reason that holds."""
-MOST: Final = {"longest": 10, "dearest": 1_000, "slowest": 1_000}
+LONGEST: Final = "longest"
+CHARACTERS: Final = "characters"
+MOST: Final = {LONGEST: 10, "dearest": 1_000, "slowest": 1_000}
 """How many of the rows with the largest values go in."""
-VALUES: Final = {"longest": "length", "dearest": "cost", "slowest": "latency"}
+VALUES: Final = {LONGEST: "length", "dearest": "cost", "slowest": "latency"}
 """The column of `Choosing.add` whose largest values are meant."""
 SOURCE: Final = "source"
 PLACE: Final = "place"
@@ -115,22 +117,33 @@ class Choosing:
         lines = rows.with_columns(pl.lit(source, pl.Int32).alias(SOURCE), drawn.alias(_HASH))
         self._add_troubles(lines.filter(pl.col("status") != SUCCEEDED).select(*_LINE, *_KIND, _HASH))
         for name in MOST:
-            self.add_values(name, lines.select(*_LINE, "label", pl.col(VALUES[name]).alias("value")))
+            self._add_values(name, lines.select(*_LINE, "label", pl.col(VALUES[name]).alias("value")))
         self._sample.append(lines.filter(pl.col(_HASH) <= self._last_hash).select(*_LINE, _HASH))
         if sum(each.height for each in self._sample) > 2 * self._limit:
             whole = _whole_questions(pl.concat(self._sample), self._limit)
             self._sample, self._last_hash = [whole], int(whole[_HASH][-1])
 
-    def add_values(self, name: str, lines: pl.DataFrame) -> None:
-        """Lines among which are the largest values of this name. Columns: source, place, label, value."""
+    def add_characters(self, lines: pl.DataFrame) -> None:
+        """Rows that are in already, with the characters of their answers: where no row has tokens, these tell lengths.
+
+        Columns: source, place, label, value.
+        """
+        self._add_values(CHARACTERS, lines)
+
+    def _add_values(self, name: str, lines: pl.DataFrame) -> None:
         found = lines.filter(pl.col("value").is_finite() & (pl.col("value") > 0))
         together = found if name not in self._most else pl.concat([self._most[name], found])
         ranked = together.sort("value", *_LINE, descending=[True, False, False])
-        self._most[name] = ranked.head(MOST[name])
+        self._most[name] = ranked.head(MOST.get(name, MOST[LONGEST]))
 
     def most(self, name: str) -> pl.DataFrame:
         """The lines with the largest values of this name, the largest first. Columns: source, place, label, value."""
-        return self._most.get(name, _NO_VALUES)
+        return self._most.get(CHARACTERS if name == LONGEST and not self.has_tokens else name, _NO_VALUES)
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the tokens of an answer are known."""
+        return LONGEST in self._most and self._most[LONGEST].height > 0
 
     def _add_troubles(self, lines: pl.DataFrame) -> None:
         if not lines.height:
@@ -196,12 +209,16 @@ def _whole_questions(lines: pl.DataFrame, limit: int) -> pl.DataFrame:
 
 def hashes(rows: pl.Series, seed: int) -> pl.Series:
     """A 64-bit number for each row of an input, above 0, that only the seed and the row decide (splitmix64)."""
-    start = seed * _GOLDEN & _MASK
-    found = (rows.cast(pl.UInt64) + 1) * _GOLDEN + start
+    start = int(_mixed(pl.Series([seed * _GOLDEN & _MASK], dtype=pl.UInt64))[0])
+    return _mixed((rows.cast(pl.UInt64) + 1) * _GOLDEN + start).clip(1, _MASK).alias(_HASH)
+
+
+def _mixed(numbers: pl.Series) -> pl.Series:
+    """Other numbers, no two of them of the same one, without a trace of their order."""
     for shift, multiplier in _MULTIPLIERS:
-        found = (found ^ (found // 2**shift)) * multiplier
-    mixed: pl.Series = found ^ (found // 2**_LAST_SHIFT)
-    return mixed.clip(1, _MASK).alias(_HASH)
+        numbers = (numbers ^ (numbers // 2**shift)) * multiplier
+    mixed: pl.Series = numbers ^ (numbers // 2**_LAST_SHIFT)
+    return mixed
 
 
 def chosen_tables(source: Source, lines: pl.Series | None, names: Sequence[str] | None = None) -> Tables:

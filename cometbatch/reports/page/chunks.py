@@ -57,12 +57,13 @@ class StoredPrompt(Struct, frozen=True):
     """The prompt of a row, as a page keeps it.
 
     `texts`: of the frame's slots, in order. `frame`: the number of the frame in the page's meta; None where it is
-    `own`, the frame of this row alone.
+    `own`, the frame of this row alone. `why`: for a reader, why the row has no prompt; None where it has one.
     """
 
     texts: Sequence[str]
     frame: int | None = None
     own: Mapping[str, Any] | None = None
+    why: str | None = None
 
 
 class Encoder:
@@ -124,7 +125,9 @@ class _Rows:
         self.prompts = prompts
         self.more = _More()
         self._table = table
-        self.prompt_texts = [None if each is None else cells.well_formed("".join(each.texts)) for each in prompts]
+        self.prompt_texts = [
+            None if each is None or each.why is not None else cells.well_formed("".join(each.texts)) for each in prompts
+        ]
 
     def column(self, name: str) -> pa.ChunkedArray:
         """The cells of a column of the page."""
@@ -157,7 +160,7 @@ class _Rows:
         return pa.chunked_array([pa.array(found, cells.TEXT)])
 
     def note_prompts(self) -> None:
-        """Keep the lengths of slots, and the frames that are a row's own."""
+        """Keep the lengths of slots, the frames that are a row's own, and why a row has no prompt."""
         for row, prompt in enumerate(self.prompts):
             if prompt is None:
                 continue
@@ -165,6 +168,8 @@ class _Rows:
                 self.more.note(row, "slots", _json(list(map(cells.units, prompt.texts))))
             if prompt.own is not None:
                 self.more.note(row, "frame", _json(prompt.own))
+            if prompt.why is not None:
+                self.more.note(row, "why", _json(prompt.why))
 
 
 class _More:

@@ -31,6 +31,7 @@ from cometbatch.results.summary import RunSummary
 
 State: TypeAlias = Literal["finished", "running", "stopped"]
 SHOWN: Final = 10  # rows of each list of extremes
+DIGITS: Final = 15  # of an amount in a list, which a float holds exactly
 NAME_CHARACTERS: Final = 80  # of a row's name in a list
 _CELLS: Final = (
     "status", "finish_reason", "error_kind", "error_message", "cost_usd", "cost_excludes", "attempts", "latency_s",
@@ -192,39 +193,60 @@ def _builtins(extreme: Extreme) -> dict[str, Any]:
     return {name: getattr(extreme, name) for name in Extreme.__struct_fields__}
 
 
-def survey(sources: Sequence[Source], told: Sequence[Told], *, limit: int, seed: int) -> Survey:
-    """The first pass. `told`: of each source. `limit`: how many rows of all of them go into the page; `seed`: which.
+class Surveying:
+    """The first pass. `limit`: how many rows of all sources go into the page; `seed`: which."""
 
-    Raises `InputError` where a source is no result or can't be read, `CheckpointError` where a file of a run is
-    damaged.
-    """
-    choosing, series, troubles = Choosing(limit, seed), SeriesAdding(), TroublesAdding()
-    found, asked = [], []
-    for number, (source, each) in enumerate(zip(sources, told, strict=True)):
-        layout, totals = layout_of(source.schema, source.name), TotalsAdding()
+    def __init__(self, limit: int, seed: int) -> None:
+        self._choosing, self._series, self._troubles = Choosing(limit, seed), SeriesAdding(), TroublesAdding()
+        self._sources: dict[int, tuple[str, Layout, TotalsAdding]] = {}
+
+    def add(self, number: int, source: Source) -> None:
+        """All rows of a source; called once more, further rows of the same one. `number`: its place among all.
+
+        Raises `InputError` where it is no result or can't be read, `CheckpointError` where a file of a run is damaged.
+        """
+        layout = layout_of(source.schema, source.name)
+        totals = self._sources.setdefault(number, (source.name, layout, TotalsAdding()))[2]
+        has_tokens = False
         for rows in _rows(source, layout):
             totals.add(rows)
-            series.add(rows)
-            troubles.add(number, rows)
-            choosing.add(number, rows)
-        found.append(_surveyed(source.name, each, layout, totals))
-        asked.append(_asked(found[-1], layout))
-    is_counted = choosing.most("longest").height > 0
-    if not is_counted:
-        _add_lengths(choosing, sources)
-    chosen, selection = choosing.chosen(len(sources))
-    slowest, dearest, longest = (_extremes(choosing, name, chosen) for name in ("slowest", "dearest", "longest"))
-    return Survey(
-        sources=tuple(found),
-        troubles=troubles.found(asked, chosen),
-        series=series.found(),
-        slowest=slowest,
-        dearest=dearest,
-        longest=longest,
-        length_unit="tokens" if is_counted else "characters",
-        chosen=chosen,
-        selection=selection,
-    )
+            self._series.add(rows)
+            self._troubles.add(number, rows)
+            self._choosing.add(number, rows)
+            has_tokens = has_tokens or rows["length"].null_count() < rows.height
+        if not has_tokens:
+            for lines in _characters(number, source, layout):
+                self._choosing.add_characters(lines)
+
+    def found(self, told: Sequence[Told]) -> Survey:
+        """What all rows so far came to. `told`: of each source."""
+        found, asked = [], []
+        for number, each in enumerate(told):
+            name, layout, totals = self._sources[number]
+            found.append(_surveyed(name, each, layout, totals))
+            asked.append(_asked(found[-1], layout))
+        choosing = self._choosing
+        chosen, selection = choosing.chosen(len(found))
+        slowest, dearest, longest = (_extremes(choosing, name, chosen) for name in ("slowest", "dearest", "longest"))
+        return Survey(
+            sources=tuple(found),
+            troubles=self._troubles.found(asked, chosen),
+            series=self._series.found(),
+            slowest=slowest,
+            dearest=dearest,
+            longest=longest,
+            length_unit="tokens" if choosing.has_tokens else "characters",
+            chosen=chosen,
+            selection=selection,
+        )
+
+
+def survey(sources: Sequence[Source], told: Sequence[Told], *, limit: int, seed: int) -> Survey:
+    """The first pass over all of these results. Raises as `Surveying.add` does."""
+    surveying = Surveying(limit, seed)
+    for number, source in enumerate(sources):
+        surveying.add(number, source)
+    return surveying.found(told)
 
 
 def _rows(source: Source, layout: Layout) -> Iterator[pl.DataFrame]:
@@ -302,29 +324,26 @@ def _asked(found: SourceSurvey, layout: Layout) -> Asked:
     )
 
 
-def _add_lengths(choosing: Choosing, sources: Sequence[Source]) -> None:
-    """Find the longest answers by their characters, where no row has token counts."""
-    for number, source in enumerate(sources):
-        layout = layout_of(source.schema, source.name)
-        response = f"{layout.prefix}response"
-        names = [name for name in (layout.custom_id, response) if name]
-        for places, table in source.tables(names):
-            lines = pl.DataFrame(
-                {
-                    SOURCE: pl.repeat(number, table.num_rows, dtype=pl.Int32, eager=True),
-                    PLACE: pl.Series(places, dtype=pl.Int64),
-                    "label": _labels(table, layout.custom_id),
-                    "value": pl.Series(pc.utf8_length(plain(table).column(response))).cast(pl.Float64),
-                }
-            )
-            choosing.add_values("longest", lines)
+def _characters(number: int, source: Source, layout: Layout) -> Iterator[pl.DataFrame]:
+    """All rows of a source with the characters of their answers, for `Choosing.add_characters`."""
+    response = f"{layout.prefix}response"
+    names = [name for name in (layout.custom_id, response) if name]
+    for places, table in source.tables(names):
+        yield pl.DataFrame(
+            {
+                SOURCE: pl.repeat(number, table.num_rows, dtype=pl.Int32, eager=True),
+                PLACE: pl.Series(places, dtype=pl.Int64),
+                "label": _labels(table, layout.custom_id),
+                "value": pl.Series(pc.utf8_length(plain(table).column(response))).cast(pl.Float64),
+            }
+        )
 
 
 def _extremes(choosing: Choosing, name: str, chosen: Chosen) -> tuple[Extreme, ...]:
     """The rows with the largest values of this name, of those in the page."""
     lines = choosing.most(name).iter_rows()
     found = (
-        Extreme(source, place, value, f"row {place}" if label is None else label[:NAME_CHARACTERS])
+        Extreme(source, place, float(f"{value:.{DIGITS}g}"), f"row {place}" if not label else label[:NAME_CHARACTERS])
         for source, place, label, value in lines
         if chosen.has(source, place)
     )

@@ -3,7 +3,6 @@
 Law: for a finished run, outcomes, tokens, costs and attempts are those of the run's own tally, which `status` prints.
 """
 
-import functools
 from decimal import Decimal
 from typing import Any, Final
 
@@ -50,11 +49,7 @@ class TotalsAdding:
 
     def latency_s(self, share: float) -> float | None:
         """The latency, in seconds, within which this share of the rows was answered."""
-        return quantile_s(self._times, share) if self._latencies else None
-
-    @functools.cached_property
-    def _times(self) -> pl.DataFrame:
-        return summed(self._latencies, [_LATENCY]).sort(_LATENCY)
+        return quantile_s(summed(self._latencies, [_LATENCY]).sort(_LATENCY), share) if self._latencies else None
 
     def tally(self, bill: dict[str, Any]) -> Tally:
         """The rows' tally, with the possible charges that the result's metadata tell of its run (`bill`).

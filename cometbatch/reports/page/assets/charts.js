@@ -6,7 +6,9 @@ const HATCH_TILE = 6; // CSS pixels, the side of the tile that hatched bars repe
 const BAR_GAP_FROM = 4; // CSS pixels; bars that are narrower touch each other
 const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
-const DAY_MS = 24 * 60 * MINUTE_MS;
+const HOUR_MS = 60 * MINUTE_MS;
+const DAY_MS = 24 * HOUR_MS;
+const SHORTEST_RATED_HOURS = 0.1; // a shorter run's cost per hour says nothing
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /** The boxes that are on the page; those that were taken off it leave at the next redraw. */
@@ -108,6 +110,7 @@ function timeChart(host, width, spec) {
   const options = {
     width,
     height: CHART_HEIGHT,
+    padding: [8, spec.step_ms < SECOND_MS ? 36 : 24, 0, 0],
     ms: 1,
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
@@ -192,7 +195,7 @@ function valueAxis(tick) {
     ...axisStyle(),
     space: 34,
     values: (_, values, __, ___, step) => values.map((value) => tick(value, decimalsOf(step))),
-    size: (plot, texts) => 14 + textWidth(plot, texts ?? []),
+    size: (plot, texts) => Math.max(44, 14 + textWidth(plot, texts ?? [])),
   };
 }
 
@@ -237,7 +240,9 @@ function timeOfDay(date, step) {
   if (step >= MINUTE_MS) return minutes;
   const seconds = `${minutes}:${twoDigits(date.getSeconds())}`;
   if (step >= SECOND_MS) return seconds;
-  return `${seconds}.${String(date.getMilliseconds()).padStart(3, "0").slice(0, decimalsOf(step / SECOND_MS))}`;
+  return `${seconds}.${String(date.getMilliseconds())
+    .padStart(3, "0")
+    .slice(0, decimalsOf(step / SECOND_MS))}`;
 }
 
 /** The legend of a chart: each series' sign and name, and the values at one place: `{node, show(place or null)}`. */
@@ -274,6 +279,113 @@ function seriesSign(series) {
   sign.append(line);
   return sign;
 }
+
+// ---- the run over time
+
+/** A box that says why there is no chart. */
+function absentBox(title, words) {
+  return el("div", { class: "card" }, el("h3", {}, title), el("p", { class: "muted" }, words));
+}
+
+/** A chart in its card. */
+function chartCard(title, gist, draw, table) {
+  return el("div", { class: "card" }, chartBox(title, gist, draw, table).node);
+}
+
+/** The middle of each step of a series, in ms; the span of all. */
+function stepsOf(series) {
+  const step = series.step_s * 1000;
+  const x = series.succeeded.map((_, i) => series.begin_ms + (i + 0.5) * step);
+  return { x, step_ms: step, span: [series.begin_ms, series.begin_ms + x.length * step] };
+}
+
+/** When each step of a series begins, as text. */
+function stepMoment(series, i) {
+  const ms = series.begin_ms + i * series.step_s * 1000;
+  return series.step_s < 1 ? `${formatMoment(ms)}.${String(Math.floor(ms % 1000)).padStart(3, "0")}` : formatMoment(ms);
+}
+
+/** The same without the day, where all steps are of one day. */
+function stepTime(series, i) {
+  const [first, last, words] = [0, series.succeeded.length, i].map((each) => stepMoment(series, each));
+  return first.slice(0, 10) === last.slice(0, 10) ? words.slice(11) : words;
+}
+
+/** A rate in rows per second, for people. */
+function rateText(rate) {
+  const decimals = rate === 0 || rate >= 100 ? 0 : rate >= 10 ? 1 : rate >= 0.1 ? 2 : 4;
+  return `${rate.toLocaleString("en-US", { maximumFractionDigits: decimals })} rows/s`;
+}
+
+/** A number of an axis, with the decimals that its steps need. */
+function tickText(value, decimals) {
+  return value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+}
+
+/** Rows per second: those that succeeded, and the others on top of them. */
+function throughputBox(series) {
+  const rates = (counts) => counts.map((n) => n / series.step_s);
+  const [good, others] = [rates(series.succeeded), rates(series.others)];
+  const totals = good.map((rate, i) => rate + others[i]);
+  const rows = [...series.succeeded, ...series.others].reduce((sum, n) => sum + n, 0);
+  const peak = totals.reduce((best, rate, i) => (rate > totals[best] ? i : best), 0);
+  const mean = rows / (series.step_s * totals.length);
+  const failed = series.others.reduce((sum, n) => sum + n, 0);
+  const gist =
+    `${countOf(rows, "row")}, ${failed ? formatCount(failed) : "none"} of them incomplete or failed; ` +
+    `${rateText(mean)} on average, peak ${rateText(totals[peak])} at ${stepTime(series, peak)}.`;
+  const drawn = [
+    { name: "succeeded", values: good, color: "c1", kind: "bars" },
+    ...(failed ? [{ name: "incomplete or failed", values: others, base: good, color: "c2", kind: "bars", hatched: true }] : []),
+  ];
+  const spec = { ...stepsOf(series), format: rateText, tick: (value, decimals) => `${tickText(value, decimals)}/s`, series: drawn };
+  const lines = () =>
+    totals.map((rate, i) => [stepMoment(series, i), formatCount(series.succeeded[i]), formatCount(series.others[i]), rateText(rate)]);
+  return chartCard("Throughput", gist, (host, width) => timeChart(host, width, spec), {
+    columns: ["From", "Succeeded", "Others", "Rows per second"],
+    rows: lines,
+  });
+}
+
+/** Seconds from sending to answer: the median, and what 95 of 100 stay below. */
+function latencyBox(series) {
+  const medians = series.p50_s.filter((value) => value !== null);
+  if (medians.length === 0) return absentBox("Latency", "No row says how long it took, so there is nothing to draw.");
+  const most = Math.max(...series.p95_s.filter((value) => value !== null), 0);
+  const [low, high] = [Math.min(...medians), Math.max(...medians)].map(formatSeconds);
+  const gist =
+    `Median ${low === high ? low : `between ${low} and ${high}`}; ` +
+    `95th percentile at most ${formatSeconds(most)}, at ${stepTime(series, series.p95_s.indexOf(most))}.`;
+  const drawn = [
+    { name: "median", values: series.p50_s, color: "c1", kind: "line" },
+    { name: "95th percentile", values: series.p95_s, color: "c2", kind: "line", dashed: true },
+  ];
+  const spec = { ...stepsOf(series), format: formatSeconds, tick: (value, decimals) => `${tickText(value, decimals)} s`, series: drawn };
+  const words = (value) => (value === null ? "none" : formatSeconds(value));
+  const lines = () => series.p50_s.map((value, i) => [stepMoment(series, i), words(value), words(series.p95_s[i])]);
+  return chartCard("Latency", gist, (host, width) => timeChart(host, width, spec), {
+    columns: ["From", "Median", "95th percentile"],
+    rows: lines,
+  });
+}
+
+/** What had been spent at each moment. */
+function costBox(series, sources) {
+  const values = [0, ...series.cost_usd];
+  const total = values.at(-1);
+  const { step_ms, span } = stepsOf(series);
+  const x = values.map((_, i) => series.begin_ms + i * step_ms);
+  const bound = sources.some(({ cost }) => cost.usd === null || cost.unpriced || cost.at_least) ? "At least " : "";
+  const hours = (span[1] - span[0]) / HOUR_MS;
+  const hourly = hours >= SHORTEST_RATED_HOURS ? `, ${formatUsd(total / hours)} an hour on average` : "";
+  const gist = `${bound}${formatUsd(total)} in all by ${stepTime(series, values.length - 1)}${hourly}.`;
+  const drawn = [{ name: "cost so far", values, color: "c3", kind: "area" }];
+  const spec = { x, span, step_ms, format: formatUsd, tick: (value, decimals) => `$${tickText(value, decimals)}`, series: drawn };
+  const lines = () => series.cost_usd.map((value, i) => [stepMoment(series, i + 1), formatUsd(value)]);
+  return chartCard("Cost", gist, (host, width) => timeChart(host, width, spec), { columns: ["By", "Cost so far"], rows: lines });
+}
+
+// ---- printing
 
 /** While the page is printed, charts have the colours of paper: dark ones would be unreadable on white. */
 function watchPrinting() {

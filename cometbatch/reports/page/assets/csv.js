@@ -19,7 +19,7 @@ function csvNumber(column, value, exact) {
 }
 
 /** The mark at the end of a text that the page holds in part. */
-function cutMark(cell) {
+function csvCutMark(cell) {
   return ` [cut here: ${formatCount(cell.text.length)} of ${formatCount(cell.length)} characters]`;
 }
 
@@ -29,7 +29,7 @@ function csvField(store, column, row, texts) {
   if (column.kind === "number") return csvNumber(column, store.value(column.name, row), exact);
   if (column.kind === "text") {
     const cell = texts[column.name];
-    return cell ? csvText(cell.isCut ? cell.text + cutMark(cell) : cell.text) : "";
+    return cell ? csvText(cell.isCut ? cell.text + csvCutMark(cell) : cell.text) : "";
   }
   const value = exact ?? store.value(column.name, row);
   return isMissing(value) ? "" : csvText(String(value));

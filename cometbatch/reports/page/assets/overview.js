@@ -11,9 +11,10 @@ const STATE_WORDS = { finished: "finished", running: "running", stopped: "stoppe
 const STATE_CLASS = { finished: "badge good", running: "badge", stopped: "badge warn" };
 const COPIED_MS = 1600; // how long a button says that it has copied
 
-/** Builds the first screen into `root`. */
+/** Builds the first screen into `root`; of a page without an overview, its sources alone. */
 function mountOverview(root, app) {
-  const parts = [introPart, outcomesPart, failuresPart, chartsPart, extremesPart].map((build) => ({
+  const builders = app.meta.overview ? [introPart, outcomesPart, failuresPart, chartsPart, extremesPart] : [introPart];
+  const parts = builders.map((build) => ({
     build,
     node: el("section", { class: "overview-part" }),
     shown: null,
@@ -61,9 +62,10 @@ function countOf(n, noun) {
 /** The sources, their state, when and how many rows; notes; which rows are in the page. */
 function introPart({ meta }) {
   const { sources, selection, overview } = meta;
-  const facts = [sources, selection, overview.sources.map((each) => each.time)];
+  const figures = overview?.sources ?? [];
+  const facts = [sources, selection.words, figures.map((each) => each.time)];
   const children = () => [
-    el("ul", { class: "overview-sources", role: "list" }, ...sources.map((each, i) => sourceLine(each, overview.sources[i]))),
+    el("ul", { class: "overview-sources", role: "list" }, ...sources.map((each, i) => sourceLine(each, figures[i]))),
     ...(selection.words ? [el("p", { class: "notice overview-notice" }, textNode(selection.words))] : []),
   ];
   return { facts, children };
@@ -169,15 +171,23 @@ function costLine(cost) {
   return { label: "Cost", value: bound + usdText(cost.usd), exact: cost.usd, note: left.join("; ") };
 }
 
-/** What may have been billed without an answer. */
+/** Whether an amount is known and not nothing. */
+function isSome(usd) {
+  return usd !== null && usd !== undefined && Number(usd) !== 0;
+}
+
+/** What may have been billed without an answer. A result without its run tells amounts, and not of how many requests. */
 function possibleLine(cost) {
   const label = "Possible extra charge";
-  if (!cost.possible_requests) return { label, value: null };
-  const bounded = cost.possible_requests - cost.possible_unknown;
-  const unknown = cost.possible_unknown ? `${bounded ? "and " : ""}an unknown amount for ${countOf(cost.possible_unknown, "request")}` : "";
-  const known = bounded ? `for ${countOf(bounded, "request")}` : "";
-  const value = bounded ? `up to ${usdText(cost.possible_usd, "up")}` : "unknown";
-  return { label, value, exact: bounded ? cost.possible_usd : null, note: `${[known, unknown].filter(Boolean).join(" ")}; not in the cost` };
+  const { possible_requests: requests, possible_unknown: unknown, possible_usd: usd } = cost;
+  const hasBound = requests === null ? isSome(usd) : requests > unknown;
+  if (!hasBound && !unknown) return { label, value: null };
+  const words = [
+    hasBound && requests !== null ? `for ${countOf(requests - unknown, "request")}` : "",
+    unknown ? `${hasBound ? "and " : ""}an unknown amount for ${countOf(unknown, "request")}` : "",
+  ];
+  const note = [...words.filter(Boolean), "without an answer; not in the cost"].join(" ");
+  return { label, value: hasBound ? `up to ${usdText(usd, "up")}` : "unknown", exact: hasBound ? usd : null, note };
 }
 
 /** What answers of earlier runs or of equal rows saved. */
@@ -196,12 +206,13 @@ function rejectedLine(cost) {
   return { label, value: usdText(cost.rejected_usd), exact: cost.rejected_usd, note };
 }
 
-/** Earlier answers of rows that were answered again. */
+/** Earlier answers of rows that were answered again, or are to be. A result without its run tells what they cost alone. */
 function replacedLine(cost) {
   const label = "Replaced answers";
-  if (!cost.replaced_rows) return { label, value: null };
-  const note = `earlier answers of ${countOf(cost.replaced_rows, "row")}; not in the cost`;
-  return { label, value: usdText(cost.replaced_usd), exact: cost.replaced_usd, note };
+  const { replaced_rows: rows, replaced_usd: usd } = cost;
+  if (rows === null ? !isSome(usd) : rows === 0) return { label, value: null };
+  const of = rows === null ? "" : ` of ${countOf(rows, "row")}`;
+  return { label, value: usdText(usd), exact: usd, note: `earlier answers${of}; not in the cost` };
 }
 
 /** What the judge of the scores cost. */
@@ -232,7 +243,11 @@ function timeLines(time, outcomes) {
   const rows = outcomes.succeeded + outcomes.incomplete + outcomes.failed;
   const perRow = rows ? (time.attempts / rows).toFixed(2).replace(/\.?0+$/, "") : null;
   return [
-    { label: "First to last answer", value: hasSpan ? formatSeconds((time.last_ms - time.first_ms) / 1000) : "unknown", note: spanNote(time) },
+    {
+      label: "First to last answer",
+      value: hasSpan ? formatSeconds((time.last_ms - time.first_ms) / 1000) : "unknown",
+      note: spanNote(time),
+    },
     { label: "Median latency", value: known(time.latency_p50_s), note: "" },
     { label: "95th percentile", value: known(time.latency_p95_s), note: "" },
     { label: "Attempts per row", value: perRow, note: countOf(time.attempts, "attempt") },
@@ -253,7 +268,13 @@ function figurePanels(groups, outcomes) {
       { class: `card figures figures-${group.title.toLowerCase()}` },
       el("h2", {}, group.title),
       group.title === "Outcomes" ? outcomeBar(outcomes) : null,
-      el("dl", {}, ...lines.map((line) => el("div", { class: "figure" }, el("dt", {}, ...figureLabel(line)), el("dd", {}, ...figureValue(line, group.title))))),
+      el(
+        "dl",
+        {},
+        ...lines.map((line) =>
+          el("div", { class: "figure" }, el("dt", {}, ...figureLabel(line)), el("dd", {}, ...figureValue(line, group.title))),
+        ),
+      ),
     );
   });
   return el("div", { class: "figure-panels" }, ...panels);
@@ -264,13 +285,25 @@ function figureTable(figures, app) {
   const names = app.meta.sources.map((each) => el("th", { scope: "col" }, textNode(each.name)));
   const bars = app.meta.overview.sources.map((each) => el("td", {}, outcomeBar(each.outcomes)));
   const body = figures[0].map((group, g) => {
-    const lines = group.lines.map((_, l) => figures.map((each) => each[g].lines[l])).filter((line) => line.some((each) => each.value !== null));
+    const lines = group.lines
+      .map((_, l) => figures.map((each) => each[g].lines[l]))
+      .filter((line) => line.some((each) => each.value !== null));
     return el(
       "tbody",
       {},
-      el("tr", { class: "figure-group" }, el("th", { scope: "rowgroup", colspan: g === 0 ? null : figures.length + 1 }, group.title), ...(g === 0 ? bars : [])),
+      el(
+        "tr",
+        { class: "figure-group" },
+        el("th", { scope: "rowgroup", colspan: g === 0 ? null : figures.length + 1 }, group.title),
+        ...(g === 0 ? bars : []),
+      ),
       ...lines.map((line) =>
-        el("tr", {}, el("th", { scope: "row" }, ...figureLabel(line[0])), ...line.map((each, i) => el("td", {}, ...figureValue(each, `${group.title} ${i}`)))),
+        el(
+          "tr",
+          {},
+          el("th", { scope: "row" }, ...figureLabel(line[0])),
+          ...line.map((each, i) => el("td", {}, ...figureValue(each, `${group.title} ${i}`))),
+        ),
       ),
     );
   });
@@ -290,7 +323,18 @@ function figureValue(line, place) {
   if (line.value === null) return [el("span", { class: "muted" }, "none")];
   const title = line.exact === null || line.exact === undefined ? null : `$${visibleText(line.exact)} exactly`;
   const value = line.open
-    ? el("button", { type: "button", class: "figure-value", "aria-label": `${line.value}: ${line.action}`, title: line.action, "data-keep": `${place} ${line.label}`, on: { click: line.open } }, line.value)
+    ? el(
+        "button",
+        {
+          type: "button",
+          class: "figure-value",
+          "aria-label": `${line.value}: ${line.action}`,
+          title: line.action,
+          "data-keep": `${place} ${line.label}`,
+          on: { click: line.open },
+        },
+        line.value,
+      )
     : el("span", { class: "figure-value", title }, line.value);
   return [value, line.note ? el("span", { class: "figure-note" }, ` ${line.note}`) : null];
 }
@@ -339,7 +383,12 @@ function failuresPart(app) {
     const isDone = app.meta.sources.every((each) => each.state === "finished");
     const quiet = !hasRows ? "No row has an outcome yet." : isDone ? "Nothing: every row has a whole answer." : "Nothing so far.";
     return [
-      el("div", { class: "card" }, el("h2", {}, "What went wrong"), failures.length ? failureTable(failures, app) : el("p", { class: "muted" }, quiet)),
+      el(
+        "div",
+        { class: "card" },
+        el("h2", {}, "What went wrong"),
+        failures.length ? failureTable(failures, app) : el("p", { class: "muted" }, quiet),
+      ),
     ];
   };
   return { facts, children };
@@ -360,19 +409,30 @@ function failureTable(failures, app) {
 /** One kind of failure. */
 function failureRow(failure, app) {
   const show = () => app.showRows({ words: wordsOfKind(failure) });
-  const action = `Show these rows: ${failure.status}, ${visibleText(failure.kind ?? "no kind")}`;
+  const action = `Show these rows: ${failure.status}, ${visibleText(failure.kind)}`;
   const keep = `${failure.status} ${failure.kind}`;
   const count = el(
     "button",
-    { type: "button", class: "link-button", "aria-label": `${formatCount(failure.rows)}: ${action}`, title: action, "data-keep": keep, on: { click: show } },
+    {
+      type: "button",
+      class: "link-button",
+      "aria-label": `${formatCount(failure.rows)}: ${action}`,
+      title: action,
+      "data-keep": keep,
+      on: { click: show },
+    },
     formatCount(failure.rows),
   );
-  const sign = el("span", { class: `outcome-sign outcome-${failure.status === "failed" ? "failed" : "incomplete"}`, "aria-hidden": "true" });
-  const cell = (name, ...content) => el("td", { role: "cell", class: `failure-${name}` }, ...content);
+  const sign = el("span", {
+    class: `outcome-sign outcome-${failure.status === "failed" ? "failed" : "incomplete"}`,
+    "aria-hidden": "true",
+  });
+  const name = el("span", {}, textNode(failure.kind), el("span", { class: "muted" }, ` ${failure.status}`));
+  const cell = (column, ...content) => el("td", { role: "cell", class: `failure-${column}` }, ...content);
   return el(
     "tr",
     { role: "row" },
-    el("th", { scope: "row", role: "rowheader", class: "failure-kind" }, sign, el("span", {}, textNode(failure.kind ?? "unknown"), el("span", { class: "muted" }, ` ${failure.status}`))),
+    el("th", { scope: "row", role: "rowheader", class: "failure-kind" }, el("div", {}, sign, name)),
     cell("rows", count),
     cell("words", textNode(failure.words)),
     cell("example", exampleButton(failure, app, keep)),
@@ -380,10 +440,9 @@ function failureRow(failure, app) {
   );
 }
 
-/** The filter that shows the rows of one kind of failure. */
+/** The filter that shows the rows of one kind of failure; rows without a kind are listed by their status. */
 function wordsOfKind({ status, kind }) {
-  if (kind === null) return { status: [status] };
-  return status === "failed" ? { status: [status], error_kind: [kind] } : { status: [status], finish_reason: [kind] };
+  return { status: [status], [status === "failed" ? "error_kind" : "finish_reason"]: [kind === status ? null : kind] };
 }
 
 /** An example's message; a click opens its call. */
@@ -391,7 +450,11 @@ function exampleButton({ example }, app, keep) {
   if (!example) return el("span", { class: "muted" }, "none in the page");
   const open = () => app.openCall(example.file, example.ordinal);
   const words = example.message ? textNode(example.message) : "no message";
-  return el("button", { type: "button", class: "example", title: "Open this call", "data-keep": `${keep} example`, on: { click: open } }, words);
+  return el(
+    "button",
+    { type: "button", class: "example", title: "Open this call", "data-keep": `${keep} example`, on: { click: open } },
+    words,
+  );
 }
 
 /** The command to run next, with a button that copies it; or advice, or both. */
@@ -403,7 +466,11 @@ function nextSteps({ command, advice }, app, keep) {
 
 /** A button that copies a command, and says so. */
 function copyButton(command, app, keep) {
-  const button = el("button", { type: "button", class: "button", "aria-label": `Copy: ${visibleText(command)}`, "data-keep": `${keep} copy` }, "Copy");
+  const button = el(
+    "button",
+    { type: "button", class: "button", "aria-label": `Copy: ${visibleText(command)}`, "data-keep": `${keep} copy` },
+    "Copy",
+  );
   button.addEventListener("click", async () => {
     const isCopied = await copiedText(command);
     button.textContent = isCopied ? "Copied" : "Not copied";
@@ -430,99 +497,18 @@ function chartsPart({ meta }) {
   const { series, sources } = meta.overview;
   const isPriced = sources.some((each) => each.cost.usd !== null);
   const children = () => [
-    el("h2", {}, "Over time"),
+    el("h2", {}, "Over time", meta.sources.length > 1 ? el("span", { class: "muted overview-aside" }, " all sources together") : null),
     series === null || series.succeeded.length === 0
       ? el("p", { class: "card muted" }, "No row says when it was answered, so there is nothing to draw over time.")
-      : el("div", { class: "charts" }, throughputBox(series), latencyBox(series), isPriced ? costBox(series, sources) : absentBox("Cost", "No cost is known, so there is nothing to draw.")),
+      : el(
+          "div",
+          { class: "charts" },
+          throughputBox(series),
+          latencyBox(series),
+          isPriced ? costBox(series, sources) : absentBox("Cost", "No cost is known, so there is nothing to draw."),
+        ),
   ];
   return { facts: [series, isPriced], children };
-}
-
-/** A box that says why there is no chart. */
-function absentBox(title, words) {
-  return el("div", { class: "card" }, el("h3", {}, title), el("p", { class: "muted" }, words));
-}
-
-/** A chart in its card. */
-function chartCard(title, gist, draw, table) {
-  return el("div", { class: "card" }, chartBox(title, gist, draw, table).node);
-}
-
-/** The middle of each step of a series, in ms; the span of all. */
-function stepsOf(series) {
-  const step = series.step_s * 1000;
-  const x = series.succeeded.map((_, i) => series.begin_ms + (i + 0.5) * step);
-  return { x, step_ms: step, span: [series.begin_ms, series.begin_ms + x.length * step] };
-}
-
-/** When each step of a series begins, as text. */
-function stepMoment(series, i) {
-  const ms = series.begin_ms + i * series.step_s * 1000;
-  return series.step_s < 1 ? `${formatMoment(ms)}.${String(Math.floor(ms % 1000)).padStart(3, "0")}` : formatMoment(ms);
-}
-
-/** A rate in rows per second, for people. */
-function rateText(rate) {
-  const decimals = rate === 0 || rate >= 100 ? 0 : rate >= 10 ? 1 : rate >= 0.1 ? 2 : 4;
-  return `${rate.toLocaleString("en-US", { maximumFractionDigits: decimals })} rows/s`;
-}
-
-/** A number of an axis, with the decimals that its steps need. */
-function tickText(value, decimals) {
-  return value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
-}
-
-/** Rows per second: those that succeeded, and the others on top of them. */
-function throughputBox(series) {
-  const rates = (counts) => counts.map((n) => n / series.step_s);
-  const [good, others] = [rates(series.succeeded), rates(series.others)];
-  const totals = good.map((rate, i) => rate + others[i]);
-  const rows = [...series.succeeded, ...series.others].reduce((sum, n) => sum + n, 0);
-  const peak = totals.reduce((best, rate, i) => (rate > totals[best] ? i : best), 0);
-  const mean = rows / (series.step_s * totals.length);
-  const failed = series.others.reduce((sum, n) => sum + n, 0);
-  const gist =
-    `${countOf(rows, "row")}, ${rateText(mean)} in the mean, at most ${rateText(totals[peak])} at ${stepMoment(series, peak)}; ` +
-    `${failed ? formatCount(failed) : "none"} of them incomplete or failed.`;
-  const drawn = [
-    { name: "succeeded", values: good, color: "c1", kind: "bars" },
-    ...(failed ? [{ name: "incomplete or failed", values: others, base: good, color: "c2", kind: "bars", hatched: true }] : []),
-  ];
-  const spec = { ...stepsOf(series), format: rateText, tick: (value, decimals) => `${tickText(value, decimals)}/s`, series: drawn };
-  const lines = () => totals.map((rate, i) => [stepMoment(series, i), formatCount(series.succeeded[i]), formatCount(series.others[i]), rateText(rate)]);
-  return chartCard("Throughput", gist, (host, width) => timeChart(host, width, spec), { columns: ["From", "Succeeded", "Others", "Rows per second"], rows: lines });
-}
-
-/** Seconds from sending to answer: the median, and what 95 of 100 stay below. */
-function latencyBox(series) {
-  const medians = series.p50_s.filter((value) => value !== null);
-  if (medians.length === 0) return absentBox("Latency", "No row says how long it took, so there is nothing to draw.");
-  const most = Math.max(...series.p95_s.filter((value) => value !== null), 0);
-  const gist =
-    `The median goes from ${formatSeconds(Math.min(...medians))} to ${formatSeconds(Math.max(...medians))}; ` +
-    `the 95th percentile is at most ${formatSeconds(most)}.`;
-  const drawn = [
-    { name: "median", values: series.p50_s, color: "c1", kind: "line" },
-    { name: "95th percentile", values: series.p95_s, color: "c2", kind: "line", dashed: true },
-  ];
-  const spec = { ...stepsOf(series), format: formatSeconds, tick: (value, decimals) => `${tickText(value, decimals)} s`, series: drawn };
-  const words = (value) => (value === null ? "none" : formatSeconds(value));
-  const lines = () => series.p50_s.map((value, i) => [stepMoment(series, i), words(value), words(series.p95_s[i])]);
-  return chartCard("Latency", gist, (host, width) => timeChart(host, width, spec), { columns: ["From", "Median", "95th percentile"], rows: lines });
-}
-
-/** What had been spent at each moment. */
-function costBox(series, sources) {
-  const values = [0, ...series.cost_usd];
-  const total = values.at(-1);
-  const { step_ms, span } = stepsOf(series);
-  const x = values.map((_, i) => series.begin_ms + i * step_ms);
-  const bound = sources.some(({ cost }) => cost.usd === null || cost.unpriced || cost.at_least) ? "at least " : "";
-  const gist = `Spent by ${formatMoment(span[1])}: ${bound}${formatUsd(total)}, ${formatUsd((total / (span[1] - span[0])) * 3600000)} an hour in the mean.`;
-  const drawn = [{ name: "cost so far", values, color: "c3", kind: "area" }];
-  const spec = { x, span, step_ms, format: formatUsd, tick: (value, decimals) => `$${tickText(value, decimals)}`, series: drawn };
-  const lines = () => series.cost_usd.map((value, i) => [stepMoment(series, i + 1), formatUsd(value)]);
-  return chartCard("Cost", gist, (host, width) => timeChart(host, width, spec), { columns: ["By", "Cost so far"], rows: lines });
 }
 
 // ---- 5: rows that stand out
@@ -530,17 +516,17 @@ function costBox(series, sources) {
 /** The slowest, dearest and longest rows, each a link to its call. */
 function extremesPart({ meta }) {
   const { extremes } = meta.overview;
-  const hasTokens = meta.columns.some((each) => each.name === "output_tokens");
+  const unit = extremes.length_unit === "tokens" ? "output tokens" : "characters of the answer";
   const lists = [
     ["Slowest", "seconds from sending to answer", extremes.slowest, formatSeconds],
-    ["Dearest", "US dollars", extremes.dearest, (value) => (typeof value === "string" ? usdText(value) : formatUsd(value))],
-    ["Longest", hasTokens ? "output tokens" : "characters of the answer", extremes.longest, formatCount],
+    ["Dearest", "US dollars", extremes.dearest, formatUsd],
+    ["Longest", unit, extremes.longest, formatCount],
   ];
   const children = () => [
     el("h2", {}, "Rows that stand out"),
     el("div", { class: "extremes" }, ...lists.map(([title, unit, entries, words]) => extremeList(title, unit, entries, words, meta))),
   ];
-  return { facts: [extremes, hasTokens, meta.sources.length], children };
+  return { facts: [extremes, meta.sources.length], children };
 }
 
 /** One list of rows with their values. */
@@ -548,7 +534,12 @@ function extremeList(title, unit, entries, words, meta) {
   const items = entries.map((each) => {
     const source = meta.sources.length > 1 ? el("span", { class: "muted" }, ` ${visibleText(meta.sources[each.file].name)}`) : null;
     const call = `#call=${Number(each.file)}.${Number(each.ordinal)}`;
-    return el("li", {}, el("a", { href: call, "data-keep": `${title} ${call}` }, textNode(each.label), source), el("span", { class: "extreme-value" }, words(each.value)));
+    return el(
+      "li",
+      {},
+      el("a", { href: call, "data-keep": `${title} ${call}` }, textNode(each.label), source),
+      el("span", { class: "extreme-value" }, words(each.value)),
+    );
   });
   return el(
     "section",
