@@ -5,9 +5,10 @@ ones. The text blob has the long texts, cut, and what the short cells leave out.
 JSON and arrays after it; docs/report.md has the layout.
 """
 
+import itertools
 import zlib
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -36,6 +37,8 @@ CELL_CHARACTERS: Final = 2_000  # UTF-16 units that are kept of a text
 HASH_CHARACTERS: Final = 16  # of a request's hash
 WORTH_FINDING: Final = 24  # characters; a shorter cell is kept beside the prompt that holds it
 GZIP_LEVEL: Final = 4
+MORE: Final = "more"
+"""The last text of a row: JSON of what the others leave out."""
 NULL: Final = 0xFFFF_FFFF  # the length of a null
 ELSEWHERE: Final = 0xFFFF_FFFE  # the length of a cell that stands in the prompt
 _GZIP: Final = 31  # zlib's way to ask for a gzip member
@@ -189,8 +192,8 @@ class _OpenChunk:
         self._new_words: dict[str, list[str]] = {each.name: [] for each in described if each.kind == "word"}
         self._arrays: dict[str, list[bytes]] = {each.name: [] for each in described if each.kind != "short"}
         self._cells: dict[str, list[str | None]] = {each.name: [] for each in described if each.kind == "short"}
-        self._lengths: list[bytes] = []
-        self._data: list[bytes] = []
+        self._lengths: list[list[bytes]] = [[] for _ in (*self._texts, MORE)]
+        self._data: list[list[bytes]] = [[] for _ in (*self._texts, MORE)]
         self._size = 0
 
     @property
@@ -258,17 +261,11 @@ class _OpenChunk:
     def _put_texts(self, rows: _Rows, columns: Sequence[tuple[pa.Array, pa.Array]]) -> None:
         encode = msgspec.json.encode
         more = pa.array([None if each is None else encode(each).decode() for each in rows.more], cells.TEXT)
-        pairs = [*columns, (more, cells.lengths(more))]
-        lengths = array("I", bytes(4 * rows.count * len(pairs)))
-        for at, (_, found) in enumerate(pairs):
-            lengths[at :: len(pairs)] = array("I", cells.raw_bytes(found.fill_null(NULL)))
-        self._lengths.append(lengths.tobytes())
-        joined = pc.binary_join_element_wise(
-            *(texts for texts, _ in pairs), pa.scalar("", cells.TEXT), null_handling="replace"
-        )
-        data = cells.text_bytes(joined)
-        self._data.append(data)
-        self._size += len(data)
+        for place, (texts, lengths) in enumerate([*columns, (more, cells.lengths(more))]):
+            self._lengths[place].append(cells.raw_bytes(lengths.fill_null(NULL)))
+            data = cells.text_bytes(texts)
+            self._data[place].append(data)
+            self._size += len(data)
 
     def closed(self) -> Chunk:
         """The chunk of these rows."""
@@ -286,7 +283,8 @@ class _OpenChunk:
             parts.append(found)
             offset += len(found)
         short = _blob({"rows": self.rows, "columns": header}, parts)
-        text = _blob({"rows": self.rows, "cells": [*self._texts, "more"]}, [*self._lengths, *self._data])
+        held = itertools.chain(*self._lengths, *self._data)
+        text = _blob({"rows": self.rows, "cells": [*self._texts, MORE]}, held)
         return Chunk(self.rows, short, text)
 
 
@@ -316,7 +314,7 @@ def _without_those_in_the_prompt(
     )
 
 
-def _blob(header: Mapping[str, Any], parts: Sequence[bytes]) -> bytes:
+def _blob(header: Mapping[str, Any], parts: Iterable[bytes]) -> bytes:
     """A gzip member: the length of the header, the header, and, from a multiple of 8 on, the arrays."""
     said = msgspec.json.encode(header)
     padding = bytes(-(4 + len(said)) % _WORD)
