@@ -81,7 +81,7 @@ def test_what_went_wrong_comes_first_a_row_of_each_kind_in_turn(results: list[li
     if selection.rows == selection.of:
         return
     lines = lines_of(chosen, results)
-    there: defaultdict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    there: defaultdict[tuple[str, str | None], list[tuple[int, int]]] = defaultdict(list)
     for number, rows in enumerate(results):
         for place, each in enumerate(rows):
             if each.status != "succeeded":

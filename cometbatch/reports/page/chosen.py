@@ -217,7 +217,8 @@ def _mixed(numbers: pl.Series) -> pl.Series:
     """Other numbers, no two of them of the same one, without a trace of their order."""
     for shift, multiplier in _MULTIPLIERS:
         numbers = (numbers ^ (numbers // 2**shift)) * multiplier
-    return numbers ^ (numbers // 2**_LAST_SHIFT)
+    mixed: pl.Series = numbers ^ (numbers // 2**_LAST_SHIFT)
+    return mixed
 
 
 def chosen_tables(source: Source, lines: pl.Series | None, names: Sequence[str] | None = None) -> Tables:
