@@ -123,7 +123,7 @@ class App {
       return;
     }
     this.hideDrawer();
-    const view = asked.view ?? this.view ?? "overview";
+    const view = asked.view ?? (location.hash === "" ? null : this.view) ?? "overview";
     if (view === "rows" && this.filters.row !== (asked.row ?? null)) {
       this.filters.row = asked.row ?? null;
       this.refresh();
