@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from cometbatch.commands.plan import plan as plan
     from cometbatch.commands.report import ReportFile as ReportFile
     from cometbatch.commands.report import report as report
+    from cometbatch.commands.report_watch import watch_report as watch_report
     from cometbatch.commands.run import run as run
     from cometbatch.commands.run import run_async as run_async
     from cometbatch.commands.run_plan import RunPlan as RunPlan
@@ -101,6 +102,7 @@ _HOMES = {
     "commands.judge": ("judge", "plan_judge"),
     "commands.judge_summary": ("JudgePlan", "JudgeSummary"),
     "commands.report": ("ReportFile", "report"),
+    "commands.report_watch": ("watch_report",),
     "commands.run": ("run", "run_async"),
     "commands.score": ("ScoreSummary", "score"),
     "commands.show": ("Shown", "show"),

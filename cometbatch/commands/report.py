@@ -2,11 +2,12 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
@@ -22,7 +23,7 @@ from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.input.files import shown
 from cometbatch.job.report import ReportSettings
 from cometbatch.reports.page.chosen import chosen_tables
-from cometbatch.reports.page.chunks import CELL_CHARACTERS, Encoder, StoredPrompt
+from cometbatch.reports.page.chunks import CELL_CHARACTERS, Chunk, Encoder, StoredPrompt
 from cometbatch.reports.page.evaluation import evaluation_of
 from cometbatch.reports.page.html import PageWriter
 from cometbatch.reports.page.page_columns import Columns
@@ -33,7 +34,7 @@ from cometbatch.results.accepted import Accept
 from cometbatch.results.notebook import html_of
 from cometbatch.results.parts import result_metadata
 from cometbatch.results.summary_words import count
-from cometbatch.run_state.run import Run, find
+from cometbatch.run_state.run import find
 from cometbatch.version import VERSION
 
 DEFAULT_ROWS: Final = 100_000
@@ -98,25 +99,25 @@ def report(
     if rows < 1:
         raise UsageError("rows: a page has at least one row.")
     path = DEFAULT_OUTPUT if output is None else Path(output)
-    results = named_results(targets, overrides, purpose="show", needs_scores=False)
+    results = [_with_run(each) for each in named_results(targets, overrides, purpose="show", needs_scores=False)]
     names = [each.name for each in results]
     if len(set(names)) < len(names):
         raise UsageError("The same result is named twice. Name each once.")
-    _refuse(path, results, overwrite=overwrite)
-    found = survey([each.source for each in results], [told_of(each) for each in results], limit=rows, seed=seed)
+    _refuse(path, targets, results, overwrite=overwrite)
     try:
         writer = PageWriter(path)
     except OSError as error:
         raise UsageError(f"--output: {_shown(path)}: this folder can't be written ({error.strerror}).") from error
     with writer:
-        meta = _write_rows(writer, results, found)
+        meta = page_of(results, writer.add, rows=rows, seed=seed)
         writer.finish(meta)
     notes = tuple(note for each in meta["sources"] for note in each["notes"])
-    return ReportFile(path, found.selection.rows, found.selection.of, path.stat().st_size, notes)
+    return ReportFile(path, meta["selection"]["rows"], meta["selection"]["of"], path.stat().st_size, notes)
 
 
-def _write_rows(writer: PageWriter, results: Sequence[NamedResult], found: Survey) -> dict[str, Any]:
-    """Write the chosen rows as chunks; returns what the page says of them."""
+def page_of(results: Sequence[NamedResult], add: Callable[[Chunk], object], *, rows: int, seed: int) -> dict[str, Any]:
+    """The page of these results: `add` takes its chunks, and what it says of them is returned. As `report` has it."""
+    found = survey([each.source for each in results], [told_of(each) for each in results], limit=rows, seed=seed)
     sources, frames = [each.source for each in results], Frames()
     prompts = [prompts_of(each.source, frames, None if each.run is None else each.run.manifest) for each in results]
     columns = Columns.of(sources, has_prompts=any(each.why_none is None for each in prompts))
@@ -125,14 +126,29 @@ def _write_rows(writer: PageWriter, results: Sequence[NamedResult], found: Surve
         names = list(dict.fromkeys([*columns.read(number), *own.columns]))
         for places, table in chosen_tables(source, found.chosen.lines[number], names):
             for chunk in encoder.add(number, places, table, stored_prompts(own, table)):
-                writer.add(chunk)
+                add(chunk)
     for chunk in encoder.rest():
-        writer.add(chunk)
+        add(chunk)
+    title = ", ".join(each.name for each in sources)
+    evaluation = evaluation_of_results(results)
+    return page_meta(title, found, prompts=prompts, columns=columns, frames=frames, evaluation=evaluation)
+
+
+def page_meta(
+    title: str,
+    found: Survey,
+    *,
+    prompts: Sequence[Prompts],
+    columns: Columns,
+    frames: Frames,
+    evaluation: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """What a page says of its rows. `prompts`: of each source, after the last one was rendered."""
     return {
         "version": 1,
         "program": f"cometbatch {VERSION}",
         "made_at": now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "title": ", ".join(each.name for each in sources),
+        "title": title,
         "watch": None,
         "cell_characters": CELL_CHARACTERS,
         "sources": described_sources(found, prompts),
@@ -141,7 +157,7 @@ def _write_rows(writer: PageWriter, results: Sequence[NamedResult], found: Surve
         "columns": columns.to_list(),
         "frames": frames.items,
         "overview": found.overview(),
-        "evaluation": _evaluation(results),
+        "evaluation": evaluation,
     }
 
 
@@ -167,7 +183,7 @@ def described_sources(found: Survey, prompts: Sequence[Prompts]) -> list[dict[st
     ]
 
 
-def _evaluation(results: Sequence[NamedResult]) -> dict[str, Any] | None:
+def evaluation_of_results(results: Sequence[NamedResult]) -> dict[str, Any] | None:
     """The leaderboard as `compare` has it: shown as the first job says; what judging cost, of one result alone."""
     settings = next((each.located.job.report for each in results if each.located.job is not None), ReportSettings())
     judged = judge_cost(results[0].located.result) if len(results) == 1 else None
@@ -176,7 +192,7 @@ def _evaluation(results: Sequence[NamedResult]) -> dict[str, Any] | None:
 
 def told_of(result: NamedResult) -> Told:
     """What is known of a result beside its rows: of its run as it is now, where the rows are that run's."""
-    located, run = result.located, result.run or _run_of_file(result)
+    located, run = result.located, result.run
     command = located.command if located.job is not None else None
     notes, judged = tuple(result.notes()), judge_cost(located.result)
     if run is None:
@@ -194,16 +210,21 @@ def told_of(result: NamedResult) -> Told:
     )
 
 
-def _run_of_file(result: NamedResult) -> Run | None:
-    """The run that published a result file that was named itself; None where it is gone, or is further by now."""
+def _with_run(result: NamedResult) -> NamedResult:
+    """A result file that was named itself with the run that published it, unless that is gone, or further by now."""
+    if result.run is not None:
+        return result
     located = result.located
     with contextlib.suppress(CometbatchError):  # a damaged run is no reason not to show the result
         run = find(located.directory, located.result)
-        return run if run is not None and run.is_finished else None
-    return None
+        if run is not None and run.is_finished:
+            return msgspec.structs.replace(result, run=run)
+    return result
 
 
-def _refuse(path: Path, results: Sequence[NamedResult], *, overwrite: bool) -> None:
+def _refuse(
+    path: Path, targets: JobSource | Sequence[JobSource], results: Sequence[NamedResult], *, overwrite: bool
+) -> None:
     """Raises `UsageError` where the page can't be written to this path, or would replace what is no page of ours."""
     if not path.parent.is_dir():
         raise UsageError(f"--output: {_shown(path)}: there is no such folder. Make it first.")
@@ -211,7 +232,9 @@ def _refuse(path: Path, results: Sequence[NamedResult], *, overwrite: bool) -> N
         raise UsageError(f"--output: {_shown(path)} is a folder. Name a file in it.")
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"--output: {_shown(path)}: this folder can't be written. Choose another one.")
-    for other in (file for each in results for file in _files(each)):
+    given = [targets] if isinstance(targets, str | Path) or not isinstance(targets, Sequence) else targets
+    named = [Path(each) for each in given if isinstance(each, str | Path)]
+    for other in (*named, *(file for each in results for file in _files(each))):
         with contextlib.suppress(OSError):
             if path.samefile(other):
                 raise UsageError(f"--output: {_shown(path)} is a file that the run needs. Choose another name.")

@@ -83,19 +83,19 @@ def _is_job(target: JobSource) -> bool:
     return not isinstance(target, Job) and (isinstance(target, dict) or is_job_file(Path(str(target))))
 
 
-def _name(target: JobSource, located: Located) -> str:
+def name_of(target: JobSource, located: Located) -> str:
     """How a person calls what was given."""
     return printable(located.result) if isinstance(target, Job | dict) else printable(Path(str(target)))
 
 
 def _named(target: JobSource, located: Located, *, needs_scores: bool) -> NamedResult:
     """A result that was named: what is published, or the rows of a run that is not finished."""
-    name = _name(target, located)
+    name = name_of(target, located)
     if located.job is None and Path(target).is_file():  # type: ignore[arg-type]  # a job has been located as one
         return NamedResult(located, result_at(located.result, name), None)
     run = find(located.directory, located.result)
     if run is not None and (not run.is_complete or (not run.is_finished and not needs_scores)):
-        rows = rows_of_run(run, located, _scores(run, located, name, needs_scores=needs_scores))
+        rows = rows_of_run(run, located, scores_of_run(run, located, name, needs_scores=needs_scores))
         return NamedResult(located, RunRows(name, rows), run)
     if run is not None and not run.is_finished:
         raise UsageError(
@@ -107,7 +107,7 @@ def _named(target: JobSource, located: Located, *, needs_scores: bool) -> NamedR
     return NamedResult(located, result_at(located.result, name), run)
 
 
-def _scores(run: Run, located: Located, name: str, *, needs_scores: bool) -> tuple[Joined, ...]:
+def scores_of_run(run: Run, located: Located, name: str, *, needs_scores: bool) -> tuple[Joined, ...]:
     """What makes the columns of scores for rows that have none yet."""
     job = located.job or Job.from_description(run.manifest.job)
     if not job.scores and not needs_scores:

@@ -126,8 +126,13 @@ def status(
     return status_of(found, located, given, RowsOf(job, overrides))
 
 
-def status_of(found: Run, located: Located, given: Accept, reader: RowReader | None = None) -> RunStatus:
-    """The status of a run that was found. `reader`: of its rows. Raises `CheckpointError` where a part is damaged."""
+def status_of(
+    found: Run, located: Located, given: Accept, reader: RowReader | None = None, *, has_latency: bool = True
+) -> RunStatus:
+    """The status of a run that was found. `reader`: of its rows. `has_latency`: read a column of each part for it.
+
+    Raises `CheckpointError` where a part is damaged.
+    """
     manifest, progress = found.manifest, found.progress
     directory, output = found.directory, located.result
     is_running = directory.lock.is_held()
@@ -167,7 +172,7 @@ def status_of(found: Run, located: Located, given: Accept, reader: RowReader | N
         created_at=manifest.created_at,
         partitions=found.partition_count,
         committed=len(committed),
-        latency_s=_latency(paths, f"{found.prefix}latency_s"),
+        latency_s=_latency(paths, f"{found.prefix}latency_s") if has_latency else None,
         resume_command=located.command,
         changed=()
         if located.job is None or not found.is_begun

@@ -99,10 +99,10 @@ def series(
 
 def extremes(label: str = "ticket", file: int = 0) -> Meta:
     """Three rows in each list."""
-    values = {"slowest": 42.5, "dearest": 0.0123, "longest": 4096}
+    values = {"slowest": 42.5, "dearest": 0.0124, "longest": 4096}
     lists: Meta = {
         name: [
-            {"file": file, "ordinal": 5 + at, "value": value / (at + 1), "label": f"{label} {at}"} for at in range(3)
+            {"file": file, "ordinal": 5 + at, "value": value / 2**at, "label": f"{label} {at}"} for at in range(3)
         ]
         for name, value in values.items()
     }

@@ -363,7 +363,7 @@ def test_rows_that_stand_out_are_links(browser_page: Opener, tmp_path: Path) -> 
         [" ".join(each.split()) for each in found.locator("li").all_inner_texts()]
         for found in page.locator(".extremes ol").all()
     ]
-    assert [found[0] for found in lists] == ["ticket 0 42.5 s", "ticket 0 $0.0123", "ticket 0 4,096"]
+    assert [found[0] for found in lists] == ["ticket 0 42.5 s", "ticket 0 $0.0124", "ticket 0 4,096"]
     page.get_by_role("link", name="ticket 1").first.click()
     assert page.evaluate("location.hash") == "#call=0.6"
 

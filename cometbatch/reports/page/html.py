@@ -40,11 +40,12 @@ COPY_BYTES: Final = 1 << 20
 
 
 class PageFrame(Struct, frozen=True):
-    """What stands before the meta, between it and the chunks, and after them, in UTF-8."""
+    """What stands before the meta, between it and the chunks, and after them, in UTF-8. `policy`: that of its head."""
 
     head: bytes
     middle: bytes
     tail: bytes
+    policy: str
 
 
 def page_frame(title: str, *, is_watched: bool = False) -> PageFrame:
@@ -58,7 +59,8 @@ def page_frame(title: str, *, is_watched: bool = False) -> PageFrame:
     put = {"csp": policy, "title": html.escape(title), "style": style, "script": script}
     head, _, rest = _read("page.html").partition("{{meta}}")
     parts = (head, *rest.split("{{chunks}}"))
-    return PageFrame(*(_PLACEHOLDER.sub(lambda found: put[found[1]], part).encode() for part in parts))
+    before, middle, after = (_PLACEHOLDER.sub(lambda found: put[found[1]], part).encode() for part in parts)
+    return PageFrame(before, middle, after, policy)
 
 
 def meta_text(meta: Mapping[str, Any]) -> bytes:

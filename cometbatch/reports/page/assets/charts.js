@@ -24,7 +24,7 @@ function themeColor(name) {
   return color;
 }
 
-/** Draws every chart of the page again: after a change of light and dark, and around printing. */
+/** Draws every chart of the page again: after a change of light and dark, which printing is, too. */
 function redrawCharts() {
   for (const chart of liveCharts) {
     if (chart.node.isConnected) chart.redraw();
@@ -212,9 +212,11 @@ function textWidth(plot, texts) {
   return Math.ceil(Math.max(0, ...texts.map((each) => plot.ctx.measureText(each).width)));
 }
 
-/** How many decimals a number needs to show steps of this size. */
+/** How many decimals a number needs to show steps of this size, like 0.25. */
 function decimalsOf(step) {
-  return Math.max(0, Math.ceil(-Math.log10(step) - 1e-9));
+  let decimals = 0;
+  while (decimals < 15 && Math.abs(step - Number(step.toFixed(decimals))) > step * 1e-6) decimals++;
+  return decimals;
 }
 
 /** Two digits of a number below 100. */
@@ -384,23 +386,3 @@ function costBox(series, sources) {
   const lines = () => series.cost_usd.map((value, i) => [stepMoment(series, i + 1), formatUsd(value)]);
   return chartCard("Cost", gist, (host, width) => timeChart(host, width, spec), { columns: ["By", "Cost so far"], rows: lines });
 }
-
-// ---- printing
-
-/** While the page is printed, charts have the colours of paper: dark ones would be unreadable on white. */
-function watchPrinting() {
-  const root = document.documentElement;
-  let theme = null;
-  addEventListener("beforeprint", () => {
-    theme = root.dataset.theme ?? "";
-    root.dataset.theme = "light";
-    redrawCharts();
-  });
-  addEventListener("afterprint", () => {
-    if (theme) root.dataset.theme = theme;
-    else delete root.dataset.theme;
-    redrawCharts();
-  });
-}
-
-watchPrinting();

@@ -16,11 +16,18 @@ function plainNumber(value) {
   return `${sign}0.${"0".repeat(Number(zeros) - 1)}${first}${rest}`;
 }
 
+/** A moment to the millisecond, in UTC, and by the reader's clock where that is another. */
+function exactMoment(ms) {
+  if (!(Math.abs(ms) <= 8.64e15)) return String(ms);
+  const words = new Date(ms).toISOString().replace("T", " ").replace("Z", " UTC");
+  return new Date(ms).getTimezoneOffset() === 0 ? words : `${words} (${formatMoment(ms)} here)`;
+}
+
 /** A number of a column with all its digits and its unit; `exact`: the stored text where a float can't hold it. */
 function exactNumber(column, value, exact) {
   if (column.unit === "usd") return `$${exact ?? plainNumber(value)}`;
   if (column.unit === "s") return `${exact ?? plainNumber(value)} s`;
-  if (column.unit === "ms") return `${formatMoment(value)} (${new Date(value).toISOString()})`;
+  if (column.unit === "ms") return exactMoment(value);
   if (column.unit === "tokens") return formatCount(value);
   return exact ?? plainNumber(value);
 }
@@ -68,9 +75,14 @@ function drawerSection(title, ...content) {
   return el("section", { class: "drawer-section" }, el("h3", {}, title), nodes);
 }
 
+/** A name that may be broken after each underscore and point. */
+function breakableName(name) {
+  return visibleText(name).split(/(?<=[_.])(?=\w)/).flatMap((part, i) => (i ? [el("wbr"), part] : [part]));
+}
+
 /** Names and values one below the other; null where there are none. */
 function factList(facts) {
-  const rows = facts.filter(Boolean).map(([name, value]) => el("div", {}, el("dt", { dir: "auto" }, name), el("dd", {}, value)));
+  const rows = facts.map(([name, value]) => el("div", {}, el("dt", { dir: "auto" }, breakableName(name)), el("dd", {}, value)));
   return rows.length ? el("dl", { class: "facts" }, rows) : null;
 }
 
@@ -102,7 +114,9 @@ class CallView {
     if (column.kind === "text") return this.texts[name] ?? null;
     const value = this.value(name);
     const text = column.kind === "number" && value !== null ? exactNumber(column, value, this.exact(name)) : this.exact(name) ?? value;
-    return isMissing(text) ? null : { text: String(text), length: String(text).length, isCut: false };
+    if (isMissing(text)) return null;
+    const length = this.texts.more?.lengths?.[name] ?? String(text).length;
+    return { text: String(text), length, isCut: length > String(text).length };
   }
 
   /** A cell as a node: long texts in a block, short ones in the line. */
@@ -122,7 +136,7 @@ class CallView {
 
   /** Facts of columns, by their titles. */
   facts(columns) {
-    return columns.map((column) => [column.title, this.cellNode(column.name, column.title)]);
+    return columns.map((column) => [columnTitle(column), this.cellNode(column.name, column.title)]);
   }
 
   /** A section with one long text. */
@@ -135,7 +149,7 @@ class CallView {
   errorSection() {
     const names = ["error_kind", "error_message", "http_status", "request_id", "attempts"];
     if (!this.cell("error_kind") && !this.cell("error_message")) return null;
-    const titles = { error_kind: "kind", error_message: "message", http_status: "HTTP status", request_id: "request id", attempts: "attempts" };
+    const titles = { error_kind: "Kind", error_message: "Message", http_status: "HTTP status", request_id: "Request ID", attempts: "Attempts" };
     const facts = names.filter((name) => this.cell(name)).map((name) => [titles[name], this.cellNode(name, titles[name])]);
     const section = drawerSection("Error", factList(facts));
     section.classList.add("drawer-error");
@@ -166,7 +180,7 @@ class CallView {
     return el(
       "div",
       { class: "score" },
-      el("h4", {}, `${column.title} `, el("span", { class: `badge ${tone}` }, this.cell(column.name).text)),
+      el("h4", {}, columnTitle(column), " ", el("span", { class: `badge ${tone}` }, this.cell(column.name).text)),
       pair.length ? el("dl", { class: "score-pair" }, pair.map(([title, name]) => el("div", {}, el("dt", {}, title), el("dd", {}, this.cellNode(name, title))))) : null,
       why ? factList([["Why", this.cellNode(`${column.name}_why`, "why")]]) : null,
     );
@@ -240,7 +254,7 @@ class CallView {
       return /^-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?$/.test(exact) ? exact : JSON.stringify(exact);
     }
     const cell = this.cell(column.name);
-    return JSON.stringify(cell && (cell.isCut ? cell.text + cutMark(cell) : cell.text));
+    return JSON.stringify(cell && (cell.isCut ? cell.text + csvCutMark(cell) : cell.text));
   }
 }
 
@@ -368,10 +382,13 @@ class Drawer {
     const finish = value("finish_reason");
     if (finish && status !== "succeeded") this.heading.append(" ", el("span", { class: "badge" }, finish));
     const axes = store.columns.filter(({ name }) => name.startsWith("axis:"));
-    const words = [meta.sources[this.call.file]?.name, `row ${number}`, `call ${this.call.ordinal}`, value("model")];
+    const address = `#call=${this.call.file}.${this.call.ordinal}`;
+    const file = meta.sources[this.call.file]?.name;
+    const words = [file && meta.sources.length === 1 ? shortPath(file) : file, `row ${number}`, el("a", { href: address }, `call ${this.call.ordinal}`), value("model")];
     for (const { name, title } of axes) if (value(name) !== null) words.push(`${title}: ${value(name)}`);
     if (value("sample") !== null) words.push(`sample ${value("sample")}`);
-    clear(this.line).append(el("bdi", {}, words.filter((word) => !isMissing(word)).join(" · ")));
+    const shown = words.filter((word) => !isMissing(word)).flatMap((word, i) => [i ? " · " : null, el("bdi", {}, word)]);
+    clear(this.line).append(...shown.filter(Boolean));
     this.showPlace();
   }
 
@@ -453,7 +470,6 @@ class Drawer {
         button("Copy curl", "curl command", () => curlCommand(view.frame, request.slots), true),
         button("Copy row (JSON)", "Row", () => view.json(), false),
         button("Copy link", "Link", () => location.href.replace(/#.*$/, "") + address, false),
-        el("a", { class: "mono drawer-link", href: address }, address),
       ),
       why ? el("p", { id: "drawer-why", class: "muted" }, `No request to copy: ${why}`) : null,
       said,

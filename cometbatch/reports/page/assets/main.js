@@ -233,7 +233,9 @@ function mountView(name, app) {
 
 /** Writes title, subtitle and navigation. */
 function showHeader({ meta }) {
-  clear(document.getElementById("title")).append(el("bdi", {}, meta.title));
+  const title = clear(document.getElementById("title"));
+  title.append(el("bdi", {}, shortTitle(meta)));
+  title.title = visibleText(meta.title);
   const { rows, of } = meta.selection;
   const words = [`made ${formatMoment(Date.parse(meta.made_at))}`, meta.program];
   words.unshift(rows < of ? `${formatCount(rows)} of ${formatCount(of)} rows` : `${formatCount(rows)} ${rows === 1 ? "row" : "rows"}`);
@@ -300,7 +302,7 @@ function setUpHelp() {
     el("div", { class: "help-head" }, el("h2", { id: "help-heading" }, "Keyboard"),
       el("button", { type: "button", class: "button quiet icon-button", "aria-label": "Close", on: { click: () => dialog.close() } }, "✕")),
     el("table", { class: "plain-table" }, el("tbody", {}, rows)),
-    el("p", { class: "help-choice" }, el("label", {}, letters, " Keys of one letter or sign (j, k, /, ?) are on")),
+    el("p", { class: "help-choice" }, el("label", {}, letters, "Keys of one letter or sign (j, k, /, ?) are on")),
   );
   button.addEventListener("click", () => dialog.showModal());
 }
