@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 import cometbatch
 from cometbatch.reports.page.html import ASSETS
 from tests.page.browser import Opener
-from tests.page.handmade import BASIC, answers, column, write_page
+from tests.page.handmade import BASIC, answers, column, described, write_page
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202e\x00"
 SHOWN_HOSTILE = "</script><img src=x onerror=alert(1)>\\u{202e}\\u{0}"
@@ -146,7 +146,7 @@ def test_keys_with_a_modifier_are_the_browsers(browser_page: Opener, failed_page
 
 
 def test_the_rows_by_keys_alone(browser_page: Opener, failed_page: Path) -> None:
-    """One key marks a row, Enter opens it, the next goes on, Esc closes it, and the focus is at the row that was open."""
+    """One key marks a row, Enter opens it, Esc closes it, and the focus is at the row that was open."""
     page = browser_page(at(failed_page, "#rows"))
     expect(page.get_by_role("row").nth(3)).to_be_visible()
     for key in ("j", "j", "Enter"):
@@ -285,16 +285,7 @@ def test_hostile_names_are_text(browser_page: Opener, tmp_path: Path) -> None:
     """The names of files and columns, in the title, the header, the table and the drawer."""
     columns = [*BASIC, column("input:x", "short", "input", title=HOSTILE)]
     rows = [{**row, "input:x": "value"} for row in answers(3)]
-    source = {
-        "name": HOSTILE,
-        "run_id": None,
-        "command": None,
-        "state": "finished",
-        "rows": 3,
-        "calls": 3,
-        "in_page": 3,
-    }
-    source |= {"no_prompts": HOSTILE, "notes": []}
+    source = described(HOSTILE, 3, no_prompts=HOSTILE)
     path = write_page(tmp_path / "page.html", rows, columns, title=HOSTILE, sources=[source])
     page = browser_page(at(path, "#call=0.1"))
     expect(page.locator("#drawer").get_by_text(SHOWN_HOSTILE).first).to_be_visible()

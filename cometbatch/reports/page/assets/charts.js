@@ -32,12 +32,19 @@ function redrawCharts() {
   }
 }
 
+/** Draws the charts that have just come onto the page, before the browser shows it; without this they come a frame later. */
+function drawNewCharts() {
+  for (const chart of liveCharts) {
+    if (!chart.isDrawn()) chart.redraw();
+  }
+}
+
 /**
  * A figure: title, one sentence, picture, and the numbers as a table that opens below it.
  * `gist`: what the picture shows, in a sentence; it is the picture's text for screen readers. `draw(host, width)` fills the empty
  * `host`, `width` CSS pixels wide, with the colours of now, and may return a function that ends what it made. It is called at
  * each change of width, theme or medium. `table`: `{columns: [texts], rows: () => [[texts], ..]}`, or null where the numbers stand elsewhere.
- * Returns `{node, redraw(), end()}`; a node that is taken off the page needs no `end()`.
+ * Returns `{node, redraw(), end(), isDrawn()}`; a node that is taken off the page needs no `end()`.
  */
 function chartBox(title, gist, draw, table) {
   const host = el("div", { class: "chart-host", role: "img", "aria-label": visibleText(gist) });
@@ -48,9 +55,9 @@ function chartBox(title, gist, draw, table) {
     host,
     table === null ? null : chartTable(title, table),
   );
-  const chart = { node, redraw, end };
   let finish = null;
   let width = 0;
+  const chart = { node, redraw, end, isDrawn: () => width > 0 };
 
   /** Draws anew at the width that the host has; a host that is not shown waits until it is. */
   function redraw() {
@@ -80,8 +87,14 @@ function chartBox(title, gist, draw, table) {
 
 /** The numbers of a chart behind a summary; the table is built when it is first opened. */
 function chartTable(title, table) {
-  const box = el("div", { class: "chart-numbers", role: "region", tabindex: "0", "aria-label": `${visibleText(title)}: numbers` });
-  const details = el("details", { "data-keep": `numbers of ${title}` }, el("summary", {}, "The numbers as a table"), box);
+  const label = `${visibleText(title)}: numbers`;
+  const box = el("div", { class: "chart-numbers", role: "region", tabindex: "0", "aria-label": label, "data-keep": label });
+  const details = el(
+    "details",
+    { "data-keep": `open ${label}` },
+    el("summary", { "data-keep": `show ${label}` }, "The numbers as a table"),
+    box,
+  );
   details.addEventListener("toggle", () => {
     if (details.open && !box.firstChild) box.append(textTable(table.columns, table.rows()));
   });
