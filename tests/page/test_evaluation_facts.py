@@ -54,7 +54,7 @@ def three(tmp_path: Path) -> Path:
         cell("model-c", "0000100rc0".replace("c", "0")),
     ]
     inputs = {"answer": list("abcdefghij"), "subject": ["x"] * 5 + ["y"] * 5}
-    return write(tmp_path / "a.parquet", cells, inputs=inputs)
+    return write(tmp_path / "three.parquet", cells, inputs=inputs)
 
 
 def test_the_numbers_are_those_of_compare(three: Path) -> None:

@@ -76,8 +76,7 @@ function heatPart(board, heat, app, state, lead) {
   const gist = `Mean score of each question (across) in each cell (down). ${heat.words}${board.lines.length > 1 ? ` On ${countOf(heat.disagreeing, "question")} cells disagree.` : ""}`;
   const title = el("div", { class: "part-head" }, el("h3", {}, "Questions and cells"), orderChoice(state, () => map.arrange()));
   const map = heatMap(board, heat, app, state, gist, lead);
-  const section = { class: "card evaluation-card heat", "aria-label": "Questions and cells" };
-  return el("section", section, title, el("p", { class: "muted" }, textNode(gist)), heatLegend(heat), map.node, map.readout, heatTable(board, heat, app, state, lead));
+  return el("section", { class: "card evaluation-card heat" }, title, el("p", { class: "muted" }, textNode(gist)), heatLegend(heat), map.node, map.readout, heatTable(board, heat, app, state, lead));
 }
 
 /** The choice of the order of questions. */
@@ -88,7 +87,7 @@ function orderChoice(state, arrange) {
     state.cursor = 0;
     arrange();
   };
-  return el("label", { class: "choice" }, "Questions ", el("select", { class: "field", "data-keep": "heat order", on: { change } }, ...options));
+  return el("label", { class: "choice" }, "Questions ", el("select", { class: "field", "aria-label": "Order of questions", "data-keep": "heat order", on: { change } }, ...options));
 }
 
 /** What the colours of the map mean. */
