@@ -46,7 +46,7 @@ def lines_of(chosen: Chosen, results: list[list[Row]]) -> set[tuple[int, int]]:
     return found
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(RESULTS, st.integers(1, 80), st.integers(1, 30))
 @example([[Row(0, "failed", "timeout")] * 9], 3, 1)
 def test_the_choice_is_that_of_all_rows_at_once(results: list[list[Row]], limit: int, size: int) -> None:
@@ -63,7 +63,7 @@ def test_the_choice_is_that_of_all_rows_at_once(results: list[list[Row]], limit:
             assert chosen.has(number, place) == ((number, place) in lines)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(RESULTS, st.integers(1, 80))
 def test_where_all_rows_fit_all_are_in(results: list[list[Row]], limit: int) -> None:
     """And only then nothing is said to the reader."""
@@ -73,7 +73,7 @@ def test_where_all_rows_fit_all_are_in(results: list[list[Row]], limit: int) -> 
     assert all(each is None for each in chosen.lines) == (total <= limit)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(RESULTS, st.integers(1, 80))
 def test_what_went_wrong_comes_first_a_row_of_each_kind_in_turn(results: list[list[Row]], limit: int) -> None:
     """Each kind has as many rows as any other, or all that it has; the first row of each kind is there."""
@@ -99,7 +99,7 @@ def test_what_went_wrong_comes_first_a_row_of_each_kind_in_turn(results: list[li
         assert not taken[kind] or some[0] in lines
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(RESULTS, st.integers(1, 80), st.integers(0, 5))
 def test_the_sample_is_of_whole_questions(results: list[list[Row]], limit: int, seed: int) -> None:
     """All calls of a question are in, in all results, or none is for being drawn; no further question would fit."""
@@ -120,7 +120,7 @@ def test_the_sample_is_of_whole_questions(results: list[list[Row]], limit: int, 
         assert whole[: whole.index(False)] == [True] * whole.index(False)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(RESULTS, st.integers(1, 80))
 def test_the_most_of_each_value_are_in(results: list[list[Row]], limit: int) -> None:
     """The longest, the dearest and the slowest, as far as there is room, after what went wrong."""

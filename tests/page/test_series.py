@@ -31,7 +31,7 @@ def series_of(rows: list[Row], size: int = 1_000) -> Series | None:
     return adding.found()
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(ROWS, st.integers(1, 20), st.randoms(use_true_random=False))
 def test_steps_do_not_depend_on_how_rows_are_read(rows: list[Row], size: int, order: object) -> None:
     """Neither on their order nor on how many are read at a time."""
@@ -40,7 +40,7 @@ def test_steps_do_not_depend_on_how_rows_are_read(rows: list[Row], size: int, or
     assert series_of(rows) == series_of(rows, size) == series_of(shuffled, size)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(ROWS)
 def test_each_row_is_in_its_step(rows: list[Row]) -> None:
     """There are few steps; counts and costs add up; a step's latencies are those of its rows, to three digits."""
