@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from cometbatch.commands.models import ModelList as ModelList
     from cometbatch.commands.models import models as models
     from cometbatch.commands.plan import plan as plan
+    from cometbatch.commands.report import ReportFile as ReportFile
+    from cometbatch.commands.report import report as report
+    from cometbatch.commands.report_watch import watch_report as watch_report
     from cometbatch.commands.run import run as run
     from cometbatch.commands.run import run_async as run_async
     from cometbatch.commands.run_plan import RunPlan as RunPlan
@@ -98,6 +101,8 @@ _HOMES = {
     "commands.export": ("Export", "export"),
     "commands.judge": ("judge", "plan_judge"),
     "commands.judge_summary": ("JudgePlan", "JudgeSummary"),
+    "commands.report": ("ReportFile", "report"),
+    "commands.report_watch": ("watch_report",),
     "commands.run": ("run", "run_async"),
     "commands.score": ("ScoreSummary", "score"),
     "commands.show": ("Shown", "show"),

@@ -48,6 +48,7 @@ from cometbatch.cli.printing import (
     write,
     writing,
 )
+from cometbatch.cli.reporting import REPORTING
 from cometbatch.cli.resuming import BUDGET, LIMIT, ONCE, resume_advice, same_command
 from cometbatch.errors import CometbatchError
 from cometbatch.money.exact import format_rounded
@@ -357,7 +358,7 @@ def verify(path: Path, overrides: tuple[str, ...], run_scorers: bool, as_json: b
     sys.exit(ALL_SUCCEEDED if found.ok else SOME_ROWS_FAILED)
 
 
-for command in EVALUATING:
+for command in (*EVALUATING, *REPORTING):
     cli.add_command(command)
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from cometbatch.results.rows import SUCCEEDED, Rows, data_set_files, rows_of_fil
 from cometbatch.results.score_columns import scores_of
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.published import result_paths
-from cometbatch.run_state.recorded_rows import Tables, recorded_rows
+from cometbatch.run_state.recorded_rows import Tables, Walk, all_pieces, recorded_rows
 from cometbatch.run_state.run import Run, find
 
 
@@ -40,7 +40,7 @@ def open_rows(target: JobSource, overrides: Sequence[str] = ()) -> Rows:
     located = locate(target, overrides)
     result = located.result
     if located.job is None and Path(target).is_file():  # type: ignore[arg-type]  # a job has been located as one
-        return msgspec.structs.replace(rows_of_files([result], result), notes=tuple(_older_than_run(located)))
+        return msgspec.structs.replace(rows_of_files([result], result), notes=tuple(older_than_run(located)))
     found = find(located.directory, result)
     if found is not None:
         return _scored_rows(found, located) or rows_of_run(found, located)
@@ -66,7 +66,7 @@ def _scored_rows(run: Run, located: Located) -> Rows | None:
     return msgspec.structs.replace(rows, files=(*rows.files, job.input.path))
 
 
-def _older_than_run(located: Located) -> Iterator[str]:
+def older_than_run(located: Located) -> Iterator[str]:
     """What to say where a result is read, and a run of the same output is not finished."""
     with contextlib.suppress(CometbatchError):  # a damaged run is no reason not to read the result
         run = find(located.directory, located.result)
@@ -91,8 +91,18 @@ class RowsOf(Struct, frozen=True):
         return pl.DataFrame(open_rows(self.target, self.overrides).table())
 
 
-def rows_of_run(run: Run, located: Located, joined: Sequence[Joined] = ()) -> Rows:
-    """The rows of a run, finished or not. `joined`: makes columns that no part has."""
+def rows_of_run(
+    run: Run,
+    located: Located,
+    joined: Sequence[Joined] = (),
+    *,
+    walk: Walk = all_pieces,
+    tables_of: Callable[[Run, Job], Tables] | None = None,
+) -> Rows:
+    """The rows of a run, finished or not. `joined`: makes columns that no part has. `walk`: which rows are read.
+
+    `tables_of`: what opens the input, for a caller who does so several times; raises as `input_tables` does.
+    """
     notes = []
     if not run.is_finished:
         state = "going on" if located.directory.lock.is_held() else "not finished"
@@ -102,7 +112,7 @@ def rows_of_run(run: Run, located: Located, joined: Sequence[Joined] = ()) -> Ro
     tables: Tables | None = None
     if run.progress.recorded:
         try:
-            tables = _tables(run, job)
+            tables = (tables_of or input_tables)(run, job)
         except UsageError as error:
             notes.append(f"the input can't be read, so some rows are without its columns ({error})")
     further, target = None, run.manifest.targets[0].target
@@ -110,11 +120,11 @@ def rows_of_run(run: Run, located: Located, joined: Sequence[Joined] = ()) -> Ro
         further = answer_columns(target, checker_of(target))
     except JobError as error:
         notes.append(f"the columns of answers can't be made, and are left out ({error})")
-    rows = recorded_rows(run, tables, tuple(notes), (job.input.path,), further, joined=joined)
+    rows = recorded_rows(run, tables, tuple(notes), (job.input.path,), further, joined=joined, walk=walk)
     return msgspec.structs.replace(rows, lacks_input=tables is None and bool(run.progress.recorded))
 
 
-def _tables(run: Run, job: Job) -> Tables:
+def input_tables(run: Run, job: Job) -> Tables:
     """What reads the input's rows. Raises `UsageError` where it is not there, or not what the run began with."""
     identity = run.manifest.input
     source = open_table(job)

@@ -74,7 +74,7 @@ class RunStatus(Struct, frozen=True):
         if directory is home or is_decided(home, directory, self.located.result):
             return None
         found = find(home, self.located.result)
-        return None if found is None else _status_of(found, self.located, Accept(), self.summary.reader)
+        return None if found is None else status_of(found, self.located, Accept(), self.summary.reader)
 
     def __str__(self) -> str:
         return self.describe()
@@ -123,10 +123,16 @@ def status(
     found = find(directory, output)
     if found is None:
         raise located.no_run()
-    return _status_of(found, located, given, RowsOf(job, overrides))
+    return status_of(found, located, given, RowsOf(job, overrides))
 
 
-def _status_of(found: Run, located: Located, given: Accept, reader: RowReader | None) -> RunStatus:
+def status_of(
+    found: Run, located: Located, given: Accept, reader: RowReader | None = None, *, has_latency: bool = True
+) -> RunStatus:
+    """The status of a run that was found. `reader`: of its rows. `has_latency`: read a column of each part for it.
+
+    Raises `CheckpointError` where a part is damaged.
+    """
     manifest, progress = found.manifest, found.progress
     directory, output = found.directory, located.result
     is_running = directory.lock.is_held()
@@ -166,7 +172,7 @@ def _status_of(found: Run, located: Located, given: Accept, reader: RowReader | 
         created_at=manifest.created_at,
         partitions=found.partition_count,
         committed=len(committed),
-        latency_s=_latency(paths, f"{found.prefix}latency_s"),
+        latency_s=_latency(paths, f"{found.prefix}latency_s") if has_latency else None,
         resume_command=located.command,
         changed=()
         if located.job is None or not found.is_begun

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import polars as pl
 import pyarrow as pa
+from msgspec import Struct
 
 from cometbatch.errors import InputError, UsageError, did_you_mean
 from cometbatch.evaluation.statistics.conventions import cost_of_right, shares
@@ -18,7 +19,7 @@ from cometbatch.money.exact import EXACT
 from cometbatch.reports.adding import KINDS, LINE, QUESTION, Adding, Label, Labels, Scored, Spent
 from cometbatch.reports.board import Board, Figures, Line, ScoreLine
 from cometbatch.reports.layout import Layout, layout_of
-from cometbatch.reports.questions import CELL, numbers_of, questions_of
+from cometbatch.reports.questions import CELL, Questions, numbers_of, questions_of
 from cometbatch.reports.sources import BATCH_ROWS, Source
 from cometbatch.results.score_columns import WHY
 from cometbatch.results.slices import text_of
@@ -39,6 +40,17 @@ _CELLS: Final = {
 """Output columns that are read, by what they are called here."""
 
 
+class Compared(Struct, frozen=True, eq=False):
+    """A leaderboard, and what it was made of. `scored`: by score, the sums of each question and line.
+
+    Their lines are numbered in the order of `figures.lines`. `questions`: which rows of the results go together.
+    """
+
+    figures: Figures
+    scored: dict[str, Scored]
+    questions: Questions
+
+
 def figures(
     sources: Sequence[Source], settings: ReportSettings, *, judge_cost_usd: Decimal | None = None
 ) -> Figures | None:
@@ -48,6 +60,14 @@ def figures(
     `InputError` where a file can't be read or results do not fit each other, `UsageError` where settings name what is
     not there.
     """
+    found = compared(sources, settings, judge_cost_usd=judge_cost_usd)
+    return None if found is None else found.figures
+
+
+def compared(
+    sources: Sequence[Source], settings: ReportSettings, *, judge_cost_usd: Decimal | None = None
+) -> Compared | None:
+    """The leaderboard of these results with its questions. Arguments, None and errors are those of `figures`."""
     layouts = [layout_of(source.schema, source.name) for source in sources]
     names = _score_names(sources, layouts, settings)
     if not names:
@@ -64,7 +84,7 @@ def figures(
     boards = [_board(name, found, layouts[0].scores[name], lines) for name, found in scored.items()]
     finished = _with_statistics(boards, scored, lines, facts, settings)
     costs = [line.cost_usd for line in lines]
-    return Figures(
+    made = Figures(
         results=tuple(source.name for source in sources),
         by=by,
         lines=tuple(lines),
@@ -81,6 +101,7 @@ def figures(
         needs_extra=finished is None,
         notes=tuple(_notes(lines, finished or boards)),
     )
+    return Compared(made, scored, questions)
 
 
 def _score_names(sources: Sequence[Source], layouts: Sequence[Layout], settings: ReportSettings) -> list[str]:
@@ -170,7 +191,7 @@ def _frames(source: Source, layout: Layout, names: Sequence[str]) -> Iterator[pl
     """
     waiting: list[pl.DataFrame] = []
     for places, table in source.tables(names):
-        frame = pl.DataFrame(_plain(table))
+        frame = pl.DataFrame(plain(table))
         waiting.append(frame.with_columns(numbers_of(table, layout.row, places).alias(PLACE)))
         while sum(each.height for each in waiting) >= BATCH_ROWS:
             whole = pl.concat(waiting, rechunk=True)
@@ -180,7 +201,7 @@ def _frames(source: Source, layout: Layout, names: Sequence[str]) -> Iterator[pl
         yield pl.concat(waiting, rechunk=True)
 
 
-def _plain(table: pa.Table) -> pa.Table:
+def plain(table: pa.Table) -> pa.Table:
     """The table with texts in place of dictionaries."""
     for at, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
@@ -287,6 +308,8 @@ def _with_statistics(
     settings: ReportSettings,
 ) -> list[Board] | None:
     """The boards with intervals and comparisons; None where numpy or scipy is not installed."""
+    if not lines:  # of no rows there is nothing to compare
+        return list(boards)
     try:
         from cometbatch.reports.inference import Asked, with_statistics  # noqa: PLC0415 - an extra, and slow to load
     except ModuleNotFoundError as error:

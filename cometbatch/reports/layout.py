@@ -28,7 +28,8 @@ class Layout(Struct, frozen=True):
     its name; `score_columns`: its columns' names begin with these. `inputs`: the input's columns. `custom_id`: the
     column of names. `target`: the column of a row's target, where models differ by it; `models`: by that number, or
     the one that all rows were asked of. `cells`: the labels of each cell. `asks`, `reused_from`: those columns of the
-    output, where there are such. `bill`: what the whole run cost, as its metadata tell it.
+    output, where there are such. `bill`: what the whole run cost, as its metadata tell it. `token_cap`: the job's,
+    on an answer; None without one.
     """
 
     prefix: str
@@ -44,6 +45,7 @@ class Layout(Struct, frozen=True):
     asks: str | None
     reused_from: str | None
     bill: dict[str, Any]
+    token_cap: int | None = None
 
 
 def layout_of(schema: pa.Schema, name: str) -> Layout:
@@ -79,6 +81,7 @@ def layout_of(schema: pa.Schema, name: str) -> Layout:
         asks,
         reused_from,
         _mapping(_decoded(said.get(_BILL_KEY))),
+        _token_cap(said),
     )
 
 
@@ -99,6 +102,11 @@ def _models(said: Mapping[str, str]) -> tuple[str, ...]:
     """The model of each target, or the job's."""
     targets = [_model_of(_mapping(each).get("target")) for each in _list(said.get(_TARGETS_KEY))]
     return tuple(targets) or (_model_of(_mapping(_decoded(said.get(_JOB_KEY))).get("target")),)
+
+
+def _token_cap(said: Mapping[str, str]) -> int | None:
+    found = _mapping(_mapping(_decoded(said.get(_JOB_KEY))).get("params")).get("max_output_tokens")
+    return found if isinstance(found, int) else None
 
 
 def _model_of(target: object) -> str:

@@ -31,7 +31,7 @@ def describe(figures: "Figures", width: int = WIDTH) -> str:
     lines: list[str] = []
     for at, board in enumerate(figures.boards):
         lines += ["", *_board(figures, board, width)] if at else _board(figures, board, width)
-    lines += [f"judge: {_money(figures.judge_cost_usd)}"] if figures.judge_cost_usd is not None else []
+    lines += [f"judge: {money_text(figures.judge_cost_usd)}"] if figures.judge_cost_usd is not None else []
     for note in figures.notes:
         lines += _sentence(f"note: {cut(note, math.inf)}", width)
     lines += [HINT] if figures.needs_extra else []
@@ -40,23 +40,25 @@ def describe(figures: "Figures", width: int = WIDTH) -> str:
 
 def _board(figures: "Figures", board: "Board", width: int) -> Iterator[str]:
     is_first = board is figures.boards[0]
-    yield from _wrapped(list(_head(figures, board, with_costs=is_first)), width, " ")
+    yield from _wrapped(list(head_words(figures, board, with_costs=is_first)), width, " ")
     lines = {line.name: line for line in figures.lines}
     yield from table(_scores(board, [lines[each.name] for each in board.lines], figures), width)
-    for sentence in _lacks(board):
+    for sentence in lacks(board):
         yield from _sentence(sentence, width)
     yield from _comparisons(board, width)
-    yield from _precision(board, width)
-    if rows := _pass_k(board):
+    if pieces := precision(board):
+        yield from _wrapped(pieces, width, " ")
+    if rows := pass_k_table(board):
         yield from table(rows, width)
-        for sentence in _lacking(board):
+        for sentence in lacking(board):
             yield from _sentence(sentence, width)
-    if rows := _groups(board, figures.groups):
+    if rows := groups_table(board, figures.groups):
         yield ""
         yield from table(rows, width)
 
 
-def _head(figures: "Figures", board: "Board", *, with_costs: bool) -> Iterator[str]:
+def head_words(figures: "Figures", board: "Board", *, with_costs: bool) -> Iterator[str]:
+    """What a board is about, in pieces; `with_costs`: and what its answers cost."""
     samples = f" x {board.samples:,} samples" if board.samples > 1 else ""
     words = (
         f"{_short(board.score)}: {count(board.questions, 'question')}{samples}, "
@@ -66,10 +68,14 @@ def _head(figures: "Figures", board: "Board", *, with_costs: bool) -> Iterator[s
     if not with_costs:
         return
     answers = count(figures.answers, "answer")
-    yield f"an unknown cost for {answers}" if figures.cost_usd is None else f"{_money(figures.cost_usd)} for {answers}"
+    yield (
+        f"an unknown cost for {answers}"
+        if figures.cost_usd is None
+        else f"{money_text(figures.cost_usd)} for {answers}"
+    )
     if figures.possible_charges_usd or figures.charges_unknown:
         unknown = " and an unknown amount" if figures.charges_unknown else ""
-        yield f"({_money(figures.possible_charges_usd)}{unknown} more may have been billed)"
+        yield f"({money_text(figures.possible_charges_usd)}{unknown} more may have been billed)"
     if figures.is_partial:
         yield "of a run that is not finished"
 
@@ -83,25 +89,31 @@ def _scores(board: "Board", lines: Sequence["Line"], figures: "Figures") -> Rows
     rows = [head]
     for each, line in zip(board.lines, lines, strict=True):
         interval = each.precision.interval if each.precision is not None else None
-        row = [line.name, _score(each.score), _interval(interval), _score(each.answered), _unscored(each)]
-        row += [UNKNOWN if each.cost_of_right_usd is None else f"{_money(each.cost_of_right_usd)} each"]
+        row = [
+            line.name,
+            score_text(each.score),
+            interval_text(interval),
+            score_text(each.answered),
+            unscored_text(each),
+        ]
+        row += [_each(money_text(each.cost_of_right_usd))]
         if is_first:
-            row += [UNKNOWN if line.tokens_each is None else f"{line.tokens_each:,.0f} each"]
-            row += [UNKNOWN if each_s is None else f"{each_s:.1f}" for each_s in (line.p50_s, line.p95_s)]
+            row += [_each(tokens_text(line.tokens_each)), seconds_text(line.p50_s), seconds_text(line.p95_s)]
         rows.append(row)
     if figures.needs_extra:
         return [[*row[:2], *row[3:]] for row in rows]
     return rows
 
 
-def _unscored(line: "ScoreLine") -> str:
+def unscored_text(line: "ScoreLine") -> str:
+    """How many rows have no score, and why."""
     reasons = [f"{rows:,} {why.replace('_', ' ')}" for why, rows in line.reasons.items()]
     if len(reasons) < 2:  # noqa: PLR2004 - several have a sum
         return reasons[0] if reasons else "0"
     return f"{line.unscored:,} ({', '.join(reasons)})"
 
 
-def _lacks(board: "Board") -> Iterator[str]:
+def lacks(board: "Board") -> Iterator[str]:
     """What the score of a line does not rest on: questions without an answer, and failed rows."""
     for line in board.lines:
         name = _short(line.name)
@@ -112,7 +124,7 @@ def _lacks(board: "Board") -> Iterator[str]:
         if line.bounds is not None:
             yield (
                 f"{name}: {count(line.failed, 'row')} failed; were they all wrong, or all right, "
-                f"the score would be {_score(line.bounds.low)} or {_score(line.bounds.high)}"
+                f"the score would be {score_text(line.bounds.low)} or {score_text(line.bounds.high)}"
             )
 
 
@@ -120,23 +132,25 @@ def _comparisons(board: "Board", width: int) -> Iterator[str]:
     names = [f"{_short(each.name)} - {_short(each.baseline)}" for each in board.comparisons]
     room = max(map(columns_of, names), default=0)
     for name, each in zip(names, board.comparisons, strict=True):
-        yield from _wrapped([_padded(name, room), _difference(each), *_test(each), *_needed(each)], width)
+        yield from _wrapped([_padded(name, room), difference(each), *tested_words(each), *needed_words(each)], width)
 
 
-def _difference(each: "Comparison") -> str:
+def difference(each: "Comparison") -> str:
+    """The difference with its interval."""
     interval = "" if each.interval is None else f" [{each.interval.low:+.3f}, {each.interval.high:+.3f}]"
     return f"{each.difference:+.3f}{interval}"
 
 
-def _test(each: "Comparison") -> Iterator[str]:
+def tested_words(each: "Comparison") -> Iterator[str]:
+    """The test of a difference, and what it rests on."""
     questions = count(each.questions, "question")
     if each.clusters < each.questions:
         questions += f" in {count(each.clusters, 'cluster')}"
-    tested = "" if each.p is None else f"p {_p(each.p)} (Holm {_p(each.p_holm)}), {each.test}, "
+    tested = "" if each.p is None else f"p {p_text(each.p)} (Holm {p_text(each.p_holm)}), {each.test}, "
     yield f"{tested}{questions}"
 
 
-def _needed(each: "Comparison") -> Iterator[str]:
+def needed_words(each: "Comparison") -> Iterator[str]:
     """The largest of the usual differences that this run could not tell, and how many questions would."""
     usual = [needed for needed in each.needed if needed.difference != each.difference]
     smaller = [needed for needed in usual if each.detectable and needed.difference < each.detectable]
@@ -161,24 +175,25 @@ def _sentence(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width, subsequent_indent=BETWEEN, break_long_words=False, break_on_hyphens=False)
 
 
-def _p(value: float | None) -> str:
+def p_text(value: float | None) -> str:
+    """A p value, of three decimals."""
     if value is None:
         return UNKNOWN
     return "<0.001" if value < 0.001 else f"{value:.3f}"  # noqa: PLR2004 - a smaller one says nothing more
 
 
-def _precision(board: "Board", width: int) -> Iterator[str]:
-    """What this run could tell, and what more samples would do: of the comparison that tells least."""
+def precision(board: "Board") -> list[str]:
+    """What this run could tell, and what more samples would do: of the comparison that tells least. In pieces."""
     known = [each for each in board.comparisons if each.detectable is not None]
     if not known:
-        return
+        return []
     worst = max(known, key=lambda each: each.detectable or 0.0)
-    pieces = [f"this run could tell a difference of {_score(worst.detectable)} (80 % power)"]
-    pieces += [f"with {each.samples:,} samples {_score(each.detectable)}" for each in worst.with_samples[1:]]
-    yield from _wrapped([*(f"{each};" for each in pieces[:-1]), pieces[-1]], width, " ")
+    pieces = [f"this run could tell a difference of {score_text(worst.detectable)} (80 % power)"]
+    pieces += [f"with {each.samples:,} samples {score_text(each.detectable)}" for each in worst.with_samples[1:]]
+    return [*(f"{each};" for each in pieces[:-1]), pieces[-1]]
 
 
-def _pass_k(board: "Board") -> list[list[str]]:
+def pass_k_table(board: "Board") -> list[list[str]]:
     """pass@k and pass^k of each line; none where each question has one answer."""
     ks = sorted({each.k for line in board.lines for each in line.pass_k})
     if not ks:
@@ -186,13 +201,14 @@ def _pass_k(board: "Board") -> list[list[str]]:
     rows = [["", *(f"pass@{k}" for k in ks), *(f"pass^{k}" for k in ks if k > 1)]]
     for line in board.lines:
         found = {each.k: each for each in line.pass_k}
-        at_least = [_score(found[k].at_least_one) if k in found else UNKNOWN for k in ks]
-        every = [_score(found[k].all) if k in found else UNKNOWN for k in ks if k > 1]
+        at_least = [score_text(found[k].at_least_one) if k in found else UNKNOWN for k in ks]
+        every = [score_text(found[k].all) if k in found else UNKNOWN for k in ks if k > 1]
         rows.append([line.name, *at_least, *every])
     return rows
 
 
-def _lacking(board: "Board") -> Iterator[str]:
+def lacking(board: "Board") -> Iterator[str]:
+    """Why a line has no pass@k."""
     for line in board.lines:
         for each in line.pass_k:
             if each.lacking:
@@ -202,7 +218,7 @@ def _lacking(board: "Board") -> Iterator[str]:
                 break
 
 
-def _groups(board: "Board", column: str | None) -> list[list[str]]:
+def groups_table(board: "Board", column: str | None) -> list[list[str]]:
     """The score of each group with its interval's half, a column for each line."""
     lines = [line for line in board.lines if line.groups is not None]
     if not lines or column is None:
@@ -227,11 +243,11 @@ def _groups(board: "Board", column: str | None) -> list[list[str]]:
 
 def _group(line: "ScoreLine", name: str | None) -> str:
     found = [each for each in (line.groups.groups if line.groups is not None else ()) if each.name == name]
-    return f"{_score(found[0].score)} ({_interval(found[0].interval)})" if found else UNKNOWN
+    return f"{score_text(found[0].score)} ({interval_text(found[0].interval)})" if found else UNKNOWN
 
 
 def _with_error(score: float, se: float | None) -> str:
-    return _score(score) if se is None else f"{_score(score)} (SE {se:.3f})"
+    return score_text(score) if se is None else f"{score_text(score)} (SE {se:.3f})"
 
 
 def _short(name: str) -> str:
@@ -239,17 +255,35 @@ def _short(name: str) -> str:
     return cut(name, NAME_WIDTH)
 
 
-def _score(value: float | None) -> str:
+def tokens_text(tokens_each: float | None) -> str:
+    """Tokens of an answer, in whole ones."""
+    return UNKNOWN if tokens_each is None else f"{tokens_each:,.0f}"
+
+
+def _each(text: str) -> str:
+    """What each answer came to."""
+    return text if text == UNKNOWN else f"{text} each"
+
+
+def seconds_text(seconds: float | None) -> str:
+    """A latency."""
+    return UNKNOWN if seconds is None else f"{seconds:.1f}"
+
+
+def score_text(value: float | None) -> str:
+    """A score, of three decimals."""
     if value is None:
         return UNKNOWN
     return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.1f}"  # noqa: PLR2004 - six digits are enough
 
 
-def _interval(found: Interval | None) -> str:
-    return UNKNOWN if found is None else f"{_score(found.low)} {_score(found.high)}"
+def interval_text(found: Interval | None) -> str:
+    """The ends of an interval."""
+    return UNKNOWN if found is None else f"{score_text(found.low)} {score_text(found.high)}"
 
 
-def _money(amount: Decimal | None) -> str:
+def money_text(amount: Decimal | None) -> str:
+    """US dollars, of six decimals."""
     if amount is None:
         return UNKNOWN
     return f"${amount.quantize(Decimal((0, (1,), -DECIMALS)), ROUND_HALF_EVEN, ROUNDING):,f}"

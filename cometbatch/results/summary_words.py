@@ -20,7 +20,7 @@ _REASONS: Final = {
     "other": "ended for a reason of the service's own",
     "invalid": "not of the form that was asked for",
 }
-"""Why an answer is incomplete, by its finish reason; where it was cut is said by `RunSummary`."""
+"""Why an answer is incomplete, by its finish reason; where it was cut is said by `incomplete_words`."""
 
 TARGETS_SHOWN: Final = 5  # in the summary for a person
 
@@ -87,9 +87,7 @@ def _incomplete(summary: "RunSummary") -> Iterator[str]:
     if not reasons:
         return
     cap = summary.max_output_tokens
-    limit = "the token limit of their own requests" if summary.has_own_caps else "the model's own token limit"
-    cut = f"cut at {limit if cap is None else f'params.max_output_tokens={cap}'}"
-    words = {"length": cut, **_REASONS}
+    words = incomplete_words(cap, has_own_caps=summary.has_own_caps)
     yield "incomplete: " + ", ".join(f"{rows:,} {words.get(reason, reason)}" for reason, rows in reasons.items())
     if "length" in reasons and summary.cells:
         yield "  to ask with more room, put a higher params.max_output_tokens on an axis: its cells alone are asked"
@@ -97,6 +95,17 @@ def _incomplete(summary: "RunSummary") -> Iterator[str]:
         yield from _more_room(cap)
     if again := sorted(set(reasons) - {"length"}):
         yield f"  to ask these rows again, run with --retry {','.join(again)}"
+
+
+def incomplete_words(cap: int | None, *, has_own_caps: bool = False) -> dict[str, str]:
+    """Why an answer is not whole, by its finish reason. `cap`: on its tokens; `has_own_caps`: rows bring theirs."""
+    limit = "the token limit of their own requests" if has_own_caps else "the model's own token limit"
+    return {"length": f"cut at {limit if cap is None else f'params.max_output_tokens={cap}'}", **_REASONS}
+
+
+def more_room(cap: int) -> str:
+    """The options of a run that ask rows which were cut at this cap again, with more room."""
+    return f"--retry length --set params.max_output_tokens={4 * cap}"
 
 
 def _accepted(summary: "RunSummary") -> Iterator[str]:
@@ -229,8 +238,7 @@ def price_source(books: Sequence[PriceBook]) -> str:
 
 def _more_room(cap: int) -> Iterator[str]:
     """What can be done about rows that were cut at this cap."""
-    higher = f"--retry length --set params.max_output_tokens={4 * cap}"
-    yield f"  to ask these rows again with more room, run with {higher}"
+    yield f"  to ask these rows again with more room, run with {more_room(cap)}"
     yield "  to ask all rows so, set params.max_output_tokens higher and give another output.path"
 
 

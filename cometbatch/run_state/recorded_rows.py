@@ -26,6 +26,23 @@ from cometbatch.run_state.run import Run
 
 Tables = Callable[[Iterable[Partition]], Iterator[pa.Table]]
 """Reads partitions of the input, in the order given."""
+Walk = Callable[[Run, Tables | None, columns.Further | None], Iterator[tuple[int, Partition, Piece]]]
+"""Goes through rows of a run that have an outcome: some at a time, with their partition and the place of its slice."""
+
+
+def all_pieces(
+    run: Run, tables: Tables | None, further: columns.Further | None
+) -> Iterator[tuple[int, Partition, Piece]]:
+    """All rows of a run that have an outcome, in the order of the result; as `Walk` has it."""
+    inputs = None if tables is None else _Inputs(tables)
+    records = OpenRecords(run)
+
+    def table_of(partition: Partition) -> pa.Table | None:
+        return None if inputs is None else inputs.table(partition)
+
+    for place, partition in result_partitions(run.manifest):
+        for piece in rows_of(run, partition, table_of, further, records):
+            yield place, partition, piece
 
 
 def recorded_rows(
@@ -36,12 +53,13 @@ def recorded_rows(
     further: columns.Further | None = None,
     *,
     joined: Sequence[Joined] = (),
+    walk: Walk = all_pieces,
 ) -> Rows:
     """The rows of a run that have an outcome, in the order of the result, as lines of it.
 
     `tables`: None where the input can't be had; then the input columns of rows without a part are null. `further`: what
-    makes the run's own columns; without it they are left out. `joined`: makes columns that no part has. Reading raises
-    `CheckpointError` where a file of the run is damaged, and what `tables` raises.
+    makes the run's own columns; without it they are left out. `joined`: makes columns that no part has. `walk`: which
+    rows are read. Reading raises `CheckpointError` where a file of the run is damaged, and what `tables` raises.
     """
     output, lines = columns.columns_of(run.columns), lines_of(run.manifest, run.columns, joined)
     own = {} if further is None else {field.name: field.type for field in further.fields}
@@ -50,7 +68,7 @@ def recorded_rows(
     metadata = metadata_of(run.manifest) | state_of(run) | lines.metadata
 
     def pieces() -> Iterator[Piece]:
-        for place, partition, piece in _pieces(run, tables, further):
+        for place, partition, piece in walk(run, tables, further):
             begin = partition.slice * run.rows
             rows = [ordinal - begin for ordinal in piece.ordinals]
             yield Piece(piece.ordinals, lines.table(piece.table.select(names), place, rows))
@@ -85,18 +103,6 @@ def _answered(run: Run, partition: Partition, limit: int) -> tuple[int, int]:
         statuses = piece.table.column(status).to_pylist()
         found.update(word for ordinal, word in zip(piece.ordinals, statuses, strict=True) if ordinal < end)
     return found["succeeded"], found["incomplete"]
-
-
-def _pieces(run: Run, tables: Tables | None, further: columns.Further | None) -> Iterator[tuple[int, Partition, Piece]]:
-    inputs = None if tables is None else _Inputs(tables)
-    records = OpenRecords(run)
-
-    def table_of(partition: Partition) -> pa.Table | None:
-        return None if inputs is None else inputs.table(partition)
-
-    for place, partition in result_partitions(run.manifest):
-        for piece in rows_of(run, partition, table_of, further, records):
-            yield place, partition, piece
 
 
 class _Inputs:

@@ -1,0 +1,268 @@
+"""`report`: one HTML file that shows results, also of runs that are not finished. Sends nothing, changes no run."""
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from datetime import UTC
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+from msgspec import Struct
+
+from cometbatch.commands.clock import now
+from cometbatch.commands.judge_purse import judge_cost
+from cometbatch.commands.open_rows import older_than_run
+from cometbatch.commands.report_prompts import Prompts, prompts_of
+from cometbatch.commands.report_requests import RenderedRow
+from cometbatch.commands.result_sources import NamedResult, named_results
+from cometbatch.commands.status import status_of
+from cometbatch.commands.tables import JobSource
+from cometbatch.errors import CometbatchError, UsageError
+from cometbatch.input.files import shown
+from cometbatch.job.report import ReportSettings
+from cometbatch.reports.layout import layout_of
+from cometbatch.reports.page.chosen import chosen_tables
+from cometbatch.reports.page.chunks import CELL_CHARACTERS, Chunk, Encoder, StoredPrompt
+from cometbatch.reports.page.evaluation import evaluation_of
+from cometbatch.reports.page.html import PageWriter
+from cometbatch.reports.page.page_columns import Columns
+from cometbatch.reports.page.requests import Frames
+from cometbatch.reports.page.survey import Survey, Told, survey
+from cometbatch.reports.sources import ResultFiles, RunRows
+from cometbatch.results.accepted import Accept
+from cometbatch.results.notebook import html_of
+from cometbatch.results.parts import result_metadata
+from cometbatch.results.summary_words import count
+from cometbatch.run_state.run import find
+from cometbatch.version import VERSION
+
+DEFAULT_ROWS: Final = 100_000
+DEFAULT_OUTPUT: Final = Path("report.html")
+_MARK: Final = b'<meta name="generator" content="cometbatch report">'
+_MARK_BYTES: Final = 1_000  # of a page, from its beginning, among which its mark is
+_RUN_ID: Final = "cometbatch.run_id"
+_MEGABYTE: Final = 10**6
+
+
+class ReportFile(Struct, frozen=True):
+    """A page that was written. `rows`: of results that it has, `of` how many. `bytes`: its size."""
+
+    path: Path
+    rows: int
+    of: int
+    bytes: int
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "path": str(self.path),
+            "rows": self.rows,
+            "of": self.of,
+            "bytes": self.bytes,
+            "notes": list(self.notes),
+        }
+
+    def describe(self) -> str:
+        """A line for a person."""
+        rows = count(self.rows, "row") if self.rows == self.of else f"{self.rows:,} of {count(self.of, 'row')}"
+        return f"{self.path}: {rows}, {self.bytes / _MEGABYTE:,.1f} MB"
+
+    def __str__(self) -> str:
+        return self.describe()
+
+    def _repr_html_(self) -> str:
+        return html_of(self.describe())
+
+
+def report(
+    targets: JobSource | Sequence[JobSource],
+    overrides: Sequence[str] = (),
+    *,
+    output: str | Path | None = None,
+    rows: int = DEFAULT_ROWS,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> ReportFile:
+    """Write a page that shows these jobs, results or run directories side by side; of a run, its rows so far.
+
+    `overrides`: `--set` strings for job files. `output`: the file to write; `report.html` in the current folder by
+    default. An earlier report there is replaced, another file only with `overwrite`. `rows`: how many rows the page has
+    at most, of all results together: failed and incomplete ones first, then the dearest and the slowest, then a sample
+    that `seed` draws. Of a run that is not finished and scores answers, the Python scorers are imported, each after a
+    line on standard error.
+
+    Raises `UsageError` where there is no result or the file can't be written there, `InputError` where a result can't
+    be read, `CheckpointError` where a file of a run is damaged or the disk won't take the page.
+    """
+    if rows < 1:
+        raise UsageError("rows: a page has at least one row.")
+    path = DEFAULT_OUTPUT if output is None else Path(output)
+    results = [_with_run(each) for each in named_results(targets, overrides, purpose="show", needs_scores=False)]
+    names = [each.name for each in results]
+    if len(set(names)) < len(names):
+        raise UsageError("The same result is named twice. Name each once.")
+    for each in results:
+        layout_of(each.source.schema, each.name)  # who named no result learns it before anything is written
+    _refuse(path, targets, results, overwrite=overwrite)
+    try:
+        writer = PageWriter(path)
+    except OSError as error:
+        raise UsageError(f"--output: {_shown(path)}: this folder can't be written ({error.strerror}).") from error
+    with writer:
+        meta = page_of(results, writer.add, rows=rows, seed=seed)
+        writer.finish(meta)
+    notes = tuple(note for each in meta["sources"] for note in each["notes"])
+    return ReportFile(path, meta["selection"]["rows"], meta["selection"]["of"], path.stat().st_size, notes)
+
+
+def page_of(results: Sequence[NamedResult], add: Callable[[Chunk], object], *, rows: int, seed: int) -> dict[str, Any]:
+    """The page of these results: `add` takes its chunks, and what it says of them is returned. As `report` has it."""
+    found = survey([each.source for each in results], [told_of(each) for each in results], limit=rows, seed=seed)
+    sources, frames = [each.source for each in results], Frames()
+    prompts = [prompts_of(each.source, frames, None if each.run is None else each.run.manifest) for each in results]
+    columns = Columns.of(sources, has_prompts=any(each.why_none is None for each in prompts))
+    encoder = Encoder(columns)
+    for number, (source, own) in enumerate(zip(sources, prompts, strict=True)):
+        names = list(dict.fromkeys([*columns.read(number), *own.columns]))
+        for places, table in chosen_tables(source, found.chosen.lines[number], names):
+            for chunk in encoder.add(number, places, table, stored_prompts(own, table)):
+                add(chunk)
+    for chunk in encoder.rest():
+        add(chunk)
+    title = ", ".join(each.name for each in sources)
+    evaluation = evaluation_of_results(results)
+    return page_meta(title, found, prompts=prompts, columns=columns, frames=frames, evaluation=evaluation)
+
+
+def page_meta(
+    title: str,
+    found: Survey,
+    *,
+    prompts: Sequence[Prompts],
+    columns: Columns,
+    frames: Frames,
+    evaluation: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """What a page says of its rows. `prompts`: of each source, after the last one was rendered."""
+    return {
+        "version": 1,
+        "program": f"cometbatch {VERSION}",
+        "made_at": now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "title": title,
+        "watch": None,
+        "cell_characters": CELL_CHARACTERS,
+        "sources": described_sources(found, prompts),
+        "selection": found.selection.to_dict(),
+        "gold": columns.gold,
+        "columns": columns.to_list(),
+        "frames": frames.items,
+        "overview": found.overview(),
+        "evaluation": evaluation,
+    }
+
+
+def stored_prompts(prompts: Prompts, table: pa.Table) -> list[StoredPrompt] | None:
+    """The prompts of these lines, as the page keeps them; None where a source has none."""
+    if prompts.why_none is not None:
+        return None
+    return [_stored(each) for each in prompts.render(table)]
+
+
+def _stored(rendered: RenderedRow) -> StoredPrompt:
+    if isinstance(rendered, str):
+        return StoredPrompt((), why=rendered)
+    frame, slots = rendered
+    return StoredPrompt(slots, frame) if isinstance(frame, int) else StoredPrompt(slots, own=frame)
+
+
+def described_sources(found: Survey, prompts: Sequence[Prompts]) -> list[dict[str, Any]]:
+    """The sources as the page tells of them. `prompts`: of each, after the last one was rendered."""
+    return [
+        {**said, "no_prompts": each.why_none, "notes": [*said["notes"], *each.notes]}
+        for said, each in zip(found.described_sources(), prompts, strict=True)
+    ]
+
+
+def evaluation_of_results(results: Sequence[NamedResult]) -> dict[str, Any] | None:
+    """The leaderboard as `compare` has it: shown as the first job says; what judging cost, of one result alone."""
+    settings = next((each.located.job.report for each in results if each.located.job is not None), ReportSettings())
+    judged = judge_cost(results[0].located.result) if len(results) == 1 else None
+    return evaluation_of([each.source for each in results], settings, judge_cost_usd=judged)
+
+
+def told_of(result: NamedResult) -> Told:
+    """What is known of a result beside its rows: of its run as it is now, where the rows are that run's."""
+    located, run = result.located, result.run
+    command = located.command if located.job is not None else None
+    notes, judged = tuple(result.notes()), judge_cost(located.result)
+    if run is None:
+        said = result_metadata(result.source.first) or {} if isinstance(result.source, ResultFiles) else {}
+        notes += tuple(older_than_run(located))
+        return Told(run_id=said.get(_RUN_ID), command=command, judge_usd=judged, notes=notes)
+    status = status_of(run, located, Accept())
+    return Told(
+        run_id=run.manifest.run_id,
+        command=command,
+        state="running" if status.running else "finished" if status.summary.finished else "stopped",
+        summary=status.summary,
+        judge_usd=judged,
+        notes=notes,
+    )
+
+
+def _with_run(result: NamedResult) -> NamedResult:
+    """A result file that was named itself with the run that published it, unless that is gone, or further by now."""
+    if result.run is not None:
+        return result
+    located = result.located
+    with contextlib.suppress(CometbatchError):  # a damaged run is no reason not to show the result
+        run = find(located.directory, located.result)
+        if run is not None and run.is_finished:
+            return msgspec.structs.replace(result, run=run)
+    return result
+
+
+def _refuse(
+    path: Path, targets: JobSource | Sequence[JobSource], results: Sequence[NamedResult], *, overwrite: bool
+) -> None:
+    """Raises `UsageError` where the page can't be written to this path, or would replace what is no page of ours."""
+    if not path.parent.is_dir():
+        raise UsageError(f"--output: {_shown(path)}: there is no such folder. Make it first.")
+    if path.is_dir():
+        raise UsageError(f"--output: {_shown(path)} is a folder. Name a file in it.")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--output: {_shown(path)}: this folder can't be written. Choose another one.")
+    given = [targets] if isinstance(targets, str | Path) or not isinstance(targets, Sequence) else targets
+    named = [Path(each) for each in given if isinstance(each, str | Path)]
+    for other in (*named, *(file for each in results for file in _files(each))):
+        with contextlib.suppress(OSError):
+            if path.samefile(other):
+                raise UsageError(f"--output: {_shown(path)} is a file that the run needs. Choose another name.")
+    if not overwrite and (path.exists() or path.is_symlink()) and not _is_report(path):
+        raise UsageError(
+            f"--output: {_shown(path)} exists, and is no report. Choose another name, or replace it with --overwrite."
+        )
+
+
+def _files(result: NamedResult) -> list[Path]:
+    """The files that hold a result, its input and its job, as far as they are known."""
+    source, job = result.source, result.located.job
+    own = list(source.rows.files) if isinstance(source, RunRows) else []
+    own += [*source.files, *source.scores] if isinstance(source, ResultFiles) else []
+    return [*own, result.located.result, *([] if job is None else [job.input.path])]
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file is a page that this program wrote."""
+    try:
+        with path.open("rb") as file:
+            return _MARK in file.read(_MARK_BYTES)
+    except OSError:
+        return False
+
+
+def _shown(path: Path) -> str:
+    return shown(str(path), limit=1_000)

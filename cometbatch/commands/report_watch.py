@@ -1,0 +1,304 @@
+"""`report --watch`: the page of a run while it goes on, on the loopback interface. It only reads, and takes no lock.
+
+Law: looking takes at most a tenth of the time, and what a look costs depends on what is new: of partitions that have
+not changed no row is read. In memory are the page's rows, at most as many as were asked for, compressed.
+"""
+
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from cometbatch.commands.locate import Located, locate
+from cometbatch.commands.open_rows import input_tables, rows_of_run
+from cometbatch.commands.report import DEFAULT_ROWS, evaluation_of_results, page_meta, page_of, stored_prompts
+from cometbatch.commands.report_prompts import Prompts, prompts_of
+from cometbatch.commands.result_sources import NamedResult, name_of, named_results, scores_of_run
+from cometbatch.commands.status import status_of
+from cometbatch.commands.tables import JobSource
+from cometbatch.commands.watch_server import PageServer
+from cometbatch.commands.watched_page import WatchedPage
+from cometbatch.errors import CheckpointError, CometbatchError, UsageError
+from cometbatch.job import Job
+from cometbatch.records import PriceBook, Tally
+from cometbatch.reports.page.chosen import PARTS, SUCCEEDED, Chosen, Selection
+from cometbatch.reports.page.chunks import CHUNK_ROWS, Chunk, Encoder
+from cometbatch.reports.page.page_columns import Columns
+from cometbatch.reports.page.requests import Frames
+from cometbatch.reports.page.survey import SourceSurvey, Survey, Surveying, Times, Told
+from cometbatch.reports.sources import RunRows
+from cometbatch.results.accepted import Accept
+from cometbatch.results.lines import Joined
+from cometbatch.results.rows import Piece, Rows
+from cometbatch.results.summary import RunSummary
+from cometbatch.results.summary_words import count
+from cometbatch.run_state.new_rows import NewRows
+from cometbatch.run_state.recorded_rows import Tables
+from cometbatch.run_state.run import Run, find
+
+LOOK_S: Final = 1.0  # seconds between two looks, at least
+LOOK_SHARE: Final = 10  # so many times as long as a look took is the pause after it, at least
+SLOWEST_LOOK_S: Final = 10.0  # seconds between two looks of a run that has gone on for long
+LONG_RUN: Final = (
+    600  # a pause is the time so far divided by this: a night's run does not become a thousand small chunks
+)
+FAILED_LOOKS: Final = 5  # in a row that raise: one may fall between two renames, and is taken again
+KEPT_FOR_TROUBLE: Final = 10  # one of so many rows of the page is kept for rows that failed or are incomplete
+END_S: Final = 0.2  # seconds after which it looks whether the page was fetched
+
+
+def watch_report(
+    target: JobSource,
+    overrides: Sequence[str] = (),
+    *,
+    rows: int = DEFAULT_ROWS,
+    port: int = 0,
+    tell: Callable[[str], object] = print,
+) -> None:
+    """Serve the page of a job's run at a URL with a random token, until the run has ended and the page was fetched.
+
+    The job may be one that has not begun: then its run is waited for, and so is the next session of one that has
+    stopped. `overrides`: `--set` strings for a job file. `rows`: how many rows the page has at most. `port`: on
+    127.0.0.1; 0 for one that is free. `tell` is called with the URL, once. Of a job that scores answers, the Python
+    scorers are imported, each after a line on standard error. Ctrl-C ends it.
+
+    Raises `UsageError` where there is no job or run, or the port is taken; `InputError` where the input can't be read
+    or is another one by now; `CheckpointError` where a file of the run is damaged.
+    """
+    if rows < 1:
+        raise UsageError("rows: a page has at least one row.")
+    watch = Watch(target, overrides, rows)
+    watch.look()
+    begun = time.monotonic()
+    with PageServer(watch.page, port) as server:
+        tell(server.url)
+        while not watch.is_over:
+            time.sleep(
+                max(LOOK_S, LOOK_SHARE * watch.look_s, min(SLOWEST_LOOK_S, (time.monotonic() - begun) / LONG_RUN))
+            )
+            watch.look()
+        while not watch.page.is_done:
+            time.sleep(END_S)
+
+
+class Watch:
+    """Looks at a run again and again, and puts what is new into the page. `is_over`: the run has ended.
+
+    `look_s`: the seconds that the last look took.
+    """
+
+    def __init__(self, target: JobSource, overrides: Sequence[str], limit: int) -> None:
+        self._target, self._overrides, self._limit = target, overrides, limit
+        self._located = locate(target, overrides)
+        self._name = name_of(target, self._located)
+        self.page = WatchedPage(self._name)
+        self.is_over = False
+        self.look_s = 0.0
+        self._view: _View | None = None
+        self._key: object = None
+        self._first_session: int | None = None
+        self._has_run = False
+        self._failed_looks = 0
+
+    def look(self) -> None:
+        """Look once. Raises as `watch_report` does; what may pass by itself is raised at the fifth look in a row."""
+        begun = time.monotonic()
+        try:
+            self._look()
+            self._failed_looks = 0
+        except CometbatchError as error:
+            self._failed_looks += 1
+            if self._view is None or not isinstance(error, CheckpointError) or self._failed_looks >= FAILED_LOOKS:
+                raise
+        self.look_s = time.monotonic() - begun
+
+    def _look(self) -> None:
+        located = self._locate()
+        is_running = located.directory.lock.is_held()  # before the look: what a process wrote that has ended is found
+        run = find(located.directory, located.result)
+        if self._view is None and not is_running and self._is_finished(run):
+            self._show_finished()
+            return
+        session = 0 if run is None or run.progress.last is None else run.progress.last.number
+        if self._first_session is None:
+            self._first_session = session
+        self._has_run = self._has_run or is_running or session > self._first_session
+        self.is_over = self._has_run and not is_running and run is not None
+        if self._view is None or _key_of(run) != self._key:
+            self._key, self._view = _key_of(run), _View(self._name, self._limit)
+            self.page.begin(self._view.meta(run, located))
+        had_rows = self._view.has_rows
+        found = [] if run is None else self._view.read(run, located)
+        if self._view.has_rows != had_rows:
+            self.page.begin(self._view.meta(run, located))
+        evaluation = evaluation_of_results(self._results()) if self.is_over else None
+        self.page.add(found, self._view.meta(run, located, evaluation), is_ended=self.is_over)
+
+    def _locate(self) -> Located:
+        """Where the run is now: an update of it may have begun, or taken its place. The job file is read once."""
+        job = self._located.job
+        if job is None:
+            return locate(self._target, self._overrides)
+        return msgspec.structs.replace(locate(job), command=self._located.command)
+
+    def _is_finished(self, run: Run | None) -> bool:
+        """Whether the run has finished, or there is a result alone. Raises `UsageError` where there is neither."""
+        if run is not None:
+            return run.is_finished
+        if self._located.job is not None:
+            return False
+        if not self._located.result.exists():
+            raise self._located.no_run()
+        return True
+
+    def _show_finished(self) -> None:
+        """The page of a run that had finished before, with the rows that `report` would choose."""
+        chunks: list[Chunk] = []
+        meta = page_of(self._results(), chunks.append, rows=self._limit, seed=0)
+        self.page.begin(meta)
+        self.page.add(chunks, meta, is_ended=True)
+        self.is_over = True
+
+    def _results(self) -> list[NamedResult]:
+        return named_results([self._target], self._overrides, purpose="show", needs_scores=False)
+
+
+def _key_of(run: Run | None) -> object:
+    """Two looks with the same key are of the same rows: what was told of them still holds."""
+    if run is None:
+        return None
+    return run.manifest.run_id, run.directory.reopened().rounds, run.columns, run.manifest.active
+
+
+class _View:
+    """What the page has of one run, as long as no row of it is reset.
+
+    `has_rows`: whether there is one, so that the page's columns are known.
+    """
+
+    def __init__(self, name: str, limit: int) -> None:
+        self._name, self._limit = name, limit
+        self._new, self._surveying = NewRows(), Surveying(limit, 0)
+        self._columns, self._frames = Columns((), (), None), Frames()
+        self._prompts = Prompts(None)
+        self._encoder: Encoder | None = None
+        self._scores: tuple[Joined, ...] | None = None
+        self._tables: Tables | None = None
+        self._rows = 0
+        self._in_page = array("q")  # ordinals
+        self._kinds = Counter[str]()  # rows of the page by status
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether a row has come."""
+        return self._encoder is not None
+
+    def read(self, run: Run, located: Located) -> list[Chunk]:
+        """The rows that are new, as chunks. Raises what reading them raises."""
+        if self._scores is None:
+            self._scores = scores_of_run(run, located, self._name, needs_scores=False)
+        rows = rows_of_run(run, located, self._scores, walk=self._new.pieces, tables_of=self._tables_of)
+        chunks: list[Chunk] = []
+        for piece in rows.pieces():
+            for begin in range(0, piece.table.num_rows, CHUNK_ROWS):
+                some = Piece(piece.ordinals[begin : begin + CHUNK_ROWS], piece.table.slice(begin, CHUNK_ROWS))
+                chunks += self._take(_source(self._name, rows, some), some, run)
+        return chunks if self._encoder is None else [*chunks, *self._encoder.rest()]
+
+    def _tables_of(self, run: Run, job: Job) -> Tables:
+        """The input, of which it is looked at once whether it is the run's."""
+        if self._tables is None:
+            self._tables = input_tables(run, job)
+        return self._tables
+
+    def _take(self, source: RunRows, piece: Piece, run: Run) -> Iterator[Chunk]:
+        """Count these rows, and put those into the page for which there is room."""
+        if self._encoder is None:
+            self._prompts = prompts_of(source, self._frames, run.manifest)
+            self._columns = Columns.of([source], has_prompts=self._prompts.why_none is None)
+            self._encoder = Encoder(self._columns)
+        self._surveying.add(0, source)
+        self._rows += piece.table.num_rows
+        statuses = piece.table.column(f"{run.prefix}status").to_pylist()
+        fitting = self._fitting(statuses)
+        chosen = piece if len(fitting) == len(statuses) else piece.only(fitting)
+        if fitting:
+            self._kinds.update(statuses[at] for at in fitting)
+            self._in_page.extend(chosen.ordinals)
+            prompts = stored_prompts(self._prompts, chosen.table)
+            yield from self._encoder.add(0, chosen.ordinals, chosen.table, prompts)
+
+    def _fitting(self, statuses: Sequence[str]) -> list[int]:
+        """The places of the rows for which there is room; the last of it is kept for those that did not succeed."""
+        found: list[int] = []
+        left = self._limit - len(self._in_page)
+        kept = self._limit // KEPT_FOR_TROUBLE
+        for at, status in enumerate(statuses):
+            if left > (kept if status == SUCCEEDED else 0):
+                found.append(at)
+                left -= 1
+        return found
+
+    def meta(self, run: Run | None, located: Located, evaluation: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What the page says by now."""
+        told = self._told(run, located)
+        found = self._surveying.found([told]) if self.has_rows else self._no_rows(told, located)
+        meta = page_meta(
+            self._name,
+            found,
+            prompts=[self._prompts],
+            columns=self._columns,
+            frames=self._frames,
+            evaluation=evaluation,
+        )
+        rows = len(self._in_page)
+        parts = dict.fromkeys(PARTS, 0) | {kind: self._kinds[kind] for kind in ("failed", "incomplete")}
+        meta["selection"] |= {"rows": rows, "of": self._rows, "words": "", "parts": parts}
+        meta["sources"][0] |= {"in_page": rows, "calls": None if run is None else meta["sources"][0]["calls"]}
+        if rows < self._rows:
+            parts["sample"] = self._kinds[SUCCEEDED]
+            meta["selection"]["words"] = (
+                f"This page has {rows:,} of {count(self._rows, 'row')} so far: those that came first, and then those "
+                "that failed or are incomplete, as far as there was room. Totals and charts of the overview count all "
+                "rows. Once the run has ended, cometbatch report chooses among all of them."
+            )
+            _leave_out(meta["overview"], frozenset(self._in_page))
+        return meta
+
+    def _told(self, run: Run | None, located: Located) -> Told:
+        command = None if located.job is None else located.command
+        if run is None:
+            return Told(command=command, state="stopped", notes=("This job has not begun.",))
+        status = status_of(run, located, Accept(), has_latency=False)
+        return Told(
+            run_id=run.manifest.run_id,
+            command=command,
+            state="running" if status.running else "finished" if status.summary.finished else "stopped",
+            summary=status.summary,
+        )
+
+    def _no_rows(self, told: Told, located: Located) -> Survey:
+        """What is found where there is no row."""
+        nothing = PriceBook("", "none")
+        no_run = RunSummary(run_id="", output=located.result, rows=0, tally=Tally(), prices=nothing, finished=False)
+        own = SourceSurvey(self._name, 0, told, told.summary or no_run, Times())
+        selection = Selection(0, 0, self._limit, 0, dict.fromkeys(PARTS, 0))
+        return Survey((own,), (), None, (), (), (), "tokens", Chosen((None,)), selection)
+
+
+def _source(name: str, rows: Rows, piece: Piece) -> RunRows:
+    """A source of these rows alone."""
+    return RunRows(name, msgspec.structs.replace(rows, pieces=lambda: iter([piece])))
+
+
+def _leave_out(overview: dict[str, Any], in_page: Collection[int]) -> None:
+    """Take rows that the page does not have out of lists that lead to rows."""
+    for trouble in overview["failures"]:
+        if trouble["example"] is not None and trouble["example"]["ordinal"] not in in_page:
+            trouble["example"] = None
+    for name, rows in overview["extremes"].items():
+        if isinstance(rows, list):
+            overview["extremes"][name] = [each for each in rows if each["ordinal"] in in_page]

@@ -1,0 +1,118 @@
+"""What a person named -> the results that are read: published ones, or the rows of runs that are not finished."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from cometbatch.commands.leaderboard import result_at
+from cometbatch.commands.locate import Located, is_job_file, locate
+from cometbatch.commands.open_rows import rows_of_run
+from cometbatch.commands.scoring import scoring_of
+from cometbatch.commands.tables import JobSource
+from cometbatch.errors import UsageError
+from cometbatch.job import Job
+from cometbatch.job.batch_lines import open_table
+from cometbatch.job.secrets import printable
+from cometbatch.reports.sources import ResultFiles, RunRows, Source
+from cometbatch.results.lines import Joined
+from cometbatch.results.parts import result_metadata
+from cometbatch.results.score_columns import scores_of
+from cometbatch.results.terminal import visible
+from cometbatch.run_state.run import Run, find
+
+NOT_OF_SETTINGS: Final = ("digest", "choices")
+"""What a result says of a score beside its settings."""
+
+
+class NamedResult(Struct, frozen=True):
+    """A result that was named. `located`: where its run is. `source`: what is read. `run`: None where it is not known.
+
+    Of a result file that was named itself, the run is not looked at: the file is read as it stands.
+    """
+
+    located: Located
+    source: Source
+    run: Run | None
+
+    @property
+    def name(self) -> str:
+        """How a person calls it."""
+        return self.source.name
+
+    def notes(self) -> Iterator[str]:
+        """What is known of a run that is not finished, and of scores that are not those of the job as it is now."""
+        source, job = self.source, self.located.job
+        if isinstance(source, RunRows):
+            yield from source.rows.notes
+        elif job is not None and job.scores:
+            said = scores_of(result_metadata(source.first) or {}) if isinstance(source, ResultFiles) else []
+            kept = [{name: one[name] for name in one if name not in NOT_OF_SETTINGS} for one in said]
+            if kept != [msgspec.to_builtins(score.described()) for score in job.scores]:
+                yield (
+                    f"{source.name}: the job scores answers in other ways by now; score them again: "
+                    f"{self.located.score_command}"
+                )
+
+
+def named_results(
+    targets: JobSource | Sequence[JobSource], overrides: Sequence[str] = (), *, purpose: str, needs_scores: bool
+) -> list[NamedResult]:
+    """The results of these jobs, results or run directories. `overrides`: `--set` strings for the job files.
+
+    `purpose`: what is to be done with them, for a message. `needs_scores`: a run that is not finished must have a
+    section `score`, and one that has all of its answers must be published; else both are read as they are. Of a run
+    that is not finished with such a section, reading imports its Python scorers, after a line on standard error.
+    Raises `UsageError` where there is no result.
+    """
+    given = [targets] if isinstance(targets, Job | str | Path) or not isinstance(targets, Sequence) else list(targets)
+    if not given:
+        raise UsageError(f"Name a job file or a result to {purpose}.")
+    located = [locate(target, overrides if _is_job(target) else ()) for target in given]
+    if overrides and not any(map(_is_job, given)):
+        raise UsageError("--set is for a job file. Give the job file, or leave out --set.")
+    pairs = zip(given, located, strict=True)
+    return [_named(target, each, needs_scores=needs_scores) for target, each in pairs]
+
+
+def _is_job(target: JobSource) -> bool:
+    """Whether values of a job can be replaced: it is a job file, or a mapping."""
+    return not isinstance(target, Job) and (isinstance(target, dict) or is_job_file(Path(str(target))))
+
+
+def name_of(target: JobSource, located: Located) -> str:
+    """How a person calls what was given."""
+    return printable(located.result) if isinstance(target, Job | dict) else printable(Path(str(target)))
+
+
+def _named(target: JobSource, located: Located, *, needs_scores: bool) -> NamedResult:
+    """A result that was named: what is published, or the rows of a run that is not finished."""
+    name = name_of(target, located)
+    if located.job is None and Path(target).is_file():  # type: ignore[arg-type]  # a job has been located as one
+        return NamedResult(located, result_at(located.result, name), None)
+    run = find(located.directory, located.result)
+    if run is not None and (not run.is_complete or (not run.is_finished and not needs_scores)):
+        rows = rows_of_run(run, located, scores_of_run(run, located, name, needs_scores=needs_scores))
+        return NamedResult(located, RunRows(name, rows), run)
+    if run is not None and not run.is_finished:
+        raise UsageError(
+            f"{name}: this run has all of its answers, and its result is not published as the job has it now. Publish "
+            f"it, which sends nothing, with: {located.command}"
+        )
+    if not located.result.exists():
+        raise located.no_run()
+    return NamedResult(located, result_at(located.result, name), run)
+
+
+def scores_of_run(run: Run, located: Located, name: str, *, needs_scores: bool) -> tuple[Joined, ...]:
+    """What makes the columns of scores for rows that have none yet."""
+    job = located.job or Job.from_description(run.manifest.job)
+    if not job.scores and not needs_scores:
+        return ()
+    scoring = scoring_of(job, open_table(job).schema)
+    if scoring is None:
+        raise UsageError(f"{name}: the job has no section score, so there is nothing to compare (docs/scores.md).")
+    return (scoring.load(lambda line: sys.stderr.write(visible(f"{line}\n"))),)
