@@ -7,6 +7,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
@@ -33,7 +34,7 @@ from cometbatch.results.accepted import Accept
 from cometbatch.results.notebook import html_of
 from cometbatch.results.parts import result_metadata
 from cometbatch.results.summary_words import count
-from cometbatch.run_state.run import Run, find
+from cometbatch.run_state.run import find
 from cometbatch.version import VERSION
 
 DEFAULT_ROWS: Final = 100_000
@@ -98,31 +99,25 @@ def report(
     if rows < 1:
         raise UsageError("rows: a page has at least one row.")
     path = DEFAULT_OUTPUT if output is None else Path(output)
-    results = named_results(targets, overrides, purpose="show", needs_scores=False)
+    results = [_with_run(each) for each in named_results(targets, overrides, purpose="show", needs_scores=False)]
     names = [each.name for each in results]
     if len(set(names)) < len(names):
         raise UsageError("The same result is named twice. Name each once.")
-    _refuse(path, results, overwrite=overwrite)
-    found = survey([each.source for each in results], [told_of(each) for each in results], limit=rows, seed=seed)
+    _refuse(path, targets, results, overwrite=overwrite)
     try:
         writer = PageWriter(path)
     except OSError as error:
         raise UsageError(f"--output: {_shown(path)}: this folder can't be written ({error.strerror}).") from error
     with writer:
-        meta = _page_of(results, found, writer.add)
+        meta = page_of(results, writer.add, rows=rows, seed=seed)
         writer.finish(meta)
     notes = tuple(note for each in meta["sources"] for note in each["notes"])
-    return ReportFile(path, found.selection.rows, found.selection.of, path.stat().st_size, notes)
+    return ReportFile(path, meta["selection"]["rows"], meta["selection"]["of"], path.stat().st_size, notes)
 
 
 def page_of(results: Sequence[NamedResult], add: Callable[[Chunk], object], *, rows: int, seed: int) -> dict[str, Any]:
     """The page of these results: `add` takes its chunks, and what it says of them is returned. As `report` has it."""
     found = survey([each.source for each in results], [told_of(each) for each in results], limit=rows, seed=seed)
-    return _page_of(results, found, add)
-
-
-def _page_of(results: Sequence[NamedResult], found: Survey, add: Callable[[Chunk], object]) -> dict[str, Any]:
-    """The same after the first pass."""
     sources, frames = [each.source for each in results], Frames()
     prompts = [prompts_of(each.source, frames, None if each.run is None else each.run.manifest) for each in results]
     columns = Columns.of(sources, has_prompts=any(each.why_none is None for each in prompts))
@@ -197,7 +192,7 @@ def evaluation_of_results(results: Sequence[NamedResult]) -> dict[str, Any] | No
 
 def told_of(result: NamedResult) -> Told:
     """What is known of a result beside its rows: of its run as it is now, where the rows are that run's."""
-    located, run = result.located, result.run or _run_of_file(result)
+    located, run = result.located, result.run
     command = located.command if located.job is not None else None
     notes, judged = tuple(result.notes()), judge_cost(located.result)
     if run is None:
@@ -215,16 +210,21 @@ def told_of(result: NamedResult) -> Told:
     )
 
 
-def _run_of_file(result: NamedResult) -> Run | None:
-    """The run that published a result file that was named itself; None where it is gone, or is further by now."""
+def _with_run(result: NamedResult) -> NamedResult:
+    """A result file that was named itself with the run that published it, unless that is gone, or further by now."""
+    if result.run is not None:
+        return result
     located = result.located
     with contextlib.suppress(CometbatchError):  # a damaged run is no reason not to show the result
         run = find(located.directory, located.result)
-        return run if run is not None and run.is_finished else None
-    return None
+        if run is not None and run.is_finished:
+            return msgspec.structs.replace(result, run=run)
+    return result
 
 
-def _refuse(path: Path, results: Sequence[NamedResult], *, overwrite: bool) -> None:
+def _refuse(
+    path: Path, targets: JobSource | Sequence[JobSource], results: Sequence[NamedResult], *, overwrite: bool
+) -> None:
     """Raises `UsageError` where the page can't be written to this path, or would replace what is no page of ours."""
     if not path.parent.is_dir():
         raise UsageError(f"--output: {_shown(path)}: there is no such folder. Make it first.")
@@ -232,7 +232,9 @@ def _refuse(path: Path, results: Sequence[NamedResult], *, overwrite: bool) -> N
         raise UsageError(f"--output: {_shown(path)} is a folder. Name a file in it.")
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"--output: {_shown(path)}: this folder can't be written. Choose another one.")
-    for other in (file for each in results for file in _files(each)):
+    given = [targets] if isinstance(targets, str | Path) or not isinstance(targets, Sequence) else targets
+    named = [Path(each) for each in given if isinstance(each, str | Path)]
+    for other in (*named, *(file for each in results for file in _files(each))):
         with contextlib.suppress(OSError):
             if path.samefile(other):
                 raise UsageError(f"--output: {_shown(path)} is a file that the run needs. Choose another name.")

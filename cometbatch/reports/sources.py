@@ -13,7 +13,7 @@ from cometbatch.errors import InputError
 from cometbatch.results.rows import Rows
 
 BATCH_ROWS: Final = 65_536  # read at a time
-BATCH_BYTES: Final = 8 << 20  # of the columns that are read, at a time, about
+BATCH_BYTES: Final = 1 << 20  # of the columns that are read, at a time, about
 READ_BYTES: Final = 1 << 18  # of a column, from the file
 Tables: TypeAlias = Iterator[tuple[Sequence[int], pa.Table]]
 """Some lines at a time, with the place of each in the result, from 0."""

@@ -6,7 +6,6 @@ heap of scripts, what they hold beside it (texts of the browser, arrays), and wh
 """
 
 import argparse
-import os
 import random
 import tempfile
 import time
@@ -14,7 +13,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -261,7 +260,7 @@ def main() -> None:
             rounds = [chromium.run(lambda: measured(chromium, path)) for _ in range(ROUNDS)]
         finally:
             chromium.stop()
-        rounds = [each | {"file": os.path.getsize(path) / 1e6} for each in rounds]
+        rounds = [each | {"file": path.stat().st_size / 1e6} for each in rounds]
     for name in rounds[0]:
         bar, unit = BARS.get(name, (None, "MB" if "memory" in name or "arrays" in name else "ms"))
         figure = median(each[name] for each in rounds)

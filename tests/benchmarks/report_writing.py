@@ -28,8 +28,8 @@ from tests.workbench import Workbench, carry_out
 
 ROWS: Final = 100_000
 ROUNDS: Final = 5
-PROMPT_WORDS: Final = range(16, 74)  # of a row, evenly spread: with the answer 550 bytes
-ANSWER_WORDS: Final = range(8, 62)
+PROMPT_WORDS: Final = range(16, 70)  # of a row, evenly spread: with the answer 550 bytes
+ANSWER_WORDS: Final = range(8, 59)
 BATCH_ROWS: Final = 5_000  # of the input, made at a time
 FAILS, IS_CUT, SLOW = 0.004, 0.006, 0.01  # shares of rows
 CPU_BAR_S: Final = 4.0  # of the whole command

@@ -41,6 +41,22 @@ def answers(count: int) -> list[dict[str, Any]]:
     ]
 
 
+def described(name: str, rows: int, **more: Any) -> dict[str, Any]:
+    """A source as a page's meta describes it; all its rows are in the page. `more`: what is not as usual."""
+    return {
+        "name": name,
+        "run_id": None,
+        "command": None,
+        "state": "finished",
+        "rows": rows,
+        "calls": rows,
+        "in_page": rows,
+        "no_prompts": "There is no job to render prompts by.",
+        "notes": [],
+        **more,
+    }
+
+
 def write_page(
     path: Path, rows: Sequence[Row], columns: Sequence[Mapping[str, str]] = BASIC, *, size: int = 2_000, **meta: Any
 ) -> Path:
@@ -48,19 +64,6 @@ def write_page(
 
     A row's `more` is its JSON, its `lengths` are the full lengths of cells that the page has in part.
     """
-    source: dict[str, Any] = {
-        "name": "answers.parquet",
-        "run_id": None,
-        "command": None,
-        "state": "finished",
-        "rows": len(rows),
-    }
-    source |= {
-        "calls": len(rows),
-        "in_page": len(rows),
-        "no_prompts": "There is no job to render prompts by.",
-        "notes": [],
-    }
     whole = {
         "version": 1,
         "program": "cometbatch 0.1.0",
@@ -68,7 +71,7 @@ def write_page(
         "title": "answers.parquet",
         "watch": None,
         "cell_characters": 2_000,
-        "sources": [source],
+        "sources": [described("answers.parquet", len(rows))],
         "selection": {"rows": len(rows), "of": len(rows), "limit": 100_000, "seed": 0, "parts": {}, "words": ""},
         "gold": None,
         "columns": list(columns),

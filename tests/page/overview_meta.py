@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cometbatch.reports.page.html import PageWriter
+import msgspec
+
+from cometbatch.commands.watch_server import Answer
+from cometbatch.reports.page.html import PageWriter, meta_text, page_frame
 
 BEGIN_MS = 1_796_063_105_000  # 2026-11-30 18:25:05 UTC
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202egnp.exe\x00"
@@ -99,11 +102,9 @@ def series(
 
 def extremes(label: str = "ticket", file: int = 0) -> Meta:
     """Three rows in each list."""
-    values = {"slowest": 42.5, "dearest": 0.0123, "longest": 4096}
+    values = {"slowest": 42.5, "dearest": 0.0124, "longest": 4096}
     lists: Meta = {
-        name: [
-            {"file": file, "ordinal": 5 + at, "value": value / (at + 1), "label": f"{label} {at}"} for at in range(3)
-        ]
+        name: [{"file": file, "ordinal": 5 + at, "value": value / 2**at, "label": f"{label} {at}"} for at in range(3)]
         for name, value in values.items()
     }
     return {**lists, "length_unit": "tokens"}
@@ -185,3 +186,27 @@ def write_page(folder: Path, said: Meta) -> Path:
     with PageWriter(path) as page:
         page.finish(said)
     return path
+
+
+class WatchedPage:
+    """A page without rows for a server of watched pages. Asked for news, it tells what `say` was given last."""
+
+    def __init__(self, said: Meta) -> None:
+        self._watch = {"every_ms": 20, "generation": "g", "version": 0}
+        self._said = {**said, "watch": self._watch}
+        self._version = 0
+
+    def say(self, said: Meta) -> None:
+        """What the page is told from now on."""
+        self._said, self._version = {**said, "watch": self._watch}, self._version + 1
+
+    def page(self) -> Answer:
+        """The page as it is first."""
+        frame = page_frame("A run", is_watched=True)
+        body = frame.head + meta_text(self._said) + frame.middle + frame.tail
+        return Answer(body, "text/html; charset=utf-8", frame.policy)
+
+    def data(self, _query: Mapping[str, str]) -> Answer:
+        """What the page is told when it asks."""
+        told = {"chunks": [], "meta": self._said, "version": self._version, "generation": "g"}
+        return Answer(msgspec.json.encode({**told, "ended": False, "more": False}), "application/json")

@@ -113,16 +113,15 @@ def _texts(
     lengths = struct.unpack_from(f"<{count * len(names)}I", arrays)
     text = arrays[4 * len(lengths) :].decode().encode("utf-16-le")  # two bytes for each unit
     at = 0
-    for row in range(count):
-        cells: dict[str, str | None] = {}
-        elsewhere = []
-        for place, name in enumerate(names):
-            length = lengths[row * len(names) + place]
-            if length == ELSEWHERE:
-                elsewhere.append(name)
+    rows: list[dict[str, str | None]] = [{} for _ in range(count)]
+    for place, name in enumerate(names):
+        for row, length in enumerate(lengths[place * count : (place + 1) * count]):
             size = 0 if length in (NULL, ELSEWHERE) else 2 * length
-            cells[name] = None if length == NULL else text[at : at + size].decode("utf-16-le")
+            rows[row][name] = None if length == NULL else text[at : at + size].decode("utf-16-le")
             at += size
+    assert at == len(text)
+    for row, cells in enumerate(rows):
+        elsewhere = [name for place, name in enumerate(names) if lengths[place * count + row] == ELSEWHERE]
         more = json.loads(cells.pop("more") or "{}")
         assert sorted(elsewhere) == sorted(more.get("from", {}))
         for name, (start, length) in more.get("from", {}).items():
@@ -130,7 +129,6 @@ def _texts(
             assert 2 * (start + length) <= len(prompt)
             cells[name] = prompt[2 * start : 2 * (start + length)].decode("utf-16-le")
         yield {name: _cell(each, short[row][name]) for name, each in cells.items()}, more
-    assert at == len(text)
 
 
 def _cell(text: str | None, length: Any) -> Cell | None:

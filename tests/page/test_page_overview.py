@@ -10,11 +10,14 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
+import cometbatch
+from cometbatch.commands.watch_server import PageServer
 from cometbatch.money.exact import format_rounded
 from tests.page.browser import Opener
 from tests.page.overview_meta import (
     HOSTILE,
     SHOWN_HOSTILE,
+    WatchedPage,
     everything,
     extremes,
     failure,
@@ -293,12 +296,15 @@ def test_the_numbers_of_a_chart_are_a_table(browser_page: Opener, tmp_path: Path
 def test_charts_take_the_colours_of_the_theme(browser_page: Opener, tmp_path: Path) -> None:
     """They are drawn again when the reader switches, and for paper."""
     page = open_page(browser_page, tmp_path, meta(figures(), over_time=series([10, 30, 20], others=[1, 0, 9])))
-    canvas = page.locator(".chart canvas").first
     light, dark = "35,85,196", "143,178,255"  # --c1
-    assert light in canvas.evaluate(PAINTED)
+
+    def wait_for_color(color: str) -> None:
+        drawn = f"color => ({PAINTED})(document.querySelector('.chart canvas')).includes(color)"
+        page.wait_for_function(drawn, arg=color)
+
+    wait_for_color(light)
     page.emulate_media(color_scheme="dark")
-    expect(canvas).to_be_visible()
-    assert dark in page.locator(".chart canvas").first.evaluate(PAINTED)
+    wait_for_color(dark)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert light in page.locator(".chart canvas").first.evaluate(PAINTED)
     page.evaluate("dispatchEvent(new Event('afterprint'))")
@@ -363,7 +369,7 @@ def test_rows_that_stand_out_are_links(browser_page: Opener, tmp_path: Path) -> 
         [" ".join(each.split()) for each in found.locator("li").all_inner_texts()]
         for found in page.locator(".extremes ol").all()
     ]
-    assert [found[0] for found in lists] == ["ticket 0 42.5 s", "ticket 0 $0.0123", "ticket 0 4,096"]
+    assert [found[0] for found in lists] == ["ticket 0 42.5 s", "ticket 0 $0.0124", "ticket 0 4,096"]
     page.get_by_role("link", name="ticket 1").first.click()
     assert page.evaluate("location.hash") == "#call=0.6"
 
@@ -425,3 +431,72 @@ def test_it_prints(browser_page: Opener, tmp_path: Path) -> None:
     page.set_viewport_size({"width": 690, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= 690
     assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_new_figures_leave_the_reader_in_peace(browser_page: Opener) -> None:
+    """While a run goes on: focus, an opened table and its scrolled lines stay when the figures become others."""
+    before = everything()
+    watched = WatchedPage(before)
+    with PageServer(watched) as server:
+        page = browser_page(server.url, **CLOCK)
+        page.locator(".chart summary").first.click()
+        numbers = page.get_by_role("region", name="Throughput: numbers")
+        numbers.evaluate("node => { node.scrollTop = 200; }")
+        page.locator(".failures .example").first.focus()
+        after = everything()
+        after["overview"]["sources"][0]["outcomes"]["succeeded"] += 1
+        after["overview"]["failures"][0]["rows"] += 1
+        after["overview"]["series"]["succeeded"][-1] += 1
+        watched.say(after)
+        expect(page.locator(".failures .link-button").first).to_have_text("1,801")
+        assert figure(page, "Succeeded") == "96,413 96.4%"
+        expect(page.locator(".failures .example").first).to_be_focused()
+        assert numbers.evaluate("node => node.scrollTop") == 200
+        assert page.locator(".chart canvas").count() == 3
+        page.close()
+
+
+@pytest.fixture(scope="module")
+def failed_page(failed_result: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a real run with failures of several kinds."""
+    path = tmp_path_factory.mktemp("overview") / "report.html"
+    cometbatch.report(failed_result, output=path)
+    return path
+
+
+def test_a_real_run_shows_what_status_says(browser_page: Opener, failed_page: Path, failed_result: Path) -> None:
+    """Outcomes, tokens, cost and possible charges are those that the command tells."""
+    page = browser_page(failed_page, **CLOCK)
+    told = cometbatch.status(failed_result).to_dict()
+    for label in ("succeeded", "incomplete", "failed"):
+        assert figure(page, label.capitalize()).split()[0] == str(told[label])
+    assert figure(page, "In").split()[0] == str(told["usage"]["input_tokens"])
+    assert figure(page, "Cost").startswith(f"at least {format_rounded(Decimal(told['cost_usd']))} ")
+    charge = format_rounded(Decimal(told["thrown_cost_usd"]), up=True)
+    assert figure(page, "Possible extra charge").startswith(f"up to {charge} for {told['thrown']} requests")
+    kinds = {line[0].split()[0]: int(line[1]) for line in cells(page.locator(".failures tbody tr"))}
+    assert kinds == told["failures"] | told["incompletes"]
+
+
+def test_each_count_leads_to_as_many_rows(browser_page: Opener, failed_page: Path) -> None:
+    """Of each outcome, and of each kind of failure: the rows that the table shows then are as many."""
+    page = browser_page(failed_page, **CLOCK)
+    links = page.locator("button.figure-value, .failures .link-button")
+    for at, count in enumerate(links.all_inner_texts()):
+        links.nth(at).click()
+        expect(page.locator("#grid-count")).to_have_text(f"{count} of 120 rows")
+        page.locator("#navigation").get_by_role("link", name="Overview").click()
+
+
+def test_examples_and_rows_that_stand_out_open_the_drawer(browser_page: Opener, failed_page: Path) -> None:
+    """Each of them is in the page."""
+    page = browser_page(failed_page, **CLOCK)
+    first = page.locator(".extremes a").first
+    name = first.inner_text()
+    first.click()
+    expect(page.locator("#drawer")).to_contain_text(name)
+    page.keyboard.press("Escape")
+    message = page.locator(".failures .example").first
+    words = message.inner_text()
+    message.click()
+    expect(page.locator("#drawer")).to_contain_text(words)

@@ -149,10 +149,17 @@ def texts(column: pa.ChunkedArray) -> pa.Array:
     return pa.array([None if value is None else printed(value) for value in python_values(column)], TEXT)
 
 
+def words(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """A column as texts that repeat: a null is one of the places, not of the dictionary."""
+    only = column.chunk(0) if column.num_chunks == 1 else None
+    if only is not None and only.type == pa.dictionary(pa.int32(), TEXT) and not only.dictionary.null_count:
+        return only
+    return texts(column).dictionary_encode()
+
+
 def _valid(array: pa.Array) -> pa.Array:
     """The same texts, with U+FFFD in place of what is no UTF-8."""
-    data = array.buffers()[2]
-    if data is None or bytes(data).isascii():
+    if text_bytes(array).isascii():
         return array
     try:
         array.validate(full=True)
@@ -174,10 +181,7 @@ def printed(value: object) -> str:
 
 def has_astral(array: pa.Array) -> bool:
     """Whether a character of these texts takes two units."""
-    data = array.buffers()[2]
-    if data is None:
-        return False
-    held = bytes(data)
+    held = text_bytes(array)
     return not held.isascii() and any(lead in held for lead in _ASTRAL_BYTES)
 
 

@@ -209,12 +209,16 @@ def _whole_questions(lines: pl.DataFrame, limit: int) -> pl.DataFrame:
 
 def hashes(rows: pl.Series, seed: int) -> pl.Series:
     """A 64-bit number for each row of an input, above 0, that only the seed and the row decide (splitmix64)."""
-    start = seed * _GOLDEN & _MASK
-    found = (rows.cast(pl.UInt64) + 1) * _GOLDEN + start
+    start = int(_mixed(pl.Series([seed * _GOLDEN & _MASK], dtype=pl.UInt64))[0])
+    return _mixed((rows.cast(pl.UInt64) + 1) * _GOLDEN + start).clip(1, _MASK).alias(_HASH)
+
+
+def _mixed(numbers: pl.Series) -> pl.Series:
+    """Other numbers, no two of them of the same one, without a trace of their order."""
     for shift, multiplier in _MULTIPLIERS:
-        found = (found ^ (found // 2**shift)) * multiplier
-    mixed: pl.Series = found ^ (found // 2**_LAST_SHIFT)
-    return mixed.clip(1, _MASK).alias(_HASH)
+        numbers = (numbers ^ (numbers // 2**shift)) * multiplier
+    mixed: pl.Series = numbers ^ (numbers // 2**_LAST_SHIFT)
+    return mixed
 
 
 def chosen_tables(source: Source, lines: pl.Series | None, names: Sequence[str] | None = None) -> Tables:

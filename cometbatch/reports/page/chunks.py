@@ -5,9 +5,10 @@ ones. The text blob has the long texts, cut, and what the short cells leave out.
 JSON and arrays after it; docs/report.md has the layout.
 """
 
+import itertools
 import zlib
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -33,9 +34,11 @@ from cometbatch.results.slices import ROW
 CHUNK_ROWS: Final = 2_000
 CHUNK_BYTES: Final = 8 << 20  # of a chunk's texts, in UTF-8; a chunk that has more gets no further rows
 CELL_CHARACTERS: Final = 2_000  # UTF-16 units that are kept of a text
-HASH_CHARACTERS: Final = 16  # of a request's hash
+HASH_CHARACTERS: Final = 8  # of a request's hash: enough to find a row by, and 16 would take 2 % of the file
 WORTH_FINDING: Final = 24  # characters; a shorter cell is kept beside the prompt that holds it
-GZIP_LEVEL: Final = 4
+GZIP_LEVEL: Final = 5  # a third of level 6's time for 2 % more; level 4 takes 0.6 s less for 55 MB, and 4 % more
+MORE: Final = "more"
+"""The last text of a row: JSON of what the others leave out."""
 NULL: Final = 0xFFFF_FFFF  # the length of a null
 ELSEWHERE: Final = 0xFFFF_FFFE  # the length of a cell that stands in the prompt
 _GZIP: Final = 31  # zlib's way to ask for a gzip member
@@ -120,7 +123,7 @@ class _Rows:
         self.ordinals = ordinals
         self.source: SourceColumns = columns.sources[file]
         self.prompts = prompts
-        self.more: list[dict[str, Any] | None] = [None] * self.count
+        self.more = _More()
         self._table = table
         self.prompt_texts = [
             None if each is None or each.why is not None else cells.well_formed("".join(each.texts)) for each in prompts
@@ -145,7 +148,8 @@ class _Rows:
         return pa.chunked_array([found])
 
     def _same(self, text: str) -> pa.ChunkedArray:
-        return pa.chunked_array([pa.repeat(pa.scalar(text, cells.TEXT), self.count)])
+        places = pa.repeat(pa.scalar(0, pa.int32()), self.count)
+        return pa.chunked_array([pa.DictionaryArray.from_arrays(places, pa.array([text], cells.TEXT))])
 
     def _models(self) -> pa.ChunkedArray:
         models, target = self.source.models, self.source.target
@@ -155,28 +159,51 @@ class _Rows:
         found = [models[at] if at is not None and at < len(models) else None for at in numbers]
         return pa.chunked_array([pa.array(found, cells.TEXT)])
 
-    def note(self, row: int, key: str, name: str, value: object) -> None:
-        """Keep something of a cell beside the texts of its row."""
-        self.of(row).setdefault(key, {})[name] = value
-
-    def of(self, row: int) -> dict[str, Any]:
-        """What the page keeps of a row beside its cells."""
-        found = self.more[row]
-        if found is None:
-            found = self.more[row] = {}
-        return found
-
     def note_prompts(self) -> None:
         """Keep the lengths of slots, the frames that are a row's own, and why a row has no prompt."""
         for row, prompt in enumerate(self.prompts):
             if prompt is None:
                 continue
             if len(prompt.texts) > 1:
-                self.of(row)["slots"] = list(map(cells.units, prompt.texts))
+                self.more.note(row, "slots", _json(list(map(cells.units, prompt.texts))))
             if prompt.own is not None:
-                self.of(row)["frame"] = prompt.own
+                self.more.note(row, "frame", _json(prompt.own))
             if prompt.why is not None:
-                self.of(row)["why"] = prompt.why
+                self.more.note(row, "why", _json(prompt.why))
+
+
+class _More:
+    """What a page keeps of rows beside their cells: JSON by key, or by key and column."""
+
+    def __init__(self) -> None:
+        self._whole: dict[str, dict[int, str]] = {}
+        self._of_columns: dict[str, dict[str, dict[int, str]]] = {}
+
+    def note(self, row: int, key: str, value: str) -> None:
+        """Keep something of a row; `value`: JSON."""
+        self._whole.setdefault(key, {})[row] = value
+
+    def of_column(self, key: str, name: str) -> dict[int, str]:
+        """What is kept of a column under a key: JSON by row, to be added to."""
+        return self._of_columns.setdefault(key, {}).setdefault(name, {})
+
+    def texts(self, count: int) -> pa.Array:
+        """An object for each row, as JSON; null where there is nothing to say."""
+        found: dict[str, dict[int, str]] = {}
+        for key, columns in self._of_columns.items():
+            found[key] = {row: f"{{{members}}}" for row, members in _members(columns).items()}
+        members = _members({**self._whole, **found})
+        return pa.array([f"{{{members[row]}}}" if row in members else None for row in range(count)], cells.TEXT)
+
+
+def _members(parts: Mapping[str, Mapping[int, str]]) -> dict[int, str]:
+    """The members of an object for each row that has some. `parts`: values by name and row, all JSON."""
+    found: dict[int, str] = {}
+    for name, values in parts.items():
+        said = _json(name)
+        for row, value in values.items():
+            found[row] = f"{found[row]},{said}:{value}" if row in found else f"{said}:{value}"
+    return found
 
 
 class _OpenChunk:
@@ -189,8 +216,8 @@ class _OpenChunk:
         self._new_words: dict[str, list[str]] = {each.name: [] for each in described if each.kind == "word"}
         self._arrays: dict[str, list[bytes]] = {each.name: [] for each in described if each.kind != "short"}
         self._cells: dict[str, list[str | None]] = {each.name: [] for each in described if each.kind == "short"}
-        self._lengths: list[bytes] = []
-        self._data: list[bytes] = []
+        self._lengths: list[list[bytes]] = [[] for _ in (*self._texts, MORE)]
+        self._data: list[list[bytes]] = [[] for _ in (*self._texts, MORE)]
         self._size = 0
 
     @property
@@ -217,11 +244,11 @@ class _OpenChunk:
     def _put_numbers(self, rows: _Rows, name: str) -> None:
         data, exact = cells.numbers(rows.column(name))
         self._arrays[name].append(data)
-        for row, text in exact.items():
-            rows.note(row, "full", name, text)
+        if exact:
+            rows.more.of_column("full", name).update({row: _json(text) for row, text in exact.items()})
 
     def _put_words(self, rows: _Rows, name: str, codes: dict[str, int]) -> None:
-        column = cells.texts(rows.column(name)).dictionary_encode()
+        column = cells.words(rows.column(name))
         found = []
         for word in column.dictionary.to_pylist():
             shown = cells.cut(word, CELL_CHARACTERS)
@@ -239,9 +266,9 @@ class _OpenChunk:
         for row, text in enumerate(found) if longest > SHORT // 2 else ():
             if text is not None and (length := cells.units(text)) > SHORT:
                 found[row] = cells.cut(text, SHORT)
-                rows.note(row, "full", name, cells.cut(text, CELL_CHARACTERS))
+                rows.more.of_column("full", name)[row] = _json(cells.cut(text, CELL_CHARACTERS))
                 if length > CELL_CHARACTERS:
-                    rows.note(row, "lengths", name, length)
+                    rows.more.of_column("lengths", name)[row] = str(length)
         self._cells[name].extend(found)
 
     def _put_lengths(self, rows: _Rows, column: PageColumn) -> tuple[pa.Array, pa.Array]:
@@ -256,19 +283,12 @@ class _OpenChunk:
         return _without_those_in_the_prompt(rows, column, shown, kept) if column.group == "input" else (shown, kept)
 
     def _put_texts(self, rows: _Rows, columns: Sequence[tuple[pa.Array, pa.Array]]) -> None:
-        encode = msgspec.json.encode
-        more = pa.array([None if each is None else encode(each).decode() for each in rows.more], cells.TEXT)
-        pairs = [*columns, (more, cells.lengths(more))]
-        lengths = array("I", bytes(4 * rows.count * len(pairs)))
-        for at, (_, found) in enumerate(pairs):
-            lengths[at :: len(pairs)] = array("I", cells.raw_bytes(found.fill_null(NULL)))
-        self._lengths.append(lengths.tobytes())
-        joined = pc.binary_join_element_wise(
-            *(texts for texts, _ in pairs), pa.scalar("", cells.TEXT), null_handling="replace"
-        )
-        data = cells.text_bytes(joined)
-        self._data.append(data)
-        self._size += len(data)
+        more = rows.more.texts(rows.count)
+        for place, (texts, lengths) in enumerate([*columns, (more, cells.lengths(more))]):
+            self._lengths[place].append(cells.raw_bytes(lengths.fill_null(NULL)))
+            data = cells.text_bytes(texts)
+            self._data[place].append(data)
+            self._size += len(data)
 
     def closed(self) -> Chunk:
         """The chunk of these rows."""
@@ -286,7 +306,8 @@ class _OpenChunk:
             parts.append(found)
             offset += len(found)
         short = _blob({"rows": self.rows, "columns": header}, parts)
-        text = _blob({"rows": self.rows, "cells": [*self._texts, "more"]}, [*self._lengths, *self._data])
+        held = itertools.chain(*self._lengths, *self._data)
+        text = _blob({"rows": self.rows, "cells": [*self._texts, MORE]}, held)
         return Chunk(self.rows, short, text)
 
 
@@ -294,7 +315,7 @@ def _without_those_in_the_prompt(
     rows: _Rows, column: PageColumn, texts: pa.Array, lengths: pa.Array
 ) -> tuple[pa.Array, pa.Array]:
     """Cells of the input without those that stand whole in the prompt that is kept, whose place is noted instead."""
-    found = []
+    found: dict[int, str] = {}
     for row, (prompt, text) in enumerate(zip(rows.prompt_texts, texts.to_pylist(), strict=True)):
         if prompt is None or text is None or len(text) < WORTH_FINDING:
             continue
@@ -303,10 +324,10 @@ def _without_those_in_the_prompt(
             continue
         start, length = cells.units(prompt[:at]), cells.units(text)
         if start + length <= CELL_CHARACTERS:
-            rows.note(row, "from", column.name, [start, length])
-            found.append(row)
+            found[row] = f"[{start},{length}]"
     if not found:
         return texts, lengths
+    rows.more.of_column("from", column.name).update(found)
     is_there = array("b", bytes(rows.count))
     for row in found:
         is_there[row] = 1
@@ -316,7 +337,11 @@ def _without_those_in_the_prompt(
     )
 
 
-def _blob(header: Mapping[str, Any], parts: Sequence[bytes]) -> bytes:
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _blob(header: Mapping[str, Any], parts: Iterable[bytes]) -> bytes:
     """A gzip member: the length of the header, the header, and, from a multiple of 8 on, the arrays."""
     said = msgspec.json.encode(header)
     padding = bytes(-(4 + len(said)) % _WORD)

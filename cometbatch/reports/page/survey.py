@@ -5,7 +5,6 @@ money are exact. Where a run is known, its totals are those that `status` prints
 columns and its metadata, in the same words.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -340,11 +339,10 @@ def _characters(number: int, source: Source, layout: Layout) -> Iterator[pl.Data
 
 
 def _extremes(choosing: Choosing, name: str, chosen: Chosen) -> tuple[Extreme, ...]:
-    """The rows with the largest values of this name, of those in the page."""
-    lines = choosing.most(name).iter_rows()
-    found = (
+    """The rows with the largest values of this name, as far as they are in the page."""
+    lines = choosing.most(name).head(SHOWN).iter_rows()
+    return tuple(
         Extreme(source, place, float(f"{value:.{DIGITS}g}"), f"row {place}" if not label else label[:NAME_CHARACTERS])
         for source, place, label, value in lines
         if chosen.has(source, place)
     )
-    return tuple(itertools.islice(found, SHOWN))

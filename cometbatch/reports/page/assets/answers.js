@@ -11,7 +11,7 @@ function answersPart(board, heat, app, state) {
   const content = el("div", { class: "answers-content" });
   const isAlone = board.lines.length < 2;
   const title = el("h3", { tabindex: "-1" }, isAlone ? "Questions that were not answered right" : "Where cells disagree");
-  const node = el("section", { class: "card evaluation-card answers", "aria-label": title.textContent });
+  const node = el("section", { class: "card evaluation-card answers" });
   let places = [];
   let turn = 0;
 
@@ -72,9 +72,9 @@ function pairChoice(board, state, choose) {
       choose();
     };
     const options = [{ place: ANY_LINE, name: "any cell" }, ...board.lines].map((line) => el("option", { value: line.place, selected: line.place === state[name] }, textNode(line.name)));
-    return el("label", { class: "choice" }, `${words} `, el("select", { class: "field", "data-keep": `choice ${name}`, on: { change } }, ...options));
+    return el("label", { class: "choice" }, `${words} `, el("select", { class: "field", "aria-label": words, "data-keep": `choice ${name}`, on: { change } }, ...options));
   };
-  const [first, second] = board.figures.is_bounded ? ["Right:", "Wrong:"] : ["Higher:", "Lower:"];
+  const [first, second] = board.figures.is_bounded ? ["Right", "Wrong"] : ["Higher", "Lower"];
   return el("div", { class: "answers-choice" }, choice("first", first), choice("second", second));
 }
 
@@ -136,7 +136,7 @@ function cutMark(text) {
 
 /** A text in a box of limited height. */
 function textBox(title, text) {
-  return el("div", { class: "answers-text" }, el("div", { class: "muted" }, title), el("pre", { tabindex: "0", role: "region", "aria-label": title }, textNode(text.text), cutMark(text)));
+  return el("div", { class: "answers-text" }, el("div", { class: "muted" }, title), el("pre", { tabindex: "0", role: "group", "aria-label": title }, textNode(text.text), cutMark(text)));
 }
 
 /** The input's cells, where no prompt is in the page. */
@@ -207,5 +207,5 @@ function shortened(text) {
 /** The text of an answer, or what stands in its place. */
 function answerText(texts) {
   const text = [texts.response, texts.tool_calls, texts.raw, texts.error_message].find((each) => each?.text);
-  return text ? el("pre", { tabindex: "0", role: "region", "aria-label": "Answer" }, textNode(text.text), cutMark(text)) : el("p", { class: "muted" }, "There is no text.");
+  return text ? el("pre", { tabindex: "0", role: "group", "aria-label": "Answer" }, textNode(text.text), cutMark(text)) : el("p", { class: "muted" }, "There is no text.");
 }

@@ -267,11 +267,13 @@ function signed(value, digits) {
   return `${value > 0 ? "+" : ""}${value.toFixed(digits)}`;
 }
 
-/** A name that fits into so many CSS pixels, about; the table has it whole. */
+/** A name that fits into so many CSS pixels, about, without its middle: the ends tell names apart. The table has it whole. */
 function cutName(name, room) {
-  const characters = Math.max(6, Math.floor(room / 7.2));
+  const characters = Math.max(7, Math.floor(room / 7.2));
   const shown = visibleText(name);
-  return shown.length > characters ? `${shown.slice(0, characters - 1)}…` : shown;
+  if (shown.length <= characters) return shown;
+  const head = Math.ceil((characters - 1) * 0.55);
+  return `${shown.slice(0, head)}…${shown.slice(shown.length - (characters - 1 - head))}`;
 }
 
 // ---- score against cost

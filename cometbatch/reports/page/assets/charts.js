@@ -24,11 +24,18 @@ function themeColor(name) {
   return color;
 }
 
-/** Draws every chart of the page again: after a change of light and dark, and around printing. */
+/** Draws every chart of the page again: after a change of light and dark, which printing is, too. */
 function redrawCharts() {
   for (const chart of liveCharts) {
     if (chart.node.isConnected) chart.redraw();
     else chart.end();
+  }
+}
+
+/** Draws the charts that have just come onto the page, before the browser shows it; without this they come a frame later. */
+function drawNewCharts() {
+  for (const chart of liveCharts) {
+    if (!chart.isDrawn()) chart.redraw();
   }
 }
 
@@ -37,7 +44,7 @@ function redrawCharts() {
  * `gist`: what the picture shows, in a sentence; it is the picture's text for screen readers. `draw(host, width)` fills the empty
  * `host`, `width` CSS pixels wide, with the colours of now, and may return a function that ends what it made. It is called at
  * each change of width, theme or medium. `table`: `{columns: [texts], rows: () => [[texts], ..]}`, or null where the numbers stand elsewhere.
- * Returns `{node, redraw(), end()}`; a node that is taken off the page needs no `end()`.
+ * Returns `{node, redraw(), end(), isDrawn()}`; a node that is taken off the page needs no `end()`.
  */
 function chartBox(title, gist, draw, table) {
   const host = el("div", { class: "chart-host", role: "img", "aria-label": visibleText(gist) });
@@ -48,9 +55,9 @@ function chartBox(title, gist, draw, table) {
     host,
     table === null ? null : chartTable(title, table),
   );
-  const chart = { node, redraw, end };
   let finish = null;
   let width = 0;
+  const chart = { node, redraw, end, isDrawn: () => width > 0 };
 
   /** Draws anew at the width that the host has; a host that is not shown waits until it is. */
   function redraw() {
@@ -80,8 +87,14 @@ function chartBox(title, gist, draw, table) {
 
 /** The numbers of a chart behind a summary; the table is built when it is first opened. */
 function chartTable(title, table) {
-  const box = el("div", { class: "chart-numbers", role: "region", tabindex: "0", "aria-label": `${visibleText(title)}: numbers` });
-  const details = el("details", { "data-keep": `numbers of ${title}` }, el("summary", {}, "The numbers as a table"), box);
+  const label = `${visibleText(title)}: numbers`;
+  const box = el("div", { class: "chart-numbers", role: "region", tabindex: "0", "aria-label": label, "data-keep": label });
+  const details = el(
+    "details",
+    { "data-keep": `open ${label}` },
+    el("summary", { "data-keep": `show ${label}` }, "The numbers as a table"),
+    box,
+  );
   details.addEventListener("toggle", () => {
     if (details.open && !box.firstChild) box.append(textTable(table.columns, table.rows()));
   });
@@ -212,9 +225,11 @@ function textWidth(plot, texts) {
   return Math.ceil(Math.max(0, ...texts.map((each) => plot.ctx.measureText(each).width)));
 }
 
-/** How many decimals a number needs to show steps of this size. */
+/** How many decimals a number needs to show steps of this size, like 0.25. */
 function decimalsOf(step) {
-  return Math.max(0, Math.ceil(-Math.log10(step) - 1e-9));
+  let decimals = 0;
+  while (decimals < 15 && Math.abs(step - Number(step.toFixed(decimals))) > step * 1e-6) decimals++;
+  return decimals;
 }
 
 /** Two digits of a number below 100. */
@@ -384,23 +399,3 @@ function costBox(series, sources) {
   const lines = () => series.cost_usd.map((value, i) => [stepMoment(series, i + 1), formatUsd(value)]);
   return chartCard("Cost", gist, (host, width) => timeChart(host, width, spec), { columns: ["By", "Cost so far"], rows: lines });
 }
-
-// ---- printing
-
-/** While the page is printed, charts have the colours of paper: dark ones would be unreadable on white. */
-function watchPrinting() {
-  const root = document.documentElement;
-  let theme = null;
-  addEventListener("beforeprint", () => {
-    theme = root.dataset.theme ?? "";
-    root.dataset.theme = "light";
-    redrawCharts();
-  });
-  addEventListener("afterprint", () => {
-    if (theme) root.dataset.theme = theme;
-    else delete root.dataset.theme;
-    redrawCharts();
-  });
-}
-
-watchPrinting();

@@ -91,7 +91,7 @@ async function csvBlob(store, columns, rows) {
   return new Blob(pieces, { type: "text/csv;charset=utf-8" });
 }
 
-/** The name of the CSV file, made of the report's title. */
+/** The name of the CSV file, made of the sources' names. */
 function csvName(title) {
   const stem = title.replace(/\.(parquet|csv|jsonl|html)$/i, "").replace(/[^\p{L}\p{N}._-]+/gu, "_").replace(/^[._]+|_+$/g, "");
   return `${stem.slice(0, 80) || "report"}-rows.csv`;
@@ -118,7 +118,7 @@ async function downloadCsv(app, names) {
     return;
   }
   app.announce(`Writing ${formatCount(rows.length)} rows as CSV.`);
-  const name = csvName(app.meta.title);
+  const name = csvName(shortTitle(app.meta));
   saveBlob(await csvBlob(store, columns, rows), name);
   app.announce(`Saved ${formatCount(rows.length)} rows with ${formatCount(columns.length)} columns as ${name}.`);
 }

@@ -144,3 +144,13 @@ function bytesOfBase64(text) {
   for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
   return bytes;
 }
+
+/** The last name of a path, for lines with little room; a text that is no path as it is. */
+function shortPath(path) {
+  return /[^/\\]+(?=[/\\]?$)/.exec(path)?.[0] ?? path;
+}
+
+/** The names of the report's sources without their folders. */
+function shortTitle({ sources, title }) {
+  return sources.map(({ name }) => shortPath(name)).join(", ") || title;
+}

@@ -383,7 +383,8 @@ class Drawer {
     if (finish && status !== "succeeded") this.heading.append(" ", el("span", { class: "badge" }, finish));
     const axes = store.columns.filter(({ name }) => name.startsWith("axis:"));
     const address = `#call=${this.call.file}.${this.call.ordinal}`;
-    const words = [meta.sources[this.call.file]?.name, `row ${number}`, el("a", { href: address }, `call ${this.call.ordinal}`), value("model")];
+    const file = meta.sources[this.call.file]?.name;
+    const words = [file && meta.sources.length === 1 ? shortPath(file) : file, `row ${number}`, el("a", { href: address }, `call ${this.call.ordinal}`), value("model")];
     for (const { name, title } of axes) if (value(name) !== null) words.push(`${title}: ${value(name)}`);
     if (value("sample") !== null) words.push(`sample ${value("sample")}`);
     const shown = words.filter((word) => !isMissing(word)).flatMap((word, i) => [i ? " · " : null, el("bdi", {}, word)]);

@@ -66,7 +66,7 @@ function scoreChoice(evaluation, state, rebuild) {
     Object.assign(state, { board: Number(event.target.value), sort: null, cursor: 0, question: null });
     rebuild();
   };
-  return [el("label", { class: "choice" }, "Score ", el("select", { class: "field", "data-keep": "score choice", on: { change } }, ...options))];
+  return [el("label", { class: "choice" }, "Score ", el("select", { class: "field", "aria-label": "Score", "data-keep": "score choice", on: { change } }, ...options))];
 }
 
 /** What the figures are about, and what a reader of them must know. */
@@ -81,7 +81,7 @@ function introOf({ words, evaluation }) {
 
 /** The leaderboard with the sentences below it; a click on a column's head builds it anew. */
 function leaderboardPart(board, state) {
-  const part = el("section", { class: "card evaluation-card", "aria-label": "Leaderboard" });
+  const part = el("section", { class: "card evaluation-card" });
   const build = () => {
     const table = leaderboard(board, state, () => keepingPlace(part, build));
     clear(part).append(el("h3", {}, "Leaderboard"), table, ...remarks(board.words.sentences));

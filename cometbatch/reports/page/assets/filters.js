@@ -171,17 +171,15 @@ function flagNumbers(values, number, first, hits) {
 
 /** Flags the rows of a block with a hit that lies within one text; the block's first row is row `first` of the page. */
 function searchBlock(block, first, { pattern, hits }) {
-  const { text, starts, names } = block;
-  const width = names.length;
-  const extras = names.indexOf("more");
+  const { text, starts, names, rows } = block;
+  const end = starts[names.indexOf("more") * rows] ?? text.length; // what follows is JSON
   let cell = 0;
   pattern.lastIndex = 0;
-  for (let match = pattern.exec(text); match; match = pattern.exec(text)) {
+  for (let match = pattern.exec(text); match && match.index < end; match = pattern.exec(text)) {
     while (starts[cell + 1] <= match.index) cell += 1;
-    const row = Math.floor(cell / width);
-    if (cell % width !== extras && pattern.lastIndex <= starts[cell + 1]) {
-      hits[first + row] = 1;
-      pattern.lastIndex = starts[(row + 1) * width];
+    if (pattern.lastIndex <= starts[cell + 1]) {
+      hits[first + (cell % rows)] = 1;
+      pattern.lastIndex = starts[cell + 1];
     } else {
       pattern.lastIndex = match.index + (text.codePointAt(match.index) > 0xffff ? 2 : 1);
     }
@@ -213,7 +211,7 @@ class Disclosure {
     });
     this.node.addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || !this.node.open) return;
-      event.stopPropagation();
+      event.preventDefault(); // this key closes the panel alone
       this.close();
       this.summary.focus();
     });

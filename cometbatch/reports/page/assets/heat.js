@@ -73,11 +73,10 @@ function showQuestion(app, heat, question) {
 
 /** The map with its legend, its reader and its table. `lead(question)` shows the answers to a question side by side. */
 function heatPart(board, heat, app, state, lead) {
-  const gist = `Mean score of each question (across) in each cell (down). ${heat.words} On ${countOf(heat.disagreeing, "question")} cells disagree.`;
+  const gist = `Mean score of each question (across) in each cell (down). ${heat.words}${board.lines.length > 1 ? ` On ${countOf(heat.disagreeing, "question")} cells disagree.` : ""}`;
   const title = el("div", { class: "part-head" }, el("h3", {}, "Questions and cells"), orderChoice(state, () => map.arrange()));
   const map = heatMap(board, heat, app, state, gist, lead);
-  const section = { class: "card evaluation-card heat", "aria-label": "Questions and cells" };
-  return el("section", section, title, el("p", { class: "muted" }, textNode(gist)), heatLegend(heat), map.node, map.readout, heatTable(board, heat, app, state, lead));
+  return el("section", { class: "card evaluation-card heat" }, title, el("p", { class: "muted" }, textNode(gist)), heatLegend(heat), map.node, map.readout, heatTable(board, heat, app, state, lead));
 }
 
 /** The choice of the order of questions. */
@@ -88,19 +87,19 @@ function orderChoice(state, arrange) {
     state.cursor = 0;
     arrange();
   };
-  return el("label", { class: "choice" }, "Questions ", el("select", { class: "field", "data-keep": "heat order", on: { change } }, ...options));
+  return el("label", { class: "choice" }, "Questions ", el("select", { class: "field", "aria-label": "Order of questions", "data-keep": "heat order", on: { change } }, ...options));
 }
 
 /** What the colours of the map mean. */
 function heatLegend(heat) {
   const bar = el("span", { class: "heat-scale", "aria-hidden": "true" });
-  return el("p", { class: "heat-legend muted" }, scoreWords(heat.low), bar, scoreWords(heat.high), el("span", { class: "heat-none", "aria-hidden": "true" }, "×"), "no answer");
+  return el("p", { class: "heat-legend muted" }, scoreWords(heat.low), bar, scoreWords(heat.high), el("span", { class: "heat-none" }, el("span", { "aria-hidden": "true" }, "× "), "no answer"));
 }
 
 /** The places of strips, lines and questions in a map of this width. */
 function heatLayout(board, heat, width) {
   const longest = Math.max(...board.lines.map((line) => visibleText(line.name).length));
-  const names = Math.min(width < 560 ? 92 : 190, longest * 7 + 26);
+  const names = Math.min(width < 560 ? 108 : 220, longest * 7 + 34);
   const room = Math.max(HEAT_CELL, width - names - 4);
   const cell = Math.min(HEAT_CELL_MOST, Math.max(HEAT_CELL, Math.floor(room / heat.size)));
   const across = Math.max(1, Math.floor(room / cell));
@@ -213,7 +212,7 @@ function drawHeat(canvas, board, heat, places, layout, view) {
   canvas.height = Math.round(view.height * ratio);
   Object.assign(canvas.style, { width: `${layout.width}px`, height: `${view.height}px` });
   const pen = canvas.getContext("2d");
-  const colors = heatColors();
+  const colors = heatColors(board);
   pen.scale(ratio, ratio);
   pen.translate(0, -view.top);
   const [from, to] = [Math.floor(view.top / layout.strip), Math.ceil((view.top + view.height) / layout.strip)];
@@ -225,10 +224,11 @@ function drawHeat(canvas, board, heat, places, layout, view) {
 }
 
 /** The colours of the map as they are now. */
-function heatColors() {
+function heatColors(board) {
   const [low, high] = [themeColor("heat-low"), themeColor("heat-high")];
   const shades = Array.from({ length: HEAT_SHADES + 1 }, (_, i) => `color-mix(in oklab, ${high} ${(100 * i) / HEAT_SHADES}%, ${low})`);
-  return { shades, text: themeColor("text"), muted: themeColor("muted"), font: `12px ${getComputedStyle(document.body).fontFamily}` };
+  const lines = board.lines.map((line) => themeColor(lineColor(line)));
+  return { shades, lines, text: themeColor("text"), muted: themeColor("muted"), font: `12px ${getComputedStyle(document.body).fontFamily}` };
 }
 
 /** One strip: the numbers of its questions among all, and for each line its name and a field for each question. */
@@ -240,8 +240,10 @@ function drawStrip(pen, board, heat, shown, layout, strip, colors) {
   pen.fillText(`${formatCount(strip * layout.across + 1)}–${formatCount(strip * layout.across + shown.length)}`, layout.names, top + HEAT_HEAD / 2);
   board.lines.forEach((line, i) => {
     const y = top + HEAT_HEAD + i * HEAT_LINE;
+    pen.fillStyle = colors.lines[i];
+    pen.fill(new Path2D(dotPath(lineShape(line), 6, y + HEAT_LINE / 2, 4)));
     pen.fillStyle = colors.text;
-    pen.fillText(cutName(line.name, layout.names - 8), 0, y + HEAT_LINE / 2);
+    pen.fillText(cutName(line.name, layout.names - 22), 16, y + HEAT_LINE / 2);
     shown.forEach((question, column) => drawField(pen, heat.level(line, question) / heat.levels, layout.names + column * layout.cell, y, layout.cell, colors, heat.level(line, question) === NO_LEVEL));
   });
 }

@@ -233,7 +233,9 @@ function mountView(name, app) {
 
 /** Writes title, subtitle and navigation. */
 function showHeader({ meta }) {
-  clear(document.getElementById("title")).append(el("bdi", {}, meta.title));
+  const title = clear(document.getElementById("title"));
+  title.append(el("bdi", {}, shortTitle(meta)));
+  title.title = visibleText(meta.title);
   const { rows, of } = meta.selection;
   const words = [`made ${formatMoment(Date.parse(meta.made_at))}`, meta.program];
   words.unshift(rows < of ? `${formatCount(rows)} of ${formatCount(of)} rows` : `${formatCount(rows)} ${rows === 1 ? "row" : "rows"}`);

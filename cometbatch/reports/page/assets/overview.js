@@ -32,6 +32,7 @@ function mountOverview(root, app) {
       part.shown = now;
       keepingPlace(part.node, () => clear(part.node).append(...children()));
     }
+    drawNewCharts();
   }
 
   update();
@@ -46,7 +47,10 @@ function keepingPlace(node, change) {
   const scrolled = new Map([...node.querySelectorAll("[data-keep]")].map((each) => [kept(each), [each.scrollLeft, each.scrollTop]]));
   change();
   for (const each of node.querySelectorAll("[data-keep]")) {
-    if (opened.has(kept(each))) each.open = true;
+    if (opened.has(kept(each))) {
+      each.open = true;
+      each.dispatchEvent(new Event("toggle")); // the browser's own comes too late: what it fills can't be scrolled yet
+    }
     [each.scrollLeft, each.scrollTop] = scrolled.get(kept(each)) ?? [0, 0];
     if (focused !== undefined && kept(each) === focused) each.focus({ preventScroll: true });
   }

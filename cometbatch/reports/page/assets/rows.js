@@ -132,8 +132,9 @@ class RowsView {
   setColumns(names) {
     this.chosen = names;
     const { store } = this.app;
-    const wanted = new Set(names ?? firstColumns(store, window.matchMedia(NARROW).matches));
-    this.table.setColumns(store.columns.filter(({ name }) => wanted.has(name)));
+    const isNarrow = window.matchMedia(NARROW).matches;
+    const wanted = new Set(names ?? firstColumns(store, isNarrow));
+    this.table.setColumns(store.columns.filter(({ name }) => wanted.has(name)), isNarrow);
   }
 
   /** After new data or meta. */
@@ -204,7 +205,6 @@ class RowsView {
 
   #removeFilter(remove) {
     remove();
-    this.#leaveRowAddress();
     this.app.refresh();
     (this.chips.querySelector("button") ?? this.field).focus();
   }
@@ -212,14 +212,8 @@ class RowsView {
   /** Shows all rows again. */
   clearFilters() {
     this.app.filters.clear();
-    this.#leaveRowAddress();
     this.app.refresh();
     this.field.focus();
-  }
-
-  /** An address that names a row would filter again when the page is loaded anew. */
-  #leaveRowAddress() {
-    if (this.app.filters.row === null && location.hash.startsWith("#row=")) this.app.go("#rows", true);
   }
 
   /** Puts the focus on the table. */

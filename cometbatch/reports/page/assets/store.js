@@ -123,14 +123,15 @@ class TextBlock {
     this.text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(encoded);
     // A browser keeps one byte per character where all are Latin, else two.
     this.bytes = this.text.length * (encoded.length === this.text.length ? 1 : 2) + 8 * cells;
-    this.hasExtras = this.text.includes('"full":') || this.text.includes('"frame":');
+    const extras = this.starts[this.names.indexOf("more") * this.rows] ?? this.text.length;
+    this.hasExtras = this.text.includes('"full":', extras) || this.text.includes('"frame":', extras);
   }
 
   /** A cell's stored text, or null. */
   cell(name, row) {
     const column = this.names.indexOf(name);
     if (column < 0) return null;
-    const index = row * this.names.length + column;
+    const index = column * this.rows + row;
     if (this.lengths[index] === NULL_CELL) return null;
     if (this.lengths[index] === PART_OF_PROMPT) {
       const [start, length] = this.more(row).from[name];
@@ -390,12 +391,15 @@ class Store {
 /** Rows in the order of a column's values: by number, by words without regard to case, long texts by their length. */
 function orderRows(column, descending, rows) {
   const { keys, texts } = sortKeys(column, rows);
-  const sign = descending ? -1 : 1;
-  return rows.slice().sort((a, b) => {
-    const [x, y] = [keys[a], keys[b]];
-    if (x !== y) return x < y ? -sign : y < x ? sign : Number.isNaN(x) - Number.isNaN(y);
-    return texts && texts[a] !== texts[b] ? (texts[a] < texts[b] ? -sign : sign) : 0;
-  });
+  const known = rows.filter((row) => !Number.isNaN(keys[row]));
+  const compare = texts
+    ? (a, b) => keys[a] - keys[b] || (texts[a] < texts[b] ? -1 : texts[a] > texts[b] ? 1 : 0)
+    : (a, b) => keys[a] - keys[b];
+  known.sort(descending ? (a, b) => compare(b, a) : compare);
+  const ordered = new Uint32Array(rows.length);
+  ordered.set(known);
+  ordered.set(rows.filter((row) => Number.isNaN(keys[row])), known.length);
+  return ordered;
 }
 
 /** What rows are compared by: numbers for all, and texts where numbers are equal. NaN: no value. */

@@ -13,13 +13,22 @@ const BEFORE_HIT = 24;
 
 /** Least widths in pixels by kind of column. */
 const WIDTHS = { number: 104, word: 124, short: 148, text: 200 };
-/** Widths of columns that need less or more than their kind. */
-const SPECIAL_WIDTHS = { row: 76, ordinal: 84, sample: 84, status: 116, finished_at: 168, request_id: 190, response: 240 };
+/** The same on a narrow screen. */
+const NARROW_WIDTHS = { number: 84, word: 100, short: 96, text: 146 };
+/** Least widths of columns that need less or more than their kind. */
+const SPECIAL_WIDTHS = { row: 70, ordinal: 76, sample: 76, status: 116, finished_at: 168, request_id: 190 };
 const CLASS_OF_STATUS = { succeeded: "good", incomplete: "warn", failed: "bad" };
 
 /** A column's least width in pixels. */
-function columnWidth({ name, kind, unit }) {
-  return SPECIAL_WIDTHS[name] ?? (unit === "ms" ? SPECIAL_WIDTHS.finished_at : WIDTHS[kind]);
+function columnWidth({ name, kind, unit }, isNarrow) {
+  return SPECIAL_WIDTHS[name] ?? (unit === "ms" ? SPECIAL_WIDTHS.finished_at : (isNarrow ? NARROW_WIDTHS : WIDTHS)[kind]);
+}
+
+/** How wide a column may be: numbers as wide as they need, long texts share what is left. */
+function columnTrack(column, width) {
+  if (column.kind === "number") return `${width}px`;
+  if (column.name === "response") return `minmax(${width}px, 1.4fr)`;
+  return `minmax(${width}px, ${isLong(column) ? "1fr" : "0.15fr"})`;
 }
 
 /** A text on one line, without half of a character at its end. */
@@ -52,14 +61,11 @@ class RowTable {
   }
 
   /** Shows these columns, in this order. */
-  setColumns(columns) {
+  setColumns(columns, isNarrow) {
     this.columns = columns;
-    const widths = columns.map(columnWidth);
-    const template = columns.map((column, index) => {
-      const share = isLong(column) ? (column.name === "response" ? "1.4fr" : "1fr") : column.kind === "number" ? "0fr" : "0.15fr";
-      return share === "0fr" ? `${widths[index]}px` : `minmax(${widths[index]}px, ${share})`;
-    });
-    this.box.style.setProperty("--grid-columns", template.join(" "));
+    const widths = columns.map((column) => columnWidth(column, isNarrow));
+    const tracks = columns.map((column, index) => columnTrack(column, widths[index]));
+    this.box.style.setProperty("--grid-columns", tracks.join(" "));
     this.box.style.setProperty("--grid-width", `${widths.reduce((sum, width) => sum + width, 0)}px`);
     this.box.setAttribute("aria-colcount", String(columns.length));
     this.showSort();
@@ -181,7 +187,8 @@ class RowTable {
   /** The beginning of a long text, or its surroundings of the first hit. */
   #preview(column, row) {
     const text = this.app.store.preview(column.name, row, this.patterns.length ? Infinity : PREVIEW_CHARACTERS);
-    if (text === undefined || text === null) return text ?? "";
+    if (text === undefined) return undefined;
+    if (text === null) return "";
     const hit = Math.min(...this.patterns.map((pattern) => text.search(pattern)).filter((at) => at >= 0));
     const start = Number.isFinite(hit) && hit > 2 * BEFORE_HIT ? hit - BEFORE_HIT : 0;
     const part = oneLine(text.slice(start, start + PREVIEW_CHARACTERS)).replace(/^[\udc00-\udfff]/, "");
