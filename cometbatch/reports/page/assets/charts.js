@@ -126,7 +126,7 @@ function timeChart(host, width, spec) {
     padding: [8, spec.step_ms < SECOND_MS ? 36 : 24, 0, 0],
     ms: 1,
     legend: { show: false },
-    cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
+    cursor: { y: false, drag: { x: false, y: false }, points: spec.series[0].kind === "bars" ? { show: false } : { size: 7 } },
     scales: { x: { time: true, range: () => spec.span }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
     axes: [momentAxis(), valueAxis(spec.tick)],
     series: [{}, ...spec.series.map((each) => drawnSeries(each, spec.step_ms))],
@@ -264,9 +264,13 @@ function timeOfDay(date, step) {
 function legendOf(spec) {
   const moment = el("span", { class: "chart-moment" });
   const values = spec.series.map(() => el("span", { class: "chart-value" }));
-  const entries = spec.series.map((each, i) => el("span", { class: "chart-entry" }, seriesSign(each), textNode(each.name), values[i]));
-  /** Shows what the series are at a place of `x`. */
+  const entries = spec.series.map((each, i) =>
+    el("span", { class: "chart-entry" }, seriesSign(each), el("span", { class: "chart-name" }, textNode(each.name)), values[i]),
+  );
+  const node = el("div", { class: "chart-legend", "aria-hidden": "true" }, ...entries, moment);
+  /** Shows what the series are at a place of `x`; where there is little room, in place of their names. */
   const show = (place) => {
+    node.classList.toggle("reading", place !== null);
     const step = spec.step_ms < SECOND_MS ? spec.step_ms : SECOND_MS;
     moment.textContent = place === null ? "" : timeOfDay(new Date(spec.x[place]), step);
     values.forEach((node, i) => {
@@ -274,7 +278,7 @@ function legendOf(spec) {
       node.textContent = value === undefined ? "" : value === null ? "none" : spec.format(value);
     });
   };
-  return { node: el("div", { class: "chart-legend", "aria-hidden": "true" }, ...entries, moment), show };
+  return { node, show };
 }
 
 /** The sign of a series in a legend: a line, a dashed line, a field or a hatched field. */

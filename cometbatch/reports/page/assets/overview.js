@@ -44,14 +44,15 @@ function keepingPlace(node, change) {
   const kept = (inside) => inside.dataset.keep;
   const focused = node.contains(document.activeElement) ? kept(document.activeElement) : undefined;
   const opened = new Set([...node.querySelectorAll("details[open]")].map(kept));
-  const scrolled = new Map([...node.querySelectorAll("[data-keep]")].map((each) => [kept(each), [each.scrollLeft, each.scrollTop]]));
+  const places = [...node.querySelectorAll("[data-keep]")].map((each) => [kept(each), each.scrollLeft, each.scrollTop]);
+  const scrolled = new Map(places.filter(([, left, top]) => left || top).map(([name, left, top]) => [name, { left, top }]));
   change();
   for (const each of node.querySelectorAll("[data-keep]")) {
     if (opened.has(kept(each))) {
       each.open = true;
       each.dispatchEvent(new Event("toggle")); // the browser's own comes too late: what it fills can't be scrolled yet
     }
-    [each.scrollLeft, each.scrollTop] = scrolled.get(kept(each)) ?? [0, 0];
+    if (scrolled.has(kept(each))) each.scrollTo(scrolled.get(kept(each)));
     if (focused !== undefined && kept(each) === focused) each.focus({ preventScroll: true });
   }
 }
