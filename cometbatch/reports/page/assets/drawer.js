@@ -145,13 +145,13 @@ class CallView {
     return cell && drawerSection(title, textBlock(cell, title.toLowerCase()));
   }
 
-  /** What went wrong: kind, message, status, request id, attempts. */
+  /** What went wrong: the message, then kind, HTTP status, request id, attempts. */
   errorSection() {
-    const names = ["error_kind", "error_message", "http_status", "request_id", "attempts"];
-    if (!this.cell("error_kind") && !this.cell("error_message")) return null;
-    const titles = { error_kind: "Kind", error_message: "Message", http_status: "HTTP status", request_id: "Request ID", attempts: "Attempts" };
-    const facts = names.filter((name) => this.cell(name)).map((name) => [titles[name], this.cellNode(name, titles[name])]);
-    const section = drawerSection("Error", factList(facts));
+    const message = this.cell("error_message");
+    if (!this.cell("error_kind") && !message) return null;
+    const titles = { error_kind: "Kind", http_status: "HTTP status", request_id: "Request ID", attempts: "Attempts" };
+    const facts = Object.entries(titles).filter(([name]) => this.cell(name)).map(([name, title]) => [title, this.cellNode(name, title)]);
+    const section = drawerSection("Error", message && textBlock(message, "the error"), factList(facts));
     section.classList.add("drawer-error");
     return section;
   }
@@ -260,23 +260,27 @@ class CallView {
 
 /** Puts a text on the clipboard; where the browser does not let the page, the text is selected for the reader. */
 async function copyText(app, text, what, place) {
+  const button = document.activeElement;
   clear(place);
   try {
     await navigator.clipboard.writeText(text);
     sayCopied(app, what, place);
+    return;
   } catch {
-    const area = el("textarea", { class: "field copy-area", readonly: true, rows: 6, "aria-label": `${what}, to be copied` });
-    area.value = text;
-    place.append(area);
-    area.select();
-    if (document.execCommand("copy")) {
-      sayCopied(app, what, place);
-    } else {
-      const words = `${what}: the browser does not let this page copy. The text is selected: press Ctrl+C or ⌘C.`;
-      place.prepend(el("p", {}, words));
-      app.announce(words);
-    }
+    // The older way works on pages from a disk, too.
   }
+  const area = el("textarea", { class: "field copy-area", readonly: true, rows: 6, "aria-label": `${what}, to be copied` });
+  area.value = text;
+  place.append(area);
+  area.select();
+  if (document.execCommand("copy")) {
+    sayCopied(app, what, place);
+    button?.focus();
+    return;
+  }
+  const words = `${what}: the browser does not let this page copy. The text is selected: press Ctrl+C or ⌘C.`;
+  place.prepend(el("p", {}, words));
+  app.announce(words);
 }
 
 /** Says that a text was copied, in sight and to screen readers. */
@@ -375,8 +379,9 @@ class Drawer {
     const { store, meta } = this.app;
     const value = (name) => (this.row >= 0 && store.has(name) ? store.value(name, this.row) : null);
     const id = value("custom_id");
-    const number = value("row") ?? this.call.ordinal;
-    clear(this.heading).append(el("span", { dir: "auto" }, id ?? `Row ${number}`));
+    const number = value("row");
+    const name = id ?? (number === null ? `Call ${this.call.ordinal}` : `Row ${number}`);
+    clear(this.heading).append(el("span", { dir: "auto" }, name));
     const status = value("status");
     if (status) this.heading.append(" ", el("span", { class: `badge ${STATUS_CLASSES[status] ?? ""}` }, status));
     const finish = value("finish_reason");
@@ -384,7 +389,7 @@ class Drawer {
     const axes = store.columns.filter(({ name }) => name.startsWith("axis:"));
     const address = `#call=${this.call.file}.${this.call.ordinal}`;
     const file = meta.sources[this.call.file]?.name;
-    const words = [file && meta.sources.length === 1 ? shortPath(file) : file, `row ${number}`, el("a", { href: address }, `call ${this.call.ordinal}`), value("model")];
+    const words = [file && meta.sources.length === 1 ? shortPath(file) : file, id !== null && number !== null ? `row ${number}` : null, el("a", { href: address }, `call ${this.call.ordinal}`), value("model")];
     for (const { name, title } of axes) if (value(name) !== null) words.push(`${title}: ${value(name)}`);
     if (value("sample") !== null) words.push(`sample ${value("sample")}`);
     const shown = words.filter((word) => !isMissing(word)).flatMap((word, i) => [i ? " · " : null, el("bdi", {}, word)]);
@@ -397,7 +402,8 @@ class Drawer {
     const { visible } = this.app;
     const at = visible.indexOf(this.row);
     const count = formatCount(visible.length);
-    clear(this.place).append(textNode(at < 0 ? `not among the ${count} rows shown` : `${formatCount(at + 1)} of ${count}`));
+    const missing = this.row < 0 ? "" : `not among the ${count} rows shown`;
+    clear(this.place).append(textNode(at < 0 ? missing : `${formatCount(at + 1)} of ${count}`));
     this.setEnabled(this.previous, at < 0 ? visible.length > 0 : at > 0);
     this.setEnabled(this.next, at < 0 ? visible.length > 0 : at < visible.length - 1);
   }
@@ -412,9 +418,14 @@ class Drawer {
     this.ticket += 1;
     const { meta } = this.app;
     const source = meta.sources[this.call.file];
-    const words = source
-      ? `Call ${this.call.ordinal} of ${source.name} is not in this report: it holds ${formatCount(source.in_page)} of that file's ${formatCount(source.rows)} rows. A report with more rows is made with --rows.`
-      : `This report has no file ${this.call.file}: it is made of ${formatCount(meta.sources.length)}, counted from 0.`;
+    const files = meta.sources.length === 1 ? "one file, number 0" : `${formatCount(meta.sources.length)} files, from 0`;
+    let words = `This report has no file ${this.call.file}: it is made of ${files}.`;
+    if (source) {
+      words = `Call ${this.call.ordinal} of ${shortPath(source.name)} is not in this report. It has `;
+      words += source.in_page < source.rows
+        ? `${formatCount(source.in_page)} of that file's ${formatCount(source.rows)} rows; one with more rows is made with --rows.`
+        : `all of that file's rows, which are ${formatCount(source.rows)}.`;
+    }
     clear(this.body).append(el("p", { class: "notice" }, words));
   }
 
