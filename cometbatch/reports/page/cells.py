@@ -88,6 +88,8 @@ def numbers(column: pa.ChunkedArray) -> tuple[bytes, dict[int, str]]:
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         return _numbers_of_texts(texts(column))
     exact = _inexact(array)
+    if pa.types.is_decimal(array.type):
+        array = array.cast(pa.string())  # whose floats are the nearest ones; those of a decimal may be next to them
     return raw_bytes(array.cast(F64, safe=False).fill_null(math.nan)), exact
 
 
