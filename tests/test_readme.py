@@ -45,6 +45,7 @@ DOCS = (
     "performance",
     "python",
     "replies",
+    "report",
     "retry",
     "reuse",
     "schedulers",

@@ -23,6 +23,7 @@ from cometbatch.commands.tables import JobSource
 from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.input.files import shown
 from cometbatch.job.report import ReportSettings
+from cometbatch.reports.layout import layout_of
 from cometbatch.reports.page.chosen import chosen_tables
 from cometbatch.reports.page.chunks import CELL_CHARACTERS, Chunk, Encoder, StoredPrompt
 from cometbatch.reports.page.evaluation import Judged, evaluation_of
@@ -104,6 +105,8 @@ def report(
     names = [each.name for each in results]
     if len(set(names)) < len(names):
         raise UsageError("The same result is named twice. Name each once.")
+    for each in results:
+        layout_of(each.source.schema, each.name)  # who named no result learns it before anything is written
     _refuse(path, targets, results, overwrite=overwrite)
     try:
         writer = PageWriter(path)

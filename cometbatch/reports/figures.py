@@ -308,6 +308,8 @@ def _with_statistics(
     settings: ReportSettings,
 ) -> list[Board] | None:
     """The boards with intervals and comparisons; None where numpy or scipy is not installed."""
+    if not lines:  # of no rows there is nothing to compare
+        return list(boards)
     try:
         from cometbatch.reports.inference import Asked, with_statistics  # noqa: PLC0415 - an extra, and slow to load
     except ModuleNotFoundError as error:

@@ -203,3 +203,12 @@ def test_a_result_that_is_not_published_is_no_result(tmp_path: Path) -> None:
     (tmp_path / "out.parquet").unlink()
     with pytest.raises(UsageError, match="this run has all of its answers, and its result is not published"):
         cometbatch.compare(path)
+
+
+def test_a_result_without_a_row_has_no_line(tmp_path: Path) -> None:
+    """There is nothing to compare, and no error."""
+    path = write(tmp_path / "a.parquet", [({"model": "m"}, [[right()]])], has_matrix=False)
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+    found = cometbatch.compare(path)
+    assert (found.lines, found.answers) == ((), 0)
+    assert found.describe().startswith("correct: 0 questions")
