@@ -6,7 +6,6 @@ more, since a body is made once for each shape of prompt (`reports.page.requests
 """
 
 import functools
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -110,7 +109,8 @@ def prompts_of(source: Source, frames: Frames, manifest: Manifest | None = None)
     source can't be read.
     """
     schema = source.schema
-    metadata = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in schema.metadata.items()}
+    said = schema.metadata or {}
+    metadata = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in said.items()}
     if manifest is not None and manifest.run_id != metadata.get("cometbatch.run_id"):
         manifest = None  # a result that another run has replaced, or is to replace
     try:
@@ -247,7 +247,7 @@ class _Lines:
                 return [NO_SLICE] * count
         keys: list[tuple[int, int | None] | str] = list(zip(places, numbers, strict=True))
         if self._lacks_input and self._needed:
-            is_null = functools.reduce(operator.and_, [pc.is_null(table.column(name)) for name in self._needed])
+            is_null = functools.reduce(pc.and_, [pc.is_null(table.column(name)) for name in self._needed])
             keys = [NO_INPUT if gone else key for key, gone in zip(keys, is_null.to_pylist(), strict=True)]
         return keys
 

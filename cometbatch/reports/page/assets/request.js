@@ -11,6 +11,7 @@ const TERMINAL_CONTROL = /[\u007f-\u009f]/g;
  * `prompt`: the row's cell `{text, length, isCut}` or null; `more`: what the page knows of the row besides, or null.
  */
 function promptSlots(frame, prompt, more) {
+  if (frame && !slotCount(frame)) return { slots: [], why: "" };
   if (!frame || !prompt) return { slots: [], why: more?.why || "This call has no prompt here." };
   const lengths = more?.slots ?? (slotCount(frame) ? [prompt.length] : []);
   const slots = [];
@@ -59,8 +60,8 @@ async function requestHash(frame, slots) {
  * "unsent", "unknown". `stored`: the beginning of the row's `request_hash`, or null; `why`: as `promptSlots` has it.
  */
 async function requestVerdict(frame, slots, stored, why = "") {
-  if (why) return { is: "unknown", words: why };
   if (!stored) return { is: "unsent", words: "No request was sent for this call." };
+  if (why) return { is: "unknown", words: why };
   const hash = await requestHash(frame, slots);
   if (!hash) {
     const words = frame.hash === null
