@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import cometbatch
 from tests.page import results
 from tests.page.browser import Chromium, Opener, missing_browser, missing_package
 
@@ -83,3 +84,26 @@ def failed_result(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluated_result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A result of three models, two samples and 40 questions with scores; its job is beside it."""
     return results.evaluated(tmp_path_factory.mktemp("evaluated"))
+
+
+@pytest.fixture(scope="session")
+def large_page(large_result: Path) -> Path:
+    """The page of the large result."""
+    return _page(large_result)
+
+
+@pytest.fixture(scope="session")
+def failed_page(failed_result: Path) -> Path:
+    """The page of the result with failures."""
+    return _page(failed_result)
+
+
+@pytest.fixture(scope="session")
+def evaluated_page(evaluated_result: Path) -> Path:
+    """The page of the result with scores, as its job shows them."""
+    return _page(evaluated_result.parent / "job.yaml", evaluated_result.parent)
+
+
+def _page(target: Path, folder: Path | None = None) -> Path:
+    path = (folder or target.parent) / "report.html"
+    return cometbatch.report(target, output=path).path

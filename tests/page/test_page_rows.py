@@ -99,7 +99,7 @@ def show(
 
 def ids(page: "Page") -> list[str]:
     """The names of the rows on screen, from the top; all of them where they fit."""
-    expect(page.locator(".grid-body")).not_to_contain_text("…")
+    expect(page.locator(".grid-cell", has_text=re.compile("^…$"))).to_have_count(0)
     return page.locator(".grid-body [role=rowheader]").all_text_contents()
 
 
@@ -223,10 +223,11 @@ def test_the_last_query_wins(browser_page: Opener, tmp_path: Path) -> None:
 
 
 def test_hits_are_marked(browser_page: Opener, tmp_path: Path) -> None:
-    """In the beginning of a text, or around the first hit."""
-    page = show(browser_page, tmp_path, rows_with())
-    search(page, "answer 12.", 3)
-    assert page.locator("#grid-row-0 mark").all_text_contents() == ["Answer", "12."]
+    """A text is shown from where they are."""
+    page = show(browser_page, tmp_path, rows_with(row_12={"response": "It is long. " * 99 + "Here it is."}))
+    assert search(page, "long HERE", 1) == ["id-012"]
+    expect(page.locator("#grid-row-0")).to_contain_text("…It is long. It is long. Here it is.")
+    assert page.locator("#grid-row-0 mark").all_text_contents() == ["long", "long", "Here"]
 
 
 def test_words_filter_with_counts(browser_page: Opener, tmp_path: Path) -> None:

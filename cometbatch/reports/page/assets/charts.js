@@ -332,8 +332,8 @@ function stepTime(series, i) {
 
 /** A rate in rows per second, for people. */
 function rateText(rate) {
-  const decimals = rate === 0 || rate >= 100 ? 0 : rate >= 10 ? 1 : rate >= 0.1 ? 2 : 4;
-  return `${rate.toLocaleString("en-US", { maximumFractionDigits: decimals })} rows/s`;
+  const digits = rate < 100 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 0 };
+  return `${rate.toLocaleString("en-US", digits)} rows/s`;
 }
 
 /** A number of an axis, with the decimals that its steps need. */

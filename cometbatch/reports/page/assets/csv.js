@@ -2,7 +2,7 @@
 
 const CSV_BUFFER = 1 << 20; // bytes in which lines are collected; a longer line gets a buffer of its own
 const CSV_PIECE = 4096; // lines that are joined to a blob at a time
-const CSV_PAUSE = 2000; // rows after which the page may draw and take keys
+const CSV_PAUSE = 500; // rows after which the page may draw and take keys
 
 /** A text as a field: an apostrophe before what a spreadsheet would calculate, quotes where commas or lines need them. */
 function csvText(text) {
@@ -73,7 +73,7 @@ async function csvLines(store, columns, rows) {
   for (let i = 0; i < rows.length; i++) {
     const texts = await store.texts(rows[i]);
     lines.add(`${columns.map((column) => csvField(store, column, rows[i], texts)).join(",")}\r\n`);
-    if (i % CSV_PAUSE === CSV_PAUSE - 1) await new Promise((resume) => setTimeout(resume, 0));
+    if (i % CSV_PAUSE === CSV_PAUSE - 1) await nextTurn();
   }
   return lines;
 }
@@ -87,6 +87,7 @@ async function csvBlob(store, columns, rows) {
   const pieces = [`\uFEFF${columns.map((column) => csvText(column.title)).join(",")}\r\n`];
   for (let from = 0; from < rows.length; from += CSV_PIECE) {
     pieces.push(new Blob(Array.from(rows.subarray(from, from + CSV_PIECE), (row) => lines.line(place[row]))));
+    await nextTurn();
   }
   return new Blob(pieces, { type: "text/csv;charset=utf-8" });
 }
