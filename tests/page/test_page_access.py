@@ -48,13 +48,14 @@ FOCUSED: Final = """
 
 
 def tabbed(page: "Page") -> dict[str, bool]:
-    """The controls that Tab comes to from the page's beginning, once round, and whether their focus can be seen."""
-    page.evaluate("document.activeElement?.blur(); getSelection().removeAllRanges(); window.scrollTo(0, 0)")
+    """The controls that Tab comes to, once round, and whether their focus can be seen."""
     found: dict[str, bool] = {}
     for _ in range(MOST_TABS):
         page.keyboard.press("Tab")
         focused = page.evaluate(FOCUSED)
-        if focused is None or focused[0] in found:
+        if focused is None:  # behind the last one the round goes on at the first
+            continue
+        if focused[0] in found:
             break
         found[focused[0]] = focused[1]
     return found
