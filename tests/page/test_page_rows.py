@@ -496,8 +496,9 @@ def test_paper_has_the_rows_on_screen(browser_page: Opener, tmp_path: Path) -> N
     page.emulate_media(media="print")
     expect(page.get_by_text("These are the rows that were on screen.")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollHeight") < 2_500
-    tops = [node.bounding_box() for node in page.locator(".grid-body .grid-row").all()[:3]]
-    assert [round(box["y"] - tops[0]["y"]) for box in tops if box and tops[0]] == [0, 34, 68]
+    boxes = [node.bounding_box() for node in page.locator(".grid-body .grid-row").all()[:3]]
+    tops = [box["y"] for box in boxes if box is not None]
+    assert tops[0] < tops[1] < tops[2]
 
 
 def test_the_rows_shown_are_downloaded(browser_page: Opener, tmp_path: Path) -> None:
