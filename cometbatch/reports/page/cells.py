@@ -56,7 +56,8 @@ def cut(text: str, most: int) -> str:
 def well_formed(text: str) -> str:
     """The text with U+FFFD in place of each half of a pair that stands alone, which UTF-8 can't hold."""
     try:
-        text.encode()
+        if not text.isascii():
+            text.encode()
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
@@ -88,6 +89,8 @@ def numbers(column: pa.ChunkedArray) -> tuple[bytes, dict[int, str]]:
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         return _numbers_of_texts(texts(column))
     exact = _inexact(array)
+    if pa.types.is_decimal(array.type):
+        array = array.cast(pa.string())  # whose floats are the nearest ones; those of a decimal may be next to them
     return raw_bytes(array.cast(F64, safe=False).fill_null(math.nan)), exact
 
 
