@@ -108,7 +108,7 @@ function picturesPart(board) {
 /** What a judge said, as `cometbatch judge` prints it. */
 function judgedPart(judged) {
   if (!judged) return [];
-  const [first, ...others] = judged.tables.map((rows, i) => wordsTable(`Verdicts of the judge${i ? ", strengths" : ""}`, rows));
+  const [first, ...others] = judged.tables.map((rows, i) => wordsTable(`Verdicts of the judge, ${i + 1}`, rows));
   const notes = judged.notes.map((note) => el("li", {}, textNode(note)));
   const list = notes.length ? el("ul", { class: "board-sentences" }, ...notes) : null;
   return [el("section", { class: "card evaluation-card" }, el("h3", {}, "Verdicts of the judge"), first, ...others, el("p", { class: "muted" }, textNode(`${judged.words}.`)), list)];
