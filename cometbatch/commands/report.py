@@ -12,6 +12,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from cometbatch.commands.clock import now
+from cometbatch.commands.judge import judged_so_far
 from cometbatch.commands.judge_purse import judge_cost
 from cometbatch.commands.locate import UNKNOWN_COMMAND
 from cometbatch.commands.open_rows import older_than_run
@@ -26,7 +27,7 @@ from cometbatch.job.report import ReportSettings
 from cometbatch.reports.layout import layout_of
 from cometbatch.reports.page.chosen import chosen_tables
 from cometbatch.reports.page.chunks import CELL_CHARACTERS, Chunk, Encoder, StoredPrompt
-from cometbatch.reports.page.evaluation import evaluation_of
+from cometbatch.reports.page.evaluation import Judged, evaluation_of
 from cometbatch.reports.page.html import PageWriter
 from cometbatch.reports.page.page_columns import Columns
 from cometbatch.reports.page.requests import Frames
@@ -190,8 +191,13 @@ def described_sources(found: Survey, prompts: Sequence[Prompts]) -> list[dict[st
 def evaluation_of_results(results: Sequence[NamedResult]) -> dict[str, Any] | None:
     """The leaderboard as `compare` has it: shown as the first job says; what judging cost, of one result alone."""
     settings = next((each.located.job.report for each in results if each.located.job is not None), ReportSettings())
-    judged = judge_cost(results[0].located.result) if len(results) == 1 else None
-    return evaluation_of([each.source for each in results], settings, judge_cost_usd=judged)
+    sources = [each.source for each in results]
+    if len(results) > 1:
+        return evaluation_of(sources, settings)
+    located = results[0].located
+    said = judged_so_far(located)
+    judged = None if said is None else Judged(said.cost_words, tuple(said.tables()), said.notes)
+    return evaluation_of(sources, settings, judge_cost_usd=judge_cost(located.result), judged=judged)
 
 
 def told_of(result: NamedResult) -> Told:
