@@ -4,6 +4,7 @@ Where there is no Chromium, tests that open a page are skipped; where playwright
 A test that opens a page runs in the browser's thread (see `browser`).
 """
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,21 +90,23 @@ def evaluated_result(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def large_page(large_result: Path) -> Path:
     """The page of the large result."""
-    return _page(large_result)
+    return _page(large_result.parent)
 
 
 @pytest.fixture(scope="session")
 def failed_page(failed_result: Path) -> Path:
     """The page of the result with failures."""
-    return _page(failed_result)
+    return _page(failed_result.parent)
 
 
 @pytest.fixture(scope="session")
 def evaluated_page(evaluated_result: Path) -> Path:
-    """The page of the result with scores, as its job shows them."""
-    return _page(evaluated_result.parent / "job.yaml", evaluated_result.parent)
+    """The page of the result with scores."""
+    return _page(evaluated_result.parent)
 
 
-def _page(target: Path, folder: Path | None = None) -> Path:
-    path = (folder or target.parent) / "report.html"
-    return cometbatch.report(target, output=path).path
+def _page(folder: Path) -> Path:
+    """The page of the job in a folder, as its name there calls it."""
+    with contextlib.chdir(folder):
+        cometbatch.report("job.yaml", output="report.html")
+    return folder / "report.html"
