@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.run import find
 from tests import virtual_time
 from tests.images import digest, image
+from tests.page.browser import Opener
 from tests.page.joining import body_of, hash_of
 from tests.test_row_targets import CACHE, MINI
 from tests.test_vendor_batch import FILES
@@ -142,7 +144,7 @@ def test_each_cell_and_sample_has_its_own_request(bench: Workbench) -> None:
     found = published(bench)
     assert found.hashes() == found.due()
     assert sent_bodies(network) <= set(found.bodies())
-    assert len(found.frames.items) == 8
+    assert len(found.frames.items) == 4
 
 
 def test_rows_with_a_model_and_parameters_of_their_own(bench: Workbench) -> None:
@@ -318,6 +320,8 @@ def test_an_unfinished_run_is_rendered_from_its_input(bench: Workbench) -> None:
     gone = Rendered(source, manifest)
     assert gone.hashes() == [*found.stored[:4], None, None]
     assert gone.rows[4:] == [NO_INPUT, NO_INPUT]
+    late = RunRows("out", msgspec.structs.replace(source.rows, lacks_input=False))  # it went while a page was watched
+    assert Rendered(late, manifest).rows[4:] == [NO_INPUT, NO_INPUT]
 
 
 def test_a_data_set_with_slices_or_without(bench: Workbench) -> None:
@@ -432,3 +436,22 @@ def test_a_page_of_no_prompts_is_no_error() -> None:
     none = Prompts("There is a reason.")
     assert none.render(pa.table({"a": [1, 2]})) == ["There is a reason."] * 2
     assert none.notes == []
+
+
+@pytest.fixture(scope="session")
+def told_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of a run with several prompts, one of which is long."""
+    bench = Workbench(tmp_path_factory.mktemp("told"))
+    write(bench)
+    carry_out(bench.job(), simulator())
+    cometbatch.report(bench.output, output=bench.folder / "report.html")
+    return bench.folder / "report.html"
+
+
+def test_the_drawer_tells_whether_a_prompt_is_the_one_that_was_sent(browser_page: Opener, told_report: Path) -> None:
+    """As the file is opened from a disk: what was sent, and a prompt that the page has only the beginning of."""
+    page = browser_page(told_report.as_uri() + "#call=0.5")
+    page.get_by_text("Rendered again; it is the request that was sent.").wait_for()
+    page.get_by_text("'; touch x; '").first.wait_for()
+    page = browser_page(told_report.as_uri() + "#call=0.6")
+    page.get_by_text("so its request can't be made here.").first.wait_for()
