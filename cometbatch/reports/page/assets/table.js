@@ -103,9 +103,9 @@ class RowTable {
     return Math.min(this.rows.length * ROW_HEIGHT, TALLEST);
   }
 
-  /** Pixels of the box below its header. */
+  /** Pixels of the box below its header; on paper the box is as tall as its rows, and would call for ever more of them. */
   #viewHeight() {
-    return Math.max(0, this.box.clientHeight - this.head.offsetHeight);
+    return Math.max(0, Math.min(this.box.clientHeight, window.innerHeight) - this.head.offsetHeight);
   }
 
   /** Where the view is in pixels of the whole table, which may be taller than the scrolled element. */
