@@ -35,7 +35,7 @@ from cometbatch.reports.page.survey import Survey, Told, survey
 from cometbatch.reports.sources import ResultFiles, RunRows
 from cometbatch.results.accepted import Accept
 from cometbatch.results.notebook import html_of
-from cometbatch.results.parts import result_metadata
+from cometbatch.results.parts import release_memory, result_metadata
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.run import find
 from cometbatch.version import VERSION
@@ -123,6 +123,7 @@ def report(
 def page_of(results: Sequence[NamedResult], add: Callable[[Chunk], object], *, rows: int, seed: int) -> dict[str, Any]:
     """The page of these results: `add` takes its chunks, and what it says of them is returned. As `report` has it."""
     found = survey([each.source for each in results], [told_of(each) for each in results], limit=rows, seed=seed)
+    release_memory()  # of the first pass: 10 MB
     sources, frames = [each.source for each in results], Frames()
     prompts = [prompts_of(each.source, frames, None if each.run is None else each.run.manifest) for each in results]
     columns = Columns.of(sources, has_prompts=any(each.why_none is None for each in prompts))
