@@ -63,7 +63,7 @@ def read_chunks(columns: Sequence[Mapping[str, str]], chunks: Iterable[tuple[byt
     for short, text in chunks:
         found = _short(short, kinds, words)
         for cells, (texts, more) in zip(found, _texts(text, found), strict=True):
-            rows.append(Row(cells, texts, more))
+            rows.append(Row(cells, {name: texts.get(name) for name, kind in kinds.items() if kind == "text"}, more))
     return rows
 
 
@@ -80,8 +80,8 @@ def _short(
 ) -> list[dict[str, float | str | None]]:
     header, arrays = _opened(blob)
     count = header["rows"]
-    assert set(header["columns"]) == set(kinds)
-    found: dict[str, Sequence[float | str | None]] = {}
+    assert set(header["columns"]) <= set(kinds)
+    found: dict[str, Sequence[float | str | None]] = {name: [None] * count for name in kinds}
     for name, kept in header["columns"].items():
         kind = kinds[name]
         if kind == "short":

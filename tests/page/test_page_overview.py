@@ -332,6 +332,19 @@ def test_charts_follow_the_width(browser_page: Opener, tmp_path: Path) -> None:
         )
 
 
+def test_charts_are_drawn_when_they_are_first_seen(browser_page: Opener, tmp_path: Path) -> None:
+    """Of a page that was opened at another view, and whose theme was changed there."""
+    path = write_page(tmp_path, meta(figures(), over_time=series([10, 30, 20])))
+    page = browser_page(f"{path.as_uri()}#rows", **CLOCK)
+    page.locator("#navigation").get_by_role("link", name="Overview").click()
+    expect(page.locator(".chart canvas")).to_have_count(3)
+    page.locator("#navigation").get_by_role("link", name="Rows").click()
+    page.emulate_media(color_scheme="dark")
+    page.locator("#navigation").get_by_role("link", name="Overview").click()
+    drawn = f"color => ({PAINTED})(document.querySelector('.chart canvas')).includes(color)"
+    page.wait_for_function(drawn, arg="143,178,255")
+
+
 SHAPES = {
     "one step": series([7], 0.125),
     "one row": series([1], 0.125, p50_s=[0.002]),

@@ -227,7 +227,9 @@ def test_the_page_says_whether_a_request_is_the_one_that_was_sent(code: Any) -> 
         "unknown": code("requestVerdict", frame | {"hash": None}, slots, digest[:16], ""),
     }
     assert {name: each["is"] for name, each in said.items()} == {name: name for name in said}
-    assert said["same"]["words"] == "Rendered again; it is the request that was sent."
+    assert said["same"]["words"].startswith("Rendered again; it is the request that was sent. The page holds no images")
+    plain = code("requestVerdict", frame | {"images": False}, slots, digest[:16], "")
+    assert plain == {"is": "same", "words": "Rendered again; it is the request that was sent."}
     assert code("requestVerdict", frame, [], digest[:16], "It is cut.") == {"is": "unknown", "words": "It is cut."}
 
 

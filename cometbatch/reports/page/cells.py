@@ -56,7 +56,8 @@ def cut(text: str, most: int) -> str:
 def well_formed(text: str) -> str:
     """The text with U+FFFD in place of each half of a pair that stands alone, which UTF-8 can't hold."""
     try:
-        text.encode()
+        if not text.isascii():
+            text.encode()
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text

@@ -6,6 +6,8 @@ JSON and arrays after it; docs/report.md has the layout.
 """
 
 import itertools
+import math
+import struct
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,6 +43,12 @@ MORE: Final = "more"
 """The last text of a row: JSON of what the others leave out."""
 NULL: Final = 0xFFFF_FFFF  # the length of a null
 ELSEWHERE: Final = 0xFFFF_FFFE  # the length of a cell that stands in the prompt
+_NULLS: Final = {
+    "number": struct.pack("<d", math.nan),
+    "word": struct.pack("<I", 0),
+    "text": struct.pack("<I", NULL),
+}
+"""A null, as arrays of each kind have it."""
 _GZIP: Final = 31  # zlib's way to ask for a gzip member
 _WORD: Final = 8  # bytes; arrays begin at multiples of it
 
@@ -216,8 +224,9 @@ class _OpenChunk:
         self._new_words: dict[str, list[str]] = {each.name: [] for each in described if each.kind == "word"}
         self._arrays: dict[str, list[bytes]] = {each.name: [] for each in described if each.kind != "short"}
         self._cells: dict[str, list[str | None]] = {each.name: [] for each in described if each.kind == "short"}
-        self._lengths: list[list[bytes]] = [[] for _ in (*self._texts, MORE)]
-        self._data: list[list[bytes]] = [[] for _ in (*self._texts, MORE)]
+        self._lengths: dict[str, list[bytes]] = {name: [] for name in (*self._texts, MORE)}
+        self._data: dict[str, list[bytes]] = {name: [] for name in (*self._texts, MORE)}
+        self._valued = set[str]()  # columns that have a value: the others take no place in the short blob
         self._size = 0
 
     @property
@@ -228,41 +237,54 @@ class _OpenChunk:
     def put(self, rows: _Rows, words: dict[str, dict[str, int]]) -> None:
         """Further rows."""
         rows.note_prompts()
-        texts = []
         for column in self._described:
+            found = rows.column(column.name)
+            if found.null_count == rows.count:
+                self._put_nulls(column, rows.count)
+                continue
+            self._valued.add(column.name)
             if column.kind == "number":
-                self._put_numbers(rows, column.name)
+                self._put_numbers(rows, column.name, found)
             elif column.kind == "word":
-                self._put_words(rows, column.name, words[column.name])
+                self._put_words(column.name, found, words[column.name])
             elif column.kind == "short":
-                self._put_short(rows, column.name)
+                self._put_short(rows, column.name, found)
             else:
-                texts.append(self._put_lengths(rows, column))
-        self._put_texts(rows, texts)
+                self._put_texts(rows, column, found)
+        more = rows.more.texts(rows.count)
+        self._put_cut(MORE, more, cells.lengths(more))
         self.rows += rows.count
 
-    def _put_numbers(self, rows: _Rows, name: str) -> None:
-        data, exact = cells.numbers(rows.column(name))
+    def _put_nulls(self, column: PageColumn, count: int) -> None:
+        if column.kind == "short":
+            self._cells[column.name].extend([None] * count)
+            return
+        self._arrays[column.name].append(_NULLS[column.kind] * count)
+        if column.kind == "text":
+            self._lengths[column.name].append(_NULLS["text"] * count)
+
+    def _put_numbers(self, rows: _Rows, name: str, column: pa.ChunkedArray) -> None:
+        data, exact = cells.numbers(column)
         self._arrays[name].append(data)
         if exact:
             rows.more.of_column("full", name).update({row: _json(text) for row, text in exact.items()})
 
-    def _put_words(self, rows: _Rows, name: str, codes: dict[str, int]) -> None:
-        column = cells.words(rows.column(name))
+    def _put_words(self, name: str, column: pa.ChunkedArray, codes: dict[str, int]) -> None:
+        words = cells.words(column)
         found = []
-        for word in column.dictionary.to_pylist():
+        for word in words.dictionary.to_pylist():
             shown = cells.cut(word, CELL_CHARACTERS)
             if shown not in codes:
                 codes[shown] = len(codes) + 1
                 self._new_words[name].append(shown)
             found.append(codes[shown])
-        taken = pa.array(found, cells.U32).take(column.indices).fill_null(0)
+        taken = pa.array(found, cells.U32).take(words.indices).fill_null(0)
         self._arrays[name].append(cells.raw_bytes(taken))
 
-    def _put_short(self, rows: _Rows, name: str) -> None:
-        column = cells.texts(rows.column(name))
-        found: list[str | None] = column.to_pylist()
-        longest = pc.max(pc.utf8_length(column)).as_py() or 0
+    def _put_short(self, rows: _Rows, name: str, column: pa.ChunkedArray) -> None:
+        texts = cells.texts(column)
+        found: list[str | None] = texts.to_pylist()
+        longest = pc.max(pc.utf8_length(texts)).as_py() or 0
         for row, text in enumerate(found) if longest > SHORT // 2 else ():
             if text is not None and (length := cells.units(text)) > SHORT:
                 found[row] = cells.cut(text, SHORT)
@@ -271,24 +293,25 @@ class _OpenChunk:
                     rows.more.of_column("lengths", name)[row] = str(length)
         self._cells[name].extend(found)
 
-    def _put_lengths(self, rows: _Rows, column: PageColumn) -> tuple[pa.Array, pa.Array]:
-        """A column of texts: its lengths go into the short blob. Returns the cut texts, and their lengths."""
-        texts = cells.texts(rows.column(column.name))
+    def _put_texts(self, rows: _Rows, column: PageColumn, found: pa.ChunkedArray) -> None:
+        """A column of texts: the whole lengths go into the short blob, what is kept of the texts into the other."""
+        texts = cells.texts(found)
         if column.name == REQUEST_HASH:
             texts = pc.utf8_slice_codeunits(texts, 0, HASH_CHARACTERS)
         full = cells.lengths(texts)
         self._arrays[column.name].append(cells.raw_bytes(full.fill_null(NULL)))
         shown = cells.cut_texts(texts, full, CELL_CHARACTERS)
         kept = full if shown is texts else cells.lengths(shown)
-        return _without_those_in_the_prompt(rows, column, shown, kept) if column.group == "input" else (shown, kept)
+        if column.group == "input":
+            shown, kept = _without_those_in_the_prompt(rows, column, shown, kept)
+        self._put_cut(column.name, shown, kept)
 
-    def _put_texts(self, rows: _Rows, columns: Sequence[tuple[pa.Array, pa.Array]]) -> None:
-        more = rows.more.texts(rows.count)
-        for place, (texts, lengths) in enumerate([*columns, (more, cells.lengths(more))]):
-            self._lengths[place].append(cells.raw_bytes(lengths.fill_null(NULL)))
-            data = cells.text_bytes(texts)
-            self._data[place].append(data)
-            self._size += len(data)
+    def _put_cut(self, name: str, texts: pa.Array, lengths: pa.Array) -> None:
+        """What the text blob has of a column."""
+        self._lengths[name].append(cells.raw_bytes(lengths.fill_null(NULL)))
+        data = cells.text_bytes(texts)
+        self._data[name].append(data)
+        self._size += len(data)
 
     def closed(self) -> Chunk:
         """The chunk of these rows."""
@@ -296,6 +319,8 @@ class _OpenChunk:
         parts: list[bytes] = []
         offset = 0
         for column in sorted(self._described, key=lambda each: each.kind != "number"):  # those of 8 bytes stand first
+            if column.name not in self._valued:
+                continue
             if column.kind == "short":
                 header[column.name] = {"cells": self._cells[column.name]}
                 continue
@@ -306,7 +331,7 @@ class _OpenChunk:
             parts.append(found)
             offset += len(found)
         short = _blob({"rows": self.rows, "columns": header}, parts)
-        held = itertools.chain(*self._lengths, *self._data)
+        held = itertools.chain(*self._lengths.values(), *self._data.values())
         text = _blob({"rows": self.rows, "cells": [*self._texts, MORE]}, held)
         return Chunk(self.rows, short, text)
 
@@ -322,7 +347,7 @@ def _without_those_in_the_prompt(
         at = prompt.find(text, 0, CELL_CHARACTERS)
         if at < 0:
             continue
-        start, length = cells.units(prompt[:at]), cells.units(text)
+        start, length = (at, len(text)) if prompt.isascii() else (cells.units(prompt[:at]), cells.units(text))
         if start + length <= CELL_CHARACTERS:
             found[row] = f"[{start},{length}]"
     if not found:

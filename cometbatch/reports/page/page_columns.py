@@ -1,9 +1,11 @@
 """Which columns a page has, and where each source has them: found by the result's layout, never by a name's look."""
 
 import contextlib
+import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
@@ -14,7 +16,7 @@ from cometbatch.reports.layout import Layout, layout_of
 from cometbatch.reports.page.cells import is_text, plain
 from cometbatch.reports.sources import Source, Tables
 from cometbatch.results.columns import CUSTOM_ID
-from cometbatch.results.rows import output_of
+from cometbatch.results.rows import JOB_KEY, output_of
 from cometbatch.results.score_columns import ANSWER, WHY
 from cometbatch.results.slices import ROW, SAMPLE
 
@@ -163,6 +165,7 @@ class _Found:
     def __init__(self, source: Source) -> None:
         self._schema, self._layout = source.schema, layout_of(source.schema, source.name)
         self._look = _Look(source, self._schema)
+        self._id = _name_column(self._schema, self._layout)
         self.described: list[PageColumn] = []
         self._names: dict[str, str] = {}
         self.single: dict[str, object] = {}
@@ -191,6 +194,8 @@ class _Found:
             self._names[ROW] = layout.row
         if layout.custom_id is not None:
             self._add(CUSTOM_ID, layout.custom_id, "short", "call")
+            if self._id is not None:
+                self.described[-1] = msgspec.structs.replace(self.described[-1], title=self._id)
         for axis, column in layout.axes.items():
             if axis == MODEL:
                 self._names[MODEL] = column
@@ -221,7 +226,7 @@ class _Found:
         own |= {layout.prefix + column.name for column in (found[1] if found is not None else ())}
         for field in self._schema:
             if field.name in layout.inputs:
-                if field.name != layout.custom_id or field.name in own:
+                if field.name not in (layout.custom_id, self._id):
                     self._add(f"input:{field.name}", field.name, self._look.kind(field), "input")
             elif field.name in scores:
                 name, end = scores[field.name]
@@ -230,6 +235,16 @@ class _Found:
             elif field.name not in own and field.name != layout.target:
                 name = field.name.removeprefix(layout.prefix)
                 self._add(f"typed:{name}", field.name, self._look.kind(field, words=True), "typed")
+
+
+def _name_column(schema: pa.Schema, layout: Layout) -> str | None:
+    """The input's own column of names, if it is one of texts: the same as `custom_id`, so that it is shown once."""
+    try:
+        name = json.loads((schema.metadata or {})[JOB_KEY.encode()])["input"]["id"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    is_same = name in layout.inputs and layout.custom_id not in layout.inputs
+    return name if is_same and is_text(plain(schema.field(name).type)) else None
 
 
 def _gold(layout: Layout) -> str | None:

@@ -11,7 +11,7 @@ const DAY_MS = 24 * HOUR_MS;
 const SHORTEST_RATED_HOURS = 0.1; // a shorter run's cost per hour says nothing
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/** The boxes that are on the page; those that were taken off it leave at the next redraw. */
+/** The boxes that are on the page, each put there in the turn in which it was made; those that were taken off leave at the next drawing. */
 const liveCharts = new Set();
 
 /** The colour that a token of the page has now, as a canvas takes it: `themeColor("c1")`, `themeColor("muted")`. */
@@ -32,10 +32,11 @@ function redrawCharts() {
   }
 }
 
-/** Draws the charts that have just come onto the page, before the browser shows it; without this they come a frame later. */
+/** Draws the charts that have just come onto the page, before the browser shows it, and forgets those that have left it. */
 function drawNewCharts() {
   for (const chart of liveCharts) {
-    if (!chart.isDrawn()) chart.redraw();
+    if (!chart.node.isConnected) chart.end();
+    else if (!chart.isDrawn()) chart.redraw();
   }
 }
 

@@ -92,6 +92,7 @@ class RowTable {
   setRows(patterns, toTop) {
     this.rows = this.app.visible;
     this.patterns = patterns;
+    this.anyPattern = new RegExp(patterns.map((pattern) => pattern.source).join("|"), "giu");
     this.box.setAttribute("aria-rowcount", String(this.rows.length + 1));
     this.body.style.height = `${this.#height()}px`;
     if (toTop) this.box.scrollTop = 0;
@@ -202,10 +203,9 @@ class RowTable {
   /** A text in which what was searched is marked. */
   #marked(text, column) {
     if (!this.patterns.length || column.kind === "number") return text;
-    const any = new RegExp(this.patterns.map((pattern) => pattern.source).join("|"), "giu");
     const parts = [];
     let at = 0;
-    for (const match of text.matchAll(any)) {
+    for (const match of text.matchAll(this.anyPattern)) {
       parts.push(text.slice(at, match.index), el("mark", null, match[0]));
       at = match.index + match[0].length;
     }
