@@ -14,6 +14,7 @@ from msgspec import Struct
 from cometbatch.commands.clock import now
 from cometbatch.commands.judge import judged_so_far
 from cometbatch.commands.judge_purse import judge_cost
+from cometbatch.commands.locate import UNKNOWN_COMMAND
 from cometbatch.commands.open_rows import older_than_run
 from cometbatch.commands.report_prompts import Prompts, prompts_of
 from cometbatch.commands.report_requests import RenderedRow
@@ -202,7 +203,7 @@ def evaluation_of_results(results: Sequence[NamedResult]) -> dict[str, Any] | No
 def told_of(result: NamedResult) -> Told:
     """What is known of a result beside its rows: of its run as it is now, where the rows are that run's."""
     located, run = result.located, result.run
-    command = located.command if located.job is not None else None
+    command = None if located.command == UNKNOWN_COMMAND else located.command
     notes, judged = tuple(result.notes()), judge_cost(located.result)
     if run is None:
         said = result_metadata(result.source.first) or {} if isinstance(result.source, ResultFiles) else {}
