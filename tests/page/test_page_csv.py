@@ -121,9 +121,11 @@ def test_texts_are_as_they_were_answered(browser_page: Opener, tmp_path: Path) -
 
 def test_a_cut_text_ends_with_its_mark(browser_page: Opener, tmp_path: Path) -> None:
     """Nobody takes a beginning for the whole."""
-    rows = [{**answers(1)[0], "response": "x" * 2_000, "lengths": {"response": 15_321}}]
-    (found,) = column_of(saved(open_rows(browser_page, tmp_path, rows)), "response")
-    assert found == "x" * 2_000 + " [cut here: 2,000 of 15,321 characters]"
+    more = {"full": {"input:s": "y" * 2_000}, "lengths": {"input:s": 2_001}}
+    row = {**answers(1)[0], "response": "x" * 2_000, "lengths": {"response": 15_321}, "input:s": "y" * 80, "more": more}
+    data = saved(open_rows(browser_page, tmp_path, [row], SHORT))
+    assert column_of(data, "response") == ["x" * 2_000 + " [cut here: 2,000 of 15,321 characters]"]
+    assert column_of(data, "s") == ["y" * 2_000 + " [cut here: 2,000 of 2,001 characters]"]
 
 
 def test_no_rows_no_file(browser_page: Opener, tmp_path: Path) -> None:

@@ -19,20 +19,19 @@ function csvNumber(column, value, exact) {
 }
 
 /** The mark at the end of a text that the page holds in part. */
-function csvCutMark(cell) {
-  return ` [cut here: ${formatCount(cell.text.length)} of ${formatCount(cell.length)} characters]`;
+function csvCutMark(text, length) {
+  return ` [cut here: ${formatCount(text.length)} of ${formatCount(length)} characters]`;
 }
 
 /** One field of a row; `texts` are the row's texts from the store. */
 function csvField(store, column, row, texts) {
-  const exact = texts.more?.full?.[column.name];
-  if (column.kind === "number") return csvNumber(column, store.value(column.name, row), exact);
-  if (column.kind === "text") {
-    const cell = texts[column.name];
-    return cell ? csvText(cell.isCut ? cell.text + csvCutMark(cell) : cell.text) : "";
-  }
-  const value = exact ?? store.value(column.name, row);
-  return isMissing(value) ? "" : csvText(String(value));
+  const { name, kind } = column;
+  const exact = texts.more?.full?.[name];
+  if (kind === "number") return csvNumber(column, store.value(name, row), exact);
+  const text = kind === "text" ? texts[name]?.text : exact ?? store.value(name, row);
+  if (isMissing(text)) return "";
+  const length = texts[name]?.length ?? texts.more?.lengths?.[name] ?? text.length;
+  return csvText(length > text.length ? text + csvCutMark(text, length) : text);
 }
 
 /** Lines as UTF-8 bytes in a few large buffers: each line once, taken out in any order. */

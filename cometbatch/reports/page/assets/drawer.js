@@ -32,14 +32,38 @@ function exactNumber(column, value, exact) {
   return exact ?? plainNumber(value);
 }
 
-/** A JSON object or list written over several lines; null where the text is none. */
+/** A piece of a JSON text: a string, a sign, or a number or word. */
+const JSON_PIECE = /"(?:[^"\\]|\\.)*"|[[\]{},:]|[^\s[\]{},:"]+/g;
+/** Levels of nesting after which lines move no further to the right. */
+const DEEPEST = 40;
+
+/** A JSON object or list written over several lines, each of its values as it stands there; null where the text is none. */
 function prettyJson(text) {
   if (!/^\s*[[{]/.test(text)) return null;
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    JSON.parse(text);
   } catch {
     return null;
   }
+  return layOutJson(text.match(JSON_PIECE));
+}
+
+/** Pieces of JSON over several lines. */
+function layOutJson(pieces) {
+  let [out, depth] = ["", 0];
+  const line = () => `\n${"  ".repeat(Math.min(depth, DEEPEST))}`;
+  for (const [i, piece] of pieces.entries()) {
+    const isEmpty = "[{".includes(pieces[i - 1]) && "]}".includes(piece);
+    if ("]}".includes(piece)) {
+      depth -= 1;
+      out += isEmpty ? piece : line() + piece;
+    } else if ("[{".includes(piece)) {
+      depth += 1;
+      out += "]}".includes(pieces[i + 1]) ? piece : piece + line();
+    } else if (piece === ",") out += piece + line();
+    else out += piece === ":" ? ": " : piece;
+  }
+  return out;
 }
 
 /** A visible mark of how much of a text is there; null where it is all of it. */
@@ -169,7 +193,8 @@ class CallView {
   /** The scores: extracted answer and gold side by side, with the reason. */
   scoreSection() {
     const scores = this.store.columns.filter((column) => column.group === "score" && column.kind === "number" && this.cell(column.name));
-    const others = this.columnsOf("score").filter((column) => !scores.some((score) => column.name.startsWith(score.name)));
+    const inCards = new Set(scores.flatMap(({ name }) => [name, `${name}_answer`, `${name}_why`]));
+    const others = this.columnsOf("score").filter(({ name }) => !inCards.has(name));
     return drawerSection("Score", scores.map((column) => this.scoreCard(column)), factList(this.facts(others)));
   }
 
@@ -255,13 +280,12 @@ class CallView {
   jsonValue(column) {
     const value = this.value(column.name);
     if (column.kind === "number") {
-      if (value === null) return "null";
-      if (column.unit === "ms") return JSON.stringify(new Date(value).toISOString());
       const exact = this.exact(column.name) ?? String(value);
-      return /^-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?$/.test(exact) ? exact : JSON.stringify(exact);
+      if (column.unit === "ms" && Math.abs(value) <= 8.64e15 && value !== null) return JSON.stringify(new Date(value).toISOString());
+      return /^(null|-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?)$/.test(exact) ? exact : JSON.stringify(exact);
     }
     const cell = this.cell(column.name);
-    return JSON.stringify(cell && (cell.isCut ? cell.text + csvCutMark(cell) : cell.text));
+    return JSON.stringify(cell && (cell.isCut ? cell.text + csvCutMark(cell.text, cell.length) : cell.text));
   }
 }
 
@@ -344,6 +368,7 @@ class Drawer {
     if (row < 0) this.showMissing();
     else this.showCall();
     if (!wasOpen) this.heading.focus();
+    else this.app.announce(`${this.heading.textContent}, ${this.place.textContent}`);
   }
 
   /** Hides the drawer, and gives the focus back to the row, or to where it was. */
