@@ -394,6 +394,36 @@ def is_inside(node: Locator, box: Locator) -> bool:
     return inner["y"] >= outer["y"] and inner["y"] + inner["height"] <= outer["y"] + outer["height"] + 1
 
 
+def test_rows_that_come_later_are_searched_and_filtered(browser_page: Opener, tmp_path: Path) -> None:
+    """As in a page that is watched: each row is searched once, whenever it comes."""
+    columns = [each for each in COLUMNS if each["kind"] != "word"]
+    text = write_page(tmp_path / "later.html", rows_with(), columns, size=150, frames=FRAMES).read_text(
+        encoding="utf-8"
+    )
+    blobs = re.findall(r'class="(?:short|text)">([^<]+)<', text)
+    path = write_page(tmp_path / "page.html", [], columns, size=100, frames=FRAMES)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("const app = new App(", "const app = window.app = new App("), encoding="utf-8")
+    page = browser_page(f"{path.as_uri()}#rows", bypass_csp=True)
+    expect(page.locator("#view-rows .empty")).to_have_text("There are no rows yet.")
+    add = """async ([short, text]) => {
+      await app.store.addChunk(Uint8Array.fromBase64(short), () => Uint8Array.fromBase64(text));
+      app.refresh();
+      app.update();
+    }"""
+    page.evaluate(add, [blobs[0], blobs[2]])
+    expect(page.locator("#grid-count")).to_have_text("150 rows")
+    page.locator("#grid-search").fill("pirate")
+    expect(page.locator("#grid-count")).to_have_text("4 of 150 rows")
+    page.locator("#grid-search").fill("many requests")
+    expect(page.locator("#grid-count")).to_have_text("15 of 150 rows")
+    page.evaluate(add, [blobs[1], blobs[3]])
+    expect(page.locator("#grid-count")).to_have_text("30 of 300 rows")
+    assert ids(page)[0] == "id-009"
+    page.locator("#grid-search").fill("")
+    expect(page.locator("#grid-count")).to_have_text("300 rows")
+
+
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202egnp.exe\x00<b>"
 
 
@@ -458,6 +488,17 @@ def test_a_selection_is_said(browser_page: Opener, tmp_path: Path) -> None:
     selection = {"rows": 300, "of": 9_000, "limit": 300, "seed": 0, "parts": {}, "words": "300 of 9,000 rows are here."}
     page = show(browser_page, tmp_path, rows_with(), meta={"selection": selection})
     expect(page.locator(".grid-selection")).to_have_text("300 of 9,000 rows are here.")
+
+
+def test_paper_has_the_rows_on_screen(browser_page: Opener, tmp_path: Path) -> None:
+    """One after the other, and says so; the place of all others stays off it."""
+    page = show(browser_page, tmp_path, rows_with())
+    page.emulate_media(media="print")
+    expect(page.get_by_text("These are the rows that were on screen.")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollHeight") < 2_500
+    boxes = [node.bounding_box() for node in page.locator(".grid-body .grid-row").all()[:3]]
+    tops = [box["y"] for box in boxes if box is not None]
+    assert tops[0] < tops[1] < tops[2]
 
 
 def test_the_rows_shown_are_downloaded(browser_page: Opener, tmp_path: Path) -> None:

@@ -103,7 +103,10 @@ async function questionParts(board, heat, app, question, state) {
     el("strong", {}, textNode(sentenceCase(questionWords(app, heat, question)))),
     el("button", { type: "button", class: "button", "data-keep": "show rows", on: { click: () => showQuestion(app, heat, question) } }, "Show its rows"),
   );
-  if (!rows.length) return [head, el("p", { class: "notice" }, "No call of this question is in the page, which holds a part of the rows.")];
+  if (!rows.length) {
+    const why = app.isLoaded ? "No call of this question is in the page, which holds a part of the rows." : "The rows are being read.";
+    return [head, el("p", { class: "empty" }, why)];
+  }
   const texts = await app.store.texts(rows[0]);
   const asked = texts.prompt ? textBox("Prompt", texts.prompt) : inputList(app, rows[0], texts, gold);
   const right = gold ? cellText(app, rows[0], texts, gold) : null;

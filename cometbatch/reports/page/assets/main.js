@@ -167,7 +167,8 @@ class App {
     const at = visible.indexOf(this.current);
     const next = at >= 0 ? at + by : by > 0 ? 0 : visible.length - 1;
     if (next >= 0 && next < visible.length) this.openRow(visible[next]);
-    else this.announce(visible.length === 0 ? "No row matches the filters." : by > 0 ? "This is the last row." : "This is the first row.");
+    else if (visible.length === 0) this.announce("No row matches the filters.");
+    else this.announce(by > 0 ? "This is the last row." : "This is the first row.");
   }
 
   /** Shows a call in the drawer; one that the page does not have is said to be missing. */
@@ -232,8 +233,8 @@ function showHeader({ meta }) {
   title.append(el("bdi", {}, shortTitle(meta)));
   title.title = visibleText(meta.title);
   const { rows, of } = meta.selection;
-  const words = [`made ${formatMoment(Date.parse(meta.made_at))}`, meta.program];
-  words.unshift(rows < of ? `${formatCount(rows)} of ${formatCount(of)} rows` : `${formatCount(rows)} ${rows === 1 ? "row" : "rows"}`);
+  const count = rows < of ? `${formatCount(rows)} of ${formatCount(of)}` : formatCount(rows);
+  const words = [`${count} ${of === 1 ? "row" : "rows"}`, `made ${formatMoment(Date.parse(meta.made_at))}`, meta.program];
   clear(document.getElementById("subtitle")).append(textNode(words.join(" · ")));
   document.querySelector('#navigation a[data-view="evaluation"]').hidden = !meta.evaluation;
 }
@@ -276,6 +277,7 @@ function setUpTheme(app) {
 const KEYS = [
   [["j"], "next row, in the table or in the open row"],
   [["k"], "previous row"],
+  [["Home", "End"], "first and last row of the table"],
   [["Enter"], "open the row that is marked in the table"],
   [["Esc"], "close the open row, a menu or this help"],
   [["/"], "search"],
@@ -283,21 +285,30 @@ const KEYS = [
   [["Tab", "Shift Tab"], "next and previous control"],
 ];
 
+/** Keys of the evaluation, where there is one. */
+const EVALUATION_KEYS = [[["n"], "next question on which cells disagree"], [["p"], "previous question"]];
+
+/** Whether keys of one letter or sign do something: the reader may switch them off in the help. */
+function hasLetterKeys() {
+  return document.getElementById("letter-keys").checked;
+}
+
 /** Fills the help dialog and connects its button. */
-function setUpHelp() {
+function setUpHelp({ meta }) {
   const dialog = document.getElementById("help");
   const button = document.getElementById("help-button");
   const letters = el("input", { type: "checkbox", id: "letter-keys" });
   letters.checked = readSetting("letter-keys") !== "off";
   letters.addEventListener("change", () => keepSetting("letter-keys", letters.checked ? "on" : "off"));
-  const rows = KEYS.map(([keys, words]) =>
+  const rows = [...KEYS, ...(meta.evaluation ? EVALUATION_KEYS : [])].map(([keys, words]) =>
     el("tr", {}, el("th", { scope: "row" }, keys.map((key, i) => [i ? " " : null, el("kbd", {}, key)])), el("td", {}, words)),
   );
+  const attributes = { type: "button", class: "button quiet icon-button", "aria-label": "Close" };
+  const close = el("button", { ...attributes, on: { click: () => dialog.close() } }, "✕");
   dialog.append(
-    el("div", { class: "help-head" }, el("h2", { id: "help-heading" }, "Keyboard"),
-      el("button", { type: "button", class: "button quiet icon-button", "aria-label": "Close", on: { click: () => dialog.close() } }, "✕")),
+    el("div", { class: "help-head" }, el("h2", { id: "help-heading" }, "Keyboard"), close),
     el("table", { class: "plain-table" }, el("tbody", {}, rows)),
-    el("p", { class: "help-choice" }, el("label", {}, letters, "Keys of one letter or sign (j, k, /, ?) are on")),
+    el("p", { class: "help-choice" }, el("label", {}, letters, "Keys of one letter or sign are on")),
   );
   button.addEventListener("click", () => dialog.showModal());
 }
@@ -329,7 +340,7 @@ function setUpKeys(app) {
     if (event.defaultPrevented || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (!(target instanceof Element) || document.querySelector("dialog[open]")) return;
     if (takesText(target) && !(key === "Escape" && target.closest(".drawer"))) return;
-    if (key.length === 1 && !document.getElementById("letter-keys").checked) return;
+    if (key.length === 1 && !hasLetterKeys()) return;
     if (pressKey(app, key, target)) event.preventDefault();
   });
   document.querySelector(".skip-link").addEventListener("click", (event) => {
@@ -359,7 +370,8 @@ async function loadChunks(app) {
 
 /** Says in the page why the report can't be shown. */
 function showProblem(error) {
-  const words = `This report can't be shown: ${error.message}. It needs Chrome or Edge 111, Firefox 113, Safari 16.4, or a newer one.`;
+  const needs = "It needs Chrome or Edge 111, Firefox 113, Safari 16.4, or a newer one.";
+  const words = `This report can't be shown: ${error.message}. ${needs}`;
   clear(document.getElementById("problem")).append(textNode(words));
   document.getElementById("problem").hidden = false;
 }
@@ -370,7 +382,7 @@ async function start() {
   const app = new App(meta);
   showHeader(app);
   setUpTheme(app);
-  setUpHelp();
+  setUpHelp(app);
   setUpKeys(app);
   addEventListener("popstate", () => app.route());
   const isCall = readHash(location.hash).call !== undefined;

@@ -99,7 +99,8 @@ class RowsView {
     this.chips = el("div", { class: "grid-chips", role: "group", "aria-label": "Filters in use" });
     this.notice = el("p", { class: "grid-selection muted" });
     this.empty = el("div", { class: "empty", hidden: true });
-    root.append(this.#head(), this.facets.node, this.chips, this.notice, this.table.box, this.empty);
+    const onPaper = el("p", { class: "grid-print-note muted" }, "These are the rows that were on screen. The CSV file has all of them.");
+    root.append(this.#head(), this.facets.node, this.chips, this.notice, onPaper, this.table.box, this.empty);
     window.matchMedia(NARROW).addEventListener("change", () => this.setColumns(this.chosen));
   }
 

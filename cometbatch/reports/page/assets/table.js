@@ -16,7 +16,7 @@ const WIDTHS = { number: 104, word: 124, short: 148, text: 200 };
 /** The same on a narrow screen. */
 const NARROW_WIDTHS = { number: 84, word: 100, short: 96, text: 146 };
 /** Least widths of columns that need less or more than their kind. */
-const SPECIAL_WIDTHS = { row: 70, ordinal: 76, sample: 76, status: 116, finished_at: 168, request_id: 190 };
+const SPECIAL_WIDTHS = { row: 70, ordinal: 76, sample: 92, status: 116, finished_at: 168, request_id: 190 };
 const CLASS_OF_STATUS = { succeeded: "good", incomplete: "warn", failed: "bad" };
 
 /** A column's least width in pixels. */
@@ -103,9 +103,9 @@ class RowTable {
     return Math.min(this.rows.length * ROW_HEIGHT, TALLEST);
   }
 
-  /** Pixels of the box below its header. */
+  /** Pixels of the box below its header; on paper the box is as tall as its rows, and would call for ever more of them. */
   #viewHeight() {
-    return Math.max(0, this.box.clientHeight - this.head.offsetHeight);
+    return Math.max(0, Math.min(this.box.clientHeight, window.innerHeight) - this.head.offsetHeight);
   }
 
   /** Where the view is in pixels of the whole table, which may be taller than the scrolled element. */
