@@ -48,6 +48,7 @@ def test_each_sample_job_is_scored_as_its_models_are(tmp_path: Path, name: str) 
     assert summary.leaderboard is not None
     assert all(model in summary.describe() for model in SHARES[name])
     assert cometbatch.verify(job).ok
+    assert cometbatch.compare(job).notes == (), "the job scores answers as its result says"
     again = cometbatch.score(job)
     assert again.counts.lines == len(table)
 

@@ -10,21 +10,25 @@ import pyarrow.compute as pc
 from cometbatch.commands.judge_purse import Purse
 from cometbatch.commands.judge_runs import ORDER, Judging, ToJudge, judging
 from cometbatch.commands.judge_summary import CellJudged, JudgePlan, JudgeSummary, PairJudged, PlannedTable
-from cometbatch.commands.judge_tables import ROW, SAMPLE, JudgedTable
+from cometbatch.commands.judge_tables import ROW, SAMPLE, JudgedTable, judged_cells, judged_tables, said_by
 from cometbatch.commands.locate import Located, locate
 from cometbatch.commands.plan import plan
 from cometbatch.commands.run import run
+from cometbatch.commands.status import status_of
 from cometbatch.commands.stopping import Event
 from cometbatch.commands.tables import JobSource
 from cometbatch.errors import UsageError
 from cometbatch.job import Job
 from cometbatch.job.judge_reading import PREFIX
 from cometbatch.job.judging import FIRST, SECOND, Pairwise, Rubric
+from cometbatch.job.paths import judged_beside
 from cometbatch.limiting.shared import Limits
 from cometbatch.money.exact import EXACT
 from cometbatch.reports.judging import PairVerdicts, Ratings, Strength, has_extra, pair_line, strengths
 from cometbatch.reports.sources import ResultFiles
+from cometbatch.results.accepted import Accept
 from cometbatch.results.summary import RunStoppedError, RunSummary
+from cometbatch.run_state.run import directory_of, find
 
 if TYPE_CHECKING:
     import httpx
@@ -79,6 +83,29 @@ def plan_judge(
             one = plan(_within(each, purse, update=is_new), update=is_new, http=http) if each.said.rows else None
             planned.append(PlannedTable(each.table.words, each.table.result, each.said.missing, one))
         return JudgePlan(tuple(planned), found.settings.job.target.model, found.settings.job.budget, purse.spent)
+
+
+def judged_so_far(located: Located) -> JudgeSummary | None:
+    """What the judge of a run has said, as its verdicts stand; sends nothing and writes no file.
+
+    None where the job has no judge, or no pair of cells, or cell, has all of its verdicts. Raises `CheckpointError`
+    where a file of the verdicts is damaged.
+    """
+    job, asked = located.job, find(located.directory, located.result)
+    if job is None or job.judge is None or asked is None:
+        return None
+    folder = judged_beside(asked.result)
+    tables, summaries = list[ToJudge](), list[RunSummary | None]()
+    for table in judged_tables(job, judged_cells(asked.manifest, job), folder):
+        said = said_by(table.path)
+        verdicts = find(directory_of(table.result, is_dataset=False), table.result)
+        if said is not None and verdicts is not None and verdicts.is_finished:
+            tables.append(ToJudge(table, said, job, verdicts))
+            summaries.append(status_of(verdicts, locate(table.result), Accept(), has_latency=False).summary)
+    if not tables:
+        return None
+    spent = Purse(folder, job.judge.job.budget).spent
+    return _summary(Judging(job, asked, job.judge, tuple(tables)), summaries, spent)
 
 
 def _located(job: JobSource, overrides: Sequence[str]) -> Located:

@@ -117,6 +117,25 @@ class JudgeSummary(Struct, frozen=True):
             "warnings": list(dict.fromkeys(words for each in self.summaries for words in each.warnings)),
         }
 
+    @property
+    def cost_words(self) -> str:
+        """Who was asked, how often, and for how much."""
+        more = self.possible_charges_usd
+        charges = f" ({format_rounded(more, up=True)} more may have been billed)" if more else ""
+        cost = "an unknown cost" if self.cost_usd is None else format_rounded(self.cost_usd)
+        return f"judge {self.model}: {cost} for {count(self.calls, 'call')}{charges}"
+
+    def tables(self) -> list[Rows]:
+        """Pairs or cells, then strengths where there are such; the first row of each is its head."""
+        found = [_pairs(self.pairs) if self.pairs else _cells(self.cells)]
+        if self.strengths:
+            rows = [["strength (log odds)", "value", "95 %", "SE"]]
+            rows += [
+                [each.words, f"{each.value:+z.3f}", _ends(each.interval), f"{each.se:.3f}"] for each in self.strengths
+            ]
+            found.append(rows)
+        return found
+
     def __str__(self) -> str:
         return self.describe()
 
@@ -125,21 +144,15 @@ class JudgeSummary(Struct, frozen=True):
 
     def describe(self, width: int = WIDTH) -> str:
         """A table of pairs or cells, strengths, and what it cost, at most `width` columns wide where names allow it."""
-        lines = [*table(_pairs(self.pairs) if self.pairs else _cells(self.cells), width, PAIR_WIDTH)]
-        if self.strengths:
-            rows = [["strength (log odds)", "value", "95 %", "SE"]]
-            rows += [
-                [each.words, f"{each.value:+z.3f}", _ends(each.interval), f"{each.se:.3f}"] for each in self.strengths
-            ]
+        first, *others = self.tables()
+        lines = [*table(first, width, PAIR_WIDTH)]
+        for rows in others:
             lines += ["", *table(rows, width)]
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"{MISSING_EXTRA}: without it there are no intervals"] if self.needs_extra else []
-        more = self.possible_charges_usd
-        charges = f" ({format_rounded(more, up=True)} more may have been billed)" if more else ""
-        cost = "an unknown cost" if self.cost_usd is None else format_rounded(self.cost_usd)
         asked = "" if self.had_work else "; nothing was sent now"
         lines += [
-            f"judge {self.model}: {cost} for {count(self.calls, 'call')}{charges}{asked}",
+            f"{self.cost_words}{asked}",
             *self._earlier(),
             f"result: {self.folder}",
         ]

@@ -12,7 +12,9 @@ import pyarrow as pa
 from msgspec import Struct
 
 from cometbatch.commands.clock import now
+from cometbatch.commands.judge import judged_so_far
 from cometbatch.commands.judge_purse import judge_cost
+from cometbatch.commands.locate import UNKNOWN_COMMAND
 from cometbatch.commands.open_rows import older_than_run
 from cometbatch.commands.report_prompts import Prompts, prompts_of
 from cometbatch.commands.report_requests import RenderedRow
@@ -25,7 +27,7 @@ from cometbatch.job.report import ReportSettings
 from cometbatch.reports.layout import layout_of
 from cometbatch.reports.page.chosen import chosen_tables
 from cometbatch.reports.page.chunks import CELL_CHARACTERS, Chunk, Encoder, StoredPrompt
-from cometbatch.reports.page.evaluation import evaluation_of
+from cometbatch.reports.page.evaluation import Judged, evaluation_of
 from cometbatch.reports.page.html import PageWriter
 from cometbatch.reports.page.page_columns import Columns
 from cometbatch.reports.page.requests import Frames
@@ -33,7 +35,7 @@ from cometbatch.reports.page.survey import Survey, Told, survey
 from cometbatch.reports.sources import ResultFiles, RunRows
 from cometbatch.results.accepted import Accept
 from cometbatch.results.notebook import html_of
-from cometbatch.results.parts import result_metadata
+from cometbatch.results.parts import release_memory, result_metadata
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.run import find
 from cometbatch.version import VERSION
@@ -121,6 +123,7 @@ def report(
 def page_of(results: Sequence[NamedResult], add: Callable[[Chunk], object], *, rows: int, seed: int) -> dict[str, Any]:
     """The page of these results: `add` takes its chunks, and what it says of them is returned. As `report` has it."""
     found = survey([each.source for each in results], [told_of(each) for each in results], limit=rows, seed=seed)
+    release_memory()  # of the first pass: 10 MB
     sources, frames = [each.source for each in results], Frames()
     prompts = [prompts_of(each.source, frames, None if each.run is None else each.run.manifest) for each in results]
     columns = Columns.of(sources, has_prompts=any(each.why_none is None for each in prompts))
@@ -189,14 +192,19 @@ def described_sources(found: Survey, prompts: Sequence[Prompts]) -> list[dict[st
 def evaluation_of_results(results: Sequence[NamedResult]) -> dict[str, Any] | None:
     """The leaderboard as `compare` has it: shown as the first job says; what judging cost, of one result alone."""
     settings = next((each.located.job.report for each in results if each.located.job is not None), ReportSettings())
-    judged = judge_cost(results[0].located.result) if len(results) == 1 else None
-    return evaluation_of([each.source for each in results], settings, judge_cost_usd=judged)
+    sources = [each.source for each in results]
+    if len(results) > 1:
+        return evaluation_of(sources, settings)
+    located = results[0].located
+    said = judged_so_far(located)
+    judged = None if said is None else Judged(said.cost_words, tuple(said.tables()), said.notes)
+    return evaluation_of(sources, settings, judge_cost_usd=judge_cost(located.result), judged=judged)
 
 
 def told_of(result: NamedResult) -> Told:
     """What is known of a result beside its rows: of its run as it is now, where the rows are that run's."""
     located, run = result.located, result.run
-    command = located.command if located.job is not None else None
+    command = None if located.command == UNKNOWN_COMMAND else located.command
     notes, judged = tuple(result.notes()), judge_cost(located.result)
     if run is None:
         said = result_metadata(result.source.first) or {} if isinstance(result.source, ResultFiles) else {}

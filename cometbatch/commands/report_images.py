@@ -82,6 +82,6 @@ def _in_row(part: ImagePart, data: bytes) -> FoundImage | str:
     try:
         known = identified(part, data)
     except ImageFileError as error:
-        return f"Its prompt can't be rendered, so none was sent: the image {error}"
+        return f"This prompt can't be rendered: the image {error}"
     shape = ImageShape("digest", detail=part.detail, media_type=known.media_type)
     return FoundImage(shape, (known.digest,), msgspec.structs.replace(known, source=b""))

@@ -6,7 +6,6 @@ more, since a body is made once for each shape of prompt (`reports.page.requests
 """
 
 import functools
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -110,7 +109,8 @@ def prompts_of(source: Source, frames: Frames, manifest: Manifest | None = None)
     source can't be read.
     """
     schema = source.schema
-    metadata = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in schema.metadata.items()}
+    said = schema.metadata or {}
+    metadata = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in said.items()}
     if manifest is not None and manifest.run_id != metadata.get("cometbatch.run_id"):
         manifest = None  # a result that another run has replaced, or is to replace
     try:
@@ -118,8 +118,7 @@ def prompts_of(source: Source, frames: Frames, manifest: Manifest | None = None)
         if manifest is not None and manifest.fingerprint.get(RENDERING_KEY) != RENDERING:
             return Prompts(_OTHER_RULES)
         asked = _asked(job, metadata, manifest, layout_of(schema, source.name).prefix)
-        lacks_input = isinstance(source, RunRows) and source.rows.lacks_input
-        lines = _Lines(job, asked, schema, frames, lacks_input=lacks_input)
+        lines = _Lines(job, asked, schema, frames, source)
     except JobError as error:
         return Prompts(f"The prompts can't be rendered again: {error}")
     return Prompts(None, lines.columns, lines)
@@ -165,11 +164,12 @@ def _told_targets(metadata: Mapping[str, str]) -> tuple[Target, ...]:
 class _Lines:
     """Renders the lines of a source, each for the target that it was asked of."""
 
-    def __init__(self, job: Job, asked: Asked, schema: pa.Schema, frames: Frames, *, lacks_input: bool) -> None:
+    def __init__(self, job: Job, asked: Asked, schema: pa.Schema, frames: Frames, source: Source) -> None:
         """Raises `JobError` where a template can't be used, or needs a column that there is not."""
         self._job = job
         self._asked = asked
-        self._lacks_input = lacks_input
+        self._is_run = isinstance(source, RunRows)
+        self._lacks_input = isinstance(source, RunRows) and source.rows.lacks_input
         inputs = _input_columns(job, schema)
         self._templates: dict[object, Template] = {}
         self._needed = self._needed_of(inputs)
@@ -246,10 +246,14 @@ class _Lines:
             except KeyError:
                 return [NO_SLICE] * count
         keys: list[tuple[int, int | None] | str] = list(zip(places, numbers, strict=True))
-        if self._lacks_input and self._needed:
-            is_null = functools.reduce(operator.and_, [pc.is_null(table.column(name)) for name in self._needed])
+        if self._is_run and self._needed and (self._lacks_input or self._has_no_input(table)):
+            is_null = functools.reduce(pc.and_, [pc.is_null(table.column(name)) for name in self._needed])
             keys = [NO_INPUT if gone else key for key, gone in zip(keys, is_null.to_pylist(), strict=True)]
         return keys
+
+    def _has_no_input(self, table: pa.Table) -> bool:
+        """Whether the input could not be read for these lines, which may happen while a run goes on."""
+        return all(pa.types.is_null(table.schema.field(name).type) for name in self._needed)
 
     def notes(self) -> list[str]:
         """Sentences for the reader on what was rendered so far."""

@@ -5,7 +5,7 @@ of each shape, and compared with that row's `request_hash`, which tells how a se
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 import msgspec
 import pyarrow as pa
@@ -17,8 +17,9 @@ from cometbatch.input.values import row_values
 from cometbatch.job import Target
 from cometbatch.job.settings import TargetSettings
 from cometbatch.job.targets import Template
+from cometbatch.prompt.content import images_in
 from cometbatch.prompt.template import PromptTemplate
-from cometbatch.records import Failure, HttpRequest, ImagePart, MaxTokensField, Message, Part
+from cometbatch.records import Failure, HttpRequest, ImagePart, MaxTokensField, Message, Part, Role
 from cometbatch.reports.page.requests import (
     Frame,
     Frames,
@@ -36,6 +37,9 @@ from cometbatch.wire.images import by_reference
 RenderedRow: TypeAlias = tuple[int | Frame, tuple[str, ...]] | str
 """A line's frame, by its number in the page or itself, and the texts of its slots; or why it has no prompt."""
 KEPT_SHAPES: Final = 4_096  # shapes whose frames are kept; rows of more than these have hardly any shape in common
+MAX_MADE: Final = 20_000  # frames that are made for a source, a few seconds' work; above it rows go without a prompt
+TOO_MANY_SHAPES: Final = "The prompts of this result have more different shapes than a page makes requests of."
+"""Why a row has no prompt whose shape is one of too many."""
 ONE_PIECE: Final[Sequence[bool]] = (True,)
 """A body that is hashed as it is sent."""
 WITHOUT_MIDDLE: Final[Sequence[bool]] = (True, False, True)
@@ -45,8 +49,8 @@ WITHOUT_MIDDLE: Final[Sequence[bool]] = (True, False, True)
 class Settings:
     """What all targets of a source have in common, and what was found while its rows were rendered.
 
-    `columns`: the input's, in order. `compared`, `same`: requests that were made for rows with a `request_hash`, and
-    those of them that have it.
+    `columns`: the input's, in order. `made`: frames that were made. `compared`, `same`: requests that were made for
+    rows with a `request_hash`, and those of them that have it.
     """
 
     def __init__(self, columns: Sequence[str], service: TargetSettings, images: PageImages, frames: Frames) -> None:
@@ -54,7 +58,7 @@ class Settings:
         self.service = service
         self.images = images
         self.frames = frames
-        self.compared = self.same = 0
+        self.compared = self.same = self.made = 0
 
     def note(self, *, is_same: bool) -> None:
         """Count a comparison."""
@@ -94,6 +98,8 @@ class TargetPrompts:
         if first is None:
             return [_why(each) for each in made]
         frame = self._own.frame_of(*first, template)
+        if frame is None:
+            return [TOO_MANY_SHAPES] * len(made)
         same = template.same_texts(first[0])
         places = [(at, part) for at, texts in enumerate(same) for part, text in enumerate(texts) if text is None]
         if len(places) == 1:
@@ -144,16 +150,27 @@ class _Way:
         """The request that holds these messages."""
         return self.makers[0].build(messages)
 
-    def frame_of(self, messages: tuple[Message, ...], stored: str | None, template: Template) -> int | Frame:
-        """The frame of rows with such messages, all of them texts."""
-        shape = tuple(
-            (message.role, same) for message, same in zip(messages, template.same_texts(messages), strict=True)
-        )
-        return self._frame(shape, messages, stored)
+    def frame_of(self, messages: tuple[Message, ...], stored: str | None, template: Template) -> int | Frame | None:
+        """The frame of rows with such messages, all of them texts; None where there are too many frames."""
+        pairs = zip(messages, template.same_texts(messages))  # noqa: B905 - strict takes long
+        return self._frame(tuple([(each.role, texts) for each, texts in pairs]), messages, stored)
 
     def rendered(self, messages: tuple[Message, ...], stored: str | None, template: Template) -> RenderedRow:
         """The frame and the slots of a row with these messages."""
-        shape: list[tuple[Any, tuple[PartShape, ...]]] = []
+        if images_in(messages):
+            return self._with_images(messages, stored, template)
+        texts = [
+            part.text
+            for each, same in zip(messages, template.same_texts(messages))  # noqa: B905
+            for part, text in zip(each.content, same)  # noqa: B905
+            if text is None
+        ]
+        frame = self.frame_of(messages, stored, template)
+        return TOO_MANY_SHAPES if frame is None else (frame, spaced(texts))
+
+    def _with_images(self, messages: tuple[Message, ...], stored: str | None, template: Template) -> RenderedRow:
+        """The same of a row with images."""
+        shape: list[tuple[Role, tuple[PartShape, ...]]] = []
         known: list[Message] = []
         texts: list[str] = []
         of_images: list[str] = []
@@ -175,16 +192,18 @@ class _Way:
                 content.append(part)
             shape.append((message.role, tuple(parts)))
             known.append(Message(message.role, tuple(content)))
-        return self._frame(tuple(shape), known, stored), spaced([*texts, *of_images])
+        frame = self._frame(tuple(shape), known, stored)
+        return TOO_MANY_SHAPES if frame is None else (frame, spaced([*texts, *of_images]))
 
-    def _frame(self, shape: Shape, messages: Sequence[Message], stored: str | None) -> int | Frame:
+    def _frame(self, shape: Shape, messages: Sequence[Message], stored: str | None) -> int | Frame | None:
         frame = self._frames.get(shape)
-        if frame is None:
+        if frame is None and self._settings.made < MAX_MADE:
+            self._settings.made += 1
             maker = self._as_stored(messages, stored)
-            frame = request_frame(shape, maker.build, maker.as_sent, self._target, self._settings.service)
+            made = request_frame(shape, maker.build, maker.as_sent, self._target, self._settings.service)
             if len(self._frames) >= KEPT_SHAPES:
                 self._frames.clear()
-            frame = self._frames[shape] = self._settings.frames.place(frame)
+            frame = self._frames[shape] = self._settings.frames.place(made)
         return frame
 
     def _as_stored(self, messages: Sequence[Message], stored: str | None) -> RowMaker:
@@ -244,15 +263,16 @@ class WholePrompts:
 
 
 def _spelled(target: Target) -> Iterator[Target]:
-    """The target, then the same with other names of the token cap: sessions of a run may differ in that."""
+    """The target, then the same with the other name of the token cap: sessions of a run may differ in that."""
     yield target
     if target.format == "chat" and target.params.max_output_tokens is not None:
-        names: tuple[MaxTokensField, ...] = ("max_completion_tokens", "max_tokens")
-        for name in names:
-            yield msgspec.structs.replace(target, params=msgspec.structs.replace(target.params, max_tokens_field=name))
+        name: MaxTokensField = "max_tokens"
+        if target.params.max_tokens_field == name:
+            name = "max_completion_tokens"
+        yield msgspec.structs.replace(target, params=msgspec.structs.replace(target.params, max_tokens_field=name))
 
 
 def _why(failure: object) -> str:
     """Why a row has no prompt."""
     words = failure.message if isinstance(failure, Failure) else str(failure)
-    return f"Its prompt can't be rendered, so none was sent: {words}"
+    return f"This prompt can't be rendered: {words}"

@@ -1,7 +1,7 @@
 """`report --watch`: the page of a run while it goes on, on the loopback interface. It only reads, and takes no lock.
 
-Law: looking takes at most a tenth of the time, and what a look costs depends on what is new: of partitions that have
-not changed no row is read. In memory are the page's rows, at most as many as were asked for, compressed.
+Law: looking takes about a tenth of a processor at most, and what a look costs depends on what is new: of partitions that
+have not changed no row is read. In memory are the page's rows, at most as many as were asked for, compressed.
 """
 
 import time
@@ -40,8 +40,8 @@ from cometbatch.run_state.recorded_rows import Tables
 from cometbatch.run_state.run import Run, find
 
 LOOK_S: Final = 1.0  # seconds between two looks, at least
-LOOK_SHARE: Final = 10  # so many times as long as a look took is the pause after it, at least
-SLOWEST_LOOK_S: Final = 10.0  # seconds between two looks of a run that has gone on for long
+LOOK_SHARE: Final = 10  # so many times as long as a look had the processor is the pause after it, at least
+SLOWEST_LOOK_S: Final = 10.0  # seconds between two looks, at most
 LONG_RUN: Final = (
     600  # a pause is the time so far divided by this: a night's run does not become a thousand small chunks
 )
@@ -76,9 +76,8 @@ def watch_report(
     with PageServer(watch.page, port) as server:
         tell(server.url)
         while not watch.is_over:
-            time.sleep(
-                max(LOOK_S, LOOK_SHARE * watch.look_s, min(SLOWEST_LOOK_S, (time.monotonic() - begun) / LONG_RUN))
-            )
+            wanted = max(LOOK_S, LOOK_SHARE * watch.look_s, (time.monotonic() - begun) / LONG_RUN)
+            time.sleep(min(wanted, SLOWEST_LOOK_S))
             watch.look()
         while not watch.page.is_done:
             time.sleep(END_S)
@@ -87,7 +86,7 @@ def watch_report(
 class Watch:
     """Looks at a run again and again, and puts what is new into the page. `is_over`: the run has ended.
 
-    `look_s`: the seconds that the last look took.
+    `look_s`: the seconds for which the last look had the processor.
     """
 
     def __init__(self, target: JobSource, overrides: Sequence[str], limit: int) -> None:
@@ -105,7 +104,7 @@ class Watch:
 
     def look(self) -> None:
         """Look once. Raises as `watch_report` does; what may pass by itself is raised at the fifth look in a row."""
-        begun = time.monotonic()
+        begun = time.thread_time()
         try:
             self._look()
             self._failed_looks = 0
@@ -113,7 +112,7 @@ class Watch:
             self._failed_looks += 1
             if self._view is None or not isinstance(error, CheckpointError) or self._failed_looks >= FAILED_LOOKS:
                 raise
-        self.look_s = time.monotonic() - begun
+        self.look_s = time.thread_time() - begun
 
     def _look(self) -> None:
         located = self._locate()

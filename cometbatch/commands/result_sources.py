@@ -51,7 +51,7 @@ class NamedResult(Struct, frozen=True):
         elif job is not None and job.scores:
             said = scores_of(result_metadata(source.first) or {}) if isinstance(source, ResultFiles) else []
             kept = [{name: one[name] for name in one if name not in NOT_OF_SETTINGS} for one in said]
-            if kept != [msgspec.to_builtins(score.described()) for score in job.scores]:
+            if kept != msgspec.json.decode(msgspec.json.encode([score.described() for score in job.scores])):
                 yield (
                     f"{source.name}: the job scores answers in other ways by now; score them again: "
                     f"{self.located.score_command}"

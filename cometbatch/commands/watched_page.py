@@ -40,6 +40,7 @@ class WatchedPage:
         self._meta: Mapping[str, Any] = {}
         self._chunks: list[Chunk] = []
         self._ended_at: float | None = None
+        self._was_opened = False
         self._pages: dict[str, tuple[float, bool]] = {}  # when each asked last, and whether it has all there will be
 
     def begin(self, meta: Mapping[str, Any]) -> None:
@@ -68,7 +69,7 @@ class WatchedPage:
         with self._lock:
             if self._ended_at is None:
                 return False
-            if not self._pages:
+            if not self._was_opened:
                 return now - self._ended_at > UNSEEN_S
             return all(is_whole for asked, is_whole in self._pages.values() if now - asked < OPEN_S)
 
@@ -85,14 +86,16 @@ class WatchedPage:
     def data(self, query: Mapping[str, str]) -> Answer:
         """What a page does not have yet.
 
-        `from`: how many chunks it has; `of`: its generation; `meta`: the version of what it says; `page`: its name.
+        `from`: how many chunks it has; `of`: its generation; `meta`: the version of what it says; `page`: its name;
+        `left`: it is closed, or reloads.
         """
         try:
             begin, generation, version = (int(query[name]) for name in ("from", "of", "meta"))
         except (KeyError, ValueError):
             return NOT_FOUND
         with self._lock:
-            if generation != self._generation or not 0 <= begin <= len(self._chunks):
+            self._pages.pop(query.get("page", ""), None)
+            if "left" in query or generation != self._generation or not 0 <= begin <= len(self._chunks):
                 return _answer({"generation": NO_GENERATION})
             said = {"generation": self._generation, "version": self._version}
             chunks = _first(self._chunks[begin:])
@@ -104,7 +107,7 @@ class WatchedPage:
         return _answer({**said, "chunks": texts, "meta": meta, "more": is_more, "ended": is_whole})
 
     def _note(self, name: str, *, is_whole: bool) -> None:
-        self._pages.pop(name, None)
+        self._was_opened = True
         if len(self._pages) >= PAGES:
             del self._pages[next(iter(self._pages))]
         self._pages[name] = (self._clock(), is_whole)

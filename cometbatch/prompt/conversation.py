@@ -64,10 +64,12 @@ class ConversationTemplate:
     def same_texts(self, messages: Sequence[Message]) -> tuple[tuple[str | None, ...], ...]:
         """Of each part of a row's messages the text, where it is the same for all rows; None for all others."""
         head = () if self._head is None else self._head.same_texts(messages)
+        if not self._examples:
+            return *head, *[(None,) * len(each.content) for each in messages[len(head) :]]
         same = set(map(id, self._examples))
-        return *head, *(
-            tuple(part.text if id(each) in same else None for part in each.content) for each in messages[len(head) :]
-        )
+        return *head, *[
+            tuple([part.text if id(each) in same else None for part in each.content]) for each in messages[len(head) :]
+        ]
 
     def render(self, values: Mapping[str, object]) -> tuple[Message, ...] | Failure:
         """The messages for a row, images unread; a `Failure` of kind "template", with the place in the value, else."""

@@ -1,67 +1,42 @@
-"""How quick a page of 100,000 rows with 55 MB of text is: `python -m tests.benchmarks.report_page [OUT.html]`.
+"""How quick a page of 100,000 rows with 55 MB of text is: `python -m tests.benchmarks.report_page [--folder FOLDER]`.
 
-A page is opened anew for each round in a headless Chromium, from the disk. Times are of the page's own clock: from the
-start of the navigation to the first rows drawn with their texts, from a key to the frame with the result. Memory is the
-heap of scripts, what they hold beside it (texts of the browser, arrays), and what is resident of the renderer.
+The page is that of `report_writing`, whose `--folder` is taken where it is there. It is opened anew for each round in a
+headless Chromium, from the disk. Times are of the page's own clock: from the start of the navigation to the first rows
+drawn with their texts, from a key to the frame with the result. Memory is the heap of scripts, what they hold beside it
+(texts of the browser, arrays), and what is resident of the renderer.
 """
 
 import argparse
-import random
+import os
+import sys
 import tempfile
-import time
 from collections.abc import Mapping
-from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cometbatch.commands.leaderboard import result_at
-from cometbatch.reports.page.chunks import Encoder, StoredPrompt
-from cometbatch.reports.page.html import PageWriter
-from cometbatch.reports.page.page_columns import Columns
-from tests.page import results
+from tests.benchmarks.report_writing import ROWS, make_result, write_page
 from tests.page.browser import Chromium, Visit
-from tests.page.make_page import meta_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import CDPSession, Page
 
-ROWS: Final = 100_000
-BATCH_ROWS: Final = 10_000  # encoded at a time
-PROMPT_WORDS: Final = (15, 60)
-ANSWER_WORDS: Final = (15, 75)
-VOCABULARY: Final = 4_000  # words of 2 to 9 letters, which compress like English
-LETTERS: Final = dict(
-    zip("etaoinshrdlucmfwypvbgk", (12, 9, 8, 8, 7, 7, 6, 6, 6, 4, 4, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1), strict=True)
-)
-NEEDLE: Final = "Zauberlehrling"  # stands in one answer alone, near the end
+NEEDLE_WORDS: Final = 5
 ROUNDS: Final = 5
-FRAME: Final = {
-    "body": ['{"model":"m","messages":[{"role":"user","content":"', 0, '"}]}'],
-    "messages": [{"role": "system", "parts": [{"text": "Sort this."}]}, {"role": "user", "parts": [{"slot": 0}]}],
-    "url": "https://api.cometapi.com/v1/chat/completions",
-    "headers": [],
-    "auth": ["authorization", "Bearer ", "COMETAPI_KEY"],
-    "format": "chat",
-    "model": "m",
-    "images": False,
-    "hash": "",
+BARS: Final[Mapping[str, float]] = {
+    "first rows on screen": 1_000,
+    "search, nothing decompressed": 1_000,
+    "search of two words": 1_000,
+    "search again": 1_000,
+    "sort, slowest column": 100,
+    "filter": 100,
+    "heap after loading": 150,
+    "heap after a search": 150,
 }
-BARS: Final[Mapping[str, tuple[float, str]]] = {
-    "first rows on screen": (1_000, "ms"),
-    "search, nothing decompressed": (1_000, "ms"),
-    "search of two words": (1_000, "ms"),
-    "search again": (1_000, "ms"),
-    "sort, slowest column": (100, "ms"),
-    "filter": (100, "ms"),
-    "heap after loading": (150, "MB"),
-    "heap after a search": (150, "MB"),
-    "file": (35, "MB"),
-}
-"""What each figure may be at most, and its unit; figures without a bar are told only."""
+"""What each figure may be at most: milliseconds, MB of heap. Figures without a bar are told only."""
 
 FIRST_ROWS: Final = """
 (() => {
@@ -121,62 +96,13 @@ async (selector) => {
 """Milliseconds of work after a click, and to the next frame."""
 
 
-def words(rng: random.Random) -> list[str]:
-    """A vocabulary."""
-    return [
-        "".join(rng.choices(tuple(LETTERS), tuple(LETTERS.values()), k=rng.randint(2, 9))) for _ in range(VOCABULARY)
-    ]
-
-
-def texts(count: int, length: tuple[int, int], vocabulary: list[str], rng: random.Random) -> list[str]:
-    """Some texts of so many words, with frequencies like those of a language."""
-    bounds = list(accumulate(1 / (rank + 3) for rank in range(len(vocabulary))))
-    found = []
-    for _ in range(count):
-        sentence = " ".join(rng.choices(vocabulary, cum_weights=bounds, k=rng.randint(*length)))
-        found.append(f"{sentence[0].upper()}{sentence[1:]}.")
-    return found
-
-
-def many_rows(folder: Path, rows: int = ROWS) -> Path:
-    """A result of so many rows; its layout is that of a real one, of which it repeats the rows with other texts."""
-    real = pq.read_table(results.large(folder, 2_000))
-    rng = random.Random(7)
-    vocabulary = words(rng)
-    path = folder / "many.parquet"
-    with pq.ParquetWriter(path, real.schema) as writer:
-        for begin in range(0, rows, real.num_rows):
-            part = real.slice(0, min(real.num_rows, rows - begin))
-            made = {
-                "ticket": [f"T-{begin + row:06d}" for row in range(part.num_rows)],
-                "note": texts(part.num_rows, PROMPT_WORDS, vocabulary, rng),
-                "response": texts(part.num_rows, ANSWER_WORDS, vocabulary, rng),
-            }
-            if begin <= rows - 10 < begin + part.num_rows:
-                made["response"][rows - 10 - begin] += f" {NEEDLE}"
-            for name, cells in made.items():
-                at = part.schema.get_field_index(name)
-                part = part.set_column(at, part.schema.field(at), pa.array(cells, part.schema.field(at).type))
-            writer.write_table(part)
-    return path
-
-
-def write_page(result: Path, out: Path) -> float:
-    """Write the page of a result; seconds of CPU that it took."""
-    source = result_at(result)
-    begin = time.process_time()
-    columns = Columns.of([source], has_prompts=True)
-    encoder, count = Encoder(columns), 0
-    with PageWriter(out) as page:
-        for ordinals, table in source.tables(columns.read(0)):
-            prompts = [StoredPrompt([text], 0) for text in table.column("note").to_pylist()]
-            count += table.num_rows
-            for chunk in encoder.add(0, ordinals, table, prompts):
-                page.add(chunk)
-        for chunk in encoder.rest():
-            page.add(chunk)
-        page.finish(meta_of(columns, [count]) | {"frames": [FRAME]})
-    return time.process_time() - begin
+def needle(result: Path) -> tuple[str, str]:
+    """Words of one of the last answers, as a phrase, and how the count of the rows with it begins."""
+    table = pq.read_table(result, columns=["body", "response"])
+    answer = next(text for text in reversed(table.column("response").to_pylist()) if text)
+    phrase = " ".join(answer.split()[:NEEDLE_WORDS])
+    found = [pc.match_substring(column, phrase, ignore_case=True).fill_null(False) for column in table.columns]
+    return f'"{phrase}"', f"{pc.sum(pc.or_(*found)).as_py():,} of"
 
 
 class Renderer:
@@ -187,17 +113,26 @@ class Renderer:
         assert visit.context.browser is not None
         self._browser: CDPSession = visit.context.browser.new_browser_cdp_session()
 
+    def _pid(self) -> int:
+        """Of the renderer: the largest, where the browser keeps an empty one in reserve."""
+        processes = self._browser.send("SystemInfo.getProcessInfo")["processInfo"]
+        pids: list[int] = [each["id"] for each in processes if each["type"] == "renderer"]
+        return max(pids, key=_resident_mb)
+
+    def cpu_ms(self) -> float:
+        """Milliseconds of CPU that the renderer has taken, all threads, in steps of some 10."""
+        fields = Path(f"/proc/{self._pid()}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * 1_000 / os.sysconf("SC_CLK_TCK")
+
     def figures(self, when: str) -> dict[str, float]:
         """MB of the heap of scripts after a collection, of what it holds beside it, and of the renderer's memory."""
         self._session.send("HeapProfiler.collectGarbage")
         usage = self._session.send("Runtime.getHeapUsage")
         beside = usage.get("embedderHeapUsedSize", 0) + usage.get("backingStorageSize", 0)
-        processes = self._browser.send("SystemInfo.getProcessInfo")["processInfo"]
-        resident = max(_resident_mb(each["id"]) for each in processes if each["type"] == "renderer")
         return {
             f"heap {when}": usage["usedSize"] / 1e6,
             f"arrays and nodes {when}": beside / 1e6,
-            f"renderer's own memory {when}": resident,
+            f"renderer's own memory {when}": _resident_mb(self._pid()),
         }
 
 
@@ -207,8 +142,8 @@ def _resident_mb(pid: int) -> float:
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("RssAnon")) / 1e3
 
 
-def measured(chromium: Chromium, path: Path) -> dict[str, float]:
-    """One round: a page that is opened anew. In the browser's thread."""
+def measured(chromium: Chromium, path: Path, query: str, expected: str) -> dict[str, float]:
+    """One round, a page opened anew. `expected`: how the count of found rows begins. In the browser's thread."""
     visit = chromium.open("about:blank", width=1280, height=800, theme="light")
     page = visit.page
     page.add_init_script(FIRST_ROWS)
@@ -219,11 +154,14 @@ def measured(chromium: Chromium, path: Path) -> dict[str, float]:
     }
     found["document parsed"] = page.evaluate("performance.getEntriesByType('navigation')[0].domInteractive")
     renderer = Renderer(visit)
+    found["CPU of loading"] = renderer.cpu_ms()
     found |= renderer.figures("after loading")
-    found["search, nothing decompressed"], found["longest frame of a search"] = page.evaluate(SEARCH, [NEEDLE, "1 of"])
+    before = renderer.cpu_ms()
+    found["search, nothing decompressed"], found["longest frame of a search"] = page.evaluate(SEARCH, [query, expected])
+    found["CPU of that search"] = renderer.cpu_ms() - before
     found |= renderer.figures("after a search")
-    found["search of two words"] = page.evaluate(SEARCH, [f"{NEEDLE} t-0", "1 of"])[0]
-    found["search again"] = page.evaluate(SEARCH, [NEEDLE.upper(), "1 of"])[0]
+    found["search of two words"] = page.evaluate(SEARCH, [f"{query} t-0", expected])[0]
+    found["search again"] = page.evaluate(SEARCH, [query.upper(), expected])[0]
     page.evaluate(SEARCH, ["", f"{ROWS:,} rows"])
     found |= _sorts(page)
     page.click(".grid-filter summary:has-text('Status')")
@@ -245,27 +183,37 @@ def _sorts(page: "Page") -> dict[str, float]:
     return {"sort, slowest column": took[slowest], **{f"sort by {name}": each for name, each in took.items()}}
 
 
-def main() -> None:
-    """Measure, and print each figure with its bar."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path, nargs="?", help="the page; it is written where it is not there yet")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path = given.out or Path(folder) / "page.html"
-        if not path.exists():
-            print(f"written in {write_page(many_rows(Path(folder)), path):.2f} s of CPU")  # noqa: T201
-        chromium = Chromium()
-        chromium.start()
-        try:
-            rounds = [chromium.run(lambda: measured(chromium, path)) for _ in range(ROUNDS)]
-        finally:
-            chromium.stop()
-        rounds = [each | {"file": path.stat().st_size / 1e6} for each in rounds]
+def measure(folder: Path) -> bool:
+    """Print each figure with its bar, and whether all are within theirs."""
+    result, path = folder / "out.parquet", folder / "report.html"
+    if not result.exists():
+        make_result(folder)
+    write_page(result, path)
+    query, expected = needle(result)
+    chromium = Chromium()
+    chromium.start()
+    try:
+        rounds = [chromium.run(lambda: measured(chromium, path, query, expected)) for _ in range(ROUNDS)]
+    finally:
+        chromium.stop()
+    is_within = True
     for name in rounds[0]:
-        bar, unit = BARS.get(name, (None, "MB" if "memory" in name or "arrays" in name else "ms"))
         figure = median(each[name] for each in rounds)
-        verdict = "" if bar is None else f"{'within' if figure <= bar else 'ABOVE'} {bar:,.0f}"
+        bar = BARS.get(name)
+        is_within = is_within and (bar is None or figure <= bar)
+        verdict = "" if bar is None else f"{'within' if figure <= bar else 'ABOVE'} the bar of {bar:g}"
+        unit = "MB" if any(word in name for word in ("heap", "memory", "arrays")) else "ms"
         print(f"{name:42}{figure:10.1f} {unit}  {verdict}")  # noqa: T201
+    return is_within
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        sys.exit(not measure(given.folder or Path(temporary)))
 
 
 if __name__ == "__main__":

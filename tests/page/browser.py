@@ -170,7 +170,7 @@ class Opener:
 
     def visit(self, page: "Page") -> Visit:
         """What a page has said and asked for so far; a test that wants an error takes it out of the list."""
-        page.evaluate("0")  # what has happened before is told before the answer
+        self.browser.run(lambda: page.evaluate("0"))  # what has happened before is told before the answer
         return next(each for each in self._visits if each.page is page)
 
     def close(self) -> list[Visit]:

@@ -4,11 +4,13 @@ Where there is no Chromium, tests that open a page are skipped; where playwright
 A test that opens a page runs in the browser's thread (see `browser`).
 """
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import cometbatch
 from tests.page import results
 from tests.page.browser import Chromium, Opener, missing_browser, missing_package
 
@@ -83,3 +85,28 @@ def failed_result(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluated_result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A result of three models, two samples and 40 questions with scores; its job is beside it."""
     return results.evaluated(tmp_path_factory.mktemp("evaluated"))
+
+
+@pytest.fixture(scope="session")
+def large_page(large_result: Path) -> Path:
+    """The page of the large result."""
+    return _page(large_result.parent)
+
+
+@pytest.fixture(scope="session")
+def failed_page(failed_result: Path) -> Path:
+    """The page of the result with failures."""
+    return _page(failed_result.parent)
+
+
+@pytest.fixture(scope="session")
+def evaluated_page(evaluated_result: Path) -> Path:
+    """The page of the result with scores."""
+    return _page(evaluated_result.parent)
+
+
+def _page(folder: Path) -> Path:
+    """The page of the job in a folder, as its name there calls it."""
+    with contextlib.chdir(folder):
+        cometbatch.report("job.yaml", output="report.html")
+    return folder / "report.html"

@@ -131,10 +131,8 @@ def _short(rows: Sequence[Row], columns: Sequence[Mapping[str, str]], words: dic
 
 def _text(rows: Sequence[Row], columns: Sequence[Mapping[str, str]]) -> bytes:
     names = [each["name"] for each in columns if each["kind"] == "text"]
-    cells: list[str | None] = []
-    for row in rows:
-        more = row.get("more")
-        cells += [*(row.get(name) for name in names), None if more is None else json.dumps(more)]
+    cells: list[str | None] = [row.get(name) for name in names for row in rows]
+    cells += [None if row.get("more") is None else json.dumps(row["more"]) for row in rows]
     lengths = struct.pack(f"<{len(cells)}I", *map(_length, cells))
     texts = "".join(cell for cell in cells if cell is not None)
     return _framed({"rows": len(rows), "cells": [*names, "more"]}, lengths + texts.encode())

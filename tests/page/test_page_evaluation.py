@@ -13,6 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 import cometbatch
 from tests.page.browser import Opener, Theme
 from tests.reports.results import NUMERIC, failed, incomplete, right, write, wrong
+from tests.test_judging import LONG, OTHER, SHORT, Court
 
 WIDTHS = (320, 375, 768, 1280, 2560)
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202egnp.exe\x00"
@@ -69,6 +70,17 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = write(folder / "a.parquet", cells, inputs=inputs, scores=scores)
     cometbatch.report(result, output=folder / "report.html")
     return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def judged_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The report of a judged run without scores; and what `judge` printed."""
+    folder = tmp_path_factory.mktemp("judged")
+    court = Court(folder)
+    job = court.job(SHORT, LONG, OTHER, judge={"pairwise": {"all": True, "ridge": 0.1}})
+    found, _ = court.both(job)
+    cometbatch.report(job, output=folder / "report.html")
+    return folder / "report.html", found.describe(10_000)
 
 
 def open_view(browser_page: Opener, path: Path, **settings: Any) -> Page:
@@ -308,3 +320,17 @@ def test_the_map_has_each_question(browser_page: Opener, hostile_page: Path, que
     assert box.evaluate("node => node.scrollTop") > 0
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(r"#row=\d+$"))
+
+
+def test_verdicts_of_a_judge_are_those_of_the_command(browser_page: Opener, judged_page: tuple[Path, str]) -> None:
+    """The same tables with the same digits, also where the job has no score."""
+    path, printed = judged_page
+    page = browser_page(f"{path.as_uri()}#evaluation")
+    pairs = table(page, "Verdicts of the judge, 1")
+    strengths = table(page, "Verdicts of the judge, 2")
+    assert len(pairs) == len(strengths) == 4
+    lines = [re.split(r" {2,}", line) for line in printed.splitlines()]
+    assert all(row in lines for row in (*pairs, *strengths))
+    cost = next(each for each in printed.splitlines() if each.startswith("judge "))
+    expect(page.locator("#view-evaluation")).to_contain_text(cost)
+    expect(page.locator("#view-evaluation .notice")).to_have_count(0)

@@ -105,7 +105,7 @@ def test_an_outcome_opens_its_rows(browser_page: Opener, tmp_path: Path, outcome
 
 
 def test_costs_are_exact_and_apart(browser_page: Opener, tmp_path: Path) -> None:
-    """Each amount is rounded as the commands round it, bounds upward; the whole amount is in its title."""
+    """Each amount is rounded as the commands round it, bounds upward; the whole ones are in titles and in a table."""
     page = open_page(browser_page, tmp_path, meta(figures()))
     left_out = "12 rows without a known cost; 3 rows with more in use than is priced"
     assert figure(page, "Cost") == f"at least $12.35 {left_out}"
@@ -118,6 +118,10 @@ def test_costs_are_exact_and_apart(browser_page: Opener, tmp_path: Path) -> None
     titles = page.locator(".figures-cost .figure-value").evaluate_all("nodes => nodes.map(node => node.title)")
     amounts = ("12.345678901", "0.000612", "0.14159", "0.00213", "0.0009", "0.25")
     assert titles == [f"${amount} exactly" for amount in amounts]
+    page.get_by_text("Exact amounts").click()
+    bounds = ("at least ", "up to ", "", "", "", "")
+    exact = [line[1] for line in cells(page.locator(".exact-amounts tbody tr"))]
+    assert exact == [bound + amount for bound, amount in zip(bounds, amounts, strict=True)]
 
 
 def test_what_does_not_apply_is_not_there(browser_page: Opener, tmp_path: Path) -> None:
@@ -194,14 +198,18 @@ def test_several_sources_stand_side_by_side(browser_page: Opener, tmp_path: Path
     """A column for each, with the same figures in the same lines; the box scrolls, the page does not."""
     page = open_page(browser_page, tmp_path, everything(6), width=1280)
     box = page.get_by_role("region", name="Figures of each source")
-    heads = box.locator("thead th").all_inner_texts()
+    heads = box.locator(".figure-table > thead th").all_inner_texts()
     assert len(heads) == 6
     assert heads[0] == SHOWN_HOSTILE
-    lines = {line[0]: line[1:] for line in cells(box.locator("tbody tr"))}
+    lines = {line[0]: line[1:] for line in cells(box.locator(".figure-table > tbody tr"))}
     assert lines["Succeeded"][0] == "96,412 96.4%"
     assert lines["Cost"][1] != ""
     assert lines["Reused"][1] == "none"
     assert all(len(line) == 6 for label, line in lines.items() if label not in ("Cost", "Tokens", "Time"))
+    page.get_by_text("Exact amounts").click()
+    exact = cells(page.locator(".exact-amounts tbody tr"))
+    assert exact[0] == ["Cost", "at least 12.345678901", *["unknown"] * 5]
+    assert exact[1] == ["Possible extra charge", "up to 0.000612", *["none"] * 5]
     assert box.evaluate("node => node.scrollWidth > node.clientWidth")
     assert page.evaluate("document.documentElement.scrollWidth") == 1280
 
@@ -322,6 +330,19 @@ def test_charts_follow_the_width(browser_page: Opener, tmp_path: Path) -> None:
             "host => host.querySelector('.uplot').offsetWidth === Math.floor(host.clientWidth)",
             arg=host.element_handle(),
         )
+
+
+def test_charts_are_drawn_when_they_are_first_seen(browser_page: Opener, tmp_path: Path) -> None:
+    """Of a page that was opened at another view, and whose theme was changed there."""
+    path = write_page(tmp_path, meta(figures(), over_time=series([10, 30, 20])))
+    page = browser_page(f"{path.as_uri()}#rows", **CLOCK)
+    page.locator("#navigation").get_by_role("link", name="Overview").click()
+    expect(page.locator(".chart canvas")).to_have_count(3)
+    page.locator("#navigation").get_by_role("link", name="Rows").click()
+    page.emulate_media(color_scheme="dark")
+    page.locator("#navigation").get_by_role("link", name="Overview").click()
+    drawn = f"color => ({PAINTED})(document.querySelector('.chart canvas')).includes(color)"
+    page.wait_for_function(drawn, arg="143,178,255")
 
 
 SHAPES = {

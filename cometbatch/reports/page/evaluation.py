@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+import msgspec
 import polars as pl
+from msgspec import Struct
 
 from cometbatch.errors import CometbatchError
 from cometbatch.job.matrix import MODEL
@@ -21,6 +23,7 @@ from cometbatch.reports.figures import FILE, Compared, compared
 from cometbatch.reports.layout import Layout, layout_of
 from cometbatch.reports.questions import PLACE
 from cometbatch.reports.sources import Source
+from cometbatch.reports.words import Rows
 from cometbatch.results.slices import text_of
 from cometbatch.results.summary_words import count
 
@@ -33,14 +36,36 @@ SIGNIFICANT: Final = 0.05  # a smaller p is called more than chance
 EXTRA_HINT: Final = "Intervals and comparisons need: pip install 'cometbatch[eval]'"
 
 
+class Judged(Struct, frozen=True):
+    """What a judge said, in the words of `cometbatch judge`: its cost, tables (the first row is a head), notes."""
+
+    words: str
+    tables: tuple[Rows, ...]
+    notes: tuple[str, ...] = ()
+
+
 def evaluation_of(
-    sources: Sequence[Source], settings: ReportSettings, *, judge_cost_usd: Decimal | None = None
+    sources: Sequence[Source],
+    settings: ReportSettings,
+    *,
+    judge_cost_usd: Decimal | None = None,
+    judged: Judged | None = None,
 ) -> dict[str, Any] | None:
-    """The evaluation of these results for the page, JSON-ready; None where none of them has a score.
+    """The evaluation of these results for the page, JSON-ready; None where none of them has a score or a judge.
 
     `settings`: the section `report` of their job. `judge_cost_usd`: what judging cost. Where the results do not fit
-    each other, or settings name what is not there, `problem` has the sentence that says so, and nothing else is there.
+    each other, or settings name what is not there, `problem` has the sentence that says so, and there are no figures.
     """
+    found = _scores_of(sources, settings, judge_cost_usd)
+    if judged is None:
+        return found
+    return {**(found or {}), "judged": msgspec.to_builtins(judged)}
+
+
+def _scores_of(
+    sources: Sequence[Source], settings: ReportSettings, judge_cost_usd: Decimal | None
+) -> dict[str, Any] | None:
+    """What scores come to, or `problem`; None without scores."""
     try:
         layouts = [layout_of(source.schema, source.name) for source in sources]
         if not any(layout.scores for layout in layouts):

@@ -72,11 +72,13 @@ class Frames:
 
     def place(self, frame: Frame) -> int | Frame:
         """The frame's number in the page; the frame itself where the page lists no more of them."""
+        if len(self.items) >= self._most:
+            return frame
         content = msgspec.json.encode(frame)
         number = self._known.get(content)
         if number is not None:
             return number
-        if len(self.items) >= self._most or len(content) > self._room:
+        if len(content) > self._room:
             return frame
         self._room -= len(content)
         self._known[content] = len(self.items)
@@ -111,7 +113,7 @@ def whole_frame(
     `pieces`: whether the piece is hashed. `is_comparable`: the hashed pieces are what `request_hash` is over.
     """
     slots: list[Piece] = [
-        {"raw": number} | (dict() if is_hashed else dict(NOT_HASHED)) for number, is_hashed in enumerate(pieces)
+        {"raw": number} | ({} if is_hashed else dict(NOT_HASHED)) for number, is_hashed in enumerate(pieces)
     ]
     return {
         "body": slots,
@@ -161,17 +163,26 @@ def _marked(
 ) -> tuple[re.Pattern[bytes], HttpRequest, HttpRequest]:
     """A pattern of marks, and a request of this shape with a mark in each slot: as it is sent, and as it is hashed.
 
-    A mark may stand in the job's own texts, too. Two requests with other marks tell: between marks they are the same.
+    A mark may stand in the job's own texts, too. Then a slot seems to be there twice; with images, which are there more
+    than once, two requests with other marks tell: between marks they are the same.
     """
-    before = None
+    due, before = _slots_once(shape), None
     for salt in range(MAX_TRIES):
         pattern = re.compile(rb"slot%dn(\d+)e" % salt)
         hashed = build(list(_sample(shape, salt)))
         split = pattern.split(hashed.body)
-        if split == before:
+        if split == before or sorted(map(int, split[1::2])) == due:
             return pattern, as_sent(hashed), hashed
         before = split
     raise ValueError("the texts of the job hold all marks")
+
+
+def _slots_once(shape: Shape) -> list[int] | None:
+    """The numbers of a request's slots, each of which a body has once; None where it has images."""
+    parts = [part for _, parts in shape for part in parts]
+    if any(isinstance(part, ImageShape) for part in parts):
+        return None
+    return list(range(0, parts.count(None) * STEP, STEP))
 
 
 def _sample(shape: Shape, salt: int) -> Iterator[Message]:

@@ -386,13 +386,17 @@ function pointLabels(points, frame) {
 
 // ---- tables
 
-/** A table of texts that opens below its title; null where it has no rows. */
-function foldedTable(title, rows, isOpen) {
-  if (!rows.length) return null;
+/** A table of texts, the first row of which is its head, in a box of its own. */
+function wordsTable(title, rows) {
   const [columns, ...body] = rows;
   const filled = body.map((row) => [...row, ...Array(columns.length - row.length).fill("")]);
-  const named = textTable(columns.map((each) => each || "line"), filled);
-  named.className = "plain-table words-table";
-  const box = el("div", { class: "scroll-box", role: "region", tabindex: "0", "aria-label": title, "data-keep": `box ${title}` }, named);
-  return el("details", { class: "card evaluation-card", open: isOpen, "data-keep": `folded ${title}` }, el("summary", {}, el("h3", {}, title)), box);
+  const table = textTable(columns.map((each) => each || "line"), filled);
+  table.className = "plain-table words-table";
+  return el("div", { class: "scroll-box", role: "region", tabindex: "0", "aria-label": title, "data-keep": `box ${title}` }, table);
+}
+
+/** Such a table that opens below its title; null where it has no rows. */
+function foldedTable(title, rows) {
+  if (!rows.length) return null;
+  return el("details", { class: "card evaluation-card", "data-keep": `folded ${title}` }, el("summary", {}, el("h3", {}, title)), wordsTable(title, rows));
 }

@@ -11,7 +11,7 @@ const DAY_MS = 24 * HOUR_MS;
 const SHORTEST_RATED_HOURS = 0.1; // a shorter run's cost per hour says nothing
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/** The boxes that are on the page; those that were taken off it leave at the next redraw. */
+/** The boxes that are on the page, each put there in the turn in which it was made; those that were taken off leave at the next drawing. */
 const liveCharts = new Set();
 
 /** The colour that a token of the page has now, as a canvas takes it: `themeColor("c1")`, `themeColor("muted")`. */
@@ -32,10 +32,11 @@ function redrawCharts() {
   }
 }
 
-/** Draws the charts that have just come onto the page, before the browser shows it; without this they come a frame later. */
+/** Draws the charts that have just come onto the page, before the browser shows it, and forgets those that have left it. */
 function drawNewCharts() {
   for (const chart of liveCharts) {
-    if (!chart.isDrawn()) chart.redraw();
+    if (!chart.node.isConnected) chart.end();
+    else if (!chart.isDrawn()) chart.redraw();
   }
 }
 
@@ -126,7 +127,7 @@ function timeChart(host, width, spec) {
     padding: [8, spec.step_ms < SECOND_MS ? 36 : 24, 0, 0],
     ms: 1,
     legend: { show: false },
-    cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
+    cursor: { y: false, drag: { x: false, y: false }, points: spec.series[0].kind === "bars" ? { show: false } : { size: 7 } },
     scales: { x: { time: true, range: () => spec.span }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
     axes: [momentAxis(), valueAxis(spec.tick)],
     series: [{}, ...spec.series.map((each) => drawnSeries(each, spec.step_ms))],
@@ -264,9 +265,13 @@ function timeOfDay(date, step) {
 function legendOf(spec) {
   const moment = el("span", { class: "chart-moment" });
   const values = spec.series.map(() => el("span", { class: "chart-value" }));
-  const entries = spec.series.map((each, i) => el("span", { class: "chart-entry" }, seriesSign(each), textNode(each.name), values[i]));
-  /** Shows what the series are at a place of `x`. */
+  const entries = spec.series.map((each, i) =>
+    el("span", { class: "chart-entry" }, seriesSign(each), el("span", { class: "chart-name" }, textNode(each.name)), values[i]),
+  );
+  const node = el("div", { class: "chart-legend", "aria-hidden": "true" }, ...entries, moment);
+  /** Shows what the series are at a place of `x`; where there is little room, in place of their names. */
   const show = (place) => {
+    node.classList.toggle("reading", place !== null);
     const step = spec.step_ms < SECOND_MS ? spec.step_ms : SECOND_MS;
     moment.textContent = place === null ? "" : timeOfDay(new Date(spec.x[place]), step);
     values.forEach((node, i) => {
@@ -274,7 +279,7 @@ function legendOf(spec) {
       node.textContent = value === undefined ? "" : value === null ? "none" : spec.format(value);
     });
   };
-  return { node: el("div", { class: "chart-legend", "aria-hidden": "true" }, ...entries, moment), show };
+  return { node, show };
 }
 
 /** The sign of a series in a legend: a line, a dashed line, a field or a hatched field. */
@@ -328,8 +333,8 @@ function stepTime(series, i) {
 
 /** A rate in rows per second, for people. */
 function rateText(rate) {
-  const decimals = rate === 0 || rate >= 100 ? 0 : rate >= 10 ? 1 : rate >= 0.1 ? 2 : 4;
-  return `${rate.toLocaleString("en-US", { maximumFractionDigits: decimals })} rows/s`;
+  const digits = rate < 100 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 0 };
+  return `${rate.toLocaleString("en-US", digits)} rows/s`;
 }
 
 /** A number of an axis, with the decimals that its steps need. */

@@ -2,7 +2,7 @@
 
 const CSV_BUFFER = 1 << 20; // bytes in which lines are collected; a longer line gets a buffer of its own
 const CSV_PIECE = 4096; // lines that are joined to a blob at a time
-const CSV_PAUSE = 2000; // rows after which the page may draw and take keys
+const CSV_PAUSE = 500; // rows after which the page may draw and take keys
 
 /** A text as a field: an apostrophe before what a spreadsheet would calculate, quotes where commas or lines need them. */
 function csvText(text) {
@@ -19,20 +19,19 @@ function csvNumber(column, value, exact) {
 }
 
 /** The mark at the end of a text that the page holds in part. */
-function csvCutMark(cell) {
-  return ` [cut here: ${formatCount(cell.text.length)} of ${formatCount(cell.length)} characters]`;
+function csvCutMark(text, length) {
+  return ` [cut here: ${formatCount(text.length)} of ${formatCount(length)} characters]`;
 }
 
 /** One field of a row; `texts` are the row's texts from the store. */
 function csvField(store, column, row, texts) {
-  const exact = texts.more?.full?.[column.name];
-  if (column.kind === "number") return csvNumber(column, store.value(column.name, row), exact);
-  if (column.kind === "text") {
-    const cell = texts[column.name];
-    return cell ? csvText(cell.isCut ? cell.text + csvCutMark(cell) : cell.text) : "";
-  }
-  const value = exact ?? store.value(column.name, row);
-  return isMissing(value) ? "" : csvText(String(value));
+  const { name, kind } = column;
+  const exact = texts.more?.full?.[name];
+  if (kind === "number") return csvNumber(column, store.value(name, row), exact);
+  const text = kind === "text" ? texts[name]?.text : exact ?? store.value(name, row);
+  if (isMissing(text)) return "";
+  const length = texts[name]?.length ?? texts.more?.lengths?.[name] ?? text.length;
+  return csvText(length > text.length ? text + csvCutMark(text, length) : text);
 }
 
 /** Lines as UTF-8 bytes in a few large buffers: each line once, taken out in any order. */
@@ -73,7 +72,7 @@ async function csvLines(store, columns, rows) {
   for (let i = 0; i < rows.length; i++) {
     const texts = await store.texts(rows[i]);
     lines.add(`${columns.map((column) => csvField(store, column, rows[i], texts)).join(",")}\r\n`);
-    if (i % CSV_PAUSE === CSV_PAUSE - 1) await new Promise((resume) => setTimeout(resume, 0));
+    if (i % CSV_PAUSE === CSV_PAUSE - 1) await nextTurn();
   }
   return lines;
 }
@@ -87,6 +86,7 @@ async function csvBlob(store, columns, rows) {
   const pieces = [`\uFEFF${columns.map((column) => csvText(column.title)).join(",")}\r\n`];
   for (let from = 0; from < rows.length; from += CSV_PIECE) {
     pieces.push(new Blob(Array.from(rows.subarray(from, from + CSV_PIECE), (row) => lines.line(place[row]))));
+    await nextTurn();
   }
   return new Blob(pieces, { type: "text/csv;charset=utf-8" });
 }

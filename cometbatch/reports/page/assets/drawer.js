@@ -32,27 +32,54 @@ function exactNumber(column, value, exact) {
   return exact ?? plainNumber(value);
 }
 
-/** A JSON object or list written over several lines; null where the text is none. */
+/** A piece of a JSON text: a string, a sign, or a number or word. */
+const JSON_PIECE = /"(?:[^"\\]|\\.)*"|[[\]{},:]|[^\s[\]{},:"]+/g;
+/** Levels of nesting after which lines move no further to the right. */
+const DEEPEST = 40;
+
+/** A JSON object or list written over several lines, each of its values as it stands there; null where the text is none. */
 function prettyJson(text) {
   if (!/^\s*[[{]/.test(text)) return null;
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    JSON.parse(text);
   } catch {
     return null;
   }
+  return layOutJson(text.match(JSON_PIECE));
+}
+
+/** Pieces of JSON over several lines. */
+function layOutJson(pieces) {
+  let [out, depth] = ["", 0];
+  const line = () => `\n${"  ".repeat(Math.min(depth, DEEPEST))}`;
+  for (const [i, piece] of pieces.entries()) {
+    const isEmpty = "[{".includes(pieces[i - 1]) && "]}".includes(piece);
+    if ("]}".includes(piece)) {
+      depth -= 1;
+      out += isEmpty ? piece : line() + piece;
+    } else if ("[{".includes(piece)) {
+      depth += 1;
+      out += "]}".includes(pieces[i + 1]) ? piece : piece + line();
+    } else if (piece === ",") out += piece + line();
+    else out += piece === ":" ? ": " : piece;
+  }
+  return out;
+}
+
+/** A visible mark of how much of a text is there; null where it is all of it. */
+function cutMarkNode(cell) {
+  if (!cell?.isCut) return null;
+  const [shown, whole] = [formatCount(cell.text.length), formatCount(cell.length)];
+  return el("p", { class: "cut-mark" }, `cut here: ${shown} of ${whole} characters`);
 }
 
 /** A text as it is stored, with a mark where it is cut, and a button that lays JSON out. */
 function textBlock(cell, label) {
   if (cell.text === "") return el("p", { class: "muted" }, "(empty)");
   const box = el("div", { class: "drawer-text", dir: "auto" }, cell.text);
-  const parts = [box];
-  if (cell.isCut) {
-    parts.push(el("p", { class: "cut-mark" }, `cut here: ${formatCount(cell.text.length)} of ${formatCount(cell.length)} characters`));
-  }
   const pretty = cell.isCut ? null : prettyJson(cell.text);
-  if (pretty !== null && pretty !== cell.text) parts.unshift(jsonToggle(box, cell.text, pretty, label));
-  return el("div", { class: "drawer-block" }, parts);
+  const toggle = pretty === null || pretty === cell.text ? null : jsonToggle(box, cell.text, pretty, label);
+  return el("div", { class: "drawer-block" }, toggle, box, cutMarkNode(cell));
 }
 
 /** A button that shows a text as it is, or laid out as JSON. */
@@ -145,13 +172,13 @@ class CallView {
     return cell && drawerSection(title, textBlock(cell, title.toLowerCase()));
   }
 
-  /** What went wrong: kind, message, status, request id, attempts. */
+  /** What went wrong: the message, then kind, HTTP status, request id, attempts. */
   errorSection() {
-    const names = ["error_kind", "error_message", "http_status", "request_id", "attempts"];
-    if (!this.cell("error_kind") && !this.cell("error_message")) return null;
-    const titles = { error_kind: "Kind", error_message: "Message", http_status: "HTTP status", request_id: "Request ID", attempts: "Attempts" };
-    const facts = names.filter((name) => this.cell(name)).map((name) => [titles[name], this.cellNode(name, titles[name])]);
-    const section = drawerSection("Error", factList(facts));
+    const message = this.cell("error_message");
+    if (!this.cell("error_kind") && !message) return null;
+    const titles = { error_kind: "Kind", http_status: "HTTP status", request_id: "Request ID", attempts: "Attempts" };
+    const facts = Object.entries(titles).filter(([name]) => this.cell(name)).map(([name, title]) => [title, this.cellNode(name, title)]);
+    const section = drawerSection("Error", message && textBlock(message, "the error"), factList(facts));
     section.classList.add("drawer-error");
     return section;
   }
@@ -166,7 +193,8 @@ class CallView {
   /** The scores: extracted answer and gold side by side, with the reason. */
   scoreSection() {
     const scores = this.store.columns.filter((column) => column.group === "score" && column.kind === "number" && this.cell(column.name));
-    const others = this.columnsOf("score").filter((column) => !scores.some((score) => column.name.startsWith(score.name)));
+    const inCards = new Set(scores.flatMap(({ name }) => [name, `${name}_answer`, `${name}_why`]));
+    const others = this.columnsOf("score").filter(({ name }) => !inCards.has(name));
     return drawerSection("Score", scores.map((column) => this.scoreCard(column)), factList(this.facts(others)));
   }
 
@@ -177,11 +205,13 @@ class CallView {
     const gold = this.app.meta.gold ?? null;
     const pair = [["Extracted answer", `${column.name}_answer`], ["Gold", gold]].filter(([, name]) => name && this.store.has(name));
     const why = this.cell(`${column.name}_why`);
+    const badge = el("span", { class: `badge ${tone}` }, this.cell(column.name).text);
+    const cells = pair.map(([title, name]) => el("div", {}, el("dt", {}, title), el("dd", {}, this.cellNode(name, title))));
     return el(
       "div",
       { class: "score" },
-      el("h4", {}, columnTitle(column), " ", el("span", { class: `badge ${tone}` }, this.cell(column.name).text)),
-      pair.length ? el("dl", { class: "score-pair" }, pair.map(([title, name]) => el("div", {}, el("dt", {}, title), el("dd", {}, this.cellNode(name, title))))) : null,
+      el("h4", {}, columnTitle(column), " ", badge),
+      cells.length ? el("dl", { class: "score-pair" }, cells) : null,
       why ? factList([["Why", this.cellNode(`${column.name}_why`, "why")]]) : null,
     );
   }
@@ -208,12 +238,10 @@ class CallView {
       const why = this.source?.no_prompts ?? this.texts.more?.why ?? "The prompt of this row could not be rendered again.";
       return drawerSection("Prompt", el("p", { class: "muted" }, why));
     }
-    const cell = this.texts.prompt;
     const messages = requestParts(this.frame, request.slots).map(({ role, parts }) => this.message(role, parts));
-    const cut = cell?.isCut ? el("p", { class: "cut-mark" }, `cut here: ${formatCount(cell.text.length)} of ${formatCount(cell.length)} characters`) : null;
     const origin = el("p", { class: "muted drawer-origin" }, "Rendered again from the input columns.");
     this.tellOrigin(origin, request);
-    return drawerSection("Prompt", messages, cut, origin);
+    return drawerSection("Prompt", messages, cutMarkNode(this.texts.prompt), origin);
   }
 
   /** One message of the prompt. */
@@ -222,13 +250,16 @@ class CallView {
       if (part.image !== undefined) return this.image(part);
       return part.text === "" ? null : textBlock({ text: part.text, length: part.text.length, isCut: false }, `the ${role} message`);
     });
-    return el("div", { class: `message role-${/^[a-z]+$/.test(role) ? role : "other"}` }, el("h4", { class: "message-role" }, ROLE_TITLES[role] ?? role), shown);
+    const kind = Object.hasOwn(ROLE_TITLES, role) ? role : "other";
+    return el("div", { class: `message role-${kind}` }, el("h4", { class: "message-role" }, kind === "other" ? role : ROLE_TITLES[role]), shown);
   }
 
   /** An image, by its reference: the page holds no images and loads none. */
   image(part) {
     const more = [part.kind, part.detail].filter(Boolean).join(", ");
-    return el("p", { class: "image-part" }, el("span", { class: "badge" }, "image"), " ", el("span", { class: "mono", dir: "auto" }, String(part.image)), more ? el("span", { class: "muted" }, ` ${more}`) : null);
+    const name = el("span", { class: "mono", dir: "auto" }, String(part.image));
+    const badge = el("span", { class: "badge" }, "image");
+    return el("p", { class: "image-part" }, badge, " ", name, more ? el("span", { class: "muted" }, ` ${more}`) : null);
   }
 
   /** Says whether the prompt is what was sent, once the hash is known. */
@@ -240,7 +271,8 @@ class CallView {
 
   /** All cells as JSON, in the order of the columns; a number that a float can't hold stays as it is stored. */
   json() {
-    const lines = this.store.columns.filter(({ name }) => name !== "frame").map((column) => `  ${JSON.stringify(column.title)}: ${this.jsonValue(column)}`);
+    const columns = this.store.columns.filter(({ name }) => name !== "frame");
+    const lines = columns.map((column) => `  ${JSON.stringify(column.title)}: ${this.jsonValue(column)}`);
     return `{\n${lines.join(",\n")}\n}\n`;
   }
 
@@ -248,35 +280,38 @@ class CallView {
   jsonValue(column) {
     const value = this.value(column.name);
     if (column.kind === "number") {
-      if (value === null) return "null";
-      if (column.unit === "ms") return JSON.stringify(new Date(value).toISOString());
       const exact = this.exact(column.name) ?? String(value);
-      return /^-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?$/.test(exact) ? exact : JSON.stringify(exact);
+      if (column.unit === "ms" && Math.abs(value) <= 8.64e15 && value !== null) return JSON.stringify(new Date(value).toISOString());
+      return /^(null|-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?)$/.test(exact) ? exact : JSON.stringify(exact);
     }
     const cell = this.cell(column.name);
-    return JSON.stringify(cell && (cell.isCut ? cell.text + csvCutMark(cell) : cell.text));
+    return JSON.stringify(cell && (cell.isCut ? cell.text + csvCutMark(cell.text, cell.length) : cell.text));
   }
 }
 
 /** Puts a text on the clipboard; where the browser does not let the page, the text is selected for the reader. */
 async function copyText(app, text, what, place) {
+  const button = document.activeElement;
   clear(place);
   try {
     await navigator.clipboard.writeText(text);
     sayCopied(app, what, place);
+    return;
   } catch {
-    const area = el("textarea", { class: "field copy-area", readonly: true, rows: 6, "aria-label": `${what}, to be copied` });
-    area.value = text;
-    place.append(area);
-    area.select();
-    if (document.execCommand("copy")) {
-      sayCopied(app, what, place);
-    } else {
-      const words = `${what}: the browser does not let this page copy. The text is selected: press Ctrl+C or ⌘C.`;
-      place.prepend(el("p", {}, words));
-      app.announce(words);
-    }
+    // The older way works on pages from a disk, too.
   }
+  const area = el("textarea", { class: "field copy-area", readonly: true, rows: 6, "aria-label": `${what}, to be copied` });
+  area.value = text;
+  place.append(area);
+  area.select();
+  if (document.execCommand("copy")) {
+    sayCopied(app, what, place);
+    button?.focus();
+    return;
+  }
+  const words = `${what}: the browser does not let this page copy. The text is selected: press Ctrl+C or ⌘C.`;
+  place.prepend(el("p", {}, words));
+  app.announce(words);
 }
 
 /** Says that a text was copied, in sight and to screen readers. */
@@ -303,8 +338,10 @@ class Drawer {
 
   /** Makes the head, with its buttons, and the body. */
   build() {
-    const button = (words, label, act, keys) =>
-      el("button", { type: "button", class: "button quiet icon-button", "aria-label": label, title: `${label} (${keys})`, "aria-keyshortcuts": keys, on: { click: act } }, words);
+    const button = (sign, label, act, keys) => {
+      const attributes = { type: "button", class: "button quiet icon-button", "aria-label": label, "aria-keyshortcuts": keys };
+      return el("button", { ...attributes, title: `${label} (${keys})`, on: { click: act } }, sign);
+    };
     this.heading = el("h2", { id: "drawer-heading", tabindex: "-1" });
     this.line = el("p", { class: "muted drawer-line" });
     this.place = el("span", { class: "muted drawer-place" });
@@ -312,15 +349,9 @@ class Drawer {
     this.next = button("↓", "Next row", () => this.app.step(1), "j");
     this.close = button("✕", "Close", () => this.app.closeDrawer(), "Escape");
     this.body = el("div", { class: "drawer-body" });
-    this.root.append(
-      el(
-        "div",
-        { class: "drawer-head" },
-        el("div", { class: "drawer-title" }, this.heading, el("div", { class: "drawer-buttons" }, this.place, this.previous, this.next, this.close)),
-        this.line,
-      ),
-      this.body,
-    );
+    const buttons = el("div", { class: "drawer-buttons" }, this.place, this.previous, this.next, this.close);
+    const title = el("div", { class: "drawer-title" }, this.heading, buttons);
+    this.root.append(el("div", { class: "drawer-head" }, title, this.line), this.body);
   }
 
   /** Shows a row; row -1: says that the page does not have the call. */
@@ -337,6 +368,7 @@ class Drawer {
     if (row < 0) this.showMissing();
     else this.showCall();
     if (!wasOpen) this.heading.focus();
+    else this.app.announce(`${this.heading.textContent}, ${this.place.textContent}`);
   }
 
   /** Hides the drawer, and gives the focus back to the row, or to where it was. */
@@ -375,17 +407,23 @@ class Drawer {
     const { store, meta } = this.app;
     const value = (name) => (this.row >= 0 && store.has(name) ? store.value(name, this.row) : null);
     const id = value("custom_id");
-    const number = value("row") ?? this.call.ordinal;
-    clear(this.heading).append(el("span", { dir: "auto" }, id ?? `Row ${number}`));
+    const number = value("row");
+    const name = id ?? (number === null ? `Call ${this.call.ordinal}` : `Row ${number}`);
+    clear(this.heading).append(el("span", { dir: "auto" }, name));
     const status = value("status");
     if (status) this.heading.append(" ", el("span", { class: `badge ${STATUS_CLASSES[status] ?? ""}` }, status));
     const finish = value("finish_reason");
     if (finish && status !== "succeeded") this.heading.append(" ", el("span", { class: "badge" }, finish));
-    const axes = store.columns.filter(({ name }) => name.startsWith("axis:"));
-    const address = `#call=${this.call.file}.${this.call.ordinal}`;
     const file = meta.sources[this.call.file]?.name;
-    const words = [file && meta.sources.length === 1 ? shortPath(file) : file, `row ${number}`, el("a", { href: address }, `call ${this.call.ordinal}`), value("model")];
-    for (const { name, title } of axes) if (value(name) !== null) words.push(`${title}: ${value(name)}`);
+    const words = [
+      file && meta.sources.length === 1 ? shortPath(file) : file,
+      id !== null && number !== null ? `row ${number}` : null,
+      el("a", { href: `#call=${this.call.file}.${this.call.ordinal}` }, `call ${this.call.ordinal}`),
+      value("model"),
+    ];
+    for (const { name: axis, title } of store.columns.filter((column) => column.name.startsWith("axis:"))) {
+      if (value(axis) !== null) words.push(`${title}: ${value(axis)}`);
+    }
     if (value("sample") !== null) words.push(`sample ${value("sample")}`);
     const shown = words.filter((word) => !isMissing(word)).flatMap((word, i) => [i ? " · " : null, el("bdi", {}, word)]);
     clear(this.line).append(...shown.filter(Boolean));
@@ -397,7 +435,8 @@ class Drawer {
     const { visible } = this.app;
     const at = visible.indexOf(this.row);
     const count = formatCount(visible.length);
-    clear(this.place).append(textNode(at < 0 ? `not among the ${count} rows shown` : `${formatCount(at + 1)} of ${count}`));
+    const missing = this.row < 0 ? "" : `not among the ${count} rows shown`;
+    clear(this.place).append(textNode(at < 0 ? missing : `${formatCount(at + 1)} of ${count}`));
     this.setEnabled(this.previous, at < 0 ? visible.length > 0 : at > 0);
     this.setEnabled(this.next, at < 0 ? visible.length > 0 : at < visible.length - 1);
   }
@@ -412,9 +451,14 @@ class Drawer {
     this.ticket += 1;
     const { meta } = this.app;
     const source = meta.sources[this.call.file];
-    const words = source
-      ? `Call ${this.call.ordinal} of ${source.name} is not in this report: it holds ${formatCount(source.in_page)} of that file's ${formatCount(source.rows)} rows. A report with more rows is made with --rows.`
-      : `This report has no file ${this.call.file}: it is made of ${formatCount(meta.sources.length)}, counted from 0.`;
+    const files = meta.sources.length === 1 ? "one file, number 0" : `${formatCount(meta.sources.length)} files, from 0`;
+    let words = `This report has no file ${this.call.file}: it is made of ${files}.`;
+    if (source) {
+      words = `Call ${this.call.ordinal} of ${shortPath(source.name)} is not in this report. It has `;
+      words += source.in_page < source.rows
+        ? `${formatCount(source.in_page)} of that file's ${formatCount(source.rows)} rows; one with more rows is made with --rows.`
+        : `all of that file's rows, which are ${formatCount(source.rows)}.`;
+    }
     clear(this.body).append(el("p", { class: "notice" }, words));
   }
 

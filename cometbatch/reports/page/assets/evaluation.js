@@ -16,8 +16,9 @@ function mountEvaluation(root, app) {
     const { evaluation } = app.meta;
     browser = null;
     clear(body).append(el("div", { class: "evaluation-head" }, heading));
-    if (!evaluation || evaluation.problem) {
-      body.append(el("p", { class: "notice" }, textNode(evaluation?.problem ?? "There are no scores.")));
+    if (!evaluation?.boards) {
+      const problem = evaluation?.problem ?? (evaluation?.judged ? "" : "These results have no scores.");
+      body.append(...(problem ? [el("p", { class: "notice" }, textNode(problem))] : []), ...judgedPart(evaluation?.judged));
       return;
     }
     state.board = Math.min(state.board, evaluation.boards.length - 1);
@@ -104,9 +105,18 @@ function picturesPart(board) {
   return parts.length ? el("div", { class: "evaluation-pictures" }, ...parts) : null;
 }
 
+/** What a judge said, as `cometbatch judge` prints it. */
+function judgedPart(judged) {
+  if (!judged) return [];
+  const [first, ...others] = judged.tables.map((rows, i) => wordsTable(`Verdicts of the judge, ${i + 1}`, rows));
+  const notes = judged.notes.map((note) => el("li", {}, textNode(note)));
+  const list = notes.length ? el("ul", { class: "board-sentences" }, ...notes) : null;
+  return [el("section", { class: "card evaluation-card" }, el("h3", {}, "Verdicts of the judge"), first, ...others, el("p", { class: "muted" }, textNode(`${judged.words}.`)), list)];
+}
+
 /** pass@k and groups. */
 function tablesPart({ words, evaluation }) {
   const { groups } = evaluation.figures;
-  const parts = [foldedTable("pass@k and pass^k", words.pass_k, false), groups ? foldedTable(`Groups by ${visibleText(groups)}`, words.groups, false) : null];
+  const parts = [foldedTable("pass@k and pass^k", words.pass_k), groups ? foldedTable(`Groups by ${visibleText(groups)}`, words.groups) : null];
   return parts.filter(Boolean);
 }

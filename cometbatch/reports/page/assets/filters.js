@@ -201,7 +201,8 @@ function searchExtras(block, first, pattern, hits) {
 class Disclosure {
   constructor(label, onOpen) {
     this.label = el("span", null, label);
-    this.panel = el("div", { class: "grid-panel", role: "group", "aria-label": visibleText(label) });
+    // A press on a label moves the focus to what can have it around the label: that must be the panel, which stays open.
+    this.panel = el("div", { class: "grid-panel", role: "group", tabindex: "-1", "aria-label": visibleText(label) });
     this.summary = el("summary", { class: "button" }, this.label);
     this.node = el("details", { class: "grid-filter" }, this.summary, this.panel);
     this.node.addEventListener("toggle", () => {

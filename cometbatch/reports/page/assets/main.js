@@ -123,7 +123,7 @@ class App {
       return;
     }
     this.hideDrawer();
-    const view = asked.view ?? this.view ?? "overview";
+    const view = asked.view ?? (location.hash === "" ? null : this.view) ?? "overview";
     if (view === "rows" && this.filters.row !== (asked.row ?? null)) {
       this.filters.row = asked.row ?? null;
       this.refresh();
@@ -222,13 +222,8 @@ class App {
 
 /** Mounts a view into its section. */
 function mountView(name, app) {
-  const mounts = {
-    overview: typeof mountOverview === "function" && mountOverview,
-    rows: typeof mountRows === "function" && mountRows,
-    evaluation: typeof mountEvaluation === "function" && mountEvaluation,
-  };
-  const mount = mounts[name] || (() => ({ update() {}, focus() {} }));
-  return mount(document.getElementById(`view-${name}`), app);
+  const mounts = { overview: mountOverview, rows: mountRows, evaluation: mountEvaluation };
+  return mounts[name](document.getElementById(`view-${name}`), app);
 }
 
 /** Writes title, subtitle and navigation. */
@@ -384,7 +379,7 @@ async function start() {
   document.getElementById("loading").remove();
   await loadChunks(app);
   if (isCall) app.route();
-  if (meta.watch && typeof startWatch === "function") startWatch(app);
+  if (meta.watch) startWatch(app);
 }
 
 start().catch((error) => {

@@ -44,14 +44,15 @@ function keepingPlace(node, change) {
   const kept = (inside) => inside.dataset.keep;
   const focused = node.contains(document.activeElement) ? kept(document.activeElement) : undefined;
   const opened = new Set([...node.querySelectorAll("details[open]")].map(kept));
-  const scrolled = new Map([...node.querySelectorAll("[data-keep]")].map((each) => [kept(each), [each.scrollLeft, each.scrollTop]]));
+  const places = [...node.querySelectorAll("[data-keep]")].map((each) => [kept(each), each.scrollLeft, each.scrollTop]);
+  const scrolled = new Map(places.filter(([, left, top]) => left || top).map(([name, left, top]) => [name, { left, top }]));
   change();
   for (const each of node.querySelectorAll("[data-keep]")) {
     if (opened.has(kept(each))) {
       each.open = true;
       each.dispatchEvent(new Event("toggle")); // the browser's own comes too late: what it fills can't be scrolled yet
     }
-    [each.scrollLeft, each.scrollTop] = scrolled.get(kept(each)) ?? [0, 0];
+    if (scrolled.has(kept(each))) each.scrollTo(scrolled.get(kept(each)));
     if (focused !== undefined && kept(each) === focused) each.focus({ preventScroll: true });
   }
 }
@@ -116,8 +117,8 @@ function outcomesPart(app) {
 }
 
 /**
- * The figures of one source: `[{title, lines: [{label, value, note, exact, open, sign}]}]`. `value` null: does not apply.
- * `exact`: the whole amount, for a title. `open`: what a click on the value does. `sign`: the outcome whose pattern stands before it.
+ * The figures of one source: `[{title, lines: [{label, value, note, exact, bound, open, sign}]}]`. `value` null: does not apply.
+ * `exact`: the whole amount, which `bound` bounds. `open`: what a click on the value does. `sign`: the outcome whose pattern stands before it.
  */
 function figuresOf(source, file, app) {
   return [
@@ -172,7 +173,7 @@ function costLine(cost) {
     cost.at_least ? `${countOf(cost.at_least, "row")} with more in use than is priced` : "",
   ].filter(Boolean);
   const bound = left.length && cost.usd !== null ? "at least " : "";
-  return { label: "Cost", value: bound + usdText(cost.usd), exact: cost.usd, note: left.join("; ") };
+  return { label: "Cost", value: bound + usdText(cost.usd), bound, exact: cost.usd, note: left.join("; ") };
 }
 
 /** Whether an amount is known and not nothing. */
@@ -191,7 +192,8 @@ function possibleLine(cost) {
     unknown ? `${hasBound ? "and " : ""}an unknown amount for ${countOf(unknown, "request")}` : "",
   ];
   const note = [...words.filter(Boolean), "without an answer; not in the cost"].join(" ");
-  return { label, value: hasBound ? `up to ${usdText(usd, "up")}` : "unknown", exact: hasBound ? usd : null, note };
+  if (!hasBound) return { label, value: "unknown", exact: null, note };
+  return { label, value: `up to ${usdText(usd, "up")}`, bound: "up to ", exact: usd, note };
 }
 
 /** What answers of earlier runs or of equal rows saved. */
@@ -279,6 +281,7 @@ function figurePanels(groups, outcomes) {
           el("div", { class: "figure" }, el("dt", {}, ...figureLabel(line)), el("dd", {}, ...figureValue(line, group.title))),
         ),
       ),
+      group.title === "Cost" ? exactAmounts([groups], ["Exact"]) : null,
     );
   });
   return el("div", { class: "figure-panels" }, ...panels);
@@ -286,7 +289,8 @@ function figurePanels(groups, outcomes) {
 
 /** Several sources' figures side by side: a column for each, in a box that scrolls. */
 function figureTable(figures, app) {
-  const names = app.meta.sources.map((each) => el("th", { scope: "col" }, textNode(each.name)));
+  const names = app.meta.sources.map((each) => each.name);
+  const heads = names.map((each) => el("th", { scope: "col" }, textNode(each)));
   const bars = app.meta.overview.sources.map((each) => el("td", {}, outcomeBar(each.outcomes)));
   const body = figures[0].map((group, g) => {
     const lines = group.lines
@@ -312,9 +316,30 @@ function figureTable(figures, app) {
     );
   });
   const corner = el("td", {});
-  const table = el("table", { class: "figure-table" }, el("thead", {}, el("tr", {}, corner, ...names)), ...body);
+  const table = el("table", { class: "figure-table" }, el("thead", {}, el("tr", {}, corner, ...heads)), ...body);
   const box = { class: "card scroll-box", role: "region", tabindex: "0", "aria-label": "Figures of each source", "data-keep": "figures" };
-  return el("div", box, table);
+  return el("div", box, table, exactAmounts(figures, names));
+}
+
+/** The whole amounts behind the rounded ones, as a table that opens; null where no amount is known. */
+function exactAmounts(figures, names) {
+  const costs = figures.map((groups) => groups.find(({ title }) => title === "Cost").lines);
+  const places = costs[0].map((_, i) => i).filter((i) => costs.some((lines) => isSome(lines[i].exact)));
+  if (!places.length) return null;
+  const rows = places.map((i) => [costs[0][i].label, ...costs.map((lines) => exactText(lines[i]))]);
+  const table = textTable(["US dollars", ...names], rows);
+  return el(
+    "details",
+    { class: "exact-amounts", "data-keep": "exact amounts" },
+    el("summary", { "data-keep": "show exact amounts" }, "Exact amounts"),
+    table,
+  );
+}
+
+/** The whole amount of a figure, with what bounds it. */
+function exactText({ value, exact, bound = "" }) {
+  if (value === null) return "none";
+  return isMissing(exact) ? "unknown" : `${bound}${exact}`;
 }
 
 /** The name of a figure, after its sign. */
@@ -364,6 +389,13 @@ function usdText(text, mode = "near") {
   const digits = roundedDigits(whole + fraction.slice(0, decimals).padEnd(decimals, "0"), fraction.slice(decimals), mode);
   const padded = digits.padStart(decimals + 1, "0");
   return `${sign}$${formatCount(BigInt(padded.slice(0, -decimals)))}.${padded.slice(-decimals)}`;
+}
+
+/** An amount with three digits at least, so that the dearest rows differ where they do. */
+function threeDigitUsd(amount) {
+  if (!amount) return formatUsd(amount);
+  const decimals = Math.min(20, Math.max(2, 2 - Math.floor(Math.log10(Math.abs(amount)))));
+  return `$${amount.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals })}`;
 }
 
 /** The kept digits of an amount, after the rest was rounded away. */
@@ -523,7 +555,7 @@ function extremesPart({ meta }) {
   const unit = extremes.length_unit === "tokens" ? "output tokens" : "characters of the answer";
   const lists = [
     ["Slowest", "seconds from sending to answer", extremes.slowest, formatSeconds],
-    ["Dearest", "US dollars", extremes.dearest, formatUsd],
+    ["Dearest", "US dollars", extremes.dearest, threeDigitUsd],
     ["Longest", unit, extremes.longest, formatCount],
   ];
   const children = () => [

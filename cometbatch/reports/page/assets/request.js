@@ -3,6 +3,9 @@
 /** Why a request can't be shown whose texts the page has not stored whole. */
 const CUT_PROMPT = "The page holds the beginning of this prompt only, so its request can't be made here.";
 
+/** What is said of a request with images. */
+const NOT_WHOLE = "The page holds no images: in the request they are references, so it is not whole and can't be sent as it is.";
+
 /** Controls that a JSON text may hold as they are, and that a terminal obeys while a line is pasted into it. */
 const TERMINAL_CONTROL = /[\u007f-\u009f]/g;
 
@@ -11,6 +14,7 @@ const TERMINAL_CONTROL = /[\u007f-\u009f]/g;
  * `prompt`: the row's cell `{text, length, isCut}` or null; `more`: what the page knows of the row besides, or null.
  */
 function promptSlots(frame, prompt, more) {
+  if (frame && !slotCount(frame)) return { slots: [], why: "" };
   if (!frame || !prompt) return { slots: [], why: more?.why || "This call has no prompt here." };
   const lengths = more?.slots ?? (slotCount(frame) ? [prompt.length] : []);
   const slots = [];
@@ -59,8 +63,14 @@ async function requestHash(frame, slots) {
  * "unsent", "unknown". `stored`: the beginning of the row's `request_hash`, or null; `why`: as `promptSlots` has it.
  */
 async function requestVerdict(frame, slots, stored, why = "") {
-  if (why) return { is: "unknown", words: why };
   if (!stored) return { is: "unsent", words: "No request was sent for this call." };
+  if (why) return { is: "unknown", words: why };
+  const { is, words } = await comparedRequest(frame, slots, stored);
+  return { is, words: frame.images ? `${words} ${NOT_WHOLE}` : words };
+}
+
+/** The same without a word about images. */
+async function comparedRequest(frame, slots, stored) {
   const hash = await requestHash(frame, slots);
   if (!hash) {
     const words = frame.hash === null

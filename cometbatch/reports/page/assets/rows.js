@@ -1,7 +1,7 @@
 // The view of rows: search, filters, chosen columns, the table, and what is shown of how many.
 
 /** Columns whose numbers can be bounded by the reader, after the scores. */
-const RANGED = ["latency_s", "cost_usd", "output_tokens", "attempts", "http_status"];
+const RANGED = ["latency_s", "cost_usd", "output_tokens", "attempts", "http_status", "sample"];
 /** Word columns with a button of their own; all others share one. */
 const MAIN_FACETS = ["file", "status", "error_kind", "finish_reason", "model"];
 /** Words that one filter lists; the search finds the others. */
@@ -51,9 +51,10 @@ class Searching {
     const isSame = filters.query === this.query && this.flags !== null;
     const fromChunk = isSame ? this.chunks : 0;
     const [query, chunks, earlier] = [filters.query, store.starts.length, isSame ? this.flags : null];
+    const isOwn = filters.rowsOnly === this.flags; // else another view has chosen the rows
     Object.assign(this, { query, controller: null, flags: earlier });
     if (!query.trim()) {
-      this.#finish(null, 0);
+      this.#finish(isOwn ? null : filters.rowsOnly, 0);
       return;
     }
     const controller = new AbortController();
@@ -71,7 +72,7 @@ class Searching {
   }
 
   #finish(flags, chunks) {
-    Object.assign(this, { flags, chunks, controller: null });
+    Object.assign(this, { flags: this.query.trim() ? flags : null, chunks, controller: null });
     this.app.filters.rowsOnly = flags;
     this.onProgress(null);
     this.app.refresh();
@@ -84,6 +85,7 @@ class RowsView {
     this.app = app;
     this.table = new RowTable(app);
     this.searching = new Searching(app, (part) => this.#showProgress(part));
+    this.rowCount = 0;
     this.chosen = null; // the reader's own columns, else null
     this.shown = "";
     this.facets = new FacetBar(app, this);
@@ -141,9 +143,15 @@ class RowsView {
   update() {
     this.notice.textContent = visibleText(this.app.meta.selection?.words ?? "");
     this.notice.hidden = !this.notice.textContent;
+    this.#showLayout();
+    this.changed();
+  }
+
+  /** Filters and columns that the present rows call for. */
+  #showLayout() {
+    this.rowCount = this.app.store.count;
     this.facets.update();
     this.setColumns(this.chosen);
-    this.changed();
   }
 
   /** After a change of filters, order, visible rows or open call. */
@@ -151,6 +159,7 @@ class RowsView {
     const { app } = this;
     if (this.field.value !== app.filters.query) this.field.value = app.filters.query;
     if (this.searching.isDue()) this.searching.run();
+    if (app.store.count !== this.rowCount) this.#showLayout();
     if (app.visible !== this.table.rows) this.#showRows();
     if (app.current >= 0 && app.current !== this.table.active) this.table.activate(app.current);
   }

@@ -406,39 +406,58 @@ function orderRows(column, descending, rows) {
 function sortKeys(column, rows) {
   const { kind, values, words } = column;
   if (kind === "number") return { keys: values };
-  if (kind === "short") return shortKeys(values, rows);
   const keys = new Float64Array(values.length).fill(NaN);
   if (kind === "text") {
     for (const row of rows) if (values[row] !== NULL_CELL) keys[row] = values[row];
     return { keys };
   }
-  const places = new Float64Array(words.length + 1).fill(NaN);
-  const sorted = words.map((word, index) => [word.toLowerCase(), index + 1]).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-  for (const [place, [, code]] of sorted.entries()) places[code] = place;
-  for (const row of rows) keys[row] = places[values[row]];
+  const few = kind === "word" ? words : fewTexts(values, rows);
+  if (!few) return shortKeys(values, rows);
+  const places = alphabetPlaces(few);
+  const codes = kind === "word" ? Float64Array.from([NaN, ...words.map((word) => places.get(word))]) : null;
+  for (const row of rows) keys[row] = codes ? codes[values[row]] : (places.get(values[row]) ?? NaN);
   return { keys };
 }
 
-/** Characters of a text that fit into a number: 3 x 16 bits. */
-const KEY_CHARACTERS = 3;
+/** Different texts up to which each gets a place in the alphabet; above, sorting them takes longer than comparing rows. */
+const MOST_PLACES = 4096;
+
+/** The different texts of some rows, or null where there are many. */
+function fewTexts(values, rows) {
+  const found = new Set();
+  for (const row of rows) {
+    if (values[row] !== null) found.add(values[row]);
+    if (found.size > MOST_PLACES) return null;
+  }
+  return [...found];
+}
+
+/** The place of each text in the alphabet; upper and lower case have the same. */
+function alphabetPlaces(texts) {
+  const lower = [...new Set(texts.map((text) => text.toLowerCase()))].sort();
+  const places = new Map(lower.map((text, place) => [text, place]));
+  return new Map(texts.map((text) => [text, places.get(text.toLowerCase())]));
+}
 
 /** Short texts' keys: the characters after what all of them begin with, as a number; and the texts themselves. */
 function shortKeys(values, rows) {
   const texts = new Array(values.length);
   let common = null;
+  let isAscii = true;
   for (const row of rows) {
     if (values[row] === null) continue;
     texts[row] = values[row].toLowerCase();
     common ??= texts[row];
     while (!texts[row].startsWith(common)) common = common.slice(0, -1);
+    isAscii &&= !/[^\0-\x7f]/.test(texts[row]);
   }
+  const [characters, base] = isAscii ? [7, 128] : [3, 65536]; // what a number holds exactly: 49 or 48 bits
   const keys = new Float64Array(values.length).fill(NaN);
   for (const row of rows) {
     if (texts[row] === undefined) continue;
     let key = 0;
-    for (let i = 0; i < KEY_CHARACTERS; i += 1) {
-      const at = common.length + i;
-      key = key * 65536 + (at < texts[row].length ? texts[row].charCodeAt(at) : 0);
+    for (let at = common.length; at < common.length + characters; at += 1) {
+      key = key * base + (at < texts[row].length ? texts[row].charCodeAt(at) : 0);
     }
     keys[row] = key;
   }

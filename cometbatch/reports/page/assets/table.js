@@ -8,7 +8,7 @@ const TALLEST = 8e6;
 const SPARE_ROWS = 8;
 /** Characters of a long text in its cell; the rest is not visible at any width. */
 const PREVIEW_CHARACTERS = 300;
-/** Characters that a preview shows before the first hit of a search. */
+/** Characters that a preview shows before the hit of a search. */
 const BEFORE_HIT = 24;
 
 /** Least widths in pixels by kind of column. */
@@ -46,6 +46,7 @@ class RowTable {
   constructor(app) {
     this.app = app;
     this.columns = [];
+    this.layout = "";
     this.drawn = new Map(); // place in app.visible -> {node, row, isWaiting}
     this.rows = app.visible;
     this.active = -1; // a row of the page
@@ -62,6 +63,9 @@ class RowTable {
 
   /** Shows these columns, in this order. */
   setColumns(columns, isNarrow) {
+    const layout = JSON.stringify([isNarrow, ...columns]);
+    if (layout === this.layout) return;
+    this.layout = layout;
     this.columns = columns;
     const widths = columns.map((column) => columnWidth(column, isNarrow));
     const tracks = columns.map((column, index) => columnTrack(column, widths[index]));
@@ -88,6 +92,7 @@ class RowTable {
   setRows(patterns, toTop) {
     this.rows = this.app.visible;
     this.patterns = patterns;
+    this.anyPattern = new RegExp(patterns.map((pattern) => pattern.source).join("|"), "giu");
     this.box.setAttribute("aria-rowcount", String(this.rows.length + 1));
     this.body.style.height = `${this.#height()}px`;
     if (toTop) this.box.scrollTop = 0;
@@ -184,13 +189,13 @@ class RowTable {
     return shows ? [this.#preview(store.column("error_message"), row), "bad"] : ["", ""];
   }
 
-  /** The beginning of a long text, or its surroundings of the first hit. */
+  /** The beginning of a long text, or what surrounds a hit. */
   #preview(column, row) {
     const text = this.app.store.preview(column.name, row, this.patterns.length ? Infinity : PREVIEW_CHARACTERS);
     if (text === undefined) return undefined;
     if (text === null) return "";
-    const hit = Math.min(...this.patterns.map((pattern) => text.search(pattern)).filter((at) => at >= 0));
-    const start = Number.isFinite(hit) && hit > 2 * BEFORE_HIT ? hit - BEFORE_HIT : 0;
+    const hit = Math.max(...this.patterns.map((pattern) => text.search(pattern))); // of the word that comes last
+    const start = hit > 2 * BEFORE_HIT ? hit - BEFORE_HIT : 0;
     const part = oneLine(text.slice(start, start + PREVIEW_CHARACTERS)).replace(/^[\udc00-\udfff]/, "");
     return this.#marked(start ? `…${part}` : part, column);
   }
@@ -198,10 +203,9 @@ class RowTable {
   /** A text in which what was searched is marked. */
   #marked(text, column) {
     if (!this.patterns.length || column.kind === "number") return text;
-    const any = new RegExp(this.patterns.map((pattern) => pattern.source).join("|"), "giu");
     const parts = [];
     let at = 0;
-    for (const match of text.matchAll(any)) {
+    for (const match of text.matchAll(this.anyPattern)) {
       parts.push(text.slice(at, match.index), el("mark", null, match[0]));
       at = match.index + match[0].length;
     }

@@ -78,10 +78,19 @@ class Watch {
     return answer.more;
   }
 
+  /** Where to ask, with what this page has. */
+  get query() {
+    return `data?from=${this.app.chunkCount}&of=${this.generation}&meta=${this.version}&page=${this.page}`;
+  }
+
+  /** Tells the server that this page is closed, so that it does not wait for it. */
+  leave() {
+    if (!this.isOver) fetch(`${this.query}&left=1`, { keepalive: true }).catch(() => {});
+  }
+
   /** What the server has that the page has not. */
   async fetchData() {
-    const query = `data?from=${this.app.chunkCount}&of=${this.generation}&meta=${this.version}&page=${this.page}`;
-    const response = await fetch(query, {
+    const response = await fetch(this.query, {
       cache: "no-store",
       credentials: "omit",
       redirect: "error",
@@ -101,5 +110,6 @@ function startWatch(app) {
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) watch.ask();
   });
+  addEventListener("pagehide", () => watch.leave());
   watch.ask();
 }

@@ -1,0 +1,293 @@
+"""`report --watch`: the page of a run while it goes on, and what looking at it does to the run: nothing."""
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import expect
+
+import cometbatch
+from cometbatch.commands.report_watch import Watch
+from cometbatch.commands.watch_server import PageServer
+from cometbatch.errors import UsageError
+from cometbatch.run_state.new_rows import NewRows
+from cometbatch.run_state.run import Run, directory_of_job, find
+from tests import virtual_time
+from tests.page.browser import Opener, elsewhere
+from tests.stub_server import wait_until
+from tests.workbench import Workbench, files, simulator
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+ROWS = 60
+LIMIT_S = 60  # for a process that takes a second on an idle machine
+
+
+class Going:
+    """A job whose run goes on by steps, and a watch of it that looks when it is told to."""
+
+    def __init__(self, folder: Path, **watched: Any) -> None:
+        self.bench = Workbench(folder)
+        self.bench.write_rows(ROWS)
+        self.path = self.bench.write_job()
+        self.job = cometbatch.load_job(self.path)
+        self.network = simulator()
+        self.watch = Watch(self.path, (), watched.get("rows", 1_000))
+        self.watch.look()
+
+    def run(self, rows: int | None = None, **options: Any) -> None:
+        """A process that does these rows, or all, and ends."""
+        run = cometbatch.run_async(self.job, limit=rows, progress=False, http=self.network, **options)
+        elsewhere(lambda: virtual_time.run(run))
+
+    def look(self, *, is_running: bool = True) -> None:
+        """Look, while a process has the run or once none has."""
+        if not is_running:
+            elsewhere(self.watch.look)
+            return
+        with directory_of_job(self.job).locked():
+            elsewhere(self.watch.look)
+
+    def found(self) -> Run:
+        """The run."""
+        run = find(directory_of_job(self.job), self.job.output.path)
+        assert run is not None
+        return run
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What the page says by now."""
+        text = self.watch.page.page().body.decode()
+        begin = text.index('id="meta">') + len('id="meta">')
+        said: dict[str, Any] = json.loads(text[begin : text.index("</script>", begin)])
+        return said
+
+
+@pytest.fixture
+def going(tmp_path: Path) -> Going:
+    """One that has not begun."""
+    return Going(tmp_path)
+
+
+@pytest.fixture
+def server(going: Going) -> Iterator[PageServer]:
+    """Its page's server."""
+    with PageServer(going.watch.page) as running:
+        yield running
+
+
+def test_each_row_is_told_once(going: Going) -> None:
+    """However the run stands when somebody looks: open, resumed, committed."""
+    new = NewRows()
+
+    def told() -> list[int]:
+        return [ordinal for _, _, piece in new.pieces(going.found(), None, None) for ordinal in piece.ordinals]
+
+    going.run(10)
+    assert told() == list(range(10))
+    assert told() == []
+    going.run(35)
+    assert told() == list(range(10, 35))
+    going.run()
+    assert told() == list(range(35, ROWS))
+    assert told() == []
+
+
+def test_a_look_changes_nothing(going: Going) -> None:
+    """No file of the run, and it takes no lock that a process might want."""
+    going.run(10)
+    before = files(going.bench.folder)
+    going.look(is_running=False)
+    assert files(going.bench.folder) == before
+    going.run()
+
+
+def test_a_job_that_has_not_begun_is_waited_for(going: Going) -> None:
+    """And so is one that stopped before; it ends with the process that takes it up."""
+    assert not going.watch.is_over
+    assert going.said["sources"][0]["notes"] == ["This job has not begun."]
+    going.run(10)
+    again = Watch(going.path, (), 1_000)
+    again.look()
+    assert not again.is_over
+    going.run(20)
+    again.look()
+    assert again.is_over
+
+
+def test_the_page_says_what_there_is_by_now(going: Going) -> None:
+    """Outcomes, cost and rows of each look; at the end what `report` would say of the finished run."""
+    going.run(10)
+    going.look()
+    assert (going.said["sources"][0]["state"], going.said["sources"][0]["in_page"]) == ("running", 10)
+    assert not going.watch.is_over
+    going.run()
+    going.look(is_running=False)
+    assert going.watch.is_over
+    whole = cometbatch.report(going.path, output=going.bench.folder / "report.html").path.read_text(encoding="utf-8")
+    begin = whole.index('id="meta">') + len('id="meta">')
+    expected = json.loads(whole[begin : whole.index("</script>", begin)])
+    for name in ("overview", "frames", "evaluation"):
+        assert going.said[name] == expected[name], name
+    assert going.said["selection"]["rows"] == ROWS
+
+
+def test_the_page_has_no_more_rows_than_were_asked_for(tmp_path: Path) -> None:
+    """It says which ones it has, and counts all of them."""
+    going = Going(tmp_path, rows=25)
+    going.run(20)
+    going.look()
+    going.run()
+    going.look(is_running=False)
+    selection = going.said["selection"]
+    assert selection["rows"] <= 25
+    assert selection["of"] == ROWS
+    assert f"of {ROWS} rows so far" in selection["words"]
+    assert (
+        sum(going.said["overview"]["sources"][0]["outcomes"][name] or 0 for name in ("succeeded", "incomplete")) == ROWS
+    )
+
+
+def test_a_run_that_had_finished_is_shown_whole(going: Going) -> None:
+    """With the rows that `report` chooses; it is over once somebody has fetched it."""
+    going.run()
+    watch = Watch(going.path, (), 1_000)
+    watch.look()
+    assert watch.is_over
+    assert not watch.page.is_done
+    generation = json.loads(watch.page.data({"from": "0", "of": "1", "meta": "0", "page": "a"}).body)
+    assert (generation["ended"], generation["more"]) == (True, False)
+    assert watch.page.is_done
+
+
+def test_rows_that_were_reset_make_another_page(going: Going) -> None:
+    """What an open page has of them no longer holds, so it is told to reload."""
+    going.run(10)
+    going.look()
+    asked = {"from": "1", "of": str(going.said["watch"]["generation"]), "meta": "0", "page": "a"}
+    assert "chunks" in json.loads(going.watch.page.data(asked).body)
+    going.run(fresh=True)
+    going.look()
+    assert json.loads(going.watch.page.data(asked).body) == {"generation": 0}
+
+
+@pytest.mark.parametrize("query", [{}, {"from": "x", "of": "1", "meta": "1"}, {"from": "-1", "of": "1", "meta": "1"}])
+def test_a_query_that_no_page_sends_gets_nothing(going: Going, query: dict[str, str]) -> None:
+    """And no error."""
+    assert b"chunks" not in going.watch.page.data(query).body
+
+
+def test_what_is_no_run_is_told(tmp_path: Path) -> None:
+    """As by other commands."""
+    with pytest.raises(UsageError, match="there is no run here"):
+        Watch(tmp_path / "nothing.parquet", (), 10).look()
+
+
+def ask(page: "Page") -> None:
+    """Let the page ask now, and not within a second."""
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_rows_come_into_an_open_page(browser_page: Opener, going: Going, server: PageServer) -> None:
+    """From the waiting for the run to its end; the browser asks nobody but this server."""
+    page = browser_page(server.url)
+    expect(page.locator("#watch")).to_contain_text("live")
+    going.run(10)
+    going.look()
+    ask(page)
+    expect(page.locator("#subtitle")).to_contain_text("10 rows")
+    going.run()
+    going.look(is_running=False)
+    ask(page)
+    expect(page.locator("#watch")).to_contain_text("ended")
+    expect(page.locator("#watch-ended")).to_have_text("The run has ended. This page stays as it is.")
+    expect(page.locator("#subtitle")).to_contain_text(f"{ROWS} rows")
+    assert going.watch.page.is_done
+
+
+def test_new_rows_leave_a_reader_where_he_is(browser_page: Opener, going: Going, server: PageServer) -> None:
+    """The open call, the search, how far he has scrolled."""
+    going.run(40)
+    going.look()
+    page = browser_page(server.url + "#rows", height=500)
+    expect(page.locator("#subtitle")).to_contain_text("40 rows")
+    box = page.locator("[role=grid]").first
+    search = page.get_by_role("searchbox").first
+    search.fill("note")
+    expect(box.get_by_role("row").nth(2)).to_be_visible()
+    box.evaluate("(node) => { node.scrollTop = 200; }")
+    page.evaluate("location.hash = '#call=0.5'")
+    drawer = page.locator("#drawer")
+    expect(drawer).to_contain_text("note 5")
+    before = box.evaluate("(node) => node.scrollTop")
+    going.run()
+    going.look(is_running=False)
+    ask(page)
+    expect(page.locator("#watch")).to_contain_text("ended")
+    expect(page.locator("#subtitle")).to_contain_text(f"{ROWS} rows")
+    expect(drawer).to_contain_text("note 5")
+    assert page.evaluate("location.hash") == "#call=0.5"
+    assert search.input_value() == "note"
+    assert box.evaluate("(node) => node.scrollTop") == before
+
+
+def test_a_page_whose_server_is_gone_says_so(browser_page: Opener, going: Going) -> None:
+    """And stays as it is."""
+    going.run(10)
+    going.look()
+    with PageServer(going.watch.page) as server:
+        page = browser_page(server.url)
+        expect(page.locator("#watch")).to_contain_text("live")
+    for _ in range(4):
+        ask(page)
+        page.wait_for_timeout(50)
+    expect(page.locator("#watch")).to_contain_text("server gone")
+    expect(page.locator("#subtitle")).to_contain_text("10 rows")
+    visit = browser_page.visit(page)
+    assert all("ERR_CONNECTION_REFUSED" in each for each in visit.errors)
+    visit.errors.clear()
+
+
+def watching(bench: Workbench, *options: str) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "cometbatch", "report", str(bench.write_job()), "--watch", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_command_prints_the_address_and_ends_with_ctrl_c(bench: Workbench) -> None:
+    """On standard output, once; with the exit code of every command that is interrupted. The token is in no log."""
+    with watching(bench) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            with urllib.request.urlopen(url, timeout=LIMIT_S) as answer:
+                assert b"<!doctype html>" in answer.read(100)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=LIMIT_S)
+        finally:
+            process.kill()
+    assert (process.returncode, out) == (130, "")
+    assert url.split("/")[3] not in err
+    assert "Traceback" not in err
+
+
+def test_the_command_ends_once_a_finished_run_was_fetched(bench: Workbench) -> None:
+    """A program may open the address: with --json it is an object."""
+    virtual_time.run(cometbatch.run_async(bench.job(), progress=False, http=simulator()))
+    with watching(bench, "--json") as process:
+        try:
+            assert process.stdout is not None
+            url = json.loads(process.stdout.readline())["url"]
+            with urllib.request.urlopen(f"{url}data?from=0&of=1&meta=0&page=a", timeout=LIMIT_S) as answer:
+                assert json.load(answer)["ended"]
+            wait_until(lambda: process.poll() is not None, "the command ends")
+        finally:
+            process.kill()
+    assert process.returncode == 0
