@@ -9,17 +9,14 @@ from collections.abc import Iterator
 from typing import Final
 
 VOCABULARY: Final = 20_000  # words
-_BEGINS: Final = ("", *"t t t s s h w w b b c c d d f f p p m m l r n g k v y j".split(), *"th th wh sh ch st pr tr gr".split(),
-                  *"cl fr br pl cr sp bl dr fl gl sl str qu".split())  # fmt: skip
-_MIDDLES: Final = "e e e e e a a a a o o o o i i i i u u ea ou ee ai oo io ie y".split()
-_ENDS: Final = (
-    "",
-    "",
-    "",
-    "",
-    *"n n n r r s s t t d l l m p c g y k nd ng st nt ll ss ck rt rs ld ch th ct rd ns".split(),
+_BEGINS: Final = (
+    " t t t s s h w w b b c c d d f f p p m m l r n g k v y j th th wh sh ch st pr tr gr cl fr br pl cr sp bl dr fl gl "
+    "sl str qu"
 )
-_PARTS: Final = (_BEGINS, _MIDDLES, _ENDS)
+_MIDDLES: Final = "e e e e e a a a a o o o o i i i i u u ea ou ee ai oo io ie y"
+_ENDS: Final = "    n n n r r s s t t d l l m p c g y k nd ng st nt ll ss ck rt rs ld ch th ct rd ns"
+_PARTS: Final = tuple(each.split(" ") for each in (_BEGINS, _MIDDLES, _ENDS))
+"""Of a syllable; frequent ones stand several times, and a syllable may begin or end with its vowel."""
 _LONGER_FROM: Final = (150, 2_500, 12_000)  # words by rank: rare ones have more syllables
 _RARITY: Final = 2.7  # of Mandelbrot's form of the law: a word's share is 1 / (rank + this)
 _FOLLOWS: Final = 0.56  # share of words that are usual after the one before

@@ -197,18 +197,19 @@ def ask(page: "Page") -> None:
 
 def test_rows_come_into_an_open_page(browser_page: Opener, going: Going, server: PageServer) -> None:
     """From the waiting for the run to its end; the browser asks nobody but this server."""
-    page = browser_page(server.url)
+    page = browser_page(server.url, width=320)
     expect(page.locator("#watch")).to_contain_text("live")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
     going.run(10)
     going.look()
-    ask(page)
-    expect(page.locator("#subtitle")).to_contain_text("10 rows")
+    expect(page.locator("#subtitle")).to_contain_text("10 rows")  # within a second it asks, and reloads for the columns
     going.run()
     going.look(is_running=False)
     ask(page)
     expect(page.locator("#watch")).to_contain_text("ended")
     expect(page.locator("#watch-ended")).to_have_text("The run has ended. This page stays as it is.")
     expect(page.locator("#subtitle")).to_contain_text(f"{ROWS} rows")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
     assert going.watch.page.is_done
 
 
