@@ -10,10 +10,9 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from jinja2.exceptions import TemplateError
 
 from cometbatch.input.values import python_values
-from cometbatch.prompt.printing import text_of
+from cometbatch.prompt.printing import UnprintableError, text_of
 
 MAX_EXACT: Final = 2**53  # whole numbers up to it are exact as floats
 _EXACT_DECIMALS: Final = 12  # digits after the point; with 3 before it 15, and a float tells as many exactly
@@ -178,7 +177,7 @@ def printed(value: object) -> str:
         return value.hex()
     try:
         return well_formed(text_of(value))
-    except (TemplateError, ValueError, TypeError, RecursionError):
+    except (UnprintableError, ValueError, TypeError, RecursionError):
         return well_formed(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=printed))
 
 
