@@ -188,7 +188,7 @@ def measure(folder: Path) -> bool:
     result, path = folder / "out.parquet", folder / "report.html"
     if not result.exists():
         make_result(folder)
-    write_page(result, path)
+    write_page(Path(sys.executable), result, path)
     query, expected = needle(result)
     chromium = Chromium()
     chromium.start()
