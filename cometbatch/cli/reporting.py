@@ -12,8 +12,8 @@ import cometbatch
 from cometbatch.cli.options import as_json, examples, log_format, overrides
 from cometbatch.cli.printing import report as print_report
 from cometbatch.cli.printing import say, write
+from cometbatch.reports.page import DEFAULT_FILE, DEFAULT_ROWS
 
-DEFAULT_ROWS: Final = 100_000
 _DEFAULT: Final = ParameterSource.DEFAULT
 
 
@@ -28,7 +28,7 @@ _DEFAULT: Final = ParameterSource.DEFAULT
     "--output",
     "-o",
     type=click.Path(path_type=Path),
-    default="report.html",
+    default=DEFAULT_FILE,
     show_default=True,
     metavar="FILE",
     help="The page to write. An earlier report there is replaced.",

@@ -14,7 +14,7 @@ from cometbatch.commands.judge_tables import ROW, SAMPLE, JudgedTable, judged_ce
 from cometbatch.commands.locate import Located, locate
 from cometbatch.commands.plan import plan
 from cometbatch.commands.run import run
-from cometbatch.commands.status import status_of
+from cometbatch.commands.status import summary_so_far
 from cometbatch.commands.stopping import Event
 from cometbatch.commands.tables import JobSource
 from cometbatch.errors import UsageError
@@ -26,7 +26,6 @@ from cometbatch.limiting.shared import Limits
 from cometbatch.money.exact import EXACT
 from cometbatch.reports.judging import PairVerdicts, Ratings, Strength, has_extra, pair_line, strengths
 from cometbatch.reports.sources import ResultFiles
-from cometbatch.results.accepted import Accept
 from cometbatch.results.summary import RunStoppedError, RunSummary
 from cometbatch.run_state.run import directory_of, find
 
@@ -101,7 +100,7 @@ def judged_so_far(located: Located) -> JudgeSummary | None:
         verdicts = find(directory_of(table.result, is_dataset=False), table.result)
         if said is not None and verdicts is not None and verdicts.is_finished:
             tables.append(ToJudge(table, said, job, verdicts))
-            summaries.append(status_of(verdicts, locate(table.result), Accept(), has_latency=False).summary)
+            summaries.append(summary_so_far(verdicts, locate(table.result), is_running=False))
     if not tables:
         return None
     spent = Purse(folder, job.judge.job.budget).spent

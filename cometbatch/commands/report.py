@@ -14,36 +14,32 @@ from msgspec import Struct
 from cometbatch.commands.clock import now
 from cometbatch.commands.judge import judged_so_far
 from cometbatch.commands.judge_purse import judge_cost
-from cometbatch.commands.locate import UNKNOWN_COMMAND
+from cometbatch.commands.locate import UNKNOWN_COMMAND, Located
 from cometbatch.commands.open_rows import older_than_run
 from cometbatch.commands.report_prompts import Prompts, prompts_of
 from cometbatch.commands.report_requests import RenderedRow
 from cometbatch.commands.result_sources import NamedResult, named_results
-from cometbatch.commands.status import status_of
+from cometbatch.commands.status import summary_so_far
 from cometbatch.commands.tables import JobSource
 from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.input.files import shown
 from cometbatch.job.report import ReportSettings
 from cometbatch.reports.layout import layout_of
+from cometbatch.reports.page import DEFAULT_FILE, DEFAULT_ROWS
 from cometbatch.reports.page.chosen import chosen_tables
-from cometbatch.reports.page.chunks import CELL_CHARACTERS, Chunk, Encoder, StoredPrompt
+from cometbatch.reports.page.chunks import Chunk, Encoder, StoredPrompt
 from cometbatch.reports.page.evaluation import Judged, evaluation_of
-from cometbatch.reports.page.html import PageWriter
+from cometbatch.reports.page.html import PageWriter, is_page
 from cometbatch.reports.page.page_columns import Columns
 from cometbatch.reports.page.requests import Frames
 from cometbatch.reports.page.survey import Survey, Told, survey
 from cometbatch.reports.sources import ResultFiles, RunRows
-from cometbatch.results.accepted import Accept
 from cometbatch.results.notebook import html_of
 from cometbatch.results.parts import release_memory, result_metadata
 from cometbatch.results.summary_words import count
-from cometbatch.run_state.run import find
+from cometbatch.run_state.run import Run, find
 from cometbatch.version import VERSION
 
-DEFAULT_ROWS: Final = 100_000
-DEFAULT_OUTPUT: Final = Path("report.html")
-_MARK: Final = b'<meta name="generator" content="cometbatch report">'
-_MARK_BYTES: Final = 1_000  # of a page, from its beginning, among which its mark is
 _RUN_ID: Final = "cometbatch.run_id"
 _MEGABYTE: Final = 10**6
 
@@ -101,7 +97,7 @@ def report(
     """
     if rows < 1:
         raise UsageError("rows: a page has at least one row.")
-    path = DEFAULT_OUTPUT if output is None else Path(output)
+    path = Path(DEFAULT_FILE if output is None else output)
     results = [_with_run(each) for each in named_results(targets, overrides, purpose="show", needs_scores=False)]
     names = [each.name for each in results]
     if len(set(names)) < len(names):
@@ -156,7 +152,6 @@ def page_meta(
         "made_at": now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "title": title,
         "watch": None,
-        "cell_characters": CELL_CHARACTERS,
         "sources": described_sources(found, prompts),
         "selection": found.selection.to_dict(),
         "gold": columns.gold,
@@ -203,22 +198,30 @@ def evaluation_of_results(results: Sequence[NamedResult]) -> dict[str, Any] | No
 
 def told_of(result: NamedResult) -> Told:
     """What is known of a result beside its rows: of its run as it is now, where the rows are that run's."""
-    located, run = result.located, result.run
-    command = None if located.command == UNKNOWN_COMMAND else located.command
-    notes, judged = tuple(result.notes()), judge_cost(located.result)
-    if run is None:
+    located, notes = result.located, tuple(result.notes())
+    if result.run is not None:
+        told = told_of_run(result.run, located)
+    else:
         said = result_metadata(result.source.first) or {} if isinstance(result.source, ResultFiles) else {}
+        told = Told(run_id=said.get(_RUN_ID), command=known_command(located))
         notes += tuple(older_than_run(located))
-        return Told(run_id=said.get(_RUN_ID), command=command, judge_usd=judged, notes=notes)
-    status = status_of(run, located, Accept())
+    return msgspec.structs.replace(told, judge_usd=judge_cost(located.result), notes=notes)
+
+
+def told_of_run(run: Run, located: Located) -> Told:
+    """What a run's files tell of it by now. Reads no part."""
+    is_running = run.directory.lock.is_held()
     return Told(
         run_id=run.manifest.run_id,
-        command=command,
-        state="running" if status.running else "finished" if status.summary.finished else "stopped",
-        summary=status.summary,
-        judge_usd=judged,
-        notes=notes,
+        command=known_command(located),
+        state="running" if is_running else "finished" if run.is_finished else "stopped",
+        summary=summary_so_far(run, located, is_running=is_running),
     )
+
+
+def known_command(located: Located) -> str | None:
+    """What runs the job, to be pasted; None where its file is not known."""
+    return None if located.command == UNKNOWN_COMMAND else located.command
 
 
 def _with_run(result: NamedResult) -> NamedResult:
@@ -249,7 +252,7 @@ def _refuse(
         with contextlib.suppress(OSError):
             if path.samefile(other):
                 raise UsageError(f"--output: {_shown(path)} is a file that the run needs. Choose another name.")
-    if not overwrite and (path.exists() or path.is_symlink()) and not _is_report(path):
+    if not overwrite and (path.exists() or path.is_symlink()) and not is_page(path):
         raise UsageError(
             f"--output: {_shown(path)} exists, and is no report. Choose another name, or replace it with --overwrite."
         )
@@ -261,15 +264,6 @@ def _files(result: NamedResult) -> list[Path]:
     own = list(source.rows.files) if isinstance(source, RunRows) else []
     own += [*source.files, *source.scores] if isinstance(source, ResultFiles) else []
     return [*own, result.located.result, *([] if job is None else [job.input.path])]
-
-
-def _is_report(path: Path) -> bool:
-    """Whether a file is a page that this program wrote."""
-    try:
-        with path.open("rb") as file:
-            return _MARK in file.read(_MARK_BYTES)
-    except OSError:
-        return False
 
 
 def _shown(path: Path) -> str:

@@ -14,25 +14,31 @@ import msgspec
 
 from cometbatch.commands.locate import Located, locate
 from cometbatch.commands.open_rows import input_tables, rows_of_run
-from cometbatch.commands.report import DEFAULT_ROWS, evaluation_of_results, page_meta, page_of, stored_prompts
+from cometbatch.commands.report import (
+    evaluation_of_results,
+    known_command,
+    page_meta,
+    page_of,
+    stored_prompts,
+    told_of_run,
+)
 from cometbatch.commands.report_prompts import Prompts, prompts_of
 from cometbatch.commands.result_sources import NamedResult, name_of, named_results, scores_of_run
-from cometbatch.commands.status import status_of
 from cometbatch.commands.tables import JobSource
 from cometbatch.commands.watch_server import PageServer
 from cometbatch.commands.watched_page import WatchedPage
 from cometbatch.errors import CheckpointError, CometbatchError, UsageError
 from cometbatch.job import Job
 from cometbatch.records import PriceBook, Tally
-from cometbatch.reports.page.chosen import PARTS, SUCCEEDED, Chosen, Selection
+from cometbatch.reports.page import DEFAULT_ROWS
+from cometbatch.reports.page.chosen import PARTS, Chosen, Selection
 from cometbatch.reports.page.chunks import CHUNK_ROWS, Chunk, Encoder
 from cometbatch.reports.page.page_columns import Columns
 from cometbatch.reports.page.requests import Frames
 from cometbatch.reports.page.survey import SourceSurvey, Survey, Surveying, Times, Told
 from cometbatch.reports.sources import RunRows
-from cometbatch.results.accepted import Accept
 from cometbatch.results.lines import Joined
-from cometbatch.results.rows import Piece, Rows
+from cometbatch.results.rows import SUCCEEDED, Piece, Rows
 from cometbatch.results.summary import RunSummary
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.new_rows import NewRows
@@ -42,9 +48,8 @@ from cometbatch.run_state.run import Run, find
 LOOK_S: Final = 1.0  # seconds between two looks, at least
 LOOK_SHARE: Final = 10  # so many times as long as a look had the processor is the pause after it, at least
 SLOWEST_LOOK_S: Final = 10.0  # seconds between two looks, at most
-LONG_RUN: Final = (
-    600  # a pause is the time so far divided by this: a night's run does not become a thousand small chunks
-)
+LONG_RUN: Final = 600
+"""A pause is at least the time so far divided by this: a night's run does not become a thousand small chunks."""
 FAILED_LOOKS: Final = 5  # in a row that raise: one may fall between two renames, and is taken again
 KEPT_FOR_TROUBLE: Final = 10  # one of so many rows of the page is kept for rows that failed or are incomplete
 END_S: Final = 0.2  # seconds after which it looks whether the page was fetched
@@ -243,7 +248,7 @@ class _View:
 
     def meta(self, run: Run | None, located: Located, evaluation: dict[str, Any] | None = None) -> dict[str, Any]:
         """What the page says by now."""
-        told = self._told(run, located)
+        told = _not_begun(located) if run is None else told_of_run(run, located)
         found = self._surveying.found([told]) if self.has_rows else self._no_rows(told, located)
         meta = page_meta(
             self._name,
@@ -267,18 +272,6 @@ class _View:
             _leave_out(meta["overview"], frozenset(self._in_page))
         return meta
 
-    def _told(self, run: Run | None, located: Located) -> Told:
-        command = None if located.job is None else located.command
-        if run is None:
-            return Told(command=command, state="stopped", notes=("This job has not begun.",))
-        status = status_of(run, located, Accept(), has_latency=False)
-        return Told(
-            run_id=run.manifest.run_id,
-            command=command,
-            state="running" if status.running else "finished" if status.summary.finished else "stopped",
-            summary=status.summary,
-        )
-
     def _no_rows(self, told: Told, located: Located) -> Survey:
         """What is found where there is no row."""
         nothing = PriceBook("", "none")
@@ -286,6 +279,10 @@ class _View:
         own = SourceSurvey(self._name, 0, told, told.summary or no_run, Times())
         selection = Selection(0, 0, self._limit, 0, dict.fromkeys(PARTS, 0))
         return Survey((own,), (), None, (), (), (), "tokens", Chosen((None,)), selection)
+
+
+def _not_begun(located: Located) -> Told:
+    return Told(command=known_command(located), state="stopped", notes=("This job has not begun.",))
 
 
 def _source(name: str, rows: Rows, piece: Piece) -> RunRows:

@@ -74,7 +74,7 @@ class RunStatus(Struct, frozen=True):
         if directory is home or is_decided(home, directory, self.located.result):
             return None
         found = find(home, self.located.result)
-        return None if found is None else status_of(found, self.located, Accept(), self.summary.reader)
+        return None if found is None else _status_of(found, self.located, Accept(), self.summary.reader)
 
     def __str__(self) -> str:
         return self.describe()
@@ -123,56 +123,60 @@ def status(
     found = find(directory, output)
     if found is None:
         raise located.no_run()
-    return status_of(found, located, given, RowsOf(job, overrides))
+    return _status_of(found, located, given, RowsOf(job, overrides))
 
 
-def status_of(
-    found: Run, located: Located, given: Accept, reader: RowReader | None = None, *, has_latency: bool = True
-) -> RunStatus:
-    """The status of a run that was found. `reader`: of its rows. `has_latency`: read a column of each part for it.
+def summary_so_far(
+    run: Run, located: Located, *, is_running: bool, given: Accept | None = None, reader: RowReader | None = None
+) -> RunSummary:
+    """What a run came to by now, as its journals and counts tell it: reads no part.
 
-    Raises `CheckpointError` where a part is damaged.
+    `is_running`: a process works on it. `given`: over what its job and last session accept. `reader`: of its rows.
     """
-    manifest, progress = found.manifest, found.progress
-    directory, output = found.directory, located.result
-    is_running = directory.lock.is_held()
+    manifest, progress = run.manifest, run.progress
     # While a session lives, its marks are requests in flight; once it is dead, they are possible charges.
-    tally = counted(found, is_dead=not is_running)
-    limit = None if found.is_finished or progress.last is None else progress.last.who.limit
+    tally = counted(run, is_dead=not is_running)
+    limit = None if run.is_finished or progress.last is None else progress.last.who.limit
+    return RunSummary(
+        run_id=manifest.run_id,
+        output=located.result,
+        rows=manifest.calls,
+        tally=tally,
+        prices=manifest.prices,
+        books=manifest.books,
+        targets=tuple(describe_targets(manifest)),
+        cells=cell_summaries(run),
+        left_out=left_out(run),
+        finished=run.is_finished,
+        replaced=run.replaced,
+        updates=manifest.follows,
+        given_up=manifest.given_up,
+        max_output_tokens=manifest.token_cap,
+        has_own_caps=manifest.has_whole_requests,
+        limited=look_below(run, limit),
+        accept=(given or Accept()).over(_accept(run, located.job)),
+        has_earlier_result=not run.is_finished and run.has_earlier_result,
+        is_deduped=bool(manifest.job.get("dedupe")),
+        is_reusing=located.job is None or located.job.reuse is not None or manifest.follows is not None,
+        warnings=(*manifest.warnings, *late_warnings(tally, manifest.books, manifest.token_cap)),
+        reader=reader,
+    )
+
+
+def _status_of(found: Run, located: Located, given: Accept, reader: RowReader | None) -> RunStatus:
+    manifest, progress, directory = found.manifest, found.progress, found.directory
+    is_running = directory.lock.is_held()
     named = frozenset(manifest.active)
     committed = [index for index in progress.committed if manifest.partition(index).slice in named]
     paths = [directory.parts.path(index) for index in committed]
     return RunStatus(
-        summary=RunSummary(
-            run_id=manifest.run_id,
-            output=output,
-            rows=manifest.calls,
-            tally=tally,
-            prices=manifest.prices,
-            books=manifest.books,
-            targets=tuple(describe_targets(manifest)),
-            cells=cell_summaries(found),
-            left_out=left_out(found),
-            finished=found.is_finished,
-            replaced=found.replaced,
-            updates=manifest.follows,
-            given_up=manifest.given_up,
-            max_output_tokens=manifest.token_cap,
-            has_own_caps=manifest.has_whole_requests,
-            limited=look_below(found, limit),
-            accept=given.over(_accept(found, located.job)),
-            has_earlier_result=not found.is_finished and found.has_earlier_result,
-            is_deduped=bool(manifest.job.get("dedupe")),
-            is_reusing=located.job is None or located.job.reuse is not None or manifest.follows is not None,
-            warnings=(*manifest.warnings, *late_warnings(tally, manifest.books, manifest.token_cap)),
-            reader=reader,
-        ),
+        summary=summary_so_far(found, located, is_running=is_running, given=given, reader=reader),
         running=is_running,
         in_flight=len(progress.unsettled) if is_running else 0,
         created_at=manifest.created_at,
         partitions=found.partition_count,
         committed=len(committed),
-        latency_s=_latency(paths, f"{found.prefix}latency_s") if has_latency else None,
+        latency_s=_latency(paths, f"{found.prefix}latency_s"),
         resume_command=located.command,
         changed=()
         if located.job is None or not found.is_begun

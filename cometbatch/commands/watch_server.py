@@ -27,9 +27,8 @@ LOOPBACK: Final = "127.0.0.1"
 TOKEN_BYTES: Final = 24  # of chance: 192 bits
 READ_S: Final = 5.0  # seconds for a whole request; then its connection is closed
 WRITE_S: Final = 60.0  # seconds for a whole answer: a page can have tens of megabytes
-REQUEST_BYTES: Final = (
-    65_536  # of a whole request; a browser sends some hundred, and the cookies of other local servers
-)
+REQUEST_BYTES: Final = 65_536
+"""Of a whole request. A browser sends some hundred, and the cookies of other local servers."""
 CONNECTIONS: Final = 32  # at the same time; a page needs one
 QUERY_FIELDS: Final = 8  # of a path, after its question mark; a page sends four
 END_S: Final = 0.1  # seconds after which the server looks whether it is to end

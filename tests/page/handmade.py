@@ -70,7 +70,6 @@ def write_page(
         "made_at": "2026-11-30T19:00:00Z",
         "title": "answers.parquet",
         "watch": None,
-        "cell_characters": 2_000,
         "sources": [described("answers.parquet", len(rows))],
         "selection": {"rows": len(rows), "of": len(rows), "limit": 100_000, "seed": 0, "parts": {}, "words": ""},
         "gold": None,

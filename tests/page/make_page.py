@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cometbatch.commands.leaderboard import result_at
-from cometbatch.reports.page.chunks import CELL_CHARACTERS, Encoder
+from cometbatch.reports.page.chunks import Encoder
 from cometbatch.reports.page.html import PageWriter
 from cometbatch.reports.page.page_columns import Columns
 from cometbatch.reports.sources import Source
@@ -24,7 +24,6 @@ def meta_of(columns: Columns, rows: Sequence[int]) -> dict[str, Any]:
         "made_at": "2026-11-30T19:00:00Z",
         "title": columns.sources[0].name,
         "watch": None,
-        "cell_characters": CELL_CHARACTERS,
         "sources": [
             {
                 "name": each.name,

@@ -141,7 +141,6 @@ def meta(
         "made_at": "2026-11-30T19:00:00Z",
         "title": "answers.parquet",
         "watch": None,
-        "cell_characters": 2000,
         "sources": described,
         "selection": {"rows": 0, "of": 0, "limit": 100_000, "seed": 0, "parts": {}, "words": words},
         "columns": [],

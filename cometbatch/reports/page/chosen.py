@@ -9,14 +9,15 @@ same rows.
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 import polars as pl
 import pyarrow as pa
 from msgspec import Struct
 
 from cometbatch.reports.sources import Source, Tables
+from cometbatch.results.rows import SUCCEEDED
 from cometbatch.results.summary_words import count
 
-SUCCEEDED: Final = "succeeded"
 PARTS: Final = ("failed", "incomplete", "longest", "dearest", "slowest", "sample")
 """Why a row is in the page, the first reason that holds."""
 LONGEST: Final = "longest"
@@ -84,14 +85,9 @@ class Selection(Struct, frozen=True):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {
-            "rows": self.rows,
-            "of": self.of,
-            "limit": self.limit,
-            "seed": self.seed,
-            "parts": self.parts,
-            "words": self.words,
-        }
+        said = msgspec.structs.asdict(self)
+        del said["troubled"]
+        return said | {"words": self.words}
 
 
 class Choosing:

@@ -36,7 +36,10 @@ STYLES: Final = (
 _PLACEHOLDER: Final = re.compile(r"\{\{(csp|title|style|script)\}\}")
 _ESCAPED: Final = {"<": "\\u003c", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _ENDS_ELEMENT: Final = re.compile(r"</(?:script|style)|<!--|<script", re.IGNORECASE)
-COPY_BYTES: Final = 1 << 20
+_COPY_BYTES: Final = 1 << 20  # of the chunks, at a time
+_MARK: Final = b'<meta name="generator" content="cometbatch report">'
+"""Stands in the asset page.html, so that a page is known from any other file."""
+_MARK_BYTES: Final = 1_000  # of a page, from its beginning, among which its mark is
 
 
 class PageFrame(Struct, frozen=True):
@@ -113,17 +116,23 @@ class PageWriter:
             file.write(frame.middle)
             for held in (self._short, self._text):
                 held.seek(0)
-                shutil.copyfileobj(held, file, COPY_BYTES)
+                shutil.copyfileobj(held, file, _COPY_BYTES)
             file.write(frame.tail)
 
         local.write_aside(self._path, write)
 
 
-@functools.cache
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that this program wrote."""
+    try:
+        with path.open("rb") as file:
+            return _MARK in file.read(_MARK_BYTES)
+    except OSError:
+        return False
+
+
 def _read(name: str) -> str:
-    """An asset; "" where there is none of this name."""
-    found = ASSETS.joinpath(name)
-    return found.read_text(encoding="utf-8") if found.is_file() else ""
+    return ASSETS.joinpath(name).read_text(encoding="utf-8")
 
 
 @functools.cache
