@@ -27,10 +27,7 @@ class FoundImage(Struct, frozen=True):
 
 
 class PageImages:
-    """Tells images by their digests. `folder`: below which they lie. `is_fetching`: addresses are fetched by a run.
-
-    `unread`: how many files were not read, since they can't be, or the bound was reached.
-    """
+    """Tells images by their digests. `folder`: below which they lie. `is_fetching`: addresses are fetched by a run."""
 
     def __init__(self, folder: ImageFolder, *, is_fetching: bool, max_read_bytes: int = MAX_READ_BYTES) -> None:
         self._folder = folder

@@ -26,6 +26,7 @@ from cometbatch.job.vendor_batch import VENDORS
 from cometbatch.prompt.names import no_column
 from cometbatch.prompt.template import RENDERING, TemplateError
 from cometbatch.reports.layout import layout_of
+from cometbatch.reports.page.page_columns import REQUEST_HASH
 from cometbatch.reports.page.requests import Frames
 from cometbatch.reports.sources import RunRows, Source
 from cometbatch.results.columns import CUSTOM_ID
@@ -45,7 +46,6 @@ NO_TARGET: Final = (
 _OTHER_RULES: Final = (
     "Another version of cometbatch made this run, which renders prompts by other rules, so they are not shown."
 )
-_HASH: Final = "request_hash"
 
 
 class SliceTarget(Struct, frozen=True):
@@ -177,7 +177,7 @@ class _Lines:
         images = PageImages(folder, is_fetching=job.images.fetch)
         self._settings = Settings(inputs, job.target, images, frames)
         prefix, output = output_of(schema) or ("", ())
-        self._hash = prefix + _HASH
+        self._hash = prefix + REQUEST_HASH
         self._target_column = next((prefix + each.name for each in output if each.name in TARGET_COLUMNS), None)
         self._made: dict[tuple[int, int | None], TargetPrompts | WholePrompts | str] = {}
         of_slices = [] if asked.columns is None else asked.columns.names[:-1]

@@ -96,21 +96,21 @@ class Encoder:
         begin = 0
         while begin < table.num_rows:
             if self._open.is_full:
-                yield self.take()
+                yield self._take()
             end = min(table.num_rows, begin + CHUNK_ROWS - self._open.rows)
             some = prompts[begin:end] if prompts is not None else [None] * (end - begin)
             rows = _Rows(self._columns, file, ordinals[begin:end], table.slice(begin, end - begin), some)
             self._open.put(rows, self._words)
             begin = end
         if self._open.is_full:
-            yield self.take()
+            yield self._take()
 
     def rest(self) -> Iterator[Chunk]:
         """The rows that no chunk has yet, if there are some."""
         if self._open.rows:
-            yield self.take()
+            yield self._take()
 
-    def take(self) -> Chunk:
+    def _take(self) -> Chunk:
         """The open chunk as it is; the next row begins another one."""
         chunk, self._open = self._open.closed(), _OpenChunk(self._columns.described)
         return chunk

@@ -14,13 +14,13 @@ import polars as pl
 from msgspec import Struct
 
 from cometbatch.errors import CometbatchError
-from cometbatch.job.matrix import MODEL
 from cometbatch.job.report import ReportSettings
 from cometbatch.reports import words
 from cometbatch.reports.adding import LINE, QUESTION, Scored
 from cometbatch.reports.board import Board, Comparison, Line, ScoreLine
 from cometbatch.reports.figures import FILE, Compared, compared
 from cometbatch.reports.layout import Layout, layout_of
+from cometbatch.reports.page.page_columns import axis_column
 from cometbatch.reports.questions import PLACE
 from cometbatch.reports.sources import Source
 from cometbatch.reports.words import Rows
@@ -80,23 +80,22 @@ def _evaluation(found: Compared, layouts: Sequence[Layout]) -> dict[str, Any]:
     figures = found.figures
     return {
         "figures": figures.to_dict(),
-        "lines": [_line(line, number) for number, line in enumerate(figures.lines)],
+        "lines": [_line(line) for line in figures.lines],
         "boards": [_board(found, board, layouts) for board in figures.boards],
         "notes": list(figures.notes),
+        "significant": SIGNIFICANT,
         "hint": EXTRA_HINT if figures.needs_extra else "",
         "judge_cost": "" if figures.judge_cost_usd is None else words.money_text(figures.judge_cost_usd),
     }
 
 
-def _line(line: Line, number: int) -> dict[str, Any]:
+def _line(line: Line) -> dict[str, Any]:
     """A line, with its labels by the page's columns: as texts, null for a row without the axis."""
-    labels = {_column(axis): None if label is None else text_of(label) for axis, label in line.labels.items()}
-    return {"name": line.name, "labels": labels, "color": number % 8}
-
-
-def _column(axis: str) -> str:
-    """The page's column with the labels of an axis."""
-    return axis if axis in (MODEL, FILE) else f"axis:{axis}"
+    labels = {
+        axis if axis == FILE else axis_column(axis): None if label is None else text_of(label)
+        for axis, label in line.labels.items()
+    }
+    return {"name": line.name, "labels": labels}
 
 
 def _board(found: Compared, board: Board, layouts: Sequence[Layout]) -> dict[str, Any]:
@@ -199,6 +198,7 @@ def _heat(found: Compared, scored: Scored, lines: int, *, is_bounded: bool) -> d
         "low": ends[0],
         "high": ends[1],
         "levels": LEVELS,
+        "no_answer": NO_ANSWER,
         "scores": _encoded(means.join(places, on=QUESTION), lines, chosen.height, *ends),
     }
 

@@ -141,10 +141,12 @@ class Columns:
 
     def to_list(self) -> list[dict[str, str]]:
         """JSON-ready, as the page's meta has them."""
-        return [
-            {"name": each.name, "title": each.title, "kind": each.kind, "group": each.group, "unit": each.unit}
-            for each in self.described
-        ]
+        return [msgspec.structs.asdict(each) for each in self.described]
+
+
+def axis_column(axis: str) -> str:
+    """The page's column with the labels of an axis."""
+    return MODEL if axis == MODEL else f"axis:{axis}"
 
 
 def _place(column: PageColumn) -> int:
@@ -200,10 +202,10 @@ class _Found:
             if axis == MODEL:
                 self._names[MODEL] = column
                 continue
-            self._add(f"axis:{axis}", column, "word", "call")
+            self._add(axis_column(axis), column, "word", "call")
             labels = {repr(cell.get(axis)) for cell in layout.cells}
             if len(labels) == 1:
-                self.single[f"axis:{axis}"] = labels.pop()
+                self.single[axis_column(axis)] = labels.pop()
         if layout.axes and layout.prefix + SAMPLE in self._schema.names:
             self._add(SAMPLE, layout.prefix + SAMPLE, "number", "call")
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+import msgspec
 import polars as pl
 from msgspec import Struct
 
@@ -39,11 +40,8 @@ class Series(Struct, frozen=True):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {name: _listed(getattr(self, name)) for name in Series.__struct_fields__}
-
-
-def _listed(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
+        said = msgspec.structs.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
 
 
 class SeriesAdding:

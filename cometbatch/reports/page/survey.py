@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
+import msgspec
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -182,14 +183,10 @@ class Survey(Struct, frozen=True, eq=False):
             "failures": [each.to_dict() for each in self.troubles],
             "series": None if self.series is None else self.series.to_dict(),
             "extremes": {
-                **{name: [_builtins(each) for each in some] for name, some in extremes.items()},
+                **{name: [msgspec.structs.asdict(each) for each in some] for name, some in extremes.items()},
                 "length_unit": self.length_unit,
             },
         }
-
-
-def _builtins(extreme: Extreme) -> dict[str, Any]:
-    return {name: getattr(extreme, name) for name in Extreme.__struct_fields__}
 
 
 class Surveying:

@@ -4,15 +4,17 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import polars as pl
 from msgspec import Struct
 
 from cometbatch.records import FailureKind
-from cometbatch.reports.page.chosen import PLACE, SUCCEEDED, Chosen
+from cometbatch.reports.adding import FAILED
+from cometbatch.reports.page.chosen import PLACE, Chosen
+from cometbatch.results.rows import SUCCEEDED
 from cometbatch.results.summary_words import count, incomplete_words, more_room
 
 MESSAGE_CHARACTERS: Final = 300
-FAILED: Final = "failed"
 CUT: Final = "length"
 
 _FAILURES: Final[dict[FailureKind, tuple[str, str]]] = {
@@ -62,7 +64,7 @@ class Trouble(Struct, frozen=True):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {name: getattr(self, name) for name in Trouble.__struct_fields__}
+        return msgspec.structs.asdict(self)
 
 
 class Asked(Struct, frozen=True):

@@ -6,7 +6,7 @@ const PLOT_PAD = 8; // CSS pixels between the scale's ends and the edges, so tha
 const LOG_FROM = 20; // costs that span more than this many times are drawn on a logarithmic axis
 const LABEL_HEIGHT = 15; // CSS pixels of a point's name
 const MAX_SENTENCES = 5; // comparisons that are told in words below the picture; the table has all
-const LINE_COLORS = 8;
+const LINE_COLORS = 8; // --c1 to --c8 of page.css
 const DOT_SHAPES = ["circle", "square", "diamond", "triangle"];
 
 /** A number of the figures as a text for sorting; the cells that are shown are compare's own texts. */
@@ -30,7 +30,7 @@ function lineAt(board, place) {
 
 /** The colour token of a line. */
 function lineColor(line) {
-  return `c${(line.color % LINE_COLORS) + 1}`;
+  return `c${(line.place % LINE_COLORS) + 1}`;
 }
 
 /** The shape that goes with a line's colour, so that lines are told apart without it. */
@@ -203,15 +203,15 @@ function coloredInterval(line, left, right, y) {
 
 /** The differences from the baseline with their intervals, 0 marked; null where nothing is compared. */
 function differencePart(board) {
-  const { figures, words } = board;
+  const { figures, words, evaluation } = board;
   if (!figures.comparisons.length) return null;
   const rows = figures.comparisons.map((each, i) => ({ each, said: words.comparisons[i], line: lineAt(board, words.comparisons[i].line) }));
   const table = {
     columns: ["line", "difference", "p", "Holm p", "test", "more questions", "in words"],
     rows: () => rows.map(({ said, line }) => [line.name, said.difference, said.p, said.p_holm, said.tested, said.needed, said.sentence]),
   };
-  const told = rows.filter(({ each }) => each.p_holm !== null && each.p_holm < 0.05).length;
-  const gist = `${countOf(rows.length, "line")} against ${figures.baseline}: ${told ? `${told} ${told === 1 ? "differs" : "differ"} by more than chance explains` : "no difference is more than chance explains"} (Holm p below 0.05).`;
+  const told = rows.filter(({ each }) => each.p_holm !== null && each.p_holm < evaluation.significant).length;
+  const gist = `${countOf(rows.length, "line")} against ${figures.baseline}: ${told ? `${told} ${told === 1 ? "differs" : "differ"} by more than chance explains` : "no difference is more than chance explains"} (Holm p below ${evaluation.significant}).`;
   const chart = chartBox(`Difference from ${visibleText(figures.baseline)}`, gist, (host, width) => host.append(differencePlot(rows, width)), table);
   const sentences = rows.slice(0, MAX_SENTENCES).map(({ said }) => el("li", {}, textNode(said.sentence)));
   if (rows.length > MAX_SENTENCES) sentences.push(el("li", { class: "muted" }, `${formatCount(rows.length - MAX_SENTENCES)} more in the table`));

@@ -1,6 +1,5 @@
 // Questions and cells: a map of mean scores, drawn on a canvas, and the same as a table.
 
-const NO_LEVEL = 0xffff; // in a heat map: no answer
 const HEAT_CELL = 14; // CSS pixels, the least width of a question in the map
 const HEAT_CELL_MOST = 26;
 const HEAT_LINE = 17; // CSS pixels, the height of a line of the map
@@ -18,7 +17,7 @@ function heatOf(board) {
   const levels = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2);
   const size = heat.questions.length;
   const level = (line, question) => levels[line.place * size + question];
-  const mean = (line, question) => (level(line, question) === NO_LEVEL ? null : heat.low + (level(line, question) / heat.levels) * (heat.high - heat.low));
+  const mean = (line, question) => (level(line, question) === heat.no_answer ? null : heat.low + (level(line, question) / heat.levels) * (heat.high - heat.low));
   const known = heat.questions.map((_, question) => board.lines.map((line) => mean(line, question)).filter((each) => each !== null));
   const spread = known.map((each) => Math.max(...each) - Math.min(...each));
   const ease = known.map((each) => each.reduce((sum, value) => sum + value, 0) / each.length);
@@ -244,7 +243,7 @@ function drawStrip(pen, board, heat, shown, layout, strip, colors) {
     pen.fill(new Path2D(dotPath(lineShape(line), 6, y + HEAT_LINE / 2, 4)));
     pen.fillStyle = colors.text;
     pen.fillText(cutName(line.name, layout.names - 22), 16, y + HEAT_LINE / 2);
-    shown.forEach((question, column) => drawField(pen, heat.level(line, question) / heat.levels, layout.names + column * layout.cell, y, layout.cell, colors, heat.level(line, question) === NO_LEVEL));
+    shown.forEach((question, column) => drawField(pen, heat.level(line, question) / heat.levels, layout.names + column * layout.cell, y, layout.cell, colors, heat.level(line, question) === heat.no_answer));
   });
 }
 
