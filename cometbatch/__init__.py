@@ -11,6 +11,8 @@ A map of the package, a folder for each concern, imports running downwards only:
 
     cli, process               commands -> the functions of the same names -> exit codes; settings of the command
     commands/                  one file for each command; the progress line
+    reports/, reports/page/    a leaderboard's figures and words; the HTML page of `report`
+    evaluation/                scorers and statistics
     engines/                   a run's session on an event loop
     runner/, simulator/        the loop; a service as awkward as the real one
     service/                   what the service tells of itself: the catalog
@@ -19,6 +21,7 @@ A map of the package, a folder for each concern, imports running downwards only:
     job/                       what is asked: job.yaml and mappings
     wire/, control/, results/  how it is said; how fast, how long, whose fault; what comes out
     prompt/, money/, input/    what is said; what it costs; what comes in
+    store/                     how files are written: aside, synced, renamed
     records, errors            the words; how a run can fail
 """
 

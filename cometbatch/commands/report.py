@@ -145,7 +145,13 @@ def page_meta(
     frames: Frames,
     evaluation: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """What a page says of its rows. `prompts`: of each source, after the last one was rendered."""
+    """What a page says of its rows, JSON-ready. `prompts`: of each source, after the last one was rendered.
+
+    `sources`: name, run, state and notes of each; `rows` have an outcome, of `calls` in all (null: not known). `gold`:
+    the column with the right answers, or null. `frames`: those that the column `frame` numbers. `watch`: null in a
+    file; the server of a watched page says there how often to ask (`every_ms`), which page this is (`generation`), and
+    how new its meta is (`version`).
+    """
     return {
         "version": 1,
         "program": f"cometbatch {VERSION}",

@@ -1,8 +1,30 @@
 """Rows of results as chunks of a page: some thousand rows each, in two blobs, of which the second is read when needed.
 
 The short blob has every cell that tables, filters and charts need: numbers, words, short texts, and lengths of long
-ones. The text blob has the long texts, cut, and what the short cells leave out. Both are gzip members of a header in
-JSON and arrays after it; docs/report.md has the layout.
+ones. The text blob has the long texts, cut, and what the short cells leave out. Lengths are in UTF-16 units.
+
+Each blob is a gzip member of: the length n of the header (u32); the header, n bytes of JSON; zeros up to a multiple of
+8; arrays. All numbers are little-endian. Chunks come in order: words are numbered from the first one on.
+
+The short header is `{"rows": 2000, "columns": {NAME: COLUMN}}`, without the columns that are null in all rows. `OFFSET`
+is in bytes from the beginning of the arrays. `COLUMN` is, by the column's kind,
+
+- number: `{"f64": OFFSET}`; NaN is null.
+- word: `{"u32": OFFSET, "words": [those that no chunk before has]}`; 0 is null, k the k-th word of all chunks so far.
+- short: `{"cells": [text or null]}`, cut at `page_columns.SHORT`.
+- text: `{"u32": OFFSET}`: the lengths before any cut; `NULL` is null.
+
+The text header is `{"rows": 2000, "cells": [names of the text columns, "more"]}`. After it: the lengths of what is kept
+(u32), all rows of the first name, then of the next; then the texts as UTF-8, in the same order, with nothing between
+them. `NULL` is a null. An `ELSEWHERE` has no text: the cell is the part of the row's prompt that `more.from` names. The
+prompt's text is all slots of its frame, one after the other.
+
+`more` is null or a JSON object of what the row's cells leave out, each key only where there is something to say:
+
+- `slots`: the lengths of the prompt's slots, where there are not just one. `why`: a sentence, why there is no prompt.
+- `frame`: the row's own frame (`requests.Frame`), where the column `frame` has no number.
+- `full`: by column, the exact text of a number that a float can't hold, or a short text whole, but cut as all texts.
+- `lengths`: by column, the length of such a short text, where it is cut. `from`: by column, `[start, length]`.
 """
 
 import itertools

@@ -1,5 +1,10 @@
 """The page's file: head, meta, chunks, program. The policy in its head allows that program and nothing else.
 
+In this order (`assets/page.html`): the head with policy, title and one `<style>`; the nodes that are always there; meta
+in `<script type="application/json" id="meta">`; the short blobs of all chunks, then their text blobs in the same order,
+each in `<script type="text/plain" class="short">` or `class="text"`; one `<script>` with the program. Watched pages get
+further chunks from their server (`commands.watched_page`).
+
 Guards: nothing that comes from data can end the element that it stands in. Meta is JSON without `<`, chunks are base64.
 """
 

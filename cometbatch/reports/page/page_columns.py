@@ -1,4 +1,10 @@
-"""Which columns a page has, and where each source has them: found by the result's layout, never by a name's look."""
+"""Which columns a page has, and where each source has them: found by the result's layout, never by a name's look.
+
+A column's name in the page is made here; its `title` is what the result calls it. Those of the output keep their names
+without prefix (`_OUTPUT`), others are `file`, `ordinal`, `row`, `model`, `axis:NAME`, `prompt`, `frame`, `input:NAME`,
+`typed:NAME` (columns of answers), `score:NAME`, `score:NAME_answer` and `score:NAME_why`. So no column of a user's can
+take the name of another.
+"""
 
 import contextlib
 import json

@@ -20,9 +20,20 @@ from cometbatch.records import HttpRequest, ImagePart, Message, Part, Role, Text
 from cometbatch.wire.images import by_reference
 
 Frame: TypeAlias = dict[str, Any]
-"""How a request's body is made, JSON-ready, as the page reads it (`request.js`)."""
+"""How a request is made of a row's slots, JSON-ready, as the page reads it (`request.js`).
+
+`body`: pieces (`Piece`). `messages`: `[{"role", "parts"}]`, or null where the body comes whole from the input; a part
+is `{"text"}`, `{"slot"}` or `{"image": slot}` with `digest`, `kind` and `detail` where they apply. `url`. `headers`: name,
+then pieces, each a text or `{"env": NAME}`. `auth`: header, what stands before the key, the key's variable. `format`,
+`model`. `images`: the body has references in the place of images. `hash`: what stands before the body in the request's
+hash; null where that can't be compared.
+"""
 Piece: TypeAlias = str | int | dict[str, Any]
-"""A text of a body; the number of the slot whose text stands there as JSON; or either with more said of it."""
+"""A text of a body, or the number of the slot whose text stands there as a JSON string without its quotes.
+
+With more to say, `{"text"}`, or `{"raw"}` for a slot that stands there as it is; `"unhashed": true` where it is sent
+and is no part of the hash.
+"""
 Build: TypeAlias = Callable[[Sequence[Message]], HttpRequest]
 MAX_FRAMES: Final = 1_000  # frames that a page has once; a row of a further shape carries its own
 MAX_FRAMES_BYTES: Final = 2 << 20  # of all these frames as JSON: a browser reads them before it shows anything
