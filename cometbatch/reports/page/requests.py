@@ -23,8 +23,8 @@ Frame: TypeAlias = dict[str, Any]
 """How a request is made of a row's slots, JSON-ready, as the page reads it (`request.js`).
 
 `body`: pieces (`Piece`). `messages`: `[{"role", "parts"}]`, or null where the body comes whole from the input; a part
-is `{"text"}`, `{"slot"}` or `{"image": slot}` with `digest`, `kind` and `detail` where they apply. `url`. `headers`: name,
-then pieces, each a text or `{"env": NAME}`. `auth`: header, what stands before the key, the key's variable. `format`,
+is `{"text"}`, `{"slot"}` or `{"image": slot}` with `digest`, `kind` and `detail` where they apply. `url`. `headers`: a
+name, then pieces, each a text or `{"env": NAME}`. `auth`: header, what stands before the key, the key's variable. `format`,
 `model`. `images`: the body has references in the place of images. `hash`: what stands before the body in the request's
 hash; null where that can't be compared.
 """
