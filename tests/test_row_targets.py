@@ -236,7 +236,7 @@ def test_any_cell_asks_or_fails_its_own_row(model: object, value: object) -> Non
         target = Target("chat", MODEL, TARGET.messages, model_column="m", param_columns={name: "v"})
         asked: list[Target] = []
 
-        def make(variant: Target, asked: list[Target] = asked) -> RowMaker:
+        def make(variant: Target, _number: int, asked: list[Target] = asked) -> RowMaker:
             asked.append(variant)
             return RowMaker((), None, lambda _: (), chat.request_builder(MODEL, variant.params), lambda each: each,
                             None, lambda: None, None)  # type: ignore[arg-type, return-value]  # fmt: skip
@@ -257,6 +257,6 @@ def test_any_cell_asks_or_fails_its_own_row(model: object, value: object) -> Non
 def test_cells_that_are_equal_and_not_the_same_are_told_apart() -> None:
     """1, 1.0 and true are equal in Python; as a seed the first two are one, and the third is no number."""
     target = Target("chat", MODEL, TARGET.messages, param_columns={"seed": "v"})
-    variants = RowVariants(target, {}, {}, lambda _: RowMaker((), None, *[None] * 6))  # type: ignore[arg-type]
+    variants = RowVariants(target, {}, {}, lambda *_: RowMaker((), None, *[None] * 6))  # type: ignore[arg-type]
     found = [variants({"v": value}) for value in (1, True, 1.0, date(2026, 1, 1))]
     assert [isinstance(each, Failure) for each in found] == [False, True, False, True]

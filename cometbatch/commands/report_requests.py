@@ -19,7 +19,7 @@ from cometbatch.job.settings import TargetSettings
 from cometbatch.job.targets import Template
 from cometbatch.prompt.content import images_in
 from cometbatch.prompt.template import PromptTemplate
-from cometbatch.records import Failure, HttpRequest, ImagePart, MaxTokensField, Message, Part, Role
+from cometbatch.records import Failure, ImagePart, MaxTokensField, Message, Part, Role
 from cometbatch.reports.page.requests import (
     Frame,
     Frames,
@@ -73,9 +73,9 @@ class TargetPrompts:
         self._template = template
         self._settings = settings
         self._has_images = target.may_have_images
-        self._ways: dict[tuple[str, bytes], _Way] = {}
-        self._own = self._way_of(target)
-        self._variants = RowVariants(target, {}, {}, self._maker_of) if target.columns else None
+        self._made: dict[tuple[str, bytes], _Requests] = {}
+        self._own = self._requests_of(target)
+        self._variants = RowVariants(target, {}, {}, self._requests_of) if target.columns else None
 
     def render(self, table: pa.Table, hashes: Sequence[str | None]) -> list[RenderedRow]:
         """The prompt of each line. `hashes`: the `request_hash` of each, at least its beginning."""
@@ -114,41 +114,35 @@ class TargetPrompts:
 
     def _row(self, values: Mapping[str, object], stored: str | None) -> RenderedRow:
         """The same of one line, whatever its shape."""
-        way = self._own
+        requests = self._own
         if self._variants is not None:
             found = self._variants(values)
             if isinstance(found, Failure):
                 return _why(found)
-            way = cast("_Way", found.build)
+            requests = found
         messages = self._template.render(values)
-        return way.rendered(messages, stored, self._template) if isinstance(messages, tuple) else _why(messages)
+        return requests.rendered(messages, stored, self._template) if isinstance(messages, tuple) else _why(messages)
 
-    def _maker_of(self, variant: Target) -> RowMaker:
-        """What `RowVariants` keeps of a variant: in the place of what builds its requests, all that is known of it."""
-        way = self._way_of(variant)
-        return msgspec.structs.replace(way.makers[0], build=way)
-
-    def _way_of(self, target: Target) -> "_Way":
+    def _requests_of(self, target: Target, _number: int = 0) -> "_Requests":
         key = (target.model, msgspec.json.encode(target.params))
-        if key not in self._ways:
-            if len(self._ways) >= KEPT_SHAPES:
-                self._ways.clear()
-            self._ways[key] = _Way(target, self._template, self._settings)
-        return self._ways[key]
+        if key not in self._made:
+            if len(self._made) >= KEPT_SHAPES:
+                self._made.clear()
+            self._made[key] = _Requests(target, self._template, self._settings)
+        return self._made[key]
 
 
-class _Way:
-    """How rows are asked that are asked of one model with the same parameters. `makers`: one for each spelling."""
+class _Requests:
+    """The requests of rows that were asked of one model with the same parameters.
+
+    `makers`: what makes them, one for each spelling of the token cap.
+    """
 
     def __init__(self, target: Target, template: Template, settings: Settings) -> None:
         self._target = target
         self._settings = settings
         self.makers = [cast("RowMaker", row_maker(each, template, settings.columns, None)) for each in _spelled(target)]
         self._frames: dict[object, int | Frame] = {}
-
-    def __call__(self, messages: Sequence[Message]) -> HttpRequest:
-        """The request that holds these messages."""
-        return self.makers[0].build(messages)
 
     def frame_of(self, messages: tuple[Message, ...], stored: str | None, template: Template) -> int | Frame | None:
         """The frame of rows with such messages, all of them texts; None where there are too many frames."""

@@ -52,10 +52,11 @@ def row_maker(
     if target.batch is not None:
         return _whole_row_maker(target, target.batch)
 
-    def of_variant(variant: Target) -> RowMaker:
-        return _templated(variant, template, columns, id_column, images)
+    def of_variant(variant: Target, number: int) -> RowMaker:
+        maker = _templated(variant, template, columns, id_column, images)
+        return msgspec.structs.replace(maker, target=number)
 
-    maker = of_variant(target)
+    maker = _templated(target, template, columns, id_column, images)
     if not target.columns:
         return maker
     return msgspec.structs.replace(maker, variant=RowVariants(target, numbers, refused, of_variant))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import date
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -11,18 +11,18 @@ from cometbatch.job import Target
 from cometbatch.job.keys import KEYS
 from cometbatch.job.tree import List, Node, Scalar, WrongError
 from cometbatch.records import Failure
-from cometbatch.runner.row_maker import RowMaker
 
 MOST_KNOWN: Final = 4_096  # combinations of cells that are kept; tables have few of them
 _MODEL: Final = KEYS["target"]["model"].kind
+_Made = TypeVar("_Made")
 _PLACE: Final = "cell"  # where a value stands, for the tree; the message names column and key
 
 
-class RowVariants:
-    """Finds how a row is asked by its values: one row maker for each combination of cells.
+class RowVariants(Generic[_Made]):
+    """Finds how a row is asked by its values; what that takes is made once for each combination of cells.
 
     `numbers`: the run's targets that differ from this one by their model alone, by that. `refused`: why a model is not
-    asked. `make`: the row maker of a target that has no columns of its own.
+    asked. `make`: what is kept of a target that has no columns of its own, and of its number in the run.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class RowVariants:
         target: Target,
         numbers: Mapping[str, int],
         refused: Mapping[str, Failure],
-        make: Callable[[Target], RowMaker],
+        make: Callable[[Target, int], _Made],
     ) -> None:
         self._target = target
         self._numbers = numbers
@@ -38,9 +38,9 @@ class RowVariants:
         self._make = make
         model = () if target.model_column is None else (target.model_column,)
         self._columns = (*model, *target.param_columns.values())
-        self._known: dict[tuple[str, ...], RowMaker | Failure] = {}
+        self._known: dict[tuple[str, ...], _Made | Failure] = {}
 
-    def __call__(self, values: Mapping[str, object]) -> RowMaker | Failure:
+    def __call__(self, values: Mapping[str, object]) -> _Made | Failure:
         """How the row is asked, or why it can't be."""
         cells = tuple([repr(values[name]) for name in self._columns])  # 1, 1.0 and true are equal and no cell is
         found = self._known.get(cells)
@@ -50,7 +50,7 @@ class RowVariants:
             found = self._known[cells] = self._found(values)
         return found
 
-    def _found(self, values: Mapping[str, object]) -> RowMaker | Failure:
+    def _found(self, values: Mapping[str, object]) -> _Made | Failure:
         target, given = self._target, dict[str, Any]()
         model = target.model
         try:
@@ -65,7 +65,7 @@ class RowVariants:
             return self._refused[model]
         params = msgspec.structs.replace(target.params, **given)
         variant = msgspec.structs.replace(target, model=model, params=params, model_column=None, param_columns={})
-        return msgspec.structs.replace(self._make(variant), target=self._numbers.get(model, 0))
+        return self._make(variant, self._numbers.get(model, 0))
 
 
 def model_in(value: object, target: Target) -> str | None:
