@@ -147,8 +147,8 @@ def page_meta(
 ) -> dict[str, Any]:
     """What a page says of its rows, JSON-ready. `prompts`: of each source, after the last one was rendered.
 
-    `sources`: name, run, state and notes of each; `rows` have an outcome, of `calls` in all (null: not known). `gold`:
-    the column with the right answers, or null. `frames`: those that the column `frame` numbers. `watch`: null in a
+    `sources`: name, run, state and notes of each; `rows` have an outcome, of `calls` in all (null: not known). `golds`:
+    by score, the column with the right answers. `frames`: those that the column `frame` numbers. `watch`: null in a
     file; the server of a watched page says there how often to ask (`every_ms`), which page this is (`generation`), and
     how new its meta is (`version`).
     """
@@ -160,7 +160,7 @@ def page_meta(
         "watch": None,
         "sources": described_sources(found, prompts),
         "selection": found.selection.to_dict(),
-        "gold": columns.gold,
+        "golds": columns.golds,
         "columns": columns.to_list(),
         "frames": frames.items,
         "overview": found.overview(),

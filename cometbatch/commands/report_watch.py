@@ -186,7 +186,7 @@ class _View:
     def __init__(self, name: str, limit: int) -> None:
         self._name, self._limit = name, limit
         self._new, self._surveying = NewRows(), Surveying(limit, 0)
-        self._columns, self._frames = Columns((), (), None), Frames()
+        self._columns, self._frames = Columns((), (), {}), Frames()
         self._prompts = Prompts(None)
         self._encoder: Encoder | None = None
         self._scores: tuple[Joined, ...] | None = None

@@ -72,7 +72,7 @@ def write_page(
         "watch": None,
         "sources": [described("answers.parquet", len(rows))],
         "selection": {"rows": len(rows), "of": len(rows), "limit": 100_000, "seed": 0, "parts": {}, "words": ""},
-        "gold": None,
+        "golds": {},
         "columns": list(columns),
         "frames": [],
         "overview": None,

@@ -39,7 +39,7 @@ def meta_of(columns: Columns, rows: Sequence[int]) -> dict[str, Any]:
             for each, count in zip(columns.sources, rows, strict=True)
         ],
         "selection": {"rows": total, "of": total, "limit": 100_000, "seed": 0, "parts": {}, "words": ""},
-        "gold": columns.gold,
+        "golds": columns.golds,
         "columns": columns.to_list(),
         "frames": [],
         "overview": None,

@@ -244,7 +244,7 @@ def test_prompts_and_the_cells_that_stand_in_them(data: st.DataObject) -> None:
         assert row.more.get("slots") == (list(map(units, prompt.texts)) if prompt and len(prompt.texts) > 1 else None)
         if prompt and cell in prompt.texts and cell == prompt.texts[0] and WORTH_FINDING <= len(cell) <= 1_990:
             assert row.more["from"]["input:n"] == [0, units(cell)]
-    assert columns.gold is None
+    assert columns.golds == {}
 
 
 def test_a_prompt_with_half_a_pair() -> None:

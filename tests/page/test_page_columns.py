@@ -10,7 +10,9 @@ from cometbatch.reports.page.page_columns import Columns
 from tests.page import results
 from tests.page.memory_results import MemoryResult, encoded, result_table
 
-SCORES = {"cometbatch.scores": json.dumps([{"name": "right", "gold": "answer"}])}
+SCORES = {
+    "cometbatch.scores": json.dumps([{"name": "right", "gold": "answer"}, {"name": "near", "gold": "facts.value"}])
+}
 
 
 def named(columns: Columns) -> dict[str, tuple[str, str, str]]:
@@ -38,11 +40,12 @@ def test_scores_and_answers_own_columns() -> None:
         "sentiment": pa.array(["good", "bad"] * 50),
         "right_why": pa.array([None, "no number"] * 50, pa.string()),
         "right": pa.array([1.0, None] * 50),
+        "near": pa.array([1.0] * 100),
         "right_answer": pa.array([f"{number}" for number in range(100)]),
         "tags": pa.array([["a"], []] * 50),
         "right_whynot": pa.array([True, False] * 50),
     }
-    inputs = {"answer": pa.array(["4"] * 100)}
+    inputs = {"answer": pa.array(["4"] * 100), "facts": pa.array([{"value": 4}] * 100)}
     columns, rows = encoded([MemoryResult(result_table(100, inputs, further=further, metadata=SCORES))])
     found = named(columns)
     assert found["typed:sentiment"] == ("sentiment", "word", "typed")
@@ -51,7 +54,7 @@ def test_scores_and_answers_own_columns() -> None:
     assert found["score:right"] == ("right", "number", "score")
     assert found["score:right_answer"] == ("right_answer", "short", "score")
     assert found["score:right_why"] == ("right_why", "word", "score")
-    assert columns.gold == "input:answer"
+    assert columns.golds == {"right": "input:answer", "near": "input:facts"}
     assert rows[1].short["score:right_why"] == "no number"
 
 

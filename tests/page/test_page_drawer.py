@@ -211,7 +211,7 @@ def test_all_of_a_call(browser_page: Opener, tmp_path: Path) -> None:
         "finished_at": 1_796_065_513_250.0,
         "frame": 0,
     }
-    path = handmade(tmp_path, row, frames=[FRAME], gold="input:answer")
+    path = handmade(tmp_path, row, frames=[FRAME], golds={"right": "input:answer"})
     _, drawer = opened(browser_page, path, timezone_id="UTC")
     expect(drawer.locator(".message")).to_have_text(["SystemBe brief.", "UserWhich city?"])
     expect(part(drawer, "Answer").locator(".drawer-text")).to_have_text("ANSWER: B")
@@ -296,7 +296,7 @@ def test_hostile_texts_are_inert(browser_page: Opener, tmp_path: Path) -> None:
         "cost_usd": 0,
         "more": {"slots": [len(HOSTILE)]},
     }
-    path = handmade(tmp_path, row, frames=[FRAME], gold="input:answer")
+    path = handmade(tmp_path, row, frames=[FRAME], golds={"right": "input:answer"})
     page, drawer = opened(browser_page, path)
     for title in ("Error", "Prompt", "Answer", "Reasoning", "Tool calls", "Typed columns", "Score", "Input columns"):
         expect(part(drawer, title)).to_contain_text(SHOWN_HOSTILE)

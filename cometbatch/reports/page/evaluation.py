@@ -20,7 +20,7 @@ from cometbatch.reports.adding import LINE, QUESTION, Scored
 from cometbatch.reports.board import Board, Comparison, Line, ScoreLine
 from cometbatch.reports.figures import FILE, Compared, compared
 from cometbatch.reports.layout import Layout, layout_of
-from cometbatch.reports.page.page_columns import axis_column
+from cometbatch.reports.page.page_columns import axis_column, gold_column
 from cometbatch.reports.questions import PLACE
 from cometbatch.reports.sources import Source
 from cometbatch.reports.words import Rows
@@ -114,7 +114,7 @@ def _board(found: Compared, board: Board, layouts: Sequence[Layout]) -> dict[str
         "precision": " ".join(words.precision(board)),
         "pass_k": pass_k,
         "groups": words.groups_table(board, figures.groups),
-        "gold": _gold(board, layouts),
+        "gold": gold_column(board.settings, {name for layout in layouts for name in layout.inputs}),
         "heat": _heat(found, found.scored[board.score], len(figures.lines), is_bounded=board.is_bounded),
     }
 
@@ -164,13 +164,6 @@ def _meaning(each: Comparison) -> str:
     if each.p_holm < SIGNIFICANT:
         return f"{place}. That is more than chance explains (Holm p {p})."
     return f"{place}. This run can't tell that from chance (Holm p {p})."
-
-
-def _gold(board: Board, layouts: Sequence[Layout]) -> str | None:
-    """The page's column with the right answers of a score; None where the score's settings name no column."""
-    named = str(board.settings.get("gold") or "")
-    tried = (named, named.partition(".")[0], named.partition("[")[0])
-    return next((f"input:{name}" for name in tried if any(name in layout.inputs for layout in layouts)), None)
 
 
 def _heat(found: Compared, scored: Scored, lines: int, *, is_bounded: bool) -> dict[str, Any]:

@@ -8,8 +8,8 @@ take the name of another.
 
 import contextlib
 import json
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -108,14 +108,16 @@ _GROUPS: Final = ("call", "outcome", "text", "score", "typed", "input", "usage",
 class Columns:
     """The columns of a page, of all of its sources together. What a source lacks is null there.
 
-    `described`: the page's columns in the order for a reader. `sources`: where each source has them. `gold`: the
-    page's column that the scores' settings name as the right answer, if it is one of the input.
+    `described`: the page's columns in the order for a reader. `sources`: where each source has them. `golds`: by score,
+    the page's column with the right answers, where the score's settings name one of the input.
     """
 
-    def __init__(self, described: Iterable[PageColumn], sources: Iterable[SourceColumns], gold: str | None) -> None:
+    def __init__(
+        self, described: Iterable[PageColumn], sources: Iterable[SourceColumns], golds: Mapping[str, str]
+    ) -> None:
         self.described = tuple(described)
         self.sources = tuple(sources)
-        self.gold = gold
+        self.golds = dict(golds)
 
     @classmethod
     def of(cls, sources: Sequence[Source], *, has_prompts: bool) -> "Columns":
@@ -138,8 +140,8 @@ class Columns:
         shown = [column for column in merged.values() if column.name not in told - varied]
         order = {name: at for at, name in enumerate((FILE, ORDINAL, ROW, CUSTOM_ID, MODEL, PROMPT, *_OUTPUT, FRAME))}
         shown.sort(key=lambda column: (_GROUPS.index(column.group), order.get(column.name, _place(column))))
-        golds = [each.gold for each in found if each.gold is not None]
-        return cls(shown, [each.columns for each in found], golds[0] if golds else None)
+        golds = {score: gold for each in reversed(found) for score, gold in each.golds.items()}
+        return cls(shown, [each.columns for each in found], golds)
 
     def read(self, file: int) -> list[str]:
         """The columns that are read of a source, by their names in the result."""
@@ -153,6 +155,16 @@ class Columns:
 def axis_column(axis: str) -> str:
     """The page's column with the labels of an axis."""
     return MODEL if axis == MODEL else f"axis:{axis}"
+
+
+def gold_column(settings: Mapping[str, Any], inputs: Collection[str]) -> str | None:
+    """The page's column with the right answers of a score; None where its settings name no column of the input.
+
+    `settings`: of the score; its gold may be a path into a column. `inputs`: the columns of the input.
+    """
+    named = str(settings.get("gold") or "")
+    tried = (named, named.partition(".")[0], named.partition("[")[0])
+    return next((f"input:{name}" for name in tried if name in inputs), None)
 
 
 def _place(column: PageColumn) -> int:
@@ -190,7 +202,8 @@ class _Found:
         self._outputs()
         self._others()
         self.columns = SourceColumns(source.name, self._names, layout.target, layout.models)
-        self.gold = _gold(layout)
+        golds = {name: gold_column(settings, layout.inputs) for name, settings in layout.scores.items()}
+        self.golds = {name: gold for name, gold in golds.items() if gold is not None}
 
     def _add(self, name: str, column: str, kind: Kind, group: str, unit: str = "") -> None:
         self._names[name] = column
@@ -253,12 +266,6 @@ def _name_column(schema: pa.Schema, layout: Layout) -> str | None:
         return None
     is_same = name in layout.inputs and layout.custom_id not in layout.inputs
     return name if is_same and is_text(plain(schema.field(name).type)) else None
-
-
-def _gold(layout: Layout) -> str | None:
-    """The input column with the right answer, where a score's settings name one."""
-    golds = (settings.get("gold") for settings in layout.scores.values())
-    return next((f"input:{each}" for each in golds if isinstance(each, str) and each in layout.inputs), None)
 
 
 class _Look:

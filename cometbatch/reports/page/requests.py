@@ -24,9 +24,9 @@ Frame: TypeAlias = dict[str, Any]
 
 `body`: pieces (`Piece`). `messages`: `[{"role", "parts"}]`, or null where the body comes whole from the input; a part
 is `{"text"}`, `{"slot"}` or `{"image": slot}` with `digest`, `kind` and `detail` where they apply. `url`. `headers`: a
-name, then pieces, each a text or `{"env": NAME}`. `auth`: header, what stands before the key, the key's variable. `format`,
-`model`. `images`: the body has references in the place of images. `hash`: what stands before the body in the request's
-hash; null where that can't be compared.
+name, then pieces, each a text or `{"env": NAME}`. `auth`: header, what stands before the key, the key's variable.
+`format`, `model`. `images`: the body has references in the place of images. `hash`: what stands before the body in the
+request's hash; null where that can't be compared.
 """
 Piece: TypeAlias = str | int | dict[str, Any]
 """A text of a body, or the number of the slot whose text stands there as a JSON string without its quotes.

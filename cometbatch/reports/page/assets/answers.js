@@ -115,8 +115,8 @@ async function questionParts(board, heat, app, question, state) {
 }
 
 /** The page's column with the right answers of the score, or null. */
-function goldColumn(board, app) {
-  return [board.words.gold, app.meta.gold].find((name) => name && app.store.has(name)) ?? null;
+function goldColumn({ words }, { store }) {
+  return store.has(words.gold) ? words.gold : null;
 }
 
 /** The lines with the chosen ones first. */
@@ -196,7 +196,7 @@ function sampleBlock(board, app, row, texts, isOneOfMany) {
     isOneOfMany || value === null ? el("span", { class: scoreClass(board, value) }, scoreWords(value)) : null,
     found ? el("span", {}, el("span", { class: "muted" }, "found "), el("span", { class: "mono" }, textNode(shortened(found.text)))) : null,
     why ? el("span", { class: "badge warn" }, textNode(why.text.replaceAll("_", " "))) : null,
-    status && status !== "succeeded" ? el("span", { class: status === "failed" ? "badge bad" : "badge warn" }, textNode(status)) : null,
+    status && status !== "succeeded" ? statusBadge(status) : null,
     el("button", { type: "button", class: "button quiet", "aria-label": `Open call ${row + 1} of the page`, "data-keep": `call ${row}`, on: { click: () => app.openRow(row) } }, "Open"),
   ];
   return el("div", { class: "answers-sample" }, el("div", { class: "answers-facts" }, ...facts), answerText(texts));
