@@ -87,11 +87,6 @@ function unscoredRows(score) {
   return score.failed + score.incomplete + score.scorer_errors;
 }
 
-/** A word with a capital. */
-function sentenceCase(word) {
-  return word.charAt(0).toUpperCase() + word.slice(1);
-}
-
 /** The leaderboard as a table that is sorted by any column; `state.sort` stays over updates. */
 function leaderboard(board, state, rebuild) {
   const columns = boardColumns(board);

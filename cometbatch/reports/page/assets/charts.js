@@ -14,6 +14,19 @@ const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "
 /** The boxes that are on the page, each put there in the turn in which it was made; those that were taken off leave at the next drawing. */
 const liveCharts = new Set();
 
+/** Draws at each change of a box's width, of theme and medium. */
+function watchDrawing(node, draw) {
+  const chart = { node, redraw: draw, end };
+  const watcher = new ResizeObserver(() => (node.isConnected ? draw() : end()));
+  /** Ends the watching. */
+  function end() {
+    watcher.disconnect();
+    liveCharts.delete(chart);
+  }
+  watcher.observe(node);
+  liveCharts.add(chart);
+}
+
 /** The colour that a token of the page has now, as a canvas takes it: `themeColor("c1")`, `themeColor("muted")`. */
 function themeColor(name) {
   const probe = el("span", { hidden: true });

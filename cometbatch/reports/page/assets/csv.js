@@ -18,9 +18,14 @@ function csvNumber(column, value, exact) {
   return String(value);
 }
 
-/** The mark at the end of a text that the page holds in part. */
-function csvCutMark(text, length) {
-  return ` [cut here: ${formatCount(text.length)} of ${formatCount(length)} characters]`;
+/** How much of a text the page holds, of one that it holds in part. */
+function cutWords(text, length) {
+  return `cut here: ${formatCount(text.length)} of ${formatCount(length)} characters`;
+}
+
+/** A text that the page holds in part, with a mark at its end. */
+function markedAsCut(text, length) {
+  return `${text} [${cutWords(text, length)}]`;
 }
 
 /** One field of a row; `texts` are the row's texts from the store. */
@@ -31,7 +36,7 @@ function csvField(store, column, row, texts) {
   const text = kind === "text" ? texts[name]?.text : exact ?? store.value(name, row);
   if (isMissing(text)) return "";
   const length = texts[name]?.length ?? texts.more?.lengths?.[name] ?? text.length;
-  return csvText(length > text.length ? text + csvCutMark(text, length) : text);
+  return csvText(length > text.length ? markedAsCut(text, length) : text);
 }
 
 /** Lines as UTF-8 bytes in a few large buffers: each line once, taken out in any order. */

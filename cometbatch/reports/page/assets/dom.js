@@ -136,6 +136,41 @@ function formatCell(column, value) {
   return String(value);
 }
 
+/** "1 row", "2 rows". */
+function countOf(n, noun) {
+  return `${formatCount(n)} ${noun}${n === 1 ? "" : "s"}`;
+}
+
+/** A word with a capital. */
+function sentenceCase(word) {
+  return word.charAt(0).toUpperCase() + word.slice(1);
+}
+
+const STATUS_TONES = new Map([["succeeded", "good"], ["incomplete", "warn"], ["failed", "bad"]]);
+
+/** The status of a call. */
+function statusBadge(status) {
+  return el("span", { class: `badge ${STATUS_TONES.get(status) ?? ""}` }, status);
+}
+
+/** Changes a node's content; what had the focus, was open or was scrolled is so again, known by its data-keep. */
+function keepingPlace(node, change) {
+  const kept = (inside) => inside.dataset.keep;
+  const focused = node.contains(document.activeElement) ? kept(document.activeElement) : undefined;
+  const opened = new Set([...node.querySelectorAll("details[open]")].map(kept));
+  const places = [...node.querySelectorAll("[data-keep]")].map((each) => [kept(each), each.scrollLeft, each.scrollTop]);
+  const scrolled = new Map(places.filter(([, left, top]) => left || top).map(([name, left, top]) => [name, { left, top }]));
+  change();
+  for (const each of node.querySelectorAll("[data-keep]")) {
+    if (opened.has(kept(each))) {
+      each.open = true;
+      each.dispatchEvent(new Event("toggle")); // the browser's own comes too late: what it fills can't be scrolled yet
+    }
+    if (scrolled.has(kept(each))) each.scrollTo(scrolled.get(kept(each)));
+    if (focused !== undefined && kept(each) === focused) each.focus({ preventScroll: true });
+  }
+}
+
 /** The bytes of a base64 text. */
 function bytesOfBase64(text) {
   if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);

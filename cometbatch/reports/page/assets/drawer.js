@@ -5,9 +5,6 @@ const SAID_NOTHING = "—";
 /** Roles of the four formats, for people. */
 const ROLE_TITLES = { system: "System", developer: "Developer", user: "User", assistant: "Assistant", model: "Assistant", tool: "Tool" };
 
-/** What a badge looks like by a call's status. */
-const STATUS_CLASSES = { succeeded: "good", incomplete: "warn", failed: "bad" };
-
 /** A number with all its digits and without an exponent, as far as it can be read by people; far ones keep theirs. */
 function plainNumber(value) {
   const match = /^(-?)(\d)(?:\.(\d+))?e-(\d{1,2})$/.exec(String(value));
@@ -69,8 +66,7 @@ function layOutJson(pieces) {
 /** A visible mark of how much of a text is there; null where it is all of it. */
 function cutMarkNode(cell) {
   if (!cell?.isCut) return null;
-  const [shown, whole] = [formatCount(cell.text.length), formatCount(cell.length)];
-  return el("p", { class: "cut-mark" }, `cut here: ${shown} of ${whole} characters`);
+  return el("p", { class: "cut-mark" }, cutWords(cell.text, cell.length));
 }
 
 /** A text as it is stored, with a mark where it is cut, and a button that lays JSON out. */
@@ -202,7 +198,7 @@ class CallView {
   scoreCard(column) {
     const value = this.value(column.name);
     const tone = value === 1 ? "good" : value === 0 ? "bad" : "";
-    const gold = this.app.meta.gold ?? null;
+    const gold = this.app.meta.golds[column.name.slice("score:".length)];
     const pair = [["Extracted answer", `${column.name}_answer`], ["Gold", gold]].filter(([, name]) => name && this.store.has(name));
     const why = this.cell(`${column.name}_why`);
     const badge = el("span", { class: `badge ${tone}` }, this.cell(column.name).text);
@@ -232,11 +228,15 @@ class CallView {
     return drawerSection("Input columns", factList(this.facts(this.columnsOf("input", true))));
   }
 
+  /** Why this call has no prompt here, of a call without one. */
+  get whyNoPrompt() {
+    return this.source?.no_prompts ?? this.texts.more?.why ?? "The prompt of this row could not be rendered again.";
+  }
+
   /** The prompt by messages, and how it was come by. */
   promptSection(request) {
     if (!this.frame) {
-      const why = this.source?.no_prompts ?? this.texts.more?.why ?? "The prompt of this row could not be rendered again.";
-      return drawerSection("Prompt", el("p", { class: "muted" }, why));
+      return drawerSection("Prompt", el("p", { class: "muted" }, this.whyNoPrompt));
     }
     const messages = requestParts(this.frame, request.slots).map(({ role, parts }) => this.message(role, parts));
     const origin = el("p", { class: "muted drawer-origin" }, "Rendered again from the input columns.");
@@ -285,7 +285,7 @@ class CallView {
       return /^(null|-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?)$/.test(exact) ? exact : JSON.stringify(exact);
     }
     const cell = this.cell(column.name);
-    return JSON.stringify(cell && (cell.isCut ? cell.text + csvCutMark(cell.text, cell.length) : cell.text));
+    return JSON.stringify(cell && (cell.isCut ? markedAsCut(cell.text, cell.length) : cell.text));
   }
 }
 
@@ -384,7 +384,7 @@ class Drawer {
     clear(this.body);
     if (!hadFocus) return;
     const rows = this.app.view === "rows" ? this.app.views.rows : null;
-    if (rows?.focusRow && row >= 0) rows.focusRow(row);
+    if (rows && row >= 0) rows.focusRow(row);
     else if (this.opener?.isConnected && this.opener !== document.body) this.opener.focus();
     else document.getElementById("main").focus();
   }
@@ -411,7 +411,7 @@ class Drawer {
     const name = id ?? (number === null ? `Call ${this.call.ordinal}` : `Row ${number}`);
     clear(this.heading).append(el("span", { dir: "auto" }, name));
     const status = value("status");
-    if (status) this.heading.append(" ", el("span", { class: `badge ${STATUS_CLASSES[status] ?? ""}` }, status));
+    if (status) this.heading.append(" ", statusBadge(status));
     const finish = value("finish_reason");
     if (finish && status !== "succeeded") this.heading.append(" ", el("span", { class: "badge" }, finish));
     const file = meta.sources[this.call.file]?.name;
@@ -497,7 +497,7 @@ class Drawer {
   /** The buttons that copy, the call's link, and what happened. */
   actions(view, request) {
     const said = el("div", { class: "drawer-said" });
-    const why = view.frame ? request.why : view.source?.no_prompts ?? view.texts.more?.why ?? "There is no prompt to make a request of.";
+    const why = view.frame ? request.why : view.whyNoPrompt;
     const button = (words, what, make, needsBody) => {
       const off = needsBody && why !== "";
       const attributes = { type: "button", class: "button small", disabled: off, "aria-describedby": off ? "drawer-why" : null };

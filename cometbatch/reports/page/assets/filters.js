@@ -2,6 +2,16 @@
 
 /** Terms beyond this many of a query are not searched. */
 const MOST_TERMS = 16;
+/** Columns whose numbers can be bounded by the reader, after the scores. */
+const RANGED = ["latency_s", "cost_usd", "output_tokens", "attempts", "http_status", "sample"];
+/** Word columns with a button of their own; all others share one. */
+const MAIN_FACETS = ["file", "status", "error_kind", "finish_reason", "model"];
+/** Words that one filter lists; the search finds the others. */
+const MOST_WORDS = 200;
+/** Groups of columns, in the order in which they are offered. */
+const GROUP_TITLES = {
+  call: "Call", outcome: "Outcome", text: "Texts", score: "Scores", typed: "Typed answer", input: "Input", usage: "Tokens and cost", sending: "Sending",
+};
 
 /** What the reader has chosen. All parts must hold for a row; an empty choice holds for all rows. */
 class Filters {
@@ -195,6 +205,11 @@ function searchExtras(block, first, pattern, hits) {
     const texts = [...Object.values(more.full ?? {}), ...frameTexts(more.frame)];
     if (texts.some((text) => isFound(pattern, text))) hits[first + row] = 1;
   }
+}
+
+/** The name of a word in a filter; null stands for rows without one. */
+function wordName(word) {
+  return word === null ? "(none)" : word === "" ? "(empty)" : word;
 }
 
 /** A button that opens a panel below itself; one panel is open at a time, Escape and a click elsewhere close it. */

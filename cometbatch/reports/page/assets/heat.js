@@ -191,19 +191,6 @@ function heatMap(board, heat, app, state, gist, lead) {
   return { node, readout, arrange };
 }
 
-/** Draws at each change of a box's width, of theme and medium. */
-function watchDrawing(node, draw) {
-  const chart = { node, redraw: draw, end };
-  const watcher = new ResizeObserver(() => (node.isConnected ? draw() : end()));
-  /** Ends the watching. */
-  function end() {
-    watcher.disconnect();
-    liveCharts.delete(chart);
-  }
-  watcher.observe(node);
-  liveCharts.add(chart);
-}
-
 /** Draws the strips that can be seen. `view`: `{top, height, cursor}`, of the box. */
 function drawHeat(canvas, board, heat, places, layout, view) {
   const ratio = devicePixelRatio;

@@ -87,16 +87,12 @@ class App {
     this.refresh();
   }
 
-  /** Shows the rows that a choice names, in the rows view; what it leaves out is not filtered. */
-  showRows({ words, ranges, query, row, sort } = {}) {
-    const { filters } = this;
-    const entries = (choice) => (choice instanceof Map ? [...choice] : Object.entries(choice ?? {}));
-    filters.words = new Map(entries(words).map(([name, chosen]) => [name, new Set(chosen)]));
-    filters.ranges = new Map(entries(ranges));
-    filters.query = query ?? "";
-    filters.rowsOnly = null;
-    filters.row = row ?? null;
-    this.sort = sort ?? null;
+  /** Shows the rows with these words (by column, a list of which a row has one), or of a row of the input. Other filters go. */
+  showRows({ words = {}, row = null }) {
+    this.filters.clear();
+    this.filters.words = new Map(Object.entries(words).map(([name, chosen]) => [name, new Set(chosen)]));
+    this.filters.row = row;
+    this.sort = null;
     this.go(this.hashOf("rows"));
     this.refresh();
   }

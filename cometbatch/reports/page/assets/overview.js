@@ -1,13 +1,6 @@
 // The first screen: what this is, how it went, what went wrong, how it went over time, and which rows stand out.
 
 const OUTCOMES = ["succeeded", "incomplete", "failed", "remaining"];
-const OUTCOME_WORDS = {
-  succeeded: "Succeeded",
-  incomplete: "Incomplete",
-  failed: "Failed",
-  remaining: "Remaining",
-};
-const STATE_WORDS = { finished: "finished", running: "running", stopped: "stopped" };
 const STATE_CLASS = { finished: "badge good", running: "badge", stopped: "badge warn" };
 const COPIED_MS = 1600; // how long a button says that it has copied
 
@@ -39,29 +32,6 @@ function mountOverview(root, app) {
   return { update, focus: () => heading.focus() };
 }
 
-/** Changes a node's content; what had the focus, was open or was scrolled is so again, known by its data-keep. */
-function keepingPlace(node, change) {
-  const kept = (inside) => inside.dataset.keep;
-  const focused = node.contains(document.activeElement) ? kept(document.activeElement) : undefined;
-  const opened = new Set([...node.querySelectorAll("details[open]")].map(kept));
-  const places = [...node.querySelectorAll("[data-keep]")].map((each) => [kept(each), each.scrollLeft, each.scrollTop]);
-  const scrolled = new Map(places.filter(([, left, top]) => left || top).map(([name, left, top]) => [name, { left, top }]));
-  change();
-  for (const each of node.querySelectorAll("[data-keep]")) {
-    if (opened.has(kept(each))) {
-      each.open = true;
-      each.dispatchEvent(new Event("toggle")); // the browser's own comes too late: what it fills can't be scrolled yet
-    }
-    if (scrolled.has(kept(each))) each.scrollTo(scrolled.get(kept(each)));
-    if (focused !== undefined && kept(each) === focused) each.focus({ preventScroll: true });
-  }
-}
-
-/** "1 row", "2 rows". */
-function countOf(n, noun) {
-  return `${formatCount(n)} ${noun}${n === 1 ? "" : "s"}`;
-}
-
 // ---- 1: what this is
 
 /** The sources, their state, when and how many rows; notes; which rows are in the page. */
@@ -78,7 +48,6 @@ function introPart({ meta }) {
 
 /** One source: name, state, rows, when, command, and its notes. */
 function sourceLine(source, figures) {
-  const state = STATE_WORDS[source.state] ?? source.state;
   const rows = source.calls === null ? countOf(source.rows, "row") : `${formatCount(source.rows)} of ${countOf(source.calls, "row")}`;
   const when = spanWords(figures?.time);
   const notes = source.notes.map((each) => el("li", {}, textNode(each)));
@@ -87,7 +56,7 @@ function sourceLine(source, figures) {
     {},
     el("strong", {}, textNode(source.name)),
     " ",
-    el("span", { class: STATE_CLASS[source.state] ?? "badge" }, textNode(state)),
+    el("span", { class: STATE_CLASS[source.state] ?? "badge" }, textNode(source.state)),
     el("span", {}, ` ${rows}${when ? `, ${when}` : ""}`),
     source.command ? el("span", { class: "muted" }, ", ", el("code", {}, textNode(source.command))) : null,
     notes.length ? el("ul", { class: "overview-notes" }, ...notes) : null,
@@ -136,7 +105,7 @@ function outcomeLines(outcomes, file, app) {
     const rows = outcomes[each];
     const isShown = rows > 0 && each !== "remaining";
     return {
-      label: OUTCOME_WORDS[each],
+      label: sentenceCase(each),
       sign: each,
       value: rows === null ? "unknown" : formatCount(rows),
       note: rows === null || total === 0 ? "" : shareOf(rows, total),

@@ -16,7 +16,7 @@ const TERMINAL_CONTROL = /[\u007f-\u009f]/g;
 function promptSlots(frame, prompt, more) {
   if (frame && !slotCount(frame)) return { slots: [], why: "" };
   if (!frame || !prompt) return { slots: [], why: more?.why || "This call has no prompt here." };
-  const lengths = more?.slots ?? (slotCount(frame) ? [prompt.length] : []);
+  const lengths = more?.slots ?? [prompt.length];
   const slots = [];
   let begin = 0;
   for (const length of lengths) {

@@ -1,11 +1,5 @@
 // The view of rows: search, filters, chosen columns, the table, and what is shown of how many.
 
-/** Columns whose numbers can be bounded by the reader, after the scores. */
-const RANGED = ["latency_s", "cost_usd", "output_tokens", "attempts", "http_status", "sample"];
-/** Word columns with a button of their own; all others share one. */
-const MAIN_FACETS = ["file", "status", "error_kind", "finish_reason", "model"];
-/** Words that one filter lists; the search finds the others. */
-const MOST_WORDS = 200;
 /** Words that a chip names. */
 const CHIP_WORDS = 3;
 /** Scores among the columns shown at first. */
@@ -13,9 +7,6 @@ const FIRST_SCORES = 3;
 /** Milliseconds without a change before the count of rows is said. */
 const SAY_AFTER_MS = 600;
 const NARROW = "(max-width: 600px)";
-const GROUP_TITLES = {
-  call: "Call", outcome: "Outcome", text: "Texts", score: "Scores", typed: "Typed answer", input: "Input", usage: "Tokens and cost", sending: "Sending",
-};
 
 /** Puts the view of rows into its section. */
 function mountRows(root, app) {
@@ -41,7 +32,7 @@ class Searching {
     const { filters, store } = this.app;
     if (filters.query !== this.query) return true;
     if (!this.query.trim() || this.controller) return false;
-    return filters.rowsOnly !== this.flags || this.chunks < store.starts.length;
+    return this.chunks < store.starts.length;
   }
 
   /** Searches for the query of the filters, then filters again. Rows that came since are searched alone. */
@@ -51,10 +42,9 @@ class Searching {
     const isSame = filters.query === this.query && this.flags !== null;
     const fromChunk = isSame ? this.chunks : 0;
     const [query, chunks, earlier] = [filters.query, store.starts.length, isSame ? this.flags : null];
-    const isOwn = filters.rowsOnly === this.flags; // else another view has chosen the rows
     Object.assign(this, { query, controller: null, flags: earlier });
     if (!query.trim()) {
-      this.#finish(isOwn ? null : filters.rowsOnly, 0);
+      this.#finish(null, 0);
       return;
     }
     const controller = new AbortController();
@@ -72,7 +62,7 @@ class Searching {
   }
 
   #finish(flags, chunks) {
-    Object.assign(this, { flags: this.query.trim() ? flags : null, chunks, controller: null });
+    Object.assign(this, { flags, chunks, controller: null });
     this.app.filters.rowsOnly = flags;
     this.onProgress(null);
     this.app.refresh();
@@ -279,7 +269,6 @@ function describeFilters(app) {
   const titleOf = (name) => (store.has(name) ? columnTitle(store.column(name)) : name);
   const found = [];
   if (filters.query.trim()) found.push({ words: `Search: ${filters.query.trim()}`, remove: () => (filters.query = "") });
-  else if (filters.rowsOnly) found.push({ words: "Chosen rows", remove: () => (filters.rowsOnly = null) });
   if (filters.row !== null) found.push({ words: `Row: ${filters.row}`, remove: () => (filters.row = null) });
   for (const [name, chosen] of filters.words) {
     found.push({ words: `${titleOf(name)}: ${listWords([...chosen])}`, remove: () => filters.words.delete(name) });
@@ -288,11 +277,6 @@ function describeFilters(app) {
     found.push({ words: `${titleOf(name)}: ${rangeWords(store.column(name), range)}`, remove: () => filters.ranges.delete(name) });
   }
   return found;
-}
-
-/** The name of a word in a filter; null stands for rows without one. */
-function wordName(word) {
-  return word === null ? "(none)" : word === "" ? "(empty)" : word;
 }
 
 /** Some words, and how many more. */

@@ -17,7 +17,6 @@ const WIDTHS = { number: 104, word: 124, short: 148, text: 200 };
 const NARROW_WIDTHS = { number: 84, word: 100, short: 96, text: 146 };
 /** Least widths of columns that need less or more than their kind. */
 const SPECIAL_WIDTHS = { row: 70, ordinal: 76, sample: 92, status: 116, finished_at: 168, request_id: 190 };
-const CLASS_OF_STATUS = { succeeded: "good", incomplete: "warn", failed: "bad" };
 
 /** A column's least width in pixels. */
 function columnWidth({ name, kind, unit }, isNarrow) {
@@ -180,9 +179,7 @@ class RowTable {
   #content(column, row) {
     const { store } = this.app;
     const value = store.value(column.name, row);
-    if (column.name === "status" && value !== null) {
-      return [el("span", { class: `badge ${CLASS_OF_STATUS[value] ?? ""}` }, value), ""];
-    }
+    if (column.name === "status" && value !== null) return [statusBadge(value), ""];
     if (!isLong(column)) return [value === null ? "" : this.#marked(oneLine(formatCell(column, value)), column), ""];
     if (store.textLength(column.name, row) !== null) return [this.#preview(column, row), ""];
     const shows = column.name === "response" && this.#columnIndex("error_message") < 0 && store.textLength("error_message", row) !== null;
@@ -337,5 +334,5 @@ const OUR_TITLES = {
   cache_read_input_tokens: "Cache read", cache_write_input_tokens: "Cache write", cache_write_1h_input_tokens: "Cache write, 1 h",
   reasoning_output_tokens: "Reasoning tokens", rejected_cost_usd: "Rejected cost", reported_cost_usd: "Reported cost", reused_cost_usd: "Reused cost",
   cost_excludes: "Cost excludes", attempts: "Attempts", asks: "Asks", finished_at: "Finished", request_id: "Request ID", response_model: "Answered by",
-  reused_from: "Reused from", frame: "Prompt template", request_hash: "Request hash", gold: "Gold",
+  reused_from: "Reused from", frame: "Prompt template", request_hash: "Request hash",
 };
