@@ -157,3 +157,21 @@ def test_an_asset_can_stand_in_a_page(path: Path) -> None:
         assert not re.search(
             r"\b(innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|import\()", text
         ), "text goes into text nodes"
+
+
+def test_each_name_of_the_program_is_there_once_and_used() -> None:
+    """The files share one scope: a second function of a name would take the place of the first."""
+    text = "\n".join((ASSETS / name).read_text() for name in html.SCRIPTS if not name.startswith("vendor"))
+    names = re.findall(r"^(?:async )?(?:function|const|let|class) (\w+)", text, re.MULTILINE)
+    assert sorted(set(names)) == sorted(names)
+    assert [name for name in names if len(re.findall(rf"\b{name}\b", text)) == 1] == []
+
+
+def test_dark_is_the_same_by_the_system_and_by_the_switch() -> None:
+    """A media query and an attribute can't share their colours, so they stand there twice."""
+    text = (ASSETS / "page.css").read_text()
+    by_system, by_switch = (
+        text.partition(f"{rule} {{")[2].partition("}")[0].split()
+        for rule in (':root:not([data-theme="light"])', ':root[data-theme="dark"]')
+    )
+    assert by_system == by_switch != []
