@@ -87,7 +87,9 @@ class WatchedPage:
         """What a page does not have yet.
 
         `from`: how many chunks it has; `of`: its generation; `meta`: the version of what it says; `page`: its name;
-        `left`: it is closed, or reloads.
+        `left`: it is closed, or reloads. The answer has `generation` and `version` as they are now; `chunks`, each
+        `{"short", "text"}` in base64; `meta`, null where it is the same; `more`: there are further chunks; `ended`:
+        the page has all there will be. To a page of another generation it has `generation` alone.
         """
         try:
             begin, generation, version = (int(query[name]) for name in ("from", "of", "meta"))
