@@ -74,7 +74,7 @@ function showQuestion(app, heat, question) {
 function heatPart(board, heat, app, state, lead) {
   const gist = `Mean score of each question (across) in each cell (down). ${heat.words}${board.lines.length > 1 ? ` On ${countOf(heat.disagreeing, "question")} cells disagree.` : ""}`;
   const title = el("div", { class: "part-head" }, el("h3", {}, "Questions and cells"), orderChoice(state, () => map.arrange()));
-  const map = heatMap(board, heat, app, state, gist, lead);
+  const map = new HeatMap(board, heat, app, state, gist, lead);
   return el("section", { class: "card evaluation-card heat" }, title, el("p", { class: "muted" }, textNode(gist)), heatLegend(heat), map.node, map.readout, heatTable(board, heat, app, state, lead));
 }
 
@@ -106,89 +106,111 @@ function heatLayout(board, heat, width) {
   return { width, names, cell, across, strip, height: Math.ceil(heat.size / across) * strip };
 }
 
-/** The map on a canvas as large as its box, drawn anew as the box is scrolled: `{node, readout, arrange()}`. */
-function heatMap(board, heat, app, state, gist, lead) {
-  const canvas = el("canvas", { class: "heat-canvas", role: "img", "aria-label": visibleText(gist) });
-  const space = el("div", { class: "heat-space" }, canvas);
-  const hint = "Arrow keys move from question to question. Enter shows the rows of one, the space bar its answers side by side.";
-  const node = el("div", { class: "heat-box", tabindex: "0", role: "application", "aria-label": `Map of questions and cells. ${hint}`, "data-keep": "heat map" }, space);
-  const readout = el("p", { class: "heat-readout" }, el("span", {}), el("span", { class: "muted" }));
-  let places = heatOrder(heat, state.order);
-  let layout = heatLayout(board, heat, 0);
+/** The map on a canvas as large as its box, drawn anew as the box is scrolled. */
+class HeatMap {
+  constructor(board, heat, app, state, gist, lead) {
+    Object.assign(this, { board, heat, app, state, lead });
+    const hint = "Arrow keys move from question to question. Enter shows the rows of one, the space bar its answers side by side.";
+    const label = `Map of questions and cells. ${hint}`;
+    this.canvas = el("canvas", { class: "heat-canvas", role: "img", "aria-label": visibleText(gist) });
+    this.space = el("div", { class: "heat-space" }, this.canvas);
+    this.node = el("div", { class: "heat-box", tabindex: "0", role: "application", "aria-label": label, "data-keep": "heat map", on: this.listeners() }, this.space);
+    this.readout = el("p", { class: "heat-readout" }, el("span", {}), el("span", { class: "muted" }, ` ${hint}`));
+    this.places = heatOrder(heat, state.order);
+    this.layout = heatLayout(board, heat, 0);
+    watchDrawing(this.node, () => this.draw());
+    this.tell();
+  }
+
+  /** What the box hears. */
+  listeners() {
+    return {
+      keydown: (event) => this.key(event),
+      pointermove: (event) => this.point(event),
+      pointerleave: () => this.tell(),
+      click: (event) => this.click(event),
+      scroll: () => this.draw(),
+      focus: () => this.tell(),
+    };
+  }
 
   /** Draws what the box shows. */
-  function draw() {
+  draw() {
+    const { board, heat, node, places } = this;
     if (node.clientWidth === 0) return;
-    if (layout.width !== node.clientWidth) {
-      layout = heatLayout(board, heat, node.clientWidth);
-      space.style.height = `${layout.height}px`;
-      node.style.height = `${Math.min(HEAT_BOX, layout.height) + 2}px`;
+    if (this.layout.width !== node.clientWidth) {
+      this.layout = heatLayout(board, heat, node.clientWidth);
+      this.space.style.height = `${this.layout.height}px`;
+      node.style.height = `${Math.min(HEAT_BOX, this.layout.height) + 2}px`;
     }
-    drawHeat(canvas, board, heat, places, layout, { top: node.scrollTop, height: node.clientHeight, cursor: state.cursor });
+    drawHeat(this.canvas, board, heat, places, this.layout, { top: node.scrollTop, height: node.clientHeight, cursor: this.state.cursor });
   }
 
   /** Says what a question's scores are; without one, of the marked question. */
-  function tell(place = state.cursor) {
-    const question = places[place];
+  tell(place = this.state.cursor) {
+    const question = this.places[place];
     if (question === undefined) return "";
-    const scores = board.lines.map((line) => `${line.name} ${scoreWords(heat.mean(line, question))}`);
-    const words = `${sentenceCase(questionWords(app, heat, question))}: ${scores.join(", ")}.`;
-    clear(readout.firstChild).append(textNode(words));
+    const scores = this.board.lines.map((line) => `${line.name} ${scoreWords(this.heat.mean(line, question))}`);
+    const words = `${sentenceCase(questionWords(this.app, this.heat, question))}: ${scores.join(", ")}.`;
+    clear(this.readout.firstChild).append(textNode(words));
     return words;
   }
 
   /** Marks a question, and brings it into the box. */
-  function mark(place) {
-    state.cursor = Math.max(0, Math.min(places.length - 1, place));
-    const top = Math.floor(state.cursor / layout.across) * layout.strip;
+  mark(place) {
+    const { node, layout } = this;
+    this.state.cursor = Math.max(0, Math.min(this.places.length - 1, place));
+    const top = Math.floor(this.state.cursor / layout.across) * layout.strip;
     if (top < node.scrollTop) node.scrollTop = top;
     else if (top + layout.strip > node.scrollTop + node.clientHeight) node.scrollTop = top + layout.strip - node.clientHeight;
-    draw();
-    app.announce(tell());
+    this.draw();
+    this.app.announce(this.tell());
   }
 
   /** Puts the questions into the order that was chosen. */
-  function arrange() {
-    places = heatOrder(heat, state.order);
-    node.scrollTop = 0;
-    draw();
-    tell();
+  arrange() {
+    this.places = heatOrder(this.heat, this.state.order);
+    this.node.scrollTop = 0;
+    this.draw();
+    this.tell();
   }
 
-  /** The question under the pointer, or undefined. */
-  function placeAt(event) {
+  /** The place of the question under the pointer, or undefined. */
+  placeAt(event) {
+    const { node, layout } = this;
     const { left, top } = node.getBoundingClientRect();
     const [x, y] = [event.clientX - left - node.clientLeft - layout.names, event.clientY - top - node.clientTop + node.scrollTop];
     const column = Math.floor(x / layout.cell);
     const place = Math.floor(y / layout.strip) * layout.across + column;
-    return column >= 0 && column < layout.across && place < places.length ? place : undefined;
+    return column >= 0 && column < layout.across && place < this.places.length ? place : undefined;
   }
 
-  const moves = () => ({ ArrowLeft: -1, ArrowRight: 1, ArrowUp: -layout.across, ArrowDown: layout.across, Home: -places.length, End: places.length });
-  const keys = (event) => {
-    const by = moves()[event.key];
+  /** Moves the mark, or opens the marked question. */
+  key(event) {
+    const { across } = this.layout;
+    const all = this.places.length;
+    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across, ArrowDown: across, Home: -all, End: all }[event.key];
     if (by === undefined && event.key !== "Enter" && event.key !== " ") return;
     event.preventDefault();
-    if (by !== undefined) mark(state.cursor + by);
-    else if (event.key === "Enter") showQuestion(app, heat, places[state.cursor]);
-    else lead(places[state.cursor]);
-  };
-  const point = (event) => {
-    const place = placeAt(event);
-    node.classList.toggle("is-pointed", place !== undefined);
-    tell(place);
-  };
-  const click = (event) => {
-    const place = placeAt(event);
+    if (by !== undefined) this.mark(this.state.cursor + by);
+    else if (event.key === "Enter") showQuestion(this.app, this.heat, this.places[this.state.cursor]);
+    else this.lead(this.places[this.state.cursor]);
+  }
+
+  /** Tells of the question under the pointer. */
+  point(event) {
+    const place = this.placeAt(event);
+    this.node.classList.toggle("is-pointed", place !== undefined);
+    this.tell(place);
+  }
+
+  /** Shows the rows of the question under the pointer. */
+  click(event) {
+    const place = this.placeAt(event);
     if (place === undefined) return;
-    state.cursor = place;
-    showQuestion(app, heat, places[place]);
-  };
-  for (const [name, listener] of Object.entries({ keydown: keys, pointermove: point, pointerleave: () => tell(), click, scroll: draw, focus: () => tell() })) node.addEventListener(name, listener);
-  readout.lastChild.append(` ${hint}`);
-  watchDrawing(node, draw);
-  tell();
-  return { node, readout, arrange };
+    this.state.cursor = place;
+    showQuestion(this.app, this.heat, this.places[place]);
+  }
 }
 
 /** Draws the strips that can be seen. `view`: `{top, height, cursor}`, of the box. */
