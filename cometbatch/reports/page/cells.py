@@ -25,11 +25,11 @@ F64: Final = pa.float64()
 TEXT: Final = pa.large_string()
 
 
-def plain(kind: pa.DataType) -> pa.DataType:
+def value_type(kind: pa.DataType) -> pa.DataType:
     """The type of a column's values, however they are stored."""
     if isinstance(kind, pa.BaseExtensionType):
-        return plain(kind.storage_type) if kind.extension_name != "arrow.bool8" else pa.bool_()
-    return plain(kind.value_type) if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind) else kind
+        return value_type(kind.storage_type) if kind.extension_name != "arrow.bool8" else pa.bool_()
+    return value_type(kind.value_type) if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind) else kind
 
 
 def is_text(kind: pa.DataType) -> bool:

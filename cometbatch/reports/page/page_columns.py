@@ -19,7 +19,7 @@ from msgspec import Struct
 from cometbatch.input.values import is_json
 from cometbatch.job.matrix import MODEL
 from cometbatch.reports.layout import Layout, layout_of
-from cometbatch.reports.page.cells import is_text, plain
+from cometbatch.reports.page.cells import is_text, value_type
 from cometbatch.reports.sources import Source, Tables
 from cometbatch.results.columns import CUSTOM_ID
 from cometbatch.results.rows import JOB_KEY, output_of
@@ -265,7 +265,7 @@ def _name_column(schema: pa.Schema, layout: Layout) -> str | None:
     except (ValueError, KeyError, TypeError):
         return None
     is_same = name in layout.inputs and layout.custom_id not in layout.inputs
-    return name if is_same and is_text(plain(schema.field(name).type)) else None
+    return name if is_same and is_text(value_type(schema.field(name).type)) else None
 
 
 class _Look:
@@ -284,7 +284,7 @@ class _Look:
 
     def kind(self, field: pa.Field, *, words: bool = False) -> Kind:
         """Of a column. `words`: whether texts that repeat are words."""
-        kind = plain(field.type)
+        kind = value_type(field.type)
         if pa.types.is_boolean(kind):
             return "word"
         if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
@@ -302,7 +302,7 @@ class _Look:
 
 
 def _may_be_short(field: pa.Field) -> bool:
-    return is_text(plain(field.type)) and not is_json(field)
+    return is_text(value_type(field.type)) and not is_json(field)
 
 
 def _generator(tables: Tables) -> Generator[tuple[Sequence[int], pa.Table], None, None]:

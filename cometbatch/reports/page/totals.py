@@ -11,12 +11,12 @@ import polars as pl
 from cometbatch.money.exact import EXACT
 from cometbatch.records import CONTRADICTION, Tally
 from cometbatch.reports.adding import FAILED, MILLISECONDS, compacted, quantile_s, summed
+from cometbatch.reports.page.series import LATENCY
 
 USAGE: Final = (
     "input_tokens", "output_tokens", "cache_read_input_tokens", "cache_write_input_tokens",
     "cache_write_1h_input_tokens", "reasoning_output_tokens",
 )  # fmt: skip
-_LATENCY: Final = "latency"
 
 
 class TotalsAdding:
@@ -43,13 +43,13 @@ class TotalsAdding:
             first, last = int(moments.min()), int(moments.max())  # type: ignore[arg-type]
             self.first_ms = first if self.first_ms is None else min(self.first_ms, first)
             self.last_ms = last if self.last_ms is None else max(self.last_ms, last)
-        latency = pl.col(_LATENCY)
+        latency = pl.col(LATENCY)
         counted = rows.filter(latency.is_finite()).group_by(latency.mul(MILLISECONDS).round().cast(pl.Int64)).len()
-        self._latencies = compacted([*self._latencies, counted], [_LATENCY])
+        self._latencies = compacted([*self._latencies, counted], [LATENCY])
 
     def latency_s(self, share: float) -> float | None:
         """The latency, in seconds, within which this share of the rows was answered."""
-        return quantile_s(summed(self._latencies, [_LATENCY]).sort(_LATENCY), share) if self._latencies else None
+        return quantile_s(summed(self._latencies, [LATENCY]).sort(LATENCY), share) if self._latencies else None
 
     def tally(self, bill: dict[str, Any]) -> Tally:
         """The rows' tally, with the possible charges that the result's metadata tell of its run (`bill`).

@@ -47,7 +47,6 @@ function mountEvaluation(root, app) {
     }
   }
 
-  app.onTheme(redrawCharts);
   document.addEventListener("keydown", (event) => {
     const by = { n: 1, p: -1 }[event.key];
     const isFree = app.view === "evaluation" && app.current < 0 && !event.ctrlKey && !event.metaKey && !event.altKey;

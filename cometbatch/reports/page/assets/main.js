@@ -44,7 +44,6 @@ class App {
     this.isLoaded = false;
     this.chunkCount = 0;
     this.changeListeners = [];
-    this.themeListeners = [];
     this.scrolls = {};
     this.hasPushedCall = false;
     this.drawer = mountDrawer(document.getElementById("drawer"), this);
@@ -53,11 +52,6 @@ class App {
   /** Calls fn after each change of filters, order, visible rows, view or open call. */
   onChange(fn) {
     this.changeListeners.push(fn);
-  }
-
-  /** Calls fn after each change between light and dark. */
-  onTheme(fn) {
-    this.themeListeners.push(fn);
   }
 
   /** Says a sentence to screen readers; the same sentence again is said again. */
@@ -241,16 +235,16 @@ function isDark() {
   return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
-/** Puts a theme on the page ("system" follows the system) and tells the listeners where light and dark change. */
-function putTheme(app, theme) {
+/** Puts a theme on the page ("system" follows the system); charts are drawn again where light and dark change. */
+function putTheme(theme) {
   const before = isDark();
   if (theme === "system") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme;
-  if (before !== isDark()) for (const fn of app.themeListeners) fn();
+  if (before !== isDark()) redrawCharts();
 }
 
 /** Connects the theme's switch. Paper is light: charts are drawn again for it. */
-function setUpTheme(app) {
+function setUpTheme() {
   const inputs = [...document.querySelectorAll('#theme input[name="theme"]')];
   const kept = readSetting("theme");
   const chosen = () => inputs.find((input) => input.checked)?.value ?? "system";
@@ -258,15 +252,15 @@ function setUpTheme(app) {
     input.checked = input.value === (["light", "dark"].includes(kept) ? kept : "system");
     input.addEventListener("change", () => {
       keepSetting("theme", chosen());
-      putTheme(app, chosen());
+      putTheme(chosen());
     });
   }
-  putTheme(app, chosen());
+  putTheme(chosen());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    if (chosen() === "system") for (const fn of app.themeListeners) fn();
+    if (chosen() === "system") redrawCharts();
   });
-  addEventListener("beforeprint", () => putTheme(app, "light"));
-  addEventListener("afterprint", () => putTheme(app, chosen()));
+  addEventListener("beforeprint", () => putTheme("light"));
+  addEventListener("afterprint", () => putTheme(chosen()));
 }
 
 /** Keys of the page: what is pressed, and what it does. */
@@ -377,7 +371,7 @@ async function start() {
   const meta = JSON.parse(document.getElementById("meta").textContent);
   const app = new App(meta);
   showHeader(app);
-  setUpTheme(app);
+  setUpTheme();
   setUpHelp(app);
   setUpKeys(app);
   addEventListener("popstate", () => app.route());

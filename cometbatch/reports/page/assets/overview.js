@@ -14,7 +14,6 @@ function mountOverview(root, app) {
   }));
   const heading = el("h2", { class: "visually-hidden", tabindex: "-1" }, "Overview");
   root.append(el("div", { class: "overview" }, heading, ...parts.map((part) => part.node)));
-  app.onTheme(redrawCharts);
 
   /** Builds the parts anew whose facts are others now; focus, opened tables and scroll positions stay. */
   function update() {
