@@ -218,7 +218,7 @@ def test_what_went_wrong_by_kind(browser_page: Opener, tmp_path: Path) -> None:
     """Count, meaning, example, and what to do next; where there is no example and no command, it says so."""
     failures = [
         failure("rate_limited", 1_800, advice="Wait first."),
-        failure("length", 12, "incomplete", example=None, command=None),
+        failure("length", 12, "incomplete", example=None, commands=[]),
     ]
     page = open_page(browser_page, tmp_path, meta(figures(), failures=failures))
     first, second = cells(page.locator(".failures tbody tr"))
@@ -226,6 +226,14 @@ def test_what_went_wrong_by_kind(browser_page: Opener, tmp_path: Path) -> None:
     command = "cometbatch run job.yaml --retry rate_limited"
     assert first == ["rate_limited failed", "1,800", meaning, message, f"Wait first. {command} Copy"]
     assert second == ["length incomplete", "12", "What length means.", "none in the page", "Nothing to run."]
+    told = [{"file": 0, "rows": 1_700, "command": command}, {"file": 1, "rows": 100, "command": None}]
+    page = open_page(
+        browser_page, tmp_path, meta(figures(), figures(), failures=[failure("rate_limited", 1_800, commands=told)])
+    )
+    names = page.evaluate("JSON.parse(document.getElementById('meta').textContent).sources.map(({name}) => name)")
+    (line,) = cells(page.locator(".failures tbody tr"))
+    own = [f"{name.rsplit('/')[-1]}: {rows} rows" for name, rows in zip(names, ("1,700", "100"), strict=True)]
+    assert line[-1] == f"{own[0]} {command} Copy {own[1]} Its job file is not known."
 
 
 def test_a_kind_opens_its_rows_and_an_example_its_call(browser_page: Opener, tmp_path: Path) -> None:
@@ -241,7 +249,7 @@ def test_a_kind_opens_its_rows_and_an_example_its_call(browser_page: Opener, tmp
 def test_a_command_is_copied_as_it_is(browser_page: Opener, tmp_path: Path) -> None:
     """Also one with signs that the page shows as escapes."""
     command = "cometbatch run 'job \u202e.yaml' --retry rate_limited"
-    said = meta(figures(), failures=[failure("rate_limited", 1, command=command)])
+    said = meta(figures(), failures=[failure("rate_limited", 1, commands=[{"file": 0, "rows": 1, "command": command}])])
     page = open_page(browser_page, tmp_path, said, permissions=["clipboard-read", "clipboard-write"])
     expect(page.locator(".command code")).to_have_text("cometbatch run 'job \\u{202e}.yaml' --retry rate_limited")
     page.get_by_role("button", name="Copy").click()

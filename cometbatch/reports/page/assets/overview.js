@@ -493,11 +493,26 @@ function exampleButton({ example }, app, keep) {
   );
 }
 
-/** The command to run next, with a button that copies it; or advice, or both. */
-function nextSteps({ command, advice }, app, keep) {
+/** The commands to run next, each with a button that copies it; or advice, or both. Of several sources, each by its name. */
+function nextSteps({ commands, advice }, app, keep) {
   const words = advice ? el("p", {}, textNode(advice)) : null;
-  if (!command) return [words ?? el("span", { class: "muted" }, "Nothing to run.")];
-  return [words, el("div", { class: "command" }, el("code", {}, textNode(command)), copyButton(command, app, keep))];
+  const known = commands.filter(({ command }) => command);
+  if (!known.length) return [words ?? el("span", { class: "muted" }, "Nothing to run.")];
+  const isNamed = app.meta.sources.length > 1;
+  const named = ({ file, rows }) => el("p", { class: "muted command-source" }, textNode(`${shortPath(app.meta.sources[file].name)}: ${countOf(rows, "row")}`));
+  const shown = isNamed ? commands : known;
+  return [words, ...shown.flatMap((each) => [isNamed ? named(each) : null, commandLine(each, app, `${keep} ${each.file}`)])];
+}
+
+/** A command with its button; where the job file is not known, a word that says so. */
+function commandLine({ command }, app, keep) {
+  if (!command) return el("p", { class: "muted" }, "Its job file is not known.");
+  return el("div", { class: "command" }, el("code", {}, ...unbrokenWords(command)), copyButton(command, app, keep));
+}
+
+/** The words of a command, so that a line breaks between them: an option's hyphens would be a place to break, too. */
+function unbrokenWords(command) {
+  return command.split(" ").flatMap((word, i) => [i ? " " : null, el("span", { class: "command-word" }, textNode(word))]);
 }
 
 /** A button that copies a command, and says so. */
