@@ -67,7 +67,7 @@ def test_what_it_is_stands_first(browser_page: Opener, tmp_path: Path) -> None:
     first = page.locator(".overview-part").first
     expect(first).to_contain_text("out/answers-0.parquet finished 100,000 of 100,050 rows")
     expect(first).to_contain_text("2026-11-30 18:25:05 to 18:37:07 (12 min 02 s)")
-    expect(first).to_contain_text("cometbatch run job.yaml")
+    expect(first).to_contain_text(", cometbatch run job.yaml")
     expect(first).to_contain_text("A note.")
     expect(first).to_contain_text("The page holds some rows.")
 
@@ -338,6 +338,26 @@ def test_charts_follow_the_width(browser_page: Opener, tmp_path: Path) -> None:
             "host => host.querySelector('.uplot').offsetWidth === Math.floor(host.clientWidth)",
             arg=host.element_handle(),
         )
+
+
+AXIS_TEXTS = """() => {
+  window.drawn = [];
+  const fill = CanvasRenderingContext2D.prototype.fillText;
+  CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+    window.drawn.push(text);
+    return fill.call(this, text, ...rest);
+  };
+}"""  # keeps what a canvas writes
+
+
+def test_a_chart_names_several_moments(browser_page: Opener, tmp_path: Path) -> None:
+    """Four minutes in a third of a window of 1,280 pixels: each minute has its name."""
+    page = open_page(browser_page, tmp_path, meta(figures(), over_time=series([20] * 240)), width=1280)
+    expect(page.locator(".chart canvas")).to_have_count(3)
+    page.evaluate(AXIS_TEXTS)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("window.drawn.filter((text) => text === '18:27').length === 3")
+    assert {"18:26", "18:28", "18:29"} <= set(page.evaluate("window.drawn"))
 
 
 def test_charts_are_drawn_when_they_are_first_seen(browser_page: Opener, tmp_path: Path) -> None:
