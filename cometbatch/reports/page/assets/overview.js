@@ -89,7 +89,7 @@ function sourceLine(source, figures) {
     " ",
     el("span", { class: STATE_CLASS[source.state] ?? "badge" }, textNode(state)),
     el("span", {}, ` ${rows}${when ? `, ${when}` : ""}`),
-    source.command ? el("span", { class: "muted" }, ", ", el("code", {}, textNode(source.command))) : null,
+    source.command ? el("span", { class: "muted" }, source.state === "stopped" ? "; continue with: " : ", ", el("code", {}, textNode(source.command))) : null,
     notes.length ? el("ul", { class: "overview-notes" }, ...notes) : null,
   );
 }
@@ -389,13 +389,6 @@ function usdText(text, mode = "near") {
   const digits = roundedDigits(whole + fraction.slice(0, decimals).padEnd(decimals, "0"), fraction.slice(decimals), mode);
   const padded = digits.padStart(decimals + 1, "0");
   return `${sign}$${formatCount(BigInt(padded.slice(0, -decimals)))}.${padded.slice(-decimals)}`;
-}
-
-/** An amount with three digits at least, so that the dearest rows differ where they do. */
-function threeDigitUsd(amount) {
-  if (!amount) return formatUsd(amount);
-  const decimals = Math.min(20, Math.max(2, 2 - Math.floor(Math.log10(Math.abs(amount)))));
-  return `$${amount.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals })}`;
 }
 
 /** The kept digits of an amount, after the rest was rounded away. */
