@@ -100,7 +100,11 @@ def _column(axis: str) -> str:
 
 
 def _board(found: Compared, board: Board, layouts: Sequence[Layout]) -> dict[str, Any]:
-    """The words of a board, and its heat map. `gold`: the page's column with the right answers."""
+    """The words of a board, and its heat map.
+
+    `gold`: the page's column with the right answers. `choices`: the one with the list that a gold is a place in; None
+    where golds are no places.
+    """
     figures = found.figures
     places = {line.name: place for place, line in enumerate(figures.lines)}
     pass_k = words.pass_k_table(board)
@@ -116,6 +120,7 @@ def _board(found: Compared, board: Board, layouts: Sequence[Layout]) -> dict[str
         "pass_k": pass_k,
         "groups": words.groups_table(board, figures.groups),
         "gold": _gold(board, layouts),
+        "choices": _choices(board, layouts),
         "heat": _heat(found, found.scored[board.score], len(figures.lines), is_bounded=board.is_bounded),
     }
 
@@ -172,6 +177,15 @@ def _gold(board: Board, layouts: Sequence[Layout]) -> str | None:
     named = str(board.settings.get("gold") or "")
     tried = (named, named.partition(".")[0], named.partition("[")[0])
     return next((f"input:{name}" for name in tried if any(name in layout.inputs for layout in layouts)), None)
+
+
+def _choices(board: Board, layouts: Sequence[Layout]) -> str | None:
+    """The page's column with the choices of a question, where a gold is the place of one of them, from 0."""
+    settings = board.settings
+    columns = (settings.get("choices") or {}).get("columns") or []
+    if settings.get("scorer") != "choice" or settings.get("form") != "index" or len(columns) != 1:
+        return None
+    return f"input:{columns[0]}" if any(columns[0] in layout.inputs for layout in layouts) else None
 
 
 def _heat(found: Compared, scored: Scored, lines: int, *, is_bounded: bool) -> dict[str, Any]:
