@@ -77,8 +77,8 @@ def failure(kind: str, rows: int, status: str = "failed", **more: object) -> Met
     usual = {
         "words": f"What {kind} means.",
         "example": {"file": 0, "ordinal": 17, "message": f"The message of {kind}."},
-        "command": f"cometbatch run job.yaml --retry {kind}",
         "advice": "",
+        "commands": [{"file": 0, "rows": rows, "command": f"cometbatch run job.yaml --retry {kind}"}],
     }
     return {"status": status, "kind": kind, "rows": rows, **usual, **more}
 

@@ -12,6 +12,7 @@ from playwright.sync_api import Page
 from tests.page.browser import Opener
 from tests.page.handmade import BASIC, answers, column, write_page
 
+FRAME = column("frame", "number", "sending")
 MOMENT = column("finished_at", "number", "sending", unit="ms")
 NUMBER = column("input:n", "number", "input", title="n")
 SHORT = column("input:s", "short", "input", title="s")
@@ -123,7 +124,8 @@ def test_a_cut_text_ends_with_its_mark(browser_page: Opener, tmp_path: Path) -> 
     """Nobody takes a beginning for the whole."""
     more = {"full": {"input:s": "y" * 2_000}, "lengths": {"input:s": 2_001}}
     row = {**answers(1)[0], "response": "x" * 2_000, "lengths": {"response": 15_321}, "input:s": "y" * 80, "more": more}
-    data = saved(open_rows(browser_page, tmp_path, [row], SHORT))
+    data = saved(open_rows(browser_page, tmp_path, [row | {"frame": 0}], SHORT, FRAME))
+    assert "frame" not in table(data)[0]  # a number of the page's own
     assert column_of(data, "response") == ["x" * 2_000 + " [cut here: 2,000 of 15,321 characters]"]
     assert column_of(data, "s") == ["y" * 2_000 + " [cut here: 2,000 of 2,001 characters]"]
 

@@ -108,6 +108,18 @@ def test_a_row_opens_and_closes(browser_page: Opener, failed_page: Path) -> None
     assert page.url.endswith("#rows")
 
 
+def test_a_failed_row_says_how_to_ask_again(browser_page: Opener, failed_result: Path, tmp_path: Path) -> None:
+    """The same command as on the first screen, with the number of rows that it asks."""
+    cometbatch.report(failed_result.parent / "job.yaml", output=tmp_path / "report.html")
+    page = browser_page(tmp_path / "report.html")
+    line = page.locator(".failures tbody tr").first
+    rows, command = line.locator(".link-button").inner_text(), line.locator("code").inner_text()
+    line.locator(".example").click()
+    error = part(page.locator("#drawer"), "Error")
+    expect(error).to_contain_text(f"To ask all {rows} rows of this kind again:")
+    expect(error.locator("code")).to_have_text(command)
+
+
 def test_closing_goes_back(browser_page: Opener, failed_page: Path) -> None:
     """The close button leaves no step behind in the browser's history, however many rows were looked at."""
     page = browser_page(failed_page)

@@ -216,6 +216,25 @@ def test_answers_stand_side_by_side(browser_page: Opener, evaluated_page: Path) 
     expect(page).to_have_url(re.compile(r"#call=0\.\d+$"))
 
 
+def test_a_place_among_choices_is_told_as_the_choice(browser_page: Opener, tmp_path: Path) -> None:
+    """A gold of 2 says little beside a found B: its text stands there, beside the answers and in the panel."""
+    cells = [({"model": "m1"}, [[right(), wrong()]]), ({"model": "m2"}, [[wrong(), wrong()]])]
+    inputs: dict[str, list[Any]] = {"answer": [2, 1], "choices": [["red", "green", "blue"]] * 2}
+    index = {
+        "name": "score",
+        "scorer": "choice",
+        "gold": "answer",
+        "form": "index",
+        "choices": {"columns": ["choices"]},
+    }
+    path = write(tmp_path / "a.parquet", cells, scores=(index,), inputs=inputs)
+    cometbatch.report(path, output=tmp_path / "report.html")
+    page = open_view(browser_page, tmp_path / "report.html")
+    expect(page.locator(".answers-gold")).to_have_text("Gold: 2 (the choice blue)")
+    page.goto(f"{(tmp_path / 'report.html').as_uri()}#call=0.0")
+    expect(page.locator(".score-pair > div").last).to_have_text("Gold2 (the choice blue)")
+
+
 def test_one_cell_right_the_other_wrong(browser_page: Opener, evaluated_page: Path) -> None:
     """The choice leaves the questions on which the first cell is right, the second wrong; both come first."""
     page = open_view(browser_page, evaluated_page)
@@ -333,4 +352,9 @@ def test_verdicts_of_a_judge_are_those_of_the_command(browser_page: Opener, judg
     assert all(row in lines for row in (*pairs, *strengths))
     cost = next(each for each in printed.splitlines() if each.startswith("judge "))
     expect(page.locator("#view-evaluation")).to_contain_text(cost)
+    page.set_viewport_size({"width": 690, "height": 900})  # A4 between its margins
+    page.emulate_media(media="print")
+    width = "node => node.getBoundingClientRect().right"
+    card = page.locator("#view-evaluation .card").filter(has=page.locator(".words-table"))
+    assert page.locator(".words-table").first.evaluate(width) <= card.first.evaluate(width)
     expect(page.locator("#view-evaluation .notice")).to_have_count(0)

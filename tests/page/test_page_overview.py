@@ -67,7 +67,7 @@ def test_what_it_is_stands_first(browser_page: Opener, tmp_path: Path) -> None:
     first = page.locator(".overview-part").first
     expect(first).to_contain_text("out/answers-0.parquet finished 100,000 of 100,050 rows")
     expect(first).to_contain_text("2026-11-30 18:25:05 to 18:37:07 (12 min 02 s)")
-    expect(first).to_contain_text("cometbatch run job.yaml")
+    expect(first).to_contain_text(", cometbatch run job.yaml")
     expect(first).to_contain_text("A note.")
     expect(first).to_contain_text("The page holds some rows.")
 
@@ -218,7 +218,7 @@ def test_what_went_wrong_by_kind(browser_page: Opener, tmp_path: Path) -> None:
     """Count, meaning, example, and what to do next; where there is no example and no command, it says so."""
     failures = [
         failure("rate_limited", 1_800, advice="Wait first."),
-        failure("length", 12, "incomplete", example=None, command=None),
+        failure("length", 12, "incomplete", example=None, commands=[]),
     ]
     page = open_page(browser_page, tmp_path, meta(figures(), failures=failures))
     first, second = cells(page.locator(".failures tbody tr"))
@@ -226,6 +226,14 @@ def test_what_went_wrong_by_kind(browser_page: Opener, tmp_path: Path) -> None:
     command = "cometbatch run job.yaml --retry rate_limited"
     assert first == ["rate_limited failed", "1,800", meaning, message, f"Wait first. {command} Copy"]
     assert second == ["length incomplete", "12", "What length means.", "none in the page", "Nothing to run."]
+    told = [{"file": 0, "rows": 1_700, "command": command}, {"file": 1, "rows": 100, "command": None}]
+    page = open_page(
+        browser_page, tmp_path, meta(figures(), figures(), failures=[failure("rate_limited", 1_800, commands=told)])
+    )
+    names = page.evaluate("JSON.parse(document.getElementById('meta').textContent).sources.map(({name}) => name)")
+    (line,) = cells(page.locator(".failures tbody tr"))
+    own = [f"{name.rsplit('/')[-1]}: {rows} rows" for name, rows in zip(names, ("1,700", "100"), strict=True)]
+    assert line[-1] == f"{own[0]} {command} Copy {own[1]} Its job file is not known."
 
 
 def test_a_kind_opens_its_rows_and_an_example_its_call(browser_page: Opener, tmp_path: Path) -> None:
@@ -241,7 +249,7 @@ def test_a_kind_opens_its_rows_and_an_example_its_call(browser_page: Opener, tmp
 def test_a_command_is_copied_as_it_is(browser_page: Opener, tmp_path: Path) -> None:
     """Also one with signs that the page shows as escapes."""
     command = "cometbatch run 'job \u202e.yaml' --retry rate_limited"
-    said = meta(figures(), failures=[failure("rate_limited", 1, command=command)])
+    said = meta(figures(), failures=[failure("rate_limited", 1, commands=[{"file": 0, "rows": 1, "command": command}])])
     page = open_page(browser_page, tmp_path, said, permissions=["clipboard-read", "clipboard-write"])
     expect(page.locator(".command code")).to_have_text("cometbatch run 'job \\u{202e}.yaml' --retry rate_limited")
     page.get_by_role("button", name="Copy").click()
@@ -330,6 +338,26 @@ def test_charts_follow_the_width(browser_page: Opener, tmp_path: Path) -> None:
             "host => host.querySelector('.uplot').offsetWidth === Math.floor(host.clientWidth)",
             arg=host.element_handle(),
         )
+
+
+AXIS_TEXTS = """() => {
+  window.drawn = [];
+  const fill = CanvasRenderingContext2D.prototype.fillText;
+  CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+    window.drawn.push(text);
+    return fill.call(this, text, ...rest);
+  };
+}"""  # keeps what a canvas writes
+
+
+def test_a_chart_names_several_moments(browser_page: Opener, tmp_path: Path) -> None:
+    """Four minutes in a third of a window of 1,280 pixels: each minute has its name."""
+    page = open_page(browser_page, tmp_path, meta(figures(), over_time=series([20] * 240)), width=1280)
+    expect(page.locator(".chart canvas")).to_have_count(3)
+    page.evaluate(AXIS_TEXTS)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("window.drawn.filter((text) => text === '18:27').length === 3")
+    assert {"18:26", "18:28", "18:29"} <= set(page.evaluate("window.drawn"))
 
 
 def test_charts_are_drawn_when_they_are_first_seen(browser_page: Opener, tmp_path: Path) -> None:

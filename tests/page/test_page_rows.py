@@ -139,7 +139,7 @@ def test_the_first_rows_show_question_and_answer(browser_page: Opener, tmp_path:
     page = show(browser_page, tmp_path, rows_with())
     assert ids(page)[:3] == ["id-000", "id-001", "id-002"]
     assert cells(page, 8) == [
-        "id-008", "stern", "succeeded", "Question 8: what of it?", "Answer 8.", "0", "1", "$0.0000080", "3.06 s",
+        "id-008", "stern", "succeeded", "Question 8: what of it?", "Answer 8.", "0", "1", "$0.00000800", "3.06 s",
     ]  # fmt: skip
     assert cells(page, 9)[2:5] == ["failed", "Question 9: what of it?", "Too many requests at 9."]
 

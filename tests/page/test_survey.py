@@ -20,6 +20,7 @@ from cometbatch.job.report import ReportSettings
 from cometbatch.money.exact import format_amount
 from cometbatch.reports.figures import figures
 from cometbatch.reports.page.survey import Survey, Surveying, Told, survey
+from cometbatch.reports.page.troubles import RetryCommand
 from cometbatch.reports.sources import ResultFiles, Tables
 from tests import virtual_time
 from tests.page.results import evaluated
@@ -224,24 +225,39 @@ def test_a_kind_of_failure_has_an_example_and_the_next_command(tmp_path: Path) -
         assert each.kind in (row["error_kind"], row["finish_reason"])
         assert each.example["message"] == row["error_message"][:300]
         more = " --set params.max_output_tokens=256" if each.kind == "length" else ""
-        assert each.command == f"cometbatch run {path} --retry {each.kind}{more}"
+        assert each.commands == (RetryCommand(0, each.rows, f"cometbatch run {path} --retry {each.kind}{more}"),)
         assert each.words.endswith(".")
     assert {each.kind for each in found.troubles} >= {"invalid_request", "blocked", "length"}
     assert list(found.troubles) == sorted(found.troubles, key=lambda each: -each.rows)
 
 
+def test_each_of_two_runs_has_its_own_command(tmp_path: Path) -> None:
+    """Two nights side by side: what asks the rows of a kind again, with the count of each."""
+    for name in ("monday", "tuesday"):
+        (tmp_path / name).mkdir()
+    paths = [troubled(tmp_path / "monday"), limited(tmp_path / "tuesday")]
+    alone = [{each.kind: each.rows for each in surveyed(path).troubles} for path in paths]
+    found = {each.kind: each for each in surveyed(*paths).troubles}
+    for kind in ("invalid_request", "blocked"):
+        assert found[kind].commands == tuple(
+            RetryCommand(at, alone[at][kind], f"cometbatch run {path} --retry {kind}")
+            for at, path in enumerate(paths)
+            if kind in alone[at]
+        )
+    assert max(len(each.commands) for each in found.values()) == 2
+
+
 def test_without_the_job_file_the_advice_says_what_to_run(tmp_path: Path) -> None:
-    """A result alone knows no command; of several results, each is named."""
+    """A result alone knows no command; of several results, each has its own count."""
     rows = [failed(error_kind="blocked", error_message="x" * 999), right(), incomplete(finish_reason="length")]
     paths = [write(tmp_path / f"{name}.parquet", [({"model": "m"}, [rows])], has_matrix=False) for name in "ab"]
     found = {each.kind: each for each in surveyed(*paths).troubles}
-    assert found["blocked"].command is None
+    assert found["blocked"].commands == (RetryCommand(0, 1, None), RetryCommand(1, 1, None))
     assert found["blocked"].rows == 2
     assert found["blocked"].example == {"file": 0, "ordinal": 0, "message": "x" * 300}
     assert found["blocked"].advice == (
-        "Change the prompt, or ask another model: the same request would be blocked again. The command is for "
-        f"{paths[0]}; of the same kind: 1 row in {paths[1]}. Ask them again with the job's file: cometbatch run "
-        "JOB_FILE --retry blocked"
+        "Change the prompt, or ask another model: the same request would be blocked again. Ask them again with the "
+        "job's file: cometbatch run JOB_FILE --retry blocked"
     )
     assert found["length"].words == "The answer is cut at the model's own token limit."
 

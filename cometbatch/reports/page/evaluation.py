@@ -99,7 +99,11 @@ def _line(line: Line) -> dict[str, Any]:
 
 
 def _board(found: Compared, board: Board, layouts: Sequence[Layout]) -> dict[str, Any]:
-    """The words of a board, and its heat map. `gold`: the page's column with the right answers."""
+    """The words of a board, and its heat map.
+
+    `gold`: the page's column with the right answers. `choices`: the one with the list that a gold is a place in; None
+    where golds are no places.
+    """
     figures = found.figures
     places = {line.name: place for place, line in enumerate(figures.lines)}
     pass_k = words.pass_k_table(board)
@@ -115,6 +119,7 @@ def _board(found: Compared, board: Board, layouts: Sequence[Layout]) -> dict[str
         "pass_k": pass_k,
         "groups": words.groups_table(board, figures.groups),
         "gold": gold_column(board.settings, {name for layout in layouts for name in layout.inputs}),
+        "choices": _choices(board, layouts),
         "heat": _heat(found, found.scored[board.score], len(figures.lines), is_bounded=board.is_bounded),
     }
 
@@ -164,6 +169,15 @@ def _meaning(each: Comparison) -> str:
     if each.p_holm < SIGNIFICANT:
         return f"{place}. That is more than chance explains (Holm p {p})."
     return f"{place}. This run can't tell that from chance (Holm p {p})."
+
+
+def _choices(board: Board, layouts: Sequence[Layout]) -> str | None:
+    """The page's column with the choices of a question, where a gold is the place of one of them, from 0."""
+    settings = board.settings
+    columns = (settings.get("choices") or {}).get("columns") or []
+    if settings.get("scorer") != "choice" or settings.get("form") != "index" or len(columns) != 1:
+        return None
+    return f"input:{columns[0]}" if any(columns[0] in layout.inputs for layout in layouts) else None
 
 
 def _heat(found: Compared, scored: Scored, lines: int, *, is_bounded: bool) -> dict[str, Any]:

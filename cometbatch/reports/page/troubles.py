@@ -12,7 +12,7 @@ from cometbatch.records import FailureKind
 from cometbatch.reports.adding import FAILED
 from cometbatch.reports.page.chosen import PLACE, Chosen
 from cometbatch.results.rows import SUCCEEDED
-from cometbatch.results.summary_words import count, incomplete_words, more_room
+from cometbatch.results.summary_words import incomplete_words, more_room
 
 MESSAGE_CHARACTERS: Final = 300
 CUT: Final = "length"
@@ -47,11 +47,22 @@ _FAILURES: Final[dict[FailureKind, tuple[str, str]]] = {
 """What each kind of failure means, and what to do before its rows are asked again."""
 
 
+class RetryCommand(Struct, frozen=True):
+    """What asks the rows of a kind again, of one source.
+
+    `file`: the number of the source. `command`: None where its job file is not known, or where nothing is to be run.
+    """
+
+    file: int
+    rows: int
+    command: str | None
+
+
 class Trouble(Struct, frozen=True):
     """Rows that failed or are incomplete, of one kind.
 
-    `example`: file, ordinal and message of a row that is in the page; None where none is. `command`: what asks these
-    rows again; None where the job file is not known. `advice`: what to do before, or instead.
+    `example`: file, ordinal and message of a row that is in the page; None where none is. `advice`: what to do before,
+    or instead. `commands`: for each source with such rows, what asks them again, in the order of the sources.
     """
 
     status: str
@@ -59,12 +70,13 @@ class Trouble(Struct, frozen=True):
     rows: int
     words: str
     example: dict[str, Any] | None
-    command: str | None
     advice: str
+    commands: tuple[RetryCommand, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return msgspec.structs.asdict(self)
+        commands = [msgspec.structs.asdict(each) for each in self.commands]
+        return msgspec.structs.asdict(self) | {"commands": commands}
 
 
 class Asked(Struct, frozen=True):
@@ -118,13 +130,11 @@ class TroublesAdding:
         example = self._examples[key]
         first = asked[example["file"]]
         words, advice = _words(key, first)
-        options = _options(key, first)
-        if len(rows) > 1:
-            others = [f"{count(n, 'row')} in {asked[at].name}" for at, n in rows.items() if at != example["file"]]
-            advice = f"{advice} The command is for {first.name}; of the same kind: {', '.join(others)}.".strip()
-        if first.is_running:
+        sources = sorted(rows)
+        if any(asked[at].is_running for at in sources):
             advice = f"{advice} Run the command once this run has ended.".strip()
-        elif first.command is None:
+        elif all(asked[at].command is None for at in sources):
+            options = _options(key, first)
             advice = f"{advice} Ask them again with the job's file: cometbatch run JOB_FILE {options}".strip()
         return Trouble(
             status=key.status,
@@ -132,8 +142,8 @@ class TroublesAdding:
             rows=rows.total(),
             words=words,
             example=example if chosen.has(example["file"], example["ordinal"]) else None,
-            command=None if first.command is None else f"{first.command} {options}",
             advice=advice,
+            commands=tuple(RetryCommand(at, rows[at], _command(key, asked[at])) for at in sources),
         )
 
 
@@ -147,6 +157,11 @@ def _words(key: _Kind, asked: Asked) -> tuple[str, str]:
     if key.kind == CUT and asked.has_cells:
         advice = "To ask with more room, put a higher params.max_output_tokens on an axis: its cells alone are asked."
     return f"The answer is {words}.", advice
+
+
+def _command(key: _Kind, asked: Asked) -> str | None:
+    """What asks the rows of this kind again, of one source; None where its job file is not known."""
+    return None if asked.command is None else f"{asked.command} {_options(key, asked)}"
 
 
 def _options(key: _Kind, asked: Asked) -> str:

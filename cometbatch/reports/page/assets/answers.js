@@ -110,13 +110,26 @@ async function questionParts(board, heat, app, question, state) {
   const texts = await app.store.texts(rows[0]);
   const asked = texts.prompt ? textBox("Prompt", texts.prompt) : inputList(app, rows[0], texts, gold);
   const right = gold ? cellText(app, rows[0], texts, gold) : null;
+  const choice = right ? choiceWords(board.words.choices, right.text, app, rows[0], texts) : "";
   const cards = await Promise.all(orderedLines(board, state).map((line) => lineCard(board, heat, app, line, question, rows)));
-  return [head, asked, right ? el("p", { class: "answers-gold" }, el("span", { class: "muted" }, "Gold: "), el("span", { class: "mono" }, textNode(right.text), cutMark(right))) : null, el("div", { class: "answers-cards" }, ...cards)].filter(Boolean);
+  return [head, asked, right ? el("p", { class: "answers-gold" }, el("span", { class: "muted" }, "Gold: "), el("span", { class: "mono" }, textNode(right.text), cutMark(right)), textNode(choice)) : null, el("div", { class: "answers-cards" }, ...cards)].filter(Boolean);
 }
 
 /** The page's column with the right answers of the score, or null. */
 function goldColumn({ words }, { store }) {
   return store.has(words.gold) ? words.gold : null;
+}
+
+/** " (the choice 42)" for a gold that is a place in the list of choices, counted from 0, which a prompt may show in another order. */
+function choiceWords(choices, gold, app, row, texts) {
+  const list = choices ? cellText(app, row, texts, choices) : null;
+  if (!list || list.isCut) return "";
+  try {
+    const choice = JSON.parse(list.text)[gold];
+    return choice === undefined || choice === null ? "" : ` (the choice ${typeof choice === "string" ? choice : JSON.stringify(choice)})`;
+  } catch {
+    return "";
+  }
 }
 
 /** The lines with the chosen ones first. */

@@ -1,7 +1,8 @@
 // Charts of the page: a box with a picture, its gist and its numbers, and series over time, drawn by uPlot.
 
 const CHART_HEIGHT = 190; // CSS pixels, axes included
-const CHART_TICK_SPACE = 88; // CSS pixels between two moments of an axis: room for "19:05:01.25"
+const FINE_TICK_SPACE = 88; // CSS pixels between two moments of an axis: room for "19:05:01.25"
+const TICK_SPACE = 52; // the same where moments are whole minutes or days: room for "19:05" and "30 Nov"
 const HATCH_TILE = 6; // CSS pixels, the side of the tile that hatched bars repeat
 const BAR_GAP_FROM = 4; // CSS pixels; bars that are narrower touch each other
 const SECOND_MS = 1000;
@@ -9,6 +10,13 @@ const MINUTE_MS = 60 * SECOND_MS;
 const HOUR_MS = 60 * MINUTE_MS;
 const DAY_MS = 24 * HOUR_MS;
 const SHORTEST_RATED_HOURS = 0.1; // a shorter run's cost per hour says nothing
+const MOMENT_STEPS = [
+  ...[1, 2, 5, 10, 20, 50, 100, 200, 500],
+  ...[1, 2, 5, 10, 15, 30].map((n) => n * SECOND_MS),
+  ...[1, 2, 5, 10, 15, 30].map((n) => n * MINUTE_MS),
+  ...[1, 2, 3, 6, 12].map((n) => n * HOUR_MS),
+  ...[1, 2, 7, 14, 30, 90, 365].map((n) => n * DAY_MS),
+]; // ms between two moments of an axis
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /** The boxes that are on the page, each put there in the turn in which it was made; those that were taken off leave at the next drawing. */
@@ -213,7 +221,13 @@ function barPaths(base, stepMs) {
 
 /** The axis of moments, in the page's time. */
 function momentAxis() {
-  return { ...axisStyle(), space: CHART_TICK_SPACE, size: 44, values: (_, moments, __, ___, step) => momentTicks(moments, step) };
+  return { ...axisStyle(), space: momentSpace, incrs: MOMENT_STEPS, size: 44, values: (_, moments, __, ___, step) => momentTicks(moments, step) };
+}
+
+/** How many CSS pixels two moments of an axis need: few where the step that then fits is of whole minutes. */
+function momentSpace(_plot, _axis, from, to, pixels) {
+  const fitting = MOMENT_STEPS.find((step) => (step / (to - from)) * pixels >= TICK_SPACE);
+  return fitting < MINUTE_MS ? FINE_TICK_SPACE : TICK_SPACE;
 }
 
 /** The axis of values; `tick` writes one with as many decimals as the step between two needs. */

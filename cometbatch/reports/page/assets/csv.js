@@ -98,7 +98,7 @@ async function csvBlob(store, columns, rows) {
 
 /** The name of the CSV file, made of the sources' names. */
 function csvName(title) {
-  const stem = title.replace(/\.(parquet|csv|jsonl|html)$/i, "").replace(/[^\p{L}\p{N}._-]+/gu, "_").replace(/^[._]+|_+$/g, "");
+  const stem = title.replace(/\.(parquet|csv|jsonl|html|ya?ml)$/i, "").replace(/[^\p{L}\p{N}._-]+/gu, "_").replace(/^[._]+|_+$/g, "");
   return `${stem.slice(0, 80) || "report"}-rows.csv`;
 }
 
@@ -117,7 +117,7 @@ function saveBlob(blob, name) {
 async function downloadCsv(app, names) {
   const { store } = app;
   const rows = app.visible.slice();
-  const columns = names ? names.map((name) => store.column(name)) : store.columns;
+  const columns = names ? names.map((name) => store.column(name)) : store.columns.filter(({ name }) => name !== "frame"); // a number of the page's own
   if (!rows.length) {
     app.announce("There are no rows to save: no row matches the filters.");
     return;

@@ -106,6 +106,14 @@ function formatUsd(amount) {
   return `${value < 0 ? "-" : ""}$${size.toLocaleString("en-US", options)}`;
 }
 
+/** The cost of a row, with three digits at least, so that rows differ where they do: $12.35, $0.0123, $0.000198. */
+function threeDigitUsd(amount) {
+  if (!amount) return formatUsd(amount);
+  const size = Math.abs(amount);
+  const decimals = Math.min(20, Math.max(2, 2 - Math.floor(Math.log10(size))));
+  return `${amount < 0 ? "-" : ""}$${size.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals })}`;
+}
+
 /** A duration in seconds for people: 85 ms, 1.24 s, 12.3 s, 4 min 05 s, 2 h 03 min. */
 function formatSeconds(seconds) {
   if (isMissing(seconds)) return "";
@@ -129,7 +137,7 @@ function formatMoment(ms) {
 function formatCell(column, value) {
   if (isMissing(value)) return "";
   if (typeof value !== "number") return visibleText(value);
-  if (column.unit === "usd") return formatUsd(value);
+  if (column.unit === "usd") return threeDigitUsd(value);
   if (column.unit === "s") return formatSeconds(value);
   if (column.unit === "ms") return formatMoment(value);
   if (column.unit === "tokens") return formatCount(value);

@@ -174,9 +174,20 @@ class CallView {
     if (!this.cell("error_kind") && !message) return null;
     const titles = { error_kind: "Kind", http_status: "HTTP status", request_id: "Request ID", attempts: "Attempts" };
     const facts = Object.entries(titles).filter(([name]) => this.cell(name)).map(([name, title]) => [title, this.cellNode(name, title)]);
-    const section = drawerSection("Error", message && textBlock(message, "the error"), factList(facts));
+    const section = drawerSection("Error", message && textBlock(message, "the error"), factList(facts), this.retry());
     section.classList.add("drawer-error");
     return section;
+  }
+
+  /** What asks all rows again that went wrong as this one did; null where no command is known. */
+  retry() {
+    const [status, file] = [this.value("status"), this.app.store.callOf(this.row).file];
+    const kind = this.value(status === "failed" ? "error_kind" : "finish_reason") ?? status;
+    const failure = this.app.meta.overview?.failures.find((each) => each.status === status && each.kind === kind);
+    const known = failure?.commands.find((each) => each.file === file);
+    if (!known?.command) return null;
+    const words = known.rows === 1 ? "To ask it again:" : `To ask all ${formatCount(known.rows)} rows of this kind again:`;
+    return [failure.advice ? el("p", {}, textNode(failure.advice)) : null, el("p", { class: "muted" }, words), commandLine(known, this.app, "drawer retry")];
   }
 
   /** The answer; where there is none and no error, a word about it. */
@@ -198,11 +209,14 @@ class CallView {
   scoreCard(column) {
     const value = this.value(column.name);
     const tone = value === 1 ? "good" : value === 0 ? "bad" : "";
+    const words = this.app.meta.evaluation?.boards?.find(({ score }) => column.name === `score:${score}`);
     const gold = this.app.meta.golds[column.name.slice("score:".length)];
+    const right = words?.choices && gold ? this.cell(gold) : null;
+    const choice = right ? choiceWords(words.choices, right.text, this.app, this.row, this.texts) : "";
     const pair = [["Extracted answer", `${column.name}_answer`], ["Gold", gold]].filter(([, name]) => name && this.store.has(name));
     const why = this.cell(`${column.name}_why`);
     const badge = el("span", { class: `badge ${tone}` }, this.cell(column.name).text);
-    const cells = pair.map(([title, name]) => el("div", {}, el("dt", {}, title), el("dd", {}, this.cellNode(name, title))));
+    const cells = pair.map(([title, name]) => el("div", {}, el("dt", {}, title), el("dd", {}, this.cellNode(name, title), name === gold ? choice : "")));
     return el(
       "div",
       { class: "score" },

@@ -57,7 +57,7 @@ function sourceLine(source, figures) {
     " ",
     el("span", { class: STATE_CLASS[source.state] ?? "badge" }, textNode(source.state)),
     el("span", {}, ` ${rows}${when ? `, ${when}` : ""}`),
-    source.command ? el("span", { class: "muted" }, ", ", el("code", {}, textNode(source.command))) : null,
+    source.command ? el("span", { class: "muted" }, source.state === "stopped" ? "; continue with: " : ", ", el("code", {}, textNode(source.command))) : null,
     notes.length ? el("ul", { class: "overview-notes" }, ...notes) : null,
   );
 }
@@ -359,13 +359,6 @@ function usdText(text, mode = "near") {
   return `${sign}$${formatCount(BigInt(padded.slice(0, -decimals)))}.${padded.slice(-decimals)}`;
 }
 
-/** An amount with three digits at least, so that the dearest rows differ where they do. */
-function threeDigitUsd(amount) {
-  if (!amount) return formatUsd(amount);
-  const decimals = Math.min(20, Math.max(2, 2 - Math.floor(Math.log10(Math.abs(amount)))));
-  return `$${amount.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals })}`;
-}
-
 /** The kept digits of an amount, after the rest was rounded away. */
 function roundedDigits(kept, rest, mode) {
   const number = BigInt(kept);
@@ -461,11 +454,26 @@ function exampleButton({ example }, app, keep) {
   );
 }
 
-/** The command to run next, with a button that copies it; or advice, or both. */
-function nextSteps({ command, advice }, app, keep) {
+/** The commands to run next, each with a button that copies it; or advice, or both. Of several sources, each by its name. */
+function nextSteps({ commands, advice }, app, keep) {
   const words = advice ? el("p", {}, textNode(advice)) : null;
-  if (!command) return [words ?? el("span", { class: "muted" }, "Nothing to run.")];
-  return [words, el("div", { class: "command" }, el("code", {}, textNode(command)), copyButton(command, app, keep))];
+  const known = commands.filter(({ command }) => command);
+  if (!known.length) return [words ?? el("span", { class: "muted" }, "Nothing to run.")];
+  const isNamed = app.meta.sources.length > 1;
+  const named = ({ file, rows }) => el("p", { class: "muted command-source" }, textNode(`${shortPath(app.meta.sources[file].name)}: ${countOf(rows, "row")}`));
+  const shown = isNamed ? commands : known;
+  return [words, ...shown.flatMap((each) => [isNamed ? named(each) : null, commandLine(each, app, `${keep} ${each.file}`)])];
+}
+
+/** A command with its button; where the job file is not known, a word that says so. */
+function commandLine({ command }, app, keep) {
+  if (!command) return el("p", { class: "muted" }, "Its job file is not known.");
+  return el("div", { class: "command" }, el("code", {}, ...unbrokenWords(command)), copyButton(command, app, keep));
+}
+
+/** The words of a command, so that a line breaks between them: an option's hyphens would be a place to break, too. */
+function unbrokenWords(command) {
+  return command.split(" ").flatMap((word, i) => [i ? " " : null, el("span", { class: "command-word" }, textNode(word))]);
 }
 
 /** A button that copies a command, and says so. */
