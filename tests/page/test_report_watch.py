@@ -17,6 +17,7 @@ from cometbatch.commands.report_watch import Watch
 from cometbatch.commands.watch_server import PageServer
 from cometbatch.errors import UsageError
 from cometbatch.run_state.new_rows import NewRows
+from cometbatch.run_state.recorded_rows import all_pieces
 from cometbatch.run_state.run import Run, directory_of_job, find
 from tests import virtual_time
 from tests.page.browser import Opener, elsewhere
@@ -98,6 +99,21 @@ def test_each_row_is_told_once(going: Going) -> None:
     going.run()
     assert told() == list(range(35, ROWS))
     assert told() == []
+
+
+@pytest.mark.parametrize("later", [20, None], ids=["still open", "committed meanwhile"])
+def test_what_is_read_is_what_was_counted(going: Going, later: int | None) -> None:
+    """Rows that come between counting and reading are the next look's: a page has no more rows than outcomes."""
+
+    def told(run: Run, new: NewRows) -> list[int]:
+        return [ordinal for _, _, piece in new.pieces(run, None, None) for ordinal in piece.ordinals]
+
+    going.run(10)
+    run, new = going.found(), NewRows()
+    going.run(later)
+    assert [each for _, _, piece in all_pieces(run, None, None) for each in piece.ordinals] == list(range(10))
+    assert told(run, new) == list(range(10))
+    assert told(going.found(), new) == list(range(10, later or ROWS))
 
 
 def test_a_look_changes_nothing(going: Going) -> None:
