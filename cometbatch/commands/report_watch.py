@@ -29,10 +29,10 @@ from cometbatch.reports.page.chunks import CHUNK_ROWS, Chunk, Encoder
 from cometbatch.reports.page.page_columns import Columns
 from cometbatch.reports.page.requests import Frames
 from cometbatch.reports.page.survey import SourceSurvey, Survey, Surveying, Times, Told
-from cometbatch.reports.sources import RunRows
+from cometbatch.reports.sources import GATHERED_BYTES, RunRows
 from cometbatch.results.accepted import Accept
 from cometbatch.results.lines import Joined
-from cometbatch.results.rows import Piece, Rows
+from cometbatch.results.rows import Piece, Rows, gathered
 from cometbatch.results.summary import RunSummary
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.new_rows import NewRows
@@ -201,7 +201,9 @@ class _View:
             self._scores = scores_of_run(run, located, self._name, needs_scores=False)
         rows = rows_of_run(run, located, self._scores, walk=self._new.pieces, tables_of=self._tables_of)
         chunks: list[Chunk] = []
-        for piece in rows.pieces():
+        for piece in gathered(
+            rows.pieces(), CHUNK_ROWS, GATHERED_BYTES
+        ):  # what a piece costs hardly depends on its size
             for begin in range(0, piece.table.num_rows, CHUNK_ROWS):
                 some = Piece(piece.ordinals[begin : begin + CHUNK_ROWS], piece.table.slice(begin, CHUNK_ROWS))
                 chunks += self._take(_source(self._name, rows, some), some, run)

@@ -9,13 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 from playwright.sync_api import expect
 
 import cometbatch
+from cometbatch.commands.locate import locate
+from cometbatch.commands.open_rows import rows_of_run
 from cometbatch.commands.report_watch import Watch
 from cometbatch.commands.watch_server import PageServer
 from cometbatch.errors import UsageError
+from cometbatch.reports.sources import RunRows
+from cometbatch.results.rows import Piece, gathered
 from cometbatch.run_state.new_rows import NewRows
 from cometbatch.run_state.recorded_rows import all_pieces
 from cometbatch.run_state.run import Run, directory_of_job, find
@@ -114,6 +119,21 @@ def test_what_is_read_is_what_was_counted(going: Going, later: int | None) -> No
     assert [each for _, _, piece in all_pieces(run, None, None) for each in piece.ordinals] == list(range(10))
     assert told(run, new) == list(range(10))
     assert told(going.found(), new) == list(range(10, later or ROWS))
+
+
+def test_small_pieces_of_a_run_are_read_together(going: Going) -> None:
+    """Each piece costs the same, however few rows it has; a look at a run of many partitions is not slower for that."""
+    pieces = [Piece(range(at, at + 3), pa.table({"n": range(at, at + 3)})) for at in range(0, 12, 3)]
+    pieces.append(Piece([12], pa.table({"n": pa.nulls(1)})))
+    found = list(gathered(iter(pieces), 6, 1 << 20))
+    assert [list(piece.ordinals) for piece in found] == [[*range(6)], [*range(6, 12)], [12]]
+    assert [piece.table.column("n").to_pylist() for piece in found] == [[*range(6)], [*range(6, 12)], [None]]
+    assert [piece.table.num_rows for piece in gathered(iter(pieces), 6, 1)] == [3, 3, 3, 3, 1]
+    going.job = going.bench.job(output={"partition_rows": 5})
+    going.run(25)
+    run = going.found()
+    source = RunRows("run", rows_of_run(run, locate(going.job)))
+    assert [len(ordinals) for ordinals, _ in source.tables(["status"])] == [25]
 
 
 def test_a_look_changes_nothing(going: Going) -> None:
