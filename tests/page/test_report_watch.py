@@ -14,11 +14,13 @@ import pytest
 from playwright.sync_api import expect
 
 import cometbatch
+from cometbatch.commands import report_watch
 from cometbatch.commands.locate import locate
 from cometbatch.commands.open_rows import rows_of_run
 from cometbatch.commands.report_watch import Watch
+from cometbatch.commands.status import RunStatus, status_of
 from cometbatch.commands.watch_server import PageServer
-from cometbatch.errors import UsageError
+from cometbatch.errors import CheckpointError, UsageError
 from cometbatch.reports.sources import RunRows
 from cometbatch.results.rows import Piece, gathered
 from cometbatch.run_state.new_rows import NewRows
@@ -26,6 +28,7 @@ from cometbatch.run_state.recorded_rows import all_pieces
 from cometbatch.run_state.run import Run, directory_of_job, find
 from tests import virtual_time
 from tests.page.browser import Opener, elsewhere
+from tests.page.reading import read_page
 from tests.stub_server import wait_until
 from tests.workbench import Workbench, files, simulator
 
@@ -173,6 +176,40 @@ def test_the_page_says_what_there_is_by_now(going: Going) -> None:
     for name in ("overview", "frames", "evaluation"):
         assert going.said[name] == expected[name], name
     assert going.said["selection"]["rows"] == ROWS
+
+
+def test_a_job_file_that_is_changed_meanwhile_is_not_read_again(going: Going) -> None:
+    """The run goes on with what it began with, and so does its page, to the end."""
+    going.run(10)
+    going.look()
+    going.path.write_text("input: [", encoding="utf-8")
+    going.run()
+    going.look(is_running=False)
+    assert going.watch.is_over
+    assert going.said["selection"]["rows"] == ROWS
+
+
+@pytest.mark.parametrize("is_running", [True, False], ids=["on the way", "at the end"])
+def test_a_look_that_fails_loses_no_row(going: Going, monkeypatch: pytest.MonkeyPatch, is_running: bool) -> None:
+    """What it had read before it failed comes with the next one, and the end is told then."""
+    going.run(10)
+    going.look()
+    failures = iter([CheckpointError("just now a file is replaced")])
+
+    def failing(*given: Any, **named: Any) -> RunStatus:
+        for error in failures:
+            raise error
+        return status_of(*given, **named)
+
+    monkeypatch.setattr(report_watch, "status_of", failing)
+    going.run(20 if is_running else None)
+    going.look(is_running=is_running)
+    assert not going.watch.is_over
+    going.look(is_running=is_running)
+    assert going.watch.is_over != is_running
+    page = going.bench.folder / "page.html"
+    page.write_bytes(going.watch.page.page().body)
+    assert [row.short["ordinal"] for row in read_page(page).rows] == list(range(20 if is_running else ROWS))
 
 
 def test_the_page_has_no_more_rows_than_were_asked_for(tmp_path: Path) -> None:
