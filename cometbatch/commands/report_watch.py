@@ -23,7 +23,7 @@ from cometbatch.commands.report import (
     told_of_run,
 )
 from cometbatch.commands.report_prompts import Prompts, prompts_of
-from cometbatch.commands.result_sources import NamedResult, name_of, named_results, scores_of_run
+from cometbatch.commands.result_sources import NamedResult, name_of, named_result, scores_of_run
 from cometbatch.commands.tables import JobSource
 from cometbatch.commands.watch_server import PageServer
 from cometbatch.commands.watched_page import WatchedPage
@@ -36,9 +36,9 @@ from cometbatch.reports.page.chunks import CHUNK_ROWS, Chunk, Encoder
 from cometbatch.reports.page.page_columns import Columns
 from cometbatch.reports.page.requests import Frames
 from cometbatch.reports.page.survey import SourceSurvey, Survey, Surveying, Times, Told
-from cometbatch.reports.sources import RunRows
+from cometbatch.reports.sources import GATHERED_BYTES, RunRows
 from cometbatch.results.lines import Joined
-from cometbatch.results.rows import SUCCEEDED, Piece, Rows
+from cometbatch.results.rows import SUCCEEDED, Piece, Rows, gathered
 from cometbatch.results.summary import RunSummary
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.new_rows import NewRows
@@ -124,22 +124,31 @@ class Watch:
         is_running = located.directory.lock.is_held()  # before the look: what a process wrote that has ended is found
         run = find(located.directory, located.result)
         if self._view is None and not is_running and self._is_finished(run):
-            self._show_finished()
+            self._show_finished(located)
             return
         session = 0 if run is None or run.progress.last is None else run.progress.last.number
         if self._first_session is None:
             self._first_session = session
         self._has_run = self._has_run or is_running or session > self._first_session
-        self.is_over = self._has_run and not is_running and run is not None
+        is_ended = self._has_run and not is_running and run is not None
         if self._view is None or _key_of(run) != self._key:
             self._key, self._view = _key_of(run), _View(self._name, self._limit)
             self.page.begin(self._view.meta(run, located))
-        had_rows = self._view.has_rows
-        found = [] if run is None else self._view.read(run, located)
-        if self._view.has_rows != had_rows:
-            self.page.begin(self._view.meta(run, located))
-        evaluation = evaluation_of_results(self._results()) if self.is_over else None
-        self.page.add(found, self._view.meta(run, located, evaluation), is_ended=self.is_over)
+        try:
+            self._show(self._view, run, located, is_ended=is_ended)
+        except CometbatchError:
+            self._key = object()  # rows that were read are not in the page: the next look begins with another one
+            raise
+        self.is_over = is_ended
+
+    def _show(self, view: "_View", run: Run | None, located: Located, *, is_ended: bool) -> None:
+        """Put what is new into the page."""
+        had_rows = view.has_rows
+        found = [] if run is None else view.read(run, located)
+        if view.has_rows != had_rows:
+            self.page.begin(view.meta(run, located))
+        evaluation = evaluation_of_results([self._result(located)]) if is_ended else None
+        self.page.add(found, view.meta(run, located, evaluation), is_ended=is_ended)
 
     def _locate(self) -> Located:
         """Where the run is now: an update of it may have begun, or taken its place. The job file is read once."""
@@ -158,16 +167,16 @@ class Watch:
             raise self._located.no_run()
         return True
 
-    def _show_finished(self) -> None:
+    def _show_finished(self, located: Located) -> None:
         """The page of a run that had finished before, with the rows that `report` would choose."""
         chunks: list[Chunk] = []
-        meta = page_of(self._results(), chunks.append, rows=self._limit, seed=0)
+        meta = page_of([self._result(located)], chunks.append, rows=self._limit, seed=0)
         self.page.begin(meta)
         self.page.add(chunks, meta, is_ended=True)
         self.is_over = True
 
-    def _results(self) -> list[NamedResult]:
-        return named_results([self._target], self._overrides, purpose="show", needs_scores=False)
+    def _result(self, located: Located) -> NamedResult:
+        return named_result(self._target, located, needs_scores=False)
 
 
 def _key_of(run: Run | None) -> object:
@@ -206,7 +215,9 @@ class _View:
             self._scores = scores_of_run(run, located, self._name, needs_scores=False)
         rows = rows_of_run(run, located, self._scores, walk=self._new.pieces, tables_of=self._tables_of)
         chunks: list[Chunk] = []
-        for piece in rows.pieces():
+        for piece in gathered(
+            rows.pieces(), CHUNK_ROWS, GATHERED_BYTES
+        ):  # what a piece costs hardly depends on its size
             for begin in range(0, piece.table.num_rows, CHUNK_ROWS):
                 some = Piece(piece.ordinals[begin : begin + CHUNK_ROWS], piece.table.slice(begin, CHUNK_ROWS))
                 chunks += self._take(_source(self._name, rows, some), some, run)

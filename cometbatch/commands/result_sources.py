@@ -75,7 +75,7 @@ def named_results(
     if overrides and not any(map(_is_job, given)):
         raise UsageError("--set is for a job file. Give the job file, or leave out --set.")
     pairs = zip(given, located, strict=True)
-    return [_named(target, each, needs_scores=needs_scores) for target, each in pairs]
+    return [named_result(target, each, needs_scores=needs_scores) for target, each in pairs]
 
 
 def _is_job(target: JobSource) -> bool:
@@ -88,8 +88,8 @@ def name_of(target: JobSource, located: Located) -> str:
     return printable(located.result) if isinstance(target, Job | dict) else printable(Path(str(target)))
 
 
-def _named(target: JobSource, located: Located, *, needs_scores: bool) -> NamedResult:
-    """A result that was named: what is published, or the rows of a run that is not finished."""
+def named_result(target: JobSource, located: Located, *, needs_scores: bool) -> NamedResult:
+    """A result that was named and is located: what is published, or the rows of a run; as `named_results` has it."""
     name = name_of(target, located)
     if located.job is None and Path(target).is_file():  # type: ignore[arg-type]  # a job has been located as one
         return NamedResult(located, result_at(located.result, name), None)

@@ -10,11 +10,13 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 
 from cometbatch.errors import InputError
-from cometbatch.results.rows import Rows
+from cometbatch.results.rows import Piece, Rows, gathered
 
 BATCH_ROWS: Final = 65_536  # read at a time
 BATCH_BYTES: Final = 1 << 20  # of the columns that are read, at a time, about
 READ_BYTES: Final = 1 << 18  # of a column, from the file
+GATHERED_ROWS: Final = 4_096  # of a run, given at a time: its parts are read in pieces of some tens of rows
+GATHERED_BYTES: Final = 4 << 20  # of the columns that are read of a run, in memory at a time, about
 Tables: TypeAlias = Iterator[tuple[Sequence[int], pa.Table]]
 """Some lines at a time, with the place of each in the result, from 0."""
 
@@ -103,8 +105,10 @@ class RunRows(Struct, frozen=True):
 
     def tables(self, names: Sequence[str]) -> Tables:
         """These columns, some lines at a time."""
-        for piece in self.rows.pieces():
-            yield piece.ordinals, piece.table.select(list(names))
+        wanted = list(names)
+        pieces = (Piece(piece.ordinals, piece.table.select(wanted)) for piece in self.rows.pieces())
+        for piece in gathered(pieces, GATHERED_ROWS, GATHERED_BYTES):
+            yield piece.ordinals, piece.table
 
 
 def _schema(path: Path) -> pa.Schema:

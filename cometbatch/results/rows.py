@@ -45,6 +45,32 @@ class Piece(Struct, frozen=True):
         return Piece([self.ordinals[at] for at in places], self.table.take(pa.array(places, pa.int64())))
 
 
+def gathered(pieces: Iterator[Piece], rows: int, size: int) -> Iterator[Piece]:
+    """The same rows in fewer pieces: of about so many rows or bytes in memory, whichever is reached first.
+
+    Pieces with different schemas are not put together; a piece that is larger comes as it is.
+    """
+    for _, alike in itertools.groupby(pieces, key=lambda piece: piece.table.schema):
+        some: list[Piece] = []
+        count = taken = 0
+        for piece in alike:
+            some.append(piece)
+            count += piece.table.num_rows
+            taken += piece.table.nbytes
+            if count >= rows or taken >= size:
+                yield _joined(some)
+                some, count, taken = [], 0, 0
+        if some:
+            yield _joined(some)
+
+
+def _joined(pieces: Sequence[Piece]) -> Piece:
+    if len(pieces) == 1:
+        return pieces[0]
+    ordinals = list(itertools.chain.from_iterable(piece.ordinals for piece in pieces))
+    return Piece(ordinals, pa.concat_tables(piece.table for piece in pieces))
+
+
 class Rows(Struct, frozen=True):
     """The rows of a run that have an outcome.
 

@@ -1,12 +1,11 @@
 """The rows of a run that got their outcome since somebody looked before, while the run goes on; changes nothing.
 
-Law: each call is told once. A partition is read again only where a file that tells of it has changed, and a committed
-one whose rows were all told before it was committed is not read at all. In memory are a byte for each call of
-open partitions, and the rows of the input that these have.
+Law: each call is told once. A partition is read again only where it has a row that was not told, and only such rows
+are made. In memory are a byte for each call of open partitions, and the rows of the input that these have.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, TypeAlias
+from typing import Final
 
 import pyarrow as pa
 
@@ -21,8 +20,6 @@ from cometbatch.run_state.run import Run
 
 INPUTS_KEPT: Final = 16
 """Partitions whose rows of the input are kept in memory, at about 8 MiB each at most; others are read again."""
-_Files: TypeAlias = tuple[tuple[str, int], ...]
-"""Names and sizes of the files that tell of an open partition."""
 
 
 class NewRows:
@@ -34,7 +31,6 @@ class NewRows:
     def __init__(self) -> None:
         self._told: dict[int, bytearray] = {}  # of open partitions, by index: a byte for each call
         self._done: set[int] = set()  # partitions of which all is told
-        self._files: dict[int, _Files] = {}  # as they were when an open partition was last read
         self._inputs = _KeptInputs()
 
     def pieces(
@@ -44,26 +40,36 @@ class NewRows:
 
         Raises what `recorded_rows.rows_of` raises; what was told before that counts as told.
         """
-        records, sizes = OpenRecords(run), _sizes(run)
-        committed, open_ones = frozenset(run.progress.committed), frozenset(run.progress.open)
-        self._inputs.keep(run.manifest.partition(index).first_row for index in open_ones)
+        records, new = OpenRecords(run), self._new_of_open_ones(run)
+        committed = frozenset(run.progress.committed)
+        self._inputs.keep(run.manifest.partition(index).first_row for index in run.progress.open)
         for place, partition in result_partitions(run.manifest):
             index = partition.index
-            if index in self._done or (index not in committed and index not in open_ones):
+            calls = new.get(index, ())
+            if index in self._done or (index not in committed and not calls):
                 continue
-            files = sizes.get(run.manifest.range_of(index), ())
-            if index not in committed and self._files.get(index) == files:
-                continue
-            if len(self._told.get(index, ())) == 0:
+            if index not in self._told:
                 self._told[index] = bytearray(partition.row_count)
             if 0 in self._told[index]:
-                found = rows_of(run, partition, self._inputs.reader(tables), further, records)
+                found = rows_of(run, partition, self._inputs.reader(tables), further, records, calls=calls)
                 for piece in self._new(found, index, run.manifest.first_ordinal(partition)):
                     yield place, partition, piece
-            self._files[index] = files
             if 0 not in self._told[index]:
                 self._done.add(index)
-                del self._told[index], self._files[index]
+                del self._told[index]
+
+    def _new_of_open_ones(self, run: Run) -> dict[int, set[int]]:
+        """Of each partition without a part, the calls with an outcome that was not told."""
+        found: dict[int, set[int]] = {}
+        manifest = run.manifest
+        for ordinal in run.progress.recorded:
+            index = manifest.partition_of(ordinal)
+            if index in self._done:
+                continue
+            told = self._told.get(index)
+            if told is None or not told[ordinal - manifest.first_ordinal(manifest.partition(index))]:
+                found.setdefault(index, set()).add(ordinal)
+        return found
 
     def _new(self, pieces: Iterator[Piece], index: int, first: int) -> Iterator[Piece]:
         told = self._told[index]
@@ -73,19 +79,6 @@ class NewRows:
                 told[piece.ordinals[at] - first] = 1
             if places:
                 yield piece if len(places) == len(piece.ordinals) else piece.only(places)
-
-
-def _sizes(run: Run) -> dict[int, _Files]:
-    """Of each range the journals that tell of it, with their sizes."""
-    found: dict[int, list[tuple[str, int]]] = {}
-    journals = run.directory.journals
-    for file in journals.all():
-        try:
-            size = (journals.folder / file.name).stat().st_size
-        except FileNotFoundError:  # its partitions are committed meanwhile
-            continue
-        found.setdefault(file.range, []).append((file.name, size))
-    return {number: tuple(files) for number, files in found.items()}
 
 
 class _KeptInputs:

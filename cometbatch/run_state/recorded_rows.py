@@ -1,11 +1,12 @@
 """The rows of a run that have an outcome by now, from parts and journals, in the order of the result; changes nothing.
 
 Guards: also while another process goes on with the run. A partition whose journals go while they are read has its part
-then, and the rest comes from there.
+then, and the rest comes from there. Law: the rows are those that its progress counts, however many more there are by
+the time of reading, so that every reading of one `Run` has the same rows, and as many as its tally.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -132,17 +133,22 @@ def rows_of(
     table_of: Callable[[Partition], pa.Table | None],
     further: columns.Further | None = None,
     open_records: OpenRecords | None = None,
+    *,
+    calls: Collection[int] | None = None,
 ) -> Iterator[Piece]:
     """The rows of a partition that have an outcome, in order. `table_of`: its input; None where that can't be had.
 
-    `open_records`: of a caller who asks for several partitions.
+    `open_records`: of a caller who asks for several partitions. `calls`: those that are wanted of a partition without
+    a part, by ordinal; all that the run's progress counts by default.
     """
     due = first = run.manifest.first_ordinal(partition)
-    if partition.index not in run.progress.committed:
+    is_open = partition.index not in run.progress.committed
+    wanted = run.progress.recorded if calls is None else calls
+    if is_open:
         try:
             records = (OpenRecords(run) if open_records is None else open_records).of(partition.index)
             if not is_committed(run, partition.index):
-                for piece in _open_pieces(run, records, partition, table_of):
+                for piece in _open_pieces(run, records, partition, table_of, wanted):
                     table = piece.table if further is None else columns.extended(piece.table, run.prefix, further)
                     yield Piece(piece.ordinals, table)
                     due = piece.ordinals[-1] + 1
@@ -154,10 +160,12 @@ def rows_of(
     for written in parts.read_pieces(path):
         table = with_target(written, run.prefix, output, run.manifest.slices[partition.slice].target)
         rest = table.slice(max(0, due - ordinal))
-        if rest.num_rows:
-            end = ordinal + table.num_rows
-            yield Piece(range(end - rest.num_rows, end), rest)
         ordinal += table.num_rows
+        piece = Piece(range(ordinal - rest.num_rows, ordinal), rest)
+        if is_open:
+            piece = piece.only([at for at, each in enumerate(piece.ordinals) if each in wanted])
+        if piece.ordinals:
+            yield piece
 
 
 def is_committed(run: Run, index: int) -> bool:
@@ -170,14 +178,20 @@ def is_committed(run: Run, index: int) -> bool:
 
 
 def _open_pieces(
-    run: Run, records: PartitionRecords, partition: Partition, table_of: Callable[[Partition], pa.Table | None]
+    run: Run,
+    records: PartitionRecords,
+    partition: Partition,
+    table_of: Callable[[Partition], pa.Table | None],
+    wanted: Collection[int],
 ) -> Iterator[Piece]:
-    """The rows of an open partition that have an outcome, each beside it. The input is read where there are some."""
+    """The wanted rows of an open partition, each beside its outcome. The input is read where there are some."""
     output, first = columns.columns_of(run.columns), run.manifest.first_ordinal(partition)
     identity = run.manifest.input
     row_bytes = max(identity.size, identity.decoded_size) // max(1, identity.rows)
     table: pa.Table | None = None
-    for number, some in enumerate(filter(None, map(outcomes_in, records.in_order(row_bytes, PIECE_BYTES)))):
+    recorded = map(outcomes_in, records.in_order(row_bytes, PIECE_BYTES))
+    found = ([outcome for outcome in some if outcome.ordinal in wanted] for some in recorded)
+    for number, some in enumerate(filter(None, found)):
         table = table_of(partition) if number == 0 else table
         ordinals = [outcome.ordinal for outcome in some]
         if table is None:

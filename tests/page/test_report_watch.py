@@ -9,17 +9,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 from playwright.sync_api import expect
 
 import cometbatch
+from cometbatch.commands import report_watch
+from cometbatch.commands.locate import locate
+from cometbatch.commands.open_rows import rows_of_run
+from cometbatch.commands.report import told_of_run
 from cometbatch.commands.report_watch import Watch
 from cometbatch.commands.watch_server import PageServer
-from cometbatch.errors import UsageError
+from cometbatch.errors import CheckpointError, UsageError
+from cometbatch.reports.page.survey import Told
+from cometbatch.reports.sources import RunRows
+from cometbatch.results.rows import Piece, gathered
 from cometbatch.run_state.new_rows import NewRows
+from cometbatch.run_state.recorded_rows import all_pieces
 from cometbatch.run_state.run import Run, directory_of_job, find
 from tests import virtual_time
 from tests.page.browser import Opener, elsewhere
+from tests.page.reading import read_page
 from tests.stub_server import wait_until
 from tests.workbench import Workbench, files, simulator
 
@@ -100,6 +110,36 @@ def test_each_row_is_told_once(going: Going) -> None:
     assert told() == []
 
 
+@pytest.mark.parametrize("later", [20, None], ids=["still open", "committed meanwhile"])
+def test_what_is_read_is_what_was_counted(going: Going, later: int | None) -> None:
+    """Rows that come between counting and reading are the next look's: a page has no more rows than outcomes."""
+
+    def told(run: Run, new: NewRows) -> list[int]:
+        return [ordinal for _, _, piece in new.pieces(run, None, None) for ordinal in piece.ordinals]
+
+    going.run(10)
+    run, new = going.found(), NewRows()
+    going.run(later)
+    assert [each for _, _, piece in all_pieces(run, None, None) for each in piece.ordinals] == list(range(10))
+    assert told(run, new) == list(range(10))
+    assert told(going.found(), new) == list(range(10, later or ROWS))
+
+
+def test_small_pieces_of_a_run_are_read_together(going: Going) -> None:
+    """Each piece costs the same, however few rows it has; a look at a run of many partitions is not slower for that."""
+    pieces = [Piece(range(at, at + 3), pa.table({"n": range(at, at + 3)})) for at in range(0, 12, 3)]
+    pieces.append(Piece([12], pa.table({"n": pa.nulls(1)})))
+    found = list(gathered(iter(pieces), 6, 1 << 20))
+    assert [list(piece.ordinals) for piece in found] == [[*range(6)], [*range(6, 12)], [12]]
+    assert [piece.table.column("n").to_pylist() for piece in found] == [[*range(6)], [*range(6, 12)], [None]]
+    assert [piece.table.num_rows for piece in gathered(iter(pieces), 6, 1)] == [3, 3, 3, 3, 1]
+    going.job = going.bench.job(output={"partition_rows": 5})
+    going.run(25)
+    run = going.found()
+    source = RunRows("run", rows_of_run(run, locate(going.job)))
+    assert [len(ordinals) for ordinals, _ in source.tables(["status"])] == [25]
+
+
 def test_a_look_changes_nothing(going: Going) -> None:
     """No file of the run, and it takes no lock that a process might want."""
     going.run(10)
@@ -137,6 +177,40 @@ def test_the_page_says_what_there_is_by_now(going: Going) -> None:
     for name in ("overview", "frames", "evaluation"):
         assert going.said[name] == expected[name], name
     assert going.said["selection"]["rows"] == ROWS
+
+
+def test_a_job_file_that_is_changed_meanwhile_is_not_read_again(going: Going) -> None:
+    """The run goes on with what it began with, and so does its page, to the end."""
+    going.run(10)
+    going.look()
+    going.path.write_text("input: [", encoding="utf-8")
+    going.run()
+    going.look(is_running=False)
+    assert going.watch.is_over
+    assert going.said["selection"]["rows"] == ROWS
+
+
+@pytest.mark.parametrize("is_running", [True, False], ids=["on the way", "at the end"])
+def test_a_look_that_fails_loses_no_row(going: Going, monkeypatch: pytest.MonkeyPatch, is_running: bool) -> None:
+    """What it had read before it failed comes with the next one, and the end is told then."""
+    going.run(10)
+    going.look()
+    failures = iter([CheckpointError("just now a file is replaced")])
+
+    def failing(*given: Any, **named: Any) -> Told:
+        for error in failures:
+            raise error
+        return told_of_run(*given, **named)
+
+    monkeypatch.setattr(report_watch, "told_of_run", failing)
+    going.run(20 if is_running else None)
+    going.look(is_running=is_running)
+    assert not going.watch.is_over
+    going.look(is_running=is_running)
+    assert going.watch.is_over != is_running
+    page = going.bench.folder / "page.html"
+    page.write_bytes(going.watch.page.page().body)
+    assert [row.short["ordinal"] for row in read_page(page).rows] == list(range(20 if is_running else ROWS))
 
 
 def test_the_page_has_no_more_rows_than_were_asked_for(tmp_path: Path) -> None:
