@@ -265,6 +265,8 @@ def _refuse(
         raise UsageError(f"--output: {_shown(path)}: there is no such folder. Make it first.")
     if path.is_dir():
         raise UsageError(f"--output: {_shown(path)} is a folder. Name a file in it.")
+    if path.exists() and not path.is_file():  # a rename would put the page in the place of a device, for all programs
+        raise UsageError(f"--output: {_shown(path)} is a device or a pipe, and no file. Choose another name.")
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"--output: {_shown(path)}: this folder can't be written. Choose another one.")
     given = [targets] if isinstance(targets, str | Path) or not isinstance(targets, Sequence) else targets
