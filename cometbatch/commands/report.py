@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
@@ -27,19 +27,21 @@ from cometbatch.job.report import ReportSettings
 from cometbatch.reports.layout import layout_of
 from cometbatch.reports.page import DEFAULT_FILE, DEFAULT_ROWS
 from cometbatch.reports.page.chosen import chosen_tables
-from cometbatch.reports.page.chunks import Chunk, Encoder, StoredPrompt
+from cometbatch.reports.page.chunks import CHUNK_ROWS, Chunk, Encoder, StoredPrompt
 from cometbatch.reports.page.evaluation import Judged, evaluation_of
 from cometbatch.reports.page.html import PageWriter, is_page
 from cometbatch.reports.page.page_columns import Columns
 from cometbatch.reports.page.requests import Frames
 from cometbatch.reports.page.survey import Survey, Told, survey
-from cometbatch.reports.sources import ResultFiles, RunRows
+from cometbatch.reports.sources import ResultFiles, RunRows, Tables
 from cometbatch.results.notebook import html_of
 from cometbatch.results.parts import release_memory, result_metadata
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.run import Run, find
 from cometbatch.version import VERSION
 
+PROMPT_CHARACTERS: Final = 16 << 20  # of prompts in memory at a time, about
+FIRST_ROWS: Final = 32  # of a source, whose prompts tell how long the others are
 _RUN_ID: Final = "cometbatch.run_id"
 _MEGABYTE: Final = 10**6
 
@@ -121,13 +123,13 @@ def page_of(results: Sequence[NamedResult], add: Callable[[Chunk], object], *, r
     found = survey([each.source for each in results], [told_of(each) for each in results], limit=rows, seed=seed)
     release_memory()  # of the first pass: 10 MB
     sources, frames = [each.source for each in results], Frames()
-    prompts = [prompts_of(each.source, frames, None if each.run is None else each.run.manifest) for each in results]
+    prompts = [prompts_of_result(each, frames) for each in results]
     columns = Columns.of(sources, has_prompts=any(each.why_none is None for each in prompts))
     encoder = Encoder(columns)
     for number, (source, own) in enumerate(zip(sources, prompts, strict=True)):
         names = list(dict.fromkeys([*columns.read(number), *own.columns]))
-        for places, table in chosen_tables(source, found.chosen.lines[number], names):
-            for chunk in encoder.add(number, places, table, stored_prompts(own, table)):
+        for places, table, stored in with_prompts(own, chosen_tables(source, found.chosen.lines[number], names)):
+            for chunk in encoder.add(number, places, table, stored):
                 add(chunk)
     for chunk in encoder.rest():
         add(chunk)
@@ -166,6 +168,28 @@ def page_meta(
         "overview": found.overview(),
         "evaluation": evaluation,
     }
+
+
+def prompts_of_result(result: NamedResult, frames: Frames) -> Prompts:
+    """The prompts of a result that was named. Raises as `prompts_of` does."""
+    manifest = None if result.run is None else result.run.manifest
+    return prompts_of(result.source, frames, manifest, result.located.job)
+
+
+def with_prompts(
+    prompts: Prompts, tables: Tables
+) -> Iterator[tuple[Sequence[int], pa.Table, list[StoredPrompt] | None]]:
+    """These lines with their prompts: few at a time where prompts are long, since those are in memory at once."""
+    rows = FIRST_ROWS
+    for places, table in tables:
+        begin = 0
+        while begin < table.num_rows:
+            some = table.slice(begin, rows)
+            stored = stored_prompts(prompts, some)
+            yield places[begin : begin + rows], some, stored
+            begin += some.num_rows
+            length = sum(len(text) for each in stored or () for text in each.texts) // some.num_rows
+            rows = max(1, min(CHUNK_ROWS, PROMPT_CHARACTERS // max(1, length)))
 
 
 def stored_prompts(prompts: Prompts, table: pa.Table) -> list[StoredPrompt] | None:
@@ -250,6 +274,8 @@ def _refuse(
         raise UsageError(f"--output: {_shown(path)}: there is no such folder. Make it first.")
     if path.is_dir():
         raise UsageError(f"--output: {_shown(path)} is a folder. Name a file in it.")
+    if path.exists() and not path.is_file():  # a rename would put the page in the place of a device, for all programs
+        raise UsageError(f"--output: {_shown(path)} is a device or a pipe, and no file. Choose another name.")
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"--output: {_shown(path)}: this folder can't be written. Choose another one.")
     given = [targets] if isinstance(targets, str | Path) or not isinstance(targets, Sequence) else targets

@@ -5,8 +5,11 @@ that can't be rendered has a sentence that says why, and never another line's pr
 more, since a body is made once for each shape of prompt (`reports.page.requests`).
 """
 
+import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Final
 
 import msgspec
@@ -23,6 +26,8 @@ from cometbatch.job.matrix import digest_of, sample_of
 from cometbatch.job.secrets import printable
 from cometbatch.job.targets import Template
 from cometbatch.job.vendor_batch import VENDORS
+from cometbatch.prompt.allowance import Allowance
+from cometbatch.prompt.foreign import refused
 from cometbatch.prompt.names import no_column
 from cometbatch.prompt.template import RENDERING, TemplateError
 from cometbatch.reports.layout import layout_of
@@ -46,6 +51,10 @@ NO_TARGET: Final = (
 _OTHER_RULES: Final = (
     "Another version of cometbatch made this run, which renders prompts by other rules, so they are not shown."
 )
+NAME_THE_JOB: Final = "If you trust it, name its job file in place of the result."
+FOREIGN_S: Final = 10.0  # seconds of a processor for all prompts of a source whose templates may be anybody's
+FOREIGN_CHARACTERS: Final = 256 << 20  # that such templates make for some rows at a time
+MAX_FOREIGN_CHARACTERS: Final = 8 << 20  # of such templates
 
 
 class SliceTarget(Struct, frozen=True):
@@ -102,11 +111,13 @@ class Prompts:
         return [] if self._lines is None else self._lines.notes()
 
 
-def prompts_of(source: Source, frames: Frames, manifest: Manifest | None = None) -> Prompts:
+def prompts_of(source: Source, frames: Frames, manifest: Manifest | None = None, named: Job | None = None) -> Prompts:
     """How the prompts of a source are rendered again. `frames`: of the page.
 
-    `manifest`: of the run whose result or rows the source has, where that is known. Raises `InputError` where the
-    source can't be read.
+    `manifest`: of the run whose result or rows the source has, where that is known. `named`: the job that the reader
+    named. Templates that it does not have may be anybody's: they are rendered within bounds, or not at all.
+
+    Raises `InputError` where the source can't be read.
     """
     schema = source.schema
     said = schema.metadata or {}
@@ -118,7 +129,7 @@ def prompts_of(source: Source, frames: Frames, manifest: Manifest | None = None)
         if manifest is not None and manifest.fingerprint.get(RENDERING_KEY) != RENDERING:
             return Prompts(_OTHER_RULES)
         asked = _asked(job, metadata, manifest, layout_of(schema, source.name).prefix)
-        lines = _Lines(job, asked, schema, frames, source)
+        lines = _Lines(job, asked, source, frames, trusted=_templates_of(named))
     except JobError as error:
         return Prompts(f"The prompts can't be rendered again: {error}")
     return Prompts(None, lines.columns, lines)
@@ -128,7 +139,7 @@ def _job(metadata: Mapping[str, str]) -> Job:
     """The job in a result's metadata. Raises `JobError` where there is none that this program knows."""
     try:
         return Job.from_description(msgspec.json.decode(metadata.get(JOB_KEY, ""), type=dict[str, object]))
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise JobError("the result does not say by which job it was made.") from error
 
 
@@ -156,7 +167,7 @@ def _told_targets(metadata: Mapping[str, str]) -> tuple[Target, ...]:
     """The targets that a result's metadata tell of, by their numbers; none where they don't."""
     try:
         found = msgspec.json.decode(metadata.get(TARGETS_KEY, "[]"), type=tuple[PricedTarget, ...])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise JobError(f"the result tells of targets that this version does not know ({error})") from error
     return tuple(each.target for each in found)
 
@@ -164,13 +175,15 @@ def _told_targets(metadata: Mapping[str, str]) -> tuple[Target, ...]:
 class _Lines:
     """Renders the lines of a source, each for the target that it was asked of."""
 
-    def __init__(self, job: Job, asked: Asked, schema: pa.Schema, frames: Frames, source: Source) -> None:
-        """Raises `JobError` where a template can't be used, or needs a column that there is not."""
+    def __init__(self, job: Job, asked: Asked, source: Source, frames: Frames, *, trusted: Collection[str]) -> None:
+        """`trusted`: templates. Raises `JobError` where one can't be used, or needs a column that there is not."""
         self._job = job
         self._asked = asked
         self._is_run = isinstance(source, RunRows)
         self._lacks_input = isinstance(source, RunRows) and source.rows.lacks_input
+        schema = source.schema
         inputs = _input_columns(job, schema)
+        self._allowance = _allowance(self._asked.all_targets, trusted)
         self._templates: dict[object, Template] = {}
         self._needed = self._needed_of(inputs)
         folder = ImageFolder(job.image_root, job.images.max_bytes)
@@ -192,7 +205,8 @@ class _Lines:
             if (key := _prompt_of(target)) in self._templates:
                 continue
             try:
-                template = self._templates[key] = target.prompt_template()
+                with self._allowance:
+                    template = self._templates[key] = target.prompt_template()
                 template.check(inputs)
             except TemplateError as error:
                 raise JobError(str(error)) from error
@@ -222,7 +236,10 @@ class _Lines:
     ) -> list[RenderedRow]:
         """The prompts of lines that were asked of one target."""
         prompts = key if isinstance(key, str) else self._prompts(key)
-        return [prompts] * table.num_rows if isinstance(prompts, str) else prompts.render(table, hashes)
+        if isinstance(prompts, str):
+            return [prompts] * table.num_rows
+        with self._allowance:
+            return prompts.render(table, hashes)
 
     def _prompts(self, key: tuple[int, int | None]) -> TargetPrompts | WholePrompts | str:
         found = self._made.get(key)
@@ -270,6 +287,33 @@ class _Lines:
                 "place of digests and can't be compared with those that were sent."
             )
         return found
+
+
+def _templates_of(job: Job | None) -> frozenset[str]:
+    """Each template of a job."""
+    return frozenset(_texts_of([] if job is None else job.targets()))
+
+
+def _texts_of(targets: Iterable[Target]) -> Iterator[str]:
+    for target in targets:
+        for message in target.messages:
+            yield message.template
+            yield from (part.template for part in message.parts)
+
+
+def _allowance(targets: Sequence[Target], trusted: Collection[str]) -> AbstractContextManager[object]:
+    """What these targets' templates may take; all, where each is trusted. Raises `JobError` for one that is not run."""
+    foreign = set(_texts_of(targets)).difference(trusted)
+    if not foreign:
+        return contextlib.nullcontext()
+    words = (
+        f"more than {MAX_FOREIGN_CHARACTERS:,} characters" if sum(map(len, foreign)) > MAX_FOREIGN_CHARACTERS else None
+    )
+    for text in sorted(foreign) if words is None else ():
+        words = words or refused(text)
+    if words is not None:
+        raise JobError(f"a template of its job has {words}, and may be from anybody, so it is not run. {NAME_THE_JOB}")
+    return Allowance(time.thread_time, seconds=FOREIGN_S, characters=FOREIGN_CHARACTERS)
 
 
 def _prompt_of(target: Target) -> object:

@@ -220,7 +220,7 @@ class _View:
         ):  # what a piece costs hardly depends on its size
             for begin in range(0, piece.table.num_rows, CHUNK_ROWS):
                 some = Piece(piece.ordinals[begin : begin + CHUNK_ROWS], piece.table.slice(begin, CHUNK_ROWS))
-                chunks += self._take(_source(self._name, rows, some), some, run)
+                chunks += self._take(_source(self._name, rows, some), some, run, located.job)
         return chunks if self._encoder is None else [*chunks, *self._encoder.rest()]
 
     def _tables_of(self, run: Run, job: Job) -> Tables:
@@ -229,10 +229,10 @@ class _View:
             self._tables = input_tables(run, job)
         return self._tables
 
-    def _take(self, source: RunRows, piece: Piece, run: Run) -> Iterator[Chunk]:
+    def _take(self, source: RunRows, piece: Piece, run: Run, job: Job | None) -> Iterator[Chunk]:
         """Count these rows, and put those into the page for which there is room."""
         if self._encoder is None:
-            self._prompts = prompts_of(source, self._frames, run.manifest)
+            self._prompts = prompts_of(source, self._frames, run.manifest, job)
             self._columns = Columns.of([source], has_prompts=self._prompts.why_none is None)
             self._encoder = Encoder(self._columns)
         self._surveying.add(0, source)

@@ -13,14 +13,13 @@ from msgspec import Struct
 
 from cometbatch.job.keys import FREE, KEYS, MATRIX, MATRIX_KEYS, PROMPT_TEXTS, SAMPLES, SINGLE, key_meant
 from cometbatch.job.kinds import INT64_MAX, decimal, expected, refuse_surrogates
-from cometbatch.job.matrix import ALWAYS, Axis
+from cometbatch.job.matrix import ALWAYS, MAX_SLICES, Axis
 from cometbatch.job.secrets import KEYS_DO_NOT_BELONG, is_secret, join, refuse_secrets, shown
 from cometbatch.job.tree import List, Map, Node, Problems, Scalar, WrongError, is_null
 from cometbatch.results import columns
 from cometbatch.results.slices import Label, slice_names, text_of
 
 MAX_CELLS: Final = 1_000
-MAX_SLICES: Final = 10_000  # passes over the rows: cells times samples
 MAX_LABEL_CHARACTERS: Final = 40
 NAMED: Final = ("name", "value")
 """The keys of an axis value that is no label by itself."""

@@ -1,6 +1,7 @@
 """`target.headers`: headers of one's own for each request. Guards that the job holds names of variables, no secrets."""
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from cometbatch.job.secrets import is_key_for_a_name, shown
@@ -54,11 +55,25 @@ def read_headers(node: Node) -> dict[str, str]:
     return headers
 
 
+def are_lawful(headers: Mapping[str, str]) -> bool:
+    """Whether these headers could come from `read_headers`."""
+    try:
+        return all(
+            _NAME.fullmatch(name) is not None and not _KEPT.fullmatch(name) and _checked(name, text) == text
+            for name, text in headers.items()
+        )
+    except WrongError:
+        return False
+
+
 def _value(name: str, node: Node) -> str:
-    words = f"{shown(name)}: expected a text in one line"
     if not is_text(node):
-        raise WrongError(f"{words}; put it in quotes")
-    text = node.text
+        raise WrongError(f"{shown(name)}: expected a text in one line; put it in quotes")
+    return _checked(name, node.text)
+
+
+def _checked(name: str, text: str) -> str:
+    words = f"{shown(name)}: expected a text in one line"
     if not text or text != text.strip() or len(text) > MAX_HEADER_CHARACTERS:
         raise WrongError(f"{words}, of at most {MAX_HEADER_CHARACTERS} characters, without a space at its start or end")
     if not text.isascii() or not text.isprintable():

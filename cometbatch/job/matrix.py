@@ -20,6 +20,7 @@ from cometbatch.wire import FormatName
 
 MODEL: Final = "model"
 FORMAT: Final = "format"
+MAX_SLICES: Final = 10_000  # passes over the rows: cells times samples
 ALWAYS: Final = (MODEL, FORMAT)
 """Axis columns that a result has also where no axis sets them."""
 OWN_RULES: Final = "response.rules"

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from cometbatch.errors import JobError
 from cometbatch.job.judging import Pairwise, Rubric
+from cometbatch.job.lawful import wrong_matrix, wrong_target
 from cometbatch.job.matrix import Cell, CellSettings, Matrix, digest_of
 from cometbatch.job.report import ReportSettings
 from cometbatch.job.scores import ScoreSettings
@@ -392,9 +393,15 @@ class Job(Struct, frozen=True):
     def from_description(cls, description: Mapping[str, object]) -> Self:
         """The job that `describe` described. Raises `JobError` where no job describes itself so."""
         try:
-            return msgspec.convert({"places": (), **description}, cls, dec_hook=_path)
-        except msgspec.ValidationError as error:
+            job = msgspec.convert({"places": (), **description}, cls, dec_hook=_path)
+        except (msgspec.ValidationError, RecursionError) as error:
             raise JobError(f"this describes no job ({error})") from error
+        wrong = wrong_target(job.target.base_url, job.target.key_env, job.target.headers)
+        if wrong is None and job.matrix is not None:
+            wrong = wrong_matrix(job.matrix)
+        if wrong is not None:
+            raise JobError(f"this describes no job ({wrong} is none that a job file can have)")
+        return job
 
 
 class JudgeSettings(Struct, frozen=True):
@@ -415,6 +422,6 @@ def template_words(error: TemplateError) -> str:
 
 def _path(kind: type, value: object) -> object:
     """A path, the only type in a job that JSON lacks."""
-    if kind is not Path or not isinstance(value, str):
+    if kind is not Path or not isinstance(value, str) or "\0" in value:
         raise msgspec.ValidationError(f"{value!r} is no {kind.__name__}")
     return Path(unprinted(value))

@@ -6,6 +6,8 @@ from typing import Any
 
 from jinja2.exceptions import TemplateRuntimeError
 
+from cometbatch.prompt.allowance import current
+
 MAX_MESSAGE_CHARACTERS = 64 << 20  # characters of one message; a longer one fails its row. The service takes far less
 MAX_REPEATS = 1_000_000  # the widest padding, in characters, and the longest list that repeating makes, in items
 _MAX_POWER_BITS = 1 << 16  # bits of the result of `**`; a larger one fails its row
@@ -18,9 +20,11 @@ _TOO_WIDE = f"too wide: a width or count is at most {MAX_REPEATS}"
 
 def bounded(pieces: Iterable[str]) -> Iterator[str]:
     """The same pieces. Raises `TemplateRuntimeError` where together they are longer than a message may be."""
-    room = MAX_MESSAGE_CHARACTERS
+    room, allowed = MAX_MESSAGE_CHARACTERS, current()
     for piece in pieces:
         room -= len(piece)
+        if allowed is not None:
+            allowed.charge(piece)
         if room < 0:
             raise TemplateRuntimeError(_TOO_LONG)
         yield piece

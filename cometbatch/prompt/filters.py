@@ -14,6 +14,7 @@ from jinja2 import Undefined
 from jinja2.exceptions import TemplateRuntimeError
 from jinja2.filters import FILTERS, make_attrgetter
 
+from cometbatch.prompt.allowance import current
 from cometbatch.prompt.bounds import refuse_length, refuse_sizes
 from cometbatch.prompt.choices import Choice, choices_of
 from cometbatch.prompt.printing import json_of, percent, text_of
@@ -61,7 +62,10 @@ def _filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         elif value is None and name not in _OF_NULL:
             return _FOR_NULL[name](*others, **kwargs) if name in _FOR_NULL else None
         made = function(*before, value, *others, **kwargs)
-        return list(made) if name in _LAZY and not isinstance(made, str) else made
+        made = list(made) if name in _LAZY and not isinstance(made, str) else made
+        if (allowed := current()) is not None:
+            allowed.charge(made)
+        return made
 
     return filter_
 
@@ -72,7 +76,9 @@ def _default(value: object, default_value: object = "", boolean: object = False)
 
 
 def _each(value: object) -> object:
-    return () if value is None else value
+    items: Any = () if value is None else value
+    allowed = current()
+    return items if allowed is None else allowed.each(items)
 
 
 def _format(value: str, *args: object, **kwargs: object) -> str:

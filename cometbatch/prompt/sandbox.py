@@ -16,6 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter, sa
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
+from cometbatch.prompt.allowance import current
 from cometbatch.prompt.bounds import bounded, refuse_growth, refuse_sizes
 from cometbatch.prompt.filters import EACH, filters
 from cometbatch.prompt.printing import METHODS, Method, formatted, percent, text_of
@@ -51,13 +52,18 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """`left operator right` in a template."""
+        if (allowed := current()) is not None:
+            allowed.operation(operator, left, right)
         if operator == "%" and isinstance(left, str):
             return percent(left, right)
         match operator, left, right:
             case ("+", str() as text, None) | ("+", None, str() as text):
                 return text
         refuse_growth(operator, left, right)
-        return super().call_binop(context, operator, left, right)
+        made = super().call_binop(context, operator, left, right)
+        if allowed is not None:
+            allowed.charge(made)
+        return made
 
     @staticmethod
     def concat(pieces: Iterable[str]) -> str:

@@ -40,6 +40,7 @@ then refused, not mixed.
 """
 WHOLE_ROW = "row"
 """The name that stands for the whole row in a template: `row["order id"]`, `row|tojson`."""
+FEW_CELLS: Final = 16  # together not much larger than the row itself, of which each may be one cell
 MAX_FAILURE_CHARACTERS = 500  # of a failure's message; the rest is cut off
 PartTemplate: TypeAlias = tuple[Literal["text", "image"], str, str]
 """What a part is, its template, and for an image how closely to look at it ("" where that is left to the model)."""
@@ -143,6 +144,8 @@ class _Join:
                 cell = values[name]
                 cells.append(cell if type(cell) is str else text_of(cell))
         except Exception:  # noqa: BLE001 - a missing column, or a value whose `str` fails in any way it likes
+            return self._jinja.render(values)
+        if len(cells) > FEW_CELLS and sum(map(len, cells)) > MAX_MESSAGE_CHARACTERS:
             return self._jinja.render(values)
         whole = self._frame % tuple(cells)
         if len(whole) > MAX_MESSAGE_CHARACTERS:

@@ -95,7 +95,7 @@ def compared(
         cost_usd=_sum([cost for cost in costs if cost is not None]) if None not in costs else None,
         answers=sum(line.rows - line.failed for line in lines),
         possible_charges_usd=_sum(_charges(layouts)),
-        charges_unknown=sum(int(layout.bill.get("charges_unknown", 0)) for layout in layouts),
+        charges_unknown=sum(layout.bill.get("charges_unknown", 0) for layout in layouts),
         judge_cost_usd=judge_cost_usd,
         is_partial=not all(source.is_whole for source in sources),
         needs_extra=finished is None,
@@ -202,11 +202,12 @@ def _frames(source: Source, layout: Layout, names: Sequence[str]) -> Iterator[pl
 
 
 def plain(table: pa.Table) -> pa.Table:
-    """The table with texts in place of dictionaries."""
-    for at, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):
-            table = table.set_column(at, field.name, table.column(at).cast(field.type.value_type))
-    return table
+    """The table with texts in place of dictionaries, and without metadata: polars fails on those that are no UTF-8."""
+    columns = [
+        column.cast(field.type.value_type) if pa.types.is_dictionary(field.type) else column
+        for field, column in zip(table.schema, table.columns, strict=True)
+    ]
+    return pa.table(columns, table.column_names)
 
 
 def _labels(layout: Layout, name: str, source: str, frame: pl.DataFrame) -> pl.Series:
@@ -327,7 +328,7 @@ def _with_statistics(
 def _charges(layouts: Sequence[Layout]) -> Iterator[Decimal]:
     """What may have been billed without an answer, by the metadata of results."""
     for layout in layouts:
-        yield from (Decimal(str(layout.bill.get(name, 0))) for name in ("charges_usd", "replaced_charges_usd"))
+        yield from (layout.bill.get(name, Decimal()) for name in ("charges_usd", "replaced_charges_usd"))
 
 
 def _sum(amounts: Iterable[Decimal]) -> Decimal:

@@ -1,6 +1,5 @@
 """What the columns of a result are: axes, row, output, scores, input; by its schema and its metadata."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from cometbatch.results.rows import output_of
 from cometbatch.results.score_columns import scores_of
 from cometbatch.results.slices import ROW, SLICES_KEY, Label, ResultSlice, decode_slices
 from cometbatch.results.target_column import TARGET_COLUMNS
+from cometbatch.results.told import told, told_bill
 
 _JOB_KEY: Final = "cometbatch.job"
 _TARGETS_KEY: Final = "cometbatch.targets"
@@ -80,7 +80,7 @@ def layout_of(schema: pa.Schema, name: str) -> Layout:
         _cells(slices, models) if axes else _cells((), models),
         asks,
         reused_from,
-        _mapping(_decoded(said.get(_BILL_KEY))),
+        told_bill(said.get(_BILL_KEY)),
         _token_cap(said),
     )
 
@@ -101,11 +101,11 @@ def _cells(slices: Iterable[ResultSlice], models: Iterable[str]) -> tuple[dict[s
 def _models(said: Mapping[str, str]) -> tuple[str, ...]:
     """The model of each target, or the job's."""
     targets = [_model_of(_mapping(each).get("target")) for each in _list(said.get(_TARGETS_KEY))]
-    return tuple(targets) or (_model_of(_mapping(_decoded(said.get(_JOB_KEY))).get("target")),)
+    return tuple(targets) or (_model_of(_mapping(told(said.get(_JOB_KEY))).get("target")),)
 
 
 def _token_cap(said: Mapping[str, str]) -> int | None:
-    found = _mapping(_mapping(_decoded(said.get(_JOB_KEY))).get("params")).get("max_output_tokens")
+    found = _mapping(_mapping(told(said.get(_JOB_KEY))).get("params")).get("max_output_tokens")
     return found if isinstance(found, int) else None
 
 
@@ -113,17 +113,10 @@ def _model_of(target: object) -> str:
     return str(_mapping(target).get(MODEL) or "?")
 
 
-def _decoded(text: str | None) -> object:
-    try:
-        return json.loads(text or "null")
-    except ValueError:
-        return None
-
-
 def _mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
 def _list(text: str | None) -> list[Any]:
-    found = _decoded(text)
+    found = told(text)
     return found if isinstance(found, list) else []

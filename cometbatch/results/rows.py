@@ -5,7 +5,6 @@ Those of a run that is not finished come from `run_state.recorded_rows`, in the 
 
 import contextlib
 import itertools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +22,7 @@ from cometbatch.results.columns import ASKED_COLUMNS, COLUMNS, CUSTOM_ID, LATE_T
 from cometbatch.results.retry_words import RetryWords
 from cometbatch.results.score_columns import SCORES_KEY, score_columns, scores_of
 from cometbatch.results.slices import ROW, SAMPLE, SLICES_KEY, ResultSlice, decode_slices, slice_names
+from cometbatch.results.told import told
 
 SUCCEEDED: Final = "succeeded"
 JOB_KEY: Final = "cometbatch.job"
@@ -112,9 +112,9 @@ class Rows(Struct, frozen=True):
     def job_axes(self) -> frozenset[str]:
         """The columns, without prefix, of the axes that the job has; `model` and `format` may not be among them."""
         try:
-            axes = json.loads(self.metadata[JOB_KEY])["matrix"]["axes"]
+            axes = told(self.metadata.get(JOB_KEY))["matrix"]["axes"]
             return frozenset(str(axis["column"]) for axis in axes)
-        except (ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):
             return frozenset(self.axes)
 
     @property

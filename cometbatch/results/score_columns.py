@@ -1,8 +1,9 @@
 """The columns of scores in a result, and what its metadata say of them."""
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
+
+from cometbatch.results.told import told
 
 SCORES_KEY: Final = "cometbatch.scores"
 """Metadata: the settings of each score of a result, in the order of its columns, as JSON. Each has a `name`."""
@@ -15,9 +16,8 @@ WHY: Final = "_why"
 def scores_of(metadata: Mapping[str, str]) -> list[dict[str, Any]]:
     """The settings of each score of a result; none where its metadata name none, or can't be read."""
     try:
-        found = json.loads(metadata.get(SCORES_KEY, "[]"))
-        return [each for each in found if isinstance(each["name"], str)]
-    except (ValueError, TypeError, KeyError):
+        return [each for each in told(metadata.get(SCORES_KEY)) if isinstance(each["name"], str)]
+    except (TypeError, KeyError):
         return []
 
 

@@ -5,11 +5,14 @@ another order, and samples added, while what was answered stays as it was writte
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 from msgspec import Struct
+
+from cometbatch.results.told import told
 
 Label: TypeAlias = str | int | float | bool
 """The name of a value of an axis, of the type that the column has if all labels of the axis allow it."""
@@ -73,10 +76,15 @@ def encode_slices(slices: Iterable[ResultSlice]) -> str:
 def decode_slices(text: str) -> tuple[ResultSlice, ...] | None:
     """The slices in a result's metadata; None where they are none of a matrix."""
     try:
-        found = tuple(ResultSlice(dict(each["labels"]), int(each["sample"])) for each in json.loads(text))
-    except (ValueError, TypeError, KeyError):
+        found = tuple(ResultSlice(dict(each["labels"]), int(each["sample"])) for each in told(text))
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
-    return found if all(each.labels for each in found) else None
+    return found if all(each.labels and all(map(_is_label, each.labels.values())) for each in found) else None
+
+
+def _is_label(value: object) -> bool:
+    """Whether a value can be a label: it can be told from others, and written."""
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def encode_slice(each: ResultSlice, number: int) -> str:
@@ -87,8 +95,8 @@ def encode_slice(each: ResultSlice, number: int) -> str:
 def number_of_slice(text: str) -> int:
     """The number that `encode_slice` was given; 0 where there is none."""
     try:
-        return int(json.loads(text)["number"])
-    except (ValueError, TypeError, KeyError):
+        return int(told(text)["number"])
+    except (ValueError, TypeError, KeyError, OverflowError):
         return 0
 
 

@@ -80,7 +80,7 @@ def test_the_rows_as_filtered_and_sorted(browser_page: Opener, tmp_path: Path) -
 
 def test_no_text_is_a_formula(browser_page: Opener, tmp_path: Path) -> None:
     """A text that a spreadsheet would calculate begins with an apostrophe: answers, short texts, words and titles."""
-    signs = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"]
+    signs = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1+1", "\uff20SUM(A1)", "=1;=2"]
     rows = [
         {**row, "response": sign, "input:s": sign, "input:w": sign}
         for row, sign in zip(answers(len(signs)), signs, strict=True)
@@ -91,6 +91,7 @@ def test_no_text_is_a_formula(browser_page: Opener, tmp_path: Path) -> None:
     for title in ("response", "s", "w"):
         assert column_of(data, title) == inert
     assert table(data)[0][-len(signs) :] == inert
+    assert b'"\'=1;=2"' in data  # in quotes: a spreadsheet that parts lines at semicolons has one cell of it, too
 
 
 def test_numbers_are_numbers(browser_page: Opener, tmp_path: Path) -> None:

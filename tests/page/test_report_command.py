@@ -1,6 +1,7 @@
 """`report`: a page of whatever a person names, on the command line and in Python; or a clear error."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -228,6 +229,12 @@ def is_folder(folder: Path, bench: Workbench) -> list[object]:
     return [bench.output, "-o", folder]
 
 
+def is_pipe(folder: Path, bench: Workbench) -> list[object]:
+    """A pipe, as a device would be; nobody reads it, and nothing takes its place."""
+    os.mkfifo(folder / "pipe")
+    return [bench.output, "-o", folder / "pipe", "--overwrite"]
+
+
 def not_begun(folder: Path, bench: Workbench) -> list[object]:
     """A job without a run."""
     path = folder / "other.yaml"
@@ -277,6 +284,7 @@ def cut_off(folder: Path, bench: Workbench) -> list[object]:
 WRONG: dict[Callable[[Path, Workbench], list[object]], str] = {
     no_folder: "there is no such folder. Make it first.",
     is_folder: "is a folder. Name a file in it.",
+    is_pipe: "is a device or a pipe, and no file. Choose another name.",
     not_begun: "This job has not begun",
     nothing_there: "there is no run here. Give the job file, its output or its run directory.",
     a_table: "this is a table, and no run that cometbatch made of one",

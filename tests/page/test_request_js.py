@@ -270,6 +270,19 @@ def test_a_curl_line_of_a_hostile_prompt_does_nothing_else(
         assert not list(empty.iterdir())
 
 
+def test_only_a_variables_name_stands_outside_single_quotes(code: Any) -> None:
+    """A page of another make may name what is no variable: then it is text. An address is never a pattern for curl."""
+    frame, slots, _, _ = asked("chat", ["a", "b", "c", "d"])
+    frame |= {
+        "auth": ["authorization", "Bearer ", 'X"; touch x; "'],
+        "headers": [["x-team", {"env": "X`touch x`"}]],
+        "url": "https://example.com/[1-9]/v1",
+    }
+    line = code("curlCommand", frame, slots)
+    assert line.startswith("curl --globoff 'https://example.com/[1-9]/v1' -H 'x-team: X`touch x`' ")
+    assert """-H 'authorization: Bearer X"; touch x; "' --data-raw '""" in line
+
+
 def test_a_line_to_paste_holds_no_control_that_a_terminal_obeys(code: Any) -> None:
     """A DEL would delete what stands before it, quotes included. The JSON says the same with an escape in its place."""
     frame, slots, sent, _ = asked("chat", ["a\x7f\x7f'; touch x; '", "\x9b31m", "", ""])

@@ -45,6 +45,8 @@ _COPY_BYTES: Final = 1 << 20  # of the chunks, at a time
 _MARK: Final = b'<meta name="generator" content="cometbatch report">'
 """Stands in the asset page.html, so that a page is known from any other file."""
 _MARK_BYTES: Final = 1_000  # of a page, from its beginning, among which its mark is
+_MAX_BITS: Final = 63  # of a whole number, as JSON is written here
+_MAX_FLOAT_BITS: Final = 1_000  # a little less than the largest float has
 
 
 class PageFrame(Struct, frozen=True):
@@ -73,10 +75,26 @@ def page_frame(title: str, *, is_watched: bool = False) -> PageFrame:
 
 def meta_text(meta: Mapping[str, Any]) -> bytes:
     """A page's meta, as its element holds it."""
-    text = msgspec.json.encode(meta).decode()
+    try:
+        text = msgspec.json.encode(meta).decode()
+    except (UnicodeEncodeError, OverflowError):
+        text = msgspec.json.encode(_writable(meta)).decode()
     for sign, escaped in _ESCAPED.items():
         text = text.replace(sign, escaped)
     return text.encode()
+
+
+def _writable(value: Any) -> Any:
+    """The same with U+FFFD for halves of surrogate pairs, and floats for whole numbers of more than 64 bits."""
+    if isinstance(value, Mapping):
+        return {_writable(key): _writable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_writable(item) for item in value]
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+        return float(value) if value.bit_length() < _MAX_FLOAT_BITS else None
+    return value
 
 
 def chunk_element(kind: str, blob: bytes) -> bytes:

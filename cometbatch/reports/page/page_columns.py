@@ -7,7 +7,6 @@ take the name of another.
 """
 
 import contextlib
-import json
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
@@ -25,6 +24,7 @@ from cometbatch.results.columns import CUSTOM_ID
 from cometbatch.results.rows import JOB_KEY, output_of
 from cometbatch.results.score_columns import ANSWER, WHY
 from cometbatch.results.slices import ROW, SAMPLE
+from cometbatch.results.told import told
 
 Kind: TypeAlias = Literal["number", "word", "short", "text"]
 SHORT: Final = 80  # characters (UTF-16 units) of a cell of the kind `short`; longer ones are cut there, and kept beside
@@ -261,10 +261,10 @@ class _Found:
 def _name_column(schema: pa.Schema, layout: Layout) -> str | None:
     """The input's own column of names, if it is one of texts: the same as `custom_id`, so that it is shown once."""
     try:
-        name = json.loads((schema.metadata or {})[JOB_KEY.encode()])["input"]["id"]
-    except (ValueError, KeyError, TypeError):
+        name = told((schema.metadata or {})[JOB_KEY.encode()].decode(errors="replace"))["input"]["id"]
+    except (KeyError, TypeError):
         return None
-    is_same = name in layout.inputs and layout.custom_id not in layout.inputs
+    is_same = isinstance(name, str) and name in layout.inputs and layout.custom_id not in layout.inputs
     return name if is_same and is_text(value_type(schema.field(name).type)) else None
 
 

@@ -293,8 +293,8 @@ def _summary_of_rows(told: Told, layout: Layout, totals: TotalsAdding) -> RunSum
     """What a result alone tells of its run: by its columns, and by the bill in its metadata."""
     bill = layout.bill
     replaced = Tally(
-        cost_usd=Decimal(str(bill.get("replaced_usd", 0))),
-        charges_usd=Decimal(str(bill.get("replaced_charges_usd", 0))),
+        cost_usd=bill.get("replaced_usd", Decimal()),
+        charges_usd=bill.get("replaced_charges_usd", Decimal()),
     )
     return RunSummary(
         run_id=told.run_id or "",

@@ -60,10 +60,10 @@ class TotalsAdding:
         sums |= {name: self._sums.get(name) or Decimal() for name in _AMOUNTS}
         return Tally(
             **sums,
-            charges=int(bill.get("charges_unknown", 0)),
-            charges_usd=Decimal(str(bill.get("charges_usd", 0))),
-            charges_unknown=int(bill.get("charges_unknown", 0)),
-            rejected_cost_usd=Decimal(str(bill.get("rejected_usd", 0))),
+            charges=bill.get("charges_unknown", 0),
+            charges_usd=bill.get("charges_usd", Decimal()),
+            charges_unknown=bill.get("charges_unknown", 0),
+            rejected_cost_usd=bill.get("rejected_usd", Decimal()),
         )
 
 

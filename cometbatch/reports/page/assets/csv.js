@@ -4,10 +4,15 @@ const CSV_BUFFER = 1 << 20; // bytes in which lines are collected; a longer line
 const CSV_PIECE = 4096; // lines that are joined to a blob at a time
 const CSV_PAUSE = 500; // rows after which the page may draw and take keys
 
+/** How a text begins that some spreadsheet calculates; signs of full width are those of East Asian ones. */
+const CSV_FORMULA = /^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/;
+/** What needs quotes: also a semicolon and a tab, at which spreadsheets may part a line as they do at commas. */
+const CSV_QUOTED = /[",;\t\r\n]|^\s|\s$/;
+
 /** A text as a field: an apostrophe before what a spreadsheet would calculate, quotes where commas or lines need them. */
 function csvText(text) {
-  const inert = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
-  return inert === "" || /[",\r\n]|^\s|\s$/.test(inert) ? `"${inert.replaceAll('"', '""')}"` : inert;
+  const inert = CSV_FORMULA.test(text) ? `'${text}` : text;
+  return inert === "" || CSV_QUOTED.test(inert) ? `"${inert.replaceAll('"', '""')}"` : inert;
 }
 
 /** A number as a field: all its digits; a moment in ISO 8601. `exact` is the stored text where a float can't hold it. */

@@ -157,6 +157,9 @@ function isObject(value) {
   return value !== null && typeof value === "object" && !Array.isArray(value);
 }
 
+/** What a variable of the environment may be called, so that a shell sees nothing but its name. */
+const VARIABLE_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
+
 /** A text in single quotes for a POSIX shell, to which nothing in it means anything. */
 function shellQuoted(text) {
   return `'${text.replaceAll("'", "'\\''")}'`;
@@ -168,7 +171,7 @@ function shellHeader([name, ...pieces]) {
   let line = "";
   let text = "";
   for (const word of words) {
-    if (typeof word === "string") text += word;
+    if (typeof word === "string" || !VARIABLE_NAME.test(word.env)) text += word.env ?? word;
     else {
       line += `${text && shellQuoted(text)}"$${word.env}"`;
       text = "";
@@ -191,6 +194,7 @@ function pasteable(body) {
 function curlCommand(frame, slots) {
   const [name, before, variable] = frame.auth;
   const headers = frame.headers.map(shellHeader).join(" ");
-  const key = `-H "${name}: ${before}$${variable}"`;
-  return `curl ${shellQuoted(frame.url)} ${headers} ${key} --data-raw ${shellQuoted(pasteable(requestBody(frame, slots)))}`;
+  const key = VARIABLE_NAME.test(variable) ? `-H "${name}: ${before}$${variable}"` : shellHeader([name, before + variable]);
+  const asItIs = /[[\]{}]/.test(frame.url) ? "--globoff " : "";
+  return `curl ${asItIs}${shellQuoted(frame.url)} ${headers} ${key} --data-raw ${shellQuoted(pasteable(requestBody(frame, slots)))}`;
 }
