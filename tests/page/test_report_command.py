@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import cometbatch
 from cometbatch.cli import cli
 from cometbatch.errors import CheckpointError, InputError, UsageError
 from tests import virtual_time
+from tests.make_version_3 import BEGUN
 from tests.page.browser import Opener
 from tests.page.reading import Page, read_page
 from tests.reports.results import failed, right, write, wrong
@@ -68,6 +70,18 @@ def test_a_job_its_result_and_its_run_directory_are_the_same_page(tmp_path: Path
         assert prompt is not None
         assert "Parcel 0003 says: note 3, in two\nlines" in prompt.text
     assert [page.meta["sources"][0]["command"] for page in pages] == [f"cometbatch run {path}", None, None]
+
+
+def test_results_of_the_first_version_are_shown(tmp_path: Path) -> None:
+    """They lack columns that later ones have: what those would tell is not known, or nothing."""
+    for name, told in {"finished": (8, 1, 1), "dataset": (8, 1, 1), "stopped": (4, 1, 1), "retried": (8, 1, 1)}.items():
+        folder = shutil.copytree(BEGUN / name, tmp_path / name)
+        result = folder / ("answers" if name == "dataset" else "out.parquet")
+        page = page_of(tmp_path, result if result.exists() else folder / "_out.parquet.run")
+        (found,) = page.meta["overview"]["sources"]
+        assert tuple(found["outcomes"][kind] for kind in ("succeeded", "incomplete", "failed")) == told, name
+        assert (found["tokens"]["cache_write"], found["cost"]["at_least"]) == (0, 0)
+        assert Decimal(found["cost"]["usd"]) == Decimal("0.0000085") * sum(told[:2])
 
 
 def test_a_data_set_is_shown_like_a_file(tmp_path: Path) -> None:
