@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 import cometbatch
 from cometbatch.cli import cli
+from cometbatch.commands.report_prompts import NO_INPUT
 from cometbatch.errors import CheckpointError, InputError, UsageError
 from tests import virtual_time
 from tests.make_version_3 import BEGUN
@@ -123,6 +124,28 @@ def test_a_run_that_is_not_finished_is_shown_as_far_as_it_is(tmp_path: Path) -> 
     assert source["notes"] == [f"this run is not finished: 11 of {ROWS} rows have an outcome so far"]
     assert page.meta["overview"]["sources"][0]["outcomes"]["remaining"] == ROWS - 11
     assert command(path, "-o", tmp_path / "page.html").stderr == f"Note: {source['notes'][0]}\n"
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["changed", "gone"])
+def test_an_unfinished_run_without_its_input_is_shown_without_scores(tmp_path: Path, is_there: bool) -> None:
+    """It says why; rows that have no part yet have no prompt either. `compare`, which needs scores, names the input."""
+    bench = Workbench(tmp_path)
+    bench.write_rows(ROWS)
+    path = bench.write_job(score={"ok": {"contains": "note"}})
+    virtual_time.run(cometbatch.run_async(cometbatch.load_job(path), limit=11, progress=False, http=simulator()))
+    assert page_of(tmp_path, path).meta["evaluation"] is not None
+    if is_there:
+        bench.write_rows(ROWS - 1)
+    else:
+        bench.input.unlink()
+    page = page_of(tmp_path, path)
+    (source,) = page.meta["sources"]
+    assert (source["state"], source["rows"], page.meta["evaluation"]) == ("stopped", 11, None)
+    assert source["notes"][1].startswith("the input can't be read, so some rows are without its columns (")
+    assert source["notes"][2:] == ["the input can't be read, so the answers are not scored"]
+    assert page.rows[0].more["why"] == NO_INPUT
+    with pytest.raises(UsageError, match=r"in\.csv: (can't be read|it is not what it was)"):
+        cometbatch.compare(path)
 
 
 def test_a_run_without_an_outcome_has_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
